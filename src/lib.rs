@@ -1,0 +1,6 @@
+//! The optimizer step for everything that trains on wgpu.
+
+mod error;
+
+pub use error::{Error, Result};
+pub use wgpu;
