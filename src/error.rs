@@ -71,7 +71,9 @@ pub enum Error {
         needs: u64,
     },
     /// More steps are recorded and not yet finished than the rings hold.
-    #[error("{unfinished} steps are recorded and not yet finished, at most {bound} may be: submit them and let the device be polled")]
+    #[error(
+        "{unfinished} steps are recorded and not yet finished, at most {bound} may be: submit them and let the device be polled"
+    )]
     TooManySteps {
         /// How many.
         unfinished: usize,

@@ -1,0 +1,39 @@
+// The sums, first half: each workgroup walks one span of one tensor and leaves a row of partial sums. Nothing else is written.
+// The order of additions is fixed and there are no float atomics: the same bits on every run.
+
+var<workgroup> wo_columns: array<array<f32, wo_SUM_LANES>, SUMS>;
+
+@compute @workgroup_size(wo_SUM_LANES)
+fn wo_stats(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let index = workgroup.y * grid.x + workgroup.x + wo_first_record();
+    let span = wo_chunks[index];
+    let h = wo_hyper(span.group, wo_control.applied);
+    var sums = array<vec4<f32>, SUMS>();
+    let vectors = (span.length + 3u) / 4u;
+    for (var i = lane; i < vectors; i += wo_SUM_LANES) {
+        let start = i & ~(wo_CHUNK_LANES - 1u);
+        let stride = min(vectors - start, wo_CHUNK_LANES);
+        let s = wo_load_state(span.state + start * wo_STATES + (i - start), stride);
+        let terms = contribute(h, wo_params[span.param + i], wo_gradient(span, i), s);
+        let first = i * 4u;
+        let live = vec4(first, first + 1u, first + 2u, first + 3u) < vec4(span.length);
+        for (var k = 0u; k < SUMS; k++) {
+            sums[k] += select(vec4(0.0), terms[k], live);
+        }
+    }
+    for (var k = 0u; k < SUMS; k++) {
+        wo_columns[k][lane] = (sums[k].x + sums[k].y) + (sums[k].z + sums[k].w);
+    }
+    workgroupBarrier();
+    if lane < SUMS && span.length > 0u {
+        var column = 0.0;
+        for (var k = 0u; k < wo_SUM_LANES; k++) {
+            column += wo_columns[lane][k];
+        }
+        wo_partials[span.row * SUMS + lane] = column;
+    }
+}

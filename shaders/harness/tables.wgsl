@@ -1,0 +1,48 @@
+// The records that the host writes and every pass reads.
+
+// A run of one tensor's elements: at most 1024 for the update (a chunk), whole chunks for the sums (a span).
+struct wo_Chunk {
+    param: u32,     // first vec4 in the bound window of the parameters
+    grad: u32,      // first vec4 in the bound window of the gradients; in the tensor where gradients move
+    state: u32,     // first vec4 in the arena
+    length: u32,    // elements
+    tensor: u32,
+    group: u32,
+    position: u32,  // how many elements of the tensor lie before it
+    row: u32,       // a span's row of partial sums
+}
+
+// Where the scalars of one call of `step` lie. A dynamic offset picks the record, so it travels in encoder order.
+struct wo_Call {
+    settings: u32,     // first vec4 of the call's rows, one a group
+    counts: u32,       // first vec4 of the ring of rows a count of applied steps, one a group
+    count_mask: u32,   // the ring's length is a power of two
+    groups: u32,
+    moved: u32,        // first vec4 of the call's gradient positions, where gradients move
+    pad0: u32,
+    pad1: u32,
+    pad2: u32,
+}
+
+struct wo_Control {
+    applied: u32,      // steps applied so far
+    skip: u32,         // 1: this step leaves everything as it was
+    pad0: u32,
+    pad1: u32,
+    decisions: array<vec4<f32>>,   // the rule's decision for each tensor
+}
+
+// Rows of partial sums: a segment adds those of a few spans into its own row, a tensor adds its segments' rows.
+struct wo_Segment {
+    first: u32,
+    count: u32,
+    row: u32,
+    pad: u32,
+}
+
+struct wo_Tensor {
+    first: u32,
+    count: u32,
+    group: u32,
+    elements: f32,
+}

@@ -1,0 +1,54 @@
+// VRAdam (arXiv 2505.13196, algorithm 1): Adam whose rate falls with the velocity, measured over all tensors of all groups.
+// The paper's v is the first moment and its m the second; here, as everywhere in this crate, m is the first and v the second.
+//
+//   m ← β1 m + (1-β1) g        v ← β2 v + (1-β2) g²
+//   S = Σ_all |m|²  (norm_of velocity)   or   Σ_all |g|²  (norm_of gradient)
+//   η = α0 / (1 + min(β3 S, α1))
+//   Δθ = -ηλθ - η · correction · m / (√v + ε̂)
+//
+//   correction = √(1-β2^t) / (1-β1^t), ε̂ = ε √(1-β2^t). S is quadratic in the clipped gradient c·g:
+//   S = w_mm Σm² + w_mg c Σmg + w_gg c² Σg², with m the moment before this step.
+
+const SUMS = 3u;
+const TOTALS = 1u;
+
+struct Hyper {
+    alpha0: f32,
+    alpha1: f32,
+    beta3: f32,
+    lambda: f32,
+    correction: f32,
+    eps_hat: f32,
+    beta1: f32,
+    one_minus_beta1: f32,
+    beta2: f32,
+    one_minus_beta2: f32,
+    w_mm: f32,
+    w_mg: f32,
+    w_gg: f32,
+}
+
+struct State { m: vec4<f32>, v: vec4<f32> }
+struct Decision { eta: f32 }
+
+fn contribute(h: Hyper, p: vec4<f32>, g: vec4<f32>, s: State) -> array<vec4<f32>, SUMS> {
+    return array<vec4<f32>, SUMS>(s.m * s.m, s.m * g, g * g);
+}
+
+fn total(h: Hyper, sums: array<f32, SUMS>, elements: f32) -> array<vec3<f32>, TOTALS> {
+    return array<vec3<f32>, TOTALS>(vec3(h.w_mm * sums[0], h.w_mg * sums[1], h.w_gg * sums[2]));
+}
+
+fn decide(h: Hyper, totals: array<f32, TOTALS>, own: array<f32, TOTALS>) -> Decision {
+    // Cancellation between the three terms may leave S a rounding below zero.
+    let S = max(totals[0], 0.0);
+    return Decision(h.alpha0 / (1.0 + min(h.beta3 * S, h.alpha1)));
+}
+
+fn update(h: Hyper, d: Decision, p: vec4<f32>, g: vec4<f32>, s: ptr<function, State>) -> vec4<f32> {
+    let m = h.beta1 * (*s).m + h.one_minus_beta1 * g;
+    let v = h.beta2 * (*s).v + h.one_minus_beta2 * g * g;
+    (*s).m = m;
+    (*s).v = v;
+    return -d.eta * (h.lambda * p + h.correction * m / (sqrt(v) + h.eps_hat));
+}

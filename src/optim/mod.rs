@@ -1,0 +1,86 @@
+//! The optimizers: one file each, with its configuration, defaults, checks, scalars and CPU form; its WGSL has the same stem under
+//! `shaders/rules/`. [`ALL`] is the registry that the engine, the tools, the tests and the benches go through.
+
+mod adam;
+pub mod cpu;
+pub mod rule;
+pub(crate) mod settings;
+mod vradam;
+
+pub use adam::{Adam, AdamW};
+pub use rule::{Depends, Rule, Scalar, StateSpec, Sums};
+pub use settings::{Range, Value};
+pub use vradam::{NormOf, VRAdam};
+
+use crate::{Error, Result};
+
+/// An optimizer as the registry knows it.
+#[derive(Clone, Copy)]
+pub struct Entry {
+    /// The name.
+    pub name: &'static str,
+    /// The settings' names, in order.
+    pub settings: &'static [&'static str],
+    /// Those without a default.
+    pub required: &'static [&'static str],
+    /// The stem of its files in `src/optim` and `shaders/rules`.
+    pub stem: &'static str,
+    template: fn() -> Box<dyn Rule>,
+    variants: fn() -> Vec<(&'static str, Box<dyn Rule>)>,
+}
+
+impl Entry {
+    const fn of<T: rule::Twin>(stem: &'static str) -> Self {
+        Self {
+            name: T::NAME,
+            settings: T::SETTINGS,
+            required: T::REQUIRED,
+            stem,
+            template: || Box::new(T::template()),
+            variants: || {
+                T::variants().into_iter().map(|(name, rule)| (name, Box::new(rule) as Box<dyn Rule>)).collect()
+            },
+        }
+    }
+
+    /// Configurations that together reach every text and every branch of the rule, for tests, `verify` and benches.
+    #[must_use]
+    pub fn variants(&self) -> Vec<(&'static str, Box<dyn Rule>)> {
+        (self.variants)()
+    }
+
+    /// The first of [`variants`](Self::variants): the rule as it is mostly used.
+    #[must_use]
+    pub fn sample(&self) -> Box<dyn Rule> {
+        self.variants().swap_remove(0).1
+    }
+
+    /// The defaults with `settings` applied and checked.
+    ///
+    /// # Errors
+    /// An unknown name (with the nearest known one), a value out of range, a required setting left out.
+    pub fn configure<'a>(&self, settings: impl IntoIterator<Item = (&'a str, Value)>) -> Result<Box<dyn Rule>> {
+        let mut rule = (self.template)();
+        let mut given = Vec::new();
+        for (name, value) in settings {
+            rule.set(name, &value)?;
+            given.push(name);
+        }
+        if let Some(missing) = self.required.iter().find(|r| !given.contains(*r)) {
+            return Err(Error::MissingSetting { optimizer: self.name.to_owned(), setting: (*missing).to_owned() });
+        }
+        rule.check()?;
+        Ok(rule)
+    }
+}
+
+/// Every optimizer of this crate.
+pub static ALL: &[Entry] = &[Entry::of::<Adam>("adam"), Entry::of::<AdamW>("adam"), Entry::of::<VRAdam>("vradam")];
+
+/// The optimizer of this name.
+///
+/// # Errors
+/// The name is unknown; the error suggests the nearest.
+pub fn find(name: &str) -> Result<&'static Entry> {
+    ALL.iter().find(|e| e.name == name).ok_or_else(|| Error::unknown("optimizer", name, ALL.iter().map(|e| e.name)))
+}

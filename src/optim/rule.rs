@@ -1,0 +1,303 @@
+//! What a rule is: its scalars, its states, its sums, and its mathematics for the CPU.
+
+use std::fmt::Debug;
+
+use super::settings::Configured;
+use super::{Value, cpu::Cpu};
+use crate::Result;
+
+/// The most sums, totals or decision members a rule may have.
+pub const MAX_SUMS: usize = 8;
+
+/// The number types a rule's CPU form runs in: f32 and f64.
+pub trait Real: num_traits::Float + Debug + Send + Sync + 'static {
+    /// Rounds from f64.
+    fn of(x: f64) -> Self;
+    /// Widens to f64.
+    fn wide(self) -> f64;
+}
+
+impl Real for f32 {
+    fn of(x: f64) -> Self {
+        x as Self
+    }
+    fn wide(self) -> f64 {
+        f64::from(self)
+    }
+}
+
+impl Real for f64 {
+    fn of(x: f64) -> Self {
+        x
+    }
+    fn wide(self) -> f64 {
+        self
+    }
+}
+
+/// A struct of numbers with named members, the Rust side of a WGSL struct of the same name.
+pub trait Members<F>: Copy {
+    /// The members' names, in order.
+    const NAMES: &'static [&'static str];
+    /// Fills the members in order.
+    fn load(next: impl FnMut(usize) -> F) -> Self;
+    /// Hands the members out in order.
+    fn store(&self, put: impl FnMut(usize, F));
+}
+
+/// Declares a [`Members`] struct.
+macro_rules! members {
+    ($(#[$doc:meta])* $name:ident { $($(#[$fdoc:meta])* $field:ident),* $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug)]
+        pub struct $name<F> { $($(#[$fdoc])* pub $field: F),* }
+
+        impl<F: Copy> $crate::optim::rule::Members<F> for $name<F> {
+            const NAMES: &'static [&'static str] = &[$(stringify!($field)),*];
+            #[inline(always)]
+            fn load(mut next: impl FnMut(usize) -> F) -> Self {
+                let mut at = 0..;
+                Self { $($field: next(at.next().unwrap_or_default())),* }
+            }
+            #[inline(always)]
+            fn store(&self, mut put: impl FnMut(usize, F)) {
+                let mut at = 0..;
+                $(put(at.next().unwrap_or_default(), self.$field);)*
+            }
+        }
+    };
+}
+pub(crate) use members;
+
+/// The decision of a rule that needs no sums.
+#[derive(Clone, Copy, Debug)]
+pub struct Nothing;
+
+impl<F> Members<F> for Nothing {
+    const NAMES: &'static [&'static str] = &[];
+    fn load(_: impl FnMut(usize) -> F) -> Self {
+        Self
+    }
+    fn store(&self, _: impl FnMut(usize, F)) {}
+}
+
+/// What a member of `Hyper` depends on. It decides which table carries it to the GPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depends {
+    /// Settings, which may change at every call.
+    Call,
+    /// The count of applied steps, and settings that may change only while no step is under way.
+    Count,
+    /// A product of both.
+    Both,
+}
+
+/// One member of `Hyper` for one step, in f64.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Scalar {
+    /// The member's name.
+    pub name: &'static str,
+    /// What it depends on: the same at every step and for all settings.
+    pub depends: Depends,
+    /// The factor that depends on the call.
+    pub call: f64,
+    /// The factor that depends on the count.
+    pub count: f64,
+}
+
+impl Scalar {
+    pub(crate) const fn call(name: &'static str, call: f64) -> Self {
+        Self { name, depends: Depends::Call, call, count: 1.0 }
+    }
+    pub(crate) const fn count(name: &'static str, count: f64) -> Self {
+        Self { name, depends: Depends::Count, call: 1.0, count }
+    }
+    pub(crate) const fn both(name: &'static str, call: f64, count: f64) -> Self {
+        Self { name, depends: Depends::Both, call, count }
+    }
+    /// The member's value.
+    #[must_use]
+    pub const fn value(&self) -> f64 {
+        self.call * self.count
+    }
+}
+
+/// A state: one number a parameter, kept from step to step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StateSpec {
+    /// The member of `State`, and the name in checkpoints and trajectories.
+    pub name: &'static str,
+    /// Its value before the first step.
+    pub initial: f64,
+    /// Whether the settings need it. An unused state loads as 0 and is neither kept nor stored.
+    pub used: bool,
+}
+
+impl StateSpec {
+    pub(crate) const fn zero(name: &'static str, used: bool) -> Self {
+        Self { name, initial: 0.0, used }
+    }
+}
+
+/// The sums a rule needs over each tensor and over all of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sums {
+    /// How many products of an element's numbers are summed; 0: the rule needs none.
+    pub sums: usize,
+    /// How many totals come of them.
+    pub totals: usize,
+    /// The sums are no polynomial in the clip factor, which must be known before them.
+    pub after_clip: bool,
+    /// The rule may leave a step out whole.
+    pub may_refuse: bool,
+}
+
+/// The mathematics of a rule: the scalars of a step, and the twin of `shaders/rules/*.wgsl` with the same statements in the same
+/// order, for one element, in f32 and f64.
+///
+/// The twin finds slips of transcription; that the paper was read right is for the golden trajectories to find.
+pub trait Twin: Configured + Clone + Debug + Send + Sync + 'static {
+    /// One group's scalars of one step.
+    type Hyper<F: Real>: Members<F>;
+    /// One element's states.
+    type State<F: Real>: Members<F>;
+    /// What was decided from the sums.
+    type Decision<F: Real>: Members<F>;
+
+    /// The rule's WGSL.
+    const TEXT: &'static str;
+    /// The sums it needs.
+    const SUMS: Sums = Sums { sums: 0, totals: 0, after_clip: false, may_refuse: false };
+
+    /// Checks what no single range can say.
+    fn check_together(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// The members of `Hyper` at the `t`-th applied step, `t` counted from 1.
+    fn scalars(&self, t: u64) -> Vec<Scalar>;
+
+    /// The states, in the order of `State`.
+    fn states(&self) -> Vec<StateSpec>;
+
+    /// WGSL constants that the settings choose.
+    fn flags(&self) -> Vec<(&'static str, bool)> {
+        Vec::new()
+    }
+
+    /// Configurations that together reach every text and every branch of the rule; weight decay is never zero where there is one.
+    fn variants() -> Vec<(&'static str, Self)>;
+
+    /// The change Δθ of one element; its states are updated in place.
+    fn update<F: Real>(&self, h: &Self::Hyper<F>, d: &Self::Decision<F>, p: F, g: F, s: &mut Self::State<F>) -> F;
+
+    /// One element's terms of the sums.
+    fn contribute<F: Real>(&self, _h: &Self::Hyper<F>, _p: F, _g: F, _s: &Self::State<F>) -> [F; MAX_SUMS] {
+        [F::zero(); MAX_SUMS]
+    }
+
+    /// A tensor's totals from its sums, each as a polynomial 1, c, c² in the clip factor.
+    fn total<F: Real>(&self, _h: &Self::Hyper<F>, _sums: &[F], _elements: F) -> [[F; 3]; MAX_SUMS] {
+        [[F::zero(); 3]; MAX_SUMS]
+    }
+
+    /// Whether the step must be left out whole.
+    fn refuse<F: Real>(&self, _totals: &[F]) -> bool {
+        false
+    }
+
+    /// A tensor's decision, from the totals over everything and its own.
+    fn decide<F: Real>(&self, _h: &Self::Hyper<F>, _totals: &[F], _own: &[F]) -> Self::Decision<F> {
+        Self::Decision::load(|_| F::zero())
+    }
+}
+
+/// A configured optimizer. Every configuration struct of this crate is one.
+pub trait Rule: Debug + Send + Sync {
+    /// The optimizer's name.
+    fn name(&self) -> &'static str;
+    /// All settings with their values.
+    fn settings(&self) -> Vec<(&'static str, Value)>;
+    /// Sets one by name.
+    ///
+    /// # Errors
+    /// The name is unknown or the value of the wrong kind; ranges are for [`check`](Self::check).
+    fn set(&mut self, name: &str, value: &Value) -> Result<()>;
+    /// Checks every setting.
+    ///
+    /// # Errors
+    /// Names the first setting that makes no sense, its value and its range.
+    fn check(&self) -> Result<()>;
+    /// The rule's WGSL.
+    fn text(&self) -> &'static str;
+    /// WGSL constants that the settings choose.
+    fn flags(&self) -> Vec<(&'static str, bool)>;
+    /// The members of `Hyper` at the `t`-th applied step, `t` counted from 1.
+    fn scalars(&self, t: u64) -> Vec<Scalar>;
+    /// The states, in the order of `State`.
+    fn states(&self) -> Vec<StateSpec>;
+    /// The sums the rule needs.
+    fn sums(&self) -> Sums;
+    /// The names of the decision's members.
+    fn decision(&self) -> &'static [&'static str];
+    /// The rule on the CPU in f32.
+    fn cpu_f32(&self) -> &dyn Cpu<f32>;
+    /// The rule on the CPU in f64.
+    fn cpu_f64(&self) -> &dyn Cpu<f64>;
+    /// A copy.
+    fn boxed(&self) -> Box<dyn Rule>;
+}
+
+impl<T: Twin> Rule for T {
+    fn name(&self) -> &'static str {
+        T::NAME
+    }
+    fn settings(&self) -> Vec<(&'static str, Value)> {
+        Configured::settings(self)
+    }
+    fn set(&mut self, name: &str, value: &Value) -> Result<()> {
+        Configured::set(self, name, value)
+    }
+    fn check(&self) -> Result<()> {
+        self.check_ranges()?;
+        self.check_together()
+    }
+    fn text(&self) -> &'static str {
+        T::TEXT
+    }
+    fn flags(&self) -> Vec<(&'static str, bool)> {
+        Twin::flags(self)
+    }
+    fn scalars(&self, t: u64) -> Vec<Scalar> {
+        Twin::scalars(self, t)
+    }
+    fn states(&self) -> Vec<StateSpec> {
+        Twin::states(self)
+    }
+    fn sums(&self) -> Sums {
+        T::SUMS
+    }
+    fn decision(&self) -> &'static [&'static str] {
+        <T::Decision<f64> as Members<f64>>::NAMES
+    }
+    fn cpu_f32(&self) -> &dyn Cpu<f32> {
+        self
+    }
+    fn cpu_f64(&self) -> &dyn Cpu<f64> {
+        self
+    }
+    fn boxed(&self) -> Box<dyn Rule> {
+        Box::new(self.clone())
+    }
+}
+
+impl Clone for Box<dyn Rule> {
+    fn clone(&self) -> Self {
+        (**self).boxed()
+    }
+}
+
+/// 1 - β^t without cancellation.
+pub(crate) fn bias_correction(beta: f64, t: u64) -> f64 {
+    if beta == 0.0 { 1.0 } else { -(t as f64 * beta.ln()).exp_m1() }
+}

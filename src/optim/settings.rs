@@ -1,0 +1,224 @@
+//! Settings: every optimizer's hyper-parameters with their names, defaults and ranges in one place.
+
+use std::borrow::Cow;
+use std::fmt;
+
+/// A setting's value as the command line, files and checkpoints carry it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    /// A number.
+    Number(f64),
+    /// A switch.
+    Flag(bool),
+    /// One of a few words.
+    Word(String),
+}
+
+impl Value {
+    /// Reads `1e-3`, `true` or a word.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        match text {
+            "true" => Self::Flag(true),
+            "false" => Self::Flag(false),
+            _ => text.parse().map_or_else(|_| Self::Word(text.to_owned()), Self::Number),
+        }
+    }
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(x) if *x != 0.0 && !(1e-3..1e6).contains(&x.abs()) => write!(f, "{x:e}"),
+            Self::Number(x) => write!(f, "{x}"),
+            Self::Flag(x) => write!(f, "{x}"),
+            Self::Word(x) => write!(f, "{x}"),
+        }
+    }
+}
+
+/// The numbers a setting accepts.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Range {
+    least: f64,
+    most: f64,
+    most_included: bool,
+    text: &'static str,
+}
+
+impl Range {
+    /// Learning rates, decays, factors.
+    pub const NOT_NEGATIVE: Self =
+        Self { least: 0.0, most: f32::MAX as f64, most_included: true, text: "a finite number of at least 0" };
+    /// Decay rates of moving averages: at 1 the average would never move.
+    pub const BELOW_ONE: Self = Self { least: 0.0, most: 1.0, most_included: false, text: "a number in [0, 1)" };
+    /// Shares.
+    pub const SHARE: Self = Self { least: 0.0, most: 1.0, most_included: true, text: "a number in [0, 1]" };
+    /// Terms that keep a denominator from 0: they must survive rounding to f32 and a flush of subnormals.
+    pub const EPSILON: Self =
+        Self { least: 1e-30, most: f32::MAX as f64, most_included: true, text: "a finite number of at least 1e-30" };
+
+    fn contains(self, x: f64) -> bool {
+        x >= self.least && (x < self.most || (self.most_included && x == self.most))
+    }
+}
+
+/// A type that a setting can have.
+pub(crate) trait Setting: Sized {
+    /// The value as it is carried.
+    fn value(&self) -> Value;
+    /// Takes a carried value, or says what is needed.
+    fn from_value(value: &Value) -> Result<Self, Cow<'static, str>>;
+    /// Whether it lies in `range`, or what is needed.
+    fn check(&self, range: Range) -> Result<(), Cow<'static, str>>;
+}
+
+impl Setting for f64 {
+    fn value(&self) -> Value {
+        Value::Number(*self)
+    }
+    fn from_value(value: &Value) -> Result<Self, Cow<'static, str>> {
+        if let Value::Number(x) = value { Ok(*x) } else { Err("a number".into()) }
+    }
+    fn check(&self, range: Range) -> Result<(), Cow<'static, str>> {
+        if range.contains(*self) { Ok(()) } else { Err(range.text.into()) }
+    }
+}
+
+impl Setting for bool {
+    fn value(&self) -> Value {
+        Value::Flag(*self)
+    }
+    fn from_value(value: &Value) -> Result<Self, Cow<'static, str>> {
+        if let Value::Flag(x) = value { Ok(*x) } else { Err("true or false".into()) }
+    }
+    fn check(&self, _: Range) -> Result<(), Cow<'static, str>> {
+        Ok(())
+    }
+}
+
+/// What [`settings!`] writes for a configuration.
+pub trait Configured {
+    /// The optimizer's name.
+    const NAME: &'static str;
+    /// The names of its settings, in order.
+    const SETTINGS: &'static [&'static str];
+    /// Those that have no default.
+    const REQUIRED: &'static [&'static str];
+    /// The defaults, with NaN for what has none.
+    fn template() -> Self;
+    /// All settings with their values.
+    fn settings(&self) -> Vec<(&'static str, Value)>;
+    /// Sets one by name.
+    fn set(&mut self, name: &str, value: &Value) -> crate::Result<()>;
+    /// Checks each against its range.
+    fn check_ranges(&self) -> crate::Result<()>;
+}
+
+/// Declares a configuration: a plain struct with public fields, its defaults, ranges and names.
+macro_rules! settings {
+    (
+        $(#[$doc:meta])*
+        $name:ident = $text:literal,
+        required { $($(#[$rdoc:meta])* $rfield:ident: $rty:ty, $rrange:ident;)* }
+        $($(#[$fdoc:meta])* $field:ident: $ty:ty = $default:expr, $range:ident;)*
+    ) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq)]
+        pub struct $name {
+            $($(#[$rdoc])* pub $rfield: $rty,)*
+            $($(#[$fdoc])* pub $field: $ty,)*
+        }
+
+        impl $name {
+            /// The required settings given, the others at their defaults.
+            #[must_use]
+            pub const fn new($($rfield: $rty),*) -> Self {
+                Self { $($rfield,)* $($field: $default,)* }
+            }
+        }
+
+        impl $crate::optim::settings::Configured for $name {
+            const NAME: &'static str = $text;
+            const SETTINGS: &'static [&'static str] = &[$(stringify!($rfield),)* $(stringify!($field),)*];
+            const REQUIRED: &'static [&'static str] = &[$(stringify!($rfield),)*];
+
+            fn template() -> Self {
+                Self::new($(<$rty>::NAN),*)
+            }
+
+            fn settings(&self) -> Vec<(&'static str, $crate::optim::Value)> {
+                use $crate::optim::settings::Setting;
+                vec![
+                    $((stringify!($rfield), self.$rfield.value()),)*
+                    $((stringify!($field), self.$field.value()),)*
+                ]
+            }
+
+            fn set(&mut self, name: &str, value: &$crate::optim::Value) -> $crate::Result<()> {
+                use $crate::optim::settings::{Setting, refused};
+                match name {
+                    $(stringify!($rfield) => self.$rfield = <$rty>::from_value(value).map_err(|needs| refused($text, name, value, needs))?,)*
+                    $(stringify!($field) => self.$field = <$ty>::from_value(value).map_err(|needs| refused($text, name, value, needs))?,)*
+                    _ => return Err($crate::Error::unknown(concat!("setting of ", $text), name, Self::SETTINGS.iter().copied())),
+                }
+                Ok(())
+            }
+
+            fn check_ranges(&self) -> $crate::Result<()> {
+                use $crate::optim::settings::{Range, Setting, refused};
+                $(self.$rfield.check(Range::$rrange).map_err(|needs| refused($text, stringify!($rfield), &self.$rfield.value(), needs))?;)*
+                $(self.$field.check(Range::$range).map_err(|needs| refused($text, stringify!($field), &self.$field.value(), needs))?;)*
+                Ok(())
+            }
+        }
+    };
+    (
+        $(#[$doc:meta])*
+        $name:ident = $text:literal,
+        $($rest:tt)*
+    ) => {
+        $crate::optim::settings::settings! { $(#[$doc])* $name = $text, required {} $($rest)* }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self::new()
+            }
+        }
+    };
+}
+pub(crate) use settings;
+
+/// A choice among words: declares the enum and makes it a [`Setting`].
+macro_rules! choice {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $word:literal),* $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name { $($(#[$vdoc])* $variant),* }
+
+        impl $crate::optim::settings::Setting for $name {
+            fn value(&self) -> $crate::optim::Value {
+                $crate::optim::Value::Word(match self { $(Self::$variant => $word),* }.to_owned())
+            }
+            fn from_value(value: &$crate::optim::Value) -> Result<Self, std::borrow::Cow<'static, str>> {
+                match value {
+                    $($crate::optim::Value::Word(word) if word == $word => Ok(Self::$variant),)*
+                    _ => Err(["one of", $($word),*].join(" ").into()),
+                }
+            }
+            fn check(&self, _: $crate::optim::settings::Range) -> Result<(), std::borrow::Cow<'static, str>> {
+                Ok(())
+            }
+        }
+    };
+}
+pub(crate) use choice;
+
+pub(crate) fn refused(optimizer: &str, setting: &str, value: &Value, needs: Cow<'static, str>) -> crate::Error {
+    crate::Error::Setting {
+        optimizer: optimizer.to_owned(),
+        setting: setting.to_owned(),
+        value: value.to_string(),
+        needs,
+    }
+}

@@ -1,0 +1,160 @@
+//! VRAdam; the rule is `shaders/rules/vradam.wgsl`.
+
+use super::rule::{MAX_SUMS, Real, Scalar, StateSpec, Sums, Twin, bias_correction, members};
+use super::settings::{choice, settings};
+
+choice! {
+    /// Whose norm brakes VRAdam.
+    NormOf {
+        /// The first moment after this step's gradient: the release of the authors' code.
+        Velocity = "velocity",
+        /// The gradient: the first version of the paper's code.
+        Gradient = "gradient",
+    }
+}
+
+settings! {
+    /// VRAdam (arXiv 2505.13196, algorithm 1): AdamW with the rate `η = α0 / (1 + min(β3 ‖m‖², α1))`.
+    ///
+    /// The norm runs over all tensors of all groups, of the moment without bias correction; decay uses the braked rate.
+    VRAdam = "vradam",
+    /// α0, the rate at rest. Default 1e-3, the authors' release.
+    lr: f64 = 1e-3, NOT_NEGATIVE;
+    /// β1 of the velocity, in [0, 1); at 0 it is not kept. Default 0.9, the authors' release.
+    beta1: f64 = 0.9, BELOW_ONE;
+    /// β2 of the second moment, in [0, 1). Default 0.999, the authors' release.
+    beta2: f64 = 0.999, BELOW_ONE;
+    /// β3, the weight of the squared norm; at 0 the rule is AdamW. Default 1, the authors' release.
+    beta3: f64 = 1.0, NOT_NEGATIVE;
+    /// α1: the rate never falls below α0/(1+α1). Default 10, the authors' release.
+    lr_cutoff: f64 = 10.0, NOT_NEGATIVE;
+    /// ε, outside the root. Default 1e-8, the authors' release.
+    eps: f64 = 1e-8, EPSILON;
+    /// λ, decoupled, times the braked rate. Default 1e-5, the authors' release.
+    weight_decay: f64 = 1e-5, NOT_NEGATIVE;
+    /// The norm that brakes. Default velocity, the authors' release.
+    norm_of: NormOf = NormOf::Velocity, NOT_NEGATIVE;
+}
+
+members! {
+    /// The scalars of a step.
+    Hyper {
+        /// α0
+        alpha0,
+        /// α1
+        alpha1,
+        /// β3
+        beta3,
+        /// λ
+        lambda,
+        /// √(1-β2^t) / (1-β1^t)
+        correction,
+        /// ε √(1-β2^t)
+        eps_hat,
+        /// β1
+        beta1,
+        /// 1-β1
+        one_minus_beta1,
+        /// β2
+        beta2,
+        /// 1-β2
+        one_minus_beta2,
+        /// Weight of Σm² in S.
+        w_mm,
+        /// Weight of c Σmg in S.
+        w_mg,
+        /// Weight of c² Σg² in S.
+        w_gg,
+    }
+}
+
+members! {
+    /// The states.
+    State {
+        /// First moment, the paper's velocity v.
+        m,
+        /// Second moment, the paper's m.
+        v,
+    }
+}
+
+members! {
+    /// What the norm decides.
+    Decision {
+        /// η
+        eta,
+    }
+}
+
+impl Twin for VRAdam {
+    type Hyper<F: Real> = Hyper<F>;
+    type State<F: Real> = State<F>;
+    type Decision<F: Real> = Decision<F>;
+    const TEXT: &'static str = include_str!("../../shaders/rules/vradam.wgsl");
+    const SUMS: Sums = Sums { sums: 3, totals: 1, after_clip: false, may_refuse: false };
+
+    fn scalars(&self, t: u64) -> Vec<Scalar> {
+        let (bc1, bc2) = (bias_correction(self.beta1, t), bias_correction(self.beta2, t));
+        let (b, a) = (self.beta1, 1.0 - self.beta1);
+        let (w_mm, w_mg, w_gg) = match self.norm_of {
+            NormOf::Velocity => (b * b, 2.0 * b * a, a * a),
+            NormOf::Gradient => (0.0, 0.0, 1.0),
+        };
+        vec![
+            Scalar::call("alpha0", self.lr),
+            Scalar::call("alpha1", self.lr_cutoff),
+            Scalar::call("beta3", self.beta3),
+            Scalar::call("lambda", self.weight_decay),
+            Scalar::count("correction", bc2.sqrt() / bc1),
+            Scalar::count("eps_hat", self.eps * bc2.sqrt()),
+            Scalar::call("beta1", self.beta1),
+            Scalar::call("one_minus_beta1", 1.0 - self.beta1),
+            Scalar::call("beta2", self.beta2),
+            Scalar::call("one_minus_beta2", 1.0 - self.beta2),
+            Scalar::call("w_mm", w_mm),
+            Scalar::call("w_mg", w_mg),
+            Scalar::call("w_gg", w_gg),
+        ]
+    }
+
+    fn states(&self) -> Vec<StateSpec> {
+        vec![StateSpec::zero("m", self.beta1 > 0.0), StateSpec::zero("v", true)]
+    }
+
+    fn variants() -> Vec<(&'static str, Self)> {
+        let base = Self { weight_decay: 0.1, ..Self::default() };
+        vec![
+            ("default", base),
+            ("gradient_norm", Self { norm_of: NormOf::Gradient, ..base }),
+            ("free", Self { lr_cutoff: 1e6, beta3: 0.1, ..base }),
+        ]
+    }
+
+    #[inline(always)]
+    fn contribute<F: Real>(&self, _: &Hyper<F>, _: F, g: F, s: &State<F>) -> [F; MAX_SUMS] {
+        let mut terms = [F::zero(); MAX_SUMS];
+        terms[..3].copy_from_slice(&[s.m * s.m, s.m * g, g * g]);
+        terms
+    }
+
+    fn total<F: Real>(&self, h: &Hyper<F>, sums: &[F], _: F) -> [[F; 3]; MAX_SUMS] {
+        let mut totals = [[F::zero(); 3]; MAX_SUMS];
+        totals[0] = [h.w_mm * sums[0], h.w_mg * sums[1], h.w_gg * sums[2]];
+        totals
+    }
+
+    #[allow(non_snake_case, reason = "the paper's letter")]
+    fn decide<F: Real>(&self, h: &Hyper<F>, totals: &[F], _: &[F]) -> Decision<F> {
+        let S = totals[0].max(F::zero());
+        Decision { eta: h.alpha0 / (F::one() + (h.beta3 * S).min(h.alpha1)) }
+    }
+
+    #[inline(always)]
+    fn update<F: Real>(&self, h: &Hyper<F>, d: &Decision<F>, p: F, g: F, s: &mut State<F>) -> F {
+        let m = h.beta1 * s.m + h.one_minus_beta1 * g;
+        let v = h.beta2 * s.v + h.one_minus_beta2 * g * g;
+        s.m = m;
+        s.v = v;
+        -d.eta * (h.lambda * p + h.correction * m / (v.sqrt() + h.eps_hat))
+    }
+}
