@@ -40,6 +40,6 @@ fn wo_fill(
 ) {
     let chunk = wo_chunks[workgroup.y * grid.x + workgroup.x];
     if lane * 4u < chunk.length {
-        wo_store_state(chunk.state + lane, min((chunk.length + 3u) / 4u, wo_CHUNK_LANES), wo_first_state(chunk.group));
+        wo_store_state(chunk.state + lane, min((chunk.length + 3u) / 4u, wo_CHUNK_LANES), wo_first_state());
     }
 }

@@ -1,0 +1,304 @@
+//! The builder: what is to be optimized, and the checks before anything is created.
+
+use std::collections::{BTreeMap, HashSet};
+
+use super::layout::VEC4;
+use crate::optim::Rule;
+use crate::{Error, Optimizer, Result};
+
+/// A parameter group of one [`Optimizer`]: tensors with settings of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Group(pub(super) usize);
+
+impl Group {
+    /// The group that [`Optimizer::builder`] makes, called "default".
+    pub const DEFAULT: Self = Self(0);
+}
+
+/// A tensor of one [`Optimizer`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Tensor(pub(super) usize);
+
+impl Tensor {
+    /// Its place in the order in which the tensors were given to the builder.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self.0
+    }
+}
+
+/// A range of bytes of somebody's buffer.
+#[derive(Clone, Debug)]
+pub(super) struct Slice {
+    pub(super) buffer: wgpu::Buffer,
+    pub(super) offset: u64,
+    pub(super) size: u64,
+}
+
+impl From<wgpu::BufferSlice<'_>> for Slice {
+    fn from(slice: wgpu::BufferSlice<'_>) -> Self {
+        Self { buffer: slice.buffer().clone(), offset: slice.offset(), size: slice.size() }
+    }
+}
+
+impl Slice {
+    pub(super) fn slice(&self) -> wgpu::BufferSlice<'_> {
+        self.buffer.slice(self.offset..self.offset + self.size)
+    }
+}
+
+/// Where a tensor's numbers are to lie.
+#[derive(Clone, Debug)]
+pub(super) enum Storage {
+    /// In the crate's buffers.
+    Own,
+    /// In the caller's.
+    Bound { param: Slice, grad: Option<Slice> },
+}
+
+/// A tensor as the builder was told of it.
+#[derive(Clone, Debug)]
+pub(super) struct TensorInfo {
+    pub(super) name: String,
+    pub(super) shape: Vec<usize>,
+    pub(super) elements: u64,
+    pub(super) group: usize,
+    pub(super) storage: Storage,
+}
+
+/// A group as the builder was told of it.
+#[derive(Clone, Debug)]
+pub(super) struct GroupInfo {
+    pub(super) name: String,
+    pub(super) rule: Box<dyn Rule>,
+}
+
+/// Collects groups and tensors for an [`Optimizer`]. Mistakes are reported by [`build`](Self::build), before anything is created.
+#[derive(Clone, Debug)]
+pub struct Builder {
+    pub(super) groups: Vec<GroupInfo>,
+    pub(super) tensors: Vec<TensorInfo>,
+    pub(super) label: String,
+    pub(super) param_usages: wgpu::BufferUsages,
+    pub(super) grad_usages: wgpu::BufferUsages,
+    pub(super) moving_gradients: bool,
+    pub(super) cache: Option<wgpu::PipelineCache>,
+}
+
+impl Builder {
+    pub(super) fn new(rule: Box<dyn Rule>) -> Self {
+        Self {
+            groups: vec![GroupInfo { name: "default".to_owned(), rule }],
+            tensors: Vec::new(),
+            label: "optimizer".to_owned(),
+            param_usages: wgpu::BufferUsages::empty(),
+            grad_usages: wgpu::BufferUsages::empty(),
+            moving_gradients: false,
+            cache: None,
+        }
+    }
+
+    /// Adds a parameter group. All groups of an optimizer hold the same rule, each with its own settings.
+    pub fn group(&mut self, name: impl Into<String>, rule: impl Into<Box<dyn Rule>>) -> Group {
+        self.groups.push(GroupInfo { name: name.into(), rule: rule.into() });
+        Group(self.groups.len() - 1)
+    }
+
+    /// Adds a tensor that lives in the crate's buffers, each at the device's offset alignment, zero at first:
+    /// see [`Optimizer::param`], [`Optimizer::grad`] and [`Optimizer::write_param`].
+    pub fn tensor(&mut self, group: Group, name: impl Into<String>, shape: &[usize]) -> Tensor {
+        self.add(group, name.into(), shape, Storage::Own)
+    }
+
+    /// Adds a tensor that lives in the caller's buffers, as f32: `param` and `grad` hold exactly the shape's elements, begin at
+    /// multiples of 16 bytes and have `STORAGE` usage. Several tensors, parameters and gradients too, may share a buffer; a
+    /// tensor's range rounded up to 16 bytes must lie in its buffer and touch no other tensor's.
+    pub fn bind(
+        &mut self,
+        group: Group,
+        name: impl Into<String>,
+        shape: &[usize],
+        param: wgpu::BufferSlice<'_>,
+        grad: wgpu::BufferSlice<'_>,
+    ) -> Tensor {
+        self.add(group, name.into(), shape, Storage::Bound { param: param.into(), grad: Some(grad.into()) })
+    }
+
+    /// As [`bind`](Self::bind), for a tensor whose gradient has no home: each step is
+    /// [`Optimizer::step_with_grads`] and names it. Implies [`moving_gradients`](Self::moving_gradients).
+    pub fn bind_param(
+        &mut self,
+        group: Group,
+        name: impl Into<String>,
+        shape: &[usize],
+        param: wgpu::BufferSlice<'_>,
+    ) -> Tensor {
+        self.moving_gradients = true;
+        self.add(group, name.into(), shape, Storage::Bound { param: param.into(), grad: None })
+    }
+
+    /// Prepares for [`Optimizer::step_with_grads`]. Default false, which saves each chunk a look-up.
+    pub fn moving_gradients(&mut self, moving: bool) -> &mut Self {
+        self.moving_gradients = moving;
+        self
+    }
+
+    /// Names the optimizer in wgpu's labels. Default "optimizer".
+    pub fn label(&mut self, label: impl Into<String>) -> &mut Self {
+        self.label = label.into();
+        self
+    }
+
+    /// Usages of the crate's buffers beyond `STORAGE | COPY_SRC | COPY_DST`, such as `VERTEX` for parameters.
+    pub fn extra_usages(&mut self, params: wgpu::BufferUsages, grads: wgpu::BufferUsages) -> &mut Self {
+        self.param_usages = params;
+        self.grad_usages = grads;
+        self
+    }
+
+    /// Compiles through the caller's pipeline cache.
+    pub fn pipeline_cache(&mut self, cache: &wgpu::PipelineCache) -> &mut Self {
+        self.cache = Some(cache.clone());
+        self
+    }
+
+    /// Creates every buffer, bind group and pipeline. May run on any thread; nothing is waited for.
+    ///
+    /// # Errors
+    /// A setting out of range, a name given twice, a range that is misaligned, of the wrong length, outside its buffer or
+    /// overlapping another, a buffer without `STORAGE` usage or of another device, a limit of the device that is too low,
+    /// groups that hold different rules.
+    pub fn build(self, device: &wgpu::Device, queue: &wgpu::Queue) -> Result<Optimizer> {
+        self.check()?;
+        Optimizer::create(self, device, queue)
+    }
+
+    fn add(&mut self, group: Group, name: String, shape: &[usize], storage: Storage) -> Tensor {
+        // A product past u64 is refused by `check` as too long.
+        let elements = shape.iter().try_fold(1_u64, |n, &d| n.checked_mul(d as u64)).unwrap_or(u64::MAX);
+        self.tensors.push(TensorInfo { name, shape: shape.to_vec(), elements, group: group.0, storage });
+        Tensor(self.tensors.len() - 1)
+    }
+
+    fn check(&self) -> Result<()> {
+        let mut names = HashSet::new();
+        for group in &self.groups {
+            if !names.insert(&group.name) {
+                return Err(Error::Duplicate { kind: "group", name: group.name.clone() });
+            }
+            let first = self.groups[0].rule.name();
+            if group.rule.name() != first {
+                return Err(Error::Usage(format!(
+                    "group `{}` holds {}, group `default` {first}: all groups of an optimizer hold the same rule, use a second \
+                     optimizer",
+                    group.name,
+                    group.rule.name()
+                )));
+            }
+            group.rule.check()?;
+        }
+        names.clear();
+        for tensor in &self.tensors {
+            if !names.insert(&tensor.name) {
+                return Err(Error::Duplicate { kind: "tensor", name: tensor.name.clone() });
+            }
+            tensor.check(self.groups.len())?;
+        }
+        self.check_overlaps()
+    }
+
+    /// Ranges of one buffer, rounded up to 16 bytes, must not touch.
+    fn check_overlaps(&self) -> Result<()> {
+        let mut buffers: Vec<&wgpu::Buffer> = Vec::new();
+        let mut ranges: BTreeMap<(usize, u64), (u64, &str, &str)> = BTreeMap::new();
+        for tensor in &self.tensors {
+            let Storage::Bound { param, grad } = &tensor.storage else { continue };
+            for (what, slice) in [("parameters", Some(param)), ("gradients", grad.as_ref())] {
+                let Some(slice) = slice else { continue };
+                let buffer = index_of(&mut buffers, &slice.buffer);
+                let end = slice.offset + slice.size.next_multiple_of(VEC4);
+                if let Some((other_end, other, other_what)) =
+                    ranges.insert((buffer, slice.offset), (end, &tensor.name, what))
+                {
+                    return Err(overlap(tensor, what, slice.offset..end, other, other_what, slice.offset..other_end));
+                }
+                let before = ranges.range(..(buffer, slice.offset)).next_back();
+                let after = ranges.range((buffer, slice.offset + 1)..).next();
+                for (&(b, start), &(other_end, other, other_what)) in before.into_iter().chain(after) {
+                    if b == buffer && start < end && slice.offset < other_end {
+                        return Err(overlap(tensor, what, slice.offset..end, other, other_what, start..other_end));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The place of `buffer` in `buffers`, added where it is new.
+pub(super) fn index_of<'a>(buffers: &mut Vec<&'a wgpu::Buffer>, buffer: &'a wgpu::Buffer) -> usize {
+    buffers.iter().position(|b| *b == buffer).unwrap_or_else(|| {
+        buffers.push(buffer);
+        buffers.len() - 1
+    })
+}
+
+fn overlap(
+    tensor: &TensorInfo,
+    what: &str,
+    range: std::ops::Range<u64>,
+    other: &str,
+    other_what: &str,
+    other_range: std::ops::Range<u64>,
+) -> Error {
+    tensor.error(format!(
+        "its {what} at bytes {range:?}, rounded up to 16, overlap the {other_what} of `{other}` at bytes {other_range:?} of \
+         the same buffer"
+    ))
+}
+
+impl TensorInfo {
+    pub(super) fn error(&self, problem: String) -> Error {
+        Error::Tensor { tensor: self.name.clone(), problem }
+    }
+
+    fn check(&self, groups: usize) -> Result<()> {
+        if self.elements > u64::from(u32::MAX - 3) {
+            return Err(self.error(format!("shape {:?} has more than {} elements", self.shape, u32::MAX - 3)));
+        }
+        if self.group >= groups {
+            return Err(self.error(format!("its group is number {}, the optimizer has {groups}", self.group)));
+        }
+        if let Storage::Bound { param, grad } = &self.storage {
+            self.check_slice("parameters", param)?;
+            if let Some(grad) = grad {
+                self.check_slice("gradients", grad)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks a range of the caller's against the shape and its buffer.
+    pub(super) fn check_slice(&self, what: &str, slice: &Slice) -> Result<()> {
+        let bytes = self.elements * 4;
+        let end = slice.offset + bytes.next_multiple_of(VEC4);
+        let problem = if self.elements == 0 {
+            return Ok(());
+        } else if slice.size != bytes {
+            format!("its {what} have {} bytes, shape {:?} needs {bytes}", slice.size, self.shape)
+        } else if slice.offset % VEC4 != 0 {
+            format!("its {what} begin at byte {}, needs a multiple of 16", slice.offset)
+        } else if end > slice.buffer.size() {
+            format!(
+                "its {what}, rounded up to 16 bytes, end at byte {end}, the buffer has {}: make the buffer {} bytes longer",
+                slice.buffer.size(),
+                end - slice.buffer.size()
+            )
+        } else if !slice.buffer.usage().contains(wgpu::BufferUsages::STORAGE) {
+            format!("the buffer of its {what} has usage {:?}, needs STORAGE", slice.buffer.usage())
+        } else {
+            return Ok(());
+        };
+        Err(self.error(problem))
+    }
+}

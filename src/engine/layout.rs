@@ -1,0 +1,385 @@
+//! Where everything lies: chunks, spans, windows and launches. Pure arithmetic on the host; nothing here touches the GPU.
+
+use std::ops::Range;
+
+use crate::{Error, Result};
+
+/// Elements in a chunk: one workgroup's share of an update.
+pub(super) const CHUNK: u64 = 1024;
+/// Threads of an update workgroup: a vec4 each.
+pub(super) const CHUNK_LANES: u32 = (CHUNK / 4) as u32;
+/// Threads of a workgroup of the sums' first half. Few, because its one barrier costs a software GPU a switch for each.
+pub(super) const SUM_LANES: u32 = 64;
+/// Threads of the one workgroup of the sums' second half.
+pub(super) const FINAL_LANES: u32 = 256;
+/// A span has at least this many chunks …
+const SPAN_CHUNKS: u64 = 16;
+/// … and is lengthened so that a tensor has at most this many.
+const TENSOR_SPANS: u64 = 1024;
+/// Rows that one thread adds in sequence.
+const SEGMENT: u32 = 32;
+/// The arena's first vec4 carries the count of applied steps to the control buffer.
+const ARENA_HEADER: u64 = 1;
+/// Bytes of a vec4 of f32, the unit of every offset on the GPU.
+pub(super) const VEC4: u64 = 16;
+
+/// The device's limits that shape a layout.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// The largest window of a buffer that a binding can show, in bytes.
+    pub(super) window: u64,
+    /// Bindings begin at multiples of this many bytes.
+    pub(super) alignment: u64,
+    /// Workgroups in one dimension of a grid.
+    pub(super) grid: u32,
+}
+
+impl Limits {
+    pub(super) fn of(device: &wgpu::Device) -> Self {
+        let l = device.limits();
+        Self {
+            window: l.max_storage_buffer_binding_size.min(l.max_buffer_size) / VEC4 * VEC4,
+            alignment: u64::from(l.min_storage_buffer_offset_alignment),
+            grid: l.max_compute_workgroups_per_dimension,
+        }
+    }
+}
+
+/// A range of bytes in one of the caller's or the crate's buffers, by the buffer's index.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) buffer: usize,
+    pub(super) offset: u64,
+}
+
+/// A tensor to be laid out.
+#[derive(Clone, Debug)]
+pub(super) struct Item {
+    pub(super) elements: u64,
+    pub(super) group: u32,
+    /// Tensors of one class may share a launch.
+    pub(super) class: usize,
+    /// States kept for each element.
+    pub(super) states: u64,
+    pub(super) param: Place,
+    /// `None`: the gradient moves and is given at each step.
+    pub(super) grad: Option<Place>,
+}
+
+/// `wo_Chunk` of `shaders/harness/tables.wgsl`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
+pub(super) struct Chunk {
+    pub(super) param: u32,
+    pub(super) grad: u32,
+    pub(super) state: u32,
+    pub(super) length: u32,
+    pub(super) tensor: u32,
+    pub(super) group: u32,
+    pub(super) position: u32,
+    pub(super) row: u32,
+}
+
+/// `wo_Segment`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
+pub(super) struct Segment {
+    pub(super) first: u32,
+    pub(super) count: u32,
+    pub(super) row: u32,
+    pub(super) pad: u32,
+}
+
+/// `wo_Tensor`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
+pub(super) struct TensorRow {
+    pub(super) first: u32,
+    pub(super) count: u32,
+    pub(super) group: u32,
+    pub(super) elements: f32,
+}
+
+/// A window of a buffer, in bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Window {
+    pub(super) buffer: usize,
+    pub(super) range: Range<u64>,
+}
+
+impl Window {
+    fn with(&self, place: &Place, bytes: u64, limits: Limits) -> Option<Self> {
+        let start = place.offset / limits.alignment * limits.alignment;
+        let range = self.range.start.min(start)..self.range.end.max(place.offset + bytes);
+        (place.buffer == self.buffer && range.end - range.start <= limits.window).then_some(Self { buffer: self.buffer, range })
+    }
+
+    fn at(place: &Place, limits: Limits) -> Self {
+        let start = place.offset / limits.alignment * limits.alignment;
+        Self { buffer: place.buffer, range: start..start }
+    }
+
+    fn vec4_of(&self, place: &Place) -> u32 {
+        ((place.offset - self.range.start) / VEC4) as u32
+    }
+}
+
+/// A part of a tensor in a launch: whole chunks, contiguous in memory.
+#[derive(Clone, Debug)]
+struct Piece {
+    tensor: usize,
+    position: u64,
+    elements: u64,
+    state: u64,
+}
+
+/// One launch: what is bound and the chunks that are walked.
+#[derive(Clone, Debug)]
+pub(super) struct Launch {
+    pub(super) class: usize,
+    pub(super) param: Window,
+    /// `None`: gradients lie in the parameters' window, or move.
+    pub(super) grad: Option<Window>,
+    /// Length of the launch's arena in vec4, its header included.
+    pub(super) arena: u64,
+    pub(super) chunks: Vec<Chunk>,
+    pub(super) spans: Vec<Chunk>,
+    pieces: Vec<Piece>,
+}
+
+/// Where a run of one tensor's states lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct StateRun {
+    pub(super) launch: usize,
+    /// First vec4 of the run's first state in the launch's arena.
+    pub(super) vec4: u64,
+    /// Vec4s from one state to the next.
+    pub(super) stride: u64,
+    /// First element in the tensor.
+    pub(super) position: usize,
+    pub(super) elements: usize,
+}
+
+/// A tensor's records in a launch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Part {
+    pub(super) launch: usize,
+    pub(super) chunks: Range<usize>,
+    pub(super) spans: Range<usize>,
+}
+
+/// The whole layout of an optimizer.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Layout {
+    pub(super) launches: Vec<Launch>,
+    pub(super) segments: Vec<Segment>,
+    pub(super) tensors: Vec<TensorRow>,
+    /// Rows of partial sums: the spans', then the segments'.
+    pub(super) rows: u32,
+    /// Each tensor's records, in order.
+    pub(super) parts: Vec<Vec<Part>>,
+}
+
+/// A grid (x, y) of at least `n` workgroups with little to spare.
+pub(super) fn fold(n: usize, limit: u32) -> (u32, u32) {
+    let n = n.max(1) as u64;
+    let y = n.div_ceil(u64::from(limit));
+    (n.div_ceil(y) as u32, y as u32)
+}
+
+impl Layout {
+    pub(super) fn new(items: &[Item], limits: Limits) -> Result<Self> {
+        let mut order: Vec<usize> = (0..items.len()).collect();
+        order.sort_by_key(|&i| {
+            let item = &items[i];
+            (item.class, item.param.buffer, item.grad.as_ref().map(|g| g.buffer), item.param.offset, i)
+        });
+        let mut layout = Self {
+            tensors: vec![TensorRow::default(); items.len()],
+            parts: vec![Vec::new(); items.len()],
+            ..Self::default()
+        };
+        for index in order {
+            layout.place(index, &items[index], limits)?;
+        }
+        layout.cut_launches(items);
+        layout.number_segments(items);
+        layout.fold_grids(limits)?;
+        Ok(layout)
+    }
+
+    /// Puts a tensor's chunks into the current launch, or into as many launches as the windows ask for.
+    fn place(&mut self, index: usize, item: &Item, limits: Limits) -> Result<()> {
+        let mut position = 0;
+        while position < item.elements {
+            let elements = CHUNK.min(item.elements - position);
+            let fitting = self.launches.last().and_then(|l| l.with(item, position, elements, limits));
+            let (param, grad) = match fitting {
+                Some(windows) => windows,
+                None => {
+                    let launch = Launch::at(item, position, limits);
+                    let windows = launch.with(item, position, elements, limits).ok_or_else(|| too_far_apart(limits))?;
+                    self.launches.push(launch);
+                    windows
+                }
+            };
+            if let Some(launch) = self.launches.last_mut() {
+                (launch.param, launch.grad) = (param, grad);
+                launch.push(index, item, position, elements);
+            }
+            position += elements;
+        }
+        Ok(())
+    }
+
+    /// Cuts pieces into chunks and spans, now that the windows are final.
+    fn cut_launches(&mut self, items: &[Item]) {
+        for (l, launch) in self.launches.iter_mut().enumerate() {
+            for piece in std::mem::take(&mut launch.pieces) {
+                let item = &items[piece.tensor];
+                let (chunk, span) = (launch.chunks.len(), launch.spans.len());
+                let span_length = item.elements.div_ceil(CHUNK).div_ceil(TENSOR_SPANS).max(SPAN_CHUNKS) * CHUNK;
+                let chunks = cut(&piece, item, &launch.param, launch.grad.as_ref(), CHUNK);
+                let spans = cut(&piece, item, &launch.param, launch.grad.as_ref(), span_length);
+                launch.chunks.extend(chunks);
+                launch.spans.extend(spans);
+                self.parts[piece.tensor].push(Part {
+                    launch: l,
+                    chunks: chunk..launch.chunks.len(),
+                    spans: span..launch.spans.len(),
+                });
+            }
+        }
+    }
+
+    /// Numbers the rows of partial sums: every span's, tensor by tensor, then every segment's.
+    fn number_segments(&mut self, items: &[Item]) {
+        let mut spans = Vec::with_capacity(items.len());
+        for parts in &self.parts {
+            let first = self.rows;
+            for part in parts {
+                for span in &mut self.launches[part.launch].spans[part.spans.clone()] {
+                    span.row = self.rows;
+                    self.rows += 1;
+                }
+            }
+            spans.push(first..self.rows);
+        }
+        for (tensor, spans) in spans.into_iter().enumerate() {
+            let first = self.rows;
+            for start in spans.clone().step_by(SEGMENT as usize) {
+                let count = SEGMENT.min(spans.end - start);
+                self.segments.push(Segment { first: start, count, row: self.rows, pad: 0 });
+                self.rows += 1;
+            }
+            self.tensors[tensor] = TensorRow {
+                first,
+                count: self.rows - first,
+                group: items[tensor].group,
+                elements: items[tensor].elements as f32,
+            };
+        }
+    }
+
+    /// Pads the tables with empty records so that a folded grid needs no bounds check.
+    fn fold_grids(&mut self, limits: Limits) -> Result<()> {
+        for launch in &mut self.launches {
+            for table in [&mut launch.chunks, &mut launch.spans] {
+                let (x, y) = fold(table.len(), limits.grid);
+                if y > limits.grid {
+                    return Err(Error::Limit {
+                        limit: "max_compute_workgroups_per_dimension",
+                        actual: u64::from(limits.grid),
+                        needs: (table.len() as u64).isqrt() + 1,
+                    });
+                }
+                table.resize(x as usize * y as usize, Chunk::default());
+            }
+        }
+        Ok(())
+    }
+
+    /// Where a tensor's states lie.
+    pub(super) fn state_runs(&self, tensor: usize) -> impl Iterator<Item = StateRun> + '_ {
+        self.parts[tensor].iter().flat_map(|part| {
+            self.launches[part.launch].chunks[part.chunks.clone()].iter().map(|chunk| StateRun {
+                launch: part.launch,
+                vec4: u64::from(chunk.state),
+                stride: u64::from(chunk.length.div_ceil(4)),
+                position: chunk.position as usize,
+                elements: chunk.length as usize,
+            })
+        })
+    }
+}
+
+impl Launch {
+    /// An empty launch whose windows begin where the chunk at `position` lies.
+    fn at(item: &Item, position: u64, limits: Limits) -> Self {
+        let grad = item.grad.as_ref().filter(|g| g.buffer != item.param.buffer);
+        Self {
+            class: item.class,
+            param: Window::at(&shifted(&item.param, position), limits),
+            grad: grad.map(|g| Window::at(&shifted(g, position), limits)),
+            arena: ARENA_HEADER,
+            chunks: Vec::new(),
+            spans: Vec::new(),
+            pieces: Vec::new(),
+        }
+    }
+
+    /// The windows grown by the chunk at `position`, if it belongs here and they stay within the limits.
+    fn with(&self, item: &Item, position: u64, elements: u64, limits: Limits) -> Option<(Window, Option<Window>)> {
+        let vec4s = elements.div_ceil(4);
+        if item.class != self.class || (self.arena + item.states * vec4s) * VEC4 > limits.window {
+            return None;
+        }
+        let bytes = vec4s * VEC4;
+        let param = self.param.with(&shifted(&item.param, position), bytes, limits)?;
+        match (&self.grad, item.grad.as_ref().map(|g| shifted(g, position))) {
+            (Some(window), Some(g)) => Some((param, Some(window.with(&g, bytes, limits)?))),
+            (None, Some(g)) => Some((param.with(&g, bytes, limits)?, None)),
+            (_, None) => Some((param, None)),
+        }
+    }
+
+    fn push(&mut self, tensor: usize, item: &Item, position: u64, elements: u64) {
+        match self.pieces.last_mut() {
+            Some(piece) if piece.tensor == tensor => piece.elements += elements,
+            _ => self.pieces.push(Piece { tensor, position, elements, state: self.arena }),
+        }
+        self.arena += item.states * elements.div_ceil(4);
+    }
+}
+
+fn too_far_apart(limits: Limits) -> Error {
+    Error::Usage(format!(
+        "a tensor's parameters and gradients lie in one buffer further apart than the device can bind at once: \
+         max_storage_buffer_binding_size is {} bytes; use two buffers",
+        limits.window
+    ))
+}
+
+fn shifted(place: &Place, elements: u64) -> Place {
+    Place { buffer: place.buffer, offset: place.offset + elements * 4 }
+}
+
+/// A piece in records of at most `length` elements, a multiple of [`CHUNK`].
+fn cut(piece: &Piece, item: &Item, param: &Window, grad: Option<&Window>, length: u64) -> Vec<Chunk> {
+    (0..piece.elements)
+        .step_by(length as usize)
+        .map(|start| {
+            let position = piece.position + start;
+            Chunk {
+                param: param.vec4_of(&shifted(&item.param, position)),
+                grad: item.grad.as_ref().map_or((position / 4) as u32, |g| grad.unwrap_or(param).vec4_of(&shifted(g, position))),
+                state: (piece.state + start / 4 * item.states) as u32,
+                length: length.min(piece.elements - start) as u32,
+                tensor: piece.tensor as u32,
+                group: item.group,
+                position: position as u32,
+                row: 0,
+            }
+        })
+        .collect()
+}

@@ -1,0 +1,249 @@
+//! The engine: everything that is not one optimizer's. A step is recorded into the caller's encoder; nothing is submitted or
+//! waited for.
+
+mod builder;
+mod create;
+mod layout;
+mod pipelines;
+mod readback;
+mod scalars;
+mod step;
+mod text;
+
+pub use builder::{Builder, Group, Tensor};
+pub use readback::read_buffer;
+pub use text::{Stage, Variant};
+
+use std::sync::Arc;
+
+use crate::optim::{Rule, Value};
+use crate::{Error, Result};
+use builder::{GroupInfo, Slice, TensorInfo};
+use layout::Layout;
+use pipelines::Pipeline;
+use scalars::{Scalars, Slot};
+
+/// One optimizer over any number of tensors and groups, on the caller's device.
+///
+/// Shapes, settings and places are given to its [`Builder`]; after [`Builder::build`] it creates no buffer, bind group or pipeline.
+///
+/// ```
+/// use wgpu_optim::{AdamW, Optimizer};
+/// # let gpu = pollster::block_on(wgpu_optim::gpu::Selector::default().open())?;
+/// # let (device, queue) = (gpu.device, gpu.queue);
+/// let mut builder = Optimizer::builder(AdamW { lr: 0.1, ..AdamW::default() });
+/// let w = builder.tensor(wgpu_optim::Group::DEFAULT, "w", &[2, 3]);
+/// let mut optimizer = builder.build(&device, &queue)?;
+/// optimizer.write_param(w, &[1.0; 6])?;
+/// optimizer.write_grad(w, &[0.5; 6])?;
+///
+/// let mut encoder = device.create_command_encoder(&Default::default());
+/// optimizer.step(&mut encoder)?;
+/// queue.submit([encoder.finish()]);
+///
+/// let moved = pollster::block_on(optimizer.read_param(w))?;
+/// assert!(moved.iter().all(|x| (x - 0.899).abs() < 1e-5));
+/// # Ok::<(), wgpu_optim::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Optimizer {
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    label: String,
+    groups: Vec<GroupInfo>,
+    tensors: Vec<TensorInfo>,
+    places: Vec<Places>,
+    variants: Vec<Variant>,
+    class_of: Vec<usize>,
+    /// The distinct buffers of all places.
+    buffers: Vec<wgpu::Buffer>,
+    layout: Layout,
+    launches: Vec<LaunchGpu>,
+    sums: Option<SumsGpu>,
+    scalars: Scalars,
+    control: wgpu::Buffer,
+    /// `Some` where gradients move.
+    runs: Option<Runs>,
+    /// The step whose sums are recorded and whose update is not.
+    half: Option<Slot>,
+}
+
+/// Where a tensor's parameters and gradients lie.
+#[derive(Debug)]
+struct Places {
+    param: Slice,
+    grad: Option<Slice>,
+}
+
+/// Where runs of tensors begin in the launches' tables, for steps that launch run by run because gradients move.
+#[derive(Debug)]
+struct Runs {
+    /// A record a part with the number of its first chunk or span.
+    buffer: wgpu::Buffer,
+    chunks: Vec<RunPart>,
+    spans: Vec<RunPart>,
+}
+
+/// Some of a tensor's records in a launch, few enough for one row of a grid.
+#[derive(Debug)]
+struct RunPart {
+    launch: usize,
+    tensor: usize,
+    first: u32,
+    count: u32,
+    /// Dynamic offset of its record.
+    offset: u32,
+}
+
+/// A launch with what it binds.
+#[derive(Debug)]
+struct LaunchGpu {
+    update: Pass,
+    stats: Option<Pass>,
+    arena: wgpu::Buffer,
+}
+
+/// A dispatch of a whole table of records.
+#[derive(Debug)]
+struct Pass {
+    pipeline: Arc<Pipeline>,
+    /// `None` where gradients move: then it is made for each run.
+    group: Option<wgpu::BindGroup>,
+    table: wgpu::Buffer,
+    grid: (u32, u32),
+}
+
+/// What a rule with sums has beyond its launches.
+#[derive(Debug)]
+struct SumsGpu {
+    finalize: wgpu::ComputePipeline,
+    reduce: wgpu::ComputePipeline,
+    decide: wgpu::ComputePipeline,
+    group: wgpu::BindGroup,
+    partials: wgpu::Buffer,
+    totals: wgpu::Buffer,
+}
+
+impl Optimizer {
+    /// A builder whose [`Group::DEFAULT`] holds `rule`.
+    pub fn builder(rule: impl Into<Box<dyn Rule>>) -> Builder {
+        Builder::new(rule.into())
+    }
+
+    /// A group's settings as they are now.
+    #[must_use]
+    pub fn rule(&self, group: Group) -> &dyn Rule {
+        self.groups[group.0].rule.as_ref()
+    }
+
+    /// The groups' names, in order.
+    pub fn groups(&self) -> impl Iterator<Item = (Group, &str)> {
+        self.groups.iter().enumerate().map(|(i, g)| (Group(i), g.name.as_str()))
+    }
+
+    /// The tensors with their names and shapes, in order.
+    pub fn tensors(&self) -> impl Iterator<Item = (Tensor, &str, &[usize])> {
+        self.tensors.iter().enumerate().map(|(i, t)| (Tensor(i), t.name.as_str(), t.shape.as_slice()))
+    }
+
+    /// The tensor of this name.
+    #[must_use]
+    pub fn tensor(&self, name: &str) -> Option<Tensor> {
+        self.tensors.iter().position(|t| t.name == name).map(Tensor)
+    }
+
+    /// Where a tensor's parameters lie. The range is the shape's elements; of an empty tensor, 16 bytes that are not its own.
+    #[must_use]
+    pub fn param(&self, tensor: Tensor) -> wgpu::BufferSlice<'_> {
+        self.places[tensor.0].param.slice()
+    }
+
+    /// Where a tensor's gradients are read.
+    ///
+    /// # Errors
+    /// The tensor was bound without gradients ([`Builder::bind_param`]).
+    pub fn try_grad(&self, tensor: Tensor) -> Result<wgpu::BufferSlice<'_>> {
+        let info = &self.tensors[tensor.0];
+        let grad = self.places[tensor.0].grad.as_ref();
+        grad.map(Slice::slice).ok_or_else(|| info.error("it was bound without gradients".to_owned()))
+    }
+
+    /// Where a tensor's gradients are read.
+    ///
+    /// # Panics
+    /// The tensor was bound without gradients; see [`try_grad`](Self::try_grad).
+    #[must_use]
+    pub fn grad(&self, tensor: Tensor) -> wgpu::BufferSlice<'_> {
+        match self.try_grad(tensor) {
+            Ok(slice) => slice,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Sets a group's learning rate for the steps recorded from now on.
+    ///
+    /// # Errors
+    /// The rate is out of its range.
+    pub fn set_lr(&mut self, group: Group, lr: f64) -> Result<()> {
+        self.set(group, "lr", &Value::Number(lr))
+    }
+
+    /// Sets one of a group's settings for the steps recorded from now on. Nothing is compiled.
+    ///
+    /// # Errors
+    /// An unknown name; a value out of range; a setting that would change which states are kept; a setting that enters bias
+    /// corrections (β1, β2, ε …) while recorded steps are not yet finished.
+    pub fn set(&mut self, group: Group, name: &str, value: &Value) -> Result<()> {
+        let mut rule = self.groups[group.0].rule.clone();
+        rule.set(name, value)?;
+        rule.check()?;
+        let old = &self.groups[group.0].rule;
+        if rule.states() != old.states() || rule.flags() != old.flags() {
+            return Err(Error::Usage(format!(
+                "{} = {value} of group `{}` changes which states are kept: build a new optimizer",
+                name, self.groups[group.0].name
+            )));
+        }
+        let counts_change = [1, 2, 3, 10, 100].iter().any(|&t| {
+            let count = |rule: &dyn Rule| rule.scalars(t).iter().map(|s| s.count).collect::<Vec<_>>();
+            count(rule.as_ref()) != count(old.as_ref())
+        });
+        if counts_change && !self.scalars.idle(&self.device) {
+            return Err(Error::Usage(format!(
+                "{name} enters the bias corrections and may change only while no recorded step is unfinished: submit and wait first"
+            )));
+        }
+        self.groups[group.0].rule = rule;
+        if counts_change {
+            self.scalars.restart(None);
+        }
+        self.scalars.settings_changed();
+        Ok(())
+    }
+
+    /// How many launches a step makes: one a class for the update; with sums one a class and one more.
+    #[must_use]
+    pub fn dispatches(&self) -> usize {
+        let stats = self.launches.iter().filter(|l| l.stats.is_some()).count();
+        self.launches.len() + stats + usize::from(self.sums.is_some())
+    }
+
+    /// The totals of the last step's sums over everything, and then each tensor's: records of one vec4 a total, the coefficients of
+    /// 1, c, c² in the clip factor c. Between [`record_sums`](Self::record_sums) and [`record_update`](Self::record_update) record 0
+    /// may be added to another optimizer's or another machine's. `None` for rules without sums.
+    #[must_use]
+    pub fn totals(&self) -> Option<&wgpu::Buffer> {
+        self.sums.as_ref().map(|s| &s.totals)
+    }
+
+    /// Buffers the crate allocated, in bytes.
+    fn buffer(&self, what: &str, size: u64, usage: wgpu::BufferUsages) -> wgpu::Buffer {
+        create::buffer(&self.device, &self.label, what, size, usage)
+    }
+}
+
+impl<R: Rule + 'static> From<R> for Box<dyn Rule> {
+    fn from(rule: R) -> Self {
+        Box::new(rule)
+    }
+}

@@ -1,0 +1,197 @@
+//! Moving numbers between host and GPU outside of steps. Reading is `async` and never blocks: natively the future polls the
+//! device whenever it is polled itself.
+
+use std::task::Poll;
+
+use futures::channel::oneshot;
+use futures::future::poll_fn;
+
+use super::layout::VEC4;
+use super::{Optimizer, Tensor};
+use crate::{Error, Result};
+
+/// Reads a range of a buffer with `COPY_SRC` usage. The copy is submitted to `queue` now, the bytes come with the future.
+///
+/// # Errors
+/// The device was lost.
+pub async fn read_buffer(
+    device: &wgpu::Device,
+    queue: &wgpu::Queue,
+    slice: wgpu::BufferSlice<'_>,
+) -> Result<Vec<u8>> {
+    let size = slice.size().next_multiple_of(4);
+    let staging = device.create_buffer(&wgpu::BufferDescriptor {
+        label: Some("read-back"),
+        size,
+        usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+        mapped_at_creation: false,
+    });
+    let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("read-back") });
+    encoder.copy_buffer_to_buffer(slice.buffer(), slice.offset(), &staging, 0, size);
+    let (sender, mut receiver) = oneshot::channel();
+    encoder.map_buffer_on_submit(&staging, wgpu::MapMode::Read, .., move |result| {
+        // The receiver may be gone: then nobody wants the bytes.
+        let _ = sender.send(result);
+    });
+    queue.submit([encoder.finish()]);
+    let mapped = poll_fn(|context| {
+        let polled = device.poll(wgpu::PollType::Poll);
+        match std::pin::Pin::new(&mut receiver).poll(context) {
+            Poll::Pending if polled.is_err() => Poll::Ready(Ok(Err(wgpu::BufferAsyncError))),
+            Poll::Pending => {
+                // Natively nobody else may poll the device; in a browser the callback wakes this task.
+                #[cfg(not(target_arch = "wasm32"))]
+                context.waker().wake_by_ref();
+                Poll::Pending
+            }
+            ready => ready,
+        }
+    });
+    let lost = |what: &dyn std::fmt::Display| Error::DeviceLost(format!("while reading back: {what}"));
+    mapped.await.map_err(|e| lost(&e))?.map_err(|e| lost(&e))?;
+    let view = staging.slice(..).get_mapped_range().map_err(|e| lost(&e))?;
+    Ok(view[..slice.size() as usize].to_vec())
+}
+
+impl Optimizer {
+    /// Reads a tensor's parameters.
+    ///
+    /// # Errors
+    /// The device was lost; the caller's buffer lacks `COPY_SRC`.
+    pub async fn read_param(&self, tensor: Tensor) -> Result<Vec<f32>> {
+        self.read_tensor(tensor, self.param(tensor)).await
+    }
+
+    /// Reads a tensor's gradients.
+    ///
+    /// # Errors
+    /// As [`read_param`](Self::read_param); the tensor was bound without gradients.
+    pub async fn read_grad(&self, tensor: Tensor) -> Result<Vec<f32>> {
+        self.read_tensor(tensor, self.try_grad(tensor)?).await
+    }
+
+    async fn read_tensor(&self, tensor: Tensor, slice: wgpu::BufferSlice<'_>) -> Result<Vec<f32>> {
+        let info = &self.tensors[tensor.0];
+        if info.elements == 0 {
+            return Ok(Vec::new());
+        }
+        if !slice.buffer().usage().contains(wgpu::BufferUsages::COPY_SRC) {
+            return Err(info.error(format!("its buffer has usage {:?}, reading needs COPY_SRC", slice.buffer().usage())));
+        }
+        Ok(bytemuck::pod_collect_to_vec(&read_buffer(&self.device, &self.queue, slice).await?))
+    }
+
+    /// Writes a tensor's parameters, before the work that is submitted next.
+    ///
+    /// # Errors
+    /// Another length than the tensor's; the caller's buffer lacks `COPY_DST`.
+    pub fn write_param(&self, tensor: Tensor, values: &[f32]) -> Result<()> {
+        self.write_tensor(tensor, self.param(tensor), values)
+    }
+
+    /// Writes a tensor's gradients, before the work that is submitted next.
+    ///
+    /// # Errors
+    /// As [`write_param`](Self::write_param); the tensor was bound without gradients.
+    pub fn write_grad(&self, tensor: Tensor, values: &[f32]) -> Result<()> {
+        self.write_tensor(tensor, self.try_grad(tensor)?, values)
+    }
+
+    fn write_tensor(&self, tensor: Tensor, slice: wgpu::BufferSlice<'_>, values: &[f32]) -> Result<()> {
+        self.check_length(tensor, values)?;
+        if !slice.buffer().usage().contains(wgpu::BufferUsages::COPY_DST) {
+            return Err(self.tensors[tensor.0]
+                .error(format!("its buffer has usage {:?}, writing needs COPY_DST", slice.buffer().usage())));
+        }
+        if !values.is_empty() {
+            self.queue.write_buffer(slice.buffer(), slice.offset(), bytemuck::cast_slice(values));
+        }
+        Ok(())
+    }
+
+    fn check_length(&self, tensor: Tensor, values: &[f32]) -> Result<()> {
+        let info = &self.tensors[tensor.0];
+        if values.len() as u64 == info.elements {
+            return Ok(());
+        }
+        Err(info.error(format!("{} values were given, shape {:?} has {}", values.len(), info.shape, info.elements)))
+    }
+
+    /// The names of the states that are kept for a tensor.
+    #[must_use]
+    pub fn state_names(&self, tensor: Tensor) -> Vec<&'static str> {
+        self.kept_states(tensor).into_iter().map(|(name, _)| name).collect()
+    }
+
+    /// Reads a state of a tensor.
+    ///
+    /// # Errors
+    /// The rule keeps no state of this name; the device was lost.
+    pub async fn read_state(&self, tensor: Tensor, state: &str) -> Result<Vec<f32>> {
+        let index = self.state_index(tensor, state)?;
+        let mut values = vec![0.0; self.tensors[tensor.0].elements as usize];
+        for launch in 0..self.launches.len() {
+            let runs: Vec<_> = self.layout.state_runs(tensor.0).filter(|r| r.launch == launch).collect();
+            let (Some(first), Some(last)) = (runs.first(), runs.last()) else { continue };
+            let kept = self.kept_states(tensor).len() as u64;
+            let bytes = first.vec4 * VEC4..(last.vec4 + kept * last.stride) * VEC4;
+            let raw = read_buffer(&self.device, &self.queue, self.launches[launch].arena.slice(bytes)).await?;
+            let raw: Vec<f32> = bytemuck::pod_collect_to_vec(&raw);
+            for run in &runs {
+                let from = ((run.vec4 - first.vec4 + index * run.stride) * 4) as usize;
+                values[run.position..run.position + run.elements].copy_from_slice(&raw[from..from + run.elements]);
+            }
+        }
+        Ok(values)
+    }
+
+    /// Writes a state of a tensor, before the work that is submitted next.
+    ///
+    /// # Errors
+    /// The rule keeps no state of this name; another length than the tensor's.
+    pub fn write_state(&self, tensor: Tensor, state: &str, values: &[f32]) -> Result<()> {
+        let index = self.state_index(tensor, state)?;
+        self.check_length(tensor, values)?;
+        for run in self.layout.state_runs(tensor.0) {
+            let at = (run.vec4 + index * run.stride) * VEC4;
+            let part = &values[run.position..run.position + run.elements];
+            self.queue.write_buffer(&self.launches[run.launch].arena, at, bytemuck::cast_slice(part));
+        }
+        Ok(())
+    }
+
+    /// How many steps the GPU has applied.
+    ///
+    /// # Errors
+    /// The device was lost.
+    pub async fn read_applied(&self) -> Result<u64> {
+        let bytes = read_buffer(&self.device, &self.queue, self.control.slice(..4)).await?;
+        Ok(u64::from(bytemuck::pod_read_unaligned::<u32>(&bytes)))
+    }
+
+    /// Sets the count of applied steps, as when states are loaded.
+    ///
+    /// # Errors
+    /// A recorded step is not yet finished.
+    pub fn write_applied(&mut self, applied: u32) -> Result<()> {
+        if !self.scalars.idle(&self.device) {
+            return Err(Error::Usage("the count of steps changes only while no recorded step is unfinished".to_owned()));
+        }
+        self.queue.write_buffer(&self.control, 0, bytemuck::bytes_of(&applied));
+        self.scalars.restart(Some(u64::from(applied)));
+        Ok(())
+    }
+
+    /// The kept states of a tensor with their place among them, in the order of the rule.
+    fn kept_states(&self, tensor: Tensor) -> Vec<(&'static str, u64)> {
+        let states = &self.variants[self.class_of[tensor.0]].states;
+        states.iter().filter(|s| s.used).zip(0..).map(|(s, i)| (s.name, i)).collect()
+    }
+
+    fn state_index(&self, tensor: Tensor, state: &str) -> Result<u64> {
+        let kept = self.kept_states(tensor);
+        kept.iter().find(|(name, _)| *name == state).map(|(_, i)| *i).ok_or_else(|| {
+            Error::unknown(format!("state of tensor `{}`", self.tensors[tensor.0].name), state, kept.iter().map(|(n, _)| *n))
+        })
+    }
+}

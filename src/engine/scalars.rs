@@ -1,0 +1,324 @@
+//! The step's scalars on their way to the GPU.
+//!
+//! What depends on the count of applied steps lies in a ring of rows, filled ahead and indexed on the GPU by the count that only
+//! the GPU knows. What depends on the call lies in rows that a dynamic offset picks, so that it travels in encoder order. A row
+//! is written over only when nothing recorded can still read it: for counts that is known from a copy of the count that comes back
+//! now and then without being waited for, for calls from a token that the encoder holds until its work is done or dropped.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use super::builder::GroupInfo;
+use super::text::scalar_rows;
+use crate::{Error, Result};
+
+/// Bytes that the ring of per-count rows may take.
+const COUNT_BYTES: u64 = 1 << 20;
+/// Bytes that the rows of calls and of moved gradients may take.
+const CALL_BYTES: u64 = 1 << 22;
+/// Rows filled ahead of need.
+const MARGIN: u64 = 256;
+/// A dynamic offset is a multiple of this in every device.
+const CALL_STRIDE: u64 = 256;
+
+/// `wo_Call` of `shaders/harness/tables.wgsl`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
+struct Call {
+    settings: u32,
+    counts: u32,
+    count_mask: u32,
+    groups: u32,
+    moved: u32,
+    pad: [u32; 3],
+}
+
+/// The rings and what is known of their use.
+#[derive(Debug)]
+pub(super) struct Scalars {
+    /// Per-count rows, then calls' rows, then calls' gradient positions, in vec4s.
+    pub(super) buffer: wgpu::Buffer,
+    /// One [`Call`] a slot, 256 bytes apart, written once.
+    pub(super) calls: wgpu::Buffer,
+    counts: Counts,
+    slots: Slots,
+    call_row: u64,
+    moved_row: u64,
+}
+
+#[derive(Debug)]
+struct Counts {
+    rows: u64,
+    /// Bytes of a row: all groups.
+    stride: u64,
+    /// Rows of counts up to this one are written.
+    filled: u64,
+    /// The GPU had applied at least this many steps.
+    known: u64,
+    /// Steps recorded since `known` was copied.
+    since: u64,
+    confirmation: Confirmation,
+}
+
+/// A copy of the count on its way back.
+#[derive(Debug)]
+struct Confirmation {
+    buffer: wgpu::Buffer,
+    state: Arc<AtomicU8>,
+    /// Steps recorded since the copy was recorded.
+    since: u64,
+}
+
+const IDLE: u8 = 0;
+const UNDER_WAY: u8 = 1;
+const READY: u8 = 2;
+
+/// Sets the state back if its encoder is dropped before the copy arrives.
+struct Arrival(Arc<AtomicU8>);
+
+impl Drop for Arrival {
+    fn drop(&mut self) {
+        // Fails, as it should, where the copy arrived.
+        let _ = self.0.compare_exchange(UNDER_WAY, IDLE, Ordering::AcqRel, Ordering::Acquire);
+    }
+}
+
+#[derive(Debug)]
+struct Slots {
+    /// A token a slot; encoders hold clones of it while they may still read the slot.
+    tokens: Vec<Arc<()>>,
+    current: Option<usize>,
+}
+
+/// What a recorded step needs to know of its slot.
+#[derive(Clone, Debug)]
+pub(super) struct Slot {
+    /// Dynamic offset of its [`Call`].
+    pub(super) offset: u32,
+    token: Arc<()>,
+}
+
+impl Scalars {
+    /// `moved` is the count of tensors where gradients move, else 0.
+    pub(super) fn new(
+        device: &wgpu::Device,
+        queue: &wgpu::Queue,
+        label: &str,
+        groups: &[GroupInfo],
+        moved: usize,
+    ) -> Result<Self> {
+        let (call, count) = scalar_rows(&groups[0].rule.scalars(1));
+        let bytes = |row: &[f32]| (row.len() * groups.len()) as u64 * 4;
+        let (call_row, count_row) = (bytes(&call).max(16), bytes(&count));
+        let moved_row = (moved as u64 * 4).next_multiple_of(16);
+        let rows = if count_row == 0 { 1 << 16 } else { (COUNT_BYTES / count_row).clamp(1 << 9, 1 << 16) };
+        let rows = 1 << rows.ilog2();
+        let slots = (CALL_BYTES / (call_row + moved_row)).clamp(64, 1024);
+        let size = rows * count_row + slots * (call_row + moved_row);
+        let limit = device.limits().max_storage_buffer_binding_size;
+        if size > limit {
+            return Err(Error::Limit { limit: "max_storage_buffer_binding_size", actual: limit, needs: size });
+        }
+        let storage = wgpu::BufferUsages::COPY_DST;
+        let make = |what: &str, size, usage| {
+            device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some(&format!("{label} {what}")),
+                size,
+                usage: usage | storage,
+                mapped_at_creation: false,
+            })
+        };
+        let scalars = Self {
+            buffer: make("scalars", size, wgpu::BufferUsages::STORAGE),
+            calls: make("calls", slots * CALL_STRIDE, wgpu::BufferUsages::UNIFORM),
+            counts: Counts {
+                rows,
+                stride: count_row,
+                filled: 0,
+                known: 0,
+                since: 0,
+                confirmation: Confirmation {
+                    buffer: make("confirmation", 16, wgpu::BufferUsages::MAP_READ),
+                    state: Arc::new(AtomicU8::new(IDLE)),
+                    since: 0,
+                },
+            },
+            slots: Slots { tokens: (0..slots).map(|_| Arc::new(())).collect(), current: None },
+            call_row,
+            moved_row,
+        };
+        scalars.write_calls(queue, groups.len());
+        Ok(scalars)
+    }
+
+    fn write_calls(&self, queue: &wgpu::Queue, groups: usize) {
+        let slots = self.slots.tokens.len() as u64;
+        let mut records = vec![0_u8; (slots * CALL_STRIDE) as usize];
+        for slot in 0..slots {
+            let call = Call {
+                settings: (self.settings_at(slot) / 16) as u32,
+                counts: 0,
+                count_mask: (self.counts.rows - 1) as u32,
+                groups: groups as u32,
+                moved: (self.moved_at(slot) / 16) as u32,
+                pad: [0; 3],
+            };
+            let at = (slot * CALL_STRIDE) as usize;
+            records[at..at + size_of::<Call>()].copy_from_slice(bytemuck::bytes_of(&call));
+        }
+        queue.write_buffer(&self.calls, 0, &records);
+    }
+
+    fn settings_at(&self, slot: u64) -> u64 {
+        self.counts.rows * self.counts.stride + slot * self.call_row
+    }
+
+    fn moved_at(&self, slot: u64) -> u64 {
+        self.settings_at(self.slots.tokens.len() as u64) + slot * self.moved_row
+    }
+
+    /// The bound on steps that are recorded and not known to be finished.
+    pub(super) fn bound(&self) -> usize {
+        (self.counts.rows / 2) as usize
+    }
+
+    /// Prepares the rows that the next recorded step may read. `moved` are the step's gradient positions, where they move.
+    pub(super) fn begin(
+        &mut self,
+        device: &wgpu::Device,
+        queue: &wgpu::Queue,
+        groups: &[GroupInfo],
+        moved: Option<&[u32]>,
+    ) -> Result<Slot> {
+        self.counts.take_confirmation();
+        if self.counts.since as usize >= self.bound() {
+            // Fires callbacks of finished work; does not wait.
+            let _ = device.poll(wgpu::PollType::Poll);
+            self.counts.take_confirmation();
+        }
+        if self.counts.since as usize >= self.bound() {
+            return Err(Error::TooManySteps { unfinished: self.counts.since as usize, bound: self.bound() });
+        }
+        let slot = match self.slots.current {
+            Some(slot) if moved.is_none() => slot,
+            _ => self.take_slot(device, queue, groups, moved)?,
+        };
+        self.counts.fill(queue, &self.buffer, groups);
+        Ok(Slot { offset: (slot as u64 * CALL_STRIDE) as u32, token: self.slots.tokens[slot].clone() })
+    }
+
+    /// Finds a slot that nothing recorded can still read, and writes the settings of now into it.
+    fn take_slot(
+        &mut self,
+        device: &wgpu::Device,
+        queue: &wgpu::Queue,
+        groups: &[GroupInfo],
+        moved: Option<&[u32]>,
+    ) -> Result<usize> {
+        let start = self.slots.current.map_or(0, |s| s + 1);
+        let mut free = self.slots.free(start);
+        if free.is_none() {
+            let _ = device.poll(wgpu::PollType::Poll);
+            free = self.slots.free(start);
+        }
+        let bound = self.slots.tokens.len();
+        let slot = free.ok_or(Error::TooManySteps { unfinished: bound, bound })?;
+        let rows: Vec<f32> = groups.iter().flat_map(|g| scalar_rows(&g.rule.scalars(1)).0).collect();
+        queue.write_buffer(&self.buffer, self.settings_at(slot as u64), bytemuck::cast_slice(&rows));
+        if let Some(moved) = moved {
+            queue.write_buffer(&self.buffer, self.moved_at(slot as u64), bytemuck::cast_slice(moved));
+        }
+        self.slots.current = Some(slot);
+        Ok(slot)
+    }
+
+    /// Records what lets the slot be used again: called once the step is in the encoder. `count` holds the count of applied steps.
+    pub(super) fn end(&mut self, encoder: &mut wgpu::CommandEncoder, slot: Slot, count: &wgpu::Buffer) {
+        self.counts.since += 1;
+        self.counts.confirmation.since += 1;
+        encoder.on_submitted_work_done(move || drop(slot.token));
+        if self.counts.since * 8 >= self.counts.rows {
+            self.counts.confirmation.record(encoder, count);
+        }
+    }
+
+    /// The settings changed: the next step takes a new slot.
+    pub(super) fn settings_changed(&mut self) {
+        self.slots.current = None;
+    }
+
+    /// Whether every recorded step is finished or dropped.
+    pub(super) fn idle(&self, device: &wgpu::Device) -> bool {
+        let _ = device.poll(wgpu::PollType::Poll);
+        self.slots.tokens.iter().all(|t| Arc::strong_count(t) == 1)
+    }
+
+    /// Starts over at `applied` steps, with every row to be written anew. Only while [`idle`](Self::idle).
+    pub(super) fn restart(&mut self, applied: Option<u64>) {
+        if let Some(applied) = applied {
+            (self.counts.known, self.counts.since) = (applied, 0);
+            self.counts.confirmation.since = 0;
+        }
+        self.counts.filled = self.counts.known;
+        self.slots.current = None;
+    }
+}
+
+impl Slots {
+    fn free(&self, start: usize) -> Option<usize> {
+        let n = self.tokens.len();
+        (0..n).map(|i| (start + i) % n).find(|&i| Arc::strong_count(&self.tokens[i]) == 1)
+    }
+}
+
+impl Counts {
+    fn take_confirmation(&mut self) {
+        if self.confirmation.state.load(Ordering::Acquire) != READY {
+            return;
+        }
+        if let Ok(view) = self.confirmation.buffer.slice(..4).get_mapped_range() {
+            let applied = bytemuck::pod_read_unaligned::<u32>(&view);
+            self.known = self.known.max(u64::from(applied));
+            self.since = self.confirmation.since;
+        }
+        self.confirmation.buffer.unmap();
+        self.confirmation.state.store(IDLE, Ordering::Release);
+    }
+
+    /// Writes the rows that the steps recorded so far and the next may read. Twice the steps since the last confirmation leaves
+    /// room for encoders that are submitted in another order than they were recorded.
+    fn fill(&mut self, queue: &wgpu::Queue, buffer: &wgpu::Buffer, groups: &[GroupInfo]) {
+        if self.stride == 0 || self.filled >= self.known + (2 * self.since + MARGIN).min(self.rows) {
+            return;
+        }
+        let target = self.known + (2 * self.since + 4 * MARGIN).min(self.rows);
+        let mut t = self.filled + 1;
+        while t <= target {
+            let index = (t - 1) & (self.rows - 1);
+            let n = (target + 1 - t).min(self.rows - index);
+            let mut rows: Vec<f32> = Vec::with_capacity((n * self.stride / 4) as usize);
+            for t in t..t + n {
+                rows.extend(groups.iter().flat_map(|g| scalar_rows(&g.rule.scalars(t)).1));
+            }
+            queue.write_buffer(buffer, index * self.stride, bytemuck::cast_slice(&rows));
+            t += n;
+        }
+        self.filled = target;
+    }
+}
+
+impl Confirmation {
+    fn record(&mut self, encoder: &mut wgpu::CommandEncoder, count: &wgpu::Buffer) {
+        if self.state.compare_exchange(IDLE, UNDER_WAY, Ordering::AcqRel, Ordering::Acquire).is_err() {
+            return;
+        }
+        encoder.copy_buffer_to_buffer(count, 0, &self.buffer, 0, 16);
+        let arrival = Arrival(self.state.clone());
+        encoder.map_buffer_on_submit(&self.buffer, wgpu::MapMode::Read, .., move |result| {
+            if result.is_ok() {
+                arrival.0.store(READY, Ordering::Release);
+            }
+        });
+        self.since = 0;
+    }
+}

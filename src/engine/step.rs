@@ -1,0 +1,238 @@
+//! Recording a step.
+
+use super::builder::{Slice, index_of};
+use super::layout::VEC4;
+use super::pipelines::bind_group;
+use super::scalars::Slot;
+use super::{Optimizer, Pass, Tensor};
+use crate::{Error, Result};
+
+/// Which of a launch's passes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Half {
+    Stats,
+    Update,
+}
+
+/// A step's gradients where they move: windows of buffers, and each tensor's place.
+struct Moved {
+    windows: Vec<Slice>,
+    window_of: Vec<usize>,
+    /// First vec4 of each tensor's gradient in its window.
+    positions: Vec<u32>,
+}
+
+impl Optimizer {
+    /// Records one step over every tensor of every group. Gradients are read and parameters changed when the encoder is submitted,
+    /// in the encoder's order: two steps in one encoder are two steps.
+    ///
+    /// # Errors
+    /// Too many recorded steps are not yet finished; gradients are to be given with
+    /// [`step_with_grads`](Self::step_with_grads).
+    pub fn step(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
+        if self.runs.is_some() {
+            return self.step_with_grads(encoder, []);
+        }
+        self.refuse_half()?;
+        let slot = self.scalars.begin(&self.device, &self.queue, &self.groups, None)?;
+        self.record(encoder, &slot, None);
+        self.finish(encoder, slot);
+        Ok(())
+    }
+
+    /// Records one step with this step's gradients of some tensors elsewhere than they were bound: the same lengths and alignment as
+    /// in [`Builder::bind`](crate::Builder::bind), in buffers that hold no parameters. Tensors that are not named keep the
+    /// gradients they were bound with. One launch a run of tensors whose gradients lie in one buffer.
+    ///
+    /// # Errors
+    /// [`Builder::moving_gradients`](crate::Builder::moving_gradients) was not asked for; a range that does not fit; a tensor named
+    /// twice, or with no gradient at all.
+    pub fn step_with_grads<'a>(
+        &mut self,
+        encoder: &mut wgpu::CommandEncoder,
+        grads: impl IntoIterator<Item = (Tensor, wgpu::BufferSlice<'a>)>,
+    ) -> Result<()> {
+        self.refuse_half()?;
+        let moved = self.moved(grads)?;
+        let slot = self.scalars.begin(&self.device, &self.queue, &self.groups, Some(&moved.positions))?;
+        self.record(encoder, &slot, Some(&moved));
+        self.finish(encoder, slot);
+        Ok(())
+    }
+
+    /// Records the first half of a step: the sums, reduced into [`totals`](Self::totals). Nothing for rules without sums.
+    ///
+    /// # Errors
+    /// As [`step`](Self::step); the last `record_sums` has no [`record_update`](Self::record_update) yet.
+    pub fn record_sums(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
+        self.refuse_half()?;
+        if self.runs.is_some() {
+            return Err(Error::Usage("the two halves of a step are for gradients that do not move".to_owned()));
+        }
+        let slot = self.scalars.begin(&self.device, &self.queue, &self.groups, None)?;
+        if let Some(sums) = &self.sums {
+            let mut pass = self.begin_pass(encoder);
+            self.dispatch_half(&mut pass, Half::Stats, &slot, None);
+            pass.set_pipeline(&sums.reduce);
+            pass.set_bind_group(0, &sums.group, &[slot.offset]);
+            pass.dispatch_workgroups(1, 1, 1);
+        }
+        self.half = Some(slot);
+        Ok(())
+    }
+
+    /// Records the second half: what the totals decide, and the update.
+    ///
+    /// # Errors
+    /// There was no [`record_sums`](Self::record_sums).
+    pub fn record_update(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
+        let slot = self.half.take().ok_or_else(|| Error::Usage("record_update needs a record_sums before it".to_owned()))?;
+        {
+            let mut pass = self.begin_pass(encoder);
+            if let Some(sums) = &self.sums {
+                pass.set_pipeline(&sums.decide);
+                pass.set_bind_group(0, &sums.group, &[slot.offset]);
+                pass.dispatch_workgroups(1, 1, 1);
+            }
+            self.dispatch_half(&mut pass, Half::Update, &slot, None);
+        }
+        self.finish(encoder, slot);
+        Ok(())
+    }
+
+    fn refuse_half(&self) -> Result<()> {
+        if self.half.is_some() {
+            return Err(Error::Usage("record_sums was called, its record_update is still to come".to_owned()));
+        }
+        Ok(())
+    }
+
+    fn begin_pass<'e>(&self, encoder: &'e mut wgpu::CommandEncoder) -> wgpu::ComputePass<'e> {
+        encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: Some(&self.label), timestamp_writes: None })
+    }
+
+    fn record(&self, encoder: &mut wgpu::CommandEncoder, slot: &Slot, moved: Option<&Moved>) {
+        let mut pass = self.begin_pass(encoder);
+        if let Some(sums) = &self.sums {
+            self.dispatch_half(&mut pass, Half::Stats, slot, moved);
+            pass.set_pipeline(&sums.finalize);
+            pass.set_bind_group(0, &sums.group, &[slot.offset]);
+            pass.dispatch_workgroups(1, 1, 1);
+        }
+        self.dispatch_half(&mut pass, Half::Update, slot, moved);
+    }
+
+    fn dispatch_half(&self, pass: &mut wgpu::ComputePass<'_>, half: Half, slot: &Slot, moved: Option<&Moved>) {
+        if let Some(moved) = moved {
+            return self.dispatch_runs(pass, half, slot, moved);
+        }
+        for launch in &self.launches {
+            let Some(p) = (if half == Half::Update { Some(&launch.update) } else { launch.stats.as_ref() }) else { continue };
+            pass.set_pipeline(&p.pipeline.pipeline);
+            pass.set_bind_group(0, p.group.as_ref(), &[slot.offset]);
+            pass.dispatch_workgroups(p.grid.0, p.grid.1, 1);
+        }
+    }
+
+    /// One launch a run of parts whose gradients lie in one window.
+    fn dispatch_runs(&self, pass: &mut wgpu::ComputePass<'_>, half: Half, slot: &Slot, moved: &Moved) {
+        let Some(runs) = &self.runs else { return };
+        let limit = self.device.limits().max_compute_workgroups_per_dimension;
+        let mut parts = if half == Half::Update { &runs.chunks } else { &runs.spans }.iter().peekable();
+        while let Some(first) = parts.next() {
+            let window = moved.window_of[first.tensor];
+            let mut count = first.count;
+            while let Some(part) = parts.next_if(|part| {
+                part.launch == first.launch && moved.window_of[part.tensor] == window && count + part.count <= limit
+            }) {
+                count += part.count;
+            }
+            let gpu = &self.launches[first.launch];
+            let Some(p) = (if half == Half::Update { Some(&gpu.update) } else { gpu.stats.as_ref() }) else { return };
+            let group = self.run_group(p, first.launch, &moved.windows[window]);
+            pass.set_pipeline(&p.pipeline.pipeline);
+            pass.set_bind_group(0, &group, &[slot.offset, first.offset]);
+            pass.dispatch_workgroups(count, 1, 1);
+        }
+    }
+
+    fn run_group(&self, p: &Pass, launch: usize, gradients: &Slice) -> wgpu::BindGroup {
+        let window = &self.layout.launches[launch].param;
+        bind_group(&self.device, &self.label, &p.pipeline, |name| match name {
+            "wo_grads" => wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                buffer: &gradients.buffer,
+                offset: gradients.offset,
+                size: wgpu::BufferSize::new(gradients.size),
+            }),
+            _ => self.resource(name, window.clone(), &self.launches[launch].arena, &p.table),
+        })
+    }
+
+    /// The step is in the encoder: the count goes on to the control buffer, and the slot is free once the work is done.
+    fn finish(&mut self, encoder: &mut wgpu::CommandEncoder, slot: Slot) {
+        if let Some(first) = self.launches.first() {
+            encoder.copy_buffer_to_buffer(&first.arena, 0, &self.control, 0, 4);
+        }
+        self.scalars.end(encoder, slot, &self.control);
+    }
+
+    /// Finds this step's gradients and checks them.
+    fn moved<'a>(&self, grads: impl IntoIterator<Item = (Tensor, wgpu::BufferSlice<'a>)>) -> Result<Moved> {
+        if self.runs.is_none() {
+            return Err(Error::Usage("gradients move only where the builder was told: moving_gradients(true)".to_owned()));
+        }
+        let mut given: Vec<Option<Slice>> = vec![None; self.tensors.len()];
+        for (tensor, slice) in grads {
+            let info = self.tensors.get(tensor.0);
+            let info = info.ok_or_else(|| Error::Usage(format!("tensor {} is not of this optimizer", tensor.0)))?;
+            let slice = Slice::from(slice);
+            info.check_slice("gradients", &slice)?;
+            if self.layout.launches.iter().any(|l| self.buffers[l.param.buffer] == slice.buffer) {
+                return Err(info.error("its gradients lie in a buffer of parameters, where only bound gradients may lie".to_owned()));
+            }
+            if given[tensor.0].replace(slice).is_some() {
+                return Err(Error::Duplicate { kind: "gradient of tensor", name: info.name.clone() });
+            }
+        }
+        let mut all = Vec::with_capacity(given.len());
+        for ((given, places), info) in given.into_iter().zip(&self.places).zip(&self.tensors) {
+            let slice = given.or_else(|| places.grad.clone());
+            all.push(slice.ok_or_else(|| info.error("it has no gradient: it was bound without one and none was given".to_owned()))?);
+        }
+        self.windows(&all)
+    }
+
+    /// Cuts the gradients' buffers into windows that can be bound: mostly one, the whole buffer.
+    fn windows(&self, grads: &[Slice]) -> Result<Moved> {
+        let limits = super::layout::Limits::of(&self.device);
+        let mut buffers = Vec::new();
+        let buffer_of: Vec<usize> = grads.iter().map(|g| index_of(&mut buffers, &g.buffer)).collect();
+        let mut order: Vec<usize> = (0..grads.len()).collect();
+        order.sort_unstable_by_key(|&t| (buffer_of[t], grads[t].offset));
+        let mut moved = Moved { windows: Vec::new(), window_of: vec![0; grads.len()], positions: vec![0; grads.len()] };
+        let mut open = None;
+        for tensor in order {
+            let grad = &grads[tensor];
+            let end = (grad.offset + grad.size).next_multiple_of(VEC4).min(grad.buffer.size());
+            let start = match open {
+                Some((buffer, start)) if buffer == buffer_of[tensor] && end - start <= limits.window => start,
+                _ if end <= limits.window => 0,
+                _ => grad.offset / limits.alignment * limits.alignment,
+            };
+            if end - start > limits.window {
+                let limit = "max_storage_buffer_binding_size";
+                return Err(Error::Limit { limit, actual: limits.window, needs: end - start });
+            }
+            if open != Some((buffer_of[tensor], start)) {
+                moved.windows.push(Slice { buffer: grad.buffer.clone(), offset: start, size: 0 });
+                open = Some((buffer_of[tensor], start));
+            }
+            moved.window_of[tensor] = moved.windows.len() - 1;
+            moved.positions[tensor] = ((grad.offset - start) / VEC4) as u32;
+            if let Some(window) = moved.windows.last_mut() {
+                window.size = window.size.max(end - start);
+            }
+        }
+        Ok(moved)
+    }
+}

@@ -1,0 +1,148 @@
+//! Finding and opening an adapter, for the command line, tests and examples. The engine itself works on any device it is given.
+
+use std::sync::{Arc, Mutex};
+
+use crate::{Error, Result};
+
+/// What to look for. The default honours `WGPU_BACKEND`, `WGPU_ADAPTER_NAME` and `WGPU_POWER_PREF`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selector {
+    /// Only adapters of these APIs; `None`: `WGPU_BACKEND`, or all.
+    pub backends: Option<wgpu::Backends>,
+    /// An index of [`adapters`], or a part of a name in any case; `None`: `WGPU_ADAPTER_NAME`, or the best.
+    pub adapter: Option<String>,
+}
+
+/// An open device.
+#[derive(Clone, Debug)]
+pub struct Gpu {
+    /// What it runs on.
+    pub info: wgpu::AdapterInfo,
+    /// The device, with all that the adapter's limits allow and no optional feature.
+    pub device: wgpu::Device,
+    /// Its queue.
+    pub queue: wgpu::Queue,
+    lost: Arc<Mutex<Option<String>>>,
+}
+
+/// Whether this is hardware and not a software rasterizer.
+#[must_use]
+pub const fn is_hardware(info: &wgpu::AdapterInfo) -> bool {
+    matches!(
+        info.device_type,
+        wgpu::DeviceType::DiscreteGpu | wgpu::DeviceType::IntegratedGpu | wgpu::DeviceType::VirtualGpu
+    )
+}
+
+/// All adapters that `backends` reach, the best first: hardware before software, the platform's own API before GL.
+pub async fn adapters(backends: Option<wgpu::Backends>) -> Vec<wgpu::Adapter> {
+    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle_from_env();
+    if let Some(backends) = backends {
+        descriptor.backends = backends;
+    }
+    let instance = wgpu::Instance::new(descriptor);
+    let mut adapters = instance.enumerate_adapters(wgpu::Backends::all()).await;
+    let low_power = wgpu::PowerPreference::from_env() == Some(wgpu::PowerPreference::LowPower);
+    adapters.sort_by_key(|adapter| {
+        let info = adapter.get_info();
+        let kind = match info.device_type {
+            wgpu::DeviceType::DiscreteGpu => u8::from(low_power),
+            wgpu::DeviceType::IntegratedGpu => u8::from(!low_power),
+            wgpu::DeviceType::VirtualGpu => 2,
+            wgpu::DeviceType::Other => 3,
+            wgpu::DeviceType::Cpu => 4,
+        };
+        (kind, info.backend == wgpu::Backend::Gl)
+    });
+    adapters
+}
+
+impl Selector {
+    /// The adapter that fits best.
+    ///
+    /// # Errors
+    /// None fits; the error lists those that were found.
+    pub async fn find(&self) -> Result<wgpu::Adapter> {
+        let adapters = adapters(self.backends).await;
+        let names: Vec<String> = adapters.iter().map(|a| a.get_info().name).collect();
+        let wanted = self.adapter.clone().or_else(|| std::env::var("WGPU_ADAPTER_NAME").ok());
+        let found = match &wanted {
+            None => 0,
+            Some(wanted) => match wanted.parse::<usize>() {
+                Ok(index) => index,
+                Err(_) => {
+                    let wanted = wanted.to_lowercase();
+                    names.iter().position(|name| name.to_lowercase().contains(&wanted)).unwrap_or(usize::MAX)
+                }
+            },
+        };
+        adapters.into_iter().nth(found).ok_or_else(|| {
+            let list = if names.is_empty() { ": no driver is installed".to_owned() } else { format!(", found: {}", names.join(", ")) };
+            Error::NoAdapter(wanted.map_or_else(String::new, |w| format!(" for `{w}`")) + &list)
+        })
+    }
+
+    /// Opens the adapter that fits best, with all its limits.
+    ///
+    /// # Errors
+    /// None fits, or it gives no device.
+    pub async fn open(&self) -> Result<Gpu> {
+        let adapter = self.find().await?;
+        Gpu::with_limits(&adapter, adapter.limits()).await
+    }
+}
+
+impl Gpu {
+    /// Opens an adapter with these limits. Losing the device is noted, not fatal: see [`Gpu::lost`].
+    ///
+    /// # Errors
+    /// The adapter gives no device with these limits.
+    pub async fn with_limits(adapter: &wgpu::Adapter, required_limits: wgpu::Limits) -> Result<Self> {
+        let descriptor = wgpu::DeviceDescriptor { label: Some("wgpu-optim"), required_limits, ..Default::default() };
+        let info = adapter.get_info();
+        let opened = adapter.request_device(&descriptor).await;
+        let (device, queue) = opened.map_err(|e| Error::Wgpu(format!("{}: {e}", info.name)))?;
+        let lost = Arc::new(Mutex::new(None));
+        let note = lost.clone();
+        device.set_device_lost_callback(move |reason, message| {
+            if let Ok(mut note) = note.lock() {
+                *note = Some(format!("{reason:?}: {message}"));
+            }
+        });
+        Ok(Self { info, device, queue, lost })
+    }
+
+    /// Why the device was lost, if it was.
+    #[must_use]
+    pub fn lost(&self) -> Option<String> {
+        self.lost.lock().ok()?.clone()
+    }
+
+    /// Submits what `record` puts into an encoder and waits until it is done.
+    ///
+    /// # Errors
+    /// What `record` returns; the device was lost.
+    pub fn run(&self, record: impl FnOnce(&mut wgpu::CommandEncoder) -> Result<()>) -> Result<()> {
+        let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        record(&mut encoder)?;
+        self.queue.submit([encoder.finish()]);
+        self.wait()
+    }
+
+    /// Waits until everything submitted is done.
+    ///
+    /// # Errors
+    /// The device was lost.
+    pub fn wait(&self) -> Result<()> {
+        let done = self.device.poll(wgpu::PollType::wait_indefinitely());
+        done.map_err(|e| Error::DeviceLost(self.lost().unwrap_or_else(|| e.to_string())))?;
+        self.lost().map_or(Ok(()), |why| Err(Error::DeviceLost(why)))
+    }
+
+    /// The adapter in a line: name, API, driver.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let i = &self.info;
+        format!("{} ({:?}, {} {})", i.name, i.backend, i.driver, i.driver_info).replace("  ", " ")
+    }
+}
