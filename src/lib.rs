@@ -4,7 +4,11 @@ mod engine;
 mod error;
 #[cfg(feature = "tools")]
 pub mod gpu;
+#[cfg(feature = "tools")]
+pub mod objective;
 pub mod optim;
+#[cfg(feature = "tools")]
+pub mod trajectory;
 
 pub use engine::{Builder, Group, Optimizer, Stage, Tensor, Variant, read_buffer};
 pub use error::{Error, Result};

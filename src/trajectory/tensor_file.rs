@@ -1,0 +1,287 @@
+//! A safetensors file, read without believing any number in it before it was checked.
+//!
+//! The header is parsed here and not by `SafeTensors::deserialize`, which lets the last of two equal keys win, names no key
+//! where a size is wrong, and buffers a hostile header at many times its length.
+
+use std::{borrow::Cow, fmt, marker::PhantomData, ops::Range};
+
+use bytemuck::Pod;
+use safetensors::Dtype;
+use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+
+use crate::{Error, Result};
+
+/// Bytes of the number that gives the header's length.
+pub(crate) const PREFIX: usize = 8;
+/// The longest header that safetensors' own readers take.
+pub(crate) const MAX_HEADER: usize = 100_000_000;
+/// The key of the text entries.
+pub(crate) const METADATA: &str = "__metadata__";
+const MAX_RANK: usize = 64;
+const MAX_TEXTS: usize = 1000;
+const MAX_SHOWN: usize = 200;
+
+/// A whole file in memory and where in it each tensor lies.
+#[derive(Debug)]
+pub(crate) struct TensorFile {
+    name: String,
+    bytes: Vec<u8>,
+    metadata: Vec<(String, String)>,
+    /// Sorted by key.
+    entries: Vec<Entry>,
+}
+
+/// One tensor of the file; `data` lies inside the file and holds exactly what `dtype` and `shape` say.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) key: String,
+    pub(crate) dtype: Dtype,
+    pub(crate) shape: Vec<usize>,
+    pub(crate) data: Range<usize>,
+}
+
+impl TensorFile {
+    pub(crate) fn parse(name: &str, bytes: Vec<u8>) -> Result<Self> {
+        let Header { metadata, entries } = read(&bytes).map_err(|problem| error(name, &problem))?;
+        Ok(Self { name: name.to_owned(), bytes, metadata: metadata.unwrap_or_default(), entries })
+    }
+
+    /// An error that names this file.
+    pub(crate) fn error(&self, problem: impl AsRef<str>) -> Error {
+        error(&self.name, problem.as_ref())
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn text(&self, key: &str) -> Result<&str> {
+        let found = self.metadata.iter().find(|(k, _)| k == key);
+        found.map(|(_, value)| value.as_str()).ok_or_else(|| self.error(format!("its metadata lacks `{key}`")))
+    }
+
+    /// All tensors, by key.
+    pub(crate) fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    pub(crate) fn entry(&self, key: &str) -> Option<&Entry> {
+        let at = self.entries.binary_search_by(|e| e.key.as_str().cmp(key)).ok()?;
+        self.entries.get(at)
+    }
+
+    /// The numbers of `key`, borrowed where they lie aligned.
+    pub(crate) fn numbers<T: Pod>(&self, key: &str) -> Option<Cow<'_, [T]>> {
+        self.entry(key).map(|e| self.at(&e.data))
+    }
+
+    pub(crate) fn at<T: Pod>(&self, data: &Range<usize>) -> Cow<'_, [T]> {
+        let bytes = &self.bytes[data.clone()];
+        if cfg!(target_endian = "big") {
+            return Cow::Owned(bytemuck::pod_collect_to_vec(&swapped::<T>(bytes)));
+        }
+        match bytemuck::try_cast_slice(bytes) {
+            Ok(numbers) => Cow::Borrowed(numbers),
+            Err(_) => Cow::Owned(bytemuck::pod_collect_to_vec(bytes)),
+        }
+    }
+}
+
+/// Little-endian bytes of `numbers`.
+pub(crate) fn little_endian<T: Pod>(numbers: &[T]) -> Cow<'_, [u8]> {
+    let bytes = bytemuck::cast_slice(numbers);
+    if cfg!(target_endian = "big") { Cow::Owned(swapped::<T>(bytes)) } else { Cow::Borrowed(bytes) }
+}
+
+fn swapped<T>(bytes: &[u8]) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    bytes.chunks_exact_mut(size_of::<T>()).for_each(<[u8]>::reverse);
+    bytes
+}
+
+/// `text` in backticks, fit for a terminal: escaped, and cut where it is long.
+pub(crate) fn quote(text: &str) -> String {
+    format!("`{}`", cut(text, MAX_SHOWN).escape_debug())
+}
+
+fn error(file: &str, problem: &str) -> Error {
+    Error::File { file: file.to_owned(), problem: cut(problem, 5 * MAX_SHOWN).into_owned() }
+}
+
+fn cut(text: &str, most: usize) -> Cow<'_, str> {
+    match text.char_indices().nth(most) {
+        Some((end, _)) => Cow::Owned(format!("{}…", &text[..end])),
+        None => Cow::Borrowed(text),
+    }
+}
+
+fn read(bytes: &[u8]) -> Result<Header, String> {
+    let length = header_length(bytes)?;
+    let start = PREFIX + length;
+    let mut header: Header = serde_json::from_slice(&bytes[PREFIX..start]).map_err(|e| format!("its header: {e}"))?;
+    place(&mut header.entries, start, bytes.len() - start)?;
+    header.entries.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+    match header.entries.windows(2).find(|pair| pair[0].key == pair[1].key) {
+        Some(pair) => Err(format!("{} stands there twice", quote(&pair[0].key))),
+        None => Ok(header),
+    }
+}
+
+fn header_length(bytes: &[u8]) -> Result<usize, String> {
+    let Some((prefix, rest)) = bytes.split_first_chunk::<PREFIX>() else {
+        return Err(format!("is {} bytes long, needs {PREFIX} for its header's length alone", bytes.len()));
+    };
+    let stated = u64::from_le_bytes(*prefix);
+    let most = rest.len().min(MAX_HEADER);
+    match usize::try_from(stated) {
+        Ok(length) if length <= most => Ok(length),
+        _ => Err(format!(
+            "its first {PREFIX} bytes give a header of {stated} bytes, at most {most} can follow: truncated, or no safetensors file"
+        )),
+    }
+}
+
+/// Checks that the entries lie one after the other and fill the `available` bytes of data, and makes their ranges those of
+/// the file, in which the data begins at `start`.
+fn place(entries: &mut [Entry], start: usize, available: usize) -> Result<(), String> {
+    entries.sort_unstable_by_key(|e| (e.data.start, e.data.end));
+    let mut filled = 0;
+    for Entry { key, dtype, shape, data } in entries {
+        let key = || quote(key);
+        let stated = data.end.checked_sub(data.start);
+        let needed = size(*dtype, shape).ok_or_else(|| format!("{}: {dtype:?} {shape:?} has no size", key()))?;
+        if stated != Some(needed) {
+            return Err(format!("{}: {dtype:?} {shape:?} needs {needed} bytes, its offsets are {data:?}", key()));
+        }
+        if data.start != filled {
+            return Err(format!("{}: begins at byte {} of the data, needs {filled}", key(), data.start));
+        }
+        if data.end > available {
+            return Err(format!("{}: ends at byte {} of the data, the file ends at {available}", key(), data.end));
+        }
+        filled = data.end;
+        *data = start + data.start..start + data.end;
+    }
+    if filled == available {
+        return Ok(());
+    }
+    Err(format!("holds {available} bytes of data, its header accounts for {filled}"))
+}
+
+fn size(dtype: Dtype, shape: &[usize]) -> Option<usize> {
+    let elements = shape.iter().try_fold(1_usize, |product, n| product.checked_mul(*n))?;
+    let bits = elements.checked_mul(dtype.bitsize())?;
+    bits.is_multiple_of(8).then_some(bits / 8)
+}
+
+#[derive(Default)]
+struct Header {
+    metadata: Option<Vec<(String, String)>>,
+    entries: Vec<Entry>,
+}
+
+impl<'de> Deserialize<'de> for Header {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(HeaderVisitor)
+    }
+}
+
+struct HeaderVisitor;
+
+impl<'de> Visitor<'de> for HeaderVisitor {
+    type Value = Header;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object of tensors")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Header, A::Error> {
+        let mut header = Header::default();
+        while let Some(key) = map.next_key::<String>()? {
+            if key == METADATA {
+                if header.metadata.replace(value::<_, Pairs<_>>(&mut map, &key)?.0).is_some() {
+                    return Err(de::Error::custom(format!("`{METADATA}` stands there twice")));
+                }
+            } else {
+                let Info { dtype, shape: Shape(shape), data_offsets: (start, end) } = value(&mut map, &key)?;
+                header.entries.push(Entry { key, dtype, shape, data: start..end });
+            }
+        }
+        Ok(header)
+    }
+}
+
+/// The value of `key`; an error names the key.
+fn value<'de, A: MapAccess<'de>, V: Deserialize<'de>>(map: &mut A, key: &str) -> Result<V, A::Error> {
+    map.next_value().map_err(|e| de::Error::custom(format!("{}: {e}", quote(key))))
+}
+
+#[derive(serde::Deserialize)]
+struct Info {
+    dtype: Dtype,
+    shape: Shape,
+    data_offsets: (usize, usize),
+}
+
+struct Shape(Vec<usize>);
+
+impl<'de> Deserialize<'de> for Shape {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(ShapeVisitor)
+    }
+}
+
+struct ShapeVisitor;
+
+impl<'de> Visitor<'de> for ShapeVisitor {
+    type Value = Shape;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a list of at most {MAX_RANK} sizes")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut sizes: A) -> Result<Shape, A::Error> {
+        let mut shape = Vec::new();
+        while let Some(size) = sizes.next_element()? {
+            if shape.len() == MAX_RANK {
+                return Err(de::Error::invalid_length(MAX_RANK + 1, &self));
+            }
+            shape.push(size);
+        }
+        Ok(Shape(shape))
+    }
+}
+
+/// An object's members in their order; refuses a name that comes twice and more than any honest file has.
+pub(crate) struct Pairs<V>(pub(crate) Vec<(String, V)>);
+
+impl<'de, V: Deserialize<'de>> Deserialize<'de> for Pairs<V> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(PairsVisitor(PhantomData))
+    }
+}
+
+struct PairsVisitor<V>(PhantomData<V>);
+
+impl<'de, V: Deserialize<'de>> Visitor<'de> for PairsVisitor<V> {
+    type Value = Pairs<V>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "an object of at most {MAX_TEXTS} members")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Pairs<V>, A::Error> {
+        let mut pairs: Vec<(String, V)> = Vec::new();
+        while let Some(key) = map.next_key::<String>()? {
+            if pairs.iter().any(|(known, _)| *known == key) {
+                return Err(de::Error::custom(format!("{} stands there twice", quote(&key))));
+            }
+            if pairs.len() == MAX_TEXTS {
+                return Err(de::Error::invalid_length(MAX_TEXTS + 1, &self));
+            }
+            let value = value(&mut map, &key)?;
+            pairs.push((key, value));
+        }
+        Ok(Pairs(pairs))
+    }
+}
