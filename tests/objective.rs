@@ -43,7 +43,10 @@ fn slices<F>(tensors: &[Vec<F>]) -> Vec<&[F]> {
     tensors.iter().map(Vec::as_slice).collect()
 }
 
-fn gradient_of<F: Clone>(mlp: &mut impl CpuObjective<F>, params: &[Vec<F>], batch: usize) -> (Vec<Vec<F>>, Outcome) {
+type Found<F> = (Vec<Vec<F>>, Outcome);
+type Evaluate<'a> = dyn FnMut(&[Vec<f32>], u32, usize) -> Found<f32> + 'a;
+
+fn gradient_of<F: Clone>(mlp: &mut impl CpuObjective<F>, params: &[Vec<F>], batch: usize) -> Found<F> {
     let mut grads = params.to_vec();
     let mut into: Vec<&mut [F]> = grads.iter_mut().map(Vec::as_mut_slice).collect();
     let outcome = mlp.gradient(&slices(params), batch, &mut into).expect("a gradient");
@@ -173,7 +176,7 @@ impl Rig {
         result
     }
 
-    fn gradient(&self, epoch: u32, batch: usize) -> (Vec<Vec<f32>>, Outcome) {
+    fn gradient(&self, epoch: u32, batch: usize) -> Found<f32> {
         let reading = self.run(|encoder| {
             self.mlp.record_epoch(encoder, epoch);
             self.mlp.record_gradient(encoder, batch).expect("recorded");
@@ -183,7 +186,7 @@ impl Rig {
     }
 }
 
-fn assert_close(reference: &(Vec<Vec<f64>>, Outcome), actual: &(Vec<Vec<f32>>, Outcome), what: &str) {
+fn assert_close(reference: &Found<f64>, actual: &Found<f32>, what: &str) {
     let error = worst(&reference.0, &actual.0);
     let (loss, expected) = (actual.1.loss, reference.1.loss);
     println!("{what}: gradient error {error:.2e}, loss {loss} for {expected}");
@@ -247,7 +250,8 @@ fn a_wrong_gradient_is_caught() {
     let narrow: Vec<Vec<f32>> = reference.iter().map(|t| t.iter().map(|x| *x as f32).collect()).collect();
     assert!(worst(&reference, &narrow) < GRADIENT_TOLERANCE);
     for tensor in 0..reference.len() {
-        let largest = (0..narrow[tensor].len()).max_by(|a, b| narrow[tensor][*a].abs().total_cmp(&narrow[tensor][*b].abs()));
+        let largest =
+            (0..narrow[tensor].len()).max_by(|a, b| narrow[tensor][*a].abs().total_cmp(&narrow[tensor][*b].abs()));
         let at = largest.expect("elements");
         for mutate in [|x: f32| -x, |x: f32| x * 1.0001, |_: f32| 0.0, |_: f32| f32::NAN] {
             let mut wrong = narrow.clone();
@@ -263,7 +267,7 @@ fn a_wrong_gradient_is_caught() {
 fn same_bits_twice() {
     let spec = Mlp::default();
     let params = parameters(&spec, 3);
-    let bits = |(grads, outcome): (Vec<Vec<f32>>, Outcome)| {
+    let bits = |(grads, outcome): Found<f32>| {
         (grads.iter().flatten().map(|x| x.to_bits()).collect::<Vec<_>>(), outcome.loss.to_bits())
     };
     for size in [32, 1438] {
@@ -365,7 +369,7 @@ fn plain_descent_lowers_the_loss_on_both() {
     let spec = Mlp::default();
     let rig = Rig::new(&spec, 64, 5);
     let mut cpu = CpuMlp::<f32>::new(&spec, split(), 64, 5).expect("a perceptron");
-    let descend = |gradient: &mut dyn FnMut(&[Vec<f32>], u32, usize) -> (Vec<Vec<f32>>, Outcome)| {
+    let descend = |gradient: &mut Evaluate<'_>| {
         let mut params = spec.initial(1);
         let mut epochs = Vec::new();
         for epoch in 0..3 {
@@ -560,14 +564,19 @@ fn bad_slices_are_named_and_change_nothing() {
     assert!(failure(cpu.loss(&slices(&params), 45)).contains("batch 45 of 45"));
 }
 
+fn validated(name: &str, text: &str) -> (naga::Module, naga::valid::ModuleInfo) {
+    use naga::valid::{Capabilities, ValidationFlags, Validator};
+    let module = naga::front::wgsl::parse_str(text).unwrap_or_else(|e| panic!("{name}: {}", e.emit_to_string(text)));
+    let info = Validator::new(ValidationFlags::all(), Capabilities::empty()).validate(&module);
+    let info = info.unwrap_or_else(|e| panic!("{name}: {}", e.emit_to_string(text)));
+    (module, info)
+}
+
 #[test]
-fn every_shader_validates() {
+fn every_shader_validates_and_is_used() {
     let texts = shaders();
     for (name, text) in &texts {
-        let module = naga::front::wgsl::parse_str(text).unwrap_or_else(|e| panic!("{name}: {}", e.emit_to_string(text)));
-        let mut validator =
-            naga::valid::Validator::new(naga::valid::ValidationFlags::all(), naga::valid::Capabilities::empty());
-        validator.validate(&module).unwrap_or_else(|e| panic!("{name}: {}", e.emit_to_string(text)));
+        let (module, _) = validated(name, text);
         let storage = |v: &naga::GlobalVariable| matches!(v.space, naga::AddressSpace::Storage { .. });
         assert!(module.global_variables.iter().filter(|(_, v)| storage(v)).count() <= 7, "{name}");
     }
@@ -576,5 +585,28 @@ fn every_shader_validates() {
         let path = file.expect("a file").path();
         let text = std::fs::read_to_string(&path).expect("text");
         assert!(texts.iter().any(|(_, joined)| joined.contains(&text)), "{} is in no kernel", path.display());
+    }
+}
+
+#[test]
+fn every_shader_translates() {
+    use naga::back::{glsl, hlsl, msl, spv};
+    for (name, text) in shaders() {
+        let (module, info) = validated(name, &text);
+        spv::write_vec(&module, &info, &spv::Options::default(), None).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let options = msl::Options { lang_version: (2, 0), ..Default::default() };
+        let written = msl::write_string(&module, &info, &options, &msl::PipelineOptions::default());
+        written.unwrap_or_else(|e| panic!("{name}: {e}"));
+        let (options, pipeline) = (hlsl::Options::default(), hlsl::PipelineOptions::default());
+        let mut out = String::new();
+        let written = hlsl::Writer::new(&mut out, &options, &pipeline).write(&module, &info, None);
+        written.unwrap_or_else(|e| panic!("{name}: {e}"));
+        let options = glsl::Options { version: glsl::Version::new_gles(310), ..Default::default() };
+        let (shader_stage, entry_point) = (naga::ShaderStage::Compute, "main".to_owned());
+        let pipeline = glsl::PipelineOptions { shader_stage, entry_point, multiview: None };
+        let policies = naga::proc::BoundsCheckPolicies::default();
+        let mut out = String::new();
+        let writer = glsl::Writer::new(&mut out, &module, &info, &options, &pipeline, policies);
+        writer.and_then(|mut w| w.write()).unwrap_or_else(|e| panic!("{name}: {e}"));
     }
 }

@@ -16,8 +16,8 @@ fn wo_draw(key: u32, counter: u32) -> u32 {
 fn wo_scatter(word: u32, mask: u32, key: u32) -> u32 {
     let half = max(countOneBits(mask) / 2u, 1u);
     var x = word;
-    for (var round = 0u; round < 8u; round++) {
-        let k = wo_draw(key, round);
+    for (var r = 0u; r < 8u; r++) {
+        let k = wo_draw(key, r);
         x = ((x + k) * (wo_pcg(k) | 1u)) & mask;
         x ^= x >> half;
     }

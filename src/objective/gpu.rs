@@ -143,7 +143,11 @@ pub(super) const OUTCOME_BYTES: u64 = 8;
 impl Reading {
     /// Copies the outcomes from `first` on, one for each of `rows`.
     pub(super) fn record(
-        device: &wgpu::Device, encoder: &mut wgpu::CommandEncoder, outcomes: &wgpu::Buffer, first: usize, rows: Vec<u32>,
+        device: &wgpu::Device,
+        encoder: &mut wgpu::CommandEncoder,
+        outcomes: &wgpu::Buffer,
+        first: usize,
+        rows: Vec<u32>,
     ) -> Self {
         let size = OUTCOME_BYTES * rows.len() as u64;
         let buffer = device.create_buffer(&wgpu::BufferDescriptor {

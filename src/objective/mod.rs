@@ -87,9 +87,7 @@ pub trait GpuObjective {
     ///
     /// # Errors
     /// Nothing is bound, there is no such batch, or `into` cannot be copied to.
-    fn record_loss(
-        &self, encoder: &mut wgpu::CommandEncoder, batch: usize, into: wgpu::BufferSlice<'_>,
-    ) -> Result<()>;
+    fn record_loss(&self, encoder: &mut wgpu::CommandEncoder, batch: usize, into: wgpu::BufferSlice<'_>) -> Result<()>;
 }
 
 /// An objective whose parameters and gradients are slices in memory.

@@ -155,8 +155,12 @@ fn chunk_count(rows: usize) -> usize {
 
 /// Forward, and backward where asked, over chunks of the positions, each of which `take` fetches.
 fn evaluate<F: Float + Send + Sync>(
-    net: &Net, chunks: &mut [Chunk<F>], params: &[&[F]], range: Range<usize>,
-    take: impl Fn(&mut Chunk<F>, usize) + Sync, backward: bool,
+    net: &Net,
+    chunks: &mut [Chunk<F>],
+    params: &[&[F]],
+    range: Range<usize>,
+    take: impl Fn(&mut Chunk<F>, usize) + Sync,
+    backward: bool,
 ) -> Outcome {
     let (rows, step) = (range.len(), chunk_rows(range.len()));
     let used = &mut chunks[..chunk_count(rows)];
@@ -263,7 +267,11 @@ impl<F: Float> Chunk<F> {
 }
 
 fn weight_gradient<F: Float>(
-    from: &[F], delta: &[F], (inputs, outputs): (usize, usize), weights: &mut [F], biases: &mut [F],
+    from: &[F],
+    delta: &[F],
+    (inputs, outputs): (usize, usize),
+    weights: &mut [F],
+    biases: &mut [F],
 ) {
     weights.fill(F::zero());
     biases.fill(F::zero());

@@ -78,7 +78,6 @@ impl Kernels {
     }
 }
 
-
 /// The bind groups that depend on the caller's slices.
 struct Bound {
     forward: Vec<wgpu::BindGroup>,
@@ -244,9 +243,7 @@ impl GpuObjective for GpuMlp {
         self.evaluate(encoder, batch, true)
     }
 
-    fn record_loss(
-        &self, encoder: &mut wgpu::CommandEncoder, batch: usize, into: wgpu::BufferSlice<'_>,
-    ) -> Result<()> {
+    fn record_loss(&self, encoder: &mut wgpu::CommandEncoder, batch: usize, into: wgpu::BufferSlice<'_>) -> Result<()> {
         self.check_batch(batch)?;
         let (size, offset) = (into.size(), into.offset());
         if size < 4 || offset % 4 != 0 || !into.buffer().usage().contains(wgpu::BufferUsages::COPY_DST) {
@@ -284,7 +281,10 @@ fn fixed_groups(device: &wgpu::Device, kernels: &Kernels, memory: &Memory) -> (w
 
 /// The tensors' exact ranges of the slices.
 fn bindings<'a>(
-    device: &wgpu::Device, tensors: &[TensorSpec], slices: &[wgpu::BufferSlice<'a>], role: &str,
+    device: &wgpu::Device,
+    tensors: &[TensorSpec],
+    slices: &[wgpu::BufferSlice<'a>],
+    role: &str,
 ) -> Result<Vec<wgpu::BufferBinding<'a>>> {
     if slices.len() != tensors.len() {
         return Err(Error::Usage(format!("{} slices of {role}, needs {}", slices.len(), tensors.len())));
@@ -293,7 +293,10 @@ fn bindings<'a>(
 }
 
 fn binding<'a>(
-    device: &wgpu::Device, tensor: &TensorSpec, slice: wgpu::BufferSlice<'a>, role: &str,
+    device: &wgpu::Device,
+    tensor: &TensorSpec,
+    slice: wgpu::BufferSlice<'a>,
+    role: &str,
 ) -> Result<wgpu::BufferBinding<'a>> {
     let (buffer, offset, bytes) = (slice.buffer(), slice.offset(), 4 * tensor.elements() as u64);
     let alignment = u64::from(device.limits().min_storage_buffer_offset_alignment);
@@ -313,7 +316,9 @@ fn binding<'a>(
 fn check_loops(rows: usize, classes: usize) -> Result<()> {
     let iterations = rows.div_ceil(SOFTMAX_LANES) * (3 * classes + 1);
     if iterations > LONGEST_LOOP {
-        return Err(Error::Usage(format!("{classes} classes for batches of {rows} rows are too many for one workgroup")));
+        return Err(Error::Usage(format!(
+            "{classes} classes for batches of {rows} rows are too many for one workgroup"
+        )));
     }
     Ok(())
 }

@@ -60,7 +60,7 @@ impl Default for Mlp {
 }
 
 impl Mlp {
-    /// Its tensors: `layer1.weight` [outputs, inputs], `layer1.bias` [outputs], `layer2.weight`, …
+    /// Its tensors: `layer1.weight` of outputs × inputs, `layer1.bias` of outputs, `layer2.weight`, …
     #[must_use]
     pub fn tensors(&self) -> Vec<TensorSpec> {
         let layers = self.widths.windows(2).enumerate();
