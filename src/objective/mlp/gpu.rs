@@ -1,0 +1,324 @@
+//! The perceptron on the GPU: data resident, ten dispatches for a gradient of three layers, none of them waits.
+
+use super::batches::{Batches, LONGEST_LOOP};
+use super::memory::{BATCH_BYTES, Memory, Slots, held_out_rows};
+use super::{Activation, Mlp};
+use crate::objective::gpu::{Binding, Buffers, Kernel, OUTCOME_BYTES, Reading};
+use crate::objective::{GpuObjective, Part, Split, TensorSpec};
+use crate::{Error, Result};
+use std::ops::Range;
+
+const BATCH: &str = include_str!("../../../shaders/objectives/batch.wgsl");
+const GATHER: &str = include_str!("../../../shaders/objectives/gather.wgsl");
+const FORWARD: &str = include_str!("../../../shaders/objectives/forward.wgsl");
+const SOFTMAX: &str = include_str!("../../../shaders/objectives/softmax.wgsl");
+const DELTA: &str = include_str!("../../../shaders/objectives/delta.wgsl");
+const GRADIENT: &str = include_str!("../../../shaders/objectives/gradient.wgsl");
+const LINEAR: &str = include_str!("../../../shaders/objectives/linear.wgsl");
+const RELU: &str = include_str!("../../../shaders/objectives/relu.wgsl");
+const TANH: &str = include_str!("../../../shaders/objectives/tanh.wgsl");
+const RANDOM: &str = include_str!("../../../shaders/harness/random.wgsl");
+
+/// Lanes of a workgroup, and rows or units that one thread takes (the kernels' constants).
+const LANES: usize = 64;
+const BLOCK: usize = 4;
+const SOFTMAX_LANES: usize = 256;
+
+impl Activation {
+    const fn text(self) -> &'static str {
+        match self {
+            Self::Relu => RELU,
+            Self::Tanh => TANH,
+        }
+    }
+}
+
+fn join(kernel: &str, rest: &[&str]) -> String {
+    [&[kernel, BATCH], rest].concat().join("\n")
+}
+
+/// Every kernel's name and text.
+pub(in crate::objective) fn shaders() -> Vec<(&'static str, String)> {
+    vec![
+        ("gather", join(GATHER, &[RANDOM])),
+        ("forward-linear", join(FORWARD, &[LINEAR])),
+        ("forward-relu", join(FORWARD, &[RELU])),
+        ("forward-tanh", join(FORWARD, &[TANH])),
+        ("softmax", join(SOFTMAX, &[])),
+        ("delta-relu", join(DELTA, &[RELU])),
+        ("delta-tanh", join(DELTA, &[TANH])),
+        ("gradient", join(GRADIENT, &[])),
+    ]
+}
+
+struct Kernels {
+    gather: Kernel,
+    hidden: Kernel,
+    last: Kernel,
+    softmax: Kernel,
+    delta: Kernel,
+    gradient: Kernel,
+}
+
+impl Kernels {
+    fn new(device: &wgpu::Device, activation: Activation) -> Self {
+        use Binding::{Moving, Read, Uniform, Write};
+        const MOVING: Binding = Moving(BATCH_BYTES);
+        let kernel = |name, text: String, bindings: &[Binding]| Kernel::new(device, name, &text, bindings);
+        let layer = [MOVING, Uniform, Read, Read, Read, Write];
+        let act = activation.text();
+        Self {
+            gather: kernel("gather", join(GATHER, &[RANDOM]), &[MOVING, Uniform, Uniform, Read, Read, Write, Write]),
+            hidden: kernel("forward", join(FORWARD, &[act]), &layer),
+            last: kernel("logits", join(FORWARD, &[LINEAR]), &layer),
+            softmax: kernel("softmax", join(SOFTMAX, &[]), &[MOVING, Uniform, Read, Read, Write, Write]),
+            delta: kernel("delta", join(DELTA, &[act]), &layer),
+            gradient: kernel("gradient", join(GRADIENT, &[]), &[MOVING, Uniform, Read, Read, Write, Write]),
+        }
+    }
+}
+
+/// The bind groups that depend on the caller's slices.
+struct Bound {
+    forward: Vec<wgpu::BindGroup>,
+    /// From the second layer on.
+    delta: Vec<wgpu::BindGroup>,
+    gradient: Vec<wgpu::BindGroup>,
+}
+
+/// An [`Mlp`] on the GPU, with its data.
+///
+/// Everything is created by [`GpuMlp::new`] and [`GpuObjective::bind`]; recording creates nothing but the small buffer of
+/// a [`Reading`]. Same device, driver and sizes: same bits.
+pub struct GpuMlp {
+    device: wgpu::Device,
+    tensors: Vec<TensorSpec>,
+    widths: Vec<usize>,
+    kernels: Kernels,
+    slots: Slots,
+    memory: Memory,
+    gather: wgpu::BindGroup,
+    softmax: wgpu::BindGroup,
+    bound: Option<Bound>,
+}
+
+impl GpuMlp {
+    /// Uploads the data and compiles the kernels. The seed decides each epoch's order.
+    ///
+    /// # Errors
+    /// Widths that do not fit the data, a batch size outside 1..=training rows, data that the device cannot bind.
+    pub fn new(device: &wgpu::Device, spec: &Mlp, split: &Split, batch_size: usize, seed: u64) -> Result<Self> {
+        spec.check(split)?;
+        let batches = Batches::new(split, batch_size, seed)?;
+        let slots = Slots::new(&batches, held_out_rows(split, batches.rows)?, device)?;
+        check_loops(slots.most_rows(), split.classes())?;
+        let memory = Memory::new(Buffers { device }, spec, split, &batches, &slots)?;
+        let kernels = Kernels::new(device, spec.activation);
+        let (gather, softmax) = fixed_groups(device, &kernels, &memory);
+        Ok(Self {
+            device: device.clone(),
+            tensors: spec.tensors(),
+            widths: spec.widths.clone(),
+            kernels,
+            slots,
+            memory,
+            gather,
+            softmax,
+            bound: None,
+        })
+    }
+
+    /// Evaluates a part of the data and reads loss and correct rows back.
+    ///
+    /// # Errors
+    /// Nothing is bound.
+    pub fn record_accuracy(&self, encoder: &mut wgpu::CommandEncoder, part: Part) -> Result<Reading> {
+        let range = self.slots.part(part);
+        for slot in range.clone() {
+            self.evaluate(encoder, slot, false)?;
+        }
+        Ok(self.reading(encoder, range))
+    }
+
+    /// Reads back what each batch's latest gradient found on its way. Batches without a gradient so far are all zero.
+    pub fn record_outcomes(&self, encoder: &mut wgpu::CommandEncoder) -> Reading {
+        self.reading(encoder, self.slots.gradients())
+    }
+
+    fn reading(&self, encoder: &mut wgpu::CommandEncoder, range: Range<usize>) -> Reading {
+        let rows = self.slots.list[range.clone()].iter().map(|s| s.rows).collect();
+        Reading::record(&self.device, encoder, &self.memory.outcomes, range.start, rows)
+    }
+
+    fn check_batch(&self, batch: usize) -> Result<()> {
+        let count = self.batches();
+        if batch < count { Ok(()) } else { Err(Error::Usage(format!("batch {batch} of {count}"))) }
+    }
+
+    /// One pass: forward, and backward where asked.
+    fn evaluate(&self, encoder: &mut wgpu::CommandEncoder, slot: usize, backward: bool) -> Result<()> {
+        let bound = self.bound.as_ref().ok_or_else(|| Error::Usage("mlp: no parameters are bound".to_owned()))?;
+        let label = Some(if backward { "wgpu-optim objective gradient" } else { "wgpu-optim objective loss" });
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label, timestamp_writes: None });
+        let mut dispatch = |kernel: &Kernel, group: &wgpu::BindGroup, x: usize, y: usize| {
+            pass.set_pipeline(&kernel.pipeline);
+            pass.set_bind_group(0, group, &[(self.slots.stride * slot as u64) as u32]);
+            pass.dispatch_workgroups(x as u32, y as u32, 1);
+        };
+        self.forward(bound, self.slots.list[slot].rows as usize, &mut dispatch);
+        if backward {
+            self.backward(bound, self.slots.list[slot].rows as usize, &mut dispatch);
+        }
+        Ok(())
+    }
+
+    fn forward(&self, bound: &Bound, rows: usize, dispatch: &mut Dispatch<'_>) {
+        let Kernels { gather, hidden, last, softmax, .. } = &self.kernels;
+        dispatch(gather, &self.gather, self.widths[0].div_ceil(LANES), rows);
+        for (at, group) in bound.forward.iter().enumerate() {
+            let kernel = if at + 1 == bound.forward.len() { last } else { hidden };
+            dispatch(kernel, group, self.widths[at + 1].div_ceil(LANES), rows.div_ceil(BLOCK));
+        }
+        dispatch(softmax, &self.softmax, 1, 1);
+    }
+
+    fn backward(&self, bound: &Bound, rows: usize, dispatch: &mut Dispatch<'_>) {
+        for (at, group) in bound.gradient.iter().enumerate().rev() {
+            let (inputs, outputs) = (self.widths[at], self.widths[at + 1]);
+            dispatch(&self.kernels.gradient, group, inputs.div_ceil(LANES), outputs.div_ceil(BLOCK));
+            if at > 0 {
+                let delta = &bound.delta[at - 1];
+                dispatch(&self.kernels.delta, delta, inputs.div_ceil(LANES), rows.div_ceil(BLOCK));
+            }
+        }
+    }
+}
+
+type Dispatch<'a> = dyn FnMut(&Kernel, &wgpu::BindGroup, usize, usize) + 'a;
+
+impl GpuObjective for GpuMlp {
+    fn tensors(&self) -> &[TensorSpec] {
+        &self.tensors
+    }
+
+    fn bind(&mut self, params: &[wgpu::BufferSlice<'_>], grads: &[wgpu::BufferSlice<'_>]) -> Result<()> {
+        let params = bindings(&self.device, &self.tensors, params, "parameters")?;
+        let grads = bindings(&self.device, &self.tensors, grads, "gradients")?;
+        let Memory { layers, activations, deltas, .. } = &self.memory;
+        let group = |kernel: &Kernel, at: usize, rest: [wgpu::BufferBinding<'_>; 4]| {
+            let head = [moving(&self.memory.slots), whole(&layers[at])];
+            kernel.group(&self.device, &head.into_iter().chain(rest).collect::<Vec<_>>())
+        };
+        let forward = |at: usize| {
+            let kernel = if at + 1 == layers.len() { &self.kernels.last } else { &self.kernels.hidden };
+            let (weight, bias) = (params[2 * at].clone(), params[2 * at + 1].clone());
+            group(kernel, at, [whole(&activations[at]), weight, bias, whole(&activations[at + 1])])
+        };
+        let delta = |at: usize| {
+            let (behind, before) = (whole(&deltas[at]), whole(&deltas[at - 1]));
+            group(&self.kernels.delta, at, [params[2 * at].clone(), behind, whole(&activations[at]), before])
+        };
+        let gradient = |at: usize| {
+            let (weight, bias) = (grads[2 * at].clone(), grads[2 * at + 1].clone());
+            group(&self.kernels.gradient, at, [whole(&activations[at]), whole(&deltas[at]), weight, bias])
+        };
+        self.bound = Some(Bound {
+            forward: (0..layers.len()).map(forward).collect(),
+            delta: (1..layers.len()).map(delta).collect(),
+            gradient: (0..layers.len()).map(gradient).collect(),
+        });
+        Ok(())
+    }
+
+    fn batches(&self) -> usize {
+        self.slots.gradients().len()
+    }
+
+    fn record_epoch(&self, encoder: &mut wgpu::CommandEncoder, epoch: u32) {
+        self.memory.record_epoch(encoder, epoch);
+    }
+
+    fn record_gradient(&self, encoder: &mut wgpu::CommandEncoder, batch: usize) -> Result<()> {
+        self.check_batch(batch)?;
+        self.evaluate(encoder, batch, true)
+    }
+
+    fn record_loss(&self, encoder: &mut wgpu::CommandEncoder, batch: usize, into: wgpu::BufferSlice<'_>) -> Result<()> {
+        self.check_batch(batch)?;
+        let (size, offset) = (into.size(), into.offset());
+        if size < 4 || offset % 4 != 0 || !into.buffer().usage().contains(wgpu::BufferUsages::COPY_DST) {
+            let problem = format!("a loss needs 4 bytes at a multiple of 4 with COPY_DST, has {size} at {offset}");
+            return Err(Error::Usage(problem));
+        }
+        let slot = self.slots.loss(batch);
+        self.evaluate(encoder, slot, false)?;
+        encoder.copy_buffer_to_buffer(&self.memory.outcomes, OUTCOME_BYTES * slot as u64, into.buffer(), offset, 4);
+        Ok(())
+    }
+}
+
+fn whole(buffer: &wgpu::Buffer) -> wgpu::BufferBinding<'_> {
+    buffer.as_entire_buffer_binding()
+}
+
+/// The slot that a dispatch's dynamic offset selects.
+fn moving(slots: &wgpu::Buffer) -> wgpu::BufferBinding<'_> {
+    wgpu::BufferBinding { buffer: slots, offset: 0, size: std::num::NonZeroU64::new(BATCH_BYTES) }
+}
+
+fn fixed_groups(device: &wgpu::Device, kernels: &Kernels, memory: &Memory) -> (wgpu::BindGroup, wgpu::BindGroup) {
+    let last = memory.layers.len() - 1;
+    let gather = [&memory.layers[0], &memory.plan, &memory.inputs, &memory.labels];
+    let gather = gather.into_iter().chain([&memory.activations[0], &memory.wanted]);
+    let softmax = [&memory.layers[last], &memory.activations[last + 1], &memory.wanted];
+    let softmax = softmax.into_iter().chain([&memory.deltas[last], &memory.outcomes]);
+    let slots = [moving(&memory.slots)];
+    let resources: Vec<_> = slots.iter().cloned().chain(gather.map(whole)).collect();
+    let gather = kernels.gather.group(device, &resources);
+    let resources: Vec<_> = slots.into_iter().chain(softmax.map(whole)).collect();
+    (gather, kernels.softmax.group(device, &resources))
+}
+
+/// The tensors' exact ranges of the slices.
+fn bindings<'a>(
+    device: &wgpu::Device,
+    tensors: &[TensorSpec],
+    slices: &[wgpu::BufferSlice<'a>],
+    role: &str,
+) -> Result<Vec<wgpu::BufferBinding<'a>>> {
+    if slices.len() != tensors.len() {
+        return Err(Error::Usage(format!("{} slices of {role}, needs {}", slices.len(), tensors.len())));
+    }
+    tensors.iter().zip(slices).map(|(tensor, slice)| binding(device, tensor, *slice, role)).collect()
+}
+
+fn binding<'a>(
+    device: &wgpu::Device,
+    tensor: &TensorSpec,
+    slice: wgpu::BufferSlice<'a>,
+    role: &str,
+) -> Result<wgpu::BufferBinding<'a>> {
+    let (buffer, offset, bytes) = (slice.buffer(), slice.offset(), 4 * tensor.elements() as u64);
+    let alignment = u64::from(device.limits().min_storage_buffer_offset_alignment);
+    let problem = if slice.size() < bytes {
+        format!("{role} have {} bytes, needs {bytes}", slice.size())
+    } else if offset % alignment != 0 {
+        format!("{role} start at byte {offset}, needs a multiple of {alignment}")
+    } else if !buffer.usage().contains(wgpu::BufferUsages::STORAGE) {
+        format!("{role} lie in a buffer with {:?}, needs STORAGE", buffer.usage())
+    } else {
+        return Ok(wgpu::BufferBinding { buffer, offset, size: std::num::NonZeroU64::new(bytes) });
+    };
+    Err(Error::Tensor { tensor: tensor.name.clone(), problem })
+}
+
+/// Refuses what would make the softmax's threads walk too far.
+fn check_loops(rows: usize, classes: usize) -> Result<()> {
+    let iterations = rows.div_ceil(SOFTMAX_LANES) * (3 * classes + 1);
+    if iterations > LONGEST_LOOP {
+        return Err(Error::Usage(format!(
+            "{classes} classes for batches of {rows} rows are too many for one workgroup"
+        )));
+    }
+    Ok(())
+}

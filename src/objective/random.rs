@@ -1,0 +1,69 @@
+//! Counter-based random numbers: every value is a function of a key and a counter, so that results do not depend on
+//! the order or the place in which they are drawn. `shaders/harness/random.wgsl` holds the same functions.
+
+/// What a key is used for; different uses of one seed are independent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Stream {
+    /// Initial weights.
+    Weights = 1,
+    /// Which rows are held out.
+    Split = 2,
+    /// The order of the rows in an epoch.
+    Order = 3,
+}
+
+/// The PCG hash of a word (O'Neill's permuted congruential generator, one step).
+#[must_use]
+pub const fn pcg(x: u32) -> u32 {
+    let s = x.wrapping_mul(747_796_405).wrapping_add(2_891_336_453);
+    let w = ((s >> ((s >> 28) + 4)) ^ s).wrapping_mul(277_803_737);
+    (w >> 22) ^ w
+}
+
+/// A seed's key for one use.
+#[must_use]
+pub const fn key(seed: u64, stream: Stream) -> u32 {
+    draw(draw(seed as u32, (seed >> 32) as u32), stream as u32)
+}
+
+/// The word that a key gives for a counter. A draw may serve as a key again.
+#[must_use]
+pub const fn draw(key: u32, counter: u32) -> u32 {
+    pcg(key ^ pcg(counter))
+}
+
+/// A uniform number of [0, 1) with 24 bits, exact in `f32`.
+#[must_use]
+pub const fn unit(key: u32, counter: u32) -> f32 {
+    (draw(key, counter) >> 8) as f32 * (1.0 / 16_777_216.0)
+}
+
+/// Where `position` of a shuffled list of `count` things is taken from: for every key a permutation of `0..count`.
+/// `position` is below `count`.
+#[must_use]
+pub const fn place(position: u32, count: u32, key: u32) -> u32 {
+    debug_assert!(position < count);
+    let mask = u32::MAX >> ((count - 1) | 1).leading_zeros();
+    let mut x = scatter(position, mask, key);
+    while x >= count {
+        x = scatter(x, mask, key); // walking the bijection's cycle comes back below `count`
+    }
+    x
+}
+
+/// A bijection of the words below a power of two: each of the three operations can be undone there. Fewer than eight rounds
+/// leave some orders of few things measurably more likely.
+const fn scatter(word: u32, mask: u32, key: u32) -> u32 {
+    let bits = mask.count_ones();
+    let half = if bits < 2 { 1 } else { bits / 2 };
+    let mut x = word;
+    let mut round = 0;
+    while round < 8 {
+        let k = draw(key, round);
+        x = x.wrapping_add(k).wrapping_mul(pcg(k) | 1) & mask;
+        x ^= x >> half;
+        round += 1;
+    }
+    x
+}
