@@ -77,7 +77,11 @@ impl Selector {
             },
         };
         adapters.into_iter().nth(found).ok_or_else(|| {
-            let list = if names.is_empty() { ": no driver is installed".to_owned() } else { format!(", found: {}", names.join(", ")) };
+            let list = if names.is_empty() {
+                ": no driver is installed".to_owned()
+            } else {
+                format!(", found: {}", names.join(", "))
+            };
             Error::NoAdapter(wanted.map_or_else(String::new, |w| format!(" for `{w}`")) + &list)
         })
     }

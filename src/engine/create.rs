@@ -199,7 +199,8 @@ impl Optimizer {
             "wo_grads" => self.control.as_entire_binding(),
             _ => self.resource(name, window.clone(), &launch.arena, &launch.update.table),
         });
-        let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some(&self.label) });
+        let mut encoder =
+            self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some(&self.label) });
         {
             let mut compute = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
             compute.set_pipeline(&fill.pipeline);
@@ -262,7 +263,8 @@ fn place_tensors(builder: &Builder, device: &wgpu::Device, limits: Limits) -> Re
         at.push((page, offset));
     }
     let make = |what: &str, extra| -> Vec<wgpu::Buffer> {
-        let page = |(i, &size): (usize, &u64)| buffer(device, &builder.label, &format!("{what} {i}"), size, OWNED | extra);
+        let page =
+            |(i, &size): (usize, &u64)| buffer(device, &builder.label, &format!("{what} {i}"), size, OWNED | extra);
         pages.iter().enumerate().map(page).collect()
     };
     let params = make("parameters", builder.param_usages);
@@ -299,7 +301,8 @@ impl Classes {
         let mut items = Vec::with_capacity(places.len());
         for (tensor, places) in builder.tensors.iter().zip(places) {
             let param = Place { buffer: index_of(&mut buffers, &places.param.buffer), offset: places.param.offset };
-            let grad = places.grad.as_ref().map(|g| Place { buffer: index_of(&mut buffers, &g.buffer), offset: g.offset });
+            let grad =
+                places.grad.as_ref().map(|g| Place { buffer: index_of(&mut buffers, &g.buffer), offset: g.offset });
             let moving = builder.moving_gradients;
             let shared = !moving && grad.as_ref().is_some_and(|g| g.buffer == param.buffer);
             let variant = Variant { shared, moving, ..rules[tensor.group].clone() };

@@ -111,7 +111,8 @@ impl Window {
     fn with(&self, place: &Place, bytes: u64, limits: Limits) -> Option<Self> {
         let start = place.offset / limits.alignment * limits.alignment;
         let range = self.range.start.min(start)..self.range.end.max(place.offset + bytes);
-        (place.buffer == self.buffer && range.end - range.start <= limits.window).then_some(Self { buffer: self.buffer, range })
+        (place.buffer == self.buffer && range.end - range.start <= limits.window)
+            .then_some(Self { buffer: self.buffer, range })
     }
 
     fn at(place: &Place, limits: Limits) -> Self {
@@ -372,7 +373,10 @@ fn cut(piece: &Piece, item: &Item, param: &Window, grad: Option<&Window>, length
             let position = piece.position + start;
             Chunk {
                 param: param.vec4_of(&shifted(&item.param, position)),
-                grad: item.grad.as_ref().map_or((position / 4) as u32, |g| grad.unwrap_or(param).vec4_of(&shifted(g, position))),
+                grad: item
+                    .grad
+                    .as_ref()
+                    .map_or((position / 4) as u32, |g| grad.unwrap_or(param).vec4_of(&shifted(g, position))),
                 state: (piece.state + start / 4 * item.states) as u32,
                 length: length.min(piece.elements - start) as u32,
                 tensor: piece.tensor as u32,

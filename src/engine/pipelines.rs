@@ -103,5 +103,9 @@ pub(super) fn bind_group<'r>(
         .enumerate()
         .map(|(number, binding)| wgpu::BindGroupEntry { binding: number as u32, resource: resource(binding.name) })
         .collect();
-    device.create_bind_group(&wgpu::BindGroupDescriptor { label: Some(label), layout: &pipeline.layout, entries: &entries })
+    device.create_bind_group(&wgpu::BindGroupDescriptor {
+        label: Some(label),
+        layout: &pipeline.layout,
+        entries: &entries,
+    })
 }

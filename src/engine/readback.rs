@@ -14,11 +14,7 @@ use crate::{Error, Result};
 ///
 /// # Errors
 /// The device was lost.
-pub async fn read_buffer(
-    device: &wgpu::Device,
-    queue: &wgpu::Queue,
-    slice: wgpu::BufferSlice<'_>,
-) -> Result<Vec<u8>> {
+pub async fn read_buffer(device: &wgpu::Device, queue: &wgpu::Queue, slice: wgpu::BufferSlice<'_>) -> Result<Vec<u8>> {
     let size = slice.size().next_multiple_of(4);
     let staging = device.create_buffer(&wgpu::BufferDescriptor {
         label: Some("read-back"),
@@ -76,7 +72,9 @@ impl Optimizer {
             return Ok(Vec::new());
         }
         if !slice.buffer().usage().contains(wgpu::BufferUsages::COPY_SRC) {
-            return Err(info.error(format!("its buffer has usage {:?}, reading needs COPY_SRC", slice.buffer().usage())));
+            return Err(
+                info.error(format!("its buffer has usage {:?}, reading needs COPY_SRC", slice.buffer().usage()))
+            );
         }
         Ok(bytemuck::pod_collect_to_vec(&read_buffer(&self.device, &self.queue, slice).await?))
     }
@@ -175,7 +173,9 @@ impl Optimizer {
     /// A recorded step is not yet finished.
     pub fn write_applied(&mut self, applied: u32) -> Result<()> {
         if !self.scalars.idle(&self.device) {
-            return Err(Error::Usage("the count of steps changes only while no recorded step is unfinished".to_owned()));
+            return Err(Error::Usage(
+                "the count of steps changes only while no recorded step is unfinished".to_owned(),
+            ));
         }
         self.queue.write_buffer(&self.control, 0, bytemuck::bytes_of(&applied));
         self.scalars.restart(Some(u64::from(applied)));
@@ -191,7 +191,11 @@ impl Optimizer {
     fn state_index(&self, tensor: Tensor, state: &str) -> Result<u64> {
         let kept = self.kept_states(tensor);
         kept.iter().find(|(name, _)| *name == state).map(|(_, i)| *i).ok_or_else(|| {
-            Error::unknown(format!("state of tensor `{}`", self.tensors[tensor.0].name), state, kept.iter().map(|(n, _)| *n))
+            Error::unknown(
+                format!("state of tensor `{}`", self.tensors[tensor.0].name),
+                state,
+                kept.iter().map(|(n, _)| *n),
+            )
         })
     }
 }

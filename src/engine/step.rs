@@ -86,7 +86,8 @@ impl Optimizer {
     /// # Errors
     /// There was no [`record_sums`](Self::record_sums).
     pub fn record_update(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
-        let slot = self.half.take().ok_or_else(|| Error::Usage("record_update needs a record_sums before it".to_owned()))?;
+        let slot =
+            self.half.take().ok_or_else(|| Error::Usage("record_update needs a record_sums before it".to_owned()))?;
         {
             let mut pass = self.begin_pass(encoder);
             if let Some(sums) = &self.sums {
@@ -127,7 +128,9 @@ impl Optimizer {
             return self.dispatch_runs(pass, half, slot, moved);
         }
         for launch in &self.launches {
-            let Some(p) = (if half == Half::Update { Some(&launch.update) } else { launch.stats.as_ref() }) else { continue };
+            let Some(p) = (if half == Half::Update { Some(&launch.update) } else { launch.stats.as_ref() }) else {
+                continue;
+            };
             pass.set_pipeline(&p.pipeline.pipeline);
             pass.set_bind_group(0, p.group.as_ref(), &[slot.offset]);
             pass.dispatch_workgroups(p.grid.0, p.grid.1, 1);
@@ -179,7 +182,9 @@ impl Optimizer {
     /// Finds this step's gradients and checks them.
     fn moved<'a>(&self, grads: impl IntoIterator<Item = (Tensor, wgpu::BufferSlice<'a>)>) -> Result<Moved> {
         if self.runs.is_none() {
-            return Err(Error::Usage("gradients move only where the builder was told: moving_gradients(true)".to_owned()));
+            return Err(Error::Usage(
+                "gradients move only where the builder was told: moving_gradients(true)".to_owned(),
+            ));
         }
         let mut given: Vec<Option<Slice>> = vec![None; self.tensors.len()];
         for (tensor, slice) in grads {
@@ -188,7 +193,9 @@ impl Optimizer {
             let slice = Slice::from(slice);
             info.check_slice("gradients", &slice)?;
             if self.layout.launches.iter().any(|l| self.buffers[l.param.buffer] == slice.buffer) {
-                return Err(info.error("its gradients lie in a buffer of parameters, where only bound gradients may lie".to_owned()));
+                return Err(info.error(
+                    "its gradients lie in a buffer of parameters, where only bound gradients may lie".to_owned(),
+                ));
             }
             if given[tensor.0].replace(slice).is_some() {
                 return Err(Error::Duplicate { kind: "gradient of tensor", name: info.name.clone() });
@@ -197,7 +204,9 @@ impl Optimizer {
         let mut all = Vec::with_capacity(given.len());
         for ((given, places), info) in given.into_iter().zip(&self.places).zip(&self.tensors) {
             let slice = given.or_else(|| places.grad.clone());
-            all.push(slice.ok_or_else(|| info.error("it has no gradient: it was bound without one and none was given".to_owned()))?);
+            all.push(slice.ok_or_else(|| {
+                info.error("it has no gradient: it was bound without one and none was given".to_owned())
+            })?);
         }
         self.windows(&all)
     }

@@ -153,10 +153,7 @@ impl Variant {
                 Access::ReadWrite => "storage, read_write",
                 Access::Uniform => "uniform",
             };
-            put(
-                &mut out,
-                format_args!("@group(0) @binding({number}) var<{space}> {}: {};", binding.name, binding.ty),
-            );
+            put(&mut out, format_args!("@group(0) @binding({number}) var<{space}> {}: {};", binding.name, binding.ty));
         }
         out
     }
