@@ -13,6 +13,7 @@ pub use settings::{Range, Value};
 pub use vradam::{NormOf, VRAdam};
 
 use crate::{Error, Result};
+use rule::Members;
 
 /// An optimizer as the registry knows it.
 #[derive(Clone, Copy)]
@@ -25,6 +26,10 @@ pub struct Entry {
     pub required: &'static [&'static str],
     /// The stem of its files in `src/optim` and `shaders/rules`.
     pub stem: &'static str,
+    /// The members of `Hyper`, in order.
+    pub hyper_names: &'static [&'static str],
+    /// The members of `State`, in order, those included that settings may make unused.
+    pub state_names: &'static [&'static str],
     template: fn() -> Box<dyn Rule>,
     variants: fn() -> Vec<(&'static str, Box<dyn Rule>)>,
 }
@@ -36,6 +41,8 @@ impl Entry {
             settings: T::SETTINGS,
             required: T::REQUIRED,
             stem,
+            hyper_names: <T::Hyper<f64> as Members<f64>>::NAMES,
+            state_names: <T::State<f64> as Members<f64>>::NAMES,
             template: || Box::new(T::template()),
             variants: || {
                 T::variants().into_iter().map(|(name, rule)| (name, Box::new(rule) as Box<dyn Rule>)).collect()
