@@ -1,15 +1,35 @@
 //! The optimizers: one file each, with its configuration, defaults, checks, scalars and CPU form; its WGSL has the same stem under
 //! `shaders/rules/`. [`ALL`] is the registry that the engine, the tools, the tests and the benches go through.
 
+mod adabelief;
+mod adagrad;
+mod adai;
 mod adam;
 pub mod cpu;
+mod lamb;
+mod lion;
+mod nadam;
+mod prox_sgd;
+mod radam;
+mod rmsprop;
 pub mod rule;
 pub(crate) mod settings;
+mod sgd;
 mod vradam;
 
+pub use adabelief::AdaBelief;
+pub use adagrad::Adagrad;
+pub use adai::{Adai, AdaiW};
 pub use adam::{Adam, AdamW};
+pub use lamb::Lamb;
+pub use lion::Lion;
+pub use nadam::NAdam;
+pub use prox_sgd::ProxSgd;
+pub use radam::RAdam;
+pub use rmsprop::RmsProp;
 pub use rule::{Depends, Rule, Scalar, StateSpec, Sums};
 pub use settings::{Range, Value};
+pub use sgd::Sgd;
 pub use vradam::{NormOf, VRAdam};
 
 use crate::{Error, Result};
@@ -82,7 +102,22 @@ impl Entry {
 }
 
 /// Every optimizer of this crate.
-pub static ALL: &[Entry] = &[Entry::of::<Adam>("adam"), Entry::of::<AdamW>("adam"), Entry::of::<VRAdam>("vradam")];
+pub static ALL: &[Entry] = &[
+    Entry::of::<Sgd>("sgd"),
+    Entry::of::<ProxSgd>("prox_sgd"),
+    Entry::of::<Adam>("adam"),
+    Entry::of::<AdamW>("adam"),
+    Entry::of::<NAdam>("nadam"),
+    Entry::of::<RAdam>("radam"),
+    Entry::of::<RmsProp>("rmsprop"),
+    Entry::of::<Adagrad>("adagrad"),
+    Entry::of::<AdaBelief>("adabelief"),
+    Entry::of::<Lion>("lion"),
+    Entry::of::<Lamb>("lamb"),
+    Entry::of::<VRAdam>("vradam"),
+    Entry::of::<Adai>("adai"),
+    Entry::of::<AdaiW>("adai"),
+];
 
 /// The optimizer of this name.
 ///
