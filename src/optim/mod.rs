@@ -1,18 +1,39 @@
 //! The optimizers: one file each, with its configuration, defaults, checks, scalars and CPU form; its WGSL has the same stem under
 //! `shaders/rules/`. [`ALL`] is the registry that the engine, the tools, the tests and the benches go through.
 
+mod adabelief;
+mod adagrad;
+mod adai;
 mod adam;
 pub mod cpu;
+mod lamb;
+mod lion;
+mod nadam;
+mod prox_sgd;
+mod radam;
+mod rmsprop;
 pub mod rule;
 pub(crate) mod settings;
+mod sgd;
 mod vradam;
 
+pub use adabelief::AdaBelief;
+pub use adagrad::Adagrad;
+pub use adai::{Adai, AdaiW};
 pub use adam::{Adam, AdamW};
+pub use lamb::Lamb;
+pub use lion::Lion;
+pub use nadam::NAdam;
+pub use prox_sgd::ProxSgd;
+pub use radam::RAdam;
+pub use rmsprop::RmsProp;
 pub use rule::{Depends, Rule, Scalar, StateSpec, Sums};
 pub use settings::{Range, Value};
+pub use sgd::Sgd;
 pub use vradam::{NormOf, VRAdam};
 
 use crate::{Error, Result};
+use rule::Members;
 
 /// An optimizer as the registry knows it.
 #[derive(Clone, Copy)]
@@ -25,6 +46,10 @@ pub struct Entry {
     pub required: &'static [&'static str],
     /// The stem of its files in `src/optim` and `shaders/rules`.
     pub stem: &'static str,
+    /// The members of `Hyper`, in order.
+    pub hyper_names: &'static [&'static str],
+    /// The members of `State`, in order, those included that settings may make unused.
+    pub state_names: &'static [&'static str],
     template: fn() -> Box<dyn Rule>,
     variants: fn() -> Vec<(&'static str, Box<dyn Rule>)>,
 }
@@ -36,6 +61,8 @@ impl Entry {
             settings: T::SETTINGS,
             required: T::REQUIRED,
             stem,
+            hyper_names: <T::Hyper<f64> as Members<f64>>::NAMES,
+            state_names: <T::State<f64> as Members<f64>>::NAMES,
             template: || Box::new(T::template()),
             variants: || {
                 T::variants().into_iter().map(|(name, rule)| (name, Box::new(rule) as Box<dyn Rule>)).collect()
@@ -75,7 +102,22 @@ impl Entry {
 }
 
 /// Every optimizer of this crate.
-pub static ALL: &[Entry] = &[Entry::of::<Adam>("adam"), Entry::of::<AdamW>("adam"), Entry::of::<VRAdam>("vradam")];
+pub static ALL: &[Entry] = &[
+    Entry::of::<Sgd>("sgd"),
+    Entry::of::<ProxSgd>("prox_sgd"),
+    Entry::of::<Adam>("adam"),
+    Entry::of::<AdamW>("adam"),
+    Entry::of::<NAdam>("nadam"),
+    Entry::of::<RAdam>("radam"),
+    Entry::of::<RmsProp>("rmsprop"),
+    Entry::of::<Adagrad>("adagrad"),
+    Entry::of::<AdaBelief>("adabelief"),
+    Entry::of::<Lion>("lion"),
+    Entry::of::<Lamb>("lamb"),
+    Entry::of::<VRAdam>("vradam"),
+    Entry::of::<Adai>("adai"),
+    Entry::of::<AdaiW>("adai"),
+];
 
 /// The optimizer of this name.
 ///

@@ -54,6 +54,9 @@ impl Range {
     pub const BELOW_ONE: Self = Self { least: 0.0, most: 1.0, most_included: false, text: "a number in [0, 1)" };
     /// Shares.
     pub const SHARE: Self = Self { least: 0.0, most: 1.0, most_included: true, text: "a number in [0, 1]" };
+    /// Shares that a division needs above 0.
+    pub const POSITIVE_SHARE: Self =
+        Self { least: 1e-30, most: 1.0, most_included: true, text: "a number in [1e-30, 1]" };
     /// Terms that keep a denominator from 0: they must survive rounding to f32 and a flush of subnormals.
     pub const EPSILON: Self =
         Self { least: 1e-30, most: f32::MAX as f64, most_included: true, text: "a finite number of at least 1e-30" };

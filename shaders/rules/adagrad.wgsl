@@ -1,0 +1,22 @@
+// Adagrad (Duchi et al. 2011) as torch.optim.Adagrad has it.
+//
+//   g ← g + λθ                                      L2
+//   sum ← sum + g²                                  sum starts at initial_accumulator_value
+//   Δθ = -step · g / (√sum + ε)
+//
+//   step = η / (1 + (t-1) lr_decay), decay = λ.
+
+struct Hyper {
+    step: f32,
+    eps: f32,
+    decay: f32,
+}
+
+struct State { sum: vec4<f32> }
+
+fn update(h: Hyper, d: Decision, p: vec4<f32>, gradient: vec4<f32>, s: ptr<function, State>) -> vec4<f32> {
+    let g = gradient + h.decay * p;
+    let sum = (*s).sum + g * g;
+    (*s).sum = sum;
+    return -h.step * g / (sqrt(sum) + h.eps);
+}

@@ -1,0 +1,78 @@
+// Adai and AdaiW (Xie et al., arXiv 2006.15815), with the dampening of AdaiV2 (the authors' code): momentum whose inertia adapts to
+// each element, measured against the mean over all tensors of all groups.
+//
+//   g ← g + λθ                                      Adai only: L2
+//   v ← β2 v + (1-β2) g²        v̂ = v / (1-β2^t)
+//   v̄ = the mean of v̂ over every element of every tensor; where it is 0 the step is left out whole
+//   b = 1-β1 = clamp(β0 (v̂/v̄)^{1/(3-2d)}, ε, 1)        d dampening
+//   m ← (1-b) m + b^d g
+//   q ← b + (1-b) q                                 q = 1 - Πβ1, which starts at 0
+//   Δθ = -ηλθ  [AdaiW only]  - η β0^{1-d} m / q
+//
+//   The authors keep Πβ1 and form 1-Πβ1 and 1-β1 by subtraction; b and q are the same numbers without the cancellation.
+//   step = η β0^{1-d}, decay = λ for Adai and ηλ for AdaiW, exponent = 1/(3-2d), correction = 1-β2^t, mean = (1-β2^t) v̄, so that
+//   v̂/v̄ = v/mean. The sum of v̂ is quadratic in the clipped gradient c·g: Σ(w_v v + w_pp p²) + c w_pg Σpg + c² w_gg Σg², with v
+//   the average before this step; w_pp and w_pg are 0 for AdaiW, which so needs no parameter in the sums.
+
+const SUMS = 3u;
+const TOTALS = 2u;
+
+struct Hyper {
+    step: f32,
+    decay: f32,
+    beta0: f32,
+    eps: f32,
+    dampening: f32,
+    exponent: f32,
+    beta2: f32,
+    one_minus_beta2: f32,
+    correction: f32,
+    w_v: f32,
+    w_pp: f32,
+    w_pg: f32,
+    w_gg: f32,
+}
+
+struct State { m: vec4<f32>, v: vec4<f32>, q: vec4<f32> }
+struct Decision { mean: f32 }
+
+fn contribute(h: Hyper, p: vec4<f32>, g: vec4<f32>, s: State) -> array<vec4<f32>, SUMS> {
+    let v = h.w_v * s.v;
+    if DECOUPLED {
+        return array<vec4<f32>, SUMS>(v, vec4(0.0), g * g);
+    }
+    return array<vec4<f32>, SUMS>(v + h.w_pp * p * p, p * g, g * g);
+}
+
+fn total(h: Hyper, sums: array<f32, SUMS>, elements: f32) -> array<vec3<f32>, TOTALS> {
+    return array<vec3<f32>, TOTALS>(vec3(sums[0], h.w_pg * sums[1], h.w_gg * sums[2]), vec3(elements, 0.0, 0.0));
+}
+
+fn refuse(totals: array<f32, TOTALS>) -> bool {
+    return totals[0] <= 0.0;
+}
+
+fn decide(h: Hyper, totals: array<f32, TOTALS>, own: array<f32, TOTALS>) -> Decision {
+    return Decision(h.correction * totals[0] / totals[1]);
+}
+
+fn update(h: Hyper, d: Decision, p: vec4<f32>, gradient: vec4<f32>, s: ptr<function, State>) -> vec4<f32> {
+    let g = select(gradient + h.decay * p, gradient, DECOUPLED);
+    let v = h.beta2 * (*s).v + h.one_minus_beta2 * g * g;
+    var r = v / d.mean;
+    if h.dampening != 1.0 {
+        r = pow(r, vec4(h.exponent));
+    }
+    let b = clamp(h.beta0 * r, vec4(h.eps), vec4(1.0));
+    var gain = b;
+    if h.dampening != 1.0 {
+        gain = pow(b, vec4(h.dampening));
+    }
+    let m = (1.0 - b) * (*s).m + gain * g;
+    let q = b + (1.0 - b) * (*s).q;
+    (*s).m = m;
+    (*s).v = v;
+    (*s).q = q;
+    let shrink = select(vec4(0.0), h.decay * p, DECOUPLED);
+    return -shrink - h.step * m / q;
+}

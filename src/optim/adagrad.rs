@@ -1,0 +1,77 @@
+//! Adagrad; the rule is `shaders/rules/adagrad.wgsl`.
+
+use super::rule::{Nothing, Real, Scalar, StateSpec, Twin, members};
+use super::settings::settings;
+
+settings! {
+    /// Adagrad (Duchi et al. 2011) with decay as L2 regularisation, as `torch.optim.Adagrad`.
+    ///
+    /// `g ← g + λθ`, `sum ← sum + g²`, `θ ← θ - η/(1 + (t-1) lr_decay) · g/(√sum + ε)`.
+    Adagrad = "adagrad",
+    /// Learning rate η. Default 1e-2, torch's.
+    lr: f64 = 1e-2, NOT_NEGATIVE;
+    /// How fast the rate falls with the count of steps. Default 0, torch's.
+    lr_decay: f64 = 0.0, NOT_NEGATIVE;
+    /// ε, outside the root. Default 1e-10, torch's.
+    eps: f64 = 1e-10, EPSILON;
+    /// What the sum of squares starts at. Default 0, torch's.
+    initial_accumulator_value: f64 = 0.0, NOT_NEGATIVE;
+    /// λ, added to the gradient as λθ. Default 0, torch's.
+    weight_decay: f64 = 0.0, NOT_NEGATIVE;
+}
+
+members! {
+    /// The scalars of a step.
+    Hyper {
+        /// η / (1 + (t-1) lr_decay)
+        step,
+        /// ε
+        eps,
+        /// λ
+        decay,
+    }
+}
+
+members! {
+    /// The states.
+    State {
+        /// Sum of the squared gradients.
+        sum,
+    }
+}
+
+impl Twin for Adagrad {
+    type Hyper<F: Real> = Hyper<F>;
+    type State<F: Real> = State<F>;
+    type Decision<F: Real> = Nothing;
+    const TEXT: &'static str = include_str!("../../shaders/rules/adagrad.wgsl");
+
+    fn scalars(&self, t: u64) -> Vec<Scalar> {
+        let before = t.saturating_sub(1) as f64;
+        vec![
+            Scalar::both("step", self.lr, 1.0 / (1.0 + before * self.lr_decay)),
+            Scalar::call("eps", self.eps),
+            Scalar::call("decay", self.weight_decay),
+        ]
+    }
+
+    fn states(&self) -> Vec<StateSpec> {
+        vec![StateSpec { name: "sum", initial: self.initial_accumulator_value, used: true }]
+    }
+
+    fn variants() -> Vec<(&'static str, Self)> {
+        let base = Self { weight_decay: 0.1, ..Self::default() };
+        vec![
+            ("default", base),
+            ("initial_and_lr_decay", Self { initial_accumulator_value: 0.1, lr_decay: 0.01, ..base }),
+        ]
+    }
+
+    #[inline(always)]
+    fn update<F: Real>(&self, h: &Hyper<F>, _: &Nothing, p: F, gradient: F, s: &mut State<F>) -> F {
+        let g = gradient + h.decay * p;
+        let sum = s.sum + g * g;
+        s.sum = sum;
+        -h.step * g / (sum.sqrt() + h.eps)
+    }
+}

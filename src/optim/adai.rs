@@ -1,0 +1,212 @@
+//! Adai and AdaiW; the rule is `shaders/rules/adai.wgsl`.
+
+use super::rule::{MAX_SUMS, Real, Scalar, StateSpec, Sums, Twin, bias_correction, members};
+use super::settings::settings;
+
+settings! {
+    /// Adai (Xie et al., arXiv 2006.15815): momentum whose inertia adapts to each element, with decay as L2 regularisation.
+    ///
+    /// `g ← g + λθ`, `v ← β2 v + (1-β2) g²`, `1-β1 = clamp(β0 v̂/v̄, ε, 1)`, `m ← β1 m + (1-β1) g`, `θ ← θ - η m/(1 - Πβ1)`. The mean v̄
+    /// runs over all tensors of all groups; where it is 0 the step is left out whole and not counted. The learning rate is that of SGD
+    /// without momentum.
+    Adai = "adai",
+    required {
+        /// Learning rate η. No default, as in the authors' code.
+        lr: f64, NOT_NEGATIVE;
+    }
+    /// β0, the share 1-β1 of an element of mean v̂. Default 0.1, the authors' code.
+    beta0: f64 = 0.1, NOT_NEGATIVE;
+    /// Decay rate β2 of the second moment, in [0, 1). Default 0.99, the authors' code.
+    beta2: f64 = 0.99, BELOW_ONE;
+    /// ε, the least 1-β1: a bound on the inertia. Default 1e-3, the authors' code.
+    eps: f64 = 1e-3, POSITIVE_SHARE;
+    /// λ, added to the gradient as λθ. Default 0, the authors' code.
+    weight_decay: f64 = 0.0, NOT_NEGATIVE;
+    /// d of AdaiV2, in [0, 1]: `1-β1 = clamp(β0 (v̂/v̄)^{1/(3-2d)}, ε, 1)`, `m ← β1 m + (1-β1)^d g`, `θ ← θ - η β0^{1-d} m/(1 - Πβ1)`.
+    /// Default 1, the authors' code, where all three are as above.
+    dampening: f64 = 1.0, SHARE;
+}
+
+settings! {
+    /// AdaiW (Xie et al., arXiv 2006.15815): [`Adai`] with decoupled decay, `θ ← θ - ηλθ - η m/(1 - Πβ1)`.
+    AdaiW = "adaiw",
+    required {
+        /// Learning rate η. No default, as in the authors' code.
+        lr: f64, NOT_NEGATIVE;
+    }
+    /// β0, the share 1-β1 of an element of mean v̂. Default 0.1, the authors' code.
+    beta0: f64 = 0.1, NOT_NEGATIVE;
+    /// Decay rate β2 of the second moment, in [0, 1). Default 0.99, the authors' code.
+    beta2: f64 = 0.99, BELOW_ONE;
+    /// ε, the least 1-β1: a bound on the inertia. Default 1e-3, the authors' code.
+    eps: f64 = 1e-3, POSITIVE_SHARE;
+    /// λ, decoupled: each step takes ηλθ off. Default 0, the authors' code.
+    weight_decay: f64 = 0.0, NOT_NEGATIVE;
+    /// d of AdaiV2, in [0, 1], as for [`Adai`]. Default 1, the authors' code.
+    dampening: f64 = 1.0, SHARE;
+}
+
+members! {
+    /// The scalars of a step.
+    Hyper {
+        /// η β0^{1-d}
+        step,
+        /// λ (Adai) or ηλ (AdaiW)
+        decay,
+        /// β0
+        beta0,
+        /// ε
+        eps,
+        /// d
+        dampening,
+        /// 1/(3-2d)
+        exponent,
+        /// β2
+        beta2,
+        /// 1-β2
+        one_minus_beta2,
+        /// 1-β2^t
+        correction,
+        /// Weight of Σv in Σv̂.
+        w_v,
+        /// Weight of Σp² in Σv̂.
+        w_pp,
+        /// Weight of c Σpg in Σv̂.
+        w_pg,
+        /// Weight of c² Σg² in Σv̂.
+        w_gg,
+    }
+}
+
+members! {
+    /// The states.
+    State {
+        /// First moment.
+        m,
+        /// Second moment.
+        v,
+        /// 1 - Πβ1.
+        q,
+    }
+}
+
+members! {
+    /// What the mean decides.
+    Decision {
+        /// (1-β2^t) v̄
+        mean,
+    }
+}
+
+#[inline(always)]
+fn update<F: Real>(decoupled: bool, h: &Hyper<F>, d: &Decision<F>, p: F, gradient: F, s: &mut State<F>) -> F {
+    let g = if decoupled { gradient } else { gradient + h.decay * p };
+    let v = h.beta2 * s.v + h.one_minus_beta2 * g * g;
+    let mut r = v / d.mean;
+    if h.dampening != F::one() {
+        r = r.powf(h.exponent);
+    }
+    let b = (h.beta0 * r).max(h.eps).min(F::one());
+    let mut gain = b;
+    if h.dampening != F::one() {
+        gain = b.powf(h.dampening);
+    }
+    let m = (F::one() - b) * s.m + gain * g;
+    let q = b + (F::one() - b) * s.q;
+    s.m = m;
+    s.v = v;
+    s.q = q;
+    let shrink = if decoupled { h.decay * p } else { F::zero() };
+    -shrink - h.step * m / q
+}
+
+#[inline(always)]
+fn contribute<F: Real>(decoupled: bool, h: &Hyper<F>, p: F, g: F, s: &State<F>) -> [F; MAX_SUMS] {
+    let v = h.w_v * s.v;
+    let mut terms = [F::zero(); MAX_SUMS];
+    if decoupled {
+        terms[..3].copy_from_slice(&[v, F::zero(), g * g]);
+        return terms;
+    }
+    terms[..3].copy_from_slice(&[v + h.w_pp * p * p, p * g, g * g]);
+    terms
+}
+
+/// Adai and AdaiW differ in one constant, in what `decay` holds and in whether the decay enters the sums.
+macro_rules! adai {
+    ($name:ident, $decoupled:literal) => {
+        impl Twin for $name {
+            type Hyper<F: Real> = Hyper<F>;
+            type State<F: Real> = State<F>;
+            type Decision<F: Real> = Decision<F>;
+            const TEXT: &'static str = include_str!("../../shaders/rules/adai.wgsl");
+            const SUMS: Sums = Sums { sums: 3, totals: 2, after_clip: false, may_refuse: true };
+
+            fn scalars(&self, t: u64) -> Vec<Scalar> {
+                let bc2 = bias_correction(self.beta2, t);
+                let (a, lambda) = (1.0 - self.beta2, self.weight_decay);
+                let (decay, l2) = if $decoupled { (self.lr * lambda, 0.0) } else { (lambda, lambda) };
+                vec![
+                    Scalar::call("step", self.lr * self.beta0.powf(1.0 - self.dampening)),
+                    Scalar::call("decay", decay),
+                    Scalar::call("beta0", self.beta0),
+                    Scalar::call("eps", self.eps),
+                    Scalar::call("dampening", self.dampening),
+                    Scalar::call("exponent", 1.0 / (3.0 - 2.0 * self.dampening)),
+                    Scalar::call("beta2", self.beta2),
+                    Scalar::call("one_minus_beta2", a),
+                    Scalar::count("correction", bc2),
+                    Scalar::both("w_v", self.beta2, 1.0 / bc2),
+                    Scalar::both("w_pp", a * l2 * l2, 1.0 / bc2),
+                    Scalar::both("w_pg", 2.0 * a * l2, 1.0 / bc2),
+                    Scalar::both("w_gg", a, 1.0 / bc2),
+                ]
+            }
+
+            fn states(&self) -> Vec<StateSpec> {
+                vec![StateSpec::zero("m", true), StateSpec::zero("v", true), StateSpec::zero("q", true)]
+            }
+
+            fn flags(&self) -> Vec<(&'static str, bool)> {
+                vec![("DECOUPLED", $decoupled)]
+            }
+
+            fn variants() -> Vec<(&'static str, Self)> {
+                let base = Self { weight_decay: 0.1, ..Self::new(0.1) };
+                vec![
+                    ("default", base),
+                    ("dampening", Self { dampening: 0.5, ..base }),
+                    ("clamped", Self { beta0: 0.9, eps: 0.2, ..base }),
+                ]
+            }
+
+            #[inline(always)]
+            fn contribute<F: Real>(&self, h: &Hyper<F>, p: F, g: F, s: &State<F>) -> [F; MAX_SUMS] {
+                contribute($decoupled, h, p, g, s)
+            }
+
+            fn total<F: Real>(&self, h: &Hyper<F>, sums: &[F], elements: F) -> [[F; 3]; MAX_SUMS] {
+                let mut totals = [[F::zero(); 3]; MAX_SUMS];
+                totals[0] = [sums[0], h.w_pg * sums[1], h.w_gg * sums[2]];
+                totals[1][0] = elements;
+                totals
+            }
+
+            fn refuse<F: Real>(&self, totals: &[F]) -> bool {
+                totals[0] <= F::zero()
+            }
+
+            fn decide<F: Real>(&self, h: &Hyper<F>, totals: &[F], _: &[F]) -> Decision<F> {
+                Decision { mean: h.correction * totals[0] / totals[1] }
+            }
+
+            #[inline(always)]
+            fn update<F: Real>(&self, h: &Hyper<F>, d: &Decision<F>, p: F, g: F, s: &mut State<F>) -> F {
+                update($decoupled, h, d, p, g, s)
+            }
+        }
+    };
+}
+
+adai!(Adai, false);
+adai!(AdaiW, true);

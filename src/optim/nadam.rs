@@ -1,0 +1,163 @@
+//! NAdam; the rule is `shaders/rules/nadam.wgsl`.
+
+use super::rule::{Nothing, Real, Scalar, StateSpec, Twin, bias_correction, members};
+use super::settings::settings;
+
+settings! {
+    /// NAdam (Dozat 2016), Adam with Nesterov's momentum, with decay as L2 regularisation, as `torch.optim.NAdam`.
+    ///
+    /// The moments of Adam, `μ_t = β1 (1 - ½ 0.96^{tψ})`, `θ ← θ - η (μ_{t+1} m/(1-Π_{i≤t+1} μ_i) + (1-μ_t) g/(1-Π_{i≤t} μ_i)) / (√v̂ + ε)`.
+    NAdam = "nadam",
+    /// Learning rate η. Default 2e-3, torch's.
+    lr: f64 = 2e-3, NOT_NEGATIVE;
+    /// Decay rate β1 of the first moment, in [0, 1); at 0 the moment is not kept. Default 0.9, torch's.
+    beta1: f64 = 0.9, BELOW_ONE;
+    /// Decay rate β2 of the second moment, in [0, 1). Default 0.999, torch's.
+    beta2: f64 = 0.999, BELOW_ONE;
+    /// ε, outside the root. Default 1e-8, torch's.
+    eps: f64 = 1e-8, EPSILON;
+    /// λ, added to the gradient as λθ. Default 0, torch's.
+    weight_decay: f64 = 0.0, NOT_NEGATIVE;
+    /// ψ, how fast μ rises from β1/2 to β1. Default 4e-3, torch's.
+    momentum_decay: f64 = 4e-3, NOT_NEGATIVE;
+}
+
+members! {
+    /// The scalars of a step.
+    Hyper {
+        /// η √(1-β2^t) μ_{t+1} / (1 - Π_{i≤t+1} μ_i)
+        step_m,
+        /// η √(1-β2^t) (1-μ_t) / (1 - Π_{i≤t} μ_i)
+        step_g,
+        /// ε √(1-β2^t)
+        eps_hat,
+        /// λ
+        decay,
+        /// β1
+        beta1,
+        /// 1-β1
+        one_minus_beta1,
+        /// β2
+        beta2,
+        /// 1-β2
+        one_minus_beta2,
+    }
+}
+
+members! {
+    /// The states.
+    State {
+        /// First moment.
+        m,
+        /// Second moment.
+        v,
+    }
+}
+
+impl NAdam {
+    /// ½ 0.96^{iψ}
+    fn fade(&self, i: u64) -> f64 {
+        0.5 * 0.96_f64.powf(i as f64 * self.momentum_decay)
+    }
+
+    fn mu(&self, i: u64) -> f64 {
+        self.beta1 * (1.0 - self.fade(i))
+    }
+
+    /// Π_{i≤t} μ_i in some thousand turns at most, whatever t is: where ψ is small the product soon vanishes beside 1, and where it
+    /// is large the rest is a power of β1.
+    fn product(&self, t: u64) -> f64 {
+        let mut product = 1.0;
+        for i in 1..=t {
+            if self.fade(i) < 1e-17 {
+                return product * self.beta1.powf((t - i + 1) as f64);
+            }
+            product *= self.mu(i);
+            if product < 1e-18 {
+                return 0.0;
+            }
+        }
+        product
+    }
+}
+
+impl Twin for NAdam {
+    type Hyper<F: Real> = Hyper<F>;
+    type State<F: Real> = State<F>;
+    type Decision<F: Real> = Nothing;
+    const TEXT: &'static str = include_str!("../../shaders/rules/nadam.wgsl");
+
+    fn scalars(&self, t: u64) -> Vec<Scalar> {
+        let (mu, next, product) = (self.mu(t), self.mu(t + 1), self.product(t));
+        let root = bias_correction(self.beta2, t).sqrt();
+        vec![
+            Scalar::both("step_m", self.lr, root * next / (1.0 - product * next)),
+            Scalar::both("step_g", self.lr, root * (1.0 - mu) / (1.0 - product)),
+            Scalar::count("eps_hat", self.eps * root),
+            Scalar::call("decay", self.weight_decay),
+            Scalar::call("beta1", self.beta1),
+            Scalar::call("one_minus_beta1", 1.0 - self.beta1),
+            Scalar::call("beta2", self.beta2),
+            Scalar::call("one_minus_beta2", 1.0 - self.beta2),
+        ]
+    }
+
+    fn states(&self) -> Vec<StateSpec> {
+        vec![StateSpec::zero("m", self.beta1 > 0.0), StateSpec::zero("v", true)]
+    }
+
+    fn variants() -> Vec<(&'static str, Self)> {
+        let base = Self { weight_decay: 0.1, ..Self::default() };
+        vec![
+            ("default", base),
+            ("constant_mu", Self { momentum_decay: 0.0, ..base }),
+            ("no_momentum", Self { beta1: 0.0, ..base }),
+        ]
+    }
+
+    #[inline(always)]
+    fn update<F: Real>(&self, h: &Hyper<F>, _: &Nothing, p: F, gradient: F, s: &mut State<F>) -> F {
+        let g = gradient + h.decay * p;
+        let m = h.beta1 * s.m + h.one_minus_beta1 * g;
+        let v = h.beta2 * s.v + h.one_minus_beta2 * g * g;
+        s.m = m;
+        s.v = v;
+        -(h.step_m * m + h.step_g * g) / (v.sqrt() + h.eps_hat)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plain_product(rule: &NAdam, t: u64) -> f64 {
+        (1..=t).map(|i| rule.mu(i)).product()
+    }
+
+    #[test]
+    fn product_agrees_with_the_plain_one() {
+        for beta1 in [0.0, 0.5, 0.9, 0.9999, 1.0 - 1e-9] {
+            for momentum_decay in [0.0, 1e-6, 4e-3, 0.3, 1.0, 100.0, 1e30] {
+                let rule = NAdam { beta1, momentum_decay, ..NAdam::default() };
+                for t in [1, 2, 10, 100, 5000] {
+                    let (ours, plain) = (rule.product(t), plain_product(&rule, t));
+                    assert!((ours - plain).abs() <= 1e-13 * plain + 1e-17, "{rule:?} t {t}: {ours:e} {plain:e}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn product_is_cheap_for_any_count() {
+        let start = std::time::Instant::now();
+        for beta1 in [0.9, 1.0 - 1e-12] {
+            for momentum_decay in [0.0, 1e-12, 4e-3, 0.1, 0.35, 1.0, 1e6] {
+                for t in [1_000_000, u64::from(u32::MAX), 1 << 60] {
+                    let rule = NAdam { beta1, momentum_decay, ..NAdam::default() };
+                    assert!(Twin::scalars(&rule, t).iter().all(|s| s.value().is_finite()), "{rule:?}");
+                }
+            }
+        }
+        assert!(start.elapsed().as_millis() < 500, "{:?}", start.elapsed());
+    }
+}

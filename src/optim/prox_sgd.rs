@@ -1,0 +1,75 @@
+//! Proximal SGD; the rule is `shaders/rules/prox_sgd.wgsl`.
+
+use super::rule::{Nothing, Real, Scalar, StateSpec, Twin, members};
+use super::settings::settings;
+
+settings! {
+    /// SGD with momentum followed by the soft threshold `lr·l1`: the Prox-SGD that S-Adam (arXiv 2605.29547) is compared with.
+    ///
+    /// `b ← μ b + g` (torch's buffer, without dampening), `z = θ - η b`, `θ ← sign(z) max(|z| - η l1, 0)`. Weights under the threshold
+    /// become exactly 0.
+    ProxSgd = "prox_sgd",
+    /// Learning rate η. Default 1e-2, the experiments of S-Adam's authors.
+    lr: f64 = 1e-2, NOT_NEGATIVE;
+    /// μ, in [0, 1]; at 0 no buffer is kept. Default 0.9, the experiments of S-Adam's authors.
+    momentum: f64 = 0.9, SHARE;
+    /// The weight of ‖θ‖₁. Default 1e-4, the experiments of S-Adam's authors.
+    l1: f64 = 1e-4, NOT_NEGATIVE;
+}
+
+members! {
+    /// The scalars of a step.
+    Hyper {
+        /// η
+        step,
+        /// η l1
+        threshold,
+        /// μ
+        momentum,
+    }
+}
+
+members! {
+    /// The states.
+    State {
+        /// The momentum buffer.
+        b,
+    }
+}
+
+impl Twin for ProxSgd {
+    type Hyper<F: Real> = Hyper<F>;
+    type State<F: Real> = State<F>;
+    type Decision<F: Real> = Nothing;
+    const TEXT: &'static str = include_str!("../../shaders/rules/prox_sgd.wgsl");
+
+    fn scalars(&self, _: u64) -> Vec<Scalar> {
+        vec![
+            Scalar::call("step", self.lr),
+            Scalar::call("threshold", self.lr * self.l1),
+            Scalar::call("momentum", self.momentum),
+        ]
+    }
+
+    fn states(&self) -> Vec<StateSpec> {
+        vec![StateSpec::zero("b", self.momentum > 0.0)]
+    }
+
+    fn variants() -> Vec<(&'static str, Self)> {
+        let base = Self::default();
+        vec![
+            ("default", base),
+            ("sparse", Self { lr: 0.1, l1: 5.0, ..base }),
+            ("no_momentum", Self { momentum: 0.0, l1: 1.0, ..base }),
+        ]
+    }
+
+    #[inline(always)]
+    fn update<F: Real>(&self, h: &Hyper<F>, _: &Nothing, p: F, g: F, s: &mut State<F>) -> F {
+        let b = h.momentum * s.b + g;
+        s.b = b;
+        let z = p - h.step * b;
+        let k = if z > F::zero() { h.threshold } else { -h.threshold };
+        if z.abs() <= h.threshold { -p } else { -h.step * b - k }
+    }
+}

@@ -1,0 +1,105 @@
+//! RMSprop; the rule is `shaders/rules/rmsprop.wgsl`.
+
+use super::rule::{Nothing, Real, Scalar, StateSpec, Twin, members};
+use super::settings::settings;
+
+settings! {
+    /// RMSprop (Tieleman & Hinton 2012), plain, centered (Graves 2013) or with momentum, as `torch.optim.RMSprop`.
+    ///
+    /// `g ← g + λθ`, `v ← α v + (1-α) g²`, centered also `ḡ ← α ḡ + (1-α) g`, `b ← μ b + g/(√(v - ḡ²) + ε)`, `θ ← θ - η b`.
+    RmsProp = "rmsprop",
+    /// Learning rate η. Default 1e-2, torch's.
+    lr: f64 = 1e-2, NOT_NEGATIVE;
+    /// Decay rate α of the averages, in [0, 1). Default 0.99, torch's.
+    alpha: f64 = 0.99, BELOW_ONE;
+    /// ε, outside the root. Default 1e-8, torch's.
+    eps: f64 = 1e-8, EPSILON;
+    /// μ, in [0, 1]; at 0 no buffer is kept. Default 0, torch's.
+    momentum: f64 = 0.0, SHARE;
+    /// Divides by the deviation about the mean gradient in place of the root mean square. Default false, torch's.
+    centered: bool = false, NOT_NEGATIVE;
+    /// λ, added to the gradient as λθ. Default 0, torch's.
+    weight_decay: f64 = 0.0, NOT_NEGATIVE;
+}
+
+members! {
+    /// The scalars of a step.
+    Hyper {
+        /// η
+        step,
+        /// ε
+        eps,
+        /// λ
+        decay,
+        /// μ
+        momentum,
+        /// α
+        alpha,
+        /// 1-α
+        one_minus_alpha,
+        /// 1-α if centered, else 0
+        mean_gain,
+    }
+}
+
+members! {
+    /// The states.
+    State {
+        /// Average of the squared gradient.
+        v,
+        /// Average of the gradient, kept if centered.
+        g_mean,
+        /// The momentum buffer.
+        b,
+    }
+}
+
+impl Twin for RmsProp {
+    type Hyper<F: Real> = Hyper<F>;
+    type State<F: Real> = State<F>;
+    type Decision<F: Real> = Nothing;
+    const TEXT: &'static str = include_str!("../../shaders/rules/rmsprop.wgsl");
+
+    fn scalars(&self, _: u64) -> Vec<Scalar> {
+        vec![
+            Scalar::call("step", self.lr),
+            Scalar::call("eps", self.eps),
+            Scalar::call("decay", self.weight_decay),
+            Scalar::call("momentum", self.momentum),
+            Scalar::call("alpha", self.alpha),
+            Scalar::call("one_minus_alpha", 1.0 - self.alpha),
+            Scalar::call("mean_gain", if self.centered { 1.0 - self.alpha } else { 0.0 }),
+        ]
+    }
+
+    fn states(&self) -> Vec<StateSpec> {
+        vec![
+            StateSpec::zero("v", true),
+            StateSpec::zero("g_mean", self.centered),
+            StateSpec::zero("b", self.momentum > 0.0),
+        ]
+    }
+
+    fn variants() -> Vec<(&'static str, Self)> {
+        let base = Self { weight_decay: 0.1, ..Self::default() };
+        vec![
+            ("default", base),
+            ("momentum", Self { momentum: 0.9, ..base }),
+            ("centered", Self { centered: true, alpha: 0.9, ..base }),
+            ("centered_momentum", Self { centered: true, momentum: 0.5, ..base }),
+        ]
+    }
+
+    #[inline(always)]
+    fn update<F: Real>(&self, h: &Hyper<F>, _: &Nothing, p: F, gradient: F, s: &mut State<F>) -> F {
+        let g = gradient + h.decay * p;
+        let v = h.alpha * s.v + h.one_minus_alpha * g * g;
+        let g_mean = h.alpha * s.g_mean + h.mean_gain * g;
+        let spread = (v - g_mean * g_mean).max(F::zero());
+        let b = h.momentum * s.b + g / (spread.sqrt() + h.eps);
+        s.v = v;
+        s.g_mean = g_mean;
+        s.b = b;
+        -h.step * b
+    }
+}

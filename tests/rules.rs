@@ -1,0 +1,140 @@
+//! What every entry of the registry must hold: its WGSL compiles, and the Rust side names the same members.
+
+use std::collections::BTreeSet;
+
+use naga::valid::{Capabilities, ValidationFlags, Validator};
+use wgpu_optim::optim::{ALL, Entry, Rule};
+
+/// The rule's text with what the host adds for it.
+fn complete(rule: &dyn Rule) -> String {
+    let mut text = rule.text().to_owned();
+    for (name, value) in rule.flags() {
+        text += &format!("const {name}: bool = {value};\n");
+    }
+    if rule.decision().is_empty() {
+        text += "struct Decision { none: f32 }\n";
+    }
+    text
+}
+
+fn module(rule: &dyn Rule) -> naga::Module {
+    let text = complete(rule);
+    let module = naga::front::wgsl::parse_str(&text).unwrap_or_else(|e| panic!("{}", e.emit_to_string(&text)));
+    Validator::new(ValidationFlags::all(), Capabilities::default())
+        .validate(&module)
+        .unwrap_or_else(|e| panic!("{}: {}", rule.name(), e.emit_to_string(&text)));
+    module
+}
+
+fn members(module: &naga::Module, name: &str) -> Vec<String> {
+    let named = |(_, t): &(_, &naga::Type)| t.name.as_deref() == Some(name);
+    match module.types.iter().find(named).map(|(_, t)| &t.inner) {
+        Some(naga::TypeInner::Struct { members, .. }) => members.iter().filter_map(|m| m.name.clone()).collect(),
+        other => panic!("no struct {name}: {other:?}"),
+    }
+}
+
+fn functions(module: &naga::Module) -> BTreeSet<&str> {
+    module.functions.iter().filter_map(|(_, f)| f.name.as_deref()).collect()
+}
+
+fn for_all(mut check: impl FnMut(&Entry, &str, &dyn Rule)) {
+    for entry in ALL {
+        for (variant, rule) in entry.variants() {
+            rule.check().unwrap_or_else(|e| panic!("{} {variant}: {e}", entry.name));
+            check(entry, &format!("{} {variant}", entry.name), rule.as_ref());
+        }
+    }
+}
+
+#[test]
+fn wgsl_compiles_and_names_the_same_members() {
+    for_all(|entry, what, rule| {
+        let module = module(rule);
+        assert_eq!(members(&module, "Hyper"), entry.hyper_names, "{what}");
+        assert_eq!(members(&module, "State"), entry.state_names, "{what}");
+        if !rule.decision().is_empty() {
+            assert_eq!(members(&module, "Decision"), rule.decision(), "{what}");
+        }
+    });
+}
+
+#[test]
+fn wgsl_has_the_functions_that_the_sums_call_for() {
+    for_all(|_, what, rule| {
+        let (module, sums) = (module(rule), rule.sums());
+        let functions = functions(&module);
+        assert!(functions.contains("update"), "{what}");
+        for name in ["contribute", "total", "decide"] {
+            assert_eq!(functions.contains(name), sums.sums > 0, "{what}: {name}");
+        }
+        assert_eq!(functions.contains("refuse"), sums.may_refuse, "{what}");
+        for (name, count) in [("SUMS", sums.sums), ("TOTALS", sums.totals)] {
+            let line = format!("const {name} = {count}u;");
+            assert_eq!(rule.text().contains(&line), sums.sums > 0, "{what}: {line}");
+        }
+    });
+}
+
+#[test]
+fn scalars_and_states_come_in_the_order_of_their_structs() {
+    for_all(|entry, what, rule| {
+        let first: Vec<_> = rule.scalars(1).iter().map(|s| (s.name, s.depends)).collect();
+        let names: Vec<_> = first.iter().map(|(name, _)| *name).collect();
+        assert_eq!(names, entry.hyper_names, "{what}");
+        let states: Vec<_> = rule.states().iter().map(|s| s.name).collect();
+        assert_eq!(states, entry.state_names, "{what}");
+        for t in [2, 5, 6, 1000, 1_000_000, u64::from(u32::MAX)] {
+            let scalars = rule.scalars(t);
+            assert!(scalars.iter().all(|s| s.value().is_finite()), "{what}, t = {t}: {scalars:?}");
+            assert_eq!(scalars.iter().map(|s| (s.name, s.depends)).collect::<Vec<_>>(), first, "{what}, t = {t}");
+        }
+    });
+}
+
+#[test]
+fn a_scalar_depends_on_the_same_for_all_settings() {
+    for entry in ALL {
+        let of = |rule: &dyn Rule| rule.scalars(3).iter().map(|s| (s.name, s.depends)).collect::<Vec<_>>();
+        let sample = of(entry.sample().as_ref());
+        for (variant, rule) in entry.variants() {
+            assert_eq!(of(rule.as_ref()), sample, "{} {variant}", entry.name);
+        }
+    }
+}
+
+#[test]
+fn variants_use_every_state_and_never_leave_decay_at_zero() {
+    for entry in ALL {
+        let variants = entry.variants();
+        for (at, name) in entry.state_names.iter().enumerate() {
+            assert!(variants.iter().any(|(_, rule)| rule.states()[at].used), "{}: {name} is never used", entry.name);
+        }
+        for (variant, rule) in &variants {
+            for (setting, value) in rule.settings() {
+                let zero = matches!(value, wgpu_optim::optim::Value::Number(x) if x == 0.0);
+                assert!(!(setting == "weight_decay" && zero), "{} {variant}", entry.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn every_rule_file_has_its_entry_and_every_entry_its_files() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let files: BTreeSet<String> = std::fs::read_dir(root.join("shaders/rules"))
+        .expect("shaders/rules is there")
+        .filter_map(|file| file.ok()?.file_name().into_string().ok()?.strip_suffix(".wgsl").map(str::to_owned))
+        .collect();
+    let stems: BTreeSet<String> = ALL.iter().map(|e| e.stem.to_owned()).collect();
+    assert_eq!(files, stems);
+    for stem in stems {
+        assert!(root.join(format!("src/optim/{stem}.rs")).is_file(), "{stem}");
+    }
+}
+
+#[test]
+fn names_are_unique() {
+    let names: BTreeSet<_> = ALL.iter().map(|e| e.name).collect();
+    assert_eq!(names.len(), ALL.len());
+}
