@@ -357,7 +357,7 @@ impl TensorInfo {
             return Ok(());
         } else if slice.size != bytes {
             format!("its {what} have {} bytes, shape {:?} needs {bytes}", slice.size, self.shape)
-        } else if slice.offset % VEC4 != 0 {
+        } else if !slice.offset.is_multiple_of(VEC4) {
             format!("its {what} begin at byte {}, needs a multiple of 16", slice.offset)
         } else if end > slice.buffer.size() {
             format!(

@@ -115,7 +115,7 @@ impl Scalars {
         let bytes = |row: &[f32]| (row.len() * groups.len()) as u64 * 4;
         let (call_row, count_row) = (bytes(&call).max(16), bytes(&count));
         let moved_row = (moved as u64 * 4).next_multiple_of(16);
-        let rows = if count_row == 0 { 1 << 16 } else { (COUNT_BYTES / count_row).clamp(1 << 9, 1 << 16) };
+        let rows = COUNT_BYTES.checked_div(count_row).unwrap_or(1 << 16).clamp(1 << 9, 1 << 16);
         let rows = 1 << rows.ilog2();
         let slots = (CALL_BYTES / (call_row + moved_row)).clamp(64, 1024);
         let size = rows * count_row + slots * (call_row + moved_row);
