@@ -1,5 +1,6 @@
 //! The optimizer step for everything that trains on wgpu.
 
+mod around;
 #[cfg(feature = "checkpoint")]
 pub mod checkpoint;
 pub mod cpu;
@@ -17,9 +18,10 @@ mod tensor_file;
 #[cfg(feature = "tools")]
 pub mod trajectory;
 
+pub use around::{Accumulate, Clip, Ema, LossScale};
 #[cfg(feature = "checkpoint")]
 pub use engine::Snapshot;
-pub use engine::{Accumulate, Builder, Clip, Ema, Group, LossScale, Optimizer, Stage, Tensor, Variant, read_buffer};
+pub use engine::{Builder, Group, Optimizer, Stage, Tensor, Variant, read_buffer};
 pub use error::{Error, Result};
 pub use optim::{
     AdaBelief, Adagrad, Adai, AdaiW, Adam, AdamW, Lamb, Lion, NAdam, NormOf, ProxSgd, RAdam, RmsProp, Rule, Sgd, VRAdam,
