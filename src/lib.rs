@@ -1,5 +1,6 @@
 //! The optimizer step for everything that trains on wgpu.
 
+pub mod cpu;
 mod engine;
 mod error;
 #[cfg(feature = "tools")]

@@ -51,8 +51,11 @@ pub struct Entry {
     /// The members of `State`, in order, those included that settings may make unused.
     pub state_names: &'static [&'static str],
     template: fn() -> Box<dyn Rule>,
-    variants: fn() -> Vec<(&'static str, Box<dyn Rule>)>,
+    variants: fn() -> Vec<Variant>,
 }
+
+/// A configuration with its name.
+pub type Variant = (&'static str, Box<dyn Rule>);
 
 impl Entry {
     const fn of<T: rule::Twin>(stem: &'static str) -> Self {
@@ -72,7 +75,7 @@ impl Entry {
 
     /// Configurations that together reach every text and every branch of the rule, for tests, `verify` and benches.
     #[must_use]
-    pub fn variants(&self) -> Vec<(&'static str, Box<dyn Rule>)> {
+    pub fn variants(&self) -> Vec<Variant> {
         (self.variants)()
     }
 

@@ -1,0 +1,301 @@
+//! The optimizers on the host: in f64 the oracle that everything is compared with, plain and one element at a time; in f32 the fast path,
+//! on all cores and with the widest vector units found at run time.
+
+mod walk;
+
+use crate::optim::cpu::Cpu;
+use crate::optim::rule::{MAX_SUMS, Real};
+use crate::optim::{Rule, StateSpec, Value};
+use crate::{Error, Result};
+
+/// The number types that an [`Optimizer`] runs in.
+pub trait Number: Real {
+    /// Whether this is the fast path.
+    const FAST: bool;
+    /// The rule's mathematics in this type.
+    fn of_rule(rule: &dyn Rule) -> &dyn Cpu<Self>;
+}
+
+impl Number for f32 {
+    const FAST: bool = true;
+    fn of_rule(rule: &dyn Rule) -> &dyn Cpu<Self> {
+        rule.cpu_f32()
+    }
+}
+
+impl Number for f64 {
+    const FAST: bool = false;
+    fn of_rule(rule: &dyn Rule) -> &dyn Cpu<Self> {
+        rule.cpu_f64()
+    }
+}
+
+/// A tensor to be optimized.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TensorSpec {
+    /// Its name, unlike any other tensor's.
+    pub name: String,
+    /// The index of its group.
+    pub group: usize,
+    /// How many numbers it holds; 0 is valid.
+    pub elements: usize,
+}
+
+#[derive(Debug)]
+struct Group {
+    name: String,
+    rule: Box<dyn Rule>,
+}
+
+/// A tensor's states and what the last step found about it.
+#[derive(Debug)]
+struct Tensor<F> {
+    spec: TensorSpec,
+    states: Vec<Option<Vec<F>>>,
+    sums: [f64; MAX_SUMS],
+    own: Vec<F>,
+    decision: Vec<F>,
+}
+
+/// A group's rule with the scalars of one step.
+struct Scaled<'a, F> {
+    cpu: &'a dyn Cpu<F>,
+    hyper: Vec<F>,
+}
+
+/// An optimizer on the host: `Optimizer<f64>` is the oracle, `Optimizer<f32>` the fast path. Its results are the same bits on every run,
+/// however many threads there are.
+///
+/// ```
+/// use wgpu_optim::cpu::{Optimizer, TensorSpec};
+/// use wgpu_optim::optim::AdamW;
+///
+/// # fn main() -> wgpu_optim::Result<()> {
+/// let groups = vec![("all".to_owned(), Box::new(AdamW::default()) as _)];
+/// let tensors = vec![TensorSpec { name: "w".to_owned(), group: 0, elements: 3 }];
+/// let mut optimizer = Optimizer::<f32>::new(groups, tensors)?;
+/// let mut w = [1.0, 2.0, 3.0];
+/// optimizer.step(&mut [&mut w], &[&[0.1, 0.0, -0.1]])?;
+/// assert!(w[0] < 1.0 && w[2] > 2.999);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Optimizer<F> {
+    groups: Vec<Group>,
+    tensors: Vec<Tensor<F>>,
+    applied: u64,
+    totals: Vec<f64>,
+}
+
+impl<F: Number> Optimizer<F> {
+    /// An optimizer of these tensors, each with the settings of its group; all states are at their first values.
+    ///
+    /// # Errors
+    /// No group; groups of different optimizers; a setting out of range; a name given twice; a tensor of a group that is not there.
+    pub fn new(groups: Vec<(String, Box<dyn Rule>)>, tensors: Vec<TensorSpec>) -> Result<Self> {
+        let groups: Vec<Group> = groups.into_iter().map(|(name, rule)| Group { name, rule }).collect();
+        check_groups(&groups)?;
+        check_tensors(&groups, &tensors)?;
+        let tensors = tensors.into_iter().map(|spec| Tensor::new(kept_states(&groups, spec.group), spec)).collect();
+        Ok(Self { groups, tensors, applied: 0, totals: Vec::new() })
+    }
+
+    /// One step: parameters and states move, and [`applied`](Self::applied) counts it. `params` and `grads` come in the order of the
+    /// tensors. A step that the rule refuses (Adai's, where every gradient so far was zero) changes nothing and is not counted.
+    ///
+    /// # Errors
+    /// A count or length that does not fit; nothing was changed then.
+    pub fn step(&mut self, params: &mut [&mut [F]], grads: &[&[F]]) -> Result<()> {
+        self.check_lengths(params, grads)?;
+        let groups = scale(&self.groups, self.applied + 1);
+        let Some(rule) = self.groups.first().map(|g| g.rule.as_ref()) else { return Ok(()) };
+        if rule.sums().sums > 0 {
+            walk::contribute(&groups, &mut self.tensors, params, grads);
+            self.totals = total(&groups, &mut self.tensors, rule.sums().totals);
+            let totals: Vec<F> = self.totals.iter().map(|x| F::of(*x)).collect();
+            if F::of_rule(rule).refuse(&totals) {
+                return Ok(());
+            }
+            for tensor in &mut self.tensors {
+                let group = &groups[tensor.spec.group];
+                tensor.decision = group.cpu.decide(&group.hyper, &totals, &tensor.own);
+            }
+        }
+        walk::update(&groups, &mut self.tensors, params, grads);
+        self.applied += 1;
+        Ok(())
+    }
+
+    /// The tensors, in order.
+    pub fn tensors(&self) -> impl ExactSizeIterator<Item = &TensorSpec> {
+        self.tensors.iter().map(|t| &t.spec)
+    }
+
+    /// A tensor's state, where the settings keep it.
+    #[must_use]
+    pub fn state(&self, tensor: usize, name: &str) -> Option<&[F]> {
+        let at = self.state_index(tensor, name)?;
+        self.tensors[tensor].states[at].as_deref()
+    }
+
+    /// A tensor's state, to be overwritten.
+    #[must_use]
+    pub fn state_mut(&mut self, tensor: usize, name: &str) -> Option<&mut [F]> {
+        let at = self.state_index(tensor, name)?;
+        self.tensors[tensor].states[at].as_deref_mut()
+    }
+
+    /// A group's settings.
+    ///
+    /// # Panics
+    /// There is no such group.
+    #[must_use]
+    pub fn rule(&self, group: usize) -> &dyn Rule {
+        self.groups[group].rule.as_ref()
+    }
+
+    /// Changes a group's setting from the next step on.
+    ///
+    /// # Errors
+    /// An unknown group or setting, a value out of range, or one that asks for other states than the optimizer was built with.
+    pub fn set(&mut self, group: usize, name: &str, value: &Value) -> Result<()> {
+        let count = self.groups.len();
+        let group = self
+            .groups
+            .get_mut(group)
+            .ok_or_else(|| Error::Usage(format!("group {group} does not exist, there are {count}")))?;
+        let mut rule = group.rule.clone();
+        rule.set(name, value)?;
+        rule.check()?;
+        if rule.states() != group.rule.states() || rule.flags() != group.rule.flags() {
+            return Err(Error::Usage(format!(
+                "group `{}`: {name} = {value} changes which states are kept; build the optimizer with it",
+                group.name
+            )));
+        }
+        group.rule = rule;
+        Ok(())
+    }
+
+    /// How many steps were applied.
+    #[must_use]
+    pub fn applied(&self) -> u64 {
+        self.applied
+    }
+
+    /// Sets the count of applied steps, as when states are restored.
+    pub fn set_applied(&mut self, t: u64) {
+        self.applied = t;
+    }
+
+    /// The rule's totals over all tensors in the last step; empty for rules without sums.
+    #[must_use]
+    pub fn totals(&self) -> &[f64] {
+        &self.totals
+    }
+
+    fn state_index(&self, tensor: usize, name: &str) -> Option<usize> {
+        let group = self.tensors.get(tensor)?.spec.group;
+        self.groups[group].rule.states().iter().position(|s| s.name == name)
+    }
+
+    fn check_lengths(&self, params: &[&mut [F]], grads: &[&[F]]) -> Result<()> {
+        for (what, given) in [("parameters", params.len()), ("gradients", grads.len())] {
+            if given != self.tensors.len() {
+                let problem = format!("{given} {what} were given, the optimizer has {} tensors", self.tensors.len());
+                return Err(Error::Usage(problem));
+            }
+        }
+        for ((tensor, p), g) in self.tensors.iter().zip(params).zip(grads) {
+            for (what, given) in [("parameter", p.len()), ("gradient", g.len())] {
+                if given != tensor.spec.elements {
+                    let problem = format!("its {what} has {given} elements, needs {}", tensor.spec.elements);
+                    return Err(Error::Tensor { tensor: tensor.spec.name.clone(), problem });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<F: Number> Tensor<F> {
+    fn new(states: Vec<StateSpec>, spec: TensorSpec) -> Self {
+        let fill = |state: StateSpec| state.used.then(|| vec![F::of(state.initial); spec.elements]);
+        let states = states.into_iter().map(fill).collect();
+        Self { spec, states, sums: [0.0; MAX_SUMS], own: Vec::new(), decision: Vec::new() }
+    }
+}
+
+fn check_groups(groups: &[Group]) -> Result<()> {
+    let first = groups.first().ok_or_else(|| Error::Usage("an optimizer needs at least one group".to_owned()))?;
+    for group in groups {
+        group.rule.check()?;
+        if group.rule.name() != first.rule.name() {
+            return Err(Error::Usage(format!(
+                "group `{}` runs {} and group `{}` runs {}; all groups of an optimizer run the same one",
+                first.name,
+                first.rule.name(),
+                group.name,
+                group.rule.name()
+            )));
+        }
+    }
+    check_names("group", groups.iter().map(|g| g.name.as_str()))
+}
+
+fn check_tensors(groups: &[Group], tensors: &[TensorSpec]) -> Result<()> {
+    if let Some(lost) = tensors.iter().find(|t| t.group >= groups.len()) {
+        let problem = format!("its group is {}, there are {}", lost.group, groups.len());
+        return Err(Error::Tensor { tensor: lost.name.clone(), problem });
+    }
+    check_names("tensor", tensors.iter().map(|t| t.name.as_str()))
+}
+
+fn check_names<'a>(kind: &'static str, names: impl Iterator<Item = &'a str>) -> Result<()> {
+    let mut seen = std::collections::HashSet::new();
+    for name in names {
+        if !seen.insert(name) {
+            return Err(Error::Duplicate { kind, name: name.to_owned() });
+        }
+    }
+    Ok(())
+}
+
+/// The states of a group's tensors. A rule with sums keeps a state everywhere if any group needs it, as the GPU does, where all groups of
+/// such a rule share one pass.
+fn kept_states(groups: &[Group], group: usize) -> Vec<StateSpec> {
+    let mut states = groups[group].rule.states();
+    if groups[group].rule.sums().sums > 0 {
+        for other in groups {
+            for (state, theirs) in states.iter_mut().zip(other.rule.states()) {
+                state.used |= theirs.used;
+            }
+        }
+    }
+    states
+}
+
+fn scale<F: Number>(groups: &[Group], t: u64) -> Vec<Scaled<'_, F>> {
+    let one = |group: &'_ Group| group.rule.scalars(t).iter().map(|s| F::of(s.value())).collect();
+    groups.iter().map(|group| Scaled { cpu: F::of_rule(group.rule.as_ref()), hyper: one(group) }).collect()
+}
+
+/// Every tensor's own totals from its sums, and the totals over all, with gradients as they are: the factor of a clip would be c.
+fn total<F: Number>(groups: &[Scaled<'_, F>], tensors: &mut [Tensor<F>], count: usize) -> Vec<f64> {
+    let c = 1.0;
+    let mut all = vec![[0.0; 3]; count];
+    let at_c = |p: &[f64; 3]| p[0] + p[1] * c + p[2] * c * c;
+    for tensor in tensors {
+        let group = &groups[tensor.spec.group];
+        let sums = tensor.sums.map(F::of);
+        let own = group.cpu.total(&group.hyper, &sums, F::of(tensor.spec.elements as f64));
+        let own: Vec<[f64; 3]> = own[..count].iter().map(|p| p.map(Real::wide)).collect();
+        for (sum, p) in all.iter_mut().flatten().zip(own.iter().flatten()) {
+            *sum += p;
+        }
+        tensor.own.clear();
+        tensor.own.extend(own.iter().map(|p| F::of(at_c(p))));
+    }
+    all.iter().map(at_c).collect()
+}

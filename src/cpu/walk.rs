@@ -1,0 +1,134 @@
+//! How a step walks the tensors: by halves, down to pieces of a fixed size, so that threads may take the halves and the order of every
+//! sum is the same whoever takes them. Small tensors share a piece.
+
+use crate::optim::rule::MAX_SUMS;
+
+use super::{Number, Scaled, Tensor};
+
+/// The elements of one piece: enough to outweigh handing it to another thread.
+const PIECE: usize = 16 * 1024;
+
+type Sum = [f64; MAX_SUMS];
+
+/// Sums the terms of every tensor into its `sums`.
+pub(super) fn contribute<F: Number>(
+    groups: &[Scaled<'_, F>],
+    tensors: &mut [Tensor<F>],
+    params: &[&mut [F]],
+    grads: &[&[F]],
+) {
+    if let Some(at) = middle::<F>(tensors) {
+        let (tensors, more_tensors) = tensors.split_at_mut(at);
+        let (params, more_params) = params.split_at(at);
+        let (grads, more_grads) = grads.split_at(at);
+        join(
+            || contribute(groups, tensors, params, grads),
+            || contribute(groups, more_tensors, more_params, more_grads),
+        );
+        return;
+    }
+    for ((tensor, p), g) in tensors.iter_mut().zip(params).zip(grads) {
+        let states: [Option<&[F]>; MAX_SUMS] =
+            std::array::from_fn(|k| tensor.states.get(k).and_then(|state| state.as_deref()));
+        tensor.sums = contribute_tensor(&groups[tensor.spec.group], p, g, states, tensor.states.len());
+    }
+}
+
+fn contribute_tensor<F: Number>(
+    group: &Scaled<'_, F>,
+    p: &[F],
+    g: &[F],
+    states: [Option<&[F]>; MAX_SUMS],
+    count: usize,
+) -> Sum {
+    if !F::FAST {
+        return group.cpu.contribute(&group.hyper, p, g, &states[..count]);
+    }
+    let Some(at) = half(p.len()) else { return group.cpu.contribute_fast(&group.hyper, p, g, &states[..count]) };
+    let (p, more_p) = p.split_at(at);
+    let (g, more_g) = g.split_at(at);
+    let (first, rest) = (states.map(|s| s.map(|s| &s[..at])), states.map(|s| s.map(|s| &s[at..])));
+    let (a, b) =
+        join(|| contribute_tensor(group, p, g, first, count), || contribute_tensor(group, more_p, more_g, rest, count));
+    std::array::from_fn(|k| a[k] + b[k])
+}
+
+/// Updates every tensor.
+pub(super) fn update<F: Number>(
+    groups: &[Scaled<'_, F>],
+    tensors: &mut [Tensor<F>],
+    params: &mut [&mut [F]],
+    grads: &[&[F]],
+) {
+    if let Some(at) = middle::<F>(tensors) {
+        let (tensors, more_tensors) = tensors.split_at_mut(at);
+        let (params, more_params) = params.split_at_mut(at);
+        let (grads, more_grads) = grads.split_at(at);
+        join(|| update(groups, tensors, params, grads), || update(groups, more_tensors, more_params, more_grads));
+        return;
+    }
+    for ((tensor, p), g) in tensors.iter_mut().zip(params).zip(grads) {
+        let count = tensor.states.len();
+        let mut states = tensor.states.iter_mut();
+        let states = std::array::from_fn(|_| states.next().and_then(|state| state.as_deref_mut()));
+        update_tensor(&groups[tensor.spec.group], &tensor.decision, p, g, states, count);
+    }
+}
+
+fn update_tensor<F: Number>(
+    group: &Scaled<'_, F>,
+    decision: &[F],
+    p: &mut [F],
+    g: &[F],
+    mut states: [Option<&mut [F]>; MAX_SUMS],
+    count: usize,
+) {
+    if !F::FAST {
+        return group.cpu.update(&group.hyper, decision, p, g, &mut states[..count]);
+    }
+    let Some(at) = half(p.len()) else {
+        return group.cpu.update_fast(&group.hyper, decision, p, g, &mut states[..count]);
+    };
+    let (p, more_p) = p.split_at_mut(at);
+    let (g, more_g) = g.split_at(at);
+    let mut rest = [const { None }; MAX_SUMS];
+    let first = std::array::from_fn(|k| {
+        let (state, more) = states[k].take()?.split_at_mut(at);
+        rest[k] = Some(more);
+        Some(state)
+    });
+    join(
+        || update_tensor(group, decision, p, g, first, count),
+        || update_tensor(group, decision, more_p, more_g, rest, count),
+    );
+}
+
+/// Where to split these tensors into two runs, or `None` where they are one piece or one tensor.
+fn middle<F: Number>(tensors: &[Tensor<F>]) -> Option<usize> {
+    let elements: usize = tensors.iter().map(|t| t.spec.elements).sum();
+    if !F::FAST || elements <= PIECE || tensors.len() < 2 {
+        return None;
+    }
+    let mut before = 0;
+    let reaches_half = |tensor: &Tensor<F>| {
+        before += tensor.spec.elements;
+        before >= elements / 2
+    };
+    let at = tensors.iter().position(reaches_half).map_or(1, |last| last + 1);
+    Some(at.min(tensors.len() - 1))
+}
+
+/// Where to split a tensor: in whole pieces, or `None` where it is one.
+fn half(elements: usize) -> Option<usize> {
+    (elements > PIECE).then(|| elements.div_ceil(PIECE).div_ceil(2) * PIECE)
+}
+
+#[cfg(feature = "parallel")]
+fn join<A: Send, B: Send>(a: impl FnOnce() -> A + Send, b: impl FnOnce() -> B + Send) -> (A, B) {
+    rayon::join(a, b)
+}
+
+#[cfg(not(feature = "parallel"))]
+fn join<A, B>(a: impl FnOnce() -> A, b: impl FnOnce() -> B) -> (A, B) {
+    (a(), b())
+}

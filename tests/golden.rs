@@ -1,0 +1,250 @@
+//! Trajectories that other implementations produced, replayed on the oracle and on the fast path.
+#![cfg(feature = "tools")]
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use safetensors::{Dtype, SafeTensors};
+use serde_json::Value as Json;
+use wgpu_optim::cpu::{Number, Optimizer, TensorSpec};
+use wgpu_optim::optim::{ALL, Rule, Value, find};
+
+/// Rules that nobody else implements, and the tests that stand in for a trajectory.
+const ANALYTIC: &[(&str, &str)] = &[("prox_sgd", "tests/cpu.rs: prox_sgd_*")];
+
+/// Files of rules that are not in the registry.
+const NOT_YET: &[&str] = &["flowadam", "sadam"];
+
+struct Golden {
+    name: String,
+    bytes: Vec<u8>,
+    rule: Box<dyn Rule>,
+    steps: usize,
+    tolerance_f32: f64,
+    tolerance_f64: f64,
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
+}
+
+fn files() -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> = std::fs::read_dir(folder())
+        .expect("tests/golden is there")
+        .map(|file| file.expect("readable").path())
+        .filter(|path| path.extension().is_some_and(|e| e == "safetensors"))
+        .collect();
+    files.sort();
+    files
+}
+
+fn optimizer_of(path: &Path) -> String {
+    let bytes = std::fs::read(path).expect("readable");
+    let (_, metadata) = SafeTensors::read_metadata(&bytes).expect("a safetensors file");
+    metadata.metadata().as_ref().expect("metadata")["optimizer"].clone()
+}
+
+fn value(json: &Json) -> Value {
+    match json {
+        Json::Number(x) => Value::Number(x.as_f64().expect("a number")),
+        Json::Bool(x) => Value::Flag(*x),
+        Json::String(x) => Value::Word(x.clone()),
+        other => panic!("{other}"),
+    }
+}
+
+fn load(path: &Path) -> Golden {
+    let bytes = std::fs::read(path).expect("readable");
+    let (_, header) = SafeTensors::read_metadata(&bytes).expect("a safetensors file");
+    let metadata = header.metadata().clone().expect("metadata");
+    let hyper: serde_json::Map<String, Json> = serde_json::from_str(&metadata["hyper"]).expect("JSON");
+    let entry = find(&metadata["optimizer"]).expect("in the registry");
+    let rule = entry.configure(hyper.iter().map(|(k, v)| (k.as_str(), value(v)))).expect("valid settings");
+    let number = |key: &str| metadata[key].parse::<f64>().expect("a number");
+    Golden {
+        name: path.file_stem().expect("a name").to_string_lossy().into_owned(),
+        rule,
+        steps: number("steps") as usize,
+        tolerance_f32: number("tolerance_f32"),
+        tolerance_f64: number("tolerance_f64"),
+        bytes,
+    }
+}
+
+impl Golden {
+    fn tensors(&self) -> SafeTensors<'_> {
+        SafeTensors::deserialize(&self.bytes).expect("checked by load")
+    }
+
+    fn names(&self) -> Vec<String> {
+        let mut names: Vec<String> =
+            self.tensors().names().iter().filter_map(|k| k.strip_prefix("param/").map(str::to_owned)).collect();
+        names.sort();
+        names
+    }
+
+    fn read(&self, key: &str) -> Option<Vec<f64>> {
+        let tensors = self.tensors();
+        let view = tensors.tensor(key).ok()?;
+        let data = view.data();
+        Some(match view.dtype() {
+            Dtype::F32 => {
+                data.chunks_exact(4).map(|b| f64::from(f32::from_le_bytes(b.try_into().expect("four")))).collect()
+            }
+            Dtype::F64 => data.chunks_exact(8).map(|b| f64::from_le_bytes(b.try_into().expect("eight"))).collect(),
+            other => panic!("{key}: {other:?}"),
+        })
+    }
+
+    /// What is compared after step t: the key's second half, the tensor's index, the numbers.
+    fn expected(&self, t: usize) -> Vec<(String, usize, Vec<f64>)> {
+        let names = self.names();
+        let prefix = format!("expect/{t}/");
+        let mut found = Vec::new();
+        for key in self.tensors().names() {
+            let Some((what, tensor)) = key.strip_prefix(&prefix).and_then(|rest| rest.split_once('/')) else {
+                continue;
+            };
+            let at = names.iter().position(|n| n == tensor).expect("a known tensor");
+            found.push((what.to_owned(), at, self.read(key).expect("present")));
+        }
+        found
+    }
+}
+
+/// An optimizer under replay with its parameters.
+struct Run<F> {
+    optimizer: Optimizer<F>,
+    params: Vec<Vec<F>>,
+}
+
+impl<F: Number> Run<F> {
+    fn new(golden: &Golden) -> Self {
+        let names = golden.names();
+        let params: Vec<Vec<F>> = names.iter().map(|n| narrow(&golden.read(&format!("param/{n}")).unwrap())).collect();
+        let specs = names.iter().zip(&params);
+        let specs =
+            specs.map(|(name, p)| TensorSpec { name: name.clone(), group: 0, elements: p.len() }).collect::<Vec<_>>();
+        let optimizer = Optimizer::new(vec![("all".to_owned(), golden.rule.clone())], specs).expect("valid");
+        Self { optimizer, params }
+    }
+
+    fn step(&mut self, golden: &Golden, t: usize) {
+        let grads: Vec<Vec<F>> =
+            golden.names().iter().map(|n| narrow(&golden.read(&format!("grad/{t}/{n}")).unwrap())).collect();
+        let mut params: Vec<&mut [F]> = self.params.iter_mut().map(Vec::as_mut_slice).collect();
+        let grads: Vec<&[F]> = grads.iter().map(Vec::as_slice).collect();
+        self.optimizer.step(&mut params, &grads).expect("a step");
+    }
+
+    fn read(&self, what: &str, tensor: usize) -> Vec<f64> {
+        let numbers = match what {
+            "param" => &self.params[tensor],
+            state => self.optimizer.state(tensor, state).unwrap_or_else(|| panic!("no state {state}")),
+        };
+        numbers.iter().map(|x| x.wide()).collect()
+    }
+}
+
+fn narrow<F: Number>(numbers: &[f64]) -> Vec<F> {
+    numbers.iter().map(|x| F::of(*x)).collect()
+}
+
+/// The distance from |x| to the next f32.
+fn ulp32(x: f64) -> f64 {
+    let x = (x.abs() as f32).max(f32::MIN_POSITIVE);
+    f64::from(f32::from_bits(x.to_bits() + 1)) - f64::from(x)
+}
+
+/// The cumulative Σ|Δ| of everything that is compared, over the oracle's steps.
+#[derive(Default)]
+struct Paths(std::collections::BTreeMap<(String, usize), (Vec<f64>, Vec<f64>)>);
+
+impl Paths {
+    fn follow(&mut self, golden: &Golden, oracle: &Run<f64>) {
+        for (what, at, _) in golden.expected(golden.steps) {
+            let now = oracle.read(&what, at);
+            let (last, path) = self.0.entry((what, at)).or_insert_with(|| (now.clone(), vec![0.0; now.len()]));
+            for ((path, last), now) in path.iter_mut().zip(last.iter_mut()).zip(now) {
+                *path += (now - *last).abs();
+                *last = now;
+            }
+        }
+    }
+
+    fn of(&self, what: &str, at: usize) -> &[f64] {
+        &self.0[&(what.to_owned(), at)].1
+    }
+}
+
+/// The worst share of the tolerance that one run used after step t.
+fn share<F: Number>(golden: &Golden, run: &Run<F>, paths: &Paths, t: usize) -> f64 {
+    let mut worst = 0.0_f64;
+    for (what, at, expected) in golden.expected(t) {
+        let ours = run.read(&what, at);
+        assert_eq!(ours.len(), expected.len());
+        for ((x, e), path) in ours.iter().zip(&expected).zip(paths.of(&what, at)) {
+            let allowed = if F::FAST {
+                3.0 * t as f64 * ulp32(*e) + golden.tolerance_f32 * path
+            } else {
+                golden.tolerance_f64 * (e.abs() + path)
+            };
+            let error = (x - e).abs();
+            assert!(!error.is_nan(), "{}: {what} at step {t}", golden.name);
+            worst = worst.max(if error == 0.0 { 0.0 } else { error / allowed });
+        }
+    }
+    worst
+}
+
+/// The worst shares on the oracle and on the fast path.
+fn replay(golden: &Golden) -> (f64, f64) {
+    let (mut oracle, mut fast) = (Run::<f64>::new(golden), Run::<f32>::new(golden));
+    let mut paths = Paths::default();
+    paths.follow(golden, &oracle);
+    let (mut worst, mut compared) = ((0.0_f64, 0.0_f64), 0);
+    for t in 1..=golden.steps {
+        oracle.step(golden, t);
+        fast.step(golden, t);
+        paths.follow(golden, &oracle);
+        compared += golden.expected(t).len();
+        worst.0 = worst.0.max(share(golden, &oracle, &paths, t));
+        worst.1 = worst.1.max(share(golden, &fast, &paths, t));
+    }
+    assert!(compared > 0, "{}: nothing to compare", golden.name);
+    worst
+}
+
+#[test]
+fn every_trajectory_is_met() {
+    let (mut replayed, mut failed) = (0, Vec::new());
+    for path in files() {
+        let optimizer = optimizer_of(&path);
+        if find(&optimizer).is_err() {
+            println!("{}: optimizer not in registry: {optimizer}", path.display());
+            assert!(NOT_YET.contains(&optimizer.as_str()), "{optimizer} is not in the registry");
+            continue;
+        }
+        let golden = load(&path);
+        let (oracle, fast) = replay(&golden);
+        println!("{:16} oracle {oracle:7.4}   fast path {fast:7.4}   of the tolerance", golden.name);
+        if oracle > 1.0 || fast > 1.0 {
+            failed.push(golden.name);
+        }
+        replayed += 1;
+    }
+    assert!(failed.is_empty(), "past the tolerance: {failed:?}");
+    assert!(replayed >= 16, "{replayed} files replayed");
+}
+
+#[test]
+fn every_rule_has_a_trajectory_or_says_who_stands_in() {
+    let golden: BTreeSet<String> = files().iter().map(|path| optimizer_of(path)).collect();
+    for entry in ALL {
+        let analytic = ANALYTIC.iter().any(|(name, _)| *name == entry.name);
+        assert!(golden.contains(entry.name) != analytic, "{}", entry.name);
+    }
+    for (name, _) in ANALYTIC {
+        assert!(find(name).is_ok(), "{name}");
+    }
+}
