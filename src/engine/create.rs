@@ -4,52 +4,47 @@ use std::sync::Arc;
 
 use futures::FutureExt as _;
 
-use super::builder::{Builder, GroupInfo, Slice, Storage, TensorInfo, index_of};
-use super::layout::{Chunk, Item, Layout, Limits, Part, Place, VEC4, Window, fold};
+use super::builder::Builder;
+use super::layout::{Chunk, Layout, Limits, VEC4, Window, fold};
 use super::pipelines::{Compiler, Pipeline};
+use super::places::{Classes, place_tensors};
+use super::runs::Runs;
 use super::scalars::Scalars;
 use super::text::{Stage, Variant};
-use super::{LaunchGpu, Optimizer, Pass, Places, RunPart, Runs, SumsGpu};
+use super::{LaunchGpu, Optimizer, Pass, SumsGpu};
 use crate::{Error, Result};
 
-/// Bytes from one run's record to the next: a dynamic offset is a multiple of this in every device.
-const RUN_STRIDE: u64 = 256;
-
+/// Creates a buffer of at least one vec4, or says which one found no memory.
 pub(super) fn buffer(
     device: &wgpu::Device,
     label: &str,
     what: &str,
     size: u64,
     usage: wgpu::BufferUsages,
-) -> wgpu::Buffer {
-    device.create_buffer(&wgpu::BufferDescriptor {
-        label: Some(&format!("{label} {what}")),
-        size: size.next_multiple_of(VEC4).max(VEC4),
-        usage,
-        mapped_at_creation: false,
-    })
+) -> Result<wgpu::Buffer> {
+    let size = size.next_multiple_of(VEC4).max(VEC4);
+    let scope = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+    let label = format!("{label} {what}");
+    let buffer =
+        device.create_buffer(&wgpu::BufferDescriptor { label: Some(&label), size, usage, mapped_at_creation: false });
+    match scope.pop().now_or_never().flatten() {
+        Some(_) => Err(Error::OutOfMemory { what: label, bytes: size }),
+        None => Ok(buffer),
+    }
 }
 
 const TABLE: wgpu::BufferUsages = wgpu::BufferUsages::STORAGE.union(wgpu::BufferUsages::COPY_DST);
-const OWNED: wgpu::BufferUsages = TABLE.union(wgpu::BufferUsages::COPY_SRC);
+pub(super) const OWNED: wgpu::BufferUsages = TABLE.union(wgpu::BufferUsages::COPY_SRC);
 
 impl Optimizer {
     pub(super) fn create(builder: Builder, device: &wgpu::Device, queue: &wgpu::Queue) -> Result<Self> {
         check_limits(device)?;
-        let memory = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
-        let validation = device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
         let made = Self::create_unscoped(builder, device, queue);
         // Natively an error is there at once; a browser reports it later, to the device's own handler.
-        let validation = validation.pop().now_or_never().flatten();
-        let memory = memory.pop().now_or_never().flatten();
+        let error = scope.pop().now_or_never().flatten();
         let made = made?;
-        if let Some(error) = memory {
-            return Err(Error::OutOfMemory { what: error.to_string(), bytes: made.owned_bytes() });
-        }
-        if let Some(error) = validation {
-            return Err(Error::Wgpu(error.to_string()));
-        }
-        Ok(made)
+        error.map_or(Ok(made), |error| Err(Error::Wgpu(error.to_string())))
     }
 
     fn create_unscoped(builder: Builder, device: &wgpu::Device, queue: &wgpu::Queue) -> Result<Self> {
@@ -64,8 +59,8 @@ impl Optimizer {
         let mut optimizer = Self {
             device: device.clone(),
             queue: queue.clone(),
-            control: buffer(device, &builder.label, "control", control_bytes, OWNED),
-            runs: moving.then(|| Runs::new(device, queue, &builder.label, &layout, limits)),
+            control: buffer(device, &builder.label, "control", control_bytes, OWNED)?,
+            runs: moving.then(|| Runs::new(device, queue, &builder.label, &layout, limits)).transpose()?,
             label: builder.label,
             groups: builder.groups,
             tensors: builder.tensors,
@@ -81,14 +76,14 @@ impl Optimizer {
         };
         let label = optimizer.label.clone();
         let compiler = Compiler { device, label: &label, cache: builder.cache.as_ref() };
-        optimizer.create_passes(&compiler, &classes);
+        optimizer.create_passes(&compiler, &classes)?;
         Ok(optimizer)
     }
 
-    fn create_passes(&mut self, compiler: &Compiler<'_>, classes: &Classes) {
+    fn create_passes(&mut self, compiler: &Compiler<'_>, classes: &Classes) -> Result<()> {
         let has_sums = self.groups[0].rule.sums().sums > 0;
         if has_sums {
-            self.sums = Some(self.create_sums(compiler, &classes.variants[0]));
+            self.sums = Some(self.create_sums(compiler, &classes.variants[0])?);
         }
         let needs_fill = |v: &Variant| v.states.iter().any(|s| s.used && s.initial != 0.0);
         let pipelines: Vec<_> = classes
@@ -104,12 +99,13 @@ impl Optimizer {
         for launch in 0..self.layout.launches.len() {
             let (update, fill, stats) = &pipelines[self.layout.launches[launch].class];
             let Some(update) = update else { continue };
-            let made = self.create_launch(compiler, launch, update, stats.as_ref());
+            let made = self.create_launch(compiler, launch, update, stats.as_ref())?;
             if let Some(fill) = fill {
                 self.fill_states(compiler, launch, &made, fill);
             }
             self.launches.push(made);
         }
+        Ok(())
     }
 
     fn create_launch(
@@ -118,11 +114,11 @@ impl Optimizer {
         index: usize,
         update: &Arc<Pipeline>,
         stats: Option<&Arc<Pipeline>>,
-    ) -> LaunchGpu {
+    ) -> Result<LaunchGpu> {
         let launch = &self.layout.launches[index];
-        let arena = self.buffer(&format!("arena {index}"), launch.arena * VEC4, OWNED);
+        let arena = self.buffer(&format!("arena {index}"), launch.arena * VEC4, OWNED)?;
         let pass = |pipeline: &Arc<Pipeline>, records: &[Chunk], what: &str| {
-            let table = self.table(&format!("{what} {index}"), bytemuck::cast_slice(records));
+            let table = self.table(&format!("{what} {index}"), bytemuck::cast_slice(records))?;
             let group = self.runs.is_none().then(|| {
                 compiler.bind_group(pipeline, |name| match name {
                     "wo_grads" => self.window_binding(launch.grad.as_ref().unwrap_or(&launch.param)),
@@ -130,13 +126,13 @@ impl Optimizer {
                 })
             });
             let grid = fold(records.len(), self.device.limits().max_compute_workgroups_per_dimension);
-            Pass { pipeline: pipeline.clone(), group, table, grid }
+            Ok(Pass { pipeline: pipeline.clone(), group, table, grid })
         };
-        LaunchGpu {
-            update: pass(update, &launch.chunks, "chunks"),
-            stats: stats.map(|stats| pass(stats, &launch.spans, "spans")),
+        Ok(LaunchGpu {
+            update: pass(update, &launch.chunks, "chunks")?,
+            stats: stats.map(|stats| pass(stats, &launch.spans, "spans")).transpose()?,
             arena,
-        }
+        })
     }
 
     /// The resource of a launch's binding; gradients are for the caller.
@@ -171,14 +167,14 @@ impl Optimizer {
         })
     }
 
-    fn create_sums(&self, compiler: &Compiler<'_>, variant: &Variant) -> SumsGpu {
+    fn create_sums(&self, compiler: &Compiler<'_>, variant: &Variant) -> Result<SumsGpu> {
         let sums = self.groups[0].rule.sums();
         let records = self.tensors.len() as u64 + 1;
         let rows = u64::from(self.layout.rows).max(1);
-        let partials = self.buffer("partial sums", rows * sums.sums as u64 * 4, OWNED);
-        let totals = self.buffer("totals", records * sums.totals as u64 * VEC4, OWNED);
-        let segments = self.table("segments", bytemuck::cast_slice(&self.layout.segments));
-        let tensors = self.table("tensors", bytemuck::cast_slice(&self.layout.tensors));
+        let partials = self.buffer("partial sums", rows * sums.sums as u64 * 4, OWNED)?;
+        let totals = self.buffer("totals", records * sums.totals as u64 * VEC4, OWNED)?;
+        let segments = self.table("segments", bytemuck::cast_slice(&self.layout.segments))?;
+        let tensors = self.table("tensors", bytemuck::cast_slice(&self.layout.tensors))?;
         let pipelines = compiler.compile(variant, Stage::Finalize, &["wo_finalize", "wo_reduce", "wo_decide"]);
         let group = compiler.bind_group(&pipelines[0], |name| match name {
             "wo_partials" => partials.as_entire_binding(),
@@ -188,7 +184,7 @@ impl Optimizer {
             _ => self.resource(name, Window { buffer: 0, range: 0..0 }, &self.control, &self.control),
         });
         let [finalize, reduce, decide] = [0, 1, 2].map(|i| pipelines[i].pipeline.clone());
-        SumsGpu { finalize, reduce, decide, group, partials, totals }
+        Ok(SumsGpu { finalize, reduce, decide, group, partials, totals })
     }
 
     /// Writes the first values of states that do not start at zero.
@@ -210,16 +206,14 @@ impl Optimizer {
         self.queue.submit([encoder.finish()]);
     }
 
-    fn table(&self, what: &str, bytes: &[u8]) -> wgpu::Buffer {
-        let table = self.buffer(what, bytes.len() as u64, TABLE);
+    fn table(&self, what: &str, bytes: &[u8]) -> Result<wgpu::Buffer> {
+        let table = self.buffer(what, bytes.len() as u64, TABLE)?;
         self.queue.write_buffer(&table, 0, bytes);
-        table
+        Ok(table)
     }
 
-    fn owned_bytes(&self) -> u64 {
-        let arenas: u64 = self.launches.iter().map(|l| l.arena.size()).sum();
-        let own = self.tensors.iter().zip(&self.places).filter(|(t, _)| matches!(t.storage, Storage::Own));
-        arenas + own.map(|(_, p)| 2 * p.param.size).sum::<u64>()
+    fn buffer(&self, what: &str, size: u64, usage: wgpu::BufferUsages) -> Result<wgpu::Buffer> {
+        buffer(&self.device, &self.label, what, size, usage)
     }
 }
 
@@ -237,140 +231,4 @@ fn check_limits(device: &wgpu::Device) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Finds every tensor's place; the crate's own go into as few buffers as the device allows.
-fn place_tensors(builder: &Builder, device: &wgpu::Device, limits: Limits) -> Result<Vec<Places>> {
-    let max = device.limits().max_buffer_size;
-    let mut pages: Vec<u64> = vec![0];
-    let mut at = Vec::with_capacity(builder.tensors.len());
-    for tensor in &builder.tensors {
-        let bytes = (tensor.elements * 4).next_multiple_of(VEC4).max(VEC4);
-        if !matches!(tensor.storage, Storage::Own) {
-            at.push((0, 0));
-            continue;
-        }
-        if bytes > max {
-            return Err(Error::Limit { limit: "max_buffer_size", actual: max, needs: bytes });
-        }
-        let mut page = pages.len() - 1;
-        let mut offset = pages[page].next_multiple_of(limits.alignment.max(VEC4));
-        if offset + bytes > max {
-            pages.push(0);
-            (page, offset) = (page + 1, 0);
-        }
-        pages[page] = offset + bytes;
-        at.push((page, offset));
-    }
-    let make = |what: &str, extra| -> Vec<wgpu::Buffer> {
-        let page =
-            |(i, &size): (usize, &u64)| buffer(device, &builder.label, &format!("{what} {i}"), size, OWNED | extra);
-        pages.iter().enumerate().map(page).collect()
-    };
-    let params = make("parameters", builder.param_usages);
-    let grads = make("gradients", builder.grad_usages);
-    let own = |buffers: &[wgpu::Buffer], (page, offset): (usize, u64), tensor: &TensorInfo| Slice {
-        buffer: buffers[page].clone(),
-        offset,
-        size: (tensor.elements * 4).max(VEC4 / 4),
-    };
-    Ok(builder
-        .tensors
-        .iter()
-        .zip(at)
-        .map(|(tensor, at)| match &tensor.storage {
-            Storage::Own => Places { param: own(&params, at, tensor), grad: Some(own(&grads, at, tensor)) },
-            Storage::Bound { param, grad } => Places { param: param.clone(), grad: grad.clone() },
-        })
-        .collect())
-}
-
-/// The classes of an optimizer's tensors: what changes a pipeline's text.
-struct Classes {
-    variants: Vec<Variant>,
-    items: Vec<Item>,
-    /// The buffers that the items' places number.
-    buffers: Vec<wgpu::Buffer>,
-}
-
-impl Classes {
-    fn new(builder: &Builder, places: &[Places]) -> Self {
-        let rules = united(&builder.groups);
-        let mut variants: Vec<Variant> = Vec::new();
-        let mut buffers = Vec::new();
-        let mut items = Vec::with_capacity(places.len());
-        for (tensor, places) in builder.tensors.iter().zip(places) {
-            let param = Place { buffer: index_of(&mut buffers, &places.param.buffer), offset: places.param.offset };
-            let grad =
-                places.grad.as_ref().map(|g| Place { buffer: index_of(&mut buffers, &g.buffer), offset: g.offset });
-            let moving = builder.moving_gradients;
-            let shared = !moving && grad.as_ref().is_some_and(|g| g.buffer == param.buffer);
-            let variant = Variant { shared, moving, ..rules[tensor.group].clone() };
-            let class = variants.iter().position(|v| *v == variant).unwrap_or_else(|| {
-                variants.push(variant);
-                variants.len() - 1
-            });
-            let states = variants[class].kept() as u64;
-            let grad = grad.filter(|_| !moving);
-            items.push(Item { elements: tensor.elements, group: tensor.group as u32, class, states, param, grad });
-        }
-        if variants.is_empty() {
-            variants.push(rules[0].clone());
-        }
-        Self { variants, items, buffers: buffers.into_iter().cloned().collect() }
-    }
-}
-
-/// Each group's variant. A rule with sums has one text for all its groups, because its sums are decided in one pass: a state that
-/// one group needs is kept for all, which changes no result.
-fn united(groups: &[GroupInfo]) -> Vec<Variant> {
-    let mut variants: Vec<Variant> = groups.iter().map(|g| Variant::of(g.rule.as_ref(), false, false)).collect();
-    if groups[0].rule.sums().sums > 0 {
-        let used = |k: usize| variants.iter().any(|v| v.states[k].used);
-        let all: Vec<bool> = (0..variants[0].states.len()).map(used).collect();
-        for variant in &mut variants {
-            for (state, &used) in variant.states.iter_mut().zip(&all) {
-                state.used = used;
-            }
-        }
-    }
-    variants
-}
-
-impl Runs {
-    fn new(device: &wgpu::Device, queue: &wgpu::Queue, label: &str, layout: &Layout, limits: Limits) -> Self {
-        let mut records = Vec::new();
-        let chunks = run_parts(layout, limits, &mut records, |part| part.chunks.clone());
-        let spans = run_parts(layout, limits, &mut records, |part| part.spans.clone());
-        let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
-        let buffer = buffer(device, label, "runs", (records.len() as u64 * 4).max(RUN_STRIDE), usage);
-        queue.write_buffer(&buffer, 0, bytemuck::cast_slice(&records));
-        Self { buffer, chunks, spans }
-    }
-}
-
-/// Every tensor's chunks or spans in the order of the launches' tables, each with a record in `records`.
-fn run_parts(
-    layout: &Layout,
-    limits: Limits,
-    records: &mut Vec<u32>,
-    pick: impl Fn(&Part) -> std::ops::Range<usize>,
-) -> Vec<RunPart> {
-    let mut parts = Vec::new();
-    for (tensor, of_tensor) in layout.parts.iter().enumerate() {
-        for part in of_tensor {
-            let range = pick(part);
-            for first in range.clone().step_by(limits.grid as usize) {
-                let count = (range.end - first).min(limits.grid as usize) as u32;
-                parts.push(RunPart { launch: part.launch, tensor, first: first as u32, count, offset: 0 });
-            }
-        }
-    }
-    parts.sort_by_key(|part| (part.launch, part.first));
-    for part in &mut parts {
-        part.offset = (records.len() * 4) as u32;
-        records.push(part.first);
-        records.resize(records.len() - 1 + (RUN_STRIDE / 4) as usize, 0);
-    }
-    parts
 }

@@ -5,7 +5,9 @@ mod builder;
 mod create;
 mod layout;
 mod pipelines;
+mod places;
 mod readback;
+mod runs;
 mod scalars;
 mod step;
 mod text;
@@ -21,6 +23,8 @@ use crate::{Error, Result};
 use builder::{GroupInfo, Slice, TensorInfo};
 use layout::Layout;
 use pipelines::Pipeline;
+use places::Places;
+use runs::Runs;
 use scalars::{Scalars, Slot};
 
 /// One optimizer over any number of tensors and groups, on the caller's device.
@@ -66,33 +70,6 @@ pub struct Optimizer {
     runs: Option<Runs>,
     /// The step whose sums are recorded and whose update is not.
     half: Option<Slot>,
-}
-
-/// Where a tensor's parameters and gradients lie.
-#[derive(Debug)]
-struct Places {
-    param: Slice,
-    grad: Option<Slice>,
-}
-
-/// Where runs of tensors begin in the launches' tables, for steps that launch run by run because gradients move.
-#[derive(Debug)]
-struct Runs {
-    /// A record a part with the number of its first chunk or span.
-    buffer: wgpu::Buffer,
-    chunks: Vec<RunPart>,
-    spans: Vec<RunPart>,
-}
-
-/// Some of a tensor's records in a launch, few enough for one row of a grid.
-#[derive(Debug)]
-struct RunPart {
-    launch: usize,
-    tensor: usize,
-    first: u32,
-    count: u32,
-    /// Dynamic offset of its record.
-    offset: u32,
 }
 
 /// A launch with what it binds.
@@ -235,11 +212,6 @@ impl Optimizer {
     pub fn totals(&self) -> Option<&wgpu::Buffer> {
         self.sums.as_ref().map(|s| &s.totals)
     }
-
-    /// Buffers the crate allocated, in bytes.
-    fn buffer(&self, what: &str, size: u64, usage: wgpu::BufferUsages) -> wgpu::Buffer {
-        create::buffer(&self.device, &self.label, what, size, usage)
-    }
 }
 
 impl<R: Rule + 'static> From<R> for Box<dyn Rule> {
@@ -247,3 +219,11 @@ impl<R: Rule + 'static> From<R> for Box<dyn Rule> {
         Box::new(rule)
     }
 }
+
+/// Natively an optimizer may be built on one thread and stepped on another.
+#[cfg(not(target_arch = "wasm32"))]
+const _: () = {
+    const fn may_cross_threads<T: Send + Sync>() {}
+    may_cross_threads::<Optimizer>();
+    may_cross_threads::<Builder>();
+};

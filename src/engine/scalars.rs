@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use super::builder::GroupInfo;
+use super::create::buffer;
 use super::text::scalar_rows;
 use crate::{Error, Result};
 
@@ -119,18 +120,10 @@ impl Scalars {
         if size > limit {
             return Err(Error::Limit { limit: "max_storage_buffer_binding_size", actual: limit, needs: size });
         }
-        let storage = wgpu::BufferUsages::COPY_DST;
-        let make = |what: &str, size, usage| {
-            device.create_buffer(&wgpu::BufferDescriptor {
-                label: Some(&format!("{label} {what}")),
-                size,
-                usage: usage | storage,
-                mapped_at_creation: false,
-            })
-        };
+        let make = |what: &str, size, usage| buffer(device, label, what, size, usage | wgpu::BufferUsages::COPY_DST);
         let scalars = Self {
-            buffer: make("scalars", size, wgpu::BufferUsages::STORAGE),
-            calls: make("calls", slots * CALL_STRIDE, wgpu::BufferUsages::UNIFORM),
+            buffer: make("scalars", size, wgpu::BufferUsages::STORAGE)?,
+            calls: make("calls", slots * CALL_STRIDE, wgpu::BufferUsages::UNIFORM)?,
             counts: Counts {
                 rows,
                 stride: count_row,
@@ -138,7 +131,7 @@ impl Scalars {
                 known: 0,
                 since: 0,
                 confirmation: Confirmation {
-                    buffer: make("confirmation", 16, wgpu::BufferUsages::MAP_READ),
+                    buffer: make("confirmation", 16, wgpu::BufferUsages::MAP_READ)?,
                     state: Arc::new(AtomicU8::new(IDLE)),
                     since: 0,
                 },

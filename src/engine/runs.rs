@@ -1,0 +1,72 @@
+//! Runs: for steps whose gradients move, where each tensor's records begin in the launches' tables.
+
+use super::create::buffer;
+use super::layout::{Layout, Limits, Part};
+use crate::Result;
+
+/// Bytes from one run's record to the next: a dynamic offset is a multiple of this in every device.
+const RUN_STRIDE: u64 = 256;
+
+/// Where runs of tensors begin in the launches' tables.
+#[derive(Debug)]
+pub(super) struct Runs {
+    /// A record a part with the number of its first chunk or span.
+    pub(super) buffer: wgpu::Buffer,
+    pub(super) chunks: Vec<RunPart>,
+    pub(super) spans: Vec<RunPart>,
+}
+
+/// Some of a tensor's records in a launch, few enough for one row of a grid.
+#[derive(Debug)]
+pub(super) struct RunPart {
+    pub(super) launch: usize,
+    pub(super) tensor: usize,
+    first: u32,
+    pub(super) count: u32,
+    /// Dynamic offset of its record.
+    pub(super) offset: u32,
+}
+
+impl Runs {
+    pub(super) fn new(
+        device: &wgpu::Device,
+        queue: &wgpu::Queue,
+        label: &str,
+        layout: &Layout,
+        limits: Limits,
+    ) -> Result<Self> {
+        let mut records = Vec::new();
+        let chunks = run_parts(layout, limits, &mut records, |part| part.chunks.clone());
+        let spans = run_parts(layout, limits, &mut records, |part| part.spans.clone());
+        let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
+        let buffer = buffer(device, label, "runs", (records.len() as u64 * 4).max(RUN_STRIDE), usage)?;
+        queue.write_buffer(&buffer, 0, bytemuck::cast_slice(&records));
+        Ok(Self { buffer, chunks, spans })
+    }
+}
+
+/// Every tensor's chunks or spans in the order of the launches' tables, each with a record in `records`.
+fn run_parts(
+    layout: &Layout,
+    limits: Limits,
+    records: &mut Vec<u32>,
+    pick: impl Fn(&Part) -> std::ops::Range<usize>,
+) -> Vec<RunPart> {
+    let mut parts = Vec::new();
+    for (tensor, of_tensor) in layout.parts.iter().enumerate() {
+        for part in of_tensor {
+            let range = pick(part);
+            for first in range.clone().step_by(limits.grid as usize) {
+                let count = (range.end - first).min(limits.grid as usize) as u32;
+                parts.push(RunPart { launch: part.launch, tensor, first: first as u32, count, offset: 0 });
+            }
+        }
+    }
+    parts.sort_by_key(|part| (part.launch, part.first));
+    for part in &mut parts {
+        part.offset = (records.len() * 4) as u32;
+        records.push(part.first);
+        records.resize(records.len() - 1 + (RUN_STRIDE / 4) as usize, 0);
+    }
+    parts
+}
