@@ -1,5 +1,7 @@
 //! The optimizer step for everything that trains on wgpu.
 
+#[cfg(feature = "tools")]
+pub mod backend;
 pub mod cpu;
 mod engine;
 mod error;
@@ -8,6 +10,12 @@ pub mod gpu;
 #[cfg(feature = "tools")]
 pub mod objective;
 pub mod optim;
+#[cfg(feature = "tools")]
+pub mod replay;
+#[cfg(feature = "tools")]
+pub mod shader;
+#[cfg(feature = "tools")]
+pub mod train;
 #[cfg(feature = "tools")]
 pub mod trajectory;
 
