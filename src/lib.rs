@@ -21,5 +21,7 @@ pub mod trajectory;
 
 pub use engine::{Builder, Group, Optimizer, Stage, Tensor, Variant, read_buffer};
 pub use error::{Error, Result};
-pub use optim::{Adam, AdamW, NormOf, Rule, VRAdam};
+pub use optim::{
+    AdaBelief, Adagrad, Adai, AdaiW, Adam, AdamW, Lamb, Lion, NAdam, NormOf, ProxSgd, RAdam, RmsProp, Rule, Sgd, VRAdam,
+};
 pub use wgpu;

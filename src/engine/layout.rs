@@ -387,3 +387,135 @@ fn cut(piece: &Piece, item: &Item, param: &Window, grad: Option<&Window>, length
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const LIMITS: Limits = Limits { window: 64 << 10, alignment: 256, grid: 7 };
+
+    fn items(lengths: &[(u64, usize)], shared: bool) -> Vec<Item> {
+        let mut at = [0, 0];
+        lengths
+            .iter()
+            .map(|&(elements, class)| {
+                let bytes = elements.div_ceil(4) * VEC4;
+                let param = Place { buffer: 0, offset: at[0] };
+                at[0] += bytes;
+                let other = usize::from(!shared);
+                let grad = Place { buffer: other, offset: at[other] };
+                at[other] += bytes;
+                Item { elements, group: 0, class, states: 1 + class as u64, param, grad: Some(grad) }
+            })
+            .collect()
+    }
+
+    /// Every vec4 that a launch's records touch, as (window's buffer, byte).
+    fn bytes_of(window: &Window, first: u32, elements: u32) -> Range<u64> {
+        let start = window.range.start + u64::from(first) * VEC4;
+        start..start + u64::from(elements.div_ceil(4)) * VEC4
+    }
+
+    fn check(items: &[Item], layout: &Layout) {
+        let mut seen: Vec<Vec<Range<u64>>> = vec![Vec::new(); items.len()];
+        for launch in &layout.launches {
+            let grads = launch.grad.as_ref().unwrap_or(&launch.param);
+            for window in [&launch.param, grads] {
+                assert!(window.range.end - window.range.start <= LIMITS.window, "{window:?}");
+                assert_eq!(window.range.start % LIMITS.alignment, 0);
+            }
+            assert!(launch.arena * VEC4 <= LIMITS.window);
+            let mut arena = ARENA_HEADER;
+            for chunk in launch.chunks.iter().filter(|c| c.length > 0) {
+                let item = &items[chunk.tensor as usize];
+                assert!(u64::from(chunk.length) <= CHUNK);
+                let offset = u64::from(chunk.position) * 4;
+                let params = bytes_of(&launch.param, chunk.param, chunk.length);
+                assert_eq!(params.start, item.param.offset + offset);
+                assert!(params.end <= launch.param.range.end);
+                let grad = bytes_of(grads, chunk.grad, chunk.length);
+                assert_eq!(grad.start, item.grad.as_ref().map_or(0, |g| g.offset) + offset);
+                assert!(grad.end <= grads.range.end);
+                assert_eq!(u64::from(chunk.state), arena, "states follow each other without a gap");
+                arena += item.states * u64::from(chunk.length.div_ceil(4));
+                let position = u64::from(chunk.position);
+                seen[chunk.tensor as usize].push(position..position + u64::from(chunk.length));
+            }
+            assert_eq!(arena, launch.arena);
+        }
+        for (item, mut ranges) in items.iter().zip(seen) {
+            ranges.sort_by_key(|r| r.start);
+            let end = ranges.iter().fold(0, |end, range| {
+                assert_eq!(range.start, end, "every element is in one chunk");
+                range.end
+            });
+            assert_eq!(end, item.elements);
+        }
+        check_rows(items, layout);
+    }
+
+    fn check_rows(items: &[Item], layout: &Layout) {
+        let mut rows = vec![0; layout.rows as usize];
+        for span in layout.launches.iter().flat_map(|l| &l.spans).filter(|s| s.length > 0) {
+            rows[span.row as usize] += 1;
+        }
+        for segment in &layout.segments {
+            assert!(segment.count <= SEGMENT);
+            rows[segment.row as usize] += 1;
+        }
+        assert!(rows.iter().all(|&n| n == 1), "every row is written once");
+        for (item, row) in items.iter().zip(&layout.tensors) {
+            let segments = layout.segments.iter().filter(|s| (row.first..row.first + row.count).contains(&s.row));
+            let spans: Vec<u32> = segments.flat_map(|s| s.first..s.first + s.count).collect();
+            let of_spans = |s: &&Chunk| s.length > 0 && spans.contains(&s.row);
+            let summed: u64 =
+                layout.launches.iter().flat_map(|l| &l.spans).filter(of_spans).map(|s| u64::from(s.length)).sum();
+            assert_eq!(summed, item.elements, "a tensor's segments cover its elements");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_element_is_laid_out_once(
+            lengths in prop::collection::vec((0_u64..9000, 0_usize..3), 0..40),
+            shared in any::<bool>(),
+        ) {
+            let items = items(&lengths, shared);
+            check(&items, &Layout::new(&items, LIMITS).unwrap());
+        }
+    }
+
+    #[test]
+    fn a_tensor_larger_than_a_window_is_split_and_stays_one_tensor() {
+        let items = items(&[(100_000, 0)], false);
+        let layout = Layout::new(&items, LIMITS).unwrap();
+        assert!(layout.launches.len() > 5);
+        check(&items, &layout);
+    }
+
+    #[test]
+    fn a_large_tensor_has_at_most_1024_spans() {
+        let limits = Limits { window: 1 << 31, alignment: 256, grid: 65535 };
+        let items = items(&[(64 << 20, 0)], false);
+        let layout = Layout::new(&items, limits).unwrap();
+        assert_eq!(layout.launches.len(), 1);
+        assert_eq!(layout.launches[0].spans.len(), 1024);
+    }
+
+    #[test]
+    fn parameters_and_gradients_too_far_apart_are_refused() {
+        let mut items = items(&[(1000, 0)], true);
+        items[0].grad = Some(Place { buffer: 0, offset: 1 << 20 });
+        let error = Layout::new(&items, LIMITS).unwrap_err().to_string();
+        assert!(error.contains("65536"), "{error}");
+    }
+
+    #[test]
+    fn grids_fold_with_little_to_spare() {
+        assert_eq!(fold(0, 7), (1, 1));
+        assert_eq!(fold(7, 7), (7, 1));
+        assert_eq!(fold(8, 7), (4, 2));
+        assert_eq!(fold(65_536, 65_535), (32_768, 2));
+    }
+}

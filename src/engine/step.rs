@@ -33,7 +33,6 @@ impl Optimizer {
         if self.runs.is_some() {
             return self.step_with_grads(encoder, []);
         }
-        self.refuse_half()?;
         let slot = self.scalars.begin(&self.device, &self.queue, &self.groups, None)?;
         self.record(encoder, &slot, None);
         self.finish(encoder, slot);
@@ -52,7 +51,6 @@ impl Optimizer {
         encoder: &mut wgpu::CommandEncoder,
         grads: impl IntoIterator<Item = (Tensor, wgpu::BufferSlice<'a>)>,
     ) -> Result<()> {
-        self.refuse_half()?;
         let moved = self.moved(grads)?;
         let slot = self.scalars.begin(&self.device, &self.queue, &self.groups, Some(&moved.positions))?;
         self.record(encoder, &slot, Some(&moved));
@@ -60,12 +58,12 @@ impl Optimizer {
         Ok(())
     }
 
-    /// Records the first half of a step: the sums, reduced into [`totals`](Self::totals). Nothing for rules without sums.
+    /// Records the first half of a step: the sums, reduced into [`totals`](Self::totals). Nothing for rules without sums. The
+    /// second half, [`record_update`](Self::record_update), uses the settings of now.
     ///
     /// # Errors
-    /// As [`step`](Self::step); the last `record_sums` has no [`record_update`](Self::record_update) yet.
+    /// As [`step`](Self::step); gradients move.
     pub fn record_sums(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
-        self.refuse_half()?;
         if self.runs.is_some() {
             return Err(Error::Usage("the two halves of a step are for gradients that do not move".to_owned()));
         }
@@ -98,13 +96,6 @@ impl Optimizer {
             self.dispatch_half(&mut pass, Half::Update, &slot, None);
         }
         self.finish(encoder, slot);
-        Ok(())
-    }
-
-    fn refuse_half(&self) -> Result<()> {
-        if self.half.is_some() {
-            return Err(Error::Usage("record_sums was called, its record_update is still to come".to_owned()));
-        }
         Ok(())
     }
 
@@ -203,10 +194,16 @@ impl Optimizer {
         }
         let mut all = Vec::with_capacity(given.len());
         for ((given, places), info) in given.into_iter().zip(&self.places).zip(&self.tensors) {
-            let slice = given.or_else(|| places.grad.clone());
-            all.push(slice.ok_or_else(|| {
+            let slice = given.or_else(|| places.grad.clone()).ok_or_else(|| {
                 info.error("it has no gradient: it was bound without one and none was given".to_owned())
-            })?);
+            })?;
+            // One launch cannot write a buffer and read it through another binding.
+            if self.layout.launches.iter().any(|l| self.buffers[l.param.buffer] == slice.buffer) {
+                return Err(info.error(
+                    "its gradients lie in a buffer of parameters; where gradients move they need another".to_owned(),
+                ));
+            }
+            all.push(slice);
         }
         self.windows(&all)
     }
