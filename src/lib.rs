@@ -1,5 +1,7 @@
 //! The optimizer step for everything that trains on wgpu.
 
+#[cfg(feature = "tools")]
+pub mod bench;
 pub mod cpu;
 mod engine;
 mod error;
@@ -8,6 +10,8 @@ pub mod gpu;
 #[cfg(feature = "tools")]
 pub mod objective;
 pub mod optim;
+#[cfg(feature = "tools")]
+pub mod report;
 #[cfg(feature = "tools")]
 pub mod trajectory;
 
