@@ -2,6 +2,8 @@
 
 #[cfg(feature = "tools")]
 pub mod backend;
+#[cfg(feature = "tools")]
+pub mod bench;
 pub mod cpu;
 mod engine;
 mod error;
@@ -16,6 +18,8 @@ pub mod replay;
 pub mod shader;
 #[cfg(feature = "tools")]
 pub mod train;
+#[cfg(feature = "tools")]
+pub mod report;
 #[cfg(feature = "tools")]
 pub mod trajectory;
 
