@@ -71,9 +71,9 @@ impl Backend {
     #[must_use]
     pub fn describe(&self) -> String {
         match self {
-            Self::Gpu(gpu) => format!("gpu: {}", gpu.name()),
-            Self::Cpu => "cpu: the fast f32 path".to_owned(),
-            Self::Reference => "reference: f64 on the host".to_owned(),
+            Self::Gpu(gpu) => gpu.name(),
+            Self::Cpu => "the CPU, fast f32 path".to_owned(),
+            Self::Reference => "the CPU, f64 reference".to_owned(),
         }
     }
 }

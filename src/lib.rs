@@ -15,11 +15,11 @@ pub mod optim;
 #[cfg(feature = "tools")]
 pub mod replay;
 #[cfg(feature = "tools")]
+pub mod report;
+#[cfg(feature = "tools")]
 pub mod shader;
 #[cfg(feature = "tools")]
 pub mod train;
-#[cfg(feature = "tools")]
-pub mod report;
 #[cfg(feature = "tools")]
 pub mod trajectory;
 

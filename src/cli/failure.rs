@@ -64,7 +64,8 @@ pub(super) fn usage(error: &clap::Error) -> u8 {
         return super::PASSED;
     }
     let text = error.render().to_string();
-    let lines = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
+    let lines =
+        text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
     let lines: Vec<&str> = lines.filter(|line| !line.is_empty()).collect();
     line(format_args!("{} (--help tells more)", lines.join(" ")));
     BAD_INPUT

@@ -25,7 +25,8 @@ pub(super) fn optimizers() -> String {
     let mut text = String::from("Optimizers and their settings with defaults:\n");
     let mut ranges: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     for entry in optim::ALL {
-        let defaults: Vec<String> = defaults(entry).into_iter().map(|(name, value)| format!("{name} {value}")).collect();
+        let defaults: Vec<String> =
+            defaults(entry).into_iter().map(|(name, value)| format!("{name} {value}")).collect();
         put(&mut text, format_args!("  {:<10} {}", entry.name, defaults.join(", ")));
         for setting in entry.settings {
             let named = ranges.entry(range(entry, setting)).or_default();

@@ -15,7 +15,6 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use failure::Failure;
-use output::Output;
 
 /// Everything was as it should be.
 const PASSED: u8 = 0;

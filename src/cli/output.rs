@@ -5,6 +5,9 @@ use std::io::Write as _;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
+use wgpu_optim::report::Run;
+use wgpu_optim::wgpu::AdapterInfo;
+
 use super::failure::{self, Failure};
 
 /// Prints text, or nothing but JSON.
@@ -16,6 +19,11 @@ pub(super) struct Output {
 impl Output {
     pub(super) fn new(json: bool) -> Self {
         Self { json }
+    }
+
+    /// The first line of JSON: where and when this runs.
+    pub(super) fn header(&self, adapter: Option<&AdapterInfo>) -> Result<(), Failure> {
+        self.json(&Run::now(adapter))
     }
 
     /// A line for people; nothing where JSON was asked for.

@@ -61,7 +61,7 @@ pub(super) fn run(options: &Options) -> Result<u8, Failure> {
     }
     let out = Output::new(options.json);
     let backend = options.place.open()?.backend;
-    out.header(backend.gpu())?;
+    out.header(backend.gpu().map(|gpu| &gpu.info))?;
     out.text(format_args!("on {}", backend.describe()))?;
     let mut status = PASSED;
     for file in &options.files {
@@ -125,7 +125,12 @@ fn print(trajectory: &Trajectory, comparison: &Comparison, backend: &Backend, ou
         Some(_) if comparison.passed() => "ok  ",
         Some(_) => "PAST",
     };
-    out.text(format_args!("{verdict}  {}  {}, {} steps", trajectory.name(), trajectory.optimizer(), trajectory.steps()))?;
+    out.text(format_args!(
+        "{verdict}  {}  {}, {} steps",
+        trajectory.name(),
+        trajectory.optimizer(),
+        trajectory.steps()
+    ))?;
     match worst {
         None => out.text("      the file expects nothing"),
         Some(worst) => out.text(format_args!("      worst of {}: {worst}", comparison.compared())),

@@ -1,5 +1,6 @@
 //! `shader`.
 
+use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 
@@ -103,7 +104,8 @@ pub(super) fn run(options: &Options) -> Result<u8, Failure> {
         shaders.iter().try_for_each(|shader| describe(shader, options.target, &out))?;
         return Ok(PASSED);
     }
-    let bytes = if options.target == Language::Spirv { words(&shaders, options)? } else { text(&shaders, options)?.into() };
+    let bytes =
+        if options.target == Language::Spirv { words(&shaders, options)? } else { text(&shaders, options)?.into() };
     match &options.output {
         Some(path) => std::fs::write(path, bytes).map_err(|e| io_error(path, e))?,
         None => output::raw(&bytes)?,
@@ -166,13 +168,14 @@ fn describe(shader: &Shader, language: Language, out: &Output) -> Result<(), Fai
             Translation::Words(words) => json!({ "words": words }),
             Translation::Texts(texts) => match &texts[..] {
                 [(_, text)] => json!({ "text": text }),
-                several => json!({ "text": several.iter().cloned().collect::<serde_json::Map<_, _>>() }),
+                several => json!({ "text": several.iter().cloned().collect::<BTreeMap<_, _>>() }),
             },
         },
     };
     let head = json!({ "name": shader.name, "stage": shader.stage, "target": language.name() });
     let parts = [head, json!(layout), code];
-    let merged: serde_json::Map<_, _> = parts.into_iter().filter_map(|part| part.as_object().cloned()).flatten().collect();
+    let merged: serde_json::Map<_, _> =
+        parts.into_iter().filter_map(|part| part.as_object().cloned()).flatten().collect();
     out.json(&merged)
 }
 

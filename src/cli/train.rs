@@ -32,7 +32,7 @@ pub(super) struct Options {
     #[arg(long, value_name = "ROWS", default_value_t = 64)]
     batch: usize,
     /// Widths of the hidden layers, with commas between them
-    #[arg(long, value_name = "WIDTHS", value_delimiter = ',', default_values_t = [128, 64])]
+    #[arg(long, value_name = "WIDTHS", value_delimiter = ',', default_value = "128,64")]
     hidden: Vec<usize>,
     /// Decides initial weights, split and order
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -65,10 +65,10 @@ impl Options {
         let default = vec![Named(optim::find("adamw")?)];
         let names = if self.optimizers.names.is_empty() { &default } else { &self.optimizers.names };
         let hidden = self.hidden.iter().copied();
-        let widths = [64].into_iter().chain(hidden).chain([10]).collect();
+        let widths: Vec<usize> = [64].into_iter().chain(hidden).chain([10]).collect();
         let plan = |Named(entry): &Named| {
             let rule = entry.configure(self.settings.iter())?;
-            let mlp = Mlp { widths, ..Mlp::default() };
+            let mlp = Mlp { widths: widths.clone(), ..Mlp::default() };
             Ok(Plan { mlp, epochs: self.epochs, batch: self.batch, seed: self.seed, ..Plan::new(rule) })
         };
         names.iter().map(plan).collect()
@@ -79,7 +79,7 @@ pub(super) fn run(options: &Options) -> Result<u8, Failure> {
     let plans = options.plans()?;
     let out = Output::new(options.json);
     let backend = options.place.open()?.backend;
-    out.header(backend.gpu())?;
+    out.header(backend.gpu().map(|gpu| &gpu.info))?;
     let mut ends = Vec::new();
     for plan in &plans {
         ends.push((plan.rule.name(), train(plan, &backend, &out)?));
@@ -136,5 +136,9 @@ fn line(plan: &Plan, backend: &Backend, epoch: &Epoch, out: &Output) -> Result<(
         "seconds": seconds,
     }))?;
     let (hits, unseen) = (100.0 * train.accuracy(), 100.0 * held_out.accuracy());
-    out.text(format_args!("{epoch:>5}  {:>7.4}  {hits:>5.1} %   {unseen:>5.1} %  {:>5.1} ms", train.loss, 1e3 * seconds))
+    out.text(format_args!(
+        "{epoch:>5}  {:>7.4}  {hits:>5.1} %   {unseen:>5.1} %  {:>5.1} ms",
+        train.loss,
+        1e3 * seconds
+    ))
 }
