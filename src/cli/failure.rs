@@ -75,3 +75,19 @@ pub(super) fn usage(error: &clap::Error) -> u8 {
 pub(super) fn line(text: std::fmt::Arguments<'_>) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_failure_has_its_status() {
+        let status = |error: Error| Failure::from(error).status();
+        assert_eq!(status(Error::NoAdapter(String::new())), 3);
+        assert_eq!(status(Error::DeviceLost("unplugged".to_owned())), 4);
+        assert_eq!(status(Error::Usage("such as this".to_owned())), 2);
+        assert!(Failure::from(Error::DeviceLost(String::new())).is_final());
+        assert!(!Failure::from(Error::Usage(String::new())).is_final());
+        assert!(Failure::Output(ErrorKind::BrokenPipe.into()).is_final());
+    }
+}

@@ -1,5 +1,6 @@
 //! The commands: each file parses one's options and prints what the library found.
 
+mod bench;
 mod failure;
 mod help;
 mod info;
@@ -35,6 +36,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Info(info::Options),
+    Bench(bench::Options),
     Replay(replay::Options),
     Train(train::Options),
     Shader(shader::Options),
@@ -52,6 +54,7 @@ fn run(cli: Cli) -> Result<u8, Failure> {
     match cli.command {
         None => Ok(PASSED),
         Some(Command::Info(options)) => info::run(&options),
+        Some(Command::Bench(options)) => bench::run(&options),
         Some(Command::Replay(options)) => replay::run(&options),
         Some(Command::Train(options)) => train::run(&options),
         Some(Command::Shader(options)) => shader::run(&options),
