@@ -40,7 +40,7 @@ impl Kind {
 #[derive(Clone, Debug)]
 pub enum Backend {
     /// An open device.
-    Gpu(Gpu),
+    Gpu(Box<Gpu>),
     /// The fast f32 path on the host.
     Cpu,
     /// The f64 oracle on the host.
@@ -119,7 +119,7 @@ impl Request {
     }
 
     async fn open_gpu(&self) -> Result<Choice> {
-        Ok(Choice { backend: Backend::Gpu(self.selector.open().await?), note: None })
+        Ok(Choice { backend: Backend::Gpu(Box::new(self.selector.open().await?)), note: None })
     }
 
     async fn open_best(&self) -> Result<Choice> {
