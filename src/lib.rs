@@ -10,6 +10,8 @@ pub mod objective;
 pub mod optim;
 #[cfg(feature = "tools")]
 pub mod trajectory;
+#[cfg(feature = "tools")]
+pub mod verify;
 
 pub use engine::{Builder, Group, Optimizer, Stage, Tensor, Variant, read_buffer};
 pub use error::{Error, Result};
