@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::oracle::{Expected, Oracle};
-use super::problem::{Outcome, Problem, state_names};
+use super::problem::{Moved, Outcome, Problem, state_names};
 use super::tolerance::{FLUSHED, ulp};
 
 /// How far an outcome is off. The errors of steps and states are relative errors, not of the results but of the numbers that the results
@@ -91,7 +91,7 @@ impl Problem {
         let names = state_names(&self.groups);
         let mut at = 0;
         assert_eq!(self.tensors.len(), outcome.tensors.len(), "tensors");
-        for (tensor, (data, (param, states))) in self.tensors.iter().zip(&outcome.tensors).enumerate() {
+        for (tensor, (data, Moved { param, states })) in self.tensors.iter().zip(&outcome.tensors).enumerate() {
             assert_eq!(data.param.len(), param.len(), "elements of tensor {tensor}");
             compare_params(&mut errors, &expected, at, tensor, &data.param, param);
             at += param.len();
@@ -172,7 +172,8 @@ mod tests {
         for data in &problem.tensors {
             let n = data.param.len();
             let param = data.param.iter().zip(take(n)).map(|(p, change)| p + change).collect();
-            tensors.push((param, data.states.iter().map(|s| s.as_ref().map(|_| take(n))).collect()));
+            let states = data.states.iter().map(|s| s.as_ref().map(|_| take(n))).collect();
+            tensors.push(Moved { param, states });
         }
         Outcome { tensors }
     }
@@ -201,7 +202,7 @@ mod tests {
         for_all(|what, problem, outcome| {
             for tensor in [0, 2] {
                 let mut outcome = outcome.clone();
-                outcome.tensors[tensor].0.clone_from(&problem.tensors[tensor].param);
+                outcome.tensors[tensor].param.clone_from(&problem.tensors[tensor].param);
                 assert!(problem.compare(&outcome).step > 0.01, "{what}");
             }
         });
@@ -215,7 +216,7 @@ mod tests {
             for wrong in wrongs {
                 let mut outcome = outcome.clone();
                 let large = |p: &&mut f32| p.abs() > 0.1;
-                let param = outcome.tensors[0].0.iter_mut().find(large).expect("some are large");
+                let param = outcome.tensors[0].param.iter_mut().find(large).expect("some are large");
                 let was = *param;
                 *param = wrong(was);
                 assert!(!problem.compare(&outcome).passed(), "{what} {was}");
@@ -228,7 +229,7 @@ mod tests {
         for_all(|what, problem, outcome| {
             for k in 0..problem.tensors[2].states.len() {
                 let mut outcome = outcome.clone();
-                let Some(state) = &mut outcome.tensors[2].1[k] else { continue };
+                let Some(state) = &mut outcome.tensors[2].states[k] else { continue };
                 state[5] *= 1.0 + 3e-5;
                 let errors = problem.compare(&outcome);
                 let worst = errors.worst.clone().expect("an error");
@@ -249,8 +250,8 @@ mod tests {
         let outcome = rounded(&problem);
         for (i, open) in [true, true, false].into_iter().enumerate() {
             let mut other = outcome.clone();
-            let lr = 1e-4_f32.copysign(outcome.tensors[0].0[i] - problem.tensors[0].param[i]);
-            other.tensors[0].0[i] -= 2.0 * lr;
+            let lr = 1e-4_f32.copysign(outcome.tensors[0].param[i] - problem.tensors[0].param[i]);
+            other.tensors[0].param[i] -= 2.0 * lr;
             assert_eq!(problem.compare(&other).passed(), open, "element {i}");
         }
     }

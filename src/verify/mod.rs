@@ -20,7 +20,7 @@ use std::fmt;
 use serde::Serialize;
 
 pub use compare::{Errors, Place};
-pub use problem::{Data, Outcome, Problem};
+pub use problem::{Data, Moved, Outcome, Problem};
 
 use crate::gpu::Gpu;
 use crate::optim::{ALL, Entry, Rule, Value, find};

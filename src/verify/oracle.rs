@@ -6,8 +6,8 @@
 
 use super::problem::Problem;
 use super::tolerance::{SUM_ERROR, tolerance};
-use crate::optim::Rule;
 use crate::optim::rule::MAX_SUMS;
+use crate::optim::{Rule, Scalar};
 
 /// How many times further the search for jumps looks: past the sum of the errors that one number can pick up.
 const WIDE: f64 = 4.0;
@@ -57,7 +57,7 @@ impl<'a> Oracle<'a> {
     pub(super) fn new(problem: &'a Problem) -> Self {
         let rules = &problem.groups;
         let t = u64::from(problem.applied) + 1;
-        let hyper = rules.iter().map(|rule| rule.scalars(t).iter().map(|s| s.value()).collect()).collect();
+        let hyper = rules.iter().map(|rule| rule.scalars(t).iter().map(Scalar::value).collect()).collect();
         let wide = |x: &Vec<f32>| x.iter().map(|x| f64::from(*x)).collect::<Vec<f64>>();
         let tensors = problem.tensors.iter().map(|data| Wide {
             group: data.group,

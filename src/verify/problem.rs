@@ -36,11 +36,20 @@ pub struct Problem {
     pub applied: u32,
 }
 
-/// Parameters and states after a step, in the order of the problem's tensors.
+/// A tensor after a step.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Moved {
+    /// Its parameters.
+    pub param: Vec<f32>,
+    /// Its states in the rule's order; `None` where the settings keep none.
+    pub states: Vec<Option<Vec<f32>>>,
+}
+
+/// What came of a step.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
-    /// Each tensor's parameters and its states in the rule's order.
-    pub tensors: Vec<(Vec<f32>, Vec<Option<Vec<f32>>>)>,
+    /// The tensors in the problem's order.
+    pub tensors: Vec<Moved>,
 }
 
 impl Problem {
@@ -80,11 +89,11 @@ impl Problem {
     /// The next problem, with the same gradients: the step from where an outcome of this one stands.
     #[must_use]
     pub fn next(&self, outcome: Outcome) -> Self {
-        let follow = |(data, (param, states)): (&Data, (Vec<f32>, Vec<Option<Vec<f32>>>))| Data {
+        let follow = |(data, moved): (&Data, Moved)| Data {
             group: data.group,
-            param,
+            param: moved.param,
             grad: data.grad.clone(),
-            states,
+            states: moved.states,
         };
         Self {
             groups: self.groups.clone(),
@@ -155,7 +164,8 @@ impl Problem {
         let grads: Vec<&[f32]> = self.tensors.iter().map(|t| t.grad.as_slice()).collect();
         optimizer.step(&mut slices_mut(&mut params), &grads)?;
         let states = |i| names.iter().map(|name| optimizer.state(i, name).map(<[f32]>::to_vec)).collect();
-        Ok(Outcome { tensors: params.into_iter().enumerate().map(|(i, param)| (param, states(i))).collect() })
+        let moved = |(i, param)| Moved { param, states: states(i) };
+        Ok(Outcome { tensors: params.into_iter().enumerate().map(moved).collect() })
     }
 }
 
@@ -173,7 +183,7 @@ impl Outcome {
                 let is_kept = kept.contains(&state.name);
                 states.push(if is_kept { Some(optimizer.read_state(tensor, state.name).await?) } else { None });
             }
-            tensors.push((optimizer.read_param(tensor).await?, states));
+            tensors.push(Moved { param: optimizer.read_param(tensor).await?, states });
         }
         Ok(Self { tensors })
     }
