@@ -22,6 +22,8 @@ pub mod shader;
 pub mod train;
 #[cfg(feature = "tools")]
 pub mod trajectory;
+#[cfg(feature = "tools")]
+pub mod verify;
 
 pub use engine::{Accumulate, Builder, Clip, Ema, Group, LossScale, Optimizer, Stage, Tensor, Variant, read_buffer};
 pub use error::{Error, Result};
