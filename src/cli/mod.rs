@@ -10,6 +10,7 @@ mod replay;
 mod rules;
 mod shader;
 mod train;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -36,6 +37,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Info(info::Options),
+    Verify(verify::Options),
     Bench(bench::Options),
     Replay(replay::Options),
     Train(train::Options),
@@ -54,6 +56,7 @@ fn run(cli: Cli) -> Result<u8, Failure> {
     match cli.command {
         None => Ok(PASSED),
         Some(Command::Info(options)) => info::run(&options),
+        Some(Command::Verify(options)) => verify::run(&options),
         Some(Command::Bench(options)) => bench::run(&options),
         Some(Command::Replay(options)) => replay::run(&options),
         Some(Command::Train(options)) => train::run(&options),
