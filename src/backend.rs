@@ -137,10 +137,10 @@ impl Request {
 #[must_use]
 pub const fn install_hint() -> &'static str {
     if cfg!(target_os = "linux") {
-        "for one install the GPU vendor's Vulkan driver, or a software one: apt install mesa-vulkan-drivers"
+        "install the GPU vendor's Vulkan driver, or a software one: apt install mesa-vulkan-drivers"
     } else if cfg!(target_os = "windows") {
-        "for one install the GPU vendor's driver"
+        "install the GPU vendor's driver"
     } else {
-        "for one this system needs a GPU that Metal or Vulkan supports"
+        "this system needs a GPU that Metal or Vulkan supports"
     }
 }

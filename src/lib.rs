@@ -19,6 +19,8 @@ pub mod report;
 #[cfg(feature = "tools")]
 pub mod shader;
 #[cfg(feature = "tools")]
+pub mod tour;
+#[cfg(feature = "tools")]
 pub mod train;
 #[cfg(feature = "tools")]
 pub mod trajectory;

@@ -84,7 +84,7 @@ fn optimizer(path: &Path) -> String {
 
 #[test]
 fn help_teaches() {
-    for command in ["info", "bench", "replay", "train", "shader"] {
+    for command in ["info", "verify", "bench", "replay", "train", "shader"] {
         let long = passes(&[command, "--help"]);
         assert!(long.contains("Examples:") && long.contains("Exit status: 0; 1 past"), "{long}");
         assert!(passes(&[command, "-h"]).len() < long.len());
@@ -118,6 +118,10 @@ fn mistakes_are_named_in_one_line() {
         (&["train", "--hidden", "0"], &["[64, 0, 10]"]),
         (&["train", "--backend", "cuda"], &["cuda", "gpu, cpu, reference, vulkan, metal, dx12, gl"]),
         (&["train", "--backend", "cpu", "--adapter", "0"], &["--adapter 0 needs --backend gpu, it is cpu"]),
+        (&["verify", "--optimizer", "adamv"], &["did you mean `adam`?"]),
+        (&["verify", "--case", "adamw/slow/3"], &["unknown variant of adamw `slow`; known: default, amsgrad"]),
+        (&["verify", "--backend", "reference"], &["--backend gpu or cpu"]),
+        (&["--json", "info"], &["info", "--json"]),
         (&["replay"], &["FILE"]),
         (&["replay", "missing.safetensors"], &["missing.safetensors: "]),
         (&["replay", "Cargo.toml"], &["Cargo.toml: "]),
@@ -146,23 +150,22 @@ fn unknown_optimizers_of_files_are_named() {
     assert!(error.contains("sadam.safetensors: unknown optimizer `sadam`, did you mean `adam`?"), "{error}");
 }
 
+/// A run that finds no adapter, on Linux.
+fn without_driver(arguments: &[&str]) -> Output {
+    let mut command = command(arguments);
+    command.env("WGPU_BACKEND", "vulkan").env_remove("WGPU_ADAPTER_NAME");
+    command.env("VK_DRIVER_FILES", "/nonexistent").env("VK_ICD_FILENAMES", "/nonexistent").output().expect("it starts")
+}
+
 #[test]
 fn no_adapter_is_status_3() {
     let error = fails(&["train", "--adapter", "no such adapter"], 3);
     assert!(error.contains("no GPU adapter found for `no such adapter`, found: "), "{error}");
-    let without_driver = |arguments: &[&str]| {
-        let mut command = command(arguments);
-        command.env("WGPU_BACKEND", "vulkan").env_remove("WGPU_ADAPTER_NAME");
-        command
-            .env("VK_DRIVER_FILES", "/nonexistent")
-            .env("VK_ICD_FILENAMES", "/nonexistent")
-            .output()
-            .expect("it starts")
-    };
     if cfg!(target_os = "linux") {
         let explicit = without_driver(&["train", "--backend", "gpu", "--epochs", "1"]);
         assert_eq!(explicit.status.code(), Some(3));
         assert!(errors(&explicit).contains("no driver is installed"), "{}", errors(&explicit));
+        assert_eq!(without_driver(&["verify"]).status.code(), Some(3));
         let open = without_driver(&["train", "--epochs", "1"]);
         assert_eq!(open.status.code(), Some(0), "{}", errors(&open));
         let note = errors(&open);
@@ -177,6 +180,7 @@ fn info_finds_an_adapter_that_runs() {
     assert!(!adapters.is_empty(), "no adapter: these tests need one, sh tests/run.sh installs it");
     for adapter in &adapters {
         assert!(adapter["limits"]["max_storage_buffer_binding_size"].as_u64().is_some_and(|x| x > 0), "{adapter}");
+        assert!(["discrete", "integrated", "virtual", "cpu", "other"].iter().any(|t| adapter["device_type"] == *t));
         assert!(adapter["runs"] == true || adapter["why_not"].is_string(), "{adapter}");
     }
     assert!(adapters.iter().any(|adapter| adapter["runs"] == true), "{adapters:?}");
@@ -342,6 +346,64 @@ fn training_takes_any_shape_and_several_optimizers() {
     assert!(found[0]["loss"].as_f64().is_some_and(|loss| loss < 2.3), "{found:?}");
     let human = passes(&["train", "--epochs", "1", "--backend", "cpu", "--optimizer", "adamw", "--optimizer", "sgd"]);
     assert!(human.contains("64-128-64-10") && human.contains("held-out accuracy after the last epoch"), "{human}");
+}
+
+#[test]
+fn verification_has_its_fields() {
+    for backend in ["gpu", "cpu"] {
+        let found = objects(&passes(&[
+            "verify",
+            "--case",
+            "vradam/free/1025",
+            "--case",
+            "lion/default/3",
+            "--json",
+            "--backend",
+            backend,
+        ]));
+        assert_eq!(found.len(), 2);
+        for case in &found {
+            let fields = "optimizer backend adapter storage case worst_param_ulp worst_step_error worst_state_error tolerance passed";
+            assert_eq!(keys(case), fields);
+            assert_eq!((&case["passed"], &case["backend"]), (&Value::from(true), &Value::from(backend)));
+        }
+        assert_eq!((&found[0]["case"], &found[1]["optimizer"]), (&"vradam/free/1025".into(), &"lion".into()));
+    }
+    let human = passes(&["verify", "--optimizer", "lion", "--backend", "cpu"]);
+    assert!(human.contains("lion/default/1025 ") && human.contains("12 of 12 cases passed"), "{human}");
+}
+
+/// Where there is no driver, the tour says so and what to install, and goes on.
+#[test]
+fn the_tour_runs_without_a_gpu() {
+    if !cfg!(target_os = "linux") {
+        return;
+    }
+    let tour = |arguments: &[&str]| {
+        let output = without_driver(arguments);
+        assert_eq!(output.status.code(), Some(0), "{}", errors(&output));
+        text(&output)
+    };
+    let human = tour(&[]);
+    for part in [
+        "none was found",
+        "apt install mesa-vulkan-drivers",
+        "All passed",
+        "Does it learn?",
+        "adaiw",
+        "1000 × 1000",
+        "What next",
+    ] {
+        assert!(human.contains(part), "{part} is not in {human}");
+    }
+    let found = objects(&tour(&["--json"]));
+    let learnt = found.iter().filter(|o| o["epoch"] == 10);
+    let accuracies: Vec<f64> = learnt.filter_map(|o| o["held_out_accuracy"].as_f64()).collect();
+    assert!(accuracies.len() == 5 && accuracies.iter().all(|x| *x > 0.93), "{accuracies:?}");
+    for entry in ALL {
+        assert!(found.iter().any(|o| o["optimizer"] == entry.name && o["passed"] == true), "{}", entry.name);
+    }
+    assert!(found.last().is_some_and(|o| o["median_s"].as_f64().is_some_and(|s| s > 0.0)));
 }
 
 #[test]

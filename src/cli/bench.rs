@@ -163,12 +163,18 @@ fn title(plan: &Plan, gpu: Option<&Gpu>, out: &Output) -> Result<(), Failure> {
         };
         out.text(format_args!("{backend}: {place}"))?;
     }
+    head(out)
+}
+
+/// The heads of the columns that [`line`] writes.
+pub(super) fn head(out: &Output) -> Result<(), Failure> {
     out.text(format_args!(
         "{:<10} {:<7} {:>20}  {:>10} {:>10}  {:>7} {:>8} {:>9}  launches",
         "optimizer", "backend", "tensors × elements", "median ms", "least ms", "GB/s", "of copy", "of stream"
     ))
 }
 
+/// A measurement.
 pub(super) fn line(m: &Measurement, out: &Output) -> Result<(), Failure> {
     out.json(m)?;
     let size = format!("{} × {}", m.tensors, m.elements);

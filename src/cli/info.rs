@@ -76,15 +76,16 @@ fn print_adapter(index: usize, adapter: &Adapter, out: &Output) -> Result<(), Fa
     let refusal = pollster::block_on(probe(adapter)).err().map(|e| e.to_string());
     let features: Vec<String> = adapter.features().iter_names().map(|(name, _)| name.to_owned()).collect();
     let limits = limits(&adapter.limits());
+    let run = report::Run::now(Some(&info));
     out.json(&json!({
         "index": index,
-        "adapter": info.name,
-        "vendor": info.vendor,
-        "device": info.device,
-        "device_type": format!("{:?}", info.device_type),
-        "api": info.backend.to_str(),
-        "driver": info.driver,
-        "driver_info": info.driver_info,
+        "adapter": run.adapter,
+        "vendor": run.vendor,
+        "device": run.device,
+        "device_type": run.device_type,
+        "api": run.api,
+        "driver": run.driver,
+        "driver_info": run.driver_info,
         "hardware": hardware,
         "runs": refusal.is_none(),
         "why_not": refusal,

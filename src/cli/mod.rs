@@ -9,6 +9,7 @@ mod place;
 mod replay;
 mod rules;
 mod shader;
+mod tour;
 mod train;
 mod verify;
 
@@ -32,6 +33,8 @@ const PAST: u8 = 1;
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
+    #[command(flatten)]
+    tour: tour::Options,
 }
 
 #[derive(Debug, Subcommand)]
@@ -54,7 +57,7 @@ pub(crate) fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Result<u8, Failure> {
     match cli.command {
-        None => Ok(PASSED),
+        None => tour::run(&cli.tour),
         Some(Command::Info(options)) => info::run(&options),
         Some(Command::Verify(options)) => verify::run(&options),
         Some(Command::Bench(options)) => bench::run(&options),

@@ -63,17 +63,18 @@ pub(super) fn run(options: &Options) -> Result<u8, Failure> {
     let backend = options.place.open()?.backend;
     out.header(backend.gpu().map(|gpu| &gpu.info))?;
     out.text(format_args!("on {}", backend.describe()))?;
-    let mut status = PASSED;
+    let mut statuses = Vec::new();
     for file in &options.files {
-        let passed = replay_file(file, options, &backend, &out);
-        status = status.max(match passed {
+        statuses.push(match replay_file(file, options, &backend, &out) {
             Ok(true) => PASSED,
             Ok(false) => PAST,
             Err(failure) if failure.is_final() => return Err(failure),
             Err(failure) => failure.report(),
         });
     }
-    Ok(status)
+    let passed = statuses.iter().filter(|status| **status == PASSED).count();
+    out.text(format_args!("{passed} of {} files passed", statuses.len()))?;
+    Ok(statuses.into_iter().max().unwrap_or(PASSED))
 }
 
 fn replay_file(file: &Path, options: &Options, backend: &Backend, out: &Output) -> Result<bool, Failure> {

@@ -1,5 +1,7 @@
 //! `train`.
 
+use std::ops::ControlFlow;
+
 use clap::Args;
 use serde_json::json;
 
@@ -99,14 +101,18 @@ fn train(plan: &Plan, backend: &Backend, out: &Output) -> Result<Option<Epoch>, 
     let bar = output::bar(plan.epochs.into(), plan.rule.name());
     let mut printed = Ok(());
     let epochs = train::run(plan, backend, |epoch| {
-        if printed.is_ok() {
-            printed = bar.suspend(|| line(plan, backend, epoch, out));
-        }
+        printed = bar.suspend(|| line(plan, backend, epoch, out));
         bar.inc(1);
+        go_on(&printed)
     });
     bar.finish_and_clear();
     printed?;
     Ok(epochs?.last().copied())
+}
+
+/// Nobody trains for a reader that went away.
+pub(super) fn go_on(printed: &Result<(), Failure>) -> ControlFlow<()> {
+    if printed.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
 }
 
 fn title(plan: &Plan, backend: &Backend, out: &Output) -> Result<(), Failure> {
@@ -124,21 +130,26 @@ fn settings(rule: &dyn Rule) -> String {
 }
 
 fn line(plan: &Plan, backend: &Backend, epoch: &Epoch, out: &Output) -> Result<(), Failure> {
+    record(plan, backend, epoch, out)?;
     let Epoch { epoch, train, held_out, seconds } = epoch;
-    out.json(&json!({
-        "optimizer": plan.rule.name(),
-        "backend": backend.kind().name(),
-        "epoch": epoch,
-        "loss": train.loss,
-        "train_accuracy": train.accuracy(),
-        "held_out_loss": held_out.loss,
-        "held_out_accuracy": held_out.accuracy(),
-        "seconds": seconds,
-    }))?;
     let (hits, unseen) = (100.0 * train.accuracy(), 100.0 * held_out.accuracy());
     out.text(format_args!(
         "{epoch:>5}  {:>7.4}  {hits:>5.1} %   {unseen:>5.1} %  {:>5.1} ms",
         train.loss,
         1e3 * seconds
     ))
+}
+
+/// An epoch in JSON.
+pub(super) fn record(plan: &Plan, backend: &Backend, epoch: &Epoch, out: &Output) -> Result<(), Failure> {
+    out.json(&json!({
+        "optimizer": plan.rule.name(),
+        "backend": backend.kind().name(),
+        "epoch": epoch.epoch,
+        "loss": epoch.train.loss,
+        "train_accuracy": epoch.train.accuracy(),
+        "held_out_loss": epoch.held_out.loss,
+        "held_out_accuracy": epoch.held_out.accuracy(),
+        "seconds": epoch.seconds,
+    }))
 }

@@ -1,11 +1,17 @@
 //! Training on the host, in f32 on the fast path and in f64 on the oracle.
 
+use std::ops::ControlFlow;
+
 use super::{Epoch, Log, Plan};
 use crate::Result;
 use crate::cpu::{Number, Optimizer, TensorSpec};
 use crate::objective::{CpuMlp, CpuObjective as _, Part, Split};
 
-pub(super) fn run<F: Number>(plan: &Plan, split: &Split, mut log: Log<impl FnMut(&Epoch)>) -> Result<Vec<Epoch>> {
+pub(super) fn run<F: Number>(
+    plan: &Plan,
+    split: &Split,
+    mut log: Log<impl FnMut(&Epoch) -> ControlFlow<()>>,
+) -> Result<Vec<Epoch>> {
     let mut model = CpuMlp::<F>::new(&plan.mlp, split, plan.batch, plan.seed)?;
     let tensors = model.tensors().iter();
     let tensors = tensors.map(|t| TensorSpec { name: t.name.clone(), group: 0, elements: t.elements() }).collect();
@@ -23,7 +29,9 @@ pub(super) fn run<F: Number>(plan: &Plan, split: &Split, mut log: Log<impl FnMut
             optimizer.step(&mut slices_mut(&mut params), &slices(&grads))?;
         }
         let held_out = model.accuracy(&slices(&params), Part::HeldOut)?;
-        log.end(&outcomes, held_out);
+        if log.end(&outcomes, held_out).is_break() {
+            break;
+        }
     }
     Ok(log.epochs)
 }

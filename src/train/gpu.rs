@@ -1,5 +1,7 @@
 //! Training on the GPU: data, model and optimizer stay there, and a number comes back once an epoch.
 
+use std::ops::ControlFlow;
+
 use super::{Epoch, Log, Plan};
 use crate::gpu::Gpu;
 use crate::objective::{GpuMlp, GpuObjective as _, Outcome, Part, Split};
@@ -11,7 +13,12 @@ const BATCHES: usize = 8;
 /// Submits after which the loop waits, so that the steps under way stay below the optimizer's bound.
 const SUBMITS: usize = 16;
 
-pub(super) fn run(plan: &Plan, split: &Split, gpu: &Gpu, mut log: Log<impl FnMut(&Epoch)>) -> Result<Vec<Epoch>> {
+pub(super) fn run(
+    plan: &Plan,
+    split: &Split,
+    gpu: &Gpu,
+    mut log: Log<impl FnMut(&Epoch) -> ControlFlow<()>>,
+) -> Result<Vec<Epoch>> {
     let (device, queue) = (&gpu.device, &gpu.queue);
     let mut model = GpuMlp::new(device, &plan.mlp, split, plan.batch, plan.seed)?;
     let mut optimizer = optimizer(plan, &mut model, gpu)?;
@@ -31,7 +38,9 @@ pub(super) fn run(plan: &Plan, split: &Split, gpu: &Gpu, mut log: Log<impl FnMut
             }
         }
         let (train, held_out) = measure(&model, gpu)?;
-        log.end(&train, Outcome::total(&held_out));
+        if log.end(&train, Outcome::total(&held_out)).is_break() {
+            break;
+        }
     }
     Ok(log.epochs)
 }

@@ -5,6 +5,7 @@
 mod cpu;
 mod gpu;
 
+use std::ops::ControlFlow;
 use std::time::Instant;
 
 use crate::Result;
@@ -53,13 +54,14 @@ pub struct Epoch {
     pub seconds: f64,
 }
 
-/// Trains, hands each epoch out when it ends, and returns them all. The same plan on the same backend gives the same bits.
+/// Trains, hands each epoch out when it ends, and returns them all; `on_epoch` may end it early. The same plan on the same backend
+/// gives the same bits.
 ///
 /// Blocks at the end of each epoch until the device is done.
 ///
 /// # Errors
 /// A plan that does not fit the data; what the backend reports.
-pub fn run(plan: &Plan, backend: &Backend, on_epoch: impl FnMut(&Epoch)) -> Result<Vec<Epoch>> {
+pub fn run(plan: &Plan, backend: &Backend, on_epoch: impl FnMut(&Epoch) -> ControlFlow<()>) -> Result<Vec<Epoch>> {
     let split = plan.split(&digits::load()?)?;
     match backend {
         Backend::Gpu(gpu) => gpu::run(plan, &split, gpu, Log::new(on_epoch)),
@@ -75,7 +77,7 @@ struct Log<O> {
     began: Instant,
 }
 
-impl<O: FnMut(&Epoch)> Log<O> {
+impl<O: FnMut(&Epoch) -> ControlFlow<()>> Log<O> {
     fn new(on_epoch: O) -> Self {
         Self { on_epoch, epochs: Vec::new(), began: Instant::now() }
     }
@@ -84,11 +86,11 @@ impl<O: FnMut(&Epoch)> Log<O> {
         self.began = Instant::now();
     }
 
-    fn end(&mut self, train: &[Outcome], held_out: Outcome) {
+    fn end(&mut self, train: &[Outcome], held_out: Outcome) -> ControlFlow<()> {
         let epoch = self.epochs.len() as u32 + 1;
         let seconds = self.began.elapsed().as_secs_f64();
         let epoch = Epoch { epoch, train: Outcome::total(train), held_out, seconds };
-        (self.on_epoch)(&epoch);
         self.epochs.push(epoch);
+        (self.on_epoch)(&epoch)
     }
 }
