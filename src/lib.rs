@@ -4,6 +4,8 @@
 pub mod backend;
 #[cfg(feature = "tools")]
 pub mod bench;
+#[cfg(feature = "checkpoint")]
+pub mod checkpoint;
 pub mod cpu;
 mod engine;
 mod error;
@@ -18,6 +20,10 @@ pub mod replay;
 pub mod report;
 #[cfg(feature = "tools")]
 pub mod shader;
+#[cfg(feature = "checkpoint")]
+mod temporary;
+#[cfg(feature = "checkpoint")]
+mod tensor_file;
 #[cfg(feature = "tools")]
 pub mod tour;
 #[cfg(feature = "tools")]
@@ -27,6 +33,8 @@ pub mod trajectory;
 #[cfg(feature = "tools")]
 pub mod verify;
 
+#[cfg(feature = "checkpoint")]
+pub use engine::Snapshot;
 pub use engine::{Accumulate, Builder, Clip, Ema, Group, LossScale, Optimizer, Stage, Tensor, Variant, read_buffer};
 pub use error::{Error, Result};
 pub use optim::{

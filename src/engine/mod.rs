@@ -10,12 +10,18 @@ mod places;
 mod readback;
 mod runs;
 mod scalars;
+#[cfg(feature = "checkpoint")]
+mod snapshot;
 mod step;
 mod text;
 
 pub use around::{Accumulate, Clip, Ema, LossScale};
 pub use builder::{Builder, Group, Tensor};
 pub use readback::read_buffer;
+#[cfg(feature = "checkpoint")]
+pub use snapshot::Snapshot;
+#[cfg(feature = "checkpoint")]
+pub(crate) use snapshot::{Arrays, Contents};
 pub use text::{Stage, Variant};
 
 use std::sync::Arc;
@@ -180,23 +186,29 @@ impl Optimizer {
     /// An unknown name; a value out of range; a setting that would change which states are kept; a setting that enters bias
     /// corrections (β1, β2, ε …) while recorded steps are not yet finished.
     pub fn set(&mut self, group: Group, name: &str, value: &Value) -> Result<()> {
-        let mut rule = self.groups[group.0].rule.clone();
-        rule.set(name, value)?;
-        rule.check()?;
+        self.set_all(group, [(name, value)])
+    }
+
+    /// As [`set`](Self::set) for several settings at once.
+    ///
+    /// # Errors
+    /// As [`set`](Self::set); none is changed then.
+    pub fn set_all<'a>(
+        &mut self,
+        group: Group,
+        settings: impl IntoIterator<Item = (&'a str, &'a Value)>,
+    ) -> Result<()> {
+        let rule = self.with_settings(group, settings)?;
         let old = &self.groups[group.0].rule;
-        if rule.states() != old.states() || rule.flags() != old.flags() {
-            return Err(Error::Usage(format!(
-                "{} = {value} of group `{}` changes which states are kept: build a new optimizer",
-                name, self.groups[group.0].name
-            )));
-        }
         let counts_change = [1, 2, 3, 10, 100].iter().any(|&t| {
             let count = |rule: &dyn Rule| rule.scalars(t).iter().map(|s| s.count).collect::<Vec<_>>();
             count(rule.as_ref()) != count(old.as_ref())
         });
         if counts_change && !self.scalars.idle(&self.device) {
             return Err(Error::Usage(format!(
-                "{name} enters the bias corrections and may change only while no recorded step is unfinished: submit and wait first"
+                "a setting of group `{}` that enters the bias corrections may change only while no recorded step is unfinished: submit \
+                 and wait first",
+                self.groups[group.0].name
             )));
         }
         self.groups[group.0].rule = rule;
@@ -205,6 +217,27 @@ impl Optimizer {
         }
         self.scalars.settings_changed();
         Ok(())
+    }
+
+    /// A group's rule with other settings, if the optimizer could go on with it.
+    pub(crate) fn with_settings<'a>(
+        &self,
+        group: Group,
+        settings: impl IntoIterator<Item = (&'a str, &'a Value)>,
+    ) -> Result<Box<dyn Rule>> {
+        let info = &self.groups[group.0];
+        let mut rule = info.rule.clone();
+        for (name, value) in settings {
+            rule.set(name, value)?;
+        }
+        rule.check()?;
+        if rule.states() != info.rule.states() || rule.flags() != info.rule.flags() {
+            return Err(Error::Usage(format!(
+                "the settings of group `{}` change which states are kept: build a new optimizer",
+                info.name
+            )));
+        }
+        Ok(rule)
     }
 
     /// How many launches a step makes: one a class for the update; with sums one a class and one more. Where gradients move, as many
