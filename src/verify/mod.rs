@@ -118,14 +118,16 @@ pub fn run_cpu(case: &Case) -> Result<Report> {
     Ok(case.report("cpu", None, errors))
 }
 
-/// The rule with every number that is not zero a tenth smaller: settings for a second group that no range refuses.
+/// The rule with other settings, for a second group: rates below 1 thirty times as large, so that their steps stand out from the
+/// rounding of parameters, and every other number a tenth smaller, which no range refuses.
 #[must_use]
 pub fn varied(rule: &dyn Rule) -> Box<dyn Rule> {
     let mut varied = rule.boxed();
     for (name, value) in rule.settings() {
         if let Value::Number(x) = value {
+            let factor = if name == "lr" && x < 1.0 { 30.0 } else { 0.9 };
             // A number is settable as a number.
-            let _ = varied.set(name, &Value::Number(0.9 * x));
+            let _ = varied.set(name, &Value::Number(factor * x));
         }
     }
     varied

@@ -83,7 +83,8 @@ impl<'a> Oracle<'a> {
 
     pub(super) fn expect(&self) -> Expected {
         let values = self.step(None);
-        let mut allowances = vec![0.0; values.len()];
+        // The result itself is rounded, too.
+        let mut allowances: Vec<f64> = values.iter().map(|x| self.tolerance * x.abs()).collect();
         for input in self.inputs() {
             let size = if matches!(input, Input::Sum(_)) { SUM_ERROR } else { self.tolerance };
             let near = self.effect(&values, input, size);
