@@ -15,7 +15,7 @@ pub mod report;
 #[cfg(feature = "tools")]
 pub mod trajectory;
 
-pub use engine::{Builder, Group, Optimizer, Stage, Tensor, Variant, read_buffer};
+pub use engine::{Accumulate, Builder, Clip, Ema, Group, LossScale, Optimizer, Stage, Tensor, Variant, read_buffer};
 pub use error::{Error, Result};
 pub use optim::{
     AdaBelief, Adagrad, Adai, AdaiW, Adam, AdamW, Lamb, Lion, NAdam, NormOf, ProxSgd, RAdam, RmsProp, Rule, Sgd, VRAdam,

@@ -1,7 +1,7 @@
 // The sums, first half: each workgroup walks one span of one tensor and leaves a row of partial sums. Nothing else is written.
 // The order of additions is fixed and there are no float atomics: the same bits on every run.
 
-var<workgroup> wo_columns: array<array<f32, wo_SUM_LANES>, SUMS>;
+var<workgroup> wo_columns: array<array<f32, wo_SUM_LANES>, wo_SUMS>;
 
 @compute @workgroup_size(wo_SUM_LANES)
 fn wo_stats(
@@ -12,28 +12,34 @@ fn wo_stats(
     let index = workgroup.y * grid.x + workgroup.x + wo_first_record();
     let span = wo_chunks[index];
     let h = wo_hyper(span.group, wo_control.applied);
-    var sums = array<vec4<f32>, SUMS>();
+    let e = wo_extra(span.group, wo_control.applied);
+    var sums = array<vec4<f32>, wo_SUMS>();
     let vectors = (span.length + 3u) / 4u;
     for (var i = lane; i < vectors; i += wo_SUM_LANES) {
         let start = i & ~(wo_CHUNK_LANES - 1u);
         let stride = min(vectors - start, wo_CHUNK_LANES);
         let s = wo_load_state(span.state + start * wo_STATES + (i - start), stride);
-        let terms = contribute(h, wo_params[span.param + i], wo_gradient(span, i), s);
+        let raw = wo_raw_gradient(span, i, span.state + start * wo_STATES + (i - start), stride);
+        var g = wo_prepare(raw, e, 1.0 / wo_control.scale);
+        if wo_CLIP_NORM && wo_SECOND_ROUND {
+            g *= wo_load_clip(span.tensor);
+        }
+        let terms = wo_terms(h, wo_params[span.param + i], raw, g, s);
         let first = i * 4u;
         let live = vec4(first, first + 1u, first + 2u, first + 3u) < vec4(span.length);
-        for (var k = 0u; k < SUMS; k++) {
+        for (var k = 0u; k < wo_SUMS; k++) {
             sums[k] += select(vec4(0.0), terms[k], live);
         }
     }
-    for (var k = 0u; k < SUMS; k++) {
+    for (var k = 0u; k < wo_SUMS; k++) {
         wo_columns[k][lane] = (sums[k].x + sums[k].y) + (sums[k].z + sums[k].w);
     }
     workgroupBarrier();
-    if lane < SUMS && span.length > 0u {
+    if lane < wo_SUMS && span.length > 0u {
         var column = 0.0;
         for (var k = 0u; k < wo_SUM_LANES; k++) {
             column += wo_columns[lane][k];
         }
-        wo_partials[span.row * SUMS + lane] = column;
+        wo_partials[span.row * wo_SUMS + lane] = column;
     }
 }

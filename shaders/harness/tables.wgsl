@@ -27,9 +27,20 @@ struct wo_Call {
 struct wo_Control {
     applied: u32,      // steps applied so far
     skip: u32,         // 1: this step leaves everything as it was
+    skipped: u32,      // steps left out so far because of a gradient that was not finite
+    streak: u32,       // finite steps since the loss scale last changed
+    scale: f32,        // what the caller multiplies the loss with
+    unscale: f32,      // 1 over the scale of the gradients of this step
     pad0: u32,
     pad1: u32,
-    decisions: array<vec4<f32>>,   // the rule's decision for each tensor
+    decisions: array<vec4<f32>>,   // for each tensor: the rule's decision, then the clip factor
+}
+
+// One group's numbers that belong to the harness and not to the rule; 1 where a feature is off.
+struct wo_Extra {
+    clip: f32,         // the largest norm or value
+    factor: f32,       // -1 to maximize, over the count of micro-batches for their mean
+    ema: f32,          // 1 - the decay of the weights' average at this count
 }
 
 // Rows of partial sums: a segment adds those of a few spans into its own row, a tensor adds its segments' rows.

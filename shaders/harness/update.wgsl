@@ -14,32 +14,33 @@ fn wo_update(
         wo_arena[0] = vec4<f32>(bitcast<f32>(wo_control.applied + select(1u, 0u, skip)), 0.0, 0.0, 0.0);
     }
     let first = lane * 4u;
-    if first >= chunk.length || skip {
+    if first >= chunk.length {
+        return;
+    }
+    // Lanes past the tensor's end belong to the caller and keep their bits.
+    let live = vec4(first, first + 1u, first + 2u, first + 3u) < vec4(chunk.length);
+    let stride = min((chunk.length + 3u) / 4u, wo_CHUNK_LANES);
+    let state = chunk.state + lane;
+    if skip {
+        wo_clear_gradient(chunk, lane, state, stride, live);
         return;
     }
     let h = wo_hyper(chunk.group, wo_control.applied);
     let d = wo_load_decision(chunk.tensor);
     let at = chunk.param + lane;
     let p = wo_params[at];
-    let g = wo_gradient(chunk, lane);
-    let stride = min((chunk.length + 3u) / 4u, wo_CHUNK_LANES);
-    var s = wo_load_state(chunk.state + lane, stride);
-    let next = p + update(h, d, p, g, &s);
-    // Lanes past the tensor's end belong to the caller and keep their bits.
-    let live = vec4(first, first + 1u, first + 2u, first + 3u) < vec4(chunk.length);
-    wo_params[at] = select(p, next, live);
-    wo_store_state(chunk.state + lane, stride, s);
-}
-
-// Once, at construction, for rules with a state whose first value is not zero.
-@compute @workgroup_size(wo_CHUNK_LANES)
-fn wo_fill(
-    @builtin(workgroup_id) workgroup: vec3<u32>,
-    @builtin(num_workgroups) grid: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
-    let chunk = wo_chunks[workgroup.y * grid.x + workgroup.x];
-    if lane * 4u < chunk.length {
-        wo_store_state(chunk.state + lane, min((chunk.length + 3u) / 4u, wo_CHUNK_LANES), wo_first_state());
+    let e = wo_extra(chunk.group, wo_control.applied);
+    var g = wo_prepare(wo_raw_gradient(chunk, lane, state, stride), e, wo_control.unscale);
+    if wo_CLIP_NORM {
+        g *= wo_load_clip(chunk.tensor);
     }
+    var s = wo_load_state(state, stride);
+    let next = p + update(h, d, p, g, &s);
+    wo_params[at] = select(p, next, live);
+    wo_store_state(state, stride, s);
+    if wo_EMA {
+        let before = select(wo_arena[state + wo_AVERAGE * stride], p, wo_control.applied == 0u);
+        wo_arena[state + wo_AVERAGE * stride] = before + e.ema * (next - before);
+    }
+    wo_clear_gradient(chunk, lane, state, stride, live);
 }

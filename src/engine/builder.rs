@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use super::around::{Accumulate, Around, Clip, Ema, LossScale};
 use super::layout::VEC4;
-use crate::optim::Rule;
+use crate::optim::{Rule, Scalar};
 use crate::{Error, Optimizer, Result};
 
 /// A parameter group of one [`Optimizer`]: tensors with settings of their own.
@@ -64,6 +65,7 @@ pub(super) struct TensorInfo {
     pub(super) elements: u64,
     pub(super) group: usize,
     pub(super) storage: Storage,
+    pub(super) frozen: bool,
 }
 
 /// A group as the builder was told of it.
@@ -71,6 +73,18 @@ pub(super) struct TensorInfo {
 pub(super) struct GroupInfo {
     pub(super) name: String,
     pub(super) rule: Box<dyn Rule>,
+    pub(super) maximize: bool,
+}
+
+impl GroupInfo {
+    fn new(name: String, rule: Box<dyn Rule>) -> Self {
+        Self { name, rule, maximize: false }
+    }
+
+    /// The group's scalars at the `t`-th applied step, those of what stands around the rule included.
+    pub(super) fn scalars(&self, around: Around, t: u64) -> Vec<Scalar> {
+        around.scalars(self.rule.as_ref(), self.maximize, t)
+    }
 }
 
 /// Collects groups and tensors for an [`Optimizer`]. Mistakes are reported by [`build`](Self::build), before anything is created.
@@ -82,25 +96,27 @@ pub struct Builder {
     pub(super) param_usages: wgpu::BufferUsages,
     pub(super) grad_usages: wgpu::BufferUsages,
     pub(super) moving_gradients: bool,
+    pub(super) around: Around,
     pub(super) cache: Option<wgpu::PipelineCache>,
 }
 
 impl Builder {
     pub(super) fn new(rule: Box<dyn Rule>) -> Self {
         Self {
-            groups: vec![GroupInfo { name: "default".to_owned(), rule }],
+            groups: vec![GroupInfo::new("default".to_owned(), rule)],
             tensors: Vec::new(),
             label: "optimizer".to_owned(),
             param_usages: wgpu::BufferUsages::empty(),
             grad_usages: wgpu::BufferUsages::empty(),
             moving_gradients: false,
+            around: Around::default(),
             cache: None,
         }
     }
 
     /// Adds a parameter group. All groups of an optimizer hold the same rule, each with its own settings.
     pub fn group(&mut self, name: impl Into<String>, rule: impl Into<Box<dyn Rule>>) -> Group {
-        self.groups.push(GroupInfo { name: name.into(), rule: rule.into() });
+        self.groups.push(GroupInfo::new(name.into(), rule.into()));
         Group(self.groups.len() - 1)
     }
 
@@ -143,6 +159,60 @@ impl Builder {
         self
     }
 
+    /// Clips gradients inside the step. Default: not.
+    pub fn clip(&mut self, clip: Clip) -> &mut Self {
+        self.around.clip = Some(clip);
+        self
+    }
+
+    /// Divides gradients by a loss scale that the GPU keeps, and leaves a step out where a gradient is not finite. Default: not.
+    pub fn loss_scale(&mut self, scale: LossScale) -> &mut Self {
+        self.around.loss_scale = Some(scale);
+        self
+    }
+
+    /// Leaves a step out whole where a gradient is not finite: parameters, states, the count and bias corrections stay as they
+    /// were. Implied by [`loss_scale`](Self::loss_scale). Default: not.
+    pub fn skip_nonfinite(&mut self, skip: bool) -> &mut Self {
+        self.around.skip_nonfinite = skip;
+        self
+    }
+
+    /// Joins the gradients of micro-batches, given with [`Optimizer::accumulate`]; costs 4 bytes a parameter. Default: not.
+    pub fn accumulate(&mut self, how: Accumulate) -> &mut Self {
+        self.around.accumulate = Some(how);
+        self
+    }
+
+    /// Keeps an average of the weights, in the launch of the step; costs 4 bytes a parameter. Default: not.
+    pub fn ema(&mut self, ema: Ema) -> &mut Self {
+        self.around.ema = Some(ema);
+        self
+    }
+
+    /// Sets gradients to zero once the step has read them, in the same launch. Skipped steps do too. Default: not.
+    pub fn zero_gradients(&mut self, zero: bool) -> &mut Self {
+        self.around.zero_gradients = zero;
+        self
+    }
+
+    /// Climbs instead of descending, for a group. Default: not.
+    pub fn maximize(&mut self, group: Group) -> &mut Self {
+        if let Some(info) = self.groups.get_mut(group.0) {
+            info.maximize = true;
+            self.around.signed = true;
+        }
+        self
+    }
+
+    /// Leaves a tensor as it is: it takes no part in steps and sums and has no states.
+    pub fn freeze(&mut self, tensor: Tensor) -> &mut Self {
+        if let Some(info) = self.tensors.get_mut(tensor.0) {
+            info.frozen = true;
+        }
+        self
+    }
+
     /// Names the optimizer in wgpu's labels. Default "optimizer".
     pub fn label(&mut self, label: impl Into<String>) -> &mut Self {
         self.label = label.into();
@@ -176,7 +246,7 @@ impl Builder {
     fn add(&mut self, group: Group, name: String, shape: &[usize], storage: Storage) -> Tensor {
         // A product past u64 is refused by `check` as too long.
         let elements = shape.iter().try_fold(1_u64, |n, &d| n.checked_mul(d as u64)).unwrap_or(u64::MAX);
-        self.tensors.push(TensorInfo { name, shape: shape.to_vec(), elements, group: group.0, storage });
+        self.tensors.push(TensorInfo { name, shape: shape.to_vec(), elements, group: group.0, storage, frozen: false });
         Tensor(self.tensors.len() - 1)
     }
 
@@ -197,6 +267,7 @@ impl Builder {
             }
             group.rule.check()?;
         }
+        self.around.check()?;
         names.clear();
         for tensor in &self.tensors {
             if !names.insert(&tensor.name) {
@@ -286,7 +357,7 @@ impl TensorInfo {
             return Ok(());
         } else if slice.size != bytes {
             format!("its {what} have {} bytes, shape {:?} needs {bytes}", slice.size, self.shape)
-        } else if slice.offset % VEC4 != 0 {
+        } else if !slice.offset.is_multiple_of(VEC4) {
             format!("its {what} begin at byte {}, needs a multiple of 16", slice.offset)
         } else if end > slice.buffer.size() {
             format!(

@@ -11,7 +11,7 @@ use super::places::{Classes, place_tensors};
 use super::runs::Runs;
 use super::scalars::Scalars;
 use super::text::{Stage, Variant};
-use super::{LaunchGpu, Optimizer, Pass, SumsGpu};
+use super::{LaunchGpu, Optimizer, Pass, RoundGpu};
 use crate::{Error, Result};
 
 /// Creates a buffer of at least one vec4, or says which one found no memory.
@@ -33,6 +33,8 @@ pub(super) fn buffer(
     }
 }
 
+/// Bytes of `wo_Control` before the decisions.
+pub(super) const CONTROL_HEAD: u64 = 32;
 const TABLE: wgpu::BufferUsages = wgpu::BufferUsages::STORAGE.union(wgpu::BufferUsages::COPY_DST);
 pub(super) const OWNED: wgpu::BufferUsages = TABLE.union(wgpu::BufferUsages::COPY_SRC);
 
@@ -53,13 +55,22 @@ impl Optimizer {
         let classes = Classes::new(&builder, &places);
         let layout = Layout::new(&classes.items, limits)?;
         let moving = builder.moving_gradients;
-        let scalars =
-            Scalars::new(device, queue, &builder.label, &builder.groups, if moving { places.len() } else { 0 })?;
-        let control_bytes = 16 + (places.len().max(1) * classes.variants[0].decision_vec4s().max(1)) as u64 * VEC4;
+        let scalars = Scalars::new(
+            device,
+            queue,
+            &builder.label,
+            &builder.groups,
+            builder.around,
+            if moving { places.len() } else { 0 },
+        )?;
+        let decisions = (places.len().max(1) * classes.variants[0].decision_vec4s().max(1)) as u64;
+        let control = buffer(device, &builder.label, "control", CONTROL_HEAD + decisions * VEC4, OWNED)?;
+        let scale = builder.around.loss_scale.map_or(1.0, |s| s.initial as f32).to_bits();
+        queue.write_buffer(&control, 0, bytemuck::cast_slice(&[0, 0, 0, 0, scale, 0, 0, 0]));
         let mut optimizer = Self {
             device: device.clone(),
             queue: queue.clone(),
-            control: buffer(device, &builder.label, "control", control_bytes, OWNED)?,
+            control,
             runs: moving.then(|| Runs::new(device, queue, &builder.label, &layout, limits)).transpose()?,
             label: builder.label,
             groups: builder.groups,
@@ -69,7 +80,8 @@ impl Optimizer {
             class_of: classes.items.iter().map(|item| item.class).collect(),
             buffers: classes.buffers.clone(),
             launches: Vec::new(),
-            sums: None,
+            rounds: Vec::new(),
+            around: builder.around,
             scalars,
             layout,
             half: None,
@@ -81,26 +93,15 @@ impl Optimizer {
     }
 
     fn create_passes(&mut self, compiler: &Compiler<'_>, classes: &Classes) -> Result<()> {
-        let has_sums = self.groups[0].rule.sums().sums > 0;
-        if has_sums {
-            self.sums = Some(self.create_sums(compiler, &classes.variants[0])?);
+        for round in classes.variants[0].rounds() {
+            let made = self.create_round(compiler, &Variant { round, ..classes.variants[0].clone() })?;
+            self.rounds.push(made);
         }
-        let needs_fill = |v: &Variant| v.states.iter().any(|s| s.used && s.initial != 0.0);
-        let pipelines: Vec<_> = classes
-            .variants
-            .iter()
-            .map(|variant| {
-                let entries: &[&str] = if needs_fill(variant) { &["wo_update", "wo_fill"] } else { &["wo_update"] };
-                let mut update = compiler.compile(variant, Stage::Update, entries).into_iter();
-                let stats = has_sums.then(|| compiler.compile(variant, Stage::Stats, &["wo_stats"]).swap_remove(0));
-                (update.next().map(Arc::new), update.next(), stats.map(Arc::new))
-            })
-            .collect();
+        let pipelines: Vec<_> = classes.variants.iter().map(|v| ClassPipelines::compile(compiler, v)).collect();
         for launch in 0..self.layout.launches.len() {
-            let (update, fill, stats) = &pipelines[self.layout.launches[launch].class];
-            let Some(update) = update else { continue };
-            let made = self.create_launch(compiler, launch, update, stats.as_ref())?;
-            if let Some(fill) = fill {
+            let class = &pipelines[self.layout.launches[launch].class];
+            let made = self.create_launch(compiler, launch, class)?;
+            if let Some(fill) = &class.fill {
                 self.fill_states(compiler, launch, &made, fill);
             }
             self.launches.push(made);
@@ -108,29 +109,27 @@ impl Optimizer {
         Ok(())
     }
 
-    fn create_launch(
-        &self,
-        compiler: &Compiler<'_>,
-        index: usize,
-        update: &Arc<Pipeline>,
-        stats: Option<&Arc<Pipeline>>,
-    ) -> Result<LaunchGpu> {
+    fn create_launch(&self, compiler: &Compiler<'_>, index: usize, class: &ClassPipelines) -> Result<LaunchGpu> {
         let launch = &self.layout.launches[index];
         let arena = self.buffer(&format!("arena {index}"), launch.arena * VEC4, OWNED)?;
-        let pass = |pipeline: &Arc<Pipeline>, records: &[Chunk], what: &str| {
-            let table = self.table(&format!("{what} {index}"), bytemuck::cast_slice(records))?;
+        let chunks = self.table(&format!("chunks {index}"), bytemuck::cast_slice(&launch.chunks))?;
+        let spans = self.table(&format!("spans {index}"), bytemuck::cast_slice(&launch.spans))?;
+        let pass = |pipeline: &Arc<Pipeline>, records: &[Chunk], table: &wgpu::Buffer, round: usize| {
             let group = self.runs.is_none().then(|| {
                 compiler.bind_group(pipeline, |name| match name {
                     "wo_grads" => self.window_binding(launch.grad.as_ref().unwrap_or(&launch.param)),
-                    _ => self.resource(name, launch.param.clone(), &arena, &table),
+                    _ => self.resource(name, launch.param.clone(), &arena, table, round),
                 })
             });
             let grid = fold(records.len(), self.device.limits().max_compute_workgroups_per_dimension);
-            Ok(Pass { pipeline: pipeline.clone(), group, table, grid })
+            Pass { pipeline: pipeline.clone(), group, table: table.clone(), grid, round }
         };
+        let stats = class.stats.iter().enumerate();
         Ok(LaunchGpu {
-            update: pass(update, &launch.chunks, "chunks")?,
-            stats: stats.map(|stats| pass(stats, &launch.spans, "spans")).transpose()?,
+            update: pass(&class.update, &launch.chunks, &chunks, 0),
+            stats: stats.map(|(round, stats)| pass(stats, &launch.spans, &spans, round)).collect(),
+            accumulate: class.accumulate.clone(),
+            swap: class.swap.clone(),
             arena,
         })
     }
@@ -142,6 +141,7 @@ impl Optimizer {
         param: Window,
         arena: &'a wgpu::Buffer,
         table: &'a wgpu::Buffer,
+        round: usize,
     ) -> wgpu::BindingResource<'a> {
         let uniform = |buffer, size| {
             wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset: 0, size: wgpu::BufferSize::new(size) })
@@ -154,7 +154,7 @@ impl Optimizer {
             "wo_chunks" => table.as_entire_binding(),
             "wo_arena" => arena.as_entire_binding(),
             "wo_params" => self.window_binding(&param),
-            "wo_partials" => self.sums.as_ref().map_or(&self.control, |s| &s.partials).as_entire_binding(),
+            "wo_partials" => self.rounds.get(round).map_or(&self.control, |r| &r.partials).as_entire_binding(),
             other => unreachable!("no resource for {other}"),
         }
     }
@@ -167,24 +167,24 @@ impl Optimizer {
         })
     }
 
-    fn create_sums(&self, compiler: &Compiler<'_>, variant: &Variant) -> Result<SumsGpu> {
-        let sums = self.groups[0].rule.sums();
+    fn create_round(&self, compiler: &Compiler<'_>, variant: &Variant) -> Result<RoundGpu> {
+        let (sums, totals) = variant.sum_counts();
         let records = self.tensors.len() as u64 + 1;
         let rows = u64::from(self.layout.rows).max(1);
-        let partials = self.buffer("partial sums", rows * sums.sums as u64 * 4, OWNED)?;
-        let totals = self.buffer("totals", records * sums.totals as u64 * VEC4, OWNED)?;
+        let partials = self.buffer("partial sums", rows * sums as u64 * 4, OWNED)?;
+        let totals = self.buffer("totals", records * totals as u64 * VEC4, OWNED)?;
         let segments = self.table("segments", bytemuck::cast_slice(&self.layout.segments))?;
         let tensors = self.table("tensors", bytemuck::cast_slice(&self.layout.tensors))?;
-        let pipelines = compiler.compile(variant, Stage::Finalize, &["wo_finalize", "wo_reduce", "wo_decide"]);
+        let pipelines = compiler.compile(variant, Stage::Finalize, &["wo_finalize", "wo_reduce", "wo_conclude"]);
         let group = compiler.bind_group(&pipelines[0], |name| match name {
             "wo_partials" => partials.as_entire_binding(),
             "wo_segments" => segments.as_entire_binding(),
             "wo_tensors" => tensors.as_entire_binding(),
             "wo_totals" => totals.as_entire_binding(),
-            _ => self.resource(name, Window { buffer: 0, range: 0..0 }, &self.control, &self.control),
+            _ => self.resource(name, Window { buffer: 0, range: 0..0 }, &self.control, &self.control, 0),
         });
-        let [finalize, reduce, decide] = [0, 1, 2].map(|i| pipelines[i].pipeline.clone());
-        Ok(SumsGpu { finalize, reduce, decide, group, partials, totals })
+        let [finalize, reduce, conclude] = [0, 1, 2].map(|i| pipelines[i].pipeline.clone());
+        Ok(RoundGpu { finalize, reduce, conclude, group, partials, totals })
     }
 
     /// Writes the first values of states that do not start at zero.
@@ -193,7 +193,7 @@ impl Optimizer {
         // The fill reads no gradient; the control buffer stands in where gradients may not be there yet.
         let group = compiler.bind_group(fill, |name| match name {
             "wo_grads" => self.control.as_entire_binding(),
-            _ => self.resource(name, window.clone(), &launch.arena, &launch.update.table),
+            _ => self.resource(name, window.clone(), &launch.arena, &launch.update.table, 0),
         });
         let mut encoder =
             self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some(&self.label) });
@@ -214,6 +214,42 @@ impl Optimizer {
 
     fn buffer(&self, what: &str, size: u64, usage: wgpu::BufferUsages) -> Result<wgpu::Buffer> {
         buffer(&self.device, &self.label, what, size, usage)
+    }
+}
+
+/// The pipelines of a class.
+struct ClassPipelines {
+    update: Arc<Pipeline>,
+    fill: Option<Pipeline>,
+    accumulate: Option<wgpu::ComputePipeline>,
+    swap: Option<wgpu::ComputePipeline>,
+    stats: Vec<Arc<Pipeline>>,
+}
+
+impl ClassPipelines {
+    fn compile(compiler: &Compiler<'_>, variant: &Variant) -> Self {
+        let fills = variant.states.iter().any(|s| s.used && s.initial != 0.0);
+        let wanted = [
+            ("wo_update", true),
+            ("wo_fill", fills),
+            ("wo_accumulate", variant.around.accumulate.is_some()),
+            ("wo_swap", variant.around.ema.is_some()),
+        ];
+        let entries: Vec<&str> = wanted.iter().filter(|(_, wanted)| *wanted).map(|(entry, _)| *entry).collect();
+        let made = compiler.compile(variant, Stage::Update, &entries);
+        let find = |entry: &str| entries.iter().position(|e| *e == entry).map(|i| made[i].clone());
+        let rounds = variant.rounds().into_iter();
+        let stats = rounds.map(|round| {
+            let variant = Variant { round, ..variant.clone() };
+            Arc::new(compiler.compile(&variant, Stage::Stats, &["wo_stats"]).swap_remove(0))
+        });
+        Self {
+            update: Arc::new(made[0].clone()),
+            fill: find("wo_fill"),
+            accumulate: find("wo_accumulate").map(|p| p.pipeline),
+            swap: find("wo_swap").map(|p| p.pipeline),
+            stats: stats.collect(),
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The engine: everything that is not one optimizer's. A step is recorded into the caller's encoder; nothing is submitted or
 //! waited for.
 
+mod around;
 mod builder;
 mod create;
 mod layout;
@@ -12,6 +13,7 @@ mod scalars;
 mod step;
 mod text;
 
+pub use around::{Accumulate, Clip, Ema, LossScale};
 pub use builder::{Builder, Group, Tensor};
 pub use readback::read_buffer;
 pub use text::{Stage, Variant};
@@ -20,6 +22,7 @@ use std::sync::Arc;
 
 use crate::optim::{Rule, Value};
 use crate::{Error, Result};
+use around::Around;
 use builder::{GroupInfo, Slice, TensorInfo};
 use layout::Layout;
 use pipelines::Pipeline;
@@ -63,7 +66,8 @@ pub struct Optimizer {
     buffers: Vec<wgpu::Buffer>,
     layout: Layout,
     launches: Vec<LaunchGpu>,
-    sums: Option<SumsGpu>,
+    rounds: Vec<RoundGpu>,
+    around: Around,
     scalars: Scalars,
     control: wgpu::Buffer,
     /// `Some` where gradients move.
@@ -76,7 +80,10 @@ pub struct Optimizer {
 #[derive(Debug)]
 struct LaunchGpu {
     update: Pass,
-    stats: Option<Pass>,
+    /// One a round of sums.
+    stats: Vec<Pass>,
+    accumulate: Option<wgpu::ComputePipeline>,
+    swap: Option<wgpu::ComputePipeline>,
     arena: wgpu::Buffer,
 }
 
@@ -88,14 +95,16 @@ struct Pass {
     group: Option<wgpu::BindGroup>,
     table: wgpu::Buffer,
     grid: (u32, u32),
+    /// The round of sums that it belongs to.
+    round: usize,
 }
 
-/// What a rule with sums has beyond its launches.
+/// What a round of sums has beyond its launches.
 #[derive(Debug)]
-struct SumsGpu {
+struct RoundGpu {
     finalize: wgpu::ComputePipeline,
     reduce: wgpu::ComputePipeline,
-    decide: wgpu::ComputePipeline,
+    conclude: wgpu::ComputePipeline,
     group: wgpu::BindGroup,
     partials: wgpu::Buffer,
     totals: wgpu::Buffer,
@@ -198,19 +207,45 @@ impl Optimizer {
         Ok(())
     }
 
-    /// How many launches a step makes: one a class for the update; with sums one a class and one more.
+    /// How many launches a step makes: one a class for the update; with sums one a class and one more. Where gradients move, as many
+    /// more as their buffers ask for.
     #[must_use]
     pub fn dispatches(&self) -> usize {
-        let stats = self.launches.iter().filter(|l| l.stats.is_some()).count();
-        self.launches.len() + stats + usize::from(self.sums.is_some())
+        self.launches.iter().map(|l| 1 + l.stats.len()).sum::<usize>() + self.rounds.len()
     }
 
     /// The totals of the last step's sums over everything, and then each tensor's: records of one vec4 a total, the coefficients of
-    /// 1, c, c² in the clip factor c. Between [`record_sums`](Self::record_sums) and [`record_update`](Self::record_update) record 0
-    /// may be added to another optimizer's or another machine's. `None` for rules without sums.
+    /// 1, c, c² in the clip factor c: the rule's totals, then, where gradients are clipped by norm or tested, the gradient's squared
+    /// norm and the count of its numbers that are not finite. Between [`record_sums`](Self::record_sums) and
+    /// [`record_update`](Self::record_update) record 0 may be added to another optimizer's or another machine's. `None` where nothing
+    /// needs sums.
     #[must_use]
     pub fn totals(&self) -> Option<&wgpu::Buffer> {
-        self.sums.as_ref().map(|s| &s.totals)
+        self.rounds.first().map(|r| &r.totals)
+    }
+
+    /// Where the loss scale lies, one f32: bind it in the loss kernel. The whole buffer is the optimizer's and only to be read.
+    #[must_use]
+    pub fn loss_scale(&self) -> Option<wgpu::BufferSlice<'_>> {
+        self.around.loss_scale.map(|_| self.control.slice(16..20))
+    }
+
+    /// Sets the largest norm or value of the clip for the steps recorded from now on.
+    ///
+    /// # Errors
+    /// It is not a finite number above 0; the optimizer was built without a clip.
+    pub fn set_clip(&mut self, most: f64) -> Result<()> {
+        let clip = match self.around.clip {
+            None => return Err(Error::Usage("the optimizer was built without a clip".to_owned())),
+            Some(Clip::GlobalNorm(_)) => Clip::GlobalNorm(most),
+            Some(Clip::GroupNorm(_)) => Clip::GroupNorm(most),
+            Some(Clip::TensorNorm(_)) => Clip::TensorNorm(most),
+            Some(Clip::Value(_)) => Clip::Value(most),
+        };
+        clip.check()?;
+        self.around.clip = Some(clip);
+        self.scalars.set_around(self.around);
+        Ok(())
     }
 }
 

@@ -1,6 +1,6 @@
 //! Where tensors lie, and which of them may share a launch.
 
-use super::builder::{Builder, GroupInfo, Slice, Storage, TensorInfo, index_of};
+use super::builder::{Builder, Slice, Storage, TensorInfo, index_of};
 use super::create::{OWNED, buffer};
 use super::layout::{Item, Limits, Place, VEC4};
 use super::text::Variant;
@@ -69,7 +69,7 @@ pub(super) struct Classes {
 
 impl Classes {
     pub(super) fn new(builder: &Builder, places: &[Places]) -> Self {
-        let rules = united(&builder.groups);
+        let rules = united(builder);
         let mut variants: Vec<Variant> = Vec::new();
         let mut buffers = Vec::new();
         let mut items = Vec::with_capacity(places.len());
@@ -84,9 +84,10 @@ impl Classes {
                 variants.push(variant);
                 variants.len() - 1
             });
-            let states = variants[class].kept() as u64;
+            let states = variants[class].slots().len() as u64;
+            let elements = if tensor.frozen { 0 } else { tensor.elements };
             let grad = grad.filter(|_| !moving);
-            items.push(Item { elements: tensor.elements, group: tensor.group as u32, class, states, param, grad });
+            items.push(Item { elements, group: tensor.group as u32, class, states, param, grad });
         }
         if variants.is_empty() {
             variants.push(rules[0].clone());
@@ -97,8 +98,10 @@ impl Classes {
 
 /// Each group's variant. A rule with sums has one text for all its groups, because its sums are decided in one pass: a state that
 /// one group needs is kept for all, which changes no result.
-fn united(groups: &[GroupInfo]) -> Vec<Variant> {
-    let mut variants: Vec<Variant> = groups.iter().map(|g| Variant::of(g.rule.as_ref(), false, false)).collect();
+fn united(builder: &Builder) -> Vec<Variant> {
+    let groups = &builder.groups;
+    let mut variants: Vec<Variant> =
+        groups.iter().map(|g| Variant::with(g.rule.as_ref(), builder.around, false, false)).collect();
     if groups[0].rule.sums().sums > 0 {
         let used = |k: usize| variants.iter().any(|v| v.states[k].used);
         let all: Vec<bool> = (0..variants[0].states.len()).map(used).collect();

@@ -6,6 +6,7 @@ use std::task::Poll;
 use futures::channel::oneshot;
 use futures::future::poll_fn;
 
+use super::create::CONTROL_HEAD;
 use super::layout::VEC4;
 use super::{Optimizer, Tensor};
 use crate::{Error, Result};
@@ -115,10 +116,11 @@ impl Optimizer {
         Err(info.error(format!("{} values were given, shape {:?} has {}", values.len(), info.shape, info.elements)))
     }
 
-    /// The names of the states that are kept for a tensor.
+    /// The names of the states that are kept for a tensor: the rule's, then `gradient_accumulator` and `ema` where they are asked for.
+    /// A frozen tensor has none.
     #[must_use]
     pub fn state_names(&self, tensor: Tensor) -> Vec<&'static str> {
-        self.kept_states(tensor).into_iter().map(|(name, _)| name).collect()
+        self.slots(tensor)
     }
 
     /// Reads a state of a tensor.
@@ -131,7 +133,7 @@ impl Optimizer {
         for launch in 0..self.launches.len() {
             let runs: Vec<_> = self.layout.state_runs(tensor.0).filter(|r| r.launch == launch).collect();
             let (Some(first), Some(last)) = (runs.first(), runs.last()) else { continue };
-            let kept = self.kept_states(tensor).len() as u64;
+            let kept = self.slots(tensor).len() as u64;
             let bytes = first.vec4 * VEC4..(last.vec4 + kept * last.stride) * VEC4;
             let raw = read_buffer(&self.device, &self.queue, self.launches[launch].arena.slice(bytes)).await?;
             let raw: Vec<f32> = bytemuck::pod_collect_to_vec(&raw);
@@ -163,8 +165,29 @@ impl Optimizer {
     /// # Errors
     /// The device was lost.
     pub async fn read_applied(&self) -> Result<u64> {
-        let bytes = read_buffer(&self.device, &self.queue, self.control.slice(..4)).await?;
-        Ok(u64::from(bytemuck::pod_read_unaligned::<u32>(&bytes)))
+        Ok(u64::from(self.read_control().await?[0]))
+    }
+
+    /// How many steps were left out because a gradient was not finite.
+    ///
+    /// # Errors
+    /// The device was lost.
+    pub async fn read_skipped(&self) -> Result<u64> {
+        Ok(u64::from(self.read_control().await?[2]))
+    }
+
+    /// The loss scale as it is now; 1 where there is none.
+    ///
+    /// # Errors
+    /// The device was lost.
+    pub async fn read_loss_scale(&self) -> Result<f32> {
+        Ok(f32::from_bits(self.read_control().await?[4]))
+    }
+
+    /// The head of `wo_Control`.
+    async fn read_control(&self) -> Result<[u32; 8]> {
+        let bytes = read_buffer(&self.device, &self.queue, self.control.slice(..CONTROL_HEAD)).await?;
+        Ok(bytemuck::pod_read_unaligned(&bytes))
     }
 
     /// Sets the count of applied steps, as when states are loaded.
@@ -182,20 +205,14 @@ impl Optimizer {
         Ok(())
     }
 
-    /// The kept states of a tensor with their place among them, in the order of the rule.
-    fn kept_states(&self, tensor: Tensor) -> Vec<(&'static str, u64)> {
-        let states = &self.variants[self.class_of[tensor.0]].states;
-        states.iter().filter(|s| s.used).zip(0..).map(|(s, i)| (s.name, i)).collect()
+    /// The arrays that are kept for a tensor, in the order of the arena.
+    fn slots(&self, tensor: Tensor) -> Vec<&'static str> {
+        if self.tensors[tensor.0].frozen { Vec::new() } else { self.variants[self.class_of[tensor.0]].slots() }
     }
 
     fn state_index(&self, tensor: Tensor, state: &str) -> Result<u64> {
-        let kept = self.kept_states(tensor);
-        kept.iter().find(|(name, _)| *name == state).map(|(_, i)| *i).ok_or_else(|| {
-            Error::unknown(
-                format!("state of tensor `{}`", self.tensors[tensor.0].name),
-                state,
-                kept.iter().map(|(n, _)| *n),
-            )
-        })
+        let slots = self.slots(tensor);
+        let index = slots.iter().position(|name| *name == state).map(|i| i as u64);
+        index.ok_or_else(|| Error::unknown(format!("state of tensor `{}`", self.tensors[tensor.0].name), state, slots))
     }
 }

@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
+use super::around::Around;
 use super::builder::GroupInfo;
 use super::create::buffer;
 use super::text::scalar_rows;
@@ -43,6 +44,7 @@ pub(super) struct Scalars {
     pub(super) calls: wgpu::Buffer,
     counts: Counts,
     slots: Slots,
+    around: Around,
     call_row: u64,
     moved_row: u64,
 }
@@ -106,13 +108,14 @@ impl Scalars {
         queue: &wgpu::Queue,
         label: &str,
         groups: &[GroupInfo],
+        around: Around,
         moved: usize,
     ) -> Result<Self> {
-        let (call, count) = scalar_rows(&groups[0].rule.scalars(1));
+        let (call, count) = scalar_rows(&groups[0].scalars(around, 1));
         let bytes = |row: &[f32]| (row.len() * groups.len()) as u64 * 4;
         let (call_row, count_row) = (bytes(&call).max(16), bytes(&count));
         let moved_row = (moved as u64 * 4).next_multiple_of(16);
-        let rows = if count_row == 0 { 1 << 16 } else { (COUNT_BYTES / count_row).clamp(1 << 9, 1 << 16) };
+        let rows = COUNT_BYTES.checked_div(count_row).unwrap_or(1 << 16).clamp(1 << 9, 1 << 16);
         let rows = 1 << rows.ilog2();
         let slots = (CALL_BYTES / (call_row + moved_row)).clamp(64, 1024);
         let size = rows * count_row + slots * (call_row + moved_row);
@@ -137,6 +140,7 @@ impl Scalars {
                 },
             },
             slots: Slots { tokens: (0..slots).map(|_| Arc::new(())).collect(), current: None },
+            around,
             call_row,
             moved_row,
         };
@@ -196,7 +200,9 @@ impl Scalars {
             Some(slot) if moved.is_none() => slot,
             _ => self.take_slot(device, queue, groups, moved)?,
         };
-        self.counts.fill(queue, &self.buffer, groups);
+        self.counts.fill(queue, &self.buffer, |t| {
+            groups.iter().flat_map(|g| scalar_rows(&g.scalars(self.around, t)).1).collect()
+        });
         Ok(Slot { offset: (slot as u64 * CALL_STRIDE) as u32, token: self.slots.tokens[slot].clone() })
     }
 
@@ -216,7 +222,7 @@ impl Scalars {
         }
         let bound = self.slots.tokens.len();
         let slot = free.ok_or(Error::TooManySteps { unfinished: bound, bound })?;
-        let rows: Vec<f32> = groups.iter().flat_map(|g| scalar_rows(&g.rule.scalars(1)).0).collect();
+        let rows: Vec<f32> = groups.iter().flat_map(|g| scalar_rows(&g.scalars(self.around, 1)).0).collect();
         queue.write_buffer(&self.buffer, self.settings_at(slot as u64), bytemuck::cast_slice(&rows));
         if let Some(moved) = moved {
             queue.write_buffer(&self.buffer, self.moved_at(slot as u64), bytemuck::cast_slice(moved));
@@ -229,15 +235,26 @@ impl Scalars {
     pub(super) fn end(&mut self, encoder: &mut wgpu::CommandEncoder, slot: Slot, count: &wgpu::Buffer) {
         self.counts.since += 1;
         self.counts.confirmation.since += 1;
-        encoder.on_submitted_work_done(move || drop(slot.token));
+        self.release(encoder, slot);
         if self.counts.since * 8 >= self.counts.rows {
             self.counts.confirmation.record(encoder, count);
         }
     }
 
+    /// Lets the slot be used again once the encoder's work is done or dropped.
+    pub(super) fn release(&self, encoder: &mut wgpu::CommandEncoder, slot: Slot) {
+        encoder.on_submitted_work_done(move || drop(slot.token));
+    }
+
     /// The settings changed: the next step takes a new slot.
     pub(super) fn settings_changed(&mut self) {
         self.slots.current = None;
+    }
+
+    /// What stands around the rule has other numbers: the next step takes a new slot.
+    pub(super) fn set_around(&mut self, around: Around) {
+        self.around = around;
+        self.settings_changed();
     }
 
     /// Whether every recorded step is finished or dropped.
@@ -280,7 +297,7 @@ impl Counts {
 
     /// Writes the rows that the steps recorded so far and the next may read. Twice the steps since the last confirmation leaves
     /// room for encoders that are submitted in another order than they were recorded.
-    fn fill(&mut self, queue: &wgpu::Queue, buffer: &wgpu::Buffer, groups: &[GroupInfo]) {
+    fn fill(&mut self, queue: &wgpu::Queue, buffer: &wgpu::Buffer, row: impl Fn(u64) -> Vec<f32>) {
         if self.stride == 0 || self.filled >= self.known + (2 * self.since + MARGIN).min(self.rows) {
             return;
         }
@@ -291,7 +308,7 @@ impl Counts {
             let n = (target + 1 - t).min(self.rows - index);
             let mut rows: Vec<f32> = Vec::with_capacity((n * self.stride / 4) as usize);
             for t in t..t + n {
-                rows.extend(groups.iter().flat_map(|g| scalar_rows(&g.rule.scalars(t)).1));
+                rows.extend(row(t));
             }
             queue.write_buffer(buffer, index * self.stride, bytemuck::cast_slice(&rows));
             t += n;

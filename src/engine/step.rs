@@ -4,14 +4,29 @@ use super::builder::{Slice, index_of};
 use super::layout::VEC4;
 use super::pipelines::bind_group;
 use super::scalars::Slot;
-use super::{Optimizer, Pass, Tensor};
+use super::{LaunchGpu, Optimizer, Pass, Tensor};
 use crate::{Error, Result};
 
 /// Which of a launch's passes.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Half {
-    Stats,
+enum Kind {
+    /// The sums of a round.
+    Stats(usize),
     Update,
+    Accumulate,
+    Swap,
+}
+
+impl LaunchGpu {
+    /// A pass with the pipeline that it runs now, where the launch has it.
+    fn pass(&self, kind: Kind) -> Option<(&Pass, &wgpu::ComputePipeline)> {
+        match kind {
+            Kind::Stats(round) => self.stats.get(round).map(|p| (p, &p.pipeline.pipeline)),
+            Kind::Update => Some((&self.update, &self.update.pipeline.pipeline)),
+            Kind::Accumulate => self.accumulate.as_ref().map(|p| (&self.update, p)),
+            Kind::Swap => self.swap.as_ref().map(|p| (&self.update, p)),
+        }
+    }
 }
 
 /// A step's gradients where they move: windows of buffers, and each tensor's place.
@@ -67,12 +82,18 @@ impl Optimizer {
         if self.runs.is_some() {
             return Err(Error::Usage("the two halves of a step are for gradients that do not move".to_owned()));
         }
+        if self.rounds.len() > 1 {
+            return Err(Error::Usage(format!(
+                "{} with a clip by norm makes two rounds of sums and cannot be halved",
+                self.groups[0].rule.name()
+            )));
+        }
         let slot = self.scalars.begin(&self.device, &self.queue, &self.groups, None)?;
-        if let Some(sums) = &self.sums {
+        if let Some(round) = self.rounds.first() {
             let mut pass = self.begin_pass(encoder);
-            self.dispatch_half(&mut pass, Half::Stats, &slot, None);
-            pass.set_pipeline(&sums.reduce);
-            pass.set_bind_group(0, &sums.group, &[slot.offset]);
+            self.dispatch(&mut pass, Kind::Stats(0), &slot, None);
+            pass.set_pipeline(&round.reduce);
+            pass.set_bind_group(0, &round.group, &[slot.offset]);
             pass.dispatch_workgroups(1, 1, 1);
         }
         self.half = Some(slot);
@@ -88,15 +109,73 @@ impl Optimizer {
             self.half.take().ok_or_else(|| Error::Usage("record_update needs a record_sums before it".to_owned()))?;
         {
             let mut pass = self.begin_pass(encoder);
-            if let Some(sums) = &self.sums {
-                pass.set_pipeline(&sums.decide);
-                pass.set_bind_group(0, &sums.group, &[slot.offset]);
+            if let Some(round) = self.rounds.first() {
+                pass.set_pipeline(&round.conclude);
+                pass.set_bind_group(0, &round.group, &[slot.offset]);
                 pass.dispatch_workgroups(1, 1, 1);
             }
-            self.dispatch_half(&mut pass, Half::Update, &slot, None);
+            self.dispatch(&mut pass, Kind::Update, &slot, None);
         }
         self.finish(encoder, slot);
         Ok(())
+    }
+
+    /// Records that a micro-batch's gradients join the accumulator, from where [`step`](Self::step) would read them. The step adds
+    /// the last micro-batch's itself: for a mean over n it comes after n-1 of these.
+    ///
+    /// # Errors
+    /// [`Builder::accumulate`](crate::Builder::accumulate) was not asked for; gradients move, see
+    /// [`accumulate_with_grads`](Self::accumulate_with_grads).
+    pub fn accumulate(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
+        if self.runs.is_some() {
+            return self.accumulate_with_grads(encoder, []);
+        }
+        self.check_accumulates()?;
+        let slot = self.scalars.begin(&self.device, &self.queue, &self.groups, None)?;
+        self.dispatch(&mut self.begin_pass(encoder), Kind::Accumulate, &slot, None);
+        self.scalars.release(encoder, slot);
+        Ok(())
+    }
+
+    /// As [`accumulate`](Self::accumulate), with gradients given as to [`step_with_grads`](Self::step_with_grads).
+    ///
+    /// # Errors
+    /// As both.
+    pub fn accumulate_with_grads<'a>(
+        &mut self,
+        encoder: &mut wgpu::CommandEncoder,
+        grads: impl IntoIterator<Item = (Tensor, wgpu::BufferSlice<'a>)>,
+    ) -> Result<()> {
+        self.check_accumulates()?;
+        let moved = self.moved(grads)?;
+        let slot = self.scalars.begin(&self.device, &self.queue, &self.groups, Some(&moved.positions))?;
+        self.dispatch(&mut self.begin_pass(encoder), Kind::Accumulate, &slot, Some(&moved));
+        self.scalars.release(encoder, slot);
+        Ok(())
+    }
+
+    /// Records that the weights and their average change places: once before an evaluation and once after it. Nothing happens
+    /// before the first applied step.
+    ///
+    /// # Errors
+    /// [`Builder::ema`](crate::Builder::ema) was not asked for; gradients move.
+    pub fn swap_ema(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
+        if self.around.ema.is_none() || self.runs.is_some() {
+            return Err(Error::Usage(
+                "the optimizer was built without an average of the weights, or its gradients move".to_owned(),
+            ));
+        }
+        let slot = self.scalars.begin(&self.device, &self.queue, &self.groups, None)?;
+        self.dispatch(&mut self.begin_pass(encoder), Kind::Swap, &slot, None);
+        self.scalars.release(encoder, slot);
+        Ok(())
+    }
+
+    fn check_accumulates(&self) -> Result<()> {
+        self.around
+            .accumulate
+            .map(|_| ())
+            .ok_or_else(|| Error::Usage("the optimizer was built without accumulate".to_owned()))
     }
 
     fn begin_pass<'e>(&self, encoder: &'e mut wgpu::CommandEncoder) -> wgpu::ComputePass<'e> {
@@ -105,34 +184,32 @@ impl Optimizer {
 
     fn record(&self, encoder: &mut wgpu::CommandEncoder, slot: &Slot, moved: Option<&Moved>) {
         let mut pass = self.begin_pass(encoder);
-        if let Some(sums) = &self.sums {
-            self.dispatch_half(&mut pass, Half::Stats, slot, moved);
-            pass.set_pipeline(&sums.finalize);
-            pass.set_bind_group(0, &sums.group, &[slot.offset]);
+        for (number, round) in self.rounds.iter().enumerate() {
+            self.dispatch(&mut pass, Kind::Stats(number), slot, moved);
+            pass.set_pipeline(&round.finalize);
+            pass.set_bind_group(0, &round.group, &[slot.offset]);
             pass.dispatch_workgroups(1, 1, 1);
         }
-        self.dispatch_half(&mut pass, Half::Update, slot, moved);
+        self.dispatch(&mut pass, Kind::Update, slot, moved);
     }
 
-    fn dispatch_half(&self, pass: &mut wgpu::ComputePass<'_>, half: Half, slot: &Slot, moved: Option<&Moved>) {
+    fn dispatch(&self, pass: &mut wgpu::ComputePass<'_>, kind: Kind, slot: &Slot, moved: Option<&Moved>) {
         if let Some(moved) = moved {
-            return self.dispatch_runs(pass, half, slot, moved);
+            return self.dispatch_runs(pass, kind, slot, moved);
         }
-        for launch in &self.launches {
-            let Some(p) = (if half == Half::Update { Some(&launch.update) } else { launch.stats.as_ref() }) else {
-                continue;
-            };
-            pass.set_pipeline(&p.pipeline.pipeline);
+        for (p, pipeline) in self.launches.iter().filter_map(|launch| launch.pass(kind)) {
+            pass.set_pipeline(pipeline);
             pass.set_bind_group(0, p.group.as_ref(), &[slot.offset]);
             pass.dispatch_workgroups(p.grid.0, p.grid.1, 1);
         }
     }
 
     /// One launch a run of parts whose gradients lie in one window.
-    fn dispatch_runs(&self, pass: &mut wgpu::ComputePass<'_>, half: Half, slot: &Slot, moved: &Moved) {
+    fn dispatch_runs(&self, pass: &mut wgpu::ComputePass<'_>, kind: Kind, slot: &Slot, moved: &Moved) {
         let Some(runs) = &self.runs else { return };
         let limit = self.device.limits().max_compute_workgroups_per_dimension;
-        let mut parts = if half == Half::Update { &runs.chunks } else { &runs.spans }.iter().peekable();
+        let parts = if matches!(kind, Kind::Stats(_)) { &runs.spans } else { &runs.chunks };
+        let mut parts = parts.iter().peekable();
         while let Some(first) = parts.next() {
             let window = moved.window_of[first.tensor];
             let mut count = first.count;
@@ -141,10 +218,9 @@ impl Optimizer {
             }) {
                 count += part.count;
             }
-            let gpu = &self.launches[first.launch];
-            let Some(p) = (if half == Half::Update { Some(&gpu.update) } else { gpu.stats.as_ref() }) else { return };
+            let Some((p, pipeline)) = self.launches[first.launch].pass(kind) else { return };
             let group = self.run_group(p, first.launch, &moved.windows[window]);
-            pass.set_pipeline(&p.pipeline.pipeline);
+            pass.set_pipeline(pipeline);
             pass.set_bind_group(0, &group, &[slot.offset, first.offset]);
             pass.dispatch_workgroups(count, 1, 1);
         }
@@ -158,7 +234,7 @@ impl Optimizer {
                 offset: gradients.offset,
                 size: wgpu::BufferSize::new(gradients.size),
             }),
-            _ => self.resource(name, window.clone(), &self.launches[launch].arena, &p.table),
+            _ => self.resource(name, window.clone(), &self.launches[launch].arena, &p.table, p.round),
         })
     }
 

@@ -2,10 +2,13 @@
 
 use std::fmt::Write as _;
 
+use super::around::{Around, Clip};
 use super::layout::{CHUNK_LANES, FINAL_LANES, SUM_LANES};
-use crate::optim::{Depends, Rule, Scalar, StateSpec};
+use crate::optim::{Depends, Rule, Scalar, StateSpec, Sums};
 
 const TABLES: &str = include_str!("../../shaders/harness/tables.wgsl");
+const GRADIENT: &str = include_str!("../../shaders/harness/gradient.wgsl");
+const CHUNKS: &str = include_str!("../../shaders/harness/chunks.wgsl");
 const UPDATE: &str = include_str!("../../shaders/harness/update.wgsl");
 const STATS: &str = include_str!("../../shaders/harness/stats.wgsl");
 const FINALIZE: &str = include_str!("../../shaders/harness/finalize.wgsl");
@@ -26,6 +29,18 @@ impl Stage {
     pub const ALL: [Self; 3] = [Self::Stats, Self::Finalize, Self::Update];
 }
 
+/// Which sums a pair of stats and finalize makes. Mostly one round makes all; a rule whose sums need the clipped gradient has a
+/// second one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Round {
+    /// The rule's sums and the harness's.
+    Only,
+    /// The harness's.
+    First,
+    /// The rule's, of the clipped gradient.
+    Second,
+}
+
 /// Everything that changes a pipeline's text: a class of tensors.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Variant {
@@ -35,13 +50,18 @@ pub struct Variant {
     pub(super) states: Vec<StateSpec>,
     pub(super) scalars: Vec<(&'static str, Depends)>,
     pub(super) decision: &'static [&'static str],
-    pub(super) totals: usize,
-    pub(super) may_refuse: bool,
+    pub(super) sums: Sums,
+    pub(super) around: Around,
+    pub(super) round: Round,
     /// Gradients lie in the parameters' buffer, which is bound once.
     pub(super) shared: bool,
     /// Gradients move from step to step.
     pub(super) moving: bool,
 }
+
+/// The names of the arena's arrays that are not a rule's.
+pub(super) const ACCUMULATOR: &str = "gradient_accumulator";
+pub(super) const AVERAGE: &str = "ema";
 
 /// How a binding is declared, in WGSL and in its layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,32 +80,69 @@ pub(super) struct Binding {
 }
 
 impl Variant {
-    /// The variant of a rule with these settings.
+    /// The variant of a rule with these settings and nothing around it.
     #[must_use]
     pub fn of(rule: &dyn Rule, shared: bool, moving: bool) -> Self {
-        let sums = rule.sums();
+        Self::with(rule, Around::default(), shared, moving)
+    }
+
+    pub(super) fn with(rule: &dyn Rule, around: Around, shared: bool, moving: bool) -> Self {
         Self {
             name: rule.name(),
             rule: rule.text(),
             flags: rule.flags(),
             states: rule.states(),
-            scalars: rule.scalars(1).iter().map(|s| (s.name, s.depends)).collect(),
+            scalars: around.scalars(rule, false, 1).iter().map(|s| (s.name, s.depends)).collect(),
             decision: rule.decision(),
-            totals: sums.totals,
-            may_refuse: sums.may_refuse,
+            sums: rule.sums(),
+            around,
+            round: Round::Only,
             shared,
             moving,
         }
     }
 
-    /// The states that are kept.
-    pub(super) fn kept(&self) -> usize {
-        self.states.iter().filter(|s| s.used).count()
+    /// The rounds of sums that a step makes.
+    pub(super) fn rounds(&self) -> Vec<Round> {
+        match (self.sums.sums > 0, self.around.sums()) {
+            (false, false) => Vec::new(),
+            (true, true) if self.sums.after_clip => vec![Round::First, Round::Second],
+            _ => vec![Round::Only],
+        }
     }
 
-    /// Vec4s of a decision.
+    /// The rule's sums and the harness's in this round.
+    fn counts(&self) -> (Sums, bool) {
+        let none = Sums::default();
+        match self.round {
+            Round::Only => (self.sums, self.around.sums()),
+            Round::First => (none, true),
+            Round::Second => (self.sums, false),
+        }
+    }
+
+    /// How many sums and totals the round makes.
+    pub(super) fn sum_counts(&self) -> (usize, usize) {
+        let (rule, harness) = self.counts();
+        let own = if harness { 2 } else { 0 };
+        (rule.sums + own, rule.totals + own)
+    }
+
+    /// The states that are kept.
+    fn kept(&self) -> impl Iterator<Item = &StateSpec> {
+        self.states.iter().filter(|s| s.used)
+    }
+
+    /// The arena's arrays, in order: the kept states, the accumulator, the average of the weights.
+    pub(super) fn slots(&self) -> Vec<&'static str> {
+        let accumulator = self.around.accumulate.map(|_| ACCUMULATOR);
+        let average = self.around.ema.map(|_| AVERAGE);
+        self.kept().map(|s| s.name).chain(accumulator).chain(average).collect()
+    }
+
+    /// Vec4s of a tensor's decision: the rule's members, then the clip factor.
     pub(super) fn decision_vec4s(&self) -> usize {
-        self.decision.len().div_ceil(4)
+        (self.decision.len() + usize::from(self.around.clips_norm())).div_ceil(4)
     }
 
     /// A stage's bindings; the index is the binding's number.
@@ -108,10 +165,11 @@ impl Variant {
             ];
         }
         let elements = if stage == Stage::Update { Access::ReadWrite } else { Access::Read };
+        let grads = if self.around.zero_gradients { elements } else { Access::Read };
         let mut bindings = vec![call, scalars, control(Access::Read), chunks];
         bindings.push(b("wo_params", elements, "array<vec4<f32>>"));
         if !self.shared {
-            bindings.push(b("wo_grads", Access::Read, "array<vec4<f32>>"));
+            bindings.push(b("wo_grads", grads, "array<vec4<f32>>"));
         }
         bindings.push(b("wo_arena", elements, "array<vec4<f32>>"));
         if stage == Stage::Stats {
@@ -126,12 +184,15 @@ impl Variant {
     /// The joined text of a stage.
     #[must_use]
     pub fn text(&self, stage: Stage) -> String {
-        let harness = match stage {
-            Stage::Stats => STATS,
-            Stage::Finalize => FINALIZE,
-            Stage::Update => UPDATE,
+        let harness: &[&str] = match stage {
+            Stage::Stats => &[TABLES, GRADIENT, STATS],
+            Stage::Finalize => &[TABLES, FINALIZE],
+            Stage::Update => &[TABLES, GRADIENT, UPDATE, CHUNKS],
         };
-        [self.rule, &self.constants(stage), &self.accessors(stage), TABLES, harness].join("\n")
+        let own = [self.constants(stage), self.accessors(stage)];
+        let mut parts = vec![self.rule, &own[0], &own[1]];
+        parts.extend(harness);
+        parts.join("\n")
     }
 
     fn constants(&self, stage: Stage) -> String {
@@ -145,8 +206,7 @@ impl Variant {
         put(&mut out, format_args!("const wo_CHUNK_LANES = {CHUNK_LANES}u;"));
         put(&mut out, format_args!("const wo_SUM_LANES = {SUM_LANES}u;"));
         put(&mut out, format_args!("const wo_FINAL_LANES = {FINAL_LANES}u;"));
-        put(&mut out, format_args!("const wo_STATES = {}u;", self.kept()));
-        put(&mut out, format_args!("const wo_CAN_SKIP = {};", self.may_refuse));
+        self.features(&mut out);
         for (number, binding) in self.bindings(stage).iter().enumerate() {
             let space = match binding.access {
                 Access::Read => "storage, read",
@@ -158,56 +218,101 @@ impl Variant {
         out
     }
 
+    /// What is on around the rule, as constants that compilers fold.
+    fn features(&self, out: &mut String) {
+        let a = &self.around;
+        let (sums, totals) = self.sum_counts();
+        let slots = self.slots();
+        let slot = |name: &str| slots.iter().position(|s| *s == name).unwrap_or(0);
+        let scale = a.loss_scale.unwrap_or_default();
+        for (name, value) in [
+            ("STATES", slots.len()),
+            ("ACCUMULATOR", slot(ACCUMULATOR)),
+            ("AVERAGE", slot(AVERAGE)),
+            ("SUMS", sums),
+            ("TOTALS", totals),
+            ("NORM", totals.saturating_sub(2)),
+            ("BAD", totals.saturating_sub(1)),
+            ("INTERVAL", scale.interval as usize),
+        ] {
+            put(out, format_args!("const wo_{name} = {value}u;"));
+        }
+        put(out, format_args!("const wo_GROWTH = f32({:e});", scale.growth as f32));
+        put(out, format_args!("const wo_BACKOFF = f32({:e});", scale.backoff as f32));
+        for (name, on) in [
+            ("CAN_SKIP", self.sums.may_refuse || a.guards()),
+            ("GUARD", a.guards() && self.round != Round::Second),
+            ("SECOND_ROUND", self.round == Round::Second),
+            ("SCALE", a.loss_scale.is_some()),
+            ("FACTOR", a.scales_groups()),
+            ("ACCUMULATE", a.accumulate.is_some()),
+            ("EMA", a.ema.is_some()),
+            ("CLIP_VALUE", matches!(a.clip, Some(Clip::Value(_)))),
+            ("CLIP_NORM", a.clips_norm()),
+            ("CLIP_GLOBAL", matches!(a.clip, Some(Clip::GlobalNorm(_))) && self.round != Round::Second),
+            ("CLIP_GROUP", matches!(a.clip, Some(Clip::GroupNorm(_))) && self.round != Round::Second),
+            ("CLIP_TENSOR", matches!(a.clip, Some(Clip::TensorNorm(_))) && self.round != Round::Second),
+        ] {
+            put(out, format_args!("const wo_{name} = {on};"));
+        }
+    }
+
     fn accessors(&self, stage: Stage) -> String {
-        let mut out = self.hyper();
+        let mut out = self.scalar_loads();
+        out.push_str(&self.load_clip());
         if stage == Stage::Finalize {
             out.push_str(&self.store_decision());
-            let refuse = if self.may_refuse { "refuse(totals)" } else { "false" };
-            put(&mut out, format_args!("fn wo_refuse(totals: array<f32, TOTALS>) -> bool {{ return {refuse}; }}"));
+            out.push_str(&self.conclude());
         } else {
             out.push_str(&self.load_state());
             out.push_str(&self.gradient());
+        }
+        if stage == Stage::Stats {
+            out.push_str(&self.terms());
         }
         if stage == Stage::Update {
             out.push_str(&self.load_decision());
             out.push_str(&self.store_state());
             out.push_str(&self.first_state());
+            out.push_str(&self.clear_gradient());
         }
         out
     }
 
-    /// `wo_hyper`: each member from the call's row, from the count's row, or their product.
-    fn hyper(&self) -> String {
+    /// `wo_hyper` and `wo_extra`: each member from the call's row, from the count's row, or their product.
+    fn scalar_loads(&self) -> String {
         let (calls, counts) = scalar_columns(&self.scalars);
-        let members: Vec<String> = self
-            .scalars
-            .iter()
-            .map(|(name, _)| {
-                let column = |table: &str, columns: &[&str]| {
-                    columns.iter().position(|c| c == name).map(|i| format!("{table}{}.{}", i / 4, axis(i)))
-                };
-                let factors = [column("call", &calls), column("count", &counts)];
-                factors.into_iter().flatten().collect::<Vec<_>>().join(" * ")
-            })
-            .collect();
-        let mut out = String::from("fn wo_hyper(group: u32, applied: u32) -> Hyper {\n");
-        let (a, b) = (calls.len().div_ceil(4), counts.len().div_ceil(4));
-        put(&mut out, format_args!("    let call = wo_call.settings + group * {a}u;"));
-        for i in 0..a {
-            put(&mut out, format_args!("    let call{i} = wo_scalars[call + {i}u];"));
+        let member = |name: &str| {
+            let column = |table: &str, columns: &[&str]| {
+                columns.iter().position(|c| *c == name).map(|i| format!("{table}{}.{}", i / 4, axis(i)))
+            };
+            let factors: Vec<_> = [column("call", &calls), column("count", &counts)].into_iter().flatten().collect();
+            if factors.is_empty() { "1.0".to_owned() } else { factors.join(" * ") }
+        };
+        let rule: Vec<String> =
+            self.scalars.iter().filter(|(n, _)| !n.starts_with("wo_")).map(|(n, _)| member(n)).collect();
+        let extra = ["wo_clip", "wo_factor", "wo_ema"].map(member);
+        let rows = |columns: &[&str], of_rule: bool| -> Vec<usize> {
+            let ours = columns.iter().enumerate().filter(|(_, name)| name.starts_with("wo_") != of_rule);
+            let mut rows: Vec<usize> = ours.map(|(i, _)| i / 4).collect();
+            rows.dedup();
+            rows
+        };
+        let mut out = String::new();
+        for (name, of_rule, members) in [("Hyper", true, rule.as_slice()), ("wo_Extra", false, &extra)] {
+            let function = if of_rule { "wo_hyper" } else { "wo_extra" };
+            put(&mut out, format_args!("fn {function}(group: u32, applied: u32) -> {name} {{"));
+            put(&mut out, format_args!("    let call = wo_call.settings + group * {}u;", calls.len().div_ceil(4)));
+            for i in rows(&calls, of_rule) {
+                put(&mut out, format_args!("    let call{i} = wo_scalars[call + {i}u];"));
+            }
+            let row = "wo_call.counts + ((applied & wo_call.count_mask) * wo_call.groups + group)";
+            put(&mut out, format_args!("    let count = {row} * {}u;", counts.len().div_ceil(4)));
+            for i in rows(&counts, of_rule) {
+                put(&mut out, format_args!("    let count{i} = wo_scalars[count + {i}u];"));
+            }
+            put(&mut out, format_args!("    return {name}({});\n}}", members.join(", ")));
         }
-        if b > 0 {
-            put(
-                &mut out,
-                format_args!(
-                    "    let count = wo_call.counts + ((applied & wo_call.count_mask) * wo_call.groups + group) * {b}u;"
-                ),
-            );
-        }
-        for i in 0..b {
-            put(&mut out, format_args!("    let count{i} = wo_scalars[count + {i}u];"));
-        }
-        put(&mut out, format_args!("    return Hyper({});\n}}", members.join(", ")));
         out
     }
 
@@ -229,7 +334,7 @@ impl Variant {
 
     fn store_state(&self) -> String {
         let mut out = String::from("fn wo_store_state(at: u32, stride: u32, s: State) {\n");
-        for (i, state) in self.states.iter().filter(|s| s.used).enumerate() {
+        for (i, state) in self.kept().enumerate() {
             put(&mut out, format_args!("    wo_arena[at + {i}u * stride] = s.{};", state.name));
         }
         out + "}\n"
@@ -241,16 +346,91 @@ impl Variant {
     }
 
     fn gradient(&self) -> String {
-        let buffer = if self.shared { "wo_params" } else { "wo_grads" };
-        let (moved, run) = if self.moving {
-            ("bitcast<vec4<u32>>(wo_scalars[wo_call.moved + chunk.tensor / 4u])[chunk.tensor % 4u] + ", "wo_run.x")
-        } else {
-            ("", "0u")
-        };
+        let run = if self.moving { "wo_run.x" } else { "0u" };
         format!(
-            "fn wo_gradient(chunk: wo_Chunk, i: u32) -> vec4<f32> {{ return {buffer}[{moved}chunk.grad + i]; }}\n\
-             fn wo_first_record() -> u32 {{ return {run}; }}\n"
+            "fn wo_gradient(chunk: wo_Chunk, i: u32) -> vec4<f32> {{ return {}; }}\n\
+             fn wo_first_record() -> u32 {{ return {run}; }}\n",
+            self.gradient_at("i")
         )
+    }
+
+    /// The gradient's vec4 number `i` of a chunk, as a place.
+    fn gradient_at(&self, i: &str) -> String {
+        let buffer = if self.shared { "wo_params" } else { "wo_grads" };
+        let moved = "bitcast<vec4<u32>>(wo_scalars[wo_call.moved + chunk.tensor / 4u])[chunk.tensor % 4u] + ";
+        format!("{buffer}[{}chunk.grad + {i}]", if self.moving { moved } else { "" })
+    }
+
+    fn clear_gradient(&self) -> String {
+        let arguments = "chunk: wo_Chunk, lane: u32, live: vec4<bool>";
+        let mut out = format!("fn wo_zero_gradient({arguments}) {{\n");
+        if self.around.zero_gradients {
+            let place = self.gradient_at("lane");
+            put(&mut out, format_args!("    {place} = select({place}, vec4(0.0), live);"));
+        }
+        put(&mut out, format_args!("}}"));
+        put(
+            &mut out,
+            format_args!(
+                "fn wo_clear_gradient(chunk: wo_Chunk, lane: u32, state: u32, stride: u32, live: vec4<bool>) {{\n    \
+                 wo_zero_gradient(chunk, lane, live);\n    \
+                 if wo_ACCUMULATE {{ wo_arena[state + wo_ACCUMULATOR * stride] = vec4(0.0); }}\n}}"
+            ),
+        );
+        out
+    }
+
+    /// An element's terms of the round's sums: the rule's, then g² and whether it is not finite.
+    fn terms(&self) -> String {
+        let (rule, harness) = self.counts();
+        let mut terms: Vec<String> = (0..rule.sums).map(|k| format!("own[{k}]")).collect();
+        if harness {
+            terms.extend(["g * g".to_owned(), "wo_nonfinite(raw)".to_owned()]);
+        }
+        let own = if rule.sums > 0 { "    let own = contribute(h, p, g, s);\n" } else { "" };
+        format!(
+            "fn wo_terms(h: Hyper, p: vec4<f32>, raw: vec4<f32>, g: vec4<f32>, s: State) -> array<vec4<f32>, wo_SUMS> {{\n\
+             {own}    return array<vec4<f32>, wo_SUMS>({});\n}}\n",
+            terms.join(", ")
+        )
+    }
+
+    /// The round's totals, and what the rule makes of them.
+    fn conclude(&self) -> String {
+        let (rule, harness) = self.counts();
+        let list = |array: &str, n: usize| (0..n).map(|k| format!("{array}[{k}]")).collect::<Vec<_>>().join(", ");
+        let mut totals: Vec<String> = (0..rule.totals).map(|k| format!("own[{k}]")).collect();
+        if harness {
+            totals.push(format!("vec3(0.0, 0.0, sums[{}])", rule.sums));
+            totals.push(format!("vec3(sums[{}], 0.0, 0.0)", rule.sums + 1));
+        }
+        let own = format!("    let own = total(h, array<f32, SUMS>({}), elements);\n", list("sums", rule.sums));
+        let own = if rule.sums > 0 { own.as_str() } else { "" };
+        let part = |name: &str| format!("array<f32, TOTALS>({})", list(name, rule.totals));
+        let decide = if rule.sums > 0 {
+            format!("wo_store_decision(t, decide(h, {}, {}));", part("totals"), part("own"))
+        } else {
+            String::new()
+        };
+        let refuse = if rule.may_refuse { format!("refuse({})", part("totals")) } else { "false".to_owned() };
+        format!(
+            "fn wo_total(h: Hyper, sums: array<f32, wo_SUMS>, elements: f32) -> array<vec3<f32>, wo_TOTALS> {{\n\
+             {own}    return array<vec3<f32>, wo_TOTALS>({});\n}}\n\
+             fn wo_decide(t: u32, h: Hyper, totals: array<f32, wo_TOTALS>, own: array<f32, wo_TOTALS>) {{ {decide} }}\n\
+             fn wo_refuse(totals: array<f32, wo_TOTALS>) -> bool {{ return {refuse}; }}\n",
+            totals.join(", ")
+        )
+    }
+
+    /// Where a tensor's clip factor lies: behind the members of its decision.
+    fn clip_at(&self, tensor: &str) -> String {
+        let i = self.decision.len();
+        format!("wo_control.decisions[{tensor} * {}u + {}u].{}", self.decision_vec4s(), i / 4, axis(i))
+    }
+
+    fn load_clip(&self) -> String {
+        let value = if self.around.clips_norm() { self.clip_at("tensor") } else { "1.0".to_owned() };
+        format!("fn wo_load_clip(tensor: u32) -> f32 {{ return {value}; }}\n")
     }
 
     fn load_decision(&self) -> String {
@@ -262,21 +442,15 @@ impl Variant {
     }
 
     fn store_decision(&self) -> String {
-        let rows: Vec<String> = self.decision.iter().map(|name| format!("d.{name}")).collect();
         let mut out = String::from("fn wo_store_decision(tensor: u32, d: Decision) {\n");
-        for (i, row) in rows.chunks(4).enumerate() {
-            let mut row = row.to_vec();
-            row.resize(4, "0.0".to_owned());
-            put(
-                &mut out,
-                format_args!(
-                    "    wo_control.decisions[tensor * {}u + {i}u] = vec4({});",
-                    self.decision_vec4s(),
-                    row.join(", ")
-                ),
-            );
+        for (i, name) in self.decision.iter().enumerate() {
+            let place = format!("wo_control.decisions[tensor * {}u + {}u].{}", self.decision_vec4s(), i / 4, axis(i));
+            put(&mut out, format_args!("    {place} = d.{name};"));
         }
-        out + "}\n"
+        let clip =
+            if self.around.clips_norm() { format!("{} = factor;", self.clip_at("tensor")) } else { String::new() };
+        put(&mut out, format_args!("}}\nfn wo_store_clip(tensor: u32, factor: f32) {{ {clip} }}"));
+        out
     }
 }
 

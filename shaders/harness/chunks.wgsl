@@ -1,0 +1,52 @@
+// Passes beside the step, over the same chunks.
+
+// Once, at construction, for rules with a state whose first value is not zero.
+@compute @workgroup_size(wo_CHUNK_LANES)
+fn wo_fill(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let chunk = wo_chunks[workgroup.y * grid.x + workgroup.x];
+    if lane * 4u < chunk.length {
+        wo_store_state(chunk.state + lane, min((chunk.length + 3u) / 4u, wo_CHUNK_LANES), wo_first_state());
+    }
+}
+
+// A micro-batch's gradient joins the accumulator.
+@compute @workgroup_size(wo_CHUNK_LANES)
+fn wo_accumulate(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let chunk = wo_chunks[workgroup.y * grid.x + workgroup.x + wo_first_record()];
+    let first = lane * 4u;
+    if first >= chunk.length {
+        return;
+    }
+    let live = vec4(first, first + 1u, first + 2u, first + 3u) < vec4(chunk.length);
+    let at = chunk.state + lane + wo_ACCUMULATOR * min((chunk.length + 3u) / 4u, wo_CHUNK_LANES);
+    wo_arena[at] += wo_gradient(chunk, lane);
+    wo_zero_gradient(chunk, lane, live);
+}
+
+// The weights and their average change places.
+@compute @workgroup_size(wo_CHUNK_LANES)
+fn wo_swap(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let chunk = wo_chunks[workgroup.y * grid.x + workgroup.x];
+    let first = lane * 4u;
+    // Before the first step there is no average yet.
+    if first >= chunk.length || wo_control.applied == 0u {
+        return;
+    }
+    let live = vec4(first, first + 1u, first + 2u, first + 3u) < vec4(chunk.length);
+    let at = chunk.state + lane + wo_AVERAGE * min((chunk.length + 3u) / 4u, wo_CHUNK_LANES);
+    let p = wo_params[chunk.param + lane];
+    wo_params[chunk.param + lane] = select(p, wo_arena[at], live);
+    wo_arena[at] = p;
+}

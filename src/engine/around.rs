@@ -1,0 +1,183 @@
+//! What stands around every rule alike: clips, the loss scale, accumulation, averages of the weights.
+
+use crate::optim::{Rule, Scalar};
+use crate::{Error, Result};
+
+/// How gradients are clipped, inside the step. Norms are of the gradient that the rule would see: unscaled, averaged over
+/// micro-batches.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Clip {
+    /// The norm over every tensor of every group: torch's `clip_grad_norm_`, the factor is `min(1, most / (norm + 1e-6))`.
+    GlobalNorm(f64),
+    /// The norm over each group's tensors.
+    GroupNorm(f64),
+    /// Each tensor's norm.
+    TensorNorm(f64),
+    /// Each element to `[-most, most]`.
+    Value(f64),
+}
+
+impl Clip {
+    pub(super) const fn most(self) -> f64 {
+        match self {
+            Self::GlobalNorm(most) | Self::GroupNorm(most) | Self::TensorNorm(most) | Self::Value(most) => most,
+        }
+    }
+
+    pub(super) fn check(self) -> Result<()> {
+        let most = self.most();
+        if most > 0.0 && most <= f64::from(f32::MAX) {
+            return Ok(());
+        }
+        Err(refused("clip", most, "a finite number above 0"))
+    }
+}
+
+/// A loss scale that lives on the GPU: the caller's loss kernel multiplies with [`Optimizer::loss_scale`](crate::Optimizer::loss_scale),
+/// the step divides its gradients by it, and a step with a gradient that is not finite is left out whole. Defaults: torch's `GradScaler`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LossScale {
+    /// The first scale. Default 65536.
+    pub initial: f64,
+    /// Times this after `interval` finite steps in a row. Default 2; 1 keeps the scale.
+    pub growth: f64,
+    /// Times this after a step that was left out. Default 0.5; 1 keeps the scale.
+    pub backoff: f64,
+    /// Default 2000.
+    pub interval: u32,
+}
+
+impl Default for LossScale {
+    fn default() -> Self {
+        Self { initial: 65536.0, growth: 2.0, backoff: 0.5, interval: 2000 }
+    }
+}
+
+impl LossScale {
+    /// A scale that never changes; steps with gradients that are not finite are still left out.
+    #[must_use]
+    pub const fn fixed(scale: f64) -> Self {
+        Self { initial: scale, growth: 1.0, backoff: 1.0, interval: u32::MAX }
+    }
+
+    pub(super) fn check(self) -> Result<()> {
+        let finite = |x: f64| x.is_finite() && x <= f64::from(f32::MAX);
+        if !(self.initial > 0.0 && finite(self.initial)) {
+            return Err(refused("loss scale", self.initial, "a finite number above 0"));
+        }
+        if !(self.growth >= 1.0 && finite(self.growth)) {
+            return Err(refused("growth of the loss scale", self.growth, "a finite number of at least 1"));
+        }
+        if !(self.backoff > 0.0 && self.backoff <= 1.0) {
+            return Err(refused("backoff of the loss scale", self.backoff, "a number in (0, 1]"));
+        }
+        if self.interval == 0 {
+            return Err(refused("interval of the loss scale", 0.0, "at least 1"));
+        }
+        Ok(())
+    }
+}
+
+/// How the gradients of micro-batches are joined by [`Optimizer::accumulate`](crate::Optimizer::accumulate).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accumulate {
+    /// Their sum.
+    Sum,
+    /// Their mean over this many, the one that the step itself reads included.
+    Mean(u32),
+}
+
+/// An exponential moving average of the weights, updated in the launch of the step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Ema {
+    /// The decay, in [0, 1). Default 0.999.
+    pub decay: f64,
+    /// Whether the t-th step uses `min(decay, (1 + t) / (10 + t))`, so that the first weights are soon forgotten. Default true.
+    pub warmup: bool,
+}
+
+impl Default for Ema {
+    fn default() -> Self {
+        Self { decay: 0.999, warmup: true }
+    }
+}
+
+impl Ema {
+    fn rate(self, t: u64) -> f64 {
+        let t = t as f64;
+        let decay = if self.warmup { self.decay.min((1.0 + t) / (10.0 + t)) } else { self.decay };
+        1.0 - decay
+    }
+
+    pub(super) fn check(self) -> Result<()> {
+        if (0.0..1.0).contains(&self.decay) {
+            return Ok(());
+        }
+        Err(refused("decay of the weights' average", self.decay, "a number in [0, 1)"))
+    }
+}
+
+/// Everything around the rule that an optimizer was built with.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Around {
+    pub(super) clip: Option<Clip>,
+    pub(super) loss_scale: Option<LossScale>,
+    pub(super) skip_nonfinite: bool,
+    pub(super) accumulate: Option<Accumulate>,
+    pub(super) ema: Option<Ema>,
+    pub(super) zero_gradients: bool,
+    /// Some group maximizes.
+    pub(super) signed: bool,
+}
+
+impl Around {
+    pub(super) fn check(self) -> Result<()> {
+        self.clip.map_or(Ok(()), Clip::check)?;
+        self.loss_scale.map_or(Ok(()), LossScale::check)?;
+        self.ema.map_or(Ok(()), Ema::check)?;
+        if self.accumulate == Some(Accumulate::Mean(0)) {
+            return Err(refused("count of micro-batches", 0.0, "at least 1"));
+        }
+        Ok(())
+    }
+
+    /// Whether a step with a gradient that is not finite is left out.
+    pub(super) const fn guards(self) -> bool {
+        self.skip_nonfinite || self.loss_scale.is_some()
+    }
+
+    /// Whether the clip needs the gradient's norm.
+    pub(super) const fn clips_norm(self) -> bool {
+        matches!(self.clip, Some(Clip::GlobalNorm(_) | Clip::GroupNorm(_) | Clip::TensorNorm(_)))
+    }
+
+    /// Whether the harness itself needs sums.
+    pub(super) const fn sums(self) -> bool {
+        self.guards() || self.clips_norm()
+    }
+
+    /// Whether the gradient is multiplied by a group's own factor.
+    pub(super) const fn scales_groups(self) -> bool {
+        self.signed || matches!(self.accumulate, Some(Accumulate::Mean(_)))
+    }
+
+    /// A group's scalars at the `t`-th applied step: the rule's, and behind them those of `wo_Extra` that are in use.
+    pub(super) fn scalars(self, rule: &dyn Rule, maximize: bool, t: u64) -> Vec<Scalar> {
+        let mut scalars = rule.scalars(t);
+        if let Some(clip) = self.clip {
+            scalars.push(Scalar::call("wo_clip", clip.most()));
+        }
+        if self.scales_groups() {
+            let share = if let Some(Accumulate::Mean(n)) = self.accumulate { 1.0 / f64::from(n) } else { 1.0 };
+            scalars.push(Scalar::call("wo_factor", if maximize { -share } else { share }));
+        }
+        if let Some(ema) = self.ema {
+            scalars.push(Scalar::count("wo_ema", ema.rate(t)));
+        }
+        scalars
+    }
+}
+
+fn refused(what: &str, value: f64, needs: &str) -> Error {
+    Error::Usage(format!("{what} is {value}, needs {needs}"))
+}
