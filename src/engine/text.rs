@@ -7,6 +7,7 @@ use super::layout::{CHUNK_LANES, FINAL_LANES, SUM_LANES};
 use crate::optim::{Depends, Rule, Scalar, StateSpec, Sums};
 
 const TABLES: &str = include_str!("../../shaders/harness/tables.wgsl");
+const RECORD: &str = include_str!("../../shaders/harness/record.wgsl");
 const GRADIENT: &str = include_str!("../../shaders/harness/gradient.wgsl");
 const CHUNKS: &str = include_str!("../../shaders/harness/chunks.wgsl");
 const UPDATE: &str = include_str!("../../shaders/harness/update.wgsl");
@@ -150,7 +151,7 @@ impl Variant {
         let b = |name, access, ty| Binding { name, access, ty };
         let call = b("wo_call", Access::Uniform, "wo_Call");
         let scalars = b("wo_scalars", Access::Read, "array<vec4<f32>>");
-        let chunks = b("wo_chunks", Access::Read, "array<wo_Chunk>");
+        let chunks = b("wo_chunks", Access::Read, "array<vec4<u32>>");
         let control = |access| b("wo_control", access, "wo_Control");
         let partials = b("wo_partials", Access::ReadWrite, "array<f32>");
         if stage == Stage::Finalize {
@@ -185,9 +186,9 @@ impl Variant {
     #[must_use]
     pub fn text(&self, stage: Stage) -> String {
         let harness: &[&str] = match stage {
-            Stage::Stats => &[TABLES, GRADIENT, STATS],
+            Stage::Stats => &[TABLES, RECORD, GRADIENT, STATS],
             Stage::Finalize => &[TABLES, FINALIZE],
-            Stage::Update => &[TABLES, GRADIENT, UPDATE, CHUNKS],
+            Stage::Update => &[TABLES, RECORD, GRADIENT, UPDATE, CHUNKS],
         };
         let own = [self.constants(stage), self.accessors(stage)];
         let mut parts = vec![self.rule, &own[0], &own[1]];
