@@ -1,6 +1,10 @@
 //! The optimizer step for everything that trains on wgpu.
 
 mod around;
+#[cfg(feature = "tools")]
+pub mod backend;
+#[cfg(feature = "tools")]
+pub mod bench;
 #[cfg(feature = "checkpoint")]
 pub mod checkpoint;
 pub mod cpu;
@@ -11,12 +15,24 @@ pub mod gpu;
 #[cfg(feature = "tools")]
 pub mod objective;
 pub mod optim;
+#[cfg(feature = "tools")]
+pub mod replay;
+#[cfg(feature = "tools")]
+pub mod report;
+#[cfg(feature = "tools")]
+pub mod shader;
 #[cfg(feature = "checkpoint")]
 mod temporary;
 #[cfg(feature = "checkpoint")]
 mod tensor_file;
 #[cfg(feature = "tools")]
+pub mod tour;
+#[cfg(feature = "tools")]
+pub mod train;
+#[cfg(feature = "tools")]
 pub mod trajectory;
+#[cfg(feature = "tools")]
+pub mod verify;
 
 pub use around::{Accumulate, Clip, Ema, LossScale};
 #[cfg(feature = "checkpoint")]

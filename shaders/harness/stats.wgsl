@@ -10,7 +10,7 @@ fn wo_stats(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let index = workgroup.y * grid.x + workgroup.x + wo_first_record();
-    let span = wo_chunks[index];
+    let span = wo_chunk(index);
     let h = wo_hyper(span.group, wo_control.applied);
     let e = wo_extra(span.group, wo_control.applied);
     // The first round's conclusion may already have changed the scale for the next step.

@@ -33,6 +33,21 @@ impl Number for f64 {
     }
 }
 
+/// The vector units that the fast path takes on this processor.
+#[must_use]
+pub fn vector_units() -> &'static str {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl") {
+            return "AVX-512";
+        }
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            return "AVX2";
+        }
+    }
+    "as compiled"
+}
+
 /// A tensor to be optimized.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorSpec {

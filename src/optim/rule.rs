@@ -169,6 +169,11 @@ pub trait Twin: Configured + Clone + Debug + Send + Sync + 'static {
     /// The sums it needs.
     const SUMS: Sums = Sums { sums: 0, totals: 0, after_clip: false, may_refuse: false };
 
+    /// What the sums depend on with these settings, of `p`, `g` and the states: the first half of a step must read these.
+    fn sums_read(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// Checks what no single range can say.
     fn check_together(&self) -> Result<()> {
         Ok(())
@@ -238,6 +243,8 @@ pub trait Rule: Debug + Send + Sync {
     fn states(&self) -> Vec<StateSpec>;
     /// The sums the rule needs.
     fn sums(&self) -> Sums;
+    /// What the sums depend on with these settings, of `p`, `g` and the states: the first half of a step must read these.
+    fn sums_read(&self) -> &'static [&'static str];
     /// The names of the decision's members.
     fn decision(&self) -> &'static [&'static str];
     /// The rule on the CPU in f32.
@@ -276,6 +283,9 @@ impl<T: Twin> Rule for T {
     }
     fn sums(&self) -> Sums {
         T::SUMS
+    }
+    fn sums_read(&self) -> &'static [&'static str] {
+        Twin::sums_read(self)
     }
     fn decision(&self) -> &'static [&'static str] {
         <T::Decision<f64> as Members<f64>>::NAMES
