@@ -8,6 +8,7 @@ pub mod gpu;
 #[cfg(feature = "tools")]
 pub mod objective;
 pub mod optim;
+pub mod schedule;
 #[cfg(feature = "tools")]
 pub mod trajectory;
 

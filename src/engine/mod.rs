@@ -21,6 +21,7 @@ pub use text::{Stage, Variant};
 use std::sync::Arc;
 
 use crate::optim::{Rule, Value};
+use crate::schedule::{Schedule, refuse_owned};
 use crate::{Error, Result};
 use around::Around;
 use builder::{GroupInfo, Slice, TensorInfo};
@@ -116,10 +117,16 @@ impl Optimizer {
         Builder::new(rule.into())
     }
 
-    /// A group's settings as they are now.
+    /// A group's settings as they are now; of what is scheduled, as it was built.
     #[must_use]
     pub fn rule(&self, group: Group) -> &dyn Rule {
         self.groups[group.0].rule.as_ref()
+    }
+
+    /// The schedule that owns a group's setting ("lr" …), where one does.
+    #[must_use]
+    pub fn schedule(&self, group: Group, setting: &str) -> Option<&Schedule> {
+        self.groups[group.0].scheduled.iter().find(|s| s.setting == setting).map(|s| &s.schedule)
     }
 
     /// The groups' names, in order.
@@ -169,7 +176,7 @@ impl Optimizer {
     /// Sets a group's learning rate for the steps recorded from now on.
     ///
     /// # Errors
-    /// The rate is out of its range.
+    /// The rate is out of its range, or belongs to a schedule.
     pub fn set_lr(&mut self, group: Group, lr: f64) -> Result<()> {
         self.set(group, "lr", &Value::Number(lr))
     }
@@ -177,9 +184,11 @@ impl Optimizer {
     /// Sets one of a group's settings for the steps recorded from now on. Nothing is compiled.
     ///
     /// # Errors
-    /// An unknown name; a value out of range; a setting that would change which states are kept; a setting that enters bias
-    /// corrections (β1, β2, ε …) while recorded steps are not yet finished.
+    /// An unknown name; a value out of range; a setting that would change which states are kept, or that belongs to a schedule; a
+    /// setting that enters bias corrections (β1, β2, ε …), or any where there is a schedule, while recorded steps are not yet
+    /// finished.
     pub fn set(&mut self, group: Group, name: &str, value: &Value) -> Result<()> {
+        refuse_owned(&self.groups[group.0].scheduled, &self.groups[group.0].name, name)?;
         let mut rule = self.groups[group.0].rule.clone();
         rule.set(name, value)?;
         rule.check()?;
@@ -190,13 +199,15 @@ impl Optimizer {
                 name, self.groups[group.0].name
             )));
         }
-        let counts_change = [1, 2, 3, 10, 100].iter().any(|&t| {
+        let counts_differ = |&t: &u64| {
             let count = |rule: &dyn Rule| rule.scalars(t).iter().map(|s| s.count).collect::<Vec<_>>();
             count(rule.as_ref()) != count(old.as_ref())
-        });
+        };
+        let counts_change = self.around.scheduled || [1, 2, 3, 10, 100].iter().any(counts_differ);
         if counts_change && !self.scalars.idle(&self.device) {
             return Err(Error::Usage(format!(
-                "{name} enters the bias corrections and may change only while no recorded step is unfinished: submit and wait first"
+                "{name} enters what is computed ahead (bias corrections; with a schedule, all) and may change only while no \
+                 recorded step is unfinished: submit and wait first"
             )));
         }
         self.groups[group.0].rule = rule;

@@ -111,7 +111,7 @@ impl Scalars {
         around: Around,
         moved: usize,
     ) -> Result<Self> {
-        let (call, count) = scalar_rows(&groups[0].scalars(around, 1));
+        let (call, count) = scalar_rows(&groups[0].scalars(around, 1)?);
         let bytes = |row: &[f32]| (row.len() * groups.len()) as u64 * 4;
         let (call_row, count_row) = (bytes(&call).max(16), bytes(&count));
         let moved_row = (moved as u64 * 4).next_multiple_of(16);
@@ -200,9 +200,7 @@ impl Scalars {
             Some(slot) if moved.is_none() => slot,
             _ => self.take_slot(device, queue, groups, moved)?,
         };
-        self.counts.fill(queue, &self.buffer, |t| {
-            groups.iter().flat_map(|g| scalar_rows(&g.scalars(self.around, t)).1).collect()
-        });
+        self.counts.fill(queue, &self.buffer, |t| rows_of(groups, self.around, t, |(_, count)| count))?;
         Ok(Slot { offset: (slot as u64 * CALL_STRIDE) as u32, token: self.slots.tokens[slot].clone() })
     }
 
@@ -222,7 +220,7 @@ impl Scalars {
         }
         let bound = self.slots.tokens.len();
         let slot = free.ok_or(Error::TooManySteps { unfinished: bound, bound })?;
-        let rows: Vec<f32> = groups.iter().flat_map(|g| scalar_rows(&g.scalars(self.around, 1)).0).collect();
+        let rows = rows_of(groups, self.around, 1, |(call, _)| call)?;
         queue.write_buffer(&self.buffer, self.settings_at(slot as u64), bytemuck::cast_slice(&rows));
         if let Some(moved) = moved {
             queue.write_buffer(&self.buffer, self.moved_at(slot as u64), bytemuck::cast_slice(moved));
@@ -274,6 +272,20 @@ impl Scalars {
     }
 }
 
+/// One of the two rows of every group at the `t`-th applied step.
+fn rows_of(
+    groups: &[GroupInfo],
+    around: Around,
+    t: u64,
+    pick: fn((Vec<f32>, Vec<f32>)) -> Vec<f32>,
+) -> Result<Vec<f32>> {
+    let mut rows = Vec::new();
+    for group in groups {
+        rows.extend(pick(scalar_rows(&group.scalars(around, t)?)));
+    }
+    Ok(rows)
+}
+
 impl Slots {
     fn free(&self, start: usize) -> Option<usize> {
         let n = self.tokens.len();
@@ -297,9 +309,14 @@ impl Counts {
 
     /// Writes the rows that the steps recorded so far and the next may read. Twice the steps since the last confirmation leaves
     /// room for encoders that are submitted in another order than they were recorded.
-    fn fill(&mut self, queue: &wgpu::Queue, buffer: &wgpu::Buffer, row: impl Fn(u64) -> Vec<f32>) {
+    fn fill(
+        &mut self,
+        queue: &wgpu::Queue,
+        buffer: &wgpu::Buffer,
+        row: impl Fn(u64) -> Result<Vec<f32>>,
+    ) -> Result<()> {
         if self.stride == 0 || self.filled >= self.known + (2 * self.since + MARGIN).min(self.rows) {
-            return;
+            return Ok(());
         }
         let target = self.known + (2 * self.since + 4 * MARGIN).min(self.rows);
         let mut t = self.filled + 1;
@@ -308,12 +325,13 @@ impl Counts {
             let n = (target + 1 - t).min(self.rows - index);
             let mut rows: Vec<f32> = Vec::with_capacity((n * self.stride / 4) as usize);
             for t in t..t + n {
-                rows.extend(row(t));
+                rows.extend(row(t)?);
             }
             queue.write_buffer(buffer, index * self.stride, bytemuck::cast_slice(&rows));
             t += n;
         }
         self.filled = target;
+        Ok(())
     }
 }
 
