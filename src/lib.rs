@@ -17,4 +17,5 @@ pub use error::{Error, Result};
 pub use optim::{
     AdaBelief, Adagrad, Adai, AdaiW, Adam, AdamW, Lamb, Lion, NAdam, NormOf, ProxSgd, RAdam, RmsProp, Rule, Sgd, VRAdam,
 };
+pub use schedule::Schedule;
 pub use wgpu;

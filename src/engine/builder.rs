@@ -212,7 +212,7 @@ impl Builder {
     /// `schedule.rate(t)`. A step that the GPU leaves out does not move it, and [`Optimizer::write_applied`] sets its position.
     /// The group's own rate is the base of a schedule that has none, and cannot be set any more.
     ///
-    /// Values are written hundreds of steps ahead, so one that is out of range is reported by a step well before its turn. In an
+    /// Values are computed hundreds of steps ahead; one that is out of range is an error of the step whose turn it may be. In an
     /// optimizer with a schedule every setting of every group may change only while no recorded step is unfinished.
     ///
     /// ```

@@ -12,6 +12,7 @@ use super::around::Around;
 use super::builder::GroupInfo;
 use super::create::buffer;
 use super::text::scalar_rows;
+use crate::optim::Scalar;
 use crate::{Error, Result};
 
 /// Bytes that the ring of per-count rows may take.
@@ -200,7 +201,7 @@ impl Scalars {
             Some(slot) if moved.is_none() => slot,
             _ => self.take_slot(device, queue, groups, moved)?,
         };
-        self.counts.fill(queue, &self.buffer, |t| rows_of(groups, self.around, t, |(_, count)| count))?;
+        self.counts.fill(queue, &self.buffer, |t| rows_of(groups, self.around, t, |scalars| scalar_rows(scalars).1))?;
         Ok(Slot { offset: (slot as u64 * CALL_STRIDE) as u32, token: self.slots.tokens[slot].clone() })
     }
 
@@ -220,7 +221,7 @@ impl Scalars {
         }
         let bound = self.slots.tokens.len();
         let slot = free.ok_or(Error::TooManySteps { unfinished: bound, bound })?;
-        let rows = rows_of(groups, self.around, 1, |(call, _)| call)?;
+        let rows = rows_of(groups, self.around, 1, |scalars| scalar_rows(scalars).0)?;
         queue.write_buffer(&self.buffer, self.settings_at(slot as u64), bytemuck::cast_slice(&rows));
         if let Some(moved) = moved {
             queue.write_buffer(&self.buffer, self.moved_at(slot as u64), bytemuck::cast_slice(moved));
@@ -273,15 +274,10 @@ impl Scalars {
 }
 
 /// One of the two rows of every group at the `t`-th applied step.
-fn rows_of(
-    groups: &[GroupInfo],
-    around: Around,
-    t: u64,
-    pick: fn((Vec<f32>, Vec<f32>)) -> Vec<f32>,
-) -> Result<Vec<f32>> {
+fn rows_of(groups: &[GroupInfo], around: Around, t: u64, pick: fn(&[Scalar]) -> Vec<f32>) -> Result<Vec<f32>> {
     let mut rows = Vec::new();
     for group in groups {
-        rows.extend(pick(scalar_rows(&group.scalars(around, t)?)));
+        rows.extend(pick(&group.scalars(around, t)?));
     }
     Ok(rows)
 }
@@ -318,14 +314,22 @@ impl Counts {
         if self.stride == 0 || self.filled >= self.known + (2 * self.since + MARGIN).min(self.rows) {
             return Ok(());
         }
-        let target = self.known + (2 * self.since + 4 * MARGIN).min(self.rows);
+        let mut target = self.known + (2 * self.since + 4 * MARGIN).min(self.rows);
         let mut t = self.filled + 1;
         while t <= target {
             let index = (t - 1) & (self.rows - 1);
             let n = (target + 1 - t).min(self.rows - index);
             let mut rows: Vec<f32> = Vec::with_capacity((n * self.stride / 4) as usize);
-            for t in t..t + n {
-                rows.extend(row(t)?);
+            for ahead in t..t + n {
+                match row(ahead) {
+                    Ok(row) => rows.extend(row),
+                    Err(error) if ahead <= self.known + self.since + 1 => return Err(error),
+                    // A schedule may make no sense past the training's end, which is an error only once a step may need it.
+                    Err(_) => {
+                        target = ahead - 1;
+                        break;
+                    }
+                }
             }
             queue.write_buffer(buffer, index * self.stride, bytemuck::cast_slice(&rows));
             t += n;

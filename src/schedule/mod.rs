@@ -11,7 +11,7 @@
 //! ```
 //! use wgpu_optim::schedule::{Cosine, Schedule};
 //!
-//! let schedule = Schedule::from(Cosine { steps: 950, ..Cosine::new(950) }).warmup(50).base(3e-4);
+//! let schedule = Schedule::from(Cosine::new(950)).warmup(50).base(3e-4);
 //! assert_eq!(schedule.rate(50), 3e-4);
 //! assert!(schedule.rate(0) > 0.0 && schedule.rate(0) < schedule.rate(1));
 //! assert!(schedule.rate(1000) < 1e-19);
