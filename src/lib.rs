@@ -19,6 +19,7 @@ pub mod optim;
 pub mod replay;
 #[cfg(feature = "tools")]
 pub mod report;
+pub mod schedule;
 #[cfg(feature = "tools")]
 pub mod shader;
 #[cfg(feature = "checkpoint")]
@@ -42,4 +43,5 @@ pub use error::{Error, Result};
 pub use optim::{
     AdaBelief, Adagrad, Adai, AdaiW, Adam, AdamW, Lamb, Lion, NAdam, NormOf, ProxSgd, RAdam, RmsProp, Rule, Sgd, VRAdam,
 };
+pub use schedule::Schedule;
 pub use wgpu;

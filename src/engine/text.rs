@@ -95,7 +95,7 @@ impl Variant {
             rule: rule.text(),
             flags: rule.flags(),
             states: rule.states(),
-            scalars: around.scalars(rule, false, 1).iter().map(|s| (s.name, s.depends)).collect(),
+            scalars: around.scalars(rule.scalars(1), false, 1).iter().map(|s| (s.name, s.depends)).collect(),
             decision: rule.decision(),
             sums: rule.sums(),
             around,
