@@ -131,7 +131,7 @@ pub fn names() -> Vec<&'static str> {
 }
 
 impl Schedule {
-    /// Reads a schedule such as `cosine:steps=1000,min=0,warmup=50`; [`HELP`](super::HELP) says what there is. Displaying it gives
+    /// Reads a schedule such as `cosine:steps=1000,min=0,warmup=50`; [`HELP`] says what there is. Displaying it gives
     /// a text that reads as the same schedule.
     ///
     /// # Errors
