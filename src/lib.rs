@@ -1,5 +1,6 @@
 //! The optimizer step for everything that trains on wgpu.
 
+mod around;
 #[cfg(feature = "tools")]
 pub mod backend;
 #[cfg(feature = "tools")]
@@ -33,9 +34,10 @@ pub mod trajectory;
 #[cfg(feature = "tools")]
 pub mod verify;
 
+pub use around::{Accumulate, Clip, Ema, LossScale};
 #[cfg(feature = "checkpoint")]
 pub use engine::Snapshot;
-pub use engine::{Accumulate, Builder, Clip, Ema, Group, LossScale, Optimizer, Stage, Tensor, Variant, read_buffer};
+pub use engine::{Builder, Group, Optimizer, Stage, Tensor, Variant, read_buffer};
 pub use error::{Error, Result};
 pub use optim::{
     AdaBelief, Adagrad, Adai, AdaiW, Adam, AdamW, Lamb, Lion, NAdam, NormOf, ProxSgd, RAdam, RmsProp, Rule, Sgd, VRAdam,

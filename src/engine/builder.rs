@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::around::{Accumulate, Around, Clip, Ema, LossScale};
 use super::layout::VEC4;
+use crate::around::{Accumulate, Around, Clip, Ema, LossScale};
 use crate::optim::{Rule, Scalar};
 use crate::{Error, Optimizer, Result};
 

@@ -1,7 +1,6 @@
 //! The engine: everything that is not one optimizer's. A step is recorded into the caller's encoder; nothing is submitted or
 //! waited for.
 
-mod around;
 mod builder;
 mod create;
 mod layout;
@@ -15,7 +14,6 @@ mod snapshot;
 mod step;
 mod text;
 
-pub use around::{Accumulate, Clip, Ema, LossScale};
 pub use builder::{Builder, Group, Tensor};
 pub use readback::read_buffer;
 #[cfg(feature = "checkpoint")]
@@ -26,9 +24,9 @@ pub use text::{Stage, Variant};
 
 use std::sync::Arc;
 
+use crate::around::{Around, Clip};
 use crate::optim::{Rule, Value};
 use crate::{Error, Result};
-use around::Around;
 use builder::{GroupInfo, Slice, TensorInfo};
 use layout::Layout;
 use pipelines::Pipeline;

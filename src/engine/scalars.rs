@@ -8,10 +8,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use super::around::Around;
 use super::builder::GroupInfo;
 use super::create::buffer;
 use super::text::scalar_rows;
+use crate::around::Around;
 use crate::{Error, Result};
 
 /// Bytes that the ring of per-count rows may take.

@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::around::{Around, Clip};
 use super::layout::{CHUNK_LANES, FINAL_LANES, SUM_LANES};
+use crate::around::{Around, Clip};
 use crate::optim::{Depends, Rule, Scalar, StateSpec, Sums};
 
 const TABLES: &str = include_str!("../../shaders/harness/tables.wgsl");
@@ -110,7 +110,7 @@ impl Variant {
     pub(super) fn rounds(&self) -> Vec<Round> {
         match (self.sums.sums > 0, self.around.sums()) {
             (false, false) => Vec::new(),
-            (true, true) if self.sums.after_clip => vec![Round::First, Round::Second],
+            (true, _) if self.sums.after_clip && self.around.clips_norm() => vec![Round::First, Round::Second],
             _ => vec![Round::Only],
         }
     }

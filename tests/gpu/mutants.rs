@@ -83,6 +83,9 @@ impl Rule for Mutant {
     fn sums(&self) -> Sums {
         self.inner.sums()
     }
+    fn sums_read(&self) -> &'static [&'static str] {
+        self.inner.sums_read()
+    }
     fn decision(&self) -> &'static [&'static str] {
         self.inner.decision()
     }
