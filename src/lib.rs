@@ -13,6 +13,8 @@ pub mod trajectory;
 
 pub use engine::{Accumulate, Builder, Clip, Ema, Group, LossScale, Optimizer, Stage, Tensor, Variant, read_buffer};
 pub use error::{Error, Result};
+#[cfg(feature = "custom")]
+pub use optim::CustomRule;
 pub use optim::{
     AdaBelief, Adagrad, Adai, AdaiW, Adam, AdamW, Lamb, Lion, NAdam, NormOf, ProxSgd, RAdam, RmsProp, Rule, Sgd, VRAdam,
 };

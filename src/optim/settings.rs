@@ -84,6 +84,12 @@ impl Range {
         Self { least, most, most_included: false, text: "" }
     }
 
+    /// Checks a number, or says what it must be.
+    #[cfg(feature = "custom")]
+    pub(super) fn check(self, x: f64) -> Result<(), Cow<'static, str>> {
+        if self.contains(x) { Ok(()) } else { Err(self.needs()) }
+    }
+
     /// What a number must be.
     fn needs(self) -> Cow<'static, str> {
         if !self.text.is_empty() {
