@@ -169,7 +169,8 @@ impl Optimizer {
 
     fn create_round(&self, compiler: &Compiler<'_>, variant: &Variant) -> Result<RoundGpu> {
         let (sums, totals) = variant.sum_counts();
-        let (limit, needs) = (self.device.limits().max_compute_workgroup_storage_size, totals as u32 * FINAL_LANES * 16);
+        let (limit, needs) =
+            (self.device.limits().max_compute_workgroup_storage_size, totals as u32 * FINAL_LANES * 16);
         if limit < needs {
             let limit_name = "max_compute_workgroup_storage_size";
             return Err(Error::Limit { limit: limit_name, actual: u64::from(limit), needs: u64::from(needs) });

@@ -2,8 +2,7 @@
 //! would call the text's function where it means the language's.
 
 /// Functions, types, type generators and enumerants.
-const BUILTINS: &str =
-    "RayDesc RayIntersection abs acceleration_structure acos acosh all any array arrayLength asin asinh atan \
+const BUILTINS: &str = "RayDesc RayIntersection abs acceleration_structure acos acosh all any array arrayLength asin asinh atan \
      atan2 atanh atomic atomicAdd atomicAnd atomicCompareExchangeWeak atomicExchange atomicLoad atomicMax \
      atomicMin atomicOr atomicStore atomicSub atomicXor bgra8unorm binding_array bitcast bool ceil clamp coopLoad \
      coopMultiplyAdd coopStore coop_mat16x16 coop_mat8x8 cos cosh countLeadingZeros countOneBits \

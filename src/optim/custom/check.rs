@@ -1,7 +1,9 @@
 //! The second look at a user's text: naga's, and whether the harness can call what it declares.
 
 use naga::valid::{Capabilities, ValidationFlags, Validator};
-use naga::{ArraySize, Function, Handle, Module, Scalar, ScalarKind, Span, Type, TypeInner, VectorSize};
+use naga::{
+    ArraySize, Expression, Function, Handle, Literal, Module, Scalar, ScalarKind, Span, Type, TypeInner, VectorSize,
+};
 
 use super::names::intern;
 use super::scan::{Declaration, Mistake, scan};
@@ -63,7 +65,8 @@ fn parse_mistake(error: &naga::front::wgsl::ParseError) -> Mistake {
     Mistake { at, message }
 }
 
-fn validate(module: &Module) -> Result<(), Mistake> {
+/// naga's own checks, without any optional capability.
+pub(super) fn validate(module: &Module) -> Result<(), Mistake> {
     let checked = Validator::new(ValidationFlags::all(), Capabilities::empty()).validate(module);
     checked.map(|_| ()).map_err(|error| {
         // The last span is the innermost.
@@ -98,7 +101,8 @@ impl Reader<'_> {
     }
 
     fn check_sizes(&self) -> Result<(), Mistake> {
-        let large = self.module.types.iter().find(|(_, t)| t.inner.try_size(self.module.to_ctx()).is_none_or(|n| n > MAX_TYPE));
+        let large =
+            self.module.types.iter().find(|(_, t)| t.inner.try_size(self.module.to_ctx()).is_none_or(|n| n > MAX_TYPE));
         large.map_or(Ok(()), |(handle, _)| {
             let at = start(self.module.types.get_span(handle));
             Err(self.mistake(at, format!("this type has more than {MAX_TYPE} bytes")))
@@ -139,10 +143,7 @@ impl Reader<'_> {
 
     /// Compares the functions that the harness calls, and finds the sums that they are for.
     fn functions(&self, decides: bool) -> Result<Sums, Mistake> {
-        self.signature(
-            "update",
-            "fn(Hyper, Decision, vec4<f32>, vec4<f32>, ptr<function, State>) -> vec4<f32>",
-        )?;
+        self.signature("update", "fn(Hyper, Decision, vec4<f32>, vec4<f32>, ptr<function, State>) -> vec4<f32>")?;
         let parts = ["contribute", "total", "decide"];
         let Some(given) = parts.into_iter().chain(["refuse"]).find(|name| self.function(name).is_some()) else {
             if decides {
@@ -157,10 +158,7 @@ impl Reader<'_> {
         }
         let sums = self.count("contribute", "SUMS", VEC4)?;
         let totals = self.count("total", "TOTALS", "vec3<f32>")?;
-        self.signature(
-            "contribute",
-            &format!("fn(Hyper, vec4<f32>, vec4<f32>, State) -> array<vec4<f32>, {sums}>"),
-        )?;
+        self.signature("contribute", &format!("fn(Hyper, vec4<f32>, vec4<f32>, State) -> array<vec4<f32>, {sums}>"))?;
         self.signature("total", &format!("fn(Hyper, array<f32, {sums}>, f32) -> array<vec3<f32>, {totals}>"))?;
         self.signature("decide", &format!("fn(Hyper, array<f32, {totals}>, array<f32, {totals}>) -> Decision"))?;
         let may_refuse = self.function("refuse").is_some();
@@ -201,11 +199,25 @@ impl Reader<'_> {
         if !self.declarations.iter().any(|d| d.keyword == "const" && d.name == constant) {
             return Err(self.mistake(at, format!("`const {constant} = {length}u;` is missing")));
         }
+        let at = self.place(constant);
+        if self.constant(constant).is_some_and(|value| value != length as i64) {
+            return Err(self.mistake(at, format!("{constant} must be {length}, the count that `{function}` returns")));
+        }
         if length > MAX_SUMS {
-            let at = self.place(constant);
             return Err(self.mistake(at, format!("{constant} is {length}, at most {MAX_SUMS} are allowed")));
         }
         Ok(length)
+    }
+
+    /// The value of a constant, where naga keeps it as a whole number.
+    fn constant(&self, name: &str) -> Option<i64> {
+        let (_, constant) = self.module.constants.iter().find(|(_, c)| c.name.as_deref() == Some(name))?;
+        match self.module.global_expressions[constant.init] {
+            Expression::Literal(Literal::U32(n)) => Some(n.into()),
+            Expression::Literal(Literal::I32(n)) => Some(n.into()),
+            Expression::Literal(Literal::AbstractInt(n)) => Some(n),
+            _ => None,
+        }
     }
 
     /// A type as WGSL writes it, where it is one that the harness may ask for.

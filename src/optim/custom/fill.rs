@@ -53,7 +53,10 @@ pub(super) enum Fill {
     Setting(usize),
     OneMinus(usize),
     Step,
-    Correction { beta: usize, form: Form },
+    Correction {
+        beta: usize,
+        form: Form,
+    },
     Call(OfCall),
     Count(OfCount),
     Both(OfCall, OfCount),
@@ -117,12 +120,15 @@ impl Fill {
             Self::Step => Scalar::count(name, t as f64),
             Self::Correction { beta, form } => {
                 let correction = bias_correction(value(*beta), t);
-                Scalar::count(name, match form {
-                    Form::Plain => correction,
-                    Form::Inverse => 1.0 / correction,
-                    Form::Root => correction.sqrt(),
-                    Form::InverseRoot => 1.0 / correction.sqrt(),
-                })
+                Scalar::count(
+                    name,
+                    match form {
+                        Form::Plain => correction,
+                        Form::Inverse => 1.0 / correction,
+                        Form::Root => correction.sqrt(),
+                        Form::InverseRoot => 1.0 / correction.sqrt(),
+                    },
+                )
             }
             Self::Call(call) => Scalar::call(name, call(settings)),
             Self::Count(count) => Scalar::count(name, count(settings, t)),

@@ -207,9 +207,9 @@ impl CustomRule {
         let variant = Variant::of(self, false, false);
         let stages = if self.sums.sums > 0 { &Stage::ALL[..] } else { &[Stage::Update] };
         for stage in stages {
-            let text = variant.text(*stage);
-            naga::front::wgsl::parse_str(&text)
-                .map_err(|e| Error::Shader(format!("{}: does not fit the harness: {}", self.name, e.message())))?;
+            let module = naga::front::wgsl::parse_str(&variant.text(*stage)).map_err(|e| e.message().to_owned());
+            let checked = module.and_then(|module| check::validate(&module).map_err(|mistake| mistake.message));
+            checked.map_err(|e| Error::Shader(format!("{}: does not fit the harness: {e}", self.name)))?;
         }
         Ok(())
     }
