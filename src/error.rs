@@ -105,6 +105,14 @@ pub enum Error {
         /// What was found and what was expected.
         problem: String,
     },
+    /// A checkpoint belongs to something else.
+    #[error("{checkpoint} does not fit the optimizer: {}", differences.join("; "))]
+    Mismatch {
+        /// The checkpoint's name.
+        checkpoint: String,
+        /// Every difference: what it is there, and what it should be.
+        differences: Vec<String>,
+    },
     /// WGSL text that does not compile or holds what it must not.
     #[error("shader: {0}")]
     Shader(String),

@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 use proptest::prelude::*;
 use wgpu_optim::gpu::{Gpu, Selector};
 use wgpu_optim::optim::{CustomCpu, CustomRule, Range, Value, rule::MAX_SUMS};
+use wgpu_optim::verify::run_rule;
 use wgpu_optim::{Accumulate, AdamW, Builder, Clip, Ema, Error, Group, LossScale, Optimizer, Rule, VRAdam, cpu};
 
 const ADAMW: &str = "\
@@ -248,6 +249,26 @@ fn closures_give_a_cpu_form() {
 }
 
 #[test]
+fn a_rule_with_a_cpu_form_is_verified() {
+    let braked = || CustomRule::from_wgsl("braked", BRAKED).expect("the text is a rule");
+    let rules: [CustomRule; 2] = [adamw(0.01, 0.1), braked().cpu_form(BrakedCpu)];
+    for rule in rules {
+        for size in [5, 1025] {
+            let errors = run_rule(&GPU, &rule, size).expect("the rule runs");
+            assert!(errors.passed(), "{} {size}: {errors:?}", rule.name());
+        }
+    }
+    let wrong = adamw(0.01, 0.1).cpu(|h, p, g, s| {
+        s[0] = h[3] * s[0] + h[4] * g;
+        s[1] = h[5] * s[1] + h[6] * g * g;
+        -h[0] * s[0] / (s[1].sqrt() + h[1]) - 0.999 * h[2] * p
+    });
+    assert!(!run_rule(&GPU, &wrong, 1025).expect("the rule runs").passed(), "a wrong decay must be noticed");
+    let error = run_rule(&GPU, &braked(), 5).expect_err("there is nothing to compare with").to_string();
+    assert!(error.contains("has no CPU form"), "{error}");
+}
+
+#[test]
 fn without_a_cpu_form_the_cpu_says_so() {
     let rule = CustomRule::from_wgsl("braked", BRAKED).expect("the text is a rule");
     assert!(!rule.has_cpu());
@@ -326,7 +347,7 @@ struct Decision { a: f32 }\n";
     CustomRule::from_wgsl("mine", &ok).expect("this is whole");
     assert!(
         refused(&ok.replace("SUMS = 1u", "SUMS = 2u"))
-            .contains("10:7: SUMS must be 1, the count that `contribute` returns")
+            .contains("8:7: SUMS must be 1, the count that `contribute` returns")
     );
     let wrong = ok.replace("elements: f32", "elements: u32");
     assert!(

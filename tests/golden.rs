@@ -83,17 +83,17 @@ impl Golden {
         names
     }
 
-    fn read(&self, key: &str) -> Option<Vec<f64>> {
+    fn numbers(&self, key: &str) -> Vec<f64> {
         let tensors = self.tensors();
-        let view = tensors.tensor(key).ok()?;
+        let view = tensors.tensor(key).unwrap_or_else(|e| panic!("{}: {key}: {e}", self.name));
         let data = view.data();
-        Some(match view.dtype() {
+        match view.dtype() {
             Dtype::F32 => {
                 data.chunks_exact(4).map(|b| f64::from(f32::from_le_bytes(b.try_into().expect("four")))).collect()
             }
             Dtype::F64 => data.chunks_exact(8).map(|b| f64::from_le_bytes(b.try_into().expect("eight"))).collect(),
             other => panic!("{key}: {other:?}"),
-        })
+        }
     }
 
     /// What is compared after step t: the key's second half, the tensor's index, the numbers.
@@ -106,7 +106,7 @@ impl Golden {
                 continue;
             };
             let at = names.iter().position(|n| n == tensor).expect("a known tensor");
-            found.push((what.to_owned(), at, self.read(key).expect("present")));
+            found.push((what.to_owned(), at, self.numbers(key)));
         }
         found
     }
@@ -121,7 +121,7 @@ struct Run<F> {
 impl<F: Number> Run<F> {
     fn new(golden: &Golden) -> Self {
         let names = golden.names();
-        let params: Vec<Vec<F>> = names.iter().map(|n| narrow(&golden.read(&format!("param/{n}")).unwrap())).collect();
+        let params: Vec<Vec<F>> = names.iter().map(|n| narrow(&golden.numbers(&format!("param/{n}")))).collect();
         let specs = names.iter().zip(&params);
         let specs =
             specs.map(|(name, p)| TensorSpec { name: name.clone(), group: 0, elements: p.len() }).collect::<Vec<_>>();
@@ -131,7 +131,7 @@ impl<F: Number> Run<F> {
 
     fn step(&mut self, golden: &Golden, t: usize) {
         let grads: Vec<Vec<F>> =
-            golden.names().iter().map(|n| narrow(&golden.read(&format!("grad/{t}/{n}")).unwrap())).collect();
+            golden.names().iter().map(|n| narrow(&golden.numbers(&format!("grad/{t}/{n}")))).collect();
         let mut params: Vec<&mut [F]> = self.params.iter_mut().map(Vec::as_mut_slice).collect();
         let grads: Vec<&[F]> = grads.iter().map(Vec::as_slice).collect();
         self.optimizer.step(&mut params, &grads).expect("a step");

@@ -11,11 +11,11 @@
 //
 //   The authors keep Πβ1 and form 1-Πβ1 and 1-β1 by subtraction; b and q are the same numbers without the cancellation.
 //   step = η β0^{1-d}, decay = λ for Adai and ηλ for AdaiW, exponent = 1/(3-2d), correction = 1-β2^t, mean = (1-β2^t) v̄, so that
-//   v̂/v̄ = v/mean. The sum of v̂ is quadratic in the clipped gradient c·g: Σ(w_v v + w_pp p²) + c w_pg Σpg + c² w_gg Σg², with v
-//   the average before this step; w_pp and w_pg are 0 for AdaiW, which so needs no parameter in the sums.
+//   v̂/v̄ = v/mean. The sum of v̂ is quadratic in the clipped gradient c·g: w_v Σv + w_pp Σp² + c w_pg Σpg + c² w_gg Σg², with v the
+//   average before this step. AdaiW has w_pp = w_pg = 0 and so needs no parameter in the sums.
 
-const SUMS = 3u;
-const TOTALS = 2u;
+const SUMS = 4u;
+const TOTALS = 3u;
 
 struct Hyper {
     step: f32,
@@ -37,23 +37,32 @@ struct State { m: vec4<f32>, v: vec4<f32>, q: vec4<f32> }
 struct Decision { mean: f32 }
 
 fn contribute(h: Hyper, p: vec4<f32>, g: vec4<f32>, s: State) -> array<vec4<f32>, SUMS> {
-    let v = h.w_v * s.v;
     if DECOUPLED {
-        return array<vec4<f32>, SUMS>(v, vec4(0.0), g * g);
+        return array<vec4<f32>, SUMS>(s.v, vec4(0.0), vec4(0.0), g * g);
     }
-    return array<vec4<f32>, SUMS>(v + h.w_pp * p * p, p * g, g * g);
+    return array<vec4<f32>, SUMS>(s.v, p * p, p * g, g * g);
 }
 
 fn total(h: Hyper, sums: array<f32, SUMS>, elements: f32) -> array<vec3<f32>, TOTALS> {
-    return array<vec3<f32>, TOTALS>(vec3(sums[0], h.w_pg * sums[1], h.w_gg * sums[2]), vec3(elements, 0.0, 0.0));
+    let past = h.w_v * sums[0];
+    return array<vec3<f32>, TOTALS>(
+        vec3(past + h.w_pp * sums[1], h.w_pg * sums[2], h.w_gg * sums[3]),
+        vec3(past, 0.0, 0.0),
+        vec3(elements, 0.0, 0.0),
+    );
+}
+
+// Where decay and gradient nearly balance, the sum is what rounding leaves of larger terms; what v held before is its lower bound.
+fn sum_of_v(totals: array<f32, TOTALS>) -> f32 {
+    return max(totals[0], totals[1]);
 }
 
 fn refuse(totals: array<f32, TOTALS>) -> bool {
-    return totals[0] <= 0.0;
+    return sum_of_v(totals) <= 0.0;
 }
 
 fn decide(h: Hyper, totals: array<f32, TOTALS>, own: array<f32, TOTALS>) -> Decision {
-    return Decision(h.correction * totals[0] / totals[1]);
+    return Decision(h.correction * sum_of_v(totals) / totals[2]);
 }
 
 fn update(h: Hyper, d: Decision, p: vec4<f32>, gradient: vec4<f32>, s: ptr<function, State>) -> vec4<f32> {

@@ -147,7 +147,7 @@ impl Optimizer {
             wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset: 0, size: wgpu::BufferSize::new(size) })
         };
         match name {
-            "wo_call" => uniform(&self.scalars.calls, 32),
+            "wo_call" => uniform(&self.scalars.calls, self.scalars.call_size),
             "wo_run" => uniform(self.runs.as_ref().map_or(&self.control, |r| &r.buffer), 16),
             "wo_scalars" => self.scalars.buffer.as_entire_binding(),
             "wo_control" => self.control.as_entire_binding(),

@@ -25,15 +25,25 @@ pub async fn read_buffer(device: &wgpu::Device, queue: &wgpu::Queue, slice: wgpu
     });
     let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("read-back") });
     encoder.copy_buffer_to_buffer(slice.buffer(), slice.offset(), &staging, 0, size);
-    let (sender, mut receiver) = oneshot::channel();
+    let (sender, receiver) = oneshot::channel();
     encoder.map_buffer_on_submit(&staging, wgpu::MapMode::Read, .., move |result| {
         // The receiver may be gone: then nobody wants the bytes.
         let _ = sender.send(result);
     });
     queue.submit([encoder.finish()]);
+    let view = mapped(device, &staging, receiver).await?;
+    Ok(view[..slice.size() as usize].to_vec())
+}
+
+/// Waits until `staging` is mapped, without blocking, and shows it.
+pub(super) async fn mapped(
+    device: &wgpu::Device,
+    staging: &wgpu::Buffer,
+    mut arrived: oneshot::Receiver<Result<(), wgpu::BufferAsyncError>>,
+) -> Result<wgpu::BufferView> {
     let mapped = poll_fn(|context| {
         let polled = device.poll(wgpu::PollType::Poll);
-        match std::pin::Pin::new(&mut receiver).poll(context) {
+        match std::pin::Pin::new(&mut arrived).poll(context) {
             Poll::Pending if polled.is_err() => Poll::Ready(Ok(Err(wgpu::BufferAsyncError))),
             Poll::Pending => {
                 // Natively nobody else may poll the device; in a browser the callback wakes this task.
@@ -45,9 +55,9 @@ pub async fn read_buffer(device: &wgpu::Device, queue: &wgpu::Queue, slice: wgpu
         }
     });
     let lost = |what: &dyn std::fmt::Display| Error::DeviceLost(format!("while reading back: {what}"));
-    mapped.await.map_err(|e| lost(&e))?.map_err(|e| lost(&e))?;
-    let view = staging.slice(..).get_mapped_range().map_err(|e| lost(&e))?;
-    Ok(view[..slice.size() as usize].to_vec())
+    let dropped = |_| Error::Usage("the encoder with the copies was dropped".to_owned());
+    mapped.await.map_err(dropped)?.map_err(|e| lost(&e))?;
+    staging.slice(..).get_mapped_range().map_err(|e| lost(&e))
 }
 
 impl Optimizer {
@@ -206,7 +216,7 @@ impl Optimizer {
     }
 
     /// The arrays that are kept for a tensor, in the order of the arena.
-    fn slots(&self, tensor: Tensor) -> Vec<&'static str> {
+    pub(super) fn slots(&self, tensor: Tensor) -> Vec<&'static str> {
         if self.tensors[tensor.0].frozen { Vec::new() } else { self.variants[self.class_of[tensor.0]].slots() }
     }
 

@@ -80,7 +80,7 @@ impl Twin for AdaBelief {
 
     fn variants() -> Vec<(&'static str, Self)> {
         let base = Self { weight_decay: 0.1, ..Self::default() };
-        vec![("default", base), ("large_eps", Self { eps: 1e-8, eps_root: 1e-4, beta2: 0.9, ..base })]
+        vec![("default", base), ("large_eps", Self { eps: 1e-3, eps_root: 1e-4, beta2: 0.9, ..base })]
     }
 
     #[inline(always)]

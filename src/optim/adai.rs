@@ -121,15 +121,19 @@ fn update<F: Real>(decoupled: bool, h: &Hyper<F>, d: &Decision<F>, p: F, gradien
 }
 
 #[inline(always)]
-fn contribute<F: Real>(decoupled: bool, h: &Hyper<F>, p: F, g: F, s: &State<F>) -> [F; MAX_SUMS] {
-    let v = h.w_v * s.v;
+fn contribute<F: Real>(decoupled: bool, p: F, g: F, s: &State<F>) -> [F; MAX_SUMS] {
     let mut terms = [F::zero(); MAX_SUMS];
     if decoupled {
-        terms[..3].copy_from_slice(&[v, F::zero(), g * g]);
+        terms[..4].copy_from_slice(&[s.v, F::zero(), F::zero(), g * g]);
         return terms;
     }
-    terms[..3].copy_from_slice(&[v + h.w_pp * p * p, p * g, g * g]);
+    terms[..4].copy_from_slice(&[s.v, p * p, p * g, g * g]);
     terms
+}
+
+/// Where decay and gradient nearly balance, the sum is what rounding leaves of larger terms; what v held before is its lower bound.
+fn sum_of_v<F: Real>(totals: &[F]) -> F {
+    totals[0].max(totals[1])
 }
 
 /// Adai and AdaiW differ in one constant, in what `decay` holds and in whether the decay enters the sums.
@@ -140,7 +144,11 @@ macro_rules! adai {
             type State<F: Real> = State<F>;
             type Decision<F: Real> = Decision<F>;
             const TEXT: &'static str = include_str!("../../shaders/rules/adai.wgsl");
-            const SUMS: Sums = Sums { sums: 3, totals: 2, after_clip: false, may_refuse: true };
+            const SUMS: Sums = Sums { sums: 4, totals: 3, after_clip: false, may_refuse: true };
+
+            fn sums_read(&self) -> &'static [&'static str] {
+                if $decoupled || self.weight_decay == 0.0 { &["g", "v"] } else { &["p", "g", "v"] }
+            }
 
             fn scalars(&self, t: u64) -> Vec<Scalar> {
                 let bc2 = bias_correction(self.beta2, t);
@@ -181,23 +189,25 @@ macro_rules! adai {
             }
 
             #[inline(always)]
-            fn contribute<F: Real>(&self, h: &Hyper<F>, p: F, g: F, s: &State<F>) -> [F; MAX_SUMS] {
-                contribute($decoupled, h, p, g, s)
+            fn contribute<F: Real>(&self, _: &Hyper<F>, p: F, g: F, s: &State<F>) -> [F; MAX_SUMS] {
+                contribute($decoupled, p, g, s)
             }
 
             fn total<F: Real>(&self, h: &Hyper<F>, sums: &[F], elements: F) -> [[F; 3]; MAX_SUMS] {
+                let past = h.w_v * sums[0];
                 let mut totals = [[F::zero(); 3]; MAX_SUMS];
-                totals[0] = [sums[0], h.w_pg * sums[1], h.w_gg * sums[2]];
-                totals[1][0] = elements;
+                totals[0] = [past + h.w_pp * sums[1], h.w_pg * sums[2], h.w_gg * sums[3]];
+                totals[1][0] = past;
+                totals[2][0] = elements;
                 totals
             }
 
             fn refuse<F: Real>(&self, totals: &[F]) -> bool {
-                totals[0] <= F::zero()
+                sum_of_v(totals) <= F::zero()
             }
 
             fn decide<F: Real>(&self, h: &Hyper<F>, totals: &[F], _: &[F]) -> Decision<F> {
-                Decision { mean: h.correction * totals[0] / totals[1] }
+                Decision { mean: h.correction * sum_of_v(totals) / totals[2] }
             }
 
             #[inline(always)]

@@ -70,6 +70,10 @@ impl<F: Real, T: Twin> Cpu<F> for T {
     fn contribute_fast(&self, hyper: &[F], p: &[F], g: &[F], states: &[Option<&[F]>]) -> [f64; MAX_SUMS] {
         #[cfg(target_arch = "x86_64")]
         {
+            if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl") {
+                // SAFETY: the processor has the features, as just checked.
+                return unsafe { x86::contribute_avx512(self, hyper, p, g, states) };
+            }
             if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
                 // SAFETY: the processor has the features, as just checked.
                 return unsafe { x86::contribute_avx2(self, hyper, p, g, states) };
@@ -94,25 +98,32 @@ impl<F: Real, T: Twin> Cpu<F> for T {
     }
 }
 
-/// Copies `BLOCK` elements (fewer at the end) into a local array.
+/// The number of members of `State`.
+const fn states_of<F: Real, T: Twin>() -> usize {
+    <T::State<F> as Members<F>>::NAMES.len()
+}
+
+/// The tail of a slice, filled up with zeros to a block.
 #[inline(always)]
-fn load_block<F: Real>(from: &[F], start: usize) -> [F; BLOCK] {
+fn padded<F: Real>(tail: &[F]) -> [F; BLOCK] {
     let mut block = [F::zero(); BLOCK];
-    if let Some(full) = from.get(start..start + BLOCK) {
-        block.copy_from_slice(full);
-    } else {
-        block[..from.len() - start].copy_from_slice(&from[start..]);
-    }
+    block[..tail.len()].copy_from_slice(tail);
     block
 }
 
 #[inline(always)]
-fn store_block<F: Real>(to: &mut [F], start: usize, block: &[F; BLOCK]) {
-    if let Some(full) = to.get_mut(start..start + BLOCK) {
-        full.copy_from_slice(block);
-    } else {
-        let rest = to.len() - start;
-        to[start..].copy_from_slice(&block[..rest]);
+fn update_block<F: Real, T: Twin>(
+    rule: &T,
+    h: &T::Hyper<F>,
+    d: &T::Decision<F>,
+    p: &mut [F; BLOCK],
+    g: &[F; BLOCK],
+    s: &mut [[F; BLOCK]; MAX_SUMS],
+) {
+    for i in 0..BLOCK {
+        let mut one = T::State::load(|k| s[k][i]);
+        p[i] = p[i] + rule.update(h, d, p[i], g[i], &mut one);
+        one.store(|k, x| s[k][i] = x);
     }
 }
 
@@ -127,25 +138,87 @@ fn update_blocks<F: Real, T: Twin>(
 ) {
     let h = T::Hyper::load(|i| hyper[i]);
     let d = T::Decision::load(|i| decision[i]);
-    for start in (0..p.len()).step_by(BLOCK) {
-        let mut block_p = load_block(p, start);
-        let block_g = load_block(g, start);
-        let mut block_s = [[F::zero(); BLOCK]; MAX_SUMS];
-        for (block, state) in block_s.iter_mut().zip(states.iter()) {
-            if let Some(state) = state {
-                *block = load_block(state, start);
+    let full = p.len() - p.len() % BLOCK;
+    let (p, p_tail) = p.split_at_mut(full);
+    let (g, g_tail) = g.split_at(full);
+    let mut kept: [Option<&mut [[F; BLOCK]]>; MAX_SUMS] = [const { None }; MAX_SUMS];
+    for (kept, state) in kept.iter_mut().zip(states.iter_mut()) {
+        *kept = state.as_deref_mut().map(|state| state[..full].as_chunks_mut().0);
+    }
+    update_full(rule, &h, &d, p.as_chunks_mut().0, g.as_chunks().0, &mut kept);
+    if !p_tail.is_empty() {
+        update_tail(rule, &h, &d, p_tail, g_tail, states, full);
+    }
+}
+
+#[inline(always)]
+fn update_full<F: Real, T: Twin>(
+    rule: &T,
+    h: &T::Hyper<F>,
+    d: &T::Decision<F>,
+    p: &mut [[F; BLOCK]],
+    g: &[[F; BLOCK]],
+    states: &mut [Option<&mut [[F; BLOCK]]>; MAX_SUMS],
+) {
+    for (i, (p, g)) in p.iter_mut().zip(g).enumerate() {
+        let mut s = [[F::zero(); BLOCK]; MAX_SUMS];
+        for k in 0..states_of::<F, T>() {
+            if let Some(state) = &states[k] {
+                s[k] = state[i];
             }
         }
-        for i in 0..BLOCK {
-            let mut s = T::State::load(|k| block_s[k][i]);
-            block_p[i] = block_p[i] + rule.update(&h, &d, block_p[i], block_g[i], &mut s);
-            s.store(|k, x| block_s[k][i] = x);
-        }
-        store_block(p, start, &block_p);
-        for (block, state) in block_s.iter().zip(states.iter_mut()) {
-            if let Some(state) = state {
-                store_block(state, start, block);
+        let (mut next, g) = (*p, *g);
+        update_block(rule, h, d, &mut next, &g, &mut s);
+        *p = next;
+        for k in 0..states_of::<F, T>() {
+            if let Some(state) = &mut states[k] {
+                state[i] = s[k];
             }
+        }
+    }
+}
+
+/// The elements from `full` on, which fill no block.
+#[inline(always)]
+fn update_tail<F: Real, T: Twin>(
+    rule: &T,
+    h: &T::Hyper<F>,
+    d: &T::Decision<F>,
+    p: &mut [F],
+    g: &[F],
+    states: &mut [Option<&mut [F]>],
+    full: usize,
+) {
+    let mut s = [[F::zero(); BLOCK]; MAX_SUMS];
+    for (block, state) in s.iter_mut().zip(states.iter()) {
+        *block = padded(state.as_deref().map_or(&[], |state| &state[full..]));
+    }
+    let mut next = padded(p);
+    update_block(rule, h, d, &mut next, &padded(g), &mut s);
+    let rest = p.len();
+    p.copy_from_slice(&next[..rest]);
+    for (block, state) in s.iter().zip(states.iter_mut()) {
+        if let Some(state) = state {
+            state[full..].copy_from_slice(&block[..rest]);
+        }
+    }
+}
+
+/// Adds the terms of `count` elements to sums that stand beside each other, one a lane: no lane waits for another.
+#[inline(always)]
+fn contribute_block<F: Real, T: Twin>(
+    rule: &T,
+    h: &T::Hyper<F>,
+    p: &[F; BLOCK],
+    g: &[F; BLOCK],
+    s: &[[F; BLOCK]; MAX_SUMS],
+    count: usize,
+    lanes: &mut [[f64; BLOCK]; MAX_SUMS],
+) {
+    for i in 0..count {
+        let terms = rule.contribute(h, p[i], g[i], &T::State::load(|k| s[k][i]));
+        for k in 0..T::SUMS.sums {
+            lanes[k][i] += terms[k].wide();
         }
     }
 }
@@ -159,38 +232,36 @@ fn contribute_blocks<F: Real, T: Twin>(
     states: &[Option<&[F]>],
 ) -> [f64; MAX_SUMS] {
     let h = T::Hyper::load(|i| hyper[i]);
-    let mut sums = [0.0; MAX_SUMS];
-    for start in (0..p.len()).step_by(BLOCK) {
-        let block_p = load_block(p, start);
-        let block_g = load_block(g, start);
-        let mut block_s = [[F::zero(); BLOCK]; MAX_SUMS];
-        for (block, state) in block_s.iter_mut().zip(states.iter()) {
-            if let Some(state) = state {
-                *block = load_block(state, start);
-            }
-        }
-        let mut terms = [[F::zero(); BLOCK]; MAX_SUMS];
-        for i in 0..BLOCK.min(p.len() - start) {
-            let s = T::State::load(|k| block_s[k][i]);
-            let term = rule.contribute(&h, block_p[i], block_g[i], &s);
-            for k in 0..T::SUMS.sums {
-                terms[k][i] = term[k];
-            }
-        }
-        for k in 0..T::SUMS.sums {
-            sums[k] += tree_sum(terms[k]).wide();
-        }
+    let full = p.len() - p.len() % BLOCK;
+    let (p, p_tail) = p.split_at(full);
+    let (g, g_tail) = g.split_at(full);
+    let mut kept: [Option<&[[F; BLOCK]]>; MAX_SUMS] = [None; MAX_SUMS];
+    let mut s_tail = [[F::zero(); BLOCK]; MAX_SUMS];
+    for (k, state) in states.iter().enumerate() {
+        kept[k] = state.map(|state| state[..full].as_chunks().0);
+        s_tail[k] = padded(state.map_or(&[], |state| &state[full..]));
     }
-    sums
+    let mut lanes = [[0.0; BLOCK]; MAX_SUMS];
+    for (i, (p, g)) in p.as_chunks().0.iter().zip(g.as_chunks().0).enumerate() {
+        let mut s = [[F::zero(); BLOCK]; MAX_SUMS];
+        for k in 0..states_of::<F, T>() {
+            if let Some(state) = kept[k] {
+                s[k] = state[i];
+            }
+        }
+        contribute_block(rule, &h, p, g, &s, BLOCK, &mut lanes);
+    }
+    contribute_block(rule, &h, &padded(p_tail), &padded(g_tail), &s_tail, p_tail.len(), &mut lanes);
+    lanes.map(tree_sum)
 }
 
-/// A block's sum by halves: the order that vector units add in.
+/// A block's sum by halves.
 #[inline(always)]
-fn tree_sum<F: Real>(mut block: [F; BLOCK]) -> F {
+fn tree_sum(mut block: [f64; BLOCK]) -> f64 {
     let mut half = BLOCK / 2;
     while half > 0 {
         for i in 0..half {
-            block[i] = block[i] + block[i + half];
+            block[i] += block[i + half];
         }
         half /= 2;
     }
@@ -223,6 +294,17 @@ mod x86 {
         states: &mut [Option<&mut [F]>],
     ) {
         update_blocks(rule, hyper, decision, p, g, states);
+    }
+
+    #[target_feature(enable = "avx512f,avx512vl")]
+    pub(super) fn contribute_avx512<F: Real, T: Twin>(
+        rule: &T,
+        hyper: &[F],
+        p: &[F],
+        g: &[F],
+        states: &[Option<&[F]>],
+    ) -> [f64; MAX_SUMS] {
+        contribute_blocks(rule, hyper, p, g, states)
     }
 
     #[target_feature(enable = "avx2,fma")]

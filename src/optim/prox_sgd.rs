@@ -7,7 +7,7 @@ settings! {
     /// SGD with momentum followed by the soft threshold `lr·l1`: the Prox-SGD that S-Adam (arXiv 2605.29547) is compared with.
     ///
     /// `b ← μ b + g` (torch's buffer, without dampening), `z = θ - η b`, `θ ← sign(z) max(|z| - η l1, 0)`. Weights under the threshold
-    /// become exactly 0.
+    /// become exactly 0. The threshold does not grow with the buffer, so that a minimum feels the penalty (1-μ) l1 ‖θ‖₁.
     ProxSgd = "prox_sgd",
     /// Learning rate η. Default 1e-2, the experiments of S-Adam's authors.
     lr: f64 = 1e-2, NOT_NEGATIVE;

@@ -184,6 +184,11 @@ pub trait Twin: Configured + Clone + Debug + Send + Sync + 'static {
     /// The sums it needs.
     const SUMS: Sums = Sums { sums: 0, totals: 0, after_clip: false, may_refuse: false };
 
+    /// What the sums depend on with these settings, of `p`, `g` and the states: the first half of a step must read these.
+    fn sums_read(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// Checks what no single range can say.
     fn check_together(&self) -> Result<()> {
         Ok(())
@@ -258,6 +263,8 @@ pub trait Rule: Debug + Send + Sync {
     fn states(&self) -> Vec<StateSpec>;
     /// The sums the rule needs.
     fn sums(&self) -> Sums;
+    /// What the sums depend on with these settings, of `p`, `g` and the states: the first half of a step must read these.
+    fn sums_read(&self) -> &[&'static str];
     /// The names of the decision's members.
     fn decision(&self) -> &[&'static str];
     /// Whether the rule has a form for the CPU. Without one [`cpu_f32`](Self::cpu_f32) and [`cpu_f64`](Self::cpu_f64) answer NaN.
@@ -303,6 +310,9 @@ impl<T: Twin> Rule for T {
     }
     fn sums(&self) -> Sums {
         T::SUMS
+    }
+    fn sums_read(&self) -> &[&'static str] {
+        Twin::sums_read(self)
     }
     fn decision(&self) -> &[&'static str] {
         <T::Decision<f64> as Members<f64>>::NAMES

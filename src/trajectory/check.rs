@@ -8,9 +8,9 @@ use serde_json::{Map, Value};
 use super::{
     Tensor, Trajectory,
     key::{self, Key, PARAM},
-    tensor_file::{Entry, Pairs, TensorFile, quote},
 };
 use crate::Result;
+use crate::tensor_file::{Entry, Pairs, TensorFile, quote};
 
 /// The most steps where nothing in the file is there once a step.
 const MAX_FREE_STEPS: usize = 1_000_000;

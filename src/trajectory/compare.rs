@@ -17,7 +17,8 @@
 
 use std::fmt;
 
-use super::{key::PARAM, tensor_file::quote, writer::Element};
+use super::{key::PARAM, writer::Element};
+use crate::tensor_file::quote;
 use crate::{Error, Result};
 
 /// What a backend computes in.

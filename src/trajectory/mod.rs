@@ -26,7 +26,6 @@
 mod check;
 mod compare;
 mod key;
-mod tensor_file;
 mod writer;
 
 use std::{
@@ -39,8 +38,9 @@ use std::{
 use serde_json::{Map, Value};
 
 pub use self::compare::{Comparison, Deviation, Precision, add_travel, raise_peak};
+use self::key::PARAM;
 pub use self::writer::{Element, Writer};
-use self::{key::PARAM, tensor_file::TensorFile};
+use crate::tensor_file::TensorFile;
 use crate::{Error, Result};
 
 /// A run to replay. Holds the file's bytes once; numbers are handed out on demand, borrowed where they lie aligned.

@@ -2,16 +2,15 @@
 
 use std::{
     collections::HashSet,
-    fs::{File, OpenOptions},
-    io::{self, BufWriter, ErrorKind, Seek, SeekFrom, Write},
+    io::{self, ErrorKind, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
 };
 
 use safetensors::Dtype;
 use serde_json::{Value, json};
 
-use super::tensor_file::{MAX_HEADER, METADATA, PREFIX, little_endian, quote};
+use crate::temporary::Temporary;
+use crate::tensor_file::{MAX_HEADER, METADATA, PREFIX, little_endian, quote};
 use crate::{Error, Result};
 
 mod sealed {
@@ -127,10 +126,7 @@ impl Writer {
         if copied != self.written as u64 {
             return Err(io::Error::other(format!("{copied} bytes were written, needs {}", self.written)));
         }
-        whole.file.flush()?;
-        whole.file.get_ref().sync_all()?;
-        drop(whole.file);
-        std::fs::rename(&whole.path.0, &self.path)
+        whole.publish(&self.path)
     }
 }
 
@@ -146,38 +142,4 @@ fn check_length(tensor: &str, shape: &[usize], length: usize) -> Result<()> {
 fn io_error(path: &Path) -> impl FnOnce(io::Error) -> Error {
     let path = path.display().to_string();
     |source| Error::Io { path, source }
-}
-
-/// A file that is gone when this is dropped, unless it was renamed.
-#[derive(Debug)]
-struct Temporary {
-    /// Before the path, so that it is closed when it is removed.
-    file: BufWriter<File>,
-    path: Removed,
-}
-
-#[derive(Debug)]
-struct Removed(PathBuf);
-
-impl Drop for Removed {
-    fn drop(&mut self) {
-        // Renamed files are not found, and there is nobody to tell of another failure.
-        let _ = std::fs::remove_file(&self.0);
-    }
-}
-
-impl Temporary {
-    /// In the folder of `target`, so that a rename stays within one file system.
-    fn beside(target: &Path) -> io::Result<Self> {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        loop {
-            let count = COUNT.fetch_add(1, Ordering::Relaxed);
-            let path = target.with_file_name(format!(".wgpu-optim-{}-{count}.tmp", std::process::id()));
-            match OpenOptions::new().read(true).write(true).create_new(true).open(&path) {
-                Ok(file) => return Ok(Self { file: BufWriter::new(file), path: Removed(path) }),
-                Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
-                Err(e) => return Err(e),
-            }
-        }
-    }
 }

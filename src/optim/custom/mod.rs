@@ -102,6 +102,8 @@ pub struct CustomRule {
     states: Vec<StateSpec>,
     decision: Vec<&'static str>,
     sums: Sums,
+    /// What `contribute` may read.
+    read: Vec<&'static str>,
     settings: Vec<Declared>,
     form: Option<Arc<dyn CustomCpu>>,
     /// Whether the form knows sums.
@@ -175,6 +177,7 @@ impl CustomRule {
             states: declared.states.into_iter().map(|name| StateSpec::zero(name, true)).collect(),
             decision: declared.decision,
             sums: declared.sums,
+            read: Vec::new(),
             settings: Vec::new(),
             form: None,
             whole: false,
@@ -183,6 +186,10 @@ impl CustomRule {
         if rule.states.is_empty() {
             // The member that the host gives an empty `State`.
             rule.states.push(StateSpec::zero("none", false));
+        }
+        if rule.sums.sums > 0 {
+            let kept = rule.states.iter().filter(|s| s.used).map(|s| s.name);
+            rule.read = ["p", "g"].into_iter().chain(kept).collect();
         }
         rule.resolve();
         rule
@@ -401,6 +408,10 @@ impl Rule for CustomRule {
 
     fn sums(&self) -> Sums {
         self.sums
+    }
+
+    fn sums_read(&self) -> &[&'static str] {
+        &self.read
     }
 
     fn decision(&self) -> &[&'static str] {

@@ -1,0 +1,192 @@
+//! A copy of everything that resuming needs, made on the GPU in the caller's encoder while training goes on.
+
+use futures::channel::oneshot;
+
+use super::create::{CONTROL_HEAD, buffer};
+use super::layout::{StateRun, VEC4};
+use super::readback::mapped;
+use super::{Optimizer, Tensor};
+use crate::Result;
+
+/// The parameters, states and counters of an [`Optimizer`] as they were at one point of an encoder.
+#[derive(Debug)]
+pub struct Snapshot {
+    device: wgpu::Device,
+    pages: Vec<Page>,
+    control: Spot,
+    tensors: Vec<SavedTensor>,
+    pub(crate) about: About,
+}
+
+/// What a snapshot knows without reading anything back.
+#[derive(Clone, Debug)]
+pub(crate) struct About {
+    pub(crate) optimizer: &'static str,
+    pub(crate) groups: Vec<(String, Vec<(&'static str, crate::optim::Value)>)>,
+}
+
+/// What a snapshot holds, read back.
+#[derive(Clone, Debug)]
+pub(crate) struct Contents {
+    /// The head of `wo_Control`.
+    pub(crate) control: [u32; 8],
+    pub(crate) tensors: Vec<Arrays>,
+}
+
+/// A tensor's numbers: `param` first, then the states.
+#[derive(Clone, Debug)]
+pub(crate) struct Arrays {
+    pub(crate) name: String,
+    pub(crate) group: String,
+    pub(crate) shape: Vec<usize>,
+    pub(crate) arrays: Vec<(String, Vec<f32>)>,
+}
+
+#[derive(Debug)]
+struct SavedTensor {
+    name: String,
+    group: String,
+    shape: Vec<usize>,
+    elements: usize,
+    slots: Vec<&'static str>,
+    param: Option<Spot>,
+    runs: Vec<(Spot, StateRun)>,
+}
+
+/// A place in the pages, in bytes.
+#[derive(Clone, Copy, Debug)]
+struct Spot {
+    page: usize,
+    offset: u64,
+}
+
+#[derive(Debug)]
+struct Page {
+    buffer: wgpu::Buffer,
+    arrived: oneshot::Receiver<Result<(), wgpu::BufferAsyncError>>,
+}
+
+/// Copies to be made, packed into pages.
+#[derive(Default)]
+struct Plan<'a> {
+    sizes: Vec<u64>,
+    copies: Vec<(&'a wgpu::Buffer, u64, u64, Spot)>,
+}
+
+impl<'a> Plan<'a> {
+    fn add(&mut self, buffer: &'a wgpu::Buffer, offset: u64, bytes: u64, most: u64) -> Spot {
+        let bytes = bytes.next_multiple_of(4);
+        if self.sizes.last().is_none_or(|size| size + bytes > most) {
+            self.sizes.push(0);
+        }
+        let page = self.sizes.len() - 1;
+        let spot = Spot { page, offset: self.sizes[page] };
+        self.sizes[page] += bytes.next_multiple_of(VEC4);
+        self.copies.push((buffer, offset, bytes, spot));
+        spot
+    }
+}
+
+impl Optimizer {
+    /// Records a copy of parameters, states and counters as they are at this point of the encoder. Training may go on at once;
+    /// the copy's memory is freed with the snapshot.
+    ///
+    /// # Errors
+    /// A caller's buffer lacks `COPY_SRC`; no memory for the copy.
+    pub fn snapshot(&self, encoder: &mut wgpu::CommandEncoder) -> Result<Snapshot> {
+        let most = self.device.limits().max_buffer_size;
+        let mut plan = Plan::default();
+        let control = plan.add(&self.control, 0, CONTROL_HEAD, most);
+        let arenas: Vec<Spot> = self.launches.iter().map(|l| plan.add(&l.arena, 0, l.arena.size(), most)).collect();
+        let mut tensors = Vec::with_capacity(self.tensors.len());
+        for (index, info) in self.tensors.iter().enumerate() {
+            let param = self.param(Tensor(index));
+            if !param.buffer().usage().contains(wgpu::BufferUsages::COPY_SRC) {
+                return Err(
+                    info.error(format!("its buffer has usage {:?}, a snapshot needs COPY_SRC", param.buffer().usage()))
+                );
+            }
+            let source = &self.places[index].param;
+            let spot = (info.elements > 0).then(|| plan.add(&source.buffer, source.offset, info.elements * 4, most));
+            tensors.push(SavedTensor {
+                name: info.name.clone(),
+                group: self.groups[info.group].name.clone(),
+                shape: info.shape.clone(),
+                elements: info.elements as usize,
+                slots: self.slots(Tensor(index)),
+                param: spot,
+                runs: self.layout.state_runs(index).map(|run| (arenas[run.launch], run)).collect(),
+            });
+        }
+        let groups = self.groups.iter().map(|g| (g.name.clone(), g.rule.settings())).collect();
+        Ok(Snapshot {
+            device: self.device.clone(),
+            pages: self.record_copies(encoder, &plan)?,
+            control,
+            tensors,
+            about: About { optimizer: self.groups[0].rule.name(), groups },
+        })
+    }
+
+    fn record_copies(&self, encoder: &mut wgpu::CommandEncoder, plan: &Plan<'_>) -> Result<Vec<Page>> {
+        let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+        let make = |&size| buffer(&self.device, &self.label, "snapshot", size, usage);
+        let buffers: Vec<wgpu::Buffer> = plan.sizes.iter().map(make).collect::<Result<_>>()?;
+        for (source, offset, bytes, spot) in &plan.copies {
+            encoder.copy_buffer_to_buffer(source, *offset, &buffers[spot.page], spot.offset, *bytes);
+        }
+        let page = |buffer: wgpu::Buffer| {
+            let (sender, arrived) = oneshot::channel();
+            encoder.map_buffer_on_submit(&buffer, wgpu::MapMode::Read, .., move |result| {
+                // The snapshot may be gone: then nobody wants it.
+                let _ = sender.send(result);
+            });
+            Page { buffer, arrived }
+        };
+        Ok(buffers.into_iter().map(page).collect())
+    }
+
+    /// Puts a tensor's array in place, before the work that is submitted next.
+    pub(crate) fn write_array(&self, tensor: Tensor, array: &str, values: &[f32]) -> Result<()> {
+        if array == "param" { self.write_param(tensor, values) } else { self.write_state(tensor, array, values) }
+    }
+
+    /// Puts the counters in place.
+    ///
+    /// # Errors
+    /// A recorded step is not yet finished.
+    pub(crate) fn write_control(&mut self, control: [u32; 8]) -> Result<()> {
+        self.write_applied(control[0])?;
+        self.queue.write_buffer(&self.control, 0, bytemuck::cast_slice(&control));
+        Ok(())
+    }
+}
+
+impl Snapshot {
+    /// Waits for the copies, without blocking, and sorts them out.
+    pub(crate) async fn contents(self) -> Result<Contents> {
+        let mut pages = Vec::with_capacity(self.pages.len());
+        for page in self.pages {
+            pages.push(mapped(&self.device, &page.buffer, page.arrived).await?);
+        }
+        let floats = |spot: Spot, first: u64, count: usize| -> Vec<f32> {
+            let start = (spot.offset + first * VEC4) as usize;
+            bytemuck::pod_collect_to_vec(&pages[spot.page][start..start + count * 4])
+        };
+        let head = &pages[self.control.page][self.control.offset as usize..][..CONTROL_HEAD as usize];
+        let control = bytemuck::pod_read_unaligned(head);
+        let tensors = self.tensors.into_iter().map(|tensor| {
+            let param = tensor.param.map_or_else(Vec::new, |spot| floats(spot, 0, tensor.elements));
+            let mut arrays = vec![("param".to_owned(), param)];
+            for (k, slot) in tensor.slots.iter().enumerate() {
+                let mut values = Vec::with_capacity(tensor.elements);
+                for (arena, run) in &tensor.runs {
+                    values.extend(floats(*arena, run.vec4 + k as u64 * run.stride, run.elements));
+                }
+                arrays.push(((*slot).to_owned(), values));
+            }
+            Arrays { name: tensor.name, group: tensor.group, shape: tensor.shape, arrays }
+        });
+        Ok(Contents { control, tensors: tensors.collect() })
+    }
+}

@@ -1,0 +1,299 @@
+//! Checkpoints: resuming is bit-exact for every rule, files are believed only after checks, kills leave whole files, and torch's
+//! states go both ways.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::sync::LazyLock;
+
+use wgpu_optim::checkpoint::{Checkpoint, Fit, restore_torch};
+use wgpu_optim::gpu::{Gpu, Selector};
+use wgpu_optim::optim::{ALL, Rule};
+use wgpu_optim::{Accumulate, AdamW, Clip, Ema, Error, Group, LossScale, Optimizer, Sgd, Tensor};
+
+static GPU: LazyLock<Gpu> = LazyLock::new(|| {
+    let gpu = pollster::block_on(Selector::default().open()).unwrap();
+    println!("on {}", gpu.name());
+    gpu
+});
+
+const SHAPES: [(&str, &[usize]); 4] = [("a", &[33, 47]), ("b", &[5]), ("empty", &[0]), ("layer/with slash", &[1024])];
+
+fn build(rule: &dyn Rule) -> (Optimizer, Vec<Tensor>) {
+    let mut builder = Optimizer::builder(rule.boxed());
+    let mut other = rule.boxed();
+    other.set("lr", &wgpu_optim::optim::Value::Number(3e-3)).unwrap();
+    let second = builder.group("second", other);
+    let groups = [Group::DEFAULT, second, second, Group::DEFAULT];
+    let tensors = SHAPES.iter().zip(groups).map(|((name, shape), g)| builder.tensor(g, *name, shape)).collect();
+    builder.ema(Ema::default()).accumulate(Accumulate::Mean(2)).clip(Clip::GlobalNorm(1.0));
+    builder.loss_scale(LossScale { initial: 1024.0, interval: 3, ..LossScale::default() });
+    (builder.build(&GPU.device, &GPU.queue).unwrap(), tensors)
+}
+
+fn numbers(seed: u32, n: usize) -> Vec<f32> {
+    (0..n as u32)
+        .map(|i| ((i.wrapping_mul(2_654_435_761).wrapping_add(seed * 40_503) >> 8) as f32 / 8_388_608.0) - 1.0)
+        .collect()
+}
+
+fn elements(shape: &[usize]) -> usize {
+    shape.iter().product()
+}
+
+/// One step with gradients that depend on its number only; the fourth has one that is not finite.
+fn step(optimizer: &mut Optimizer, tensors: &[Tensor], number: u32) {
+    for (k, (tensor, (_, shape))) in tensors.iter().zip(SHAPES).enumerate() {
+        let mut gradient: Vec<f32> =
+            numbers(number * 10 + k as u32, elements(shape)).iter().map(|g| g * 1024.0).collect();
+        if number == 4 && k == 1 {
+            gradient[2] = f32::INFINITY;
+        }
+        optimizer.write_grad(*tensor, &gradient).unwrap();
+    }
+    GPU.run(|encoder| {
+        optimizer.accumulate(encoder)?;
+        optimizer.step(encoder)
+    })
+    .unwrap();
+}
+
+fn snapshot(optimizer: &Optimizer) -> Checkpoint {
+    let mut encoder = GPU.device.create_command_encoder(&Default::default());
+    let snapshot = optimizer.snapshot(&mut encoder).unwrap();
+    GPU.queue.submit([encoder.finish()]);
+    pollster::block_on(snapshot.checkpoint()).unwrap()
+}
+
+fn start(rule: &dyn Rule) -> (Optimizer, Vec<Tensor>) {
+    let (optimizer, tensors) = build(rule);
+    for (k, (tensor, (_, shape))) in tensors.iter().zip(SHAPES).enumerate() {
+        optimizer.write_param(*tensor, &numbers(k as u32 + 77, elements(shape))).unwrap();
+    }
+    (optimizer, tensors)
+}
+
+/// Compares what two checkpoints write, array by array, and then byte by byte.
+fn same(name: &str, a: &Checkpoint, b: &Checkpoint) {
+    let (a, b) = (a.to_bytes().unwrap(), b.to_bytes().unwrap());
+    let (file_a, file_b) =
+        (safetensors::SafeTensors::deserialize(&a).unwrap(), safetensors::SafeTensors::deserialize(&b).unwrap());
+    for key in file_a.names() {
+        let (x, y) = (of_file(&a, key), of_file(&b, key));
+        let differing = x.iter().zip(&y).position(|(x, y)| x.to_bits() != y.to_bits());
+        assert!(differing.is_none(), "{name}: {key} differs at {differing:?}");
+    }
+    assert_eq!(file_a.names().len(), file_b.names().len());
+    let header = |bytes: &[u8]| String::from_utf8_lossy(&bytes[..600]).into_owned();
+    assert!(a == b, "{name}: counters or settings differ:\n{}\n{}", header(&a), header(&b));
+}
+
+#[test]
+fn resuming_gives_the_same_bits_for_every_rule() {
+    for entry in ALL {
+        for (variant, rule) in entry.variants() {
+            let (mut whole, tensors) = start(rule.as_ref());
+            (1..=7).for_each(|number| step(&mut whole, &tensors, number));
+
+            let (mut first, tensors) = start(rule.as_ref());
+            (1..=5).for_each(|number| step(&mut first, &tensors, number));
+            let bytes = snapshot(&first).to_bytes().unwrap();
+            drop(first);
+            let (mut second, tensors) = build(rule.as_ref());
+            Checkpoint::from_bytes("memory", bytes).unwrap().restore(&mut second).unwrap();
+            (6..=7).for_each(|number| step(&mut second, &tensors, number));
+
+            let name = format!("{}/{variant}", entry.name);
+            let (whole, second) = (snapshot(&whole), snapshot(&second));
+            same(&name, &whole, &second);
+            assert_eq!(whole.applied(), 6, "{name}: the step that was not finite is not counted");
+            let moved = whole.array("a", "param").unwrap();
+            assert_ne!(moved, numbers(77, moved.len()), "{name}: training moved the parameters");
+        }
+    }
+}
+
+#[test]
+fn a_snapshot_is_of_its_place_in_the_encoder() {
+    let (mut optimizer, tensors) = start(&AdamW::default());
+    step(&mut optimizer, &tensors, 1);
+    let before = snapshot(&optimizer).to_bytes().unwrap();
+    let mut encoder = GPU.device.create_command_encoder(&Default::default());
+    let taken = optimizer.snapshot(&mut encoder).unwrap();
+    optimizer.step(&mut encoder).unwrap();
+    GPU.queue.submit([encoder.finish()]);
+    assert_eq!(pollster::block_on(taken.checkpoint()).unwrap().to_bytes().unwrap(), before);
+    assert_ne!(snapshot(&optimizer).to_bytes().unwrap(), before);
+}
+
+#[test]
+fn what_does_not_fit_is_refused_with_every_difference() {
+    let (optimizer, _) = start(&AdamW::default());
+    let saved = snapshot(&optimizer);
+    let mut builder = Optimizer::builder(AdamW { amsgrad: true, ..AdamW::default() });
+    let tensor = builder.tensor(Group::DEFAULT, "a", &[7, 3]);
+    builder.tensor(Group::DEFAULT, "new", &[2]);
+    let mut other = builder.build(&GPU.device, &GPU.queue).unwrap();
+    other.write_param(tensor, &[5.0; 21]).unwrap();
+    let Err(Error::Mismatch { differences, .. }) = saved.restore(&mut other) else { panic!("it was taken") };
+    let all = differences.join("\n");
+    for part in ["[33, 47]", "[7, 3]", "lacks tensor `new`", "`b` is not here", "which states are kept"] {
+        assert!(all.contains(part), "{part} is not in\n{all}");
+    }
+    assert_eq!(pollster::block_on(other.read_param(tensor)).unwrap(), [5.0; 21]);
+
+    let mut builder = Optimizer::builder(Sgd::default());
+    let tensor = builder.tensor(Group::DEFAULT, "b", &[5]);
+    let mut sgd = builder.build(&GPU.device, &GPU.queue).unwrap();
+    assert!(saved.restore(&mut sgd).unwrap_err().to_string().contains("it is of adamw, the optimizer is sgd"));
+    saved.restore_fitting(&mut sgd, Fit::Partial).unwrap();
+    assert_eq!(pollster::block_on(sgd.read_param(tensor)).unwrap(), saved.array("b", "param").unwrap());
+}
+
+#[test]
+fn files_are_believed_only_after_checks() {
+    let (optimizer, _) = start(&AdamW::default());
+    let bytes = snapshot(&optimizer).to_bytes().unwrap();
+    for length in [0, 7, 8, 100, bytes.len() - 1] {
+        assert!(matches!(Checkpoint::from_bytes("cut", &bytes[..length]), Err(Error::File { .. })), "cut at {length}");
+    }
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    let doctored = |from: &str, to: &str| {
+        assert!(text.contains(from), "{from}");
+        let at = bytes.windows(from.len()).position(|w| w == from.as_bytes()).unwrap();
+        let mut bytes = bytes.clone();
+        bytes[at..at + from.len()].copy_from_slice(to.as_bytes());
+        Checkpoint::from_bytes("doctored", bytes).unwrap_err().to_string()
+    };
+    assert!(doctored("\\\"version\\\":1", "\\\"version\\\":9").contains("version 9"));
+    assert!(doctored("wgpu-optim checkpoint", "wgpu-optim something!").contains("no checkpoint"));
+    assert!(doctored("\\\"applied\\\":0", "\\\"applied\\\":x").contains("checkpoint"));
+    assert!(doctored("param/a\"", "param/z\"").contains('z'));
+    // Any byte of the header may be anything.
+    let header = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    for at in 0..header {
+        let mut bytes = bytes.clone();
+        bytes[at] ^= 1 << (at % 7);
+        match Checkpoint::from_bytes("flipped", bytes) {
+            Ok(_) | Err(Error::File { .. }) => {}
+            Err(other) => panic!("byte {at}: {other}"),
+        }
+    }
+}
+
+const CHILD: &str = "WGPU_OPTIM_TEST_SAVE_TO";
+
+/// Not a test of its own: what `a_kill_leaves_a_whole_file` starts and kills.
+#[test]
+fn child_that_saves_until_it_is_killed() {
+    let Ok(path) = std::env::var(CHILD) else { return };
+    let (mut optimizer, tensors) = start(&AdamW::default());
+    for number in 1.. {
+        step(&mut optimizer, &tensors, number);
+        snapshot(&optimizer).save(&path).unwrap();
+    }
+}
+
+#[test]
+fn a_kill_leaves_a_whole_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    let mut applied = 0;
+    for round in 0..8_u64 {
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "child_that_saves_until_it_is_killed"])
+            .env(CHILD, &path)
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        // The first file must be there before the kills can be about replacing it.
+        while !path.exists() {
+            assert!(child.try_wait().unwrap().is_none(), "the child ended before it saved");
+            std::thread::yield_now();
+        }
+        std::thread::sleep(std::time::Duration::from_millis(40 + 13 * round));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let checkpoint = Checkpoint::load(&path).unwrap();
+        applied = checkpoint.applied().max(applied);
+        let (mut optimizer, _) = build(&AdamW::default());
+        checkpoint.restore(&mut optimizer).unwrap();
+    }
+    assert!(applied > 0, "some checkpoint was of a run that had stepped");
+}
+
+fn torch_file() -> Vec<u8> {
+    std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/torch_adamw_amsgrad.safetensors")).unwrap()
+}
+
+fn torch_optimizer() -> (Optimizer, [(Tensor, &'static str); 2]) {
+    let mut builder = Optimizer::builder(AdamW { lr: 0.01, weight_decay: 0.1, amsgrad: true, ..AdamW::default() });
+    let tensors =
+        [(builder.tensor(Group::DEFAULT, "w", &[7, 5]), "w"), (builder.tensor(Group::DEFAULT, "b", &[5]), "b")];
+    (builder.build(&GPU.device, &GPU.queue).unwrap(), tensors)
+}
+
+fn of_file(bytes: &[u8], key: &str) -> Vec<f32> {
+    let file = safetensors::SafeTensors::deserialize(bytes).unwrap();
+    file.tensor(key).unwrap().data().chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
+}
+
+#[test]
+fn torch_states_go_on_here_as_in_torch() {
+    let bytes = torch_file();
+    let (mut optimizer, tensors) = torch_optimizer();
+    restore_torch("torch", bytes.clone(), &mut optimizer).unwrap();
+    assert_eq!(pollster::block_on(optimizer.read_applied()).unwrap(), 3);
+    for (tensor, name) in tensors {
+        optimizer.write_grad(tensor, &of_file(&bytes, &format!("next_grad/{name}"))).unwrap();
+    }
+    GPU.run(|encoder| optimizer.step(encoder)).unwrap();
+    for (tensor, name) in tensors {
+        let before = of_file(&bytes, &format!("param/{name}"));
+        let want = of_file(&bytes, &format!("next_param/{name}"));
+        let got = pollster::block_on(optimizer.read_param(tensor)).unwrap();
+        for ((before, want), got) in before.iter().zip(&want).zip(&got) {
+            // Two f32 implementations: a few ulp of the weight and a share of the step.
+            let limit = 2.0 * f32::EPSILON * want.abs() + 1e-5 * (want - before).abs();
+            assert!((got - want).abs() <= limit, "{name}: {got} is not {want}");
+        }
+        let moment = pollster::block_on(optimizer.read_state(tensor, "m")).unwrap();
+        for (got, want) in moment.iter().zip(of_file(&bytes, &format!("next_exp_avg/{name}"))) {
+            assert!((got - want).abs() <= 4.0 * f32::EPSILON * want.abs().max(0.1), "{name}: m {got} is not {want}");
+        }
+    }
+}
+
+#[test]
+fn states_go_to_torch_as_they_came() {
+    let bytes = torch_file();
+    let (mut optimizer, _) = torch_optimizer();
+    restore_torch("torch", bytes.clone(), &mut optimizer).unwrap();
+    let exported = snapshot(&optimizer).to_torch().unwrap();
+    let file = safetensors::SafeTensors::deserialize(&exported).unwrap();
+    let mut names = file.names();
+    names.sort_unstable();
+    let mut expected: Vec<String> = ["param", "exp_avg", "exp_avg_sq", "max_exp_avg_sq", "step"]
+        .iter()
+        .flat_map(|array| ["w", "b"].map(|tensor| format!("{array}/{tensor}")))
+        .collect();
+    expected.sort_unstable();
+    assert_eq!(names, expected);
+    for key in &expected {
+        assert_eq!(of_file(&exported, key), of_file(&bytes, key), "{key}");
+    }
+}
+
+#[test]
+fn torch_files_that_do_not_fit_are_refused() {
+    let (mut optimizer, tensors) = torch_optimizer();
+    let bytes = torch_file();
+    let at = bytes.windows(12).position(|w| w == b"exp_avg_sq/w").unwrap();
+    let mut lacking = bytes.clone();
+    lacking[at + 11] = b'z';
+    let error = restore_torch("lacking", lacking, &mut optimizer).unwrap_err().to_string();
+    assert!(error.contains("exp_avg_sq/w"), "{error}");
+    assert!(pollster::block_on(optimizer.read_param(tensors[0].0)).unwrap().iter().all(|x| *x == 0.0));
+    let mut builder = Optimizer::builder(wgpu_optim::Lion::default());
+    builder.tensor(Group::DEFAULT, "w", &[7, 5]);
+    let mut lion = builder.build(&GPU.device, &GPU.queue).unwrap();
+    assert!(restore_torch("torch", bytes, &mut lion).unwrap_err().to_string().contains("lion"));
+}

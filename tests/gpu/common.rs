@@ -1,0 +1,145 @@
+//! What the tests share: one device, devices with smaller limits, and buffers with guard bands.
+
+use std::ops::Range;
+use std::sync::OnceLock;
+
+use wgpu_optim::gpu::{Gpu, Selector};
+use wgpu_optim::verify::{Errors, Outcome, Problem};
+use wgpu_optim::{Optimizer, optim::Rule, read_buffer, wgpu};
+
+pub(crate) use pollster::block_on;
+
+/// The adapter under test.
+pub(crate) fn adapter() -> &'static wgpu::Adapter {
+    static ADAPTER: OnceLock<wgpu::Adapter> = OnceLock::new();
+    ADAPTER.get_or_init(|| block_on(Selector::default().find()).unwrap_or_else(|e| panic!("GPU tests need a GPU: {e}")))
+}
+
+/// The device that most tests share.
+pub(crate) fn gpu() -> &'static Gpu {
+    static GPU: OnceLock<Gpu> = OnceLock::new();
+    GPU.get_or_init(|| {
+        let gpu = open(|_| ());
+        // Beside the captured output, so that every log names the adapter.
+        use std::io::Write as _;
+        writeln!(std::io::stderr(), "adapter: {}", gpu.name()).unwrap();
+        gpu
+    })
+}
+
+/// A device of its own, with other limits.
+pub(crate) fn open(change: impl FnOnce(&mut wgpu::Limits)) -> Gpu {
+    let mut limits = adapter().limits();
+    change(&mut limits);
+    block_on(Gpu::with_limits(adapter(), limits)).unwrap()
+}
+
+/// Takes the problem's step with this optimizer and reads what came of it.
+pub(crate) fn take(gpu: &Gpu, optimizer: &mut Optimizer, problem: &Problem) -> Outcome {
+    problem.upload(optimizer).unwrap();
+    gpu.run(|encoder| optimizer.step(encoder)).unwrap();
+    read(optimizer)
+}
+
+pub(crate) fn read(optimizer: &Optimizer) -> Outcome {
+    block_on(Outcome::of(optimizer)).unwrap()
+}
+
+/// Fails where an outcome is not the problem's.
+#[track_caller]
+pub(crate) fn check(what: &str, problem: &Problem, outcome: &Outcome) {
+    passed(what, &problem.compare(outcome), problem);
+}
+
+#[track_caller]
+pub(crate) fn passed(what: &str, errors: &Errors, problem: &Problem) {
+    let numbers: usize = problem.tensors.iter().map(|t| t.param.len() * (1 + t.states.iter().flatten().count())).sum();
+    assert_eq!(errors.compared, numbers, "{what}: not everything was compared");
+    let worst = errors.worst.as_ref().map(ToString::to_string).unwrap_or_default();
+    assert!(errors.passed(), "{what}: {worst}");
+}
+
+/// The rule with other numbers, to tell groups apart.
+pub(crate) fn groups(rule: &dyn Rule, count: usize) -> Vec<Box<dyn Rule>> {
+    let mut groups = vec![rule.boxed()];
+    while groups.len() < count {
+        groups.push(wgpu_optim::verify::varied(groups.last().unwrap().as_ref()));
+    }
+    groups
+}
+
+/// Tensors of these sizes, dealt out to the groups in turn.
+pub(crate) fn deal(sizes: &[usize], groups: usize) -> Vec<(usize, usize)> {
+    sizes.iter().enumerate().map(|(i, &n)| (i % groups, n)).collect()
+}
+
+/// A buffer of words that nobody writes by chance, in which ranges are set aside.
+pub(crate) struct Page {
+    words: Vec<u32>,
+    taken: Vec<Range<usize>>,
+    pub(crate) buffer: Option<wgpu::Buffer>,
+}
+
+impl Page {
+    pub(crate) fn new() -> Self {
+        Self { words: Vec::new(), taken: Vec::new(), buffer: None }
+    }
+
+    /// A NaN that tells its place: whoever computes with it shows it.
+    fn poison(at: usize) -> u32 {
+        0x7fa0_0000 | (at as u32 & 0x1f_ffff)
+    }
+
+    /// Sets elements aside after a guard of `guard` vec4s; the range's end is rounded up to a vec4 by more guard.
+    pub(crate) fn place(&mut self, elements: usize, guard: usize) -> Range<usize> {
+        let start = self.words.len().next_multiple_of(4) + 4 * guard;
+        let range = start..start + elements;
+        self.words.extend((self.words.len()..range.end.next_multiple_of(4)).map(Self::poison));
+        self.taken.push(range.clone());
+        range
+    }
+
+    /// Creates the buffer, exactly as long as what lies in it.
+    pub(crate) fn create(&mut self, gpu: &Gpu) {
+        use wgpu::util::DeviceExt as _;
+        self.buffer = Some(gpu.device.create_buffer_init(&wgpu::util::BufferInitDescriptor {
+            label: Some("page"),
+            contents: bytemuck::cast_slice(&self.words),
+            usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
+        }));
+    }
+
+    pub(crate) fn slice(&self, range: &Range<usize>) -> wgpu::BufferSlice<'_> {
+        let buffer = self.buffer.as_ref().unwrap();
+        buffer.slice(range.start as u64 * 4..range.end as u64 * 4)
+    }
+
+    pub(crate) fn write(&self, gpu: &Gpu, range: &Range<usize>, values: &[f32]) {
+        assert_eq!(range.len(), values.len());
+        if !range.is_empty() {
+            let at = range.start as u64 * 4;
+            gpu.queue.write_buffer(self.buffer.as_ref().unwrap(), at, bytemuck::cast_slice(values));
+        }
+    }
+
+    pub(crate) fn read(&self, gpu: &Gpu) -> Vec<u32> {
+        let buffer = self.buffer.as_ref().unwrap();
+        let bytes = block_on(read_buffer(&gpu.device, &gpu.queue, buffer.slice(..))).unwrap();
+        bytemuck::pod_collect_to_vec(&bytes)
+    }
+
+    /// Fails where a word outside the ranges that were set aside changed.
+    #[track_caller]
+    pub(crate) fn check_guards(&self, gpu: &Gpu, what: &str) {
+        let now = self.read(gpu);
+        assert_eq!(now.len(), self.words.len());
+        let mut free = vec![true; now.len()];
+        for range in &self.taken {
+            free[range.clone()].fill(false);
+        }
+        for (i, word) in now.into_iter().enumerate() {
+            assert!(!free[i] || word == Self::poison(i), "{what}: word {i} of the caller's is {word:#010x}");
+        }
+        assert!(free.iter().any(|f| *f), "{what}: there is no guard");
+    }
+}

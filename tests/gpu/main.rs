@@ -1,0 +1,10 @@
+//! Every rule and the engine on a GPU, measured against the oracle. Without an adapter all of this fails: a GPU test that does not
+//! run is no pass. `VK_DRIVER_FILES` or `WGPU_ADAPTER_NAME` choose the adapter.
+#![cfg(feature = "tools")]
+// Tests stop where something is missing, and say in their names what they show.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod common;
+mod mutants;
+mod parity;
+mod sensitivity;

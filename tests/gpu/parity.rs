@@ -1,0 +1,326 @@
+//! One step from the same state, on the GPU and in f64: every rule, wherever its tensors lie. Errors are measured against the step,
+//! states are compared too, and the caller's bytes round the tensors keep their bits.
+
+use std::ops::Range;
+
+use wgpu_optim::gpu::Gpu;
+use wgpu_optim::optim::{ALL, Rule};
+use wgpu_optim::verify::{Outcome, Problem};
+use wgpu_optim::{Builder, Group, Optimizer, wgpu};
+
+use crate::common::{Page, block_on, check, deal, gpu, groups, open, read, take};
+
+/// From the kernel: empty, less than a vec4, a vec4, one more; a chunk less one, a chunk, one more; one span and a bit, several spans.
+const SIZES: &[usize] = &[0, 1, 3, 4, 5, 1023, 1024, 1025, 16 * 1024 + 1, 50_003];
+/// Without the spans.
+const SMALL: &[usize] = &[5, 0, 1, 1023, 4, 1025, 3, 1024, 2048];
+/// Steps applied before: first values, states of few terms, past RAdam's plain steps.
+const APPLIED: [u32; 3] = [0, 2, 6];
+
+fn for_all(check: impl Fn(&str, &dyn Rule)) {
+    let mut count = 0;
+    for entry in ALL {
+        for (variant, rule) in entry.variants() {
+            check(&format!("{} {variant}", entry.name), rule.as_ref());
+            count += 1;
+        }
+    }
+    assert!(count > 2 * ALL.len(), "the registry has {count} variants only");
+}
+
+fn problem(rule: &dyn Rule, sizes: &[usize], applied: u32) -> Problem {
+    Problem::random(groups(rule, 3), &deal(sizes, 3), applied, 7 + applied).unwrap()
+}
+
+#[test]
+fn own_buffers_of_every_size() {
+    for_all(|what, rule| {
+        let mut optimizer = None;
+        for (applied, sizes) in APPLIED.into_iter().zip([SIZES; 3]) {
+            let problem = problem(rule, sizes, applied);
+            let optimizer = optimizer.get_or_insert_with(|| problem.build(&gpu().device, &gpu().queue).unwrap());
+            check(&format!("{what} after {applied}"), &problem, &take(gpu(), optimizer, &problem));
+        }
+    });
+}
+
+/// Sums of a few numbers, where a lane too many or too few shows.
+#[test]
+fn sums_of_every_size() {
+    for_all(|what, rule| {
+        for &size in SIZES.iter().filter(|_| rule.sums().sums > 0) {
+            let problem = problem(rule, &[size, 2], 2);
+            let mut optimizer = problem.build(&gpu().device, &gpu().queue).unwrap();
+            check(&format!("{what} {size}"), &problem, &take(gpu(), &mut optimizer, &problem));
+        }
+    });
+}
+
+/// Where a tensor's parameters and gradients lie: the page and the range in it.
+struct Bound {
+    param: (usize, Range<usize>),
+    grad: (usize, Range<usize>),
+}
+
+/// The caller's pages.
+struct Pages {
+    pages: Vec<Page>,
+    tensors: Vec<Bound>,
+}
+
+impl Pages {
+    /// `place` says in which page a tensor's parameters and gradients lie.
+    fn new(gpu: &Gpu, problem: &Problem, place: impl Fn(usize) -> (usize, usize)) -> Self {
+        let mut pages: Vec<Page> = Vec::new();
+        let mut tensors = Vec::new();
+        for (i, data) in problem.tensors.iter().enumerate() {
+            let (p, g) = place(i);
+            while pages.len() <= p.max(g) {
+                pages.push(Page::new());
+            }
+            // wgpu has no empty slices; an empty tensor is bound to a vec4 that is not its own.
+            let n = data.param.len();
+            let param = (p, pages[p].place(n, 1 + i % 3));
+            let grad = (g, pages[g].place(n, 1 + i % 2));
+            tensors.push(Bound { param, grad });
+        }
+        for page in &mut pages {
+            page.create(gpu);
+        }
+        Self { pages, tensors }
+    }
+
+    fn slice(&self, (page, range): &(usize, Range<usize>)) -> wgpu::BufferSlice<'_> {
+        if range.is_empty() {
+            return self.pages[*page].slice(&(range.start - 4..range.start));
+        }
+        self.pages[*page].slice(range)
+    }
+
+    fn write_grads(&self, gpu: &Gpu, problem: &Problem) {
+        for (bound, data) in self.tensors.iter().zip(&problem.tensors) {
+            self.pages[bound.grad.0].write(gpu, &bound.grad.1, &data.grad);
+        }
+    }
+
+    fn check_guards(&self, gpu: &Gpu, what: &str) {
+        for (i, page) in self.pages.iter().enumerate() {
+            page.check_guards(gpu, &format!("{what}, page {i}"));
+        }
+    }
+
+    /// Gradients are read and never written.
+    fn check_grads(&self, gpu: &Gpu, problem: &Problem, what: &str) {
+        let pages: Vec<Vec<u32>> = self.pages.iter().map(|page| page.read(gpu)).collect();
+        for (i, (bound, data)) in self.tensors.iter().zip(&problem.tensors).enumerate() {
+            let now = &pages[bound.grad.0][bound.grad.1.clone()];
+            assert!(now == bytemuck::cast_slice::<f32, u32>(&data.grad), "{what}: the gradients of tensor {i} changed");
+        }
+    }
+}
+
+fn builder(problem: &Problem) -> (Builder, Vec<Group>) {
+    let mut builder = Optimizer::builder(problem.groups[0].clone());
+    let mut handles = vec![Group::DEFAULT];
+    for (i, rule) in problem.groups.iter().enumerate().skip(1) {
+        handles.push(builder.group(format!("group {i}"), rule.clone()));
+    }
+    (builder, handles)
+}
+
+fn bound(gpu: &Gpu, problem: &Problem, place: impl Fn(usize) -> (usize, usize)) -> (Optimizer, Pages) {
+    let pages = Pages::new(gpu, problem, place);
+    let (mut builder, groups) = builder(problem);
+    for (i, (bound, data)) in pages.tensors.iter().zip(&problem.tensors).enumerate() {
+        let (param, grad) = (pages.slice(&bound.param), pages.slice(&bound.grad));
+        builder.bind(groups[data.group], format!("tensor {i}"), &[data.param.len()], param, grad);
+    }
+    (builder.build(&gpu.device, &gpu.queue).unwrap(), pages)
+}
+
+fn check_bound(gpu: &Gpu, what: &str, problem: &Problem, place: impl Fn(usize) -> (usize, usize)) -> Optimizer {
+    let (mut optimizer, pages) = bound(gpu, problem, place);
+    let outcome = take(gpu, &mut optimizer, problem);
+    check(what, problem, &outcome);
+    pages.check_guards(gpu, what);
+    pages.check_grads(gpu, problem, what);
+    optimizer
+}
+
+/// One launch for all groups that keep the same states from the same first values; with sums one more, and one that decides.
+fn dispatches(problem: &Problem) -> usize {
+    let mut classes = Vec::new();
+    for rule in &problem.groups {
+        if !classes.contains(&rule.states()) {
+            classes.push(rule.states());
+        }
+    }
+    if problem.groups[0].sums().sums > 0 { 3 } else { classes.len() }
+}
+
+#[test]
+fn callers_buffers_of_parameters_and_of_gradients() {
+    for_all(|what, rule| {
+        let problem = problem(rule, SMALL, 2);
+        let optimizer = check_bound(gpu(), what, &problem, |_| (0, 1));
+        assert_eq!(optimizer.dispatches(), dispatches(&problem), "{what}");
+    });
+}
+
+#[test]
+fn callers_buffer_of_both() {
+    for_all(|what, rule| {
+        let problem = problem(rule, SMALL, 2);
+        let optimizer = check_bound(gpu(), what, &problem, |_| (0, 0));
+        assert_eq!(optimizer.dispatches(), dispatches(&problem), "{what}");
+    });
+}
+
+/// Exact-size buffers, one a tensor; buffers that hold parameters of some tensors and gradients of others.
+#[test]
+fn callers_buffers_in_every_arrangement() {
+    for entry in ALL {
+        let rule = entry.sample();
+        let problem = problem(rule.as_ref(), SMALL, 2);
+        check_bound(gpu(), entry.name, &problem, |i| (2 * i, 2 * i + 1));
+        check_bound(gpu(), entry.name, &problem, |i| (i % 2, (i + 1) % 2));
+        check_bound(gpu(), entry.name, &problem, |i| (i % 3, i % 2));
+    }
+}
+
+/// Gradients that lie elsewhere at every step, in several buffers, in another order.
+#[test]
+fn moving_gradients() {
+    for_all(|what, rule| check_moving(gpu(), what, &problem(rule, SMALL, 2)));
+}
+
+fn check_moving(gpu: &Gpu, what: &str, problem: &Problem) {
+    let pages = Pages::new(gpu, problem, |_| (0, 1));
+    let (mut builder, groups) = builder(problem);
+    for (i, (bound, data)) in pages.tensors.iter().zip(&problem.tensors).enumerate() {
+        let param = pages.slice(&bound.param);
+        builder.bind_param(groups[data.group], format!("tensor {i}"), &[data.param.len()], param);
+    }
+    let mut optimizer = builder.build(&gpu.device, &gpu.queue).unwrap();
+    problem.upload(&mut optimizer).unwrap();
+    let mut problem = problem.clone();
+    let places: [fn(usize) -> usize; 3] = [|_| 0, |i| i % 3, |i| 20 - i];
+    for (round, place) in places.into_iter().enumerate() {
+        let moved = Pages::new(gpu, &problem, |i| (30, place(i)));
+        moved.write_grads(gpu, &problem);
+        let tensors: Vec<_> = optimizer.tensors().map(|(tensor, ..)| tensor).collect();
+        let grads = tensors.iter().zip(&moved.tensors).rev().map(|(tensor, bound)| (*tensor, moved.slice(&bound.grad)));
+        gpu.run(|encoder| optimizer.step_with_grads(encoder, grads)).unwrap();
+        let outcome = read(&optimizer);
+        let what = format!("{what}, round {round}");
+        check(&what, &problem, &outcome);
+        pages.check_guards(gpu, &what);
+        moved.check_grads(gpu, &problem, &what);
+        problem = problem.next(outcome);
+    }
+}
+
+/// Some gradients move, the others stay where they were bound.
+#[test]
+fn gradients_of_which_some_move() {
+    for entry in ALL {
+        let problem = problem(entry.sample().as_ref(), SMALL, 2);
+        let pages = Pages::new(gpu(), &problem, |_| (0, 1));
+        let (mut builder, groups) = builder(&problem);
+        builder.moving_gradients(true);
+        for (i, (bound, data)) in pages.tensors.iter().zip(&problem.tensors).enumerate() {
+            let (param, grad) = (pages.slice(&bound.param), pages.slice(&bound.grad));
+            builder.bind(groups[data.group], format!("tensor {i}"), &[data.param.len()], param, grad);
+        }
+        let mut optimizer = builder.build(&gpu().device, &gpu().queue).unwrap();
+        problem.upload(&mut optimizer).unwrap();
+        let moved = Pages::new(gpu(), &problem, |_| (1, 0));
+        moved.write_grads(gpu(), &problem);
+        let tensor = optimizer.tensor("tensor 3").unwrap();
+        optimizer.write_grad(tensor, &vec![f32::NAN; problem.tensors[3].grad.len()]).unwrap();
+        let given = [(tensor, moved.slice(&moved.tensors[3].grad))];
+        gpu().run(|encoder| optimizer.step_with_grads(encoder, given)).unwrap();
+        check(entry.name, &problem, &read(&optimizer));
+        pages.check_guards(gpu(), entry.name);
+    }
+}
+
+/// Groups whose settings keep different states are classes of their own; rules with sums keep all states for all.
+#[test]
+fn groups_of_every_variant() {
+    for entry in ALL {
+        let rules: Vec<_> = entry.variants().into_iter().map(|(_, rule)| rule).collect();
+        let count = rules.len();
+        let problem = Problem::random(rules, &deal(SMALL, count), 2, 3).unwrap();
+        let mut optimizer = problem.build(&gpu().device, &gpu().queue).unwrap();
+        check(entry.name, &problem, &take(gpu(), &mut optimizer, &problem));
+    }
+}
+
+/// Tensors of the crate's and of the caller's in one optimizer.
+#[test]
+fn own_and_callers_buffers_together() {
+    for entry in ALL {
+        let problem = problem(entry.sample().as_ref(), SMALL, 2);
+        let pages = Pages::new(gpu(), &problem, |i| if i % 3 == 0 { (0, 0) } else { (0, 1) });
+        let (mut builder, groups) = builder(&problem);
+        for (i, (bound, data)) in pages.tensors.iter().zip(&problem.tensors).enumerate() {
+            let (group, name, shape) = (groups[data.group], format!("tensor {i}"), [data.param.len()]);
+            if i % 2 == 0 {
+                builder.tensor(group, name, &shape);
+            } else {
+                builder.bind(group, name, &shape, pages.slice(&bound.param), pages.slice(&bound.grad));
+            }
+        }
+        let mut optimizer = builder.build(&gpu().device, &gpu().queue).unwrap();
+        check(entry.name, &problem, &take(gpu(), &mut optimizer, &problem));
+    }
+}
+
+/// 65,535 workgroups in a row take 67 million elements; four take 4096.
+#[test]
+fn folded_grids() {
+    let gpu = open(|limits| {
+        limits.max_compute_workgroups_per_dimension = 4;
+        limits.min_storage_buffer_offset_alignment = 256;
+    });
+    for entry in ALL {
+        let rule = entry.sample();
+        for sizes in [&[4096_usize, 0][..], &[4097, 1, 3000, 5, 1024, 1025]] {
+            let problem = problem(rule.as_ref(), sizes, 2);
+            let mut optimizer = problem.build(&gpu.device, &gpu.queue).unwrap();
+            check(entry.name, &problem, &take(&gpu, &mut optimizer, &problem));
+            check_bound(&gpu, entry.name, &problem, |_| (0, 0));
+            check_moving(&gpu, entry.name, &problem);
+        }
+    }
+}
+
+/// Windows of 1.25 MiB: models that need several, and a tensor that is split between them.
+#[test]
+fn several_windows() {
+    const WINDOW: u64 = 5 << 18;
+    let gpu = open(|limits| limits.max_storage_buffer_binding_size = WINDOW);
+    for name in ["sgd", "adamw", "adagrad", "lamb", "vradam", "adai"] {
+        let rule = wgpu_optim::optim::find(name).unwrap().sample();
+        let problem = problem(rule.as_ref(), &[100_000, 7, 400_001, 1024, 3, 60_000], 2);
+        let mut optimizer = problem.build(&gpu.device, &gpu.queue).unwrap();
+        assert!(optimizer.dispatches() > if rule.sums().sums > 0 { 3 } else { 1 }, "{name} fits one window");
+        check(name, &problem, &take(&gpu, &mut optimizer, &problem));
+        let optimizer = check_bound(&gpu, name, &problem, |i| (i, 6 + i));
+        assert!(optimizer.dispatches() > if rule.sums().sums > 0 { 3 } else { 1 }, "{name} fits one window");
+    }
+    for name in ["adamw", "vradam"] {
+        let rule = wgpu_optim::optim::find(name).unwrap().sample();
+        check_moving(&gpu, name, &problem(rule.as_ref(), &[200_000, 5, 200_000, 150_001], 2));
+    }
+}
+
+/// The moved tensors of the moving case are the same as those of an optimizer that was told where they lie.
+#[test]
+fn an_outcome_names_every_tensor() {
+    let problem = problem(ALL[0].sample().as_ref(), SMALL, 0);
+    let optimizer = problem.build(&gpu().device, &gpu().queue).unwrap();
+    let outcome = block_on(Outcome::of(&optimizer)).unwrap();
+    assert_eq!(outcome.tensors.iter().map(|t| t.param.len()).collect::<Vec<_>>(), SMALL);
+}
