@@ -40,6 +40,8 @@ pub use around::{Accumulate, Clip, Ema, LossScale};
 pub use engine::Snapshot;
 pub use engine::{Builder, Group, Optimizer, Stage, Tensor, Variant, read_buffer};
 pub use error::{Error, Result};
+#[cfg(feature = "custom")]
+pub use optim::CustomRule;
 pub use optim::{
     AdaBelief, Adagrad, Adai, AdaiW, Adam, AdamW, Lamb, Lion, NAdam, NormOf, ProxSgd, RAdam, RmsProp, Rule, Sgd, VRAdam,
 };

@@ -6,7 +6,7 @@ mod walk;
 
 use crate::around::{Accumulate, Around, Clip, Ema, LossScale};
 use crate::optim::cpu::Cpu;
-use crate::optim::rule::{MAX_SUMS, Real};
+use crate::optim::rule::{MAX_SUMS, Real, need_cpu, same_rule};
 use crate::optim::{Rule, StateSpec, Value};
 use crate::schedule::{Schedule, Scheduled, refuse_owned, scalars_at};
 use crate::{Error, Result};
@@ -114,7 +114,7 @@ impl<F: Number> Optimizer<F> {
     /// An optimizer of these tensors, each with the settings of its group; all states are at their first values.
     ///
     /// # Errors
-    /// No group; groups of different optimizers; a setting out of range; a name given twice; a tensor of a group that is not there.
+    /// No group; groups of different optimizers; a rule without a CPU form; a setting out of range; a name given twice; a tensor of a group that is not there.
     pub fn new(groups: Vec<(String, Box<dyn Rule>)>, tensors: Vec<TensorSpec>) -> Result<Self> {
         let group = |(name, rule)| Group { name, rule, maximize: false, scheduled: Vec::new() };
         let groups: Vec<Group> = groups.into_iter().map(group).collect();
@@ -403,7 +403,8 @@ fn check_groups(groups: &[Group]) -> Result<()> {
     let first = groups.first().ok_or_else(|| Error::Usage("an optimizer needs at least one group".to_owned()))?;
     for group in groups {
         group.rule.check()?;
-        if group.rule.name() != first.rule.name() {
+        need_cpu(group.rule.as_ref())?;
+        if !same_rule(group.rule.as_ref(), first.rule.as_ref()) {
             return Err(Error::Usage(format!(
                 "group `{}` runs {} and group `{}` runs {}; all groups of an optimizer run the same one",
                 first.name,

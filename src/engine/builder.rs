@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use super::layout::VEC4;
 use crate::around::{Accumulate, Around, Clip, Ema, LossScale};
+use crate::optim::rule::same_rule;
 use crate::optim::{Rule, Scalar};
 use crate::schedule::{Schedule, Scheduled, scalars_at};
 use crate::{Error, Optimizer, Result};
@@ -292,13 +293,15 @@ impl Builder {
             if !names.insert(&group.name) {
                 return Err(Error::Duplicate { kind: "group", name: group.name.clone() });
             }
-            let first = self.groups[0].rule.name();
-            if group.rule.name() != first {
+            let first = self.groups[0].rule.as_ref();
+            if !same_rule(group.rule.as_ref(), first) {
                 return Err(Error::Usage(format!(
-                    "group `{}` holds {}, group `default` {first}: all groups of an optimizer hold the same rule, use a second \
+                    "group `{}` holds {}, group `default` {}{}: all groups of an optimizer hold the same rule, use a second \
                      optimizer",
                     group.name,
-                    group.rule.name()
+                    group.rule.name(),
+                    if group.rule.name() == first.name() { "another " } else { "" },
+                    first.name()
                 )));
             }
             group.rule.check()?;
