@@ -7,7 +7,7 @@ fn wo_fill(
     @builtin(num_workgroups) grid: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let chunk = wo_chunks[workgroup.y * grid.x + workgroup.x];
+    let chunk = wo_chunk(workgroup.y * grid.x + workgroup.x);
     if lane * 4u < chunk.length {
         wo_store_state(chunk.state + lane, min((chunk.length + 3u) / 4u, wo_CHUNK_LANES), wo_first_state());
     }
@@ -20,7 +20,7 @@ fn wo_accumulate(
     @builtin(num_workgroups) grid: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let chunk = wo_chunks[workgroup.y * grid.x + workgroup.x + wo_first_record()];
+    let chunk = wo_chunk(workgroup.y * grid.x + workgroup.x + wo_first_record());
     let first = lane * 4u;
     if first >= chunk.length {
         return;
@@ -38,7 +38,7 @@ fn wo_swap(
     @builtin(num_workgroups) grid: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let chunk = wo_chunks[workgroup.y * grid.x + workgroup.x];
+    let chunk = wo_chunk(workgroup.y * grid.x + workgroup.x);
     let first = lane * 4u;
     // Before the first step there is no average yet.
     if first >= chunk.length || wo_control.applied == 0u {

@@ -10,9 +10,11 @@ fn wo_stats(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let index = workgroup.y * grid.x + workgroup.x + wo_first_record();
-    let span = wo_chunks[index];
+    let span = wo_chunk(index);
     let h = wo_hyper(span.group, wo_control.applied);
     let e = wo_extra(span.group, wo_control.applied);
+    // The first round's conclusion may already have changed the scale for the next step.
+    let unscale = select(1.0 / wo_control.scale, wo_control.unscale, wo_SECOND_ROUND);
     var sums = array<vec4<f32>, wo_SUMS>();
     let vectors = (span.length + 3u) / 4u;
     for (var i = lane; i < vectors; i += wo_SUM_LANES) {
@@ -20,7 +22,7 @@ fn wo_stats(
         let stride = min(vectors - start, wo_CHUNK_LANES);
         let s = wo_load_state(span.state + start * wo_STATES + (i - start), stride);
         let raw = wo_raw_gradient(span, i, span.state + start * wo_STATES + (i - start), stride);
-        var g = wo_prepare(raw, e, 1.0 / wo_control.scale);
+        var g = wo_prepare(raw, e, unscale);
         if wo_CLIP_NORM && wo_SECOND_ROUND {
             g *= wo_load_clip(span.tensor);
         }

@@ -12,16 +12,14 @@ struct wo_Chunk {
     row: u32,       // a span's row of partial sums
 }
 
-// Where the scalars of one call of `step` lie. A dynamic offset picks the record, so it travels in encoder order.
+// The scalars of one call of `step`. A dynamic offset picks the record, so it travels in encoder order. It is a uniform because what every
+// thread reads costs a software GPU as much as an element where it comes from a storage buffer.
 struct wo_Call {
-    settings: u32,     // first vec4 of the call's rows, one a group
-    counts: u32,       // first vec4 of the ring of rows a count of applied steps, one a group
-    count_mask: u32,   // the ring's length is a power of two
+    count_mask: u32,   // the ring of rows a count of applied steps has a power of two of them
     groups: u32,
     moved: u32,        // first vec4 of the call's gradient positions, where gradients move
-    pad0: u32,
-    pad1: u32,
-    pad2: u32,
+    pad: u32,
+    settings: array<vec4<f32>, wo_SETTINGS>,   // the call's rows, one a group
 }
 
 struct wo_Control {

@@ -7,11 +7,18 @@ fn wo_update(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let index = workgroup.y * grid.x + workgroup.x + wo_first_record();
-    let chunk = wo_chunks[index];
+    let chunk = wo_chunk(index);
+    // What is the same for the whole chunk is loaded before any thread leaves: a software GPU reads it cheaper while all are there.
+    let applied = wo_control.applied;
     let skip = wo_CAN_SKIP && wo_control.skip != 0u;
+    let h = wo_hyper(chunk.group, applied);
+    let e = wo_extra(chunk.group, applied);
+    let d = wo_load_decision(chunk.tensor);
+    let clip = wo_load_clip(chunk.tensor);
+    let unscale = wo_control.unscale;
     if index == 0u && lane == 0u {
         // The recorded step copies this word to wo_control.applied once every workgroup has read it there.
-        wo_arena[0] = vec4<f32>(bitcast<f32>(wo_control.applied + select(1u, 0u, skip)), 0.0, 0.0, 0.0);
+        wo_arena[0].x = bitcast<f32>(applied + select(1u, 0u, skip));
     }
     let first = lane * 4u;
     if first >= chunk.length {
@@ -25,21 +32,18 @@ fn wo_update(
         wo_clear_gradient(chunk, lane, state, stride, live);
         return;
     }
-    let h = wo_hyper(chunk.group, wo_control.applied);
-    let d = wo_load_decision(chunk.tensor);
     let at = chunk.param + lane;
     let p = wo_params[at];
-    let e = wo_extra(chunk.group, wo_control.applied);
-    var g = wo_prepare(wo_raw_gradient(chunk, lane, state, stride), e, wo_control.unscale);
+    var g = wo_prepare(wo_raw_gradient(chunk, lane, state, stride), e, unscale);
     if wo_CLIP_NORM {
-        g *= wo_load_clip(chunk.tensor);
+        g *= clip;
     }
     var s = wo_load_state(state, stride);
     let next = p + update(h, d, p, g, &s);
     wo_params[at] = select(p, next, live);
     wo_store_state(state, stride, s);
     if wo_EMA {
-        let before = select(wo_arena[state + wo_AVERAGE * stride], p, wo_control.applied == 0u);
+        let before = select(wo_arena[state + wo_AVERAGE * stride], p, applied == 0u);
         wo_arena[state + wo_AVERAGE * stride] = before + e.ema * (next - before);
     }
     wo_clear_gradient(chunk, lane, state, stride, live);

@@ -1,12 +1,16 @@
 //! The optimizers on the host: in f64 the oracle that everything is compared with, plain and one element at a time; in f32 the fast path,
 //! on all cores and with the widest vector units found at run time.
 
+mod around;
 mod walk;
 
+use crate::around::{Accumulate, Around, Clip, Ema, LossScale};
 use crate::optim::cpu::Cpu;
-use crate::optim::rule::{MAX_SUMS, Real};
+use crate::optim::rule::{MAX_SUMS, Real, need_cpu, same_rule};
 use crate::optim::{Rule, StateSpec, Value};
+use crate::schedule::{Schedule, Scheduled, refuse_owned, scalars_at};
 use crate::{Error, Result};
+use around::Surroundings;
 
 /// The number types that an [`Optimizer`] runs in.
 pub trait Number: Real {
@@ -30,6 +34,21 @@ impl Number for f64 {
     }
 }
 
+/// The vector units that the fast path takes on this processor.
+#[must_use]
+pub fn vector_units() -> &'static str {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl") {
+            return "AVX-512";
+        }
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            return "AVX2";
+        }
+    }
+    "as compiled"
+}
+
 /// A tensor to be optimized.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorSpec {
@@ -45,6 +64,8 @@ pub struct TensorSpec {
 struct Group {
     name: String,
     rule: Box<dyn Rule>,
+    maximize: bool,
+    scheduled: Vec<Scheduled>,
 }
 
 /// A tensor's states and what the last step found about it.
@@ -86,29 +107,142 @@ pub struct Optimizer<F> {
     tensors: Vec<Tensor<F>>,
     applied: u64,
     totals: Vec<f64>,
+    around: Surroundings<F>,
 }
 
 impl<F: Number> Optimizer<F> {
     /// An optimizer of these tensors, each with the settings of its group; all states are at their first values.
     ///
     /// # Errors
-    /// No group; groups of different optimizers; a setting out of range; a name given twice; a tensor of a group that is not there.
+    /// No group; groups of different optimizers; a rule without a CPU form; a setting out of range; a name given twice; a tensor of a group that is not there.
     pub fn new(groups: Vec<(String, Box<dyn Rule>)>, tensors: Vec<TensorSpec>) -> Result<Self> {
-        let groups: Vec<Group> = groups.into_iter().map(|(name, rule)| Group { name, rule }).collect();
+        let group = |(name, rule)| Group { name, rule, maximize: false, scheduled: Vec::new() };
+        let groups: Vec<Group> = groups.into_iter().map(group).collect();
         check_groups(&groups)?;
         check_tensors(&groups, &tensors)?;
+        let around = Surroundings::new(Around::default(), &tensors);
         let tensors = tensors.into_iter().map(|spec| Tensor::new(kept_states(&groups, spec.group), spec)).collect();
-        Ok(Self { groups, tensors, applied: 0, totals: Vec::new() })
+        Ok(Self { groups, tensors, applied: 0, totals: Vec::new(), around })
+    }
+
+    /// Clips gradients inside the step.
+    ///
+    /// # Errors
+    /// The largest norm or value is not a finite number above 0.
+    pub fn with_clip(self, clip: Clip) -> Result<Self> {
+        self.surrounded(|around| around.clip = Some(clip))
+    }
+
+    /// Divides gradients by a loss scale and leaves a step out where a gradient is not finite.
+    ///
+    /// # Errors
+    /// A number of the scale makes no sense.
+    pub fn with_loss_scale(self, scale: LossScale) -> Result<Self> {
+        self.surrounded(|around| around.loss_scale = Some(scale))
+    }
+
+    /// Leaves a step out where a gradient is not finite.
+    ///
+    /// # Errors
+    /// None at present.
+    pub fn skipping_nonfinite(self) -> Result<Self> {
+        self.surrounded(|around| around.skip_nonfinite = true)
+    }
+
+    /// Joins the gradients of micro-batches, given with [`accumulate`](Self::accumulate).
+    ///
+    /// # Errors
+    /// A mean over none.
+    pub fn with_accumulation(self, how: Accumulate) -> Result<Self> {
+        self.surrounded(|around| around.accumulate = Some(how))
+    }
+
+    /// Keeps an average of the weights: [`ema`](Self::ema).
+    ///
+    /// # Errors
+    /// The decay is not in [0, 1).
+    pub fn with_ema(self, ema: Ema) -> Result<Self> {
+        self.surrounded(|around| around.ema = Some(ema))
+    }
+
+    /// Climbs instead of descending, for a group.
+    ///
+    /// # Errors
+    /// There is no such group.
+    pub fn maximizing(mut self, group: usize) -> Result<Self> {
+        let count = self.groups.len();
+        let info = self.groups.get_mut(group);
+        info.ok_or_else(|| Error::Usage(format!("group {group} does not exist, there are {count}")))?.maximize = true;
+        self.surrounded(|around| around.signed = true)
+    }
+
+    fn surrounded(mut self, change: impl FnOnce(&mut Around)) -> Result<Self> {
+        let mut around = self.around.around;
+        change(&mut around);
+        around.check()?;
+        let specs: Vec<TensorSpec> = self.tensors().cloned().collect();
+        self.around = Surroundings::new(around, &specs);
+        Ok(self)
+    }
+
+    /// Adds a micro-batch's gradients to the accumulator; the step adds the last one's itself.
+    ///
+    /// # Errors
+    /// A count or length that does not fit; accumulation was not asked for.
+    pub fn accumulate(&mut self, grads: &[&[F]]) -> Result<()> {
+        if self.around.around.accumulate.is_none() {
+            return Err(Error::Usage("the optimizer was built without accumulation".to_owned()));
+        }
+        self.check_count("gradients", grads.len())?;
+        for (tensor, g) in self.tensors.iter().zip(grads) {
+            tensor.check_length("gradient", g.len())?;
+        }
+        self.around.accumulate(grads);
+        Ok(())
+    }
+
+    /// A tensor's average of the weights, where it is kept; zeros before the first step.
+    #[must_use]
+    pub fn ema(&self, tensor: usize) -> Option<&[F]> {
+        self.around.ema.get(tensor).map(Vec::as_slice)
+    }
+
+    /// The loss scale as it is now; 1 where there is none.
+    #[must_use]
+    pub fn loss_scale(&self) -> f64 {
+        self.around.scale
+    }
+
+    /// How many steps were left out because a gradient was not finite.
+    #[must_use]
+    pub fn skipped(&self) -> u64 {
+        self.around.skipped
     }
 
     /// One step: parameters and states move, and [`applied`](Self::applied) counts it. `params` and `grads` come in the order of the
     /// tensors. A step that the rule refuses (Adai's, where every gradient so far was zero) changes nothing and is not counted.
     ///
     /// # Errors
-    /// A count or length that does not fit; nothing was changed then.
+    /// A count or length that does not fit, a schedule's value out of range; nothing was changed then.
     pub fn step(&mut self, params: &mut [&mut [F]], grads: &[&[F]]) -> Result<()> {
         self.check_lengths(params, grads)?;
-        let groups = scale(&self.groups, self.applied + 1);
+        if self.around.passes_gradients() {
+            return self.apply(params, grads);
+        }
+        let group_of: Vec<usize> = self.tensors.iter().map(|t| t.spec.group).collect();
+        if !self.around.prepare(&self.groups, &group_of, grads) {
+            return Ok(());
+        }
+        let prepared = std::mem::take(&mut self.around.prepared);
+        let grads: Vec<&[F]> = prepared.iter().map(Vec::as_slice).collect();
+        let applied = self.apply(params, &grads);
+        self.around.prepared = prepared;
+        applied
+    }
+
+    /// The rule's step, with gradients as it sees them.
+    fn apply(&mut self, params: &mut [&mut [F]], grads: &[&[F]]) -> Result<()> {
+        let groups = scale(&self.groups, self.applied + 1)?;
         let Some(rule) = self.groups.first().map(|g| g.rule.as_ref()) else { return Ok(()) };
         if rule.sums().sums > 0 {
             walk::contribute(&groups, &mut self.tensors, params, grads);
@@ -122,8 +256,12 @@ impl<F: Number> Optimizer<F> {
                 tensor.decision = group.cpu.decide(&group.hyper, &totals, &tensor.own);
             }
         }
+        if self.applied == 0 {
+            self.around.start_average(params);
+        }
         walk::update(&groups, &mut self.tensors, params, grads);
         self.applied += 1;
+        self.around.average(self.applied, params);
         Ok(())
     }
 
@@ -158,13 +296,11 @@ impl<F: Number> Optimizer<F> {
     /// Changes a group's setting from the next step on.
     ///
     /// # Errors
-    /// An unknown group or setting, a value out of range, or one that asks for other states than the optimizer was built with.
+    /// An unknown group or setting, a value out of range, one that asks for other states than the optimizer was built with, or that
+    /// belongs to a schedule.
     pub fn set(&mut self, group: usize, name: &str, value: &Value) -> Result<()> {
-        let count = self.groups.len();
-        let group = self
-            .groups
-            .get_mut(group)
-            .ok_or_else(|| Error::Usage(format!("group {group} does not exist, there are {count}")))?;
+        let group = self.group_mut(group)?;
+        refuse_owned(&group.scheduled, &group.name, name)?;
         let mut rule = group.rule.clone();
         rule.set(name, value)?;
         rule.check()?;
@@ -175,6 +311,28 @@ impl<F: Number> Optimizer<F> {
             )));
         }
         group.rule = rule;
+        Ok(())
+    }
+
+    /// Gives a group's learning rate to a schedule: the step before which t steps were applied uses `schedule.rate(t)`. The
+    /// group's own rate is the base of a schedule that has none, and cannot be set any more.
+    ///
+    /// # Errors
+    /// An unknown group; a number of the schedule that makes no sense; a first rate out of range.
+    pub fn schedule(&mut self, group: usize, schedule: impl Into<Schedule>) -> Result<()> {
+        self.schedule_setting(group, "lr", schedule)
+    }
+
+    /// As [`schedule`](Self::schedule), for any numeric setting. A later schedule of the same setting takes the place of an earlier.
+    ///
+    /// # Errors
+    /// As [`schedule`](Self::schedule); an unknown setting; a first value that asks for other states.
+    pub fn schedule_setting(&mut self, group: usize, setting: &str, schedule: impl Into<Schedule>) -> Result<()> {
+        let group = self.group_mut(group)?;
+        let scheduled = Scheduled::new(group.rule.as_ref(), setting, schedule.into());
+        scheduled.check(group.rule.as_ref(), &group.name)?;
+        group.scheduled.retain(|s| s.setting != setting);
+        group.scheduled.push(scheduled);
         Ok(())
     }
 
@@ -195,31 +353,45 @@ impl<F: Number> Optimizer<F> {
         &self.totals
     }
 
+    fn group_mut(&mut self, group: usize) -> Result<&mut Group> {
+        let count = self.groups.len();
+        self.groups
+            .get_mut(group)
+            .ok_or_else(|| Error::Usage(format!("group {group} does not exist, there are {count}")))
+    }
+
     fn state_index(&self, tensor: usize, name: &str) -> Option<usize> {
         let group = self.tensors.get(tensor)?.spec.group;
         self.groups[group].rule.states().iter().position(|s| s.name == name)
     }
 
     fn check_lengths(&self, params: &[&mut [F]], grads: &[&[F]]) -> Result<()> {
-        for (what, given) in [("parameters", params.len()), ("gradients", grads.len())] {
-            if given != self.tensors.len() {
-                let problem = format!("{given} {what} were given, the optimizer has {} tensors", self.tensors.len());
-                return Err(Error::Usage(problem));
-            }
-        }
+        self.check_count("parameters", params.len())?;
+        self.check_count("gradients", grads.len())?;
         for ((tensor, p), g) in self.tensors.iter().zip(params).zip(grads) {
-            for (what, given) in [("parameter", p.len()), ("gradient", g.len())] {
-                if given != tensor.spec.elements {
-                    let problem = format!("its {what} has {given} elements, needs {}", tensor.spec.elements);
-                    return Err(Error::Tensor { tensor: tensor.spec.name.clone(), problem });
-                }
-            }
+            tensor.check_length("parameter", p.len())?;
+            tensor.check_length("gradient", g.len())?;
         }
         Ok(())
+    }
+
+    fn check_count(&self, what: &str, given: usize) -> Result<()> {
+        if given == self.tensors.len() {
+            return Ok(());
+        }
+        Err(Error::Usage(format!("{given} {what} were given, the optimizer has {} tensors", self.tensors.len())))
     }
 }
 
 impl<F: Number> Tensor<F> {
+    fn check_length(&self, what: &str, given: usize) -> Result<()> {
+        if given == self.spec.elements {
+            return Ok(());
+        }
+        let problem = format!("its {what} has {given} elements, needs {}", self.spec.elements);
+        Err(Error::Tensor { tensor: self.spec.name.clone(), problem })
+    }
+
     fn new(states: Vec<StateSpec>, spec: TensorSpec) -> Self {
         let fill = |state: StateSpec| state.used.then(|| vec![F::of(state.initial); spec.elements]);
         let states = states.into_iter().map(fill).collect();
@@ -231,7 +403,8 @@ fn check_groups(groups: &[Group]) -> Result<()> {
     let first = groups.first().ok_or_else(|| Error::Usage("an optimizer needs at least one group".to_owned()))?;
     for group in groups {
         group.rule.check()?;
-        if group.rule.name() != first.rule.name() {
+        need_cpu(group.rule.as_ref())?;
+        if !same_rule(group.rule.as_ref(), first.rule.as_ref()) {
             return Err(Error::Usage(format!(
                 "group `{}` runs {} and group `{}` runs {}; all groups of an optimizer run the same one",
                 first.name,
@@ -276,9 +449,12 @@ fn kept_states(groups: &[Group], group: usize) -> Vec<StateSpec> {
     states
 }
 
-fn scale<F: Number>(groups: &[Group], t: u64) -> Vec<Scaled<'_, F>> {
-    let one = |group: &'_ Group| group.rule.scalars(t).iter().map(|s| F::of(s.value())).collect();
-    groups.iter().map(|group| Scaled { cpu: F::of_rule(group.rule.as_ref()), hyper: one(group) }).collect()
+fn scale<F: Number>(groups: &[Group], t: u64) -> Result<Vec<Scaled<'_, F>>> {
+    let one = |group: &'_ Group| -> Result<Vec<F>> {
+        let scalars = scalars_at(group.rule.as_ref(), &group.scheduled, &group.name, t)?;
+        Ok(scalars.iter().map(|s| F::of(s.value())).collect())
+    };
+    groups.iter().map(|group| Ok(Scaled { cpu: F::of_rule(group.rule.as_ref()), hyper: one(group)? })).collect()
 }
 
 /// Every tensor's own totals from its sums, and the totals over all, with gradients as they are: the factor of a clip would be c.

@@ -101,7 +101,7 @@ impl Classes {
 fn united(builder: &Builder) -> Vec<Variant> {
     let groups = &builder.groups;
     let mut variants: Vec<Variant> =
-        groups.iter().map(|g| Variant::with(g.rule.as_ref(), builder.around, false, false)).collect();
+        groups.iter().map(|g| Variant::with(g.rule.as_ref(), builder.around, groups.len())).collect();
     if groups[0].rule.sums().sums > 0 {
         let used = |k: usize| variants.iter().any(|v| v.states[k].used);
         let all: Vec<bool> = (0..variants[0].states.len()).map(used).collect();

@@ -55,7 +55,8 @@ pub(super) async fn mapped(
         }
     });
     let lost = |what: &dyn std::fmt::Display| Error::DeviceLost(format!("while reading back: {what}"));
-    mapped.await?.map_err(|e| lost(&e))?;
+    let dropped = |_| Error::Usage("the encoder with the copies was dropped".to_owned());
+    mapped.await.map_err(dropped)?.map_err(|e| lost(&e))?;
     staging.slice(..).get_mapped_range().map_err(|e| lost(&e))
 }
 

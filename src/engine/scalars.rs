@@ -1,17 +1,18 @@
 //! The step's scalars on their way to the GPU.
 //!
 //! What depends on the count of applied steps lies in a ring of rows, filled ahead and indexed on the GPU by the count that only
-//! the GPU knows. What depends on the call lies in rows that a dynamic offset picks, so that it travels in encoder order. A row
+//! the GPU knows. What depends on the call lies in a record that a dynamic offset picks, so that it travels in encoder order. A row
 //! is written over only when nothing recorded can still read it: for counts that is known from a copy of the count that comes back
 //! now and then without being waited for, for calls from a token that the encoder holds until its work is done or dropped.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use super::around::Around;
 use super::builder::GroupInfo;
 use super::create::buffer;
 use super::text::scalar_rows;
+use crate::around::Around;
+use crate::optim::Scalar;
 use crate::{Error, Result};
 
 /// Bytes that the ring of per-count rows may take.
@@ -21,31 +22,32 @@ const CALL_BYTES: u64 = 1 << 22;
 /// Rows filled ahead of need.
 const MARGIN: u64 = 256;
 /// A dynamic offset is a multiple of this in every device.
-const CALL_STRIDE: u64 = 256;
+const ALIGNMENT: u64 = 256;
 
-/// `wo_Call` of `shaders/harness/tables.wgsl`.
+/// The head of `wo_Call` of `shaders/harness/tables.wgsl`; the groups' rows follow.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
 struct Call {
-    settings: u32,
-    counts: u32,
     count_mask: u32,
     groups: u32,
     moved: u32,
-    pad: [u32; 3],
+    pad: u32,
 }
+
+const CALL_HEAD: u64 = size_of::<Call>() as u64;
 
 /// The rings and what is known of their use.
 #[derive(Debug)]
 pub(super) struct Scalars {
-    /// Per-count rows, then calls' rows, then calls' gradient positions, in vec4s.
+    /// Per-count rows, then calls' gradient positions, in vec4s.
     pub(super) buffer: wgpu::Buffer,
-    /// One [`Call`] a slot, 256 bytes apart, written once.
+    /// A [`Call`] with its rows a slot.
     pub(super) calls: wgpu::Buffer,
+    /// Bytes of such a record.
+    pub(super) call_size: u64,
     counts: Counts,
     slots: Slots,
     around: Around,
-    call_row: u64,
     moved_row: u64,
 }
 
@@ -111,22 +113,22 @@ impl Scalars {
         around: Around,
         moved: usize,
     ) -> Result<Self> {
-        let (call, count) = scalar_rows(&groups[0].scalars(around, 1));
+        let (call, count) = scalar_rows(&groups[0].scalars(around, 1)?);
         let bytes = |row: &[f32]| (row.len() * groups.len()) as u64 * 4;
-        let (call_row, count_row) = (bytes(&call).max(16), bytes(&count));
+        let (call_size, count_row) = (CALL_HEAD + bytes(&call).max(16), bytes(&count));
+        check(device.limits().max_uniform_buffer_binding_size, "max_uniform_buffer_binding_size", call_size)?;
         let moved_row = (moved as u64 * 4).next_multiple_of(16);
         let rows = COUNT_BYTES.checked_div(count_row).unwrap_or(1 << 16).clamp(1 << 9, 1 << 16);
         let rows = 1 << rows.ilog2();
-        let slots = (CALL_BYTES / (call_row + moved_row)).clamp(64, 1024);
-        let size = rows * count_row + slots * (call_row + moved_row);
-        let limit = device.limits().max_storage_buffer_binding_size;
-        if size > limit {
-            return Err(Error::Limit { limit: "max_storage_buffer_binding_size", actual: limit, needs: size });
-        }
+        let call_stride = call_size.next_multiple_of(ALIGNMENT);
+        let slots = (CALL_BYTES / (call_stride + moved_row)).clamp(64, 1024);
+        let size = rows * count_row + slots * moved_row;
+        check(device.limits().max_storage_buffer_binding_size, "max_storage_buffer_binding_size", size)?;
         let make = |what: &str, size, usage| buffer(device, label, what, size, usage | wgpu::BufferUsages::COPY_DST);
         let scalars = Self {
             buffer: make("scalars", size, wgpu::BufferUsages::STORAGE)?,
-            calls: make("calls", slots * CALL_STRIDE, wgpu::BufferUsages::UNIFORM)?,
+            calls: make("calls", slots * call_stride, wgpu::BufferUsages::UNIFORM)?,
+            call_size,
             counts: Counts {
                 rows,
                 stride: count_row,
@@ -141,7 +143,6 @@ impl Scalars {
             },
             slots: Slots { tokens: (0..slots).map(|_| Arc::new(())).collect(), current: None },
             around,
-            call_row,
             moved_row,
         };
         scalars.write_calls(queue, groups.len());
@@ -150,28 +151,26 @@ impl Scalars {
 
     fn write_calls(&self, queue: &wgpu::Queue, groups: usize) {
         let slots = self.slots.tokens.len() as u64;
-        let mut records = vec![0_u8; (slots * CALL_STRIDE) as usize];
+        let mut records = vec![0_u8; self.calls.size() as usize];
         for slot in 0..slots {
             let call = Call {
-                settings: (self.settings_at(slot) / 16) as u32,
-                counts: 0,
                 count_mask: (self.counts.rows - 1) as u32,
                 groups: groups as u32,
                 moved: (self.moved_at(slot) / 16) as u32,
-                pad: [0; 3],
+                pad: 0,
             };
-            let at = (slot * CALL_STRIDE) as usize;
+            let at = self.call_at(slot) as usize;
             records[at..at + size_of::<Call>()].copy_from_slice(bytemuck::bytes_of(&call));
         }
         queue.write_buffer(&self.calls, 0, &records);
     }
 
-    fn settings_at(&self, slot: u64) -> u64 {
-        self.counts.rows * self.counts.stride + slot * self.call_row
+    fn call_at(&self, slot: u64) -> u64 {
+        slot * self.call_size.next_multiple_of(ALIGNMENT)
     }
 
     fn moved_at(&self, slot: u64) -> u64 {
-        self.settings_at(self.slots.tokens.len() as u64) + slot * self.moved_row
+        self.counts.rows * self.counts.stride + slot * self.moved_row
     }
 
     /// The bound on steps that are recorded and not known to be finished.
@@ -200,10 +199,8 @@ impl Scalars {
             Some(slot) if moved.is_none() => slot,
             _ => self.take_slot(device, queue, groups, moved)?,
         };
-        self.counts.fill(queue, &self.buffer, |t| {
-            groups.iter().flat_map(|g| scalar_rows(&g.scalars(self.around, t)).1).collect()
-        });
-        Ok(Slot { offset: (slot as u64 * CALL_STRIDE) as u32, token: self.slots.tokens[slot].clone() })
+        self.counts.fill(queue, &self.buffer, |t| rows_of(groups, self.around, t, |scalars| scalar_rows(scalars).1))?;
+        Ok(Slot { offset: self.call_at(slot as u64) as u32, token: self.slots.tokens[slot].clone() })
     }
 
     /// Finds a slot that nothing recorded can still read, and writes the settings of now into it.
@@ -222,8 +219,8 @@ impl Scalars {
         }
         let bound = self.slots.tokens.len();
         let slot = free.ok_or(Error::TooManySteps { unfinished: bound, bound })?;
-        let rows: Vec<f32> = groups.iter().flat_map(|g| scalar_rows(&g.scalars(self.around, 1)).0).collect();
-        queue.write_buffer(&self.buffer, self.settings_at(slot as u64), bytemuck::cast_slice(&rows));
+        let rows = rows_of(groups, self.around, 1, |scalars| scalar_rows(scalars).0)?;
+        queue.write_buffer(&self.calls, self.call_at(slot as u64) + CALL_HEAD, bytemuck::cast_slice(&rows));
         if let Some(moved) = moved {
             queue.write_buffer(&self.buffer, self.moved_at(slot as u64), bytemuck::cast_slice(moved));
         }
@@ -274,6 +271,19 @@ impl Scalars {
     }
 }
 
+fn check(actual: u64, limit: &'static str, needs: u64) -> Result<()> {
+    if needs > actual { Err(Error::Limit { limit, actual, needs }) } else { Ok(()) }
+}
+
+/// One of the two rows of every group at the `t`-th applied step.
+fn rows_of(groups: &[GroupInfo], around: Around, t: u64, pick: fn(&[Scalar]) -> Vec<f32>) -> Result<Vec<f32>> {
+    let mut rows = Vec::new();
+    for group in groups {
+        rows.extend(pick(&group.scalars(around, t)?));
+    }
+    Ok(rows)
+}
+
 impl Slots {
     fn free(&self, start: usize) -> Option<usize> {
         let n = self.tokens.len();
@@ -297,23 +307,37 @@ impl Counts {
 
     /// Writes the rows that the steps recorded so far and the next may read. Twice the steps since the last confirmation leaves
     /// room for encoders that are submitted in another order than they were recorded.
-    fn fill(&mut self, queue: &wgpu::Queue, buffer: &wgpu::Buffer, row: impl Fn(u64) -> Vec<f32>) {
+    fn fill(
+        &mut self,
+        queue: &wgpu::Queue,
+        buffer: &wgpu::Buffer,
+        row: impl Fn(u64) -> Result<Vec<f32>>,
+    ) -> Result<()> {
         if self.stride == 0 || self.filled >= self.known + (2 * self.since + MARGIN).min(self.rows) {
-            return;
+            return Ok(());
         }
-        let target = self.known + (2 * self.since + 4 * MARGIN).min(self.rows);
+        let mut target = self.known + (2 * self.since + 4 * MARGIN).min(self.rows);
         let mut t = self.filled + 1;
         while t <= target {
             let index = (t - 1) & (self.rows - 1);
             let n = (target + 1 - t).min(self.rows - index);
             let mut rows: Vec<f32> = Vec::with_capacity((n * self.stride / 4) as usize);
-            for t in t..t + n {
-                rows.extend(row(t));
+            for ahead in t..t + n {
+                match row(ahead) {
+                    Ok(row) => rows.extend(row),
+                    Err(error) if ahead <= self.known + self.since + 1 => return Err(error),
+                    // A schedule may make no sense past the training's end, which is an error only once a step may need it.
+                    Err(_) => {
+                        target = ahead - 1;
+                        break;
+                    }
+                }
             }
             queue.write_buffer(buffer, index * self.stride, bytemuck::cast_slice(&rows));
             t += n;
         }
         self.filled = target;
+        Ok(())
     }
 }
 

@@ -6,7 +6,7 @@ use super::create::{CONTROL_HEAD, buffer};
 use super::layout::{StateRun, VEC4};
 use super::readback::mapped;
 use super::{Optimizer, Tensor};
-use crate::{Error, Result};
+use crate::Result;
 
 /// The parameters, states and counters of an [`Optimizer`] as they were at one point of an encoder.
 #[derive(Debug)]
@@ -188,11 +188,5 @@ impl Snapshot {
             Arrays { name: tensor.name, group: tensor.group, shape: tensor.shape, arrays }
         });
         Ok(Contents { control, tensors: tensors.collect() })
-    }
-}
-
-impl From<oneshot::Canceled> for Error {
-    fn from(_: oneshot::Canceled) -> Self {
-        Self::Usage("the encoder with the copies was dropped".to_owned())
     }
 }

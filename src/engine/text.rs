@@ -1,12 +1,15 @@
 //! A pipeline's text: the rule's file, a few lines of bindings and constants written here, and the harness.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
-use super::around::{Around, Clip};
 use super::layout::{CHUNK_LANES, FINAL_LANES, SUM_LANES};
+use crate::around::{Around, Clip};
+use crate::optim::rule::Origin;
 use crate::optim::{Depends, Rule, Scalar, StateSpec, Sums};
 
 const TABLES: &str = include_str!("../../shaders/harness/tables.wgsl");
+const RECORD: &str = include_str!("../../shaders/harness/record.wgsl");
 const GRADIENT: &str = include_str!("../../shaders/harness/gradient.wgsl");
 const CHUNKS: &str = include_str!("../../shaders/harness/chunks.wgsl");
 const UPDATE: &str = include_str!("../../shaders/harness/update.wgsl");
@@ -45,14 +48,17 @@ pub(super) enum Round {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Variant {
     pub(super) name: &'static str,
-    pub(super) rule: &'static str,
+    pub(super) rule: Arc<str>,
+    pub(super) origin: Origin,
     pub(super) flags: Vec<(&'static str, bool)>,
     pub(super) states: Vec<StateSpec>,
     pub(super) scalars: Vec<(&'static str, Depends)>,
-    pub(super) decision: &'static [&'static str],
+    pub(super) decision: Vec<&'static str>,
     pub(super) sums: Sums,
     pub(super) around: Around,
     pub(super) round: Round,
+    /// Groups of the optimizer.
+    pub(super) groups: usize,
     /// Gradients lie in the parameters' buffer, which is bound once.
     pub(super) shared: bool,
     /// Gradients move from step to step.
@@ -83,22 +89,24 @@ impl Variant {
     /// The variant of a rule with these settings and nothing around it.
     #[must_use]
     pub fn of(rule: &dyn Rule, shared: bool, moving: bool) -> Self {
-        Self::with(rule, Around::default(), shared, moving)
+        Self { shared, moving, ..Self::with(rule, Around::default(), 1) }
     }
 
-    pub(super) fn with(rule: &dyn Rule, around: Around, shared: bool, moving: bool) -> Self {
+    pub(super) fn with(rule: &dyn Rule, around: Around, groups: usize) -> Self {
         Self {
             name: rule.name(),
-            rule: rule.text(),
+            rule: rule.text().into(),
+            origin: rule.origin(),
             flags: rule.flags(),
             states: rule.states(),
-            scalars: around.scalars(rule, false, 1).iter().map(|s| (s.name, s.depends)).collect(),
-            decision: rule.decision(),
+            scalars: around.scalars(rule.scalars(1), false, 1).iter().map(|s| (s.name, s.depends)).collect(),
+            decision: rule.decision().to_vec(),
             sums: rule.sums(),
             around,
             round: Round::Only,
-            shared,
-            moving,
+            groups,
+            shared: false,
+            moving: false,
         }
     }
 
@@ -106,7 +114,7 @@ impl Variant {
     pub(super) fn rounds(&self) -> Vec<Round> {
         match (self.sums.sums > 0, self.around.sums()) {
             (false, false) => Vec::new(),
-            (true, true) if self.sums.after_clip => vec![Round::First, Round::Second],
+            (true, _) if self.sums.after_clip && self.around.clips_norm() => vec![Round::First, Round::Second],
             _ => vec![Round::Only],
         }
     }
@@ -150,7 +158,7 @@ impl Variant {
         let b = |name, access, ty| Binding { name, access, ty };
         let call = b("wo_call", Access::Uniform, "wo_Call");
         let scalars = b("wo_scalars", Access::Read, "array<vec4<f32>>");
-        let chunks = b("wo_chunks", Access::Read, "array<wo_Chunk>");
+        let chunks = b("wo_chunks", Access::Read, "array<vec4<u32>>");
         let control = |access| b("wo_control", access, "wo_Control");
         let partials = b("wo_partials", Access::ReadWrite, "array<f32>");
         if stage == Stage::Finalize {
@@ -185,12 +193,12 @@ impl Variant {
     #[must_use]
     pub fn text(&self, stage: Stage) -> String {
         let harness: &[&str] = match stage {
-            Stage::Stats => &[TABLES, GRADIENT, STATS],
+            Stage::Stats => &[TABLES, RECORD, GRADIENT, STATS],
             Stage::Finalize => &[TABLES, FINALIZE],
-            Stage::Update => &[TABLES, GRADIENT, UPDATE, CHUNKS],
+            Stage::Update => &[TABLES, RECORD, GRADIENT, UPDATE, CHUNKS],
         };
         let own = [self.constants(stage), self.accessors(stage)];
-        let mut parts = vec![self.rule, &own[0], &own[1]];
+        let mut parts = vec![self.rule.as_ref(), &own[0], &own[1]];
         parts.extend(harness);
         parts.join("\n")
     }
@@ -226,6 +234,7 @@ impl Variant {
         let slot = |name: &str| slots.iter().position(|s| *s == name).unwrap_or(0);
         let scale = a.loss_scale.unwrap_or_default();
         for (name, value) in [
+            ("SETTINGS", call_vec4s(&self.scalars, self.groups)),
             ("STATES", slots.len()),
             ("ACCUMULATOR", slot(ACCUMULATOR)),
             ("AVERAGE", slot(AVERAGE)),
@@ -298,18 +307,20 @@ impl Variant {
             rows.dedup();
             rows
         };
+        // With one group there is no index to load, and what is left are constants.
+        let group = |rows: usize| if self.groups == 1 { String::new() } else { format!("group * {rows}u + ") };
         let mut out = String::new();
         for (name, of_rule, members) in [("Hyper", true, rule.as_slice()), ("wo_Extra", false, &extra)] {
             let function = if of_rule { "wo_hyper" } else { "wo_extra" };
             put(&mut out, format_args!("fn {function}(group: u32, applied: u32) -> {name} {{"));
-            put(&mut out, format_args!("    let call = wo_call.settings + group * {}u;", calls.len().div_ceil(4)));
             for i in rows(&calls, of_rule) {
-                put(&mut out, format_args!("    let call{i} = wo_scalars[call + {i}u];"));
+                let first = group(calls.len().div_ceil(4));
+                put(&mut out, format_args!("    let call{i} = wo_call.settings[{first}{i}u];"));
             }
-            let row = "wo_call.counts + ((applied & wo_call.count_mask) * wo_call.groups + group)";
-            put(&mut out, format_args!("    let count = {row} * {}u;", counts.len().div_ceil(4)));
             for i in rows(&counts, of_rule) {
-                put(&mut out, format_args!("    let count{i} = wo_scalars[count + {i}u];"));
+                let width = counts.len().div_ceil(4);
+                let row = format!("(applied & wo_call.count_mask) * {}u", width * self.groups);
+                put(&mut out, format_args!("    let count{i} = wo_scalars[{row} + {}{i}u];", group(width)));
             }
             put(&mut out, format_args!("    return {name}({});\n}}", members.join(", ")));
         }
@@ -458,6 +469,11 @@ impl Variant {
 pub(super) fn scalar_columns<'a>(scalars: &[(&'a str, Depends)]) -> (Vec<&'a str>, Vec<&'a str>) {
     let pick = |without: Depends| scalars.iter().filter(|(_, d)| *d != without).map(|(name, _)| *name).collect();
     (pick(Depends::Count), pick(Depends::Call))
+}
+
+/// Vec4s of a call's rows, one row a group; at least one, because WGSL has no empty arrays.
+fn call_vec4s(scalars: &[(&str, Depends)], groups: usize) -> usize {
+    (scalar_columns(scalars).0.len().div_ceil(4) * groups).max(1)
 }
 
 /// Rounds one group's scalars into the two rows that [`scalar_columns`] describes, each padded to whole vec4s.

@@ -146,6 +146,10 @@ macro_rules! adai {
             const TEXT: &'static str = include_str!("../../shaders/rules/adai.wgsl");
             const SUMS: Sums = Sums { sums: 4, totals: 3, after_clip: false, may_refuse: true };
 
+            fn sums_read(&self) -> &'static [&'static str] {
+                if $decoupled || self.weight_decay == 0.0 { &["g", "v"] } else { &["p", "g", "v"] }
+            }
+
             fn scalars(&self, t: u64) -> Vec<Scalar> {
                 let bc2 = bias_correction(self.beta2, t);
                 let (a, lambda) = (1.0 - self.beta2, self.weight_decay);

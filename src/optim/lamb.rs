@@ -77,6 +77,10 @@ impl Twin for Lamb {
     const TEXT: &'static str = include_str!("../../shaders/rules/lamb.wgsl");
     const SUMS: Sums = Sums { sums: 2, totals: 2, after_clip: true, may_refuse: false };
 
+    fn sums_read(&self) -> &'static [&'static str] {
+        &["p", "g", "m", "v"]
+    }
+
     fn scalars(&self, t: u64) -> Vec<Scalar> {
         let (bc1, bc2) = (bias_correction(self.beta1, t), bias_correction(self.beta2, t));
         vec![

@@ -93,6 +93,13 @@ impl Twin for VRAdam {
     const TEXT: &'static str = include_str!("../../shaders/rules/vradam.wgsl");
     const SUMS: Sums = Sums { sums: 3, totals: 1, after_clip: false, may_refuse: false };
 
+    fn sums_read(&self) -> &'static [&'static str] {
+        match self.norm_of {
+            NormOf::Velocity => &["g", "m"],
+            NormOf::Gradient => &["g"],
+        }
+    }
+
     fn scalars(&self, t: u64) -> Vec<Scalar> {
         let (bc1, bc2) = (bias_correction(self.beta1, t), bias_correction(self.beta2, t));
         let (b, a) = (self.beta1, 1.0 - self.beta1);

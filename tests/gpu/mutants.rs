@@ -83,7 +83,10 @@ impl Rule for Mutant {
     fn sums(&self) -> Sums {
         self.inner.sums()
     }
-    fn decision(&self) -> &'static [&'static str] {
+    fn sums_read(&self) -> &[&'static str] {
+        self.inner.sums_read()
+    }
+    fn decision(&self) -> &[&'static str] {
         self.inner.decision()
     }
     fn cpu_f32(&self) -> &dyn Cpu<f32> {

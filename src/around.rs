@@ -1,6 +1,6 @@
 //! What stands around every rule alike: clips, the loss scale, accumulation, averages of the weights.
 
-use crate::optim::{Rule, Scalar};
+use crate::optim::Scalar;
 use crate::{Error, Result};
 
 /// How gradients are clipped, inside the step. Norms are of the gradient that the rule would see: unscaled, averaged over
@@ -18,13 +18,13 @@ pub enum Clip {
 }
 
 impl Clip {
-    pub(super) const fn most(self) -> f64 {
+    pub(crate) const fn most(self) -> f64 {
         match self {
             Self::GlobalNorm(most) | Self::GroupNorm(most) | Self::TensorNorm(most) | Self::Value(most) => most,
         }
     }
 
-    pub(super) fn check(self) -> Result<()> {
+    pub(crate) fn check(self) -> Result<()> {
         let most = self.most();
         if most > 0.0 && most <= f64::from(f32::MAX) {
             return Ok(());
@@ -60,7 +60,7 @@ impl LossScale {
         Self { initial: scale, growth: 1.0, backoff: 1.0, interval: u32::MAX }
     }
 
-    pub(super) fn check(self) -> Result<()> {
+    pub(crate) fn check(self) -> Result<()> {
         let finite = |x: f64| x.is_finite() && x <= f64::from(f32::MAX);
         if !(self.initial > 0.0 && finite(self.initial)) {
             return Err(refused("loss scale", self.initial, "a finite number above 0"));
@@ -103,13 +103,14 @@ impl Default for Ema {
 }
 
 impl Ema {
-    fn rate(self, t: u64) -> f64 {
+    /// 1 - the decay of the `t`-th step.
+    pub(crate) fn rate(self, t: u64) -> f64 {
         let t = t as f64;
         let decay = if self.warmup { self.decay.min((1.0 + t) / (10.0 + t)) } else { self.decay };
         1.0 - decay
     }
 
-    pub(super) fn check(self) -> Result<()> {
+    pub(crate) fn check(self) -> Result<()> {
         if (0.0..1.0).contains(&self.decay) {
             return Ok(());
         }
@@ -119,19 +120,21 @@ impl Ema {
 
 /// Everything around the rule that an optimizer was built with.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Around {
-    pub(super) clip: Option<Clip>,
-    pub(super) loss_scale: Option<LossScale>,
-    pub(super) skip_nonfinite: bool,
-    pub(super) accumulate: Option<Accumulate>,
-    pub(super) ema: Option<Ema>,
-    pub(super) zero_gradients: bool,
+pub(crate) struct Around {
+    pub(crate) clip: Option<Clip>,
+    pub(crate) loss_scale: Option<LossScale>,
+    pub(crate) skip_nonfinite: bool,
+    pub(crate) accumulate: Option<Accumulate>,
+    pub(crate) ema: Option<Ema>,
+    pub(crate) zero_gradients: bool,
     /// Some group maximizes.
-    pub(super) signed: bool,
+    pub(crate) signed: bool,
+    /// Some group has a schedule.
+    pub(crate) scheduled: bool,
 }
 
 impl Around {
-    pub(super) fn check(self) -> Result<()> {
+    pub(crate) fn check(self) -> Result<()> {
         self.clip.map_or(Ok(()), Clip::check)?;
         self.loss_scale.map_or(Ok(()), LossScale::check)?;
         self.ema.map_or(Ok(()), Ema::check)?;
@@ -142,28 +145,31 @@ impl Around {
     }
 
     /// Whether a step with a gradient that is not finite is left out.
-    pub(super) const fn guards(self) -> bool {
+    pub(crate) const fn guards(self) -> bool {
         self.skip_nonfinite || self.loss_scale.is_some()
     }
 
     /// Whether the clip needs the gradient's norm.
-    pub(super) const fn clips_norm(self) -> bool {
+    pub(crate) const fn clips_norm(self) -> bool {
         matches!(self.clip, Some(Clip::GlobalNorm(_) | Clip::GroupNorm(_) | Clip::TensorNorm(_)))
     }
 
     /// Whether the harness itself needs sums.
-    pub(super) const fn sums(self) -> bool {
+    pub(crate) const fn sums(self) -> bool {
         self.guards() || self.clips_norm()
     }
 
     /// Whether the gradient is multiplied by a group's own factor.
-    pub(super) const fn scales_groups(self) -> bool {
+    pub(crate) const fn scales_groups(self) -> bool {
         self.signed || matches!(self.accumulate, Some(Accumulate::Mean(_)))
     }
 
-    /// A group's scalars at the `t`-th applied step: the rule's, and behind them those of `wo_Extra` that are in use.
-    pub(super) fn scalars(self, rule: &dyn Rule, maximize: bool, t: u64) -> Vec<Scalar> {
-        let mut scalars = rule.scalars(t);
+    /// A group's scalars at the `t`-th applied step: the rule's at that step, and behind them those of `wo_Extra` that are in use.
+    pub(crate) fn scalars(self, mut scalars: Vec<Scalar>, maximize: bool, t: u64) -> Vec<Scalar> {
+        if self.scheduled {
+            // All members of all groups, so that there is one text.
+            scalars.iter_mut().for_each(|s| *s = Scalar::count(s.name, s.value()));
+        }
         if let Some(clip) = self.clip {
             scalars.push(Scalar::call("wo_clip", clip.most()));
         }

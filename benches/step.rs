@@ -1,0 +1,74 @@
+//! Time of a step of every optimizer: on the GPU one tensor of a million elements and a thousand of a thousand, on the host's fast path the
+//! same. `wgpu-optim bench` measures the same beside a copy and a stream kernel; this one is for criterion's statistics.
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use wgpu_optim::bench::{Size, bytes_per_element};
+use wgpu_optim::gpu::{Gpu, Selector};
+use wgpu_optim::optim::{ALL, Rule};
+use wgpu_optim::{Group, Optimizer, cpu};
+
+const SIZES: [Size; 2] = [Size { tensors: 1, elements: 1_000_000 }, Size { tensors: 1000, elements: 1000 }];
+
+fn on_gpu(gpu: &Gpu, rule: &dyn Rule, size: Size) -> Optimizer {
+    let mut builder = Optimizer::builder(rule.boxed());
+    let name = |i| format!("tensor {i}");
+    let tensors: Vec<_> =
+        (0..size.tensors).map(|i| builder.tensor(Group::DEFAULT, name(i), &[size.elements])).collect();
+    let optimizer = builder.build(&gpu.device, &gpu.queue).expect("a sample of the registry builds");
+    for tensor in tensors {
+        optimizer.write_param(tensor, &vec![0.5; size.elements]).expect("lengths agree");
+        optimizer.write_grad(tensor, &vec![0.01; size.elements]).expect("lengths agree");
+    }
+    optimizer
+}
+
+fn gpu_steps(c: &mut Criterion) {
+    let gpu = pollster::block_on(Selector::default().open())
+        .unwrap_or_else(|e| panic!("{e}; install a Vulkan driver, software will do: sh tests/run.sh does it"));
+    eprintln!("adapter: {}", gpu.name());
+    let mut group = c.benchmark_group("gpu");
+    for entry in ALL {
+        let rule = entry.sample();
+        for size in SIZES {
+            let mut optimizer = on_gpu(&gpu, rule.as_ref(), size);
+            group.throughput(throughput(rule.as_ref(), size));
+            group.bench_function(format!("{}/{}x{}", entry.name, size.tensors, size.elements), |b| {
+                b.iter(|| gpu.run(|encoder| optimizer.step(encoder)).expect("the device lives"));
+            });
+        }
+    }
+    group.finish();
+}
+
+fn cpu_steps(c: &mut Criterion) {
+    let mut group = c.benchmark_group("cpu");
+    for entry in ALL {
+        let rule = entry.sample();
+        for size in SIZES {
+            let spec = |i| cpu::TensorSpec { name: format!("tensor {i}"), group: 0, elements: size.elements };
+            let groups = vec![("default".to_owned(), rule.boxed())];
+            let mut optimizer = cpu::Optimizer::<f32>::new(groups, (0..size.tensors).map(spec).collect())
+                .expect("a sample of the registry builds");
+            let mut params = vec![vec![0.5; size.elements]; size.tensors];
+            let grads = vec![vec![0.01; size.elements]; size.tensors];
+            let grads: Vec<&[f32]> = grads.iter().map(Vec::as_slice).collect();
+            group.throughput(throughput(rule.as_ref(), size));
+            group.bench_function(format!("{}/{}x{}", entry.name, size.tensors, size.elements), |b| {
+                let mut params: Vec<&mut [f32]> = params.iter_mut().map(Vec::as_mut_slice).collect();
+                b.iter(|| optimizer.step(&mut params, &grads).expect("lengths agree"));
+            });
+        }
+    }
+    group.finish();
+}
+
+fn throughput(rule: &dyn Rule, size: Size) -> Throughput {
+    Throughput::Bytes((bytes_per_element(rule) * (size.tensors * size.elements) as f64) as u64)
+}
+
+criterion_group! {
+    name = steps;
+    config = Criterion::default().sample_size(20).measurement_time(std::time::Duration::from_secs(2));
+    targets = gpu_steps, cpu_steps
+}
+criterion_main!(steps);

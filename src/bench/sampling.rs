@@ -1,0 +1,76 @@
+//! Taking samples in turn.
+
+use std::time::Instant;
+
+use crate::Result;
+
+/// Samples taken of one thing before the next has its turn. Each turn begins with one that is not counted, because the turn before left
+/// other arrays in the caches.
+const BURST: usize = 3;
+
+/// Seconds of one thing's samples, sorted.
+#[derive(Clone, Debug)]
+pub(super) struct Times(Vec<f64>);
+
+impl Times {
+    pub(super) fn new(mut seconds: Vec<f64>) -> Self {
+        seconds.sort_unstable_by(f64::total_cmp);
+        Self(seconds)
+    }
+
+    pub(super) const fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn min(&self) -> f64 {
+        self.0.first().copied().unwrap_or(f64::NAN)
+    }
+
+    pub(super) fn median(&self) -> f64 {
+        let n = self.0.len();
+        if n == 0 { f64::NAN } else { f64::midpoint(self.0[(n - 1) / 2], self.0[n / 2]) }
+    }
+}
+
+/// What was sampled.
+pub(super) struct Sampled {
+    pub(super) copy: Times,
+    pub(super) stream: Times,
+    pub(super) step: Times,
+}
+
+/// What can be sampled: each runs once and says how many seconds it took.
+pub(super) trait Subject {
+    fn copy(&mut self) -> Result<f64>;
+    fn stream(&mut self) -> Result<f64>;
+    fn step(&mut self) -> Result<f64>;
+}
+
+/// Samples copy, stream, step, copy, stream, step … until `seconds` have passed and each has `least` samples.
+pub(super) fn interleave(subject: &mut impl Subject, seconds: f64, least: usize) -> Result<Sampled> {
+    type Turn<S> = fn(&mut S) -> Result<f64>;
+    let turns: [Turn<_>; 3] = [Subject::copy, Subject::stream, Subject::step];
+    for turn in turns {
+        // First runs compile, touch fresh memory and wake the device.
+        turn(subject)?;
+    }
+    let start = Instant::now();
+    let mut times = [const { Vec::new() }; 3];
+    while times[2].len() < least.max(1) || start.elapsed().as_secs_f64() < seconds {
+        for (turn, times) in turns.iter().zip(&mut times) {
+            turn(subject)?;
+            for _ in 0..BURST {
+                times.push(turn(subject)?);
+            }
+        }
+    }
+    let [copy, stream, step] = times.map(Times::new);
+    Ok(Sampled { copy, stream, step })
+}
+
+/// The seconds that `work` takes.
+pub(super) fn timed(work: impl FnOnce() -> Result<()>) -> Result<f64> {
+    let start = Instant::now();
+    work()?;
+    Ok(start.elapsed().as_secs_f64())
+}

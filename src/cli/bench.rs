@@ -1,0 +1,204 @@
+//! `bench`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use wgpu_optim::backend::{Kind, Request};
+use wgpu_optim::bench::{self, Backend, Measurement, Plan, Size};
+use wgpu_optim::gpu::Gpu;
+use wgpu_optim::optim::{self, Entry};
+use wgpu_optim::{Error, Rule};
+
+use super::failure::Failure;
+use super::output::{self, Output};
+use super::place::Place;
+use super::rules::{Named, Optimizers, Settings};
+use super::{PASSED, PAST, help};
+
+/// Time a step, beside a copy and a stream kernel over arrays of the same sizes
+///
+/// GB/s count the bytes that the rule must move. The copy reads one array and writes one; the stream kernel reads four and writes
+/// three, as AdamW does. All are measured in turn, so that a noisy machine slows them alike.
+#[derive(Args, Debug)]
+#[command(after_long_help = after_help())]
+pub(super) struct Options {
+    #[command(flatten)]
+    optimizers: Optimizers,
+    #[command(flatten)]
+    settings: Settings,
+    /// Numbers of tensors, with commas between them; default: 1 of a million elements, 1000 of a thousand
+    #[arg(long, value_name = "K", value_delimiter = ',', requires = "elements")]
+    tensors: Vec<usize>,
+    /// Elements of each tensor, as many numbers as of --tensors, or one for all
+    #[arg(long, value_name = "N", value_delimiter = ',')]
+    elements: Vec<usize>,
+    /// How long one measurement goes on
+    #[arg(long, value_name = "SECONDS", default_value_t = 1.0)]
+    seconds: f64,
+    /// The least number of steps timed
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    samples: usize,
+    /// Compare with the lines that an earlier `bench --json` wrote to this file
+    #[arg(long, value_name = "FILE")]
+    baseline: Option<PathBuf>,
+    /// How much longer than in the baseline a step may take: 0.05 is 5 %
+    #[arg(long, value_name = "SHARE", default_value_t = 0.05)]
+    max_regression: f64,
+    #[command(flatten)]
+    place: Place,
+    /// One JSON object a line: the run, then one a measurement
+    #[arg(long)]
+    json: bool,
+}
+
+fn after_help() -> String {
+    format!(
+        "\
+Without --backend: any adapter, software included, and the CPU. Settings start from the defaults with weight decay 0.1, Adai's with
+lr 0.1: no time depends on their values, but a state that a setting makes unused is not moved.
+
+Examples:
+  wgpu-optim bench --optimizer adamw
+  wgpu-optim bench --optimizer vradam --tensors 1,300,1000 --elements 10000 --backend gpu
+  wgpu-optim bench --json > before.jsonl
+  wgpu-optim bench --baseline before.jsonl --max-regression 0.05
+
+{}
+{}",
+        help::optimizers(),
+        help::EXIT
+    )
+}
+
+pub(super) fn run(options: &Options) -> Result<u8, Failure> {
+    let mut plan = options.plan()?;
+    let baseline = options.baseline.as_deref().map(bench::read_baseline).transpose()?;
+    let out = Output::new(options.json);
+    let gpu = open(&options.place.request()?, &mut plan)?;
+    out.header(gpu.as_ref().map(|gpu| &gpu.info))?;
+    title(&plan, gpu.as_ref(), &out)?;
+    let bar = output::bar((plan.rules.len() * plan.sizes.len() * plan.backends.len()) as u64, "bench");
+    let mut printed = Ok(());
+    let results = bench::run(&plan, gpu.as_ref(), |result| {
+        if printed.is_ok() {
+            printed = bar.suspend(|| line(result, &out));
+        }
+        bar.inc(1);
+    });
+    bar.finish_and_clear();
+    printed?;
+    let results = results?;
+    match baseline {
+        None => Ok(PASSED),
+        Some(baseline) => compare(&baseline, &results, options.max_regression, &out),
+    }
+}
+
+impl Options {
+    fn plan(&self) -> Result<Plan, Failure> {
+        let all: Vec<Named> = optim::ALL.iter().map(Named).collect();
+        let named = if self.optimizers.names.is_empty() { &all } else { &self.optimizers.names };
+        let rules = named.iter().map(|Named(entry)| self.rule(entry)).collect::<Result<_, _>>()?;
+        let mut plan = Plan { rules, seconds: self.seconds, samples: self.samples, ..Plan::default() };
+        if !self.elements.is_empty() {
+            plan.sizes = self.sizes()?;
+        }
+        Ok(plan)
+    }
+
+    fn rule(&self, entry: &Entry) -> Result<Box<dyn Rule>, Failure> {
+        let mut rule = entry.sample();
+        for (name, value) in self.settings.iter() {
+            rule.set(name, &value)?;
+        }
+        rule.check()?;
+        Ok(rule)
+    }
+
+    fn sizes(&self) -> Result<Vec<Size>, Failure> {
+        let tensors = if self.tensors.is_empty() { &[1][..] } else { &self.tensors };
+        let count = tensors.len().max(self.elements.len());
+        let one_for_all = |list: &[usize]| match list {
+            [one] => Ok(vec![*one; count]),
+            list if list.len() == count => Ok(list.to_vec()),
+            _ => Err(Error::Usage(format!(
+                "--tensors has {} numbers and --elements {}, needs as many or one",
+                tensors.len(),
+                self.elements.len()
+            ))),
+        };
+        let (tensors, elements) = (one_for_all(tensors)?, one_for_all(&self.elements)?);
+        Ok(tensors.into_iter().zip(elements).map(|(tensors, elements)| Size { tensors, elements }).collect())
+    }
+}
+
+/// The backends asked for, and the adapter where it is one of them.
+fn open(request: &Request, plan: &mut Plan) -> Result<Option<Gpu>, Failure> {
+    let gpu = match request.kind {
+        Some(Kind::Reference) => {
+            return Err(Error::Usage("the reference is not for speed: --backend gpu or cpu".to_owned()).into());
+        }
+        Some(Kind::Cpu) => None,
+        Some(Kind::Gpu) => Some(pollster::block_on(request.selector.open())?),
+        None => match pollster::block_on(request.selector.open()) {
+            Err(error @ Error::NoAdapter(_)) => {
+                Output::note(format_args!("only the CPU is measured: {error}"));
+                None
+            }
+            opened => Some(opened?),
+        },
+    };
+    let cpu = request.kind != Some(Kind::Gpu);
+    let backends = [gpu.is_some().then_some(Backend::Gpu), cpu.then_some(Backend::Cpu)];
+    plan.backends = backends.into_iter().flatten().collect();
+    Ok(gpu)
+}
+
+fn title(plan: &Plan, gpu: Option<&Gpu>, out: &Output) -> Result<(), Failure> {
+    for backend in &plan.backends {
+        let place = match (backend, gpu) {
+            (Backend::Gpu, Some(gpu)) => gpu.name(),
+            _ => format!("{}, {}", wgpu_optim::report::cpu_name(), wgpu_optim::cpu::vector_units()),
+        };
+        out.text(format_args!("{backend}: {place}"))?;
+    }
+    head(out)
+}
+
+/// The heads of the columns that [`line`] writes.
+pub(super) fn head(out: &Output) -> Result<(), Failure> {
+    out.text(format_args!(
+        "{:<10} {:<7} {:>20}  {:>10} {:>10}  {:>7} {:>8} {:>9}  launches",
+        "optimizer", "backend", "tensors × elements", "median ms", "least ms", "GB/s", "of copy", "of stream"
+    ))
+}
+
+/// A measurement.
+pub(super) fn line(m: &Measurement, out: &Output) -> Result<(), Failure> {
+    out.json(m)?;
+    let size = format!("{} × {}", m.tensors, m.elements);
+    out.text(format_args!(
+        "{:<10} {:<7} {size:>20}  {:>10.3} {:>10.3}  {:>7.1} {:>8.2} {:>9.2}  {}",
+        m.optimizer,
+        m.backend.to_string(),
+        1e3 * m.median_s,
+        1e3 * m.min_s,
+        m.gb_per_s,
+        m.gb_per_s / m.copy_gb_per_s,
+        m.share_of_stream(),
+        m.dispatches.map_or_else(|| "-".to_owned(), |n| n.to_string())
+    ))
+}
+
+fn compare(baseline: &[Measurement], results: &[Measurement], most: f64, out: &Output) -> Result<u8, Failure> {
+    let slower = bench::compare(baseline, results, most)?;
+    for regression in &slower {
+        super::failure::line(format_args!("regressed: {regression}"));
+    }
+    if slower.is_empty() {
+        out.text(format_args!("no regression past {:.1} % of {} measurements", 100.0 * most, results.len()))?;
+        return Ok(PASSED);
+    }
+    Ok(PAST)
+}

@@ -1,0 +1,93 @@
+//! Why a command ended early, and the exit status that says so.
+
+use std::io::{ErrorKind, Write as _};
+
+use wgpu_optim::{Error, backend};
+
+/// Usage or bad input.
+const BAD_INPUT: u8 = 2;
+const NO_ADAPTER: u8 = 3;
+const DEVICE_LOST: u8 = 4;
+
+pub(super) enum Failure {
+    Optim(Error),
+    /// Standard output cannot be written.
+    Output(std::io::Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Optim(error)
+    }
+}
+
+impl Failure {
+    /// Says what happened on standard error, in a line, and returns the exit status. A reader that went away, as `head` does, is no
+    /// failure.
+    pub(super) fn report(&self) -> u8 {
+        match self {
+            Self::Output(error) if error.kind() == ErrorKind::BrokenPipe => super::PASSED,
+            Self::Output(error) => {
+                line(format_args!("error: standard output: {error}"));
+                BAD_INPUT
+            }
+            Self::Optim(error) => {
+                let hint = match error {
+                    Error::NoAdapter(_) => format!("; {}", backend::install_hint()),
+                    _ => String::new(),
+                };
+                line(format_args!("error: {error}{hint}"));
+                self.status()
+            }
+        }
+    }
+
+    fn status(&self) -> u8 {
+        match self {
+            Self::Optim(Error::NoAdapter(_)) => NO_ADAPTER,
+            Self::Optim(Error::DeviceLost(_)) => DEVICE_LOST,
+            Self::Optim(_) | Self::Output(_) => BAD_INPUT,
+        }
+    }
+
+    /// Whether nothing else can succeed after this.
+    pub(super) fn is_final(&self) -> bool {
+        matches!(self, Self::Output(_)) || self.status() != BAD_INPUT
+    }
+}
+
+/// Prints what clap has to say: help and versions in full, mistakes in a line.
+pub(super) fn usage(error: &clap::Error) -> u8 {
+    if !error.use_stderr() {
+        // Help that cannot be printed is nobody's loss.
+        let _ = error.print();
+        return super::PASSED;
+    }
+    let text = error.render().to_string();
+    let lines =
+        text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
+    let lines: Vec<&str> = lines.filter(|line| !line.is_empty()).collect();
+    line(format_args!("{} (--help tells more)", lines.join(" ")));
+    BAD_INPUT
+}
+
+/// A line on standard error, which may be closed.
+pub(super) fn line(text: std::fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_failure_has_its_status() {
+        let status = |error: Error| Failure::from(error).status();
+        assert_eq!(status(Error::NoAdapter(String::new())), 3);
+        assert_eq!(status(Error::DeviceLost("unplugged".to_owned())), 4);
+        assert_eq!(status(Error::Usage("such as this".to_owned())), 2);
+        assert!(Failure::from(Error::DeviceLost(String::new())).is_final());
+        assert!(!Failure::from(Error::Usage(String::new())).is_final());
+        assert!(Failure::Output(ErrorKind::BrokenPipe.into()).is_final());
+    }
+}

@@ -1,0 +1,136 @@
+//! `info`.
+
+use clap::Args;
+use serde_json::json;
+
+use wgpu_optim::backend::Choice;
+use wgpu_optim::gpu::{self, Gpu};
+use wgpu_optim::wgpu::{Adapter, Limits};
+use wgpu_optim::{Error, Group, Optimizer, cpu, optim, report};
+
+use super::failure::Failure;
+use super::output::Output;
+use super::place::Place;
+use super::{PASSED, help};
+
+/// Show the adapters and the processor, their limits, and what runs where and why not
+#[derive(Args, Debug)]
+#[command(after_long_help = after_help())]
+pub(super) struct Options {
+    #[command(flatten)]
+    place: Place,
+    /// One JSON object a line: the run, then one an adapter, one for the CPU, one for what the options choose
+    #[arg(long)]
+    json: bool,
+}
+
+fn after_help() -> String {
+    format!(
+        "\
+An adapter's index is what --adapter takes. `chosen` is what the other commands use with the same --backend and --adapter.
+
+Examples:
+  wgpu-optim info
+  wgpu-optim info --backend vulkan --json
+  WGPU_POWER_PREF=low wgpu-optim info
+
+{}",
+        help::EXIT
+    )
+}
+
+pub(super) fn run(options: &Options) -> Result<u8, Failure> {
+    let out = Output::new(options.json);
+    let request = options.place.request()?;
+    let adapters = pollster::block_on(gpu::adapters(request.selector.backends));
+    let choice = pollster::block_on(request.open());
+    let chosen = choice.as_ref().ok().and_then(|choice| choice.backend.gpu());
+    out.header(chosen.map(|gpu| &gpu.info))?;
+    for (index, adapter) in adapters.iter().enumerate() {
+        print_adapter(index, adapter, &out)?;
+    }
+    print_cpu(&out)?;
+    print_choice(choice?, &out)?;
+    Ok(PASSED)
+}
+
+/// The limits that shape what runs.
+fn limits(limits: &Limits) -> [(&'static str, u64); 8] {
+    [
+        ("max_storage_buffer_binding_size", limits.max_storage_buffer_binding_size),
+        ("max_buffer_size", limits.max_buffer_size),
+        ("max_storage_buffers_per_shader_stage", limits.max_storage_buffers_per_shader_stage.into()),
+        ("min_storage_buffer_offset_alignment", limits.min_storage_buffer_offset_alignment.into()),
+        ("max_compute_workgroups_per_dimension", limits.max_compute_workgroups_per_dimension.into()),
+        ("max_compute_invocations_per_workgroup", limits.max_compute_invocations_per_workgroup.into()),
+        ("max_compute_workgroup_storage_size", limits.max_compute_workgroup_storage_size.into()),
+        (
+            "max_dynamic_uniform_buffers_per_pipeline_layout",
+            limits.max_dynamic_uniform_buffers_per_pipeline_layout.into(),
+        ),
+    ]
+}
+
+fn print_adapter(index: usize, adapter: &Adapter, out: &Output) -> Result<(), Failure> {
+    let (info, hardware) = (adapter.get_info(), gpu::is_hardware(&adapter.get_info()));
+    let refusal = pollster::block_on(probe(adapter)).err().map(|e| e.to_string());
+    let features: Vec<String> = adapter.features().iter_names().map(|(name, _)| name.to_owned()).collect();
+    let limits = limits(&adapter.limits());
+    let run = report::Run::now(Some(&info));
+    out.json(&json!({
+        "index": index,
+        "adapter": run.adapter,
+        "vendor": run.vendor,
+        "device": run.device,
+        "device_type": run.device_type,
+        "api": run.api,
+        "driver": run.driver,
+        "driver_info": run.driver_info,
+        "hardware": hardware,
+        "runs": refusal.is_none(),
+        "why_not": refusal,
+        "limits": limits.into_iter().collect::<std::collections::BTreeMap<_, _>>(),
+        "features": features,
+    }))?;
+    let kind = if hardware { "hardware" } else { "software" };
+    out.text(format_args!("adapter {index}: {}", info.name))?;
+    out.text(format_args!(
+        "  {:?}, {kind} ({:?}), driver {} {}",
+        info.backend, info.device_type, info.driver, info.driver_info
+    ))?;
+    for (name, value) in limits {
+        out.text(format_args!("  {name:<48} {value:>12}"))?;
+    }
+    out.text(match (refusal, hardware) {
+        (Some(why), _) => format!("  runs nothing: {why}\n"),
+        (None, true) => "  runs every optimizer; verify, bench, train and the tour use it\n".to_owned(),
+        (None, false) => {
+            "  runs every optimizer; verify and bench use it; train and the tour only if it is asked for, the CPU is \
+                          faster\n"
+                .to_owned()
+        }
+    })
+}
+
+/// Builds an optimizer that has every stage of a step, which fails where any optimizer would.
+async fn probe(adapter: &Adapter) -> Result<(), Error> {
+    let gpu = Gpu::with_limits(adapter, adapter.limits()).await?;
+    let mut builder = Optimizer::builder(optim::VRAdam::default());
+    builder.tensor(Group::DEFAULT, "probe", &[4]);
+    builder.build(&gpu.device, &gpu.queue).map(|_| ())
+}
+
+fn print_cpu(out: &Output) -> Result<(), Failure> {
+    let (name, threads, units) = (report::cpu_name(), report::threads(), cpu::vector_units());
+    out.json(&json!({ "cpu": name, "threads": threads, "vector_units": units, "runs": true }))?;
+    out.text(format_args!("cpu: {name}"))?;
+    out.text(format_args!("  {threads} threads, vector units {units}"))?;
+    out.text("  runs every optimizer: the fast path in f32 (--backend cpu), the oracle in f64 (--backend reference)\n")
+}
+
+fn print_choice(choice: Choice, out: &Output) -> Result<(), Failure> {
+    let Choice { backend, note } = choice;
+    out.json(&json!({ "chosen": backend.kind().name(), "adapter": backend.gpu().map(|g| &g.info.name), "why": note }))?;
+    let why = note.map_or_else(String::new, |note| format!("; {note}"));
+    out.text(format_args!("chosen: {}{why}", backend.describe()))
+}

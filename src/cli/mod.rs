@@ -1,0 +1,68 @@
+//! The commands: each file parses one's options and prints what the library found.
+
+mod bench;
+mod failure;
+mod help;
+mod info;
+mod output;
+mod place;
+mod replay;
+mod rules;
+mod shader;
+mod tour;
+mod train;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use failure::Failure;
+
+/// Everything was as it should be.
+const PASSED: u8 = 0;
+/// Something lies past a tolerance or regressed.
+const PAST: u8 = 1;
+
+/// Optimizers for wgpu: the step as WGSL kernels, verified against an f64 reference on this machine.
+///
+/// Without a command: the tour, in under a minute. It finds the best backend, verifies every optimizer on it, trains a model on
+/// handwritten digits with a few of them, and measures a step.
+#[derive(Debug, Parser)]
+#[command(name = "wgpu-optim", version, args_conflicts_with_subcommands = true, after_long_help = help::MAIN)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    tour: tour::Options,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Info(info::Options),
+    Verify(verify::Options),
+    Bench(bench::Options),
+    Replay(replay::Options),
+    Train(train::Options),
+    Shader(shader::Options),
+}
+
+pub(crate) fn main() -> ExitCode {
+    let code = match Cli::try_parse() {
+        Ok(cli) => run(cli).unwrap_or_else(|failure| failure.report()),
+        Err(error) => failure::usage(&error),
+    };
+    ExitCode::from(code)
+}
+
+fn run(cli: Cli) -> Result<u8, Failure> {
+    match cli.command {
+        None => tour::run(&cli.tour),
+        Some(Command::Info(options)) => info::run(&options),
+        Some(Command::Verify(options)) => verify::run(&options),
+        Some(Command::Bench(options)) => bench::run(&options),
+        Some(Command::Replay(options)) => replay::run(&options),
+        Some(Command::Train(options)) => train::run(&options),
+        Some(Command::Shader(options)) => shader::run(&options),
+    }
+}

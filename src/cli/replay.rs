@@ -1,0 +1,143 @@
+//! `replay`.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde_json::json;
+
+use wgpu_optim::backend::Backend;
+use wgpu_optim::trajectory::{Comparison, Trajectory, Writer};
+use wgpu_optim::{Error, Rule, replay};
+
+use super::failure::Failure;
+use super::output::Output;
+use super::place::Place;
+use super::rules::Settings;
+use super::{PASSED, PAST, help};
+
+/// Run trajectory files and compare with what they expect
+///
+/// A trajectory is a safetensors file with initial parameters, gradients and expected results of another implementation's run; the
+/// README has a Python function that records one. Parameters and states are compared wherever the file says what to expect, by
+/// the tolerances that stand in it.
+#[derive(Args, Debug)]
+#[command(after_long_help = after_help())]
+pub(super) struct Options {
+    /// The trajectories
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Write every parameter and state after every step, as param/<t>/<tensor> and <state>/<t>/<tensor>, to this file; to a folder,
+    /// under the FILE's name, where it is one or there are several FILEs
+    #[arg(long, value_name = "OUT")]
+    output: Option<PathBuf>,
+    #[command(flatten)]
+    settings: Settings,
+    #[command(flatten)]
+    place: Place,
+    /// One JSON object a line: the run, then one a file
+    #[arg(long)]
+    json: bool,
+}
+
+fn after_help() -> String {
+    format!(
+        "\
+Examples:
+  wgpu-optim replay tests/golden/adamw.safetensors
+  wgpu-optim replay tests/golden/*.safetensors --backend gpu --json
+  wgpu-optim replay run.safetensors --backend reference --output out.safetensors
+  wgpu-optim replay run.safetensors --set eps=1e-5        what another setting would have done
+
+The measure: with `path` the distance an element travelled, it passes within 3·t·ulp32(θ) + tolerance_f32·path of the expected θ on
+gpu and cpu, within tolerance_f64·(|θ| + path) on the reference. Numbers are written as f32, by the reference as f64.
+{}",
+        help::EXIT
+    )
+}
+
+pub(super) fn run(options: &Options) -> Result<u8, Failure> {
+    if let (Some(folder), [_, _, ..]) = (&options.output, &options.files[..]) {
+        std::fs::create_dir_all(folder).map_err(|source| io_error(folder, source))?;
+    }
+    let out = Output::new(options.json);
+    let backend = options.place.open()?.backend;
+    out.header(backend.gpu().map(|gpu| &gpu.info))?;
+    out.text(format_args!("on {}", backend.describe()))?;
+    let mut statuses = Vec::new();
+    for file in &options.files {
+        statuses.push(match replay_file(file, options, &backend, &out) {
+            Ok(true) => PASSED,
+            Ok(false) => PAST,
+            Err(failure) if failure.is_final() => return Err(failure),
+            Err(failure) => failure.report(),
+        });
+    }
+    let passed = statuses.iter().filter(|status| **status == PASSED).count();
+    out.text(format_args!("{passed} of {} files passed", statuses.len()))?;
+    Ok(statuses.into_iter().max().unwrap_or(PASSED))
+}
+
+fn replay_file(file: &Path, options: &Options, backend: &Backend, out: &Output) -> Result<bool, Failure> {
+    let trajectory = Trajectory::load(file)?;
+    let mut rule = replay::rule(&trajectory)?;
+    for (name, value) in options.settings.iter() {
+        rule.set(name, &value)?;
+    }
+    rule.check()?;
+    let mut writer = match &options.output {
+        Some(target) => Some(writer(target, file, options.files.len(), rule.as_ref(), backend)?),
+        None => None,
+    };
+    let comparison = replay::run(&trajectory, rule.as_ref(), backend, writer.as_mut())?;
+    if let Some(writer) = writer {
+        writer.finish()?;
+    }
+    print(&trajectory, &comparison, backend, out)?;
+    Ok(comparison.passed())
+}
+
+fn writer(target: &Path, file: &Path, files: usize, rule: &dyn Rule, backend: &Backend) -> Result<Writer, Failure> {
+    let path = match file.file_name() {
+        Some(name) if files > 1 || target.is_dir() => target.join(name),
+        _ => target.to_owned(),
+    };
+    let settings = rule.settings().iter().map(|(name, value)| format!("{name} {value}")).collect::<Vec<_>>().join(", ");
+    let metadata = [("optimizer", rule.name()), ("settings", &settings), ("backend", backend.kind().name())];
+    Ok(Writer::create(path, &metadata)?)
+}
+
+fn print(trajectory: &Trajectory, comparison: &Comparison, backend: &Backend, out: &Output) -> Result<(), Failure> {
+    let worst = comparison.worst();
+    out.json(&json!({
+        "file": trajectory.name(),
+        "optimizer": trajectory.optimizer(),
+        "backend": backend.kind().name(),
+        "steps": trajectory.steps(),
+        "compared": comparison.compared(),
+        "worst_share": worst.map(|w| w.share),
+        "worst": worst.map(|w| json!({
+            "quantity": w.quantity, "tensor": w.tensor, "index": w.index, "step": w.step,
+            "got": w.got, "want": w.want, "limit": w.limit,
+        })),
+        "passed": comparison.passed(),
+    }))?;
+    let verdict = match worst {
+        None => "ran ",
+        Some(_) if comparison.passed() => "ok  ",
+        Some(_) => "PAST",
+    };
+    out.text(format_args!(
+        "{verdict}  {}  {}, {} steps",
+        trajectory.name(),
+        trajectory.optimizer(),
+        trajectory.steps()
+    ))?;
+    match worst {
+        None => out.text("      the file expects nothing"),
+        Some(worst) => out.text(format_args!("      worst of {}: {worst}", comparison.compared())),
+    }
+}
+
+fn io_error(path: &Path, source: std::io::Error) -> Error {
+    Error::Io { path: path.display().to_string(), source }
+}

@@ -1,0 +1,46 @@
+//! `--optimizer` and `--set`.
+
+use clap::Args;
+
+use wgpu_optim::optim::{self, Entry, Value};
+
+/// An optimizer of the registry, as an option's value.
+#[derive(Clone, Copy)]
+pub(super) struct Named(pub(super) &'static Entry);
+
+impl std::fmt::Debug for Named {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0.name)
+    }
+}
+
+fn optimizer(name: &str) -> wgpu_optim::Result<Named> {
+    optim::find(name).map(Named)
+}
+
+fn setting(text: &str) -> Result<(String, Value), &'static str> {
+    let (name, value) = text.split_once('=').ok_or("needs KEY=VALUE, such as lr=1e-3")?;
+    Ok((name.trim().to_owned(), Value::parse(value.trim())))
+}
+
+/// `--optimizer`, as often as wanted.
+#[derive(Args, Clone, Debug, Default)]
+pub(super) struct Optimizers {
+    /// Which optimizer; may be given again for more of them
+    #[arg(long = "optimizer", value_name = "NAME", value_parser = optimizer)]
+    pub(super) names: Vec<Named>,
+}
+
+/// `--set`, as often as wanted.
+#[derive(Args, Clone, Debug, Default)]
+pub(super) struct Settings {
+    /// A setting of the optimizer, such as lr=3e-4; may be given again
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = setting)]
+    pub(super) pairs: Vec<(String, Value)>,
+}
+
+impl Settings {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, Value)> {
+        self.pairs.iter().map(|(name, value)| (name.as_str(), value.clone()))
+    }
+}

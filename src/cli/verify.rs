@@ -1,0 +1,144 @@
+//! `verify`.
+
+use clap::Args;
+
+use wgpu_optim::backend::{Backend, Kind, Request};
+use wgpu_optim::verify::{self, Case, Report};
+use wgpu_optim::{Error, optim};
+
+use super::failure::{self, Failure};
+use super::output::{self, Output};
+use super::place::Place;
+use super::rules::{Named, Optimizers};
+use super::{PASSED, PAST, help};
+
+/// Check every optimizer's step against the f64 oracle, on this adapter
+///
+/// Each case takes single steps from random f32 numbers in several tensors and groups and compares every parameter and state. An error
+/// is relative to the numbers that the result is computed from; `step` is that of the parameters' change, `param ulp` that of the
+/// parameters in units of their last place.
+#[derive(Args, Debug)]
+#[command(after_long_help = after_help())]
+pub(super) struct Options {
+    #[command(flatten)]
+    optimizers: Optimizers,
+    /// Only this case, OPTIMIZER/VARIANT/ELEMENTS, of any number of elements; may be given again
+    #[arg(long = "case", value_name = "NAME", conflicts_with = "names", value_parser = Case::find)]
+    cases: Vec<Case>,
+    #[command(flatten)]
+    place: Place,
+    /// One JSON object a line: the run, then one a case
+    #[arg(long)]
+    json: bool,
+}
+
+fn after_help() -> String {
+    let lines = optim::ALL.iter().map(|entry| {
+        let variants: Vec<_> = entry.variants().into_iter().map(|(name, _)| name).collect();
+        format!("  {:<10} {}\n", entry.name, variants.join(", "))
+    });
+    format!(
+        "\
+Without --backend: the best adapter, software included. With --backend cpu: the fast path.
+
+Examples:
+  wgpu-optim verify
+  wgpu-optim verify --optimizer vradam --optimizer adaiw
+  wgpu-optim verify --case adamw/amsgrad/1025
+  wgpu-optim verify --backend cpu --json
+
+Optimizers and their variants:
+{}
+{}",
+        lines.collect::<String>(),
+        help::EXIT
+    )
+}
+
+pub(super) fn run(options: &Options) -> Result<u8, Failure> {
+    let out = Output::new(options.json);
+    let backend = open(&options.place.request()?)?;
+    out.header(backend.gpu().map(|gpu| &gpu.info))?;
+    out.text(format_args!("on {}", backend.describe()))?;
+    let named = !options.cases.is_empty() || !options.optimizers.names.is_empty();
+    let reports = check(&options.cases(), &backend, named, &out)?;
+    let passed = reports.iter().filter(|report| report.passed).count();
+    out.text(format_args!("{passed} of {} cases passed", reports.len()))?;
+    Ok(if passed == reports.len() { PASSED } else { PAST })
+}
+
+impl Options {
+    fn cases(&self) -> Vec<Case> {
+        if !self.cases.is_empty() {
+            return self.cases.clone();
+        }
+        let names = &self.optimizers.names;
+        let wanted = |case: &Case| names.is_empty() || names.iter().any(|Named(entry)| entry.name == case.entry.name);
+        verify::cases().into_iter().filter(wanted).collect()
+    }
+}
+
+/// Any adapter will do, but a processor is not what anybody means who names nothing.
+fn open(request: &Request) -> Result<Backend, Failure> {
+    let kind = Some(request.kind.unwrap_or(Kind::Gpu));
+    if kind == Some(Kind::Reference) {
+        let problem = "the reference is what everything is compared with: --backend gpu or cpu";
+        return Err(Error::Usage(problem.to_owned()).into());
+    }
+    Ok(pollster::block_on(Request { kind, ..request.clone() }.open())?.backend)
+}
+
+/// Runs the cases and prints each, or the worst of each optimizer's.
+pub(super) fn check(cases: &[Case], backend: &Backend, each: bool, out: &Output) -> Result<Vec<Report>, Failure> {
+    out.text(Report::header())?;
+    let bar = output::bar(cases.len() as u64, "verify");
+    let mut reports: Vec<Report> = Vec::new();
+    for (at, case) in cases.iter().enumerate() {
+        let report = match backend.gpu() {
+            Some(gpu) => verify::run(gpu, case)?,
+            None => verify::run_cpu(case)?,
+        };
+        bar.suspend(|| out.json(&report))?;
+        if each {
+            bar.suspend(|| out.text(&report))?;
+        }
+        if !report.passed {
+            bar.suspend(|| explain(&report, case, backend));
+        }
+        reports.push(report);
+        let ends = cases.get(at + 1).is_none_or(|next| next.entry.name != case.entry.name);
+        if ends && !each {
+            bar.suspend(|| out.text(summary(&reports, case)))?;
+        }
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    Ok(reports)
+}
+
+/// The worst of an optimizer's cases in one.
+fn summary(reports: &[Report], case: &Case) -> Report {
+    let of: Vec<&Report> = reports.iter().filter(|report| report.optimizer == case.entry.name).collect();
+    let worst = |number: fn(&Report) -> f64| of.iter().map(|report| number(report)).fold(0.0, f64::max);
+    Report {
+        case: format!("{}, the worst of {} cases", case.entry.name, of.len()),
+        worst_param_ulp: worst(|report| report.worst_param_ulp),
+        worst_step_error: worst(|report| report.worst_step_error),
+        worst_state_error: worst(|report| report.worst_state_error),
+        tolerance: worst(|report| report.tolerance),
+        passed: of.iter().all(|report| report.passed),
+        ..of[0].clone()
+    }
+}
+
+/// What is off, and the command that shows it again.
+fn explain(report: &Report, case: &Case, backend: &Backend) {
+    if let Some(worst) = &report.worst {
+        failure::line(format_args!("failed: {}: {worst}", report.case));
+    }
+    let place = match backend.gpu() {
+        Some(gpu) => format!("--backend {} --adapter '{}'", gpu.info.backend.to_str(), gpu.info.name),
+        None => "--backend cpu".to_owned(),
+    };
+    failure::line(format_args!("repeat: wgpu-optim verify --case {} {place}", case.name()));
+}

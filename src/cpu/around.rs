@@ -1,0 +1,134 @@
+//! What stands around the rule, on the host: the same as `shaders/harness/gradient.wgsl` and `finalize.wgsl` do on the GPU.
+
+use crate::around::{Accumulate, Around, Clip};
+
+use super::{Group, Number, TensorSpec};
+
+/// The numbers that live from step to step around the rule.
+#[derive(Clone, Debug)]
+pub(super) struct Surroundings<F> {
+    pub(super) around: Around,
+    /// Gradients of micro-batches, a tensor each; empty where they are not accumulated.
+    accumulated: Vec<Vec<F>>,
+    /// Averages of the weights, a tensor each; empty where none are kept.
+    pub(super) ema: Vec<Vec<F>>,
+    pub(super) scale: f64,
+    streak: u32,
+    pub(super) skipped: u64,
+    /// This step's gradients as the rule sees them.
+    pub(super) prepared: Vec<Vec<F>>,
+}
+
+impl<F: Number> Surroundings<F> {
+    pub(super) fn new(around: Around, tensors: &[TensorSpec]) -> Self {
+        let zeros = |wanted: bool| -> Vec<Vec<F>> {
+            let zero = |t: &TensorSpec| vec![F::zero(); t.elements];
+            if wanted { tensors.iter().map(zero).collect() } else { Vec::new() }
+        };
+        Self {
+            around,
+            accumulated: zeros(around.accumulate.is_some()),
+            ema: zeros(around.ema.is_some()),
+            scale: around.loss_scale.map_or(1.0, |s| s.initial),
+            streak: 0,
+            skipped: 0,
+            prepared: Vec::new(),
+        }
+    }
+
+    /// Whether gradients reach the rule as they come.
+    pub(super) fn passes_gradients(&self) -> bool {
+        let bare = Around { ema: self.around.ema, ..Around::default() };
+        self.around == bare
+    }
+
+    pub(super) fn accumulate(&mut self, grads: &[&[F]]) {
+        for (sum, g) in self.accumulated.iter_mut().zip(grads) {
+            for (sum, g) in sum.iter_mut().zip(*g) {
+                *sum = *sum + *g;
+            }
+        }
+    }
+
+    /// Prepares this step's gradients, or says that the step is left out because one of them is not finite.
+    pub(super) fn prepare(&mut self, groups: &[Group], group_of: &[usize], grads: &[&[F]]) -> bool {
+        let share = if let Some(Accumulate::Mean(n)) = self.around.accumulate { 1.0 / f64::from(n) } else { 1.0 };
+        let mut finite = true;
+        self.prepared.resize(grads.len(), Vec::new());
+        for (t, g) in grads.iter().enumerate() {
+            let sign = if groups[group_of[t]].maximize { -share } else { share };
+            let factor = F::of(sign / self.scale);
+            let prepared = &mut self.prepared[t];
+            prepared.clear();
+            prepared.extend_from_slice(g);
+            if let Some(sum) = self.accumulated.get_mut(t) {
+                prepared.iter_mut().zip(sum.iter()).for_each(|(g, sum)| *g = *g + *sum);
+                sum.fill(F::zero());
+            }
+            finite &= prepared.iter().all(|g| g.is_finite());
+            prepared.iter_mut().for_each(|g| *g = *g * factor);
+        }
+        let skip = self.around.guards() && !finite;
+        self.adapt_scale(skip);
+        if !skip {
+            self.clip(groups.len(), group_of);
+        }
+        !skip
+    }
+
+    /// torch's `GradScaler`.
+    fn adapt_scale(&mut self, skip: bool) {
+        self.skipped += u64::from(skip);
+        let Some(scale) = self.around.loss_scale else { return };
+        self.streak = if skip { 0 } else { self.streak + 1 };
+        if skip {
+            self.scale *= scale.backoff;
+        } else if self.streak == scale.interval {
+            self.streak = 0;
+            if self.scale < 3e38 / scale.growth {
+                self.scale *= scale.growth;
+            }
+        }
+    }
+
+    fn clip(&mut self, groups: usize, group_of: &[usize]) {
+        let Some(clip) = self.around.clip else { return };
+        if let Clip::Value(most) = clip {
+            let most = F::of(most);
+            self.prepared.iter_mut().flatten().for_each(|g| *g = g.max(-most).min(most));
+            return;
+        }
+        let squares: Vec<f64> =
+            self.prepared.iter().map(|g| g.iter().map(|g| g.wide() * g.wide()).sum::<f64>()).collect();
+        let mut of_group = vec![0.0; groups];
+        squares.iter().zip(group_of).for_each(|(square, &group)| of_group[group] += square);
+        let all: f64 = squares.iter().sum();
+        for (t, prepared) in self.prepared.iter_mut().enumerate() {
+            let square = match clip {
+                Clip::GlobalNorm(_) | Clip::Value(_) => all,
+                Clip::GroupNorm(_) => of_group[group_of[t]],
+                Clip::TensorNorm(_) => squares[t],
+            };
+            let factor = F::of((clip.most() / (square.sqrt() + 1e-6)).min(1.0));
+            prepared.iter_mut().for_each(|g| *g = *g * factor);
+        }
+    }
+
+    /// After the `t`-th step, with the parameters from before the first where `t` is 1.
+    pub(super) fn average(&mut self, t: u64, params: &[&mut [F]]) {
+        let Some(ema) = self.around.ema else { return };
+        let rate = F::of(ema.rate(t));
+        for (average, p) in self.ema.iter_mut().zip(params) {
+            for (average, p) in average.iter_mut().zip(p.iter()) {
+                *average = *average + rate * (*p - *average);
+            }
+        }
+    }
+
+    /// Before the first step the average is the weights.
+    pub(super) fn start_average(&mut self, params: &[&mut [F]]) {
+        for (average, p) in self.ema.iter_mut().zip(params) {
+            average.copy_from_slice(p);
+        }
+    }
+}

@@ -1,0 +1,431 @@
+//! What stands around every rule: clips, loss scale, accumulation, averages, zeroed gradients, maximizing, frozen tensors. Every rule
+//! with every feature, on the GPU and on the fast path, against the oracle doing the same.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::sync::LazyLock;
+
+use wgpu_optim::cpu::{self, Number, TensorSpec};
+use wgpu_optim::gpu::{Gpu, Selector};
+use wgpu_optim::optim::{ALL, Rule, Value};
+use wgpu_optim::{Accumulate, AdamW, Builder, Clip, Ema, Error, Group, LossScale, Optimizer, Sgd, Tensor};
+
+static GPU: LazyLock<Gpu> = LazyLock::new(|| {
+    let gpu = pollster::block_on(Selector::default().open()).unwrap();
+    println!("on {}", gpu.name());
+    gpu
+});
+
+/// Two groups: the first and the last tensor in one, the others in the second. Tails, an empty tensor, several chunks.
+const LENGTHS: [usize; 5] = [1025, 3, 0, 700, 18];
+const GROUPS: [usize; 5] = [0, 1, 1, 1, 0];
+const STEPS: u32 = 4;
+
+fn numbers(seed: u32, n: usize) -> Vec<f32> {
+    let hash = |i: u32| {
+        let x = (i ^ seed.wrapping_mul(0x9e37_79b9)).wrapping_mul(0x85eb_ca6b);
+        (x ^ (x >> 15)).wrapping_mul(0xc2b2_ae35)
+    };
+    (0..n as u32).map(|i| (hash(i) >> 8) as f32 / 8_388_608.0 - 1.0).collect()
+}
+
+/// A feature, for the GPU's builder and for the host's optimizer.
+#[derive(Clone, Copy, Debug, Default)]
+struct Features {
+    clip: Option<Clip>,
+    scale: Option<LossScale>,
+    skip: bool,
+    accumulate: Option<Accumulate>,
+    ema: Option<Ema>,
+    maximize: bool,
+}
+
+impl Features {
+    fn all() -> Vec<(&'static str, Self)> {
+        let none = Self::default();
+        let scale = Some(LossScale { initial: 256.0, interval: 2, ..LossScale::default() });
+        let ema = Some(Ema { decay: 0.9, warmup: true });
+        let global = Some(Clip::GlobalNorm(3.0));
+        let mean = Some(Accumulate::Mean(2));
+        vec![
+            ("none", none),
+            ("global", Self { clip: global, ..none }),
+            ("group", Self { clip: Some(Clip::GroupNorm(3.0)), ..none }),
+            ("tensor", Self { clip: Some(Clip::TensorNorm(1.0)), ..none }),
+            ("value", Self { clip: Some(Clip::Value(0.5)), ..none }),
+            ("skip", Self { skip: true, ..none }),
+            ("scale", Self { scale, ..none }),
+            ("sum", Self { accumulate: Some(Accumulate::Sum), ..none }),
+            ("ema", Self { ema, ..none }),
+            ("maximize", Self { maximize: true, ..none }),
+            ("every", Self { clip: global, scale, skip: true, accumulate: mean, ema, maximize: true }),
+            ("tensor_scale", Self { clip: Some(Clip::TensorNorm(1.0)), scale, ..none }),
+            ("every_group", Self { clip: Some(Clip::GroupNorm(3.0)), scale, accumulate: mean, ema, ..none }),
+        ]
+    }
+
+    fn build(self, builder: &mut Builder, second: Group) {
+        if let Some(clip) = self.clip {
+            builder.clip(clip);
+        }
+        if let Some(scale) = self.scale {
+            builder.loss_scale(scale);
+        }
+        if let Some(how) = self.accumulate {
+            builder.accumulate(how);
+        }
+        if let Some(ema) = self.ema {
+            builder.ema(ema);
+        }
+        builder.skip_nonfinite(self.skip);
+        if self.maximize {
+            builder.maximize(second);
+        }
+    }
+
+    fn host<F: Number>(self, mut host: cpu::Optimizer<F>) -> cpu::Optimizer<F> {
+        if let Some(clip) = self.clip {
+            host = host.with_clip(clip).unwrap();
+        }
+        if let Some(scale) = self.scale {
+            host = host.with_loss_scale(scale).unwrap();
+        }
+        if let Some(how) = self.accumulate {
+            host = host.with_accumulation(how).unwrap();
+        }
+        if let Some(ema) = self.ema {
+            host = host.with_ema(ema).unwrap();
+        }
+        if self.skip {
+            host = host.skipping_nonfinite().unwrap();
+        }
+        if self.maximize {
+            host = host.maximizing(1).unwrap();
+        }
+        host
+    }
+
+    /// The gradients of a step's micro-batches; the third step has one number that is not finite where steps may be left out.
+    fn gradients(self, step: u32) -> Vec<Vec<Vec<f32>>> {
+        let micro = if self.accumulate.is_some() { 2 } else { 1 };
+        let scale = self.scale.map_or(1.0, |s| s.initial as f32);
+        let mut batches: Vec<Vec<Vec<f32>>> = (0..micro)
+            .map(|batch| {
+                let of = |(t, n): (usize, &usize)| numbers(step * 100 + batch * 10 + t as u32, *n);
+                LENGTHS.iter().enumerate().map(of).map(|g| g.iter().map(|g| g * scale).collect()).collect()
+            })
+            .collect();
+        if step == 3 && (self.skip || self.scale.is_some()) {
+            batches[0][4][17] = f32::NAN;
+        }
+        batches
+    }
+}
+
+fn rules(rule: &dyn Rule) -> [Box<dyn Rule>; 2] {
+    let mut second = rule.boxed();
+    second.set("lr", &Value::Number(5e-3)).unwrap();
+    [rule.boxed(), second]
+}
+
+fn on_gpu(rule: &dyn Rule, features: Features) -> (Optimizer, Vec<Tensor>) {
+    let [first, second] = rules(rule);
+    let mut builder = Optimizer::builder(first);
+    let second = builder.group("second", second);
+    let groups = [Group::DEFAULT, second];
+    let tensors: Vec<Tensor> =
+        (0..5).map(|t| builder.tensor(groups[GROUPS[t]], format!("t{t}"), &[LENGTHS[t]])).collect();
+    features.build(&mut builder, second);
+    let optimizer = builder.build(&GPU.device, &GPU.queue).unwrap();
+    for (t, tensor) in tensors.iter().enumerate() {
+        optimizer.write_param(*tensor, &numbers(t as u32 + 1000, LENGTHS[t])).unwrap();
+    }
+    (optimizer, tensors)
+}
+
+fn on_host<F: Number>(rule: &dyn Rule, features: Features) -> cpu::Optimizer<F> {
+    let [first, second] = rules(rule);
+    let groups = vec![("default".to_owned(), first), ("second".to_owned(), second)];
+    let spec = |t: usize| TensorSpec { name: format!("t{t}"), group: GROUPS[t], elements: LENGTHS[t] };
+    features.host(cpu::Optimizer::new(groups, (0..5).map(spec).collect()).unwrap())
+}
+
+fn host_step<F: Number>(host: &mut cpu::Optimizer<F>, params: &mut [Vec<F>], batches: &[Vec<Vec<f32>>]) {
+    let of = |batch: &Vec<Vec<f32>>| -> Vec<Vec<F>> {
+        batch.iter().map(|g| g.iter().map(|g| F::of(f64::from(*g))).collect()).collect()
+    };
+    let batches: Vec<Vec<Vec<F>>> = batches.iter().map(of).collect();
+    let (last, others) = batches.split_last().unwrap();
+    for batch in others {
+        host.accumulate(&batch.iter().map(Vec::as_slice).collect::<Vec<_>>()).unwrap();
+    }
+    let mut params: Vec<&mut [F]> = params.iter_mut().map(Vec::as_mut_slice).collect();
+    host.step(&mut params, &last.iter().map(Vec::as_slice).collect::<Vec<_>>()).unwrap();
+}
+
+fn gpu_step(optimizer: &mut Optimizer, tensors: &[Tensor], batches: &[Vec<Vec<f32>>]) {
+    for (i, batch) in batches.iter().enumerate() {
+        for (tensor, gradient) in tensors.iter().zip(batch) {
+            optimizer.write_grad(*tensor, gradient).unwrap();
+        }
+        let last = i + 1 == batches.len();
+        GPU.run(|e| if last { optimizer.step(e) } else { optimizer.accumulate(e) }).unwrap();
+    }
+}
+
+fn wide(values: &[Vec<f32>]) -> Vec<Vec<f64>> {
+    values.iter().map(|v| v.iter().map(|x| f64::from(*x)).collect()).collect()
+}
+
+/// A trajectory of a few steps may drift by an ulp of the weight a step and by a share of the way travelled: the golden files' 5e-5, and
+/// twice that because a clip multiplies two roundings into every gradient.
+fn close(case: &str, got: &[Vec<f32>], want: &[Vec<f64>], path: &[Vec<f64>]) {
+    for (t, ((got, want), path)) in got.iter().zip(want).zip(path).enumerate() {
+        assert_eq!(got.len(), want.len());
+        for (i, ((got, want), path)) in got.iter().zip(want).zip(path).enumerate() {
+            let limit = f64::from(3 * STEPS) * f64::from(f32::EPSILON) * want.abs() + 1e-4 * path + 1e-12;
+            let error = (f64::from(*got) - want).abs();
+            assert!(
+                error <= limit,
+                "{case}: tensor {t} element {i} is {got}, want {want}, limit {limit:e}, off by {error:e}"
+            );
+        }
+    }
+}
+
+fn run(case: &str, rule: &dyn Rule, features: Features) {
+    let (mut gpu, tensors) = on_gpu(rule, features);
+    let mut fast: cpu::Optimizer<f32> = on_host(rule, features);
+    let mut oracle: cpu::Optimizer<f64> = on_host(rule, features);
+    let start: Vec<Vec<f32>> = LENGTHS.iter().enumerate().map(|(t, n)| numbers(t as u32 + 1000, *n)).collect();
+    let (mut p32, mut p64) = (start.clone(), wide(&start));
+    let mut path: Vec<Vec<f64>> = LENGTHS.iter().map(|n| vec![0.0; *n]).collect();
+    for step in 1..=STEPS {
+        let batches = features.gradients(step);
+        let before = p64.clone();
+        host_step(&mut oracle, &mut p64, &batches);
+        host_step(&mut fast, &mut p32, &batches);
+        gpu_step(&mut gpu, &tensors, &batches);
+        for ((path, before), after) in path.iter_mut().flatten().zip(before.iter().flatten()).zip(p64.iter().flatten())
+        {
+            *path += (after - before).abs();
+        }
+    }
+    let read = |tensor: &Tensor| pollster::block_on(gpu.read_param(*tensor)).unwrap();
+    close(&format!("{case} gpu"), &tensors.iter().map(read).collect::<Vec<_>>(), &p64, &path);
+    close(&format!("{case} fast"), &p32, &p64, &path);
+    if features.ema.is_some() {
+        let average = |tensor: &Tensor| pollster::block_on(gpu.read_state(*tensor, "ema")).unwrap();
+        let want: Vec<Vec<f64>> = (0..5).map(|t| oracle.ema(t).unwrap().to_vec()).collect();
+        close(&format!("{case} gpu ema"), &tensors.iter().map(average).collect::<Vec<_>>(), &want, &path);
+    }
+    assert_eq!(pollster::block_on(gpu.read_applied()).unwrap(), oracle.applied(), "{case}: applied");
+    assert_eq!(pollster::block_on(gpu.read_skipped()).unwrap(), oracle.skipped(), "{case}: skipped");
+    assert_eq!(f64::from(pollster::block_on(gpu.read_loss_scale()).unwrap()), oracle.loss_scale(), "{case}: scale");
+    assert!(path.iter().flatten().any(|x| *x > 0.0), "{case}: nothing moved");
+}
+
+#[test]
+fn every_rule_with_every_feature_is_the_oracle() {
+    for entry in ALL {
+        let rule = entry.sample();
+        // The sign of a momentum near zero is anyone's; a clip by norm moves it by a rounding.
+        for (name, features) in Features::all() {
+            if entry.name == "lion" && features.clip.is_some_and(|c| !matches!(c, Clip::Value(_))) {
+                continue;
+            }
+            run(&format!("{}/{name}", entry.name), rule.as_ref(), features);
+        }
+    }
+}
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|x| x.to_bits()).collect()
+}
+
+/// Everything that a step could change.
+fn everything(optimizer: &Optimizer, tensors: &[Tensor]) -> Vec<Vec<u32>> {
+    let mut all = Vec::new();
+    for tensor in tensors {
+        all.push(bits(&pollster::block_on(optimizer.read_param(*tensor)).unwrap()));
+        for state in optimizer.state_names(*tensor) {
+            if state != "gradient_accumulator" {
+                all.push(bits(&pollster::block_on(optimizer.read_state(*tensor, state)).unwrap()));
+            }
+        }
+    }
+    all
+}
+
+#[test]
+fn a_skipped_step_leaves_every_byte_and_the_next_is_right() {
+    for entry in ALL {
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let features = Features { skip: true, ..Features::default() };
+            let (mut with, tensors) = on_gpu(entry.sample().as_ref(), features);
+            let (mut without, others) = on_gpu(entry.sample().as_ref(), features);
+            let gradients = |step| Features::default().gradients(step);
+            gpu_step(&mut with, &tensors, &gradients(1));
+            gpu_step(&mut without, &others, &gradients(1));
+            let before = everything(&with, &tensors);
+            let mut poisoned = gradients(2);
+            // The last element of the last tensor.
+            *poisoned[0].last_mut().unwrap().last_mut().unwrap() = bad;
+            gpu_step(&mut with, &tensors, &poisoned);
+            assert_eq!(everything(&with, &tensors), before, "{}: {bad} left a trace", entry.name);
+            gpu_step(&mut with, &tensors, &gradients(5));
+            gpu_step(&mut without, &others, &gradients(5));
+            assert_eq!(everything(&with, &tensors), everything(&without, &others), "{}: the next step", entry.name);
+            assert_eq!(pollster::block_on(with.read_skipped()).unwrap(), 1);
+            assert_eq!(pollster::block_on(with.read_applied()).unwrap(), 2);
+        }
+    }
+}
+
+#[test]
+fn an_infinity_in_the_last_of_a_thousand_tensors_is_found() {
+    let mut builder = Optimizer::builder(AdamW::default());
+    let tensors: Vec<Tensor> = (0..1000).map(|t| builder.tensor(Group::DEFAULT, format!("t{t}"), &[7])).collect();
+    builder.skip_nonfinite(true);
+    let mut optimizer = builder.build(&GPU.device, &GPU.queue).unwrap();
+    assert_eq!(optimizer.dispatches(), 3);
+    let last = *tensors.last().unwrap();
+    optimizer.write_param(tensors[0], &[1.0; 7]).unwrap();
+    optimizer.write_grad(tensors[0], &[1.0; 7]).unwrap();
+    optimizer.write_grad(last, &[0.0, 0.0, 0.0, 0.0, 0.0, 0.0, f32::INFINITY]).unwrap();
+    GPU.run(|e| optimizer.step(e)).unwrap();
+    assert_eq!(pollster::block_on(optimizer.read_skipped()).unwrap(), 1);
+    assert_eq!(pollster::block_on(optimizer.read_param(tensors[0])).unwrap(), [1.0; 7]);
+}
+
+/// torch 2.15's GradScaler with the same settings and overflows: `init_scale=16, growth_factor=2, backoff_factor=0.5,
+/// growth_interval=3`, non-finite at steps 4, 5 and 12.
+#[test]
+fn the_scale_doubles_and_halves_as_torch_does() {
+    let torch = [16.0, 16.0, 32.0, 16.0, 8.0, 8.0, 8.0, 16.0, 16.0, 16.0, 32.0, 16.0, 16.0, 16.0, 32.0];
+    let mut builder = Optimizer::builder(Sgd::default());
+    let tensor = builder.tensor(Group::DEFAULT, "w", &[2]);
+    builder.loss_scale(LossScale { initial: 16.0, interval: 3, ..LossScale::default() });
+    let mut optimizer = builder.build(&GPU.device, &GPU.queue).unwrap();
+    for (step, want) in (1..).zip(torch) {
+        let bad = [4, 5, 12].contains(&step);
+        optimizer.write_grad(tensor, &[1.0, if bad { f32::NAN } else { 1.0 }]).unwrap();
+        GPU.run(|e| optimizer.step(e)).unwrap();
+        assert_eq!(pollster::block_on(optimizer.read_loss_scale()).unwrap(), want, "after step {step}");
+    }
+}
+
+#[test]
+fn gradients_are_zeroed_also_by_skipped_steps_and_guards_stay() {
+    let usage = wgpu_optim::wgpu::BufferUsages::STORAGE
+        | wgpu_optim::wgpu::BufferUsages::COPY_SRC
+        | wgpu_optim::wgpu::BufferUsages::COPY_DST;
+    let make = |label| {
+        GPU.device.create_buffer(&wgpu_optim::wgpu::BufferDescriptor {
+            label: Some(label),
+            size: 64,
+            usage,
+            mapped_at_creation: false,
+        })
+    };
+    for shared in [false, true] {
+        let params = make("params");
+        let grads = if shared { params.clone() } else { make("grads") };
+        let offset = if shared { 32 } else { 0 };
+        let mut builder = Optimizer::builder(AdamW::default());
+        builder.bind(Group::DEFAULT, "w", &[5], params.slice(..20), grads.slice(offset..offset + 20));
+        builder.zero_gradients(true).skip_nonfinite(true);
+        let mut optimizer = builder.build(&GPU.device, &GPU.queue).unwrap();
+        for bad in [false, true] {
+            let mut gradient = [3.0_f32; 8];
+            gradient[4] = if bad { f32::NAN } else { 2.0 };
+            GPU.queue.write_buffer(&grads, offset, &gradient.map(f32::to_le_bytes).concat());
+            GPU.run(|e| optimizer.step(e)).unwrap();
+            let bytes =
+                pollster::block_on(wgpu_optim::read_buffer(&GPU.device, &GPU.queue, grads.slice(offset..offset + 32)))
+                    .unwrap();
+            let after: Vec<f32> = bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
+            assert_eq!(after, [0.0, 0.0, 0.0, 0.0, 0.0, 3.0, 3.0, 3.0], "shared {shared}, skipped {bad}");
+        }
+    }
+}
+
+#[test]
+fn frozen_tensors_take_no_part() {
+    let build = |freeze: bool| {
+        let mut builder = Optimizer::builder(wgpu_optim::AdaiW::new(0.1));
+        let a = builder.tensor(Group::DEFAULT, "a", &[10]);
+        let b = freeze.then(|| builder.tensor(Group::DEFAULT, "b", &[1000]));
+        if let Some(b) = b {
+            builder.freeze(b);
+        }
+        let mut optimizer = builder.build(&GPU.device, &GPU.queue).unwrap();
+        optimizer.write_param(a, &numbers(1, 10)).unwrap();
+        optimizer.write_grad(a, &numbers(2, 10)).unwrap();
+        if let Some(b) = b {
+            optimizer.write_param(b, &[2.0; 1000]).unwrap();
+            optimizer.write_grad(b, &[f32::NAN; 1000]).unwrap();
+        }
+        GPU.run(|e| optimizer.step(e)).unwrap();
+        if let Some(b) = b {
+            assert_eq!(pollster::block_on(optimizer.read_param(b)).unwrap(), [2.0; 1000]);
+            assert!(optimizer.state_names(b).is_empty());
+        }
+        bits(&pollster::block_on(optimizer.read_param(a)).unwrap())
+    };
+    assert_eq!(build(true), build(false));
+}
+
+#[test]
+fn the_average_swaps_in_and_out() {
+    let features = Features { ema: Some(Ema::default()), ..Features::default() };
+    let (mut optimizer, tensors) = on_gpu(&AdamW::default(), features);
+    let read = |optimizer: &Optimizer| pollster::block_on(optimizer.read_param(tensors[0])).unwrap();
+    let start = read(&optimizer);
+    GPU.run(|e| optimizer.swap_ema(e)).unwrap();
+    assert_eq!(read(&optimizer), start, "there is no average before the first step");
+    for step in 1..4 {
+        gpu_step(&mut optimizer, &tensors, &features.gradients(step));
+    }
+    let (weights, average) = (read(&optimizer), pollster::block_on(optimizer.read_state(tensors[0], "ema")).unwrap());
+    assert_ne!(weights, average);
+    GPU.run(|e| optimizer.swap_ema(e)).unwrap();
+    assert_eq!(read(&optimizer), average);
+    GPU.run(|e| optimizer.swap_ema(e)).unwrap();
+    assert_eq!(read(&optimizer), weights);
+}
+
+#[test]
+fn a_clip_set_between_two_steps_of_one_encoder_holds_for_the_second() {
+    let mut builder = Optimizer::builder(Sgd { lr: 1.0, ..Sgd::default() });
+    let tensor = builder.tensor(Group::DEFAULT, "w", &[1]);
+    builder.clip(Clip::Value(2.0));
+    let mut optimizer = builder.build(&GPU.device, &GPU.queue).unwrap();
+    optimizer.write_grad(tensor, &[10.0]).unwrap();
+    GPU.run(|e| {
+        optimizer.step(e)?;
+        optimizer.set_clip(0.5)?;
+        optimizer.step(e)
+    })
+    .unwrap();
+    assert_eq!(pollster::block_on(optimizer.read_param(tensor)).unwrap(), [-2.5]);
+    assert!(optimizer.set_clip(f64::NAN).is_err());
+}
+
+#[test]
+fn what_makes_no_sense_is_refused() {
+    let refused = |change: &dyn Fn(&mut Builder)| {
+        let mut builder = Optimizer::builder(AdamW::default());
+        builder.tensor(Group::DEFAULT, "w", &[1]);
+        change(&mut builder);
+        match builder.build(&GPU.device, &GPU.queue) {
+            Err(Error::Usage(text)) => text,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(refused(&|b| _ = b.clip(Clip::GlobalNorm(0.0))).contains("clip is 0"));
+    assert!(refused(&|b| _ = b.clip(Clip::Value(f64::NAN))).contains("clip is NaN"));
+    assert!(refused(&|b| _ = b.loss_scale(LossScale::fixed(-1.0))).contains("loss scale is -1"));
+    assert!(refused(&|b| _ = b.loss_scale(LossScale { interval: 0, ..LossScale::default() })).contains("interval"));
+    assert!(refused(&|b| _ = b.ema(Ema { decay: 1.0, warmup: false })).contains("average is 1"));
+    assert!(refused(&|b| _ = b.accumulate(Accumulate::Mean(0))).contains("micro-batches is 0"));
+}

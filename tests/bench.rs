@@ -1,0 +1,204 @@
+//! The bench room: the bytes it counts, what it measures, and that its comparison never passes in silence.
+#![cfg(feature = "tools")]
+
+use wgpu_optim::bench::{Backend, Measurement, Plan, Size, bytes_per_element, compare, read_baseline, recording, run};
+use wgpu_optim::gpu::{Gpu, Selector};
+use wgpu_optim::optim::{
+    ALL, AdaBelief, Adagrad, Adai, AdaiW, Adam, AdamW, Lamb, Lion, NAdam, NormOf, ProxSgd, RAdam, RmsProp, Rule, Sgd,
+    VRAdam,
+};
+
+fn gpu() -> Gpu {
+    let gpu = pollster::block_on(Selector::default().open()).expect("an adapter: sh tests/run.sh installs one");
+    println!("adapter: {}", gpu.name());
+    gpu
+}
+
+#[test]
+fn bytes_are_those_that_must_move() {
+    let rules: [(f64, Box<dyn Rule>); 26] = [
+        (12.0, Sgd::default().into()),
+        (20.0, Sgd { momentum: 0.9, ..Sgd::default() }.into()),
+        (20.0, Sgd { momentum: 0.9, nesterov: true, ..Sgd::default() }.into()),
+        (20.0, ProxSgd::default().into()),
+        (12.0, ProxSgd { momentum: 0.0, ..ProxSgd::default() }.into()),
+        (28.0, Adam::default().into()),
+        (28.0, AdamW::default().into()),
+        (36.0, AdamW { amsgrad: true, ..AdamW::default() }.into()),
+        (20.0, AdamW { beta1: 0.0, ..AdamW::default() }.into()),
+        (28.0, NAdam::default().into()),
+        (28.0, RAdam::default().into()),
+        (20.0, RmsProp::default().into()),
+        (28.0, RmsProp { momentum: 0.9, ..RmsProp::default() }.into()),
+        (36.0, RmsProp { momentum: 0.9, centered: true, ..RmsProp::default() }.into()),
+        (20.0, Adagrad::default().into()),
+        (28.0, AdaBelief::default().into()),
+        (20.0, Lion::default().into()),
+        (44.0, Lamb::default().into()),
+        (32.0, Lamb { beta1: 0.0, ..Lamb::default() }.into()),
+        (36.0, VRAdam::default().into()),
+        (32.0, VRAdam { norm_of: NormOf::Gradient, ..VRAdam::default() }.into()),
+        (24.0, VRAdam { beta1: 0.0, ..VRAdam::default() }.into()),
+        (44.0, Adai::new(0.1).into()),
+        (48.0, Adai { weight_decay: 0.1, ..Adai::new(0.1) }.into()),
+        (44.0, AdaiW::new(0.1).into()),
+        (44.0, AdaiW { weight_decay: 0.1, ..AdaiW::new(0.1) }.into()),
+    ];
+    for (bytes, rule) in rules {
+        assert_eq!(bytes_per_element(rule.as_ref()), bytes, "{rule:?}");
+    }
+}
+
+/// What a rule says its sums read is what they depend on: changing any other number leaves the totals alone.
+#[test]
+fn sums_depend_on_what_they_say() {
+    let rules = ALL.iter().flat_map(|entry| entry.variants()).map(|(_, rule)| rule);
+    for rule in rules.chain([Box::new(Adai::new(0.1)) as Box<dyn Rule>]).filter(|rule| rule.sums().sums > 0) {
+        let kept: Vec<_> = rule.states().into_iter().filter(|s| s.used).map(|s| s.name).collect();
+        let base = totals(rule.as_ref(), None);
+        for input in ["p", "g"].into_iter().chain(kept) {
+            let read = rule.sums_read().contains(&input);
+            assert_eq!(totals(rule.as_ref(), Some(input)) != base, read, "{rule:?}: {input}");
+        }
+    }
+}
+
+fn totals(rule: &dyn Rule, changed: Option<&str>) -> Vec<[f64; 3]> {
+    let value = |name: &str| [if changed == Some(name) { 0.75 } else { 0.5 }];
+    let hyper: Vec<f64> = rule.scalars(3).iter().map(|s| s.value()).collect();
+    let states: Vec<_> = rule.states().iter().map(|s| s.used.then(|| value(s.name))).collect();
+    let states: Vec<Option<&[f64]>> = states.iter().map(|s| s.as_ref().map(|s| s.as_slice())).collect();
+    let cpu = rule.cpu_f64();
+    let sums = cpu.contribute(&hyper, &value("p"), &value("g"), &states);
+    cpu.total(&hyper, &sums, 1.0)[..rule.sums().totals].to_vec()
+}
+
+#[test]
+fn both_backends_are_measured() {
+    let gpu = gpu();
+    let size = Size { tensors: 3, elements: 5000 };
+    let plan = Plan {
+        rules: vec![AdamW::default().into(), VRAdam::default().into()],
+        sizes: vec![size],
+        backends: vec![Backend::Gpu, Backend::Cpu],
+        seconds: 0.0,
+        samples: 5,
+    };
+    let mut seen = Vec::new();
+    let results = run(&plan, Some(&gpu), |m| seen.push(m.clone())).expect("measuring works");
+    assert_eq!(seen, results);
+    assert_eq!(results.iter().map(|m| m.dispatches).collect::<Vec<_>>(), [Some(1), Some(3), None, None]);
+    assert_eq!(results.iter().map(|m| m.bytes_per_element).collect::<Vec<_>>(), [28.0, 36.0, 28.0, 36.0]);
+    for m in &results {
+        assert!(m.samples >= 5 && m.min_s > 0.0 && m.min_s <= m.median_s, "{m:?}");
+        assert!(m.copy_gb_per_s > 0.0 && m.stream_gb_per_s > 0.0 && m.share_of_stream().is_finite(), "{m:?}");
+        let bytes = m.bytes_per_element * 15_000.0;
+        assert!((m.gb_per_s - bytes / m.min_s / 1e9).abs() < 1e-9 * m.gb_per_s, "{m:?}");
+    }
+    let fields = "optimizer backend adapter storage tensors elements samples median_s min_s bytes_per_element gb_per_s \
+                  copy_gb_per_s stream_gb_per_s dispatches record_s";
+    let json = serde_json::to_value(&results[3]).expect("plain data");
+    let names: Vec<_> = json.as_object().expect("an object").keys().map(String::as_str).collect();
+    assert_eq!(names, fields.split_whitespace().collect::<Vec<_>>());
+    assert_eq!((&json["backend"], &json["dispatches"]), (&"cpu".into(), &serde_json::Value::Null));
+}
+
+#[test]
+fn recording_is_measured() {
+    let gpu = gpu();
+    for (tensors, moved) in [(1, false), (10, false), (10, true)] {
+        let r = recording(&gpu, &AdamW::default(), tensors, moved).expect("measuring works");
+        assert!(r.tensors == tensors && r.moved == moved && r.record_s > 0.0 && r.finish_s > 0.0, "{r:?}");
+    }
+}
+
+#[test]
+fn what_cannot_be_measured_is_refused_before_anything_is_made() {
+    let plan = Plan { rules: vec![AdamW::default().into()], ..Plan::default() };
+    let error = |plan: &Plan| run(plan, None, |_| ()).expect_err("it must be refused").to_string();
+    assert!(error(&plan).contains("no GPU adapter"), "{}", error(&plan));
+    let cpu = Plan { backends: vec![Backend::Cpu], ..plan };
+    let with = |size| Plan { sizes: vec![size], ..cpu.clone() };
+    // Only where the system says what is free: elsewhere this would be tried.
+    if wgpu_optim::report::free_memory().is_some() {
+        let huge = error(&with(Size { tensors: 1, elements: 1 << 44 }));
+        assert!(huge.contains("need 562949953421312 bytes"), "{huge}");
+    }
+    assert!(error(&with(Size { tensors: 0, elements: 5 })).contains("0 tensors"));
+    assert!(error(&with(Size { tensors: usize::MAX, elements: 2 })).contains("cannot be measured"));
+    assert!(error(&Plan { seconds: f64::NAN, ..cpu.clone() }).contains("seconds is NaN"));
+    assert!(error(&Plan { rules: vec![Adai::new(f64::NAN).into()], ..cpu }).contains("lr"));
+}
+
+fn measurement() -> Measurement {
+    Measurement {
+        optimizer: "adamw".to_owned(),
+        backend: Backend::Gpu,
+        adapter: "llvmpipe".to_owned(),
+        storage: "f32".to_owned(),
+        tensors: 1,
+        elements: 1000,
+        samples: 9,
+        median_s: 0.2,
+        min_s: 0.1,
+        bytes_per_element: 28.0,
+        gb_per_s: 8.0,
+        copy_gb_per_s: 12.0,
+        stream_gb_per_s: 10.0,
+        dispatches: Some(1),
+        record_s: Some(1e-6),
+    }
+}
+
+#[test]
+fn a_regression_is_one_against_the_stream_kernel() {
+    let baseline = [measurement()];
+    let twice_as_slow_as_its_stream = Measurement { gb_per_s: 4.0, ..measurement() };
+    let on_a_slow_day = Measurement { gb_per_s: 4.0, stream_gb_per_s: 5.0, ..measurement() };
+    let slower = |now: &Measurement, limit| compare(&baseline, std::slice::from_ref(now), limit).expect("it is there");
+    assert_eq!(slower(&on_a_slow_day, 0.0), []);
+    assert_eq!(slower(&twice_as_slow_as_its_stream, 1.0), []);
+    let found = slower(&twice_as_slow_as_its_stream, 0.99);
+    assert!((found[0].slowdown - 1.0).abs() < 1e-12 && found[0].baseline_share == 0.8);
+    assert!(found[0].to_string().contains("adamw 1 × 1000 on llvmpipe (gpu, f32): 100.0 % slower"), "{}", found[0]);
+    let unknown = Measurement { gb_per_s: f64::NAN, ..measurement() };
+    assert_eq!(slower(&unknown, 1.0).len(), 1);
+}
+
+#[test]
+fn a_comparison_never_passes_in_silence() {
+    let error = |now: Measurement, limit| compare(&[measurement()], &[now], limit).expect_err("no pass").to_string();
+    let missing = error(Measurement { elements: 1001, ..measurement() }, 0.1);
+    assert!(missing.contains("no line for adamw 1 × 1001 on llvmpipe (gpu, f32)"), "{missing}");
+    let other = error(Measurement { bytes_per_element: 36.0, ..measurement() }, 0.1);
+    assert!(other.contains("the settings differ"), "{other}");
+    assert!(error(measurement(), -0.1).contains("-0.1"));
+    assert!(error(measurement(), f64::NAN).contains("NaN"));
+}
+
+#[test]
+fn baselines_are_read_or_refused_with_their_line() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("baseline.jsonl");
+    let line = serde_json::to_string(&measurement()).expect("plain data");
+    let read = |text: &str| {
+        std::fs::write(&path, text).expect("it can be written");
+        read_baseline(&path)
+    };
+    assert_eq!(read(&format!("{{\"schema\":1,\"cpu\":\"x\"}}\n{line}\n")).expect("it is good"), [measurement()]);
+    for (text, problem) in [
+        (String::new(), "there is no measurement"),
+        ("{\"schema\":1}".to_owned(), "there is no measurement"),
+        (format!("{line}\n{{\"schema\":99}}"), "line 2: schema is 99, needs 1"),
+        (format!("{line}\n\n{}", &line[..20]), "line 3: this is not JSON"),
+        (format!("{line}\n{line}"), "line 2: adamw 1 × 1000 on llvmpipe (gpu, f32) is there twice, first in line 1"),
+        (line.replace("\"gb_per_s\":8.0", "\"gb_per_s\":0.0"), "line 1: gb_per_s is 0"),
+        (line.replace("\"gpu\"", "\"tpu\""), "line 1: this is not a measurement"),
+        (line.replace("stream_gb_per_s", "streams"), "line 1: this is not a measurement"),
+    ] {
+        let error = read(&text).expect_err(problem).to_string();
+        assert!(error.contains(problem) && error.contains("baseline.jsonl"), "{error}");
+    }
+    let missing = read_baseline(&folder.path().join("nothing.jsonl")).expect_err("it is not there");
+    assert!(missing.to_string().contains("nothing.jsonl"));
+}

@@ -1,0 +1,513 @@
+//! The command line as a user meets it: the built program, its exit status, and what it prints.
+#![cfg(feature = "cli")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use safetensors::{Dtype, SafeTensors};
+use serde_json::Value;
+use wgpu_optim::optim::ALL;
+
+const HEADER: &str =
+    "schema crate_version wgpu_version adapter vendor device device_type api driver driver_info cpu time";
+
+fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wgpu-optim"));
+    // Mesa complains on standard error where there is no such folder.
+    command.args(arguments).env("XDG_RUNTIME_DIR", env!("CARGO_TARGET_TMPDIR"));
+    command
+}
+
+fn run(arguments: &[&str]) -> Output {
+    command(arguments).output().expect("the program starts")
+}
+
+#[track_caller]
+fn passes(arguments: &[&str]) -> String {
+    let output = run(arguments);
+    assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}", errors(&output));
+    text(&output)
+}
+
+/// Expects this exit status and one line of error, which is returned.
+#[track_caller]
+fn fails(arguments: &[&str], status: i32) -> String {
+    let output = run(arguments);
+    let errors = errors(&output);
+    assert_eq!(output.status.code(), Some(status), "{arguments:?}: {errors}");
+    let lines: Vec<&str> = errors.lines().filter(|line| !line.starts_with("note: ")).collect();
+    assert!(lines.len() == 1 && lines[0].starts_with("error: "), "{arguments:?}: {errors}");
+    lines[0].to_owned()
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).expect("UTF-8")
+}
+
+fn errors(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).expect("UTF-8")
+}
+
+/// The objects after the header, every line of which must be one.
+#[track_caller]
+fn objects(stdout: &str) -> Vec<Value> {
+    let lines: Vec<Value> =
+        stdout.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{line}: {e}"))).collect();
+    assert_eq!(keys(&lines[0]), HEADER, "{stdout}");
+    lines[1..].to_vec()
+}
+
+fn keys(object: &Value) -> String {
+    object.as_object().expect("an object").keys().map(String::as_str).collect::<Vec<_>>().join(" ")
+}
+
+fn golden() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
+}
+
+/// The golden files whose optimizer the registry has.
+fn known_files() -> Vec<String> {
+    let entries = std::fs::read_dir(golden()).expect("the golden files");
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.expect("readable").path()).collect();
+    files.retain(|path| {
+        path.extension().is_some_and(|e| e == "safetensors") && ALL.iter().any(|e| optimizer(path) == e.name)
+    });
+    files.sort();
+    files.into_iter().map(|path| path.to_str().expect("UTF-8").to_owned()).collect()
+}
+
+fn optimizer(path: &Path) -> String {
+    let bytes = std::fs::read(path).expect("readable");
+    let (_, metadata) = SafeTensors::read_metadata(&bytes).expect("a safetensors file");
+    metadata.metadata().as_ref().expect("metadata")["optimizer"].clone()
+}
+
+#[test]
+fn help_teaches() {
+    for command in ["info", "verify", "bench", "replay", "train", "shader"] {
+        let long = passes(&[command, "--help"]);
+        assert!(long.contains("Examples:") && long.contains("Exit status: 0; 1 past"), "{long}");
+        assert!(passes(&[command, "-h"]).len() < long.len());
+    }
+    let train = passes(&["train", "--help"]);
+    for entry in ALL {
+        assert!(train.contains(&format!("  {:<10} lr ", entry.name)), "{} is not in {train}", entry.name);
+    }
+    for part in
+        ["lr (required)", "a number in [0, 1): beta1, beta2", "[default: 128,64]", "one of velocity gradient: norm_of"]
+    {
+        assert!(train.contains(part), "{part} is not in {train}");
+    }
+    assert!(passes(&["--version"]).contains(env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn mistakes_are_named_in_one_line() {
+    for (arguments, parts) in [
+        (&["trian"][..], &["unrecognized subcommand 'trian'", "train"][..]),
+        (&["train", "--epoch", "3"], &["--epoch", "--epochs"]),
+        (&["train", "--epochs", "many"], &["many", "--epochs"]),
+        (&["train", "--optimizer", "adamv"], &["unknown optimizer `adamv`, did you mean `adam`?", "known: sgd, "]),
+        (&["train", "--set", "lr"], &["needs KEY=VALUE"]),
+        (&["train", "--set", "beta_1=0.9"], &["unknown setting of adamw `beta_1`, did you mean `beta1`?"]),
+        (&["train", "--set", "lr=-1"], &["adamw: lr is -1, needs a finite number of at least 0"]),
+        (&["train", "--set", "lr=nan"], &["adamw: lr is NaN"]),
+        (&["train", "--set", "lr=true"], &["adamw: lr is true, needs a number"]),
+        (&["train", "--optimizer", "adai"], &["adai: lr has no default and must be given"]),
+        (&["train", "--batch", "0"], &["batch size is 0, needs 1..=1438"]),
+        (&["train", "--hidden", "0"], &["[64, 0, 10]"]),
+        (&["train", "--backend", "cuda"], &["cuda", "gpu, cpu, reference, vulkan, metal, dx12, gl"]),
+        (&["train", "--backend", "cpu", "--adapter", "0"], &["--adapter 0 needs --backend gpu, it is cpu"]),
+        (&["verify", "--optimizer", "adamv"], &["did you mean `adam`?"]),
+        (&["verify", "--case", "adamw/slow/3"], &["unknown variant of adamw `slow`; known: default, amsgrad"]),
+        (&["verify", "--backend", "reference"], &["--backend gpu or cpu"]),
+        (&["--json", "info"], &["info", "--json"]),
+        (&["replay"], &["FILE"]),
+        (&["replay", "missing.safetensors"], &["missing.safetensors: "]),
+        (&["replay", "Cargo.toml"], &["Cargo.toml: "]),
+        (&["bench", "--backend", "reference"], &["--backend gpu or cpu"]),
+        (&["bench", "--tensors", "1,2,3", "--elements", "4,5"], &["--tensors has 3 numbers and --elements 2"]),
+        (&["bench", "--baseline", "missing.jsonl"], &["missing.jsonl: "]),
+        (&["shader", "adamv"], &["unknown optimizer or kernel `adamv`, did you mean `adam`?"]),
+        (&["shader", "softmax", "--set", "lr=1"], &["`softmax` is an objective's kernel and has no setting `lr`"]),
+        (&["shader", "adamw", "--stage", "stats"], &["adamw has no stage stats; it has update"]),
+        (&["shader", "vradam", "--target", "spirv"], &["choose --stage stats or --stage finalize or --stage update"]),
+    ] {
+        let error = fails(arguments, 2);
+        for part in parts {
+            assert!(error.contains(part), "{arguments:?}: {part} is not in {error}");
+        }
+    }
+}
+
+#[test]
+fn unknown_optimizers_of_files_are_named() {
+    let file = golden().join("sadam.safetensors");
+    if ALL.iter().any(|entry| entry.name == "sadam") {
+        return;
+    }
+    let error = fails(&["replay", file.to_str().expect("UTF-8"), "--backend", "cpu"], 2);
+    assert!(error.contains("sadam.safetensors: unknown optimizer `sadam`, did you mean `adam`?"), "{error}");
+}
+
+/// A run that finds no adapter, on Linux.
+fn without_driver(arguments: &[&str]) -> Output {
+    let mut command = command(arguments);
+    command.env("WGPU_BACKEND", "vulkan").env_remove("WGPU_ADAPTER_NAME");
+    command.env("VK_DRIVER_FILES", "/nonexistent").env("VK_ICD_FILENAMES", "/nonexistent").output().expect("it starts")
+}
+
+#[test]
+fn no_adapter_is_status_3() {
+    let error = fails(&["train", "--adapter", "no such adapter"], 3);
+    assert!(error.contains("no GPU adapter found for `no such adapter`, found: "), "{error}");
+    if cfg!(target_os = "linux") {
+        let explicit = without_driver(&["train", "--backend", "gpu", "--epochs", "1"]);
+        assert_eq!(explicit.status.code(), Some(3));
+        assert!(errors(&explicit).contains("no driver is installed"), "{}", errors(&explicit));
+        assert_eq!(without_driver(&["verify"]).status.code(), Some(3));
+        let open = without_driver(&["train", "--epochs", "1"]);
+        assert_eq!(open.status.code(), Some(0), "{}", errors(&open));
+        let note = errors(&open);
+        assert!(note.contains("running on the CPU") && note.contains("apt install mesa-vulkan-drivers"), "{note}");
+    }
+}
+
+#[test]
+fn info_finds_an_adapter_that_runs() {
+    let found = objects(&passes(&["info", "--json"]));
+    let adapters: Vec<&Value> = found.iter().filter(|o| o.get("index").is_some()).collect();
+    assert!(!adapters.is_empty(), "no adapter: these tests need one, sh tests/run.sh installs it");
+    for adapter in &adapters {
+        assert!(adapter["limits"]["max_storage_buffer_binding_size"].as_u64().is_some_and(|x| x > 0), "{adapter}");
+        assert!(["discrete", "integrated", "virtual", "cpu", "other"].iter().any(|t| adapter["device_type"] == *t));
+        assert!(adapter["runs"] == true || adapter["why_not"].is_string(), "{adapter}");
+    }
+    assert!(adapters.iter().any(|adapter| adapter["runs"] == true), "{adapters:?}");
+    let cpu = found.iter().find(|o| o.get("vector_units").is_some()).expect("the CPU");
+    assert!(cpu["threads"].as_u64().is_some_and(|n| n > 0));
+    assert!(["gpu", "cpu"].contains(&found.last().expect("a choice")["chosen"].as_str().expect("a name")));
+    let human = passes(&["info"]);
+    assert!(human.contains("adapter 0: ") && human.contains("vector units") && human.contains("chosen: "), "{human}");
+}
+
+#[test]
+fn golden_files_pass_on_every_backend() {
+    let files = known_files();
+    for backend in ["gpu", "cpu", "reference"] {
+        let mut arguments = vec!["replay", "--json", "--backend", backend];
+        arguments.extend(files.iter().map(String::as_str));
+        let found = objects(&passes(&arguments));
+        assert_eq!(found.len(), files.len());
+        for (file, result) in files.iter().zip(&found) {
+            assert_eq!(keys(result), "file optimizer backend steps compared worst_share worst passed");
+            assert_eq!((&result["file"], &result["backend"]), (&Value::from(file.as_str()), &Value::from(backend)));
+            assert!(result["passed"] == true && result["compared"].as_u64().is_some_and(|n| n > 0), "{result}");
+            assert!(result["worst_share"].as_f64().is_some_and(|x| x <= 1.0), "{result}");
+        }
+    }
+}
+
+/// A golden file with one expected number of `key` moved by `offset`.
+fn doctored(name: &str, key: &str, offset: f64) -> tempfile::NamedTempFile {
+    let mut bytes = std::fs::read(golden().join(name)).expect("a golden file");
+    let (length, metadata) = SafeTensors::read_metadata(&bytes).expect("a safetensors file");
+    let at = 8 + length + metadata.info(key).expect("the key").data_offsets.0;
+    let number = f64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
+    bytes[at..at + 8].copy_from_slice(&(number + offset).to_le_bytes());
+    let file = tempfile::Builder::new().suffix(".safetensors").tempfile().expect("a temporary file");
+    std::fs::write(file.path(), bytes).expect("written");
+    file
+}
+
+#[test]
+fn a_doctored_file_is_past_its_tolerance() {
+    for (key, quantity) in [("expect/2/param/d", "param"), ("expect/10/v/d", "v")] {
+        let file = doctored("adamw.safetensors", key, 1e-3);
+        for backend in ["gpu", "cpu", "reference"] {
+            let output = run(&["replay", file.path().to_str().expect("UTF-8"), "--json", "--backend", backend]);
+            assert_eq!(output.status.code(), Some(1), "{}", errors(&output));
+            let result = &objects(&text(&output))[0];
+            assert_eq!(result["passed"], false);
+            let worst = &result["worst"];
+            assert_eq!(
+                (&worst["quantity"], &worst["tensor"], &worst["index"]),
+                (&quantity.into(), &"d".into(), &0.into())
+            );
+        }
+    }
+}
+
+#[test]
+fn a_changed_setting_is_past_the_tolerance() {
+    let file = golden().join("adamw.safetensors");
+    let file = file.to_str().expect("UTF-8");
+    assert_eq!(run(&["replay", file, "--backend", "cpu", "--set", "beta2=0.9"]).status.code(), Some(1));
+    let error = fails(&["replay", file, "--backend", "cpu", "--set", "alpha=1"], 2);
+    assert!(error.contains("unknown setting of adamw `alpha`"), "{error}");
+}
+
+/// One file's trouble is its own: the others are replayed, and the worst status is returned.
+#[test]
+fn every_file_has_its_turn() {
+    let file = golden().join("lion.safetensors");
+    let file = file.to_str().expect("UTF-8");
+    let output = run(&["replay", "missing.safetensors", file, "--backend", "cpu", "--json"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(objects(&text(&output))[0]["passed"], true);
+}
+
+#[test]
+fn outputs_hold_every_step() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = golden().join("adamw.safetensors");
+    for (backend, dtype) in [("gpu", Dtype::F32), ("cpu", Dtype::F32), ("reference", Dtype::F64)] {
+        let out = folder.path().join(backend);
+        let (file, target) = (file.to_str().expect("UTF-8"), out.to_str().expect("UTF-8"));
+        passes(&["replay", file, "--backend", backend, "--output", target]);
+        let (written, source) = (std::fs::read(&out).expect("written"), std::fs::read(file).expect("readable"));
+        let written = SafeTensors::deserialize(&written).expect("a safetensors file");
+        let source = SafeTensors::deserialize(&source).expect("a safetensors file");
+        let tensors = source.names().into_iter().filter_map(|key| key.strip_prefix("param/")).collect::<Vec<_>>();
+        assert_eq!(written.names().len(), 10 * 3 * tensors.len());
+        for (t, tensor) in (1..=10).flat_map(|t| tensors.iter().map(move |tensor| (t, tensor))) {
+            let initial = source.tensor(&format!("param/{tensor}")).expect("a tensor");
+            for quantity in ["param", "m", "v"] {
+                let found = written.tensor(&format!("{quantity}/{t}/{tensor}")).expect("a tensor");
+                assert_eq!((found.dtype(), found.shape()), (dtype, initial.shape()));
+            }
+        }
+        if let ("reference", tensor) = (backend, tensors[0]) {
+            let numbers = |data: &[u8]| -> Vec<f64> {
+                data.chunks_exact(8).map(|b| f64::from_le_bytes(b.try_into().expect("eight"))).collect()
+            };
+            let found = numbers(written.tensor(&format!("param/10/{tensor}")).expect("a tensor").data());
+            let want = numbers(source.tensor(&format!("expect/10/param/{tensor}")).expect("a tensor").data());
+            assert!(found.iter().zip(&want).all(|(a, b)| (a - b).abs() < 1e-12), "{found:?} {want:?}");
+        }
+    }
+}
+
+#[test]
+fn several_outputs_go_to_a_folder() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let target = folder.path().join("new");
+    let files =
+        ["sgd.safetensors", "lion.safetensors"].map(|name| golden().join(name).to_str().expect("UTF-8").to_owned());
+    passes(&["replay", &files[0], &files[1], "--backend", "cpu", "--output", target.to_str().expect("UTF-8")]);
+    assert!(target.join("sgd.safetensors").is_file() && target.join("lion.safetensors").is_file());
+}
+
+fn train(arguments: &[&str]) -> Vec<Value> {
+    let mut found = objects(&passes(&[&["train", "--json"], arguments].concat()));
+    for epoch in &mut found {
+        assert_eq!(keys(epoch), "optimizer backend epoch loss train_accuracy held_out_loss held_out_accuracy seconds");
+        // What is left must be the same in every run.
+        let seconds = epoch.as_object_mut().expect("an object").remove("seconds");
+        assert!(seconds.and_then(|s| s.as_f64()).is_some_and(|s| s > 0.0));
+    }
+    found
+}
+
+#[test]
+fn training_learns_alike_on_every_backend() {
+    let runs = ["gpu", "cpu", "reference"].map(|backend| train(&["--epochs", "5", "--backend", backend]));
+    for run in &runs {
+        assert_eq!(run.iter().map(|e| e["epoch"].as_u64()).collect::<Vec<_>>(), (1..=5).map(Some).collect::<Vec<_>>());
+        assert!(run[4]["held_out_accuracy"].as_f64().is_some_and(|x| x > 0.93), "{run:?}");
+        for (epoch, exact) in run.iter().zip(&runs[2]) {
+            for quantity in ["loss", "held_out_loss"] {
+                let (loss, exact) =
+                    (epoch[quantity].as_f64().expect("a loss"), exact[quantity].as_f64().expect("a loss"));
+                assert!((loss - exact).abs() < 1e-3 * exact, "{quantity}: {loss}, in f64 {exact}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_seed_decides_the_run() {
+    for backend in ["gpu", "cpu"] {
+        let run = |seed| train(&["--epochs", "2", "--backend", backend, "--optimizer", "vradam", "--seed", seed]);
+        let first = run("7");
+        assert_eq!(first, run("7"));
+        assert_ne!(first, run("8"));
+    }
+}
+
+#[test]
+fn training_takes_any_shape_and_several_optimizers() {
+    let arguments = ["--optimizer", "sgd", "--optimizer", "prox_sgd", "--set", "lr=0.1", "--backend", "gpu"];
+    let shape = ["--epochs", "1", "--hidden", "33", "--batch", "1438"];
+    let found = train(&[&arguments[..], &shape].concat());
+    assert_eq!(found.iter().map(|e| e["optimizer"].as_str()).collect::<Vec<_>>(), [Some("sgd"), Some("prox_sgd")]);
+    // More steps in an epoch than the optimizer lets stand unfinished.
+    let found = train(&["--batch", "2", "--epochs", "1", "--hidden", "8", "--backend", "gpu"]);
+    assert!(found[0]["loss"].as_f64().is_some_and(|loss| loss < 2.3), "{found:?}");
+    let human = passes(&["train", "--epochs", "1", "--backend", "cpu", "--optimizer", "adamw", "--optimizer", "sgd"]);
+    assert!(human.contains("64-128-64-10") && human.contains("held-out accuracy after the last epoch"), "{human}");
+}
+
+#[test]
+fn verification_has_its_fields() {
+    for backend in ["gpu", "cpu"] {
+        let found = objects(&passes(&[
+            "verify",
+            "--case",
+            "vradam/free/1025",
+            "--case",
+            "lion/default/3",
+            "--json",
+            "--backend",
+            backend,
+        ]));
+        assert_eq!(found.len(), 2);
+        for case in &found {
+            let fields = "optimizer backend adapter storage case worst_param_ulp worst_step_error worst_state_error tolerance passed";
+            assert_eq!(keys(case), fields);
+            assert_eq!((&case["passed"], &case["backend"]), (&Value::from(true), &Value::from(backend)));
+        }
+        assert_eq!((&found[0]["case"], &found[1]["optimizer"]), (&"vradam/free/1025".into(), &"lion".into()));
+    }
+    let human = passes(&["verify", "--optimizer", "lion", "--backend", "cpu"]);
+    assert!(human.contains("lion/default/1025 ") && human.contains("12 of 12 cases passed"), "{human}");
+}
+
+/// Where there is no driver, the tour says so and what to install, and goes on.
+#[test]
+fn the_tour_runs_without_a_gpu() {
+    if !cfg!(target_os = "linux") {
+        return;
+    }
+    let tour = |arguments: &[&str]| {
+        let output = without_driver(arguments);
+        assert_eq!(output.status.code(), Some(0), "{}", errors(&output));
+        text(&output)
+    };
+    let human = tour(&[]);
+    for part in [
+        "none was found",
+        "apt install mesa-vulkan-drivers",
+        "All passed",
+        "Does it learn?",
+        "adaiw",
+        "1000 × 1000",
+        "What next",
+    ] {
+        assert!(human.contains(part), "{part} is not in {human}");
+    }
+    let found = objects(&tour(&["--json"]));
+    let learnt = found.iter().filter(|o| o["epoch"] == 10);
+    let accuracies: Vec<f64> = learnt.filter_map(|o| o["held_out_accuracy"].as_f64()).collect();
+    assert!(accuracies.len() == 5 && accuracies.iter().all(|x| *x > 0.93), "{accuracies:?}");
+    for entry in ALL {
+        assert!(found.iter().any(|o| o["optimizer"] == entry.name && o["passed"] == true), "{}", entry.name);
+    }
+    assert!(found.last().is_some_and(|o| o["median_s"].as_f64().is_some_and(|s| s > 0.0)));
+}
+
+#[test]
+fn measurements_have_their_fields_and_regressions_their_status() {
+    let bench =
+        ["bench", "--optimizer", "adamw", "--tensors", "3", "--elements", "1000", "--seconds", "0", "--samples", "2"];
+    let lines = passes(&[&bench[..], &["--json"]].concat());
+    let found = objects(&lines);
+    assert_eq!(found.iter().map(|m| m["backend"].as_str()).collect::<Vec<_>>(), [Some("gpu"), Some("cpu")]);
+    for m in &found {
+        let fields = "optimizer backend adapter storage tensors elements samples median_s min_s bytes_per_element gb_per_s \
+                      copy_gb_per_s stream_gb_per_s dispatches";
+        assert!(keys(m).starts_with(fields), "{m}");
+        assert_eq!((m["tensors"].as_u64(), m["elements"].as_u64()), (Some(3), Some(1000)));
+    }
+    assert_eq!((found[0]["dispatches"].as_u64(), found[1]["dispatches"].as_u64()), (Some(1), None));
+
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let mut fast = found[1].clone();
+    let against = |line: &Value, limit: &str| {
+        std::fs::write(file.path(), format!("{line}\n")).expect("written");
+        let path = file.path().to_str().expect("UTF-8");
+        run(&[&bench[..], &["--backend", "cpu", "--baseline", path, "--max-regression", limit]].concat())
+    };
+    assert_eq!(against(&fast, "1000").status.code(), Some(0));
+    fast["gb_per_s"] = Value::from(1e9);
+    let slower = against(&fast, "0.05");
+    assert_eq!(slower.status.code(), Some(1));
+    assert!(errors(&slower).contains("regressed: adamw 3 × 1000"), "{}", errors(&slower));
+}
+
+#[test]
+fn every_shader_prints_in_every_language() {
+    for entry in ALL {
+        let wgsl = passes(&["shader", entry.name]);
+        assert!(wgsl.contains("fn update(") && wgsl.contains("@compute"), "{wgsl}");
+        for (target, part) in [("msl", "kernel void"), ("hlsl", "[numthreads("), ("glsl", "#version 310 es")] {
+            let text = passes(&["shader", entry.name, "--target", target]);
+            assert!(text.contains(part), "{} in {target}: {text}", entry.name);
+        }
+        let spirv = run(&["shader", entry.name, "--stage", "update", "--target", "spirv"]);
+        assert_eq!(spirv.status.code(), Some(0));
+        assert_eq!(spirv.stdout[..4], 0x0723_0203_u32.to_le_bytes());
+    }
+    for (kernel, _) in wgpu_optim::objective::shaders() {
+        assert!(passes(&["shader", kernel, "--target", "msl"]).contains("kernel void"));
+    }
+}
+
+#[test]
+fn shaders_depend_on_settings_and_stages() {
+    let stages = passes(&["shader", "vradam"]);
+    for stage in ["stats", "finalize", "update"] {
+        assert!(stages.contains(&format!("// ======== vradam, {stage}\n")), "{stages}");
+        let one = passes(&["shader", "vradam", "--stage", stage]);
+        assert!(stages.contains(&one) && !one.contains("// ========"));
+    }
+    assert_ne!(passes(&["shader", "sgd"]), passes(&["shader", "sgd", "--set", "momentum=0.9"]));
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let path = file.path().to_str().expect("UTF-8");
+    assert_eq!(passes(&["shader", "lion", "--target", "spirv", "--output", path]), "");
+    assert_eq!(std::fs::read(file.path()).expect("written")[..4], 0x0723_0203_u32.to_le_bytes());
+}
+
+#[test]
+fn layouts_are_described() {
+    let found = objects(&passes(&["shader", "lamb", "--json"]));
+    assert_eq!(
+        found.iter().map(|o| o["stage"].as_str()).collect::<Vec<_>>(),
+        [Some("stats"), Some("finalize"), Some("update")]
+    );
+    for stage in &found {
+        assert_eq!(keys(stage), "name stage target entry_points bindings structs text");
+    }
+    let update = &found[2];
+    let params =
+        update["bindings"].as_array().expect("a list").iter().find(|b| b["name"] == "wo_params").expect("wo_params");
+    assert_eq!(keys(params), "group binding name access type");
+    assert_eq!((&params["access"], &params["type"]), (&"read_write".into(), &"array<vec4<f32>>".into()));
+    let state = update["structs"].as_array().expect("a list").iter().find(|s| s["name"] == "State").expect("State");
+    assert_eq!(state["size"], 32);
+    let v = &state["members"][1];
+    assert_eq!(
+        (&v["name"], &v["type"], &v["offset"], &v["size"]),
+        (&"v".into(), &"vec4<f32>".into(), &16.into(), &16.into())
+    );
+    let words = objects(&passes(&["shader", "adamw", "--target", "spirv", "--json"]))[0]["words"].clone();
+    assert_eq!(words[0], 0x0723_0203);
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    for arguments in [&["shader", "adamw"][..], &["train", "--backend", "cpu", "--epochs", "3"], &["train", "--help"]] {
+        let mut child = command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+        drop(child.stdout.take());
+        let output = child.wait_with_output().expect("it ends");
+        assert!(output.status.code() == Some(0) && errors(&output).is_empty(), "{output:?}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_is_a_failure() {
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("the device");
+    let output = command(&["shader", "adamw"]).stdout(full).output().expect("it starts");
+    assert!(output.status.code() == Some(2) && errors(&output).starts_with("error: standard output: "), "{output:?}");
+}
