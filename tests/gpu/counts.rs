@@ -161,6 +161,51 @@ fn settings_of_unfinished_steps_have_a_bound() {
     check_step(&expected, &mut optimizer, steps as u32);
 }
 
+/// Where steps are left out, only the GPU knows the count.
+#[test]
+fn corrections_stay_right_where_steps_are_left_out() {
+    let problem = problem(0);
+    let mut builder = Optimizer::builder(problem.groups[0].clone());
+    builder.skip_nonfinite(true);
+    let mut handles = vec![Group::DEFAULT];
+    handles.extend((1..GROUPS).map(|i| builder.group(format!("{i}"), problem.groups[i].clone())));
+    for (i, data) in problem.tensors.iter().enumerate() {
+        builder.tensor(handles[data.group], format!("tensor {i}"), &[data.param.len()]);
+    }
+    let mut optimizer = builder.build(&gpu().device, &gpu().queue).unwrap();
+    problem.upload(&mut optimizer).unwrap();
+    let first = optimizer.tensor("tensor 0").unwrap();
+    let mut count = 0;
+    for (encoders, steps, good) in [
+        (100, 3, false),
+        (1, 250, true),
+        (1, 256, false),
+        (2, 255, true),
+        (300, 2, false),
+        (400, 1, true),
+        (1, 9, true),
+    ] {
+        let bad = vec![f32::NAN; problem.tensors[0].grad.len()];
+        optimizer.write_grad(first, if good { &problem.tensors[0].grad } else { &bad }).unwrap();
+        for _ in 0..encoders {
+            let (mut kept, mut dropped) = (encoder(), encoder());
+            for step in 0..steps {
+                optimizer.step(&mut kept).unwrap();
+                if step == 0 && encoders > 1 {
+                    optimizer.step(&mut dropped).unwrap();
+                }
+            }
+            submit(kept);
+            gpu().wait().unwrap();
+        }
+        optimizer.write_grad(first, &problem.tensors[0].grad).unwrap();
+        count += if good { encoders * steps } else { 0 };
+        check_step(&problem, &mut optimizer, count);
+        count += 1;
+    }
+    assert!(count > 2 * ROWS);
+}
+
 /// States that are loaded into an optimizer that has run bring their own count.
 #[test]
 fn a_count_that_is_set_back_brings_its_corrections() {
