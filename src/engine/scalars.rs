@@ -2,11 +2,11 @@
 //!
 //! What depends on the count of applied steps lies in a ring of rows, filled ahead and indexed on the GPU by the count that only
 //! the GPU knows. What depends on the call lies in a record that a dynamic offset picks, so that it travels in encoder order. A row
-//! is written over only when nothing recorded can still read it: for counts that is known from a copy of the count that comes back
-//! now and then without being waited for, for calls from a token that the encoder holds until its work is done or dropped.
+//! is written over only when nothing recorded can still read it. Encoders hold tokens that tell when their work is done or dropped;
+//! where steps may be left out, a copy of the count comes back now and then without being waited for.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use super::builder::GroupInfo;
 use super::create::buffer;
@@ -58,11 +58,40 @@ struct Counts {
     stride: u64,
     /// Rows of counts up to this one are written.
     filled: u64,
-    /// The GPU had applied at least this many steps.
+    /// The GPU had applied this many steps …
     known: u64,
-    /// Steps recorded since `known` was copied.
-    since: u64,
-    confirmation: Confirmation,
+    /// … when no fewer than this many of those recorded were finished.
+    finished: u64,
+    recorded: u64,
+    progress: Arc<Progress>,
+    /// Where steps may be left out, the count is known only from copies.
+    confirmation: Option<Confirmation>,
+}
+
+/// What became of recorded steps.
+#[derive(Debug, Default)]
+struct Progress {
+    finished: AtomicU64,
+    dropped: AtomicU64,
+}
+
+/// One recorded step: tells what becomes of it.
+struct Fate {
+    progress: Arc<Progress>,
+    finished: bool,
+}
+
+impl Fate {
+    fn finish(mut self) {
+        self.finished = true;
+    }
+}
+
+impl Drop for Fate {
+    fn drop(&mut self) {
+        let count = if self.finished { &self.progress.finished } else { &self.progress.dropped };
+        count.fetch_add(1, Ordering::SeqCst);
+    }
 }
 
 /// A copy of the count on its way back.
@@ -70,8 +99,8 @@ struct Counts {
 struct Confirmation {
     buffer: wgpu::Buffer,
     state: Arc<AtomicU8>,
-    /// Steps recorded since the copy was recorded.
-    since: u64,
+    /// Steps finished when the copy was recorded; `None` where the count was since set to something else.
+    finished: Option<u64>,
 }
 
 const IDLE: u8 = 0;
@@ -125,6 +154,7 @@ impl Scalars {
         let size = rows * count_row + slots * moved_row;
         check(device.limits().max_storage_buffer_binding_size, "max_storage_buffer_binding_size", size)?;
         let make = |what: &str, size, usage| buffer(device, label, what, size, usage | wgpu::BufferUsages::COPY_DST);
+        let may_skip = around.guards() || groups[0].rule.sums().may_refuse;
         let scalars = Self {
             buffer: make("scalars", size, wgpu::BufferUsages::STORAGE)?,
             calls: make("calls", slots * call_stride, wgpu::BufferUsages::UNIFORM)?,
@@ -134,12 +164,10 @@ impl Scalars {
                 stride: count_row,
                 filled: 0,
                 known: 0,
-                since: 0,
-                confirmation: Confirmation {
-                    buffer: make("confirmation", 16, wgpu::BufferUsages::MAP_READ)?,
-                    state: Arc::new(AtomicU8::new(IDLE)),
-                    since: 0,
-                },
+                finished: 0,
+                recorded: 0,
+                progress: Arc::default(),
+                confirmation: may_skip.then(|| Confirmation::new(&make)).transpose()?,
             },
             slots: Slots { tokens: (0..slots).map(|_| Arc::new(())).collect(), current: None },
             around,
@@ -173,11 +201,6 @@ impl Scalars {
         self.counts.rows * self.counts.stride + slot * self.moved_row
     }
 
-    /// The bound on steps that are recorded and not known to be finished.
-    pub(super) fn bound(&self) -> usize {
-        (self.counts.rows / 2) as usize
-    }
-
     /// Prepares the rows that the next recorded step may read. `moved` are the step's gradient positions, where they move.
     pub(super) fn begin(
         &mut self,
@@ -186,14 +209,13 @@ impl Scalars {
         groups: &[GroupInfo],
         moved: Option<&[u32]>,
     ) -> Result<Slot> {
-        self.counts.take_confirmation();
-        if self.counts.since as usize >= self.bound() {
+        if self.counts.is_full() {
             // Fires callbacks of finished work; does not wait.
             let _ = device.poll(wgpu::PollType::Poll);
-            self.counts.take_confirmation();
         }
-        if self.counts.since as usize >= self.bound() {
-            return Err(Error::TooManySteps { unfinished: self.counts.since as usize, bound: self.bound() });
+        if self.counts.is_full() {
+            let (unfinished, bound) = (self.counts.pending() as usize, self.counts.bound() as usize);
+            return Err(Error::TooManySteps { unfinished, bound });
         }
         let slot = match self.slots.current {
             Some(slot) if moved.is_none() => slot,
@@ -230,12 +252,11 @@ impl Scalars {
 
     /// Records what lets the slot be used again: called once the step is in the encoder. `count` holds the count of applied steps.
     pub(super) fn end(&mut self, encoder: &mut wgpu::CommandEncoder, slot: Slot, count: &wgpu::Buffer) {
-        self.counts.since += 1;
-        self.counts.confirmation.since += 1;
         self.release(encoder, slot);
-        if self.counts.since * 8 >= self.counts.rows {
-            self.counts.confirmation.record(encoder, count);
-        }
+        self.counts.recorded += 1;
+        let fate = Fate { progress: self.counts.progress.clone(), finished: false };
+        encoder.on_submitted_work_done(move || fate.finish());
+        self.counts.confirm(encoder, count);
     }
 
     /// Lets the slot be used again once the encoder's work is done or dropped.
@@ -257,16 +278,15 @@ impl Scalars {
     /// Whether every recorded step is finished or dropped.
     pub(super) fn idle(&self, device: &wgpu::Device) -> bool {
         let _ = device.poll(wgpu::PollType::Poll);
-        self.slots.tokens.iter().all(|t| Arc::strong_count(t) == 1)
+        self.counts.pending() == 0 && self.slots.tokens.iter().all(|t| Arc::strong_count(t) == 1)
     }
 
     /// Starts over at `applied` steps, with every row to be written anew. Only while [`idle`](Self::idle).
     pub(super) fn restart(&mut self, applied: Option<u64>) {
         if let Some(applied) = applied {
-            (self.counts.known, self.counts.since) = (applied, 0);
-            self.counts.confirmation.since = 0;
+            self.counts.set_known(applied);
         }
-        self.counts.filled = self.counts.known;
+        self.counts.filled = self.counts.least();
         self.slots.current = None;
     }
 }
@@ -292,31 +312,70 @@ impl Slots {
 }
 
 impl Counts {
-    fn take_confirmation(&mut self) {
-        if self.confirmation.state.load(Ordering::Acquire) != READY {
-            return;
-        }
-        if let Ok(view) = self.confirmation.buffer.slice(..4).get_mapped_range() {
-            let applied = bytemuck::pod_read_unaligned::<u32>(&view);
-            self.known = self.known.max(u64::from(applied));
-            self.since = self.confirmation.since;
-        }
-        self.confirmation.buffer.unmap();
-        self.confirmation.state.store(IDLE, Ordering::Release);
+    /// The bound on steps that are recorded and not finished.
+    const fn bound(&self) -> u64 {
+        self.rows / 2
     }
 
-    /// Writes the rows that the steps recorded so far and the next may read. Twice the steps since the last confirmation leaves
-    /// room for encoders that are submitted in another order than they were recorded.
+    /// Steps that are recorded, and neither finished nor dropped.
+    fn pending(&self) -> u64 {
+        let finished = self.progress.finished.load(Ordering::SeqCst);
+        self.recorded - finished - self.progress.dropped.load(Ordering::SeqCst)
+    }
+
+    /// The fewest steps that the GPU can have applied by now.
+    fn least(&self) -> u64 {
+        let finished = self.progress.finished.load(Ordering::SeqCst);
+        if self.confirmation.is_some() { self.known } else { self.known + finished - self.finished }
+    }
+
+    /// The most that it can have applied once everything recorded is finished.
+    fn most(&self) -> u64 {
+        self.known + self.recorded - self.progress.dropped.load(Ordering::SeqCst) - self.finished
+    }
+
+    /// Whether another step might read a row that lies behind the ring's end.
+    fn is_full(&mut self) -> bool {
+        self.take_confirmation();
+        self.pending() >= self.bound() || self.most() - self.least() >= self.rows
+    }
+
+    /// The GPU's count was set to this while nothing was pending.
+    fn set_known(&mut self, applied: u64) {
+        self.known = applied;
+        self.finished = self.recorded - self.progress.dropped.load(Ordering::SeqCst);
+        if let Some(confirmation) = &mut self.confirmation {
+            confirmation.finished = None;
+        }
+    }
+
+    fn confirm(&mut self, encoder: &mut wgpu::CommandEncoder, count: &wgpu::Buffer) {
+        if (self.most() - self.least()) * 8 < self.rows {
+            return;
+        }
+        let finished = self.progress.finished.load(Ordering::SeqCst);
+        if let Some(confirmation) = &mut self.confirmation {
+            confirmation.record(encoder, count, finished);
+        }
+    }
+
+    fn take_confirmation(&mut self) {
+        let Some((applied, finished)) = self.confirmation.as_mut().and_then(Confirmation::take) else { return };
+        (self.known, self.finished) = (applied, finished);
+    }
+
+    /// Writes the rows that the steps recorded so far and the next may read, in whatever order they are submitted, and some more.
     fn fill(
         &mut self,
         queue: &wgpu::Queue,
         buffer: &wgpu::Buffer,
         row: impl Fn(u64) -> Result<Vec<f32>>,
     ) -> Result<()> {
-        if self.stride == 0 || self.filled >= self.known + (2 * self.since + MARGIN).min(self.rows) {
+        let (most, end) = (self.most(), self.least() + self.rows);
+        if self.stride == 0 || self.filled >= end.min(most + MARGIN) {
             return Ok(());
         }
-        let mut target = self.known + (2 * self.since + 4 * MARGIN).min(self.rows);
+        let mut target = end.min(most + 4 * MARGIN);
         let mut t = self.filled + 1;
         while t <= target {
             let index = (t - 1) & (self.rows - 1);
@@ -325,7 +384,7 @@ impl Counts {
             for ahead in t..t + n {
                 match row(ahead) {
                     Ok(row) => rows.extend(row),
-                    Err(error) if ahead <= self.known + self.since + 1 => return Err(error),
+                    Err(error) if ahead <= most + 1 => return Err(error),
                     // A schedule may make no sense past the training's end, which is an error only once a step may need it.
                     Err(_) => {
                         target = ahead - 1;
@@ -342,7 +401,12 @@ impl Counts {
 }
 
 impl Confirmation {
-    fn record(&mut self, encoder: &mut wgpu::CommandEncoder, count: &wgpu::Buffer) {
+    fn new(make: &impl Fn(&str, u64, wgpu::BufferUsages) -> Result<wgpu::Buffer>) -> Result<Self> {
+        let buffer = make("confirmation", 16, wgpu::BufferUsages::MAP_READ)?;
+        Ok(Self { buffer, state: Arc::new(AtomicU8::new(IDLE)), finished: None })
+    }
+
+    fn record(&mut self, encoder: &mut wgpu::CommandEncoder, count: &wgpu::Buffer, finished: u64) {
         if self.state.compare_exchange(IDLE, UNDER_WAY, Ordering::AcqRel, Ordering::Acquire).is_err() {
             return;
         }
@@ -353,6 +417,18 @@ impl Confirmation {
                 arrival.0.store(READY, Ordering::Release);
             }
         });
-        self.since = 0;
+        self.finished = Some(finished);
+    }
+
+    /// The count that came back, and the steps that were finished when its copy was recorded.
+    fn take(&mut self) -> Option<(u64, u64)> {
+        if self.state.load(Ordering::Acquire) != READY {
+            return None;
+        }
+        let view = self.buffer.slice(..4).get_mapped_range().ok();
+        let applied = view.map(|view| u64::from(bytemuck::pod_read_unaligned::<u32>(&view)));
+        self.buffer.unmap();
+        self.state.store(IDLE, Ordering::Release);
+        applied.zip(self.finished.take())
     }
 }

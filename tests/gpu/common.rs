@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::OnceLock;
 
 use wgpu_optim::gpu::{Gpu, Selector};
-use wgpu_optim::verify::{Errors, Outcome, Problem};
+use wgpu_optim::verify::{Errors, Moved, Outcome, Problem};
 use wgpu_optim::{Optimizer, optim::Rule, read_buffer, wgpu};
 
 pub(crate) use pollster::block_on;
@@ -43,6 +43,23 @@ pub(crate) fn take(gpu: &Gpu, optimizer: &mut Optimizer, problem: &Problem) -> O
 
 pub(crate) fn read(optimizer: &Optimizer) -> Outcome {
     block_on(Outcome::of(optimizer)).unwrap()
+}
+
+/// Fails where two outcomes differ in a bit.
+#[track_caller]
+pub(crate) fn same(what: &str, a: &Outcome, b: &Outcome) {
+    assert_eq!(a.tensors.len(), b.tensors.len(), "{what}");
+    for (tensor, (a, b)) in a.tensors.iter().zip(&b.tensors).enumerate() {
+        let arrays = |t: &Moved| -> Vec<Vec<u32>> {
+            let bits = |x: &Vec<f32>| x.iter().map(|x| x.to_bits()).collect();
+            std::iter::once(&t.param).chain(t.states.iter().flatten()).map(bits).collect()
+        };
+        for (array, (a, b)) in arrays(a).into_iter().zip(arrays(b)).enumerate() {
+            assert_eq!(a.len(), b.len(), "{what}");
+            let different = a.iter().zip(&b).position(|(a, b)| a != b);
+            assert_eq!(different, None, "{what}: array {array} of tensor {tensor} differs first there");
+        }
+    }
 }
 
 /// Fails where an outcome is not the problem's.

@@ -5,6 +5,8 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod common;
+mod counts;
+mod engine;
 mod mutants;
 mod parity;
 mod sensitivity;

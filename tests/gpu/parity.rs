@@ -138,7 +138,12 @@ fn bound(gpu: &Gpu, problem: &Problem, place: impl Fn(usize) -> (usize, usize)) 
     (builder.build(&gpu.device, &gpu.queue).unwrap(), pages)
 }
 
-fn check_bound(gpu: &Gpu, what: &str, problem: &Problem, place: impl Fn(usize) -> (usize, usize)) -> Optimizer {
+pub(crate) fn check_bound(
+    gpu: &Gpu,
+    what: &str,
+    problem: &Problem,
+    place: impl Fn(usize) -> (usize, usize),
+) -> Optimizer {
     let (mut optimizer, pages) = bound(gpu, problem, place);
     let outcome = take(gpu, &mut optimizer, problem);
     check(what, problem, &outcome);
