@@ -1,6 +1,6 @@
 //! What stands around every rule alike: clips, the loss scale, accumulation, averages of the weights.
 
-use crate::optim::{Rule, Scalar};
+use crate::optim::Scalar;
 use crate::{Error, Result};
 
 /// How gradients are clipped, inside the step. Norms are of the gradient that the rule would see: unscaled, averaged over
@@ -129,6 +129,8 @@ pub(crate) struct Around {
     pub(crate) zero_gradients: bool,
     /// Some group maximizes.
     pub(crate) signed: bool,
+    /// Some group has a schedule.
+    pub(crate) scheduled: bool,
 }
 
 impl Around {
@@ -162,9 +164,12 @@ impl Around {
         self.signed || matches!(self.accumulate, Some(Accumulate::Mean(_)))
     }
 
-    /// A group's scalars at the `t`-th applied step: the rule's, and behind them those of `wo_Extra` that are in use.
-    pub(crate) fn scalars(self, rule: &dyn Rule, maximize: bool, t: u64) -> Vec<Scalar> {
-        let mut scalars = rule.scalars(t);
+    /// A group's scalars at the `t`-th applied step: the rule's at that step, and behind them those of `wo_Extra` that are in use.
+    pub(crate) fn scalars(self, mut scalars: Vec<Scalar>, maximize: bool, t: u64) -> Vec<Scalar> {
+        if self.scheduled {
+            // All members of all groups, so that there is one text.
+            scalars.iter_mut().for_each(|s| *s = Scalar::count(s.name, s.value()));
+        }
         if let Some(clip) = self.clip {
             scalars.push(Scalar::call("wo_clip", clip.most()));
         }

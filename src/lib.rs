@@ -19,6 +19,7 @@ pub mod optim;
 pub mod replay;
 #[cfg(feature = "tools")]
 pub mod report;
+pub mod schedule;
 #[cfg(feature = "tools")]
 pub mod shader;
 #[cfg(feature = "checkpoint")]
@@ -39,7 +40,10 @@ pub use around::{Accumulate, Clip, Ema, LossScale};
 pub use engine::Snapshot;
 pub use engine::{Builder, Group, Optimizer, Stage, Tensor, Variant, read_buffer};
 pub use error::{Error, Result};
+#[cfg(feature = "custom")]
+pub use optim::CustomRule;
 pub use optim::{
     AdaBelief, Adagrad, Adai, AdaiW, Adam, AdamW, Lamb, Lion, NAdam, NormOf, ProxSgd, RAdam, RmsProp, Rule, Sgd, VRAdam,
 };
+pub use schedule::Schedule;
 pub use wgpu;

@@ -205,7 +205,7 @@ impl Checkpoint {
             // First, because it is refused while steps are under way.
             optimizer.write_control(self.contents.control)?;
             for (group, settings) in self.shared_groups(optimizer) {
-                optimizer.set_all(group, settings.iter().map(|(k, v)| (k.as_str(), v)))?;
+                optimizer.put_settings(group, settings.iter().map(|(k, v)| (k.as_str(), v)))?;
             }
         }
         for saved in &self.contents.tensors {

@@ -6,8 +6,9 @@ mod walk;
 
 use crate::around::{Accumulate, Around, Clip, Ema, LossScale};
 use crate::optim::cpu::Cpu;
-use crate::optim::rule::{MAX_SUMS, Real};
+use crate::optim::rule::{MAX_SUMS, Real, need_cpu, same_rule};
 use crate::optim::{Rule, StateSpec, Value};
+use crate::schedule::{Schedule, Scheduled, refuse_owned, scalars_at};
 use crate::{Error, Result};
 use around::Surroundings;
 
@@ -64,6 +65,7 @@ struct Group {
     name: String,
     rule: Box<dyn Rule>,
     maximize: bool,
+    scheduled: Vec<Scheduled>,
 }
 
 /// A tensor's states and what the last step found about it.
@@ -112,9 +114,10 @@ impl<F: Number> Optimizer<F> {
     /// An optimizer of these tensors, each with the settings of its group; all states are at their first values.
     ///
     /// # Errors
-    /// No group; groups of different optimizers; a setting out of range; a name given twice; a tensor of a group that is not there.
+    /// No group; groups of different optimizers; a rule without a CPU form; a setting out of range; a name given twice; a tensor of a group that is not there.
     pub fn new(groups: Vec<(String, Box<dyn Rule>)>, tensors: Vec<TensorSpec>) -> Result<Self> {
-        let groups: Vec<Group> = groups.into_iter().map(|(name, rule)| Group { name, rule, maximize: false }).collect();
+        let group = |(name, rule)| Group { name, rule, maximize: false, scheduled: Vec::new() };
+        let groups: Vec<Group> = groups.into_iter().map(group).collect();
         check_groups(&groups)?;
         check_tensors(&groups, &tensors)?;
         let around = Surroundings::new(Around::default(), &tensors);
@@ -220,7 +223,7 @@ impl<F: Number> Optimizer<F> {
     /// tensors. A step that the rule refuses (Adai's, where every gradient so far was zero) changes nothing and is not counted.
     ///
     /// # Errors
-    /// A count or length that does not fit; nothing was changed then.
+    /// A count or length that does not fit, a schedule's value out of range; nothing was changed then.
     pub fn step(&mut self, params: &mut [&mut [F]], grads: &[&[F]]) -> Result<()> {
         self.check_lengths(params, grads)?;
         if self.around.passes_gradients() {
@@ -239,7 +242,7 @@ impl<F: Number> Optimizer<F> {
 
     /// The rule's step, with gradients as it sees them.
     fn apply(&mut self, params: &mut [&mut [F]], grads: &[&[F]]) -> Result<()> {
-        let groups = scale(&self.groups, self.applied + 1);
+        let groups = scale(&self.groups, self.applied + 1)?;
         let Some(rule) = self.groups.first().map(|g| g.rule.as_ref()) else { return Ok(()) };
         if rule.sums().sums > 0 {
             walk::contribute(&groups, &mut self.tensors, params, grads);
@@ -293,13 +296,11 @@ impl<F: Number> Optimizer<F> {
     /// Changes a group's setting from the next step on.
     ///
     /// # Errors
-    /// An unknown group or setting, a value out of range, or one that asks for other states than the optimizer was built with.
+    /// An unknown group or setting, a value out of range, one that asks for other states than the optimizer was built with, or that
+    /// belongs to a schedule.
     pub fn set(&mut self, group: usize, name: &str, value: &Value) -> Result<()> {
-        let count = self.groups.len();
-        let group = self
-            .groups
-            .get_mut(group)
-            .ok_or_else(|| Error::Usage(format!("group {group} does not exist, there are {count}")))?;
+        let group = self.group_mut(group)?;
+        refuse_owned(&group.scheduled, &group.name, name)?;
         let mut rule = group.rule.clone();
         rule.set(name, value)?;
         rule.check()?;
@@ -310,6 +311,28 @@ impl<F: Number> Optimizer<F> {
             )));
         }
         group.rule = rule;
+        Ok(())
+    }
+
+    /// Gives a group's learning rate to a schedule: the step before which t steps were applied uses `schedule.rate(t)`. The
+    /// group's own rate is the base of a schedule that has none, and cannot be set any more.
+    ///
+    /// # Errors
+    /// An unknown group; a number of the schedule that makes no sense; a first rate out of range.
+    pub fn schedule(&mut self, group: usize, schedule: impl Into<Schedule>) -> Result<()> {
+        self.schedule_setting(group, "lr", schedule)
+    }
+
+    /// As [`schedule`](Self::schedule), for any numeric setting. A later schedule of the same setting takes the place of an earlier.
+    ///
+    /// # Errors
+    /// As [`schedule`](Self::schedule); an unknown setting; a first value that asks for other states.
+    pub fn schedule_setting(&mut self, group: usize, setting: &str, schedule: impl Into<Schedule>) -> Result<()> {
+        let group = self.group_mut(group)?;
+        let scheduled = Scheduled::new(group.rule.as_ref(), setting, schedule.into());
+        scheduled.check(group.rule.as_ref(), &group.name)?;
+        group.scheduled.retain(|s| s.setting != setting);
+        group.scheduled.push(scheduled);
         Ok(())
     }
 
@@ -328,6 +351,13 @@ impl<F: Number> Optimizer<F> {
     #[must_use]
     pub fn totals(&self) -> &[f64] {
         &self.totals
+    }
+
+    fn group_mut(&mut self, group: usize) -> Result<&mut Group> {
+        let count = self.groups.len();
+        self.groups
+            .get_mut(group)
+            .ok_or_else(|| Error::Usage(format!("group {group} does not exist, there are {count}")))
     }
 
     fn state_index(&self, tensor: usize, name: &str) -> Option<usize> {
@@ -373,7 +403,8 @@ fn check_groups(groups: &[Group]) -> Result<()> {
     let first = groups.first().ok_or_else(|| Error::Usage("an optimizer needs at least one group".to_owned()))?;
     for group in groups {
         group.rule.check()?;
-        if group.rule.name() != first.rule.name() {
+        need_cpu(group.rule.as_ref())?;
+        if !same_rule(group.rule.as_ref(), first.rule.as_ref()) {
             return Err(Error::Usage(format!(
                 "group `{}` runs {} and group `{}` runs {}; all groups of an optimizer run the same one",
                 first.name,
@@ -418,9 +449,12 @@ fn kept_states(groups: &[Group], group: usize) -> Vec<StateSpec> {
     states
 }
 
-fn scale<F: Number>(groups: &[Group], t: u64) -> Vec<Scaled<'_, F>> {
-    let one = |group: &'_ Group| group.rule.scalars(t).iter().map(|s| F::of(s.value())).collect();
-    groups.iter().map(|group| Scaled { cpu: F::of_rule(group.rule.as_ref()), hyper: one(group) }).collect()
+fn scale<F: Number>(groups: &[Group], t: u64) -> Result<Vec<Scaled<'_, F>>> {
+    let one = |group: &'_ Group| -> Result<Vec<F>> {
+        let scalars = scalars_at(group.rule.as_ref(), &group.scheduled, &group.name, t)?;
+        Ok(scalars.iter().map(|s| F::of(s.value())).collect())
+    };
+    groups.iter().map(|group| Ok(Scaled { cpu: F::of_rule(group.rule.as_ref()), hyper: one(group)? })).collect()
 }
 
 /// Every tensor's own totals from its sums, and the totals over all, with gradients as they are: the factor of a clip would be c.

@@ -6,7 +6,7 @@ use crate::optim::rule::MAX_SUMS;
 use super::{Number, Scaled, Tensor};
 
 /// The elements of one piece: enough to outweigh handing it to another thread.
-const PIECE: usize = 16 * 1024;
+const PIECE: usize = 64 * 1024;
 
 type Sum = [f64; MAX_SUMS];
 

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, HashSet};
 
 use super::layout::VEC4;
 use crate::around::{Accumulate, Around, Clip, Ema, LossScale};
+use crate::optim::rule::same_rule;
 use crate::optim::{Rule, Scalar};
+use crate::schedule::{Schedule, Scheduled, scalars_at};
 use crate::{Error, Optimizer, Result};
 
 /// A parameter group of one [`Optimizer`]: tensors with settings of their own.
@@ -74,16 +76,18 @@ pub(super) struct GroupInfo {
     pub(super) name: String,
     pub(super) rule: Box<dyn Rule>,
     pub(super) maximize: bool,
+    pub(super) scheduled: Vec<Scheduled>,
 }
 
 impl GroupInfo {
     fn new(name: String, rule: Box<dyn Rule>) -> Self {
-        Self { name, rule, maximize: false }
+        Self { name, rule, maximize: false, scheduled: Vec::new() }
     }
 
     /// The group's scalars at the `t`-th applied step, those of what stands around the rule included.
-    pub(super) fn scalars(&self, around: Around, t: u64) -> Vec<Scalar> {
-        around.scalars(self.rule.as_ref(), self.maximize, t)
+    pub(super) fn scalars(&self, around: Around, t: u64) -> Result<Vec<Scalar>> {
+        let rule = scalars_at(self.rule.as_ref(), &self.scheduled, &self.name, t)?;
+        Ok(around.scalars(rule, self.maximize, t))
     }
 }
 
@@ -205,6 +209,39 @@ impl Builder {
         self
     }
 
+    /// Gives a group's learning rate to a schedule, by applied step: the step before which t steps were applied uses
+    /// `schedule.rate(t)`. A step that the GPU leaves out does not move it, and [`Optimizer::write_applied`] sets its position.
+    /// The group's own rate is the base of a schedule that has none, and cannot be set any more.
+    ///
+    /// Values are computed hundreds of steps ahead; one that is out of range is an error of the step whose turn it may be. In an
+    /// optimizer with a schedule every setting of every group may change only while no recorded step is unfinished.
+    ///
+    /// ```
+    /// use wgpu_optim::schedule::{Cosine, Schedule};
+    /// use wgpu_optim::{AdamW, Group, Optimizer};
+    /// # let gpu = pollster::block_on(wgpu_optim::gpu::Selector::default().open())?;
+    /// # let (device, queue) = (gpu.device, gpu.queue);
+    /// let mut builder = Optimizer::builder(AdamW { lr: 3e-4, ..AdamW::default() });
+    /// builder.tensor(Group::DEFAULT, "w", &[8]);
+    /// builder.schedule(Group::DEFAULT, Schedule::from(Cosine::new(950)).warmup(50));
+    /// let optimizer = builder.build(&device, &queue)?;
+    /// assert_eq!(optimizer.schedule(Group::DEFAULT, "lr").map(|s| s.rate(50)), Some(3e-4));
+    /// # Ok::<(), wgpu_optim::Error>(())
+    /// ```
+    pub fn schedule(&mut self, group: Group, schedule: impl Into<Schedule>) -> &mut Self {
+        self.schedule_setting(group, "lr", schedule)
+    }
+
+    /// As [`schedule`](Self::schedule), for any numeric setting. A later schedule of the same setting takes the place of an earlier.
+    pub fn schedule_setting(&mut self, group: Group, setting: &str, schedule: impl Into<Schedule>) -> &mut Self {
+        if let Some(info) = self.groups.get_mut(group.0) {
+            info.scheduled.retain(|s| s.setting != setting);
+            info.scheduled.push(Scheduled::new(info.rule.as_ref(), setting, schedule.into()));
+            self.around.scheduled = true;
+        }
+        self
+    }
+
     /// Leaves a tensor as it is: it takes no part in steps and sums and has no states.
     pub fn freeze(&mut self, tensor: Tensor) -> &mut Self {
         if let Some(info) = self.tensors.get_mut(tensor.0) {
@@ -256,16 +293,19 @@ impl Builder {
             if !names.insert(&group.name) {
                 return Err(Error::Duplicate { kind: "group", name: group.name.clone() });
             }
-            let first = self.groups[0].rule.name();
-            if group.rule.name() != first {
+            let first = self.groups[0].rule.as_ref();
+            if !same_rule(group.rule.as_ref(), first) {
                 return Err(Error::Usage(format!(
-                    "group `{}` holds {}, group `default` {first}: all groups of an optimizer hold the same rule, use a second \
+                    "group `{}` holds {}, group `default` {}{}: all groups of an optimizer hold the same rule, use a second \
                      optimizer",
                     group.name,
-                    group.rule.name()
+                    group.rule.name(),
+                    if group.rule.name() == first.name() { "another " } else { "" },
+                    first.name()
                 )));
             }
             group.rule.check()?;
+            group.scheduled.iter().try_for_each(|s| s.check(group.rule.as_ref(), &group.name))?;
         }
         self.around.check()?;
         names.clear();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures::FutureExt as _;
 
 use super::builder::Builder;
-use super::layout::{Chunk, Layout, Limits, VEC4, Window, fold};
+use super::layout::{Chunk, FINAL_LANES, Layout, Limits, VEC4, Window, fold};
 use super::pipelines::{Compiler, Pipeline};
 use super::places::{Classes, place_tensors};
 use super::runs::Runs;
@@ -169,6 +169,12 @@ impl Optimizer {
 
     fn create_round(&self, compiler: &Compiler<'_>, variant: &Variant) -> Result<RoundGpu> {
         let (sums, totals) = variant.sum_counts();
+        let (limit, needs) =
+            (self.device.limits().max_compute_workgroup_storage_size, totals as u32 * FINAL_LANES * 16);
+        if limit < needs {
+            let limit_name = "max_compute_workgroup_storage_size";
+            return Err(Error::Limit { limit: limit_name, actual: u64::from(limit), needs: u64::from(needs) });
+        }
         let records = self.tensors.len() as u64 + 1;
         let rows = u64::from(self.layout.rows).max(1);
         let partials = self.buffer("partial sums", rows * sums as u64 * 4, OWNED)?;

@@ -26,6 +26,7 @@ use std::sync::Arc;
 
 use crate::around::{Around, Clip};
 use crate::optim::{Rule, Value};
+use crate::schedule::{Schedule, refuse_owned};
 use crate::{Error, Result};
 use builder::{GroupInfo, Slice, TensorInfo};
 use layout::Layout;
@@ -120,10 +121,16 @@ impl Optimizer {
         Builder::new(rule.into())
     }
 
-    /// A group's settings as they are now.
+    /// A group's settings as they are now; of what is scheduled, as it was built.
     #[must_use]
     pub fn rule(&self, group: Group) -> &dyn Rule {
         self.groups[group.0].rule.as_ref()
+    }
+
+    /// The schedule that owns a group's setting ("lr" …), where one does.
+    #[must_use]
+    pub fn schedule(&self, group: Group, setting: &str) -> Option<&Schedule> {
+        self.groups[group.0].scheduled.iter().find(|s| s.setting == setting).map(|s| &s.schedule)
     }
 
     /// The groups' names, in order.
@@ -173,7 +180,7 @@ impl Optimizer {
     /// Sets a group's learning rate for the steps recorded from now on.
     ///
     /// # Errors
-    /// The rate is out of its range.
+    /// The rate is out of its range, or belongs to a schedule.
     pub fn set_lr(&mut self, group: Group, lr: f64) -> Result<()> {
         self.set(group, "lr", &Value::Number(lr))
     }
@@ -181,8 +188,9 @@ impl Optimizer {
     /// Sets one of a group's settings for the steps recorded from now on. Nothing is compiled.
     ///
     /// # Errors
-    /// An unknown name; a value out of range; a setting that would change which states are kept; a setting that enters bias
-    /// corrections (β1, β2, ε …) while recorded steps are not yet finished.
+    /// An unknown name; a value out of range; a setting that would change which states are kept, or that belongs to a schedule; a
+    /// setting that enters bias corrections (β1, β2, ε …), or any where there is a schedule, while recorded steps are not yet
+    /// finished.
     pub fn set(&mut self, group: Group, name: &str, value: &Value) -> Result<()> {
         self.set_all(group, [(name, value)])
     }
@@ -196,16 +204,31 @@ impl Optimizer {
         group: Group,
         settings: impl IntoIterator<Item = (&'a str, &'a Value)>,
     ) -> Result<()> {
+        let info = &self.groups[group.0];
+        let settings: Vec<_> = settings.into_iter().collect();
+        for (name, _) in &settings {
+            refuse_owned(&info.scheduled, &info.name, name)?;
+        }
+        self.put_settings(group, settings)
+    }
+
+    /// As [`set_all`](Self::set_all), also what belongs to a schedule.
+    pub(crate) fn put_settings<'a>(
+        &mut self,
+        group: Group,
+        settings: impl IntoIterator<Item = (&'a str, &'a Value)>,
+    ) -> Result<()> {
         let rule = self.with_settings(group, settings)?;
         let old = &self.groups[group.0].rule;
-        let counts_change = [1, 2, 3, 10, 100].iter().any(|&t| {
+        let counts_differ = |&t: &u64| {
             let count = |rule: &dyn Rule| rule.scalars(t).iter().map(|s| s.count).collect::<Vec<_>>();
             count(rule.as_ref()) != count(old.as_ref())
-        });
+        };
+        let counts_change = self.around.scheduled || [1, 2, 3, 10, 100].iter().any(counts_differ);
         if counts_change && !self.scalars.idle(&self.device) {
             return Err(Error::Usage(format!(
-                "a setting of group `{}` that enters the bias corrections may change only while no recorded step is unfinished: submit \
-                 and wait first",
+                "a setting of group `{}` that is computed ahead (bias corrections; with a schedule, all) may change only while no \
+                 recorded step is unfinished: submit and wait first",
                 self.groups[group.0].name
             )));
         }

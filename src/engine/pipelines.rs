@@ -1,6 +1,7 @@
 //! Pipelines and their bind group layouts, one a (class, stage).
 
 use super::text::{Access, Binding, Stage, Variant};
+use crate::optim::rule::Origin;
 
 /// A stage's pipeline with the layout of its one bind group.
 #[derive(Clone, Debug)]
@@ -22,7 +23,7 @@ impl Compiler<'_> {
     pub(super) fn compile(&self, variant: &Variant, stage: Stage, entries: &[&str]) -> Vec<Pipeline> {
         let label = format!("{} {} {stage:?}", self.label, variant.name);
         let text = variant.text(stage);
-        let module = self.module(&label, text);
+        let module = self.module(&label, text, variant.origin);
         let bindings = variant.bindings(stage);
         let layout = self.layout(&label, &bindings);
         let pipeline_layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
@@ -49,9 +50,12 @@ impl Compiler<'_> {
         entries.iter().map(make).collect()
     }
 
-    fn module(&self, label: &str, text: String) -> wgpu::ShaderModule {
+    fn module(&self, label: &str, text: String, origin: Origin) -> wgpu::ShaderModule {
         let descriptor =
             wgpu::ShaderModuleDescriptor { label: Some(label), source: wgpu::ShaderSource::Wgsl(text.into()) };
+        if !origin.is_own() {
+            return self.device.create_shader_module(descriptor);
+        }
         let checks = wgpu::ShaderRuntimeChecks { force_loop_bounding: false, ..wgpu::ShaderRuntimeChecks::checked() };
         // SAFETY: only the bounding of loops is off, because its counter keeps compilers from unrolling. The text is this crate's:
         // every loop in it runs to a constant or to a length in a table that the host wrote and that the GPU only reads.

@@ -12,6 +12,7 @@ use super::builder::GroupInfo;
 use super::create::buffer;
 use super::text::scalar_rows;
 use crate::around::Around;
+use crate::optim::Scalar;
 use crate::{Error, Result};
 
 /// Bytes that the ring of per-count rows may take.
@@ -112,7 +113,7 @@ impl Scalars {
         around: Around,
         moved: usize,
     ) -> Result<Self> {
-        let (call, count) = scalar_rows(&groups[0].scalars(around, 1));
+        let (call, count) = scalar_rows(&groups[0].scalars(around, 1)?);
         let bytes = |row: &[f32]| (row.len() * groups.len()) as u64 * 4;
         let (call_size, count_row) = (CALL_HEAD + bytes(&call).max(16), bytes(&count));
         check(device.limits().max_uniform_buffer_binding_size, "max_uniform_buffer_binding_size", call_size)?;
@@ -198,9 +199,7 @@ impl Scalars {
             Some(slot) if moved.is_none() => slot,
             _ => self.take_slot(device, queue, groups, moved)?,
         };
-        self.counts.fill(queue, &self.buffer, |t| {
-            groups.iter().flat_map(|g| scalar_rows(&g.scalars(self.around, t)).1).collect()
-        });
+        self.counts.fill(queue, &self.buffer, |t| rows_of(groups, self.around, t, |scalars| scalar_rows(scalars).1))?;
         Ok(Slot { offset: self.call_at(slot as u64) as u32, token: self.slots.tokens[slot].clone() })
     }
 
@@ -220,7 +219,7 @@ impl Scalars {
         }
         let bound = self.slots.tokens.len();
         let slot = free.ok_or(Error::TooManySteps { unfinished: bound, bound })?;
-        let rows: Vec<f32> = groups.iter().flat_map(|g| scalar_rows(&g.scalars(self.around, 1)).0).collect();
+        let rows = rows_of(groups, self.around, 1, |scalars| scalar_rows(scalars).0)?;
         queue.write_buffer(&self.calls, self.call_at(slot as u64) + CALL_HEAD, bytemuck::cast_slice(&rows));
         if let Some(moved) = moved {
             queue.write_buffer(&self.buffer, self.moved_at(slot as u64), bytemuck::cast_slice(moved));
@@ -276,6 +275,15 @@ fn check(actual: u64, limit: &'static str, needs: u64) -> Result<()> {
     if needs > actual { Err(Error::Limit { limit, actual, needs }) } else { Ok(()) }
 }
 
+/// One of the two rows of every group at the `t`-th applied step.
+fn rows_of(groups: &[GroupInfo], around: Around, t: u64, pick: fn(&[Scalar]) -> Vec<f32>) -> Result<Vec<f32>> {
+    let mut rows = Vec::new();
+    for group in groups {
+        rows.extend(pick(&group.scalars(around, t)?));
+    }
+    Ok(rows)
+}
+
 impl Slots {
     fn free(&self, start: usize) -> Option<usize> {
         let n = self.tokens.len();
@@ -299,23 +307,37 @@ impl Counts {
 
     /// Writes the rows that the steps recorded so far and the next may read. Twice the steps since the last confirmation leaves
     /// room for encoders that are submitted in another order than they were recorded.
-    fn fill(&mut self, queue: &wgpu::Queue, buffer: &wgpu::Buffer, row: impl Fn(u64) -> Vec<f32>) {
+    fn fill(
+        &mut self,
+        queue: &wgpu::Queue,
+        buffer: &wgpu::Buffer,
+        row: impl Fn(u64) -> Result<Vec<f32>>,
+    ) -> Result<()> {
         if self.stride == 0 || self.filled >= self.known + (2 * self.since + MARGIN).min(self.rows) {
-            return;
+            return Ok(());
         }
-        let target = self.known + (2 * self.since + 4 * MARGIN).min(self.rows);
+        let mut target = self.known + (2 * self.since + 4 * MARGIN).min(self.rows);
         let mut t = self.filled + 1;
         while t <= target {
             let index = (t - 1) & (self.rows - 1);
             let n = (target + 1 - t).min(self.rows - index);
             let mut rows: Vec<f32> = Vec::with_capacity((n * self.stride / 4) as usize);
-            for t in t..t + n {
-                rows.extend(row(t));
+            for ahead in t..t + n {
+                match row(ahead) {
+                    Ok(row) => rows.extend(row),
+                    Err(error) if ahead <= self.known + self.since + 1 => return Err(error),
+                    // A schedule may make no sense past the training's end, which is an error only once a step may need it.
+                    Err(_) => {
+                        target = ahead - 1;
+                        break;
+                    }
+                }
             }
             queue.write_buffer(buffer, index * self.stride, bytemuck::cast_slice(&rows));
             t += n;
         }
         self.filled = target;
+        Ok(())
     }
 }
 

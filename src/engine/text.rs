@@ -1,9 +1,11 @@
 //! A pipeline's text: the rule's file, a few lines of bindings and constants written here, and the harness.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use super::layout::{CHUNK_LANES, FINAL_LANES, SUM_LANES};
 use crate::around::{Around, Clip};
+use crate::optim::rule::Origin;
 use crate::optim::{Depends, Rule, Scalar, StateSpec, Sums};
 
 const TABLES: &str = include_str!("../../shaders/harness/tables.wgsl");
@@ -46,11 +48,12 @@ pub(super) enum Round {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Variant {
     pub(super) name: &'static str,
-    pub(super) rule: &'static str,
+    pub(super) rule: Arc<str>,
+    pub(super) origin: Origin,
     pub(super) flags: Vec<(&'static str, bool)>,
     pub(super) states: Vec<StateSpec>,
     pub(super) scalars: Vec<(&'static str, Depends)>,
-    pub(super) decision: &'static [&'static str],
+    pub(super) decision: Vec<&'static str>,
     pub(super) sums: Sums,
     pub(super) around: Around,
     pub(super) round: Round,
@@ -92,11 +95,12 @@ impl Variant {
     pub(super) fn with(rule: &dyn Rule, around: Around, groups: usize) -> Self {
         Self {
             name: rule.name(),
-            rule: rule.text(),
+            rule: rule.text().into(),
+            origin: rule.origin(),
             flags: rule.flags(),
             states: rule.states(),
-            scalars: around.scalars(rule, false, 1).iter().map(|s| (s.name, s.depends)).collect(),
-            decision: rule.decision(),
+            scalars: around.scalars(rule.scalars(1), false, 1).iter().map(|s| (s.name, s.depends)).collect(),
+            decision: rule.decision().to_vec(),
             sums: rule.sums(),
             around,
             round: Round::Only,
@@ -194,7 +198,7 @@ impl Variant {
             Stage::Update => &[TABLES, RECORD, GRADIENT, UPDATE, CHUNKS],
         };
         let own = [self.constants(stage), self.accessors(stage)];
-        let mut parts = vec![self.rule, &own[0], &own[1]];
+        let mut parts = vec![self.rule.as_ref(), &own[0], &own[1]];
         parts.extend(harness);
         parts.join("\n")
     }

@@ -204,7 +204,7 @@ fn update_tail<F: Real, T: Twin>(
     }
 }
 
-/// Adds the terms of `count` elements to sums that stand beside each other, one a lane: no lane waits for another.
+/// Adds the terms of a block to sums that stand beside each other, one a lane: no lane waits for another.
 #[inline(always)]
 fn contribute_block<F: Real, T: Twin>(
     rule: &T,
@@ -212,10 +212,9 @@ fn contribute_block<F: Real, T: Twin>(
     p: &[F; BLOCK],
     g: &[F; BLOCK],
     s: &[[F; BLOCK]; MAX_SUMS],
-    count: usize,
     lanes: &mut [[f64; BLOCK]; MAX_SUMS],
 ) {
-    for i in 0..count {
+    for i in 0..BLOCK {
         let terms = rule.contribute(h, p[i], g[i], &T::State::load(|k| s[k][i]));
         for k in 0..T::SUMS.sums {
             lanes[k][i] += terms[k].wide();
@@ -249,10 +248,21 @@ fn contribute_blocks<F: Real, T: Twin>(
                 s[k] = state[i];
             }
         }
-        contribute_block(rule, &h, p, g, &s, BLOCK, &mut lanes);
+        contribute_block(rule, &h, p, g, &s, &mut lanes);
     }
-    contribute_block(rule, &h, &padded(p_tail), &padded(g_tail), &s_tail, p_tail.len(), &mut lanes);
-    lanes.map(tree_sum)
+    if !p_tail.is_empty() {
+        let mut tail = [[0.0; BLOCK]; MAX_SUMS];
+        contribute_block(rule, &h, &padded(p_tail), &padded(g_tail), &s_tail, &mut tail);
+        // What the padding contributes is left out, whatever it is.
+        for (lanes, tail) in lanes.iter_mut().zip(&tail) {
+            lanes.iter_mut().zip(&tail[..p_tail.len()]).for_each(|(lane, x)| *lane += x);
+        }
+    }
+    let mut sums = [0.0; MAX_SUMS];
+    for k in 0..T::SUMS.sums {
+        sums[k] = tree_sum(lanes[k]);
+    }
+    sums
 }
 
 /// A block's sum by halves.

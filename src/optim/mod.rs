@@ -6,6 +6,8 @@ mod adagrad;
 mod adai;
 mod adam;
 pub mod cpu;
+#[cfg(feature = "custom")]
+mod custom;
 mod lamb;
 mod lion;
 mod nadam;
@@ -21,6 +23,8 @@ pub use adabelief::AdaBelief;
 pub use adagrad::Adagrad;
 pub use adai::{Adai, AdaiW};
 pub use adam::{Adam, AdamW};
+#[cfg(feature = "custom")]
+pub use custom::{CustomCpu, CustomRule, Settings};
 pub use lamb::Lamb;
 pub use lion::Lion;
 pub use nadam::NAdam;

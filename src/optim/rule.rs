@@ -152,6 +152,21 @@ pub struct Sums {
     pub may_refuse: bool,
 }
 
+/// Whether a rule's WGSL is this crate's own, whose loops are known to end. Any other runs with every check of wgpu's on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    own: bool,
+}
+
+impl Origin {
+    pub(crate) const CRATE: Self = Self { own: true };
+
+    /// Whether it is.
+    pub(crate) const fn is_own(self) -> bool {
+        self.own
+    }
+}
+
 /// The mathematics of a rule: the scalars of a step, and the twin of `shaders/rules/*.wgsl` with the same statements in the same
 /// order, for one element, in f32 and f64.
 ///
@@ -234,7 +249,12 @@ pub trait Rule: Debug + Send + Sync {
     /// Names the first setting that makes no sense, its value and its range.
     fn check(&self) -> Result<()>;
     /// The rule's WGSL.
-    fn text(&self) -> &'static str;
+    fn text(&self) -> &str;
+    /// Where the WGSL comes from.
+    #[doc(hidden)]
+    fn origin(&self) -> Origin {
+        Origin::default()
+    }
     /// WGSL constants that the settings choose.
     fn flags(&self) -> Vec<(&'static str, bool)>;
     /// The members of `Hyper` at the `t`-th applied step, `t` counted from 1.
@@ -244,9 +264,13 @@ pub trait Rule: Debug + Send + Sync {
     /// The sums the rule needs.
     fn sums(&self) -> Sums;
     /// What the sums depend on with these settings, of `p`, `g` and the states: the first half of a step must read these.
-    fn sums_read(&self) -> &'static [&'static str];
+    fn sums_read(&self) -> &[&'static str];
     /// The names of the decision's members.
-    fn decision(&self) -> &'static [&'static str];
+    fn decision(&self) -> &[&'static str];
+    /// Whether the rule has a form for the CPU. Without one [`cpu_f32`](Self::cpu_f32) and [`cpu_f64`](Self::cpu_f64) answer NaN.
+    fn has_cpu(&self) -> bool {
+        true
+    }
     /// The rule on the CPU in f32.
     fn cpu_f32(&self) -> &dyn Cpu<f32>;
     /// The rule on the CPU in f64.
@@ -269,8 +293,11 @@ impl<T: Twin> Rule for T {
         self.check_ranges()?;
         self.check_together()
     }
-    fn text(&self) -> &'static str {
+    fn text(&self) -> &str {
         T::TEXT
+    }
+    fn origin(&self) -> Origin {
+        Origin::CRATE
     }
     fn flags(&self) -> Vec<(&'static str, bool)> {
         Twin::flags(self)
@@ -284,10 +311,10 @@ impl<T: Twin> Rule for T {
     fn sums(&self) -> Sums {
         T::SUMS
     }
-    fn sums_read(&self) -> &'static [&'static str] {
+    fn sums_read(&self) -> &[&'static str] {
         Twin::sums_read(self)
     }
-    fn decision(&self) -> &'static [&'static str] {
+    fn decision(&self) -> &[&'static str] {
         <T::Decision<f64> as Members<f64>>::NAMES
     }
     fn cpu_f32(&self) -> &dyn Cpu<f32> {
@@ -305,6 +332,25 @@ impl Clone for Box<dyn Rule> {
     fn clone(&self) -> Self {
         (**self).boxed()
     }
+}
+
+/// Whether two groups of one optimizer may hold these: the same mathematics, whatever the settings.
+pub(crate) fn same_rule(a: &dyn Rule, b: &dyn Rule) -> bool {
+    let scalars = |rule: &dyn Rule| rule.scalars(1).iter().map(|s| (s.name, s.depends)).collect::<Vec<_>>();
+    let states = |rule: &dyn Rule| rule.states().iter().map(|s| s.name).collect::<Vec<_>>();
+    a.name() == b.name()
+        && a.text() == b.text()
+        && a.sums() == b.sums()
+        && scalars(a) == scalars(b)
+        && states(a) == states(b)
+}
+
+/// Says so where a rule cannot run on the CPU.
+pub(crate) fn need_cpu(rule: &dyn Rule) -> Result<()> {
+    if rule.has_cpu() {
+        return Ok(());
+    }
+    Err(crate::Error::Usage(format!("{} has no CPU form: it runs on the GPU only", rule.name())))
 }
 
 /// 1 - β^t without cancellation.

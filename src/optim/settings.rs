@@ -43,6 +43,7 @@ pub struct Range {
     least: f64,
     most: f64,
     most_included: bool,
+    /// Empty where the bounds say it all.
     text: &'static str,
 }
 
@@ -60,6 +61,44 @@ impl Range {
     /// Terms that keep a denominator from 0: they must survive rounding to f32 and a flush of subnormals.
     pub const EPSILON: Self =
         Self { least: 1e-30, most: f32::MAX as f64, most_included: true, text: "a finite number of at least 1e-30" };
+
+    /// Any number that f32 holds.
+    pub const ANY: Self =
+        Self { least: -(f32::MAX as f64), most: f32::MAX as f64, most_included: true, text: "a finite number" };
+
+    /// Numbers of at least `least`.
+    #[must_use]
+    pub const fn from(least: f64) -> Self {
+        Self { least, most: f32::MAX as f64, most_included: true, text: "" }
+    }
+
+    /// Numbers in `[least, most]`.
+    #[must_use]
+    pub const fn between(least: f64, most: f64) -> Self {
+        Self { least, most, most_included: true, text: "" }
+    }
+
+    /// Numbers in `[least, most)`.
+    #[must_use]
+    pub const fn below(least: f64, most: f64) -> Self {
+        Self { least, most, most_included: false, text: "" }
+    }
+
+    /// Checks a number, or says what it must be.
+    #[cfg(feature = "custom")]
+    pub(super) fn check(self, x: f64) -> Result<(), Cow<'static, str>> {
+        if self.contains(x) { Ok(()) } else { Err(self.needs()) }
+    }
+
+    /// What a number must be.
+    fn needs(self) -> Cow<'static, str> {
+        if !self.text.is_empty() {
+            return self.text.into();
+        }
+        let end = if self.most_included { ']' } else { ')' };
+        let [least, most] = [self.least, self.most].map(Value::Number);
+        format!("a number in [{least}, {most}{end}").into()
+    }
 
     fn contains(self, x: f64) -> bool {
         x >= self.least && (x < self.most || (self.most_included && x == self.most))
@@ -84,7 +123,7 @@ impl Setting for f64 {
         if let Value::Number(x) = value { Ok(*x) } else { Err("a number".into()) }
     }
     fn check(&self, range: Range) -> Result<(), Cow<'static, str>> {
-        if range.contains(*self) { Ok(()) } else { Err(range.text.into()) }
+        if range.contains(*self) { Ok(()) } else { Err(range.needs()) }
     }
 }
 

@@ -90,10 +90,19 @@ pub fn cases() -> Vec<Case> {
 /// # Errors
 /// The optimizer cannot be built on this device; the device was lost.
 pub fn run(gpu: &Gpu, case: &Case) -> Result<Report> {
+    let errors = run_rule(gpu, case.rule().as_ref(), case.size)?;
+    Ok(case.report("gpu", Some(gpu.info.name.clone()), errors))
+}
+
+/// Runs a rule on a GPU with these settings and, in a second group, with [other](varied) ones, over tensors of up to `size` elements.
+///
+/// # Errors
+/// The rule has no CPU form to be compared with; as [`run`].
+pub fn run_rule(gpu: &Gpu, rule: &dyn Rule, size: usize) -> Result<Errors> {
     let mut errors = Errors::default();
     let mut optimizer = None;
-    for &applied in case.counts() {
-        let problem = case.problem(applied)?;
+    for &applied in counts(size) {
+        let problem = problem(rule, size, applied)?;
         let optimizer = match &mut optimizer {
             Some(optimizer) => optimizer,
             none => none.insert(problem.build(&gpu.device, &gpu.queue)?),
@@ -102,7 +111,7 @@ pub fn run(gpu: &Gpu, case: &Case) -> Result<Report> {
         gpu.run(|encoder| optimizer.step(encoder))?;
         errors.merge(problem.compare(&pollster::block_on(Outcome::of(optimizer))?));
     }
-    Ok(case.report("gpu", Some(gpu.info.name.clone()), errors))
+    Ok(errors)
 }
 
 /// Runs a case on the CPU's fast path.
@@ -111,8 +120,8 @@ pub fn run(gpu: &Gpu, case: &Case) -> Result<Report> {
 /// The case has settings that are out of range.
 pub fn run_cpu(case: &Case) -> Result<Report> {
     let mut errors = Errors::default();
-    for &applied in case.counts() {
-        let problem = case.problem(applied)?;
+    for &applied in counts(case.size) {
+        let problem = problem(case.rule().as_ref(), case.size, applied)?;
         errors.merge(problem.compare(&problem.step_cpu()?));
     }
     Ok(case.report("cpu", None, errors))
@@ -131,6 +140,15 @@ pub fn varied(rule: &dyn Rule) -> Box<dyn Rule> {
         }
     }
     varied
+}
+
+fn counts(size: usize) -> &'static [u32] {
+    if size < LARGE { &APPLIED } else { &APPLIED[1..2] }
+}
+
+fn problem(rule: &dyn Rule, size: usize, applied: u32) -> Result<Problem> {
+    let tensors = [(0, size), (1, size / 2), (1, 7)];
+    Problem::random(vec![rule.boxed(), varied(rule)], &tensors, applied, size as u32 + applied)
 }
 
 impl Case {
@@ -162,17 +180,6 @@ impl Case {
         let variants = self.entry.variants();
         let found = variants.into_iter().find(|(name, _)| *name == self.variant);
         found.map_or_else(|| self.entry.sample(), |(_, rule)| rule)
-    }
-
-    fn counts(&self) -> &'static [u32] {
-        if self.size < LARGE { &APPLIED } else { &APPLIED[1..2] }
-    }
-
-    fn problem(&self, applied: u32) -> Result<Problem> {
-        let rule = self.rule();
-        let second = varied(rule.as_ref());
-        let tensors = [(0, self.size), (1, self.size / 2), (1, 7)];
-        Problem::random(vec![rule, second], &tensors, applied, self.size as u32 + applied)
     }
 
     fn report(&self, backend: &'static str, adapter: Option<String>, errors: Errors) -> Report {

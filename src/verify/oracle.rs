@@ -32,6 +32,7 @@ struct Wide {
     param: Vec<f64>,
     grad: Vec<f64>,
     states: Vec<Option<Vec<f64>>>,
+    sums: [f64; MAX_SUMS],
     /// Each sum's terms without their signs, added up: the measure of a sum's rounding.
     magnitudes: [f64; MAX_SUMS],
 }
@@ -64,6 +65,7 @@ impl<'a> Oracle<'a> {
             param: wide(&data.param),
             grad: wide(&data.grad),
             states: data.states.iter().map(|s| s.as_ref().map(wide)).collect(),
+            sums: [0.0; MAX_SUMS],
             magnitudes: [0.0; MAX_SUMS],
         });
         let mut oracle = Self {
@@ -73,9 +75,9 @@ impl<'a> Oracle<'a> {
             tolerance: rules.first().map_or(0.0, |r| tolerance(r.text())),
         };
         if oracle.sums() > 0 {
-            let magnitudes: Vec<_> = oracle.tensors.iter().map(|tensor| oracle.magnitudes(tensor)).collect();
-            for (tensor, magnitudes) in oracle.tensors.iter_mut().zip(magnitudes) {
-                tensor.magnitudes = magnitudes;
+            let sums: Vec<_> = oracle.tensors.iter().map(|tensor| oracle.sum(tensor)).collect();
+            for (tensor, sums) in oracle.tensors.iter_mut().zip(sums) {
+                (tensor.sums, tensor.magnitudes) = sums;
             }
         }
         oracle
@@ -123,7 +125,8 @@ impl<'a> Oracle<'a> {
     fn step(&self, change: Change) -> Vec<f64> {
         let hyper = self.changed_hyper(change);
         let decisions = self.decide(&hyper, change);
-        let mut row = Vec::new();
+        let numbers = |t: &Wide| t.param.len() * (1 + t.states.iter().flatten().count());
+        let mut row = Vec::with_capacity(self.tensors.iter().map(numbers).sum());
         for (i, tensor) in self.tensors.iter().enumerate() {
             let mut states = tensor.states.clone();
             for (k, state) in states.iter_mut().enumerate() {
@@ -136,7 +139,12 @@ impl<'a> Oracle<'a> {
             if let Some(decisions) = &decisions {
                 let mut slices: Vec<_> = states.iter_mut().map(|s| s.as_deref_mut()).collect();
                 let cpu = self.rules[tensor.group].cpu_f64();
-                cpu.update(&hyper[tensor.group], &decisions[i], &mut after, &grad, &mut slices);
+                let (hyper, decision) = (&hyper[tensor.group], &decisions[i]);
+                match change {
+                    None => cpu.update(hyper, decision, &mut after, &grad, &mut slices),
+                    // What a change does is wanted to a few digits only.
+                    Some(_) => cpu.update_fast(hyper, decision, &mut after, &grad, &mut slices),
+                }
             }
             row.extend(after.iter().zip(&before).map(|(after, before)| after - before));
             row.extend(states.into_iter().flatten().flatten());
@@ -175,27 +183,33 @@ impl<'a> Oracle<'a> {
     fn totals(&self, tensor: &Wide, hyper: &[Vec<f64>], change: Change, count: usize) -> Vec<f64> {
         let cpu = self.rules[tensor.group].cpu_f64();
         let hyper = &hyper[tensor.group];
-        let states: Vec<_> = tensor.states.iter().map(Option::as_deref).collect();
-        let mut sums = cpu.contribute(hyper, &tensor.param, &tensor.grad, &states);
-        if let Some((Input::Sum(k), x)) = change {
-            sums[k] += x * tensor.magnitudes[k];
+        let mut sums = tensor.sums;
+        match change {
+            Some((Input::Sum(k), x)) => sums[k] += x * tensor.magnitudes[k],
+            Some((Input::Hyper(_), _)) => {
+                let states: Vec<_> = tensor.states.iter().map(Option::as_deref).collect();
+                sums = cpu.contribute_fast(hyper, &tensor.param, &tensor.grad, &states);
+            }
+            _ => (),
         }
         let totals = cpu.total(hyper, &sums, tensor.param.len() as f64);
         totals[..count].iter().map(|polynomial| polynomial.iter().sum()).collect()
     }
 
-    fn magnitudes(&self, tensor: &Wide) -> [f64; MAX_SUMS] {
+    /// A tensor's sums, and those of their terms without signs.
+    fn sum(&self, tensor: &Wide) -> ([f64; MAX_SUMS], [f64; MAX_SUMS]) {
         let (cpu, hyper) = (self.rules[tensor.group].cpu_f64(), &self.hyper[tensor.group]);
-        let mut magnitudes = [0.0; MAX_SUMS];
+        let (mut sums, mut magnitudes) = ([0.0; MAX_SUMS], [0.0; MAX_SUMS]);
         for i in 0..tensor.param.len() {
             let one = i..i + 1;
             let states: Vec<_> = tensor.states.iter().map(|s| s.as_ref().map(|s| &s[one.clone()])).collect();
             let terms = cpu.contribute(hyper, &tensor.param[one.clone()], &tensor.grad[one.clone()], &states);
-            for (sum, term) in magnitudes.iter_mut().zip(terms) {
-                *sum += term.abs();
+            for (k, term) in terms.into_iter().enumerate() {
+                sums[k] += term;
+                magnitudes[k] += term.abs();
             }
         }
-        magnitudes
+        (sums, magnitudes)
     }
 
     fn changed_hyper(&self, change: Change) -> Vec<Vec<f64>> {

@@ -83,10 +83,10 @@ impl Rule for Mutant {
     fn sums(&self) -> Sums {
         self.inner.sums()
     }
-    fn sums_read(&self) -> &'static [&'static str] {
+    fn sums_read(&self) -> &[&'static str] {
         self.inner.sums_read()
     }
-    fn decision(&self) -> &'static [&'static str] {
+    fn decision(&self) -> &[&'static str] {
         self.inner.decision()
     }
     fn cpu_f32(&self) -> &dyn Cpu<f32> {
@@ -220,8 +220,8 @@ pub(crate) fn mutants(optimizer: &str) -> Vec<(&'static str, &'static str, Mista
     match optimizer {
         "adai" => mutants.extend_from_slice(&[
             ("default", "decay dropped", NO_DECAY_L2),
-            ("default", "decay not in the mean", Text(&[("h.w_pp * p * p", "0.0 * p")])),
-            ("default", "p·g not in the mean", Text(&[("h.w_pg * sums[1]", "0.0 * sums[1]")])),
+            ("default", "decay not in the mean", Text(&[("h.w_pp * sums[1]", "0.0")])),
+            ("default", "p·g not in the mean", Text(&[("h.w_pg * sums[2]", "0.0")])),
         ]),
         "adaiw" => mutants.extend_from_slice(&[
             ("default", "decay dropped", Text(&[("h.decay * p, DECOUPLED", "vec4(0.0), DECOUPLED")])),
@@ -456,11 +456,11 @@ const VRADAM: &[(&str, &str, Mistake)] = &[
 ];
 
 const ADAI: &[(&str, &str, Mistake)] = &[
-    ("default", "mean over one tensor", Text(&[("totals[0] / totals[1]", "own[0] / own[1]")])),
-    ("default", "mean over one element more", Text(&[("totals[0] / totals[1]", "totals[0] / (totals[1] + 1.0)")])),
+    ("default", "mean over one tensor", Text(&[("sum_of_v(totals) / totals[2]", "sum_of_v(own) / own[2]")])),
+    ("default", "mean over one element more", Text(&[("/ totals[2]", "/ (totals[2] + 1.0)")])),
     ("default", "mean over tensors", Text(&[("vec3(elements, 0.0, 0.0)", "vec3(1.0, 0.0, 0.0)")])),
-    ("default", "mean of the old v", Text(&[("h.w_gg * sums[2]", "0.0")])),
-    ("default", "mean without correction", Text(&[("h.correction * totals[0]", "totals[0]")])),
+    ("default", "mean of the old v", Text(&[("h.w_gg * sums[3]", "0.0")])),
+    ("default", "mean without correction", Text(&[("h.correction * sum_of_v(totals)", "sum_of_v(totals)")])),
     ("default", "lower bound dropped", Text(&[("vec4(h.eps), vec4(1.0)", "vec4(0.0), vec4(1.0)")])),
     ("default", "product not kept", Text(&[("let q = b + (1.0 - b) * (*s).q", "let q = b")])),
     ("default", "product not divided by", Text(&[("h.step * m / q", "h.step * m")])),

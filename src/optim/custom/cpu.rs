@@ -1,0 +1,108 @@
+//! A user's rule on the CPU.
+
+use crate::optim::cpu::Cpu;
+use crate::optim::rule::{MAX_SUMS, Real};
+
+use super::CustomRule;
+
+/// A rule's mathematics for one element on the CPU, in f64: what the GPU is compared with. The f32 path computes in f64 too and rounds.
+///
+/// `h` and `d` hold the members of `Hyper` and `Decision` in order, `s` those of `State`. A rule without sums needs
+/// [`update`](Self::update) alone, for which a closure is enough: [`CustomRule::cpu`].
+pub trait CustomCpu: Send + Sync {
+    /// The change of one parameter; its states are updated in place.
+    fn update(&self, h: &[f64], d: &[f64], p: f64, g: f64, s: &mut [f64]) -> f64;
+
+    /// One element's terms of the sums.
+    fn contribute(&self, _h: &[f64], _p: f64, _g: f64, _s: &[f64]) -> [f64; MAX_SUMS] {
+        [0.0; MAX_SUMS]
+    }
+
+    /// A tensor's totals from its sums, each as a polynomial 1, c, c² in the clip factor.
+    fn total(&self, _h: &[f64], _sums: &[f64], _elements: f64) -> [[f64; 3]; MAX_SUMS] {
+        [[0.0; 3]; MAX_SUMS]
+    }
+
+    /// Whether the step must be left out whole.
+    fn refuse(&self, _totals: &[f64]) -> bool {
+        false
+    }
+
+    /// The members of a tensor's decision.
+    fn decide(&self, _h: &[f64], _totals: &[f64], _own: &[f64]) -> Vec<f64> {
+        Vec::new()
+    }
+}
+
+/// A closure's form.
+pub(super) struct Closure<C>(pub(super) C);
+
+impl<C: Fn(&[f64], f64, f64, &mut [f64]) -> f64 + Send + Sync> CustomCpu for Closure<C> {
+    fn update(&self, h: &[f64], _: &[f64], p: f64, g: f64, s: &mut [f64]) -> f64 {
+        (self.0)(h, p, g, s)
+    }
+}
+
+/// What stands in where there is no form.
+pub(super) struct Missing;
+
+impl CustomCpu for Missing {
+    fn update(&self, _: &[f64], _: &[f64], _: f64, _: f64, _: &mut [f64]) -> f64 {
+        f64::NAN
+    }
+}
+
+fn wide<F: Real>(values: &[F]) -> Vec<f64> {
+    values.iter().map(|x| x.wide()).collect()
+}
+
+impl<F: Real> Cpu<F> for CustomRule {
+    fn update(&self, hyper: &[F], decision: &[F], p: &mut [F], g: &[F], states: &mut [Option<&mut [F]>]) {
+        let (h, d, form) = (wide(hyper), wide(decision), self.form());
+        let mut s = vec![0.0; self.states.len()];
+        for (i, (p, g)) in p.iter_mut().zip(g).enumerate() {
+            for (s, state) in s.iter_mut().zip(states.iter()) {
+                *s = state.as_ref().map_or(0.0, |state| state[i].wide());
+            }
+            *p = F::of(p.wide() + form.update(&h, &d, p.wide(), g.wide(), &mut s));
+            for (s, state) in s.iter().zip(states.iter_mut()) {
+                if let Some(state) = state {
+                    state[i] = F::of(*s);
+                }
+            }
+        }
+    }
+
+    fn update_fast(&self, hyper: &[F], decision: &[F], p: &mut [F], g: &[F], states: &mut [Option<&mut [F]>]) {
+        self.update(hyper, decision, p, g, states);
+    }
+
+    fn contribute(&self, hyper: &[F], p: &[F], g: &[F], states: &[Option<&[F]>]) -> [f64; MAX_SUMS] {
+        let (h, form) = (wide(hyper), self.form());
+        let mut sums = [0.0; MAX_SUMS];
+        for (i, (p, g)) in p.iter().zip(g).enumerate() {
+            let s: Vec<f64> = states.iter().map(|state| state.map_or(0.0, |state| state[i].wide())).collect();
+            let terms = form.contribute(&h, p.wide(), g.wide(), &s);
+            sums.iter_mut().zip(terms).for_each(|(sum, term)| *sum += term);
+        }
+        sums
+    }
+
+    fn contribute_fast(&self, hyper: &[F], p: &[F], g: &[F], states: &[Option<&[F]>]) -> [f64; MAX_SUMS] {
+        self.contribute(hyper, p, g, states)
+    }
+
+    fn total(&self, hyper: &[F], sums: &[F], elements: F) -> [[F; 3]; MAX_SUMS] {
+        self.form().total(&wide(hyper), &wide(sums), elements.wide()).map(|polynomial| polynomial.map(F::of))
+    }
+
+    fn refuse(&self, totals: &[F]) -> bool {
+        self.form().refuse(&wide(totals))
+    }
+
+    fn decide(&self, hyper: &[F], totals: &[F], own: &[F]) -> Vec<F> {
+        let mut decision = self.form().decide(&wide(hyper), &wide(totals), &wide(own));
+        decision.resize(self.decision.len(), f64::NAN);
+        decision.into_iter().map(F::of).collect()
+    }
+}

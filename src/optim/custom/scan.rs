@@ -1,0 +1,270 @@
+//! The first look at a user's text, before naga's: what stands at its top level, and whether it is small and flat enough for parsers
+//! that recurse.
+
+use super::builtins::is_builtin;
+
+/// Bytes of a rule's text.
+pub(super) const MAX_TEXT: usize = 256 * 1024;
+/// How deep brackets and chains of operators may nest, both together. Parsers and compilers recurse over them.
+pub(super) const MAX_DEPTH: usize = 128;
+/// Structs, functions and constants of a text. naga follows their references recursively.
+pub(super) const MAX_DECLARATIONS: usize = 256;
+
+/// A mistake with its place in the text.
+#[derive(Debug)]
+pub(super) struct Mistake {
+    pub(super) at: usize,
+    pub(super) message: String,
+}
+
+fn mistake(at: usize, message: impl Into<String>) -> Mistake {
+    Mistake { at, message: message.into() }
+}
+
+/// What is declared at the top level.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Declaration<'a> {
+    pub(super) keyword: &'a str,
+    pub(super) name: &'a str,
+    pub(super) at: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Word,
+    Number,
+    Open,
+    Close,
+    Comma,
+    Semicolon,
+    Less,
+    Greater,
+    Other,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Token<'a> {
+    kind: Kind,
+    text: &'a str,
+    at: usize,
+}
+
+/// Looks the text over and lists its declarations.
+pub(super) fn scan(text: &str) -> Result<Vec<Declaration<'_>>, Mistake> {
+    if text.len() > MAX_TEXT {
+        return Err(mistake(0, format!("the text has {} bytes, at most {MAX_TEXT} are allowed", text.len())));
+    }
+    let tokens = tokens(text)?;
+    let mut nesting = Nesting::new();
+    let mut declarations = Vec::new();
+    let mut begins = true;
+    for (i, token) in tokens.iter().enumerate() {
+        check_word(token)?;
+        if begins && nesting.is_outside() && token.kind != Kind::Semicolon {
+            declarations.push(declaration(token, tokens.get(i + 1))?);
+        }
+        nesting.take(token, tokens.get(i + 1))?;
+        begins = nesting.is_outside() && matches!(token.text, ";" | "}");
+        if declarations.len() > MAX_DECLARATIONS {
+            return Err(mistake(token.at, format!("the text declares more than {MAX_DECLARATIONS} things")));
+        }
+    }
+    if let Some(open) = nesting.open() {
+        return Err(mistake(open.at, "this bracket is never closed"));
+    }
+    Ok(declarations)
+}
+
+/// Words that may stand nowhere.
+fn check_word(token: &Token<'_>) -> Result<(), Mistake> {
+    let word = token.text;
+    if token.kind != Kind::Word {
+        return Ok(());
+    }
+    if word.starts_with("wo_") {
+        return Err(mistake(token.at, format!("`{word}`: names that start with `wo_` are the harness's")));
+    }
+    if word.ends_with("Barrier") || word == "workgroupUniformLoad" {
+        return Err(mistake(token.at, format!("`{word}`: a rule sees four lanes and no other thread, it cannot wait")));
+    }
+    if matches!(word, "arrayLength") || word.starts_with("atomic") && is_builtin(word) {
+        return Err(mistake(token.at, format!("`{word}`: a rule sees no buffer")));
+    }
+    Ok(())
+}
+
+fn declaration<'a>(token: &Token<'a>, next: Option<&Token<'a>>) -> Result<Declaration<'a>, Mistake> {
+    let only = "a rule holds structs, functions and constants only";
+    let what = match (token.text, next.map_or("", |n| n.text)) {
+        ("fn" | "struct" | "const", name) => return named(token, next, name),
+        ("const_assert", _) => return Ok(Declaration { keyword: "const_assert", name: "", at: token.at }),
+        ("var", _) => "a global variable",
+        ("override", _) => "an override",
+        ("alias", _) => "an alias",
+        ("enable" | "requires" | "diagnostic", _) => "a directive",
+        ("@", "compute" | "vertex" | "fragment" | "task" | "mesh" | "workgroup_size") => "an entry point",
+        ("@", "group" | "binding") => "a binding",
+        ("@", "id") => "an override",
+        ("@", _) => "an attribute",
+        (other, _) => {
+            let other: String = other.chars().take(40).collect();
+            return Err(mistake(token.at, format!("`{other}` begins no declaration: {only}")));
+        }
+    };
+    Err(mistake(token.at, format!("{what}: {only}")))
+}
+
+fn named<'a>(token: &Token<'a>, next: Option<&Token<'a>>, name: &'a str) -> Result<Declaration<'a>, Mistake> {
+    let Some(next) = next.filter(|n| n.kind == Kind::Word) else {
+        return Err(mistake(token.at, format!("`{}` needs a name", token.text)));
+    };
+    if is_builtin(name) {
+        return Err(mistake(next.at, format!("`{name}` is built into WGSL and must not be redefined")));
+    }
+    Ok(Declaration { keyword: token.text, name, at: next.at })
+}
+
+/// One open bracket, and what has chained up inside of it since the last separator.
+#[derive(Debug, Default)]
+struct Level<'a> {
+    bracket: &'a str,
+    at: usize,
+    operators: usize,
+    angles: usize,
+}
+
+/// How deep a parser would be. The first level is the text itself.
+#[derive(Debug)]
+struct Nesting<'a> {
+    levels: Vec<Level<'a>>,
+    depth: usize,
+}
+
+impl<'a> Nesting<'a> {
+    fn new() -> Self {
+        Self { levels: vec![Level::default()], depth: 0 }
+    }
+
+    fn is_outside(&self) -> bool {
+        self.levels.len() == 1
+    }
+
+    fn open(&self) -> Option<&Level<'a>> {
+        self.levels.last().filter(|level| !level.bracket.is_empty())
+    }
+
+    fn take(&mut self, token: &Token<'a>, next: Option<&Token<'a>>) -> Result<(), Mistake> {
+        match token.kind {
+            Kind::Open => {
+                self.depth += 1;
+                self.levels.push(Level { bracket: token.text, at: token.at, ..Level::default() });
+            }
+            Kind::Close => self.close(token, next)?,
+            Kind::Semicolon => self.chain(|level| (level.operators, level.angles) = (0, 0)),
+            Kind::Comma => self.chain(|level| level.operators = 0),
+            // A template's brackets outlive commas; whether it is one is for the parser to find out.
+            Kind::Less => self.chain(|level| (level.operators, level.angles) = (level.operators + 1, level.angles + 1)),
+            Kind::Greater => self.chain(|level| {
+                (level.operators, level.angles) = (level.operators + 1, level.angles.saturating_sub(1));
+            }),
+            Kind::Other => self.chain(|level| level.operators += 1),
+            Kind::Word if token.text == "else" => self.chain(|level| level.operators += 1),
+            Kind::Word | Kind::Number => {}
+        }
+        if self.depth > MAX_DEPTH {
+            return Err(mistake(token.at, format!("brackets and operators nest deeper than {MAX_DEPTH}")));
+        }
+        Ok(())
+    }
+
+    fn close(&mut self, token: &Token<'a>, next: Option<&Token<'a>>) -> Result<(), Mistake> {
+        let fits = |level: &Level<'_>| matches!((level.bracket, token.text), ("(", ")") | ("[", "]") | ("{", "}"));
+        if !self.levels.last().is_some_and(fits) {
+            return Err(mistake(token.at, format!("`{}` closes nothing", token.text)));
+        }
+        self.chain(|level| (level.operators, level.angles) = (0, 0));
+        self.levels.pop();
+        self.depth -= 1;
+        if token.text != "}" {
+            self.chain(|level| level.operators += 1);
+        } else if next.is_none_or(|n| n.text != "else") {
+            self.chain(|level| (level.operators, level.angles) = (0, 0));
+        }
+        Ok(())
+    }
+
+    /// Changes what has chained up in the innermost bracket.
+    fn chain(&mut self, change: impl FnOnce(&mut Level<'a>)) {
+        if let Some(level) = self.levels.last_mut() {
+            self.depth -= level.operators + level.angles;
+            change(level);
+            self.depth += level.operators + level.angles;
+        }
+    }
+}
+
+fn tokens(text: &str) -> Result<Vec<Token<'_>>, Mistake> {
+    let mut tokens = Vec::new();
+    let mut at = 0;
+    while let Some(first) = text[at..].chars().next() {
+        if let Some(length) = blank(text, at)? {
+            at += length;
+            continue;
+        }
+        let rest = &text[at..];
+        let (kind, length) = match first {
+            '(' | '[' | '{' => (Kind::Open, 1),
+            ')' | ']' | '}' => (Kind::Close, 1),
+            ',' => (Kind::Comma, 1),
+            ';' => (Kind::Semicolon, 1),
+            '-' if rest.starts_with("->") => (Kind::Other, 2),
+            '<' => (Kind::Less, 1),
+            '>' => (Kind::Greater, 1),
+            '0'..='9' => (Kind::Number, run(rest, |c| c.is_ascii_alphanumeric() || c == '.')),
+            c if is_word(c) => (Kind::Word, run(rest, is_word)),
+            c => (Kind::Other, c.len_utf8()),
+        };
+        tokens.push(Token { kind, text: &rest[..length], at });
+        at += length;
+    }
+    Ok(tokens)
+}
+
+/// WGSL's names are of letters of any script; what is no letter among the others is for the parser to refuse.
+fn is_word(c: char) -> bool {
+    c == '_' || c.is_ascii_alphanumeric() || (!c.is_ascii() && !c.is_whitespace())
+}
+
+fn run(text: &str, belongs: impl Fn(char) -> bool) -> usize {
+    text.find(|c| !belongs(c)).unwrap_or(text.len())
+}
+
+/// The length of the comment or white space here, if one is.
+fn blank(text: &str, at: usize) -> Result<Option<usize>, Mistake> {
+    let rest = &text[at..];
+    if rest.starts_with("//") {
+        let ends = |c| matches!(c, '\n'..='\r' | '\u{85}' | '\u{2028}' | '\u{2029}');
+        return Ok(Some(rest.find(ends).unwrap_or(rest.len())));
+    }
+    if !rest.starts_with("/*") {
+        let spaces = run(rest, |c| c.is_whitespace() || matches!(c, '\u{200e}' | '\u{200f}'));
+        return Ok(Some(spaces).filter(|n| *n > 0));
+    }
+    let (mut length, mut depth) = (2, 1);
+    while depth > 0 {
+        let rest = &rest[length..];
+        let Some(next) = rest.chars().next() else { return Err(mistake(at, "this comment is never closed")) };
+        length += match rest.get(..2) {
+            Some("*/") => {
+                depth -= 1;
+                2
+            }
+            Some("/*") => {
+                depth += 1;
+                2
+            }
+            _ => next.len_utf8(),
+        };
+    }
+    Ok(Some(length))
+}

@@ -1,0 +1,75 @@
+//! A setting that an optimizer's schedule owns.
+
+use super::Schedule;
+use crate::optim::{Rule, Scalar, Value};
+use crate::{Error, Result};
+
+/// A schedule and the setting that it drives.
+#[derive(Clone, Debug)]
+pub(crate) struct Scheduled {
+    pub(crate) setting: String,
+    pub(crate) schedule: Schedule,
+    /// Some values of the setting ask for other states.
+    decides_states: bool,
+}
+
+impl Scheduled {
+    /// A schedule without a base takes the setting as it is.
+    pub(crate) fn new(rule: &dyn Rule, setting: &str, mut schedule: Schedule) -> Self {
+        let now = rule.settings().into_iter().find(|(name, _)| *name == setting);
+        if let (None, Some((_, Value::Number(base)))) = (schedule.own_base(), now) {
+            schedule = schedule.base(base);
+        }
+        let decides_states = [0.0, 0.5, 1.0].into_iter().any(|value| {
+            let mut other = rule.boxed();
+            other.set(setting, &Value::Number(value)).is_ok() && keeps_other_states(other.as_ref(), rule)
+        });
+        Self { setting: setting.to_owned(), schedule, decides_states }
+    }
+
+    /// Checks the schedule and its first value.
+    pub(crate) fn check(&self, rule: &dyn Rule, group: &str) -> Result<()> {
+        self.schedule.check()?;
+        self.set(rule.boxed().as_mut(), rule, group, 1)
+    }
+
+    fn set(&self, rule: &mut dyn Rule, built: &dyn Rule, group: &str, t: u64) -> Result<()> {
+        let value = Value::Number(self.schedule.rate(t - 1));
+        rule.set(&self.setting, &value)?;
+        let problem = match rule.check() {
+            Err(error) => error.to_string(),
+            Ok(()) if self.decides_states && keeps_other_states(rule, built) => {
+                format!("{} = {value} changes which states are kept", self.setting)
+            }
+            Ok(()) => return Ok(()),
+        };
+        Err(Error::Usage(format!("group `{group}`: its schedule `{}` at applied step {t}: {problem}", self.schedule)))
+    }
+}
+
+fn keeps_other_states(rule: &dyn Rule, built: &dyn Rule) -> bool {
+    rule.states() != built.states() || rule.flags() != built.flags()
+}
+
+/// The rule's scalars at the `t`-th applied step, with what is scheduled in place.
+pub(crate) fn scalars_at(rule: &dyn Rule, scheduled: &[Scheduled], group: &str, t: u64) -> Result<Vec<Scalar>> {
+    if scheduled.is_empty() {
+        return Ok(rule.scalars(t));
+    }
+    let mut now = rule.boxed();
+    for one in scheduled {
+        one.set(now.as_mut(), rule, group, t)?;
+    }
+    Ok(now.scalars(t))
+}
+
+/// Refuses to set by hand what a schedule owns.
+pub(crate) fn refuse_owned(scheduled: &[Scheduled], group: &str, setting: &str) -> Result<()> {
+    match scheduled.iter().find(|s| s.setting == setting) {
+        None => Ok(()),
+        Some(one) => Err(Error::Usage(format!(
+            "{setting} of group `{group}` belongs to its schedule `{}` and cannot be set by hand",
+            one.schedule
+        ))),
+    }
+}

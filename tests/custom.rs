@@ -1,0 +1,703 @@
+//! Rules of the user's own: the same results as the crate's, every mistake with its place, and no text that brings the checks down.
+
+use std::sync::LazyLock;
+
+use proptest::prelude::*;
+use wgpu_optim::gpu::{Gpu, Selector};
+use wgpu_optim::optim::{CustomCpu, CustomRule, Range, Value, rule::MAX_SUMS};
+use wgpu_optim::verify::run_rule;
+use wgpu_optim::{Accumulate, AdamW, Builder, Clip, Ema, Error, Group, LossScale, Optimizer, Rule, VRAdam, cpu};
+
+const ADAMW: &str = "\
+struct Hyper {
+    step_size: f32,
+    eps_hat: f32,
+    decay: f32,
+    beta1: f32,
+    one_minus_beta1: f32,
+    beta2: f32,
+    one_minus_beta2: f32,
+}
+
+struct State { m: vec4<f32>, v: vec4<f32> }
+
+fn update(h: Hyper, d: Decision, p: vec4<f32>, g: vec4<f32>, s: ptr<function, State>) -> vec4<f32> {
+    let m = h.beta1 * (*s).m + h.one_minus_beta1 * g;
+    let v = h.beta2 * (*s).v + h.one_minus_beta2 * g * g;
+    (*s).m = m;
+    (*s).v = v;
+    return -h.decay * p - h.step_size * m / (sqrt(v) + h.eps_hat);
+}
+";
+
+fn bc(beta: f64, t: u64) -> f64 {
+    -(t as f64 * beta.ln()).exp_m1()
+}
+
+fn adamw(lr: f64, weight_decay: f64) -> CustomRule {
+    CustomRule::from_wgsl("my_adamw", ADAMW)
+        .expect("the text is a rule")
+        .setting("lr", lr, Range::NOT_NEGATIVE)
+        .setting("beta1", 0.9, Range::BELOW_ONE)
+        .setting("beta2", 0.999, Range::BELOW_ONE)
+        .setting("eps", 1e-8, Range::EPSILON)
+        .setting("weight_decay", weight_decay, Range::NOT_NEGATIVE)
+        .product("step_size", |s| s.get("lr"), |s, t| bc(s.get("beta2"), t).sqrt() / bc(s.get("beta1"), t))
+        .count("eps_hat", |s, t| s.get("eps") * bc(s.get("beta2"), t).sqrt())
+        .call("decay", |s| s.get("lr") * s.get("weight_decay"))
+        .cpu(|h, p, g, s| {
+            s[0] = h[3] * s[0] + h[4] * g;
+            s[1] = h[5] * s[1] + h[6] * g * g;
+            -h[2] * p - h[0] * s[0] / (s[1].sqrt() + h[1])
+        })
+}
+
+static GPU: LazyLock<Gpu> = LazyLock::new(|| {
+    let gpu = pollster::block_on(Selector::default().open()).expect("the tests need an adapter");
+    println!("on {}", gpu.name());
+    gpu
+});
+
+const SHAPES: [usize; 4] = [1, 7, 1024, 3001];
+
+fn numbers(seed: u32, n: usize) -> Vec<f32> {
+    let mut x = seed.wrapping_mul(2_654_435_769).wrapping_add(12345);
+    let next = move |_| {
+        x = x.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (x >> 8) as f32 / 8_388_608.0 - 1.0
+    };
+    (0..n).map(next).collect()
+}
+
+/// Runs five steps over tensors of two groups and gives all bits of parameters and states, with a rate set in between.
+fn run(rules: [Box<dyn Rule>; 2], states: &[&str], around: impl Fn(&mut Builder)) -> Vec<Vec<u32>> {
+    let [first, second] = rules;
+    let mut builder = Optimizer::builder(first);
+    let other = builder.group("other", second);
+    let tensors: Vec<_> = SHAPES
+        .iter()
+        .enumerate()
+        .map(|(i, &n)| builder.tensor(if i % 2 == 0 { Group::DEFAULT } else { other }, format!("t{i}"), &[n]))
+        .collect();
+    around(&mut builder);
+    let mut optimizer = builder.build(&GPU.device, &GPU.queue).expect("the optimizer is built");
+    for (i, &tensor) in tensors.iter().enumerate() {
+        optimizer.write_param(tensor, &numbers(i as u32, SHAPES[i])).expect("the length fits");
+    }
+    for step in 0..5 {
+        for (i, &tensor) in tensors.iter().enumerate() {
+            optimizer.write_grad(tensor, &numbers(100 * step + i as u32, SHAPES[i])).expect("the length fits");
+        }
+        if step == 3 {
+            optimizer.set_lr(other, 0.003).expect("lr is a setting");
+        }
+        GPU.run(|encoder| optimizer.step(encoder)).expect("the step runs");
+    }
+    let bits = |values: Vec<f32>| values.into_iter().map(f32::to_bits).collect();
+    let mut all = Vec::new();
+    for tensor in tensors {
+        all.push(bits(pollster::block_on(optimizer.read_param(tensor)).expect("it is read")));
+        for state in states {
+            all.push(bits(pollster::block_on(optimizer.read_state(tensor, state)).expect("it is read")));
+        }
+    }
+    all
+}
+
+fn pair_of_adamw() -> ([Box<dyn Rule>; 2], [Box<dyn Rule>; 2]) {
+    let own = |lr, weight_decay| Box::new(AdamW { lr, weight_decay, ..AdamW::default() }) as Box<dyn Rule>;
+    let custom = |lr, weight_decay| Box::new(adamw(lr, weight_decay)) as Box<dyn Rule>;
+    ([custom(0.01, 0.1), custom(0.02, 0.0)], [own(0.01, 0.1), own(0.02, 0.0)])
+}
+
+#[test]
+fn a_text_of_adamw_is_adamw_bit_for_bit() {
+    let (custom, own) = pair_of_adamw();
+    let states = ["m", "v"];
+    assert_eq!(run(custom, &states, |_| ()), run(own, &states, |_| ()));
+}
+
+#[test]
+fn everything_around_a_rule_works_for_a_custom_one() {
+    let around = |builder: &mut Builder| {
+        builder
+            .clip(Clip::GlobalNorm(0.5))
+            .loss_scale(LossScale::fixed(4.0))
+            .ema(Ema::default())
+            .accumulate(Accumulate::Mean(2))
+            .zero_gradients(true);
+    };
+    let (custom, own) = pair_of_adamw();
+    let states = ["m", "v", "ema", "gradient_accumulator"];
+    let results = run(custom, &states, around);
+    assert_eq!(results, run(own, &states, around));
+    let (plain, _) = pair_of_adamw();
+    assert_ne!(results[0], run(plain, &["m", "v"], |_| ())[0], "the clip and the scale do something");
+}
+
+/// VRAdam in names that the host fills.
+const BRAKED: &str = "\
+//! setting lr = 1e-3 (0..)
+//! setting lr_cutoff = 10 (0..)
+//! setting beta1 = 0.9 (0..1)
+//! setting beta2 = 0.999 (0..1)
+//! setting beta3 = 1 (0..)
+//! setting eps = 1e-8 (1e-30..)
+//! setting weight_decay = 0.1 (0..)
+// The rate falls with the norm of the moment.
+const SUMS = 3u;
+const TOTALS = 1u;
+struct Hyper {
+    lr: f32, lr_cutoff: f32, beta3: f32, weight_decay: f32,
+    sqrt_bias_correction2: f32, inv_bias_correction1: f32, eps: f32,
+    beta1: f32, one_minus_beta1: f32, beta2: f32, one_minus_beta2: f32,
+}
+struct State { m: vec4<f32>, v: vec4<f32> }
+struct Decision { eta: f32 }
+fn contribute(h: Hyper, p: vec4<f32>, g: vec4<f32>, s: State) -> array<vec4<f32>, SUMS> {
+    return array<vec4<f32>, SUMS>(s.m * s.m, s.m * g, g * g);
+}
+fn total(h: Hyper, sums: array<f32, SUMS>, elements: f32) -> array<vec3<f32>, TOTALS> {
+    let a = h.one_minus_beta1;
+    return array<vec3<f32>, TOTALS>(vec3(h.beta1 * h.beta1 * sums[0], 2.0 * a * h.beta1 * sums[1], a * a * sums[2]));
+}
+fn decide(h: Hyper, totals: array<f32, TOTALS>, own: array<f32, TOTALS>) -> Decision {
+    return Decision(h.lr / (1.0 + min(h.beta3 * max(totals[0], 0.0), h.lr_cutoff)));
+}
+fn update(h: Hyper, d: Decision, p: vec4<f32>, g: vec4<f32>, s: ptr<function, State>) -> vec4<f32> {
+    let m = h.beta1 * (*s).m + h.one_minus_beta1 * g;
+    let v = h.beta2 * (*s).v + h.one_minus_beta2 * g * g;
+    (*s).m = m;
+    (*s).v = v;
+    let correction = h.sqrt_bias_correction2 * h.inv_bias_correction1;
+    return -d.eta * (h.weight_decay * p + correction * m / (sqrt(v) + h.eps * h.sqrt_bias_correction2));
+}
+";
+
+struct BrakedCpu;
+
+impl CustomCpu for BrakedCpu {
+    fn contribute(&self, _: &[f64], _: f64, g: f64, s: &[f64]) -> [f64; MAX_SUMS] {
+        let mut terms = [0.0; MAX_SUMS];
+        terms[..3].copy_from_slice(&[s[0] * s[0], s[0] * g, g * g]);
+        terms
+    }
+
+    fn total(&self, h: &[f64], sums: &[f64], _: f64) -> [[f64; 3]; MAX_SUMS] {
+        let (b, a) = (h[7], h[8]);
+        let mut totals = [[0.0; 3]; MAX_SUMS];
+        totals[0] = [b * b * sums[0], 2.0 * a * b * sums[1], a * a * sums[2]];
+        totals
+    }
+
+    fn decide(&self, h: &[f64], totals: &[f64], _: &[f64]) -> Vec<f64> {
+        vec![h[0] / (1.0 + (h[2] * totals[0]).min(h[1]))]
+    }
+
+    fn update(&self, h: &[f64], d: &[f64], p: f64, g: f64, s: &mut [f64]) -> f64 {
+        s[0] = h[7] * s[0] + h[8] * g;
+        s[1] = h[9] * s[1] + h[10] * g * g;
+        -d[0] * (h[3] * p + h[4] * h[5] * s[0] / (s[1].sqrt() + h[6] * h[4]))
+    }
+}
+
+fn floats(bits: &[Vec<u32>]) -> impl Iterator<Item = f32> + '_ {
+    bits.iter().flatten().map(|b| f32::from_bits(*b))
+}
+
+#[test]
+fn a_custom_rule_with_sums_agrees_with_vradam_clipped_or_not() {
+    for clip in [None, Some(Clip::GlobalNorm(0.5)), Some(Clip::TensorNorm(0.5))] {
+        let custom = || Box::new(CustomRule::from_wgsl("braked", BRAKED).expect("the text is a rule")) as Box<dyn Rule>;
+        let own = || Box::new(VRAdam { weight_decay: 0.1, ..VRAdam::default() }) as Box<dyn Rule>;
+        let around = |builder: &mut Builder| {
+            if let Some(clip) = clip {
+                builder.clip(clip);
+            }
+        };
+        let a = run([custom(), custom()], &["m", "v"], around);
+        let b = run([own(), own()], &["m", "v"], around);
+        for (a, b) in floats(&a).zip(floats(&b)) {
+            assert!((a - b).abs() <= 1e-6 * b.abs().max(1e-2), "{clip:?}: {a} and {b}");
+        }
+    }
+}
+
+fn on_cpu(rule: Box<dyn Rule>) -> Vec<f64> {
+    let tensor = cpu::TensorSpec { name: "w".to_owned(), group: 0, elements: 100 };
+    let mut optimizer = cpu::Optimizer::<f64>::new(vec![("all".to_owned(), rule)], vec![tensor]).expect("it is built");
+    let mut w = vec![0.5; 100];
+    for step in 0..5 {
+        let g: Vec<f64> = numbers(step, 100).iter().map(|x| f64::from(*x)).collect();
+        optimizer.step(&mut [&mut w], &[&g]).expect("the step runs");
+    }
+    w.extend(optimizer.state(0, "v").expect("v is a state"));
+    w
+}
+
+#[test]
+fn closures_give_a_cpu_form() {
+    let braked = CustomRule::from_wgsl("braked", BRAKED).expect("the text is a rule").cpu_form(BrakedCpu);
+    let own = VRAdam { weight_decay: 0.1, ..VRAdam::default() };
+    let adam = AdamW { lr: 0.01, weight_decay: 0.1, ..AdamW::default() };
+    let pairs: [(Box<dyn Rule>, Box<dyn Rule>); 2] =
+        [(Box::new(braked), Box::new(own)), (Box::new(adamw(0.01, 0.1)), Box::new(adam))];
+    for (custom, own) in pairs {
+        let (name, custom, own) = (own.name(), on_cpu(custom), on_cpu(own));
+        assert!(custom.iter().zip(&own).all(|(a, b)| (a - b).abs() <= 1e-14 * b.abs()), "{name}");
+    }
+}
+
+#[test]
+fn a_rule_with_a_cpu_form_is_verified() {
+    let braked = || CustomRule::from_wgsl("braked", BRAKED).expect("the text is a rule");
+    let rules: [CustomRule; 2] = [adamw(0.01, 0.1), braked().cpu_form(BrakedCpu)];
+    for rule in rules {
+        for size in [5, 1025] {
+            let errors = run_rule(&GPU, &rule, size).expect("the rule runs");
+            assert!(errors.passed(), "{} {size}: {errors:?}", rule.name());
+        }
+    }
+    let wrong = adamw(0.01, 0.1).cpu(|h, p, g, s| {
+        s[0] = h[3] * s[0] + h[4] * g;
+        s[1] = h[5] * s[1] + h[6] * g * g;
+        -h[0] * s[0] / (s[1].sqrt() + h[1]) - 0.999 * h[2] * p
+    });
+    assert!(!run_rule(&GPU, &wrong, 1025).expect("the rule runs").passed(), "a wrong decay must be noticed");
+    let error = run_rule(&GPU, &braked(), 5).expect_err("there is nothing to compare with").to_string();
+    assert!(error.contains("has no CPU form"), "{error}");
+}
+
+#[test]
+fn without_a_cpu_form_the_cpu_says_so() {
+    let rule = CustomRule::from_wgsl("braked", BRAKED).expect("the text is a rule");
+    assert!(!rule.has_cpu());
+    let made = cpu::Optimizer::<f64>::new(vec![("all".to_owned(), Box::new(rule))], Vec::new());
+    let error = made.expect_err("there is no CPU form").to_string();
+    assert_eq!(error, "braked has no CPU form: it runs on the GPU only");
+    let rule = CustomRule::from_wgsl("braked", BRAKED).expect("the text is a rule").cpu(|_, _, _, _| 0.0);
+    let error = rule.check().expect_err("a closure knows no sums").to_string();
+    assert!(error.contains("cpu_form"), "{error}");
+}
+
+const HEAD: &str = "struct Hyper { lr: f32 }\nstruct State { m: vec4<f32> }\n";
+const UPDATE: &str = "fn update(h: Hyper, d: Decision, p: vec4<f32>, g: vec4<f32>, s: ptr<function, State>) -> vec4<f32> \
+                      { return -h.lr * g; }\n";
+
+fn refused(text: &str) -> String {
+    let error = CustomRule::from_wgsl("mine", text).expect_err("the text is no rule");
+    assert!(matches!(error, Error::Shader(_)), "{error:?}");
+    error.to_string()
+}
+
+/// The text after `HEAD`'s two lines, where the mistake must be found, and what must be said of it.
+#[track_caller]
+fn check_refused(rest: &str, place: &str, says: &str) {
+    let error = refused(&format!("{HEAD}{rest}"));
+    assert!(error.starts_with(&format!("shader: mine:{place}: ")), "{error}");
+    assert!(error.contains(says), "{error}");
+}
+
+#[test]
+fn what_a_text_must_not_hold_is_refused_with_its_place() {
+    let with = |more: &str| format!("{more}\n{UPDATE}");
+    check_refused(&with("fn max(a: f32, b: f32) -> f32 { return a; }"), "3:4", "`max` is built into WGSL");
+    check_refused(&with("const select = 1;"), "3:7", "`select` is built into WGSL");
+    check_refused(&with("struct vec4f { a: f32 }"), "3:8", "`vec4f` is built into WGSL");
+    check_refused(&with("@group(0) @binding(0) var<storage> b: array<f32>;"), "3:1", "a binding");
+    check_refused(&with("var<private> x: f32;"), "3:1", "a global variable");
+    check_refused(&with("override x = 1;"), "3:1", "an override");
+    check_refused(&with("@id(1) override x = 1;"), "3:1", "an override");
+    check_refused(&with("alias T = f32;"), "3:1", "an alias");
+    check_refused(&with("@compute @workgroup_size(1) fn main() {}"), "3:1", "an entry point");
+    check_refused(&with("fn wo_mine() {}"), "3:4", "the harness's");
+    check_refused(&with("fn a() -> u32 { return wo_call.groups; }"), "3:24", "the harness's");
+    check_refused(&with("fn a() { workgroupBarrier(); }"), "3:10", "cannot wait");
+    check_refused(&with("/* open"), "3:1", "this comment is never closed");
+    check_refused(&with("fn a() {"), "3:8", "this bracket is never closed");
+    check_refused(&with("fn a() } {"), "3:8", "closes nothing");
+    check_refused(&with("return 1;"), "3:1", "`return` begins no declaration");
+    check_refused(&with("fn a() -> f32 { return subgroupAdd(1.0); }"), "3:24", "SUBGROUP");
+    assert!(refused(&format!("enable f16;\n{HEAD}{UPDATE}")).contains("mine:1:1: a directive"));
+}
+
+#[test]
+fn what_the_harness_calls_must_be_there_as_it_calls_it() {
+    check_refused("", "2:30", "`update` is missing");
+    assert!(refused(UPDATE).contains("Hyper"));
+    check_refused(
+        "fn update(h: Hyper) -> vec4<f32> { return vec4(h.lr); }",
+        "3:4",
+        "`update` is fn(Hyper) -> vec4<f32>, must be fn(",
+    );
+    let with = |more: &str| format!("{UPDATE}{more}");
+    check_refused(&with("struct Decision { a: f32 }"), "4:8", "`contribute`, `total` and `decide`, which are missing");
+    check_refused(
+        &with("fn refuse(t: array<f32, 1>) -> bool { return true; }"),
+        "4:4",
+        "`refuse` also needs `contribute`",
+    );
+    let sums =
+        "fn contribute(h: Hyper, p: vec4<f32>, g: vec4<f32>, s: State) -> array<vec4<f32>, 1> { return array(p); }
+fn total(h: Hyper, sums: array<f32, 1>, elements: f32) -> array<vec3<f32>, 1> { return array(vec3(1.0)); }
+fn decide(h: Hyper, a: array<f32, 1>, b: array<f32, 1>) -> Decision { return Decision(1.0); }
+struct Decision { a: f32 }\n";
+    check_refused(&with(sums), "4:4", "`const SUMS = 1u;` is missing");
+    let ok = format!("{HEAD}{UPDATE}{sums}const SUMS = 1u;\nconst TOTALS = 1u;\n");
+    CustomRule::from_wgsl("mine", &ok).expect("this is whole");
+    assert!(
+        refused(&ok.replace("SUMS = 1u", "SUMS = 2u"))
+            .contains("8:7: SUMS must be 1, the count that `contribute` returns")
+    );
+    let wrong = ok.replace("elements: f32", "elements: u32");
+    assert!(
+        refused(&wrong).contains("mine:5:4: `total` is fn(Hyper, array<f32, 1>, u32) -> array<vec3<f32>, 1>, must be")
+    );
+    assert!(
+        refused(&ok.replace("a: f32 }", "a: u32 }").replace("Decision(1.0)", "Decision(1u)"))
+            .contains("Decision.a is u32")
+    );
+    assert!(
+        refused(&format!("{HEAD}{UPDATE}").replace("lr: f32", "lr: f32, k: vec2<f32>"))
+            .contains("1:25: Hyper.k is vec2<f32>, needs f32")
+    );
+    assert!(
+        refused(&format!("{HEAD}{UPDATE}").replace("m: vec4<f32>", "m: f32"))
+            .contains("2:16: State.m is f32, needs vec4<f32>")
+    );
+}
+
+#[test]
+fn a_syntax_error_names_its_line_and_shows_it() {
+    check_refused(&format!("{UPDATE}\nfn a() -> f32 {{\n    return 1.0 +;\n}}\n"), "6:17", "    return 1.0 +;\n");
+    check_refused(&format!("{UPDATE}\r\n// ü\r\nfn a() -> f32 {{ return nix; }}\r\n"), "6:24", "nix");
+    check_refused(&format!("{UPDATE}fn a() -> f32 {{ return 1u; }}"), "4:24", "fn a() -> f32 { return 1u; }\n");
+}
+
+#[test]
+fn a_member_that_nobody_fills_is_named_with_the_known_ones() {
+    let text = format!("{HEAD}{UPDATE}").replace("lr: f32", "lr: f32,\n gamma: f32, lr2: f32");
+    let rule = CustomRule::from_wgsl("mine", &text).expect("the text is a rule");
+    let rule = rule.setting("lr", 0.1, Range::NOT_NEGATIVE).setting("beta1", 0.9, Range::BELOW_ONE);
+    let error = rule.check().expect_err("gamma is unknown").to_string();
+    assert!(error.starts_with("shader: mine:2:2: nobody fills Hyper.gamma"), "{error}");
+    assert!(error.contains("lr, beta1, step, one_minus_lr, one_minus_beta1, bias_correction1, "), "{error}");
+    let mut builder = Optimizer::builder(rule.clone());
+    builder.tensor(Group::DEFAULT, "w", &[1]);
+    builder.build(&GPU.device, &GPU.queue).expect_err("the builder checks it");
+    let rule = rule.call("gamma", |s| s.get("lrr")).count("lr2", |_, t| 1.0 / t as f64);
+    let error = rule.check().expect_err("lrr is unknown").to_string();
+    assert!(error.contains("unknown setting of mine `lrr`, did you mean `lr`?"), "{error}");
+}
+
+#[test]
+fn names_that_the_host_fills_have_their_values() {
+    let members = [
+        "beta2",
+        "one_minus_beta2",
+        "step",
+        "bias_correction2",
+        "inv_bias_correction2",
+        "sqrt_bias_correction2",
+        "inv_sqrt_bias_correction2",
+    ];
+    let text = format!("struct Hyper {{ {}: f32 }}\n{UPDATE}", members.join(": f32, ")).replace("h.lr", "h.step");
+    let rule =
+        CustomRule::from_wgsl("mine", &text).expect("the text is a rule").setting("beta2", 0.99, Range::BELOW_ONE);
+    rule.check().expect("all are filled");
+    let values: Vec<f64> = rule.scalars(7).iter().map(|s| s.value()).collect();
+    let c = 1.0 - 0.99_f64.powi(7);
+    for (value, expected) in values.iter().zip([0.99, 0.01, 7.0, c, 1.0 / c, c.sqrt(), 1.0 / c.sqrt()]) {
+        assert!((value - expected).abs() < 1e-14 * expected, "{values:?}");
+    }
+}
+
+#[test]
+fn mistakes_in_the_methods_are_reported_by_check() {
+    let rule = || CustomRule::from_wgsl("mine", &format!("{HEAD}{UPDATE}")).expect("the text is a rule");
+    let lr = || rule().setting("lr", 0.1, Range::between(0.0, 1.0));
+    lr().check().expect("this is whole");
+    let says = |rule: CustomRule, what: &str| {
+        let error = rule.check().expect_err(what).to_string();
+        assert!(error.contains(what), "{error}");
+    };
+    says(lr().setting("lr", 0.2, Range::ANY), "`lr` is declared twice");
+    says(rule().setting("lr", 2.0, Range::between(0.0, 1.0)), "mine: lr is 2, needs a number in [0, 1]");
+    says(rule().setting("lr", f64::NAN, Range::ANY), "lr is NaN");
+    says(lr().initial("n", 1.0), "`n` is no member of State");
+    says(lr().initial("m", f64::INFINITY), "needs a finite number");
+    says(lr().call("n", |_| 1.0), "`n` is no member of Hyper");
+    says(rule().call("lr", |_| f64::NAN), "Hyper.lr is NaN at step 1");
+    let mut set = lr();
+    assert!(set.set("lr", &Value::Flag(true)).is_err());
+    assert!(set.set("l", &Value::Number(1.0)).is_err_and(|e| e.to_string().contains("did you mean `lr`")));
+    for name in ["", "a b", "lr;", "l\nr", "wo_lr", "1r", "größe", "x\0", &"x".repeat(65), "/*", "`"] {
+        says(rule().setting(name, 0.1, Range::ANY), "is no name");
+        assert!(CustomRule::from_wgsl(name, &format!("{HEAD}{UPDATE}")).is_err(), "{name}");
+    }
+    assert!(CustomRule::from_wgsl("adamw", &format!("{HEAD}{UPDATE}")).is_err());
+}
+
+#[test]
+fn groups_of_one_optimizer_hold_one_text() {
+    let other = ADAMW.replace("sqrt(v)", "v");
+    let build = |rule: CustomRule| {
+        let mut builder = Optimizer::builder(adamw(0.1, 0.0));
+        builder.group("other", rule);
+        builder.build(&GPU.device, &GPU.queue).map(|_| ())
+    };
+    build(adamw(0.2, 0.1)).expect("settings may differ");
+    let rule = CustomRule::from_wgsl("my_adamw", &other).expect("the text is a rule");
+    assert!(build(rule).is_err_and(|e| e.to_string().contains("another my_adamw")));
+}
+
+#[test]
+fn a_file_is_a_whole_rule() {
+    let folder = tempfile::tempdir().expect("a folder is made");
+    let path = folder.path().join("slow-start.wgsl");
+    let text =
+        format!("// prose\n//! A rule.\n//! setting lr = 1e-3 (0..=0.5)\n\n//! initial m = 0.25\n{HEAD}{UPDATE}");
+    std::fs::write(&path, &text).expect("it is written");
+    let mut rule = CustomRule::from_file(&path).expect("the file is a rule");
+    rule.check().expect("the file is whole");
+    assert_eq!((rule.name(), rule.settings()), ("slow-start", vec![("lr", Value::Number(1e-3))]));
+    rule.set("lr", &Value::Number(0.6)).expect("the range is for check");
+    assert!(rule.check().is_err_and(|e| e.to_string().contains("[0, 0.5]")));
+    rule.set("lr", &Value::Number(0.5)).expect("lr is a setting");
+
+    let mut builder = Optimizer::builder(rule);
+    let w = builder.tensor(Group::DEFAULT, "w", &[2]);
+    let mut optimizer = builder.build(&GPU.device, &GPU.queue).expect("it is built");
+    optimizer.write_grad(w, &[1.0, -2.0]).expect("the length fits");
+    assert_eq!(pollster::block_on(optimizer.read_state(w, "m")).expect("it is read"), [0.25, 0.25]);
+    GPU.run(|encoder| optimizer.step(encoder)).expect("the step runs");
+    assert_eq!(pollster::block_on(optimizer.read_param(w)).expect("it is read"), [-0.5, 1.0]);
+
+    for (bad, says) in [
+        ("setting lr", "must be `setting"),
+        ("setting lr = x", "`x` is no number"),
+        ("setting lr = 1 (0-1)", "a range is"),
+        ("initial n = 1", "`n` is no member of State"),
+        ("initial m", "must be `initial"),
+        ("sums before clip", "must be `sums after clip`"),
+    ] {
+        let error = refused(&format!("// prose\n//! {bad}\n{HEAD}{UPDATE}"));
+        assert!(error.contains("mine:2:1: ") && error.contains(says), "{error}");
+    }
+    assert!(matches!(CustomRule::from_file(folder.path().join("none.wgsl")), Err(Error::Io { .. })));
+    std::fs::write(&path, [0xff, 0xfe]).expect("it is written");
+    assert!(matches!(CustomRule::from_file(&path), Err(Error::File { .. })));
+    std::fs::write(&path, " ".repeat(300_000)).expect("it is written");
+    assert!(matches!(CustomRule::from_file(&path), Err(Error::File { .. })));
+}
+
+/// Runs on a thread with half the stack that Rust gives threads.
+fn survives(text: String) {
+    let checked = std::thread::Builder::new().stack_size(1 << 20).spawn(move || {
+        let _ = CustomRule::from_wgsl("mine", &text);
+    });
+    checked.expect("the thread starts").join().expect("the check returns");
+}
+
+#[test]
+fn hostile_texts_neither_overflow_the_stack_nor_take_long() {
+    let begin = std::time::Instant::now();
+    let in_function = |body: String| format!("{HEAD}{UPDATE}fn a(x: f32) -> f32 {{ {body} }}");
+    for n in [20, 60, 100, 120, 126, 5000, 60_000] {
+        let twice = |open: &str, middle: &str, close: &str| open.repeat(n) + middle + &close.repeat(n);
+        for expression in [
+            twice("(", "x", ")"),
+            twice("abs(", "x", ")"),
+            twice("-", "x", ""),
+            twice("- ", "x", ""),
+            twice("!", "x", ""),
+            twice("&*", "x", ""),
+            twice("x+", "x", ""),
+            twice("x<", "x", ">x"),
+            twice("x", ".x", ".x"),
+            twice("x[", "0", "]"),
+            "x".to_owned() + &"[0]".repeat(n),
+            twice("array<f32,", "2", ">"),
+            twice("vec2<", "f32", ">"),
+            twice("x==x&&", "x", ""),
+        ] {
+            survives(in_function(format!("return {expression};")));
+            survives(in_function(format!("let y: {expression} = 1;")));
+            survives(format!("{HEAD}{UPDATE}const c = {expression};"));
+        }
+        survives(in_function(twice("{", "", "}")));
+        survives(in_function(twice("if true {", "", "}")));
+        survives(in_function(twice("loop {", "break;", "}")));
+        survives(in_function(twice("if true {} else ", "{}", "")));
+        survives(in_function(twice("switch 1 { default: {", "", "}}")));
+        survives(in_function(twice("for (;;) {", "", "}")));
+        survives(in_function(twice("x = 1;", "", "")));
+        survives(twice("/*", "", "*/"));
+        survives(twice("@must_use ", "fn a() {}", ""));
+        survives(twice("{", "", ""));
+        survives(twice("}", "", ""));
+        survives(twice("<", "", ""));
+        let chain = |f: fn(usize) -> String| (0..n.min(8000)).map(f).collect::<String>();
+        survives(HEAD.to_owned() + UPDATE + &chain(|i| format!("const c{i} = c{};", i + 1)) + "const c5000 = 1;");
+        survives(HEAD.to_owned() + UPDATE + &chain(|i| format!("struct S{i} {{ a: S{}, b: S{} }}", i + 1, i + 1)));
+        survives(
+            HEAD.to_owned()
+                + UPDATE
+                + "struct S0 { a: vec4<f32> }"
+                + &chain(|i| format!("struct S{} {{ a: S{i}, b: S{i} }}", i + 1)),
+        );
+        survives(HEAD.to_owned() + UPDATE + &chain(|i| format!("fn f{i}() {{ f{}(); f{}(); }}", i + 1, i + 1)));
+    }
+    for size in ["4294967295", "1000000000", "4096 * 4096 * 64", "-1", "0"] {
+        survives(in_function(format!("var y = array<f32, {size}>(); return y[1];")));
+        survives(in_function(format!("return array<vec4<f32>, {size}>()[3].x;")));
+        survives(in_function(format!("var y: array<array<f32, {size}>, {size}>; return y[1][1];")));
+    }
+    assert!(begin.elapsed().as_secs() < 60, "{:?}", begin.elapsed());
+}
+
+#[test]
+fn limits_of_a_text() {
+    let long = format!("{HEAD}{UPDATE}//{}", " ".repeat(256 * 1024));
+    assert!(refused(&long).contains("bytes, at most 262144 are allowed"));
+    let many: String = (0..300).map(|i| format!("const c{i} = 1;")).collect();
+    assert!(refused(&format!("{HEAD}{UPDATE}{many}")).contains("declares more than 256 things"));
+    let members: String = (0..64).map(|i| format!("m{i}: f32, ")).collect();
+    assert!(
+        refused(&format!("struct Hyper {{ {members}lr: f32 }}\n{UPDATE}")).contains("Hyper has 65 members, at most 64")
+    );
+    let deep = format!("{HEAD}{UPDATE}const c = {}1{};", "(".repeat(129), ")".repeat(129));
+    assert!(refused(&deep).contains("nest deeper than 128"));
+    let large = format!("{HEAD}{UPDATE}fn a() {{ var x: array<f32, 20000>; }}");
+    assert!(refused(&large).contains("more than 65536 bytes"));
+}
+
+#[test]
+fn loops_are_allowed() {
+    let text = "struct Hyper { lr: f32 }\nfn update(h: Hyper, d: Decision, p: vec4<f32>, g: vec4<f32>, s: ptr<function, State>) -> vec4<f32> \
+                { for (var i = 0u; i < 10u; i++) { if h.lr > 1.0 { break; } } return -h.lr * g; }";
+    let rule = CustomRule::from_wgsl("looping", text).expect("loops are allowed").setting("lr", 0.5, Range::ANY);
+    let mut builder = Optimizer::builder(rule);
+    let w = builder.tensor(Group::DEFAULT, "w", &[5]);
+    let mut optimizer = builder.build(&GPU.device, &GPU.queue).expect("it is built");
+    optimizer.write_grad(w, &[2.0; 5]).expect("the length fits");
+    GPU.run(|encoder| optimizer.step(encoder)).expect("the step runs");
+    assert_eq!(pollster::block_on(optimizer.read_param(w)).expect("it is read"), [-1.0; 5]);
+}
+
+/// Words and signs that texts are made of.
+fn fragments() -> impl Strategy<Value = String> {
+    let known = [
+        "fn ",
+        "struct ",
+        "const ",
+        "var ",
+        "let ",
+        "Hyper",
+        "State",
+        "Decision",
+        "update",
+        "contribute",
+        "total",
+        "decide",
+        "SUMS",
+        "TOTALS",
+        "refuse",
+        "vec4<f32>",
+        "array<",
+        "ptr<function, State>",
+        "f32",
+        "u32",
+        "f16",
+        "<",
+        ">",
+        "(",
+        ")",
+        "{",
+        "}",
+        "[",
+        "]",
+        ";",
+        ",",
+        ":",
+        "@",
+        "@compute",
+        "wo_",
+        "max",
+        "->",
+        "=",
+        "==",
+        "+",
+        "-",
+        "*",
+        "/",
+        "/*",
+        "*/",
+        "//",
+        "//! setting ",
+        "\n",
+        "\r",
+        " ",
+        "0",
+        "1u",
+        "1e400",
+        "0x1p-2000",
+        "0xffffffffff",
+        "h.lr",
+        "(*s).m",
+        "return ",
+        "if ",
+        "else ",
+        "for ",
+        "loop ",
+        "switch ",
+        "break;",
+        "continuing",
+        "enable f16;",
+        "diagnostic(off, x);",
+        "\u{feff}",
+        "\u{2028}",
+        "ü",
+        "\0",
+        "&",
+        "|",
+        "%",
+        "<<",
+        ">>",
+        "_",
+        "__a",
+    ];
+    prop_oneof![8 => prop::sample::select(known.to_vec()).prop_map(str::to_owned), 1 => "\\PC{0,6}"]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(3000) })]
+
+    #[test]
+    fn mutated_texts_never_panic(
+        braked in any::<bool>(),
+        edits in prop::collection::vec((any::<prop::sample::Index>(), 0_usize..30, prop::collection::vec(fragments(), 0..3)), 1..5),
+    ) {
+        let mut text = if braked { BRAKED.to_owned() } else { ADAMW.to_owned() };
+        for (at, cut, put) in edits {
+            let places: Vec<usize> = text.char_indices().map(|(i, _)| i).chain([text.len()]).collect();
+            let start = at.index(places.len());
+            let end = (start + cut).min(places.len() - 1);
+            text.replace_range(places[start]..places[end], &put.concat());
+        }
+        if let Ok(rule) = CustomRule::from_wgsl("fuzzed", &text) {
+            let _ = rule.check();
+            let _ = rule.scalars(3);
+        }
+    }
+
+    #[test]
+    fn any_text_and_any_name_never_panic(parts in prop::collection::vec(fragments(), 0..60), name in "\\PC{0,70}") {
+        let text = parts.concat();
+        let _ = CustomRule::from_wgsl("fuzzed", &text);
+        let rule = CustomRule::from_wgsl("fuzzed", &format!("{HEAD}{UPDATE}")).expect("the text is a rule");
+        let rule = rule.setting(&name, 0.1, Range::ANY).initial(&name, 1.0).call(&name, |_| 1.0);
+        let _ = rule.check();
+        let _ = CustomRule::from_wgsl(&name, &text);
+    }
+}

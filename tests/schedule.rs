@@ -1,0 +1,491 @@
+//! Schedules against torch's, their limits and text, and what the optimizers make of them.
+#![cfg(feature = "tools")]
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+use proptest::prelude::*;
+use serde_json::Value as Json;
+use wgpu_optim::cpu::{self, TensorSpec};
+use wgpu_optim::optim::{ALL, Rule, Value};
+use wgpu_optim::schedule::{
+    Anneal, Constant, Cosine, Exponential, InverseSqrt, Linear, MultiStep, OneCycle, Polynomial, Schedule, Step, names,
+};
+use wgpu_optim::{AdamW, Builder, Group, Optimizer, Sgd};
+
+// ---- torch
+
+#[test]
+fn rates_are_those_of_torch() {
+    let golden: Json = serde_json::from_str(include_str!("golden/schedules.json")).unwrap();
+    let cases = golden["cases"].as_array().unwrap();
+    assert!(cases.len() >= 20 && golden["torch"].is_string());
+    let mut worst = (0.0, String::new());
+    for case in cases {
+        let schedule =
+            Schedule::parse(case["schedule"].as_str().unwrap()).unwrap().base(case["base"].as_f64().unwrap());
+        let rates = case["rates"].as_array().unwrap();
+        assert_eq!(rates.len(), 200);
+        for (t, expected) in rates.iter().enumerate() {
+            let (rate, expected) = (schedule.rate(t as u64), expected.as_f64().unwrap());
+            let off = (rate - expected).abs();
+            assert!(off <= 1e-12 * expected.abs(), "{schedule} at {t}: {rate:e}, torch has {expected:e}");
+            if off > worst.0 * expected {
+                worst = (off / expected, format!("{schedule} at {t}"));
+            }
+        }
+    }
+    println!("worst relative deviation from torch: {:e} ({})", worst.0, worst.1);
+}
+
+#[test]
+fn every_shape_but_the_inverse_square_root_is_compared_with_torch() {
+    let golden: Json = serde_json::from_str(include_str!("golden/schedules.json")).unwrap();
+    let texts: Vec<&str> =
+        golden["cases"].as_array().unwrap().iter().map(|c| c["schedule"].as_str().unwrap()).collect();
+    for name in names() {
+        let seen = texts.iter().flat_map(|t| t.split('/')).any(|part| part.split(':').next() == Some(name));
+        assert_eq!(seen, name != "inverse_sqrt", "{name}");
+    }
+}
+
+// ---- limits
+
+#[test]
+fn the_inverse_square_root_follows_its_warm_up() {
+    let schedule = Schedule::from(InverseSqrt::new()).warmup_from(400, 0.0).base(2.0);
+    assert_eq!(schedule.rate(0), 0.0);
+    assert_eq!(schedule.rate(200), 1.0);
+    for t in [400_u64, 1000, 123_456] {
+        let expected = 2.0 * (400.0 / t as f64).sqrt();
+        assert!((schedule.rate(t) - expected).abs() <= 1e-15 * expected, "{t}");
+    }
+    assert_eq!(Schedule::from(InverseSqrt::new()).rate(30_000), 0.5);
+    assert_eq!(Schedule::from(InverseSqrt { timescale: 10 }).rate(30), 0.5);
+}
+
+#[test]
+fn what_is_over_stays_as_it_is() {
+    let at = |schedule: Schedule| [schedule.rate(100), schedule.rate(1_000_000), schedule.rate(u64::MAX)];
+    assert_eq!(at(Linear { start: 1.0, end: 0.25, steps: 100 }.into()), [0.25; 3]);
+    assert_eq!(at(Cosine { steps: 100, min: 0.1, hold: true }.into()), [0.1; 3]);
+    assert_eq!(at(Polynomial { steps: 100, power: 2.0 }.into()), [0.0; 3]);
+    assert_eq!(at(OneCycle::new(100).into()), [1.0 / 25.0 / 1e4; 3]);
+    assert_eq!(at(Constant::new().into()), [1.0; 3]);
+    assert_eq!(Schedule::from(Cosine::new(100)).rate(200), 1.0);
+}
+
+fn rates(schedule: &Schedule, steps: u64) -> Vec<f64> {
+    (0..steps).map(|t| schedule.rate(t)).collect()
+}
+
+fn optional<T: std::fmt::Debug>(of: impl Strategy<Value = T>) -> impl Strategy<Value = Option<T>> {
+    proptest::option::of(of)
+}
+
+fn shape() -> impl Strategy<Value = Schedule> {
+    let (count, share, factor) = (1_u64..1000, 0.0..=1.0_f64, 1e-9..1e9_f64);
+    let anneal = prop_oneof![Just(Anneal::Cos), Just(Anneal::Linear)];
+    let cycle = (count.clone(), share.clone(), factor.clone(), factor.clone(), anneal, any::<bool>());
+    prop_oneof![
+        Just(Constant::new().into()),
+        (share.clone(), share.clone(), count.clone())
+            .prop_map(|(start, end, steps)| Linear { start, end, steps }.into()),
+        (count.clone(), 0.0..1e-3, any::<bool>()).prop_map(|(steps, min, hold)| Cosine { steps, min, hold }.into()),
+        share.clone().prop_map(|x| Exponential::new(x + 1e-3).into()),
+        (count.clone(), factor.clone()).prop_map(|(step_size, gamma)| Step { step_size, gamma }.into()),
+        (proptest::collection::vec(0_u64..500, 0..4), factor).prop_map(|(milestones, gamma)| MultiStep {
+            milestones,
+            gamma
+        }
+        .into()),
+        cycle.prop_map(|(steps, pct_start, div_factor, final_div_factor, anneal, three_phase)| {
+            OneCycle { steps, pct_start, div_factor, final_div_factor, anneal, three_phase }.into()
+        }),
+        (0_u64..1000).prop_map(|timescale| InverseSqrt { timescale }.into()),
+        (count, 0.0..5.0).prop_map(|(steps, power)| Polynomial { steps, power }.into()),
+    ]
+}
+
+fn part() -> impl Strategy<Value = Schedule> {
+    (shape(), optional((0_u64..100, optional(0.0..1.0_f64))), optional(1e-9..10.0_f64)).prop_map(
+        |(schedule, warmup, base)| {
+            let schedule = match warmup {
+                Some((steps, Some(from))) => schedule.warmup_from(steps, from),
+                Some((steps, None)) => schedule.warmup(steps),
+                None => schedule,
+            };
+            base.map_or(schedule.clone(), |base| schedule.base(base))
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn text_reads_as_what_wrote_it(first in part(), rest in proptest::collection::vec((1_u64..500, part()), 0..3)) {
+        let mut at = 0;
+        let schedule = rest.into_iter().fold(first, |schedule, (gap, next)| {
+            at += gap;
+            schedule.then(at, next)
+        });
+        schedule.check().unwrap();
+        prop_assert_eq!(Schedule::parse(&schedule.to_string()).unwrap(), schedule);
+    }
+
+    #[test]
+    fn falling_shapes_fall_and_stay_in_their_bounds(
+        steps in 1_u64..300, low in 0.0..1.0_f64, gamma in 0.5..1.0_f64, power in 0.1..4.0_f64,
+    ) {
+        let falling: [Schedule; 7] = [
+            Linear { start: 1.0, end: low, steps }.into(),
+            Cosine { steps, min: low, hold: true }.into(),
+            Exponential { gamma }.into(),
+            Step { step_size: steps, gamma }.into(),
+            MultiStep { milestones: vec![steps, 2 * steps], gamma }.into(),
+            Polynomial { steps, power }.into(),
+            InverseSqrt { timescale: steps }.into(),
+        ];
+        for schedule in falling {
+            let rates = rates(&schedule, 400);
+            prop_assert_eq!(rates[0], 1.0);
+            prop_assert!(rates.windows(2).all(|w| w[1] <= w[0] + 1e-15 && w[1] >= 0.0), "{}", schedule);
+        }
+        let floor = Schedule::from(Cosine { steps, min: low, hold: true });
+        prop_assert!(rates(&floor, 400).into_iter().all(|r| r >= low));
+    }
+
+    #[test]
+    fn a_warm_up_climbs_to_the_first_rate_and_moves_the_rest_back(schedule in shape(), n in 0_u64..200, base in 1e-6..1.0_f64) {
+        let warm = schedule.clone().warmup(n).base(base);
+        let first = warm.rate(n);
+        prop_assert!(rates(&warm, n + 1).windows(2).all(|w| w[0] < w[1] || first == 0.0));
+        prop_assert!(first == 0.0 || warm.rate(0) > 0.0);
+        // The inverse square root looks at its warm-up.
+        if !schedule.to_string().starts_with("inverse_sqrt") {
+            let cold = schedule.base(base);
+            prop_assert!((0..50).all(|t| warm.rate(n + t) == cold.rate(t)));
+        }
+    }
+
+    #[test]
+    fn a_sequence_is_its_parts(first in part(), at in 1_u64..300, next in part(), n in 0_u64..50) {
+        let next = next.base(0.5);
+        let both = first.clone().then(at, next.clone());
+        prop_assert!((0..at).all(|t| both.rate(t) == first.rate(t)));
+        prop_assert!((0..300).all(|t| both.rate(at + t) == next.rate(t)));
+        let whole = Schedule::from(Constant::new()).then(at, next.clone()).warmup(n);
+        prop_assert!((0..300).all(|t| whole.rate(n + at + t) == next.rate(t)));
+    }
+
+    #[test]
+    fn one_cycle_peaks_at_the_base_and_ends_at_the_lowest(
+        steps in 20_u64..300, start in 0.1..0.5_f64, div in 1.0..100.0_f64, last in 1.0..1e6_f64,
+        anneal in prop_oneof![Just(Anneal::Cos), Just(Anneal::Linear)], three_phase: bool,
+    ) {
+        let cycle = OneCycle { steps, pct_start: start, div_factor: div, final_div_factor: last, anneal, three_phase };
+        let rates = rates(&cycle.into(), steps);
+        let low = 1.0 / div / last;
+        prop_assert!(rates.iter().all(|r| *r <= 1.0 + 1e-12 && *r >= low - 1e-12));
+        prop_assert!((rates[0] - 1.0 / div).abs() < 1e-12);
+        prop_assert!((rates[steps as usize - 1] - low).abs() < 1e-12);
+    }
+}
+
+// ---- text and mistakes
+
+fn refused(text: &str) -> String {
+    Schedule::parse(text).unwrap_err().to_string()
+}
+
+#[test]
+fn mistakes_in_a_text_are_named() {
+    for (text, said) in [
+        ("cosin:steps=3", "did you mean `cosine`?"),
+        ("", "unknown schedule ``"),
+        ("cosine:step=3", "did you mean `steps`?"),
+        ("cosine", "steps has no default"),
+        ("cosine:steps=0", "steps is 0, needs at least 1"),
+        ("cosine:steps=-3", "steps is `-3`, needs a count of steps"),
+        ("cosine:steps=3,steps=4", "steps is given twice"),
+        ("cosine:steps=3,min", "`min` is no KEY=VALUE"),
+        ("cosine:steps=3,min=nan", "min is NaN, needs a finite number of at least 0"),
+        ("cosine:steps=3,hold=maybe", "needs true or false"),
+        ("exponential:gamma=0", "gamma is 0, needs a finite number above 0"),
+        ("one_cycle:steps=9,pct_start=1.5", "pct_start is 1.5, needs a number in [0, 1]"),
+        ("one_cycle:steps=9,anneal=sine", "anneal is `sine`, needs cos or linear"),
+        ("multi_step:milestones=3+x", "needs steps with + between them"),
+        ("constant:base=-1", "base is -1"),
+        ("constant:warmup_from=0.5", "needs warmup beside it"),
+        ("constant:from=5", "from is 5"),
+        ("constant/linear", "it begins at step 0, needs a step past 0"),
+        ("constant/linear:from=9/cosine:steps=3,from=9", "it begins at step 9, needs a step past 9"),
+        ("custom", "unknown schedule `custom`"),
+    ] {
+        assert!(refused(text).contains(said), "{text}: {}", refused(text));
+    }
+}
+
+#[test]
+fn texts_mean_what_they_say() {
+    let parse = |text| Schedule::parse(text).unwrap();
+    assert_eq!(parse("linear:start=1/3"), Linear::new().into());
+    assert_eq!(
+        parse(" constant : warmup = 5 /cosine:from=100,steps=900,min=1e-5"),
+        Schedule::from(Constant::new()).warmup(5).then(100, Cosine { min: 1e-5, ..Cosine::new(900) })
+    );
+    assert_eq!(parse("multi_step:milestones=30+80"), MultiStep::new(vec![30, 80]).into());
+    assert_eq!(Schedule::custom(|_| 1.0).to_string(), "custom");
+    assert!(wgpu_optim::schedule::HELP.lines().count() < 20);
+    for name in names() {
+        assert!(
+            wgpu_optim::schedule::HELP.contains(&format!("\n  {name} ").replace("constant ", "constant\n")),
+            "{name}"
+        );
+    }
+}
+
+// ---- the host's optimizers
+
+fn host(rule: &dyn Rule) -> cpu::Optimizer<f64> {
+    let tensors = vec![TensorSpec { name: "w".to_owned(), group: 0, elements: 1 }];
+    cpu::Optimizer::new(vec![("all".to_owned(), rule.boxed())], tensors).unwrap()
+}
+
+#[test]
+fn the_host_takes_the_rate_of_the_applied_step() {
+    let mut optimizer = host(&Sgd { lr: 0.5, ..Sgd::default() });
+    optimizer.schedule(0, Exponential::new(0.5)).unwrap();
+    let mut w = [0.0];
+    for moved in [0.5, 0.75, 0.875] {
+        optimizer.step(&mut [&mut w], &[&[-1.0]]).unwrap();
+        assert_eq!(w[0], moved);
+    }
+    optimizer.set_applied(0);
+    optimizer.step(&mut [&mut w], &[&[-1.0]]).unwrap();
+    assert_eq!(w[0], 1.375);
+    let error = optimizer.set(0, "lr", &Value::Number(1.0)).unwrap_err().to_string();
+    assert!(error.contains("lr of group `all` belongs to its schedule `exponential:gamma=0.5,base=0.5`"), "{error}");
+}
+
+#[test]
+fn any_number_is_scheduled_and_what_makes_no_sense_is_refused() {
+    let sgd = Sgd { lr: 0.1, weight_decay: 0.1, ..Sgd::default() };
+    let mut optimizer = host(&sgd);
+    for (setting, schedule, said) in [
+        ("rate", Schedule::from(Constant::new()), "unknown setting of sgd `rate`"),
+        ("lr", Cosine::new(0).into(), "steps is 0"),
+        ("lr", Schedule::custom(|_| f64::NAN), "at applied step 1: sgd: lr is NaN"),
+        ("momentum", Schedule::custom(|_| 0.9), "momentum = 0.9 changes which states are kept"),
+        ("nesterov", Constant::new().into(), "nesterov"),
+    ] {
+        let error = optimizer.schedule_setting(0, setting, schedule).unwrap_err().to_string();
+        assert!(error.contains(said), "{error}");
+    }
+    assert!(optimizer.schedule(1, Constant::new()).unwrap_err().to_string().contains("group 1 does not exist"));
+    let zero_from_2 = Schedule::custom(|t| if t < 2 { 0.1 } else { f64::INFINITY });
+    optimizer.schedule_setting(0, "weight_decay", zero_from_2).unwrap();
+    let mut w = [1.0];
+    for _ in 0..2 {
+        optimizer.step(&mut [&mut w], &[&[0.0]]).unwrap();
+    }
+    let before = w;
+    let error = optimizer.step(&mut [&mut w], &[&[0.0]]).unwrap_err().to_string();
+    assert!(error.contains("at applied step 3: sgd: weight_decay is inf"), "{error}");
+    assert_eq!((w, optimizer.applied()), (before, 2));
+}
+
+// ---- the GPU's
+
+struct Gpu {
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+}
+
+impl Gpu {
+    fn open() -> Self {
+        let gpu = pollster::block_on(wgpu_optim::gpu::Selector::default().open()).expect("an adapter");
+        println!("adapter: {}", gpu.info.name);
+        Self { device: gpu.device, queue: gpu.queue }
+    }
+
+    fn build(&self, builder: Builder) -> Optimizer {
+        builder.build(&self.device, &self.queue).unwrap()
+    }
+
+    fn step(&self, optimizer: &mut Optimizer) -> wgpu_optim::Result<()> {
+        let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        let made = optimizer.step(&mut encoder);
+        self.queue.submit([encoder.finish()]);
+        made
+    }
+}
+
+const LENGTHS: [usize; 2] = [37, 1030];
+const SKIPPED: u64 = 5;
+
+fn numbers(seed: u64, n: usize) -> Vec<f32> {
+    // Away from 0, where the sign of a moment may depend on the last bit.
+    (0..n as u64)
+        .map(|i| {
+            let x = ((i * 7919 + seed * 104_729 + 17) % 1009) as f32 / 1009.0 - 0.5;
+            x + 0.1 * x.signum()
+        })
+        .collect()
+}
+
+fn steep() -> Schedule {
+    Schedule::from(Exponential::new(0.8)).warmup(4)
+}
+
+/// The oracle's parameters after 20 steps, and how far each moved. `by_call`: the schedule moves on in the skipped step, too.
+fn oracle(rule: &dyn Rule, by_call: bool) -> Vec<Vec<(f64, f64)>> {
+    let tensors = (0..2).map(|i| TensorSpec { name: format!("t{i}"), group: i, elements: LENGTHS[i] }).collect();
+    let groups = vec![("default".to_owned(), rule.boxed()), ("fixed".to_owned(), rule.boxed())];
+    let mut optimizer = cpu::Optimizer::<f64>::new(groups, tensors).unwrap();
+    let lag = u64::from(by_call);
+    let base = match rule.settings().into_iter().find(|(name, _)| *name == "lr") {
+        Some((_, Value::Number(lr))) => lr,
+        other => panic!("{}: {other:?}", rule.name()),
+    };
+    let schedule = steep().base(base);
+    let late = Schedule::custom(move |t| schedule.rate(if t + 1 >= SKIPPED { t + lag } else { t }));
+    optimizer.schedule(0, late).unwrap();
+    let wide = |x: Vec<f32>| -> Vec<f64> { x.into_iter().map(f64::from).collect() };
+    let mut params: Vec<Vec<f64>> = (0..2).map(|i| wide(numbers(1000 + i as u64, LENGTHS[i]))).collect();
+    let mut paths: Vec<Vec<f64>> = LENGTHS.iter().map(|n| vec![0.0; *n]).collect();
+    for t in (1..=20).filter(|t| *t != SKIPPED) {
+        let before = params.clone();
+        let grads: Vec<Vec<f64>> = (0..2).map(|i| wide(numbers(t * 2 + i as u64, LENGTHS[i]))).collect();
+        let mut slices: Vec<&mut [f64]> = params.iter_mut().map(Vec::as_mut_slice).collect();
+        let grads: Vec<&[f64]> = grads.iter().map(Vec::as_slice).collect();
+        optimizer.step(&mut slices, &grads).unwrap();
+        let moves = params.iter().flatten().zip(before.iter().flatten()).map(|(a, b)| (a - b).abs());
+        paths.iter_mut().flatten().zip(moves).for_each(|(path, moved)| *path += moved);
+    }
+    params.into_iter().zip(paths).map(|(p, path)| p.into_iter().zip(path).collect()).collect()
+}
+
+fn on_gpu(gpu: &Gpu, rule: &dyn Rule) -> Vec<Vec<f32>> {
+    let mut builder = Optimizer::builder(rule.boxed());
+    let fixed = builder.group("fixed", rule.boxed());
+    builder.skip_nonfinite(true).schedule(Group::DEFAULT, steep());
+    let groups = [Group::DEFAULT, fixed];
+    let tensors: Vec<_> = (0..2).map(|i| builder.tensor(groups[i], format!("t{i}"), &[LENGTHS[i]])).collect();
+    let mut optimizer = gpu.build(builder);
+    for (i, tensor) in tensors.iter().enumerate() {
+        optimizer.write_param(*tensor, &numbers(1000 + i as u64, LENGTHS[i])).unwrap();
+    }
+    for t in 1..=20 {
+        for (i, tensor) in tensors.iter().enumerate() {
+            let mut grad = numbers(t * 2 + i as u64, LENGTHS[i]);
+            if t == SKIPPED && i == 1 {
+                grad[LENGTHS[1] - 1] = f32::NAN;
+            }
+            optimizer.write_grad(*tensor, &grad).unwrap();
+        }
+        gpu.step(&mut optimizer).unwrap();
+    }
+    assert_eq!(pollster::block_on(optimizer.read_applied()).unwrap(), 19);
+    tensors.iter().map(|t| pollster::block_on(optimizer.read_param(*t)).unwrap()).collect()
+}
+
+/// The largest error as a share of what is allowed: of the way gone and of rounding in every step.
+fn error(found: &[f32], expected: &[(f64, f64)]) -> f64 {
+    let share = |(found, (expected, path)): (&f32, &(f64, f64))| {
+        (f64::from(*found) - expected).abs() / (1e-4 * path + 60.0 * f64::from(f32::EPSILON) * expected.abs() + 1e-30)
+    };
+    found.iter().zip(expected).map(share).fold(0.0, f64::max)
+}
+
+#[test]
+fn a_skipped_step_does_not_move_the_schedule_of_any_rule() {
+    let gpu = Gpu::open();
+    for entry in ALL {
+        let (name, rule) = entry.variants().swap_remove(0);
+        let found = on_gpu(&gpu, rule.as_ref());
+        let (right, wrong) = (oracle(rule.as_ref(), false), oracle(rule.as_ref(), true));
+        let errors = [error(&found[0], &right[0]), error(&found[1], &right[1])];
+        println!("{} {name}: {errors:?}, moved on: {}", entry.name, error(&found[0], &wrong[0]));
+        assert!(errors.iter().all(|e| *e <= 1.0), "{} {name}: {errors:?}", entry.name);
+        assert!(error(&found[0], &wrong[0]) > 3.0, "{} {name}: the test would not see the schedule move", entry.name);
+    }
+}
+
+#[test]
+fn a_schedule_owns_its_setting_and_others_wait_for_the_gpu() {
+    let gpu = Gpu::open();
+    let mut builder = Optimizer::builder(AdamW { lr: 0.25, ..AdamW::default() });
+    builder.tensor(Group::DEFAULT, "w", &[4]);
+    builder.schedule(Group::DEFAULT, Exponential::new(0.5));
+    let mut optimizer = gpu.build(builder);
+    assert_eq!(optimizer.schedule(Group::DEFAULT, "lr").unwrap().rate(1), 0.125);
+    assert!(optimizer.schedule(Group::DEFAULT, "beta1").is_none());
+    let error = optimizer.set_lr(Group::DEFAULT, 1.0).unwrap_err().to_string();
+    assert!(error.contains("lr of group `default` belongs to its schedule"), "{error}");
+
+    let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+    optimizer.step(&mut encoder).unwrap();
+    let decay = |optimizer: &mut Optimizer| optimizer.set(Group::DEFAULT, "weight_decay", &Value::Number(0.5));
+    assert!(decay(&mut optimizer).unwrap_err().to_string().contains("no recorded step is unfinished"));
+    gpu.queue.submit([encoder.finish()]);
+    gpu.device.poll(wgpu::PollType::wait_indefinitely()).unwrap();
+    decay(&mut optimizer).unwrap();
+    let tensor = optimizer.tensor("w").unwrap();
+    optimizer.write_param(tensor, &[1.0; 4]).unwrap();
+    gpu.step(&mut optimizer).unwrap();
+    let w = pollster::block_on(optimizer.read_param(tensor)).unwrap();
+    assert_eq!(w, [1.0 - 0.125 * 0.5; 4]);
+}
+
+#[test]
+fn a_value_out_of_range_stops_the_step_whose_turn_it_is() {
+    let gpu = Gpu::open();
+    let mut builder = Optimizer::builder(Sgd { lr: 0.5, ..Sgd::default() });
+    let tensor = builder.tensor(Group::DEFAULT, "w", &[4]);
+    builder.schedule(Group::DEFAULT, Schedule::custom(|t| if t < 3 { 0.5 } else { -1.0 }));
+    let mut optimizer = gpu.build(builder);
+    optimizer.write_grad(tensor, &[-1.0; 4]).unwrap();
+    for _ in 0..3 {
+        gpu.step(&mut optimizer).unwrap();
+    }
+    let error = gpu.step(&mut optimizer).unwrap_err().to_string();
+    assert!(error.contains("group `default`: its schedule `custom` at applied step 4: sgd: lr is -1"), "{error}");
+    assert_eq!(pollster::block_on(optimizer.read_param(tensor)).unwrap(), [1.5; 4]);
+
+    let mut builder = Optimizer::builder(Sgd { lr: 0.5, ..Sgd::default() });
+    builder.schedule(Group::DEFAULT, Cosine::new(0));
+    assert!(builder.build(&gpu.device, &gpu.queue).unwrap_err().to_string().contains("steps is 0"));
+}
+
+#[test]
+fn the_position_is_restored_with_the_count() {
+    let gpu = Gpu::open();
+    let mut builder = Optimizer::builder(Sgd { lr: 1.0, ..Sgd::default() });
+    let tensor = builder.tensor(Group::DEFAULT, "w", &[4]);
+    builder.schedule(Group::DEFAULT, Step { step_size: 100, gamma: 0.5 });
+    let mut optimizer = gpu.build(builder);
+    optimizer.write_grad(tensor, &[-1.0; 4]).unwrap();
+    optimizer.write_applied(99_999).unwrap();
+    optimizer.write_applied(99).unwrap();
+    gpu.step(&mut optimizer).unwrap();
+    gpu.step(&mut optimizer).unwrap();
+    assert_eq!(pollster::block_on(optimizer.read_param(tensor)).unwrap(), [1.5; 4]);
+}
+
+#[test]
+fn by_call_a_schedule_sets_the_rate() {
+    let gpu = Gpu::open();
+    let mut builder = Optimizer::builder(Sgd { lr: 9.0, ..Sgd::default() });
+    let tensor = builder.tensor(Group::DEFAULT, "w", &[4]);
+    let mut optimizer = gpu.build(builder);
+    optimizer.write_grad(tensor, &[-1.0; 4]).unwrap();
+    let schedule = Schedule::from(Exponential::new(0.5));
+    let error = schedule.apply(&mut optimizer, Group::DEFAULT, 0).unwrap_err().to_string();
+    assert!(error.contains("has no base"), "{error}");
+    let schedule = schedule.base(1.0);
+    for call in 0..3 {
+        schedule.apply(&mut optimizer, Group::DEFAULT, call).unwrap();
+        gpu.step(&mut optimizer).unwrap();
+    }
+    assert_eq!(pollster::block_on(optimizer.read_param(tensor)).unwrap(), [1.75; 4]);
+}
