@@ -111,7 +111,7 @@ impl Optimizer {
 
     fn create_launch(&self, compiler: &Compiler<'_>, index: usize, class: &ClassPipelines) -> Result<LaunchGpu> {
         let launch = &self.layout.launches[index];
-        let arena = self.buffer(&format!("arena {index}"), launch.arena * VEC4, OWNED)?;
+        let arena = self.buffer(&format!("arena {index}"), launch.arena() * VEC4, OWNED)?;
         let chunks = self.table(&format!("chunks {index}"), bytemuck::cast_slice(&launch.chunks))?;
         let spans = self.table(&format!("spans {index}"), bytemuck::cast_slice(&launch.spans))?;
         let pass = |pipeline: &Arc<Pipeline>, records: &[Chunk], table: &wgpu::Buffer, round: usize| {
