@@ -323,7 +323,11 @@ impl Builder {
         let mut buffers: Vec<&wgpu::Buffer> = Vec::new();
         let mut ranges: BTreeMap<(usize, u64), (u64, &str, &str)> = BTreeMap::new();
         for tensor in &self.tensors {
+            // An empty tensor has no bytes to overlap with, whatever range it was bound to.
             let Storage::Bound { param, grad } = &tensor.storage else { continue };
+            if tensor.elements == 0 {
+                continue;
+            }
             for (what, slice) in [("parameters", Some(param)), ("gradients", grad.as_ref())] {
                 let Some(slice) = slice else { continue };
                 let buffer = index_of(&mut buffers, &slice.buffer);

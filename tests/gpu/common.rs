@@ -116,6 +116,13 @@ impl Page {
         range
     }
 
+    /// What the buffer will hold in a range.
+    pub(crate) fn put(&mut self, range: &Range<usize>, values: impl Iterator<Item = f32>) {
+        for (word, value) in self.words[range.clone()].iter_mut().zip(values) {
+            *word = value.to_bits();
+        }
+    }
+
     /// Creates the buffer, exactly as long as what lies in it.
     pub(crate) fn create(&mut self, gpu: &Gpu) {
         use wgpu::util::DeviceExt as _;

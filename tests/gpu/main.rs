@@ -10,3 +10,4 @@ mod engine;
 mod mutants;
 mod parity;
 mod sensitivity;
+mod sums;
