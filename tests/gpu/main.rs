@@ -8,6 +8,7 @@ mod adversarial;
 mod common;
 mod counts;
 mod engine;
+mod errors;
 mod mutants;
 mod parity;
 mod sensitivity;
