@@ -97,23 +97,21 @@ pub struct Choice {
 }
 
 impl Request {
-    /// Whether an adapter was named, here or in the environment. Naming one is asking for it, software or not.
-    #[must_use]
-    pub fn names_adapter(&self) -> bool {
+    /// Whether an adapter was named, here or in the environment.
+    fn names_adapter(&self) -> bool {
         self.selector.adapter.is_some() || std::env::var_os("WGPU_ADAPTER_NAME").is_some()
     }
 
-    /// Opens what was asked for: where the kind is left open and no adapter is named, a hardware GPU or, with a note, the CPU,
-    /// because a software GPU is an order of magnitude slower than that.
+    /// Opens what was asked for: where the kind is left open, a hardware GPU or, with a note, the CPU, because a software GPU is an
+    /// order of magnitude slower than that.
     ///
     /// # Errors
-    /// A GPU was asked for and none fits, or it gives no device.
+    /// A GPU was asked for, or an adapter named, and none fits, or it gives no device.
     pub async fn open(&self) -> Result<Choice> {
         match self.kind {
             Some(Kind::Cpu) => Ok(Choice { backend: Backend::Cpu, note: None }),
             Some(Kind::Reference) => Ok(Choice { backend: Backend::Reference, note: None }),
             Some(Kind::Gpu) => self.open_gpu().await,
-            None if self.names_adapter() => self.open_gpu().await,
             None => self.open_best().await,
         }
     }
@@ -126,21 +124,11 @@ impl Request {
         let note = match self.selector.find().await {
             Ok(adapter) if gpu::is_hardware(&adapter.get_info()) => return self.open_gpu().await,
             Ok(adapter) => format!("{} is a software GPU, slower than the CPU path", adapter.get_info().name),
-            Err(Error::NoAdapter(found)) => format!("no GPU adapter found{found}; {}", install_hint()),
+            Err(Error::NoAdapter(found)) if !self.names_adapter() => {
+                format!("no GPU adapter found{found}")
+            }
             Err(error) => return Err(error),
         };
         Ok(Choice { backend: Backend::Cpu, note: Some(note) })
-    }
-}
-
-/// What to install where no adapter was found.
-#[must_use]
-pub const fn install_hint() -> &'static str {
-    if cfg!(target_os = "linux") {
-        "install the GPU vendor's Vulkan driver, or a software one: apt install mesa-vulkan-drivers"
-    } else if cfg!(target_os = "windows") {
-        "install the GPU vendor's driver"
-    } else {
-        "this system needs a GPU that Metal or Vulkan supports"
     }
 }

@@ -34,6 +34,18 @@ pub const fn is_hardware(info: &wgpu::AdapterInfo) -> bool {
     )
 }
 
+/// What to install where no adapter was found.
+#[must_use]
+pub const fn install_hint() -> &'static str {
+    if cfg!(target_os = "linux") {
+        "install the GPU vendor's Vulkan driver, or a software one: apt install mesa-vulkan-drivers"
+    } else if cfg!(target_os = "windows") {
+        "install the GPU vendor's driver"
+    } else {
+        "this system needs a GPU that Metal or Vulkan supports"
+    }
+}
+
 /// All adapters that `backends` reach, the best first: hardware before software, the platform's own API before GL.
 pub async fn adapters(backends: Option<wgpu::Backends>) -> Vec<wgpu::Adapter> {
     let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle_from_env();
@@ -78,7 +90,7 @@ impl Selector {
         };
         adapters.into_iter().nth(found).ok_or_else(|| {
             let list = if names.is_empty() {
-                ": no driver is installed".to_owned()
+                format!(": no driver is installed; {}", install_hint())
             } else {
                 format!(", found: {}", names.join(", "))
             };
@@ -147,6 +159,6 @@ impl Gpu {
     #[must_use]
     pub fn name(&self) -> String {
         let i = &self.info;
-        format!("{} ({:?}, {} {})", i.name, i.backend, i.driver, i.driver_info).replace("  ", " ")
+        format!("{} ({:?}, {} {})", i.name, i.backend, i.driver, i.driver_info).replace("  ", " ").replace(" )", ")")
     }
 }

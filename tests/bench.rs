@@ -52,7 +52,7 @@ fn bytes_are_those_that_must_move() {
 /// What a rule says its sums read is what they depend on: changing any other number leaves the totals alone.
 #[test]
 fn sums_depend_on_what_they_say() {
-    let rules = ALL.iter().flat_map(|entry| entry.variants()).map(|(_, rule)| rule);
+    let rules = ALL.iter().flat_map(wgpu_optim::optim::Entry::variants).map(|(_, rule)| rule);
     for rule in rules.chain([Box::new(Adai::new(0.1)) as Box<dyn Rule>]).filter(|rule| rule.sums().sums > 0) {
         let kept: Vec<_> = rule.states().into_iter().filter(|s| s.used).map(|s| s.name).collect();
         let base = totals(rule.as_ref(), None);
@@ -65,9 +65,9 @@ fn sums_depend_on_what_they_say() {
 
 fn totals(rule: &dyn Rule, changed: Option<&str>) -> Vec<[f64; 3]> {
     let value = |name: &str| [if changed == Some(name) { 0.75 } else { 0.5 }];
-    let hyper: Vec<f64> = rule.scalars(3).iter().map(|s| s.value()).collect();
+    let hyper: Vec<f64> = rule.scalars(3).iter().map(wgpu_optim::optim::Scalar::value).collect();
     let states: Vec<_> = rule.states().iter().map(|s| s.used.then(|| value(s.name))).collect();
-    let states: Vec<Option<&[f64]>> = states.iter().map(|s| s.as_ref().map(|s| s.as_slice())).collect();
+    let states: Vec<Option<&[f64]>> = states.iter().map(|s| s.as_ref().map(<[f64; 1]>::as_slice)).collect();
     let cpu = rule.cpu_f64();
     let sums = cpu.contribute(&hyper, &value("p"), &value("g"), &states);
     cpu.total(&hyper, &sums, 1.0)[..rule.sums().totals].to_vec()

@@ -3,10 +3,15 @@
 use std::sync::LazyLock;
 
 use proptest::prelude::*;
+use wgpu_optim::bench::{Plan, Size, bytes_per_element};
+use wgpu_optim::checkpoint::Checkpoint;
 use wgpu_optim::gpu::{Gpu, Selector};
-use wgpu_optim::optim::{CustomCpu, CustomRule, Range, Value, rule::MAX_SUMS};
+use wgpu_optim::optim::{CustomCpu, CustomRule, Range, Scalar, Value, rule::MAX_SUMS};
+use wgpu_optim::schedule::Exponential;
 use wgpu_optim::verify::run_rule;
-use wgpu_optim::{Accumulate, AdamW, Builder, Clip, Ema, Error, Group, LossScale, Optimizer, Rule, VRAdam, cpu};
+use wgpu_optim::{
+    Accumulate, AdamW, Builder, Clip, Ema, Error, Group, LossScale, Optimizer, Rule, Tensor, VRAdam, cpu,
+};
 
 const ADAMW: &str = "\
 struct Hyper {
@@ -104,7 +109,9 @@ fn run(rules: [Box<dyn Rule>; 2], states: &[&str], around: impl Fn(&mut Builder)
     all
 }
 
-fn pair_of_adamw() -> ([Box<dyn Rule>; 2], [Box<dyn Rule>; 2]) {
+type Groups = [Box<dyn Rule>; 2];
+
+fn pair_of_adamw() -> (Groups, Groups) {
     let own = |lr, weight_decay| Box::new(AdamW { lr, weight_decay, ..AdamW::default() }) as Box<dyn Rule>;
     let custom = |lr, weight_decay| Box::new(adamw(lr, weight_decay)) as Box<dyn Rule>;
     ([custom(0.01, 0.1), custom(0.02, 0.0)], [own(0.01, 0.1), own(0.02, 0.0)])
@@ -125,7 +132,8 @@ fn everything_around_a_rule_works_for_a_custom_one() {
             .loss_scale(LossScale::fixed(4.0))
             .ema(Ema::default())
             .accumulate(Accumulate::Mean(2))
-            .zero_gradients(true);
+            .zero_gradients(true)
+            .schedule(Group::DEFAULT, Exponential::new(0.9));
     };
     let (custom, own) = pair_of_adamw();
     let states = ["m", "v", "ema", "gradient_accumulator"];
@@ -246,6 +254,55 @@ fn closures_give_a_cpu_form() {
         let (name, custom, own) = (own.name(), on_cpu(custom), on_cpu(own));
         assert!(custom.iter().zip(&own).all(|(a, b)| (a - b).abs() <= 1e-14 * b.abs()), "{name}");
     }
+}
+
+fn step_with(optimizer: &mut Optimizer, tensor: Tensor, seed: u32) {
+    optimizer.write_grad(tensor, &numbers(seed, 2000)).expect("the length fits");
+    GPU.run(|encoder| optimizer.step(encoder)).expect("the step runs");
+}
+
+fn snapshot(optimizer: &Optimizer) -> Checkpoint {
+    let mut encoder = GPU.device.create_command_encoder(&Default::default());
+    let snapshot = optimizer.snapshot(&mut encoder).expect("it is recorded");
+    GPU.queue.submit([encoder.finish()]);
+    pollster::block_on(snapshot.checkpoint()).expect("it is read")
+}
+
+#[test]
+fn a_checkpoint_of_a_custom_rule_resumes_bit_for_bit() {
+    let build = |rule: Box<dyn Rule>| {
+        let mut builder = Optimizer::builder(rule);
+        let tensor = builder.tensor(Group::DEFAULT, "w", &[2000]);
+        (builder.build(&GPU.device, &GPU.queue).expect("it is built"), tensor)
+    };
+    let (mut first, w) = build(Box::new(adamw(0.01, 0.1)));
+    (0..3).for_each(|seed| step_with(&mut first, w, seed));
+    let bytes = snapshot(&first).to_bytes().expect("it is written");
+    let saved = Checkpoint::from_bytes("memory", bytes).expect("it is read");
+    let (mut second, _) = build(Box::new(adamw(0.01, 0.1)));
+    saved.restore(&mut second).expect("it fits");
+    for optimizer in [&mut first, &mut second] {
+        (3..6).for_each(|seed| step_with(optimizer, w, seed));
+    }
+    assert_eq!(
+        snapshot(&first).to_bytes().expect("it is written"),
+        snapshot(&second).to_bytes().expect("it is written")
+    );
+    let (mut own, _) = build(Box::new(AdamW { lr: 0.01, ..AdamW::default() }));
+    let error = saved.restore(&mut own).expect_err("it is another rule").to_string();
+    assert!(error.contains("it is of my_adamw, the optimizer is adamw"), "{error}");
+}
+
+#[test]
+fn a_custom_rule_is_measured() {
+    let rules: Vec<Box<dyn Rule>> = vec![Box::new(adamw(0.01, 0.1)), Box::new(AdamW::default())];
+    assert_eq!(bytes_per_element(rules[0].as_ref()), bytes_per_element(rules[1].as_ref()));
+    let braked = CustomRule::from_wgsl("braked", BRAKED).expect("the text is a rule");
+    assert_eq!(braked.sums_read(), ["p", "g", "m", "v"]);
+    let size = Size { tensors: 2, elements: 5000 };
+    let plan = Plan { rules, sizes: vec![size], seconds: 0.0, samples: 1, ..Plan::default() };
+    let results = wgpu_optim::bench::run(&plan, Some(&GPU), |_| ()).expect("it is measured");
+    assert_eq!(results[0].optimizer, "my_adamw");
 }
 
 #[test]
@@ -405,7 +462,7 @@ fn names_that_the_host_fills_have_their_values() {
     let rule =
         CustomRule::from_wgsl("mine", &text).expect("the text is a rule").setting("beta2", 0.99, Range::BELOW_ONE);
     rule.check().expect("all are filled");
-    let values: Vec<f64> = rule.scalars(7).iter().map(|s| s.value()).collect();
+    let values: Vec<f64> = rule.scalars(7).iter().map(Scalar::value).collect();
     let c = 1.0 - 0.99_f64.powi(7);
     for (value, expected) in values.iter().zip([0.99, 0.01, 7.0, c, 1.0 / c, c.sqrt(), 1.0 / c.sqrt()]) {
         assert!((value - expected).abs() < 1e-14 * expected, "{values:?}");
@@ -503,7 +560,7 @@ fn survives(text: String) {
 fn hostile_texts_neither_overflow_the_stack_nor_take_long() {
     let begin = std::time::Instant::now();
     let in_function = |body: String| format!("{HEAD}{UPDATE}fn a(x: f32) -> f32 {{ {body} }}");
-    for n in [20, 60, 100, 120, 126, 5000, 60_000] {
+    for n in [22, 23, 43, 46, 91, 94, 180, 189, 5000, 60_000] {
         let twice = |open: &str, middle: &str, close: &str| open.repeat(n) + middle + &close.repeat(n);
         for expression in [
             twice("(", "x", ")"),
@@ -566,8 +623,8 @@ fn limits_of_a_text() {
     assert!(
         refused(&format!("struct Hyper {{ {members}lr: f32 }}\n{UPDATE}")).contains("Hyper has 65 members, at most 64")
     );
-    let deep = format!("{HEAD}{UPDATE}const c = {}1{};", "(".repeat(129), ")".repeat(129));
-    assert!(refused(&deep).contains("nest deeper than 128"));
+    let deep = format!("{HEAD}{UPDATE}const c = {}1{};", "(".repeat(50), ")".repeat(50));
+    assert!(refused(&deep).contains("4:58: blocks, brackets and operators nest too deep"));
     let large = format!("{HEAD}{UPDATE}fn a() {{ var x: array<f32, 20000>; }}");
     assert!(refused(&large).contains("more than 65536 bytes"));
 }
@@ -671,7 +728,7 @@ fn fragments() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(3000) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2000) })]
 
     #[test]
     fn mutated_texts_never_panic(

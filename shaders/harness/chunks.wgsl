@@ -9,7 +9,7 @@ fn wo_fill(
 ) {
     let chunk = wo_chunk(workgroup.y * grid.x + workgroup.x);
     if lane * 4u < chunk.length {
-        wo_store_state(chunk.state + lane, min((chunk.length + 3u) / 4u, wo_CHUNK_LANES), wo_first_state());
+        wo_store_state(chunk.state + lane, wo_stride(), wo_first_state());
     }
 }
 
@@ -26,7 +26,7 @@ fn wo_accumulate(
         return;
     }
     let live = vec4(first, first + 1u, first + 2u, first + 3u) < vec4(chunk.length);
-    let at = chunk.state + lane + wo_ACCUMULATOR * min((chunk.length + 3u) / 4u, wo_CHUNK_LANES);
+    let at = chunk.state + lane + wo_ACCUMULATOR * wo_stride();
     wo_arena[at] += wo_gradient(chunk, lane);
     wo_zero_gradient(chunk, lane, live);
 }
@@ -45,7 +45,7 @@ fn wo_swap(
         return;
     }
     let live = vec4(first, first + 1u, first + 2u, first + 3u) < vec4(chunk.length);
-    let at = chunk.state + lane + wo_AVERAGE * min((chunk.length + 3u) / 4u, wo_CHUNK_LANES);
+    let at = chunk.state + lane + wo_AVERAGE * wo_stride();
     let p = wo_params[chunk.param + lane];
     wo_params[chunk.param + lane] = select(p, wo_arena[at], live);
     wo_arena[at] = p;

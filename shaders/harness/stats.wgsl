@@ -17,11 +17,10 @@ fn wo_stats(
     let unscale = select(1.0 / wo_control.scale, wo_control.unscale, wo_SECOND_ROUND);
     var sums = array<vec4<f32>, wo_SUMS>();
     let vectors = (span.length + 3u) / 4u;
+    let stride = wo_stride();
     for (var i = lane; i < vectors; i += wo_SUM_LANES) {
-        let start = i & ~(wo_CHUNK_LANES - 1u);
-        let stride = min(vectors - start, wo_CHUNK_LANES);
-        let s = wo_load_state(span.state + start * wo_STATES + (i - start), stride);
-        let raw = wo_raw_gradient(span, i, span.state + start * wo_STATES + (i - start), stride);
+        let s = wo_load_state(span.state + i, stride);
+        let raw = wo_raw_gradient(span, i, span.state + i, stride);
         var g = wo_prepare(raw, e, unscale);
         if wo_CLIP_NORM && wo_SECOND_ROUND {
             g *= wo_load_clip(span.tensor);

@@ -4,7 +4,7 @@
 struct wo_Chunk {
     param: u32,     // first vec4 in the bound window of the parameters
     grad: u32,      // first vec4 in the bound window of the gradients; in the tensor where gradients move
-    state: u32,     // first vec4 in the arena
+    state: u32,     // first vec4 in the arena, of its first array
     length: u32,    // elements
     tensor: u32,
     group: u32,

@@ -26,7 +26,7 @@ fn wo_update(
     }
     // Lanes past the tensor's end belong to the caller and keep their bits.
     let live = vec4(first, first + 1u, first + 2u, first + 3u) < vec4(chunk.length);
-    let stride = min((chunk.length + 3u) / 4u, wo_CHUNK_LANES);
+    let stride = wo_stride();
     let state = chunk.state + lane;
     if skip {
         wo_clear_gradient(chunk, lane, state, stride, live);

@@ -84,12 +84,12 @@ pub fn restore_torch(name: &str, bytes: impl Into<Vec<u8>>, optimizer: &mut Opti
                 .ok_or_else(|| file.error(format!("lacks {}", quote(&format!("{theirs}/{tensor_name}")))))?;
             writes.push((tensor, state, values));
         }
-        if let Some([step]) = read("step", &[])?.as_deref() {
-            if *steps.get_or_insert(*step) != *step {
-                return Err(file.error(format!(
-                    "step/{tensor_name} is {step}, other tensors have {steps:?}: one count serves all"
-                )));
-            }
+        if let Some([step]) = read("step", &[])?.as_deref()
+            && *steps.get_or_insert(*step) != *step
+        {
+            return Err(
+                file.error(format!("step/{tensor_name} is {step}, other tensors have {steps:?}: one count serves all"))
+            );
         }
     }
     let steps = steps.unwrap_or(0.0);

@@ -2,7 +2,7 @@
 
 use std::io::{ErrorKind, Write as _};
 
-use wgpu_optim::{Error, backend};
+use wgpu_optim::Error;
 
 /// Usage or bad input.
 const BAD_INPUT: u8 = 2;
@@ -32,11 +32,7 @@ impl Failure {
                 BAD_INPUT
             }
             Self::Optim(error) => {
-                let hint = match error {
-                    Error::NoAdapter(_) => format!("; {}", backend::install_hint()),
-                    _ => String::new(),
-                };
-                line(format_args!("error: {error}{hint}"));
+                line(format_args!("error: {error}"));
                 self.status()
             }
         }

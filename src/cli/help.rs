@@ -9,16 +9,21 @@ use wgpu_optim::optim::{self, Entry, Value};
 pub(super) const EXIT: &str = "\
 Exit status: 0; 1 past a tolerance or regressed; 2 usage or bad input; 3 no adapter; 4 device lost.";
 
-pub(super) const MAIN: &str = "\
+const MAIN: &str = "\
 Examples:
   wgpu-optim                                   the tour
   wgpu-optim info                              what there is to run on
-  wgpu-optim train --optimizer vradam --set lr=3e-3
+  wgpu-optim verify --optimizer vradam
+  wgpu-optim train --optimizer adaiw --set lr=0.3
+  wgpu-optim bench --optimizer adamw --tensors 1,1000 --elements 1000000,1000
   wgpu-optim replay my_run.safetensors --backend gpu
   wgpu-optim shader adamw --target msl
 
-Heeded: WGPU_BACKEND, WGPU_ADAPTER_NAME, WGPU_POWER_PREF.
-Exit status: 0; 1 past a tolerance or regressed; 2 usage or bad input; 3 no adapter; 4 device lost.";
+Heeded: WGPU_BACKEND, WGPU_ADAPTER_NAME, WGPU_POWER_PREF.";
+
+pub(super) fn main() -> String {
+    format!("{MAIN}\n{EXIT}")
+}
 
 /// The optimizers with their settings' defaults, then the ranges, all from the registry.
 pub(super) fn optimizers() -> String {

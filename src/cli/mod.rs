@@ -29,7 +29,7 @@ const PAST: u8 = 1;
 /// Without a command: the tour, in under a minute. It finds the best backend, verifies every optimizer on it, trains a model on
 /// handwritten digits with a few of them, and measures a step.
 #[derive(Debug, Parser)]
-#[command(name = "wgpu-optim", version, args_conflicts_with_subcommands = true, after_long_help = help::MAIN)]
+#[command(name = "wgpu-optim", version, args_conflicts_with_subcommands = true, after_long_help = help::main())]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,

@@ -2,8 +2,8 @@
 
 use clap::Args;
 
-use wgpu_optim::backend::{Kind, Request, install_hint};
-use wgpu_optim::gpu::is_hardware;
+use wgpu_optim::backend::{Kind, Request};
+use wgpu_optim::gpu::{install_hint, is_hardware};
 use wgpu_optim::tour::Tour;
 use wgpu_optim::train::{self, Plan};
 use wgpu_optim::{bench, report};

@@ -111,7 +111,7 @@ impl Optimizer {
 
     fn create_launch(&self, compiler: &Compiler<'_>, index: usize, class: &ClassPipelines) -> Result<LaunchGpu> {
         let launch = &self.layout.launches[index];
-        let arena = self.buffer(&format!("arena {index}"), launch.arena * VEC4, OWNED)?;
+        let arena = self.buffer(&format!("arena {index}"), launch.arena() * VEC4, OWNED)?;
         let chunks = self.table(&format!("chunks {index}"), bytemuck::cast_slice(&launch.chunks))?;
         let spans = self.table(&format!("spans {index}"), bytemuck::cast_slice(&launch.spans))?;
         let pass = |pipeline: &Arc<Pipeline>, records: &[Chunk], table: &wgpu::Buffer, round: usize| {
@@ -169,12 +169,7 @@ impl Optimizer {
 
     fn create_round(&self, compiler: &Compiler<'_>, variant: &Variant) -> Result<RoundGpu> {
         let (sums, totals) = variant.sum_counts();
-        let (limit, needs) =
-            (self.device.limits().max_compute_workgroup_storage_size, totals as u32 * FINAL_LANES * 16);
-        if limit < needs {
-            let limit_name = "max_compute_workgroup_storage_size";
-            return Err(Error::Limit { limit: limit_name, actual: u64::from(limit), needs: u64::from(needs) });
-        }
+        check_workgroup_storage(&self.device, totals)?;
         let records = self.tensors.len() as u64 + 1;
         let rows = u64::from(self.layout.rows).max(1);
         let partials = self.buffer("partial sums", rows * sums as u64 * 4, OWNED)?;
@@ -257,6 +252,16 @@ impl ClassPipelines {
             stats: stats.collect(),
         }
     }
+}
+
+/// Finalize adds every total in workgroup memory.
+fn check_workgroup_storage(device: &wgpu::Device, totals: usize) -> Result<()> {
+    let actual = u64::from(device.limits().max_compute_workgroup_storage_size);
+    let needs = totals as u64 * u64::from(FINAL_LANES) * VEC4;
+    if actual < needs {
+        return Err(Error::Limit { limit: "max_compute_workgroup_storage_size", actual, needs });
+    }
+    Ok(())
 }
 
 fn check_limits(device: &wgpu::Device) -> Result<()> {

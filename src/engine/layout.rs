@@ -18,8 +18,9 @@ const SPAN_CHUNKS: u64 = 16;
 const TENSOR_SPANS: u64 = 1024;
 /// Rows that one thread adds in sequence.
 const SEGMENT: u32 = 32;
-/// The arena's first vec4 carries the count of applied steps to the control buffer.
-const ARENA_HEADER: u64 = 1;
+/// Vec4s before the arena's first array; the first of them carries the count of applied steps to the control buffer. So many that the
+/// array begins where the memory's lines do.
+pub(super) const ARENA_HEADER: u64 = 16;
 /// Bytes of a vec4 of f32, the unit of every offset on the GPU.
 pub(super) const VEC4: u64 = 16;
 
@@ -141,8 +142,11 @@ pub(super) struct Launch {
     pub(super) param: Window,
     /// `None`: gradients lie in the parameters' window, or move.
     pub(super) grad: Option<Window>,
-    /// Length of the launch's arena in vec4, its header included.
-    pub(super) arena: u64,
+    /// Arrays in the launch's arena.
+    states: u64,
+    /// Vec4s of each array: those of all tensors, one behind the other. Measured on a software GPU: arrays that lie whole, each on its
+    /// own, cost nothing beside buffers of their own; arrays interleaved by chunk cost 25 % in the cache and 4 % beyond it.
+    array: u64,
     pub(super) chunks: Vec<Chunk>,
     pub(super) spans: Vec<Chunk>,
     pieces: Vec<Piece>,
@@ -226,7 +230,7 @@ impl Layout {
             };
             if let Some(launch) = self.launches.last_mut() {
                 (launch.param, launch.grad) = (param, grad);
-                launch.push(index, item, position, elements);
+                launch.push(index, position, elements);
             }
             position += elements;
         }
@@ -302,13 +306,16 @@ impl Layout {
 
     /// Where a tensor's states lie.
     pub(super) fn state_runs(&self, tensor: usize) -> impl Iterator<Item = StateRun> + '_ {
-        self.parts[tensor].iter().flat_map(|part| {
-            self.launches[part.launch].chunks[part.chunks.clone()].iter().map(|chunk| StateRun {
+        self.parts[tensor].iter().filter_map(|part| {
+            let launch = &self.launches[part.launch];
+            let chunks = &launch.chunks[part.chunks.clone()];
+            let (first, last) = (chunks.first()?, chunks.last()?);
+            Some(StateRun {
                 launch: part.launch,
-                vec4: u64::from(chunk.state),
-                stride: u64::from(chunk.length.div_ceil(4)),
-                position: chunk.position as usize,
-                elements: chunk.length as usize,
+                vec4: u64::from(first.state),
+                stride: launch.array,
+                position: first.position as usize,
+                elements: (last.position + last.length - first.position) as usize,
             })
         })
     }
@@ -322,7 +329,8 @@ impl Launch {
             class: item.class,
             param: Window::at(&shifted(&item.param, position), limits),
             grad: grad.map(|g| Window::at(&shifted(g, position), limits)),
-            arena: ARENA_HEADER,
+            states: item.states,
+            array: 0,
             chunks: Vec::new(),
             spans: Vec::new(),
             pieces: Vec::new(),
@@ -332,7 +340,7 @@ impl Launch {
     /// The windows grown by the chunk at `position`, if it belongs here and they stay within the limits.
     fn with(&self, item: &Item, position: u64, elements: u64, limits: Limits) -> Option<(Window, Option<Window>)> {
         let vec4s = elements.div_ceil(4);
-        if item.class != self.class || (self.arena + item.states * vec4s) * VEC4 > limits.window {
+        if item.class != self.class || arena(self.states, self.array + vec4s) * VEC4 > limits.window {
             return None;
         }
         let bytes = vec4s * VEC4;
@@ -344,13 +352,22 @@ impl Launch {
         }
     }
 
-    fn push(&mut self, tensor: usize, item: &Item, position: u64, elements: u64) {
+    fn push(&mut self, tensor: usize, position: u64, elements: u64) {
         match self.pieces.last_mut() {
             Some(piece) if piece.tensor == tensor => piece.elements += elements,
-            _ => self.pieces.push(Piece { tensor, position, elements, state: self.arena }),
+            _ => self.pieces.push(Piece { tensor, position, elements, state: ARENA_HEADER + self.array }),
         }
-        self.arena += item.states * elements.div_ceil(4);
+        self.array += elements.div_ceil(4);
     }
+
+    /// Length of the launch's arena in vec4, its header included.
+    pub(super) fn arena(&self) -> u64 {
+        arena(self.states, self.array)
+    }
+}
+
+const fn arena(states: u64, array: u64) -> u64 {
+    ARENA_HEADER + states * array
 }
 
 fn too_far_apart(limits: Limits) -> Error {
@@ -377,7 +394,7 @@ fn cut(piece: &Piece, item: &Item, param: &Window, grad: Option<&Window>, length
                     .grad
                     .as_ref()
                     .map_or((position / 4) as u32, |g| grad.unwrap_or(param).vec4_of(&shifted(g, position))),
-                state: (piece.state + start / 4 * item.states) as u32,
+                state: (piece.state + start / 4) as u32,
                 length: length.min(piece.elements - start) as u32,
                 tensor: piece.tensor as u32,
                 group: item.group,
@@ -425,8 +442,8 @@ mod tests {
                 assert!(window.range.end - window.range.start <= LIMITS.window, "{window:?}");
                 assert_eq!(window.range.start % LIMITS.alignment, 0);
             }
-            assert!(launch.arena * VEC4 <= LIMITS.window);
-            let mut arena = ARENA_HEADER;
+            assert!(launch.arena() * VEC4 <= LIMITS.window);
+            let mut state = ARENA_HEADER;
             for chunk in launch.chunks.iter().filter(|c| c.length > 0) {
                 let item = &items[chunk.tensor as usize];
                 assert!(u64::from(chunk.length) <= CHUNK);
@@ -437,12 +454,12 @@ mod tests {
                 let grad = bytes_of(grads, chunk.grad, chunk.length);
                 assert_eq!(grad.start, item.grad.as_ref().map_or(0, |g| g.offset) + offset);
                 assert!(grad.end <= grads.range.end);
-                assert_eq!(u64::from(chunk.state), arena, "states follow each other without a gap");
-                arena += item.states * u64::from(chunk.length.div_ceil(4));
+                assert_eq!(u64::from(chunk.state), state, "states follow each other without a gap");
+                state += u64::from(chunk.length.div_ceil(4));
                 let position = u64::from(chunk.position);
                 seen[chunk.tensor as usize].push(position..position + u64::from(chunk.length));
             }
-            assert_eq!(arena, launch.arena);
+            assert_eq!(launch.arena(), ARENA_HEADER + launch.states * (state - ARENA_HEADER));
         }
         for (item, mut ranges) in items.iter().zip(seen) {
             ranges.sort_by_key(|r| r.start);

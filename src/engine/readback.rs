@@ -140,17 +140,12 @@ impl Optimizer {
     pub async fn read_state(&self, tensor: Tensor, state: &str) -> Result<Vec<f32>> {
         let index = self.state_index(tensor, state)?;
         let mut values = vec![0.0; self.tensors[tensor.0].elements as usize];
-        for launch in 0..self.launches.len() {
-            let runs: Vec<_> = self.layout.state_runs(tensor.0).filter(|r| r.launch == launch).collect();
-            let (Some(first), Some(last)) = (runs.first(), runs.last()) else { continue };
-            let kept = self.slots(tensor).len() as u64;
-            let bytes = first.vec4 * VEC4..(last.vec4 + kept * last.stride) * VEC4;
-            let raw = read_buffer(&self.device, &self.queue, self.launches[launch].arena.slice(bytes)).await?;
+        for run in self.layout.state_runs(tensor.0) {
+            let first = (run.vec4 + index * run.stride) * VEC4;
+            let bytes = first..first + run.elements as u64 * 4;
+            let raw = read_buffer(&self.device, &self.queue, self.launches[run.launch].arena.slice(bytes)).await?;
             let raw: Vec<f32> = bytemuck::pod_collect_to_vec(&raw);
-            for run in &runs {
-                let from = ((run.vec4 - first.vec4 + index * run.stride) * 4) as usize;
-                values[run.position..run.position + run.elements].copy_from_slice(&raw[from..from + run.elements]);
-            }
+            values[run.position..run.position + run.elements].copy_from_slice(&raw);
         }
         Ok(values)
     }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use super::layout::{CHUNK_LANES, FINAL_LANES, SUM_LANES};
+use super::layout::{ARENA_HEADER, CHUNK_LANES, FINAL_LANES, SUM_LANES};
 use crate::around::{Around, Clip};
 use crate::optim::rule::Origin;
 use crate::optim::{Depends, Rule, Scalar, StateSpec, Sums};
@@ -212,6 +212,7 @@ impl Variant {
             put(&mut out, format_args!("struct Decision {{ none: f32 }}"));
         }
         put(&mut out, format_args!("const wo_CHUNK_LANES = {CHUNK_LANES}u;"));
+        put(&mut out, format_args!("const wo_ARENA_HEADER = {ARENA_HEADER}u;"));
         put(&mut out, format_args!("const wo_SUM_LANES = {SUM_LANES}u;"));
         put(&mut out, format_args!("const wo_FINAL_LANES = {FINAL_LANES}u;"));
         self.features(&mut out);

@@ -22,7 +22,7 @@ pub(crate) fn gpu() -> &'static Gpu {
         let gpu = open(|_| ());
         // Beside the captured output, so that every log names the adapter.
         use std::io::Write as _;
-        writeln!(std::io::stderr(), "adapter: {}", gpu.name()).unwrap();
+        std::io::stderr().write_all(format!("adapter: {}\n", gpu.name()).as_bytes()).unwrap();
         gpu
     })
 }

@@ -242,7 +242,7 @@ const SGD: &[(&str, &str, Mistake)] = &[
         "first gradient dampened",
         Scalars(|rule, _, s| {
             if s.name == "gain" {
-                s.count = 1.0 - number(rule, "dampening")
+                s.count = 1.0 - number(rule, "dampening");
             }
         }),
     ),
@@ -275,7 +275,7 @@ const PROX_SGD: &[(&str, &str, Mistake)] = &[
         "l1 without the rate",
         Scalars(|rule, _, s| {
             if s.name == "threshold" {
-                s.call = number(rule, "l1")
+                s.call = number(rule, "l1");
             }
         }),
     ),
@@ -357,7 +357,7 @@ const ADAGRAD: &[(&str, &str, Mistake)] = &[
         "rate does not decay",
         Scalars(|_, _, s| {
             if s.name == "step" {
-                s.count = 1.0
+                s.count = 1.0;
             }
         }),
     ),
@@ -400,7 +400,7 @@ const LION: &[(&str, &str, Mistake)] = &[
         "decay without the rate",
         Scalars(|rule, _, s| {
             if s.name == "decay" {
-                s.call = number(rule, "weight_decay")
+                s.call = number(rule, "weight_decay");
             }
         }),
     ),
@@ -477,7 +477,7 @@ const ADAI: &[(&str, &str, Mistake)] = &[
         "rate not scaled",
         Scalars(|rule, _, s| {
             if s.name == "step" {
-                s.call = number(rule, "lr")
+                s.call = number(rule, "lr");
             }
         }),
     ),

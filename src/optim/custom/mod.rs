@@ -35,7 +35,8 @@ use scan::Mistake;
 /// struct State { … }      // vec4<f32> members, kept from step to step; may be left out
 /// fn update(h: Hyper, d: Decision, p: vec4<f32>, g: vec4<f32>, s: ptr<function, State>) -> vec4<f32>   // the change of p
 ///
-/// // only for rules that need sums over tensors, at most 8 of them
+/// // only for rules that need sums over tensors: at most 8 sums, and on devices with no more than WebGPU's 16 KiB of workgroup
+/// // memory at most 4 totals, 2 where gradients are clipped by norm or tested
 /// const SUMS = 1u;
 /// const TOTALS = 1u;
 /// struct Decision { … }   // f32 members

@@ -5,8 +5,11 @@ use super::builtins::is_builtin;
 
 /// Bytes of a rule's text.
 pub(super) const MAX_TEXT: usize = 256 * 1024;
-/// How deep brackets and chains of operators may nest, both together. Parsers and compilers recurse over them.
-pub(super) const MAX_DEPTH: usize = 128;
+/// How deep blocks, brackets and chains of operators may nest, all together and weighed. Parsers and compilers recurse over them; the
+/// weights are the stack that naga takes where it is built without optimization, in 8 KiB, so that any text fits the 2 MiB of a thread.
+const MAX_DEPTH: usize = 192;
+const BLOCK: usize = 8;
+const BRACKET: usize = 4;
 /// Structs, functions and constants of a text. naga follows their references recursively.
 pub(super) const MAX_DECLARATIONS: usize = 256;
 
@@ -156,7 +159,7 @@ impl<'a> Nesting<'a> {
     fn take(&mut self, token: &Token<'a>, next: Option<&Token<'a>>) -> Result<(), Mistake> {
         match token.kind {
             Kind::Open => {
-                self.depth += 1;
+                self.depth += weight(token.text);
                 self.levels.push(Level { bracket: token.text, at: token.at, ..Level::default() });
             }
             Kind::Close => self.close(token, next)?,
@@ -168,11 +171,12 @@ impl<'a> Nesting<'a> {
                 (level.operators, level.angles) = (level.operators + 1, level.angles.saturating_sub(1));
             }),
             Kind::Other => self.chain(|level| level.operators += 1),
-            Kind::Word if token.text == "else" => self.chain(|level| level.operators += 1),
+            // A parser nests what follows.
+            Kind::Word if token.text == "else" => self.chain(|level| level.operators += BLOCK),
             Kind::Word | Kind::Number => {}
         }
         if self.depth > MAX_DEPTH {
-            return Err(mistake(token.at, format!("brackets and operators nest deeper than {MAX_DEPTH}")));
+            return Err(mistake(token.at, "blocks, brackets and operators nest too deep"));
         }
         Ok(())
     }
@@ -184,7 +188,7 @@ impl<'a> Nesting<'a> {
         }
         self.chain(|level| (level.operators, level.angles) = (0, 0));
         self.levels.pop();
-        self.depth -= 1;
+        self.depth -= weight(if token.text == "}" { "{" } else { token.text });
         if token.text != "}" {
             self.chain(|level| level.operators += 1);
         } else if next.is_none_or(|n| n.text != "else") {
@@ -201,6 +205,10 @@ impl<'a> Nesting<'a> {
             self.depth += level.operators + level.angles;
         }
     }
+}
+
+fn weight(bracket: &str) -> usize {
+    if bracket == "{" { BLOCK } else { BRACKET }
 }
 
 fn tokens(text: &str) -> Result<Vec<Token<'_>>, Mistake> {
