@@ -1,6 +1,7 @@
 //! The engine: everything that is not one optimizer's. A step is recorded into the caller's encoder; nothing is submitted or
 //! waited for.
 
+mod blame;
 mod builder;
 mod create;
 mod layout;
