@@ -198,7 +198,8 @@ fn settings_out_of_range() {
 
 #[test]
 fn unknown_names() {
-    says(find("adamW2").map(|e| e.name), &["optimizer `adamW2`", "did you mean `adamw`", "lion"]);
+    says(find("adamww").map(|e| e.name), &["optimizer `adamww`", "did you mean `adamw`", "lion"]);
+    says(find("AdamW").map(|e| e.name), &["optimizer `AdamW`", "did you mean `adamw`"]);
     says(find("zzzzzzzz").map(|e| e.name), &["optimizer `zzzzzzzz`", "known:"]);
     let entry = find("adamw").unwrap();
     says(entry.configure([("betal", Value::Number(0.5))]), &["setting of adamw `betal`", "did you mean `beta1`"]);
