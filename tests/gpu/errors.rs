@@ -329,6 +329,27 @@ fn a_destroyed_device() {
     assert!(gpu.lost().is_some());
 }
 
+/// Drivers hand out memory that is not there; a budget makes some of them refuse.
+#[test]
+fn no_memory() {
+    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle_from_env();
+    descriptor.memory_budget_thresholds.for_resource_creation = Some(5);
+    let (_instance, gpu) = crate::engine::own_instance(descriptor);
+    let elements = (gpu.device.limits().max_buffer_size / 4) as usize;
+    let scope = gpu.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+    drop(buffer_on(&gpu, elements as u64 * 4, USAGE));
+    if block_on(scope.pop()).is_none() {
+        println!("not run: the driver has no budget and refuses no buffer");
+        return;
+    }
+    let mut builder = builder();
+    builder.label("mine");
+    builder.tensor(Group::DEFAULT, "w", &[elements]);
+    let error = builder.build(&gpu.device, &gpu.queue).unwrap_err();
+    assert!(matches!(&error, Error::OutOfMemory { bytes, .. } if *bytes >= elements as u64 * 4), "{error}");
+    says(Err::<(), _>(error), &["out of GPU memory", "mine parameters"]);
+}
+
 #[test]
 fn no_such_adapter() {
     let selector = Selector { adapter: Some("no such adapter".to_owned()), ..Selector::default() };
