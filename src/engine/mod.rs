@@ -14,6 +14,8 @@ mod scalars;
 mod snapshot;
 mod step;
 mod text;
+#[cfg(all(test, feature = "tools"))]
+mod texts;
 
 pub use builder::{Builder, Group, Tensor};
 pub use readback::read_buffer;
