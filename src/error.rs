@@ -132,7 +132,7 @@ impl Error {
         let known: Vec<&str> = known.into_iter().collect();
         let nearest = known
             .iter()
-            .map(|k| (strsim::damerau_levenshtein(name, k), *k))
+            .map(|k| (strsim::damerau_levenshtein(&name.to_lowercase(), &k.to_lowercase()), *k))
             .min()
             .filter(|(distance, k)| *distance <= 1 + k.len() / 3)
             .map(|(_, k)| k.to_owned());

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use futures::FutureExt as _;
 
+use super::blame::{blame, bound};
 use super::builder::Builder;
 use super::layout::{Chunk, FINAL_LANES, Layout, Limits, VEC4, Window, fold};
 use super::pipelines::{Compiler, Pipeline};
@@ -46,7 +47,10 @@ impl Optimizer {
         // Natively an error is there at once; a browser reports it later, to the device's own handler.
         let error = scope.pop().now_or_never().flatten();
         let made = made?;
-        error.map_or(Ok(made), |error| Err(Error::Wgpu(error.to_string())))
+        match error {
+            None => Ok(made),
+            Some(error) => Err(blame(device, queue, &error, bound(&made.tensors))),
+        }
     }
 
     fn create_unscoped(builder: Builder, device: &wgpu::Device, queue: &wgpu::Queue) -> Result<Self> {

@@ -1,6 +1,7 @@
 //! The engine: everything that is not one optimizer's. A step is recorded into the caller's encoder; nothing is submitted or
 //! waited for.
 
+mod blame;
 mod builder;
 mod checks;
 mod create;
@@ -15,6 +16,8 @@ mod scalars;
 mod snapshot;
 mod step;
 mod text;
+#[cfg(all(test, feature = "tools"))]
+mod texts;
 
 pub use builder::{Builder, Group, Tensor};
 pub use readback::read_buffer;

@@ -1,24 +1,60 @@
 //! Steps whose gradients move: this step's places, and a launch for each run of tensors whose gradients can be bound together.
 
+use futures::FutureExt as _;
+
+use super::blame::blame;
 use super::builder::{Slice, index_of};
 use super::layout::{Limits, VEC4};
 use super::pipelines::bind_group;
-use super::scalars::Slot;
 use super::step::Kind;
 use super::{Optimizer, Pass, Tensor};
 use crate::{Error, Result};
 
 /// A step's gradients where they move: windows of buffers, and each tensor's place.
 pub(super) struct Moved {
+    grads: Vec<Slice>,
     windows: Vec<Slice>,
     window_of: Vec<usize>,
     /// First vec4 of each tensor's gradient in its window.
     pub(super) positions: Vec<u32>,
+    launches: Vec<Launch>,
+}
+
+/// One launch over a run of parts whose gradients lie in one window.
+struct Launch {
+    kind: Kind,
+    pipeline: wgpu::ComputePipeline,
+    group: wgpu::BindGroup,
+    /// Dynamic offset of its first part's record.
+    offset: u32,
+    count: u32,
+}
+
+impl Moved {
+    /// Records the launches of one kind; `slot` is the dynamic offset of the step's scalars.
+    pub(super) fn dispatch(&self, pass: &mut wgpu::ComputePass<'_>, kind: Kind, slot: u32) {
+        for launch in self.launches.iter().filter(|launch| launch.kind == kind) {
+            pass.set_pipeline(&launch.pipeline);
+            pass.set_bind_group(0, &launch.group, &[slot, launch.offset]);
+            pass.dispatch_workgroups(launch.count, 1, 1);
+        }
+    }
 }
 
 impl Optimizer {
+    /// Makes the launches over moved gradients, before anything is recorded.
+    fn bind_moved(&self, moved: &mut Moved, kinds: impl IntoIterator<Item = Kind>) -> Result<()> {
+        let scope = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        for kind in kinds {
+            self.bind_runs(moved, kind);
+        }
+        let Some(refusal) = scope.pop().now_or_never().flatten() else { return Ok(()) };
+        let ranges = self.tensors.iter().zip(&moved.grads).map(|(tensor, slice)| (tensor, "gradients", slice));
+        Err(blame(&self.device, &self.queue, &refusal, ranges))
+    }
+
     /// One launch a run of parts whose gradients lie in one window.
-    pub(super) fn dispatch_runs(&self, pass: &mut wgpu::ComputePass<'_>, kind: Kind, slot: &Slot, moved: &Moved) {
+    fn bind_runs(&self, moved: &mut Moved, kind: Kind) {
         let Some(runs) = &self.runs else { return };
         let limit = self.device.limits().max_compute_workgroups_per_dimension;
         let parts = if matches!(kind, Kind::Stats(_)) { &runs.spans } else { &runs.chunks };
@@ -33,9 +69,7 @@ impl Optimizer {
             }
             let Some((p, pipeline)) = self.launches[first.launch].pass(kind) else { return };
             let group = self.run_group(p, first.launch, &moved.windows[window]);
-            pass.set_pipeline(pipeline);
-            pass.set_bind_group(0, &group, &[slot.offset, first.offset]);
-            pass.dispatch_workgroups(count, 1, 1);
+            moved.launches.push(Launch { kind, pipeline: pipeline.clone(), group, offset: first.offset, count });
         }
     }
 
@@ -52,7 +86,11 @@ impl Optimizer {
     }
 
     /// Finds this step's gradients and checks them.
-    pub(super) fn moved<'a>(&self, grads: impl IntoIterator<Item = (Tensor, wgpu::BufferSlice<'a>)>) -> Result<Moved> {
+    pub(super) fn moved<'a>(
+        &self,
+        grads: impl IntoIterator<Item = (Tensor, wgpu::BufferSlice<'a>)>,
+        kinds: impl IntoIterator<Item = Kind>,
+    ) -> Result<Moved> {
         if self.runs.is_none() {
             return Err(Error::Usage(
                 "gradients move only where the builder was told: moving_gradients(true)".to_owned(),
@@ -86,17 +124,20 @@ impl Optimizer {
             }
             all.push(slice);
         }
-        self.windows(&all)
+        let mut moved = self.windows(all)?;
+        self.bind_moved(&mut moved, kinds)?;
+        Ok(moved)
     }
 
     /// Cuts the gradients' buffers into windows that can be bound: mostly one, the whole buffer.
-    fn windows(&self, grads: &[Slice]) -> Result<Moved> {
+    fn windows(&self, grads: Vec<Slice>) -> Result<Moved> {
         let limits = Limits::of(&self.device);
         let mut buffers = Vec::new();
         let buffer_of: Vec<usize> = grads.iter().map(|g| index_of(&mut buffers, &g.buffer)).collect();
         let mut order: Vec<usize> = (0..grads.len()).collect();
         order.sort_unstable_by_key(|&t| (buffer_of[t], grads[t].offset));
-        let mut moved = Moved { windows: Vec::new(), window_of: vec![0; grads.len()], positions: vec![0; grads.len()] };
+        let (mut windows, mut window_of, mut positions) =
+            (Vec::<Slice>::new(), vec![0; grads.len()], vec![0; grads.len()]);
         let mut open = None;
         for tensor in order {
             let grad = &grads[tensor];
@@ -111,15 +152,15 @@ impl Optimizer {
                 return Err(Error::Limit { limit, actual: limits.window, needs: end - start });
             }
             if open != Some((buffer_of[tensor], start)) {
-                moved.windows.push(Slice { buffer: grad.buffer.clone(), offset: start, size: 0 });
+                windows.push(Slice { buffer: grad.buffer.clone(), offset: start, size: 0 });
                 open = Some((buffer_of[tensor], start));
             }
-            moved.window_of[tensor] = moved.windows.len() - 1;
-            moved.positions[tensor] = ((grad.offset - start) / VEC4) as u32;
-            if let Some(window) = moved.windows.last_mut() {
+            window_of[tensor] = windows.len() - 1;
+            positions[tensor] = ((grad.offset - start) / VEC4) as u32;
+            if let Some(window) = windows.last_mut() {
                 window.size = window.size.max(end - start);
             }
         }
-        Ok(moved)
+        Ok(Moved { grads, windows, window_of, positions, launches: Vec::new() })
     }
 }

@@ -3,9 +3,11 @@
 
 use std::task::Poll;
 
+use futures::FutureExt as _;
 use futures::channel::oneshot;
 use futures::future::poll_fn;
 
+use super::blame::blame;
 use super::create::CONTROL_HEAD;
 use super::layout::VEC4;
 use super::{Optimizer, Tensor};
@@ -14,9 +16,11 @@ use crate::{Error, Result};
 /// Reads a range of a buffer with `COPY_SRC` usage. The copy is submitted to `queue` now, the bytes come with the future.
 ///
 /// # Errors
-/// The device was lost.
+/// The device was lost; the buffer lacks `COPY_SRC` or is another device's.
 pub async fn read_buffer(device: &wgpu::Device, queue: &wgpu::Queue, slice: wgpu::BufferSlice<'_>) -> Result<Vec<u8>> {
     let size = slice.size().next_multiple_of(4);
+    // A lost device refuses what follows, and its refusals are not for the caller's handler of errors.
+    let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
     let staging = device.create_buffer(&wgpu::BufferDescriptor {
         label: Some("read-back"),
         size,
@@ -31,6 +35,9 @@ pub async fn read_buffer(device: &wgpu::Device, queue: &wgpu::Queue, slice: wgpu
         let _ = sender.send(result);
     });
     queue.submit([encoder.finish()]);
+    if let Some(refusal) = scope.pop().now_or_never().flatten() {
+        return Err(blame(device, queue, &refusal, []));
+    }
     let view = mapped(device, &staging, receiver).await?;
     Ok(view[..slice.size() as usize].to_vec())
 }

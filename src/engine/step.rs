@@ -56,7 +56,8 @@ impl Optimizer {
         encoder: &mut wgpu::CommandEncoder,
         grads: impl IntoIterator<Item = (Tensor, wgpu::BufferSlice<'a>)>,
     ) -> Result<()> {
-        let moved = self.moved(grads)?;
+        let stats = (0..self.rounds.len()).map(Kind::Stats);
+        let moved = self.moved(grads, stats.chain([Kind::Update]))?;
         let slot = self.scalars.begin(&self.device, &self.queue, &self.groups, Some(&moved.positions))?;
         self.record(encoder, &slot, Some(&moved));
         self.finish(encoder, slot);
@@ -137,7 +138,7 @@ impl Optimizer {
         grads: impl IntoIterator<Item = (Tensor, wgpu::BufferSlice<'a>)>,
     ) -> Result<()> {
         self.check_accumulates()?;
-        let moved = self.moved(grads)?;
+        let moved = self.moved(grads, [Kind::Accumulate])?;
         let slot = self.scalars.begin(&self.device, &self.queue, &self.groups, Some(&moved.positions))?;
         self.dispatch(&mut self.begin_pass(encoder), Kind::Accumulate, &slot, Some(&moved));
         self.scalars.release(encoder, slot);
@@ -185,7 +186,8 @@ impl Optimizer {
 
     fn dispatch(&self, pass: &mut wgpu::ComputePass<'_>, kind: Kind, slot: &Slot, moved: Option<&Moved>) {
         if let Some(moved) = moved {
-            return self.dispatch_runs(pass, kind, slot, moved);
+            moved.dispatch(pass, kind, slot.offset);
+            return;
         }
         for (p, pipeline) in self.launches.iter().filter_map(|launch| launch.pass(kind)) {
             pass.set_pipeline(pipeline);

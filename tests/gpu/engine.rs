@@ -188,8 +188,8 @@ fn small_buffer(gpu: &Gpu) -> wgpu::Buffer {
 }
 
 /// An instance of its own, because reports count whatever lives in an instance.
-fn own_instance() -> (wgpu::Instance, Gpu) {
-    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env());
+pub(crate) fn own_instance(descriptor: wgpu::InstanceDescriptor) -> (wgpu::Instance, Gpu) {
+    let instance = wgpu::Instance::new(descriptor);
     let wanted = adapter().get_info();
     let adapters = block_on(instance.enumerate_adapters(wgpu::Backends::all()));
     let chosen =
@@ -201,7 +201,7 @@ fn own_instance() -> (wgpu::Instance, Gpu) {
 
 #[test]
 fn nothing_is_made_after_construction() {
-    let (instance, gpu) = own_instance();
+    let (instance, gpu) = own_instance(wgpu::InstanceDescriptor::new_without_display_handle_from_env());
     let (mut kept, mut optimizers) = (Vec::new(), Vec::new());
     for rule in [adamw(), VRAdam::default().boxed(), Lamb::default().boxed(), Adai::new(0.1).boxed()] {
         let problem = Problem::random(groups(rule.as_ref(), 2), &deal(SIZES, 2), 0, 5).unwrap();
@@ -227,7 +227,7 @@ fn nothing_is_made_after_construction() {
 
 #[test]
 fn moving_gradients_make_bind_groups_only() {
-    let (instance, gpu) = own_instance();
+    let (instance, gpu) = own_instance(wgpu::InstanceDescriptor::new_without_display_handle_from_env());
     let problem = Problem::random(groups(adamw().as_ref(), 1), &deal(SIZES, 1), 0, 5).unwrap();
     let mut builder = Optimizer::builder(adamw());
     builder.moving_gradients(true);
@@ -247,7 +247,7 @@ fn moving_gradients_make_bind_groups_only() {
 
 #[test]
 fn reports_see_what_is_made_and_dropped() {
-    let (instance, gpu) = own_instance();
+    let (instance, gpu) = own_instance(wgpu::InstanceDescriptor::new_without_display_handle_from_env());
     let before = made(&instance);
     drop(small_buffer(&gpu));
     assert_eq!(made(&instance)[0], before[0] + 1);

@@ -198,7 +198,8 @@ fn settings_out_of_range() {
 
 #[test]
 fn unknown_names() {
-    says(find("adamW2").map(|e| e.name), &["optimizer `adamW2`", "did you mean `adamw`", "lion"]);
+    says(find("adamww").map(|e| e.name), &["optimizer `adamww`", "did you mean `adamw`", "lion"]);
+    says(find("AdamW").map(|e| e.name), &["optimizer `AdamW`", "did you mean `adamw`"]);
     says(find("zzzzzzzz").map(|e| e.name), &["optimizer `zzzzzzzz`", "known:"]);
     let entry = find("adamw").unwrap();
     says(entry.configure([("betal", Value::Number(0.5))]), &["setting of adamw `betal`", "did you mean `beta1`"]);
@@ -326,6 +327,27 @@ fn a_destroyed_device() {
     lost(block_on(optimizer.read_applied()).unwrap_err());
     lost(gpu.run(|encoder| optimizer.step(encoder)).unwrap_err());
     assert!(gpu.lost().is_some());
+}
+
+/// Drivers hand out memory that is not there; a budget makes some of them refuse.
+#[test]
+fn no_memory() {
+    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle_from_env();
+    descriptor.memory_budget_thresholds.for_resource_creation = Some(5);
+    let (_instance, gpu) = crate::engine::own_instance(descriptor);
+    let elements = (gpu.device.limits().max_buffer_size / 4) as usize;
+    let scope = gpu.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+    drop(buffer_on(&gpu, elements as u64 * 4, USAGE));
+    if block_on(scope.pop()).is_none() {
+        println!("not run: the driver has no budget and refuses no buffer");
+        return;
+    }
+    let mut builder = builder();
+    builder.label("mine");
+    builder.tensor(Group::DEFAULT, "w", &[elements]);
+    let error = builder.build(&gpu.device, &gpu.queue).unwrap_err();
+    assert!(matches!(&error, Error::OutOfMemory { bytes, .. } if *bytes >= elements as u64 * 4), "{error}");
+    says(Err::<(), _>(error), &["out of GPU memory", "mine parameters"]);
 }
 
 #[test]

@@ -1,0 +1,107 @@
+//! Every text that the registry can produce validates and is written in every language that naga writes.
+
+use std::collections::HashSet;
+
+use super::text::{Round, Stage, Variant};
+use crate::around::{Accumulate, Around, Clip, Ema, LossScale};
+use crate::optim::{ALL, Rule};
+use crate::shader::{Checked, Target, Translation};
+
+/// Each feature alone, and all at once with each clip.
+fn arounds() -> Vec<Around> {
+    let none = Around::default();
+    let every = Around {
+        loss_scale: Some(LossScale::default()),
+        skip_nonfinite: true,
+        accumulate: Some(Accumulate::Mean(3)),
+        ema: Some(Ema::default()),
+        zero_gradients: true,
+        signed: true,
+        ..none
+    };
+    let clips = [Clip::GlobalNorm(1.0), Clip::GroupNorm(1.0), Clip::TensorNorm(1.0), Clip::Value(1.0)].map(Some);
+    let mut arounds = vec![
+        Around { loss_scale: every.loss_scale, ..none },
+        Around { skip_nonfinite: true, ..none },
+        Around { accumulate: Some(Accumulate::Sum), ..none },
+        Around { accumulate: every.accumulate, ..none },
+        Around { ema: every.ema, ..none },
+        Around { zero_gradients: true, ..none },
+        Around { signed: true, ..none },
+    ];
+    for clip in clips {
+        arounds.extend([Around { clip, ..none }, Around { clip, ..every }]);
+    }
+    arounds
+}
+
+/// All texts of a rule's class, wherever its tensors lie.
+fn texts(rule: &dyn Rule, around: Around, groups: usize) -> Vec<(String, String)> {
+    let mut texts = Vec::new();
+    for (shared, moving) in [(false, false), (true, false), (false, true)] {
+        let variant = Variant { shared, moving, ..Variant::with(rule, around, groups) };
+        let mut add = |round: Round, stage: Stage| {
+            let variant = Variant { round, ..variant.clone() };
+            texts.push((
+                format!("{} {around:?} {shared} {moving} {round:?} {stage:?}", rule.name()),
+                variant.text(stage),
+            ));
+        };
+        add(Round::Only, Stage::Update);
+        for round in variant.rounds() {
+            add(round, Stage::Stats);
+            add(round, Stage::Finalize);
+        }
+    }
+    texts
+}
+
+fn check(what: &str, text: &str) {
+    let checked = Checked::new(text).unwrap_or_else(|e| panic!("{what}: {e}"));
+    for target in Target::ALL {
+        let written = match checked.translate(target) {
+            Ok(Translation::Texts(texts)) => texts.iter().map(|(_, text)| text.len()).sum(),
+            Ok(Translation::Words(words)) => words.len(),
+            Err(error) => panic!("{what}: {target:?}: {error}"),
+        };
+        assert!(written > 300, "{what}: {target:?}: {written} characters or words only");
+    }
+}
+
+#[test]
+fn every_text_validates_and_is_written_in_every_language() {
+    let mut seen = HashSet::new();
+    for entry in ALL {
+        let alone = entry.variants().into_iter().map(|(_, rule)| (rule, Around::default()));
+        let with_features = arounds().into_iter().map(|around| (entry.sample(), around));
+        for (rule, around) in alone.chain(with_features) {
+            for (what, text) in texts(rule.as_ref(), around, 2) {
+                if seen.insert(text.clone()) {
+                    check(&what, &text);
+                }
+            }
+        }
+    }
+    assert!(seen.len() > 600, "{} texts", seen.len());
+}
+
+#[test]
+fn what_is_public_is_among_them() {
+    for entry in ALL {
+        let rule = entry.sample();
+        for (shared, moving) in [(false, false), (true, false), (false, true)] {
+            for stage in Stage::ALL.iter().filter(|s| **s == Stage::Update || rule.sums().sums > 0) {
+                let text = Variant::of(rule.as_ref(), shared, moving).text(*stage);
+                assert!(texts(rule.as_ref(), Around::default(), 1).iter().any(|(_, t)| *t == text));
+                check(entry.name, &text);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_wrong_text_is_seen() {
+    let variant = Variant::of(ALL[0].sample().as_ref(), false, false);
+    let text = variant.text(Stage::Update).replace("wo_first_record()", "wo_first_record(1u)");
+    assert!(Checked::new(&text).is_err());
+}
