@@ -2,8 +2,10 @@
 //! waited for.
 
 mod builder;
+mod checks;
 mod create;
 mod layout;
+mod moved;
 mod pipelines;
 mod places;
 mod readback;

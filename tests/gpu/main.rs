@@ -4,9 +4,11 @@
 // Tests stop where something is missing, and say in their names what they show.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod adversarial;
 mod common;
 mod counts;
 mod engine;
+mod errors;
 mod mutants;
 mod parity;
 mod sensitivity;

@@ -148,6 +148,20 @@ pub(crate) fn check_bound(
     optimizer
 }
 
+/// As [`check_bound`], but what came of the step is not compared.
+pub(crate) fn check_pages(
+    gpu: &Gpu,
+    what: &str,
+    problem: &Problem,
+    place: impl Fn(usize) -> (usize, usize),
+) -> Outcome {
+    let (mut optimizer, pages) = bound(gpu, problem, place);
+    let outcome = take(gpu, &mut optimizer, problem);
+    pages.check_guards(gpu, what);
+    pages.check_grads(gpu, problem, what);
+    outcome
+}
+
 /// One launch for all groups that keep the same states from the same first values; with sums one more, and one that decides.
 fn dispatches(problem: &Problem) -> usize {
     let mut classes = Vec::new();
