@@ -98,6 +98,8 @@ pub struct Builder {
     pub(super) moving_gradients: bool,
     pub(super) around: Around,
     pub(super) cache: Option<wgpu::PipelineCache>,
+    /// `None`: what suits the device.
+    pub(super) sum_lanes: Option<u32>,
 }
 
 impl Builder {
@@ -111,6 +113,7 @@ impl Builder {
             moving_gradients: false,
             around: Around::default(),
             cache: None,
+            sum_lanes: None,
         }
     }
 
