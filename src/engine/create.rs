@@ -56,7 +56,9 @@ impl Optimizer {
     fn create_unscoped(builder: Builder, device: &wgpu::Device, queue: &wgpu::Queue) -> Result<Self> {
         let limits = Limits::of(device);
         let places = place_tensors(&builder, device, limits)?;
-        let classes = Classes::new(&builder, &places, builder.sum_lanes.unwrap_or_else(|| sum_lanes(device)));
+        let largest = builder.tensors.iter().map(|t| t.elements).max().unwrap_or(0);
+        let lanes = builder.sum_lanes.unwrap_or_else(|| sum_lanes(device, largest));
+        let classes = Classes::new(&builder, &places, lanes);
         let layout = Layout::new(&classes.items, limits)?;
         let moving = builder.moving_gradients;
         let scalars = Scalars::new(

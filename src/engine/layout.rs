@@ -14,10 +14,6 @@ pub(super) const SUM_LANES: u32 = 64;
 /// 1000 tensors of 1000 elements took a quarter less time than with 64.
 const SOFTWARE_SUM_LANES: u32 = 8;
 
-/// Threads of a workgroup of the sums' first half on this device.
-pub(super) fn sum_lanes(device: &wgpu::Device) -> u32 {
-    if device.adapter_info().device_type == wgpu::DeviceType::Cpu { SOFTWARE_SUM_LANES } else { SUM_LANES }
-}
 /// Threads of the one workgroup of the sums' second half.
 pub(super) const FINAL_LANES: u32 = 256;
 /// A span has at least this many chunks …
@@ -31,6 +27,13 @@ const SEGMENT: u32 = 32;
 pub(super) const ARENA_HEADER: u64 = 16;
 /// Bytes of a vec4 of f32, the unit of every offset on the GPU.
 pub(super) const VEC4: u64 = 16;
+
+/// Threads of a workgroup of the sums' first half on this device. Spans grow with tensors of more than 16 M elements; there 64 threads
+/// keep each one's sequence of additions short, and far below the count of iterations at which lavapipe silently ends a loop.
+pub(super) fn sum_lanes(device: &wgpu::Device, largest: u64) -> u32 {
+    let software = device.adapter_info().device_type == wgpu::DeviceType::Cpu;
+    if software && largest <= TENSOR_SPANS * SPAN_CHUNKS * CHUNK { SOFTWARE_SUM_LANES } else { SUM_LANES }
+}
 
 /// The device's limits that shape a layout.
 #[derive(Clone, Copy, Debug)]
