@@ -9,7 +9,7 @@ use crate::optim::Rule;
 use crate::{Result, report};
 
 /// Elements that a thread takes at a time, as in the fast path.
-const PIECE: usize = 16 * 1024;
+const PIECE: usize = 64 * 1024;
 
 /// Measures a rule on the host.
 pub(super) fn measure(plan: &Plan, rule: &dyn Rule, size: Size) -> Result<Measurement> {
