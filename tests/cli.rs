@@ -118,7 +118,7 @@ fn mistakes_are_named_in_one_line() {
         (&["train", "--clip", "glob:1"], &["unknown clip `glob`, did you mean `global`?"]),
         (&["train", "--clip", "value:much"], &["clip `value:much` needs a number"]),
         (&["train", "--schedule", "cosin:steps=5"], &["did you mean `cosine`?"]),
-        (&["train", "--schedule", "constant:base=-1"], &["schedule `constant", "lr is -1"]),
+        (&["train", "--schedule", "constant:base=-1"], &["schedule constant: base is -1"]),
         (&["train", "--ema", "1"], &["decay of the weights' average is 1, needs a number in [0, 1)"]),
         (&["train", "--loss-scale", "0"], &["loss scale is 0, needs a finite number above 0"]),
         (&["train", "--resume", "missing.safetensors"], &["missing.safetensors: "]),
