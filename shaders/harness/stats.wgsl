@@ -18,7 +18,12 @@ fn wo_stats(
     var sums = array<vec4<f32>, wo_SUMS>();
     let vectors = (span.length + 3u) / 4u;
     let stride = wo_stride();
-    for (var i = lane; i < vectors; i += wo_SUM_LANES) {
+    // Eight lanes walk a stretch of their own, eight vec4s (a line of memory) at a time. A software GPU runs eight lanes to the end of the
+    // loop before the next eight: walking with all lanes abreast, it read every eighth line and took 1.5 to 2.5 times as long.
+    let share = (vectors + wo_SUM_LANES - 1u) / wo_SUM_LANES * 8u;
+    let begin = lane / 8u * share;
+    let end = min(begin + share, vectors);
+    for (var i = begin + lane % 8u; i < end; i += 8u) {
         let s = wo_load_state(span.state + i, stride);
         let raw = wo_raw_gradient(span, i, span.state + i, stride);
         var g = wo_prepare(raw, e, unscale);

@@ -13,7 +13,7 @@ use wgpu_optim::{Error, Rule};
 use super::failure::Failure;
 use super::output::{self, Output};
 use super::place::Place;
-use super::rules::{Named, Optimizers, Settings};
+use super::rules::{self, Named, Optimizers, Settings};
 use super::{PASSED, PAST, help};
 
 /// Time a step, beside a copy and a stream kernel over arrays of the same sizes
@@ -25,6 +25,9 @@ use super::{PASSED, PAST, help};
 pub(super) struct Options {
     #[command(flatten)]
     optimizers: Optimizers,
+    /// A rule of your own, WGSL in this file, in place of --optimizer; it is measured on the GPU
+    #[arg(long, value_name = "FILE", conflicts_with = "names")]
+    rule: Option<PathBuf>,
     #[command(flatten)]
     settings: Settings,
     /// Numbers of tensors, with commas between them; default: 1 of a million elements, 1000 of a thousand
@@ -61,6 +64,7 @@ lr 0.1: no time depends on their values, but a state that a setting makes unused
 Examples:
   wgpu-optim bench --optimizer adamw
   wgpu-optim bench --optimizer vradam --tensors 1,300,1000 --elements 10000 --backend gpu
+  wgpu-optim bench --rule my_rule.wgsl --set lr=0.1
   wgpu-optim bench --json > before.jsonl
   wgpu-optim bench --baseline before.jsonl --max-regression 0.05
 
@@ -75,7 +79,7 @@ pub(super) fn run(options: &Options) -> Result<u8, Failure> {
     let mut plan = options.plan()?;
     let baseline = options.baseline.as_deref().map(bench::read_baseline).transpose()?;
     let out = Output::new(options.json);
-    let gpu = open(&options.place.request()?, &mut plan)?;
+    let gpu = open(&options.place.request_for(options.rule.is_some())?, &mut plan)?;
     out.header(gpu.as_ref().map(|gpu| &gpu.info))?;
     title(&plan, gpu.as_ref(), &out)?;
     let bar = output::bar((plan.rules.len() * plan.sizes.len() * plan.backends.len()) as u64, "bench");
@@ -99,7 +103,10 @@ impl Options {
     fn plan(&self) -> Result<Plan, Failure> {
         let all: Vec<Named> = optim::ALL.iter().map(Named).collect();
         let named = if self.optimizers.names.is_empty() { &all } else { &self.optimizers.names };
-        let rules = named.iter().map(|Named(entry)| self.rule(entry)).collect::<Result<_, _>>()?;
+        let rules = match &self.rule {
+            Some(file) => vec![rules::custom(file, self.settings.iter())?],
+            None => named.iter().map(|Named(entry)| self.rule(entry)).collect::<Result<_, _>>()?,
+        };
         let mut plan = Plan { rules, seconds: self.seconds, samples: self.samples, ..Plan::default() };
         if !self.elements.is_empty() {
             plan.sizes = self.sizes()?;

@@ -6,7 +6,7 @@ use futures::FutureExt as _;
 
 use super::blame::{blame, bound};
 use super::builder::Builder;
-use super::layout::{Chunk, FINAL_LANES, Layout, Limits, VEC4, Window, fold};
+use super::layout::{Chunk, FINAL_LANES, Layout, Limits, VEC4, Window, fold, sum_lanes};
 use super::pipelines::{Compiler, Pipeline};
 use super::places::{Classes, place_tensors};
 use super::runs::Runs;
@@ -56,7 +56,9 @@ impl Optimizer {
     fn create_unscoped(builder: Builder, device: &wgpu::Device, queue: &wgpu::Queue) -> Result<Self> {
         let limits = Limits::of(device);
         let places = place_tensors(&builder, device, limits)?;
-        let classes = Classes::new(&builder, &places);
+        let largest = builder.tensors.iter().map(|t| t.elements).max().unwrap_or(0);
+        let lanes = builder.sum_lanes.unwrap_or_else(|| sum_lanes(device, largest));
+        let classes = Classes::new(&builder, &places, lanes);
         let layout = Layout::new(&classes.items, limits)?;
         let moving = builder.moving_gradients;
         let scalars = Scalars::new(

@@ -3,8 +3,10 @@
 
 mod blame;
 mod builder;
+mod checks;
 mod create;
 mod layout;
+mod moved;
 mod pipelines;
 mod places;
 mod readback;
@@ -23,6 +25,8 @@ pub use readback::read_buffer;
 pub use snapshot::Snapshot;
 #[cfg(feature = "checkpoint")]
 pub(crate) use snapshot::{Arrays, Contents};
+#[cfg(feature = "checkpoint")]
+pub(crate) use text::{ACCUMULATOR, AVERAGE};
 pub use text::{Stage, Variant};
 
 use std::sync::Arc;
@@ -319,3 +323,40 @@ const _: () = {
     may_cross_threads::<Optimizer>();
     may_cross_threads::<Builder>();
 };
+
+#[cfg(all(test, feature = "tools"))]
+mod tests {
+    use super::*;
+    use crate::VRAdam;
+
+    /// The totals of two steps with so many threads a workgroup of the sums: software GPUs run another number than hardware does.
+    fn totals(gpu: &crate::gpu::Gpu, sum_lanes: u32) -> Vec<f32> {
+        let mut builder = Optimizer::builder(VRAdam::default());
+        builder.sum_lanes = Some(sum_lanes);
+        let lengths = [1, 5, 8 * 4 + 1, 1000, 16 * 1024 + 1, 70_001];
+        let tensors = lengths.map(|n| builder.tensor(Group::DEFAULT, format!("of {n}"), &[n]));
+        let mut optimizer = builder.build(&gpu.device, &gpu.queue).expect("it builds");
+        for step in 0..2 {
+            for (tensor, n) in tensors.into_iter().zip(lengths) {
+                let grads: Vec<f32> = (0..n).map(|i| ((i * 37 + step * 11) % 101) as f32 / 100.0).collect();
+                optimizer.write_grad(tensor, &grads).expect("lengths agree");
+            }
+            gpu.run(|encoder| optimizer.step(encoder)).expect("it runs");
+        }
+        let totals = optimizer.totals().expect("the rule has sums").slice(..);
+        let bytes = pollster::block_on(read_buffer(&gpu.device, &gpu.queue, totals)).expect("it is read");
+        bytemuck::pod_collect_to_vec(&bytes)
+    }
+
+    #[test]
+    fn sums_do_not_depend_on_how_many_threads_add_them() {
+        let gpu = pollster::block_on(crate::gpu::Selector::default().open()).expect("an adapter");
+        let few = totals(&gpu, 8);
+        let many = totals(&gpu, 64);
+        assert_eq!(few.len(), many.len());
+        for (a, b) in few.iter().zip(&many) {
+            assert!((a - b).abs() <= 1e-5 * b.abs(), "{a} with 8 threads, {b} with 64");
+        }
+        assert!(many[..3].iter().all(|sum| *sum > 0.0), "{:?}", &many[..4]);
+    }
+}

@@ -68,7 +68,7 @@ pub(super) struct Classes {
 }
 
 impl Classes {
-    pub(super) fn new(builder: &Builder, places: &[Places]) -> Self {
+    pub(super) fn new(builder: &Builder, places: &[Places], sum_lanes: u32) -> Self {
         let rules = united(builder);
         let mut variants: Vec<Variant> = Vec::new();
         let mut buffers = Vec::new();
@@ -79,7 +79,7 @@ impl Classes {
                 places.grad.as_ref().map(|g| Place { buffer: index_of(&mut buffers, &g.buffer), offset: g.offset });
             let moving = builder.moving_gradients;
             let shared = !moving && grad.as_ref().is_some_and(|g| g.buffer == param.buffer);
-            let variant = Variant { shared, moving, ..rules[tensor.group].clone() };
+            let variant = Variant { shared, moving, sum_lanes, ..rules[tensor.group].clone() };
             let class = variants.iter().position(|v| *v == variant).unwrap_or_else(|| {
                 variants.push(variant);
                 variants.len() - 1
@@ -90,7 +90,7 @@ impl Classes {
             items.push(Item { elements, group: tensor.group as u32, class, states, param, grad });
         }
         if variants.is_empty() {
-            variants.push(rules[0].clone());
+            variants.push(Variant { sum_lanes, ..rules[0].clone() });
         }
         Self { variants, items, buffers: buffers.into_iter().cloned().collect() }
     }

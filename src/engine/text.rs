@@ -59,6 +59,8 @@ pub struct Variant {
     pub(super) round: Round,
     /// Groups of the optimizer.
     pub(super) groups: usize,
+    /// Threads of a workgroup of [`Stage::Stats`].
+    pub(super) sum_lanes: u32,
     /// Gradients lie in the parameters' buffer, which is bound once.
     pub(super) shared: bool,
     /// Gradients move from step to step.
@@ -66,8 +68,8 @@ pub struct Variant {
 }
 
 /// The names of the arena's arrays that are not a rule's.
-pub(super) const ACCUMULATOR: &str = "gradient_accumulator";
-pub(super) const AVERAGE: &str = "ema";
+pub(crate) const ACCUMULATOR: &str = "gradient_accumulator";
+pub(crate) const AVERAGE: &str = "ema";
 
 /// How a binding is declared, in WGSL and in its layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,6 +107,7 @@ impl Variant {
             around,
             round: Round::Only,
             groups,
+            sum_lanes: SUM_LANES,
             shared: false,
             moving: false,
         }
@@ -213,7 +216,7 @@ impl Variant {
         }
         put(&mut out, format_args!("const wo_CHUNK_LANES = {CHUNK_LANES}u;"));
         put(&mut out, format_args!("const wo_ARENA_HEADER = {ARENA_HEADER}u;"));
-        put(&mut out, format_args!("const wo_SUM_LANES = {SUM_LANES}u;"));
+        put(&mut out, format_args!("const wo_SUM_LANES = {}u;", self.sum_lanes));
         put(&mut out, format_args!("const wo_FINAL_LANES = {FINAL_LANES}u;"));
         self.features(&mut out);
         for (number, binding) in self.bindings(stage).iter().enumerate() {
