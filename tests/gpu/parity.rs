@@ -47,13 +47,14 @@ fn own_buffers_of_every_size() {
 /// Sums of a few numbers, where a lane too many or too few shows.
 #[test]
 fn sums_of_every_size() {
-    for_all(|what, rule| {
+    for entry in ALL {
+        let rule = entry.sample();
         for &size in SIZES.iter().filter(|_| rule.sums().sums > 0) {
-            let problem = problem(rule, &[size, 2], 2);
+            let problem = problem(rule.as_ref(), &[size, 2], 2);
             let mut optimizer = problem.build(&gpu().device, &gpu().queue).unwrap();
-            check(&format!("{what} {size}"), &problem, &take(gpu(), &mut optimizer, &problem));
+            check(&format!("{} {size}", entry.name), &problem, &take(gpu(), &mut optimizer, &problem));
         }
-    });
+    }
 }
 
 /// Where a tensor's parameters and gradients lie: the page and the range in it.
