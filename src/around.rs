@@ -1,6 +1,9 @@
 //! What stands around every rule alike: clips, the loss scale, accumulation, averages of the weights.
 
-use crate::optim::Scalar;
+use std::fmt;
+use std::str::FromStr;
+
+use crate::optim::{Scalar, Value};
 use crate::{Error, Result};
 
 /// How gradients are clipped, inside the step. Norms are of the gradient that the rule would see: unscaled, averaged over
@@ -30,6 +33,38 @@ impl Clip {
             return Ok(());
         }
         Err(refused("clip", most, "a finite number above 0"))
+    }
+}
+
+/// `1` for the global norm, `group:1`, `tensor:1`, `value:1`; read back by [`from_str`](std::str::FromStr::from_str).
+impl fmt::Display for Clip {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self {
+            Self::GlobalNorm(_) => "",
+            Self::GroupNorm(_) => "group:",
+            Self::TensorNorm(_) => "tensor:",
+            Self::Value(_) => "value:",
+        };
+        write!(f, "{kind}{}", Value::Number(self.most()))
+    }
+}
+
+impl FromStr for Clip {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let (kind, number) = text.split_once(':').unwrap_or(("global", text));
+        let Ok(most) = number.trim().parse() else {
+            return Err(Error::Usage(format!("clip `{text}` needs a number, as 1 or value:0.5")));
+        };
+        let clip = match kind.trim() {
+            "global" => Self::GlobalNorm(most),
+            "group" => Self::GroupNorm(most),
+            "tensor" => Self::TensorNorm(most),
+            "value" => Self::Value(most),
+            other => return Err(Error::unknown("clip", other, ["global", "group", "tensor", "value"])),
+        };
+        clip.check().map(|()| clip)
     }
 }
 

@@ -1,5 +1,5 @@
 //! Replay: a trajectory's inputs through a backend, compared with what the trajectory expects. The f64 oracle runs beside it and
-//! tells how far each element travelled, which is what the tolerances are shares of.
+//! tells how far each element travelled, which is what the tolerances are shares of; a rule without a CPU form tells it itself.
 
 use std::borrow::Cow;
 
@@ -15,9 +15,13 @@ use crate::{Error, Group, Optimizer, Result, Tensor};
 /// # Errors
 /// [`Error::File`] for an optimizer or setting that is not known (with the nearest name) or a value out of range.
 pub fn rule(trajectory: &Trajectory) -> Result<Box<dyn Rule>> {
-    let settings = trajectory.hyper().iter().map(|(name, value)| (name.as_str(), setting(value)));
-    let configured = optim::find(trajectory.optimizer()).and_then(|entry| entry.configure(settings));
+    let configured = optim::find(trajectory.optimizer()).and_then(|entry| entry.configure(settings(trajectory)));
     configured.map_err(|e| file_error(trajectory, e.to_string()))
+}
+
+/// The settings that stand in a trajectory.
+pub fn settings(trajectory: &Trajectory) -> impl Iterator<Item = (&str, Value)> {
+    trajectory.hyper().iter().map(|(name, value)| (name.as_str(), setting(value)))
 }
 
 fn setting(value: &serde_json::Value) -> Value {
@@ -47,8 +51,9 @@ pub fn run(
     output: Option<&mut Writer>,
 ) -> Result<Comparison> {
     check_states(trajectory, rule)?;
+    let oracle = rule.has_cpu().then(|| Host::new(trajectory, rule)).transpose()?;
     let comparison = trajectory.comparison(backend.kind().precision());
-    let replay = Replay { trajectory, states: kept(rule), oracle: Host::new(trajectory, rule)?, comparison, output };
+    let replay = Replay { trajectory, states: kept(rule), oracle, comparison, output };
     match backend {
         Backend::Gpu(gpu) => replay.follow(Device::new(trajectory, rule, gpu)?),
         Backend::Cpu => replay.follow(Host::<f32>::new(trajectory, rule)?),
@@ -97,11 +102,16 @@ fn exact<F: Number>(numbers: &[f32]) -> Vec<F> {
     numbers.iter().map(|x| F::of(f64::from(*x))).collect()
 }
 
+fn wide<F: Number>(numbers: &[F]) -> Vec<f64> {
+    numbers.iter().map(|x| x.wide()).collect()
+}
+
 /// What a replay needs beside the runner.
 struct Replay<'a> {
     trajectory: &'a Trajectory,
     states: Vec<&'static str>,
-    oracle: Host<f64>,
+    /// What exact numbers come from, where the rule has a form for it.
+    oracle: Option<Host<f64>>,
     comparison: Comparison,
     output: Option<&'a mut Writer>,
 }
@@ -112,21 +122,39 @@ impl Replay<'_> {
         let zeros = || trajectory.tensors().iter().map(|t| vec![0.0; t.elements()]).collect::<Vec<_>>();
         let mut paths = zeros();
         let mut peaks: Vec<Vec<Vec<f64>>> = trajectory.states().iter().map(|_| zeros()).collect();
+        let mut before = self.exact_params(&runner)?;
         for t in 1..=trajectory.steps() {
-            let before = self.oracle.params.clone();
-            self.oracle.step(&self.oracle.gradients(trajectory, t)?)?;
+            if let Some(oracle) = &mut self.oracle {
+                oracle.step(&oracle.gradients(trajectory, t)?)?;
+            }
             runner.step(&runner.gradients(trajectory, t)?)?;
+            let now = self.exact_params(&runner)?;
             for i in 0..trajectory.tensors().len() {
-                add_travel(&mut paths[i], &before[i], &self.oracle.params[i]);
+                add_travel(&mut paths[i], &before[i], &now[i]);
                 self.compare_param(t, i, &runner, &paths[i])?;
                 for (state, peaks) in trajectory.states().iter().zip(&mut peaks) {
-                    raise_peak(&mut peaks[i], &self.oracle.state(i, state)?);
+                    raise_peak(&mut peaks[i], &self.exact_state(i, state, &runner)?);
                     self.compare_state(t, state, i, &runner, &peaks[i])?;
                 }
             }
             self.write(t, &runner)?;
+            before = now;
         }
         Ok(self.comparison)
+    }
+
+    fn exact_params<R: Runner>(&self, runner: &R) -> Result<Vec<Vec<f64>>> {
+        match &self.oracle {
+            Some(oracle) => Ok(oracle.params.clone()),
+            None => (0..self.trajectory.tensors().len()).map(|i| Ok(wide(&runner.param(i)?))).collect(),
+        }
+    }
+
+    fn exact_state<R: Runner>(&self, i: usize, state: &str, runner: &R) -> Result<Vec<f64>> {
+        match &self.oracle {
+            Some(oracle) => Ok(oracle.state(i, state)?.into_owned()),
+            None => Ok(wide(&runner.state(i, state)?)),
+        }
     }
 
     fn compare_param<R: Runner>(&mut self, t: usize, i: usize, runner: &R, path: &[f64]) -> Result<()> {

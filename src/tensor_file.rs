@@ -51,6 +51,7 @@ impl TensorFile {
         error(&self.name, problem.as_ref())
     }
 
+    #[cfg(feature = "tools")]
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
@@ -71,6 +72,7 @@ impl TensorFile {
     }
 
     /// The numbers of `key`, borrowed where they lie aligned.
+    #[cfg(feature = "tools")]
     pub(crate) fn numbers<T: Pod>(&self, key: &str) -> Option<Cow<'_, [T]>> {
         self.entry(key).map(|e| self.at(&e.data))
     }

@@ -114,6 +114,21 @@ fn mistakes_are_named_in_one_line() {
         (&["train", "--set", "lr=nan"], &["adamw: lr is NaN"]),
         (&["train", "--set", "lr=true"], &["adamw: lr is true, needs a number"]),
         (&["train", "--optimizer", "adai"], &["adai: lr has no default and must be given"]),
+        (&["train", "--clip", "-1"], &["clip is -1, needs a finite number above 0"]),
+        (&["train", "--clip", "glob:1"], &["unknown clip `glob`, did you mean `global`?"]),
+        (&["train", "--clip", "value:much"], &["clip `value:much` needs a number"]),
+        (&["train", "--schedule", "cosin:steps=5"], &["did you mean `cosine`?"]),
+        (&["train", "--schedule", "constant:base=-1"], &["schedule constant: base is -1"]),
+        (&["train", "--ema", "1"], &["decay of the weights' average is 1, needs a number in [0, 1)"]),
+        (&["train", "--loss-scale", "0"], &["loss scale is 0, needs a finite number above 0"]),
+        (&["train", "--resume", "missing.safetensors"], &["missing.safetensors: "]),
+        (&["train", "--resume", "Cargo.toml"], &["Cargo.toml: "]),
+        (&["train", "--backend", "reference", "--save", "x"], &["a checkpoint holds f32", "it is reference"]),
+        (
+            &["train", "--save", "x", "--optimizer", "sgd", "--optimizer", "lion"],
+            &["take one --optimizer, there are 2"],
+        ),
+        (&["train", "--log", "/"], &["/: "]),
         (&["train", "--batch", "0"], &["batch size is 0, needs 1..=1438"]),
         (&["train", "--hidden", "0"], &["[64, 0, 10]"]),
         (&["train", "--backend", "cuda"], &["cuda", "gpu, cpu, reference, vulkan, metal, dx12, gl"]),
@@ -346,6 +361,194 @@ fn training_takes_any_shape_and_several_optimizers() {
     assert!(found[0]["loss"].as_f64().is_some_and(|loss| loss < 2.3), "{found:?}");
     let human = passes(&["train", "--epochs", "1", "--backend", "cpu", "--optimizer", "adamw", "--optimizer", "sgd"]);
     assert!(human.contains("64-128-64-10") && human.contains("held-out accuracy after the last epoch"), "{human}");
+}
+
+/// Epochs without their times.
+fn timeless(mut epochs: Vec<Value>) -> Vec<Value> {
+    epochs.iter_mut().for_each(|epoch| drop(epoch.as_object_mut().expect("an object").remove("seconds")));
+    epochs
+}
+
+fn train_with(arguments: &[&str]) -> Vec<Value> {
+    timeless(objects(&passes(&[&["train", "--json"], arguments].concat())))
+}
+
+fn number(epoch: &Value, key: &str) -> f64 {
+    epoch[key].as_f64().unwrap_or_else(|| panic!("{key} is no number in {epoch}"))
+}
+
+#[test]
+fn training_options_show_in_the_epochs() {
+    let around =
+        ["--schedule", "linear:start=1,end=0,steps=46", "--ema", "0.9", "--loss-scale", "1024", "--clip", "0.5"];
+    let runs = ["gpu", "cpu", "reference"]
+        .map(|backend| train_with(&[&["--epochs", "2", "--backend", backend], &around[..]].concat()));
+    for run in &runs {
+        // 23 steps an epoch: the rate falls from 1e-3 to 0 over 46 steps, and t steps come before an epoch's last one.
+        for (epoch, t) in run.iter().zip([22.0, 45.0]) {
+            assert!((number(epoch, "lr") - 1e-3 * (1.0 - t / 46.0)).abs() < 1e-12, "{epoch}");
+            assert_eq!((number(epoch, "loss_scale"), number(epoch, "skipped_steps")), (1024.0, 0.0));
+            let averaged = number(epoch, "averaged_held_out_loss");
+            assert!(averaged > number(epoch, "held_out_loss"), "the average lags behind: {epoch}");
+            for key in ["loss", "held_out_loss", "averaged_held_out_loss"] {
+                let exact = number(&runs[2][number(epoch, "epoch") as usize - 1], key);
+                assert!((number(epoch, key) - exact).abs() < 1e-3 * exact, "{key}: {epoch}, in f64 {exact}");
+            }
+        }
+    }
+    let human = passes(&[&["train", "--epochs", "1", "--backend", "cpu"], &around[..]].concat());
+    for part in ["averaged ", "  lr 5.2174e-4", "scale 1.024e3, 0 skipped"] {
+        assert!(human.contains(part), "{part} is not in {human}");
+    }
+}
+
+/// A power of two is exact, so that a run with it has the bits of one without; one that overflows leaves steps out.
+#[test]
+fn gradients_are_scaled_and_unscaled() {
+    for backend in ["gpu", "cpu"] {
+        let run = |more: &[&str]| train_with(&[&["--epochs", "1", "--backend", backend], more].concat());
+        let (plain, scaled) = (run(&[]), run(&["--loss-scale"]));
+        assert_eq!((&plain[0]["loss"], 65536.0), (&scaled[0]["loss"], number(&scaled[0], "loss_scale")));
+        // Late in this run some gradient is past 2.
+        let high = run(&["--loss-scale", "3.4e38", "--batch", "2"]);
+        let skipped = number(&high[0], "skipped_steps");
+        assert!((1.0..100.0).contains(&skipped), "{high:?}");
+        let halved = f64::from(3.4e38_f32) * 0.5_f64.powf(skipped);
+        assert!((number(&high[0], "loss_scale") / halved - 1.0).abs() < 1e-6, "{high:?}");
+    }
+}
+
+#[test]
+fn clips_change_the_run() {
+    let run = |clip: &[&str]| {
+        train_with(&[&["--epochs", "1", "--backend", "cpu", "--optimizer", "sgd", "--set", "lr=0.1"], clip].concat())
+    };
+    let plain = run(&[]);
+    let clipped = ["0.1", "tensor:0.1", "value:0.001"].map(|clip| run(&["--clip", clip]));
+    assert!(clipped.iter().all(|run| *run != plain) && clipped[0] != clipped[1] && clipped[1] != clipped[2]);
+    assert_eq!(clipped[0], run(&["--clip", "group:0.1"]));
+}
+
+#[test]
+fn a_resumed_run_is_the_unbroken_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let around = ["--schedule", "cosine:steps=115,warmup=10", "--ema", "--loss-scale", "--clip", "1", "--seed", "3"];
+    for backend in ["gpu", "cpu"] {
+        let place = |name: &str| folder.path().join(format!("{backend}.{name}")).to_str().expect("UTF-8").to_owned();
+        let (saved, log) = (place("safetensors"), place("jsonl"));
+        let optimizer = ["--backend", backend, "--optimizer", "vradam"];
+        let run = |more: &[&str]| train_with(&[&optimizer, &around[..], more].concat());
+        let whole = run(&["--epochs", "5"]);
+        let mut broken = run(&["--epochs", "2", "--save", &saved, "--log", &log]);
+        broken.extend(run(&["--epochs", "5", "--save", &saved, "--log", &log, "--resume", &saved]));
+        assert_eq!(broken, whole);
+        let logged = std::fs::read_to_string(&log).expect("a log");
+        let logged = logged.lines().map(|line| serde_json::from_str(line).expect("an object")).collect();
+        assert_eq!(timeless(logged), whole);
+        let again = |more: &[&str]| {
+            let resume = ["train", "--resume", &saved];
+            fails(&[&resume[..], &optimizer, &around, more].concat(), 2)
+        };
+        assert!(again(&["--epochs", "5"]).contains("has 5 epochs behind it"));
+        let error = again(&["--epochs", "9", "--batch", "32"]);
+        assert!(error.contains("its batch: 64, here: 32") && !error.contains("its seed"), "{error}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_run_says_where_it_is_saved() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let saved = folder.path().join("run.safetensors");
+    let path = saved.to_str().expect("UTF-8");
+    let arguments = ["train", "--backend", "cpu", "--epochs", "1000000", "--hidden", "8", "--save", path];
+    let child = command(&arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    while !saved.exists() {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    let signal = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+    assert!(signal.is_ok_and(|status| status.success()));
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!(output.status.code(), Some(130), "{}", errors(&output));
+    assert!(errors(&output).contains(&format!("saved in {path}: --resume {path} goes on")), "{}", errors(&output));
+    let epochs = text(&output).lines().last().and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    let epochs = epochs.expect("an epoch's line");
+    let next = (epochs + 1).to_string();
+    let resumed = train_with(&["--backend", "cpu", "--hidden", "8", "--resume", path, "--epochs", &next]);
+    assert_eq!(resumed.iter().map(|e| e["epoch"].as_u64()).collect::<Vec<_>>(), [Some(epochs + 1)]);
+}
+
+const MOMENTUM: &str = "\
+//! setting lr = 0.1 (0..)
+//! setting momentum = 0.9 (0..1)
+struct Hyper { lr: f32, momentum: f32 }
+struct State { m: vec4<f32> }
+fn update(h: Hyper, d: Decision, p: vec4<f32>, g: vec4<f32>, s: ptr<function, State>) -> vec4<f32> {
+    (*s).m = h.momentum * (*s).m + g;
+    return -h.lr * (*s).m;
+}
+";
+
+#[test]
+fn rules_of_ones_own_run_on_the_gpu() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).expect("written");
+        path.to_str().expect("UTF-8").to_owned()
+    };
+    let rule = file("heavy_ball.wgsl", MOMENTUM);
+    let own = train_with(&["--rule", &rule, "--epochs", "2", "--backend", "gpu", "--set", "lr=0.05"]);
+    assert!(own[1]["optimizer"] == "heavy_ball" && number(&own[1], "held_out_accuracy") > 0.8, "{own:?}");
+    let known =
+        ["--optimizer", "sgd", "--set", "lr=0.05", "--set", "momentum=0.9", "--epochs", "2", "--backend", "gpu"];
+    let known = train_with(&known);
+    assert!((number(&own[1], "loss") / number(&known[1], "loss") - 1.0).abs() < 1e-3, "{own:?} {known:?}");
+
+    let bench = ["bench", "--rule", &rule, "--elements", "1000", "--seconds", "0", "--samples", "2"];
+    let found = objects(&passes(&[&bench[..], &["--json"]].concat()));
+    assert_eq!(found.iter().map(|m| m["backend"].as_str()).collect::<Vec<_>>(), [Some("gpu")]);
+    assert_eq!(found[0]["optimizer"], "heavy_ball");
+
+    let lion = golden().join("lion.safetensors");
+    let replayed = run(&["replay", lion.to_str().expect("UTF-8"), "--rule", &rule]);
+    assert_ne!(replayed.status.code(), Some(0), "momentum is no lion: {}", text(&replayed));
+
+    for arguments in
+        [&["train", "--rule", &rule, "--backend", "cpu"][..], &[&bench[..], &["--backend", "cpu"]].concat()]
+    {
+        assert!(fails(arguments, 2).contains("heavy_ball has no CPU form: it runs on the GPU only"));
+    }
+    assert!(fails(&["train", "--rule", &rule, "--optimizer", "sgd"], 2).contains("cannot be used with"));
+    assert!(fails(&["train", "--rule", &rule, "--set", "rate=1"], 2).contains("unknown setting of heavy_ball `rate`"));
+    assert!(fails(&["train", "--rule", "missing.wgsl"], 2).contains("missing.wgsl: "));
+    let broken = run(&["train", "--rule", &file("broken.wgsl", &MOMENTUM.replace("(*s).m;", "(*s).n;"))]);
+    assert!(broken.status.code() == Some(2) && errors(&broken).contains("broken:7:"), "{}", errors(&broken));
+}
+
+/// The replayed numbers are the author's where the rule is.
+#[test]
+fn a_rule_of_ones_own_replays_another_run() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let rule = folder.path().join("sign_momentum.wgsl");
+    let text = "\
+//! setting lr = 1e-4 (0..)
+//! setting beta1 = 0.9 (0..1)
+//! setting beta2 = 0.99 (0..1)
+//! setting weight_decay = 0 (0..)
+struct Hyper { lr: f32, beta1: f32, one_minus_beta1: f32, beta2: f32, one_minus_beta2: f32, weight_decay: f32 }
+struct State { m: vec4<f32> }
+fn update(h: Hyper, d: Decision, p: vec4<f32>, g: vec4<f32>, s: ptr<function, State>) -> vec4<f32> {
+    let way = sign(h.beta1 * (*s).m + h.one_minus_beta1 * g);
+    (*s).m = h.beta2 * (*s).m + h.one_minus_beta2 * g;
+    return -h.lr * (way + h.weight_decay * p);
+}
+";
+    std::fs::write(&rule, text).expect("written");
+    let lion = golden().join("lion.safetensors");
+    let rule = rule.to_str().expect("UTF-8");
+    let found = objects(&passes(&["replay", lion.to_str().expect("UTF-8"), "--rule", rule, "--json"]));
+    assert!(found[0]["passed"] == true && found[0]["backend"] == "gpu", "{found:?}");
 }
 
 #[test]

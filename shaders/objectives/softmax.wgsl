@@ -1,4 +1,5 @@
-// Softmax cross-entropy: the mean loss, the count of correct rows and the slope of the mean loss by each logit.
+// Softmax cross-entropy: the mean loss, the count of correct rows and the slope of the mean loss by each logit,
+// times the loss scale.
 // One workgroup walks the batch and adds in a fixed tree.
 
 struct Outcome {
@@ -12,6 +13,7 @@ const LANES = 256u;
 @group(0) @binding(3) var<storage, read> wanted: array<u32>;
 @group(0) @binding(4) var<storage, read_write> delta: array<f32>;
 @group(0) @binding(5) var<storage, read_write> outcomes: array<Outcome>;
+@group(0) @binding(6) var<storage, read> loss_scale: array<f32>;
 
 var<workgroup> tree: array<Outcome, LANES>;
 
@@ -29,7 +31,7 @@ fn row_outcome(row: u32) -> Outcome {
     }
     for (var c = 0u; c < layer.outputs; c++) {
         let probability = exp(logits[at + c] - top) / total;
-        delta[at + c] = (probability - select(0.0, 1.0, c == label)) / f32(batch.rows);
+        delta[at + c] = (probability - select(0.0, 1.0, c == label)) / f32(batch.rows) * loss_scale[0];
     }
     return Outcome(log(total) - (logits[at + label] - top), select(0u, 1u, best == label));
 }

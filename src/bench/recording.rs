@@ -21,6 +21,8 @@ const STRIDE: u64 = 256;
 /// The CPU time of recording one step, in seconds; medians.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Recording {
+    /// The optimizer's name.
+    pub optimizer: String,
     /// How many tensors.
     pub tensors: usize,
     /// Whether every gradient moved, with [`Optimizer::step_with_grads`].
@@ -51,7 +53,13 @@ pub fn recording(gpu: &Gpu, rule: &dyn Rule, tensors: usize, moved: bool) -> Res
             finish.push(finished);
         }
     }
-    Ok(Recording { tensors, moved, record_s: Times::new(record).median(), finish_s: Times::new(finish).median() })
+    Ok(Recording {
+        optimizer: rule.name().to_owned(),
+        tensors,
+        moved,
+        record_s: Times::new(record).median(),
+        finish_s: Times::new(finish).median(),
+    })
 }
 
 /// Records, finishes and runs one step; returns the seconds of the first two.

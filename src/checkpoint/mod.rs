@@ -23,11 +23,12 @@
 //! # Ok::<(), wgpu_optim::Error>(())
 //! ```
 
+mod host;
 mod torch;
 
 pub use torch::restore_torch;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::Write as _;
 use std::path::Path;
 
@@ -56,6 +57,7 @@ pub struct Checkpoint {
     optimizer: String,
     groups: Vec<(String, Settings)>,
     contents: Contents,
+    notes: BTreeMap<String, String>,
 }
 
 /// How strictly a checkpoint must fit.
@@ -83,6 +85,7 @@ impl Snapshot {
             optimizer: about.optimizer.to_owned(),
             groups: about.groups.into_iter().map(own).collect(),
             contents: self.contents().await?,
+            notes: BTreeMap::new(),
         })
     }
 }
@@ -98,6 +101,17 @@ impl Checkpoint {
     #[must_use]
     pub fn applied(&self) -> u64 {
         u64::from(self.contents.control[0])
+    }
+
+    /// The caller's own texts, saved with the rest: the epoch, a seed, what data.
+    #[must_use]
+    pub const fn notes(&self) -> &BTreeMap<String, String> {
+        &self.notes
+    }
+
+    /// The notes, to be changed.
+    pub const fn notes_mut(&mut self) -> &mut BTreeMap<String, String> {
+        &mut self.notes
     }
 
     /// An array of a tensor: `param` or a state.
@@ -127,6 +141,7 @@ impl Checkpoint {
             "streak": control[3],
             // The bits: a decimal might not bring them back.
             "loss_scale_bits": control[4],
+            "notes": self.notes,
         });
         let arrays =
             self.contents.tensors.iter().flat_map(|t| t.arrays.iter().map(move |(name, values)| (t, name, values)));
@@ -181,6 +196,7 @@ impl Checkpoint {
                 control: [applied, 0, skipped, streak, scale.to_bits(), 0, 0, 0],
                 tensors: tensors(&file, &about)?,
             },
+            notes: notes(&file, &about)?,
         })
     }
 
@@ -356,6 +372,21 @@ fn groups(file: &TensorFile, about: &Json) -> Result<Vec<(String, Settings)>> {
         Ok((text(file, group, "name")?.to_owned(), settings.iter().map(setting).collect::<Result<_>>()?))
     };
     list(file, about, "groups")?.iter().map(group).collect()
+}
+
+/// The caller's texts; files without any are fine.
+fn notes(file: &TensorFile, about: &Json) -> Result<BTreeMap<String, String>> {
+    let notes = match &about["notes"] {
+        Json::Null => return Ok(BTreeMap::new()),
+        Json::Object(notes) => notes,
+        other => return Err(file.error(format!("`notes` is {other}, needs names and texts"))),
+    };
+    let note = |(name, value): (&String, &Json)| {
+        let value =
+            value.as_str().ok_or_else(|| file.error(format!("note {} is {value}, needs a text", quote(name))))?;
+        Ok((name.clone(), value.to_owned()))
+    };
+    notes.iter().map(note).collect()
 }
 
 /// Every tensor that the metadata name, with the arrays that the file has of it.

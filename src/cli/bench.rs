@@ -13,7 +13,7 @@ use wgpu_optim::{Error, Rule};
 use super::failure::Failure;
 use super::output::{self, Output};
 use super::place::Place;
-use super::rules::{Named, Optimizers, Settings};
+use super::rules::{self, Named, Optimizers, Settings};
 use super::{PASSED, PAST, help};
 
 /// Time a step, beside a copy and a stream kernel over arrays of the same sizes
@@ -25,6 +25,9 @@ use super::{PASSED, PAST, help};
 pub(super) struct Options {
     #[command(flatten)]
     optimizers: Optimizers,
+    /// A rule of your own, WGSL in this file, in place of --optimizer; it is measured on the GPU
+    #[arg(long, value_name = "FILE", conflicts_with = "names")]
+    rule: Option<PathBuf>,
     #[command(flatten)]
     settings: Settings,
     /// Numbers of tensors, with commas between them; default: 1 of a million elements, 1000 of a thousand
@@ -45,6 +48,9 @@ pub(super) struct Options {
     /// How much longer than in the baseline a step may take: 0.05 is 5 %
     #[arg(long, value_name = "SHARE", default_value_t = 0.05)]
     max_regression: f64,
+    /// Measure instead what recording a step costs the caller's thread: 1 tensor, 1000, and 1000 whose gradients move
+    #[arg(long, conflicts_with_all = ["tensors", "elements", "baseline"])]
+    recording: bool,
     #[command(flatten)]
     place: Place,
     /// One JSON object a line: the run, then one a measurement
@@ -61,6 +67,8 @@ lr 0.1: no time depends on their values, but a state that a setting makes unused
 Examples:
   wgpu-optim bench --optimizer adamw
   wgpu-optim bench --optimizer vradam --tensors 1,300,1000 --elements 10000 --backend gpu
+  wgpu-optim bench --rule my_rule.wgsl --set lr=0.1
+  wgpu-optim bench --optimizer adamw --recording --backend gpu
   wgpu-optim bench --json > before.jsonl
   wgpu-optim bench --baseline before.jsonl --max-regression 0.05
 
@@ -75,8 +83,11 @@ pub(super) fn run(options: &Options) -> Result<u8, Failure> {
     let mut plan = options.plan()?;
     let baseline = options.baseline.as_deref().map(bench::read_baseline).transpose()?;
     let out = Output::new(options.json);
-    let gpu = open(&options.place.request()?, &mut plan)?;
+    let gpu = open(&options.place.request_for(options.rule.is_some())?, &mut plan)?;
     out.header(gpu.as_ref().map(|gpu| &gpu.info))?;
+    if options.recording {
+        return recordings(&plan, gpu.as_ref(), &out);
+    }
     title(&plan, gpu.as_ref(), &out)?;
     let bar = output::bar((plan.rules.len() * plan.sizes.len() * plan.backends.len()) as u64, "bench");
     let mut printed = Ok(());
@@ -99,7 +110,10 @@ impl Options {
     fn plan(&self) -> Result<Plan, Failure> {
         let all: Vec<Named> = optim::ALL.iter().map(Named).collect();
         let named = if self.optimizers.names.is_empty() { &all } else { &self.optimizers.names };
-        let rules = named.iter().map(|Named(entry)| self.rule(entry)).collect::<Result<_, _>>()?;
+        let rules = match &self.rule {
+            Some(file) => vec![rules::custom(file, self.settings.iter())?],
+            None => named.iter().map(|Named(entry)| self.rule(entry)).collect::<Result<_, _>>()?,
+        };
         let mut plan = Plan { rules, seconds: self.seconds, samples: self.samples, ..Plan::default() };
         if !self.elements.is_empty() {
             plan.sizes = self.sizes()?;
@@ -153,6 +167,25 @@ fn open(request: &Request, plan: &mut Plan) -> Result<Option<Gpu>, Failure> {
     let backends = [gpu.is_some().then_some(Backend::Gpu), cpu.then_some(Backend::Cpu)];
     plan.backends = backends.into_iter().flatten().collect();
     Ok(gpu)
+}
+
+fn recordings(plan: &Plan, gpu: Option<&Gpu>, out: &Output) -> Result<u8, Failure> {
+    let gpu = gpu.ok_or_else(|| Error::Usage("recording is the GPU's: it needs an adapter".to_owned()))?;
+    out.text(format_args!("gpu: {}", gpu.name()))?;
+    out.text(format_args!(
+        "{:<10} {:>8} {:>10}  {:>9} {:>9}",
+        "optimizer", "tensors", "gradients", "record µs", "finish µs"
+    ))?;
+    for rule in &plan.rules {
+        for (tensors, moved) in [(1, false), (1000, false), (1000, true)] {
+            let r = bench::recording(gpu, rule.as_ref(), tensors, moved)?;
+            out.json(&r)?;
+            let gradients = if moved { "moving" } else { "bound" };
+            let (record, finish) = (1e6 * r.record_s, 1e6 * r.finish_s);
+            out.text(format_args!("{:<10} {tensors:>8} {gradients:>10}  {record:>9.1} {finish:>9.1}", rule.name()))?;
+        }
+    }
+    Ok(PASSED)
 }
 
 fn title(plan: &Plan, gpu: Option<&Gpu>, out: &Output) -> Result<(), Failure> {

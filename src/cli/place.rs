@@ -61,9 +61,15 @@ impl Place {
         }
     }
 
+    /// As [`request`](Self::request); what was left open is the GPU where nothing else can run what is asked for.
+    pub(super) fn request_for(&self, gpu_only: bool) -> Result<Request, Failure> {
+        let request = self.request()?;
+        Ok(Request { kind: request.kind.or(gpu_only.then_some(Kind::Gpu)), ..request })
+    }
+
     /// Opens it, and says on standard error why it is not a GPU where that was left open.
-    pub(super) fn open(&self) -> Result<Choice, Failure> {
-        let choice = pollster::block_on(self.request()?.open())?;
+    pub(super) fn open(&self, gpu_only: bool) -> Result<Choice, Failure> {
+        let choice = pollster::block_on(self.request_for(gpu_only)?.open())?;
         if let Some(note) = &choice.note {
             Output::note(format_args!("running on the CPU: {note}"));
         }

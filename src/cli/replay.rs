@@ -7,12 +7,12 @@ use serde_json::json;
 
 use wgpu_optim::backend::Backend;
 use wgpu_optim::trajectory::{Comparison, Trajectory, Writer};
-use wgpu_optim::{Error, Rule, replay};
+use wgpu_optim::{CustomRule, Error, Rule, replay};
 
 use super::failure::Failure;
 use super::output::Output;
 use super::place::Place;
-use super::rules::Settings;
+use super::rules::{self, Settings};
 use super::{PASSED, PAST, help};
 
 /// Run trajectory files and compare with what they expect
@@ -30,6 +30,9 @@ pub(super) struct Options {
     /// under the FILE's name, where it is one or there are several FILEs
     #[arg(long, value_name = "OUT")]
     output: Option<PathBuf>,
+    /// A rule of your own, WGSL in this file, in place of the files' optimizers; it takes those of their settings that it has
+    #[arg(long, value_name = "RULE")]
+    rule: Option<PathBuf>,
     #[command(flatten)]
     settings: Settings,
     #[command(flatten)]
@@ -47,6 +50,7 @@ Examples:
   wgpu-optim replay tests/golden/*.safetensors --backend gpu --json
   wgpu-optim replay run.safetensors --backend reference --output out.safetensors
   wgpu-optim replay run.safetensors --set eps=1e-5        what another setting would have done
+  wgpu-optim replay run.safetensors --rule my_rule.wgsl   a rule of your own against somebody's run
 
 The measure: with `path` the distance an element travelled, it passes within 3·t·ulp32(θ) + tolerance_f32·path of the expected θ on
 gpu and cpu, within tolerance_f64·(|θ| + path) on the reference. Numbers are written as f32, by the reference as f64.
@@ -60,7 +64,7 @@ pub(super) fn run(options: &Options) -> Result<u8, Failure> {
         std::fs::create_dir_all(folder).map_err(|source| io_error(folder, source))?;
     }
     let out = Output::new(options.json);
-    let backend = options.place.open()?.backend;
+    let backend = options.place.open(options.rule.is_some())?.backend;
     out.header(backend.gpu().map(|gpu| &gpu.info))?;
     out.text(format_args!("on {}", backend.describe()))?;
     let mut statuses = Vec::new();
@@ -79,11 +83,7 @@ pub(super) fn run(options: &Options) -> Result<u8, Failure> {
 
 fn replay_file(file: &Path, options: &Options, backend: &Backend, out: &Output) -> Result<bool, Failure> {
     let trajectory = Trajectory::load(file)?;
-    let mut rule = replay::rule(&trajectory)?;
-    for (name, value) in options.settings.iter() {
-        rule.set(name, &value)?;
-    }
-    rule.check()?;
+    let rule = options.rule(&trajectory)?;
     let mut writer = match &options.output {
         Some(target) => Some(writer(target, file, options.files.len(), rule.as_ref(), backend)?),
         None => None,
@@ -94,6 +94,24 @@ fn replay_file(file: &Path, options: &Options, backend: &Backend, out: &Output) 
     }
     print(&trajectory, &comparison, backend, out)?;
     Ok(comparison.passed())
+}
+
+impl Options {
+    /// The file's optimizer, or the user's own rule, with the settings of the file and of the command line.
+    fn rule(&self, trajectory: &Trajectory) -> Result<Box<dyn Rule>, Failure> {
+        let Some(file) = &self.rule else {
+            let mut rule = replay::rule(trajectory)?;
+            for (name, value) in self.settings.iter() {
+                rule.set(name, &value)?;
+            }
+            rule.check()?;
+            return Ok(rule);
+        };
+        let rule = CustomRule::from_file(file)?;
+        let named = rule.settings();
+        let shared = replay::settings(trajectory).filter(|(name, _)| named.iter().any(|(own, _)| own == name));
+        rules::custom(file, shared.chain(self.settings.iter()))
+    }
 }
 
 fn writer(target: &Path, file: &Path, files: usize, rule: &dyn Rule, backend: &Backend) -> Result<Writer, Failure> {

@@ -1,8 +1,12 @@
-//! `--optimizer` and `--set`.
+//! `--optimizer`, `--rule` and `--set`.
+
+use std::path::Path;
 
 use clap::Args;
 
-use wgpu_optim::optim::{self, Entry, Value};
+use wgpu_optim::optim::{self, CustomRule, Entry, Rule, Value};
+
+use super::failure::Failure;
 
 /// An optimizer of the registry, as an option's value.
 #[derive(Clone, Copy)]
@@ -43,4 +47,17 @@ impl Settings {
     pub(super) fn iter(&self) -> impl Iterator<Item = (&str, Value)> {
         self.pairs.iter().map(|(name, value)| (name.as_str(), value.clone()))
     }
+}
+
+/// The rule in a file of the user's, with these settings.
+pub(super) fn custom<'a>(
+    file: &Path,
+    settings: impl IntoIterator<Item = (&'a str, Value)>,
+) -> Result<Box<dyn Rule>, Failure> {
+    let mut rule = CustomRule::from_file(file)?;
+    for (name, value) in settings {
+        rule.set(name, &value)?;
+    }
+    rule.check()?;
+    Ok(Box::new(rule))
 }

@@ -1,20 +1,31 @@
 //! `train`.
 
+use std::fs::File;
+use std::io::Write as _;
 use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value as Json, json};
 
 use wgpu_optim::backend::Backend;
 use wgpu_optim::objective::Mlp;
 use wgpu_optim::optim::{self, Rule};
 use wgpu_optim::train::{self, Epoch, Plan};
+use wgpu_optim::{Clip, Ema, Error, LossScale, Schedule, schedule};
 
 use super::failure::Failure;
 use super::output::{self, Output};
 use super::place::Place;
-use super::rules::{Named, Optimizers, Settings};
+use super::rules::{self, Named, Optimizers, Settings};
 use super::{PASSED, help};
+
+/// As shells have it for a program that Ctrl-C ended.
+const INTERRUPTED: u8 = 130;
+
+/// Whether Ctrl-C was pressed.
+static INTERRUPT: AtomicBool = AtomicBool::new(false);
 
 /// Train a perceptron on handwritten digits, all on one backend
 ///
@@ -25,6 +36,9 @@ use super::{PASSED, help};
 pub(super) struct Options {
     #[command(flatten)]
     optimizers: Optimizers,
+    /// A rule of your own, WGSL in this file, in place of --optimizer; it runs on the GPU
+    #[arg(long, value_name = "FILE", conflicts_with = "names")]
+    rule: Option<PathBuf>,
     #[command(flatten)]
     settings: Settings,
     /// How often to go through the data
@@ -39,6 +53,27 @@ pub(super) struct Options {
     /// Decides initial weights, split and order
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
+    /// Clip gradients by their norm over all tensors, or by group:NORM, tensor:NORM, value:MOST
+    #[arg(long, value_name = "NORM", allow_negative_numbers = true)]
+    clip: Option<Clip>,
+    /// The learning rate by applied step, as cosine:steps=460,warmup=20; see below
+    #[arg(long, value_name = "TEXT", value_parser = Schedule::parse)]
+    schedule: Option<Schedule>,
+    /// Classify the held-out rows with an average of the weights too; without DECAY: 0.999
+    #[arg(long, value_name = "DECAY", num_args = 0..=1, default_missing_value = "0.999", allow_negative_numbers = true)]
+    ema: Option<f64>,
+    /// Multiply the loss's gradients by a scale that adapts, and leave out steps that are not finite; without INITIAL: 65536
+    #[arg(long, value_name = "INITIAL", num_args = 0..=1, default_missing_value = "65536", allow_negative_numbers = true)]
+    loss_scale: Option<f32>,
+    /// Save everything that going on needs to this file after each epoch
+    #[arg(long, value_name = "FILE")]
+    save: Option<PathBuf>,
+    /// Go on from a file that --save wrote, with the same options; the curve is that of an unbroken run
+    #[arg(long, value_name = "FILE")]
+    resume: Option<PathBuf>,
+    /// Write one JSON object an epoch to this file; with --resume, behind what it holds
+    #[arg(long, value_name = "FILE")]
+    log: Option<PathBuf>,
     #[command(flatten)]
     place: Place,
     /// One JSON object a line: the run, then one an epoch
@@ -54,9 +89,18 @@ Examples:
   wgpu-optim train --optimizer sgd --set lr=0.1 --set momentum=0.9
   wgpu-optim train --optimizer adamw --optimizer vradam --epochs 5
   wgpu-optim train --hidden 256 --batch 32 --backend gpu --json
+  wgpu-optim train --clip 1 --schedule cosine:steps=460,warmup=20 --ema 0.99
+  wgpu-optim train --epochs 50 --save run.safetensors --log run.jsonl
+  wgpu-optim train --epochs 50 --save run.safetensors --log run.jsonl --resume run.safetensors
+  wgpu-optim train --rule my_rule.wgsl --set lr=0.1
+
+Ctrl-C ends after the epoch under way, which --save has saved, with exit status {INTERRUPTED}; a second one ends at once.
+
+{}
 
 {}
 {}",
+        schedule::HELP,
         help::optimizers(),
         help::EXIT
     )
@@ -68,23 +112,57 @@ impl Options {
         let names = if self.optimizers.names.is_empty() { &default } else { &self.optimizers.names };
         let hidden = self.hidden.iter().copied();
         let widths: Vec<usize> = [64].into_iter().chain(hidden).chain([10]).collect();
-        let plan = |Named(entry): &Named| {
-            let rule = entry.configure(self.settings.iter())?;
-            let mlp = Mlp { widths: widths.clone(), ..Mlp::default() };
-            Ok(Plan { mlp, epochs: self.epochs, batch: self.batch, seed: self.seed, ..Plan::new(rule) })
+        let mlp = Mlp { widths, ..Mlp::default() };
+        let plan = |Named(entry): &Named| self.plan(entry.configure(self.settings.iter())?, &mlp);
+        let plans: Vec<Plan> = match &self.rule {
+            Some(file) => vec![self.plan(rules::custom(file, self.settings.iter())?, &mlp)?],
+            None => names.iter().map(plan).collect::<Result<_, _>>()?,
         };
-        names.iter().map(plan).collect()
+        if plans.len() > 1 && self.save.as_ref().or(self.resume.as_ref()).is_some() {
+            let problem = format!("--save and --resume take one --optimizer, there are {}", plans.len());
+            return Err(Error::Usage(problem).into());
+        }
+        Ok(plans)
+    }
+
+    fn plan(&self, rule: Box<dyn Rule>, mlp: &Mlp) -> Result<Plan, Failure> {
+        let plan = Plan {
+            mlp: mlp.clone(),
+            epochs: self.epochs,
+            batch: self.batch,
+            seed: self.seed,
+            clip: self.clip,
+            schedule: self.schedule.clone(),
+            ema: self.ema.map(|decay| Ema { decay, ..Ema::default() }),
+            loss_scale: self.loss_scale.map(|initial| LossScale { initial: initial.into(), ..LossScale::default() }),
+            save: self.save.clone(),
+            resume: self.resume.clone(),
+            ..Plan::new(rule)
+        };
+        plan.check()?;
+        Ok(plan)
+    }
+
+    fn log(&self) -> Result<Option<Log>, Failure> {
+        self.log.as_deref().map(|path| Log::open(path, self.resume.is_some())).transpose()
     }
 }
 
 pub(super) fn run(options: &Options) -> Result<u8, Failure> {
     let plans = options.plans()?;
     let out = Output::new(options.json);
-    let backend = options.place.open()?.backend;
+    let backend = options.place.open(options.rule.is_some())?.backend;
+    let mut log = options.log()?;
+    heed_interrupt();
     out.header(backend.gpu().map(|gpu| &gpu.info))?;
     let mut ends = Vec::new();
     for plan in &plans {
-        ends.push((plan.rule.name(), train(plan, &backend, &out)?));
+        let last = train(plan, &backend, &out, log.as_mut())?;
+        if INTERRUPT.load(Ordering::SeqCst) {
+            interrupted(plan, last.as_ref());
+            return Ok(INTERRUPTED);
+        }
+        ends.push((plan.rule.name(), last));
     }
     if ends.len() > 1 {
         out.text("\nheld-out accuracy after the last epoch:")?;
@@ -96,18 +174,64 @@ pub(super) fn run(options: &Options) -> Result<u8, Failure> {
 }
 
 /// Trains one optimizer and returns its last epoch.
-fn train(plan: &Plan, backend: &Backend, out: &Output) -> Result<Option<Epoch>, Failure> {
+fn train(plan: &Plan, backend: &Backend, out: &Output, mut log: Option<&mut Log>) -> Result<Option<Epoch>, Failure> {
     title(plan, backend, out)?;
     let bar = output::bar(plan.epochs.into(), plan.rule.name());
     let mut printed = Ok(());
     let epochs = train::run(plan, backend, |epoch| {
         printed = bar.suspend(|| line(plan, backend, epoch, out));
-        bar.inc(1);
-        go_on(&printed)
+        if let (Ok(()), Some(log)) = (&printed, &mut log) {
+            printed = log.write(&object(plan, backend, epoch));
+        }
+        bar.set_position(epoch.epoch.into());
+        if INTERRUPT.load(Ordering::SeqCst) { ControlFlow::Break(()) } else { go_on(&printed) }
     });
     bar.finish_and_clear();
     printed?;
     Ok(epochs?.last().copied())
+}
+
+/// The first Ctrl-C ends the run after an epoch, the second at once.
+fn heed_interrupt() {
+    let heed = || {
+        if INTERRUPT.swap(true, Ordering::SeqCst) {
+            std::process::exit(INTERRUPTED.into());
+        }
+    };
+    if let Err(error) = ctrlc::set_handler(heed) {
+        Output::note(format_args!("Ctrl-C will end the run at once: {error}"));
+    }
+}
+
+fn interrupted(plan: &Plan, last: Option<&Epoch>) {
+    let epochs = last.map_or(0, |epoch| epoch.epoch);
+    match &plan.save {
+        Some(path) => {
+            let path = path.display();
+            Output::note(format_args!("interrupted after epoch {epochs}, saved in {path}: --resume {path} goes on"));
+        }
+        None => Output::note(format_args!("interrupted after epoch {epochs}, nothing is saved without --save FILE")),
+    }
+}
+
+/// The file of `--log`.
+struct Log {
+    path: String,
+    file: File,
+}
+
+impl Log {
+    fn open(path: &Path, append: bool) -> Result<Self, Failure> {
+        let name = path.display().to_string();
+        let file = if append { File::options().append(true).create(true).open(path) } else { File::create(path) };
+        let file = file.map_err(|source| Error::Io { path: name.clone(), source })?;
+        Ok(Self { path: name, file })
+    }
+
+    fn write(&mut self, object: &Json) -> Result<(), Failure> {
+        let written = self.file.write_all(format!("{object}\n").as_bytes());
+        written.map_err(|source| Error::Io { path: self.path.clone(), source }.into())
+    }
 }
 
 /// Nobody trains for a reader that went away.
@@ -131,18 +255,32 @@ fn settings(rule: &dyn Rule) -> String {
 
 fn line(plan: &Plan, backend: &Backend, epoch: &Epoch, out: &Output) -> Result<(), Failure> {
     record(plan, backend, epoch, out)?;
-    let Epoch { epoch, train, held_out, seconds } = epoch;
+    let Epoch { train, held_out, seconds, .. } = epoch;
     let (hits, unseen) = (100.0 * train.accuracy(), 100.0 * held_out.accuracy());
     out.text(format_args!(
-        "{epoch:>5}  {:>7.4}  {hits:>5.1} %   {unseen:>5.1} %  {:>5.1} ms",
+        "{:>5}  {:>7.4}  {hits:>5.1} %   {unseen:>5.1} %  {:>5.1} ms{}",
+        epoch.epoch,
         train.loss,
-        1e3 * seconds
+        1e3 * seconds,
+        around(epoch)
     ))
+}
+
+/// What the plan's options add to a line.
+fn around(epoch: &Epoch) -> String {
+    let averaged = epoch.averaged.map(|outcome| format!("  averaged {:.1} %", 100.0 * outcome.accuracy()));
+    let lr = epoch.lr.map(|lr| format!("  lr {lr:.4e}"));
+    let scale = epoch.scale.map(|(scale, skipped)| format!("  scale {scale:.3e}, {skipped} skipped"));
+    [averaged, lr, scale].into_iter().flatten().collect()
 }
 
 /// An epoch in JSON.
 pub(super) fn record(plan: &Plan, backend: &Backend, epoch: &Epoch, out: &Output) -> Result<(), Failure> {
-    out.json(&json!({
+    out.json(&object(plan, backend, epoch))
+}
+
+fn object(plan: &Plan, backend: &Backend, epoch: &Epoch) -> Json {
+    let mut object = json!({
         "optimizer": plan.rule.name(),
         "backend": backend.kind().name(),
         "epoch": epoch.epoch,
@@ -151,5 +289,17 @@ pub(super) fn record(plan: &Plan, backend: &Backend, epoch: &Epoch, out: &Output
         "held_out_loss": epoch.held_out.loss,
         "held_out_accuracy": epoch.held_out.accuracy(),
         "seconds": epoch.seconds,
-    }))
+    });
+    if let Some(averaged) = epoch.averaged {
+        object["averaged_held_out_loss"] = averaged.loss.into();
+        object["averaged_held_out_accuracy"] = averaged.accuracy().into();
+    }
+    if let Some(lr) = epoch.lr {
+        object["lr"] = lr.into();
+    }
+    if let Some((scale, skipped)) = epoch.scale {
+        object["loss_scale"] = scale.into();
+        object["skipped_steps"] = skipped.into();
+    }
+    object
 }

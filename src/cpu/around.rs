@@ -1,7 +1,11 @@
 //! What stands around the rule, on the host: the same as `shaders/harness/gradient.wgsl` and `finalize.wgsl` do on the GPU.
 
 use crate::around::{Accumulate, Around, Clip};
+#[cfg(feature = "checkpoint")]
+use crate::engine::{ACCUMULATOR, AVERAGE};
 
+#[cfg(feature = "checkpoint")]
+use super::Counters;
 use super::{Group, Number, TensorSpec};
 
 /// The numbers that live from step to step around the rule.
@@ -130,5 +134,31 @@ impl<F: Number> Surroundings<F> {
         for (average, p) in self.ema.iter_mut().zip(params) {
             average.copy_from_slice(p);
         }
+    }
+}
+
+#[cfg(feature = "checkpoint")]
+impl<F: Number> Surroundings<F> {
+    /// What is kept for a tensor, under the GPU's names.
+    pub(super) fn arrays(&self, tensor: usize) -> impl Iterator<Item = (&'static str, &[F])> {
+        let sums = self.accumulated.get(tensor).map(|values| (ACCUMULATOR, values.as_slice()));
+        let averages = self.ema.get(tensor).map(|values| (AVERAGE, values.as_slice()));
+        [sums, averages].into_iter().flatten()
+    }
+
+    /// As [`arrays`](Self::arrays), to be overwritten.
+    pub(super) fn arrays_mut(&mut self, tensor: usize) -> impl Iterator<Item = (&'static str, &mut [F])> {
+        let sums = self.accumulated.get_mut(tensor).map(|values| (ACCUMULATOR, values.as_mut_slice()));
+        let averages = self.ema.get_mut(tensor).map(|values| (AVERAGE, values.as_mut_slice()));
+        [sums, averages].into_iter().flatten()
+    }
+
+    /// Without the count of applied steps, which is not kept here.
+    pub(super) fn counters(&self) -> Counters {
+        Counters { applied: 0, skipped: self.skipped, streak: self.streak, scale: self.scale }
+    }
+
+    pub(super) fn set_counters(&mut self, counters: Counters) {
+        (self.skipped, self.streak, self.scale) = (counters.skipped, counters.streak, counters.scale);
     }
 }

@@ -2,6 +2,8 @@
 //! on all cores and with the widest vector units found at run time.
 
 mod around;
+#[cfg(feature = "checkpoint")]
+mod saved;
 mod walk;
 
 use crate::around::{Accumulate, Around, Clip, Ema, LossScale};
@@ -11,6 +13,8 @@ use crate::optim::{Rule, StateSpec, Value};
 use crate::schedule::{Schedule, Scheduled, refuse_owned, scalars_at};
 use crate::{Error, Result};
 use around::Surroundings;
+#[cfg(feature = "checkpoint")]
+pub(crate) use saved::Counters;
 
 /// The number types that an [`Optimizer`] runs in.
 pub trait Number: Real {

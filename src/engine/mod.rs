@@ -25,6 +25,8 @@ pub use readback::read_buffer;
 pub use snapshot::Snapshot;
 #[cfg(feature = "checkpoint")]
 pub(crate) use snapshot::{Arrays, Contents};
+#[cfg(feature = "checkpoint")]
+pub(crate) use text::{ACCUMULATOR, AVERAGE};
 pub use text::{Stage, Variant};
 
 use std::sync::Arc;

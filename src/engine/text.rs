@@ -68,8 +68,8 @@ pub struct Variant {
 }
 
 /// The names of the arena's arrays that are not a rule's.
-pub(super) const ACCUMULATOR: &str = "gradient_accumulator";
-pub(super) const AVERAGE: &str = "ema";
+pub(crate) const ACCUMULATOR: &str = "gradient_accumulator";
+pub(crate) const AVERAGE: &str = "ema";
 
 /// How a binding is declared, in WGSL and in its layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,38 +2,114 @@
 
 use std::ops::ControlFlow;
 
-use super::{Epoch, Log, Plan};
+use super::{Ended, Epoch, Log, Plan, resume};
 use crate::Result;
+use crate::checkpoint::Checkpoint;
 use crate::cpu::{Number, Optimizer, TensorSpec};
-use crate::objective::{CpuMlp, CpuObjective as _, Part, Split};
+use crate::objective::{CpuMlp, CpuObjective as _, Outcome, Part, Split};
 
 pub(super) fn run<F: Number>(
     plan: &Plan,
     split: &Split,
     mut log: Log<impl FnMut(&Epoch) -> ControlFlow<()>>,
 ) -> Result<Vec<Epoch>> {
-    let mut model = CpuMlp::<F>::new(&plan.mlp, split, plan.batch, plan.seed)?;
-    let tensors = model.tensors().iter();
-    let tensors = tensors.map(|t| TensorSpec { name: t.name.clone(), group: 0, elements: t.elements() }).collect();
-    let mut optimizer = Optimizer::<F>::new(vec![("default".to_owned(), plan.rule.clone())], tensors)?;
-
-    let initial = plan.mlp.initial(plan.seed);
-    let mut params: Vec<Vec<F>> = initial.iter().map(|p| p.iter().map(|x| F::of(f64::from(*x))).collect()).collect();
-    let mut grads: Vec<Vec<F>> = params.iter().map(|p| vec![F::zero(); p.len()]).collect();
-    for epoch in 0..plan.epochs {
+    let mut run = Run::<F>::new(plan, split)?;
+    for epoch in run.resume()?..plan.epochs {
         log.begin();
-        model.set_epoch(epoch);
-        let mut outcomes = Vec::with_capacity(model.batches());
-        for batch in 0..model.batches() {
-            outcomes.push(model.gradient(&slices(&params), batch, &mut slices_mut(&mut grads))?);
-            optimizer.step(&mut slices_mut(&mut params), &slices(&grads))?;
-        }
-        let held_out = model.accuracy(&slices(&params), Part::HeldOut)?;
-        if log.end(&outcomes, held_out).is_break() {
+        let train = run.epoch(epoch)?;
+        let ended = run.measure(train)?;
+        run.save(epoch + 1)?;
+        if log.end(plan, epoch, &ended).is_break() {
             break;
         }
     }
     Ok(log.epochs)
+}
+
+struct Run<'a, F> {
+    plan: &'a Plan,
+    model: CpuMlp<F>,
+    optimizer: Optimizer<F>,
+    params: Vec<Vec<F>>,
+    grads: Vec<Vec<F>>,
+}
+
+impl<'a, F: Number> Run<'a, F> {
+    fn new(plan: &'a Plan, split: &Split) -> Result<Self> {
+        let model = CpuMlp::<F>::new(&plan.mlp, split, plan.batch, plan.seed)?;
+        let tensors = model.tensors().iter();
+        let tensors = tensors.map(|t| TensorSpec { name: t.name.clone(), group: 0, elements: t.elements() }).collect();
+        let initial = plan.mlp.initial(plan.seed);
+        let exact = |p: &Vec<f32>| p.iter().map(|x| F::of(f64::from(*x))).collect();
+        Ok(Self {
+            plan,
+            model,
+            optimizer: optimizer(plan, tensors)?,
+            params: initial.iter().map(exact).collect(),
+            grads: initial.iter().map(|p| vec![F::zero(); p.len()]).collect(),
+        })
+    }
+
+    /// Goes back to where an earlier run ended, and says how many epochs are behind.
+    fn resume(&mut self) -> Result<u32> {
+        let Some((checkpoint, epochs)) = resume::load(self.plan)? else { return Ok(0) };
+        checkpoint.restore_host(&mut self.optimizer, &mut slices_mut(&mut self.params))?;
+        Ok(epochs)
+    }
+
+    fn epoch(&mut self, epoch: u32) -> Result<Vec<Outcome>> {
+        self.model.set_epoch(epoch);
+        let mut outcomes = Vec::with_capacity(self.model.batches());
+        for batch in 0..self.model.batches() {
+            let (params, grads) = (slices(&self.params), &mut slices_mut(&mut self.grads));
+            outcomes.push(self.model.gradient(&params, batch, grads)?);
+            if self.plan.loss_scale.is_some() {
+                let scale = F::of(self.optimizer.loss_scale());
+                grads.iter_mut().flat_map(|g| g.iter_mut()).for_each(|g| *g = *g * scale);
+            }
+            self.optimizer.step(&mut slices_mut(&mut self.params), &slices(&self.grads))?;
+        }
+        Ok(outcomes)
+    }
+
+    fn measure(&mut self, train: Vec<Outcome>) -> Result<Ended> {
+        let held_out = self.model.accuracy(&slices(&self.params), Part::HeldOut)?;
+        // Before the first applied step there is no average.
+        let averages: Option<Vec<&[F]>> = match self.optimizer.applied() {
+            0 => self.plan.ema.map(|_| slices(&self.params)),
+            _ => (0..self.params.len()).map(|tensor| self.optimizer.ema(tensor)).collect(),
+        };
+        let averaged = averages.map(|params| self.model.accuracy(&params, Part::HeldOut)).transpose()?;
+        let Self { optimizer, .. } = self;
+        let (applied, skipped, scale) = (optimizer.applied(), optimizer.skipped(), optimizer.loss_scale());
+        Ok(Ended { train, held_out, averaged, applied, skipped, scale })
+    }
+
+    fn save(&self, epochs: u32) -> Result<()> {
+        if self.plan.save.is_none() {
+            return Ok(());
+        }
+        let shapes = self.model.tensors().iter().map(|t| t.shape.as_slice());
+        let params: Vec<_> = shapes.zip(slices(&self.params)).collect();
+        resume::save(self.plan, epochs, Checkpoint::of_host(&self.optimizer, &params)?)
+    }
+}
+
+fn optimizer<F: Number>(plan: &Plan, tensors: Vec<TensorSpec>) -> Result<Optimizer<F>> {
+    let mut optimizer = Optimizer::<F>::new(vec![("default".to_owned(), plan.rule.clone())], tensors)?;
+    if let Some(clip) = plan.clip {
+        optimizer = optimizer.with_clip(clip)?;
+    }
+    if let Some(ema) = plan.ema {
+        optimizer = optimizer.with_ema(ema)?;
+    }
+    if let Some(scale) = plan.loss_scale {
+        optimizer = optimizer.with_loss_scale(scale)?;
+    }
+    if let Some(schedule) = &plan.schedule {
+        optimizer.schedule(0, schedule.clone())?;
+    }
+    Ok(optimizer)
 }
 
 fn slices<F>(tensors: &[Vec<F>]) -> Vec<&[F]> {

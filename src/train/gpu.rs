@@ -1,10 +1,10 @@
-//! Training on the GPU: data, model and optimizer stay there, and a number comes back once an epoch.
+//! Training on the GPU: data, model and optimizer stay there, and a few numbers come back once an epoch.
 
 use std::ops::ControlFlow;
 
-use super::{Epoch, Log, Plan};
+use super::{Ended, Epoch, Log, Plan, resume};
 use crate::gpu::Gpu;
-use crate::objective::{GpuMlp, GpuObjective as _, Outcome, Part, Split};
+use crate::objective::{GpuMlp, GpuObjective as _, Outcome, Part, Reading, Split};
 use crate::{Group, Optimizer, Result};
 
 /// Batches of one encoder and submit.
@@ -19,30 +19,80 @@ pub(super) fn run(
     gpu: &Gpu,
     mut log: Log<impl FnMut(&Epoch) -> ControlFlow<()>>,
 ) -> Result<Vec<Epoch>> {
-    let (device, queue) = (&gpu.device, &gpu.queue);
-    let mut model = GpuMlp::new(device, &plan.mlp, split, plan.batch, plan.seed)?;
-    let mut optimizer = optimizer(plan, &mut model, gpu)?;
-    for epoch in 0..plan.epochs {
+    let mut model = GpuMlp::new(&gpu.device, &plan.mlp, split, plan.batch, plan.seed)?;
+    let optimizer = optimizer(plan, &mut model, gpu)?;
+    let mut run = Run { plan, gpu, model, optimizer };
+    for epoch in run.resume()?..plan.epochs {
         log.begin();
-        let batches: Vec<usize> = (0..model.batches()).collect();
-        for (at, batches) in batches.chunks(BATCHES).enumerate() {
-            let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-            model.record_epoch(&mut encoder, epoch);
-            for batch in batches {
-                model.record_gradient(&mut encoder, *batch)?;
-                optimizer.step(&mut encoder)?;
-            }
-            queue.submit([encoder.finish()]);
-            if (at + 1) % SUBMITS == 0 {
-                gpu.wait()?;
-            }
-        }
-        let (train, held_out) = measure(&model, gpu)?;
-        if log.end(&train, Outcome::total(&held_out)).is_break() {
+        run.epoch(epoch)?;
+        let ended = run.measure(epoch + 1)?;
+        if log.end(plan, epoch, &ended).is_break() {
             break;
         }
     }
     Ok(log.epochs)
+}
+
+struct Run<'a> {
+    plan: &'a Plan,
+    gpu: &'a Gpu,
+    model: GpuMlp,
+    optimizer: Optimizer,
+}
+
+impl Run<'_> {
+    /// Goes back to where an earlier run ended, and says how many epochs are behind.
+    fn resume(&mut self) -> Result<u32> {
+        let Some((checkpoint, epochs)) = resume::load(self.plan)? else { return Ok(0) };
+        checkpoint.restore(&mut self.optimizer)?;
+        Ok(epochs)
+    }
+
+    fn epoch(&mut self, epoch: u32) -> Result<()> {
+        let batches: Vec<usize> = (0..self.model.batches()).collect();
+        for (at, batches) in batches.chunks(BATCHES).enumerate() {
+            let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            self.model.record_epoch(&mut encoder, epoch);
+            for batch in batches {
+                self.model.record_gradient(&mut encoder, *batch)?;
+                self.optimizer.step(&mut encoder)?;
+            }
+            self.gpu.queue.submit([encoder.finish()]);
+            if (at + 1) % SUBMITS == 0 {
+                self.gpu.wait()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What the batches found on their way, and the held-out rows as they are classified now; saves where that was asked for.
+    fn measure(&mut self, epochs: u32) -> Result<Ended> {
+        let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        let train = self.model.record_outcomes(&mut encoder);
+        let held_out = self.model.record_accuracy(&mut encoder, Part::HeldOut)?;
+        let snapshot = self.plan.save.as_ref().map(|_| self.optimizer.snapshot(&mut encoder)).transpose()?;
+        let mut averaged = None;
+        if self.plan.ema.is_some() {
+            self.optimizer.swap_ema(&mut encoder)?;
+            averaged = Some(self.model.record_accuracy(&mut encoder, Part::HeldOut)?);
+            self.optimizer.swap_ema(&mut encoder)?;
+        }
+        self.gpu.queue.submit([encoder.finish()]);
+        let (train, held_out, averaged) = (train.read(), held_out.read(), averaged.map(Reading::read));
+        self.gpu.wait()?;
+        if let Some(snapshot) = snapshot {
+            resume::save(self.plan, epochs, pollster::block_on(snapshot.checkpoint())?)?;
+        }
+        let total = |outcomes: Vec<Outcome>| Outcome::total(&outcomes);
+        Ok(Ended {
+            train: pollster::block_on(train)?,
+            held_out: pollster::block_on(held_out).map(total)?,
+            averaged: averaged.map(|reading| pollster::block_on(reading).map(total)).transpose()?,
+            applied: pollster::block_on(self.optimizer.read_applied())?,
+            skipped: pollster::block_on(self.optimizer.read_skipped())?,
+            scale: f64::from(pollster::block_on(self.optimizer.read_loss_scale())?),
+        })
+    }
 }
 
 /// The optimizer's tensors are the model's, in the optimizer's own buffers, which the model binds.
@@ -50,23 +100,27 @@ fn optimizer(plan: &Plan, model: &mut GpuMlp, gpu: &Gpu) -> Result<Optimizer> {
     let mut builder = Optimizer::builder(plan.rule.clone());
     let specs = model.tensors();
     let tensors: Vec<_> = specs.iter().map(|t| builder.tensor(Group::DEFAULT, &t.name, &t.shape)).collect();
+    if let Some(clip) = plan.clip {
+        builder.clip(clip);
+    }
+    if let Some(ema) = plan.ema {
+        builder.ema(ema);
+    }
+    if let Some(scale) = plan.loss_scale {
+        builder.loss_scale(scale);
+    }
+    if let Some(schedule) = &plan.schedule {
+        builder.schedule(Group::DEFAULT, schedule.clone());
+    }
     let optimizer = builder.build(&gpu.device, &gpu.queue)?;
     let params: Vec<_> = tensors.iter().map(|t| optimizer.param(*t)).collect();
     let grads: Vec<_> = tensors.iter().map(|t| optimizer.grad(*t)).collect();
     model.bind(&params, &grads)?;
+    if let Some(scale) = optimizer.loss_scale() {
+        model.scale_gradients(scale)?;
+    }
     for (tensor, values) in tensors.iter().zip(plan.mlp.initial(plan.seed)) {
         optimizer.write_param(*tensor, &values)?;
     }
     Ok(optimizer)
-}
-
-/// What the batches found on their way, and the held-out rows as they are classified now.
-fn measure(model: &GpuMlp, gpu: &Gpu) -> Result<(Vec<Outcome>, Vec<Outcome>)> {
-    let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-    let train = model.record_outcomes(&mut encoder);
-    let held_out = model.record_accuracy(&mut encoder, Part::HeldOut)?;
-    gpu.queue.submit([encoder.finish()]);
-    let (train, held_out) = (train.read(), held_out.read());
-    gpu.wait()?;
-    Ok((pollster::block_on(train)?, pollster::block_on(held_out)?))
 }

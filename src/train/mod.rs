@@ -4,14 +4,17 @@
 
 mod cpu;
 mod gpu;
+mod resume;
 
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 use std::time::Instant;
 
-use crate::Result;
 use crate::backend::Backend;
 use crate::objective::{Mlp, Outcome, Samples, Split, digits};
 use crate::optim::Rule;
+use crate::schedule::{Schedule, Scheduled};
+use crate::{Clip, Ema, Error, LossScale, Result};
 
 /// What to train, and how.
 #[derive(Clone, Debug)]
@@ -28,12 +31,58 @@ pub struct Plan {
     pub seed: u64,
     /// The share of rows that are held out. Default 0.2.
     pub held_out: f64,
+    /// How gradients are clipped. Default: not.
+    pub clip: Option<Clip>,
+    /// The learning rate by applied step. Default: the optimizer's own.
+    pub schedule: Option<Schedule>,
+    /// The weights' average, with which held-out rows are classified too. Default: none.
+    pub ema: Option<Ema>,
+    /// What gradients are multiplied by before the step divides them again. Default: nothing.
+    pub loss_scale: Option<LossScale>,
+    /// Where everything that going on needs is saved after each epoch. Not on the reference, whose numbers are f64.
+    pub save: Option<PathBuf>,
+    /// What an earlier run of the same plan saved: this one goes on after its last epoch.
+    pub resume: Option<PathBuf>,
 }
 
 impl Plan {
     /// The default model and course with this optimizer.
     pub fn new(rule: impl Into<Box<dyn Rule>>) -> Self {
-        Self { rule: rule.into(), mlp: Mlp::default(), epochs: 20, batch: 64, seed: 0, held_out: 0.2 }
+        Self {
+            rule: rule.into(),
+            mlp: Mlp::default(),
+            epochs: 20,
+            batch: 64,
+            seed: 0,
+            held_out: 0.2,
+            clip: None,
+            schedule: None,
+            ema: None,
+            loss_scale: None,
+            save: None,
+            resume: None,
+        }
+    }
+
+    /// Checks every number that can be checked before the backend is there.
+    ///
+    /// # Errors
+    /// Names the first that makes no sense.
+    pub fn check(&self) -> Result<()> {
+        self.rule.check()?;
+        self.clip.map_or(Ok(()), Clip::check)?;
+        self.ema.map_or(Ok(()), Ema::check)?;
+        self.loss_scale.map_or(Ok(()), LossScale::check)?;
+        self.scheduled().map_or(Ok(()), |scheduled| scheduled.check(self.rule.as_ref(), "default"))
+    }
+
+    fn scheduled(&self) -> Option<Scheduled> {
+        Some(Scheduled::new(self.rule.as_ref(), "lr", self.schedule.clone()?))
+    }
+
+    /// The scheduled rate of the step that was the `applied`-th.
+    fn rate(&self, applied: u64) -> Option<f64> {
+        Some(self.scheduled()?.schedule.rate(applied.saturating_sub(1)))
     }
 
     fn split(&self, samples: &Samples) -> Result<Split> {
@@ -50,6 +99,12 @@ pub struct Epoch {
     pub train: Outcome,
     /// Loss and hits of the held-out rows after the epoch.
     pub held_out: Outcome,
+    /// The same with the weights' average, where the plan keeps it.
+    pub averaged: Option<Outcome>,
+    /// The learning rate of the last applied step, where the plan schedules it.
+    pub lr: Option<f64>,
+    /// The loss scale after the epoch and how many steps have been left out, where the plan has a scale.
+    pub scale: Option<(f64, u64)>,
     /// Seconds from the first batch to the evaluation's end.
     pub seconds: f64,
 }
@@ -62,12 +117,27 @@ pub struct Epoch {
 /// # Errors
 /// A plan that does not fit the data; what the backend reports.
 pub fn run(plan: &Plan, backend: &Backend, on_epoch: impl FnMut(&Epoch) -> ControlFlow<()>) -> Result<Vec<Epoch>> {
+    plan.check()?;
+    if let (Backend::Reference, Some(_)) = (backend, plan.save.as_ref().or(plan.resume.as_ref())) {
+        let problem = "a checkpoint holds f32: saving and resuming need backend gpu or cpu, it is reference";
+        return Err(Error::Usage(problem.to_owned()));
+    }
     let split = plan.split(&digits::load()?)?;
     match backend {
         Backend::Gpu(gpu) => gpu::run(plan, &split, gpu, Log::new(on_epoch)),
         Backend::Cpu => cpu::run::<f32>(plan, &split, Log::new(on_epoch)),
         Backend::Reference => cpu::run::<f64>(plan, &split, Log::new(on_epoch)),
     }
+}
+
+/// What an epoch's end found.
+struct Ended {
+    train: Vec<Outcome>,
+    held_out: Outcome,
+    averaged: Option<Outcome>,
+    applied: u64,
+    skipped: u64,
+    scale: f64,
 }
 
 /// Collects the epochs.
@@ -86,10 +156,17 @@ impl<O: FnMut(&Epoch) -> ControlFlow<()>> Log<O> {
         self.began = Instant::now();
     }
 
-    fn end(&mut self, train: &[Outcome], held_out: Outcome) -> ControlFlow<()> {
-        let epoch = self.epochs.len() as u32 + 1;
-        let seconds = self.began.elapsed().as_secs_f64();
-        let epoch = Epoch { epoch, train: Outcome::total(train), held_out, seconds };
+    /// `epoch` is counted from 0.
+    fn end(&mut self, plan: &Plan, epoch: u32, ended: &Ended) -> ControlFlow<()> {
+        let epoch = Epoch {
+            epoch: epoch + 1,
+            train: Outcome::total(&ended.train),
+            held_out: ended.held_out,
+            averaged: ended.averaged,
+            lr: plan.rate(ended.applied),
+            scale: plan.loss_scale.map(|_| (ended.scale, ended.skipped)),
+            seconds: self.began.elapsed().as_secs_f64(),
+        };
         self.epochs.push(epoch);
         (self.on_epoch)(&epoch)
     }

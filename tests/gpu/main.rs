@@ -9,6 +9,7 @@ mod common;
 mod counts;
 mod engine;
 mod errors;
+mod golden;
 mod mutants;
 mod parity;
 mod sensitivity;

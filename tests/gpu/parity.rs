@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use wgpu_optim::gpu::Gpu;
-use wgpu_optim::optim::{ALL, Rule};
+use wgpu_optim::optim::{ALL, ProxSgd, Rule};
 use wgpu_optim::verify::{Outcome, Problem};
 use wgpu_optim::{Builder, Group, Optimizer, wgpu};
 
@@ -47,13 +47,14 @@ fn own_buffers_of_every_size() {
 /// Sums of a few numbers, where a lane too many or too few shows.
 #[test]
 fn sums_of_every_size() {
-    for_all(|what, rule| {
+    for entry in ALL {
+        let rule = entry.sample();
         for &size in SIZES.iter().filter(|_| rule.sums().sums > 0) {
-            let problem = problem(rule, &[size, 2], 2);
+            let problem = problem(rule.as_ref(), &[size, 2], 2);
             let mut optimizer = problem.build(&gpu().device, &gpu().queue).unwrap();
-            check(&format!("{what} {size}"), &problem, &take(gpu(), &mut optimizer, &problem));
+            check(&format!("{} {size}", entry.name), &problem, &take(gpu(), &mut optimizer, &problem));
         }
-    });
+    }
 }
 
 /// Where a tensor's parameters and gradients lie: the page and the range in it.
@@ -335,7 +336,24 @@ fn several_windows() {
     check_moving(&gpu, "adamw", &problem(rule.as_ref(), &[100_000, 5, 150_000, 150_001], 2));
 }
 
-/// The moved tensors of the moving case are the same as those of an optimizer that was told where they lie.
+/// By hand: a step of SGD with momentum, then the soft threshold, under which a weight is 0 to the last bit.
+#[test]
+fn prox_sgd_leaves_exact_zeros() {
+    let rule = ProxSgd { lr: 0.5, momentum: 0.5, l1: 0.25 };
+    let mut builder = Optimizer::builder(rule);
+    let w = builder.tensor(Group::DEFAULT, "w", &[6]);
+    let mut optimizer = builder.build(&gpu().device, &gpu().queue).unwrap();
+    optimizer.write_param(w, &[1.0, -1.0, 0.125, -0.125, 0.0, 0.75]).unwrap();
+    optimizer.write_grad(w, &[1.0, 0.0, 0.0, 0.25, 0.25, 2.0]).unwrap();
+    // z = 0.5, -1, 0.125, -0.25, -0.125, -0.25, and the threshold is 0.125.
+    gpu().run(|encoder| optimizer.step(encoder)).unwrap();
+    assert_eq!(block_on(optimizer.read_param(w)).unwrap(), [0.375, -0.875, 0.0, -0.125, 0.0, -0.125]);
+    assert_eq!(block_on(optimizer.read_state(w, "b")).unwrap(), [1.0, 0.0, 0.0, 0.25, 0.25, 2.0]);
+    // b = 1.5, 0, 0, 0.375, 0.375, 3: z = -0.375, -0.875, 0, -0.3125, -0.1875, -1.625.
+    gpu().run(|encoder| optimizer.step(encoder)).unwrap();
+    assert_eq!(block_on(optimizer.read_param(w)).unwrap(), [-0.25, -0.75, 0.0, -0.1875, -0.0625, -1.5]);
+}
+
 #[test]
 fn an_outcome_names_every_tensor() {
     let problem = problem(ALL[0].sample().as_ref(), SMALL, 0);

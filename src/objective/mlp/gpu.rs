@@ -71,7 +71,7 @@ impl Kernels {
             gather: kernel("gather", join(GATHER, &[RANDOM]), &[MOVING, Uniform, Uniform, Read, Read, Write, Write]),
             hidden: kernel("forward", join(FORWARD, &[act]), &layer),
             last: kernel("logits", join(FORWARD, &[LINEAR]), &layer),
-            softmax: kernel("softmax", join(SOFTMAX, &[]), &[MOVING, Uniform, Read, Read, Write, Write]),
+            softmax: kernel("softmax", join(SOFTMAX, &[]), &[MOVING, Uniform, Read, Read, Write, Write, Read]),
             delta: kernel("delta", join(DELTA, &[act]), &layer),
             gradient: kernel("gradient", join(GRADIENT, &[]), &[MOVING, Uniform, Read, Read, Write, Write]),
         }
@@ -100,6 +100,7 @@ pub struct GpuMlp {
     gather: wgpu::BindGroup,
     softmax: wgpu::BindGroup,
     bound: Option<Bound>,
+    loss_scale: Option<(wgpu::Buffer, u64)>,
 }
 
 impl GpuMlp {
@@ -125,7 +126,24 @@ impl GpuMlp {
             gather,
             softmax,
             bound: None,
+            loss_scale: None,
         })
+    }
+
+    /// From here on gradients are multiplied by the f32 at the start of `scale`, as it is when they are computed.
+    /// Losses stay as they are.
+    ///
+    /// # Errors
+    /// The slice cannot be copied from.
+    pub fn scale_gradients(&mut self, scale: wgpu::BufferSlice<'_>) -> Result<()> {
+        let (size, offset) = (scale.size(), scale.offset());
+        if size < 4 || offset % 4 != 0 || !scale.buffer().usage().contains(wgpu::BufferUsages::COPY_SRC) {
+            let problem =
+                format!("a loss scale needs 4 bytes at a multiple of 4 with COPY_SRC, has {size} at {offset}");
+            return Err(Error::Usage(problem));
+        }
+        self.loss_scale = Some((scale.buffer().clone(), offset));
+        Ok(())
     }
 
     /// Evaluates a part of the data and reads loss and correct rows back.
@@ -240,6 +258,10 @@ impl GpuObjective for GpuMlp {
 
     fn record_gradient(&self, encoder: &mut wgpu::CommandEncoder, batch: usize) -> Result<()> {
         self.check_batch(batch)?;
+        if let Some((scale, offset)) = &self.loss_scale {
+            // Copied, because it lies where no binding may start.
+            encoder.copy_buffer_to_buffer(scale, *offset, &self.memory.loss_scale, 0, 4);
+        }
         self.evaluate(encoder, batch, true)
     }
 
@@ -271,7 +293,7 @@ fn fixed_groups(device: &wgpu::Device, kernels: &Kernels, memory: &Memory) -> (w
     let gather = [&memory.layers[0], &memory.plan, &memory.inputs, &memory.labels];
     let gather = gather.into_iter().chain([&memory.activations[0], &memory.wanted]);
     let softmax = [&memory.layers[last], &memory.activations[last + 1], &memory.wanted];
-    let softmax = softmax.into_iter().chain([&memory.deltas[last], &memory.outcomes]);
+    let softmax = softmax.into_iter().chain([&memory.deltas[last], &memory.outcomes, &memory.loss_scale]);
     let slots = [moving(&memory.slots)];
     let resources: Vec<_> = slots.iter().cloned().chain(gather.map(whole)).collect();
     let gather = kernels.gather.group(device, &resources);

@@ -99,6 +99,8 @@ pub(super) struct Memory {
     /// The loss's slope by each layer's sums.
     pub(super) deltas: Vec<wgpu::Buffer>,
     pub(super) outcomes: wgpu::Buffer,
+    /// What the loss's slopes are multiplied by.
+    pub(super) loss_scale: wgpu::Buffer,
     numbers: wgpu::Buffer,
 }
 
@@ -125,6 +127,7 @@ impl Memory {
             activations: values("activations")?,
             deltas,
             outcomes: make.words("outcomes", 2 * slots.list.len())?,
+            loss_scale: words("loss scale", &[1f32.to_bits()], Usage::STORAGE | Usage::COPY_DST)?,
             numbers: words("numbers", &numbers, Usage::COPY_SRC)?,
         })
     }

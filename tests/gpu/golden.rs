@@ -1,0 +1,43 @@
+//! Trajectories that other implementations produced, on the GPU.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use wgpu_optim::backend::Backend;
+use wgpu_optim::optim::{ALL, find};
+use wgpu_optim::replay;
+use wgpu_optim::trajectory::Trajectory;
+use wgpu_optim::verify::varied;
+
+use crate::common::gpu;
+
+/// Nobody else implements it; `parity::prox_sgd_leaves_exact_zeros` and `tests/cpu.rs` stand in.
+const ANALYTIC: &[&str] = &["prox_sgd"];
+
+fn files() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let files = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
+    files.filter(|path| path.extension().is_some_and(|e| e == "safetensors")).collect()
+}
+
+#[test]
+fn every_trajectory_of_the_registry() {
+    let mut seen = BTreeSet::new();
+    for path in files() {
+        let trajectory = Trajectory::load(&path).unwrap();
+        if find(trajectory.optimizer()).is_err() {
+            continue;
+        }
+        seen.insert(trajectory.optimizer().to_owned());
+        let rule = replay::rule(&trajectory).unwrap();
+        let on_gpu = Backend::Gpu(Box::new(gpu().clone()));
+        let comparison = replay::run(&trajectory, rule.as_ref(), &on_gpu, None).unwrap();
+        assert!(comparison.compared() > 100, "{}", trajectory.name());
+        assert!(comparison.passed(), "{}: {:?}", trajectory.name(), comparison.worst());
+        let other = replay::run(&trajectory, varied(rule.as_ref()).as_ref(), &on_gpu, None).unwrap();
+        assert!(!other.passed(), "{} with other settings passes as well", trajectory.name());
+    }
+    for entry in ALL {
+        assert!(seen.contains(entry.name) != ANALYTIC.contains(&entry.name), "{}", entry.name);
+    }
+}
