@@ -3,7 +3,8 @@
 // wo_totals is the seam between the halves: record 0 holds the totals over everything, each as a polynomial 1, c, c² in the clip
 // factor c; these may be added to those of another optimizer or another machine. The tensors' own follow.
 
-var<workgroup> wo_lanes: array<array<vec3<f32>, wo_FINAL_LANES>, wo_TOTALS>;
+// As many totals at a time as fit the workgroup memory that every device has.
+var<workgroup> wo_lanes: array<array<vec3<f32>, wo_FINAL_LANES>, wo_BATCH>;
 
 fn wo_add_rows(first: u32, count: u32) -> array<f32, wo_SUMS> {
     var sums = array<f32, wo_SUMS>();
@@ -30,7 +31,7 @@ fn wo_add_lanes(lane: u32) {
     workgroupBarrier();
     for (var half = wo_FINAL_LANES / 2u; half > 0u; half /= 2u) {
         if lane < half {
-            for (var k = 0u; k < wo_TOTALS; k++) {
+            for (var k = 0u; k < wo_BATCH; k++) {
                 wo_lanes[k][lane] += wo_lanes[k][lane + half];
             }
         }
@@ -67,7 +68,7 @@ fn wo_clip_groups(lane: u32) {
                 squared += wo_totals[(t + 1u) * wo_TOTALS + wo_NORM].z;
             }
         }
-        for (var k = 0u; k < wo_TOTALS; k++) {
+        for (var k = 0u; k < wo_BATCH; k++) {
             wo_lanes[k][lane] = vec3(squared, 0.0, 0.0);
         }
         wo_add_lanes(lane);
@@ -94,14 +95,17 @@ fn wo_add_all(lane: u32) {
             }
         }
     }
-    for (var k = 0u; k < wo_TOTALS; k++) {
-        wo_lanes[k][lane] = all[k];
-    }
-    wo_add_lanes(lane);
-    if lane == 0u {
-        for (var k = 0u; k < wo_TOTALS; k++) {
-            wo_totals[k] = vec4(wo_lanes[k][0], 0.0);
+    for (var first = 0u; first < wo_TOTALS; first += wo_BATCH) {
+        for (var k = 0u; k < wo_BATCH; k++) {
+            wo_lanes[k][lane] = all[min(first + k, wo_TOTALS - 1u)];
         }
+        wo_add_lanes(lane);
+        if lane == 0u {
+            for (var k = 0u; k < min(wo_BATCH, wo_TOTALS - first); k++) {
+                wo_totals[first + k] = vec4(wo_lanes[k][0], 0.0);
+            }
+        }
+        workgroupBarrier();
     }
 }
 

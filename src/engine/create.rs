@@ -6,7 +6,7 @@ use futures::FutureExt as _;
 
 use super::blame::{blame, bound};
 use super::builder::Builder;
-use super::layout::{Chunk, FINAL_LANES, Layout, Limits, VEC4, Window, fold, sum_lanes};
+use super::layout::{Chunk, Layout, Limits, VEC4, Window, fold, sum_lanes};
 use super::pipelines::{Compiler, Pipeline};
 use super::places::{Classes, place_tensors};
 use super::runs::Runs;
@@ -175,7 +175,6 @@ impl Optimizer {
 
     fn create_round(&self, compiler: &Compiler<'_>, variant: &Variant) -> Result<RoundGpu> {
         let (sums, totals) = variant.sum_counts();
-        check_workgroup_storage(&self.device, totals)?;
         let records = self.tensors.len() as u64 + 1;
         let rows = u64::from(self.layout.rows).max(1);
         let partials = self.buffer("partial sums", rows * sums as u64 * 4, OWNED)?;
@@ -258,16 +257,6 @@ impl ClassPipelines {
             stats: stats.collect(),
         }
     }
-}
-
-/// Finalize adds every total in workgroup memory.
-fn check_workgroup_storage(device: &wgpu::Device, totals: usize) -> Result<()> {
-    let actual = u64::from(device.limits().max_compute_workgroup_storage_size);
-    let needs = totals as u64 * u64::from(FINAL_LANES) * VEC4;
-    if actual < needs {
-        return Err(Error::Limit { limit: "max_compute_workgroup_storage_size", actual, needs });
-    }
-    Ok(())
 }
 
 fn check_limits(device: &wgpu::Device) -> Result<()> {

@@ -16,6 +16,8 @@ const SOFTWARE_SUM_LANES: u32 = 8;
 
 /// Threads of the one workgroup of the sums' second half.
 pub(super) const FINAL_LANES: u32 = 256;
+/// Totals that it adds at a time: a vec3 each takes 16 bytes a thread, and every device has 16 KiB.
+pub(super) const FINAL_BATCH: usize = 4;
 /// A span has at least this many chunks …
 const SPAN_CHUNKS: u64 = 16;
 /// … and is lengthened so that a tensor has at most this many.

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use super::layout::{ARENA_HEADER, CHUNK_LANES, FINAL_LANES, SUM_LANES};
+use super::layout::{ARENA_HEADER, CHUNK_LANES, FINAL_BATCH, FINAL_LANES, SUM_LANES};
 use crate::around::{Around, Clip};
 use crate::optim::rule::Origin;
 use crate::optim::{Depends, Rule, Scalar, StateSpec, Sums};
@@ -244,6 +244,7 @@ impl Variant {
             ("AVERAGE", slot(AVERAGE)),
             ("SUMS", sums),
             ("TOTALS", totals),
+            ("BATCH", totals.clamp(1, FINAL_BATCH)),
             ("NORM", totals.saturating_sub(2)),
             ("BAD", totals.saturating_sub(1)),
             ("INTERVAL", scale.interval as usize),

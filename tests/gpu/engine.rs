@@ -3,7 +3,7 @@
 use wgpu_optim::gpu::Gpu;
 use wgpu_optim::optim::{ALL, Adai, AdaiW, AdamW, Lamb, Rule, VRAdam, Value};
 use wgpu_optim::verify::{Outcome, Problem};
-use wgpu_optim::{Error, Group, Optimizer, wgpu};
+use wgpu_optim::{Accumulate, Clip, Ema, Error, Group, LossScale, Optimizer, wgpu};
 
 use crate::common::{adapter, block_on, check, deal, gpu, groups, read, same, take};
 
@@ -270,6 +270,31 @@ fn launches_do_not_grow_with_tensors_and_groups() {
                     Problem::random(groups(rule.as_ref(), group_count), &deal(&sizes, group_count), 0, 1).unwrap();
                 let optimizer = problem.build(&gpu().device, &gpu().queue).unwrap();
                 assert_eq!(optimizer.dispatches(), expected, "{} {count} {group_count}", rule.name());
+            }
+        }
+    }
+}
+
+/// Nobody needs to ask for more than wgpu's default limits, whatever stands around the rule.
+#[test]
+fn default_limits_are_enough() {
+    let gpu = crate::common::open(|limits| *limits = wgpu::Limits::default());
+    for entry in ALL {
+        let problem = problem(entry.sample().as_ref(), 2);
+        let mut optimizer = problem.build(&gpu.device, &gpu.queue).unwrap();
+        check(entry.name, &problem, &take(&gpu, &mut optimizer, &problem));
+        for clip in [Clip::GlobalNorm(1.0), Clip::GroupNorm(1.0), Clip::TensorNorm(1.0)] {
+            for moving in [false, true] {
+                let mut builder = Optimizer::builder(entry.sample());
+                builder.clip(clip).loss_scale(LossScale::default()).accumulate(Accumulate::Mean(2)).ema(Ema::default());
+                builder.moving_gradients(moving).zero_gradients(true).maximize(Group::DEFAULT);
+                let w = builder.tensor(Group::DEFAULT, "w", &[5000]);
+                let mut optimizer =
+                    builder.build(&gpu.device, &gpu.queue).unwrap_or_else(|e| panic!("{}: {e}", entry.name));
+                optimizer.write_param(w, &[1.0; 5000]).unwrap();
+                optimizer.write_grad(w, &[1.0; 5000]).unwrap();
+                gpu.run(|encoder| optimizer.accumulate(encoder).and_then(|()| optimizer.step(encoder))).unwrap();
+                assert_eq!(block_on(optimizer.read_applied()).unwrap(), 1, "{}", entry.name);
             }
         }
     }
