@@ -209,11 +209,7 @@ impl Scalars {
         groups: &[GroupInfo],
         moved: Option<&[u32]>,
     ) -> Result<Slot> {
-        if self.counts.is_full() {
-            // Fires callbacks of finished work; does not wait.
-            let _ = device.poll(wgpu::PollType::Poll);
-        }
-        if self.counts.is_full() {
+        if self.counts.is_full() && !settle(device, || !self.counts.is_full()) {
             let (unfinished, bound) = (self.counts.pending() as usize, self.counts.bound() as usize);
             return Err(Error::TooManySteps { unfinished, bound });
         }
@@ -236,7 +232,7 @@ impl Scalars {
         let start = self.slots.current.map_or(0, |s| s + 1);
         let mut free = self.slots.free(start);
         if free.is_none() {
-            let _ = device.poll(wgpu::PollType::Poll);
+            settle(device, || self.slots.free(start).is_some());
             free = self.slots.free(start);
         }
         let bound = self.slots.tokens.len();
@@ -277,8 +273,7 @@ impl Scalars {
 
     /// Whether every recorded step is finished or dropped.
     pub(super) fn idle(&self, device: &wgpu::Device) -> bool {
-        let _ = device.poll(wgpu::PollType::Poll);
-        self.counts.pending() == 0 && self.slots.tokens.iter().all(|t| Arc::strong_count(t) == 1)
+        settle(device, || self.counts.pending() == 0 && self.slots.tokens.iter().all(|t| Arc::strong_count(t) == 1))
     }
 
     /// Starts over at `applied` steps, with every row to be written anew. Only while [`idle`](Self::idle).
@@ -289,6 +284,19 @@ impl Scalars {
         self.counts.filled = self.counts.least();
         self.slots.current = None;
     }
+}
+
+/// Lets the callbacks of finished work run until `settled`, without waiting for work that is not finished. More than one look, because
+/// another thread's poll may have taken the callbacks and be about to run them.
+fn settle(device: &wgpu::Device, mut settled: impl FnMut() -> bool) -> bool {
+    const LOOKS: usize = 2000;
+    (0..LOOKS).any(|_| {
+        let _ = device.poll(wgpu::PollType::Poll);
+        settled() || {
+            std::thread::yield_now();
+            false
+        }
+    })
 }
 
 fn check(actual: u64, limit: &'static str, needs: u64) -> Result<()> {
