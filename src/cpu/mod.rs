@@ -2,6 +2,7 @@
 //! on all cores and with the widest vector units found at run time.
 
 mod around;
+mod rows;
 #[cfg(feature = "checkpoint")]
 mod saved;
 mod walk;
@@ -13,6 +14,7 @@ use crate::optim::{Rule, StateSpec, Value};
 use crate::schedule::{Schedule, Scheduled, refuse_owned, scalars_at};
 use crate::{Error, Result};
 use around::Surroundings;
+use rows::RowSets;
 #[cfg(feature = "checkpoint")]
 pub(crate) use saved::Counters;
 
@@ -80,6 +82,8 @@ struct Tensor<F> {
     sums: [f64; MAX_SUMS],
     own: Vec<F>,
     decision: Vec<F>,
+    /// Each element's rate in the step under way; none: 1.
+    rates: Vec<F>,
 }
 
 /// A group's rule with the scalars of one step.
@@ -112,6 +116,7 @@ pub struct Optimizer<F> {
     applied: u64,
     totals: Vec<f64>,
     around: Surroundings<F>,
+    rows: RowSets<F>,
 }
 
 impl<F: Number> Optimizer<F> {
@@ -125,8 +130,9 @@ impl<F: Number> Optimizer<F> {
         check_groups(&groups)?;
         check_tensors(&groups, &tensors)?;
         let around = Surroundings::new(Around::default(), &tensors);
+        let rows = RowSets::new(tensors.len());
         let tensors = tensors.into_iter().map(|spec| Tensor::new(kept_states(&groups, spec.group), spec)).collect();
-        Ok(Self { groups, tensors, applied: 0, totals: Vec::new(), around })
+        Ok(Self { groups, tensors, applied: 0, totals: Vec::new(), around, rows })
     }
 
     /// Clips gradients inside the step.
@@ -230,16 +236,16 @@ impl<F: Number> Optimizer<F> {
     /// A count or length that does not fit, a schedule's value out of range; nothing was changed then.
     pub fn step(&mut self, params: &mut [&mut [F]], grads: &[&[F]]) -> Result<()> {
         self.check_lengths(params, grads)?;
-        if self.around.passes_gradients() {
+        if self.around.passes_gradients() && self.rows.is_empty() {
             return self.apply(params, grads);
         }
         let group_of: Vec<usize> = self.tensors.iter().map(|t| t.spec.group).collect();
-        if !self.around.prepare(&self.groups, &group_of, grads) {
+        if !self.around.prepare(&self.groups, &group_of, &mut self.rows, grads) {
             return Ok(());
         }
         let prepared = std::mem::take(&mut self.around.prepared);
         let grads: Vec<&[F]> = prepared.iter().map(Vec::as_slice).collect();
-        let applied = self.apply(params, &grads);
+        let applied = self.apply_selected(params, &grads);
         self.around.prepared = prepared;
         applied
     }
@@ -399,7 +405,7 @@ impl<F: Number> Tensor<F> {
     fn new(states: Vec<StateSpec>, spec: TensorSpec) -> Self {
         let fill = |state: StateSpec| state.used.then(|| vec![F::of(state.initial); spec.elements]);
         let states = states.into_iter().map(fill).collect();
-        Self { spec, states, sums: [0.0; MAX_SUMS], own: Vec::new(), decision: Vec::new() }
+        Self { spec, states, sums: [0.0; MAX_SUMS], own: Vec::new(), decision: Vec::new(), rates: Vec::new() }
     }
 }
 
