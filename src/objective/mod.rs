@@ -3,14 +3,23 @@
 //! An objective names its tensors and writes mean gradients into slices that somebody else owns; it knows nothing of
 //! optimizers. Both forms see the same mini-batches in the same order.
 
+mod check;
 pub mod digits;
 mod gpu;
+mod host;
+mod linear;
+mod low_rank;
 mod mlp;
+pub mod problem;
+pub mod problems;
 pub mod random;
 mod samples;
+mod staged;
+mod vector;
 
 pub use gpu::Reading;
 pub use mlp::{Activation, CpuMlp, GpuMlp, Mlp};
+pub use problem::{Measure, Problem};
 pub use samples::{Part, Samples, Split};
 
 use crate::Result;
@@ -117,5 +126,5 @@ pub trait CpuObjective<F> {
 /// Every kernel's name and joined WGSL, for whoever wants to print, translate or check them.
 #[must_use]
 pub fn shaders() -> Vec<(&'static str, String)> {
-    mlp::shaders()
+    [mlp::shaders(), staged::shaders(), low_rank::shaders(), linear::shaders(), problems::shaders()].concat()
 }
