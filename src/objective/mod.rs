@@ -6,9 +6,9 @@
 pub mod digits;
 mod gpu;
 mod mlp;
-pub mod random;
 mod samples;
 
+pub use crate::random;
 pub use gpu::Reading;
 pub use mlp::{Activation, CpuMlp, GpuMlp, Mlp};
 pub use samples::{Part, Samples, Split};

@@ -66,6 +66,13 @@ impl Range {
     pub const ANY: Self =
         Self { least: -(f32::MAX as f64), most: f32::MAX as f64, most_included: true, text: "a finite number" };
 
+    /// Counts of steps, which f32 holds exactly.
+    pub const COUNT: Self = Self::between(0.0, 16_777_216.0);
+    /// How often S-Adam may probe.
+    pub const PROBES: Self = Self::between(1.0, 8.0);
+    /// Rows of a block of WarpAdam's matrix.
+    pub const BLOCK: Self = Self::between(1.0, 64.0);
+
     /// Numbers of at least `least`.
     #[must_use]
     pub const fn from(least: f64) -> Self {
@@ -124,6 +131,38 @@ impl Setting for f64 {
     }
     fn check(&self, range: Range) -> Result<(), Cow<'static, str>> {
         if range.contains(*self) { Ok(()) } else { Err(range.needs()) }
+    }
+}
+
+/// A setting whose default another one decides: the word `mode` leaves it to that.
+impl Setting for Option<f64> {
+    fn value(&self) -> Value {
+        self.map_or_else(|| Value::Word("mode".to_owned()), Value::Number)
+    }
+    fn from_value(value: &Value) -> Result<Self, Cow<'static, str>> {
+        match value {
+            Value::Number(x) => Ok(Some(*x)),
+            Value::Word(word) if word == "mode" => Ok(None),
+            _ => Err("a number, or `mode` for the mode's".into()),
+        }
+    }
+    fn check(&self, range: Range) -> Result<(), Cow<'static, str>> {
+        self.map_or(Ok(()), |x| x.check(range))
+    }
+}
+
+impl Setting for u32 {
+    fn value(&self) -> Value {
+        Value::Number(f64::from(*self))
+    }
+    fn from_value(value: &Value) -> Result<Self, Cow<'static, str>> {
+        match value {
+            Value::Number(x) if x.fract() == 0.0 && (0.0..=f64::from(Self::MAX)).contains(x) => Ok(*x as Self),
+            _ => Err("a whole number of at least 0".into()),
+        }
+    }
+    fn check(&self, range: Range) -> Result<(), Cow<'static, str>> {
+        f64::from(*self).check(range)
     }
 }
 
