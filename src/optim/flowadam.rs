@@ -85,7 +85,7 @@ settings! {
     /// Decay rate of the norms' averages, in [0, 1). Default 0.9, the authors' code.
     statistics_beta: f64 = 0.9, BELOW_ONE;
     /// Steps before the first that may follow the flow. Default 11, the authors' code.
-    warmup: u32 = 11, COUNT;
+    warmup: u32 = 11, STEPS;
 }
 
 impl FlowAdam {

@@ -37,6 +37,9 @@ impl fmt::Display for Value {
     }
 }
 
+/// Up to here f64 holds every whole number.
+const MOST_WHOLE: f64 = 9_007_199_254_740_992.0;
+
 /// The numbers a setting accepts.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Range {
@@ -62,12 +65,21 @@ impl Range {
     pub const EPSILON: Self =
         Self { least: 1e-30, most: f32::MAX as f64, most_included: true, text: "a finite number of at least 1e-30" };
 
+    /// Sizes and counts.
+    pub const COUNT: Self = Self { least: 1.0, most: 1e5, most_included: true, text: "a whole number in [1, 100000]" };
+    /// Sizes and counts that may be none.
+    pub const COUNT_OR_NONE: Self =
+        Self { least: 0.0, most: 1e5, most_included: true, text: "a whole number in [0, 100000]" };
+    /// Seeds: what f64 holds exactly, as all values of settings travel as f64.
+    pub const SEED: Self =
+        Self { least: 0.0, most: MOST_WHOLE, most_included: true, text: "a whole number in [0, 2^53]" };
+
     /// Any number that f32 holds.
     pub const ANY: Self =
         Self { least: -(f32::MAX as f64), most: f32::MAX as f64, most_included: true, text: "a finite number" };
 
-    /// Counts of steps, which f32 holds exactly.
-    pub const COUNT: Self = Self::between(0.0, 16_777_216.0);
+    /// Numbers of steps, which f32 holds exactly.
+    pub const STEPS: Self = Self::between(0.0, 16_777_216.0);
     /// How often S-Adam may probe.
     pub const PROBES: Self = Self::between(1.0, 8.0);
     /// Rows of a block of WarpAdam's matrix.
@@ -151,20 +163,32 @@ impl Setting for Option<f64> {
     }
 }
 
-impl Setting for u32 {
-    fn value(&self) -> Value {
-        Value::Number(f64::from(*self))
-    }
-    fn from_value(value: &Value) -> Result<Self, Cow<'static, str>> {
-        match value {
-            Value::Number(x) if x.fract() == 0.0 && (0.0..=f64::from(Self::MAX)).contains(x) => Ok(*x as Self),
-            _ => Err("a whole number of at least 0".into()),
+/// Whole numbers travel as [`Value::Number`].
+macro_rules! whole {
+    ($type:ty) => {
+        impl Setting for $type {
+            fn value(&self) -> Value {
+                Value::Number(*self as f64)
+            }
+            fn from_value(value: &Value) -> Result<Self, Cow<'static, str>> {
+                match value {
+                    Value::Number(x) if x.fract() == 0.0 && (0.0..=MOST_WHOLE.min(<$type>::MAX as f64)).contains(x) => {
+                        Ok(*x as Self)
+                    }
+                    _ => Err("a whole number of at least 0".into()),
+                }
+            }
+            fn check(&self, range: Range) -> Result<(), Cow<'static, str>> {
+                if range.contains(*self as f64) { Ok(()) } else { Err(range.needs()) }
+            }
         }
-    }
-    fn check(&self, range: Range) -> Result<(), Cow<'static, str>> {
-        f64::from(*self).check(range)
-    }
+    };
 }
+whole!(u32);
+#[cfg(feature = "tools")]
+whole!(usize);
+#[cfg(feature = "tools")]
+whole!(u64);
 
 impl Setting for bool {
     fn value(&self) -> Value {
