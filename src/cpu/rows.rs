@@ -1,6 +1,7 @@
 //! Row sets on the host: the elements that a step takes are gathered, stepped as if there were no others, and put back.
 
 use super::{Number, Optimizer};
+use crate::optim::rule::need_plain;
 use crate::{Error, Result};
 
 /// Tensors that share rows.
@@ -85,8 +86,9 @@ impl<F: Number> Optimizer<F> {
     /// is as on the GPU: see [`Builder::rows`](crate::Builder::rows).
     ///
     /// # Errors
-    /// A tensor that is not there, is in a set already, or does not fall into so many rows; a name given twice; no tensor or row.
+    /// A rule that does more than an update of each element; a tensor that is not there, is in a set already, or does not fall into so many rows; a name given twice; no tensor or row.
     pub fn with_rows(mut self, name: &str, tensors: &[usize], rows: usize) -> Result<Self> {
+        need_plain(self.rule(0))?;
         if self.rows.sets.iter().any(|s| s.name == name) {
             return Err(Error::Duplicate { kind: "row set", name: name.to_owned() });
         }
@@ -147,8 +149,9 @@ impl<F: Number> Optimizer<F> {
     /// `i` modulo their count.
     ///
     /// # Errors
-    /// There is no such tensor; a count that its rows do not have; a rate that is not finite or below 0.
+    /// A rule that does more than an update of each element; there is no such tensor; a count that its rows do not have; a rate that is not finite or below 0.
     pub fn set_column_rates(&mut self, tensor: usize, rates: &[f64]) -> Result<()> {
+        need_plain(self.rule(0))?;
         let count = self.tensors.len();
         let spec = self.tensors.get(tensor).map(|t| &t.spec);
         let spec = spec.ok_or_else(|| Error::Usage(format!("tensor {tensor} does not exist, there are {count}")))?;

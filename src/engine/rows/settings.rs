@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::engine::builder::{Builder, Slice, Storage, Tensor, TensorInfo};
+use crate::optim::rule::need_plain;
 use crate::{Error, Result};
 
 /// A row set of one [`Optimizer`](crate::Optimizer): tensors whose first dimension is the same rows.
@@ -38,7 +39,8 @@ pub(super) enum Mask {
 impl Builder {
     /// Names tensors that share rows: the first dimension of each is the same rows. A step can then leave rows out
     /// ([`mask`](Self::mask), [`skip_zero_gradients`](Self::skip_zero_gradients)), and rows can change places together with
-    /// everything that is kept for them ([`Optimizer::remap`](crate::Optimizer::remap)).
+    /// everything that is kept for them ([`Optimizer::remap`](crate::Optimizer::remap)). Rules whose step is more than an
+    /// update of each element (`sadam`, `warpadam`, and `flowadam` where it integrates) take no row sets.
     ///
     /// What is not stepped keeps every bit of its parameters and states, and has no part in sums: clips, tests for numbers that are not
     /// finite, and the norms and means of rules see the stepped elements alone. Two things reach all elements: the first applied step
@@ -136,6 +138,10 @@ impl Builder {
     }
 
     pub(in crate::engine) fn check_rows(&self) -> Result<()> {
+        if self.rows.sets.is_empty() && self.rows.columns.is_empty() {
+            return Ok(());
+        }
+        self.groups.iter().try_for_each(|group| need_plain(group.rule.as_ref()))?;
         let mut names = std::collections::HashSet::new();
         let mut set_of: Vec<Option<&str>> = vec![None; self.tensors.len()];
         for set in &self.rows.sets {
