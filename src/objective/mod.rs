@@ -12,11 +12,11 @@ mod low_rank;
 mod mlp;
 pub mod problem;
 pub mod problems;
-pub mod random;
 mod samples;
 mod staged;
 mod vector;
 
+pub use crate::random;
 pub use gpu::Reading;
 pub use mlp::{Activation, Bits, CpuMlp, GpuMlp, Mlp};
 pub use problem::{Measure, Problem};
