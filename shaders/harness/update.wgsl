@@ -25,6 +25,7 @@ fn wo_update(
         // The recorded step copies this word to wo_control.applied once every workgroup has read it there.
         wo_arena[0].x = bitcast<f32>(applied + select(1u, 0u, skip || wo_hold(d)));
     }
+    wo_share(chunk, lane, h, d, e, clip);
     let first = lane * 4u;
     if first >= chunk.length {
         return;

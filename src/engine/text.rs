@@ -84,6 +84,8 @@ pub struct Variant {
     pub(super) shared: bool,
     /// Gradients move from step to step.
     pub(super) moving: bool,
+    /// The rule squares with `wo_square`, so that rows may share a second moment.
+    pub(super) shares_rows: bool,
     /// What rows ask for; `None` where the class has none.
     pub(super) rows: Option<RowText>,
     /// The elements that are stepped are counted, because some are not and the rule has sums.
@@ -146,6 +148,7 @@ impl Variant {
             sum_lanes: SUM_LANES,
             shared: false,
             moving: false,
+            shares_rows: rule.shares_rows(),
             rows: None,
             counted: false,
             packed: None,
@@ -376,9 +379,10 @@ impl Variant {
 
     fn accessors(&self, stage: Stage) -> String {
         if stage == Stage::Rows {
-            return self.rows_text(stage) + &self.remap_text();
+            return self.square_text(stage) + &self.rows_text(stage) + &self.remap_text();
         }
         let mut out = self.scalar_loads();
+        out.push_str(&self.square_text(stage));
         out.push_str(&self.load_clip());
         if stage == Stage::Finalize {
             out.push_str(&self.store_decision());
