@@ -3,14 +3,21 @@
 //! An objective names its tensors and writes mean gradients into slices that somebody else owns; it knows nothing of
 //! optimizers. Both forms see the same mini-batches in the same order.
 
+mod check;
 pub mod digits;
 mod gpu;
+mod host;
+mod low_rank;
 mod mlp;
+pub mod problem;
+pub mod problems;
 pub mod random;
 mod samples;
+mod vector;
 
 pub use gpu::Reading;
 pub use mlp::{Activation, CpuMlp, GpuMlp, Mlp};
+pub use problem::{Measure, Problem};
 pub use samples::{Part, Samples, Split};
 
 use crate::Result;

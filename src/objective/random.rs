@@ -11,6 +11,8 @@ pub enum Stream {
     Split = 2,
     /// The order of the rows in an epoch.
     Order = 3,
+    /// What a problem's data are made of.
+    Data = 4,
 }
 
 /// The PCG hash of a word (O'Neill's permuted congruential generator, one step).
@@ -37,6 +39,17 @@ pub const fn draw(key: u32, counter: u32) -> u32 {
 #[must_use]
 pub const fn unit(key: u32, counter: u32) -> f32 {
     (draw(key, counter) >> 8) as f32 * (1.0 / 16_777_216.0)
+}
+
+/// A number of the standard normal distribution (Box & Muller 1958), from the draws 2·`counter` and 2·`counter` + 1.
+/// `counter` is below 2^31.
+#[must_use]
+pub fn normal(key: u32, counter: u32) -> f64 {
+    debug_assert!(counter < 1 << 31);
+    let unit = |word: u32, add: f64| (f64::from(word) + add) / 4_294_967_296.0;
+    // The logarithm needs a number above 0.
+    let radius = (-2.0 * unit(draw(key, 2 * counter), 1.0).ln()).sqrt();
+    radius * (std::f64::consts::TAU * unit(draw(key, 2 * counter + 1), 0.0)).cos()
 }
 
 /// Where `position` of a shuffled list of `count` things is taken from: for every key a permutation of `0..count`.

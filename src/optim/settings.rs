@@ -37,6 +37,9 @@ impl fmt::Display for Value {
     }
 }
 
+/// Up to here f64 holds every whole number.
+const MOST_WHOLE: f64 = 9_007_199_254_740_992.0;
+
 /// The numbers a setting accepts.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Range {
@@ -61,6 +64,15 @@ impl Range {
     /// Terms that keep a denominator from 0: they must survive rounding to f32 and a flush of subnormals.
     pub const EPSILON: Self =
         Self { least: 1e-30, most: f32::MAX as f64, most_included: true, text: "a finite number of at least 1e-30" };
+
+    /// Sizes and counts.
+    pub const COUNT: Self = Self { least: 1.0, most: 1e5, most_included: true, text: "a whole number in [1, 100000]" };
+    /// Sizes and counts that may be none.
+    pub const COUNT_OR_NONE: Self =
+        Self { least: 0.0, most: 1e5, most_included: true, text: "a whole number in [0, 100000]" };
+    /// Seeds: what f64 holds exactly, as all values of settings travel as f64.
+    pub const SEED: Self =
+        Self { least: 0.0, most: MOST_WHOLE, most_included: true, text: "a whole number in [0, 2^53]" };
 
     /// Any number that f32 holds.
     pub const ANY: Self =
@@ -126,6 +138,31 @@ impl Setting for f64 {
         if range.contains(*self) { Ok(()) } else { Err(range.needs()) }
     }
 }
+
+/// Whole numbers travel as [`Value::Number`].
+#[cfg(feature = "tools")]
+macro_rules! whole {
+    ($type:ty) => {
+        impl Setting for $type {
+            fn value(&self) -> Value {
+                Value::Number(*self as f64)
+            }
+            fn from_value(value: &Value) -> Result<Self, Cow<'static, str>> {
+                match value {
+                    Value::Number(x) if x.fract() == 0.0 && (0.0..=MOST_WHOLE).contains(x) => Ok(*x as Self),
+                    _ => Err("a whole number of at least 0".into()),
+                }
+            }
+            fn check(&self, range: Range) -> Result<(), Cow<'static, str>> {
+                if range.contains(*self as f64) { Ok(()) } else { Err(range.needs()) }
+            }
+        }
+    };
+}
+#[cfg(feature = "tools")]
+whole!(usize);
+#[cfg(feature = "tools")]
+whole!(u64);
 
 impl Setting for bool {
     fn value(&self) -> Value {

@@ -3,8 +3,9 @@
 
 use super::batches::Batches;
 use super::{Activation, Mlp};
-use crate::objective::{CpuObjective, Outcome, Part, Samples, Split, TensorSpec};
-use crate::{Error, Result};
+use crate::Result;
+use crate::objective::vector::{add, dot};
+use crate::objective::{CpuObjective, Outcome, Part, Samples, Split, TensorSpec, check};
 use num_traits::Float;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -52,7 +53,7 @@ impl<F: Float + Send + Sync> CpuMlp<F> {
     /// # Errors
     /// A slice of a wrong length, by the tensor's name.
     pub fn accuracy(&mut self, params: &[&[F]], part: Part) -> Result<Outcome> {
-        self.check(params.iter().map(|p| p.len()), "parameters")?;
+        check::lengths(&self.tensors, params.iter().map(|p| p.len()), "parameters")?;
         let data = match part {
             Part::Train => &self.train,
             Part::HeldOut => &self.held_out,
@@ -62,25 +63,12 @@ impl<F: Float + Send + Sync> CpuMlp<F> {
     }
 
     fn run(&mut self, params: &[&[F]], batch: usize, backward: bool) -> Result<Outcome> {
-        self.check(params.iter().map(|p| p.len()), "parameters")?;
+        check::lengths(&self.tensors, params.iter().map(|p| p.len()), "parameters")?;
         let range = self.batches.range(batch)?;
         let (train, batches, epoch) = (&self.train, &self.batches, self.epoch);
         let take = |chunk: &mut Chunk<F>, position| chunk.take(train, batches.row(position as u32, epoch));
         let rows = range.start as usize..range.end as usize;
         Ok(evaluate(&self.net, &mut self.chunks, params, rows, take, backward))
-    }
-
-    fn check(&self, lengths: impl ExactSizeIterator<Item = usize>, role: &str) -> Result<()> {
-        if lengths.len() != self.tensors.len() {
-            return Err(Error::Usage(format!("{} slices of {role}, needs {}", lengths.len(), self.tensors.len())));
-        }
-        for (tensor, length) in self.tensors.iter().zip(lengths) {
-            if length != tensor.elements() {
-                let problem = format!("{role} have {length} elements, needs {}", tensor.elements());
-                return Err(Error::Tensor { tensor: tensor.name.clone(), problem });
-            }
-        }
-        Ok(())
     }
 }
 
@@ -98,7 +86,7 @@ impl<F: Float + Send + Sync> CpuObjective<F> for CpuMlp<F> {
     }
 
     fn gradient(&mut self, params: &[&[F]], batch: usize, grads: &mut [&mut [F]]) -> Result<Outcome> {
-        self.check(grads.iter().map(|g| g.len()), "gradients")?;
+        check::lengths(&self.tensors, grads.iter().map(|g| g.len()), "gradients")?;
         let outcome = self.run(params, batch, true)?;
         let used = chunk_count(outcome.rows as usize);
         grads.par_iter_mut().enumerate().for_each(|(tensor, grad)| {
@@ -299,27 +287,5 @@ impl Activation {
             Self::Relu => F::zero(),
             Self::Tanh => F::one() - y * y,
         }
-    }
-}
-
-/// Eight sums side by side, which the compiler can put into vector lanes.
-fn dot<F: Float>(a: &[F], b: &[F]) -> F {
-    const LANES: usize = 8;
-    let mut sums = [F::zero(); LANES];
-    let (a, a_rest) = a.as_chunks::<LANES>();
-    let (b, b_rest) = b.as_chunks::<LANES>();
-    for (a, b) in a.iter().zip(b) {
-        for lane in 0..LANES {
-            sums[lane] = sums[lane] + a[lane] * b[lane];
-        }
-    }
-    let rest = a_rest.iter().zip(b_rest).fold(F::zero(), |sum, (a, b)| sum + *a * *b);
-    sums.iter().fold(rest, |sum, lane| sum + *lane)
-}
-
-/// `to += scale · from`
-fn add<F: Float>(to: &mut [F], scale: F, from: &[F]) {
-    for (to, from) in to.iter_mut().zip(from) {
-        *to = *to + scale * *from;
     }
 }

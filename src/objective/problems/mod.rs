@@ -1,0 +1,40 @@
+//! The problems: one file each, with its settings, their defaults and source, and how its data are made.
+
+mod data;
+mod matrix;
+mod robust;
+
+pub use matrix::MatrixCompletion;
+pub use robust::Robust;
+
+use super::Problem;
+use crate::optim::settings::Configured;
+use crate::{Error, Result};
+use std::path::Path;
+
+/// The settings of a problem: from them it is made.
+pub trait Recipe: Configured + Sized {
+    /// Whether its data come from a file.
+    const FROM_FILE: bool = false;
+
+    /// Makes the data; what [`problem`](Self::problem) calls once everything is checked.
+    ///
+    /// # Errors
+    /// Sizes that do not go together, or a file that is not what it should be.
+    fn build(&self, file: Option<&Path>) -> Result<Box<dyn Problem>>;
+
+    /// Checks the settings and makes the problem, with the data of `file` where [`Self::FROM_FILE`] says so.
+    ///
+    /// # Errors
+    /// A value out of range, sizes that do not go together, a file that is missing, not wanted, or not what it should be.
+    fn problem(&self, file: Option<&Path>) -> Result<Box<dyn Problem>> {
+        self.check_ranges()?;
+        match file {
+            None if Self::FROM_FILE => Err(Error::Usage(format!("{}: needs a file", Self::NAME))),
+            Some(file) if !Self::FROM_FILE => {
+                Err(Error::Usage(format!("{}: takes no file, has {}", Self::NAME, file.display())))
+            }
+            _ => self.build(file),
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! The problems: gradients against finite differences of the f64 loss, the fast forms against f64, determinism, and what
+//! is refused.
+#![cfg(feature = "tools")]
+
+use wgpu_optim::objective::problem::{self, ALL};
+use wgpu_optim::objective::{CpuObjective, Problem, random};
+use wgpu_optim::optim::Value;
+
+/// A gradient's largest error may be this share of the tensor's largest: f32 sums of some hundred terms of either sign.
+const GRADIENT_TOLERANCE: f64 = 2e-5;
+const LOSS_TOLERANCE: f64 = 2e-6;
+
+/// Sizes that are no multiples of a vector or a workgroup, small enough for finite differences; l2 is on.
+fn cases() -> Vec<(&'static str, Vec<(&'static str, f64)>)> {
+    vec![
+        ("matrix", vec![("rows", 23.0), ("columns", 17.0), ("rank", 3.0), ("extra_rank", 2.0), ("l2", 1e-3)]),
+        ("matrix", vec![("rows", 40.0), ("columns", 70.0), ("density", 0.01), ("extra_rank", 7.0)]),
+        ("robust", vec![("rows", 13.0), ("columns", 21.0), ("rank", 2.0), ("l2", 1e-3)]),
+    ]
+}
+
+fn make(name: &str, settings: &[(&'static str, f64)]) -> Box<dyn Problem> {
+    let settings = settings.iter().map(|(name, value)| (*name, Value::Number(*value)));
+    problem::find(name).expect("a problem").configure(None, settings).expect("made")
+}
+
+fn slices<F>(tensors: &[Vec<F>]) -> Vec<&[F]> {
+    tensors.iter().map(Vec::as_slice).collect()
+}
+
+/// A point at which no gradient is small.
+fn point(problem: &dyn Problem) -> Vec<Vec<f32>> {
+    let mut params = problem.initial(3);
+    for (key, value) in (0..).zip(params.iter_mut().flatten()) {
+        *value += 0.5 * (random::unit(77, key) - 0.5);
+    }
+    params
+}
+
+fn wide(tensors: &[Vec<f32>]) -> Vec<Vec<f64>> {
+    tensors.iter().map(|t| t.iter().map(|x| f64::from(*x)).collect()).collect()
+}
+
+fn gradient_of<F: Clone>(objective: &mut dyn CpuObjective<F>, params: &[Vec<F>]) -> (Vec<Vec<F>>, f64) {
+    let mut grads = params.to_vec();
+    let mut into: Vec<&mut [F]> = grads.iter_mut().map(Vec::as_mut_slice).collect();
+    let outcome = objective.gradient(&slices(params), 0, &mut into).expect("a gradient");
+    (grads, outcome.loss)
+}
+
+/// The largest error of any tensor, as a share of the tensor's largest value.
+fn worst(expected: &[Vec<f64>], actual: &[Vec<f32>]) -> f64 {
+    let share = |(e, a): (&Vec<f64>, &Vec<f32>)| {
+        assert_eq!(e.len(), a.len());
+        let largest = e.iter().fold(0.0, |most: f64, x| most.max(x.abs()));
+        assert!(largest > 0.0, "a gradient without values tests nothing");
+        let off = e.iter().zip(a).map(|(e, a)| (e - f64::from(*a)).abs());
+        off.fold(0.0, |most: f64, x| if x.is_nan() { f64::INFINITY } else { most.max(x) }) / largest
+    };
+    expected.iter().zip(actual).map(share).fold(0.0, f64::max)
+}
+
+#[test]
+fn every_problem_is_tested() {
+    for entry in ALL {
+        assert!(entry.from_file || cases().iter().any(|(name, _)| *name == entry.name), "{}", entry.name);
+    }
+}
+
+#[test]
+fn gradients_match_finite_differences() {
+    const STEP: f64 = 1e-6;
+    for (name, settings) in cases() {
+        let problem = make(name, &settings);
+        let mut exact = problem.cpu_f64().expect("the exact form");
+        let params = wide(&point(problem.as_ref()));
+        let (grads, loss) = gradient_of(exact.as_mut(), &params);
+        assert_eq!(loss, exact.loss(&slices(&params), 0).expect("a loss").loss);
+        for (tensor, spec) in problem.tensors().iter().enumerate() {
+            for draw in 0..12 {
+                let at = random::draw(tensor as u32, draw) as usize % spec.elements();
+                let mut loss = |by: f64| {
+                    let mut moved = params.clone();
+                    moved[tensor][at] += by;
+                    exact.loss(&slices(&moved), 0).expect("a loss").loss
+                };
+                let slope = (loss(STEP) - loss(-STEP)) / (2.0 * STEP);
+                let (gradient, of) = (grads[tensor][at], &spec.name);
+                let bound = 1e-8 * (1.0 + loss(0.0).abs());
+                assert!((gradient - slope).abs() <= bound, "{name} {of}[{at}]: {gradient}, needs {slope}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_fast_form_matches_f64() {
+    for (name, settings) in cases() {
+        let problem = make(name, &settings);
+        let params = point(problem.as_ref());
+        let (expected, loss) = gradient_of(problem.cpu_f64().expect("the exact form").as_mut(), &wide(&params));
+        let mut fast = problem.cpu_f32().expect("the fast form");
+        let (grads, fast_loss) = gradient_of(fast.as_mut(), &params);
+        let error = worst(&expected, &grads);
+        println!("{name}: gradient error {error:.1e}, loss {fast_loss} for {loss}");
+        assert!(error <= GRADIENT_TOLERANCE, "{name}: off by {error:e} of the largest");
+        assert!((fast_loss - loss).abs() <= LOSS_TOLERANCE * loss.max(1.0), "{name}: {fast_loss}, needs {loss}");
+        assert_eq!(fast.loss(&slices(&params), 0).expect("a loss").loss, fast_loss);
+    }
+}
+
+/// Large enough for several threads.
+#[test]
+fn threads_change_no_bit() {
+    let problem = make("matrix", &[("rows", 600.0), ("columns", 500.0), ("rank", 20.0)]);
+    let params = problem.initial(1);
+    let on_threads = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
+        pool.install(|| {
+            let (grads, loss) = gradient_of(problem.cpu_f32().expect("the fast form").as_mut(), &params);
+            (grads.iter().flatten().map(|x| x.to_bits()).collect::<Vec<_>>(), loss.to_bits())
+        })
+    };
+    assert_eq!(on_threads(1), on_threads(5));
+}
+
+#[test]
+fn seeds_decide_the_data() {
+    for (name, settings) in cases() {
+        let seeded = |seed: f64| {
+            let problem = make(name, &[settings.as_slice(), &[("seed", seed)]].concat());
+            let params = point(problem.as_ref());
+            let loss =
+                problem.cpu_f64().expect("the exact form").loss(&slices(&wide(&params)), 0).expect("a loss").loss;
+            (loss, problem.validation(&slices(&params)), problem.test(&slices(&params)))
+        };
+        assert_eq!(seeded(1.0), seeded(1.0), "{name}");
+        assert_ne!(seeded(1.0).0, seeded(2.0).0, "{name}");
+        let problem = make(name, &settings);
+        assert_eq!(problem.initial(5), problem.initial(5), "{name}");
+        assert_ne!(problem.initial(5), problem.initial(6), "{name}");
+        let lengths: Vec<_> = problem.initial(0).iter().map(Vec::len).collect();
+        assert_eq!(lengths, problem.tensors().iter().map(|t| t.elements()).collect::<Vec<_>>(), "{name}");
+        let (_, validation, test) = seeded(1.0);
+        assert_eq!(problem.measure().is_none(), validation.is_none() && test.is_none(), "{name}");
+    }
+}
+
+/// At the factors that made the data, the loss is the noise's and the held-out error nothing.
+#[test]
+fn the_truth_has_no_test_error() {
+    let problem = make("matrix", &[("noise", 0.2), ("extra_rank", 0.0), ("rank", 4.0), ("density", 0.5)]);
+    let key = random::key(0, random::Stream::Data);
+    let factor = |which, rows: u32| -> Vec<f32> {
+        let key = random::draw(key, which);
+        (0..rows * 4).map(|i| (0.5 * random::normal(key, i)) as f32).collect()
+    };
+    let truth = [factor(0, 200), factor(1, 300)];
+    let loss = problem.cpu_f32().expect("the fast form").loss(&slices(&truth), 0).expect("a loss");
+    assert!((loss.loss - 0.04).abs() < 0.002, "{loss:?}");
+    assert!(loss.rows.abs_diff(30_000) < 500, "{loss:?}");
+    let [validation, test] = [problem.validation(&slices(&truth)), problem.test(&slices(&truth))].map(Option::unwrap);
+    assert!(validation < 1e-6 && test < 1e-6, "{validation} {test}");
+}
+
+#[test]
+fn normal_numbers_are_normal() {
+    let key = random::key(3, random::Stream::Data);
+    let numbers: Vec<f64> = (0..100_000).map(|i| random::normal(key, i)).collect();
+    let moment = |power| numbers.iter().map(|x| x.powi(power)).sum::<f64>() / 1e5;
+    let moments = [moment(1), moment(2), moment(3), moment(4)];
+    println!("{moments:?}");
+    for (found, (expected, bound)) in moments.into_iter().zip([(0.0, 0.015), (1.0, 0.02), (0.0, 0.04), (3.0, 0.15)]) {
+        assert!((found - expected).abs() < bound, "{moments:?}");
+    }
+    let lag: f64 = numbers.windows(2).map(|pair| pair[0] * pair[1]).sum::<f64>() / 1e5;
+    assert!(lag.abs() < 0.015, "{lag}");
+    assert!(numbers.iter().any(|x| *x > 3.8) && numbers.iter().all(|x| x.abs() < 7.0));
+}
+
+fn refused(name: &str, settings: &[(&str, f64)]) -> String {
+    let settings = settings.iter().map(|(name, value)| (*name, Value::Number(*value)));
+    problem::find(name).expect("a problem").configure(None, settings).err().expect("refused").to_string()
+}
+
+#[test]
+fn bad_settings_are_named() {
+    let unknown = problem::find("matrx").err().expect("unknown").to_string();
+    assert!(unknown.contains("problem `matrx`, did you mean `matrix`?"), "{unknown}");
+    assert!(refused("matrix", &[("row", 3.0)]).contains("did you mean `rows`?"));
+    assert_eq!(refused("matrix", &[("rows", 0.0)]), "matrix: rows is 0, needs a whole number in [1, 100000]");
+    assert_eq!(refused("matrix", &[("rows", 2.5)]), "matrix: rows is 2.5, needs a whole number of at least 0");
+    assert!(refused("matrix", &[("rank", -1.0)]).contains("rank is -1"));
+    assert!(refused("matrix", &[("rank", f64::NAN)]).contains("rank is NaN"));
+    assert!(refused("matrix", &[("noise", f64::INFINITY)]).contains("noise is inf"));
+    assert!(refused("matrix", &[("rows", 1e5), ("columns", 1e5)]).contains("needs at most 16777216"));
+    assert!(refused("matrix", &[("rank", 1e5)]).contains("too many entries"));
+    assert!(refused("matrix", &[("rows", 1.0), ("columns", 1.0), ("density", 1e-9)]).contains("no entry is observed"));
+    let file = problem::find("matrix").expect("a problem").configure(Some("x".as_ref()), []).err().expect("refused");
+    assert_eq!(file.to_string(), "matrix: takes no file, has x");
+}
+
+#[test]
+fn bad_slices_are_named() {
+    let problem = make("matrix", &[("rows", 4.0), ("columns", 5.0), ("rank", 1.0), ("density", 1.0)]);
+    let mut fast = problem.cpu_f32().expect("the fast form");
+    let params = problem.initial(0);
+    let error = |result: wgpu_optim::Result<_>| result.err().expect("refused").to_string();
+    assert!(error(fast.loss(&slices(&params)[..1], 0)).contains("1 slices of parameters, needs 2"));
+    assert!(error(fast.loss(&slices(&params), 1)).contains("batch 1 of 1"));
+    let [mut short, mut right] = [vec![0.0; 23], vec![7.0; 30]];
+    let result = fast.gradient(&slices(&params), 0, &mut [&mut short, &mut right]);
+    assert!(error(result).contains("tensor `u`: gradients have 23 elements, needs 24"));
+    assert_eq!(right, [7.0; 30]);
+}
