@@ -351,6 +351,14 @@ impl<F: Number> Optimizer<F> {
         self.applied = t;
     }
 
+    /// What the last step decided for a tensor, by the decision member's name.
+    #[must_use]
+    pub fn decision(&self, tensor: usize, name: &str) -> Option<F> {
+        let tensor = self.tensors.get(tensor)?;
+        let at = self.groups[tensor.spec.group].rule.decision().iter().position(|n| *n == name)?;
+        tensor.decision.get(at).copied()
+    }
+
     /// The rule's totals over all tensors in the last step; empty for rules without sums.
     #[must_use]
     pub fn totals(&self) -> &[f64] {

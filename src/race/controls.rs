@@ -48,11 +48,6 @@ pub enum Treatment {
         /// S-Adam's λ.
         lambda: f64,
     },
-    /// WarpAdam with a P learned on this many other seeds of the problem, one after another, and frozen. On the host only.
-    LearnedWarp {
-        /// How many runs it learns on.
-        tasks: u32,
-    },
 }
 
 impl fmt::Display for Treatment {
@@ -61,7 +56,6 @@ impl fmt::Display for Treatment {
             Self::None => Ok(()),
             Self::Stay => f.write_str("parameters stay on triggers"),
             Self::RandomDamping { probes, lambda } => write!(f, "random damping, k {probes}, λ {lambda}"),
-            Self::LearnedWarp { tasks } => write!(f, "P learned on {tasks} other tasks, then frozen"),
         }
     }
 }

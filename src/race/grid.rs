@@ -101,8 +101,7 @@ mod tests {
     #[test]
     fn rates_are_what_their_text_says() {
         let rates: Vec<f64> = (FIRST..=MOST).map(|k| GridPoint(k).rate()).collect();
-        let expected =
-            [1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0];
+        let expected = [1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0];
         assert_eq!(rates, expected);
     }
 

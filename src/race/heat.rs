@@ -10,6 +10,9 @@ use crate::{Error, Result};
 /// How far the seed of initial values lies from that of the data, as in FlowAdam's experiments.
 const INITIAL: u64 = 1000;
 
+/// Those of FlowAdam's experiments.
+const SEEDS: [u64; 5] = [42, 123, 456, 789, 999];
+
 /// The problem of a heat, for any seed.
 #[derive(Clone)]
 pub struct Track {
@@ -183,7 +186,9 @@ pub struct Heat {
     pub track: Track,
     /// How many steps a run has without a budget.
     pub steps: u64,
-    /// The seeds, the paper's where it named any. More are 1, 2, 3, …
+    /// The loss below which a run ends earlier. Default: none.
+    pub until: Option<f64>,
+    /// The seeds. Default: five, those of FlowAdam's experiments. More are 1, 2, 3, …
     pub seeds: Vec<u64>,
     /// Who runs.
     pub entrants: Vec<Entrant>,
@@ -192,11 +197,24 @@ pub struct Heat {
 }
 
 impl Heat {
-    /// The first `count` seeds.
+    /// A heat with the default seeds.
     #[must_use]
-    pub fn seeds(&self, count: usize) -> Vec<u64> {
+    pub fn new(
+        name: impl Into<String>,
+        about: impl Into<String>,
+        track: Track,
+        steps: u64,
+        entrants: Vec<Entrant>,
+    ) -> Self {
+        let seeds = SEEDS.to_vec();
+        Self { name: name.into(), about: about.into(), track, steps, until: None, seeds, entrants, sharpness: false }
+    }
+
+    /// The first `count` seeds, or the heat's own.
+    #[must_use]
+    pub fn seeds(&self, count: Option<usize>) -> Vec<u64> {
         let more = (1..).filter(|seed| !self.seeds.contains(seed));
-        self.seeds.iter().copied().chain(more).take(count).collect()
+        self.seeds.iter().copied().chain(more).take(count.unwrap_or(self.seeds.len())).collect()
     }
 
     /// The entrant of this label.

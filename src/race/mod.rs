@@ -22,8 +22,8 @@
 //!     }")?
 //!     .setting("lr", 1e-2, Range::NOT_NEGATIVE)
 //!     .cpu(|h, _p, g, _s| -h[0] * g.signum());
-//! let mut plan = race::suite("rosenbrock")?.plan(race::Size::Quick)?;
-//! plan.seeds = 1;
+//! let mut plan = race::suite("matrix")?.plan(race::Size::Quick, None)?;
+//! (plan.seeds, plan.tune) = (Some(1), false);
 //! plan.budget = Some(Budget::Steps(Some(20)));
 //! plan.heats[0].entrants.push(Entrant::new("sign", Role::Rival, rule));
 //! let race = race::run(&plan, &Backend::Cpu, &mut Ledger::default(), |_| {})?;
@@ -50,13 +50,13 @@ mod suites;
 pub use budget::Budget;
 pub use controls::{Length, Rate, Treatment, random_damping};
 pub use grid::{GridPoint, Search};
-pub use heat::{Entrant, Heat, Published, Role};
+pub use heat::{Entrant, Heat, Published, Role, Track};
 pub use ledger::Ledger;
 pub use outcome::{Cost, Key, Outcome, Point};
 pub use schedule::{Event, Race, Tuned, run};
 pub use standings::{Standing, standings};
 pub use stats::{Difference, Spread, wins};
-pub use suites::{SUITES, Size, Suite, suite};
+pub use suites::{Size, Suite, suite, suites};
 
 use crate::{Error, Result};
 
@@ -67,8 +67,8 @@ pub struct Plan {
     pub suite: String,
     /// One after another.
     pub heats: Vec<Heat>,
-    /// How many seeds each entrant runs with. Default 5, as most of the papers.
-    pub seeds: usize,
+    /// How many seeds each entrant runs with. Default: each heat's own, mostly five.
+    pub seeds: Option<usize>,
     /// Whether learning rates are chosen from the grid, by the validation error of the first three seeds. Default: the papers' rates.
     pub tune: bool,
     /// Where runs end. Default: after each heat's number of steps.
@@ -76,10 +76,10 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// These heats with five seeds each, untuned, at their own lengths.
+    /// These heats with their own seeds and lengths, untuned.
     #[must_use]
     pub fn new(suite: impl Into<String>, heats: Vec<Heat>) -> Self {
-        Self { suite: suite.into(), heats, seeds: 5, tune: false, budget: None }
+        Self { suite: suite.into(), heats, seeds: None, tune: false, budget: None }
     }
 
     /// Checks everything that can be checked before a run.
@@ -87,8 +87,8 @@ impl Plan {
     /// # Errors
     /// No heat or seed; two heats of one name; a heat that makes no sense.
     pub fn check(&self) -> Result<()> {
-        if self.heats.is_empty() || self.seeds == 0 {
-            let (heats, seeds) = (self.heats.len(), self.seeds);
+        if self.heats.is_empty() || self.seeds == Some(0) {
+            let (heats, seeds) = (self.heats.len(), self.seeds.unwrap_or(1));
             return Err(Error::Usage(format!("the race has {heats} heats and {seeds} seeds, needs some of both")));
         }
         for (at, heat) in self.heats.iter().enumerate() {

@@ -73,6 +73,8 @@ impl Cost {
 pub struct Outcome {
     /// Which run.
     pub key: Key,
+    /// What the errors measure: `rmse`, `error rate`, `loss`, ….
+    pub measure: String,
     /// The learning rate, of rules that have one.
     pub lr: Option<f64>,
     /// What it cost.

@@ -84,10 +84,15 @@ mod tests {
 
     #[test]
     fn a_run_has_one_thread() {
-        all(&[(); 4], 2, |()| Ok(rayon::current_num_threads()), |_, threads| {
-            assert_eq!(threads, 1);
-            Ok(())
-        })
+        all(
+            &[(); 4],
+            2,
+            |()| Ok(rayon::current_num_threads()),
+            |_, threads| {
+                assert_eq!(threads, 1);
+                Ok(())
+            },
+        )
         .expect("no job fails");
     }
 }

@@ -1,12 +1,12 @@
 //! Which runs a race needs, and in which order: first the search for rates, then everybody, those last who follow another's outcome.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 
 use super::controls::{Length, Rate};
 use super::grid::{GridPoint, Search};
 use super::heat::{Entrant, Heat};
 use super::ledger::Ledger;
-use super::outcome::Outcome;
+use super::outcome::{Key, Outcome};
 use super::runner::Run;
 use super::{Budget, Plan, pool, runner};
 use crate::backend::Backend;
@@ -61,6 +61,12 @@ impl Race {
     pub fn search(&self, heat: &str, entrant: &str) -> Option<&Search> {
         self.tuned.iter().find(|t| t.heat == heat && t.entrant == entrant).map(|t| &t.search)
     }
+
+    /// The best rate of an entrant that was tuned, or its rule's own.
+    fn rate(&self, heat: &Heat, entrant: &Entrant) -> Option<f64> {
+        let best = self.search(&heat.name, &entrant.label).and_then(Search::best);
+        best.map(GridPoint::rate).or_else(|| rate(entrant.rule.as_ref()))
+    }
 }
 
 /// Makes every run of the plan that the ledger does not hold, and keeps it there. The same plan on the same backend gives the same
@@ -86,30 +92,22 @@ struct Field<'a, O> {
 
 impl<O: FnMut(Event<'_>)> Field<'_, O> {
     fn tune(&mut self) -> Result<Vec<Tuned>> {
-        let plan = self.plan;
-        let own = |heat: &&Heat, entrant: &&Entrant| entrant.rate == Rate::Own && rate(entrant.rule.as_ref()).is_some() && heat.steps > 0;
-        let everybody = plan.heats.iter().flat_map(|heat| heat.entrants.iter().map(move |entrant| (heat, entrant)));
-        let searched: Vec<(&Heat, &Entrant)> = everybody.filter(|(heat, entrant)| own(heat, entrant)).collect();
+        let searched =
+            |(_, entrant): &(&Heat, &Entrant)| entrant.rate == Rate::Own && rate(entrant.rule.as_ref()).is_some();
+        let searched: Vec<(&Heat, &Entrant)> = everybody(self.plan).filter(searched).collect();
         let mut searches = vec![Search::default(); searched.len()];
         loop {
-            let pending = |(at, search): (usize, &Search)| search.pending().into_iter().map(move |p| (at, p)).collect();
-            let pending: Vec<(usize, GridPoint)> =
-                searches.iter().enumerate().flat_map(|search| -> Vec<(usize, GridPoint)> { pending(search) }).collect();
+            let pending: Vec<(usize, GridPoint)> = searches
+                .iter()
+                .enumerate()
+                .flat_map(|(at, search)| search.pending().into_iter().map(move |point| (at, point)))
+                .collect();
             if pending.is_empty() {
                 break;
             }
-            let seeds = plan.seeds.min(TUNING_SEEDS);
-            let mut runs = Vec::new();
-            for (at, point) in &pending {
-                let (heat, entrant) = searched[*at];
-                let rule = with_rate(entrant.rule.as_ref(), point.rate())?;
-                let budget = plan.budget(heat);
-                let run = |seed| Run { heat, entrant, rule: rule.clone(), budget, seed };
-                runs.extend(heat.seeds(seeds).into_iter().map(run));
-            }
-            let outcomes = self.make(&runs)?;
-            for ((at, point), outcomes) in pending.iter().zip(outcomes.chunks(seeds)) {
-                searches[*at].put(*point, outcomes.iter().map(Outcome::score).sum::<f64>() / seeds as f64);
+            let tries: Vec<_> = pending.iter().map(|(at, point)| (searched[*at], *point)).collect();
+            for ((at, point), score) in pending.iter().zip(self.scores(&tries)?) {
+                searches[*at].put(*point, score);
             }
         }
         let named = |((heat, entrant), search): ((&Heat, &Entrant), Search)| Tuned {
@@ -120,19 +118,30 @@ impl<O: FnMut(Event<'_>)> Field<'_, O> {
         Ok(searched.into_iter().zip(searches).map(named).collect())
     }
 
+    /// The mean validation error of each entrant with each rate.
+    fn scores(&mut self, tries: &[((&Heat, &Entrant), GridPoint)]) -> Result<Vec<f64>> {
+        let mut runs = Vec::new();
+        for ((heat, entrant), point) in tries {
+            let rule = with_rate(entrant.rule.as_ref(), point.rate())?;
+            let run = |seed| Run { heat, entrant, rule: rule.clone(), budget: self.plan.budget(heat), seed };
+            runs.push(heat.seeds(self.plan.seeds).into_iter().take(TUNING_SEEDS).map(run).collect::<Vec<_>>());
+        }
+        let seeds: Vec<usize> = runs.iter().map(Vec::len).collect();
+        let mut outcomes = self.make(&runs.into_iter().flatten().collect::<Vec<_>>())?.into_iter();
+        let mean = |seeds: usize| outcomes.by_ref().take(seeds).map(|o| o.score()).sum::<f64>() / seeds as f64;
+        Ok(seeds.into_iter().map(mean).collect())
+    }
+
     fn race(&mut self, tuned: Vec<Tuned>) -> Result<Race> {
         let plan = self.plan;
         let mut race = Race { outcomes: Vec::new(), tuned };
-        let (followers, leaders): (Vec<_>, Vec<_>) = plan
-            .heats
-            .iter()
-            .flat_map(|heat| heat.entrants.iter().map(move |entrant| (heat, entrant)))
-            .partition(|(_, entrant)| entrant.needs().next().is_some());
+        let (followers, leaders): (Vec<_>, Vec<_>) =
+            everybody(plan).partition(|(_, entrant)| entrant.needs().next().is_some());
         for wave in [leaders, followers] {
             let mut runs = Vec::new();
             for (heat, entrant) in wave {
                 for seed in heat.seeds(plan.seeds) {
-                    runs.push(self.prepare(&race, heat, entrant, seed)?);
+                    runs.push(prepare(plan, &race, heat, entrant, seed)?);
                 }
             }
             let outcomes = self.make(&runs)?;
@@ -141,56 +150,66 @@ impl<O: FnMut(Event<'_>)> Field<'_, O> {
         Ok(race)
     }
 
-    /// An entrant's run, with the rate and the length that follow from the outcomes so far.
-    fn prepare<'a>(&self, race: &Race, heat: &'a Heat, entrant: &'a Entrant, seed: u64) -> Result<Run<'a>> {
-        let outcome = |of: &str| {
-            let mut theirs = race.of(&heat.name, of);
-            let found = theirs.find(|outcome| outcome.key.seed == seed);
-            found.ok_or_else(|| Error::Usage(format!("heat `{}`: `{of}` has no run with seed {seed}", heat.name)))
-        };
-        let own = |label: &str, rule: &dyn Rule| {
-            let best = race.search(&heat.name, label).and_then(Search::best).map(GridPoint::rate);
-            best.or_else(|| rate(rule))
-        };
-        let rule = match &entrant.rate {
-            Rate::Own => own(&entrant.label, entrant.rule.as_ref())
-                .map_or_else(|| Ok(entrant.rule.clone()), |lr| with_rate(entrant.rule.as_ref(), lr))?,
-            Rate::Share { of, factor } => {
-                let leader = heat.entrant(of).and_then(|e| own(of, e.rule.as_ref()));
-                let leader = leader.ok_or_else(|| Error::Usage(format!("`{of}` has no learning rate to share")))?;
-                with_rate(entrant.rule.as_ref(), rounded(leader * factor))?
-            }
-            Rate::MeanDamping { of } => {
-                let theirs = outcome(of)?;
-                let damping = theirs.damping.filter(|d| *d > 0.0);
-                let damping = damping.ok_or_else(|| Error::Usage(format!("`{of}` damps no learning rate")))?;
-                damped(entrant.rule.as_ref(), theirs.lr, damping)?
-            }
-        };
-        let budget = match &entrant.length {
-            Length::Own => self.plan.budget(heat),
-            Length::EvaluationsOf(of) => Budget::Evaluations(Some(outcome(of)?.cost.evaluations().round() as u64)),
-        };
-        Ok(Run { heat, entrant, rule, budget, seed })
-    }
-
     /// The outcomes of these runs, in order: those that the ledger lacks are made.
     fn make(&mut self, runs: &[Run<'_>]) -> Result<Vec<Outcome>> {
         let Self { backend, ledger, on, .. } = self;
-        let keys: Vec<_> = runs.iter().map(|run| run.key(backend)).collect();
-        // Two entrants of one heat never share a key; a search and the race may.
-        let unknown: HashMap<_, _> =
-            keys.iter().zip(runs).filter(|(key, _)| ledger.find(key).is_none()).collect();
-        let mut missing: Vec<&Run<'_>> = unknown.values().copied().collect();
-        missing.sort_by_key(|run| runs.iter().position(|r| std::ptr::eq(r, *run)));
+        let keys: Vec<Key> = runs.iter().map(|run| run.key(backend)).collect();
+        let mut unknown: HashSet<&Key> = keys.iter().filter(|key| ledger.find(key).is_none()).collect();
+        let missing: Vec<&Run<'_>> =
+            keys.iter().zip(runs).filter(|(key, _)| unknown.remove(key)).map(|(_, run)| run).collect();
         on(Event::Planned { runs: missing.len(), known: runs.len() - missing.len() });
         let threads = if backend.gpu().is_some() { 1 } else { report::threads() };
-        pool::all(&missing, threads, |run| runner::run(run, backend), |_, outcome: Outcome| {
-            on(Event::Ended(&outcome));
-            ledger.put(outcome)
-        })?;
-        let found = keys.iter().filter_map(|key| ledger.find(key).cloned()).collect::<Vec<_>>();
-        Ok(found)
+        pool::all(
+            &missing,
+            threads,
+            |run| runner::run(run, backend),
+            |_, outcome: Outcome| {
+                on(Event::Ended(&outcome));
+                ledger.put(outcome)
+            },
+        )?;
+        Ok(keys.iter().filter_map(|key| ledger.find(key).cloned()).collect())
+    }
+}
+
+fn everybody(plan: &Plan) -> impl Iterator<Item = (&Heat, &Entrant)> {
+    plan.heats.iter().flat_map(|heat| heat.entrants.iter().map(move |entrant| (heat, entrant)))
+}
+
+/// An entrant's run, with the rate and the length that follow from the outcomes so far.
+fn prepare<'a>(plan: &Plan, race: &Race, heat: &'a Heat, entrant: &'a Entrant, seed: u64) -> Result<Run<'a>> {
+    let theirs = |of| {
+        let found = race.of(&heat.name, of).find(|outcome| outcome.key.seed == seed);
+        found.ok_or_else(|| Error::Usage(format!("heat `{}`: `{of}` has no run with seed {seed}", heat.name)))
+    };
+    let rule = match &entrant.rate {
+        Rate::Own => match race.rate(heat, entrant) {
+            Some(lr) => with_rate(entrant.rule.as_ref(), lr)?,
+            None => entrant.rule.clone(),
+        },
+        Rate::Share { of, factor } => {
+            let leader = heat.entrant(of).and_then(|leader| race.rate(heat, leader));
+            let leader = leader.ok_or_else(|| Error::Usage(format!("`{of}` has no learning rate to share")))?;
+            with_rate(entrant.rule.as_ref(), rounded(leader * factor))?
+        }
+        Rate::MeanDamping { of } => damped(entrant.rule.as_ref(), theirs(of)?)?,
+    };
+    let budget = match &entrant.length {
+        Length::Own => plan.budget(heat),
+        Length::EvaluationsOf(of) => Budget::Evaluations(Some(theirs(of)?.cost.evaluations().round() as u64)),
+    };
+    Ok(Run { heat, entrant, rule, budget, seed })
+}
+
+/// The rule at the other's mean rate, with a decoupled decay as strong as the other's, which was not damped.
+fn damped(rule: &dyn Rule, theirs: &Outcome) -> Result<Box<dyn Rule>> {
+    let Some((lr, damping)) = theirs.lr.zip(theirs.damping).filter(|(_, damping)| *damping > 0.0) else {
+        return Err(Error::Usage(format!("`{}` damps no learning rate", theirs.key.entrant)));
+    };
+    let slowed = with_rate(rule, lr * damping)?;
+    match setting(rule, "weight_decay") {
+        Some(decay) => with(slowed.as_ref(), "weight_decay", decay / damping),
+        None => Ok(slowed),
     }
 }
 
@@ -199,6 +218,7 @@ pub(super) fn rate(rule: &dyn Rule) -> Option<f64> {
     setting(rule, "lr")
 }
 
+/// A numeric setting of a rule, where it has it.
 pub(super) fn setting(rule: &dyn Rule, wanted: &str) -> Option<f64> {
     rule.settings().into_iter().find_map(|(name, value)| match value {
         Value::Number(x) if name == wanted => Some(x),
@@ -215,15 +235,6 @@ fn with(rule: &dyn Rule, name: &str, value: f64) -> Result<Box<dyn Rule>> {
     rule.set(name, &Value::Number(value))?;
     rule.check()?;
     Ok(rule)
-}
-
-/// The rate damped, and the decoupled decay as strong as before.
-fn damped(rule: &dyn Rule, lr: f64, damping: f64) -> Result<Box<dyn Rule>> {
-    let slowed = with_rate(rule, lr * damping)?;
-    match setting(rule, "weight_decay") {
-        Some(decay) => with(slowed.as_ref(), "weight_decay", decay / damping),
-        None => Ok(slowed),
-    }
 }
 
 /// A product of decimal rates as its shortest decimal: 0.3 of 0.01 is 0.003.

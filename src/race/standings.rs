@@ -27,6 +27,8 @@ pub struct Standing {
     pub runs: usize,
     /// How many of them went astray.
     pub diverged: usize,
+    /// What the errors measure: `rmse`, `error rate`, `loss`, ….
+    pub measure: String,
     /// The held-out error of those that did not, or their loss where the problem has no held-out data.
     pub error: Option<Spread>,
     /// The published mean and standard deviation.
@@ -78,13 +80,7 @@ fn of_heat(heat: &Heat, race: &Race) -> Vec<Standing> {
     entrants.map(standing).collect()
 }
 
-fn one(
-    heat: &Heat,
-    entrant: &Entrant,
-    runs: &[&Outcome],
-    pairs: &[(f64, f64)],
-    search: Option<&Search>,
-) -> Standing {
+fn one(heat: &Heat, entrant: &Entrant, runs: &[&Outcome], pairs: &[(f64, f64)], search: Option<&Search>) -> Standing {
     let values = |of: fn(&Outcome) -> Option<f64>| runs.iter().map(|o| or_infinite(of(o))).collect::<Vec<f64>>();
     let spread = |of| Spread::of(&values(of));
     let mean = |of| spread(of).map(|s| s.mean);
@@ -100,6 +96,7 @@ fn one(
         runs: runs.len(),
         diverged: runs.iter().filter(|o| o.diverged).count(),
         published: entrant.published,
+        measure: runs.first().map_or_else(String::new, |o| o.measure.clone()),
         wins: 0,
         relative: difference.zip(error).map(|(difference, error)| difference.relative_to(error.mean)),
         difference,

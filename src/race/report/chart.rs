@@ -93,7 +93,8 @@ impl Chart<'_> {
             let above = line.points.iter().map(|p| at(p, 3));
             let band: Vec<_> = line.points.iter().map(|p| at(p, 2)).chain(above.rev()).collect();
             chart.draw_series([Polygon::new(band, color.mix(0.12))])?;
-            let path = PathElement::new(line.points.iter().map(|p| at(p, 1)).collect::<Vec<_>>(), color.stroke_width(2));
+            let path =
+                PathElement::new(line.points.iter().map(|p| at(p, 1)).collect::<Vec<_>>(), color.stroke_width(2));
             let key = move |(x, y)| PathElement::new([(x, y), (x + 18, y)], color.stroke_width(2));
             chart.draw_series([path])?.label(&line.label).legend(key);
         }

@@ -131,7 +131,8 @@ fn optimizer<F: Objective>(run: &Run<'_>, problem: &dyn Problem) -> Result<Optim
 
 /// Schedules that damp the rate at random and leave the strength of a decoupled decay.
 fn random_schedules(rule: &dyn Rule, probes: u32, lambda: f64, seed: u64) -> Result<Vec<(&'static str, Schedule)>> {
-    let lr = rate(rule).ok_or_else(|| Error::Usage(format!("{}: random damping needs a learning rate", rule.name())))?;
+    let lr =
+        rate(rule).ok_or_else(|| Error::Usage(format!("{}: random damping needs a learning rate", rule.name())))?;
     let damping = move |t| random_damping(probes, lambda, seed, t);
     let mut schedules = vec![("lr", Schedule::custom(move |t| lr * damping(t)))];
     if let Some(decay) = setting(rule, "weight_decay") {

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::super::outcome::{Cost, Key, Outcome, Point, finite};
 use super::super::schedule::rate;
-use super::{Advance, Course, Run, error};
+use super::{Advance, Course, Run, error, measured};
 use crate::Result;
 use crate::objective::Problem;
 
@@ -23,6 +23,8 @@ pub(super) struct Meter<'a> {
     since: Advance,
     /// Up to the last point.
     before: Advance,
+    /// The mean loss of the last steps.
+    last: f64,
 }
 
 impl<'a> Meter<'a> {
@@ -37,11 +39,12 @@ impl<'a> Meter<'a> {
             traced: parameters == 2,
             since: Advance::default(),
             before: Advance::default(),
+            last: f64::INFINITY,
         }
     }
 
     pub(super) fn is_over(&self) -> bool {
-        self.run.budget.used(&self.cost) >= 1.0
+        self.run.budget.used(&self.cost) >= 1.0 || self.run.heat.until.is_some_and(|least| self.last < least)
     }
 
     /// Lets the entrant move, and counts what it costs. Where steps alone are counted it may make several at once.
@@ -54,6 +57,7 @@ impl<'a> Meter<'a> {
         self.cost.steps += advance.steps;
         self.cost.gradients += advance.gradients;
         self.cost.losses += advance.losses;
+        self.last = advance.loss / advance.steps.max(1) as f64;
         self.since.add(&advance);
         Ok(advance)
     }
@@ -95,7 +99,9 @@ impl<'a> Meter<'a> {
             return Ok(outcome);
         }
         let held_out = outcome.points.iter().filter(|p| p.validation.is_some() && p.test.is_some());
-        outcome.early = held_out.min_by(|a, b| a.validation.partial_cmp(&b.validation).unwrap_or(std::cmp::Ordering::Equal)).and_then(|p| p.test);
+        outcome.early = held_out
+            .min_by(|a, b| a.validation.partial_cmp(&b.validation).unwrap_or(std::cmp::Ordering::Equal))
+            .and_then(|p| p.test);
         outcome.diverged = false;
         outcome.loss = loss;
         outcome.validation = last.validation.or(loss);
@@ -109,6 +115,7 @@ impl<'a> Meter<'a> {
         let all = self.before;
         Outcome {
             key: Key::default(),
+            measure: measured(self.problem).to_owned(),
             lr: rate(self.run.rule.as_ref()),
             cost: self.cost,
             diverged: true,

@@ -4,10 +4,10 @@ mod host;
 mod meter;
 mod sharpness;
 
-use super::controls::Treatment;
-use super::heat::{Entrant, Heat, Track};
-use super::outcome::{Key, Outcome, finite};
 use super::Budget;
+use super::controls::Treatment;
+use super::heat::{Entrant, Heat};
+use super::outcome::{Key, Outcome, finite};
 use crate::backend::Backend;
 use crate::objective::{Measure, Problem};
 use crate::optim::Rule;
@@ -92,7 +92,7 @@ fn drive(run: &Run<'_>, problem: &dyn Problem, course: &mut dyn Course) -> Resul
         if !advance.loss.is_finite() {
             return Ok(meter.diverged());
         }
-        if meter.wants_point() {
+        if meter.wants_point() || meter.is_over() {
             meter.measure(course)?;
         }
     }
@@ -107,6 +107,15 @@ fn drive(run: &Run<'_>, problem: &dyn Problem, course: &mut dyn Course) -> Resul
 fn error(measure: Option<Measure>, value: Option<f64>) -> Option<f64> {
     let turn = |x| if measure.is_some_and(|m| m.more_is_better) { 1.0 - x } else { x };
     value.map(turn)
+}
+
+/// What the errors of a problem measure.
+fn measured(problem: &dyn Problem) -> &'static str {
+    match problem.measure() {
+        None => "loss",
+        Some(Measure::ACCURACY) => "error rate",
+        Some(measure) => measure.name,
+    }
 }
 
 /// Why a treatment cannot be had here.
