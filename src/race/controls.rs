@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::objective::random;
+use crate::random;
 
 /// Where an entrant's learning rate comes from.
 #[derive(Clone, Debug, PartialEq)]

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::objective::random;
+use crate::random;
 
 /// Resamples of a bootstrap.
 const RESAMPLES: u32 = 10_000;

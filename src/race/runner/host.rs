@@ -7,7 +7,7 @@ use super::{Advance, Course, Run};
 use crate::cpu::{Number, Optimizer, TensorSpec};
 use crate::objective::{CpuObjective, Problem};
 use crate::optim::Rule;
-use crate::{Error, Result, Schedule};
+use crate::{Error, Evaluation, Evaluations, Result, Schedule};
 
 pub(super) struct Host<'a, F> {
     run: &'a Run<'a>,
@@ -40,23 +40,46 @@ impl<'a, F: Objective> Host<'a, F> {
             self.objective.set_epoch((self.batch / batches) as u32);
         }
         self.batch += 1;
-        let loss = self.objective.gradient(&slices(&self.params), batch, &mut slices_mut(&mut self.grads))?.loss;
         let before = (self.run.entrant.treatment == Treatment::Stay).then(|| self.params.clone());
-        if loss.is_finite() {
-            self.optimizer.step(&mut slices_mut(&mut self.params), &slices(&self.grads))?;
-        }
+        let (loss, evaluations) = self.evaluated_step(batch)?;
         let seen = Seen::of(&self.optimizer);
         if let (Some(before), Some(true)) = (before, seen.triggered) {
             self.params = before;
         }
         Ok(Advance {
             steps: 1,
-            gradients: 1,
-            losses: 0,
+            gradients: evaluations.gradients,
+            losses: evaluations.losses,
             loss,
             triggers: seen.triggered.map(u64::from),
             damping: seen.damping,
         })
+    }
+
+    /// The loss at the step's start, or a number that is not finite where an evaluation gave one, and how often it was evaluated.
+    fn evaluated_step(&mut self, batch: usize) -> Result<(f64, Evaluations)> {
+        let Self { objective, optimizer, params, grads, .. } = self;
+        let (mut first, mut astray) = (None, None);
+        let before = optimizer.evaluations();
+        let stepped = optimizer.step_with(&mut slices_mut(params), &mut slices_mut(grads), |evaluation, params, grads| {
+            let loss = match evaluation {
+                Evaluation::Gradient => objective.gradient(params, batch, grads)?.loss,
+                Evaluation::Loss(_) => objective.loss(params, batch)?.loss,
+            };
+            first.get_or_insert(loss);
+            astray = astray.or((!loss.is_finite()).then_some(loss));
+            Ok(loss)
+        });
+        let after = optimizer.evaluations();
+        let evaluations = Evaluations {
+            gradients: after.gradients - before.gradients,
+            losses: after.losses - before.losses,
+        };
+        match (astray, first) {
+            // What the optimizer says of it is the run's end, not the race's.
+            (Some(astray), _) => Ok((astray, evaluations)),
+            (None, first) => stepped.map(|()| (first.unwrap_or(f64::NAN), evaluations)),
+        }
     }
 }
 

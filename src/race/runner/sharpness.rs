@@ -1,7 +1,7 @@
 //! How sharp a minimum is: the largest eigenvalue of the training loss's Hessian, in f64.
 
 use crate::Result;
-use crate::objective::random;
+use crate::random;
 use crate::objective::{CpuObjective, Problem};
 
 /// Products with the Hessian; the largest eigenvalue of a network's stands out, so that few are enough.
