@@ -33,9 +33,9 @@ mod integrator;
 #[cfg(feature = "tools")]
 pub mod objective;
 pub mod optim;
-pub mod random;
 #[cfg(feature = "tools")]
 pub mod race;
+pub mod random;
 #[cfg(feature = "tools")]
 pub mod replay;
 #[cfg(feature = "tools")]

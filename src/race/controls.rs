@@ -9,6 +9,8 @@ use crate::random;
 pub enum Rate {
     /// Its rule's own, or with tuning the best of the grid.
     Own,
+    /// Its rule's own in any case.
+    Fixed,
     /// A share of another entrant's, tuned or not.
     Share {
         /// The other entrant's label.
@@ -48,6 +50,12 @@ pub enum Treatment {
         /// S-Adam's λ.
         lambda: f64,
     },
+    /// WarpAdam's matrices are learned on other seeds of the problem, one after another and each for the heat's steps, and then frozen.
+    /// What learning costs is not counted. On the host only.
+    LearnedWarp {
+        /// How many seeds it learns on.
+        tasks: u32,
+    },
 }
 
 impl fmt::Display for Treatment {
@@ -56,6 +64,7 @@ impl fmt::Display for Treatment {
             Self::None => Ok(()),
             Self::Stay => f.write_str("parameters stay on triggers"),
             Self::RandomDamping { probes, lambda } => write!(f, "random damping, k {probes}, λ {lambda}"),
+            Self::LearnedWarp { tasks } => write!(f, "P learned on {tasks} other seeds, then frozen"),
         }
     }
 }

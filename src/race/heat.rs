@@ -157,7 +157,7 @@ impl Entrant {
     pub(super) fn needs(&self) -> impl Iterator<Item = &str> {
         let rate = match &self.rate {
             Rate::MeanDamping { of } => Some(of.as_str()),
-            Rate::Own | Rate::Share { .. } => None,
+            Rate::Own | Rate::Fixed | Rate::Share { .. } => None,
         };
         let length = match &self.length {
             Length::EvaluationsOf(of) => Some(of.as_str()),
@@ -169,7 +169,7 @@ impl Entrant {
     /// The label of the one whose rate it follows.
     pub(super) fn leader(&self) -> Option<&str> {
         match &self.rate {
-            Rate::Own => None,
+            Rate::Own | Rate::Fixed => None,
             Rate::Share { of, .. } | Rate::MeanDamping { of } => Some(of),
         }
     }

@@ -183,7 +183,7 @@ fn prepare<'a>(plan: &Plan, race: &Race, heat: &'a Heat, entrant: &'a Entrant, s
         found.ok_or_else(|| Error::Usage(format!("heat `{}`: `{of}` has no run with seed {seed}", heat.name)))
     };
     let rule = match &entrant.rate {
-        Rate::Own => match race.rate(heat, entrant) {
+        Rate::Own | Rate::Fixed => match race.rate(heat, entrant) {
             Some(lr) => with_rate(entrant.rule.as_ref(), lr)?,
             None => entrant.rule.clone(),
         },

@@ -1,13 +1,16 @@
 //! A run on the host, in f32 on the fast path or in f64 on the oracle.
 
-use super::super::controls::{Treatment, random_damping};
+use super::super::controls::Treatment;
 use super::super::heat::Track;
-use super::super::schedule::{rate, setting};
-use super::{Advance, Course, Run};
+use super::super::schedule::rate;
+use super::{Advance, Course, Run, random_schedules};
 use crate::cpu::{Number, Optimizer, TensorSpec};
-use crate::objective::{CpuObjective, Problem};
-use crate::optim::Rule;
-use crate::{Error, Evaluation, Evaluations, Result, Schedule};
+use crate::objective::{self, CpuObjective, Problem};
+use crate::optim::{Rule, Value};
+use crate::{Error, Evaluation, Evaluations, Result};
+
+/// The first of the seeds that no race begins with.
+const UNSEEN: u64 = 1_000_000_000;
 
 pub(super) struct Host<'a, F> {
     run: &'a Run<'a>,
@@ -20,16 +23,43 @@ pub(super) struct Host<'a, F> {
 }
 
 impl<'a, F: Objective> Host<'a, F> {
+    /// At the start of a run, as its treatment has it.
     pub(super) fn new(run: &'a Run<'a>, problem: &dyn Problem) -> Result<Self> {
-        let params = Track::initial(problem, run.seed);
+        let mut host = Self::untreated(run, problem, run.rule.clone(), run.seed)?;
+        match run.entrant.treatment {
+            Treatment::None | Treatment::Stay => {}
+            Treatment::RandomDamping { probes, lambda } => {
+                for (setting, schedule) in random_schedules(run.rule.as_ref(), probes, lambda, run.seed)? {
+                    host.optimizer.schedule_setting(0, setting, schedule)?;
+                }
+            }
+            Treatment::LearnedWarp { tasks } => {
+                let matrices = learn(run, tasks)?;
+                let mut frozen = run.rule.clone();
+                frozen.set("warp", &Value::Word("frozen".to_owned()))?;
+                host = Self::untreated(run, problem, frozen, run.seed)?;
+                host.set_matrices(&matrices)?;
+            }
+        }
+        Ok(host)
+    }
+
+    fn untreated(run: &'a Run<'a>, problem: &dyn Problem, rule: Box<dyn Rule>, seed: u64) -> Result<Self> {
+        let params = Track::initial(problem, seed);
+        let spec = |t: &objective::TensorSpec| TensorSpec { name: t.name.clone(), group: 0, elements: t.elements() };
+        let tensors = problem.tensors().iter().map(spec).collect();
         Ok(Self {
             run,
             objective: F::objective(problem)?,
-            optimizer: optimizer(run, problem)?,
+            optimizer: Optimizer::new(vec![("default".to_owned(), rule)], tensors)?,
             grads: params.iter().map(|p| vec![F::zero(); p.len()]).collect(),
             params: params.iter().map(|p| p.iter().map(|x| F::of(f64::from(*x))).collect()).collect(),
             batch: 0,
         })
+    }
+
+    fn set_matrices(&mut self, matrices: &[Vec<F>]) -> Result<()> {
+        matrices.iter().enumerate().try_for_each(|(tensor, rows)| self.optimizer.set_warp(tensor, rows))
     }
 
     /// One step on the next mini-batch.
@@ -61,20 +91,19 @@ impl<'a, F: Objective> Host<'a, F> {
         let Self { objective, optimizer, params, grads, .. } = self;
         let (mut first, mut astray) = (None, None);
         let before = optimizer.evaluations();
-        let stepped = optimizer.step_with(&mut slices_mut(params), &mut slices_mut(grads), |evaluation, params, grads| {
-            let loss = match evaluation {
-                Evaluation::Gradient => objective.gradient(params, batch, grads)?.loss,
-                Evaluation::Loss(_) => objective.loss(params, batch)?.loss,
-            };
-            first.get_or_insert(loss);
-            astray = astray.or((!loss.is_finite()).then_some(loss));
-            Ok(loss)
-        });
+        let stepped =
+            optimizer.step_with(&mut slices_mut(params), &mut slices_mut(grads), |evaluation, params, grads| {
+                let loss = match evaluation {
+                    Evaluation::Gradient => objective.gradient(params, batch, grads)?.loss,
+                    Evaluation::Loss(_) => objective.loss(params, batch)?.loss,
+                };
+                first.get_or_insert(loss);
+                astray = astray.or((!loss.is_finite()).then_some(loss));
+                Ok(loss)
+            });
         let after = optimizer.evaluations();
-        let evaluations = Evaluations {
-            gradients: after.gradients - before.gradients,
-            losses: after.losses - before.losses,
-        };
+        let evaluations =
+            Evaluations { gradients: after.gradients - before.gradients, losses: after.losses - before.losses };
         match (astray, first) {
             // What the optimizer says of it is the run's end, not the race's.
             (Some(astray), _) => Ok((astray, evaluations)),
@@ -137,31 +166,21 @@ impl Seen {
     }
 }
 
-fn optimizer<F: Objective>(run: &Run<'_>, problem: &dyn Problem) -> Result<Optimizer<F>> {
-    let spec = |t: &crate::objective::TensorSpec| TensorSpec { name: t.name.clone(), group: 0, elements: t.elements() };
-    let tensors = problem.tensors().iter().map(spec).collect();
-    let mut optimizer = Optimizer::<F>::new(vec![("default".to_owned(), run.rule.clone())], tensors)?;
-    match run.entrant.treatment {
-        Treatment::None | Treatment::Stay => {}
-        Treatment::RandomDamping { probes, lambda } => {
-            for (setting, schedule) in random_schedules(run.rule.as_ref(), probes, lambda, run.seed)? {
-                optimizer.schedule_setting(0, setting, schedule)?;
-            }
+/// WarpAdam's matrices after some other seeds of the run's problem, the same for every run of the entrant.
+fn learn<F: Objective>(run: &Run<'_>, tasks: u32) -> Result<Vec<Vec<F>>> {
+    let mut matrices = Vec::new();
+    for seed in (UNSEEN..).take(tasks as usize) {
+        let problem = run.problem(seed)?;
+        let mut host = Host::<F>::untreated(run, problem.as_ref(), run.rule.clone(), seed)?;
+        host.set_matrices(&matrices)?;
+        for _ in 0..run.heat.steps {
+            host.step()?;
         }
+        let rows = |tensor| host.optimizer.warp(tensor).map(<[F]>::to_vec);
+        let learned: Option<_> = (0..host.params.len()).map(rows).collect();
+        matrices = learned.ok_or_else(|| Error::Usage(format!("{} has no matrix to learn", run.rule.name())))?;
     }
-    Ok(optimizer)
-}
-
-/// Schedules that damp the rate at random and leave the strength of a decoupled decay.
-fn random_schedules(rule: &dyn Rule, probes: u32, lambda: f64, seed: u64) -> Result<Vec<(&'static str, Schedule)>> {
-    let lr =
-        rate(rule).ok_or_else(|| Error::Usage(format!("{}: random damping needs a learning rate", rule.name())))?;
-    let damping = move |t| random_damping(probes, lambda, seed, t);
-    let mut schedules = vec![("lr", Schedule::custom(move |t| lr * damping(t)))];
-    if let Some(decay) = setting(rule, "weight_decay") {
-        schedules.push(("weight_decay", Schedule::custom(move |t| decay / damping(t))));
-    }
-    Ok(schedules)
+    Ok(matrices)
 }
 
 fn slices<F>(tensors: &[Vec<F>]) -> Vec<&[F]> {

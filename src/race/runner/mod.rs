@@ -1,17 +1,19 @@
 //! One run: an entrant on a problem with a seed, on one backend.
 
+mod device;
 mod host;
 mod meter;
 mod sharpness;
 
 use super::Budget;
-use super::controls::Treatment;
+use super::controls::random_damping;
 use super::heat::{Entrant, Heat};
 use super::outcome::{Key, Outcome, finite};
+use super::schedule::{rate, setting};
 use crate::backend::Backend;
 use crate::objective::{Measure, Problem};
 use crate::optim::Rule;
-use crate::{Error, Result};
+use crate::{Error, Result, Schedule};
 use meter::Meter;
 
 /// A run to be made.
@@ -79,7 +81,7 @@ pub(super) fn run(run: &Run<'_>, backend: &Backend) -> Result<Outcome> {
     let outcome = match backend {
         Backend::Cpu => drive(run, problem.as_ref(), &mut host::Host::<f32>::new(run, problem.as_ref())?),
         Backend::Reference => drive(run, problem.as_ref(), &mut host::Host::<f64>::new(run, problem.as_ref())?),
-        Backend::Gpu(_) => Err(Error::Usage("on GPU".to_owned())),
+        Backend::Gpu(gpu) => drive(run, problem.as_ref(), &mut device::Device::new(run, problem.as_ref(), gpu)?),
     }?;
     Ok(Outcome { key: run.key(backend), ..outcome })
 }
@@ -118,7 +120,14 @@ fn measured(problem: &dyn Problem) -> &'static str {
     }
 }
 
-/// Why a treatment cannot be had here.
-fn needs_host(treatment: Treatment) -> Error {
-    Error::Usage(format!("`{treatment}` needs --backend cpu or reference"))
+/// Schedules that damp the rate at random and leave the strength of a decoupled decay.
+fn random_schedules(rule: &dyn Rule, probes: u32, lambda: f64, seed: u64) -> Result<Vec<(&'static str, Schedule)>> {
+    let lr =
+        rate(rule).ok_or_else(|| Error::Usage(format!("{}: random damping needs a learning rate", rule.name())))?;
+    let damping = move |t| random_damping(probes, lambda, seed, t);
+    let mut schedules = vec![("lr", Schedule::custom(move |t| lr * damping(t)))];
+    if let Some(decay) = setting(rule, "weight_decay") {
+        schedules.push(("weight_decay", Schedule::custom(move |t| decay / damping(t))));
+    }
+    Ok(schedules)
 }

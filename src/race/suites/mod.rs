@@ -1,6 +1,11 @@
 //! The races that have a name: one for each problem, and one for each paper's claims.
 
+mod adai;
+mod flowadam;
 mod problems;
+mod sadam;
+mod vradam;
+mod warpadam;
 
 use std::path::Path;
 
@@ -74,7 +79,33 @@ impl Suite {
     }
 }
 
-const PAPERS: &[Suite] = &[];
+const PAPERS: &[Suite] = &[
+    Suite {
+        name: "paper-flowadam",
+        about: "10 to 22 % lower held-out error on matrix and tensor recovery; equal to Adam when well-conditioned; soft against hard",
+        heats: Heats::Paper(flowadam::heats),
+    },
+    Suite {
+        name: "paper-vradam",
+        about: "steadier at high learning rates than AdamW, and a better final loss",
+        heats: Heats::Paper(vradam::heats),
+    },
+    Suite {
+        name: "paper-sadam",
+        about: "better with few bits and with small batches",
+        heats: Heats::Paper(sadam::heats),
+    },
+    Suite {
+        name: "paper-warpadam",
+        about: "a P that was learned on some tasks helps on others",
+        heats: Heats::Paper(warpadam::heats),
+    },
+    Suite {
+        name: "paper-adai",
+        about: "flatter minima than Adam, and a smaller held-out error than SGD and Adam",
+        heats: Heats::Paper(adai::heats),
+    },
+];
 
 /// Every suite: the papers', then one for each problem.
 pub fn suites() -> impl Iterator<Item = Suite> {

@@ -7,7 +7,8 @@ use super::{Size, rule};
 use crate::Result;
 use crate::objective::problem;
 
-const FIELD: &[&str] = &["sgd momentum=0.9", "adam", "adamw", "vradam", "adaiw lr=0.1"];
+const FIELD: &[&str] =
+    &["sgd momentum=0.9", "adam", "adamw", "flowadam", "vradam", "sadam", "warpadam", "adaiw lr=0.1"];
 
 const STEPS: u64 = 500;
 
