@@ -16,7 +16,6 @@
 //! # fn main() -> wgpu_optim::Result<()> {
 //! let rule = CustomRule::from_wgsl("sign", "
 //!     struct Hyper { lr: f32 }
-//!     struct State {}
 //!     fn update(h: Hyper, d: Decision, p: vec4<f32>, g: vec4<f32>, s: ptr<function, State>) -> vec4<f32> {
 //!         return -h.lr * sign(g);
 //!     }")?

@@ -134,6 +134,9 @@ impl<'a> Meter<'a> {
 
 impl Advance {
     fn add(&mut self, other: &Self) {
+        if other.steps == 0 {
+            return;
+        }
         let first = self.steps == 0;
         self.steps += other.steps;
         self.gradients += other.gradients;

@@ -70,9 +70,13 @@ impl Suite {
             Heats::Paper(heats) => (heats(size, file)?, false),
             Heats::Problem(entry) => (vec![problems::heat(entry, size, file)?], true),
         };
-        if let Some(file) = file.filter(|_| heats.iter().all(|heat| heat.track.file.is_none())) {
-            let problem = format!("{} takes no file, {} was given", self.name, file.display());
-            return Err(Error::Usage(problem));
+        let wants = heats.iter().any(|heat| heat.track.problem.from_file);
+        match file {
+            None if wants => return Err(Error::Usage(format!("{} needs a file of data", self.name))),
+            Some(file) if !wants => {
+                return Err(Error::Usage(format!("{} takes no file, {} was given", self.name, file.display())));
+            }
+            _ => {}
         }
         let seeds = (size == Size::Quick).then_some(2);
         Ok(Plan { seeds, tune, ..Plan::new(self.name, heats) })
