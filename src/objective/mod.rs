@@ -18,7 +18,7 @@ mod vector;
 
 pub use crate::random;
 pub use gpu::Reading;
-pub use mlp::{Activation, CpuMlp, GpuMlp, Mlp};
+pub use mlp::{Activation, Bits, CpuMlp, GpuMlp, Mlp};
 pub use problem::{Measure, Problem};
 pub use samples::{Part, Samples, Split};
 

@@ -4,5 +4,6 @@
 
 mod mlp;
 mod problems;
+mod ratings;
 mod shaders;
 mod support;

@@ -1,0 +1,55 @@
+//! Rounding weights and hidden activations in the forward pass, with gradients that pass through as if nothing was rounded
+//! (the straight-through estimator), as in S-Adam's experiments (arXiv 2605.29547).
+
+use num_traits::Float;
+
+/// The numbers that are left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bits {
+    /// Four: -2, -1, 0, 1, of which the largest magnitude is scaled to 1.5.
+    Two,
+    /// Sixteen: -8 to 7, of which the largest magnitude is scaled to 7.
+    Four,
+}
+
+/// What a tensor's values are rounded to: `x·scale` to the nearest whole number in `least..=most`, divided by the scale,
+/// which takes the largest magnitude to `top`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Grid {
+    pub(super) top: f32,
+    pub(super) least: f32,
+    pub(super) most: f32,
+}
+
+/// Keeps the scale finite where all values are 0.
+pub(super) const FLOOR: f32 = 1e-5;
+
+impl Bits {
+    pub(super) const fn grid(self) -> Grid {
+        match self {
+            Self::Two => Grid { top: 1.5, least: -2.0, most: 1.0 },
+            Self::Four => Grid { top: 7.0, least: -8.0, most: 7.0 },
+        }
+    }
+
+    /// The largest magnitude; NaN does not count.
+    pub(super) fn largest<F: Float>(values: &[F]) -> F {
+        values.iter().fold(F::zero(), |most, x| if x.abs() > most { x.abs() } else { most })
+    }
+
+    /// Rounds values of which the largest magnitude is `largest`. What is not finite stays visible.
+    pub(super) fn round<F: Float>(self, largest: F, from: &[F], to: &mut Vec<F>) {
+        let Grid { top, least, most } = self.grid();
+        let [top, least, most, floor] = [top, least, most, FLOOR].map(|x| F::from(x).unwrap_or_else(F::nan));
+        let scale = top / (largest + floor);
+        let value = |x: &F| if x.is_finite() { to_even(*x * scale).max(least).min(most) / scale } else { *x };
+        to.clear();
+        to.extend(from.iter().map(value));
+    }
+}
+
+/// The nearest whole number; of two that are equally near, the even one, as WGSL and torch do.
+fn to_even<F: Float>(x: F) -> F {
+    let (away, two) = (x.round(), F::one() + F::one());
+    if (x - x.trunc()).abs() * two == F::one() { (x / two).round() * two } else { away }
+}
