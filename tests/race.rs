@@ -10,7 +10,8 @@ use wgpu_optim::race::{
 use wgpu_optim::report::Run;
 
 fn small() -> Track {
-    let settings = [("rows", 20.0), ("columns", 24.0), ("rank", 2.0), ("extra_rank", 0.0), ("density", 0.7), ("init", 0.3)];
+    let settings =
+        [("rows", 20.0), ("columns", 24.0), ("rank", 2.0), ("extra_rank", 0.0), ("density", 0.7), ("init", 0.3)];
     Track::new("matrix", settings.map(|(name, value)| (name, Value::Number(value)))).unwrap()
 }
 

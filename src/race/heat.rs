@@ -235,18 +235,26 @@ impl Heat {
     /// No entrant; a label given twice; an entrant that follows nobody, itself, or one that follows; settings out of range; no step.
     pub fn check(&self) -> Result<()> {
         let problem = |text: String| Err(Error::Usage(format!("heat `{}`: {text}", self.name)));
+        let mut opened: Vec<&[(String, Value)]> = Vec::new();
         if self.entrants.is_empty() || self.steps == 0 {
             return problem(format!("{} entrants and {} steps, needs some of both", self.entrants.len(), self.steps));
         }
         for (at, entrant) in self.entrants.iter().enumerate() {
             entrant.rule.check()?;
+            if !opened.contains(&entrant.problem.as_slice()) {
+                self.track.open(self.seeds(Some(1))[0], &entrant.problem)?;
+                opened.push(&entrant.problem);
+            }
             if self.entrants[..at].iter().any(|e| e.label == entrant.label) {
                 return Err(Error::Duplicate { kind: "entrant", name: entrant.label.clone() });
             }
-            for followed in entrant.leader().into_iter().chain(entrant.needs()) {
-                match self.entrant(followed) {
-                    Some(other) if other.leader().is_none() && other.needs().next().is_none() => {}
-                    Some(_) => {
+            // Rates are followed over one step, and outcomes are there once those who need none have run.
+            let rate = entrant.leader().map(|of| (of, self.entrant(of).map(|e| e.leader().is_some())));
+            let outcomes = entrant.needs().map(|of| (of, self.entrant(of).map(|e| e.needs().next().is_some())));
+            for (followed, follows) in rate.into_iter().chain(outcomes) {
+                match follows {
+                    Some(false) => {}
+                    Some(true) => {
                         return problem(format!("`{}` follows `{followed}`, which follows another", entrant.label));
                     }
                     None => return problem(format!("`{}` follows `{followed}`, which is not there", entrant.label)),
