@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+/// What errors measure where a problem has no held-out data.
+pub(super) const LOSS: &str = "loss";
+
 /// Which run: everything that decides its numbers. Two runs with equal keys on one backend are the same run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Key {

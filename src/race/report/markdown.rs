@@ -4,6 +4,7 @@ use std::fmt::{Arguments, Write as _};
 
 use super::super::{Difference, Heat, Plan, Role, Spread, Standing};
 use super::{About, Plot};
+use crate::race::outcome::LOSS;
 
 pub(super) fn text(plan: &Plan, standings: &[Standing], plots: &[Plot], about: &About<'_>) -> String {
     let mut text = String::new();
@@ -67,14 +68,14 @@ pub(super) fn columns(standings: &[&Standing]) -> Vec<Column> {
     let measure = standings.first().map_or("error", |s| &s.measure);
     let all = [
         column("entrant", &|s| Some(name(s))),
-        column("lr", &|s| s.lr.map(|lr| number(lr) + if s.lr_at_limit { " (at the limit)" } else { "" })),
+        column("lr", &|s| s.lr.map(|lr| rate(lr) + if s.lr_at_limit { " (at the limit)" } else { "" })),
         column(measure, &|s| Some(error(s))),
         column("published", &|s| s.published.map(|(mean, std)| published(mean, std))),
         column("wins", &|s| Some(format!("{}/{}", s.wins, s.runs))),
         column("subject's difference", &|s| s.relative.map(difference)),
         column("subject better", &|s| s.difference.map(|_| format!("{}/{}", s.beaten, s.runs))),
         column("stopped early", &|s| s.early.map(spread)),
-        column("training loss", &|s| s.loss.map(spread)),
+        column("training loss", &|s| s.loss.filter(|_| s.measure != LOSS).map(spread)),
         column("gradients", &|s| Some(format!("{:.0}", s.gradients))),
         column("losses", &|s| (s.losses > 0.0).then(|| format!("{:.0}", s.losses))),
         column("seconds", &|s| Some(format!("{:.2}", s.seconds))),
@@ -107,6 +108,13 @@ fn error(s: &Standing) -> String {
 fn difference(shares: Difference) -> String {
     let [mean, low, high] = [shares.mean, shares.low, shares.high].map(|x| 100.0 * x);
     format!("{mean:+.1} % [{low:+.1}, {high:+.1}]")
+}
+
+/// Three digits at most.
+fn rate(lr: f64) -> String {
+    let text = format!("{lr:.2e}");
+    let (digits, power) = text.split_once('e').unwrap_or((&text, "0"));
+    format!("{}e{power}", digits.trim_end_matches('0').trim_end_matches('.'))
 }
 
 fn spread(s: Spread) -> String {

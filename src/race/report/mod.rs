@@ -43,7 +43,7 @@ pub fn write(directory: &Path, plan: &Plan, race: &Race, standings: &[Standing],
 /// A heat's name and what it is to show.
 #[must_use]
 pub fn heading(heat: &Heat) -> String {
-    format!("{}: {} {}, {} steps", heat.name, heat.about, heat.track.describe(&[]), heat.steps)
+    format!("{} ({}, {} steps)\n{}", heat.name, heat.track.describe(&[]), heat.steps, heat.about)
 }
 
 /// A heat's standings as lines of columns, for a terminal.

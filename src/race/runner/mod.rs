@@ -8,7 +8,7 @@ mod sharpness;
 use super::Budget;
 use super::controls::random_damping;
 use super::heat::{Entrant, Heat};
-use super::outcome::{Key, Outcome, finite};
+use super::outcome::{Key, LOSS, Outcome, finite};
 use super::schedule::{rate, setting};
 use crate::backend::Backend;
 use crate::objective::{Measure, Problem};
@@ -114,7 +114,7 @@ fn error(measure: Option<Measure>, value: Option<f64>) -> Option<f64> {
 /// What the errors of a problem measure.
 fn measured(problem: &dyn Problem) -> &'static str {
     match problem.measure() {
-        None => "loss",
+        None => LOSS,
         Some(Measure::ACCURACY) => "error rate",
         Some(measure) => measure.name,
     }
