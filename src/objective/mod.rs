@@ -5,8 +5,8 @@
 
 mod check;
 pub mod digits;
+mod full_batch;
 mod gpu;
-mod host;
 mod linear;
 mod low_rank;
 mod mlp;

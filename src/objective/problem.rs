@@ -41,7 +41,7 @@ impl Measure {
 /// let slices: Vec<&[f32]> = params.iter().map(Vec::as_slice).collect();
 /// let loss = problem.cpu_f32()?.loss(&slices, 0)?.loss;
 /// assert!(loss > 0.0 && problem.test(&slices).is_some());
-/// # wgpu_optim::Result::Ok(())
+/// # Ok::<(), wgpu_optim::Error>(())
 /// ```
 pub trait Problem: Send + Sync {
     /// Its name in [`ALL`].

@@ -5,5 +5,6 @@
 mod mlp;
 mod problems;
 mod ratings;
+mod readme;
 mod shaders;
 mod support;

@@ -47,7 +47,7 @@ fn parsed(settings: &str) -> impl Iterator<Item = (&str, Value)> {
 /// Made for the tests: MovieLens' layout and Jester's.
 pub(crate) const RATINGS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/ratings.tsv");
 
-fn configured(name: &str, settings: &str) -> wgpu_optim::Result<Box<dyn Problem>> {
+pub(crate) fn configured(name: &str, settings: &str) -> wgpu_optim::Result<Box<dyn Problem>> {
     let entry = problem::find(name)?;
     entry.configure(entry.from_file.then_some(RATINGS.as_ref()), parsed(settings))
 }
@@ -155,6 +155,34 @@ fn the_gpu_matches_f64() {
             assert_eq!(inside, *word != GUARD, "{name}: word {at}");
         }
         assert_eq!(rig.tensors(&rig.params), params, "{name}");
+    }
+}
+
+/// What the caller's parameters and gradients being one buffer must not disturb, and what is said before anything is bound.
+#[test]
+fn parameters_and_gradients_may_share_a_buffer() {
+    for (name, settings) in [("matrix", "l2=1e-3"), ("sensing", "size=9"), ("digits", ""), ("l1", "features=70")] {
+        let problem = make(name, settings);
+        let params = point(problem.as_ref());
+        let mut rig = rig_of(problem.as_ref());
+        let (apart, loss) = found(&rig, &params);
+        let half = rig.params.size();
+        rig.params = rig.gpu.storage(2 * half);
+        let ranges = rig.ranges.iter().map(|r| r.start + half..r.end + half);
+        let behind: Vec<_> = ranges.clone().map(|r| rig.params.slice(r)).collect();
+        let before = rig.slices(&rig.params);
+        rig.objective.bind(&before, &behind).expect("bound");
+        rig.set(&params);
+        assert_eq!(found(&rig, &params).1, loss, "{name}");
+        let words = rig.gpu.words(&rig.params);
+        for (range, expected) in ranges.zip(&apart) {
+            assert_eq!(&words[range.start as usize / 4..range.end as usize / 4], expected.as_slice(), "{name}");
+        }
+        let fresh = problem.gpu(&gpu().device).expect("the form on the GPU");
+        let error = fresh.record_gradient(&mut gpu().encode(), 0).err().expect("refused").to_string();
+        assert!(error.contains("no parameters are bound"), "{error}");
+        let error = rig.objective.record_gradient(&mut gpu().encode(), 99).err().expect("refused").to_string();
+        assert!(error.contains("batch 99 of "), "{error}");
     }
 }
 

@@ -4,7 +4,7 @@
 use super::batches::Batches;
 use super::{Activation, Bits, Mlp};
 use crate::Result;
-use crate::objective::vector::{add, dot};
+use crate::objective::vector::{self, add, dot, widest};
 use crate::objective::{CpuObjective, Outcome, Part, Samples, Split, TensorSpec, check};
 use num_traits::Float;
 use rayon::prelude::*;
@@ -190,17 +190,19 @@ fn evaluate<F: Float + Send + Sync>(
     if let Some(bits) = net.bits {
         used.par_iter_mut().enumerate().for_each(load);
         for at in 0..net.layers.len() {
-            used.par_iter_mut().for_each(|chunk| chunk.layer(net, params, at));
+            used.par_iter_mut().for_each(|chunk| widest(|| chunk.layer(net, params, at)));
             if at + 1 < net.layers.len() {
                 round_outputs(used, bits, at + 1);
             }
         }
-        used.par_iter_mut().for_each(finish);
+        used.par_iter_mut().for_each(|chunk| widest(|| finish(chunk)));
     } else {
         used.par_iter_mut().enumerate().for_each(|(at, chunk)| {
             load((at, chunk));
-            (0..net.layers.len()).for_each(|at| chunk.layer(net, params, at));
-            finish(chunk);
+            widest(|| {
+                (0..net.layers.len()).for_each(|at| chunk.layer(net, params, at));
+                finish(chunk);
+            });
         });
     }
     let loss: f64 = used.iter().map(|chunk| chunk.loss.to_f64().unwrap_or(f64::NAN)).sum();
@@ -209,15 +211,17 @@ fn evaluate<F: Float + Send + Sync>(
 
 /// With the scale of all rows together.
 fn round_outputs<F: Float + Send + Sync>(chunks: &mut [Chunk<F>], bits: Bits, at: usize) {
-    let largest = chunks.iter().map(|chunk| Bits::largest(&chunk.activations[at])).fold(F::zero(), F::max);
-    chunks.par_iter_mut().for_each(|chunk| bits.round(largest, &chunk.activations[at], &mut chunk.rounded[at]));
+    let largest = chunks.iter().map(|chunk| vector::largest(&chunk.activations[at])).fold(F::zero(), F::max);
+    chunks.par_iter_mut().for_each(|chunk| {
+        widest(|| bits.round(largest, &chunk.activations[at], &mut chunk.rounded[at]));
+    });
 }
 
 /// The weights rounded, the biases as they are.
 fn rounded_weights<F: Float>(bits: Bits, params: &[&[F]]) -> Vec<Vec<F>> {
     let mut tensors: Vec<Vec<F>> = params.iter().map(|p| p.to_vec()).collect();
     for (to, weights) in tensors.iter_mut().zip(params).step_by(2) {
-        bits.round(Bits::largest(weights), weights, to);
+        widest(|| bits.round(vector::largest(weights), weights, to));
     }
     tensors
 }
@@ -251,11 +255,13 @@ impl<F: Float> Chunk<F> {
     }
 
     /// What layer `at` sees: the inputs, or the outputs of the layer before.
+    #[inline(always)]
     fn seen<'a>(activations: &'a [Vec<F>], rounded: &'a [Vec<F>], net: &Net, at: usize) -> &'a [F] {
         if net.bits.is_some() && at > 0 { &rounded[at] } else { &activations[at] }
     }
 
     /// The outputs of layer `at`.
+    #[inline(always)]
     fn layer(&mut self, net: &Net, params: &[&[F]], at: usize) {
         let (inputs, outputs) = net.layers[at];
         let (before, behind) = self.activations.split_at_mut(at + 1);
@@ -267,15 +273,17 @@ impl<F: Float> Chunk<F> {
             }
         }
         if at + 1 < net.layers.len() {
-            to.iter_mut().for_each(|y| *y = net.activation.of(*y));
+            net.activation.apply(to);
         }
     }
 
     /// The chunk's share of the loss, and the slope of the mean over all `rows` by each of the last layer's sums.
+    #[inline(always)]
     fn head(&mut self, net: &Net, rows: usize) {
         if net.binary { self.sigmoid(rows) } else { self.softmax(rows) }
     }
 
+    #[inline(always)]
     fn sigmoid(&mut self, rows: usize) {
         let last = self.deltas.len() - 1;
         let (one, scale) = (F::one(), F::from(rows).unwrap_or_else(F::nan));
@@ -291,6 +299,7 @@ impl<F: Float> Chunk<F> {
         }
     }
 
+    #[inline(always)]
     fn softmax(&mut self, rows: usize) {
         let last = self.deltas.len() - 1;
         let logits = &self.activations[last + 1];
@@ -312,6 +321,7 @@ impl<F: Float> Chunk<F> {
         }
     }
 
+    #[inline(always)]
     fn backward(&mut self, net: &Net, params: &[&[F]]) {
         for (at, (inputs, outputs)) in net.layers.iter().copied().enumerate().rev() {
             let (before, behind) = self.deltas.split_at_mut(at);
@@ -335,6 +345,7 @@ impl<F: Float> Chunk<F> {
     }
 }
 
+#[inline(always)]
 fn weight_gradient<F: Float>(
     from: &[F],
     delta: &[F],
@@ -353,15 +364,17 @@ fn weight_gradient<F: Float>(
 }
 
 impl Activation {
-    fn of<F: Float>(self, x: F) -> F {
+    #[inline(always)]
+    fn apply<F: Float>(self, sums: &mut [F]) {
         match self {
-            Self::Relu if x < F::zero() => F::zero(),
-            Self::Relu => x, // a NaN stays visible
-            Self::Tanh => x.tanh(),
+            // A comparison that a NaN fails, so that it stays visible.
+            Self::Relu => sums.iter_mut().for_each(|x| *x = if *x < F::zero() { F::zero() } else { *x }),
+            Self::Tanh => vector::tanh(sums),
         }
     }
 
     /// By the unit's output.
+    #[inline(always)]
     fn slope<F: Float>(self, y: F) -> F {
         match self {
             Self::Relu if y > F::zero() => F::one(),

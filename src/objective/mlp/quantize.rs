@@ -32,24 +32,26 @@ impl Bits {
         }
     }
 
-    /// The largest magnitude; NaN does not count.
-    pub(super) fn largest<F: Float>(values: &[F]) -> F {
-        values.iter().fold(F::zero(), |most, x| if x.abs() > most { x.abs() } else { most })
-    }
-
-    /// Rounds values of which the largest magnitude is `largest`. What is not finite stays visible.
+    /// Rounds values of which the largest magnitude is `largest`. What is not finite becomes NaN and stays visible.
+    #[inline(always)]
     pub(super) fn round<F: Float>(self, largest: F, from: &[F], to: &mut Vec<F>) {
         let Grid { top, least, most } = self.grid();
         let [top, least, most, floor] = [top, least, most, FLOOR].map(|x| F::from(x).unwrap_or_else(F::nan));
         let scale = top / (largest + floor);
-        let value = |x: &F| if x.is_finite() { to_even(*x * scale).max(least).min(most) / scale } else { *x };
+        let value = |x: &F| {
+            let whole = to_even(*x * scale);
+            let above = if whole < least { least } else { whole };
+            (if above > most { most } else { above }) / scale
+        };
         to.clear();
         to.extend(from.iter().map(value));
     }
 }
 
-/// The nearest whole number; of two that are equally near, the even one, as WGSL and torch do.
+/// The nearest whole number; of two that are equally near, the even one, as WGSL and torch do. Where the unit in the last
+/// place is 1, adding rounds just so.
+#[inline(always)]
 fn to_even<F: Float>(x: F) -> F {
-    let (away, two) = (x.round(), F::one() + F::one());
-    if (x - x.trunc()).abs() * two == F::one() { (x / two).round() * two } else { away }
+    let large = F::from(1.5).unwrap_or_else(F::nan) / F::epsilon();
+    (x + large) - large
 }
