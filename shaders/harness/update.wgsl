@@ -34,9 +34,14 @@ fn wo_update(
     }
     let at = chunk.param + lane;
     let p = wo_params[at];
-    var g = wo_prepare(wo_raw_gradient(chunk, lane, state, stride), e, unscale);
-    if wo_CLIP_NORM {
-        g *= clip;
+    var g = vec4(0.0);
+    if wo_WARP {
+        g = wo_arena[state + wo_WARPED * stride];
+    } else {
+        g = wo_prepare(wo_raw_gradient(chunk, lane, state, stride), e, unscale);
+        if wo_CLIP_NORM {
+            g *= clip;
+        }
     }
     var s = wo_load_state(state, stride);
     let next = p + update(h, d, p, g, &s);

@@ -31,7 +31,7 @@ struct Call {
     count_mask: u32,
     groups: u32,
     moved: u32,
-    pad: u32,
+    seed: u32,
 }
 
 const CALL_HEAD: u64 = size_of::<Call>() as u64;
@@ -133,7 +133,7 @@ pub(super) struct Slot {
 }
 
 impl Scalars {
-    /// `moved` is the count of tensors where gradients move, else 0.
+    /// `moved` is the count of tensors where gradients move, else 0; `seed` is the probes' key.
     pub(super) fn new(
         device: &wgpu::Device,
         queue: &wgpu::Queue,
@@ -141,6 +141,7 @@ impl Scalars {
         groups: &[GroupInfo],
         around: Around,
         moved: usize,
+        seed: u32,
     ) -> Result<Self> {
         let (call, count) = scalar_rows(&groups[0].scalars(around, 1)?);
         let bytes = |row: &[f32]| (row.len() * groups.len()) as u64 * 4;
@@ -174,11 +175,11 @@ impl Scalars {
             around,
             moved_row,
         };
-        scalars.write_calls(queue, groups.len());
+        scalars.write_calls(queue, groups.len(), seed);
         Ok(scalars)
     }
 
-    fn write_calls(&self, queue: &wgpu::Queue, groups: usize) {
+    fn write_calls(&self, queue: &wgpu::Queue, groups: usize, seed: u32) {
         let slots = self.slots.tokens.len() as u64;
         let mut records = vec![0_u8; self.calls.size() as usize];
         for slot in 0..slots {
@@ -186,7 +187,7 @@ impl Scalars {
                 count_mask: (self.counts.rows - 1) as u32,
                 groups: groups as u32,
                 moved: (self.moved_at(slot) / 16) as u32,
-                pad: 0,
+                seed,
             };
             let at = self.call_at(slot) as usize;
             records[at..at + size_of::<Call>()].copy_from_slice(bytemuck::bytes_of(&call));
