@@ -31,8 +31,8 @@ pub(crate) const FLOWADAM: &[(&str, &str, Mistake)] = &[
         Text(&[("        return moved;\n", "        (*s).v += g * g; return moved;\n")]),
     ),
     ("hard", "soft", Text(&[("h.one_minus_gamma * (*s).m", "0.5 * (*s).m")])),
-    ("mode_a", "curvature not asked", Text(&[(" || curvature > h.alpha_c * curvature_average", "")])),
-    ("mode_a", "warm-up ignored", Text(&[("wanted && before.outer + 0.5 > h.warmup", "before.outer > 1.5")])),
+    ("stiff", "curvature not asked", Text(&[(" || curvature > h.alpha_c * curvature_average", "")])),
+    ("flow", "warm-up ignored", Text(&[("wanted && before.outer + 0.5 > h.warmup", "wanted")])),
 ];
 
 pub(crate) const SADAM: &[(&str, &str, Mistake)] = &[
