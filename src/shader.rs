@@ -32,6 +32,7 @@ pub const fn stage_name(stage: Stage) -> &'static str {
         Stage::Flow => "flow",
         Stage::Warp => "warp",
         Stage::Update => "update",
+        Stage::Rows => "rows",
     }
 }
 

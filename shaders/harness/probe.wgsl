@@ -5,6 +5,6 @@ fn wo_direction(j: u32, tensor: u32, index: u32, at: u32, stride: u32) -> vec4<f
     if wo_GIVEN {
         return wo_arena[at + (wo_DIRECTIONS + j) * stride];
     }
-    let key = wo_draw(wo_draw(wo_call.seed, wo_control.applied), j);
+    let key = wo_draw(wo_draw(wo_pass.seed, wo_control.applied), j);
     return wo_normals(wo_draw(key, tensor), index);
 }

@@ -18,7 +18,7 @@ struct wo_Call {
     count_mask: u32,   // the ring of rows a count of applied steps has a power of two of them
     groups: u32,
     moved: u32,        // first vec4 of the call's gradient positions, where gradients move
-    seed: u32,         // of the probes' directions
+    rows: u32,         // first vec4 of the call's table of rows, where there are row sets
     settings: array<vec4<f32>, wo_SETTINGS>,   // the call's rows, one a group
 }
 
@@ -28,7 +28,10 @@ struct wo_Pass {
     number: u32,       // the probe, or where the derivative goes
     next: f32,         // 1: an error is measured against the position after the step too
     tolerance: f32,
-    poison: vec4<f32>, // 0; NaN where the flow led nowhere
+    poison: f32,       // 0; NaN where the flow led nowhere
+    seed: u32,         // the key of probes' directions
+    pad0: u32,
+    pad1: u32,
     weights: array<vec4<f32>, 2>,   // on the derivatives
 }
 

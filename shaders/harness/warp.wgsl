@@ -67,7 +67,7 @@ fn wo_warp(
     let rows = vec4(first, first + 1u, first + 2u, first + 3u) - blocks;
     var w = vec4(0.0);
     for (var j = 0u; j < wo_BLOCK; j++) {
-        let column = state + (wo_COLUMNS + j) * stride;
+        let column = state + (wo_MATRIX + j) * stride;
         let source = blocks + vec4(j);
         var p = wo_arena[column];
         if wo_LEARNED {
@@ -95,7 +95,7 @@ fn wo_identity(
     if first < chunk.length {
         let rows = vec4(first, first + 1u, first + 2u, first + 3u) % wo_BLOCK;
         for (var j = 0u; j < wo_BLOCK; j++) {
-            wo_arena[chunk.state + lane + (wo_COLUMNS + j) * wo_stride()] = select(vec4(0.0), vec4(1.0), rows == vec4(j));
+            wo_arena[chunk.state + lane + (wo_MATRIX + j) * wo_stride()] = select(vec4(0.0), vec4(1.0), rows == vec4(j));
         }
     }
 }

@@ -41,7 +41,7 @@ use crate::optim::Value;
 use crate::optim::{Procedure, Rule};
 use crate::temporary::Temporary;
 use crate::tensor_file::{TensorFile, little_endian, quote};
-use crate::{Error, Group, Optimizer, Result, Tensor};
+use crate::{Error, Group, Optimizer, Result, Rows, Tensor};
 
 /// The version that this crate writes.
 const VERSION: u64 = 1;
@@ -230,6 +230,9 @@ impl Checkpoint {
                 optimizer.put_settings(group, settings.iter().map(|(k, v)| (k.as_str(), v)))?;
             }
         }
+        for (set, live) in self.rows(optimizer) {
+            optimizer.set_live_rows(set, live)?;
+        }
         for saved in &self.contents.tensors {
             let Some(tensor) = optimizer.tensor(&saved.name) else { continue };
             if shape_of(optimizer, tensor) != saved.shape {
@@ -243,6 +246,12 @@ impl Checkpoint {
             }
         }
         Ok(())
+    }
+
+    /// The row sets that would take the saved count of rows, with it.
+    fn rows(&self, optimizer: &Optimizer) -> Vec<(Rows, usize)> {
+        let saved = |name: &str| self.contents.tensors.iter().find(|t| t.name == name).map(|t| t.shape.as_slice());
+        optimizer.rows_as(saved)
     }
 
     /// The groups that are on both sides, with the settings that were saved.
@@ -271,7 +280,9 @@ impl Checkpoint {
         }
         differences.extend(self.count_differences(optimizer.rule(Group::DEFAULT)));
         let saved: HashMap<&str, &Arrays> = self.contents.tensors.iter().map(|t| (t.name.as_str(), t)).collect();
-        for (tensor, name, shape) in optimizer.tensors() {
+        let rows = self.rows(optimizer);
+        for (tensor, name, _) in optimizer.tensors() {
+            let shape = optimizer.shape_with(tensor, &rows);
             match saved.get(name) {
                 None => differences.push(format!("it lacks tensor {}", quote(name))),
                 Some(saved) if saved.shape != shape => {

@@ -6,6 +6,7 @@ use crate::engine::{ACCUMULATOR, AVERAGE};
 
 #[cfg(feature = "checkpoint")]
 use super::Counters;
+use super::rows::RowSets;
 use super::{Group, Number, TensorSpec};
 
 /// The numbers that live from step to step around the rule.
@@ -13,7 +14,7 @@ use super::{Group, Number, TensorSpec};
 pub(super) struct Surroundings<F> {
     pub(super) around: Around,
     /// Gradients of micro-batches, a tensor each; empty where they are not accumulated.
-    accumulated: Vec<Vec<F>>,
+    pub(super) accumulated: Vec<Vec<F>>,
     /// Averages of the weights, a tensor each; empty where none are kept.
     pub(super) ema: Vec<Vec<F>>,
     pub(super) scale: f64,
@@ -55,7 +56,13 @@ impl<F: Number> Surroundings<F> {
     }
 
     /// Prepares this step's gradients, or says that the step is left out because one of them is not finite.
-    pub(super) fn prepare(&mut self, groups: &[Group], group_of: &[usize], grads: &[&[F]]) -> bool {
+    pub(super) fn prepare(
+        &mut self,
+        groups: &[Group],
+        group_of: &[usize],
+        rows: &mut RowSets<F>,
+        grads: &[&[F]],
+    ) -> bool {
         let share = if let Some(Accumulate::Mean(n)) = self.around.accumulate { 1.0 / f64::from(n) } else { 1.0 };
         let mut finite = true;
         self.prepared.resize(grads.len(), Vec::new());
@@ -69,6 +76,7 @@ impl<F: Number> Surroundings<F> {
                 prepared.iter_mut().zip(sum.iter()).for_each(|(g, sum)| *g = *g + *sum);
                 sum.fill(F::zero());
             }
+            rows.select(t, prepared);
             finite &= prepared.iter().all(|g| g.is_finite());
             prepared.iter_mut().for_each(|g| *g = *g * factor);
         }

@@ -10,8 +10,9 @@ use super::layout::{Chunk, Layout, Limits, VEC4, Window, fold, sum_lanes};
 use super::passes::{self, PASS_BYTES};
 use super::pipelines::{Compiler, Pipeline};
 use super::places::{Classes, place_tensors};
+use super::rows::RowState;
 use super::runs::Runs;
-use super::scalars::Scalars;
+use super::scalars::{Scalars, Tables};
 use super::text::{LOSS_STRIDE, Stage, Variant};
 use super::{LaunchGpu, Optimizer, Pass, RoundGpu};
 use crate::evaluate::Evaluations;
@@ -62,27 +63,35 @@ impl Optimizer {
         let places = place_tensors(&builder, device, limits)?;
         let largest = builder.tensors.iter().map(|t| t.elements).max().unwrap_or(0);
         let lanes = builder.sum_lanes.unwrap_or_else(|| sum_lanes(device, largest));
-        let classes = Classes::new(&builder, &places, lanes);
+        let rows = RowState::new(&builder, device, queue, limits)?;
+        let classes = Classes::new(&builder, &places, &rows, lanes);
         let layout = Layout::new(&classes.items, limits)?;
         let moving = builder.moving_gradients;
+        let control_size = CONTROL_HEAD + classes.variants[0].all_decisions(places.len()) as u64 * VEC4;
         let scalars = Scalars::new(
             device,
             queue,
             &builder.label,
             &builder.groups,
             builder.around,
-            if moving { places.len() } else { 0 },
-            random::key(builder.seed, random::Stream::Probe),
+            Tables {
+                moved: if moving { places.len() } else { 0 },
+                rows: rows.table(&builder.tensors),
+                packed: classes.variants[0].packed.map(|_| control_size),
+            },
         )?;
         let variant = &classes.variants[0];
-        let decisions = variant.memory_vec4s() + places.len().max(1) * variant.decision_vec4s().max(1);
-        let control = buffer(device, &builder.label, "control", CONTROL_HEAD + decisions as u64 * VEC4, OWNED)?;
+        let control = match variant.packed {
+            Some(_) => scalars.buffer.clone(),
+            None => buffer(device, &builder.label, "control", control_size, OWNED)?,
+        };
         let losses = (variant.probes() > 0)
             .then(|| buffer(device, &builder.label, "losses", (variant.probes() as u64 + 1) * LOSS_BYTES, OWNED))
             .transpose()?;
         let scale = builder.around.loss_scale.map_or(1.0, |s| s.initial as f32).to_bits();
         queue.write_buffer(&control, 0, bytemuck::cast_slice(&[0, 0, 0, 0, scale, 0, 0, 0]));
-        let passes = passes::records(device, queue, &builder.label, variant.procedure)?;
+        let key = random::key(builder.seed, random::Stream::Probe);
+        let passes = passes::records(device, queue, &builder.label, variant.procedure, key)?;
         let mut optimizer = Self {
             device: device.clone(),
             queue: queue.clone(),
@@ -104,11 +113,14 @@ impl Optimizer {
             main_rounds: 0,
             evaluations: Evaluations::default(),
             layout,
+            rows,
+            remap: None,
             half: None,
         };
         let label = optimizer.label.clone();
         let compiler = Compiler { device, label: &label, cache: builder.cache.as_ref() };
         optimizer.create_passes(&compiler, &classes)?;
+        optimizer.remap = optimizer.create_remap(&compiler)?;
         Ok(optimizer)
     }
 
@@ -124,7 +136,7 @@ impl Optimizer {
             let class = &pipelines[self.layout.launches[launch].class];
             let made = self.create_launch(compiler, launch, class)?;
             for fill in class.fill.iter().chain(&class.identity) {
-                self.fill_states(compiler, launch, &made, fill);
+                self.fill_states(compiler, launch, &made, fill)?;
             }
             self.launches.push(made);
         }
@@ -141,6 +153,7 @@ impl Optimizer {
             let group = (!moves).then(|| {
                 compiler.bind_group(pipeline, |name| match name {
                     "wo_grads" => self.window_binding(launch.grad.as_ref().unwrap_or(&launch.param)),
+                    "wo_mask" => self.mask_binding(index),
                     _ => self.resource(name, launch.param.clone(), &arena, table, round),
                 })
             });
@@ -189,6 +202,11 @@ impl Optimizer {
         }
     }
 
+    /// The masks of a launch's class.
+    pub(super) fn mask_binding(&self, launch: usize) -> wgpu::BindingResource<'_> {
+        self.rows.mask_binding(self.variants[self.layout.launches[launch].class].rows)
+    }
+
     pub(super) fn window_binding(&self, window: &Window) -> wgpu::BindingResource<'_> {
         wgpu::BindingResource::Buffer(wgpu::BufferBinding {
             buffer: &self.buffers[window.buffer],
@@ -218,11 +236,13 @@ impl Optimizer {
     }
 
     /// Writes the first values of states that do not start at zero.
-    fn fill_states(&self, compiler: &Compiler<'_>, index: usize, launch: &LaunchGpu, fill: &Pipeline) {
+    fn fill_states(&self, compiler: &Compiler<'_>, index: usize, launch: &LaunchGpu, fill: &Pipeline) -> Result<()> {
         let window = self.layout.launches[index].param.clone();
-        // The fill reads no gradient; the control buffer stands in where gradients may not be there yet.
+        // The fill touches no gradient, and gradients may not be there yet; a buffer of nobody's stands in, because the step may write them.
+        let stand_in = self.buffer("stand-in", VEC4, OWNED)?;
         let group = compiler.bind_group(fill, |name| match name {
-            "wo_grads" => self.control.as_entire_binding(),
+            "wo_grads" => stand_in.as_entire_binding(),
+            "wo_mask" => self.mask_binding(index),
             _ => self.resource(name, window.clone(), &launch.arena, &launch.update.table, 0),
         });
         let mut encoder =
@@ -235,6 +255,7 @@ impl Optimizer {
             compute.dispatch_workgroups(launch.update.grid.0, launch.update.grid.1, 1);
         }
         self.queue.submit([encoder.finish()]);
+        Ok(())
     }
 
     fn table(&self, what: &str, bytes: &[u8]) -> Result<wgpu::Buffer> {

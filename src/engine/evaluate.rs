@@ -359,7 +359,7 @@ impl Evaluating<'_> {
                 return self.move_on(control);
             }
             Verdict::Arrived(weights) => PassRecord::new(ADVANCE | RESTORE, 0).weighing(weights),
-            Verdict::Failed => PassRecord { poison: [f32::NAN; 4], ..PassRecord::new(ADVANCE | RESTORE, 0) },
+            Verdict::Failed => PassRecord { poison: f32::NAN, ..PassRecord::new(ADVANCE | RESTORE, 0) },
         };
         self.run(poison)?;
         self.submit(Self::settle)

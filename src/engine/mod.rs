@@ -14,6 +14,7 @@ mod passes;
 mod pipelines;
 mod places;
 mod readback;
+mod rows;
 mod runs;
 mod scalars;
 #[cfg(feature = "checkpoint")]
@@ -29,6 +30,7 @@ pub(crate) use arrays::{BEFORE, COLUMNS};
 pub use builder::{Builder, Group, Tensor};
 pub use evaluate::Evaluating;
 pub use readback::read_buffer;
+pub use rows::Rows;
 #[cfg(feature = "checkpoint")]
 pub use snapshot::Snapshot;
 #[cfg(feature = "checkpoint")]
@@ -49,6 +51,7 @@ use builder::{GroupInfo, Slice, TensorInfo};
 use layout::Layout;
 use pipelines::Pipeline;
 use places::Places;
+use rows::{Remap, RowState};
 use runs::Runs;
 use scalars::{Scalars, Slot};
 
@@ -90,6 +93,9 @@ pub struct Optimizer {
     launches: Vec<LaunchGpu>,
     rounds: Vec<RoundGpu>,
     around: Around,
+    rows: RowState,
+    /// `Some` where there are row sets.
+    remap: Option<Remap>,
     scalars: Scalars,
     control: wgpu::Buffer,
     /// A slot for the loss at the parameters and one for each probe, where the rule probes.
@@ -174,7 +180,8 @@ impl Optimizer {
         self.tensors.iter().position(|t| t.name == name).map(Tensor)
     }
 
-    /// Where a tensor's parameters lie. The range is the shape's elements; of an empty tensor, 16 bytes that are not its own.
+    /// Where a tensor's parameters lie. The range is the shape's elements, of a reserved row set those that there is room for; of an empty
+    /// tensor, 16 bytes that are not its own.
     #[must_use]
     pub fn param(&self, tensor: Tensor) -> wgpu::BufferSlice<'_> {
         self.places[tensor.0].param.slice()

@@ -29,7 +29,9 @@ pub(super) struct PassRecord {
     pub(super) number: u32,
     pub(super) next: f32,
     pub(super) tolerance: f32,
-    pub(super) poison: [f32; 4],
+    pub(super) poison: f32,
+    pub(super) seed: u32,
+    pub(super) pad: [u32; 2],
     pub(super) weights: [f32; 8],
 }
 
@@ -55,19 +57,20 @@ pub(super) const fn offset(pass: usize) -> u32 {
     (pass * STRIDE) as u32
 }
 
-/// The records of a procedure's passes in their order, where it has any. Dormand and Prince's has one, which is written before each
+/// The records of a procedure's passes in their order, where it has any; `seed` is the key of probes' directions. Dormand and Prince's has one, which is written before each
 /// pass: what it does hangs on numbers that came back.
 pub(super) fn records(
     device: &wgpu::Device,
     queue: &wgpu::Queue,
     label: &str,
     procedure: Procedure,
+    seed: u32,
 ) -> Result<Option<wgpu::Buffer>> {
     let records = match procedure {
         Procedure::Plain | Procedure::Warp(_) => return Ok(None),
         Procedure::Probe(probe) => {
             let flags = |j| if j == 0 { START | MOVE } else { MOVE };
-            let probes = (0..probe.count).map(|j| PassRecord::new(flags(j), j));
+            let probes = (0..probe.count).map(|j| PassRecord { seed, ..PassRecord::new(flags(j), j) });
             probes.chain([PassRecord::new(RESTORE, 0)]).collect()
         }
         Procedure::Integrate(Scheme::Rk4) => {

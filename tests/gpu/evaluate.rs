@@ -1,7 +1,7 @@
 //! Steps that evaluate the objective or learn while they are under way, beside the same steps on the host.
 
 use wgpu_optim::optim::{Directions, FlowAdam, Injection, Integrator, Rule, WarpMode};
-use wgpu_optim::{Adam, Clip, Evaluation, Evaluations, Group, Optimizer, SAdam, Tensor, WarpAdam, cpu, wgpu};
+use wgpu_optim::{Adam, Clip, Evaluation, Evaluations, Group, Optimizer, SAdam, Tensor, WarpAdam, cpu};
 
 use crate::common::{block_on, gpu};
 
