@@ -275,6 +275,12 @@ impl Optimizer {
         self.launches.iter().map(|l| 1 + l.stats.len()).sum::<usize>() + self.rounds.len()
     }
 
+    /// How many launches a micro-batch makes ([`accumulate`](Self::accumulate)): one a class.
+    #[must_use]
+    pub fn accumulate_dispatches(&self) -> usize {
+        self.launches.iter().filter(|l| l.accumulate.is_some()).count()
+    }
+
     /// The totals of the last step's sums over everything, and then each tensor's: records of one vec4 a total, the coefficients of
     /// 1, c, c² in the clip factor c: the rule's totals, then, where gradients are clipped by norm or tested, the gradient's squared
     /// norm and the count of its numbers that are not finite. Between [`record_sums`](Self::record_sums) and
