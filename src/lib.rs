@@ -26,11 +26,14 @@ pub mod checkpoint;
 pub mod cpu;
 mod engine;
 mod error;
+mod evaluate;
 #[cfg(feature = "tools")]
 pub mod gpu;
+mod integrator;
 #[cfg(feature = "tools")]
 pub mod objective;
 pub mod optim;
+pub mod random;
 #[cfg(feature = "tools")]
 pub mod replay;
 #[cfg(feature = "tools")]
@@ -56,10 +59,12 @@ pub use around::{Accumulate, Clip, Ema, LossScale};
 pub use engine::Snapshot;
 pub use engine::{Builder, Group, Optimizer, Stage, Tensor, Variant, read_buffer};
 pub use error::{Error, Result};
+pub use evaluate::{Evaluation, Evaluations};
 #[cfg(feature = "custom")]
 pub use optim::CustomRule;
 pub use optim::{
-    AdaBelief, Adagrad, Adai, AdaiW, Adam, AdamW, Lamb, Lion, NAdam, NormOf, ProxSgd, RAdam, RmsProp, Rule, Sgd, VRAdam,
+    AdaBelief, Adagrad, Adai, AdaiW, Adam, AdamW, FlowAdam, Lamb, Lion, NAdam, NormOf, ProxSgd, RAdam, RmsProp, Rule,
+    SAdam, Sgd, VRAdam, WarpAdam,
 };
 pub use schedule::Schedule;
 pub use wgpu;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use naga::valid::{Capabilities, ValidationFlags, Validator};
-use wgpu_optim::optim::{ALL, Entry, Rule};
+use wgpu_optim::optim::{ALL, Entry, Procedure, Rule, Value};
 
 /// The rule's text with what the host adds for it.
 fn complete(rule: &dyn Rule) -> String {
@@ -13,6 +13,9 @@ fn complete(rule: &dyn Rule) -> String {
     }
     if rule.decision().is_empty() {
         text += "struct Decision { none: f32 }\n";
+    }
+    if let Procedure::Probe(probe) = rule.procedure() {
+        text += &format!("const PROBES = {}u;\n", probe.count);
     }
     text
 }
@@ -56,6 +59,9 @@ fn wgsl_compiles_and_names_the_same_members() {
         if !rule.decision().is_empty() {
             assert_eq!(members(&module, "Decision"), rule.decision(), "{what}");
         }
+        if !rule.memory().is_empty() {
+            assert_eq!(members(&module, "Memory"), rule.memory(), "{what}");
+        }
     });
 }
 
@@ -65,9 +71,12 @@ fn wgsl_has_the_functions_that_the_sums_call_for() {
         let (module, sums) = (module(rule), rule.sums());
         let functions = functions(&module);
         assert!(functions.contains("update"), "{what}");
-        for name in ["contribute", "total", "decide"] {
+        for name in ["contribute", "total"] {
             assert_eq!(functions.contains(name), sums.sums > 0, "{what}: {name}");
         }
+        let probes = matches!(rule.procedure(), Procedure::Probe(_));
+        assert_eq!(functions.contains("decide"), sums.sums > 0 || probes, "{what}");
+        assert_eq!(functions.contains("hold"), sums.may_hold, "{what}");
         assert_eq!(functions.contains("refuse"), sums.may_refuse, "{what}");
         for (name, count) in [("SUMS", sums.sums), ("TOTALS", sums.totals)] {
             let line = format!("const {name} = {count}u;");
@@ -106,13 +115,17 @@ fn a_scalar_depends_on_the_same_for_all_settings() {
 #[test]
 fn variants_use_every_state_and_never_leave_decay_at_zero() {
     for entry in ALL {
-        let variants = entry.variants();
+        let mut variants = entry.variants();
+        if entry.settings.contains(&"integrator") {
+            let staged = entry.configure([("integrator", Value::Word("rk4".to_owned()))]).expect("valid");
+            variants.push(("rk4", staged));
+        }
         for (at, name) in entry.state_names.iter().enumerate() {
             assert!(variants.iter().any(|(_, rule)| rule.states()[at].used), "{}: {name} is never used", entry.name);
         }
         for (variant, rule) in &variants {
             for (setting, value) in rule.settings() {
-                let zero = matches!(value, wgpu_optim::optim::Value::Number(x) if x == 0.0);
+                let zero = matches!(value, Value::Number(x) if x == 0.0);
                 assert!(!(setting == "weight_decay" && zero), "{} {variant}", entry.name);
             }
         }

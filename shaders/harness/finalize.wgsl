@@ -127,16 +127,28 @@ fn wo_decide_tensors(lane: u32) {
         c = wo_clip_factor(wo_totals[wo_NORM].z, wo_extra(0u, wo_control.applied).clip);
     }
     let totals = wo_totals_at(0u, c);
+    // Every tensor starts from the same memory and leaves the same behind; the first tensor's is kept.
+    let before = wo_load_memory();
+    var after = before;
+    var first = before;
     for (var t = lane; t < arrayLength(&wo_tensors); t += wo_FINAL_LANES) {
         if wo_CLIP_GLOBAL {
             wo_store_clip(t, c);
         } else if wo_CLIP_TENSOR || wo_CLIP_GROUP {
             c = wo_load_clip(t);
         }
-        wo_decide(t, wo_hyper(wo_tensors[t].group, wo_control.applied), totals, wo_totals_at(t + 1u, c));
+        after = before;
+        wo_decide(t, wo_hyper(wo_tensors[t].group, wo_control.applied), totals, wo_totals_at(t + 1u, c), &after);
+        if t == 0u {
+            first = after;
+        }
     }
+    storageBarrier();
     if lane == 0u {
         wo_decide_step(totals);
+        if wo_REMEMBERS && wo_control.skip == 0u {
+            wo_store_memory(first);
+        }
     }
 }
 

@@ -31,7 +31,7 @@ struct wo_Control {
     unscale: f32,      // 1 over the scale of the gradients of this step
     pad0: u32,
     pad1: u32,
-    decisions: array<vec4<f32>>,   // for each tensor: the rule's decision, then the clip factor
+    decisions: array<vec4<f32>>,   // what decisions remember; then for each tensor the rule's decision and the clip factor
 }
 
 // One group's numbers that belong to the harness and not to the rule; 1 where a feature is off.

@@ -18,7 +18,7 @@ fn wo_update(
     let unscale = wo_control.unscale;
     if index == 0u && lane == 0u {
         // The recorded step copies this word to wo_control.applied once every workgroup has read it there.
-        wo_arena[0].x = bitcast<f32>(applied + select(1u, 0u, skip));
+        wo_arena[0].x = bitcast<f32>(applied + select(1u, 0u, skip || wo_hold(d)));
     }
     let first = lane * 4u;
     if first >= chunk.length {

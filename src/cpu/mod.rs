@@ -2,19 +2,28 @@
 //! on all cores and with the widest vector units found at run time.
 
 mod around;
+mod decide;
+mod evaluate;
+mod flow;
+mod probe;
 #[cfg(feature = "checkpoint")]
 mod saved;
 mod walk;
+mod warp;
 
 use crate::around::{Accumulate, Around, Clip, Ema, LossScale};
+use crate::evaluate::Evaluations;
 use crate::optim::cpu::Cpu;
-use crate::optim::rule::{MAX_SUMS, Real, need_cpu, same_rule};
-use crate::optim::{Rule, StateSpec, Value};
+use crate::optim::rule::{MAX_SUMS, Real, check_common, goes_on, need_cpu, same_rule};
+use crate::optim::{Procedure, Rule, StateSpec, Sums, Value};
 use crate::schedule::{Schedule, Scheduled, refuse_owned, scalars_at};
 use crate::{Error, Result};
 use around::Surroundings;
+use decide::Decider;
+use probe::Probes;
 #[cfg(feature = "checkpoint")]
 pub(crate) use saved::Counters;
+use warp::Warped;
 
 /// The number types that an [`Optimizer`] runs in.
 pub trait Number: Real {
@@ -80,12 +89,28 @@ struct Tensor<F> {
     sums: [f64; MAX_SUMS],
     own: Vec<F>,
     decision: Vec<F>,
+    warp: Option<Warped<F>>,
 }
 
 /// A group's rule with the scalars of one step.
 struct Scaled<'a, F> {
     cpu: &'a dyn Cpu<F>,
     hyper: Vec<F>,
+    rule: &'a dyn Rule,
+    sums: Sums,
+}
+
+impl<F: Number> Scaled<'_, F> {
+    /// A member of `Hyper`; 0 where the rule has none of this name.
+    fn member(&self, name: &str) -> F {
+        let at = self.rule.scalars(1).iter().position(|s| s.name == name);
+        at.map_or(F::zero(), |at| self.hyper[at])
+    }
+
+    /// One of the rule's flags.
+    fn flag(&self, name: &str) -> bool {
+        self.rule.flags().iter().any(|(n, on)| *n == name && *on)
+    }
 }
 
 /// An optimizer on the host: `Optimizer<f64>` is the oracle, `Optimizer<f32>` the fast path. Its results are the same bits on every run,
@@ -111,7 +136,10 @@ pub struct Optimizer<F> {
     tensors: Vec<Tensor<F>>,
     applied: u64,
     totals: Vec<f64>,
+    memory: Vec<F>,
     around: Surroundings<F>,
+    probes: Probes<F>,
+    evaluations: Evaluations,
 }
 
 impl<F: Number> Optimizer<F> {
@@ -125,8 +153,11 @@ impl<F: Number> Optimizer<F> {
         check_groups(&groups)?;
         check_tensors(&groups, &tensors)?;
         let around = Surroundings::new(Around::default(), &tensors);
-        let tensors = tensors.into_iter().map(|spec| Tensor::new(kept_states(&groups, spec.group), spec)).collect();
-        Ok(Self { groups, tensors, applied: 0, totals: Vec::new(), around })
+        let memory = vec![F::zero(); groups[0].rule.memory().len()];
+        let probes = Probes::new(groups[0].rule.procedure());
+        let tensors = tensors.into_iter().map(|spec| Tensor::new(&groups, spec)).collect();
+        let evaluations = Evaluations::default();
+        Ok(Self { groups, tensors, applied: 0, totals: Vec::new(), memory, around, probes, evaluations })
     }
 
     /// Clips gradients inside the step.
@@ -227,45 +258,50 @@ impl<F: Number> Optimizer<F> {
     /// tensors. A step that the rule refuses (Adai's, where every gradient so far was zero) changes nothing and is not counted.
     ///
     /// # Errors
-    /// A count or length that does not fit, a schedule's value out of range; nothing was changed then.
+    /// A count or length that does not fit, a schedule's value out of range, a rule that evaluates gradients inside the step (then
+    /// [`step_with`](Self::step_with)); nothing was changed then.
     pub fn step(&mut self, params: &mut [&mut [F]], grads: &[&[F]]) -> Result<()> {
+        if let Procedure::Integrate(_) = self.procedure() {
+            let rule = self.groups[0].rule.name();
+            return Err(Error::Usage(format!("{rule} evaluates gradients inside the step: call step_with")));
+        }
         self.check_lengths(params, grads)?;
         if self.around.passes_gradients() {
             return self.apply(params, grads);
         }
-        let group_of: Vec<usize> = self.tensors.iter().map(|t| t.spec.group).collect();
-        if !self.around.prepare(&self.groups, &group_of, grads) {
-            return Ok(());
-        }
-        let prepared = std::mem::take(&mut self.around.prepared);
+        let Some(prepared) = self.prepare(grads) else { return Ok(()) };
         let grads: Vec<&[F]> = prepared.iter().map(Vec::as_slice).collect();
         let applied = self.apply(params, &grads);
         self.around.prepared = prepared;
         applied
     }
 
+    /// The gradients as the rule sees them, or nothing where the step is left out. They go back to `around.prepared`.
+    fn prepare(&mut self, grads: &[&[F]]) -> Option<Vec<Vec<F>>> {
+        let group_of: Vec<usize> = self.tensors.iter().map(|t| t.spec.group).collect();
+        self.around.prepare(&self.groups, &group_of, grads).then(|| std::mem::take(&mut self.around.prepared))
+    }
+
     /// The rule's step, with gradients as it sees them.
     fn apply(&mut self, params: &mut [&mut [F]], grads: &[&[F]]) -> Result<()> {
         let groups = scale(&self.groups, self.applied + 1)?;
-        let Some(rule) = self.groups.first().map(|g| g.rule.as_ref()) else { return Ok(()) };
-        if rule.sums().sums > 0 {
-            walk::contribute(&groups, &mut self.tensors, params, grads);
-            self.totals = total(&groups, &mut self.tensors, rule.sums().totals);
-            let totals: Vec<F> = self.totals.iter().map(|x| F::of(*x)).collect();
-            if F::of_rule(rule).refuse(&totals) {
-                return Ok(());
-            }
-            for tensor in &mut self.tensors {
-                let group = &groups[tensor.spec.group];
-                tensor.decision = group.cpu.decide(&group.hyper, &totals, &tensor.own);
-            }
+        let mut decider = Decider { totals: &mut self.totals, memory: &mut self.memory, slopes: &self.probes.slopes };
+        if !decider.decide(&groups, &mut self.tensors, params, grads) {
+            return Ok(());
         }
         if self.applied == 0 {
             self.around.start_average(params);
         }
-        walk::update(&groups, &mut self.tensors, params, grads);
-        self.applied += 1;
-        self.around.average(self.applied, params);
+        if self.tensors.iter().any(|t| t.warp.is_some()) {
+            let warped = warp::warp(&groups, &mut self.tensors, grads);
+            let warped: Vec<&[F]> = warped.iter().map(Vec::as_slice).collect();
+            walk::update(&groups, &mut self.tensors, params, &warped);
+        } else {
+            walk::update(&groups, &mut self.tensors, params, grads);
+        }
+        let held = decide::held(&groups, &self.tensors);
+        self.around.average(self.applied + 1, params);
+        self.applied += u64::from(!held);
         Ok(())
     }
 
@@ -303,19 +339,24 @@ impl<F: Number> Optimizer<F> {
     /// An unknown group or setting, a value out of range, one that asks for other states than the optimizer was built with, or that
     /// belongs to a schedule.
     pub fn set(&mut self, group: usize, name: &str, value: &Value) -> Result<()> {
-        let group = self.group_mut(group)?;
+        let at = group;
+        let group = self.group_mut(at)?;
         refuse_owned(&group.scheduled, &group.name, name)?;
         let mut rule = group.rule.clone();
         rule.set(name, value)?;
         rule.check()?;
-        if rule.states() != group.rule.states() || rule.flags() != group.rule.flags() {
+        if !goes_on(rule.as_ref(), group.rule.as_ref()) {
             return Err(Error::Usage(format!(
                 "group `{}`: {name} = {value} changes which states are kept; build the optimizer with it",
                 group.name
             )));
         }
-        group.rule = rule;
-        Ok(())
+        let before = std::mem::replace(&mut group.rule, rule);
+        let common = check_common(self.groups.iter().map(|g| (g.name.as_str(), g.rule.as_ref())));
+        if common.is_err() {
+            self.groups[at].rule = before;
+        }
+        common
     }
 
     /// Gives a group's learning rate to a schedule: the step before which t steps were applied uses `schedule.rate(t)`. The
@@ -349,6 +390,39 @@ impl<F: Number> Optimizer<F> {
     /// Sets the count of applied steps, as when states are restored.
     pub fn set_applied(&mut self, t: u64) {
         self.applied = t;
+    }
+
+    /// What decisions remember of earlier steps, by name.
+    #[must_use]
+    pub fn memory(&self, name: &str) -> Option<F> {
+        self.groups[0].rule.memory().iter().position(|n| *n == name).map(|i| self.memory[i])
+    }
+
+    /// What decisions remember, in the rule's order; empty for most rules.
+    #[must_use]
+    pub fn memory_values(&self) -> &[F] {
+        &self.memory
+    }
+
+    /// Sets what decisions remember, as when states are restored.
+    ///
+    /// # Errors
+    /// Another count than the rule's.
+    pub fn set_memory(&mut self, values: &[F]) -> Result<()> {
+        if values.len() != self.memory.len() {
+            let problem = format!("{} numbers were given, the rule remembers {}", values.len(), self.memory.len());
+            return Err(Error::Usage(problem));
+        }
+        self.memory.copy_from_slice(values);
+        Ok(())
+    }
+
+    /// What the last step decided for a tensor, by the decision's member: S-Adam's `damp` and `lgi`, FlowAdam's `flow`. `None` before
+    /// the first step.
+    #[must_use]
+    pub fn decision(&self, tensor: usize, name: &str) -> Option<F> {
+        let at = self.groups[0].rule.decision().iter().position(|n| *n == name)?;
+        self.tensors.get(tensor)?.decision.get(at).copied()
     }
 
     /// The rule's totals over all tensors in the last step; empty for rules without sums.
@@ -396,10 +470,14 @@ impl<F: Number> Tensor<F> {
         Err(Error::Tensor { tensor: self.spec.name.clone(), problem })
     }
 
-    fn new(states: Vec<StateSpec>, spec: TensorSpec) -> Self {
+    fn new(groups: &[Group], spec: TensorSpec) -> Self {
         let fill = |state: StateSpec| state.used.then(|| vec![F::of(state.initial); spec.elements]);
-        let states = states.into_iter().map(fill).collect();
-        Self { spec, states, sums: [0.0; MAX_SUMS], own: Vec::new(), decision: Vec::new() }
+        let states = kept_states(groups, spec.group).into_iter().map(fill).collect();
+        let warp = match groups[spec.group].rule.procedure() {
+            Procedure::Warp(warp) => Some(Warped::new(warp, spec.elements)),
+            _ => None,
+        };
+        Self { spec, states, sums: [0.0; MAX_SUMS], own: Vec::new(), decision: Vec::new(), warp }
     }
 }
 
@@ -418,6 +496,7 @@ fn check_groups(groups: &[Group]) -> Result<()> {
             )));
         }
     }
+    check_common(groups.iter().map(|g| (g.name.as_str(), g.rule.as_ref())))?;
     check_names("group", groups.iter().map(|g| g.name.as_str()))
 }
 
@@ -454,28 +533,12 @@ fn kept_states(groups: &[Group], group: usize) -> Vec<StateSpec> {
 }
 
 fn scale<F: Number>(groups: &[Group], t: u64) -> Result<Vec<Scaled<'_, F>>> {
-    let one = |group: &'_ Group| -> Result<Vec<F>> {
-        let scalars = scalars_at(group.rule.as_ref(), &group.scheduled, &group.name, t)?;
-        Ok(scalars.iter().map(|s| F::of(s.value())).collect())
-    };
-    groups.iter().map(|group| Ok(Scaled { cpu: F::of_rule(group.rule.as_ref()), hyper: one(group)? })).collect()
-}
-
-/// Every tensor's own totals from its sums, and the totals over all, with gradients as they are: the factor of a clip would be c.
-fn total<F: Number>(groups: &[Scaled<'_, F>], tensors: &mut [Tensor<F>], count: usize) -> Vec<f64> {
-    let c = 1.0;
-    let mut all = vec![[0.0; 3]; count];
-    let at_c = |p: &[f64; 3]| p[0] + p[1] * c + p[2] * c * c;
-    for tensor in tensors {
-        let group = &groups[tensor.spec.group];
-        let sums = tensor.sums.map(F::of);
-        let own = group.cpu.total(&group.hyper, &sums, F::of(tensor.spec.elements as f64));
-        let own: Vec<[f64; 3]> = own[..count].iter().map(|p| p.map(Real::wide)).collect();
-        for (sum, p) in all.iter_mut().flatten().zip(own.iter().flatten()) {
-            *sum += p;
-        }
-        tensor.own.clear();
-        tensor.own.extend(own.iter().map(|p| F::of(at_c(p))));
+    let mut scaled = Vec::with_capacity(groups.len());
+    for group in groups {
+        let rule = group.rule.as_ref();
+        let scalars = scalars_at(rule, &group.scheduled, &group.name, t)?;
+        let hyper = scalars.iter().map(|s| F::of(s.value())).collect();
+        scaled.push(Scaled { cpu: F::of_rule(rule), hyper, rule, sums: rule.sums() });
     }
-    all.iter().map(at_c).collect()
+    Ok(scaled)
 }

@@ -1,6 +1,7 @@
 //! What a checkpoint takes of an optimizer, and gives back.
 
 use super::{Number, Optimizer};
+use crate::optim::rule::goes_on;
 use crate::optim::{Rule, Value};
 use crate::{Error, Result};
 
@@ -33,7 +34,7 @@ impl<F: Number> Optimizer<F> {
             rule.set(name, value)?;
         }
         rule.check()?;
-        if rule.states() != info.rule.states() || rule.flags() != info.rule.flags() {
+        if !goes_on(rule.as_ref(), info.rule.as_ref()) {
             let problem = format!("the settings of group `{}` change which states are kept", info.name);
             return Err(Error::Usage(problem));
         }

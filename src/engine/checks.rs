@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, HashSet};
 
 use super::builder::{Builder, Slice, Storage, TensorInfo, index_of};
 use super::layout::VEC4;
-use crate::optim::rule::same_rule;
+use crate::optim::Procedure;
+use crate::optim::rule::{check_common, same_rule};
 use crate::{Error, Result};
 
 impl Builder {
@@ -29,6 +30,16 @@ impl Builder {
             group.scheduled.iter().try_for_each(|s| s.check(group.rule.as_ref(), &group.name))?;
         }
         self.around.check()?;
+        check_common(self.groups.iter().map(|g| (g.name.as_str(), g.rule.as_ref())))?;
+        if let Procedure::Integrate(_) = self.groups[0].rule.procedure() {
+            self.around.check_integrates()?;
+            if self.moving_gradients {
+                let rule = self.groups[0].rule.name();
+                let problem =
+                    format!("{rule} evaluates gradients inside the step: they must stay where they were bound");
+                return Err(Error::Usage(problem));
+            }
+        }
         names.clear();
         for tensor in &self.tensors {
             if !names.insert(&tensor.name) {

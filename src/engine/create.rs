@@ -11,7 +11,7 @@ use super::pipelines::{Compiler, Pipeline};
 use super::places::{Classes, place_tensors};
 use super::runs::Runs;
 use super::scalars::Scalars;
-use super::text::{Stage, Variant};
+use super::text::{LOSS_STRIDE, Stage, Variant};
 use super::{LaunchGpu, Optimizer, Pass, RoundGpu};
 use crate::{Error, Result};
 
@@ -36,6 +36,8 @@ pub(super) fn buffer(
 
 /// Bytes of `wo_Control` before the decisions.
 pub(super) const CONTROL_HEAD: u64 = 32;
+/// Bytes from one loss slot to the next.
+pub(super) const LOSS_BYTES: u64 = LOSS_STRIDE as u64 * 4;
 const TABLE: wgpu::BufferUsages = wgpu::BufferUsages::STORAGE.union(wgpu::BufferUsages::COPY_DST);
 pub(super) const OWNED: wgpu::BufferUsages = TABLE.union(wgpu::BufferUsages::COPY_SRC);
 
@@ -69,8 +71,12 @@ impl Optimizer {
             builder.around,
             if moving { places.len() } else { 0 },
         )?;
-        let decisions = (places.len().max(1) * classes.variants[0].decision_vec4s().max(1)) as u64;
-        let control = buffer(device, &builder.label, "control", CONTROL_HEAD + decisions * VEC4, OWNED)?;
+        let variant = &classes.variants[0];
+        let decisions = variant.memory_vec4s() + places.len().max(1) * variant.decision_vec4s().max(1);
+        let control = buffer(device, &builder.label, "control", CONTROL_HEAD + decisions as u64 * VEC4, OWNED)?;
+        let losses = (variant.probes() > 0)
+            .then(|| buffer(device, &builder.label, "losses", (variant.probes() as u64 + 1) * LOSS_BYTES, OWNED))
+            .transpose()?;
         let scale = builder.around.loss_scale.map_or(1.0, |s| s.initial as f32).to_bits();
         queue.write_buffer(&control, 0, bytemuck::cast_slice(&[0, 0, 0, 0, scale, 0, 0, 0]));
         let mut optimizer = Self {
@@ -89,6 +95,7 @@ impl Optimizer {
             rounds: Vec::new(),
             around: builder.around,
             scalars,
+            losses,
             layout,
             half: None,
         };
@@ -160,6 +167,7 @@ impl Optimizer {
             "wo_chunks" => table.as_entire_binding(),
             "wo_arena" => arena.as_entire_binding(),
             "wo_params" => self.window_binding(&param),
+            "wo_losses" => self.losses.as_ref().unwrap_or(&self.control).as_entire_binding(),
             "wo_partials" => self.rounds.get(round).map_or(&self.control, |r| &r.partials).as_entire_binding(),
             other => unreachable!("no resource for {other}"),
         }
@@ -177,12 +185,13 @@ impl Optimizer {
         let (sums, totals) = variant.sum_counts();
         let records = self.tensors.len() as u64 + 1;
         let rows = u64::from(self.layout.rows).max(1);
-        let partials = self.buffer("partial sums", rows * sums as u64 * 4, OWNED)?;
-        let totals = self.buffer("totals", records * totals as u64 * VEC4, OWNED)?;
+        let partials = self.buffer("partial sums", rows * sums.max(1) as u64 * 4, OWNED)?;
+        let totals = self.buffer("totals", records * totals.max(1) as u64 * VEC4, OWNED)?;
         let segments = self.table("segments", bytemuck::cast_slice(&self.layout.segments))?;
         let tensors = self.table("tensors", bytemuck::cast_slice(&self.layout.tensors))?;
         let pipelines = compiler.compile(variant, Stage::Finalize, &["wo_finalize", "wo_reduce", "wo_conclude"]);
         let group = compiler.bind_group(&pipelines[0], |name| match name {
+            "wo_losses" => self.losses.as_ref().unwrap_or(&self.control).as_entire_binding(),
             "wo_partials" => partials.as_entire_binding(),
             "wo_segments" => segments.as_entire_binding(),
             "wo_tensors" => tensors.as_entire_binding(),
@@ -244,11 +253,11 @@ impl ClassPipelines {
         let entries: Vec<&str> = wanted.iter().filter(|(_, wanted)| *wanted).map(|(entry, _)| *entry).collect();
         let made = compiler.compile(variant, Stage::Update, &entries);
         let find = |entry: &str| entries.iter().position(|e| *e == entry).map(|i| made[i].clone());
-        let rounds = variant.rounds().into_iter();
-        let stats = rounds.map(|round| {
-            let variant = Variant { round, ..variant.clone() };
-            Arc::new(compiler.compile(&variant, Stage::Stats, &["wo_stats"]).swap_remove(0))
-        });
+        let rounds = variant.rounds().into_iter().map(|round| Variant { round, ..variant.clone() });
+        // A round without sums decides from what is there already.
+        let stats = rounds
+            .filter(|variant| variant.sum_counts().0 > 0)
+            .map(|variant| Arc::new(compiler.compile(&variant, Stage::Stats, &["wo_stats"]).swap_remove(0)));
         Self {
             update: Arc::new(made[0].clone()),
             fill: find("wo_fill"),

@@ -5,6 +5,7 @@ mod blame;
 mod builder;
 mod checks;
 mod create;
+mod decisions;
 mod layout;
 mod moved;
 mod pipelines;
@@ -32,6 +33,7 @@ pub use text::{Stage, Variant};
 use std::sync::Arc;
 
 use crate::around::{Around, Clip};
+use crate::optim::rule::{check_common, goes_on};
 use crate::optim::{Rule, Value};
 use crate::schedule::{Schedule, refuse_owned};
 use crate::{Error, Result};
@@ -82,6 +84,8 @@ pub struct Optimizer {
     around: Around,
     scalars: Scalars,
     control: wgpu::Buffer,
+    /// A slot for the loss at the parameters and one for each probe, where the rule probes.
+    losses: Option<wgpu::Buffer>,
     /// `Some` where gradients move.
     runs: Option<Runs>,
     /// The step whose sums are recorded and whose update is not.
@@ -226,6 +230,10 @@ impl Optimizer {
         settings: impl IntoIterator<Item = (&'a str, &'a Value)>,
     ) -> Result<()> {
         let rule = self.with_settings(group, settings)?;
+        let groups = self.groups.iter().enumerate();
+        check_common(
+            groups.map(|(i, g)| (g.name.as_str(), if i == group.0 { rule.as_ref() } else { g.rule.as_ref() })),
+        )?;
         let old = &self.groups[group.0].rule;
         let counts_differ = |&t: &u64| {
             let count = |rule: &dyn Rule| rule.scalars(t).iter().map(|s| s.count).collect::<Vec<_>>();
@@ -259,7 +267,7 @@ impl Optimizer {
             rule.set(name, value)?;
         }
         rule.check()?;
-        if rule.states() != info.rule.states() || rule.flags() != info.rule.flags() {
+        if !goes_on(rule.as_ref(), info.rule.as_ref()) {
             return Err(Error::Usage(format!(
                 "the settings of group `{}` change which states are kept: build a new optimizer",
                 info.name

@@ -154,7 +154,8 @@ impl Scalars {
         let size = rows * count_row + slots * moved_row;
         check(device.limits().max_storage_buffer_binding_size, "max_storage_buffer_binding_size", size)?;
         let make = |what: &str, size, usage| buffer(device, label, what, size, usage | wgpu::BufferUsages::COPY_DST);
-        let may_skip = around.guards() || groups[0].rule.sums().may_refuse;
+        let sums = groups[0].rule.sums();
+        let may_skip = around.guards() || sums.may_refuse || sums.may_hold;
         let scalars = Self {
             buffer: make("scalars", size, wgpu::BufferUsages::STORAGE)?,
             calls: make("calls", slots * call_stride, wgpu::BufferUsages::UNIFORM)?,

@@ -3,6 +3,7 @@
 use super::moved::Moved;
 use super::scalars::Slot;
 use super::{LaunchGpu, Optimizer, Pass, Tensor};
+use crate::optim::Procedure;
 use crate::{Error, Result};
 
 /// Which of a launch's passes.
@@ -33,8 +34,9 @@ impl Optimizer {
     ///
     /// # Errors
     /// Too many recorded steps are not yet finished; gradients are to be given with
-    /// [`step_with_grads`](Self::step_with_grads).
+    /// [`step_with_grads`](Self::step_with_grads); the rule evaluates gradients inside the step.
     pub fn step(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
+        self.check_whole()?;
         if self.runs.is_some() {
             return self.step_with_grads(encoder, []);
         }
@@ -73,6 +75,7 @@ impl Optimizer {
         if self.runs.is_some() {
             return Err(Error::Usage("the two halves of a step are for gradients that do not move".to_owned()));
         }
+        self.check_whole()?;
         if self.rounds.len() > 1 {
             return Err(Error::Usage(format!(
                 "{} with a clip by norm makes two rounds of sums and cannot be halved",
@@ -159,6 +162,18 @@ impl Optimizer {
         let slot = self.scalars.begin(&self.device, &self.queue, &self.groups, None)?;
         self.dispatch(&mut self.begin_pass(encoder), Kind::Swap, &slot, None);
         self.scalars.release(encoder, slot);
+        Ok(())
+    }
+
+    /// Checks that a step needs no evaluation on its way.
+    fn check_whole(&self) -> Result<()> {
+        let rule = self.groups[0].rule.as_ref();
+        if let Procedure::Integrate(_) = rule.procedure() {
+            let name = rule.name();
+            return Err(Error::Usage(format!(
+                "{name} evaluates gradients inside the step: call evaluate or step_with"
+            )));
+        }
         Ok(())
     }
 

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use super::layout::{ARENA_HEADER, CHUNK_LANES, FINAL_BATCH, FINAL_LANES, SUM_LANES};
 use crate::around::{Around, Clip};
+use crate::optim::procedure::Scheme;
 use crate::optim::rule::Origin;
-use crate::optim::{Depends, Rule, Scalar, StateSpec, Sums};
+use crate::optim::{Depends, Procedure, Rule, Scalar, StateSpec, Sums};
 
 const TABLES: &str = include_str!("../../shaders/harness/tables.wgsl");
 const RECORD: &str = include_str!("../../shaders/harness/record.wgsl");
@@ -42,6 +43,19 @@ pub(super) enum Round {
     First,
     /// The rule's, of the clipped gradient.
     Second,
+    /// The squares of probes' directions.
+    Directions,
+    /// The rule's once more, after an integrator has been along.
+    Settle,
+    /// The error of an integrator's step.
+    Error,
+}
+
+impl Round {
+    /// Whether it comes after the round that tested the gradient and clipped it.
+    const fn is_later(self) -> bool {
+        !matches!(self, Self::Only | Self::First)
+    }
 }
 
 /// Everything that changes a pipeline's text: a class of tensors.
@@ -54,6 +68,8 @@ pub struct Variant {
     pub(super) states: Vec<StateSpec>,
     pub(super) scalars: Vec<(&'static str, Depends)>,
     pub(super) decision: Vec<&'static str>,
+    pub(super) memory: Vec<&'static str>,
+    pub(super) procedure: Procedure,
     pub(super) sums: Sums,
     pub(super) around: Around,
     pub(super) round: Round,
@@ -70,6 +86,9 @@ pub struct Variant {
 /// The names of the arena's arrays that are not a rule's.
 pub(crate) const ACCUMULATOR: &str = "gradient_accumulator";
 pub(crate) const AVERAGE: &str = "ema";
+
+/// Words from one loss slot to the next: each begins where every device can bind a buffer.
+pub(super) const LOSS_STRIDE: usize = 64;
 
 /// How a binding is declared, in WGSL and in its layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +122,8 @@ impl Variant {
             states: rule.states(),
             scalars: around.scalars(rule.scalars(1), false, 1).iter().map(|s| (s.name, s.depends)).collect(),
             decision: rule.decision().to_vec(),
+            memory: rule.memory().to_vec(),
+            procedure: rule.procedure(),
             sums: rule.sums(),
             around,
             round: Round::Only,
@@ -116,6 +137,7 @@ impl Variant {
     /// The rounds of sums that a step makes.
     pub(super) fn rounds(&self) -> Vec<Round> {
         match (self.sums.sums > 0, self.around.sums()) {
+            (false, false) if self.probes() > 0 => vec![Round::Only],
             (false, false) => Vec::new(),
             (true, _) if self.sums.after_clip && self.around.clips_norm() => vec![Round::First, Round::Second],
             _ => vec![Round::Only],
@@ -128,7 +150,24 @@ impl Variant {
         match self.round {
             Round::Only => (self.sums, self.around.sums()),
             Round::First => (none, true),
-            Round::Second => (self.sums, false),
+            Round::Second | Round::Settle => (self.sums, false),
+            Round::Directions => (Sums { sums: self.probes(), totals: self.probes(), ..none }, false),
+            Round::Error => (Sums { sums: 2, totals: 2, ..none }, false),
+        }
+    }
+
+    /// How many directions the rule probes.
+    pub(super) const fn probes(&self) -> usize {
+        if let Procedure::Probe(probe) = self.procedure { probe.count } else { 0 }
+    }
+
+    /// The rounds of sums that a step makes beside [`rounds`](Self::rounds), where its procedure asks for them.
+    pub(super) fn later_rounds(&self) -> Vec<Round> {
+        match self.procedure {
+            Procedure::Plain | Procedure::Warp(_) => Vec::new(),
+            Procedure::Probe(_) => vec![Round::Directions],
+            Procedure::Integrate(Scheme::Rk4) => vec![Round::Settle],
+            Procedure::Integrate(Scheme::Dopri5 { .. }) => vec![Round::Settle, Round::Error],
         }
     }
 
@@ -151,6 +190,11 @@ impl Variant {
         self.kept().map(|s| s.name).chain(accumulator).chain(average).collect()
     }
 
+    /// Vec4s of what decisions remember, which lie before the first tensor's.
+    pub(super) fn memory_vec4s(&self) -> usize {
+        self.memory.len().div_ceil(4)
+    }
+
     /// Vec4s of a tensor's decision: the rule's members, then the clip factor.
     pub(super) fn decision_vec4s(&self) -> usize {
         (self.decision.len() + usize::from(self.around.clips_norm())).div_ceil(4)
@@ -165,7 +209,7 @@ impl Variant {
         let control = |access| b("wo_control", access, "wo_Control");
         let partials = b("wo_partials", Access::ReadWrite, "array<f32>");
         if stage == Stage::Finalize {
-            return vec![
+            let mut bindings = vec![
                 call,
                 scalars,
                 control(Access::ReadWrite),
@@ -174,6 +218,10 @@ impl Variant {
                 b("wo_tensors", Access::Read, "array<wo_Tensor>"),
                 b("wo_totals", Access::ReadWrite, "array<vec4<f32>>"),
             ];
+            if self.decides_from_slopes() {
+                bindings.push(b("wo_losses", Access::Read, "array<f32>"));
+            }
+            return bindings;
         }
         let elements = if stage == Stage::Update { Access::ReadWrite } else { Access::Read };
         let grads = if self.around.zero_gradients { elements } else { Access::Read };
@@ -214,6 +262,9 @@ impl Variant {
         if self.decision.is_empty() {
             put(&mut out, format_args!("struct Decision {{ none: f32 }}"));
         }
+        if self.probes() > 0 {
+            put(&mut out, format_args!("const PROBES = {}u;", self.probes()));
+        }
         put(&mut out, format_args!("const wo_CHUNK_LANES = {CHUNK_LANES}u;"));
         put(&mut out, format_args!("const wo_ARENA_HEADER = {ARENA_HEADER}u;"));
         put(&mut out, format_args!("const wo_SUM_LANES = {}u;", self.sum_lanes));
@@ -242,8 +293,8 @@ impl Variant {
             ("STATES", slots.len()),
             ("ACCUMULATOR", slot(ACCUMULATOR)),
             ("AVERAGE", slot(AVERAGE)),
-            ("SUMS", sums),
-            ("TOTALS", totals),
+            ("SUMS", sums.max(1)),
+            ("TOTALS", totals.max(1)),
             ("BATCH", totals.clamp(1, FINAL_BATCH)),
             ("NORM", totals.saturating_sub(2)),
             ("BAD", totals.saturating_sub(1)),
@@ -255,17 +306,18 @@ impl Variant {
         put(out, format_args!("const wo_BACKOFF = f32({:e});", scale.backoff as f32));
         for (name, on) in [
             ("CAN_SKIP", self.sums.may_refuse || a.guards()),
-            ("GUARD", a.guards() && self.round != Round::Second),
-            ("SECOND_ROUND", self.round == Round::Second),
+            ("GUARD", a.guards() && !self.round.is_later()),
+            ("SECOND_ROUND", self.round.is_later()),
+            ("REMEMBERS", self.remembers()),
             ("SCALE", a.loss_scale.is_some()),
             ("FACTOR", a.scales_groups()),
             ("ACCUMULATE", a.accumulate.is_some()),
             ("EMA", a.ema.is_some()),
             ("CLIP_VALUE", matches!(a.clip, Some(Clip::Value(_)))),
             ("CLIP_NORM", a.clips_norm()),
-            ("CLIP_GLOBAL", matches!(a.clip, Some(Clip::GlobalNorm(_))) && self.round != Round::Second),
-            ("CLIP_GROUP", matches!(a.clip, Some(Clip::GroupNorm(_))) && self.round != Round::Second),
-            ("CLIP_TENSOR", matches!(a.clip, Some(Clip::TensorNorm(_))) && self.round != Round::Second),
+            ("CLIP_GLOBAL", matches!(a.clip, Some(Clip::GlobalNorm(_))) && !self.round.is_later()),
+            ("CLIP_GROUP", matches!(a.clip, Some(Clip::GroupNorm(_))) && !self.round.is_later()),
+            ("CLIP_TENSOR", matches!(a.clip, Some(Clip::TensorNorm(_))) && !self.round.is_later()),
         ] {
             put(out, format_args!("const wo_{name} = {on};"));
         }
@@ -276,6 +328,13 @@ impl Variant {
         out.push_str(&self.load_clip());
         if stage == Stage::Finalize {
             out.push_str(&self.store_decision());
+            out.push_str(&self.memory());
+            if self.decides_from_slopes() {
+                out.push_str(&self.slopes());
+            }
+            if self.round == Round::Settle {
+                out.push_str(&self.load_decision());
+            }
             out.push_str(&self.conclude());
         } else {
             out.push_str(&self.load_state());
@@ -286,6 +345,8 @@ impl Variant {
         }
         if stage == Stage::Update {
             out.push_str(&self.load_decision());
+            let hold = if self.sums.may_hold { "hold(d)" } else { "false" };
+            put(&mut out, format_args!("fn wo_hold(d: Decision) -> bool {{ return {hold}; }}"));
             out.push_str(&self.store_state());
             out.push_str(&self.first_state());
             out.push_str(&self.clear_gradient());
@@ -420,28 +481,92 @@ impl Variant {
             totals.push(format!("vec3(0.0, 0.0, sums[{}])", rule.sums));
             totals.push(format!("vec3(sums[{}], 0.0, 0.0)", rule.sums + 1));
         }
-        let own = format!("    let own = total(h, array<f32, SUMS>({}), elements);\n", list("sums", rule.sums));
-        let own = if rule.sums > 0 { own.as_str() } else { "" };
-        let part = |name: &str| format!("array<f32, TOTALS>({})", list(name, rule.totals));
-        let decide = if rule.sums > 0 {
-            format!("wo_store_decision(t, decide(h, {}, {}));", part("totals"), part("own"))
-        } else {
-            String::new()
+        let own = match self.round {
+            _ if rule.sums == 0 => String::new(),
+            Round::Directions | Round::Error => {
+                let each = (0..rule.sums).map(|k| format!("vec3(sums[{k}], 0.0, 0.0)")).collect::<Vec<_>>().join(", ");
+                format!("    let own = array<vec3<f32>, {}>({each});\n", rule.sums)
+            }
+            _ => format!("    let own = total(h, array<f32, SUMS>({}), elements);\n", list("sums", rule.sums)),
         };
+        let part = |name: &str| format!("array<f32, TOTALS>({})", list(name, rule.totals));
+        let decide = self.decide(&part("totals"), &part("own"));
+        if totals.is_empty() {
+            totals.push("vec3(0.0)".to_owned());
+        }
         let refuse = if rule.may_refuse { format!("refuse({})", part("totals")) } else { "false".to_owned() };
         format!(
             "fn wo_total(h: Hyper, sums: array<f32, wo_SUMS>, elements: f32) -> array<vec3<f32>, wo_TOTALS> {{\n\
              {own}    return array<vec3<f32>, wo_TOTALS>({});\n}}\n\
-             fn wo_decide(t: u32, h: Hyper, totals: array<f32, wo_TOTALS>, own: array<f32, wo_TOTALS>) {{ {decide} }}\n\
+             fn wo_decide(\n    t: u32, h: Hyper, totals: array<f32, wo_TOTALS>, own: array<f32, wo_TOTALS>, memory: ptr<function, wo_Memory>,\n\
+             ) {{ {decide} }}\n\
              fn wo_refuse(totals: array<f32, wo_TOTALS>) -> bool {{ return {refuse}; }}\n",
             totals.join(", ")
         )
     }
 
+    /// What a tensor's decision is made of in this round, and that it is kept.
+    fn decide(&self, totals: &str, own: &str) -> String {
+        let decision = match self.round {
+            Round::Settle => format!("settle(h, {totals}, {own}, wo_load_decision(t))"),
+            Round::Directions | Round::Error => return String::new(),
+            _ if self.decides_from_slopes() => "decide(h, wo_slopes(h))".to_owned(),
+            _ if self.counts().0.sums == 0 => return String::new(),
+            _ if self.memory.is_empty() => format!("decide(h, {totals}, {own})"),
+            _ => format!("decide(h, {totals}, {own}, memory)"),
+        };
+        format!("wo_store_decision(t, {decision});")
+    }
+
+    /// Whether this round decides, and from probes' slopes.
+    fn decides_from_slopes(&self) -> bool {
+        self.probes() > 0 && !self.round.is_later()
+    }
+
+    /// Whether this round changes what decisions remember.
+    fn remembers(&self) -> bool {
+        !self.memory.is_empty() && matches!(self.round, Round::Only | Round::Second)
+    }
+
+    /// `wo_Memory`, and how it is loaded and stored.
+    fn memory(&self) -> String {
+        if self.memory.is_empty() {
+            return "struct wo_Memory { none: f32 }\n\
+                    fn wo_load_memory() -> wo_Memory { return wo_Memory(0.0); }\n\
+                    fn wo_store_memory(memory: wo_Memory) {}\n"
+                .to_owned();
+        }
+        let place = |i: usize| format!("wo_control.decisions[{}u].{}", i / 4, axis(i));
+        let loads: Vec<String> = (0..self.memory.len()).map(place).collect();
+        let stores = self.memory.iter().enumerate().map(|(i, name)| format!("    {} = memory.{name};\n", place(i)));
+        format!(
+            "alias wo_Memory = Memory;\n\
+             fn wo_load_memory() -> Memory {{ return Memory({}); }}\n\
+             fn wo_store_memory(memory: Memory) {{\n{}}}\n",
+            loads.join(", "),
+            stores.collect::<String>()
+        )
+    }
+
+    /// The slopes of the probes, from the losses in their slots.
+    fn slopes(&self) -> String {
+        let slope = |j: usize| format!("(wo_losses[{}u] - wo_losses[0u]) / h.sigma", j * LOSS_STRIDE);
+        let slopes: Vec<String> = (1..=self.probes()).map(slope).collect();
+        format!(
+            "fn wo_slopes(h: Hyper) -> array<f32, PROBES> {{\n    return array<f32, PROBES>({});\n}}\n",
+            slopes.join(", ")
+        )
+    }
+
     /// Where a tensor's clip factor lies: behind the members of its decision.
     fn clip_at(&self, tensor: &str) -> String {
-        let i = self.decision.len();
-        format!("wo_control.decisions[{tensor} * {}u + {}u].{}", self.decision_vec4s(), i / 4, axis(i))
+        self.decision_at(tensor, self.decision.len())
+    }
+
+    /// Where the `i`-th member of a tensor's decision lies.
+    fn decision_at(&self, tensor: &str, i: usize) -> String {
+        let first = self.memory_vec4s() + i / 4;
+        format!("wo_control.decisions[{tensor} * {}u + {first}u].{}", self.decision_vec4s(), axis(i))
     }
 
     fn load_clip(&self) -> String {
@@ -450,9 +575,7 @@ impl Variant {
     }
 
     fn load_decision(&self) -> String {
-        let members: Vec<String> = (0..self.decision.len())
-            .map(|i| format!("wo_control.decisions[tensor * {}u + {}u].{}", self.decision_vec4s(), i / 4, axis(i)))
-            .collect();
+        let members: Vec<String> = (0..self.decision.len()).map(|i| self.decision_at("tensor", i)).collect();
         let value = if members.is_empty() { "0.0".to_owned() } else { members.join(", ") };
         format!("fn wo_load_decision(tensor: u32) -> Decision {{ return Decision({value}); }}\n")
     }
@@ -460,8 +583,7 @@ impl Variant {
     fn store_decision(&self) -> String {
         let mut out = String::from("fn wo_store_decision(tensor: u32, d: Decision) {\n");
         for (i, name) in self.decision.iter().enumerate() {
-            let place = format!("wo_control.decisions[tensor * {}u + {}u].{}", self.decision_vec4s(), i / 4, axis(i));
-            put(&mut out, format_args!("    {place} = d.{name};"));
+            put(&mut out, format_args!("    {} = d.{name};", self.decision_at("tensor", i)));
         }
         let clip =
             if self.around.clips_norm() { format!("{} = factor;", self.clip_at("tensor")) } else { String::new() };

@@ -21,3 +21,14 @@ pub(super) fn lengths(tensors: &[TensorSpec], lengths: impl ExactSizeIterator<It
 pub(super) fn batch(batch: usize, count: usize) -> Result<()> {
     if batch < count { Ok(()) } else { Err(Error::Usage(format!("batch {batch} of {count}"))) }
 }
+
+/// The iterations a kernel's thread may make: Mesa's software driver silently stops loops at 65,535.
+pub(super) const LONGEST_LOOP: usize = 60_000;
+
+/// Refuses what would make a kernel's thread walk too far.
+pub(super) fn loops(what: &str, count: usize) -> Result<()> {
+    if count > LONGEST_LOOP {
+        return Err(Error::Usage(format!("{count} {what}, needs at most {LONGEST_LOOP} on a GPU")));
+    }
+    Ok(())
+}

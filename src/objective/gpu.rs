@@ -1,6 +1,6 @@
 //! What all GPU objectives share: kernels with explicit layouts, buffers, and reading outcomes back.
 
-use super::Outcome;
+use super::{Outcome, TensorSpec};
 use crate::{Error, Result};
 use futures::channel::oneshot;
 use std::future::Future;
@@ -128,6 +128,49 @@ impl Buffers<'_> {
         };
         if bytes > actual { Err(Error::Limit { limit, actual, needs: bytes }) } else { Ok(bytes) }
     }
+}
+
+/// The tensors' exact ranges of the slices.
+pub(super) fn bindings<'a>(
+    device: &wgpu::Device,
+    tensors: &[TensorSpec],
+    slices: &[wgpu::BufferSlice<'a>],
+    role: &str,
+) -> Result<Vec<wgpu::BufferBinding<'a>>> {
+    if slices.len() != tensors.len() {
+        return Err(Error::Usage(format!("{} slices of {role}, needs {}", slices.len(), tensors.len())));
+    }
+    tensors.iter().zip(slices).map(|(tensor, slice)| binding(device, tensor, *slice, role)).collect()
+}
+
+fn binding<'a>(
+    device: &wgpu::Device,
+    tensor: &TensorSpec,
+    slice: wgpu::BufferSlice<'a>,
+    role: &str,
+) -> Result<wgpu::BufferBinding<'a>> {
+    let (buffer, offset, bytes) = (slice.buffer(), slice.offset(), 4 * tensor.elements() as u64);
+    let alignment = u64::from(device.limits().min_storage_buffer_offset_alignment);
+    let problem = if slice.size() < bytes {
+        format!("{role} have {} bytes, needs {bytes}", slice.size())
+    } else if offset % alignment != 0 {
+        format!("{role} start at byte {offset}, needs a multiple of {alignment}")
+    } else if !buffer.usage().contains(wgpu::BufferUsages::STORAGE) {
+        format!("{role} lie in a buffer with {:?}, needs STORAGE", buffer.usage())
+    } else {
+        return Ok(wgpu::BufferBinding { buffer, offset, size: std::num::NonZeroU64::new(bytes) });
+    };
+    Err(Error::Tensor { tensor: tensor.name.clone(), problem })
+}
+
+/// Refuses what a loss cannot be copied to.
+pub(super) fn check_loss_slot(into: wgpu::BufferSlice<'_>) -> Result<()> {
+    let (size, offset) = (into.size(), into.offset());
+    if size < 4 || offset % 4 != 0 || !into.buffer().usage().contains(wgpu::BufferUsages::COPY_DST) {
+        let problem = format!("a loss needs 4 bytes at a multiple of 4 with COPY_DST, has {size} at {offset}");
+        return Err(Error::Usage(problem));
+    }
+    Ok(())
 }
 
 /// Outcomes on their way from the GPU.

@@ -7,14 +7,16 @@ mod check;
 pub mod digits;
 mod gpu;
 mod host;
+mod linear;
 mod low_rank;
 mod mlp;
 pub mod problem;
 pub mod problems;
-pub mod random;
 mod samples;
+mod staged;
 mod vector;
 
+pub use crate::random;
 pub use gpu::Reading;
 pub use mlp::{Activation, CpuMlp, GpuMlp, Mlp};
 pub use problem::{Measure, Problem};
@@ -124,5 +126,5 @@ pub trait CpuObjective<F> {
 /// Every kernel's name and joined WGSL, for whoever wants to print, translate or check them.
 #[must_use]
 pub fn shaders() -> Vec<(&'static str, String)> {
-    mlp::shaders()
+    [mlp::shaders(), staged::shaders(), low_rank::shaders(), linear::shaders(), problems::shaders()].concat()
 }

@@ -1,7 +1,9 @@
 //! Problems with their data, by name.
 
-use super::problems::{MatrixCompletion, Recipe, Robust};
-use super::{CpuObjective, TensorSpec};
+use super::problems::{
+    Kinematics, L1Regression, MatrixCompletion, Quadratic, Recipe, Robust, Rosenbrock, Sensing, TensorCompletion,
+};
+use super::{CpuObjective, GpuObjective, TensorSpec};
 use crate::optim::Value;
 use crate::{Error, Result};
 use std::path::Path;
@@ -61,6 +63,12 @@ pub trait Problem: Send + Sync {
     /// # Errors
     /// Sizes that the form cannot hold.
     fn cpu_f64(&self) -> Result<Box<dyn CpuObjective<f64> + Send>>;
+
+    /// The form on a GPU, with its data there.
+    ///
+    /// # Errors
+    /// Data that the device cannot bind.
+    fn gpu(&self, device: &wgpu::Device) -> Result<Box<dyn GpuObjective>>;
 
     /// What validation and test measure. `None` where the problem has neither: there the loss is all that counts.
     fn measure(&self) -> Option<Measure>;
@@ -129,7 +137,13 @@ impl Entry {
 /// Every problem.
 pub static ALL: &[Entry] = &[
     Entry::of::<MatrixCompletion>("a low-rank matrix from some of its entries"),
+    Entry::of::<TensorCompletion>("a tensor of low CP rank from some of its entries"),
     Entry::of::<Robust>("a low-rank matrix under gross errors, by Huber's loss"),
+    Entry::of::<Sensing>("a low-rank matrix from random projections"),
+    Entry::of::<Quadratic>("a stiff quadratic whose axes are rotated"),
+    Entry::of::<Rosenbrock>("Rosenbrock's valley, smooth or with kinks"),
+    Entry::of::<L1Regression>("regression with an L1 penalty on sparse coefficients"),
+    Entry::of::<Kinematics>("a planar arm that follows a half circle"),
 ];
 
 /// The problem of this name.

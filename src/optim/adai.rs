@@ -1,6 +1,6 @@
 //! Adai and AdaiW; the rule is `shaders/rules/adai.wgsl`.
 
-use super::rule::{MAX_SUMS, Real, Scalar, StateSpec, Sums, Twin, bias_correction, members};
+use super::rule::{MAX_SUMS, Nothing, Real, Scalar, StateSpec, Sums, Twin, bias_correction, members};
 use super::settings::settings;
 
 settings! {
@@ -143,8 +143,9 @@ macro_rules! adai {
             type Hyper<F: Real> = Hyper<F>;
             type State<F: Real> = State<F>;
             type Decision<F: Real> = Decision<F>;
+            type Memory<F: Real> = Nothing;
             const TEXT: &'static str = include_str!("../../shaders/rules/adai.wgsl");
-            const SUMS: Sums = Sums { sums: 4, totals: 3, after_clip: false, may_refuse: true };
+            const SUMS: Sums = Sums { sums: 4, totals: 3, may_refuse: true, ..Sums::NONE };
 
             fn sums_read(&self) -> &'static [&'static str] {
                 if $decoupled || self.weight_decay == 0.0 { &["g", "v"] } else { &["p", "g", "v"] }
@@ -206,7 +207,7 @@ macro_rules! adai {
                 sum_of_v(totals) <= F::zero()
             }
 
-            fn decide<F: Real>(&self, h: &Hyper<F>, totals: &[F], _: &[F]) -> Decision<F> {
+            fn decide<F: Real>(&self, h: &Hyper<F>, totals: &[F], _: &[F], _: &mut Nothing) -> Decision<F> {
                 Decision { mean: h.correction * sum_of_v(totals) / totals[2] }
             }
 

@@ -93,6 +93,7 @@ macro_rules! adam {
             type Hyper<F: Real> = Hyper<F>;
             type State<F: Real> = State<F>;
             type Decision<F: Real> = Nothing;
+            type Memory<F: Real> = Nothing;
             const TEXT: &'static str = include_str!("../../shaders/rules/adam.wgsl");
 
             fn scalars(&self, t: u64) -> Vec<Scalar> {

@@ -21,8 +21,12 @@ pub trait Cpu<F>: Send + Sync {
     fn total(&self, hyper: &[F], sums: &[F], elements: F) -> [[F; 3]; MAX_SUMS];
     /// Whether the step must be left out whole.
     fn refuse(&self, totals: &[F]) -> bool;
-    /// A tensor's decision, member by member.
-    fn decide(&self, hyper: &[F], totals: &[F], own: &[F]) -> Vec<F>;
+    /// A tensor's decision, member by member. `memory` is changed as if this tensor were the only one.
+    fn decide(&self, hyper: &[F], totals: &[F], own: &[F], memory: &mut [F]) -> Vec<F>;
+    /// The decision completed by the totals as they are once an integrator has been along.
+    fn settle(&self, hyper: &[F], totals: &[F], own: &[F], decision: &[F]) -> Vec<F>;
+    /// Whether the step leaves the count of applied steps where it is.
+    fn hold(&self, decision: &[F]) -> bool;
 }
 
 impl<F: Real, T: Twin> Cpu<F> for T {
@@ -90,12 +94,27 @@ impl<F: Real, T: Twin> Cpu<F> for T {
         Twin::refuse(self, totals)
     }
 
-    fn decide(&self, hyper: &[F], totals: &[F], own: &[F]) -> Vec<F> {
-        let d = Twin::decide(self, &T::Hyper::load(|i| hyper[i]), totals, own);
-        let mut out = Vec::new();
-        d.store(|_, x| out.push(x));
-        out
+    fn decide(&self, hyper: &[F], totals: &[F], own: &[F], memory: &mut [F]) -> Vec<F> {
+        let mut kept = T::Memory::load(|i| memory[i]);
+        let d = Twin::decide(self, &T::Hyper::load(|i| hyper[i]), totals, own, &mut kept);
+        kept.store(|i, x| memory[i] = x);
+        listed(&d)
     }
+
+    fn settle(&self, hyper: &[F], totals: &[F], own: &[F], decision: &[F]) -> Vec<F> {
+        let d = T::Decision::load(|i| decision[i]);
+        listed(&Twin::settle(self, &T::Hyper::load(|i| hyper[i]), totals, own, &d))
+    }
+
+    fn hold(&self, decision: &[F]) -> bool {
+        Twin::hold(self, &T::Decision::load(|i| decision[i]))
+    }
+}
+
+fn listed<F: Copy, M: Members<F>>(members: &M) -> Vec<F> {
+    let mut out = Vec::with_capacity(M::NAMES.len());
+    members.store(|_, x| out.push(x));
+    out
 }
 
 /// The number of members of `State`.

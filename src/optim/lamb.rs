@@ -1,6 +1,6 @@
 //! LAMB; the rule is `shaders/rules/lamb.wgsl`.
 
-use super::rule::{MAX_SUMS, Real, Scalar, StateSpec, Sums, Twin, bias_correction, members};
+use super::rule::{MAX_SUMS, Nothing, Real, Scalar, StateSpec, Sums, Twin, bias_correction, members};
 use super::settings::settings;
 
 settings! {
@@ -74,8 +74,9 @@ impl Twin for Lamb {
     type Hyper<F: Real> = Hyper<F>;
     type State<F: Real> = State<F>;
     type Decision<F: Real> = Decision<F>;
+    type Memory<F: Real> = Nothing;
     const TEXT: &'static str = include_str!("../../shaders/rules/lamb.wgsl");
-    const SUMS: Sums = Sums { sums: 2, totals: 2, after_clip: true, may_refuse: false };
+    const SUMS: Sums = Sums { sums: 2, totals: 2, after_clip: true, ..Sums::NONE };
 
     fn sums_read(&self) -> &'static [&'static str] {
         &["p", "g", "m", "v"]
@@ -120,7 +121,7 @@ impl Twin for Lamb {
         totals
     }
 
-    fn decide<F: Real>(&self, _: &Hyper<F>, _: &[F], own: &[F]) -> Decision<F> {
+    fn decide<F: Real>(&self, _: &Hyper<F>, _: &[F], own: &[F], _: &mut Nothing) -> Decision<F> {
         if own[0] > F::zero() && own[1] > F::zero() {
             return Decision { ratio: own[0].sqrt() / own[1].sqrt() };
         }

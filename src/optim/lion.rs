@@ -60,6 +60,7 @@ impl Twin for Lion {
     type Hyper<F: Real> = Hyper<F>;
     type State<F: Real> = State<F>;
     type Decision<F: Real> = Nothing;
+    type Memory<F: Real> = Nothing;
     const TEXT: &'static str = include_str!("../../shaders/rules/lion.wgsl");
 
     fn scalars(&self, _: u64) -> Vec<Scalar> {

@@ -8,16 +8,20 @@ mod adam;
 pub mod cpu;
 #[cfg(feature = "custom")]
 mod custom;
+mod flowadam;
 mod lamb;
 mod lion;
 mod nadam;
+pub mod procedure;
 mod prox_sgd;
 mod radam;
 mod rmsprop;
 pub mod rule;
+mod sadam;
 pub(crate) mod settings;
 mod sgd;
 mod vradam;
+mod warpadam;
 
 pub use adabelief::AdaBelief;
 pub use adagrad::Adagrad;
@@ -25,16 +29,20 @@ pub use adai::{Adai, AdaiW};
 pub use adam::{Adam, AdamW};
 #[cfg(feature = "custom")]
 pub use custom::{CustomCpu, CustomRule, Settings};
+pub use flowadam::{FlowAdam, Injection, Integrator, Mode};
 pub use lamb::Lamb;
 pub use lion::Lion;
 pub use nadam::NAdam;
+pub use procedure::{Directions, Probe, Procedure, Scheme, Warp};
 pub use prox_sgd::ProxSgd;
 pub use radam::RAdam;
 pub use rmsprop::RmsProp;
 pub use rule::{Depends, Rule, Scalar, StateSpec, Sums};
+pub use sadam::SAdam;
 pub use settings::{Range, Value};
 pub use sgd::Sgd;
 pub use vradam::{NormOf, VRAdam};
+pub use warpadam::{WarpAdam, WarpMode};
 
 use crate::{Error, Result};
 use rule::Members;
@@ -124,6 +132,9 @@ pub static ALL: &[Entry] = &[
     Entry::of::<VRAdam>("vradam"),
     Entry::of::<Adai>("adai"),
     Entry::of::<AdaiW>("adai"),
+    Entry::of::<FlowAdam>("flowadam"),
+    Entry::of::<SAdam>("sadam"),
+    Entry::of::<WarpAdam>("warpadam"),
 ];
 
 /// The optimizer of this name.

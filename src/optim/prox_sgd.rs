@@ -41,6 +41,7 @@ impl Twin for ProxSgd {
     type Hyper<F: Real> = Hyper<F>;
     type State<F: Real> = State<F>;
     type Decision<F: Real> = Nothing;
+    type Memory<F: Real> = Nothing;
     const TEXT: &'static str = include_str!("../../shaders/rules/prox_sgd.wgsl");
 
     fn scalars(&self, _: u64) -> Vec<Scalar> {

@@ -66,6 +66,7 @@ impl Twin for RAdam {
     type Hyper<F: Real> = Hyper<F>;
     type State<F: Real> = State<F>;
     type Decision<F: Real> = Nothing;
+    type Memory<F: Real> = Nothing;
     const TEXT: &'static str = include_str!("../../shaders/rules/radam.wgsl");
 
     fn scalars(&self, t: u64) -> Vec<Scalar> {

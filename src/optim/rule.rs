@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 
+use super::procedure::Procedure;
 use super::settings::Configured;
 use super::{Value, cpu::Cpu};
 use crate::Result;
@@ -150,6 +151,12 @@ pub struct Sums {
     pub after_clip: bool,
     /// The rule may leave a step out whole.
     pub may_refuse: bool,
+    /// A step may leave the count of applied steps, and with it the bias corrections, where it is.
+    pub may_hold: bool,
+}
+
+impl Sums {
+    pub(crate) const NONE: Self = Self { sums: 0, totals: 0, after_clip: false, may_refuse: false, may_hold: false };
 }
 
 /// Whether a rule's WGSL is this crate's own, whose loops are known to end. Any other runs with every check of wgpu's on.
@@ -178,11 +185,23 @@ pub trait Twin: Configured + Clone + Debug + Send + Sync + 'static {
     type State<F: Real>: Members<F>;
     /// What was decided from the sums.
     type Decision<F: Real>: Members<F>;
+    /// What decisions remember from step to step, one for all tensors; zeros at first.
+    type Memory<F: Real>: Members<F>;
 
     /// The rule's WGSL.
     const TEXT: &'static str;
     /// The sums it needs.
-    const SUMS: Sums = Sums { sums: 0, totals: 0, after_clip: false, may_refuse: false };
+    const SUMS: Sums = Sums::NONE;
+
+    /// What stands around the update of one element and is more than four lanes know of.
+    fn procedure(&self) -> Procedure {
+        Procedure::Plain
+    }
+
+    /// The settings that all groups must share, because what they decide is decided once for all tensors.
+    fn common(&self) -> &'static [&'static str] {
+        &[]
+    }
 
     /// What the sums depend on with these settings, of `p`, `g` and the states: the first half of a step must read these.
     fn sums_read(&self) -> &'static [&'static str] {
@@ -226,9 +245,32 @@ pub trait Twin: Configured + Clone + Debug + Send + Sync + 'static {
         false
     }
 
-    /// A tensor's decision, from the totals over everything and its own.
-    fn decide<F: Real>(&self, _h: &Self::Hyper<F>, _totals: &[F], _own: &[F]) -> Self::Decision<F> {
+    /// A tensor's decision, from the totals over everything and its own; with probes, from their slopes. Every tensor's call changes
+    /// the memory in the same way.
+    fn decide<F: Real>(
+        &self,
+        _h: &Self::Hyper<F>,
+        _totals: &[F],
+        _own: &[F],
+        _memory: &mut Self::Memory<F>,
+    ) -> Self::Decision<F> {
         Self::Decision::load(|_| F::zero())
+    }
+
+    /// The decision completed by the totals as they are once an integrator has been along.
+    fn settle<F: Real>(
+        &self,
+        _h: &Self::Hyper<F>,
+        _totals: &[F],
+        _own: &[F],
+        d: &Self::Decision<F>,
+    ) -> Self::Decision<F> {
+        *d
+    }
+
+    /// Whether the step leaves the count of applied steps where it is.
+    fn hold<F: Real>(&self, _d: &Self::Decision<F>) -> bool {
+        false
     }
 }
 
@@ -267,6 +309,18 @@ pub trait Rule: Debug + Send + Sync {
     fn sums_read(&self) -> &[&'static str];
     /// The names of the decision's members.
     fn decision(&self) -> &[&'static str];
+    /// The names of what decisions remember.
+    fn memory(&self) -> &[&'static str] {
+        &[]
+    }
+    /// What stands around the update of one element.
+    fn procedure(&self) -> Procedure {
+        Procedure::Plain
+    }
+    /// The settings that all groups of an optimizer must share.
+    fn common(&self) -> &[&'static str] {
+        &[]
+    }
     /// Whether the rule has a form for the CPU. Without one [`cpu_f32`](Self::cpu_f32) and [`cpu_f64`](Self::cpu_f64) answer NaN.
     fn has_cpu(&self) -> bool {
         true
@@ -317,6 +371,15 @@ impl<T: Twin> Rule for T {
     fn decision(&self) -> &[&'static str] {
         <T::Decision<f64> as Members<f64>>::NAMES
     }
+    fn memory(&self) -> &[&'static str] {
+        <T::Memory<f64> as Members<f64>>::NAMES
+    }
+    fn procedure(&self) -> Procedure {
+        Twin::procedure(self)
+    }
+    fn common(&self) -> &[&'static str] {
+        Twin::common(self)
+    }
     fn cpu_f32(&self) -> &dyn Cpu<f32> {
         self
     }
@@ -341,8 +404,34 @@ pub(crate) fn same_rule(a: &dyn Rule, b: &dyn Rule) -> bool {
     a.name() == b.name()
         && a.text() == b.text()
         && a.sums() == b.sums()
+        && a.procedure() == b.procedure()
         && scalars(a) == scalars(b)
         && states(a) == states(b)
+}
+
+/// Whether an optimizer that was built with `before` can go on with `after`.
+pub(crate) fn goes_on(after: &dyn Rule, before: &dyn Rule) -> bool {
+    after.states() == before.states() && after.flags() == before.flags() && after.procedure() == before.procedure()
+}
+
+/// Checks the settings that all groups must share.
+pub(crate) fn check_common<'a>(groups: impl Iterator<Item = (&'a str, &'a dyn Rule)>) -> crate::Result<()> {
+    let groups: Vec<_> = groups.collect();
+    let [(first, rule), others @ ..] = groups.as_slice() else { return Ok(()) };
+    let value = |rule: &dyn Rule, name: &str| rule.settings().into_iter().find(|(n, _)| *n == name).map(|(_, v)| v);
+    for (group, other) in others {
+        for name in rule.common() {
+            if let (Some(a), Some(b)) = (value(*rule, name), value(*other, name))
+                && a != b
+            {
+                return Err(crate::Error::Usage(format!(
+                    "{name} is {a} in group `{first}` and {b} in group `{group}`; {} needs one for all groups",
+                    rule.name()
+                )));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Says so where a rule cannot run on the CPU.

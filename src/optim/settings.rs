@@ -78,6 +78,13 @@ impl Range {
     pub const ANY: Self =
         Self { least: -(f32::MAX as f64), most: f32::MAX as f64, most_included: true, text: "a finite number" };
 
+    /// Numbers of steps, which f32 holds exactly.
+    pub const STEPS: Self = Self::between(0.0, 16_777_216.0);
+    /// How often S-Adam may probe.
+    pub const PROBES: Self = Self::between(1.0, 8.0);
+    /// Rows of a block of WarpAdam's matrix.
+    pub const BLOCK: Self = Self::between(1.0, 64.0);
+
     /// Numbers of at least `least`.
     #[must_use]
     pub const fn from(least: f64) -> Self {
@@ -139,8 +146,24 @@ impl Setting for f64 {
     }
 }
 
+/// A setting whose default another one decides: the word `mode` leaves it to that.
+impl Setting for Option<f64> {
+    fn value(&self) -> Value {
+        self.map_or_else(|| Value::Word("mode".to_owned()), Value::Number)
+    }
+    fn from_value(value: &Value) -> Result<Self, Cow<'static, str>> {
+        match value {
+            Value::Number(x) => Ok(Some(*x)),
+            Value::Word(word) if word == "mode" => Ok(None),
+            _ => Err("a number, or `mode` for the mode's".into()),
+        }
+    }
+    fn check(&self, range: Range) -> Result<(), Cow<'static, str>> {
+        self.map_or(Ok(()), |x| x.check(range))
+    }
+}
+
 /// Whole numbers travel as [`Value::Number`].
-#[cfg(feature = "tools")]
 macro_rules! whole {
     ($type:ty) => {
         impl Setting for $type {
@@ -149,7 +172,9 @@ macro_rules! whole {
             }
             fn from_value(value: &Value) -> Result<Self, Cow<'static, str>> {
                 match value {
-                    Value::Number(x) if x.fract() == 0.0 && (0.0..=MOST_WHOLE).contains(x) => Ok(*x as Self),
+                    Value::Number(x) if x.fract() == 0.0 && (0.0..=MOST_WHOLE.min(<$type>::MAX as f64)).contains(x) => {
+                        Ok(*x as Self)
+                    }
                     _ => Err("a whole number of at least 0".into()),
                 }
             }
@@ -159,6 +184,7 @@ macro_rules! whole {
         }
     };
 }
+whole!(u32);
 #[cfg(feature = "tools")]
 whole!(usize);
 #[cfg(feature = "tools")]

@@ -49,6 +49,7 @@ impl Twin for Sgd {
     type Hyper<F: Real> = Hyper<F>;
     type State<F: Real> = State<F>;
     type Decision<F: Real> = Nothing;
+    type Memory<F: Real> = Nothing;
     const TEXT: &'static str = include_str!("../../shaders/rules/sgd.wgsl");
 
     fn check_together(&self) -> crate::Result<()> {

@@ -1,6 +1,6 @@
 //! VRAdam; the rule is `shaders/rules/vradam.wgsl`.
 
-use super::rule::{MAX_SUMS, Real, Scalar, StateSpec, Sums, Twin, bias_correction, members};
+use super::rule::{MAX_SUMS, Nothing, Real, Scalar, StateSpec, Sums, Twin, bias_correction, members};
 use super::settings::{choice, settings};
 
 choice! {
@@ -90,8 +90,9 @@ impl Twin for VRAdam {
     type Hyper<F: Real> = Hyper<F>;
     type State<F: Real> = State<F>;
     type Decision<F: Real> = Decision<F>;
+    type Memory<F: Real> = Nothing;
     const TEXT: &'static str = include_str!("../../shaders/rules/vradam.wgsl");
-    const SUMS: Sums = Sums { sums: 3, totals: 1, after_clip: false, may_refuse: false };
+    const SUMS: Sums = Sums { sums: 3, totals: 1, ..Sums::NONE };
 
     fn sums_read(&self) -> &'static [&'static str] {
         match self.norm_of {
@@ -151,7 +152,7 @@ impl Twin for VRAdam {
     }
 
     #[allow(non_snake_case, reason = "the paper's letter")]
-    fn decide<F: Real>(&self, h: &Hyper<F>, totals: &[F], _: &[F]) -> Decision<F> {
+    fn decide<F: Real>(&self, h: &Hyper<F>, totals: &[F], _: &[F], _: &mut Nothing) -> Decision<F> {
         let S = totals[0].max(F::zero());
         Decision { eta: h.alpha0 / (F::one() + (h.beta3 * S).min(h.alpha1)) }
     }

@@ -1,6 +1,7 @@
 //! A setting that an optimizer's schedule owns.
 
 use super::Schedule;
+use crate::optim::rule::goes_on;
 use crate::optim::{Rule, Scalar, Value};
 use crate::{Error, Result};
 
@@ -22,7 +23,7 @@ impl Scheduled {
         }
         let decides_states = [0.0, 0.5, 1.0].into_iter().any(|value| {
             let mut other = rule.boxed();
-            other.set(setting, &Value::Number(value)).is_ok() && keeps_other_states(other.as_ref(), rule)
+            other.set(setting, &Value::Number(value)).is_ok() && !goes_on(other.as_ref(), rule)
         });
         Self { setting: setting.to_owned(), schedule, decides_states }
     }
@@ -38,17 +39,13 @@ impl Scheduled {
         rule.set(&self.setting, &value)?;
         let problem = match rule.check() {
             Err(error) => error.to_string(),
-            Ok(()) if self.decides_states && keeps_other_states(rule, built) => {
+            Ok(()) if self.decides_states && !goes_on(rule, built) => {
                 format!("{} = {value} changes which states are kept", self.setting)
             }
             Ok(()) => return Ok(()),
         };
         Err(Error::Usage(format!("group `{group}`: its schedule `{}` at applied step {t}: {problem}", self.schedule)))
     }
-}
-
-fn keeps_other_states(rule: &dyn Rule, built: &dyn Rule) -> bool {
-    rule.states() != built.states() || rule.flags() != built.flags()
 }
 
 /// The rule's scalars at the `t`-th applied step, with what is scheduled in place.

@@ -102,6 +102,10 @@ impl Problem {
                 at += state.len();
             }
         }
+        assert_eq!(self.memory.len(), outcome.memory.len(), "what is remembered");
+        for (k, name) in self.groups.first().map_or(&[][..], |rule| rule.memory()).iter().enumerate() {
+            compare_states(&mut errors, &expected, at + k, (0, name), &outcome.memory[k..=k]);
+        }
         errors
     }
 }
@@ -175,7 +179,7 @@ mod tests {
             let states = data.states.iter().map(|s| s.as_ref().map(|_| take(n))).collect();
             tensors.push(Moved { param, states });
         }
-        Outcome { tensors }
+        Outcome { tensors, memory: take(problem.memory.len()) }
     }
 
     fn for_all(mut check: impl FnMut(&str, &Problem, Outcome)) {
@@ -193,7 +197,7 @@ mod tests {
             let errors = problem.compare(&outcome);
             assert!(errors.passed() && errors.param_ulp <= 2.0, "{what}: {errors:?}");
             let kept = problem.tensors[0].states.iter().flatten().count();
-            assert_eq!(errors.compared, 377 * (1 + kept), "{what}");
+            assert_eq!(errors.compared, 377 * (1 + kept) + problem.memory.len(), "{what}");
         });
     }
 

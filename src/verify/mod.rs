@@ -128,12 +128,14 @@ pub fn run_cpu(case: &Case) -> Result<Report> {
 }
 
 /// The rule with other settings, for a second group: rates below 1 thirty times as large, so that their steps stand out from the
-/// rounding of parameters, and every other number a tenth smaller, which no range refuses.
+/// rounding of parameters, and every other number a tenth smaller, which no range refuses. What all groups must share stays.
 #[must_use]
 pub fn varied(rule: &dyn Rule) -> Box<dyn Rule> {
     let mut varied = rule.boxed();
     for (name, value) in rule.settings() {
-        if let Value::Number(x) = value {
+        if let Value::Number(x) = value
+            && !rule.common().contains(&name)
+        {
             let factor = if name == "lr" && x < 1.0 { 30.0 } else { 0.9 };
             // A number is settable as a number.
             let _ = varied.set(name, &Value::Number(factor * x));

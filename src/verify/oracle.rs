@@ -17,6 +17,8 @@ const WIDE: f64 = 4.0;
 enum Input {
     Hyper(usize),
     Sum(usize),
+    Slope(usize),
+    Memory(usize),
     Decision(usize),
     Param,
     Grad,
@@ -42,11 +44,14 @@ pub(super) struct Oracle<'a> {
     rules: &'a [Box<dyn Rule>],
     hyper: Vec<Vec<f64>>,
     tensors: Vec<Wide>,
+    slopes: Vec<f64>,
+    memory: Vec<f64>,
     /// The relative error that each number may have picked up.
     pub(super) tolerance: f64,
 }
 
-/// What one step should come to. All numbers lie in one row: for each tensor its changes, then each kept state.
+/// What one step should come to. All numbers lie in one row: for each tensor its changes, then each kept state;
+/// at the end what is remembered.
 pub(super) struct Expected {
     pub(super) values: Vec<f64>,
     /// How far each may be off for a rounding of the numbers that it is computed from.
@@ -70,6 +75,8 @@ impl<'a> Oracle<'a> {
         });
         let mut oracle = Self {
             rules,
+            slopes: problem.slopes(),
+            memory: problem.memory.iter().map(|x| f64::from(*x)).collect(),
             hyper,
             tensors: tensors.collect(),
             tolerance: rules.first().map_or(0.0, |r| tolerance(r.text())),
@@ -109,6 +116,8 @@ impl<'a> Oracle<'a> {
         let mut inputs = vec![Input::Param, Input::Grad];
         inputs.extend((0..self.hyper.first().map_or(0, Vec::len)).map(Input::Hyper));
         inputs.extend((0..self.sums()).map(Input::Sum));
+        inputs.extend((0..self.slopes.len()).map(Input::Slope));
+        inputs.extend((0..self.memory.len()).map(Input::Memory));
         inputs.extend((0..decision).map(Input::Decision));
         inputs.extend((0..states).map(Input::State));
         inputs
@@ -124,7 +133,7 @@ impl<'a> Oracle<'a> {
     /// The step's row of numbers.
     fn step(&self, change: Change) -> Vec<f64> {
         let hyper = self.changed_hyper(change);
-        let decisions = self.decide(&hyper, change);
+        let decided = self.decide(&hyper, change);
         let numbers = |t: &Wide| t.param.len() * (1 + t.states.iter().flatten().count());
         let mut row = Vec::with_capacity(self.tensors.iter().map(numbers).sum());
         for (i, tensor) in self.tensors.iter().enumerate() {
@@ -136,7 +145,7 @@ impl<'a> Oracle<'a> {
             scale(&mut before, change, Input::Param);
             scale(&mut grad, change, Input::Grad);
             let mut after = before.clone();
-            if let Some(decisions) = &decisions {
+            if let Some((decisions, _)) = &decided {
                 let mut slices: Vec<_> = states.iter_mut().map(|s| s.as_deref_mut()).collect();
                 let cpu = self.rules[tensor.group].cpu_f64();
                 let (hyper, decision) = (&hyper[tensor.group], &decisions[i]);
@@ -149,14 +158,39 @@ impl<'a> Oracle<'a> {
             row.extend(after.iter().zip(&before).map(|(after, before)| after - before));
             row.extend(states.into_iter().flatten().flatten());
         }
+        row.extend(decided.map_or_else(|| self.memory.clone(), |(_, memory)| memory));
         row
     }
 
-    /// Each tensor's decision, or `None` where the step is refused.
-    fn decide(&self, hyper: &[Vec<f64>], change: Change) -> Option<Vec<Vec<f64>>> {
-        if self.sums() == 0 {
-            return Some(vec![Vec::new(); self.tensors.len()]);
+    /// Each tensor's decision and what is remembered, or `None` where the step is refused.
+    fn decide(&self, hyper: &[Vec<f64>], change: Change) -> Option<(Vec<Vec<f64>>, Vec<f64>)> {
+        if self.sums() == 0 && self.slopes.is_empty() {
+            return Some((vec![Vec::new(); self.tensors.len()], Vec::new()));
         }
+        let (all, own) = if self.sums() > 0 { self.all_totals(hyper, change) } else { self.changed_slopes(change) };
+        if self.rules[0].cpu_f64().refuse(&all) {
+            return None;
+        }
+        let mut before = self.memory.clone();
+        for (k, x) in before.iter_mut().enumerate() {
+            scale(std::slice::from_mut(x), change, Input::Memory(k));
+        }
+        let mut memory = before.clone();
+        let decide = |(tensor, own): (&Wide, Vec<f64>)| {
+            let cpu = self.rules[tensor.group].cpu_f64();
+            memory.copy_from_slice(&before);
+            let mut decision = cpu.decide(&hyper[tensor.group], &all, &own, &mut memory);
+            for (k, x) in decision.iter_mut().enumerate() {
+                scale(std::slice::from_mut(x), change, Input::Decision(k));
+            }
+            decision
+        };
+        let decisions = self.tensors.iter().zip(own).map(decide).collect();
+        Some((decisions, memory))
+    }
+
+    /// The totals over everything, and each tensor's.
+    fn all_totals(&self, hyper: &[Vec<f64>], change: Change) -> (Vec<f64>, Vec<Vec<f64>>) {
         let count = self.rules[0].sums().totals;
         let mut all = vec![0.0; count];
         let mut own = Vec::with_capacity(self.tensors.len());
@@ -167,17 +201,16 @@ impl<'a> Oracle<'a> {
             }
             own.push(totals);
         }
-        if self.rules[0].cpu_f64().refuse(&all) {
-            return None;
+        (all, own)
+    }
+
+    /// What a rule that probes has in place of totals.
+    fn changed_slopes(&self, change: Change) -> (Vec<f64>, Vec<Vec<f64>>) {
+        let mut slopes = self.slopes.clone();
+        for (k, x) in slopes.iter_mut().enumerate() {
+            scale(std::slice::from_mut(x), change, Input::Slope(k));
         }
-        let decide = |(tensor, own): (&Wide, Vec<f64>)| {
-            let mut decision = self.rules[tensor.group].cpu_f64().decide(&hyper[tensor.group], &all, &own);
-            for (k, x) in decision.iter_mut().enumerate() {
-                scale(std::slice::from_mut(x), change, Input::Decision(k));
-            }
-            decision
-        };
-        Some(self.tensors.iter().zip(own).map(decide).collect())
+        (slopes, vec![Vec::new(); self.tensors.len()])
     }
 
     fn totals(&self, tensor: &Wide, hyper: &[Vec<f64>], change: Change, count: usize) -> Vec<f64> {

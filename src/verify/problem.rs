@@ -1,8 +1,8 @@
 //! A step to be taken: parameters, gradients and states as f32, and what came of taking it.
 
 use crate::cpu;
-use crate::objective::random::{draw, unit};
-use crate::optim::Rule;
+use crate::optim::{Procedure, Rule, Scalar};
+use crate::random::{draw, unit};
 use crate::{Error, Group, Optimizer, Result, Tensor};
 
 /// Steps that the oracle takes to reach the states from which a random problem starts.
@@ -34,6 +34,10 @@ pub struct Problem {
     pub tensors: Vec<Data>,
     /// Steps applied before this one.
     pub applied: u32,
+    /// What decisions remember of earlier steps, in the rule's order.
+    pub memory: Vec<f32>,
+    /// The loss at the parameters and at each of the rule's probes; empty for rules that do not probe.
+    pub losses: Vec<f32>,
 }
 
 /// A tensor after a step.
@@ -50,6 +54,8 @@ pub struct Moved {
 pub struct Outcome {
     /// The tensors in the problem's order.
     pub tensors: Vec<Moved>,
+    /// What decisions will remember, in the rule's order.
+    pub memory: Vec<f32>,
 }
 
 impl Problem {
@@ -83,7 +89,9 @@ impl Problem {
             grad: narrow(grad),
             states: names.iter().map(|name| oracle.state(i, name).map(|s| narrow(s.to_vec()))).collect(),
         });
-        Ok(Self { tensors: data.collect(), groups, applied })
+        let tensors = data.collect();
+        let memory = oracle.memory_values().iter().map(|x| *x as f32).collect();
+        Ok(Self { tensors, losses: losses(&groups, seed), memory, groups, applied })
     }
 
     /// The next problem, with the same gradients: the step from where an outcome of this one stands.
@@ -99,7 +107,16 @@ impl Problem {
             groups: self.groups.clone(),
             tensors: self.tensors.iter().zip(outcome.tensors).map(follow).collect(),
             applied: self.applied + 1,
+            memory: outcome.memory,
+            losses: self.losses.clone(),
         }
+    }
+
+    /// The slopes that the losses are to a rule that probes.
+    pub(super) fn slopes(&self) -> Vec<f64> {
+        let Some((first, probes)) = self.losses.split_first() else { return Vec::new() };
+        let sigma = sigma(self.groups[0].as_ref());
+        probes.iter().map(|loss| (f64::from(*loss) - f64::from(*first)) / sigma).collect()
     }
 
     /// An optimizer for this problem in the crate's own buffers.
@@ -130,9 +147,13 @@ impl Problem {
                 optimizer.write_grad(tensor, &data.grad)?;
             }
         }
+        if !self.losses.is_empty() {
+            optimizer.write_losses(&self.losses)?;
+        }
         if self.applied == 0 {
             return Ok(());
         }
+        optimizer.write_memory(&self.memory)?;
         let names = state_names(&self.groups);
         for (&tensor, data) in tensors.iter().zip(&self.tensors) {
             for (name, state) in names.iter().zip(&data.states) {
@@ -152,6 +173,10 @@ impl Problem {
         let sizes = self.tensors.iter().map(|t| (t.group, t.param.len()));
         let mut optimizer = cpu_optimizer::<f32>(&self.groups, sizes)?;
         optimizer.set_applied(u64::from(self.applied));
+        optimizer.set_memory(&self.memory)?;
+        if !self.losses.is_empty() {
+            optimizer.set_losses(&self.losses.iter().map(|x| f64::from(*x)).collect::<Vec<_>>())?;
+        }
         let names = state_names(&self.groups);
         for (i, data) in self.tensors.iter().enumerate() {
             for (name, state) in names.iter().zip(&data.states) {
@@ -165,7 +190,8 @@ impl Problem {
         optimizer.step(&mut slices_mut(&mut params), &grads)?;
         let states = |i| names.iter().map(|name| optimizer.state(i, name).map(<[f32]>::to_vec)).collect();
         let moved = |(i, param)| Moved { param, states: states(i) };
-        Ok(Outcome { tensors: params.into_iter().enumerate().map(moved).collect() })
+        let memory = optimizer.memory_values().to_vec();
+        Ok(Outcome { tensors: params.into_iter().enumerate().map(moved).collect(), memory })
     }
 }
 
@@ -185,8 +211,22 @@ impl Outcome {
             }
             tensors.push(Moved { param: optimizer.read_param(tensor).await?, states });
         }
-        Ok(Self { tensors })
+        Ok(Self { tensors, memory: optimizer.read_memory().await? })
     }
+}
+
+/// Losses around 1 whose slopes are around 1 too, for a rule that probes.
+fn losses(groups: &[Box<dyn Rule>], seed: u32) -> Vec<f32> {
+    let Some(Procedure::Probe(probe)) = groups.first().map(|rule| rule.procedure()) else { return Vec::new() };
+    let sigma = sigma(groups[0].as_ref());
+    let key = draw(seed, u32::MAX);
+    let loss = |j: u32| if j == 0 { 1.0 } else { 1.0 + sigma * (3.0 * f64::from(unit(key, j)) - 1.0) };
+    (0..=probe.count as u32).map(|j| loss(j) as f32).collect()
+}
+
+/// σ of a rule that probes.
+fn sigma(rule: &dyn Rule) -> f64 {
+    rule.scalars(1).iter().find(|s| s.name == "sigma").map_or(1.0, Scalar::value)
 }
 
 /// All states' names, those included that the settings do not keep.

@@ -49,7 +49,8 @@ fn without(problem: &Problem, outcome: &Outcome) -> (Problem, Outcome) {
         states: states(t, &data.states),
     });
     let moved = |(t, moved): (usize, &Moved)| Moved { param: keep(t, &moved.param), states: states(t, &moved.states) };
-    let outcome = Outcome { tensors: outcome.tensors.iter().enumerate().map(moved).collect() };
+    let tensors = outcome.tensors.iter().enumerate().map(moved).collect();
+    let outcome = Outcome { tensors, memory: outcome.memory.clone() };
     (Problem { tensors: data.collect(), ..problem.clone() }, outcome)
 }
 

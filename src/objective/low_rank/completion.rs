@@ -1,9 +1,10 @@
 //! Fitting a low-rank model to observed entries: what matrices, tensors, outliers and ratings differ in is their data.
 
-use super::{Entries, Factors, normal_tensors};
+use super::{Entries, Factors, Model, normal_tensors};
 use crate::Result;
 use crate::objective::host::{FullBatch, Terms};
-use crate::objective::{CpuObjective, Measure, Problem, TensorSpec};
+use crate::objective::staged::Frame;
+use crate::objective::{CpuObjective, GpuObjective, Measure, Problem, TensorSpec};
 use crate::optim::rule::Real;
 use std::sync::Arc;
 
@@ -106,6 +107,14 @@ impl<const D: usize> Problem for Completion<D> {
 
     fn cpu_f64(&self) -> Result<Box<dyn CpuObjective<f64> + Send>> {
         Ok(self.host())
+    }
+
+    fn gpu(&self, device: &wgpu::Device) -> Result<Box<dyn GpuObjective>> {
+        let mut frame = Frame::new(device, &self.tensors, self.values.len(), self.l2)?;
+        let model = Model::new(&frame, &self.entries)?;
+        model.fit(&mut frame, self.observed, &self.values)?;
+        model.gradient(&mut frame)?;
+        frame.finish()
     }
 
     fn measure(&self) -> Option<Measure> {

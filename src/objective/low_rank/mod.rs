@@ -3,9 +3,11 @@
 //! Entry e of D factors (two for a matrix, three for a tensor) is modelled as Σ_k Π_d F_d[at[e][d], k].
 
 mod completion;
+mod gpu;
 mod host;
 
 pub(super) use completion::{Completion, HeldOut, Observed};
+pub(super) use gpu::{Model, shaders};
 pub(super) use host::Factors;
 
 use super::TensorSpec;

@@ -1,12 +1,10 @@
 //! Which rows a mini-batch holds, the same for the GPU and the CPU.
 
+use crate::objective::check::LONGEST_LOOP;
 use crate::objective::random::{self, Stream};
-use crate::objective::{Part, Split};
+use crate::objective::{Part, Split, check};
 use crate::{Error, Result};
 use std::ops::Range;
-
-/// The iterations a kernel's thread may make: Mesa's software driver silently stops loops at 65,535.
-pub(super) const LONGEST_LOOP: usize = 60_000;
 
 /// The mini-batches of an epoch; the last may be shorter.
 #[derive(Clone, Debug)]
@@ -33,9 +31,7 @@ impl Batches {
 
     /// A batch's positions in the epoch's order.
     pub(super) fn range(&self, batch: usize) -> Result<Range<u32>> {
-        if batch >= self.count() {
-            return Err(Error::Usage(format!("batch {batch} of {}", self.count())));
-        }
+        check::batch(batch, self.count())?;
         let first = batch as u32 * self.size;
         Ok(first..self.rows.min(first + self.size))
     }

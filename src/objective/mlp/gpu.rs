@@ -1,10 +1,11 @@
 //! The perceptron on the GPU: data resident, ten dispatches for a gradient of three layers, none of them waits.
 
-use super::batches::{Batches, LONGEST_LOOP};
+use super::batches::Batches;
 use super::memory::{BATCH_BYTES, Memory, Slots, held_out_rows};
 use super::{Activation, Mlp};
-use crate::objective::gpu::{Binding, Buffers, Kernel, OUTCOME_BYTES, Reading};
-use crate::objective::{GpuObjective, Part, Split, TensorSpec};
+use crate::objective::check::LONGEST_LOOP;
+use crate::objective::gpu::{Binding, Buffers, Kernel, OUTCOME_BYTES, Reading, bindings, check_loss_slot};
+use crate::objective::{GpuObjective, Part, Split, TensorSpec, check};
 use crate::{Error, Result};
 use std::ops::Range;
 
@@ -168,11 +169,6 @@ impl GpuMlp {
         Reading::record(&self.device, encoder, &self.memory.outcomes, range.start, rows)
     }
 
-    fn check_batch(&self, batch: usize) -> Result<()> {
-        let count = self.batches();
-        if batch < count { Ok(()) } else { Err(Error::Usage(format!("batch {batch} of {count}"))) }
-    }
-
     /// One pass: forward, and backward where asked.
     fn evaluate(&self, encoder: &mut wgpu::CommandEncoder, slot: usize, backward: bool) -> Result<()> {
         let bound = self.bound.as_ref().ok_or_else(|| Error::Usage("mlp: no parameters are bound".to_owned()))?;
@@ -257,7 +253,7 @@ impl GpuObjective for GpuMlp {
     }
 
     fn record_gradient(&self, encoder: &mut wgpu::CommandEncoder, batch: usize) -> Result<()> {
-        self.check_batch(batch)?;
+        check::batch(batch, self.batches())?;
         if let Some((scale, offset)) = &self.loss_scale {
             // Copied, because it lies where no binding may start.
             encoder.copy_buffer_to_buffer(scale, *offset, &self.memory.loss_scale, 0, 4);
@@ -266,15 +262,17 @@ impl GpuObjective for GpuMlp {
     }
 
     fn record_loss(&self, encoder: &mut wgpu::CommandEncoder, batch: usize, into: wgpu::BufferSlice<'_>) -> Result<()> {
-        self.check_batch(batch)?;
-        let (size, offset) = (into.size(), into.offset());
-        if size < 4 || offset % 4 != 0 || !into.buffer().usage().contains(wgpu::BufferUsages::COPY_DST) {
-            let problem = format!("a loss needs 4 bytes at a multiple of 4 with COPY_DST, has {size} at {offset}");
-            return Err(Error::Usage(problem));
-        }
+        check::batch(batch, self.batches())?;
+        check_loss_slot(into)?;
         let slot = self.slots.loss(batch);
         self.evaluate(encoder, slot, false)?;
-        encoder.copy_buffer_to_buffer(&self.memory.outcomes, OUTCOME_BYTES * slot as u64, into.buffer(), offset, 4);
+        encoder.copy_buffer_to_buffer(
+            &self.memory.outcomes,
+            OUTCOME_BYTES * slot as u64,
+            into.buffer(),
+            into.offset(),
+            4,
+        );
         Ok(())
     }
 }
@@ -299,39 +297,6 @@ fn fixed_groups(device: &wgpu::Device, kernels: &Kernels, memory: &Memory) -> (w
     let gather = kernels.gather.group(device, &resources);
     let resources: Vec<_> = slots.into_iter().chain(softmax.map(whole)).collect();
     (gather, kernels.softmax.group(device, &resources))
-}
-
-/// The tensors' exact ranges of the slices.
-fn bindings<'a>(
-    device: &wgpu::Device,
-    tensors: &[TensorSpec],
-    slices: &[wgpu::BufferSlice<'a>],
-    role: &str,
-) -> Result<Vec<wgpu::BufferBinding<'a>>> {
-    if slices.len() != tensors.len() {
-        return Err(Error::Usage(format!("{} slices of {role}, needs {}", slices.len(), tensors.len())));
-    }
-    tensors.iter().zip(slices).map(|(tensor, slice)| binding(device, tensor, *slice, role)).collect()
-}
-
-fn binding<'a>(
-    device: &wgpu::Device,
-    tensor: &TensorSpec,
-    slice: wgpu::BufferSlice<'a>,
-    role: &str,
-) -> Result<wgpu::BufferBinding<'a>> {
-    let (buffer, offset, bytes) = (slice.buffer(), slice.offset(), 4 * tensor.elements() as u64);
-    let alignment = u64::from(device.limits().min_storage_buffer_offset_alignment);
-    let problem = if slice.size() < bytes {
-        format!("{role} have {} bytes, needs {bytes}", slice.size())
-    } else if offset % alignment != 0 {
-        format!("{role} start at byte {offset}, needs a multiple of {alignment}")
-    } else if !buffer.usage().contains(wgpu::BufferUsages::STORAGE) {
-        format!("{role} lie in a buffer with {:?}, needs STORAGE", buffer.usage())
-    } else {
-        return Ok(wgpu::BufferBinding { buffer, offset, size: std::num::NonZeroU64::new(bytes) });
-    };
-    Err(Error::Tensor { tensor: tensor.name.clone(), problem })
 }
 
 /// Refuses what would make the softmax's threads walk too far.

@@ -9,6 +9,7 @@ pub use cpu::CpuMlp;
 pub use gpu::GpuMlp;
 pub(super) use gpu::shaders;
 
+use super::check::LONGEST_LOOP;
 use super::random::{self, Stream};
 use super::{Split, TensorSpec};
 use crate::{Error, Result};
@@ -100,9 +101,8 @@ impl Mlp {
 
     fn check(&self, split: &Split) -> Result<()> {
         let widths = &self.widths;
-        if widths.len() < 2 || widths.contains(&0) || widths.iter().any(|w| *w > batches::LONGEST_LOOP) {
-            let most = batches::LONGEST_LOOP;
-            return Err(Error::Usage(format!("mlp: widths are {widths:?}, needs at least two of 1..={most}")));
+        if widths.len() < 2 || widths.contains(&0) || widths.iter().any(|w| *w > LONGEST_LOOP) {
+            return Err(Error::Usage(format!("mlp: widths are {widths:?}, needs at least two of 1..={LONGEST_LOOP}")));
         }
         let (features, classes) = (split.features(), split.classes());
         if widths[0] != features || widths[widths.len() - 1] != classes {

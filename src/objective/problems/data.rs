@@ -110,3 +110,39 @@ impl<const D: usize> Grid<D> {
         }))
     }
 }
+
+/// The orthonormal rows that Gram and Schmidt make of normal ones; done twice, so that rounding leaves them orthogonal.
+pub(super) fn rotation(key: u32, size: usize) -> Vec<f64> {
+    let mut rows: Vec<f64> = (0..size * size).map(|i| random::normal(key, i as u32)).collect();
+    for at in 0..size {
+        let (before, behind) = rows.split_at_mut(at * size);
+        let row = &mut behind[..size];
+        for _ in 0..2 {
+            for other in before.chunks_exact(size) {
+                let along: f64 = other.iter().zip(&*row).map(|(a, b)| a * b).sum();
+                row.iter_mut().zip(other).for_each(|(x, o)| *x -= along * o);
+            }
+        }
+        let norm = row.iter().map(|x| x * x).sum::<f64>().sqrt();
+        row.iter_mut().for_each(|x| *x /= norm);
+    }
+    rows
+}
+
+/// Refuses a count above what the problem can take.
+pub(super) fn at_most(problem: &str, setting: &str, count: usize, most: usize) -> Result<()> {
+    bounded(problem, setting, count, count <= most, || format!("at most {most}"))
+}
+
+/// Refuses a count below what the problem can take.
+pub(super) fn at_least(problem: &str, setting: &str, count: usize, least: usize) -> Result<()> {
+    bounded(problem, setting, count, count >= least, || format!("at least {least}"))
+}
+
+fn bounded(problem: &str, setting: &str, count: usize, good: bool, needs: impl FnOnce() -> String) -> Result<()> {
+    if good {
+        return Ok(());
+    }
+    let (optimizer, setting, value) = (problem.to_owned(), setting.to_owned(), count.to_string());
+    Err(Error::Setting { optimizer, setting, value, needs: needs().into() })
+}

@@ -1,13 +1,26 @@
 //! The problems: one file each, with its settings, their defaults and source, and how its data are made.
 
 mod data;
+mod kinematics;
 mod matrix;
+mod quadratic;
+mod regression;
 mod robust;
+mod rosenbrock;
+mod sensing;
+mod tensor;
 
+pub use kinematics::Kinematics;
 pub use matrix::MatrixCompletion;
+pub use quadratic::{Quadratic, Spectrum};
+pub use regression::L1Regression;
 pub use robust::Robust;
+pub use rosenbrock::{Rosenbrock, Valley};
+pub use sensing::Sensing;
+pub use tensor::TensorCompletion;
 
 use super::Problem;
+use crate::optim::rule::Real;
 use crate::optim::settings::Configured;
 use crate::{Error, Result};
 use std::path::Path;
@@ -37,4 +50,14 @@ pub trait Recipe: Configured + Sized {
             _ => self.build(file),
         }
     }
+}
+
+/// The sign, and 0 at 0. A NaN stays one.
+fn sign<F: Real>(x: F) -> F {
+    if x == F::zero() { x } else { x.signum() }
+}
+
+/// The texts of kernels that one problem alone has.
+pub(super) fn shaders() -> Vec<(&'static str, String)> {
+    [regression::shaders(), rosenbrock::shaders(), kinematics::shaders()].concat()
 }

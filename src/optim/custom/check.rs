@@ -165,7 +165,7 @@ impl Reader<'_> {
         if may_refuse {
             self.signature("refuse", &format!("fn(array<f32, {totals}>) -> bool"))?;
         }
-        Ok(Sums { sums, totals, after_clip: false, may_refuse })
+        Ok(Sums { sums, totals, may_refuse, ..Sums::NONE })
     }
 
     fn function(&self, name: &str) -> Option<&Function> {

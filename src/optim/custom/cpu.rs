@@ -100,9 +100,17 @@ impl<F: Real> Cpu<F> for CustomRule {
         self.form().refuse(&wide(totals))
     }
 
-    fn decide(&self, hyper: &[F], totals: &[F], own: &[F]) -> Vec<F> {
+    fn decide(&self, hyper: &[F], totals: &[F], own: &[F], _: &mut [F]) -> Vec<F> {
         let mut decision = self.form().decide(&wide(hyper), &wide(totals), &wide(own));
         decision.resize(self.decision.len(), f64::NAN);
         decision.into_iter().map(F::of).collect()
+    }
+
+    fn settle(&self, _: &[F], _: &[F], _: &[F], decision: &[F]) -> Vec<F> {
+        decision.to_vec()
+    }
+
+    fn hold(&self, _: &[F]) -> bool {
+        false
     }
 }

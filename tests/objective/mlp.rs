@@ -1,12 +1,10 @@
-//! The objectives: gradients against finite differences, the GPU and the fast CPU form against f64, determinism,
-//! the data, the random numbers and the shaders.
-#![cfg(feature = "tools")]
+//! The perceptron and the digits.
 
-use std::ops::Range;
+use crate::support::{GUARD, Rig, gpu, slices, wide, worst};
 use std::sync::OnceLock;
 use wgpu_optim::objective::random::{self, Stream};
 use wgpu_optim::objective::{
-    Activation, CpuMlp, CpuObjective, GpuMlp, GpuObjective, Mlp, Outcome, Part, Reading, Split, digits, shaders,
+    Activation, CpuMlp, CpuObjective, GpuMlp, GpuObjective, Mlp, Outcome, Part, Split, digits,
 };
 
 /// A tensor's largest error may be this share of its largest gradient: f32 sums of at most 1438 terms, of either sign,
@@ -35,14 +33,6 @@ fn parameters(spec: &Mlp, seed: u64) -> Vec<Vec<f32>> {
     params
 }
 
-fn wide(tensors: &[Vec<f32>]) -> Vec<Vec<f64>> {
-    tensors.iter().map(|t| t.iter().map(|x| f64::from(*x)).collect()).collect()
-}
-
-fn slices<F>(tensors: &[Vec<F>]) -> Vec<&[F]> {
-    tensors.iter().map(Vec::as_slice).collect()
-}
-
 type Found<F> = (Vec<Vec<F>>, Outcome);
 type Evaluate<'a> = dyn FnMut(&[Vec<f32>], u32, usize) -> Found<f32> + 'a;
 
@@ -53,137 +43,17 @@ fn gradient_of<F: Clone>(mlp: &mut impl CpuObjective<F>, params: &[Vec<F>], batc
     (grads, outcome)
 }
 
-/// The largest error of any tensor, as a share of the tensor's largest value.
-fn worst(expected: &[Vec<f64>], actual: &[Vec<f32>]) -> f64 {
-    let share = |(e, a): (&Vec<f64>, &Vec<f32>)| {
-        assert_eq!(e.len(), a.len());
-        let largest = e.iter().fold(0.0, |most: f64, x| most.max(x.abs()));
-        assert!(largest > 0.0, "a gradient without values tests nothing");
-        let off = e.iter().zip(a).map(|(e, a)| (e - f64::from(*a)).abs());
-        off.fold(0.0, |most: f64, x| if x.is_nan() { f64::INFINITY } else { most.max(x) }) / largest
-    };
-    expected.iter().zip(actual).map(share).fold(0.0, f64::max)
+fn rig_of(spec: &Mlp, batch_size: usize, seed: u64) -> Rig<GpuMlp> {
+    Rig::new(Box::new(GpuMlp::new(&gpu().device, spec, split(), batch_size, seed).expect("a perceptron")))
 }
 
-struct Gpu {
-    device: wgpu::Device,
-    queue: wgpu::Queue,
-}
-
-/// One device for all tests, with no more than the default limits. No adapter is a failure.
-fn gpu() -> &'static Gpu {
-    static GPU: OnceLock<Gpu> = OnceLock::new();
-    GPU.get_or_init(|| {
-        let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env());
-        let adapter = pollster::block_on(wgpu::util::initialize_adapter_from_env_or_default(&instance, None))
-            .expect("no adapter: install a Vulkan driver, for example mesa-vulkan-drivers");
-        println!("adapter: {:?}", adapter.get_info());
-        let descriptor = wgpu::DeviceDescriptor { required_limits: wgpu::Limits::default(), ..Default::default() };
-        let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).expect("a device");
-        Gpu { device, queue }
-    })
-}
-
-impl Gpu {
-    fn encode(&self) -> wgpu::CommandEncoder {
-        self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default())
-    }
-
-    fn storage(&self, bytes: u64) -> wgpu::Buffer {
-        self.device.create_buffer(&wgpu::BufferDescriptor {
-            label: None,
-            size: bytes,
-            usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
-            mapped_at_creation: false,
-        })
-    }
-
-    fn words(&self, buffer: &wgpu::Buffer) -> Vec<f32> {
-        let staging = self.device.create_buffer(&wgpu::BufferDescriptor {
-            label: None,
-            size: buffer.size(),
-            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
-            mapped_at_creation: false,
-        });
-        let mut encoder = self.encode();
-        encoder.copy_buffer_to_buffer(buffer, 0, &staging, 0, buffer.size());
-        self.queue.submit([encoder.finish()]);
-        staging.map_async(wgpu::MapMode::Read, .., |mapped| mapped.expect("mapped"));
-        self.wait();
-        bytemuck::cast_slice(&staging.get_mapped_range(..).expect("a range")).to_vec()
-    }
-
-    fn outcomes(&self, reading: Reading) -> Vec<Outcome> {
-        let read = reading.read();
-        self.wait();
-        pollster::block_on(read).expect("outcomes")
-    }
-
-    fn wait(&self) {
-        self.device.poll(wgpu::PollType::wait_indefinitely()).expect("polled");
-    }
-}
-
-/// A perceptron whose tensors lie in one buffer of parameters and one of gradients, 256 bytes of guard between them.
-struct Rig {
-    gpu: &'static Gpu,
-    mlp: GpuMlp,
-    params: wgpu::Buffer,
-    grads: wgpu::Buffer,
-    ranges: Vec<Range<u64>>,
-}
-
-const GUARD: f32 = 12345.5;
-
-impl Rig {
-    fn new(spec: &Mlp, batch_size: usize, seed: u64) -> Self {
-        let gpu = gpu();
-        let mlp = GpuMlp::new(&gpu.device, spec, split(), batch_size, seed).expect("a perceptron");
-        let mut end = 0;
-        let mut range = |elements: usize| {
-            let start: u64 = end;
-            end = (start + 4 * elements as u64 + 256).next_multiple_of(256);
-            start..start + 4 * elements as u64
-        };
-        let ranges: Vec<_> = mlp.tensors().iter().map(|t| range(t.elements())).collect();
-        let (params, grads) = (gpu.storage(end), gpu.storage(end));
-        gpu.queue.write_buffer(&grads, 0, bytemuck::cast_slice(&vec![GUARD; end as usize / 4]));
-        let mut rig = Self { gpu, mlp, params, grads, ranges };
-        let (params, grads) = (rig.slices(&rig.params), rig.slices(&rig.grads));
-        rig.mlp.bind(&params, &grads).expect("bound");
-        rig
-    }
-
-    fn slices<'a>(&self, buffer: &'a wgpu::Buffer) -> Vec<wgpu::BufferSlice<'a>> {
-        self.ranges.iter().map(|r| buffer.slice(r.clone())).collect()
-    }
-
-    fn set(&self, params: &[Vec<f32>]) {
-        for (range, values) in self.ranges.iter().zip(params) {
-            self.gpu.queue.write_buffer(&self.params, range.start, bytemuck::cast_slice(values));
-        }
-    }
-
-    fn tensors(&self, buffer: &wgpu::Buffer) -> Vec<Vec<f32>> {
-        let words = self.gpu.words(buffer);
-        self.ranges.iter().map(|r| words[r.start as usize / 4..r.end as usize / 4].to_vec()).collect()
-    }
-
-    fn run<T>(&self, record: impl FnOnce(&mut wgpu::CommandEncoder) -> T) -> T {
-        let mut encoder = self.gpu.encode();
-        let result = record(&mut encoder);
-        self.gpu.queue.submit([encoder.finish()]);
-        result
-    }
-
-    fn gradient(&self, epoch: u32, batch: usize) -> Found<f32> {
-        let reading = self.run(|encoder| {
-            self.mlp.record_epoch(encoder, epoch);
-            self.mlp.record_gradient(encoder, batch).expect("recorded");
-            self.mlp.record_outcomes(encoder)
-        });
-        (self.tensors(&self.grads), self.gpu.outcomes(reading)[batch])
-    }
+fn found(rig: &Rig<GpuMlp>, epoch: u32, batch: usize) -> Found<f32> {
+    let reading = rig.run(|encoder| {
+        rig.objective.record_epoch(encoder, epoch);
+        rig.objective.record_gradient(encoder, batch).expect("recorded");
+        rig.objective.record_outcomes(encoder)
+    });
+    (rig.tensors(&rig.grads), rig.gpu.outcomes(reading)[batch])
 }
 
 fn assert_close(reference: &Found<f64>, actual: &Found<f32>, what: &str) {
@@ -225,7 +95,7 @@ fn both_forms_match_f64() {
     let specs = [Mlp::default(), odd(Activation::Relu), odd(Activation::Tanh)];
     for (spec, size) in specs.iter().flat_map(|s| [1, 3, 32, rows].map(|size| (s, size))) {
         let params = parameters(spec, 3);
-        let rig = Rig::new(spec, size, 5);
+        let rig = rig_of(spec, size, 5);
         rig.set(&params);
         let mut fast = CpuMlp::<f32>::new(spec, split(), size, 5).expect("a perceptron");
         let mut exact = CpuMlp::<f64>::new(spec, split(), size, 5).expect("a perceptron");
@@ -236,7 +106,7 @@ fn both_forms_match_f64() {
             let what = |form| format!("{form} {:?} batch {batch} of size {size}, epoch {epoch}", spec.widths);
             let reference = gradient_of(&mut exact, &wide(&params), batch);
             assert_close(&reference, &gradient_of(&mut fast, &params, batch), &what("cpu"));
-            assert_close(&reference, &rig.gradient(epoch, batch), &what("gpu"));
+            assert_close(&reference, &found(&rig, epoch, batch), &what("gpu"));
         }
     }
 }
@@ -271,13 +141,13 @@ fn same_bits_twice() {
         (grads.iter().flatten().map(|x| x.to_bits()).collect::<Vec<_>>(), outcome.loss.to_bits())
     };
     for size in [32, 1438] {
-        let rig = Rig::new(&spec, size, 5);
+        let rig = rig_of(&spec, size, 5);
         rig.set(&params);
-        let again = Rig::new(&spec, size, 5);
+        let again = rig_of(&spec, size, 5);
         again.set(&params);
-        let first = bits(rig.gradient(1, 0));
-        assert_eq!(first, bits(rig.gradient(1, 0)));
-        assert_eq!(first, bits(again.gradient(1, 0)));
+        let first = bits(found(&rig, 1, 0));
+        assert_eq!(first, bits(found(&rig, 1, 0)));
+        assert_eq!(first, bits(found(&again, 1, 0)));
         let on_threads = |threads| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
             pool.install(|| {
@@ -291,10 +161,10 @@ fn same_bits_twice() {
 
 #[test]
 fn the_gpu_touches_its_gradients_only() {
-    let rig = Rig::new(&odd(Activation::Relu), 32, 5);
+    let rig = rig_of(&odd(Activation::Relu), 32, 5);
     let params = parameters(&odd(Activation::Relu), 3);
     rig.set(&params);
-    rig.gradient(0, 0);
+    found(&rig, 0, 0);
     let words = rig.gpu.words(&rig.grads);
     for (at, word) in words.iter().enumerate() {
         let inside = rig.ranges.iter().any(|r| r.contains(&(4 * at as u64)));
@@ -306,16 +176,16 @@ fn the_gpu_touches_its_gradients_only() {
 #[test]
 fn parameters_and_gradients_may_share_a_buffer() {
     let spec = odd(Activation::Tanh);
-    let (params, mut rig) = (parameters(&spec, 3), Rig::new(&spec, 32, 5));
+    let (params, mut rig) = (parameters(&spec, 3), rig_of(&spec, 32, 5));
     rig.set(&params);
-    let apart = rig.gradient(0, 0).0;
+    let apart = found(&rig, 0, 0).0;
     let half = rig.params.size();
     let shared = rig.gpu.storage(2 * half);
     rig.run(|encoder| encoder.copy_buffer_to_buffer(&rig.params, 0, &shared, 0, half));
     let behind: Vec<_> = rig.ranges.iter().map(|r| shared.slice(r.start + half..r.end + half)).collect();
     let before = rig.slices(&shared);
-    rig.mlp.bind(&before, &behind).expect("bound");
-    rig.gradient(0, 0);
+    rig.objective.bind(&before, &behind).expect("bound");
+    found(&rig, 0, 0);
     let words = rig.gpu.words(&shared);
     for (range, expected) in rig.ranges.iter().zip(&apart) {
         let start = ((range.start + half) / 4) as usize;
@@ -327,11 +197,11 @@ fn parameters_and_gradients_may_share_a_buffer() {
 fn evaluations_match_f64() {
     let spec = Mlp::default();
     let params = parameters(&spec, 3);
-    let rig = Rig::new(&spec, 48, 5);
+    let rig = rig_of(&spec, 48, 5);
     rig.set(&params);
     let mut exact = CpuMlp::<f64>::new(&spec, split(), 48, 5).expect("a perceptron");
     for part in [Part::HeldOut, Part::Train] {
-        let reading = rig.run(|encoder| rig.mlp.record_accuracy(encoder, part).expect("recorded"));
+        let reading = rig.run(|encoder| rig.objective.record_accuracy(encoder, part).expect("recorded"));
         let found = Outcome::total(&rig.gpu.outcomes(reading));
         let expected = exact.accuracy(&slices(&wide(&params)), part).expect("an accuracy");
         assert_eq!((found.rows, found.correct), (expected.rows, expected.correct), "{part:?}");
@@ -343,15 +213,15 @@ fn evaluations_match_f64() {
 fn losses_and_epochs_follow_the_encoder() {
     let spec = Mlp::default();
     let params = parameters(&spec, 3);
-    let rig = Rig::new(&spec, 48, 5);
+    let rig = rig_of(&spec, 48, 5);
     rig.set(&params);
     let probes = rig.gpu.storage(64);
     rig.run(|encoder| {
         for (at, (epoch, batch)) in [(1, 0), (2, 0), (1, 29)].into_iter().enumerate() {
             let slot = probes.slice(8 * at as u64..);
-            rig.mlp.record_epoch(encoder, epoch);
-            rig.mlp.record_gradient(encoder, 1).expect("recorded");
-            rig.mlp.record_loss(encoder, batch, slot).expect("recorded");
+            rig.objective.record_epoch(encoder, epoch);
+            rig.objective.record_gradient(encoder, 1).expect("recorded");
+            rig.objective.record_loss(encoder, batch, slot).expect("recorded");
         }
     });
     let found = rig.gpu.words(&probes);
@@ -367,7 +237,7 @@ fn losses_and_epochs_follow_the_encoder() {
 #[test]
 fn plain_descent_lowers_the_loss_on_both() {
     let spec = Mlp::default();
-    let rig = Rig::new(&spec, 64, 5);
+    let rig = rig_of(&spec, 64, 5);
     let mut cpu = CpuMlp::<f32>::new(&spec, split(), 64, 5).expect("a perceptron");
     let descend = |gradient: &mut Evaluate<'_>| {
         let mut params = spec.initial(1);
@@ -387,7 +257,7 @@ fn plain_descent_lowers_the_loss_on_both() {
     };
     descend(&mut |params, epoch, batch| {
         rig.set(params);
-        rig.gradient(epoch, batch)
+        found(&rig, epoch, batch)
     });
     let trained = descend(&mut |params, epoch, batch| {
         cpu.set_epoch(epoch);
@@ -402,9 +272,9 @@ fn a_nan_stays_visible() {
     let spec = Mlp::default();
     let mut params = parameters(&spec, 3);
     params[0][5 * 64 + 20] = f32::NAN;
-    let rig = Rig::new(&spec, 32, 5);
+    let rig = rig_of(&spec, 32, 5);
     rig.set(&params);
-    assert!(rig.gradient(0, 0).1.loss.is_nan());
+    assert!(found(&rig, 0, 0).1.loss.is_nan());
     let mut cpu = CpuMlp::<f32>::new(&spec, split(), 32, 5).expect("a perceptron");
     assert!(gradient_of(&mut cpu, &params, 0).1.loss.is_nan());
 }
@@ -488,7 +358,7 @@ fn the_digits_are_whole() {
 
 #[test]
 fn bad_data_is_named() {
-    let good = include_bytes!("../src/data/digits.bin").to_vec();
+    let good = include_bytes!("../../src/data/digits.bin").to_vec();
     let changed = |at: usize, to: u8| {
         let mut bytes = good.clone();
         bytes[at] = to;
@@ -562,51 +432,4 @@ fn bad_slices_are_named_and_change_nothing() {
     assert!(error.contains("`layer1.weight`: gradients have 639 elements, needs 640"), "{error}");
     assert_eq!(bias, [1.0; 10]);
     assert!(failure(cpu.loss(&slices(&params), 45)).contains("batch 45 of 45"));
-}
-
-fn validated(name: &str, text: &str) -> (naga::Module, naga::valid::ModuleInfo) {
-    use naga::valid::{Capabilities, ValidationFlags, Validator};
-    let module = naga::front::wgsl::parse_str(text).unwrap_or_else(|e| panic!("{name}: {}", e.emit_to_string(text)));
-    let info = Validator::new(ValidationFlags::all(), Capabilities::empty()).validate(&module);
-    let info = info.unwrap_or_else(|e| panic!("{name}: {}", e.emit_to_string(text)));
-    (module, info)
-}
-
-#[test]
-fn every_shader_validates_and_is_used() {
-    let texts = shaders();
-    for (name, text) in &texts {
-        let (module, _) = validated(name, text);
-        let storage = |v: &naga::GlobalVariable| matches!(v.space, naga::AddressSpace::Storage { .. });
-        assert!(module.global_variables.iter().filter(|(_, v)| storage(v)).count() <= 7, "{name}");
-    }
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders/objectives");
-    for file in std::fs::read_dir(folder).expect("the shaders") {
-        let path = file.expect("a file").path();
-        let text = std::fs::read_to_string(&path).expect("text");
-        assert!(texts.iter().any(|(_, joined)| joined.contains(&text)), "{} is in no kernel", path.display());
-    }
-}
-
-#[test]
-fn every_shader_translates() {
-    use naga::back::{glsl, hlsl, msl, spv};
-    for (name, text) in shaders() {
-        let (module, info) = validated(name, &text);
-        spv::write_vec(&module, &info, &spv::Options::default(), None).unwrap_or_else(|e| panic!("{name}: {e}"));
-        let options = msl::Options { lang_version: (2, 0), ..Default::default() };
-        let written = msl::write_string(&module, &info, &options, &msl::PipelineOptions::default());
-        written.unwrap_or_else(|e| panic!("{name}: {e}"));
-        let (options, pipeline) = (hlsl::Options::default(), hlsl::PipelineOptions::default());
-        let mut out = String::new();
-        let written = hlsl::Writer::new(&mut out, &options, &pipeline).write(&module, &info, None);
-        written.unwrap_or_else(|e| panic!("{name}: {e}"));
-        let options = glsl::Options { version: glsl::Version::new_gles(310), ..Default::default() };
-        let (shader_stage, entry_point) = (naga::ShaderStage::Compute, "main".to_owned());
-        let pipeline = glsl::PipelineOptions { shader_stage, entry_point, multiview: None };
-        let policies = naga::proc::BoundsCheckPolicies::default();
-        let mut out = String::new();
-        let writer = glsl::Writer::new(&mut out, &module, &info, &options, &pipeline, policies);
-        writer.and_then(|mut w| w.write()).unwrap_or_else(|e| panic!("{name}: {e}"));
-    }
 }

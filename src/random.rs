@@ -11,6 +11,8 @@ pub enum Stream {
     Split = 2,
     /// The order of the rows in an epoch.
     Order = 3,
+    /// Directions in which a loss is probed.
+    Probe = 5,
     /// What a problem's data are made of.
     Data = 4,
 }
@@ -39,6 +41,44 @@ pub const fn draw(key: u32, counter: u32) -> u32 {
 #[must_use]
 pub const fn unit(key: u32, counter: u32) -> f32 {
     (draw(key, counter) >> 8) as f32 * (1.0 / 16_777_216.0)
+}
+
+/// Four independent normal numbers of a key: those numbered `4 index` and on, by Box and Muller's transform.
+#[must_use]
+pub fn normals(key: u32, index: u32) -> [f32; 4] {
+    let word = |k: u32| draw(key, index.wrapping_mul(4).wrapping_add(k));
+    let (a, b) = (normal_pair(word(0), word(1)), normal_pair(word(2), word(3)));
+    [a[0], a[1], b[0], b[1]]
+}
+
+fn normal_pair(length: u32, angle: u32) -> [f32; 2] {
+    let r = minus_two_ln(length >> 8).sqrt();
+    on_circle(angle >> 8).map(|x| r * x)
+}
+
+/// -2 ln((n + 1) / 2^24) for n below 2^24.
+fn minus_two_ln(n: u32) -> f32 {
+    const LN_2: f32 = std::f32::consts::LN_2;
+    let bits = ((n + 1) as f32).to_bits();
+    // The mantissa in [√½, √2), so that the logarithm of a number near 1 does not cancel.
+    let up = u32::from(bits & 0x7f_ffff > 0x35_04f3);
+    let mantissa = f32::from_bits((bits & 0x7f_ffff) | ((127 - up) << 23));
+    let exponent = ((bits >> 23) + up) as f32 - 151.0;
+    let s = (mantissa - 1.0) / (mantissa + 1.0);
+    let z = s * s;
+    let series = 2.0 * s * (1.0 + z * (1.0 / 3.0 + z * (0.2 + z * (1.0 / 7.0 + z * (1.0 / 9.0)))));
+    -2.0 * (series + exponent * LN_2)
+}
+
+/// A point of the unit circle: an octant from three bits, a place in it from 21.
+fn on_circle(n: u32) -> [f32; 2] {
+    let x = (n & 0x1f_ffff) as f32 * (std::f32::consts::FRAC_PI_4 / 2_097_152.0);
+    let z = x * x;
+    let sine = x * (1.0 + z * (-1.0 / 6.0 + z * (1.0 / 120.0 + z * (-1.0 / 5040.0 + z / 362_880.0))));
+    let cosine = 1.0 + z * (-0.5 + z * (1.0 / 24.0 + z * (-1.0 / 720.0 + z / 40_320.0)));
+    let octant = n >> 21;
+    let (x, y) = if octant & 1 == 0 { (cosine, sine) } else { (sine, cosine) };
+    [if octant & 2 == 0 { x } else { -x }, if octant & 4 == 0 { y } else { -y }]
 }
 
 /// A number of the standard normal distribution (Box & Muller 1958), from the draws 2·`counter` and 2·`counter` + 1.

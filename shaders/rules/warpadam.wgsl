@@ -1,0 +1,39 @@
+// WarpAdam (arXiv 2409.04244): Adam on w = P g. The paper leaves open what P is and how it is learned; both are our choice: P is
+// block-diagonal over the flattened tensor, the identity at first, and learned by the one-step hypergradient.
+//
+//   P ← P + κ a g_prevᵀ                      learned only, from the second step on; a = g ⊘ d, d = √v̂ + ε of the step before
+//   P ← I + (1 - η_P λ_P)(P - I)             the anchor
+//   w = P g        m ← β1 m + (1-β1) w        v ← β2 v + (1-β2) w²        Δθ = -step · m / (√v + ε̂)
+//
+//   step = η √(1-β2^t) / (1-β1^t), ε̂ = ε √(1-β2^t). The harness multiplies block by block; here `g` is w already.
+//   raw:         κ = η_P η (1-β1) / (1-β1^(t-1)), the derivative of the loss with d taken as constant
+//   normalised:  κ = η_P / (‖a‖ ‖g_prev‖) for each block
+
+struct Hyper {
+    step: f32,
+    eps_hat: f32,
+    beta1: f32,
+    one_minus_beta1: f32,
+    beta2: f32,
+    one_minus_beta2: f32,
+    eps: f32,
+    unbias: f32,
+    learn: f32,
+    keep: f32,
+    anchor: f32,
+}
+
+struct State { m: vec4<f32>, v: vec4<f32> }
+
+// a = g ⊘ d; unbias = 1/(1-β2^(t-1)), v is that of the step before.
+fn influence(h: Hyper, g: vec4<f32>, s: State) -> vec4<f32> {
+    return g / (sqrt(s.v * h.unbias) + h.eps);
+}
+
+fn update(h: Hyper, d: Decision, p: vec4<f32>, w: vec4<f32>, s: ptr<function, State>) -> vec4<f32> {
+    let m = h.beta1 * (*s).m + h.one_minus_beta1 * w;
+    let v = h.beta2 * (*s).v + h.one_minus_beta2 * w * w;
+    (*s).m = m;
+    (*s).v = v;
+    return -h.step * m / (sqrt(v) + h.eps_hat);
+}

@@ -1,0 +1,92 @@
+//! What a step decides from sums or slopes before anything moves.
+
+use super::{Number, Scaled, Tensor, walk};
+use crate::optim::rule::Real;
+
+/// What decisions are made of and kept in, beside the tensors.
+pub(super) struct Decider<'a, F> {
+    pub(super) totals: &'a mut Vec<f64>,
+    pub(super) memory: &'a mut [F],
+    pub(super) slopes: &'a [F],
+}
+
+impl<F: Number> Decider<'_, F> {
+    /// Decides for every tensor, or says that the step is left out.
+    pub(super) fn decide(
+        &mut self,
+        groups: &[Scaled<'_, F>],
+        tensors: &mut [Tensor<F>],
+        params: &[&mut [F]],
+        grads: &[&[F]],
+    ) -> bool {
+        let counts = groups[0].sums;
+        let totals: Vec<F> = if counts.sums > 0 {
+            self.sum(groups, tensors, params, grads)
+        } else if self.slopes.is_empty() {
+            return true;
+        } else {
+            self.slopes.to_vec()
+        };
+        if counts.may_refuse && groups[0].cpu.refuse(&totals) {
+            return false;
+        }
+        let before = self.memory.to_vec();
+        for tensor in tensors {
+            let group = &groups[tensor.spec.group];
+            self.memory.copy_from_slice(&before);
+            tensor.decision = group.cpu.decide(&group.hyper, &totals, &tensor.own, self.memory);
+        }
+        true
+    }
+
+    /// Completes the decisions once an integrator has been along.
+    pub(super) fn settle(
+        &mut self,
+        groups: &[Scaled<'_, F>],
+        tensors: &mut [Tensor<F>],
+        params: &[&mut [F]],
+        grads: &[&[F]],
+    ) {
+        let totals = self.sum(groups, tensors, params, grads);
+        for tensor in tensors {
+            let group = &groups[tensor.spec.group];
+            tensor.decision = group.cpu.settle(&group.hyper, &totals, &tensor.own, &tensor.decision);
+        }
+    }
+
+    fn sum(
+        &mut self,
+        groups: &[Scaled<'_, F>],
+        tensors: &mut [Tensor<F>],
+        params: &[&mut [F]],
+        grads: &[&[F]],
+    ) -> Vec<F> {
+        walk::contribute(groups, tensors, params, grads);
+        *self.totals = total(groups, tensors, groups[0].sums.totals);
+        self.totals.iter().map(|x| F::of(*x)).collect()
+    }
+}
+
+/// Whether the step leaves the count of applied steps where it is.
+pub(super) fn held<F: Number>(groups: &[Scaled<'_, F>], tensors: &[Tensor<F>]) -> bool {
+    groups[0].sums.may_hold && tensors.first().is_some_and(|t| groups[0].cpu.hold(&t.decision))
+}
+
+/// Every tensor's own totals from its sums, and the totals over all, with gradients as they are: the factor of a clip would be c.
+fn total<F: Number>(groups: &[Scaled<'_, F>], tensors: &mut [Tensor<F>], count: usize) -> Vec<f64> {
+    let c = 1.0;
+    let mut all = vec![[0.0; 3]; count];
+    let at_c = |p: &[f64; 3]| p[0] + p[1] * c + p[2] * c * c;
+    for tensor in tensors {
+        let group = &groups[tensor.spec.group];
+        let sums = tensor.sums.map(F::of);
+        let own = group.cpu.total(&group.hyper, &sums, F::of(tensor.spec.elements as f64));
+        let own: Vec<[f64; 3]> = own[..count].iter().map(|p| p.map(Real::wide)).collect();
+        for (sum, p) in all.iter_mut().flatten().zip(own.iter().flatten()) {
+            *sum += p;
+        }
+        tensor.own.clear();
+        tensor.own.extend(own.iter().map(|p| F::of(at_c(p))));
+    }
+    all.iter().map(at_c).collect()
+}

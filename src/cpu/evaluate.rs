@@ -1,0 +1,146 @@
+//! Steps that evaluate the objective while they are under way.
+
+use super::flow::Flow;
+use super::{Decider, Number, Optimizer, decide, scale, walk};
+use crate::Result;
+use crate::evaluate::{Evaluation, Evaluations};
+use crate::optim::Procedure;
+use crate::optim::procedure::Scheme;
+
+/// Evaluates the objective, writing a gradient where that is asked for, and returns the loss.
+pub(super) trait Evaluate<F>: FnMut(Evaluation, &mut [&mut [F]], &mut [&mut [F]]) -> Result<f64> {}
+
+impl<F, E: FnMut(Evaluation, &mut [&mut [F]], &mut [&mut [F]]) -> Result<f64>> Evaluate<F> for E {}
+
+impl<F: Number> Optimizer<F> {
+    /// One step of any rule, with everything evaluated inside it. `evaluate` is handed the parameters as they are and the gradients to
+    /// be written over, and returns the loss: first for [`Evaluation::Gradient`] at the parameters themselves, then for whatever the
+    /// rule asks for. It must see the same mini-batch throughout the step.
+    ///
+    /// ```
+    /// use wgpu_optim::cpu::{Optimizer, TensorSpec};
+    /// use wgpu_optim::{Evaluation, SAdam};
+    ///
+    /// # fn main() -> wgpu_optim::Result<()> {
+    /// let tensors = vec![TensorSpec { name: "w".to_owned(), group: 0, elements: 2 }];
+    /// let mut optimizer = Optimizer::<f32>::new(vec![("all".to_owned(), SAdam::default().into())], tensors)?;
+    /// let (mut w, mut g) = ([1.0, -2.0], [0.0; 2]);
+    /// optimizer.step_with(&mut [&mut w], &mut [&mut g], |evaluation, params, grads| {
+    ///     if evaluation == Evaluation::Gradient {
+    ///         grads[0].copy_from_slice(params[0]);
+    ///     }
+    ///     Ok(params[0].iter().map(|x| f64::from(x * x) / 2.0).sum())
+    /// })?;
+    /// assert_eq!(optimizer.evaluations().losses, 2);
+    /// assert!(w[0] < 1.0 && w[1] > -2.0);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`step`](Self::step), and what `evaluate` returns; parameters and states are then as they were before.
+    pub fn step_with(
+        &mut self,
+        params: &mut [&mut [F]],
+        grads: &mut [&mut [F]],
+        mut evaluate: impl FnMut(Evaluation, &[&[F]], &mut [&mut [F]]) -> Result<f64>,
+    ) -> Result<()> {
+        self.check_lengths(params, &shared(grads))?;
+        let mut counts = Evaluations::default();
+        let mut evaluate = |evaluation, params: &mut [&mut [F]], grads: &mut [&mut [F]]| {
+            counts.count(evaluation);
+            evaluate(evaluation, &shared(params), grads)
+        };
+        let loss = evaluate(Evaluation::Gradient, params, grads)?;
+        let stepped = match self.procedure() {
+            Procedure::Plain | Procedure::Warp(_) => self.step(params, &shared(grads)),
+            Procedure::Probe(probe) => match self.probe(probe, loss, params, grads, &mut evaluate) {
+                Ok(()) => self.step(params, &shared(grads)),
+                Err(error) => Err(error),
+            },
+            Procedure::Integrate(scheme) => self.step_along(scheme, params, grads, &mut evaluate),
+        };
+        self.evaluations.gradients += counts.gradients;
+        self.evaluations.losses += counts.losses;
+        stepped
+    }
+
+    /// How often [`step_with`](Self::step_with) evaluated the objective so far.
+    #[must_use]
+    pub const fn evaluations(&self) -> Evaluations {
+        self.evaluations
+    }
+
+    pub(super) fn procedure(&self) -> Procedure {
+        self.groups[0].rule.procedure()
+    }
+
+    /// A step of a rule that integrates between evaluations.
+    fn step_along(
+        &mut self,
+        scheme: Scheme,
+        params: &mut [&mut [F]],
+        grads: &mut [&mut [F]],
+        evaluate: &mut impl Evaluate<F>,
+    ) -> Result<()> {
+        self.around.around.check_integrates()?;
+        let Some(start) = self.prepare(&shared(grads)) else { return Ok(()) };
+        let stepped = self.apply_along(scheme, params, grads, &start, evaluate);
+        self.around.prepared = start;
+        stepped
+    }
+
+    fn apply_along(
+        &mut self,
+        scheme: Scheme,
+        params: &mut [&mut [F]],
+        grads: &mut [&mut [F]],
+        start: &[Vec<F>],
+        evaluate: &mut impl Evaluate<F>,
+    ) -> Result<()> {
+        let groups = scale(&self.groups, self.applied + 1)?;
+        let start: Vec<&[F]> = start.iter().map(Vec::as_slice).collect();
+        let memory = self.memory.clone();
+        let mut decider = Decider { totals: &mut self.totals, memory: &mut self.memory, slopes: &[] };
+        decider.decide(&groups, &mut self.tensors, params, &start);
+        if decide::held(&groups, &self.tensors) {
+            let signs = self.tensors.iter().map(|t| if self.groups[t.spec.group].maximize { -1.0 } else { 1.0 });
+            let mut flow = Flow::new(&groups, &self.tensors, params, &start, signs.map(F::of).collect());
+            let followed = flow.follow(scheme, params, grads, evaluate);
+            flow.restore(params);
+            if let Err(error) = followed {
+                self.memory = memory;
+                return Err(error);
+            }
+            let displacement = flow.displacement();
+            self.put_states("displacement", displacement);
+        }
+        self.put_states("g_prev", start.iter().map(|g| g.to_vec()).collect());
+        let groups = scale(&self.groups, self.applied + 1)?;
+        let mut decider = Decider { totals: &mut self.totals, memory: &mut self.memory, slopes: &[] };
+        if decide::held(&groups, &self.tensors) {
+            decider.settle(&groups, &mut self.tensors, params, &start);
+        }
+        if self.applied == 0 {
+            self.around.start_average(params);
+        }
+        walk::update(&groups, &mut self.tensors, params, &start);
+        let held = decide::held(&groups, &self.tensors);
+        self.around.average(self.applied + 1, params);
+        self.applied += u64::from(!held);
+        Ok(())
+    }
+
+    fn put_states(&mut self, name: &str, values: Vec<Vec<F>>) {
+        let Some(at) = self.groups[0].rule.states().iter().position(|s| s.name == name) else { return };
+        for (tensor, values) in self.tensors.iter_mut().zip(values) {
+            if let Some(state) = &mut tensor.states[at] {
+                *state = values;
+            }
+        }
+    }
+}
+
+pub(super) fn shared<'a, F>(slices: &'a [&mut [F]]) -> Vec<&'a [F]> {
+    slices.iter().map(|slice| &**slice).collect()
+}

@@ -1,0 +1,142 @@
+//! Probes: the loss along random directions, as `shaders/harness/probe.wgsl` makes them on the GPU.
+
+use super::evaluate::Evaluate;
+use super::{Number, Optimizer};
+use crate::evaluate::Evaluation;
+use crate::optim::Procedure;
+use crate::optim::procedure::{Directions, Probe};
+use crate::random::{self, Stream};
+use crate::{Error, Result};
+
+/// What the authors add to a direction's norm before they divide by it.
+const NORM_EPS: f64 = 1e-12;
+
+/// What probes found, and where the next ones go.
+#[derive(Debug)]
+pub(super) struct Probes<F> {
+    /// The slopes of the last probes; zeros before the first, empty for rules that do not probe.
+    pub(super) slopes: Vec<F>,
+    seed: u64,
+    /// Directions that were given: a probe, a tensor, its elements.
+    given: Option<Vec<Vec<Vec<F>>>>,
+}
+
+impl<F: Number> Probes<F> {
+    pub(super) fn new(procedure: Procedure) -> Self {
+        let count = if let Procedure::Probe(probe) = procedure { probe.count } else { 0 };
+        Self { slopes: vec![F::zero(); count], seed: 0, given: None }
+    }
+}
+
+impl<F: Number> Optimizer<F> {
+    /// Decides the directions of the rule's probes. Default 0.
+    #[must_use]
+    pub fn with_seed(mut self, seed: u64) -> Self {
+        self.probes.seed = seed;
+        self
+    }
+
+    /// Gives the directions of the next steps' probes: for each probe and each tensor as many numbers as it has. They are brought to
+    /// length one as random ones are. `None`: random ones again.
+    ///
+    /// # Errors
+    /// The rule does not probe; a count or length that does not fit.
+    pub fn set_directions(&mut self, directions: Option<Vec<Vec<Vec<F>>>>) -> Result<()> {
+        let Some(directions) = directions else {
+            self.probes.given = None;
+            return Ok(());
+        };
+        let probes = self.probes.slopes.len();
+        if probes == 0 || directions.len() != probes {
+            return Err(Error::Usage(format!("{} directions were given, the rule probes {probes}", directions.len())));
+        }
+        for direction in &directions {
+            self.check_count("tensors of a direction", direction.len())?;
+            for (tensor, part) in self.tensors.iter().zip(direction) {
+                tensor.check_length("direction", part.len())?;
+            }
+        }
+        self.probes.given = Some(directions);
+        Ok(())
+    }
+
+    /// Gives the losses that a step's probes found, for callers who evaluate them on their own: first that of the parameters
+    /// themselves. Steps use them until they are given again.
+    ///
+    /// # Errors
+    /// Another count than one more than the rule's probes.
+    pub fn set_losses(&mut self, losses: &[f64]) -> Result<()> {
+        let probes = self.probes.slopes.len();
+        if probes == 0 || losses.len() != probes + 1 {
+            return Err(Error::Usage(format!(
+                "{} losses were given, the rule probes {probes} directions",
+                losses.len()
+            )));
+        }
+        let sigma = self.sigma()?;
+        for (slope, loss) in self.probes.slopes.iter_mut().zip(&losses[1..]) {
+            *slope = F::of((loss - losses[0]) / sigma);
+        }
+        Ok(())
+    }
+
+    /// Probes the loss around the parameters, which are as they were when it returns.
+    pub(super) fn probe(
+        &mut self,
+        probe: Probe,
+        loss: f64,
+        params: &mut [&mut [F]],
+        grads: &mut [&mut [F]],
+        evaluate: &mut impl Evaluate<F>,
+    ) -> Result<()> {
+        let sigma = self.sigma()?;
+        let base: Vec<Vec<F>> = params.iter().map(|p| p.to_vec()).collect();
+        for j in 0..probe.count {
+            for ((p, base), u) in params.iter_mut().zip(&base).zip(self.direction(probe, j)) {
+                for ((p, base), u) in p.iter_mut().zip(base).zip(u) {
+                    *p = *base + F::of(sigma) * u;
+                }
+            }
+            let evaluated = evaluate(Evaluation::Loss(j + 1), params, grads);
+            for (p, base) in params.iter_mut().zip(&base) {
+                p.copy_from_slice(base);
+            }
+            self.probes.slopes[j] = F::of((evaluated? - loss) / sigma);
+        }
+        Ok(())
+    }
+
+    /// The group that is first decides for all; the builder saw to it that they agree.
+    fn sigma(&self) -> Result<f64> {
+        let scalars = super::scalars_at(self.groups[0].rule.as_ref(), &self.groups[0].scheduled, "", self.applied + 1)?;
+        Ok(scalars.iter().find(|s| s.name == "sigma").map_or(0.0, |s| s.value()))
+    }
+
+    /// A probe's direction, a tensor each.
+    fn direction(&self, probe: Probe, j: usize) -> Vec<Vec<F>> {
+        let mut direction = match &self.probes.given {
+            Some(given) => given[j].clone(),
+            None => self.random_direction(j),
+        };
+        let squares: Vec<f64> = direction.iter().map(|u| u.iter().map(|u| u.wide() * u.wide()).sum()).collect();
+        let all: f64 = squares.iter().sum();
+        for (u, square) in direction.iter_mut().zip(squares) {
+            let square = if probe.directions == Directions::Global { all } else { square };
+            let norm = F::of(square.sqrt() + NORM_EPS);
+            u.iter_mut().for_each(|u| *u = *u / norm);
+        }
+        direction
+    }
+
+    fn random_direction(&self, j: usize) -> Vec<Vec<F>> {
+        let key = random::key(self.probes.seed, Stream::Probe);
+        let key = random::draw(random::draw(key, self.applied as u32), j as u32);
+        let tensor = |(t, tensor): (usize, &super::Tensor<F>)| {
+            let key = random::draw(key, t as u32);
+            let n = tensor.spec.elements;
+            let numbers = (0..n.div_ceil(4)).flat_map(|i| random::normals(key, i as u32));
+            numbers.take(n).map(|x| F::of(f64::from(x))).collect()
+        };
+        self.tensors.iter().enumerate().map(tensor).collect()
+    }
+}

@@ -1,0 +1,28 @@
+//! What a step asks of the objective while it is under way.
+
+/// One evaluation, of the parameters as they are when it is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Evaluation {
+    /// The gradient, written to where the optimizer reads it.
+    Gradient,
+    /// The loss, for the slot of this number: 0 at the parameters themselves, `j` at the j-th probe.
+    Loss(usize),
+}
+
+/// How often the objective was evaluated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Evaluations {
+    /// Gradients.
+    pub gradients: u64,
+    /// Losses without a gradient.
+    pub losses: u64,
+}
+
+impl Evaluations {
+    pub(crate) fn count(&mut self, evaluation: Evaluation) {
+        match evaluation {
+            Evaluation::Gradient => self.gradients += 1,
+            Evaluation::Loss(_) => self.losses += 1,
+        }
+    }
+}

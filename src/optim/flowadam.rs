@@ -1,0 +1,342 @@
+//! FlowAdam; the rule is `shaders/rules/flowadam.wgsl`.
+
+use super::procedure::{Procedure, Scheme};
+use super::rule::{MAX_SUMS, Real, Scalar, StateSpec, Sums, Twin, bias_correction, members};
+use super::settings::{choice, settings};
+
+choice! {
+    /// Where FlowAdam's thresholds come from that are not set themselves.
+    Mode {
+        /// The authors' "stochastic neural networks": α_s 0.4, α_c 3, τ 2.
+        A = "a",
+        /// Their "scientific, full batch": α_s 0.9, α_c 0.1, τ 0.5.
+        B = "b",
+    }
+}
+
+impl Mode {
+    /// α_s, α_c and τ.
+    const fn presets(self) -> (f64, f64, f64) {
+        match self {
+            Self::A => (0.4, 3.0, 2.0),
+            Self::B => (0.9, 0.1, 0.5),
+        }
+    }
+}
+
+choice! {
+    /// How FlowAdam follows the flow.
+    Integrator {
+        /// One step of Euler's method with the gradient that is there: no evaluation.
+        Euler = "euler",
+        /// The classical fourth-order method in one step: three more gradients.
+        Rk4 = "rk4",
+        /// Dormand–Prince 5(4) with torchdiffeq's step control, as the authors: eight more gradients as a rule. The host reads a number an
+        /// attempt.
+        Dopri5 = "dopri5",
+    }
+}
+
+choice! {
+    /// What FlowAdam's first moment becomes after the flow.
+    Injection {
+        /// A mix with weight γ, of at most 5 times its norm.
+        Soft = "soft",
+        /// The flow's own: the authors' ablation.
+        Hard = "hard",
+    }
+}
+
+settings! {
+    /// FlowAdam (arXiv 2604.06652, in the form of the authors' code): Adam that follows the gradient's flow on plateaus and where the
+    /// gradient changes much, and mixes what it found into its momentum.
+    ///
+    /// Norms run over all tensors of all groups. Steps of the flow do not count as applied: v and the bias corrections know Adam's only.
+    /// Decay is not part of it: put it into the loss.
+    FlowAdam = "flowadam",
+    /// η. Default 1e-3, the authors' code.
+    lr: f64 = 1e-3, NOT_NEGATIVE;
+    /// β1, in [0, 1). Default 0.9, the authors' code.
+    beta1: f64 = 0.9, BELOW_ONE;
+    /// β2, in [0, 1). Default 0.999, the authors' code.
+    beta2: f64 = 0.999, BELOW_ONE;
+    /// ε, outside the root and not corrected for bias. Default 1e-8, the authors' code.
+    eps: f64 = 1e-8, EPSILON;
+    /// What the next three are where they are not given. Default b, the authors' code.
+    mode: Mode = Mode::B, NOT_NEGATIVE;
+    /// α_s: flow where ‖g‖ falls below this times its average. Default: the mode's.
+    switch_sensitivity: Option<f64> = None, NOT_NEGATIVE;
+    /// α_c: flow where ‖g - g_prev‖ exceeds this times its average. Default: the mode's.
+    curvature_sensitivity: Option<f64> = None, NOT_NEGATIVE;
+    /// τ: the flow is followed for the time ητ, rounded to f32 as the authors' code does. Default: the mode's.
+    ode_t_scale: Option<f64> = None, NOT_NEGATIVE;
+    /// γ, the flow's share in the momentum, in [0, 1]. Default 0.5, the authors' code.
+    momentum_blend_gamma: f64 = 0.5, SHARE;
+    /// How the flow is followed. Default euler, which every benchmark of the paper amounts to; the authors' is dopri5.
+    integrator: Integrator = Integrator::Euler, NOT_NEGATIVE;
+    /// Relative and absolute tolerance of dopri5. Default 1e-4, the authors' code.
+    ode_tol: f64 = 1e-4, EPSILON;
+    /// How the flow enters the momentum. Default soft, the paper's.
+    injection: Injection = Injection::Soft, NOT_NEGATIVE;
+    /// The injection's norm is at most this times the moment's, for each tensor. Default 5, the authors' code.
+    injection_cap: f64 = 5.0, NOT_NEGATIVE;
+    /// The flow's gradients are clamped to ± this, element by element. Default 1, the authors' code.
+    gradient_clip: f64 = 1.0, NOT_NEGATIVE;
+    /// Decay rate of the norms' averages, in [0, 1). Default 0.9, the authors' code.
+    statistics_beta: f64 = 0.9, BELOW_ONE;
+    /// Steps before the first that may follow the flow. Default 11, the authors' code.
+    warmup: u32 = 11, STEPS;
+}
+
+impl FlowAdam {
+    /// α_s, α_c and τ as they are given, or the mode's.
+    fn thresholds(&self) -> (f64, f64, f64) {
+        let (alpha_s, alpha_c, tau) = self.mode.presets();
+        (
+            self.switch_sensitivity.unwrap_or(alpha_s),
+            self.curvature_sensitivity.unwrap_or(alpha_c),
+            self.ode_t_scale.unwrap_or(tau),
+        )
+    }
+
+    fn is_staged(&self) -> bool {
+        self.integrator != Integrator::Euler
+    }
+}
+
+members! {
+    /// The scalars of a step.
+    Hyper {
+        /// η √(1-β2^s) / (1-β1^s)
+        step,
+        /// ε
+        eps,
+        /// β1
+        beta1,
+        /// 1-β1
+        one_minus_beta1,
+        /// β2
+        beta2,
+        /// 1-β2
+        one_minus_beta2,
+        /// T = ητ
+        horizon,
+        /// 1/η, or 0
+        inverse_rate,
+        /// The clamp's bound.
+        limit,
+        /// γ
+        gamma,
+        /// 1-γ
+        one_minus_gamma,
+        /// The injection's cap, 0 for none.
+        cap,
+        /// α_s
+        alpha_s,
+        /// α_c
+        alpha_c,
+        /// β_s of the averages.
+        beta_s,
+        /// 1-β_s
+        one_minus_beta_s,
+        /// Steps before the first flow.
+        warmup,
+    }
+}
+
+members! {
+    /// The states.
+    State {
+        /// First moment.
+        m,
+        /// Second moment.
+        v,
+        /// The gradient at the start of the last step.
+        g_prev,
+        /// What an integrator found; Euler's needs none.
+        displacement,
+    }
+}
+
+members! {
+    /// What the norms decide.
+    Decision {
+        /// 1 where the step follows the flow.
+        flow,
+        /// What the injection is multiplied with.
+        r,
+    }
+}
+
+members! {
+    /// What is kept from step to step.
+    Memory {
+        /// Steps so far, of either kind.
+        outer,
+        /// N̄
+        norm,
+        /// K̄
+        curvature,
+        /// Steps that followed the flow.
+        triggers,
+    }
+}
+
+fn displaced<F: Real>(staged: bool, h: &Hyper<F>, g: F, s: &State<F>) -> F {
+    if staged { s.displacement } else { -h.horizon * g.max(-h.limit).min(h.limit) }
+}
+
+impl Twin for FlowAdam {
+    type Hyper<F: Real> = Hyper<F>;
+    type State<F: Real> = State<F>;
+    type Decision<F: Real> = Decision<F>;
+    type Memory<F: Real> = Memory<F>;
+    const TEXT: &'static str = include_str!("../../shaders/rules/flowadam.wgsl");
+    const SUMS: Sums = Sums { sums: 4, totals: 4, after_clip: true, may_hold: true, ..Sums::NONE };
+
+    fn procedure(&self) -> Procedure {
+        match self.integrator {
+            Integrator::Euler => Procedure::Plain,
+            Integrator::Rk4 => Procedure::Integrate(Scheme::Rk4),
+            Integrator::Dopri5 => Procedure::Integrate(Scheme::Dopri5 { tolerance: self.ode_tol }),
+        }
+    }
+
+    fn common(&self) -> &'static [&'static str] {
+        const TRIGGER: &[&str] = &[
+            "mode",
+            "switch_sensitivity",
+            "curvature_sensitivity",
+            "statistics_beta",
+            "warmup",
+            "integrator",
+            // With dopri5 one clock runs for all tensors.
+            "lr",
+            "ode_t_scale",
+            "ode_tol",
+        ];
+        if self.integrator == Integrator::Dopri5 { TRIGGER } else { &TRIGGER[..6] }
+    }
+
+    fn sums_read(&self) -> &'static [&'static str] {
+        &["g", "g_prev", "m"]
+    }
+
+    fn scalars(&self, t: u64) -> Vec<Scalar> {
+        let (bc1, bc2) = (bias_correction(self.beta1, t), bias_correction(self.beta2, t));
+        let (alpha_s, alpha_c, tau) = self.thresholds();
+        let (gamma, cap) = match self.injection {
+            Injection::Soft => (self.momentum_blend_gamma, self.injection_cap),
+            Injection::Hard => (1.0, 0.0),
+        };
+        let horizon = f64::from((self.lr * tau) as f32);
+        vec![
+            Scalar::both("step", self.lr, bc2.sqrt() / bc1),
+            Scalar::call("eps", self.eps),
+            Scalar::call("beta1", self.beta1),
+            Scalar::call("one_minus_beta1", 1.0 - self.beta1),
+            Scalar::call("beta2", self.beta2),
+            Scalar::call("one_minus_beta2", 1.0 - self.beta2),
+            Scalar::call("horizon", horizon),
+            Scalar::call("inverse_rate", if self.lr > 0.0 { self.lr.recip() } else { 0.0 }),
+            Scalar::call("limit", self.gradient_clip),
+            Scalar::call("gamma", gamma),
+            Scalar::call("one_minus_gamma", 1.0 - gamma),
+            Scalar::call("cap", cap),
+            Scalar::call("alpha_s", alpha_s),
+            Scalar::call("alpha_c", alpha_c),
+            Scalar::call("beta_s", self.statistics_beta),
+            Scalar::call("one_minus_beta_s", 1.0 - self.statistics_beta),
+            Scalar::call("warmup", f64::from(self.warmup)),
+        ]
+    }
+
+    fn states(&self) -> Vec<StateSpec> {
+        vec![
+            StateSpec::zero("m", true),
+            StateSpec::zero("v", true),
+            StateSpec::zero("g_prev", true),
+            StateSpec::zero("displacement", self.is_staged()),
+        ]
+    }
+
+    fn flags(&self) -> Vec<(&'static str, bool)> {
+        vec![("STAGED", self.is_staged())]
+    }
+
+    fn variants() -> Vec<(&'static str, Self)> {
+        let always = Self { switch_sensitivity: Some(1e6), warmup: 2, ode_t_scale: Some(3.0), ..Self::default() };
+        vec![
+            ("default", Self::default()),
+            ("flow", always),
+            ("hard", Self { injection: Injection::Hard, ..always }),
+            ("mode_a", Self { mode: Mode::A, warmup: 2, ..Self::default() }),
+        ]
+    }
+
+    #[inline(always)]
+    fn contribute<F: Real>(&self, h: &Hyper<F>, _: F, g: F, s: &State<F>) -> [F; MAX_SUMS] {
+        let change = g - s.g_prev;
+        let q = h.inverse_rate * displaced(self.is_staged(), h, g, s);
+        let mut terms = [F::zero(); MAX_SUMS];
+        terms[..4].copy_from_slice(&[g * g, change * change, s.m * s.m, q * q]);
+        terms
+    }
+
+    fn total<F: Real>(&self, _: &Hyper<F>, sums: &[F], _: F) -> [[F; 3]; MAX_SUMS] {
+        let mut totals = [[F::zero(); 3]; MAX_SUMS];
+        for (total, sum) in totals.iter_mut().zip(&sums[..4]) {
+            total[0] = *sum;
+        }
+        totals
+    }
+
+    fn decide<F: Real>(&self, h: &Hyper<F>, totals: &[F], own: &[F], memory: &mut Memory<F>) -> Decision<F> {
+        let norm = totals[0].sqrt();
+        let curvature = totals[1].sqrt();
+        let before = *memory;
+        let first = before.outer == F::zero();
+        let average = |before: F, now: F| if first { now } else { h.beta_s * before + h.one_minus_beta_s * now };
+        let norm_average = average(before.norm, norm);
+        let curvature_average = average(before.curvature, curvature);
+        let wanted = norm < h.alpha_s * norm_average || curvature > h.alpha_c * curvature_average;
+        let flow = if wanted && before.outer + F::of(0.5) > h.warmup { F::one() } else { F::zero() };
+        *memory = Memory {
+            outer: before.outer + F::one(),
+            norm: norm_average,
+            curvature: curvature_average,
+            triggers: before.triggers + flow,
+        };
+        self.settle(h, totals, own, &Decision { flow, r: F::one() })
+    }
+
+    fn settle<F: Real>(&self, h: &Hyper<F>, totals: &[F], own: &[F], d: &Decision<F>) -> Decision<F> {
+        let m = h.cap * own[2].sqrt();
+        let q = own[3].sqrt();
+        let r = if h.cap > F::zero() && q > m { m / (q + F::of(1e-8)) } else { F::one() };
+        let flow = if totals[3].is_finite() { d.flow } else { F::zero() };
+        Decision { flow, r }
+    }
+
+    fn hold<F: Real>(&self, d: &Decision<F>) -> bool {
+        d.flow != F::zero()
+    }
+
+    #[inline(always)]
+    fn update<F: Real>(&self, h: &Hyper<F>, d: &Decision<F>, _: F, gradient: F, s: &mut State<F>) -> F {
+        let staged = self.is_staged();
+        let g = if staged { s.g_prev } else { gradient };
+        let moved = displaced(staged, h, g, s);
+        s.g_prev = g;
+        if d.flow != F::zero() {
+            let q = -h.inverse_rate * moved;
+            s.m = h.one_minus_gamma * s.m + h.gamma * d.r * q;
+            return moved;
+        }
+        let m = h.beta1 * s.m + h.one_minus_beta1 * g;
+        let v = h.beta2 * s.v + h.one_minus_beta2 * g * g;
+        s.m = m;
+        s.v = v;
+        -h.step * m / (v.sqrt() + h.eps)
+    }
+}

@@ -1,0 +1,166 @@
+//! S-Adam; the rule is `shaders/rules/sadam.wgsl`.
+
+use super::procedure::{Directions, Probe, Procedure};
+use super::rule::{Nothing, Real, Scalar, StateSpec, Twin, bias_correction, members};
+use super::settings::settings;
+
+settings! {
+    /// S-Adam (arXiv 2605.29547, in the form of the authors' release): AdamW whose step is multiplied by `exp(-λ LGI)`, where LGI is
+    /// the variance of the loss's slopes along `k` random directions over their mean square.
+    ///
+    /// A step evaluates the loss `k + 1` times beside the gradient: see [`Optimizer::evaluate`](crate::Optimizer::evaluate). Plain steps
+    /// are damped by the slopes that were last measured; before the first by none. LGI is one number for all groups.
+    SAdam = "sadam",
+    /// η. Default 1e-3, the authors' release.
+    lr: f64 = 1e-3, NOT_NEGATIVE;
+    /// β1, in [0, 1). Default 0.9, the authors' release.
+    beta1: f64 = 0.9, BELOW_ONE;
+    /// β2, in [0, 1). Default 0.999, the authors' release.
+    beta2: f64 = 0.999, BELOW_ONE;
+    /// ε, outside the root and not corrected for bias. Default 1e-8, the authors' release.
+    eps: f64 = 1e-8, EPSILON;
+    /// Decoupled, times the rate, not damped. Default 1e-2, the authors' release.
+    weight_decay: f64 = 1e-2, NOT_NEGATIVE;
+    /// Probes a step, 1 to 8. Default 2, the authors' release; their experiments use 8: [`SAdam::paper`].
+    k: u32 = 2, PROBES;
+    /// σ (the paper's δ), the probes' length. Default 0.01, the authors' release.
+    sigma: f64 = 0.01, EPSILON;
+    /// λ. Default 2, the authors' release.
+    lgi_lambda: f64 = 2.0, NOT_NEGATIVE;
+    /// ζ, added to the mean square. Default 1e-6, the authors' release.
+    stabilize_eps: f64 = 1e-6, EPSILON;
+    /// The largest LGI that counts. Default 10, the authors' release.
+    lgi_cap: f64 = 10.0, NOT_NEGATIVE;
+    /// What has length one: the direction in each tensor, or the whole. Default tensor, the authors' release; the paper's is global.
+    directions: Directions = Directions::Tensor, NOT_NEGATIVE;
+}
+
+impl SAdam {
+    /// As in the authors' experiments: eight probes.
+    #[must_use]
+    pub const fn paper() -> Self {
+        let mut paper = Self::new();
+        paper.k = 8;
+        paper
+    }
+}
+
+members! {
+    /// The scalars of a step.
+    Hyper {
+        /// η √(1-β2^t) / (1-β1^t)
+        step,
+        /// ε
+        eps,
+        /// η times the decay.
+        decay,
+        /// β1
+        beta1,
+        /// 1-β1
+        one_minus_beta1,
+        /// β2
+        beta2,
+        /// 1-β2
+        one_minus_beta2,
+        /// σ
+        sigma,
+        /// λ
+        lambda,
+        /// ζ
+        zeta,
+        /// The largest LGI that counts.
+        cap,
+    }
+}
+
+members! {
+    /// The states.
+    State {
+        /// First moment.
+        m,
+        /// Second moment.
+        v,
+    }
+}
+
+members! {
+    /// What the slopes decide.
+    Decision {
+        /// exp(-λ LGI)
+        damp,
+        /// LGI
+        lgi,
+    }
+}
+
+impl Twin for SAdam {
+    type Hyper<F: Real> = Hyper<F>;
+    type State<F: Real> = State<F>;
+    type Decision<F: Real> = Decision<F>;
+    type Memory<F: Real> = Nothing;
+    const TEXT: &'static str = include_str!("../../shaders/rules/sadam.wgsl");
+
+    fn procedure(&self) -> Procedure {
+        Procedure::Probe(Probe { count: self.k as usize, directions: self.directions })
+    }
+
+    fn common(&self) -> &'static [&'static str] {
+        &["k", "sigma", "stabilize_eps", "directions"]
+    }
+
+    fn scalars(&self, t: u64) -> Vec<Scalar> {
+        let (bc1, bc2) = (bias_correction(self.beta1, t), bias_correction(self.beta2, t));
+        vec![
+            Scalar::both("step", self.lr, bc2.sqrt() / bc1),
+            Scalar::call("eps", self.eps),
+            Scalar::call("decay", self.lr * self.weight_decay),
+            Scalar::call("beta1", self.beta1),
+            Scalar::call("one_minus_beta1", 1.0 - self.beta1),
+            Scalar::call("beta2", self.beta2),
+            Scalar::call("one_minus_beta2", 1.0 - self.beta2),
+            Scalar::call("sigma", self.sigma),
+            Scalar::call("lambda", self.lgi_lambda),
+            Scalar::call("zeta", self.stabilize_eps),
+            Scalar::call("cap", self.lgi_cap),
+        ]
+    }
+
+    fn states(&self) -> Vec<StateSpec> {
+        vec![StateSpec::zero("m", self.beta1 > 0.0), StateSpec::zero("v", true)]
+    }
+
+    fn variants() -> Vec<(&'static str, Self)> {
+        let base = Self { weight_decay: 0.1, ..Self::default() };
+        vec![
+            ("default", base),
+            ("paper", Self { k: 8, directions: Directions::Global, ..base }),
+            ("one_probe", Self { k: 1, beta1: 0.0, ..base }),
+        ]
+    }
+
+    fn decide<F: Real>(&self, h: &Hyper<F>, slopes: &[F], _: &[F], _: &mut Nothing) -> Decision<F> {
+        let k = F::of(slopes.len() as f64);
+        let (mut sum, mut squares) = (F::zero(), F::zero());
+        for d in slopes {
+            sum = sum + *d;
+            squares = squares + *d * *d;
+        }
+        let mean = sum / k;
+        let mut deviations = F::zero();
+        for d in slopes {
+            deviations = deviations + (*d - mean) * (*d - mean);
+        }
+        let lgi = deviations / (k - F::one()).max(F::one()) / (squares / k + h.zeta);
+        let bounded = if lgi.is_finite() && lgi < h.cap { lgi } else { h.cap };
+        Decision { damp: (-h.lambda * bounded).exp(), lgi }
+    }
+
+    #[inline(always)]
+    fn update<F: Real>(&self, h: &Hyper<F>, d: &Decision<F>, p: F, g: F, s: &mut State<F>) -> F {
+        let m = h.beta1 * s.m + h.one_minus_beta1 * g;
+        let v = h.beta2 * s.v + h.one_minus_beta2 * g * g;
+        s.m = m;
+        s.v = v;
+        -h.decay * p - h.step * d.damp * m / (v.sqrt() + h.eps)
+    }
+}

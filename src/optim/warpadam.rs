@@ -1,0 +1,158 @@
+//! WarpAdam; the rule is `shaders/rules/warpadam.wgsl`, the product with P `shaders/harness/warp.wgsl`.
+
+use super::procedure::{Procedure, Warp};
+use super::rule::{Nothing, Real, Scalar, StateSpec, Twin, bias_correction, members};
+use super::settings::{Configured as _, choice, settings};
+use crate::{Error, Result};
+
+choice! {
+    /// Whether and how WarpAdam's matrices change.
+    WarpMode {
+        /// As they were given: at first the identity, which is Adam.
+        Frozen = "frozen",
+        /// By the derivative of the loss after the step with respect to P.
+        Raw = "raw",
+        /// By the same, with each block's factors at length one.
+        Normalised = "normalised",
+    }
+}
+
+settings! {
+    /// WarpAdam (arXiv 2409.04244): Adam on `P g` with a learned matrix `P`.
+    ///
+    /// The paper says that P is meta-learned and no more. **Our choice**: a tensor's P is block-diagonal over its elements in order, in
+    /// blocks of `warp_block` (one block for smaller tensors), the identity at first, and given
+    /// ([`Optimizer::write_warp`](crate::Optimizer::write_warp)) or learned by the one-step hypergradient
+    /// `P ← P + κ (g_t ⊘ d) g_{t-1}ᵀ`, `d = √v̂ + ε` of the step before taken as constant. The paper's figures are no measure of it.
+    /// A diagonal P that stays is Adam with another ε.
+    ///
+    /// Memory: `warp_block` numbers a parameter for P, one for `P g`, and one for the last gradient where P is learned. A gradient that
+    /// is not finite spoils its block: P's zeros do not hide it.
+    WarpAdam = "warpadam",
+    /// η. Default 1e-3, Adam's.
+    lr: f64 = 1e-3, NOT_NEGATIVE;
+    /// β1, in [0, 1). Default 0.9, Adam's.
+    beta1: f64 = 0.9, BELOW_ONE;
+    /// β2, in [0, 1). Default 0.999, Adam's.
+    beta2: f64 = 0.999, BELOW_ONE;
+    /// ε, outside the root. Default 1e-8, Adam's.
+    eps: f64 = 1e-8, EPSILON;
+    /// Whether and how P changes. Default normalised, our choice.
+    warp: WarpMode = WarpMode::Normalised, NOT_NEGATIVE;
+    /// η_P. Default 1e-3, our choice.
+    warp_lr: f64 = 1e-3, NOT_NEGATIVE;
+    /// λ_P: each step takes η_P λ_P of P - I off, at most all of it. Default 0, our choice.
+    warp_decay: f64 = 0.0, NOT_NEGATIVE;
+    /// Rows and columns of a block: a power of two from 1 (a diagonal P) to 64. Default 32, our choice.
+    warp_block: u32 = 32, BLOCK;
+}
+
+members! {
+    /// The scalars of a step.
+    Hyper {
+        /// η √(1-β2^t) / (1-β1^t)
+        step,
+        /// ε √(1-β2^t)
+        eps_hat,
+        /// β1
+        beta1,
+        /// 1-β1
+        one_minus_beta1,
+        /// β2
+        beta2,
+        /// 1-β2
+        one_minus_beta2,
+        /// ε
+        eps,
+        /// 1/(1-β2^(t-1)); 0 at the first step.
+        unbias,
+        /// κ, or what is left of it to multiply; 0 at the first step.
+        learn,
+        /// 1 - η_P λ_P
+        keep,
+        /// η_P λ_P
+        anchor,
+    }
+}
+
+members! {
+    /// The states.
+    State {
+        /// First moment of P g.
+        m,
+        /// Second moment of P g.
+        v,
+    }
+}
+
+impl Twin for WarpAdam {
+    type Hyper<F: Real> = Hyper<F>;
+    type State<F: Real> = State<F>;
+    type Decision<F: Real> = Nothing;
+    type Memory<F: Real> = Nothing;
+    const TEXT: &'static str = include_str!("../../shaders/rules/warpadam.wgsl");
+
+    fn procedure(&self) -> Procedure {
+        Procedure::Warp(Warp { block: self.warp_block as usize, learned: self.warp != WarpMode::Frozen })
+    }
+
+    fn check_together(&self) -> Result<()> {
+        if self.warp_block.is_power_of_two() {
+            return Ok(());
+        }
+        Err(Error::Setting {
+            optimizer: Self::NAME.to_owned(),
+            setting: "warp_block".to_owned(),
+            value: self.warp_block.to_string(),
+            needs: "a power of two from 1 to 64".into(),
+        })
+    }
+
+    fn scalars(&self, t: u64) -> Vec<Scalar> {
+        let (bc1, bc2) = (bias_correction(self.beta1, t), bias_correction(self.beta2, t));
+        // The first step has no step before it to learn from.
+        let before = |beta: f64| if t > 1 { bias_correction(beta, t - 1).recip() } else { 0.0 };
+        let seen = if t > 1 { 1.0 } else { 0.0 };
+        let learn = match self.warp {
+            WarpMode::Frozen => Scalar::both("learn", 0.0, seen),
+            WarpMode::Raw => Scalar::both("learn", self.warp_lr * self.lr * (1.0 - self.beta1), before(self.beta1)),
+            WarpMode::Normalised => Scalar::both("learn", self.warp_lr, seen),
+        };
+        let anchor = (self.warp_lr * self.warp_decay).min(1.0);
+        vec![
+            Scalar::both("step", self.lr, bc2.sqrt() / bc1),
+            Scalar::count("eps_hat", self.eps * bc2.sqrt()),
+            Scalar::call("beta1", self.beta1),
+            Scalar::call("one_minus_beta1", 1.0 - self.beta1),
+            Scalar::call("beta2", self.beta2),
+            Scalar::call("one_minus_beta2", 1.0 - self.beta2),
+            Scalar::call("eps", self.eps),
+            Scalar::count("unbias", before(self.beta2)),
+            learn,
+            Scalar::call("keep", 1.0 - anchor),
+            Scalar::call("anchor", anchor),
+        ]
+    }
+
+    fn states(&self) -> Vec<StateSpec> {
+        vec![StateSpec::zero("m", true), StateSpec::zero("v", true)]
+    }
+
+    fn flags(&self) -> Vec<(&'static str, bool)> {
+        vec![("NORMALISED", self.warp == WarpMode::Normalised)]
+    }
+
+    fn variants() -> Vec<(&'static str, Self)> {
+        let frozen = Self { warp: WarpMode::Frozen, ..Self::default() };
+        vec![("frozen", frozen), ("diagonal", Self { warp_block: 1, ..frozen })]
+    }
+
+    #[inline(always)]
+    fn update<F: Real>(&self, h: &Hyper<F>, _: &Nothing, _: F, w: F, s: &mut State<F>) -> F {
+        let m = h.beta1 * s.m + h.one_minus_beta1 * w;
+        let v = h.beta2 * s.v + h.one_minus_beta2 * w * w;
+        s.m = m;
+        s.v = v;
+        -h.step * m / (v.sqrt() + h.eps_hat)
+    }
+}
