@@ -166,6 +166,8 @@ pub(crate) struct Around {
     pub(crate) signed: bool,
     /// Some group has a schedule.
     pub(crate) scheduled: bool,
+    /// Every step is measured.
+    pub(crate) telemetry: bool,
 }
 
 impl Around {
@@ -202,7 +204,7 @@ impl Around {
 
     /// Whether the harness itself needs sums.
     pub(crate) const fn sums(self) -> bool {
-        self.guards() || self.clips_norm()
+        self.guards() || self.clips_norm() || self.telemetry
     }
 
     /// Whether the gradient is multiplied by a group's own factor.

@@ -30,6 +30,7 @@ mod evaluate;
 #[cfg(feature = "tools")]
 pub mod gpu;
 mod integrator;
+mod no_decay;
 #[cfg(feature = "tools")]
 pub mod objective;
 pub mod optim;
@@ -41,6 +42,7 @@ pub mod report;
 pub mod schedule;
 #[cfg(feature = "tools")]
 pub mod shader;
+mod stats;
 #[cfg(feature = "checkpoint")]
 mod temporary;
 #[cfg(feature = "checkpoint")]
@@ -60,6 +62,7 @@ pub use engine::Snapshot;
 pub use engine::{Builder, Group, Optimizer, Stage, Tensor, Variant, read_buffer};
 pub use error::{Error, Result};
 pub use evaluate::{Evaluation, Evaluations};
+pub use no_decay::NoDecay;
 #[cfg(feature = "custom")]
 pub use optim::CustomRule;
 pub use optim::{
@@ -67,6 +70,7 @@ pub use optim::{
     SAdam, Sgd, VRAdam, WarpAdam,
 };
 pub use schedule::Schedule;
+pub use stats::{Norms, Stats, TensorStats};
 pub use wgpu;
 
 /// The README's code, compiled.

@@ -7,6 +7,11 @@ fn wo_update(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let index = workgroup.y * grid.x + workgroup.x + wo_first_record();
+    wo_measure(index, lane, wo_update_lane(index, lane));
+}
+
+// One lane's share: returns its squares of the parameters and of their change, where these are measured.
+fn wo_update_lane(index: u32, lane: u32) -> vec2<f32> {
     let chunk = wo_chunk(index);
     // What is the same for the whole chunk is loaded before any thread leaves: a software GPU reads it cheaper while all are there.
     let applied = wo_control.applied;
@@ -22,7 +27,7 @@ fn wo_update(
     }
     let first = lane * 4u;
     if first >= chunk.length {
-        return;
+        return vec2(0.0);
     }
     // Lanes past the tensor's end belong to the caller and keep their bits.
     let live = vec4(first, first + 1u, first + 2u, first + 3u) < vec4(chunk.length);
@@ -30,7 +35,7 @@ fn wo_update(
     let state = chunk.state + lane;
     if skip {
         wo_clear_gradient(chunk, lane, state, stride, live);
-        return;
+        return wo_squares_of(wo_params[chunk.param + lane], vec4(0.0), live);
     }
     let at = chunk.param + lane;
     let p = wo_params[at];
@@ -39,7 +44,8 @@ fn wo_update(
         g *= clip;
     }
     var s = wo_load_state(state, stride);
-    let next = p + update(h, d, p, g, &s);
+    let change = update(h, d, p, g, &s);
+    let next = p + change;
     wo_params[at] = select(p, next, live);
     wo_store_state(state, stride, s);
     if wo_EMA {
@@ -47,4 +53,5 @@ fn wo_update(
         wo_arena[state + wo_AVERAGE * stride] = before + e.ema * (next - before);
     }
     wo_clear_gradient(chunk, lane, state, stride, live);
+    return wo_squares_of(p, change, live);
 }

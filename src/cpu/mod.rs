@@ -5,9 +5,11 @@ mod around;
 mod decide;
 mod evaluate;
 mod flow;
+mod no_decay;
 mod probe;
 #[cfg(feature = "checkpoint")]
 mod saved;
+mod telemetry;
 mod walk;
 mod warp;
 
@@ -269,10 +271,17 @@ impl<F: Number> Optimizer<F> {
         if self.around.passes_gradients() {
             return self.apply(params, grads);
         }
-        let Some(prepared) = self.prepare(grads) else { return Ok(()) };
-        let grads: Vec<&[F]> = prepared.iter().map(Vec::as_slice).collect();
-        let applied = self.apply(params, &grads);
-        self.around.prepared = prepared;
+        let before = self.before(params);
+        let applied = match self.prepare(grads) {
+            None => Ok(()),
+            Some(prepared) => {
+                let grads: Vec<&[F]> = prepared.iter().map(Vec::as_slice).collect();
+                let applied = self.apply(params, &grads);
+                self.around.prepared = prepared;
+                applied
+            }
+        };
+        self.measure(before, params);
         applied
     }
 

@@ -11,6 +11,7 @@ use super::pipelines::{Compiler, Pipeline};
 use super::places::{Classes, place_tensors};
 use super::runs::Runs;
 use super::scalars::Scalars;
+use super::telemetry::{Telemetry, measured_bytes};
 use super::text::{LOSS_STRIDE, Stage, Variant};
 use super::{LaunchGpu, Optimizer, Pass, RoundGpu};
 use crate::{Error, Result};
@@ -97,11 +98,13 @@ impl Optimizer {
             scalars,
             losses,
             layout,
+            telemetry: None,
             half: None,
         };
         let label = optimizer.label.clone();
         let compiler = Compiler { device, label: &label, cache: builder.cache.as_ref() };
         optimizer.create_passes(&compiler, &classes)?;
+        optimizer.telemetry = builder.around.telemetry.then(|| Telemetry::new(&optimizer)).transpose()?;
         Ok(optimizer)
     }
 
@@ -125,7 +128,7 @@ impl Optimizer {
     fn create_launch(&self, compiler: &Compiler<'_>, index: usize, class: &ClassPipelines) -> Result<LaunchGpu> {
         let launch = &self.layout.launches[index];
         let arena = self.buffer(&format!("arena {index}"), launch.arena() * VEC4, OWNED)?;
-        let chunks = self.table(&format!("chunks {index}"), bytemuck::cast_slice(&launch.chunks))?;
+        let chunks = self.chunk_table(index)?;
         let spans = self.table(&format!("spans {index}"), bytemuck::cast_slice(&launch.spans))?;
         let pass = |pipeline: &Arc<Pipeline>, records: &[Chunk], table: &wgpu::Buffer, round: usize| {
             let group = self.runs.is_none().then(|| {
@@ -219,6 +222,16 @@ impl Optimizer {
             compute.dispatch_workgroups(launch.update.grid.0, launch.update.grid.1, 1);
         }
         self.queue.submit([encoder.finish()]);
+    }
+
+    /// A launch's chunks, and behind them where the update leaves what it measures.
+    fn chunk_table(&self, index: usize) -> Result<wgpu::Buffer> {
+        let chunks = &self.layout.launches[index].chunks;
+        let records = bytemuck::cast_slice(chunks);
+        let measured = if self.around.telemetry { measured_bytes(chunks.len()) } else { 0 };
+        let table = self.buffer(&format!("chunks {index}"), records.len() as u64 + measured, OWNED)?;
+        self.queue.write_buffer(&table, 0, records);
+        Ok(table)
     }
 
     fn table(&self, what: &str, bytes: &[u8]) -> Result<wgpu::Buffer> {

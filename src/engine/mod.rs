@@ -7,6 +7,7 @@ mod checks;
 mod create;
 mod decisions;
 mod layout;
+mod mailbox;
 mod moved;
 mod pipelines;
 mod places;
@@ -16,6 +17,7 @@ mod scalars;
 #[cfg(feature = "checkpoint")]
 mod snapshot;
 mod step;
+mod telemetry;
 mod text;
 #[cfg(all(test, feature = "tools"))]
 mod texts;
@@ -88,6 +90,8 @@ pub struct Optimizer {
     losses: Option<wgpu::Buffer>,
     /// `Some` where gradients move.
     runs: Option<Runs>,
+    /// `Some` where steps are measured.
+    telemetry: Option<telemetry::Telemetry>,
     /// The step whose sums are recorded and whose update is not.
     half: Option<Slot>,
 }
@@ -152,6 +156,12 @@ impl Optimizer {
     /// The tensors with their names and shapes, in order.
     pub fn tensors(&self) -> impl Iterator<Item = (Tensor, &str, &[usize])> {
         self.tensors.iter().enumerate().map(|(i, t)| (Tensor(i), t.name.as_str(), t.shape.as_slice()))
+    }
+
+    /// A tensor's group.
+    #[must_use]
+    pub fn group_of(&self, tensor: Tensor) -> Group {
+        Group(self.tensors[tensor.0].group)
     }
 
     /// The tensor of this name.

@@ -216,6 +216,7 @@ impl Optimizer {
         if let Some(first) = self.launches.first() {
             encoder.copy_buffer_to_buffer(&first.arena, 0, &self.control, 0, 4);
         }
+        self.record_sample(encoder);
         self.scalars.end(encoder, slot, &self.control);
     }
 }

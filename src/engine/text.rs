@@ -15,7 +15,14 @@ const GRADIENT: &str = include_str!("../../shaders/harness/gradient.wgsl");
 const CHUNKS: &str = include_str!("../../shaders/harness/chunks.wgsl");
 const UPDATE: &str = include_str!("../../shaders/harness/update.wgsl");
 const STATS: &str = include_str!("../../shaders/harness/stats.wgsl");
+const TELEMETRY: &str = include_str!("../../shaders/harness/telemetry.wgsl");
 const FINALIZE: &str = include_str!("../../shaders/harness/finalize.wgsl");
+
+/// What stands for [`TELEMETRY`] where it is off.
+const UNMEASURED: &str = "\
+fn wo_squares_of(p: vec4<f32>, change: vec4<f32>, live: vec4<bool>) -> vec2<f32> { return vec2(0.0); }
+fn wo_measure(index: u32, lane: u32, squares: vec2<f32>) {}
+";
 
 /// What a pipeline does in a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -205,7 +212,9 @@ impl Variant {
         let b = |name, access, ty| Binding { name, access, ty };
         let call = b("wo_call", Access::Uniform, "wo_Call");
         let scalars = b("wo_scalars", Access::Read, "array<vec4<f32>>");
-        let chunks = b("wo_chunks", Access::Read, "array<vec4<u32>>");
+        let measures = self.around.telemetry && stage == Stage::Update;
+        let chunks = if measures { Access::ReadWrite } else { Access::Read };
+        let chunks = b("wo_chunks", chunks, "array<vec4<u32>>");
         let control = |access| b("wo_control", access, "wo_Control");
         let partials = b("wo_partials", Access::ReadWrite, "array<f32>");
         if stage == Stage::Finalize {
@@ -246,7 +255,8 @@ impl Variant {
         let harness: &[&str] = match stage {
             Stage::Stats => &[TABLES, RECORD, GRADIENT, STATS],
             Stage::Finalize => &[TABLES, FINALIZE],
-            Stage::Update => &[TABLES, RECORD, GRADIENT, UPDATE, CHUNKS],
+            Stage::Update if self.around.telemetry => &[TABLES, RECORD, GRADIENT, UPDATE, TELEMETRY, CHUNKS],
+            Stage::Update => &[TABLES, RECORD, GRADIENT, UPDATE, UNMEASURED, CHUNKS],
         };
         let own = [self.constants(stage), self.accessors(stage)];
         let mut parts = vec![self.rule.as_ref(), &own[0], &own[1]];
@@ -561,6 +571,11 @@ impl Variant {
     /// Where a tensor's clip factor lies: behind the members of its decision.
     fn clip_at(&self, tensor: &str) -> String {
         self.decision_at(tensor, self.decision.len())
+    }
+
+    /// The same as a word behind the control buffer's head.
+    pub(super) fn clip_word(&self, tensor: usize) -> usize {
+        (self.memory_vec4s() + tensor * self.decision_vec4s()) * 4 + self.decision.len()
     }
 
     /// Where the `i`-th member of a tensor's decision lies.
