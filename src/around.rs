@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::optim::{Scalar, Value};
+use crate::optim::{Rule, Scalar, Value};
 use crate::{Error, Result};
 
 /// How gradients are clipped, inside the step. Norms are of the gradient that the rule would see: unscaled, averaged over
@@ -230,6 +230,11 @@ impl Around {
         }
         scalars
     }
+}
+
+/// The scalar of `wo_Extra` with which a rule's parameters move to where it is evaluated.
+pub(crate) fn evaluation_scalar(rule: &dyn Rule) -> Option<Scalar> {
+    rule.evaluation().map(|(_, factor)| Scalar::call("wo_evaluation", factor))
 }
 
 fn refused(what: &str, value: f64, needs: &str) -> Error {

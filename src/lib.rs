@@ -66,8 +66,8 @@ pub use no_decay::NoDecay;
 #[cfg(feature = "custom")]
 pub use optim::CustomRule;
 pub use optim::{
-    AdaBelief, Adagrad, Adai, AdaiW, Adam, AdamW, FlowAdam, Lamb, Lion, NAdam, NormOf, ProxSgd, RAdam, RmsProp, Rule,
-    SAdam, Sgd, VRAdam, WarpAdam,
+    AdaBelief, Adagrad, Adai, AdaiW, Adam, AdamW, AdamWScheduleFree, FlowAdam, Lamb, Lion, NAdam, NormOf, ProxSgd,
+    RAdam, RmsProp, Rule, SAdam, Sgd, SgdScheduleFree, VRAdam, WarpAdam,
 };
 pub use schedule::Schedule;
 pub use stats::{Norms, Stats, TensorStats};

@@ -251,7 +251,7 @@ fn child_that_trains_until_it_is_killed() {
 fn a_run_killed_at_random_points_is_the_unbroken_one() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("run.safetensors");
-    let seed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().subsec_nanos();
+    let seed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().subsec_nanos() % 10_000;
     let mut kills = Vec::new();
     loop {
         let mut child = std::process::Command::new(std::env::current_exe().unwrap())
@@ -263,8 +263,9 @@ fn a_run_killed_at_random_points_is_the_unbroken_one() {
         // Most lives last some hundred steps; a life so short that it saves nothing is among them now and then.
         let life = numbers(seed.wrapping_add(kills.len() as u32), 1)[0].abs() * 350.0;
         let lines = std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().unwrap()));
-        let steps = lines.map_while(Result::ok).filter(|line| line.starts_with("step "));
-        let last = steps.take(life as usize + 1).last();
+        // Read from until the child is gone: one that finds nobody listening would end by itself.
+        let mut steps = lines.map_while(Result::ok).filter(|line| line.starts_with("step "));
+        let last = steps.by_ref().take(life as usize + 1).last();
         // SIGKILL; one that is done is past it.
         child.kill().unwrap();
         let ended = child.wait().unwrap();

@@ -4,6 +4,7 @@
 mod around;
 mod decide;
 mod evaluate;
+mod evaluation;
 mod flow;
 mod no_decay;
 mod probe;

@@ -1,6 +1,6 @@
 //! The builder: what is to be optimized, and the checks before anything is created.
 
-use crate::around::{Accumulate, Around, Clip, Ema, LossScale};
+use crate::around::{Accumulate, Around, Clip, Ema, LossScale, evaluation_scalar};
 use crate::optim::{Rule, Scalar};
 use crate::schedule::{Schedule, Scheduled, scalars_at};
 use crate::{Error, NoDecay, Optimizer, Result};
@@ -85,7 +85,9 @@ impl GroupInfo {
     /// The group's scalars at the `t`-th applied step, those of what stands around the rule included.
     pub(super) fn scalars(&self, around: Around, t: u64) -> Result<Vec<Scalar>> {
         let rule = scalars_at(self.rule.as_ref(), &self.scheduled, &self.name, t)?;
-        Ok(around.scalars(rule, self.maximize, t))
+        let mut scalars = around.scalars(rule, self.maximize, t);
+        scalars.extend(evaluation_scalar(self.rule.as_ref()));
+        Ok(scalars)
     }
 }
 

@@ -146,6 +146,7 @@ impl Optimizer {
             stats: stats.map(|(round, stats)| pass(stats, &launch.spans, &spans, round)).collect(),
             accumulate: class.accumulate.clone(),
             swap: class.swap.clone(),
+            evaluation: class.evaluation.clone(),
             arena,
         })
     }
@@ -251,6 +252,7 @@ struct ClassPipelines {
     fill: Option<Pipeline>,
     accumulate: Option<wgpu::ComputePipeline>,
     swap: Option<wgpu::ComputePipeline>,
+    evaluation: Option<[wgpu::ComputePipeline; 2]>,
     stats: Vec<Arc<Pipeline>>,
 }
 
@@ -262,6 +264,8 @@ impl ClassPipelines {
             ("wo_fill", fills),
             ("wo_accumulate", variant.around.accumulate.is_some()),
             ("wo_swap", variant.around.ema.is_some()),
+            ("wo_to_evaluation", variant.evaluated.is_some()),
+            ("wo_to_training", variant.evaluated.is_some()),
         ];
         let entries: Vec<&str> = wanted.iter().filter(|(_, wanted)| *wanted).map(|(entry, _)| *entry).collect();
         let made = compiler.compile(variant, Stage::Update, &entries);
@@ -276,6 +280,9 @@ impl ClassPipelines {
             fill: find("wo_fill"),
             accumulate: find("wo_accumulate").map(|p| p.pipeline),
             swap: find("wo_swap").map(|p| p.pipeline),
+            evaluation: find("wo_to_evaluation")
+                .zip(find("wo_to_training"))
+                .map(|(there, back)| [there.pipeline, back.pipeline]),
             stats: stats.collect(),
         }
     }

@@ -6,6 +6,7 @@ mod builder;
 mod checks;
 mod create;
 mod decisions;
+mod evaluation;
 mod layout;
 mod mailbox;
 mod moved;
@@ -104,6 +105,8 @@ struct LaunchGpu {
     stats: Vec<Pass>,
     accumulate: Option<wgpu::ComputePipeline>,
     swap: Option<wgpu::ComputePipeline>,
+    /// To where the rule is evaluated, and back.
+    evaluation: Option<[wgpu::ComputePipeline; 2]>,
     arena: wgpu::Buffer,
 }
 

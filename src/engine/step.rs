@@ -14,6 +14,8 @@ pub(super) enum Kind {
     Update,
     Accumulate,
     Swap,
+    ToEvaluation,
+    ToTraining,
 }
 
 impl LaunchGpu {
@@ -24,6 +26,8 @@ impl LaunchGpu {
             Kind::Update => Some((&self.update, &self.update.pipeline.pipeline)),
             Kind::Accumulate => self.accumulate.as_ref().map(|p| (&self.update, p)),
             Kind::Swap => self.swap.as_ref().map(|p| (&self.update, p)),
+            Kind::ToEvaluation => self.evaluation.as_ref().map(|[p, _]| (&self.update, p)),
+            Kind::ToTraining => self.evaluation.as_ref().map(|[_, p]| (&self.update, p)),
         }
     }
 }
@@ -159,8 +163,13 @@ impl Optimizer {
                 "the optimizer was built without an average of the weights, or its gradients move".to_owned(),
             ));
         }
+        self.record_aside(encoder, Kind::Swap)
+    }
+
+    /// Records a pass beside the step.
+    pub(super) fn record_aside(&mut self, encoder: &mut wgpu::CommandEncoder, kind: Kind) -> Result<()> {
         let slot = self.scalars.begin(&self.device, &self.queue, &self.groups, None)?;
-        self.dispatch(&mut self.begin_pass(encoder), Kind::Swap, &slot, None);
+        self.dispatch(&mut self.begin_pass(encoder), kind, &slot, None);
         self.scalars.release(encoder, slot);
         Ok(())
     }

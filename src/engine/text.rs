@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use super::layout::{ARENA_HEADER, CHUNK_LANES, FINAL_BATCH, FINAL_LANES, SUM_LANES};
-use crate::around::{Around, Clip};
+use crate::around::{Around, Clip, evaluation_scalar};
 use crate::optim::procedure::Scheme;
 use crate::optim::rule::Origin;
 use crate::optim::{Depends, Procedure, Rule, Scalar, StateSpec, Sums};
@@ -79,6 +79,8 @@ pub struct Variant {
     pub(super) procedure: Procedure,
     pub(super) sums: Sums,
     pub(super) around: Around,
+    /// The state along which the parameters move to where the rule is evaluated.
+    pub(super) evaluated: Option<&'static str>,
     pub(super) round: Round,
     /// Groups of the optimizer.
     pub(super) groups: usize,
@@ -121,13 +123,15 @@ impl Variant {
     }
 
     pub(super) fn with(rule: &dyn Rule, around: Around, groups: usize) -> Self {
+        let scalars = around.scalars(rule.scalars(1), false, 1).into_iter();
         Self {
             name: rule.name(),
             rule: rule.text().into(),
             origin: rule.origin(),
             flags: rule.flags(),
             states: rule.states(),
-            scalars: around.scalars(rule.scalars(1), false, 1).iter().map(|s| (s.name, s.depends)).collect(),
+            scalars: scalars.chain(evaluation_scalar(rule)).map(|s| (s.name, s.depends)).collect(),
+            evaluated: rule.evaluation().map(|(state, _)| state),
             decision: rule.decision().to_vec(),
             memory: rule.memory().to_vec(),
             procedure: rule.procedure(),
@@ -303,6 +307,7 @@ impl Variant {
             ("STATES", slots.len()),
             ("ACCUMULATOR", slot(ACCUMULATOR)),
             ("AVERAGE", slot(AVERAGE)),
+            ("EVALUATED", self.evaluated.map_or(0, slot)),
             ("SUMS", sums.max(1)),
             ("TOTALS", totals.max(1)),
             ("BATCH", totals.clamp(1, FINAL_BATCH)),
@@ -376,7 +381,7 @@ impl Variant {
         };
         let rule: Vec<String> =
             self.scalars.iter().filter(|(n, _)| !n.starts_with("wo_")).map(|(n, _)| member(n)).collect();
-        let extra = ["wo_clip", "wo_factor", "wo_ema"].map(member);
+        let extra = ["wo_clip", "wo_factor", "wo_ema", "wo_evaluation"].map(member);
         let rows = |columns: &[&str], of_rule: bool| -> Vec<usize> {
             let ours = columns.iter().enumerate().filter(|(_, name)| name.starts_with("wo_") != of_rule);
             let mut rows: Vec<usize> = ours.map(|(i, _)| i / 4).collect();

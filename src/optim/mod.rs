@@ -18,6 +18,7 @@ mod radam;
 mod rmsprop;
 pub mod rule;
 mod sadam;
+mod schedule_free;
 pub(crate) mod settings;
 mod sgd;
 mod vradam;
@@ -39,6 +40,7 @@ pub use radam::RAdam;
 pub use rmsprop::RmsProp;
 pub use rule::{Depends, Rule, Scalar, StateSpec, Sums};
 pub use sadam::SAdam;
+pub use schedule_free::{AdamWScheduleFree, SgdScheduleFree};
 pub use settings::{Range, Value};
 pub use sgd::Sgd;
 pub use vradam::{NormOf, VRAdam};
@@ -132,6 +134,8 @@ pub static ALL: &[Entry] = &[
     Entry::of::<VRAdam>("vradam"),
     Entry::of::<Adai>("adai"),
     Entry::of::<AdaiW>("adai"),
+    Entry::of::<AdamWScheduleFree>("schedule_free"),
+    Entry::of::<SgdScheduleFree>("schedule_free"),
     Entry::of::<FlowAdam>("flowadam"),
     Entry::of::<SAdam>("sadam"),
     Entry::of::<WarpAdam>("warpadam"),
