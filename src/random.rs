@@ -81,15 +81,10 @@ fn on_circle(n: u32) -> [f32; 2] {
     [if octant & 2 == 0 { x } else { -x }, if octant & 4 == 0 { y } else { -y }]
 }
 
-/// A number of the standard normal distribution (Box & Muller 1958), from the draws 2·`counter` and 2·`counter` + 1.
-/// `counter` is below 2^31.
+/// The `counter`-th normal number of a key.
 #[must_use]
 pub fn normal(key: u32, counter: u32) -> f64 {
-    debug_assert!(counter < 1 << 31);
-    let unit = |word: u32, add: f64| (f64::from(word) + add) / 4_294_967_296.0;
-    // The logarithm needs a number above 0.
-    let radius = (-2.0 * unit(draw(key, 2 * counter), 1.0).ln()).sqrt();
-    radius * (std::f64::consts::TAU * unit(draw(key, 2 * counter + 1), 0.0)).cos()
+    f64::from(normals(key, counter / 4)[counter as usize % 4])
 }
 
 /// Where `position` of a shuffled list of `count` things is taken from: for every key a permutation of `0..count`.

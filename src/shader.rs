@@ -29,6 +29,7 @@ pub const fn stage_name(stage: Stage) -> &'static str {
         Stage::Stats => "stats",
         Stage::Finalize => "finalize",
         Stage::Update => "update",
+        Stage::Rows => "rows",
     }
 }
 

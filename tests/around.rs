@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use wgpu_optim::cpu::{self, Number, TensorSpec};
 use wgpu_optim::gpu::{Gpu, Selector};
-use wgpu_optim::optim::{ALL, Rule, Value};
+use wgpu_optim::optim::{ALL, Procedure, Rule, Value};
 use wgpu_optim::{
     Accumulate, AdamW, Builder, Clip, Ema, Error, Group, LossScale, NoDecay, Optimizer, Schedule, Sgd, Tensor,
 };
@@ -20,6 +20,7 @@ static GPU: LazyLock<Gpu> = LazyLock::new(|| {
 /// Two groups: the first and the last tensor in one, the others in the second. Tails, an empty tensor, several chunks.
 const LENGTHS: [usize; 5] = [1025, 3, 0, 700, 18];
 const GROUPS: [usize; 5] = [0, 1, 1, 1, 0];
+const MASKED: [usize; 2] = [0, 3];
 const STEPS: u32 = 4;
 
 fn numbers(seed: u32, n: usize) -> Vec<f32> {
@@ -28,6 +29,10 @@ fn numbers(seed: u32, n: usize) -> Vec<f32> {
         (x ^ (x >> 15)).wrapping_mul(0xc2b2_ae35)
     };
     (0..n as u32).map(|i| (hash(i) >> 8) as f32 / 8_388_608.0 - 1.0).collect()
+}
+
+fn flags(rows: usize) -> Vec<u32> {
+    (0..rows as u32).map(|i| i % 3).collect()
 }
 
 /// A feature, for the GPU's builder and for the host's optimizer.
@@ -41,6 +46,8 @@ struct Features {
     maximize: bool,
     no_decay: bool,
     schedule: bool,
+    /// Two of three elements of the first tensor and of the fourth.
+    mask: bool,
 }
 
 impl Features {
@@ -61,6 +68,7 @@ impl Features {
             ("sum", Self { accumulate: Some(Accumulate::Sum), ..none }),
             ("ema", Self { ema, ..none }),
             ("maximize", Self { maximize: true, ..none }),
+            ("mask", Self { mask: true, ..none }),
             ("mean", Self { accumulate: mean, ..none }),
             ("no_decay", Self { no_decay: true, ..none }),
             ("schedule", Self { schedule: true, ..none }),
@@ -75,6 +83,7 @@ impl Features {
                     maximize: true,
                     no_decay: true,
                     schedule: true,
+                    mask: true,
                 },
             ),
             ("tensor_scale", Self { clip: Some(Clip::TensorNorm(1.0)), scale, ..none }),
@@ -82,7 +91,7 @@ impl Features {
         ]
     }
 
-    fn build(self, rule: &dyn Rule, builder: &mut Builder, second: Group) {
+    fn build(self, rule: &dyn Rule, builder: &mut Builder, second: Group, tensors: &[Tensor]) {
         if let Some(clip) = self.clip {
             builder.clip(clip);
         }
@@ -104,6 +113,12 @@ impl Features {
         }
         if self.no_decay && decays(rule) {
             builder.no_decay(second, no_decay()).unwrap();
+        }
+        if self.mask {
+            for t in MASKED {
+                let rows = builder.rows(format!("rows of {t}"), &tensors[t..=t]);
+                builder.mask(rows);
+            }
         }
     }
 
@@ -131,6 +146,12 @@ impl Features {
         }
         if self.no_decay && decays(rule) {
             host = host.without_decay(1, &no_decay(), &LENGTHS.each_ref().map(std::slice::from_ref)).unwrap();
+        }
+        if self.mask {
+            for (set, t) in MASKED.into_iter().enumerate() {
+                host = host.with_rows(&format!("rows of {t}"), &[t], LENGTHS[t]).unwrap();
+                host.set_mask(set, &flags(LENGTHS[t])).unwrap();
+            }
         }
         host
     }
@@ -179,10 +200,14 @@ fn on_gpu(rule: &dyn Rule, features: Features) -> (Optimizer, Vec<Tensor>) {
     let groups = [Group::DEFAULT, second];
     let tensors: Vec<Tensor> =
         (0..5).map(|t| builder.tensor(groups[GROUPS[t]], format!("t{t}"), &[LENGTHS[t]])).collect();
-    features.build(rule, &mut builder, second);
+    features.build(rule, &mut builder, second, &tensors);
     let optimizer = builder.build(&GPU.device, &GPU.queue).unwrap();
     for (t, tensor) in tensors.iter().enumerate() {
         optimizer.write_param(*tensor, &numbers(t as u32 + 1000, LENGTHS[t])).unwrap();
+    }
+    for t in MASKED.into_iter().filter(|_| features.mask) {
+        let rows = optimizer.row_set(&format!("rows of {t}")).unwrap();
+        optimizer.write_mask(rows, &flags(LENGTHS[t])).unwrap();
     }
     (optimizer, tensors)
 }
@@ -278,6 +303,7 @@ fn every_rule_with_every_feature_is_the_oracle() {
             if entry.name == "lion" && features.clip.is_some_and(|c| !matches!(c, Clip::Value(_))) {
                 continue;
             }
+            let features = Features { mask: features.mask && rule.procedure() == Procedure::Plain, ..features };
             run(&format!("{}/{name}", entry.name), rule.as_ref(), features);
         }
     }

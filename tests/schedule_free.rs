@@ -57,7 +57,8 @@ fn wide(values: Vec<f32>) -> Vec<f64> {
 
 #[test]
 fn the_sequences_are_the_papers_on_both_sides() {
-    let rule = SgdScheduleFree { lr: 0.3, momentum: 0.8, weight_decay: 0.05, warmup_steps: 5, r: 0.5, ..Default::default() };
+    let rule =
+        SgdScheduleFree { lr: 0.3, momentum: 0.8, weight_decay: 0.05, warmup_steps: 5, r: 0.5, ..Default::default() };
     let start: Vec<f64> = (0..N as u64).map(|i| number(i + 77)).collect();
     let mut paper = Paper { rule, z: start.clone(), x: start.clone(), weights: 0.0 };
 

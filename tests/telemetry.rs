@@ -233,3 +233,30 @@ fn gradients_that_move_and_halves_are_measured() {
     GPU.run(|e| gpu.record_update(e)).unwrap();
     same("halves", &gpu.try_stats().unwrap(), &host.stats().unwrap());
 }
+
+/// What a mask leaves out has no update, but its parameters count.
+#[test]
+fn rows_that_are_left_out_are_measured_as_unmoved() {
+    let flags: Vec<u32> = (0..LENGTHS[2] as u32).map(|i| u32::from(i % 5 == 2 || i > 3000)).collect();
+    let mut builder = Optimizer::builder(AdamW::default());
+    let w = builder.tensor(Group::DEFAULT, "w", &[LENGTHS[2]]);
+    let rows = builder.rows("rows", &[w]);
+    builder.mask(rows);
+    builder.telemetry(true);
+    let mut gpu = builder.build(&GPU.device, &GPU.queue).unwrap();
+    gpu.write_param(w, &numbers(1, LENGTHS[2])).unwrap();
+    gpu.write_mask(gpu.row_set("rows").unwrap(), &flags).unwrap();
+    gpu.write_grad(w, &numbers(2, LENGTHS[2])).unwrap();
+
+    let groups = vec![("default".to_owned(), AdamW::default().into())];
+    let spec = TensorSpec { name: "w".to_owned(), group: 0, elements: LENGTHS[2] };
+    let mut host = cpu::Optimizer::<f64>::new(groups, vec![spec]).unwrap().with_telemetry().unwrap();
+    host = host.with_rows("rows", &[0], LENGTHS[2]).unwrap();
+    host.set_mask(0, &flags).unwrap();
+    let mut params = wide(&[numbers(1, LENGTHS[2])]);
+    for step in 1..=2 {
+        GPU.run(|e| gpu.step(e)).unwrap();
+        host_step(&mut host, &mut params, &[numbers(2, LENGTHS[2])]);
+        same(&format!("step {step}"), &gpu.try_stats().unwrap(), &host.stats().unwrap());
+    }
+}

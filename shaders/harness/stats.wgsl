@@ -24,17 +24,22 @@ fn wo_stats(
     let begin = lane / 8u * share;
     let end = min(begin + share, vectors);
     for (var i = begin + lane % 8u; i < end; i += 8u) {
+        let first = i * 4u;
+        let live = vec4(first, first + 1u, first + 2u, first + 3u) < vec4(span.length);
+        let flagged = wo_flagged(span, i, live);
+        if wo_ROWS && !any(flagged) {
+            continue;
+        }
         let s = wo_load_state(span.state + i, stride);
         let raw = wo_raw_gradient(span, i, span.state + i, stride);
+        let stepped = wo_moved(raw, flagged);
         var g = wo_prepare(raw, e, unscale);
         if wo_CLIP_NORM && wo_SECOND_ROUND {
             g *= wo_load_clip(span.tensor);
         }
         let terms = wo_terms(h, wo_params[span.param + i], raw, g, s);
-        let first = i * 4u;
-        let live = vec4(first, first + 1u, first + 2u, first + 3u) < vec4(span.length);
         for (var k = 0u; k < wo_SUMS; k++) {
-            sums[k] += select(vec4(0.0), terms[k], live);
+            sums[k] += select(vec4(0.0), terms[k], stepped);
         }
     }
     for (var k = 0u; k < wo_SUMS; k++) {

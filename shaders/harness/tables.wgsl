@@ -18,7 +18,7 @@ struct wo_Call {
     count_mask: u32,   // the ring of rows a count of applied steps has a power of two of them
     groups: u32,
     moved: u32,        // first vec4 of the call's gradient positions, where gradients move
-    pad: u32,
+    rows: u32,         // first vec4 of the call's table of rows, where there are row sets
     settings: array<vec4<f32>, wo_SETTINGS>,   // the call's rows, one a group
 }
 

@@ -1,5 +1,10 @@
 // The update: one workgroup a chunk, one vec4 a thread, no loop; all loads before the mathematics, all stores after it.
 
+// Whether a step leaves these lanes as they are. The first one begins every average at the weights.
+fn wo_idle(stepped: vec4<bool>, applied: u32) -> bool {
+    return wo_ROWS && !any(stepped) && !(wo_EMA && applied == 0u);
+}
+
 @compute @workgroup_size(wo_CHUNK_LANES)
 fn wo_update(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -33,25 +38,33 @@ fn wo_update_lane(index: u32, lane: u32) -> vec2<f32> {
     let live = vec4(first, first + 1u, first + 2u, first + 3u) < vec4(chunk.length);
     let stride = wo_stride();
     let state = chunk.state + lane;
-    if skip {
+    let flagged = wo_flagged(chunk, lane, live);
+    if skip || wo_idle(flagged, applied) {
+        wo_clear_gradient(chunk, lane, state, stride, live);
+        return wo_squares_of(wo_params[chunk.param + lane], vec4(0.0), live);
+    }
+    let raw = wo_raw_gradient(chunk, lane, state, stride);
+    let stepped = wo_moved(raw, flagged);
+    if wo_idle(stepped, applied) {
         wo_clear_gradient(chunk, lane, state, stride, live);
         return wo_squares_of(wo_params[chunk.param + lane], vec4(0.0), live);
     }
     let at = chunk.param + lane;
     let p = wo_params[at];
-    var g = wo_prepare(wo_raw_gradient(chunk, lane, state, stride), e, unscale);
+    var g = wo_prepare(raw, e, unscale);
     if wo_CLIP_NORM {
         g *= clip;
     }
-    var s = wo_load_state(state, stride);
-    let change = update(h, d, p, g, &s);
+    let kept = wo_load_state(state, stride);
+    var s = kept;
+    let change = wo_rated(chunk, lane, update(h, d, p, g, &s));
     let next = p + change;
-    wo_params[at] = select(p, next, live);
-    wo_store_state(state, stride, s);
+    wo_params[at] = select(p, next, stepped);
+    wo_store_state(state, stride, wo_merged(kept, s, stepped));
     if wo_EMA {
         let before = select(wo_arena[state + wo_AVERAGE * stride], p, applied == 0u);
-        wo_arena[state + wo_AVERAGE * stride] = before + e.ema * (next - before);
+        wo_arena[state + wo_AVERAGE * stride] = select(before, before + e.ema * (next - before), stepped);
     }
     wo_clear_gradient(chunk, lane, state, stride, live);
-    return wo_squares_of(p, change, live);
+    return wo_squares_of(p, select(vec4(0.0), change, stepped), live);
 }

@@ -40,7 +40,7 @@ use crate::engine::{Arrays, Contents, Snapshot};
 use crate::optim::Value;
 use crate::temporary::Temporary;
 use crate::tensor_file::{TensorFile, little_endian, quote};
-use crate::{Error, Group, Optimizer, Result, Tensor};
+use crate::{Error, Group, Optimizer, Result, Rows, Tensor};
 
 /// The version that this crate writes.
 const VERSION: u64 = 1;
@@ -224,6 +224,9 @@ impl Checkpoint {
                 optimizer.put_settings(group, settings.iter().map(|(k, v)| (k.as_str(), v)))?;
             }
         }
+        for (set, live) in self.rows(optimizer) {
+            optimizer.set_live_rows(set, live)?;
+        }
         for saved in &self.contents.tensors {
             let Some(tensor) = optimizer.tensor(&saved.name) else { continue };
             if shape_of(optimizer, tensor) != saved.shape {
@@ -237,6 +240,12 @@ impl Checkpoint {
             }
         }
         Ok(())
+    }
+
+    /// The row sets that would take the saved count of rows, with it.
+    fn rows(&self, optimizer: &Optimizer) -> Vec<(Rows, usize)> {
+        let saved = |name: &str| self.contents.tensors.iter().find(|t| t.name == name).map(|t| t.shape.as_slice());
+        optimizer.rows_as(saved)
     }
 
     /// The groups that are on both sides, with the settings that were saved.
@@ -264,7 +273,9 @@ impl Checkpoint {
             }
         }
         let saved: HashMap<&str, &Arrays> = self.contents.tensors.iter().map(|t| (t.name.as_str(), t)).collect();
-        for (tensor, name, shape) in optimizer.tensors() {
+        let rows = self.rows(optimizer);
+        for (tensor, name, _) in optimizer.tensors() {
+            let shape = optimizer.shape_with(tensor, &rows);
             match saved.get(name) {
                 None => differences.push(format!("it lacks tensor {}", quote(name))),
                 Some(saved) if saved.shape != shape => {

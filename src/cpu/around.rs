@@ -6,6 +6,7 @@ use crate::engine::{ACCUMULATOR, AVERAGE};
 
 #[cfg(feature = "checkpoint")]
 use super::Counters;
+use super::rows::RowSets;
 use super::{Group, Number, TensorSpec};
 use crate::stats::Squares;
 
@@ -14,7 +15,7 @@ use crate::stats::Squares;
 pub(super) struct Surroundings<F> {
     pub(super) around: Around,
     /// Gradients of micro-batches, a tensor each; empty where they are not accumulated.
-    accumulated: Vec<Vec<F>>,
+    pub(super) accumulated: Vec<Vec<F>>,
     /// Averages of the weights, a tensor each; empty where none are kept.
     pub(super) ema: Vec<Vec<F>>,
     pub(super) scale: f64,
@@ -59,7 +60,13 @@ impl<F: Number> Surroundings<F> {
     }
 
     /// Prepares this step's gradients, or says that the step is left out because one of them is not finite.
-    pub(super) fn prepare(&mut self, groups: &[Group], group_of: &[usize], grads: &[&[F]]) -> bool {
+    pub(super) fn prepare(
+        &mut self,
+        groups: &[Group],
+        group_of: &[usize],
+        rows: &mut RowSets<F>,
+        grads: &[&[F]],
+    ) -> bool {
         let share = if let Some(Accumulate::Mean(n)) = self.around.accumulate { 1.0 / f64::from(n) } else { 1.0 };
         self.prepared.resize(grads.len(), Vec::new());
         self.squares = vec![Squares { clip: 1.0, ..Squares::default() }; grads.len()];
@@ -73,6 +80,7 @@ impl<F: Number> Surroundings<F> {
                 prepared.iter_mut().zip(sum.iter()).for_each(|(g, sum)| *g = *g + *sum);
                 sum.fill(F::zero());
             }
+            rows.select(t, prepared);
             self.squares[t].nonfinite = prepared.iter().filter(|g| !g.is_finite()).count() as f64;
             prepared.iter_mut().for_each(|g| *g = *g * factor);
         }

@@ -8,6 +8,7 @@ mod evaluation;
 mod flow;
 mod no_decay;
 mod probe;
+mod rows;
 #[cfg(feature = "checkpoint")]
 mod saved;
 mod telemetry;
@@ -24,6 +25,7 @@ use crate::{Error, Result};
 use around::Surroundings;
 use decide::Decider;
 use probe::Probes;
+use rows::RowSets;
 #[cfg(feature = "checkpoint")]
 pub(crate) use saved::Counters;
 use warp::Warped;
@@ -92,6 +94,8 @@ struct Tensor<F> {
     sums: [f64; MAX_SUMS],
     own: Vec<F>,
     decision: Vec<F>,
+    /// Each element's rate in the step under way; none: 1.
+    rates: Vec<F>,
     warp: Option<Warped<F>>,
 }
 
@@ -141,6 +145,7 @@ pub struct Optimizer<F> {
     totals: Vec<f64>,
     memory: Vec<F>,
     around: Surroundings<F>,
+    rows: RowSets<F>,
     probes: Probes<F>,
     evaluations: Evaluations,
 }
@@ -158,9 +163,10 @@ impl<F: Number> Optimizer<F> {
         let around = Surroundings::new(Around::default(), &tensors);
         let memory = vec![F::zero(); groups[0].rule.memory().len()];
         let probes = Probes::new(groups[0].rule.procedure());
+        let rows = RowSets::new(tensors.len());
         let tensors = tensors.into_iter().map(|spec| Tensor::new(&groups, spec)).collect();
         let evaluations = Evaluations::default();
-        Ok(Self { groups, tensors, applied: 0, totals: Vec::new(), memory, around, probes, evaluations })
+        Ok(Self { groups, tensors, applied: 0, totals: Vec::new(), memory, around, rows, probes, evaluations })
     }
 
     /// Clips gradients inside the step.
@@ -269,7 +275,7 @@ impl<F: Number> Optimizer<F> {
             return Err(Error::Usage(format!("{rule} evaluates gradients inside the step: call step_with")));
         }
         self.check_lengths(params, grads)?;
-        if self.around.passes_gradients() {
+        if self.around.passes_gradients() && self.rows.is_empty() {
             return self.apply(params, grads);
         }
         let before = self.before(params);
@@ -277,7 +283,7 @@ impl<F: Number> Optimizer<F> {
             None => Ok(()),
             Some(prepared) => {
                 let grads: Vec<&[F]> = prepared.iter().map(Vec::as_slice).collect();
-                let applied = self.apply(params, &grads);
+                let applied = self.apply_selected(params, &grads);
                 self.around.prepared = prepared;
                 applied
             }
@@ -289,7 +295,8 @@ impl<F: Number> Optimizer<F> {
     /// The gradients as the rule sees them, or nothing where the step is left out. They go back to `around.prepared`.
     fn prepare(&mut self, grads: &[&[F]]) -> Option<Vec<Vec<F>>> {
         let group_of: Vec<usize> = self.tensors.iter().map(|t| t.spec.group).collect();
-        self.around.prepare(&self.groups, &group_of, grads).then(|| std::mem::take(&mut self.around.prepared))
+        let goes = self.around.prepare(&self.groups, &group_of, &mut self.rows, grads);
+        goes.then(|| std::mem::take(&mut self.around.prepared))
     }
 
     /// The rule's step, with gradients as it sees them.
@@ -487,7 +494,7 @@ impl<F: Number> Tensor<F> {
             Procedure::Warp(warp) => Some(Warped::new(warp, spec.elements)),
             _ => None,
         };
-        Self { spec, states, sums: [0.0; MAX_SUMS], own: Vec::new(), decision: Vec::new(), warp }
+        Self { spec, states, sums: [0.0; MAX_SUMS], own: Vec::new(), decision: Vec::new(), rates: Vec::new(), warp }
     }
 }
 

@@ -70,8 +70,13 @@ pub(super) fn update<F: Number>(
     for ((tensor, p), g) in tensors.iter_mut().zip(params).zip(grads) {
         let count = tensor.states.len();
         let mut states = tensor.states.iter_mut();
-        let states = std::array::from_fn(|_| states.next().and_then(|state| state.as_deref_mut()));
-        update_tensor(&groups[tensor.spec.group], &tensor.decision, p, g, states, count);
+        let mut states = std::array::from_fn(|_| states.next().and_then(|state| state.as_deref_mut()));
+        let group = &groups[tensor.spec.group];
+        if tensor.rates.is_empty() {
+            update_tensor(group, &tensor.decision, p, g, states, count);
+        } else {
+            group.cpu.update_rated(&group.hyper, &tensor.decision, p, g, &mut states[..count], &tensor.rates);
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The builder: what is to be optimized, and the checks before anything is created.
 
+use super::rows::RowsInfo;
 use crate::around::{Accumulate, Around, Clip, Ema, LossScale, evaluation_scalar};
 use crate::optim::{Rule, Scalar};
 use crate::schedule::{Schedule, Scheduled, scalars_at};
@@ -60,6 +61,7 @@ pub(super) enum Storage {
 pub(super) struct TensorInfo {
     pub(super) name: String,
     pub(super) shape: Vec<usize>,
+    /// Those that there is room for: of a reserved row set more than the shape's.
     pub(super) elements: u64,
     pub(super) group: usize,
     pub(super) storage: Storage,
@@ -101,6 +103,7 @@ pub struct Builder {
     pub(super) grad_usages: wgpu::BufferUsages,
     pub(super) moving_gradients: bool,
     pub(super) around: Around,
+    pub(super) rows: RowsInfo,
     pub(super) cache: Option<wgpu::PipelineCache>,
     /// `None`: what suits the device.
     pub(super) sum_lanes: Option<u32>,
@@ -116,6 +119,7 @@ impl Builder {
             grad_usages: wgpu::BufferUsages::empty(),
             moving_gradients: false,
             around: Around::default(),
+            rows: RowsInfo::default(),
             cache: None,
             sum_lanes: None,
         }
@@ -319,8 +323,9 @@ impl Builder {
     /// # Errors
     /// A setting out of range, a name given twice, a range that is misaligned, of the wrong length, outside its buffer or
     /// overlapping another, a buffer without `STORAGE` usage or of another device, a limit of the device that is too low,
-    /// groups that hold different rules.
-    pub fn build(self, device: &wgpu::Device, queue: &wgpu::Queue) -> Result<Optimizer> {
+    /// groups that hold different rules; row sets whose tensors have other rows, or whose mask does not fit.
+    pub fn build(mut self, device: &wgpu::Device, queue: &wgpu::Queue) -> Result<Optimizer> {
+        self.make_room();
         self.check()?;
         Optimizer::create(self, device, queue)
     }

@@ -52,6 +52,7 @@ impl Builder {
             }
             tensor.check(self.groups.len())?;
         }
+        self.check_rows()?;
         self.check_overlaps()
     }
 
@@ -129,7 +130,7 @@ impl TensorInfo {
         let problem = if self.elements == 0 {
             return Ok(());
         } else if slice.size != bytes {
-            format!("its {what} have {} bytes, shape {:?} needs {bytes}", slice.size, self.shape)
+            format!("its {what} have {} bytes, shape {:?} needs {bytes}{}", slice.size, self.shape, self.room())
         } else if !slice.offset.is_multiple_of(VEC4) {
             format!("its {what} begin at byte {}, needs a multiple of 16", slice.offset)
         } else if end > slice.buffer.size() {

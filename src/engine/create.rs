@@ -9,8 +9,9 @@ use super::builder::Builder;
 use super::layout::{Chunk, Layout, Limits, VEC4, Window, fold, sum_lanes};
 use super::pipelines::{Compiler, Pipeline};
 use super::places::{Classes, place_tensors};
+use super::rows::RowState;
 use super::runs::Runs;
-use super::scalars::Scalars;
+use super::scalars::{Scalars, Tables};
 use super::telemetry::{Telemetry, measured_bytes};
 use super::text::{LOSS_STRIDE, Stage, Variant};
 use super::{LaunchGpu, Optimizer, Pass, RoundGpu};
@@ -61,20 +62,28 @@ impl Optimizer {
         let places = place_tensors(&builder, device, limits)?;
         let largest = builder.tensors.iter().map(|t| t.elements).max().unwrap_or(0);
         let lanes = builder.sum_lanes.unwrap_or_else(|| sum_lanes(device, largest));
-        let classes = Classes::new(&builder, &places, lanes);
+        let rows = RowState::new(&builder, device, queue, limits)?;
+        let classes = Classes::new(&builder, &places, &rows, lanes);
         let layout = Layout::new(&classes.items, limits)?;
         let moving = builder.moving_gradients;
+        let control_size = CONTROL_HEAD + classes.variants[0].all_decisions(places.len()) as u64 * VEC4;
         let scalars = Scalars::new(
             device,
             queue,
             &builder.label,
             &builder.groups,
             builder.around,
-            if moving { places.len() } else { 0 },
+            Tables {
+                moved: if moving { places.len() } else { 0 },
+                rows: rows.table(&builder.tensors),
+                packed: classes.variants[0].packed.map(|_| control_size),
+            },
         )?;
         let variant = &classes.variants[0];
-        let decisions = variant.memory_vec4s() + places.len().max(1) * variant.decision_vec4s().max(1);
-        let control = buffer(device, &builder.label, "control", CONTROL_HEAD + decisions as u64 * VEC4, OWNED)?;
+        let control = match variant.packed {
+            Some(_) => scalars.buffer.clone(),
+            None => buffer(device, &builder.label, "control", control_size, OWNED)?,
+        };
         let losses = (variant.probes() > 0)
             .then(|| buffer(device, &builder.label, "losses", (variant.probes() as u64 + 1) * LOSS_BYTES, OWNED))
             .transpose()?;
@@ -98,12 +107,15 @@ impl Optimizer {
             scalars,
             losses,
             layout,
+            rows,
+            remap: None,
             telemetry: None,
             half: None,
         };
         let label = optimizer.label.clone();
         let compiler = Compiler { device, label: &label, cache: builder.cache.as_ref() };
         optimizer.create_passes(&compiler, &classes)?;
+        optimizer.remap = optimizer.create_remap(&compiler)?;
         optimizer.telemetry = builder.around.telemetry.then(|| Telemetry::new(&optimizer)).transpose()?;
         Ok(optimizer)
     }
@@ -118,7 +130,7 @@ impl Optimizer {
             let class = &pipelines[self.layout.launches[launch].class];
             let made = self.create_launch(compiler, launch, class)?;
             if let Some(fill) = &class.fill {
-                self.fill_states(compiler, launch, &made, fill);
+                self.fill_states(compiler, launch, &made, fill)?;
             }
             self.launches.push(made);
         }
@@ -134,6 +146,7 @@ impl Optimizer {
             let group = self.runs.is_none().then(|| {
                 compiler.bind_group(pipeline, |name| match name {
                     "wo_grads" => self.window_binding(launch.grad.as_ref().unwrap_or(&launch.param)),
+                    "wo_mask" => self.mask_binding(index),
                     _ => self.resource(name, launch.param.clone(), &arena, table, round),
                 })
             });
@@ -177,6 +190,11 @@ impl Optimizer {
         }
     }
 
+    /// The masks of a launch's class.
+    pub(super) fn mask_binding(&self, launch: usize) -> wgpu::BindingResource<'_> {
+        self.rows.mask_binding(self.variants[self.layout.launches[launch].class].rows)
+    }
+
     pub(super) fn window_binding(&self, window: &Window) -> wgpu::BindingResource<'_> {
         wgpu::BindingResource::Buffer(wgpu::BufferBinding {
             buffer: &self.buffers[window.buffer],
@@ -207,11 +225,13 @@ impl Optimizer {
     }
 
     /// Writes the first values of states that do not start at zero.
-    fn fill_states(&self, compiler: &Compiler<'_>, index: usize, launch: &LaunchGpu, fill: &Pipeline) {
+    fn fill_states(&self, compiler: &Compiler<'_>, index: usize, launch: &LaunchGpu, fill: &Pipeline) -> Result<()> {
         let window = self.layout.launches[index].param.clone();
-        // The fill reads no gradient; the control buffer stands in where gradients may not be there yet.
+        // The fill touches no gradient, and gradients may not be there yet; a buffer of nobody's stands in, because the step may write them.
+        let stand_in = self.buffer("stand-in", VEC4, OWNED)?;
         let group = compiler.bind_group(fill, |name| match name {
-            "wo_grads" => self.control.as_entire_binding(),
+            "wo_grads" => stand_in.as_entire_binding(),
+            "wo_mask" => self.mask_binding(index),
             _ => self.resource(name, window.clone(), &launch.arena, &launch.update.table, 0),
         });
         let mut encoder =
@@ -223,6 +243,7 @@ impl Optimizer {
             compute.dispatch_workgroups(launch.update.grid.0, launch.update.grid.1, 1);
         }
         self.queue.submit([encoder.finish()]);
+        Ok(())
     }
 
     /// A launch's chunks, and behind them where the update leaves what it measures.

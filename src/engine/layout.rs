@@ -373,6 +373,11 @@ impl Launch {
         self.array += elements.div_ceil(4);
     }
 
+    /// Vec4s of each of the arena's arrays.
+    pub(super) const fn array(&self) -> u64 {
+        self.array
+    }
+
     /// Length of the launch's arena in vec4, its header included.
     pub(super) fn arena(&self) -> u64 {
         arena(self.states, self.array)

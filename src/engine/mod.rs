@@ -13,6 +13,7 @@ mod moved;
 mod pipelines;
 mod places;
 mod readback;
+mod rows;
 mod runs;
 mod scalars;
 #[cfg(feature = "checkpoint")]
@@ -25,6 +26,7 @@ mod texts;
 
 pub use builder::{Builder, Group, Tensor};
 pub use readback::read_buffer;
+pub use rows::Rows;
 #[cfg(feature = "checkpoint")]
 pub use snapshot::Snapshot;
 #[cfg(feature = "checkpoint")]
@@ -44,6 +46,7 @@ use builder::{GroupInfo, Slice, TensorInfo};
 use layout::Layout;
 use pipelines::Pipeline;
 use places::Places;
+use rows::{Remap, RowState};
 use runs::Runs;
 use scalars::{Scalars, Slot};
 
@@ -85,6 +88,9 @@ pub struct Optimizer {
     launches: Vec<LaunchGpu>,
     rounds: Vec<RoundGpu>,
     around: Around,
+    rows: RowState,
+    /// `Some` where there are row sets.
+    remap: Option<Remap>,
     scalars: Scalars,
     control: wgpu::Buffer,
     /// A slot for the loss at the parameters and one for each probe, where the rule probes.
@@ -173,7 +179,8 @@ impl Optimizer {
         self.tensors.iter().position(|t| t.name == name).map(Tensor)
     }
 
-    /// Where a tensor's parameters lie. The range is the shape's elements; of an empty tensor, 16 bytes that are not its own.
+    /// Where a tensor's parameters lie. The range is the shape's elements, of a reserved row set those that there is room for; of an empty
+    /// tensor, 16 bytes that are not its own.
     #[must_use]
     pub fn param(&self, tensor: Tensor) -> wgpu::BufferSlice<'_> {
         self.places[tensor.0].param.slice()

@@ -81,6 +81,7 @@ impl Optimizer {
                 offset: gradients.offset,
                 size: wgpu::BufferSize::new(gradients.size),
             }),
+            "wo_mask" => self.mask_binding(launch),
             _ => self.resource(name, window.clone(), &self.launches[launch].arena, &p.table, p.round),
         })
     }

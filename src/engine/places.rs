@@ -3,6 +3,7 @@
 use super::builder::{Builder, Slice, Storage, TensorInfo, index_of};
 use super::create::{OWNED, buffer};
 use super::layout::{Item, Limits, Place, VEC4};
+use super::rows::RowState;
 use super::text::Variant;
 use crate::{Error, Result};
 
@@ -68,18 +69,21 @@ pub(super) struct Classes {
 }
 
 impl Classes {
-    pub(super) fn new(builder: &Builder, places: &[Places], sum_lanes: u32) -> Self {
-        let rules = united(builder);
+    pub(super) fn new(builder: &Builder, places: &[Places], state: &RowState, sum_lanes: u32) -> Self {
+        let rules = united(builder, state);
+        // A thread a sum adds the others'.
+        let sum_lanes = sum_lanes.max((rules[0].sum_counts().0 as u32).next_multiple_of(8));
         let mut variants: Vec<Variant> = Vec::new();
         let mut buffers = Vec::new();
         let mut items = Vec::with_capacity(places.len());
-        for (tensor, places) in builder.tensors.iter().zip(places) {
+        for (t, (tensor, places)) in builder.tensors.iter().zip(places).enumerate() {
             let param = Place { buffer: index_of(&mut buffers, &places.param.buffer), offset: places.param.offset };
             let grad =
                 places.grad.as_ref().map(|g| Place { buffer: index_of(&mut buffers, &g.buffer), offset: g.offset });
             let moving = builder.moving_gradients;
             let shared = !moving && grad.as_ref().is_some_and(|g| g.buffer == param.buffer);
-            let variant = Variant { shared, moving, sum_lanes, ..rules[tensor.group].clone() };
+            let rows = state.text(t);
+            let variant = Variant { shared, moving, sum_lanes, rows, ..rules[tensor.group].clone() };
             let class = variants.iter().position(|v| *v == variant).unwrap_or_else(|| {
                 variants.push(variant);
                 variants.len() - 1
@@ -98,7 +102,7 @@ impl Classes {
 
 /// Each group's variant. A rule with sums has one text for all its groups, because its sums are decided in one pass: a state that
 /// one group needs is kept for all, which changes no result.
-fn united(builder: &Builder) -> Vec<Variant> {
+fn united(builder: &Builder, state: &RowState) -> Vec<Variant> {
     let groups = &builder.groups;
     let mut variants: Vec<Variant> =
         groups.iter().map(|g| Variant::with(g.rule.as_ref(), builder.around, groups.len())).collect();
@@ -110,6 +114,12 @@ fn united(builder: &Builder) -> Vec<Variant> {
                 state.used = used;
             }
         }
+    }
+    let (counted, tensors) = (state.selects() && groups[0].rule.sums().sums > 0, builder.tensors.len());
+    let packed = state.masks() && !variants[0].rounds().is_empty();
+    for variant in &mut variants {
+        variant.counted = counted;
+        variant.packed = packed.then(|| variant.all_decisions(tensors));
     }
     variants
 }

@@ -86,7 +86,7 @@ impl Optimizer {
 
     async fn read_tensor(&self, tensor: Tensor, slice: wgpu::BufferSlice<'_>) -> Result<Vec<f32>> {
         let info = &self.tensors[tensor.0];
-        if info.elements == 0 {
+        if info.used() == 0 {
             return Ok(Vec::new());
         }
         if !slice.buffer().usage().contains(wgpu::BufferUsages::COPY_SRC) {
@@ -94,7 +94,8 @@ impl Optimizer {
                 info.error(format!("its buffer has usage {:?}, reading needs COPY_SRC", slice.buffer().usage()))
             );
         }
-        Ok(bytemuck::pod_collect_to_vec(&read_buffer(&self.device, &self.queue, slice).await?))
+        let used = slice.offset()..slice.offset() + info.used() * 4;
+        Ok(bytemuck::pod_collect_to_vec(&read_buffer(&self.device, &self.queue, slice.buffer().slice(used)).await?))
     }
 
     /// Writes a tensor's parameters, before the work that is submitted next.
@@ -127,10 +128,10 @@ impl Optimizer {
 
     fn check_length(&self, tensor: Tensor, values: &[f32]) -> Result<()> {
         let info = &self.tensors[tensor.0];
-        if values.len() as u64 == info.elements {
+        if values.len() as u64 == info.used() {
             return Ok(());
         }
-        Err(info.error(format!("{} values were given, shape {:?} has {}", values.len(), info.shape, info.elements)))
+        Err(info.error(format!("{} values were given, shape {:?} has {}", values.len(), info.shape, info.used())))
     }
 
     /// The names of the states that are kept for a tensor: the rule's, then `gradient_accumulator` and `ema` where they are asked for.
@@ -146,8 +147,8 @@ impl Optimizer {
     /// The rule keeps no state of this name; the device was lost.
     pub async fn read_state(&self, tensor: Tensor, state: &str) -> Result<Vec<f32>> {
         let index = self.state_index(tensor, state)?;
-        let mut values = vec![0.0; self.tensors[tensor.0].elements as usize];
-        for run in self.layout.state_runs(tensor.0) {
+        let mut values = vec![0.0; self.tensors[tensor.0].used() as usize];
+        for run in self.state_runs(tensor) {
             let first = (run.vec4 + index * run.stride) * VEC4;
             let bytes = first..first + run.elements as u64 * 4;
             let raw = read_buffer(&self.device, &self.queue, self.launches[run.launch].arena.slice(bytes)).await?;
@@ -164,7 +165,7 @@ impl Optimizer {
     pub fn write_state(&self, tensor: Tensor, state: &str, values: &[f32]) -> Result<()> {
         let index = self.state_index(tensor, state)?;
         self.check_length(tensor, values)?;
-        for run in self.layout.state_runs(tensor.0) {
+        for run in self.state_runs(tensor) {
             let at = (run.vec4 + index * run.stride) * VEC4;
             let part = &values[run.position..run.position + run.elements];
             self.queue.write_buffer(&self.launches[run.launch].arena, at, bytemuck::cast_slice(part));

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::builder::GroupInfo;
-use super::create::buffer;
+use super::create::{CONTROL_HEAD, buffer};
 use super::mailbox::Mailbox;
 use super::text::scalar_rows;
 use crate::around::Around;
@@ -32,7 +32,7 @@ struct Call {
     count_mask: u32,
     groups: u32,
     moved: u32,
-    pad: u32,
+    rows: u32,
 }
 
 const CALL_HEAD: u64 = size_of::<Call>() as u64;
@@ -40,7 +40,8 @@ const CALL_HEAD: u64 = size_of::<Call>() as u64;
 /// The rings and what is known of their use.
 #[derive(Debug)]
 pub(super) struct Scalars {
-    /// Per-count rows, then calls' gradient positions, in vec4s.
+    /// Per-count rows, then each call's gradient positions and table of rows, in vec4s; in front of them the control where there is no
+    /// binding for it alone.
     pub(super) buffer: wgpu::Buffer,
     /// A [`Call`] with its rows a slot.
     pub(super) calls: wgpu::Buffer,
@@ -50,10 +51,29 @@ pub(super) struct Scalars {
     slots: Slots,
     around: Around,
     moved_row: u64,
+    /// The table that new calls carry, in words; empty where there are no row sets.
+    rows: Vec<u32>,
+    /// Bytes of it.
+    rows_row: u64,
+    /// Bytes of control in front.
+    packed: Option<u64>,
+}
+
+/// What lies beside the per-count rows.
+#[derive(Debug, Default)]
+pub(super) struct Tables {
+    /// The count of tensors where gradients move, else 0.
+    pub(super) moved: usize,
+    /// The first call's table of rows.
+    pub(super) rows: Vec<u32>,
+    /// Bytes of the control where it shares the buffer.
+    pub(super) packed: Option<u64>,
 }
 
 #[derive(Debug)]
 struct Counts {
+    /// Bytes of control in front.
+    first: u64,
     rows: u64,
     /// Bytes of a row: all groups.
     stride: u64,
@@ -119,34 +139,36 @@ pub(super) struct Slot {
 }
 
 impl Scalars {
-    /// `moved` is the count of tensors where gradients move, else 0.
     pub(super) fn new(
         device: &wgpu::Device,
         queue: &wgpu::Queue,
         label: &str,
         groups: &[GroupInfo],
         around: Around,
-        moved: usize,
+        tables: Tables,
     ) -> Result<Self> {
         let (call, count) = scalar_rows(&groups[0].scalars(around, 1)?);
         let bytes = |row: &[f32]| (row.len() * groups.len()) as u64 * 4;
         let (call_size, count_row) = (CALL_HEAD + bytes(&call).max(16), bytes(&count));
         check(device.limits().max_uniform_buffer_binding_size, "max_uniform_buffer_binding_size", call_size)?;
-        let moved_row = (moved as u64 * 4).next_multiple_of(16);
+        let moved_row = (tables.moved as u64 * 4).next_multiple_of(16);
+        let rows_row = (tables.rows.len() as u64 * 4).next_multiple_of(16);
         let rows = COUNT_BYTES.checked_div(count_row).unwrap_or(1 << 16).clamp(1 << 9, 1 << 16);
         let rows = 1 << rows.ilog2();
         let call_stride = call_size.next_multiple_of(ALIGNMENT);
-        let slots = (CALL_BYTES / (call_stride + moved_row)).clamp(64, 1024);
-        let size = rows * count_row + slots * moved_row;
+        let slots = (CALL_BYTES / (call_stride + moved_row + rows_row)).clamp(64, 1024);
+        let first = tables.packed.unwrap_or(0);
+        let size = first + rows * count_row + slots * (moved_row + rows_row);
         check(device.limits().max_storage_buffer_binding_size, "max_storage_buffer_binding_size", size)?;
         let make = |what: &str, size, usage| buffer(device, label, what, size, usage | wgpu::BufferUsages::COPY_DST);
         let sums = groups[0].rule.sums();
         let may_skip = around.guards() || sums.may_refuse || sums.may_hold;
         let scalars = Self {
-            buffer: make("scalars", size, wgpu::BufferUsages::STORAGE)?,
+            buffer: make("scalars", size, wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC)?,
             calls: make("calls", slots * call_stride, wgpu::BufferUsages::UNIFORM)?,
             call_size,
             counts: Counts {
+                first,
                 rows,
                 stride: count_row,
                 filled: 0,
@@ -159,6 +181,9 @@ impl Scalars {
             slots: Slots { tokens: (0..slots).map(|_| Arc::new(())).collect(), current: None },
             around,
             moved_row,
+            rows: tables.rows,
+            rows_row,
+            packed: tables.packed,
         };
         scalars.write_calls(queue, groups.len());
         Ok(scalars)
@@ -171,8 +196,8 @@ impl Scalars {
             let call = Call {
                 count_mask: (self.counts.rows - 1) as u32,
                 groups: groups as u32,
-                moved: (self.moved_at(slot) / 16) as u32,
-                pad: 0,
+                moved: self.vec4_of(self.moved_at(slot)),
+                rows: self.vec4_of(self.rows_at(slot)),
             };
             let at = self.call_at(slot) as usize;
             records[at..at + size_of::<Call>()].copy_from_slice(bytemuck::bytes_of(&call));
@@ -185,7 +210,17 @@ impl Scalars {
     }
 
     fn moved_at(&self, slot: u64) -> u64 {
-        self.counts.rows * self.counts.stride + slot * self.moved_row
+        self.counts.first + self.counts.rows * self.counts.stride + slot * (self.moved_row + self.rows_row)
+    }
+
+    fn rows_at(&self, slot: u64) -> u64 {
+        self.moved_at(slot) + self.moved_row
+    }
+
+    /// Where the GPU finds a byte of the buffer.
+    fn vec4_of(&self, byte: u64) -> u32 {
+        let view = self.packed.map_or(0, |_| CONTROL_HEAD);
+        ((byte - view) / 16) as u32
     }
 
     /// Prepares the rows that the next recorded step may read. `moved` are the step's gradient positions, where they move.
@@ -229,6 +264,9 @@ impl Scalars {
         if let Some(moved) = moved {
             queue.write_buffer(&self.buffer, self.moved_at(slot as u64), bytemuck::cast_slice(moved));
         }
+        if !self.rows.is_empty() {
+            queue.write_buffer(&self.buffer, self.rows_at(slot as u64), bytemuck::cast_slice(&self.rows));
+        }
         self.slots.current = Some(slot);
         Ok(slot)
     }
@@ -250,6 +288,12 @@ impl Scalars {
     /// The settings changed: the next step takes a new slot.
     pub(super) fn settings_changed(&mut self) {
         self.slots.current = None;
+    }
+
+    /// The table of rows changed: the next call takes a new slot.
+    pub(super) fn set_rows(&mut self, rows: Vec<u32>) {
+        self.rows = rows;
+        self.settings_changed();
     }
 
     /// What stands around the rule has other numbers: the next step takes a new slot.
@@ -387,7 +431,7 @@ impl Counts {
                     }
                 }
             }
-            queue.write_buffer(buffer, index * self.stride, bytemuck::cast_slice(&rows));
+            queue.write_buffer(buffer, self.first + index * self.stride, bytemuck::cast_slice(&rows));
             t += n;
         }
         self.filled = target;

@@ -107,15 +107,15 @@ impl Optimizer {
                 );
             }
             let source = &self.places[index].param;
-            let spot = (info.elements > 0).then(|| plan.add(&source.buffer, source.offset, info.elements * 4, most));
+            let spot = (info.used() > 0).then(|| plan.add(&source.buffer, source.offset, info.used() * 4, most));
             tensors.push(SavedTensor {
                 name: info.name.clone(),
                 group: self.groups[info.group].name.clone(),
                 shape: info.shape.clone(),
-                elements: info.elements as usize,
+                elements: info.used() as usize,
                 slots: self.slots(Tensor(index)),
                 param: spot,
-                runs: self.layout.state_runs(index).map(|run| (arenas[run.launch], run)).collect(),
+                runs: self.state_runs(Tensor(index)).map(|run| (arenas[run.launch], run)).collect(),
             });
         }
         let groups = self.groups.iter().map(|g| (g.name.clone(), g.rule.settings())).collect();

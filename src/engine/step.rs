@@ -193,7 +193,7 @@ impl Optimizer {
             .ok_or_else(|| Error::Usage("the optimizer was built without accumulate".to_owned()))
     }
 
-    fn begin_pass<'e>(&self, encoder: &'e mut wgpu::CommandEncoder) -> wgpu::ComputePass<'e> {
+    pub(super) fn begin_pass<'e>(&self, encoder: &'e mut wgpu::CommandEncoder) -> wgpu::ComputePass<'e> {
         encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: Some(&self.label), timestamp_writes: None })
     }
 

@@ -17,6 +17,8 @@ const RING: usize = 4;
 pub(super) struct Telemetry {
     ring: Vec<Place>,
     names: Vec<Arc<str>>,
+    /// Bytes of the counters and decisions, with which the control buffer begins.
+    control: u64,
     /// Bytes of the totals of the first round of sums, behind the control buffer's.
     totals: u64,
     /// Bytes of a sample.
@@ -42,7 +44,9 @@ impl Telemetry {
     pub(super) fn new(optimizer: &Optimizer) -> Result<Self> {
         let totals = optimizer.rounds.first().map_or(0, |r| r.totals.size());
         let measured: u64 = optimizer.layout.launches.iter().map(|l| measured_bytes(l.chunks.len())).sum();
-        let size = optimizer.control.size() + totals + measured;
+        let decisions = optimizer.variants[0].all_decisions(optimizer.tensors.len());
+        let control = CONTROL_HEAD + decisions as u64 * VEC4;
+        let size = control + totals + measured;
         let most = optimizer.device.limits().max_buffer_size;
         if size > most {
             return Err(Error::Limit { limit: "max_buffer_size", actual: most, needs: size });
@@ -53,7 +57,7 @@ impl Telemetry {
         };
         let ring = (0..RING).map(make).collect::<Result<_>>()?;
         let names = optimizer.tensors.iter().map(|t| t.name.as_str().into()).collect();
-        Ok(Self { ring, names, totals, size, recorded: 0, dropped: 0 })
+        Ok(Self { ring, names, control, totals, size, recorded: 0, dropped: 0 })
     }
 }
 
@@ -104,19 +108,22 @@ impl Optimizer {
         telemetry.ring.sort_by_key(|place| (place.mailbox.is_ready(), place.step));
         let sent = telemetry.ring.iter_mut().find_map(|place| {
             place.mailbox.open(|_| ());
-            place.mailbox.send(encoder, |encoder, to| self.copy_sample(encoder, to)).then(|| place.step = step)
+            place
+                .mailbox
+                .send(encoder, |encoder, to| self.copy_sample(encoder, to, telemetry.control))
+                .then(|| place.step = step)
         });
         telemetry.dropped += u64::from(sent.is_none());
         self.telemetry = Some(telemetry);
     }
 
-    fn copy_sample(&self, encoder: &mut wgpu::CommandEncoder, to: &wgpu::Buffer) {
+    fn copy_sample(&self, encoder: &mut wgpu::CommandEncoder, to: &wgpu::Buffer, control: u64) {
         let mut at = 0;
         let mut copy = |from: &wgpu::Buffer, offset: u64, bytes: u64| {
             encoder.copy_buffer_to_buffer(from, offset, to, at, bytes);
             at += bytes;
         };
-        copy(&self.control, 0, self.control.size());
+        copy(&self.control, 0, control);
         if let Some(round) = self.rounds.first() {
             copy(&round.totals, 0, round.totals.size());
         }
@@ -127,7 +134,7 @@ impl Optimizer {
     }
 
     fn stats(&self, telemetry: &Telemetry, sample: &[u8]) -> Stats {
-        let (control, rest) = sample[..telemetry.size as usize].split_at(self.control.size() as usize);
+        let (control, rest) = sample[..telemetry.size as usize].split_at(telemetry.control as usize);
         let (totals, measured) = rest.split_at(telemetry.totals as usize);
         let head: [u32; (CONTROL_HEAD / 4) as usize] = bytemuck::pod_read_unaligned(&control[..CONTROL_HEAD as usize]);
         let totals: Vec<[f32; 4]> = bytemuck::pod_collect_to_vec(totals);

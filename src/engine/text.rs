@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use super::layout::{ARENA_HEADER, CHUNK_LANES, FINAL_BATCH, FINAL_LANES, SUM_LANES};
+use super::rows::RowText;
 use crate::around::{Around, Clip, evaluation_scalar};
 use crate::optim::procedure::Scheme;
 use crate::optim::rule::Origin;
@@ -33,10 +34,12 @@ pub enum Stage {
     Finalize,
     /// Changes parameters and states.
     Update,
+    /// Lets rows change places and begin anew; in no step, and only where there are row sets.
+    Rows,
 }
 
 impl Stage {
-    /// All stages in the order of a step.
+    /// The stages of a step, in order.
     pub const ALL: [Self; 3] = [Self::Stats, Self::Finalize, Self::Update];
 }
 
@@ -90,6 +93,12 @@ pub struct Variant {
     pub(super) shared: bool,
     /// Gradients move from step to step.
     pub(super) moving: bool,
+    /// What rows ask for; `None` where the class has none.
+    pub(super) rows: Option<RowText>,
+    /// The elements that are stepped are counted, because some are not and the rule has sums.
+    pub(super) counted: bool,
+    /// The scalars lie in the control buffer, this many vec4s behind its head: with a mask the sums have no binding left for them.
+    pub(super) packed: Option<usize>,
 }
 
 /// The names of the arena's arrays that are not a rule's.
@@ -113,6 +122,12 @@ pub(super) struct Binding {
     pub(super) name: &'static str,
     pub(super) access: Access,
     ty: &'static str,
+}
+
+impl Binding {
+    pub(super) const fn new(name: &'static str, access: Access, ty: &'static str) -> Self {
+        Self { name, access, ty }
+    }
 }
 
 impl Variant {
@@ -142,6 +157,9 @@ impl Variant {
             sum_lanes: SUM_LANES,
             shared: false,
             moving: false,
+            rows: None,
+            counted: false,
+            packed: None,
         }
     }
 
@@ -186,11 +204,16 @@ impl Variant {
     pub(super) fn sum_counts(&self) -> (usize, usize) {
         let (rule, harness) = self.counts();
         let own = if harness { 2 } else { 0 };
-        (rule.sums + own, rule.totals + own)
+        (rule.sums + own + usize::from(self.counts_elements()), rule.totals + own)
+    }
+
+    /// Whether the round's last sum is the count of elements that are stepped.
+    fn counts_elements(&self) -> bool {
+        self.counted && self.counts().0.sums > 0
     }
 
     /// The states that are kept.
-    fn kept(&self) -> impl Iterator<Item = &StateSpec> {
+    pub(super) fn kept(&self) -> impl Iterator<Item = &StateSpec> {
         self.states.iter().filter(|s| s.used)
     }
 
@@ -211,34 +234,42 @@ impl Variant {
         (self.decision.len() + usize::from(self.around.clips_norm())).div_ceil(4)
     }
 
+    /// Vec4s of the memory and the decisions of so many tensors, at least one.
+    pub(super) fn all_decisions(&self, tensors: usize) -> usize {
+        self.memory_vec4s() + tensors.max(1) * self.decision_vec4s().max(1)
+    }
+
     /// A stage's bindings; the index is the binding's number.
     pub(super) fn bindings(&self, stage: Stage) -> Vec<Binding> {
-        let b = |name, access, ty| Binding { name, access, ty };
+        let b = Binding::new;
+        if stage == Stage::Rows {
+            return self.remap_bindings();
+        }
         let call = b("wo_call", Access::Uniform, "wo_Call");
-        let scalars = b("wo_scalars", Access::Read, "array<vec4<f32>>");
+        let scalars = self.packed.is_none().then(|| self.scalars_binding());
         let measures = self.around.telemetry && stage == Stage::Update;
         let chunks = if measures { Access::ReadWrite } else { Access::Read };
         let chunks = b("wo_chunks", chunks, "array<vec4<u32>>");
         let control = |access| b("wo_control", access, "wo_Control");
         let partials = b("wo_partials", Access::ReadWrite, "array<f32>");
         if stage == Stage::Finalize {
-            let mut bindings = vec![
-                call,
-                scalars,
-                control(Access::ReadWrite),
-                partials,
-                b("wo_segments", Access::Read, "array<wo_Segment>"),
-                b("wo_tensors", Access::Read, "array<wo_Tensor>"),
-                b("wo_totals", Access::ReadWrite, "array<vec4<f32>>"),
-            ];
-            if self.decides_from_slopes() {
-                bindings.push(b("wo_losses", Access::Read, "array<f32>"));
-            }
-            return bindings;
+            let losses = b("wo_losses", Access::Read, "array<f32>");
+            return std::iter::once(call)
+                .chain(scalars)
+                .chain([
+                    control(Access::ReadWrite),
+                    partials,
+                    b("wo_segments", Access::Read, "array<wo_Segment>"),
+                    b("wo_tensors", Access::Read, "array<wo_Tensor>"),
+                    b("wo_totals", Access::ReadWrite, "array<vec4<f32>>"),
+                ])
+                .chain(self.decides_from_slopes().then_some(losses))
+                .collect();
         }
         let elements = if stage == Stage::Update { Access::ReadWrite } else { Access::Read };
         let grads = if self.around.zero_gradients { elements } else { Access::Read };
-        let mut bindings = vec![call, scalars, control(Access::Read), chunks];
+        let mut bindings: Vec<Binding> =
+            std::iter::once(call).chain(scalars).chain([control(Access::Read), chunks]).collect();
         bindings.push(b("wo_params", elements, "array<vec4<f32>>"));
         if !self.shared {
             bindings.push(b("wo_grads", grads, "array<vec4<f32>>"));
@@ -247,10 +278,29 @@ impl Variant {
         if stage == Stage::Stats {
             bindings.push(partials);
         }
+        if self.masked() {
+            bindings.push(b("wo_mask", Access::Read, "array<u32>"));
+        }
         if self.moving {
             bindings.push(b("wo_run", Access::Uniform, "vec4<u32>"));
         }
         bindings
+    }
+
+    /// Where the scalars are bound: by themselves, or in the control buffer.
+    pub(super) fn scalars_binding(&self) -> Binding {
+        match self.packed {
+            None => Binding::new("wo_scalars", Access::Read, "array<vec4<f32>>"),
+            Some(_) => Binding::new("wo_control", Access::Read, "wo_Control"),
+        }
+    }
+
+    /// Vec4 number `at` of the scalars.
+    pub(super) fn scalar_at(&self, at: &str) -> String {
+        match self.packed {
+            None => format!("wo_scalars[{at}]"),
+            Some(_) => format!("wo_control.decisions[{at}]"),
+        }
     }
 
     /// The joined text of a stage.
@@ -261,6 +311,7 @@ impl Variant {
             Stage::Finalize => &[TABLES, FINALIZE],
             Stage::Update if self.around.telemetry => &[TABLES, RECORD, GRADIENT, UPDATE, TELEMETRY, CHUNKS],
             Stage::Update => &[TABLES, RECORD, GRADIENT, UPDATE, UNMEASURED, CHUNKS],
+            Stage::Rows => &[TABLES, RECORD],
         };
         let own = [self.constants(stage), self.accessors(stage)];
         let mut parts = vec![self.rule.as_ref(), &own[0], &own[1]];
@@ -339,6 +390,9 @@ impl Variant {
     }
 
     fn accessors(&self, stage: Stage) -> String {
+        if stage == Stage::Rows {
+            return self.rows_text(stage) + &self.remap_text();
+        }
         let mut out = self.scalar_loads();
         out.push_str(&self.load_clip());
         if stage == Stage::Finalize {
@@ -354,6 +408,7 @@ impl Variant {
         } else {
             out.push_str(&self.load_state());
             out.push_str(&self.gradient());
+            out.push_str(&self.rows_text(stage));
         }
         if stage == Stage::Stats {
             out.push_str(&self.terms());
@@ -400,8 +455,10 @@ impl Variant {
             }
             for i in rows(&counts, of_rule) {
                 let width = counts.len().div_ceil(4);
-                let row = format!("(applied & wo_call.count_mask) * {}u", width * self.groups);
-                put(&mut out, format_args!("    let count{i} = wo_scalars[{row} + {}{i}u];", group(width)));
+                let first = self.packed.map_or_else(String::new, |first| format!("{first}u + "));
+                let row = format!("{first}(applied & wo_call.count_mask) * {}u", width * self.groups);
+                let place = self.scalar_at(&format!("{row} + {}{i}u", group(width)));
+                put(&mut out, format_args!("    let count{i} = {place};"));
             }
             put(&mut out, format_args!("    return {name}({});\n}}", members.join(", ")));
         }
@@ -449,8 +506,9 @@ impl Variant {
     /// The gradient's vec4 number `i` of a chunk, as a place.
     fn gradient_at(&self, i: &str) -> String {
         let buffer = if self.shared { "wo_params" } else { "wo_grads" };
-        let moved = "bitcast<vec4<u32>>(wo_scalars[wo_call.moved + chunk.tensor / 4u])[chunk.tensor % 4u] + ";
-        format!("{buffer}[{}chunk.grad + {i}]", if self.moving { moved } else { "" })
+        let positions = self.scalar_at("wo_call.moved + chunk.tensor / 4u");
+        let moved = format!("bitcast<vec4<u32>>({positions})[chunk.tensor % 4u] + ");
+        format!("{buffer}[{}chunk.grad + {i}]", if self.moving { &moved } else { "" })
     }
 
     fn clear_gradient(&self) -> String {
@@ -479,6 +537,9 @@ impl Variant {
         if harness {
             terms.extend(["g * g".to_owned(), "wo_nonfinite(raw)".to_owned()]);
         }
+        if self.counts_elements() {
+            terms.push("vec4(1.0)".to_owned());
+        }
         let own = if rule.sums > 0 { "    let own = contribute(h, p, g, s);\n" } else { "" };
         format!(
             "fn wo_terms(h: Hyper, p: vec4<f32>, raw: vec4<f32>, g: vec4<f32>, s: State) -> array<vec4<f32>, wo_SUMS> {{\n\
@@ -496,13 +557,15 @@ impl Variant {
             totals.push(format!("vec3(0.0, 0.0, sums[{}])", rule.sums));
             totals.push(format!("vec3(sums[{}], 0.0, 0.0)", rule.sums + 1));
         }
+        let counted = format!("sums[{}]", self.sum_counts().0.saturating_sub(1));
+        let elements = if self.counts_elements() { &counted } else { "elements" };
         let own = match self.round {
             _ if rule.sums == 0 => String::new(),
             Round::Directions | Round::Error => {
                 let each = (0..rule.sums).map(|k| format!("vec3(sums[{k}], 0.0, 0.0)")).collect::<Vec<_>>().join(", ");
                 format!("    let own = array<vec3<f32>, {}>({each});\n", rule.sums)
             }
-            _ => format!("    let own = total(h, array<f32, SUMS>({}), elements);\n", list("sums", rule.sums)),
+            _ => format!("    let own = total(h, array<f32, SUMS>({}), {elements});\n", list("sums", rule.sums)),
         };
         let part = |name: &str| format!("array<f32, TOTALS>({})", list(name, rule.totals));
         let decide = self.decide(&part("totals"), &part("own"));
@@ -637,7 +700,7 @@ fn axis(i: usize) -> char {
     ['x', 'y', 'z', 'w'][i % 4]
 }
 
-fn put(out: &mut String, line: std::fmt::Arguments<'_>) {
+pub(super) fn put(out: &mut String, line: std::fmt::Arguments<'_>) {
     // Writing to a string cannot fail.
     let _ = writeln!(out, "{line}");
 }

@@ -2,10 +2,11 @@
 
 use std::collections::HashSet;
 
-use super::text::{Round, Stage, Variant};
+use super::rows::RowText;
+use super::text::{Access, Round, Stage, Variant};
 use super::{Builder, Group, Optimizer};
 use crate::around::{Accumulate, Around, Clip, Ema, LossScale};
-use crate::optim::{ALL, Rule};
+use crate::optim::{ALL, Procedure, Rule};
 use crate::shader::{Checked, Target, Translation};
 
 /// Each feature alone, and all at once with each clip.
@@ -57,6 +58,48 @@ fn texts(rule: &dyn Rule, around: Around, groups: usize) -> Vec<(String, String)
         }
     }
     texts
+}
+
+/// The texts of a class with rows, each feature alone and all at once.
+fn row_texts(rule: &dyn Rule, around: Around) -> Vec<(String, String)> {
+    let rows = |mask, nonzero, columns| RowText { mask, nonzero, columns };
+    let all =
+        [rows(None, false, false), rows(Some(0), false, false), rows(None, true, false), rows(Some(1), true, true)];
+    let mut texts = Vec::new();
+    for (rows, moving) in all.into_iter().map(|rows| (rows, rows.columns)) {
+        let plain = Variant { moving, rows: Some(rows), ..Variant::with(rule, around, 2) };
+        let packed = (rows.mask.is_some() && !plain.rounds().is_empty()).then_some(5);
+        let variant = Variant { counted: rule.sums().sums > 0, packed, ..plain };
+        let mut add = |stage: Stage, variant: &Variant| {
+            let storage = variant.bindings(stage).iter().filter(|b| b.access != Access::Uniform).count();
+            assert!(storage <= 7, "{} {rows:?} {stage:?} has {storage} storage bindings", rule.name());
+            texts.push((format!("{} {around:?} {rows:?} {stage:?}", rule.name()), variant.text(stage)));
+        };
+        add(Stage::Rows, &variant);
+        add(Stage::Update, &variant);
+        for round in variant.rounds() {
+            let variant = Variant { round, ..variant.clone() };
+            add(Stage::Stats, &variant);
+            add(Stage::Finalize, &variant);
+        }
+    }
+    texts
+}
+
+#[test]
+fn every_text_with_rows_validates_and_binds_no_more_than_every_device_does() {
+    let [alone, .., every] = &arounds()[..] else { panic!("there are several") };
+    let mut seen = HashSet::new();
+    for entry in ALL.iter().filter(|entry| entry.sample().procedure() == Procedure::Plain) {
+        for around in [Around::default(), *alone, *every] {
+            for (what, text) in row_texts(entry.sample().as_ref(), around) {
+                if seen.insert(text.clone()) {
+                    check(&what, &text);
+                }
+            }
+        }
+    }
+    assert!(seen.len() > 300, "{} texts", seen.len());
 }
 
 fn check(what: &str, text: &str) {

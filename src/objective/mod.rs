@@ -5,8 +5,8 @@
 
 mod check;
 pub mod digits;
+mod full_batch;
 mod gpu;
-mod host;
 mod linear;
 mod low_rank;
 mod mlp;
@@ -18,7 +18,7 @@ mod vector;
 
 pub use crate::random;
 pub use gpu::Reading;
-pub use mlp::{Activation, CpuMlp, GpuMlp, Mlp};
+pub use mlp::{Activation, Bits, CpuMlp, GpuMlp, Mlp};
 pub use problem::{Measure, Problem};
 pub use samples::{Part, Samples, Split};
 

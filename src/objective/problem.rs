@@ -1,7 +1,8 @@
 //! Problems with their data, by name.
 
 use super::problems::{
-    Kinematics, L1Regression, MatrixCompletion, Quadratic, Recipe, Robust, Rosenbrock, Sensing, TensorCompletion,
+    Digits, Kinematics, L1Regression, MatrixCompletion, Quadratic, Ratings, Recipe, Robust, Rosenbrock, Sensing,
+    Spirals, TensorCompletion,
 };
 use super::{CpuObjective, GpuObjective, TensorSpec};
 use crate::optim::Value;
@@ -40,7 +41,7 @@ impl Measure {
 /// let slices: Vec<&[f32]> = params.iter().map(Vec::as_slice).collect();
 /// let loss = problem.cpu_f32()?.loss(&slices, 0)?.loss;
 /// assert!(loss > 0.0 && problem.test(&slices).is_some());
-/// # wgpu_optim::Result::Ok(())
+/// # Ok::<(), wgpu_optim::Error>(())
 /// ```
 pub trait Problem: Send + Sync {
     /// Its name in [`ALL`].
@@ -138,11 +139,14 @@ impl Entry {
 pub static ALL: &[Entry] = &[
     Entry::of::<MatrixCompletion>("a low-rank matrix from some of its entries"),
     Entry::of::<TensorCompletion>("a tensor of low CP rank from some of its entries"),
+    Entry::of::<Ratings>("ratings of items by users, from a file"),
     Entry::of::<Robust>("a low-rank matrix under gross errors, by Huber's loss"),
     Entry::of::<Sensing>("a low-rank matrix from random projections"),
     Entry::of::<Quadratic>("a stiff quadratic whose axes are rotated"),
     Entry::of::<Rosenbrock>("Rosenbrock's valley, smooth or with kinks"),
     Entry::of::<L1Regression>("regression with an L1 penalty on sparse coefficients"),
+    Entry::of::<Spirals>("two spirals, told apart by a perceptron"),
+    Entry::of::<Digits>("handwritten digits by a perceptron, with 2 or 4 bits on request"),
     Entry::of::<Kinematics>("a planar arm that follows a half circle"),
 ];
 

@@ -108,6 +108,21 @@ pub struct Split {
 }
 
 impl Split {
+    /// Takes two parts that were made apart.
+    ///
+    /// # Errors
+    /// A part without rows, or parts that differ in features or classes.
+    pub fn new(train: Samples, held_out: Samples) -> Result<Self> {
+        let shape = |samples: &Samples| (samples.features, samples.classes);
+        if train.rows() == 0 || held_out.rows() == 0 || shape(&train) != shape(&held_out) {
+            let [a, b] = [&train, &held_out].map(|s| format!("{} rows of {:?}", s.rows(), shape(s)));
+            return Err(Error::Usage(format!(
+                "split: {a} and {b} (features, classes), needs rows of one kind in both"
+            )));
+        }
+        Ok(Self { train, held_out })
+    }
+
     /// A part's rows.
     #[must_use]
     pub fn part(&self, part: Part) -> &Samples {

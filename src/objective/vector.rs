@@ -50,6 +50,43 @@ pub(super) fn add_product<F: Float>(to: &mut [F], scale: F, a: &[F], b: &[F]) {
     }
 }
 
+/// The largest magnitude; NaN does not count.
+#[inline(always)]
+pub(super) fn largest<F: Float>(values: &[F]) -> F {
+    let larger = |a: F, b: F| if b > a { b } else { a };
+    let mut most = [F::zero(); LANES];
+    let (chunks, rest) = values.as_chunks::<LANES>();
+    for chunk in chunks {
+        for lane in 0..LANES {
+            most[lane] = larger(most[lane], chunk[lane].abs());
+        }
+    }
+    most.into_iter().chain(rest.iter().map(|x| x.abs())).fold(F::zero(), larger)
+}
+
+/// The hyperbolic tangent of each. In f32 within 3e-7: Lambert's continued fraction at an eighth of the argument, where five
+/// terms are exact to the last bits, doubled three times; in f64 the standard library's.
+#[inline(always)]
+pub(super) fn tanh<F: Float>(values: &mut [F]) {
+    let of = |x: f64| F::from(x).unwrap_or_else(F::nan);
+    if size_of::<F>() > size_of::<f32>() {
+        return values.iter_mut().for_each(|x| *x = x.tanh());
+    }
+    let (most, one, two) = (of(10.0), F::one(), of(2.0)); // beyond, f32 holds exactly ±1
+    for x in values {
+        let inside = if *x > most { most } else { *x };
+        let a = (if inside < -most { -most } else { inside }) * of(0.125);
+        let z = a * a;
+        let above = a * (of(945.0) + z * (of(105.0) + z));
+        let below = of(945.0) + z * (of(420.0) + z * of(15.0));
+        let mut t = above / below;
+        for _ in 0..3 {
+            t = two * t / (one + t * t);
+        }
+        *x = t;
+    }
+}
+
 /// Runs `work` as compiled for the widest vector registers that this processor has. What it calls must be inlined into it.
 #[inline]
 pub(super) fn widest<R>(work: impl FnOnce() -> R) -> R {

@@ -10,7 +10,19 @@ const BLOCK: usize = 32;
 /// unused: it loads as 0 and is not stored.
 pub trait Cpu<F>: Send + Sync {
     /// Updates parameters and states, one element after the other.
-    fn update(&self, hyper: &[F], decision: &[F], p: &mut [F], g: &[F], states: &mut [Option<&mut [F]>]);
+    fn update(&self, hyper: &[F], decision: &[F], p: &mut [F], g: &[F], states: &mut [Option<&mut [F]>]) {
+        self.update_rated(hyper, decision, p, g, states, &[]);
+    }
+    /// The same with each element's change times its rate; no rates: 1.
+    fn update_rated(
+        &self,
+        hyper: &[F],
+        decision: &[F],
+        p: &mut [F],
+        g: &[F],
+        states: &mut [Option<&mut [F]>],
+        rates: &[F],
+    );
     /// The same in blocks, with the widest vector units that this processor has.
     fn update_fast(&self, hyper: &[F], decision: &[F], p: &mut [F], g: &[F], states: &mut [Option<&mut [F]>]);
     /// Adds the elements' terms of the sums.
@@ -30,12 +42,21 @@ pub trait Cpu<F>: Send + Sync {
 }
 
 impl<F: Real, T: Twin> Cpu<F> for T {
-    fn update(&self, hyper: &[F], decision: &[F], p: &mut [F], g: &[F], states: &mut [Option<&mut [F]>]) {
+    fn update_rated(
+        &self,
+        hyper: &[F],
+        decision: &[F],
+        p: &mut [F],
+        g: &[F],
+        states: &mut [Option<&mut [F]>],
+        rates: &[F],
+    ) {
         let h = T::Hyper::load(|i| hyper[i]);
         let d = T::Decision::load(|i| decision[i]);
         for i in 0..p.len() {
             let mut s = T::State::load(|k| states[k].as_ref().map_or(F::zero(), |state| state[i]));
-            p[i] = p[i] + Twin::update(self, &h, &d, p[i], g[i], &mut s);
+            let change = Twin::update(self, &h, &d, p[i], g[i], &mut s);
+            p[i] = p[i] + rates.get(i).map_or(change, |rate| *rate * change);
             s.store(|k, x| {
                 if let Some(state) = &mut states[k] {
                     state[i] = x;

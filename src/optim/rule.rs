@@ -446,6 +446,15 @@ pub(crate) fn check_common<'a>(groups: impl Iterator<Item = (&'a str, &'a dyn Ru
     Ok(())
 }
 
+/// Says so where a rule cannot leave out rows or give columns rates: its procedure sees whole tensors.
+pub(crate) fn need_plain(rule: &dyn Rule) -> Result<()> {
+    if rule.procedure() == Procedure::Plain {
+        return Ok(());
+    }
+    let problem = "moves or mixes whole tensors inside its step: row sets and column rates are for the other rules";
+    Err(crate::Error::Usage(format!("{} {problem}", rule.name())))
+}
+
 /// Says so where a rule cannot run on the CPU.
 pub(crate) fn need_cpu(rule: &dyn Rule) -> Result<()> {
     if rule.has_cpu() {

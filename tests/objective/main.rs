@@ -4,5 +4,7 @@
 
 mod mlp;
 mod problems;
+mod ratings;
+mod readme;
 mod shaders;
 mod support;

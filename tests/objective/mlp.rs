@@ -4,7 +4,7 @@ use crate::support::{GUARD, Rig, gpu, slices, wide, worst};
 use std::sync::OnceLock;
 use wgpu_optim::objective::random::{self, Stream};
 use wgpu_optim::objective::{
-    Activation, CpuMlp, CpuObjective, GpuMlp, GpuObjective, Mlp, Outcome, Part, Split, digits,
+    Activation, Bits, CpuMlp, CpuObjective, GpuMlp, GpuObjective, Mlp, Outcome, Part, Split, digits,
 };
 
 /// A tensor's largest error may be this share of its largest gradient: f32 sums of at most 1438 terms, of either sign,
@@ -20,7 +20,7 @@ fn split() -> &'static Split {
 
 /// Widths that are no multiples of a workgroup or a block.
 fn odd(activation: Activation) -> Mlp {
-    Mlp { widths: vec![64, 70, 9, 10], activation }
+    Mlp { widths: vec![64, 70, 9, 10], activation, bits: None }
 }
 
 /// Initial values with biases that are not zero.
@@ -109,6 +109,85 @@ fn both_forms_match_f64() {
             assert_close(&reference, &found(&rig, epoch, batch), &what("gpu"));
         }
     }
+}
+
+/// As torch's fake quantisation in S-Adam's experiments.
+fn rounded(values: &[f64], bits: Bits) -> Vec<f64> {
+    let (top, least, most) = if bits == Bits::Two { (1.5, -2.0, 1.0) } else { (7.0, -8.0, 7.0) };
+    let largest = values.iter().fold(0.0, |most: f64, x| most.max(x.abs()));
+    let scale = top / (largest + f64::from(1e-5_f32));
+    values.iter().map(|x| (x * scale).round_ties_even().clamp(least, most) / scale).collect()
+}
+
+/// The straight-through gradients of a perceptron of two layers, written out: rounded values go forward, and backward as
+/// if nothing had been rounded.
+fn straight_through(params: &[Vec<f64>], widths: [usize; 3], bits: Bits, rows: &[usize]) -> Found<f64> {
+    let [inputs, hidden, classes] = widths;
+    let train = split().part(Part::Train);
+    let [w1, w2] = [0, 2].map(|at| rounded(&params[at], bits));
+    let x = |row: usize, i: usize| f64::from(train.row(row)[i]);
+    let unit =
+        |row, h: usize| (params[1][h] + (0..inputs).map(|i| w1[h * inputs + i] * x(row, i)).sum::<f64>()).max(0.0);
+    let raw: Vec<f64> =
+        rows.iter().flat_map(|row| (0..hidden).map(move |h| (*row, h))).map(|(r, h)| unit(r, h)).collect();
+    let seen = rounded(&raw, bits);
+    let mut grads: Vec<Vec<f64>> = params.iter().map(|p| vec![0.0; p.len()]).collect();
+    let (mut loss, mut correct) = (0.0, 0);
+    for (at, row) in rows.iter().enumerate() {
+        let y = &seen[at * hidden..][..hidden];
+        let z: Vec<f64> =
+            (0..classes).map(|c| params[3][c] + (0..hidden).map(|h| w2[c * hidden + h] * y[h]).sum::<f64>()).collect();
+        let total: f64 = z.iter().map(|z| z.exp()).sum();
+        let label = train.labels()[*row] as usize;
+        loss += (total.ln() - z[label]) / rows.len() as f64;
+        correct += u32::from((0..classes).all(|c| z[c] <= z[label]));
+        for c in 0..classes {
+            let d = (z[c].exp() / total - if c == label { 1.0 } else { 0.0 }) / rows.len() as f64;
+            grads[3][c] += d;
+            for h in 0..hidden {
+                grads[2][c * hidden + h] += d * y[h];
+                let behind = if raw[at * hidden + h] > 0.0 { d * w2[c * hidden + h] } else { 0.0 };
+                grads[1][h] += behind;
+                (0..inputs).for_each(|i| grads[0][h * inputs + i] += behind * x(*row, i));
+            }
+        }
+    }
+    (grads, Outcome { rows: rows.len() as u32, loss, correct })
+}
+
+#[test]
+fn rounding_passes_gradients_straight_through() {
+    for bits in [Bits::Two, Bits::Four] {
+        let spec = Mlp { widths: vec![64, 13, 10], bits: Some(bits), ..Mlp::default() };
+        let params = parameters(&spec, 3);
+        for (size, batch) in [(1, 0), (37, 2)] {
+            let order = random::draw(random::key(5, Stream::Order), 0);
+            let rows: Vec<usize> =
+                (0..size).map(|i| random::place((size * batch + i) as u32, 1438, order) as usize).collect();
+            let expected = straight_through(&wide(&params), [64, 13, 10], bits, &rows);
+            let mut exact = CpuMlp::<f64>::new(&spec, split(), size, 5).expect("a perceptron");
+            let found_exact = gradient_of(&mut exact, &wide(&params), batch);
+            let narrow: Vec<Vec<f32>> = found_exact.0.iter().map(|t| t.iter().map(|x| *x as f32).collect()).collect();
+            assert_close(&expected, &(narrow, found_exact.1), "f64");
+            let mut fast = CpuMlp::<f32>::new(&spec, split(), size, 5).expect("a perceptron");
+            assert_close(&expected, &gradient_of(&mut fast, &params, batch), "cpu");
+            let rig = rig_of(&spec, size, 5);
+            rig.set(&params);
+            assert_close(&expected, &found(&rig, 0, batch), "gpu");
+        }
+    }
+}
+
+#[test]
+fn a_nan_survives_rounding() {
+    let spec = Mlp { bits: Some(Bits::Two), ..Mlp::default() };
+    let mut params = parameters(&spec, 3);
+    params[0][5 * 64 + 20] = f32::NAN;
+    let rig = rig_of(&spec, 32, 5);
+    rig.set(&params);
+    assert!(found(&rig, 0, 0).1.loss.is_nan());
+    let mut cpu = CpuMlp::<f32>::new(&spec, split(), 32, 5).expect("a perceptron");
+    assert!(gradient_of(&mut cpu, &params, 0).1.loss.is_nan());
 }
 
 #[test]

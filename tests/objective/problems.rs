@@ -25,6 +25,11 @@ fn cases() -> Vec<(&'static str, &'static str)> {
         ("rosenbrock", ""),
         ("rosenbrock", "size=131 form=kinked l2=1e-3"),
         ("l1", "features=70 rows=33 l2=1e-3"),
+        ("spirals", "points=70 hidden=9"),
+        ("spirals", "points=50 hidden=5 batch=17"),
+        ("digits", "hidden=21 batch=5"),
+        ("ratings", "rank=3 l2=1e-3"),
+        ("ratings", "rank=9 biases=true"),
         ("kinematics", "l2=1e-3"),
         ("kinematics", "joints=3 waypoints=70 smoothness=0.3"),
         ("kinematics", "joints=5 waypoints=1"),
@@ -39,8 +44,16 @@ fn parsed(settings: &str) -> impl Iterator<Item = (&str, Value)> {
     })
 }
 
+/// Made for the tests: MovieLens' layout and Jester's.
+pub(crate) const RATINGS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/ratings.tsv");
+
+pub(crate) fn configured(name: &str, settings: &str) -> wgpu_optim::Result<Box<dyn Problem>> {
+    let entry = problem::find(name)?;
+    entry.configure(entry.from_file.then_some(RATINGS.as_ref()), parsed(settings))
+}
+
 fn make(name: &str, settings: &str) -> Box<dyn Problem> {
-    problem::find(name).expect("a problem").configure(None, parsed(settings)).expect("made")
+    configured(name, settings).expect("made")
 }
 
 /// A point at which no gradient is small.
@@ -62,7 +75,7 @@ fn gradient_of<F: Clone>(objective: &mut dyn CpuObjective<F>, params: &[Vec<F>])
 #[test]
 fn every_problem_is_tested() {
     for entry in ALL {
-        assert!(entry.from_file || cases().iter().any(|(name, _)| *name == entry.name), "{}", entry.name);
+        assert!(cases().iter().any(|(name, _)| *name == entry.name), "{}", entry.name);
     }
 }
 
@@ -145,6 +158,34 @@ fn the_gpu_matches_f64() {
     }
 }
 
+/// What the caller's parameters and gradients being one buffer must not disturb, and what is said before anything is bound.
+#[test]
+fn parameters_and_gradients_may_share_a_buffer() {
+    for (name, settings) in [("matrix", "l2=1e-3"), ("sensing", "size=9"), ("digits", ""), ("l1", "features=70")] {
+        let problem = make(name, settings);
+        let params = point(problem.as_ref());
+        let mut rig = rig_of(problem.as_ref());
+        let (apart, loss) = found(&rig, &params);
+        let half = rig.params.size();
+        rig.params = rig.gpu.storage(2 * half);
+        let ranges = rig.ranges.iter().map(|r| r.start + half..r.end + half);
+        let behind: Vec<_> = ranges.clone().map(|r| rig.params.slice(r)).collect();
+        let before = rig.slices(&rig.params);
+        rig.objective.bind(&before, &behind).expect("bound");
+        rig.set(&params);
+        assert_eq!(found(&rig, &params).1, loss, "{name}");
+        let words = rig.gpu.words(&rig.params);
+        for (range, expected) in ranges.zip(&apart) {
+            assert_eq!(&words[range.start as usize / 4..range.end as usize / 4], expected.as_slice(), "{name}");
+        }
+        let fresh = problem.gpu(&gpu().device).expect("the form on the GPU");
+        let error = fresh.record_gradient(&mut gpu().encode(), 0).err().expect("refused").to_string();
+        assert!(error.contains("no parameters are bound"), "{error}");
+        let error = rig.objective.record_gradient(&mut gpu().encode(), 99).err().expect("refused").to_string();
+        assert!(error.contains("batch 99 of "), "{error}");
+    }
+}
+
 /// Large enough for several threads.
 #[test]
 fn threads_change_no_bit() {
@@ -217,7 +258,7 @@ fn normal_numbers_are_normal() {
 }
 
 fn refused(name: &str, settings: &str) -> String {
-    problem::find(name).expect("a problem").configure(None, parsed(settings)).err().expect("refused").to_string()
+    configured(name, settings).err().expect("refused").to_string()
 }
 
 #[test]
@@ -244,10 +285,20 @@ fn bad_settings_are_named() {
         refused("quadratic", "spectrum=flat"),
         "quadratic: spectrum is flat, needs one of stiff shuffled spread"
     );
+    assert_eq!(refused("digits", "bits=3"), "digits: bits is 3, needs 0, 2 or 4");
+    assert!(refused("digits", "validation=0.5 test=0.5").contains("needs a sum below 1"));
+    assert!(refused("digits", "validation=0").contains("both parts need rows"));
+    assert!(refused("digits", "batch=1797").contains("batch size is 1797, needs 1..=1168"));
+    assert_eq!(refused("spirals", "points=30001"), "spirals: points is 30001, needs at most 30000");
     assert_eq!(refused("rosenbrock", "size=1"), "rosenbrock: size is 1, needs at least 2");
     assert!(refused("kinematics", "joints=1e5 waypoints=1e5").contains("too many entries"));
     let file = problem::find("matrix").expect("a problem").configure(Some("x".as_ref()), []).err().expect("refused");
     assert_eq!(file.to_string(), "matrix: takes no file, has x");
+    let none = problem::find("ratings").expect("a problem").configure(None, []).err().expect("refused");
+    assert_eq!(none.to_string(), "ratings: needs a file");
+    assert!(refused("ratings", "validation=0").contains("of 84 ratings 0 would validate and 17 test"));
+    assert!(refused("ratings", "validation=0.5 test=0.5").contains("each part needs some"));
+    assert!(refused("ratings", "layout=wide").contains("needs one of auto triples dense"));
 }
 
 #[test]

@@ -2,9 +2,9 @@
 
 use super::{Entries, Factors, Model, normal_tensors};
 use crate::Result;
-use crate::objective::host::{FullBatch, Terms};
+use crate::objective::full_batch::{FullBatch, Terms};
 use crate::objective::staged::Frame;
-use crate::objective::{CpuObjective, GpuObjective, Measure, Problem, TensorSpec};
+use crate::objective::{Measure, TensorSpec};
 use crate::optim::rule::Real;
 use std::sync::Arc;
 
@@ -76,19 +76,7 @@ pub(in crate::objective) struct Completion<const D: usize> {
     pub(in crate::objective) test: HeldOut<D>,
 }
 
-impl<const D: usize> Completion<D> {
-    fn host<F: Real>(&self) -> Box<dyn CpuObjective<F> + Send> {
-        let terms = Fit {
-            factors: Factors::<F, D>::new(self.entries.clone()),
-            values: self.values.iter().map(|x| F::of(f64::from(*x))).collect(),
-            slopes: vec![F::zero(); self.values.len()],
-            observed: self.observed,
-        };
-        FullBatch::boxed(&self.tensors, self.l2, terms)
-    }
-}
-
-impl<const D: usize> Problem for Completion<D> {
+impl<const D: usize> FullBatch for Completion<D> {
     fn name(&self) -> &'static str {
         self.name
     }
@@ -101,20 +89,27 @@ impl<const D: usize> Problem for Completion<D> {
         normal_tensors(&self.tensors, self.init, seed)
     }
 
-    fn cpu_f32(&self) -> Result<Box<dyn CpuObjective<f32> + Send>> {
-        Ok(self.host())
+    fn l2(&self) -> f64 {
+        self.l2
     }
 
-    fn cpu_f64(&self) -> Result<Box<dyn CpuObjective<f64> + Send>> {
-        Ok(self.host())
+    fn terms<F: Real>(&self) -> impl Terms<F> + Send + 'static {
+        Fit {
+            factors: Factors::<F, D>::new(self.entries.clone()),
+            values: self.values.iter().map(|x| F::of(f64::from(*x))).collect(),
+            slopes: vec![F::zero(); self.values.len()],
+            observed: self.observed,
+        }
     }
 
-    fn gpu(&self, device: &wgpu::Device) -> Result<Box<dyn GpuObjective>> {
-        let mut frame = Frame::new(device, &self.tensors, self.values.len(), self.l2)?;
-        let model = Model::new(&frame, &self.entries)?;
-        model.fit(&mut frame, self.observed, &self.values)?;
-        model.gradient(&mut frame)?;
-        frame.finish()
+    fn term_count(&self) -> usize {
+        self.values.len()
+    }
+
+    fn record(&self, frame: &mut Frame<'_>) -> Result<()> {
+        let model = Model::new(frame, &self.entries)?;
+        model.fit(frame, self.observed, &self.values)?;
+        model.gradient(frame)
     }
 
     fn measure(&self) -> Option<Measure> {

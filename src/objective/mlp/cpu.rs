@@ -2,9 +2,9 @@
 //! sums added in their order, so that the bits do not depend on the threads.
 
 use super::batches::Batches;
-use super::{Activation, Mlp};
+use super::{Activation, Bits, Mlp};
 use crate::Result;
-use crate::objective::vector::{add, dot};
+use crate::objective::vector::{self, add, dot, widest};
 use crate::objective::{CpuObjective, Outcome, Part, Samples, Split, TensorSpec, check};
 use num_traits::Float;
 use rayon::prelude::*;
@@ -34,16 +34,15 @@ impl<F: Float + Send + Sync> CpuMlp<F> {
         spec.check(split)?;
         let tensors = spec.tensors();
         let parts = [Part::Train, Part::HeldOut].map(|p| split.part(p));
-        let most = chunk_rows(parts.map(Samples::rows).into_iter().fold(batch_size, usize::max));
-        let chunk = |_| Chunk::new(&spec.widths, &tensors, most);
+        let most = parts.map(Samples::rows).into_iter().fold(batch_size, usize::max);
         let [train, held_out] = parts.map(Rows::new);
         Ok(Self {
-            net: Net { layers: spec.layers().collect(), activation: spec.activation },
+            net: Net::new(spec),
             batches: Batches::new(split, batch_size, seed)?,
             epoch: 0,
             train,
             held_out,
-            chunks: (0..CHUNKS).map(chunk).collect(),
+            chunks: chunks(spec, &tensors, most),
             tensors,
         })
     }
@@ -118,6 +117,26 @@ impl<F: Float> Rows<F> {
 struct Net {
     layers: Vec<(usize, usize)>,
     activation: Activation,
+    binary: bool,
+    bits: Option<Bits>,
+}
+
+impl Net {
+    fn new(spec: &Mlp) -> Self {
+        let (activation, binary, bits) = (spec.activation, spec.is_binary(), spec.bits);
+        Self { layers: spec.layers().collect(), activation, binary, bits }
+    }
+}
+
+/// What a perceptron with these parameters makes of the samples.
+pub(in crate::objective) fn measure(spec: &Mlp, params: &[&[f32]], samples: &Samples) -> Outcome {
+    let (rows, data) = (samples.rows(), Rows::new(samples));
+    let mut chunks = chunks(spec, &spec.tensors(), rows);
+    evaluate(&Net::new(spec), &mut chunks, params, 0..rows, |chunk, row| chunk.take(&data, row), false)
+}
+
+fn chunks<F: Float>(spec: &Mlp, tensors: &[TensorSpec], most: usize) -> Vec<Chunk<F>> {
+    (0..CHUNKS).map(|_| Chunk::new(&spec.widths, tensors, chunk_rows(most))).collect()
 }
 
 /// What one thread needs for its rows.
@@ -125,6 +144,8 @@ struct Chunk<F> {
     rows: usize,
     /// The inputs, then each layer's outputs, row by row.
     activations: Vec<Vec<F>>,
+    /// The same rounded, where the net rounds.
+    rounded: Vec<Vec<F>>,
     /// The loss's slope by each layer's sums.
     deltas: Vec<Vec<F>>,
     grads: Vec<Vec<F>>,
@@ -152,19 +173,57 @@ fn evaluate<F: Float + Send + Sync>(
 ) -> Outcome {
     let (rows, step) = (range.len(), chunk_rows(range.len()));
     let used = &mut chunks[..chunk_count(rows)];
-    used.par_iter_mut().enumerate().for_each(|(at, chunk)| {
+    let rounded = net.bits.map(|bits| rounded_weights(bits, params));
+    let rounded: Option<Vec<&[F]>> = rounded.as_ref().map(|tensors| tensors.iter().map(Vec::as_slice).collect());
+    let params = rounded.as_deref().unwrap_or(params);
+    let load = |(at, chunk): (usize, &mut Chunk<F>)| {
         chunk.clear();
         let first = range.start + at * step;
         (first..range.end.min(first + step)).for_each(|position| take(chunk, position));
-        chunk.forward(net, params);
-        chunk.softmax(rows);
+    };
+    let finish = |chunk: &mut Chunk<F>| {
+        chunk.head(net, rows);
         if backward {
             chunk.backward(net, params);
         }
+    };
+    if let Some(bits) = net.bits {
+        used.par_iter_mut().enumerate().for_each(load);
+        for at in 0..net.layers.len() {
+            used.par_iter_mut().for_each(|chunk| widest(|| chunk.layer(net, params, at)));
+            if at + 1 < net.layers.len() {
+                round_outputs(used, bits, at + 1);
+            }
+        }
+        used.par_iter_mut().for_each(|chunk| widest(|| finish(chunk)));
+    } else {
+        used.par_iter_mut().enumerate().for_each(|(at, chunk)| {
+            load((at, chunk));
+            widest(|| {
+                (0..net.layers.len()).for_each(|at| chunk.layer(net, params, at));
+                finish(chunk);
+            });
+        });
+    }
+    let loss: f64 = used.iter().map(|chunk| chunk.loss.to_f64().unwrap_or(f64::NAN)).sum();
+    Outcome { rows: rows as u32, loss: loss / rows as f64, correct: used.iter().map(|chunk| chunk.correct).sum() }
+}
+
+/// With the scale of all rows together.
+fn round_outputs<F: Float + Send + Sync>(chunks: &mut [Chunk<F>], bits: Bits, at: usize) {
+    let largest = chunks.iter().map(|chunk| vector::largest(&chunk.activations[at])).fold(F::zero(), F::max);
+    chunks.par_iter_mut().for_each(|chunk| {
+        widest(|| bits.round(largest, &chunk.activations[at], &mut chunk.rounded[at]));
     });
-    let loss = used.iter().fold(F::zero(), |sum, chunk| sum + chunk.loss);
-    let loss = loss.to_f64().unwrap_or(f64::NAN) / rows as f64;
-    Outcome { rows: rows as u32, loss, correct: used.iter().map(|chunk| chunk.correct).sum() }
+}
+
+/// The weights rounded, the biases as they are.
+fn rounded_weights<F: Float>(bits: Bits, params: &[&[F]]) -> Vec<Vec<F>> {
+    let mut tensors: Vec<Vec<F>> = params.iter().map(|p| p.to_vec()).collect();
+    for (to, weights) in tensors.iter_mut().zip(params).step_by(2) {
+        widest(|| bits.round(vector::largest(weights), weights, to));
+    }
+    tensors
 }
 
 impl<F: Float> Chunk<F> {
@@ -173,6 +232,7 @@ impl<F: Float> Chunk<F> {
         Self {
             rows: 0,
             activations: widths.iter().map(room).collect(),
+            rounded: vec![Vec::new(); widths.len()],
             deltas: widths[1..].iter().map(room).collect(),
             grads: tensors.iter().map(|t| vec![F::zero(); t.elements()]).collect(),
             labels: Vec::with_capacity(most),
@@ -194,23 +254,52 @@ impl<F: Float> Chunk<F> {
         self.rows += 1;
     }
 
-    fn forward(&mut self, net: &Net, params: &[&[F]]) {
-        for (at, (inputs, outputs)) in net.layers.iter().copied().enumerate() {
-            let (before, behind) = self.activations.split_at_mut(at + 1);
-            let (from, to) = (&before[at], &mut behind[0]);
-            to.resize(self.rows * outputs, F::zero());
-            for (unit, weights) in params[2 * at].chunks_exact(inputs).enumerate() {
-                for (x, y) in from.chunks_exact(inputs).zip(to.chunks_exact_mut(outputs)) {
-                    y[unit] = params[2 * at + 1][unit] + dot(weights, x);
-                }
+    /// What layer `at` sees: the inputs, or the outputs of the layer before.
+    #[inline(always)]
+    fn seen<'a>(activations: &'a [Vec<F>], rounded: &'a [Vec<F>], net: &Net, at: usize) -> &'a [F] {
+        if net.bits.is_some() && at > 0 { &rounded[at] } else { &activations[at] }
+    }
+
+    /// The outputs of layer `at`.
+    #[inline(always)]
+    fn layer(&mut self, net: &Net, params: &[&[F]], at: usize) {
+        let (inputs, outputs) = net.layers[at];
+        let (before, behind) = self.activations.split_at_mut(at + 1);
+        let (from, to) = (Self::seen(before, &self.rounded, net, at), &mut behind[0]);
+        to.resize(self.rows * outputs, F::zero());
+        for (unit, weights) in params[2 * at].chunks_exact(inputs).enumerate() {
+            for (x, y) in from.chunks_exact(inputs).zip(to.chunks_exact_mut(outputs)) {
+                y[unit] = params[2 * at + 1][unit] + dot(weights, x);
             }
-            if at + 1 < net.layers.len() {
-                to.iter_mut().for_each(|y| *y = net.activation.of(*y));
-            }
+        }
+        if at + 1 < net.layers.len() {
+            net.activation.apply(to);
         }
     }
 
-    /// The chunk's share of the loss, and the slope of the mean over all `rows` by each logit.
+    /// The chunk's share of the loss, and the slope of the mean over all `rows` by each of the last layer's sums.
+    #[inline(always)]
+    fn head(&mut self, net: &Net, rows: usize) {
+        if net.binary { self.sigmoid(rows) } else { self.softmax(rows) }
+    }
+
+    #[inline(always)]
+    fn sigmoid(&mut self, rows: usize) {
+        let last = self.deltas.len() - 1;
+        let (one, scale) = (F::one(), F::from(rows).unwrap_or_else(F::nan));
+        (self.loss, self.correct) = (F::zero(), 0);
+        self.deltas[last].clear();
+        for (z, label) in self.activations[last + 1].iter().zip(&self.labels) {
+            let (second, small) = (*label == 1, (-z.abs()).exp());
+            let probability = if *z < F::zero() { small } else { one } / (one + small);
+            self.deltas[last].push((probability - if second { one } else { F::zero() }) / scale);
+            let wrong = if second { -*z } else { *z };
+            self.loss = self.loss + if wrong > F::zero() { wrong } else { F::zero() } + (one + small).ln();
+            self.correct += u32::from((*z > F::zero()) == second);
+        }
+    }
+
+    #[inline(always)]
     fn softmax(&mut self, rows: usize) {
         let last = self.deltas.len() - 1;
         let logits = &self.activations[last + 1];
@@ -232,13 +321,15 @@ impl<F: Float> Chunk<F> {
         }
     }
 
+    #[inline(always)]
     fn backward(&mut self, net: &Net, params: &[&[F]]) {
         for (at, (inputs, outputs)) in net.layers.iter().copied().enumerate().rev() {
             let (before, behind) = self.deltas.split_at_mut(at);
             let delta = &behind[0][..self.rows * outputs];
             let from = &self.activations[at][..self.rows * inputs];
+            let seen = Self::seen(&self.activations, &self.rounded, net, at);
             let (weights, biases) = self.grads.split_at_mut(2 * at + 1);
-            weight_gradient(from, delta, (inputs, outputs), &mut weights[2 * at], &mut biases[0]);
+            weight_gradient(seen, delta, (inputs, outputs), &mut weights[2 * at], &mut biases[0]);
             let Some(to) = before.last_mut() else { continue };
             to.clear();
             to.resize(self.rows * inputs, F::zero());
@@ -254,6 +345,7 @@ impl<F: Float> Chunk<F> {
     }
 }
 
+#[inline(always)]
 fn weight_gradient<F: Float>(
     from: &[F],
     delta: &[F],
@@ -272,15 +364,17 @@ fn weight_gradient<F: Float>(
 }
 
 impl Activation {
-    fn of<F: Float>(self, x: F) -> F {
+    #[inline(always)]
+    fn apply<F: Float>(self, sums: &mut [F]) {
         match self {
-            Self::Relu if x < F::zero() => F::zero(),
-            Self::Relu => x, // a NaN stays visible
-            Self::Tanh => x.tanh(),
+            // A comparison that a NaN fails, so that it stays visible.
+            Self::Relu => sums.iter_mut().for_each(|x| *x = if *x < F::zero() { F::zero() } else { *x }),
+            Self::Tanh => vector::tanh(sums),
         }
     }
 
     /// By the unit's output.
+    #[inline(always)]
     fn slope<F: Float>(self, y: F) -> F {
         match self {
             Self::Relu if y > F::zero() => F::one(),

@@ -1,7 +1,7 @@
 //! The perceptron on the GPU: data resident, ten dispatches for a gradient of three layers, none of them waits.
 
 use super::batches::Batches;
-use super::memory::{BATCH_BYTES, Memory, Slots, held_out_rows};
+use super::memory::{BATCH_BYTES, Memory, Rounded, Slots, held_out_rows};
 use super::{Activation, Mlp};
 use crate::objective::check::LONGEST_LOOP;
 use crate::objective::gpu::{Binding, Buffers, Kernel, OUTCOME_BYTES, Reading, bindings, check_loss_slot};
@@ -12,7 +12,10 @@ use std::ops::Range;
 const BATCH: &str = include_str!("../../../shaders/objectives/batch.wgsl");
 const GATHER: &str = include_str!("../../../shaders/objectives/gather.wgsl");
 const FORWARD: &str = include_str!("../../../shaders/objectives/forward.wgsl");
+const OUTCOME: &str = include_str!("../../../shaders/objectives/outcome.wgsl");
 const SOFTMAX: &str = include_str!("../../../shaders/objectives/softmax.wgsl");
+const SIGMOID: &str = include_str!("../../../shaders/objectives/sigmoid.wgsl");
+const QUANTIZE: &str = include_str!("../../../shaders/objectives/quantize.wgsl");
 const DELTA: &str = include_str!("../../../shaders/objectives/delta.wgsl");
 const GRADIENT: &str = include_str!("../../../shaders/objectives/gradient.wgsl");
 const LINEAR: &str = include_str!("../../../shaders/objectives/linear.wgsl");
@@ -23,7 +26,7 @@ const RANDOM: &str = include_str!("../../../shaders/harness/random.wgsl");
 /// Lanes of a workgroup, and rows or units that one thread takes (the kernels' constants).
 const LANES: usize = 64;
 const BLOCK: usize = 4;
-const SOFTMAX_LANES: usize = 256;
+const WALKING_LANES: usize = 256;
 
 impl Activation {
     const fn text(self) -> &'static str {
@@ -45,7 +48,9 @@ pub(in crate::objective) fn shaders() -> Vec<(&'static str, String)> {
         ("forward-linear", join(FORWARD, &[LINEAR])),
         ("forward-relu", join(FORWARD, &[RELU])),
         ("forward-tanh", join(FORWARD, &[TANH])),
-        ("softmax", join(SOFTMAX, &[])),
+        ("softmax", join(OUTCOME, &[SOFTMAX])),
+        ("sigmoid", join(OUTCOME, &[SIGMOID])),
+        ("quantize", join(QUANTIZE, &[])),
         ("delta-relu", join(DELTA, &[RELU])),
         ("delta-tanh", join(DELTA, &[TANH])),
         ("gradient", join(GRADIENT, &[])),
@@ -56,23 +61,26 @@ struct Kernels {
     gather: Kernel,
     hidden: Kernel,
     last: Kernel,
-    softmax: Kernel,
+    head: Kernel,
+    quantize: Kernel,
     delta: Kernel,
     gradient: Kernel,
 }
 
 impl Kernels {
-    fn new(device: &wgpu::Device, activation: Activation) -> Self {
+    fn new(device: &wgpu::Device, spec: &Mlp) -> Self {
         use Binding::{Moving, Read, Uniform, Write};
         const MOVING: Binding = Moving(BATCH_BYTES);
         let kernel = |name, text: String, bindings: &[Binding]| Kernel::new(device, name, &text, bindings);
         let layer = [MOVING, Uniform, Read, Read, Read, Write];
-        let act = activation.text();
+        let act = spec.activation.text();
+        let head = if spec.is_binary() { SIGMOID } else { SOFTMAX };
         Self {
             gather: kernel("gather", join(GATHER, &[RANDOM]), &[MOVING, Uniform, Uniform, Read, Read, Write, Write]),
             hidden: kernel("forward", join(FORWARD, &[act]), &layer),
             last: kernel("logits", join(FORWARD, &[LINEAR]), &layer),
-            softmax: kernel("softmax", join(SOFTMAX, &[]), &[MOVING, Uniform, Read, Read, Write, Write, Read]),
+            head: kernel("head", join(OUTCOME, &[head]), &[MOVING, Uniform, Read, Read, Write, Write, Read]),
+            quantize: kernel("quantize", join(QUANTIZE, &[]), &[MOVING, Uniform, Uniform, Read, Write]),
             delta: kernel("delta", join(DELTA, &[act]), &layer),
             gradient: kernel("gradient", join(GRADIENT, &[]), &[MOVING, Uniform, Read, Read, Write, Write]),
         }
@@ -81,6 +89,8 @@ impl Kernels {
 
 /// The bind groups that depend on the caller's slices.
 struct Bound {
+    /// Where the perceptron rounds: each layer's weights.
+    weights: Vec<wgpu::BindGroup>,
     forward: Vec<wgpu::BindGroup>,
     /// From the second layer on.
     delta: Vec<wgpu::BindGroup>,
@@ -99,7 +109,9 @@ pub struct GpuMlp {
     slots: Slots,
     memory: Memory,
     gather: wgpu::BindGroup,
-    softmax: wgpu::BindGroup,
+    head: wgpu::BindGroup,
+    /// Where the perceptron rounds: each hidden layer's outputs.
+    outputs: Vec<wgpu::BindGroup>,
     bound: Option<Bound>,
     loss_scale: Option<(wgpu::Buffer, u64)>,
 }
@@ -113,10 +125,11 @@ impl GpuMlp {
         spec.check(split)?;
         let batches = Batches::new(split, batch_size, seed)?;
         let slots = Slots::new(&batches, held_out_rows(split, batches.rows)?, device)?;
-        check_loops(slots.most_rows(), split.classes())?;
+        check_loops(spec, slots.most_rows())?;
         let memory = Memory::new(Buffers { device }, spec, split, &batches, &slots)?;
-        let kernels = Kernels::new(device, spec.activation);
-        let (gather, softmax) = fixed_groups(device, &kernels, &memory);
+        let kernels = Kernels::new(device, spec);
+        let (gather, head) = fixed_groups(device, &kernels, &memory);
+        let outputs = output_groups(device, &kernels, &memory);
         Ok(Self {
             device: device.clone(),
             tensors: spec.tensors(),
@@ -125,7 +138,8 @@ impl GpuMlp {
             slots,
             memory,
             gather,
-            softmax,
+            head,
+            outputs,
             bound: None,
             loss_scale: None,
         })
@@ -187,13 +201,17 @@ impl GpuMlp {
     }
 
     fn forward(&self, bound: &Bound, rows: usize, dispatch: &mut Dispatch<'_>) {
-        let Kernels { gather, hidden, last, softmax, .. } = &self.kernels;
+        let Kernels { gather, hidden, last, head, quantize, .. } = &self.kernels;
+        bound.weights.iter().for_each(|group| dispatch(quantize, group, 1, 1));
         dispatch(gather, &self.gather, self.widths[0].div_ceil(LANES), rows);
         for (at, group) in bound.forward.iter().enumerate() {
             let kernel = if at + 1 == bound.forward.len() { last } else { hidden };
             dispatch(kernel, group, self.widths[at + 1].div_ceil(LANES), rows.div_ceil(BLOCK));
+            if let Some(group) = self.outputs.get(at) {
+                dispatch(quantize, group, 1, 1);
+            }
         }
-        dispatch(softmax, &self.softmax, 1, 1);
+        dispatch(head, &self.head, 1, 1);
     }
 
     fn backward(&self, bound: &Bound, rows: usize, dispatch: &mut Dispatch<'_>) {
@@ -218,25 +236,34 @@ impl GpuObjective for GpuMlp {
     fn bind(&mut self, params: &[wgpu::BufferSlice<'_>], grads: &[wgpu::BufferSlice<'_>]) -> Result<()> {
         let params = bindings(&self.device, &self.tensors, params, "parameters")?;
         let grads = bindings(&self.device, &self.tensors, grads, "gradients")?;
-        let Memory { layers, activations, deltas, .. } = &self.memory;
-        let group = |kernel: &Kernel, at: usize, rest: [wgpu::BufferBinding<'_>; 4]| {
-            let head = [moving(&self.memory.slots), whole(&layers[at])];
-            kernel.group(&self.device, &head.into_iter().chain(rest).collect::<Vec<_>>())
+        let Memory { layers, activations, deltas, rounded, .. } = &self.memory;
+        let group = |kernel: &Kernel, at: usize, rest: &[wgpu::BufferBinding<'_>]| {
+            self.memory.group(&self.device, kernel, at, rest)
+        };
+        let weight = |at: usize| rounded.as_ref().map_or(params[2 * at].clone(), |r| whole(&r.weights[at]));
+        let input = |at: usize| match rounded {
+            Some(rounded) if at > 0 => whole(&rounded.activations[at]),
+            _ => whole(&activations[at]),
         };
         let forward = |at: usize| {
             let kernel = if at + 1 == layers.len() { &self.kernels.last } else { &self.kernels.hidden };
-            let (weight, bias) = (params[2 * at].clone(), params[2 * at + 1].clone());
-            group(kernel, at, [whole(&activations[at]), weight, bias, whole(&activations[at + 1])])
+            group(kernel, at, &[input(at), weight(at), params[2 * at + 1].clone(), whole(&activations[at + 1])])
         };
         let delta = |at: usize| {
             let (behind, before) = (whole(&deltas[at]), whole(&deltas[at - 1]));
-            group(&self.kernels.delta, at, [params[2 * at].clone(), behind, whole(&activations[at]), before])
+            group(&self.kernels.delta, at, &[weight(at), behind, whole(&activations[at]), before])
         };
         let gradient = |at: usize| {
             let (weight, bias) = (grads[2 * at].clone(), grads[2 * at + 1].clone());
-            group(&self.kernels.gradient, at, [whole(&activations[at]), whole(&deltas[at]), weight, bias])
+            group(&self.kernels.gradient, at, &[input(at), whole(&deltas[at]), weight, bias])
+        };
+        let round = |(at, to): (usize, &wgpu::Buffer)| {
+            let grid = rounded.as_ref().map(|r| whole(&r.grids[0]));
+            let rest: Vec<_> = grid.into_iter().chain([params[2 * at].clone(), whole(to)]).collect();
+            group(&self.kernels.quantize, at, &rest)
         };
         self.bound = Some(Bound {
+            weights: rounded.iter().flat_map(|r| r.weights.iter().enumerate()).map(round).collect(),
             forward: (0..layers.len()).map(forward).collect(),
             delta: (1..layers.len()).map(delta).collect(),
             gradient: (0..layers.len()).map(gradient).collect(),
@@ -281,31 +308,34 @@ fn whole(buffer: &wgpu::Buffer) -> wgpu::BufferBinding<'_> {
     buffer.as_entire_buffer_binding()
 }
 
-/// The slot that a dispatch's dynamic offset selects.
-fn moving(slots: &wgpu::Buffer) -> wgpu::BufferBinding<'_> {
-    wgpu::BufferBinding { buffer: slots, offset: 0, size: std::num::NonZeroU64::new(BATCH_BYTES) }
-}
-
 fn fixed_groups(device: &wgpu::Device, kernels: &Kernels, memory: &Memory) -> (wgpu::BindGroup, wgpu::BindGroup) {
     let last = memory.layers.len() - 1;
-    let gather = [&memory.layers[0], &memory.plan, &memory.inputs, &memory.labels];
-    let gather = gather.into_iter().chain([&memory.activations[0], &memory.wanted]);
-    let softmax = [&memory.layers[last], &memory.activations[last + 1], &memory.wanted];
-    let softmax = softmax.into_iter().chain([&memory.deltas[last], &memory.outcomes, &memory.loss_scale]);
-    let slots = [moving(&memory.slots)];
-    let resources: Vec<_> = slots.iter().cloned().chain(gather.map(whole)).collect();
-    let gather = kernels.gather.group(device, &resources);
-    let resources: Vec<_> = slots.into_iter().chain(softmax.map(whole)).collect();
-    (gather, kernels.softmax.group(device, &resources))
+    let gather = [&memory.plan, &memory.inputs, &memory.labels, &memory.activations[0], &memory.wanted];
+    let head =
+        [&memory.activations[last + 1], &memory.wanted, &memory.deltas[last], &memory.outcomes, &memory.loss_scale];
+    let gather = memory.group(device, &kernels.gather, 0, &gather.map(whole));
+    (gather, memory.group(device, &kernels.head, last, &head.map(whole)))
 }
 
-/// Refuses what would make the softmax's threads walk too far.
-fn check_loops(rows: usize, classes: usize) -> Result<()> {
-    let iterations = rows.div_ceil(SOFTMAX_LANES) * (3 * classes + 1);
-    if iterations > LONGEST_LOOP {
-        return Err(Error::Usage(format!(
-            "{classes} classes for batches of {rows} rows are too many for one workgroup"
-        )));
+/// The rounding of each hidden layer's outputs, where the perceptron rounds.
+fn output_groups(device: &wgpu::Device, kernels: &Kernels, memory: &Memory) -> Vec<wgpu::BindGroup> {
+    let rounded = memory.rounded.iter().flat_map(|r| r.activations.iter().enumerate().skip(1).map(move |a| (r, a)));
+    let group = |(rounded, (at, to)): (&Rounded, (usize, &wgpu::Buffer))| {
+        let rest = [&rounded.grids[1], &memory.activations[at], to].map(whole);
+        memory.group(device, &kernels.quantize, at - 1, &rest)
+    };
+    rounded.map(group).collect()
+}
+
+/// Refuses what would make the threads of one workgroup walk too far.
+fn check_loops(spec: &Mlp, rows: usize) -> Result<()> {
+    let classes = spec.widths[spec.widths.len() - 1];
+    let head = rows.div_ceil(WALKING_LANES) * (3 * classes + 1);
+    let values = spec.layers().map(|(inputs, outputs)| inputs.max(rows) * outputs).max().unwrap_or(0);
+    let rounding = if spec.bits.is_some() { 2 * values.div_ceil(WALKING_LANES) } else { 0 };
+    if head.max(rounding) > LONGEST_LOOP {
+        let widths = &spec.widths;
+        return Err(Error::Usage(format!("batches of {rows} rows through {widths:?} are too large for one workgroup")));
     }
     Ok(())
 }

@@ -2,9 +2,11 @@
 
 use super::Mlp;
 use super::batches::Batches;
-use crate::objective::gpu::Buffers;
+use super::quantize::{Bits, Grid};
+use crate::objective::gpu::{Buffers, Kernel};
 use crate::objective::{Part, Samples, Split};
 use crate::{Error, Result};
+use std::num::NonZeroU64;
 use std::ops::Range;
 use wgpu::BufferUsages as Usage;
 
@@ -86,6 +88,31 @@ impl Slots {
     }
 }
 
+/// Rounded values.
+pub(super) struct Rounded {
+    pub(super) weights: Vec<wgpu::Buffer>,
+    /// As many as layers; the first, the inputs', is not used.
+    pub(super) activations: Vec<wgpu::Buffer>,
+    /// `Grid` of `quantize.wgsl`, for weights and for activations.
+    pub(super) grids: [wgpu::Buffer; 2],
+}
+
+impl Rounded {
+    fn new(make: Buffers<'_>, spec: &Mlp, bits: Bits, rows: usize) -> Result<Self> {
+        let Grid { top, least, most } = bits.grid();
+        let grid = |of_weights| {
+            let words = [top.to_bits(), least.to_bits(), most.to_bits(), of_weights];
+            make.filled("grid", bytemuck::cast_slice(&words), Usage::UNIFORM)
+        };
+        let layers = || spec.layers();
+        Ok(Self {
+            weights: layers().map(|(i, o)| make.words("rounded weights", i * o)).collect::<Result<_>>()?,
+            activations: layers().map(|(i, _)| make.words("rounded outputs", rows * i)).collect::<Result<_>>()?,
+            grids: [grid(1)?, grid(0)?],
+        })
+    }
+}
+
 /// The buffers.
 pub(super) struct Memory {
     pub(super) slots: wgpu::Buffer,
@@ -96,6 +123,8 @@ pub(super) struct Memory {
     pub(super) wanted: wgpu::Buffer,
     /// The gathered inputs, then each layer's outputs.
     pub(super) activations: Vec<wgpu::Buffer>,
+    /// The weights of each layer and the outputs before it, rounded, where the perceptron rounds.
+    pub(super) rounded: Option<Rounded>,
     /// The loss's slope by each layer's sums.
     pub(super) deltas: Vec<wgpu::Buffer>,
     pub(super) outcomes: wgpu::Buffer,
@@ -125,11 +154,25 @@ impl Memory {
             labels: words("labels", &both.map(Samples::labels).concat(), Usage::STORAGE)?,
             wanted: make.words("wanted", rows)?,
             activations: values("activations")?,
+            rounded: spec.bits.map(|bits| Rounded::new(make, spec, bits, rows)).transpose()?,
             deltas,
             outcomes: make.words("outcomes", 2 * slots.list.len())?,
             loss_scale: words("loss scale", &[1f32.to_bits()], Usage::STORAGE | Usage::COPY_DST)?,
             numbers: words("numbers", &numbers, Usage::COPY_SRC)?,
         })
+    }
+
+    /// A bind group of layer `at`: the slot that a dispatch's dynamic offset selects, the layer, and the rest.
+    pub(super) fn group(
+        &self,
+        device: &wgpu::Device,
+        kernel: &Kernel,
+        at: usize,
+        rest: &[wgpu::BufferBinding<'_>],
+    ) -> wgpu::BindGroup {
+        let slot = wgpu::BufferBinding { buffer: &self.slots, offset: 0, size: NonZeroU64::new(BATCH_BYTES) };
+        let head = [slot, self.layers[at].as_entire_buffer_binding()];
+        kernel.group(device, &head.into_iter().chain(rest.iter().cloned()).collect::<Vec<_>>())
     }
 
     /// Writes an epoch's number into the plan, in the encoder's order: copied from a table of numbers, in two digits.

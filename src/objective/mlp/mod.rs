@@ -4,10 +4,13 @@ mod batches;
 mod cpu;
 mod gpu;
 mod memory;
+mod quantize;
 
 pub use cpu::CpuMlp;
+pub(super) use cpu::measure;
 pub use gpu::GpuMlp;
 pub(super) use gpu::shaders;
+pub use quantize::Bits;
 
 use super::check::LONGEST_LOOP;
 use super::random::{self, Stream};
@@ -48,15 +51,19 @@ impl std::str::FromStr for Activation {
 /// The shape of a multilayer perceptron. The default, 64-128-64-10 with ReLU, fits the digits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mlp {
-    /// Inputs, hidden layers, classes.
+    /// Inputs, hidden layers, classes; or 1 at the end for two classes, whose loss then is binary cross-entropy of a sigmoid.
     pub widths: Vec<usize>,
     /// The hidden units' activation.
     pub activation: Activation,
+    /// To how many bits each layer's weights and the hidden units' outputs are rounded in the forward pass, scaled by the largest
+    /// of the layer's weights or of the outputs of the rows that are evaluated together. Gradients are the straight-through
+    /// estimator's. Inputs and biases stay as they are. Default: not.
+    pub bits: Option<Bits>,
 }
 
 impl Default for Mlp {
     fn default() -> Self {
-        Self { widths: vec![64, 128, 64, 10], activation: Activation::Relu }
+        Self { widths: vec![64, 128, 64, 10], activation: Activation::Relu, bits: None }
     }
 }
 
@@ -94,6 +101,11 @@ impl Mlp {
         tensors.iter().enumerate().map(values).collect()
     }
 
+    /// Whether one sum's sigmoid tells two classes apart.
+    fn is_binary(&self) -> bool {
+        self.widths.last() == Some(&1)
+    }
+
     /// The widths of each layer: inputs and outputs.
     fn layers(&self) -> impl DoubleEndedIterator<Item = (usize, usize)> + ExactSizeIterator + '_ {
         self.widths.windows(2).map(|pair| (pair[0], pair[1]))
@@ -105,7 +117,8 @@ impl Mlp {
             return Err(Error::Usage(format!("mlp: widths are {widths:?}, needs at least two of 1..={LONGEST_LOOP}")));
         }
         let (features, classes) = (split.features(), split.classes());
-        if widths[0] != features || widths[widths.len() - 1] != classes {
+        let outputs = widths[widths.len() - 1];
+        if widths[0] != features || !(outputs == classes || (outputs, classes) == (1, 2)) {
             let problem = format!("mlp: widths are {widths:?}, the data needs {features} first and {classes} last");
             return Err(Error::Usage(problem));
         }

@@ -3,6 +3,8 @@
 use super::Problem;
 use crate::objective::low_rank::{Completion, Entries, HeldOut, MOST_ENTRIES, Observed};
 use crate::objective::random::{self, Stream};
+use crate::optim::Value;
+use crate::optim::settings;
 use crate::{Error, Result};
 use std::sync::Arc;
 
@@ -131,18 +133,14 @@ pub(super) fn rotation(key: u32, size: usize) -> Vec<f64> {
 
 /// Refuses a count above what the problem can take.
 pub(super) fn at_most(problem: &str, setting: &str, count: usize, most: usize) -> Result<()> {
-    bounded(problem, setting, count, count <= most, || format!("at most {most}"))
+    if count <= most { Ok(()) } else { Err(refused(problem, setting, count, &format!("at most {most}"))) }
 }
 
 /// Refuses a count below what the problem can take.
 pub(super) fn at_least(problem: &str, setting: &str, count: usize, least: usize) -> Result<()> {
-    bounded(problem, setting, count, count >= least, || format!("at least {least}"))
+    if count >= least { Ok(()) } else { Err(refused(problem, setting, count, &format!("at least {least}"))) }
 }
 
-fn bounded(problem: &str, setting: &str, count: usize, good: bool, needs: impl FnOnce() -> String) -> Result<()> {
-    if good {
-        return Ok(());
-    }
-    let (optimizer, setting, value) = (problem.to_owned(), setting.to_owned(), count.to_string());
-    Err(Error::Setting { optimizer, setting, value, needs: needs().into() })
+pub(super) fn refused(problem: &str, setting: &str, value: usize, needs: &str) -> Error {
+    settings::refused(problem, setting, &Value::Number(value as f64), needs.to_owned().into())
 }

@@ -2,10 +2,10 @@
 
 use super::{Problem, Recipe, data};
 use crate::Result;
-use crate::objective::host::{FullBatch, Terms};
+use crate::objective::full_batch::{FullBatch, Terms};
 use crate::objective::low_rank::normal_tensors;
 use crate::objective::staged::{Frame, Use, When, join};
-use crate::objective::{CpuObjective, GpuObjective, Measure, TensorSpec, check};
+use crate::objective::{Measure, TensorSpec, check};
 use crate::optim::rule::Real;
 use crate::optim::settings::settings;
 use std::path::Path;
@@ -59,18 +59,7 @@ struct Arm {
     settings: Kinematics,
 }
 
-impl Arm {
-    fn host<F: Real>(&self) -> Box<dyn CpuObjective<F> + Send> {
-        let terms = Follow {
-            joints: self.settings.joints,
-            smoothness: F::of(self.settings.smoothness),
-            targets: self.targets.iter().map(|t| t.map(|x| F::of(f64::from(x)))).collect(),
-        };
-        FullBatch::boxed(&self.tensors, self.settings.l2, terms)
-    }
-}
-
-impl Problem for Arm {
+impl FullBatch for Arm {
     fn name(&self) -> &'static str {
         "kinematics"
     }
@@ -83,32 +72,34 @@ impl Problem for Arm {
         normal_tensors(&self.tensors, self.settings.init, seed)
     }
 
-    fn cpu_f32(&self) -> Result<Box<dyn CpuObjective<f32> + Send>> {
-        Ok(self.host())
+    fn l2(&self) -> f64 {
+        self.settings.l2
     }
 
-    fn cpu_f64(&self) -> Result<Box<dyn CpuObjective<f64> + Send>> {
-        Ok(self.host())
+    fn terms<F: Real>(&self) -> impl Terms<F> + Send + 'static {
+        Follow {
+            joints: self.settings.joints,
+            smoothness: F::of(self.settings.smoothness),
+            targets: self.targets.iter().map(|t| t.map(|x| F::of(f64::from(x)))).collect(),
+        }
     }
 
-    fn gpu(&self, device: &wgpu::Device) -> Result<Box<dyn GpuObjective>> {
-        let Kinematics { joints, waypoints, smoothness, l2, .. } = self.settings;
+    fn term_count(&self) -> usize {
+        self.settings.waypoints
+    }
+
+    fn record(&self, frame: &mut Frame<'_>) -> Result<()> {
+        let Kinematics { joints, waypoints, smoothness, .. } = self.settings;
         check::loops("joints that a thread walks thrice", 3 * joints)?;
-        let mut frame = Frame::new(device, &self.tensors, waypoints, l2)?;
         let (point, slope, terms) = (frame.point.clone(), frame.slope.clone(), frame.terms.clone());
         let targets = frame.data("targets", self.targets.as_flattened())?;
         let uses = [Use::Read(&point), Use::Read(&targets), Use::Write(&slope), Use::Write(&terms)];
         let words = [joints as u32, waypoints as u32, (smoothness as f32).to_bits()];
-        frame.stage(When::Always, ("kinematics", &join(&[KINEMATICS, SINCOS])), &words, &uses, waypoints)?;
-        frame.finish()
+        frame.stage(When::Always, ("kinematics", &join(&[KINEMATICS, SINCOS])), &words, &uses, waypoints)
     }
 
     fn measure(&self) -> Option<Measure> {
         Some(Measure::RMSE)
-    }
-
-    fn validation(&self, _: &[&[f32]]) -> Option<f64> {
-        None
     }
 
     fn test(&self, params: &[&[f32]]) -> Option<f64> {

@@ -1,22 +1,29 @@
 //! The problems: one file each, with its settings, their defaults and source, and how its data are made.
 
 mod data;
+mod digits;
 mod kinematics;
 mod matrix;
+mod perceptron;
 mod quadratic;
+mod ratings;
 mod regression;
 mod robust;
 mod rosenbrock;
 mod sensing;
+mod spirals;
 mod tensor;
 
+pub use digits::Digits;
 pub use kinematics::Kinematics;
 pub use matrix::MatrixCompletion;
 pub use quadratic::{Quadratic, Spectrum};
+pub use ratings::{Layout, RatingTable, Ratings};
 pub use regression::L1Regression;
 pub use robust::Robust;
 pub use rosenbrock::{Rosenbrock, Valley};
 pub use sensing::Sensing;
+pub use spirals::Spirals;
 pub use tensor::TensorCompletion;
 
 use super::Problem;

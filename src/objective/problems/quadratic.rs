@@ -3,10 +3,10 @@
 use super::data::{self, Keys};
 use super::{Problem, Recipe};
 use crate::Result;
-use crate::objective::host::{FullBatch, Terms};
+use crate::objective::full_batch::{FullBatch, Terms};
 use crate::objective::low_rank::normal_tensors;
 use crate::objective::staged::Frame;
-use crate::objective::{CpuObjective, GpuObjective, Measure, TensorSpec, linear, random};
+use crate::objective::{TensorSpec, linear, random};
 use crate::optim::rule::Real;
 use crate::optim::settings::{choice, settings};
 use std::path::Path;
@@ -88,13 +88,7 @@ struct Rotated {
     init: f64,
 }
 
-impl Rotated {
-    fn host<F: Real>(&self) -> Box<dyn CpuObjective<F> + Send> {
-        FullBatch::boxed(&self.tensors, self.l2, Axes(linear::Host::new(&self.rows)))
-    }
-}
-
-impl Problem for Rotated {
+impl FullBatch for Rotated {
     fn name(&self) -> &'static str {
         "quadratic"
     }
@@ -107,31 +101,21 @@ impl Problem for Rotated {
         normal_tensors(&self.tensors, self.init, seed)
     }
 
-    fn cpu_f32(&self) -> Result<Box<dyn CpuObjective<f32> + Send>> {
-        Ok(self.host())
+    fn l2(&self) -> f64 {
+        self.l2
     }
 
-    fn cpu_f64(&self) -> Result<Box<dyn CpuObjective<f64> + Send>> {
-        Ok(self.host())
+    fn terms<F: Real>(&self) -> impl Terms<F> + Send + 'static {
+        Axes(linear::Host::new(&self.rows))
     }
 
-    fn gpu(&self, device: &wgpu::Device) -> Result<Box<dyn GpuObjective>> {
-        let mut frame = Frame::new(device, &self.tensors, self.rows.count(), self.l2)?;
+    fn term_count(&self) -> usize {
+        self.rows.count()
+    }
+
+    fn record(&self, frame: &mut Frame<'_>) -> Result<()> {
         let (point, slope) = (frame.point.clone(), frame.slope.clone());
-        linear::record(&mut frame, &self.rows, &point, &slope)?;
-        frame.finish()
-    }
-
-    fn measure(&self) -> Option<Measure> {
-        None
-    }
-
-    fn validation(&self, _: &[&[f32]]) -> Option<f64> {
-        None
-    }
-
-    fn test(&self, _: &[&[f32]]) -> Option<f64> {
-        None
+        linear::record(frame, &self.rows, &point, &slope)
     }
 }
 

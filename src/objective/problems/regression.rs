@@ -3,10 +3,10 @@
 use super::data::{self, Keys};
 use super::{Problem, Recipe};
 use crate::Result;
-use crate::objective::host::{FullBatch, Terms};
+use crate::objective::full_batch::{FullBatch, Terms};
 use crate::objective::low_rank::normal_tensors;
 use crate::objective::staged::{Frame, Use, When, join};
-use crate::objective::{CpuObjective, GpuObjective, Measure, TensorSpec, linear, random};
+use crate::objective::{Measure, TensorSpec, linear, random};
 use crate::optim::rule::Real;
 use crate::optim::settings::settings;
 use std::path::Path;
@@ -73,20 +73,13 @@ struct Sparse {
     settings: L1Regression,
 }
 
-impl Sparse {
-    fn host<F: Real>(&self) -> Box<dyn CpuObjective<F> + Send> {
-        let terms = Penalised { rows: linear::Host::new(&self.train), l1: self.settings.l1 };
-        FullBatch::boxed(&self.tensors, self.settings.l2, terms)
-    }
-}
-
 const ABSOLUTE: &str = include_str!("../../../shaders/objectives/absolute.wgsl");
 
 pub(in crate::objective) fn shaders() -> Vec<(&'static str, String)> {
     vec![("absolute", join(&[ABSOLUTE]))]
 }
 
-impl Problem for Sparse {
+impl FullBatch for Sparse {
     fn name(&self) -> &'static str {
         "l1"
     }
@@ -99,23 +92,25 @@ impl Problem for Sparse {
         normal_tensors(&self.tensors, self.settings.init, seed)
     }
 
-    fn cpu_f32(&self) -> Result<Box<dyn CpuObjective<f32> + Send>> {
-        Ok(self.host())
+    fn l2(&self) -> f64 {
+        self.settings.l2
     }
 
-    fn cpu_f64(&self) -> Result<Box<dyn CpuObjective<f64> + Send>> {
-        Ok(self.host())
+    fn terms<F: Real>(&self) -> impl Terms<F> + Send + 'static {
+        Penalised { rows: linear::Host::new(&self.train), l1: self.settings.l1 }
     }
 
-    fn gpu(&self, device: &wgpu::Device) -> Result<Box<dyn GpuObjective>> {
+    fn term_count(&self) -> usize {
+        self.train.count() + self.settings.features
+    }
+
+    fn record(&self, frame: &mut Frame<'_>) -> Result<()> {
         let (rows, features) = (self.train.count(), self.settings.features);
-        let mut frame = Frame::new(device, &self.tensors, rows + features, self.settings.l2)?;
         let (point, slope, terms) = (frame.point.clone(), frame.slope.clone(), frame.terms.clone());
-        linear::record(&mut frame, &self.train, &point, &slope)?;
+        linear::record(frame, &self.train, &point, &slope)?;
         let words = [rows as u32, features as u32, (self.settings.l1 as f32).to_bits()];
         let uses = [Use::Read(&point), Use::Write(&slope), Use::Write(&terms)];
-        frame.stage(When::Always, ("absolute", &join(&[ABSOLUTE])), &words, &uses, features)?;
-        frame.finish()
+        frame.stage(When::Always, ("absolute", &join(&[ABSOLUTE])), &words, &uses, features)
     }
 
     fn measure(&self) -> Option<Measure> {

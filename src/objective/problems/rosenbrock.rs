@@ -2,10 +2,10 @@
 
 use super::{Problem, Recipe, sign};
 use crate::Result;
-use crate::objective::host::{FullBatch, Terms};
+use crate::objective::TensorSpec;
+use crate::objective::full_batch::{FullBatch, Terms};
 use crate::objective::low_rank::normal_tensors;
 use crate::objective::staged::{Frame, Use, When, join};
-use crate::objective::{CpuObjective, GpuObjective, Measure, TensorSpec};
 use crate::optim::rule::Real;
 use crate::optim::settings::{choice, settings};
 use std::path::Path;
@@ -71,14 +71,7 @@ pub(in crate::objective) fn shaders() -> Vec<(&'static str, String)> {
     vec![("rosenbrock-smooth", Valley::Smooth.text()), ("rosenbrock-kinked", Valley::Kinked.text())]
 }
 
-impl Chain {
-    fn host<F: Real>(&self) -> Box<dyn CpuObjective<F> + Send> {
-        let Rosenbrock { size, form, l2, .. } = self.settings;
-        FullBatch::boxed(&self.tensors, l2, Pairs { size, form })
-    }
-}
-
-impl Problem for Chain {
+impl FullBatch for Chain {
     fn name(&self) -> &'static str {
         "rosenbrock"
     }
@@ -96,33 +89,23 @@ impl Problem for Chain {
         values
     }
 
-    fn cpu_f32(&self) -> Result<Box<dyn CpuObjective<f32> + Send>> {
-        Ok(self.host())
+    fn l2(&self) -> f64 {
+        self.settings.l2
     }
 
-    fn cpu_f64(&self) -> Result<Box<dyn CpuObjective<f64> + Send>> {
-        Ok(self.host())
+    fn terms<F: Real>(&self) -> impl Terms<F> + Send + 'static {
+        Pairs { size: self.settings.size, form: self.settings.form }
     }
 
-    fn gpu(&self, device: &wgpu::Device) -> Result<Box<dyn GpuObjective>> {
-        let Rosenbrock { size, form, l2, .. } = self.settings;
-        let mut frame = Frame::new(device, &self.tensors, size, l2)?;
+    fn term_count(&self) -> usize {
+        self.settings.size
+    }
+
+    fn record(&self, frame: &mut Frame<'_>) -> Result<()> {
+        let Rosenbrock { size, form, .. } = self.settings;
         let (point, slope, terms) = (frame.point.clone(), frame.slope.clone(), frame.terms.clone());
         let uses = [Use::Read(&point), Use::Write(&slope), Use::Write(&terms)];
-        frame.stage(When::Always, ("rosenbrock", &form.text()), &[size as u32], &uses, size)?;
-        frame.finish()
-    }
-
-    fn measure(&self) -> Option<Measure> {
-        None
-    }
-
-    fn validation(&self, _: &[&[f32]]) -> Option<f64> {
-        None
-    }
-
-    fn test(&self, _: &[&[f32]]) -> Option<f64> {
-        None
+        frame.stage(When::Always, ("rosenbrock", &form.text()), &[size as u32], &uses, size)
     }
 }
 

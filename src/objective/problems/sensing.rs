@@ -3,10 +3,10 @@
 use super::data::{self, Keys};
 use super::{Problem, Recipe};
 use crate::Result;
-use crate::objective::host::{FullBatch, Terms};
+use crate::objective::full_batch::{FullBatch, Terms};
 use crate::objective::low_rank::{Entries, Factors, Model, normal_tensors};
 use crate::objective::staged::Frame;
-use crate::objective::{CpuObjective, GpuObjective, Measure, TensorSpec, linear, random};
+use crate::objective::{Measure, TensorSpec, linear, random};
 use crate::optim::rule::Real;
 use crate::optim::settings::settings;
 use std::path::Path;
@@ -68,19 +68,7 @@ struct Sensed {
     settings: Sensing,
 }
 
-impl Sensed {
-    fn host<F: Real>(&self) -> Box<dyn CpuObjective<F> + Send> {
-        let terms = Projections {
-            factors: Factors::new(self.entries.clone()),
-            rows: linear::Host::new(&self.rows),
-            models: vec![F::zero(); self.truth.len()],
-            slopes: vec![F::zero(); self.truth.len()],
-        };
-        FullBatch::boxed(&self.tensors, self.settings.l2, terms)
-    }
-}
-
-impl Problem for Sensed {
+impl FullBatch for Sensed {
     fn name(&self) -> &'static str {
         "sensing"
     }
@@ -93,30 +81,33 @@ impl Problem for Sensed {
         normal_tensors(&self.tensors, self.settings.init, seed)
     }
 
-    fn cpu_f32(&self) -> Result<Box<dyn CpuObjective<f32> + Send>> {
-        Ok(self.host())
+    fn l2(&self) -> f64 {
+        self.settings.l2
     }
 
-    fn cpu_f64(&self) -> Result<Box<dyn CpuObjective<f64> + Send>> {
-        Ok(self.host())
+    fn terms<F: Real>(&self) -> impl Terms<F> + Send + 'static {
+        Projections {
+            factors: Factors::new(self.entries.clone()),
+            rows: linear::Host::new(&self.rows),
+            models: vec![F::zero(); self.truth.len()],
+            slopes: vec![F::zero(); self.truth.len()],
+        }
     }
 
-    fn gpu(&self, device: &wgpu::Device) -> Result<Box<dyn GpuObjective>> {
-        let mut frame = Frame::new(device, &self.tensors, self.rows.count(), self.settings.l2)?;
-        let model = Model::new(&frame, &self.entries)?;
+    fn term_count(&self) -> usize {
+        self.rows.count()
+    }
+
+    fn record(&self, frame: &mut Frame<'_>) -> Result<()> {
+        let model = Model::new(frame, &self.entries)?;
         let models = frame.make.words("models", self.truth.len())?;
-        model.predict(&mut frame, &models)?;
-        linear::record(&mut frame, &self.rows, &models, &model.slopes)?;
-        model.gradient(&mut frame)?;
-        frame.finish()
+        model.predict(frame, &models)?;
+        linear::record(frame, &self.rows, &models, &model.slopes)?;
+        model.gradient(frame)
     }
 
     fn measure(&self) -> Option<Measure> {
         Some(Measure::RECOVERY_ERROR)
-    }
-
-    fn validation(&self, _: &[&[f32]]) -> Option<f64> {
-        None
     }
 
     fn test(&self, params: &[&[f32]]) -> Option<f64> {

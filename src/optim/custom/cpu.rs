@@ -57,14 +57,23 @@ fn wide<F: Real>(values: &[F]) -> Vec<f64> {
 }
 
 impl<F: Real> Cpu<F> for CustomRule {
-    fn update(&self, hyper: &[F], decision: &[F], p: &mut [F], g: &[F], states: &mut [Option<&mut [F]>]) {
+    fn update_rated(
+        &self,
+        hyper: &[F],
+        decision: &[F],
+        p: &mut [F],
+        g: &[F],
+        states: &mut [Option<&mut [F]>],
+        rates: &[F],
+    ) {
         let (h, d, form) = (wide(hyper), wide(decision), self.form());
         let mut s = vec![0.0; self.states.len()];
         for (i, (p, g)) in p.iter_mut().zip(g).enumerate() {
             for (s, state) in s.iter_mut().zip(states.iter()) {
                 *s = state.as_ref().map_or(0.0, |state| state[i].wide());
             }
-            *p = F::of(p.wide() + form.update(&h, &d, p.wide(), g.wide(), &mut s));
+            let rate = rates.get(i).map_or(1.0, |rate| rate.wide());
+            *p = F::of(p.wide() + rate * form.update(&h, &d, p.wide(), g.wide(), &mut s));
             for (s, state) in s.iter().zip(states.iter_mut()) {
                 if let Some(state) = state {
                     state[i] = F::of(*s);

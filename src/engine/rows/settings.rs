@@ -1,0 +1,232 @@
+//! What the builder is told of rows, and the checks before anything is created.
+
+use std::collections::BTreeMap;
+
+use crate::engine::builder::{Builder, Slice, Storage, Tensor, TensorInfo};
+use crate::optim::rule::need_plain;
+use crate::{Error, Result};
+
+/// A row set of one [`Optimizer`](crate::Optimizer): tensors whose first dimension is the same rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Rows(pub(super) usize);
+
+/// What the builder was told of rows.
+#[derive(Clone, Debug, Default)]
+pub(in crate::engine) struct RowsInfo {
+    pub(super) sets: Vec<RowSetInfo>,
+    pub(super) columns: BTreeMap<usize, Vec<f64>>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct RowSetInfo {
+    pub(super) name: String,
+    pub(super) tensors: Vec<usize>,
+    pub(super) reserved: Option<usize>,
+    pub(super) mask: Mask,
+    pub(super) nonzero: bool,
+}
+
+/// Where the flags of a set's rows lie.
+#[derive(Clone, Debug)]
+pub(super) enum Mask {
+    None,
+    /// In the crate's buffer.
+    Own,
+    /// In the caller's.
+    Bound(Slice),
+}
+
+impl Builder {
+    /// Names tensors that share rows: the first dimension of each is the same rows. A step can then leave rows out
+    /// ([`mask`](Self::mask), [`skip_zero_gradients`](Self::skip_zero_gradients)), and rows can change places together with
+    /// everything that is kept for them ([`Optimizer::remap`](crate::Optimizer::remap)). Rules whose step is more than an
+    /// update of each element (`sadam`, `warpadam`, and `flowadam` where it integrates) take no row sets.
+    ///
+    /// What is not stepped keeps every bit of its parameters and states, and has no part in sums: clips, tests for numbers that are not
+    /// finite, and the norms and means of rules see the stepped elements alone. Two things reach all elements: the first applied step
+    /// begins every average of the weights ([`ema`](Self::ema)), and a step uses up what was accumulated and zeroes gradients where
+    /// that was asked for.
+    ///
+    /// ```
+    /// use wgpu_optim::{AdamW, Group, Optimizer};
+    /// # let gpu = pollster::block_on(wgpu_optim::gpu::Selector::default().open())?;
+    /// # let (device, queue) = (gpu.device, gpu.queue);
+    /// let mut builder = Optimizer::builder(AdamW { lr: 0.1, ..AdamW::default() });
+    /// let centres = builder.tensor(Group::DEFAULT, "centres", &[4, 2]);
+    /// let colours = builder.tensor(Group::DEFAULT, "colours", &[4, 3]);
+    /// let splats = builder.rows("splats", &[centres, colours]);
+    /// builder.mask(splats).reserve(splats, 100);
+    /// let mut optimizer = builder.build(&device, &queue)?;
+    /// optimizer.write_mask(splats, &[1, 0, 0, 1])?; // or from a kernel: optimizer.mask(splats)
+    /// optimizer.write_grad(colours, &[1.0; 12])?;
+    ///
+    /// let mut encoder = device.create_command_encoder(&Default::default());
+    /// optimizer.step(&mut encoder)?;
+    /// queue.submit([encoder.finish()]);
+    /// let moved = pollster::block_on(optimizer.read_param(colours))?;
+    /// assert!(moved[0] < 0.0 && moved[3] == 0.0 && moved[11] < 0.0);
+    /// # Ok::<(), wgpu_optim::Error>(())
+    /// ```
+    pub fn rows(&mut self, name: impl Into<String>, tensors: &[Tensor]) -> Rows {
+        self.rows.sets.push(RowSetInfo {
+            name: name.into(),
+            tensors: tensors.iter().map(|t| t.0).collect(),
+            reserved: None,
+            mask: Mask::None,
+            nonzero: false,
+        });
+        Rows(self.rows.sets.len() - 1)
+    }
+
+    /// Makes room for this many rows of a set, so that [`Optimizer::remap`](crate::Optimizer::remap) can change how many are in use; at
+    /// first the tensors' shapes say it. The crate's buffers get that size, and the caller's ranges
+    /// ([`bind`](Self::bind)) must hold it. Costs, beside the room, 4 bytes a parameter of the sets that are reserved. Default: rows
+    /// stay where they are.
+    pub fn reserve(&mut self, rows: Rows, count: usize) -> &mut Self {
+        self.change(rows, |set| set.reserved = Some(count))
+    }
+
+    /// Steps only the rows of a set that are flagged in the crate's mask: one u32 a row, 0 for a row that stays as it is. See
+    /// [`Optimizer::mask`](crate::Optimizer::mask) and [`Optimizer::write_mask`](crate::Optimizer::write_mask). Default: every row.
+    pub fn mask(&mut self, rows: Rows) -> &mut Self {
+        self.change(rows, |set| set.mask = Mask::Own)
+    }
+
+    /// As [`mask`](Self::mask), with the flags in the caller's buffer: 4 bytes for each row that there is room for, beginning at a
+    /// multiple of 4, of `STORAGE` usage. A renderer's count of pixels or radius of each row serves as it is.
+    pub fn mask_in(&mut self, rows: Rows, mask: wgpu::BufferSlice<'_>) -> &mut Self {
+        self.change(rows, |set| set.mask = Mask::Bound(mask.into()))
+    }
+
+    /// Steps only those elements of a set whose gradient is not exactly zero (either zero): what hash grids want. With accumulation the
+    /// sum is meant. May be combined with a mask. Default: not.
+    pub fn skip_zero_gradients(&mut self, rows: Rows) -> &mut Self {
+        self.change(rows, |set| set.nonzero = true)
+    }
+
+    /// Multiplies the change of each column of a tensor with a rate of its own, decoupled decay included. A column is an element's place
+    /// among those of its row, all dimensions but the first taken together: as many rates as a row has elements, finite, not below 0.
+    /// [`Optimizer::set_column_rates`](crate::Optimizer::set_column_rates) changes them. The tensor need not be in a row set.
+    /// Default: 1.
+    pub fn column_rates(&mut self, tensor: Tensor, rates: &[f64]) -> &mut Self {
+        self.rows.columns.insert(tensor.0, rates.to_vec());
+        self
+    }
+
+    fn change(&mut self, rows: Rows, change: impl FnOnce(&mut RowSetInfo)) -> &mut Self {
+        if let Some(set) = self.rows.sets.get_mut(rows.0) {
+            change(set);
+        }
+        self
+    }
+
+    /// How many rows a set has room for.
+    pub(super) fn capacity(&self, set: &RowSetInfo) -> usize {
+        set.reserved.unwrap_or_else(|| self.tensors[set.tensors[0]].shape[0])
+    }
+
+    /// Makes the tensors of reserved sets as long as was asked for.
+    pub(in crate::engine) fn make_room(&mut self) {
+        for set in &self.rows.sets {
+            let Some(rows) = set.reserved else { continue };
+            for &tensor in &set.tensors {
+                if let Some(info) = self.tensors.get_mut(tensor) {
+                    info.elements = (rows as u64).checked_mul(info.width() as u64).unwrap_or(u64::MAX);
+                }
+            }
+        }
+    }
+
+    pub(in crate::engine) fn check_rows(&self) -> Result<()> {
+        if self.rows.sets.is_empty() && self.rows.columns.is_empty() {
+            return Ok(());
+        }
+        self.groups.iter().try_for_each(|group| need_plain(group.rule.as_ref()))?;
+        let mut names = std::collections::HashSet::new();
+        let mut set_of: Vec<Option<&str>> = vec![None; self.tensors.len()];
+        for set in &self.rows.sets {
+            if !names.insert(&set.name) {
+                return Err(Error::Duplicate { kind: "row set", name: set.name.clone() });
+            }
+            self.check_set(set, &mut set_of)?;
+            self.check_mask(set)?;
+        }
+        for (&tensor, rates) in &self.rows.columns {
+            let info = self.tensors.get(tensor);
+            let info =
+                info.ok_or_else(|| Error::Usage(format!("column rates of tensor {tensor}, which is not there")))?;
+            info.check_columns(rates)?;
+        }
+        Ok(())
+    }
+
+    fn check_set<'a>(&'a self, set: &'a RowSetInfo, set_of: &mut [Option<&'a str>]) -> Result<()> {
+        let refuse = |problem: String| Err(Error::Usage(format!("row set `{}`: {problem}", set.name)));
+        let Some(first) = set.tensors.first() else { return refuse("it has no tensor".to_owned()) };
+        let rows = self.tensors.get(*first).and_then(|info| info.shape.first());
+        for &tensor in &set.tensors {
+            let Some(info) = self.tensors.get(tensor) else {
+                return refuse(format!("its tensor number {tensor} is not there, there are {}", self.tensors.len()));
+            };
+            if let Some(other) = set_of[tensor].replace(&set.name) {
+                return Err(info.error(format!("it is in row set `{other}` and cannot be in `{}` too", set.name)));
+            }
+            if info.frozen {
+                return Err(info.error(format!("it is frozen and cannot be in row set `{}`", set.name)));
+            }
+            if info.shape.first() != rows || rows.is_none() {
+                let rows = rows.map_or_else(|| "a first dimension".to_owned(), |rows| format!("{rows} rows"));
+                return Err(info.error(format!("shape {:?} in row set `{}` needs {rows}", info.shape, set.name)));
+            }
+        }
+        match (set.reserved, rows) {
+            (Some(room), Some(rows)) if room < *rows => refuse(format!("it has {rows} rows, reserved are only {room}")),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_mask(&self, set: &RowSetInfo) -> Result<()> {
+        let Mask::Bound(mask) = &set.mask else { return Ok(()) };
+        let bytes = self.capacity(set) as u64 * 4;
+        let usage = mask.buffer.usage();
+        let written = |info: &TensorInfo| match &info.storage {
+            Storage::Own => false,
+            Storage::Bound { param, grad } => {
+                let zeroed = grad.as_ref().is_some_and(|g| self.around.zero_gradients && g.buffer == mask.buffer);
+                param.buffer == mask.buffer || zeroed
+            }
+        };
+        let problem = if mask.size != bytes {
+            format!("its mask has {} bytes, needs {bytes}: 4 for each row that there is room for", mask.size)
+        } else if !mask.offset.is_multiple_of(4) {
+            format!("its mask begins at byte {}, needs a multiple of 4", mask.offset)
+        } else if !usage.contains(wgpu::BufferUsages::STORAGE) {
+            format!("the buffer of its mask has usage {usage:?}, needs STORAGE")
+        } else if let Some(info) = self.tensors.iter().find(|info| written(info)) {
+            format!("its mask lies in a buffer of `{}` that steps write, needs another buffer", info.name)
+        } else {
+            return Ok(());
+        };
+        Err(Error::Usage(format!("row set `{}`: {problem}", set.name)))
+    }
+}
+
+impl TensorInfo {
+    pub(super) fn check_columns(&self, rates: &[f64]) -> Result<()> {
+        if self.shape.is_empty() || rates.len() != self.width() {
+            let columns = self.width();
+            return Err(self.error(format!(
+                "{} column rates, shape {:?} has {columns} columns",
+                rates.len(),
+                self.shape
+            )));
+        }
+        match rates.iter().position(|r| !(*r >= 0.0 && *r <= f64::from(f32::MAX))) {
+            None => Ok(()),
+            Some(at) => {
+                Err(self
+                    .error(format!("the rate of column {at} is {}, needs a finite number of at least 0", rates[at])))
+            }
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! Rounding weights and hidden activations in the forward pass, with gradients that pass through as if nothing was rounded
+//! (the straight-through estimator), as in S-Adam's experiments (arXiv 2605.29547).
+
+use num_traits::Float;
+
+/// The numbers that are left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bits {
+    /// Four: -2, -1, 0, 1, of which the largest magnitude is scaled to 1.5.
+    Two,
+    /// Sixteen: -8 to 7, of which the largest magnitude is scaled to 7.
+    Four,
+}
+
+/// What a tensor's values are rounded to: `x·scale` to the nearest whole number in `least..=most`, divided by the scale,
+/// which takes the largest magnitude to `top`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Grid {
+    pub(super) top: f32,
+    pub(super) least: f32,
+    pub(super) most: f32,
+}
+
+/// Keeps the scale finite where all values are 0.
+pub(super) const FLOOR: f32 = 1e-5;
+
+impl Bits {
+    pub(super) const fn grid(self) -> Grid {
+        match self {
+            Self::Two => Grid { top: 1.5, least: -2.0, most: 1.0 },
+            Self::Four => Grid { top: 7.0, least: -8.0, most: 7.0 },
+        }
+    }
+
+    /// Rounds values of which the largest magnitude is `largest`. What is not finite becomes NaN and stays visible.
+    #[inline(always)]
+    pub(super) fn round<F: Float>(self, largest: F, from: &[F], to: &mut Vec<F>) {
+        let Grid { top, least, most } = self.grid();
+        let [top, least, most, floor] = [top, least, most, FLOOR].map(|x| F::from(x).unwrap_or_else(F::nan));
+        let scale = top / (largest + floor);
+        let value = |x: &F| {
+            let whole = to_even(*x * scale);
+            let above = if whole < least { least } else { whole };
+            (if above > most { most } else { above }) / scale
+        };
+        to.clear();
+        to.extend(from.iter().map(value));
+    }
+}
+
+/// The nearest whole number; of two that are equally near, the even one, as WGSL and torch do. Where the unit in the last
+/// place is 1, adding rounds just so.
+#[inline(always)]
+fn to_even<F: Float>(x: F) -> F {
+    let large = F::from(1.5).unwrap_or_else(F::nan) / F::epsilon();
+    (x + large) - large
+}

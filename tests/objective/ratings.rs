@@ -1,0 +1,102 @@
+//! Files of ratings: every layout, and what is refused.
+
+use crate::problems::RATINGS;
+use crate::support::slices;
+use wgpu_optim::objective::problem;
+use wgpu_optim::objective::problems::{Layout, RatingTable};
+use wgpu_optim::optim::Value;
+
+const JESTER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/jester.csv");
+
+fn read(text: &[u8], skip_bad: bool) -> wgpu_optim::Result<RatingTable> {
+    RatingTable::read(text, "it", Layout::Auto, skip_bad)
+}
+
+fn ratings(table: &RatingTable) -> Vec<([u32; 2], f32)> {
+    (0..table.len()).map(|which| table.rating(which)).collect()
+}
+
+#[test]
+fn every_layout_is_read() {
+    let expected = [([0, 0], 4.0), ([0, 1], 3.5), ([1, 0], 1.0)];
+    for text in [
+        "7\t30\t4\t881250949\n9\t30\t1\t881250950\n7\t4\t3.5\t881250951\n",
+        "7::30::4::881250949\n9::30::1::881250950\n7::4::3.5::881250951",
+        "userId,movieId,rating,timestamp\r\n7,30,4.0,1\r\n9,30,1.0,2\r\n7,4,3.5,3\r\n",
+        "\u{feff}user,item,rating\n\nann, x ,4\nbob,x,1e0\n\nann,y,3.5\n\n",
+        "7,30,4\n9,30,1\n7,4,3.5\n",
+    ] {
+        let table = read(text.as_bytes(), false).expect("read");
+        assert_eq!((table.users(), table.items(), table.skipped()), (2, 2, 0), "{text}");
+        assert_eq!(ratings(&table), expected, "{text}");
+    }
+    let dense = read(b"3,-7.82,99,8.79,0\n0,99,99,99,99\n2, 99,1,99,-10.0\n", false).expect("read");
+    assert_eq!((dense.users(), dense.items()), (3, 4));
+    let expected = [([0, 0], -7.82), ([0, 2], 8.79), ([0, 3], 0.0), ([2, 1], 1.0), ([2, 3], -10.0)];
+    assert_eq!(ratings(&dense), expected);
+    let narrow = RatingTable::read(&b"2,1,-1\n"[..], "it", Layout::Dense, false).expect("read");
+    assert_eq!(ratings(&narrow), [([0, 0], 1.0), ([0, 1], -1.0)]);
+}
+
+#[test]
+fn bad_lines_are_named() {
+    let says = |text: &[u8], what: &str| {
+        let error = read(text, false).err().expect("refused").to_string();
+        assert!(error.starts_with("it: ") && error.contains(what), "{error}");
+    };
+    says(b"", "no ratings (0 bad lines)");
+    says(b"\n\n", "no ratings");
+    says(b"user,item,rating\n", "no ratings");
+    says(b"1 2 3\n", "line 1: has no tab, comma or `::`");
+    says(b"1\t2\t3\n1\t3\n", "line 2: has 2 fields, expected user, item, rating");
+    says(b"1\t2\t3\t4\t5\n", "line 1: has 5 fields");
+    says(b"1,2,3\n\n4,5,good\n", "line 3: the rating is `good`, expected a number");
+    says(b"1,2,good\n", "line 1: the rating is `good`");
+    says(b"1,2,nan\n", "the rating is `nan`");
+    says(b"1,2,inf\n", "the rating is `inf`");
+    says(b"1,2,1e30\n", "magnitude 1000000 at most");
+    says(b"1,,3\n", "line 1: the item has 0 bytes");
+    says(b"1,2,3\n2,2,3\n1,3,1\n1,2,5\n", "line 4: its user has rated this item before, on line 1");
+    says(b"1,2,3\n\xff\xfe,2,3\n", "line 2: not UTF-8");
+    says(b"2,1,2,3,99\n", "line 1: has 3 ratings that are not 99, its first field says `2`");
+    says(b"4,1,2,3,4\n1,1,99,99\n", "line 2: has 4 fields, expected a count and 4 ratings");
+    says(b"4,1,2,3,x\n", "the rating is `x`");
+    says(&[b'1'; (1 << 20) + 5], "line 1: longer than 1048576 bytes");
+    says(format!("1,{},3\n", "x".repeat(65)).as_bytes(), "the item has 65 bytes, expected 1 to 64");
+    let missing = RatingTable::open("no/such/file".as_ref(), Layout::Auto, true).err().expect("refused").to_string();
+    assert!(missing.starts_with("no/such/file: "), "{missing}");
+}
+
+#[test]
+fn bad_lines_are_left_out_on_request() {
+    let table = read(b"1,2,3\n1,2\n2,2,x\n1,2,5\n3,2,4\n", true).expect("read");
+    assert_eq!(ratings(&table), [([0, 0], 3.0), ([1, 0], 4.0)]);
+    assert_eq!(table.skipped(), 3);
+    assert!(read(b"1,2,x\n", true).err().expect("refused").to_string().contains("no ratings (1 bad lines)"));
+    assert!(read(&[b'1'; (1 << 20) + 5], true).err().expect("refused").to_string().contains("longer than"));
+}
+
+/// What is left after the mean, or after the biases, with a model of nothing: its RMSE on training ratings is their spread.
+#[test]
+fn biases_leave_less() {
+    let test_error = |file: &str, biases: bool| {
+        let settings =
+            [("biases", Value::Flag(biases)), ("rank", Value::Number(1.0)), ("bias_shrink", Value::Number(0.5))];
+        let problem =
+            problem::find("ratings").expect("a problem").configure(Some(file.as_ref()), settings).expect("made");
+        let nothing: Vec<Vec<f32>> = problem.tensors().iter().map(|t| vec![0.0; t.elements()]).collect();
+        let loss = problem.cpu_f64().expect("the exact form");
+        let wide: Vec<Vec<f64>> = nothing.iter().map(|t| vec![0.0; t.len()]).collect();
+        let loss = { loss }.loss(&slices(&wide), 0).expect("a loss");
+        assert!(problem.test(&slices(&nothing)).expect("a test") > 0.0);
+        (loss.rows, loss.loss)
+    };
+    let table = RatingTable::open(RATINGS.as_ref(), Layout::Auto, false).expect("read");
+    assert_eq!((table.users(), table.items(), table.len()), (12, 15, 84));
+    let (rows, spread) = test_error(RATINGS, false);
+    assert_eq!(rows, 59);
+    let (_, left) = test_error(RATINGS, true);
+    assert!(left < 0.9 * spread && left > 0.01, "{left} of {spread}");
+    let (_, jester) = test_error(JESTER, false);
+    assert!(jester > 10.0, "{jester}");
+}

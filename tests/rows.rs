@@ -1,0 +1,686 @@
+//! Row sets: what a step leaves out, rates of columns, rows that change places and begin anew. On the GPU and on the fast path against
+//! the oracle doing the same, states included; rows that are not stepped and rows that were moved to the byte.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::sync::LazyLock;
+
+use pollster::block_on;
+use wgpu_optim::cpu::{self, Number, TensorSpec};
+use wgpu_optim::gpu::{Gpu, Selector};
+use wgpu_optim::optim::{ALL, Entry, Procedure, Rule, Value};
+use wgpu_optim::{
+    Accumulate, Adagrad, Adai, AdamW, Builder, Clip, Ema, Error, Group, LossScale, Optimizer, Rows, Tensor, wgpu,
+};
+
+static GPU: LazyLock<Gpu> = LazyLock::new(|| {
+    let gpu = block_on(Selector::default().open()).unwrap();
+    println!("on {}", gpu.name());
+    gpu
+});
+
+/// Two tensors of a masked set whose rows cross vec4s and chunks, one of a second set, and one of none.
+const SHAPES: [&[usize]; 4] = [&[450, 3], &[450, 2, 1], &[17, 5], &[33]];
+const GROUPS: [usize; 4] = [0, 1, 1, 0];
+const STEPS: u32 = 4;
+
+/// The rules that are an update of each element and no more.
+fn plain() -> impl Iterator<Item = &'static Entry> {
+    ALL.iter().filter(|entry| entry.sample().procedure() == Procedure::Plain)
+}
+
+fn length(t: usize) -> usize {
+    SHAPES[t].iter().product()
+}
+
+fn hash(seed: u32, i: u32) -> u32 {
+    let x = (i ^ seed.wrapping_mul(0x9e37_79b9)).wrapping_mul(0x85eb_ca6b);
+    let x = (x ^ (x >> 15)).wrapping_mul(0xc2b2_ae35);
+    x ^ (x >> 13)
+}
+
+fn numbers(seed: u32, n: usize) -> Vec<f32> {
+    (0..n as u32).map(|i| (hash(seed, i) >> 8) as f32 / 8_388_608.0 - 1.0).collect()
+}
+
+/// A third of the rows, whole stretches of a few chunks among those that are left out.
+fn flags(step: u32, rows: usize) -> Vec<u32> {
+    let flag = |i: u32| if (150..280).contains(&i) { 0 } else { u32::from(hash(step + 77, i) % 3 == 0) * 5 };
+    (0..rows as u32).map(flag).collect()
+}
+
+/// Gradients with zeros of both signs.
+fn gradients(step: u32) -> Vec<Vec<f32>> {
+    let some = |seed: u32, (i, g): (usize, f32)| match hash(seed, i as u32 + 9000) % 3 {
+        0 => 0.0,
+        1 if g < 0.0 => -0.0,
+        _ => g,
+    };
+    let of =
+        |t: usize| numbers(step * 10 + t as u32, length(t)).into_iter().enumerate().map(move |x| some(t as u32, x));
+    (0..SHAPES.len()).map(|t| of(t).collect()).collect()
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Case {
+    mask: bool,
+    nonzero: bool,
+    columns: bool,
+    around: bool,
+}
+
+const EMA: Ema = Ema { decay: 0.9, warmup: true };
+const SCALE: LossScale = LossScale { initial: 64.0, growth: 2.0, backoff: 0.5, interval: 2 };
+const CLIP: Clip = Clip::GlobalNorm(3.0);
+const RATES: [f64; 3] = [1.0, 0.0, 0.25];
+const LATER_RATES: [f64; 3] = [0.5, 2.0, 1.5];
+
+fn rules(rule: &dyn Rule) -> [Box<dyn Rule>; 2] {
+    let mut second = rule.boxed();
+    second.set("lr", &Value::Number(5e-3)).unwrap();
+    [rule.boxed(), second]
+}
+
+fn on_gpu(rule: &dyn Rule, case: Case) -> (Optimizer, Vec<Tensor>, Rows) {
+    let [first, second] = rules(rule);
+    let mut builder = Optimizer::builder(first);
+    let second = builder.group("second", second);
+    let groups = [Group::DEFAULT, second];
+    let add = |t: usize| builder.tensor(groups[GROUPS[t]], format!("t{t}"), SHAPES[t]);
+    let tensors: Vec<Tensor> = (0..SHAPES.len()).map(add).collect();
+    let set = builder.rows("set", &tensors[..2]);
+    let grid = builder.rows("grid", &tensors[2..3]);
+    builder.reserve(set, 512);
+    if case.mask {
+        builder.mask(set);
+    }
+    if case.nonzero {
+        builder.skip_zero_gradients(grid).skip_zero_gradients(set);
+    }
+    if case.columns {
+        builder.column_rates(tensors[0], &RATES).column_rates(tensors[3], &[0.5]);
+    }
+    if case.around {
+        builder.clip(CLIP).loss_scale(SCALE).ema(EMA).accumulate(Accumulate::Mean(2)).zero_gradients(true);
+    }
+    let optimizer = builder.build(&GPU.device, &GPU.queue).unwrap();
+    for (t, tensor) in tensors.iter().enumerate() {
+        optimizer.write_param(*tensor, &numbers(t as u32 + 1000, length(t))).unwrap();
+    }
+    (optimizer, tensors, set)
+}
+
+fn on_host<F: Number>(rule: &dyn Rule, case: Case) -> cpu::Optimizer<F> {
+    let [first, second] = rules(rule);
+    let groups = vec![("default".to_owned(), first), ("second".to_owned(), second)];
+    let spec = |t: usize| TensorSpec { name: format!("t{t}"), group: GROUPS[t], elements: length(t) };
+    let host = cpu::Optimizer::new(groups, (0..SHAPES.len()).map(spec).collect()).unwrap();
+    let mut host = host.with_rows("set", &[0, 1], 450).unwrap().with_rows("grid", &[2], 17).unwrap();
+    if case.nonzero {
+        host = host.skipping_zero_gradients(0).unwrap().skipping_zero_gradients(1).unwrap();
+    }
+    if case.columns {
+        host.set_column_rates(0, &RATES).unwrap();
+        host.set_column_rates(3, &[0.5]).unwrap();
+    }
+    if case.around {
+        host = host.with_clip(CLIP).unwrap().with_loss_scale(SCALE).unwrap().with_ema(EMA).unwrap();
+        host = host.with_accumulation(Accumulate::Mean(2)).unwrap();
+    }
+    host
+}
+
+/// A step's micro-batches. What is not stepped may be anything: it has no part in anything.
+fn batches(step: u32, case: Case) -> Vec<Vec<Vec<f32>>> {
+    let count = if case.around { 2 } else { 1 };
+    let scale = if case.around { 64.0 } else { 1.0 };
+    let mut batches: Vec<Vec<Vec<f32>>> = (0..count)
+        .map(|batch| gradients(step + 50 * batch).iter().map(|g| g.iter().map(|g| g * scale).collect()).collect())
+        .collect();
+    if case.mask {
+        let flags = flags(step, 450);
+        let out = flags.iter().position(|f| *f == 0).unwrap();
+        batches[0][0][out * 3 + 1] = f32::NAN;
+        batches[0][1][out * 2] = 1e30;
+    }
+    batches
+}
+
+fn host_step<F: Number>(host: &mut cpu::Optimizer<F>, params: &mut [Vec<F>], step: u32, case: Case) {
+    let of = |g: &Vec<f32>| -> Vec<F> { g.iter().map(|g| F::of(f64::from(*g))).collect() };
+    let batches: Vec<Vec<Vec<F>>> = batches(step, case).iter().map(|batch| batch.iter().map(of).collect()).collect();
+    let (last, others) = batches.split_last().unwrap();
+    for batch in others {
+        host.accumulate(&batch.iter().map(Vec::as_slice).collect::<Vec<_>>()).unwrap();
+    }
+    if case.mask {
+        host.set_mask(0, &flags(step, 450)).unwrap();
+    }
+    if case.columns && step == 3 {
+        host.set_column_rates(0, &LATER_RATES).unwrap();
+    }
+    let mut params: Vec<&mut [F]> = params.iter_mut().map(Vec::as_mut_slice).collect();
+    host.step(&mut params, &last.iter().map(Vec::as_slice).collect::<Vec<_>>()).unwrap();
+}
+
+fn gpu_step(optimizer: &mut Optimizer, tensors: &[Tensor], set: Rows, step: u32, case: Case) {
+    let batches = batches(step, case);
+    if case.mask {
+        optimizer.write_mask(set, &flags(step, 450)).unwrap();
+    }
+    if case.columns && step == 3 {
+        optimizer.set_column_rates(tensors[0], &LATER_RATES).unwrap();
+    }
+    for (i, batch) in batches.iter().enumerate() {
+        for (tensor, gradient) in tensors.iter().zip(batch) {
+            optimizer.write_grad(*tensor, gradient).unwrap();
+        }
+        let last = i + 1 == batches.len();
+        GPU.run(|e| if last { optimizer.step(e) } else { optimizer.accumulate(e) }).unwrap();
+    }
+}
+
+/// As `tests/around.rs` has it: an ulp of the weight a step and a share of the way.
+fn close(case: &str, got: &[f32], want: &[f64], path: &[f64]) {
+    assert_eq!(got.len(), want.len(), "{case}");
+    for (i, ((got, want), path)) in got.iter().zip(want).zip(path).enumerate() {
+        let limit = f64::from(3 * STEPS) * f64::from(f32::EPSILON) * want.abs() + 1e-4 * path + 1e-12;
+        let error = (f64::from(*got) - want).abs();
+        assert!(error <= limit, "{case}: element {i} is {got}, want {want}, limit {limit:e}, off by {error:e}");
+    }
+}
+
+fn states_close(case: &str, got: &[f32], want: &[f64]) {
+    let largest = want.iter().fold(0.0_f64, |most, x| most.max(x.abs()));
+    let scale: Vec<f64> = want.iter().map(|x| x.abs() + 1e-3 * largest).collect();
+    close(case, got, want, &scale);
+}
+
+fn run(name: &str, rule: &dyn Rule, case: Case) {
+    let (mut gpu, tensors, set) = on_gpu(rule, case);
+    let (mut fast, mut oracle) = (on_host::<f32>(rule, case), on_host::<f64>(rule, case));
+    let start: Vec<Vec<f32>> = (0..SHAPES.len()).map(|t| numbers(t as u32 + 1000, length(t))).collect();
+    let mut p64: Vec<Vec<f64>> = start.iter().map(|p| p.iter().map(|x| f64::from(*x)).collect()).collect();
+    let (mut p32, mut path) = (start, p64.iter().map(|p| vec![0.0; p.len()]).collect::<Vec<_>>());
+    for step in 1..=STEPS {
+        let before = p64.clone();
+        host_step(&mut oracle, &mut p64, step, case);
+        host_step(&mut fast, &mut p32, step, case);
+        gpu_step(&mut gpu, &tensors, set, step, case);
+        let moved = before.iter().flatten().zip(p64.iter().flatten()).map(|(a, b)| (b - a).abs());
+        path.iter_mut().flatten().zip(moved).for_each(|(path, moved)| *path += moved);
+    }
+    for (t, tensor) in tensors.iter().enumerate() {
+        let name = format!("{name} {case:?} t{t}");
+        close(&format!("{name} gpu"), &block_on(gpu.read_param(*tensor)).unwrap(), &p64[t], &path[t]);
+        close(&format!("{name} fast"), &p32[t], &p64[t], &path[t]);
+        for state in gpu.state_names(*tensor) {
+            let got = block_on(gpu.read_state(*tensor, state)).unwrap();
+            match state {
+                "gradient_accumulator" => assert!(got.iter().all(|x| *x == 0.0), "{name}: it is used up"),
+                "ema" => {
+                    close(&format!("{name} gpu ema"), &got, oracle.ema(t).unwrap(), &path[t]);
+                    close(&format!("{name} fast ema"), fast.ema(t).unwrap(), oracle.ema(t).unwrap(), &path[t]);
+                }
+                state => {
+                    states_close(&format!("{name} gpu {state}"), &got, oracle.state(t, state).unwrap());
+                    let fast = fast.state(t, state).unwrap();
+                    states_close(&format!("{name} fast {state}"), fast, oracle.state(t, state).unwrap());
+                }
+            }
+        }
+    }
+    assert_eq!(block_on(gpu.read_applied()).unwrap(), oracle.applied(), "{name}: applied");
+    assert_eq!(block_on(gpu.read_skipped()).unwrap(), 0, "{name}: what is not stepped is no reason to skip");
+    let still = path[0].iter().filter(|x| **x == 0.0).count();
+    assert!(still < path[0].len(), "{name}: nothing moved");
+    assert!(still > 0 || !(case.mask || case.nonzero), "{name}: every element moved");
+}
+
+#[test]
+fn every_rule_with_rows_left_out_is_the_oracle() {
+    let none = Case::default();
+    for entry in plain() {
+        for case in [
+            none,
+            Case { mask: true, ..none },
+            Case { nonzero: true, ..none },
+            Case { columns: true, ..none },
+            Case { mask: true, columns: true, around: true, ..none },
+            Case { mask: true, nonzero: true, columns: true, around: true },
+        ] {
+            // The sign of a momentum near zero is anyone's; a clip by norm moves it by a rounding.
+            if entry.name != "lion" || !case.around {
+                run(entry.name, entry.sample().as_ref(), case);
+            }
+        }
+    }
+}
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|x| x.to_bits()).collect()
+}
+
+/// A tensor's arrays by name, parameters first.
+fn arrays(optimizer: &Optimizer, tensor: Tensor) -> Vec<(String, Vec<f32>)> {
+    let mut all = vec![("param".to_owned(), block_on(optimizer.read_param(tensor)).unwrap())];
+    for state in optimizer.state_names(tensor) {
+        all.push((state.to_owned(), block_on(optimizer.read_state(tensor, state)).unwrap()));
+    }
+    all
+}
+
+#[test]
+fn what_is_not_stepped_keeps_every_byte() {
+    // Numbers whose bits arithmetic would change.
+    let odd = [-0.0, f32::from_bits(0x7fc1_2345), f32::from_bits(1), f32::NEG_INFINITY];
+    for entry in plain() {
+        for around in [false, true] {
+            let case = Case { mask: true, around, ..Case::default() };
+            let (mut gpu, tensors, set) = on_gpu(entry.sample().as_ref(), case);
+            gpu_step(&mut gpu, &tensors, set, 1, case);
+            let flags = flags(2, 450);
+            let out = |i: usize, t: usize| flags[i / SHAPES[t][1]] == 0;
+            for t in 0..2 {
+                let mut p = block_on(gpu.read_param(tensors[t])).unwrap();
+                let n = p.len();
+                p.iter_mut().enumerate().filter(|(i, _)| out(*i, t)).for_each(|(i, p)| *p = odd[(i + n) % 4]);
+                gpu.write_param(tensors[t], &p).unwrap();
+            }
+            let before: Vec<_> = tensors.iter().map(|t| arrays(&gpu, *t)).collect();
+            gpu_step(&mut gpu, &tensors, set, 2, case);
+            for t in 0..2 {
+                for ((array, before), (_, after)) in before[t].iter().zip(arrays(&gpu, tensors[t])) {
+                    let (before, after) = (bits(before), bits(&after));
+                    let kept = |i: &usize| before[*i] == after[*i];
+                    let lost = (0..before.len()).find(|i| out(*i, t) && !kept(i));
+                    assert_eq!(lost, None, "{} {array} of t{t}: an element that is left out changed", entry.name);
+                    let moved = (0..before.len()).any(|i| !kept(&i)) || array == "gradient_accumulator";
+                    assert!(moved, "{} {array} of t{t}: nothing changed", entry.name);
+                }
+            }
+        }
+    }
+}
+
+fn buffer_of(words: &[u32], usage: wgpu::BufferUsages) -> wgpu::Buffer {
+    let descriptor = wgpu::BufferDescriptor {
+        label: Some("words"),
+        size: words.len() as u64 * 4,
+        usage: usage | wgpu::BufferUsages::COPY_DST,
+        mapped_at_creation: false,
+    };
+    let buffer = GPU.device.create_buffer(&descriptor);
+    GPU.queue.write_buffer(&buffer, 0, &words.iter().flat_map(|w| w.to_le_bytes()).collect::<Vec<_>>());
+    buffer
+}
+
+fn indices_of(words: &[u32]) -> wgpu::Buffer {
+    buffer_of(words, wgpu::BufferUsages::COPY_SRC)
+}
+
+/// Permuted, cloned and pruned, with fresh rows and rows that are not there.
+fn some_indices(rows: u32, count: u32) -> Vec<u32> {
+    let index = |i: u32| match hash(5, i) % 10 {
+        0 => u32::MAX,
+        1 => rows + hash(6, i) % 1000,
+        2 => u32::MAX / 2 + i,
+        _ => hash(7, i) % rows,
+    };
+    (0..count).map(index).collect()
+}
+
+fn gathered(values: &[f32], indices: &[u32], width: usize, first: f32) -> Vec<f32> {
+    let row = |i: &u32| match values.get(*i as usize * width..(*i as usize + 1) * width) {
+        Some(row) => row.to_vec(),
+        None => vec![first; width],
+    };
+    indices.iter().flat_map(row).collect()
+}
+
+/// A rule whose state does not begin at zero, and every registered one.
+fn all_rules() -> Vec<Box<dyn Rule>> {
+    let adagrad = Adagrad { initial_accumulator_value: 0.25, weight_decay: 0.1, ..Adagrad::default() };
+    plain().map(Entry::sample).chain([Box::new(adagrad) as Box<dyn Rule>]).collect()
+}
+
+#[test]
+fn rows_that_change_places_are_a_gather_bit_for_bit() {
+    let case = Case { mask: true, around: true, ..Case::default() };
+    for rule in all_rules() {
+        let (mut gpu, tensors, set) = on_gpu(rule.as_ref(), case);
+        gpu_step(&mut gpu, &tensors, set, 1, case);
+        for (tensor, g) in tensors.iter().zip(gradients(9)) {
+            gpu.write_grad(*tensor, &g).unwrap();
+        }
+        GPU.run(|e| gpu.accumulate(e)).unwrap();
+        for (rows, count) in [(450, 500), (500, 512), (512, 77), (77, 0), (0, 5)] {
+            let before: Vec<_> = tensors.iter().map(|t| arrays(&gpu, *t)).collect();
+            let indices = some_indices(rows.max(1), count);
+            let buffer = indices_of(&[&[7][..], &indices, &[9]].concat());
+            GPU.run(|e| gpu.remap(e, set, buffer.slice(4..), count as usize)).unwrap();
+            assert_eq!(gpu.live_rows(set).unwrap(), count as usize);
+            for (t, before) in before.iter().enumerate() {
+                for ((array, before), (_, after)) in before.iter().zip(arrays(&gpu, tensors[t])) {
+                    let state = rule.states().into_iter().find(|s| s.name == array);
+                    let first = state.map_or(0.0, |s| s.initial as f32);
+                    let want = if t < 2 { gathered(before, &indices, SHAPES[t][1], first) } else { before.clone() };
+                    assert_eq!(bits(&after), bits(&want), "{} {array} of t{t}, {rows} to {count}", rule.name());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_hosts_gather_is_the_same() {
+    let rule = AdamW { weight_decay: 0.1, ..AdamW::default() };
+    let case = Case { around: true, ..Case::default() };
+    let mut host = on_host::<f32>(&rule, case);
+    let mut params: Vec<Vec<f32>> = (0..SHAPES.len()).map(|t| numbers(t as u32 + 1000, length(t))).collect();
+    host_step(&mut host, &mut params, 1, case);
+    host.accumulate(&gradients(3).iter().map(Vec::as_slice).collect::<Vec<_>>()).unwrap();
+    let indices = some_indices(450, 600);
+    let before: Vec<_> = (0..2).map(|t| (params[t].clone(), host.state(t, "v").unwrap().to_vec())).collect();
+    let averages: Vec<_> = (0..2).map(|t| host.ema(t).unwrap().to_vec()).collect();
+    let (a, b) = params.split_at_mut(1);
+    host.remap(0, &indices, &mut [&mut a[0], &mut b[0]]).unwrap();
+    assert_eq!(host.live_rows(0).unwrap(), 600);
+    for t in 0..2 {
+        let width = SHAPES[t][1];
+        assert_eq!(params[t], gathered(&before[t].0, &indices, width, 0.0));
+        assert_eq!(host.state(t, "v").unwrap(), gathered(&before[t].1, &indices, width, 0.0));
+        assert_eq!(host.ema(t).unwrap(), gathered(&averages[t], &indices, width, 0.0));
+    }
+    let flags = vec![1; 600];
+    host.reset_rows(0, &flags, &[&params[0], &params[1]]).unwrap();
+    assert!(host.state(1, "m").unwrap().iter().all(|m| *m == 0.0));
+    assert_eq!(host.ema(0).unwrap(), params[0]);
+    assert!(host.remap(0, &[0], &mut []).is_err());
+    assert!(host.remap(7, &[0], &mut []).is_err());
+}
+
+#[test]
+fn training_goes_on_after_rows_changed_and_so_does_a_checkpoint() {
+    let case = Case { mask: true, around: true, ..Case::default() };
+    for entry in plain() {
+        let rule = entry.sample();
+        let (mut gpu, tensors, set) = on_gpu(rule.as_ref(), case);
+        let mut fast = on_host::<f32>(rule.as_ref(), case);
+        let mut params: Vec<Vec<f32>> = (0..SHAPES.len()).map(|t| numbers(t as u32 + 1000, length(t))).collect();
+        gpu_step(&mut gpu, &tensors, set, 1, case);
+        host_step(&mut fast, &mut params, 1, case);
+        let indices = some_indices(450, 333);
+        let buffer = indices_of(&indices);
+        let mut encoder = GPU.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        gpu.remap(&mut encoder, set, buffer.slice(..), 333).unwrap();
+        let snapshot = gpu.snapshot(&mut encoder).unwrap();
+        GPU.queue.submit([encoder.finish()]);
+        let checkpoint = block_on(snapshot.checkpoint()).unwrap().to_bytes().unwrap();
+        let checkpoint = wgpu_optim::checkpoint::Checkpoint::from_bytes("memory", checkpoint).unwrap();
+        let (mut resumed, others, other_set) = on_gpu(rule.as_ref(), case);
+        checkpoint.restore(&mut resumed).unwrap();
+        assert_eq!(resumed.live_rows(other_set).unwrap(), 333);
+        let (a, b) = params.split_at_mut(1);
+        fast.remap(0, &indices, &mut [&mut a[0], &mut b[0]]).unwrap();
+
+        let flags = flags(2, 333);
+        fast.set_mask(0, &flags).unwrap();
+        let mut grads = gradients(2);
+        grads[0].truncate(333 * 3);
+        grads[1].truncate(333 * 2);
+        grads.iter_mut().flatten().for_each(|g| *g *= 64.0);
+        for (optimizer, tensors, set) in [(&mut gpu, &tensors, set), (&mut resumed, &others, other_set)] {
+            optimizer.write_mask(set, &flags).unwrap();
+            for (t, tensor) in tensors.iter().enumerate() {
+                // What lies behind the rows in use has no part in anything.
+                let slice = optimizer.grad(*tensor);
+                let poison = vec![f32::NAN; slice.size() as usize / 4];
+                GPU.queue.write_buffer(
+                    slice.buffer(),
+                    slice.offset(),
+                    &poison.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<_>>(),
+                );
+                optimizer.write_grad(*tensor, &grads[t]).unwrap();
+            }
+            GPU.run(|e| optimizer.step(e)).unwrap();
+            assert_eq!(block_on(optimizer.read_applied()).unwrap(), 2, "{}", entry.name);
+        }
+        let mut slices: Vec<&mut [f32]> = params.iter_mut().map(Vec::as_mut_slice).collect();
+        fast.step(&mut slices, &grads.iter().map(Vec::as_slice).collect::<Vec<_>>()).unwrap();
+        for (t, (tensor, other)) in tensors.iter().zip(&others).enumerate() {
+            for ((array, here), (_, there)) in arrays(&gpu, *tensor).iter().zip(arrays(&resumed, *other)) {
+                assert_eq!(bits(here), bits(&there), "{} {array} of t{t}: resumed", entry.name);
+            }
+            if entry.name != "lion" {
+                let want: Vec<f64> = params[t].iter().map(|x| f64::from(*x)).collect();
+                let path = vec![0.1; want.len()];
+                close(&format!("{} t{t}", entry.name), &block_on(gpu.read_param(*tensor)).unwrap(), &want, &path);
+            }
+        }
+    }
+}
+
+#[test]
+fn states_begin_anew_for_tensors_and_for_rows() {
+    let case = Case { around: true, ..Case::default() };
+    for rule in all_rules() {
+        let (mut gpu, tensors, set) = on_gpu(rule.as_ref(), case);
+        gpu_step(&mut gpu, &tensors, set, 1, case);
+        gpu_step(&mut gpu, &tensors, set, 2, case);
+        let before: Vec<_> = tensors.iter().map(|t| arrays(&gpu, *t)).collect();
+        let flags = flags(3, 450);
+        let buffer = indices_of(&flags);
+        GPU.run(|e| {
+            gpu.reset_states(e, &tensors[2..3])?;
+            gpu.reset_rows(e, set, buffer.slice(..))
+        })
+        .unwrap();
+        for (t, before) in before.iter().enumerate() {
+            let fresh = |i: usize| t == 2 || t < 2 && flags[i / SHAPES[t][1]] != 0;
+            let param = before[0].1.clone();
+            for ((array, before), (_, after)) in before.iter().zip(arrays(&gpu, tensors[t])) {
+                let state = rule.states().into_iter().find(|s| s.name == array);
+                let first = |i: usize| match (array.as_str(), &state) {
+                    ("ema", _) => param[i],
+                    (_, Some(state)) => state.initial as f32,
+                    _ => 0.0,
+                };
+                let chosen = |i: usize| array != "param" && fresh(i);
+                let want = |(i, x): (usize, &f32)| if chosen(i) { first(i) } else { *x };
+                let want: Vec<f32> = before.iter().enumerate().map(want).collect();
+                assert_eq!(bits(&after), bits(&want), "{} {array} of t{t}", rule.name());
+            }
+        }
+        let error = gpu.reset_states(&mut encoder(), &tensors[3..]).unwrap_err().to_string();
+        assert!(error.contains("`t3`") && error.contains("no row set"), "{error}");
+    }
+}
+
+fn encoder() -> wgpu::CommandEncoder {
+    GPU.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default())
+}
+
+#[test]
+fn a_remap_between_steps_of_one_encoder_and_one_that_is_dropped() {
+    let build = || {
+        let mut builder = Optimizer::builder(AdamW { lr: 0.1, weight_decay: 0.1, ..AdamW::default() });
+        let a = builder.tensor(Group::DEFAULT, "a", &[4, 1]);
+        let set = builder.rows("set", &[a]);
+        builder.reserve(set, 8);
+        let optimizer = builder.build(&GPU.device, &GPU.queue).unwrap();
+        optimizer.write_param(a, &[1.0, 2.0, 3.0, 4.0]).unwrap();
+        optimizer.write_grad(a, &[1.0; 4]).unwrap();
+        (optimizer, a, set)
+    };
+    let indices = indices_of(&[2, 0, u32::MAX, 0, 1]);
+    let (mut one, a, set) = build();
+    GPU.run(|e| {
+        one.step(e)?;
+        one.remap(e, set, indices.slice(..), 5)?;
+        one.step(e)
+    })
+    .unwrap();
+    let (mut two, b, other) = build();
+    GPU.run(|e| two.step(e)).unwrap();
+    // A dropped encoder moves nothing; the count of rows is the caller's to put back.
+    two.remap(&mut encoder(), other, indices.slice(..), 5).unwrap();
+    two.set_live_rows(other, 4).unwrap();
+    assert_eq!(block_on(two.read_param(b)).unwrap().len(), 4);
+    GPU.run(|e| two.remap(e, other, indices.slice(..), 5)).unwrap();
+    GPU.run(|e| two.step(e)).unwrap();
+    let (x, y) = (arrays(&one, a), arrays(&two, b));
+    assert_eq!(x, y);
+    assert_eq!(x[0].1.len(), 5);
+    // The fifth row's gradient was zero, the fresh row's parameter too.
+    assert!(x[0].1[2] < -0.05 && x[0].1[1] < 0.9, "{x:?}");
+}
+
+/// Flags and gradients in the caller's buffers, gradients that move, two sets in one launch.
+#[test]
+fn masks_in_the_callers_buffer_and_gradients_that_move() {
+    let storage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC;
+    let rule = || Adai { weight_decay: 0.1, ..Adai::new(0.1) };
+    let run = |moving: bool| {
+        let mask = buffer_of(&[9, 0, 3, 1, 0, 1, 1, 0], storage);
+        let mut builder = Optimizer::builder(rule());
+        let a = builder.tensor(Group::DEFAULT, "a", &[3, 2]);
+        let b = builder.tensor(Group::DEFAULT, "b", &[4, 5]);
+        let (first, second) = (builder.rows("first", &[a]), builder.rows("second", &[b]));
+        builder.mask_in(first, mask.slice(4..16)).mask_in(second, mask.slice(16..32));
+        builder.moving_gradients(moving);
+        let mut optimizer = builder.build(&GPU.device, &GPU.queue).unwrap();
+        assert_eq!(optimizer.dispatches(), 3);
+        optimizer.write_param(a, &[1.0; 6]).unwrap();
+        optimizer.write_param(b, &[1.0; 20]).unwrap();
+        optimizer.write_grad(a, &numbers(1, 6)).unwrap();
+        optimizer.write_grad(b, &numbers(2, 20)).unwrap();
+        GPU.run(|e| optimizer.step(e)).unwrap();
+        let read = [a, b].map(|t| block_on(optimizer.read_param(t)).unwrap());
+        for (values, width, flags) in [(&read[0], 2, &[0, 3, 1][..]), (&read[1], 5, &[0, 1, 1, 0])] {
+            for (i, x) in values.iter().enumerate() {
+                assert_eq!(*x != 1.0, flags[i / width] != 0, "element {i} of width {width}");
+            }
+        }
+        read
+    };
+    assert_eq!(run(false), run(true));
+    // The mean of Adai runs over what is stepped: the host says the same.
+    let specs = [("a", 6), ("b", 20)].map(|(name, elements)| TensorSpec { name: name.to_owned(), group: 0, elements });
+    let groups = vec![("default".to_owned(), Box::new(rule()) as _)];
+    let host = cpu::Optimizer::<f64>::new(groups, specs.to_vec()).unwrap();
+    let mut host = host.with_rows("first", &[0], 3).unwrap().with_rows("second", &[1], 4).unwrap();
+    host.set_mask(0, &[0, 3, 1]).unwrap();
+    host.set_mask(1, &[0, 1, 1, 0]).unwrap();
+    let (mut a, mut b) = (vec![1.0; 6], vec![1.0; 20]);
+    let wide = |values: Vec<f32>| values.into_iter().map(f64::from).collect::<Vec<f64>>();
+    host.step(&mut [&mut a, &mut b], &[&wide(numbers(1, 6)), &wide(numbers(2, 20))]).unwrap();
+    let [x, y] = run(true);
+    close("a", &x, &a, &[0.1; 6]);
+    close("b", &y, &b, &[0.1; 20]);
+}
+
+#[test]
+fn all_rows_take_one_launch() {
+    let mut builder = Optimizer::builder(AdamW::default());
+    let tensors: Vec<Tensor> = (0..40).map(|t| builder.tensor(Group::DEFAULT, format!("t{t}"), &[30, 1 + t])).collect();
+    let sets: Vec<Rows> = tensors.chunks(8).enumerate().map(|(i, t)| builder.rows(format!("{i}"), t)).collect();
+    sets.iter().for_each(|set| _ = builder.mask(*set));
+    builder.column_rates(tensors[1], &[0.5, 0.25]);
+    assert_eq!(builder.build(&GPU.device, &GPU.queue).unwrap().dispatches(), 1);
+}
+
+fn refused(change: impl FnOnce(&mut Builder, Tensor, Tensor)) -> String {
+    let mut builder = Optimizer::builder(AdamW::default());
+    let a = builder.tensor(Group::DEFAULT, "a", &[4, 3]);
+    let b = builder.tensor(Group::DEFAULT, "b", &[5, 3]);
+    change(&mut builder, a, b);
+    builder.build(&GPU.device, &GPU.queue).unwrap_err().to_string()
+}
+
+#[test]
+fn what_the_builder_is_told_wrongly_is_refused() {
+    let has = |text: String, parts: &[&str]| parts.iter().for_each(|p| assert!(text.contains(p), "{text}"));
+    has(refused(|b, x, y| _ = b.rows("s", &[x, y])), &["`b`", "[5, 3]", "4 rows"]);
+    has(refused(|b, x, _| _ = (b.rows("s", &[x]), b.rows("r", &[x]))), &["`a`", "row set `s`", "`r`"]);
+    has(refused(|b, x, _| _ = b.rows("s", &[x, x])), &["`a`", "row set `s`"]);
+    has(refused(|b, x, y| _ = (b.rows("s", &[x]), b.rows("s", &[y]))), &["row set `s` is named twice"]);
+    has(refused(|b, _, _| _ = b.rows("s", &[])), &["row set `s`", "no tensor"]);
+    has(refused(|b, x, _| _ = (b.rows("s", &[x]), b.freeze(x).label("x"))), &["`a`", "frozen"]);
+    has(
+        refused(|b, _, _| {
+            let scalar = b.tensor(Group::DEFAULT, "scalar", &[]);
+            b.rows("s", &[scalar]);
+        }),
+        &["`scalar`", "first dimension"],
+    );
+    has(
+        refused(|b, x, _| {
+            let rows = b.rows("s", &[x]);
+            b.reserve(rows, 3);
+        }),
+        &["row set `s`", "4 rows", "only 3"],
+    );
+    has(refused(|b, x, _| _ = b.column_rates(x, &[1.0, 2.0])), &["`a`", "2 column rates", "3 columns"]);
+    has(refused(|b, x, _| _ = b.column_rates(x, &[1.0, -1.0, f64::NAN])), &["`a`", "column 1 is -1"]);
+    for entry in ALL.iter().filter(|entry| entry.sample().procedure() != Procedure::Plain) {
+        let mut builder = Optimizer::builder(entry.sample());
+        let a = builder.tensor(Group::DEFAULT, "a", &[4, 3]);
+        builder.rows("s", &[a]);
+        has(builder.build(&GPU.device, &GPU.queue).unwrap_err().to_string(), &[entry.name, "row sets"]);
+    }
+    let words = buffer_of(&[1; 8], wgpu::BufferUsages::STORAGE);
+    let mask = |offset: u64, end: u64, words: &wgpu::Buffer| {
+        refused(|b, x, _| {
+            let rows = b.rows("s", &[x]);
+            b.mask_in(rows, words.slice(offset..end));
+        })
+    };
+    has(mask(0, 12, &words), &["row set `s`", "12 bytes, needs 16"]);
+    has(mask(0, 16, &indices_of(&[1; 8])), &["row set `s`", "STORAGE"]);
+    let page = buffer_of(&[0; 64], wgpu::BufferUsages::STORAGE);
+    has(
+        refused(|b, _, _| {
+            let bound = b.bind(Group::DEFAULT, "bound", &[4], page.slice(..16), page.slice(16..32));
+            let rows = b.rows("s", &[bound]);
+            b.mask_in(rows, page.slice(32..48));
+        }),
+        &["row set `s`", "`bound`", "another buffer"],
+    );
+    has(
+        refused(|b, _, _| {
+            let bound = b.bind(Group::DEFAULT, "bound", &[4], page.slice(..16), page.slice(64..80));
+            let rows = b.rows("s", &[bound]);
+            b.reserve(rows, 8);
+        }),
+        &["`bound`", "16 bytes", "32", "8 rows that are reserved"],
+    );
+}
+
+#[test]
+fn what_does_not_fit_a_built_set_is_refused_and_changes_nothing() {
+    let mut builder = Optimizer::builder(AdamW::default());
+    let a = builder.tensor(Group::DEFAULT, "a", &[4, 3]);
+    let b = builder.tensor(Group::DEFAULT, "b", &[4]);
+    let (set, fixed) = (builder.rows("set", &[a]), builder.rows("fixed", &[b]));
+    builder.reserve(set, 6).mask(fixed);
+    let mut optimizer = builder.build(&GPU.device, &GPU.queue).unwrap();
+    let indices = indices_of(&[0; 8]);
+    let has = |error: wgpu_optim::Result<()>, parts: &[&str]| {
+        let text = error.unwrap_err().to_string();
+        parts.iter().for_each(|p| assert!(text.contains(p), "{text}"));
+    };
+    let e = &mut encoder();
+    has(optimizer.remap(e, set, indices.slice(..), 7), &["row set `set`", "7 rows", "room for 6"]);
+    has(optimizer.remap(e, set, indices.slice(..12), 5), &["12 bytes", "5 rows need 20"]);
+    has(optimizer.remap(e, set, buffer_of(&[0; 8], wgpu::BufferUsages::STORAGE).slice(..), 5), &["COPY_SRC"]);
+    has(optimizer.remap(e, fixed, indices.slice(..), 3), &["row set `fixed`", "reserve"]);
+    has(optimizer.reset_rows(e, set, indices.slice(..12)), &["flags have 12 bytes", "4 rows need 16"]);
+    has(optimizer.set_live_rows(set, 7), &["room for 6"]);
+    has(optimizer.write_mask(set, &[1; 4]), &["row set `set`", "no mask"]);
+    has(optimizer.write_mask(fixed, &[1; 3]), &["3 flags", "4 rows"]);
+    has(optimizer.set_column_rates(a, &[1.0; 3]), &["`a`", "without column rates"]);
+    assert_eq!((optimizer.live_rows(set).unwrap(), optimizer.reserved_rows(set).unwrap()), (4, 6));
+    assert_eq!(optimizer.row_set("fixed"), Some(fixed));
+    assert!(matches!(optimizer.write_param(a, &[0.0; 18]), Err(Error::Tensor { .. })));
+    assert!(optimizer.mask(fixed).unwrap().is_some() && optimizer.mask(set).unwrap().is_none());
+}
