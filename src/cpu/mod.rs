@@ -4,9 +4,9 @@
 mod around;
 mod decide;
 mod evaluate;
-mod evaluation;
 mod flow;
 mod no_decay;
+mod points;
 mod probe;
 mod rows;
 #[cfg(feature = "checkpoint")]
