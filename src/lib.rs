@@ -9,7 +9,7 @@
 //! - Around every rule, inside the same launches: [`Clip`], [`LossScale`], [`Accumulate`], [`Ema`], [`Schedule`].
 //! - [`checkpoint`]: everything that resuming needs, and torch's states.
 //! - [`cpu`]: the same rules on the host: in f64 the oracle that everything is compared with, in f32 on all cores.
-//! - With the feature `tools`: [`verify`], [`mod@bench`], [`replay`] and [`train`], what the command line prints.
+//! - With the feature `tools`: [`verify`], [`mod@bench`], [`replay`], [`train`] and [`race`], what the command line prints.
 //!
 //! How a step is made: the caller's passes write gradients; where a rule or a clip needs sums, a read-only pass sums spans of every
 //! tensor and one workgroup adds and decides; the update walks chunks of 1024 elements, one workgroup each. The count of applied steps
@@ -33,6 +33,8 @@ mod integrator;
 #[cfg(feature = "tools")]
 pub mod objective;
 pub mod optim;
+#[cfg(feature = "tools")]
+pub mod race;
 pub mod random;
 #[cfg(feature = "tools")]
 pub mod replay;

@@ -84,7 +84,7 @@ fn optimizer(path: &Path) -> String {
 
 #[test]
 fn help_teaches() {
-    for command in ["info", "verify", "bench", "replay", "train", "shader"] {
+    for command in ["info", "verify", "bench", "replay", "train", "race", "shader"] {
         let long = passes(&[command, "--help"]);
         assert!(long.contains("Examples:") && long.contains("Exit status: 0; 1 past"), "{long}");
         assert!(passes(&[command, "-h"]).len() < long.len());
@@ -713,4 +713,58 @@ fn a_full_disk_is_a_failure() {
     let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("the device");
     let output = command(&["shader", "adamw"]).stdout(full).output().expect("it starts");
     assert!(output.status.code() == Some(2) && errors(&output).starts_with("error: standard output: "), "{output:?}");
+}
+
+/// A race that takes a moment.
+const RACE: [&str; 13] = [
+    "race",
+    "matrix",
+    "--backend",
+    "cpu",
+    "--problem",
+    "rows=16",
+    "--problem",
+    "columns=20",
+    "--problem",
+    "rank=2",
+    "--seeds",
+    "2",
+    "--budget=steps:12",
+];
+
+#[test]
+fn races_print_tables_json_and_reports() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().to_str().expect("UTF-8");
+    let field = ["--optimizer", "adam", "--optimizer", "adamw", "--tune=false"];
+    let table = passes(&[&RACE[..], &field, &["--report", path]].concat());
+    assert!(table.contains("adamw") && table.contains("rmse") && table.contains("report.md"), "{table}");
+    for file in ["report.md", "runs.csv", "runs.jsonl", "matrix-loss.svg"] {
+        assert!(directory.path().join(file).exists(), "{file}");
+    }
+    let json = objects(&passes(&[&RACE[..], &field, &["--json"]].concat()));
+    let kinds: Vec<&str> = json.iter().map(|object| object["kind"].as_str().expect("a kind")).collect();
+    assert_eq!(kinds, ["run", "run", "run", "run", "standing", "standing"]);
+    assert!(json.iter().all(|object| object["heat"] == "matrix"));
+    assert_eq!(json[0]["gradients"], 12);
+    // What the report holds is not made again.
+    let again = run(&[&RACE[..], &field, &["--report", path]].concat());
+    assert!(errors(&again).contains("the report holds 4 runs"), "{}", errors(&again));
+}
+
+#[test]
+fn mistakes_in_races_are_named() {
+    for (arguments, part) in [
+        (&["race", "matrx"][..], "unknown suite `matrx`, did you mean `matrix`?"),
+        (&["race", "matrix", "--budget", "eval:5"], "unknown budget `eval`, did you mean `evals`?"),
+        (&["race", "matrix", "--seeds", "0"], "0 seeds"),
+        (&["race", "matrix", "--set", "lr=1"], "--set needs --optimizer or --rule"),
+        (&["race", "matrix", "--file", "ratings.csv"], "takes no file"),
+        (&["race", "matrix", "--backend", "cpu", "--problem", "row=5"], "did you mean `rows`?"),
+        (&["race", "matrix", "--problem", "row"], "needs KEY=VALUE"),
+        (&["race"], "SUITE"),
+    ] {
+        let error = fails(arguments, 2);
+        assert!(error.contains(part), "{arguments:?}: {error}");
+    }
 }

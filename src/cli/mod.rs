@@ -6,6 +6,7 @@ mod help;
 mod info;
 mod output;
 mod place;
+mod race;
 mod replay;
 mod rules;
 mod shader;
@@ -44,6 +45,7 @@ enum Command {
     Bench(bench::Options),
     Replay(replay::Options),
     Train(train::Options),
+    Race(race::Options),
     Shader(shader::Options),
 }
 
@@ -63,6 +65,7 @@ fn run(cli: Cli) -> Result<u8, Failure> {
         Some(Command::Bench(options)) => bench::run(&options),
         Some(Command::Replay(options)) => replay::run(&options),
         Some(Command::Train(options)) => train::run(&options),
+        Some(Command::Race(options)) => race::run(&options),
         Some(Command::Shader(options)) => shader::run(&options),
     }
 }

@@ -22,7 +22,8 @@ fn optimizer(name: &str) -> wgpu_optim::Result<Named> {
     optim::find(name).map(Named)
 }
 
-fn setting(text: &str) -> Result<(String, Value), &'static str> {
+/// A setting as an option's value.
+pub(super) fn setting(text: &str) -> Result<(String, Value), &'static str> {
     let (name, value) = text.split_once('=').ok_or("needs KEY=VALUE, such as lr=1e-3")?;
     Ok((name.trim().to_owned(), Value::parse(value.trim())))
 }

@@ -1,0 +1,213 @@
+//! `race`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::{Value as Json, json};
+
+use wgpu_optim::Error;
+use wgpu_optim::optim::Value;
+use wgpu_optim::race::{self, Budget, Entrant, Event, Ledger, Outcome, Plan, Role, Size, Standing, report};
+use wgpu_optim::report::Run;
+
+use super::failure::Failure;
+use super::output::{self, Output};
+use super::place::Place;
+use super::rules::{self, Named, Optimizers, Settings};
+use super::{PASSED, help};
+
+/// Race optimizers on the problems of the papers, over several seeds, with controls that could explain the effect
+///
+/// Everybody has the same data, initial parameters and budget for a seed. Errors are means over the seeds; differences are paired by
+/// seed, with 95 % bootstrap intervals. A paper's suite runs at the paper's learning rates, or with --tune at the best of one grid for
+/// everybody; a problem's suite is tuned.
+#[derive(Args, Debug)]
+#[command(after_long_help = after_help())]
+pub(super) struct Options {
+    /// What to race; see below
+    #[arg(value_name = "SUITE")]
+    suite: String,
+    #[command(flatten)]
+    optimizers: Optimizers,
+    /// A rule of your own, WGSL in this file, beside the others; everybody then runs on the GPU
+    #[arg(long, value_name = "FILE")]
+    rule: Option<PathBuf>,
+    #[command(flatten)]
+    settings: Settings,
+    /// A setting of the problem, such as rows=300; may be given again
+    #[arg(long = "problem", value_name = "KEY=VALUE", value_parser = rules::setting)]
+    problem: Vec<(String, Value)>,
+    /// The data of problems that come from a file
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// How many seeds each optimizer runs with; default: the paper's, mostly five
+    #[arg(long, value_name = "N")]
+    seeds: Option<usize>,
+    /// Choose learning rates from the grid by validation error; --tune=false takes the defaults
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    tune: Option<bool>,
+    /// Where runs end: steps:N, evals:N or seconds:S; without a number the suite's
+    #[arg(long, value_name = "KIND:N", allow_negative_numbers = true)]
+    budget: Option<Budget>,
+    /// The first heat of each kind, a quarter of the steps, two seeds
+    #[arg(long)]
+    quick: bool,
+    /// Write report.md, runs.csv and plots to this directory; a race that was interrupted goes on from the runs that are there
+    #[arg(long, value_name = "DIR")]
+    report: Option<PathBuf>,
+    #[command(flatten)]
+    place: Place,
+    /// One JSON object a line: the run, then one a finished run, then one a standing
+    #[arg(long)]
+    json: bool,
+}
+
+fn after_help() -> String {
+    let suites: Vec<String> = race::suites().map(|s| format!("  {:<14} {}", s.name, s.about)).collect();
+    format!(
+        "\
+Suites:
+{}
+
+With --optimizer, these alone run on a problem; a paper's suite runs them beside its own field. --set is for the optimizers so named,
+or for --rule.
+
+Examples:
+  wgpu-optim race matrix --quick
+  wgpu-optim race matrix --optimizer adam --optimizer adamw --seeds 10 --report matrix
+  wgpu-optim race matrix --problem rows=400 --problem columns=500 --budget seconds:5
+  wgpu-optim race matrix --optimizer adam --set lr=0.003 --tune=false --json
+  wgpu-optim race matrix --rule my_rule.wgsl --backend gpu
+
+{}
+{}",
+        suites.join("\n"),
+        help::optimizers(),
+        help::EXIT
+    )
+}
+
+impl Options {
+    fn plan(&self) -> Result<Plan, Failure> {
+        let size = if self.quick { Size::Quick } else { Size::Full };
+        let mut plan = race::suite(&self.suite)?.plan(size, self.file.as_deref())?;
+        plan.seeds = self.seeds.or(plan.seeds);
+        plan.tune = self.tune.unwrap_or(plan.tune);
+        plan.budget = self.budget.or(plan.budget);
+        let entrants = self.entrants()?;
+        for heat in &mut plan.heats {
+            heat.track.settings.extend(self.problem.iter().cloned());
+            let alone = heat.entrants.iter().all(|entrant| entrant.role == Role::Rival);
+            if alone && !self.optimizers.names.is_empty() {
+                heat.entrants.clear();
+            }
+            heat.entrants.extend(entrants.iter().cloned());
+        }
+        plan.check()?;
+        Ok(plan)
+    }
+
+    /// Those that the options name.
+    fn entrants(&self) -> Result<Vec<Entrant>, Failure> {
+        if self.rule.is_none() && self.optimizers.names.is_empty() && !self.settings.pairs.is_empty() {
+            return Err(Error::Usage("--set needs --optimizer or --rule: whose setting is it?".to_owned()).into());
+        }
+        let own = self.rule.as_ref().map(|file| {
+            let rule = rules::custom(file, self.settings.iter().filter(|_| self.optimizers.names.is_empty()))?;
+            Ok(Entrant::new(rule.name(), Role::Rival, rule))
+        });
+        let named = self.optimizers.names.iter().map(|Named(entry)| {
+            let rule = entry.configure(self.settings.iter())?;
+            let settings = self.settings.iter().map(|(name, value)| format!(" {name}={value}"));
+            Ok(Entrant::new(format!("{}{}", entry.name, settings.collect::<String>()), Role::Rival, rule))
+        });
+        named.chain(own).collect()
+    }
+}
+
+pub(super) fn run(options: &Options) -> Result<u8, Failure> {
+    let plan = options.plan()?;
+    let mut ledger = options.report.as_deref().map_or_else(|| Ok(Ledger::default()), Ledger::open)?;
+    let out = Output::new(options.json);
+    let backend = options.place.open(options.rule.is_some())?.backend;
+    let about = Run::now(backend.gpu().map(|gpu| &gpu.info));
+    out.json(&about)?;
+    if !ledger.is_empty() {
+        Output::note(format_args!("the report holds {} runs: those of this race are not made again", ledger.len()));
+    }
+    let bar = output::bar(0, &plan.suite);
+    let mut printed = Ok(());
+    let race = race::run(&plan, &backend, &mut ledger, |event| match event {
+        Event::Planned { runs, .. } => bar.inc_length(runs as u64),
+        Event::Ended(outcome) => {
+            bar.set_message(outcome.key.entrant.clone());
+            bar.inc(1);
+            if printed.is_ok() {
+                printed = out.json(&record(outcome));
+            }
+        }
+    });
+    bar.finish_and_clear();
+    printed?;
+    let race = race?;
+    let standings = race::standings(&plan, &race);
+    table(&plan, &standings, &out)?;
+    if let Some(directory) = &options.report {
+        let command = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
+        let (command, backend) = (format!("wgpu-optim {command}"), backend.describe());
+        report::write(
+            directory,
+            &plan,
+            &race,
+            &standings,
+            &report::About { run: &about, command: &command, backend: &backend },
+        )?;
+        out.text(format_args!("\nwritten: {}", directory.join("report.md").display()))?;
+    }
+    Ok(PASSED)
+}
+
+/// A run without its course.
+fn record(outcome: &Outcome) -> Json {
+    json!({
+        "kind": "run",
+        "heat": outcome.key.heat,
+        "entrant": outcome.key.entrant,
+        "optimizer": outcome.key.optimizer,
+        "settings": outcome.key.settings,
+        "treatment": outcome.key.treatment,
+        "budget": outcome.key.budget,
+        "seed": outcome.key.seed,
+        "backend": outcome.key.backend,
+        "lr": outcome.lr,
+        "steps": outcome.cost.steps,
+        "gradients": outcome.cost.gradients,
+        "losses": outcome.cost.losses,
+        "seconds": outcome.cost.seconds,
+        "diverged": outcome.diverged,
+        "loss": outcome.loss,
+        "measure": outcome.measure,
+        "validation": outcome.validation,
+        "error": outcome.test,
+        "early_stopped_error": outcome.early,
+        "triggers": outcome.triggers,
+        "damping": outcome.damping,
+        "sharpness": outcome.sharpness,
+    })
+}
+
+fn table(plan: &Plan, standings: &[Standing], out: &Output) -> Result<(), Failure> {
+    for standing in standings {
+        let mut object = serde_json::to_value(standing).map_err(|e| Failure::Output(e.into()))?;
+        object["kind"] = "standing".into();
+        out.json(&object)?;
+    }
+    for heat in &plan.heats {
+        let theirs: Vec<&Standing> = standings.iter().filter(|s| s.heat == heat.name).collect();
+        out.text(format_args!("\n{}", report::heading(heat)))?;
+        for line in report::lines(&theirs) {
+            out.text(line)?;
+        }
+    }
+    Ok(())
+}

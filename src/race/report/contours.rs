@@ -1,0 +1,158 @@
+//! Paths of two parameters over the contours of their objective, as SVG.
+
+use std::path::Path;
+
+use plotters::prelude::*;
+
+use super::chart::{color, failed};
+use crate::Result;
+
+const SIZE: (u32, u32) = (820, 720);
+const FONT: &str = "sans-serif";
+
+/// Cells on either axis.
+const CELLS: usize = 120;
+
+/// Contours between the least and the greatest value, evenly in their logarithms.
+const LEVELS: usize = 18;
+
+/// A path with what it stands for.
+pub(super) struct Trail {
+    pub(super) label: String,
+    pub(super) color: usize,
+    pub(super) points: Vec<[f32; 2]>,
+}
+
+/// Draws the trails over the objective's contours; `loss` is the objective.
+pub(super) fn write(
+    path: &Path,
+    title: &str,
+    trails: &[Trail],
+    loss: impl FnMut([f32; 2]) -> Result<f64>,
+) -> Result<()> {
+    let window = Window::around(trails);
+    let field = Field::sample(&window, loss)?;
+    draw(path, title, trails, &window, &field).map_err(|e| failed(path, &*e))
+}
+
+fn draw(
+    path: &Path,
+    title: &str,
+    trails: &[Trail],
+    window: &Window,
+    field: &Field,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let root = SVGBackend::new(path, SIZE).into_drawing_area();
+    root.fill(&WHITE)?;
+    let mut chart = ChartBuilder::on(&root)
+        .caption(title, (FONT, 20))
+        .margin(12)
+        .x_label_area_size(36)
+        .y_label_area_size(52)
+        .build_cartesian_2d(window.x.0..window.x.1, window.y.0..window.y.1)?;
+    chart.configure_mesh().disable_mesh().draw()?;
+    for (at, level) in field.levels().into_iter().enumerate() {
+        let shade = BLACK.mix(0.15 + 0.25 * at as f64 / LEVELS as f64);
+        let segments = field.contour(level).into_iter();
+        chart.draw_series(segments.map(|[a, b]| PathElement::new([window.place(a), window.place(b)], shade)))?;
+    }
+    for trail in trails {
+        let color = color(trail.color);
+        let points: Vec<(f64, f64)> = trail.points.iter().map(|p| (f64::from(p[0]), f64::from(p[1]))).collect();
+        let end = points.last().copied();
+        let key = move |(x, y)| PathElement::new([(x, y), (x + 18, y)], color.stroke_width(2));
+        chart.draw_series([PathElement::new(points, color.stroke_width(2))])?.label(&trail.label).legend(key);
+        chart.draw_series(end.map(|end| Circle::new(end, 4, color.filled())))?;
+    }
+    chart.configure_series_labels().background_style(WHITE.mix(0.85)).border_style(BLACK.mix(0.2)).draw()?;
+    root.present()?;
+    Ok(())
+}
+
+/// What of the plane is shown.
+struct Window {
+    x: (f64, f64),
+    y: (f64, f64),
+}
+
+impl Window {
+    fn around(trails: &[Trail]) -> Self {
+        let side = |axis: usize| {
+            let values = trails.iter().flat_map(|t| &t.points).map(|p| f64::from(p[axis])).filter(|x| x.is_finite());
+            let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), x| (a.min(x), b.max(x)));
+            let room = 0.15 * (high - low).max(1e-3);
+            if low <= high { (low - room, high + room) } else { (-1.0, 1.0) }
+        };
+        Self { x: side(0), y: side(1) }
+    }
+
+    /// The place of a point counted in cells.
+    fn place(&self, [x, y]: [f64; 2]) -> (f64, f64) {
+        let along = |(low, high): (f64, f64), cells: f64| low + (high - low) * cells / CELLS as f64;
+        (along(self.x, x), along(self.y, y))
+    }
+}
+
+/// The objective's logarithm at the corners of the cells.
+struct Field {
+    values: Vec<f64>,
+}
+
+impl Field {
+    fn sample(window: &Window, mut loss: impl FnMut([f32; 2]) -> Result<f64>) -> Result<Self> {
+        let mut values = Vec::with_capacity((CELLS + 1) * (CELLS + 1));
+        for row in 0..=CELLS {
+            for column in 0..=CELLS {
+                let (x, y) = window.place([column as f64, row as f64]);
+                values.push(loss([x as f32, y as f32])?.max(f64::MIN_POSITIVE).ln());
+            }
+        }
+        Ok(Self { values })
+    }
+
+    fn levels(&self) -> Vec<f64> {
+        let finite = self.values.iter().copied().filter(|x| x.is_finite());
+        let (low, high) = finite.fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), x| (a.min(x), b.max(x)));
+        (1..LEVELS).map(|at| low + (high - low) * at as f64 / LEVELS as f64).collect()
+    }
+
+    /// The contour's pieces, in cells: where the level crosses a cell's edges, crossings are joined in the order round the cell. A
+    /// saddle's four crossings give two pieces.
+    fn contour(&self, level: f64) -> Vec<[[f64; 2]; 2]> {
+        let cells = (0..CELLS).flat_map(|row| (0..CELLS).map(move |column| (column, row)));
+        let pieces = |(column, row): (usize, usize)| {
+            let corners = [(0, 0), (1, 0), (1, 1), (0, 1)].map(|(dx, dy)| (column + dx, row + dy));
+            let edges = (0..4).map(|at| (corners[at], corners[(at + 1) % 4]));
+            let crossings: Vec<[f64; 2]> = edges.filter_map(|(a, b)| self.crossing(a, b, level)).collect();
+            crossings.chunks_exact(2).map(|pair| [pair[0], pair[1]]).collect::<Vec<_>>()
+        };
+        cells.flat_map(pieces).collect()
+    }
+
+    fn crossing(&self, a: (usize, usize), b: (usize, usize), level: f64) -> Option<[f64; 2]> {
+        let value = |(column, row): (usize, usize)| self.values[row * (CELLS + 1) + column];
+        let (from, to) = (value(a), value(b));
+        let crosses = (from < level) != (to < level) && from.is_finite() && to.is_finite();
+        let share = (level - from) / (to - from);
+        let between = |a: usize, b: usize| a as f64 + share * (b as f64 - a as f64);
+        crosses.then(|| [between(a.0, b.0), between(a.1, b.1)])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn contours_of_a_bowl_are_circles() {
+        let window = Window { x: (-2.0, 2.0), y: (-2.0, 2.0) };
+        let square = |p: [f32; 2]| f64::from(p[0] * p[0] + p[1] * p[1]);
+        let field = Field::sample(&window, |p| Ok(square(p))).expect("a field");
+        let pieces = field.contour(1.0_f64.ln());
+        assert!(pieces.len() > 100, "{}", pieces.len());
+        for end in pieces.iter().flatten() {
+            let (x, y) = window.place(*end);
+            assert!((x.hypot(y) - 1.0).abs() < 2e-3, "{x} {y}");
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! A run on the GPU: the objective and the optimizer stay there, and a few numbers come back where the run is measured.
+
+use super::super::controls::Treatment;
+use super::super::heat::Track;
+use super::super::schedule::rate;
+use super::{Advance, Course, Run, random_schedules};
+use crate::gpu::Gpu;
+use crate::objective::{GpuObjective, Problem};
+use crate::optim::Procedure;
+use crate::{Error, Group, Optimizer, Result, Tensor, read_buffer};
+
+pub(super) struct Device<'a> {
+    gpu: &'a Gpu,
+    objective: Box<dyn GpuObjective>,
+    optimizer: Optimizer,
+    tensors: Vec<Tensor>,
+    /// Where an evaluation leaves its loss.
+    loss: wgpu::Buffer,
+    /// Batches behind, over all epochs.
+    batch: usize,
+    triggers: f64,
+}
+
+impl<'a> Device<'a> {
+    pub(super) fn new(run: &Run<'_>, problem: &dyn Problem, gpu: &'a Gpu) -> Result<Self> {
+        if run.rule.procedure() != Procedure::Plain {
+            let name = run.rule.name();
+            return Err(Error::Usage(format!("{name} runs in races with --backend cpu or reference, not on the GPU")));
+        }
+        let mut objective = problem.gpu(&gpu.device)?;
+        let mut builder = Optimizer::builder(run.rule.clone());
+        let tensors: Vec<Tensor> =
+            problem.tensors().iter().map(|t| builder.tensor(Group::DEFAULT, &t.name, &t.shape)).collect();
+        match run.entrant.treatment {
+            Treatment::None => {}
+            Treatment::RandomDamping { probes, lambda } => {
+                for (setting, schedule) in random_schedules(run.rule.as_ref(), probes, lambda, run.seed)? {
+                    builder.schedule_setting(Group::DEFAULT, setting, schedule);
+                }
+            }
+            host @ (Treatment::Stay | Treatment::LearnedWarp { .. }) => {
+                return Err(Error::Usage(format!("`{host}` needs --backend cpu or reference")));
+            }
+        }
+        let optimizer = builder.build(&gpu.device, &gpu.queue)?;
+        let params: Vec<_> = tensors.iter().map(|t| optimizer.param(*t)).collect();
+        let grads: Vec<_> = tensors.iter().map(|t| optimizer.grad(*t)).collect();
+        objective.bind(&params, &grads)?;
+        for (tensor, values) in tensors.iter().zip(Track::initial(problem, run.seed)) {
+            optimizer.write_param(*tensor, &values)?;
+        }
+        let loss = gpu.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("a race's loss"),
+            size: 4,
+            usage: wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC,
+            mapped_at_creation: false,
+        });
+        Ok(Self { gpu, objective, optimizer, tensors, loss, batch: 0, triggers: 0.0 })
+    }
+
+    fn next_batch(&mut self, encoder: &mut wgpu::CommandEncoder) -> usize {
+        let batches = self.objective.batches();
+        let batch = self.batch % batches;
+        if batch == 0 {
+            self.objective.record_epoch(encoder, (self.batch / batches) as u32);
+        }
+        self.batch += 1;
+        batch
+    }
+
+    /// Records a step on the next mini-batch.
+    fn record_step(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
+        let batch = self.next_batch(encoder);
+        self.objective.record_gradient(encoder, batch)?;
+        self.optimizer.step(encoder)
+    }
+
+    /// How many of the steps since the last call fired a trigger.
+    fn new_triggers(&mut self) -> Result<Option<u64>> {
+        let rule = self.optimizer.rule(Group::DEFAULT);
+        let Some(at) = rule.memory().iter().position(|name| *name == "triggers") else { return Ok(None) };
+        let now = pollster::block_on(self.optimizer.read_memory())?.get(at).copied().map_or(0.0, f64::from);
+        let new = now - std::mem::replace(&mut self.triggers, now);
+        Ok(Some(new.max(0.0) as u64))
+    }
+
+    /// The factor that the last step put on its rate.
+    fn damping(&self) -> Result<Option<f64>> {
+        let rule = self.optimizer.rule(Group::DEFAULT);
+        let names = rule.decision();
+        let decided = pollster::block_on(self.optimizer.read_decision(self.tensors[0]))?;
+        let member = |name: &str| Some(f64::from(*decided.get(names.iter().position(|n| *n == name)?)?));
+        Ok(member("damp").or_else(|| Some(member("eta")? / rate(rule)?)))
+    }
+
+    fn mean_loss(&mut self, batches: std::ops::Range<usize>) -> Result<f64> {
+        let count = batches.len() as f64;
+        let mut sum = 0.0;
+        for batch in batches {
+            self.gpu.run(|encoder| self.objective.record_loss(encoder, batch, self.loss.slice(..)))?;
+            let bytes = pollster::block_on(read_buffer(&self.gpu.device, &self.gpu.queue, self.loss.slice(..)))?;
+            sum += f64::from(bytemuck::pod_read_unaligned::<f32>(&bytes));
+        }
+        Ok(sum / count)
+    }
+}
+
+impl Course for Device<'_> {
+    /// The loss is that of the last step's mini-batch behind it, the damping the last step's, for all of them.
+    fn advance(&mut self, most: u64) -> Result<Advance> {
+        let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        for _ in 0..most {
+            self.record_step(&mut encoder)?;
+        }
+        self.gpu.queue.submit([encoder.finish()]);
+        self.gpu.wait()?;
+        let last = (self.batch - 1) % self.objective.batches();
+        let steps = most as f64;
+        Ok(Advance {
+            steps: most,
+            gradients: most,
+            losses: 0,
+            loss: steps * self.mean_loss(last..last + 1)?,
+            triggers: self.new_triggers()?,
+            damping: self.damping()?.map(|factor| steps * factor),
+        })
+    }
+
+    fn loss(&mut self) -> Result<f64> {
+        self.mean_loss(0..self.objective.batches())
+    }
+
+    fn params(&mut self) -> Result<Vec<Vec<f32>>> {
+        self.tensors.iter().map(|tensor| pollster::block_on(self.optimizer.read_param(*tensor))).collect()
+    }
+}

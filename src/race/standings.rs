@@ -1,0 +1,114 @@
+//! What a race comes to: each entrant's mean and spread over the seeds, and what differs from the subject.
+
+use serde::Serialize;
+
+use super::heat::{Entrant, Heat, Role};
+use super::outcome::{Outcome, or_infinite};
+use super::schedule::Race;
+use super::stats::{Difference, Spread, wins};
+use super::{GridPoint, Plan, Search};
+
+/// An entrant at the end of a heat.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Standing {
+    /// The heat's name.
+    pub heat: String,
+    /// The entrant's label.
+    pub entrant: String,
+    /// `subject`, `rival` or `control`.
+    pub role: &'static str,
+    /// The optimizer's name.
+    pub optimizer: String,
+    /// The learning rate; of those that follow another's damping the mean.
+    pub lr: Option<f64>,
+    /// Whether the best rate lies where the search may not go on.
+    pub lr_at_limit: bool,
+    /// How many runs.
+    pub runs: usize,
+    /// How many of them went astray.
+    pub diverged: usize,
+    /// What the errors measure: `rmse`, `error rate`, `loss`, ….
+    pub measure: String,
+    /// The held-out error of those that did not, or their loss where the problem has no held-out data.
+    pub error: Option<Spread>,
+    /// The published mean and standard deviation.
+    pub published: Option<(f64, Option<f64>)>,
+    /// With how many seeds nobody had a smaller error.
+    pub wins: usize,
+    /// The subject's error less this one's, paired by seed: below 0 the subject is better.
+    pub difference: Option<Difference>,
+    /// The same as a share of this one's mean error.
+    pub relative: Option<Difference>,
+    /// With how many seeds the subject's error is smaller.
+    pub beaten: usize,
+    /// The held-out error where validation was best: stopped early.
+    pub early: Option<Spread>,
+    /// The training objective at the end.
+    pub loss: Option<Spread>,
+    /// Gradients of a run, in the mean.
+    pub gradients: f64,
+    /// Losses alone of a run, in the mean.
+    pub losses: f64,
+    /// Seconds of a run, in the mean.
+    pub seconds: f64,
+    /// Steps of a run at which a trigger fired, in the mean.
+    pub triggers: Option<f64>,
+    /// The mean factor on the learning rate.
+    pub damping: Option<f64>,
+    /// The largest eigenvalue of the loss's Hessian.
+    pub sharpness: Option<Spread>,
+}
+
+/// Every entrant of every heat, in the plan's order.
+#[must_use]
+pub fn standings(plan: &Plan, race: &Race) -> Vec<Standing> {
+    plan.heats.iter().flat_map(|heat| of_heat(heat, race)).collect()
+}
+
+fn of_heat(heat: &Heat, race: &Race) -> Vec<Standing> {
+    let outcomes: Vec<Vec<&Outcome>> =
+        heat.entrants.iter().map(|entrant| race.of(&heat.name, &entrant.label).collect()).collect();
+    let errors: Vec<Vec<f64>> = outcomes.iter().map(|runs| runs.iter().map(|o| o.error()).collect()).collect();
+    let subject = heat.entrants.iter().position(|e| e.role == Role::Subject);
+    let entrants = heat.entrants.iter().zip(&outcomes).zip(&errors).zip(wins(&errors));
+    let standing = |(((entrant, runs), theirs), wins): (((&Entrant, &Vec<&Outcome>), &Vec<f64>), usize)| {
+        let subjects = subject.filter(|at| heat.entrants[*at].label != entrant.label).map(|at| &errors[at]);
+        let pairs: Vec<(f64, f64)> = subjects.into_iter().flatten().copied().zip(theirs.iter().copied()).collect();
+        let search = race.search(&heat.name, &entrant.label);
+        Standing { wins, ..one(heat, entrant, runs, &pairs, search) }
+    };
+    entrants.map(standing).collect()
+}
+
+fn one(heat: &Heat, entrant: &Entrant, runs: &[&Outcome], pairs: &[(f64, f64)], search: Option<&Search>) -> Standing {
+    let values = |of: fn(&Outcome) -> Option<f64>| runs.iter().map(|o| or_infinite(of(o))).collect::<Vec<f64>>();
+    let spread = |of| Spread::of(&values(of));
+    let mean = |of| spread(of).map(|s| s.mean);
+    let error = spread(|o| o.test);
+    let difference = Difference::paired(pairs);
+    Standing {
+        heat: heat.name.clone(),
+        entrant: entrant.label.clone(),
+        role: entrant.role.name(),
+        optimizer: entrant.rule.name().to_owned(),
+        lr: search.and_then(Search::best).map(GridPoint::rate).or_else(|| mean(|o| o.lr)),
+        lr_at_limit: search.is_some_and(Search::at_limit),
+        runs: runs.len(),
+        diverged: runs.iter().filter(|o| o.diverged).count(),
+        published: entrant.published,
+        measure: runs.first().map_or_else(String::new, |o| o.measure.clone()),
+        wins: 0,
+        relative: difference.zip(error).map(|(difference, error)| difference.relative_to(error.mean)),
+        difference,
+        beaten: pairs.iter().filter(|(subject, theirs)| subject < theirs).count(),
+        error,
+        early: spread(|o| o.early),
+        loss: spread(|o| o.loss),
+        gradients: mean(|o| Some(o.cost.gradients as f64)).unwrap_or(0.0),
+        losses: mean(|o| Some(o.cost.losses as f64)).unwrap_or(0.0),
+        seconds: mean(|o| Some(o.cost.seconds)).unwrap_or(0.0),
+        triggers: mean(|o| o.triggers.map(|n| n as f64)),
+        damping: mean(|o| o.damping),
+        sharpness: spread(|o| o.sharpness),
+    }
+}

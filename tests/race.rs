@@ -1,0 +1,362 @@
+//! Races: equal terms, tuning, followers, treatments, reports, and going on after an interruption.
+#![cfg(feature = "tools")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use wgpu_optim::backend::Backend;
+use wgpu_optim::optim::{Adam, AdamW, CustomRule, FlowAdam, Range, Rule, SAdam, Value};
+use wgpu_optim::race::{
+    self, Budget, Entrant, Event, Heat, Ledger, Length, Outcome, Plan, Race, Rate, Role, Size, Track, Treatment, report,
+};
+use wgpu_optim::report::Run;
+
+fn small() -> Track {
+    let settings =
+        [("rows", 20.0), ("columns", 24.0), ("rank", 2.0), ("extra_rank", 0.0), ("density", 0.7), ("init", 0.3)];
+    Track::new("matrix", settings.map(|(name, value)| (name, Value::Number(value)))).unwrap()
+}
+
+fn adam(lr: f64) -> Adam {
+    Adam { lr, ..Adam::default() }
+}
+
+fn rival(label: &str, rule: impl Into<Box<dyn Rule>>) -> Entrant {
+    Entrant::new(label, Role::Rival, rule)
+}
+
+fn plan(steps: u64, entrants: Vec<Entrant>) -> Plan {
+    let heat = Heat::new("small", "A test.", small(), steps, entrants);
+    Plan { seeds: Some(3), ..Plan::new("test", vec![heat]) }
+}
+
+fn run(plan: &Plan) -> Race {
+    race::run(plan, &Backend::Cpu, &mut Ledger::default(), |_| {}).unwrap()
+}
+
+fn errors(race: &Race, entrant: &str) -> Vec<f64> {
+    race.of("small", entrant).map(Outcome::error).collect()
+}
+
+/// Everything but the seconds.
+fn numbers(race: &Race) -> Vec<Outcome> {
+    let timeless = |outcome: &Outcome| {
+        let mut outcome = outcome.clone();
+        outcome.cost.seconds = 0.0;
+        outcome
+    };
+    race.outcomes.iter().map(timeless).collect()
+}
+
+#[test]
+fn a_race_gives_the_same_numbers_again() {
+    let mut plan = plan(30, vec![rival("adam", adam(0.01)), rival("sadam", SAdam { lr: 0.01, ..SAdam::default() })]);
+    plan.tune = true;
+    let (first, second) = (run(&plan), run(&plan));
+    assert_eq!(numbers(&first), numbers(&second));
+    assert_eq!(first.tuned, second.tuned);
+    assert!(errors(&first, "adam").iter().all(|error| error.is_finite() && *error > 0.0));
+}
+
+#[test]
+fn seeds_decide_data_and_start_and_everybody_has_the_same() {
+    let race = run(&plan(20, vec![rival("one", adam(0.01)), rival("other", adam(0.01))]));
+    assert_eq!(errors(&race, "one"), errors(&race, "other"));
+    let [a, b, c] = errors(&race, "one")[..] else { panic!("three seeds") };
+    assert!(a != b && b != c && a != c);
+    let seeds: Vec<u64> = race.of("small", "one").map(|outcome| outcome.key.seed).collect();
+    assert_eq!(seeds, [42, 123, 456]);
+    let start = |entrant| race.of("small", entrant).map(|o| o.points[0].loss).collect::<Vec<_>>();
+    assert_eq!(start("one"), start("other"));
+}
+
+#[test]
+fn standings_are_paired_with_the_subject() {
+    let subject = Entrant::new("slow", Role::Subject, adam(1e-4));
+    let plan = plan(40, vec![subject, rival("fast", adam(0.03)).published(0.1, Some(0.01))]);
+    let race = run(&plan);
+    let standings = race::standings(&plan, &race);
+    let [slow, fast] = &standings[..] else { panic!("two entrants") };
+    assert_eq!((slow.role, slow.difference, slow.published), ("subject", None, None));
+    assert_eq!((slow.wins, fast.wins, fast.beaten, fast.runs), (0, 3, 0, 3));
+    let difference = fast.difference.unwrap();
+    let pairs: Vec<f64> = errors(&race, "slow").iter().zip(errors(&race, "fast")).map(|(a, b)| a - b).collect();
+    assert!((difference.mean - pairs.iter().sum::<f64>() / 3.0).abs() < 1e-12 && difference.pairs == 3);
+    assert!(difference.excludes_zero() && difference.low > 0.0);
+    let relative = fast.relative.unwrap();
+    assert!((relative.mean - difference.mean / fast.error.unwrap().mean).abs() < 1e-12);
+    assert_eq!(fast.published, Some((0.1, Some(0.01))));
+}
+
+#[test]
+fn tuning_chooses_by_validation_and_widens() {
+    // Plain descent on a mean over some hundred entries needs rates far above the grid's last.
+    let mut plan = plan(60, vec![rival("sgd", wgpu_optim::Sgd::default()), rival("adam", adam(1.0))]);
+    plan.tune = true;
+    let race = run(&plan);
+    let search = race.search("small", "sgd").unwrap();
+    let best = search.best().unwrap().rate();
+    assert!(best > 0.1 && !search.at_limit(), "{best}");
+    assert!(search.scores().count() > 7);
+    let best_score = search.scores().map(|(_, score)| score).fold(f64::INFINITY, f64::min);
+    let validation: f64 = race.of("small", "sgd").map(|o| o.validation.unwrap()).sum::<f64>() / 3.0;
+    assert!((validation - best_score).abs() < 1e-12);
+    assert!(race.of("small", "adam").all(|outcome| outcome.lr.unwrap() < 1.0));
+}
+
+#[test]
+fn a_fixed_rate_is_not_tuned() {
+    let mut plan = plan(20, vec![rival("adam", adam(0.5)).rate(Rate::Fixed)]);
+    plan.tune = true;
+    let race = run(&plan);
+    assert!(race.tuned.is_empty() && race.of("small", "adam").all(|o| o.lr == Some(0.5)));
+}
+
+#[test]
+fn followers_take_rates_damping_and_evaluations_from_their_leaders() {
+    let sadam = SAdam { lr: 0.02, k: 4, weight_decay: 0.1, ..SAdam::default() };
+    let adamw = AdamW { weight_decay: 0.1, ..AdamW::default() };
+    let of = || "sadam".to_owned();
+    let plan = plan(
+        25,
+        vec![
+            rival("damped", adamw).rate(Rate::MeanDamping { of: of() }),
+            rival("share", adamw).rate(Rate::Share { of: of(), factor: 0.3 }),
+            rival("as long", adamw).length(Length::EvaluationsOf(of())),
+            Entrant::new("sadam", Role::Subject, sadam),
+        ],
+    );
+    let race = run(&plan);
+    for (at, leader) in race.of("small", "sadam").enumerate() {
+        let follower = |label| race.of("small", label).nth(at).unwrap();
+        assert_eq!((leader.cost.steps, leader.cost.gradients, leader.cost.losses), (25, 25, 100));
+        let damping = leader.damping.unwrap();
+        assert!(damping > 0.02 && damping < 1.0, "{damping}");
+        let damped = follower("damped");
+        assert!((damped.lr.unwrap() - 0.02 * damping).abs() < 1e-12);
+        assert!(damped.key.settings.contains(&format!("weight_decay={}", 0.1 / damping)), "{}", damped.key.settings);
+        assert_eq!(follower("share").lr, Some(0.006));
+        // 25 gradients and 100 losses are worth 58.3 gradients.
+        assert_eq!(follower("as long").cost.gradients, 58);
+    }
+}
+
+#[test]
+fn treatments_change_what_they_say_and_nothing_else() {
+    let flow = FlowAdam { lr: 0.01, ..FlowAdam::default() };
+    let adamw = AdamW { lr: 0.01, ..AdamW::default() };
+    let damped = |lambda| Treatment::RandomDamping { probes: 8, lambda };
+    let plan = plan(
+        60,
+        vec![
+            rival("flow", flow),
+            rival("stays", flow).treatment(Treatment::Stay),
+            rival("adamw", adamw),
+            rival("undamped", adamw).treatment(damped(0.0)),
+            rival("damped", adamw).treatment(damped(2.0)),
+        ],
+    );
+    let race = run(&plan);
+    let triggers = |label| race.of("small", label).map(|o| o.triggers.unwrap()).collect::<Vec<_>>();
+    assert!(triggers("flow").iter().all(|n| (15..=45).contains(n)), "{:?}", triggers("flow"));
+    assert_ne!(errors(&race, "flow"), errors(&race, "stays"));
+    assert_eq!(errors(&race, "adamw"), errors(&race, "undamped"));
+    // A seventh of the rate gets less far from a start near 0.
+    for (slow, fast) in errors(&race, "damped").iter().zip(errors(&race, "adamw")) {
+        assert!(*slow > fast, "{slow} {fast}");
+    }
+    assert!(race.of("small", "adamw").all(|o| o.triggers.is_none() && o.damping.is_none()));
+}
+
+#[test]
+fn a_learned_matrix_helps_on_unseen_tasks_of_its_family() {
+    let mut plan = race::suite("paper-warpadam").unwrap().plan(Size::Quick, None).unwrap();
+    plan.heats[0].steps = 60;
+    plan.seeds = Some(2);
+    let race = run(&plan);
+    let heat = plan.heats[0].name.as_str();
+    let errors = |label| race.of(heat, label).map(Outcome::error).collect::<Vec<_>>();
+    let (adam, identity) = (errors("adam"), errors("warpadam, P = I"));
+    for (a, b) in adam.iter().zip(&identity) {
+        assert!((a - b).abs() < 1e-4 * a, "{a} {b}");
+    }
+    assert_ne!(errors("warpadam, learned and frozen"), identity);
+}
+
+#[test]
+fn ones_own_rule_enters_on_equal_terms() {
+    let own = CustomRule::from_wgsl(
+        "own",
+        "struct Hyper { lr: f32 }
+         fn update(h: Hyper, d: Decision, p: vec4<f32>, g: vec4<f32>, s: ptr<function, State>) -> vec4<f32> {
+             return -h.lr * g;
+         }",
+    );
+    let own = own.unwrap().setting("lr", 1.0, Range::NOT_NEGATIVE).cpu(|h, _p, g, _s| -h[0] * g);
+    let sgd = wgpu_optim::Sgd { lr: 1.0, ..wgpu_optim::Sgd::default() };
+    let mut plan = plan(30, vec![rival("own", own), rival("sgd", sgd)]);
+    // The closure and the crate's rule may round differently.
+    let alike = |race: &Race| {
+        for (own, sgd) in errors(race, "own").iter().zip(errors(race, "sgd")) {
+            assert!((own - sgd).abs() < 1e-4 * sgd, "{own} {sgd}");
+        }
+    };
+    alike(&run(&plan));
+    plan.tune = true;
+    let race = run(&plan);
+    let best = |label| race.search("small", label).unwrap().best();
+    assert_eq!(best("own"), best("sgd"));
+    alike(&race);
+}
+
+#[test]
+fn runs_that_go_astray_are_counted_and_lose() {
+    let sgd = |lr| wgpu_optim::Sgd { lr, ..wgpu_optim::Sgd::default() };
+    let plan = plan(50, vec![Entrant::new("astray", Role::Subject, sgd(1e6)), rival("adam", adam(0.01))]);
+    let standings = race::standings(&plan, &run(&plan));
+    assert_eq!((standings[0].diverged, standings[0].error, standings[0].wins), (3, None, 0));
+    assert_eq!((standings[1].diverged, standings[1].difference, standings[1].wins), (0, None, 3));
+}
+
+#[test]
+fn budgets_end_runs() {
+    let sadam = SAdam { lr: 0.01, ..SAdam::default() };
+    let mut plan = plan(40, vec![rival("adam", adam(0.01)), rival("sadam", sadam)]);
+    plan.budget = Some(Budget::Evaluations(None));
+    let race = run(&plan);
+    assert!(race.of("small", "adam").all(|o| o.cost.gradients == 40));
+    // A step of two probes costs 1 and 2/3.
+    assert!(race.of("small", "sadam").all(|o| o.cost.gradients == 24 && o.cost.losses == 48));
+    plan.budget = Some(Budget::Seconds(0.05));
+    assert!(run(&plan).outcomes.iter().all(|o| o.cost.seconds >= 0.05 && o.cost.steps > 0));
+    plan.budget = None;
+    plan.heats[0].until = Some(f64::MAX);
+    assert!(run(&plan).outcomes.iter().all(|o| o.cost.steps == 1));
+}
+
+#[test]
+fn an_interrupted_race_goes_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let plan = plan(10, vec![rival("adam", adam(0.01)), rival("adamw", AdamW::default())]);
+    let race = |directory: &std::path::Path| {
+        let mut made = 0;
+        let mut ledger = Ledger::open(directory)?;
+        let race = race::run(&plan, &Backend::Cpu, &mut ledger, |event| {
+            made += usize::from(matches!(event, Event::Ended(_)));
+        });
+        race.map(|race| (race, made))
+    };
+    let (whole, made) = race(directory.path()).unwrap();
+    assert_eq!(made, 6);
+    // The end of the file is lost, in the middle of a line.
+    let file = directory.path().join("runs.jsonl");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let fourth = text.match_indices('\n').nth(3).unwrap().0;
+    std::fs::write(&file, &text[..fourth + 100]).unwrap();
+    let (resumed, made) = race(directory.path()).unwrap();
+    assert_eq!((made, numbers(&resumed)), (2, numbers(&whole)));
+    assert_eq!(race(directory.path()).unwrap().1, 0);
+    std::fs::write(&file, "{}\n").unwrap();
+    let error = race(directory.path()).unwrap_err().to_string();
+    assert!(error.contains("runs.jsonl: line 1 is no run"), "{error}");
+}
+
+#[test]
+fn reports_hold_tables_runs_and_plots() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut plan =
+        plan(60, vec![Entrant::new("flowadam", Role::Subject, FlowAdam { lr: 0.01, ..FlowAdam::default() })]);
+    plan.heats[0].entrants.push(Entrant::new("sadam, \"k 2\"", Role::Control, SAdam { lr: 0.01, ..SAdam::default() }));
+    let valley = Track::new("rosenbrock", [("spread", Value::Number(0.1))]).unwrap();
+    plan.heats.push(Heat::new("valley", "Another.", valley, 30, vec![rival("adam", adam(0.01))]));
+    plan.tune = true;
+    let race = run(&plan);
+    let about = report::About { run: &Run::now(None), command: "wgpu-optim race test", backend: "the CPU" };
+    report::write(directory.path(), &plan, &race, &race::standings(&plan, &race), &about).unwrap();
+    let read =
+        |name: &str| std::fs::read_to_string(directory.path().join(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
+    let (markdown, csv) = (read("report.md"), read("runs.csv"));
+    assert!(markdown.contains("`wgpu-optim race test`") && markdown.contains("| **flowadam** |"), "{markdown}");
+    let lines: Vec<&str> = csv.lines().collect();
+    assert_eq!(lines.len(), 1 + race.outcomes.len());
+    assert!(lines[0].starts_with("suite,heat,problem,entrant,") && csv.contains("\"sadam, \"\"k 2\"\"\""), "{csv}");
+    let kinds =
+        ["small-loss", "small-error", "small-triggers", "small-damping", "small-rates", "valley-loss", "valley-paths"];
+    for kind in kinds {
+        let file = format!("{kind}.svg");
+        let svg = read(&file);
+        assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"), "{file}");
+        assert!(!svg.contains("NaN") && !svg.contains("inf"), "{file}");
+        assert!(markdown.contains(&format!("]({file})")), "{file} is not in {markdown}");
+    }
+    assert!(!directory.path().join("valley-triggers.svg").exists());
+}
+
+#[test]
+fn a_race_on_the_gpu_ends_where_the_hosts_does() {
+    let gpu = pollster::block_on(wgpu_optim::gpu::Selector::default().open()).unwrap();
+    println!("adapter: {}", gpu.name());
+    let damped = Treatment::RandomDamping { probes: 8, lambda: 2.0 };
+    let flow = FlowAdam { lr: 0.01, ..FlowAdam::default() };
+    let mut plan = plan(
+        20,
+        vec![
+            rival("adam", adam(0.01)),
+            rival("damped", AdamW { lr: 0.01, ..AdamW::default() }).treatment(damped),
+            rival("flow", flow),
+        ],
+    );
+    plan.seeds = Some(1);
+    let backend = Backend::Gpu(Box::new(gpu));
+    let theirs = race::run(&plan, &backend, &mut Ledger::default(), |_| {}).unwrap();
+    let ours = run(&plan);
+    for (theirs, ours) in theirs.outcomes.iter().zip(&ours.outcomes) {
+        assert_eq!((&theirs.key.entrant, theirs.triggers), (&ours.key.entrant, ours.triggers));
+        assert_eq!((theirs.cost.steps, theirs.cost.gradients), (20, 20));
+        let (a, b) = (theirs.error(), ours.error());
+        assert!((a - b).abs() < 1e-3 * b, "{}: {a} {b}", ours.key.entrant);
+    }
+    plan.heats[0].entrants[2].treatment = Treatment::Stay;
+    let error = race::run(&plan, &backend, &mut Ledger::default(), |_| {}).unwrap_err().to_string();
+    assert!(error.contains("needs --backend cpu or reference"), "{error}");
+}
+
+#[test]
+fn every_suite_makes_sense() {
+    for suite in race::suites() {
+        let ratings = suite.name == "ratings";
+        for size in [Size::Full, Size::Quick] {
+            match suite.plan(size, None) {
+                Ok(plan) => plan.check().unwrap_or_else(|e| panic!("{}: {e}", suite.name)),
+                Err(error) => assert!(ratings, "{}: {error}", suite.name),
+            }
+        }
+    }
+    for paper in ["flowadam", "vradam", "sadam", "warpadam", "adai"] {
+        let plan = race::suite(&format!("paper-{paper}")).unwrap().plan(Size::Full, None).unwrap();
+        assert!(plan.heats.iter().all(|heat| heat.subject().is_some()), "{paper}");
+        assert!(plan.heats.iter().all(|heat| heat.entrants.iter().any(|e| e.role == Role::Control)), "{paper}");
+    }
+}
+
+#[test]
+fn mistakes_are_named() {
+    let error = |entrants: Vec<Entrant>| {
+        let error = race::run(&plan(5, entrants), &Backend::Cpu, &mut Ledger::default(), |_| {}).unwrap_err();
+        error.to_string()
+    };
+    let follows = |of: &str| Rate::Share { of: of.to_owned(), factor: 1.0 };
+    let twice = error(vec![rival("a", adam(0.1)), rival("a", adam(0.2))]);
+    assert!(twice.contains("entrant `a` is named twice"), "{twice}");
+    let nobody = error(vec![rival("a", adam(0.1)).rate(follows("b"))]);
+    assert!(nobody.contains("`a` follows `b`, which is not there"), "{nobody}");
+    let itself = error(vec![rival("a", adam(0.1)).rate(follows("a"))]);
+    assert!(itself.contains("which follows another"), "{itself}");
+    let undamped =
+        error(vec![rival("a", adam(0.1)).rate(Rate::MeanDamping { of: "b".to_owned() }), rival("b", adam(0.1))]);
+    assert!(undamped.contains("`b` damps no learning rate"), "{undamped}");
+    let range = error(vec![rival("a", adam(-1.0))]);
+    assert!(range.contains("adam: lr is -1"), "{range}");
+    assert!(error(Vec::new()).contains("0 entrants"));
+    let unknown = race::suite("paper-flowadm").map(|s| s.name).unwrap_err().to_string();
+    assert!(unknown.contains("did you mean `paper-flowadam`?"), "{unknown}");
+    assert!(race::suite("matrix").unwrap().plan(Size::Full, Some("x.csv".as_ref())).is_err());
+}
