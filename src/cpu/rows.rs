@@ -1,7 +1,7 @@
 //! Row sets on the host: the elements that a step takes are gathered, stepped as if there were no others, and put back.
 
 use super::{Number, Optimizer};
-use crate::optim::rule::{need_plain, need_shared};
+use crate::optim::rule::{need_one_rate, need_plain, need_shared};
 use crate::{Error, Result};
 
 /// Tensors that share rows.
@@ -152,9 +152,10 @@ impl<F: Number> Optimizer<F> {
     /// `i` modulo their count.
     ///
     /// # Errors
-    /// A rule that does more than an update of each element; there is no such tensor; a count that its rows do not have; a rate that is not finite or below 0.
+    /// A rule that does more than an update of each element, or a schedule-free one; there is no such tensor; a count that its rows do not have; a rate that is not finite or below 0.
     pub fn set_column_rates(&mut self, tensor: usize, rates: &[f64]) -> Result<()> {
         need_plain(self.rule(0))?;
+        need_one_rate(self.rule(0))?;
         let count = self.tensors.len();
         let spec = self.tensors.get(tensor).map(|t| &t.spec);
         let spec = spec.ok_or_else(|| Error::Usage(format!("tensor {tensor} does not exist, there are {count}")))?;

@@ -228,6 +228,11 @@ pub trait Twin: Configured + Clone + Debug + Send + Sync + 'static {
         Vec::new()
     }
 
+    /// Where the rule is evaluated, if elsewhere than it is trained: θ plus so many times a state. All configurations have it or none.
+    fn evaluation(&self) -> Option<(&'static str, f64)> {
+        None
+    }
+
     /// Configurations that together reach every text and every branch of the rule; weight decay is never zero where there is one.
     fn variants() -> Vec<(&'static str, Self)>;
 
@@ -320,6 +325,10 @@ pub trait Rule: Debug + Send + Sync {
     fn scalars(&self, t: u64) -> Vec<Scalar>;
     /// The states, in the order of `State`.
     fn states(&self) -> Vec<StateSpec>;
+    /// Where the rule is evaluated, if elsewhere than it is trained: θ plus so many times a state.
+    fn evaluation(&self) -> Option<(&'static str, f64)> {
+        None
+    }
     /// The sums the rule needs.
     fn sums(&self) -> Sums;
     /// What the sums depend on with these settings, of `p`, `g` and the states: the first half of a step must read these.
@@ -383,6 +392,9 @@ impl<T: Twin> Rule for T {
     }
     fn states(&self) -> Vec<StateSpec> {
         Twin::states(self)
+    }
+    fn evaluation(&self) -> Option<(&'static str, f64)> {
+        Twin::evaluation(self)
     }
     fn sums(&self) -> Sums {
         T::SUMS
@@ -463,6 +475,15 @@ pub(crate) fn check_common<'a>(groups: impl Iterator<Item = (&'a str, &'a dyn Ru
 #[inline(always)]
 pub(crate) fn own_square<F: Real>(weight: F, x: F) -> F {
     weight * x * x
+}
+
+/// Says so where a rule's columns cannot have rates: what it keeps goes the parameters' way at the rule's own rate.
+pub(crate) fn need_one_rate(rule: &dyn Rule) -> Result<()> {
+    if rule.evaluation().is_none() {
+        return Ok(());
+    }
+    let problem = "keeps its average beside the parameters, which one rate must move: no column rates";
+    Err(crate::Error::Usage(format!("{} {problem}", rule.name())))
 }
 
 /// Says so where rows cannot share a rule's second moment.

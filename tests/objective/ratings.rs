@@ -76,27 +76,43 @@ fn bad_lines_are_left_out_on_request() {
     assert!(read(&[b'1'; (1 << 20) + 5], true).err().expect("refused").to_string().contains("longer than"));
 }
 
-/// What is left after the mean, or after the biases, with a model of nothing: its RMSE on training ratings is their spread.
+/// The training ratings' number, and the loss of a model of nothing: what the mean, or the biases, leave.
+fn left(file: &str, settings: &[(&str, Value)]) -> (u32, f64) {
+    let settings = settings.iter().cloned().chain([("rank", Value::Number(1.0))]);
+    let problem = problem::find("ratings").expect("a problem").configure(Some(file.as_ref()), settings).expect("made");
+    let nothing: Vec<Vec<f32>> = problem.tensors().iter().map(|t| vec![0.0; t.elements()]).collect();
+    assert!(problem.test(&slices(&nothing)).expect("a test") > 0.0);
+    let loss = problem.cpu_f32().expect("the fast form").loss(&slices(&nothing), 0).expect("a loss");
+    (loss.rows, loss.loss)
+}
+
+fn shrunken(shrink: f64) -> [(&'static str, Value); 2] {
+    [("biases", Value::Flag(true)), ("bias_shrink", Value::Number(shrink))]
+}
+
 #[test]
 fn biases_leave_less() {
-    let test_error = |file: &str, biases: bool| {
-        let settings =
-            [("biases", Value::Flag(biases)), ("rank", Value::Number(1.0)), ("bias_shrink", Value::Number(0.5))];
-        let problem =
-            problem::find("ratings").expect("a problem").configure(Some(file.as_ref()), settings).expect("made");
-        let nothing: Vec<Vec<f32>> = problem.tensors().iter().map(|t| vec![0.0; t.elements()]).collect();
-        let loss = problem.cpu_f64().expect("the exact form");
-        let wide: Vec<Vec<f64>> = nothing.iter().map(|t| vec![0.0; t.len()]).collect();
-        let loss = { loss }.loss(&slices(&wide), 0).expect("a loss");
-        assert!(problem.test(&slices(&nothing)).expect("a test") > 0.0);
-        (loss.rows, loss.loss)
-    };
     let table = RatingTable::open(RATINGS.as_ref(), Layout::Auto, false).expect("read");
     assert_eq!((table.users(), table.items(), table.len()), (12, 15, 84));
-    let (rows, spread) = test_error(RATINGS, false);
+    let (rows, spread) = left(RATINGS, &[]);
     assert_eq!(rows, 59);
-    let (_, left) = test_error(RATINGS, true);
-    assert!(left < 0.9 * spread && left > 0.01, "{left} of {spread}");
-    let (_, jester) = test_error(JESTER, false);
-    assert!(jester > 10.0, "{jester}");
+    let (_, less) = left(RATINGS, &shrunken(0.5));
+    assert!(less < 0.9 * spread && less > 0.01, "{less} of {spread}");
+    assert!(left(JESTER, &[]).1 > 10.0);
+}
+
+/// Where every user rates one item and every item is rated once, r = d leaves d·s / (2 + s) of both biases with shrinkage s.
+#[test]
+fn biases_minimise_the_shrunken_error() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("ratings.csv");
+    let lines: String = (0..40).map(|i| format!("{i},{i},{}\n", (i * 7) % 5)).collect();
+    std::fs::write(&file, lines).expect("written");
+    let file = file.to_str().expect("a path");
+    let (_, spread) = left(file, &[]);
+    for shrink in [0.5, 3.0] {
+        let (_, less) = left(file, &shrunken(shrink));
+        let expected = spread * (shrink / (2.0 + shrink)).powi(2);
+        assert!((less - expected).abs() < 1e-5, "{less}, needs {expected}");
+    }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::engine::builder::{Builder, Slice, Storage, Tensor, TensorInfo};
-use crate::optim::rule::{need_plain, need_shared};
+use crate::optim::rule::{need_one_rate, need_plain, need_shared};
 use crate::{Error, Result};
 
 /// The longest row that may share a second moment: chunks of whole rows, in vec4s, then hold at most 1024 elements.
@@ -111,7 +111,7 @@ impl Builder {
     /// Multiplies the change of each column of a tensor with a rate of its own, decoupled decay included. A column is an element's place
     /// among those of its row, all dimensions but the first taken together: as many rates as a row has elements, finite, not below 0.
     /// [`Optimizer::set_column_rates`](crate::Optimizer::set_column_rates) changes them. The tensor need not be in a row set.
-    /// Default: 1.
+    /// Not for the schedule-free rules. Default: 1.
     pub fn column_rates(&mut self, tensor: Tensor, rates: &[f64]) -> &mut Self {
         self.rows.columns.insert(tensor.0, rates.to_vec());
         self
@@ -170,6 +170,7 @@ impl Builder {
             let info = self.tensors.get(tensor);
             let info =
                 info.ok_or_else(|| Error::Usage(format!("column rates of tensor {tensor}, which is not there")))?;
+            need_one_rate(self.groups[0].rule.as_ref())?;
             info.check_columns(rates)?;
         }
         self.check_shared()

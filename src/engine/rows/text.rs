@@ -43,7 +43,8 @@ impl Variant {
         let mut out = format!("const wo_ROWS: bool = {};\n", self.rows.is_some());
         let Some(rows) = self.rows else {
             out.push_str(
-                "fn wo_flagged(chunk: wo_Chunk, lane: u32, live: vec4<bool>) -> vec4<bool> { return live; }\n\
+                "fn wo_used(chunk: wo_Chunk, lane: u32, live: vec4<bool>) -> vec4<bool> { return live; }\n\
+                 fn wo_flagged(chunk: wo_Chunk, lane: u32, used: vec4<bool>) -> vec4<bool> { return used; }\n\
                  fn wo_moved(raw: vec4<f32>, flagged: vec4<bool>) -> vec4<bool> { return flagged; }\n",
             );
             if stage == Stage::Update {
