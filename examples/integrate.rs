@@ -12,8 +12,8 @@ fn main() -> Result<()> {
 
 async fn run() -> Result<()> {
     let gpu = Selector::default().open().await?;
-    let problem = problem::find("matrix")?
-        .configure(None, [("rows", Value::Number(60.0)), ("columns", Value::Number(50.0))])?;
+    let problem =
+        problem::find("matrix")?.configure(None, [("rows", Value::Number(60.0)), ("columns", Value::Number(50.0))])?;
     let mut model = problem.gpu(&gpu.device)?;
 
     let rule = FlowAdam { lr: 0.01, integrator: Integrator::Dopri5, ..FlowAdam::default() };

@@ -5,10 +5,13 @@ mod around;
 mod decide;
 mod evaluate;
 mod flow;
+mod no_decay;
+mod points;
 mod probe;
 mod rows;
 #[cfg(feature = "checkpoint")]
 mod saved;
+mod telemetry;
 mod walk;
 mod warp;
 
@@ -275,10 +278,17 @@ impl<F: Number> Optimizer<F> {
         if self.around.passes_gradients() && self.rows.is_empty() {
             return self.apply(params, grads);
         }
-        let Some(prepared) = self.prepare(grads) else { return Ok(()) };
-        let grads: Vec<&[F]> = prepared.iter().map(Vec::as_slice).collect();
-        let applied = self.apply_selected(params, &grads);
-        self.around.prepared = prepared;
+        let before = self.before(params);
+        let applied = match self.prepare(grads) {
+            None => Ok(()),
+            Some(prepared) => {
+                let grads: Vec<&[F]> = prepared.iter().map(Vec::as_slice).collect();
+                let applied = self.apply_selected(params, &grads);
+                self.around.prepared = prepared;
+                applied
+            }
+        };
+        self.measure(before, params);
         applied
     }
 

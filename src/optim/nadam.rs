@@ -1,7 +1,11 @@
 //! NAdam; the rule is `shaders/rules/nadam.wgsl`.
 
 use super::rule::{Nothing, Real, Scalar, StateSpec, Twin, bias_correction, members};
+#[cfg(feature = "checkpoint")]
+use super::settings::Configured;
 use super::settings::settings;
+#[cfg(feature = "checkpoint")]
+use crate::{Result, optim::Value};
 
 settings! {
     /// NAdam (Dozat 2016), Adam with Nesterov's momentum, with decay as L2 regularisation, as `torch.optim.NAdam`.
@@ -62,6 +66,16 @@ impl NAdam {
 
     fn mu(&self, i: u64) -> f64 {
         self.beta1 * (1.0 - self.fade(i))
+    }
+
+    /// Π_{i≤t} μ_i of these settings after `t` steps: torch's `mu_product`.
+    #[cfg(feature = "checkpoint")]
+    pub(crate) fn mu_product<'a>(settings: impl Iterator<Item = (&'a str, &'a Value)>, t: u64) -> Result<f64> {
+        let mut rule = Self::default();
+        for (name, value) in settings {
+            Configured::set(&mut rule, name, value)?;
+        }
+        Ok(rule.product(t))
     }
 
     /// Π_{i≤t} μ_i in some thousand turns at most, whatever t is: where ψ is small the product soon vanishes beside 1, and where it

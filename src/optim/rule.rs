@@ -224,6 +224,11 @@ pub trait Twin: Configured + Clone + Debug + Send + Sync + 'static {
         Vec::new()
     }
 
+    /// Where the rule is evaluated, if elsewhere than it is trained: θ plus so many times a state. All configurations have it or none.
+    fn evaluation(&self) -> Option<(&'static str, f64)> {
+        None
+    }
+
     /// Configurations that together reach every text and every branch of the rule; weight decay is never zero where there is one.
     fn variants() -> Vec<(&'static str, Self)>;
 
@@ -303,6 +308,10 @@ pub trait Rule: Debug + Send + Sync {
     fn scalars(&self, t: u64) -> Vec<Scalar>;
     /// The states, in the order of `State`.
     fn states(&self) -> Vec<StateSpec>;
+    /// Where the rule is evaluated, if elsewhere than it is trained: θ plus so many times a state.
+    fn evaluation(&self) -> Option<(&'static str, f64)> {
+        None
+    }
     /// The sums the rule needs.
     fn sums(&self) -> Sums;
     /// What the sums depend on with these settings, of `p`, `g` and the states: the first half of a step must read these.
@@ -361,6 +370,9 @@ impl<T: Twin> Rule for T {
     }
     fn states(&self) -> Vec<StateSpec> {
         Twin::states(self)
+    }
+    fn evaluation(&self) -> Option<(&'static str, f64)> {
+        Twin::evaluation(self)
     }
     fn sums(&self) -> Sums {
         T::SUMS

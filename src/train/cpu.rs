@@ -39,12 +39,14 @@ impl<'a, F: Number> Run<'a, F> {
         let model = CpuMlp::<F>::new(&plan.mlp, split, plan.batch, plan.seed)?;
         let tensors = model.tensors().iter();
         let tensors = tensors.map(|t| TensorSpec { name: t.name.clone(), group: 0, elements: t.elements() }).collect();
+        let shapes: Vec<&[usize]> = model.tensors().iter().map(|t| t.shape.as_slice()).collect();
+        let optimizer = optimizer(plan, tensors, &shapes)?;
         let initial = plan.mlp.initial(plan.seed);
         let exact = |p: &Vec<f32>| p.iter().map(|x| F::of(f64::from(*x))).collect();
         Ok(Self {
             plan,
             model,
-            optimizer: optimizer(plan, tensors)?,
+            optimizer,
             params: initial.iter().map(exact).collect(),
             grads: initial.iter().map(|p| vec![F::zero(); p.len()]).collect(),
         })
@@ -107,7 +109,7 @@ impl<'a, F: Number> Run<'a, F> {
     }
 }
 
-fn optimizer<F: Number>(plan: &Plan, tensors: Vec<TensorSpec>) -> Result<Optimizer<F>> {
+fn optimizer<F: Number>(plan: &Plan, tensors: Vec<TensorSpec>, shapes: &[&[usize]]) -> Result<Optimizer<F>> {
     let mut optimizer = Optimizer::<F>::new(vec![("default".to_owned(), plan.rule.clone())], tensors)?;
     optimizer = optimizer.with_seed(plan.seed);
     if let Some(clip) = plan.clip {
@@ -121,6 +123,9 @@ fn optimizer<F: Number>(plan: &Plan, tensors: Vec<TensorSpec>) -> Result<Optimiz
     }
     if let Some(schedule) = &plan.schedule {
         optimizer.schedule(0, schedule.clone())?;
+    }
+    if let Some(which) = &plan.no_decay {
+        optimizer = optimizer.without_decay(0, which, shapes)?;
     }
     Ok(optimizer)
 }

@@ -148,6 +148,9 @@ fn optimizer(plan: &Plan, model: &mut GpuMlp, gpu: &Gpu) -> Result<Optimizer> {
     if let Some(schedule) = &plan.schedule {
         builder.schedule(Group::DEFAULT, schedule.clone());
     }
+    if let Some(which) = &plan.no_decay {
+        builder.no_decay(Group::DEFAULT, which.clone())?;
+    }
     let optimizer = builder.build(&gpu.device, &gpu.queue)?;
     let params: Vec<_> = tensors.iter().map(|t| optimizer.param(*t)).collect();
     let grads: Vec<_> = tensors.iter().map(|t| optimizer.grad(*t)).collect();

@@ -7,6 +7,7 @@ use wgpu_optim::optim::cpu::Cpu;
 use wgpu_optim::optim::{Procedure, Rule, Scalar, StateSpec, Sums, Value};
 
 use crate::evaluating_mutants::{FLOWADAM, SADAM, WARPADAM};
+use crate::schedule_free_mutants as schedule_free;
 
 /// A mistake.
 #[derive(Clone, Copy)]
@@ -187,7 +188,7 @@ const ADAM: &[(&str, &str, Mistake)] = &[
 /// For each optimizer: a variant, what is wrong, and how.
 pub(crate) fn mutants(optimizer: &str) -> Vec<(&'static str, &'static str, Mistake)> {
     let mut mutants = Vec::new();
-    if optimizer.starts_with("adam") {
+    if ["adam", "adamw"].contains(&optimizer) {
         mutants.extend_from_slice(ADAM);
     }
     mutants.extend_from_slice(match optimizer {
@@ -225,6 +226,8 @@ pub(crate) fn mutants(optimizer: &str) -> Vec<(&'static str, &'static str, Mista
         "lion" => LION,
         "lamb" => LAMB,
         "vradam" => VRADAM,
+        "adamw_schedule_free" => schedule_free::ADAMW,
+        "sgd_schedule_free" => schedule_free::SGD,
         "flowadam" => FLOWADAM,
         "sadam" => SADAM,
         "warpadam" => WARPADAM,
