@@ -15,7 +15,7 @@ pub use with::{Feature, With};
 use serde::{Deserialize, Serialize};
 
 use crate::gpu::Gpu;
-use crate::optim::{ALL, Entry, Rule};
+use crate::optim::{ALL, Entry, Procedure, Rule};
 use crate::{Error, Result, report};
 use sampling::Sampled;
 
@@ -32,13 +32,23 @@ const GRAD: f32 = 0.01;
 const STREAM_ARRAYS: u64 = 4;
 
 /// The bytes a rule must move for each element at each step: parameter, gradient and kept states read, parameter and states written,
-/// and for rules with sums once more what [`Rule::sums_read`] names.
+/// and for rules with sums once more what [`Rule::sums_read`] names. WarpAdam's product reads gradient and matrix and writes `P g`;
+/// where it learns, it reads v, the last gradient and writes that and the matrix. Probes and integrators are not part of a bare step.
 #[must_use]
 pub fn bytes_per_element(rule: &dyn Rule) -> f64 {
     let kept: Vec<&str> = rule.states().iter().filter(|s| s.used).map(|s| s.name).collect();
     let update = 3 + 2 * kept.len();
     let sums = rule.sums_read().iter().filter(|name| ["p", "g"].contains(name) || kept.contains(name)).count();
-    (update + sums) as f64 * F32
+    (update + sums + procedure_arrays(rule.procedure())) as f64 * F32
+}
+
+/// The arrays that a procedure's own launch reads and writes in a bare step.
+const fn procedure_arrays(procedure: Procedure) -> usize {
+    match procedure {
+        Procedure::Warp(warp) if warp.learned => 5 + 2 * warp.block,
+        Procedure::Warp(warp) => 2 + warp.block,
+        Procedure::Plain | Procedure::Probe(_) | Procedure::Integrate(_) => 0,
+    }
 }
 
 /// What runs the step.

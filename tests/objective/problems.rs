@@ -1,9 +1,9 @@
 //! The problems: gradients against finite differences of the f64 loss, the fast forms against f64, determinism, and what
 //! is refused.
 
-use crate::support::{GUARD, Rig, gpu, slices, wide, worst};
+use crate::support::{GUARD, Rig, failure, gpu, slices, wide, worst};
 use wgpu_optim::objective::problem::{self, ALL};
-use wgpu_optim::objective::{CpuObjective, GpuObjective, Problem, random};
+use wgpu_optim::objective::{CpuObjective, GpuObjective, Problem, TensorSpec, random};
 use wgpu_optim::optim::Value;
 
 /// A gradient's largest error may be this share of the tensor's largest: f32 sums of some hundred terms of either sign.
@@ -76,6 +76,11 @@ fn gradient_of<F: Clone>(objective: &mut dyn CpuObjective<F>, params: &[Vec<F>])
     (grads, outcome.loss)
 }
 
+/// A NaN is beyond every bound.
+fn beyond(difference: f64, bound: f64) -> bool {
+    difference.is_nan() || difference.abs() > bound
+}
+
 /// What was wrong in any of the cases: one failure does not hide another.
 #[derive(Default)]
 struct Wrong(Vec<String>);
@@ -86,7 +91,7 @@ impl Wrong {
         if error > GRADIENT_TOLERANCE {
             self.0.push(format!("{what}: gradients are off by {error:e} of the largest"));
         }
-        if !((loss - expected).abs() <= LOSS_TOLERANCE * expected) {
+        if beyond(loss - expected, LOSS_TOLERANCE * expected) {
             self.0.push(format!("{what}: loss {loss}, needs {expected}"));
         }
     }
@@ -124,7 +129,7 @@ fn gradients_match_finite_differences() {
                 let slope = (loss(STEP) - loss(-STEP)) / (2.0 * STEP);
                 let (gradient, of) = (grads[tensor][at], &spec.name);
                 let bound = 1e-9 * (1.0 + loss(0.0));
-                if !((gradient - slope).abs() <= bound) {
+                if beyond(gradient - slope, bound) {
                     wrong.0.push(format!("{name} {settings} {of}[{at}]: {gradient}, needs {slope}"));
                 }
             }
@@ -207,9 +212,9 @@ fn parameters_and_gradients_may_share_a_buffer() {
             assert_eq!(&words[range.start as usize / 4..range.end as usize / 4], expected.as_slice(), "{name}");
         }
         let fresh = problem.gpu(&gpu().device).expect("the form on the GPU");
-        let error = fresh.record_gradient(&mut gpu().encode(), 0).err().expect("refused").to_string();
+        let error = failure(fresh.record_gradient(&mut gpu().encode(), 0));
         assert!(error.contains("no parameters are bound"), "{error}");
-        let error = rig.objective.record_gradient(&mut gpu().encode(), 99).err().expect("refused").to_string();
+        let error = failure(rig.objective.record_gradient(&mut gpu().encode(), 99));
         assert!(error.contains("batch 99 of "), "{error}");
     }
 }
@@ -248,7 +253,7 @@ fn seeds_decide_the_data() {
         assert_eq!(problem.initial(5), problem.initial(5), "{name}");
         assert_eq!(problem.initial(5) == problem.initial(6), name == "rosenbrock", "{name}");
         let lengths: Vec<_> = problem.initial(0).iter().map(Vec::len).collect();
-        assert_eq!(lengths, problem.tensors().iter().map(|t| t.elements()).collect::<Vec<_>>(), "{name}");
+        assert_eq!(lengths, problem.tensors().iter().map(TensorSpec::elements).collect::<Vec<_>>(), "{name}");
         let (_, validation, test) = seeded(1);
         assert_eq!(problem.measure().is_none(), validation.is_none() && test.is_none(), "{name}");
     }
@@ -287,12 +292,12 @@ fn normal_numbers_are_normal() {
 }
 
 fn refused(name: &str, settings: &str) -> String {
-    configured(name, settings).err().expect("refused").to_string()
+    failure(configured(name, settings))
 }
 
 #[test]
 fn bad_settings_are_named() {
-    let unknown = problem::find("matrx").err().expect("unknown").to_string();
+    let unknown = failure(problem::find("matrx"));
     assert!(unknown.contains("problem `matrx`, did you mean `matrix`?"), "{unknown}");
     assert!(refused("matrix", "row=3").contains("did you mean `rows`?"));
     assert_eq!(refused("matrix", "rows=0"), "matrix: rows is 0, needs a whole number in [1, 100000]");
@@ -321,10 +326,10 @@ fn bad_settings_are_named() {
     assert_eq!(refused("spirals", "points=30001"), "spirals: points is 30001, needs at most 30000");
     assert_eq!(refused("rosenbrock", "size=1"), "rosenbrock: size is 1, needs at least 2");
     assert!(refused("kinematics", "joints=1e5 waypoints=1e5").contains("too many entries"));
-    let file = problem::find("matrix").expect("a problem").configure(Some("x".as_ref()), []).err().expect("refused");
-    assert_eq!(file.to_string(), "matrix: takes no file, has x");
-    let none = problem::find("ratings").expect("a problem").configure(None, []).err().expect("refused");
-    assert_eq!(none.to_string(), "ratings: needs a file");
+    let file = failure(problem::find("matrix").expect("a problem").configure(Some("x".as_ref()), []));
+    assert_eq!(file, "matrix: takes no file, has x");
+    let none = failure(problem::find("ratings").expect("a problem").configure(None, []));
+    assert_eq!(none, "ratings: needs a file");
     assert!(refused("ratings", "validation=0").contains("of 84 ratings 0 would validate and 17 test"));
     assert!(refused("ratings", "validation=0.5 test=0.5").contains("each part needs some"));
     assert!(refused("ratings", "layout=wide").contains("needs one of auto triples dense"));
@@ -335,11 +340,10 @@ fn bad_slices_are_named() {
     let problem = make("matrix", "rows=4 columns=5 rank=1 density=1");
     let mut fast = problem.cpu_f32().expect("the fast form");
     let params = problem.initial(0);
-    let error = |result: wgpu_optim::Result<_>| result.err().expect("refused").to_string();
-    assert!(error(fast.loss(&slices(&params)[..1], 0)).contains("1 slices of parameters, needs 2"));
-    assert!(error(fast.loss(&slices(&params), 1)).contains("batch 1 of 1"));
+    assert!(failure(fast.loss(&slices(&params)[..1], 0)).contains("1 slices of parameters, needs 2"));
+    assert!(failure(fast.loss(&slices(&params), 1)).contains("batch 1 of 1"));
     let [mut short, mut right] = [vec![0.0; 23], vec![7.0; 30]];
     let result = fast.gradient(&slices(&params), 0, &mut [&mut short, &mut right]);
-    assert!(error(result).contains("tensor `u`: gradients have 23 elements, needs 24"));
+    assert!(failure(result).contains("tensor `u`: gradients have 23 elements, needs 24"));
     assert_eq!(right, [7.0; 30]);
 }

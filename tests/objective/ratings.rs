@@ -1,7 +1,7 @@
 //! Files of ratings: every layout, and what is refused.
 
 use crate::problems::RATINGS;
-use crate::support::slices;
+use crate::support::{failure, slices};
 use wgpu_optim::objective::problem;
 use wgpu_optim::objective::problems::{Layout, RatingTable};
 use wgpu_optim::optim::Value;
@@ -41,7 +41,7 @@ fn every_layout_is_read() {
 #[test]
 fn bad_lines_are_named() {
     let says = |text: &[u8], what: &str| {
-        let error = read(text, false).err().expect("refused").to_string();
+        let error = failure(read(text, false));
         assert!(error.starts_with("it: ") && error.contains(what), "{error}");
     };
     says(b"", "no ratings (0 bad lines)");
@@ -63,7 +63,7 @@ fn bad_lines_are_named() {
     says(b"4,1,2,3,x\n", "the rating is `x`");
     says(&[b'1'; (1 << 20) + 5], "line 1: longer than 1048576 bytes");
     says(format!("1,{},3\n", "x".repeat(65)).as_bytes(), "the item has 65 bytes, expected 1 to 64");
-    let missing = RatingTable::open("no/such/file".as_ref(), Layout::Auto, true).err().expect("refused").to_string();
+    let missing = failure(RatingTable::open("no/such/file".as_ref(), Layout::Auto, true));
     assert!(missing.starts_with("no/such/file: "), "{missing}");
 }
 
@@ -72,8 +72,8 @@ fn bad_lines_are_left_out_on_request() {
     let table = read(b"1,2,3\n1,2\n2,2,x\n1,2,5\n3,2,4\n", true).expect("read");
     assert_eq!(ratings(&table), [([0, 0], 3.0), ([1, 0], 4.0)]);
     assert_eq!(table.skipped(), 3);
-    assert!(read(b"1,2,x\n", true).err().expect("refused").to_string().contains("no ratings (1 bad lines)"));
-    assert!(read(&[b'1'; (1 << 20) + 5], true).err().expect("refused").to_string().contains("longer than"));
+    assert!(failure(read(b"1,2,x\n", true)).contains("no ratings (1 bad lines)"));
+    assert!(failure(read(&[b'1'; (1 << 20) + 5], true)).contains("longer than"));
 }
 
 /// The training ratings' number, and the loss of a model of nothing: what the mean, or the biases, leave.
