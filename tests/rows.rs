@@ -571,7 +571,8 @@ fn masks_in_the_callers_buffer_and_gradients_that_move() {
         optimizer.write_param(b, &[1.0; 20]).unwrap();
         optimizer.write_grad(a, &numbers(1, 6)).unwrap();
         optimizer.write_grad(b, &numbers(2, 20)).unwrap();
-        GPU.run(|e| optimizer.step(e)).unwrap();
+        // The first step of Adai does not depend on its mean.
+        GPU.run(|e| optimizer.step(e).and_then(|()| optimizer.step(e))).unwrap();
         let read = [a, b].map(|t| block_on(optimizer.read_param(t)).unwrap());
         for (values, width, flags) in [(&read[0], 2, &[0, 3, 1][..]), (&read[1], 5, &[0, 1, 1, 0])] {
             for (i, x) in values.iter().enumerate() {
@@ -590,7 +591,9 @@ fn masks_in_the_callers_buffer_and_gradients_that_move() {
     host.set_mask(1, &[0, 1, 1, 0]).unwrap();
     let (mut a, mut b) = (vec![1.0; 6], vec![1.0; 20]);
     let wide = |values: Vec<f32>| values.into_iter().map(f64::from).collect::<Vec<f64>>();
-    host.step(&mut [&mut a, &mut b], &[&wide(numbers(1, 6)), &wide(numbers(2, 20))]).unwrap();
+    for _ in 0..2 {
+        host.step(&mut [&mut a, &mut b], &[&wide(numbers(1, 6)), &wide(numbers(2, 20))]).unwrap();
+    }
     let [x, y] = run(true);
     close("a", &x, &a, &[0.1; 6]);
     close("b", &y, &b, &[0.1; 20]);
