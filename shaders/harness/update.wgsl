@@ -30,6 +30,7 @@ fn wo_update_lane(index: u32, lane: u32) -> vec2<f32> {
         // The recorded step copies this word to wo_control.applied once every workgroup has read it there.
         wo_arena[0].x = bitcast<f32>(applied + select(1u, 0u, skip || wo_hold(d)));
     }
+    wo_share(chunk, lane, h, d, e, clip);
     let first = lane * 4u;
     if first >= chunk.length {
         return vec2(0.0);
@@ -38,16 +39,17 @@ fn wo_update_lane(index: u32, lane: u32) -> vec2<f32> {
     let live = vec4(first, first + 1u, first + 2u, first + 3u) < vec4(chunk.length);
     let stride = wo_stride();
     let state = chunk.state + lane;
-    let flagged = wo_flagged(chunk, lane, live);
+    let used = wo_used(chunk, lane, live);
+    let flagged = wo_flagged(chunk, lane, used);
     if skip || wo_idle(flagged, applied) {
         wo_clear_gradient(chunk, lane, state, stride, live);
-        return wo_squares_of(wo_params[chunk.param + lane], vec4(0.0), live);
+        return wo_squares_of(wo_params[chunk.param + lane], vec4(0.0), used);
     }
     let raw = wo_raw_gradient(chunk, lane, state, stride);
     let stepped = wo_moved(raw, flagged);
     if wo_idle(stepped, applied) {
         wo_clear_gradient(chunk, lane, state, stride, live);
-        return wo_squares_of(wo_params[chunk.param + lane], vec4(0.0), live);
+        return wo_squares_of(wo_params[chunk.param + lane], vec4(0.0), used);
     }
     let at = chunk.param + lane;
     let p = wo_params[at];
@@ -71,5 +73,5 @@ fn wo_update_lane(index: u32, lane: u32) -> vec2<f32> {
         wo_arena[state + wo_AVERAGE * stride] = select(before, before + e.ema * (next - before), stepped);
     }
     wo_clear_gradient(chunk, lane, state, stride, live);
-    return wo_squares_of(p, select(vec4(0.0), change, stepped), live);
+    return wo_squares_of(p, select(vec4(0.0), change, stepped), used);
 }

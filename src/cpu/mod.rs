@@ -96,6 +96,8 @@ struct Tensor<F> {
     decision: Vec<F>,
     /// Each element's rate in the step under way; none: 1.
     rates: Vec<F>,
+    /// The elements of a row, where they share one second moment.
+    shared: Option<usize>,
     warp: Option<Warped<F>>,
 }
 
@@ -494,7 +496,16 @@ impl<F: Number> Tensor<F> {
             Procedure::Warp(warp) => Some(Warped::new(warp, spec.elements)),
             _ => None,
         };
-        Self { spec, states, sums: [0.0; MAX_SUMS], own: Vec::new(), decision: Vec::new(), rates: Vec::new(), warp }
+        Self {
+            spec,
+            states,
+            sums: [0.0; MAX_SUMS],
+            own: Vec::new(),
+            decision: Vec::new(),
+            rates: Vec::new(),
+            shared: None,
+            warp,
+        }
     }
 }
 

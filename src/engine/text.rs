@@ -108,6 +108,8 @@ pub struct Variant {
     pub(super) moving: bool,
     /// Probes' directions lie in the arena.
     pub(super) given: bool,
+    /// The rule squares with `wo_square`, so that rows may share a second moment.
+    pub(super) shares_rows: bool,
     /// What rows ask for; `None` where the class has none.
     pub(super) rows: Option<RowText>,
     /// The elements that are stepped are counted, because some are not and the rule has sums.
@@ -173,6 +175,7 @@ impl Variant {
             shared: false,
             moving: false,
             given: false,
+            shares_rows: rule.shares_rows(),
             rows: None,
             counted: false,
             packed: None,
@@ -476,9 +479,10 @@ impl Variant {
 
     fn accessors(&self, stage: Stage) -> String {
         if stage == Stage::Rows {
-            return self.rows_text(stage) + &self.remap_text();
+            return self.square_text(stage) + &self.rows_text(stage) + &self.remap_text();
         }
         let mut out = self.scalar_loads();
+        out.push_str(&self.square_text(stage));
         out.push_str(&self.load_clip());
         if stage == Stage::Finalize {
             out.push_str(&self.store_decision());

@@ -78,7 +78,7 @@ fn evaluating(entry: &Entry) -> Vec<Box<dyn Rule>> {
 
 /// The texts of a class with rows, each feature alone and all at once.
 fn row_texts(rule: &dyn Rule, around: Around) -> Vec<(String, String)> {
-    let rows = |mask, nonzero, columns| RowText { mask, nonzero, columns };
+    let rows = |mask, nonzero, columns| RowText { mask, nonzero, columns, shared: rule.shares_rows() && !nonzero };
     let all =
         [rows(None, false, false), rows(Some(0), false, false), rows(None, true, false), rows(Some(1), true, true)];
     let mut texts = Vec::new();

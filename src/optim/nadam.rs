@@ -1,6 +1,6 @@
 //! NAdam; the rule is `shaders/rules/nadam.wgsl`.
 
-use super::rule::{Nothing, Real, Scalar, StateSpec, Twin, bias_correction, members};
+use super::rule::{Nothing, Real, Scalar, StateSpec, Twin, bias_correction, members, own_square};
 #[cfg(feature = "checkpoint")]
 use super::settings::Configured;
 use super::settings::settings;
@@ -101,6 +101,7 @@ impl Twin for NAdam {
     type Decision<F: Real> = Nothing;
     type Memory<F: Real> = Nothing;
     const TEXT: &'static str = include_str!("../../shaders/rules/nadam.wgsl");
+    const SHARES_ROWS: bool = true;
 
     fn scalars(&self, t: u64) -> Vec<Scalar> {
         let (mu, next, product) = (self.mu(t), self.mu(t + 1), self.product(t));
@@ -131,10 +132,23 @@ impl Twin for NAdam {
     }
 
     #[inline(always)]
-    fn update<F: Real>(&self, h: &Hyper<F>, _: &Nothing, p: F, gradient: F, s: &mut State<F>) -> F {
+    fn update<F: Real>(&self, h: &Hyper<F>, d: &Nothing, p: F, g: F, s: &mut State<F>) -> F {
+        self.update_squaring(h, d, p, g, s, own_square)
+    }
+
+    #[inline(always)]
+    fn update_squaring<F: Real>(
+        &self,
+        h: &Hyper<F>,
+        _: &Nothing,
+        p: F,
+        gradient: F,
+        s: &mut State<F>,
+        mut square: impl FnMut(F, F) -> F,
+    ) -> F {
         let g = gradient + h.decay * p;
         let m = h.beta1 * s.m + h.one_minus_beta1 * g;
-        let v = h.beta2 * s.v + h.one_minus_beta2 * g * g;
+        let v = h.beta2 * s.v + square(h.one_minus_beta2, g);
         s.m = m;
         s.v = v;
         -(h.step_m * m + h.step_g * g) / (v.sqrt() + h.eps_hat)

@@ -101,6 +101,9 @@ impl Rule for Mutant {
     fn common(&self) -> &[&'static str] {
         self.inner.common()
     }
+    fn shares_rows(&self) -> bool {
+        self.inner.shares_rows()
+    }
     fn cpu_f32(&self) -> &dyn Cpu<f32> {
         self.inner.cpu_f32()
     }
@@ -134,7 +137,7 @@ use Mistake::{Scalars, Text};
 
 // Moments, which ten rules share.
 pub(crate) const SWAPPED_BETAS_M: Mistake = Text(&[("h.beta1 * ", "h.beta2 * ")]);
-pub(crate) const SWAPPED_BETAS_V: Mistake = Text(&[("h.one_minus_beta2 * ", "h.one_minus_beta1 * ")]);
+pub(crate) const SWAPPED_BETAS_V: Mistake = Text(&[("h.one_minus_beta2", "h.one_minus_beta1")]);
 const NO_DECAY_L2: Mistake = Text(&[("gradient + h.decay * p", "gradient")]);
 pub(crate) const F32_BETA2: Mistake = Scalars(|rule, _, scalar| {
     if scalar.name == "one_minus_beta2" {
