@@ -13,7 +13,7 @@ use super::create::{CONTROL_HEAD, buffer};
 use super::mailbox::Mailbox;
 use super::text::scalar_rows;
 use crate::around::Around;
-use crate::optim::Scalar;
+use crate::optim::{Procedure, Scalar};
 use crate::{Error, Result};
 
 /// Bytes that the ring of per-count rows may take.
@@ -162,7 +162,8 @@ impl Scalars {
         check(device.limits().max_storage_buffer_binding_size, "max_storage_buffer_binding_size", size)?;
         let make = |what: &str, size, usage| buffer(device, label, what, size, usage | wgpu::BufferUsages::COPY_DST);
         let sums = groups[0].rule.sums();
-        let may_skip = around.guards() || sums.may_refuse || sums.may_hold;
+        let probes = matches!(groups[0].rule.procedure(), Procedure::Probe(_));
+        let may_skip = around.guards() || sums.may_refuse || sums.may_hold || probes;
         let scalars = Self {
             buffer: make("scalars", size, wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC)?,
             calls: make("calls", slots * call_stride, wgpu::BufferUsages::UNIFORM)?,

@@ -428,7 +428,7 @@ impl Variant {
         put(out, format_args!("const wo_GROWTH = f32({:e});", scale.growth as f32));
         put(out, format_args!("const wo_BACKOFF = f32({:e});", scale.backoff as f32));
         for (name, on) in [
-            ("CAN_SKIP", self.sums.may_refuse || a.guards()),
+            ("CAN_SKIP", self.sums.may_refuse || self.probes() > 0 || a.guards()),
             ("GUARD", a.guards() && !self.round.is_later()),
             ("SECOND_ROUND", self.round.is_later()),
             ("REMEMBERS", self.remembers()),
@@ -695,7 +695,11 @@ impl Variant {
         if totals.is_empty() {
             totals.push("vec3(0.0)".to_owned());
         }
-        let refuse = if rule.may_refuse { format!("refuse({})", part("totals")) } else { "false".to_owned() };
+        let refuse = match (self.decides_from_slopes(), rule.may_refuse) {
+            (true, _) => "wo_losses_lost()".to_owned(),
+            (false, true) => format!("refuse({})", part("totals")),
+            (false, false) => "false".to_owned(),
+        };
         format!(
             "fn wo_total(h: Hyper, sums: array<f32, wo_SUMS>, elements: f32) -> array<vec3<f32>, wo_TOTALS> {{\n\
              {own}    return array<vec3<f32>, wo_TOTALS>({});\n}}\n\
@@ -749,11 +753,14 @@ impl Variant {
         )
     }
 
-    /// The slopes of the probes, from the losses in their slots.
+    /// The slopes of the probes, from the losses in their slots, and whether one of these is not finite: then the step is left out.
     fn slopes(&self) -> String {
         let slope = |j: usize| format!("(wo_losses[{}u] - wo_losses[0u]) / h.sigma", j * LOSS_STRIDE);
         let slopes: Vec<String> = (1..=self.probes()).map(slope).collect();
-        format!(
+        let lost = |j: usize| format!("(bitcast<u32>(wo_losses[{}u]) & 0x7f800000u) == 0x7f800000u", j * LOSS_STRIDE);
+        let lost: Vec<String> = (0..=self.probes()).map(lost).collect();
+        let lost = format!("fn wo_losses_lost() -> bool {{\n    return {};\n}}\n", lost.join("\n        || "));
+        lost + &format!(
             "fn wo_slopes(h: Hyper) -> array<f32, PROBES> {{\n    return array<f32, PROBES>({});\n}}\n",
             slopes.join(", ")
         )
