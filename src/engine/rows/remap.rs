@@ -3,7 +3,7 @@
 use crate::engine::create::{OWNED, buffer};
 use crate::engine::layout::{Launch, VEC4};
 use crate::engine::pipelines::{Compiler, Pipeline};
-use crate::engine::text::{Stage, Variant};
+use crate::engine::variant::{Stage, Variant};
 use crate::engine::{LaunchGpu, Optimizer, Tensor};
 use crate::{Error, Result};
 
