@@ -98,8 +98,8 @@ fn both_backends_are_measured() {
         let bytes = m.bytes_per_element * 15_000.0;
         assert!((m.gb_per_s - bytes / m.min_s / 1e9).abs() < 1e-9 * m.gb_per_s, "{m:?}");
     }
-    let fields = "optimizer with backend adapter storage tensors elements samples median_s min_s bytes_per_element gb_per_s \
-                  copy_gb_per_s stream_gb_per_s dispatches record_s";
+    let fields = "optimizer backend adapter storage tensors elements samples median_s min_s bytes_per_element gb_per_s \
+                  copy_gb_per_s stream_gb_per_s dispatches record_s with";
     let json = serde_json::to_value(&results[3]).expect("plain data");
     let names: Vec<_> = json.as_object().expect("an object").keys().map(String::as_str).collect();
     assert_eq!(names, fields.split_whitespace().collect::<Vec<_>>());

@@ -383,6 +383,8 @@ fn pair(rule: &dyn Rule, sizes: &[usize], random: &mut Random) -> (Optimizer<f32
         }
     }
     oracle.set_applied(fast.applied());
+    let memory: Vec<f64> = fast.memory_values().iter().map(|x| f64::from(*x)).collect();
+    oracle.set_memory(&memory).expect("as many");
     (fast, oracle, p)
 }
 

@@ -385,7 +385,9 @@ fn on_gpu(gpu: &Gpu, rule: &dyn Rule) -> Vec<Vec<f32>> {
         }
         gpu.step(&mut optimizer).unwrap();
     }
-    assert_eq!(pollster::block_on(optimizer.read_applied()).unwrap(), 19);
+    let applied = pollster::block_on(optimizer.read_applied()).unwrap();
+    // Steps along FlowAdam's flow do not count.
+    assert!(applied == 19 || (rule.sums().may_hold && applied < 19), "{applied}");
     tensors.iter().map(|t| pollster::block_on(optimizer.read_param(*t)).unwrap()).collect()
 }
 

@@ -194,7 +194,7 @@ fn every_golden_file_is_as_its_readme_says() {
             }
         }
     }
-    let known = "adabelief adagrad adai adaiw adam adamw flowadam lamb lion nadam radam rmsprop sadam sgd vradam";
+    let known = "adabelief adagrad adai adaiw adam adamw adamw_schedule_free flowadam lamb lion nadam radam rmsprop sadam sgd sgd_schedule_free vradam";
     assert_eq!(optimizers, known.split(' ').map(str::to_owned).collect());
 }
 

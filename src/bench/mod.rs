@@ -132,9 +132,6 @@ impl Default for Plan {
 pub struct Measurement {
     /// The optimizer's name.
     pub optimizer: String,
-    /// What stood around it.
-    #[serde(default)]
-    pub with: With,
     /// What ran it.
     pub backend: Backend,
     /// The adapter's name; of the CPU backend, the processor's.
@@ -163,6 +160,9 @@ pub struct Measurement {
     pub dispatches: Option<usize>,
     /// The shortest time to record a step into an encoder, in seconds, not part of the step's time; `None` on the CPU.
     pub record_s: Option<f64>,
+    /// What stood around it.
+    #[serde(default)]
+    pub with: With,
 }
 
 impl Measurement {
@@ -173,7 +173,6 @@ impl Measurement {
         let bytes = bytes_per_element(rule) + with.bytes(rule);
         Ok(Self {
             optimizer: rule.name().to_owned(),
-            with: with.clone(),
             backend: of.backend,
             adapter: of.adapter,
             storage: "f32".to_owned(),
@@ -188,6 +187,7 @@ impl Measurement {
             stream_gb_per_s: rate(STREAM_BYTES, sampled.stream.min()),
             dispatches: of.dispatches,
             record_s: of.record_s,
+            with: with.clone(),
         })
     }
 

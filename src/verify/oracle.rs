@@ -44,6 +44,7 @@ pub(super) struct Oracle<'a> {
     rules: &'a [Box<dyn Rule>],
     hyper: Vec<Vec<f64>>,
     tensors: Vec<Wide>,
+    applied: u32,
     slopes: Vec<f64>,
     memory: Vec<f64>,
     /// The relative error that each number may have picked up.
@@ -51,7 +52,7 @@ pub(super) struct Oracle<'a> {
 }
 
 /// What one step should come to. All numbers lie in one row: for each tensor its changes, then each kept state;
-/// at the end what is remembered.
+/// at the end what is remembered and the count of applied steps.
 pub(super) struct Expected {
     pub(super) values: Vec<f64>,
     /// How far each may be off for a rounding of the numbers that it is computed from.
@@ -75,6 +76,7 @@ impl<'a> Oracle<'a> {
         });
         let mut oracle = Self {
             rules,
+            applied: problem.applied,
             slopes: problem.slopes(),
             memory: problem.memory.iter().map(|x| f64::from(*x)).collect(),
             hyper,
@@ -158,7 +160,9 @@ impl<'a> Oracle<'a> {
             row.extend(after.iter().zip(&before).map(|(after, before)| after - before));
             row.extend(states.into_iter().flatten().flatten());
         }
+        let held = decided.as_ref().is_none_or(|(decisions, _)| self.held(decisions));
         row.extend(decided.map_or_else(|| self.memory.clone(), |(_, memory)| memory));
+        row.push(f64::from(self.applied) + if held { 0.0 } else { 1.0 });
         row
     }
 
@@ -187,6 +191,12 @@ impl<'a> Oracle<'a> {
         };
         let decisions = self.tensors.iter().zip(own).map(decide).collect();
         Some((decisions, memory))
+    }
+
+    /// Whether the step leaves the count of applied steps where it is.
+    fn held(&self, decisions: &[Vec<f64>]) -> bool {
+        let rule = &self.rules[0];
+        rule.sums().may_hold && decisions.first().is_some_and(|decision| rule.cpu_f64().hold(decision))
     }
 
     /// The totals over everything, and each tensor's.

@@ -56,6 +56,8 @@ pub struct Outcome {
     pub tensors: Vec<Moved>,
     /// What decisions will remember, in the rule's order.
     pub memory: Vec<f32>,
+    /// Steps applied by now.
+    pub applied: u32,
 }
 
 impl Problem {
@@ -106,7 +108,7 @@ impl Problem {
         Self {
             groups: self.groups.clone(),
             tensors: self.tensors.iter().zip(outcome.tensors).map(follow).collect(),
-            applied: self.applied + 1,
+            applied: outcome.applied,
             memory: outcome.memory,
             losses: self.losses.clone(),
         }
@@ -191,7 +193,8 @@ impl Problem {
         let states = |i| names.iter().map(|name| optimizer.state(i, name).map(<[f32]>::to_vec)).collect();
         let moved = |(i, param)| Moved { param, states: states(i) };
         let memory = optimizer.memory_values().to_vec();
-        Ok(Outcome { tensors: params.into_iter().enumerate().map(moved).collect(), memory })
+        let applied = optimizer.applied() as u32;
+        Ok(Outcome { tensors: params.into_iter().enumerate().map(moved).collect(), memory, applied })
     }
 }
 
@@ -211,7 +214,8 @@ impl Outcome {
             }
             tensors.push(Moved { param: optimizer.read_param(tensor).await?, states });
         }
-        Ok(Self { tensors, memory: optimizer.read_memory().await? })
+        let applied = optimizer.read_applied().await? as u32;
+        Ok(Self { tensors, memory: optimizer.read_memory().await?, applied })
     }
 }
 

@@ -1,7 +1,7 @@
 //! Numbers that no training should see: neighbours stay untouched, finite elements are right, and a step that must be left out leaves
 //! every bit as it was.
 
-use wgpu_optim::optim::{ALL, Rule};
+use wgpu_optim::optim::{ALL, Procedure, Rule};
 use wgpu_optim::verify::{Data, Moved, Outcome, Problem};
 use wgpu_optim::{Group, Optimizer};
 
@@ -50,7 +50,7 @@ fn without(problem: &Problem, outcome: &Outcome) -> (Problem, Outcome) {
     });
     let moved = |(t, moved): (usize, &Moved)| Moved { param: keep(t, &moved.param), states: states(t, &moved.states) };
     let tensors = outcome.tensors.iter().enumerate().map(moved).collect();
-    let outcome = Outcome { tensors, memory: outcome.memory.clone() };
+    let outcome = Outcome { tensors, ..outcome.clone() };
     (Problem { tensors: data.collect(), ..problem.clone() }, outcome)
 }
 
@@ -59,7 +59,8 @@ fn what_is_no_number_stays_in_its_element() {
     let mut count = 0;
     for entry in ALL {
         let rule = entry.sample();
-        if rule.sums().sums > 0 {
+        // With sums one such number reaches every element; through a matrix its whole block.
+        if rule.sums().sums > 0 || matches!(rule.procedure(), Procedure::Warp(_)) {
             continue;
         }
         count += 1;

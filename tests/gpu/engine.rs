@@ -406,7 +406,7 @@ fn totals_of_two_optimizers_join() {
     let mut tensors = read(&a).tensors;
     assert!(!part(0..2).compare(&read(&a)).passed(), "the norm of a part is not the norm of all");
     tensors.extend(read(&b).tensors);
-    check("joined", &whole, &Outcome { tensors, memory: Vec::new() });
+    check("joined", &whole, &Outcome { tensors, ..read(&a) });
 }
 
 #[test]

@@ -4,8 +4,8 @@
 use std::ops::Range;
 
 use wgpu_optim::gpu::Gpu;
-use wgpu_optim::optim::{ALL, ProxSgd, Rule};
-use wgpu_optim::verify::{Outcome, Problem};
+use wgpu_optim::optim::{ALL, Procedure, ProxSgd, Rule};
+use wgpu_optim::verify::{Outcome, Problem, varied};
 use wgpu_optim::{Builder, Group, Optimizer, wgpu};
 
 use crate::common::{Page, block_on, check, deal, gpu, groups, open, read, take};
@@ -163,7 +163,8 @@ pub(crate) fn check_pages(
     outcome
 }
 
-/// One launch for all groups that keep the same states from the same first values; with sums one more, and one that decides.
+/// One launch for all groups that keep the same states from the same first values; with sums one more, and one that decides, which
+/// slopes need too; one for a matrix.
 fn dispatches(problem: &Problem) -> usize {
     let mut classes = Vec::new();
     for rule in &problem.groups {
@@ -171,7 +172,12 @@ fn dispatches(problem: &Problem) -> usize {
             classes.push(rule.states());
         }
     }
-    if problem.groups[0].sums().sums > 0 { 3 } else { classes.len() }
+    let extra = match problem.groups[0].procedure() {
+        Procedure::Probe(_) => 1,
+        Procedure::Warp(_) => classes.len(),
+        _ => 0,
+    };
+    if problem.groups[0].sums().sums > 0 { 3 } else { classes.len() + extra }
 }
 
 #[test]
@@ -265,7 +271,15 @@ fn gradients_of_which_some_move() {
 #[test]
 fn groups_of_every_variant() {
     for entry in ALL {
-        let rules: Vec<_> = entry.variants().into_iter().map(|(_, rule)| rule).collect();
+        let mut rules: Vec<_> = entry.variants().into_iter().map(|(_, rule)| rule).collect();
+        // What all groups must share is the first one's.
+        let common = |rule: &dyn Rule| {
+            let settings = rule.settings().into_iter().filter(|(name, _)| rule.common().contains(name));
+            settings.collect::<Vec<_>>()
+        };
+        let first = rules[0].clone();
+        rules.retain(|rule| common(rule.as_ref()) == common(first.as_ref()) && rule.procedure() == first.procedure());
+        rules.push(varied(first.as_ref()));
         let count = rules.len();
         let problem = Problem::random(rules, &deal(SMALL, count), 2, 3).unwrap();
         let mut optimizer = problem.build(&gpu().device, &gpu().queue).unwrap();
