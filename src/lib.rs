@@ -59,7 +59,7 @@ pub mod verify;
 pub use around::{Accumulate, Clip, Ema, LossScale};
 #[cfg(feature = "checkpoint")]
 pub use engine::Snapshot;
-pub use engine::{Builder, Group, Optimizer, Rows, Stage, Tensor, Variant, read_buffer};
+pub use engine::{Builder, Evaluating, Group, Optimizer, Rows, Stage, Tensor, Variant, read_buffer};
 pub use error::{Error, Result};
 pub use evaluate::{Evaluation, Evaluations};
 #[cfg(feature = "custom")]

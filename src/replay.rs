@@ -8,7 +8,7 @@ use crate::cpu::{self, Number, TensorSpec};
 use crate::gpu::Gpu;
 use crate::optim::{self, Rule, Value};
 use crate::trajectory::{Comparison, Element, Trajectory, Writer, add_travel, raise_peak};
-use crate::{Error, Group, Optimizer, Result, Tensor};
+use crate::{Error, Evaluation, Group, Optimizer, Result, Tensor};
 
 /// The rule that a trajectory names, with its settings.
 ///
@@ -81,20 +81,43 @@ trait Runner {
     type Number: Number + Element;
     /// One step with these gradients.
     fn step(&mut self, grads: &[Vec<Self::Number>]) -> Result<()>;
+    /// One step of a rule that evaluates the file's objective, along the file's directions where it has any.
+    fn step_on(&mut self, objective: &Quadratic<Self::Number>, directions: Vec<Vec<Vec<Self::Number>>>) -> Result<()>;
     fn param(&self, tensor: usize) -> Result<Cow<'_, [Self::Number]>>;
     fn state(&self, tensor: usize, name: &str) -> Result<Cow<'_, [Self::Number]>>;
 
-    /// The file's gradients of a step, or those of its curvatures at the parameters as they are.
-    fn gradients(&self, trajectory: &Trajectory, t: usize) -> Result<Vec<Vec<Self::Number>>> {
+    /// A step of the file.
+    fn take(&mut self, trajectory: &Trajectory, t: usize) -> Result<()> {
+        let tensors = 0..trajectory.tensors().len();
+        if let Some(objective) = Quadratic::of(trajectory) {
+            let direction = |j| tensors.clone().map(|i| Some(exact(&trajectory.direction(t, j, i)?))).collect();
+            return self.step_on(&objective, (1..).map_while(direction).collect());
+        }
         let missing = || file_error(trajectory, format!("has no gradient of step {t}"));
-        let gradient = |i| match (trajectory.gradient(t, i), trajectory.curvature(i)) {
-            (Some(gradient), _) => Ok(exact(&gradient)),
-            (None, Some(c)) => {
-                Ok(exact(&c).into_iter().zip(&*self.param(i)?).map(|(c, p): (Self::Number, _)| c * *p).collect())
-            }
-            (None, None) => Err(missing()),
-        };
-        (0..trajectory.tensors().len()).map(gradient).collect()
+        let grads = tensors.map(|i| trajectory.gradient(t, i).map(|g| exact(&g)).ok_or_else(missing));
+        self.step(&grads.collect::<Result<Vec<_>>>()?)
+    }
+}
+
+/// f(θ) = ½ Σ c θ², the objective of files with curvatures.
+struct Quadratic<F> {
+    curvature: Vec<Vec<F>>,
+}
+
+impl<F: Number> Quadratic<F> {
+    fn of(trajectory: &Trajectory) -> Option<Self> {
+        let curvature = |i| trajectory.curvature(i).map(|c| exact(&c));
+        let curvature = (0..trajectory.tensors().len()).map(curvature).collect::<Option<Vec<_>>>()?;
+        (!curvature.is_empty()).then_some(Self { curvature })
+    }
+
+    fn gradient(&self, i: usize, p: &[F]) -> Vec<F> {
+        self.curvature[i].iter().zip(p).map(|(c, p)| *c * *p).collect()
+    }
+
+    /// A tensor's part of the loss.
+    fn loss(&self, i: usize, p: &[F]) -> f64 {
+        self.curvature[i].iter().zip(p).map(|(c, p)| 0.5 * c.wide() * p.wide() * p.wide()).sum()
     }
 }
 
@@ -125,9 +148,9 @@ impl Replay<'_> {
         let mut before = self.exact_params(&runner)?;
         for t in 1..=trajectory.steps() {
             if let Some(oracle) = &mut self.oracle {
-                oracle.step(&oracle.gradients(trajectory, t)?)?;
+                oracle.take(trajectory, t)?;
             }
-            runner.step(&runner.gradients(trajectory, t)?)?;
+            runner.take(trajectory, t)?;
             let now = self.exact_params(&runner)?;
             for i in 0..trajectory.tensors().len() {
                 add_travel(&mut paths[i], &before[i], &now[i]);
@@ -205,6 +228,22 @@ impl<F: Number + Element> Runner for Host<F> {
         self.optimizer.step(&mut params, &grads)
     }
 
+    fn step_on(&mut self, objective: &Quadratic<F>, directions: Vec<Vec<Vec<F>>>) -> Result<()> {
+        if !directions.is_empty() {
+            self.optimizer.set_directions(Some(directions))?;
+        }
+        let mut grads = self.params.clone();
+        let mut params: Vec<&mut [F]> = self.params.iter_mut().map(Vec::as_mut_slice).collect();
+        let mut grads: Vec<&mut [F]> = grads.iter_mut().map(Vec::as_mut_slice).collect();
+        self.optimizer.step_with(&mut params, &mut grads, |evaluation, params, grads| {
+            if evaluation == Evaluation::Gradient {
+                let each = grads.iter_mut().zip(params).enumerate();
+                each.for_each(|(i, (g, p))| g.copy_from_slice(&objective.gradient(i, p)));
+            }
+            Ok(params.iter().enumerate().map(|(i, p)| objective.loss(i, p)).sum())
+        })
+    }
+
     fn param(&self, tensor: usize) -> Result<Cow<'_, [F]>> {
         Ok(Cow::Borrowed(&self.params[tensor]))
     }
@@ -225,6 +264,7 @@ struct Device<'a> {
 impl<'a> Device<'a> {
     fn new(trajectory: &Trajectory, rule: &dyn Rule, gpu: &'a Gpu) -> Result<Self> {
         let mut builder = Optimizer::builder(rule.boxed());
+        builder.given_directions(trajectory.direction(1, 1, 0).is_some());
         let specs = trajectory.tensors().iter();
         let tensors: Vec<_> = specs.map(|t| builder.tensor(Group::DEFAULT, t.name(), t.shape())).collect();
         let optimizer = builder.build(&gpu.device, &gpu.queue)?;
@@ -244,6 +284,32 @@ impl Runner for Device<'_> {
             self.optimizer.write_grad(*tensor, grad)?;
         }
         self.gpu.run(|encoder| self.optimizer.step(encoder))
+    }
+
+    /// The objective is evaluated on the host, with the parameters as they are on the GPU at that point.
+    fn step_on(&mut self, objective: &Quadratic<f32>, directions: Vec<Vec<Vec<f32>>>) -> Result<()> {
+        for (j, direction) in directions.iter().enumerate() {
+            for (tensor, part) in self.tensors.iter().zip(direction) {
+                self.optimizer.write_state(*tensor, &format!("direction_{}", j + 1), part)?;
+            }
+        }
+        let (gpu, tensors) = (self.gpu, &self.tensors);
+        let mut step = self.optimizer.evaluate()?;
+        while let Some(need) = pollster::block_on(step.next_submitted())? {
+            let mut loss = 0.0;
+            for (i, tensor) in tensors.iter().enumerate() {
+                let p = pollster::block_on(step.optimizer().read_param(*tensor))?;
+                loss += objective.loss(i, &p);
+                if need == Evaluation::Gradient {
+                    step.optimizer().write_grad(*tensor, &objective.gradient(i, &p))?;
+                }
+            }
+            if let Evaluation::Loss(slot) = need {
+                let slot = step.loss_slot(slot)?;
+                gpu.queue.write_buffer(slot.buffer(), slot.offset(), bytemuck::bytes_of(&(loss as f32)));
+            }
+        }
+        Ok(())
     }
 
     fn param(&self, tensor: usize) -> Result<Cow<'_, [f32]>> {

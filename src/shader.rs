@@ -28,6 +28,9 @@ pub const fn stage_name(stage: Stage) -> &'static str {
     match stage {
         Stage::Stats => "stats",
         Stage::Finalize => "finalize",
+        Stage::Probe => "probe",
+        Stage::Flow => "flow",
+        Stage::Warp => "warp",
         Stage::Update => "update",
         Stage::Rows => "rows",
     }
@@ -53,10 +56,9 @@ pub fn find(name: &str, settings: &[(String, Value)]) -> Result<Vec<Shader>> {
     let settings = settings.iter().map(|(name, value)| (name.as_str(), value.clone()));
     let rule = entry.configure(required.chain(settings))?;
     let variant = Variant::of(rule.as_ref(), false, false);
-    let stages = Stage::ALL.iter().filter(|stage| **stage == Stage::Update || rule.sums().sums > 0);
     let shader =
-        |stage: &Stage| Shader { name: name.to_owned(), stage: Some(stage_name(*stage)), wgsl: variant.text(*stage) };
-    Ok(stages.map(shader).collect())
+        |stage: Stage| Shader { name: name.to_owned(), stage: Some(stage_name(stage)), wgsl: variant.text(stage) };
+    Ok(variant.stages().map(shader).collect())
 }
 
 /// A language to translate into.

@@ -1,6 +1,9 @@
 // The sums, first half: each workgroup walks one span of one tensor and leaves a row of partial sums. Nothing else is written.
 // The order of additions is fixed and there are no float atomics: the same bits on every run.
 
+// Where a vec4 lies: its tensor, its number there, and in the arena.
+struct wo_Place { tensor: u32, index: u32, at: u32, stride: u32 }
+
 var<workgroup> wo_columns: array<array<f32, wo_SUM_LANES>, wo_SUMS>;
 
 @compute @workgroup_size(wo_SUM_LANES)
@@ -37,7 +40,8 @@ fn wo_stats(
         if wo_CLIP_NORM && wo_SECOND_ROUND {
             g *= wo_load_clip(span.tensor);
         }
-        let terms = wo_terms(h, wo_params[span.param + i], raw, g, s);
+        let place = wo_Place(span.tensor, span.position / 4u + i, span.state + i, stride);
+        let terms = wo_terms(h, place, wo_params[span.param + i], raw, g, s);
         for (var k = 0u; k < wo_SUMS; k++) {
             sums[k] += select(vec4(0.0), terms[k], stepped);
         }

@@ -46,9 +46,14 @@ fn wo_update(
     }
     let at = chunk.param + lane;
     let p = wo_params[at];
-    var g = wo_prepare(raw, e, unscale);
-    if wo_CLIP_NORM {
-        g *= clip;
+    var g = vec4(0.0);
+    if wo_WARP {
+        g = wo_arena[state + wo_WARPED * stride];
+    } else {
+        g = wo_prepare(raw, e, unscale);
+        if wo_CLIP_NORM {
+            g *= clip;
+        }
     }
     let kept = wo_load_state(state, stride);
     var s = kept;

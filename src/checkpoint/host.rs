@@ -23,7 +23,12 @@ impl Checkpoint {
             name: "snapshot".to_owned(),
             optimizer: optimizer.rule(0).name().to_owned(),
             groups: groups.collect(),
-            contents: Contents { control: control(optimizer.counters())?, tensors: tensors(optimizer, params)? },
+            contents: Contents {
+                control: control(optimizer.counters())?,
+                memory: optimizer.memory_values().iter().map(|x| x.wide() as f32).collect(),
+                losses: optimizer.losses().to_vec(),
+                tensors: tensors(optimizer, params)?,
+            },
             notes: BTreeMap::new(),
         })
     }
@@ -44,6 +49,10 @@ impl Checkpoint {
         let [applied, _, skipped, streak, scale, ..] = self.contents.control;
         let scale = f64::from(f32::from_bits(scale));
         optimizer.set_counters(Counters { applied: applied.into(), skipped: skipped.into(), streak, scale });
+        optimizer.set_memory(&self.contents.memory.iter().map(|x| F::of(f64::from(*x))).collect::<Vec<_>>())?;
+        if !optimizer.losses().is_empty() {
+            optimizer.set_losses(&self.contents.losses)?;
+        }
         let names: Vec<String> = optimizer.tensors().map(|t| t.name.clone()).collect();
         for (at, (name, param)) in names.iter().zip(params).enumerate() {
             self.put(name, "param", param);
@@ -71,6 +80,7 @@ impl Checkpoint {
         if rule != self.optimizer {
             differences.push(format!("it is of {}, the optimizer is {rule}", self.optimizer));
         }
+        differences.extend(self.count_differences(optimizer.rule(0)));
         for (group, settings) in self.host_groups(optimizer) {
             differences.extend(optimizer.with_settings(group, settings).err().map(|e| e.to_string()));
         }

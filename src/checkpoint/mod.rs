@@ -38,6 +38,7 @@ use serde_json::{Map, Value as Json, json};
 
 use crate::engine::{Arrays, Contents, Snapshot};
 use crate::optim::Value;
+use crate::optim::{Procedure, Rule};
 use crate::temporary::Temporary;
 use crate::tensor_file::{TensorFile, little_endian, quote};
 use crate::{Error, Group, Optimizer, Result, Rows, Tensor};
@@ -141,6 +142,8 @@ impl Checkpoint {
             "streak": control[3],
             // The bits: a decimal might not bring them back.
             "loss_scale_bits": control[4],
+            "memory_bits": self.contents.memory.iter().map(|x| x.to_bits()).collect::<Vec<_>>(),
+            "probe_loss_bits": self.contents.losses.iter().map(|x| x.to_bits()).collect::<Vec<_>>(),
             "notes": self.notes,
         });
         let arrays =
@@ -194,6 +197,8 @@ impl Checkpoint {
             groups: groups(&file, &about)?,
             contents: Contents {
                 control: [applied, 0, skipped, streak, scale.to_bits(), 0, 0, 0],
+                memory: bits(&file, &about, "memory_bits", |bits| Some(f32::from_bits(u32::try_from(bits).ok()?)))?,
+                losses: bits(&file, &about, "probe_loss_bits", |bits| Some(f64::from_bits(bits)))?,
                 tensors: tensors(&file, &about)?,
             },
             notes: notes(&file, &about)?,
@@ -220,6 +225,7 @@ impl Checkpoint {
         if fit == Fit::Whole {
             // First, because it is refused while steps are under way.
             optimizer.write_control(self.contents.control)?;
+            optimizer.write_decisions(&self.contents.memory, &self.contents.losses)?;
             for (group, settings) in self.shared_groups(optimizer) {
                 optimizer.put_settings(group, settings.iter().map(|(k, v)| (k.as_str(), v)))?;
             }
@@ -272,6 +278,7 @@ impl Checkpoint {
                 differences.push(error.to_string());
             }
         }
+        differences.extend(self.count_differences(optimizer.rule(Group::DEFAULT)));
         let saved: HashMap<&str, &Arrays> = self.contents.tensors.iter().map(|t| (t.name.as_str(), t)).collect();
         let rows = self.rows(optimizer);
         for (tensor, name, _) in optimizer.tensors() {
@@ -292,6 +299,19 @@ impl Checkpoint {
             differences.push(format!("its tensor {} is not here", quote(name)));
         }
         differences
+    }
+}
+
+impl Checkpoint {
+    /// Whether as many numbers were saved as the rule remembers and probes.
+    fn count_differences(&self, rule: &dyn Rule) -> Vec<String> {
+        let probes = if let Procedure::Probe(probe) = rule.procedure() { probe.count + 1 } else { 0 };
+        let counts = [
+            ("numbers that decisions remember", self.contents.memory.len(), rule.memory().len()),
+            ("losses of probes", self.contents.losses.len(), probes),
+        ];
+        let differ = counts.into_iter().filter(|(_, there, here)| there != here);
+        differ.map(|(what, there, here)| format!("it has {there} {what}, the optimizer {here}")).collect()
     }
 }
 
@@ -358,6 +378,16 @@ fn count(file: &TensorFile, about: &Json, key: &str) -> Result<u64> {
     about[key]
         .as_u64()
         .ok_or_else(|| file.error(format!("its metadata need a whole number `{key}`, have {}", about[key])))
+}
+
+/// A list of numbers by their bits; none where the file has no such list.
+fn bits<T>(file: &TensorFile, about: &Json, key: &str, from: impl Fn(u64) -> Option<T>) -> Result<Vec<T>> {
+    if about[key].is_null() {
+        return Ok(Vec::new());
+    }
+    let number = |value: &Json| value.as_u64().and_then(&from);
+    let numbers = list(file, about, key)?.iter().map(number).collect::<Option<Vec<T>>>();
+    numbers.ok_or_else(|| file.error(format!("its metadata `{key}` holds something that is no number's bits")))
 }
 
 fn word(file: &TensorFile, about: &Json, key: &str) -> Result<u32> {

@@ -16,6 +16,8 @@ const NORM_EPS: f64 = 1e-12;
 pub(super) struct Probes<F> {
     /// The slopes of the last probes; zeros before the first, empty for rules that do not probe.
     pub(super) slopes: Vec<F>,
+    /// What they come from: the loss at the parameters, then at each probe.
+    losses: Vec<f64>,
     seed: u64,
     /// Directions that were given: a probe, a tensor, its elements.
     given: Option<Vec<Vec<Vec<F>>>>,
@@ -24,7 +26,8 @@ pub(super) struct Probes<F> {
 impl<F: Number> Probes<F> {
     pub(super) fn new(procedure: Procedure) -> Self {
         let count = if let Procedure::Probe(probe) = procedure { probe.count } else { 0 };
-        Self { slopes: vec![F::zero(); count], seed: 0, given: None }
+        let losses = vec![0.0; if count > 0 { count + 1 } else { 0 }];
+        Self { slopes: vec![F::zero(); count], losses, seed: 0, given: None }
     }
 }
 
@@ -74,10 +77,17 @@ impl<F: Number> Optimizer<F> {
             )));
         }
         let sigma = self.sigma()?;
+        self.probes.losses.copy_from_slice(losses);
         for (slope, loss) in self.probes.slopes.iter_mut().zip(&losses[1..]) {
             *slope = F::of((loss - losses[0]) / sigma);
         }
         Ok(())
+    }
+
+    /// The losses that the last probes found, that at the parameters first: zeros before the first; empty for rules that do not probe.
+    #[must_use]
+    pub fn losses(&self) -> &[f64] {
+        &self.probes.losses
     }
 
     /// Probes the loss around the parameters, which are as they were when it returns.
@@ -90,6 +100,7 @@ impl<F: Number> Optimizer<F> {
         evaluate: &mut impl Evaluate<F>,
     ) -> Result<()> {
         let sigma = self.sigma()?;
+        let mut losses = vec![loss];
         let base: Vec<Vec<F>> = params.iter().map(|p| p.to_vec()).collect();
         for j in 0..probe.count {
             for ((p, base), u) in params.iter_mut().zip(&base).zip(self.direction(probe, j)) {
@@ -101,9 +112,9 @@ impl<F: Number> Optimizer<F> {
             for (p, base) in params.iter_mut().zip(&base) {
                 p.copy_from_slice(base);
             }
-            self.probes.slopes[j] = F::of((evaluated? - loss) / sigma);
+            losses.push(evaluated?);
         }
-        Ok(())
+        self.set_losses(&losses)
     }
 
     /// The group that is first decides for all; the builder saw to it that they agree.

@@ -46,7 +46,8 @@ impl<F: Number> Optimizer<F> {
         let kept = &self.tensors[tensor];
         let names = self.groups[kept.spec.group].rule.states().into_iter().map(|s| s.name);
         let states = names.zip(&kept.states).filter_map(|(name, state)| Some((name, state.as_deref()?)));
-        states.chain(self.around.arrays(tensor)).collect()
+        let warp = kept.warp.iter().flat_map(super::Warped::arrays);
+        states.chain(self.around.arrays(tensor)).chain(warp).collect()
     }
 
     /// As [`arrays`](Self::arrays), to be overwritten.
@@ -54,7 +55,8 @@ impl<F: Number> Optimizer<F> {
         let kept = &mut self.tensors[tensor];
         let names = self.groups[kept.spec.group].rule.states().into_iter().map(|s| s.name);
         let states = names.zip(&mut kept.states).filter_map(|(name, state)| Some((name, state.as_deref_mut()?)));
-        states.chain(self.around.arrays_mut(tensor)).collect()
+        let warp = kept.warp.iter_mut().flat_map(super::Warped::arrays_mut);
+        states.chain(self.around.arrays_mut(tensor)).chain(warp).collect()
     }
 
     pub(crate) fn counters(&self) -> Counters {

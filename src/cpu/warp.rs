@@ -1,67 +1,84 @@
 //! WarpAdam's matrices on the host: `shaders/harness/warp.wgsl` does the same on the GPU.
 
+use std::ops::Range;
+
 use super::{Number, Optimizer, Scaled, Tensor};
-use crate::optim::procedure::Warp;
+#[cfg(feature = "checkpoint")]
+use crate::engine::{BEFORE, COLUMNS};
+use crate::optim::procedure::{Warp, check_matrix};
 use crate::{Error, Result};
 
-/// A tensor's block-diagonal matrix: `block` numbers for each element, its row in the block's square.
+/// A tensor's block-diagonal matrix by columns: element i of column j is row i of its block.
 #[derive(Debug)]
 pub(super) struct Warped<F> {
     warp: Warp,
-    rows: Vec<F>,
+    columns: Vec<Vec<F>>,
     /// The last step's gradient; empty where the matrix does not change.
     before: Vec<F>,
 }
 
 impl<F: Number> Warped<F> {
     pub(super) fn new(warp: Warp, elements: usize) -> Self {
-        let mut rows = vec![F::zero(); elements * warp.block];
-        for (i, row) in rows.chunks_exact_mut(warp.block).enumerate() {
-            row[i % warp.block] = F::one();
-        }
+        let one = |on: bool| if on { F::one() } else { F::zero() };
+        let column = |j: usize| (0..elements).map(|i| one(i % warp.block == j)).collect();
         let before = if warp.learned { vec![F::zero(); elements] } else { Vec::new() };
-        Self { warp, rows, before }
+        Self { warp, columns: (0..warp.block).map(column).collect(), before }
     }
 
-    /// Learns from the step before, where it may, and returns P g. `influence` is a of the rule's file.
+    /// Learns from the step before, where it may, and returns P g.
     fn pass(&mut self, group: &Scaled<'_, F>, g: &[F], v: &[F]) -> Vec<F> {
-        let b = self.warp.block;
         let mut out = vec![F::zero(); g.len()];
-        for (at, out) in out.chunks_mut(b).enumerate() {
-            let block = at * b..at * b + out.len();
-            let g = &g[block.clone()];
-            let rows = &mut self.rows[block.start * b..block.end * b];
+        for (at, out) in out.chunks_mut(self.warp.block).enumerate() {
+            let start = at * self.warp.block;
+            let block = start..start + out.len();
             if self.warp.learned {
-                learn(group, rows, b, g, &v[block.clone()], &mut self.before[block]);
+                self.learn(group, block.clone(), &g[block.clone()], &v[block.clone()]);
             }
-            for (out, row) in out.iter_mut().zip(rows.chunks_exact(b)) {
-                *out = row.iter().zip(g).fold(F::zero(), |sum, (p, g)| sum + *p * *g);
+            for (column, g) in self.columns.iter().zip(&g[block.clone()]) {
+                out.iter_mut().zip(&column[block.clone()]).for_each(|(w, p)| *w = *w + *p * *g);
             }
         }
         out
     }
-}
 
-/// One block's hypergradient step; `before` becomes this step's gradient.
-fn learn<F: Number>(group: &Scaled<'_, F>, rows: &mut [F], b: usize, g: &[F], v: &[F], before: &mut [F]) {
-    let [eps, unbias, rate, keep, anchor] = ["eps", "unbias", "learn", "keep", "anchor"].map(|name| group.member(name));
-    let a: Vec<F> = g.iter().zip(v).map(|(g, v)| *g / ((*v * unbias).sqrt() + eps)).collect();
-    let square = |x: &[F]| x.iter().fold(F::zero(), |sum, x| sum + *x * *x);
-    let norms = square(&a).sqrt() * square(before).sqrt();
-    let rate = if !group.flag("NORMALISED") {
-        rate
-    } else if norms > F::zero() {
-        rate / norms
-    } else {
-        F::zero()
-    };
-    for (i, (row, a)) in rows.chunks_exact_mut(b).zip(&a).enumerate() {
-        for (j, (p, before)) in row.iter_mut().zip(before.iter()).enumerate() {
-            let identity = if i == j { anchor } else { F::zero() };
-            *p = keep * (*p + rate * *a * *before) + identity;
+    /// One block's hypergradient step; a as in the rule's file.
+    fn learn(&mut self, group: &Scaled<'_, F>, block: Range<usize>, g: &[F], v: &[F]) {
+        let [eps, unbias, learn, keep, anchor] =
+            ["eps", "unbias", "learn", "keep", "anchor"].map(|name| group.member(name));
+        // At the first step there is nothing to learn from, and a would be as large as 1/ε.
+        let seen = learn != F::zero();
+        let influence = |(g, v): (&F, &F)| if seen { *g / ((*v * unbias).sqrt() + eps) } else { F::zero() };
+        let a: Vec<F> = g.iter().zip(v).map(influence).collect();
+        let before = &mut self.before[block.clone()];
+        let rate = if group.flag("NORMALISED") {
+            let norm = |x: &[F]| x.iter().fold(F::zero(), |sum, x| sum + *x * *x).sqrt();
+            let norms = norm(&a) * norm(before);
+            if norms > F::zero() { learn / norms } else { F::zero() }
+        } else {
+            learn
+        };
+        for (j, (column, before)) in self.columns.iter_mut().zip(before.iter()).enumerate() {
+            for (i, (p, a)) in column[block.clone()].iter_mut().zip(&a).enumerate() {
+                let identity = if i == j { anchor } else { F::zero() };
+                *p = keep * (*p + rate * *a * *before) + identity;
+            }
         }
+        before.copy_from_slice(g);
     }
-    before.copy_from_slice(g);
+
+    /// What a checkpoint keeps, by the names that the GPU's optimizer has for it.
+    #[cfg(feature = "checkpoint")]
+    pub(super) fn arrays(&self) -> impl Iterator<Item = (&'static str, &[F])> {
+        let before = self.warp.learned.then_some((BEFORE, self.before.as_slice()));
+        before.into_iter().chain(COLUMNS.into_iter().zip(self.columns.iter().map(Vec::as_slice)))
+    }
+
+    /// As [`arrays`](Self::arrays), to be overwritten.
+    #[cfg(feature = "checkpoint")]
+    pub(super) fn arrays_mut(&mut self) -> impl Iterator<Item = (&'static str, &mut [F])> {
+        let before = self.warp.learned.then_some((BEFORE, self.before.as_mut_slice()));
+        before.into_iter().chain(COLUMNS.into_iter().zip(self.columns.iter_mut().map(Vec::as_mut_slice)))
+    }
 }
 
 /// Passes every tensor's gradient through its matrix.
@@ -78,8 +95,10 @@ impl<F: Number> Optimizer<F> {
     /// WarpAdam's matrix of a tensor: a row of `warp_block` numbers for each element, its row of the block that it lies in. `None` for
     /// other rules.
     #[must_use]
-    pub fn warp(&self, tensor: usize) -> Option<&[F]> {
-        self.tensors.get(tensor)?.warp.as_ref().map(|warp| warp.rows.as_slice())
+    pub fn warp(&self, tensor: usize) -> Option<Vec<F>> {
+        let columns = &self.tensors.get(tensor)?.warp.as_ref()?.columns;
+        let elements = self.tensors[tensor].spec.elements;
+        Some((0..elements).flat_map(|i| columns.iter().map(move |column| column[i])).collect())
     }
 
     /// Gives WarpAdam's matrix of a tensor, laid out as [`warp`](Self::warp). What lies past the end of a smaller last block must be 0.
@@ -90,10 +109,11 @@ impl<F: Number> Optimizer<F> {
         let count = self.tensors.len();
         let missing = || Error::Usage(format!("tensor {tensor} has no matrix: there are {count} tensors"));
         let found = self.tensors.get_mut(tensor).ok_or_else(missing)?;
-        let (name, elements) = (found.spec.name.clone(), found.spec.elements);
         let warp = found.warp.as_mut().ok_or_else(missing)?;
-        crate::optim::procedure::check_matrix(&name, warp.warp, elements, rows)?;
-        warp.rows.copy_from_slice(rows);
+        check_matrix(&found.spec.name, warp.warp, found.spec.elements, rows)?;
+        for (i, row) in rows.chunks_exact(warp.warp.block).enumerate() {
+            warp.columns.iter_mut().zip(row).for_each(|(column, p)| column[i] = *p);
+        }
         Ok(())
     }
 }

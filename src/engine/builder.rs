@@ -101,6 +101,8 @@ pub struct Builder {
     pub(super) around: Around,
     pub(super) rows: RowsInfo,
     pub(super) cache: Option<wgpu::PipelineCache>,
+    pub(super) seed: u64,
+    pub(super) given_directions: bool,
     /// `None`: what suits the device.
     pub(super) sum_lanes: Option<u32>,
 }
@@ -117,6 +119,8 @@ impl Builder {
             around: Around::default(),
             rows: RowsInfo::default(),
             cache: None,
+            seed: 0,
+            given_directions: false,
             sum_lanes: None,
         }
     }
@@ -250,6 +254,19 @@ impl Builder {
         if let Some(info) = self.tensors.get_mut(tensor.0) {
             info.frozen = true;
         }
+        self
+    }
+
+    /// Decides the random directions of a rule that probes. Default 0.
+    pub fn seed(&mut self, seed: u64) -> &mut Self {
+        self.seed = seed;
+        self
+    }
+
+    /// Takes the directions of a rule that probes from the states `direction_1` … (see [`Optimizer::write_state`]), which cost 4 bytes
+    /// a parameter each, and brings them to length one. Default false: random ones, which cost nothing.
+    pub fn given_directions(&mut self, given: bool) -> &mut Self {
+        self.given_directions = given;
         self
     }
 

@@ -7,6 +7,7 @@ use futures::FutureExt as _;
 use super::blame::{blame, bound};
 use super::builder::Builder;
 use super::layout::{Chunk, Layout, Limits, VEC4, Window, fold, sum_lanes};
+use super::passes::{self, PASS_BYTES};
 use super::pipelines::{Compiler, Pipeline};
 use super::places::{Classes, place_tensors};
 use super::rows::RowState;
@@ -14,7 +15,8 @@ use super::runs::Runs;
 use super::scalars::{Scalars, Tables};
 use super::text::{LOSS_STRIDE, Stage, Variant};
 use super::{LaunchGpu, Optimizer, Pass, RoundGpu};
-use crate::{Error, Result};
+use crate::evaluate::Evaluations;
+use crate::{Error, Result, random};
 
 /// Creates a buffer of at least one vec4, or says which one found no memory.
 pub(super) fn buffer(
@@ -88,6 +90,8 @@ impl Optimizer {
             .transpose()?;
         let scale = builder.around.loss_scale.map_or(1.0, |s| s.initial as f32).to_bits();
         queue.write_buffer(&control, 0, bytemuck::cast_slice(&[0, 0, 0, 0, scale, 0, 0, 0]));
+        let key = random::key(builder.seed, random::Stream::Probe);
+        let passes = passes::records(device, queue, &builder.label, variant.procedure, key)?;
         let mut optimizer = Self {
             device: device.clone(),
             queue: queue.clone(),
@@ -105,6 +109,9 @@ impl Optimizer {
             around: builder.around,
             scalars,
             losses,
+            passes,
+            main_rounds: 0,
+            evaluations: Evaluations::default(),
             layout,
             rows,
             remap: None,
@@ -118,7 +125,9 @@ impl Optimizer {
     }
 
     fn create_passes(&mut self, compiler: &Compiler<'_>, classes: &Classes) -> Result<()> {
-        for round in classes.variants[0].rounds() {
+        let rounds = classes.variants[0].rounds();
+        self.main_rounds = rounds.len();
+        for round in rounds.into_iter().chain(classes.variants[0].later_rounds()) {
             let made = self.create_round(compiler, &Variant { round, ..classes.variants[0].clone() })?;
             self.rounds.push(made);
         }
@@ -126,7 +135,7 @@ impl Optimizer {
         for launch in 0..self.layout.launches.len() {
             let class = &pipelines[self.layout.launches[launch].class];
             let made = self.create_launch(compiler, launch, class)?;
-            if let Some(fill) = &class.fill {
+            for fill in class.fill.iter().chain(&class.identity) {
                 self.fill_states(compiler, launch, &made, fill)?;
             }
             self.launches.push(made);
@@ -140,7 +149,8 @@ impl Optimizer {
         let chunks = self.table(&format!("chunks {index}"), bytemuck::cast_slice(&launch.chunks))?;
         let spans = self.table(&format!("spans {index}"), bytemuck::cast_slice(&launch.spans))?;
         let pass = |pipeline: &Arc<Pipeline>, records: &[Chunk], table: &wgpu::Buffer, round: usize| {
-            let group = self.runs.is_none().then(|| {
+            let moves = pipeline.bindings.iter().any(|binding| binding.name == "wo_run");
+            let group = (!moves).then(|| {
                 compiler.bind_group(pipeline, |name| match name {
                     "wo_grads" => self.window_binding(launch.grad.as_ref().unwrap_or(&launch.param)),
                     "wo_mask" => self.mask_binding(index),
@@ -153,7 +163,10 @@ impl Optimizer {
         let stats = class.stats.iter().enumerate();
         Ok(LaunchGpu {
             update: pass(&class.update, &launch.chunks, &chunks, 0),
-            stats: stats.map(|(round, stats)| pass(stats, &launch.spans, &spans, round)).collect(),
+            stats: stats
+                .map(|(round, stats)| stats.as_ref().map(|stats| pass(stats, &launch.spans, &spans, round)))
+                .collect(),
+            procedure: class.procedure.as_ref().map(|procedure| pass(procedure, &launch.chunks, &chunks, 0)),
             accumulate: class.accumulate.clone(),
             swap: class.swap.clone(),
             arena,
@@ -181,6 +194,9 @@ impl Optimizer {
             "wo_arena" => arena.as_entire_binding(),
             "wo_params" => self.window_binding(&param),
             "wo_losses" => self.losses.as_ref().unwrap_or(&self.control).as_entire_binding(),
+            "wo_pass" => uniform(self.passes.as_ref().unwrap_or(&self.control), PASS_BYTES),
+            // A probe's directions are brought to length one by the sums of their round, which is the last.
+            "wo_totals" => self.rounds.last().map_or(&self.control, |r| &r.totals).as_entire_binding(),
             "wo_partials" => self.rounds.get(round).map_or(&self.control, |r| &r.partials).as_entire_binding(),
             other => unreachable!("no resource for {other}"),
         }
@@ -209,7 +225,6 @@ impl Optimizer {
         let tensors = self.table("tensors", bytemuck::cast_slice(&self.layout.tensors))?;
         let pipelines = compiler.compile(variant, Stage::Finalize, &["wo_finalize", "wo_reduce", "wo_conclude"]);
         let group = compiler.bind_group(&pipelines[0], |name| match name {
-            "wo_losses" => self.losses.as_ref().unwrap_or(&self.control).as_entire_binding(),
             "wo_partials" => partials.as_entire_binding(),
             "wo_segments" => segments.as_entire_binding(),
             "wo_tensors" => tensors.as_entire_binding(),
@@ -235,7 +250,8 @@ impl Optimizer {
         {
             let mut compute = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
             compute.set_pipeline(&fill.pipeline);
-            compute.set_bind_group(0, &group, if self.runs.is_some() { &[0, 0] } else { &[0] });
+            let moves = fill.bindings.iter().any(|binding| binding.name == "wo_run");
+            compute.set_bind_group(0, &group, if moves { &[0, 0] } else { &[0] });
             compute.dispatch_workgroups(launch.update.grid.0, launch.update.grid.1, 1);
         }
         self.queue.submit([encoder.finish()]);
@@ -259,7 +275,10 @@ struct ClassPipelines {
     fill: Option<Pipeline>,
     accumulate: Option<wgpu::ComputePipeline>,
     swap: Option<wgpu::ComputePipeline>,
-    stats: Vec<Arc<Pipeline>>,
+    /// One a round, where it has sums.
+    stats: Vec<Option<Arc<Pipeline>>>,
+    procedure: Option<Arc<Pipeline>>,
+    identity: Option<Pipeline>,
 }
 
 impl ClassPipelines {
@@ -274,17 +293,31 @@ impl ClassPipelines {
         let entries: Vec<&str> = wanted.iter().filter(|(_, wanted)| *wanted).map(|(entry, _)| *entry).collect();
         let made = compiler.compile(variant, Stage::Update, &entries);
         let find = |entry: &str| entries.iter().position(|e| *e == entry).map(|i| made[i].clone());
-        let rounds = variant.rounds().into_iter().map(|round| Variant { round, ..variant.clone() });
-        // A round without sums decides from what is there already.
-        let stats = rounds
-            .filter(|variant| variant.sum_counts().0 > 0)
-            .map(|variant| Arc::new(compiler.compile(&variant, Stage::Stats, &["wo_stats"]).swap_remove(0)));
+        let rounds = variant.rounds().into_iter().chain(variant.later_rounds());
+        let stats = rounds.map(|round| {
+            let variant = Variant { round, ..variant.clone() };
+            // A round without sums decides from what is there already.
+            let sums = variant.sum_counts().0 > 0;
+            sums.then(|| Arc::new(compiler.compile(&variant, Stage::Stats, &["wo_stats"]).swap_remove(0)))
+        });
+        let mut procedure = variant.procedure_stage().map(|stage| {
+            let entries: &[&str] = match stage {
+                Stage::Probe => &["wo_perturb"],
+                Stage::Flow => &["wo_flow"],
+                _ => &["wo_warp", "wo_identity"],
+            };
+            compiler.compile(variant, stage, entries).into_iter()
+        });
+        let mut next = || procedure.as_mut().and_then(Iterator::next);
+        let (procedure, identity) = (next().map(Arc::new), next());
         Self {
             update: Arc::new(made[0].clone()),
             fill: find("wo_fill"),
             accumulate: find("wo_accumulate").map(|p| p.pipeline),
             swap: find("wo_swap").map(|p| p.pipeline),
             stats: stats.collect(),
+            procedure,
+            identity,
         }
     }
 }

@@ -1,13 +1,16 @@
 //! The engine: everything that is not one optimizer's. A step is recorded into the caller's encoder; nothing is submitted or
 //! waited for.
 
+mod arrays;
 mod blame;
 mod builder;
 mod checks;
 mod create;
 mod decisions;
+mod evaluate;
 mod layout;
 mod moved;
+mod passes;
 mod pipelines;
 mod places;
 mod readback;
@@ -20,8 +23,12 @@ mod step;
 mod text;
 #[cfg(all(test, feature = "tools"))]
 mod texts;
+mod warp;
 
+#[cfg(feature = "checkpoint")]
+pub(crate) use arrays::{BEFORE, COLUMNS};
 pub use builder::{Builder, Group, Tensor};
+pub use evaluate::Evaluating;
 pub use readback::read_buffer;
 pub use rows::Rows;
 #[cfg(feature = "checkpoint")]
@@ -35,8 +42,9 @@ pub use text::{Stage, Variant};
 use std::sync::Arc;
 
 use crate::around::{Around, Clip};
+use crate::evaluate::Evaluations;
 use crate::optim::rule::{check_common, goes_on};
-use crate::optim::{Rule, Value};
+use crate::optim::{Procedure, Rule, Value};
 use crate::schedule::{Schedule, refuse_owned};
 use crate::{Error, Result};
 use builder::{GroupInfo, Slice, TensorInfo};
@@ -92,6 +100,11 @@ pub struct Optimizer {
     control: wgpu::Buffer,
     /// A slot for the loss at the parameters and one for each probe, where the rule probes.
     losses: Option<wgpu::Buffer>,
+    /// The records of the procedure's passes.
+    passes: Option<wgpu::Buffer>,
+    /// How many of the rounds every step makes; the others are the procedure's.
+    main_rounds: usize,
+    evaluations: Evaluations,
     /// `Some` where gradients move.
     runs: Option<Runs>,
     /// The step whose sums are recorded and whose update is not.
@@ -102,8 +115,9 @@ pub struct Optimizer {
 #[derive(Debug)]
 struct LaunchGpu {
     update: Pass,
-    /// One a round of sums.
-    stats: Vec<Pass>,
+    /// One a round, where it has sums.
+    stats: Vec<Option<Pass>>,
+    procedure: Option<Pass>,
     accumulate: Option<wgpu::ComputePipeline>,
     swap: Option<wgpu::ComputePipeline>,
     arena: wgpu::Buffer,
@@ -284,10 +298,16 @@ impl Optimizer {
     }
 
     /// How many launches a step makes: one a class for the update; with sums one a class and one more. Where gradients move, as many
-    /// more as their buffers ask for.
+    /// more as their buffers ask for. WarpAdam's product is one a class. What probes and integrators add between evaluations is not
+    /// counted.
     #[must_use]
     pub fn dispatches(&self) -> usize {
-        self.launches.iter().map(|l| 1 + l.stats.len()).sum::<usize>() + self.rounds.len()
+        let warps = matches!(self.groups[0].rule.procedure(), Procedure::Warp(_));
+        let of_launch = |l: &LaunchGpu| {
+            let stats = l.stats.iter().take(self.main_rounds).flatten().count();
+            1 + stats + usize::from(warps)
+        };
+        self.launches.iter().map(of_launch).sum::<usize>() + self.main_rounds
     }
 
     /// The totals of the last step's sums over everything, and then each tensor's: records of one vec4 a total, the coefficients of
@@ -297,7 +317,8 @@ impl Optimizer {
     /// needs sums.
     #[must_use]
     pub fn totals(&self) -> Option<&wgpu::Buffer> {
-        self.rounds.first().map(|r| &r.totals)
+        let sums = self.variants[0].sums.sums > 0 || self.around.sums();
+        self.rounds.first().filter(|_| sums).map(|r| &r.totals)
     }
 
     /// Where the loss scale lies, one f32: bind it in the loss kernel. The whole buffer is the optimizer's and only to be read.

@@ -5,6 +5,7 @@ use super::create::{OWNED, buffer};
 use super::layout::{Item, Limits, Place, VEC4};
 use super::rows::RowState;
 use super::text::Variant;
+use crate::optim::Rule;
 use crate::{Error, Result};
 
 /// Where a tensor's parameters and gradients lie.
@@ -104,8 +105,11 @@ impl Classes {
 /// one group needs is kept for all, which changes no result.
 fn united(builder: &Builder, state: &RowState) -> Vec<Variant> {
     let groups = &builder.groups;
-    let mut variants: Vec<Variant> =
-        groups.iter().map(|g| Variant::with(g.rule.as_ref(), builder.around, groups.len())).collect();
+    let variant = |rule: &dyn Rule| Variant {
+        given: builder.given_directions,
+        ..Variant::with(rule, builder.around, groups.len())
+    };
+    let mut variants: Vec<Variant> = groups.iter().map(|g| variant(g.rule.as_ref())).collect();
     if groups[0].rule.sums().sums > 0 {
         let used = |k: usize| variants.iter().any(|v| v.states[k].used);
         let all: Vec<bool> = (0..variants[0].states.len()).map(used).collect();

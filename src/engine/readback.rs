@@ -7,6 +7,7 @@ use futures::FutureExt as _;
 use futures::channel::oneshot;
 use futures::future::poll_fn;
 
+use super::arrays::is_scratch;
 use super::blame::blame;
 use super::create::CONTROL_HEAD;
 use super::layout::VEC4;
@@ -134,11 +135,17 @@ impl Optimizer {
         Err(info.error(format!("{} values were given, shape {:?} has {}", values.len(), info.shape, info.used())))
     }
 
-    /// The names of the states that are kept for a tensor: the rule's, then `gradient_accumulator` and `ema` where they are asked for.
+    /// The names of the states that are kept for a tensor: the rule's, then `gradient_accumulator` and `ema` where they are asked for,
+    /// then WarpAdam's `warp_gradient` and the columns of its matrix.
     /// A frozen tensor has none.
     #[must_use]
     pub fn state_names(&self, tensor: Tensor) -> Vec<&'static str> {
-        self.slots(tensor)
+        self.kept_slots(tensor).into_iter().map(|(_, name)| name).collect()
+    }
+
+    /// The arrays that mean something between steps, with their places in the arena.
+    pub(super) fn kept_slots(&self, tensor: Tensor) -> Vec<(usize, &'static str)> {
+        self.slots(tensor).into_iter().enumerate().filter(|(_, name)| !is_scratch(name)).collect()
     }
 
     /// Reads a state of a tensor.

@@ -2,7 +2,7 @@
 
 use futures::channel::oneshot;
 
-use super::create::{CONTROL_HEAD, buffer};
+use super::create::{CONTROL_HEAD, LOSS_BYTES, buffer};
 use super::layout::{StateRun, VEC4};
 use super::readback::mapped;
 use super::{Optimizer, Tensor};
@@ -14,6 +14,8 @@ pub struct Snapshot {
     device: wgpu::Device,
     pages: Vec<Page>,
     control: Spot,
+    memory: usize,
+    losses: Option<(Spot, usize)>,
     tensors: Vec<SavedTensor>,
     pub(crate) about: About,
 }
@@ -30,6 +32,10 @@ pub(crate) struct About {
 pub(crate) struct Contents {
     /// The head of `wo_Control`.
     pub(crate) control: [u32; 8],
+    /// What decisions remember.
+    pub(crate) memory: Vec<f32>,
+    /// The losses of the last probes.
+    pub(crate) losses: Vec<f64>,
     pub(crate) tensors: Vec<Arrays>,
 }
 
@@ -48,7 +54,8 @@ struct SavedTensor {
     group: String,
     shape: Vec<usize>,
     elements: usize,
-    slots: Vec<&'static str>,
+    /// The kept arrays with their places in the arena.
+    slots: Vec<(usize, &'static str)>,
     param: Option<Spot>,
     runs: Vec<(Spot, StateRun)>,
 }
@@ -96,7 +103,9 @@ impl Optimizer {
     pub fn snapshot(&self, encoder: &mut wgpu::CommandEncoder) -> Result<Snapshot> {
         let most = self.device.limits().max_buffer_size;
         let mut plan = Plan::default();
-        let control = plan.add(&self.control, 0, CONTROL_HEAD, most);
+        let memory = self.variants[0].memory.len();
+        let control = plan.add(&self.control, 0, CONTROL_HEAD + memory as u64 * 4, most);
+        let losses = self.losses.as_ref().map(|l| (plan.add(l, 0, l.size(), most), self.variants[0].probes() + 1));
         let arenas: Vec<Spot> = self.launches.iter().map(|l| plan.add(&l.arena, 0, l.arena.size(), most)).collect();
         let mut tensors = Vec::with_capacity(self.tensors.len());
         for (index, info) in self.tensors.iter().enumerate() {
@@ -113,7 +122,7 @@ impl Optimizer {
                 group: self.groups[info.group].name.clone(),
                 shape: info.shape.clone(),
                 elements: info.used() as usize,
-                slots: self.slots(Tensor(index)),
+                slots: self.kept_slots(Tensor(index)),
                 param: spot,
                 runs: self.state_runs(Tensor(index)).map(|run| (arenas[run.launch], run)).collect(),
             });
@@ -123,6 +132,8 @@ impl Optimizer {
             device: self.device.clone(),
             pages: self.record_copies(encoder, &plan)?,
             control,
+            memory,
+            losses,
             tensors,
             about: About { optimizer: self.groups[0].rule.name(), groups },
         })
@@ -160,6 +171,15 @@ impl Optimizer {
         self.queue.write_buffer(&self.control, 0, bytemuck::cast_slice(&control));
         Ok(())
     }
+
+    /// Puts what decisions are made of and remember in place.
+    pub(crate) fn write_decisions(&self, memory: &[f32], losses: &[f64]) -> Result<()> {
+        self.write_memory(memory)?;
+        if self.losses.is_none() {
+            return Ok(());
+        }
+        self.write_losses(&losses.iter().map(|x| *x as f32).collect::<Vec<_>>())
+    }
 }
 
 impl Snapshot {
@@ -175,18 +195,21 @@ impl Snapshot {
         };
         let head = &pages[self.control.page][self.control.offset as usize..][..CONTROL_HEAD as usize];
         let control = bytemuck::pod_read_unaligned(head);
+        let memory = floats(self.control, CONTROL_HEAD / VEC4, self.memory);
+        let slot = |spot, j: usize| f64::from(floats(spot, j as u64 * LOSS_BYTES / VEC4, 1)[0]);
+        let losses = self.losses.map_or_else(Vec::new, |(spot, n)| (0..n).map(|j| slot(spot, j)).collect());
         let tensors = self.tensors.into_iter().map(|tensor| {
             let param = tensor.param.map_or_else(Vec::new, |spot| floats(spot, 0, tensor.elements));
             let mut arrays = vec![("param".to_owned(), param)];
-            for (k, slot) in tensor.slots.iter().enumerate() {
+            for (k, slot) in &tensor.slots {
                 let mut values = Vec::with_capacity(tensor.elements);
                 for (arena, run) in &tensor.runs {
-                    values.extend(floats(*arena, run.vec4 + k as u64 * run.stride, run.elements));
+                    values.extend(floats(*arena, run.vec4 + *k as u64 * run.stride, run.elements));
                 }
                 arrays.push(((*slot).to_owned(), values));
             }
             Arrays { name: tensor.name, group: tensor.group, shape: tensor.shape, arrays }
         });
-        Ok(Contents { control, tensors: tensors.collect() })
+        Ok(Contents { control, memory, losses, tensors: tensors.collect() })
     }
 }

@@ -1,8 +1,9 @@
 //! Recording a step.
 
 use super::moved::Moved;
+use super::passes;
 use super::scalars::Slot;
-use super::{LaunchGpu, Optimizer, Pass, Tensor};
+use super::{LaunchGpu, Optimizer, Pass, RoundGpu, Tensor};
 use crate::optim::Procedure;
 use crate::{Error, Result};
 
@@ -11,6 +12,8 @@ use crate::{Error, Result};
 pub(super) enum Kind {
     /// The sums of a round.
     Stats(usize),
+    /// What the rule's procedure adds.
+    Procedure,
     Update,
     Accumulate,
     Swap,
@@ -20,11 +23,21 @@ impl LaunchGpu {
     /// A pass with the pipeline that it runs now, where the launch has it.
     pub(super) fn pass(&self, kind: Kind) -> Option<(&Pass, &wgpu::ComputePipeline)> {
         match kind {
-            Kind::Stats(round) => self.stats.get(round).map(|p| (p, &p.pipeline.pipeline)),
+            Kind::Stats(round) => self.stats.get(round)?.as_ref().map(|p| (p, &p.pipeline.pipeline)),
+            Kind::Procedure => self.procedure.as_ref().map(|p| (p, &p.pipeline.pipeline)),
             Kind::Update => Some((&self.update, &self.update.pipeline.pipeline)),
             Kind::Accumulate => self.accumulate.as_ref().map(|p| (&self.update, p)),
             Kind::Swap => self.swap.as_ref().map(|p| (&self.update, p)),
         }
+    }
+}
+
+impl RoundGpu {
+    /// Runs one of its pipelines, which are one workgroup.
+    pub(super) fn finish(&self, pass: &mut wgpu::ComputePass<'_>, pipeline: &wgpu::ComputePipeline, slot: &Slot) {
+        pass.set_pipeline(pipeline);
+        pass.set_bind_group(0, &self.group, &[slot.offset]);
+        pass.dispatch_workgroups(1, 1, 1);
     }
 }
 
@@ -58,8 +71,10 @@ impl Optimizer {
         encoder: &mut wgpu::CommandEncoder,
         grads: impl IntoIterator<Item = (Tensor, wgpu::BufferSlice<'a>)>,
     ) -> Result<()> {
-        let stats = (0..self.rounds.len()).map(Kind::Stats);
-        let moved = self.moved(grads, stats.chain([Kind::Update]))?;
+        self.check_whole()?;
+        let stats = (0..self.main_rounds).map(Kind::Stats);
+        let warp = self.warps().then_some(Kind::Procedure);
+        let moved = self.moved(grads, stats.chain(warp).chain([Kind::Update]))?;
         let slot = self.scalars.begin(&self.device, &self.queue, &self.groups, Some(&moved.positions))?;
         self.record(encoder, &slot, Some(&moved));
         self.finish(encoder, slot);
@@ -76,19 +91,15 @@ impl Optimizer {
             return Err(Error::Usage("the two halves of a step are for gradients that do not move".to_owned()));
         }
         self.check_whole()?;
-        if self.rounds.len() > 1 {
+        if self.main_rounds > 1 {
             return Err(Error::Usage(format!(
                 "{} with a clip by norm makes two rounds of sums and cannot be halved",
                 self.groups[0].rule.name()
             )));
         }
         let slot = self.scalars.begin(&self.device, &self.queue, &self.groups, None)?;
-        if let Some(round) = self.rounds.first() {
-            let mut pass = self.begin_pass(encoder);
-            self.dispatch(&mut pass, Kind::Stats(0), &slot, None);
-            pass.set_pipeline(&round.reduce);
-            pass.set_bind_group(0, &round.group, &[slot.offset]);
-            pass.dispatch_workgroups(1, 1, 1);
+        if self.main_rounds > 0 {
+            self.sum(&mut self.begin_pass(encoder), 0, &slot);
         }
         self.half = Some(slot);
         Ok(())
@@ -103,12 +114,10 @@ impl Optimizer {
             self.half.take().ok_or_else(|| Error::Usage("record_update needs a record_sums before it".to_owned()))?;
         {
             let mut pass = self.begin_pass(encoder);
-            if let Some(round) = self.rounds.first() {
-                pass.set_pipeline(&round.conclude);
-                pass.set_bind_group(0, &round.group, &[slot.offset]);
-                pass.dispatch_workgroups(1, 1, 1);
+            if let Some(round) = self.rounds[..self.main_rounds].first() {
+                round.finish(&mut pass, &round.conclude, &slot);
             }
-            self.dispatch(&mut pass, Kind::Update, &slot, None);
+            self.update(&mut pass, &slot, None);
         }
         self.finish(encoder, slot);
         Ok(())
@@ -190,29 +199,55 @@ impl Optimizer {
 
     fn record(&self, encoder: &mut wgpu::CommandEncoder, slot: &Slot, moved: Option<&Moved>) {
         let mut pass = self.begin_pass(encoder);
-        for (number, round) in self.rounds.iter().enumerate() {
-            self.dispatch(&mut pass, Kind::Stats(number), slot, moved);
-            pass.set_pipeline(&round.finalize);
-            pass.set_bind_group(0, &round.group, &[slot.offset]);
-            pass.dispatch_workgroups(1, 1, 1);
+        self.decide(&mut pass, slot, moved);
+        self.update(&mut pass, slot, moved);
+    }
+
+    /// The rounds of sums that every step makes, and what is decided from them.
+    pub(super) fn decide(&self, pass: &mut wgpu::ComputePass<'_>, slot: &Slot, moved: Option<&Moved>) {
+        for (number, round) in self.rounds[..self.main_rounds].iter().enumerate() {
+            self.dispatch(pass, Kind::Stats(number), slot, moved);
+            round.finish(pass, &round.finalize, slot);
         }
-        self.dispatch(&mut pass, Kind::Update, slot, moved);
+    }
+
+    pub(super) fn update(&self, pass: &mut wgpu::ComputePass<'_>, slot: &Slot, moved: Option<&Moved>) {
+        if self.warps() {
+            self.dispatch(pass, Kind::Procedure, slot, moved);
+        }
+        self.dispatch(pass, Kind::Update, slot, moved);
+    }
+
+    /// A round's sums without what is decided from them.
+    pub(super) fn sum(&self, pass: &mut wgpu::ComputePass<'_>, round: usize, slot: &Slot) {
+        self.dispatch(pass, Kind::Stats(round), slot, None);
+        self.rounds[round].finish(pass, &self.rounds[round].reduce, slot);
+    }
+
+    fn warps(&self) -> bool {
+        matches!(self.groups[0].rule.procedure(), Procedure::Warp(_))
     }
 
     fn dispatch(&self, pass: &mut wgpu::ComputePass<'_>, kind: Kind, slot: &Slot, moved: Option<&Moved>) {
-        if let Some(moved) = moved {
-            moved.dispatch(pass, kind, slot.offset);
-            return;
+        match moved {
+            Some(moved) => moved.dispatch(pass, kind, slot.offset),
+            None => self.dispatch_record(pass, kind, slot, 0),
         }
+    }
+
+    /// As [`dispatch`](Self::dispatch), with the number of the record that a procedure's pass reads.
+    pub(super) fn dispatch_record(&self, pass: &mut wgpu::ComputePass<'_>, kind: Kind, slot: &Slot, record: usize) {
         for (p, pipeline) in self.launches.iter().filter_map(|launch| launch.pass(kind)) {
+            let reads_record = p.pipeline.bindings.iter().any(|binding| binding.name == "wo_pass");
+            let offsets = [slot.offset, passes::offset(record)];
             pass.set_pipeline(pipeline);
-            pass.set_bind_group(0, p.group.as_ref(), &[slot.offset]);
+            pass.set_bind_group(0, p.group.as_ref(), &offsets[..if reads_record { 2 } else { 1 }]);
             pass.dispatch_workgroups(p.grid.0, p.grid.1, 1);
         }
     }
 
     /// The step is in the encoder: the count goes on to the control buffer, and the slot is free once the work is done.
-    fn finish(&mut self, encoder: &mut wgpu::CommandEncoder, slot: Slot) {
+    pub(super) fn finish(&mut self, encoder: &mut wgpu::CommandEncoder, slot: Slot) {
         if let Some(first) = self.launches.first() {
             encoder.copy_buffer_to_buffer(&first.arena, 0, &self.control, 0, 4);
         }

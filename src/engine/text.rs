@@ -3,10 +3,11 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use super::layout::{ARENA_HEADER, CHUNK_LANES, FINAL_BATCH, FINAL_LANES, SUM_LANES};
+use super::arrays;
+use super::layout::{ARENA_HEADER, CHUNK, CHUNK_LANES, FINAL_BATCH, FINAL_LANES, SUM_LANES};
 use super::rows::RowText;
 use crate::around::{Around, Clip};
-use crate::optim::procedure::Scheme;
+use crate::optim::procedure::{Directions, Scheme};
 use crate::optim::rule::Origin;
 use crate::optim::{Depends, Procedure, Rule, Scalar, StateSpec, Sums};
 
@@ -17,6 +18,12 @@ const CHUNKS: &str = include_str!("../../shaders/harness/chunks.wgsl");
 const UPDATE: &str = include_str!("../../shaders/harness/update.wgsl");
 const STATS: &str = include_str!("../../shaders/harness/stats.wgsl");
 const FINALIZE: &str = include_str!("../../shaders/harness/finalize.wgsl");
+const RANDOM: &str = include_str!("../../shaders/harness/random.wgsl");
+const PROBE: &str = include_str!("../../shaders/harness/probe.wgsl");
+const PERTURB: &str = include_str!("../../shaders/harness/perturb.wgsl");
+const WAY: &str = include_str!("../../shaders/harness/way.wgsl");
+const FLOW: &str = include_str!("../../shaders/harness/flow.wgsl");
+const WARP: &str = include_str!("../../shaders/harness/warp.wgsl");
 
 /// What a pipeline does in a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -25,6 +32,12 @@ pub enum Stage {
     Stats,
     /// Adds the sums and decides, in one workgroup.
     Finalize,
+    /// Moves parameters along a probe's direction and back: rules that probe.
+    Probe,
+    /// Moves parameters between evaluations: rules that integrate.
+    Flow,
+    /// Multiplies gradients by a matrix: WarpAdam.
+    Warp,
     /// Changes parameters and states.
     Update,
     /// Lets rows change places and begin anew; in no step, and only where there are row sets.
@@ -33,7 +46,7 @@ pub enum Stage {
 
 impl Stage {
     /// The stages of a step, in order.
-    pub const ALL: [Self; 3] = [Self::Stats, Self::Finalize, Self::Update];
+    pub const ALL: [Self; 6] = [Self::Stats, Self::Finalize, Self::Probe, Self::Flow, Self::Warp, Self::Update];
 }
 
 /// Which sums a pair of stats and finalize makes. Mostly one round makes all; a rule whose sums need the clipped gradient has a
@@ -84,6 +97,8 @@ pub struct Variant {
     pub(super) shared: bool,
     /// Gradients move from step to step.
     pub(super) moving: bool,
+    /// Probes' directions lie in the arena.
+    pub(super) given: bool,
     /// What rows ask for; `None` where the class has none.
     pub(super) rows: Option<RowText>,
     /// The elements that are stepped are counted, because some are not and the rule has sums.
@@ -146,9 +161,31 @@ impl Variant {
             sum_lanes: SUM_LANES,
             shared: false,
             moving: false,
+            given: false,
             rows: None,
             counted: false,
             packed: None,
+        }
+    }
+
+    /// The stages that a step of the rule has.
+    pub fn stages(&self) -> impl Iterator<Item = Stage> + '_ {
+        let rounds = !self.rounds().is_empty();
+        Stage::ALL.into_iter().filter(move |stage| match stage {
+            Stage::Stats => rounds && self.sum_counts().0 > 0,
+            Stage::Finalize => rounds,
+            Stage::Update => true,
+            own => self.procedure_stage() == Some(*own),
+        })
+    }
+
+    /// The stage that the rule's procedure adds.
+    pub(super) const fn procedure_stage(&self) -> Option<Stage> {
+        match self.procedure {
+            Procedure::Plain => None,
+            Procedure::Probe(_) => Some(Stage::Probe),
+            Procedure::Integrate(_) => Some(Stage::Flow),
+            Procedure::Warp(_) => Some(Stage::Warp),
         }
     }
 
@@ -206,11 +243,12 @@ impl Variant {
         self.states.iter().filter(|s| s.used)
     }
 
-    /// The arena's arrays, in order: the kept states, the accumulator, the average of the weights.
+    /// The arena's arrays, in order: the kept states, the accumulator, the average of the weights, the procedure's.
     pub(super) fn slots(&self) -> Vec<&'static str> {
         let accumulator = self.around.accumulate.map(|_| ACCUMULATOR);
         let average = self.around.ema.map(|_| AVERAGE);
-        self.kept().map(|s| s.name).chain(accumulator).chain(average).collect()
+        let states = self.kept().map(|s| s.name).chain(accumulator).chain(average);
+        states.chain(arrays::of(self.procedure, self.given)).collect()
     }
 
     /// Vec4s of what decisions remember, which lie before the first tensor's.
@@ -253,25 +291,35 @@ impl Variant {
                 .chain(self.decides_from_slopes().then_some(losses))
                 .collect();
         }
-        let elements = if stage == Stage::Update { Access::ReadWrite } else { Access::Read };
+        let elements = if stage == Stage::Stats { Access::Read } else { Access::ReadWrite };
         let grads = if self.around.zero_gradients { elements } else { Access::Read };
         let mut bindings: Vec<Binding> =
             std::iter::once(call).chain(scalars).chain([control(Access::Read), chunks]).collect();
         bindings.push(b("wo_params", elements, "array<vec4<f32>>"));
-        if !self.shared {
+        let reads_gradients = self.reads_gradients(stage);
+        if !self.shared && reads_gradients {
             bindings.push(b("wo_grads", grads, "array<vec4<f32>>"));
         }
         bindings.push(b("wo_arena", elements, "array<vec4<f32>>"));
-        if stage == Stage::Stats {
-            bindings.push(partials);
+        match stage {
+            Stage::Stats => bindings.push(partials),
+            Stage::Probe => bindings.push(b("wo_totals", Access::Read, "array<vec4<f32>>")),
+            _ => {}
         }
         if self.masked() {
             bindings.push(b("wo_mask", Access::Read, "array<u32>"));
         }
-        if self.moving {
+        if matches!(stage, Stage::Probe | Stage::Flow) || matches!(self.round, Round::Directions | Round::Error) {
+            bindings.push(b("wo_pass", Access::Uniform, "wo_Pass"));
+        } else if self.moving && reads_gradients {
             bindings.push(b("wo_run", Access::Uniform, "vec4<u32>"));
         }
         bindings
+    }
+
+    /// Whether a stage over the chunks reads gradients.
+    fn reads_gradients(&self, stage: Stage) -> bool {
+        stage != Stage::Probe && !(stage == Stage::Stats && self.round == Round::Directions)
     }
 
     /// Where the scalars are bound: by themselves, or in the control buffer.
@@ -294,8 +342,13 @@ impl Variant {
     #[must_use]
     pub fn text(&self, stage: Stage) -> String {
         let harness: &[&str] = match stage {
+            Stage::Stats if self.round == Round::Directions => &[TABLES, RECORD, GRADIENT, STATS, RANDOM, PROBE],
+            Stage::Stats if self.round == Round::Error => &[TABLES, RECORD, GRADIENT, STATS, WAY],
             Stage::Stats => &[TABLES, RECORD, GRADIENT, STATS],
             Stage::Finalize => &[TABLES, FINALIZE],
+            Stage::Probe => &[TABLES, RECORD, RANDOM, PROBE, PERTURB],
+            Stage::Flow => &[TABLES, RECORD, GRADIENT, WAY, FLOW],
+            Stage::Warp => &[TABLES, RECORD, GRADIENT, WARP],
             Stage::Update => &[TABLES, RECORD, GRADIENT, UPDATE, CHUNKS],
             Stage::Rows => &[TABLES, RECORD],
         };
@@ -321,6 +374,7 @@ impl Variant {
         put(&mut out, format_args!("const wo_SUM_LANES = {}u;", self.sum_lanes));
         put(&mut out, format_args!("const wo_FINAL_LANES = {FINAL_LANES}u;"));
         self.features(&mut out);
+        self.procedure_constants(&mut out);
         for (number, binding) in self.bindings(stage).iter().enumerate() {
             let space = match binding.access {
                 Access::Read => "storage, read",
@@ -374,6 +428,37 @@ impl Variant {
         }
     }
 
+    /// Where the procedure's arrays lie in the arena, and its numbers.
+    fn procedure_constants(&self, out: &mut String) {
+        let slots = self.slots();
+        let slot = |name: &str| slots.iter().position(|s| *s == name).unwrap_or(0);
+        put(out, format_args!("const wo_WARP = {};", matches!(self.procedure, Procedure::Warp(_))));
+        put(out, format_args!("const wo_WARPED = {}u;", slot(arrays::WARPED)));
+        match self.procedure {
+            Procedure::Plain => {}
+            Procedure::Probe(probe) => {
+                put(out, format_args!("const wo_GIVEN = {};", self.given));
+                put(out, format_args!("const wo_GLOBAL = {};", probe.directions == Directions::Global));
+                put(out, format_args!("const wo_ANCHOR = {}u;", slot(arrays::ANCHOR)));
+                put(out, format_args!("const wo_DIRECTIONS = {}u;", slot(arrays::DIRECTIONS[0])));
+            }
+            Procedure::Integrate(scheme) => {
+                put(out, format_args!("const wo_STAGES = {}u;", scheme.stages()));
+                put(out, format_args!("const wo_GRADIENT = {}u;", slot("g_prev")));
+                put(out, format_args!("const wo_DISPLACEMENT = {}u;", slot("displacement")));
+                put(out, format_args!("const wo_BASE = {}u;", slot(arrays::BASE)));
+                put(out, format_args!("const wo_DERIVATIVES = {}u;", slot(arrays::DERIVATIVES[0])));
+            }
+            Procedure::Warp(warp) => {
+                put(out, format_args!("const wo_CHUNK = {CHUNK}u;"));
+                put(out, format_args!("const wo_BLOCK = {}u;", warp.block));
+                put(out, format_args!("const wo_LEARNED = {};", warp.learned));
+                put(out, format_args!("const wo_BEFORE = {}u;", slot(arrays::BEFORE)));
+                put(out, format_args!("const wo_MATRIX = {}u;", slot(arrays::COLUMNS[0])));
+            }
+        }
+    }
+
     fn accessors(&self, stage: Stage) -> String {
         if stage == Stage::Rows {
             return self.rows_text(stage) + &self.remap_text();
@@ -392,21 +477,34 @@ impl Variant {
             out.push_str(&self.conclude());
         } else {
             out.push_str(&self.load_state());
-            out.push_str(&self.gradient());
+            if self.reads_gradients(stage) {
+                out.push_str(&self.gradient());
+            } else if stage == Stage::Stats {
+                out.push_str(NO_GRADIENT);
+            }
             out.push_str(&self.rows_text(stage));
+        }
+        if stage == Stage::Flow {
+            out.push_str(&self.load_decision());
+            out.push_str(&self.hold());
         }
         if stage == Stage::Stats {
             out.push_str(&self.terms());
         }
         if stage == Stage::Update {
             out.push_str(&self.load_decision());
-            let hold = if self.sums.may_hold { "hold(d)" } else { "false" };
-            put(&mut out, format_args!("fn wo_hold(d: Decision) -> bool {{ return {hold}; }}"));
+            out.push_str(&self.hold());
             out.push_str(&self.store_state());
             out.push_str(&self.first_state());
             out.push_str(&self.clear_gradient());
         }
         out
+    }
+
+    /// Whether a step leaves the count of applied steps where it is.
+    fn hold(&self) -> String {
+        let hold = if self.sums.may_hold { "hold(d)" } else { "false" };
+        format!("fn wo_hold(d: Decision) -> bool {{ return {hold}; }}\n")
     }
 
     /// `wo_hyper` and `wo_extra`: each member from the call's row, from the count's row, or their product.
@@ -518,16 +616,37 @@ impl Variant {
     /// An element's terms of the round's sums: the rule's, then g² and whether it is not finite.
     fn terms(&self) -> String {
         let (rule, harness) = self.counts();
-        let mut terms: Vec<String> = (0..rule.sums).map(|k| format!("own[{k}]")).collect();
+        let mut terms: Vec<String> = match self.round {
+            Round::Directions => (0..rule.sums).map(|j| format!("wo_direction_square({j}u, place)")).collect(),
+            Round::Error => ["position * position", "error * error"].map(str::to_owned).to_vec(),
+            _ => (0..rule.sums).map(|k| format!("own[{k}]")).collect(),
+        };
         if harness {
             terms.extend(["g * g".to_owned(), "wo_nonfinite(raw)".to_owned()]);
         }
         if self.counts_elements() {
             terms.push("vec4(1.0)".to_owned());
         }
-        let own = if rule.sums > 0 { "    let own = contribute(h, p, g, s);\n" } else { "" };
+        let own = match self.round {
+            _ if rule.sums == 0 => "",
+            Round::Directions => "",
+            Round::Error => concat!(
+                "    let y = wo_arena[place.at + wo_BASE * place.stride] + wo_arena[place.at + wo_DISPLACEMENT * place.stride];\n",
+                "    let scale = wo_pass.tolerance * (1.0 + max(abs(y), wo_pass.next * abs(p)));\n",
+                "    let position = y / scale;\n",
+                "    let error = wo_way(place.at, place.stride, 1.0) / scale;\n",
+            ),
+            _ => "    let own = contribute(h, p, g, s);\n",
+        };
+        let square = if self.round == Round::Directions {
+            "fn wo_direction_square(j: u32, place: wo_Place) -> vec4<f32> {\n    \
+             let u = wo_direction(j, place.tensor, place.index, place.at, place.stride);\n    return u * u;\n}\n"
+        } else {
+            ""
+        };
         format!(
-            "fn wo_terms(h: Hyper, p: vec4<f32>, raw: vec4<f32>, g: vec4<f32>, s: State) -> array<vec4<f32>, wo_SUMS> {{\n\
+            "{square}fn wo_terms(\n    h: Hyper, place: wo_Place, p: vec4<f32>, raw: vec4<f32>, g: vec4<f32>, s: State,\n\
+             ) -> array<vec4<f32>, wo_SUMS> {{\n\
              {own}    return array<vec4<f32>, wo_SUMS>({});\n}}\n",
             terms.join(", ")
         )
@@ -654,6 +773,12 @@ impl Variant {
         out
     }
 }
+
+/// What a pass over spans calls where it has no gradient to read.
+const NO_GRADIENT: &str = "\
+fn wo_gradient(chunk: wo_Chunk, i: u32) -> vec4<f32> { return vec4(0.0); }
+fn wo_first_record() -> u32 { return 0u; }
+";
 
 /// The members that the call's rows and the counts' rows hold, in order.
 pub(super) fn scalar_columns<'a>(scalars: &[(&'a str, Depends)]) -> (Vec<&'a str>, Vec<&'a str>) {

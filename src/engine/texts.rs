@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::rows::RowText;
 use super::text::{Access, Round, Stage, Variant};
 use crate::around::{Accumulate, Around, Clip, Ema, LossScale};
-use crate::optim::{ALL, Procedure, Rule};
+use crate::optim::{ALL, Entry, Procedure, Rule, Value};
 use crate::shader::{Checked, Target, Translation};
 
 /// Each feature alone, and all at once with each clip.
@@ -39,7 +39,11 @@ fn arounds() -> Vec<Around> {
 /// All texts of a rule's class, wherever its tensors lie.
 fn texts(rule: &dyn Rule, around: Around, groups: usize) -> Vec<(String, String)> {
     let mut texts = Vec::new();
+    let integrates = matches!(rule.procedure(), Procedure::Integrate(_));
     for (shared, moving) in [(false, false), (true, false), (false, true)] {
+        if moving && integrates {
+            continue; // the builder refuses it
+        }
         let variant = Variant { shared, moving, ..Variant::with(rule, around, groups) };
         let mut add = |round: Round, stage: Stage| {
             let variant = Variant { round, ..variant.clone() };
@@ -49,12 +53,24 @@ fn texts(rule: &dyn Rule, around: Around, groups: usize) -> Vec<(String, String)
             ));
         };
         add(Round::Only, Stage::Update);
-        for round in variant.rounds() {
-            add(round, Stage::Stats);
+        if let Some(stage) = variant.procedure_stage() {
+            add(Round::Only, stage);
+        }
+        for round in variant.rounds().into_iter().chain(variant.later_rounds()) {
+            if (Variant { round, ..variant.clone() }).sum_counts().0 > 0 {
+                add(round, Stage::Stats);
+            }
             add(round, Stage::Finalize);
         }
     }
     texts
+}
+
+/// Configurations with texts of their own that no plain step runs.
+fn evaluating(entry: &Entry) -> Vec<Box<dyn Rule>> {
+    let choices = [("integrator", "rk4"), ("integrator", "dopri5"), ("warp", "raw"), ("warp", "normalised")];
+    let known = choices.into_iter().filter(|(setting, _)| entry.settings.contains(setting));
+    known.map(|(setting, word)| entry.configure([(setting, Value::Word(word.to_owned()))]).expect("valid")).collect()
 }
 
 /// The texts of a class with rows, each feature alone and all at once.
@@ -115,7 +131,9 @@ fn check(what: &str, text: &str) {
 fn every_text_validates_and_is_written_in_every_language() {
     let mut seen = HashSet::new();
     for entry in ALL {
-        let alone = entry.variants().into_iter().map(|(_, rule)| (rule, Around::default()));
+        let mut rules: Vec<Box<dyn Rule>> = entry.variants().into_iter().map(|(_, rule)| rule).collect();
+        rules.extend(evaluating(entry));
+        let alone = rules.into_iter().map(|rule| (rule, Around::default()));
         let with_features = arounds().into_iter().map(|around| (entry.sample(), around));
         for (rule, around) in alone.chain(with_features) {
             for (what, text) in texts(rule.as_ref(), around, 2) {
@@ -133,8 +151,8 @@ fn what_is_public_is_among_them() {
     for entry in ALL {
         let rule = entry.sample();
         for (shared, moving) in [(false, false), (true, false), (false, true)] {
-            for stage in Stage::ALL.iter().filter(|s| **s == Stage::Update || rule.sums().sums > 0) {
-                let text = Variant::of(rule.as_ref(), shared, moving).text(*stage);
+            for stage in Variant::of(rule.as_ref(), shared, moving).stages() {
+                let text = Variant::of(rule.as_ref(), shared, moving).text(stage);
                 assert!(texts(rule.as_ref(), Around::default(), 1).iter().any(|(_, t)| *t == text));
                 check(entry.name, &text);
             }

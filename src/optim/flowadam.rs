@@ -270,7 +270,16 @@ impl Twin for FlowAdam {
             ("default", Self::default()),
             ("flow", always),
             ("hard", Self { injection: Injection::Hard, ..always }),
-            ("mode_a", Self { mode: Mode::A, warmup: 2, ..Self::default() }),
+            (
+                "stiff",
+                Self {
+                    mode: Mode::A,
+                    switch_sensitivity: Some(0.0),
+                    curvature_sensitivity: Some(0.5),
+                    warmup: 2,
+                    ..Self::default()
+                },
+            ),
         ]
     }
 

@@ -11,8 +11,8 @@ use wgpu_optim::verify::varied;
 
 use crate::common::gpu;
 
-/// Nobody else implements it; `parity::prox_sgd_leaves_exact_zeros` and `tests/cpu.rs` stand in.
-const ANALYTIC: &[&str] = &["prox_sgd"];
+/// Nobody else implements them; `parity::prox_sgd_leaves_exact_zeros`, `tests/cpu.rs` and `evaluate` stand in.
+const ANALYTIC: &[&str] = &["prox_sgd", "warpadam"];
 
 fn files() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");

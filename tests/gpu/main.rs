@@ -9,6 +9,8 @@ mod common;
 mod counts;
 mod engine;
 mod errors;
+mod evaluate;
+mod evaluating_mutants;
 mod golden;
 mod mutants;
 mod parity;

@@ -4,7 +4,9 @@ use std::fmt;
 
 use wgpu_optim::Result;
 use wgpu_optim::optim::cpu::Cpu;
-use wgpu_optim::optim::{Rule, Scalar, StateSpec, Sums, Value};
+use wgpu_optim::optim::{Procedure, Rule, Scalar, StateSpec, Sums, Value};
+
+use crate::evaluating_mutants::{FLOWADAM, SADAM, WARPADAM};
 
 /// A mistake.
 #[derive(Clone, Copy)]
@@ -89,6 +91,15 @@ impl Rule for Mutant {
     fn decision(&self) -> &[&'static str] {
         self.inner.decision()
     }
+    fn memory(&self) -> &[&'static str] {
+        self.inner.memory()
+    }
+    fn procedure(&self) -> Procedure {
+        self.inner.procedure()
+    }
+    fn common(&self) -> &[&'static str] {
+        self.inner.common()
+    }
     fn cpu_f32(&self) -> &dyn Cpu<f32> {
         self.inner.cpu_f32()
     }
@@ -121,26 +132,26 @@ fn change(scalar: &mut Scalar, name: &str, factor: f64) {
 use Mistake::{Scalars, Text};
 
 // Moments, which ten rules share.
-const SWAPPED_BETAS_M: Mistake = Text(&[("h.beta1 * ", "h.beta2 * ")]);
-const SWAPPED_BETAS_V: Mistake = Text(&[("h.one_minus_beta2 * ", "h.one_minus_beta1 * ")]);
+pub(crate) const SWAPPED_BETAS_M: Mistake = Text(&[("h.beta1 * ", "h.beta2 * ")]);
+pub(crate) const SWAPPED_BETAS_V: Mistake = Text(&[("h.one_minus_beta2 * ", "h.one_minus_beta1 * ")]);
 const NO_DECAY_L2: Mistake = Text(&[("gradient + h.decay * p", "gradient")]);
-const F32_BETA2: Mistake = Scalars(|rule, _, scalar| {
+pub(crate) const F32_BETA2: Mistake = Scalars(|rule, _, scalar| {
     if scalar.name == "one_minus_beta2" {
         scalar.call = f64::from(1.0 - number(rule, "beta2") as f32);
     }
 });
-const UNCORRECTED_M: Mistake = Scalars(|rule, t, scalar| {
+pub(crate) const UNCORRECTED_M: Mistake = Scalars(|rule, t, scalar| {
     for name in ["step", "step_m", "step_g", "correction", "rectified", "plain"] {
         change(scalar, name, correction(rule, "beta1", t));
     }
 });
-const UNCORRECTED_V: Mistake = Scalars(|rule, t, scalar| {
+pub(crate) const UNCORRECTED_V: Mistake = Scalars(|rule, t, scalar| {
     for name in ["step", "correction", "eps_hat"] {
         change(scalar, name, correction(rule, "beta2", t).sqrt().recip());
     }
 });
 /// The step is counted from 0.
-const LATE_COUNT: Mistake = Scalars(|rule, t, scalar| {
+pub(crate) const LATE_COUNT: Mistake = Scalars(|rule, t, scalar| {
     let early = rule.scalars(t + 1).into_iter().find(|s| s.name == scalar.name);
     *scalar = early.unwrap_or(*scalar);
 });
@@ -214,6 +225,9 @@ pub(crate) fn mutants(optimizer: &str) -> Vec<(&'static str, &'static str, Mista
         "lion" => LION,
         "lamb" => LAMB,
         "vradam" => VRADAM,
+        "flowadam" => FLOWADAM,
+        "sadam" => SADAM,
+        "warpadam" => WARPADAM,
         "adai" | "adaiw" => ADAI,
         _ => &[],
     });

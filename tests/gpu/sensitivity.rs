@@ -53,6 +53,8 @@ const TESTED: &[&[&str]] = &[
     &["radam", "adabelief", "lamb"],
     &["vradam"],
     &["adai", "adaiw"],
+    &["flowadam"],
+    &["sadam", "warpadam"],
 ];
 
 #[test]
@@ -78,6 +80,16 @@ fn vradam() {
 #[test]
 fn adai_and_adaiw() {
     check(TESTED[4]);
+}
+
+#[test]
+fn flowadam() {
+    check(TESTED[5]);
+}
+
+#[test]
+fn sadam_and_warpadam() {
+    check(TESTED[6]);
 }
 
 #[test]

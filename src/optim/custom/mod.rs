@@ -19,7 +19,7 @@ use std::sync::Arc;
 use super::cpu::Cpu;
 use super::settings::{Range, Value, refused};
 use super::{Rule, Scalar, StateSpec, Sums};
-use crate::engine::{Stage, Variant};
+use crate::engine::Variant;
 use crate::{Error, Result};
 use fill::{Declared, Fill};
 use header::Line;
@@ -213,9 +213,8 @@ impl CustomRule {
     /// Whatever the checks before have missed shows where the text meets the harness.
     fn check_harness(&self) -> Result<()> {
         let variant = Variant::of(self, false, false);
-        let stages = if self.sums.sums > 0 { &Stage::ALL[..] } else { &[Stage::Update] };
-        for stage in stages {
-            let module = naga::front::wgsl::parse_str(&variant.text(*stage)).map_err(|e| e.message().to_owned());
+        for stage in variant.stages() {
+            let module = naga::front::wgsl::parse_str(&variant.text(stage)).map_err(|e| e.message().to_owned());
             let checked = module.and_then(|module| check::validate(&module).map_err(|mistake| mistake.message));
             checked.map_err(|e| Error::Shader(format!("{}: does not fit the harness: {e}", self.name)))?;
         }

@@ -176,7 +176,7 @@ fn learn<F: Objective>(run: &Run<'_>, tasks: u32) -> Result<Vec<Vec<F>>> {
         for _ in 0..run.heat.steps {
             host.step()?;
         }
-        let rows = |tensor| host.optimizer.warp(tensor).map(<[F]>::to_vec);
+        let rows = |tensor| host.optimizer.warp(tensor);
         let learned: Option<_> = (0..host.params.len()).map(rows).collect();
         matrices = learned.ok_or_else(|| Error::Usage(format!("{} has no matrix to learn", run.rule.name())))?;
     }

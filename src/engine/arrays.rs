@@ -1,0 +1,59 @@
+//! The arena's arrays that a rule's procedure needs beside its states.
+
+use crate::optim::Procedure;
+
+/// The parameters while a probe moves them.
+pub(super) const ANCHOR: &str = "probe_anchor";
+/// Probes' directions, where they are given.
+pub(super) const DIRECTIONS: [&str; 8] = [
+    "direction_1",
+    "direction_2",
+    "direction_3",
+    "direction_4",
+    "direction_5",
+    "direction_6",
+    "direction_7",
+    "direction_8",
+];
+/// The parameters where an integrator began.
+pub(super) const BASE: &str = "flow_base";
+/// An integrator's derivatives.
+pub(super) const DERIVATIVES: [&str; 7] = ["flow_k1", "flow_k2", "flow_k3", "flow_k4", "flow_k5", "flow_k6", "flow_k7"];
+/// P g.
+pub(super) const WARPED: &str = "warped";
+/// The gradient of the step before.
+pub(crate) const BEFORE: &str = "warp_gradient";
+
+/// The columns of P: element i of a column is i's row of it.
+#[rustfmt::skip]
+pub(crate) const COLUMNS: [&str; 64] = [
+    "warp_00", "warp_01", "warp_02", "warp_03", "warp_04", "warp_05", "warp_06", "warp_07",
+    "warp_08", "warp_09", "warp_10", "warp_11", "warp_12", "warp_13", "warp_14", "warp_15",
+    "warp_16", "warp_17", "warp_18", "warp_19", "warp_20", "warp_21", "warp_22", "warp_23",
+    "warp_24", "warp_25", "warp_26", "warp_27", "warp_28", "warp_29", "warp_30", "warp_31",
+    "warp_32", "warp_33", "warp_34", "warp_35", "warp_36", "warp_37", "warp_38", "warp_39",
+    "warp_40", "warp_41", "warp_42", "warp_43", "warp_44", "warp_45", "warp_46", "warp_47",
+    "warp_48", "warp_49", "warp_50", "warp_51", "warp_52", "warp_53", "warp_54", "warp_55",
+    "warp_56", "warp_57", "warp_58", "warp_59", "warp_60", "warp_61", "warp_62", "warp_63",
+];
+
+/// The arrays of a procedure, in order; `given` says whether probes' directions lie there.
+pub(super) fn of(procedure: Procedure, given: bool) -> Vec<&'static str> {
+    match procedure {
+        Procedure::Plain => Vec::new(),
+        Procedure::Probe(probe) => {
+            let directions = if given { probe.count } else { 0 };
+            [&[ANCHOR], &DIRECTIONS[..directions]].concat()
+        }
+        Procedure::Integrate(scheme) => [&[BASE], &DERIVATIVES[..scheme.stages()]].concat(),
+        Procedure::Warp(warp) => {
+            let before = if warp.learned { &[BEFORE][..] } else { &[] };
+            [&[WARPED], before, &COLUMNS[..warp.block]].concat()
+        }
+    }
+}
+
+/// Whether an array means nothing between steps.
+pub(super) fn is_scratch(name: &str) -> bool {
+    [ANCHOR, BASE, WARPED].contains(&name) || DERIVATIVES.contains(&name) || DIRECTIONS.contains(&name)
+}

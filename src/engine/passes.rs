@@ -1,0 +1,91 @@
+//! The records of a procedure's passes: what each does, and with which weights.
+
+use super::create::buffer;
+use crate::Result;
+use crate::integrator::{RK4, Weights};
+use crate::optim::Procedure;
+use crate::optim::procedure::Scheme;
+
+/// Keeps the parameters.
+pub(super) const START: u32 = 1;
+/// Keeps the derivative where the parameters are.
+pub(super) const STORE: u32 = 2;
+/// Moves the parameters.
+pub(super) const MOVE: u32 = 4;
+/// Adds to the way that counts.
+pub(super) const ADVANCE: u32 = 8;
+/// Makes the last derivative the next step's first.
+pub(super) const SHIFT: u32 = 16;
+/// Puts the parameters back.
+pub(super) const RESTORE: u32 = 32;
+/// Weights are shares of each tensor's horizon.
+const HORIZONS: u32 = 64;
+
+/// `wo_Pass` of `shaders/harness/tables.wgsl`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
+pub(super) struct PassRecord {
+    pub(super) flags: u32,
+    pub(super) number: u32,
+    pub(super) next: f32,
+    pub(super) tolerance: f32,
+    pub(super) poison: f32,
+    pub(super) seed: u32,
+    pub(super) pad: [u32; 2],
+    pub(super) weights: [f32; 8],
+}
+
+/// Bytes of a record.
+pub(super) const PASS_BYTES: u64 = size_of::<PassRecord>() as u64;
+/// A dynamic offset is a multiple of this in every device.
+const STRIDE: usize = 256;
+
+impl PassRecord {
+    pub(super) fn new(flags: u32, number: usize) -> Self {
+        Self { flags, number: number as u32, ..Self::default() }
+    }
+
+    pub(super) fn weighing(self, weights: Weights) -> Self {
+        let mut row = [0.0; 8];
+        row.iter_mut().zip(weights).for_each(|(to, w)| *to = w as f32);
+        Self { weights: row, ..self }
+    }
+}
+
+/// The dynamic offset of a pass's record.
+pub(super) const fn offset(pass: usize) -> u32 {
+    (pass * STRIDE) as u32
+}
+
+/// The records of a procedure's passes in their order, where it has any; `seed` is the key of probes' directions. Dormand and Prince's has one, which is written before each
+/// pass: what it does hangs on numbers that came back.
+pub(super) fn records(
+    device: &wgpu::Device,
+    queue: &wgpu::Queue,
+    label: &str,
+    procedure: Procedure,
+    seed: u32,
+) -> Result<Option<wgpu::Buffer>> {
+    let records = match procedure {
+        Procedure::Plain | Procedure::Warp(_) => return Ok(None),
+        Procedure::Probe(probe) => {
+            let flags = |j| if j == 0 { START | MOVE } else { MOVE };
+            let probes = (0..probe.count).map(|j| PassRecord { seed, ..PassRecord::new(flags(j), j) });
+            probes.chain([PassRecord::new(RESTORE, 0)]).collect()
+        }
+        Procedure::Integrate(Scheme::Rk4) => {
+            let flags = [START | MOVE, MOVE, MOVE, ADVANCE | RESTORE].map(|flags| flags | STORE | HORIZONS);
+            let stage = |(i, weights): (usize, Weights)| PassRecord::new(flags[i], i).weighing(weights);
+            RK4.into_iter().enumerate().map(stage).collect()
+        }
+        Procedure::Integrate(Scheme::Dopri5 { .. }) => vec![PassRecord::default()],
+    };
+    let mut bytes = vec![0; records.len() * STRIDE];
+    for (record, place) in records.iter().zip(bytes.chunks_exact_mut(STRIDE)) {
+        place[..PASS_BYTES as usize].copy_from_slice(bytemuck::bytes_of(record));
+    }
+    let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
+    let buffer = buffer(device, label, "passes", bytes.len() as u64, usage)?;
+    queue.write_buffer(&buffer, 0, &bytes);
+    Ok(Some(buffer))
+}

@@ -1,0 +1,379 @@
+//! Steps that evaluate the objective or learn while they are under way, beside the same steps on the host.
+
+use wgpu_optim::optim::{Directions, FlowAdam, Injection, Integrator, Rule, WarpMode};
+use wgpu_optim::{Adam, Clip, Evaluation, Evaluations, Group, Optimizer, SAdam, Tensor, WarpAdam, cpu};
+
+use crate::common::{block_on, gpu};
+
+/// Less than a vec4, a block and a bit, a chunk and a bit.
+const SIZES: [usize; 3] = [3, 70, 1037];
+
+/// f(θ) = ½ Σ c θ² with curvatures of several magnitudes, on the host.
+struct Bowl {
+    curvature: Vec<Vec<f64>>,
+}
+
+impl Bowl {
+    fn new() -> Self {
+        let c = |i: usize| 0.3 + 3.0 * ((i * 7919 % 101) as f64 / 101.0);
+        Self { curvature: SIZES.iter().map(|n| (0..*n).map(c).collect()).collect() }
+    }
+
+    fn start() -> Vec<Vec<f32>> {
+        let p = |i: usize| ((i * 37 % 61) as f32 - 30.0) / 30.0;
+        SIZES.iter().map(|n| (0..*n).map(p).collect()).collect()
+    }
+
+    fn loss(&self, params: &[Vec<f64>]) -> f64 {
+        let one = |(c, p): (&Vec<f64>, &Vec<f64>)| c.iter().zip(p).map(|(c, p)| 0.5 * c * p * p).sum::<f64>();
+        self.curvature.iter().zip(params).map(one).sum()
+    }
+
+    fn gradient(&self, i: usize, p: &[f64]) -> Vec<f64> {
+        self.curvature[i].iter().zip(p).map(|(c, p)| c * p).collect()
+    }
+}
+
+fn wide(x: &[f32]) -> Vec<f64> {
+    x.iter().map(|x| f64::from(*x)).collect()
+}
+
+fn narrow(x: &[f64]) -> Vec<f32> {
+    x.iter().map(|x| *x as f32).collect()
+}
+
+/// A rule on the GPU and its oracle, on the same bowl.
+struct Pair {
+    bowl: Bowl,
+    device: Optimizer,
+    tensors: Vec<Tensor>,
+    oracle: cpu::Optimizer<f64>,
+    params: Vec<Vec<f64>>,
+}
+
+impl Pair {
+    fn new(rule: impl Rule + Clone + 'static, configure: impl FnOnce(&mut wgpu_optim::Builder)) -> Self {
+        let mut builder = Optimizer::builder(rule.clone());
+        let tensors: Vec<Tensor> =
+            SIZES.iter().map(|n| builder.tensor(Group::DEFAULT, format!("of {n}"), &[*n])).collect();
+        builder.seed(7);
+        configure(&mut builder);
+        let device = builder.build(&gpu().device, &gpu().queue).unwrap();
+        let spec = |n: &usize| cpu::TensorSpec { name: format!("of {n}"), group: 0, elements: *n };
+        let groups = vec![("all".to_owned(), Box::new(rule) as Box<dyn Rule>)];
+        let oracle = cpu::Optimizer::<f64>::new(groups, SIZES.iter().map(spec).collect()).unwrap().with_seed(7);
+        let params: Vec<Vec<f64>> = Bowl::start().iter().map(|p| wide(p)).collect();
+        for (tensor, p) in tensors.iter().zip(Bowl::start()) {
+            device.write_param(*tensor, &p).unwrap();
+        }
+        Self { bowl: Bowl::new(), device, tensors, oracle, params }
+    }
+
+    fn step_oracle(&mut self) {
+        let mut grads = self.params.clone();
+        let bowl = &self.bowl;
+        let mut params: Vec<&mut [f64]> = self.params.iter_mut().map(Vec::as_mut_slice).collect();
+        let mut grads: Vec<&mut [f64]> = grads.iter_mut().map(Vec::as_mut_slice).collect();
+        self.oracle
+            .step_with(&mut params, &mut grads, |evaluation, params, grads| {
+                if evaluation == Evaluation::Gradient {
+                    for (i, (g, p)) in grads.iter_mut().zip(params).enumerate() {
+                        g.copy_from_slice(&bowl.gradient(i, p));
+                    }
+                }
+                Ok(bowl.loss(&params.iter().map(|p| p.to_vec()).collect::<Vec<_>>()))
+            })
+            .unwrap();
+    }
+
+    fn params(optimizer: &Optimizer, tensors: &[Tensor]) -> Vec<Vec<f64>> {
+        tensors.iter().map(|t| wide(&block_on(optimizer.read_param(*t)).unwrap())).collect()
+    }
+
+    /// A step whose evaluations happen on the host.
+    fn step_device(&mut self) {
+        let mut step = self.device.evaluate().unwrap();
+        while let Some(need) = block_on(step.next_submitted()).unwrap() {
+            let params = Self::params(step.optimizer(), &self.tensors);
+            match need {
+                Evaluation::Gradient => {
+                    for (i, tensor) in self.tensors.iter().enumerate() {
+                        step.optimizer().write_grad(*tensor, &narrow(&self.bowl.gradient(i, &params[i]))).unwrap();
+                    }
+                }
+                Evaluation::Loss(slot) => {
+                    let slot = step.loss_slot(slot).unwrap();
+                    let loss = self.bowl.loss(&params) as f32;
+                    gpu().queue.write_buffer(slot.buffer(), slot.offset(), bytemuck::bytes_of(&loss));
+                }
+            }
+        }
+    }
+
+    /// How far the parameters are apart at most, and how far the oracle's went.
+    fn apart(&self) -> (f64, f64) {
+        let (mut apart, mut way) = (0.0_f64, 0.0_f64);
+        let device = Self::params(&self.device, &self.tensors);
+        for ((ours, theirs), start) in device.iter().zip(&self.params).zip(Bowl::start()) {
+            for ((a, b), c) in ours.iter().zip(theirs).zip(start) {
+                assert!(a.is_finite(), "{a}");
+                apart = apart.max((a - b).abs());
+                way = way.max((b - f64::from(c)).abs());
+            }
+        }
+        (apart, way)
+    }
+
+    fn follow(&mut self, steps: usize, tolerance: f64) {
+        for t in 1..=steps {
+            self.step_oracle();
+            self.step_device();
+            let (apart, way) = self.apart();
+            assert!(apart <= tolerance * way + 1e-6, "step {t}: {apart:e} apart after a way of {way}");
+        }
+    }
+}
+
+#[test]
+fn sadam_probes_the_same_directions_and_damps_alike() {
+    for directions in [Directions::Tensor, Directions::Global] {
+        let rule = SAdam { lr: 0.02, k: 5, sigma: 0.3, directions, weight_decay: 0.1, ..SAdam::default() };
+        let mut pair = Pair::new(rule, |_| ());
+        for t in 1..=6 {
+            pair.step_oracle();
+            pair.step_device();
+            let decision = block_on(pair.device.read_decision(pair.tensors[0])).unwrap();
+            let lgi = pair.oracle.decision(0, "lgi").unwrap();
+            assert!((f64::from(decision[1]) - lgi).abs() < 2e-3 * lgi, "{directions:?} {t}: {decision:?} {lgi}");
+            assert!(lgi > 0.05, "the probes see nothing: {lgi}");
+        }
+        let (apart, way) = pair.apart();
+        assert!(apart < 1e-3 * way, "{directions:?}: {apart:e} of {way}");
+        let expected = Evaluations { gradients: 6, losses: 36 };
+        assert_eq!(pair.device.evaluations(), expected);
+        assert_eq!(pair.oracle.evaluations(), Evaluations { gradients: 6, losses: 30 });
+    }
+}
+
+#[test]
+fn probes_put_every_bit_back() {
+    let mut pair = Pair::new(SAdam::paper(), |_| ());
+    let before = Pair::params(&pair.device, &pair.tensors);
+    let mut step = pair.device.probe().unwrap();
+    let mut losses = Vec::new();
+    while let Some(need) = block_on(step.next_submitted()).unwrap() {
+        let Evaluation::Loss(slot) = need else { panic!("{need:?}") };
+        losses.push(slot);
+        if slot > 0 {
+            assert_ne!(Pair::params(step.optimizer(), &pair.tensors), before, "probe {slot} moved nothing");
+        }
+    }
+    assert_eq!(losses, (0..=8).collect::<Vec<_>>());
+    assert_eq!(Pair::params(&pair.device, &pair.tensors), before);
+    assert_eq!(block_on(pair.device.read_applied()).unwrap(), 0, "probes are no step");
+}
+
+#[test]
+fn losses_that_are_not_finite_brake_fully() {
+    let mut pair = Pair::new(SAdam { weight_decay: 0.0, lgi_cap: 3.0, ..SAdam::default() }, |_| ());
+    pair.device.write_losses(&[1.0, f32::NAN, 2.0]).unwrap();
+    for (tensor, p) in pair.tensors.iter().zip(Bowl::start()) {
+        pair.device.write_grad(*tensor, &p).unwrap();
+    }
+    gpu().run(|encoder| pair.device.step(encoder)).unwrap();
+    let damp = block_on(pair.device.read_decision(pair.tensors[0])).unwrap()[0];
+    assert!((damp - (-6.0_f32).exp()).abs() < 1e-6, "{damp}");
+}
+
+#[test]
+fn a_flow_by_runge_and_kutta_is_the_oracles() {
+    for injection in [Injection::Soft, Injection::Hard] {
+        let rule = FlowAdam {
+            lr: 0.03,
+            integrator: Integrator::Rk4,
+            ode_t_scale: Some(20.0),
+            warmup: 3,
+            injection,
+            ..FlowAdam::default()
+        };
+        let mut pair = Pair::new(rule, |_| ());
+        pair.follow(12, 2e-4);
+        let triggers = pair.oracle.memory("triggers").unwrap();
+        assert!((2.0..12.0).contains(&triggers), "{triggers} of 12 steps followed the flow");
+        assert_eq!(f64::from(block_on(pair.device.read_memory()).unwrap()[3]), triggers);
+        assert_eq!(block_on(pair.device.read_applied()).unwrap(), 12 - triggers as u64, "flows are not applied steps");
+        assert_eq!(pair.device.evaluations(), pair.oracle.evaluations(), "gradients that were not needed");
+    }
+}
+
+#[test]
+fn a_flow_by_dormand_and_prince_is_the_oracles_over_several_steps() {
+    // A long way at a high tolerance: attempts are refused and steps follow one another.
+    let rule = FlowAdam {
+        lr: 0.05,
+        integrator: Integrator::Dopri5,
+        ode_t_scale: Some(120.0),
+        ode_tol: 1e-5,
+        warmup: 2,
+        ..FlowAdam::default()
+    };
+    let mut pair = Pair::new(rule, |_| ());
+    pair.follow(6, 2e-4);
+    let gradients = pair.oracle.evaluations().gradients;
+    assert!(gradients > 6 + 2 * 14, "{gradients} gradients: no flow took more than a step");
+    assert_eq!(pair.device.evaluations(), pair.oracle.evaluations());
+}
+
+/// The form that never reads back, in one encoder, has the same bits as the one that awaits the branch.
+#[test]
+fn the_resident_form_has_the_same_bits() {
+    let rule = FlowAdam {
+        lr: 0.03,
+        integrator: Integrator::Rk4,
+        ode_t_scale: Some(20.0),
+        warmup: 1,
+        switch_sensitivity: Some(1e6),
+        ..FlowAdam::default()
+    };
+    let mut awaited = Pair::new(rule, |_| ());
+    let mut resident = Pair::new(rule, |_| ());
+    for _ in 0..4 {
+        // The same gradient throughout, so that nothing need be evaluated between the passes.
+        for pair in [&awaited, &resident] {
+            for (tensor, p) in pair.tensors.iter().zip(Bowl::start()) {
+                pair.device.write_grad(*tensor, &p).unwrap();
+            }
+        }
+        block_on(awaited.device.step_with_submits(|_, _| Ok(()))).unwrap();
+        gpu().run(|encoder| resident.device.step_with(encoder, |_, _, _| Ok(()))).unwrap();
+    }
+    assert_eq!(Pair::params(&awaited.device, &awaited.tensors), Pair::params(&resident.device, &resident.tensors));
+    assert_eq!(block_on(resident.device.read_memory()).unwrap(), block_on(awaited.device.read_memory()).unwrap());
+    assert_eq!(resident.device.evaluations().gradients, 16);
+    assert_eq!(awaited.device.evaluations().gradients, 13, "the first step has no flow");
+}
+
+#[test]
+fn a_plain_rule_asks_for_its_gradient_alone() {
+    let mut pair = Pair::new(Adam { weight_decay: 0.1, ..Adam::default() }, |_| ());
+    pair.follow(3, 1e-4);
+    assert_eq!(pair.device.evaluations(), Evaluations { gradients: 3, losses: 0 });
+}
+
+#[test]
+fn warpadam_learns_the_oracles_matrix() {
+    for warp in [WarpMode::Raw, WarpMode::Normalised] {
+        for warp_block in [1, 2, 4, 32, 64] {
+            let rule = WarpAdam {
+                lr: 0.02,
+                warp,
+                warp_block,
+                warp_lr: if warp == WarpMode::Raw { 3.0 } else { 0.05 },
+                warp_decay: 0.1,
+                ..WarpAdam::default()
+            };
+            let mut pair = Pair::new(rule, |_| ());
+            pair.follow(5, 1e-3);
+            for (i, tensor) in pair.tensors.iter().enumerate() {
+                let (ours, theirs) = (block_on(pair.device.read_warp(*tensor)).unwrap(), pair.oracle.warp(i).unwrap());
+                let mut learned = 0.0_f64;
+                for (at, (a, b)) in ours.iter().zip(&theirs).enumerate() {
+                    let b_is = (at / warp_block as usize) % warp_block as usize == at % warp_block as usize;
+                    learned = learned.max((b - f64::from(u8::from(b_is))).abs());
+                    assert!(
+                        (f64::from(*a) - b).abs() < 1e-4 * b.abs().max(0.05),
+                        "{warp:?} {warp_block} {i} {at}: {a} {b}"
+                    );
+                }
+                assert!(learned > 1e-3, "{warp:?} {warp_block} {i}: nothing was learned ({learned:e})");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_matrix_that_was_given_multiplies_the_gradient() {
+    let rule = WarpAdam { lr: 0.02, warp: WarpMode::Frozen, warp_block: 8, ..WarpAdam::default() };
+    let mut pair = Pair::new(rule, |builder| {
+        builder.clip(Clip::GlobalNorm(0.5));
+    });
+    pair.oracle = {
+        let spec = |n: &usize| cpu::TensorSpec { name: format!("of {n}"), group: 0, elements: *n };
+        let groups = vec![("all".to_owned(), Box::new(rule) as Box<dyn Rule>)];
+        let oracle = cpu::Optimizer::new(groups, SIZES.iter().map(spec).collect()).unwrap();
+        oracle.with_clip(Clip::GlobalNorm(0.5)).unwrap()
+    };
+    for (i, n) in SIZES.into_iter().enumerate() {
+        let mut rows = vec![0.0_f32; n * 8];
+        for (at, p) in rows.iter_mut().enumerate() {
+            let (row, column) = (at / 8, at % 8);
+            let width = (n - row / 8 * 8).min(8);
+            *p = if column < width { ((at * 13 % 17) as f32 - 8.0) / 8.0 } else { 0.0 };
+        }
+        pair.device.write_warp(pair.tensors[i], &rows).unwrap();
+        pair.oracle.set_warp(i, &wide(&rows)).unwrap();
+        assert_eq!(block_on(pair.device.read_warp(pair.tensors[i])).unwrap(), rows);
+    }
+    pair.follow(3, 1e-3);
+    let mut past = vec![0.0; 3 * 8];
+    past[7] = 1.0;
+    let error = pair.device.write_warp(pair.tensors[0], &past).unwrap_err().to_string();
+    assert!(error.contains("of 3") && error.contains("3 columns"), "{error}");
+}
+
+/// A skipped step leaves the memory and the matrices as they were.
+#[test]
+fn a_skipped_step_leaves_no_trace() {
+    let warp = WarpAdam { warp_block: 4, warp_lr: 0.1, ..WarpAdam::default() };
+    let flow = FlowAdam { warmup: 0, ..FlowAdam::default() };
+    let rules: [Box<dyn Rule>; 2] = [Box::new(warp), Box::new(flow)];
+    for rule in rules {
+        let mut builder = Optimizer::builder(rule.clone());
+        let tensor = builder.tensor(Group::DEFAULT, "w", &[70]);
+        builder.skip_nonfinite(true);
+        let mut optimizer = builder.build(&gpu().device, &gpu().queue).unwrap();
+        optimizer.write_param(tensor, &Bowl::start()[1]).unwrap();
+        let mut grads = Bowl::start().swap_remove(1);
+        optimizer.write_grad(tensor, &grads).unwrap();
+        gpu().run(|encoder| optimizer.step(encoder).and_then(|()| optimizer.step(encoder))).unwrap();
+        let read = |optimizer: &Optimizer| {
+            let state = |name: &&str| block_on(optimizer.read_state(tensor, name)).unwrap();
+            let states: Vec<Vec<f32>> = optimizer.state_names(tensor).iter().map(state).collect();
+            let param = block_on(optimizer.read_param(tensor)).unwrap();
+            (param, states, block_on(optimizer.read_memory()).unwrap())
+        };
+        let before = read(&optimizer);
+        grads[69] = f32::INFINITY;
+        optimizer.write_grad(tensor, &grads).unwrap();
+        gpu().run(|encoder| optimizer.step(encoder)).unwrap();
+        assert_eq!(read(&optimizer), before, "{}", rule.name());
+        assert_eq!(block_on(optimizer.read_skipped()).unwrap(), 1);
+        grads[69] = 1.0;
+        optimizer.write_grad(tensor, &grads).unwrap();
+        gpu().run(|encoder| optimizer.step(encoder)).unwrap();
+        assert_ne!(read(&optimizer), before, "{}", rule.name());
+    }
+}
+
+#[test]
+fn what_cannot_be_is_refused() {
+    let staged = FlowAdam { integrator: Integrator::Rk4, ..FlowAdam::default() };
+    let mut pair = Pair::new(staged, |_| ());
+    let error = gpu().run(|encoder| pair.device.step(encoder)).unwrap_err().to_string();
+    assert!(error.contains("evaluate"), "{error}");
+    let mut builder = Optimizer::builder(staged);
+    builder.tensor(Group::DEFAULT, "w", &[4]);
+    builder.clip(Clip::GlobalNorm(1.0));
+    let error = builder.build(&gpu().device, &gpu().queue).unwrap_err().to_string();
+    assert!(error.contains("clip by norm"), "{error}");
+    let mut builder = Optimizer::builder(SAdam::default());
+    builder.group("other", SAdam { k: 3, ..SAdam::default() });
+    let error = builder.build(&gpu().device, &gpu().queue).unwrap_err().to_string();
+    assert!(error.contains('k') || error.contains("same"), "{error}");
+    let dopri5 = FlowAdam { integrator: Integrator::Dopri5, ..FlowAdam::default() };
+    let mut pair = Pair::new(dopri5, |_| ());
+    let error = gpu().run(|encoder| pair.device.step_with(encoder, |_, _, _| Ok(()))).unwrap_err().to_string();
+    assert!(error.contains("next_submitted"), "{error}");
+    assert!(pair.device.write_losses(&[0.0]).is_err());
+    assert!(pair.device.loss_slot(0).is_err());
+}
