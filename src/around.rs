@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::optim::{Scalar, Value};
+use crate::optim::{Rule, Scalar, Value};
 use crate::{Error, Result};
 
 /// How gradients are clipped, inside the step. Norms are of the gradient that the rule would see: unscaled, averaged over
@@ -166,6 +166,8 @@ pub(crate) struct Around {
     pub(crate) signed: bool,
     /// Some group has a schedule.
     pub(crate) scheduled: bool,
+    /// Every step is measured.
+    pub(crate) telemetry: bool,
 }
 
 impl Around {
@@ -202,7 +204,7 @@ impl Around {
 
     /// Whether the harness itself needs sums.
     pub(crate) const fn sums(self) -> bool {
-        self.guards() || self.clips_norm()
+        self.guards() || self.clips_norm() || self.telemetry
     }
 
     /// Whether the gradient is multiplied by a group's own factor.
@@ -228,6 +230,11 @@ impl Around {
         }
         scalars
     }
+}
+
+/// The scalar of `wo_Extra` with which a rule's parameters move to where it is evaluated.
+pub(crate) fn evaluation_scalar(rule: &dyn Rule) -> Option<Scalar> {
+    rule.evaluation().map(|(_, factor)| Scalar::call("wo_evaluation", factor))
 }
 
 fn refused(what: &str, value: f64, needs: &str) -> Error {

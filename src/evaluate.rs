@@ -16,9 +16,21 @@ pub struct Evaluations {
     pub gradients: u64,
     /// Losses without a gradient.
     pub losses: u64,
+    /// Integrations that were given up because they could not meet their tolerance: those steps were Adam's.
+    pub abandoned: u64,
 }
 
 impl Evaluations {
+    /// What was added to an earlier count.
+    #[must_use]
+    pub const fn since(self, before: Self) -> Self {
+        Self {
+            gradients: self.gradients - before.gradients,
+            losses: self.losses - before.losses,
+            abandoned: self.abandoned - before.abandoned,
+        }
+    }
+
     pub(crate) fn count(&mut self, evaluation: Evaluation) {
         match evaluation {
             Evaluation::Gradient => self.gradients += 1,

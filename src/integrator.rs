@@ -48,7 +48,7 @@ const MIDDLE: Weights = [
 ];
 
 /// An integration of this many attempts is given up.
-const MOST_ATTEMPTS: u32 = 10_000;
+const MOST_ATTEMPTS: u32 = 1000;
 
 /// What an attempt's error means.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -30,6 +30,7 @@ mod evaluate;
 #[cfg(feature = "tools")]
 pub mod gpu;
 mod integrator;
+mod no_decay;
 #[cfg(feature = "tools")]
 pub mod objective;
 pub mod optim;
@@ -43,6 +44,7 @@ pub mod report;
 pub mod schedule;
 #[cfg(feature = "tools")]
 pub mod shader;
+mod stats;
 #[cfg(feature = "checkpoint")]
 mod temporary;
 #[cfg(feature = "checkpoint")]
@@ -62,13 +64,15 @@ pub use engine::Snapshot;
 pub use engine::{Builder, Evaluating, Group, Optimizer, Rows, Stage, Tensor, Variant, read_buffer};
 pub use error::{Error, Result};
 pub use evaluate::{Evaluation, Evaluations};
+pub use no_decay::NoDecay;
 #[cfg(feature = "custom")]
 pub use optim::CustomRule;
 pub use optim::{
-    AdaBelief, Adagrad, Adai, AdaiW, Adam, AdamW, FlowAdam, Lamb, Lion, NAdam, NormOf, ProxSgd, RAdam, RmsProp, Rule,
-    SAdam, Sgd, VRAdam, WarpAdam,
+    AdaBelief, Adagrad, Adai, AdaiW, Adam, AdamW, AdamWScheduleFree, FlowAdam, Lamb, Lion, NAdam, NormOf, ProxSgd,
+    RAdam, RmsProp, Rule, SAdam, Sgd, SgdScheduleFree, VRAdam, WarpAdam,
 };
 pub use schedule::Schedule;
+pub use stats::{Norms, Stats, TensorStats};
 pub use wgpu;
 
 /// The README's code, compiled.

@@ -85,6 +85,8 @@ trait Runner {
     fn step_on(&mut self, objective: &Quadratic<Self::Number>, directions: Vec<Vec<Vec<Self::Number>>>) -> Result<()>;
     fn param(&self, tensor: usize) -> Result<Cow<'_, [Self::Number]>>;
     fn state(&self, tensor: usize, name: &str) -> Result<Cow<'_, [Self::Number]>>;
+    /// What the last step decided for the first tensor; NaN where the rule decides nothing of this name.
+    fn decision(&self, name: &str) -> Result<f64>;
 
     /// A step of the file.
     fn take(&mut self, trajectory: &Trajectory, t: usize) -> Result<()> {
@@ -160,6 +162,7 @@ impl Replay<'_> {
                     self.compare_state(t, state, i, &runner, &peaks[i])?;
                 }
             }
+            self.compare_decisions(t, &runner)?;
             self.write(t, &runner)?;
             before = now;
         }
@@ -188,6 +191,15 @@ impl Replay<'_> {
     fn compare_state<R: Runner>(&mut self, t: usize, state: &str, i: usize, runner: &R, peak: &[f64]) -> Result<()> {
         let Some(want) = self.trajectory.expected_state(t, state, i) else { return Ok(()) };
         self.comparison.state(t, state, self.trajectory.tensors()[i].name(), &runner.state(i, state)?, &want, peak)
+    }
+
+    fn compare_decisions<R: Runner>(&mut self, t: usize, runner: &R) -> Result<()> {
+        if let Some(lgi) = self.trajectory.lgi().and_then(|lgi| lgi.get(t - 1).copied()) {
+            self.comparison.lgi(t, runner.decision("lgi")?, lgi)?;
+        }
+        let Some(triggers) = self.trajectory.triggers() else { return Ok(()) };
+        let flows = triggers.contains(&(t as i64));
+        self.comparison.flow(t, runner.decision("flow")?, f64::from(u8::from(flows)))
     }
 
     fn write<R: Runner>(&mut self, t: usize, runner: &R) -> Result<()> {
@@ -251,6 +263,10 @@ impl<F: Number + Element> Runner for Host<F> {
     fn state(&self, tensor: usize, name: &str) -> Result<Cow<'_, [F]>> {
         let missing = || Error::Usage(format!("tensor {tensor} keeps no state `{name}`"));
         self.optimizer.state(tensor, name).map(Cow::Borrowed).ok_or_else(missing)
+    }
+
+    fn decision(&self, name: &str) -> Result<f64> {
+        Ok(self.optimizer.decision(0, name).map_or(f64::NAN, |x| x.wide()))
     }
 }
 
@@ -318,5 +334,11 @@ impl Runner for Device<'_> {
 
     fn state(&self, tensor: usize, name: &str) -> Result<Cow<'_, [f32]>> {
         pollster::block_on(self.optimizer.read_state(self.tensors[tensor], name)).map(Cow::Owned)
+    }
+
+    fn decision(&self, name: &str) -> Result<f64> {
+        let at = self.optimizer.rule(Group::DEFAULT).decision().iter().position(|n| *n == name);
+        let (Some(at), Some(tensor)) = (at, self.tensors.first()) else { return Ok(f64::NAN) };
+        Ok(f64::from(pollster::block_on(self.optimizer.read_decision(*tensor))?[at]))
     }
 }

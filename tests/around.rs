@@ -7,7 +7,9 @@ use std::sync::LazyLock;
 use wgpu_optim::cpu::{self, Number, TensorSpec};
 use wgpu_optim::gpu::{Gpu, Selector};
 use wgpu_optim::optim::{ALL, Procedure, Rule, Value};
-use wgpu_optim::{Accumulate, AdamW, Builder, Clip, Ema, Error, Group, LossScale, Optimizer, Sgd, Tensor};
+use wgpu_optim::{
+    Accumulate, AdamW, Builder, Clip, Ema, Error, Group, LossScale, NoDecay, Optimizer, Schedule, Sgd, Tensor,
+};
 
 static GPU: LazyLock<Gpu> = LazyLock::new(|| {
     let gpu = pollster::block_on(Selector::default().open()).unwrap();
@@ -42,6 +44,8 @@ struct Features {
     accumulate: Option<Accumulate>,
     ema: Option<Ema>,
     maximize: bool,
+    no_decay: bool,
+    schedule: bool,
     /// Two of three elements of the first tensor and of the fourth.
     mask: bool,
 }
@@ -65,13 +69,29 @@ impl Features {
             ("ema", Self { ema, ..none }),
             ("maximize", Self { maximize: true, ..none }),
             ("mask", Self { mask: true, ..none }),
-            ("every", Self { clip: global, scale, skip: true, accumulate: mean, ema, maximize: true, mask: true }),
+            ("mean", Self { accumulate: mean, ..none }),
+            ("no_decay", Self { no_decay: true, ..none }),
+            ("schedule", Self { schedule: true, ..none }),
+            (
+                "every",
+                Self {
+                    clip: global,
+                    scale,
+                    skip: true,
+                    accumulate: mean,
+                    ema,
+                    maximize: true,
+                    no_decay: true,
+                    schedule: true,
+                    mask: true,
+                },
+            ),
             ("tensor_scale", Self { clip: Some(Clip::TensorNorm(1.0)), scale, ..none }),
             ("every_group", Self { clip: Some(Clip::GroupNorm(3.0)), scale, accumulate: mean, ema, ..none }),
         ]
     }
 
-    fn build(self, builder: &mut Builder, second: Group, tensors: &[Tensor]) {
+    fn build(self, rule: &dyn Rule, builder: &mut Builder, second: Group, tensors: &[Tensor]) {
         if let Some(clip) = self.clip {
             builder.clip(clip);
         }
@@ -88,6 +108,12 @@ impl Features {
         if self.maximize {
             builder.maximize(second);
         }
+        if self.schedule {
+            builder.schedule(second, schedule());
+        }
+        if self.no_decay && decays(rule) {
+            builder.no_decay(second, no_decay()).unwrap();
+        }
         if self.mask {
             for t in MASKED {
                 let rows = builder.rows(format!("rows of {t}"), &tensors[t..=t]);
@@ -96,7 +122,7 @@ impl Features {
         }
     }
 
-    fn host<F: Number>(self, mut host: cpu::Optimizer<F>) -> cpu::Optimizer<F> {
+    fn host<F: Number>(self, rule: &dyn Rule, mut host: cpu::Optimizer<F>) -> cpu::Optimizer<F> {
         if let Some(clip) = self.clip {
             host = host.with_clip(clip).unwrap();
         }
@@ -114,6 +140,12 @@ impl Features {
         }
         if self.maximize {
             host = host.maximizing(1).unwrap();
+        }
+        if self.schedule {
+            host.schedule(1, schedule()).unwrap();
+        }
+        if self.no_decay && decays(rule) {
+            host = host.without_decay(1, &no_decay(), &LENGTHS.each_ref().map(std::slice::from_ref)).unwrap();
         }
         if self.mask {
             for (set, t) in MASKED.into_iter().enumerate() {
@@ -141,6 +173,20 @@ impl Features {
     }
 }
 
+/// A tenth after the first step, and again after the third.
+fn schedule() -> Schedule {
+    Schedule::parse("multi_step:milestones=1+3").unwrap()
+}
+
+/// One of the second group's tensors.
+fn no_decay() -> NoDecay {
+    NoDecay::Names("*3".to_owned())
+}
+
+fn decays(rule: &dyn Rule) -> bool {
+    rule.settings().iter().any(|(name, _)| *name == "weight_decay")
+}
+
 fn rules(rule: &dyn Rule) -> [Box<dyn Rule>; 2] {
     let mut second = rule.boxed();
     second.set("lr", &Value::Number(5e-3)).unwrap();
@@ -154,7 +200,7 @@ fn on_gpu(rule: &dyn Rule, features: Features) -> (Optimizer, Vec<Tensor>) {
     let groups = [Group::DEFAULT, second];
     let tensors: Vec<Tensor> =
         (0..5).map(|t| builder.tensor(groups[GROUPS[t]], format!("t{t}"), &[LENGTHS[t]])).collect();
-    features.build(&mut builder, second, &tensors);
+    features.build(rule, &mut builder, second, &tensors);
     let optimizer = builder.build(&GPU.device, &GPU.queue).unwrap();
     for (t, tensor) in tensors.iter().enumerate() {
         optimizer.write_param(*tensor, &numbers(t as u32 + 1000, LENGTHS[t])).unwrap();
@@ -170,7 +216,7 @@ fn on_host<F: Number>(rule: &dyn Rule, features: Features) -> cpu::Optimizer<F> 
     let [first, second] = rules(rule);
     let groups = vec![("default".to_owned(), first), ("second".to_owned(), second)];
     let spec = |t: usize| TensorSpec { name: format!("t{t}"), group: GROUPS[t], elements: LENGTHS[t] };
-    features.host(cpu::Optimizer::new(groups, (0..5).map(spec).collect()).unwrap())
+    features.host(rule, cpu::Optimizer::new(groups, (0..5).map(spec).collect()).unwrap())
 }
 
 fn host_step<F: Number>(host: &mut cpu::Optimizer<F>, params: &mut [Vec<F>], batches: &[Vec<Vec<f32>>]) {
@@ -372,6 +418,29 @@ fn gradients_are_zeroed_also_by_skipped_steps_and_guards_stay() {
             assert_eq!(after, [0.0, 0.0, 0.0, 0.0, 0.0, 3.0, 3.0, 3.0], "shared {shared}, skipped {bad}");
         }
     }
+}
+
+#[test]
+fn tensors_without_decay_go_into_a_group_of_their_own() {
+    let mut builder = Optimizer::builder(AdamW { weight_decay: 0.5, lr: 0.1, ..AdamW::default() });
+    let before = builder.tensor(Group::DEFAULT, "a.bias", &[3]);
+    let twin = builder.no_decay(Group::DEFAULT, NoDecay::Rank(1)).unwrap();
+    let after = builder.tensor(Group::DEFAULT, "b.bias", &[3]);
+    let weight = builder.tensor(Group::DEFAULT, "weight", &[3, 1]);
+    let mut optimizer = builder.build(&GPU.device, &GPU.queue).unwrap();
+    for tensor in [before, after, weight] {
+        optimizer.write_param(tensor, &[1.0; 3]).unwrap();
+    }
+    GPU.run(|e| optimizer.step(e)).unwrap();
+    let read = |t| pollster::block_on(optimizer.read_param(t)).unwrap();
+    assert_eq!((read(before), read(after)), (vec![1.0; 3], vec![1.0; 3]));
+    assert!(read(weight).iter().all(|x| (x - 0.95).abs() < 1e-6), "{:?}", read(weight));
+    assert_eq!((optimizer.group_of(before), optimizer.group_of(weight)), (twin, Group::DEFAULT));
+    assert!(optimizer.groups().any(|(group, name)| group == twin && name == "default, no decay"));
+
+    let mut builder = Optimizer::builder(wgpu_optim::ProxSgd::default());
+    let error = builder.no_decay(Group::DEFAULT, NoDecay::Rank(1)).unwrap_err().to_string();
+    assert!(error.contains("prox_sgd has no weight_decay"), "{error}");
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! The bench room: the bytes it counts, what it measures, and that its comparison never passes in silence.
 #![cfg(feature = "tools")]
 
-use wgpu_optim::bench::{Backend, Measurement, Plan, Size, bytes_per_element, compare, read_baseline, recording, run};
+use wgpu_optim::bench::{
+    Backend, Feature, Measurement, Plan, Size, With, bytes_per_element, compare, read_baseline, recording, run,
+};
 use wgpu_optim::gpu::{Gpu, Selector};
 use wgpu_optim::optim::{
     ALL, AdaBelief, Adagrad, Adai, AdaiW, Adam, AdamW, Lamb, Lion, NAdam, NormOf, ProxSgd, RAdam, RmsProp, Rule, Sgd,
@@ -83,6 +85,7 @@ fn both_backends_are_measured() {
         backends: vec![Backend::Gpu, Backend::Cpu],
         seconds: 0.0,
         samples: 5,
+        ..Plan::default()
     };
     let mut seen = Vec::new();
     let results = run(&plan, Some(&gpu), |m| seen.push(m.clone())).expect("measuring works");
@@ -95,12 +98,50 @@ fn both_backends_are_measured() {
         let bytes = m.bytes_per_element * 15_000.0;
         assert!((m.gb_per_s - bytes / m.min_s / 1e9).abs() < 1e-9 * m.gb_per_s, "{m:?}");
     }
-    let fields = "optimizer backend adapter storage tensors elements samples median_s min_s bytes_per_element gb_per_s \
+    let fields = "optimizer with backend adapter storage tensors elements samples median_s min_s bytes_per_element gb_per_s \
                   copy_gb_per_s stream_gb_per_s dispatches record_s";
     let json = serde_json::to_value(&results[3]).expect("plain data");
     let names: Vec<_> = json.as_object().expect("an object").keys().map(String::as_str).collect();
     assert_eq!(names, fields.split_whitespace().collect::<Vec<_>>());
     assert_eq!((&json["backend"], &json["dispatches"]), (&"cpu".into(), &serde_json::Value::Null));
+}
+
+/// What a combination adds to the rule's own bytes and launches.
+#[test]
+fn features_are_measured_with_the_bytes_that_they_move() {
+    let gpu = gpu();
+    let rules: [Box<dyn Rule>; 3] = [AdamW::default().into(), VRAdam::default().into(), Lamb::default().into()];
+    // The bytes with AdamW, with VRAdam whose sums read g anyway, and with LAMB whose sums come after the clip's; then their launches.
+    let table: [(&str, [f64; 3], [usize; 3]); 8] = [
+        ("none", [28.0, 36.0, 44.0], [1, 3, 3]),
+        ("clip", [32.0, 36.0, 48.0], [3, 3, 5]),
+        ("scale", [32.0, 36.0, 44.0], [3, 3, 3]),
+        ("clip,scale", [32.0, 36.0, 48.0], [3, 3, 5]),
+        ("ema", [36.0, 44.0, 52.0], [1, 3, 3]),
+        ("accumulate", [48.0, 60.0, 68.0], [2, 4, 4]),
+        ("accumulate,clip", [56.0, 60.0, 76.0], [4, 4, 6]),
+        ("clip,scale,ema,accumulate", [64.0, 68.0, 84.0], [4, 4, 6]),
+    ];
+    for (with, bytes, launches) in table {
+        let plan = Plan {
+            rules: rules.to_vec(),
+            with: vec![with.parse().expect("it is known")],
+            sizes: vec![Size { tensors: 7, elements: 1030 }],
+            backends: vec![Backend::Gpu, Backend::Cpu],
+            seconds: 0.0,
+            samples: 1,
+        };
+        let results = run(&plan, Some(&gpu), |_| ()).expect("measuring works");
+        for (i, m) in results.iter().enumerate() {
+            assert_eq!(m.with.to_string().parse::<With>().ok(), with.parse().ok(), "{m:?}");
+            assert_eq!(m.bytes_per_element, bytes[i % 3], "{m:?}");
+            let on_gpu = (m.backend == Backend::Gpu).then_some(launches[i % 3]);
+            assert_eq!(m.dispatches, on_gpu, "{m:?}");
+        }
+    }
+    assert_eq!([Feature::Ema, Feature::Clip].into_iter().collect::<With>().to_string(), "clip,ema");
+    let error = "clip,emma".parse::<With>().expect_err("it is not known").to_string();
+    assert!(error.contains("did you mean `ema`"), "{error}");
 }
 
 #[test]
@@ -133,6 +174,7 @@ fn what_cannot_be_measured_is_refused_before_anything_is_made() {
 fn measurement() -> Measurement {
     Measurement {
         optimizer: "adamw".to_owned(),
+        with: With::default(),
         backend: Backend::Gpu,
         adapter: "llvmpipe".to_owned(),
         storage: "f32".to_owned(),
@@ -161,6 +203,9 @@ fn a_regression_is_one_against_the_stream_kernel() {
     let found = slower(&twice_as_slow_as_its_stream, 0.99);
     assert!((found[0].slowdown - 1.0).abs() < 1e-12 && found[0].baseline_share == 0.8);
     assert!(found[0].to_string().contains("adamw 1 × 1000 on llvmpipe (gpu, f32): 100.0 % slower"), "{}", found[0]);
+    let with_ema = Measurement { with: "ema".parse().expect("it is known"), ..measurement() };
+    let other = compare(&baseline, &[with_ema], 1.0).expect_err("it is not in the baseline").to_string();
+    assert!(other.contains("adamw with ema 1 × 1000"), "{other}");
     let unknown = Measurement { gb_per_s: f64::NAN, ..measurement() };
     assert_eq!(slower(&unknown, 1.0).len(), 1);
 }

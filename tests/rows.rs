@@ -66,8 +66,11 @@ struct Case {
     nonzero: bool,
     columns: bool,
     around: bool,
+    /// One second moment a row.
+    shared: bool,
 }
 
+const SHARED: [usize; 3] = [0, 1, 2];
 const EMA: Ema = Ema { decay: 0.9, warmup: true };
 const SCALE: LossScale = LossScale { initial: 64.0, growth: 2.0, backoff: 0.5, interval: 2 };
 const CLIP: Clip = Clip::GlobalNorm(3.0);
@@ -99,6 +102,9 @@ fn on_gpu(rule: &dyn Rule, case: Case) -> (Optimizer, Vec<Tensor>, Rows) {
     if case.columns {
         builder.column_rates(tensors[0], &RATES).column_rates(tensors[3], &[0.5]);
     }
+    if case.shared {
+        SHARED.iter().for_each(|t| _ = builder.share_second_moment(tensors[*t]));
+    }
     if case.around {
         builder.clip(CLIP).loss_scale(SCALE).ema(EMA).accumulate(Accumulate::Mean(2)).zero_gradients(true);
     }
@@ -121,6 +127,11 @@ fn on_host<F: Number>(rule: &dyn Rule, case: Case) -> cpu::Optimizer<F> {
     if case.columns {
         host.set_column_rates(0, &RATES).unwrap();
         host.set_column_rates(3, &[0.5]).unwrap();
+    }
+    if case.shared {
+        for t in SHARED {
+            host = host.sharing_second_moment(t, SHAPES[t][1..].iter().product()).unwrap();
+        }
     }
     if case.around {
         host = host.with_clip(CLIP).unwrap().with_loss_scale(SCALE).unwrap().with_ema(EMA).unwrap();
@@ -209,6 +220,8 @@ fn run(name: &str, rule: &dyn Rule, case: Case) {
         let moved = before.iter().flatten().zip(p64.iter().flatten()).map(|(a, b)| (b - a).abs());
         path.iter_mut().flatten().zip(moved).for_each(|(path, moved)| *path += moved);
     }
+    let v = oracle.state(0, "v").map(<[f64]>::to_vec).unwrap_or_default();
+    assert!(!case.shared || v.chunks(3).all(|row| row[0] == row[1] && row[1] == row[2]), "{name}: v differs in a row");
     for (t, tensor) in tensors.iter().enumerate() {
         let name = format!("{name} {case:?} t{t}");
         close(&format!("{name} gpu"), &block_on(gpu.read_param(*tensor)).unwrap(), &p64[t], &path[t]);
@@ -246,10 +259,14 @@ fn every_rule_with_rows_left_out_is_the_oracle() {
             Case { nonzero: true, ..none },
             Case { columns: true, ..none },
             Case { mask: true, columns: true, around: true, ..none },
-            Case { mask: true, nonzero: true, columns: true, around: true },
+            Case { mask: true, nonzero: true, columns: true, around: true, ..none },
+            Case { shared: true, ..none },
+            Case { shared: true, mask: true, columns: true, around: true, ..none },
         ] {
             // The sign of a momentum near zero is anyone's; a clip by norm moves it by a rounding.
-            if entry.name != "lion" || !case.around {
+            let rule = entry.sample();
+            let case = Case { columns: case.columns && rule.evaluation().is_none(), ..case };
+            if (entry.name != "lion" || !case.around) && (rule.shares_rows() || !case.shared) {
                 run(entry.name, entry.sample().as_ref(), case);
             }
         }
@@ -620,6 +637,29 @@ fn what_the_builder_is_told_wrongly_is_refused() {
         }),
         &["row set `s`", "4 rows", "only 3"],
     );
+    has(
+        refused(|b, x, _| {
+            let rows = b.rows("s", &[x]);
+            b.skip_zero_gradients(rows).share_second_moment(x);
+        }),
+        &["`a`", "row set `s`", "skips zero gradients"],
+    );
+    has(
+        refused(|b, _, _| {
+            let wide = b.tensor(Group::DEFAULT, "wide", &[2, 257]);
+            b.share_second_moment(wide);
+        }),
+        &["`wide`", "at most 256", "257"],
+    );
+    let mut free = Optimizer::builder(wgpu_optim::SgdScheduleFree::default());
+    let a = free.tensor(Group::DEFAULT, "a", &[4, 3]);
+    free.column_rates(a, &[1.0; 3]);
+    has(free.build(&GPU.device, &GPU.queue).unwrap_err().to_string(), &["no column rates"]);
+    let mut lion = Optimizer::builder(wgpu_optim::Lion::default());
+    let a = lion.tensor(Group::DEFAULT, "a", &[4, 3]);
+    lion.share_second_moment(a);
+    let text = lion.build(&GPU.device, &GPU.queue).unwrap_err().to_string();
+    has(text, &["lion cannot share", "adam, adamw, nadam, radam"]);
     has(refused(|b, x, _| _ = b.column_rates(x, &[1.0, 2.0])), &["`a`", "2 column rates", "3 columns"]);
     has(refused(|b, x, _| _ = b.column_rates(x, &[1.0, -1.0, f64::NAN])), &["`a`", "column 1 is -1"]);
     for entry in ALL.iter().filter(|entry| entry.sample().procedure() != Procedure::Plain) {
@@ -683,4 +723,37 @@ fn what_does_not_fit_a_built_set_is_refused_and_changes_nothing() {
     assert_eq!(optimizer.row_set("fixed"), Some(fixed));
     assert!(matches!(optimizer.write_param(a, &[0.0; 18]), Err(Error::Tensor { .. })));
     assert!(optimizer.mask(fixed).unwrap().is_some() && optimizer.mask(set).unwrap().is_none());
+}
+
+/// Rows of every kind of width: whole chunks, rows that are no whole vec4s, the longest.
+#[test]
+fn rows_of_any_width_share_their_second_moment() {
+    for (rows, width) in [(5, 256), (9, 255), (7, 254), (700, 5), (300, 7), (1100, 1), (3, 4)] {
+        let rule = AdamW { lr: 0.1, weight_decay: 0.1, ..AdamW::default() };
+        let mut builder = Optimizer::builder(rule.clone());
+        let tensor = builder.tensor(Group::DEFAULT, "w", &[rows, width]);
+        builder.share_second_moment(tensor);
+        let mut gpu = builder.build(&GPU.device, &GPU.queue).unwrap();
+        assert_eq!(gpu.dispatches(), 1);
+        let n = rows * width;
+        let spec = TensorSpec { name: "w".to_owned(), group: 0, elements: n };
+        let host = cpu::Optimizer::<f64>::new(vec![("all".to_owned(), Box::new(rule) as _)], vec![spec]).unwrap();
+        let mut host = host.sharing_second_moment(0, width).unwrap();
+        let start = numbers(3, n);
+        let mut p: Vec<f64> = start.iter().map(|x| f64::from(*x)).collect();
+        gpu.write_param(tensor, &start).unwrap();
+        for step in 0..3 {
+            let g = numbers(step, n);
+            gpu.write_grad(tensor, &g).unwrap();
+            GPU.run(|e| gpu.step(e)).unwrap();
+            let wide: Vec<f64> = g.iter().map(|x| f64::from(*x)).collect();
+            host.step(&mut [&mut p], &[&wide]).unwrap();
+        }
+        close(&format!("width {width}"), &block_on(gpu.read_param(tensor)).unwrap(), &p, &vec![0.3; n]);
+        states_close("v", &block_on(gpu.read_state(tensor, "v")).unwrap(), host.state(0, "v").unwrap());
+        let v = host.state(0, "v").unwrap();
+        let mean = |step| numbers(step, n)[..width].iter().map(|g| f64::from(*g).powi(2)).sum::<f64>() / width as f64;
+        let want = (0..3).fold(0.0, |v, step| 0.999 * v + 0.001 * mean(step));
+        assert!((v[0] - want).abs() < 1e-9 * want, "{} is not the mean's average {want}", v[0]);
+    }
 }

@@ -14,6 +14,9 @@ fn complete(rule: &dyn Rule) -> String {
     if rule.decision().is_empty() {
         text += "struct Decision { none: f32 }\n";
     }
+    if rule.shares_rows() {
+        text += "fn wo_square(weight: f32, x: vec4<f32>) -> vec4<f32> { return weight * x * x; }\n";
+    }
     if let Procedure::Probe(probe) = rule.procedure() {
         text += &format!("const PROBES = {}u;\n", probe.count);
     }

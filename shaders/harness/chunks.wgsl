@@ -50,3 +50,35 @@ fn wo_swap(
     wo_params[chunk.param + lane] = select(p, wo_arena[at], live);
     wo_arena[at] = p;
 }
+
+// The parameters move along a state to where the rule is evaluated, and back.
+fn wo_move(index: u32, lane: u32, way: f32) {
+    let chunk = wo_chunk(index);
+    let first = lane * 4u;
+    if first >= chunk.length {
+        return;
+    }
+    let live = vec4(first, first + 1u, first + 2u, first + 3u) < vec4(chunk.length);
+    let factor = way * wo_extra(chunk.group, wo_control.applied).evaluation;
+    let p = wo_params[chunk.param + lane];
+    let moved = p + factor * wo_arena[chunk.state + lane + wo_EVALUATED * wo_stride()];
+    wo_params[chunk.param + lane] = select(p, moved, live);
+}
+
+@compute @workgroup_size(wo_CHUNK_LANES)
+fn wo_to_evaluation(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    wo_move(workgroup.y * grid.x + workgroup.x, lane, 1.0);
+}
+
+@compute @workgroup_size(wo_CHUNK_LANES)
+fn wo_to_training(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    wo_move(workgroup.y * grid.x + workgroup.x, lane, -1.0);
+}

@@ -31,7 +31,7 @@ fn wo_flow(
         wo_arena[displacement] = vec4(0.0);
     }
     if (wo_pass.flags & wo_STORE) != 0u {
-        wo_arena[state + (wo_DERIVATIVES + wo_pass.number) * stride] = -clamp(g, vec4(-h.limit), vec4(h.limit));
+        wo_arena[state + (wo_DERIVATIVES + wo_pass.number) * stride] = -clamped(h, g);
     }
     let way = wo_way(state, stride, select(1.0, h.horizon, (wo_pass.flags & wo_HORIZONS) != 0u));
     if (wo_pass.flags & wo_ADVANCE) != 0u {

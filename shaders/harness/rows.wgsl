@@ -21,15 +21,18 @@ fn wo_elements(chunk: wo_Chunk, lane: u32) -> vec4<u32> {
     return vec4(first, first + 1u, first + 2u, first + 3u);
 }
 
-// The lanes whose rows are in use and flagged.
-fn wo_flagged(chunk: wo_Chunk, lane: u32, live: vec4<bool>) -> vec4<bool> {
-    let member = wo_member(chunk.tensor);
-    let element = wo_elements(chunk, lane);
-    let used = live & (element < vec4(member.live));
+// The lanes whose rows are in use.
+fn wo_used(chunk: wo_Chunk, lane: u32, live: vec4<bool>) -> vec4<bool> {
+    return live & (wo_elements(chunk, lane) < vec4(wo_member(chunk.tensor).live));
+}
+
+// Of these lanes those whose rows are flagged.
+fn wo_flagged(chunk: wo_Chunk, lane: u32, used: vec4<bool>) -> vec4<bool> {
     if !wo_MASK || !any(used) {
         return used;
     }
-    let word = min(element, vec4(member.live - 1u)) / member.width + member.mask;
+    let member = wo_member(chunk.tensor);
+    let word = min(wo_elements(chunk, lane), vec4(member.live - 1u)) / member.width + member.mask;
     return used & (vec4(wo_flag(word.x), wo_flag(word.y), wo_flag(word.z), wo_flag(word.w)) != vec4(0u));
 }
 

@@ -29,7 +29,7 @@ fn wo_stats(
     for (var i = begin + lane % 8u; i < end; i += 8u) {
         let first = i * 4u;
         let live = vec4(first, first + 1u, first + 2u, first + 3u) < vec4(span.length);
-        let flagged = wo_flagged(span, i, live);
+        let flagged = wo_flagged(span, i, wo_used(span, i, live));
         if wo_ROWS && !any(flagged) {
             continue;
         }

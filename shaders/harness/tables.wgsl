@@ -60,6 +60,7 @@ struct wo_Extra {
     clip: f32,         // the largest norm or value
     factor: f32,       // -1 to maximize, over the count of micro-batches for their mean
     ema: f32,          // 1 - the decay of the weights' average at this count
+    evaluation: f32,   // how much of a state leads to where the rule is evaluated
 }
 
 // Rows of partial sums: a segment adds those of a few spans into its own row, a tensor adds its segments' rows.

@@ -12,6 +12,11 @@ fn wo_update(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let index = workgroup.y * grid.x + workgroup.x + wo_first_record();
+    wo_measure(index, lane, wo_update_lane(index, lane));
+}
+
+// One lane's share: returns its squares of the parameters and of their change, where these are measured.
+fn wo_update_lane(index: u32, lane: u32) -> vec2<f32> {
     let chunk = wo_chunk(index);
     // What is the same for the whole chunk is loaded before any thread leaves: a software GPU reads it cheaper while all are there.
     let applied = wo_control.applied;
@@ -25,24 +30,26 @@ fn wo_update(
         // The recorded step copies this word to wo_control.applied once every workgroup has read it there.
         wo_arena[0].x = bitcast<f32>(applied + select(1u, 0u, skip || wo_hold(d)));
     }
+    wo_share(chunk, lane, h, d, e, clip);
     let first = lane * 4u;
     if first >= chunk.length {
-        return;
+        return vec2(0.0);
     }
     // Lanes past the tensor's end belong to the caller and keep their bits.
     let live = vec4(first, first + 1u, first + 2u, first + 3u) < vec4(chunk.length);
     let stride = wo_stride();
     let state = chunk.state + lane;
-    let flagged = wo_flagged(chunk, lane, live);
+    let used = wo_used(chunk, lane, live);
+    let flagged = wo_flagged(chunk, lane, used);
     if skip || wo_idle(flagged, applied) {
         wo_clear_gradient(chunk, lane, state, stride, live);
-        return;
+        return wo_squares_of(wo_params[chunk.param + lane], vec4(0.0), used);
     }
     let raw = wo_raw_gradient(chunk, lane, state, stride);
     let stepped = wo_moved(raw, flagged);
     if wo_idle(stepped, applied) {
         wo_clear_gradient(chunk, lane, state, stride, live);
-        return;
+        return wo_squares_of(wo_params[chunk.param + lane], vec4(0.0), used);
     }
     let at = chunk.param + lane;
     let p = wo_params[at];
@@ -57,7 +64,8 @@ fn wo_update(
     }
     let kept = wo_load_state(state, stride);
     var s = kept;
-    let next = p + wo_rated(chunk, lane, update(h, d, p, g, &s));
+    let change = wo_rated(chunk, lane, update(h, d, p, g, &s));
+    let next = p + change;
     wo_params[at] = select(p, next, stepped);
     wo_store_state(state, stride, wo_merged(kept, s, stepped));
     if wo_EMA {
@@ -65,4 +73,5 @@ fn wo_update(
         wo_arena[state + wo_AVERAGE * stride] = select(before, before + e.ema * (next - before), stepped);
     }
     wo_clear_gradient(chunk, lane, state, stride, live);
+    return wo_squares_of(p, select(vec4(0.0), change, stepped), used);
 }

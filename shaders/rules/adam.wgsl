@@ -24,7 +24,7 @@ struct State { m: vec4<f32>, v: vec4<f32>, v_max: vec4<f32> }
 fn update(h: Hyper, d: Decision, p: vec4<f32>, gradient: vec4<f32>, s: ptr<function, State>) -> vec4<f32> {
     let g = select(gradient + h.decay * p, gradient, DECOUPLED);
     let m = h.beta1 * (*s).m + h.one_minus_beta1 * g;
-    let v = h.beta2 * (*s).v + h.one_minus_beta2 * g * g;
+    let v = h.beta2 * (*s).v + wo_square(h.one_minus_beta2, g);
     let v_max = max((*s).v_max, v);
     (*s).m = m;
     (*s).v = v;

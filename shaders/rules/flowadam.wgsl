@@ -38,8 +38,14 @@ struct State { m: vec4<f32>, v: vec4<f32>, g_prev: vec4<f32>, displacement: vec4
 struct Decision { flow: f32, r: f32 }
 struct Memory { outer: f32, norm: f32, curvature: f32, triggers: f32 }
 
+// A NaN stays one, whatever the driver's clamp makes of it.
+fn clamped(h: Hyper, g: vec4<f32>) -> vec4<f32> {
+    let lost = (bitcast<vec4<u32>>(g) & vec4(0x7fffffffu)) > vec4(0x7f800000u);
+    return select(clamp(g, vec4(-h.limit), vec4(h.limit)), g, lost);
+}
+
 fn displaced(h: Hyper, g: vec4<f32>, s: State) -> vec4<f32> {
-    return select(-h.horizon * clamp(g, vec4(-h.limit), vec4(h.limit)), s.displacement, STAGED);
+    return select(-h.horizon * clamped(h, g), s.displacement, STAGED);
 }
 
 fn contribute(h: Hyper, p: vec4<f32>, g: vec4<f32>, s: State) -> array<vec4<f32>, SUMS> {
@@ -65,6 +71,10 @@ fn decide(
     let wanted = norm < h.alpha_s * norm_average || curvature > h.alpha_c * curvature_average;
     let flow = select(0.0, 1.0, wanted && before.outer + 0.5 > h.warmup);
     *memory = Memory(before.outer + 1.0, norm_average, curvature_average, before.triggers + flow);
+    if STAGED {
+        // What an integrator left behind is of another step.
+        return Decision(flow, 1.0);
+    }
     return settle(h, totals, own, Decision(flow, 1.0));
 }
 

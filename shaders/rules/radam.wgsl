@@ -25,7 +25,7 @@ struct State { m: vec4<f32>, v: vec4<f32> }
 fn update(h: Hyper, d: Decision, p: vec4<f32>, gradient: vec4<f32>, s: ptr<function, State>) -> vec4<f32> {
     let g = gradient + h.decay * p;
     let m = h.beta1 * (*s).m + h.one_minus_beta1 * g;
-    let v = h.beta2 * (*s).v + h.one_minus_beta2 * g * g;
+    let v = h.beta2 * (*s).v + wo_square(h.one_minus_beta2, g);
     (*s).m = m;
     (*s).v = v;
     return -(h.rectified * m / (sqrt(v) + h.eps) + h.plain * m);

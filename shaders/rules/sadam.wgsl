@@ -39,7 +39,7 @@ fn decide(h: Hyper, slopes: array<f32, PROBES>) -> Decision {
         deviations += (slopes[j] - mean) * (slopes[j] - mean);
     }
     let lgi = deviations / max(k - 1.0, 1.0) / (squares / k + h.zeta);
-    // A loss that is not finite brakes fully: min would let a NaN through or not, as the driver likes.
+    // Slopes whose squares are past f32 brake fully: min would let a NaN through or not, as the driver likes.
     let bounded = (bitcast<u32>(lgi) & 0x7f800000u) != 0x7f800000u && lgi < h.cap;
     return Decision(exp(-h.lambda * select(h.cap, lgi, bounded)), lgi);
 }

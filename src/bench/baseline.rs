@@ -30,12 +30,14 @@ impl std::fmt::Display for Regression {
 }
 
 fn name(m: &Measurement) -> String {
-    format!("{} {} × {} on {} ({}, {})", m.optimizer, m.tensors, m.elements, m.adapter, m.backend, m.storage)
+    let with = if m.with == super::With::default() { String::new() } else { format!(" with {}", m.with) };
+    let Measurement { optimizer, tensors, elements, adapter, backend, storage, .. } = m;
+    format!("{optimizer}{with} {tensors} × {elements} on {adapter} ({backend}, {storage})")
 }
 
 /// What makes two lines the same measurement.
-fn key(m: &Measurement) -> (&str, super::Backend, &str, &str, usize, usize) {
-    (&m.optimizer, m.backend, &m.adapter, &m.storage, m.tensors, m.elements)
+fn key(m: &Measurement) -> (&str, &super::With, super::Backend, &str, &str, usize, usize) {
+    (&m.optimizer, &m.with, m.backend, &m.adapter, &m.storage, m.tensors, m.elements)
 }
 
 /// Reads the lines that `bench --json` wrote.
@@ -88,7 +90,7 @@ fn parse_line(line: &str) -> Result<Option<Measurement>, String> {
 /// The results that are slower than their baseline by more than `max_regression`: 0.05 allows a step to take 5 % longer.
 ///
 /// What is compared is the time of a step over that of the stream kernel, both the shortest of the same minutes, and not the time itself:
-/// what slows the whole machine slows both. Lines belong together by optimizer, backend, adapter, storage, tensors and elements.
+/// what slows the whole machine slows both. Lines belong together by optimizer, features, backend, adapter, storage, tensors and elements.
 ///
 /// # Errors
 /// A result that the baseline lacks, or has with settings that move other bytes; a limit that is negative or not finite.

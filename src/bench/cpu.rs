@@ -3,26 +3,26 @@
 use rayon::prelude::*;
 
 use super::sampling::{Subject, interleave, timed};
-use super::{Backend, GRAD, Measurement, PARAM, Place, Plan, Size, bytes_needed, check_memory};
+use super::{Backend, Feature, GRAD, Measured, Measurement, PARAM, Place, Plan, check_memory};
 use crate::cpu::{Optimizer, TensorSpec};
-use crate::optim::Rule;
 use crate::{Result, report};
 
 /// Elements that a thread takes at a time, as in the fast path.
 const PIECE: usize = 64 * 1024;
 
 /// Measures a rule on the host.
-pub(super) fn measure(plan: &Plan, rule: &dyn Rule, size: Size) -> Result<Measurement> {
-    let total = size.total()?;
-    check_memory(size, bytes_needed(rule, total))?;
-    let sampled = interleave(&mut Steps::new(rule, size)?, plan.seconds, plan.samples)?;
+pub(super) fn measure(plan: &Plan, of: Measured<'_>) -> Result<Measurement> {
+    let total = of.size.total()?;
+    check_memory(of.size, of.bytes_needed(total))?;
+    let sampled = interleave(&mut Steps::new(of)?, plan.seconds, plan.samples)?;
     let place = Place { backend: Backend::Cpu, adapter: report::cpu_name(), dispatches: None, record_s: None };
-    Measurement::new(rule, size, &sampled, place)
+    Measurement::new(of, &sampled, place)
 }
 
 /// An optimizer with its tensors.
 struct Steps {
     optimizer: Optimizer<f32>,
+    accumulates: bool,
     params: Vec<Vec<f32>>,
     grads: Vec<Vec<f32>>,
     /// p, g, m and v of the copy and the stream.
@@ -30,13 +30,15 @@ struct Steps {
 }
 
 impl Steps {
-    fn new(rule: &dyn Rule, size: Size) -> Result<Self> {
+    fn new(Measured { rule, with, size }: Measured<'_>) -> Result<Self> {
         let tensors = (0..size.tensors)
             .map(|i| TensorSpec { name: format!("tensor {i}"), group: 0, elements: size.elements })
             .collect();
         let total = size.total()?;
+        let bare = Optimizer::new(vec![("default".to_owned(), rule.boxed())], tensors)?;
         Ok(Self {
-            optimizer: Optimizer::new(vec![("default".to_owned(), rule.boxed())], tensors)?,
+            optimizer: with.surround(bare)?,
+            accumulates: with.has(Feature::Accumulate),
             params: vec![vec![PARAM; size.elements]; size.tensors],
             grads: vec![vec![GRAD; size.elements]; size.tensors],
             arrays: std::array::from_fn(|_| vec![PARAM; total]),
@@ -67,7 +69,12 @@ impl Subject for Steps {
     fn step(&mut self) -> Result<f64> {
         let mut params: Vec<&mut [f32]> = self.params.iter_mut().map(Vec::as_mut_slice).collect();
         let grads: Vec<&[f32]> = self.grads.iter().map(Vec::as_slice).collect();
-        timed(|| self.optimizer.step(&mut params, &grads))
+        timed(|| {
+            if self.accumulates {
+                self.optimizer.accumulate(&grads)?;
+            }
+            self.optimizer.step(&mut params, &grads)
+        })
     }
 }
 

@@ -3,7 +3,9 @@
 use std::time::Instant;
 
 use super::sampling::{Subject, interleave, timed};
-use super::{Backend, GRAD, Measurement, PARAM, Place, Plan, STREAM_ARRAYS, Size, bytes_needed, check_memory};
+use super::{
+    Backend, Feature, GRAD, Measured, Measurement, PARAM, Place, Plan, STREAM_ARRAYS, Size, With, check_memory,
+};
 use crate::gpu::{Gpu, is_hardware};
 use crate::optim::Rule;
 use crate::{Error, Group, Optimizer, Result};
@@ -16,30 +18,32 @@ const VEC4: u64 = 16;
 const WORKGROUP: u64 = 256;
 
 /// Measures a rule on an adapter.
-pub(super) fn measure(plan: &Plan, gpu: &Gpu, rule: &dyn Rule, size: Size) -> Result<Measurement> {
-    let total = size.total()?;
+pub(super) fn measure(plan: &Plan, gpu: &Gpu, of: Measured<'_>) -> Result<Measurement> {
+    let total = of.size.total()?;
     if !is_hardware(&gpu.info) {
-        check_memory(size, bytes_needed(rule, total))?;
+        check_memory(of.size, of.bytes_needed(total))?;
     }
     let kernels = Kernels::new(gpu, total as u64 * 4)?;
-    let optimizer = optimizer(gpu, rule, size)?;
-    let mut subject = Steps { gpu, optimizer, kernels, record_s: f64::INFINITY };
+    let optimizer = optimizer(gpu, of.rule, of.with, of.size)?;
+    let accumulates = of.with.has(Feature::Accumulate);
+    let mut subject = Steps { gpu, optimizer, accumulates, kernels, record_s: f64::INFINITY };
     let sampled = interleave(&mut subject, plan.seconds, plan.samples)?;
     let place = Place {
         backend: Backend::Gpu,
         adapter: gpu.info.name.clone(),
-        dispatches: Some(subject.optimizer.dispatches()),
+        dispatches: Some(subject.dispatches()),
         record_s: Some(subject.record_s),
     };
-    Measurement::new(rule, size, &sampled, place)
+    Measurement::new(of, &sampled, place)
 }
 
 /// An optimizer with tensors of this size, filled.
-pub(super) fn optimizer(gpu: &Gpu, rule: &dyn Rule, size: Size) -> Result<Optimizer> {
+pub(super) fn optimizer(gpu: &Gpu, rule: &dyn Rule, with: &With, size: Size) -> Result<Optimizer> {
     let mut builder = Optimizer::builder(rule.boxed());
     for i in 0..size.tensors {
         builder.tensor(Group::DEFAULT, format!("tensor {i}"), &[size.elements]);
     }
+    with.build(&mut builder);
     let optimizer = builder.build(&gpu.device, &gpu.queue)?;
     let tensors: Vec<_> = optimizer.tensors().map(|(tensor, ..)| tensor).collect();
     let (params, grads) = (vec![PARAM; size.elements], vec![GRAD; size.elements]);
@@ -54,11 +58,17 @@ pub(super) fn optimizer(gpu: &Gpu, rule: &dyn Rule, size: Size) -> Result<Optimi
 struct Steps<'a> {
     gpu: &'a Gpu,
     optimizer: Optimizer,
+    accumulates: bool,
     kernels: Kernels,
     record_s: f64,
 }
 
 impl Steps<'_> {
+    fn dispatches(&self) -> usize {
+        let micro_batch = if self.accumulates { self.optimizer.accumulate_dispatches() } else { 0 };
+        self.optimizer.dispatches() + micro_batch
+    }
+
     fn encoder(&self) -> wgpu::CommandEncoder {
         self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("bench") })
     }
@@ -97,6 +107,9 @@ impl Subject for Steps<'_> {
     fn step(&mut self) -> Result<f64> {
         let mut encoder = self.encoder();
         let start = Instant::now();
+        if self.accumulates {
+            self.optimizer.accumulate(&mut encoder)?;
+        }
         self.optimizer.step(&mut encoder)?;
         self.record_s = self.record_s.min(start.elapsed().as_secs_f64());
         self.submit(encoder)

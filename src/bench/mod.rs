@@ -6,14 +6,16 @@ mod cpu;
 mod gpu;
 mod recording;
 mod sampling;
+mod with;
 
 pub use baseline::{Regression, compare, read_baseline};
 pub use recording::{Recording, recording};
+pub use with::{Feature, With};
 
 use serde::{Deserialize, Serialize};
 
 use crate::gpu::Gpu;
-use crate::optim::{ALL, Entry, Rule};
+use crate::optim::{ALL, Entry, Procedure, Rule};
 use crate::{Error, Result, report};
 use sampling::Sampled;
 
@@ -30,13 +32,23 @@ const GRAD: f32 = 0.01;
 const STREAM_ARRAYS: u64 = 4;
 
 /// The bytes a rule must move for each element at each step: parameter, gradient and kept states read, parameter and states written,
-/// and for rules with sums once more what [`Rule::sums_read`] names.
+/// and for rules with sums once more what [`Rule::sums_read`] names. WarpAdam's product reads gradient and matrix and writes `P g`;
+/// where it learns, it reads v, the last gradient and writes that and the matrix. Probes and integrators are not part of a bare step.
 #[must_use]
 pub fn bytes_per_element(rule: &dyn Rule) -> f64 {
     let kept: Vec<&str> = rule.states().iter().filter(|s| s.used).map(|s| s.name).collect();
     let update = 3 + 2 * kept.len();
     let sums = rule.sums_read().iter().filter(|name| ["p", "g"].contains(name) || kept.contains(name)).count();
-    (update + sums) as f64 * F32
+    (update + sums + procedure_arrays(rule.procedure())) as f64 * F32
+}
+
+/// The arrays that a procedure's own launch reads and writes in a bare step.
+const fn procedure_arrays(procedure: Procedure) -> usize {
+    match procedure {
+        Procedure::Warp(warp) if warp.learned => 5 + 2 * warp.block,
+        Procedure::Warp(warp) => 2 + warp.block,
+        Procedure::Plain | Procedure::Probe(_) | Procedure::Integrate(_) => 0,
+    }
 }
 
 /// What runs the step.
@@ -85,11 +97,13 @@ impl Size {
     }
 }
 
-/// What to measure: every rule at every size on every backend.
+/// What to measure: every rule with every combination of features at every size on every backend.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// The rules with their settings. Default: every optimizer of the registry.
     pub rules: Vec<Box<dyn Rule>>,
+    /// What stands around each rule. Default: nothing.
+    pub with: Vec<With>,
     /// The sizes. Default: 1 tensor of a million elements, 1000 of a thousand.
     pub sizes: Vec<Size>,
     /// The backends. Default: the GPU.
@@ -104,6 +118,7 @@ impl Default for Plan {
     fn default() -> Self {
         Self {
             rules: ALL.iter().map(Entry::sample).collect(),
+            with: vec![With::default()],
             sizes: vec![Size { tensors: 1, elements: 1_000_000 }, Size { tensors: 1000, elements: 1000 }],
             backends: vec![Backend::Gpu],
             seconds: 1.0,
@@ -117,6 +132,9 @@ impl Default for Plan {
 pub struct Measurement {
     /// The optimizer's name.
     pub optimizer: String,
+    /// What stood around it.
+    #[serde(default)]
+    pub with: With,
     /// What ran it.
     pub backend: Backend,
     /// The adapter's name; of the CPU backend, the processor's.
@@ -133,7 +151,7 @@ pub struct Measurement {
     pub median_s: f64,
     /// The shortest.
     pub min_s: f64,
-    /// [`bytes_per_element`].
+    /// [`bytes_per_element`], and what the features move beside them.
     pub bytes_per_element: f64,
     /// The step's rate.
     pub gb_per_s: f64,
@@ -141,19 +159,21 @@ pub struct Measurement {
     pub copy_gb_per_s: f64,
     /// That of a kernel that reads four arrays and writes three of them, 28 bytes an element.
     pub stream_gb_per_s: f64,
-    /// Launches of a step; `None` on the CPU.
+    /// Launches of a step, those of a micro-batch included; `None` on the CPU.
     pub dispatches: Option<usize>,
     /// The shortest time to record a step into an encoder, in seconds, not part of the step's time; `None` on the CPU.
     pub record_s: Option<f64>,
 }
 
 impl Measurement {
-    fn new(rule: &dyn Rule, size: Size, sampled: &Sampled, of: Place) -> Result<Self> {
+    fn new(measured: Measured<'_>, sampled: &Sampled, of: Place) -> Result<Self> {
+        let Measured { rule, with, size } = measured;
         let elements = size.total()? as f64;
         let rate = |bytes: f64, seconds: f64| bytes * elements / seconds / 1e9;
-        let bytes = bytes_per_element(rule);
+        let bytes = bytes_per_element(rule) + with.bytes(rule);
         Ok(Self {
             optimizer: rule.name().to_owned(),
+            with: with.clone(),
             backend: of.backend,
             adapter: of.adapter,
             storage: "f32".to_owned(),
@@ -178,6 +198,22 @@ impl Measurement {
     }
 }
 
+/// What is measured.
+#[derive(Clone, Copy)]
+struct Measured<'a> {
+    rule: &'a dyn Rule,
+    with: &'a With,
+    size: Size,
+}
+
+impl Measured<'_> {
+    /// The bytes of its measurement: the optimizer's arrays, and the copy's and the stream's.
+    fn bytes_needed(self, total: usize) -> u64 {
+        let kept = self.rule.states().iter().filter(|s| s.used).count() as u64 + self.with.arrays();
+        (total as u64).saturating_mul((2 + kept + STREAM_ARRAYS) * 4)
+    }
+}
+
 /// Where a measurement was taken.
 struct Place {
     backend: Backend,
@@ -195,10 +231,11 @@ pub fn run(plan: &Plan, gpu: Option<&Gpu>, mut on_result: impl FnMut(&Measuremen
     let mut results = Vec::new();
     for &backend in &plan.backends {
         for &size in &plan.sizes {
-            for rule in &plan.rules {
+            for (rule, with) in plan.rules.iter().flat_map(|rule| plan.with.iter().map(move |with| (rule, with))) {
+                let measured = Measured { rule: rule.as_ref(), with, size };
                 let result = match (backend, gpu) {
-                    (Backend::Cpu, _) => cpu::measure(plan, rule.as_ref(), size)?,
-                    (Backend::Gpu, Some(gpu)) => gpu::measure(plan, gpu, rule.as_ref(), size)?,
+                    (Backend::Cpu, _) => cpu::measure(plan, measured)?,
+                    (Backend::Gpu, Some(gpu)) => gpu::measure(plan, gpu, measured)?,
                     (Backend::Gpu, None) => return Err(Error::NoAdapter(": measuring the GPU needs one".to_owned())),
                 };
                 on_result(&result);
@@ -228,10 +265,4 @@ fn check_memory(size: Size, bytes: u64) -> Result<()> {
         ))),
         _ => Ok(()),
     }
-}
-
-/// The bytes of a measurement: the optimizer's arrays, and the copy's and the stream's.
-fn bytes_needed(rule: &dyn Rule, total: usize) -> u64 {
-    let kept = rule.states().iter().filter(|s| s.used).count() as u64;
-    (total as u64).saturating_mul((2 + kept + STREAM_ARRAYS) * 4)
 }

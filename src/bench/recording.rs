@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::Size;
 use super::sampling::Times;
+use super::{Size, With};
 use crate::gpu::Gpu;
 use crate::optim::Rule;
 use crate::{Group, Optimizer, Result, Tensor};
@@ -42,7 +42,8 @@ pub fn recording(gpu: &Gpu, rule: &dyn Rule, tensors: usize, moved: bool) -> Res
     let size = Size { tensors, elements: ELEMENTS };
     size.total()?;
     let pool = moved.then(|| pool(gpu, tensors as u64));
-    let mut optimizer = if moved { moving(gpu, rule, tensors)? } else { super::gpu::optimizer(gpu, rule, size)? };
+    let mut optimizer =
+        if moved { moving(gpu, rule, tensors)? } else { super::gpu::optimizer(gpu, rule, &With::default(), size)? };
     let handles: Vec<Tensor> = optimizer.tensors().map(|(tensor, ..)| tensor).collect();
     let (mut record, mut finish) = (Vec::new(), Vec::new());
     for step in 0..WARM + STEPS {

@@ -1,13 +1,18 @@
 //! torch's optimizer states, both ways, through safetensors.
 //!
 //! The keys are `<torch's name>/<tensor>`: `exp_avg`, `exp_avg_sq`, `max_exp_avg_sq`, `momentum_buffer`, `square_avg`, `grad_avg`,
-//! `sum` with the tensor's shape, and `step`, a single number a tensor; `param/<tensor>` may be there too. A few lines of Python
+//! `sum` with the tensor's shape, and `step`, a single number a tensor, as nadam's `mu_product` is, which here follows from the count
+//! and the settings; `param/<tensor>` may be there too. A few lines of Python
 //! write and read them (README, "Checkpoints").
 
 use crate::tensor_file::{TensorFile, quote};
-use crate::{Error, Group, Optimizer, Result};
+use crate::{Error, Group, NAdam, Optimizer, Result, Tensor};
 
 use super::{Checkpoint, serialize};
+use std::collections::HashMap;
+
+/// The optimizer with a product of momenta.
+const NADAM: &str = "nadam";
 
 /// torch's name of one of our states, by optimizer.
 fn torch_name(optimizer: &str, state: &str) -> Option<&'static str> {
@@ -16,8 +21,8 @@ fn torch_name(optimizer: &str, state: &str) -> Option<&'static str> {
         ("rmsprop", "g_mean") => "grad_avg",
         ("sgd" | "rmsprop", "b") => "momentum_buffer",
         ("adagrad", "sum") => "sum",
-        ("adam" | "adamw" | "radam", "m") => "exp_avg",
-        ("adam" | "adamw" | "radam", "v") => "exp_avg_sq",
+        ("adam" | "adamw" | "nadam" | "radam", "m") => "exp_avg",
+        ("adam" | "adamw" | "nadam" | "radam", "v") => "exp_avg_sq",
         ("adam" | "adamw", "v_max") => "max_exp_avg_sq",
         _ => return None,
     })
@@ -30,6 +35,7 @@ impl Checkpoint {
     /// torch has no optimizer of this name.
     pub fn to_torch(&self) -> Result<Vec<u8>> {
         let step = [self.applied() as f32];
+        let products = self.mu_products()?;
         let mut arrays: Vec<(String, Vec<usize>, &[f32])> = Vec::new();
         for tensor in &self.contents.tensors {
             for (state, values) in &tensor.arrays {
@@ -41,8 +47,21 @@ impl Checkpoint {
                 arrays.push((format!("{name}/{}", tensor.name), tensor.shape.clone(), values));
             }
             arrays.push((format!("step/{}", tensor.name), Vec::new(), &step));
+            if let Some(product) = products.get(&tensor.group) {
+                arrays.push((format!("mu_product/{}", tensor.name), Vec::new(), product));
+            }
         }
         serialize(&self.name, arrays, ("optimizer", self.optimizer.clone()))
+    }
+
+    /// Each group's product, where the optimizer is nadam.
+    fn mu_products(&self) -> Result<HashMap<String, [f32; 1]>> {
+        let of_nadam = self.groups.iter().filter(|_| self.optimizer == NADAM);
+        let product = |(name, settings): &(String, super::Settings)| {
+            let settings = settings.iter().map(|(name, value)| (name.as_str(), value));
+            Ok((name.clone(), [NAdam::mu_product(settings, self.applied())? as f32]))
+        };
+        of_nadam.map(product).collect()
     }
 
     fn unknown_to_torch(&self) -> Error {
@@ -53,13 +72,14 @@ impl Checkpoint {
 /// Puts torch's states, and parameters where they are there, into an optimizer. Every tensor must have the same count of steps.
 ///
 /// # Errors
-/// A tensor or state that is missing, of another shape or not f32; counts that differ; an optimizer that torch does not have. Nothing
-/// was changed then.
+/// A tensor or state that is missing, of another shape or not f32; counts that differ; an optimizer that torch does not have; a
+/// `mu_product` that the settings do not make. Nothing was changed then.
 pub fn restore_torch(name: &str, bytes: impl Into<Vec<u8>>, optimizer: &mut Optimizer) -> Result<()> {
     let file = TensorFile::parse(name, bytes.into())?;
     let rule = optimizer.rule(Group::DEFAULT).name();
     let mut writes = Vec::new();
     let mut steps: Option<f32> = None;
+    let mut products: Vec<(Tensor, f32)> = Vec::new();
     for (tensor, tensor_name, shape) in optimizer.tensors() {
         let read = |key: &str, shape: &[usize]| -> Result<Option<Vec<f32>>> {
             let key = format!("{key}/{tensor_name}");
@@ -84,6 +104,9 @@ pub fn restore_torch(name: &str, bytes: impl Into<Vec<u8>>, optimizer: &mut Opti
                 .ok_or_else(|| file.error(format!("lacks {}", quote(&format!("{theirs}/{tensor_name}")))))?;
             writes.push((tensor, state, values));
         }
+        if let Some([product]) = read("mu_product", &[])?.as_deref() {
+            products.push((tensor, *product));
+        }
         if let Some([step]) = read("step", &[])?.as_deref()
             && *steps.get_or_insert(*step) != *step
         {
@@ -96,6 +119,24 @@ pub fn restore_torch(name: &str, bytes: impl Into<Vec<u8>>, optimizer: &mut Opti
     if !(steps >= 0.0 && steps.fract() == 0.0 && steps < 16_777_216.0) {
         return Err(file.error(format!("a step count is {steps}, needs a whole number below 2^24")));
     }
+    for (tensor, product) in products {
+        check_product(&file, optimizer, tensor, (product, steps as u64))?;
+    }
     optimizer.write_applied(steps as u32)?;
     writes.into_iter().try_for_each(|(tensor, array, values)| optimizer.write_array(tensor, array, &values))
+}
+
+/// nadam's product follows from the settings and the count: torch's must be the same but for its roundings, one a step.
+fn check_product(file: &TensorFile, optimizer: &Optimizer, tensor: Tensor, (theirs, steps): (f32, u64)) -> Result<()> {
+    let rule = optimizer.rule(optimizer.group_of(tensor));
+    if rule.name() != NADAM {
+        return Ok(());
+    }
+    let settings = rule.settings();
+    let ours = NAdam::mu_product(settings.iter().map(|(name, value)| (*name, value)), steps)?;
+    let limit = ours * (steps as f64 * f64::from(f32::EPSILON) + 1e-5) + f64::from(f32::MIN_POSITIVE);
+    if (f64::from(theirs) - ours).abs() <= limit {
+        return Ok(());
+    }
+    Err(file.error(format!("mu_product is {theirs:e} after {steps} steps, beta1 and momentum_decay make {ours:e}")))
 }

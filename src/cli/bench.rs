@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use wgpu_optim::backend::{Kind, Request};
-use wgpu_optim::bench::{self, Backend, Measurement, Plan, Size};
+use wgpu_optim::bench::{self, Backend, Measurement, Plan, Size, With};
 use wgpu_optim::gpu::Gpu;
 use wgpu_optim::optim::{self, Entry};
 use wgpu_optim::{Error, Rule};
@@ -42,6 +42,9 @@ pub(super) struct Options {
     /// The least number of steps timed
     #[arg(long, value_name = "N", default_value_t = 5)]
     samples: usize,
+    /// Measure with clip, scale, ema or accumulate around the step, or several with commas between them, or none; may be repeated
+    #[arg(long, value_name = "FEATURES")]
+    with: Vec<With>,
     /// Compare with the lines that an earlier `bench --json` wrote to this file
     #[arg(long, value_name = "FILE")]
     baseline: Option<PathBuf>,
@@ -49,7 +52,7 @@ pub(super) struct Options {
     #[arg(long, value_name = "SHARE", default_value_t = 0.05)]
     max_regression: f64,
     /// Measure instead what recording a step costs the caller's thread: 1 tensor, 1000, and 1000 whose gradients move
-    #[arg(long, conflicts_with_all = ["tensors", "elements", "baseline"])]
+    #[arg(long, conflicts_with_all = ["tensors", "elements", "baseline", "with"])]
     recording: bool,
     #[command(flatten)]
     place: Place,
@@ -62,11 +65,14 @@ fn after_help() -> String {
     format!(
         "\
 Without --backend: any adapter, software included, and the CPU. Settings start from the defaults with weight decay 0.1, Adai's with
-lr 0.1: no time depends on their values, but a state that a setting makes unused is not moved.
+lr 0.1: no time depends on their values, but a state that a setting makes unused is not moved. What --with adds is counted: clip and
+scale read the gradient once more (4 bytes, shared where the rule has sums), ema 8; with accumulate a step is two micro-batches, 12 for
+the first, 8 for the step and 4 more wherever the gradient is read for sums.
 
 Examples:
   wgpu-optim bench --optimizer adamw
   wgpu-optim bench --optimizer vradam --tensors 1,300,1000 --elements 10000 --backend gpu
+  wgpu-optim bench --optimizer adamw --with none --with clip --with clip,scale,ema --backend gpu
   wgpu-optim bench --rule my_rule.wgsl --set lr=0.1
   wgpu-optim bench --optimizer adamw --recording --backend gpu
   wgpu-optim bench --json > before.jsonl
@@ -89,7 +95,8 @@ pub(super) fn run(options: &Options) -> Result<u8, Failure> {
         return recordings(&plan, gpu.as_ref(), &out);
     }
     title(&plan, gpu.as_ref(), &out)?;
-    let bar = output::bar((plan.rules.len() * plan.sizes.len() * plan.backends.len()) as u64, "bench");
+    let count = plan.rules.len() * plan.with.len() * plan.sizes.len() * plan.backends.len();
+    let bar = output::bar(count as u64, "bench");
     let mut printed = Ok(());
     let results = bench::run(&plan, gpu.as_ref(), |result| {
         if printed.is_ok() {
@@ -115,6 +122,9 @@ impl Options {
             None => named.iter().map(|Named(entry)| self.rule(entry)).collect::<Result<_, _>>()?,
         };
         let mut plan = Plan { rules, seconds: self.seconds, samples: self.samples, ..Plan::default() };
+        if !self.with.is_empty() {
+            plan.with.clone_from(&self.with);
+        }
         if !self.elements.is_empty() {
             plan.sizes = self.sizes()?;
         }
@@ -202,8 +212,8 @@ fn title(plan: &Plan, gpu: Option<&Gpu>, out: &Output) -> Result<(), Failure> {
 /// The heads of the columns that [`line`] writes.
 pub(super) fn head(out: &Output) -> Result<(), Failure> {
     out.text(format_args!(
-        "{:<10} {:<7} {:>20}  {:>10} {:>10}  {:>7} {:>8} {:>9}  launches",
-        "optimizer", "backend", "tensors × elements", "median ms", "least ms", "GB/s", "of copy", "of stream"
+        "{:<10} {:<15} {:<7} {:>20}  {:>10} {:>10}  {:>7} {:>8} {:>9}  launches",
+        "optimizer", "with", "backend", "tensors × elements", "median ms", "least ms", "GB/s", "of copy", "of stream"
     ))
 }
 
@@ -212,8 +222,9 @@ pub(super) fn line(m: &Measurement, out: &Output) -> Result<(), Failure> {
     out.json(m)?;
     let size = format!("{} × {}", m.tensors, m.elements);
     out.text(format_args!(
-        "{:<10} {:<7} {size:>20}  {:>10.3} {:>10.3}  {:>7.1} {:>8.2} {:>9.2}  {}",
+        "{:<10} {:<15} {:<7} {size:>20}  {:>10.3} {:>10.3}  {:>7.1} {:>8.2} {:>9.2}  {}",
         m.optimizer,
+        m.with.to_string(),
         m.backend.to_string(),
         1e3 * m.median_s,
         1e3 * m.min_s,

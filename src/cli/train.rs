@@ -13,7 +13,7 @@ use wgpu_optim::backend::Backend;
 use wgpu_optim::objective::Mlp;
 use wgpu_optim::optim::{self, Rule};
 use wgpu_optim::train::{self, Epoch, Plan};
-use wgpu_optim::{Clip, Ema, Error, LossScale, Schedule, schedule};
+use wgpu_optim::{Clip, Ema, Error, LossScale, NoDecay, Schedule, schedule};
 
 use super::failure::Failure;
 use super::output::{self, Output};
@@ -62,6 +62,9 @@ pub(super) struct Options {
     /// Classify the held-out rows with an average of the weights too; without DECAY: 0.999
     #[arg(long, value_name = "DECAY", num_args = 0..=1, default_missing_value = "0.999", allow_negative_numbers = true)]
     ema: Option<f64>,
+    /// No weight decay for tensors of this rank at most, or of these names, as *bias*; without WHICH: rank:1
+    #[arg(long, value_name = "WHICH", num_args = 0..=1, default_missing_value = "rank:1")]
+    no_decay: Option<NoDecay>,
     /// Multiply the loss's gradients by a scale that adapts, and leave out steps that are not finite; without INITIAL: 65536
     #[arg(long, value_name = "INITIAL", num_args = 0..=1, default_missing_value = "65536", allow_negative_numbers = true)]
     loss_scale: Option<f32>,
@@ -90,6 +93,7 @@ Examples:
   wgpu-optim train --optimizer adamw --optimizer vradam --epochs 5
   wgpu-optim train --hidden 256 --batch 32 --backend gpu --json
   wgpu-optim train --clip 1 --schedule cosine:steps=460,warmup=20 --ema 0.99
+  wgpu-optim train --set weight_decay=0.1 --no-decay
   wgpu-optim train --epochs 50 --save run.safetensors --log run.jsonl
   wgpu-optim train --epochs 50 --save run.safetensors --log run.jsonl --resume run.safetensors
   wgpu-optim train --rule my_rule.wgsl --set lr=0.1
@@ -134,6 +138,7 @@ impl Options {
             clip: self.clip,
             schedule: self.schedule.clone(),
             ema: self.ema.map(|decay| Ema { decay, ..Ema::default() }),
+            no_decay: self.no_decay.clone(),
             loss_scale: self.loss_scale.map(|initial| LossScale { initial: initial.into(), ..LossScale::default() }),
             save: self.save.clone(),
             resume: self.resume.clone(),

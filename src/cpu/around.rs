@@ -8,6 +8,7 @@ use crate::engine::{ACCUMULATOR, AVERAGE};
 use super::Counters;
 use super::rows::RowSets;
 use super::{Group, Number, TensorSpec};
+use crate::stats::Squares;
 
 /// The numbers that live from step to step around the rule.
 #[derive(Clone, Debug)]
@@ -20,6 +21,8 @@ pub(super) struct Surroundings<F> {
     pub(super) scale: f64,
     streak: u32,
     pub(super) skipped: u64,
+    /// What the last step found about each tensor.
+    pub(super) squares: Vec<Squares>,
     /// This step's gradients as the rule sees them.
     pub(super) prepared: Vec<Vec<F>>,
 }
@@ -37,6 +40,7 @@ impl<F: Number> Surroundings<F> {
             scale: around.loss_scale.map_or(1.0, |s| s.initial),
             streak: 0,
             skipped: 0,
+            squares: Vec::new(),
             prepared: Vec::new(),
         }
     }
@@ -64,8 +68,8 @@ impl<F: Number> Surroundings<F> {
         grads: &[&[F]],
     ) -> bool {
         let share = if let Some(Accumulate::Mean(n)) = self.around.accumulate { 1.0 / f64::from(n) } else { 1.0 };
-        let mut finite = true;
         self.prepared.resize(grads.len(), Vec::new());
+        self.squares = vec![Squares { clip: 1.0, ..Squares::default() }; grads.len()];
         for (t, g) in grads.iter().enumerate() {
             let sign = if groups[group_of[t]].maximize { -share } else { share };
             let factor = F::of(sign / self.scale);
@@ -77,12 +81,13 @@ impl<F: Number> Surroundings<F> {
                 sum.fill(F::zero());
             }
             rows.select(t, prepared);
-            finite &= prepared.iter().all(|g| g.is_finite());
+            self.squares[t].nonfinite = prepared.iter().filter(|g| !g.is_finite()).count() as f64;
             prepared.iter_mut().for_each(|g| *g = *g * factor);
         }
-        let skip = self.around.guards() && !finite;
+        let skip = self.around.guards() && self.squares.iter().any(|tensor| tensor.nonfinite > 0.0);
         self.adapt_scale(skip);
-        if !skip {
+        self.measure_gradients();
+        if !skip && self.around.clips_norm() {
             self.clip(groups.len(), group_of);
         }
         !skip
@@ -103,15 +108,22 @@ impl<F: Number> Surroundings<F> {
         }
     }
 
-    fn clip(&mut self, groups: usize, group_of: &[usize]) {
-        let Some(clip) = self.around.clip else { return };
-        if let Clip::Value(most) = clip {
+    /// Clips by value, and takes the norms that a clip by norm and telemetry need.
+    fn measure_gradients(&mut self) {
+        if let Some(Clip::Value(most)) = self.around.clip {
             let most = F::of(most);
             self.prepared.iter_mut().flatten().for_each(|g| *g = g.max(-most).min(most));
-            return;
         }
-        let squares: Vec<f64> =
-            self.prepared.iter().map(|g| g.iter().map(|g| g.wide() * g.wide()).sum::<f64>()).collect();
+        if self.around.clips_norm() || self.around.telemetry {
+            for (squares, prepared) in self.squares.iter_mut().zip(&self.prepared) {
+                squares.gradient = square(prepared);
+            }
+        }
+    }
+
+    fn clip(&mut self, groups: usize, group_of: &[usize]) {
+        let Some(clip) = self.around.clip else { return };
+        let squares: Vec<f64> = self.squares.iter().map(|tensor| tensor.gradient).collect();
         let mut of_group = vec![0.0; groups];
         squares.iter().zip(group_of).for_each(|(square, &group)| of_group[group] += square);
         let all: f64 = squares.iter().sum();
@@ -122,6 +134,7 @@ impl<F: Number> Surroundings<F> {
                 Clip::TensorNorm(_) => squares[t],
             };
             let factor = F::of((clip.most() / (square.sqrt() + 1e-6)).min(1.0));
+            self.squares[t].clip = factor.wide();
             prepared.iter_mut().for_each(|g| *g = *g * factor);
         }
     }
@@ -143,6 +156,11 @@ impl<F: Number> Surroundings<F> {
             average.copy_from_slice(p);
         }
     }
+}
+
+/// Σx².
+pub(super) fn square<F: Number>(values: &[F]) -> f64 {
+    values.iter().map(|x| x.wide() * x.wide()).sum()
 }
 
 #[cfg(feature = "checkpoint")]

@@ -24,6 +24,8 @@ impl<F: Number> Decider<'_, F> {
             self.sum(groups, tensors, params, grads)
         } else if self.slopes.is_empty() {
             return true;
+        } else if self.slopes.iter().any(|slope| !slope.is_finite()) {
+            return false;
         } else {
             self.slopes.to_vec()
         };

@@ -112,6 +112,7 @@ impl<F: Number> Optimizer<F> {
                 self.memory = memory;
                 return Err(error);
             }
+            self.evaluations.abandoned += u64::from(flow.abandoned);
             let displacement = flow.displacement();
             self.put_states("displacement", displacement);
         }

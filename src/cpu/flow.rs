@@ -21,7 +21,8 @@ struct Place<F> {
 
 impl<F: Number> Place<F> {
     fn derivative(&self, g: &[F]) -> Vec<F> {
-        g.iter().map(|g| -(self.sign * *g).max(-self.limit).min(self.limit)).collect()
+        // A NaN stays one, and is found in the error.
+        g.iter().map(|g| -num_traits::clamp(self.sign * *g, -self.limit, self.limit)).collect()
     }
 
     /// A combination of the derivatives, element by element.
@@ -38,6 +39,8 @@ impl<F: Number> Place<F> {
 /// All tensors on their way.
 pub(super) struct Flow<F> {
     places: Vec<Place<F>>,
+    /// Whether it led nowhere.
+    pub(super) abandoned: bool,
 }
 
 impl<F: Number> Flow<F> {
@@ -63,7 +66,7 @@ impl<F: Number> Flow<F> {
             place.sign = sign;
             place
         };
-        Self { places: tensors.iter().zip(params).zip(start).zip(signs).map(place).collect() }
+        Self { abandoned: false, places: tensors.iter().zip(params).zip(start).zip(signs).map(place).collect() }
     }
 
     /// Follows the flow; [`displacement`](Self::displacement) tells how far.
@@ -121,6 +124,7 @@ impl<F: Number> Flow<F> {
                     return Ok(());
                 }
                 Verdict::Failed => {
+                    self.abandoned = true;
                     self.places.iter_mut().flat_map(|place| &mut place.displacement).for_each(|x| *x = F::nan());
                     return Ok(());
                 }

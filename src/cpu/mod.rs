@@ -5,10 +5,13 @@ mod around;
 mod decide;
 mod evaluate;
 mod flow;
+mod no_decay;
+mod points;
 mod probe;
 mod rows;
 #[cfg(feature = "checkpoint")]
 mod saved;
+mod telemetry;
 mod walk;
 mod warp;
 
@@ -93,6 +96,8 @@ struct Tensor<F> {
     decision: Vec<F>,
     /// Each element's rate in the step under way; none: 1.
     rates: Vec<F>,
+    /// The elements of a row, where they share one second moment.
+    shared: Option<usize>,
     warp: Option<Warped<F>>,
 }
 
@@ -275,10 +280,17 @@ impl<F: Number> Optimizer<F> {
         if self.around.passes_gradients() && self.rows.is_empty() {
             return self.apply(params, grads);
         }
-        let Some(prepared) = self.prepare(grads) else { return Ok(()) };
-        let grads: Vec<&[F]> = prepared.iter().map(Vec::as_slice).collect();
-        let applied = self.apply_selected(params, &grads);
-        self.around.prepared = prepared;
+        let before = self.before(params);
+        let applied = match self.prepare(grads) {
+            None => Ok(()),
+            Some(prepared) => {
+                let grads: Vec<&[F]> = prepared.iter().map(Vec::as_slice).collect();
+                let applied = self.apply_selected(params, &grads);
+                self.around.prepared = prepared;
+                applied
+            }
+        };
+        self.measure(before, params);
         applied
     }
 
@@ -484,7 +496,16 @@ impl<F: Number> Tensor<F> {
             Procedure::Warp(warp) => Some(Warped::new(warp, spec.elements)),
             _ => None,
         };
-        Self { spec, states, sums: [0.0; MAX_SUMS], own: Vec::new(), decision: Vec::new(), rates: Vec::new(), warp }
+        Self {
+            spec,
+            states,
+            sums: [0.0; MAX_SUMS],
+            own: Vec::new(),
+            decision: Vec::new(),
+            rates: Vec::new(),
+            shared: None,
+            warp,
+        }
     }
 }
 

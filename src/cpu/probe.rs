@@ -114,6 +114,10 @@ impl<F: Number> Optimizer<F> {
             }
             losses.push(evaluated?);
         }
+        if let Some(j) = losses.iter().position(|loss| !loss.is_finite()) {
+            let problem = format!("the loss of slot {j} is {}: nothing was changed", losses[j]);
+            return Err(Error::Usage(problem));
+        }
         self.set_losses(&losses)
     }
 

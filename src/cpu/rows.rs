@@ -1,7 +1,7 @@
 //! Row sets on the host: the elements that a step takes are gathered, stepped as if there were no others, and put back.
 
 use super::{Number, Optimizer};
-use crate::optim::rule::need_plain;
+use crate::optim::rule::{need_one_rate, need_plain, need_shared};
 use crate::{Error, Result};
 
 /// Tensors that share rows.
@@ -119,9 +119,12 @@ impl<F: Number> Optimizer<F> {
     /// Steps only those elements of a set whose gradient is not exactly zero.
     ///
     /// # Errors
-    /// There is no such set.
+    /// There is no such set; its rows share a second moment.
     pub fn skipping_zero_gradients(mut self, set: usize) -> Result<Self> {
-        self.rows.set(set)?;
+        let known = self.rows.set(set)?;
+        if known.tensors.iter().any(|t| self.tensors[*t].shared.is_some()) {
+            return Err(known.error("a row that shares a second moment cannot skip zero gradients"));
+        }
         self.rows.sets[set].nonzero = true;
         Ok(self)
     }
@@ -149,9 +152,10 @@ impl<F: Number> Optimizer<F> {
     /// `i` modulo their count.
     ///
     /// # Errors
-    /// A rule that does more than an update of each element; there is no such tensor; a count that its rows do not have; a rate that is not finite or below 0.
+    /// A rule that does more than an update of each element, or a schedule-free one; there is no such tensor; a count that its rows do not have; a rate that is not finite or below 0.
     pub fn set_column_rates(&mut self, tensor: usize, rates: &[f64]) -> Result<()> {
         need_plain(self.rule(0))?;
+        need_one_rate(self.rule(0))?;
         let count = self.tensors.len();
         let spec = self.tensors.get(tensor).map(|t| &t.spec);
         let spec = spec.ok_or_else(|| Error::Usage(format!("tensor {tensor} does not exist, there are {count}")))?;
@@ -173,6 +177,30 @@ impl<F: Number> Optimizer<F> {
         }
         self.rows.columns[tensor] = rates.iter().map(|r| F::of(*r)).collect();
         Ok(())
+    }
+
+    /// Keeps one second moment for each run of `width` elements of a tensor: see
+    /// [`Builder::share_second_moment`](crate::Builder::share_second_moment).
+    ///
+    /// # Errors
+    /// A rule that cannot; there is no such tensor; a width that its rows do not have; a set that skips zero gradients.
+    pub fn sharing_second_moment(mut self, tensor: usize, width: usize) -> Result<Self> {
+        need_shared(self.rule(0))?;
+        let count = self.tensors.len();
+        let known = self.tensors.get_mut(tensor);
+        let known = known.ok_or_else(|| Error::Usage(format!("tensor {tensor} does not exist, there are {count}")))?;
+        let refused = |problem| Err(Error::Tensor { tensor: known.spec.name.clone(), problem });
+        let set = self.rows.set_of[tensor].map(|set| &self.rows.sets[set]);
+        if known.spec.elements.checked_rem(width) != Some(0)
+            || set.is_some_and(|s| s.rows * width != known.spec.elements)
+        {
+            return refused(format!("{} elements have no rows of {width}", known.spec.elements));
+        }
+        if set.is_some_and(|s| s.nonzero) {
+            return refused("a row that skips zero gradients cannot share a second moment".to_owned());
+        }
+        known.shared = Some(width);
+        Ok(self)
     }
 
     /// The rows of a set change places, with all that is kept for them: row `i` becomes what row `indices[i]` was, and there are as many

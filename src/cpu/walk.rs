@@ -1,6 +1,7 @@
 //! How a step walks the tensors: by halves, down to pieces of a fixed size, so that threads may take the halves and the order of every
 //! sum is the same whoever takes them. Small tensors share a piece.
 
+use crate::optim::cpu::RowTerms;
 use crate::optim::rule::MAX_SUMS;
 
 use super::{Number, Scaled, Tensor};
@@ -72,10 +73,11 @@ pub(super) fn update<F: Number>(
         let mut states = tensor.states.iter_mut();
         let mut states = std::array::from_fn(|_| states.next().and_then(|state| state.as_deref_mut()));
         let group = &groups[tensor.spec.group];
-        if tensor.rates.is_empty() {
+        let rows = RowTerms { rates: tensor.rates.as_slice(), shared: tensor.shared };
+        if rows.rates.is_empty() && rows.shared.is_none() {
             update_tensor(group, &tensor.decision, p, g, states, count);
         } else {
-            group.cpu.update_rated(&group.hyper, &tensor.decision, p, g, &mut states[..count], &tensor.rates);
+            group.cpu.update_rows(&group.hyper, &tensor.decision, p, g, &mut states[..count], rows);
         }
     }
 }

@@ -1,10 +1,10 @@
 //! The builder: what is to be optimized, and the checks before anything is created.
 
 use super::rows::RowsInfo;
-use crate::around::{Accumulate, Around, Clip, Ema, LossScale};
+use crate::around::{Accumulate, Around, Clip, Ema, LossScale, evaluation_scalar};
 use crate::optim::{Rule, Scalar};
 use crate::schedule::{Schedule, Scheduled, scalars_at};
-use crate::{Optimizer, Result};
+use crate::{Error, NoDecay, Optimizer, Result};
 
 /// A parameter group of one [`Optimizer`]: tensors with settings of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -75,17 +75,21 @@ pub(super) struct GroupInfo {
     pub(super) rule: Box<dyn Rule>,
     pub(super) maximize: bool,
     pub(super) scheduled: Vec<Scheduled>,
+    /// Tensors that another group takes over.
+    routes: Vec<(NoDecay, usize)>,
 }
 
 impl GroupInfo {
     fn new(name: String, rule: Box<dyn Rule>) -> Self {
-        Self { name, rule, maximize: false, scheduled: Vec::new() }
+        Self { name, rule, maximize: false, scheduled: Vec::new(), routes: Vec::new() }
     }
 
     /// The group's scalars at the `t`-th applied step, those of what stands around the rule included.
     pub(super) fn scalars(&self, around: Around, t: u64) -> Result<Vec<Scalar>> {
         let rule = scalars_at(self.rule.as_ref(), &self.scheduled, &self.name, t)?;
-        Ok(around.scalars(rule, self.maximize, t))
+        let mut scalars = around.scalars(rule, self.maximize, t);
+        scalars.extend(evaluation_scalar(self.rule.as_ref()));
+        Ok(scalars)
     }
 }
 
@@ -207,6 +211,15 @@ impl Builder {
         self
     }
 
+    /// Measures every step: [`Optimizer::try_stats`] gives norms of gradients, parameters and updates, clip factors and counts, per
+    /// tensor and in total. No launch is added beside those of a clip by norm, whose sums it shares: the update, which holds parameters
+    /// and changes in registers, leaves two sums a chunk. What a step measured comes back through a ring of four mappable buffers of
+    /// 16 bytes a chunk of 1024 elements, and is added in f64 where it is asked for. Default: not.
+    pub fn telemetry(&mut self, measure: bool) -> &mut Self {
+        self.around.telemetry = measure;
+        self
+    }
+
     /// Climbs instead of descending, for a group. Default: not.
     pub fn maximize(&mut self, group: Group) -> &mut Self {
         if let Some(info) = self.groups.get_mut(group.0) {
@@ -247,6 +260,39 @@ impl Builder {
             self.around.scheduled = true;
         }
         self
+    }
+
+    /// Routes those tensors of a group that `which` picks, given before or after this, into a new group like it as it is now, schedules
+    /// included, but without weight decay, and returns that group. It is a group like any other from then on: a rate set for the one
+    /// holds for the one, and [`Clip::GroupNorm`] takes its norm apart.
+    ///
+    /// ```
+    /// use wgpu_optim::{AdamW, Group, NoDecay, Optimizer};
+    /// let mut builder = Optimizer::builder(AdamW { weight_decay: 0.1, ..AdamW::default() });
+    /// builder.tensor(Group::DEFAULT, "layer1.weight", &[128, 64]);
+    /// builder.tensor(Group::DEFAULT, "layer1.bias", &[128]);
+    /// let without = builder.no_decay(Group::DEFAULT, NoDecay::Rank(1))?; // or NoDecay::Names("*.bias".to_owned())
+    /// # let _ = without;
+    /// # Ok::<(), wgpu_optim::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// The rule has no `weight_decay`; there is no such group.
+    pub fn no_decay(&mut self, group: Group, which: NoDecay) -> Result<Group> {
+        let count = self.groups.len();
+        let info = self.groups.get(group.0);
+        let info = info.ok_or_else(|| Error::Usage(format!("group {} does not exist, there are {count}", group.0)))?;
+        let mut twin = GroupInfo::new(NoDecay::twin_name(&info.name), NoDecay::twin_rule(info.rule.as_ref())?);
+        twin.maximize = info.maximize;
+        twin.scheduled = info.scheduled.iter().filter(|s| !NoDecay::is_decay(&s.setting)).cloned().collect();
+        for tensor in self.tensors.iter_mut().filter(|t| t.group == group.0) {
+            if which.picks(&tensor.name, &tensor.shape) {
+                tensor.group = count;
+            }
+        }
+        self.groups[group.0].routes.push((which, count));
+        self.groups.push(twin);
+        Ok(Group(count))
     }
 
     /// Leaves a tensor as it is: it takes no part in steps and sums and has no states.
@@ -304,7 +350,10 @@ impl Builder {
     fn add(&mut self, group: Group, name: String, shape: &[usize], storage: Storage) -> Tensor {
         // A product past u64 is refused by `check` as too long.
         let elements = shape.iter().try_fold(1_u64, |n, &d| n.checked_mul(d as u64)).unwrap_or(u64::MAX);
-        self.tensors.push(TensorInfo { name, shape: shape.to_vec(), elements, group: group.0, storage, frozen: false });
+        let routes = self.groups.get(group.0).map_or(&[][..], |info| &info.routes);
+        let route = routes.iter().find(|(which, _)| which.picks(&name, shape));
+        let group = route.map_or(group.0, |(_, twin)| *twin);
+        self.tensors.push(TensorInfo { name, shape: shape.to_vec(), elements, group, storage, frozen: false });
         Tensor(self.tensors.len() - 1)
     }
 }

@@ -6,6 +6,7 @@ use super::builder::{Builder, Slice, Storage, TensorInfo, index_of};
 use super::layout::VEC4;
 use crate::optim::Procedure;
 use crate::optim::rule::{check_common, same_rule};
+use crate::stats::refuse;
 use crate::{Error, Result};
 
 impl Builder {
@@ -30,6 +31,10 @@ impl Builder {
             group.scheduled.iter().try_for_each(|s| s.check(group.rule.as_ref(), &group.name))?;
         }
         self.around.check()?;
+        let first = self.groups[0].rule.as_ref();
+        if let (true, Procedure::Integrate(_)) = (self.around.telemetry, first.procedure()) {
+            return Err(refuse(first.name()));
+        }
         check_common(self.groups.iter().map(|g| (g.name.as_str(), g.rule.as_ref())))?;
         if let Procedure::Integrate(_) = self.groups[0].rule.procedure() {
             self.around.check_integrates()?;

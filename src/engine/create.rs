@@ -13,6 +13,7 @@ use super::places::{Classes, place_tensors};
 use super::rows::RowState;
 use super::runs::Runs;
 use super::scalars::{Scalars, Tables};
+use super::telemetry::{Telemetry, measured_bytes};
 use super::text::{LOSS_STRIDE, Stage, Variant};
 use super::{LaunchGpu, Optimizer, Pass, RoundGpu};
 use crate::evaluate::Evaluations;
@@ -115,12 +116,14 @@ impl Optimizer {
             layout,
             rows,
             remap: None,
+            telemetry: None,
             half: None,
         };
         let label = optimizer.label.clone();
         let compiler = Compiler { device, label: &label, cache: builder.cache.as_ref() };
         optimizer.create_passes(&compiler, &classes)?;
         optimizer.remap = optimizer.create_remap(&compiler)?;
+        optimizer.telemetry = builder.around.telemetry.then(|| Telemetry::new(&optimizer)).transpose()?;
         Ok(optimizer)
     }
 
@@ -146,7 +149,7 @@ impl Optimizer {
     fn create_launch(&self, compiler: &Compiler<'_>, index: usize, class: &ClassPipelines) -> Result<LaunchGpu> {
         let launch = &self.layout.launches[index];
         let arena = self.buffer(&format!("arena {index}"), launch.arena() * VEC4, OWNED)?;
-        let chunks = self.table(&format!("chunks {index}"), bytemuck::cast_slice(&launch.chunks))?;
+        let chunks = self.chunk_table(index)?;
         let spans = self.table(&format!("spans {index}"), bytemuck::cast_slice(&launch.spans))?;
         let pass = |pipeline: &Arc<Pipeline>, records: &[Chunk], table: &wgpu::Buffer, round: usize| {
             let moves = pipeline.bindings.iter().any(|binding| binding.name == "wo_run");
@@ -169,6 +172,7 @@ impl Optimizer {
             procedure: class.procedure.as_ref().map(|procedure| pass(procedure, &launch.chunks, &chunks, 0)),
             accumulate: class.accumulate.clone(),
             swap: class.swap.clone(),
+            evaluation: class.evaluation.clone(),
             arena,
         })
     }
@@ -258,6 +262,16 @@ impl Optimizer {
         Ok(())
     }
 
+    /// A launch's chunks, and behind them where the update leaves what it measures.
+    fn chunk_table(&self, index: usize) -> Result<wgpu::Buffer> {
+        let chunks = &self.layout.launches[index].chunks;
+        let records = bytemuck::cast_slice(chunks);
+        let measured = if self.around.telemetry { measured_bytes(chunks.len()) } else { 0 };
+        let table = self.buffer(&format!("chunks {index}"), records.len() as u64 + measured, OWNED)?;
+        self.queue.write_buffer(&table, 0, records);
+        Ok(table)
+    }
+
     fn table(&self, what: &str, bytes: &[u8]) -> Result<wgpu::Buffer> {
         let table = self.buffer(what, bytes.len() as u64, TABLE)?;
         self.queue.write_buffer(&table, 0, bytes);
@@ -275,6 +289,7 @@ struct ClassPipelines {
     fill: Option<Pipeline>,
     accumulate: Option<wgpu::ComputePipeline>,
     swap: Option<wgpu::ComputePipeline>,
+    evaluation: Option<[wgpu::ComputePipeline; 2]>,
     /// One a round, where it has sums.
     stats: Vec<Option<Arc<Pipeline>>>,
     procedure: Option<Arc<Pipeline>>,
@@ -289,6 +304,8 @@ impl ClassPipelines {
             ("wo_fill", fills),
             ("wo_accumulate", variant.around.accumulate.is_some()),
             ("wo_swap", variant.around.ema.is_some()),
+            ("wo_to_evaluation", variant.evaluated.is_some()),
+            ("wo_to_training", variant.evaluated.is_some()),
         ];
         let entries: Vec<&str> = wanted.iter().filter(|(_, wanted)| *wanted).map(|(entry, _)| *entry).collect();
         let made = compiler.compile(variant, Stage::Update, &entries);
@@ -315,6 +332,9 @@ impl ClassPipelines {
             fill: find("wo_fill"),
             accumulate: find("wo_accumulate").map(|p| p.pipeline),
             swap: find("wo_swap").map(|p| p.pipeline),
+            evaluation: find("wo_to_evaluation")
+                .zip(find("wo_to_training"))
+                .map(|(there, back)| [there.pipeline, back.pipeline]),
             stats: stats.collect(),
             procedure,
             identity,

@@ -359,7 +359,10 @@ impl Evaluating<'_> {
                 return self.move_on(control);
             }
             Verdict::Arrived(weights) => PassRecord::new(ADVANCE | RESTORE, 0).weighing(weights),
-            Verdict::Failed => PassRecord { poison: f32::NAN, ..PassRecord::new(ADVANCE | RESTORE, 0) },
+            Verdict::Failed => {
+                self.optimizer.evaluations.abandoned += 1;
+                PassRecord { poison: f32::NAN, ..PassRecord::new(ADVANCE | RESTORE, 0) }
+            }
         };
         self.run(poison)?;
         self.submit(Self::settle)

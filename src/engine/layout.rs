@@ -73,6 +73,8 @@ pub(super) struct Item {
     pub(super) group: u32,
     /// Tensors of one class may share a launch.
     pub(super) class: usize,
+    /// Elements of a chunk: a multiple of 4, at most [`CHUNK`].
+    pub(super) chunk: u64,
     /// States kept for each element.
     pub(super) states: u64,
     pub(super) param: Place,
@@ -230,7 +232,7 @@ impl Layout {
     fn place(&mut self, index: usize, item: &Item, limits: Limits) -> Result<()> {
         let mut position = 0;
         while position < item.elements {
-            let elements = CHUNK.min(item.elements - position);
+            let elements = item.chunk.min(item.elements - position);
             let fitting = self.launches.last().and_then(|l| l.with(item, position, elements, limits));
             let (param, grad) = match fitting {
                 Some(windows) => windows,
@@ -256,8 +258,9 @@ impl Layout {
             for piece in std::mem::take(&mut launch.pieces) {
                 let item = &items[piece.tensor];
                 let (chunk, span) = (launch.chunks.len(), launch.spans.len());
-                let span_length = item.elements.div_ceil(CHUNK).div_ceil(TENSOR_SPANS).max(SPAN_CHUNKS) * CHUNK;
-                let chunks = cut(&piece, item, &launch.param, launch.grad.as_ref(), CHUNK);
+                let span_length =
+                    item.elements.div_ceil(item.chunk).div_ceil(TENSOR_SPANS).max(SPAN_CHUNKS) * item.chunk;
+                let chunks = cut(&piece, item, &launch.param, launch.grad.as_ref(), item.chunk);
                 let spans = cut(&piece, item, &launch.param, launch.grad.as_ref(), span_length);
                 launch.chunks.extend(chunks);
                 launch.spans.extend(spans);
@@ -400,7 +403,7 @@ fn shifted(place: &Place, elements: u64) -> Place {
     Place { buffer: place.buffer, offset: place.offset + elements * 4 }
 }
 
-/// A piece in records of at most `length` elements, a multiple of [`CHUNK`].
+/// A piece in records of at most `length` elements, a multiple of its chunks'.
 fn cut(piece: &Piece, item: &Item, param: &Window, grad: Option<&Window>, length: u64) -> Vec<Chunk> {
     (0..piece.elements)
         .step_by(length as usize)
@@ -441,7 +444,15 @@ mod tests {
                 let other = usize::from(!shared);
                 let grad = Place { buffer: other, offset: at[other] };
                 at[other] += bytes;
-                Item { elements, group: 0, class, states: 1 + class as u64, param, grad: Some(grad) }
+                Item {
+                    elements,
+                    group: 0,
+                    class,
+                    chunk: [CHUNK, 1020, 252][class],
+                    states: 1 + class as u64,
+                    param,
+                    grad: Some(grad),
+                }
             })
             .collect()
     }

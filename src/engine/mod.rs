@@ -9,10 +9,12 @@ mod create;
 mod decisions;
 mod evaluate;
 mod layout;
+mod mailbox;
 mod moved;
 mod passes;
 mod pipelines;
 mod places;
+mod points;
 mod readback;
 mod rows;
 mod runs;
@@ -20,6 +22,7 @@ mod scalars;
 #[cfg(feature = "checkpoint")]
 mod snapshot;
 mod step;
+mod telemetry;
 mod text;
 #[cfg(all(test, feature = "tools"))]
 mod texts;
@@ -107,6 +110,8 @@ pub struct Optimizer {
     evaluations: Evaluations,
     /// `Some` where gradients move.
     runs: Option<Runs>,
+    /// `Some` where steps are measured.
+    telemetry: Option<telemetry::Telemetry>,
     /// The step whose sums are recorded and whose update is not.
     half: Option<Slot>,
 }
@@ -120,6 +125,8 @@ struct LaunchGpu {
     procedure: Option<Pass>,
     accumulate: Option<wgpu::ComputePipeline>,
     swap: Option<wgpu::ComputePipeline>,
+    /// To where the rule is evaluated, and back.
+    evaluation: Option<[wgpu::ComputePipeline; 2]>,
     arena: wgpu::Buffer,
 }
 
@@ -172,6 +179,12 @@ impl Optimizer {
     /// The tensors with their names and shapes, in order.
     pub fn tensors(&self) -> impl Iterator<Item = (Tensor, &str, &[usize])> {
         self.tensors.iter().enumerate().map(|(i, t)| (Tensor(i), t.name.as_str(), t.shape.as_slice()))
+    }
+
+    /// A tensor's group.
+    #[must_use]
+    pub fn group_of(&self, tensor: Tensor) -> Group {
+        Group(self.tensors[tensor.0].group)
     }
 
     /// The tensor of this name.
@@ -308,6 +321,12 @@ impl Optimizer {
             1 + stats + usize::from(warps)
         };
         self.launches.iter().map(of_launch).sum::<usize>() + self.main_rounds
+    }
+
+    /// How many launches a micro-batch makes ([`accumulate`](Self::accumulate)): one a class.
+    #[must_use]
+    pub fn accumulate_dispatches(&self) -> usize {
+        self.launches.iter().filter(|l| l.accumulate.is_some()).count()
     }
 
     /// The totals of the last step's sums over everything, and then each tensor's: records of one vec4 a total, the coefficients of

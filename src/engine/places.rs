@@ -92,7 +92,8 @@ impl Classes {
             let states = variants[class].slots().len() as u64;
             let elements = if tensor.frozen { 0 } else { tensor.elements };
             let grad = grad.filter(|_| !moving);
-            items.push(Item { elements, group: tensor.group as u32, class, states, param, grad });
+            let (group, chunk) = (tensor.group as u32, state.chunk(t, tensor));
+            items.push(Item { elements, group, class, chunk, states, param, grad });
         }
         if variants.is_empty() {
             variants.push(Variant { sum_lanes, ..rules[0].clone() });

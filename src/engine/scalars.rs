@@ -6,13 +6,14 @@
 //! where steps may be left out, a copy of the count comes back now and then without being waited for.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::builder::GroupInfo;
 use super::create::{CONTROL_HEAD, buffer};
+use super::mailbox::Mailbox;
 use super::text::scalar_rows;
 use crate::around::Around;
-use crate::optim::Scalar;
+use crate::optim::{Procedure, Scalar};
 use crate::{Error, Result};
 
 /// Bytes that the ring of per-count rows may take.
@@ -117,24 +118,9 @@ impl Drop for Fate {
 /// A copy of the count on its way back.
 #[derive(Debug)]
 struct Confirmation {
-    buffer: wgpu::Buffer,
-    state: Arc<AtomicU8>,
+    mailbox: Mailbox,
     /// Steps finished when the copy was recorded; `None` where the count was since set to something else.
     finished: Option<u64>,
-}
-
-const IDLE: u8 = 0;
-const UNDER_WAY: u8 = 1;
-const READY: u8 = 2;
-
-/// Sets the state back if its encoder is dropped before the copy arrives.
-struct Arrival(Arc<AtomicU8>);
-
-impl Drop for Arrival {
-    fn drop(&mut self) {
-        // Fails, as it should, where the copy arrived.
-        let _ = self.0.compare_exchange(UNDER_WAY, IDLE, Ordering::AcqRel, Ordering::Acquire);
-    }
 }
 
 #[derive(Debug)]
@@ -176,7 +162,8 @@ impl Scalars {
         check(device.limits().max_storage_buffer_binding_size, "max_storage_buffer_binding_size", size)?;
         let make = |what: &str, size, usage| buffer(device, label, what, size, usage | wgpu::BufferUsages::COPY_DST);
         let sums = groups[0].rule.sums();
-        let may_skip = around.guards() || sums.may_refuse || sums.may_hold;
+        let probes = matches!(groups[0].rule.procedure(), Procedure::Probe(_));
+        let may_skip = around.guards() || sums.may_refuse || sums.may_hold || probes;
         let scalars = Self {
             buffer: make("scalars", size, wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC)?,
             calls: make("calls", slots * call_stride, wgpu::BufferUsages::UNIFORM)?,
@@ -455,33 +442,18 @@ impl Counts {
 
 impl Confirmation {
     fn new(make: &impl Fn(&str, u64, wgpu::BufferUsages) -> Result<wgpu::Buffer>) -> Result<Self> {
-        let buffer = make("confirmation", 16, wgpu::BufferUsages::MAP_READ)?;
-        Ok(Self { buffer, state: Arc::new(AtomicU8::new(IDLE)), finished: None })
+        Ok(Self { mailbox: Mailbox::new(|usage| make("confirmation", 16, usage))?, finished: None })
     }
 
     fn record(&mut self, encoder: &mut wgpu::CommandEncoder, count: &wgpu::Buffer, finished: u64) {
-        if self.state.compare_exchange(IDLE, UNDER_WAY, Ordering::AcqRel, Ordering::Acquire).is_err() {
-            return;
+        if self.mailbox.send(encoder, |encoder, to| encoder.copy_buffer_to_buffer(count, 0, to, 0, 16)) {
+            self.finished = Some(finished);
         }
-        encoder.copy_buffer_to_buffer(count, 0, &self.buffer, 0, 16);
-        let arrival = Arrival(self.state.clone());
-        encoder.map_buffer_on_submit(&self.buffer, wgpu::MapMode::Read, .., move |result| {
-            if result.is_ok() {
-                arrival.0.store(READY, Ordering::Release);
-            }
-        });
-        self.finished = Some(finished);
     }
 
     /// The count that came back, and the steps that were finished when its copy was recorded.
     fn take(&mut self) -> Option<(u64, u64)> {
-        if self.state.load(Ordering::Acquire) != READY {
-            return None;
-        }
-        let view = self.buffer.slice(..4).get_mapped_range().ok();
-        let applied = view.map(|view| u64::from(bytemuck::pod_read_unaligned::<u32>(&view)));
-        self.buffer.unmap();
-        self.state.store(IDLE, Ordering::Release);
-        applied.zip(self.finished.take())
+        let applied = self.mailbox.open(|bytes| u64::from(bytemuck::pod_read_unaligned::<u32>(&bytes[..4])))?;
+        Some(applied).zip(self.finished.take())
     }
 }

@@ -17,6 +17,8 @@ pub(super) enum Kind {
     Update,
     Accumulate,
     Swap,
+    ToEvaluation,
+    ToTraining,
 }
 
 impl LaunchGpu {
@@ -28,6 +30,8 @@ impl LaunchGpu {
             Kind::Update => Some((&self.update, &self.update.pipeline.pipeline)),
             Kind::Accumulate => self.accumulate.as_ref().map(|p| (&self.update, p)),
             Kind::Swap => self.swap.as_ref().map(|p| (&self.update, p)),
+            Kind::ToEvaluation => self.evaluation.as_ref().map(|[p, _]| (&self.update, p)),
+            Kind::ToTraining => self.evaluation.as_ref().map(|[_, p]| (&self.update, p)),
         }
     }
 }
@@ -168,8 +172,13 @@ impl Optimizer {
                 "the optimizer was built without an average of the weights, or its gradients move".to_owned(),
             ));
         }
+        self.record_aside(encoder, Kind::Swap)
+    }
+
+    /// Records a pass beside the step.
+    pub(super) fn record_aside(&mut self, encoder: &mut wgpu::CommandEncoder, kind: Kind) -> Result<()> {
         let slot = self.scalars.begin(&self.device, &self.queue, &self.groups, None)?;
-        self.dispatch(&mut self.begin_pass(encoder), Kind::Swap, &slot, None);
+        self.dispatch(&mut self.begin_pass(encoder), kind, &slot, None);
         self.scalars.release(encoder, slot);
         Ok(())
     }
@@ -251,6 +260,7 @@ impl Optimizer {
         if let Some(first) = self.launches.first() {
             encoder.copy_buffer_to_buffer(&first.arena, 0, &self.control, 0, 4);
         }
+        self.record_sample(encoder);
         self.scalars.end(encoder, slot, &self.control);
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::arrays;
 use super::layout::{ARENA_HEADER, CHUNK, CHUNK_LANES, FINAL_BATCH, FINAL_LANES, SUM_LANES};
 use super::rows::RowText;
-use crate::around::{Around, Clip};
+use crate::around::{Around, Clip, evaluation_scalar};
 use crate::optim::procedure::{Directions, Scheme};
 use crate::optim::rule::Origin;
 use crate::optim::{Depends, Procedure, Rule, Scalar, StateSpec, Sums};
@@ -17,6 +17,7 @@ const GRADIENT: &str = include_str!("../../shaders/harness/gradient.wgsl");
 const CHUNKS: &str = include_str!("../../shaders/harness/chunks.wgsl");
 const UPDATE: &str = include_str!("../../shaders/harness/update.wgsl");
 const STATS: &str = include_str!("../../shaders/harness/stats.wgsl");
+const TELEMETRY: &str = include_str!("../../shaders/harness/telemetry.wgsl");
 const FINALIZE: &str = include_str!("../../shaders/harness/finalize.wgsl");
 const RANDOM: &str = include_str!("../../shaders/harness/random.wgsl");
 const PROBE: &str = include_str!("../../shaders/harness/probe.wgsl");
@@ -24,6 +25,12 @@ const PERTURB: &str = include_str!("../../shaders/harness/perturb.wgsl");
 const WAY: &str = include_str!("../../shaders/harness/way.wgsl");
 const FLOW: &str = include_str!("../../shaders/harness/flow.wgsl");
 const WARP: &str = include_str!("../../shaders/harness/warp.wgsl");
+
+/// What stands for [`TELEMETRY`] where it is off.
+const UNMEASURED: &str = "\
+fn wo_squares_of(p: vec4<f32>, change: vec4<f32>, live: vec4<bool>) -> vec2<f32> { return vec2(0.0); }
+fn wo_measure(index: u32, lane: u32, squares: vec2<f32>) {}
+";
 
 /// What a pipeline does in a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -88,6 +95,8 @@ pub struct Variant {
     pub(super) procedure: Procedure,
     pub(super) sums: Sums,
     pub(super) around: Around,
+    /// The state along which the parameters move to where the rule is evaluated.
+    pub(super) evaluated: Option<&'static str>,
     pub(super) round: Round,
     /// Groups of the optimizer.
     pub(super) groups: usize,
@@ -99,6 +108,8 @@ pub struct Variant {
     pub(super) moving: bool,
     /// Probes' directions lie in the arena.
     pub(super) given: bool,
+    /// The rule squares with `wo_square`, so that rows may share a second moment.
+    pub(super) shares_rows: bool,
     /// What rows ask for; `None` where the class has none.
     pub(super) rows: Option<RowText>,
     /// The elements that are stepped are counted, because some are not and the rule has sums.
@@ -144,13 +155,15 @@ impl Variant {
     }
 
     pub(super) fn with(rule: &dyn Rule, around: Around, groups: usize) -> Self {
+        let scalars = around.scalars(rule.scalars(1), false, 1).into_iter();
         Self {
             name: rule.name(),
             rule: rule.text().into(),
             origin: rule.origin(),
             flags: rule.flags(),
             states: rule.states(),
-            scalars: around.scalars(rule.scalars(1), false, 1).iter().map(|s| (s.name, s.depends)).collect(),
+            scalars: scalars.chain(evaluation_scalar(rule)).map(|s| (s.name, s.depends)).collect(),
+            evaluated: rule.evaluation().map(|(state, _)| state),
             decision: rule.decision().to_vec(),
             memory: rule.memory().to_vec(),
             procedure: rule.procedure(),
@@ -162,6 +175,7 @@ impl Variant {
             shared: false,
             moving: false,
             given: false,
+            shares_rows: rule.shares_rows(),
             rows: None,
             counted: false,
             packed: None,
@@ -274,7 +288,9 @@ impl Variant {
         }
         let call = b("wo_call", Access::Uniform, "wo_Call");
         let scalars = self.packed.is_none().then(|| self.scalars_binding());
-        let chunks = b("wo_chunks", Access::Read, "array<vec4<u32>>");
+        let measures = self.around.telemetry && stage == Stage::Update;
+        let chunks = if measures { Access::ReadWrite } else { Access::Read };
+        let chunks = b("wo_chunks", chunks, "array<vec4<u32>>");
         let control = |access| b("wo_control", access, "wo_Control");
         let partials = b("wo_partials", Access::ReadWrite, "array<f32>");
         if stage == Stage::Finalize {
@@ -349,7 +365,8 @@ impl Variant {
             Stage::Probe => &[TABLES, RECORD, RANDOM, PROBE, PERTURB],
             Stage::Flow => &[TABLES, RECORD, GRADIENT, WAY, FLOW],
             Stage::Warp => &[TABLES, RECORD, GRADIENT, WARP],
-            Stage::Update => &[TABLES, RECORD, GRADIENT, UPDATE, CHUNKS],
+            Stage::Update if self.around.telemetry => &[TABLES, RECORD, GRADIENT, UPDATE, TELEMETRY, CHUNKS],
+            Stage::Update => &[TABLES, RECORD, GRADIENT, UPDATE, UNMEASURED, CHUNKS],
             Stage::Rows => &[TABLES, RECORD],
         };
         let own = [self.constants(stage), self.accessors(stage)];
@@ -398,6 +415,7 @@ impl Variant {
             ("STATES", slots.len()),
             ("ACCUMULATOR", slot(ACCUMULATOR)),
             ("AVERAGE", slot(AVERAGE)),
+            ("EVALUATED", self.evaluated.map_or(0, slot)),
             ("SUMS", sums.max(1)),
             ("TOTALS", totals.max(1)),
             ("BATCH", totals.clamp(1, FINAL_BATCH)),
@@ -410,7 +428,7 @@ impl Variant {
         put(out, format_args!("const wo_GROWTH = f32({:e});", scale.growth as f32));
         put(out, format_args!("const wo_BACKOFF = f32({:e});", scale.backoff as f32));
         for (name, on) in [
-            ("CAN_SKIP", self.sums.may_refuse || a.guards()),
+            ("CAN_SKIP", self.sums.may_refuse || self.probes() > 0 || a.guards()),
             ("GUARD", a.guards() && !self.round.is_later()),
             ("SECOND_ROUND", self.round.is_later()),
             ("REMEMBERS", self.remembers()),
@@ -461,9 +479,10 @@ impl Variant {
 
     fn accessors(&self, stage: Stage) -> String {
         if stage == Stage::Rows {
-            return self.rows_text(stage) + &self.remap_text();
+            return self.square_text(stage) + &self.rows_text(stage) + &self.remap_text();
         }
         let mut out = self.scalar_loads();
+        out.push_str(&self.square_text(stage));
         out.push_str(&self.load_clip());
         if stage == Stage::Finalize {
             out.push_str(&self.store_decision());
@@ -519,7 +538,7 @@ impl Variant {
         };
         let rule: Vec<String> =
             self.scalars.iter().filter(|(n, _)| !n.starts_with("wo_")).map(|(n, _)| member(n)).collect();
-        let extra = ["wo_clip", "wo_factor", "wo_ema"].map(member);
+        let extra = ["wo_clip", "wo_factor", "wo_ema", "wo_evaluation"].map(member);
         let rows = |columns: &[&str], of_rule: bool| -> Vec<usize> {
             let ours = columns.iter().enumerate().filter(|(_, name)| name.starts_with("wo_") != of_rule);
             let mut rows: Vec<usize> = ours.map(|(i, _)| i / 4).collect();
@@ -676,7 +695,11 @@ impl Variant {
         if totals.is_empty() {
             totals.push("vec3(0.0)".to_owned());
         }
-        let refuse = if rule.may_refuse { format!("refuse({})", part("totals")) } else { "false".to_owned() };
+        let refuse = match (self.decides_from_slopes(), rule.may_refuse) {
+            (true, _) => "wo_losses_lost()".to_owned(),
+            (false, true) => format!("refuse({})", part("totals")),
+            (false, false) => "false".to_owned(),
+        };
         format!(
             "fn wo_total(h: Hyper, sums: array<f32, wo_SUMS>, elements: f32) -> array<vec3<f32>, wo_TOTALS> {{\n\
              {own}    return array<vec3<f32>, wo_TOTALS>({});\n}}\n\
@@ -730,11 +753,14 @@ impl Variant {
         )
     }
 
-    /// The slopes of the probes, from the losses in their slots.
+    /// The slopes of the probes, from the losses in their slots, and whether one of these is not finite: then the step is left out.
     fn slopes(&self) -> String {
         let slope = |j: usize| format!("(wo_losses[{}u] - wo_losses[0u]) / h.sigma", j * LOSS_STRIDE);
         let slopes: Vec<String> = (1..=self.probes()).map(slope).collect();
-        format!(
+        let lost = |j: usize| format!("(bitcast<u32>(wo_losses[{}u]) & 0x7f800000u) == 0x7f800000u", j * LOSS_STRIDE);
+        let lost: Vec<String> = (0..=self.probes()).map(lost).collect();
+        let lost = format!("fn wo_losses_lost() -> bool {{\n    return {};\n}}\n", lost.join("\n        || "));
+        lost + &format!(
             "fn wo_slopes(h: Hyper) -> array<f32, PROBES> {{\n    return array<f32, PROBES>({});\n}}\n",
             slopes.join(", ")
         )
@@ -743,6 +769,11 @@ impl Variant {
     /// Where a tensor's clip factor lies: behind the members of its decision.
     fn clip_at(&self, tensor: &str) -> String {
         self.decision_at(tensor, self.decision.len())
+    }
+
+    /// The same as a word behind the control buffer's head.
+    pub(super) fn clip_word(&self, tensor: usize) -> usize {
+        (self.memory_vec4s() + tensor * self.decision_vec4s()) * 4 + self.decision.len()
     }
 
     /// Where the `i`-th member of a tensor's decision lies.

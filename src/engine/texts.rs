@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use super::rows::RowText;
 use super::text::{Access, Round, Stage, Variant};
+use super::{Builder, Group, Optimizer};
 use crate::around::{Accumulate, Around, Clip, Ema, LossScale};
 use crate::optim::{ALL, Entry, Procedure, Rule, Value};
 use crate::shader::{Checked, Target, Translation};
@@ -18,6 +19,7 @@ fn arounds() -> Vec<Around> {
         ema: Some(Ema::default()),
         zero_gradients: true,
         signed: true,
+        telemetry: true,
         ..none
     };
     let clips = [Clip::GlobalNorm(1.0), Clip::GroupNorm(1.0), Clip::TensorNorm(1.0), Clip::Value(1.0)].map(Some);
@@ -29,6 +31,7 @@ fn arounds() -> Vec<Around> {
         Around { ema: every.ema, ..none },
         Around { zero_gradients: true, ..none },
         Around { signed: true, ..none },
+        Around { telemetry: true, ..none },
     ];
     for clip in clips {
         arounds.extend([Around { clip, ..none }, Around { clip, ..every }]);
@@ -75,7 +78,7 @@ fn evaluating(entry: &Entry) -> Vec<Box<dyn Rule>> {
 
 /// The texts of a class with rows, each feature alone and all at once.
 fn row_texts(rule: &dyn Rule, around: Around) -> Vec<(String, String)> {
-    let rows = |mask, nonzero, columns| RowText { mask, nonzero, columns };
+    let rows = |mask, nonzero, columns| RowText { mask, nonzero, columns, shared: rule.shares_rows() && !nonzero };
     let all =
         [rows(None, false, false), rows(Some(0), false, false), rows(None, true, false), rows(Some(1), true, true)];
     let mut texts = Vec::new();
@@ -157,6 +160,74 @@ fn what_is_public_is_among_them() {
                 check(entry.name, &text);
             }
         }
+    }
+}
+
+/// Constants that turn a feature's code on, and whether the rule itself needs it.
+const SWITCHES: [&str; 10] = [
+    "GUARD",
+    "SCALE",
+    "FACTOR",
+    "ACCUMULATE",
+    "EMA",
+    "CLIP_VALUE",
+    "CLIP_NORM",
+    "CLIP_GLOBAL",
+    "CLIP_GROUP",
+    "CLIP_TENSOR",
+];
+
+#[test]
+fn what_is_off_leaves_no_trace() {
+    let gpu = pollster::block_on(crate::gpu::Selector::default().open()).expect("an adapter");
+    for entry in ALL {
+        let rule = entry.sample();
+        if rule.procedure() != Procedure::Plain {
+            continue;
+        }
+        let bare = Variant::of(rule.as_ref(), false, false);
+        let build = |change: fn(&mut Builder)| {
+            let mut builder = Optimizer::builder(rule.boxed());
+            builder.tensor(Group::DEFAULT, "w", &[5]);
+            change(&mut builder);
+            builder.build(&gpu.device, &gpu.queue).expect("it builds")
+        };
+        let off = build(|b| {
+            b.skip_nonfinite(true).zero_gradients(true).skip_nonfinite(false).zero_gradients(false);
+            b.telemetry(true).telemetry(false).moving_gradients(true).moving_gradients(false);
+        });
+        assert_eq!(off.dispatches(), build(|_| ()).dispatches(), "{}", entry.name);
+        let variant = &off.variants[0];
+        assert_eq!(variant.slots(), bare.slots());
+        assert_eq!(variant.scalars, bare.scalars);
+        let sums = rule.sums().sums > 0;
+        for stage in [Stage::Stats, Stage::Finalize, Stage::Update].into_iter().filter(|s| sums || *s == Stage::Update)
+        {
+            // How many threads add sums is the device's choice.
+            let bare = Variant { sum_lanes: variant.sum_lanes, ..bare.clone() };
+            let text = variant.text(stage);
+            assert_eq!(text, bare.text(stage), "{} {stage:?}", entry.name);
+            for switch in SWITCHES {
+                assert!(text.contains(&format!("const wo_{switch} = false;")), "{} {stage:?} {switch}", entry.name);
+            }
+            assert!(stage != Stage::Update || !text.contains("Barrier"), "{}: the update waits", entry.name);
+        }
+    }
+}
+
+#[test]
+fn a_number_is_in_no_text() {
+    let text = |around: Around, stage| Variant::with(ALL[0].sample().as_ref(), around, 2).text(stage);
+    let with = |clip: Clip, decay, initial| Around {
+        clip: Some(clip),
+        ema: Some(Ema { decay, ..Ema::default() }),
+        loss_scale: Some(LossScale { initial, ..LossScale::default() }),
+        ..Around::default()
+    };
+    for stage in [Stage::Stats, Stage::Finalize, Stage::Update] {
+        let (some, other) = (with(Clip::GlobalNorm(1.0), 0.9, 8.0), with(Clip::GlobalNorm(2.0), 0.5, 16.0));
+        assert_eq!(text(some, stage), text(other, stage));
+        assert_ne!(text(some, stage), text(with(Clip::GroupNorm(1.0), 0.9, 8.0), Stage::Finalize));
     }
 }
 

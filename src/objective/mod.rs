@@ -2,6 +2,10 @@
 //!
 //! An objective names its tensors and writes mean gradients into slices that somebody else owns; it knows nothing of
 //! optimizers. Both forms see the same mini-batches in the same order.
+//!
+//! [`problem::ALL`] are problems with their data, by name; [`problems`] their settings, one file each. A new one is such a file, a line in
+//! the registry, a case in `tests/objective/problems.rs` and a row of the README's table. What several share stands beside: models of
+//! low rank, squares of linear residuals, the perceptron, and what all without mini-batches have in common.
 
 mod check;
 pub mod digits;

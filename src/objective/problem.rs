@@ -94,8 +94,11 @@ pub struct Entry {
     /// Whether its data come from a file.
     pub from_file: bool,
     defaults: fn() -> Vec<(&'static str, Value)>,
-    make: fn(Option<&Path>, &mut dyn Iterator<Item = (&str, Value)>) -> Result<Box<dyn Problem>>,
+    make: Make,
 }
+
+type Make = fn(Option<&Path>, &mut Settings<'_, '_>) -> Result<Box<dyn Problem>>;
+type Settings<'s, 'n> = dyn Iterator<Item = (&'n str, Value)> + 's;
 
 impl Entry {
     const fn of<T: Recipe>(about: &'static str) -> Self {

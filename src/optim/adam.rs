@@ -1,6 +1,6 @@
 //! Adam, AMSGrad and AdamW; the rule is `shaders/rules/adam.wgsl`.
 
-use super::rule::{Nothing, Real, Scalar, StateSpec, Twin, bias_correction, members};
+use super::rule::{Nothing, Real, Scalar, StateSpec, Twin, bias_correction, members, own_square};
 use super::settings::settings;
 
 settings! {
@@ -74,10 +74,17 @@ members! {
 }
 
 #[inline(always)]
-fn update<F: Real>(decoupled: bool, h: &Hyper<F>, p: F, gradient: F, s: &mut State<F>) -> F {
+fn update<F: Real>(
+    decoupled: bool,
+    h: &Hyper<F>,
+    p: F,
+    gradient: F,
+    s: &mut State<F>,
+    mut square: impl FnMut(F, F) -> F,
+) -> F {
     let g = if decoupled { gradient } else { gradient + h.decay * p };
     let m = h.beta1 * s.m + h.one_minus_beta1 * g;
-    let v = h.beta2 * s.v + h.one_minus_beta2 * g * g;
+    let v = h.beta2 * s.v + square(h.one_minus_beta2, g);
     let v_max = s.v_max.max(v);
     s.m = m;
     s.v = v;
@@ -95,6 +102,7 @@ macro_rules! adam {
             type Decision<F: Real> = Nothing;
             type Memory<F: Real> = Nothing;
             const TEXT: &'static str = include_str!("../../shaders/rules/adam.wgsl");
+            const SHARES_ROWS: bool = true;
 
             fn scalars(&self, t: u64) -> Vec<Scalar> {
                 let (bc1, bc2) = (bias_correction(self.beta1, t), bias_correction(self.beta2, t));
@@ -133,7 +141,20 @@ macro_rules! adam {
 
             #[inline(always)]
             fn update<F: Real>(&self, h: &Hyper<F>, _: &Nothing, p: F, g: F, s: &mut State<F>) -> F {
-                update($decoupled, h, p, g, s)
+                update($decoupled, h, p, g, s, own_square)
+            }
+
+            #[inline(always)]
+            fn update_squaring<F: Real>(
+                &self,
+                h: &Hyper<F>,
+                _: &Nothing,
+                p: F,
+                g: F,
+                s: &mut State<F>,
+                square: impl FnMut(F, F) -> F,
+            ) -> F {
+                update($decoupled, h, p, g, s, square)
             }
         }
     };

@@ -6,22 +6,31 @@ use super::rule::{MAX_SUMS, Members, Real, Twin};
 /// How many elements the blocked loop holds in local arrays. Locals cannot alias, so the inner loop vectorises.
 const BLOCK: usize = 32;
 
+/// What rows ask of an update.
+#[derive(Clone, Copy, Debug)]
+pub struct RowTerms<'a, F> {
+    /// Each element's change times its rate; none: 1.
+    pub rates: &'a [F],
+    /// The elements of a row, where they share one second moment.
+    pub shared: Option<usize>,
+}
+
 /// A rule's mathematics with its types erased. `states` has one entry a member of `State`; `None` is a state that the settings make
 /// unused: it loads as 0 and is not stored.
 pub trait Cpu<F>: Send + Sync {
     /// Updates parameters and states, one element after the other.
     fn update(&self, hyper: &[F], decision: &[F], p: &mut [F], g: &[F], states: &mut [Option<&mut [F]>]) {
-        self.update_rated(hyper, decision, p, g, states, &[]);
+        self.update_rows(hyper, decision, p, g, states, RowTerms { rates: &[], shared: None });
     }
-    /// The same with each element's change times its rate; no rates: 1.
-    fn update_rated(
+    /// The same with what rows ask for.
+    fn update_rows(
         &self,
         hyper: &[F],
         decision: &[F],
         p: &mut [F],
         g: &[F],
         states: &mut [Option<&mut [F]>],
-        rates: &[F],
+        rows: RowTerms<'_, F>,
     );
     /// The same in blocks, with the widest vector units that this processor has.
     fn update_fast(&self, hyper: &[F], decision: &[F], p: &mut [F], g: &[F], states: &mut [Option<&mut [F]>]);
@@ -42,21 +51,39 @@ pub trait Cpu<F>: Send + Sync {
 }
 
 impl<F: Real, T: Twin> Cpu<F> for T {
-    fn update_rated(
+    fn update_rows(
         &self,
         hyper: &[F],
         decision: &[F],
         p: &mut [F],
         g: &[F],
         states: &mut [Option<&mut [F]>],
-        rates: &[F],
+        rows: RowTerms<'_, F>,
     ) {
         let h = T::Hyper::load(|i| hyper[i]);
         let d = T::Decision::load(|i| decision[i]);
+        let mut mean = F::zero();
         for i in 0..p.len() {
-            let mut s = T::State::load(|k| states[k].as_ref().map_or(F::zero(), |state| state[i]));
-            let change = Twin::update(self, &h, &d, p[i], g[i], &mut s);
-            p[i] = p[i] + rates.get(i).map_or(change, |rate| *rate * change);
+            let load = |i: usize| T::State::load(|k| states[k].as_ref().map_or(F::zero(), |state| state[i]));
+            let mut s = load(i);
+            let change = match rows.shared {
+                None => Twin::update(self, &h, &d, p[i], g[i], &mut s),
+                Some(width) => {
+                    if i % width == 0 {
+                        let mut sum = F::zero();
+                        for j in i..p.len().min(i + width) {
+                            let add = |weight: F, x: F| {
+                                sum = sum + x * x;
+                                weight
+                            };
+                            self.update_squaring(&h, &d, p[j], g[j], &mut load(j), add);
+                        }
+                        mean = sum / F::of(width as f64);
+                    }
+                    self.update_squaring(&h, &d, p[i], g[i], &mut s, |weight, _| weight * mean)
+                }
+            };
+            p[i] = p[i] + rows.rates.get(i).map_or(change, |rate| *rate * change);
             s.store(|k, x| {
                 if let Some(state) = &mut states[k] {
                     state[i] = x;

@@ -183,7 +183,8 @@ members! {
 }
 
 fn displaced<F: Real>(staged: bool, h: &Hyper<F>, g: F, s: &State<F>) -> F {
-    if staged { s.displacement } else { -h.horizon * g.max(-h.limit).min(h.limit) }
+    // A NaN stays one.
+    if staged { s.displacement } else { -h.horizon * num_traits::clamp(g, -h.limit, h.limit) }
 }
 
 impl Twin for FlowAdam {
@@ -316,7 +317,9 @@ impl Twin for FlowAdam {
             curvature: curvature_average,
             triggers: before.triggers + flow,
         };
-        self.settle(h, totals, own, &Decision { flow, r: F::one() })
+        let decision = Decision { flow, r: F::one() };
+        // What an integrator left behind is of another step.
+        if self.is_staged() { decision } else { self.settle(h, totals, own, &decision) }
     }
 
     fn settle<F: Real>(&self, h: &Hyper<F>, totals: &[F], own: &[F], d: &Decision<F>) -> Decision<F> {

@@ -5,6 +5,8 @@ mod adabelief;
 mod adagrad;
 mod adai;
 mod adam;
+mod adamw_schedule_free;
+mod averaging;
 pub mod cpu;
 #[cfg(feature = "custom")]
 mod custom;
@@ -20,6 +22,7 @@ pub mod rule;
 mod sadam;
 pub(crate) mod settings;
 mod sgd;
+mod sgd_schedule_free;
 mod vradam;
 mod warpadam;
 
@@ -27,6 +30,7 @@ pub use adabelief::AdaBelief;
 pub use adagrad::Adagrad;
 pub use adai::{Adai, AdaiW};
 pub use adam::{Adam, AdamW};
+pub use adamw_schedule_free::AdamWScheduleFree;
 #[cfg(feature = "custom")]
 pub use custom::{CustomCpu, CustomRule, Settings};
 pub use flowadam::{FlowAdam, Injection, Integrator, Mode};
@@ -41,6 +45,7 @@ pub use rule::{Depends, Rule, Scalar, StateSpec, Sums};
 pub use sadam::SAdam;
 pub use settings::{Range, Value};
 pub use sgd::Sgd;
+pub use sgd_schedule_free::SgdScheduleFree;
 pub use vradam::{NormOf, VRAdam};
 pub use warpadam::{WarpAdam, WarpMode};
 
@@ -132,6 +137,8 @@ pub static ALL: &[Entry] = &[
     Entry::of::<VRAdam>("vradam"),
     Entry::of::<Adai>("adai"),
     Entry::of::<AdaiW>("adai"),
+    Entry::of::<AdamWScheduleFree>("adamw_schedule_free"),
+    Entry::of::<SgdScheduleFree>("sgd_schedule_free"),
     Entry::of::<FlowAdam>("flowadam"),
     Entry::of::<SAdam>("sadam"),
     Entry::of::<WarpAdam>("warpadam"),

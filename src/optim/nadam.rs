@@ -1,7 +1,11 @@
 //! NAdam; the rule is `shaders/rules/nadam.wgsl`.
 
-use super::rule::{Nothing, Real, Scalar, StateSpec, Twin, bias_correction, members};
+use super::rule::{Nothing, Real, Scalar, StateSpec, Twin, bias_correction, members, own_square};
+#[cfg(feature = "checkpoint")]
+use super::settings::Configured;
 use super::settings::settings;
+#[cfg(feature = "checkpoint")]
+use crate::{Result, optim::Value};
 
 settings! {
     /// NAdam (Dozat 2016), Adam with Nesterov's momentum, with decay as L2 regularisation, as `torch.optim.NAdam`.
@@ -64,6 +68,16 @@ impl NAdam {
         self.beta1 * (1.0 - self.fade(i))
     }
 
+    /// Π_{i≤t} μ_i of these settings after `t` steps: torch's `mu_product`.
+    #[cfg(feature = "checkpoint")]
+    pub(crate) fn mu_product<'a>(settings: impl Iterator<Item = (&'a str, &'a Value)>, t: u64) -> Result<f64> {
+        let mut rule = Self::default();
+        for (name, value) in settings {
+            Configured::set(&mut rule, name, value)?;
+        }
+        Ok(rule.product(t))
+    }
+
     /// Π_{i≤t} μ_i in some thousand turns at most, whatever t is: where ψ is small the product soon vanishes beside 1, and where it
     /// is large the rest is a power of β1.
     fn product(&self, t: u64) -> f64 {
@@ -87,6 +101,7 @@ impl Twin for NAdam {
     type Decision<F: Real> = Nothing;
     type Memory<F: Real> = Nothing;
     const TEXT: &'static str = include_str!("../../shaders/rules/nadam.wgsl");
+    const SHARES_ROWS: bool = true;
 
     fn scalars(&self, t: u64) -> Vec<Scalar> {
         let (mu, next, product) = (self.mu(t), self.mu(t + 1), self.product(t));
@@ -117,10 +132,23 @@ impl Twin for NAdam {
     }
 
     #[inline(always)]
-    fn update<F: Real>(&self, h: &Hyper<F>, _: &Nothing, p: F, gradient: F, s: &mut State<F>) -> F {
+    fn update<F: Real>(&self, h: &Hyper<F>, d: &Nothing, p: F, g: F, s: &mut State<F>) -> F {
+        self.update_squaring(h, d, p, g, s, own_square)
+    }
+
+    #[inline(always)]
+    fn update_squaring<F: Real>(
+        &self,
+        h: &Hyper<F>,
+        _: &Nothing,
+        p: F,
+        gradient: F,
+        s: &mut State<F>,
+        mut square: impl FnMut(F, F) -> F,
+    ) -> F {
         let g = gradient + h.decay * p;
         let m = h.beta1 * s.m + h.one_minus_beta1 * g;
-        let v = h.beta2 * s.v + h.one_minus_beta2 * g * g;
+        let v = h.beta2 * s.v + square(h.one_minus_beta2, g);
         s.m = m;
         s.v = v;
         -(h.step_m * m + h.step_g * g) / (v.sqrt() + h.eps_hat)

@@ -1,6 +1,6 @@
 //! RAdam; the rule is `shaders/rules/radam.wgsl`.
 
-use super::rule::{Nothing, Real, Scalar, StateSpec, Twin, bias_correction, members};
+use super::rule::{Nothing, Real, Scalar, StateSpec, Twin, bias_correction, members, own_square};
 use super::settings::settings;
 
 settings! {
@@ -68,6 +68,7 @@ impl Twin for RAdam {
     type Decision<F: Real> = Nothing;
     type Memory<F: Real> = Nothing;
     const TEXT: &'static str = include_str!("../../shaders/rules/radam.wgsl");
+    const SHARES_ROWS: bool = true;
 
     fn scalars(&self, t: u64) -> Vec<Scalar> {
         let (bc1, bc2) = (bias_correction(self.beta1, t), bias_correction(self.beta2, t));
@@ -99,10 +100,23 @@ impl Twin for RAdam {
     }
 
     #[inline(always)]
-    fn update<F: Real>(&self, h: &Hyper<F>, _: &Nothing, p: F, gradient: F, s: &mut State<F>) -> F {
+    fn update<F: Real>(&self, h: &Hyper<F>, d: &Nothing, p: F, g: F, s: &mut State<F>) -> F {
+        self.update_squaring(h, d, p, g, s, own_square)
+    }
+
+    #[inline(always)]
+    fn update_squaring<F: Real>(
+        &self,
+        h: &Hyper<F>,
+        _: &Nothing,
+        p: F,
+        gradient: F,
+        s: &mut State<F>,
+        mut square: impl FnMut(F, F) -> F,
+    ) -> F {
         let g = gradient + h.decay * p;
         let m = h.beta1 * s.m + h.one_minus_beta1 * g;
-        let v = h.beta2 * s.v + h.one_minus_beta2 * g * g;
+        let v = h.beta2 * s.v + square(h.one_minus_beta2, g);
         s.m = m;
         s.v = v;
         -(h.rectified * m / (v.sqrt() + h.eps) + h.plain * m)

@@ -203,6 +203,10 @@ pub trait Twin: Configured + Clone + Debug + Send + Sync + 'static {
         &[]
     }
 
+    /// Whether its text squares the gradient of the second moment with `wo_square`, and [`update_squaring`](Self::update_squaring) with
+    /// what it is given, so that the elements of a row may share it.
+    const SHARES_ROWS: bool = false;
+
     /// What the sums depend on with these settings, of `p`, `g` and the states: the first half of a step must read these.
     fn sums_read(&self) -> &'static [&'static str] {
         &[]
@@ -224,11 +228,29 @@ pub trait Twin: Configured + Clone + Debug + Send + Sync + 'static {
         Vec::new()
     }
 
+    /// Where the rule is evaluated, if elsewhere than it is trained: θ plus so many times a state. All configurations have it or none.
+    fn evaluation(&self) -> Option<(&'static str, f64)> {
+        None
+    }
+
     /// Configurations that together reach every text and every branch of the rule; weight decay is never zero where there is one.
     fn variants() -> Vec<(&'static str, Self)>;
 
     /// The change Δθ of one element; its states are updated in place.
     fn update<F: Real>(&self, h: &Self::Hyper<F>, d: &Self::Decision<F>, p: F, g: F, s: &mut Self::State<F>) -> F;
+
+    /// As [`update`](Self::update), with `square(weight, g)` in place of `weight · g²` in the second moment.
+    fn update_squaring<F: Real>(
+        &self,
+        h: &Self::Hyper<F>,
+        d: &Self::Decision<F>,
+        p: F,
+        g: F,
+        s: &mut Self::State<F>,
+        _square: impl FnMut(F, F) -> F,
+    ) -> F {
+        self.update(h, d, p, g, s)
+    }
 
     /// One element's terms of the sums.
     fn contribute<F: Real>(&self, _h: &Self::Hyper<F>, _p: F, _g: F, _s: &Self::State<F>) -> [F; MAX_SUMS] {
@@ -303,6 +325,10 @@ pub trait Rule: Debug + Send + Sync {
     fn scalars(&self, t: u64) -> Vec<Scalar>;
     /// The states, in the order of `State`.
     fn states(&self) -> Vec<StateSpec>;
+    /// Where the rule is evaluated, if elsewhere than it is trained: θ plus so many times a state.
+    fn evaluation(&self) -> Option<(&'static str, f64)> {
+        None
+    }
     /// The sums the rule needs.
     fn sums(&self) -> Sums;
     /// What the sums depend on with these settings, of `p`, `g` and the states: the first half of a step must read these.
@@ -320,6 +346,11 @@ pub trait Rule: Debug + Send + Sync {
     /// The settings that all groups of an optimizer must share.
     fn common(&self) -> &[&'static str] {
         &[]
+    }
+    /// Whether the elements of a row may share one second moment:
+    /// [`Builder::share_second_moment`](crate::Builder::share_second_moment).
+    fn shares_rows(&self) -> bool {
+        false
     }
     /// Whether the rule has a form for the CPU. Without one [`cpu_f32`](Self::cpu_f32) and [`cpu_f64`](Self::cpu_f64) answer NaN.
     fn has_cpu(&self) -> bool {
@@ -362,6 +393,9 @@ impl<T: Twin> Rule for T {
     fn states(&self) -> Vec<StateSpec> {
         Twin::states(self)
     }
+    fn evaluation(&self) -> Option<(&'static str, f64)> {
+        Twin::evaluation(self)
+    }
     fn sums(&self) -> Sums {
         T::SUMS
     }
@@ -379,6 +413,9 @@ impl<T: Twin> Rule for T {
     }
     fn common(&self) -> &[&'static str] {
         Twin::common(self)
+    }
+    fn shares_rows(&self) -> bool {
+        T::SHARES_ROWS
     }
     fn cpu_f32(&self) -> &dyn Cpu<f32> {
         self
@@ -432,6 +469,30 @@ pub(crate) fn check_common<'a>(groups: impl Iterator<Item = (&'a str, &'a dyn Ru
         }
     }
     Ok(())
+}
+
+/// What a rule squares with, where rows share nothing.
+#[inline(always)]
+pub(crate) fn own_square<F: Real>(weight: F, x: F) -> F {
+    weight * x * x
+}
+
+/// Says so where a rule's columns cannot have rates: what it keeps goes the parameters' way at the rule's own rate.
+pub(crate) fn need_one_rate(rule: &dyn Rule) -> Result<()> {
+    if rule.evaluation().is_none() {
+        return Ok(());
+    }
+    let problem = "keeps its average beside the parameters, which one rate must move: no column rates";
+    Err(crate::Error::Usage(format!("{} {problem}", rule.name())))
+}
+
+/// Says so where rows cannot share a rule's second moment.
+pub(crate) fn need_shared(rule: &dyn Rule) -> Result<()> {
+    if rule.shares_rows() {
+        return Ok(());
+    }
+    let names = super::ALL.iter().filter(|e| e.sample().shares_rows()).map(|e| e.name).collect::<Vec<_>>().join(", ");
+    Err(crate::Error::Usage(format!("{} cannot share a second moment over rows; these can: {names}", rule.name())))
 }
 
 /// Says so where a rule cannot leave out rows or give columns rates: its procedure sees whole tensors.

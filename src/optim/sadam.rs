@@ -9,7 +9,8 @@ settings! {
     /// the variance of the loss's slopes along `k` random directions over their mean square.
     ///
     /// A step evaluates the loss `k + 1` times beside the gradient: see [`Optimizer::evaluate`](crate::Optimizer::evaluate). Plain steps
-    /// are damped by the slopes that were last measured; before the first by none. LGI is one number for all groups.
+    /// are damped by the slopes that were last measured; before the first by none. A step with a loss that is not finite is left out whole.
+    /// LGI is one number for all groups.
     SAdam = "sadam",
     /// η. Default 1e-3, the authors' release.
     lr: f64 = 1e-3, NOT_NEGATIVE;

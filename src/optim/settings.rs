@@ -56,6 +56,10 @@ impl Range {
         Self { least: 0.0, most: f32::MAX as f64, most_included: true, text: "a finite number of at least 0" };
     /// Decay rates of moving averages: at 1 the average would never move.
     pub const BELOW_ONE: Self = Self { least: 0.0, most: 1.0, most_included: false, text: "a number in [0, 1)" };
+    /// Where something lies between two things, neither of them included.
+    pub const BETWEEN: Self = Self { least: 1e-3, most: 1.0, most_included: false, text: "a number in [1e-3, 1)" };
+    /// Powers.
+    pub const POWER: Self = Self { least: 0.0, most: 10.0, most_included: true, text: "a number in [0, 10]" };
     /// Shares.
     pub const SHARE: Self = Self { least: 0.0, most: 1.0, most_included: true, text: "a number in [0, 1]" };
     /// Shares that a division needs above 0.

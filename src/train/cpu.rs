@@ -3,10 +3,10 @@
 use std::ops::ControlFlow;
 
 use super::{Ended, Epoch, Log, Plan, resume};
-use crate::Result;
 use crate::checkpoint::Checkpoint;
 use crate::cpu::{Number, Optimizer, TensorSpec};
 use crate::objective::{CpuMlp, CpuObjective as _, Outcome, Part, Split};
+use crate::{Evaluation, Result};
 
 pub(super) fn run<F: Number>(
     plan: &Plan,
@@ -39,12 +39,14 @@ impl<'a, F: Number> Run<'a, F> {
         let model = CpuMlp::<F>::new(&plan.mlp, split, plan.batch, plan.seed)?;
         let tensors = model.tensors().iter();
         let tensors = tensors.map(|t| TensorSpec { name: t.name.clone(), group: 0, elements: t.elements() }).collect();
+        let shapes: Vec<&[usize]> = model.tensors().iter().map(|t| t.shape.as_slice()).collect();
+        let optimizer = optimizer(plan, tensors, &shapes)?;
         let initial = plan.mlp.initial(plan.seed);
         let exact = |p: &Vec<f32>| p.iter().map(|x| F::of(f64::from(*x))).collect();
         Ok(Self {
             plan,
             model,
-            optimizer: optimizer(plan, tensors)?,
+            optimizer,
             params: initial.iter().map(exact).collect(),
             grads: initial.iter().map(|p| vec![F::zero(); p.len()]).collect(),
         })
@@ -61,15 +63,27 @@ impl<'a, F: Number> Run<'a, F> {
         self.model.set_epoch(epoch);
         let mut outcomes = Vec::with_capacity(self.model.batches());
         for batch in 0..self.model.batches() {
-            let (params, grads) = (slices(&self.params), &mut slices_mut(&mut self.grads));
-            outcomes.push(self.model.gradient(&params, batch, grads)?);
-            if self.plan.loss_scale.is_some() {
-                let scale = F::of(self.optimizer.loss_scale());
-                grads.iter_mut().flat_map(|g| g.iter_mut()).for_each(|g| *g = *g * scale);
-            }
-            self.optimizer.step(&mut slices_mut(&mut self.params), &slices(&self.grads))?;
+            outcomes.push(self.step(batch)?);
         }
         Ok(outcomes)
+    }
+
+    /// One step, and what its mini-batch found before it.
+    fn step(&mut self, batch: usize) -> Result<Outcome> {
+        let Self { plan, model, optimizer, params, grads, .. } = self;
+        let scale = plan.loss_scale.map(|_| F::of(optimizer.loss_scale()));
+        let mut before = None;
+        optimizer.step_with(&mut slices_mut(params), &mut slices_mut(grads), |evaluation, params, grads| {
+            if let Evaluation::Loss(_) = evaluation {
+                return Ok(model.loss(params, batch)?.loss);
+            }
+            let outcome = model.gradient(params, batch, grads)?;
+            if let Some(scale) = scale {
+                grads.iter_mut().flat_map(|g| g.iter_mut()).for_each(|g| *g = *g * scale);
+            }
+            Ok(before.get_or_insert(outcome).loss)
+        })?;
+        Ok(before.unwrap_or_default())
     }
 
     fn measure(&mut self, train: Vec<Outcome>) -> Result<Ended> {
@@ -95,8 +109,9 @@ impl<'a, F: Number> Run<'a, F> {
     }
 }
 
-fn optimizer<F: Number>(plan: &Plan, tensors: Vec<TensorSpec>) -> Result<Optimizer<F>> {
+fn optimizer<F: Number>(plan: &Plan, tensors: Vec<TensorSpec>, shapes: &[&[usize]]) -> Result<Optimizer<F>> {
     let mut optimizer = Optimizer::<F>::new(vec![("default".to_owned(), plan.rule.clone())], tensors)?;
+    optimizer = optimizer.with_seed(plan.seed);
     if let Some(clip) = plan.clip {
         optimizer = optimizer.with_clip(clip)?;
     }
@@ -108,6 +123,9 @@ fn optimizer<F: Number>(plan: &Plan, tensors: Vec<TensorSpec>) -> Result<Optimiz
     }
     if let Some(schedule) = &plan.schedule {
         optimizer.schedule(0, schedule.clone())?;
+    }
+    if let Some(which) = &plan.no_decay {
+        optimizer = optimizer.without_decay(0, which, shapes)?;
     }
     Ok(optimizer)
 }

@@ -5,6 +5,8 @@ use std::ops::ControlFlow;
 use super::{Ended, Epoch, Log, Plan, resume};
 use crate::gpu::Gpu;
 use crate::objective::{GpuMlp, GpuObjective as _, Outcome, Part, Reading, Split};
+use crate::optim::Procedure;
+use crate::optim::procedure::Scheme;
 use crate::{Group, Optimizer, Result};
 
 /// Batches of one encoder and submit.
@@ -53,9 +55,14 @@ impl Run<'_> {
         for (at, batches) in batches.chunks(BATCHES).enumerate() {
             let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
             self.model.record_epoch(&mut encoder, epoch);
+            if self.reads_back() {
+                self.gpu.queue.submit([encoder.finish()]);
+                batches.iter().try_for_each(|batch| self.step_submitted(*batch))?;
+                continue;
+            }
             for batch in batches {
-                self.model.record_gradient(&mut encoder, *batch)?;
-                self.optimizer.step(&mut encoder)?;
+                let (model, batch) = (&self.model, *batch);
+                self.optimizer.step_with(&mut encoder, |_, slot, encoder| record(model, batch, slot, encoder))?;
             }
             self.gpu.queue.submit([encoder.finish()]);
             if (at + 1) % SUBMITS == 0 {
@@ -63,6 +70,21 @@ impl Run<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether the rule decides on the host within a step.
+    fn reads_back(&self) -> bool {
+        matches!(self.plan.rule.procedure(), Procedure::Integrate(Scheme::Dopri5 { .. }))
+    }
+
+    fn step_submitted(&mut self, batch: usize) -> Result<()> {
+        let (model, gpu) = (&self.model, self.gpu);
+        pollster::block_on(self.optimizer.step_with_submits(|_, slot| {
+            let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            record(model, batch, slot, &mut encoder)?;
+            gpu.queue.submit([encoder.finish()]);
+            Ok(())
+        }))
     }
 
     /// What the batches found on their way, and the held-out rows as they are classified now; saves where that was asked for.
@@ -95,9 +117,23 @@ impl Run<'_> {
     }
 }
 
+/// Records a mini-batch's gradient, or its loss to where that is asked for.
+fn record(
+    model: &GpuMlp,
+    batch: usize,
+    loss: Option<wgpu::BufferSlice<'_>>,
+    encoder: &mut wgpu::CommandEncoder,
+) -> Result<()> {
+    match loss {
+        None => model.record_gradient(encoder, batch),
+        Some(slot) => model.record_loss(encoder, batch, slot),
+    }
+}
+
 /// The optimizer's tensors are the model's, in the optimizer's own buffers, which the model binds.
 fn optimizer(plan: &Plan, model: &mut GpuMlp, gpu: &Gpu) -> Result<Optimizer> {
     let mut builder = Optimizer::builder(plan.rule.clone());
+    builder.seed(plan.seed);
     let specs = model.tensors();
     let tensors: Vec<_> = specs.iter().map(|t| builder.tensor(Group::DEFAULT, &t.name, &t.shape)).collect();
     if let Some(clip) = plan.clip {
@@ -111,6 +147,9 @@ fn optimizer(plan: &Plan, model: &mut GpuMlp, gpu: &Gpu) -> Result<Optimizer> {
     }
     if let Some(schedule) = &plan.schedule {
         builder.schedule(Group::DEFAULT, schedule.clone());
+    }
+    if let Some(which) = &plan.no_decay {
+        builder.no_decay(Group::DEFAULT, which.clone())?;
     }
     let optimizer = builder.build(&gpu.device, &gpu.queue)?;
     let params: Vec<_> = tensors.iter().map(|t| optimizer.param(*t)).collect();

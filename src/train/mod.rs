@@ -14,7 +14,7 @@ use crate::backend::Backend;
 use crate::objective::{Mlp, Outcome, Samples, Split, digits};
 use crate::optim::Rule;
 use crate::schedule::{Schedule, Scheduled};
-use crate::{Clip, Ema, Error, LossScale, Result};
+use crate::{Clip, Ema, Error, LossScale, NoDecay, Result};
 
 /// What to train, and how.
 #[derive(Clone, Debug)]
@@ -37,6 +37,8 @@ pub struct Plan {
     pub schedule: Option<Schedule>,
     /// The weights' average, with which held-out rows are classified too. Default: none.
     pub ema: Option<Ema>,
+    /// The tensors without weight decay. Default: none.
+    pub no_decay: Option<NoDecay>,
     /// What gradients are multiplied by before the step divides them again. Default: nothing.
     pub loss_scale: Option<LossScale>,
     /// Where everything that going on needs is saved after each epoch. Not on the reference, whose numbers are f64.
@@ -58,6 +60,7 @@ impl Plan {
             clip: None,
             schedule: None,
             ema: None,
+            no_decay: None,
             loss_scale: None,
             save: None,
             resume: None,
@@ -72,6 +75,7 @@ impl Plan {
         self.rule.check()?;
         self.clip.map_or(Ok(()), Clip::check)?;
         self.ema.map_or(Ok(()), Ema::check)?;
+        self.no_decay.as_ref().map_or(Ok(()), |_| NoDecay::twin_rule(self.rule.as_ref()).map(drop))?;
         self.loss_scale.map_or(Ok(()), LossScale::check)?;
         self.scheduled().map_or(Ok(()), |scheduled| scheduled.check(self.rule.as_ref(), "default"))
     }

@@ -12,7 +12,9 @@
 //! | parameter | 3·t·ulp32(θ) + tolerance·path | tolerance·(\|θ\| + path) |
 //! | state | 3·t·ulp32(P) + tolerance·peak | 3·t·ulp64(P) + tolerance·peak |
 //!
-//! where θ is the expected value and P the largest peak in the tensor: an element whose terms cancel (g + λθ near 0) keeps the
+//! S-Adam's LGI and the steps that followed FlowAdam's flow are compared as well, where the file has them.
+//!
+//! In the table θ is the expected value and P the largest peak in the tensor: an element whose terms cancel (g + λθ near 0) keeps the
 //! absolute error of the terms, which only its neighbours' size tells.
 
 use std::fmt;
@@ -95,6 +97,26 @@ impl Comparison {
             Precision::F64 => tolerance * (want.abs() + path),
         };
         self.compare(step, PARAM, tensor, got, want, path, limit)
+    }
+
+    /// Compares S-Adam's LGI of a step. It is the square of the slopes' differences, which the authors round to f32.
+    ///
+    /// # Errors
+    /// None at present.
+    pub fn lgi(&mut self, step: usize, got: f64, want: f64) -> Result<()> {
+        let share = match self.precision {
+            Precision::F32 => self.tolerance,
+            Precision::F64 => 4e-7,
+        };
+        self.compare(step, "lgi", "all tensors", &[got], &[want], &[0.0], |want, _| share * (want + want.sqrt()))
+    }
+
+    /// Compares whether a step followed FlowAdam's flow: 1 or 0.
+    ///
+    /// # Errors
+    /// None at present.
+    pub fn flow(&mut self, step: usize, got: f64, want: f64) -> Result<()> {
+        self.compare(step, "flow", "all tensors", &[got], &[want], &[0.0], |_, _| 0.5)
     }
 
     /// Compares a tensor's state after `step`; `peak` is the largest magnitude of each element up to it (see [`raise_peak`]).

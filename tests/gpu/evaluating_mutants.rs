@@ -15,7 +15,7 @@ pub(crate) const FLOWADAM: &[(&str, &str, Mistake)] = &[
     ("default", "curvature without the last gradient", Text(&[("let change = g - s.g_prev", "let change = g")])),
     ("flow", "no flow", Text(&[("select(0.0, 1.0, wanted", "select(0.0, 0.0, wanted")])),
     ("flow", "a trigger not counted", Text(&[("before.triggers + flow", "before.triggers")])),
-    ("flow", "clamp dropped", Text(&[("clamp(g, vec4(-h.limit), vec4(h.limit))", "g")])),
+    ("flow", "clamp dropped", Text(&[("-h.horizon * clamped(h, g)", "-h.horizon * g")])),
     ("flow", "cap dropped", Text(&[("h.cap > 0.0 && q > m", "false")])),
     ("flow", "cap over all tensors", Text(&[("sqrt(own[2])", "sqrt(totals[2])"), ("sqrt(own[3])", "sqrt(totals[3])")])),
     ("flow", "injected upside down", Text(&[("let q = -h.inverse_rate * moved", "let q = h.inverse_rate * moved")])),

@@ -14,5 +14,6 @@ mod evaluating_mutants;
 mod golden;
 mod mutants;
 mod parity;
+mod schedule_free_mutants;
 mod sensitivity;
 mod sums;

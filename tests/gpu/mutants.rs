@@ -7,6 +7,7 @@ use wgpu_optim::optim::cpu::Cpu;
 use wgpu_optim::optim::{Procedure, Rule, Scalar, StateSpec, Sums, Value};
 
 use crate::evaluating_mutants::{FLOWADAM, SADAM, WARPADAM};
+use crate::schedule_free_mutants as schedule_free;
 
 /// A mistake.
 #[derive(Clone, Copy)]
@@ -100,6 +101,9 @@ impl Rule for Mutant {
     fn common(&self) -> &[&'static str] {
         self.inner.common()
     }
+    fn shares_rows(&self) -> bool {
+        self.inner.shares_rows()
+    }
     fn cpu_f32(&self) -> &dyn Cpu<f32> {
         self.inner.cpu_f32()
     }
@@ -133,7 +137,7 @@ use Mistake::{Scalars, Text};
 
 // Moments, which ten rules share.
 pub(crate) const SWAPPED_BETAS_M: Mistake = Text(&[("h.beta1 * ", "h.beta2 * ")]);
-pub(crate) const SWAPPED_BETAS_V: Mistake = Text(&[("h.one_minus_beta2 * ", "h.one_minus_beta1 * ")]);
+pub(crate) const SWAPPED_BETAS_V: Mistake = Text(&[("h.one_minus_beta2", "h.one_minus_beta1")]);
 const NO_DECAY_L2: Mistake = Text(&[("gradient + h.decay * p", "gradient")]);
 pub(crate) const F32_BETA2: Mistake = Scalars(|rule, _, scalar| {
     if scalar.name == "one_minus_beta2" {
@@ -187,7 +191,7 @@ const ADAM: &[(&str, &str, Mistake)] = &[
 /// For each optimizer: a variant, what is wrong, and how.
 pub(crate) fn mutants(optimizer: &str) -> Vec<(&'static str, &'static str, Mistake)> {
     let mut mutants = Vec::new();
-    if optimizer.starts_with("adam") {
+    if ["adam", "adamw"].contains(&optimizer) {
         mutants.extend_from_slice(ADAM);
     }
     mutants.extend_from_slice(match optimizer {
@@ -225,6 +229,8 @@ pub(crate) fn mutants(optimizer: &str) -> Vec<(&'static str, &'static str, Mista
         "lion" => LION,
         "lamb" => LAMB,
         "vradam" => VRADAM,
+        "adamw_schedule_free" => schedule_free::ADAMW,
+        "sgd_schedule_free" => schedule_free::SGD,
         "flowadam" => FLOWADAM,
         "sadam" => SADAM,
         "warpadam" => WARPADAM,

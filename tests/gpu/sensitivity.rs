@@ -55,6 +55,7 @@ const TESTED: &[&[&str]] = &[
     &["adai", "adaiw"],
     &["flowadam"],
     &["sadam", "warpadam"],
+    &["adamw_schedule_free", "sgd_schedule_free"],
 ];
 
 #[test]
@@ -90,6 +91,11 @@ fn flowadam() {
 #[test]
 fn sadam_and_warpadam() {
     check(TESTED[6]);
+}
+
+#[test]
+fn schedule_free() {
+    check(TESTED[7]);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The perceptron and the digits.
 
-use crate::support::{GUARD, Rig, gpu, slices, wide, worst};
+use crate::support::{GUARD, Rig, failure, gpu, slices, wide, worst};
 use std::sync::OnceLock;
 use wgpu_optim::objective::random::{self, Stream};
 use wgpu_optim::objective::{
@@ -455,10 +455,6 @@ fn bad_data_is_named() {
     for share in [0.0, 1.0, -1.0, f64::NAN, 1e-9] {
         assert!(all.split(share, 0).expect_err("an empty part").to_string().contains("both parts need rows"));
     }
-}
-
-fn failure<T>(result: wgpu_optim::Result<T>) -> String {
-    result.err().expect("an error").to_string()
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Files of ratings: every layout, and what is refused.
 
 use crate::problems::RATINGS;
-use crate::support::slices;
+use crate::support::{failure, slices};
 use wgpu_optim::objective::problem;
 use wgpu_optim::objective::problems::{Layout, RatingTable};
 use wgpu_optim::optim::Value;
@@ -41,7 +41,7 @@ fn every_layout_is_read() {
 #[test]
 fn bad_lines_are_named() {
     let says = |text: &[u8], what: &str| {
-        let error = read(text, false).err().expect("refused").to_string();
+        let error = failure(read(text, false));
         assert!(error.starts_with("it: ") && error.contains(what), "{error}");
     };
     says(b"", "no ratings (0 bad lines)");
@@ -63,7 +63,7 @@ fn bad_lines_are_named() {
     says(b"4,1,2,3,x\n", "the rating is `x`");
     says(&[b'1'; (1 << 20) + 5], "line 1: longer than 1048576 bytes");
     says(format!("1,{},3\n", "x".repeat(65)).as_bytes(), "the item has 65 bytes, expected 1 to 64");
-    let missing = RatingTable::open("no/such/file".as_ref(), Layout::Auto, true).err().expect("refused").to_string();
+    let missing = failure(RatingTable::open("no/such/file".as_ref(), Layout::Auto, true));
     assert!(missing.starts_with("no/such/file: "), "{missing}");
 }
 
@@ -72,31 +72,47 @@ fn bad_lines_are_left_out_on_request() {
     let table = read(b"1,2,3\n1,2\n2,2,x\n1,2,5\n3,2,4\n", true).expect("read");
     assert_eq!(ratings(&table), [([0, 0], 3.0), ([1, 0], 4.0)]);
     assert_eq!(table.skipped(), 3);
-    assert!(read(b"1,2,x\n", true).err().expect("refused").to_string().contains("no ratings (1 bad lines)"));
-    assert!(read(&[b'1'; (1 << 20) + 5], true).err().expect("refused").to_string().contains("longer than"));
+    assert!(failure(read(b"1,2,x\n", true)).contains("no ratings (1 bad lines)"));
+    assert!(failure(read(&[b'1'; (1 << 20) + 5], true)).contains("longer than"));
 }
 
-/// What is left after the mean, or after the biases, with a model of nothing: its RMSE on training ratings is their spread.
+/// The training ratings' number, and the loss of a model of nothing: what the mean, or the biases, leave.
+fn left(file: &str, settings: &[(&str, Value)]) -> (u32, f64) {
+    let settings = settings.iter().cloned().chain([("rank", Value::Number(1.0))]);
+    let problem = problem::find("ratings").expect("a problem").configure(Some(file.as_ref()), settings).expect("made");
+    let nothing: Vec<Vec<f32>> = problem.tensors().iter().map(|t| vec![0.0; t.elements()]).collect();
+    assert!(problem.test(&slices(&nothing)).expect("a test") > 0.0);
+    let loss = problem.cpu_f32().expect("the fast form").loss(&slices(&nothing), 0).expect("a loss");
+    (loss.rows, loss.loss)
+}
+
+fn shrunken(shrink: f64) -> [(&'static str, Value); 2] {
+    [("biases", Value::Flag(true)), ("bias_shrink", Value::Number(shrink))]
+}
+
 #[test]
 fn biases_leave_less() {
-    let test_error = |file: &str, biases: bool| {
-        let settings =
-            [("biases", Value::Flag(biases)), ("rank", Value::Number(1.0)), ("bias_shrink", Value::Number(0.5))];
-        let problem =
-            problem::find("ratings").expect("a problem").configure(Some(file.as_ref()), settings).expect("made");
-        let nothing: Vec<Vec<f32>> = problem.tensors().iter().map(|t| vec![0.0; t.elements()]).collect();
-        let loss = problem.cpu_f64().expect("the exact form");
-        let wide: Vec<Vec<f64>> = nothing.iter().map(|t| vec![0.0; t.len()]).collect();
-        let loss = { loss }.loss(&slices(&wide), 0).expect("a loss");
-        assert!(problem.test(&slices(&nothing)).expect("a test") > 0.0);
-        (loss.rows, loss.loss)
-    };
     let table = RatingTable::open(RATINGS.as_ref(), Layout::Auto, false).expect("read");
     assert_eq!((table.users(), table.items(), table.len()), (12, 15, 84));
-    let (rows, spread) = test_error(RATINGS, false);
+    let (rows, spread) = left(RATINGS, &[]);
     assert_eq!(rows, 59);
-    let (_, left) = test_error(RATINGS, true);
-    assert!(left < 0.9 * spread && left > 0.01, "{left} of {spread}");
-    let (_, jester) = test_error(JESTER, false);
-    assert!(jester > 10.0, "{jester}");
+    let (_, less) = left(RATINGS, &shrunken(0.5));
+    assert!(less < 0.9 * spread && less > 0.01, "{less} of {spread}");
+    assert!(left(JESTER, &[]).1 > 10.0);
+}
+
+/// Where every user rates one item and every item is rated once, r = d leaves d·s / (2 + s) of both biases with shrinkage s.
+#[test]
+fn biases_minimise_the_shrunken_error() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("ratings.csv");
+    let lines: String = (0..40).map(|i| format!("{i},{i},{}\n", (i * 7) % 5)).collect();
+    std::fs::write(&file, lines).expect("written");
+    let file = file.to_str().expect("a path");
+    let (_, spread) = left(file, &[]);
+    for shrink in [0.5, 3.0] {
+        let (_, less) = left(file, &shrunken(shrink));
+        let expected = spread * (shrink / (2.0 + shrink)).powi(2);
+        assert!((less - expected).abs() < 1e-5, "{less}, needs {expected}");
+    }
 }

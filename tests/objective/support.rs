@@ -134,3 +134,8 @@ impl<O: GpuObjective + ?Sized> Rig<O> {
         result
     }
 }
+
+/// What was refused, in words.
+pub(crate) fn failure<T>(result: wgpu_optim::Result<T>) -> String {
+    result.err().expect("an error").to_string()
+}

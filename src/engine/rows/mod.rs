@@ -11,10 +11,11 @@ pub(super) use text::RowText;
 
 use super::builder::{Builder, Slice, TensorInfo};
 use super::create::{OWNED, buffer};
-use super::layout::{Limits, StateRun, VEC4};
+use super::layout::{CHUNK, Limits, StateRun, VEC4};
 use super::{Optimizer, Tensor};
 use crate::{Error, Result};
 use settings::Mask;
+use std::collections::BTreeSet;
 
 /// Words of `wo_Member` of `shaders/harness/rows.wgsl`, rounded up to vec4s.
 const MEMBER: usize = 8;
@@ -52,6 +53,8 @@ pub(super) struct RowState {
     set_of: Vec<Option<usize>>,
     /// Each tensor's rates; none where it has none of its own.
     columns: Vec<Vec<f32>>,
+    /// The tensors whose rows have one second moment each.
+    shared: BTreeSet<usize>,
     /// The buffers that hold masks, with the bytes that are bound.
     masks: Vec<Slice>,
 }
@@ -63,6 +66,7 @@ impl RowState {
             sets: Vec::with_capacity(info.sets.len()),
             set_of: vec![None; builder.tensors.len()],
             columns: vec![Vec::new(); builder.tensors.len()],
+            shared: info.shared.clone(),
             masks: Vec::new(),
         };
         let own: usize = info.sets.iter().filter(|s| matches!(s.mask, Mask::Own)).map(|s| builder.capacity(s)).sum();
@@ -131,7 +135,8 @@ impl RowState {
     /// What a tensor's class asks for.
     pub(super) fn text(&self, tensor: usize) -> Option<RowText> {
         let set = self.set_of[tensor].map(|set| &self.sets[set]);
-        if set.is_none() && self.columns[tensor].is_empty() {
+        let shared = self.shared.contains(&tensor);
+        if set.is_none() && self.columns[tensor].is_empty() && !shared {
             return None;
         }
         let mask = set.and_then(|set| set.mask.as_ref());
@@ -139,7 +144,19 @@ impl RowState {
             mask: mask.and_then(|mask| self.masks.iter().position(|m| m.buffer == mask.buffer)),
             nonzero: set.is_some_and(|set| set.nonzero),
             columns: self.columns.iter().any(|rates| !rates.is_empty()),
+            shared,
         })
+    }
+
+    /// Elements of a chunk of a tensor: whole rows where they share something.
+    pub(super) fn chunk(&self, tensor: usize, info: &TensorInfo) -> u64 {
+        let width = info.width() as u64;
+        if !self.shared.contains(&tensor) || width == 0 {
+            return CHUNK;
+        }
+        // The fewest elements that are whole rows and whole vec4s.
+        let whole = if width % 4 == 0 { width } else { width * if width % 2 == 0 { 2 } else { 4 } };
+        CHUNK / whole * whole
     }
 
     /// The binding of a buffer of masks.

@@ -1,10 +1,13 @@
 //! What the builder is told of rows, and the checks before anything is created.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::engine::builder::{Builder, Slice, Storage, Tensor, TensorInfo};
-use crate::optim::rule::need_plain;
+use crate::optim::rule::{need_one_rate, need_plain, need_shared};
 use crate::{Error, Result};
+
+/// The longest row that may share a second moment: chunks of whole rows, in vec4s, then hold at most 1024 elements.
+const MOST_SHARED: usize = 256;
 
 /// A row set of one [`Optimizer`](crate::Optimizer): tensors whose first dimension is the same rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -15,6 +18,7 @@ pub struct Rows(pub(super) usize);
 pub(in crate::engine) struct RowsInfo {
     pub(super) sets: Vec<RowSetInfo>,
     pub(super) columns: BTreeMap<usize, Vec<f64>>,
+    pub(super) shared: BTreeSet<usize>,
 }
 
 #[derive(Clone, Debug)]
@@ -107,9 +111,20 @@ impl Builder {
     /// Multiplies the change of each column of a tensor with a rate of its own, decoupled decay included. A column is an element's place
     /// among those of its row, all dimensions but the first taken together: as many rates as a row has elements, finite, not below 0.
     /// [`Optimizer::set_column_rates`](crate::Optimizer::set_column_rates) changes them. The tensor need not be in a row set.
-    /// Default: 1.
+    /// Not for the schedule-free rules. Default: 1.
     pub fn column_rates(&mut self, tensor: Tensor, rates: &[f64]) -> &mut Self {
         self.rows.columns.insert(tensor.0, rates.to_vec());
+        self
+    }
+
+    /// Keeps one second moment a row of a tensor: `v ← β2 v + (1-β2) mean(g²)`, the mean over the row's elements, in place of each element's
+    /// own square (of the gradient as the rule squares it: with L2 decay, where it has that). So all columns are scaled alike and the step
+    /// turns with the row's coordinates. `v` is stored for each element as before, and the same in all of a row; a state that
+    /// was written otherwise keeps its differences, decaying. For `adam`, `adamw`, `nadam` and `radam`, rows of at most 256 elements, and
+    /// not together with [`skip_zero_gradients`](Self::skip_zero_gradients). The tensor need not be in a row set. Such
+    /// tensors take a launch of their own. Default: not.
+    pub fn share_second_moment(&mut self, tensor: Tensor) -> &mut Self {
+        self.rows.shared.insert(tensor.0);
         self
     }
 
@@ -138,7 +153,7 @@ impl Builder {
     }
 
     pub(in crate::engine) fn check_rows(&self) -> Result<()> {
-        if self.rows.sets.is_empty() && self.rows.columns.is_empty() {
+        if self.rows.sets.is_empty() && self.rows.columns.is_empty() && self.rows.shared.is_empty() {
             return Ok(());
         }
         self.groups.iter().try_for_each(|group| need_plain(group.rule.as_ref()))?;
@@ -155,7 +170,30 @@ impl Builder {
             let info = self.tensors.get(tensor);
             let info =
                 info.ok_or_else(|| Error::Usage(format!("column rates of tensor {tensor}, which is not there")))?;
+            need_one_rate(self.groups[0].rule.as_ref())?;
             info.check_columns(rates)?;
+        }
+        self.check_shared()
+    }
+
+    fn check_shared(&self) -> Result<()> {
+        for &tensor in &self.rows.shared {
+            let info = self.tensors.get(tensor);
+            let info =
+                info.ok_or_else(|| Error::Usage(format!("a second moment of tensor {tensor}, which is not there")))?;
+            need_shared(self.groups[0].rule.as_ref())?;
+            if info.shape.is_empty() || info.width() > MOST_SHARED {
+                let what = "one second moment a row needs rows of at most";
+                return Err(info.error(format!(
+                    "{what} {MOST_SHARED} elements, shape {:?} has {}",
+                    info.shape,
+                    info.width()
+                )));
+            }
+            if let Some(set) = self.rows.sets.iter().find(|s| s.nonzero && s.tensors.contains(&tensor)) {
+                let what = "one second moment a row does not go with elements that are left out";
+                return Err(info.error(format!("{what}: row set `{}` skips zero gradients", set.name)));
+            }
         }
         Ok(())
     }

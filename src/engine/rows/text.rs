@@ -3,6 +3,7 @@
 use crate::engine::text::{Access, Binding, Stage, Variant, put};
 
 const ROWS: &str = include_str!("../../../shaders/harness/rows.wgsl");
+const SHARED: &str = include_str!("../../../shaders/harness/shared.wgsl");
 const REMAP: &str = include_str!("../../../shaders/harness/remap.wgsl");
 
 /// What a class of tensors with rows asks for.
@@ -14,6 +15,8 @@ pub(in crate::engine) struct RowText {
     pub(in crate::engine) nonzero: bool,
     /// Columns have rates of their own.
     pub(in crate::engine) columns: bool,
+    /// The rows of the tensor have one second moment each.
+    pub(in crate::engine) shared: bool,
 }
 
 impl Variant {
@@ -40,7 +43,8 @@ impl Variant {
         let mut out = format!("const wo_ROWS: bool = {};\n", self.rows.is_some());
         let Some(rows) = self.rows else {
             out.push_str(
-                "fn wo_flagged(chunk: wo_Chunk, lane: u32, live: vec4<bool>) -> vec4<bool> { return live; }\n\
+                "fn wo_used(chunk: wo_Chunk, lane: u32, live: vec4<bool>) -> vec4<bool> { return live; }\n\
+                 fn wo_flagged(chunk: wo_Chunk, lane: u32, used: vec4<bool>) -> vec4<bool> { return used; }\n\
                  fn wo_moved(raw: vec4<f32>, flagged: vec4<bool>) -> vec4<bool> { return flagged; }\n",
             );
             if stage == Stage::Update {
@@ -70,6 +74,22 @@ impl Variant {
             );
         }
         out + ROWS
+    }
+
+    /// `wo_square`, and in the update `wo_share`: as shared.wgsl has them, or as if there were no rows.
+    pub(in crate::engine) fn square_text(&self, stage: Stage) -> String {
+        if stage == Stage::Update && self.rows.is_some_and(|rows| rows.shared) {
+            return SHARED.to_owned();
+        }
+        let mut out = String::new();
+        if self.shares_rows {
+            out.push_str("fn wo_square(weight: f32, x: vec4<f32>) -> vec4<f32> { return weight * x * x; }\n");
+        }
+        if stage == Stage::Update {
+            let arguments = "chunk: wo_Chunk, lane: u32, h: Hyper, d: Decision, e: wo_Extra, clip: f32";
+            put(&mut out, format_args!("fn wo_share({arguments}) {{}}"));
+        }
+        out
     }
 
     /// The text of [`Stage::Rows`] behind the rule, the bindings and the tables.

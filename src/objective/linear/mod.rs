@@ -38,6 +38,7 @@ impl Rows {
 
     /// Refuses what would make a kernel's thread walk too far.
     fn check_loops(&self) -> Result<()> {
-        check::loops("rows of the data", self.count())
+        check::loops("rows of the data", self.count())?;
+        check::loops("columns of the data for each of 64 lanes", self.columns().div_ceil(64))
     }
 }

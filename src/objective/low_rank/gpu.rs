@@ -13,8 +13,8 @@ const HUBER: &str = include_str!("../../../shaders/objectives/huber.wgsl");
 const SEGMENTS: &str = include_str!("../../../shaders/objectives/low_rank_segments.wgsl");
 const ROWS: &str = include_str!("../../../shaders/objectives/low_rank_rows.wgsl");
 
-/// The most entries of a segment.
-const SEGMENT: u32 = 256;
+/// The most entries of a segment: few enough for a thread, and many enough that a row of all entries has not too many.
+const SEGMENT: u32 = 512;
 
 fn predict_text() -> String {
     join(&[PREDICT, MODEL])

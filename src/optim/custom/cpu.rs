@@ -1,6 +1,6 @@
 //! A user's rule on the CPU.
 
-use crate::optim::cpu::Cpu;
+use crate::optim::cpu::{Cpu, RowTerms};
 use crate::optim::rule::{MAX_SUMS, Real};
 
 use super::CustomRule;
@@ -57,14 +57,14 @@ fn wide<F: Real>(values: &[F]) -> Vec<f64> {
 }
 
 impl<F: Real> Cpu<F> for CustomRule {
-    fn update_rated(
+    fn update_rows(
         &self,
         hyper: &[F],
         decision: &[F],
         p: &mut [F],
         g: &[F],
         states: &mut [Option<&mut [F]>],
-        rates: &[F],
+        rows: RowTerms<'_, F>,
     ) {
         let (h, d, form) = (wide(hyper), wide(decision), self.form());
         let mut s = vec![0.0; self.states.len()];
@@ -72,7 +72,7 @@ impl<F: Real> Cpu<F> for CustomRule {
             for (s, state) in s.iter_mut().zip(states.iter()) {
                 *s = state.as_ref().map_or(0.0, |state| state[i].wide());
             }
-            let rate = rates.get(i).map_or(1.0, |rate| rate.wide());
+            let rate = rows.rates.get(i).map_or(1.0, |rate| rate.wide());
             *p = F::of(p.wide() + rate * form.update(&h, &d, p.wide(), g.wide(), &mut s));
             for (s, state) in s.iter().zip(states.iter_mut()) {
                 if let Some(state) = state {

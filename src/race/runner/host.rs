@@ -101,9 +101,7 @@ impl<'a, F: Objective> Host<'a, F> {
                 astray = astray.or((!loss.is_finite()).then_some(loss));
                 Ok(loss)
             });
-        let after = optimizer.evaluations();
-        let evaluations =
-            Evaluations { gradients: after.gradients - before.gradients, losses: after.losses - before.losses };
+        let evaluations = optimizer.evaluations().since(before);
         match (astray, first) {
             // What the optimizer says of it is the run's end, not the race's.
             (Some(astray), _) => Ok((astray, evaluations)),

@@ -82,11 +82,15 @@ impl Ratings {
             )));
         }
         let key = random::key(self.seed, Stream::Split);
+        let mut part_of = vec![0_u8; count];
+        for place in 0..validation + test {
+            part_of[random::place(place as u32, count as u32, key) as usize] = if place < test { 2 } else { 1 };
+        }
         let mut parts = [const { HeldOut { at: Vec::new(), values: Vec::new() } }; 3];
-        for place in 0..count {
-            let which = if place < test { 2 } else { usize::from(place < test + validation) };
-            let (at, value) = table.rating(random::place(place as u32, count as u32, key) as usize);
-            parts[which].push(at, value);
+        // In the table's order, by user and item, so that neighbours share factor rows.
+        for (which, part) in part_of.into_iter().enumerate() {
+            let (at, value) = table.rating(which);
+            parts[usize::from(part)].push(at, value);
         }
         Ok(parts)
     }

@@ -1,0 +1,70 @@
+//! S-Adam on the GPU: the step asks for the gradient and for losses at moved parameters, and everything else stays where it is.
+//! The same step three times: with a closure, by asking it what it needs, and on the CPU.
+
+use wgpu_optim::gpu::Selector;
+use wgpu_optim::objective::{CpuMlp, CpuObjective as _, GpuMlp, GpuObjective as _, Mlp, digits};
+use wgpu_optim::{Evaluation, Group, Optimizer, Result, SAdam, cpu};
+
+const BATCH: usize = 64;
+
+fn main() -> Result<()> {
+    let gpu = pollster::block_on(Selector::default().open())?;
+    let split = digits::load()?.split(0.2, 0)?;
+    let mlp = Mlp::default();
+    let mut model = GpuMlp::new(&gpu.device, &mlp, &split, BATCH, 0)?;
+
+    let mut builder = Optimizer::builder(SAdam::default());
+    let tensors: Vec<_> = model.tensors().iter().map(|t| builder.tensor(Group::DEFAULT, &t.name, &t.shape)).collect();
+    let mut optimizer = builder.build(&gpu.device, &gpu.queue)?;
+    let params: Vec<_> = tensors.iter().map(|t| optimizer.param(*t)).collect();
+    let grads: Vec<_> = tensors.iter().map(|t| optimizer.grad(*t)).collect();
+    model.bind(&params, &grads)?;
+    for (tensor, values) in tensors.iter().zip(mlp.initial(0)) {
+        optimizer.write_param(*tensor, &values)?;
+    }
+
+    // With a closure: nothing is read back, and the whole step is in the caller's encoder.
+    gpu.run(|encoder| {
+        optimizer.step_with(encoder, |_, loss, encoder| match loss {
+            None => model.record_gradient(encoder, 0),
+            Some(slot) => model.record_loss(encoder, 0, slot),
+        })
+    })?;
+
+    // By asking the step what it needs.
+    gpu.run(|encoder| {
+        let mut step = optimizer.evaluate()?;
+        while let Some(need) = step.next(encoder)? {
+            match need {
+                Evaluation::Gradient => model.record_gradient(encoder, 1)?,
+                Evaluation::Loss(slot) => model.record_loss(encoder, 1, step.loss_slot(slot)?)?,
+            }
+        }
+        Ok(())
+    })?;
+    let decision = pollster::block_on(optimizer.read_decision(tensors[0]))?;
+    println!("on {}: damping {:.3}, LGI {:.3}", gpu.name(), decision[0], decision[1]);
+
+    // On the CPU.
+    let mut model = CpuMlp::<f32>::new(&mlp, &split, BATCH, 0)?;
+    let spec = |t: &wgpu_optim::objective::TensorSpec| cpu::TensorSpec {
+        name: t.name.clone(),
+        group: 0,
+        elements: t.elements(),
+    };
+    let tensors = model.tensors().iter().map(spec).collect();
+    let mut optimizer = cpu::Optimizer::<f32>::new(vec![("all".to_owned(), SAdam::default().into())], tensors)?;
+    let mut params = mlp.initial(0);
+    let mut grads = params.clone();
+    for batch in 0..2 {
+        let mut params: Vec<&mut [f32]> = params.iter_mut().map(Vec::as_mut_slice).collect();
+        let mut grads: Vec<&mut [f32]> = grads.iter_mut().map(Vec::as_mut_slice).collect();
+        optimizer.step_with(&mut params, &mut grads, |evaluation, params, grads| match evaluation {
+            Evaluation::Gradient => Ok(model.gradient(params, batch, grads)?.loss),
+            Evaluation::Loss(_) => Ok(model.loss(params, batch)?.loss),
+        })?;
+    }
+    let number = |name| optimizer.decision(0, name).unwrap_or(f32::NAN);
+    println!("on the CPU: damping {:.3}, LGI {:.3}", number("damp"), number("lgi"));
+    Ok(())
+}

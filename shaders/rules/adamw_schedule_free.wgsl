@@ -1,0 +1,34 @@
+// Schedule-free AdamW (Defazio et al. 2024, arXiv 2405.15682), as the authors' schedulefree package has it.
+//
+//   z ← z - γ u            x ← (1-c) x + c z            y = (1-β) z + β x
+//   v ← β2 v + (1-β2) g²        u = g / (√v̂ + ε) + λy
+//
+// Gradients are taken at y, which the parameters hold while training goes on; x is what is evaluated. The state is gap = z - y, 0 at
+// first. In it the three lines are
+//
+//   Δy = c gap - γ (1 - β (1-c)) u        gap ← (1-c) gap - γ β (1-c) u
+//
+// and x = y - gap (1-β)/β.
+
+struct Hyper {
+    average: f32,
+    keep: f32,
+    step_y: f32,
+    step_gap: f32,
+    correction: f32,
+    eps_hat: f32,
+    decay: f32,
+    beta2: f32,
+    one_minus_beta2: f32,
+}
+
+struct State { gap: vec4<f32>, v: vec4<f32> }
+
+fn update(h: Hyper, d: Decision, p: vec4<f32>, g: vec4<f32>, s: ptr<function, State>) -> vec4<f32> {
+    let v = h.beta2 * (*s).v + h.one_minus_beta2 * g * g;
+    (*s).v = v;
+    let u = h.correction * g / (sqrt(v) + h.eps_hat) + h.decay * p;
+    let gap = (*s).gap;
+    (*s).gap = h.keep * gap - h.step_gap * u;
+    return h.average * gap - h.step_y * u;
+}

@@ -1,0 +1,37 @@
+//! Rules that are evaluated elsewhere than they are trained, on the host.
+
+use super::{Number, Optimizer};
+use crate::{Error, Result};
+
+impl<F: Number> Optimizer<F> {
+    /// Moves the parameters to where the rule is evaluated: with the schedule-free rules from y to the average x.
+    ///
+    /// # Errors
+    /// The rule is evaluated where it is trained; a count or length that does not fit.
+    pub fn to_evaluation(&self, params: &mut [&mut [F]]) -> Result<()> {
+        self.move_params(params, 1.0)
+    }
+
+    /// Moves the parameters back to where the rule is trained; they may come back changed by a rounding.
+    ///
+    /// # Errors
+    /// As [`to_evaluation`](Self::to_evaluation).
+    pub fn to_training(&self, params: &mut [&mut [F]]) -> Result<()> {
+        self.move_params(params, -1.0)
+    }
+
+    fn move_params(&self, params: &mut [&mut [F]], way: f64) -> Result<()> {
+        self.check_count("parameters", params.len())?;
+        for (t, (tensor, p)) in self.tensors.iter().zip(params.iter_mut()).enumerate() {
+            tensor.check_length("parameter", p.len())?;
+            let rule = self.groups[tensor.spec.group].rule.as_ref();
+            let Some((state, factor)) = rule.evaluation() else {
+                return Err(Error::Usage(format!("{} is evaluated where it is trained", rule.name())));
+            };
+            let factor = F::of(way * factor);
+            let gap = self.state(t, state).unwrap_or_default();
+            p.iter_mut().zip(gap).for_each(|(p, gap)| *p = *p + factor * *gap);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,61 @@
+//! Telemetry on the host: the same numbers as on the GPU.
+
+use super::around::square;
+use super::{Number, Optimizer};
+use crate::Result;
+use crate::optim::Procedure;
+use crate::stats::{Squares, Stats, TensorStats};
+
+impl<F: Number> Optimizer<F> {
+    /// Measures every step, for [`stats`](Self::stats); keeps a copy of the parameters while a step is under way.
+    ///
+    /// # Errors
+    /// The rule integrates between evaluations.
+    pub fn with_telemetry(self) -> Result<Self> {
+        if let Procedure::Integrate(_) = self.procedure() {
+            return Err(crate::stats::refuse(self.rule(0).name()));
+        }
+        self.surrounded(|around| around.telemetry = true)
+    }
+
+    /// What the last step did; `None` before the first, or without [`with_telemetry`](Self::with_telemetry).
+    #[must_use]
+    pub fn stats(&self) -> Option<Stats> {
+        if !self.around.around.telemetry || self.around.squares.is_empty() {
+            return None;
+        }
+        let tensors = self.tensors().zip(&self.around.squares);
+        Some(Stats {
+            applied: self.applied,
+            skipped: self.around.skipped,
+            total: Squares::total(&self.around.squares).norms(),
+            tensors: tensors.map(|(t, s)| TensorStats { name: t.name.as_str().into(), norms: s.norms() }).collect(),
+            dropped: 0,
+        })
+    }
+
+    /// The name of the first tensor with a gradient that was not finite in the last step.
+    ///
+    /// # Errors
+    /// Nothing counts them: the optimizer was built without a test for them, a loss scale, a clip by norm or telemetry.
+    pub fn nonfinite(&self) -> Result<Option<&str>> {
+        if !self.around.around.sums() {
+            return Err(crate::stats::nothing_counts());
+        }
+        let mut tensors = self.tensors().zip(&self.around.squares);
+        Ok(tensors.find(|(_, squares)| squares.nonfinite > 0.0).map(|(spec, _)| spec.name.as_str()))
+    }
+
+    /// The parameters as they are, where the step is to be measured.
+    pub(super) fn before(&self, params: &[&mut [F]]) -> Option<Vec<Vec<F>>> {
+        self.around.around.telemetry.then(|| params.iter().map(|p| p.to_vec()).collect())
+    }
+
+    /// Measures what became of the parameters.
+    pub(super) fn measure(&mut self, before: Option<Vec<Vec<F>>>, params: &[&mut [F]]) {
+        for ((squares, before), after) in self.around.squares.iter_mut().zip(before.into_iter().flatten()).zip(params) {
+            squares.parameter = square(&before);
+            squares.update = before.iter().zip(after.iter()).map(|(b, a)| (a.wide() - b.wide()).powi(2)).sum();
+        }
+    }
+}

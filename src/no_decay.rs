@@ -1,0 +1,114 @@
+//! Which tensors of a group take no weight decay: biases and the scales of norms, mostly.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::optim::{Rule, Value};
+use crate::{Error, Result};
+
+/// The setting that is 0 for these tensors.
+const SETTING: &str = "weight_decay";
+
+/// Picks tensors that take no weight decay. Read from `rank:1` or a pattern of names, and written so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoDecay {
+    /// Tensors of at most so many dimensions: 1 for biases and norms.
+    Rank(usize),
+    /// Tensors whose whole name fits; `*` stands for any characters or none: `*.bias`, `norm*`.
+    Names(String),
+}
+
+impl NoDecay {
+    /// Whether this tensor is one of them.
+    #[must_use]
+    pub fn picks(&self, name: &str, shape: &[usize]) -> bool {
+        match self {
+            Self::Rank(most) => shape.len() <= *most,
+            Self::Names(pattern) => fits(pattern, name),
+        }
+    }
+
+    /// The name of the group that takes them over.
+    pub(crate) fn twin_name(group: &str) -> String {
+        format!("{group}, no decay")
+    }
+
+    /// The rule of the group that takes them over.
+    pub(crate) fn twin_rule(rule: &dyn Rule) -> Result<Box<dyn Rule>> {
+        if !rule.settings().iter().any(|(name, _)| *name == SETTING) {
+            return Err(Error::Usage(format!("{} has no {SETTING} that some tensors could go without", rule.name())));
+        }
+        let mut twin = rule.boxed();
+        twin.set(SETTING, &Value::Number(0.0))?;
+        Ok(twin)
+    }
+
+    /// Whether the setting belongs to the group that had the tensors before only.
+    pub(crate) fn is_decay(setting: &str) -> bool {
+        setting == SETTING
+    }
+}
+
+/// Whether the whole text fits the pattern: every part between stars follows the one before it.
+fn fits(pattern: &str, text: &str) -> bool {
+    let Some((head, rest)) = pattern.split_once('*') else { return pattern == text };
+    let Some(mut text) = text.strip_prefix(head) else { return false };
+    let (middle, tail) = rest.rsplit_once('*').unwrap_or(("", rest));
+    let Some(body) = text.strip_suffix(tail) else { return false };
+    text = body;
+    middle.split('*').all(|part| text.find(part).map(|at| text = &text[at + part.len()..]).is_some())
+}
+
+impl fmt::Display for NoDecay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rank(most) => write!(f, "rank:{most}"),
+            Self::Names(pattern) => f.write_str(pattern),
+        }
+    }
+}
+
+impl FromStr for NoDecay {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text.split_once(':') {
+            _ if text.is_empty() => {
+                Err(Error::Usage("no-decay is empty, needs rank:1 or a pattern of names".to_owned()))
+            }
+            Some(("rank", most)) => match most.parse() {
+                Ok(most) => Ok(Self::Rank(most)),
+                Err(_) => Err(Error::Usage(format!("no-decay `{text}` needs a whole number, as rank:1"))),
+            },
+            _ => Ok(Self::Names(text.to_owned())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_fit_whole_names() {
+        for (pattern, name, fit) in [
+            ("bias", "bias", true),
+            ("bias", "a.bias", false),
+            ("*.bias", "a.bias", true),
+            ("*.bias", "a.bias.x", false),
+            ("norm*", "norm", true),
+            ("a*b*c", "aXbYc", true),
+            ("a*b*c", "acb", false),
+            ("ab*ba", "aba", false),
+            ("*x*x*", "ax", false),
+            ("*x*x*", "axbxc", true),
+            ("*", "", true),
+            ("**", "any", true),
+        ] {
+            assert_eq!(fits(pattern, name), fit, "{pattern} {name}");
+        }
+        assert_eq!("rank:1".parse::<NoDecay>().ok(), Some(NoDecay::Rank(1)));
+        assert!("rank:x".parse::<NoDecay>().is_err() && "".parse::<NoDecay>().is_err());
+        assert!(NoDecay::Rank(1).picks("b", &[7]) && !NoDecay::Rank(1).picks("w", &[7, 1]));
+    }
+}

@@ -1,0 +1,117 @@
+//! Schedule-free AdamW; the rule is `shaders/rules/adamw_schedule_free.wgsl`.
+
+use super::averaging::Average;
+use super::rule::{Nothing, Real, Scalar, StateSpec, Twin, bias_correction, members};
+use super::settings::settings;
+
+settings! {
+    /// Schedule-free AdamW (Defazio et al. 2024, arXiv 2405.15682), as `schedulefree.AdamWScheduleFree`: an average of the iterates takes
+    /// the place of a schedule that must know when training ends.
+    ///
+    /// `z ← z - γu`, `x ← (1-c)x + cz`, `y = (1-β)z + βx` with `u` AdamW's direction at y. The parameters hold y while training goes on;
+    /// [`Optimizer::to_evaluation`](crate::Optimizer::to_evaluation) makes them x and
+    /// [`to_training`](crate::Optimizer::to_training) y again. The weights of the average follow the warm-up, for a rate γ that does not
+    /// change; a rate set later scales the steps alone.
+    AdamWScheduleFree = "adamw_schedule_free",
+    /// Learning rate γ. Default 2.5e-3, the package's.
+    lr: f64 = 2.5e-3, NOT_NEGATIVE;
+    /// β: where y lies between z and x, in [1e-3, 1). Default 0.9, the package's.
+    beta1: f64 = 0.9, BETWEEN;
+    /// Decay rate β2 of the second moment, in [0, 1). Default 0.999, the package's.
+    beta2: f64 = 0.999, BELOW_ONE;
+    /// ε, outside the root. Default 1e-8, the package's.
+    eps: f64 = 1e-8, EPSILON;
+    /// λ, decoupled, taken at y. Default 0, the package's.
+    weight_decay: f64 = 0.0, NOT_NEGATIVE;
+    /// Steps over which the rate rises linearly to γ. Default 0, the package's.
+    warmup_steps: u32 = 0, COUNT_OR_NONE;
+    /// The t-th step weighs t^r in the average, in [0, 10]. Default 0, the package's.
+    r: f64 = 0.0, POWER;
+    /// The power of the largest rate so far in a step's weight, in [0, 10]. Default 2, the package's.
+    weight_lr_power: f64 = 2.0, POWER;
+}
+
+members! {
+    /// The scalars of a step.
+    Hyper {
+        /// c, the step's share of the average.
+        average,
+        /// 1-c
+        keep,
+        /// γ_t (1 - β(1-c))
+        step_y,
+        /// γ_t β(1-c)
+        step_gap,
+        /// √(1-β2^t)
+        correction,
+        /// ε √(1-β2^t)
+        eps_hat,
+        /// λ
+        decay,
+        /// β2
+        beta2,
+        /// 1-β2
+        one_minus_beta2,
+    }
+}
+
+members! {
+    /// The states.
+    State {
+        /// z - y.
+        gap,
+        /// Second moment.
+        v,
+    }
+}
+
+impl Twin for AdamWScheduleFree {
+    type Hyper<F: Real> = Hyper<F>;
+    type State<F: Real> = State<F>;
+    type Decision<F: Real> = Nothing;
+    type Memory<F: Real> = Nothing;
+    const TEXT: &'static str = include_str!("../../shaders/rules/adamw_schedule_free.wgsl");
+
+    fn scalars(&self, t: u64) -> Vec<Scalar> {
+        let root = bias_correction(self.beta2, t).sqrt();
+        let mut scalars = self.average().scalars(t, self.lr);
+        scalars.extend([
+            Scalar::count("correction", root),
+            Scalar::count("eps_hat", self.eps * root),
+            Scalar::call("decay", self.weight_decay),
+            Scalar::call("beta2", self.beta2),
+            Scalar::call("one_minus_beta2", 1.0 - self.beta2),
+        ]);
+        scalars
+    }
+
+    fn states(&self) -> Vec<StateSpec> {
+        vec![StateSpec::zero("gap", true), StateSpec::zero("v", true)]
+    }
+
+    fn evaluation(&self) -> Option<(&'static str, f64)> {
+        self.average().evaluation()
+    }
+
+    fn variants() -> Vec<(&'static str, Self)> {
+        let base = Self { weight_decay: 0.1, ..Self::default() };
+        vec![("default", base), ("warmup", Self { warmup_steps: 3, r: 1.0, beta1: 0.8, ..base })]
+    }
+
+    #[inline(always)]
+    fn update<F: Real>(&self, h: &Hyper<F>, _: &Nothing, p: F, g: F, s: &mut State<F>) -> F {
+        let v = h.beta2 * s.v + h.one_minus_beta2 * g * g;
+        s.v = v;
+        let u = h.correction * g / (v.sqrt() + h.eps_hat) + h.decay * p;
+        let gap = s.gap;
+        s.gap = h.keep * gap - h.step_gap * u;
+        h.average * gap - h.step_y * u
+    }
+}
+
+impl AdamWScheduleFree {
+    const fn average(&self) -> Average {
+        let Self { beta1: beta, warmup_steps, r, weight_lr_power, .. } = *self;
+        Average { beta, warmup_steps, r, weight_lr_power }
+    }
+}

@@ -1,0 +1,89 @@
+//! Schedule-free SGD; the rule is `shaders/rules/sgd_schedule_free.wgsl`.
+
+use super::averaging::Average;
+use super::rule::{Nothing, Real, Scalar, StateSpec, Twin, members};
+use super::settings::settings;
+
+settings! {
+    /// Schedule-free SGD (Defazio et al. 2024, arXiv 2405.15682), as `schedulefree.SGDScheduleFree`: see [`AdamWScheduleFree`](super::AdamWScheduleFree); `u` is
+    /// the gradient and λy.
+    SgdScheduleFree = "sgd_schedule_free",
+    /// Learning rate γ. Default 1, the package's.
+    lr: f64 = 1.0, NOT_NEGATIVE;
+    /// β: where y lies between z and x, in [1e-3, 1). Default 0.9, the package's.
+    momentum: f64 = 0.9, BETWEEN;
+    /// λ, taken at y. Default 0, the package's.
+    weight_decay: f64 = 0.0, NOT_NEGATIVE;
+    /// Steps over which the rate rises linearly to γ. Default 0, the package's.
+    warmup_steps: u32 = 0, COUNT_OR_NONE;
+    /// The t-th step weighs t^r in the average, in [0, 10]. Default 0, the package's.
+    r: f64 = 0.0, POWER;
+    /// The power of the largest rate so far in a step's weight, in [0, 10]. Default 2, the package's.
+    weight_lr_power: f64 = 2.0, POWER;
+}
+
+members! {
+    /// The scalars of a step.
+    Hyper {
+        /// c, the step's share of the average.
+        average,
+        /// 1-c
+        keep,
+        /// γ_t (1 - β(1-c))
+        step_y,
+        /// γ_t β(1-c)
+        step_gap,
+        /// λ
+        decay,
+    }
+}
+
+members! {
+    /// The states.
+    State {
+        /// z - y.
+        gap,
+    }
+}
+
+impl Twin for SgdScheduleFree {
+    type Hyper<F: Real> = Hyper<F>;
+    type State<F: Real> = State<F>;
+    type Decision<F: Real> = Nothing;
+    type Memory<F: Real> = Nothing;
+    const TEXT: &'static str = include_str!("../../shaders/rules/sgd_schedule_free.wgsl");
+
+    fn scalars(&self, t: u64) -> Vec<Scalar> {
+        let mut scalars = self.average().scalars(t, self.lr);
+        scalars.push(Scalar::call("decay", self.weight_decay));
+        scalars
+    }
+
+    fn states(&self) -> Vec<StateSpec> {
+        vec![StateSpec::zero("gap", true)]
+    }
+
+    fn evaluation(&self) -> Option<(&'static str, f64)> {
+        self.average().evaluation()
+    }
+
+    fn variants() -> Vec<(&'static str, Self)> {
+        let base = Self { lr: 0.01, weight_decay: 0.1, ..Self::default() };
+        vec![("default", base), ("warmup", Self { warmup_steps: 3, momentum: 0.5, ..base })]
+    }
+
+    #[inline(always)]
+    fn update<F: Real>(&self, h: &Hyper<F>, _: &Nothing, p: F, g: F, s: &mut State<F>) -> F {
+        let u = g + h.decay * p;
+        let gap = s.gap;
+        s.gap = h.keep * gap - h.step_gap * u;
+        h.average * gap - h.step_y * u
+    }
+}
+
+impl SgdScheduleFree {
+    const fn average(&self) -> Average {
+        let Self { momentum: beta, warmup_steps, r, weight_lr_power, .. } = *self;
+        Average { beta, warmup_steps, r, weight_lr_power }
+    }
+}

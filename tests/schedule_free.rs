@@ -1,0 +1,120 @@
+//! The schedule-free rules against the paper's three sequences, written out: z, x and y, and where the parameters are evaluated.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use wgpu_optim::cpu::{self, TensorSpec};
+use wgpu_optim::gpu::Selector;
+use wgpu_optim::{AdamW, AdamWScheduleFree, Group, Optimizer, SgdScheduleFree};
+
+const N: usize = 1029;
+const STEPS: u64 = 12;
+
+fn number(i: u64) -> f64 {
+    f64::from((((i.wrapping_mul(2_654_435_761) >> 7) % 20_011) as f32) / 10_000.0 - 1.0)
+}
+
+fn gradient(t: u64) -> Vec<f64> {
+    (0..N as u64).map(|i| number(i * 31 + t * 7919)).collect()
+}
+
+/// The paper's sequences of SGD, as they stand there: x is an average of z, and gradients are taken at y between them.
+struct Paper {
+    rule: SgdScheduleFree,
+    z: Vec<f64>,
+    x: Vec<f64>,
+    weights: f64,
+}
+
+impl Paper {
+    fn y(&self) -> Vec<f64> {
+        let beta = self.rule.momentum;
+        self.z.iter().zip(&self.x).map(|(z, x)| (1.0 - beta) * z + beta * x).collect()
+    }
+
+    fn step(&mut self, t: u64) {
+        let SgdScheduleFree { lr, weight_decay, warmup_steps, r, weight_lr_power, .. } = self.rule;
+        let warm = if t < u64::from(warmup_steps) { t as f64 / f64::from(warmup_steps) } else { 1.0 };
+        let rate = lr * warm;
+        let weight = (t as f64).powf(r) * rate.powf(weight_lr_power);
+        self.weights += weight;
+        let c = weight / self.weights;
+        let y = self.y();
+        for (i, g) in gradient(t).into_iter().enumerate() {
+            self.z[i] -= rate * (g + weight_decay * y[i]);
+            self.x[i] = (1.0 - c) * self.x[i] + c * self.z[i];
+        }
+    }
+}
+
+fn close(what: &str, got: &[f64], want: &[f64], limit: f64) {
+    for (i, (got, want)) in got.iter().zip(want).enumerate() {
+        assert!((got - want).abs() <= limit * (1.0 + want.abs()), "{what}: element {i} is {got}, want {want}");
+    }
+}
+
+fn wide(values: Vec<f32>) -> Vec<f64> {
+    values.into_iter().map(f64::from).collect()
+}
+
+#[test]
+fn the_sequences_are_the_papers_on_both_sides() {
+    let rule =
+        SgdScheduleFree { lr: 0.3, momentum: 0.8, weight_decay: 0.05, warmup_steps: 5, r: 0.5, ..Default::default() };
+    let start: Vec<f64> = (0..N as u64).map(|i| number(i + 77)).collect();
+    let mut paper = Paper { rule, z: start.clone(), x: start.clone(), weights: 0.0 };
+
+    let spec = TensorSpec { name: "w".to_owned(), group: 0, elements: N };
+    let mut host = cpu::Optimizer::<f64>::new(vec![("all".to_owned(), rule.into())], vec![spec]).unwrap();
+    let mut y = start.clone();
+
+    let gpu = pollster::block_on(Selector::default().open()).unwrap();
+    println!("on {}", gpu.name());
+    let mut builder = Optimizer::builder(rule);
+    let w = builder.tensor(Group::DEFAULT, "w", &[N]);
+    let mut optimizer = builder.build(&gpu.device, &gpu.queue).unwrap();
+    optimizer.write_param(w, &start.iter().map(|x| *x as f32).collect::<Vec<_>>()).unwrap();
+    for t in 1..=STEPS {
+        paper.step(t);
+        host.step(&mut [&mut y], &[&gradient(t)]).unwrap();
+        optimizer.write_grad(w, &gradient(t).iter().map(|g| *g as f32).collect::<Vec<_>>()).unwrap();
+        gpu.run(|e| optimizer.step(e)).unwrap();
+        let read = |o: &Optimizer| wide(pollster::block_on(o.read_param(w)).unwrap());
+        close("host y", &y, &paper.y(), 1e-13);
+        close("gpu y", &read(&optimizer), &paper.y(), 5e-6);
+        // To x and back, in the middle of training.
+        let kept = y.clone();
+        host.to_evaluation(&mut [&mut y]).unwrap();
+        close("host x", &y, &paper.x, 1e-13);
+        host.to_training(&mut [&mut y]).unwrap();
+        close("host y again", &y, &kept, 1e-15);
+        gpu.run(|e| optimizer.to_evaluation(e)).unwrap();
+        close("gpu x", &read(&optimizer), &paper.x, 5e-6);
+        gpu.run(|e| optimizer.to_training(e)).unwrap();
+        close("gpu y again", &read(&optimizer), &paper.y(), 5e-6);
+    }
+    let apart = paper.x.iter().zip(paper.y()).map(|(x, y)| (x - y).abs()).fold(0.0, f64::max);
+    assert!(apart > 1e-2, "x and y must differ for the test to mean anything: {apart}");
+}
+
+#[test]
+fn groups_move_by_their_own_factor_and_others_are_refused() {
+    let gpu = pollster::block_on(Selector::default().open()).unwrap();
+    let mut builder = Optimizer::builder(AdamWScheduleFree { beta1: 0.5, ..Default::default() });
+    let second = builder.group("second", AdamWScheduleFree { beta1: 0.8, ..Default::default() });
+    let tensors = [builder.tensor(Group::DEFAULT, "a", &[3]), builder.tensor(second, "b", &[3])];
+    let mut optimizer = builder.build(&gpu.device, &gpu.queue).unwrap();
+    for tensor in tensors {
+        optimizer.write_param(tensor, &[1.0; 3]).unwrap();
+        optimizer.write_state(tensor, "gap", &[2.0; 3]).unwrap();
+    }
+    gpu.run(|e| optimizer.to_evaluation(e)).unwrap();
+    let read = |t| pollster::block_on(optimizer.read_param(t)).unwrap();
+    assert_eq!(read(tensors[0]), [-1.0; 3]);
+    assert_eq!(read(tensors[1]), [0.5; 3]);
+
+    let mut builder = Optimizer::builder(AdamW::default());
+    builder.tensor(Group::DEFAULT, "w", &[3]);
+    let mut adamw = builder.build(&gpu.device, &gpu.queue).unwrap();
+    let mut encoder = gpu.device.create_command_encoder(&Default::default());
+    let error = adamw.to_evaluation(&mut encoder).unwrap_err().to_string();
+    assert!(error.contains("adamw is evaluated where it is trained"), "{error}");
+}
