@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use crate::backend::Backend;
 use crate::cpu::{self, Number, TensorSpec};
 use crate::gpu::Gpu;
+use crate::optim::rule::Real;
 use crate::optim::{self, Rule, Value};
 use crate::trajectory::{Comparison, Element, Trajectory, Writer, add_travel, raise_peak};
 use crate::{Error, Evaluation, Group, Optimizer, Result, Tensor};
@@ -266,7 +267,7 @@ impl<F: Number + Element> Runner for Host<F> {
     }
 
     fn decision(&self, name: &str) -> Result<f64> {
-        Ok(self.optimizer.decision(0, name).map_or(f64::NAN, |x| x.wide()))
+        Ok(self.optimizer.decision(0, name).map_or(f64::NAN, Real::wide))
     }
 }
 

@@ -120,6 +120,8 @@ fn mistakes_are_named_in_one_line() {
         (&["train", "--schedule", "cosin:steps=5"], &["did you mean `cosine`?"]),
         (&["train", "--schedule", "constant:base=-1"], &["schedule constant: base is -1"]),
         (&["train", "--ema", "1"], &["decay of the weights' average is 1, needs a number in [0, 1)"]),
+        (&["train", "--no-decay", "rank:one"], &["no-decay `rank:one` needs a whole number"]),
+        (&["train", "--optimizer", "prox_sgd", "--no-decay"], &["prox_sgd has no weight_decay"]),
         (&["train", "--loss-scale", "0"], &["loss scale is 0, needs a finite number above 0"]),
         (&["train", "--resume", "missing.safetensors"], &["missing.safetensors: "]),
         (&["train", "--resume", "Cargo.toml"], &["Cargo.toml: "]),
@@ -142,6 +144,7 @@ fn mistakes_are_named_in_one_line() {
         (&["replay", "Cargo.toml"], &["Cargo.toml: "]),
         (&["bench", "--backend", "reference"], &["--backend gpu or cpu"]),
         (&["bench", "--tensors", "1,2,3", "--elements", "4,5"], &["--tensors has 3 numbers and --elements 2"]),
+        (&["bench", "--with", "clip,emma"], &["unknown feature `emma`, did you mean `ema`?"]),
         (&["bench", "--baseline", "missing.jsonl"], &["missing.jsonl: "]),
         (&["shader", "adamv"], &["unknown optimizer or kernel `adamv`, did you mean `adam`?"]),
         (&["shader", "softmax", "--set", "lr=1"], &["`softmax` is an objective's kernel and has no setting `lr`"]),
@@ -636,6 +639,35 @@ fn measurements_have_their_fields_and_regressions_their_status() {
     let slower = against(&fast, "0.05");
     assert_eq!(slower.status.code(), Some(1));
     assert!(errors(&slower).contains("regressed: adamw 3 × 1000"), "{}", errors(&slower));
+}
+
+#[test]
+fn features_are_benched_each_combination() {
+    let bench = ["bench", "--optimizer", "adamw", "--elements", "1000", "--seconds", "0", "--samples", "1", "--json"];
+    let with = ["--with", "none", "--with", "accumulate", "--with", "ema,clip", "--backend", "gpu"];
+    let found = objects(&passes(&[&bench[..], &with[..]].concat()));
+    let of = |m: &Value| (m["with"].to_string(), m["bytes_per_element"].as_f64(), m["dispatches"].as_u64());
+    let expected = [("[]", 28.0, 1), ("[\"accumulate\"]", 48.0, 2), ("[\"clip\",\"ema\"]", 40.0, 3)];
+    let expected = expected.map(|(with, bytes, launches)| (with.to_owned(), Some(bytes), Some(launches)));
+    assert_eq!(found.iter().map(of).collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn biases_train_without_decay_on_both_sides() {
+    let train = ["train", "--epochs", "1", "--hidden", "16", "--set", "weight_decay=0.9", "--set", "lr=0.01", "--json"];
+    let loss = |more: &[&str]| {
+        let epochs = objects(&passes(&[&train[..], more].concat()));
+        epochs[0]["held_out_loss"].as_f64().expect("a loss")
+    };
+    let plain = loss(&["--backend", "cpu"]);
+    assert_eq!(loss(&["--backend", "cpu", "--no-decay", "nothing*"]), plain);
+    let without = loss(&["--backend", "cpu", "--no-decay"]);
+    assert_ne!(without, plain);
+    let gpu = loss(&["--backend", "gpu", "--no-decay"]);
+    assert!(
+        (gpu - without).abs() < 0.1 * (gpu - plain).abs().max(1e-3),
+        "gpu {gpu}, cpu {without}, with decay {plain}"
+    );
 }
 
 #[test]

@@ -52,21 +52,22 @@ impl<F: Number> Flow<F> {
         start: &[&[F]],
         signs: Vec<F>,
     ) -> Self {
-        let place = |(((tensor, p), g), sign): (((&Tensor<F>, &&mut [F]), &&[F]), F)| {
+        let mut places = Vec::with_capacity(tensors.len());
+        for (t, (tensor, sign)) in tensors.iter().zip(signs).enumerate() {
             let group = &groups[tensor.spec.group];
             let mut place = Place {
-                base: p.to_vec(),
-                displacement: vec![F::zero(); p.len()],
+                base: params[t].to_vec(),
+                displacement: vec![F::zero(); params[t].len()],
                 k: Vec::new(),
                 horizon: group.member("horizon"),
                 limit: group.member("limit"),
                 sign: F::one(),
             };
-            place.k = vec![place.derivative(g)];
+            place.k.push(place.derivative(start[t]));
             place.sign = sign;
-            place
-        };
-        Self { abandoned: false, places: tensors.iter().zip(params).zip(start).zip(signs).map(place).collect() }
+            places.push(place);
+        }
+        Self { abandoned: false, places }
     }
 
     /// Follows the flow; [`displacement`](Self::displacement) tells how far.

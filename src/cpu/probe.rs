@@ -3,8 +3,8 @@
 use super::evaluate::Evaluate;
 use super::{Number, Optimizer};
 use crate::evaluate::Evaluation;
-use crate::optim::Procedure;
 use crate::optim::procedure::{Directions, Probe};
+use crate::optim::{Procedure, Scalar};
 use crate::random::{self, Stream};
 use crate::{Error, Result};
 
@@ -124,7 +124,7 @@ impl<F: Number> Optimizer<F> {
     /// The group that is first decides for all; the builder saw to it that they agree.
     fn sigma(&self) -> Result<f64> {
         let scalars = super::scalars_at(self.groups[0].rule.as_ref(), &self.groups[0].scheduled, "", self.applied + 1)?;
-        Ok(scalars.iter().find(|s| s.name == "sigma").map_or(0.0, |s| s.value()))
+        Ok(scalars.iter().find(|s| s.name == "sigma").map_or(0.0, Scalar::value))
     }
 
     /// A probe's direction, a tensor each.

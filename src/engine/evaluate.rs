@@ -6,8 +6,8 @@ use super::step::Kind;
 use super::{Optimizer, Tensor, read_buffer};
 use crate::evaluate::{Evaluation, Evaluations};
 use crate::integrator::{Control, Verdict, first_step, second_step};
-use crate::optim::Procedure;
 use crate::optim::procedure::Scheme;
+use crate::optim::{Procedure, Scalar};
 use crate::schedule::scalars_at;
 use crate::{Error, Result};
 
@@ -420,7 +420,7 @@ impl Evaluating<'_> {
         let group = &self.optimizer.groups[0];
         let t = if group.scheduled.is_empty() { 1 } else { self.optimizer.read_applied().await? + 1 };
         let scalars = scalars_at(group.rule.as_ref(), &group.scheduled, &group.name, t)?;
-        Ok(scalars.iter().find(|s| s.name == "horizon").map_or(0.0, |s| s.value()))
+        Ok(scalars.iter().find(|s| s.name == "horizon").map_or(0.0, Scalar::value))
     }
 }
 

@@ -26,6 +26,7 @@ mod telemetry;
 mod text;
 #[cfg(all(test, feature = "tools"))]
 mod texts;
+mod variant;
 mod warp;
 
 #[cfg(feature = "checkpoint")]
@@ -39,8 +40,8 @@ pub use snapshot::Snapshot;
 #[cfg(feature = "checkpoint")]
 pub(crate) use snapshot::{Arrays, Contents};
 #[cfg(feature = "checkpoint")]
-pub(crate) use text::{ACCUMULATOR, AVERAGE};
-pub use text::{Stage, Variant};
+pub(crate) use variant::{ACCUMULATOR, AVERAGE};
+pub use variant::{Stage, Variant};
 
 use std::sync::Arc;
 

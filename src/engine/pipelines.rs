@@ -1,6 +1,7 @@
 //! Pipelines and their bind group layouts, one a (class, stage).
 
-use super::text::{Access, Binding, Stage, Variant};
+use super::text::{Access, Binding};
+use super::variant::{Stage, Variant};
 use crate::optim::rule::Origin;
 
 /// A stage's pipeline with the layout of its one bind group.

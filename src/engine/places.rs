@@ -4,7 +4,7 @@ use super::builder::{Builder, Slice, Storage, TensorInfo, index_of};
 use super::create::{OWNED, buffer};
 use super::layout::{Item, Limits, Place, VEC4};
 use super::rows::RowState;
-use super::text::Variant;
+use super::variant::Variant;
 use crate::optim::Rule;
 use crate::{Error, Result};
 

@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 
 use super::rows::RowText;
-use super::text::{Access, Round, Stage, Variant};
+use super::text::Access;
+use super::variant::{Round, Stage, Variant};
 use super::{Builder, Group, Optimizer};
 use crate::around::{Accumulate, Around, Clip, Ema, LossScale};
 use crate::optim::{ALL, Entry, Procedure, Rule, Value};

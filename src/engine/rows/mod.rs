@@ -9,13 +9,14 @@ pub use settings::Rows;
 pub(super) use settings::RowsInfo;
 pub(super) use text::RowText;
 
+use std::collections::BTreeSet;
+
 use super::builder::{Builder, Slice, TensorInfo};
 use super::create::{OWNED, buffer};
 use super::layout::{CHUNK, Limits, StateRun, VEC4};
 use super::{Optimizer, Tensor};
 use crate::{Error, Result};
 use settings::Mask;
-use std::collections::BTreeSet;
 
 /// Words of `wo_Member` of `shaders/harness/rows.wgsl`, rounded up to vec4s.
 const MEMBER: usize = 8;
@@ -155,7 +156,7 @@ impl RowState {
             return CHUNK;
         }
         // The fewest elements that are whole rows and whole vec4s.
-        let whole = if width % 4 == 0 { width } else { width * if width % 2 == 0 { 2 } else { 4 } };
+        let whole = width * [1, 4, 2, 4][(width % 4) as usize];
         CHUNK / whole * whole
     }
 

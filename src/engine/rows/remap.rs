@@ -1,9 +1,9 @@
 //! Rows change places or begin anew, on the GPU.
 
 use crate::engine::create::{OWNED, buffer};
-use crate::engine::layout::VEC4;
+use crate::engine::layout::{Launch, VEC4};
 use crate::engine::pipelines::{Compiler, Pipeline};
-use crate::engine::text::{Stage, Variant};
+use crate::engine::variant::{Stage, Variant};
 use crate::engine::{LaunchGpu, Optimizer, Tensor};
 use crate::{Error, Result};
 
@@ -48,7 +48,7 @@ impl Optimizer {
         let indices = made("indices", rows as u64 * 4)?;
         let moves = sets.iter().any(|s| s.reserved);
         let arrays = self.layout.launches.iter().filter(|l| self.variants[l.class].rows.is_some());
-        let scratch = made("scratch", if moves { arrays.map(|l| l.array()).max().unwrap_or(0) * VEC4 } else { 0 })?;
+        let scratch = made("scratch", if moves { arrays.map(Launch::array).max().unwrap_or(0) * VEC4 } else { 0 })?;
         let most = self.variants.iter().map(|v| v.slots().len() as u32 + 1).max().unwrap_or(1);
         let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
         let tasks = buffer(&self.device, &self.label, "tasks", u64::from(most) * TASK_STRIDE, usage)?;

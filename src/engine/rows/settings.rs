@@ -146,7 +146,7 @@ impl Builder {
             let Some(rows) = set.reserved else { continue };
             for &tensor in &set.tensors {
                 if let Some(info) = self.tensors.get_mut(tensor) {
-                    info.elements = (rows as u64).checked_mul(info.width() as u64).unwrap_or(u64::MAX);
+                    info.elements = (rows as u64).saturating_mul(info.width() as u64);
                 }
             }
         }

@@ -1,6 +1,7 @@
 //! What row sets add to a pipeline's text.
 
-use crate::engine::text::{Access, Binding, Stage, Variant, put};
+use crate::engine::text::{Access, Binding, put};
+use crate::engine::variant::{Stage, Variant};
 
 const ROWS: &str = include_str!("../../../shaders/harness/rows.wgsl");
 const SHARED: &str = include_str!("../../../shaders/harness/shared.wgsl");
