@@ -790,6 +790,10 @@ fn mistakes_in_races_are_named() {
         (&["race", "matrx"][..], "unknown suite `matrx`, did you mean `matrix`?"),
         (&["race", "matrix", "--budget", "eval:5"], "unknown budget `eval`, did you mean `evals`?"),
         (&["race", "matrix", "--seeds", "0"], "0 seeds"),
+        (
+            &["race", "paper-adai", "--heat", "digit", "--heat", "didgits"],
+            "unknown heat `didgits`, did you mean `digits`?",
+        ),
         (&["race", "matrix", "--set", "lr=1"], "--set needs --optimizer or --rule"),
         (&["race", "matrix", "--file", "ratings.csv"], "takes no file"),
         (&["race", "matrix", "--backend", "cpu", "--problem", "row=5"], "did you mean `rows`?"),

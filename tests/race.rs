@@ -302,6 +302,9 @@ fn a_race_on_the_gpu_ends_where_the_hosts_does() {
             rival("adam", adam(0.01)),
             rival("damped", AdamW { lr: 0.01, ..AdamW::default() }).treatment(damped),
             rival("flow", flow),
+            rival("flow, dopri5", FlowAdam { integrator: wgpu_optim::optim::Integrator::Dopri5, ..flow }),
+            rival("sadam", SAdam { lr: 0.01, ..SAdam::default() }),
+            rival("warpadam", wgpu_optim::optim::WarpAdam { lr: 0.01, ..wgpu_optim::optim::WarpAdam::default() }),
         ],
     );
     plan.seeds = Some(1);
@@ -310,9 +313,14 @@ fn a_race_on_the_gpu_ends_where_the_hosts_does() {
     let ours = run(&plan);
     for (theirs, ours) in theirs.outcomes.iter().zip(&ours.outcomes) {
         assert_eq!((&theirs.key.entrant, theirs.triggers), (&ours.key.entrant, ours.triggers));
-        assert_eq!((theirs.cost.steps, theirs.cost.gradients), (20, 20));
+        // On the GPU a gradient leaves no loss: S-Adam asks for that at the parameters too.
+        let evaluations = |o: &Outcome, more: u64| (o.cost.steps, o.cost.gradients, o.cost.losses + more);
+        let more = if ours.cost.losses > 0 { 20 } else { 0 };
+        assert_eq!(evaluations(theirs, 0), evaluations(ours, more), "{}", ours.key.entrant);
+        // S-Adam divides differences of f32 losses, which the two sum in other orders.
+        let tolerance = if ours.cost.losses > 0 { 0.05 } else { 1e-3 };
         let (a, b) = (theirs.error(), ours.error());
-        assert!((a - b).abs() < 1e-3 * b, "{}: {a} {b}", ours.key.entrant);
+        assert!((a - b).abs() < tolerance * b, "{}: {a} {b}", ours.key.entrant);
     }
     plan.heats[0].entrants[2].treatment = Treatment::Stay;
     let error = race::run(&plan, &backend, &mut Ledger::default(), |_| {}).unwrap_err().to_string();

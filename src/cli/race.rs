@@ -40,6 +40,9 @@ pub(super) struct Options {
     /// The data of problems that come from a file
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
+    /// Run only the heats with this in their names; may be given again
+    #[arg(long = "heat", value_name = "TEXT")]
+    heats: Vec<String>,
     /// How many seeds each optimizer runs with; default: the paper's, mostly five
     #[arg(long, value_name = "N")]
     seeds: Option<usize>,
@@ -78,6 +81,7 @@ Examples:
   wgpu-optim race matrix --problem rows=400 --problem columns=500 --budget seconds:5
   wgpu-optim race matrix --optimizer adam --set lr=0.003 --tune=false --json
   wgpu-optim race matrix --rule my_rule.wgsl --backend gpu
+  wgpu-optim race paper-flowadam --heat matrix --heat tensor --report flowadam
 
 {}
 {}",
@@ -91,6 +95,9 @@ impl Options {
     fn plan(&self) -> Result<Plan, Failure> {
         let size = if self.quick { Size::Quick } else { Size::Full };
         let mut plan = race::suite(&self.suite)?.plan(size, self.file.as_deref())?;
+        if !self.heats.is_empty() {
+            plan.keep(&self.heats)?;
+        }
         plan.seeds = self.seeds.or(plan.seeds);
         plan.tune = self.tune.unwrap_or(plan.tune);
         plan.budget = self.budget.or(plan.budget);

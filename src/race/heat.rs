@@ -42,7 +42,7 @@ impl Track {
 
     /// The problem that a run with this seed sees, with settings of the entrant's own.
     pub(super) fn open(&self, seed: u64, own: &[(String, Value)]) -> Result<Box<dyn Problem>> {
-        let seeded = self.problem.settings.contains(&"seed").then(|| ("seed", Value::Number(seed as f64)));
+        let seeded = self.problem.settings.contains(&"seed").then_some(("seed", Value::Number(seed as f64)));
         let given = self.settings.iter().chain(own).map(|(name, value)| (name.as_str(), value.clone()));
         self.problem.configure(self.file.as_deref(), seeded.into_iter().chain(given))
     }

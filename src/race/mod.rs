@@ -81,6 +81,18 @@ impl Plan {
         Self { suite: suite.into(), heats, seeds: None, tune: false, budget: None }
     }
 
+    /// Keeps the heats that have one of these texts in their names.
+    ///
+    /// # Errors
+    /// A text that no heat has.
+    pub fn keep(&mut self, texts: &[String]) -> Result<()> {
+        if let Some(lost) = texts.iter().find(|text| !self.heats.iter().any(|heat| heat.name.contains(text.as_str()))) {
+            return Err(Error::unknown("heat", lost, self.heats.iter().map(|heat| heat.name.as_str())));
+        }
+        self.heats.retain(|heat| texts.iter().any(|text| heat.name.contains(text.as_str())));
+        Ok(())
+    }
+
     /// Checks everything that can be checked before a run.
     ///
     /// # Errors

@@ -70,17 +70,17 @@ fn of_heat(heat: &Heat, race: &Race) -> Vec<Standing> {
         heat.entrants.iter().map(|entrant| race.of(&heat.name, &entrant.label).collect()).collect();
     let errors: Vec<Vec<f64>> = outcomes.iter().map(|runs| runs.iter().map(|o| o.error()).collect()).collect();
     let subject = heat.entrants.iter().position(|e| e.role == Role::Subject);
-    let entrants = heat.entrants.iter().zip(&outcomes).zip(&errors).zip(wins(&errors));
-    let standing = |(((entrant, runs), theirs), wins): (((&Entrant, &Vec<&Outcome>), &Vec<f64>), usize)| {
-        let subjects = subject.filter(|at| heat.entrants[*at].label != entrant.label).map(|at| &errors[at]);
-        let pairs: Vec<(f64, f64)> = subjects.into_iter().flatten().copied().zip(theirs.iter().copied()).collect();
-        let search = race.search(&heat.name, &entrant.label);
-        Standing { wins, ..one(heat, entrant, runs, &pairs, search) }
+    let wins = wins(&errors);
+    let standing = |at: usize| {
+        let subjects = subject.filter(|subject| *subject != at).map(|subject| &errors[subject]);
+        let pairs: Vec<(f64, f64)> = subjects.into_iter().flatten().copied().zip(errors[at].iter().copied()).collect();
+        Standing { wins: wins[at], ..one(heat, &heat.entrants[at], &outcomes[at], &pairs, race) }
     };
-    entrants.map(standing).collect()
+    (0..heat.entrants.len()).map(standing).collect()
 }
 
-fn one(heat: &Heat, entrant: &Entrant, runs: &[&Outcome], pairs: &[(f64, f64)], search: Option<&Search>) -> Standing {
+fn one(heat: &Heat, entrant: &Entrant, runs: &[&Outcome], pairs: &[(f64, f64)], race: &Race) -> Standing {
+    let search = race.search(&heat.name, &entrant.label);
     let values = |of: fn(&Outcome) -> Option<f64>| runs.iter().map(|o| or_infinite(of(o))).collect::<Vec<f64>>();
     let spread = |of| Spread::of(&values(of));
     let mean = |of| spread(of).map(|s| s.mean);

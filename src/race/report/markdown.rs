@@ -106,8 +106,8 @@ fn error(s: &Standing) -> String {
 }
 
 fn difference(shares: Difference) -> String {
-    let [mean, low, high] = [shares.mean, shares.low, shares.high].map(|x| 100.0 * x);
-    format!("{mean:+.1} % [{low:+.1}, {high:+.1}]")
+    let percent = |x: f64| if x.abs() < 10.0 { format!("{:+.1}", 100.0 * x) } else { format!("{:+.0e}", 100.0 * x) };
+    format!("{} % [{}, {}]", percent(shares.mean), percent(shares.low), percent(shares.high))
 }
 
 /// Three digits at most.

@@ -23,10 +23,6 @@ pub(super) struct Device<'a> {
 
 impl<'a> Device<'a> {
     pub(super) fn new(run: &Run<'_>, problem: &dyn Problem, gpu: &'a Gpu) -> Result<Self> {
-        if run.rule.procedure() != Procedure::Plain {
-            let name = run.rule.name();
-            return Err(Error::Usage(format!("{name} runs in races with --backend cpu or reference, not on the GPU")));
-        }
         let mut objective = problem.gpu(&gpu.device)?;
         let mut builder = Optimizer::builder(run.rule.clone());
         let tensors: Vec<Tensor> =
@@ -68,11 +64,44 @@ impl<'a> Device<'a> {
         batch
     }
 
-    /// Records a step on the next mini-batch.
-    fn record_step(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
-        let batch = self.next_batch(encoder);
-        self.objective.record_gradient(encoder, batch)?;
-        self.optimizer.step(encoder)
+    /// Makes some steps, in one submit where nothing is read back on the way.
+    fn steps(&mut self, count: u64) -> Result<()> {
+        if matches!(self.optimizer.rule(Group::DEFAULT).procedure(), Procedure::Integrate(_)) {
+            return (0..count).try_for_each(|_| self.submitted_step());
+        }
+        let mut encoder = self.encoder();
+        for _ in 0..count {
+            let batch = self.next_batch(&mut encoder);
+            let Self { objective, optimizer, .. } = self;
+            optimizer.step_with(&mut encoder, |_, loss, encoder| match loss {
+                None => objective.record_gradient(encoder, batch),
+                Some(into) => objective.record_loss(encoder, batch, into),
+            })?;
+        }
+        self.gpu.queue.submit([encoder.finish()]);
+        Ok(())
+    }
+
+    /// A step of an integrator, which decides on the way.
+    fn submitted_step(&mut self) -> Result<()> {
+        let mut encoder = self.encoder();
+        let batch = self.next_batch(&mut encoder);
+        self.gpu.queue.submit([encoder.finish()]);
+        let Self { objective, optimizer, gpu, .. } = self;
+        let evaluate = |_, loss: Option<wgpu::BufferSlice<'_>>| {
+            let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            match loss {
+                None => objective.record_gradient(&mut encoder, batch)?,
+                Some(into) => objective.record_loss(&mut encoder, batch, into)?,
+            }
+            gpu.queue.submit([encoder.finish()]);
+            Ok(())
+        };
+        pollster::block_on(optimizer.step_with_submits(evaluate))
+    }
+
+    fn encoder(&self) -> wgpu::CommandEncoder {
+        self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default())
     }
 
     /// How many of the steps since the last call fired a trigger.
@@ -108,18 +137,16 @@ impl<'a> Device<'a> {
 impl Course for Device<'_> {
     /// The loss is that of the last step's mini-batch behind it, the damping the last step's, for all of them.
     fn advance(&mut self, most: u64) -> Result<Advance> {
-        let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        for _ in 0..most {
-            self.record_step(&mut encoder)?;
-        }
-        self.gpu.queue.submit([encoder.finish()]);
+        let before = self.optimizer.evaluations();
+        self.steps(most)?;
         self.gpu.wait()?;
+        let after = self.optimizer.evaluations();
         let last = (self.batch - 1) % self.objective.batches();
         let steps = most as f64;
         Ok(Advance {
             steps: most,
-            gradients: most,
-            losses: 0,
+            gradients: after.gradients - before.gradients,
+            losses: after.losses - before.losses,
             loss: steps * self.mean_loss(last..last + 1)?,
             triggers: self.new_triggers()?,
             damping: self.damping()?.map(|factor| steps * factor),

@@ -6,7 +6,7 @@ use super::super::outcome::{Cost, Key, Outcome, Point, finite};
 use super::super::schedule::rate;
 use super::{Advance, Course, Run, error, measured};
 use crate::Result;
-use crate::objective::Problem;
+use crate::objective::{Problem, TensorSpec};
 
 /// How often a run is measured on its way.
 const POINTS: f64 = 64.0;
@@ -29,7 +29,7 @@ pub(super) struct Meter<'a> {
 
 impl<'a> Meter<'a> {
     pub(super) fn new(run: &'a Run<'a>, problem: &'a dyn Problem) -> Self {
-        let parameters: usize = problem.tensors().iter().map(|t| t.elements()).sum();
+        let parameters: usize = problem.tensors().iter().map(TensorSpec::elements).sum();
         Self {
             run,
             problem,
