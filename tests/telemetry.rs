@@ -79,18 +79,13 @@ fn same(case: &str, got: &Stats, want: &Stats) {
         (&*a.name, &a.norms, &b.norms)
     });
     for (name, got, want) in total.into_iter().chain(tensors) {
-        let each: [(&str, fn(&Norms) -> f64); 5] = [
-            ("gradient", |n| n.gradient),
-            ("parameter", |n| n.parameter),
-            ("update", |n| n.update),
-            ("ratio", Norms::update_ratio),
-            ("clip", |n| n.clip),
-        ];
-        for (what, of) in each {
-            if of(want).is_finite() {
-                near(&format!("{case} {name}: {what}"), of(got), of(want));
+        let each = |n: &Norms| [n.gradient, n.parameter, n.update, n.update_ratio(), n.clip];
+        let names = ["gradient", "parameter", "update", "ratio", "clip"];
+        for ((what, got), want) in names.into_iter().zip(each(got)).zip(each(want)) {
+            if want.is_finite() {
+                near(&format!("{case} {name}: {what}"), got, want);
             } else {
-                assert!(!of(got).is_finite(), "{case} {name}: {what}");
+                assert!(!got.is_finite(), "{case} {name}: {what}");
             }
         }
         assert_eq!(got.nonfinite, want.nonfinite, "{case} {name}");
