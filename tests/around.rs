@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use wgpu_optim::cpu::{self, Number, TensorSpec};
 use wgpu_optim::gpu::{Gpu, Selector};
-use wgpu_optim::optim::{ALL, Procedure, Rule, Value};
+use wgpu_optim::optim::{ALL, Rule, Value};
 use wgpu_optim::{
     Accumulate, AdamW, Builder, Clip, Ema, Error, Group, LossScale, NoDecay, Optimizer, Schedule, Sgd, Tensor,
 };
@@ -303,7 +303,7 @@ fn every_rule_with_every_feature_is_the_oracle() {
             if entry.name == "lion" && features.clip.is_some_and(|c| !matches!(c, Clip::Value(_))) {
                 continue;
             }
-            let features = Features { mask: features.mask && rule.procedure() == Procedure::Plain, ..features };
+            let features = Features { mask: features.mask && rule.procedure().steps_rows(), ..features };
             run(&format!("{}/{name}", entry.name), rule.as_ref(), features);
         }
     }

@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use pollster::block_on;
 use wgpu_optim::cpu::{self, Number, TensorSpec};
 use wgpu_optim::gpu::{Gpu, Selector};
-use wgpu_optim::optim::{ALL, Entry, Procedure, Rule, Value};
+use wgpu_optim::optim::{ALL, Entry, Rule, Value};
 use wgpu_optim::{
     Accumulate, Adagrad, Adai, AdamW, Builder, Clip, Ema, Error, Group, LossScale, Optimizer, Rows, Tensor, wgpu,
 };
@@ -25,7 +25,7 @@ const STEPS: u32 = 4;
 
 /// The rules that are an update of each element and no more.
 fn plain() -> impl Iterator<Item = &'static Entry> {
-    ALL.iter().filter(|entry| entry.sample().procedure() == Procedure::Plain)
+    ALL.iter().filter(|entry| entry.sample().procedure().steps_rows())
 }
 
 fn length(t: usize) -> usize {
@@ -665,7 +665,7 @@ fn what_the_builder_is_told_wrongly_is_refused() {
     has(text, &["lion cannot share", "adam, adamw, nadam, radam"]);
     has(refused(|b, x, _| _ = b.column_rates(x, &[1.0, 2.0])), &["`a`", "2 column rates", "3 columns"]);
     has(refused(|b, x, _| _ = b.column_rates(x, &[1.0, -1.0, f64::NAN])), &["`a`", "column 1 is -1"]);
-    for entry in ALL.iter().filter(|entry| entry.sample().procedure() != Procedure::Plain) {
+    for entry in ALL.iter().filter(|entry| !entry.sample().procedure().steps_rows()) {
         let mut builder = Optimizer::builder(entry.sample());
         let a = builder.tensor(Group::DEFAULT, "a", &[4, 3]);
         builder.rows("s", &[a]);

@@ -9,7 +9,8 @@ fn wo_perturb(
     if first >= chunk.length {
         return;
     }
-    let live = vec4(first, first + 1u, first + 2u, first + 3u) < vec4(chunk.length);
+    let inside = vec4(first, first + 1u, first + 2u, first + 3u) < vec4(chunk.length);
+    let live = wo_flagged(chunk, lane, inside);
     let stride = wo_stride();
     let state = chunk.state + lane;
     let at = chunk.param + lane;

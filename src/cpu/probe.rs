@@ -133,6 +133,8 @@ impl<F: Number> Optimizer<F> {
             Some(given) => given[j].clone(),
             None => self.random_direction(j),
         };
+        // Rows that stay as they are are not probed either.
+        direction.iter_mut().enumerate().for_each(|(t, u)| self.rows.clear_unflagged(t, u));
         let squares: Vec<f64> = direction.iter().map(|u| u.iter().map(|u| u.wide() * u.wide()).sum()).collect();
         let all: f64 = squares.iter().sum();
         for (u, square) in direction.iter_mut().zip(squares) {

@@ -1,7 +1,7 @@
 //! Row sets on the host: the elements that a step takes are gathered, stepped as if there were no others, and put back.
 
 use super::{Number, Optimizer};
-use crate::optim::rule::{need_one_rate, need_plain, need_shared};
+use crate::optim::rule::{need_one_rate, need_rows, need_shared};
 use crate::{Error, Result};
 
 /// Tensors that share rows.
@@ -61,6 +61,17 @@ impl<F: Number> RowSets<F> {
         }
     }
 
+    /// Sets what lies in rows that are not flagged to zero.
+    pub(super) fn clear_unflagged(&self, tensor: usize, values: &mut [F]) {
+        let Some(set) = self.set_of[tensor].map(|set| &self.sets[set]) else { return };
+        let width = (values.len() / set.rows.max(1)).max(1);
+        for (row, flag) in values.chunks_mut(width).zip(&set.flags) {
+            if *flag == 0 {
+                row.fill(F::zero());
+            }
+        }
+    }
+
     fn set(&self, set: usize) -> Result<&RowSet> {
         let known = || Error::Usage(format!("row set {set} does not exist, there are {}", self.sets.len()));
         self.sets.get(set).ok_or_else(known)
@@ -86,9 +97,10 @@ impl<F: Number> Optimizer<F> {
     /// is as on the GPU: see [`Builder::rows`](crate::Builder::rows).
     ///
     /// # Errors
-    /// A rule that does more than an update of each element; a tensor that is not there, is in a set already, or does not fall into so many rows; a name given twice; no tensor or row.
+    /// A rule that mixes or moves whole tensors inside its step; a tensor that is not there, is in a set already, or does not fall into
+    /// so many rows; a name given twice; no tensor or row.
     pub fn with_rows(mut self, name: &str, tensors: &[usize], rows: usize) -> Result<Self> {
-        need_plain(self.rule(0))?;
+        need_rows(self.rule(0))?;
         if self.rows.sets.iter().any(|s| s.name == name) {
             return Err(Error::Duplicate { kind: "row set", name: name.to_owned() });
         }
@@ -152,9 +164,10 @@ impl<F: Number> Optimizer<F> {
     /// `i` modulo their count.
     ///
     /// # Errors
-    /// A rule that does more than an update of each element, or a schedule-free one; there is no such tensor; a count that its rows do not have; a rate that is not finite or below 0.
+    /// A rule that mixes or moves whole tensors inside its step, or a schedule-free one; there is no such tensor; a count that its rows
+    /// do not have; a rate that is not finite or below 0.
     pub fn set_column_rates(&mut self, tensor: usize, rates: &[f64]) -> Result<()> {
-        need_plain(self.rule(0))?;
+        need_rows(self.rule(0))?;
         need_one_rate(self.rule(0))?;
         let count = self.tensors.len();
         let spec = self.tensors.get(tensor).map(|t| &t.spec);

@@ -94,9 +94,14 @@ fn row_texts(rule: &dyn Rule, around: Around) -> Vec<(String, String)> {
         };
         add(Stage::Rows, &variant);
         add(Stage::Update, &variant);
-        for round in variant.rounds() {
+        if let Some(stage) = variant.procedure_stage() {
+            add(stage, &variant);
+        }
+        for round in variant.rounds().into_iter().chain(variant.later_rounds()) {
             let variant = Variant { round, ..variant.clone() };
-            add(Stage::Stats, &variant);
+            if variant.sum_counts().0 > 0 {
+                add(Stage::Stats, &variant);
+            }
             add(Stage::Finalize, &variant);
         }
     }
@@ -107,7 +112,7 @@ fn row_texts(rule: &dyn Rule, around: Around) -> Vec<(String, String)> {
 fn every_text_with_rows_validates_and_binds_no_more_than_every_device_does() {
     let [alone, .., every] = &arounds()[..] else { panic!("there are several") };
     let mut seen = HashSet::new();
-    for entry in ALL.iter().filter(|entry| entry.sample().procedure() == Procedure::Plain) {
+    for entry in ALL.iter().filter(|entry| entry.sample().procedure().steps_rows()) {
         for around in [Around::default(), *alone, *every] {
             for (what, text) in row_texts(entry.sample().as_ref(), around) {
                 if seen.insert(text.clone()) {

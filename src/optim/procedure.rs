@@ -18,6 +18,14 @@ pub enum Procedure {
     Warp(Warp),
 }
 
+impl Procedure {
+    /// Whether a step may leave out some of a tensor's elements.
+    #[must_use]
+    pub const fn steps_rows(self) -> bool {
+        matches!(self, Self::Plain | Self::Probe(_))
+    }
+}
+
 /// Probes of the loss around the parameters.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Probe {

@@ -496,8 +496,8 @@ pub(crate) fn need_shared(rule: &dyn Rule) -> Result<()> {
 }
 
 /// Says so where a rule cannot leave out rows or give columns rates: its procedure sees whole tensors.
-pub(crate) fn need_plain(rule: &dyn Rule) -> Result<()> {
-    if rule.procedure() == Procedure::Plain {
+pub(crate) fn need_rows(rule: &dyn Rule) -> Result<()> {
+    if rule.procedure().steps_rows() {
         return Ok(());
     }
     let problem = "moves or mixes whole tensors inside its step: row sets and column rates are for the other rules";

@@ -173,6 +173,55 @@ fn probes_put_every_bit_back() {
     assert_eq!(block_on(pair.device.read_applied()).unwrap(), 0, "probes are no step");
 }
 
+/// Rows that stay as they are are not probed, and the others' direction has length one without them.
+#[test]
+fn sadam_probes_the_rows_that_it_steps() {
+    let rule = SAdam { lr: 0.02, k: 4, sigma: 0.3, weight_decay: 0.1, ..SAdam::default() };
+    for nonzero in [false, true] {
+        let mut rows = None;
+        let mut pair = Pair::new(rule, |builder| {
+            let tensor = builder.tensor(Group::DEFAULT, "rows", &[20, 2]);
+            let set = builder.rows("s", &[tensor]);
+            builder.mask(set);
+            if nonzero {
+                builder.skip_zero_gradients(set);
+            }
+            rows = Some((tensor, set));
+        });
+        let (tensor, set) = rows.expect("configured");
+        let flags: Vec<u32> = (0..20).map(|i| u32::from(i % 3 != 0)).collect();
+        pair.device.write_mask(set, &flags).unwrap();
+        pair.tensors.push(tensor);
+        let start: Vec<f32> = (0..40).map(|i| (i as f32 - 17.5) / 20.0).collect();
+        pair.device.write_param(tensor, &start).unwrap();
+        pair.params.push(wide(&start));
+        pair.bowl.curvature.push((0..40).map(|i| 0.5 + f64::from(i % 7)).collect());
+        let spec = |(i, n): (usize, &usize)| cpu::TensorSpec { name: format!("tensor {i}"), group: 0, elements: *n };
+        let sizes = [SIZES[0], SIZES[1], SIZES[2], 40];
+        let groups = vec![("all".to_owned(), Box::new(rule) as Box<dyn Rule>)];
+        let oracle = cpu::Optimizer::<f64>::new(groups, sizes.iter().enumerate().map(spec).collect()).unwrap();
+        let mut oracle = oracle.with_seed(7).with_rows("s", &[3], 20).unwrap();
+        if nonzero {
+            oracle = oracle.skipping_zero_gradients(0).unwrap();
+        }
+        pair.oracle = oracle;
+        pair.oracle.set_mask(0, &flags).unwrap();
+        for t in 1..=4 {
+            pair.step_oracle();
+            pair.step_device();
+            let lgi = pair.oracle.decision(0, "lgi").unwrap();
+            let found = block_on(pair.device.read_decision(tensor)).unwrap()[1];
+            assert!((f64::from(found) - lgi).abs() < 2e-3 * lgi, "{nonzero} {t}: {found} {lgi}");
+        }
+        let ours = block_on(pair.device.read_param(tensor)).unwrap();
+        for (i, ((ours, theirs), start)) in ours.iter().zip(&pair.params[3]).zip(&start).enumerate() {
+            let flagged = flags[i / 2] != 0;
+            assert_eq!(ours.to_bits() != start.to_bits(), flagged, "{i}");
+            assert!((f64::from(*ours) - theirs).abs() < 1e-4, "{i}: {ours} {theirs}");
+        }
+    }
+}
+
 #[test]
 fn losses_that_are_not_finite_leave_the_step_out() {
     for (bad, slot) in [(f32::NAN, 1), (f32::INFINITY, 0), (f32::NEG_INFINITY, 2)] {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::engine::builder::{Builder, Slice, Storage, Tensor, TensorInfo};
-use crate::optim::rule::{need_one_rate, need_plain, need_shared};
+use crate::optim::rule::{need_one_rate, need_rows, need_shared};
 use crate::{Error, Result};
 
 /// The longest row that may share a second moment: chunks of whole rows, in vec4s, then hold at most 1024 elements.
@@ -43,8 +43,9 @@ pub(super) enum Mask {
 impl Builder {
     /// Names tensors that share rows: the first dimension of each is the same rows. A step can then leave rows out
     /// ([`mask`](Self::mask), [`skip_zero_gradients`](Self::skip_zero_gradients)), and rows can change places together with
-    /// everything that is kept for them ([`Optimizer::remap`](crate::Optimizer::remap)). Rules whose step is more than an
-    /// update of each element (`sadam`, `warpadam`, and `flowadam` where it integrates) take no row sets.
+    /// everything that is kept for them ([`Optimizer::remap`](crate::Optimizer::remap)). Rules that mix or
+    /// move whole tensors inside the step (`warpadam`, and `flowadam` where it integrates) take no row sets; S-Adam's probes leave out
+    /// what is masked.
     ///
     /// What is not stepped keeps every bit of its parameters and states, and has no part in sums: clips, tests for numbers that are not
     /// finite, and the norms and means of rules see the stepped elements alone. Two things reach all elements: the first applied step
@@ -156,7 +157,7 @@ impl Builder {
         if self.rows.sets.is_empty() && self.rows.columns.is_empty() && self.rows.shared.is_empty() {
             return Ok(());
         }
-        self.groups.iter().try_for_each(|group| need_plain(group.rule.as_ref()))?;
+        self.groups.iter().try_for_each(|group| need_rows(group.rule.as_ref()))?;
         let mut names = std::collections::HashSet::new();
         let mut set_of: Vec<Option<&str>> = vec![None; self.tensors.len()];
         for set in &self.rows.sets {

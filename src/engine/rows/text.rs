@@ -1,7 +1,7 @@
 //! What row sets add to a pipeline's text.
 
 use crate::engine::text::{Access, Binding, put};
-use crate::engine::variant::{Stage, Variant};
+use crate::engine::variant::{Round, Stage, Variant};
 
 const ROWS: &str = include_str!("../../../shaders/harness/rows.wgsl");
 const SHARED: &str = include_str!("../../../shaders/harness/shared.wgsl");
@@ -56,7 +56,9 @@ impl Variant {
             }
             return out;
         };
-        for (name, on) in [("MASK", rows.mask.is_some()), ("NONZERO", rows.nonzero), ("COLUMNS", rows.columns)] {
+        // Directions have no gradient that could be zero.
+        let nonzero = rows.nonzero && self.round != Round::Directions;
+        for (name, on) in [("MASK", rows.mask.is_some()), ("NONZERO", nonzero), ("COLUMNS", rows.columns)] {
             put(&mut out, format_args!("const wo_{name}: bool = {on};"));
         }
         let flag = if rows.mask.is_some() && stage != Stage::Rows { "wo_mask[word]" } else { "1u" };
