@@ -51,6 +51,10 @@ fn work<J: Sync, O: Send>(
             Ok(pool) => pool.install(|| run(job)),
             Err(problem) => Err(Error::Usage(format!("no thread for a run: {problem}"))),
         };
+        if outcome.is_err() {
+            // At once: by the time that the error is taken, another job might have begun.
+            stop.store(true, Ordering::Relaxed);
+        }
         if send.send((at, outcome)).is_err() {
             return;
         }
