@@ -51,12 +51,49 @@ pub fn normals(key: u32, index: u32) -> [f32; 4] {
     [a[0], a[1], b[0], b[1]]
 }
 
+/// The first normal numbers of a key: as many as `out` holds, the same that [`normals`] gives four at a time.
+pub fn fill_normals(key: u32, out: &mut [f32]) {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") {
+        // SAFETY: the processor has the feature, as just checked.
+        return unsafe { fill_normals_avx2(key, out) };
+    }
+    fill_normals_blocks(key, out);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn fill_normals_avx2(key: u32, out: &mut [f32]) {
+    fill_normals_blocks(key, out);
+}
+
+/// Pairs that are made at once: local arrays cannot alias, so each loop over them turns into vector instructions.
+const PAIRS: usize = 16;
+
+#[inline(always)]
+fn fill_normals_blocks(key: u32, out: &mut [f32]) {
+    for (block, out) in out.chunks_mut(2 * PAIRS).enumerate() {
+        let first = (2 * PAIRS * block) as u32;
+        let (mut lengths, mut points) = ([0.0; PAIRS], [[0.0; 2]; PAIRS]);
+        for (i, length) in lengths.iter_mut().enumerate() {
+            *length = minus_two_ln(draw(key, first.wrapping_add(2 * i as u32)) >> 8).sqrt();
+        }
+        for (i, point) in points.iter_mut().enumerate() {
+            *point = on_circle(draw(key, first.wrapping_add(2 * i as u32 + 1)) >> 8);
+        }
+        for (i, x) in out.iter_mut().enumerate() {
+            *x = lengths[i / 2] * points[i / 2][i % 2];
+        }
+    }
+}
+
 fn normal_pair(length: u32, angle: u32) -> [f32; 2] {
     let r = minus_two_ln(length >> 8).sqrt();
     on_circle(angle >> 8).map(|x| r * x)
 }
 
 /// -2 ln((n + 1) / 2^24) for n below 2^24.
+#[inline(always)]
 fn minus_two_ln(n: u32) -> f32 {
     const LN_2: f32 = std::f32::consts::LN_2;
     let bits = ((n + 1) as f32).to_bits();
@@ -71,6 +108,7 @@ fn minus_two_ln(n: u32) -> f32 {
 }
 
 /// A point of the unit circle: an octant from three bits, a place in it from 21.
+#[inline(always)]
 fn on_circle(n: u32) -> [f32; 2] {
     let x = (n & 0x1f_ffff) as f32 * (std::f32::consts::FRAC_PI_4 / 2_097_152.0);
     let z = x * x;

@@ -3,7 +3,7 @@
 use wgpu_optim::Evaluation;
 use wgpu_optim::cpu::{Optimizer, TensorSpec};
 use wgpu_optim::optim::{Adam, Directions, FlowAdam, Integrator, Rule, SAdam, WarpAdam, WarpMode};
-use wgpu_optim::random::{draw, unit};
+use wgpu_optim::random::{draw, fill_normals, normals, unit};
 
 fn optimizer(rule: impl Rule + 'static, sizes: &[usize]) -> Optimizer<f64> {
     let spec = |(i, n): (usize, &usize)| TensorSpec { name: format!("tensor {i}"), group: 0, elements: *n };
@@ -186,5 +186,21 @@ fn warpadam_learns_along_the_hypergradient() {
             let want = f64::from(u8::from(i == j)) + 1e-3 * 0.1 * (1.0 - 0.9) / (1.0 - 0.9) * g2[i] / d * g1[j];
             assert!((matrix[i * 4 + j] - want).abs() < 1e-12, "{i} {j}: {} {want}", matrix[i * 4 + j]);
         }
+    }
+}
+
+#[test]
+fn normal_numbers_are_the_same_one_by_one_and_at_once() {
+    for n in [0, 1, 3, 32, 33, 1000] {
+        let mut filled = vec![0.0; n];
+        fill_normals(77, &mut filled);
+        let single: Vec<f32> = (0..n as u32).map(|i| normals(77, i / 4)[i as usize % 4]).collect();
+        assert_eq!(filled, single);
+    }
+    let mut many = vec![0.0; 200_000];
+    fill_normals(5, &mut many);
+    let mean = |power: i32| many.iter().map(|x| f64::from(*x).powi(power)).sum::<f64>() / many.len() as f64;
+    for (power, want, allowed) in [(1, 0.0, 0.01), (2, 1.0, 0.015), (3, 0.0, 0.04), (4, 3.0, 0.1)] {
+        assert!((mean(power) - want).abs() < allowed, "moment {power} is {}", mean(power));
     }
 }

@@ -149,10 +149,9 @@ impl<F: Number> Optimizer<F> {
         let key = random::key(self.probes.seed, Stream::Probe);
         let key = random::draw(random::draw(key, self.applied as u32), j as u32);
         let tensor = |(t, tensor): (usize, &super::Tensor<F>)| {
-            let key = random::draw(key, t as u32);
-            let n = tensor.spec.elements;
-            let numbers = (0..n.div_ceil(4)).flat_map(|i| random::normals(key, i as u32));
-            numbers.take(n).map(|x| F::of(f64::from(x))).collect()
+            let mut numbers = vec![0.0; tensor.spec.elements];
+            random::fill_normals(random::draw(key, t as u32), &mut numbers);
+            numbers.into_iter().map(|x| F::of(f64::from(x))).collect()
         };
         self.tensors.iter().enumerate().map(tensor).collect()
     }
