@@ -69,13 +69,22 @@ fn wo_warp(
     for (var j = 0u; j < wo_BLOCK; j++) {
         let column = state + (wo_MATRIX + j) * stride;
         let source = blocks + vec4(j);
+        // Mostly the four rows are of one block, and one number serves them all.
+        var from_g = vec4(wo_block_g[source.x]);
+        if wo_BLOCK < 4u {
+            from_g = vec4(wo_block_g[source.x], wo_block_g[source.y], wo_block_g[source.z], wo_block_g[source.w]);
+        }
         var p = wo_arena[column];
         if wo_LEARNED {
-            let last = vec4(wo_block_before[source.x], wo_block_before[source.y], wo_block_before[source.z], wo_block_before[source.w]);
+            var last = vec4(wo_block_before[source.x]);
+            if wo_BLOCK < 4u {
+                last = vec4(
+                    wo_block_before[source.x], wo_block_before[source.y], wo_block_before[source.z], wo_block_before[source.w]);
+            }
             p = h.keep * (p + rate * a * last) + select(vec4(0.0), vec4(h.anchor), rows == vec4(j));
             wo_arena[column] = p;
         }
-        w += p * vec4(wo_block_g[source.x], wo_block_g[source.y], wo_block_g[source.z], wo_block_g[source.w]);
+        w += p * from_g;
     }
     wo_arena[state + wo_WARPED * stride] = w;
     if wo_LEARNED {
