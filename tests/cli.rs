@@ -785,6 +785,20 @@ fn races_print_tables_json_and_reports() {
 }
 
 #[test]
+fn a_race_leaves_out_bad_lines_of_its_file_where_that_is_asked_for() {
+    let good = include_str!("data/ratings.tsv");
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), format!("{good}seven eight nine\n")).expect("written");
+    let path = file.path().to_str().expect("a path");
+    let race = ["race", "ratings", "--file", path, "--backend", "cpu", "--quick", "--seeds", "1", "--tune=false"];
+    let refused = run(&race);
+    assert_eq!(refused.status.code(), Some(2));
+    let number = format!("line {}", good.lines().count() + 1);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains(&number), "{refused:?}");
+    passes(&[&race[..], &["--skip-bad"]].concat());
+}
+
+#[test]
 fn mistakes_in_races_are_named() {
     for (arguments, part) in [
         (&["race", "matrx"][..], "unknown suite `matrx`, did you mean `matrix`?"),

@@ -40,6 +40,9 @@ pub(super) struct Options {
     /// The data of problems that come from a file
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
+    /// Leave out lines of the file that are not what they should be, and ratings given twice
+    #[arg(long, requires = "file")]
+    skip_bad: bool,
     /// Run only the heats with this in their names; may be given again
     #[arg(long = "heat", value_name = "TEXT")]
     heats: Vec<String>,
@@ -104,6 +107,9 @@ impl Options {
         let entrants = self.entrants()?;
         for heat in &mut plan.heats {
             heat.track.settings.extend(self.problem.iter().cloned());
+            if self.skip_bad && heat.track.file.is_some() {
+                heat.track.settings.push(("skip_bad".to_owned(), Value::Flag(true)));
+            }
             let alone = heat.entrants.iter().all(|entrant| entrant.role == Role::Rival);
             if alone && !self.optimizers.names.is_empty() {
                 heat.entrants.clear();
