@@ -15,6 +15,11 @@ fn wo_array(array: u32, at: u32) -> vec4<f32> {
     return wo_arena[at];
 }
 
+// Whether the call leaves these lanes as they are.
+fn wo_rests(chunk: wo_Chunk, member: wo_Member, lane: u32) -> bool {
+    return lane * 4u >= chunk.length || member.task == 0u || wo_elements(chunk, lane).x >= member.live;
+}
+
 // What comes to lie at `element`. An index that names no row in use, u32::MAX among them, makes a fresh row.
 fn wo_gathered(chunk: wo_Chunk, member: wo_Member, element: u32) -> f32 {
     if element >= member.live {
@@ -37,7 +42,7 @@ fn wo_gather(
     let chunk = wo_chunk(workgroup.y * grid.x + workgroup.x);
     let member = wo_member(chunk.tensor);
     let element = wo_elements(chunk, lane);
-    if lane * 4u >= chunk.length || member.task == 0u || element.x >= member.live {
+    if wo_rests(chunk, member, lane) {
         return;
     }
     wo_scratch[chunk.state - wo_ARENA_HEADER + lane] = vec4(
@@ -57,7 +62,7 @@ fn wo_scatter(
     let chunk = wo_chunk(workgroup.y * grid.x + workgroup.x);
     let member = wo_member(chunk.tensor);
     let element = wo_elements(chunk, lane);
-    if lane * 4u >= chunk.length || member.task == 0u || element.x >= member.live {
+    if wo_rests(chunk, member, lane) {
         return;
     }
     let at = wo_first_vec4(chunk, wo_task.x) + element.x / 4u;
@@ -79,7 +84,7 @@ fn wo_reset(
     let chunk = wo_chunk(workgroup.y * grid.x + workgroup.x);
     let member = wo_member(chunk.tensor);
     let element = wo_elements(chunk, lane);
-    if lane * 4u >= chunk.length || member.task == 0u || element.x >= member.live {
+    if wo_rests(chunk, member, lane) {
         return;
     }
     var chosen = element < vec4(member.live);

@@ -24,7 +24,7 @@ struct wo_Call {
 
 // One pass of a probe or an integrator; a dynamic offset picks the record.
 struct wo_Pass {
-    flags: u32,        // what it does, of the constants below
+    flags: u32,        // what it does, of wo_START and the others that the host writes
     number: u32,       // the probe, or where the derivative goes
     next: f32,         // 1: an error is measured against the position after the step too
     tolerance: f32,
@@ -34,14 +34,6 @@ struct wo_Pass {
     pad1: u32,
     weights: array<vec4<f32>, 2>,   // on the derivatives
 }
-
-const wo_START = 1u;      // keep the parameters
-const wo_STORE = 2u;      // keep the derivative
-const wo_MOVE = 4u;       // move the parameters
-const wo_ADVANCE = 8u;    // the way counts
-const wo_SHIFT = 16u;     // the last derivative is the next step's first
-const wo_RESTORE = 32u;   // put the parameters back
-const wo_HORIZONS = 64u;  // weights are shares of the tensor's horizon
 
 struct wo_Control {
     applied: u32,      // steps applied so far

@@ -15,6 +15,12 @@ fn wo_square(first: u32, of_a: bool) -> f32 {
     return sum;
 }
 
+// What learning multiplies with where each block's factors have length one.
+fn wo_rate_of(h: Hyper, block: u32) -> f32 {
+    let norms = sqrt(wo_square(block, true)) * sqrt(wo_square(block, false));
+    return select(0.0, h.learn / norms, norms > 0.0);
+}
+
 @compute @workgroup_size(wo_CHUNK_LANES)
 fn wo_warp(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -59,9 +65,9 @@ fn wo_warp(
     let blocks = (vec4(first, first + 1u, first + 2u, first + 3u) / wo_BLOCK) * wo_BLOCK;
     var rate = vec4(h.learn);
     if wo_LEARNED && NORMALISED {
-        for (var i = 0u; i < 4u; i++) {
-            let norms = sqrt(wo_square(blocks[i], true)) * sqrt(wo_square(blocks[i], false));
-            rate[i] = select(0.0, h.learn / norms, norms > 0.0);
+        rate = vec4(wo_rate_of(h, blocks.x));
+        for (var i = 1u; i < 4u && wo_BLOCK < 4u; i++) {
+            rate[i] = wo_rate_of(h, blocks[i]);
         }
     }
     let rows = vec4(first, first + 1u, first + 2u, first + 3u) - blocks;

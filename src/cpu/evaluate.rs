@@ -1,11 +1,11 @@
 //! Steps that evaluate the objective while they are under way.
 
 use super::flow::Flow;
-use super::{Decider, Number, Optimizer, decide, scale, walk};
+use super::{Decider, Number, Optimizer, Tensor, conclude, decide, scale};
 use crate::Result;
 use crate::evaluate::{Evaluation, Evaluations};
-use crate::optim::Procedure;
 use crate::optim::procedure::Scheme;
+use crate::optim::{Procedure, Rule};
 
 /// Evaluates the objective, writing a gradient where that is asked for, and returns the loss.
 pub(super) trait Evaluate<F>: FnMut(Evaluation, &mut [&mut [F]], &mut [&mut [F]]) -> Result<f64> {}
@@ -103,7 +103,8 @@ impl<F: Number> Optimizer<F> {
         let memory = self.memory.clone();
         let mut decider = Decider { totals: &mut self.totals, memory: &mut self.memory, slopes: &[] };
         decider.decide(&groups, &mut self.tensors, params, &start);
-        if decide::held(&groups, &self.tensors) {
+        let follows = decide::held(&groups, &self.tensors);
+        if follows {
             let signs = self.tensors.iter().map(|t| if self.groups[t.spec.group].maximize { -1.0 } else { 1.0 });
             let mut flow = Flow::new(&groups, &self.tensors, params, &start, signs.map(F::of).collect());
             let followed = flow.follow(scheme, params, grads, evaluate);
@@ -113,31 +114,25 @@ impl<F: Number> Optimizer<F> {
                 return Err(error);
             }
             self.evaluations.abandoned += u64::from(flow.abandoned);
-            let displacement = flow.displacement();
-            self.put_states("displacement", displacement);
+            put_states(groups[0].rule, &mut self.tensors, "displacement", flow.displacement());
         }
-        self.put_states("g_prev", start.iter().map(|g| g.to_vec()).collect());
-        let groups = scale(&self.groups, self.applied + 1)?;
-        let mut decider = Decider { totals: &mut self.totals, memory: &mut self.memory, slopes: &[] };
-        if decide::held(&groups, &self.tensors) {
+        let gradients = start.iter().map(|g| g.to_vec()).collect();
+        put_states(groups[0].rule, &mut self.tensors, "g_prev", gradients);
+        if follows {
+            decider = Decider { totals: &mut self.totals, memory: &mut self.memory, slopes: &[] };
             decider.settle(&groups, &mut self.tensors, params, &start);
         }
-        if self.applied == 0 {
-            self.around.start_average(params);
-        }
-        walk::update(&groups, &mut self.tensors, params, &start);
-        let held = decide::held(&groups, &self.tensors);
-        self.around.average(self.applied + 1, params);
-        self.applied += u64::from(!held);
+        conclude(&groups, &mut self.tensors, &mut self.around, &mut self.applied, params, &start);
         Ok(())
     }
+}
 
-    fn put_states(&mut self, name: &str, values: Vec<Vec<F>>) {
-        let Some(at) = self.groups[0].rule.states().iter().position(|s| s.name == name) else { return };
-        for (tensor, values) in self.tensors.iter_mut().zip(values) {
-            if let Some(state) = &mut tensor.states[at] {
-                *state = values;
-            }
+/// Gives every tensor's state of this name other values.
+fn put_states<F: Number>(rule: &dyn Rule, tensors: &mut [Tensor<F>], name: &str, values: Vec<Vec<F>>) {
+    let Some(at) = rule.states().iter().position(|s| s.name == name) else { return };
+    for (tensor, values) in tensors.iter_mut().zip(values) {
+        if let Some(state) = &mut tensor.states[at] {
+            *state = values;
         }
     }
 }

@@ -308,19 +308,7 @@ impl<F: Number> Optimizer<F> {
         if !decider.decide(&groups, &mut self.tensors, params, grads) {
             return Ok(());
         }
-        if self.applied == 0 {
-            self.around.start_average(params);
-        }
-        if self.tensors.iter().any(|t| t.warp.is_some()) {
-            let warped = warp::warp(&groups, &mut self.tensors, grads);
-            let warped: Vec<&[F]> = warped.iter().map(Vec::as_slice).collect();
-            walk::update(&groups, &mut self.tensors, params, &warped);
-        } else {
-            walk::update(&groups, &mut self.tensors, params, grads);
-        }
-        let held = decide::held(&groups, &self.tensors);
-        self.around.average(self.applied + 1, params);
-        self.applied += u64::from(!held);
+        conclude(&groups, &mut self.tensors, &mut self.around, &mut self.applied, params, grads);
         Ok(())
     }
 
@@ -478,6 +466,29 @@ impl<F: Number> Optimizer<F> {
         }
         Err(Error::Usage(format!("{given} {what} were given, the optimizer has {} tensors", self.tensors.len())))
     }
+}
+
+/// The step once everything is decided.
+fn conclude<F: Number>(
+    groups: &[Scaled<'_, F>],
+    tensors: &mut [Tensor<F>],
+    around: &mut Surroundings<F>,
+    applied: &mut u64,
+    params: &mut [&mut [F]],
+    grads: &[&[F]],
+) {
+    if *applied == 0 {
+        around.start_average(params);
+    }
+    if tensors.iter().any(|t| t.warp.is_some()) {
+        let warped = warp::warp(groups, tensors, grads);
+        let warped: Vec<&[F]> = warped.iter().map(Vec::as_slice).collect();
+        walk::update(groups, tensors, params, &warped);
+    } else {
+        walk::update(groups, tensors, params, grads);
+    }
+    around.average(*applied + 1, params);
+    *applied += u64::from(!decide::held(groups, tensors));
 }
 
 impl<F: Number> Tensor<F> {

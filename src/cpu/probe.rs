@@ -6,6 +6,7 @@ use crate::evaluate::Evaluation;
 use crate::optim::procedure::{Directions, Probe};
 use crate::optim::{Procedure, Scalar};
 use crate::random::{self, Stream};
+use crate::schedule::scalars_at;
 use crate::{Error, Result};
 
 /// What the authors add to a direction's norm before they divide by it.
@@ -123,7 +124,8 @@ impl<F: Number> Optimizer<F> {
 
     /// The group that is first decides for all; the builder saw to it that they agree.
     fn sigma(&self) -> Result<f64> {
-        let scalars = super::scalars_at(self.groups[0].rule.as_ref(), &self.groups[0].scheduled, "", self.applied + 1)?;
+        let group = &self.groups[0];
+        let scalars = scalars_at(group.rule.as_ref(), &group.scheduled, &group.name, self.applied + 1)?;
         Ok(scalars.iter().find(|s| s.name == "sigma").map_or(0.0, Scalar::value))
     }
 

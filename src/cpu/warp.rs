@@ -17,6 +17,24 @@ pub(super) struct Warped<F> {
     before: Vec<F>,
 }
 
+/// What learning takes of a step's scalars.
+struct Learning<F> {
+    eps: F,
+    unbias: F,
+    learn: F,
+    keep: F,
+    anchor: F,
+    normalised: bool,
+}
+
+impl<F: Number> Learning<F> {
+    fn of(group: &Scaled<'_, F>) -> Self {
+        let [eps, unbias, learn, keep, anchor] =
+            ["eps", "unbias", "learn", "keep", "anchor"].map(|name| group.member(name));
+        Self { eps, unbias, learn, keep, anchor, normalised: group.flag("NORMALISED") }
+    }
+}
+
 impl<F: Number> Warped<F> {
     pub(super) fn new(warp: Warp, elements: usize) -> Self {
         let one = |on: bool| if on { F::one() } else { F::zero() };
@@ -27,12 +45,13 @@ impl<F: Number> Warped<F> {
 
     /// Learns from the step before, where it may, and returns P g.
     fn pass(&mut self, group: &Scaled<'_, F>, g: &[F], v: &[F]) -> Vec<F> {
+        let scalars = self.warp.learned.then(|| Learning::of(group));
         let mut out = vec![F::zero(); g.len()];
         for (at, out) in out.chunks_mut(self.warp.block).enumerate() {
             let start = at * self.warp.block;
             let block = start..start + out.len();
-            if self.warp.learned {
-                self.learn(group, block.clone(), &g[block.clone()], &v[block.clone()]);
+            if let Some(scalars) = &scalars {
+                self.learn(scalars, block.clone(), &g[block.clone()], &v[block.clone()]);
             }
             for (column, g) in self.columns.iter().zip(&g[block.clone()]) {
                 out.iter_mut().zip(&column[block.clone()]).for_each(|(w, p)| *w = *w + *p * *g);
@@ -42,15 +61,14 @@ impl<F: Number> Warped<F> {
     }
 
     /// One block's hypergradient step; a as in the rule's file.
-    fn learn(&mut self, group: &Scaled<'_, F>, block: Range<usize>, g: &[F], v: &[F]) {
-        let [eps, unbias, learn, keep, anchor] =
-            ["eps", "unbias", "learn", "keep", "anchor"].map(|name| group.member(name));
+    fn learn(&mut self, scalars: &Learning<F>, block: Range<usize>, g: &[F], v: &[F]) {
+        let Learning { eps, unbias, learn, keep, anchor, normalised } = *scalars;
         // At the first step there is nothing to learn from, and a would be as large as 1/ε.
         let seen = learn != F::zero();
         let influence = |(g, v): (&F, &F)| if seen { *g / ((*v * unbias).sqrt() + eps) } else { F::zero() };
         let a: Vec<F> = g.iter().zip(v).map(influence).collect();
         let before = &mut self.before[block.clone()];
-        let rate = if group.flag("NORMALISED") {
+        let rate = if normalised {
             let norm = |x: &[F]| x.iter().fold(F::zero(), |sum, x| sum + *x * *x).sqrt();
             let norms = norm(&a) * norm(before);
             if norms > F::zero() { learn / norms } else { F::zero() }

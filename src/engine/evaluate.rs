@@ -272,10 +272,7 @@ impl Evaluating<'_> {
     /// What every rule's step ends with: sums, decision and update.
     fn finish(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<Option<Evaluation>> {
         if self.steps {
-            let slot = self.slot()?;
-            let mut pass = self.optimizer.begin_pass(encoder);
-            self.optimizer.decide(&mut pass, slot, None);
-            self.optimizer.update(&mut pass, slot, None);
+            self.optimizer.record(encoder, self.slot()?, None);
         }
         self.end(encoder)
     }
@@ -283,11 +280,9 @@ impl Evaluating<'_> {
     /// What an integrator's step ends with: the decision completed by how far it went, and the update.
     fn settle(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<Option<Evaluation>> {
         {
-            let (slot, number) = (self.slot()?, self.optimizer.main_rounds);
+            let slot = self.slot()?;
             let mut pass = self.optimizer.begin_pass(encoder);
-            let round = &self.optimizer.rounds[number];
-            self.optimizer.dispatch_record(&mut pass, Kind::Stats(number), slot, 0);
-            round.finish(&mut pass, &round.finalize, slot);
+            self.optimizer.round(&mut pass, self.optimizer.main_rounds, slot, None);
             self.optimizer.update(&mut pass, slot, None);
         }
         self.end(encoder)

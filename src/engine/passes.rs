@@ -21,6 +21,17 @@ pub(super) const RESTORE: u32 = 32;
 /// Weights are shares of each tensor's horizon.
 const HORIZONS: u32 = 64;
 
+/// The same for WGSL.
+pub(super) const FLAGS: [(&str, u32); 7] = [
+    ("START", START),
+    ("STORE", STORE),
+    ("MOVE", MOVE),
+    ("ADVANCE", ADVANCE),
+    ("SHIFT", SHIFT),
+    ("RESTORE", RESTORE),
+    ("HORIZONS", HORIZONS),
+];
+
 /// `wo_Pass` of `shaders/harness/tables.wgsl`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]

@@ -206,7 +206,7 @@ impl Optimizer {
         encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: Some(&self.label), timestamp_writes: None })
     }
 
-    fn record(&self, encoder: &mut wgpu::CommandEncoder, slot: &Slot, moved: Option<&Moved>) {
+    pub(super) fn record(&self, encoder: &mut wgpu::CommandEncoder, slot: &Slot, moved: Option<&Moved>) {
         let mut pass = self.begin_pass(encoder);
         self.decide(&mut pass, slot, moved);
         self.update(&mut pass, slot, moved);
@@ -214,10 +214,15 @@ impl Optimizer {
 
     /// The rounds of sums that every step makes, and what is decided from them.
     pub(super) fn decide(&self, pass: &mut wgpu::ComputePass<'_>, slot: &Slot, moved: Option<&Moved>) {
-        for (number, round) in self.rounds[..self.main_rounds].iter().enumerate() {
-            self.dispatch(pass, Kind::Stats(number), slot, moved);
-            round.finish(pass, &round.finalize, slot);
+        for number in 0..self.main_rounds {
+            self.round(pass, number, slot, moved);
         }
+    }
+
+    /// A round's sums and what is decided from them.
+    pub(super) fn round(&self, pass: &mut wgpu::ComputePass<'_>, number: usize, slot: &Slot, moved: Option<&Moved>) {
+        self.dispatch(pass, Kind::Stats(number), slot, moved);
+        self.rounds[number].finish(pass, &self.rounds[number].finalize, slot);
     }
 
     pub(super) fn update(&self, pass: &mut wgpu::ComputePass<'_>, slot: &Slot, moved: Option<&Moved>) {

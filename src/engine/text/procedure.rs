@@ -3,6 +3,7 @@
 use super::put;
 use crate::engine::arrays;
 use crate::engine::layout::CHUNK;
+use crate::engine::passes::FLAGS;
 use crate::engine::variant::Variant;
 use crate::optim::Procedure;
 use crate::optim::procedure::Directions;
@@ -14,6 +15,11 @@ impl Variant {
         let slot = |name: &str| slots.iter().position(|s| *s == name).unwrap_or(0);
         put(out, format_args!("const wo_WARP = {};", matches!(self.procedure, Procedure::Warp(_))));
         put(out, format_args!("const wo_WARPED = {}u;", slot(arrays::WARPED)));
+        if matches!(self.procedure, Procedure::Probe(_) | Procedure::Integrate(_)) {
+            for (name, flag) in FLAGS {
+                put(out, format_args!("const wo_{name} = {flag}u;"));
+            }
+        }
         match self.procedure {
             Procedure::Plain => {}
             Procedure::Probe(probe) => {
