@@ -45,6 +45,7 @@ pub mod schedule;
 #[cfg(feature = "tools")]
 pub mod shader;
 mod stats;
+pub mod storage;
 #[cfg(feature = "checkpoint")]
 mod temporary;
 #[cfg(feature = "checkpoint")]
@@ -73,6 +74,7 @@ pub use optim::{
 };
 pub use schedule::Schedule;
 pub use stats::{Norms, Stats, TensorStats};
+pub use storage::Storage;
 pub use wgpu;
 
 /// The README's code, compiled.

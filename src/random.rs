@@ -15,6 +15,8 @@ pub enum Stream {
     Probe = 5,
     /// What a problem's data are made of.
     Data = 4,
+    /// Whether a number is rounded up or down.
+    Rounding = 6,
 }
 
 /// The PCG hash of a word (O'Neill's permuted congruential generator, one step).

@@ -76,7 +76,7 @@ impl Twin for AdaBelief {
     }
 
     fn states(&self) -> Vec<StateSpec> {
-        vec![StateSpec::zero("m", self.beta1 > 0.0), StateSpec::zero("s", true)]
+        vec![StateSpec::zero("m", self.beta1 > 0.0), StateSpec::zero("s", true).positive()]
     }
 
     fn variants() -> Vec<(&'static str, Self)> {

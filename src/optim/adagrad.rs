@@ -57,7 +57,7 @@ impl Twin for Adagrad {
     }
 
     fn states(&self) -> Vec<StateSpec> {
-        vec![StateSpec { name: "sum", initial: self.initial_accumulator_value, used: true }]
+        vec![StateSpec { initial: self.initial_accumulator_value, ..StateSpec::zero("sum", true).positive() }]
     }
 
     fn variants() -> Vec<(&'static str, Self)> {

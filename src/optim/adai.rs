@@ -173,7 +173,11 @@ macro_rules! adai {
             }
 
             fn states(&self) -> Vec<StateSpec> {
-                vec![StateSpec::zero("m", true), StateSpec::zero("v", true), StateSpec::zero("q", true)]
+                vec![
+                    StateSpec::zero("m", true),
+                    StateSpec::zero("v", true).positive(),
+                    StateSpec::zero("q", true).exact(),
+                ]
             }
 
             fn flags(&self) -> Vec<(&'static str, bool)> {

@@ -121,8 +121,8 @@ macro_rules! adam {
             fn states(&self) -> Vec<StateSpec> {
                 vec![
                     StateSpec::zero("m", self.beta1 > 0.0),
-                    StateSpec::zero("v", true),
-                    StateSpec::zero("v_max", self.amsgrad),
+                    StateSpec::zero("v", true).positive(),
+                    StateSpec::zero("v_max", self.amsgrad).positive(),
                 ]
             }
 

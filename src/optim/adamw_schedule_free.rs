@@ -86,7 +86,7 @@ impl Twin for AdamWScheduleFree {
     }
 
     fn states(&self) -> Vec<StateSpec> {
-        vec![StateSpec::zero("gap", true), StateSpec::zero("v", true)]
+        vec![StateSpec::zero("gap", true).exact(), StateSpec::zero("v", true).positive()]
     }
 
     fn evaluation(&self) -> Option<(&'static str, f64)> {

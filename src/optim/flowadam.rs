@@ -255,9 +255,9 @@ impl Twin for FlowAdam {
     fn states(&self) -> Vec<StateSpec> {
         vec![
             StateSpec::zero("m", true),
-            StateSpec::zero("v", true),
-            StateSpec::zero("g_prev", true),
-            StateSpec::zero("displacement", self.is_staged()),
+            StateSpec::zero("v", true).positive(),
+            StateSpec::zero("g_prev", true).exact(),
+            StateSpec::zero("displacement", self.is_staged()).exact(),
         ]
     }
 

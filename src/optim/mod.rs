@@ -41,7 +41,7 @@ pub use procedure::{Directions, Probe, Procedure, Scheme, Warp};
 pub use prox_sgd::ProxSgd;
 pub use radam::RAdam;
 pub use rmsprop::RmsProp;
-pub use rule::{Depends, Rule, Scalar, StateSpec, Sums};
+pub use rule::{Depends, Kind, Rule, Scalar, StateSpec, Sums};
 pub use sadam::SAdam;
 pub use settings::{Range, Value};
 pub use sgd::Sgd;

@@ -74,9 +74,11 @@ impl Twin for RmsProp {
     }
 
     fn states(&self) -> Vec<StateSpec> {
+        let (v, g_mean) = (StateSpec::zero("v", true), StateSpec::zero("g_mean", self.centered));
         vec![
-            StateSpec::zero("v", true),
-            StateSpec::zero("g_mean", self.centered),
+            // v - ḡ² cancels: of two rounded numbers it may be negative.
+            if self.centered { v.exact() } else { v.positive() },
+            g_mean.exact(),
             StateSpec::zero("b", self.momentum > 0.0),
         ]
     }

@@ -132,11 +132,33 @@ pub struct StateSpec {
     pub initial: f64,
     /// Whether the settings need it. An unused state loads as 0 and is neither kept nor stored.
     pub used: bool,
+    /// Which numbers it holds, and so how it may be stored.
+    pub kind: Kind,
+}
+
+/// Which numbers a state holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kind {
+    /// Numbers of both signs, of which a part in a hundred may be lost: first moments.
+    #[default]
+    Signed,
+    /// Numbers of at least 0 that are divided by: second moments. None that is not 0 is ever rounded to 0.
+    Positive,
+    /// Numbers that must be exact, because the rule adds little to them each step or moves parameters along them. Always f32.
+    Exact,
 }
 
 impl StateSpec {
     pub(crate) const fn zero(name: &'static str, used: bool) -> Self {
-        Self { name, initial: 0.0, used }
+        Self { name, initial: 0.0, used, kind: Kind::Signed }
+    }
+
+    pub(crate) const fn positive(self) -> Self {
+        Self { kind: Kind::Positive, ..self }
+    }
+
+    pub(crate) const fn exact(self) -> Self {
+        Self { kind: Kind::Exact, ..self }
     }
 }
 

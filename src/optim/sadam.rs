@@ -127,7 +127,7 @@ impl Twin for SAdam {
     }
 
     fn states(&self) -> Vec<StateSpec> {
-        vec![StateSpec::zero("m", self.beta1 > 0.0), StateSpec::zero("v", true)]
+        vec![StateSpec::zero("m", self.beta1 > 0.0), StateSpec::zero("v", true).positive()]
     }
 
     fn variants() -> Vec<(&'static str, Self)> {

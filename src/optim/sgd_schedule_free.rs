@@ -60,7 +60,7 @@ impl Twin for SgdScheduleFree {
     }
 
     fn states(&self) -> Vec<StateSpec> {
-        vec![StateSpec::zero("gap", true)]
+        vec![StateSpec::zero("gap", true).exact()]
     }
 
     fn evaluation(&self) -> Option<(&'static str, f64)> {

@@ -135,7 +135,7 @@ impl Twin for WarpAdam {
     }
 
     fn states(&self) -> Vec<StateSpec> {
-        vec![StateSpec::zero("m", true), StateSpec::zero("v", true)]
+        vec![StateSpec::zero("m", true), StateSpec::zero("v", true).positive()]
     }
 
     fn flags(&self) -> Vec<(&'static str, bool)> {

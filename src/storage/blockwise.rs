@@ -1,0 +1,156 @@
+//! Eight bits a number: a place in a map times the largest magnitude of a block. On the host what `shaders/harness/blockwise.wgsl` does.
+//!
+//! The maps are the dynamic ones of Dettmers et al. 2022 (8-bit Optimizers via Block-wise Quantization, §2.2) as bitsandbytes and torchao
+//! build them: 0, the middles of cells, and 1. Seven decades, from [1e-7, 1e-6] to [0.1, 1], are cut into cells of one size, each into
+//! twice as many as the one below. Numbered through, cell J of a decade with C cells, C ≤ J < 2C, has its middle at
+//! 10^d · (0.9 (J + ½)/C - 0.8): C is the power of two of J + ½ as a float, and (J + ½)/C its significand.
+
+use crate::optim::Kind;
+
+/// Numbers that share their largest magnitude.
+pub const BLOCK: usize = 256;
+
+/// The numbers of [-1, 1] or [0, 1] that a code stands for, in their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Map {
+    /// 127 numbers below 0, 0 is code 127, 128 above, the last of them 1.
+    Signed,
+    /// 0, 254 numbers, 1.
+    Unsigned,
+}
+
+/// Decades of a map.
+const DECADES: usize = 7;
+/// The inverse of each decade's upper end.
+const INVERSE: [f32; DECADES] = [1e6, 1e5, 1e4, 1e3, 1e2, 1e1, 1.0];
+
+impl Map {
+    /// The map for a state that holds such numbers.
+    #[must_use]
+    pub const fn of(kind: Kind) -> Self {
+        match kind {
+            Kind::Positive => Self::Unsigned,
+            Kind::Signed | Kind::Exact => Self::Signed,
+        }
+    }
+
+    /// Cells of the lowest decade; without a sign there is room for twice as many.
+    const fn first_cells(self) -> u32 {
+        match self {
+            Self::Signed => 1,
+            Self::Unsigned => 2,
+        }
+    }
+
+    /// Where each decade begins, halfway between two numbers of the map, and where 1 does.
+    pub(crate) const fn edges(self) -> [f32; DECADES + 1] {
+        let mut edges = [0.0; DECADES + 1];
+        let (mut below, mut decade, mut cells) = (0.0, 1e-6, self.first_cells() as f64);
+        let mut d = 0;
+        while d < DECADES {
+            edges[d] = (0.5 * (below + decade * (0.1 + 0.45 / cells))) as f32;
+            below = decade * (1.0 - 0.45 / cells);
+            decade *= 10.0;
+            cells *= 2.0;
+            d += 1;
+        }
+        edges[DECADES] = (0.5 * (below + 1.0)) as f32;
+        edges
+    }
+
+    /// The number that a code stands for.
+    #[must_use]
+    pub fn value(self, code: u8) -> f32 {
+        match self {
+            Self::Unsigned => self.magnitude(u32::from(code) + 1),
+            Self::Signed => {
+                let number = i32::from(code) - 127;
+                self.magnitude(number.unsigned_abs()).copysign(number as f32)
+            }
+        }
+    }
+
+    /// The middle of a cell; 0 below the first, 1 above the last.
+    fn magnitude(self, cell: u32) -> f32 {
+        let first = self.first_cells();
+        if cell < first {
+            return 0.0;
+        }
+        if cell >= first << DECADES {
+            return 1.0;
+        }
+        let bits = (cell as f32 + 0.5).to_bits();
+        let significand = f32::from_bits((bits & 0x7f_ffff) | 0x3f80_0000);
+        // As many decades below 1 as powers of two below the highest decade's cells; their product of three, because WGSL's exp2 may be wrong
+        // by dozens of units in the last place.
+        let below = 126 + DECADES as u32 + first.trailing_zeros() - (bits >> 23);
+        let factor = |bit: u32, factor: f32| if below & bit != 0 { factor } else { 1.0 };
+        factor(1, 0.1) * factor(2, 0.01) * factor(4, 1e-4) * (0.9 * significand - 0.8)
+    }
+
+    /// The code of the number nearest to `x`, which lies in [-1, 1].
+    #[must_use]
+    pub fn nearest(self, x: f32) -> u8 {
+        let cell = self.cell(x.abs());
+        match self {
+            Self::Unsigned => (cell - 1) as u8,
+            Self::Signed if x < 0.0 => 127 - cell.min(127) as u8,
+            Self::Signed => 127 + cell as u8,
+        }
+    }
+
+    /// The cell in which a magnitude lies; of the edges the upper one's.
+    fn cell(self, y: f32) -> u32 {
+        let first = self.first_cells();
+        let edges = self.edges();
+        let reached = edges.iter().filter(|edge| y >= **edge).count() as u32;
+        if reached == 0 {
+            return first - 1;
+        }
+        if reached as usize > DECADES {
+            return first << DECADES;
+        }
+        let cells = first << (reached - 1);
+        let significand = (y * INVERSE[reached as usize - 1] + 0.8) * (1.0 / 0.9);
+        // A decade's outermost cells reach to the edges.
+        ((significand * cells as f32) as u32).clamp(cells, 2 * cells - 1)
+    }
+}
+
+/// The largest magnitude of a block. By bits: the largest of whole numbers is the same in any order, and a NaN is not lost.
+#[must_use]
+pub fn largest(block: &[f32]) -> f32 {
+    f32::from_bits(block.iter().map(|x| x.to_bits() & 0x7fff_ffff).max().unwrap_or(0))
+}
+
+/// The codes of a block of at most [`BLOCK`] numbers, beside their [`largest`] magnitude. Without a sign, nothing but 0 gets the code of 0.
+/// A number that is not finite makes its whole block so.
+pub fn encode(map: Map, block: &[f32], codes: &mut [u8]) -> f32 {
+    let largest = largest(block);
+    let (up, largest_up) = scaled(largest);
+    for (code, x) in codes.iter_mut().zip(block) {
+        let nearest = map.nearest(if largest == 0.0 { 0.0 } else { (x * up) / largest_up });
+        *code = if map == Map::Unsigned && *x != 0.0 { nearest.max(1) } else { nearest };
+    }
+    largest
+}
+
+/// A division's operands brought to where WGSL says how exact it is.
+fn scaled(largest: f32) -> (f32, f32) {
+    const MIDDLE: f32 = 1.152_921_5e18; // 2^60
+    let up = if largest < 1.0 / MIDDLE {
+        MIDDLE
+    } else if largest > MIDDLE {
+        1.0 / MIDDLE
+    } else {
+        1.0
+    };
+    (up, largest * up)
+}
+
+/// The numbers of a block.
+pub fn decode(map: Map, largest: f32, codes: &[u8], block: &mut [f32]) {
+    for (x, code) in block.iter_mut().zip(codes) {
+        *x = map.value(*code) * largest;
+    }
+}
