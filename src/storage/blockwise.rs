@@ -3,7 +3,7 @@
 //! The maps are the dynamic ones of Dettmers et al. 2022 (8-bit Optimizers via Block-wise Quantization, §2.2) as bitsandbytes and torchao
 //! build them: 0, the middles of cells, and 1. Seven decades, from [1e-7, 1e-6] to [0.1, 1], are cut into cells of one size, each into
 //! twice as many as the one below. Numbered through, cell J of a decade with C cells, C ≤ J < 2C, has its middle at
-//! 10^d · (0.9 (J + ½)/C - 0.8): C is the power of two of J + ½ as a float, and (J + ½)/C its significand.
+//! 10^d · (0.1 + 0.9 ((J + ½)/C - 1)): C is the power of two of J + ½ as a float, and (J + ½)/C its significand.
 
 use crate::optim::Kind;
 
@@ -85,7 +85,7 @@ impl Map {
         // by dozens of units in the last place.
         let below = 126 + DECADES as u32 + first.trailing_zeros() - (bits >> 23);
         let factor = |bit: u32, factor: f32| if below & bit != 0 { factor } else { 1.0 };
-        factor(1, 0.1) * factor(2, 0.01) * factor(4, 1e-4) * (0.9 * significand - 0.8)
+        factor(1, 0.1) * factor(2, 0.01) * factor(4, 1e-4) * (0.1 + 0.9 * (significand - 1.0))
     }
 
     /// The code of the number nearest to `x`, which lies in [-1, 1].
@@ -101,9 +101,9 @@ impl Map {
 
     /// The cell in which a magnitude lies; of the edges the upper one's.
     fn cell(self, y: f32) -> u32 {
+        const EDGES: [[f32; DECADES + 1]; 2] = [Map::Signed.edges(), Map::Unsigned.edges()];
         let first = self.first_cells();
-        let edges = self.edges();
-        let reached = edges.iter().filter(|edge| y >= **edge).count() as u32;
+        let reached = EDGES[self as usize].iter().filter(|edge| y >= **edge).count() as u32;
         if reached == 0 {
             return first - 1;
         }
@@ -111,9 +111,9 @@ impl Map {
             return first << DECADES;
         }
         let cells = first << (reached - 1);
-        let significand = (y * INVERSE[reached as usize - 1] + 0.8) * (1.0 / 0.9);
+        let along = (y * INVERSE[reached as usize - 1] - 0.1) * (1.0 / 0.9);
         // A decade's outermost cells reach to the edges.
-        ((significand * cells as f32) as u32).clamp(cells, 2 * cells - 1)
+        cells + (along * cells as f32).clamp(0.0, (cells - 1) as f32) as u32
     }
 }
 
@@ -148,9 +148,12 @@ fn scaled(largest: f32) -> (f32, f32) {
     (up, largest * up)
 }
 
-/// The numbers of a block.
+/// The numbers of a block. Without a sign, nothing but the code of 0 is 0, however small the block.
 pub fn decode(map: Map, largest: f32, codes: &[u8], block: &mut [f32]) {
     for (x, code) in block.iter_mut().zip(codes) {
         *x = map.value(*code) * largest;
+        if map == Map::Unsigned && *code != 0 && *x == 0.0 {
+            *x = f32::from_bits(1);
+        }
     }
 }

@@ -97,7 +97,7 @@ impl Storage {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::optim::{Adam, AdamW, AdamWScheduleFree, FlowAdam, RmsProp, SAdam};
+    use crate::optim::{Adam, AdamW, AdamWScheduleFree, FlowAdam, Integrator, RmsProp, SAdam};
 
     fn formats(text: &str, rule: &dyn Rule, elements: u64) -> Result<Formats> {
         text.parse::<Storage>()?.formats(rule, elements)
@@ -129,14 +129,15 @@ mod tests {
     #[test]
     fn what_cannot_be_is_named() {
         let schedule_free = AdamWScheduleFree::default();
+        let staged = FlowAdam { integrator: Integrator::Rk4, ..FlowAdam::default() };
         let cases: [(&str, &dyn Rule, &[&str]); 7] = [
             ("w=8bit", &AdamW::default(), &["state of adamw", "`w`", "m, v"]),
             ("gap=8bit", &schedule_free, &["gap=8bit", "`gap` of adamw_schedule_free", "stays f32"]),
             ("bf16-sr", &schedule_free, &["bf16-sr", "bf16-split"]),
             ("f16-nearest", &schedule_free, &["f16-nearest", "master"]),
             ("bf16-split", &SAdam::default(), &["bf16-split", "sadam probes"]),
-            ("f16-master", &FlowAdam::default(), &["f16-master", "flowadam moves"]),
-            ("bf16-master", &FlowAdam::default(), &["use f32"]),
+            ("f16-master", &staged, &["f16-master", "flowadam moves"]),
+            ("bf16-master", &staged, &["use f32"]),
         ];
         for (text, rule, parts) in cases {
             let error = formats(text, rule, 4096).unwrap_err().to_string();

@@ -17,8 +17,8 @@ pub fn nearest(format: Format, x: f32) -> u16 {
     }
 }
 
-/// A number's bits, rounded away from zero with the probability with which it lies beyond the nearer number: where `chance`, uniform over
-/// all 16 bits, plus what rounding takes away makes a whole step. What is not finite stays so.
+/// A number's bits, rounded away from zero with the probability that makes the mean right: where `chance`, uniform over all 16 bits,
+/// plus what rounding takes away makes a whole step. What is not finite stays so, and the step beyond the largest number is infinity.
 ///
 /// # Panics
 /// The format is f32.
@@ -45,14 +45,23 @@ const fn f16_stochastic(magnitude: u32, chance: u32) -> u32 {
     if magnitude >= SMALLEST_NORMAL {
         return ((magnitude + (chance >> 3)) >> 13) - (112 << 10);
     }
-    // Units of 2^-24 are so many places up in the significand.
-    let places = 126 - (magnitude >> 23);
-    if places > 31 {
-        return 0;
-    }
+    // In units of 2^-40, of which the smallest f16 has as many as there are chances. What is smaller than one is never rounded up.
     let significand = (magnitude & 0x7f_ffff) | 0x80_0000;
-    let chance = if places > 16 { chance << (places - 16) } else { chance >> (16 - places) };
-    (significand + chance) >> places
+    let places = 110 - (magnitude >> 23) as i32;
+    let units = if places < 0 {
+        significand << -places
+    } else if places < 24 {
+        significand >> places
+    } else {
+        0
+    };
+    (units + chance) >> 16
+}
+
+/// Of a second moment, whose bits these are: nothing but 0 becomes 0.
+#[must_use]
+pub fn not_zero(bits: u16, x: f32) -> u16 {
+    if x > 0.0 { bits.max(1) } else { bits }
 }
 
 /// The number of these bits.
