@@ -7,10 +7,12 @@ fn wo_fill(
     @builtin(num_workgroups) grid: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let chunk = wo_chunk(workgroup.y * grid.x + workgroup.x);
+    let index = workgroup.y * grid.x + workgroup.x;
+    let chunk = wo_chunk(index);
     if lane * 4u < chunk.length {
-        wo_store_state(chunk.state + lane, wo_stride(), wo_first_state());
+        wo_store_state(chunk, lane, chunk.state + lane, wo_stride(), wo_first_state(), vec4(true), false);
     }
+    wo_store_blocks(index, lane);
 }
 
 // A micro-batch's gradient joins the accumulator.
@@ -45,9 +47,10 @@ fn wo_swap(
         return;
     }
     let live = vec4(first, first + 1u, first + 2u, first + 3u) < vec4(chunk.length);
-    let at = chunk.state + lane + wo_AVERAGE * wo_stride();
-    let p = wo_params[chunk.param + lane];
-    wo_params[chunk.param + lane] = select(p, wo_arena[at], live);
+    let state = chunk.state + lane;
+    let at = state + wo_AVERAGE * wo_stride();
+    let p = wo_load_param(chunk, lane, state, wo_stride());
+    wo_store_param(chunk, lane, state, wo_stride(), p, wo_arena[at], live);
     wo_arena[at] = p;
 }
 
@@ -60,9 +63,10 @@ fn wo_move(index: u32, lane: u32, way: f32) {
     }
     let live = vec4(first, first + 1u, first + 2u, first + 3u) < vec4(chunk.length);
     let factor = way * wo_extra(chunk.group, wo_control.applied).evaluation;
-    let p = wo_params[chunk.param + lane];
-    let moved = p + factor * wo_arena[chunk.state + lane + wo_EVALUATED * wo_stride()];
-    wo_params[chunk.param + lane] = select(p, moved, live);
+    let state = chunk.state + lane;
+    let p = wo_load_param(chunk, lane, state, wo_stride());
+    let moved = p + factor * wo_arena[state + wo_EVALUATED * wo_stride()];
+    wo_store_param(chunk, lane, state, wo_stride(), p, moved, live);
 }
 
 @compute @workgroup_size(wo_CHUNK_LANES)

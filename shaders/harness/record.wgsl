@@ -4,8 +4,3 @@ fn wo_chunk(index: u32) -> wo_Chunk {
     let owner = wo_chunks[2u * index + 1u];
     return wo_Chunk(place.x, place.y, place.z, place.w, owner.x, owner.y, owner.z, owner.w);
 }
-
-// Vec4s from one of the arena's arrays to the next: they lie one behind the other, each over all tensors.
-fn wo_stride() -> u32 {
-    return (arrayLength(&wo_arena) - wo_ARENA_HEADER) / max(wo_STATES, 1u);
-}

@@ -10,7 +10,7 @@ fn wo_first_vec4(chunk: wo_Chunk, array: u32) -> u32 {
 
 fn wo_array(array: u32, at: u32) -> vec4<f32> {
     if array == 0u {
-        return wo_params[at];
+        return wo_param(at);
     }
     return wo_arena[at];
 }
@@ -68,7 +68,7 @@ fn wo_scatter(
     let at = wo_first_vec4(chunk, wo_task.x) + element.x / 4u;
     let value = select(wo_array(wo_task.x, at), wo_scratch[chunk.state - wo_ARENA_HEADER + lane], element < vec4(member.live));
     if wo_task.x == 0u {
-        wo_params[at] = value;
+        wo_put_param(at, value);
     } else {
         wo_arena[at] = value;
     }
@@ -92,7 +92,7 @@ fn wo_reset(
         let row = min(element, vec4(member.live - 1u)) / member.width;
         chosen &= vec4(wo_indices[row.x], wo_indices[row.y], wo_indices[row.z], wo_indices[row.w]) != vec4(0u);
     }
-    let p = wo_params[chunk.param + lane];
+    let p = wo_param(chunk.param + lane);
     for (var array = 1u; array <= wo_STATES; array++) {
         let at = chunk.state + lane + (array - 1u) * wo_stride();
         var first = vec4(wo_initial(array));

@@ -30,7 +30,7 @@ fn wo_share(chunk: wo_Chunk, lane: u32, h: Hyper, d: Decision, e: wo_Extra, clip
         g *= clip;
     }
     var s = wo_load_state(state, stride);
-    _ = update(h, d, wo_params[chunk.param + lane], g, &s);
+    _ = update(h, d, wo_load_param(chunk, lane, state, stride), g, &s);
     for (var k = 0u; k < 4u; k++) {
         wo_shared_squares[4u * lane + k] = wo_square_found[k];
     }

@@ -41,7 +41,7 @@ fn wo_stats(
             g *= wo_load_clip(span.tensor);
         }
         let place = wo_Place(span.tensor, span.position / 4u + i, span.state + i, stride);
-        let terms = wo_terms(h, place, wo_params[span.param + i], raw, g, s);
+        let terms = wo_terms(h, place, wo_load_param(span, i, place.at, stride), raw, g, s);
         for (var k = 0u; k < wo_SUMS; k++) {
             sums[k] += select(vec4(0.0), terms[k], stepped);
         }

@@ -42,8 +42,8 @@ struct wo_Control {
     streak: u32,       // finite steps since the loss scale last changed
     scale: f32,        // what the caller multiplies the loss with
     unscale: f32,      // 1 over the scale of the gradients of this step
-    pad0: u32,
-    pad1: u32,
+    rounding: u32,     // the key of the chances by which numbers are rounded
+    rounded: u32,      // steps so far that rounded anything
     decisions: array<vec4<f32>>,   // what decisions remember; then for each tensor the rule's decision and the clip factor
 }
 

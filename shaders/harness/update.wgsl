@@ -13,6 +13,7 @@ fn wo_update(
 ) {
     let index = workgroup.y * grid.x + workgroup.x + wo_first_record();
     wo_measure(index, lane, wo_update_lane(index, lane));
+    wo_store_blocks(index, lane);
 }
 
 // One lane's share: returns its squares of the parameters and of their change, where these are measured.
@@ -27,8 +28,11 @@ fn wo_update_lane(index: u32, lane: u32) -> vec2<f32> {
     let clip = wo_load_clip(chunk.tensor);
     let unscale = wo_control.unscale;
     if index == 0u && lane == 0u {
-        // The recorded step copies this word to wo_control.applied once every workgroup has read it there.
+        // The recorded step copies these words to wo_control once every workgroup has read them there.
         wo_arena[0].x = bitcast<f32>(applied + select(1u, 0u, skip || wo_hold(d)));
+        if wo_CHANCES {
+            wo_arena[0].y = bitcast<f32>(wo_control.rounded + select(1u, 0u, skip));
+        }
     }
     wo_share(chunk, lane, h, d, e, clip);
     let first = lane * 4u;
@@ -43,16 +47,15 @@ fn wo_update_lane(index: u32, lane: u32) -> vec2<f32> {
     let flagged = wo_flagged(chunk, lane, used);
     if skip || wo_idle(flagged, applied) {
         wo_clear_gradient(chunk, lane, state, stride, live);
-        return wo_squares_of(wo_params[chunk.param + lane], vec4(0.0), used);
+        return wo_squares_of(wo_load_param(chunk, lane, state, stride), vec4(0.0), used);
     }
     let raw = wo_raw_gradient(chunk, lane, state, stride);
     let stepped = wo_moved(raw, flagged);
     if wo_idle(stepped, applied) {
         wo_clear_gradient(chunk, lane, state, stride, live);
-        return wo_squares_of(wo_params[chunk.param + lane], vec4(0.0), used);
+        return wo_squares_of(wo_load_param(chunk, lane, state, stride), vec4(0.0), used);
     }
-    let at = chunk.param + lane;
-    let p = wo_params[at];
+    let p = wo_load_param(chunk, lane, state, stride);
     var g = vec4(0.0);
     if wo_WARP {
         g = wo_arena[state + wo_WARPED * stride];
@@ -66,8 +69,8 @@ fn wo_update_lane(index: u32, lane: u32) -> vec2<f32> {
     var s = kept;
     let change = wo_rated(chunk, lane, update(h, d, p, g, &s));
     let next = p + change;
-    wo_params[at] = select(p, next, stepped);
-    wo_store_state(state, stride, wo_merged(kept, s, stepped));
+    wo_store_param(chunk, lane, state, stride, p, next, stepped);
+    wo_store_state(chunk, lane, state, stride, wo_merged(kept, s, stepped), live, wo_CHANCES);
     if wo_EMA {
         let before = select(wo_arena[state + wo_AVERAGE * stride], p, applied == 0u);
         wo_arena[state + wo_AVERAGE * stride] = select(before, before + e.ema * (next - before), stepped);

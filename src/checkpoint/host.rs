@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::cpu::{Counters, Number, Optimizer, TensorSpec};
 use crate::engine::{Arrays, Contents};
+use crate::storage::Packed;
 use crate::tensor_file::quote;
 use crate::{Error, Result};
 
@@ -71,7 +72,7 @@ impl Checkpoint {
 
     fn put<F: Number>(&self, tensor: &str, array: &str, values: &mut [F]) {
         let saved = self.array(tensor, array).unwrap_or_default();
-        values.iter_mut().zip(saved).for_each(|(to, from)| *to = F::of(f64::from(*from)));
+        values.iter_mut().zip(saved).for_each(|(to, from)| *to = F::of(f64::from(from)));
     }
 
     fn host_differences<F: Number>(&self, optimizer: &Optimizer<F>, lengths: &[usize]) -> Vec<String> {
@@ -137,7 +138,7 @@ fn tensor<F: Number>(
         let problem = format!("its parameter has {} elements, shape {shape:?}, needs {}", param.len(), spec.elements);
         return Err(Error::Tensor { tensor: spec.name.clone(), problem });
     }
-    let narrow = |values: &[F]| values.iter().map(|x| x.wide() as f32).collect();
+    let narrow = |values: &[F]| Packed::F32(values.iter().map(|x| x.wide() as f32).collect());
     let arrays = std::iter::once(("param", param)).chain(states);
     Ok(Arrays {
         name: spec.name.clone(),

@@ -39,6 +39,7 @@ use serde_json::{Map, Value as Json, json};
 use crate::engine::{Arrays, Contents, Snapshot};
 use crate::optim::Value;
 use crate::optim::{Procedure, Rule};
+use crate::storage::Packed;
 use crate::temporary::Temporary;
 use crate::tensor_file::{TensorFile, little_endian, quote};
 use crate::{Error, Group, Optimizer, Result, Rows, Tensor};
@@ -115,11 +116,11 @@ impl Checkpoint {
         &mut self.notes
     }
 
-    /// An array of a tensor: `param` or a state.
+    /// The numbers of an array of a tensor: `param` or a state.
     #[must_use]
-    pub fn array(&self, tensor: &str, array: &str) -> Option<&[f32]> {
+    pub fn array(&self, tensor: &str, array: &str) -> Option<Vec<f32>> {
         let tensor = self.contents.tensors.iter().find(|t| t.name == tensor)?;
-        tensor.arrays.iter().find(|(name, _)| name == array).map(|(_, values)| values.as_slice())
+        tensor.arrays.iter().find(|(name, _)| name == array).map(|(_, values)| values.values())
     }
 
     /// The file as bytes.
@@ -148,7 +149,7 @@ impl Checkpoint {
         });
         let arrays =
             self.contents.tensors.iter().flat_map(|t| t.arrays.iter().map(move |(name, values)| (t, name, values)));
-        let arrays = arrays.map(|(t, name, values)| (format!("{name}/{}", t.name), t.shape.clone(), values.as_slice()));
+        let arrays = arrays.map(|(t, name, values)| (format!("{name}/{}", t.name), t.shape.clone(), values.values()));
         serialize(&self.name, arrays, (ABOUT, about.to_string()))
     }
 
@@ -241,7 +242,7 @@ impl Checkpoint {
             let states = optimizer.state_names(tensor);
             for (array, values) in &saved.arrays {
                 if array == "param" || states.contains(&array.as_str()) {
-                    optimizer.write_array(tensor, array, values)?;
+                    optimizer.write_array(tensor, array, &values.values())?;
                 }
             }
         }
@@ -328,13 +329,14 @@ fn shape_of(optimizer: &Optimizer, tensor: Tensor) -> Vec<usize> {
 }
 
 /// A safetensors file of f32 arrays.
-fn serialize<'a>(
+fn serialize(
     name: &str,
-    arrays: impl IntoIterator<Item = (String, Vec<usize>, &'a [f32])>,
+    arrays: impl IntoIterator<Item = (String, Vec<usize>, Vec<f32>)>,
     (key, text): (&str, String),
 ) -> Result<Vec<u8>> {
     let failed = |e: safetensors::SafeTensorError| Error::File { file: name.to_owned(), problem: e.to_string() };
-    let arrays: Vec<_> = arrays.into_iter().map(|(key, shape, values)| (key, shape, little_endian(values))).collect();
+    let arrays: Vec<_> =
+        arrays.into_iter().map(|(key, shape, values)| (key, shape, little_endian(&values).into_owned())).collect();
     let mut keys = std::collections::HashSet::new();
     if let Some((key, ..)) = arrays.iter().find(|(key, ..)| !keys.insert(key)) {
         return Err(Error::Duplicate { kind: "key", name: key.clone() });
@@ -467,7 +469,7 @@ fn arrays(file: &TensorFile, name: &str, group: &str, keys: &[(&str, &str)]) -> 
                 entry.shape
             )));
         }
-        arrays.push(((*array).to_owned(), file.at::<f32>(&entry.data).into_owned()));
+        arrays.push(((*array).to_owned(), Packed::F32(file.at::<f32>(&entry.data).into_owned())));
     }
     let shape = shape.unwrap_or_default().to_vec();
     Ok(Arrays { name: name.to_owned(), group: group.to_owned(), shape, arrays })

@@ -34,9 +34,9 @@ impl Checkpoint {
     /// # Errors
     /// torch has no optimizer of this name.
     pub fn to_torch(&self) -> Result<Vec<u8>> {
-        let step = [self.applied() as f32];
+        let step = vec![self.applied() as f32];
         let products = self.mu_products()?;
-        let mut arrays: Vec<(String, Vec<usize>, &[f32])> = Vec::new();
+        let mut arrays: Vec<(String, Vec<usize>, Vec<f32>)> = Vec::new();
         for tensor in &self.contents.tensors {
             for (state, values) in &tensor.arrays {
                 let name = match state.as_str() {
@@ -44,11 +44,11 @@ impl Checkpoint {
                     "gradient_accumulator" | "ema" => continue,
                     state => torch_name(&self.optimizer, state).ok_or_else(|| self.unknown_to_torch())?,
                 };
-                arrays.push((format!("{name}/{}", tensor.name), tensor.shape.clone(), values));
+                arrays.push((format!("{name}/{}", tensor.name), tensor.shape.clone(), values.values()));
             }
-            arrays.push((format!("step/{}", tensor.name), Vec::new(), &step));
+            arrays.push((format!("step/{}", tensor.name), Vec::new(), step.clone()));
             if let Some(product) = products.get(&tensor.group) {
-                arrays.push((format!("mu_product/{}", tensor.name), Vec::new(), product));
+                arrays.push((format!("mu_product/{}", tensor.name), Vec::new(), product.to_vec()));
             }
         }
         serialize(&self.name, arrays, ("optimizer", self.optimizer.clone()))

@@ -2,7 +2,7 @@
 
 use futures::FutureExt as _;
 
-use super::builder::{Slice, Storage, TensorInfo};
+use super::builder::{Home, Slice, TensorInfo};
 use crate::Error;
 
 /// The error behind wgpu's `refusal` to make something for these tensors' ranges.
@@ -26,9 +26,9 @@ pub(super) fn blame<'a>(
 /// The ranges that the caller bound.
 pub(super) fn bound(tensors: &[TensorInfo]) -> impl Iterator<Item = (&TensorInfo, &'static str, &Slice)> {
     tensors.iter().flat_map(|tensor| {
-        let (param, grad) = match &tensor.storage {
-            Storage::Own => (None, None),
-            Storage::Bound { param, grad } => (Some(param), grad.as_ref()),
+        let (param, grad) = match &tensor.home {
+            Home::Own => (None, None),
+            Home::Bound { param, grad } => (Some(param), grad.as_ref()),
         };
         let ranges = param.map(|p| ("parameters", p)).into_iter().chain(grad.map(|g| ("gradients", g)));
         ranges.map(move |(what, slice)| (tensor, what, slice))

@@ -4,6 +4,7 @@ use super::rows::RowsInfo;
 use crate::around::{Accumulate, Around, Clip, Ema, LossScale, evaluation_scalar};
 use crate::optim::{Rule, Scalar};
 use crate::schedule::{Schedule, Scheduled, scalars_at};
+use crate::storage::{Formats, Storage};
 use crate::{Error, NoDecay, Optimizer, Result};
 
 /// A parameter group of one [`Optimizer`]: tensors with settings of their own.
@@ -49,7 +50,7 @@ impl Slice {
 
 /// Where a tensor's numbers are to lie.
 #[derive(Clone, Debug)]
-pub(super) enum Storage {
+pub(super) enum Home {
     /// In the crate's buffers.
     Own,
     /// In the caller's.
@@ -64,8 +65,12 @@ pub(super) struct TensorInfo {
     /// Those that there is room for: of a reserved row set more than the shape's.
     pub(super) elements: u64,
     pub(super) group: usize,
-    pub(super) storage: Storage,
+    pub(super) home: Home,
     pub(super) frozen: bool,
+    /// `None`: as the builder says for all.
+    storage: Option<Storage>,
+    /// What the storage comes to, found when the optimizer is built.
+    pub(super) formats: Formats,
 }
 
 /// A group as the builder was told of it.
@@ -105,6 +110,7 @@ pub struct Builder {
     pub(super) around: Around,
     pub(super) rows: RowsInfo,
     pub(super) cache: Option<wgpu::PipelineCache>,
+    storage: Storage,
     pub(super) seed: u64,
     pub(super) given_directions: bool,
     /// `None`: what suits the device.
@@ -123,6 +129,7 @@ impl Builder {
             around: Around::default(),
             rows: RowsInfo::default(),
             cache: None,
+            storage: Storage::default(),
             seed: 0,
             given_directions: false,
             sum_lanes: None,
@@ -138,12 +145,13 @@ impl Builder {
     /// Adds a tensor that lives in the crate's buffers, each at the device's offset alignment, zero at first:
     /// see [`Optimizer::param`], [`Optimizer::grad`] and [`Optimizer::write_param`].
     pub fn tensor(&mut self, group: Group, name: impl Into<String>, shape: &[usize]) -> Tensor {
-        self.add(group, name.into(), shape, Storage::Own)
+        self.add(group, name.into(), shape, Home::Own)
     }
 
-    /// Adds a tensor that lives in the caller's buffers, as f32: `param` and `grad` hold exactly the shape's elements, begin at
-    /// multiples of 16 bytes and have `STORAGE` usage. Several tensors, parameters and gradients too, may share a buffer; a
-    /// tensor's range rounded up to 16 bytes must lie in its buffer and touch no other tensor's.
+    /// Adds a tensor that lives in the caller's buffers, as f32 or as [`store`](Self::store) says: `param` and `grad` hold exactly the
+    /// shape's elements, begin at multiples of 16 bytes and have `STORAGE` usage. Several tensors, parameters and gradients too, may share
+    /// a buffer; a tensor's range rounded up to 16 bytes must lie in its buffer and touch no other tensor's. An odd count in half
+    /// precision is rounded up to whole words.
     pub fn bind(
         &mut self,
         group: Group,
@@ -152,7 +160,7 @@ impl Builder {
         param: wgpu::BufferSlice<'_>,
         grad: wgpu::BufferSlice<'_>,
     ) -> Tensor {
-        self.add(group, name.into(), shape, Storage::Bound { param: param.into(), grad: Some(grad.into()) })
+        self.add(group, name.into(), shape, Home::Bound { param: param.into(), grad: Some(grad.into()) })
     }
 
     /// As [`bind`](Self::bind), for a tensor whose gradient has no home: each step is
@@ -165,7 +173,7 @@ impl Builder {
         param: wgpu::BufferSlice<'_>,
     ) -> Tensor {
         self.moving_gradients = true;
-        self.add(group, name.into(), shape, Storage::Bound { param: param.into(), grad: None })
+        self.add(group, name.into(), shape, Home::Bound { param: param.into(), grad: None })
     }
 
     /// Prepares for [`Optimizer::step_with_grads`]. Default false, which saves each chunk a look-up.
@@ -303,7 +311,32 @@ impl Builder {
         self
     }
 
-    /// Decides the random directions of a rule that probes. Default 0.
+    /// How all tensors are stored for which [`store`](Self::store) says nothing else. Default f32 throughout.
+    ///
+    /// ```
+    /// use wgpu_optim::{AdamW, Group, Optimizer};
+    /// let mut builder = Optimizer::builder(AdamW::default());
+    /// let embedding = builder.tensor(Group::DEFAULT, "embedding", &[1000, 64]);
+    /// let head = builder.tensor(Group::DEFAULT, "head", &[64, 10]);
+    /// builder.storage("bf16-split,8bit".parse()?).store(head, "f32".parse()?);
+    /// # let _ = embedding;
+    /// # Ok::<(), wgpu_optim::Error>(())
+    /// ```
+    pub fn storage(&mut self, storage: Storage) -> &mut Self {
+        self.storage = storage;
+        self
+    }
+
+    /// How a tensor is stored. Its parameters and gradients lie in these formats wherever they lie, in the caller's buffers too, which
+    /// have 2 bytes an element for half precision.
+    pub fn store(&mut self, tensor: Tensor, storage: Storage) -> &mut Self {
+        if let Some(info) = self.tensors.get_mut(tensor.0) {
+            info.storage = Some(storage);
+        }
+        self
+    }
+
+    /// Decides what is left to chance: the random directions of a rule that probes, and numbers rounded up or down. Default 0.
     pub fn seed(&mut self, seed: u64) -> &mut Self {
         self.seed = seed;
         self
@@ -343,17 +376,38 @@ impl Builder {
     /// groups that hold different rules; row sets whose tensors have other rows, or whose mask does not fit.
     pub fn build(mut self, device: &wgpu::Device, queue: &wgpu::Queue) -> Result<Optimizer> {
         self.make_room();
+        self.find_formats()?;
         self.check()?;
         Optimizer::create(self, device, queue)
     }
 
-    fn add(&mut self, group: Group, name: String, shape: &[usize], storage: Storage) -> Tensor {
+    /// What every tensor's storage comes to.
+    fn find_formats(&mut self) -> Result<()> {
+        for tensor in &mut self.tensors {
+            // A group that is not there is found by the checks.
+            let Some(group) = self.groups.get(tensor.group) else { continue };
+            let storage = tensor.storage.as_ref().unwrap_or(&self.storage);
+            tensor.formats = storage.formats(group.rule.as_ref(), tensor.elements)?;
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, group: Group, name: String, shape: &[usize], home: Home) -> Tensor {
         // A product past u64 is refused by `check` as too long.
         let elements = shape.iter().try_fold(1_u64, |n, &d| n.checked_mul(d as u64)).unwrap_or(u64::MAX);
         let routes = self.groups.get(group.0).map_or(&[][..], |info| &info.routes);
         let route = routes.iter().find(|(which, _)| which.picks(&name, shape));
         let group = route.map_or(group.0, |(_, twin)| *twin);
-        self.tensors.push(TensorInfo { name, shape: shape.to_vec(), elements, group, storage, frozen: false });
+        self.tensors.push(TensorInfo {
+            name,
+            shape: shape.to_vec(),
+            elements,
+            group,
+            home,
+            frozen: false,
+            storage: None,
+            formats: Formats::default(),
+        });
         Tensor(self.tensors.len() - 1)
     }
 }

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::builder::{Builder, Slice, Storage, TensorInfo, index_of};
+use super::builder::{Builder, Home, Slice, TensorInfo, index_of};
 use super::layout::VEC4;
 use crate::optim::Procedure;
 use crate::optim::rule::{check_common, same_rule};
 use crate::stats::refuse;
+use crate::storage::Format;
 use crate::{Error, Result};
 
 impl Builder {
@@ -62,7 +63,7 @@ impl Builder {
         let mut ranges: BTreeMap<(usize, u64), (u64, &str, &str)> = BTreeMap::new();
         for tensor in &self.tensors {
             // An empty tensor has no bytes to overlap with, whatever range it was bound to.
-            let Storage::Bound { param, grad } = &tensor.storage else { continue };
+            let Home::Bound { param, grad } = &tensor.home else { continue };
             if tensor.elements == 0 {
                 continue;
             }
@@ -102,6 +103,11 @@ fn overlap(
     ))
 }
 
+/// Bytes of so many numbers, in whole words.
+pub(super) const fn bytes_of(elements: u64, format: Format) -> u64 {
+    (elements * format.bytes()).next_multiple_of(4)
+}
+
 impl TensorInfo {
     pub(super) fn error(&self, problem: String) -> Error {
         Error::Tensor { tensor: self.name.clone(), problem }
@@ -114,18 +120,28 @@ impl TensorInfo {
         if self.group >= groups {
             return Err(self.error(format!("its group is number {}, the optimizer has {groups}", self.group)));
         }
-        if let Storage::Bound { param, grad } = &self.storage {
-            self.check_slice("parameters", param)?;
+        if let Home::Bound { param, grad } = &self.home {
+            self.check_slice("parameters", param, self.formats.params.format())?;
             if let Some(grad) = grad {
-                self.check_slice("gradients", grad)?;
+                self.check_slice("gradients", grad, self.formats.grads)?;
+                self.check_widths(param, grad)?;
             }
         }
         Ok(())
     }
 
+    /// A buffer that holds both is bound once, as one type.
+    fn check_widths(&self, param: &Slice, grad: &Slice) -> Result<()> {
+        let (params, grads) = (self.formats.params.format(), self.formats.grads);
+        if param.buffer != grad.buffer || params.bytes() == grads.bytes() {
+            return Ok(());
+        }
+        Err(self.error("its parameters and gradients have numbers of different widths and need two buffers".to_owned()))
+    }
+
     /// Checks a range of the caller's against the shape and its buffer.
-    pub(super) fn check_slice(&self, what: &str, slice: &Slice) -> Result<()> {
-        let bytes = self.elements * 4;
+    pub(super) fn check_slice(&self, what: &str, slice: &Slice, format: Format) -> Result<()> {
+        let bytes = bytes_of(self.elements, format);
         let end = slice.offset + bytes.next_multiple_of(VEC4);
         let problem = if self.elements == 0 {
             return Ok(());

@@ -16,8 +16,9 @@ use super::scalars::{Scalars, Tables};
 use super::telemetry::{Telemetry, measured_bytes};
 use super::text::LOSS_STRIDE;
 use super::variant::{Stage, Variant};
-use super::{LaunchGpu, Optimizer, Pass, RoundGpu};
+use super::{Arena, LaunchGpu, Optimizer, Pass, RoundGpu};
 use crate::evaluate::Evaluations;
+use crate::storage::half::rounding_key;
 use crate::{Error, Result, random};
 
 /// Creates a buffer of at least one vec4, or says which one found no memory.
@@ -41,6 +42,8 @@ pub(super) fn buffer(
 
 /// Bytes of `wo_Control` before the decisions.
 pub(super) const CONTROL_HEAD: u64 = 32;
+/// Where in it the steps are counted that rounded anything.
+pub(super) const ROUNDED: u64 = 28;
 /// Bytes from one loss slot to the next.
 pub(super) const LOSS_BYTES: u64 = LOSS_STRIDE as u64 * 4;
 const TABLE: wgpu::BufferUsages = wgpu::BufferUsages::STORAGE.union(wgpu::BufferUsages::COPY_DST);
@@ -91,7 +94,8 @@ impl Optimizer {
             .then(|| buffer(device, &builder.label, "losses", (variant.probes() as u64 + 1) * LOSS_BYTES, OWNED))
             .transpose()?;
         let scale = builder.around.loss_scale.map_or(1.0, |s| s.initial as f32).to_bits();
-        queue.write_buffer(&control, 0, bytemuck::cast_slice(&[0, 0, 0, 0, scale, 0, 0, 0]));
+        let rounding = rounding_key(builder.seed);
+        queue.write_buffer(&control, 0, bytemuck::cast_slice(&[0, 0, 0, 0, scale, 0, rounding, 0]));
         let key = random::key(builder.seed, random::Stream::Probe);
         let passes = passes::records(device, queue, &builder.label, variant.procedure, key)?;
         let mut optimizer = Self {
@@ -149,7 +153,11 @@ impl Optimizer {
 
     fn create_launch(&self, compiler: &Compiler<'_>, index: usize, class: &ClassPipelines) -> Result<LaunchGpu> {
         let launch = &self.layout.launches[index];
-        let arena = self.buffer(&format!("arena {index}"), launch.arena() * VEC4, OWNED)?;
+        let arena = Arena {
+            buffer: self.buffer(&format!("arena {index}"), launch.arena(), OWNED)?,
+            whole: launch.whole(),
+            packed: launch.packed(),
+        };
         let chunks = self.chunk_table(index)?;
         let spans = self.table(&format!("spans {index}"), bytemuck::cast_slice(&launch.spans))?;
         let pass = |pipeline: &Arc<Pipeline>, records: &[Chunk], table: &wgpu::Buffer, round: usize| {
@@ -183,10 +191,21 @@ impl Optimizer {
         &'a self,
         name: &str,
         param: Window,
-        arena: &'a wgpu::Buffer,
+        arena: &'a Arena,
         table: &'a wgpu::Buffer,
         round: usize,
     ) -> wgpu::BindingResource<'a> {
+        match name {
+            "wo_chunks" => table.as_entire_binding(),
+            "wo_arena" => arena.binding(0..arena.whole),
+            "wo_packed" => arena.binding(arena.packed..arena.buffer.size()),
+            "wo_params" => self.window_binding(&param),
+            shared => self.shared_resource(shared, round),
+        }
+    }
+
+    /// The resource of a binding that all launches share.
+    fn shared_resource(&self, name: &str, round: usize) -> wgpu::BindingResource<'_> {
         let uniform = |buffer, size| {
             wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset: 0, size: wgpu::BufferSize::new(size) })
         };
@@ -195,9 +214,6 @@ impl Optimizer {
             "wo_run" => uniform(self.runs.as_ref().map_or(&self.control, |r| &r.buffer), 16),
             "wo_scalars" => self.scalars.buffer.as_entire_binding(),
             "wo_control" => self.control.as_entire_binding(),
-            "wo_chunks" => table.as_entire_binding(),
-            "wo_arena" => arena.as_entire_binding(),
-            "wo_params" => self.window_binding(&param),
             "wo_losses" => self.losses.as_ref().unwrap_or(&self.control).as_entire_binding(),
             "wo_pass" => uniform(self.passes.as_ref().unwrap_or(&self.control), PASS_BYTES),
             // A probe's directions are brought to length one by the sums of their round, which is the last.
@@ -234,7 +250,7 @@ impl Optimizer {
             "wo_segments" => segments.as_entire_binding(),
             "wo_tensors" => tensors.as_entire_binding(),
             "wo_totals" => totals.as_entire_binding(),
-            _ => self.resource(name, Window { buffer: 0, range: 0..0 }, &self.control, &self.control, 0),
+            _ => self.shared_resource(name, 0),
         });
         let [finalize, reduce, conclude] = [0, 1, 2].map(|i| pipelines[i].pipeline.clone());
         Ok(RoundGpu { finalize, reduce, conclude, group, partials, totals })

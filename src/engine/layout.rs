@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::stored::Counts;
 use crate::{Error, Result};
 
 /// Elements in a chunk: one workgroup's share of an update.
@@ -27,7 +28,7 @@ const SEGMENT: u32 = 32;
 /// Vec4s before the arena's first array; the first of them carries the count of applied steps to the control buffer. So many that the
 /// array begins where the memory's lines do.
 pub(super) const ARENA_HEADER: u64 = 16;
-/// Bytes of a vec4 of f32, the unit of every offset on the GPU.
+/// Bytes of a vec4 of f32.
 pub(super) const VEC4: u64 = 16;
 
 /// Threads of a workgroup of the sums' first half on this device. Spans grow with tensors of more than 16 M elements; there 64 threads
@@ -64,6 +65,15 @@ impl Limits {
 pub(super) struct Place {
     pub(super) buffer: usize,
     pub(super) offset: u64,
+    /// Bytes of four numbers, the unit in which the GPU finds them.
+    pub(super) unit: u64,
+}
+
+impl Place {
+    /// Where the tensor's element of this number lies, a multiple of 4.
+    const fn at(&self, element: u64) -> Self {
+        Self { buffer: self.buffer, offset: self.offset + element / 4 * self.unit, unit: self.unit }
+    }
 }
 
 /// A tensor to be laid out.
@@ -75,8 +85,8 @@ pub(super) struct Item {
     pub(super) class: usize,
     /// Elements of a chunk: a multiple of 4, at most [`CHUNK`].
     pub(super) chunk: u64,
-    /// States kept for each element.
-    pub(super) states: u64,
+    /// Arrays of the arena.
+    pub(super) arrays: Counts,
     pub(super) param: Place,
     /// `None`: the gradient moves and is given at each step.
     pub(super) grad: Option<Place>,
@@ -124,9 +134,9 @@ pub(super) struct Window {
 }
 
 impl Window {
-    fn with(&self, place: &Place, bytes: u64, limits: Limits) -> Option<Self> {
+    fn with(&self, place: &Place, vec4s: u64, limits: Limits) -> Option<Self> {
         let start = place.offset / limits.alignment * limits.alignment;
-        let range = self.range.start.min(start)..self.range.end.max(place.offset + bytes);
+        let range = self.range.start.min(start)..self.range.end.max(place.offset + vec4s * place.unit);
         (place.buffer == self.buffer && range.end - range.start <= limits.window)
             .then_some(Self { buffer: self.buffer, range })
     }
@@ -137,7 +147,7 @@ impl Window {
     }
 
     fn vec4_of(&self, place: &Place) -> u32 {
-        ((place.offset - self.range.start) / VEC4) as u32
+        ((place.offset - self.range.start) / place.unit) as u32
     }
 }
 
@@ -158,7 +168,9 @@ pub(super) struct Launch {
     /// `None`: gradients lie in the parameters' window, or move.
     pub(super) grad: Option<Window>,
     /// Arrays in the launch's arena.
-    states: u64,
+    arrays: Counts,
+    /// Where the packed arrays may begin: at a multiple of so many bytes.
+    alignment: u64,
     /// Vec4s of each array: those of all tensors, one behind the other. Measured on a software GPU: arrays that lie whole, each on its
     /// own, cost nothing beside buffers of their own; arrays interleaved by chunk cost 25 % in the cache and 4 % beyond it.
     array: u64,
@@ -171,10 +183,12 @@ pub(super) struct Launch {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct StateRun {
     pub(super) launch: usize,
-    /// First vec4 of the run's first state in the launch's arena.
+    /// First vec4 of the run in each of the arena's arrays.
     pub(super) vec4: u64,
-    /// Vec4s from one state to the next.
+    /// Vec4s from one array to the next.
     pub(super) stride: u64,
+    /// The arena's first byte of packed arrays.
+    pub(super) packed: u64,
     /// First element in the tensor.
     pub(super) position: usize,
     pub(super) elements: usize,
@@ -328,8 +342,9 @@ impl Layout {
             let (first, last) = (chunks.first()?, chunks.last()?);
             Some(StateRun {
                 launch: part.launch,
-                vec4: u64::from(first.state),
-                stride: launch.array,
+                vec4: u64::from(first.state) - ARENA_HEADER,
+                stride: launch.array(),
+                packed: launch.packed(),
                 position: first.position as usize,
                 elements: (last.position + last.length - first.position) as usize,
             })
@@ -343,9 +358,10 @@ impl Launch {
         let grad = item.grad.as_ref().filter(|g| g.buffer != item.param.buffer);
         Self {
             class: item.class,
-            param: Window::at(&shifted(&item.param, position), limits),
-            grad: grad.map(|g| Window::at(&shifted(g, position), limits)),
-            states: item.states,
+            param: Window::at(&item.param.at(position), limits),
+            grad: grad.map(|g| Window::at(&g.at(position), limits)),
+            arrays: item.arrays,
+            alignment: limits.alignment.max(VEC4),
             array: 0,
             chunks: Vec::new(),
             spans: Vec::new(),
@@ -356,14 +372,14 @@ impl Launch {
     /// The windows grown by the chunk at `position`, if it belongs here and they stay within the limits.
     fn with(&self, item: &Item, position: u64, elements: u64, limits: Limits) -> Option<(Window, Option<Window>)> {
         let vec4s = elements.div_ceil(4);
-        if item.class != self.class || arena(self.states, self.array + vec4s) * VEC4 > limits.window {
+        let longer = self.array() + vec4s.next_multiple_of(self.arrays.alignment());
+        if item.class != self.class || self.arena_with(longer) > limits.window {
             return None;
         }
-        let bytes = vec4s * VEC4;
-        let param = self.param.with(&shifted(&item.param, position), bytes, limits)?;
-        match (&self.grad, item.grad.as_ref().map(|g| shifted(g, position))) {
-            (Some(window), Some(g)) => Some((param, Some(window.with(&g, bytes, limits)?))),
-            (None, Some(g)) => Some((param.with(&g, bytes, limits)?, None)),
+        let param = self.param.with(&item.param.at(position), vec4s, limits)?;
+        match (&self.grad, item.grad.as_ref().map(|g| g.at(position))) {
+            (Some(window), Some(g)) => Some((param, Some(window.with(&g, vec4s, limits)?))),
+            (None, Some(g)) => Some((param.with(&g, vec4s, limits)?, None)),
             (_, None) => Some((param, None)),
         }
     }
@@ -371,24 +387,45 @@ impl Launch {
     fn push(&mut self, tensor: usize, position: u64, elements: u64) {
         match self.pieces.last_mut() {
             Some(piece) if piece.tensor == tensor => piece.elements += elements,
-            _ => self.pieces.push(Piece { tensor, position, elements, state: ARENA_HEADER + self.array }),
+            _ => {
+                self.array = self.array();
+                self.pieces.push(Piece { tensor, position, elements, state: ARENA_HEADER + self.array });
+            }
         }
         self.array += elements.div_ceil(4);
     }
 
     /// Vec4s of each of the arena's arrays.
     pub(super) const fn array(&self) -> u64 {
-        self.array
+        self.array.next_multiple_of(self.arrays.alignment())
     }
 
-    /// Length of the launch's arena in vec4, its header included.
-    pub(super) fn arena(&self) -> u64 {
-        arena(self.states, self.array)
+    /// Bytes of the header and the arrays of f32.
+    pub(super) const fn whole(&self) -> u64 {
+        self.whole_with(self.array())
     }
-}
 
-const fn arena(states: u64, array: u64) -> u64 {
-    ARENA_HEADER + states * array
+    /// Where the packed arrays begin.
+    pub(super) const fn packed(&self) -> u64 {
+        self.whole().next_multiple_of(self.alignment)
+    }
+
+    /// Bytes of the arena.
+    pub(super) const fn arena(&self) -> u64 {
+        self.arena_with(self.array())
+    }
+
+    const fn whole_with(&self, array: u64) -> u64 {
+        (ARENA_HEADER + self.arrays.whole * array) * VEC4
+    }
+
+    const fn arena_with(&self, array: u64) -> u64 {
+        let whole = self.whole_with(array);
+        if !self.arrays.packs() {
+            return whole;
+        }
+        whole.next_multiple_of(self.alignment) + 4 * self.arrays.words(array)
+    }
 }
 
 fn too_far_apart(limits: Limits) -> Error {
@@ -399,10 +436,6 @@ fn too_far_apart(limits: Limits) -> Error {
     ))
 }
 
-fn shifted(place: &Place, elements: u64) -> Place {
-    Place { buffer: place.buffer, offset: place.offset + elements * 4 }
-}
-
 /// A piece in records of at most `length` elements, a multiple of its chunks'.
 fn cut(piece: &Piece, item: &Item, param: &Window, grad: Option<&Window>, length: u64) -> Vec<Chunk> {
     (0..piece.elements)
@@ -410,11 +443,11 @@ fn cut(piece: &Piece, item: &Item, param: &Window, grad: Option<&Window>, length
         .map(|start| {
             let position = piece.position + start;
             Chunk {
-                param: param.vec4_of(&shifted(&item.param, position)),
+                param: param.vec4_of(&item.param.at(position)),
                 grad: item
                     .grad
                     .as_ref()
-                    .map_or((position / 4) as u32, |g| grad.unwrap_or(param).vec4_of(&shifted(g, position))),
+                    .map_or((position / 4) as u32, |g| grad.unwrap_or(param).vec4_of(&g.at(position))),
                 state: (piece.state + start / 4) as u32,
                 length: length.min(piece.elements - start) as u32,
                 tensor: piece.tensor as u32,
@@ -439,17 +472,21 @@ mod tests {
             .iter()
             .map(|&(elements, class)| {
                 let bytes = elements.div_ceil(4) * VEC4;
-                let param = Place { buffer: 0, offset: at[0] };
+                let param = Place { buffer: 0, offset: at[0], unit: VEC4 };
                 at[0] += bytes;
                 let other = usize::from(!shared);
-                let grad = Place { buffer: other, offset: at[other] };
+                let grad = Place { buffer: other, offset: at[other], unit: VEC4 };
                 at[other] += bytes;
                 Item {
                     elements,
                     group: 0,
                     class,
-                    chunk: [CHUNK, 1020, 252][class],
-                    states: 1 + class as u64,
+                    chunk: [CHUNK, 1020, 256][class],
+                    arrays: [
+                        Counts { whole: 1, ..Counts::default() },
+                        Counts { whole: 1, halves: 1, ..Counts::default() },
+                        Counts { whole: 1, halves: 1, bytes: 2 },
+                    ][class],
                     param,
                     grad: Some(grad),
                 }
@@ -471,7 +508,7 @@ mod tests {
                 assert!(window.range.end - window.range.start <= LIMITS.window, "{window:?}");
                 assert_eq!(window.range.start % LIMITS.alignment, 0);
             }
-            assert!(launch.arena() * VEC4 <= LIMITS.window);
+            assert!(launch.arena() <= LIMITS.window);
             let mut state = ARENA_HEADER;
             for chunk in launch.chunks.iter().filter(|c| c.length > 0) {
                 let item = &items[chunk.tensor as usize];
@@ -483,12 +520,20 @@ mod tests {
                 let grad = bytes_of(grads, chunk.grad, chunk.length);
                 assert_eq!(grad.start, item.grad.as_ref().map_or(0, |g| g.offset) + offset);
                 assert!(grad.end <= grads.range.end);
+                if chunk.position == 0 || state == ARENA_HEADER {
+                    state = ARENA_HEADER + (state - ARENA_HEADER).next_multiple_of(launch.arrays.alignment());
+                }
                 assert_eq!(u64::from(chunk.state), state, "states follow each other without a gap");
                 state += u64::from(chunk.length.div_ceil(4));
                 let position = u64::from(chunk.position);
                 seen[chunk.tensor as usize].push(position..position + u64::from(chunk.length));
             }
-            assert_eq!(launch.arena(), ARENA_HEADER + launch.states * (state - ARENA_HEADER));
+            let array = (state - ARENA_HEADER).next_multiple_of(launch.arrays.alignment());
+            assert_eq!(launch.array(), array);
+            let packed = launch.arrays.words(array) * 4;
+            assert_eq!(launch.whole(), (ARENA_HEADER + launch.arrays.whole * array) * VEC4);
+            assert_eq!(launch.arena(), if packed == 0 { launch.whole() } else { launch.packed() + packed });
+            assert_eq!(launch.packed() % LIMITS.alignment, 0);
         }
         for (item, mut ranges) in items.iter().zip(seen) {
             ranges.sort_by_key(|r| r.start);
@@ -552,7 +597,7 @@ mod tests {
     #[test]
     fn parameters_and_gradients_too_far_apart_are_refused() {
         let mut items = items(&[(1000, 0)], true);
-        items[0].grad = Some(Place { buffer: 0, offset: 1 << 20 });
+        items[0].grad = Some(Place { buffer: 0, offset: 1 << 20, unit: VEC4 });
         let error = Layout::new(&items, LIMITS).unwrap_err().to_string();
         assert!(error.contains("65536"), "{error}");
     }

@@ -22,6 +22,7 @@ mod scalars;
 #[cfg(feature = "checkpoint")]
 mod snapshot;
 mod step;
+mod stored;
 mod telemetry;
 mod text;
 #[cfg(all(test, feature = "tools"))]
@@ -128,7 +129,27 @@ struct LaunchGpu {
     swap: Option<wgpu::ComputePipeline>,
     /// To where the rule is evaluated, and back.
     evaluation: Option<[wgpu::ComputePipeline; 2]>,
-    arena: wgpu::Buffer,
+    arena: Arena,
+}
+
+/// A launch's arena, which is bound as two: f32 and packed numbers.
+#[derive(Debug)]
+struct Arena {
+    buffer: wgpu::Buffer,
+    /// Bytes of the f32.
+    whole: u64,
+    /// Where the packed ones begin.
+    packed: u64,
+}
+
+impl Arena {
+    fn binding(&self, range: std::ops::Range<u64>) -> wgpu::BindingResource<'_> {
+        wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+            buffer: &self.buffer,
+            offset: range.start,
+            size: wgpu::BufferSize::new(range.end - range.start),
+        })
+    }
 }
 
 /// A dispatch of a whole table of records.

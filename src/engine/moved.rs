@@ -102,7 +102,7 @@ impl Optimizer {
             let info = self.tensors.get(tensor.0);
             let info = info.ok_or_else(|| Error::Usage(format!("tensor {} is not of this optimizer", tensor.0)))?;
             let slice = Slice::from(slice);
-            info.check_slice("gradients", &slice)?;
+            info.check_slice("gradients", &slice, info.formats.grads)?;
             if self.layout.launches.iter().any(|l| self.buffers[l.param.buffer] == slice.buffer) {
                 return Err(info.error(
                     "its gradients lie in a buffer of parameters, where only bound gradients may lie".to_owned(),
@@ -157,7 +157,8 @@ impl Optimizer {
                 open = Some((buffer_of[tensor], start));
             }
             window_of[tensor] = windows.len() - 1;
-            positions[tensor] = ((grad.offset - start) / VEC4) as u32;
+            let unit = 4 * self.tensors[tensor].formats.grads.bytes();
+            positions[tensor] = ((grad.offset - start) / unit) as u32;
             if let Some(window) = windows.last_mut() {
                 window.size = window.size.max(end - start);
             }

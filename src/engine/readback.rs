@@ -9,9 +9,11 @@ use futures::future::poll_fn;
 
 use super::arrays::is_scratch;
 use super::blame::blame;
+use super::checks::bytes_of;
 use super::create::CONTROL_HEAD;
-use super::layout::VEC4;
+use super::stored::{Array, MASTER, REMAINDER};
 use super::{Optimizer, Tensor};
+use crate::storage::{Format, Packed};
 use crate::{Error, Result};
 
 /// Reads a range of a buffer with `COPY_SRC` usage. The copy is submitted to `queue` now, the bytes come with the future.
@@ -69,12 +71,21 @@ pub(super) async fn mapped(
 }
 
 impl Optimizer {
-    /// Reads a tensor's parameters.
+    /// Reads a tensor's parameters, in half precision with what keeps theirs: the numbers that the steps change.
     ///
     /// # Errors
     /// The device was lost; the caller's buffer lacks `COPY_SRC`.
     pub async fn read_param(&self, tensor: Tensor) -> Result<Vec<f32>> {
-        self.read_tensor(tensor, self.param(tensor)).await
+        let seen = self.read_seen(tensor).await?;
+        match self.precision(tensor) {
+            None => Ok(seen.values()),
+            Some(array) => Ok(seen.precise(&self.read_packed(tensor, &array).await?)),
+        }
+    }
+
+    /// The parameters as the model sees them.
+    pub(super) async fn read_seen(&self, tensor: Tensor) -> Result<Packed> {
+        self.read_tensor(tensor, self.param(tensor), self.tensors[tensor.0].formats.params.format()).await
     }
 
     /// Reads a tensor's gradients.
@@ -82,29 +93,48 @@ impl Optimizer {
     /// # Errors
     /// As [`read_param`](Self::read_param); the tensor was bound without gradients.
     pub async fn read_grad(&self, tensor: Tensor) -> Result<Vec<f32>> {
-        self.read_tensor(tensor, self.try_grad(tensor)?).await
+        let grads = self.read_tensor(tensor, self.try_grad(tensor)?, self.tensors[tensor.0].formats.grads).await?;
+        Ok(grads.values())
     }
 
-    async fn read_tensor(&self, tensor: Tensor, slice: wgpu::BufferSlice<'_>) -> Result<Vec<f32>> {
+    async fn read_tensor(&self, tensor: Tensor, slice: wgpu::BufferSlice<'_>, format: Format) -> Result<Packed> {
         let info = &self.tensors[tensor.0];
         if info.used() == 0 {
-            return Ok(Vec::new());
+            return Ok(Packed::nearest(format, &[]));
         }
         if !slice.buffer().usage().contains(wgpu::BufferUsages::COPY_SRC) {
             return Err(
                 info.error(format!("its buffer has usage {:?}, reading needs COPY_SRC", slice.buffer().usage()))
             );
         }
-        let used = slice.offset()..slice.offset() + info.used() * 4;
-        Ok(bytemuck::pod_collect_to_vec(&read_buffer(&self.device, &self.queue, slice.buffer().slice(used)).await?))
+        let used = slice.offset()..slice.offset() + bytes_of(info.used(), format);
+        let bytes = read_buffer(&self.device, &self.queue, slice.buffer().slice(used)).await?;
+        Ok(Packed::from_bytes(format.into(), info.used() as usize, &bytes, &[]))
     }
 
-    /// Writes a tensor's parameters, before the work that is submitted next.
+    /// Writes a tensor's parameters, before the work that is submitted next; in half precision the nearest, and the rest into what keeps
+    /// it.
     ///
     /// # Errors
     /// Another length than the tensor's; the caller's buffer lacks `COPY_DST`.
     pub fn write_param(&self, tensor: Tensor, values: &[f32]) -> Result<()> {
-        self.write_tensor(tensor, self.param(tensor), values)
+        self.check_length(tensor, values.len())?;
+        let (seen, rest) = Packed::params(self.tensors[tensor.0].formats.params, values);
+        self.write_seen(tensor, &seen)?;
+        match self.precision(tensor).zip(rest) {
+            None => Ok(()),
+            Some((array, rest)) => self.write_packed(tensor, &array, &rest),
+        }
+    }
+
+    /// Writes the parameters as the model sees them.
+    pub(super) fn write_seen(&self, tensor: Tensor, seen: &Packed) -> Result<()> {
+        self.write_tensor(tensor, self.param(tensor), seen)
+    }
+
+    /// The array that keeps the parameters' precision.
+    pub(super) fn precision(&self, tensor: Tensor) -> Option<Array> {
+        self.arrays(tensor).into_iter().find(|array| [MASTER, REMAINDER].contains(&array.name))
     }
 
     /// Writes a tensor's gradients, before the work that is submitted next.
@@ -112,70 +142,87 @@ impl Optimizer {
     /// # Errors
     /// As [`write_param`](Self::write_param); the tensor was bound without gradients.
     pub fn write_grad(&self, tensor: Tensor, values: &[f32]) -> Result<()> {
-        self.write_tensor(tensor, self.try_grad(tensor)?, values)
+        let grads = Packed::nearest(self.tensors[tensor.0].formats.grads, values);
+        self.write_tensor(tensor, self.try_grad(tensor)?, &grads)
     }
 
-    fn write_tensor(&self, tensor: Tensor, slice: wgpu::BufferSlice<'_>, values: &[f32]) -> Result<()> {
-        self.check_length(tensor, values)?;
+    fn write_tensor(&self, tensor: Tensor, slice: wgpu::BufferSlice<'_>, values: &Packed) -> Result<()> {
+        self.check_length(tensor, values.len())?;
         if !slice.buffer().usage().contains(wgpu::BufferUsages::COPY_DST) {
             return Err(self.tensors[tensor.0]
                 .error(format!("its buffer has usage {:?}, writing needs COPY_DST", slice.buffer().usage())));
         }
-        if !values.is_empty() {
-            self.queue.write_buffer(slice.buffer(), slice.offset(), bytemuck::cast_slice(values));
+        if values.len() > 0 {
+            self.queue.write_buffer(slice.buffer(), slice.offset(), &values.bytes().0);
         }
         Ok(())
     }
 
-    fn check_length(&self, tensor: Tensor, values: &[f32]) -> Result<()> {
+    fn check_length(&self, tensor: Tensor, values: usize) -> Result<()> {
         let info = &self.tensors[tensor.0];
-        if values.len() as u64 == info.used() {
+        if values as u64 == info.used() {
             return Ok(());
         }
-        Err(info.error(format!("{} values were given, shape {:?} has {}", values.len(), info.shape, info.used())))
+        Err(info.error(format!("{values} values were given, shape {:?} has {}", info.shape, info.used())))
     }
 
     /// The names of the states that are kept for a tensor: the rule's, then `gradient_accumulator` and `ema` where they are asked for,
-    /// then WarpAdam's `warp_gradient` and the columns of its matrix.
+    /// then what keeps the precision of parameters in half precision, `master` (f32) or `remainder` (16 bits, as whole numbers), then
+    /// WarpAdam's `warp_gradient` and the columns of its matrix.
     /// A frozen tensor has none.
     #[must_use]
     pub fn state_names(&self, tensor: Tensor) -> Vec<&'static str> {
-        self.kept_slots(tensor).into_iter().map(|(_, name)| name).collect()
+        self.kept_arrays(tensor).into_iter().map(|array| array.name).collect()
     }
 
-    /// The arrays that mean something between steps, with their places in the arena.
-    pub(super) fn kept_slots(&self, tensor: Tensor) -> Vec<(usize, &'static str)> {
-        self.slots(tensor).into_iter().enumerate().filter(|(_, name)| !is_scratch(name)).collect()
+    /// The arrays that mean something between steps.
+    pub(super) fn kept_arrays(&self, tensor: Tensor) -> Vec<Array> {
+        self.arrays(tensor).into_iter().filter(|array| !is_scratch(array.name)).collect()
     }
 
-    /// Reads a state of a tensor.
+    /// Reads a state of a tensor, whatever it is stored as.
     ///
     /// # Errors
     /// The rule keeps no state of this name; the device was lost.
     pub async fn read_state(&self, tensor: Tensor, state: &str) -> Result<Vec<f32>> {
-        let index = self.state_index(tensor, state)?;
-        let mut values = vec![0.0; self.tensors[tensor.0].used() as usize];
+        Ok(self.read_packed(tensor, &self.array(tensor, state)?).await?.values())
+    }
+
+    /// An array as it is stored.
+    pub(super) async fn read_packed(&self, tensor: Tensor, array: &Array) -> Result<Packed> {
+        let mut values = array.pack(&[]);
         for run in self.state_runs(tensor) {
-            let first = (run.vec4 + index * run.stride) * VEC4;
-            let bytes = first..first + run.elements as u64 * 4;
-            let raw = read_buffer(&self.device, &self.queue, self.launches[run.launch].arena.slice(bytes)).await?;
-            let raw: Vec<f32> = bytemuck::pod_collect_to_vec(&raw);
-            values[run.position..run.position + run.elements].copy_from_slice(&raw);
+            let arena = &self.launches[run.launch].arena.buffer;
+            let read = async |stretch| read_buffer(&self.device, &self.queue, arena.slice(stretch)).await;
+            let bytes = read(array.stretch(&run)).await?;
+            let largest = match array.largest(&run) {
+                None => Vec::new(),
+                Some(stretch) => read(stretch).await?,
+            };
+            values.append(Packed::from_bytes(array.form.layout(), run.elements, &bytes, &largest));
         }
         Ok(values)
     }
 
-    /// Writes a state of a tensor, before the work that is submitted next.
+    /// Writes a state of a tensor, whatever it is stored as, to the nearest; before the work that is submitted next.
     ///
     /// # Errors
     /// The rule keeps no state of this name; another length than the tensor's.
     pub fn write_state(&self, tensor: Tensor, state: &str, values: &[f32]) -> Result<()> {
-        let index = self.state_index(tensor, state)?;
-        self.check_length(tensor, values)?;
+        let array = self.array(tensor, state)?;
+        self.write_packed(tensor, &array, &array.pack(values))
+    }
+
+    /// Writes an array as it is stored.
+    pub(super) fn write_packed(&self, tensor: Tensor, array: &Array, values: &Packed) -> Result<()> {
+        self.check_length(tensor, values.len())?;
         for run in self.state_runs(tensor) {
-            let at = (run.vec4 + index * run.stride) * VEC4;
-            let part = &values[run.position..run.position + run.elements];
-            self.queue.write_buffer(&self.launches[run.launch].arena, at, bytemuck::cast_slice(part));
+            let arena = &self.launches[run.launch].arena.buffer;
+            let (bytes, largest) = values.part(run.position..run.position + run.elements).bytes();
+            self.queue.write_buffer(arena, array.stretch(&run).start, &bytes);
+            if let Some(stretch) = array.largest(&run) {
+                self.queue.write_buffer(arena, stretch.start, &largest);
+            }
         }
         Ok(())
     }
@@ -226,13 +273,16 @@ impl Optimizer {
     }
 
     /// The arrays that are kept for a tensor, in the order of the arena.
-    pub(super) fn slots(&self, tensor: Tensor) -> Vec<&'static str> {
-        if self.tensors[tensor.0].frozen { Vec::new() } else { self.variants[self.class_of[tensor.0]].slots() }
+    pub(super) fn arrays(&self, tensor: Tensor) -> Vec<Array> {
+        if self.tensors[tensor.0].frozen { Vec::new() } else { self.variants[self.class_of[tensor.0]].arrays() }
     }
 
-    fn state_index(&self, tensor: Tensor, state: &str) -> Result<u64> {
-        let slots = self.slots(tensor);
-        let index = slots.iter().position(|name| *name == state).map(|i| i as u64);
-        index.ok_or_else(|| Error::unknown(format!("state of tensor `{}`", self.tensors[tensor.0].name), state, slots))
+    pub(super) fn array(&self, tensor: Tensor, state: &str) -> Result<Array> {
+        let arrays = self.arrays(tensor);
+        let unknown = || {
+            let known = arrays.iter().map(|array| array.name);
+            Error::unknown(format!("state of tensor `{}`", self.tensors[tensor.0].name), state, known)
+        };
+        arrays.iter().find(|array| array.name == state).copied().ok_or_else(unknown)
     }
 }

@@ -2,11 +2,14 @@
 
 use futures::channel::oneshot;
 
+use super::checks::bytes_of;
 use super::create::{CONTROL_HEAD, LOSS_BYTES, buffer};
 use super::layout::{StateRun, VEC4};
 use super::readback::mapped;
+use super::stored::{Array, Stretch};
 use super::{Optimizer, Tensor};
 use crate::Result;
+use crate::storage::{Format, Packed};
 
 /// The parameters, states and counters of an [`Optimizer`] as they were at one point of an encoder.
 #[derive(Debug)]
@@ -45,7 +48,7 @@ pub(crate) struct Arrays {
     pub(crate) name: String,
     pub(crate) group: String,
     pub(crate) shape: Vec<usize>,
-    pub(crate) arrays: Vec<(String, Vec<f32>)>,
+    pub(crate) arrays: Vec<(String, Packed)>,
 }
 
 #[derive(Debug)]
@@ -54,8 +57,8 @@ struct SavedTensor {
     group: String,
     shape: Vec<usize>,
     elements: usize,
-    /// The kept arrays with their places in the arena.
-    slots: Vec<(usize, &'static str)>,
+    arrays: Vec<Array>,
+    format: Format,
     param: Option<Spot>,
     runs: Vec<(Spot, StateRun)>,
 }
@@ -106,7 +109,8 @@ impl Optimizer {
         let memory = self.variants[0].memory.len();
         let control = plan.add(&self.control, 0, CONTROL_HEAD + memory as u64 * 4, most);
         let losses = self.losses.as_ref().map(|l| (plan.add(l, 0, l.size(), most), self.variants[0].probes() + 1));
-        let arenas: Vec<Spot> = self.launches.iter().map(|l| plan.add(&l.arena, 0, l.arena.size(), most)).collect();
+        let arenas: Vec<Spot> =
+            self.launches.iter().map(|l| plan.add(&l.arena.buffer, 0, l.arena.buffer.size(), most)).collect();
         let mut tensors = Vec::with_capacity(self.tensors.len());
         for (index, info) in self.tensors.iter().enumerate() {
             let param = self.param(Tensor(index));
@@ -116,13 +120,16 @@ impl Optimizer {
                 );
             }
             let source = &self.places[index].param;
-            let spot = (info.used() > 0).then(|| plan.add(&source.buffer, source.offset, info.used() * 4, most));
+            let format = info.formats.params.format();
+            let bytes = bytes_of(info.used(), format);
+            let spot = (info.used() > 0).then(|| plan.add(&source.buffer, source.offset, bytes, most));
             tensors.push(SavedTensor {
                 name: info.name.clone(),
                 group: self.groups[info.group].name.clone(),
                 shape: info.shape.clone(),
                 elements: info.used() as usize,
-                slots: self.kept_slots(Tensor(index)),
+                arrays: self.kept_arrays(Tensor(index)),
+                format,
                 param: spot,
                 runs: self.state_runs(Tensor(index)).map(|run| (arenas[run.launch], run)).collect(),
             });
@@ -189,6 +196,9 @@ impl Snapshot {
         for page in self.pages {
             pages.push(mapped(&self.device, &page.buffer, page.arrived).await?);
         }
+        let stretch = |spot: Spot, at: Stretch| -> &[u8] {
+            &pages[spot.page][(spot.offset + at.start) as usize..(spot.offset + at.end) as usize]
+        };
         let floats = |spot: Spot, first: u64, count: usize| -> Vec<f32> {
             let start = (spot.offset + first * VEC4) as usize;
             bytemuck::pod_collect_to_vec(&pages[spot.page][start..start + count * 4])
@@ -199,14 +209,22 @@ impl Snapshot {
         let slot = |spot, j: usize| f64::from(floats(spot, j as u64 * LOSS_BYTES / VEC4, 1)[0]);
         let losses = self.losses.map_or_else(Vec::new, |(spot, n)| (0..n).map(|j| slot(spot, j)).collect());
         let tensors = self.tensors.into_iter().map(|tensor| {
-            let param = tensor.param.map_or_else(Vec::new, |spot| floats(spot, 0, tensor.elements));
+            let param = tensor.param.map_or_else(
+                || Packed::nearest(tensor.format, &[]),
+                |spot| {
+                    let bytes = stretch(spot, 0..bytes_of(tensor.elements as u64, tensor.format));
+                    Packed::from_bytes(tensor.format.into(), tensor.elements, bytes, &[])
+                },
+            );
             let mut arrays = vec![("param".to_owned(), param)];
-            for (k, slot) in &tensor.slots {
-                let mut values = Vec::with_capacity(tensor.elements);
+            for array in &tensor.arrays {
+                let mut values = array.pack(&[]);
                 for (arena, run) in &tensor.runs {
-                    values.extend(floats(*arena, run.vec4 + *k as u64 * run.stride, run.elements));
+                    let largest = array.largest(run).map_or(&[][..], |largest| stretch(*arena, largest));
+                    let bytes = stretch(*arena, array.stretch(run));
+                    values.append(Packed::from_bytes(array.form.layout(), run.elements, bytes, largest));
                 }
-                arrays.push(((*slot).to_owned(), values));
+                arrays.push((array.name.to_owned(), values));
             }
             Arrays { name: tensor.name, group: tensor.group, shape: tensor.shape, arrays }
         });

@@ -1,5 +1,6 @@
 //! Recording a step.
 
+use super::create::ROUNDED;
 use super::moved::Moved;
 use super::passes;
 use super::scalars::Slot;
@@ -172,6 +173,13 @@ impl Optimizer {
                 "the optimizer was built without an average of the weights, or its gradients move".to_owned(),
             ));
         }
+        if let Some(info) = self.tensors.iter().find(|info| !info.frozen && !info.formats.params.is_exact()) {
+            return Err(info.error(
+                "its average would be rounded to half precision where it takes the weights' place: keep them with bf16-split or a \
+                 master, or read the state `ema`"
+                    .to_owned(),
+            ));
+        }
         self.record_aside(encoder, Kind::Swap)
     }
 
@@ -263,7 +271,10 @@ impl Optimizer {
     /// The step is in the encoder: the count goes on to the control buffer, and the slot is free once the work is done.
     pub(super) fn finish(&mut self, encoder: &mut wgpu::CommandEncoder, slot: Slot) {
         if let Some(first) = self.launches.first() {
-            encoder.copy_buffer_to_buffer(&first.arena, 0, &self.control, 0, 4);
+            encoder.copy_buffer_to_buffer(&first.arena.buffer, 0, &self.control, 0, 4);
+            if self.variants[0].chances {
+                encoder.copy_buffer_to_buffer(&first.arena.buffer, 4, &self.control, ROUNDED, 4);
+            }
         }
         self.record_sample(encoder);
         self.scalars.end(encoder, slot, &self.control);

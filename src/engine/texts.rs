@@ -124,6 +124,66 @@ fn every_text_with_rows_validates_and_binds_no_more_than_every_device_does() {
     assert!(seen.len() > 300, "{} texts", seen.len());
 }
 
+/// Storages that together reach every load and store.
+const STORAGES: [&str; 10] = [
+    "bf16-sr",
+    "bf16-split",
+    "bf16-master",
+    "f16-nearest",
+    "f16-sr,grads=f32",
+    "f16-master,states=bf16",
+    "grads=bf16,states=bf16-sr",
+    "8bit,min=0",
+    "bf16-sr,8bit,min=0",
+    "bf16-split,8bit,v=bf16-sr,min=0",
+];
+
+#[test]
+fn every_storage_has_texts_that_validate_and_bind_no_more_than_every_device_does() {
+    let [alone, .., every] = &arounds()[..] else { panic!("there are several") };
+    let mut seen = HashSet::new();
+    for entry in ALL {
+        let rule = entry.sample();
+        let no_v = |text: &str| {
+            if entry.sample().states().iter().any(|s| s.name == "v") {
+                text.to_owned()
+            } else {
+                text.replace("v=bf16-sr,", "")
+            }
+        };
+        for storage in STORAGES.map(|text| no_v(text).parse().expect("a storage")) {
+            for around in [Around::default(), *alone, *every] {
+                let Ok(variant) = Variant::with(rule.as_ref(), around, 2).stored(rule.as_ref(), &storage, 5000) else {
+                    continue;
+                };
+                for (what, text) in storage_texts(&variant) {
+                    if seen.insert(text.clone()) {
+                        check(&format!("{} {storage} {around:?} {what}", entry.name), &text);
+                    }
+                }
+            }
+        }
+    }
+    assert!(seen.len() > 800, "{} texts", seen.len());
+}
+
+fn storage_texts(variant: &Variant) -> Vec<(String, String)> {
+    let rounds = variant.rounds().into_iter().chain(variant.later_rounds());
+    let of_round = |round: Round| {
+        let variant = Variant { round, ..variant.clone() };
+        let stats = (variant.sum_counts().0 > 0).then_some((variant.clone(), Stage::Stats));
+        stats.into_iter().chain([(variant, Stage::Finalize)])
+    };
+    let update = [Some(Stage::Update), variant.procedure_stage()].into_iter().flatten();
+    let stages = rounds.flat_map(of_round).chain(update.map(|stage| (variant.clone(), stage)));
+    let text = |(variant, stage): (Variant, Stage)| {
+        let storage = variant.bindings(stage).iter().filter(|b| b.access != Access::Uniform).count();
+        assert!(storage <= 7, "{} {:?} {stage:?} has {storage} storage bindings", variant.name, variant.formats);
+        (format!("{:?} {stage:?}", variant.round), variant.text(stage))
+    };
+    stages.map(text).collect()
+}
+
 fn check(what: &str, text: &str) {
     let checked = Checked::new(text).unwrap_or_else(|e| panic!("{what}: {e}"));
     for target in Target::ALL {
@@ -204,7 +264,7 @@ fn what_is_off_leaves_no_trace() {
         });
         assert_eq!(off.dispatches(), build(|_| ()).dispatches(), "{}", entry.name);
         let variant = &off.variants[0];
-        assert_eq!(variant.slots(), bare.slots());
+        assert_eq!(variant.arrays(), bare.arrays());
         assert_eq!(variant.scalars, bare.scalars);
         let sums = rule.sums().sums > 0;
         for stage in [Stage::Stats, Stage::Finalize, Stage::Update].into_iter().filter(|s| sums || *s == Stage::Update)

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use super::arrays;
 use super::layout::SUM_LANES;
 use super::rows::RowText;
+use crate::Result;
 use crate::around::{Around, evaluation_scalar};
 use crate::optim::procedure::Scheme;
 use crate::optim::rule::Origin;
 use crate::optim::{Depends, Procedure, Rule, StateSpec, Sums};
+use crate::storage::{Formats, Storage};
 
 /// What a pipeline does in a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -80,6 +81,10 @@ pub struct Variant {
     pub(super) groups: usize,
     /// Threads of a workgroup of [`Stage::Stats`].
     pub(super) sum_lanes: u32,
+    /// How parameters, gradients and states are stored.
+    pub(super) formats: Formats,
+    /// Some class rounds by chance, so that steps are counted for it.
+    pub(super) chances: bool,
     /// Gradients lie in the parameters' buffer, which is bound once.
     pub(super) shared: bool,
     /// Gradients move from step to step.
@@ -92,7 +97,8 @@ pub struct Variant {
     pub(super) rows: Option<RowText>,
     /// The elements that are stepped are counted, because some are not and the rule has sums.
     pub(super) counted: bool,
-    /// The scalars lie in the control buffer, this many vec4s behind its head: with a mask the sums have no binding left for them.
+    /// The scalars lie in the control buffer, this many vec4s behind its head: with a mask or packed arrays the sums have no binding left
+    /// for them.
     pub(super) packed: Option<usize>,
 }
 
@@ -105,6 +111,16 @@ impl Variant {
     #[must_use]
     pub fn of(rule: &dyn Rule, shared: bool, moving: bool) -> Self {
         Self { shared, moving, ..Self::with(rule, Around::default(), 1) }
+    }
+
+    /// The variant for a tensor of so many elements that is stored so.
+    ///
+    /// # Errors
+    /// The rule cannot be stored so.
+    pub fn stored(self, rule: &dyn Rule, storage: &Storage, elements: u64) -> Result<Self> {
+        let stored = Self { formats: storage.formats(rule, elements)?, ..self };
+        let packs = stored.array_counts().packs() && !stored.rounds().is_empty();
+        Ok(Self { chances: stored.takes_chances(), packed: packs.then(|| stored.all_decisions(1)), ..stored })
     }
 
     pub(super) fn with(rule: &dyn Rule, around: Around, groups: usize) -> Self {
@@ -125,6 +141,8 @@ impl Variant {
             round: Round::Only,
             groups,
             sum_lanes: SUM_LANES,
+            formats: Formats::default(),
+            chances: false,
             shared: false,
             moving: false,
             given: false,
@@ -205,17 +223,9 @@ impl Variant {
         self.counted && self.counts().0.sums > 0
     }
 
-    /// The states that are kept.
-    pub(super) fn kept(&self) -> impl Iterator<Item = &StateSpec> {
-        self.states.iter().filter(|s| s.used)
-    }
-
-    /// The arena's arrays, in order: the kept states, the accumulator, the average of the weights, the procedure's.
-    pub(super) fn slots(&self) -> Vec<&'static str> {
-        let accumulator = self.around.accumulate.map(|_| ACCUMULATOR);
-        let average = self.around.ema.map(|_| AVERAGE);
-        let states = self.kept().map(|s| s.name).chain(accumulator).chain(average);
-        states.chain(arrays::of(self.procedure, self.given)).collect()
+    /// The states that are kept, with their numbers among the rule's.
+    pub(super) fn kept(&self) -> impl Iterator<Item = (usize, &StateSpec)> {
+        self.states.iter().enumerate().filter(|(_, s)| s.used)
     }
 
     /// Vec4s of what decisions remember, which lie before the first tensor's.

@@ -16,4 +16,5 @@ mod mutants;
 mod parity;
 mod schedule_free_mutants;
 mod sensitivity;
+mod storage;
 mod sums;

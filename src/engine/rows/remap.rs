@@ -49,7 +49,7 @@ impl Optimizer {
         let moves = sets.iter().any(|s| s.reserved);
         let arrays = self.layout.launches.iter().filter(|l| self.variants[l.class].rows.is_some());
         let scratch = made("scratch", if moves { arrays.map(Launch::array).max().unwrap_or(0) * VEC4 } else { 0 })?;
-        let most = self.variants.iter().map(|v| v.slots().len() as u32 + 1).max().unwrap_or(1);
+        let most = self.variants.iter().map(|v| v.arrays().len() as u32 + 1).max().unwrap_or(1);
         let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
         let tasks = buffer(&self.device, &self.label, "tasks", u64::from(most) * TASK_STRIDE, usage)?;
         for array in 0..most {
@@ -75,7 +75,7 @@ impl Optimizer {
                 _ => self.resource(name, window.clone(), &launch.arena, &launch.update.table, 0),
             });
             let [gather, scatter, reset] = [gather, scatter, reset].map(|p| p.pipeline.clone());
-            let arrays = self.variants[class].slots().len() as u32 + 1;
+            let arrays = self.variants[class].arrays().len() as u32 + 1;
             Some(RemapLaunch { gather, scatter, reset, group, grid: launch.update.grid, arrays })
         };
         let launches = self.launches.iter().enumerate().map(launch).collect();

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::engine::builder::{Builder, Slice, Storage, Tensor, TensorInfo};
+use crate::engine::builder::{Builder, Home, Slice, Tensor, TensorInfo};
 use crate::optim::rule::{need_one_rate, need_rows, need_shared};
+use crate::storage::Keep;
 use crate::{Error, Result};
 
 /// The longest row that may share a second moment: chunks of whole rows, in vec4s, then hold at most 1024 elements.
@@ -173,6 +174,7 @@ impl Builder {
                 info.ok_or_else(|| Error::Usage(format!("column rates of tensor {tensor}, which is not there")))?;
             need_one_rate(self.groups[0].rule.as_ref())?;
             info.check_columns(rates)?;
+            info.check_rows_storage()?;
         }
         self.check_shared()
     }
@@ -183,6 +185,7 @@ impl Builder {
             let info =
                 info.ok_or_else(|| Error::Usage(format!("a second moment of tensor {tensor}, which is not there")))?;
             need_shared(self.groups[0].rule.as_ref())?;
+            info.check_rows_storage()?;
             if info.shape.is_empty() || info.width() > MOST_SHARED {
                 let what = "one second moment a row needs rows of at most";
                 return Err(info.error(format!(
@@ -213,6 +216,7 @@ impl Builder {
             if info.frozen {
                 return Err(info.error(format!("it is frozen and cannot be in row set `{}`", set.name)));
             }
+            info.check_rows_storage()?;
             if info.shape.first() != rows || rows.is_none() {
                 let rows = rows.map_or_else(|| "a first dimension".to_owned(), |rows| format!("{rows} rows"));
                 return Err(info.error(format!("shape {:?} in row set `{}` needs {rows}", info.shape, set.name)));
@@ -228,9 +232,9 @@ impl Builder {
         let Mask::Bound(mask) = &set.mask else { return Ok(()) };
         let bytes = self.capacity(set) as u64 * 4;
         let usage = mask.buffer.usage();
-        let written = |info: &TensorInfo| match &info.storage {
-            Storage::Own => false,
-            Storage::Bound { param, grad } => {
+        let written = |info: &TensorInfo| match &info.home {
+            Home::Own => false,
+            Home::Bound { param, grad } => {
                 let zeroed = grad.as_ref().is_some_and(|g| self.around.zero_gradients && g.buffer == mask.buffer);
                 param.buffer == mask.buffer || zeroed
             }
@@ -251,6 +255,15 @@ impl Builder {
 }
 
 impl TensorInfo {
+    fn check_rows_storage(&self) -> Result<()> {
+        if self.formats.params.keep() == Some(Keep::Split) {
+            let problem =
+                "its rows are moved one by one, which split parameters do not allow: keep them with bf16-master";
+            return Err(self.error(problem.to_owned()));
+        }
+        self.formats.need_rows(&self.name)
+    }
+
     pub(super) fn check_columns(&self, rates: &[f64]) -> Result<()> {
         if self.shape.is_empty() || rates.len() != self.width() {
             let columns = self.width();

@@ -97,8 +97,8 @@ impl Variant {
 
     /// The text of [`Stage::Rows`] behind the rule, the bindings and the tables.
     pub(in crate::engine) fn remap_text(&self) -> String {
-        let mut firsts = vec!["0.0".to_owned(); 1 + self.slots().len()];
-        for (first, state) in firsts[1..].iter_mut().zip(self.kept()) {
+        let mut firsts = vec!["0.0".to_owned(); 1 + self.arrays().len()];
+        for (first, (_, state)) in firsts[1..].iter_mut().zip(self.kept()) {
             *first = format!("f32({:e})", state.initial);
         }
         format!(

@@ -1,6 +1,7 @@
 //! A pipeline's text: the rule's file, a few lines of bindings and constants written here, and the harness.
 
 mod procedure;
+mod storage;
 mod sums;
 
 use std::fmt::Write as _;
@@ -86,14 +87,18 @@ impl Variant {
         }
         let elements = if stage == Stage::Stats { Access::Read } else { Access::ReadWrite };
         let grads = if self.around.zero_gradients { elements } else { Access::Read };
+        let [params_type, grads_type] = self.element_types();
         let mut bindings: Vec<Binding> =
             std::iter::once(call).chain(scalars).chain([control(Access::Read), chunks]).collect();
-        bindings.push(b("wo_params", elements, "array<vec4<f32>>"));
+        bindings.push(b("wo_params", elements, params_type));
         let reads_gradients = self.reads_gradients(stage);
         if !self.shared && reads_gradients {
-            bindings.push(b("wo_grads", grads, "array<vec4<f32>>"));
+            bindings.push(b("wo_grads", grads, grads_type));
         }
         bindings.push(b("wo_arena", elements, "array<vec4<f32>>"));
+        if let Some(packed_type) = self.packed_type() {
+            bindings.push(b("wo_packed", elements, packed_type));
+        }
         match stage {
             Stage::Stats => bindings.push(partials),
             Stage::Probe => bindings.push(b("wo_totals", Access::Read, "array<vec4<f32>>")),
@@ -147,8 +152,10 @@ impl Variant {
             Stage::Rows => &[TABLES, RECORD],
         };
         let own = [self.constants(stage), self.accessors(stage)];
-        let mut parts = vec![self.rule.as_ref(), &own[0], &own[1]];
+        let mut parts: Vec<&str> = vec![self.rule.as_ref(), &own[0], &own[1]];
         parts.extend(harness);
+        let stored = self.storage_files(stage);
+        parts.extend(stored.iter().copied().filter(|file| !harness.contains(file)));
         parts.join("\n")
     }
 
@@ -184,12 +191,11 @@ impl Variant {
     fn features(&self, out: &mut String) {
         let a = &self.around;
         let (sums, totals) = self.sum_counts();
-        let slots = self.slots();
-        let slot = |name: &str| slots.iter().position(|s| *s == name).unwrap_or(0);
+        let slot = |name: &str| self.whole(name) as usize;
         let scale = a.loss_scale.unwrap_or_default();
         for (name, value) in [
             ("SETTINGS", call_vec4s(&self.scalars, self.groups)),
-            ("STATES", slots.len()),
+            ("STATES", self.array_counts().whole as usize),
             ("ACCUMULATOR", slot(ACCUMULATOR)),
             ("AVERAGE", slot(AVERAGE)),
             ("EVALUATED", self.evaluated.map_or(0, slot)),
@@ -205,6 +211,7 @@ impl Variant {
         put(out, format_args!("const wo_GROWTH = f32({:e});", scale.growth as f32));
         put(out, format_args!("const wo_BACKOFF = f32({:e});", scale.backoff as f32));
         for (name, on) in [
+            ("CHANCES", self.chances),
             ("CAN_SKIP", self.sums.may_refuse || self.probes() > 0 || a.guards()),
             ("GUARD", a.guards() && !self.round.is_later()),
             ("SECOND_ROUND", self.round.is_later()),
@@ -225,7 +232,8 @@ impl Variant {
 
     fn accessors(&self, stage: Stage) -> String {
         if stage == Stage::Rows {
-            return self.square_text(stage) + &self.rows_text(stage) + &self.remap_text();
+            let places = self.stride() + &self.params(stage);
+            return self.square_text(stage) + &places + &self.rows_text(stage) + &self.remap_text();
         }
         let mut out = self.scalar_loads();
         out.push_str(&self.square_text(stage));
@@ -241,7 +249,9 @@ impl Variant {
             }
             out.push_str(&self.conclude());
         } else {
+            out.push_str(&self.stride());
             out.push_str(&self.load_state());
+            out.push_str(&self.params(stage));
             if self.reads_gradients(stage) {
                 out.push_str(&self.gradient());
             } else if stage == Stage::Stats {
@@ -304,71 +314,6 @@ impl Variant {
             }
             put(&mut out, format_args!("    return {name}({});\n}}", members.join(", ")));
         }
-        out
-    }
-
-    fn load_state(&self) -> String {
-        let mut kept = 0;
-        let members: Vec<String> = self
-            .states
-            .iter()
-            .map(|state| {
-                if !state.used {
-                    return "vec4(0.0)".to_owned();
-                }
-                kept += 1;
-                format!("wo_arena[at + {}u * stride]", kept - 1)
-            })
-            .collect();
-        format!("fn wo_load_state(at: u32, stride: u32) -> State {{\n    return State({});\n}}\n", members.join(", "))
-    }
-
-    fn store_state(&self) -> String {
-        let mut out = String::from("fn wo_store_state(at: u32, stride: u32, s: State) {\n");
-        for (i, state) in self.kept().enumerate() {
-            put(&mut out, format_args!("    wo_arena[at + {i}u * stride] = s.{};", state.name));
-        }
-        out + "}\n"
-    }
-
-    fn first_state(&self) -> String {
-        let members: Vec<String> = self.states.iter().map(|s| format!("vec4(f32({:e}))", s.initial)).collect();
-        format!("fn wo_first_state() -> State {{ return State({}); }}\n", members.join(", "))
-    }
-
-    fn gradient(&self) -> String {
-        let run = if self.moving { "wo_run.x" } else { "0u" };
-        format!(
-            "fn wo_gradient(chunk: wo_Chunk, i: u32) -> vec4<f32> {{ return {}; }}\n\
-             fn wo_first_record() -> u32 {{ return {run}; }}\n",
-            self.gradient_at("i")
-        )
-    }
-
-    /// The gradient's vec4 number `i` of a chunk, as a place.
-    fn gradient_at(&self, i: &str) -> String {
-        let buffer = if self.shared { "wo_params" } else { "wo_grads" };
-        let positions = self.scalar_at("wo_call.moved + chunk.tensor / 4u");
-        let moved = format!("bitcast<vec4<u32>>({positions})[chunk.tensor % 4u] + ");
-        format!("{buffer}[{}chunk.grad + {i}]", if self.moving { &moved } else { "" })
-    }
-
-    fn clear_gradient(&self) -> String {
-        let arguments = "chunk: wo_Chunk, lane: u32, live: vec4<bool>";
-        let mut out = format!("fn wo_zero_gradient({arguments}) {{\n");
-        if self.around.zero_gradients {
-            let place = self.gradient_at("lane");
-            put(&mut out, format_args!("    {place} = select({place}, vec4(0.0), live);"));
-        }
-        put(&mut out, format_args!("}}"));
-        put(
-            &mut out,
-            format_args!(
-                "fn wo_clear_gradient(chunk: wo_Chunk, lane: u32, state: u32, stride: u32, live: vec4<bool>) {{\n    \
-                 wo_zero_gradient(chunk, lane, live);\n    \
-                 if wo_ACCUMULATE {{ wo_arena[state + wo_ACCUMULATOR * stride] = vec4(0.0); }}\n}}"
-            ),
-        );
         out
     }
 }

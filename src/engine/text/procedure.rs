@@ -11,8 +11,7 @@ use crate::optim::procedure::Directions;
 impl Variant {
     /// Where the procedure's arrays lie in the arena, and its numbers.
     pub(super) fn procedure_constants(&self, out: &mut String) {
-        let slots = self.slots();
-        let slot = |name: &str| slots.iter().position(|s| *s == name).unwrap_or(0);
+        let slot = |name: &str| self.whole(name);
         put(out, format_args!("const wo_WARP = {};", matches!(self.procedure, Procedure::Warp(_))));
         put(out, format_args!("const wo_WARPED = {}u;", slot(arrays::WARPED)));
         if matches!(self.procedure, Procedure::Probe(_) | Procedure::Integrate(_)) {

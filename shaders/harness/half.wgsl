@@ -1,0 +1,111 @@
+// Half precision in plain u32 arithmetic: two numbers a word, the first in the low bits; here a number's 16 bits in each lane.
+// src/storage/half.rs does the same on the host.
+
+fn wo_unpack(words: vec2<u32>) -> vec4<u32> {
+    return vec4(words.x & 0xffffu, words.x >> 16u, words.y & 0xffffu, words.y >> 16u);
+}
+
+fn wo_pack(halves: vec4<u32>) -> vec2<u32> {
+    return vec2(halves.x | (halves.y << 16u), halves.z | (halves.w << 16u));
+}
+
+// The chosen lanes of `after`, the others of `before`.
+fn wo_mixed(before: vec2<u32>, after: vec2<u32>, chosen: vec4<bool>) -> vec2<u32> {
+    return wo_pack(select(wo_unpack(before), wo_unpack(after), chosen));
+}
+
+fn wo_is_nan(bits: vec4<u32>) -> vec4<bool> {
+    return (bits & vec4(0x7fffffffu)) > vec4(0x7f800000u);
+}
+
+fn wo_widen_bf16(halves: vec4<u32>) -> vec4<f32> {
+    return bitcast<vec4<f32>>(halves << vec4(16u));
+}
+
+// To the nearest, ties to even. A NaN becomes a quiet one: cut off, its bits might be infinity's.
+fn wo_nearest_bf16(x: vec4<f32>) -> vec4<u32> {
+    let bits = bitcast<vec4<u32>>(x);
+    let high = bits >> vec4(16u);
+    let nearest = (bits + vec4(0x7fffu) + (high & vec4(1u))) >> vec4(16u);
+    return select(nearest, high | vec4(0x40u), wo_is_nan(bits));
+}
+
+// Up where the chance, 16 bits, and what is cut off make a whole step.
+fn wo_chanced_bf16(x: vec4<f32>, chances: vec4<u32>) -> vec4<u32> {
+    let bits = bitcast<vec4<u32>>(x);
+    return select((bits + chances) >> vec4(16u), (bits >> vec4(16u)) | vec4(0x40u), wo_is_nan(bits));
+}
+
+fn wo_widen_f16(halves: vec4<u32>) -> vec4<f32> {
+    let sign = (halves & vec4(0x8000u)) << vec4(16u);
+    let magnitude = halves & vec4(0x7fffu);
+    let wide = magnitude << vec4(13u);
+    var bits = wide + vec4(112u << 23u);
+    bits = select(bits, bitcast<vec4<u32>>(vec4<f32>(magnitude) * 5.9604645e-8), magnitude < vec4(0x400u));
+    bits = select(bits, wide | vec4(0x7f800000u), magnitude >= vec4(0x7c00u));
+    bits = select(bits, wide | vec4(0x7fc00000u), magnitude > vec4(0x7c00u));
+    return bitcast<vec4<f32>>(sign | bits);
+}
+
+// The bits of a rounded magnitude behind those of its sign; `normal` and `subnormal` may be of numbers that are not.
+fn wo_f16(bits: vec4<u32>, normal: vec4<u32>, subnormal: vec4<u32>) -> vec4<u32> {
+    let magnitude = bits & vec4(0x7fffffffu);
+    let finite = min(select(normal, subnormal, magnitude < vec4(0x38800000u)), vec4(0x7c00u));
+    let nan = vec4(0x7e00u) | ((magnitude >> vec4(13u)) & vec4(0x3ffu));
+    return ((bits >> vec4(16u)) & vec4(0x8000u)) | select(finite, nan, wo_is_nan(bits));
+}
+
+// How many places of the significand are cut off below the smallest normal number, whose units are 2^-24.
+fn wo_places(magnitude: vec4<u32>) -> vec4<u32> {
+    return min(vec4(126u) - min(magnitude >> vec4(23u), vec4(113u)), vec4(31u));
+}
+
+fn wo_significand(magnitude: vec4<u32>) -> vec4<u32> {
+    return (magnitude & vec4(0x7fffffu)) | vec4(0x800000u);
+}
+
+fn wo_nearest_f16(x: vec4<f32>) -> vec4<u32> {
+    let bits = bitcast<vec4<u32>>(x);
+    let magnitude = bits & vec4(0x7fffffffu);
+    let normal = ((magnitude + vec4(0xfffu) + ((magnitude >> vec4(13u)) & vec4(1u))) >> vec4(13u)) - vec4(112u << 10u);
+    let places = wo_places(magnitude);
+    let significand = wo_significand(magnitude);
+    let kept = significand >> places;
+    let middle = vec4(1u) << (places - vec4(1u));
+    let rest = significand & (2u * middle - vec4(1u));
+    let up = (rest > middle) | ((rest == middle) & ((kept & vec4(1u)) != vec4(0u)));
+    return wo_f16(bits, normal, kept + select(vec4(0u), vec4(1u), up));
+}
+
+fn wo_chanced_f16(x: vec4<f32>, chances: vec4<u32>) -> vec4<u32> {
+    let bits = bitcast<vec4<u32>>(x);
+    let magnitude = bits & vec4(0x7fffffffu);
+    let normal = ((magnitude + (chances >> vec4(3u))) >> vec4(13u)) - vec4(112u << 10u);
+    let places = wo_places(magnitude);
+    let chance = (chances << (max(places, vec4(16u)) - vec4(16u))) >> (vec4(16u) - min(places, vec4(16u)));
+    // Below 2^-31 of a unit nothing is worth a chance.
+    let some = magnitude >= vec4(95u << 23u);
+    let subnormal = select(vec4(0u), (wo_significand(magnitude) + chance) >> places, some);
+    return wo_f16(bits, normal, subnormal);
+}
+
+// An f32 from the nearest bf16 and the 16 bits that this lacks. Nothing that was split leaves an upper half of a remainder beside zero;
+// beside a parameter that somebody else wrote it would make a NaN.
+fn wo_join(high: vec4<u32>, remainder: vec4<u32>) -> vec4<f32> {
+    let stale = ((high & vec4(0x7fffu)) == vec4(0u)) & (remainder >= vec4(0x8000u));
+    let low = select(remainder, vec4(0u), stale);
+    return bitcast<vec4<f32>>(((high - (low >> vec4(15u))) << vec4(16u)) | low);
+}
+
+fn wo_remainder(x: vec4<f32>) -> vec4<u32> {
+    let bits = bitcast<vec4<u32>>(x);
+    return select(bits & vec4(0xffffu), vec4(0u), wo_is_nan(bits));
+}
+
+// The nearest, ties away from zero: where the remainder's upper half begins.
+fn wo_high(x: vec4<f32>) -> vec4<u32> {
+    let bits = bitcast<vec4<u32>>(x);
+    let high = bits >> vec4(16u);
+    let up = (bits >> vec4(15u)) & vec4(1u);
+    return select(high + up, (high & vec4(0x8000u)) | vec4(0x7fc0u), wo_is_nan(bits));
+}

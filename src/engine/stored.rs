@@ -1,0 +1,180 @@
+//! The arena's arrays: which there are, how wide their numbers are, and where they begin.
+//!
+//! An arena holds a header, then the arrays of whole f32, one behind the other, each over all tensors of the launch; then, where the
+//! device lets another binding begin, the packed ones in the same way: halves, a word for two numbers; bytes, a word for four, and behind
+//! these a word a block with its largest magnitude. All are as long, counted in vec4s of numbers: the stride.
+
+use super::arrays;
+use super::layout::VEC4;
+use super::variant::{ACCUMULATOR, AVERAGE, Variant};
+use crate::optim::{Kind, StateSpec};
+use crate::storage::blockwise::{BLOCK, Map};
+use crate::storage::{Format, Keep, Layout, Packed, StateFormat};
+
+/// The f32 copy of parameters in half precision.
+pub(crate) const MASTER: &str = "master";
+/// What bf16 parameters lack of an f32.
+pub(crate) const REMAINDER: &str = "remainder";
+
+/// Vec4s of numbers that share a block: arrays with blocks are so many times as long, so that no block is of two tensors.
+pub(super) const BLOCK_VEC4S: u64 = BLOCK as u64 / 4;
+
+/// How an array's numbers lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// f32.
+    Whole,
+    /// bf16, stored by chance or to the nearest.
+    Half { chance: bool },
+    /// The 16 bits that are split off.
+    Remainder,
+    /// A byte each, in blocks.
+    Blocks(Map),
+}
+
+/// How many arrays of each width.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    pub(super) whole: u64,
+    pub(super) halves: u64,
+    pub(super) bytes: u64,
+}
+
+impl Form {
+    /// What it is on the host.
+    pub(super) const fn layout(self) -> Layout {
+        match self {
+            Self::Whole => Layout::F32,
+            Self::Half { .. } => Layout::Half(Format::Bf16),
+            Self::Remainder => Layout::Remainder,
+            Self::Blocks(map) => Layout::Blocks(map),
+        }
+    }
+}
+
+impl Counts {
+    const fn with(self, form: Form) -> Self {
+        match form {
+            Form::Whole => Self { whole: self.whole + 1, ..self },
+            Form::Half { .. } | Form::Remainder => Self { halves: self.halves + 1, ..self },
+            Form::Blocks(_) => Self { bytes: self.bytes + 1, ..self },
+        }
+    }
+
+    /// Whether anything is packed.
+    pub(super) const fn packs(self) -> bool {
+        self.halves + self.bytes > 0
+    }
+
+    /// Words of the packed arrays of this length.
+    pub(super) const fn words(self, stride: u64) -> u64 {
+        stride * (2 * self.halves + self.bytes) + stride / BLOCK_VEC4S * self.bytes
+    }
+
+    /// Tensors begin at multiples of so many vec4s.
+    pub(super) const fn alignment(self) -> u64 {
+        if self.bytes > 0 { BLOCK_VEC4S } else { 1 }
+    }
+}
+
+/// One of the arena's arrays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Array {
+    pub(super) name: &'static str,
+    pub(super) form: Form,
+    /// Which numbers it holds, of a state.
+    pub(super) kind: Kind,
+    /// Those that lie before it.
+    pub(super) before: Counts,
+}
+
+impl Array {
+    /// Numbers as it stores them.
+    pub(super) fn pack(&self, values: &[f32]) -> Packed {
+        match self.form {
+            Form::Whole => Packed::F32(values.to_vec()),
+            Form::Half { .. } => Packed::half_state(self.kind, values),
+            Form::Remainder => Packed::Remainder(values.iter().map(|x| *x as u16).collect()),
+            Form::Blocks(map) => Packed::blocks(map, values),
+        }
+    }
+}
+
+/// A stretch of an arena, in bytes.
+pub(super) type Stretch = std::ops::Range<u64>;
+
+impl Array {
+    /// Where `elements` numbers from a vec4 on lie, counted behind the header: whole vec4s of f32, or words.
+    pub(super) fn stretch(&self, run: &super::layout::StateRun) -> Stretch {
+        let (vec4, elements) = (run.vec4, run.elements as u64);
+        let word = |first: u64, words: u64| {
+            let start = run.packed + 4 * (self.before.words(run.stride) + first);
+            start..start + 4 * words
+        };
+        match self.form {
+            Form::Whole => {
+                let start = (super::layout::ARENA_HEADER + vec4 + self.before.whole * run.stride) * VEC4;
+                start..start + 4 * elements
+            }
+            Form::Half { .. } | Form::Remainder => word(2 * vec4, elements.div_ceil(2)),
+            Form::Blocks(_) => word(vec4, elements.div_ceil(4)),
+        }
+    }
+
+    /// Where the largest magnitudes of the same numbers' blocks lie.
+    pub(super) fn largest(&self, run: &super::layout::StateRun) -> Option<Stretch> {
+        let Form::Blocks(_) = self.form else { return None };
+        let first = self.before.words(run.stride) + run.stride + run.vec4 / BLOCK_VEC4S;
+        let start = run.packed + 4 * first;
+        Some(start..start + 4 * (run.elements as u64).div_ceil(BLOCK as u64))
+    }
+}
+
+impl Variant {
+    /// The arena's arrays: the kept states, the accumulator, the average of the weights, what keeps the parameters' precision, the
+    /// procedure's.
+    pub(super) fn arrays(&self) -> Vec<Array> {
+        let exact = |name| (name, Form::Whole, Kind::Exact);
+        let accumulator = self.around.accumulate.map(|_| exact(ACCUMULATOR));
+        let average = self.around.ema.map(|_| exact(AVERAGE));
+        let precision = match self.formats.params.keep() {
+            Some(Keep::Master) => Some(exact(MASTER)),
+            Some(Keep::Split) => Some((REMAINDER, Form::Remainder, Kind::Exact)),
+            None | Some(Keep::Nearest | Keep::Stochastic) => None,
+        };
+        let procedure = arrays::of(self.procedure, self.given).into_iter().map(exact);
+        let states = self.kept().map(|(k, state)| (state.name, form(state, self.formats.state(k)), state.kind));
+        let mut before = Counts::default();
+        let place = |(name, form, kind): (&'static str, Form, Kind)| {
+            let array = Array { name, form, kind, before };
+            before = before.with(form);
+            array
+        };
+        states.chain(accumulator).chain(average).chain(precision).chain(procedure).map(place).collect()
+    }
+
+    /// How many of each width.
+    pub(super) fn array_counts(&self) -> Counts {
+        self.arrays().last().map_or_else(Counts::default, |last| last.before.with(last.form))
+    }
+
+    /// Whether anything is rounded by chance.
+    pub(super) fn takes_chances(&self) -> bool {
+        self.formats.params.keep() == Some(Keep::Stochastic)
+            || self.arrays().iter().any(|array| array.form == Form::Half { chance: true })
+    }
+
+    /// The number of an f32 array among these, 0 where it is not there.
+    pub(super) fn whole(&self, name: &str) -> u64 {
+        self.arrays().iter().find(|a| a.name == name && a.form == Form::Whole).map_or(0, |a| a.before.whole)
+    }
+}
+
+fn form(state: &StateSpec, format: StateFormat) -> Form {
+    match format {
+        StateFormat::F32 => Form::Whole,
+        StateFormat::Bf16 => Form::Half { chance: false },
+        StateFormat::Bf16Stochastic => Form::Half { chance: true },
+        StateFormat::Blockwise8 => Form::Blocks(Map::of(state.kind)),
+    }
+}
