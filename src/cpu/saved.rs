@@ -5,6 +5,9 @@ use crate::optim::rule::goes_on;
 use crate::optim::{Rule, Value};
 use crate::{Error, Result};
 
+/// Parameters in full, kept beside those in half precision, as a copy or as what was split off.
+const MASTER: &str = "master";
+
 /// The counters that live from step to step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Counters {
@@ -47,7 +50,8 @@ impl<F: Number> Optimizer<F> {
         let names = self.groups[kept.spec.group].rule.states().into_iter().map(|s| s.name);
         let states = names.zip(&kept.states).filter_map(|(name, state)| Some((name, state.as_deref()?)));
         let warp = kept.warp.iter().flat_map(super::Warped::arrays);
-        states.chain(self.around.arrays(tensor)).chain(warp).collect()
+        let master = kept.stored.full.as_deref().map(|full| (MASTER, full));
+        states.chain(self.around.arrays(tensor)).chain(warp).chain(master).collect()
     }
 
     /// As [`arrays`](Self::arrays), to be overwritten.
@@ -56,7 +60,8 @@ impl<F: Number> Optimizer<F> {
         let names = self.groups[kept.spec.group].rule.states().into_iter().map(|s| s.name);
         let states = names.zip(&mut kept.states).filter_map(|(name, state)| Some((name, state.as_deref_mut()?)));
         let warp = kept.warp.iter_mut().flat_map(super::Warped::arrays_mut);
-        states.chain(self.around.arrays_mut(tensor)).chain(warp).collect()
+        let master = kept.stored.full.as_deref_mut().map(|full| (MASTER, full));
+        states.chain(self.around.arrays_mut(tensor)).chain(warp).chain(master).collect()
     }
 
     pub(crate) fn counters(&self) -> Counters {

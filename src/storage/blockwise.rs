@@ -148,12 +148,10 @@ fn scaled(largest: f32) -> (f32, f32) {
     (up, largest * up)
 }
 
-/// The numbers of a block. Without a sign, nothing but the code of 0 is 0, however small the block.
+/// The numbers of a block. What was encoded without a sign becomes 0 only if it was, down to the smallest f32: its code's number is more
+/// than half of it.
 pub fn decode(map: Map, largest: f32, codes: &[u8], block: &mut [f32]) {
     for (x, code) in block.iter_mut().zip(codes) {
         *x = map.value(*code) * largest;
-        if map == Map::Unsigned && *code != 0 && *x == 0.0 {
-            *x = f32::from_bits(1);
-        }
     }
 }
