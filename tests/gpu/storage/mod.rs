@@ -1,9 +1,12 @@
 //! Storage formats on a GPU: every rule in every form against the oracle followed by the same rounding.
 
 mod bound;
+mod errors;
+mod extremes;
 mod functions;
 mod independence;
 mod precision;
+mod rows;
 
 use wgpu_optim::gpu::Gpu;
 use wgpu_optim::optim::{ALL, Adam};
