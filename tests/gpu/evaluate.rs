@@ -166,14 +166,8 @@ fn sadam_probes_the_same_directions_and_damps_alike() {
 #[test]
 fn rules_that_evaluate_step_alike_with_rounded_states() {
     let sadam = SAdam { lr: 0.02, k: 5, sigma: 0.3, weight_decay: 0.1, ..SAdam::default() };
-    let flow = FlowAdam {
-        lr: 0.03,
-        integrator: Integrator::Rk4,
-        ode_t_scale: Some(20.0),
-        warmup: 3,
-        switch_sensitivity: Some(0.5),
-        ..FlowAdam::default()
-    };
+    let flow =
+        FlowAdam { lr: 0.03, integrator: Integrator::Rk4, ode_t_scale: Some(20.0), warmup: 3, ..FlowAdam::default() };
     for storage in ["states=bf16", "states=bf16-sr", "8bit,min=0"] {
         let mut pair = Pair::stored(sadam, storage);
         pair.follow(6, 0.02);
