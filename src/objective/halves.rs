@@ -63,9 +63,24 @@ impl Halves {
         record(encoder, &self.params);
     }
 
-    /// Records that the optimizer sees the gradients.
-    pub(crate) fn record_grads(&self, encoder: &mut wgpu::CommandEncoder) {
+    /// Records a mini-batch's gradient, or its loss to where that is asked for.
+    ///
+    /// # Errors
+    /// As the objective's.
+    pub(crate) fn record(
+        &self,
+        objective: &dyn GpuObjective,
+        batch: usize,
+        loss: Option<wgpu::BufferSlice<'_>>,
+        encoder: &mut wgpu::CommandEncoder,
+    ) -> Result<()> {
+        self.record_params(encoder);
+        match loss {
+            None => objective.record_gradient(encoder, batch)?,
+            Some(into) => objective.record_loss(encoder, batch, into)?,
+        }
         record(encoder, &self.grads);
+        Ok(())
     }
 }
 

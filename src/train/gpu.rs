@@ -64,7 +64,7 @@ impl Run<'_> {
             for batch in batches {
                 let Self { model, halves, optimizer, .. } = self;
                 let evaluate = |_, slot: Option<wgpu::BufferSlice<'_>>, encoder: &mut wgpu::CommandEncoder| {
-                    record(model, halves, *batch, slot, encoder)
+                    halves.record(model, *batch, slot, encoder)
                 };
                 optimizer.step_with(&mut encoder, evaluate)?;
             }
@@ -85,7 +85,7 @@ impl Run<'_> {
         let (model, halves, gpu) = (&self.model, &self.halves, self.gpu);
         pollster::block_on(self.optimizer.step_with_submits(|_, slot| {
             let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-            record(model, halves, batch, slot, &mut encoder)?;
+            halves.record(model, batch, slot, &mut encoder)?;
             gpu.queue.submit([encoder.finish()]);
             Ok(())
         }))
@@ -121,23 +121,6 @@ impl Run<'_> {
             scale: f64::from(pollster::block_on(self.optimizer.read_loss_scale())?),
         })
     }
-}
-
-/// Records a mini-batch's gradient, or its loss to where that is asked for.
-fn record(
-    model: &GpuMlp,
-    halves: &Halves,
-    batch: usize,
-    loss: Option<wgpu::BufferSlice<'_>>,
-    encoder: &mut wgpu::CommandEncoder,
-) -> Result<()> {
-    halves.record_params(encoder);
-    match loss {
-        None => model.record_gradient(encoder, batch)?,
-        Some(slot) => model.record_loss(encoder, batch, slot)?,
-    }
-    halves.record_grads(encoder);
-    Ok(())
 }
 
 /// The optimizer's tensors are the model's, in the optimizer's own buffers, which the model binds where they are f32.

@@ -74,7 +74,7 @@ impl<'a> Device<'a> {
             let batch = self.next_batch(&mut encoder);
             let Self { objective, optimizer, halves, .. } = self;
             let evaluate = |_, loss: Option<wgpu::BufferSlice<'_>>, encoder: &mut wgpu::CommandEncoder| {
-                record(objective.as_ref(), halves, batch, loss, encoder)
+                halves.record(objective.as_ref(), batch, loss, encoder)
             };
             optimizer.step_with(&mut encoder, evaluate)?;
         }
@@ -90,7 +90,7 @@ impl<'a> Device<'a> {
         let Self { objective, optimizer, halves, gpu, .. } = self;
         let evaluate = |_, loss: Option<wgpu::BufferSlice<'_>>| {
             let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-            record(objective.as_ref(), halves, batch, loss, &mut encoder)?;
+            halves.record(objective.as_ref(), batch, loss, &mut encoder)?;
             gpu.queue.submit([encoder.finish()]);
             Ok(())
         };
@@ -124,29 +124,12 @@ impl<'a> Device<'a> {
         let mut sum = 0.0;
         for batch in batches {
             let slot = Some(self.loss.slice(..));
-            self.gpu.run(|encoder| record(self.objective.as_ref(), &self.halves, batch, slot, encoder))?;
+            self.gpu.run(|encoder| self.halves.record(self.objective.as_ref(), batch, slot, encoder))?;
             let bytes = pollster::block_on(read_buffer(&self.gpu.device, &self.gpu.queue, self.loss.slice(..)))?;
             sum += f64::from(bytemuck::pod_read_unaligned::<f32>(&bytes));
         }
         Ok(sum / count)
     }
-}
-
-/// Records a batch's gradient, or its loss to where that is asked for.
-fn record(
-    objective: &dyn GpuObjective,
-    halves: &Halves,
-    batch: usize,
-    loss: Option<wgpu::BufferSlice<'_>>,
-    encoder: &mut wgpu::CommandEncoder,
-) -> Result<()> {
-    halves.record_params(encoder);
-    match loss {
-        None => objective.record_gradient(encoder, batch)?,
-        Some(into) => objective.record_loss(encoder, batch, into)?,
-    }
-    halves.record_grads(encoder);
-    Ok(())
 }
 
 impl Course for Device<'_> {
