@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use crate::cpu::{Counters, Number, Optimizer, TensorSpec};
-use crate::engine::{Arrays, Contents};
-use crate::storage::Packed;
+use crate::engine::{Arrays, Contents, Control, PARAM};
+use crate::storage::{Layout, Packed};
 use crate::tensor_file::quote;
 use crate::{Error, Result};
 
-use super::{Checkpoint, Settings};
+use super::fit::array_differences;
+use super::{Checkpoint, Fit, Settings};
 
 impl Checkpoint {
     /// Everything that resuming needs of an optimizer on the host, with its parameters and their shapes, in order. Numbers are
@@ -40,23 +41,20 @@ impl Checkpoint {
     /// Every difference between the two. Nothing was changed then.
     pub fn restore_host<F: Number>(&self, optimizer: &mut Optimizer<F>, params: &mut [&mut [F]]) -> Result<()> {
         let lengths: Vec<usize> = params.iter().map(|p| p.len()).collect();
-        let differences = self.host_differences(optimizer, &lengths);
-        if !differences.is_empty() {
-            return Err(Error::Mismatch { checkpoint: self.name.clone(), differences });
-        }
+        self.refuse(self.host_differences(optimizer, &lengths))?;
         for (group, settings) in self.host_groups(optimizer) {
             optimizer.put_settings(group, settings)?;
         }
-        let [applied, _, skipped, streak, scale, ..] = self.contents.control;
-        let scale = f64::from(f32::from_bits(scale));
-        optimizer.set_counters(Counters { applied: applied.into(), skipped: skipped.into(), streak, scale });
+        let Control { applied, skipped, streak, scale, .. } = self.contents.control;
+        let (applied, skipped, scale) = (applied.into(), skipped.into(), scale.into());
+        optimizer.set_counters(Counters { applied, skipped, streak, scale });
         optimizer.set_memory(&self.contents.memory.iter().map(|x| F::of(f64::from(*x))).collect::<Vec<_>>())?;
         if !optimizer.losses().is_empty() {
             optimizer.set_losses(&self.contents.losses)?;
         }
         let names: Vec<String> = optimizer.tensors().map(|t| t.name.clone()).collect();
         for (at, (name, param)) in names.iter().zip(params).enumerate() {
-            self.put(name, "param", param);
+            self.put(name, PARAM, param);
             for (array, values) in optimizer.arrays_mut(at) {
                 self.put(name, array, values);
             }
@@ -90,7 +88,7 @@ impl Checkpoint {
             differences.push(format!("{} parameters were given, the optimizer has {tensors} tensors", lengths.len()));
         }
         for (at, spec) in optimizer.tensors().enumerate() {
-            let Some(saved) = self.contents.tensors.iter().find(|t| t.name == spec.name) else {
+            let Some(saved) = self.tensor(&spec.name) else {
                 differences.push(format!("it lacks tensor {}", quote(&spec.name)));
                 continue;
             };
@@ -99,8 +97,9 @@ impl Checkpoint {
                 let name = quote(&spec.name);
                 differences.push(format!("tensor {name} has {there} elements there, {} here", spec.elements));
             }
-            let states: Vec<&str> = optimizer.arrays(at).into_iter().map(|(name, _)| name).collect();
-            differences.extend(super::state_differences(&spec.name, saved, &states));
+            let states = optimizer.arrays(at).into_iter().map(|(name, _)| name);
+            let here: Vec<_> = std::iter::once(PARAM).chain(states).map(|name| (name, Layout::F32)).collect();
+            differences.extend(array_differences(saved, &here, Fit::Whole));
         }
         let known = |name: &str| optimizer.tensors().any(|t| t.name == name);
         let lost = self.contents.tensors.iter().filter(|t| !known(&t.name));
@@ -109,12 +108,12 @@ impl Checkpoint {
     }
 }
 
-fn control(counters: Counters) -> Result<[u32; 8]> {
+fn control(counters: Counters) -> Result<Control> {
     let word = |count: u64| {
         u32::try_from(count).map_err(|_| Error::Usage(format!("{count} steps are more than a checkpoint counts")))
     };
-    let scale = (counters.scale as f32).to_bits();
-    Ok([word(counters.applied)?, 0, word(counters.skipped)?, counters.streak, scale, 0, 0, 0])
+    let (applied, skipped) = (word(counters.applied)?, word(counters.skipped)?);
+    Ok(Control { applied, skipped, streak: counters.streak, scale: counters.scale as f32, rounding: None })
 }
 
 fn tensors<F: Number>(optimizer: &Optimizer<F>, params: &[(&[usize], &[F])]) -> Result<Vec<Arrays>> {
@@ -139,7 +138,7 @@ fn tensor<F: Number>(
         return Err(Error::Tensor { tensor: spec.name.clone(), problem });
     }
     let narrow = |values: &[F]| Packed::F32(values.iter().map(|x| x.wide() as f32).collect());
-    let arrays = std::iter::once(("param", param)).chain(states);
+    let arrays = std::iter::once((PARAM, param)).chain(states);
     Ok(Arrays {
         name: spec.name.clone(),
         group: group.to_owned(),

@@ -39,7 +39,9 @@ pub use rows::Rows;
 #[cfg(feature = "checkpoint")]
 pub use snapshot::Snapshot;
 #[cfg(feature = "checkpoint")]
-pub(crate) use snapshot::{Arrays, Contents};
+pub(crate) use snapshot::{Arrays, Contents, Control, PARAM, Rounding};
+#[cfg(feature = "checkpoint")]
+pub(crate) use stored::{MASTER, REMAINDER, keeps_precision};
 #[cfg(feature = "checkpoint")]
 pub(crate) use variant::{ACCUMULATOR, AVERAGE};
 pub use variant::{Stage, Variant};

@@ -34,6 +34,15 @@ impl Map {
         }
     }
 
+    /// `signed` or `unsigned`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Signed => "signed",
+            Self::Unsigned => "unsigned",
+        }
+    }
+
     /// Cells of the lowest decade; without a sign there is room for twice as many.
     const fn first_cells(self) -> u32 {
         match self {

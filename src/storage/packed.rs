@@ -1,5 +1,8 @@
 //! Numbers as they are stored, on the host.
 
+#[cfg(feature = "checkpoint")]
+use std::fmt;
+
 use super::blockwise::{self, BLOCK, Map};
 use super::{Format, Keep, Params, half};
 use crate::optim::Kind;
@@ -90,6 +93,17 @@ impl Packed {
         }
     }
 
+    /// Of which kind they are.
+    #[cfg(feature = "checkpoint")]
+    pub(crate) const fn layout(&self) -> Layout {
+        match self {
+            Self::F32(_) => Layout::F32,
+            Self::Half(format, _) => Layout::Half(*format),
+            Self::Remainder(_) => Layout::Remainder,
+            Self::Blocks { map, .. } => Layout::Blocks(*map),
+        }
+    }
+
     /// How many numbers.
     pub(crate) fn len(&self) -> usize {
         match self {
@@ -160,6 +174,18 @@ pub(crate) enum Layout {
     Half(Format),
     Remainder,
     Blocks(Map),
+}
+
+#[cfg(feature = "checkpoint")]
+impl fmt::Display for Layout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::F32 => Format::F32.fmt(f),
+            Self::Half(format) => format.fmt(f),
+            Self::Remainder => f.write_str("16-bit remainder"),
+            Self::Blocks(map) => write!(f, "{} 8bit", map.name()),
+        }
+    }
 }
 
 impl From<Format> for Layout {
