@@ -84,16 +84,16 @@ const fn dtype(format: Format) -> Dtype {
 /// What the metadata say of a tensor.
 pub(super) fn about(tensor: &Arrays) -> Json {
     let mut about = json!({ "name": tensor.name, "group": tensor.group });
-    let map = |(array, values): &(String, Packed)| match values {
-        Packed::Blocks { map, .. } => Some((array.as_str(), map.name())),
-        _ => None,
-    };
     // By name, in which order a file's arrays are read.
-    let maps: BTreeMap<&str, &str> = tensor.arrays.iter().filter_map(map).collect();
+    let maps: BTreeMap<&str, &str> = tensor.arrays.iter().filter_map(named_map).collect();
     if !maps.is_empty() {
         about[MAPS] = json!(maps);
     }
     about
+}
+
+fn named_map((array, values): &(String, Packed)) -> Option<(&str, &str)> {
+    if let Packed::Blocks { map, .. } = values { Some((array, map.name())) } else { None }
 }
 
 /// Every tensor that the metadata name, with the arrays that the file has of it.

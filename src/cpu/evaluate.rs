@@ -1,7 +1,7 @@
 //! Steps that evaluate the objective while they are under way.
 
 use super::flow::Flow;
-use super::{Decider, Number, Optimizer, Tensor, conclude, decide, scale};
+use super::{Decider, Number, Optimizer, Tensor, conclude, decide, scale, slices, stored};
 use crate::Result;
 use crate::evaluate::{Evaluation, Evaluations};
 use crate::optim::procedure::Scheme;
@@ -46,10 +46,15 @@ impl<F: Number> Optimizer<F> {
         mut evaluate: impl FnMut(Evaluation, &[&[F]], &mut [&mut [F]]) -> Result<f64>,
     ) -> Result<()> {
         self.check_lengths(params, &shared(grads))?;
+        let formats = self.gradient_formats();
         let mut counts = Evaluations::default();
         let mut evaluate = |evaluation, params: &mut [&mut [F]], grads: &mut [&mut [F]]| {
             counts.count(evaluation);
-            evaluate(evaluation, &shared(params), grads)
+            let loss = evaluate(evaluation, &shared(params), grads)?;
+            if let (Evaluation::Gradient, Some(formats)) = (evaluation, &formats) {
+                stored::round_gradients(formats, grads.iter_mut().map(|g| &mut **g));
+            }
+            Ok(loss)
         };
         let loss = evaluate(Evaluation::Gradient, params, grads)?;
         let stepped = match self.procedure() {
@@ -99,7 +104,7 @@ impl<F: Number> Optimizer<F> {
         evaluate: &mut impl Evaluate<F>,
     ) -> Result<()> {
         let groups = scale(&self.groups, self.applied + 1)?;
-        let start: Vec<&[F]> = start.iter().map(Vec::as_slice).collect();
+        let start = slices(start);
         let memory = self.memory.clone();
         let mut decider = Decider { totals: &mut self.totals, memory: &mut self.memory, slopes: &[] };
         decider.decide(&groups, &mut self.tensors, params, &start);
@@ -122,7 +127,7 @@ impl<F: Number> Optimizer<F> {
             decider = Decider { totals: &mut self.totals, memory: &mut self.memory, slopes: &[] };
             decider.settle(&groups, &mut self.tensors, params, &start);
         }
-        conclude(&groups, &mut self.tensors, &mut self.around, &mut self.applied, params, &start);
+        conclude(&groups, &mut self.tensors, &mut self.around, (&mut self.applied, &mut self.draws), params, &start);
         Ok(())
     }
 }

@@ -11,6 +11,7 @@ mod probe;
 mod rows;
 #[cfg(feature = "checkpoint")]
 mod saved;
+mod stored;
 mod telemetry;
 mod walk;
 mod warp;
@@ -28,6 +29,7 @@ use probe::Probes;
 use rows::RowSets;
 #[cfg(feature = "checkpoint")]
 pub(crate) use saved::Counters;
+use stored::{Draws, Stored};
 use warp::Warped;
 
 /// The number types that an [`Optimizer`] runs in.
@@ -98,6 +100,7 @@ struct Tensor<F> {
     rates: Vec<F>,
     /// The elements of a row, where they share one second moment.
     shared: Option<usize>,
+    stored: Stored<F>,
     warp: Option<Warped<F>>,
 }
 
@@ -150,6 +153,8 @@ pub struct Optimizer<F> {
     rows: RowSets<F>,
     probes: Probes<F>,
     evaluations: Evaluations,
+    seed: u64,
+    draws: Draws,
 }
 
 impl<F: Number> Optimizer<F> {
@@ -167,8 +172,28 @@ impl<F: Number> Optimizer<F> {
         let probes = Probes::new(groups[0].rule.procedure());
         let rows = RowSets::new(tensors.len());
         let tensors = tensors.into_iter().map(|spec| Tensor::new(&groups, spec)).collect();
-        let evaluations = Evaluations::default();
-        Ok(Self { groups, tensors, applied: 0, totals: Vec::new(), memory, around, rows, probes, evaluations })
+        let (totals, evaluations) = (Vec::new(), Evaluations::default());
+        Ok(Self {
+            groups,
+            tensors,
+            applied: 0,
+            totals,
+            memory,
+            around,
+            rows,
+            probes,
+            evaluations,
+            seed: 0,
+            draws: Draws::new(0),
+        })
+    }
+
+    /// Decides the directions of the rule's probes, and which way numbers are rounded that are rounded by chance. Default 0.
+    #[must_use]
+    pub fn with_seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self.draws = Draws::new(seed);
+        self
     }
 
     /// Clips gradients inside the step.
@@ -243,7 +268,10 @@ impl<F: Number> Optimizer<F> {
         for (tensor, g) in self.tensors.iter().zip(grads) {
             tensor.check_length("gradient", g.len())?;
         }
-        self.around.accumulate(grads);
+        match self.stored_gradients(grads) {
+            None => self.around.accumulate(grads),
+            Some(rounded) => self.around.accumulate(&slices(&rounded)),
+        }
         Ok(())
     }
 
@@ -277,6 +305,16 @@ impl<F: Number> Optimizer<F> {
             return Err(Error::Usage(format!("{rule} evaluates gradients inside the step: call step_with")));
         }
         self.check_lengths(params, grads)?;
+        match self.stored_gradients(grads) {
+            None => self.in_full(params, |optimizer, params| optimizer.step_in_full(params, grads)),
+            Some(rounded) => {
+                self.in_full(params, |optimizer, params| optimizer.step_in_full(params, &slices(&rounded)))
+            }
+        }
+    }
+
+    /// A step, whatever parameters and gradients are stored as.
+    fn step_in_full(&mut self, params: &mut [&mut [F]], grads: &[&[F]]) -> Result<()> {
         if self.around.passes_gradients() && self.rows.is_empty() {
             return self.apply(params, grads);
         }
@@ -284,8 +322,7 @@ impl<F: Number> Optimizer<F> {
         let applied = match self.prepare(grads) {
             None => Ok(()),
             Some(prepared) => {
-                let grads: Vec<&[F]> = prepared.iter().map(Vec::as_slice).collect();
-                let applied = self.apply_selected(params, &grads);
+                let applied = self.apply_selected(params, &slices(&prepared));
                 self.around.prepared = prepared;
                 applied
             }
@@ -308,7 +345,7 @@ impl<F: Number> Optimizer<F> {
         if !decider.decide(&groups, &mut self.tensors, params, grads) {
             return Ok(());
         }
-        conclude(&groups, &mut self.tensors, &mut self.around, &mut self.applied, params, grads);
+        conclude(&groups, &mut self.tensors, &mut self.around, (&mut self.applied, &mut self.draws), params, grads);
         Ok(())
     }
 
@@ -468,12 +505,16 @@ impl<F: Number> Optimizer<F> {
     }
 }
 
+fn slices<F>(arrays: &[Vec<F>]) -> Vec<&[F]> {
+    arrays.iter().map(Vec::as_slice).collect()
+}
+
 /// The step once everything is decided.
 fn conclude<F: Number>(
     groups: &[Scaled<'_, F>],
     tensors: &mut [Tensor<F>],
     around: &mut Surroundings<F>,
-    applied: &mut u64,
+    (applied, draws): (&mut u64, &mut Draws),
     params: &mut [&mut [F]],
     grads: &[&[F]],
 ) {
@@ -482,11 +523,11 @@ fn conclude<F: Number>(
     }
     if tensors.iter().any(|t| t.warp.is_some()) {
         let warped = warp::warp(groups, tensors, grads);
-        let warped: Vec<&[F]> = warped.iter().map(Vec::as_slice).collect();
-        walk::update(groups, tensors, params, &warped);
+        walk::update(groups, tensors, params, &slices(&warped));
     } else {
         walk::update(groups, tensors, params, grads);
     }
+    stored::round_states(tensors, draws);
     around.average(*applied + 1, params);
     *applied += u64::from(!decide::held(groups, tensors));
 }
@@ -515,6 +556,7 @@ impl<F: Number> Tensor<F> {
             decision: Vec::new(),
             rates: Vec::new(),
             shared: None,
+            stored: Stored::default(),
             warp,
         }
     }

@@ -28,7 +28,13 @@ impl<F: Number> Optimizer<F> {
                 tensor.spec.group = twin;
             }
         }
-        self.tensors = self.tensors.iter().map(|tensor| Tensor::new(&self.groups, tensor.spec.clone())).collect();
+        let fresh = |tensor: &Tensor<F>| Tensor {
+            stored: tensor.stored.clone(),
+            shared: tensor.shared,
+            ..Tensor::new(&self.groups, tensor.spec.clone())
+        };
+        self.tensors = self.tensors.iter().map(fresh).collect();
+        self.tensors.iter_mut().for_each(Tensor::round_first_states);
         Ok(self)
     }
 }

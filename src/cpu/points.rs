@@ -8,7 +8,7 @@ impl<F: Number> Optimizer<F> {
     ///
     /// # Errors
     /// The rule is evaluated where it is trained; a count or length that does not fit.
-    pub fn to_evaluation(&self, params: &mut [&mut [F]]) -> Result<()> {
+    pub fn to_evaluation(&mut self, params: &mut [&mut [F]]) -> Result<()> {
         self.move_params(params, 1.0)
     }
 
@@ -16,14 +16,18 @@ impl<F: Number> Optimizer<F> {
     ///
     /// # Errors
     /// As [`to_evaluation`](Self::to_evaluation).
-    pub fn to_training(&self, params: &mut [&mut [F]]) -> Result<()> {
+    pub fn to_training(&mut self, params: &mut [&mut [F]]) -> Result<()> {
         self.move_params(params, -1.0)
     }
 
-    fn move_params(&self, params: &mut [&mut [F]], way: f64) -> Result<()> {
+    fn move_params(&mut self, params: &mut [&mut [F]], way: f64) -> Result<()> {
         self.check_count("parameters", params.len())?;
+        self.tensors.iter().zip(params.iter()).try_for_each(|(tensor, p)| tensor.check_length("parameter", p.len()))?;
+        self.in_full(params, |optimizer, params| optimizer.move_in_full(params, way))
+    }
+
+    fn move_in_full(&self, params: &mut [&mut [F]], way: f64) -> Result<()> {
         for (t, (tensor, p)) in self.tensors.iter().zip(params.iter_mut()).enumerate() {
-            tensor.check_length("parameter", p.len())?;
             let rule = self.groups[tensor.spec.group].rule.as_ref();
             let Some((state, factor)) = rule.evaluation() else {
                 return Err(Error::Usage(format!("{} is evaluated where it is trained", rule.name())));

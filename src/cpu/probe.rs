@@ -19,7 +19,6 @@ pub(super) struct Probes<F> {
     pub(super) slopes: Vec<F>,
     /// What they come from: the loss at the parameters, then at each probe.
     losses: Vec<f64>,
-    seed: u64,
     /// Directions that were given: a probe, a tensor, its elements.
     given: Option<Vec<Vec<Vec<F>>>>,
 }
@@ -28,18 +27,11 @@ impl<F: Number> Probes<F> {
     pub(super) fn new(procedure: Procedure) -> Self {
         let count = if let Procedure::Probe(probe) = procedure { probe.count } else { 0 };
         let losses = vec![0.0; if count > 0 { count + 1 } else { 0 }];
-        Self { slopes: vec![F::zero(); count], losses, seed: 0, given: None }
+        Self { slopes: vec![F::zero(); count], losses, given: None }
     }
 }
 
 impl<F: Number> Optimizer<F> {
-    /// Decides the directions of the rule's probes. Default 0.
-    #[must_use]
-    pub fn with_seed(mut self, seed: u64) -> Self {
-        self.probes.seed = seed;
-        self
-    }
-
     /// Gives the directions of the next steps' probes: for each probe and each tensor as many numbers as it has. They are brought to
     /// length one as random ones are. `None`: random ones again.
     ///
@@ -148,7 +140,7 @@ impl<F: Number> Optimizer<F> {
     }
 
     fn random_direction(&self, j: usize) -> Vec<Vec<F>> {
-        let key = random::key(self.probes.seed, Stream::Probe);
+        let key = random::key(self.seed, Stream::Probe);
         let key = random::draw(random::draw(key, self.applied as u32), j as u32);
         let tensor = |(t, tensor): (usize, &super::Tensor<F>)| {
             let mut numbers = vec![0.0; tensor.spec.elements];

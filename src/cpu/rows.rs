@@ -72,6 +72,11 @@ impl<F: Number> RowSets<F> {
         }
     }
 
+    /// Whether a tensor is in a set.
+    pub(super) fn hold(&self, tensor: usize) -> bool {
+        self.set_of.get(tensor).is_some_and(Option::is_some)
+    }
+
     fn set(&self, set: usize) -> Result<&RowSet> {
         let known = || Error::Usage(format!("row set {set} does not exist, there are {}", self.sets.len()));
         self.sets.get(set).ok_or_else(known)
@@ -97,8 +102,8 @@ impl<F: Number> Optimizer<F> {
     /// is as on the GPU: see [`Builder::rows`](crate::Builder::rows).
     ///
     /// # Errors
-    /// A rule that mixes or moves whole tensors inside its step; a tensor that is not there, is in a set already, or does not fall into
-    /// so many rows; a name given twice; no tensor or row.
+    /// A rule that mixes or moves whole tensors inside its step; a tensor that is not there, is in a set already, does not fall into
+    /// so many rows, or whose states are not stored in f32; a name given twice; no tensor or row.
     pub fn with_rows(mut self, name: &str, tensors: &[usize], rows: usize) -> Result<Self> {
         need_rows(self.rule(0))?;
         if self.rows.sets.iter().any(|s| s.name == name) {
@@ -114,6 +119,7 @@ impl<F: Number> Optimizer<F> {
         for &tensor in &set.tensors {
             let spec = self.tensors.get(tensor).map(|t| &t.spec);
             let spec = spec.ok_or_else(|| set.error(&format!("its tensor number {tensor} is not there")))?;
+            self.tensors[tensor].stored.formats.need_rows(&spec.name)?;
             let refused = |problem| Err(Error::Tensor { tensor: spec.name.clone(), problem });
             if let Some(other) = self.rows.set_of[tensor].replace(index) {
                 let other = self.rows.sets.get(other).map_or(set.name.as_str(), |s| s.name.as_str());
@@ -212,6 +218,7 @@ impl<F: Number> Optimizer<F> {
         if set.is_some_and(|s| s.nonzero) {
             return refused("a row that skips zero gradients cannot share a second moment".to_owned());
         }
+        known.stored.formats.need_rows(&known.spec.name)?;
         known.shared = Some(width);
         Ok(self)
     }
@@ -241,6 +248,9 @@ impl<F: Number> Optimizer<F> {
                 if let Some(state) = state {
                     gather(state, first);
                 }
+            }
+            if let Some(full) = &mut tensor.stored.full {
+                gather(full, F::zero());
             }
             let around = [self.around.accumulated.get_mut(t), self.around.ema.get_mut(t)];
             around.into_iter().flatten().for_each(|values| gather(values, F::zero()));
@@ -289,6 +299,9 @@ impl<F: Number> Optimizer<F> {
             if let Some(state) = state {
                 set(state, &|_| first);
             }
+        }
+        if let Some(full) = &mut self.tensors[t].stored.full {
+            set(full, &|i| param[i]);
         }
         if let Some(values) = self.around.accumulated.get_mut(t) {
             set(values, &|_| F::zero());

@@ -110,6 +110,17 @@ fn update_tensor<F: Number>(
     );
 }
 
+/// Hands an array out in pieces, each with the index of its first number, that are cut where blocks end.
+pub(super) fn pieces<F: Number>(values: &mut [F], first: usize, work: &(impl Fn(usize, &mut [F]) + Sync)) {
+    match half(values.len()).filter(|_| F::FAST) {
+        None => work(first, values),
+        Some(at) => {
+            let (values, more) = values.split_at_mut(at);
+            join(|| pieces(values, first, work), || pieces(more, first + at, work));
+        }
+    }
+}
+
 /// Where to split these tensors into two runs, or `None` where they are one piece or one tensor.
 fn middle<F: Number>(tensors: &[Tensor<F>]) -> Option<usize> {
     let elements: usize = tensors.iter().map(|t| t.spec.elements).sum();

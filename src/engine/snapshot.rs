@@ -214,7 +214,7 @@ impl Optimizer {
 
     /// What is kept for a tensor, the parameters first, and how it is stored.
     pub(crate) fn layouts(&self, tensor: Tensor) -> Vec<(&'static str, Layout)> {
-        let states = self.kept_arrays(tensor).into_iter().map(|array| (array.name, array.form.layout()));
+        let states = self.kept_arrays(tensor).into_iter().map(|array| (array.name, array.form.into()));
         std::iter::once((PARAM, self.param_layout(tensor))).chain(states).collect()
     }
 
@@ -228,7 +228,7 @@ impl Optimizer {
         self.write_saved_params(tensor, saved)?;
         for array in self.kept_arrays(tensor).iter().filter(|array| !keeps_precision(array.name)) {
             let Some(values) = saved.get(array.name) else { continue };
-            if values.layout() == array.form.layout() {
+            if values.layout() == array.form.into() {
                 self.write_packed(tensor, array, values)?;
             } else {
                 self.write_packed(tensor, array, &array.pack(&values.values()))?;
@@ -240,7 +240,7 @@ impl Optimizer {
     fn write_saved_params(&self, tensor: Tensor, saved: &Arrays) -> Result<()> {
         let (Some(seen), Some(params)) = (saved.get(PARAM), saved.params()) else { return Ok(()) };
         let (own, rest) = (self.precision(tensor), saved.precision());
-        let same_rest = own.map(|array| array.form.layout()) == rest.map(Packed::layout);
+        let same_rest = own.map(|array| array.form.into()) == rest.map(Packed::layout);
         if seen.layout() != self.param_layout(tensor) || !same_rest {
             return self.write_param(tensor, &params);
         }
@@ -297,7 +297,7 @@ impl Snapshot {
                 || Packed::nearest(tensor.format, &[]),
                 |spot| {
                     let bytes = stretch(spot, 0..bytes_of(tensor.elements as u64, tensor.format));
-                    Packed::from_bytes(tensor.format.into(), tensor.elements, bytes, &[])
+                    Packed::from_bytes(tensor.format, tensor.elements, bytes)
                 },
             );
             let mut arrays = vec![(PARAM.to_owned(), param)];
@@ -306,7 +306,7 @@ impl Snapshot {
                 for (arena, run) in &tensor.runs {
                     let largest = array.largest(run).map_or(&[][..], |largest| stretch(*arena, largest));
                     let bytes = stretch(*arena, array.stretch(run));
-                    values.append(Packed::from_bytes(array.form.layout(), run.elements, bytes, largest));
+                    values.append(array.form.unpack(run.elements, bytes, largest));
                 }
                 arrays.push((array.name.to_owned(), values));
             }

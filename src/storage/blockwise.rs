@@ -136,12 +136,35 @@ pub fn largest(block: &[f32]) -> f32 {
 /// A number that is not finite makes its whole block so.
 pub fn encode(map: Map, block: &[f32], codes: &mut [u8]) -> f32 {
     let largest = largest(block);
+    encode_by(map, largest, block, codes);
+    largest
+}
+
+/// The codes of a block whose largest magnitude was this.
+fn encode_by(map: Map, largest: f32, block: &[f32], codes: &mut [u8]) {
     let (up, largest_up) = scaled(largest);
     for (code, x) in codes.iter_mut().zip(block) {
         let nearest = map.nearest(if largest == 0.0 { 0.0 } else { (x * up) / largest_up });
         *code = if map == Map::Unsigned && *x != 0.0 { nearest.max(1) } else { nearest };
     }
-    largest
+}
+
+/// The codes of a block that was decoded, beside the largest magnitude that makes the same numbers of them again. It is not theirs where
+/// a number below 0 had it: the signed map has no -1, and encoding anew would shrink them. Other numbers are [encoded](encode).
+#[cfg(feature = "checkpoint")]
+pub(crate) fn encode_again(map: Map, block: &[f32], codes: &mut [u8]) -> f32 {
+    let seen = largest(block);
+    let before = (seen / map.value(0).abs()).to_bits();
+    let of_negative = (-2..=2).map(|places| f32::from_bits(before.wrapping_add_signed(places)));
+    let mut again = vec![0.0; block.len()];
+    for largest in std::iter::once(seen).chain(of_negative.filter(|_| map == Map::Signed)) {
+        encode_by(map, largest, block, codes);
+        decode(map, largest, codes, &mut again);
+        if again.iter().zip(block).all(|(a, b)| a.to_bits() == b.to_bits()) {
+            return largest;
+        }
+    }
+    encode(map, block, codes)
 }
 
 /// A division's operands brought to where WGSL says how exact it is.
@@ -157,12 +180,10 @@ fn scaled(largest: f32) -> (f32, f32) {
     (up, largest * up)
 }
 
-/// The numbers of a block. Without a sign, nothing but the code of 0 is 0, however small the block.
+/// The numbers of a block. What was encoded without a sign becomes 0 only if it was, down to the smallest f32: its code's number is more
+/// than half of it.
 pub fn decode(map: Map, largest: f32, codes: &[u8], block: &mut [f32]) {
     for (x, code) in block.iter_mut().zip(codes) {
         *x = map.value(*code) * largest;
-        if map == Map::Unsigned && *code != 0 && *x == 0.0 {
-            *x = f32::from_bits(1);
-        }
     }
 }

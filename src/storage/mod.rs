@@ -20,7 +20,9 @@ mod packed;
 mod text;
 
 pub(crate) use formats::Formats;
-pub(crate) use packed::{Layout, Packed};
+#[cfg(feature = "checkpoint")]
+pub(crate) use packed::Layout;
+pub(crate) use packed::{Form, Packed};
 
 /// The format of numbers in the caller's buffers: parameters as the model sees them, gradients. Half precision lies two to a u32, the
 /// first in the low bits.

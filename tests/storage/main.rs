@@ -3,3 +3,4 @@
 
 mod blockwise;
 mod half;
+mod optimizer;
