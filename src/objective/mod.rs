@@ -26,7 +26,8 @@ pub use mlp::{Activation, Bits, CpuMlp, GpuMlp, Mlp};
 pub use problem::{Measure, Problem};
 pub use samples::{Part, Samples, Split};
 
-use crate::Result;
+use crate::storage::{Format, Params};
+use crate::{Error, Result, Storage};
 
 /// A trainable tensor's name and shape.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +44,15 @@ impl TensorSpec {
     pub fn elements(&self) -> usize {
         self.shape.iter().product()
     }
+}
+
+/// Says so where parameters or gradients are stored in what the kernels of `shaders/objectives` do not compute on.
+pub(crate) fn need_f32(storage: &Storage) -> Result<()> {
+    if (storage.params, storage.grads) == (Params::F32, Format::F32) {
+        return Ok(());
+    }
+    let problem = "the objectives' kernels compute on f32 parameters and gradients: needs --backend cpu or reference";
+    Err(Error::Usage(format!("storage `{storage}`: {problem}")))
 }
 
 /// What an evaluation of some rows found.

@@ -23,6 +23,7 @@ pub(crate) use formats::Formats;
 #[cfg(feature = "checkpoint")]
 pub(crate) use packed::Layout;
 pub(crate) use packed::{Form, Packed};
+pub use text::HELP;
 
 /// The format of numbers in the caller's buffers: parameters as the model sees them, gradients. Half precision lies two to a u32, the
 /// first in the low bits.

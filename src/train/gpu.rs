@@ -133,7 +133,7 @@ fn record(
 /// The optimizer's tensors are the model's, in the optimizer's own buffers, which the model binds.
 fn optimizer(plan: &Plan, model: &mut GpuMlp, gpu: &Gpu) -> Result<Optimizer> {
     let mut builder = Optimizer::builder(plan.rule.clone());
-    builder.seed(plan.seed);
+    builder.seed(plan.seed).storage(plan.storage.clone());
     let specs = model.tensors();
     let tensors: Vec<_> = specs.iter().map(|t| builder.tensor(Group::DEFAULT, &t.name, &t.shape)).collect();
     if let Some(clip) = plan.clip {

@@ -5,7 +5,7 @@ use super::super::heat::Track;
 use super::super::schedule::rate;
 use super::{Advance, Course, Run, random_schedules};
 use crate::gpu::Gpu;
-use crate::objective::{GpuObjective, Problem};
+use crate::objective::{GpuObjective, Problem, need_f32};
 use crate::optim::Procedure;
 use crate::{Error, Group, Optimizer, Result, Tensor, read_buffer};
 
@@ -23,8 +23,10 @@ pub(super) struct Device<'a> {
 
 impl<'a> Device<'a> {
     pub(super) fn new(run: &Run<'_>, problem: &dyn Problem, gpu: &'a Gpu) -> Result<Self> {
+        need_f32(&run.entrant.storage)?;
         let mut objective = problem.gpu(&gpu.device)?;
         let mut builder = Optimizer::builder(run.rule.clone());
+        builder.storage(run.entrant.storage.clone());
         let tensors: Vec<Tensor> =
             problem.tensors().iter().map(|t| builder.tensor(Group::DEFAULT, &t.name, &t.shape)).collect();
         match run.entrant.treatment {
