@@ -2,6 +2,7 @@
 
 use futures::channel::oneshot;
 
+use super::arrays::PARAM;
 use super::checks::bytes_of;
 use super::create::{CONTROL_HEAD, LOSS_BYTES, ROUNDING, buffer};
 use super::layout::{StateRun, VEC4};
@@ -77,9 +78,6 @@ pub(crate) struct Arrays {
     pub(crate) shape: Vec<usize>,
     pub(crate) arrays: Vec<(String, Packed)>,
 }
-
-/// The name of the parameters among a tensor's arrays.
-pub(crate) const PARAM: &str = "param";
 
 impl Arrays {
     pub(crate) fn get(&self, name: &str) -> Option<&Packed> {
