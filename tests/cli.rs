@@ -126,7 +126,6 @@ fn mistakes_are_named_in_one_line() {
         (&["train", "--storage", "bf16"], &["unknown storage `bf16`", "bf16-nearest, bf16-sr"]),
         (&["train", "--storage", "w=8bit"], &["unknown state of adamw `w`", "known: m, v"]),
         (&["train", "--optimizer", "sadam", "--storage", "bf16-sr"], &["storage `bf16-sr`: sadam probes", "use f32"]),
-        (&["train", "--backend", "gpu", "--storage", "bf16-sr"], &["storage `bf16-sr`", "--backend cpu or reference"]),
         (&["train", "--resume", "missing.safetensors"], &["missing.safetensors: "]),
         (&["train", "--resume", "Cargo.toml"], &["Cargo.toml: "]),
         (&["train", "--backend", "reference", "--save", "x"], &["a checkpoint holds f32", "it is reference"]),
@@ -397,8 +396,10 @@ fn storage_shows_in_the_epochs() {
         assert!(number(last, "held_out_loss") != number(f32s, "held_out_loss"), "{storage} is not f32");
         assert!((number(last, "loss") - number(f32s, "loss")).abs() < 0.03, "{storage}: {last}, in f32 {f32s}");
     }
-    let gpu = run("f32,8bit", "gpu");
-    assert!((number(&gpu[2], "loss") - number(&exact[2], "loss")).abs() < 0.03, "{gpu:?}");
+    for storage in ["f32,8bit", "bf16-split,8bit,min=0", "f16-sr,grads=bf16"] {
+        let gpu = run(storage, "gpu");
+        assert!((number(&gpu[2], "loss") - number(&exact[2], "loss")).abs() < 0.03, "{storage}: {gpu:?}");
+    }
     assert!(
         passes(&["train", "--epochs", "1", "--backend", "cpu", "--storage", "8bit"]).contains("stored as f32,8bit")
     );

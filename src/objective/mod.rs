@@ -11,6 +11,7 @@ mod check;
 pub mod digits;
 mod full_batch;
 mod gpu;
+mod halves;
 mod linear;
 mod low_rank;
 mod mlp;
@@ -22,12 +23,12 @@ mod vector;
 
 pub use crate::random;
 pub use gpu::Reading;
+pub(crate) use halves::Halves;
 pub use mlp::{Activation, Bits, CpuMlp, GpuMlp, Mlp};
 pub use problem::{Measure, Problem};
 pub use samples::{Part, Samples, Split};
 
-use crate::storage::{Format, Params};
-use crate::{Error, Result, Storage};
+use crate::Result;
 
 /// A trainable tensor's name and shape.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,15 +45,6 @@ impl TensorSpec {
     pub fn elements(&self) -> usize {
         self.shape.iter().product()
     }
-}
-
-/// Says so where parameters or gradients are stored in what the kernels of `shaders/objectives` do not compute on.
-pub(crate) fn need_f32(storage: &Storage) -> Result<()> {
-    if (storage.params, storage.grads) == (Params::F32, Format::F32) {
-        return Ok(());
-    }
-    let problem = "the objectives' kernels compute on f32 parameters and gradients: needs --backend cpu or reference";
-    Err(Error::Usage(format!("storage `{storage}`: {problem}")))
 }
 
 /// What an evaluation of some rows found.
@@ -140,5 +132,6 @@ pub trait CpuObjective<F> {
 /// Every kernel's name and joined WGSL, for whoever wants to print, translate or check them.
 #[must_use]
 pub fn shaders() -> Vec<(&'static str, String)> {
-    [mlp::shaders(), staged::shaders(), low_rank::shaders(), linear::shaders(), problems::shaders()].concat()
+    [mlp::shaders(), staged::shaders(), low_rank::shaders(), linear::shaders(), problems::shaders(), halves::shaders()]
+        .concat()
 }

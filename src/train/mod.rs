@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use crate::backend::Backend;
 use crate::checkpoint::Fit;
-use crate::objective::{Mlp, Outcome, Samples, Split, digits, need_f32};
+use crate::objective::{Mlp, Outcome, Samples, Split, digits};
 use crate::optim::Rule;
 use crate::schedule::{Schedule, Scheduled};
 use crate::{Clip, Ema, Error, LossScale, NoDecay, Result, Storage};
@@ -141,10 +141,7 @@ pub fn run(plan: &Plan, backend: &Backend, on_epoch: impl FnMut(&Epoch) -> Contr
     }
     let split = plan.split(&digits::load()?)?;
     match backend {
-        Backend::Gpu(gpu) => {
-            need_f32(&plan.storage)?;
-            gpu::run(plan, &split, gpu, Log::new(on_epoch))
-        }
+        Backend::Gpu(gpu) => gpu::run(plan, &split, gpu, Log::new(on_epoch)),
         Backend::Cpu => cpu::run::<f32>(plan, &split, Log::new(on_epoch)),
         Backend::Reference => cpu::run::<f64>(plan, &split, Log::new(on_epoch)),
     }
