@@ -106,16 +106,17 @@ pub(super) fn read(file: &TensorFile, about: &Json) -> Result<Vec<Arrays>> {
             .ok_or_else(|| file.error(format!("key {} names no tensor", quote(&entry.key))))?;
         of_tensor.entry(tensor).or_default().insert(array, entry);
     }
-    let mut tensors = Vec::new();
-    for tensor in list(file, about, "tensors")? {
-        let name = text(file, tensor, "name")?;
+    let named = list(file, about, "tensors")?;
+    let names = named.iter().map(|tensor| text(file, tensor, "name")).collect::<Result<HashSet<_>>>()?;
+    if let Some(name) = of_tensor.keys().find(|name| !names.contains(*name)) {
+        return Err(file.error(format!("tensor {} is not among those that the metadata name", quote(name))));
+    }
+    let read = |tensor: &Json| {
+        let (name, group) = (text(file, tensor, "name")?, text(file, tensor, "group")?);
         let entries = of_tensor.remove(name).unwrap_or_default();
-        tensors.push(TensorReader { file, name, maps: &tensor[MAPS], entries }.read(text(file, tensor, "group")?)?);
-    }
-    match of_tensor.keys().next() {
-        Some(name) => Err(file.error(format!("tensor {} is not among those that the metadata name", quote(name)))),
-        None => Ok(tensors),
-    }
+        TensorReader { file, name, maps: &tensor[MAPS], entries }.read(group)
+    };
+    named.iter().map(read).collect()
 }
 
 /// The entries of one tensor.
