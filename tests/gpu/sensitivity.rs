@@ -67,13 +67,13 @@ fn stored_as_halves_with_their_remainders() {
     assert!(missed.is_empty() && tried.len() > 100, "of {}: {missed:?}", tried.len());
 }
 
-/// Where numbers are rounded, mistakes smaller than a place hide in a few thousand of them.
+/// Where numbers are rounded, so many are compared that no mistake hides below a place.
 #[test]
 fn stored_in_as_few_bits_as_can_be() {
     let tried = tried(&TESTED.concat(), &"bf16-sr,8bit,min=0".parse().unwrap());
     let missed: Vec<_> = tried.iter().filter(|(_, caught)| !caught).map(|(mutant, _)| mutant).collect();
     println!("{} of {} are missed: {missed:#?}", missed.len(), tried.len());
-    assert!(missed.len() * 20 < tried.len(), "{} of {} are missed: {missed:#?}", missed.len(), tried.len());
+    assert!(missed.is_empty() && tried.len() > 150);
 }
 
 // A few tests, so that they run side by side.
