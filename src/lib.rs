@@ -30,6 +30,7 @@ mod evaluate;
 #[cfg(feature = "tools")]
 pub mod gpu;
 mod integrator;
+pub mod memory;
 mod no_decay;
 #[cfg(feature = "tools")]
 pub mod objective;

@@ -1,5 +1,6 @@
 //! The arena's arrays that a rule's procedure needs beside its states.
 
+use crate::memory::Role;
 use crate::optim::Procedure;
 
 /// The parameters while a probe moves them.
@@ -51,6 +52,11 @@ pub(super) fn of(procedure: Procedure, given: bool) -> Vec<&'static str> {
             [&[WARPED], before, &COLUMNS[..warp.block]].concat()
         }
     }
+}
+
+/// What an array of a procedure is to users who count its bytes.
+pub(super) fn role(name: &'static str) -> Role {
+    if COLUMNS.contains(&name) { Role::WarpMatrix } else { Role::Procedure(name) }
 }
 
 /// Whether an array means nothing between steps.

@@ -2,9 +2,10 @@
 
 use futures::channel::oneshot;
 
+use super::buffers::buffer;
 use super::checks::bytes_of;
-use super::create::{CONTROL_HEAD, LOSS_BYTES, buffer};
 use super::layout::{StateRun, VEC4};
+use super::plan::{CONTROL_HEAD, LOSS_BYTES};
 use super::readback::mapped;
 use super::stored::{Array, Stretch};
 use super::{Optimizer, Tensor};
