@@ -155,8 +155,29 @@ pub(super) fn buffer(
     let label = format!("{label} {what}");
     let buffer =
         device.create_buffer(&wgpu::BufferDescriptor { label: Some(&label), size, usage, mapped_at_creation: false });
+    #[cfg(test)]
+    created::note(&label, size);
     match scope.pop().now_or_never().flatten() {
         Some(_) => Err(Error::OutOfMemory { what: label, bytes: size }),
         None => Ok(buffer),
+    }
+}
+
+/// What this thread created, for tests.
+#[cfg(test)]
+pub(super) mod created {
+    use std::cell::RefCell;
+
+    thread_local! {
+        static CREATED: RefCell<Vec<(String, u64)>> = const { RefCell::new(Vec::new()) };
+    }
+
+    pub(super) fn note(label: &str, bytes: u64) {
+        CREATED.with_borrow_mut(|created| created.push((label.to_owned(), bytes)));
+    }
+
+    /// The labels and bytes since the last call.
+    pub(in crate::engine) fn take() -> Vec<(String, u64)> {
+        CREATED.take()
     }
 }

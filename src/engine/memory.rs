@@ -99,3 +99,113 @@ fn add_tensors(builder: &Builder, memory: &mut Memory) {
         memory.add(Role::Gradients, owner, bytes_of(tensor.elements, tensor.formats.grads));
     }
 }
+
+#[cfg(all(test, feature = "tools"))]
+mod tests {
+    use super::*;
+    use crate::engine::buffers::{OWNED, created};
+    use crate::gpu::{Gpu, Selector};
+    use crate::optim::{ALL, Procedure};
+    use crate::{Accumulate, AdamW, Clip, Ema, Group, LossScale, Optimizer, Rule, WarpAdam};
+
+    const STORAGES: [&str; 4] = ["f32", "bf16-split,8bit,min=300", "bf16-sr,states=bf16", "f16-master,grads=f32"];
+
+    fn gpu() -> Gpu {
+        pollster::block_on(Selector::default().open()).expect("an adapter")
+    }
+
+    fn buffer(gpu: &Gpu, size: u64) -> wgpu::Buffer {
+        let descriptor =
+            wgpu::BufferDescriptor { label: Some("theirs"), size, usage: OWNED, mapped_at_creation: false };
+        gpu.device.create_buffer(&descriptor)
+    }
+
+    /// The crate's buffers, two groups and nothing around.
+    fn plain(rule: &dyn Rule, storage: &str) -> Builder {
+        let mut builder = Optimizer::builder(rule.boxed());
+        let other = builder.group("other", rule.boxed());
+        for (i, n) in [5000, 300, 0, 7, 4097].into_iter().enumerate() {
+            builder.tensor(if i % 2 == 0 { Group::DEFAULT } else { other }, format!("{i}"), &[n]);
+        }
+        builder.storage(storage.parse().expect("it is one"));
+        builder
+    }
+
+    /// As [`plain`], with all around it that the rule takes.
+    fn busy(rule: &dyn Rule, storage: &str) -> Builder {
+        let mut builder = plain(rule, storage);
+        builder.ema(Ema::default()).skip_nonfinite(true).given_directions(true);
+        if !matches!(rule.procedure(), Procedure::Integrate(_)) {
+            builder.clip(Clip::TensorNorm(1.0)).loss_scale(LossScale::default());
+            builder.accumulate(Accumulate::Sum).telemetry(true);
+        }
+        let frozen = builder.tensor(Group::DEFAULT, "frozen", &[70]);
+        builder.freeze(frozen);
+        builder
+    }
+
+    /// The caller's buffers, gradients that move, row sets.
+    fn bound(gpu: &Gpu, rule: &dyn Rule, storage: &str) -> Builder {
+        let mut builder = Optimizer::builder(rule.boxed());
+        let (page, flags) = (buffer(gpu, 4 * 800), buffer(gpu, 4 * 20));
+        builder.storage(storage.parse().expect("it is one"));
+        let bytes = if storage.starts_with("f32") { 4 } else { 2 };
+        let theirs = builder.bind_param(Group::DEFAULT, "theirs", &[20, 40], page.slice(..bytes * 800));
+        let ours = builder.tensor(Group::DEFAULT, "ours", &[20, 3]);
+        let alone = builder.tensor(Group::DEFAULT, "alone", &[400]);
+        let [first, second] = [builder.rows("first", &[theirs, ours]), builder.rows("second", &[alone])];
+        builder.mask_in(first, flags.slice(..)).mask(second).reserve(second, 500);
+        builder.column_rates(ours, &[0.5, 1.0, 2.0]);
+        builder
+    }
+
+    /// What the builder reports is what construction creates, or both refuse in the same words.
+    fn check(gpu: &Gpu, what: &str, builder: Builder) -> Option<Memory> {
+        let planned = builder.memory(&gpu.device.limits());
+        created::take();
+        let built = builder.build(&gpu.device, &gpu.queue);
+        let (planned, optimizer) = match (planned, built) {
+            (Ok(planned), Ok(optimizer)) => (planned, optimizer),
+            (Err(planned), Err(built)) => {
+                assert_eq!(planned.to_string(), built.to_string(), "{what}");
+                return None;
+            }
+            (planned, built) => panic!("{what}: {planned:?}, but {:?}", built.map(|_| ())),
+        };
+        // A stand-in is freed as soon as it has served.
+        let created: Vec<(String, u64)> =
+            created::take().into_iter().filter(|(label, _)| !label.ends_with("stand-in")).collect();
+        let bytes: u64 = created.iter().map(|(_, bytes)| bytes).sum();
+        assert_eq!(planned.owned(), bytes, "{what}: {created:#?}\n{planned}");
+        assert_eq!(optimizer.memory(), planned, "{what}");
+        Some(planned)
+    }
+
+    #[test]
+    fn what_is_reported_is_what_is_created() {
+        let gpu = gpu();
+        let mut refused = 0;
+        for entry in ALL {
+            for (variant, rule) in entry.variants() {
+                for storage in STORAGES {
+                    let rule = rule.as_ref();
+                    for (kind, builder) in [
+                        ("plain", plain(rule, storage)),
+                        ("busy", busy(rule, storage)),
+                        ("bound", bound(&gpu, rule, storage)),
+                    ] {
+                        let what = format!("{} {variant} {storage} {kind}", entry.name);
+                        let Some(memory) = check(&gpu, &what, builder) else {
+                            refused += 1;
+                            continue;
+                        };
+                        let kept =
+                            rule.states().iter().filter(|state| state.used).all(|s| memory.of(Role::State(s.name)) > 0);
+                        assert!(kept, "{what}: {memory}");
+                    }
+                }
+            }
+        }
+        assert!(refused > 0);
+    }
+}

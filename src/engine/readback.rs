@@ -13,6 +13,8 @@ use super::checks::bytes_of;
 use super::plan::CONTROL_HEAD;
 use super::stored::{Array, MASTER, REMAINDER};
 use super::{Optimizer, Tensor};
+#[cfg(feature = "tools")]
+use crate::storage::Formats;
 use crate::storage::{Format, Packed};
 use crate::{Error, Result};
 
@@ -84,7 +86,7 @@ impl Optimizer {
     }
 
     /// The parameters as the model sees them.
-    pub(super) async fn read_seen(&self, tensor: Tensor) -> Result<Packed> {
+    pub(crate) async fn read_seen(&self, tensor: Tensor) -> Result<Packed> {
         self.read_tensor(tensor, self.param(tensor), self.tensors[tensor.0].formats.params.format()).await
     }
 
@@ -109,7 +111,7 @@ impl Optimizer {
         }
         let used = slice.offset()..slice.offset() + bytes_of(info.used(), format);
         let bytes = read_buffer(&self.device, &self.queue, slice.buffer().slice(used)).await?;
-        Ok(Packed::from_bytes(format.into(), info.used() as usize, &bytes, &[]))
+        Ok(Packed::from_bytes(format, info.used() as usize, &bytes))
     }
 
     /// Writes a tensor's parameters, before the work that is submitted next; in half precision the nearest, and the rest into what keeps
@@ -189,7 +191,7 @@ impl Optimizer {
     }
 
     /// An array as it is stored.
-    pub(super) async fn read_packed(&self, tensor: Tensor, array: &Array) -> Result<Packed> {
+    pub(crate) async fn read_packed(&self, tensor: Tensor, array: &Array) -> Result<Packed> {
         let mut values = array.pack(&[]);
         for run in self.state_runs(tensor) {
             let arena = &self.launches[run.launch].arena.buffer;
@@ -199,7 +201,7 @@ impl Optimizer {
                 None => Vec::new(),
                 Some(stretch) => read(stretch).await?,
             };
-            values.append(Packed::from_bytes(array.form.layout(), run.elements, &bytes, &largest));
+            values.append(array.form.unpack(run.elements, &bytes, &largest));
         }
         Ok(values)
     }
@@ -251,6 +253,19 @@ impl Optimizer {
         Ok(f32::from_bits(self.read_control().await?[4]))
     }
 
+    /// The key of the chances by which numbers are rounded, and how many steps rounded any.
+    #[cfg(feature = "tools")]
+    pub(crate) async fn read_rounding(&self) -> Result<(u32, u32)> {
+        let [.., rounding, rounded] = self.read_control().await?;
+        Ok((rounding, rounded))
+    }
+
+    /// What a tensor's storage comes to.
+    #[cfg(feature = "tools")]
+    pub(crate) fn formats(&self, tensor: Tensor) -> &Formats {
+        &self.tensors[tensor.0].formats
+    }
+
     /// The head of `wo_Control`.
     async fn read_control(&self) -> Result<[u32; 8]> {
         let bytes = read_buffer(&self.device, &self.queue, self.control.slice(..CONTROL_HEAD)).await?;
@@ -277,7 +292,7 @@ impl Optimizer {
         if self.tensors[tensor.0].frozen { Vec::new() } else { self.variants[self.class_of[tensor.0]].arrays() }
     }
 
-    pub(super) fn array(&self, tensor: Tensor, state: &str) -> Result<Array> {
+    pub(crate) fn array(&self, tensor: Tensor, state: &str) -> Result<Array> {
         let arrays = self.arrays(tensor);
         let unknown = || {
             let known = arrays.iter().map(|array| array.name);

@@ -214,7 +214,7 @@ impl Snapshot {
                 || Packed::nearest(tensor.format, &[]),
                 |spot| {
                     let bytes = stretch(spot, 0..bytes_of(tensor.elements as u64, tensor.format));
-                    Packed::from_bytes(tensor.format.into(), tensor.elements, bytes, &[])
+                    Packed::from_bytes(tensor.format, tensor.elements, bytes)
                 },
             );
             let mut arrays = vec![("param".to_owned(), param)];
@@ -223,7 +223,7 @@ impl Snapshot {
                 for (arena, run) in &tensor.runs {
                     let largest = array.largest(run).map_or(&[][..], |largest| stretch(*arena, largest));
                     let bytes = stretch(*arena, array.stretch(run));
-                    values.append(Packed::from_bytes(array.form.layout(), run.elements, bytes, largest));
+                    values.append(array.form.unpack(run.elements, bytes, largest));
                 }
                 arrays.push((array.name.to_owned(), values));
             }

@@ -9,8 +9,8 @@ use super::layout::VEC4;
 use super::variant::{ACCUMULATOR, AVERAGE, Variant};
 use crate::memory::Role;
 use crate::optim::{Kind, StateSpec};
-use crate::storage::blockwise::{BLOCK, Map};
-use crate::storage::{Format, Keep, Layout, Packed, StateFormat};
+use crate::storage::blockwise::BLOCK;
+use crate::storage::{Form, Keep, Packed};
 
 /// The f32 copy of parameters in half precision.
 pub(crate) const MASTER: &str = "master";
@@ -20,37 +20,12 @@ pub(crate) const REMAINDER: &str = "remainder";
 /// Vec4s of numbers that share a block: arrays with blocks are so many times as long, so that no block is of two tensors.
 pub(super) const BLOCK_VEC4S: u64 = BLOCK as u64 / 4;
 
-/// How an array's numbers lie.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Form {
-    /// f32.
-    Whole,
-    /// bf16, stored by chance or to the nearest.
-    Half { chance: bool },
-    /// The 16 bits that are split off.
-    Remainder,
-    /// A byte each, in blocks.
-    Blocks(Map),
-}
-
 /// How many arrays of each width.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counts {
     pub(super) whole: u64,
     pub(super) halves: u64,
     pub(super) bytes: u64,
-}
-
-impl Form {
-    /// What it is on the host.
-    pub(super) const fn layout(self) -> Layout {
-        match self {
-            Self::Whole => Layout::F32,
-            Self::Half { .. } => Layout::Half(Format::Bf16),
-            Self::Remainder => Layout::Remainder,
-            Self::Blocks(map) => Layout::Blocks(map),
-        }
-    }
 }
 
 impl Counts {
@@ -80,7 +55,7 @@ impl Counts {
 
 /// One of the arena's arrays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Array {
+pub(crate) struct Array {
     pub(super) name: &'static str,
     /// What it is to users who count its bytes.
     pub(super) role: Role,
@@ -93,13 +68,13 @@ pub(super) struct Array {
 
 impl Array {
     /// Numbers as it stores them.
-    pub(super) fn pack(&self, values: &[f32]) -> Packed {
-        match self.form {
-            Form::Whole => Packed::F32(values.to_vec()),
-            Form::Half { .. } => Packed::half_state(self.kind, values),
-            Form::Remainder => Packed::Remainder(values.iter().map(|x| *x as u16).collect()),
-            Form::Blocks(map) => Packed::blocks(map, values),
-        }
+    pub(crate) fn pack(&self, values: &[f32]) -> Packed {
+        self.form.pack(self.kind, values)
+    }
+
+    /// Whether its numbers are rounded by chance.
+    pub(crate) fn by_chance(&self) -> bool {
+        self.form == Form::Half { chance: true }
     }
 }
 
@@ -153,7 +128,7 @@ impl Variant {
         };
         let procedure = arrays::of(self.procedure, self.given).into_iter().map(|name| exact(arrays::role(name), name));
         let state = |(k, state): (usize, &StateSpec)| {
-            (Role::State(state.name), state.name, form(state, self.formats.state(k)), state.kind)
+            (Role::State(state.name), state.name, Form::of(state.kind, self.formats.state(k)), state.kind)
         };
         let states = self.kept().map(state);
         let mut before = Counts::default();
@@ -179,14 +154,5 @@ impl Variant {
     /// The number of an f32 array among these, 0 where it is not there.
     pub(super) fn whole(&self, name: &str) -> u64 {
         self.arrays().iter().find(|a| a.name == name && a.form == Form::Whole).map_or(0, |a| a.before.whole)
-    }
-}
-
-fn form(state: &StateSpec, format: StateFormat) -> Form {
-    match format {
-        StateFormat::F32 => Form::Whole,
-        StateFormat::Bf16 => Form::Half { chance: false },
-        StateFormat::Bf16Stochastic => Form::Half { chance: true },
-        StateFormat::Blockwise8 => Form::Blocks(Map::of(state.kind)),
     }
 }

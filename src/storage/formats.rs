@@ -19,6 +19,11 @@ impl Formats {
         self.states.get(index).copied().unwrap_or_default()
     }
 
+    /// Whether everything is f32.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.params == Params::F32 && self.grads == Format::F32 && self.states.iter().all(|f| *f == StateFormat::F32)
+    }
+
     /// Says so where states are stored in a format that rows cannot take: rows move and share numbers one by one, which blocks and draws
     /// by place do not allow.
     pub(crate) fn need_rows(&self, tensor: &str) -> Result<()> {

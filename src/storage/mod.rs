@@ -20,7 +20,7 @@ mod packed;
 mod text;
 
 pub(crate) use formats::Formats;
-pub(crate) use packed::{Layout, Packed};
+pub(crate) use packed::{Form, Packed};
 
 /// The format of numbers in the caller's buffers: parameters as the model sees them, gradients. Half precision lies two to a u32, the
 /// first in the low bits.

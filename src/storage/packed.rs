@@ -1,7 +1,7 @@
 //! Numbers as they are stored, on the host.
 
 use super::blockwise::{self, BLOCK, Map};
-use super::{Format, Keep, Params, half};
+use super::{Format, Keep, Params, StateFormat, half};
 use crate::optim::Kind;
 
 /// An array's numbers as they are stored.
@@ -139,34 +139,61 @@ impl Packed {
         (bytes, largest)
     }
 
-    /// As many numbers as `like` has kinds for, from bytes that may be longer by less than a word.
-    pub(crate) fn from_bytes(like: Layout, elements: usize, bytes: &[u8], largest: &[u8]) -> Self {
-        let halves = || bytemuck::pod_collect_to_vec(&bytes[..2 * elements]);
-        match like {
-            Layout::F32 => Self::F32(bytemuck::pod_collect_to_vec(&bytes[..4 * elements])),
-            Layout::Half(format) => Self::Half(format, halves()),
-            Layout::Remainder => Self::Remainder(halves()),
-            Layout::Blocks(map) => {
-                Self::Blocks { map, codes: bytes[..elements].to_vec(), largest: bytemuck::pod_collect_to_vec(largest) }
-            }
+    /// As many numbers of a format, from bytes that may be longer by less than a word.
+    pub(crate) fn from_bytes(format: Format, elements: usize, bytes: &[u8]) -> Self {
+        let bytes = &bytes[..elements * format.bytes() as usize];
+        match format {
+            Format::F32 => Self::F32(bytemuck::pod_collect_to_vec(bytes)),
+            Format::F16 | Format::Bf16 => Self::Half(format, bytemuck::pod_collect_to_vec(bytes)),
         }
     }
 }
 
-/// The kinds of [`Packed`].
+/// How an array's numbers lie: the kinds of [`Packed`], and how they are rounded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Layout {
-    F32,
-    Half(Format),
+pub(crate) enum Form {
+    /// f32.
+    Whole,
+    /// bf16, stored by chance or to the nearest.
+    Half { chance: bool },
+    /// The 16 bits that are split off.
     Remainder,
+    /// A byte each, in blocks.
     Blocks(Map),
 }
 
-impl From<Format> for Layout {
-    fn from(format: Format) -> Self {
+impl Form {
+    /// A state's.
+    pub(crate) const fn of(kind: Kind, format: StateFormat) -> Self {
         match format {
-            Format::F32 => Self::F32,
-            Format::F16 | Format::Bf16 => Self::Half(format),
+            StateFormat::F32 => Self::Whole,
+            StateFormat::Bf16 => Self::Half { chance: false },
+            StateFormat::Bf16Stochastic => Self::Half { chance: true },
+            StateFormat::Blockwise8 => Self::Blocks(Map::of(kind)),
+        }
+    }
+
+    /// Numbers to the nearest that it can store.
+    pub(crate) fn pack(self, kind: Kind, values: &[f32]) -> Packed {
+        match self {
+            Self::Whole => Packed::F32(values.to_vec()),
+            Self::Half { .. } => Packed::half_state(kind, values),
+            Self::Remainder => Packed::Remainder(values.iter().map(|x| *x as u16).collect()),
+            Self::Blocks(map) => Packed::blocks(map, values),
+        }
+    }
+
+    /// As many numbers, from bytes that may be longer by less than a word.
+    pub(crate) fn unpack(self, elements: usize, bytes: &[u8], largest: &[u8]) -> Packed {
+        match self {
+            Self::Whole => Packed::from_bytes(Format::F32, elements, bytes),
+            Self::Half { .. } => Packed::from_bytes(Format::Bf16, elements, bytes),
+            Self::Remainder => Packed::Remainder(bytemuck::pod_collect_to_vec(&bytes[..2 * elements])),
+            Self::Blocks(map) => Packed::Blocks {
+                map,
+                codes: bytes[..elements].to_vec(),
+                largest: bytemuck::pod_collect_to_vec(largest),
+            },
         }
     }
 }

@@ -4,7 +4,9 @@ use std::fmt;
 
 use super::oracle::{Expected, Oracle};
 use super::problem::{Moved, Outcome, Problem, state_names};
+use super::spans::{Spans, Stored};
 use super::tolerance::{FLUSHED, ulp};
+use crate::storage::blockwise::BLOCK;
 
 /// How far an outcome is off. The errors of steps and states are relative errors, not of the results but of the numbers that the results
 /// are computed from: the least by which all of those would have to be off to explain the result. For a product that is its relative
@@ -72,6 +74,11 @@ impl Errors {
     /// Notes one number: its relative error as defined above, and its place.
     fn note(&mut self, error: f64, place: impl FnOnce() -> Place) {
         self.compared += 1;
+        self.note_largest(error, place);
+    }
+
+    /// The same without counting it: a block's largest magnitude is no number of its own.
+    fn note_largest(&mut self, error: f64, place: impl FnOnce() -> Place) {
         let excess = error / self.tolerance;
         if excess > self.worst.as_ref().map_or(0.0, |p| p.excess) {
             self.worst = Some(Place { excess, ..place() });
@@ -91,32 +98,42 @@ impl Problem {
         let names = state_names(&self.groups);
         let mut at = 0;
         assert_eq!(self.tensors.len(), outcome.tensors.len(), "tensors");
+        let plain = Stored::default();
         for (tensor, (data, Moved { param, states })) in self.tensors.iter().zip(&outcome.tensors).enumerate() {
             assert_eq!(data.param.len(), param.len(), "elements of tensor {tensor}");
-            compare_params(&mut errors, &expected, at, tensor, &data.param, param);
+            let stored = outcome.stored.get(tensor).unwrap_or(&plain);
+            compare_params(&mut errors, &expected, at, tensor, (&data.param, param), stored.param.as_ref());
             at += param.len();
-            for ((name, before), state) in names.iter().zip(&data.states).zip(states) {
+            for (k, (name, (before, state))) in names.iter().zip(data.states.iter().zip(states)).enumerate() {
                 assert_eq!(before.as_ref().map(Vec::len), state.as_ref().map(Vec::len), "{name} of tensor {tensor}");
                 let state = state.as_deref().unwrap_or_default();
-                compare_states(&mut errors, &expected, at, (tensor, name), state);
+                let spans = stored.states.get(k).and_then(Option::as_ref);
+                compare_states(&mut errors, &expected, at, (tensor, name), state, spans);
                 at += state.len();
             }
         }
         assert_eq!(self.memory.len(), outcome.memory.len(), "what is remembered");
         for (k, name) in self.groups.first().map_or(&[][..], |rule| rule.memory()).iter().enumerate() {
-            compare_states(&mut errors, &expected, at + k, (0, name), &outcome.memory[k..=k]);
+            compare_states(&mut errors, &expected, at + k, (0, name), &outcome.memory[k..=k], None);
         }
         let applied = [outcome.applied as f32];
-        compare_states(&mut errors, &expected, at + self.memory.len(), (0, "steps applied"), &applied);
+        compare_states(&mut errors, &expected, at + self.memory.len(), (0, "steps applied"), &applied, None);
         errors
     }
 }
 
-fn compare_params(errors: &mut Errors, expected: &Expected, at: usize, tensor: usize, before: &[f32], after: &[f32]) {
+fn compare_params(
+    errors: &mut Errors,
+    expected: &Expected,
+    at: usize,
+    tensor: usize,
+    (before, after): (&[f32], &[f32]),
+    spans: Option<&Spans>,
+) {
     for (index, (&before, &after)) in before.iter().zip(after).enumerate() {
         let (before, got) = (f64::from(before), f64::from(after));
         let want = before + expected.values[at + index];
-        let off = distance(got, want);
+        let off = spans.map_or_else(|| distance(got, want), |spans| spans.of[index].distance(want));
         // Compilers may add the terms of a step to the parameter one by one.
         // On the way it may pass the next power of two, where an ulp is twice as large.
         let terms = expected.terms(at + index);
@@ -135,12 +152,31 @@ fn compare_states(
     at: usize,
     (tensor, what): (usize, &'static str),
     state: &[f32],
+    spans: Option<&Spans>,
 ) {
     for (index, &got) in state.iter().enumerate() {
         let (got, want) = (f64::from(got), expected.values[at + index]);
-        let error = expected.relative(at + index, distance(got, want));
+        let off = spans.map_or_else(|| distance(got, want), |spans| spans.of[index].distance(want));
+        let error = expected.relative(at + index, off);
         errors.state = errors.state.max(error);
         errors.note(error, || Place { tensor, what, index, got, want, excess: 0.0 });
+    }
+    let Some(spans) = spans else { return };
+    // A block's largest magnitude is one of its numbers'.
+    for (block, &got) in spans.largest.iter().enumerate() {
+        let numbers = block * BLOCK..state.len().min((block + 1) * BLOCK);
+        let magnitude = |index: &usize| expected.values[at + index].abs();
+        let Some(index) = numbers.max_by(|a, b| magnitude(a).total_cmp(&magnitude(b))) else { continue };
+        let error = expected.relative(at + index, distance(f64::from(got), magnitude(&index)));
+        errors.state = errors.state.max(error);
+        errors.note_largest(error, || Place {
+            tensor,
+            what,
+            index,
+            got: f64::from(got),
+            want: magnitude(&index),
+            excess: 0.0,
+        });
     }
 }
 
@@ -184,7 +220,8 @@ mod tests {
             let states = data.states.iter().map(|s| s.as_ref().map(|_| take(n))).collect();
             tensors.push(Moved { param, states });
         }
-        Outcome { tensors, memory: take(problem.memory.len()), applied: take(1)[0] as u32 }
+        let memory = take(problem.memory.len());
+        Outcome { tensors, memory, applied: take(1)[0] as u32, stored: Vec::new() }
     }
 
     fn for_all(mut check: impl FnMut(&str, &Problem, Outcome)) {

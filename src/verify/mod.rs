@@ -13,6 +13,7 @@
 mod compare;
 mod oracle;
 mod problem;
+mod spans;
 mod tolerance;
 
 use std::fmt;
@@ -21,6 +22,7 @@ use serde::Serialize;
 
 pub use compare::{Errors, Place};
 pub use problem::{Data, Moved, Outcome, Problem};
+pub use spans::Stored;
 
 use crate::gpu::Gpu;
 use crate::optim::{ALL, Entry, Rule, Value, find};

@@ -3,7 +3,11 @@
 use crate::cpu;
 use crate::optim::{Procedure, Rule, Scalar};
 use crate::random::{draw, unit};
+use crate::storage::blockwise::BLOCK;
+use crate::storage::{Form, Packed, Storage};
 use crate::{Error, Group, Optimizer, Result, Tensor};
+
+use super::spans::Stored;
 
 /// Steps that the oracle takes to reach the states from which a random problem starts.
 const WARM_UP: u64 = 6;
@@ -38,6 +42,8 @@ pub struct Problem {
     pub memory: Vec<f32>,
     /// The loss at the parameters and at each of the rule's probes; empty for rules that do not probe.
     pub losses: Vec<f32>,
+    /// How tensors are stored; their numbers are such as can be: see [`stored`](Self::stored).
+    pub storage: Storage,
 }
 
 /// A tensor after a step.
@@ -58,6 +64,8 @@ pub struct Outcome {
     pub memory: Vec<f32>,
     /// Steps applied by now.
     pub applied: u32,
+    /// How each tensor's numbers were rounded; none where all are f32.
+    pub stored: Vec<Stored>,
 }
 
 impl Problem {
@@ -93,7 +101,33 @@ impl Problem {
         });
         let tensors = data.collect();
         let memory = oracle.memory_values().iter().map(|x| *x as f32).collect();
-        Ok(Self { tensors, losses: losses(&groups, seed), memory, groups, applied })
+        Ok(Self { tensors, losses: losses(&groups, seed), memory, groups, applied, storage: Storage::default() })
+    }
+
+    /// The same problem where tensors are stored so: its numbers are rounded to those that can be, and [`build`](Self::build) builds for it.
+    ///
+    /// # Errors
+    /// The rule cannot be stored so.
+    pub fn stored(mut self, storage: &Storage) -> Result<Self> {
+        for data in &mut self.tensors {
+            let rule = self.groups[data.group].as_ref();
+            let formats = storage.formats(rule, data.param.len() as u64)?;
+            if !formats.params.is_exact() {
+                data.param = Packed::nearest(formats.params.format(), &data.param).values();
+            }
+            data.grad = Packed::nearest(formats.grads, &data.grad).values();
+            for (k, (state, values)) in rule.states().iter().zip(&mut data.states).enumerate() {
+                if let Some(values) = values {
+                    let form = Form::of(state.kind, formats.state(k));
+                    if let Form::Blocks(_) = form {
+                        values.chunks_mut(BLOCK).for_each(lead_positive);
+                    }
+                    *values = form.pack(state.kind, values).values();
+                }
+            }
+        }
+        self.storage = storage.clone();
+        Ok(self)
     }
 
     /// The next problem, with the same gradients: the step from where an outcome of this one stands.
@@ -111,6 +145,7 @@ impl Problem {
             applied: outcome.applied,
             memory: outcome.memory,
             losses: self.losses.clone(),
+            storage: self.storage.clone(),
         }
     }
 
@@ -134,6 +169,7 @@ impl Problem {
         for (i, data) in self.tensors.iter().enumerate() {
             builder.tensor(handles[data.group], format!("tensor {i}"), &[data.param.len()]);
         }
+        builder.storage(self.storage.clone());
         builder.build(device, queue)
     }
 
@@ -194,7 +230,8 @@ impl Problem {
         let moved = |(i, param)| Moved { param, states: states(i) };
         let memory = optimizer.memory_values().to_vec();
         let applied = optimizer.applied() as u32;
-        Ok(Outcome { tensors: params.into_iter().enumerate().map(moved).collect(), memory, applied })
+        let tensors = params.into_iter().enumerate().map(moved).collect();
+        Ok(Outcome { tensors, memory, applied, stored: Vec::new() })
     }
 }
 
@@ -215,7 +252,20 @@ impl Outcome {
             tensors.push(Moved { param: optimizer.read_param(tensor).await?, states });
         }
         let applied = optimizer.read_applied().await? as u32;
-        Ok(Self { tensors, memory: optimizer.read_memory().await?, applied })
+        let mut stored = Vec::new();
+        if optimizer.tensors().any(|(tensor, ..)| !optimizer.formats(tensor).is_plain()) {
+            for (tensor, ..) in optimizer.tensors() {
+                stored.push(Stored::of(optimizer, tensor).await?);
+            }
+        }
+        Ok(Self { tensors, memory: optimizer.read_memory().await?, applied, stored })
+    }
+}
+
+/// Makes a block's largest number positive: the map has 1 and not -1, so that a negative one would be another once it is stored again.
+fn lead_positive(block: &mut [f32]) {
+    if let Some(largest) = block.iter_mut().max_by(|a, b| a.abs().total_cmp(&b.abs())) {
+        *largest = largest.abs();
     }
 }
 

@@ -1,11 +1,11 @@
 //! How a pipeline loads and stores parameters, gradients and states: the formats of its class.
 
 use super::put;
-use crate::engine::stored::{Array, Counts, Form};
+use crate::engine::stored::{Array, Counts};
 use crate::engine::variant::{Stage, Variant};
 use crate::optim::Kind;
 use crate::storage::blockwise::Map;
-use crate::storage::{Format, Keep};
+use crate::storage::{Form, Format, Keep};
 
 const HALF: &str = include_str!("../../../shaders/harness/half.wgsl");
 const RANDOM: &str = include_str!("../../../shaders/harness/random.wgsl");
