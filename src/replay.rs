@@ -8,6 +8,7 @@ use crate::cpu::{self, Number, TensorSpec};
 use crate::gpu::Gpu;
 use crate::optim::rule::Real;
 use crate::optim::{self, Rule, Value};
+use crate::storage::Storage;
 use crate::trajectory::{Comparison, Element, Trajectory, Writer, add_travel, raise_peak};
 use crate::{Error, Evaluation, Group, Optimizer, Result, Tensor};
 
@@ -51,14 +52,29 @@ pub fn run(
     backend: &Backend,
     output: Option<&mut Writer>,
 ) -> Result<Comparison> {
+    run_stored(trajectory, rule, &Storage::default(), backend, output)
+}
+
+/// As [`run`], with tensors that are stored so, while what an element travels is that of exact numbers. On the reference nothing is rounded.
+///
+/// # Errors
+/// As [`run`]; a storage that the rule cannot have.
+pub fn run_stored(
+    trajectory: &Trajectory,
+    rule: &dyn Rule,
+    storage: &Storage,
+    backend: &Backend,
+    output: Option<&mut Writer>,
+) -> Result<Comparison> {
     check_states(trajectory, rule)?;
-    let oracle = rule.has_cpu().then(|| Host::new(trajectory, rule)).transpose()?;
+    let exact = Storage::default();
+    let oracle = rule.has_cpu().then(|| Host::new(trajectory, rule, &exact)).transpose()?;
     let comparison = trajectory.comparison(backend.kind().precision());
     let replay = Replay { trajectory, states: kept(rule), oracle, comparison, output };
     match backend {
-        Backend::Gpu(gpu) => replay.follow(Device::new(trajectory, rule, gpu)?),
-        Backend::Cpu => replay.follow(Host::<f32>::new(trajectory, rule)?),
-        Backend::Reference => replay.follow(Host::<f64>::new(trajectory, rule)?),
+        Backend::Gpu(gpu) => replay.follow(Device::new(trajectory, rule, storage, gpu)?),
+        Backend::Cpu => replay.follow(Host::<f32>::new(trajectory, rule, storage)?),
+        Backend::Reference => replay.follow(Host::<f64>::new(trajectory, rule, &exact)?),
     }
 }
 
@@ -222,11 +238,12 @@ struct Host<F> {
 }
 
 impl<F: Number + Element> Host<F> {
-    fn new(trajectory: &Trajectory, rule: &dyn Rule) -> Result<Self> {
+    fn new(trajectory: &Trajectory, rule: &dyn Rule, storage: &Storage) -> Result<Self> {
         let spec =
             |t: &crate::trajectory::Tensor| TensorSpec { name: t.name().to_owned(), group: 0, elements: t.elements() };
         let tensors = trajectory.tensors().iter().map(spec).collect();
-        let optimizer = cpu::Optimizer::new(vec![("default".to_owned(), rule.boxed())], tensors)?;
+        let optimizer =
+            cpu::Optimizer::new(vec![("default".to_owned(), rule.boxed())], tensors)?.with_storage(storage)?;
         let params = (0..trajectory.tensors().len()).map(|i| exact(&trajectory.initial(i))).collect();
         Ok(Self { optimizer, params })
     }
@@ -279,8 +296,9 @@ struct Device<'a> {
 }
 
 impl<'a> Device<'a> {
-    fn new(trajectory: &Trajectory, rule: &dyn Rule, gpu: &'a Gpu) -> Result<Self> {
+    fn new(trajectory: &Trajectory, rule: &dyn Rule, storage: &Storage, gpu: &'a Gpu) -> Result<Self> {
         let mut builder = Optimizer::builder(rule.boxed());
+        builder.storage(storage.clone());
         builder.given_directions(trajectory.direction(1, 1, 0).is_some());
         let specs = trajectory.tensors().iter();
         let tensors: Vec<_> = specs.map(|t| builder.tensor(Group::DEFAULT, t.name(), t.shape())).collect();

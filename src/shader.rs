@@ -8,7 +8,7 @@ use naga::{AddressSpace, GlobalVariable, Handle, Module, ShaderStage, StorageAcc
 use serde::Serialize;
 
 use crate::optim::{self, Value};
-use crate::{Error, Result, Stage, Variant, objective};
+use crate::{Error, Result, Stage, Storage, Variant, objective};
 
 /// A kernel's text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -42,6 +42,14 @@ pub const fn stage_name(stage: Stage) -> &'static str {
 /// # Errors
 /// An unknown name or setting, a value out of range.
 pub fn find(name: &str, settings: &[(String, Value)]) -> Result<Vec<Shader>> {
+    find_stored(name, settings, &Storage::default())
+}
+
+/// As [`find`], for large tensors that are stored so.
+///
+/// # Errors
+/// As [`find`]; a storage that the optimizer cannot have.
+pub fn find_stored(name: &str, settings: &[(String, Value)], storage: &Storage) -> Result<Vec<Shader>> {
     let kernels = objective::shaders();
     if let Some((_, text)) = kernels.iter().find(|(kernel, _)| *kernel == name) {
         if let Some((setting, _)) = settings.first() {
@@ -55,7 +63,8 @@ pub fn find(name: &str, settings: &[(String, Value)]) -> Result<Vec<Shader>> {
     let required = entry.required.iter().filter(given).map(|name| (*name, Value::Number(1e-3)));
     let settings = settings.iter().map(|(name, value)| (name.as_str(), value.clone()));
     let rule = entry.configure(required.chain(settings))?;
-    let variant = Variant::of(rule.as_ref(), false, false);
+    let large = u64::from(u32::MAX);
+    let variant = Variant::of(rule.as_ref(), false, false).stored(rule.as_ref(), storage, large)?;
     let shader =
         |stage: Stage| Shader { name: name.to_owned(), stage: Some(stage_name(stage)), wgsl: variant.text(stage) };
     Ok(variant.stages().map(shader).collect())

@@ -1,8 +1,10 @@
 //! The bench room: the bytes it counts, what it measures, and that its comparison never passes in silence.
 #![cfg(feature = "tools")]
 
+use wgpu_optim::Storage;
 use wgpu_optim::bench::{
-    Backend, Feature, Measurement, Plan, Size, With, bytes_per_element, compare, read_baseline, recording, run,
+    Backend, Feature, Measurement, Plan, Size, With, bytes_per_element, bytes_per_element_stored, compare,
+    read_baseline, recording, run,
 };
 use wgpu_optim::gpu::{Gpu, Selector};
 use wgpu_optim::optim::{
@@ -49,6 +51,49 @@ fn bytes_are_those_that_must_move() {
     for (bytes, rule) in rules {
         assert_eq!(bytes_per_element(rule.as_ref()), bytes, "{rule:?}");
     }
+}
+
+/// The table of the issue that asked for them, and what else there is.
+#[test]
+fn bytes_of_stored_rules() {
+    let (adamw, vradam) = (AdamW::default(), VRAdam::default());
+    let table: [(&dyn Rule, &str, usize, f64); 11] = [
+        (&adamw, "8bit", 1 << 24, 16.0625),
+        (&adamw, "bf16-sr,8bit", 1 << 24, 10.0625),
+        (&adamw, "bf16-sr", 1 << 24, 22.0),
+        (&adamw, "bf16-split", 1 << 24, 26.0),
+        (&adamw, "bf16-master", 1 << 24, 30.0),
+        (&adamw, "bf16-sr,states=bf16", 1 << 24, 14.0),
+        (&adamw, "f16-master,grads=f32,v=bf16-sr", 1, 28.0),
+        (&adamw, "8bit", 4095, 28.0),
+        (&vradam, "f32", 1, 36.0),
+        (&vradam, "bf16-sr", 1, 28.0),
+        (&vradam, "bf16-split,8bit", 4096, 17.078125),
+    ];
+    for (rule, storage, elements, bytes) in table {
+        let storage: Storage = storage.parse().expect("a storage");
+        let found = bytes_per_element_stored(rule, &storage, elements).expect("it can be");
+        assert_eq!(found, bytes, "{} {storage} {elements}", rule.name());
+    }
+}
+
+#[test]
+fn stored_rules_are_measured_on_the_gpu() {
+    let storages = ["f32", "bf16-sr,8bit,min=0"].map(|text| text.parse().expect("a storage"));
+    let plan = Plan {
+        rules: vec![AdamW::default().into()],
+        storages: storages.to_vec(),
+        sizes: vec![Size { tensors: 3, elements: 1030 }],
+        backends: vec![Backend::Gpu, Backend::Cpu],
+        seconds: 0.0,
+        samples: 1,
+        ..Plan::default()
+    };
+    let results = run(&plan, Some(&gpu()), |_| ()).expect("measuring works");
+    let found: Vec<_> = results.iter().map(|m| (m.backend, m.storage.as_str(), m.bytes_per_element)).collect();
+    let stored = (Backend::Gpu, "bf16-sr,8bit,min=0", 10.0625);
+    assert_eq!(found, [(Backend::Gpu, "f32", 28.0), stored, (Backend::Cpu, "f32", 28.0)]);
+    assert_eq!(plan.count(), 3);
 }
 
 /// What a rule says its sums read is what they depend on: changing any other number leaves the totals alone.
@@ -130,6 +175,7 @@ fn features_are_measured_with_the_bytes_that_they_move() {
             backends: vec![Backend::Gpu, Backend::Cpu],
             seconds: 0.0,
             samples: 1,
+            ..Plan::default()
         };
         let results = run(&plan, Some(&gpu), |_| ()).expect("measuring works");
         for (i, m) in results.iter().enumerate() {

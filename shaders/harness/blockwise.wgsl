@@ -17,7 +17,7 @@ fn wo_middle(cell: vec4<u32>, first: u32) -> vec4<f32> {
     let tenth = select(vec4(1.0), vec4(0.1), (below & vec4(1u)) != vec4(0u));
     let hundredth = select(vec4(1.0), vec4(0.01), (below & vec4(2u)) != vec4(0u));
     let fourth = select(vec4(1.0), vec4(1e-4), (below & vec4(4u)) != vec4(0u));
-    let middle = tenth * hundredth * fourth * (0.9 * significand - 0.8);
+    let middle = tenth * hundredth * fourth * (0.1 + 0.9 * (significand - 1.0));
     return select(select(middle, vec4(1.0), cell >= vec4(first << 7u)), vec4(0.0), cell < vec4(first));
 }
 
@@ -47,9 +47,9 @@ fn wo_cell(y: vec4<f32>, first: u32, edges: array<f32, 8>) -> vec4<u32> {
     inverse = select(inverse, vec4(1e1), y >= vec4(edges[5]));
     cells = select(cells, vec4(first << 6u), y >= vec4(edges[6]));
     inverse = select(inverse, vec4(1.0), y >= vec4(edges[6]));
-    let significand = (y * inverse + 0.8) * (1.0 / 0.9);
+    let along = (y * inverse - 0.1) * (1.0 / 0.9) * vec4<f32>(cells);
     // A decade's outermost cells reach to the edges.
-    let cell = clamp(vec4<u32>(significand * vec4<f32>(cells)), cells, 2u * cells - vec4(1u));
+    let cell = cells + vec4<u32>(clamp(along, vec4(0.0), vec4<f32>(cells - vec4(1u))));
     return select(select(cell, vec4(first << 7u), y >= vec4(edges[7])), vec4(first - 1u), y < vec4(edges[0]));
 }
 

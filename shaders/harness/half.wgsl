@@ -81,12 +81,12 @@ fn wo_chanced_f16(x: vec4<f32>, chances: vec4<u32>) -> vec4<u32> {
     let bits = bitcast<vec4<u32>>(x);
     let magnitude = bits & vec4(0x7fffffffu);
     let normal = ((magnitude + (chances >> vec4(3u))) >> vec4(13u)) - vec4(112u << 10u);
-    let places = wo_places(magnitude);
-    let chance = (chances << (max(places, vec4(16u)) - vec4(16u))) >> (vec4(16u) - min(places, vec4(16u)));
-    // Below 2^-31 of a unit nothing is worth a chance.
-    let some = magnitude >= vec4(95u << 23u);
-    let subnormal = select(vec4(0u), (wo_significand(magnitude) + chance) >> places, some);
-    return wo_f16(bits, normal, subnormal);
+    // In units of 2^-40, of which the smallest f16 has as many as there are chances.
+    let exponent = magnitude >> vec4(23u);
+    let up = max(exponent, vec4(110u)) - vec4(110u);
+    let down = min(vec4(110u) - min(exponent, vec4(110u)), vec4(31u));
+    let units = (wo_significand(magnitude) << min(up, vec4(2u))) >> down;
+    return wo_f16(bits, normal, (units + chances) >> vec4(16u));
 }
 
 // An f32 from the nearest bf16 and the 16 bits that this lacks. Nothing that was split leaves an upper half of a remainder beside zero;

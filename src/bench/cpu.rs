@@ -13,7 +13,7 @@ const PIECE: usize = 64 * 1024;
 /// Measures a rule on the host.
 pub(super) fn measure(plan: &Plan, of: Measured<'_>) -> Result<Measurement> {
     let total = of.size.total()?;
-    check_memory(of.size, of.bytes_needed(total))?;
+    check_memory(of.size, of.bytes_needed(total)?)?;
     let sampled = interleave(&mut Steps::new(of)?, plan.seconds, plan.samples)?;
     let place = Place { backend: Backend::Cpu, adapter: report::cpu_name(), dispatches: None, record_s: None };
     Measurement::new(of, &sampled, place)
@@ -30,7 +30,7 @@ struct Steps {
 }
 
 impl Steps {
-    fn new(Measured { rule, with, size }: Measured<'_>) -> Result<Self> {
+    fn new(Measured { rule, with, size, .. }: Measured<'_>) -> Result<Self> {
         let tensors = (0..size.tensors)
             .map(|i| TensorSpec { name: format!("tensor {i}"), group: 0, elements: size.elements })
             .collect();

@@ -3,11 +3,8 @@
 use std::time::Instant;
 
 use super::sampling::{Subject, interleave, timed};
-use super::{
-    Backend, Feature, GRAD, Measured, Measurement, PARAM, Place, Plan, STREAM_ARRAYS, Size, With, check_memory,
-};
+use super::{Backend, Feature, GRAD, Measured, Measurement, PARAM, Place, Plan, STREAM_ARRAYS, check_memory};
 use crate::gpu::{Gpu, is_hardware};
-use crate::optim::Rule;
 use crate::{Error, Group, Optimizer, Result};
 
 const COPY: &str = include_str!("../../shaders/bench/copy.wgsl");
@@ -21,10 +18,10 @@ const WORKGROUP: u64 = 256;
 pub(super) fn measure(plan: &Plan, gpu: &Gpu, of: Measured<'_>) -> Result<Measurement> {
     let total = of.size.total()?;
     if !is_hardware(&gpu.info) {
-        check_memory(of.size, of.bytes_needed(total))?;
+        check_memory(of.size, of.bytes_needed(total)?)?;
     }
     let kernels = Kernels::new(gpu, total as u64 * 4)?;
-    let optimizer = optimizer(gpu, of.rule, of.with, of.size)?;
+    let optimizer = optimizer(gpu, of)?;
     let accumulates = of.with.has(Feature::Accumulate);
     let mut subject = Steps { gpu, optimizer, accumulates, kernels, record_s: f64::INFINITY };
     let sampled = interleave(&mut subject, plan.seconds, plan.samples)?;
@@ -38,8 +35,10 @@ pub(super) fn measure(plan: &Plan, gpu: &Gpu, of: Measured<'_>) -> Result<Measur
 }
 
 /// An optimizer with tensors of this size, filled.
-pub(super) fn optimizer(gpu: &Gpu, rule: &dyn Rule, with: &With, size: Size) -> Result<Optimizer> {
+pub(super) fn optimizer(gpu: &Gpu, of: Measured<'_>) -> Result<Optimizer> {
+    let Measured { rule, with, storage, size } = of;
     let mut builder = Optimizer::builder(rule.boxed());
+    builder.storage(storage.clone());
     for i in 0..size.tensors {
         builder.tensor(Group::DEFAULT, format!("tensor {i}"), &[size.elements]);
     }

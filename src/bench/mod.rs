@@ -6,21 +6,23 @@ mod cpu;
 mod gpu;
 mod recording;
 mod sampling;
+mod traffic;
 mod with;
 
 pub use baseline::{Regression, compare, read_baseline};
 pub use recording::{Recording, recording};
+pub use traffic::{bytes_per_element, bytes_per_element_stored};
 pub use with::{Feature, With};
 
 use serde::{Deserialize, Serialize};
 
 use crate::gpu::Gpu;
-use crate::optim::{ALL, Entry, Procedure, Rule};
+use crate::optim::{ALL, Entry, Rule};
+use crate::storage::Storage;
 use crate::{Error, Result, report};
 use sampling::Sampled;
+use traffic::{F32, Traffic};
 
-/// Bytes of an f32, the only storage so far.
-const F32: f64 = 4.0;
 /// What a copy moves for each element: it reads one array and writes one.
 const COPY_BYTES: f64 = 2.0 * F32;
 /// What the stream kernel moves for each element: it reads four arrays and writes three.
@@ -30,26 +32,6 @@ const PARAM: f32 = 0.5;
 const GRAD: f32 = 0.01;
 /// Arrays of the copy's and the stream's own: p, g, m, v.
 const STREAM_ARRAYS: u64 = 4;
-
-/// The bytes a rule must move for each element at each step: parameter, gradient and kept states read, parameter and states written,
-/// and for rules with sums once more what [`Rule::sums_read`] names. WarpAdam's product reads gradient and matrix and writes `P g`;
-/// where it learns, it reads v, the last gradient and writes that and the matrix. Probes and integrators are not part of a bare step.
-#[must_use]
-pub fn bytes_per_element(rule: &dyn Rule) -> f64 {
-    let kept: Vec<&str> = rule.states().iter().filter(|s| s.used).map(|s| s.name).collect();
-    let update = 3 + 2 * kept.len();
-    let sums = rule.sums_read().iter().filter(|name| ["p", "g"].contains(name) || kept.contains(name)).count();
-    (update + sums + procedure_arrays(rule.procedure())) as f64 * F32
-}
-
-/// The arrays that a procedure's own launch reads and writes in a bare step.
-const fn procedure_arrays(procedure: Procedure) -> usize {
-    match procedure {
-        Procedure::Warp(warp) if warp.learned => 5 + 2 * warp.block,
-        Procedure::Warp(warp) => 2 + warp.block,
-        Procedure::Plain | Procedure::Probe(_) | Procedure::Integrate(_) => 0,
-    }
-}
 
 /// What runs the step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -97,13 +79,15 @@ impl Size {
     }
 }
 
-/// What to measure: every rule with every combination of features at every size on every backend.
+/// What to measure: every rule with every combination of features in every storage at every size on every backend.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// The rules with their settings. Default: every optimizer of the registry.
     pub rules: Vec<Box<dyn Rule>>,
     /// What stands around each rule. Default: nothing.
     pub with: Vec<With>,
+    /// How tensors are stored. Default: f32. Anything else is measured on the GPU only: the host rounds alike, but holds f32.
+    pub storages: Vec<Storage>,
     /// The sizes. Default: 1 tensor of a million elements, 1000 of a thousand.
     pub sizes: Vec<Size>,
     /// The backends. Default: the GPU.
@@ -119,6 +103,7 @@ impl Default for Plan {
         Self {
             rules: ALL.iter().map(Entry::sample).collect(),
             with: vec![With::default()],
+            storages: vec![Storage::default()],
             sizes: vec![Size { tensors: 1, elements: 1_000_000 }, Size { tensors: 1000, elements: 1000 }],
             backends: vec![Backend::Gpu],
             seconds: 1.0,
@@ -148,7 +133,7 @@ pub struct Measurement {
     pub median_s: f64,
     /// The shortest.
     pub min_s: f64,
-    /// [`bytes_per_element`], and what the features move beside them.
+    /// [`bytes_per_element_stored`], and what the features move beside them.
     pub bytes_per_element: f64,
     /// The step's rate.
     pub gb_per_s: f64,
@@ -167,15 +152,15 @@ pub struct Measurement {
 
 impl Measurement {
     fn new(measured: Measured<'_>, sampled: &Sampled, of: Place) -> Result<Self> {
-        let Measured { rule, with, size } = measured;
+        let Measured { rule, with, storage, size } = measured;
         let elements = size.total()? as f64;
         let rate = |bytes: f64, seconds: f64| bytes * elements / seconds / 1e9;
-        let bytes = bytes_per_element(rule) + with.bytes(rule);
+        let bytes = Traffic::new(rule, storage, size.elements)?.step_with(with);
         Ok(Self {
             optimizer: rule.name().to_owned(),
             backend: of.backend,
             adapter: of.adapter,
-            storage: "f32".to_owned(),
+            storage: storage.to_string(),
             tensors: size.tensors,
             elements: size.elements,
             samples: sampled.step.count(),
@@ -203,14 +188,16 @@ impl Measurement {
 struct Measured<'a> {
     rule: &'a dyn Rule,
     with: &'a With,
+    storage: &'a Storage,
     size: Size,
 }
 
 impl Measured<'_> {
     /// The bytes of its measurement: the optimizer's arrays, and the copy's and the stream's.
-    fn bytes_needed(self, total: usize) -> u64 {
-        let kept = self.rule.states().iter().filter(|s| s.used).count() as u64 + self.with.arrays();
-        (total as u64).saturating_mul((2 + kept + STREAM_ARRAYS) * 4)
+    fn bytes_needed(self, total: usize) -> Result<u64> {
+        let own = Traffic::new(self.rule, self.storage, self.size.elements)?.memory();
+        let around = (self.with.arrays() + STREAM_ARRAYS) as f64 * F32;
+        Ok((total as f64 * (own + around)) as u64)
     }
 }
 
@@ -231,8 +218,8 @@ pub fn run(plan: &Plan, gpu: Option<&Gpu>, mut on_result: impl FnMut(&Measuremen
     let mut results = Vec::new();
     for &backend in &plan.backends {
         for &size in &plan.sizes {
-            for (rule, with) in plan.rules.iter().flat_map(|rule| plan.with.iter().map(move |with| (rule, with))) {
-                let measured = Measured { rule: rule.as_ref(), with, size };
+            for (rule, with, storage) in plan.combinations(backend) {
+                let measured = Measured { rule, with, storage, size };
                 let result = match (backend, gpu) {
                     (Backend::Cpu, _) => cpu::measure(plan, measured)?,
                     (Backend::Gpu, Some(gpu)) => gpu::measure(plan, gpu, measured)?,
@@ -247,6 +234,23 @@ pub fn run(plan: &Plan, gpu: Option<&Gpu>, mut on_result: impl FnMut(&Measuremen
 }
 
 impl Plan {
+    /// What is measured on a backend at each size.
+    fn combinations(&self, backend: Backend) -> impl Iterator<Item = (&dyn Rule, &With, &Storage)> {
+        let storages = move |storage: &&Storage| backend == Backend::Gpu || **storage == Storage::default();
+        self.rules.iter().flat_map(move |rule| {
+            let with = self.with.iter();
+            let of =
+                move |with| self.storages.iter().filter(storages).map(move |storage| (rule.as_ref(), with, storage));
+            with.flat_map(of)
+        })
+    }
+
+    /// How many measurements there will be.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.sizes.len() * self.backends.iter().map(|backend| self.combinations(*backend).count()).sum::<usize>()
+    }
+
     fn check(&self) -> Result<()> {
         if !(self.seconds.is_finite() && self.seconds >= 0.0) {
             return Err(Error::Usage(format!("seconds is {}, needs a finite number of at least 0", self.seconds)));

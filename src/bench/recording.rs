@@ -5,9 +5,10 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::sampling::Times;
-use super::{Size, With};
+use super::{Measured, Size, With};
 use crate::gpu::Gpu;
 use crate::optim::Rule;
+use crate::storage::Storage;
 use crate::{Group, Optimizer, Result, Tensor};
 
 /// Steps recorded for one measurement, and those before them that are not counted.
@@ -42,8 +43,11 @@ pub fn recording(gpu: &Gpu, rule: &dyn Rule, tensors: usize, moved: bool) -> Res
     let size = Size { tensors, elements: ELEMENTS };
     size.total()?;
     let pool = moved.then(|| pool(gpu, tensors as u64));
-    let mut optimizer =
-        if moved { moving(gpu, rule, tensors)? } else { super::gpu::optimizer(gpu, rule, &With::default(), size)? };
+    let mut optimizer = if moved {
+        moving(gpu, rule, tensors)?
+    } else {
+        super::gpu::optimizer(gpu, Measured { rule, with: &With::default(), storage: &Storage::default(), size })?
+    };
     let handles: Vec<Tensor> = optimizer.tensors().map(|(tensor, ..)| tensor).collect();
     let (mut record, mut finish) = (Vec::new(), Vec::new());
     for step in 0..WARM + STEPS {

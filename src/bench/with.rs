@@ -5,9 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::F32;
 use crate::cpu::{self, Number};
-use crate::optim::Rule;
 use crate::{Accumulate, Builder, Clip, Ema, Error, LossScale, Result};
 
 /// Clips at this norm, which the bench's gradients exceed.
@@ -94,24 +92,6 @@ impl With {
     /// Arrays that it keeps for each element beside the rule's states.
     pub(super) fn arrays(&self) -> u64 {
         self.0.iter().filter(|f| matches!(f, Feature::Ema | Feature::Accumulate)).count() as u64
-    }
-
-    /// Bytes that it moves for each element beside the rule's own. A clip by norm and a loss scale read the gradient once more, unless the
-    /// rule's sums read it anyway: those of a rule that needs the clipped gradient come after the clip's. The average is read and written.
-    /// The accumulator is read wherever the gradient is, cleared by the update, and in its own launch read and written beside the gradient.
-    pub(super) fn bytes(&self, rule: &dyn Rule) -> f64 {
-        let clip = self.has(Feature::Clip);
-        let sums = clip || self.has(Feature::Scale);
-        let rule_reads = rule.sums_read().contains(&"g");
-        let extra_read = sums && (!rule_reads || clip && rule.sums().after_clip);
-        let ema = if self.has(Feature::Ema) { 2 } else { 0 };
-        let accumulate = if self.has(Feature::Accumulate) {
-            let (update, own_launch) = (2, 3);
-            update + usize::from(rule_reads) + usize::from(extra_read) + own_launch
-        } else {
-            0
-        };
-        (usize::from(extra_read) + ema + accumulate) as f64 * F32
     }
 
     /// Puts it around a rule on the GPU.

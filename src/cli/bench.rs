@@ -13,7 +13,7 @@ use wgpu_optim::{Error, Rule};
 use super::failure::Failure;
 use super::output::{self, Output};
 use super::place::Place;
-use super::rules::{self, Named, Optimizers, Settings};
+use super::rules::{self, Named, Optimizers, Settings, Storages};
 use super::{PASSED, PAST, help};
 
 /// Time a step, beside a copy and a stream kernel over arrays of the same sizes
@@ -45,6 +45,8 @@ pub(super) struct Options {
     /// Measure with clip, scale, ema or accumulate around the step, or several with commas between them, or none; may be repeated
     #[arg(long, value_name = "FEATURES")]
     with: Vec<With>,
+    #[command(flatten)]
+    storages: Storages,
     /// Compare with the lines that an earlier `bench --json` wrote to this file
     #[arg(long, value_name = "FILE")]
     baseline: Option<PathBuf>,
@@ -52,7 +54,7 @@ pub(super) struct Options {
     #[arg(long, value_name = "SHARE", default_value_t = 0.05)]
     max_regression: f64,
     /// Measure instead what recording a step costs the caller's thread: 1 tensor, 1000, and 1000 whose gradients move
-    #[arg(long, conflicts_with_all = ["tensors", "elements", "baseline", "with"])]
+    #[arg(long, conflicts_with_all = ["tensors", "elements", "baseline", "with", "given"])]
     recording: bool,
     #[command(flatten)]
     place: Place,
@@ -73,13 +75,17 @@ Examples:
   wgpu-optim bench --optimizer adamw
   wgpu-optim bench --optimizer vradam --tensors 1,300,1000 --elements 10000 --backend gpu
   wgpu-optim bench --optimizer adamw --with none --with clip --with clip,scale,ema --backend gpu
+  wgpu-optim bench --optimizer adamw --storage f32 --storage bf16-sr --storage bf16-split --storage 8bit
   wgpu-optim bench --rule my_rule.wgsl --set lr=0.1
   wgpu-optim bench --optimizer adamw --recording --backend gpu
   wgpu-optim bench --json > before.jsonl
   wgpu-optim bench --baseline before.jsonl --max-regression 0.05
 
 {}
+
+{}
 {}",
+        help::STORAGE,
         help::optimizers(),
         help::EXIT
     )
@@ -95,8 +101,7 @@ pub(super) fn run(options: &Options) -> Result<u8, Failure> {
         return recordings(&plan, gpu.as_ref(), &out);
     }
     title(&plan, gpu.as_ref(), &out)?;
-    let count = plan.rules.len() * plan.with.len() * plan.sizes.len() * plan.backends.len();
-    let bar = output::bar(count as u64, "bench");
+    let bar = output::bar(plan.count() as u64, "bench");
     let mut printed = Ok(());
     let results = bench::run(&plan, gpu.as_ref(), |result| {
         if printed.is_ok() {
@@ -124,6 +129,9 @@ impl Options {
         let mut plan = Plan { rules, seconds: self.seconds, samples: self.samples, ..Plan::default() };
         if !self.with.is_empty() {
             plan.with.clone_from(&self.with);
+        }
+        if !self.storages.given.is_empty() {
+            plan.storages.clone_from(&self.storages.given);
         }
         if !self.elements.is_empty() {
             plan.sizes = self.sizes()?;
@@ -212,8 +220,18 @@ fn title(plan: &Plan, gpu: Option<&Gpu>, out: &Output) -> Result<(), Failure> {
 /// The heads of the columns that [`line`] writes.
 pub(super) fn head(out: &Output) -> Result<(), Failure> {
     out.text(format_args!(
-        "{:<10} {:<15} {:<7} {:>20}  {:>10} {:>10}  {:>7} {:>8} {:>9}  launches",
-        "optimizer", "with", "backend", "tensors × elements", "median ms", "least ms", "GB/s", "of copy", "of stream"
+        "{:<10} {:<15} {:<12} {:<7} {:>20}  {:>10} {:>10}  {:>7} {:>7} {:>8} {:>9}  launches",
+        "optimizer",
+        "with",
+        "storage",
+        "backend",
+        "tensors × elements",
+        "median ms",
+        "least ms",
+        "bytes",
+        "GB/s",
+        "of copy",
+        "of stream"
     ))
 }
 
@@ -222,12 +240,14 @@ pub(super) fn line(m: &Measurement, out: &Output) -> Result<(), Failure> {
     out.json(m)?;
     let size = format!("{} × {}", m.tensors, m.elements);
     out.text(format_args!(
-        "{:<10} {:<15} {:<7} {size:>20}  {:>10.3} {:>10.3}  {:>7.1} {:>8.2} {:>9.2}  {}",
+        "{:<10} {:<15} {:<12} {:<7} {size:>20}  {:>10.3} {:>10.3}  {:>7.2} {:>7.1} {:>8.2} {:>9.2}  {}",
         m.optimizer,
         m.with.to_string(),
+        m.storage,
         m.backend.to_string(),
         1e3 * m.median_s,
         1e3 * m.min_s,
+        m.bytes_per_element,
         m.gb_per_s,
         m.gb_per_s / m.copy_gb_per_s,
         m.share_of_stream(),

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use wgpu_optim::backend::Backend;
 use wgpu_optim::trajectory::{Comparison, Trajectory, Writer};
-use wgpu_optim::{CustomRule, Error, Rule, replay};
+use wgpu_optim::{CustomRule, Error, Rule, Storage, replay};
 
 use super::failure::Failure;
 use super::output::Output;
@@ -35,6 +35,9 @@ pub(super) struct Options {
     rule: Option<PathBuf>,
     #[command(flatten)]
     settings: Settings,
+    /// How tensors are stored, such as params=bf16-split or 8bit,min=0; not on the reference
+    #[arg(long, value_name = "FORM", default_value = "f32")]
+    storage: Storage,
     #[command(flatten)]
     place: Place,
     /// One JSON object a line: the run, then one a file
@@ -50,11 +53,15 @@ Examples:
   wgpu-optim replay tests/golden/*.safetensors --backend gpu --json
   wgpu-optim replay run.safetensors --backend reference --output out.safetensors
   wgpu-optim replay run.safetensors --set eps=1e-5        what another setting would have done
+  wgpu-optim replay run.safetensors --storage 8bit,min=0  how far eight bits lead away from it
   wgpu-optim replay run.safetensors --rule my_rule.wgsl   a rule of your own against somebody's run
 
 The measure: with `path` the distance an element travelled, it passes within 3·t·ulp32(θ) + tolerance_f32·path of the expected θ on
 gpu and cpu, within tolerance_f64·(|θ| + path) on the reference. Numbers are written as f32, by the reference as f64.
+
+{}
 {}",
+        help::STORAGE,
         help::EXIT
     )
 }
@@ -88,7 +95,7 @@ fn replay_file(file: &Path, options: &Options, backend: &Backend, out: &Output) 
         Some(target) => Some(writer(target, file, options.files.len(), rule.as_ref(), backend)?),
         None => None,
     };
-    let comparison = replay::run(&trajectory, rule.as_ref(), backend, writer.as_mut())?;
+    let comparison = replay::run_stored(&trajectory, rule.as_ref(), &options.storage, backend, writer.as_mut())?;
     if let Some(writer) = writer {
         writer.finish()?;
     }

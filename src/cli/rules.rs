@@ -6,6 +6,8 @@ use clap::Args;
 
 use wgpu_optim::optim::{self, CustomRule, Entry, Rule, Value};
 
+use wgpu_optim::Storage;
+
 use super::failure::Failure;
 
 /// An optimizer of the registry, as an option's value.
@@ -48,6 +50,14 @@ impl Settings {
     pub(super) fn iter(&self) -> impl Iterator<Item = (&str, Value)> {
         self.pairs.iter().map(|(name, value)| (name.as_str(), value.clone()))
     }
+}
+
+/// `--storage`, as often as wanted.
+#[derive(Args, Clone, Debug, Default)]
+pub(super) struct Storages {
+    /// How tensors are stored, such as bf16-sr,8bit; may be given again for more of them; default: f32
+    #[arg(long = "storage", value_name = "FORM")]
+    pub(super) given: Vec<Storage>,
 }
 
 /// The rule in a file of the user's, with these settings.

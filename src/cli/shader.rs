@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use wgpu_optim::Error;
 use wgpu_optim::shader::{self, Checked, Shader, Target, Translation};
+use wgpu_optim::{Error, Storage};
 
 use super::failure::Failure;
 use super::output::{self, Output};
@@ -67,6 +67,9 @@ pub(super) struct Options {
     target: Language,
     #[command(flatten)]
     settings: Settings,
+    /// How tensors are stored, such as bf16-sr,8bit
+    #[arg(long, value_name = "FORM", default_value = "f32")]
+    storage: Storage,
     /// Write to this file and not to standard output
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -84,13 +87,17 @@ Examples:
   wgpu-optim shader vradam --stage finalize --target hlsl
   wgpu-optim shader adamw --target spirv | spirv-dis
   wgpu-optim shader sgd --set momentum=0.9 --target msl --output sgd.metal
+  wgpu-optim shader adamw --storage bf16-sr,8bit
   wgpu-optim shader adamw --json
 
 Kernels of `train`: {}
 
 {}
+
+{}
 {}",
         kernels.join(", "),
+        help::STORAGE,
         help::optimizers(),
         help::EXIT
     )
@@ -114,7 +121,7 @@ pub(super) fn run(options: &Options) -> Result<u8, Failure> {
 }
 
 fn chosen(options: &Options) -> Result<Vec<Shader>, Failure> {
-    let mut shaders = shader::find(&options.name, &options.settings.pairs)?;
+    let mut shaders = shader::find_stored(&options.name, &options.settings.pairs, &options.storage)?;
     let Some(stage) = options.stage.and_then(|stage| stage.to_possible_value()) else { return Ok(shaders) };
     let stages: Vec<_> = shaders.iter().filter_map(|shader| shader.stage).collect();
     shaders.retain(|shader| shader.stage == Some(stage.get_name()));

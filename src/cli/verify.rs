@@ -4,12 +4,12 @@ use clap::Args;
 
 use wgpu_optim::backend::{Backend, Kind, Request};
 use wgpu_optim::verify::{self, Case, Report};
-use wgpu_optim::{Error, optim};
+use wgpu_optim::{Error, Storage, optim};
 
 use super::failure::{self, Failure};
 use super::output::{self, Output};
 use super::place::Place;
-use super::rules::{Named, Optimizers};
+use super::rules::{Named, Optimizers, Storages};
 use super::{PASSED, PAST, help};
 
 /// Check every optimizer's step against the f64 oracle, on this adapter
@@ -25,6 +25,8 @@ pub(super) struct Options {
     /// Only this case, OPTIMIZER/VARIANT/ELEMENTS, of any number of elements; may be given again
     #[arg(long = "case", value_name = "NAME", conflicts_with = "names", value_parser = Case::find)]
     cases: Vec<Case>,
+    #[command(flatten)]
+    storages: Storages,
     #[command(flatten)]
     place: Place,
     /// One JSON object a line: the run, then one a case
@@ -46,10 +48,15 @@ Examples:
   wgpu-optim verify --optimizer vradam --optimizer adaiw
   wgpu-optim verify --case adamw/amsgrad/1025
   wgpu-optim verify --backend cpu --json
+  wgpu-optim verify --storage bf16-sr --storage bf16-split,8bit,min=0
+
+A storage is the oracle followed by the same rounding; optimizers that cannot be stored so are left out.
+{}
 
 Optimizers and their variants:
 {}
 {}",
+        help::STORAGE,
         lines.collect::<String>(),
         help::EXIT
     )
@@ -74,7 +81,11 @@ impl Options {
         }
         let names = &self.optimizers.names;
         let wanted = |case: &Case| names.is_empty() || names.iter().any(|Named(entry)| entry.name == case.entry.name);
-        verify::cases().into_iter().filter(wanted).collect()
+        let cases = match &self.storages.given[..] {
+            [] => verify::cases(),
+            storages => storages.iter().flat_map(verify::cases_stored).collect(),
+        };
+        cases.into_iter().filter(wanted).collect()
     }
 }
 
@@ -106,7 +117,7 @@ pub(super) fn check(cases: &[Case], backend: &Backend, each: bool, out: &Output)
             bar.suspend(|| explain(&report, case, backend));
         }
         reports.push(report);
-        let ends = cases.get(at + 1).is_none_or(|next| next.entry.name != case.entry.name);
+        let ends = cases.get(at + 1).is_none_or(|next| !together(next, case));
         if ends && !each {
             bar.suspend(|| out.text(summary(&reports, case)))?;
         }
@@ -116,12 +127,23 @@ pub(super) fn check(cases: &[Case], backend: &Backend, each: bool, out: &Output)
     Ok(reports)
 }
 
+/// Whether two cases are summed up in one line.
+fn together(a: &Case, b: &Case) -> bool {
+    a.entry.name == b.entry.name && a.storage == b.storage
+}
+
+fn stored(case: &Case) -> String {
+    if case.storage == Storage::default() { String::new() } else { format!(" in {}", case.storage) }
+}
+
 /// The worst of an optimizer's cases in one.
 fn summary(reports: &[Report], case: &Case) -> Report {
-    let of: Vec<&Report> = reports.iter().filter(|report| report.optimizer == case.entry.name).collect();
+    let storage = case.storage.to_string();
+    let of: Vec<&Report> =
+        reports.iter().filter(|report| report.optimizer == case.entry.name && report.storage == storage).collect();
     let worst = |number: fn(&Report) -> f64| of.iter().map(|report| number(report)).fold(0.0, f64::max);
     Report {
-        case: format!("{}, the worst of {} cases", case.entry.name, of.len()),
+        case: format!("{}{}, the worst of {} cases", case.entry.name, stored(case), of.len()),
         worst_param_ulp: worst(|report| report.worst_param_ulp),
         worst_step_error: worst(|report| report.worst_step_error),
         worst_state_error: worst(|report| report.worst_state_error),

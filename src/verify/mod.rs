@@ -26,6 +26,7 @@ pub use spans::Stored;
 
 use crate::gpu::Gpu;
 use crate::optim::{ALL, Entry, Rule, Value, find};
+use crate::storage::Storage;
 use crate::{Error, Result};
 
 /// Sizes of the default cases: from the kernel's vectors, chunks and spans.
@@ -38,8 +39,8 @@ const APPLIED: [u32; 3] = [0, 2, 6];
 /// From this size on a case is about where tensors lie, and one count is enough.
 const LARGE: usize = 10_000;
 
-/// An optimizer, a variant of its settings, and the elements of its larger tensors.
-#[derive(Clone, Copy)]
+/// An optimizer, a variant of its settings, the elements of its larger tensors, and how they are stored.
+#[derive(Clone)]
 pub struct Case {
     /// The optimizer.
     pub entry: &'static Entry,
@@ -47,6 +48,8 @@ pub struct Case {
     pub variant: &'static str,
     /// Elements of the first tensor. The second has half of them and the third seven.
     pub size: usize,
+    /// How tensors are stored.
+    pub storage: Storage,
 }
 
 /// What [`run`] found: one line of `wgpu-optim verify --json`.
@@ -59,7 +62,7 @@ pub struct Report {
     /// The adapter's name; none on the CPU.
     pub adapter: Option<String>,
     /// How parameters and states are stored.
-    pub storage: &'static str,
+    pub storage: String,
     /// The case's name.
     pub case: String,
     /// See [`Errors::param_ulp`].
@@ -77,12 +80,21 @@ pub struct Report {
     pub worst: Option<Place>,
 }
 
-/// Every optimizer with every variant and every size.
+/// Every optimizer with every variant and every size, in f32.
 #[must_use]
 pub fn cases() -> Vec<Case> {
+    cases_stored(&Storage::default())
+}
+
+/// The same where tensors are stored so; without the optimizers that cannot be.
+#[must_use]
+pub fn cases_stored(storage: &Storage) -> Vec<Case> {
+    let of_variant = |entry: &'static Entry, variant| {
+        let of_size = move |&size| Case { entry, variant, size, storage: storage.clone() };
+        SIZES.iter().map(of_size).filter(|case| case.storage.formats(case.rule().as_ref(), 0).is_ok())
+    };
     let of_entry = |entry: &'static Entry| {
-        let variants = entry.variants().into_iter().map(|(variant, _)| variant);
-        variants.flat_map(move |variant| SIZES.iter().map(move |&size| Case { entry, variant, size }))
+        entry.variants().into_iter().flat_map(move |(variant, _)| of_variant(entry, variant)).collect::<Vec<_>>()
     };
     ALL.iter().flat_map(of_entry).collect()
 }
@@ -92,7 +104,7 @@ pub fn cases() -> Vec<Case> {
 /// # Errors
 /// The optimizer cannot be built on this device; the device was lost.
 pub fn run(gpu: &Gpu, case: &Case) -> Result<Report> {
-    let errors = run_rule(gpu, case.rule().as_ref(), case.size)?;
+    let errors = run_stored(gpu, case.rule().as_ref(), case.size, &case.storage)?;
     Ok(case.report("gpu", Some(gpu.info.name.clone()), errors))
 }
 
@@ -101,10 +113,18 @@ pub fn run(gpu: &Gpu, case: &Case) -> Result<Report> {
 /// # Errors
 /// The rule has no CPU form to be compared with; as [`run`].
 pub fn run_rule(gpu: &Gpu, rule: &dyn Rule, size: usize) -> Result<Errors> {
+    run_stored(gpu, rule, size, &Storage::default())
+}
+
+/// As [`run_rule`], with tensors that are stored so: what is compared is the oracle followed by the same rounding.
+///
+/// # Errors
+/// As [`run_rule`]; the rule cannot be stored so.
+pub fn run_stored(gpu: &Gpu, rule: &dyn Rule, size: usize, storage: &Storage) -> Result<Errors> {
     let mut errors = Errors::default();
     let mut optimizer = None;
     for &applied in counts(size) {
-        let problem = problem(rule, size, applied)?;
+        let problem = problem(rule, size, applied)?.stored(storage)?;
         let optimizer = match &mut optimizer {
             Some(optimizer) => optimizer,
             none => none.insert(problem.build(&gpu.device, &gpu.queue)?),
@@ -119,8 +139,13 @@ pub fn run_rule(gpu: &Gpu, rule: &dyn Rule, size: usize) -> Result<Errors> {
 /// Runs a case on the CPU's fast path.
 ///
 /// # Errors
-/// The case has settings that are out of range.
+/// The case has settings that are out of range, or a storage: the host's rounding is what the GPU's is compared with.
 pub fn run_cpu(case: &Case) -> Result<Report> {
+    if case.storage != Storage::default() {
+        let problem =
+            format!("storage `{}` is verified on a GPU; on the host its rounding is the reference", case.storage);
+        return Err(Error::Usage(problem));
+    }
     let mut errors = Errors::default();
     for &applied in counts(case.size) {
         let problem = problem(case.rule().as_ref(), case.size, applied)?;
@@ -156,12 +181,12 @@ fn problem(rule: &dyn Rule, size: usize, applied: u32) -> Result<Problem> {
 }
 
 impl Case {
-    /// The case of this name: `adamw/amsgrad/1025`, of any size.
+    /// The case of this name: `adamw/amsgrad/1025`, of any size, or `adamw/default/1025/bf16-sr,8bit`.
     ///
     /// # Errors
-    /// There is no such optimizer or variant, or the size is no number.
+    /// There is no such optimizer, variant or storage, or the size is no number.
     pub fn find(name: &str) -> Result<Self> {
-        let mut parts = name.splitn(3, '/');
+        let mut parts = name.splitn(4, '/');
         let entry = find(parts.next().unwrap_or_default())?;
         let variant = parts.next().unwrap_or_default();
         let variants: Vec<_> = entry.variants().into_iter().map(|(name, _)| name).collect();
@@ -169,13 +194,16 @@ impl Case {
         let variant = variants.iter().copied().find(|v| *v == variant).ok_or_else(unknown)?;
         let size = parts.next().unwrap_or_default();
         let no_size = |_| Error::Usage(format!("the size of case `{name}` is `{size}`, needs a number of elements"));
-        Ok(Self { entry, variant, size: size.parse().map_err(no_size)? })
+        let size = size.parse().map_err(no_size)?;
+        let storage = parts.next().map_or_else(|| Ok(Storage::default()), str::parse)?;
+        Ok(Self { entry, variant, size, storage })
     }
 
     /// The case's name, from which [`find`](Self::find) makes it again.
     #[must_use]
     pub fn name(&self) -> String {
-        format!("{}/{}/{}", self.entry.name, self.variant, self.size)
+        let storage = if self.storage == Storage::default() { String::new() } else { format!("/{}", self.storage) };
+        format!("{}/{}/{}{storage}", self.entry.name, self.variant, self.size)
     }
 
     /// The case's rule.
@@ -191,7 +219,7 @@ impl Case {
             optimizer: self.entry.name,
             backend,
             adapter,
-            storage: "f32",
+            storage: self.storage.to_string(),
             case: self.name(),
             worst_param_ulp: errors.param_ulp,
             worst_step_error: errors.step,

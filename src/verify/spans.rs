@@ -8,9 +8,8 @@ use crate::storage::half::{Chances, widen};
 use crate::storage::{Format, Packed};
 use crate::{Optimizer, Result, Tensor};
 
-/// By how much a kernel may find a cell's edge elsewhere, as a share of it: it multiplies, adds 0.8 and multiplies again, which shifts a
-/// decade's lowest edge ten times as much as it rounds.
-const EDGE_ERROR: f64 = 2e-6;
+/// By how much a kernel may find a cell's edge elsewhere, as a share of it: it divides, multiplies, takes 0.1 off and multiplies again.
+const EDGE_ERROR: f64 = 5e-7;
 
 /// The least and the greatest number that is stored as one.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use wgpu_optim::backend::Backend;
 use wgpu_optim::optim::{ALL, find};
-use wgpu_optim::replay;
 use wgpu_optim::trajectory::Trajectory;
 use wgpu_optim::verify::varied;
+use wgpu_optim::{Storage, replay};
 
 use crate::common::gpu;
 
@@ -39,5 +39,28 @@ fn every_trajectory_of_the_registry() {
     }
     for entry in ALL {
         assert!(seen.contains(entry.name) != ANALYTIC.contains(&entry.name), "{}", entry.name);
+    }
+}
+
+/// What keeps parameters exact in half precision leads where f32 does.
+#[test]
+fn every_trajectory_with_parameters_in_half_precision_that_is_kept() {
+    let on_gpu = Backend::Gpu(Box::new(gpu().clone()));
+    for storage in ["params=bf16-split", "params=bf16-master", "params=f16-master"] {
+        let storage: Storage = storage.parse().unwrap();
+        let mut passed = 0;
+        for path in files() {
+            let trajectory = Trajectory::load(&path).unwrap();
+            if find(trajectory.optimizer()).is_err() {
+                continue;
+            }
+            let rule = replay::rule(&trajectory).unwrap();
+            let Ok(comparison) = replay::run_stored(&trajectory, rule.as_ref(), &storage, &on_gpu, None) else {
+                continue;
+            };
+            assert!(comparison.passed(), "{} in {storage}: {:?}", trajectory.name(), comparison.worst());
+            passed += 1;
+        }
+        assert!(passed > 15, "{passed} in {storage}");
     }
 }
