@@ -31,6 +31,8 @@ mod evaluate;
 pub mod gpu;
 mod integrator;
 pub mod memory;
+#[cfg(feature = "tools")]
+pub mod model;
 mod no_decay;
 #[cfg(feature = "tools")]
 pub mod objective;

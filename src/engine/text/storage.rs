@@ -52,7 +52,7 @@ fn first_word(before: Counts) -> String {
 
 impl Variant {
     /// The types of parameters and gradients.
-    pub(super) const fn element_types(&self) -> [&'static str; 2] {
+    pub(in crate::engine) const fn element_types(&self) -> [&'static str; 2] {
         [elements(self.formats.params.format()), elements(self.formats.grads)]
     }
 
