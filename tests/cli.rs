@@ -123,6 +123,9 @@ fn mistakes_are_named_in_one_line() {
         (&["train", "--no-decay", "rank:one"], &["no-decay `rank:one` needs a whole number"]),
         (&["train", "--optimizer", "prox_sgd", "--no-decay"], &["prox_sgd has no weight_decay"]),
         (&["train", "--loss-scale", "0"], &["loss scale is 0, needs a finite number above 0"]),
+        (&["train", "--storage", "bf16"], &["unknown storage `bf16`", "bf16-nearest, bf16-sr"]),
+        (&["train", "--storage", "w=8bit"], &["unknown state of adamw `w`", "known: m, v"]),
+        (&["train", "--optimizer", "sadam", "--storage", "bf16-sr"], &["storage `bf16-sr`: sadam probes", "use f32"]),
         (&["train", "--resume", "missing.safetensors"], &["missing.safetensors: "]),
         (&["train", "--resume", "Cargo.toml"], &["Cargo.toml: "]),
         (&["train", "--backend", "reference", "--save", "x"], &["a checkpoint holds f32", "it is reference"]),
@@ -378,6 +381,28 @@ fn train_with(arguments: &[&str]) -> Vec<Value> {
 
 fn number(epoch: &Value, key: &str) -> f64 {
     epoch[key].as_f64().unwrap_or_else(|| panic!("{key} is no number in {epoch}"))
+}
+
+#[test]
+fn storage_shows_in_the_epochs() {
+    let run = |storage: &str, backend| {
+        train_with(&["--epochs", "3", "--no-decay", "--storage", storage, "--backend", backend])
+    };
+    let exact = run("f32", "cpu");
+    for storage in ["bf16-sr,grads=f32", "bf16-split,8bit", "f16-master,states=bf16-sr", "f32,8bit"] {
+        let stored = run(storage, "cpu");
+        let (last, f32s) = (&stored[2], &exact[2]);
+        assert_eq!(last["storage"], storage);
+        assert!(number(last, "held_out_loss") != number(f32s, "held_out_loss"), "{storage} is not f32");
+        assert!((number(last, "loss") - number(f32s, "loss")).abs() < 0.03, "{storage}: {last}, in f32 {f32s}");
+    }
+    for storage in ["f32,8bit", "bf16-split,8bit,min=0", "f16-sr,grads=bf16"] {
+        let gpu = run(storage, "gpu");
+        assert!((number(&gpu[2], "loss") - number(&exact[2], "loss")).abs() < 0.03, "{storage}: {gpu:?}");
+    }
+    assert!(
+        passes(&["train", "--epochs", "1", "--backend", "cpu", "--storage", "8bit"]).contains("stored as f32,8bit")
+    );
 }
 
 #[test]

@@ -140,6 +140,53 @@ fn followers_take_rates_damping_and_evaluations_from_their_leaders() {
 }
 
 #[test]
+fn storage_belongs_to_an_entrant() {
+    let stored = |label: &str, storage: &str| rival(label, adam(0.01)).stored(storage.parse().unwrap());
+    let subject = Entrant::new("f32", Role::Subject, adam(0.01));
+    let plan = plan(
+        60,
+        vec![
+            subject,
+            stored("same", "f32"),
+            stored("by chance", "bf16-sr"),
+            stored("nearest", "bf16-nearest,8bit,min=0"),
+        ],
+    );
+    let race = run(&plan);
+    assert_eq!(errors(&race, "f32"), errors(&race, "same"));
+    assert!(race.of("small", "by chance").all(|outcome| outcome.key.storage == "bf16-sr"));
+    let standings = race::standings(&plan, &race);
+    let deviations: Vec<Option<f64>> = standings.iter().map(|s| s.deviations).collect();
+    assert_eq!(deviations[..2], [None, None], "f32 is not compared with itself");
+    for (standing, deviations) in standings.iter().zip(deviations).skip(2) {
+        let (own, f32s) = (standing.error.unwrap(), standings[0].error.unwrap());
+        assert_eq!(deviations, Some((own.mean - f32s.mean) / f32s.std), "{}", standing.entrant);
+        assert!(own.mean != f32s.mean, "{} is not f32", standing.entrant);
+        let (own, f32s) = (standing.loss.unwrap(), standings[0].loss.unwrap());
+        assert_eq!(standing.loss_deviations, Some((own.mean - f32s.mean) / f32s.std), "{}", standing.entrant);
+    }
+    // What a problem sees are the parameters as they are stored: a loss at the start is that of rounded ones.
+    let start = |entrant| race.of("small", entrant).map(|o| o.points[0].loss).collect::<Vec<_>>();
+    assert!(start("f32") != start("by chance") && start("by chance") == start("nearest"));
+}
+
+#[test]
+fn the_storage_suite_lowers_memory_alone() {
+    let plan = race::suite("storage").unwrap().plan(Size::Full, None).unwrap();
+    for heat in &plan.heats {
+        assert_eq!(heat.seeds(plan.seeds).len(), 10);
+        let subject = heat.subject().unwrap();
+        assert_eq!(subject.storage, wgpu_optim::Storage::default());
+        for entrant in &heat.entrants {
+            assert_eq!(entrant.rule.settings(), subject.rule.settings());
+            assert!(
+                entrant.role == Role::Subject || entrant.storage.to_string() == format!("{},min=256", entrant.label)
+            );
+        }
+    }
+}
+
+#[test]
 fn treatments_change_what_they_say_and_nothing_else() {
     let flow = FlowAdam { lr: 0.01, ..FlowAdam::default() };
     let adamw = AdamW { lr: 0.01, ..AdamW::default() };

@@ -8,7 +8,7 @@ use wgpu_optim::backend::{Kind, Request};
 use wgpu_optim::bench::{self, Backend, Measurement, Plan, Size, With};
 use wgpu_optim::gpu::Gpu;
 use wgpu_optim::optim::{self, Entry};
-use wgpu_optim::{Error, Rule};
+use wgpu_optim::{Error, Rule, storage};
 
 use super::failure::Failure;
 use super::output::{self, Output};
@@ -85,7 +85,7 @@ Examples:
 
 {}
 {}",
-        help::STORAGE,
+        storage::HELP,
         help::optimizers(),
         help::EXIT
     )

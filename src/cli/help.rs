@@ -9,15 +9,6 @@ use wgpu_optim::optim::{self, Entry, Value};
 pub(super) const EXIT: &str = "\
 Exit status: 0; 1 past a tolerance or regressed; 2 usage or bad input; 3 no adapter; 4 device lost.";
 
-pub(super) const STORAGE: &str = "\
-Storage, parts with commas between them, the later wins:
-  f32, bf16-sr, bf16-split, bf16-master, bf16-nearest, f16-sr, f16-master, f16-nearest
-                  parameters and gradients; what rounding takes from a parameter is left to chance (sr), kept in the
-                  16 bits beside it (split: exactly f32), kept in an f32 copy (master), or lost
-  8bit            states in eight bits, blocks of 256
-  params=, grads=f32|f16|bf16, states=f32|bf16|bf16-sr|8bit, or a state's name as v=bf16-sr
-  min=4096        tensors of fewer elements keep f32 where 8bit is asked for";
-
 const MAIN: &str = "\
 Examples:
   wgpu-optim                                   the tour

@@ -189,6 +189,7 @@ fn record(outcome: &Outcome) -> Json {
         "optimizer": outcome.key.optimizer,
         "settings": outcome.key.settings,
         "treatment": outcome.key.treatment,
+        "storage": outcome.key.storage,
         "budget": outcome.key.budget,
         "seed": outcome.key.seed,
         "backend": outcome.key.backend,

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use wgpu_optim::backend::Backend;
 use wgpu_optim::trajectory::{Comparison, Trajectory, Writer};
-use wgpu_optim::{CustomRule, Error, Rule, Storage, replay};
+use wgpu_optim::{CustomRule, Error, Rule, Storage, replay, storage};
 
 use super::failure::Failure;
 use super::output::Output;
@@ -61,7 +61,7 @@ gpu and cpu, within tolerance_f64·(|θ| + path) on the reference. Numbers are w
 
 {}
 {}",
-        help::STORAGE,
+        storage::HELP,
         help::EXIT
     )
 }

@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use wgpu_optim::shader::{self, Checked, Shader, Target, Translation};
-use wgpu_optim::{Error, Storage};
+use wgpu_optim::{Error, Storage, storage};
 
 use super::failure::Failure;
 use super::output::{self, Output};
@@ -97,7 +97,7 @@ Kernels of `train`: {}
 {}
 {}",
         kernels.join(", "),
-        help::STORAGE,
+        storage::HELP,
         help::optimizers(),
         help::EXIT
     )

@@ -13,7 +13,7 @@ use wgpu_optim::backend::Backend;
 use wgpu_optim::objective::Mlp;
 use wgpu_optim::optim::{self, Rule};
 use wgpu_optim::train::{self, Epoch, Plan};
-use wgpu_optim::{Clip, Ema, Error, LossScale, NoDecay, Schedule, schedule};
+use wgpu_optim::{Clip, Ema, Error, LossScale, NoDecay, Schedule, Storage, schedule, storage};
 
 use super::failure::Failure;
 use super::output::{self, Output};
@@ -68,6 +68,9 @@ pub(super) struct Options {
     /// Multiply the loss's gradients by a scale that adapts, and leave out steps that are not finite; without INITIAL: 65536
     #[arg(long, value_name = "INITIAL", num_args = 0..=1, default_missing_value = "65536", allow_negative_numbers = true)]
     loss_scale: Option<f32>,
+    /// How numbers are stored, as bf16-sr, bf16-split or f32,8bit; see below
+    #[arg(long, value_name = "TEXT", default_value = "f32")]
+    storage: Storage,
     /// Save everything that going on needs to this file after each epoch
     #[arg(long, value_name = "FILE")]
     save: Option<PathBuf>,
@@ -94,6 +97,7 @@ Examples:
   wgpu-optim train --hidden 256 --batch 32 --backend gpu --json
   wgpu-optim train --clip 1 --schedule cosine:steps=460,warmup=20 --ema 0.99
   wgpu-optim train --set weight_decay=0.1 --no-decay
+  wgpu-optim train --storage bf16-sr,8bit --backend cpu
   wgpu-optim train --epochs 50 --save run.safetensors --log run.jsonl
   wgpu-optim train --epochs 50 --save run.safetensors --log run.jsonl --resume run.safetensors
   wgpu-optim train --rule my_rule.wgsl --set lr=0.1
@@ -103,8 +107,11 @@ Ctrl-C ends after the epoch under way, which --save has saved, with exit status 
 {}
 
 {}
+
+{}
 {}",
         schedule::HELP,
+        storage::HELP,
         help::optimizers(),
         help::EXIT
     )
@@ -140,6 +147,7 @@ impl Options {
             ema: self.ema.map(|decay| Ema { decay, ..Ema::default() }),
             no_decay: self.no_decay.clone(),
             loss_scale: self.loss_scale.map(|initial| LossScale { initial: initial.into(), ..LossScale::default() }),
+            storage: self.storage.clone(),
             save: self.save.clone(),
             resume: self.resume.clone(),
             ..Plan::new(rule)
@@ -250,6 +258,9 @@ fn title(plan: &Plan, backend: &Backend, out: &Output) -> Result<(), Failure> {
     out.text(format_args!("{} on {}", plan.rule.name(), backend.describe()))?;
     out.text(format_args!("  {settings}"))?;
     out.text(format_args!("  digits, {}, batches of {}, seed {}", widths.join("-"), plan.batch, plan.seed))?;
+    if plan.storage != Storage::default() {
+        out.text(format_args!("  stored as {}", plan.storage))?;
+    }
     out.text("epoch     loss    train  held-out     time")
 }
 
@@ -295,6 +306,9 @@ fn object(plan: &Plan, backend: &Backend, epoch: &Epoch) -> Json {
         "held_out_accuracy": epoch.held_out.accuracy(),
         "seconds": epoch.seconds,
     });
+    if plan.storage != Storage::default() {
+        object["storage"] = plan.storage.to_string().into();
+    }
     if let Some(averaged) = epoch.averaged {
         object["averaged_held_out_loss"] = averaged.loss.into();
         object["averaged_held_out_accuracy"] = averaged.accuracy().into();

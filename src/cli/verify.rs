@@ -4,7 +4,7 @@ use clap::Args;
 
 use wgpu_optim::backend::{Backend, Kind, Request};
 use wgpu_optim::verify::{self, Case, Report};
-use wgpu_optim::{Error, Storage, optim};
+use wgpu_optim::{Error, Storage, optim, storage};
 
 use super::failure::{self, Failure};
 use super::output::{self, Output};
@@ -56,7 +56,7 @@ A storage is the oracle followed by the same rounding; optimizers that cannot be
 Optimizers and their variants:
 {}
 {}",
-        help::STORAGE,
+        storage::HELP,
         lines.collect::<String>(),
         help::EXIT
     )

@@ -11,6 +11,7 @@ mod check;
 pub mod digits;
 mod full_batch;
 mod gpu;
+mod halves;
 mod linear;
 mod low_rank;
 mod mlp;
@@ -22,6 +23,7 @@ mod vector;
 
 pub use crate::random;
 pub use gpu::Reading;
+pub(crate) use halves::Halves;
 pub use mlp::{Activation, Bits, CpuMlp, GpuMlp, Mlp};
 pub use problem::{Measure, Problem};
 pub use samples::{Part, Samples, Split};
@@ -130,5 +132,6 @@ pub trait CpuObjective<F> {
 /// Every kernel's name and joined WGSL, for whoever wants to print, translate or check them.
 #[must_use]
 pub fn shaders() -> Vec<(&'static str, String)> {
-    [mlp::shaders(), staged::shaders(), low_rank::shaders(), linear::shaders(), problems::shaders()].concat()
+    [mlp::shaders(), staged::shaders(), low_rank::shaders(), linear::shaders(), problems::shaders(), halves::shaders()]
+        .concat()
 }

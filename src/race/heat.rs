@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::controls::{Length, Rate, Treatment};
 use crate::objective::{Problem, problem};
 use crate::optim::{Rule, Value};
-use crate::{Error, Result};
+use crate::{Error, Result, Storage};
 
 /// How far the seed of initial values lies from that of the data, as in FlowAdam's experiments.
 const INITIAL: u64 = 1000;
@@ -101,6 +101,8 @@ pub struct Entrant {
     pub length: Length,
     /// What is changed about its runs.
     pub treatment: Treatment,
+    /// How its parameters, gradients and states are stored. Default f32; the problem sees parameters as they are stored.
+    pub storage: Storage,
     /// Settings of the problem that are its own, such as the L2 term that another has in its rule.
     pub problem: Vec<(String, Value)>,
     /// What its authors published for this problem.
@@ -117,6 +119,7 @@ impl Entrant {
             rate: Rate::Own,
             length: Length::Own,
             treatment: Treatment::None,
+            storage: Storage::default(),
             problem: Vec::new(),
             published: None,
         }
@@ -138,6 +141,12 @@ impl Entrant {
     #[must_use]
     pub fn treatment(self, treatment: Treatment) -> Self {
         Self { treatment, ..self }
+    }
+
+    /// Stored so.
+    #[must_use]
+    pub fn stored(self, storage: Storage) -> Self {
+        Self { storage, ..self }
     }
 
     /// With this setting of the problem.

@@ -22,6 +22,8 @@ pub struct Key {
     pub settings: String,
     /// What was changed about the optimizer, or about how it runs; empty where nothing was.
     pub treatment: String,
+    /// How its numbers were stored: `f32`, `bf16-sr`, ….
+    pub storage: String,
     /// Where the run ends.
     pub budget: String,
     /// Decides the data and the initial parameters.

@@ -19,6 +19,8 @@ pub struct Standing {
     pub role: &'static str,
     /// The optimizer's name.
     pub optimizer: String,
+    /// How its numbers are stored: `f32`, `bf16-sr`, ….
+    pub storage: String,
     /// The learning rate; of those that follow another's damping the mean.
     pub lr: Option<f64>,
     /// Whether the best rate lies where the search may not go on.
@@ -39,6 +41,11 @@ pub struct Standing {
     pub difference: Option<Difference>,
     /// The same as a share of this one's mean error.
     pub relative: Option<Difference>,
+    /// By how many of the subject's standard deviations over the seeds the mean error is larger than the subject's, where both differ in
+    /// storage.
+    pub deviations: Option<f64>,
+    /// The same of the training objective.
+    pub loss_deviations: Option<f64>,
     /// With how many seeds the subject's error is smaller.
     pub beaten: usize,
     /// The held-out error where validation was best: stopped early.
@@ -69,14 +76,32 @@ fn of_heat(heat: &Heat, race: &Race) -> Vec<Standing> {
     let outcomes: Vec<Vec<&Outcome>> =
         heat.entrants.iter().map(|entrant| race.of(&heat.name, &entrant.label).collect()).collect();
     let errors: Vec<Vec<f64>> = outcomes.iter().map(|runs| runs.iter().map(|o| o.error()).collect()).collect();
+    let losses: Vec<Vec<f64>> =
+        outcomes.iter().map(|runs| runs.iter().map(|o| or_infinite(o.loss)).collect()).collect();
     let subject = heat.entrants.iter().position(|e| e.role == Role::Subject);
     let wins = wins(&errors);
     let standing = |at: usize| {
         let subjects = subject.filter(|subject| *subject != at).map(|subject| &errors[subject]);
         let pairs: Vec<(f64, f64)> = subjects.into_iter().flatten().copied().zip(errors[at].iter().copied()).collect();
-        Standing { wins: wins[at], ..one(heat, &heat.entrants[at], &outcomes[at], &pairs, race) }
+        let stored_otherwise = |subject: &usize| heat.entrants[*subject].storage != heat.entrants[at].storage;
+        let compared = subject.filter(stored_otherwise);
+        let deviations = |values: &[Vec<f64>]| compared.and_then(|subject| deviations(&values[subject], &values[at]));
+        let (deviations, loss_deviations) = (deviations(&errors), deviations(&losses));
+        Standing {
+            wins: wins[at],
+            deviations,
+            loss_deviations,
+            ..one(heat, &heat.entrants[at], &outcomes[at], &pairs, race)
+        }
     };
     (0..heat.entrants.len()).map(standing).collect()
+}
+
+/// By how many of the subject's standard deviations the mean is larger than the subject's. A run that went astray makes it infinite.
+fn deviations(subject: &[f64], own: &[f64]) -> Option<f64> {
+    let spread = Spread::of(subject).filter(|spread| spread.std > 0.0)?;
+    let mean = own.iter().sum::<f64>() / own.len() as f64;
+    Some((mean - spread.mean) / spread.std)
 }
 
 fn one(heat: &Heat, entrant: &Entrant, runs: &[&Outcome], pairs: &[(f64, f64)], race: &Race) -> Standing {
@@ -91,6 +116,7 @@ fn one(heat: &Heat, entrant: &Entrant, runs: &[&Outcome], pairs: &[(f64, f64)], 
         entrant: entrant.label.clone(),
         role: entrant.role.name(),
         optimizer: entrant.rule.name().to_owned(),
+        storage: entrant.storage.to_string(),
         lr: search.and_then(Search::best).map(GridPoint::rate).or_else(|| mean(|o| o.lr)),
         lr_at_limit: search.is_some_and(Search::at_limit),
         runs: runs.len(),
@@ -98,6 +124,8 @@ fn one(heat: &Heat, entrant: &Entrant, runs: &[&Outcome], pairs: &[(f64, f64)], 
         published: entrant.published,
         measure: runs.first().map_or_else(String::new, |o| o.measure.clone()),
         wins: 0,
+        deviations: None,
+        loss_deviations: None,
         relative: difference.zip(error).map(|(difference, error)| difference.relative_to(error.mean)),
         difference,
         beaten: pairs.iter().filter(|(subject, theirs)| subject < theirs).count(),

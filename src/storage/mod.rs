@@ -21,6 +21,7 @@ mod text;
 
 pub(crate) use formats::Formats;
 pub(crate) use packed::{Form, Packed};
+pub use text::HELP;
 
 /// The format of numbers in the caller's buffers: parameters as the model sees them, gradients. Half precision lies two to a u32, the
 /// first in the low bits.

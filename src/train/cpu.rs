@@ -40,16 +40,12 @@ impl<'a, F: Number> Run<'a, F> {
         let tensors = model.tensors().iter();
         let tensors = tensors.map(|t| TensorSpec { name: t.name.clone(), group: 0, elements: t.elements() }).collect();
         let shapes: Vec<&[usize]> = model.tensors().iter().map(|t| t.shape.as_slice()).collect();
-        let optimizer = optimizer(plan, tensors, &shapes)?;
+        let mut optimizer = optimizer(plan, tensors, &shapes)?;
         let initial = plan.mlp.initial(plan.seed);
         let exact = |p: &Vec<f32>| p.iter().map(|x| F::of(f64::from(*x))).collect();
-        Ok(Self {
-            plan,
-            model,
-            optimizer,
-            params: initial.iter().map(exact).collect(),
-            grads: initial.iter().map(|p| vec![F::zero(); p.len()]).collect(),
-        })
+        let mut params: Vec<Vec<F>> = initial.iter().map(exact).collect();
+        optimizer.store_params(&mut slices_mut(&mut params))?;
+        Ok(Self { plan, model, optimizer, params, grads: initial.iter().map(|p| vec![F::zero(); p.len()]).collect() })
     }
 
     /// Goes back to where an earlier run ended, and says how many epochs are behind.
@@ -127,7 +123,7 @@ fn optimizer<F: Number>(plan: &Plan, tensors: Vec<TensorSpec>, shapes: &[&[usize
     if let Some(which) = &plan.no_decay {
         optimizer = optimizer.without_decay(0, which, shapes)?;
     }
-    Ok(optimizer)
+    optimizer.with_storage(&plan.storage)
 }
 
 fn slices<F>(tensors: &[Vec<F>]) -> Vec<&[F]> {

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use super::{Ended, Epoch, Log, Plan, resume};
 use crate::gpu::Gpu;
-use crate::objective::{GpuMlp, GpuObjective as _, Outcome, Part, Reading, Split};
+use crate::objective::{GpuMlp, GpuObjective as _, Halves, Outcome, Part, Reading, Split};
 use crate::optim::Procedure;
 use crate::optim::procedure::Scheme;
 use crate::{Group, Optimizer, Result};
@@ -22,8 +22,8 @@ pub(super) fn run(
     mut log: Log<impl FnMut(&Epoch) -> ControlFlow<()>>,
 ) -> Result<Vec<Epoch>> {
     let mut model = GpuMlp::new(&gpu.device, &plan.mlp, split, plan.batch, plan.seed)?;
-    let optimizer = optimizer(plan, &mut model, gpu)?;
-    let mut run = Run { plan, gpu, model, optimizer };
+    let (optimizer, halves) = optimizer(plan, &mut model, gpu)?;
+    let mut run = Run { plan, gpu, model, optimizer, halves };
     for epoch in run.resume()?..plan.epochs {
         log.begin();
         run.epoch(epoch)?;
@@ -40,6 +40,7 @@ struct Run<'a> {
     gpu: &'a Gpu,
     model: GpuMlp,
     optimizer: Optimizer,
+    halves: Halves,
 }
 
 impl Run<'_> {
@@ -61,8 +62,11 @@ impl Run<'_> {
                 continue;
             }
             for batch in batches {
-                let (model, batch) = (&self.model, *batch);
-                self.optimizer.step_with(&mut encoder, |_, slot, encoder| record(model, batch, slot, encoder))?;
+                let Self { model, halves, optimizer, .. } = self;
+                let evaluate = |_, slot: Option<wgpu::BufferSlice<'_>>, encoder: &mut wgpu::CommandEncoder| {
+                    record(model, halves, *batch, slot, encoder)
+                };
+                optimizer.step_with(&mut encoder, evaluate)?;
             }
             self.gpu.queue.submit([encoder.finish()]);
             if (at + 1) % SUBMITS == 0 {
@@ -78,10 +82,10 @@ impl Run<'_> {
     }
 
     fn step_submitted(&mut self, batch: usize) -> Result<()> {
-        let (model, gpu) = (&self.model, self.gpu);
+        let (model, halves, gpu) = (&self.model, &self.halves, self.gpu);
         pollster::block_on(self.optimizer.step_with_submits(|_, slot| {
             let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-            record(model, batch, slot, &mut encoder)?;
+            record(model, halves, batch, slot, &mut encoder)?;
             gpu.queue.submit([encoder.finish()]);
             Ok(())
         }))
@@ -91,11 +95,13 @@ impl Run<'_> {
     fn measure(&mut self, epochs: u32) -> Result<Ended> {
         let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         let train = self.model.record_outcomes(&mut encoder);
+        self.halves.record_params(&mut encoder);
         let held_out = self.model.record_accuracy(&mut encoder, Part::HeldOut)?;
         let snapshot = self.plan.save.as_ref().map(|_| self.optimizer.snapshot(&mut encoder)).transpose()?;
         let mut averaged = None;
         if self.plan.ema.is_some() {
             self.optimizer.swap_ema(&mut encoder)?;
+            self.halves.record_params(&mut encoder);
             averaged = Some(self.model.record_accuracy(&mut encoder, Part::HeldOut)?);
             self.optimizer.swap_ema(&mut encoder)?;
         }
@@ -120,20 +126,24 @@ impl Run<'_> {
 /// Records a mini-batch's gradient, or its loss to where that is asked for.
 fn record(
     model: &GpuMlp,
+    halves: &Halves,
     batch: usize,
     loss: Option<wgpu::BufferSlice<'_>>,
     encoder: &mut wgpu::CommandEncoder,
 ) -> Result<()> {
+    halves.record_params(encoder);
     match loss {
-        None => model.record_gradient(encoder, batch),
-        Some(slot) => model.record_loss(encoder, batch, slot),
+        None => model.record_gradient(encoder, batch)?,
+        Some(slot) => model.record_loss(encoder, batch, slot)?,
     }
+    halves.record_grads(encoder);
+    Ok(())
 }
 
-/// The optimizer's tensors are the model's, in the optimizer's own buffers, which the model binds.
-fn optimizer(plan: &Plan, model: &mut GpuMlp, gpu: &Gpu) -> Result<Optimizer> {
+/// The optimizer's tensors are the model's, in the optimizer's own buffers, which the model binds where they are f32.
+fn optimizer(plan: &Plan, model: &mut GpuMlp, gpu: &Gpu) -> Result<(Optimizer, Halves)> {
     let mut builder = Optimizer::builder(plan.rule.clone());
-    builder.seed(plan.seed);
+    builder.seed(plan.seed).storage(plan.storage.clone());
     let specs = model.tensors();
     let tensors: Vec<_> = specs.iter().map(|t| builder.tensor(Group::DEFAULT, &t.name, &t.shape)).collect();
     if let Some(clip) = plan.clip {
@@ -152,14 +162,12 @@ fn optimizer(plan: &Plan, model: &mut GpuMlp, gpu: &Gpu) -> Result<Optimizer> {
         builder.no_decay(Group::DEFAULT, which.clone())?;
     }
     let optimizer = builder.build(&gpu.device, &gpu.queue)?;
-    let params: Vec<_> = tensors.iter().map(|t| optimizer.param(*t)).collect();
-    let grads: Vec<_> = tensors.iter().map(|t| optimizer.grad(*t)).collect();
-    model.bind(&params, &grads)?;
+    let halves = Halves::bind(&gpu.device, model, &optimizer, &tensors)?;
     if let Some(scale) = optimizer.loss_scale() {
         model.scale_gradients(scale)?;
     }
     for (tensor, values) in tensors.iter().zip(plan.mlp.initial(plan.seed)) {
         optimizer.write_param(*tensor, &values)?;
     }
-    Ok(optimizer)
+    Ok((optimizer, halves))
 }

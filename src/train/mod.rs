@@ -14,7 +14,7 @@ use crate::backend::Backend;
 use crate::objective::{Mlp, Outcome, Samples, Split, digits};
 use crate::optim::Rule;
 use crate::schedule::{Schedule, Scheduled};
-use crate::{Clip, Ema, Error, LossScale, NoDecay, Result};
+use crate::{Clip, Ema, Error, LossScale, NoDecay, Result, Storage};
 
 /// What to train, and how.
 #[derive(Clone, Debug)]
@@ -41,6 +41,8 @@ pub struct Plan {
     pub no_decay: Option<NoDecay>,
     /// What gradients are multiplied by before the step divides them again. Default: nothing.
     pub loss_scale: Option<LossScale>,
+    /// How parameters, gradients and states are stored; the model computes with parameters as they are stored. Default f32.
+    pub storage: Storage,
     /// Where everything that going on needs is saved after each epoch. Not on the reference, whose numbers are f64.
     pub save: Option<PathBuf>,
     /// What an earlier run of the same plan saved: this one goes on after its last epoch.
@@ -62,6 +64,7 @@ impl Plan {
             ema: None,
             no_decay: None,
             loss_scale: None,
+            storage: Storage::default(),
             save: None,
             resume: None,
         }
@@ -77,6 +80,7 @@ impl Plan {
         self.ema.map_or(Ok(()), Ema::check)?;
         self.no_decay.as_ref().map_or(Ok(()), |_| NoDecay::twin_rule(self.rule.as_ref()).map(drop))?;
         self.loss_scale.map_or(Ok(()), LossScale::check)?;
+        self.storage.formats(self.rule.as_ref(), 0)?;
         self.scheduled().map_or(Ok(()), |scheduled| scheduled.check(self.rule.as_ref(), "default"))
     }
 

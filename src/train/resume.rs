@@ -56,6 +56,7 @@ fn notes(plan: &Plan) -> BTreeMap<String, String> {
         ("schedule", or_none(plan.schedule.as_ref().map(ToString::to_string))),
         ("ema", or_none(plan.ema.map(|ema| format!("{} warmup {}", ema.decay, ema.warmup)))),
         ("no decay", or_none(plan.no_decay.as_ref().map(ToString::to_string))),
+        ("storage", plan.storage.to_string()),
         ("loss scale", or_none(plan.loss_scale.map(|scale| format!("{scale:?}")))),
     ]
     .map(text)

@@ -2,7 +2,7 @@
 
 use super::super::{Outcome, Race};
 
-const HEAD: &str = "suite,heat,problem,entrant,optimizer,settings,treatment,budget,seed,backend,lr,steps,gradients,losses,seconds,\
+const HEAD: &str = "suite,heat,problem,entrant,optimizer,settings,treatment,storage,budget,seed,backend,lr,steps,gradients,losses,seconds,\
 diverged,loss,validation,error,early_stopped_error,triggers,damping,sharpness\n";
 
 pub(super) fn text(suite: &str, race: &Race) -> String {
@@ -21,6 +21,7 @@ fn line(suite: &str, o: &Outcome) -> String {
         key.optimizer.clone(),
         key.settings.clone(),
         key.treatment.clone(),
+        key.storage.clone(),
         key.budget.clone(),
         key.seed.to_string(),
         key.backend.clone(),

@@ -71,11 +71,13 @@ pub(super) fn columns(standings: &[&Standing]) -> Vec<Column> {
         column("lr", &|s| s.lr.map(|lr| rate(lr) + if s.lr_at_limit { " (at the limit)" } else { "" })),
         column(measure, &|s| Some(error(s))),
         column("published", &|s| s.published.map(|(mean, std)| published(mean, std))),
+        column("within the subject's spread", &|s| s.deviations.map(within)),
         column("wins", &|s| Some(format!("{}/{}", s.wins, s.runs))),
         column("subject's difference", &|s| s.relative.map(difference)),
         column("subject better", &|s| s.difference.map(|_| format!("{}/{}", s.beaten, s.runs))),
         column("stopped early", &|s| s.early.map(spread)),
         column("training loss", &|s| s.loss.filter(|_| s.measure != LOSS).map(spread)),
+        column("loss within the subject's spread", &|s| s.loss_deviations.filter(|_| s.measure != LOSS).map(within)),
         column("gradients", &|s| Some(format!("{:.0}", s.gradients))),
         column("losses", &|s| (s.losses > 0.0).then(|| format!("{:.0}", s.losses))),
         column("seconds", &|s| Some(format!("{:.2}", s.seconds))),
@@ -108,6 +110,16 @@ fn error(s: &Standing) -> String {
 fn difference(shares: Difference) -> String {
     let percent = |x: f64| if x.abs() < 10.0 { format!("{:+.1}", 100.0 * x) } else { format!("{:+.0e}", 100.0 * x) };
     format!("{} % [{}, {}]", percent(shares.mean), percent(shares.low), percent(shares.high))
+}
+
+/// Whether a mean error lies no more than a standard deviation from the subject's, and how many.
+fn within(deviations: f64) -> String {
+    let word = match deviations {
+        d if d.abs() <= 1.0 => "yes",
+        d if d < 0.0 => "better",
+        _ => "no",
+    };
+    format!("{word} ({deviations:+.2} σ)")
 }
 
 /// Three digits at most.

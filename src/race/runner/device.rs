@@ -5,7 +5,7 @@ use super::super::heat::Track;
 use super::super::schedule::rate;
 use super::{Advance, Course, Run, random_schedules};
 use crate::gpu::Gpu;
-use crate::objective::{GpuObjective, Problem};
+use crate::objective::{GpuObjective, Halves, Problem};
 use crate::optim::Procedure;
 use crate::{Error, Group, Optimizer, Result, Tensor, read_buffer};
 
@@ -13,6 +13,7 @@ pub(super) struct Device<'a> {
     gpu: &'a Gpu,
     objective: Box<dyn GpuObjective>,
     optimizer: Optimizer,
+    halves: Halves,
     tensors: Vec<Tensor>,
     /// Where an evaluation leaves its loss.
     loss: wgpu::Buffer,
@@ -25,6 +26,7 @@ impl<'a> Device<'a> {
     pub(super) fn new(run: &Run<'_>, problem: &dyn Problem, gpu: &'a Gpu) -> Result<Self> {
         let mut objective = problem.gpu(&gpu.device)?;
         let mut builder = Optimizer::builder(run.rule.clone());
+        builder.storage(run.entrant.storage.clone());
         let tensors: Vec<Tensor> =
             problem.tensors().iter().map(|t| builder.tensor(Group::DEFAULT, &t.name, &t.shape)).collect();
         match run.entrant.treatment {
@@ -39,9 +41,7 @@ impl<'a> Device<'a> {
             }
         }
         let optimizer = builder.build(&gpu.device, &gpu.queue)?;
-        let params: Vec<_> = tensors.iter().map(|t| optimizer.param(*t)).collect();
-        let grads: Vec<_> = tensors.iter().map(|t| optimizer.grad(*t)).collect();
-        objective.bind(&params, &grads)?;
+        let halves = Halves::bind(&gpu.device, objective.as_mut(), &optimizer, &tensors)?;
         for (tensor, values) in tensors.iter().zip(Track::initial(problem, run.seed)) {
             optimizer.write_param(*tensor, &values)?;
         }
@@ -51,7 +51,7 @@ impl<'a> Device<'a> {
             usage: wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC,
             mapped_at_creation: false,
         });
-        Ok(Self { gpu, objective, optimizer, tensors, loss, batch: 0, triggers: 0.0 })
+        Ok(Self { gpu, objective, optimizer, halves, tensors, loss, batch: 0, triggers: 0.0 })
     }
 
     fn next_batch(&mut self, encoder: &mut wgpu::CommandEncoder) -> usize {
@@ -72,11 +72,11 @@ impl<'a> Device<'a> {
         let mut encoder = self.encoder();
         for _ in 0..count {
             let batch = self.next_batch(&mut encoder);
-            let Self { objective, optimizer, .. } = self;
-            optimizer.step_with(&mut encoder, |_, loss, encoder| match loss {
-                None => objective.record_gradient(encoder, batch),
-                Some(into) => objective.record_loss(encoder, batch, into),
-            })?;
+            let Self { objective, optimizer, halves, .. } = self;
+            let evaluate = |_, loss: Option<wgpu::BufferSlice<'_>>, encoder: &mut wgpu::CommandEncoder| {
+                record(objective.as_ref(), halves, batch, loss, encoder)
+            };
+            optimizer.step_with(&mut encoder, evaluate)?;
         }
         self.gpu.queue.submit([encoder.finish()]);
         Ok(())
@@ -87,13 +87,10 @@ impl<'a> Device<'a> {
         let mut encoder = self.encoder();
         let batch = self.next_batch(&mut encoder);
         self.gpu.queue.submit([encoder.finish()]);
-        let Self { objective, optimizer, gpu, .. } = self;
+        let Self { objective, optimizer, halves, gpu, .. } = self;
         let evaluate = |_, loss: Option<wgpu::BufferSlice<'_>>| {
             let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-            match loss {
-                None => objective.record_gradient(&mut encoder, batch)?,
-                Some(into) => objective.record_loss(&mut encoder, batch, into)?,
-            }
+            record(objective.as_ref(), halves, batch, loss, &mut encoder)?;
             gpu.queue.submit([encoder.finish()]);
             Ok(())
         };
@@ -126,12 +123,30 @@ impl<'a> Device<'a> {
         let count = batches.len() as f64;
         let mut sum = 0.0;
         for batch in batches {
-            self.gpu.run(|encoder| self.objective.record_loss(encoder, batch, self.loss.slice(..)))?;
+            let slot = Some(self.loss.slice(..));
+            self.gpu.run(|encoder| record(self.objective.as_ref(), &self.halves, batch, slot, encoder))?;
             let bytes = pollster::block_on(read_buffer(&self.gpu.device, &self.gpu.queue, self.loss.slice(..)))?;
             sum += f64::from(bytemuck::pod_read_unaligned::<f32>(&bytes));
         }
         Ok(sum / count)
     }
+}
+
+/// Records a batch's gradient, or its loss to where that is asked for.
+fn record(
+    objective: &dyn GpuObjective,
+    halves: &Halves,
+    batch: usize,
+    loss: Option<wgpu::BufferSlice<'_>>,
+    encoder: &mut wgpu::CommandEncoder,
+) -> Result<()> {
+    halves.record_params(encoder);
+    match loss {
+        None => objective.record_gradient(encoder, batch)?,
+        Some(into) => objective.record_loss(encoder, batch, into)?,
+    }
+    halves.record_grads(encoder);
+    Ok(())
 }
 
 impl Course for Device<'_> {
@@ -158,6 +173,8 @@ impl Course for Device<'_> {
     }
 
     fn params(&mut self) -> Result<Vec<Vec<f32>>> {
-        self.tensors.iter().map(|tensor| pollster::block_on(self.optimizer.read_param(*tensor))).collect()
+        // As the objective sees them.
+        let seen = |tensor: &Tensor| Ok(pollster::block_on(self.optimizer.read_seen(*tensor))?.values());
+        self.tensors.iter().map(seen).collect()
     }
 }

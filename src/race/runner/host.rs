@@ -48,12 +48,16 @@ impl<'a, F: Objective> Host<'a, F> {
         let params = Track::initial(problem, seed);
         let spec = |t: &objective::TensorSpec| TensorSpec { name: t.name.clone(), group: 0, elements: t.elements() };
         let tensors = problem.tensors().iter().map(spec).collect();
+        let mut optimizer =
+            Optimizer::new(vec![("default".to_owned(), rule)], tensors)?.with_storage(&run.entrant.storage)?;
+        let mut params: Vec<Vec<F>> = params.iter().map(|p| p.iter().map(|x| F::of(f64::from(*x))).collect()).collect();
+        optimizer.store_params(&mut slices_mut(&mut params))?;
         Ok(Self {
             run,
             objective: F::objective(problem)?,
-            optimizer: Optimizer::new(vec![("default".to_owned(), rule)], tensors)?,
+            optimizer,
             grads: params.iter().map(|p| vec![F::zero(); p.len()]).collect(),
-            params: params.iter().map(|p| p.iter().map(|x| F::of(f64::from(*x))).collect()).collect(),
+            params,
             batch: 0,
         })
     }

@@ -38,6 +38,7 @@ impl Run<'_> {
             optimizer: self.rule.name().to_owned(),
             settings: settings.collect::<Vec<_>>().join(" "),
             treatment: self.entrant.treatment.to_string(),
+            storage: self.entrant.storage.to_string(),
             budget: self.budget.to_string(),
             seed: self.seed,
             backend: backend.kind().name().to_owned(),

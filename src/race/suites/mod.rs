@@ -4,6 +4,7 @@ mod adai;
 mod flowadam;
 mod problems;
 mod sadam;
+mod storage;
 mod vradam;
 mod warpadam;
 
@@ -54,8 +55,8 @@ pub struct Suite {
 
 #[derive(Clone, Copy)]
 enum Heats {
-    /// A paper's claims, at its rates unless they are to be tuned.
-    Paper(fn(Size, Option<&Path>) -> Result<Vec<Heat>>),
+    /// A paper's claims or this crate's, at their rates unless these are to be tuned.
+    Claims(fn(Size, Option<&Path>) -> Result<Vec<Heat>>),
     /// All optimizers on one problem, with tuned rates.
     Problem(&'static problem::Entry),
 }
@@ -67,7 +68,7 @@ impl Suite {
     /// A file that is missing or that nobody wants.
     pub fn plan(&self, size: Size, file: Option<&Path>) -> Result<Plan> {
         let (heats, tune) = match self.heats {
-            Heats::Paper(heats) => (heats(size, file)?, false),
+            Heats::Claims(heats) => (heats(size, file)?, false),
             Heats::Problem(entry) => (vec![problems::heat(entry, size, file)?], true),
         };
         let wants = heats.iter().any(|heat| heat.track.problem.from_file);
@@ -83,39 +84,44 @@ impl Suite {
     }
 }
 
-const PAPERS: &[Suite] = &[
+const CLAIMS: &[Suite] = &[
     Suite {
         name: "paper-flowadam",
         about: "10 to 22 % lower held-out error on matrix and tensor recovery; equal to Adam when well-conditioned; soft against hard",
-        heats: Heats::Paper(flowadam::heats),
+        heats: Heats::Claims(flowadam::heats),
     },
     Suite {
         name: "paper-vradam",
         about: "steadier at high learning rates than AdamW, and a better final loss",
-        heats: Heats::Paper(vradam::heats),
+        heats: Heats::Claims(vradam::heats),
     },
     Suite {
         name: "paper-sadam",
         about: "better with few bits and with small batches",
-        heats: Heats::Paper(sadam::heats),
+        heats: Heats::Claims(sadam::heats),
     },
     Suite {
         name: "paper-warpadam",
         about: "a P that was learned on some tasks helps on others",
-        heats: Heats::Paper(warpadam::heats),
+        heats: Heats::Claims(warpadam::heats),
     },
     Suite {
         name: "paper-adai",
         about: "flatter minima than Adam, and a smaller held-out error than SGD and Adam",
-        heats: Heats::Paper(adai::heats),
+        heats: Heats::Claims(adai::heats),
+    },
+    Suite {
+        name: "storage",
+        about: "half precision and 8-bit states reach what f32 reaches, within its spread over the seeds",
+        heats: Heats::Claims(storage::heats),
     },
 ];
 
-/// Every suite: the papers', then one for each problem.
+/// Every suite: the papers', this crate's, then one for each problem.
 pub fn suites() -> impl Iterator<Item = Suite> {
     let of_problem =
         |entry: &'static problem::Entry| Suite { name: entry.name, about: entry.about, heats: Heats::Problem(entry) };
-    PAPERS.iter().copied().chain(problem::ALL.iter().map(of_problem))
+    CLAIMS.iter().copied().chain(problem::ALL.iter().map(of_problem))
 }
 
 /// The suite of this name.
