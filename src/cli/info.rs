@@ -6,7 +6,7 @@ use serde_json::json;
 use wgpu_optim::backend::Choice;
 use wgpu_optim::gpu::{self, Gpu};
 use wgpu_optim::wgpu::{Adapter, Limits};
-use wgpu_optim::{Error, Group, Optimizer, cpu, optim, report};
+use wgpu_optim::{Error, Group, Optimizer, cpu, optim, report, storage};
 
 use super::failure::Failure;
 use super::output::Output;
@@ -18,7 +18,7 @@ use super::{PASSED, help, memory};
 #[command(after_long_help = after_help())]
 pub(super) struct Options {
     #[command(flatten)]
-    memory: memory::Options,
+    memory: memory::Counted,
     #[command(flatten)]
     place: Place,
     /// One JSON object a line: the run, then one an adapter, one for the CPU, one for what the options choose; with --model one an
@@ -47,7 +47,7 @@ Examples:
 {}
 
 {}",
-        help::STORAGE,
+        storage::HELP,
         help::EXIT
     )
 }

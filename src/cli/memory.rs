@@ -23,7 +23,7 @@ const STORAGES: [&str; 5] = ["f32", "f32,8bit", "bf16-split", "bf16-sr", "bf16-s
 
 /// Which memory is counted.
 #[derive(Args, Debug)]
-pub(super) struct Options {
+pub(super) struct Counted {
     /// Instead: what optimizers take for a model of these shapes, 12*768x768,12*768 or 16M, or of a safetensors file's tensors
     #[arg(long, value_name = "SHAPES|FILE")]
     model: Option<String>,
@@ -45,7 +45,7 @@ struct Count {
     memory: Result<Memory, Error>,
 }
 
-impl Options {
+impl Counted {
     /// The model, where one is given.
     pub(super) fn model(&self) -> Result<Option<Shapes>, Failure> {
         let counts = [
@@ -80,7 +80,7 @@ impl Options {
     }
 }
 
-pub(super) fn run(options: &Options, shapes: &Shapes, place: &Place, out: &Output) -> Result<u8, Failure> {
+pub(super) fn run(options: &Counted, shapes: &Shapes, place: &Place, out: &Output) -> Result<u8, Failure> {
     let (rules, storages) = (options.rules()?, options.storages()?);
     let (limits, adapter) = limits(place)?;
     out.header(adapter.as_ref())?;
