@@ -44,14 +44,7 @@ pub enum Role {
     Alignment,
 }
 
-impl Role {
-    /// Its name in reports: `parameters`, `state m`, `tables` …
-    #[must_use]
-    pub fn name(self) -> String {
-        self.to_string()
-    }
-}
-
+/// Its name in reports: `parameters`, `state m`, `tables` …
 impl fmt::Display for Role {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -87,9 +87,10 @@ pub(super) fn run(options: &Counted, shapes: &Shapes, place: &Place, out: &Outpu
     let of =
         adapter.map_or_else(|| "wgpu's default limits".to_owned(), |found| format!("the limits of {}", found.name));
     let tensors = shapes.tensors().count();
-    out.text(format_args!("{} parameters in {tensors} tensors, with {of}", shapes.parameters()))?;
+    let plural = if tensors == 1 { "" } else { "s" };
+    out.text(format_args!("{} parameters in {tensors} tensor{plural}, with {of}", shapes.parameters()))?;
     if shapes.left_out() > 0 {
-        out.text(format_args!("left out, because they hold whole numbers: {} tensors", shapes.left_out()))?;
+        Output::note(format_args!("tensors of whole numbers are no parameters: {} left out", shapes.left_out()));
     }
     let count = |rule: &dyn Rule, storage: &Storage| Count {
         optimizer: rule.name(),
