@@ -48,6 +48,8 @@ struct Features {
     schedule: bool,
     /// Two of three elements of the first tensor and of the fourth.
     mask: bool,
+    /// How everything is stored; f32 by default.
+    storage: Option<&'static str>,
 }
 
 impl Features {
@@ -84,6 +86,7 @@ impl Features {
                     no_decay: true,
                     schedule: true,
                     mask: true,
+                    storage: None,
                 },
             ),
             ("tensor_scale", Self { clip: Some(Clip::TensorNorm(1.0)), scale, ..none }),
@@ -103,6 +106,9 @@ impl Features {
         }
         if let Some(ema) = self.ema {
             builder.ema(ema);
+        }
+        if let Some(storage) = self.storage {
+            builder.storage(storage.parse().unwrap());
         }
         builder.skip_nonfinite(self.skip);
         if self.maximize {
@@ -307,6 +313,72 @@ fn every_rule_with_every_feature_is_the_oracle() {
             run(&format!("{}/{name}", entry.name), rule.as_ref(), features);
         }
     }
+}
+
+/// The rules that the storages are tried with: one without sums, one with.
+fn stored_rules() -> [Box<dyn Rule>; 2] {
+    ["adamw", "vradam"].map(|name| wgpu_optim::optim::find(name).unwrap().sample())
+}
+
+/// Where full precision is kept beside halves, every feature does what it does in f32, averages included.
+#[test]
+fn every_feature_with_full_precision_kept_is_the_oracle() {
+    for rule in stored_rules() {
+        for storage in ["bf16-split,grads=f32", "f16-master,grads=f32"] {
+            for (name, features) in Features::all() {
+                let mask = features.mask && rule.procedure().steps_rows() && !storage.contains("split");
+                let features = Features { mask, storage: Some(storage), ..features };
+                run(&format!("{} {storage}/{name}", rule.name()), rule.as_ref(), features);
+            }
+        }
+    }
+}
+
+/// Where numbers are rounded, every feature does what the host does that rounds alike. A number near the edge between two that can be
+/// stored may fall on either side: then it is off by a place, and what follows from it.
+#[test]
+fn every_feature_with_rounded_numbers_is_the_hosts() {
+    for rule in stored_rules() {
+        for storage in ["bf16-sr,states=bf16-sr", "f16-sr", "f16-master,8bit,min=0"] {
+            for (name, features) in Features::all() {
+                let mask = features.mask && rule.procedure().steps_rows() && storage == "f16-sr";
+                let features = Features { mask, storage: Some(storage), ..features };
+                run_rounded(&format!("{} {storage}/{name}", rule.name()), rule.as_ref(), features);
+            }
+        }
+    }
+}
+
+fn run_rounded(case: &str, rule: &dyn Rule, features: Features) {
+    let storage = features.storage.unwrap().parse().unwrap();
+    let (mut gpu, tensors) = on_gpu(rule, features);
+    let mut host = on_host::<f32>(rule, features).with_storage(&storage).unwrap();
+    let mut params: Vec<Vec<f32>> = LENGTHS.iter().enumerate().map(|(t, n)| numbers(t as u32 + 1000, *n)).collect();
+    host.store_params(&mut params.iter_mut().map(Vec::as_mut_slice).collect::<Vec<_>>()).unwrap();
+    let start = params.clone();
+    for step in 1..=STEPS {
+        let batches = features.gradients(step);
+        host_step(&mut host, &mut params, &batches);
+        gpu_step(&mut gpu, &tensors, &batches);
+    }
+    let (mut other, mut off, mut way) = (0, 0.0, 0.0);
+    for (t, tensor) in tensors.iter().enumerate() {
+        let got = pollster::block_on(gpu.read_param(*tensor)).unwrap();
+        for (i, ((got, want), start)) in got.iter().zip(&params[t]).zip(&start[t]).enumerate() {
+            // The host's parameters are those that the model sees: those in full lie within half a place.
+            let place = want.abs() / 128.0;
+            let error = (got - want).abs();
+            assert!(error <= 2.0 * place + 0.1 * (want - start).abs(), "{case}: t{t} element {i}: {got}, host {want}");
+            other += usize::from(error > place);
+            off += f64::from(error);
+            way += f64::from((want - start).abs());
+        }
+    }
+    let count: usize = LENGTHS.iter().sum();
+    assert!(other * 50 < count, "{case}: {other} of {count} are off by more than a place");
+    println!("{case}: off by {off:.2e} in all of a way of {way:.2e}");
+    assert_eq!(pollster::block_on(gpu.read_applied()).unwrap(), host.applied(), "{case}: applied");
+    assert_eq!(pollster::block_on(gpu.read_skipped()).unwrap(), host.skipped(), "{case}: skipped");
 }
 
 fn bits(values: &[f32]) -> Vec<u32> {

@@ -81,18 +81,18 @@ fn wo_chanced_f16(x: vec4<f32>, chances: vec4<u32>) -> vec4<u32> {
     let bits = bitcast<vec4<u32>>(x);
     let magnitude = bits & vec4(0x7fffffffu);
     let normal = ((magnitude + (chances >> vec4(3u))) >> vec4(13u)) - vec4(112u << 10u);
-    // In units of 2^-40, of which the smallest f16 has as many as there are chances.
-    let exponent = magnitude >> vec4(23u);
-    let up = max(exponent, vec4(110u)) - vec4(110u);
-    let down = min(vec4(110u) - min(exponent, vec4(110u)), vec4(31u));
-    let units = (wo_significand(magnitude) << min(up, vec4(2u))) >> down;
-    return wo_f16(bits, normal, (units + chances) >> vec4(16u));
+    // In units of 2^-40, of which the smallest number has as many as there are chances. What is smaller than one is never rounded up.
+    let shift = min(vec4(112u) - min(magnitude >> vec4(23u), vec4(112u)), vec4(31u));
+    let subnormal = (((wo_significand(magnitude) << vec4(2u)) >> shift) + chances) >> vec4(16u);
+    return wo_f16(bits, normal, subnormal);
 }
 
-// An f32 from the nearest bf16 and the 16 bits that this lacks. Nothing that was split leaves an upper half of a remainder beside zero;
-// beside a parameter that somebody else wrote it would make a NaN.
+// An f32 from the nearest bf16 and the 16 bits that this lacks. Nothing that was split leaves an upper half of a remainder beside zero, or
+// a lower half beside infinity; beside a parameter that somebody else wrote they would make NaNs.
 fn wo_join(high: vec4<u32>, remainder: vec4<u32>) -> vec4<f32> {
-    let stale = ((high & vec4(0x7fffu)) == vec4(0u)) & (remainder >= vec4(0x8000u));
+    let magnitude = high & vec4(0x7fffu);
+    let upper = remainder >= vec4(0x8000u);
+    let stale = (upper & (magnitude == vec4(0u))) | (!upper & (magnitude == vec4(0x7f80u)));
     let low = select(remainder, vec4(0u), stale);
     return bitcast<vec4<f32>>(((high - (low >> vec4(15u))) << vec4(16u)) | low);
 }

@@ -147,8 +147,7 @@ impl Variant {
 
     /// Whether anything is rounded by chance.
     pub(super) fn takes_chances(&self) -> bool {
-        self.formats.params.keep() == Some(Keep::Stochastic)
-            || self.arrays().iter().any(|array| array.form == Form::Half { chance: true })
+        self.formats.params.keep() == Some(Keep::Stochastic) || self.arrays().iter().any(Array::by_chance)
     }
 
     /// The number of an f32 array among these, 0 where it is not there.

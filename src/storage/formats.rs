@@ -20,6 +20,7 @@ impl Formats {
     }
 
     /// Whether everything is f32.
+    #[cfg(feature = "tools")]
     pub(crate) fn is_plain(&self) -> bool {
         self.params == Params::F32 && self.grads == Format::F32 && self.states.iter().all(|f| *f == StateFormat::F32)
     }

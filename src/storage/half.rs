@@ -91,8 +91,13 @@ pub const fn split(x: f32) -> (u16, u16) {
 /// The f32 that was [`split`]. Beside a bf16 that somebody else wrote, what was left over is worth less than its last place.
 #[must_use]
 pub const fn join(high: u16, low: u16) -> f32 {
-    // Nothing that was split leaves an upper half of a remainder beside zero.
-    let low = if high & 0x7fff == 0 && low >= 0x8000 { 0 } else { low };
+    // Nothing that was split leaves an upper half of a remainder beside zero, or a lower half beside infinity: they would make NaNs.
+    let stale = match high & 0x7fff {
+        0 => low >= 0x8000,
+        0x7f80 => low < 0x8000,
+        _ => false,
+    };
+    let low = if stale { 0 } else { low };
     let (high, low) = (high as u32, low as u32);
     f32::from_bits(((high.wrapping_sub(low >> 15)) << 16) | low)
 }

@@ -93,6 +93,7 @@ pub(crate) fn deal(sizes: &[usize], groups: usize) -> Vec<(usize, usize)> {
 /// A buffer of words that nobody writes by chance, in which ranges are set aside.
 pub(crate) struct Page {
     words: Vec<u32>,
+    /// In halves of words.
     taken: Vec<Range<usize>>,
     pub(crate) buffer: Option<wgpu::Buffer>,
 }
@@ -112,8 +113,17 @@ impl Page {
         let start = self.words.len().next_multiple_of(4) + 4 * guard;
         let range = start..start + elements;
         self.words.extend((self.words.len()..range.end.next_multiple_of(4)).map(Self::poison));
-        self.taken.push(range.clone());
+        self.taken.push(2 * range.start..2 * range.end);
         range
+    }
+
+    /// The same for numbers of so many bytes: the range in bytes, in whole words, of which a half may be guard.
+    pub(crate) fn place_numbers(&mut self, elements: usize, bytes: usize, guard: usize) -> Range<u64> {
+        let words = self.place((elements * bytes).div_ceil(4), guard);
+        if let Some(taken) = self.taken.last_mut() {
+            taken.end = taken.start + elements * bytes / 2;
+        }
+        words.start as u64 * 4..words.end as u64 * 4
     }
 
     /// What the buffer will hold in a range.
@@ -138,6 +148,11 @@ impl Page {
         buffer.slice(range.start as u64 * 4..range.end as u64 * 4)
     }
 
+    /// Of bytes.
+    pub(crate) fn slice_bytes(&self, bytes: &Range<u64>) -> wgpu::BufferSlice<'_> {
+        self.buffer.as_ref().unwrap().slice(bytes.clone())
+    }
+
     pub(crate) fn write(&self, gpu: &Gpu, range: &Range<usize>, values: &[f32]) {
         assert_eq!(range.len(), values.len());
         if !range.is_empty() {
@@ -152,18 +167,33 @@ impl Page {
         bytemuck::pod_collect_to_vec(&bytes)
     }
 
-    /// Fails where a word outside the ranges that were set aside changed.
+    /// Writes the guards anew, where the host wrote whole words.
+    pub(crate) fn restore_guards(&self, gpu: &Gpu) {
+        let mut now = self.read(gpu);
+        for half in self.free().into_iter().enumerate().filter_map(|(half, free)| free.then_some(half)) {
+            let mask = 0xffff << (16 * (half % 2));
+            now[half / 2] = now[half / 2] & !mask | Self::poison(half / 2) & mask;
+        }
+        gpu.queue.write_buffer(self.buffer.as_ref().unwrap(), 0, bytemuck::cast_slice(&now));
+    }
+
+    /// Which halves of words nobody set aside.
+    fn free(&self) -> Vec<bool> {
+        let mut free = vec![true; 2 * self.words.len()];
+        self.taken.iter().for_each(|range| free[range.clone()].fill(false));
+        assert!(free.iter().any(|free| *free), "there is no guard");
+        free
+    }
+
+    /// Fails where something outside the ranges that were set aside changed.
     #[track_caller]
     pub(crate) fn check_guards(&self, gpu: &Gpu, what: &str) {
         let now = self.read(gpu);
         assert_eq!(now.len(), self.words.len());
-        let mut free = vec![true; now.len()];
-        for range in &self.taken {
-            free[range.clone()].fill(false);
+        for half in self.free().into_iter().enumerate().filter_map(|(half, free)| free.then_some(half)) {
+            let (word, shift) = (half / 2, 16 * (half % 2));
+            let is_guard = (now[word] ^ Self::poison(word)) >> shift & 0xffff == 0;
+            assert!(is_guard, "{what}: word {word} of the caller's is {:#010x}", now[word]);
         }
-        for (i, word) in now.into_iter().enumerate() {
-            assert!(!free[i] || word == Self::poison(i), "{what}: word {i} of the caller's is {word:#010x}");
-        }
-        assert!(free.iter().any(|f| *f), "{what}: there is no guard");
     }
 }

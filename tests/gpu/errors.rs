@@ -14,7 +14,7 @@ fn buffer_on(gpu: &Gpu, size: u64, usage: wgpu::BufferUsages) -> wgpu::Buffer {
     gpu.device.create_buffer(&wgpu::BufferDescriptor { label, size, usage, mapped_at_creation: false })
 }
 
-fn buffer(size: u64) -> wgpu::Buffer {
+pub(crate) fn buffer(size: u64) -> wgpu::Buffer {
     buffer_on(gpu(), size, USAGE)
 }
 
@@ -24,7 +24,7 @@ fn builder() -> Builder {
 
 /// The error's text must hold all of `parts`.
 #[track_caller]
-fn says<T>(result: Result<T>, parts: &[&str]) {
+pub(crate) fn says<T>(result: Result<T>, parts: &[&str]) {
     let Err(error) = result else { panic!("no error, expected {parts:?}") };
     let text = error.to_string();
     for part in parts {
@@ -33,7 +33,7 @@ fn says<T>(result: Result<T>, parts: &[&str]) {
 }
 
 #[track_caller]
-fn refuses(builder: Builder, parts: &[&str]) {
+pub(crate) fn refuses(builder: Builder, parts: &[&str]) {
     says(builder.build(&gpu().device, &gpu().queue), parts);
 }
 

@@ -69,6 +69,13 @@ impl Pair {
         Self { bowl: Bowl::new(), device, tensors, oracle, params }
     }
 
+    /// The same, stored in another way on both.
+    fn stored(rule: impl Rule + Clone + 'static, storage: &str) -> Self {
+        let storage: wgpu_optim::Storage = storage.parse().unwrap();
+        let pair = Self::new(rule, |builder| _ = builder.storage(storage.clone()));
+        Self { oracle: pair.oracle.with_storage(&storage).unwrap(), ..pair }
+    }
+
     fn step_oracle(&mut self) {
         let mut grads = self.params.clone();
         let bowl = &self.bowl;
@@ -152,6 +159,23 @@ fn sadam_probes_the_same_directions_and_damps_alike() {
         let expected = Evaluations { gradients: 6, losses: 36, abandoned: 0 };
         assert_eq!(pair.device.evaluations(), expected);
         assert_eq!(pair.oracle.evaluations(), Evaluations { gradients: 6, losses: 30, abandoned: 0 });
+    }
+}
+
+/// Where states are rounded, one near the edge of two numbers may fall on either side on the way.
+#[test]
+fn rules_that_evaluate_step_alike_with_rounded_states() {
+    let sadam = SAdam { lr: 0.02, k: 5, sigma: 0.3, weight_decay: 0.1, ..SAdam::default() };
+    let flow =
+        FlowAdam { lr: 0.03, integrator: Integrator::Rk4, ode_t_scale: Some(20.0), warmup: 3, ..FlowAdam::default() };
+    for storage in ["states=bf16", "states=bf16-sr", "8bit,min=0"] {
+        let mut pair = Pair::stored(sadam, storage);
+        pair.follow(6, 0.02);
+        let mut pair = Pair::stored(flow, storage);
+        pair.follow(8, 0.02);
+        let triggers = pair.oracle.memory("triggers").unwrap();
+        assert!((1.0..8.0).contains(&triggers), "{storage}: {triggers} of 8 steps followed the flow");
+        assert_eq!(f64::from(block_on(pair.device.read_memory()).unwrap()[3]), triggers, "{storage}");
     }
 }
 

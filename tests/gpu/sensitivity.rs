@@ -1,5 +1,6 @@
 //! The tolerances must tell right from wrong: every rule with every mistake of the list is caught, and no rule without one.
 
+use wgpu_optim::Storage;
 use wgpu_optim::optim::{ALL, Rule};
 use wgpu_optim::verify::{Errors, Problem, varied};
 
@@ -7,14 +8,17 @@ use crate::common::{gpu, groups, passed, take};
 use crate::mutants::{Mutant, mutants};
 
 const TENSORS: &[(usize, usize)] = &[(0, 1030), (1, 515), (1, 7)];
+/// Where they are stored in fewer bits: smaller, because most mistakes show in every element.
+const STORED: &[(usize, usize)] = &[(0, 700), (1, 270), (1, 7)];
 const APPLIED: [u32; 3] = [0, 2, 6];
 
-/// Takes the steps of the right rule with an optimizer of `built`.
-fn errors(right: &dyn Rule, built: Vec<Box<dyn Rule>>) -> Errors {
+/// Takes the steps of the right rule with an optimizer of `built`; `None` where the rule cannot be stored so.
+fn errors(right: &dyn Rule, built: Vec<Box<dyn Rule>>, storage: &Storage) -> Option<Errors> {
     let mut all = Errors::default();
     let mut optimizer = None;
     for applied in APPLIED {
-        let problem = Problem::random(groups(right, 2), TENSORS, applied, 11).unwrap();
+        let tensors = if *storage == Storage::default() { TENSORS } else { STORED };
+        let problem = Problem::random(groups(right, 2), tensors, applied, 11).unwrap().stored(storage).ok()?;
         let optimizer = optimizer.get_or_insert_with(|| {
             let wrong = Problem { groups: built.clone(), ..problem.clone() };
             wrong.build(&gpu().device, &gpu().queue).unwrap()
@@ -25,25 +29,51 @@ fn errors(right: &dyn Rule, built: Vec<Box<dyn Rule>>) -> Errors {
         }
         all.merge(errors);
     }
-    all
+    Some(all)
 }
 
-fn check(names: &[&str]) {
+/// The mutants of these rules, each with whether it is caught where tensors are stored so.
+fn tried(names: &[&str], storage: &Storage) -> Vec<(String, bool)> {
+    let mut tried = Vec::new();
     for name in names {
         let entry = wgpu_optim::optim::find(name).unwrap();
         for (variant, rule) in entry.variants() {
-            let right = errors(rule.as_ref(), groups(rule.as_ref(), 2));
-            assert!(right.passed(), "{name} {variant} without a mistake: {:?}", right.worst);
+            let Some(right) = errors(rule.as_ref(), groups(rule.as_ref(), 2), storage) else { continue };
+            assert!(right.passed(), "{name} {variant} {storage} without a mistake: {:?}", right.worst);
         }
         for (variant, what, mistake) in mutants(name) {
             let rule = entry.variants().into_iter().find(|(v, _)| *v == variant).expect(variant).1;
             let wrong = [rule.boxed(), varied(rule.as_ref())].map(|rule| Mutant::new(rule.as_ref(), mistake).boxed());
-            let errors = errors(rule.as_ref(), wrong.into());
+            let Some(errors) = errors(rule.as_ref(), wrong.into(), storage) else { continue };
             let times = errors.step.max(errors.state) / errors.tolerance;
             println!("{name} {variant}, {what}: {times:.3e} times the tolerance");
-            assert!(!errors.passed(), "{name} {variant}, {what}: only {times:.3} of what is tolerated");
+            tried.push((format!("{name} {variant}, {what}"), !errors.passed()));
         }
     }
+    tried
+}
+
+fn check(names: &[&str]) {
+    for (mutant, caught) in tried(names, &Storage::default()) {
+        assert!(caught, "{mutant}: within what is tolerated");
+    }
+}
+
+/// Full precision beside halves hides no mistake.
+#[test]
+fn stored_as_halves_with_their_remainders() {
+    let tried = tried(&TESTED.concat(), &"bf16-split".parse().unwrap());
+    let missed: Vec<_> = tried.iter().filter(|(_, caught)| !caught).collect();
+    assert!(missed.is_empty() && tried.len() > 100, "of {}: {missed:?}", tried.len());
+}
+
+/// Where numbers are rounded, so many are compared that no mistake hides below a place.
+#[test]
+fn stored_in_as_few_bits_as_can_be() {
+    let tried = tried(&TESTED.concat(), &"bf16-sr,8bit,min=0".parse().unwrap());
+    let missed: Vec<_> = tried.iter().filter(|(_, caught)| !caught).map(|(mutant, _)| mutant).collect();
+    println!("{} of {} are missed: {missed:#?}", missed.len(), tried.len());
+    assert!(missed.is_empty() && tried.len() > 150);
 }
 
 // A few tests, so that they run side by side.

@@ -23,13 +23,13 @@ pub(in crate::engine) struct RowText {
 impl Variant {
     /// The bindings of [`Stage::Rows`].
     pub(in crate::engine) fn remap_bindings(&self) -> Vec<Binding> {
-        let [params_type, _] = self.element_types();
+        let [params, _] = self.element_types();
         vec![
             Binding::new("wo_call", Access::Uniform, "wo_Call"),
             Binding::new("wo_task", Access::Uniform, "vec4<u32>"),
             self.scalars_binding(),
             Binding::new("wo_chunks", Access::Read, "array<vec4<u32>>"),
-            Binding::new("wo_params", Access::ReadWrite, params_type),
+            Binding::new("wo_params", Access::ReadWrite, params),
             Binding::new("wo_arena", Access::ReadWrite, "array<vec4<f32>>"),
             Binding::new("wo_indices", Access::Read, "array<u32>"),
             Binding::new("wo_scratch", Access::ReadWrite, "array<vec4<f32>>"),

@@ -142,56 +142,27 @@ impl Variant {
         format!("fn wo_load_state(at: u32, stride: u32) -> State {{\n    return State({});\n}}\n", members.join(", "))
     }
 
-    /// `wo_store_state`, and how what waits for its block is stored.
+    /// `wo_store_state`, and `wo_store_blocks` for what waits until its block's largest magnitude is known.
     pub(super) fn store_state(&self) -> String {
-        let arrays = self.arrays();
-        let (mut now, mut largest, mut words) = (String::new(), String::new(), String::new());
-        let mut blocks = 0;
-        for (number, (array, (_, state))) in arrays.iter().zip(self.kept()).enumerate() {
-            let name = state.name;
+        let arguments = "chunk: wo_Chunk, lane: u32, at: u32, stride: u32, s: State, live: vec4<bool>, by_chance: bool";
+        let mut out = format!("fn wo_store_state({arguments}) {{\n");
+        let states: Vec<Array> = self.arrays().into_iter().zip(self.kept()).map(|(array, _)| array).collect();
+        let blocks: Vec<&Array> = states.iter().filter(|array| matches!(array.form, Form::Blocks(_))).collect();
+        for (number, array) in states.iter().enumerate() {
+            let Array { name, before, .. } = array;
             match array.form {
-                Form::Whole => {
-                    put(&mut now, format_args!("    wo_arena[at + {}u * stride] = s.{name};", array.before.whole));
+                Form::Whole => put(&mut out, format_args!("    wo_arena[at + {}u * stride] = s.{name};", before.whole)),
+                Form::Half { chance } => self.store_half(&mut out, array, number, chance),
+                Form::Blocks(_) => {
+                    put(&mut out, format_args!("    wo_waiting.{name} = select(vec4(0.0), s.{name}, live);"));
                 }
-                Form::Half { chance } => self.store_half(&mut now, array, number, chance),
                 Form::Remainder => {}
-                Form::Blocks(map) => {
-                    put(&mut now, format_args!("    wo_waiting.{name} = select(vec4(0.0), s.{name}, live);"));
-                    put(
-                        &mut largest,
-                        format_args!(
-                            "    wo_largest_of_lane[{blocks}u * wo_CHUNK_LANES + lane] = wo_largest(wo_waiting.{name});"
-                        ),
-                    );
-                    let function = if map == Map::Signed { "wo_signed_word" } else { "wo_positive_word" };
-                    let first = first_word(array.before);
-                    put(
-                        &mut words,
-                        format_args!(
-                            "    let largest{blocks} = wo_largest_of_block({blocks}u, lane);\n    \
-                             wo_packed[{first} + vec4_number] = {function}(wo_waiting.{name}, largest{blocks});\n    \
-                             if lane % wo_BLOCK_LANES == 0u {{\n        \
-                             wo_packed[{first} + stride + vec4_number / wo_BLOCK_LANES] = bitcast<u32>(largest{blocks});\n    }}"
-                        ),
-                    );
-                    blocks += 1;
-                }
             }
         }
-        let waits = if blocks > 0 { "    wo_waits = true;\n" } else { "" };
-        let arguments = "chunk: wo_Chunk, lane: u32, at: u32, stride: u32, s: State, live: vec4<bool>, by_chance: bool";
-        let mut out = format!("fn wo_store_state({arguments}) {{\n{now}{waits}}}\n");
-        if blocks == 0 {
-            return out + "fn wo_store_blocks(index: u32, lane: u32) {}\n";
+        if blocks.is_empty() {
+            return out + "}\nfn wo_store_blocks(index: u32, lane: u32) {}\n";
         }
-        put(&mut out, format_args!("fn wo_leave_largest(lane: u32) {{\n{largest}}}"));
-        put(
-            &mut out,
-            format_args!(
-                "fn wo_store_words(at: u32, stride: u32, lane: u32) {{\n    let vec4_number = at - wo_ARENA_HEADER;\n{words}}}"
-            ),
-        );
-        out
+        out + "    wo_waits = true;\n}\n" + &store_blocks(&blocks)
     }
 
     fn store_half(&self, out: &mut String, array: &Array, number: usize, chance: bool) {
@@ -348,4 +319,29 @@ impl Variant {
         );
         out
     }
+}
+
+/// `wo_leave_largest` and `wo_store_words` of blocks.wgsl.
+fn store_blocks(blocks: &[&Array]) -> String {
+    let mut out = String::from("fn wo_leave_largest(lane: u32) {\n");
+    for (k, Array { name, .. }) in blocks.iter().enumerate() {
+        let largest = format!("wo_largest(wo_waiting.{name})");
+        put(&mut out, format_args!("    wo_largest_of_lane[{k}u * wo_CHUNK_LANES + lane] = {largest};"));
+    }
+    put(&mut out, format_args!("}}\nfn wo_store_words(at: u32, stride: u32, lane: u32) {{"));
+    put(&mut out, format_args!("    let vec4_number = at - wo_ARENA_HEADER;"));
+    for (k, Array { name, form, before, .. }) in blocks.iter().enumerate() {
+        let word = if *form == Form::Blocks(Map::Signed) { "wo_signed_word" } else { "wo_positive_word" };
+        let first = first_word(*before);
+        put(
+            &mut out,
+            format_args!(
+                "    let largest{k} = wo_largest_of_block({k}u, lane);\n    \
+                 wo_packed[{first} + vec4_number] = {word}(wo_waiting.{name}, largest{k});\n    \
+                 if lane % wo_BLOCK_LANES == 0u {{\n        \
+                 wo_packed[{first} + stride + vec4_number / wo_BLOCK_LANES] = bitcast<u32>(largest{k});\n    }}"
+            ),
+        );
+    }
+    out + "}\n"
 }
