@@ -534,6 +534,32 @@ fn clips_change_the_run() {
 }
 
 #[test]
+fn a_resumed_run_goes_on_in_another_storage_on_request() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let place = |name: &str| folder.path().join(name).to_str().expect("UTF-8").to_owned();
+    let common = ["--backend", "cpu", "--hidden", "8"];
+    let run = |more: &[&str]| train_with(&[&common[..], more].concat());
+    let packed = ["--storage", "bf16-sr,8bit,min=0"];
+    let (plain, saved) = (place("plain"), place("packed"));
+    run(&["--epochs", "1", "--save", &plain]);
+    let resumed = [&packed[..], &["--epochs", "2", "--resume", &plain, "--save", &saved]].concat();
+    let error = fails(&[&["train"], &common[..], &resumed].concat(), 2);
+    assert!(error.contains("its storage: f32, here: bf16-sr,8bit,min=0"), "{error}");
+    let first = run(&[&resumed[..], &["--convert"]].concat());
+    assert_eq!(first.iter().map(|e| e["epoch"].as_u64()).collect::<Vec<_>>(), [Some(2)]);
+    assert_ne!(first, run(&["--epochs", "2", "--resume", &plain]), "it goes on as it is stored");
+    // What was converted goes on as it is, with the same chances.
+    let goes_on = || run(&[&packed[..], &["--epochs", "3", "--resume", &saved]].concat());
+    assert_eq!(goes_on(), goes_on());
+    let whole = run(&[&packed[..], &["--epochs", "2"]].concat());
+    let mut broken = run(&[&packed[..], &["--epochs", "1", "--save", &saved]].concat());
+    broken.extend(run(&[&packed[..], &["--epochs", "2", "--resume", &saved]].concat()));
+    assert_eq!(broken, whole);
+    let error = fails(&["train", "--convert"], 2);
+    assert!(error.contains("--resume"), "{error}");
+}
+
+#[test]
 fn a_resumed_run_is_the_unbroken_one() {
     let folder = tempfile::tempdir().expect("a folder");
     let around = ["--schedule", "cosine:steps=115,warmup=10", "--ema", "--loss-scale", "--clip", "1", "--seed", "3"];

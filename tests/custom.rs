@@ -380,6 +380,10 @@ fn what_a_text_must_not_hold_is_refused_with_its_place() {
 
 #[test]
 fn what_the_harness_calls_must_be_there_as_it_calls_it() {
+    for name in ["param", "master", "remainder", "ema", "warp_00"] {
+        let error = refused(&format!("struct Hyper {{ lr: f32 }}\nstruct State {{ {name}: vec4<f32> }}\n{UPDATE}"));
+        assert!(error.starts_with("shader: mine:2:") && error.contains("name the state otherwise"), "{error}");
+    }
     check_refused("", "2:30", "`update` is missing");
     assert!(refused(UPDATE).contains("Hyper"));
     check_refused(

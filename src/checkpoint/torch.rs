@@ -5,10 +5,12 @@
 //! and the settings; `param/<tensor>` may be there too. A few lines of Python
 //! write and read them (README, "Checkpoints").
 
+use crate::engine::{ACCUMULATOR, AVERAGE, MASTER, PARAM, REMAINDER, keeps_precision};
 use crate::tensor_file::{TensorFile, quote};
 use crate::{Error, Group, NAdam, Optimizer, Result, Tensor};
 
-use super::{Checkpoint, serialize};
+use super::Checkpoint;
+use super::arrays::{FileArray, serialize};
 use std::collections::HashMap;
 
 /// The optimizer with a product of momenta.
@@ -29,29 +31,33 @@ fn torch_name(optimizer: &str, state: &str) -> Option<&'static str> {
 }
 
 impl Checkpoint {
-    /// The states under torch's names, with the parameters, as a safetensors file.
+    /// The states under torch's names, with the parameters in their full precision, as a safetensors file of f32.
     ///
     /// # Errors
     /// torch has no optimizer of this name.
     pub fn to_torch(&self) -> Result<Vec<u8>> {
         let step = vec![self.applied() as f32];
         let products = self.mu_products()?;
-        let mut arrays: Vec<(String, Vec<usize>, Vec<f32>)> = Vec::new();
+        let mut arrays = Vec::new();
         for tensor in &self.contents.tensors {
+            let name = &tensor.name;
             for (state, values) in &tensor.arrays {
-                let name = match state.as_str() {
-                    "param" => "param",
-                    "gradient_accumulator" | "ema" => continue,
-                    state => torch_name(&self.optimizer, state).ok_or_else(|| self.unknown_to_torch())?,
+                let (theirs, values) = match state.as_str() {
+                    PARAM => (PARAM, tensor.params().unwrap_or_default()),
+                    ACCUMULATOR | AVERAGE | MASTER | REMAINDER => continue,
+                    state => {
+                        let theirs = torch_name(&self.optimizer, state).ok_or_else(|| self.unknown_to_torch())?;
+                        (theirs, values.values())
+                    }
                 };
-                arrays.push((format!("{name}/{}", tensor.name), tensor.shape.clone(), values.values()));
+                arrays.push(FileArray::f32(format!("{theirs}/{name}"), &tensor.shape, values));
             }
-            arrays.push((format!("step/{}", tensor.name), Vec::new(), step.clone()));
+            arrays.push(FileArray::f32(format!("step/{name}"), &[], step.clone()));
             if let Some(product) = products.get(&tensor.group) {
-                arrays.push((format!("mu_product/{}", tensor.name), Vec::new(), product.to_vec()));
+                arrays.push(FileArray::f32(format!("mu_product/{name}"), &[], product.to_vec()));
             }
         }
-        serialize(&self.name, arrays, ("optimizer", self.optimizer.clone()))
+        serialize(&self.name, &arrays, ("optimizer", self.optimizer.clone()))
     }
 
     /// Each group's product, where the optimizer is nadam.
@@ -69,7 +75,7 @@ impl Checkpoint {
     }
 }
 
-/// Puts torch's states, and parameters where they are there, into an optimizer. Every tensor must have the same count of steps.
+/// Puts torch's states, and parameters where they are there, into an optimizer, which stores them its way, to the nearest. Every tensor must have the same count of steps.
 ///
 /// # Errors
 /// A tensor or state that is missing, of another shape or not f32; counts that differ; an optimizer that torch does not have; a
@@ -94,10 +100,11 @@ pub fn restore_torch(name: &str, bytes: impl Into<Vec<u8>>, optimizer: &mut Opti
             }
             Ok(Some(file.at::<f32>(&entry.data).into_owned()))
         };
-        if let Some(values) = read("param", shape)? {
-            writes.push((tensor, "param", values));
+        if let Some(values) = read(PARAM, shape)? {
+            writes.push((tensor, PARAM, values));
         }
-        for state in optimizer.state_names(tensor) {
+        // What keeps the precision of parameters is written with them.
+        for state in optimizer.state_names(tensor).into_iter().filter(|state| !keeps_precision(state)) {
             let theirs = torch_name(rule, state)
                 .ok_or_else(|| Error::Usage(format!("torch has no state for `{state}` of `{rule}`")))?;
             let values = read(theirs, shape)?
@@ -123,7 +130,10 @@ pub fn restore_torch(name: &str, bytes: impl Into<Vec<u8>>, optimizer: &mut Opti
         check_product(&file, optimizer, tensor, (product, steps as u64))?;
     }
     optimizer.write_applied(steps as u32)?;
-    writes.into_iter().try_for_each(|(tensor, array, values)| optimizer.write_array(tensor, array, &values))
+    writes.into_iter().try_for_each(|(tensor, array, values)| match array {
+        PARAM => optimizer.write_param(tensor, &values),
+        state => optimizer.write_state(tensor, state, &values),
+    })
 }
 
 /// nadam's product follows from the settings and the count: torch's must be the same but for its roundings, one a step.

@@ -77,6 +77,9 @@ pub(super) struct Options {
     /// Go on from a file that --save wrote, with the same options; the curve is that of an unbroken run
     #[arg(long, value_name = "FILE")]
     resume: Option<PathBuf>,
+    /// Take a --resume file that stores numbers otherwise than --storage says, and convert them
+    #[arg(long, requires = "resume")]
+    convert: bool,
     /// Write one JSON object an epoch to this file; with --resume, behind what it holds
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
@@ -150,6 +153,7 @@ impl Options {
             storage: self.storage.clone(),
             save: self.save.clone(),
             resume: self.resume.clone(),
+            convert: self.convert,
             ..Plan::new(rule)
         };
         plan.check()?;

@@ -1,7 +1,7 @@
 //! Steps that evaluate the objective while they are under way.
 
 use super::flow::Flow;
-use super::{Decider, Draws, Number, Optimizer, Tensor, conclude, decide, scale, slices, stored};
+use super::{Decider, Number, Optimizer, Tensor, conclude, decide, scale, slices, stored};
 use crate::Result;
 use crate::evaluate::{Evaluation, Evaluations};
 use crate::optim::procedure::Scheme;
@@ -127,8 +127,7 @@ impl<F: Number> Optimizer<F> {
             decider = Decider { totals: &mut self.totals, memory: &mut self.memory, slopes: &[] };
             decider.settle(&groups, &mut self.tensors, params, &start);
         }
-        let draws = Draws::new(self.seed, self.applied);
-        conclude(&groups, &mut self.tensors, &mut self.around, &mut self.applied, draws, params, &start);
+        conclude(&groups, &mut self.tensors, &mut self.around, (&mut self.applied, &mut self.draws), params, &start);
         Ok(())
     }
 }

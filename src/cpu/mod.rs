@@ -154,6 +154,7 @@ pub struct Optimizer<F> {
     probes: Probes<F>,
     evaluations: Evaluations,
     seed: u64,
+    draws: Draws,
 }
 
 impl<F: Number> Optimizer<F> {
@@ -172,13 +173,26 @@ impl<F: Number> Optimizer<F> {
         let rows = RowSets::new(tensors.len());
         let tensors = tensors.into_iter().map(|spec| Tensor::new(&groups, spec)).collect();
         let (totals, evaluations) = (Vec::new(), Evaluations::default());
-        Ok(Self { groups, tensors, applied: 0, totals, memory, around, rows, probes, evaluations, seed: 0 })
+        Ok(Self {
+            groups,
+            tensors,
+            applied: 0,
+            totals,
+            memory,
+            around,
+            rows,
+            probes,
+            evaluations,
+            seed: 0,
+            draws: Draws::new(0),
+        })
     }
 
     /// Decides the directions of the rule's probes, and which way numbers are rounded that are rounded by chance. Default 0.
     #[must_use]
     pub fn with_seed(mut self, seed: u64) -> Self {
         self.seed = seed;
+        self.draws = Draws::new(seed);
         self
     }
 
@@ -331,8 +345,7 @@ impl<F: Number> Optimizer<F> {
         if !decider.decide(&groups, &mut self.tensors, params, grads) {
             return Ok(());
         }
-        let draws = Draws::new(self.seed, self.applied);
-        conclude(&groups, &mut self.tensors, &mut self.around, &mut self.applied, draws, params, grads);
+        conclude(&groups, &mut self.tensors, &mut self.around, (&mut self.applied, &mut self.draws), params, grads);
         Ok(())
     }
 
@@ -501,8 +514,7 @@ fn conclude<F: Number>(
     groups: &[Scaled<'_, F>],
     tensors: &mut [Tensor<F>],
     around: &mut Surroundings<F>,
-    applied: &mut u64,
-    draws: Draws,
+    (applied, draws): (&mut u64, &mut Draws),
     params: &mut [&mut [F]],
     grads: &[&[F]],
 ) {

@@ -99,7 +99,7 @@ impl<F: Number> Stored<F> {
 
     /// Takes the parameters in full, brought up to what the caller may have written over those that the model sees; nothing where they are
     /// not kept.
-    fn recall(&mut self, params: &[F]) -> Option<Vec<F>> {
+    pub(super) fn recall(&mut self, params: &[F]) -> Option<Vec<F>> {
         let rounding = self.rounding(None)?;
         let mut full = self.full.take()?;
         for (full, p) in full.iter_mut().zip(params) {
@@ -158,16 +158,16 @@ impl<F: Number> Tensor<F> {
 }
 
 /// What decides which way numbers are rounded in one step.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Draws {
-    key: u32,
-    steps: u32,
+    pub(super) key: u32,
+    /// How many steps rounded before this one.
+    pub(super) steps: u32,
 }
 
 impl Draws {
-    /// `applied` steps were made before this one.
-    pub(super) const fn new(seed: u64, applied: u64) -> Self {
-        Self { key: rounding_key(seed), steps: applied as u32 }
+    pub(super) const fn new(seed: u64) -> Self {
+        Self { key: rounding_key(seed), steps: 0 }
     }
 
     const fn of(self, tensor: usize, array: u32) -> Chances {
@@ -175,11 +175,12 @@ impl Draws {
     }
 }
 
-/// Rounds what a step made of the states.
-pub(super) fn round_states<F: Number>(tensors: &mut [Tensor<F>], draws: Draws) {
+/// Rounds what a step made of the states, and counts it.
+pub(super) fn round_states<F: Number>(tensors: &mut [Tensor<F>], draws: &mut Draws) {
     for (t, tensor) in tensors.iter_mut().enumerate() {
         tensor.round_states(Some(&|array| draws.of(t, array)));
     }
+    draws.steps = draws.steps.wrapping_add(1);
 }
 
 /// Storage.
@@ -257,7 +258,8 @@ impl<F: Number> Optimizer<F> {
         if self.tensors.iter().all(|tensor| tensor.stored.formats.params == Params::F32) {
             return work(self, params);
         }
-        let draws = Draws::new(self.seed, self.applied);
+        // Those of this step, whose end counts on.
+        let draws = self.draws;
         let recalled = self.tensors.iter_mut().zip(params.iter());
         let mut fulls: Vec<Option<Vec<F>>> = recalled.map(|(tensor, p)| tensor.stored.recall(p)).collect();
         let worked = {

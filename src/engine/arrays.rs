@@ -1,8 +1,15 @@
 //! The arena's arrays that a rule's procedure needs beside its states.
 
+#[cfg(feature = "custom")]
+use super::stored::keeps_precision;
+#[cfg(feature = "custom")]
+use super::variant::{ACCUMULATOR, AVERAGE};
 use crate::memory::Role;
 use crate::optim::Procedure;
 
+/// The name of the parameters beside the arrays'.
+#[cfg(any(feature = "checkpoint", feature = "custom"))]
+pub(crate) const PARAM: &str = "param";
 /// The parameters while a probe moves them.
 pub(super) const ANCHOR: &str = "probe_anchor";
 /// Probes' directions, where they are given.
@@ -62,4 +69,11 @@ pub(super) fn role(name: &'static str) -> Role {
 /// Whether an array means nothing between steps.
 pub(super) fn is_scratch(name: &str) -> bool {
     [ANCHOR, BASE, WARPED].contains(&name) || DERIVATIVES.contains(&name) || DIRECTIONS.contains(&name)
+}
+
+/// Whether an array beside a rule's states is called so, or the parameters.
+#[cfg(feature = "custom")]
+pub(crate) fn is_taken(name: &str) -> bool {
+    let own = [PARAM, ACCUMULATOR, AVERAGE, BEFORE].contains(&name) || COLUMNS.contains(&name);
+    own || keeps_precision(name) || is_scratch(name)
 }

@@ -33,8 +33,10 @@ mod texts;
 mod variant;
 mod warp;
 
+#[cfg(feature = "custom")]
+pub(crate) use arrays::is_taken;
 #[cfg(feature = "checkpoint")]
-pub(crate) use arrays::{BEFORE, COLUMNS};
+pub(crate) use arrays::{BEFORE, COLUMNS, PARAM};
 pub use builder::{Builder, Group, Tensor};
 pub use evaluate::Evaluating;
 pub use readback::read_buffer;
@@ -42,7 +44,9 @@ pub use rows::Rows;
 #[cfg(feature = "checkpoint")]
 pub use snapshot::Snapshot;
 #[cfg(feature = "checkpoint")]
-pub(crate) use snapshot::{Arrays, Contents};
+pub(crate) use snapshot::{Arrays, Contents, Control, Rounding};
+#[cfg(feature = "checkpoint")]
+pub(crate) use stored::{MASTER, REMAINDER, keeps_precision};
 #[cfg(feature = "checkpoint")]
 pub(crate) use variant::{ACCUMULATOR, AVERAGE};
 pub use variant::{Stage, Variant};

@@ -16,6 +16,9 @@ use crate::{Error, Result, random};
 
 /// Bytes of `wo_Control` before the decisions.
 pub(super) const CONTROL_HEAD: u64 = 32;
+/// Where in it the key of chances lies.
+#[cfg(feature = "checkpoint")]
+pub(super) const ROUNDING: u64 = 24;
 /// Where in it the steps are counted that rounded anything.
 pub(super) const ROUNDED: u64 = 28;
 /// Bytes from one loss slot to the next.

@@ -11,7 +11,7 @@ use super::arrays::is_scratch;
 use super::blame::blame;
 use super::checks::bytes_of;
 use super::plan::CONTROL_HEAD;
-use super::stored::{Array, MASTER, REMAINDER};
+use super::stored::{Array, keeps_precision};
 use super::{Optimizer, Tensor};
 #[cfg(feature = "tools")]
 use crate::storage::Formats;
@@ -136,7 +136,7 @@ impl Optimizer {
 
     /// The array that keeps the parameters' precision.
     pub(super) fn precision(&self, tensor: Tensor) -> Option<Array> {
-        self.arrays(tensor).into_iter().find(|array| [MASTER, REMAINDER].contains(&array.name))
+        self.arrays(tensor).into_iter().find(|array| keeps_precision(array.name))
     }
 
     /// Writes a tensor's gradients, before the work that is submitted next.

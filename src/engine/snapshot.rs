@@ -2,15 +2,16 @@
 
 use futures::channel::oneshot;
 
+use super::arrays::PARAM;
 use super::buffers::buffer;
 use super::checks::bytes_of;
 use super::layout::{StateRun, VEC4};
-use super::plan::{CONTROL_HEAD, LOSS_BYTES};
+use super::plan::{CONTROL_HEAD, LOSS_BYTES, ROUNDING};
 use super::readback::mapped;
-use super::stored::{Array, Stretch};
+use super::stored::{Array, Stretch, keeps_precision};
 use super::{Optimizer, Tensor};
 use crate::Result;
-use crate::storage::{Format, Packed};
+use crate::storage::{Format, Layout, Packed};
 
 /// The parameters, states and counters of an [`Optimizer`] as they were at one point of an encoder.
 #[derive(Debug)]
@@ -18,6 +19,7 @@ pub struct Snapshot {
     device: wgpu::Device,
     pages: Vec<Page>,
     control: Spot,
+    chances: bool,
     memory: usize,
     losses: Option<(Spot, usize)>,
     tensors: Vec<SavedTensor>,
@@ -34,13 +36,39 @@ pub(crate) struct About {
 /// What a snapshot holds, read back.
 #[derive(Clone, Debug)]
 pub(crate) struct Contents {
-    /// The head of `wo_Control`.
-    pub(crate) control: [u32; 8],
+    pub(crate) control: Control,
     /// What decisions remember.
     pub(crate) memory: Vec<f32>,
     /// The losses of the last probes.
     pub(crate) losses: Vec<f64>,
     pub(crate) tensors: Vec<Arrays>,
+}
+
+/// What of `wo_Control` outlives a step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Control {
+    pub(crate) applied: u32,
+    pub(crate) skipped: u32,
+    pub(crate) streak: u32,
+    pub(crate) scale: f32,
+    /// Where anything is rounded by chance.
+    pub(crate) rounding: Option<Rounding>,
+}
+
+impl Control {
+    /// From the head of `wo_Control`.
+    fn of([applied, _, skipped, streak, scale, _, key, steps]: [u32; 8], chances: bool) -> Self {
+        let rounding = chances.then_some(Rounding { key, steps });
+        Self { applied, skipped, streak, scale: f32::from_bits(scale), rounding }
+    }
+}
+
+/// What the chances of the next step follow from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rounding {
+    pub(crate) key: u32,
+    /// Steps so far that rounded.
+    pub(crate) steps: u32,
 }
 
 /// A tensor's numbers: `param` first, then the states.
@@ -50,6 +78,23 @@ pub(crate) struct Arrays {
     pub(crate) group: String,
     pub(crate) shape: Vec<usize>,
     pub(crate) arrays: Vec<(String, Packed)>,
+}
+
+impl Arrays {
+    pub(crate) fn get(&self, name: &str) -> Option<&Packed> {
+        self.arrays.iter().find(|(n, _)| n == name).map(|(_, values)| values)
+    }
+
+    /// What keeps the parameters' precision.
+    pub(crate) fn precision(&self) -> Option<&Packed> {
+        self.arrays.iter().find(|(name, _)| keeps_precision(name)).map(|(_, values)| values)
+    }
+
+    /// The parameters as the steps change them.
+    pub(crate) fn params(&self) -> Option<Vec<f32>> {
+        let seen = self.get(PARAM)?;
+        Some(self.precision().map_or_else(|| seen.values(), |rest| seen.precise(rest)))
+    }
 }
 
 #[derive(Debug)]
@@ -140,6 +185,7 @@ impl Optimizer {
             device: self.device.clone(),
             pages: self.record_copies(encoder, &plan)?,
             control,
+            chances: self.variants[0].chances,
             memory,
             losses,
             tensors,
@@ -165,18 +211,54 @@ impl Optimizer {
         Ok(buffers.into_iter().map(page).collect())
     }
 
-    /// Puts a tensor's array in place, before the work that is submitted next.
-    pub(crate) fn write_array(&self, tensor: Tensor, array: &str, values: &[f32]) -> Result<()> {
-        if array == "param" { self.write_param(tensor, values) } else { self.write_state(tensor, array, values) }
+    /// What is kept for a tensor, the parameters first, and how it is stored.
+    pub(crate) fn layouts(&self, tensor: Tensor) -> Vec<(&'static str, Layout)> {
+        let states = self.kept_arrays(tensor).into_iter().map(|array| (array.name, array.form.into()));
+        std::iter::once((PARAM, self.param_layout(tensor))).chain(states).collect()
     }
 
-    /// Puts the counters in place.
+    fn param_layout(&self, tensor: Tensor) -> Layout {
+        self.tensors[tensor.index()].formats.params.format().into()
+    }
+
+    /// Puts a tensor's numbers in place, before the work that is submitted next: those that are stored so here as they are, the others
+    /// converted. What only one side has is left alone.
+    pub(crate) fn write_arrays(&self, tensor: Tensor, saved: &Arrays) -> Result<()> {
+        self.write_saved_params(tensor, saved)?;
+        for array in self.kept_arrays(tensor).iter().filter(|array| !keeps_precision(array.name)) {
+            let Some(values) = saved.get(array.name) else { continue };
+            if values.layout() == array.form.into() {
+                self.write_packed(tensor, array, values)?;
+            } else {
+                self.write_packed(tensor, array, &array.pack(&values.values()))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write_saved_params(&self, tensor: Tensor, saved: &Arrays) -> Result<()> {
+        let (Some(seen), Some(params)) = (saved.get(PARAM), saved.params()) else { return Ok(()) };
+        let (own, rest) = (self.precision(tensor), saved.precision());
+        let same_rest = own.map(|array| array.form.into()) == rest.map(Packed::layout);
+        if seen.layout() != self.param_layout(tensor) || !same_rest {
+            return self.write_param(tensor, &params);
+        }
+        self.write_seen(tensor, seen)?;
+        own.zip(rest).map_or(Ok(()), |(array, rest)| self.write_packed(tensor, &array, rest))
+    }
+
+    /// Puts the counters in place. Without what chances follow from, the optimizer's own go on.
     ///
     /// # Errors
     /// A recorded step is not yet finished.
-    pub(crate) fn write_control(&mut self, control: [u32; 8]) -> Result<()> {
-        self.write_applied(control[0])?;
-        self.queue.write_buffer(&self.control, 0, bytemuck::cast_slice(&control));
+    pub(crate) fn write_control(&mut self, control: &Control) -> Result<()> {
+        let Control { applied, skipped, streak, scale, rounding } = *control;
+        self.write_applied(applied)?;
+        let words = [applied, 0, skipped, streak, scale.to_bits(), 0];
+        self.queue.write_buffer(&self.control, 0, bytemuck::cast_slice(&words));
+        if let Some(Rounding { key, steps }) = rounding {
+            self.queue.write_buffer(&self.control, ROUNDING, bytemuck::cast_slice(&[key, steps]));
+        }
         Ok(())
     }
 
@@ -205,7 +287,7 @@ impl Snapshot {
             bytemuck::pod_collect_to_vec(&pages[spot.page][start..start + count * 4])
         };
         let head = &pages[self.control.page][self.control.offset as usize..][..CONTROL_HEAD as usize];
-        let control = bytemuck::pod_read_unaligned(head);
+        let control = Control::of(bytemuck::pod_read_unaligned(head), self.chances);
         let memory = floats(self.control, CONTROL_HEAD / VEC4, self.memory);
         let slot = |spot, j: usize| f64::from(floats(spot, j as u64 * LOSS_BYTES / VEC4, 1)[0]);
         let losses = self.losses.map_or_else(Vec::new, |(spot, n)| (0..n).map(|j| slot(spot, j)).collect());
@@ -217,7 +299,7 @@ impl Snapshot {
                     Packed::from_bytes(tensor.format, tensor.elements, bytes)
                 },
             );
-            let mut arrays = vec![("param".to_owned(), param)];
+            let mut arrays = vec![(PARAM.to_owned(), param)];
             for array in &tensor.arrays {
                 let mut values = array.pack(&[]);
                 for (arena, run) in &tensor.runs {

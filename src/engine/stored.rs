@@ -17,6 +17,11 @@ pub(crate) const MASTER: &str = "master";
 /// What bf16 parameters lack of an f32.
 pub(crate) const REMAINDER: &str = "remainder";
 
+/// Whether an array of this name keeps the precision of parameters.
+pub(crate) fn keeps_precision(name: &str) -> bool {
+    [MASTER, REMAINDER].contains(&name)
+}
+
 /// Vec4s of numbers that share a block: arrays with blocks are so many times as long, so that no block is of two tensors.
 pub(super) const BLOCK_VEC4S: u64 = BLOCK as u64 / 4;
 

@@ -34,6 +34,15 @@ impl Map {
         }
     }
 
+    /// `signed` or `unsigned`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Signed => "signed",
+            Self::Unsigned => "unsigned",
+        }
+    }
+
     /// Cells of the lowest decade; without a sign there is room for twice as many.
     const fn first_cells(self) -> u32 {
         match self {
@@ -127,12 +136,35 @@ pub fn largest(block: &[f32]) -> f32 {
 /// A number that is not finite makes its whole block so.
 pub fn encode(map: Map, block: &[f32], codes: &mut [u8]) -> f32 {
     let largest = largest(block);
+    encode_by(map, largest, block, codes);
+    largest
+}
+
+/// The codes of a block whose largest magnitude was this.
+fn encode_by(map: Map, largest: f32, block: &[f32], codes: &mut [u8]) {
     let (up, largest_up) = scaled(largest);
     for (code, x) in codes.iter_mut().zip(block) {
         let nearest = map.nearest(if largest == 0.0 { 0.0 } else { (x * up) / largest_up });
         *code = if map == Map::Unsigned && *x != 0.0 { nearest.max(1) } else { nearest };
     }
-    largest
+}
+
+/// The codes of a block that was decoded, beside the largest magnitude that makes the same numbers of them again. It is not theirs where
+/// a number below 0 had it: the signed map has no -1, and encoding anew would shrink them. Other numbers are [encoded](encode).
+#[cfg(feature = "checkpoint")]
+pub(crate) fn encode_again(map: Map, block: &[f32], codes: &mut [u8]) -> f32 {
+    let seen = largest(block);
+    let before = (seen / map.value(0).abs()).to_bits();
+    let of_negative = (-2..=2).map(|places| f32::from_bits(before.wrapping_add_signed(places)));
+    let mut again = vec![0.0; block.len()];
+    for largest in std::iter::once(seen).chain(of_negative.filter(|_| map == Map::Signed)) {
+        encode_by(map, largest, block, codes);
+        decode(map, largest, codes, &mut again);
+        if again.iter().zip(block).all(|(a, b)| a.to_bits() == b.to_bits()) {
+            return largest;
+        }
+    }
+    encode(map, block, codes)
 }
 
 /// A division's operands brought to where WGSL says how exact it is.

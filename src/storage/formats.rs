@@ -25,6 +25,12 @@ impl Formats {
         self.params == Params::F32 && self.grads == Format::F32 && self.states.iter().all(|f| *f == StateFormat::F32)
     }
 
+    /// Whether anything is rounded by chance.
+    #[cfg(feature = "checkpoint")]
+    pub(crate) fn take_chances(&self) -> bool {
+        self.params.keep() == Some(Keep::Stochastic) || self.states.contains(&StateFormat::Bf16Stochastic)
+    }
+
     /// Says so where states are stored in a format that rows cannot take: rows move and share numbers one by one, which blocks and draws
     /// by place do not allow.
     pub(crate) fn need_rows(&self, tensor: &str) -> Result<()> {

@@ -20,6 +20,8 @@ mod packed;
 mod text;
 
 pub(crate) use formats::Formats;
+#[cfg(feature = "checkpoint")]
+pub(crate) use packed::Layout;
 pub(crate) use packed::{Form, Packed};
 pub use text::HELP;
 

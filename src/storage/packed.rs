@@ -1,5 +1,8 @@
 //! Numbers as they are stored, on the host.
 
+#[cfg(feature = "checkpoint")]
+use std::fmt;
+
 use super::blockwise::{self, BLOCK, Map};
 use super::{Format, Keep, Params, StateFormat, half};
 use crate::optim::Kind;
@@ -68,9 +71,13 @@ impl Packed {
     }
 
     pub(crate) fn blocks(map: Map, values: &[f32]) -> Self {
+        Self::blocks_by(blockwise::encode, map, values)
+    }
+
+    fn blocks_by(encode: fn(Map, &[f32], &mut [u8]) -> f32, map: Map, values: &[f32]) -> Self {
         let mut codes = vec![0; values.len()];
         let blocks = values.chunks(BLOCK).zip(codes.chunks_mut(BLOCK));
-        let largest = blocks.map(|(values, codes)| blockwise::encode(map, values, codes)).collect();
+        let largest = blocks.map(|(values, codes)| encode(map, values, codes)).collect();
         Self::Blocks { map, codes, largest }
     }
 
@@ -87,6 +94,17 @@ impl Packed {
                 }
                 values
             }
+        }
+    }
+
+    /// Of which kind they are.
+    #[cfg(feature = "checkpoint")]
+    pub(crate) const fn layout(&self) -> Layout {
+        match self {
+            Self::F32(_) => Layout::F32,
+            Self::Half(format, _) => Layout::Half(*format),
+            Self::Remainder(_) => Layout::Remainder,
+            Self::Blocks { map, .. } => Layout::Blocks(*map),
         }
     }
 
@@ -183,6 +201,15 @@ impl Form {
         }
     }
 
+    /// Numbers that were stored so before: without loss.
+    #[cfg(feature = "checkpoint")]
+    pub(crate) fn pack_again(self, kind: Kind, values: &[f32]) -> Packed {
+        match self {
+            Self::Blocks(map) => Packed::blocks_by(blockwise::encode_again, map, values),
+            Self::Whole | Self::Half { .. } | Self::Remainder => self.pack(kind, values),
+        }
+    }
+
     /// As many numbers, from bytes that may be longer by less than a word.
     pub(crate) fn unpack(self, elements: usize, bytes: &[u8], largest: &[u8]) -> Packed {
         match self {
@@ -194,6 +221,50 @@ impl Form {
                 codes: bytes[..elements].to_vec(),
                 largest: bytemuck::pod_collect_to_vec(largest),
             },
+        }
+    }
+}
+
+/// The kinds of [`Packed`].
+#[cfg(feature = "checkpoint")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Layout {
+    F32,
+    Half(Format),
+    Remainder,
+    Blocks(Map),
+}
+
+#[cfg(feature = "checkpoint")]
+impl fmt::Display for Layout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::F32 => Format::F32.fmt(f),
+            Self::Half(format) => format.fmt(f),
+            Self::Remainder => f.write_str("16-bit remainder"),
+            Self::Blocks(map) => write!(f, "{} 8bit", map.name()),
+        }
+    }
+}
+
+#[cfg(feature = "checkpoint")]
+impl From<Format> for Layout {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::F32 => Self::F32,
+            Format::F16 | Format::Bf16 => Self::Half(format),
+        }
+    }
+}
+
+#[cfg(feature = "checkpoint")]
+impl From<Form> for Layout {
+    fn from(form: Form) -> Self {
+        match form {
+            Form::Whole => Self::F32,
+            Form::Half { .. } => Self::Half(Format::Bf16),
+            Form::Remainder => Self::Remainder,
+            Form::Blocks(map) => Self::Blocks(map),
         }
     }
 }

@@ -84,12 +84,19 @@ impl Storage {
     }
 }
 
+/// `f32`, `f16` or `bf16`.
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(name(&FORMATS, self))
+    }
+}
+
 /// The shortest text that is read back as the same storage.
 impl fmt::Display for Storage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut parts = vec![name(&PARAMS, &self.params).to_owned()];
         if self.grads != self.params.format() {
-            parts.push(format!("grads={}", name(&FORMATS, &self.grads)));
+            parts.push(format!("grads={}", self.grads));
         }
         match self.states {
             StateFormat::F32 => {}

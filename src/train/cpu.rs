@@ -51,7 +51,7 @@ impl<'a, F: Number> Run<'a, F> {
     /// Goes back to where an earlier run ended, and says how many epochs are behind.
     fn resume(&mut self) -> Result<u32> {
         let Some((checkpoint, epochs)) = resume::load(self.plan)? else { return Ok(0) };
-        checkpoint.restore_host(&mut self.optimizer, &mut slices_mut(&mut self.params))?;
+        checkpoint.restore_host_fitting(&mut self.optimizer, &mut slices_mut(&mut self.params), self.plan.fit())?;
         Ok(epochs)
     }
 

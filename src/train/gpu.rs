@@ -47,7 +47,7 @@ impl Run<'_> {
     /// Goes back to where an earlier run ended, and says how many epochs are behind.
     fn resume(&mut self) -> Result<u32> {
         let Some((checkpoint, epochs)) = resume::load(self.plan)? else { return Ok(0) };
-        checkpoint.restore(&mut self.optimizer)?;
+        checkpoint.restore_fitting(&mut self.optimizer, self.plan.fit())?;
         Ok(epochs)
     }
 

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use crate::backend::Backend;
+use crate::checkpoint::Fit;
 use crate::objective::{Mlp, Outcome, Samples, Split, digits};
 use crate::optim::Rule;
 use crate::schedule::{Schedule, Scheduled};
@@ -47,6 +48,8 @@ pub struct Plan {
     pub save: Option<PathBuf>,
     /// What an earlier run of the same plan saved: this one goes on after its last epoch.
     pub resume: Option<PathBuf>,
+    /// Whether that may be stored otherwise than this plan says: it is converted then, to the nearest. Default: no.
+    pub convert: bool,
 }
 
 impl Plan {
@@ -67,6 +70,7 @@ impl Plan {
             storage: Storage::default(),
             save: None,
             resume: None,
+            convert: false,
         }
     }
 
@@ -91,6 +95,11 @@ impl Plan {
     /// The scheduled rate of the step that was the `applied`-th.
     fn rate(&self, applied: u64) -> Option<f64> {
         Some(self.scheduled()?.schedule.rate(applied.saturating_sub(1)))
+    }
+
+    /// How what is resumed must fit.
+    const fn fit(&self) -> Fit {
+        if self.convert { Fit::Converted } else { Fit::Whole }
     }
 
     fn split(&self, samples: &Samples) -> Result<Split> {

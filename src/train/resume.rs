@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 
 use super::Plan;
 use crate::checkpoint::Checkpoint;
-use crate::{Error, Result};
+use crate::{Error, Result, Storage};
 
 /// The note that says how many epochs are behind.
 const EPOCHS: &str = "epochs";
+/// The note that says how numbers were stored; files without it are older than any storage but f32.
+const STORAGE: &str = "storage";
 
 /// Saves a checkpoint with the plan's notes, where the plan asks for it.
 pub(super) fn save(plan: &Plan, epochs: u32, mut checkpoint: Checkpoint) -> Result<()> {
@@ -17,7 +19,8 @@ pub(super) fn save(plan: &Plan, epochs: u32, mut checkpoint: Checkpoint) -> Resu
     checkpoint.save(path)
 }
 
-/// Reads the checkpoint that the plan goes on from, and how many epochs are behind; it must be of the same plan.
+/// Reads the checkpoint that the plan goes on from, and how many epochs are behind; it must be of the same plan, but for how numbers are stored
+/// where that is converted.
 pub(super) fn load(plan: &Plan) -> Result<Option<(Checkpoint, u32)>> {
     let Some(path) = &plan.resume else { return Ok(None) };
     let checkpoint = Checkpoint::load(path)?;
@@ -29,7 +32,7 @@ pub(super) fn load(plan: &Plan) -> Result<Option<(Checkpoint, u32)>> {
             problem: format!("is no training run's checkpoint: it has no note `{EPOCHS}`"),
         });
     };
-    let differences = differences(&notes(plan), checkpoint.notes());
+    let differences = differences(plan, checkpoint.notes());
     if !differences.is_empty() {
         return Err(Error::Mismatch { checkpoint: file, differences });
     }
@@ -56,17 +59,19 @@ fn notes(plan: &Plan) -> BTreeMap<String, String> {
         ("schedule", or_none(plan.schedule.as_ref().map(ToString::to_string))),
         ("ema", or_none(plan.ema.map(|ema| format!("{} warmup {}", ema.decay, ema.warmup)))),
         ("no decay", or_none(plan.no_decay.as_ref().map(ToString::to_string))),
-        ("storage", plan.storage.to_string()),
+        (STORAGE, plan.storage.to_string()),
         ("loss scale", or_none(plan.loss_scale.map(|scale| format!("{scale:?}")))),
     ]
     .map(text)
     .into()
 }
 
-fn differences(plan: &BTreeMap<String, String>, saved: &BTreeMap<String, String>) -> Vec<String> {
+fn differences(plan: &Plan, saved: &BTreeMap<String, String>) -> Vec<String> {
+    let plain = Storage::default().to_string();
     let other = |(name, here): (&String, &String)| {
-        let there = saved.get(name).map_or("not known", String::as_str);
+        let unknown = if name == STORAGE { &plain } else { "not known" };
+        let there = saved.get(name).map_or(unknown, String::as_str);
         (there != here).then(|| format!("its {name}: {there}, here: {here}"))
     };
-    plan.iter().filter_map(other).collect()
+    notes(plan).iter().filter(|(name, _)| !plan.convert || *name != STORAGE).filter_map(other).collect()
 }

@@ -1,7 +1,7 @@
 //! How a pipeline loads and stores parameters, gradients and states: the formats of its class.
 
 use super::put;
-use crate::engine::stored::{Array, Counts};
+use crate::engine::stored::{Array, Counts, keeps_precision};
 use crate::engine::variant::{Stage, Variant};
 use crate::optim::Kind;
 use crate::storage::blockwise::Map;
@@ -230,8 +230,7 @@ impl Variant {
 
     /// The array that keeps the parameters' precision.
     fn precision(&self) -> Option<Array> {
-        use crate::engine::stored::{MASTER, REMAINDER};
-        self.arrays().into_iter().find(|array| array.name == MASTER || array.name == REMAINDER)
+        self.arrays().into_iter().find(|array| keeps_precision(array.name))
     }
 
     fn load_param(&self) -> String {

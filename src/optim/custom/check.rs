@@ -7,6 +7,7 @@ use naga::{
 
 use super::names::intern;
 use super::scan::{Declaration, Mistake, scan};
+use crate::engine::is_taken;
 use crate::optim::Sums;
 use crate::optim::rule::MAX_SUMS;
 
@@ -46,6 +47,10 @@ pub(super) fn check(text: &str) -> Result<Declared, Mistake> {
     validate(&module)?;
     let hyper = reader.members("Hyper", MAX_HYPER, F32)?;
     let states = if has("State") { reader.members("State", MAX_STATES, VEC4)? } else { Vec::new() };
+    if let Some((name, at)) = states.iter().find(|(name, _)| is_taken(name)) {
+        return Err(reader
+            .mistake(*at, format!("`{name}` is what a checkpoint calls something else: name the state otherwise")));
+    }
     let decision = if has("Decision") { reader.members("Decision", MAX_SUMS, F32)? } else { Vec::new() };
     let sums = reader.functions(!decision.is_empty())?;
     // The harness declares the empty decision itself.
