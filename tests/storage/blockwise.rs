@@ -70,7 +70,7 @@ fn the_nearest_number_is_taken_of_all() {
         for at in 0..1 << 15 {
             let even = unit(words, 3 * at);
             let y = if at % 2 == 0 { even } else { 10f32.powf(-9.0 * even) };
-            let y = if map == Map::Signed && draw(words, 3 * at + 1) % 2 == 0 { -y } else { y };
+            let y = if map == Map::Signed && draw(words, 3 * at + 1) < 1 << 31 { -y } else { y };
             let code = map.nearest(y);
             assert!(is_nearest(&numbers, f64::from(y), code), "{map:?} {y:e}: {code}");
         }
@@ -82,7 +82,8 @@ fn the_nearest_number_is_taken_of_all() {
 fn block(map: Map, seed: u64, length: usize, scale: f64) -> Vec<f32> {
     let words = key(seed, Stream::Data);
     let number = |at: u32| {
-        let x = normal(words, at) * if at % 3 == 0 { 10f64.powf(-8.0 * f64::from(unit(words, !at))) } else { 1.0 };
+        let x =
+            normal(words, at) * if at.is_multiple_of(3) { 10f64.powf(-8.0 * f64::from(unit(words, !at))) } else { 1.0 };
         (if map == Map::Unsigned { x * x } else { x } * scale) as f32
     };
     (0..length as u32).map(number).collect()

@@ -117,11 +117,12 @@ fn check_rounding<F: Number>(rule: &dyn Rule, text: &str, states: &[(&str, State
 fn steps_end_with_what_the_storage_holds() {
     use StateFormat::{Bf16, Bf16Stochastic, Blockwise8, F32};
     let adamw = AdamW { lr: 0.01, weight_decay: 0.1, ..AdamW::default() };
-    let without_m = AdamW { beta1: 0.0, ..adamw.clone() };
+    let without_m = AdamW { beta1: 0.0, ..adamw };
     let amsgrad = Adam { lr: 0.01, amsgrad: true, weight_decay: 0.1, ..Adam::default() };
     let centered = RmsProp { centered: true, momentum: 0.9, ..RmsProp::default() };
     let sums = VRAdam { lr: 0.01, weight_decay: 0.1, ..VRAdam::default() };
-    let cases: [(&dyn Rule, &str, &[(&str, StateFormat)]); 9] = [
+    type Case<'a> = (&'a dyn Rule, &'a str, &'a [(&'a str, StateFormat)]);
+    let cases: [Case<'_>; 9] = [
         (&adamw, "bf16-nearest,grads=f32,states=bf16", &[("m", Bf16), ("v", Bf16)]),
         (&adamw, "bf16-sr,grads=f32,states=bf16-sr", &[("m", Bf16Stochastic), ("v", Bf16Stochastic)]),
         (&adamw, "f16-sr,grads=f32,8bit,min=700", &[("m", Blockwise8), ("v", Blockwise8)]),
