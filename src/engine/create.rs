@@ -50,7 +50,7 @@ impl Optimizer {
         rows.create(&buffers)?;
         let variant = &classes.variants[0];
         let scalars = Scalars::new(&buffers, rings, builder.groups.len(), builder.around, row_table)?;
-        let control = match variant.packed {
+        let control = match variant.scalars_in_control {
             Some(_) => scalars.buffer.clone(),
             None => buffers.create(Which::Control, OWNED)?,
         };

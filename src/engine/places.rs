@@ -181,11 +181,11 @@ fn united(builder: &Builder, state: &RowState) -> Vec<Variant> {
     let stored = |tensor: &TensorInfo| Variant { formats: tensor.formats.clone(), ..variants[tensor.group].clone() };
     let packs = builder.tensors.iter().any(|tensor| stored(tensor).array_counts().packs());
     let chances = builder.tensors.iter().any(|tensor| stored(tensor).takes_chances());
-    let packed = (state.masks() || packs) && !variants[0].rounds().is_empty();
+    let in_control = (state.masks() || packs) && !variants[0].rounds().is_empty();
     for variant in &mut variants {
         variant.counted = counted;
         variant.chances = chances;
-        variant.packed = packed.then(|| variant.all_decisions(tensors));
+        variant.scalars_in_control = in_control.then(|| variant.all_decisions(tensors));
     }
     variants
 }

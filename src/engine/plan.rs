@@ -64,7 +64,7 @@ impl Plan {
         let tables = Tables {
             moved: if moving { tensors } else { 0 },
             rows: rows.table(&builder.tensors),
-            packed: variant.packed.map(|_| control),
+            in_control: variant.scalars_in_control.map(|_| control),
         };
         let rings = Rings::new(builder, device, &tables)?;
         let runs = moving.then(|| RunTable::new(&layout, limits));
@@ -129,7 +129,7 @@ fn plan_rounds(variant: &Variant, layout: &Layout, tensors: usize, sizes: &mut S
 }
 
 fn plan_control(variant: &Variant, control: u64, sizes: &mut Sizes) {
-    if variant.packed.is_none() {
+    if variant.scalars_in_control.is_none() {
         sizes.add(Which::Control, control);
     }
     if variant.probes() > 0 {

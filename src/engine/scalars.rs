@@ -70,7 +70,7 @@ pub(super) struct Rings {
     /// Bytes of a call's table of rows.
     rows_row: u64,
     /// Bytes of control in front.
-    packed: Option<u64>,
+    in_control: Option<u64>,
     /// Whether steps may be left out, so that a copy of the count comes back.
     may_skip: bool,
 }
@@ -83,7 +83,7 @@ pub(super) struct Tables {
     /// The first call's table of rows.
     pub(super) rows: Vec<u32>,
     /// Bytes of the control where it shares the buffer.
-    pub(super) packed: Option<u64>,
+    pub(super) in_control: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -168,8 +168,8 @@ impl Rings {
         let sums = groups[0].rule.sums();
         let probes = matches!(groups[0].rule.procedure(), Procedure::Probe(_));
         let may_skip = builder.around.guards() || sums.may_refuse || sums.may_hold || probes;
-        let packed = tables.packed;
-        let rings = Self { rows, count_row, slots, call_size, moved_row, rows_row, packed, may_skip };
+        let in_control = tables.in_control;
+        let rings = Self { rows, count_row, slots, call_size, moved_row, rows_row, in_control, may_skip };
         let end = rings.moved_at(slots);
         check(limits.max_storage_buffer_binding_size, "max_storage_buffer_binding_size", end)?;
         Ok(rings)
@@ -186,7 +186,7 @@ impl Rings {
 
     /// Bytes of the control that lies in front of the scalars.
     pub(super) fn control(&self) -> u64 {
-        self.packed.unwrap_or(0)
+        self.in_control.unwrap_or(0)
     }
 
     fn count_at(&self, row: u64) -> u64 {
@@ -207,7 +207,7 @@ impl Rings {
 
     /// Where the GPU finds a byte of the scalars.
     fn vec4_of(&self, byte: u64) -> u32 {
-        let view = self.packed.map_or(0, |_| CONTROL_HEAD);
+        let view = self.in_control.map_or(0, |_| CONTROL_HEAD);
         ((byte - view) / 16) as u32
     }
 

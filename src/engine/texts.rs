@@ -85,8 +85,8 @@ fn row_texts(rule: &dyn Rule, around: Around) -> Vec<(String, String)> {
     let mut texts = Vec::new();
     for (rows, moving) in all.into_iter().map(|rows| (rows, rows.columns)) {
         let plain = Variant { moving, rows: Some(rows), ..Variant::with(rule, around, 2) };
-        let packed = (rows.mask.is_some() && !plain.rounds().is_empty()).then_some(5);
-        let variant = Variant { counted: rule.sums().sums > 0, packed, ..plain };
+        let scalars_in_control = (rows.mask.is_some() && !plain.rounds().is_empty()).then_some(5);
+        let variant = Variant { counted: rule.sums().sums > 0, scalars_in_control, ..plain };
         let mut add = |stage: Stage, variant: &Variant| {
             let storage = variant.bindings(stage).iter().filter(|b| b.access != Access::Uniform).count();
             assert!(storage <= 7, "{} {rows:?} {stage:?} has {storage} storage bindings", rule.name());

@@ -99,7 +99,7 @@ pub struct Variant {
     pub(super) counted: bool,
     /// The scalars lie in the control buffer, this many vec4s behind its head: with a mask or packed arrays the sums have no binding left
     /// for them.
-    pub(super) packed: Option<usize>,
+    pub(super) scalars_in_control: Option<usize>,
 }
 
 /// The names of the arena's arrays that are not a rule's.
@@ -120,7 +120,11 @@ impl Variant {
     pub fn stored(self, rule: &dyn Rule, storage: &Storage, elements: u64) -> Result<Self> {
         let stored = Self { formats: storage.formats(rule, elements)?, ..self };
         let packs = stored.array_counts().packs() && !stored.rounds().is_empty();
-        Ok(Self { chances: stored.takes_chances(), packed: packs.then(|| stored.all_decisions(1)), ..stored })
+        Ok(Self {
+            chances: stored.takes_chances(),
+            scalars_in_control: packs.then(|| stored.all_decisions(1)),
+            ..stored
+        })
     }
 
     pub(super) fn with(rule: &dyn Rule, around: Around, groups: usize) -> Self {
@@ -149,7 +153,7 @@ impl Variant {
             shares_rows: rule.shares_rows(),
             rows: None,
             counted: false,
-            packed: None,
+            scalars_in_control: None,
         }
     }
 

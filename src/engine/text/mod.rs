@@ -65,7 +65,7 @@ impl Variant {
             return self.remap_bindings();
         }
         let call = b("wo_call", Access::Uniform, "wo_Call");
-        let scalars = self.packed.is_none().then(|| self.scalars_binding());
+        let scalars = self.scalars_in_control.is_none().then(|| self.scalars_binding());
         let measures = self.around.telemetry && stage == Stage::Update;
         let chunks = if measures { Access::ReadWrite } else { Access::Read };
         let chunks = b("wo_chunks", chunks, "array<vec4<u32>>");
@@ -122,7 +122,7 @@ impl Variant {
 
     /// Where the scalars are bound: by themselves, or in the control buffer.
     pub(in crate::engine) fn scalars_binding(&self) -> Binding {
-        match self.packed {
+        match self.scalars_in_control {
             None => Binding::new("wo_scalars", Access::Read, "array<vec4<f32>>"),
             Some(_) => Binding::new("wo_control", Access::Read, "wo_Control"),
         }
@@ -130,7 +130,7 @@ impl Variant {
 
     /// Vec4 number `at` of the scalars.
     pub(in crate::engine) fn scalar_at(&self, at: &str) -> String {
-        match self.packed {
+        match self.scalars_in_control {
             None => format!("wo_scalars[{at}]"),
             Some(_) => format!("wo_control.decisions[{at}]"),
         }
@@ -307,7 +307,7 @@ impl Variant {
             }
             for i in rows(&counts, of_rule) {
                 let width = counts.len().div_ceil(4);
-                let first = self.packed.map_or_else(String::new, |first| format!("{first}u + "));
+                let first = self.scalars_in_control.map_or_else(String::new, |first| format!("{first}u + "));
                 let row = format!("{first}(applied & wo_call.count_mask) * {}u", width * self.groups);
                 let place = self.scalar_at(&format!("{row} + {}{i}u", group(width)));
                 put(&mut out, format_args!("    let count{i} = {place};"));
