@@ -30,6 +30,9 @@ mod evaluate;
 #[cfg(feature = "tools")]
 pub mod gpu;
 mod integrator;
+pub mod memory;
+#[cfg(feature = "tools")]
+pub mod model;
 mod no_decay;
 #[cfg(feature = "tools")]
 pub mod objective;

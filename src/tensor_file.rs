@@ -4,6 +4,8 @@
 //! where a size is wrong, and buffers a hostile header at many times its length.
 
 use std::{borrow::Cow, fmt, marker::PhantomData, ops::Range};
+#[cfg(feature = "tools")]
+use std::{fs::File, io::Read as _, path::Path};
 
 use bytemuck::Pod;
 use safetensors::Dtype;
@@ -117,11 +119,31 @@ fn cut(text: &str, most: usize) -> Cow<'_, str> {
     }
 }
 
+/// The tensors of a file, by key, of which nothing but the header is read.
+#[cfg(feature = "tools")]
+pub(crate) fn entries(path: &Path) -> Result<Vec<Entry>> {
+    let name = path.display().to_string();
+    let io = |source| Error::Io { path: name.clone(), source };
+    let mut file = File::open(path).map_err(io)?;
+    let length = usize::try_from(file.metadata().map_err(io)?.len()).unwrap_or(usize::MAX);
+    let mut prefix = Vec::new();
+    file.by_ref().take(PREFIX as u64).read_to_end(&mut prefix).map_err(io)?;
+    let header = header_length(&prefix, length).map_err(|problem| error(&name, &problem))?;
+    let mut text = vec![0; header];
+    file.read_exact(&mut text).map_err(io)?;
+    Ok(parse(&text, length).map_err(|problem| error(&name, &problem))?.entries)
+}
+
 fn read(bytes: &[u8]) -> Result<Header, String> {
-    let length = header_length(bytes)?;
-    let start = PREFIX + length;
-    let mut header: Header = serde_json::from_slice(&bytes[PREFIX..start]).map_err(|e| format!("its header: {e}"))?;
-    place(&mut header.entries, start, bytes.len() - start)?;
+    let length = header_length(bytes, bytes.len())?;
+    parse(&bytes[PREFIX..PREFIX + length], bytes.len())
+}
+
+/// Parses the header of a file of so many bytes.
+fn parse(text: &[u8], file: usize) -> Result<Header, String> {
+    let start = PREFIX + text.len();
+    let mut header: Header = serde_json::from_slice(text).map_err(|e| format!("its header: {e}"))?;
+    place(&mut header.entries, start, file - start)?;
     header.entries.sort_unstable_by(|a, b| a.key.cmp(&b.key));
     match header.entries.windows(2).find(|pair| pair[0].key == pair[1].key) {
         Some(pair) => Err(format!("{} stands there twice", quote(&pair[0].key))),
@@ -129,12 +151,13 @@ fn read(bytes: &[u8]) -> Result<Header, String> {
     }
 }
 
-fn header_length(bytes: &[u8]) -> Result<usize, String> {
-    let Some((prefix, rest)) = bytes.split_first_chunk::<PREFIX>() else {
-        return Err(format!("is {} bytes long, needs {PREFIX} for its header's length alone", bytes.len()));
+/// The header's length, from the first bytes of a file of so many.
+fn header_length(first: &[u8], file: usize) -> Result<usize, String> {
+    let Some(prefix) = first.first_chunk::<PREFIX>() else {
+        return Err(format!("is {} bytes long, needs {PREFIX} for its header's length alone", first.len()));
     };
     let stated = u64::from_le_bytes(*prefix);
-    let most = rest.len().min(MAX_HEADER);
+    let most = file.saturating_sub(PREFIX).min(MAX_HEADER);
     match usize::try_from(stated) {
         Ok(length) if length <= most => Ok(length),
         _ => Err(format!(

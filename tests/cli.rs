@@ -142,6 +142,15 @@ fn mistakes_are_named_in_one_line() {
         (&["verify", "--case", "adamw/slow/3"], &["unknown variant of adamw `slow`; known: default, amsgrad"]),
         (&["verify", "--backend", "reference"], &["--backend gpu or cpu"]),
         (&["--json", "info"], &["info", "--json"]),
+        (&["info", "--model", "3x"], &["model: `3x` is no shape", "768x768"]),
+        (&["info", "--model", "99G"], &["model: it has more than 17179869184 parameters"]),
+        (&["info", "--model", "missing.safetensors"], &["missing.safetensors: "]),
+        (&["info", "--model", "1k", "--storage", "8-bit"], &["unknown storage `8-bit`, did you mean `8bit`?"]),
+        (&["info", "--model", "1k", "--optimizer", "adamv"], &["unknown optimizer `adamv`, did you mean `adam`?"]),
+        (&["info", "--model", "1k", "--set", "block=4"], &["unknown setting of sgd `block`"]),
+        (&["info", "--model", "1k", "--backend", "cpu"], &["--model counts a GPU's memory, --backend is cpu"]),
+        (&["info", "--storage", "8bit"], &["--storage needs --model"]),
+        (&["info", "--roles"], &["--model"]),
         (&["replay"], &["FILE"]),
         (&["replay", "missing.safetensors"], &["missing.safetensors: "]),
         (&["replay", "Cargo.toml"], &["Cargo.toml: "]),
@@ -210,6 +219,73 @@ fn info_finds_an_adapter_that_runs() {
     assert!(["gpu", "cpu"].contains(&found.last().expect("a choice")["chosen"].as_str().expect("a name")));
     let human = passes(&["info"]);
     assert!(human.contains("adapter 0: ") && human.contains("vector units") && human.contains("chosen: "), "{human}");
+}
+
+/// What the README shows is what it says, on a machine without a GPU too.
+#[test]
+fn the_readmes_memory_is_the_programs() {
+    let (_, section) = include_str!("../README.md").split_once("### Memory").expect("the section");
+    let command = section.lines().find_map(|line| line.strip_prefix("cargo run --release -- ")).expect("a command");
+    let (_, shown) = section.split_once("```text\n").expect("its output");
+    let (shown, _) = shown.split_once("```").expect("its end");
+    if cfg!(target_os = "linux") {
+        let output = without_driver(&command.split(' ').collect::<Vec<_>>());
+        assert_eq!(output.status.code(), Some(0), "{}", errors(&output));
+        assert_eq!(text(&output), shown);
+        assert!(
+            errors(&output).contains("note: no adapter: counted with wgpu's default limits"),
+            "{}",
+            errors(&output)
+        );
+    }
+}
+
+#[test]
+fn memory_is_counted_for_every_optimizer_and_storage() {
+    let found = objects(&passes(&["info", "--model", "2*300x20,16", "--json"]));
+    assert_eq!(found.len(), 5 * ALL.len());
+    for count in &found {
+        let fields = "optimizer storage tensors parameters bytes bytes_per_parameter state_bytes roles refused";
+        assert_eq!(keys(count), fields);
+        let roles: u64 = count["roles"].as_object().expect("roles").values().filter_map(Value::as_u64).sum();
+        let refused = count["refused"].is_string();
+        assert_eq!(refused, roles == 0, "{count}");
+        if !refused {
+            assert_eq!((count["bytes"].as_u64(), count["parameters"].as_u64()), (Some(roles), Some(12_016)), "{count}");
+        }
+    }
+    let of = |optimizer: &str, storage: &str| {
+        let found = found.iter().find(|c| c["optimizer"] == optimizer && c["storage"] == storage);
+        found.expect("it is counted").clone()
+    };
+    // The matrices have more than 4096 elements, the vector keeps f32.
+    let blocks = 2 * (6000 + 4 * 24) + 4 * 16;
+    assert_eq!(of("adamw", "bf16-sr,8bit")["state_bytes"], 2 * blocks);
+    assert_eq!(of("adamw", "bf16-sr,8bit")["roles"]["state v"], blocks);
+    assert_eq!(
+        of("sadam", "bf16-sr")["refused"],
+        "storage `bf16-sr`: sadam probes the loss closer by than half precision tells parameters apart: use f32"
+    );
+    let one =
+        passes(&["info", "--model", "1k", "--optimizer", "adam", "--set", "amsgrad=true", "--storage", "states=bf16"]);
+    assert!(one.contains("adam in f32,states=bf16\n") && one.contains("state v_max "), "{one}");
+    let table = passes(&["info", "--model", "1M"]);
+    let line = table.lines().find(|line| line.starts_with("sadam ")).expect("a line");
+    assert_eq!(line.matches("refused").count(), 3, "{table}");
+    let roles = passes(&["info", "--model", "1M", "--roles", "--optimizer", "lion"]);
+    assert_eq!(roles.matches("\ntotal ").count(), 5, "{roles}");
+}
+
+#[test]
+fn memory_is_counted_for_files() {
+    let file = golden().join("adamw.safetensors");
+    let file = file.to_str().expect("UTF-8");
+    let bytes = std::fs::read(file).expect("readable");
+    let (_, metadata) = SafeTensors::read_metadata(&bytes).expect("a safetensors file");
+    let elements: usize = metadata.tensors().values().map(|info| info.shape.iter().product::<usize>()).sum();
+    let found = objects(&passes(&["info", "--model", file, "--optimizer", "sgd", "--storage", "f32", "--json"]));
+    assert_eq!((found.len(), &found[0]["parameters"]), (1, &Value::from(elements)));
+    assert_eq!(found[0]["tensors"], metadata.tensors().len());
 }
 
 #[test]

@@ -98,7 +98,7 @@ impl<'a> Traffic<'a> {
             "g" => self.grad(),
             state => self.states().find(|(spec, _)| spec.name == state).map_or(0.0, |(_, bytes)| bytes),
         };
-        self.rule.sums_read().iter().map(|name| read(&name)).sum()
+        self.rule.sums_read().iter().map(read).sum()
     }
 }
 

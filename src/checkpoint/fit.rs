@@ -12,7 +12,8 @@ use crate::{Error, Group, Optimizer, Result, Rows, Tensor};
 /// How strictly a checkpoint must fit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Fit {
-    /// The same optimizer, tensors, shapes and states, each stored in the same form. Default.
+    /// The same optimizer, tensors, shapes and states, each stored in the same form; which way numbers are rounded into it, to the
+    /// nearest or by chance, is the optimizer's own. Default.
     #[default]
     Whole,
     /// As `Whole`, but what is stored in another form is converted, to the nearest: f32 into bf16 split and back without loss, eight

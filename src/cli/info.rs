@@ -6,20 +6,23 @@ use serde_json::json;
 use wgpu_optim::backend::Choice;
 use wgpu_optim::gpu::{self, Gpu};
 use wgpu_optim::wgpu::{Adapter, Limits};
-use wgpu_optim::{Error, Group, Optimizer, cpu, optim, report};
+use wgpu_optim::{Error, Group, Optimizer, cpu, optim, report, storage};
 
 use super::failure::Failure;
 use super::output::Output;
 use super::place::Place;
-use super::{PASSED, help};
+use super::{PASSED, help, memory};
 
-/// Show the adapters and the processor, their limits, and what runs where and why not
+/// Show the adapters and the processor, their limits, what runs where and why not, and what optimizers take of the GPU's memory
 #[derive(Args, Debug)]
 #[command(after_long_help = after_help())]
 pub(super) struct Options {
     #[command(flatten)]
+    memory: memory::Counted,
+    #[command(flatten)]
     place: Place,
-    /// One JSON object a line: the run, then one an adapter, one for the CPU, one for what the options choose
+    /// One JSON object a line: the run, then one an adapter, one for the CPU, one for what the options choose; with --model one an
+    /// optimizer and storage
     #[arg(long)]
     json: bool,
 }
@@ -29,18 +32,31 @@ fn after_help() -> String {
         "\
 An adapter's index is what --adapter takes. `chosen` is what the other commands use with the same --backend and --adapter.
 
+With --model nothing is allocated and no adapter is needed: without one, wgpu's default limits are counted with. Shapes stand with
+commas between them: 768x3072 is a matrix, 12*768 are twelve vectors, 16M is a vector of 16 million (k, M, G). Counted are
+parameters, gradients, states and what steps need beside them; copies that a snapshot or reading makes are not.
+
 Examples:
   wgpu-optim info
   wgpu-optim info --backend vulkan --json
   WGPU_POWER_PREF=low wgpu-optim info
+  wgpu-optim info --model 12*768x3072,12*3072
+  wgpu-optim info --model 16M --optimizer adamw --storage bf16-sr,8bit
+  wgpu-optim info --model model.safetensors --optimizer adamw --optimizer lion --json
+
+{}
 
 {}",
+        storage::HELP,
         help::EXIT
     )
 }
 
 pub(super) fn run(options: &Options) -> Result<u8, Failure> {
     let out = Output::new(options.json);
+    if let Some(shapes) = options.memory.model()? {
+        return memory::run(&options.memory, &shapes, &options.place, &out);
+    }
     let request = options.place.request()?;
     let adapters = pollster::block_on(gpu::adapters(request.selector.backends));
     let choice = pollster::block_on(request.open());

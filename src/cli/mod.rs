@@ -4,6 +4,7 @@ mod bench;
 mod failure;
 mod help;
 mod info;
+mod memory;
 mod output;
 mod place;
 mod race;

@@ -4,6 +4,7 @@
 use super::stored::keeps_precision;
 #[cfg(feature = "custom")]
 use super::variant::{ACCUMULATOR, AVERAGE};
+use crate::memory::Role;
 use crate::optim::Procedure;
 
 /// The name of the parameters beside the arrays'.
@@ -58,6 +59,11 @@ pub(super) fn of(procedure: Procedure, given: bool) -> Vec<&'static str> {
             [&[WARPED], before, &COLUMNS[..warp.block]].concat()
         }
     }
+}
+
+/// What an array of a procedure is to users who count its bytes.
+pub(super) fn role(name: &'static str) -> Role {
+    if COLUMNS.contains(&name) { Role::WarpMatrix } else { Role::Procedure(name) }
 }
 
 /// Whether an array means nothing between steps.

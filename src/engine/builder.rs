@@ -375,10 +375,15 @@ impl Builder {
     /// overlapping another, a buffer without `STORAGE` usage or of another device, a limit of the device that is too low,
     /// groups that hold different rules; row sets whose tensors have other rows, or whose mask does not fit.
     pub fn build(mut self, device: &wgpu::Device, queue: &wgpu::Queue) -> Result<Optimizer> {
+        self.settle()?;
+        Optimizer::create(self, device, queue)
+    }
+
+    /// Finds what the rooms and storages that were asked for come to, and checks everything.
+    pub(super) fn settle(&mut self) -> Result<()> {
         self.make_room();
         self.find_formats()?;
-        self.check()?;
-        Optimizer::create(self, device, queue)
+        self.check()
     }
 
     /// What every tensor's storage comes to.
@@ -413,7 +418,7 @@ impl Builder {
 }
 
 /// The place of `buffer` in `buffers`, added where it is new.
-pub(super) fn index_of<'a>(buffers: &mut Vec<&'a wgpu::Buffer>, buffer: &'a wgpu::Buffer) -> usize {
+pub(super) fn index_of<'a, B: PartialEq>(buffers: &mut Vec<&'a B>, buffer: &'a B) -> usize {
     buffers.iter().position(|b| *b == buffer).unwrap_or_else(|| {
         buffers.push(buffer);
         buffers.len() - 1

@@ -5,58 +5,32 @@ use std::sync::Arc;
 use futures::FutureExt as _;
 
 use super::blame::{blame, bound};
+use super::buffers::{Buffers, OWNED, TABLE, Which, buffer};
 use super::builder::Builder;
-use super::layout::{Chunk, Layout, Limits, VEC4, Window, fold, sum_lanes};
+use super::layout::{Chunk, VEC4, Window, fold};
 use super::passes::{self, PASS_BYTES};
 use super::pipelines::{Compiler, Pipeline};
-use super::places::{Classes, place_tensors};
-use super::rows::RowState;
-use super::runs::Runs;
-use super::scalars::{Scalars, Tables};
-use super::telemetry::{Telemetry, measured_bytes};
-use super::text::LOSS_STRIDE;
+use super::plan::Plan;
+use super::scalars::Scalars;
+use super::telemetry::Telemetry;
 use super::variant::{Stage, Variant};
 use super::{Arena, LaunchGpu, Optimizer, Pass, RoundGpu};
+use crate::Result;
 use crate::evaluate::Evaluations;
 use crate::storage::half::rounding_key;
-use crate::{Error, Result, random};
 
-/// Creates a buffer of at least one vec4, or says which one found no memory.
-pub(super) fn buffer(
-    device: &wgpu::Device,
-    label: &str,
-    what: &str,
-    size: u64,
-    usage: wgpu::BufferUsages,
-) -> Result<wgpu::Buffer> {
-    let size = size.next_multiple_of(VEC4).max(VEC4);
-    let scope = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
-    let label = format!("{label} {what}");
-    let buffer =
-        device.create_buffer(&wgpu::BufferDescriptor { label: Some(&label), size, usage, mapped_at_creation: false });
-    match scope.pop().now_or_never().flatten() {
-        Some(_) => Err(Error::OutOfMemory { what: label, bytes: size }),
-        None => Ok(buffer),
-    }
+/// What construction makes everything with.
+struct Maker<'a> {
+    buffers: &'a Buffers<'a>,
+    compiler: &'a Compiler<'a>,
 }
-
-/// Bytes of `wo_Control` before the decisions.
-pub(super) const CONTROL_HEAD: u64 = 32;
-/// Where in it the key of chances lies.
-#[cfg(feature = "checkpoint")]
-pub(super) const ROUNDING: u64 = 24;
-/// Where in it the steps are counted that rounded anything.
-pub(super) const ROUNDED: u64 = 28;
-/// Bytes from one loss slot to the next.
-pub(super) const LOSS_BYTES: u64 = LOSS_STRIDE as u64 * 4;
-const TABLE: wgpu::BufferUsages = wgpu::BufferUsages::STORAGE.union(wgpu::BufferUsages::COPY_DST);
-pub(super) const OWNED: wgpu::BufferUsages = TABLE.union(wgpu::BufferUsages::COPY_SRC);
 
 impl Optimizer {
     pub(super) fn create(builder: Builder, device: &wgpu::Device, queue: &wgpu::Queue) -> Result<Self> {
-        check_limits(device)?;
+        let software = device.adapter_info().device_type == wgpu::DeviceType::Cpu;
+        let plan = Plan::new(&builder, &device.limits(), software)?;
         let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
-        let made = Self::create_unscoped(builder, device, queue);
+        let made = Self::create_unscoped(builder, plan, device, queue);
         // Natively an error is there at once; a browser reports it later, to the device's own handler.
         let error = scope.pop().now_or_never().flatten();
         let made = made?;
@@ -66,103 +40,88 @@ impl Optimizer {
         }
     }
 
-    fn create_unscoped(builder: Builder, device: &wgpu::Device, queue: &wgpu::Queue) -> Result<Self> {
-        let limits = Limits::of(device);
-        let places = place_tensors(&builder, device, limits)?;
-        let largest = builder.tensors.iter().map(|t| t.elements).max().unwrap_or(0);
-        let lanes = builder.sum_lanes.unwrap_or_else(|| sum_lanes(device, largest));
-        let rows = RowState::new(&builder, device, queue, limits)?;
-        let classes = Classes::new(&builder, &places, &rows, lanes);
-        let layout = Layout::new(&classes.items, limits)?;
-        let moving = builder.moving_gradients;
-        let control_size = CONTROL_HEAD + classes.variants[0].all_decisions(places.len()) as u64 * VEC4;
-        let scalars = Scalars::new(
-            device,
-            queue,
-            &builder.label,
-            &builder.groups,
-            builder.around,
-            Tables {
-                moved: if moving { places.len() } else { 0 },
-                rows: rows.table(&builder.tensors),
-                packed: classes.variants[0].packed.map(|_| control_size),
-            },
-        )?;
+    fn create_unscoped(builder: Builder, plan: Plan, device: &wgpu::Device, queue: &wgpu::Queue) -> Result<Self> {
+        let memory = plan.memory(&builder);
+        let contents = plan.contents();
+        let Plan { places, mut rows, row_table, classes, layout, rings, runs, passes, sample, sizes } = plan;
+        let label = builder.label.clone();
+        let buffers = Buffers { device, queue, label: &label, sizes: &sizes, contents: &contents };
+        let ours = buffers.create_pages(OWNED | builder.param_usages, OWNED | builder.grad_usages)?;
+        rows.create(&buffers)?;
         let variant = &classes.variants[0];
+        let scalars = Scalars::new(&buffers, rings, builder.groups.len(), builder.around, row_table)?;
         let control = match variant.packed {
             Some(_) => scalars.buffer.clone(),
-            None => buffer(device, &builder.label, "control", control_size, OWNED)?,
+            None => buffers.create(Which::Control, OWNED)?,
         };
-        let losses = (variant.probes() > 0)
-            .then(|| buffer(device, &builder.label, "losses", (variant.probes() as u64 + 1) * LOSS_BYTES, OWNED))
-            .transpose()?;
         let scale = builder.around.loss_scale.map_or(1.0, |s| s.initial as f32).to_bits();
         let rounding = rounding_key(builder.seed);
         queue.write_buffer(&control, 0, bytemuck::cast_slice(&[0, 0, 0, 0, scale, 0, rounding, 0]));
-        let key = random::key(builder.seed, random::Stream::Probe);
-        let passes = passes::records(device, queue, &builder.label, variant.procedure, key)?;
         let mut optimizer = Self {
             device: device.clone(),
             queue: queue.clone(),
             control,
-            runs: moving.then(|| Runs::new(device, queue, &builder.label, &layout, limits)).transpose()?,
+            runs: runs.map(|runs| runs.create(&buffers)).transpose()?,
+            losses: (variant.probes() > 0).then(|| buffers.create(Which::Losses, OWNED)).transpose()?,
+            passes: passes::create(&passes, &buffers)?,
             label: builder.label,
             groups: builder.groups,
             tensors: builder.tensors,
-            places,
-            variants: classes.variants.clone(),
+            places: places.iter().map(|places| places.slices(&ours)).collect(),
             class_of: classes.items.iter().map(|item| item.class).collect(),
-            buffers: classes.buffers.clone(),
+            buffers: classes.sources.iter().map(|source| source.buffer(&ours).clone()).collect(),
+            variants: classes.variants,
             launches: Vec::new(),
             rounds: Vec::new(),
             around: builder.around,
             scalars,
-            losses,
-            passes,
             main_rounds: 0,
             evaluations: Evaluations::default(),
+            memory,
             layout,
             rows,
             remap: None,
             telemetry: None,
             half: None,
         };
-        let label = optimizer.label.clone();
         let compiler = Compiler { device, label: &label, cache: builder.cache.as_ref() };
-        optimizer.create_passes(&compiler, &classes)?;
-        optimizer.remap = optimizer.create_remap(&compiler)?;
-        optimizer.telemetry = builder.around.telemetry.then(|| Telemetry::new(&optimizer)).transpose()?;
+        optimizer.create_passes(&Maker { buffers: &buffers, compiler: &compiler })?;
+        optimizer.remap = optimizer.create_remap(&buffers, &compiler)?;
+        let names = optimizer.tensors.iter().map(|tensor| tensor.name.as_str().into());
+        optimizer.telemetry = sample.map(|sample| Telemetry::new(&buffers, sample, names)).transpose()?;
         Ok(optimizer)
     }
 
-    fn create_passes(&mut self, compiler: &Compiler<'_>, classes: &Classes) -> Result<()> {
-        let rounds = classes.variants[0].rounds();
-        self.main_rounds = rounds.len();
-        for round in rounds.into_iter().chain(classes.variants[0].later_rounds()) {
-            let made = self.create_round(compiler, &Variant { round, ..classes.variants[0].clone() })?;
+    fn create_passes(&mut self, maker: &Maker<'_>) -> Result<()> {
+        let variants = self.variants.clone();
+        self.main_rounds = variants[0].rounds().len();
+        for (index, round) in variants[0].all_rounds().enumerate() {
+            let made = self.create_round(maker, index, &Variant { round, ..variants[0].clone() })?;
             self.rounds.push(made);
         }
-        let pipelines: Vec<_> = classes.variants.iter().map(|v| ClassPipelines::compile(compiler, v)).collect();
+        let pipelines: Vec<_> = variants.iter().map(|v| ClassPipelines::compile(maker.compiler, v)).collect();
         for launch in 0..self.layout.launches.len() {
             let class = &pipelines[self.layout.launches[launch].class];
-            let made = self.create_launch(compiler, launch, class)?;
+            let made = self.create_launch(maker, launch, class)?;
             for fill in class.fill.iter().chain(&class.identity) {
-                self.fill_states(compiler, launch, &made, fill)?;
+                self.fill_states(maker.compiler, launch, &made, fill)?;
             }
             self.launches.push(made);
         }
         Ok(())
     }
 
-    fn create_launch(&self, compiler: &Compiler<'_>, index: usize, class: &ClassPipelines) -> Result<LaunchGpu> {
+    fn create_launch(&self, maker: &Maker<'_>, index: usize, class: &ClassPipelines) -> Result<LaunchGpu> {
+        let Maker { buffers, compiler } = maker;
         let launch = &self.layout.launches[index];
         let arena = Arena {
-            buffer: self.buffer(&format!("arena {index}"), launch.arena(), OWNED)?,
+            buffer: buffers.create(Which::Arena(index), OWNED)?,
             whole: launch.whole(),
             packed: launch.packed(),
         };
-        let chunks = self.chunk_table(index)?;
-        let spans = self.table(&format!("spans {index}"), bytemuck::cast_slice(&launch.spans))?;
+        // Behind the chunks' records the update leaves what it measures.
+        let chunks = buffers.create_with(Which::Chunks(index), OWNED, bytemuck::cast_slice(&launch.chunks))?;
+        let spans = buffers.create_with(Which::Spans(index), TABLE, bytemuck::cast_slice(&launch.spans))?;
         let pass = |pipeline: &Arc<Pipeline>, records: &[Chunk], table: &wgpu::Buffer, round: usize| {
             let moves = pipeline.bindings.iter().any(|binding| binding.name == "wo_run");
             let group = (!moves).then(|| {
@@ -213,7 +172,7 @@ impl Optimizer {
             wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset: 0, size: wgpu::BufferSize::new(size) })
         };
         match name {
-            "wo_call" => uniform(&self.scalars.calls, self.scalars.call_size),
+            "wo_call" => uniform(&self.scalars.calls, self.scalars.call_size()),
             "wo_run" => uniform(self.runs.as_ref().map_or(&self.control, |r| &r.buffer), 16),
             "wo_scalars" => self.scalars.buffer.as_entire_binding(),
             "wo_control" => self.control.as_entire_binding(),
@@ -239,14 +198,13 @@ impl Optimizer {
         })
     }
 
-    fn create_round(&self, compiler: &Compiler<'_>, variant: &Variant) -> Result<RoundGpu> {
-        let (sums, totals) = variant.sum_counts();
-        let records = self.tensors.len() as u64 + 1;
-        let rows = u64::from(self.layout.rows).max(1);
-        let partials = self.buffer("partial sums", rows * sums.max(1) as u64 * 4, OWNED)?;
-        let totals = self.buffer("totals", records * totals.max(1) as u64 * VEC4, OWNED)?;
-        let segments = self.table("segments", bytemuck::cast_slice(&self.layout.segments))?;
-        let tensors = self.table("tensors", bytemuck::cast_slice(&self.layout.tensors))?;
+    fn create_round(&self, maker: &Maker<'_>, index: usize, variant: &Variant) -> Result<RoundGpu> {
+        let Maker { buffers, compiler } = maker;
+        let partials = buffers.create(Which::Partials(index), OWNED)?;
+        let totals = buffers.create(Which::Totals(index), OWNED)?;
+        let segments = bytemuck::cast_slice(&self.layout.segments);
+        let segments = buffers.create_with(Which::Segments(index), TABLE, segments)?;
+        let tensors = buffers.create_with(Which::Tensors(index), TABLE, bytemuck::cast_slice(&self.layout.tensors))?;
         let pipelines = compiler.compile(variant, Stage::Finalize, &["wo_finalize", "wo_reduce", "wo_conclude"]);
         let group = compiler.bind_group(&pipelines[0], |name| match name {
             "wo_partials" => partials.as_entire_binding(),
@@ -263,7 +221,7 @@ impl Optimizer {
     fn fill_states(&self, compiler: &Compiler<'_>, index: usize, launch: &LaunchGpu, fill: &Pipeline) -> Result<()> {
         let window = self.layout.launches[index].param.clone();
         // The fill touches no gradient, and gradients may not be there yet; a buffer of nobody's stands in, because the step may write them.
-        let stand_in = self.buffer("stand-in", VEC4, OWNED)?;
+        let stand_in = buffer(&self.device, &self.label, "stand-in", VEC4, OWNED)?;
         let group = compiler.bind_group(fill, |name| match name {
             "wo_grads" => stand_in.as_entire_binding(),
             "wo_mask" => self.mask_binding(index),
@@ -280,26 +238,6 @@ impl Optimizer {
         }
         self.queue.submit([encoder.finish()]);
         Ok(())
-    }
-
-    /// A launch's chunks, and behind them where the update leaves what it measures.
-    fn chunk_table(&self, index: usize) -> Result<wgpu::Buffer> {
-        let chunks = &self.layout.launches[index].chunks;
-        let records = bytemuck::cast_slice(chunks);
-        let measured = if self.around.telemetry { measured_bytes(chunks.len()) } else { 0 };
-        let table = self.buffer(&format!("chunks {index}"), records.len() as u64 + measured, OWNED)?;
-        self.queue.write_buffer(&table, 0, records);
-        Ok(table)
-    }
-
-    fn table(&self, what: &str, bytes: &[u8]) -> Result<wgpu::Buffer> {
-        let table = self.buffer(what, bytes.len() as u64, TABLE)?;
-        self.queue.write_buffer(&table, 0, bytes);
-        Ok(table)
-    }
-
-    fn buffer(&self, what: &str, size: u64, usage: wgpu::BufferUsages) -> Result<wgpu::Buffer> {
-        buffer(&self.device, &self.label, what, size, usage)
     }
 }
 
@@ -330,8 +268,7 @@ impl ClassPipelines {
         let entries: Vec<&str> = wanted.iter().filter(|(_, wanted)| *wanted).map(|(entry, _)| *entry).collect();
         let made = compiler.compile(variant, Stage::Update, &entries);
         let find = |entry: &str| entries.iter().position(|e| *e == entry).map(|i| made[i].clone());
-        let rounds = variant.rounds().into_iter().chain(variant.later_rounds());
-        let stats = rounds.map(|round| {
+        let stats = variant.all_rounds().map(|round| {
             let variant = Variant { round, ..variant.clone() };
             // A round without sums decides from what is there already.
             let sums = variant.sum_counts().0 > 0;
@@ -360,20 +297,4 @@ impl ClassPipelines {
             identity,
         }
     }
-}
-
-fn check_limits(device: &wgpu::Device) -> Result<()> {
-    let limits = device.limits();
-    for (limit, actual, needs) in [
-        ("max_compute_invocations_per_workgroup", limits.max_compute_invocations_per_workgroup, 256),
-        ("max_compute_workgroup_size_x", limits.max_compute_workgroup_size_x, 256),
-        ("max_storage_buffers_per_shader_stage", limits.max_storage_buffers_per_shader_stage, 7),
-        ("max_compute_workgroup_storage_size", limits.max_compute_workgroup_storage_size, 16384),
-        ("max_dynamic_uniform_buffers_per_pipeline_layout", limits.max_dynamic_uniform_buffers_per_pipeline_layout, 2),
-    ] {
-        if actual < needs {
-            return Err(Error::Limit { limit, actual: u64::from(actual), needs: u64::from(needs) });
-        }
-    }
-    Ok(())
 }

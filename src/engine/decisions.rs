@@ -1,7 +1,7 @@
 //! What decisions are made of and what they remember, read and written outside of steps.
 
-use super::create::{CONTROL_HEAD, LOSS_BYTES};
 use super::layout::VEC4;
+use super::plan::{CONTROL_HEAD, LOSS_BYTES};
 use super::{Optimizer, Tensor, read_buffer};
 use crate::{Error, Result};
 

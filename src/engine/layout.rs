@@ -33,8 +33,7 @@ pub(super) const VEC4: u64 = 16;
 
 /// Threads of a workgroup of the sums' first half on this device. Spans grow with tensors of more than 16 M elements; there 64 threads
 /// keep each one's sequence of additions short, and far below the count of iterations at which lavapipe silently ends a loop.
-pub(super) fn sum_lanes(device: &wgpu::Device, largest: u64) -> u32 {
-    let software = device.adapter_info().device_type == wgpu::DeviceType::Cpu;
+pub(super) const fn sum_lanes(software: bool, largest: u64) -> u32 {
     if software && largest <= TENSOR_SPANS * SPAN_CHUNKS * CHUNK { SOFTWARE_SUM_LANES } else { SUM_LANES }
 }
 
@@ -50,8 +49,7 @@ pub(super) struct Limits {
 }
 
 impl Limits {
-    pub(super) fn of(device: &wgpu::Device) -> Self {
-        let l = device.limits();
+    pub(super) fn of(l: &wgpu::Limits) -> Self {
         Self {
             window: l.max_storage_buffer_binding_size.min(l.max_buffer_size) / VEC4 * VEC4,
             alignment: u64::from(l.min_storage_buffer_offset_alignment),

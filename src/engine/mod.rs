@@ -3,6 +3,7 @@
 
 mod arrays;
 mod blame;
+mod buffers;
 mod builder;
 mod checks;
 mod create;
@@ -10,10 +11,12 @@ mod decisions;
 mod evaluate;
 mod layout;
 mod mailbox;
+mod memory;
 mod moved;
 mod passes;
 mod pipelines;
 mod places;
+mod plan;
 mod points;
 mod readback;
 mod rows;
@@ -52,6 +55,7 @@ use std::sync::Arc;
 
 use crate::around::{Around, Clip};
 use crate::evaluate::Evaluations;
+use crate::memory::Memory;
 use crate::optim::rule::{check_common, goes_on};
 use crate::optim::{Procedure, Rule, Value};
 use crate::schedule::{Schedule, refuse_owned};
@@ -114,6 +118,7 @@ pub struct Optimizer {
     /// How many of the rounds every step makes; the others are the procedure's.
     main_rounds: usize,
     evaluations: Evaluations,
+    memory: Memory,
     /// `Some` where gradients move.
     runs: Option<Runs>,
     /// `Some` where steps are measured.

@@ -132,7 +132,7 @@ impl Optimizer {
 
     /// Cuts the gradients' buffers into windows that can be bound: mostly one, the whole buffer.
     fn windows(&self, grads: Vec<Slice>) -> Result<Moved> {
-        let limits = Limits::of(&self.device);
+        let limits = Limits::of(&self.device.limits());
         let mut buffers = Vec::new();
         let buffer_of: Vec<usize> = grads.iter().map(|g| index_of(&mut buffers, &g.buffer)).collect();
         let mut order: Vec<usize> = (0..grads.len()).collect();

@@ -1,6 +1,6 @@
 //! The records of a procedure's passes: what each does, and with which weights.
 
-use super::create::buffer;
+use super::buffers::{Buffers, Sizes, UNIFORM, Which};
 use crate::Result;
 use crate::integrator::{RK4, Weights};
 use crate::optim::Procedure;
@@ -68,17 +68,11 @@ pub(super) const fn offset(pass: usize) -> u32 {
     (pass * STRIDE) as u32
 }
 
-/// The records of a procedure's passes in their order, where it has any; `seed` is the key of probes' directions. Dormand and Prince's has one, which is written before each
-/// pass: what it does hangs on numbers that came back.
-pub(super) fn records(
-    device: &wgpu::Device,
-    queue: &wgpu::Queue,
-    label: &str,
-    procedure: Procedure,
-    seed: u32,
-) -> Result<Option<wgpu::Buffer>> {
+/// The records of a procedure's passes in their order, each at its dynamic offset; `seed` is the key of probes' directions. Dormand and
+/// Prince's has one, which is written before each pass: what it does hangs on numbers that came back.
+pub(super) fn records(procedure: Procedure, seed: u32) -> Vec<u8> {
     let records = match procedure {
-        Procedure::Plain | Procedure::Warp(_) => return Ok(None),
+        Procedure::Plain | Procedure::Warp(_) => Vec::new(),
         Procedure::Probe(probe) => {
             let flags = |j| if j == 0 { START | MOVE } else { MOVE };
             let probes = (0..probe.count).map(|j| PassRecord { seed, ..PassRecord::new(flags(j), j) });
@@ -95,8 +89,17 @@ pub(super) fn records(
     for (record, place) in records.iter().zip(bytes.chunks_exact_mut(STRIDE)) {
         place[..PASS_BYTES as usize].copy_from_slice(bytemuck::bytes_of(record));
     }
-    let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
-    let buffer = buffer(device, label, "passes", bytes.len() as u64, usage)?;
-    queue.write_buffer(&buffer, 0, &bytes);
-    Ok(Some(buffer))
+    bytes
+}
+
+/// Plans the buffer of these records, where there are any.
+pub(super) fn plan(records: &[u8], sizes: &mut Sizes) {
+    if !records.is_empty() {
+        sizes.add(Which::Passes, records.len() as u64);
+    }
+}
+
+/// Creates it.
+pub(super) fn create(records: &[u8], buffers: &Buffers<'_>) -> Result<Option<wgpu::Buffer>> {
+    (!records.is_empty()).then(|| buffers.create_with(Which::Passes, UNIFORM, records)).transpose()
 }

@@ -1,8 +1,8 @@
 //! Where tensors lie, and which of them may share a launch.
 
+use super::buffers::{Ours, Sizes, Which};
 use super::builder::{Builder, Home, Slice, TensorInfo, index_of};
 use super::checks::bytes_of;
-use super::create::{OWNED, buffer};
 use super::layout::{Item, Limits, Place, VEC4};
 use super::rows::RowState;
 use super::variant::Variant;
@@ -11,91 +11,128 @@ use crate::storage::Format;
 use crate::{Error, Result};
 
 /// Where a tensor's parameters and gradients lie.
-#[derive(Debug)]
-pub(super) struct Places {
-    pub(super) param: Slice,
-    pub(super) grad: Option<Slice>,
+#[derive(Clone, Debug)]
+pub(super) struct Places<S = Slice> {
+    pub(super) param: S,
+    pub(super) grad: Option<S>,
+}
+
+/// A buffer that may not be there yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    Ours(Which),
+    Theirs(wgpu::Buffer),
+}
+
+/// A range of bytes of such a buffer.
+#[derive(Clone, Debug)]
+pub(super) struct Spot {
+    pub(super) source: Source,
+    pub(super) offset: u64,
+    pub(super) size: u64,
+}
+
+impl From<&Slice> for Spot {
+    fn from(slice: &Slice) -> Self {
+        Self { source: Source::Theirs(slice.buffer.clone()), offset: slice.offset, size: slice.size }
+    }
+}
+
+impl Source {
+    pub(super) fn buffer<'a>(&'a self, ours: &'a Ours) -> &'a wgpu::Buffer {
+        match self {
+            Self::Ours(which) => &ours[which],
+            Self::Theirs(buffer) => buffer,
+        }
+    }
+}
+
+impl Spot {
+    /// The range, now that the crate's buffers are there.
+    pub(super) fn slice(&self, ours: &Ours) -> Slice {
+        Slice { buffer: self.source.buffer(ours).clone(), offset: self.offset, size: self.size }
+    }
+}
+
+impl Places<Spot> {
+    /// The same, now that the crate's buffers are there.
+    pub(super) fn slices(&self, ours: &Ours) -> Places {
+        Places { param: self.param.slice(ours), grad: self.grad.as_ref().map(|grad| grad.slice(ours)) }
+    }
 }
 
 /// Finds every tensor's place; the crate's own go into as few buffers as the device allows.
-pub(super) fn place_tensors(builder: &Builder, device: &wgpu::Device, limits: Limits) -> Result<Vec<Places>> {
-    let own = |what: &str, extra, format: fn(&TensorInfo) -> Format| -> Result<Vec<Option<Slice>>> {
-        let pages = Pages::of(&builder.tensors, device.limits().max_buffer_size, limits, format)?;
-        let page =
-            |(i, &size): (usize, &u64)| buffer(device, &builder.label, &format!("{what} {i}"), size, OWNED | extra);
-        let buffers: Vec<wgpu::Buffer> = pages.sizes.iter().enumerate().map(page).collect::<Result<_>>()?;
-        let slice = |(tensor, spot): (&TensorInfo, Option<(usize, u64)>)| {
-            let (page, offset) = spot?;
-            let size = bytes_of(tensor.elements, format(tensor)).max(VEC4 / 4);
-            Some(Slice { buffer: buffers[page].clone(), offset, size })
-        };
-        Ok(builder.tensors.iter().zip(pages.spots).map(slice).collect())
-    };
-    let params = own("parameters", builder.param_usages, |tensor| tensor.formats.params.format())?;
-    let grads = own("gradients", builder.grad_usages, |tensor| tensor.formats.grads)?;
-    let place = |((tensor, own_param), own_grad): ((&TensorInfo, Option<Slice>), Option<Slice>)| match &tensor.home {
-        Home::Bound { param, grad } => Some(Places { param: param.clone(), grad: grad.clone() }),
+pub(super) fn place_tensors(
+    builder: &Builder,
+    most: u64,
+    limits: Limits,
+    sizes: &mut Sizes,
+) -> Result<Vec<Places<Spot>>> {
+    let mut own = |which, format| own_spots(&builder.tensors, most, limits, sizes, which, format);
+    let params = own(Which::Parameters, |tensor| tensor.formats.params.format())?;
+    let grads = own(Which::Gradients, |tensor| tensor.formats.grads)?;
+    let place = |((tensor, own_param), own_grad): ((&TensorInfo, Option<Spot>), Option<Spot>)| match &tensor.home {
+        Home::Bound { param, grad } => Some(Places { param: param.into(), grad: grad.as_ref().map(Spot::from) }),
         Home::Own => Some(Places { param: own_param?, grad: own_grad }),
     };
     Ok(builder.tensors.iter().zip(params).zip(grads).filter_map(place).collect())
 }
 
-/// The crate's buffers for what tensors have of one kind: as few as the device allows.
-pub(super) struct Pages {
-    pub(super) sizes: Vec<u64>,
-    /// Each tensor's buffer and offset; none in the caller's.
-    spots: Vec<Option<(usize, u64)>>,
-}
-
-impl Pages {
-    pub(super) fn of(
-        tensors: &[TensorInfo],
-        max: u64,
-        limits: Limits,
-        format: impl Fn(&TensorInfo) -> Format,
-    ) -> Result<Self> {
-        let mut pages = Self { sizes: vec![0], spots: Vec::with_capacity(tensors.len()) };
-        for tensor in tensors {
-            let bytes = bytes_of(tensor.elements, format(tensor)).next_multiple_of(VEC4).max(VEC4);
-            if !matches!(tensor.home, Home::Own) {
-                pages.spots.push(None);
-                continue;
-            }
-            if bytes > max {
-                return Err(Error::Limit { limit: "max_buffer_size", actual: max, needs: bytes });
-            }
-            let mut page = pages.sizes.len() - 1;
-            let mut offset = pages.sizes[page].next_multiple_of(limits.alignment.max(VEC4));
-            if offset + bytes > max {
-                pages.sizes.push(0);
-                (page, offset) = (page + 1, 0);
-            }
-            pages.sizes[page] = offset + bytes;
-            pages.spots.push(Some((page, offset)));
+/// Places what the crate's own tensors have of one kind, each at the device's alignment, in buffers no longer than `most`; of the
+/// caller's tensors nothing.
+fn own_spots(
+    tensors: &[TensorInfo],
+    most: u64,
+    limits: Limits,
+    sizes: &mut Sizes,
+    which: fn(usize) -> Which,
+    format: fn(&TensorInfo) -> Format,
+) -> Result<Vec<Option<Spot>>> {
+    let mut pages: Vec<u64> = Vec::new();
+    let mut spots = Vec::with_capacity(tensors.len());
+    for tensor in tensors {
+        let size = bytes_of(tensor.elements, format(tensor));
+        let bytes = size.next_multiple_of(VEC4).max(VEC4);
+        if !matches!(tensor.home, Home::Own) {
+            spots.push(None);
+            continue;
         }
-        Ok(pages)
+        if bytes > most {
+            return Err(Error::Limit { limit: "max_buffer_size", actual: most, needs: bytes });
+        }
+        let behind = pages.last().map(|page| page.next_multiple_of(limits.alignment.max(VEC4)));
+        let offset = behind.filter(|offset| offset + bytes <= most).unwrap_or_else(|| {
+            pages.push(0);
+            0
+        });
+        let page = pages.len() - 1;
+        pages[page] = offset + bytes;
+        spots.push(Some(Spot { source: Source::Ours(which(page)), offset, size: size.max(VEC4 / 4) }));
     }
+    pages.into_iter().enumerate().for_each(|(page, bytes)| sizes.add(which(page), bytes));
+    Ok(spots)
 }
 
 /// The classes of an optimizer's tensors: what changes a pipeline's text.
+#[derive(Debug)]
 pub(super) struct Classes {
     pub(super) variants: Vec<Variant>,
     pub(super) items: Vec<Item>,
     /// The buffers that the items' places number.
-    pub(super) buffers: Vec<wgpu::Buffer>,
+    pub(super) sources: Vec<Source>,
 }
 
 impl Classes {
-    pub(super) fn new(builder: &Builder, places: &[Places], state: &RowState, sum_lanes: u32) -> Self {
+    pub(super) fn new(builder: &Builder, places: &[Places<Spot>], state: &RowState, sum_lanes: u32) -> Self {
         let rules = united(builder, state);
         // A thread a sum adds the others'.
         let sum_lanes = sum_lanes.max((rules[0].sum_counts().0 as u32).next_multiple_of(8));
         let mut variants: Vec<Variant> = Vec::new();
-        let mut buffers = Vec::new();
+        let mut sources = Vec::new();
         let mut items = Vec::with_capacity(places.len());
         for (t, (tensor, places)) in builder.tensors.iter().zip(places).enumerate() {
-            let param = place(&mut buffers, &places.param, tensor.formats.params.format());
-            let grad = places.grad.as_ref().map(|g| place(&mut buffers, g, tensor.formats.grads));
+            let param = place(&mut sources, &places.param, tensor.formats.params.format());
+            let grad = places.grad.as_ref().map(|g| place(&mut sources, g, tensor.formats.grads));
             let moving = builder.moving_gradients;
             let shared = !moving && grad.as_ref().is_some_and(|g| g.buffer == param.buffer);
             let rows = state.text(t);
@@ -114,12 +151,12 @@ impl Classes {
         if variants.is_empty() {
             variants.push(Variant { sum_lanes, ..rules[0].clone() });
         }
-        Self { variants, items, buffers: buffers.into_iter().cloned().collect() }
+        Self { variants, items, sources: sources.into_iter().cloned().collect() }
     }
 }
 
-fn place<'a>(buffers: &mut Vec<&'a wgpu::Buffer>, slice: &'a Slice, format: Format) -> Place {
-    Place { buffer: index_of(buffers, &slice.buffer), offset: slice.offset, unit: 4 * format.bytes() }
+fn place<'a>(sources: &mut Vec<&'a Source>, spot: &'a Spot, format: Format) -> Place {
+    Place { buffer: index_of(sources, &spot.source), offset: spot.offset, unit: 4 * format.bytes() }
 }
 
 /// Each group's variant. A rule with sums has one text for all its groups, because its sums are decided in one pass: a state that

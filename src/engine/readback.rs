@@ -10,7 +10,7 @@ use futures::future::poll_fn;
 use super::arrays::is_scratch;
 use super::blame::blame;
 use super::checks::bytes_of;
-use super::create::CONTROL_HEAD;
+use super::plan::CONTROL_HEAD;
 use super::stored::{Array, keeps_precision};
 use super::{Optimizer, Tensor};
 #[cfg(feature = "tools")]

@@ -1,6 +1,6 @@
 //! Runs: for steps whose gradients move, where each tensor's records begin in the launches' tables.
 
-use super::create::buffer;
+use super::buffers::{Buffers, Sizes, UNIFORM, Which};
 use super::layout::{Layout, Limits, Part};
 use crate::Result;
 
@@ -16,6 +16,14 @@ pub(super) struct Runs {
     pub(super) spans: Vec<RunPart>,
 }
 
+/// The same before there is a buffer.
+#[derive(Debug)]
+pub(super) struct RunTable {
+    records: Vec<u32>,
+    chunks: Vec<RunPart>,
+    spans: Vec<RunPart>,
+}
+
 /// Some of a tensor's records in a launch, few enough for one row of a grid.
 #[derive(Debug)]
 pub(super) struct RunPart {
@@ -27,21 +35,22 @@ pub(super) struct RunPart {
     pub(super) offset: u32,
 }
 
-impl Runs {
-    pub(super) fn new(
-        device: &wgpu::Device,
-        queue: &wgpu::Queue,
-        label: &str,
-        layout: &Layout,
-        limits: Limits,
-    ) -> Result<Self> {
+impl RunTable {
+    pub(super) fn new(layout: &Layout, limits: Limits) -> Self {
         let mut records = Vec::new();
         let chunks = run_parts(layout, limits, &mut records, |part| part.chunks.clone());
         let spans = run_parts(layout, limits, &mut records, |part| part.spans.clone());
-        let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
-        let buffer = buffer(device, label, "runs", (records.len() as u64 * 4).max(RUN_STRIDE), usage)?;
-        queue.write_buffer(&buffer, 0, bytemuck::cast_slice(&records));
-        Ok(Self { buffer, chunks, spans })
+        Self { records, chunks, spans }
+    }
+
+    /// Plans the buffer.
+    pub(super) fn plan(&self, sizes: &mut Sizes) {
+        sizes.add(Which::Runs, size_of_val(self.records.as_slice()).max(RUN_STRIDE as usize) as u64);
+    }
+
+    pub(super) fn create(self, buffers: &Buffers<'_>) -> Result<Runs> {
+        let buffer = buffers.create_with(Which::Runs, UNIFORM, bytemuck::cast_slice(&self.records))?;
+        Ok(Runs { buffer, chunks: self.chunks, spans: self.spans })
     }
 }
 

@@ -8,9 +8,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::builder::GroupInfo;
-use super::create::{CONTROL_HEAD, buffer};
+use super::buffers::{Buffers, OWNED, Sizes, UNIFORM, Which};
+use super::builder::{Builder, GroupInfo};
+use super::layout::VEC4;
 use super::mailbox::Mailbox;
+use super::plan::CONTROL_HEAD;
 use super::text::scalar_rows;
 use crate::around::Around;
 use crate::optim::{Procedure, Scalar};
@@ -45,18 +47,32 @@ pub(super) struct Scalars {
     pub(super) buffer: wgpu::Buffer,
     /// A [`Call`] with its rows a slot.
     pub(super) calls: wgpu::Buffer,
-    /// Bytes of such a record.
-    pub(super) call_size: u64,
+    rings: Rings,
     counts: Counts,
     slots: Slots,
     around: Around,
-    moved_row: u64,
     /// The table that new calls carry, in words; empty where there are no row sets.
     rows: Vec<u32>,
-    /// Bytes of it.
+}
+
+/// How long the rings are, and where in them everything lies.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rings {
+    /// Rows of counts.
+    rows: u64,
+    /// Bytes of a row of counts: all groups.
+    count_row: u64,
+    slots: u64,
+    /// Bytes of a [`Call`] with its rows.
+    call_size: u64,
+    /// Bytes of a call's gradient positions.
+    moved_row: u64,
+    /// Bytes of a call's table of rows.
     rows_row: u64,
     /// Bytes of control in front.
     packed: Option<u64>,
+    /// Whether steps may be left out, so that a copy of the count comes back.
+    may_skip: bool,
 }
 
 /// What lies beside the per-count rows.
@@ -72,11 +88,7 @@ pub(super) struct Tables {
 
 #[derive(Debug)]
 struct Counts {
-    /// Bytes of control in front.
-    first: u64,
-    rows: u64,
-    /// Bytes of a row: all groups.
-    stride: u64,
+    rings: Rings,
     /// Rows of counts up to this one are written.
     filled: u64,
     /// The GPU had applied this many steps …
@@ -138,72 +150,47 @@ pub(super) struct Slot {
     token: Arc<()>,
 }
 
-impl Scalars {
-    pub(super) fn new(
-        device: &wgpu::Device,
-        queue: &wgpu::Queue,
-        label: &str,
-        groups: &[GroupInfo],
-        around: Around,
-        tables: Tables,
-    ) -> Result<Self> {
-        let (call, count) = scalar_rows(&groups[0].scalars(around, 1)?);
+impl Rings {
+    /// # Errors
+    /// They do not fit the device's bindings.
+    pub(super) fn new(builder: &Builder, limits: &wgpu::Limits, tables: &Tables) -> Result<Self> {
+        let groups = &builder.groups;
+        let (call, count) = scalar_rows(&groups[0].scalars(builder.around, 1)?);
         let bytes = |row: &[f32]| (row.len() * groups.len()) as u64 * 4;
         let (call_size, count_row) = (CALL_HEAD + bytes(&call).max(16), bytes(&count));
-        check(device.limits().max_uniform_buffer_binding_size, "max_uniform_buffer_binding_size", call_size)?;
+        check(limits.max_uniform_buffer_binding_size, "max_uniform_buffer_binding_size", call_size)?;
         let moved_row = (tables.moved as u64 * 4).next_multiple_of(16);
         let rows_row = (tables.rows.len() as u64 * 4).next_multiple_of(16);
         let rows = COUNT_BYTES.checked_div(count_row).unwrap_or(1 << 16).clamp(1 << 9, 1 << 16);
         let rows = 1 << rows.ilog2();
         let call_stride = call_size.next_multiple_of(ALIGNMENT);
         let slots = (CALL_BYTES / (call_stride + moved_row + rows_row)).clamp(64, 1024);
-        let first = tables.packed.unwrap_or(0);
-        let size = first + rows * count_row + slots * (moved_row + rows_row);
-        check(device.limits().max_storage_buffer_binding_size, "max_storage_buffer_binding_size", size)?;
-        let make = |what: &str, size, usage| buffer(device, label, what, size, usage | wgpu::BufferUsages::COPY_DST);
         let sums = groups[0].rule.sums();
         let probes = matches!(groups[0].rule.procedure(), Procedure::Probe(_));
-        let may_skip = around.guards() || sums.may_refuse || sums.may_hold || probes;
-        let scalars = Self {
-            buffer: make("scalars", size, wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC)?,
-            calls: make("calls", slots * call_stride, wgpu::BufferUsages::UNIFORM)?,
-            call_size,
-            counts: Counts {
-                first,
-                rows,
-                stride: count_row,
-                filled: 0,
-                known: 0,
-                finished: 0,
-                recorded: 0,
-                progress: Arc::default(),
-                confirmation: may_skip.then(|| Confirmation::new(&make)).transpose()?,
-            },
-            slots: Slots { tokens: (0..slots).map(|_| Arc::new(())).collect(), current: None },
-            around,
-            moved_row,
-            rows: tables.rows,
-            rows_row,
-            packed: tables.packed,
-        };
-        scalars.write_calls(queue, groups.len());
-        Ok(scalars)
+        let may_skip = builder.around.guards() || sums.may_refuse || sums.may_hold || probes;
+        let packed = tables.packed;
+        let rings = Self { rows, count_row, slots, call_size, moved_row, rows_row, packed, may_skip };
+        let end = rings.moved_at(slots);
+        check(limits.max_storage_buffer_binding_size, "max_storage_buffer_binding_size", end)?;
+        Ok(rings)
     }
 
-    fn write_calls(&self, queue: &wgpu::Queue, groups: usize) {
-        let slots = self.slots.tokens.len() as u64;
-        let mut records = vec![0_u8; self.calls.size() as usize];
-        for slot in 0..slots {
-            let call = Call {
-                count_mask: (self.counts.rows - 1) as u32,
-                groups: groups as u32,
-                moved: self.vec4_of(self.moved_at(slot)),
-                rows: self.vec4_of(self.rows_at(slot)),
-            };
-            let at = self.call_at(slot) as usize;
-            records[at..at + size_of::<Call>()].copy_from_slice(bytemuck::bytes_of(&call));
+    /// Plans their buffers.
+    pub(super) fn plan(&self, sizes: &mut Sizes) {
+        sizes.add(Which::Scalars, self.moved_at(self.slots));
+        sizes.add(Which::Calls, self.call_at(self.slots));
+        if self.may_skip {
+            sizes.add(Which::Confirmation, VEC4);
         }
-        queue.write_buffer(&self.calls, 0, &records);
+    }
+
+    /// Bytes of the control that lies in front of the scalars.
+    pub(super) fn control(&self) -> u64 {
+        self.packed.unwrap_or(0)
+    }
+
+    fn count_at(&self, row: u64) -> u64 {
+        self.control() + row * self.count_row
     }
 
     fn call_at(&self, slot: u64) -> u64 {
@@ -211,17 +198,66 @@ impl Scalars {
     }
 
     fn moved_at(&self, slot: u64) -> u64 {
-        self.counts.first + self.counts.rows * self.counts.stride + slot * (self.moved_row + self.rows_row)
+        self.count_at(self.rows) + slot * (self.moved_row + self.rows_row)
     }
 
     fn rows_at(&self, slot: u64) -> u64 {
         self.moved_at(slot) + self.moved_row
     }
 
-    /// Where the GPU finds a byte of the buffer.
+    /// Where the GPU finds a byte of the scalars.
     fn vec4_of(&self, byte: u64) -> u32 {
         let view = self.packed.map_or(0, |_| CONTROL_HEAD);
         ((byte - view) / 16) as u32
+    }
+
+    /// The records of all calls, but for the settings in them.
+    fn calls(&self, groups: usize) -> Vec<u8> {
+        let mut records = vec![0_u8; self.call_at(self.slots) as usize];
+        for slot in 0..self.slots {
+            let call = Call {
+                count_mask: (self.rows - 1) as u32,
+                groups: groups as u32,
+                moved: self.vec4_of(self.moved_at(slot)),
+                rows: self.vec4_of(self.rows_at(slot)),
+            };
+            let at = self.call_at(slot) as usize;
+            records[at..at + size_of::<Call>()].copy_from_slice(bytemuck::bytes_of(&call));
+        }
+        records
+    }
+}
+
+impl Scalars {
+    pub(super) fn new(
+        buffers: &Buffers<'_>,
+        rings: Rings,
+        groups: usize,
+        around: Around,
+        rows: Vec<u32>,
+    ) -> Result<Self> {
+        Ok(Self {
+            buffer: buffers.create(Which::Scalars, OWNED)?,
+            calls: buffers.create_with(Which::Calls, UNIFORM, &rings.calls(groups))?,
+            rings,
+            counts: Counts {
+                rings,
+                filled: 0,
+                known: 0,
+                finished: 0,
+                recorded: 0,
+                progress: Arc::default(),
+                confirmation: rings.may_skip.then(|| Confirmation::new(buffers)).transpose()?,
+            },
+            slots: Slots { tokens: (0..rings.slots).map(|_| Arc::new(())).collect(), current: None },
+            around,
+            rows,
+        })
+    }
+
+    /// Bytes of a call's record.
+    pub(super) const fn call_size(&self) -> u64 {
+        self.rings.call_size
     }
 
     /// Prepares the rows that the next recorded step may read. `moved` are the step's gradient positions, where they move.
@@ -241,7 +277,7 @@ impl Scalars {
             _ => self.take_slot(device, queue, groups, moved)?,
         };
         self.counts.fill(queue, &self.buffer, |t| rows_of(groups, self.around, t, |scalars| scalar_rows(scalars).1))?;
-        Ok(Slot { offset: self.call_at(slot as u64) as u32, token: self.slots.tokens[slot].clone() })
+        Ok(Slot { offset: self.rings.call_at(slot as u64) as u32, token: self.slots.tokens[slot].clone() })
     }
 
     /// Finds a slot that nothing recorded can still read, and writes the settings of now into it.
@@ -261,12 +297,12 @@ impl Scalars {
         let bound = self.slots.tokens.len();
         let slot = free.ok_or(Error::TooManySteps { unfinished: bound, bound })?;
         let rows = rows_of(groups, self.around, 1, |scalars| scalar_rows(scalars).0)?;
-        queue.write_buffer(&self.calls, self.call_at(slot as u64) + CALL_HEAD, bytemuck::cast_slice(&rows));
+        queue.write_buffer(&self.calls, self.rings.call_at(slot as u64) + CALL_HEAD, bytemuck::cast_slice(&rows));
         if let Some(moved) = moved {
-            queue.write_buffer(&self.buffer, self.moved_at(slot as u64), bytemuck::cast_slice(moved));
+            queue.write_buffer(&self.buffer, self.rings.moved_at(slot as u64), bytemuck::cast_slice(moved));
         }
         if !self.rows.is_empty() {
-            queue.write_buffer(&self.buffer, self.rows_at(slot as u64), bytemuck::cast_slice(&self.rows));
+            queue.write_buffer(&self.buffer, self.rings.rows_at(slot as u64), bytemuck::cast_slice(&self.rows));
         }
         self.slots.current = Some(slot);
         Ok(slot)
@@ -354,7 +390,7 @@ impl Slots {
 impl Counts {
     /// The bound on steps that are recorded and not finished.
     const fn bound(&self) -> u64 {
-        self.rows / 2
+        self.rings.rows / 2
     }
 
     /// Steps that are recorded, and neither finished nor dropped.
@@ -377,7 +413,7 @@ impl Counts {
     /// Whether another step might read a row that lies behind the ring's end.
     fn is_full(&mut self) -> bool {
         self.take_confirmation();
-        self.pending() >= self.bound() || self.most() - self.least() >= self.rows
+        self.pending() >= self.bound() || self.most() - self.least() >= self.rings.rows
     }
 
     /// The GPU's count was set to this while nothing was pending.
@@ -390,7 +426,7 @@ impl Counts {
     }
 
     fn confirm(&mut self, encoder: &mut wgpu::CommandEncoder, count: &wgpu::Buffer) {
-        if (self.most() - self.least()) * 8 < self.rows {
+        if (self.most() - self.least()) * 8 < self.rings.rows {
             return;
         }
         let finished = self.progress.finished.load(Ordering::SeqCst);
@@ -411,16 +447,16 @@ impl Counts {
         buffer: &wgpu::Buffer,
         row: impl Fn(u64) -> Result<Vec<f32>>,
     ) -> Result<()> {
-        let (most, end) = (self.most(), self.least() + self.rows);
-        if self.stride == 0 || self.filled >= end.min(most + MARGIN) {
+        let (most, end) = (self.most(), self.least() + self.rings.rows);
+        if self.rings.count_row == 0 || self.filled >= end.min(most + MARGIN) {
             return Ok(());
         }
         let mut target = end.min(most + 4 * MARGIN);
         let mut t = self.filled + 1;
         while t <= target {
-            let index = (t - 1) & (self.rows - 1);
-            let n = (target + 1 - t).min(self.rows - index);
-            let mut rows: Vec<f32> = Vec::with_capacity((n * self.stride / 4) as usize);
+            let index = (t - 1) & (self.rings.rows - 1);
+            let n = (target + 1 - t).min(self.rings.rows - index);
+            let mut rows: Vec<f32> = Vec::with_capacity((n * self.rings.count_row / 4) as usize);
             for ahead in t..t + n {
                 match row(ahead) {
                     Ok(row) => rows.extend(row),
@@ -432,7 +468,7 @@ impl Counts {
                     }
                 }
             }
-            queue.write_buffer(buffer, self.first + index * self.stride, bytemuck::cast_slice(&rows));
+            queue.write_buffer(buffer, self.rings.count_at(index), bytemuck::cast_slice(&rows));
             t += n;
         }
         self.filled = target;
@@ -441,8 +477,8 @@ impl Counts {
 }
 
 impl Confirmation {
-    fn new(make: &impl Fn(&str, u64, wgpu::BufferUsages) -> Result<wgpu::Buffer>) -> Result<Self> {
-        Ok(Self { mailbox: Mailbox::new(|usage| make("confirmation", 16, usage))?, finished: None })
+    fn new(buffers: &Buffers<'_>) -> Result<Self> {
+        Ok(Self { mailbox: Mailbox::new(|usage| buffers.create(Which::Confirmation, usage))?, finished: None })
     }
 
     fn record(&mut self, encoder: &mut wgpu::CommandEncoder, count: &wgpu::Buffer, finished: u64) {

@@ -3,9 +3,10 @@
 use futures::channel::oneshot;
 
 use super::arrays::PARAM;
+use super::buffers::buffer;
 use super::checks::bytes_of;
-use super::create::{CONTROL_HEAD, LOSS_BYTES, ROUNDING, buffer};
 use super::layout::{StateRun, VEC4};
+use super::plan::{CONTROL_HEAD, LOSS_BYTES, ROUNDING};
 use super::readback::mapped;
 use super::stored::{Array, Stretch, keeps_precision};
 use super::{Optimizer, Tensor};
@@ -236,11 +237,11 @@ impl Optimizer {
     }
 
     fn write_saved_params(&self, tensor: Tensor, saved: &Arrays) -> Result<()> {
-        let (Some(seen), Some(params)) = (saved.get(PARAM), saved.params()) else { return Ok(()) };
+        let Some(seen) = saved.get(PARAM) else { return Ok(()) };
         let (own, rest) = (self.precision(tensor), saved.precision());
         let same_rest = own.map(|array| array.form.into()) == rest.map(Packed::layout);
         if seen.layout() != self.param_layout(tensor) || !same_rest {
-            return self.write_param(tensor, &params);
+            return saved.params().map_or(Ok(()), |params| self.write_param(tensor, &params));
         }
         self.write_seen(tensor, seen)?;
         own.zip(rest).map_or(Ok(()), |(array, rest)| self.write_packed(tensor, &array, rest))

@@ -1,8 +1,8 @@
 //! Recording a step.
 
-use super::create::ROUNDED;
 use super::moved::Moved;
 use super::passes;
+use super::plan::ROUNDED;
 use super::scalars::Slot;
 use super::{LaunchGpu, Optimizer, Pass, RoundGpu, Tensor};
 use crate::optim::Procedure;

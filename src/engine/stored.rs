@@ -7,7 +7,8 @@
 use super::arrays;
 use super::layout::VEC4;
 use super::variant::{ACCUMULATOR, AVERAGE, Variant};
-use crate::optim::Kind;
+use crate::memory::Role;
+use crate::optim::{Kind, StateSpec};
 use crate::storage::blockwise::BLOCK;
 use crate::storage::{Form, Keep, Packed};
 
@@ -61,6 +62,8 @@ impl Counts {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Array {
     pub(super) name: &'static str,
+    /// What it is to users who count its bytes.
+    pub(super) role: Role,
     pub(super) form: Form,
     /// Which numbers it holds, of a state.
     pub(super) kind: Kind,
@@ -101,6 +104,12 @@ impl Array {
         }
     }
 
+    /// Bytes of these numbers, with what their blocks share.
+    pub(super) fn bytes(&self, run: &super::layout::StateRun) -> u64 {
+        let length = |stretch: Stretch| stretch.end - stretch.start;
+        length(self.stretch(run)) + self.largest(run).map_or(0, length)
+    }
+
     /// Where the largest magnitudes of the same numbers' blocks lie.
     pub(super) fn largest(&self, run: &super::layout::StateRun) -> Option<Stretch> {
         let Form::Blocks(_) = self.form else { return None };
@@ -114,20 +123,22 @@ impl Variant {
     /// The arena's arrays: the kept states, the accumulator, the average of the weights, what keeps the parameters' precision, the
     /// procedure's.
     pub(super) fn arrays(&self) -> Vec<Array> {
-        let exact = |name| (name, Form::Whole, Kind::Exact);
-        let accumulator = self.around.accumulate.map(|_| exact(ACCUMULATOR));
-        let average = self.around.ema.map(|_| exact(AVERAGE));
+        let exact = |role, name| (role, name, Form::Whole, Kind::Exact);
+        let accumulator = self.around.accumulate.map(|_| exact(Role::Accumulator, ACCUMULATOR));
+        let average = self.around.ema.map(|_| exact(Role::Average, AVERAGE));
         let precision = match self.formats.params.keep() {
-            Some(Keep::Master) => Some(exact(MASTER)),
-            Some(Keep::Split) => Some((REMAINDER, Form::Remainder, Kind::Exact)),
+            Some(Keep::Master) => Some(exact(Role::Master, MASTER)),
+            Some(Keep::Split) => Some((Role::Remainder, REMAINDER, Form::Remainder, Kind::Exact)),
             None | Some(Keep::Nearest | Keep::Stochastic) => None,
         };
-        let procedure = arrays::of(self.procedure, self.given).into_iter().map(exact);
-        let states =
-            self.kept().map(|(k, state)| (state.name, Form::of(state.kind, self.formats.state(k)), state.kind));
+        let procedure = arrays::of(self.procedure, self.given).into_iter().map(|name| exact(arrays::role(name), name));
+        let state = |(k, state): (usize, &StateSpec)| {
+            (Role::State(state.name), state.name, Form::of(state.kind, self.formats.state(k)), state.kind)
+        };
+        let states = self.kept().map(state);
         let mut before = Counts::default();
-        let place = |(name, form, kind): (&'static str, Form, Kind)| {
-            let array = Array { name, form, kind, before };
+        let place = |(role, name, form, kind): (Role, &'static str, Form, Kind)| {
+            let array = Array { name, role, form, kind, before };
             before = before.with(form);
             array
         };

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use super::Optimizer;
-use super::create::{CONTROL_HEAD, buffer};
-use super::layout::{Chunk, VEC4};
+use super::buffers::{Buffers, Sizes, Which};
+use super::layout::{Chunk, Launch, Layout, VEC4};
 use super::mailbox::Mailbox;
+use super::plan::CONTROL_HEAD;
 use crate::stats::{Squares, Stats, TensorStats, nothing_counts};
 use crate::{Error, Result};
 
@@ -17,14 +18,20 @@ const RING: usize = 4;
 pub(super) struct Telemetry {
     ring: Vec<Place>,
     names: Vec<Arc<str>>,
-    /// Bytes of the counters and decisions, with which the control buffer begins.
-    control: u64,
-    /// Bytes of the totals of the first round of sums, behind the control buffer's.
-    totals: u64,
-    /// Bytes of a sample.
-    size: u64,
+    sample: Sample,
     recorded: u64,
     dropped: u64,
+}
+
+/// What a step's sample is made of, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sample {
+    /// The counters and decisions, with which the control buffer begins.
+    control: u64,
+    /// The totals of the first round of sums.
+    totals: u64,
+    /// What the update left behind the chunks' records.
+    measured: u64,
 }
 
 /// A place of the ring, with the number of the step whose sample it holds.
@@ -35,29 +42,43 @@ struct Place {
 }
 
 /// Bytes of the chunks' measurements behind their records in a launch's table.
-pub(super) const fn measured_bytes(chunks: usize) -> u64 {
-    chunks as u64 * VEC4
+pub(super) fn measured_bytes(launch: &Launch) -> u64 {
+    launch.chunks.len() as u64 * VEC4
+}
+
+impl Sample {
+    /// Of an optimizer whose control has so many bytes and whose rounds are planned.
+    pub(super) fn new(control: u64, layout: &Layout, sizes: &Sizes) -> Self {
+        let measured = layout.launches.iter().map(measured_bytes).sum();
+        Self { control, totals: sizes.of(Which::Totals(0)), measured }
+    }
+
+    const fn bytes(self) -> u64 {
+        self.control + self.totals + self.measured
+    }
+
+    /// Plans the ring.
+    ///
+    /// # Errors
+    /// A sample is longer than the device's buffers may be.
+    pub(super) fn plan(self, limits: &wgpu::Limits, sizes: &mut Sizes) -> Result<()> {
+        let (actual, needs) = (limits.max_buffer_size, self.bytes());
+        if needs > actual {
+            return Err(Error::Limit { limit: "max_buffer_size", actual, needs });
+        }
+        (0..RING).for_each(|place| sizes.add(Which::Telemetry(place), needs));
+        Ok(())
+    }
 }
 
 impl Telemetry {
-    /// For an optimizer whose passes are all there.
-    pub(super) fn new(optimizer: &Optimizer) -> Result<Self> {
-        let totals = optimizer.rounds.first().map_or(0, |r| r.totals.size());
-        let measured: u64 = optimizer.layout.launches.iter().map(|l| measured_bytes(l.chunks.len())).sum();
-        let decisions = optimizer.variants[0].all_decisions(optimizer.tensors.len());
-        let control = CONTROL_HEAD + decisions as u64 * VEC4;
-        let size = control + totals + measured;
-        let most = optimizer.device.limits().max_buffer_size;
-        if size > most {
-            return Err(Error::Limit { limit: "max_buffer_size", actual: most, needs: size });
-        }
-        let make = |_| {
-            let make = |usage| buffer(&optimizer.device, &optimizer.label, "telemetry", size, usage);
+    pub(super) fn new(buffers: &Buffers<'_>, sample: Sample, names: impl Iterator<Item = Arc<str>>) -> Result<Self> {
+        let make = |place| {
+            let make = |usage| buffers.create(Which::Telemetry(place), usage);
             Ok(Place { mailbox: Mailbox::new(make)?, step: 0 })
         };
         let ring = (0..RING).map(make).collect::<Result<_>>()?;
-        let names = optimizer.tensors.iter().map(|t| t.name.as_str().into()).collect();
-        Ok(Self { ring, names, control, totals, size, recorded: 0, dropped: 0 })
+        Ok(Self { ring, names: names.collect(), sample, recorded: 0, dropped: 0 })
     }
 }
 
@@ -110,7 +131,7 @@ impl Optimizer {
             place.mailbox.open(|_| ());
             place
                 .mailbox
-                .send(encoder, |encoder, to| self.copy_sample(encoder, to, telemetry.control))
+                .send(encoder, |encoder, to| self.copy_sample(encoder, to, telemetry.sample.control))
                 .then(|| place.step = step)
         });
         telemetry.dropped += u64::from(sent.is_none());
@@ -129,13 +150,14 @@ impl Optimizer {
         }
         for (gpu, launch) in self.launches.iter().zip(&self.layout.launches) {
             let records = size_of_val(launch.chunks.as_slice()) as u64;
-            copy(&gpu.update.table, records, measured_bytes(launch.chunks.len()));
+            copy(&gpu.update.table, records, measured_bytes(launch));
         }
     }
 
     fn stats(&self, telemetry: &Telemetry, sample: &[u8]) -> Stats {
-        let (control, rest) = sample[..telemetry.size as usize].split_at(telemetry.control as usize);
-        let (totals, measured) = rest.split_at(telemetry.totals as usize);
+        let Sample { control, totals, .. } = telemetry.sample;
+        let (control, rest) = sample[..telemetry.sample.bytes() as usize].split_at(control as usize);
+        let (totals, measured) = rest.split_at(totals as usize);
         let head: [u32; (CONTROL_HEAD / 4) as usize] = bytemuck::pod_read_unaligned(&control[..CONTROL_HEAD as usize]);
         let totals: Vec<[f32; 4]> = bytemuck::pod_collect_to_vec(totals);
         let words: Vec<f32> = bytemuck::pod_collect_to_vec(control);

@@ -211,6 +211,11 @@ impl Variant {
         }
     }
 
+    /// All of both.
+    pub(super) fn all_rounds(&self) -> impl Iterator<Item = Round> {
+        self.rounds().into_iter().chain(self.later_rounds())
+    }
+
     /// How many sums and totals the round makes.
     pub(super) fn sum_counts(&self) -> (usize, usize) {
         let (rule, harness) = self.counts();

@@ -11,9 +11,10 @@ pub(super) use text::RowText;
 
 use std::collections::BTreeSet;
 
-use super::builder::{Builder, Slice, TensorInfo};
-use super::create::{OWNED, buffer};
+use super::buffers::{Buffers, OWNED, Ours, Sizes, Which};
+use super::builder::{Builder, TensorInfo};
 use super::layout::{CHUNK, Limits, StateRun, VEC4};
+use super::places::{Source, Spot};
 use super::{Optimizer, Tensor};
 use crate::{Error, Result};
 use settings::Mask;
@@ -43,7 +44,7 @@ struct RowSet {
     live: usize,
     /// Rows that were in use before the last remap.
     source: usize,
-    mask: Option<Slice>,
+    mask: Option<Spot>,
     nonzero: bool,
 }
 
@@ -57,11 +58,13 @@ pub(super) struct RowState {
     /// The tensors whose rows have one second moment each.
     shared: BTreeSet<usize>,
     /// The buffers that hold masks, with the bytes that are bound.
-    masks: Vec<Slice>,
+    masks: Vec<Spot>,
+    /// The crate's, once it is there.
+    ours: Ours,
 }
 
 impl RowState {
-    pub(super) fn new(builder: &Builder, device: &wgpu::Device, queue: &wgpu::Queue, limits: Limits) -> Result<Self> {
+    pub(super) fn new(builder: &Builder, limits: Limits) -> Result<Self> {
         let info = &builder.rows;
         let mut state = Self {
             sets: Vec::with_capacity(info.sets.len()),
@@ -69,23 +72,20 @@ impl RowState {
             columns: vec![Vec::new(); builder.tensors.len()],
             shared: info.shared.clone(),
             masks: Vec::new(),
+            ours: Ours::new(),
         };
-        let own: usize = info.sets.iter().filter(|s| matches!(s.mask, Mask::Own)).map(|s| builder.capacity(s)).sum();
-        let own = (own > 0).then(|| buffer(device, &builder.label, "masks", own as u64 * 4, OWNED)).transpose()?;
-        let mut at = 0;
+        let mut own = 0;
         for (index, set) in info.sets.iter().enumerate() {
             let capacity = builder.capacity(set);
             let live = builder.tensors[set.tensors[0]].shape[0];
-            let size = capacity as u64 * 4;
-            let mask = match (&set.mask, &own) {
-                (Mask::Bound(slice), _) => Some(slice.clone()),
-                (Mask::Own, Some(own)) => {
-                    // Until somebody writes it, every row is stepped.
-                    queue.write_buffer(own, at, bytemuck::cast_slice(&vec![1_u32; capacity]));
-                    at += size;
-                    Some(Slice { buffer: own.clone(), offset: at - size, size })
+            let mask = match &set.mask {
+                Mask::Bound(slice) => Some(slice.into()),
+                Mask::Own => {
+                    let (offset, size) = (own, capacity as u64 * 4);
+                    own += size;
+                    Some(Spot { source: Source::Ours(Which::Masks), offset, size })
                 }
-                _ => None,
+                Mask::None => None,
             };
             set.tensors.iter().for_each(|&t| state.set_of[t] = Some(index));
             let (name, tensors) = (set.name.clone(), set.tensors.clone());
@@ -99,15 +99,38 @@ impl RowState {
         Ok(state)
     }
 
+    /// Plans the crate's buffer of masks, where a set has one there.
+    pub(super) fn plan(&self, sizes: &mut Sizes) {
+        if let Some(bytes) = self.mask_bytes(|source| matches!(source, Source::Ours(_))) {
+            sizes.add(Which::Masks, bytes);
+        }
+    }
+
+    /// Creates it. Until somebody writes it, every row is stepped.
+    pub(super) fn create(&mut self, buffers: &Buffers<'_>) -> Result<()> {
+        let rows = buffers.sizes.of(Which::Masks) as usize / 4;
+        if rows > 0 {
+            let flags = vec![1_u32; rows];
+            self.ours.insert(Which::Masks, buffers.create_with(Which::Masks, OWNED, bytemuck::cast_slice(&flags))?);
+        }
+        Ok(())
+    }
+
+    /// Bytes of the masks that lie in such buffers; `None` where none does.
+    pub(super) fn mask_bytes(&self, which: impl Fn(&Source) -> bool) -> Option<u64> {
+        let masks = self.sets.iter().filter_map(|set| set.mask.as_ref());
+        masks.filter(|mask| which(&mask.source)).map(|mask| mask.size).reduce(|sum, size| sum + size)
+    }
+
     /// One window a buffer of masks.
     fn bind_masks(&mut self, limits: Limits) -> Result<()> {
         for mask in self.sets.iter().filter_map(|s| s.mask.as_ref()) {
             let start = mask.offset / limits.alignment * limits.alignment;
             let end = mask.offset + mask.size.max(4);
-            let window = match self.masks.iter_mut().find(|m| m.buffer == mask.buffer) {
+            let window = match self.masks.iter_mut().find(|m| m.source == mask.source) {
                 Some(window) => window,
                 None => {
-                    self.masks.push(Slice { buffer: mask.buffer.clone(), offset: start, size: end - start });
+                    self.masks.push(Spot { source: mask.source.clone(), offset: start, size: end - start });
                     continue;
                 }
             };
@@ -142,7 +165,7 @@ impl RowState {
         }
         let mask = set.and_then(|set| set.mask.as_ref());
         Some(RowText {
-            mask: mask.and_then(|mask| self.masks.iter().position(|m| m.buffer == mask.buffer)),
+            mask: mask.and_then(|mask| self.masks.iter().position(|m| m.source == mask.source)),
             nonzero: set.is_some_and(|set| set.nonzero),
             columns: self.columns.iter().any(|rates| !rates.is_empty()),
             shared,
@@ -164,7 +187,7 @@ impl RowState {
     pub(super) fn mask_binding(&self, text: Option<RowText>) -> wgpu::BindingResource<'_> {
         let window = &self.masks[text.and_then(|text| text.mask).unwrap_or(0)];
         wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-            buffer: &window.buffer,
+            buffer: window.source.buffer(&self.ours),
             offset: window.offset,
             size: wgpu::BufferSize::new(window.size),
         })
@@ -204,8 +227,8 @@ impl RowState {
         table
     }
 
-    fn first_word(&self, mask: &Slice) -> Option<u32> {
-        let window = self.masks.iter().find(|m| m.buffer == mask.buffer)?;
+    fn first_word(&self, mask: &Spot) -> Option<u32> {
+        let window = self.masks.iter().find(|m| m.source == mask.source)?;
         Some(((mask.offset - window.offset) / 4) as u32)
     }
 
@@ -332,7 +355,9 @@ impl Optimizer {
     /// # Errors
     /// The set is not of this optimizer.
     pub fn mask(&self, rows: Rows) -> Result<Option<wgpu::BufferSlice<'_>>> {
-        Ok(self.rows.set(rows)?.mask.as_ref().map(Slice::slice))
+        let Some(mask) = &self.rows.set(rows)?.mask else { return Ok(None) };
+        let range = mask.offset..mask.offset + mask.size;
+        Ok(Some(mask.source.buffer(&self.rows.ours).slice(range)))
     }
 
     /// Writes the mask of the rows in use, before the work that is submitted next.
@@ -345,10 +370,11 @@ impl Optimizer {
         if flags.len() != set.live {
             return Err(set.error(&format!("{} flags were given, {} rows are in use", flags.len(), set.live)));
         }
-        if !mask.buffer.usage().contains(wgpu::BufferUsages::COPY_DST) {
-            return Err(set.error(&format!("its mask has usage {:?}, writing needs COPY_DST", mask.buffer.usage())));
+        let buffer = mask.source.buffer(&self.rows.ours);
+        if !buffer.usage().contains(wgpu::BufferUsages::COPY_DST) {
+            return Err(set.error(&format!("its mask has usage {:?}, writing needs COPY_DST", buffer.usage())));
         }
-        self.queue.write_buffer(&mask.buffer, mask.offset, bytemuck::cast_slice(flags));
+        self.queue.write_buffer(buffer, mask.offset, bytemuck::cast_slice(flags));
         Ok(())
     }
 

@@ -1,13 +1,13 @@
 //! Rows change places or begin anew, on the GPU.
 
-use crate::engine::create::{OWNED, buffer};
-use crate::engine::layout::{Launch, VEC4};
+use crate::engine::buffers::{Buffers, OWNED, Sizes, UNIFORM, Which};
+use crate::engine::layout::{Launch, Layout, VEC4};
 use crate::engine::pipelines::{Compiler, Pipeline};
 use crate::engine::variant::{Stage, Variant};
 use crate::engine::{LaunchGpu, Optimizer, Tensor};
 use crate::{Error, Result};
 
-use super::{Rows, Task};
+use super::{RowState, Rows, Task};
 
 /// Bytes from one task's record to the next: a dynamic offset is a multiple of this in every device.
 const TASK_STRIDE: u64 = 256;
@@ -39,20 +39,33 @@ enum Kind {
     Reset,
 }
 
+impl RowState {
+    /// Plans what remapping and resetting take, where there are row sets.
+    pub(in crate::engine) fn plan_remap(&self, layout: &Layout, variants: &[Variant], sizes: &mut Sizes) {
+        let Some(rows) = self.sets.iter().map(|s| s.capacity).max() else { return };
+        sizes.add(Which::Indices, rows as u64 * 4);
+        let moves = self.sets.iter().any(|s| s.reserved);
+        let arrays = layout.launches.iter().filter(|l| moves && variants[l.class].rows.is_some());
+        sizes.add(Which::Scratch, arrays.map(Launch::array).max().unwrap_or(0) * VEC4);
+        let tasks = variants.iter().map(|v| v.arrays().len() as u64 + 1).max().unwrap_or(1);
+        sizes.add(Which::Tasks, tasks * TASK_STRIDE);
+    }
+}
+
 impl Optimizer {
     /// Creates it where there are row sets.
-    pub(in crate::engine) fn create_remap(&self, compiler: &Compiler<'_>) -> Result<Option<Remap>> {
-        let sets = &self.rows.sets;
-        let Some(rows) = sets.iter().map(|s| s.capacity).max() else { return Ok(None) };
-        let made = |what: &str, size| buffer(&self.device, &self.label, what, size, OWNED);
-        let indices = made("indices", rows as u64 * 4)?;
-        let moves = sets.iter().any(|s| s.reserved);
-        let arrays = self.layout.launches.iter().filter(|l| self.variants[l.class].rows.is_some());
-        let scratch = made("scratch", if moves { arrays.map(Launch::array).max().unwrap_or(0) * VEC4 } else { 0 })?;
-        let most = self.variants.iter().map(|v| v.arrays().len() as u32 + 1).max().unwrap_or(1);
-        let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
-        let tasks = buffer(&self.device, &self.label, "tasks", u64::from(most) * TASK_STRIDE, usage)?;
-        for array in 0..most {
+    pub(in crate::engine) fn create_remap(
+        &self,
+        buffers: &Buffers<'_>,
+        compiler: &Compiler<'_>,
+    ) -> Result<Option<Remap>> {
+        if !self.rows.selects() {
+            return Ok(None);
+        }
+        let indices = buffers.create(Which::Indices, OWNED)?;
+        let scratch = buffers.create(Which::Scratch, OWNED)?;
+        let tasks = buffers.create(Which::Tasks, UNIFORM)?;
+        for array in 0..(tasks.size() / TASK_STRIDE) as u32 {
             self.queue.write_buffer(&tasks, u64::from(array) * TASK_STRIDE, bytemuck::bytes_of(&array));
         }
         let compile = |variant: &Variant| {
