@@ -350,6 +350,53 @@ fn no_memory() {
     says(Err::<(), _>(error), &["out of GPU memory", "mine parameters"]);
 }
 
+const CHILD: &str = "WGPU_OPTIM_CHILD_WITHOUT_MEMORY";
+
+/// In a process that may not have much: builds twice as many tensors each time, until there is no memory for one of their buffers.
+#[test]
+fn child_that_runs_out_of_memory() {
+    if std::env::var_os(CHILD).is_none() {
+        return;
+    }
+    let gpu = open(|_| ());
+    let build = |tensors: usize| {
+        let mut builder = builder();
+        builder.label("mine");
+        for i in 0..tensors {
+            builder.tensor(Group::DEFAULT, i.to_string(), &[1 << 20]);
+        }
+        builder.build(&gpu.device, &gpu.queue)
+    };
+    let refusal = (0..14).find_map(|doublings| {
+        let refusal = build(1 << doublings).err();
+        gpu.wait().unwrap();
+        refusal
+    });
+    println!("refusal: {}", refusal.expect("16 GiB of parameters are refused"));
+    build(1).expect("what does not ask for too much is built after it");
+}
+
+/// A software GPU's memory is that of the process, which can be bounded.
+#[cfg(target_os = "linux")]
+#[test]
+fn memory_that_runs_out_is_named() {
+    if gpu().info.device_type != wgpu::DeviceType::Cpu {
+        println!("not run: the memory of hardware is not that of the process");
+        return;
+    }
+    let script = "ulimit -v 4000000; exec \"$0\" --exact errors::child_that_runs_out_of_memory --nocapture";
+    let test = std::env::current_exe().unwrap();
+    let output = std::process::Command::new("sh").args(["-c", script]).arg(test).env(CHILD, "1").output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    let (_, refusal) = text.split_once("refusal: out of GPU memory while creating mine ").expect(&text);
+    let refusal = refusal.lines().next().unwrap();
+    let roles = ["parameters ", "gradients ", "state arena ", "table of "];
+    assert!(roles.iter().any(|role| refusal.starts_with(role)), "{refusal}");
+    assert_eq!(refusal.starts_with("state arena "), refusal.contains(" (state m, state v) of "), "{refusal}");
+    println!("{refusal}");
+}
+
 #[test]
 fn no_such_adapter() {
     let selector = Selector { adapter: Some("no such adapter".to_owned()), ..Selector::default() };

@@ -100,8 +100,8 @@ fn parameters_and_gradients_in_two_buffers_and_in_one() {
         let stored = |_| storage(form);
         let expected = owned(&problem, stored);
         let one = storage(form).params.format().bytes() == storage(form).grads.bytes();
-        let places: &[fn(usize) -> (usize, usize)] = &[|_| (0, 1), |t| (t, 8 + t), |_| (0, 0)];
-        for (number, place) in places.iter().take(if one { 3 } else { 2 }).enumerate() {
+        for number in 0..if one { 3 } else { 2 } {
+            let place = |t: usize| [(0, 1), (t, 8 + t), (0, 0)][number];
             let what = format!("{form}, place {number}");
             let pages = Pages::new(&problem, stored, place);
             let optimizer = build(&problem, &pages, stored, |_| ());

@@ -269,7 +269,9 @@ fn codes_are_those_of_the_host_but_for_the_nearness_of_edges() {
             let most = encode(map, numbers, &mut codes);
             assert_eq!(most.to_bits(), largest[block * BLOCK].to_bits());
             for ((x, code), got) in numbers.iter().zip(codes).zip(got) {
-                if u32::from(code) == *got {
+                // A GPU may take a denormal for zero: then it has the code nearest to zero's that it may have.
+                let flushed = if map == Map::Signed { 127 } else { 1 };
+                if u32::from(code) == *got || x.is_subnormal() && *got == flushed {
                     continue;
                 }
                 other += 1;

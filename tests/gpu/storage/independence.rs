@@ -95,7 +95,7 @@ fn of_chunks() {
         let sizes = [3 * 700, 3 * 343, 21];
         let problem = problem(&rule, form, &sizes);
         let in_rows = |wide: bool| {
-            let mut builder = Optimizer::builder(rule.clone());
+            let mut builder = Optimizer::builder(rule);
             builder.storage(storage(form));
             let shapes = sizes.map(|n| if wide { [n / 21, 21] } else { [n / 3, 3] });
             let tensors: Vec<Tensor> = shapes

@@ -177,7 +177,9 @@ fn a_split_stays_within_a_place_of_what_somebody_else_writes_and_makes_no_nan() 
             let (below, above) = (magnitude.saturating_sub(1), (magnitude + 1).min(INFINITY));
             let [below, above] = [below, above].map(|magnitude| widen(Format::Bf16, magnitude));
             assert!(!got.is_nan(), "{when}: a NaN from {here:e}");
-            assert!(got.abs() >= below && got.abs() <= above, "{when}: {got:e} from {here:e}");
+            // A step may flush denormals, which lie just below the smallest normal number.
+            let flushed = got == 0.0 && here.abs() <= f32::MIN_POSITIVE;
+            assert!(flushed || got.abs() >= below && got.abs() <= above, "{when}: {got:e} from {here:e}");
             assert!(got == 0.0 || got.is_sign_negative() == here.is_sign_negative(), "{when}: {got:e} from {here:e}");
         }
     };

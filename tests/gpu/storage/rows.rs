@@ -43,11 +43,11 @@ fn chosen(array: &str, element: usize, flags: &[u32]) -> bool {
 }
 
 fn mixed(before: &Bits, after: &Bits, chosen: impl Fn(&str, usize) -> bool) -> Bits {
-    let mix = |((name, before), (_, after)): (&(String, Vec<u32>), &(String, Vec<u32>))| {
+    let mix = |((name, before), after): (&(String, Vec<u32>), &Vec<u32>)| {
         let pick = |(i, (before, after)): (usize, (&u32, &u32))| if chosen(name, i) { *after } else { *before };
         (name.clone(), before.iter().zip(after).enumerate().map(pick).collect())
     };
-    before.iter().zip(after).map(mix).collect()
+    before.iter().zip(after.iter().map(|(_, after)| after)).map(mix).collect()
 }
 
 #[test]
