@@ -7,6 +7,7 @@
 //!
 //! - The rules: [`optim`], one file each, with the registry [`optim::ALL`]; [`CustomRule`] for one's own WGSL.
 //! - Around every rule, inside the same launches: [`Clip`], [`LossScale`], [`Accumulate`], [`Ema`], [`Schedule`].
+//! - [`storage`]: parameters and gradients in half precision, states in half precision or eight bits.
 //! - [`checkpoint`]: everything that resuming needs, and torch's states.
 //! - [`cpu`]: the same rules on the host: in f64 the oracle that everything is compared with, in f32 on all cores.
 //! - With the feature `tools`: [`verify`], [`mod@bench`], [`replay`], [`train`] and [`race`], what the command line prints.
