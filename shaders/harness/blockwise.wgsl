@@ -53,14 +53,14 @@ fn wo_cell(y: vec4<f32>, first: u32, edges: array<f32, 8>) -> vec4<u32> {
     return select(select(cell, vec4(first << 7u), y >= vec4(edges[7])), vec4(first - 1u), y < vec4(edges[0]));
 }
 
-// A division is exact enough only where its divisor is neither huge nor tiny.
+// One division for four numbers; it is exact enough only where its divisor is neither huge nor tiny.
 fn wo_share_of(x: vec4<f32>, largest: f32) -> vec4<f32> {
     if largest == 0.0 {
         return vec4(0.0);
     }
     let tiny = select(1.0, 1.1529215e18, largest < 8.6736174e-19);
     let scale = select(tiny, 8.6736174e-19, largest > 1.1529215e18);
-    return abs(x) * scale / (largest * scale);
+    return abs(x) * scale * (1.0 / (largest * scale));
 }
 
 // Nothing but 0 gets the code of 0. By bits: a comparison may take a denormal for it.

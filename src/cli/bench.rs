@@ -220,7 +220,7 @@ fn title(plan: &Plan, gpu: Option<&Gpu>, out: &Output) -> Result<(), Failure> {
 /// The heads of the columns that [`line`] writes.
 pub(super) fn head(out: &Output) -> Result<(), Failure> {
     out.text(format_args!(
-        "{:<10} {:<15} {:<12} {:<7} {:>20}  {:>10} {:>10}  {:>7} {:>7} {:>8} {:>9}  launches",
+        "{:<10} {:<15} {:<18} {:<7} {:>20}  {:>10} {:>10}  {:>7} {:>7} {:>8} {:>9}  launches",
         "optimizer",
         "with",
         "storage",
@@ -240,7 +240,7 @@ pub(super) fn line(m: &Measurement, out: &Output) -> Result<(), Failure> {
     out.json(m)?;
     let size = format!("{} × {}", m.tensors, m.elements);
     out.text(format_args!(
-        "{:<10} {:<15} {:<12} {:<7} {size:>20}  {:>10.3} {:>10.3}  {:>7.2} {:>7.1} {:>8.2} {:>9.2}  {}",
+        "{:<10} {:<15} {:<18} {:<7} {size:>20}  {:>10.3} {:>10.3}  {:>7.2} {:>7.1} {:>8.2} {:>9.2}  {}",
         m.optimizer,
         m.with.to_string(),
         m.storage,

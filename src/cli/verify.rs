@@ -4,7 +4,7 @@ use clap::Args;
 
 use wgpu_optim::backend::{Backend, Kind, Request};
 use wgpu_optim::verify::{self, Case, Report};
-use wgpu_optim::{Error, Storage, optim, storage};
+use wgpu_optim::{Error, optim, storage};
 
 use super::failure::{self, Failure};
 use super::output::{self, Output};
@@ -132,10 +132,6 @@ fn together(a: &Case, b: &Case) -> bool {
     a.entry.name == b.entry.name && a.storage == b.storage
 }
 
-fn stored(case: &Case) -> String {
-    if case.storage == Storage::default() { String::new() } else { format!(" in {}", case.storage) }
-}
-
 /// The worst of an optimizer's cases in one.
 fn summary(reports: &[Report], case: &Case) -> Report {
     let storage = case.storage.to_string();
@@ -143,7 +139,7 @@ fn summary(reports: &[Report], case: &Case) -> Report {
         reports.iter().filter(|report| report.optimizer == case.entry.name && report.storage == storage).collect();
     let worst = |number: fn(&Report) -> f64| of.iter().map(|report| number(report)).fold(0.0, f64::max);
     Report {
-        case: format!("{}{}, the worst of {} cases", case.entry.name, stored(case), of.len()),
+        case: format!("{}, the worst of {} cases", case.entry.name, of.len()),
         worst_param_ulp: worst(|report| report.worst_param_ulp),
         worst_step_error: worst(|report| report.worst_step_error),
         worst_state_error: worst(|report| report.worst_state_error),

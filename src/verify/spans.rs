@@ -8,8 +8,8 @@ use crate::storage::half::{Chances, widen};
 use crate::storage::{Format, Packed};
 use crate::{Optimizer, Result, Tensor};
 
-/// By how much a kernel may find a cell's edge elsewhere, as a share of it: it divides, multiplies, takes 0.1 off and multiplies again.
-const EDGE_ERROR: f64 = 5e-7;
+/// By how much a kernel may find a cell's edge elsewhere, as a share of it: it inverts, multiplies twice, takes 0.1 off and multiplies again.
+const EDGE_ERROR: f64 = 8e-7;
 
 /// The least and the greatest number that is stored as one.
 #[derive(Clone, Copy, Debug, PartialEq)]
