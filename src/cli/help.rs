@@ -13,6 +13,7 @@ const MAIN: &str = "\
 Examples:
   wgpu-optim                                   the tour
   wgpu-optim info                              what there is to run on
+  wgpu-optim info --model 16M                  what optimizers would take of its memory
   wgpu-optim info --model 16M                  what optimizers take of its memory
   wgpu-optim verify --optimizer vradam
   wgpu-optim train --optimizer adaiw --set lr=0.3
