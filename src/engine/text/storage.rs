@@ -1,7 +1,7 @@
 //! How a pipeline loads and stores parameters, gradients and states: the formats of its class.
 
 use super::put;
-use crate::engine::stored::{Array, Counts, keeps_precision};
+use crate::engine::stored::{Array, BLOCK_VEC4S, Counts, keeps_precision};
 use crate::engine::variant::{Stage, Variant};
 use crate::optim::Kind;
 use crate::storage::blockwise::Map;
@@ -45,9 +45,13 @@ const fn chanced(format: Format) -> &'static str {
     }
 }
 
-/// The first word of a packed array.
+/// The first word of a packed array: what [`Counts::words`] says of those before it.
 fn first_word(before: Counts) -> String {
-    format!("({}u * stride + {}u * (stride / wo_BLOCK_LANES))", 2 * before.halves + before.bytes, before.bytes)
+    let numbers = 2 * before.halves + before.bytes;
+    match before.bytes {
+        0 => format!("{numbers}u * stride"),
+        blocks => format!("({numbers}u * stride + {blocks}u * (stride / wo_BLOCK_LANES))"),
+    }
 }
 
 impl Variant {
@@ -85,7 +89,10 @@ impl Variant {
         let counts = self.array_counts();
         let mut out = String::new();
         if counts.bytes > 0 {
-            put(&mut out, format_args!("const wo_BLOCK_LANES = 64u;\nconst wo_BLOCKWISE = {}u;", counts.bytes));
+            put(
+                &mut out,
+                format_args!("const wo_BLOCK_LANES = {BLOCK_VEC4S}u;\nconst wo_BLOCKWISE = {}u;", counts.bytes),
+            );
             for (name, map) in [("SIGNED", Map::Signed), ("POSITIVE", Map::Unsigned)] {
                 let edges = map.edges().map(|edge| format!("{edge:e}")).join(", ");
                 put(&mut out, format_args!("const wo_{name}_EDGES = array<f32, 8>({edges});"));
@@ -101,8 +108,9 @@ impl Variant {
             }
             Counts { halves, bytes: 0, .. } => format!("arrayLength(&wo_packed) / {halves}u"),
             // A block's share of the words, and its largest magnitudes.
-            Counts { halves, bytes, .. } => {
-                format!("arrayLength(&wo_packed) / {}u * wo_BLOCK_LANES", 64 * (2 * halves + bytes) + bytes)
+            counts => {
+                let words = counts.words(BLOCK_VEC4S);
+                format!("arrayLength(&wo_packed) / {words}u * wo_BLOCK_LANES")
             }
         };
         put(&mut out, format_args!("fn wo_stride() -> u32 {{ return {value}; }}"));
