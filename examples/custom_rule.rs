@@ -1,6 +1,7 @@
 //! An optimizer of one's own: momentum by sign, with decay, clipped like any other.
 
-use wgpu_optim::{Clip, CustomRule, Group, Optimizer, Result, gpu::Selector};
+use wgpu_optim::{Clip, CustomRule, Group, Optimizer, Result};
+use wgpu_optim::tools::adapter::Selector;
 
 const RULE: &str = "
 //! setting lr = 0.1 (0..)

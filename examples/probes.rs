@@ -1,8 +1,8 @@
 //! S-Adam on the GPU: the step asks for the gradient and for losses at moved parameters, and everything else stays where it is.
 //! The same step three times: with a closure, by asking it what it needs, and on the CPU.
 
-use wgpu_optim::gpu::Selector;
-use wgpu_optim::objective::{CpuMlp, CpuObjective as _, GpuMlp, GpuObjective as _, Mlp, digits};
+use wgpu_optim::tools::adapter::Selector;
+use wgpu_optim::tools::objectives::{CpuMlp, CpuObjective as _, GpuMlp, GpuObjective as _, Mlp, digits};
 use wgpu_optim::{Evaluation, Group, Optimizer, Result, SAdam, cpu};
 
 const BATCH: usize = 64;
@@ -47,7 +47,7 @@ fn main() -> Result<()> {
 
     // On the CPU.
     let mut model = CpuMlp::<f32>::new(&mlp, &split, BATCH, 0)?;
-    let spec = |t: &wgpu_optim::objective::TensorSpec| cpu::TensorSpec {
+    let spec = |t: &wgpu_optim::tools::objectives::TensorSpec| cpu::TensorSpec {
         name: t.name.clone(),
         group: 0,
         elements: t.elements(),

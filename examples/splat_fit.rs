@@ -2,7 +2,8 @@
 //! splats that are seen, the optimizer steps those, and now and then splats that push hard are cloned and faint ones pruned, in one
 //! `remap` that takes their states along.
 
-use wgpu_optim::{AdamW, Builder, Group, Optimizer, Result, Rows, Tensor, gpu::Gpu, gpu::Selector, read_buffer, wgpu};
+use wgpu_optim::{AdamW, Builder, Group, Optimizer, Result, Rows, Tensor, read_buffer, wgpu};
+use wgpu_optim::tools::adapter::{Gpu, Selector};
 
 const SIZE: u32 = 40;
 const ROOM: usize = 160;

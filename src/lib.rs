@@ -17,68 +17,36 @@
 //! lives on the GPU and picks that step's bias corrections from a ring that the host fills ahead, so that a dropped encoder or a skipped
 //! step shifts nothing.
 
-mod around;
-#[cfg(feature = "tools")]
-pub mod backend;
-#[cfg(feature = "tools")]
-pub mod bench;
-#[cfg(feature = "checkpoint")]
-pub mod checkpoint;
 pub mod cpu;
-mod engine;
 mod error;
-mod evaluate;
-#[cfg(feature = "tools")]
-pub mod gpu;
-mod integrator;
-pub mod memory;
-#[cfg(feature = "tools")]
-pub mod model;
-mod no_decay;
-#[cfg(feature = "tools")]
-pub mod objective;
+mod gpu;
+#[cfg(feature = "checkpoint")]
+mod io;
 pub mod optim;
+mod options;
 #[cfg(feature = "tools")]
-pub mod race;
-pub mod random;
-#[cfg(feature = "tools")]
-pub mod replay;
-#[cfg(feature = "tools")]
-pub mod report;
-pub mod schedule;
-#[cfg(feature = "tools")]
-pub mod shader;
-mod stats;
-pub mod storage;
-#[cfg(feature = "checkpoint")]
-mod temporary;
-#[cfg(feature = "checkpoint")]
-mod tensor_file;
-#[cfg(feature = "tools")]
-pub mod tour;
-#[cfg(feature = "tools")]
-pub mod train;
-#[cfg(feature = "tools")]
-pub mod trajectory;
-#[cfg(feature = "tools")]
-pub mod verify;
+pub mod tools;
 
-pub use around::{Accumulate, Clip, Ema, LossScale};
-#[cfg(feature = "checkpoint")]
-pub use engine::Snapshot;
-pub use engine::{Builder, Evaluating, Group, Optimizer, Rows, Stage, Tensor, Variant, read_buffer};
 pub use error::{Error, Result};
-pub use evaluate::{Evaluation, Evaluations};
-pub use no_decay::NoDecay;
+#[cfg(feature = "checkpoint")]
+pub use gpu::Snapshot;
+pub use gpu::layout::memory;
+pub use gpu::{Builder, Evaluating, Group, Optimizer, Rows, Stage, Tensor, Variant, read_buffer};
+#[cfg(feature = "checkpoint")]
+pub use io::checkpoint;
 #[cfg(feature = "custom")]
 pub use optim::CustomRule;
+pub use optim::procedure::evaluation::{Evaluation, Evaluations};
 pub use optim::{
     AdaBelief, Adagrad, Adai, AdaiW, Adam, AdamW, AdamWScheduleFree, FlowAdam, Lamb, Lion, NAdam, NormOf, ProxSgd,
     RAdam, RmsProp, Rule, SAdam, Sgd, SgdScheduleFree, VRAdam, WarpAdam,
 };
-pub use schedule::Schedule;
-pub use stats::{Norms, Stats, TensorStats};
-pub use storage::Storage;
+pub use options::around::{Accumulate, Clip, Ema, LossScale};
+pub use options::no_decay::NoDecay;
+pub use options::random;
+pub use options::schedule::{self, Schedule};
+pub use options::storage::{self, Storage};
+pub use options::telemetry::{Norms, Stats, TensorStats};
 pub use wgpu;
 
 /// The README's code, compiled.

@@ -2,12 +2,11 @@
 #![cfg(feature = "tools")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use wgpu_optim::backend::Backend;
+use wgpu_optim::tools::backend::Backend;
 use wgpu_optim::optim::{Adam, AdamW, CustomRule, FlowAdam, Range, Rule, SAdam, Value};
-use wgpu_optim::race::{
-    self, Budget, Entrant, Event, Heat, Ledger, Length, Outcome, Plan, Race, Rate, Role, Size, Track, Treatment, report,
-};
-use wgpu_optim::report::Run;
+use wgpu_optim::tools::race;
+use wgpu_optim::tools::race::{Budget, Entrant, Event, Heat, Ledger, Length, Outcome, Plan, Race, Rate, Role, Size, Track, Treatment, report};
+use wgpu_optim::tools::report::Run;
 
 fn small() -> Track {
     let settings =
@@ -339,7 +338,7 @@ fn reports_hold_tables_runs_and_plots() {
 
 #[test]
 fn a_race_on_the_gpu_ends_where_the_hosts_does() {
-    let gpu = pollster::block_on(wgpu_optim::gpu::Selector::default().open()).unwrap();
+    let gpu = pollster::block_on(wgpu_optim::tools::adapter::Selector::default().open()).unwrap();
     println!("adapter: {}", gpu.name());
     let damped = Treatment::RandomDamping { probes: 8, lambda: 2.0 };
     let flow = FlowAdam { lr: 0.01, ..FlowAdam::default() };

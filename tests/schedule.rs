@@ -303,7 +303,7 @@ struct Gpu {
 
 impl Gpu {
     fn open() -> Self {
-        let gpu = pollster::block_on(wgpu_optim::gpu::Selector::default().open()).expect("an adapter");
+        let gpu = pollster::block_on(wgpu_optim::tools::adapter::Selector::default().open()).expect("an adapter");
         println!("adapter: {}", gpu.info.name);
         Self { device: gpu.device, queue: gpu.queue }
     }

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use wgpu_optim::cpu::{self, TensorSpec};
-use wgpu_optim::gpu::Selector;
+use wgpu_optim::tools::adapter::Selector;
 use wgpu_optim::{AdamW, AdamWScheduleFree, Group, Optimizer, SgdScheduleFree};
 
 const N: usize = 1029;

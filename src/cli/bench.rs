@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use wgpu_optim::backend::{Kind, Request};
-use wgpu_optim::bench::{self, Backend, Measurement, Plan, Size, With};
-use wgpu_optim::gpu::Gpu;
+use wgpu_optim::tools::backend::{Kind, Request};
+use wgpu_optim::tools::bench;
+use wgpu_optim::tools::bench::{Backend, Measurement, Plan, Size, With};
+use wgpu_optim::tools::adapter::Gpu;
 use wgpu_optim::optim::{self, Entry};
 use wgpu_optim::{Error, Rule, storage};
 
@@ -210,7 +211,7 @@ fn title(plan: &Plan, gpu: Option<&Gpu>, out: &Output) -> Result<(), Failure> {
     for backend in &plan.backends {
         let place = match (backend, gpu) {
             (Backend::Gpu, Some(gpu)) => gpu.name(),
-            _ => format!("{}, {}", wgpu_optim::report::cpu_name(), wgpu_optim::cpu::vector_units()),
+            _ => format!("{}, {}", wgpu_optim::tools::report::cpu_name(), wgpu_optim::cpu::vector_units()),
         };
         out.text(format_args!("{backend}: {place}"))?;
     }

@@ -3,10 +3,12 @@
 use clap::Args;
 use serde_json::json;
 
-use wgpu_optim::backend::Choice;
-use wgpu_optim::gpu::{self, Gpu};
+use wgpu_optim::tools::backend::Choice;
+use wgpu_optim::tools::adapter;
+use wgpu_optim::tools::adapter::Gpu;
 use wgpu_optim::wgpu::{Adapter, Limits};
-use wgpu_optim::{Error, Group, Optimizer, cpu, optim, report, storage};
+use wgpu_optim::{Error, Group, Optimizer, cpu, optim, storage};
+use wgpu_optim::tools::report;
 
 use super::failure::Failure;
 use super::output::Output;

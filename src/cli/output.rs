@@ -5,7 +5,7 @@ use std::io::Write as _;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-use wgpu_optim::report::Run;
+use wgpu_optim::tools::report::Run;
 use wgpu_optim::wgpu::AdapterInfo;
 
 use super::failure::{self, Failure};

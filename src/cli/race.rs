@@ -7,8 +7,9 @@ use serde_json::{Value as Json, json};
 
 use wgpu_optim::Error;
 use wgpu_optim::optim::Value;
-use wgpu_optim::race::{self, Budget, Entrant, Event, Ledger, Outcome, Plan, Role, Size, Standing, report};
-use wgpu_optim::report::Run;
+use wgpu_optim::tools::race;
+use wgpu_optim::tools::race::{Budget, Entrant, Event, Ledger, Outcome, Plan, Role, Size, Standing, report};
+use wgpu_optim::tools::report::Run;
 
 use super::failure::Failure;
 use super::output::{self, Output};

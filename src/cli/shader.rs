@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use wgpu_optim::shader::{self, Checked, Shader, Target, Translation};
+use wgpu_optim::tools::shader;
+use wgpu_optim::tools::shader::{Checked, Shader, Target, Translation};
 use wgpu_optim::{Error, Storage, storage};
 
 use super::failure::Failure;
@@ -79,7 +80,7 @@ pub(super) struct Options {
 }
 
 fn after_help() -> String {
-    let kernels: Vec<_> = wgpu_optim::objective::shaders().into_iter().map(|(name, _)| name).collect();
+    let kernels: Vec<_> = wgpu_optim::tools::objectives::shaders().into_iter().map(|(name, _)| name).collect();
     format!(
         "\
 Examples:

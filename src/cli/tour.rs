@@ -2,11 +2,12 @@
 
 use clap::Args;
 
-use wgpu_optim::backend::{Kind, Request};
-use wgpu_optim::gpu::{install_hint, is_hardware};
-use wgpu_optim::tour::Tour;
-use wgpu_optim::train::{self, Plan};
-use wgpu_optim::{bench, report};
+use wgpu_optim::tools::backend::{Kind, Request};
+use wgpu_optim::tools::adapter::{install_hint, is_hardware};
+use wgpu_optim::tools::tour::Tour;
+use wgpu_optim::tools::train;
+use wgpu_optim::tools::train::Plan;
+use wgpu_optim::tools::{bench, report};
 
 use super::failure::Failure;
 use super::output::{self, Output};

@@ -2,8 +2,9 @@
 
 use clap::Args;
 
-use wgpu_optim::backend::{Backend, Kind, Request};
-use wgpu_optim::verify::{self, Case, Report};
+use wgpu_optim::tools::backend::{Backend, Kind, Request};
+use wgpu_optim::tools::verify;
+use wgpu_optim::tools::verify::{Case, Report};
 use wgpu_optim::{Error, optim, storage};
 
 use super::failure::{self, Failure};

@@ -1,34 +1,34 @@
 //! What stands around the rule, on the host: the same as `shaders/harness/gradient.wgsl` and `finalize.wgsl` do on the GPU.
 
-use crate::around::{Accumulate, Around, Clip};
+use crate::options::around::{Accumulate, Around, Clip};
 #[cfg(feature = "checkpoint")]
-use crate::engine::{ACCUMULATOR, AVERAGE};
+use crate::gpu::layout::class::{ACCUMULATOR, AVERAGE};
 
 #[cfg(feature = "checkpoint")]
 use super::Counters;
 use super::rows::RowSets;
 use super::{Group, Number, TensorSpec};
-use crate::stats::Squares;
+use crate::options::telemetry::Squares;
 
 /// The numbers that live from step to step around the rule.
 #[derive(Clone, Debug)]
-pub(super) struct Surroundings<F> {
-    pub(super) around: Around,
+pub(crate) struct Surroundings<F> {
+    pub(crate) around: Around,
     /// Gradients of micro-batches, a tensor each; empty where they are not accumulated.
-    pub(super) accumulated: Vec<Vec<F>>,
+    pub(crate) accumulated: Vec<Vec<F>>,
     /// Averages of the weights, a tensor each; empty where none are kept.
-    pub(super) ema: Vec<Vec<F>>,
-    pub(super) scale: f64,
+    pub(crate) ema: Vec<Vec<F>>,
+    pub(crate) scale: f64,
     streak: u32,
-    pub(super) skipped: u64,
+    pub(crate) skipped: u64,
     /// What the last step found about each tensor.
-    pub(super) squares: Vec<Squares>,
+    pub(crate) squares: Vec<Squares>,
     /// This step's gradients as the rule sees them.
-    pub(super) prepared: Vec<Vec<F>>,
+    pub(crate) prepared: Vec<Vec<F>>,
 }
 
 impl<F: Number> Surroundings<F> {
-    pub(super) fn new(around: Around, tensors: &[TensorSpec]) -> Self {
+    pub(crate) fn new(around: Around, tensors: &[TensorSpec]) -> Self {
         let zeros = |wanted: bool| -> Vec<Vec<F>> {
             let zero = |t: &TensorSpec| vec![F::zero(); t.elements];
             if wanted { tensors.iter().map(zero).collect() } else { Vec::new() }
@@ -46,12 +46,12 @@ impl<F: Number> Surroundings<F> {
     }
 
     /// Whether gradients reach the rule as they come.
-    pub(super) fn passes_gradients(&self) -> bool {
+    pub(crate) fn passes_gradients(&self) -> bool {
         let bare = Around { ema: self.around.ema, ..Around::default() };
         self.around == bare
     }
 
-    pub(super) fn accumulate(&mut self, grads: &[&[F]]) {
+    pub(crate) fn accumulate(&mut self, grads: &[&[F]]) {
         for (sum, g) in self.accumulated.iter_mut().zip(grads) {
             for (sum, g) in sum.iter_mut().zip(*g) {
                 *sum = *sum + *g;
@@ -60,7 +60,7 @@ impl<F: Number> Surroundings<F> {
     }
 
     /// Prepares this step's gradients, or says that the step is left out because one of them is not finite.
-    pub(super) fn prepare(
+    pub(crate) fn prepare(
         &mut self,
         groups: &[Group],
         group_of: &[usize],
@@ -140,7 +140,7 @@ impl<F: Number> Surroundings<F> {
     }
 
     /// After the `t`-th step, with the parameters from before the first where `t` is 1.
-    pub(super) fn average(&mut self, t: u64, params: &[&mut [F]]) {
+    pub(crate) fn average(&mut self, t: u64, params: &[&mut [F]]) {
         let Some(ema) = self.around.ema else { return };
         let rate = F::of(ema.rate(t));
         for (average, p) in self.ema.iter_mut().zip(params) {
@@ -151,7 +151,7 @@ impl<F: Number> Surroundings<F> {
     }
 
     /// Before the first step the average is the weights.
-    pub(super) fn start_average(&mut self, params: &[&mut [F]]) {
+    pub(crate) fn start_average(&mut self, params: &[&mut [F]]) {
         for (average, p) in self.ema.iter_mut().zip(params) {
             average.copy_from_slice(p);
         }
@@ -159,32 +159,32 @@ impl<F: Number> Surroundings<F> {
 }
 
 /// Σx².
-pub(super) fn square<F: Number>(values: &[F]) -> f64 {
+pub(crate) fn square<F: Number>(values: &[F]) -> f64 {
     values.iter().map(|x| x.wide() * x.wide()).sum()
 }
 
 #[cfg(feature = "checkpoint")]
 impl<F: Number> Surroundings<F> {
     /// What is kept for a tensor, under the GPU's names.
-    pub(super) fn arrays(&self, tensor: usize) -> impl Iterator<Item = (&'static str, &[F])> {
+    pub(crate) fn arrays(&self, tensor: usize) -> impl Iterator<Item = (&'static str, &[F])> {
         let sums = self.accumulated.get(tensor).map(|values| (ACCUMULATOR, values.as_slice()));
         let averages = self.ema.get(tensor).map(|values| (AVERAGE, values.as_slice()));
         [sums, averages].into_iter().flatten()
     }
 
     /// As [`arrays`](Self::arrays), to be overwritten.
-    pub(super) fn arrays_mut(&mut self, tensor: usize) -> impl Iterator<Item = (&'static str, &mut [F])> {
+    pub(crate) fn arrays_mut(&mut self, tensor: usize) -> impl Iterator<Item = (&'static str, &mut [F])> {
         let sums = self.accumulated.get_mut(tensor).map(|values| (ACCUMULATOR, values.as_mut_slice()));
         let averages = self.ema.get_mut(tensor).map(|values| (AVERAGE, values.as_mut_slice()));
         [sums, averages].into_iter().flatten()
     }
 
     /// Without the count of applied steps, which is not kept here.
-    pub(super) fn counters(&self) -> Counters {
+    pub(crate) fn counters(&self) -> Counters {
         Counters { applied: 0, skipped: self.skipped, streak: self.streak, scale: self.scale }
     }
 
-    pub(super) fn set_counters(&mut self, counters: Counters) {
+    pub(crate) fn set_counters(&mut self, counters: Counters) {
         (self.skipped, self.streak, self.scale) = (counters.skipped, counters.streak, counters.scale);
     }
 }

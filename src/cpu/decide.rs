@@ -4,15 +4,15 @@ use super::{Number, Scaled, Tensor, walk};
 use crate::optim::rule::Real;
 
 /// What decisions are made of and kept in, beside the tensors.
-pub(super) struct Decider<'a, F> {
-    pub(super) totals: &'a mut Vec<f64>,
-    pub(super) memory: &'a mut [F],
-    pub(super) slopes: &'a [F],
+pub(crate) struct Decider<'a, F> {
+    pub(crate) totals: &'a mut Vec<f64>,
+    pub(crate) memory: &'a mut [F],
+    pub(crate) slopes: &'a [F],
 }
 
 impl<F: Number> Decider<'_, F> {
     /// Decides for every tensor, or says that the step is left out.
-    pub(super) fn decide(
+    pub(crate) fn decide(
         &mut self,
         groups: &[Scaled<'_, F>],
         tensors: &mut [Tensor<F>],
@@ -42,7 +42,7 @@ impl<F: Number> Decider<'_, F> {
     }
 
     /// Completes the decisions once an integrator has been along.
-    pub(super) fn settle(
+    pub(crate) fn settle(
         &mut self,
         groups: &[Scaled<'_, F>],
         tensors: &mut [Tensor<F>],
@@ -70,7 +70,7 @@ impl<F: Number> Decider<'_, F> {
 }
 
 /// Whether the step leaves the count of applied steps where it is.
-pub(super) fn held<F: Number>(groups: &[Scaled<'_, F>], tensors: &[Tensor<F>]) -> bool {
+pub(crate) fn held<F: Number>(groups: &[Scaled<'_, F>], tensors: &[Tensor<F>]) -> bool {
     groups[0].sums.may_hold && tensors.first().is_some_and(|t| groups[0].cpu.hold(&t.decision))
 }
 

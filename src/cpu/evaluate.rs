@@ -1,14 +1,15 @@
 //! Steps that evaluate the objective while they are under way.
 
 use super::flow::Flow;
-use super::{Decider, Number, Optimizer, Tensor, conclude, decide, scale, slices, stored};
+use super::{Decider, Number, Optimizer, Tensor, conclude, decide, scale, slices};
+use crate::cpu::storage;
 use crate::Result;
-use crate::evaluate::{Evaluation, Evaluations};
+use crate::optim::procedure::evaluation::{Evaluation, Evaluations};
 use crate::optim::procedure::Scheme;
 use crate::optim::{Procedure, Rule};
 
 /// Evaluates the objective, writing a gradient where that is asked for, and returns the loss.
-pub(super) trait Evaluate<F>: FnMut(Evaluation, &mut [&mut [F]], &mut [&mut [F]]) -> Result<f64> {}
+pub(crate) trait Evaluate<F>: FnMut(Evaluation, &mut [&mut [F]], &mut [&mut [F]]) -> Result<f64> {}
 
 impl<F, E: FnMut(Evaluation, &mut [&mut [F]], &mut [&mut [F]]) -> Result<f64>> Evaluate<F> for E {}
 
@@ -76,7 +77,7 @@ impl<F: Number> Optimizer<F> {
         self.evaluations
     }
 
-    pub(super) fn procedure(&self) -> Procedure {
+    pub(crate) fn procedure(&self) -> Procedure {
         self.groups[0].rule.procedure()
     }
 
@@ -142,6 +143,6 @@ fn put_states<F: Number>(rule: &dyn Rule, tensors: &mut [Tensor<F>], name: &str,
     }
 }
 
-pub(super) fn shared<'a, F>(slices: &'a [&mut [F]]) -> Vec<&'a [F]> {
+pub(crate) fn shared<'a, F>(slices: &'a [&mut [F]]) -> Vec<&'a [F]> {
     slices.iter().map(|slice| &**slice).collect()
 }

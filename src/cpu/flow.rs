@@ -3,8 +3,8 @@
 use super::evaluate::Evaluate;
 use super::{Number, Scaled, Tensor};
 use crate::Result;
-use crate::evaluate::Evaluation;
-use crate::integrator::{Control, RK4, Verdict, Weights, first_step, second_step};
+use crate::optim::procedure::evaluation::Evaluation;
+use crate::optim::procedure::integrator::{Control, RK4, Verdict, Weights, first_step, second_step};
 use crate::optim::procedure::Scheme;
 
 /// A tensor on its way.
@@ -37,15 +37,15 @@ impl<F: Number> Place<F> {
 }
 
 /// All tensors on their way.
-pub(super) struct Flow<F> {
+pub(crate) struct Flow<F> {
     places: Vec<Place<F>>,
     /// Whether it led nowhere.
-    pub(super) abandoned: bool,
+    pub(crate) abandoned: bool,
 }
 
 impl<F: Number> Flow<F> {
     /// `start` are the gradients at the parameters as the rule sees them; signs are for later ones.
-    pub(super) fn new(
+    pub(crate) fn new(
         groups: &[Scaled<'_, F>],
         tensors: &[Tensor<F>],
         params: &[&mut [F]],
@@ -71,7 +71,7 @@ impl<F: Number> Flow<F> {
     }
 
     /// Follows the flow; [`displacement`](Self::displacement) tells how far.
-    pub(super) fn follow(
+    pub(crate) fn follow(
         &mut self,
         scheme: Scheme,
         params: &mut [&mut [F]],
@@ -184,13 +184,13 @@ impl<F: Number> Flow<F> {
     }
 
     /// The parameters as they were at the start, by copy.
-    pub(super) fn restore(&self, params: &mut [&mut [F]]) {
+    pub(crate) fn restore(&self, params: &mut [&mut [F]]) {
         for (place, p) in self.places.iter().zip(params) {
             p.copy_from_slice(&place.base);
         }
     }
 
-    pub(super) fn displacement(self) -> Vec<Vec<F>> {
+    pub(crate) fn displacement(self) -> Vec<Vec<F>> {
         self.places.into_iter().map(|place| place.displacement).collect()
     }
 }

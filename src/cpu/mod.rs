@@ -6,30 +6,30 @@ mod decide;
 mod evaluate;
 mod flow;
 mod no_decay;
-mod points;
+mod eval_params;
 mod probe;
 mod rows;
 #[cfg(feature = "checkpoint")]
-mod saved;
-mod stored;
+mod snapshot;
+mod storage;
 mod telemetry;
 mod walk;
 mod warp;
 
-use crate::around::{Accumulate, Around, Clip, Ema, LossScale};
-use crate::evaluate::Evaluations;
-use crate::optim::cpu::Cpu;
+use crate::options::around::{Accumulate, Around, Clip, Ema, LossScale};
+use crate::optim::procedure::evaluation::Evaluations;
+use crate::optim::rule::host::Cpu;
 use crate::optim::rule::{MAX_SUMS, Real, check_common, goes_on, need_cpu, same_rule};
 use crate::optim::{Procedure, Rule, StateSpec, Sums, Value};
-use crate::schedule::{Schedule, Scheduled, refuse_owned, scalars_at};
+use crate::options::schedule::{Schedule, Scheduled, refuse_owned, scalars_at};
 use crate::{Error, Result};
 use around::Surroundings;
 use decide::Decider;
 use probe::Probes;
 use rows::RowSets;
 #[cfg(feature = "checkpoint")]
-pub(crate) use saved::Counters;
-use stored::{Draws, Stored};
+pub(crate) use crate::cpu::snapshot::Counters;
+use crate::cpu::storage::{Draws, Stored};
 use warp::Warped;
 
 /// The number types that an [`Optimizer`] runs in.

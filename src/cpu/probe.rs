@@ -2,11 +2,12 @@
 
 use super::evaluate::Evaluate;
 use super::{Number, Optimizer};
-use crate::evaluate::Evaluation;
+use crate::optim::procedure::evaluation::Evaluation;
 use crate::optim::procedure::{Directions, Probe};
 use crate::optim::{Procedure, Scalar};
-use crate::random::{self, Stream};
-use crate::schedule::scalars_at;
+use crate::options::random;
+use crate::options::random::Stream;
+use crate::options::schedule::scalars_at;
 use crate::{Error, Result};
 
 /// What the authors add to a direction's norm before they divide by it.
@@ -14,9 +15,9 @@ const NORM_EPS: f64 = 1e-12;
 
 /// What probes found, and where the next ones go.
 #[derive(Debug)]
-pub(super) struct Probes<F> {
+pub(crate) struct Probes<F> {
     /// The slopes of the last probes; zeros before the first, empty for rules that do not probe.
-    pub(super) slopes: Vec<F>,
+    pub(crate) slopes: Vec<F>,
     /// What they come from: the loss at the parameters, then at each probe.
     losses: Vec<f64>,
     /// Directions that were given: a probe, a tensor, its elements.
@@ -24,7 +25,7 @@ pub(super) struct Probes<F> {
 }
 
 impl<F: Number> Probes<F> {
-    pub(super) fn new(procedure: Procedure) -> Self {
+    pub(crate) fn new(procedure: Procedure) -> Self {
         let count = if let Procedure::Probe(probe) = procedure { probe.count } else { 0 };
         let losses = vec![0.0; if count > 0 { count + 1 } else { 0 }];
         Self { slopes: vec![F::zero(); count], losses, given: None }
@@ -84,7 +85,7 @@ impl<F: Number> Optimizer<F> {
     }
 
     /// Probes the loss around the parameters, which are as they were when it returns.
-    pub(super) fn probe(
+    pub(crate) fn probe(
         &mut self,
         probe: Probe,
         loss: f64,

@@ -19,7 +19,7 @@ struct RowSet {
 
 /// The row sets of an optimizer and its columns' rates.
 #[derive(Clone, Debug)]
-pub(super) struct RowSets<F> {
+pub(crate) struct RowSets<F> {
     sets: Vec<RowSet>,
     set_of: Vec<Option<usize>>,
     /// A tensor's rates, a column each; none: 1.
@@ -36,17 +36,17 @@ struct Aside<F> {
 }
 
 impl<F: Number> RowSets<F> {
-    pub(super) fn new(tensors: usize) -> Self {
+    pub(crate) fn new(tensors: usize) -> Self {
         let none = || vec![Vec::new(); tensors];
         Self { sets: Vec::new(), set_of: vec![None; tensors], columns: none(), stepped: vec![Vec::new(); tensors] }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.sets.is_empty() && self.columns.iter().all(Vec::is_empty)
     }
 
     /// Finds the elements of a tensor that the step takes, and sets the others' gradients to zero.
-    pub(super) fn select(&mut self, tensor: usize, gradient: &mut [F]) {
+    pub(crate) fn select(&mut self, tensor: usize, gradient: &mut [F]) {
         let Some(set) = self.set_of[tensor].map(|set| &self.sets[set]) else { return };
         let width = (gradient.len() / set.rows.max(1)).max(1);
         let stepped = &mut self.stepped[tensor];
@@ -62,7 +62,7 @@ impl<F: Number> RowSets<F> {
     }
 
     /// Sets what lies in rows that are not flagged to zero.
-    pub(super) fn clear_unflagged(&self, tensor: usize, values: &mut [F]) {
+    pub(crate) fn clear_unflagged(&self, tensor: usize, values: &mut [F]) {
         let Some(set) = self.set_of[tensor].map(|set| &self.sets[set]) else { return };
         let width = (values.len() / set.rows.max(1)).max(1);
         for (row, flag) in values.chunks_mut(width).zip(&set.flags) {
@@ -73,7 +73,7 @@ impl<F: Number> RowSets<F> {
     }
 
     /// Whether a tensor is in a set.
-    pub(super) fn hold(&self, tensor: usize) -> bool {
+    pub(crate) fn hold(&self, tensor: usize) -> bool {
         self.set_of.get(tensor).is_some_and(Option::is_some)
     }
 
@@ -319,7 +319,7 @@ impl<F: Number> Optimizer<F> {
     }
 
     /// The rule's step over the elements that [`RowSets::select`] found; gradients as the rule sees them.
-    pub(super) fn apply_selected(&mut self, params: &mut [&mut [F]], grads: &[&[F]]) -> Result<()> {
+    pub(crate) fn apply_selected(&mut self, params: &mut [&mut [F]], grads: &[&[F]]) -> Result<()> {
         if self.rows.is_empty() {
             return self.apply(params, grads);
         }

@@ -4,7 +4,7 @@ use super::around::square;
 use super::{Number, Optimizer};
 use crate::Result;
 use crate::optim::Procedure;
-use crate::stats::{Squares, Stats, TensorStats};
+use crate::options::telemetry::{Squares, Stats, TensorStats};
 
 impl<F: Number> Optimizer<F> {
     /// Measures every step, for [`stats`](Self::stats); keeps a copy of the parameters while a step is under way.
@@ -13,7 +13,7 @@ impl<F: Number> Optimizer<F> {
     /// The rule integrates between evaluations.
     pub fn with_telemetry(self) -> Result<Self> {
         if let Procedure::Integrate(_) = self.procedure() {
-            return Err(crate::stats::refuse(self.rule(0).name()));
+            return Err(crate::options::telemetry::refuse(self.rule(0).name()));
         }
         self.surrounded(|around| around.telemetry = true)
     }
@@ -40,19 +40,19 @@ impl<F: Number> Optimizer<F> {
     /// Nothing counts them: the optimizer was built without a test for them, a loss scale, a clip by norm or telemetry.
     pub fn nonfinite(&self) -> Result<Option<&str>> {
         if !self.around.around.sums() {
-            return Err(crate::stats::nothing_counts());
+            return Err(crate::options::telemetry::nothing_counts());
         }
         let mut tensors = self.tensors().zip(&self.around.squares);
         Ok(tensors.find(|(_, squares)| squares.nonfinite > 0.0).map(|(spec, _)| spec.name.as_str()))
     }
 
     /// The parameters as they are, where the step is to be measured.
-    pub(super) fn before(&self, params: &[&mut [F]]) -> Option<Vec<Vec<F>>> {
+    pub(crate) fn before(&self, params: &[&mut [F]]) -> Option<Vec<Vec<F>>> {
         self.around.around.telemetry.then(|| params.iter().map(|p| p.to_vec()).collect())
     }
 
     /// Measures what became of the parameters.
-    pub(super) fn measure(&mut self, before: Option<Vec<Vec<F>>>, params: &[&mut [F]]) {
+    pub(crate) fn measure(&mut self, before: Option<Vec<Vec<F>>>, params: &[&mut [F]]) {
         for ((squares, before), after) in self.around.squares.iter_mut().zip(before.into_iter().flatten()).zip(params) {
             squares.parameter = square(&before);
             squares.update = before.iter().zip(after.iter()).map(|(b, a)| (a.wide() - b.wide()).powi(2)).sum();

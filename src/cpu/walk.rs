@@ -1,7 +1,7 @@
 //! How a step walks the tensors: by halves, down to pieces of a fixed size, so that threads may take the halves and the order of every
 //! sum is the same whoever takes them. Small tensors share a piece.
 
-use crate::optim::cpu::RowTerms;
+use crate::optim::rule::host::RowTerms;
 use crate::optim::rule::MAX_SUMS;
 
 use super::{Number, Scaled, Tensor};
@@ -12,7 +12,7 @@ const PIECE: usize = 64 * 1024;
 type Sum = [f64; MAX_SUMS];
 
 /// Sums the terms of every tensor into its `sums`.
-pub(super) fn contribute<F: Number>(
+pub(crate) fn contribute<F: Number>(
     groups: &[Scaled<'_, F>],
     tensors: &mut [Tensor<F>],
     params: &[&mut [F]],
@@ -55,7 +55,7 @@ fn contribute_tensor<F: Number>(
 }
 
 /// Updates every tensor.
-pub(super) fn update<F: Number>(
+pub(crate) fn update<F: Number>(
     groups: &[Scaled<'_, F>],
     tensors: &mut [Tensor<F>],
     params: &mut [&mut [F]],
@@ -111,7 +111,7 @@ fn update_tensor<F: Number>(
 }
 
 /// Hands an array out in pieces, each with the index of its first number, that are cut where blocks end.
-pub(super) fn pieces<F: Number>(values: &mut [F], first: usize, work: &(impl Fn(usize, &mut [F]) + Sync)) {
+pub(crate) fn pieces<F: Number>(values: &mut [F], first: usize, work: &(impl Fn(usize, &mut [F]) + Sync)) {
     match half(values.len()).filter(|_| F::FAST) {
         None => work(first, values),
         Some(at) => {

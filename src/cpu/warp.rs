@@ -4,13 +4,13 @@ use std::ops::Range;
 
 use super::{Number, Optimizer, Scaled, Tensor};
 #[cfg(feature = "checkpoint")]
-use crate::engine::{BEFORE, COLUMNS};
+use crate::gpu::layout::arrays::{BEFORE, COLUMNS};
 use crate::optim::procedure::{Warp, check_matrix};
 use crate::{Error, Result};
 
 /// A tensor's block-diagonal matrix by columns: element i of column j is row i of its block.
 #[derive(Debug)]
-pub(super) struct Warped<F> {
+pub(crate) struct Warped<F> {
     warp: Warp,
     columns: Vec<Vec<F>>,
     /// The last step's gradient; empty where the matrix does not change.
@@ -36,7 +36,7 @@ impl<F: Number> Learning<F> {
 }
 
 impl<F: Number> Warped<F> {
-    pub(super) fn new(warp: Warp, elements: usize) -> Self {
+    pub(crate) fn new(warp: Warp, elements: usize) -> Self {
         let one = |on: bool| if on { F::one() } else { F::zero() };
         let column = |j: usize| (0..elements).map(|i| one(i % warp.block == j)).collect();
         let before = if warp.learned { vec![F::zero(); elements] } else { Vec::new() };
@@ -86,21 +86,21 @@ impl<F: Number> Warped<F> {
 
     /// What a checkpoint keeps, by the names that the GPU's optimizer has for it.
     #[cfg(feature = "checkpoint")]
-    pub(super) fn arrays(&self) -> impl Iterator<Item = (&'static str, &[F])> {
+    pub(crate) fn arrays(&self) -> impl Iterator<Item = (&'static str, &[F])> {
         let before = self.warp.learned.then_some((BEFORE, self.before.as_slice()));
         before.into_iter().chain(COLUMNS.into_iter().zip(self.columns.iter().map(Vec::as_slice)))
     }
 
     /// As [`arrays`](Self::arrays), to be overwritten.
     #[cfg(feature = "checkpoint")]
-    pub(super) fn arrays_mut(&mut self) -> impl Iterator<Item = (&'static str, &mut [F])> {
+    pub(crate) fn arrays_mut(&mut self) -> impl Iterator<Item = (&'static str, &mut [F])> {
         let before = self.warp.learned.then_some((BEFORE, self.before.as_mut_slice()));
         before.into_iter().chain(COLUMNS.into_iter().zip(self.columns.iter_mut().map(Vec::as_mut_slice)))
     }
 }
 
 /// Passes every tensor's gradient through its matrix.
-pub(super) fn warp<F: Number>(groups: &[Scaled<'_, F>], tensors: &mut [Tensor<F>], grads: &[&[F]]) -> Vec<Vec<F>> {
+pub(crate) fn warp<F: Number>(groups: &[Scaled<'_, F>], tensors: &mut [Tensor<F>], grads: &[&[F]]) -> Vec<Vec<F>> {
     let one = |(tensor, g): (&mut Tensor<F>, &&[F])| {
         let group = &groups[tensor.spec.group];
         let v = tensor.states.get(1).and_then(|v| v.as_deref()).unwrap_or_default();

@@ -1,7 +1,7 @@
 //! AdaBelief; the rule is `shaders/rules/adabelief.wgsl`.
 
 use super::rule::{Nothing, Real, Scalar, StateSpec, Twin, bias_correction, members};
-use super::settings::settings;
+use crate::optim::rule::settings::settings;
 
 settings! {
     /// AdaBelief (Zhuang et al. 2020): Adam that divides by the deviation of the gradient from its average, as `optax.adabelief`.

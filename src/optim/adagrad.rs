@@ -1,7 +1,7 @@
 //! Adagrad; the rule is `shaders/rules/adagrad.wgsl`.
 
 use super::rule::{Nothing, Real, Scalar, StateSpec, Twin, members};
-use super::settings::settings;
+use crate::optim::rule::settings::settings;
 
 settings! {
     /// Adagrad (Duchi et al. 2011) with decay as L2 regularisation, as `torch.optim.Adagrad`.

@@ -1,7 +1,7 @@
 //! Adai and AdaiW; the rule is `shaders/rules/adai.wgsl`.
 
 use super::rule::{MAX_SUMS, Nothing, Real, Scalar, StateSpec, Sums, Twin, bias_correction, members};
-use super::settings::settings;
+use crate::optim::rule::settings::settings;
 
 settings! {
     /// Adai (Xie et al., arXiv 2006.15815): momentum whose inertia adapts to each element, with decay as L2 regularisation.

@@ -1,7 +1,7 @@
 //! Adam, AMSGrad and AdamW; the rule is `shaders/rules/adam.wgsl`.
 
 use super::rule::{Nothing, Real, Scalar, StateSpec, Twin, bias_correction, members, own_square};
-use super::settings::settings;
+use crate::optim::rule::settings::settings;
 
 settings! {
     /// Adam (Kingma & Ba 2015, algorithm 1) with decay as L2 regularisation, as `torch.optim.Adam`.

@@ -2,7 +2,7 @@
 
 use super::averaging::Average;
 use super::rule::{Nothing, Real, Scalar, StateSpec, Twin, bias_correction, members};
-use super::settings::settings;
+use crate::optim::rule::settings::settings;
 
 settings! {
     /// Schedule-free AdamW (Defazio et al. 2024, arXiv 2405.15682), as `schedulefree.AdamWScheduleFree`: an average of the iterates takes

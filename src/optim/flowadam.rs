@@ -2,7 +2,7 @@
 
 use super::procedure::{Procedure, Scheme};
 use super::rule::{MAX_SUMS, Real, Scalar, StateSpec, Sums, Twin, bias_correction, members};
-use super::settings::{choice, settings};
+use crate::optim::rule::settings::{choice, settings};
 
 choice! {
     /// Where FlowAdam's thresholds come from that are not set themselves.

@@ -1,7 +1,7 @@
 //! LAMB; the rule is `shaders/rules/lamb.wgsl`.
 
 use super::rule::{MAX_SUMS, Nothing, Real, Scalar, StateSpec, Sums, Twin, bias_correction, members};
-use super::settings::settings;
+use crate::optim::rule::settings::settings;
 
 settings! {
     /// LAMB (You et al. 2020): Adam whose step in each tensor is scaled to the tensor's norm, as `optax.lamb`.

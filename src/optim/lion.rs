@@ -1,7 +1,7 @@
 //! Lion; the rule is `shaders/rules/lion.wgsl`.
 
 use super::rule::{Nothing, Real, Scalar, StateSpec, Twin, members};
-use super::settings::settings;
+use crate::optim::rule::settings::settings;
 
 settings! {
     /// Lion (Chen et al. 2023, algorithm 2), the sign of an interpolated momentum with decoupled decay, as `optax.lion`.

@@ -2,10 +2,12 @@
 
 use super::rule::{Nothing, Real, Scalar, StateSpec, Twin, bias_correction, members, own_square};
 #[cfg(feature = "checkpoint")]
-use super::settings::Configured;
-use super::settings::settings;
+use crate::optim::rule::settings::Configured;
+use crate::optim::rule::settings::settings;
 #[cfg(feature = "checkpoint")]
-use crate::{Result, optim::Value};
+use crate::Result;
+#[cfg(feature = "checkpoint")]
+use crate::optim::Value;
 
 settings! {
     /// NAdam (Dozat 2016), Adam with Nesterov's momentum, with decay as L2 regularisation, as `torch.optim.NAdam`.

@@ -1,7 +1,7 @@
 //! Proximal SGD; the rule is `shaders/rules/prox_sgd.wgsl`.
 
 use super::rule::{Nothing, Real, Scalar, StateSpec, Twin, members};
-use super::settings::settings;
+use crate::optim::rule::settings::settings;
 
 settings! {
     /// SGD with momentum followed by the soft threshold `lr·l1`: the Prox-SGD that S-Adam (arXiv 2605.29547) is compared with.

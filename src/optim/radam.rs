@@ -1,7 +1,7 @@
 //! RAdam; the rule is `shaders/rules/radam.wgsl`.
 
 use super::rule::{Nothing, Real, Scalar, StateSpec, Twin, bias_correction, members, own_square};
-use super::settings::settings;
+use crate::optim::rule::settings::settings;
 
 settings! {
     /// RAdam (Liu et al. 2020), Adam whose rate is rectified while the second moment is still uncertain, with decay as L2

@@ -1,7 +1,7 @@
 //! RMSprop; the rule is `shaders/rules/rmsprop.wgsl`.
 
 use super::rule::{Nothing, Real, Scalar, StateSpec, Twin, members};
-use super::settings::settings;
+use crate::optim::rule::settings::settings;
 
 settings! {
     /// RMSprop (Tieleman & Hinton 2012), plain, centered (Graves 2013) or with momentum, as `torch.optim.RMSprop`.

@@ -2,7 +2,7 @@
 
 use super::procedure::{Directions, Probe, Procedure};
 use super::rule::{Nothing, Real, Scalar, StateSpec, Twin, bias_correction, members};
-use super::settings::settings;
+use crate::optim::rule::settings::settings;
 
 settings! {
     /// S-Adam (arXiv 2605.29547, in the form of the authors' release): AdamW whose step is multiplied by `exp(-λ LGI)`, where LGI is

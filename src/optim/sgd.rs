@@ -2,7 +2,7 @@
 
 use super::Value;
 use super::rule::{Nothing, Real, Scalar, StateSpec, Twin, members};
-use super::settings::{Configured, refused, settings};
+use crate::optim::rule::settings::{Configured, refused, settings};
 
 settings! {
     /// Stochastic gradient descent with momentum, dampening and Nesterov's form, as `torch.optim.SGD`.

@@ -2,7 +2,7 @@
 
 use super::averaging::Average;
 use super::rule::{Nothing, Real, Scalar, StateSpec, Twin, members};
-use super::settings::settings;
+use crate::optim::rule::settings::settings;
 
 settings! {
     /// Schedule-free SGD (Defazio et al. 2024, arXiv 2405.15682), as `schedulefree.SGDScheduleFree`: see [`AdamWScheduleFree`](super::AdamWScheduleFree); `u` is

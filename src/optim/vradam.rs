@@ -1,7 +1,7 @@
 //! VRAdam; the rule is `shaders/rules/vradam.wgsl`.
 
 use super::rule::{MAX_SUMS, Nothing, Real, Scalar, StateSpec, Sums, Twin, bias_correction, members};
-use super::settings::{choice, settings};
+use crate::optim::rule::settings::{choice, settings};
 
 choice! {
     /// Whose norm brakes VRAdam.

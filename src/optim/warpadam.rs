@@ -2,7 +2,7 @@
 
 use super::procedure::{Procedure, Warp};
 use super::rule::{Nothing, Real, Scalar, StateSpec, Twin, bias_correction, members};
-use super::settings::{Configured as _, choice, settings};
+use crate::optim::rule::settings::{Configured as _, choice, settings};
 use crate::{Error, Result};
 
 choice! {

@@ -2,7 +2,7 @@
 //! every bit as it was.
 
 use wgpu_optim::optim::{ALL, Procedure, Rule};
-use wgpu_optim::verify::{Data, Moved, Outcome, Problem};
+use wgpu_optim::tools::verify::{Data, Moved, Outcome, Problem};
 use wgpu_optim::{Group, Optimizer};
 
 use crate::common::{block_on, check, deal, gpu, groups, read, same};

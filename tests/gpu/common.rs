@@ -3,8 +3,8 @@
 use std::ops::Range;
 use std::sync::OnceLock;
 
-use wgpu_optim::gpu::{Gpu, Selector};
-use wgpu_optim::verify::{Errors, Moved, Outcome, Problem};
+use wgpu_optim::tools::adapter::{Gpu, Selector};
+use wgpu_optim::tools::verify::{Errors, Moved, Outcome, Problem};
 use wgpu_optim::{Optimizer, optim::Rule, read_buffer, wgpu};
 
 pub(crate) use pollster::block_on;
@@ -80,7 +80,7 @@ pub(crate) fn passed(what: &str, errors: &Errors, problem: &Problem) {
 pub(crate) fn groups(rule: &dyn Rule, count: usize) -> Vec<Box<dyn Rule>> {
     let mut groups = vec![rule.boxed()];
     while groups.len() < count {
-        groups.push(wgpu_optim::verify::varied(groups.last().unwrap().as_ref()));
+        groups.push(wgpu_optim::tools::verify::varied(groups.last().unwrap().as_ref()));
     }
     groups
 }

@@ -2,7 +2,7 @@
 //! finished has a bound.
 
 use wgpu_optim::optim::{AdamW, Rule};
-use wgpu_optim::verify::Problem;
+use wgpu_optim::tools::verify::Problem;
 use wgpu_optim::{Error, Group, Optimizer, wgpu};
 
 use crate::common::{block_on, check, gpu, groups, read};

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use wgpu_optim::Result;
-use wgpu_optim::optim::cpu::Cpu;
+use wgpu_optim::optim::rule::host::Cpu;
 use wgpu_optim::optim::{Procedure, Rule, Scalar, StateSpec, Sums, Value};
 
 use crate::evaluating_mutants::{FLOWADAM, SADAM, WARPADAM};

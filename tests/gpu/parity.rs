@@ -3,9 +3,9 @@
 
 use std::ops::Range;
 
-use wgpu_optim::gpu::Gpu;
+use wgpu_optim::tools::adapter::Gpu;
 use wgpu_optim::optim::{ALL, Procedure, ProxSgd, Rule};
-use wgpu_optim::verify::{Outcome, Problem, varied};
+use wgpu_optim::tools::verify::{Outcome, Problem, varied};
 use wgpu_optim::{Builder, Group, Optimizer, wgpu};
 
 use crate::common::{Page, block_on, check, deal, gpu, groups, open, read, take};

@@ -2,8 +2,9 @@
 //! is refused.
 
 use crate::support::{GUARD, Rig, failure, gpu, slices, wide, worst};
-use wgpu_optim::objective::problem::{self, ALL};
-use wgpu_optim::objective::{CpuObjective, GpuObjective, Problem, TensorSpec, random};
+use wgpu_optim::tools::objectives::problem;
+use wgpu_optim::tools::objectives::problem::ALL;
+use wgpu_optim::tools::objectives::{CpuObjective, GpuObjective, Problem, TensorSpec, random};
 use wgpu_optim::optim::Value;
 
 /// A gradient's largest error may be this share of the tensor's largest: f32 sums of some hundred terms of either sign.

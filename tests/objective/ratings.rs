@@ -2,8 +2,8 @@
 
 use crate::problems::RATINGS;
 use crate::support::{failure, slices};
-use wgpu_optim::objective::problem;
-use wgpu_optim::objective::problems::{Layout, RatingTable};
+use wgpu_optim::tools::objectives::problem;
+use wgpu_optim::tools::objectives::problems::{Layout, RatingTable};
 use wgpu_optim::optim::Value;
 
 const JESTER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/jester.csv");

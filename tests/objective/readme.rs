@@ -1,7 +1,7 @@
 //! The README's table of problems is the registry's: names, settings, defaults, measures.
 
 use crate::problems::configured;
-use wgpu_optim::objective::problem::ALL;
+use wgpu_optim::tools::objectives::problem::ALL;
 use wgpu_optim::optim::Value;
 
 const README: &str = include_str!("../../README.md");

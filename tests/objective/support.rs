@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 use std::sync::OnceLock;
-use wgpu_optim::objective::{GpuObjective, Outcome, Reading};
+use wgpu_optim::tools::objectives::{GpuObjective, Outcome, Reading};
 
 pub(crate) fn wide(tensors: &[Vec<f32>]) -> Vec<Vec<f64>> {
     tensors.iter().map(|t| t.iter().map(|x| f64::from(*x)).collect()).collect()

@@ -1,6 +1,6 @@
 //! A user's rule on the CPU.
 
-use crate::optim::cpu::{Cpu, RowTerms};
+use crate::optim::rule::host::{Cpu, RowTerms};
 use crate::optim::rule::{MAX_SUMS, Real};
 
 use super::CustomRule;

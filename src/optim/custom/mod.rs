@@ -16,10 +16,10 @@ use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::cpu::Cpu;
-use super::settings::{Range, Value, refused};
+use crate::optim::rule::host::Cpu;
+use crate::optim::rule::settings::{Range, Value, refused};
 use super::{Rule, Scalar, StateSpec, Sums};
-use crate::engine::Variant;
+use crate::gpu::layout::class::Variant;
 use crate::{Error, Result};
 use fill::{Declared, Fill};
 use header::Line;
@@ -72,7 +72,7 @@ use scan::Mistake;
 /// ```
 /// use wgpu_optim::optim::{CustomRule, Range};
 /// use wgpu_optim::{Group, Optimizer, Rule};
-/// # let gpu = pollster::block_on(wgpu_optim::gpu::Selector::default().open())?;
+/// # let gpu = pollster::block_on(wgpu_optim::tools::adapter::Selector::default().open())?;
 ///
 /// let rule = CustomRule::from_wgsl("sign", "
 ///     struct Hyper { lr: f32 }

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use wgpu_optim::verify::Problem;
+use wgpu_optim::tools::verify::Problem;
 use wgpu_optim::{Builder, Group, Optimizer, Storage, wgpu};
 
 use super::{Bits, amsgrad, everything, problem, same_bits, steps, storage};

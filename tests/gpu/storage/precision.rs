@@ -5,7 +5,7 @@ use wgpu_optim::optim::{ALL, AdamW, Sgd, VRAdam};
 use wgpu_optim::random::{Stream, key, normal};
 use wgpu_optim::storage::Format;
 use wgpu_optim::storage::half::{nearest, split, widen};
-use wgpu_optim::verify::Problem;
+use wgpu_optim::tools::verify::Problem;
 use wgpu_optim::{AdamWScheduleFree, Ema, Group, Optimizer, Rule, Tensor, read_buffer};
 
 use super::{everything, problem, storage};

@@ -2,7 +2,7 @@
 //! of it, and rows change places in full.
 
 use wgpu_optim::optim::AdamW;
-use wgpu_optim::verify::Problem;
+use wgpu_optim::tools::verify::Problem;
 use wgpu_optim::{Builder, Ema, Group, Optimizer, Rows, Tensor, wgpu};
 
 use super::{Bits, everything, problem, same_bits, storage};

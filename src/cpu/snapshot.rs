@@ -1,0 +1,109 @@
+//! What a checkpoint takes of an optimizer, and gives back.
+
+use super::{Number, Optimizer};
+use crate::gpu::access::snapshot::Rounding;
+use crate::optim::rule::goes_on;
+use crate::optim::{Kind, Rule, Value};
+use crate::options::storage::{Form, Params};
+use crate::{Error, Result};
+
+/// The counters that live from step to step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Counters {
+    pub(crate) applied: u64,
+    pub(crate) skipped: u64,
+    pub(crate) streak: u32,
+    pub(crate) scale: f64,
+}
+
+impl<F: Number> Optimizer<F> {
+    /// The groups' names and settings.
+    pub(crate) fn settings(&self) -> impl Iterator<Item = (&str, Vec<(&'static str, Value)>)> {
+        self.groups.iter().map(|g| (g.name.as_str(), g.rule.settings()))
+    }
+
+    /// Changes settings, also those that belong to a schedule.
+    pub(crate) fn put_settings(&mut self, group: usize, settings: &[(String, Value)]) -> Result<()> {
+        self.groups[group].rule = self.with_settings(group, settings)?;
+        Ok(())
+    }
+
+    /// A group's rule with other settings, if the optimizer could go on with it.
+    pub(crate) fn with_settings(&self, group: usize, settings: &[(String, Value)]) -> Result<Box<dyn Rule>> {
+        let info = &self.groups[group];
+        let mut rule = info.rule.clone();
+        for (name, value) in settings {
+            rule.set(name, value)?;
+        }
+        rule.check()?;
+        if !goes_on(rule.as_ref(), info.rule.as_ref()) {
+            let problem = format!("the settings of group `{}` change which states are kept", info.name);
+            return Err(Error::Usage(problem));
+        }
+        Ok(rule)
+    }
+
+    /// What is kept for a tensor beside its parameters, under the names that the GPU's optimizer has for it.
+    pub(crate) fn arrays(&self, tensor: usize) -> Vec<(&'static str, &[F])> {
+        let kept = &self.tensors[tensor];
+        let names = self.groups[kept.spec.group].rule.states().into_iter().map(|s| s.name);
+        let states = names.zip(&kept.states).filter_map(|(name, state)| Some((name, state.as_deref()?)));
+        let warp = kept.warp.iter().flat_map(super::Warped::arrays);
+        states.chain(self.around.arrays(tensor)).chain(warp).collect()
+    }
+
+    /// As [`arrays`](Self::arrays), to be overwritten.
+    pub(crate) fn arrays_mut(&mut self, tensor: usize) -> Vec<(&'static str, &mut [F])> {
+        let kept = &mut self.tensors[tensor];
+        let names = self.groups[kept.spec.group].rule.states().into_iter().map(|s| s.name);
+        let states = names.zip(&mut kept.states).filter_map(|(name, state)| Some((name, state.as_deref_mut()?)));
+        let warp = kept.warp.iter_mut().flat_map(super::Warped::arrays_mut);
+        states.chain(self.around.arrays_mut(tensor)).chain(warp).collect()
+    }
+
+    /// How an array of a tensor is stored, and which numbers it holds.
+    pub(crate) fn form(&self, tensor: usize, array: &str) -> (Form, Kind) {
+        let kept = &self.tensors[tensor];
+        let states = self.groups[kept.spec.group].rule.states();
+        let state = states.iter().enumerate().find(|(_, state)| state.name == array);
+        state.map_or((Form::Whole, Kind::Exact), |(at, state)| {
+            (Form::of(state.kind, kept.stored.formats.state(at)), state.kind)
+        })
+    }
+
+    /// How a tensor's parameters are stored.
+    pub(crate) fn param_storage(&self, tensor: usize) -> Params {
+        self.tensors[tensor].stored.formats.params
+    }
+
+    /// A tensor's parameters in full, from those that the model sees; `None` where they are not kept.
+    pub(crate) fn full_params(&self, tensor: usize, params: &[F]) -> Option<Vec<F>> {
+        self.tensors[tensor].stored.clone().recall(params)
+    }
+
+    /// Puts a tensor's parameters in full in place, where they are kept.
+    pub(crate) fn put_full_params(&mut self, tensor: usize, values: &[f32]) {
+        if let Some(full) = &mut self.tensors[tensor].stored.full {
+            full.iter_mut().zip(values).for_each(|(full, x)| *full = F::of(f64::from(*x)));
+        }
+    }
+
+    /// What the chances of the next step follow from, where anything is rounded by chance.
+    pub(crate) fn rounding(&self) -> Option<Rounding> {
+        let chances = self.tensors.iter().any(|tensor| tensor.stored.formats.take_chances());
+        chances.then_some(Rounding { key: self.draws.key, steps: self.draws.steps })
+    }
+
+    pub(crate) fn set_rounding(&mut self, rounding: Rounding) {
+        (self.draws.key, self.draws.steps) = (rounding.key, rounding.steps);
+    }
+
+    pub(crate) fn counters(&self) -> Counters {
+        Counters { applied: self.applied, ..self.around.counters() }
+    }
+
+    pub(crate) fn set_counters(&mut self, counters: Counters) {
+        self.applied = counters.applied;
+        self.around.set_counters(counters);
+    }
+}

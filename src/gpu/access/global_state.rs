@@ -1,0 +1,89 @@
+//! What decisions are made of and what they remember, read and written outside of steps.
+
+use crate::gpu::layout::launches::VEC4;
+use crate::gpu::build::plan::{CONTROL_HEAD, LOSS_BYTES};
+use crate::gpu::Optimizer;
+use crate::gpu::build::builder::Tensor;
+use crate::gpu::access::readback::read_buffer;
+use crate::{Error, Result};
+
+impl Optimizer {
+    /// Where the loss of a step's evaluation goes, one f32: slot 0 that at the parameters, slot `j` that at the j-th probe. A copy may
+    /// fill it, or a kernel that binds it.
+    ///
+    /// # Errors
+    /// The rule has no such probe.
+    pub fn loss_slot(&self, slot: usize) -> Result<wgpu::BufferSlice<'_>> {
+        let probes = self.variants[0].probes();
+        match &self.losses {
+            Some(losses) if slot <= probes => {
+                let at = slot as u64 * LOSS_BYTES;
+                Ok(losses.slice(at..at + 4))
+            }
+            _ => Err(Error::Usage(format!("loss slot {slot} does not exist: the rule probes {probes} directions"))),
+        }
+    }
+
+    /// Writes the losses that probes found, for callers who evaluate them on the host: first that at the parameters. Steps use them until
+    /// others are there.
+    ///
+    /// # Errors
+    /// Another count than one more than the rule's probes.
+    pub fn write_losses(&self, losses: &[f32]) -> Result<()> {
+        let probes = self.variants[0].probes();
+        if probes == 0 || losses.len() != probes + 1 {
+            return Err(Error::Usage(format!(
+                "{} losses were given, the rule probes {probes} directions",
+                losses.len()
+            )));
+        }
+        for (slot, loss) in losses.iter().enumerate() {
+            let slot = self.loss_slot(slot)?;
+            self.queue.write_buffer(slot.buffer(), slot.offset(), bytemuck::bytes_of(loss));
+        }
+        Ok(())
+    }
+
+    /// Reads what decisions remember of earlier steps, in the order of [`Rule::memory`](crate::Rule::memory); empty for most rules.
+    ///
+    /// # Errors
+    /// The device was lost.
+    pub async fn read_memory(&self) -> Result<Vec<f32>> {
+        let count = self.variants[0].memory.len();
+        self.read_floats(CONTROL_HEAD, count).await
+    }
+
+    /// Writes what decisions remember, as when states are restored, before the work that is submitted next.
+    ///
+    /// # Errors
+    /// Another count than the rule's.
+    pub fn write_memory(&self, values: &[f32]) -> Result<()> {
+        let count = self.variants[0].memory.len();
+        if values.len() != count {
+            return Err(Error::Usage(format!("{} numbers were given, the rule remembers {count}", values.len())));
+        }
+        if count > 0 {
+            self.queue.write_buffer(&self.control, CONTROL_HEAD, bytemuck::cast_slice(values));
+        }
+        Ok(())
+    }
+
+    /// Reads what the last step decided for a tensor, in the order of [`Rule::decision`](crate::Rule::decision): S-Adam's `damp` and
+    /// `lgi`, FlowAdam's `flow`. Zeros before the first step.
+    ///
+    /// # Errors
+    /// The device was lost.
+    pub async fn read_decision(&self, tensor: Tensor) -> Result<Vec<f32>> {
+        let variant = &self.variants[0];
+        let vec4s = variant.memory_vec4s() + tensor.0 * variant.decision_vec4s();
+        self.read_floats(CONTROL_HEAD + vec4s as u64 * VEC4, variant.decision.len()).await
+    }
+
+    async fn read_floats(&self, first: u64, count: usize) -> Result<Vec<f32>> {
+        if count == 0 {
+            return Ok(Vec::new());
+        }
+        let slice = self.control.slice(first..first + count as u64 * 4);
+        Ok(bytemuck::pod_collect_to_vec(&read_buffer(&self.device, &self.queue, slice).await?))
+    }
+}

@@ -1,0 +1,8 @@
+//! Reading and writing outside of steps: parameters, states, counters, snapshots and telemetry.
+
+mod global_state;
+pub(crate) mod readback;
+#[cfg(feature = "checkpoint")]
+pub(crate) mod snapshot;
+pub(crate) mod telemetry;
+mod warp;

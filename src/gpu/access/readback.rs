@@ -1,0 +1,304 @@
+//! Moving numbers between host and GPU outside of steps. Reading is `async` and never blocks: natively the future polls the
+//! device whenever it is polled itself.
+
+use std::task::Poll;
+
+use futures::FutureExt as _;
+use futures::channel::oneshot;
+use futures::future::poll_fn;
+
+use crate::gpu::layout::arrays::is_scratch;
+use crate::gpu::build::blame::blame;
+use crate::gpu::build::checks::bytes_of;
+use crate::gpu::build::plan::CONTROL_HEAD;
+use crate::gpu::layout::arena::{Array, keeps_precision};
+use crate::gpu::Optimizer;
+use crate::gpu::build::builder::Tensor;
+#[cfg(feature = "tools")]
+use crate::options::storage::Formats;
+use crate::options::storage::{Format, Packed};
+use crate::{Error, Result};
+
+/// Reads a range of a buffer with `COPY_SRC` usage. The copy is submitted to `queue` now, the bytes come with the future.
+///
+/// # Errors
+/// The device was lost; the buffer lacks `COPY_SRC` or is another device's.
+pub async fn read_buffer(device: &wgpu::Device, queue: &wgpu::Queue, slice: wgpu::BufferSlice<'_>) -> Result<Vec<u8>> {
+    let size = slice.size().next_multiple_of(4);
+    // A lost device refuses what follows, and its refusals are not for the caller's handler of errors.
+    let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
+    let staging = device.create_buffer(&wgpu::BufferDescriptor {
+        label: Some("read-back"),
+        size,
+        usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+        mapped_at_creation: false,
+    });
+    let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("read-back") });
+    encoder.copy_buffer_to_buffer(slice.buffer(), slice.offset(), &staging, 0, size);
+    let (sender, receiver) = oneshot::channel();
+    encoder.map_buffer_on_submit(&staging, wgpu::MapMode::Read, .., move |result| {
+        // The receiver may be gone: then nobody wants the bytes.
+        let _ = sender.send(result);
+    });
+    queue.submit([encoder.finish()]);
+    if let Some(refusal) = scope.pop().now_or_never().flatten() {
+        return Err(blame(device, queue, &refusal, []));
+    }
+    let view = mapped(device, &staging, receiver).await?;
+    Ok(view[..slice.size() as usize].to_vec())
+}
+
+/// Waits until `staging` is mapped, without blocking, and shows it.
+pub(crate) async fn mapped(
+    device: &wgpu::Device,
+    staging: &wgpu::Buffer,
+    mut arrived: oneshot::Receiver<Result<(), wgpu::BufferAsyncError>>,
+) -> Result<wgpu::BufferView> {
+    let mapped = poll_fn(|context| {
+        let polled = device.poll(wgpu::PollType::Poll);
+        match std::pin::Pin::new(&mut arrived).poll(context) {
+            Poll::Pending if polled.is_err() => Poll::Ready(Ok(Err(wgpu::BufferAsyncError))),
+            Poll::Pending => {
+                // Natively nobody else may poll the device; in a browser the callback wakes this task.
+                #[cfg(not(target_arch = "wasm32"))]
+                context.waker().wake_by_ref();
+                Poll::Pending
+            }
+            ready => ready,
+        }
+    });
+    let lost = |what: &dyn std::fmt::Display| Error::DeviceLost(format!("while reading back: {what}"));
+    let dropped = |_| Error::Usage("the encoder with the copies was dropped".to_owned());
+    mapped.await.map_err(dropped)?.map_err(|e| lost(&e))?;
+    staging.slice(..).get_mapped_range().map_err(|e| lost(&e))
+}
+
+impl Optimizer {
+    /// Reads a tensor's parameters, in half precision with what keeps theirs: the numbers that the steps change.
+    ///
+    /// # Errors
+    /// The device was lost; the caller's buffer lacks `COPY_SRC`.
+    pub async fn read_param(&self, tensor: Tensor) -> Result<Vec<f32>> {
+        let seen = self.read_seen(tensor).await?;
+        match self.precision(tensor) {
+            None => Ok(seen.values()),
+            Some(array) => Ok(seen.precise(&self.read_packed(tensor, &array).await?)),
+        }
+    }
+
+    /// The parameters as the model sees them.
+    pub(crate) async fn read_seen(&self, tensor: Tensor) -> Result<Packed> {
+        self.read_tensor(tensor, self.param(tensor), self.tensors[tensor.0].formats.params.format()).await
+    }
+
+    /// Reads a tensor's gradients.
+    ///
+    /// # Errors
+    /// As [`read_param`](Self::read_param); the tensor was bound without gradients.
+    pub async fn read_grad(&self, tensor: Tensor) -> Result<Vec<f32>> {
+        let grads = self.read_tensor(tensor, self.try_grad(tensor)?, self.tensors[tensor.0].formats.grads).await?;
+        Ok(grads.values())
+    }
+
+    async fn read_tensor(&self, tensor: Tensor, slice: wgpu::BufferSlice<'_>, format: Format) -> Result<Packed> {
+        let info = &self.tensors[tensor.0];
+        if info.used() == 0 {
+            return Ok(Packed::nearest(format, &[]));
+        }
+        if !slice.buffer().usage().contains(wgpu::BufferUsages::COPY_SRC) {
+            return Err(
+                info.error(format!("its buffer has usage {:?}, reading needs COPY_SRC", slice.buffer().usage()))
+            );
+        }
+        let used = slice.offset()..slice.offset() + bytes_of(info.used(), format);
+        let bytes = read_buffer(&self.device, &self.queue, slice.buffer().slice(used)).await?;
+        Ok(Packed::from_bytes(format, info.used() as usize, &bytes))
+    }
+
+    /// Writes a tensor's parameters, before the work that is submitted next; in half precision the nearest, and the rest into what keeps
+    /// it.
+    ///
+    /// # Errors
+    /// Another length than the tensor's; the caller's buffer lacks `COPY_DST`.
+    pub fn write_param(&self, tensor: Tensor, values: &[f32]) -> Result<()> {
+        self.check_length(tensor, values.len())?;
+        let (seen, rest) = Packed::params(self.tensors[tensor.0].formats.params, values);
+        self.write_seen(tensor, &seen)?;
+        match self.precision(tensor).zip(rest) {
+            None => Ok(()),
+            Some((array, rest)) => self.write_packed(tensor, &array, &rest),
+        }
+    }
+
+    /// Writes the parameters as the model sees them.
+    pub(crate) fn write_seen(&self, tensor: Tensor, seen: &Packed) -> Result<()> {
+        self.write_tensor(tensor, self.param(tensor), seen)
+    }
+
+    /// The array that keeps the parameters' precision.
+    pub(crate) fn precision(&self, tensor: Tensor) -> Option<Array> {
+        self.arrays(tensor).into_iter().find(|array| keeps_precision(array.name))
+    }
+
+    /// Writes a tensor's gradients, before the work that is submitted next.
+    ///
+    /// # Errors
+    /// As [`write_param`](Self::write_param); the tensor was bound without gradients.
+    pub fn write_grad(&self, tensor: Tensor, values: &[f32]) -> Result<()> {
+        let grads = Packed::nearest(self.tensors[tensor.0].formats.grads, values);
+        self.write_tensor(tensor, self.try_grad(tensor)?, &grads)
+    }
+
+    fn write_tensor(&self, tensor: Tensor, slice: wgpu::BufferSlice<'_>, values: &Packed) -> Result<()> {
+        self.check_length(tensor, values.len())?;
+        if !slice.buffer().usage().contains(wgpu::BufferUsages::COPY_DST) {
+            return Err(self.tensors[tensor.0]
+                .error(format!("its buffer has usage {:?}, writing needs COPY_DST", slice.buffer().usage())));
+        }
+        if values.len() > 0 {
+            self.queue.write_buffer(slice.buffer(), slice.offset(), &values.bytes().0);
+        }
+        Ok(())
+    }
+
+    fn check_length(&self, tensor: Tensor, values: usize) -> Result<()> {
+        let info = &self.tensors[tensor.0];
+        if values as u64 == info.used() {
+            return Ok(());
+        }
+        Err(info.error(format!("{values} values were given, shape {:?} has {}", info.shape, info.used())))
+    }
+
+    /// The names of the states that are kept for a tensor: the rule's, then `gradient_accumulator` and `ema` where they are asked for,
+    /// then what keeps the precision of parameters in half precision, `master` (f32) or `remainder` (16 bits, as whole numbers), then
+    /// WarpAdam's `warp_gradient` and the columns of its matrix.
+    /// A frozen tensor has none.
+    #[must_use]
+    pub fn state_names(&self, tensor: Tensor) -> Vec<&'static str> {
+        self.kept_arrays(tensor).into_iter().map(|array| array.name).collect()
+    }
+
+    /// The arrays that mean something between steps.
+    pub(crate) fn kept_arrays(&self, tensor: Tensor) -> Vec<Array> {
+        self.arrays(tensor).into_iter().filter(|array| !is_scratch(array.name)).collect()
+    }
+
+    /// Reads a state of a tensor, whatever it is stored as.
+    ///
+    /// # Errors
+    /// The rule keeps no state of this name; the device was lost.
+    pub async fn read_state(&self, tensor: Tensor, state: &str) -> Result<Vec<f32>> {
+        Ok(self.read_packed(tensor, &self.array(tensor, state)?).await?.values())
+    }
+
+    /// An array as it is stored.
+    pub(crate) async fn read_packed(&self, tensor: Tensor, array: &Array) -> Result<Packed> {
+        let mut values = array.pack(&[]);
+        for run in self.state_runs(tensor) {
+            let arena = &self.launches[run.launch].arena.buffer;
+            let read = async |stretch| read_buffer(&self.device, &self.queue, arena.slice(stretch)).await;
+            let bytes = read(array.stretch(&run)).await?;
+            let largest = match array.largest(&run) {
+                None => Vec::new(),
+                Some(stretch) => read(stretch).await?,
+            };
+            values.append(array.form.unpack(run.elements, &bytes, &largest));
+        }
+        Ok(values)
+    }
+
+    /// Writes a state of a tensor, whatever it is stored as, to the nearest; before the work that is submitted next.
+    ///
+    /// # Errors
+    /// The rule keeps no state of this name; another length than the tensor's.
+    pub fn write_state(&self, tensor: Tensor, state: &str, values: &[f32]) -> Result<()> {
+        let array = self.array(tensor, state)?;
+        self.write_packed(tensor, &array, &array.pack(values))
+    }
+
+    /// Writes an array as it is stored.
+    pub(crate) fn write_packed(&self, tensor: Tensor, array: &Array, values: &Packed) -> Result<()> {
+        self.check_length(tensor, values.len())?;
+        for run in self.state_runs(tensor) {
+            let arena = &self.launches[run.launch].arena.buffer;
+            let (bytes, largest) = values.part(run.position..run.position + run.elements).bytes();
+            self.queue.write_buffer(arena, array.stretch(&run).start, &bytes);
+            if let Some(stretch) = array.largest(&run) {
+                self.queue.write_buffer(arena, stretch.start, &largest);
+            }
+        }
+        Ok(())
+    }
+
+    /// How many steps the GPU has applied.
+    ///
+    /// # Errors
+    /// The device was lost.
+    pub async fn read_applied(&self) -> Result<u64> {
+        Ok(u64::from(self.read_control().await?[0]))
+    }
+
+    /// How many steps were left out because a gradient was not finite.
+    ///
+    /// # Errors
+    /// The device was lost.
+    pub async fn read_skipped(&self) -> Result<u64> {
+        Ok(u64::from(self.read_control().await?[2]))
+    }
+
+    /// The loss scale as it is now; 1 where there is none.
+    ///
+    /// # Errors
+    /// The device was lost.
+    pub async fn read_loss_scale(&self) -> Result<f32> {
+        Ok(f32::from_bits(self.read_control().await?[4]))
+    }
+
+    /// The key of the chances by which numbers are rounded, and how many steps rounded any.
+    #[cfg(feature = "tools")]
+    pub(crate) async fn read_rounding(&self) -> Result<(u32, u32)> {
+        let [.., rounding, rounded] = self.read_control().await?;
+        Ok((rounding, rounded))
+    }
+
+    /// What a tensor's storage comes to.
+    #[cfg(feature = "tools")]
+    pub(crate) fn formats(&self, tensor: Tensor) -> &Formats {
+        &self.tensors[tensor.0].formats
+    }
+
+    /// The head of `wo_Control`.
+    async fn read_control(&self) -> Result<[u32; 8]> {
+        let bytes = read_buffer(&self.device, &self.queue, self.control.slice(..CONTROL_HEAD)).await?;
+        Ok(bytemuck::pod_read_unaligned(&bytes))
+    }
+
+    /// Sets the count of applied steps, as when states are loaded.
+    ///
+    /// # Errors
+    /// A recorded step is not yet finished.
+    pub fn write_applied(&mut self, applied: u32) -> Result<()> {
+        if !self.scalars.idle(&self.device) {
+            return Err(Error::Usage(
+                "the count of steps changes only while no recorded step is unfinished".to_owned(),
+            ));
+        }
+        self.queue.write_buffer(&self.control, 0, bytemuck::bytes_of(&applied));
+        self.scalars.restart(Some(u64::from(applied)));
+        Ok(())
+    }
+
+    /// The arrays that are kept for a tensor, in the order of the arena.
+    pub(crate) fn arrays(&self, tensor: Tensor) -> Vec<Array> {
+        if self.tensors[tensor.0].frozen { Vec::new() } else { self.variants[self.class_of[tensor.0]].arrays() }
+    }
+
+    pub(crate) fn array(&self, tensor: Tensor, state: &str) -> Result<Array> {
+        let arrays = self.arrays(tensor);
+        let unknown = || {
+            let known = arrays.iter().map(|array| array.name);
+            Error::unknown(format!("state of tensor `{}`", self.tensors[tensor.0].name), state, known)
+        };
+        arrays.iter().find(|array| array.name == state).copied().ok_or_else(unknown)
+    }
+}

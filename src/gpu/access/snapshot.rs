@@ -1,0 +1,317 @@
+//! A copy of everything that resuming needs, made on the GPU in the caller's encoder while training goes on.
+
+use futures::channel::oneshot;
+
+use crate::gpu::layout::arrays::PARAM;
+use crate::gpu::build::buffers::buffer;
+use crate::gpu::build::checks::bytes_of;
+use crate::gpu::layout::launches::{StateRun, VEC4};
+use crate::gpu::build::plan::{CONTROL_HEAD, LOSS_BYTES, ROUNDING};
+use super::readback::mapped;
+use crate::gpu::layout::arena::{Array, Stretch, keeps_precision};
+use crate::gpu::Optimizer;
+use crate::gpu::build::builder::Tensor;
+use crate::Result;
+use crate::options::storage::{Format, Layout, Packed};
+
+/// The parameters, states and counters of an [`Optimizer`] as they were at one point of an encoder.
+#[derive(Debug)]
+pub struct Snapshot {
+    device: wgpu::Device,
+    pages: Vec<Page>,
+    control: Spot,
+    chances: bool,
+    memory: usize,
+    losses: Option<(Spot, usize)>,
+    tensors: Vec<SavedTensor>,
+    pub(crate) about: About,
+}
+
+/// What a snapshot knows without reading anything back.
+#[derive(Clone, Debug)]
+pub(crate) struct About {
+    pub(crate) optimizer: &'static str,
+    pub(crate) groups: Vec<(String, Vec<(&'static str, crate::optim::Value)>)>,
+}
+
+/// What a snapshot holds, read back.
+#[derive(Clone, Debug)]
+pub(crate) struct Contents {
+    pub(crate) control: Control,
+    /// What decisions remember.
+    pub(crate) memory: Vec<f32>,
+    /// The losses of the last probes.
+    pub(crate) losses: Vec<f64>,
+    pub(crate) tensors: Vec<Arrays>,
+}
+
+/// What of `wo_Control` outlives a step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Control {
+    pub(crate) applied: u32,
+    pub(crate) skipped: u32,
+    pub(crate) streak: u32,
+    pub(crate) scale: f32,
+    /// Where anything is rounded by chance.
+    pub(crate) rounding: Option<Rounding>,
+}
+
+impl Control {
+    /// From the head of `wo_Control`.
+    fn of([applied, _, skipped, streak, scale, _, key, steps]: [u32; 8], chances: bool) -> Self {
+        let rounding = chances.then_some(Rounding { key, steps });
+        Self { applied, skipped, streak, scale: f32::from_bits(scale), rounding }
+    }
+}
+
+/// What the chances of the next step follow from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rounding {
+    pub(crate) key: u32,
+    /// Steps so far that rounded.
+    pub(crate) steps: u32,
+}
+
+/// A tensor's numbers: `param` first, then the states.
+#[derive(Clone, Debug)]
+pub(crate) struct Arrays {
+    pub(crate) name: String,
+    pub(crate) group: String,
+    pub(crate) shape: Vec<usize>,
+    pub(crate) arrays: Vec<(String, Packed)>,
+}
+
+impl Arrays {
+    pub(crate) fn get(&self, name: &str) -> Option<&Packed> {
+        self.arrays.iter().find(|(n, _)| n == name).map(|(_, values)| values)
+    }
+
+    /// What keeps the parameters' precision.
+    pub(crate) fn precision(&self) -> Option<&Packed> {
+        self.arrays.iter().find(|(name, _)| keeps_precision(name)).map(|(_, values)| values)
+    }
+
+    /// The parameters as the steps change them.
+    pub(crate) fn params(&self) -> Option<Vec<f32>> {
+        let seen = self.get(PARAM)?;
+        Some(self.precision().map_or_else(|| seen.values(), |rest| seen.precise(rest)))
+    }
+}
+
+#[derive(Debug)]
+struct SavedTensor {
+    name: String,
+    group: String,
+    shape: Vec<usize>,
+    elements: usize,
+    arrays: Vec<Array>,
+    format: Format,
+    param: Option<Spot>,
+    runs: Vec<(Spot, StateRun)>,
+}
+
+/// A place in the pages, in bytes.
+#[derive(Clone, Copy, Debug)]
+struct Spot {
+    page: usize,
+    offset: u64,
+}
+
+#[derive(Debug)]
+struct Page {
+    buffer: wgpu::Buffer,
+    arrived: oneshot::Receiver<Result<(), wgpu::BufferAsyncError>>,
+}
+
+/// Copies to be made, packed into pages.
+#[derive(Default)]
+struct Plan<'a> {
+    sizes: Vec<u64>,
+    copies: Vec<(&'a wgpu::Buffer, u64, u64, Spot)>,
+}
+
+impl<'a> Plan<'a> {
+    fn add(&mut self, buffer: &'a wgpu::Buffer, offset: u64, bytes: u64, most: u64) -> Spot {
+        let bytes = bytes.next_multiple_of(4);
+        if self.sizes.last().is_none_or(|size| size + bytes > most) {
+            self.sizes.push(0);
+        }
+        let page = self.sizes.len() - 1;
+        let spot = Spot { page, offset: self.sizes[page] };
+        self.sizes[page] += bytes.next_multiple_of(VEC4);
+        self.copies.push((buffer, offset, bytes, spot));
+        spot
+    }
+}
+
+impl Optimizer {
+    /// Records a copy of parameters, states and counters as they are at this point of the encoder. Training may go on at once;
+    /// the copy's memory is freed with the snapshot.
+    ///
+    /// # Errors
+    /// A caller's buffer lacks `COPY_SRC`; no memory for the copy.
+    pub fn snapshot(&self, encoder: &mut wgpu::CommandEncoder) -> Result<Snapshot> {
+        let most = self.device.limits().max_buffer_size;
+        let mut plan = Plan::default();
+        let memory = self.variants[0].memory.len();
+        let control = plan.add(&self.control, 0, CONTROL_HEAD + memory as u64 * 4, most);
+        let losses = self.losses.as_ref().map(|l| (plan.add(l, 0, l.size(), most), self.variants[0].probes() + 1));
+        let arenas: Vec<Spot> =
+            self.launches.iter().map(|l| plan.add(&l.arena.buffer, 0, l.arena.buffer.size(), most)).collect();
+        let mut tensors = Vec::with_capacity(self.tensors.len());
+        for (index, info) in self.tensors.iter().enumerate() {
+            let param = self.param(Tensor(index));
+            if !param.buffer().usage().contains(wgpu::BufferUsages::COPY_SRC) {
+                return Err(
+                    info.error(format!("its buffer has usage {:?}, a snapshot needs COPY_SRC", param.buffer().usage()))
+                );
+            }
+            let source = &self.places[index].param;
+            let format = info.formats.params.format();
+            let bytes = bytes_of(info.used(), format);
+            let spot = (info.used() > 0).then(|| plan.add(&source.buffer, source.offset, bytes, most));
+            tensors.push(SavedTensor {
+                name: info.name.clone(),
+                group: self.groups[info.group].name.clone(),
+                shape: info.shape.clone(),
+                elements: info.used() as usize,
+                arrays: self.kept_arrays(Tensor(index)),
+                format,
+                param: spot,
+                runs: self.state_runs(Tensor(index)).map(|run| (arenas[run.launch], run)).collect(),
+            });
+        }
+        let groups = self.groups.iter().map(|g| (g.name.clone(), g.rule.settings())).collect();
+        Ok(Snapshot {
+            device: self.device.clone(),
+            pages: self.record_copies(encoder, &plan)?,
+            control,
+            chances: self.variants[0].chances,
+            memory,
+            losses,
+            tensors,
+            about: About { optimizer: self.groups[0].rule.name(), groups },
+        })
+    }
+
+    fn record_copies(&self, encoder: &mut wgpu::CommandEncoder, plan: &Plan<'_>) -> Result<Vec<Page>> {
+        let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+        let make = |&size| buffer(&self.device, &self.label, "snapshot", size, usage);
+        let buffers: Vec<wgpu::Buffer> = plan.sizes.iter().map(make).collect::<Result<_>>()?;
+        for (source, offset, bytes, spot) in &plan.copies {
+            encoder.copy_buffer_to_buffer(source, *offset, &buffers[spot.page], spot.offset, *bytes);
+        }
+        let page = |buffer: wgpu::Buffer| {
+            let (sender, arrived) = oneshot::channel();
+            encoder.map_buffer_on_submit(&buffer, wgpu::MapMode::Read, .., move |result| {
+                // The snapshot may be gone: then nobody wants it.
+                let _ = sender.send(result);
+            });
+            Page { buffer, arrived }
+        };
+        Ok(buffers.into_iter().map(page).collect())
+    }
+
+    /// What is kept for a tensor, the parameters first, and how it is stored.
+    pub(crate) fn layouts(&self, tensor: Tensor) -> Vec<(&'static str, Layout)> {
+        let states = self.kept_arrays(tensor).into_iter().map(|array| (array.name, array.form.into()));
+        std::iter::once((PARAM, self.param_layout(tensor))).chain(states).collect()
+    }
+
+    fn param_layout(&self, tensor: Tensor) -> Layout {
+        self.tensors[tensor.index()].formats.params.format().into()
+    }
+
+    /// Puts a tensor's numbers in place, before the work that is submitted next: those that are stored so here as they are, the others
+    /// converted. What only one side has is left alone.
+    pub(crate) fn write_arrays(&self, tensor: Tensor, saved: &Arrays) -> Result<()> {
+        self.write_saved_params(tensor, saved)?;
+        for array in self.kept_arrays(tensor).iter().filter(|array| !keeps_precision(array.name)) {
+            let Some(values) = saved.get(array.name) else { continue };
+            if values.layout() == array.form.into() {
+                self.write_packed(tensor, array, values)?;
+            } else {
+                self.write_packed(tensor, array, &array.pack(&values.values()))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write_saved_params(&self, tensor: Tensor, saved: &Arrays) -> Result<()> {
+        let Some(seen) = saved.get(PARAM) else { return Ok(()) };
+        let (own, rest) = (self.precision(tensor), saved.precision());
+        let same_rest = own.map(|array| array.form.into()) == rest.map(Packed::layout);
+        if seen.layout() != self.param_layout(tensor) || !same_rest {
+            return saved.params().map_or(Ok(()), |params| self.write_param(tensor, &params));
+        }
+        self.write_seen(tensor, seen)?;
+        own.zip(rest).map_or(Ok(()), |(array, rest)| self.write_packed(tensor, &array, rest))
+    }
+
+    /// Puts the counters in place. Without what chances follow from, the optimizer's own go on.
+    ///
+    /// # Errors
+    /// A recorded step is not yet finished.
+    pub(crate) fn write_control(&mut self, control: &Control) -> Result<()> {
+        let Control { applied, skipped, streak, scale, rounding } = *control;
+        self.write_applied(applied)?;
+        let words = [applied, 0, skipped, streak, scale.to_bits(), 0];
+        self.queue.write_buffer(&self.control, 0, bytemuck::cast_slice(&words));
+        if let Some(Rounding { key, steps }) = rounding {
+            self.queue.write_buffer(&self.control, ROUNDING, bytemuck::cast_slice(&[key, steps]));
+        }
+        Ok(())
+    }
+
+    /// Puts what decisions are made of and remember in place.
+    pub(crate) fn write_decisions(&self, memory: &[f32], losses: &[f64]) -> Result<()> {
+        self.write_memory(memory)?;
+        if self.losses.is_none() {
+            return Ok(());
+        }
+        self.write_losses(&losses.iter().map(|x| *x as f32).collect::<Vec<_>>())
+    }
+}
+
+impl Snapshot {
+    /// Waits for the copies, without blocking, and sorts them out.
+    pub(crate) async fn contents(self) -> Result<Contents> {
+        let mut pages = Vec::with_capacity(self.pages.len());
+        for page in self.pages {
+            pages.push(mapped(&self.device, &page.buffer, page.arrived).await?);
+        }
+        let stretch = |spot: Spot, at: Stretch| -> &[u8] {
+            &pages[spot.page][(spot.offset + at.start) as usize..(spot.offset + at.end) as usize]
+        };
+        let floats = |spot: Spot, first: u64, count: usize| -> Vec<f32> {
+            let start = (spot.offset + first * VEC4) as usize;
+            bytemuck::pod_collect_to_vec(&pages[spot.page][start..start + count * 4])
+        };
+        let head = &pages[self.control.page][self.control.offset as usize..][..CONTROL_HEAD as usize];
+        let control = Control::of(bytemuck::pod_read_unaligned(head), self.chances);
+        let memory = floats(self.control, CONTROL_HEAD / VEC4, self.memory);
+        let slot = |spot, j: usize| f64::from(floats(spot, j as u64 * LOSS_BYTES / VEC4, 1)[0]);
+        let losses = self.losses.map_or_else(Vec::new, |(spot, n)| (0..n).map(|j| slot(spot, j)).collect());
+        let tensors = self.tensors.into_iter().map(|tensor| {
+            let param = tensor.param.map_or_else(
+                || Packed::nearest(tensor.format, &[]),
+                |spot| {
+                    let bytes = stretch(spot, 0..bytes_of(tensor.elements as u64, tensor.format));
+                    Packed::from_bytes(tensor.format, tensor.elements, bytes)
+                },
+            );
+            let mut arrays = vec![(PARAM.to_owned(), param)];
+            for array in &tensor.arrays {
+                let mut values = array.pack(&[]);
+                for (arena, run) in &tensor.runs {
+                    let largest = array.largest(run).map_or(&[][..], |largest| stretch(*arena, largest));
+                    let bytes = stretch(*arena, array.stretch(run));
+                    values.append(array.form.unpack(run.elements, bytes, largest));
+                }
+                arrays.push((array.name.to_owned(), values));
+            }
+            Arrays { name: tensor.name, group: tensor.group, shape: tensor.shape, arrays }
+        });
+        Ok(Contents { control, memory, losses, tensors: tensors.collect() })
+    }
+}

@@ -1,0 +1,199 @@
+//! Telemetry: every step copies what it measured into the next place of a small ring, and the host opens the newest when it likes.
+
+use std::sync::Arc;
+
+use crate::gpu::Optimizer;
+use crate::gpu::build::buffers::{Buffers, Sizes, Which};
+use crate::gpu::layout::launches::{Chunk, Launch, Layout, VEC4};
+use crate::gpu::hyper::mailbox::Mailbox;
+use crate::gpu::build::plan::CONTROL_HEAD;
+use crate::options::telemetry::{Squares, Stats, TensorStats, nothing_counts};
+use crate::{Error, Result};
+
+/// Places of the ring.
+const RING: usize = 4;
+
+/// The ring and where in a sample everything lies.
+#[derive(Debug)]
+pub(crate) struct Telemetry {
+    ring: Vec<Place>,
+    names: Vec<Arc<str>>,
+    sample: Sample,
+    recorded: u64,
+    dropped: u64,
+}
+
+/// What a step's sample is made of, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sample {
+    /// The counters and decisions, with which the control buffer begins.
+    control: u64,
+    /// The totals of the first round of sums.
+    totals: u64,
+    /// What the update left behind the chunks' records.
+    measured: u64,
+}
+
+/// A place of the ring, with the number of the step whose sample it holds.
+#[derive(Debug)]
+struct Place {
+    mailbox: Mailbox,
+    step: u64,
+}
+
+/// Bytes of the chunks' measurements behind their records in a launch's table.
+pub(crate) fn measured_bytes(launch: &Launch) -> u64 {
+    launch.chunks.len() as u64 * VEC4
+}
+
+impl Sample {
+    /// Of an optimizer whose control has so many bytes and whose rounds are planned.
+    pub(crate) fn new(control: u64, layout: &Layout, sizes: &Sizes) -> Self {
+        let measured = layout.launches.iter().map(measured_bytes).sum();
+        Self { control, totals: sizes.of(Which::Totals(0)), measured }
+    }
+
+    const fn bytes(self) -> u64 {
+        self.control + self.totals + self.measured
+    }
+
+    /// Plans the ring.
+    ///
+    /// # Errors
+    /// A sample is longer than the device's buffers may be.
+    pub(crate) fn plan(self, limits: &wgpu::Limits, sizes: &mut Sizes) -> Result<()> {
+        let (actual, needs) = (limits.max_buffer_size, self.bytes());
+        if needs > actual {
+            return Err(Error::Limit { limit: "max_buffer_size", actual, needs });
+        }
+        (0..RING).for_each(|place| sizes.add(Which::Telemetry(place), needs));
+        Ok(())
+    }
+}
+
+impl Telemetry {
+    pub(crate) fn new(buffers: &Buffers<'_>, sample: Sample, names: impl Iterator<Item = Arc<str>>) -> Result<Self> {
+        let make = |place| {
+            let make = |usage| buffers.create(Which::Telemetry(place), usage);
+            Ok(Place { mailbox: Mailbox::new(make)?, step: 0 })
+        };
+        let ring = (0..RING).map(make).collect::<Result<_>>()?;
+        Ok(Self { ring, names: names.collect(), sample, recorded: 0, dropped: 0 })
+    }
+}
+
+impl Optimizer {
+    /// What the newest finished step did, once; `None` while no step has finished since the last call, or where
+    /// [`Builder::telemetry`](crate::Builder::telemetry) was not asked for. Never waits.
+    pub fn try_stats(&self) -> Option<Stats> {
+        let _ = self.device.poll(wgpu::PollType::Poll);
+        let telemetry = self.telemetry.as_ref()?;
+        let mut ready: Vec<&Place> = telemetry.ring.iter().filter(|place| place.mailbox.is_ready()).collect();
+        ready.sort_unstable_by_key(|place| place.step);
+        let newest = ready.pop()?;
+        ready.into_iter().for_each(|place| _ = place.mailbox.open(|_| ()));
+        newest.mailbox.open(|sample| self.stats(telemetry, sample))
+    }
+
+    /// The name of the first tensor with a gradient that was not finite in the last finished step. Costs nothing until it is called, where
+    /// steps count such numbers anyway: with a loss scale, `skip_nonfinite`, a clip by norm or telemetry.
+    ///
+    /// # Errors
+    /// Nothing counts them; the device was lost.
+    pub async fn read_nonfinite(&self) -> Result<Option<&str>> {
+        let Some(round) = self.rounds.first().filter(|_| self.around.sums()) else {
+            return Err(nothing_counts());
+        };
+        let totals = crate::gpu::access::readback::read_buffer(&self.device, &self.queue, round.totals.slice(..)).await?;
+        let totals: Vec<[f32; 4]> = bytemuck::pod_collect_to_vec(&totals);
+        let bad = (0..self.tensors.len()).find(|t| self.harness_totals(&totals, *t).1 != 0.0);
+        Ok(bad.map(|t| self.tensors[t].name.as_str()))
+    }
+
+    /// A tensor's squared norm and count of numbers that are not finite, from the records of the first round.
+    fn harness_totals(&self, totals: &[[f32; 4]], tensor: usize) -> (f64, f64) {
+        let records = self.tensors.len() + 1;
+        let of = &totals[(tensor + 1) * (totals.len() / records)..][..totals.len() / records];
+        match of {
+            [.., square, bad] => (f64::from(square[2]), f64::from(bad[0])),
+            _ => (0.0, 0.0),
+        }
+    }
+
+    /// Records the copies of a step's sample. Where every place is under way there is none.
+    pub(crate) fn record_sample(&mut self, encoder: &mut wgpu::CommandEncoder) {
+        let Some(mut telemetry) = self.telemetry.take() else { return };
+        telemetry.recorded += 1;
+        let step = telemetry.recorded;
+        // An idle place, or else the oldest that nobody opened.
+        telemetry.ring.sort_by_key(|place| (place.mailbox.is_ready(), place.step));
+        let sent = telemetry.ring.iter_mut().find_map(|place| {
+            place.mailbox.open(|_| ());
+            place
+                .mailbox
+                .send(encoder, |encoder, to| self.copy_sample(encoder, to, telemetry.sample.control))
+                .then(|| place.step = step)
+        });
+        telemetry.dropped += u64::from(sent.is_none());
+        self.telemetry = Some(telemetry);
+    }
+
+    fn copy_sample(&self, encoder: &mut wgpu::CommandEncoder, to: &wgpu::Buffer, control: u64) {
+        let mut at = 0;
+        let mut copy = |from: &wgpu::Buffer, offset: u64, bytes: u64| {
+            encoder.copy_buffer_to_buffer(from, offset, to, at, bytes);
+            at += bytes;
+        };
+        copy(&self.control, 0, control);
+        if let Some(round) = self.rounds.first() {
+            copy(&round.totals, 0, round.totals.size());
+        }
+        for (gpu, launch) in self.launches.iter().zip(&self.layout.launches) {
+            let records = size_of_val(launch.chunks.as_slice()) as u64;
+            copy(&gpu.update.table, records, measured_bytes(launch));
+        }
+    }
+
+    fn stats(&self, telemetry: &Telemetry, sample: &[u8]) -> Stats {
+        let Sample { control, totals, .. } = telemetry.sample;
+        let (control, rest) = sample[..telemetry.sample.bytes() as usize].split_at(control as usize);
+        let (totals, measured) = rest.split_at(totals as usize);
+        let head: [u32; (CONTROL_HEAD / 4) as usize] = bytemuck::pod_read_unaligned(&control[..CONTROL_HEAD as usize]);
+        let totals: Vec<[f32; 4]> = bytemuck::pod_collect_to_vec(totals);
+        let words: Vec<f32> = bytemuck::pod_collect_to_vec(control);
+        let mut squares: Vec<Squares> = (0..self.tensors.len())
+            .map(|t| {
+                let (gradient, nonfinite) = self.harness_totals(&totals, t);
+                Squares { gradient, nonfinite, clip: self.clip_factor(&words, t), ..Squares::default() }
+            })
+            .collect();
+        self.add_measured(measured, &mut squares);
+        let named = telemetry.names.iter().zip(&squares);
+        Stats {
+            applied: u64::from(head[0]),
+            skipped: u64::from(head[2]),
+            total: Squares::total(&squares).norms(),
+            tensors: named.map(|(name, s)| TensorStats { name: name.clone(), norms: s.norms() }).collect(),
+            dropped: telemetry.dropped,
+        }
+    }
+
+    /// Adds the chunks' sums to their tensors'.
+    fn add_measured(&self, measured: &[u8], squares: &mut [Squares]) {
+        let chunks = self.layout.launches.iter().flat_map(|launch| &launch.chunks);
+        let live = |(chunk, _): &(&Chunk, _)| chunk.length > 0;
+        for (chunk, sums) in chunks.zip(measured.chunks_exact(VEC4 as usize)).filter(live) {
+            let sums: [f32; 4] = bytemuck::pod_read_unaligned(sums);
+            let tensor = &mut squares[chunk.tensor as usize];
+            tensor.parameter += f64::from(sums[0]);
+            tensor.update += f64::from(sums[1]);
+        }
+    }
+
+    fn clip_factor(&self, control: &[f32], tensor: usize) -> f64 {
+        if !self.around.clips_norm() {
+            return 1.0;
+        }
+        f64::from(control[(CONTROL_HEAD / 4) as usize + self.variants[0].clip_word(tensor)])
+    }
+}

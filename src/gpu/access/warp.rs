@@ -1,0 +1,50 @@
+//! WarpAdam's matrices, read and written outside of steps.
+
+use crate::gpu::layout::arrays::COLUMNS;
+use crate::gpu::Optimizer;
+use crate::gpu::build::builder::Tensor;
+use crate::optim::Procedure;
+use crate::optim::procedure::{Warp, check_matrix};
+use crate::{Error, Result};
+
+impl Optimizer {
+    /// Reads WarpAdam's matrix of a tensor: a row of `warp_block` numbers for each element, its row of the block that it lies in.
+    ///
+    /// # Errors
+    /// The rule has no matrix; the device was lost.
+    pub async fn read_warp(&self, tensor: Tensor) -> Result<Vec<f32>> {
+        let warp = self.warp_of(tensor)?;
+        let elements = self.tensors[tensor.0].elements as usize;
+        let mut rows = vec![0.0; elements * warp.block];
+        for (j, column) in COLUMNS[..warp.block].iter().enumerate() {
+            for (row, p) in rows.chunks_exact_mut(warp.block).zip(self.read_state(tensor, column).await?) {
+                row[j] = p;
+            }
+        }
+        Ok(rows)
+    }
+
+    /// Writes WarpAdam's matrix of a tensor, laid out as [`read_warp`](Self::read_warp) gives it, before the work that is submitted
+    /// next. What lies past the end of a smaller last block must be 0.
+    ///
+    /// # Errors
+    /// The rule has no matrix; another length; a number past a block's end.
+    pub fn write_warp(&self, tensor: Tensor, rows: &[f32]) -> Result<()> {
+        let warp = self.warp_of(tensor)?;
+        let info = &self.tensors[tensor.0];
+        check_matrix(&info.name, warp, info.elements as usize, rows)?;
+        for (j, column) in COLUMNS[..warp.block].iter().enumerate() {
+            let values: Vec<f32> = rows.chunks_exact(warp.block).map(|row| row[j]).collect();
+            self.write_state(tensor, column, &values)?;
+        }
+        Ok(())
+    }
+
+    fn warp_of(&self, tensor: Tensor) -> Result<Warp> {
+        let info = &self.tensors[tensor.0];
+        match self.groups[info.group].rule.procedure() {
+            Procedure::Warp(warp) if !info.frozen => Ok(warp),
+            _ => Err(Error::Tensor { tensor: info.name.clone(), problem: "it has no matrix".to_owned() }),
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! The crate's buffers: which there are, how many bytes each takes, and their creation. A plan lists them with their sizes before there
+//! is a device; nothing is created that it does not list.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use futures::FutureExt as _;
+
+use crate::gpu::layout::launches::VEC4;
+use crate::{Error, Result};
+
+pub(crate) const TABLE: wgpu::BufferUsages = wgpu::BufferUsages::STORAGE.union(wgpu::BufferUsages::COPY_DST);
+pub(crate) const OWNED: wgpu::BufferUsages = TABLE.union(wgpu::BufferUsages::COPY_SRC);
+pub(crate) const UNIFORM: wgpu::BufferUsages = wgpu::BufferUsages::UNIFORM.union(wgpu::BufferUsages::COPY_DST);
+
+/// Which of the crate's buffers: of several like it, with its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Which {
+    Parameters(usize),
+    Gradients(usize),
+    /// A launch's.
+    Arena(usize),
+    /// A launch's.
+    Chunks(usize),
+    /// A launch's.
+    Spans(usize),
+    /// A round's.
+    Partials(usize),
+    /// A round's.
+    Totals(usize),
+    /// A round's.
+    Segments(usize),
+    /// A round's.
+    Tensors(usize),
+    Control,
+    Scalars,
+    Calls,
+    Confirmation,
+    Losses,
+    Passes,
+    Runs,
+    Masks,
+    Indices,
+    Scratch,
+    Tasks,
+    Telemetry(usize),
+}
+
+impl fmt::Display for Which {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (what, number) = match *self {
+            Self::Parameters(n) => ("parameters", Some(n)),
+            Self::Gradients(n) => ("gradients", Some(n)),
+            Self::Arena(n) => ("state arena", Some(n)),
+            Self::Chunks(n) => ("table of chunks", Some(n)),
+            Self::Spans(n) => ("table of spans", Some(n)),
+            Self::Partials(n) => ("partial sums", Some(n)),
+            Self::Totals(n) => ("totals of sums", Some(n)),
+            Self::Segments(n) => ("table of segments", Some(n)),
+            Self::Tensors(n) => ("table of tensors", Some(n)),
+            Self::Control => ("control", None),
+            Self::Scalars => ("ring of scalars", None),
+            Self::Calls => ("ring of calls", None),
+            Self::Confirmation => ("copy of the count of steps", None),
+            Self::Losses => ("losses of probes", None),
+            Self::Passes => ("table of passes", None),
+            Self::Runs => ("table of runs", None),
+            Self::Masks => ("masks of rows", None),
+            Self::Indices => ("indices of rows", None),
+            Self::Scratch => ("scratch of rows", None),
+            Self::Tasks => ("table of row tasks", None),
+            Self::Telemetry(n) => ("telemetry", Some(n)),
+        };
+        f.write_str(what)?;
+        number.map_or(Ok(()), |number| write!(f, " {number}"))
+    }
+}
+
+/// The bytes of every buffer that is to be created.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sizes(BTreeMap<Which, u64>);
+
+impl Sizes {
+    /// Plans a buffer of at least so many bytes, and at least a vec4.
+    pub(crate) fn add(&mut self, which: Which, bytes: u64) {
+        self.0.insert(which, bytes.next_multiple_of(VEC4).max(VEC4));
+    }
+
+    /// Bytes of a buffer; 0 where there is none of this name.
+    pub(crate) fn of(&self, which: Which) -> u64 {
+        self.0.get(&which).copied().unwrap_or(0)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Which, u64)> {
+        self.0.iter().map(|(which, bytes)| (*which, *bytes))
+    }
+}
+
+/// Those of the crate's buffers that places name.
+pub(crate) type Ours = BTreeMap<Which, wgpu::Buffer>;
+
+/// Creates what a plan lists.
+pub(crate) struct Buffers<'a> {
+    pub(crate) device: &'a wgpu::Device,
+    pub(crate) queue: &'a wgpu::Queue,
+    pub(crate) label: &'a str,
+    pub(crate) sizes: &'a Sizes,
+    /// What the arenas hold, for errors.
+    pub(crate) contents: &'a [String],
+}
+
+impl Buffers<'_> {
+    /// Creates a planned buffer, or says which one found no memory.
+    pub(crate) fn create(&self, which: Which, usage: wgpu::BufferUsages) -> Result<wgpu::Buffer> {
+        let what = match which {
+            Which::Arena(launch) => format!("{which} ({})", self.contents[launch]),
+            _ => which.to_string(),
+        };
+        let size = self.sizes.of(which);
+        debug_assert!(size > 0, "{what} is not planned");
+        buffer(self.device, self.label, &what, size, usage)
+    }
+
+    /// Creates the buffers that hold tensors.
+    pub(crate) fn create_pages(&self, params: wgpu::BufferUsages, grads: wgpu::BufferUsages) -> Result<Ours> {
+        let mut ours = Ours::new();
+        for (which, _) in self.sizes.iter() {
+            let usage = match which {
+                Which::Parameters(_) => params,
+                Which::Gradients(_) => grads,
+                _ => continue,
+            };
+            ours.insert(which, self.create(which, usage)?);
+        }
+        Ok(ours)
+    }
+
+    /// As [`create`](Self::create), beginning with these bytes.
+    pub(crate) fn create_with(&self, which: Which, usage: wgpu::BufferUsages, bytes: &[u8]) -> Result<wgpu::Buffer> {
+        let buffer = self.create(which, usage)?;
+        self.queue.write_buffer(&buffer, 0, bytes);
+        Ok(buffer)
+    }
+}
+
+/// Creates a buffer, or says which one found no memory.
+pub(crate) fn buffer(
+    device: &wgpu::Device,
+    label: &str,
+    what: &str,
+    size: u64,
+    usage: wgpu::BufferUsages,
+) -> Result<wgpu::Buffer> {
+    let scope = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+    let label = format!("{label} {what}");
+    let buffer =
+        device.create_buffer(&wgpu::BufferDescriptor { label: Some(&label), size, usage, mapped_at_creation: false });
+    #[cfg(test)]
+    created::note(&label, size);
+    match scope.pop().now_or_never().flatten() {
+        Some(_) => Err(Error::OutOfMemory { what: label, bytes: size }),
+        None => Ok(buffer),
+    }
+}
+
+/// What this thread created, for tests.
+#[cfg(test)]
+pub(crate) mod created {
+    use std::cell::RefCell;
+
+    thread_local! {
+        static CREATED: RefCell<Vec<(String, u64)>> = const { RefCell::new(Vec::new()) };
+    }
+
+    pub(crate) fn note(label: &str, bytes: u64) {
+        CREATED.with_borrow_mut(|created| created.push((label.to_owned(), bytes)));
+    }
+
+    /// The labels and bytes since the last call.
+    pub(crate) fn take() -> Vec<(String, u64)> {
+        CREATED.take()
+    }
+}

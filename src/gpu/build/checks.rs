@@ -1,0 +1,165 @@
+//! What a builder was told, checked before anything is created.
+
+use std::collections::{BTreeMap, HashSet};
+
+use super::builder::{Builder, Home, Slice, TensorInfo, index_of};
+use crate::gpu::layout::launches::VEC4;
+use crate::optim::Procedure;
+use crate::optim::rule::{check_common, same_rule};
+use crate::options::telemetry::refuse;
+use crate::options::storage::Format;
+use crate::{Error, Result};
+
+impl Builder {
+    pub(crate) fn check(&self) -> Result<()> {
+        let mut names = HashSet::new();
+        for group in &self.groups {
+            if !names.insert(&group.name) {
+                return Err(Error::Duplicate { kind: "group", name: group.name.clone() });
+            }
+            let first = self.groups[0].rule.as_ref();
+            if !same_rule(group.rule.as_ref(), first) {
+                return Err(Error::Usage(format!(
+                    "group `{}` holds {}, group `default` {}{}: all groups of an optimizer hold the same rule, use a second \
+                     optimizer",
+                    group.name,
+                    group.rule.name(),
+                    if group.rule.name() == first.name() { "another " } else { "" },
+                    first.name()
+                )));
+            }
+            group.rule.check()?;
+            group.scheduled.iter().try_for_each(|s| s.check(group.rule.as_ref(), &group.name))?;
+        }
+        self.around.check()?;
+        let first = self.groups[0].rule.as_ref();
+        if let (true, Procedure::Integrate(_)) = (self.around.telemetry, first.procedure()) {
+            return Err(refuse(first.name()));
+        }
+        check_common(self.groups.iter().map(|g| (g.name.as_str(), g.rule.as_ref())))?;
+        if let Procedure::Integrate(_) = self.groups[0].rule.procedure() {
+            self.around.check_integrates()?;
+            if self.moving_gradients {
+                let rule = self.groups[0].rule.name();
+                let problem =
+                    format!("{rule} evaluates gradients inside the step: they must stay where they were bound");
+                return Err(Error::Usage(problem));
+            }
+        }
+        names.clear();
+        for tensor in &self.tensors {
+            if !names.insert(&tensor.name) {
+                return Err(Error::Duplicate { kind: "tensor", name: tensor.name.clone() });
+            }
+            tensor.check(self.groups.len())?;
+        }
+        self.check_rows()?;
+        self.check_overlaps()
+    }
+
+    /// Ranges of one buffer, rounded up to 16 bytes, must not touch.
+    fn check_overlaps(&self) -> Result<()> {
+        let mut buffers: Vec<&wgpu::Buffer> = Vec::new();
+        let mut ranges: BTreeMap<(usize, u64), (u64, &str, &str)> = BTreeMap::new();
+        for tensor in &self.tensors {
+            // An empty tensor has no bytes to overlap with, whatever range it was bound to.
+            let Home::Bound { param, grad } = &tensor.home else { continue };
+            if tensor.elements == 0 {
+                continue;
+            }
+            for (what, slice) in [("parameters", Some(param)), ("gradients", grad.as_ref())] {
+                let Some(slice) = slice else { continue };
+                let buffer = index_of(&mut buffers, &slice.buffer);
+                let end = slice.offset + slice.size.next_multiple_of(VEC4);
+                if let Some((other_end, other, other_what)) =
+                    ranges.insert((buffer, slice.offset), (end, &tensor.name, what))
+                {
+                    return Err(overlap(tensor, what, slice.offset..end, other, other_what, slice.offset..other_end));
+                }
+                let before = ranges.range(..(buffer, slice.offset)).next_back();
+                let after = ranges.range((buffer, slice.offset + 1)..).next();
+                for (&(b, start), &(other_end, other, other_what)) in before.into_iter().chain(after) {
+                    if b == buffer && start < end && slice.offset < other_end {
+                        return Err(overlap(tensor, what, slice.offset..end, other, other_what, start..other_end));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn overlap(
+    tensor: &TensorInfo,
+    what: &str,
+    range: std::ops::Range<u64>,
+    other: &str,
+    other_what: &str,
+    other_range: std::ops::Range<u64>,
+) -> Error {
+    tensor.error(format!(
+        "its {what} at bytes {range:?}, rounded up to 16, overlap the {other_what} of `{other}` at bytes {other_range:?} of \
+         the same buffer"
+    ))
+}
+
+/// Bytes of so many numbers, in whole words.
+pub(crate) const fn bytes_of(elements: u64, format: Format) -> u64 {
+    (elements * format.bytes()).next_multiple_of(4)
+}
+
+impl TensorInfo {
+    pub(crate) fn error(&self, problem: String) -> Error {
+        Error::Tensor { tensor: self.name.clone(), problem }
+    }
+
+    fn check(&self, groups: usize) -> Result<()> {
+        if self.elements > u64::from(u32::MAX - 3) {
+            return Err(self.error(format!("shape {:?} has more than {} elements", self.shape, u32::MAX - 3)));
+        }
+        if self.group >= groups {
+            return Err(self.error(format!("its group is number {}, the optimizer has {groups}", self.group)));
+        }
+        if let Home::Bound { param, grad } = &self.home {
+            self.check_slice("parameters", param, self.formats.params.format())?;
+            if let Some(grad) = grad {
+                self.check_slice("gradients", grad, self.formats.grads)?;
+                self.check_widths(param, grad)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A buffer that holds both is bound once, as one type.
+    fn check_widths(&self, param: &Slice, grad: &Slice) -> Result<()> {
+        let (params, grads) = (self.formats.params.format(), self.formats.grads);
+        if param.buffer != grad.buffer || params.bytes() == grads.bytes() {
+            return Ok(());
+        }
+        Err(self.error("its parameters and gradients have numbers of different widths and need two buffers".to_owned()))
+    }
+
+    /// Checks a range of the caller's against the shape and its buffer.
+    pub(crate) fn check_slice(&self, what: &str, slice: &Slice, format: Format) -> Result<()> {
+        let bytes = bytes_of(self.elements, format);
+        let end = slice.offset + bytes.next_multiple_of(VEC4);
+        let problem = if self.elements == 0 {
+            return Ok(());
+        } else if slice.size != bytes {
+            format!("its {what} have {} bytes, shape {:?} needs {bytes}{}", slice.size, self.shape, self.room())
+        } else if !slice.offset.is_multiple_of(VEC4) {
+            format!("its {what} begin at byte {}, needs a multiple of 16", slice.offset)
+        } else if end > slice.buffer.size() {
+            format!(
+                "its {what}, rounded up to 16 bytes, end at byte {end}, the buffer has {}: make the buffer {} bytes longer",
+                slice.buffer.size(),
+                end - slice.buffer.size()
+            )
+        } else if !slice.buffer.usage().contains(wgpu::BufferUsages::STORAGE) {
+            format!("the buffer of its {what} has usage {:?}, needs STORAGE", slice.buffer.usage())
+        } else {
+            return Ok(());
+        };
+        Err(self.error(problem))
+    }
+}

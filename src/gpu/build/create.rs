@@ -1,0 +1,301 @@
+//! Construction: every buffer, pipeline and bind group of an optimizer.
+
+use std::sync::Arc;
+
+use futures::FutureExt as _;
+
+use super::blame::{blame, bound};
+use super::buffers::{Buffers, OWNED, TABLE, Which, buffer};
+use super::builder::Builder;
+use crate::gpu::layout::launches::{Chunk, VEC4, Window, fold};
+use crate::gpu::kernel::passes;
+use crate::gpu::kernel::passes::PASS_BYTES;
+use crate::gpu::kernel::pipelines::{Compiler, Pipeline};
+use super::plan::Plan;
+use crate::gpu::hyper::scalars::Scalars;
+use crate::gpu::access::telemetry::Telemetry;
+use crate::gpu::layout::class::{Stage, Variant};
+use crate::gpu::{Arena, LaunchGpu, Optimizer, Pass, RoundGpu};
+use crate::Result;
+use crate::optim::procedure::evaluation::Evaluations;
+use crate::options::storage::half::rounding_key;
+
+/// What construction makes everything with.
+struct Maker<'a> {
+    buffers: &'a Buffers<'a>,
+    compiler: &'a Compiler<'a>,
+}
+
+impl Optimizer {
+    pub(crate) fn create(builder: Builder, device: &wgpu::Device, queue: &wgpu::Queue) -> Result<Self> {
+        let software = device.adapter_info().device_type == wgpu::DeviceType::Cpu;
+        let plan = Plan::new(&builder, &device.limits(), software)?;
+        let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let made = Self::create_unscoped(builder, plan, device, queue);
+        // Natively an error is there at once; a browser reports it later, to the device's own handler.
+        let error = scope.pop().now_or_never().flatten();
+        let made = made?;
+        match error {
+            None => Ok(made),
+            Some(error) => Err(blame(device, queue, &error, bound(&made.tensors))),
+        }
+    }
+
+    fn create_unscoped(builder: Builder, plan: Plan, device: &wgpu::Device, queue: &wgpu::Queue) -> Result<Self> {
+        let memory = plan.memory(&builder);
+        let contents = plan.contents();
+        let Plan { places, mut rows, row_table, classes, layout, rings, runs, passes, sample, sizes } = plan;
+        let label = builder.label.clone();
+        let buffers = Buffers { device, queue, label: &label, sizes: &sizes, contents: &contents };
+        let ours = buffers.create_pages(OWNED | builder.param_usages, OWNED | builder.grad_usages)?;
+        rows.create(&buffers)?;
+        let variant = &classes.variants[0];
+        let scalars = Scalars::new(&buffers, rings, builder.groups.len(), builder.around, row_table)?;
+        let control = match variant.scalars_in_control {
+            Some(_) => scalars.buffer.clone(),
+            None => buffers.create(Which::Control, OWNED)?,
+        };
+        let scale = builder.around.loss_scale.map_or(1.0, |s| s.initial as f32).to_bits();
+        let rounding = rounding_key(builder.seed);
+        queue.write_buffer(&control, 0, bytemuck::cast_slice(&[0, 0, 0, 0, scale, 0, rounding, 0]));
+        let mut optimizer = Self {
+            device: device.clone(),
+            queue: queue.clone(),
+            control,
+            runs: runs.map(|runs| runs.create(&buffers)).transpose()?,
+            losses: (variant.probes() > 0).then(|| buffers.create(Which::Losses, OWNED)).transpose()?,
+            passes: passes::create(&passes, &buffers)?,
+            label: builder.label,
+            groups: builder.groups,
+            tensors: builder.tensors,
+            places: places.iter().map(|places| places.slices(&ours)).collect(),
+            class_of: classes.items.iter().map(|item| item.class).collect(),
+            buffers: classes.sources.iter().map(|source| source.buffer(&ours).clone()).collect(),
+            variants: classes.variants,
+            launches: Vec::new(),
+            rounds: Vec::new(),
+            around: builder.around,
+            scalars,
+            main_rounds: 0,
+            evaluations: Evaluations::default(),
+            memory,
+            layout,
+            rows,
+            remap: None,
+            telemetry: None,
+            half: None,
+        };
+        let compiler = Compiler { device, label: &label, cache: builder.cache.as_ref() };
+        optimizer.create_passes(&Maker { buffers: &buffers, compiler: &compiler })?;
+        optimizer.remap = optimizer.create_remap(&buffers, &compiler)?;
+        let names = optimizer.tensors.iter().map(|tensor| tensor.name.as_str().into());
+        optimizer.telemetry = sample.map(|sample| Telemetry::new(&buffers, sample, names)).transpose()?;
+        Ok(optimizer)
+    }
+
+    fn create_passes(&mut self, maker: &Maker<'_>) -> Result<()> {
+        let variants = self.variants.clone();
+        self.main_rounds = variants[0].rounds().len();
+        for (index, round) in variants[0].all_rounds().enumerate() {
+            let made = self.create_round(maker, index, &Variant { round, ..variants[0].clone() })?;
+            self.rounds.push(made);
+        }
+        let pipelines: Vec<_> = variants.iter().map(|v| ClassPipelines::compile(maker.compiler, v)).collect();
+        for launch in 0..self.layout.launches.len() {
+            let class = &pipelines[self.layout.launches[launch].class];
+            let made = self.create_launch(maker, launch, class)?;
+            for fill in class.fill.iter().chain(&class.identity) {
+                self.fill_states(maker.compiler, launch, &made, fill)?;
+            }
+            self.launches.push(made);
+        }
+        Ok(())
+    }
+
+    fn create_launch(&self, maker: &Maker<'_>, index: usize, class: &ClassPipelines) -> Result<LaunchGpu> {
+        let Maker { buffers, compiler } = maker;
+        let launch = &self.layout.launches[index];
+        let arena = Arena {
+            buffer: buffers.create(Which::Arena(index), OWNED)?,
+            whole: launch.whole(),
+            packed: launch.packed(),
+        };
+        // Behind the chunks' records the update leaves what it measures.
+        let chunks = buffers.create_with(Which::Chunks(index), OWNED, bytemuck::cast_slice(&launch.chunks))?;
+        let spans = buffers.create_with(Which::Spans(index), TABLE, bytemuck::cast_slice(&launch.spans))?;
+        let pass = |pipeline: &Arc<Pipeline>, records: &[Chunk], table: &wgpu::Buffer, round: usize| {
+            let moves = pipeline.bindings.iter().any(|binding| binding.name == "wo_run");
+            let group = (!moves).then(|| {
+                compiler.bind_group(pipeline, |name| match name {
+                    "wo_grads" => self.window_binding(launch.grad.as_ref().unwrap_or(&launch.param)),
+                    "wo_mask" => self.mask_binding(index),
+                    _ => self.resource(name, launch.param.clone(), &arena, table, round),
+                })
+            });
+            let grid = fold(records.len(), self.device.limits().max_compute_workgroups_per_dimension);
+            Pass { pipeline: pipeline.clone(), group, table: table.clone(), grid, round }
+        };
+        let stats = class.stats.iter().enumerate();
+        Ok(LaunchGpu {
+            update: pass(&class.update, &launch.chunks, &chunks, 0),
+            stats: stats
+                .map(|(round, stats)| stats.as_ref().map(|stats| pass(stats, &launch.spans, &spans, round)))
+                .collect(),
+            procedure: class.procedure.as_ref().map(|procedure| pass(procedure, &launch.chunks, &chunks, 0)),
+            accumulate: class.accumulate.clone(),
+            swap: class.swap.clone(),
+            evaluation: class.evaluation.clone(),
+            arena,
+        })
+    }
+
+    /// The resource of a launch's binding; gradients are for the caller.
+    pub(crate) fn resource<'a>(
+        &'a self,
+        name: &str,
+        param: Window,
+        arena: &'a Arena,
+        table: &'a wgpu::Buffer,
+        round: usize,
+    ) -> wgpu::BindingResource<'a> {
+        match name {
+            "wo_chunks" => table.as_entire_binding(),
+            "wo_arena" => arena.binding(0..arena.whole),
+            "wo_packed" => arena.binding(arena.packed..arena.buffer.size()),
+            "wo_params" => self.window_binding(&param),
+            shared => self.shared_resource(shared, round),
+        }
+    }
+
+    /// The resource of a binding that all launches share.
+    fn shared_resource(&self, name: &str, round: usize) -> wgpu::BindingResource<'_> {
+        let uniform = |buffer, size| {
+            wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset: 0, size: wgpu::BufferSize::new(size) })
+        };
+        match name {
+            "wo_call" => uniform(&self.scalars.calls, self.scalars.call_size()),
+            "wo_run" => uniform(self.runs.as_ref().map_or(&self.control, |r| &r.buffer), 16),
+            "wo_scalars" => self.scalars.buffer.as_entire_binding(),
+            "wo_control" => self.control.as_entire_binding(),
+            "wo_losses" => self.losses.as_ref().unwrap_or(&self.control).as_entire_binding(),
+            "wo_pass" => uniform(self.passes.as_ref().unwrap_or(&self.control), PASS_BYTES),
+            // A probe's directions are brought to length one by the sums of their round, which is the last.
+            "wo_totals" => self.rounds.last().map_or(&self.control, |r| &r.totals).as_entire_binding(),
+            "wo_partials" => self.rounds.get(round).map_or(&self.control, |r| &r.partials).as_entire_binding(),
+            other => unreachable!("no resource for {other}"),
+        }
+    }
+
+    /// The masks of a launch's class.
+    pub(crate) fn mask_binding(&self, launch: usize) -> wgpu::BindingResource<'_> {
+        self.rows.mask_binding(self.variants[self.layout.launches[launch].class].rows)
+    }
+
+    pub(crate) fn window_binding(&self, window: &Window) -> wgpu::BindingResource<'_> {
+        wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+            buffer: &self.buffers[window.buffer],
+            offset: window.range.start,
+            size: wgpu::BufferSize::new(window.range.end - window.range.start),
+        })
+    }
+
+    fn create_round(&self, maker: &Maker<'_>, index: usize, variant: &Variant) -> Result<RoundGpu> {
+        let Maker { buffers, compiler } = maker;
+        let partials = buffers.create(Which::Partials(index), OWNED)?;
+        let totals = buffers.create(Which::Totals(index), OWNED)?;
+        let segments = bytemuck::cast_slice(&self.layout.segments);
+        let segments = buffers.create_with(Which::Segments(index), TABLE, segments)?;
+        let tensors = buffers.create_with(Which::Tensors(index), TABLE, bytemuck::cast_slice(&self.layout.tensors))?;
+        let pipelines = compiler.compile(variant, Stage::Finalize, &["wo_finalize", "wo_reduce", "wo_conclude"]);
+        let group = compiler.bind_group(&pipelines[0], |name| match name {
+            "wo_partials" => partials.as_entire_binding(),
+            "wo_segments" => segments.as_entire_binding(),
+            "wo_tensors" => tensors.as_entire_binding(),
+            "wo_totals" => totals.as_entire_binding(),
+            _ => self.shared_resource(name, 0),
+        });
+        let [finalize, reduce, conclude] = [0, 1, 2].map(|i| pipelines[i].pipeline.clone());
+        Ok(RoundGpu { finalize, reduce, conclude, group, partials, totals })
+    }
+
+    /// Writes the first values of states that do not start at zero.
+    fn fill_states(&self, compiler: &Compiler<'_>, index: usize, launch: &LaunchGpu, fill: &Pipeline) -> Result<()> {
+        let window = self.layout.launches[index].param.clone();
+        // The fill touches no gradient, and gradients may not be there yet; a buffer of nobody's stands in, because the step may write them.
+        let stand_in = buffer(&self.device, &self.label, "stand-in", VEC4, OWNED)?;
+        let group = compiler.bind_group(fill, |name| match name {
+            "wo_grads" => stand_in.as_entire_binding(),
+            "wo_mask" => self.mask_binding(index),
+            _ => self.resource(name, window.clone(), &launch.arena, &launch.update.table, 0),
+        });
+        let mut encoder =
+            self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some(&self.label) });
+        {
+            let mut compute = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+            compute.set_pipeline(&fill.pipeline);
+            let moves = fill.bindings.iter().any(|binding| binding.name == "wo_run");
+            compute.set_bind_group(0, &group, if moves { &[0, 0] } else { &[0] });
+            compute.dispatch_workgroups(launch.update.grid.0, launch.update.grid.1, 1);
+        }
+        self.queue.submit([encoder.finish()]);
+        Ok(())
+    }
+}
+
+/// The pipelines of a class.
+struct ClassPipelines {
+    update: Arc<Pipeline>,
+    fill: Option<Pipeline>,
+    accumulate: Option<wgpu::ComputePipeline>,
+    swap: Option<wgpu::ComputePipeline>,
+    evaluation: Option<[wgpu::ComputePipeline; 2]>,
+    /// One a round, where it has sums.
+    stats: Vec<Option<Arc<Pipeline>>>,
+    procedure: Option<Arc<Pipeline>>,
+    identity: Option<Pipeline>,
+}
+
+impl ClassPipelines {
+    fn compile(compiler: &Compiler<'_>, variant: &Variant) -> Self {
+        let fills = variant.states.iter().any(|s| s.used && s.initial != 0.0);
+        let wanted = [
+            ("wo_update", true),
+            ("wo_fill", fills),
+            ("wo_accumulate", variant.around.accumulate.is_some()),
+            ("wo_swap", variant.around.ema.is_some()),
+            ("wo_to_evaluation", variant.evaluated.is_some()),
+            ("wo_to_training", variant.evaluated.is_some()),
+        ];
+        let entries: Vec<&str> = wanted.iter().filter(|(_, wanted)| *wanted).map(|(entry, _)| *entry).collect();
+        let made = compiler.compile(variant, Stage::Update, &entries);
+        let find = |entry: &str| entries.iter().position(|e| *e == entry).map(|i| made[i].clone());
+        let stats = variant.all_rounds().map(|round| {
+            let variant = Variant { round, ..variant.clone() };
+            // A round without sums decides from what is there already.
+            let sums = variant.sum_counts().0 > 0;
+            sums.then(|| Arc::new(compiler.compile(&variant, Stage::Stats, &["wo_stats"]).swap_remove(0)))
+        });
+        let mut procedure = variant.procedure_stage().map(|stage| {
+            let entries: &[&str] = match stage {
+                Stage::Probe => &["wo_perturb"],
+                Stage::Flow => &["wo_flow"],
+                _ => &["wo_warp", "wo_identity"],
+            };
+            compiler.compile(variant, stage, entries).into_iter()
+        });
+        let mut next = || procedure.as_mut().and_then(Iterator::next);
+        let (procedure, identity) = (next().map(Arc::new), next());
+        Self {
+            update: Arc::new(made[0].clone()),
+            fill: find("wo_fill"),
+            accumulate: find("wo_accumulate").map(|p| p.pipeline),
+            swap: find("wo_swap").map(|p| p.pipeline),
+            evaluation: find("wo_to_evaluation")
+                .zip(find("wo_to_training"))
+                .map(|(there, back)| [there.pipeline, back.pipeline]),
+            stats: stats.collect(),
+            procedure,
+            identity,
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! Construction: the builder, the checks of what it was told, the plan of every buffer with its bytes, and the creation of buffers,
+//! pipelines and bind groups. Nothing is created after it.
+
+pub(crate) mod blame;
+pub(crate) mod buffers;
+pub(crate) mod builder;
+mod checks;
+mod create;
+pub(crate) mod memory;
+pub(crate) mod places;
+pub(crate) mod plan;
+pub(crate) mod rows;

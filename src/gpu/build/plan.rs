@@ -1,0 +1,154 @@
+//! What construction is going to create, worked out before anything is: where everything lies, and every buffer with its bytes.
+
+use super::buffers::{Sizes, Which};
+use super::builder::Builder;
+use crate::gpu::layout::launches::{Launch, Layout, Limits, VEC4, sum_lanes};
+use crate::gpu::kernel::passes;
+use super::places::{Classes, Places, Spot, place_tensors};
+use crate::gpu::layout::rows::RowState;
+use crate::gpu::layout::runs::RunTable;
+use crate::gpu::hyper::scalars::{Rings, Tables};
+use crate::gpu::access::telemetry::{Sample, measured_bytes};
+use crate::gpu::kernel::text::LOSS_STRIDE;
+use crate::gpu::layout::class::Variant;
+use crate::options::around::Around;
+use crate::{Error, Result};
+use crate::options::random;
+
+/// Bytes of `wo_Control` before the decisions.
+pub(crate) const CONTROL_HEAD: u64 = 32;
+/// Where in it the key of chances lies.
+#[cfg(feature = "checkpoint")]
+pub(crate) const ROUNDING: u64 = 24;
+/// Where in it the steps are counted that rounded anything.
+pub(crate) const ROUNDED: u64 = 28;
+/// Bytes from one loss slot to the next.
+pub(crate) const LOSS_BYTES: u64 = LOSS_STRIDE as u64 * 4;
+
+/// An optimizer that is only planned.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) places: Vec<Places<Spot>>,
+    pub(crate) rows: RowState,
+    /// The first call's table of rows.
+    pub(crate) row_table: Vec<u32>,
+    pub(crate) classes: Classes,
+    pub(crate) layout: Layout,
+    pub(crate) rings: Rings,
+    /// `Some` where gradients move.
+    pub(crate) runs: Option<RunTable>,
+    /// The records of the procedure's passes.
+    pub(crate) passes: Vec<u8>,
+    /// `Some` where steps are measured.
+    pub(crate) sample: Option<Sample>,
+    pub(crate) sizes: Sizes,
+}
+
+impl Plan {
+    /// The plan of a builder that was settled.
+    ///
+    /// # Errors
+    /// The device's limits are too low.
+    pub(crate) fn new(builder: &Builder, device: &wgpu::Limits, software: bool) -> Result<Self> {
+        check_limits(device)?;
+        let (limits, tensors) = (Limits::of(device), builder.tensors.len());
+        let mut sizes = Sizes::default();
+        let places = place_tensors(builder, device.max_buffer_size, limits, &mut sizes)?;
+        let rows = RowState::new(builder, limits)?;
+        let largest = builder.tensors.iter().map(|t| t.elements).max().unwrap_or(0);
+        let lanes = builder.sum_lanes.unwrap_or_else(|| sum_lanes(software, largest));
+        let classes = Classes::new(builder, &places, &rows, lanes);
+        let layout = Layout::new(&classes.items, limits)?;
+        let variant = &classes.variants[0];
+        let control = CONTROL_HEAD + variant.all_decisions(tensors) as u64 * VEC4;
+        let moving = builder.moving_gradients;
+        let tables = Tables {
+            moved: if moving { tensors } else { 0 },
+            rows: rows.table(&builder.tensors),
+            in_control: variant.scalars_in_control.map(|_| control),
+        };
+        let rings = Rings::new(builder, device, &tables)?;
+        let runs = moving.then(|| RunTable::new(&layout, limits));
+        let passes = passes::records(variant.procedure, random::key(builder.seed, random::Stream::Probe));
+        plan_launches(&layout, builder.around, &mut sizes);
+        plan_rounds(variant, &layout, tensors, &mut sizes);
+        plan_control(variant, control, &mut sizes);
+        rings.plan(&mut sizes);
+        passes::plan(&passes, &mut sizes);
+        runs.iter().for_each(|runs| runs.plan(&mut sizes));
+        rows.plan(&mut sizes);
+        rows.plan_remap(&layout, &classes.variants, &mut sizes);
+        let sample = builder.around.telemetry.then(|| Sample::new(control, &layout, &sizes));
+        sample.map_or(Ok(()), |sample| sample.plan(device, &mut sizes))?;
+        let row_table = tables.rows;
+        Ok(Self { places, rows, row_table, classes, layout, rings, runs, passes, sample, sizes })
+    }
+
+    /// Bytes of a launch's measurements, behind its records of chunks.
+    pub(crate) fn measured(&self, launch: usize) -> u64 {
+        measured(&self.layout.launches[launch], self.classes.variants[0].around)
+    }
+
+    /// What each launch's arena holds, in words.
+    pub(crate) fn contents(&self) -> Vec<String> {
+        let words = |class: usize| {
+            let mut words: Vec<String> = Vec::new();
+            for array in self.classes.variants[class].arrays() {
+                let word = array.role.to_string();
+                if !words.contains(&word) {
+                    words.push(word);
+                }
+            }
+            if words.is_empty() { "no states".to_owned() } else { words.join(", ") }
+        };
+        self.layout.launches.iter().map(|launch| words(launch.class)).collect()
+    }
+}
+
+/// Bytes behind a launch's records of chunks, where the update leaves what it measures.
+fn measured(launch: &Launch, around: Around) -> u64 {
+    if around.telemetry { measured_bytes(launch) } else { 0 }
+}
+
+fn plan_launches(layout: &Layout, around: Around, sizes: &mut Sizes) {
+    for (index, launch) in layout.launches.iter().enumerate() {
+        sizes.add(Which::Arena(index), launch.arena());
+        sizes.add(Which::Chunks(index), size_of_val(launch.chunks.as_slice()) as u64 + measured(launch, around));
+        sizes.add(Which::Spans(index), size_of_val(launch.spans.as_slice()) as u64);
+    }
+}
+
+fn plan_rounds(variant: &Variant, layout: &Layout, tensors: usize, sizes: &mut Sizes) {
+    for (index, round) in variant.all_rounds().enumerate() {
+        let (sums, totals) = Variant { round, ..variant.clone() }.sum_counts();
+        let records = tensors as u64 + 1;
+        sizes.add(Which::Partials(index), u64::from(layout.rows).max(1) * sums.max(1) as u64 * 4);
+        sizes.add(Which::Totals(index), records * totals.max(1) as u64 * VEC4);
+        sizes.add(Which::Segments(index), size_of_val(layout.segments.as_slice()) as u64);
+        sizes.add(Which::Tensors(index), size_of_val(layout.tensors.as_slice()) as u64);
+    }
+}
+
+fn plan_control(variant: &Variant, control: u64, sizes: &mut Sizes) {
+    if variant.scalars_in_control.is_none() {
+        sizes.add(Which::Control, control);
+    }
+    if variant.probes() > 0 {
+        sizes.add(Which::Losses, (variant.probes() as u64 + 1) * LOSS_BYTES);
+    }
+}
+
+fn check_limits(limits: &wgpu::Limits) -> Result<()> {
+    for (limit, actual, needs) in [
+        ("max_compute_invocations_per_workgroup", limits.max_compute_invocations_per_workgroup, 256),
+        ("max_compute_workgroup_size_x", limits.max_compute_workgroup_size_x, 256),
+        ("max_storage_buffers_per_shader_stage", limits.max_storage_buffers_per_shader_stage, 7),
+        ("max_compute_workgroup_storage_size", limits.max_compute_workgroup_storage_size, 16384),
+        ("max_dynamic_uniform_buffers_per_pipeline_layout", limits.max_dynamic_uniform_buffers_per_pipeline_layout, 2),
+    ] {
+        if actual < needs {
+            return Err(Error::Limit { limit, actual: u64::from(actual), needs: u64::from(needs) });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,70 @@
+//! A mappable buffer that a step may copy into and the host opens later, without ever being waited for.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use crate::Result;
+
+const IDLE: u8 = 0;
+const UNDER_WAY: u8 = 1;
+const READY: u8 = 2;
+
+/// A copy on its way back.
+#[derive(Debug)]
+pub(crate) struct Mailbox {
+    buffer: wgpu::Buffer,
+    state: Arc<AtomicU8>,
+}
+
+/// Sets the state back if its encoder is dropped before the copy arrives.
+struct Arrival(Arc<AtomicU8>);
+
+impl Drop for Arrival {
+    fn drop(&mut self) {
+        // Fails, as it should, where the copy arrived.
+        let _ = self.0.compare_exchange(UNDER_WAY, IDLE, Ordering::AcqRel, Ordering::Acquire);
+    }
+}
+
+impl Mailbox {
+    /// `make` creates a buffer with these usages.
+    pub(crate) fn new(make: impl FnOnce(wgpu::BufferUsages) -> Result<wgpu::Buffer>) -> Result<Self> {
+        let buffer = make(wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST)?;
+        Ok(Self { buffer, state: Arc::new(AtomicU8::new(IDLE)) })
+    }
+
+    /// Records copies into the buffer, unless it is in use. Says whether it did.
+    pub(crate) fn send(
+        &self,
+        encoder: &mut wgpu::CommandEncoder,
+        copy: impl FnOnce(&mut wgpu::CommandEncoder, &wgpu::Buffer),
+    ) -> bool {
+        if self.state.compare_exchange(IDLE, UNDER_WAY, Ordering::AcqRel, Ordering::Acquire).is_err() {
+            return false;
+        }
+        copy(encoder, &self.buffer);
+        let arrival = Arrival(self.state.clone());
+        encoder.map_buffer_on_submit(&self.buffer, wgpu::MapMode::Read, .., move |result| {
+            if result.is_ok() {
+                arrival.0.store(READY, Ordering::Release);
+            }
+        });
+        true
+    }
+
+    /// Whether something arrived that was not opened yet.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.state.load(Ordering::Acquire) == READY
+    }
+
+    /// Opens what arrived, if something did, and frees the buffer for the next copy.
+    pub(crate) fn open<T>(&self, read: impl FnOnce(&[u8]) -> T) -> Option<T> {
+        if !self.is_ready() {
+            return None;
+        }
+        let seen = self.buffer.slice(..).get_mapped_range().ok().map(|view| read(&view));
+        self.buffer.unmap();
+        self.state.store(IDLE, Ordering::Release);
+        seen
+    }
+}

@@ -1,0 +1,495 @@
+//! The step's scalars on their way to the GPU.
+//!
+//! What depends on the count of applied steps lies in a ring of rows, filled ahead and indexed on the GPU by the count that only
+//! the GPU knows. What depends on the call lies in a record that a dynamic offset picks, so that it travels in encoder order. A row
+//! is written over only when nothing recorded can still read it. Encoders hold tokens that tell when their work is done or dropped;
+//! where steps may be left out, a copy of the count comes back now and then without being waited for.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::gpu::build::buffers::{Buffers, OWNED, Sizes, UNIFORM, Which};
+use crate::gpu::build::builder::{Builder, GroupInfo};
+use crate::gpu::layout::launches::VEC4;
+use super::mailbox::Mailbox;
+use crate::gpu::build::plan::CONTROL_HEAD;
+use crate::gpu::kernel::text::scalar_rows;
+use crate::options::around::Around;
+use crate::optim::{Procedure, Scalar};
+use crate::{Error, Result};
+
+/// Bytes that the ring of per-count rows may take.
+const COUNT_BYTES: u64 = 1 << 20;
+/// Bytes that the rows of calls and of moved gradients may take.
+const CALL_BYTES: u64 = 1 << 22;
+/// Rows filled ahead of need.
+const MARGIN: u64 = 256;
+/// A dynamic offset is a multiple of this in every device.
+const ALIGNMENT: u64 = 256;
+
+/// The head of `wo_Call` of `shaders/harness/tables.wgsl`; the groups' rows follow.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
+struct Call {
+    count_mask: u32,
+    groups: u32,
+    moved: u32,
+    rows: u32,
+}
+
+const CALL_HEAD: u64 = size_of::<Call>() as u64;
+
+/// The rings and what is known of their use.
+#[derive(Debug)]
+pub(crate) struct Scalars {
+    /// Per-count rows, then each call's gradient positions and table of rows, in vec4s; in front of them the control where there is no
+    /// binding for it alone.
+    pub(crate) buffer: wgpu::Buffer,
+    /// A [`Call`] with its rows a slot.
+    pub(crate) calls: wgpu::Buffer,
+    rings: Rings,
+    counts: Counts,
+    slots: Slots,
+    around: Around,
+    /// The table that new calls carry, in words; empty where there are no row sets.
+    rows: Vec<u32>,
+}
+
+/// How long the rings are, and where in them everything lies.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rings {
+    /// Rows of counts.
+    rows: u64,
+    /// Bytes of a row of counts: all groups.
+    count_row: u64,
+    slots: u64,
+    /// Bytes of a [`Call`] with its rows.
+    call_size: u64,
+    /// Bytes of a call's gradient positions.
+    moved_row: u64,
+    /// Bytes of a call's table of rows.
+    rows_row: u64,
+    /// Bytes of control in front.
+    in_control: Option<u64>,
+    /// Whether steps may be left out, so that a copy of the count comes back.
+    may_skip: bool,
+}
+
+/// What lies beside the per-count rows.
+#[derive(Debug, Default)]
+pub(crate) struct Tables {
+    /// The count of tensors where gradients move, else 0.
+    pub(crate) moved: usize,
+    /// The first call's table of rows.
+    pub(crate) rows: Vec<u32>,
+    /// Bytes of the control where it shares the buffer.
+    pub(crate) in_control: Option<u64>,
+}
+
+#[derive(Debug)]
+struct Counts {
+    rings: Rings,
+    /// Rows of counts up to this one are written.
+    filled: u64,
+    /// The GPU had applied this many steps …
+    known: u64,
+    /// … when no fewer than this many of those recorded were finished.
+    finished: u64,
+    recorded: u64,
+    progress: Arc<Progress>,
+    /// Where steps may be left out, the count is known only from copies.
+    confirmation: Option<Confirmation>,
+}
+
+/// What became of recorded steps.
+#[derive(Debug, Default)]
+struct Progress {
+    finished: AtomicU64,
+    dropped: AtomicU64,
+}
+
+/// One recorded step: tells what becomes of it.
+struct Fate {
+    progress: Arc<Progress>,
+    finished: bool,
+}
+
+impl Fate {
+    fn finish(mut self) {
+        self.finished = true;
+    }
+}
+
+impl Drop for Fate {
+    fn drop(&mut self) {
+        let count = if self.finished { &self.progress.finished } else { &self.progress.dropped };
+        count.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// A copy of the count on its way back.
+#[derive(Debug)]
+struct Confirmation {
+    mailbox: Mailbox,
+    /// Steps finished when the copy was recorded; `None` where the count was since set to something else.
+    finished: Option<u64>,
+}
+
+#[derive(Debug)]
+struct Slots {
+    /// A token a slot; encoders hold clones of it while they may still read the slot.
+    tokens: Vec<Arc<()>>,
+    current: Option<usize>,
+}
+
+/// What a recorded step needs to know of its slot.
+#[derive(Clone, Debug)]
+pub(crate) struct Slot {
+    /// Dynamic offset of its [`Call`].
+    pub(crate) offset: u32,
+    token: Arc<()>,
+}
+
+impl Rings {
+    /// # Errors
+    /// They do not fit the device's bindings.
+    pub(crate) fn new(builder: &Builder, limits: &wgpu::Limits, tables: &Tables) -> Result<Self> {
+        let groups = &builder.groups;
+        let (call, count) = scalar_rows(&groups[0].scalars(builder.around, 1)?);
+        let bytes = |row: &[f32]| (row.len() * groups.len()) as u64 * 4;
+        let (call_size, count_row) = (CALL_HEAD + bytes(&call).max(16), bytes(&count));
+        check(limits.max_uniform_buffer_binding_size, "max_uniform_buffer_binding_size", call_size)?;
+        let moved_row = (tables.moved as u64 * 4).next_multiple_of(16);
+        let rows_row = (tables.rows.len() as u64 * 4).next_multiple_of(16);
+        let rows = COUNT_BYTES.checked_div(count_row).unwrap_or(1 << 16).clamp(1 << 9, 1 << 16);
+        let rows = 1 << rows.ilog2();
+        let call_stride = call_size.next_multiple_of(ALIGNMENT);
+        let slots = (CALL_BYTES / (call_stride + moved_row + rows_row)).clamp(64, 1024);
+        let sums = groups[0].rule.sums();
+        let probes = matches!(groups[0].rule.procedure(), Procedure::Probe(_));
+        let may_skip = builder.around.guards() || sums.may_refuse || sums.may_hold || probes;
+        let in_control = tables.in_control;
+        let rings = Self { rows, count_row, slots, call_size, moved_row, rows_row, in_control, may_skip };
+        let end = rings.moved_at(slots);
+        check(limits.max_storage_buffer_binding_size, "max_storage_buffer_binding_size", end)?;
+        Ok(rings)
+    }
+
+    /// Plans their buffers.
+    pub(crate) fn plan(&self, sizes: &mut Sizes) {
+        sizes.add(Which::Scalars, self.moved_at(self.slots));
+        sizes.add(Which::Calls, self.call_at(self.slots));
+        if self.may_skip {
+            sizes.add(Which::Confirmation, VEC4);
+        }
+    }
+
+    /// Bytes of the control that lies in front of the scalars.
+    pub(crate) fn control(&self) -> u64 {
+        self.in_control.unwrap_or(0)
+    }
+
+    fn count_at(&self, row: u64) -> u64 {
+        self.control() + row * self.count_row
+    }
+
+    fn call_at(&self, slot: u64) -> u64 {
+        slot * self.call_size.next_multiple_of(ALIGNMENT)
+    }
+
+    fn moved_at(&self, slot: u64) -> u64 {
+        self.count_at(self.rows) + slot * (self.moved_row + self.rows_row)
+    }
+
+    fn rows_at(&self, slot: u64) -> u64 {
+        self.moved_at(slot) + self.moved_row
+    }
+
+    /// Where the GPU finds a byte of the scalars.
+    fn vec4_of(&self, byte: u64) -> u32 {
+        let view = self.in_control.map_or(0, |_| CONTROL_HEAD);
+        ((byte - view) / 16) as u32
+    }
+
+    /// The records of all calls, but for the settings in them.
+    fn calls(&self, groups: usize) -> Vec<u8> {
+        let mut records = vec![0_u8; self.call_at(self.slots) as usize];
+        for slot in 0..self.slots {
+            let call = Call {
+                count_mask: (self.rows - 1) as u32,
+                groups: groups as u32,
+                moved: self.vec4_of(self.moved_at(slot)),
+                rows: self.vec4_of(self.rows_at(slot)),
+            };
+            let at = self.call_at(slot) as usize;
+            records[at..at + size_of::<Call>()].copy_from_slice(bytemuck::bytes_of(&call));
+        }
+        records
+    }
+}
+
+impl Scalars {
+    pub(crate) fn new(
+        buffers: &Buffers<'_>,
+        rings: Rings,
+        groups: usize,
+        around: Around,
+        rows: Vec<u32>,
+    ) -> Result<Self> {
+        Ok(Self {
+            buffer: buffers.create(Which::Scalars, OWNED)?,
+            calls: buffers.create_with(Which::Calls, UNIFORM, &rings.calls(groups))?,
+            rings,
+            counts: Counts {
+                rings,
+                filled: 0,
+                known: 0,
+                finished: 0,
+                recorded: 0,
+                progress: Arc::default(),
+                confirmation: rings.may_skip.then(|| Confirmation::new(buffers)).transpose()?,
+            },
+            slots: Slots { tokens: (0..rings.slots).map(|_| Arc::new(())).collect(), current: None },
+            around,
+            rows,
+        })
+    }
+
+    /// Bytes of a call's record.
+    pub(crate) const fn call_size(&self) -> u64 {
+        self.rings.call_size
+    }
+
+    /// Prepares the rows that the next recorded step may read. `moved` are the step's gradient positions, where they move.
+    pub(crate) fn begin(
+        &mut self,
+        device: &wgpu::Device,
+        queue: &wgpu::Queue,
+        groups: &[GroupInfo],
+        moved: Option<&[u32]>,
+    ) -> Result<Slot> {
+        if self.counts.is_full() && !settle(device, || !self.counts.is_full()) {
+            let (unfinished, bound) = (self.counts.pending() as usize, self.counts.bound() as usize);
+            return Err(Error::TooManySteps { unfinished, bound });
+        }
+        let slot = match self.slots.current {
+            Some(slot) if moved.is_none() => slot,
+            _ => self.take_slot(device, queue, groups, moved)?,
+        };
+        self.counts.fill(queue, &self.buffer, |t| rows_of(groups, self.around, t, |scalars| scalar_rows(scalars).1))?;
+        Ok(Slot { offset: self.rings.call_at(slot as u64) as u32, token: self.slots.tokens[slot].clone() })
+    }
+
+    /// Finds a slot that nothing recorded can still read, and writes the settings of now into it.
+    fn take_slot(
+        &mut self,
+        device: &wgpu::Device,
+        queue: &wgpu::Queue,
+        groups: &[GroupInfo],
+        moved: Option<&[u32]>,
+    ) -> Result<usize> {
+        let start = self.slots.current.map_or(0, |s| s + 1);
+        let mut free = self.slots.free(start);
+        if free.is_none() {
+            settle(device, || self.slots.free(start).is_some());
+            free = self.slots.free(start);
+        }
+        let bound = self.slots.tokens.len();
+        let slot = free.ok_or(Error::TooManySteps { unfinished: bound, bound })?;
+        let rows = rows_of(groups, self.around, 1, |scalars| scalar_rows(scalars).0)?;
+        queue.write_buffer(&self.calls, self.rings.call_at(slot as u64) + CALL_HEAD, bytemuck::cast_slice(&rows));
+        if let Some(moved) = moved {
+            queue.write_buffer(&self.buffer, self.rings.moved_at(slot as u64), bytemuck::cast_slice(moved));
+        }
+        if !self.rows.is_empty() {
+            queue.write_buffer(&self.buffer, self.rings.rows_at(slot as u64), bytemuck::cast_slice(&self.rows));
+        }
+        self.slots.current = Some(slot);
+        Ok(slot)
+    }
+
+    /// Records what lets the slot be used again: called once the step is in the encoder. `count` holds the count of applied steps.
+    pub(crate) fn end(&mut self, encoder: &mut wgpu::CommandEncoder, slot: Slot, count: &wgpu::Buffer) {
+        self.release(encoder, slot);
+        self.counts.recorded += 1;
+        let fate = Fate { progress: self.counts.progress.clone(), finished: false };
+        encoder.on_submitted_work_done(move || fate.finish());
+        self.counts.confirm(encoder, count);
+    }
+
+    /// Lets the slot be used again once the encoder's work is done or dropped.
+    pub(crate) fn release(&self, encoder: &mut wgpu::CommandEncoder, slot: Slot) {
+        encoder.on_submitted_work_done(move || drop(slot.token));
+    }
+
+    /// The settings changed: the next step takes a new slot.
+    pub(crate) fn settings_changed(&mut self) {
+        self.slots.current = None;
+    }
+
+    /// The table of rows changed: the next call takes a new slot.
+    pub(crate) fn set_rows(&mut self, rows: Vec<u32>) {
+        self.rows = rows;
+        self.settings_changed();
+    }
+
+    /// What stands around the rule has other numbers: the next step takes a new slot.
+    pub(crate) fn set_around(&mut self, around: Around) {
+        self.around = around;
+        self.settings_changed();
+    }
+
+    /// Whether every recorded step is finished or dropped.
+    pub(crate) fn idle(&self, device: &wgpu::Device) -> bool {
+        settle(device, || self.counts.pending() == 0 && self.slots.tokens.iter().all(|t| Arc::strong_count(t) == 1))
+    }
+
+    /// Starts over at `applied` steps, with every row to be written anew. Only while [`idle`](Self::idle).
+    pub(crate) fn restart(&mut self, applied: Option<u64>) {
+        if let Some(applied) = applied {
+            self.counts.set_known(applied);
+        }
+        self.counts.filled = self.counts.least();
+        self.slots.current = None;
+    }
+}
+
+/// Lets the callbacks of finished work run until `settled`, without waiting for work that is not finished. More than one look, because
+/// another thread's poll may have taken the callbacks and be about to run them.
+fn settle(device: &wgpu::Device, mut settled: impl FnMut() -> bool) -> bool {
+    const LOOKS: usize = 2000;
+    (0..LOOKS).any(|_| {
+        let _ = device.poll(wgpu::PollType::Poll);
+        settled() || {
+            std::thread::yield_now();
+            false
+        }
+    })
+}
+
+fn check(actual: u64, limit: &'static str, needs: u64) -> Result<()> {
+    if needs > actual { Err(Error::Limit { limit, actual, needs }) } else { Ok(()) }
+}
+
+/// One of the two rows of every group at the `t`-th applied step.
+fn rows_of(groups: &[GroupInfo], around: Around, t: u64, pick: fn(&[Scalar]) -> Vec<f32>) -> Result<Vec<f32>> {
+    let mut rows = Vec::new();
+    for group in groups {
+        rows.extend(pick(&group.scalars(around, t)?));
+    }
+    Ok(rows)
+}
+
+impl Slots {
+    fn free(&self, start: usize) -> Option<usize> {
+        let n = self.tokens.len();
+        (0..n).map(|i| (start + i) % n).find(|&i| Arc::strong_count(&self.tokens[i]) == 1)
+    }
+}
+
+impl Counts {
+    /// The bound on steps that are recorded and not finished.
+    const fn bound(&self) -> u64 {
+        self.rings.rows / 2
+    }
+
+    /// Steps that are recorded, and neither finished nor dropped.
+    fn pending(&self) -> u64 {
+        let finished = self.progress.finished.load(Ordering::SeqCst);
+        self.recorded - finished - self.progress.dropped.load(Ordering::SeqCst)
+    }
+
+    /// The fewest steps that the GPU can have applied by now.
+    fn least(&self) -> u64 {
+        let finished = self.progress.finished.load(Ordering::SeqCst);
+        if self.confirmation.is_some() { self.known } else { self.known + finished - self.finished }
+    }
+
+    /// The most that it can have applied once everything recorded is finished.
+    fn most(&self) -> u64 {
+        self.known + self.recorded - self.progress.dropped.load(Ordering::SeqCst) - self.finished
+    }
+
+    /// Whether another step might read a row that lies behind the ring's end.
+    fn is_full(&mut self) -> bool {
+        self.take_confirmation();
+        self.pending() >= self.bound() || self.most() - self.least() >= self.rings.rows
+    }
+
+    /// The GPU's count was set to this while nothing was pending.
+    fn set_known(&mut self, applied: u64) {
+        self.known = applied;
+        self.finished = self.recorded - self.progress.dropped.load(Ordering::SeqCst);
+        if let Some(confirmation) = &mut self.confirmation {
+            confirmation.finished = None;
+        }
+    }
+
+    fn confirm(&mut self, encoder: &mut wgpu::CommandEncoder, count: &wgpu::Buffer) {
+        if (self.most() - self.least()) * 8 < self.rings.rows {
+            return;
+        }
+        let finished = self.progress.finished.load(Ordering::SeqCst);
+        if let Some(confirmation) = &mut self.confirmation {
+            confirmation.record(encoder, count, finished);
+        }
+    }
+
+    fn take_confirmation(&mut self) {
+        let Some((applied, finished)) = self.confirmation.as_mut().and_then(Confirmation::take) else { return };
+        (self.known, self.finished) = (applied, finished);
+    }
+
+    /// Writes the rows that the steps recorded so far and the next may read, in whatever order they are submitted, and some more.
+    fn fill(
+        &mut self,
+        queue: &wgpu::Queue,
+        buffer: &wgpu::Buffer,
+        row: impl Fn(u64) -> Result<Vec<f32>>,
+    ) -> Result<()> {
+        let (most, end) = (self.most(), self.least() + self.rings.rows);
+        if self.rings.count_row == 0 || self.filled >= end.min(most + MARGIN) {
+            return Ok(());
+        }
+        let mut target = end.min(most + 4 * MARGIN);
+        let mut t = self.filled + 1;
+        while t <= target {
+            let index = (t - 1) & (self.rings.rows - 1);
+            let n = (target + 1 - t).min(self.rings.rows - index);
+            let mut rows: Vec<f32> = Vec::with_capacity((n * self.rings.count_row / 4) as usize);
+            for ahead in t..t + n {
+                match row(ahead) {
+                    Ok(row) => rows.extend(row),
+                    Err(error) if ahead <= most + 1 => return Err(error),
+                    // A schedule may make no sense past the training's end, which is an error only once a step may need it.
+                    Err(_) => {
+                        target = ahead - 1;
+                        break;
+                    }
+                }
+            }
+            queue.write_buffer(buffer, self.rings.count_at(index), bytemuck::cast_slice(&rows));
+            t += n;
+        }
+        self.filled = target;
+        Ok(())
+    }
+}
+
+impl Confirmation {
+    fn new(buffers: &Buffers<'_>) -> Result<Self> {
+        Ok(Self { mailbox: Mailbox::new(|usage| buffers.create(Which::Confirmation, usage))?, finished: None })
+    }
+
+    fn record(&mut self, encoder: &mut wgpu::CommandEncoder, count: &wgpu::Buffer, finished: u64) {
+        if self.mailbox.send(encoder, |encoder, to| encoder.copy_buffer_to_buffer(count, 0, to, 0, 16)) {
+            self.finished = Some(finished);
+        }
+    }
+
+    /// The count that came back, and the steps that were finished when its copy was recorded.
+    fn take(&mut self) -> Option<(u64, u64)> {
+        let applied = self.mailbox.open(|bytes| u64::from(bytemuck::pod_read_unaligned::<u32>(&bytes[..4])))?;
+        Some(applied).zip(self.finished.take())
+    }
+}

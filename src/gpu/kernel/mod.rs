@@ -1,0 +1,7 @@
+//! Pipelines: the text of each stage, its bindings, and their compilation.
+
+pub(crate) mod passes;
+pub(crate) mod pipelines;
+pub(crate) mod text;
+#[cfg(all(test, feature = "tools"))]
+mod texts;

@@ -1,0 +1,116 @@
+//! Pipelines and their bind group layouts, one a (class, stage).
+
+use super::text::{Access, Binding};
+use crate::gpu::layout::class::{Stage, Variant};
+use crate::optim::rule::Origin;
+
+/// A stage's pipeline with the layout of its one bind group.
+#[derive(Clone, Debug)]
+pub(crate) struct Pipeline {
+    pub(crate) pipeline: wgpu::ComputePipeline,
+    pub(crate) layout: wgpu::BindGroupLayout,
+    pub(crate) bindings: Vec<Binding>,
+}
+
+/// Compiles pipelines with an optimizer's label and cache.
+pub(crate) struct Compiler<'a> {
+    pub(crate) device: &'a wgpu::Device,
+    pub(crate) label: &'a str,
+    pub(crate) cache: Option<&'a wgpu::PipelineCache>,
+}
+
+impl Compiler<'_> {
+    /// The pipelines of a stage at these entry points; they share one layout.
+    pub(crate) fn compile(&self, variant: &Variant, stage: Stage, entries: &[&str]) -> Vec<Pipeline> {
+        let label = format!("{} {} {stage:?}", self.label, variant.name);
+        let text = variant.text(stage);
+        let module = self.module(&label, text, variant.origin);
+        let bindings = variant.bindings(stage);
+        let layout = self.layout(&label, &bindings);
+        let pipeline_layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label: Some(&label),
+            bind_group_layouts: &[Some(&layout)],
+            immediate_size: 0,
+        });
+        let make = |entry: &&str| Pipeline {
+            pipeline: self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+                label: Some(&label),
+                layout: Some(&pipeline_layout),
+                module: &module,
+                entry_point: Some(entry),
+                compilation_options: wgpu::PipelineCompilationOptions {
+                    // Every lane writes its own before it reads another's.
+                    zero_initialize_workgroup_memory: false,
+                    ..Default::default()
+                },
+                cache: self.cache,
+            }),
+            layout: layout.clone(),
+            bindings: bindings.clone(),
+        };
+        entries.iter().map(make).collect()
+    }
+
+    fn module(&self, label: &str, text: String, origin: Origin) -> wgpu::ShaderModule {
+        let descriptor =
+            wgpu::ShaderModuleDescriptor { label: Some(label), source: wgpu::ShaderSource::Wgsl(text.into()) };
+        if !origin.is_own() {
+            return self.device.create_shader_module(descriptor);
+        }
+        let checks = wgpu::ShaderRuntimeChecks { force_loop_bounding: false, ..wgpu::ShaderRuntimeChecks::checked() };
+        // SAFETY: only the bounding of loops is off, because its counter keeps compilers from unrolling. The text is this crate's:
+        // every loop in it runs to a constant or to a length in a table that the host wrote and that the GPU only reads.
+        unsafe { self.device.create_shader_module_trusted(descriptor, checks) }
+    }
+
+    fn layout(&self, label: &str, bindings: &[Binding]) -> wgpu::BindGroupLayout {
+        let entries: Vec<_> = bindings
+            .iter()
+            .enumerate()
+            .map(|(number, binding)| wgpu::BindGroupLayoutEntry {
+                binding: number as u32,
+                visibility: wgpu::ShaderStages::COMPUTE,
+                ty: wgpu::BindingType::Buffer {
+                    ty: match binding.access {
+                        Access::Read => wgpu::BufferBindingType::Storage { read_only: true },
+                        Access::ReadWrite => wgpu::BufferBindingType::Storage { read_only: false },
+                        Access::Uniform => wgpu::BufferBindingType::Uniform,
+                    },
+                    has_dynamic_offset: binding.access == Access::Uniform,
+                    min_binding_size: None,
+                },
+                count: None,
+            })
+            .collect();
+        self.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: Some(label), entries: &entries })
+    }
+
+    /// A bind group for `pipeline`; `resource` finds each binding by its name.
+    pub(crate) fn bind_group<'r>(
+        &self,
+        pipeline: &Pipeline,
+        resource: impl Fn(&str) -> wgpu::BindingResource<'r>,
+    ) -> wgpu::BindGroup {
+        bind_group(self.device, self.label, pipeline, resource)
+    }
+}
+
+/// A bind group for `pipeline`; `resource` finds each binding by its name.
+pub(crate) fn bind_group<'r>(
+    device: &wgpu::Device,
+    label: &str,
+    pipeline: &Pipeline,
+    resource: impl Fn(&str) -> wgpu::BindingResource<'r>,
+) -> wgpu::BindGroup {
+    let entries: Vec<_> = pipeline
+        .bindings
+        .iter()
+        .enumerate()
+        .map(|(number, binding)| wgpu::BindGroupEntry { binding: number as u32, resource: resource(binding.name) })
+        .collect();
+    device.create_bind_group(&wgpu::BindGroupDescriptor {
+        label: Some(label),
+        layout: &pipeline.layout,
+        entries: &entries,
+    })
+}

@@ -1,0 +1,306 @@
+//! Every text that the registry can produce validates and is written in every language that naga writes.
+
+use std::collections::HashSet;
+
+use crate::gpu::kernel::text::rows::RowText;
+use super::text::Access;
+use crate::gpu::layout::class::{Round, Stage, Variant};
+use crate::gpu::build::builder::{Builder, Group};
+use crate::gpu::Optimizer;
+use crate::options::around::{Accumulate, Around, Clip, Ema, LossScale};
+use crate::optim::{ALL, Entry, Procedure, Rule, Value};
+use crate::tools::shader::{Checked, Target, Translation};
+
+/// Each feature alone, and all at once with each clip.
+fn arounds() -> Vec<Around> {
+    let none = Around::default();
+    let every = Around {
+        loss_scale: Some(LossScale::default()),
+        skip_nonfinite: true,
+        accumulate: Some(Accumulate::Mean(3)),
+        ema: Some(Ema::default()),
+        zero_gradients: true,
+        signed: true,
+        telemetry: true,
+        ..none
+    };
+    let clips = [Clip::GlobalNorm(1.0), Clip::GroupNorm(1.0), Clip::TensorNorm(1.0), Clip::Value(1.0)].map(Some);
+    let mut arounds = vec![
+        Around { loss_scale: every.loss_scale, ..none },
+        Around { skip_nonfinite: true, ..none },
+        Around { accumulate: Some(Accumulate::Sum), ..none },
+        Around { accumulate: every.accumulate, ..none },
+        Around { ema: every.ema, ..none },
+        Around { zero_gradients: true, ..none },
+        Around { signed: true, ..none },
+        Around { telemetry: true, ..none },
+    ];
+    for clip in clips {
+        arounds.extend([Around { clip, ..none }, Around { clip, ..every }]);
+    }
+    arounds
+}
+
+/// All texts of a rule's class, wherever its tensors lie.
+fn texts(rule: &dyn Rule, around: Around, groups: usize) -> Vec<(String, String)> {
+    let mut texts = Vec::new();
+    let integrates = matches!(rule.procedure(), Procedure::Integrate(_));
+    for (shared, moving) in [(false, false), (true, false), (false, true)] {
+        if moving && integrates {
+            continue; // the builder refuses it
+        }
+        let variant = Variant { shared, moving, ..Variant::with(rule, around, groups) };
+        let mut add = |round: Round, stage: Stage| {
+            let variant = Variant { round, ..variant.clone() };
+            texts.push((
+                format!("{} {around:?} {shared} {moving} {round:?} {stage:?}", rule.name()),
+                variant.text(stage),
+            ));
+        };
+        add(Round::Only, Stage::Update);
+        if let Some(stage) = variant.procedure_stage() {
+            add(Round::Only, stage);
+        }
+        for round in variant.rounds().into_iter().chain(variant.later_rounds()) {
+            if (Variant { round, ..variant.clone() }).sum_counts().0 > 0 {
+                add(round, Stage::Stats);
+            }
+            add(round, Stage::Finalize);
+        }
+    }
+    texts
+}
+
+/// Configurations with texts of their own that no plain step runs.
+fn evaluating(entry: &Entry) -> Vec<Box<dyn Rule>> {
+    let choices = [("integrator", "rk4"), ("integrator", "dopri5"), ("warp", "raw"), ("warp", "normalised")];
+    let known = choices.into_iter().filter(|(setting, _)| entry.settings.contains(setting));
+    known.map(|(setting, word)| entry.configure([(setting, Value::Word(word.to_owned()))]).expect("valid")).collect()
+}
+
+/// The texts of a class with rows, each feature alone and all at once.
+fn row_texts(rule: &dyn Rule, around: Around) -> Vec<(String, String)> {
+    let rows = |mask, nonzero, columns| RowText { mask, nonzero, columns, shared: rule.shares_rows() && !nonzero };
+    let all =
+        [rows(None, false, false), rows(Some(0), false, false), rows(None, true, false), rows(Some(1), true, true)];
+    let mut texts = Vec::new();
+    for (rows, moving) in all.into_iter().map(|rows| (rows, rows.columns)) {
+        let plain = Variant { moving, rows: Some(rows), ..Variant::with(rule, around, 2) };
+        let scalars_in_control = (rows.mask.is_some() && !plain.rounds().is_empty()).then_some(5);
+        let variant = Variant { counted: rule.sums().sums > 0, scalars_in_control, ..plain };
+        let mut add = |stage: Stage, variant: &Variant| {
+            let storage = variant.bindings(stage).iter().filter(|b| b.access != Access::Uniform).count();
+            assert!(storage <= 7, "{} {rows:?} {stage:?} has {storage} storage bindings", rule.name());
+            texts.push((format!("{} {around:?} {rows:?} {stage:?}", rule.name()), variant.text(stage)));
+        };
+        add(Stage::Rows, &variant);
+        add(Stage::Update, &variant);
+        if let Some(stage) = variant.procedure_stage() {
+            add(stage, &variant);
+        }
+        for round in variant.rounds().into_iter().chain(variant.later_rounds()) {
+            let variant = Variant { round, ..variant.clone() };
+            if variant.sum_counts().0 > 0 {
+                add(Stage::Stats, &variant);
+            }
+            add(Stage::Finalize, &variant);
+        }
+    }
+    texts
+}
+
+#[test]
+fn every_text_with_rows_validates_and_binds_no_more_than_every_device_does() {
+    let [alone, .., every] = &arounds()[..] else { panic!("there are several") };
+    let mut seen = HashSet::new();
+    for entry in ALL.iter().filter(|entry| entry.sample().procedure().steps_rows()) {
+        for around in [Around::default(), *alone, *every] {
+            for (what, text) in row_texts(entry.sample().as_ref(), around) {
+                if seen.insert(text.clone()) {
+                    check(&what, &text);
+                }
+            }
+        }
+    }
+    assert!(seen.len() > 300, "{} texts", seen.len());
+}
+
+/// Storages that together reach every load and store.
+const STORAGES: [&str; 10] = [
+    "bf16-sr",
+    "bf16-split",
+    "bf16-master",
+    "f16-nearest",
+    "f16-sr,grads=f32",
+    "f16-master,states=bf16",
+    "grads=bf16,states=bf16-sr",
+    "8bit,min=0",
+    "bf16-sr,8bit,min=0",
+    "bf16-split,8bit,v=bf16-sr,min=0",
+];
+
+#[test]
+fn every_storage_has_texts_that_validate_and_bind_no_more_than_every_device_does() {
+    let [alone, .., every] = &arounds()[..] else { panic!("there are several") };
+    let mut seen = HashSet::new();
+    for entry in ALL {
+        let rule = entry.sample();
+        let no_v = |text: &str| {
+            if entry.sample().states().iter().any(|s| s.name == "v") {
+                text.to_owned()
+            } else {
+                text.replace("v=bf16-sr,", "")
+            }
+        };
+        for storage in STORAGES.map(|text| no_v(text).parse().expect("a storage")) {
+            for around in [Around::default(), *alone, *every] {
+                let Ok(variant) = Variant::with(rule.as_ref(), around, 2).stored(rule.as_ref(), &storage, 5000) else {
+                    continue;
+                };
+                for (what, text) in storage_texts(&variant) {
+                    if seen.insert(text.clone()) {
+                        check(&format!("{} {storage} {around:?} {what}", entry.name), &text);
+                    }
+                }
+            }
+        }
+    }
+    assert!(seen.len() > 800, "{} texts", seen.len());
+}
+
+fn storage_texts(variant: &Variant) -> Vec<(String, String)> {
+    let rounds = variant.rounds().into_iter().chain(variant.later_rounds());
+    let of_round = |round: Round| {
+        let variant = Variant { round, ..variant.clone() };
+        let stats = (variant.sum_counts().0 > 0).then_some((variant.clone(), Stage::Stats));
+        stats.into_iter().chain([(variant, Stage::Finalize)])
+    };
+    let update = [Some(Stage::Update), variant.procedure_stage()].into_iter().flatten();
+    let stages = rounds.flat_map(of_round).chain(update.map(|stage| (variant.clone(), stage)));
+    let text = |(variant, stage): (Variant, Stage)| {
+        let storage = variant.bindings(stage).iter().filter(|b| b.access != Access::Uniform).count();
+        assert!(storage <= 7, "{} {:?} {stage:?} has {storage} storage bindings", variant.name, variant.formats);
+        (format!("{:?} {stage:?}", variant.round), variant.text(stage))
+    };
+    stages.map(text).collect()
+}
+
+fn check(what: &str, text: &str) {
+    let checked = Checked::new(text).unwrap_or_else(|e| panic!("{what}: {e}"));
+    for target in Target::ALL {
+        let written = match checked.translate(target) {
+            Ok(Translation::Texts(texts)) => texts.iter().map(|(_, text)| text.len()).sum(),
+            Ok(Translation::Words(words)) => words.len(),
+            Err(error) => panic!("{what}: {target:?}: {error}"),
+        };
+        assert!(written > 300, "{what}: {target:?}: {written} characters or words only");
+    }
+}
+
+#[test]
+fn every_text_validates_and_is_written_in_every_language() {
+    let mut seen = HashSet::new();
+    for entry in ALL {
+        let mut rules: Vec<Box<dyn Rule>> = entry.variants().into_iter().map(|(_, rule)| rule).collect();
+        rules.extend(evaluating(entry));
+        let alone = rules.into_iter().map(|rule| (rule, Around::default()));
+        let with_features = arounds().into_iter().map(|around| (entry.sample(), around));
+        for (rule, around) in alone.chain(with_features) {
+            for (what, text) in texts(rule.as_ref(), around, 2) {
+                if seen.insert(text.clone()) {
+                    check(&what, &text);
+                }
+            }
+        }
+    }
+    assert!(seen.len() > 600, "{} texts", seen.len());
+}
+
+#[test]
+fn what_is_public_is_among_them() {
+    for entry in ALL {
+        let rule = entry.sample();
+        for (shared, moving) in [(false, false), (true, false), (false, true)] {
+            for stage in Variant::of(rule.as_ref(), shared, moving).stages() {
+                let text = Variant::of(rule.as_ref(), shared, moving).text(stage);
+                assert!(texts(rule.as_ref(), Around::default(), 1).iter().any(|(_, t)| *t == text));
+                check(entry.name, &text);
+            }
+        }
+    }
+}
+
+/// Constants that turn a feature's code on, and whether the rule itself needs it.
+const SWITCHES: [&str; 10] = [
+    "GUARD",
+    "SCALE",
+    "FACTOR",
+    "ACCUMULATE",
+    "EMA",
+    "CLIP_VALUE",
+    "CLIP_NORM",
+    "CLIP_GLOBAL",
+    "CLIP_GROUP",
+    "CLIP_TENSOR",
+];
+
+#[test]
+fn what_is_off_leaves_no_trace() {
+    let gpu = pollster::block_on(crate::tools::adapter::Selector::default().open()).expect("an adapter");
+    for entry in ALL {
+        let rule = entry.sample();
+        if rule.procedure() != Procedure::Plain {
+            continue;
+        }
+        let bare = Variant::of(rule.as_ref(), false, false);
+        let build = |change: fn(&mut Builder)| {
+            let mut builder = Optimizer::builder(rule.boxed());
+            builder.tensor(Group::DEFAULT, "w", &[5]);
+            change(&mut builder);
+            builder.build(&gpu.device, &gpu.queue).expect("it builds")
+        };
+        let off = build(|b| {
+            b.skip_nonfinite(true).zero_gradients(true).skip_nonfinite(false).zero_gradients(false);
+            b.telemetry(true).telemetry(false).moving_gradients(true).moving_gradients(false);
+        });
+        assert_eq!(off.dispatches(), build(|_| ()).dispatches(), "{}", entry.name);
+        let variant = &off.variants[0];
+        assert_eq!(variant.arrays(), bare.arrays());
+        assert_eq!(variant.scalars, bare.scalars);
+        let sums = rule.sums().sums > 0;
+        for stage in [Stage::Stats, Stage::Finalize, Stage::Update].into_iter().filter(|s| sums || *s == Stage::Update)
+        {
+            // How many threads add sums is the device's choice.
+            let bare = Variant { sum_lanes: variant.sum_lanes, ..bare.clone() };
+            let text = variant.text(stage);
+            assert_eq!(text, bare.text(stage), "{} {stage:?}", entry.name);
+            for switch in SWITCHES {
+                assert!(text.contains(&format!("const wo_{switch} = false;")), "{} {stage:?} {switch}", entry.name);
+            }
+            assert!(stage != Stage::Update || !text.contains("Barrier"), "{}: the update waits", entry.name);
+        }
+    }
+}
+
+#[test]
+fn a_number_is_in_no_text() {
+    let text = |around: Around, stage| Variant::with(ALL[0].sample().as_ref(), around, 2).text(stage);
+    let with = |clip: Clip, decay, initial| Around {
+        clip: Some(clip),
+        ema: Some(Ema { decay, ..Ema::default() }),
+        loss_scale: Some(LossScale { initial, ..LossScale::default() }),
+        ..Around::default()
+    };
+    for stage in [Stage::Stats, Stage::Finalize, Stage::Update] {
+        let (some, other) = (with(Clip::GlobalNorm(1.0), 0.9, 8.0), with(Clip::GlobalNorm(2.0), 0.5, 16.0));
+        assert_eq!(text(some, stage), text(other, stage));
+        assert_ne!(text(some, stage), text(with(Clip::GroupNorm(1.0), 0.9, 8.0), Stage::Finalize));
+    }
+}
+
+#[test]
+fn a_wrong_text_is_seen() {
+    let variant = Variant::of(ALL[0].sample().as_ref(), false, false);
+    let text = variant.text(Stage::Update).replace("wo_first_record()", "wo_first_record(1u)");
+    assert!(Checked::new(&text).is_err());
+}

@@ -1,0 +1,217 @@
+//! What an optimizer takes of the GPU's memory, by role: see [`Builder::memory`](crate::Builder::memory).
+
+use std::fmt;
+
+/// What bytes are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Role {
+    /// Parameters as the model sees them.
+    Parameters,
+    /// Gradients.
+    Gradients,
+    /// A state of the rule: its name.
+    State(&'static str),
+    /// Gradients of micro-batches, joined: [`Builder::accumulate`](crate::Builder::accumulate).
+    Accumulator,
+    /// The average of the weights: [`Builder::ema`](crate::Builder::ema).
+    Average,
+    /// The f32 copy of parameters in half precision: [`Keep::Master`](crate::options::storage::Keep::Master).
+    Master,
+    /// What split parameters lack of an f32: [`Keep::Split`](crate::options::storage::Keep::Split).
+    Remainder,
+    /// The columns of WarpAdam's matrix.
+    WarpMatrix,
+    /// Another array of a rule that probes, integrates or multiplies by a matrix: its name.
+    Procedure(&'static str),
+    /// Flags of rows: [`Builder::mask`](crate::Builder::mask).
+    Masks,
+    /// What stands by for rows that change places: [`Optimizer::remap`](crate::Optimizer::remap).
+    Rows,
+    /// Sums of spans on their way to totals.
+    PartialSums,
+    /// Sums of tensors and of all of them.
+    Totals,
+    /// Records that tell workgroups where chunks, spans, segments, tensors and runs of gradients that move lie.
+    Tables,
+    /// Settings and bias corrections, computed ahead.
+    Scalars,
+    /// Counters, decisions and losses.
+    Control,
+    /// What steps measured, on its way to the host: [`Builder::telemetry`](crate::Builder::telemetry).
+    Telemetry,
+    /// Room between tensors and arrays, which begin where the device can bind them.
+    Alignment,
+}
+
+/// Its name in reports: `parameters`, `state m`, `tables` …
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Parameters => f.pad("parameters"),
+            Self::Gradients => f.pad("gradients"),
+            Self::State(name) => f.pad(&format!("state {name}")),
+            Self::Accumulator => f.pad("gradient accumulator"),
+            Self::Average => f.pad("average of the weights"),
+            Self::Master => f.pad("master"),
+            Self::Remainder => f.pad("remainder"),
+            Self::WarpMatrix => f.pad("warp matrix"),
+            Self::Procedure(name) => f.pad(name),
+            Self::Masks => f.pad("masks of rows"),
+            Self::Rows => f.pad("rows that move"),
+            Self::PartialSums => f.pad("partial sums"),
+            Self::Totals => f.pad("totals"),
+            Self::Tables => f.pad("tables"),
+            Self::Scalars => f.pad("scalars"),
+            Self::Control => f.pad("control"),
+            Self::Telemetry => f.pad("telemetry"),
+            Self::Alignment => f.pad("alignment"),
+        }
+    }
+}
+
+/// Whose buffers bytes lie in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Owner {
+    /// The crate's, which construction creates.
+    Crate,
+    /// The caller's: [`Builder::bind`](crate::Builder::bind).
+    Caller,
+}
+
+/// The bytes of one role in one owner's buffers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Share {
+    /// What they are for.
+    pub role: Role,
+    /// Whose they are.
+    pub owner: Owner,
+    /// How many.
+    pub bytes: u64,
+}
+
+/// What an optimizer takes of the GPU's memory, by role: its own buffers, and of the caller's the ranges that were bound. Printed, it is a
+/// table.
+///
+/// ```
+/// use wgpu_optim::memory::Role;
+/// use wgpu_optim::{AdamW, Group, Optimizer, wgpu};
+/// let mut builder = Optimizer::builder(AdamW::default());
+/// builder.tensor(Group::DEFAULT, "w", &[4096, 4096]);
+/// builder.storage("bf16-sr,8bit".parse()?);
+/// // Nothing is allocated, and no device is needed.
+/// let memory = builder.memory(&wgpu::Limits::default())?;
+/// assert_eq!(memory.of(Role::Parameters), 2 * 4096 * 4096);
+/// assert_eq!(memory.of(Role::State("m")), 4096 * 4096 + 4096 * 4096 / 64);
+/// assert!(memory.per_parameter() < 6.2);
+/// # Ok::<(), wgpu_optim::Error>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    parameters: u64,
+    shares: Vec<Share>,
+}
+
+impl Memory {
+    /// Of so many parameters, and nothing yet.
+    pub(crate) const fn new(parameters: u64) -> Self {
+        Self { parameters, shares: Vec::new() }
+    }
+
+    /// Adds to a role's bytes; none are none.
+    pub(crate) fn add(&mut self, role: Role, owner: Owner, bytes: u64) {
+        match self.shares.iter_mut().find(|share| share.role == role && share.owner == owner) {
+            Some(share) => share.bytes += bytes,
+            None if bytes > 0 => self.shares.push(Share { role, owner, bytes }),
+            None => {}
+        }
+    }
+
+    /// How many parameters there are: frozen ones too, and of reserved row sets those that there is room for.
+    #[must_use]
+    pub const fn parameters(&self) -> u64 {
+        self.parameters
+    }
+
+    /// Every role that takes any bytes.
+    #[must_use]
+    pub fn shares(&self) -> &[Share] {
+        &self.shares
+    }
+
+    /// The bytes of a role, the crate's and the caller's.
+    #[must_use]
+    pub fn of(&self, role: Role) -> u64 {
+        self.sum(|share| share.role == role)
+    }
+
+    /// The bytes of the rule's states.
+    #[must_use]
+    pub fn states(&self) -> u64 {
+        self.sum(|share| matches!(share.role, Role::State(_)))
+    }
+
+    /// The bytes that construction allocates.
+    #[must_use]
+    pub fn owned(&self) -> u64 {
+        self.sum(|share| share.owner == Owner::Crate)
+    }
+
+    /// All bytes, those in the caller's buffers included.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.sum(|_| true)
+    }
+
+    /// All bytes, a parameter; 0 where there is none.
+    #[must_use]
+    pub fn per_parameter(&self) -> f64 {
+        self.share_of(self.total())
+    }
+
+    fn share_of(&self, bytes: u64) -> f64 {
+        if self.parameters == 0 { 0.0 } else { bytes as f64 / self.parameters as f64 }
+    }
+
+    fn sum(&self, which: impl Fn(&Share) -> bool) -> u64 {
+        self.shares.iter().filter(|share| which(share)).map(|share| share.bytes).sum()
+    }
+}
+
+/// A line a role: its bytes, and bytes a parameter.
+impl fmt::Display for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{:<32} {:>16} {:>12}", "role", "bytes", "a parameter")?;
+        for Share { role, owner, bytes } in &self.shares {
+            let name = match owner {
+                Owner::Crate => role.to_string(),
+                Owner::Caller => format!("{role} (caller's)"),
+            };
+            writeln!(f, "{name:<32} {bytes:>16} {:>12.4}", self.share_of(*bytes))?;
+        }
+        write!(f, "{:<32} {:>16} {:>12.4}", "total", self.total(), self.per_parameter())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_adds_up() {
+        let mut memory = Memory::new(10);
+        memory.add(Role::Gradients, Owner::Caller, 40);
+        memory.add(Role::State("m"), Owner::Crate, 20);
+        memory.add(Role::State("m"), Owner::Crate, 5);
+        memory.add(Role::Alignment, Owner::Crate, 0);
+        assert_eq!((memory.total(), memory.owned(), memory.states()), (65, 25, 25));
+        assert_eq!(memory.shares().len(), 2, "what takes nothing is not shown");
+        let text = memory.to_string();
+        let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+        assert_eq!(lines[1], ["gradients", "(caller's)", "40", "4.0000"]);
+        assert_eq!(lines[2], ["state", "m", "25", "2.5000"]);
+        assert_eq!(lines[3], ["total", "65", "6.5000"]);
+        assert!(text.lines().all(|line| line.len() == text.lines().next().unwrap().len()), "{text}");
+        assert_eq!(Memory::default().per_parameter(), 0.0);
+    }
+}

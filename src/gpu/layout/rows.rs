@@ -1,0 +1,388 @@
+//! Row sets: tensors that share rows. Which of the rows a step takes, how many are in use, and each column's rate.
+
+use std::collections::BTreeSet;
+
+use crate::gpu::build::buffers::{Buffers, OWNED, Ours, Sizes, Which};
+use crate::gpu::build::builder::{Builder, TensorInfo};
+use crate::gpu::layout::launches::{CHUNK, Limits, StateRun, VEC4};
+use crate::gpu::build::places::{Source, Spot};
+use crate::gpu::Optimizer;
+use crate::gpu::build::builder::Tensor;
+use crate::{Error, Result};
+use crate::gpu::build::rows::Mask;
+
+/// Words of `wo_Member` of `shaders/harness/rows.wgsl`, rounded up to vec4s.
+const MEMBER: usize = 8;
+
+/// What a call beside the step does with a tensor: `wo_Member.task`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+enum Task {
+    Nothing,
+    /// With the rows that the indices name.
+    Indexed,
+    /// With every row.
+    Whole,
+}
+
+/// A row set of a built optimizer.
+#[derive(Debug)]
+struct RowSet {
+    name: String,
+    tensors: Vec<usize>,
+    capacity: usize,
+    /// Whether its rows may change places.
+    reserved: bool,
+    live: usize,
+    /// Rows that were in use before the last remap.
+    source: usize,
+    mask: Option<Spot>,
+    nonzero: bool,
+}
+
+/// The row sets of an optimizer and its columns' rates.
+#[derive(Debug)]
+pub(crate) struct RowState {
+    sets: Vec<RowSet>,
+    set_of: Vec<Option<usize>>,
+    /// Each tensor's rates; none where it has none of its own.
+    columns: Vec<Vec<f32>>,
+    /// The tensors whose rows have one second moment each.
+    shared: BTreeSet<usize>,
+    /// The buffers that hold masks, with the bytes that are bound.
+    masks: Vec<Spot>,
+    /// The crate's, once it is there.
+    ours: Ours,
+}
+
+impl RowState {
+    pub(crate) fn new(builder: &Builder, limits: Limits) -> Result<Self> {
+        let info = &builder.rows;
+        let mut state = Self {
+            sets: Vec::with_capacity(info.sets.len()),
+            set_of: vec![None; builder.tensors.len()],
+            columns: vec![Vec::new(); builder.tensors.len()],
+            shared: info.shared.clone(),
+            masks: Vec::new(),
+            ours: Ours::new(),
+        };
+        let mut own = 0;
+        for (index, set) in info.sets.iter().enumerate() {
+            let capacity = builder.capacity(set);
+            let live = builder.tensors[set.tensors[0]].shape[0];
+            let mask = match &set.mask {
+                Mask::Bound(slice) => Some(slice.into()),
+                Mask::Own => {
+                    let (offset, size) = (own, capacity as u64 * 4);
+                    own += size;
+                    Some(Spot { source: Source::Ours(Which::Masks), offset, size })
+                }
+                Mask::None => None,
+            };
+            set.tensors.iter().for_each(|&t| state.set_of[t] = Some(index));
+            let (name, tensors) = (set.name.clone(), set.tensors.clone());
+            let (reserved, nonzero) = (set.reserved.is_some(), set.nonzero);
+            state.sets.push(RowSet { name, tensors, capacity, reserved, live, source: live, mask, nonzero });
+        }
+        for (&tensor, rates) in &info.columns {
+            state.columns[tensor] = rates.iter().map(|r| *r as f32).collect();
+        }
+        state.bind_masks(limits)?;
+        Ok(state)
+    }
+
+    /// Plans the crate's buffer of masks, where a set has one there.
+    pub(crate) fn plan(&self, sizes: &mut Sizes) {
+        if let Some(bytes) = self.mask_bytes(|source| matches!(source, Source::Ours(_))) {
+            sizes.add(Which::Masks, bytes);
+        }
+    }
+
+    /// Creates it. Until somebody writes it, every row is stepped.
+    pub(crate) fn create(&mut self, buffers: &Buffers<'_>) -> Result<()> {
+        let rows = buffers.sizes.of(Which::Masks) as usize / 4;
+        if rows > 0 {
+            let flags = vec![1_u32; rows];
+            self.ours.insert(Which::Masks, buffers.create_with(Which::Masks, OWNED, bytemuck::cast_slice(&flags))?);
+        }
+        Ok(())
+    }
+
+    /// Bytes of the masks that lie in such buffers; `None` where none does.
+    pub(crate) fn mask_bytes(&self, which: impl Fn(&Source) -> bool) -> Option<u64> {
+        let masks = self.sets.iter().filter_map(|set| set.mask.as_ref());
+        masks.filter(|mask| which(&mask.source)).map(|mask| mask.size).reduce(|sum, size| sum + size)
+    }
+
+    /// One window a buffer of masks.
+    fn bind_masks(&mut self, limits: Limits) -> Result<()> {
+        for mask in self.sets.iter().filter_map(|s| s.mask.as_ref()) {
+            let start = mask.offset / limits.alignment * limits.alignment;
+            let end = mask.offset + mask.size.max(4);
+            let window = match self.masks.iter_mut().find(|m| m.source == mask.source) {
+                Some(window) => window,
+                None => {
+                    self.masks.push(Spot { source: mask.source.clone(), offset: start, size: end - start });
+                    continue;
+                }
+            };
+            let end = end.max(window.offset + window.size);
+            window.offset = window.offset.min(start);
+            window.size = end - window.offset;
+        }
+        match self.masks.iter().find(|m| m.size > limits.window) {
+            None => Ok(()),
+            Some(mask) => {
+                Err(Error::Limit { limit: "max_storage_buffer_binding_size", actual: limits.window, needs: mask.size })
+            }
+        }
+    }
+
+    /// Whether any set leaves rows out.
+    pub(crate) fn selects(&self) -> bool {
+        !self.sets.is_empty()
+    }
+
+    /// Whether any set has a mask.
+    pub(crate) fn masks(&self) -> bool {
+        !self.masks.is_empty()
+    }
+
+    /// What a tensor's class asks for.
+    pub(crate) fn text(&self, tensor: usize) -> Option<RowText> {
+        let set = self.set_of[tensor].map(|set| &self.sets[set]);
+        let shared = self.shared.contains(&tensor);
+        if set.is_none() && self.columns[tensor].is_empty() && !shared {
+            return None;
+        }
+        let mask = set.and_then(|set| set.mask.as_ref());
+        Some(RowText {
+            mask: mask.and_then(|mask| self.masks.iter().position(|m| m.source == mask.source)),
+            nonzero: set.is_some_and(|set| set.nonzero),
+            columns: self.columns.iter().any(|rates| !rates.is_empty()),
+            shared,
+        })
+    }
+
+    /// Elements of a chunk of a tensor: whole rows where they share something.
+    pub(crate) fn chunk(&self, tensor: usize, info: &TensorInfo) -> u64 {
+        let width = info.width() as u64;
+        if !self.shared.contains(&tensor) || width == 0 {
+            return CHUNK;
+        }
+        // The fewest elements that are whole rows and whole vec4s.
+        let whole = width * [1, 4, 2, 4][(width % 4) as usize];
+        CHUNK / whole * whole
+    }
+
+    /// The binding of a buffer of masks.
+    pub(crate) fn mask_binding(&self, text: Option<RowText>) -> wgpu::BindingResource<'_> {
+        let window = &self.masks[text.and_then(|text| text.mask).unwrap_or(0)];
+        wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+            buffer: window.source.buffer(&self.ours),
+            offset: window.offset,
+            size: wgpu::BufferSize::new(window.size),
+        })
+    }
+
+    /// A call's table: a `wo_Member` a tensor, then the rates of columns. Empty where no class needs it.
+    pub(crate) fn table(&self, tensors: &[TensorInfo]) -> Vec<u32> {
+        self.table_for(tensors, |_| Task::Nothing)
+    }
+
+    fn table_for(&self, tensors: &[TensorInfo], task: impl Fn(usize) -> Task) -> Vec<u32> {
+        if (0..tensors.len()).all(|t| self.text(t).is_none()) {
+            return Vec::new();
+        }
+        let mut table = Vec::with_capacity(tensors.len() * MEMBER);
+        let mut rates: Vec<u32> = Vec::new();
+        for (t, info) in tensors.iter().enumerate() {
+            let set = self.set_of[t].map(|set| &self.sets[set]);
+            let columns = tensors.len() * MEMBER + rates.len();
+            if let Some(RowText { columns: true, .. }) = self.text(t) {
+                let own = self.columns[t].iter().map(|r| r.to_bits());
+                rates.extend(own.chain(std::iter::repeat_n(1_f32.to_bits(), info.width() - self.columns[t].len())));
+            }
+            table.extend([
+                info.width().max(1) as u32,
+                info.used() as u32,
+                set.map_or(0, |s| s.source as u32),
+                task(t) as u32,
+                set.and_then(|s| self.first_word(s.mask.as_ref()?)).unwrap_or(0),
+                columns as u32,
+                0,
+                0,
+            ]);
+        }
+        table.extend(rates);
+        table.resize(table.len().next_multiple_of((VEC4 / 4) as usize), 0);
+        table
+    }
+
+    fn first_word(&self, mask: &Spot) -> Option<u32> {
+        let window = self.masks.iter().find(|m| m.source == mask.source)?;
+        Some(((mask.offset - window.offset) / 4) as u32)
+    }
+
+    fn set(&self, rows: Rows) -> Result<&RowSet> {
+        let known = || Error::Usage(format!("row set {} is not of this optimizer, it has {}", rows.0, self.sets.len()));
+        self.sets.get(rows.0).ok_or_else(known)
+    }
+}
+
+impl RowSet {
+    fn error(&self, problem: &str) -> Error {
+        Error::Usage(format!("row set `{}`: {problem}", self.name))
+    }
+}
+
+impl TensorInfo {
+    /// Elements in a row.
+    pub(crate) fn width(&self) -> usize {
+        self.shape.iter().skip(1).product()
+    }
+
+    /// For errors: how many rows there is to be room for, where that is more than the shape says.
+    pub(crate) fn room(&self) -> String {
+        let rows = self.elements / (self.width() as u64).max(1);
+        if self.elements == self.used() { String::new() } else { format!(" for the {rows} rows that are reserved") }
+    }
+
+    /// Elements in the rows that are in use; of other tensors, all.
+    pub(crate) fn used(&self) -> u64 {
+        self.shape.iter().map(|d| *d as u64).product()
+    }
+}
+
+/// Row sets.
+impl Optimizer {
+    /// The row set of this name.
+    #[must_use]
+    pub fn row_set(&self, name: &str) -> Option<Rows> {
+        self.rows.sets.iter().position(|s| s.name == name).map(Rows)
+    }
+
+    /// How many rows of a set are in use: the first dimension of its tensors' shapes.
+    ///
+    /// # Errors
+    /// The set is not of this optimizer.
+    pub fn live_rows(&self, rows: Rows) -> Result<usize> {
+        self.rows.set(rows).map(|set| set.live)
+    }
+
+    /// How many rows of a set there is room for.
+    ///
+    /// # Errors
+    /// The set is not of this optimizer.
+    pub fn reserved_rows(&self, rows: Rows) -> Result<usize> {
+        self.rows.set(rows).map(|set| set.capacity)
+    }
+
+    /// Says how many rows of a set are in use from the calls recorded now on, and moves nothing: where parameters were written anew, or
+    /// an encoder with a [`remap`](Self::remap) was dropped.
+    ///
+    /// # Errors
+    /// The set is not of this optimizer, or has less room.
+    pub fn set_live_rows(&mut self, rows: Rows, live: usize) -> Result<()> {
+        self.check_room(rows, live)?;
+        self.put_live(rows, live);
+        self.scalars.set_rows(self.rows.table(&self.tensors));
+        Ok(())
+    }
+
+    /// Where the states of a tensor's rows in use lie.
+    pub(crate) fn state_runs(&self, tensor: Tensor) -> impl Iterator<Item = StateRun> + '_ {
+        let used = self.tensors[tensor.0].used() as usize;
+        self.layout.state_runs(tensor.0).filter_map(move |run| {
+            let elements = run.elements.min(used.saturating_sub(run.position));
+            (elements > 0).then_some(StateRun { elements, ..run })
+        })
+    }
+
+    /// The sets whose tensors can all take the rows that `shape` tells of them, and how many.
+    #[cfg(feature = "checkpoint")]
+    pub(crate) fn rows_as<'a>(&self, shape: impl Fn(&str) -> Option<&'a [usize]>) -> Vec<(Rows, usize)> {
+        let rows_of = |set: &RowSet| {
+            let rows = *shape(&self.tensors[set.tensors[0]].name)?.first()?;
+            let fits = |t: &usize| {
+                let info = &self.tensors[*t];
+                shape(&info.name).is_some_and(|s| s.first() == Some(&rows) && s[1..] == info.shape[1..])
+            };
+            (rows <= set.capacity && set.tensors.iter().all(fits)).then_some(rows)
+        };
+        let sets = self.rows.sets.iter().enumerate();
+        sets.filter_map(|(i, set)| Some((Rows(i), rows_of(set)?))).collect()
+    }
+
+    /// A tensor's shape if these sets had so many rows.
+    #[cfg(feature = "checkpoint")]
+    pub(crate) fn shape_with(&self, tensor: Tensor, rows: &[(Rows, usize)]) -> Vec<usize> {
+        let mut shape = self.tensors[tensor.0].shape.clone();
+        let of_set = rows.iter().find(|(set, _)| self.rows.set_of[tensor.0] == Some(set.0));
+        if let (Some(first), Some((_, rows))) = (shape.first_mut(), of_set) {
+            *first = *rows;
+        }
+        shape
+    }
+
+    fn check_room(&self, rows: Rows, live: usize) -> Result<()> {
+        let set = self.rows.set(rows)?;
+        if live <= set.capacity {
+            return Ok(());
+        }
+        Err(set.error(&format!("{live} rows are wanted, there is room for {}: reserve more", set.capacity)))
+    }
+
+    fn put_live(&mut self, rows: Rows, live: usize) {
+        let set = &mut self.rows.sets[rows.0];
+        (set.source, set.live) = (set.live, live);
+        for &tensor in &set.tensors {
+            self.tensors[tensor].shape[0] = live;
+        }
+    }
+
+    /// Where a set's mask lies: one u32 a row, 0 where a step leaves the row as it is. `None` for a set without a mask. The crate's own
+    /// masks flag every row at first.
+    ///
+    /// # Errors
+    /// The set is not of this optimizer.
+    pub fn mask(&self, rows: Rows) -> Result<Option<wgpu::BufferSlice<'_>>> {
+        let Some(mask) = &self.rows.set(rows)?.mask else { return Ok(None) };
+        let range = mask.offset..mask.offset + mask.size;
+        Ok(Some(mask.source.buffer(&self.rows.ours).slice(range)))
+    }
+
+    /// Writes the mask of the rows in use, before the work that is submitted next.
+    ///
+    /// # Errors
+    /// The set has no mask; another length than its rows in use; the caller's buffer lacks `COPY_DST`.
+    pub fn write_mask(&self, rows: Rows, flags: &[u32]) -> Result<()> {
+        let set = self.rows.set(rows)?;
+        let mask = set.mask.as_ref().ok_or_else(|| set.error("it has no mask: ask the builder for one"))?;
+        if flags.len() != set.live {
+            return Err(set.error(&format!("{} flags were given, {} rows are in use", flags.len(), set.live)));
+        }
+        let buffer = mask.source.buffer(&self.rows.ours);
+        if !buffer.usage().contains(wgpu::BufferUsages::COPY_DST) {
+            return Err(set.error(&format!("its mask has usage {:?}, writing needs COPY_DST", buffer.usage())));
+        }
+        self.queue.write_buffer(buffer, mask.offset, bytemuck::cast_slice(flags));
+        Ok(())
+    }
+
+    /// Sets the rates of a tensor's columns for the steps recorded from now on; see
+    /// [`Builder::column_rates`](crate::Builder::column_rates).
+    ///
+    /// # Errors
+    /// The tensor was built without column rates; another count than its columns; a rate that is not finite or below 0.
+    pub fn set_column_rates(&mut self, tensor: Tensor, rates: &[f64]) -> Result<()> {
+        let info = &self.tensors[tensor.0];
+        if self.rows.columns[tensor.0].is_empty() {
+            return Err(info.error("it was built without column rates".to_owned()));
+        }
+        info.check_columns(rates)?;
+        self.rows.columns[tensor.0] = rates.iter().map(|r| *r as f32).collect();
+        self.scalars.set_rows(self.rows.table(&self.tensors));
+        Ok(())
+    }
+}

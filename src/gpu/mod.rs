@@ -1,0 +1,22 @@
+//! The optimizer on the GPU. A step is recorded into the caller's encoder: nothing is submitted, and nothing is waited for.
+//!
+//! The folders follow the order in which a step comes to be: `build` makes everything once, `layout` is the arithmetic of where things
+//! lie, `kernel` writes the texts of the pipelines, `hyper` carries the scalars of a step, `record` records steps, `access` reads and
+//! writes outside of steps. What the rules compute does not live here: that is `optim` and `shaders/rules`.
+
+pub(crate) mod access;
+pub(crate) mod build;
+pub(crate) mod hyper;
+pub(crate) mod kernel;
+pub(crate) mod layout;
+mod optimizer;
+pub(crate) mod record;
+
+pub use access::readback::read_buffer;
+#[cfg(feature = "checkpoint")]
+pub use access::snapshot::Snapshot;
+pub use build::builder::{Builder, Group, Tensor};
+pub use build::rows::Rows;
+pub use layout::class::{Stage, Variant};
+pub use optimizer::Optimizer;
+pub use record::evaluate::Evaluating;

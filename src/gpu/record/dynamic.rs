@@ -1,0 +1,169 @@
+//! Steps whose gradients move: this step's places, and a launch for each run of tensors whose gradients can be bound together.
+
+use futures::FutureExt as _;
+
+use crate::gpu::build::blame::blame;
+use crate::gpu::build::builder::{Slice, index_of};
+use crate::gpu::layout::launches::{Limits, VEC4};
+use crate::gpu::kernel::pipelines::bind_group;
+use super::step::Kind;
+use crate::gpu::{Optimizer, Pass};
+use crate::gpu::build::builder::Tensor;
+use crate::{Error, Result};
+
+/// A step's gradients where they move: windows of buffers, and each tensor's place.
+pub(crate) struct Moved {
+    grads: Vec<Slice>,
+    windows: Vec<Slice>,
+    window_of: Vec<usize>,
+    /// First vec4 of each tensor's gradient in its window.
+    pub(crate) positions: Vec<u32>,
+    launches: Vec<Launch>,
+}
+
+/// One launch over a run of parts whose gradients lie in one window.
+struct Launch {
+    kind: Kind,
+    pipeline: wgpu::ComputePipeline,
+    group: wgpu::BindGroup,
+    /// Dynamic offset of its first part's record.
+    offset: u32,
+    count: u32,
+}
+
+impl Moved {
+    /// Records the launches of one kind; `slot` is the dynamic offset of the step's scalars.
+    pub(crate) fn dispatch(&self, pass: &mut wgpu::ComputePass<'_>, kind: Kind, slot: u32) {
+        for launch in self.launches.iter().filter(|launch| launch.kind == kind) {
+            pass.set_pipeline(&launch.pipeline);
+            pass.set_bind_group(0, &launch.group, &[slot, launch.offset]);
+            pass.dispatch_workgroups(launch.count, 1, 1);
+        }
+    }
+}
+
+impl Optimizer {
+    /// Makes the launches over moved gradients, before anything is recorded.
+    fn bind_moved(&self, moved: &mut Moved, kinds: impl IntoIterator<Item = Kind>) -> Result<()> {
+        let scope = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        for kind in kinds {
+            self.bind_runs(moved, kind);
+        }
+        let Some(refusal) = scope.pop().now_or_never().flatten() else { return Ok(()) };
+        let ranges = self.tensors.iter().zip(&moved.grads).map(|(tensor, slice)| (tensor, "gradients", slice));
+        Err(blame(&self.device, &self.queue, &refusal, ranges))
+    }
+
+    /// One launch a run of parts whose gradients lie in one window.
+    fn bind_runs(&self, moved: &mut Moved, kind: Kind) {
+        let Some(runs) = &self.runs else { return };
+        let limit = self.device.limits().max_compute_workgroups_per_dimension;
+        let parts = if matches!(kind, Kind::Stats(_)) { &runs.spans } else { &runs.chunks };
+        let mut parts = parts.iter().peekable();
+        while let Some(first) = parts.next() {
+            let window = moved.window_of[first.tensor];
+            let mut count = first.count;
+            while let Some(part) = parts.next_if(|part| {
+                part.launch == first.launch && moved.window_of[part.tensor] == window && count + part.count <= limit
+            }) {
+                count += part.count;
+            }
+            let Some((p, pipeline)) = self.launches[first.launch].pass(kind) else { return };
+            let group = self.run_group(p, first.launch, &moved.windows[window]);
+            moved.launches.push(Launch { kind, pipeline: pipeline.clone(), group, offset: first.offset, count });
+        }
+    }
+
+    fn run_group(&self, p: &Pass, launch: usize, gradients: &Slice) -> wgpu::BindGroup {
+        let window = &self.layout.launches[launch].param;
+        bind_group(&self.device, &self.label, &p.pipeline, |name| match name {
+            "wo_grads" => wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                buffer: &gradients.buffer,
+                offset: gradients.offset,
+                size: wgpu::BufferSize::new(gradients.size),
+            }),
+            "wo_mask" => self.mask_binding(launch),
+            _ => self.resource(name, window.clone(), &self.launches[launch].arena, &p.table, p.round),
+        })
+    }
+
+    /// Finds this step's gradients and checks them.
+    pub(crate) fn moved<'a>(
+        &self,
+        grads: impl IntoIterator<Item = (Tensor, wgpu::BufferSlice<'a>)>,
+        kinds: impl IntoIterator<Item = Kind>,
+    ) -> Result<Moved> {
+        if self.runs.is_none() {
+            return Err(Error::Usage(
+                "gradients move only where the builder was told: moving_gradients(true)".to_owned(),
+            ));
+        }
+        let mut given: Vec<Option<Slice>> = vec![None; self.tensors.len()];
+        for (tensor, slice) in grads {
+            let info = self.tensors.get(tensor.0);
+            let info = info.ok_or_else(|| Error::Usage(format!("tensor {} is not of this optimizer", tensor.0)))?;
+            let slice = Slice::from(slice);
+            info.check_slice("gradients", &slice, info.formats.grads)?;
+            if self.layout.launches.iter().any(|l| self.buffers[l.param.buffer] == slice.buffer) {
+                return Err(info.error(
+                    "its gradients lie in a buffer of parameters, where only bound gradients may lie".to_owned(),
+                ));
+            }
+            if given[tensor.0].replace(slice).is_some() {
+                return Err(Error::Duplicate { kind: "gradient of tensor", name: info.name.clone() });
+            }
+        }
+        let mut all = Vec::with_capacity(given.len());
+        for ((given, places), info) in given.into_iter().zip(&self.places).zip(&self.tensors) {
+            let slice = given.or_else(|| places.grad.clone()).ok_or_else(|| {
+                info.error("it has no gradient: it was bound without one and none was given".to_owned())
+            })?;
+            // One launch cannot write a buffer and read it through another binding.
+            if self.layout.launches.iter().any(|l| self.buffers[l.param.buffer] == slice.buffer) {
+                return Err(info.error(
+                    "its gradients lie in a buffer of parameters; where gradients move they need another".to_owned(),
+                ));
+            }
+            all.push(slice);
+        }
+        let mut moved = self.windows(all)?;
+        self.bind_moved(&mut moved, kinds)?;
+        Ok(moved)
+    }
+
+    /// Cuts the gradients' buffers into windows that can be bound: mostly one, the whole buffer.
+    fn windows(&self, grads: Vec<Slice>) -> Result<Moved> {
+        let limits = Limits::of(&self.device.limits());
+        let mut buffers = Vec::new();
+        let buffer_of: Vec<usize> = grads.iter().map(|g| index_of(&mut buffers, &g.buffer)).collect();
+        let mut order: Vec<usize> = (0..grads.len()).collect();
+        order.sort_unstable_by_key(|&t| (buffer_of[t], grads[t].offset));
+        let (mut windows, mut window_of, mut positions) =
+            (Vec::<Slice>::new(), vec![0; grads.len()], vec![0; grads.len()]);
+        let mut open = None;
+        for tensor in order {
+            let grad = &grads[tensor];
+            let end = (grad.offset + grad.size).next_multiple_of(VEC4).min(grad.buffer.size());
+            let start = match open {
+                Some((buffer, start)) if buffer == buffer_of[tensor] && end - start <= limits.window => start,
+                _ if end <= limits.window => 0,
+                _ => grad.offset / limits.alignment * limits.alignment,
+            };
+            if end - start > limits.window {
+                let limit = "max_storage_buffer_binding_size";
+                return Err(Error::Limit { limit, actual: limits.window, needs: end - start });
+            }
+            if open != Some((buffer_of[tensor], start)) {
+                windows.push(Slice { buffer: grad.buffer.clone(), offset: start, size: 0 });
+                open = Some((buffer_of[tensor], start));
+            }
+            window_of[tensor] = windows.len() - 1;
+            let unit = 4 * self.tensors[tensor].formats.grads.bytes();
+            positions[tensor] = ((grad.offset - start) / unit) as u32;
+            if let Some(window) = windows.last_mut() {
+                window.size = window.size.max(end - start);
+            }
+        }
+        Ok(Moved { grads, windows, window_of, positions, launches: Vec::new() })
+    }
+}

@@ -1,0 +1,51 @@
+//! Rules that are evaluated elsewhere than they are trained: the parameters move there and back.
+
+use crate::gpu::Optimizer;
+use super::step::Kind;
+use crate::{Error, Result};
+
+impl Optimizer {
+    /// Records that the parameters move to where the rule is evaluated: with the schedule-free rules from y to the average x. To be
+    /// followed by [`to_training`](Self::to_training) before the next step. There and back may cost a parameter an ulp.
+    ///
+    /// ```
+    /// use wgpu_optim::{Group, Optimizer, SgdScheduleFree};
+    /// # let gpu = pollster::block_on(wgpu_optim::tools::adapter::Selector::default().open())?;
+    /// # let (device, queue) = (gpu.device, gpu.queue);
+    /// let mut builder = Optimizer::builder(SgdScheduleFree { lr: 0.1, ..SgdScheduleFree::default() });
+    /// builder.tensor(Group::DEFAULT, "w", &[8]);
+    /// let mut optimizer = builder.build(&device, &queue)?;
+    /// let mut encoder = device.create_command_encoder(&Default::default());
+    /// optimizer.step(&mut encoder)?;
+    /// optimizer.to_evaluation(&mut encoder)?;
+    /// // … passes that evaluate the model …
+    /// optimizer.to_training(&mut encoder)?;
+    /// queue.submit([encoder.finish()]);
+    /// # Ok::<(), wgpu_optim::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// The rule is evaluated where it is trained; gradients move.
+    pub fn to_evaluation(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
+        self.move_params(encoder, Kind::ToEvaluation)
+    }
+
+    /// Records that the parameters move back to where the rule is trained.
+    ///
+    /// # Errors
+    /// As [`to_evaluation`](Self::to_evaluation).
+    pub fn to_training(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
+        self.move_params(encoder, Kind::ToTraining)
+    }
+
+    fn move_params(&mut self, encoder: &mut wgpu::CommandEncoder, way: Kind) -> Result<()> {
+        let rule = self.groups[0].rule.as_ref();
+        if rule.evaluation().is_none() {
+            return Err(Error::Usage(format!("{} is evaluated where it is trained", rule.name())));
+        }
+        if self.runs.is_some() {
+            return Err(Error::Usage("parameters move to evaluation where gradients do not move".to_owned()));
+        }
+        self.record_aside(encoder, way)
+    }
+}

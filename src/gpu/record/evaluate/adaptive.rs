@@ -1,0 +1,147 @@
+//! Integrators whose step adapts: the host decides on the way, from numbers that it waits for.
+
+use super::{Evaluating, State};
+use crate::Result;
+use crate::gpu::kernel::passes::{ADVANCE, MOVE, PassRecord, RESTORE, SHIFT, START, STORE};
+use crate::gpu::build::builder::Tensor;
+use crate::gpu::access::readback::read_buffer;
+use crate::optim::procedure::evaluation::Evaluation;
+use crate::optim::procedure::integrator::{Control, Verdict, first_step, second_step};
+use crate::optim::Scalar;
+use crate::optim::procedure::Scheme;
+use crate::options::schedule::scalars_at;
+
+impl Evaluating<'_> {
+    /// Decides whether the step follows the flow; if so takes the integrator's first position.
+    pub(crate) async fn begin_flow(&mut self, scheme: Scheme) -> Result<Option<Evaluation>> {
+        self.submit(|step, encoder| {
+            let slot = step.slot()?;
+            step.optimizer.decide(&mut step.optimizer.begin_pass(encoder), slot, None);
+            Ok(())
+        })?;
+        let flows = self.flows().await?;
+        if scheme == Scheme::Rk4 && flows {
+            return self.submit(|step, encoder| step.stage(encoder, 0));
+        }
+        if scheme == Scheme::Rk4 {
+            // The pass keeps the gradient, which the update reads, and moves nothing.
+            return self.submit(|step, encoder| step.pass(encoder, 0).and_then(|()| step.settle(encoder)));
+        }
+        self.run(PassRecord::new(START | STORE, 0))?;
+        if !flows {
+            return self.submit(Self::settle);
+        }
+        let Scheme::Dopri5 { tolerance } = scheme else { return Ok(None) };
+        let first = PassRecord { tolerance: tolerance as f32, ..PassRecord::default() }.weighing(only(0, 1.0));
+        let (position, derivative) = self.norms(first).await?;
+        let guess = first_step(position, derivative);
+        self.run(PassRecord::new(MOVE, 0).weighing(only(0, guess)))?;
+        self.state = State::Guessed { guess, derivative };
+        Ok(Some(Evaluation::Gradient))
+    }
+
+    /// Chooses the first step from what the guess found.
+    pub(crate) async fn begin_attempts(
+        &mut self,
+        guess: f64,
+        derivative: f64,
+        tolerance: f64,
+    ) -> Result<Option<Evaluation>> {
+        self.run(PassRecord::new(STORE, 1))?;
+        let change = PassRecord { tolerance: tolerance as f32, ..PassRecord::default() };
+        let (_, change) = self.norms(change.weighing([-1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0])).await?;
+        let control = Control::new(self.horizon().await?, second_step(guess, derivative, change));
+        self.move_on(control)
+    }
+
+    /// Keeps a stage's derivative; after the last, judges the attempt.
+    pub(crate) async fn attempt(
+        &mut self,
+        mut control: Control,
+        stage: usize,
+        tolerance: f64,
+    ) -> Result<Option<Evaluation>> {
+        if stage < 6 {
+            self.run(PassRecord::new(STORE | MOVE, stage).weighing(control.position(stage)))?;
+            self.state = State::Attempted { control, stage: stage + 1 };
+            return Ok(Some(Evaluation::Gradient));
+        }
+        self.run(PassRecord::new(STORE, stage))?;
+        let error = PassRecord { tolerance: tolerance as f32, next: 1.0, ..PassRecord::default() };
+        let (_, error) = self.norms(error.weighing(control.error())).await?;
+        let poison = match control.judge(error) {
+            Verdict::Again => return self.move_on(control),
+            Verdict::Onward(weights) => {
+                self.run(PassRecord::new(ADVANCE | SHIFT, 0).weighing(weights))?;
+                return self.move_on(control);
+            }
+            Verdict::Arrived(weights) => PassRecord::new(ADVANCE | RESTORE, 0).weighing(weights),
+            Verdict::Failed => {
+                self.optimizer.evaluations.abandoned += 1;
+                PassRecord { poison: f32::NAN, ..PassRecord::new(ADVANCE | RESTORE, 0) }
+            }
+        };
+        self.run(poison)?;
+        self.submit(Self::settle)
+    }
+
+    /// Takes the first position of an attempt.
+    fn move_on(&mut self, control: Control) -> Result<Option<Evaluation>> {
+        self.run(PassRecord::new(MOVE, 0).weighing(control.position(0)))?;
+        self.state = State::Attempted { control, stage: 1 };
+        Ok(Some(Evaluation::Gradient))
+    }
+
+    /// Writes the one record that such a procedure has and runs a pass with it. The next record is written after this submission.
+    fn run(&mut self, record: PassRecord) -> Result<()> {
+        self.write_record(record);
+        self.submit(|step, encoder| step.pass(encoder, 0))
+    }
+
+    fn write_record(&self, record: PassRecord) {
+        if let Some(passes) = &self.optimizer.passes {
+            self.optimizer.queue.write_buffer(passes, 0, bytemuck::bytes_of(&record));
+        }
+    }
+
+    /// Whether the step follows the flow, as the GPU decided.
+    async fn flows(&self) -> Result<bool> {
+        let at = self.optimizer.variants[0].decision.iter().position(|name| *name == "flow");
+        if self.optimizer.tensors.is_empty() {
+            return Ok(false);
+        }
+        let decision = self.optimizer.read_decision(Tensor(0)).await?;
+        Ok(at.and_then(|at| decision.get(at)).is_some_and(|flow| *flow != 0.0))
+    }
+
+    /// The root mean squares, over all parameters, of the position and of the record's combination of derivatives, in units of the
+    /// tolerance.
+    async fn norms(&mut self, record: PassRecord) -> Result<(f64, f64)> {
+        self.write_record(record);
+        let round = self.optimizer.main_rounds + 1;
+        self.submit(|step, encoder| {
+            let slot = step.slot()?;
+            step.optimizer.sum(&mut step.optimizer.begin_pass(encoder), round, slot);
+            Ok(())
+        })?;
+        let optimizer = &self.optimizer;
+        let totals = optimizer.rounds[round].totals.slice(..32);
+        let bytes = read_buffer(&optimizer.device, &optimizer.queue, totals).await?;
+        let totals: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes);
+        let live = optimizer.tensors.iter().filter(|t| !t.frozen).map(|t| t.elements).sum::<u64>().max(1) as f64;
+        Ok(((f64::from(totals[0]) / live).sqrt(), (f64::from(totals[4]) / live).sqrt()))
+    }
+
+    /// The time that the flow is followed for.
+    async fn horizon(&self) -> Result<f64> {
+        let group = &self.optimizer.groups[0];
+        let t = if group.scheduled.is_empty() { 1 } else { self.optimizer.read_applied().await? + 1 };
+        let scalars = scalars_at(group.rule.as_ref(), &group.scheduled, &group.name, t)?;
+        Ok(scalars.iter().find(|s| s.name == "horizon").map_or(0.0, Scalar::value))
+    }
+}
+
+/// A weight on one derivative.
+fn only(number: usize, weight: f64) -> crate::optim::procedure::integrator::Weights {
+    std::array::from_fn(|j| if j == number { weight } else { 0.0 })
+}

@@ -1,0 +1,7 @@
+//! Recording: a step and its halves, the evaluations inside it, gradients that are given with each step, and changes of rows.
+
+pub(crate) mod dynamic;
+mod eval_params;
+pub(crate) mod evaluate;
+pub(crate) mod rows;
+pub(crate) mod step;

@@ -1,0 +1,250 @@
+//! Rows change places or begin anew, on the GPU.
+
+use crate::gpu::build::buffers::{Buffers, OWNED, Sizes, UNIFORM, Which};
+use crate::gpu::layout::launches::{Launch, Layout, VEC4};
+use crate::gpu::kernel::pipelines::{Compiler, Pipeline};
+use crate::gpu::layout::class::{Stage, Variant};
+use crate::gpu::{LaunchGpu, Optimizer};
+use crate::gpu::build::builder::Tensor;
+use crate::{Error, Result};
+
+use crate::gpu::layout::rows::{RowState, Task};
+use crate::gpu::build::rows::Rows;
+
+/// Bytes from one task's record to the next: a dynamic offset is a multiple of this in every device.
+const TASK_STRIDE: u64 = 256;
+
+/// What remapping and resetting take, beside what a step has.
+#[derive(Debug)]
+pub(crate) struct Remap {
+    /// A launch's, where its class has rows.
+    launches: Vec<Option<RemapLaunch>>,
+    /// The indices or flags of the call under way, a word a row.
+    indices: wgpu::Buffer,
+}
+
+#[derive(Debug)]
+struct RemapLaunch {
+    gather: wgpu::ComputePipeline,
+    scatter: wgpu::ComputePipeline,
+    reset: wgpu::ComputePipeline,
+    group: wgpu::BindGroup,
+    grid: (u32, u32),
+    /// Parameters, and each array of the arena.
+    arrays: u32,
+}
+
+/// What a call beside the step does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Remap,
+    Reset,
+}
+
+impl RowState {
+    /// Plans what remapping and resetting take, where there are row sets.
+    pub(crate) fn plan_remap(&self, layout: &Layout, variants: &[Variant], sizes: &mut Sizes) {
+        let Some(rows) = self.sets.iter().map(|s| s.capacity).max() else { return };
+        sizes.add(Which::Indices, rows as u64 * 4);
+        let moves = self.sets.iter().any(|s| s.reserved);
+        let arrays = layout.launches.iter().filter(|l| moves && variants[l.class].rows.is_some());
+        sizes.add(Which::Scratch, arrays.map(Launch::array).max().unwrap_or(0) * VEC4);
+        let tasks = variants.iter().map(|v| v.arrays().len() as u64 + 1).max().unwrap_or(1);
+        sizes.add(Which::Tasks, tasks * TASK_STRIDE);
+    }
+}
+
+impl Optimizer {
+    /// Creates it where there are row sets.
+    pub(crate) fn create_remap(
+        &self,
+        buffers: &Buffers<'_>,
+        compiler: &Compiler<'_>,
+    ) -> Result<Option<Remap>> {
+        if !self.rows.selects() {
+            return Ok(None);
+        }
+        let indices = buffers.create(Which::Indices, OWNED)?;
+        let scratch = buffers.create(Which::Scratch, OWNED)?;
+        let tasks = buffers.create(Which::Tasks, UNIFORM)?;
+        for array in 0..(tasks.size() / TASK_STRIDE) as u32 {
+            self.queue.write_buffer(&tasks, u64::from(array) * TASK_STRIDE, bytemuck::bytes_of(&array));
+        }
+        let compile = |variant: &Variant| {
+            let entries = &["wo_gather", "wo_scatter", "wo_reset"];
+            variant.rows.map(|_| compiler.compile(variant, Stage::Rows, entries))
+        };
+        let classes: Vec<Option<Vec<Pipeline>>> = self.variants.iter().map(compile).collect();
+        let launch = |(index, launch): (usize, &LaunchGpu)| {
+            let class = self.layout.launches[index].class;
+            let [gather, scatter, reset] = classes[class].as_deref()? else { return None };
+            let window = self.layout.launches[index].param.clone();
+            let group = compiler.bind_group(gather, |name| match name {
+                "wo_task" => wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                    buffer: &tasks,
+                    offset: 0,
+                    size: wgpu::BufferSize::new(VEC4),
+                }),
+                "wo_indices" => indices.as_entire_binding(),
+                "wo_scratch" => scratch.as_entire_binding(),
+                _ => self.resource(name, window.clone(), &launch.arena, &launch.update.table, 0),
+            });
+            let [gather, scatter, reset] = [gather, scatter, reset].map(|p| p.pipeline.clone());
+            let arrays = self.variants[class].arrays().len() as u32 + 1;
+            Some(RemapLaunch { gather, scatter, reset, group, grid: launch.update.grid, arrays })
+        };
+        let launches = self.launches.iter().enumerate().map(launch).collect();
+        Ok(Some(Remap { launches, indices }))
+    }
+
+    /// Records that the rows of a set change places, with all that is kept for them: parameters, states, accumulated gradients and
+    /// averages. Row `i` becomes what row `indices[i]` was, for `rows` rows, which are those in use from then on; so cloning, splitting,
+    /// pruning and relocating are one call. `indices` are u32 in a buffer of the caller's with `COPY_SRC` usage, at least `rows` of them,
+    /// beginning at a multiple of 4 bytes. An index that names no row in use (`u32::MAX`, say) makes a fresh row: zero parameters
+    /// and average, states as before the first step. Bias corrections go by the optimizer's steps, for fresh rows too. Gradients and
+    /// masks stay where they are.
+    ///
+    /// Lengths and [`live_rows`](Self::live_rows) are the new ones as soon as this is recorded: submit the encoder, or put the count back
+    /// with [`set_live_rows`](Self::set_live_rows). Nothing is created.
+    ///
+    /// # Errors
+    /// The set was not reserved or has less room; too few indices, or of a buffer without `COPY_SRC`; a tensor of the set is too long
+    /// for one binding; too many recorded steps are not yet finished.
+    pub fn remap(
+        &mut self,
+        encoder: &mut wgpu::CommandEncoder,
+        set: Rows,
+        indices: wgpu::BufferSlice<'_>,
+        rows: usize,
+    ) -> Result<()> {
+        self.check_room(set, rows)?;
+        self.check_remap(set)?;
+        self.check_words(set, "indices", indices, rows)?;
+        let (live, source) = (self.rows.sets[set.0].live, self.rows.sets[set.0].source);
+        self.put_live(set, rows);
+        let recorded = self.record_task(encoder, Some((indices, rows)), Kind::Remap, &self.task_of(set));
+        if recorded.is_err() {
+            self.put_live(set, live);
+            self.rows.sets[set.0].source = source;
+        }
+        recorded
+    }
+
+    /// Records that everything that is kept for some tensors begins anew: states as before the first step, accumulators at zero, averages
+    /// at the weights as they are. Bias corrections go on. The tensors are in row sets: a tensor may be a set of its own.
+    ///
+    /// # Errors
+    /// A tensor is in no row set; too many recorded steps are not yet finished.
+    pub fn reset_states(&mut self, encoder: &mut wgpu::CommandEncoder, tensors: &[Tensor]) -> Result<()> {
+        for tensor in tensors {
+            let info = self.tensors.get(tensor.0);
+            let info = info.ok_or_else(|| Error::Usage(format!("tensor {} is not of this optimizer", tensor.0)))?;
+            if self.rows.set_of[tensor.0].is_none() {
+                return Err(
+                    info.error("it is in no row set: name one with Builder::rows to reset its states".to_owned())
+                );
+            }
+        }
+        let task = |t| if tensors.contains(&Tensor(t)) { Task::Whole } else { Task::Nothing };
+        let tasks: Vec<Task> = (0..self.tensors.len()).map(task).collect();
+        self.record_task(encoder, None, Kind::Reset, &tasks)
+    }
+
+    /// As [`reset_states`](Self::reset_states), for the rows of a set that are flagged: one u32 a row in use, 0 for a row that keeps its
+    /// states, in a buffer of the caller's with `COPY_SRC` usage. So a new row's average begins at the parameters that the caller wrote.
+    ///
+    /// # Errors
+    /// Too few flags, or of a buffer without `COPY_SRC`; too many recorded steps are not yet finished.
+    pub fn reset_rows(
+        &mut self,
+        encoder: &mut wgpu::CommandEncoder,
+        set: Rows,
+        flags: wgpu::BufferSlice<'_>,
+    ) -> Result<()> {
+        let rows = self.live_rows(set)?;
+        self.check_words(set, "flags", flags, rows)?;
+        self.record_task(encoder, Some((flags, rows)), Kind::Reset, &self.task_of(set))
+    }
+
+    /// The set's tensors as the indices say.
+    fn task_of(&self, set: Rows) -> Vec<Task> {
+        let task = |of: &Option<usize>| if *of == Some(set.0) { Task::Indexed } else { Task::Nothing };
+        self.rows.set_of.iter().map(task).collect()
+    }
+
+    fn check_remap(&self, set: Rows) -> Result<()> {
+        let set = self.rows.set(set)?;
+        if !set.reserved {
+            return Err(set.error("its rows may change places only where the builder was told to reserve"));
+        }
+        match set.tensors.iter().find(|&&t| self.layout.parts[t].len() > 1) {
+            None => Ok(()),
+            Some(&tensor) => Err(self.tensors[tensor].error(
+                "it takes more than one binding, where rows cannot change places: raise the device's \
+                 max_storage_buffer_binding_size or reserve fewer rows"
+                    .to_owned(),
+            )),
+        }
+    }
+
+    /// Checks a word a row in a buffer of the caller's.
+    fn check_words(&self, set: Rows, what: &str, words: wgpu::BufferSlice<'_>, rows: usize) -> Result<()> {
+        let set = self.rows.set(set)?;
+        let usage = words.buffer().usage();
+        if words.size() / 4 < rows as u64 {
+            return Err(set.error(&format!("its {what} have {} bytes, {rows} rows need {}", words.size(), rows * 4)));
+        }
+        if !words.offset().is_multiple_of(4) {
+            return Err(set.error(&format!("its {what} begin at byte {}, needs a multiple of 4", words.offset())));
+        }
+        if usage.contains(wgpu::BufferUsages::COPY_SRC) {
+            return Ok(());
+        }
+        Err(set.error(&format!("the buffer of its {what} has usage {usage:?}, needs COPY_SRC")))
+    }
+
+    fn record_task(
+        &mut self,
+        encoder: &mut wgpu::CommandEncoder,
+        words: Option<(wgpu::BufferSlice<'_>, usize)>,
+        kind: Kind,
+        tasks: &[Task],
+    ) -> Result<()> {
+        self.scalars.set_rows(self.rows.table_for(&self.tensors, |t| tasks[t]));
+        let moved = self.runs.as_ref().map(|_| vec![0; self.tensors.len()]);
+        let slot = self.scalars.begin(&self.device, &self.queue, &self.groups, moved.as_deref());
+        // What is recorded next does nothing with them.
+        self.scalars.set_rows(self.rows.table(&self.tensors));
+        let slot = slot?;
+        let Some(remap) = &self.remap else { return Ok(()) };
+        if let Some((words, rows)) = words.filter(|(_, rows)| *rows > 0) {
+            let bytes = rows as u64 * 4;
+            encoder.copy_buffer_to_buffer(words.buffer(), words.offset(), &remap.indices, 0, bytes);
+        }
+        {
+            let mut pass = self.begin_pass(encoder);
+            for launch in remap.launches.iter().flatten() {
+                launch.dispatch(&mut pass, kind, slot.offset);
+            }
+        }
+        self.scalars.release(encoder, slot);
+        Ok(())
+    }
+}
+
+impl RemapLaunch {
+    fn dispatch(&self, pass: &mut wgpu::ComputePass<'_>, kind: Kind, slot: u32) {
+        let mut run = |pipeline: &wgpu::ComputePipeline, array: u32| {
+            pass.set_pipeline(pipeline);
+            pass.set_bind_group(0, &self.group, &[slot, array * TASK_STRIDE as u32]);
+            pass.dispatch_workgroups(self.grid.0, self.grid.1, 1);
+        };
+        if kind == Kind::Reset {
+            return run(&self.reset, 0);
+        }
+        for array in 0..self.arrays {
+            run(&self.gather, array);
+            run(&self.scatter, array);
+        }
+    }
+}

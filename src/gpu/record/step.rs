@@ -1,0 +1,283 @@
+//! Recording a step.
+
+use crate::gpu::record::dynamic::Moved;
+use crate::gpu::kernel::passes;
+use crate::gpu::build::plan::ROUNDED;
+use crate::gpu::hyper::scalars::Slot;
+use crate::gpu::{LaunchGpu, Optimizer, Pass, RoundGpu};
+use crate::gpu::build::builder::Tensor;
+use crate::optim::Procedure;
+use crate::{Error, Result};
+
+/// Which of a launch's passes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// The sums of a round.
+    Stats(usize),
+    /// What the rule's procedure adds.
+    Procedure,
+    Update,
+    Accumulate,
+    Swap,
+    ToEvaluation,
+    ToTraining,
+}
+
+impl LaunchGpu {
+    /// A pass with the pipeline that it runs now, where the launch has it.
+    pub(crate) fn pass(&self, kind: Kind) -> Option<(&Pass, &wgpu::ComputePipeline)> {
+        match kind {
+            Kind::Stats(round) => self.stats.get(round)?.as_ref().map(|p| (p, &p.pipeline.pipeline)),
+            Kind::Procedure => self.procedure.as_ref().map(|p| (p, &p.pipeline.pipeline)),
+            Kind::Update => Some((&self.update, &self.update.pipeline.pipeline)),
+            Kind::Accumulate => self.accumulate.as_ref().map(|p| (&self.update, p)),
+            Kind::Swap => self.swap.as_ref().map(|p| (&self.update, p)),
+            Kind::ToEvaluation => self.evaluation.as_ref().map(|[p, _]| (&self.update, p)),
+            Kind::ToTraining => self.evaluation.as_ref().map(|[_, p]| (&self.update, p)),
+        }
+    }
+}
+
+impl RoundGpu {
+    /// Runs one of its pipelines, which are one workgroup.
+    pub(crate) fn finish(&self, pass: &mut wgpu::ComputePass<'_>, pipeline: &wgpu::ComputePipeline, slot: &Slot) {
+        pass.set_pipeline(pipeline);
+        pass.set_bind_group(0, &self.group, &[slot.offset]);
+        pass.dispatch_workgroups(1, 1, 1);
+    }
+}
+
+impl Optimizer {
+    /// Records one step over every tensor of every group. Gradients are read and parameters changed when the encoder is submitted,
+    /// in the encoder's order: two steps in one encoder are two steps.
+    ///
+    /// # Errors
+    /// Too many recorded steps are not yet finished; gradients are to be given with
+    /// [`step_with_grads`](Self::step_with_grads); the rule evaluates gradients inside the step.
+    pub fn step(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
+        self.check_whole()?;
+        if self.runs.is_some() {
+            return self.step_with_grads(encoder, []);
+        }
+        let slot = self.scalars.begin(&self.device, &self.queue, &self.groups, None)?;
+        self.record(encoder, &slot, None);
+        self.finish(encoder, slot);
+        Ok(())
+    }
+
+    /// Records one step with this step's gradients of some tensors elsewhere than they were bound: the same lengths and alignment as
+    /// in [`Builder::bind`](crate::Builder::bind), in buffers that hold no parameters. Tensors that are not named keep the
+    /// gradients they were bound with. One launch a run of tensors whose gradients lie in one buffer.
+    ///
+    /// # Errors
+    /// [`Builder::moving_gradients`](crate::Builder::moving_gradients) was not asked for; a range that does not fit; a tensor named
+    /// twice, or with no gradient at all.
+    pub fn step_with_grads<'a>(
+        &mut self,
+        encoder: &mut wgpu::CommandEncoder,
+        grads: impl IntoIterator<Item = (Tensor, wgpu::BufferSlice<'a>)>,
+    ) -> Result<()> {
+        self.check_whole()?;
+        let stats = (0..self.main_rounds).map(Kind::Stats);
+        let warp = self.warps().then_some(Kind::Procedure);
+        let moved = self.moved(grads, stats.chain(warp).chain([Kind::Update]))?;
+        let slot = self.scalars.begin(&self.device, &self.queue, &self.groups, Some(&moved.positions))?;
+        self.record(encoder, &slot, Some(&moved));
+        self.finish(encoder, slot);
+        Ok(())
+    }
+
+    /// Records the first half of a step: the sums, reduced into [`totals`](Self::totals). Nothing for rules without sums. The
+    /// second half, [`record_update`](Self::record_update), uses the settings of now.
+    ///
+    /// # Errors
+    /// As [`step`](Self::step); gradients move.
+    pub fn record_sums(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
+        if self.runs.is_some() {
+            return Err(Error::Usage("the two halves of a step are for gradients that do not move".to_owned()));
+        }
+        self.check_whole()?;
+        if self.main_rounds > 1 {
+            return Err(Error::Usage(format!(
+                "{} with a clip by norm makes two rounds of sums and cannot be halved",
+                self.groups[0].rule.name()
+            )));
+        }
+        let slot = self.scalars.begin(&self.device, &self.queue, &self.groups, None)?;
+        if self.main_rounds > 0 {
+            self.sum(&mut self.begin_pass(encoder), 0, &slot);
+        }
+        self.half = Some(slot);
+        Ok(())
+    }
+
+    /// Records the second half: what the totals decide, and the update.
+    ///
+    /// # Errors
+    /// There was no [`record_sums`](Self::record_sums).
+    pub fn record_update(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
+        let slot =
+            self.half.take().ok_or_else(|| Error::Usage("record_update needs a record_sums before it".to_owned()))?;
+        {
+            let mut pass = self.begin_pass(encoder);
+            if let Some(round) = self.rounds[..self.main_rounds].first() {
+                round.finish(&mut pass, &round.conclude, &slot);
+            }
+            self.update(&mut pass, &slot, None);
+        }
+        self.finish(encoder, slot);
+        Ok(())
+    }
+
+    /// Records that a micro-batch's gradients join the accumulator, from where [`step`](Self::step) would read them. The step adds
+    /// the last micro-batch's itself: for a mean over n it comes after n-1 of these.
+    ///
+    /// # Errors
+    /// [`Builder::accumulate`](crate::Builder::accumulate) was not asked for; gradients move, see
+    /// [`accumulate_with_grads`](Self::accumulate_with_grads).
+    pub fn accumulate(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
+        if self.runs.is_some() {
+            return self.accumulate_with_grads(encoder, []);
+        }
+        self.check_accumulates()?;
+        let slot = self.scalars.begin(&self.device, &self.queue, &self.groups, None)?;
+        self.dispatch(&mut self.begin_pass(encoder), Kind::Accumulate, &slot, None);
+        self.scalars.release(encoder, slot);
+        Ok(())
+    }
+
+    /// As [`accumulate`](Self::accumulate), with gradients given as to [`step_with_grads`](Self::step_with_grads).
+    ///
+    /// # Errors
+    /// As both.
+    pub fn accumulate_with_grads<'a>(
+        &mut self,
+        encoder: &mut wgpu::CommandEncoder,
+        grads: impl IntoIterator<Item = (Tensor, wgpu::BufferSlice<'a>)>,
+    ) -> Result<()> {
+        self.check_accumulates()?;
+        let moved = self.moved(grads, [Kind::Accumulate])?;
+        let slot = self.scalars.begin(&self.device, &self.queue, &self.groups, Some(&moved.positions))?;
+        self.dispatch(&mut self.begin_pass(encoder), Kind::Accumulate, &slot, Some(&moved));
+        self.scalars.release(encoder, slot);
+        Ok(())
+    }
+
+    /// Records that the weights and their average change places: once before an evaluation and once after it. Nothing happens
+    /// before the first applied step.
+    ///
+    /// # Errors
+    /// [`Builder::ema`](crate::Builder::ema) was not asked for; gradients move.
+    pub fn swap_ema(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
+        if self.around.ema.is_none() || self.runs.is_some() {
+            return Err(Error::Usage(
+                "the optimizer was built without an average of the weights, or its gradients move".to_owned(),
+            ));
+        }
+        if let Some(info) = self.tensors.iter().find(|info| !info.frozen && !info.formats.params.is_exact()) {
+            return Err(info.error(
+                "its average would be rounded to half precision where it takes the weights' place: keep them with bf16-split or a \
+                 master, or read the state `ema`"
+                    .to_owned(),
+            ));
+        }
+        self.record_aside(encoder, Kind::Swap)
+    }
+
+    /// Records a pass beside the step.
+    pub(crate) fn record_aside(&mut self, encoder: &mut wgpu::CommandEncoder, kind: Kind) -> Result<()> {
+        let slot = self.scalars.begin(&self.device, &self.queue, &self.groups, None)?;
+        self.dispatch(&mut self.begin_pass(encoder), kind, &slot, None);
+        self.scalars.release(encoder, slot);
+        Ok(())
+    }
+
+    /// Checks that a step needs no evaluation on its way.
+    fn check_whole(&self) -> Result<()> {
+        let rule = self.groups[0].rule.as_ref();
+        if let Procedure::Integrate(_) = rule.procedure() {
+            let name = rule.name();
+            return Err(Error::Usage(format!(
+                "{name} evaluates gradients inside the step: call evaluate or step_with"
+            )));
+        }
+        Ok(())
+    }
+
+    fn check_accumulates(&self) -> Result<()> {
+        self.around
+            .accumulate
+            .map(|_| ())
+            .ok_or_else(|| Error::Usage("the optimizer was built without accumulate".to_owned()))
+    }
+
+    pub(crate) fn begin_pass<'e>(&self, encoder: &'e mut wgpu::CommandEncoder) -> wgpu::ComputePass<'e> {
+        encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: Some(&self.label), timestamp_writes: None })
+    }
+
+    pub(crate) fn record(&self, encoder: &mut wgpu::CommandEncoder, slot: &Slot, moved: Option<&Moved>) {
+        let mut pass = self.begin_pass(encoder);
+        self.decide(&mut pass, slot, moved);
+        self.update(&mut pass, slot, moved);
+    }
+
+    /// The rounds of sums that every step makes, and what is decided from them.
+    pub(crate) fn decide(&self, pass: &mut wgpu::ComputePass<'_>, slot: &Slot, moved: Option<&Moved>) {
+        for number in 0..self.main_rounds {
+            self.round(pass, number, slot, moved);
+        }
+    }
+
+    /// A round's sums and what is decided from them.
+    pub(crate) fn round(&self, pass: &mut wgpu::ComputePass<'_>, number: usize, slot: &Slot, moved: Option<&Moved>) {
+        self.dispatch(pass, Kind::Stats(number), slot, moved);
+        self.rounds[number].finish(pass, &self.rounds[number].finalize, slot);
+    }
+
+    pub(crate) fn update(&self, pass: &mut wgpu::ComputePass<'_>, slot: &Slot, moved: Option<&Moved>) {
+        if self.warps() {
+            self.dispatch(pass, Kind::Procedure, slot, moved);
+        }
+        self.dispatch(pass, Kind::Update, slot, moved);
+    }
+
+    /// A round's sums without what is decided from them.
+    pub(crate) fn sum(&self, pass: &mut wgpu::ComputePass<'_>, round: usize, slot: &Slot) {
+        self.dispatch(pass, Kind::Stats(round), slot, None);
+        self.rounds[round].finish(pass, &self.rounds[round].reduce, slot);
+    }
+
+    fn warps(&self) -> bool {
+        matches!(self.groups[0].rule.procedure(), Procedure::Warp(_))
+    }
+
+    fn dispatch(&self, pass: &mut wgpu::ComputePass<'_>, kind: Kind, slot: &Slot, moved: Option<&Moved>) {
+        match moved {
+            Some(moved) => moved.dispatch(pass, kind, slot.offset),
+            None => self.dispatch_record(pass, kind, slot, 0),
+        }
+    }
+
+    /// As [`dispatch`](Self::dispatch), with the number of the record that a procedure's pass reads.
+    pub(crate) fn dispatch_record(&self, pass: &mut wgpu::ComputePass<'_>, kind: Kind, slot: &Slot, record: usize) {
+        for (p, pipeline) in self.launches.iter().filter_map(|launch| launch.pass(kind)) {
+            let reads_record = p.pipeline.bindings.iter().any(|binding| binding.name == "wo_pass");
+            let offsets = [slot.offset, passes::offset(record)];
+            pass.set_pipeline(pipeline);
+            pass.set_bind_group(0, p.group.as_ref(), &offsets[..if reads_record { 2 } else { 1 }]);
+            pass.dispatch_workgroups(p.grid.0, p.grid.1, 1);
+        }
+    }
+
+    /// The step is in the encoder: the count goes on to the control buffer, and the slot is free once the work is done.
+    pub(crate) fn finish(&mut self, encoder: &mut wgpu::CommandEncoder, slot: Slot) {
+        if let Some(first) = self.launches.first() {
+            encoder.copy_buffer_to_buffer(&first.arena.buffer, 0, &self.control, 0, 4);
+            if self.variants[0].chances {
+                encoder.copy_buffer_to_buffer(&first.arena.buffer, 4, &self.control, ROUNDED, 4);
+            }
+        }
+        self.record_sample(encoder);
+        self.scalars.end(encoder, slot, &self.control);
+    }
+}

@@ -1,0 +1,149 @@
+//! A checkpoint's metadata.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value as Json, json};
+
+use super::{Checkpoint, Settings, arrays};
+use crate::Result;
+use crate::gpu::access::snapshot::{Control, Rounding};
+use crate::optim::Value;
+use crate::options::storage::Packed;
+use crate::io::tensor_file::{TensorFile, quote};
+
+/// The newest version that this crate reads and writes; the first one knows f32 only.
+const VERSION: u64 = 2;
+
+impl Checkpoint {
+    /// Older readers take what they know.
+    fn version(&self) -> u64 {
+        let mut arrays = self.contents.tensors.iter().flat_map(|tensor| &tensor.arrays);
+        let plain = arrays.all(|(_, values)| matches!(values, Packed::F32(_)));
+        if plain && self.contents.control.rounding.is_none() { 1 } else { VERSION }
+    }
+
+    pub(crate) fn about(&self) -> Json {
+        let Control { applied, skipped, streak, scale, rounding } = self.contents.control;
+        let settings = |(name, settings): &(String, Settings)| {
+            let settings: Map<String, Json> = settings.iter().map(|(k, v)| (k.clone(), to_json(v))).collect();
+            json!({ "name": name, "settings": settings })
+        };
+        let mut about = json!({
+            "version": self.version(),
+            "optimizer": self.optimizer,
+            "groups": self.groups.iter().map(settings).collect::<Vec<_>>(),
+            "tensors": self.contents.tensors.iter().map(arrays::about).collect::<Vec<_>>(),
+            "applied": applied,
+            "skipped": skipped,
+            "streak": streak,
+            // The bits: a decimal might not bring them back.
+            "loss_scale_bits": scale.to_bits(),
+            "memory_bits": self.contents.memory.iter().map(|x| x.to_bits()).collect::<Vec<_>>(),
+            "probe_loss_bits": self.contents.losses.iter().map(|x| x.to_bits()).collect::<Vec<_>>(),
+            "notes": self.notes,
+        });
+        if let Some(Rounding { key, steps }) = rounding {
+            about["rounding"] = json!({ "key": key, "steps": steps });
+        }
+        about
+    }
+}
+
+pub(crate) fn check_version(file: &TensorFile, about: &Json) -> Result<()> {
+    let version = count(file, about, "version")?;
+    if version > VERSION {
+        return Err(file.error(format!("has version {version}, this crate reads up to {VERSION}")));
+    }
+    Ok(())
+}
+
+pub(crate) fn control(file: &TensorFile, about: &Json) -> Result<Control> {
+    let scale = f32::from_bits(word(file, about, "loss_scale_bits")?);
+    if !(scale.is_finite() && scale > 0.0) {
+        return Err(file.error(format!("its loss scale is {scale}, needs a finite number above 0")));
+    }
+    let rounding = match &about["rounding"] {
+        Json::Null => None,
+        rounding => Some(Rounding { key: word(file, rounding, "key")?, steps: word(file, rounding, "steps")? }),
+    };
+    Ok(Control {
+        applied: word(file, about, "applied")?,
+        skipped: word(file, about, "skipped")?,
+        streak: word(file, about, "streak")?,
+        scale,
+        rounding,
+    })
+}
+
+fn to_json(value: &Value) -> Json {
+    match value {
+        Value::Number(x) => json!(x),
+        Value::Flag(x) => json!(x),
+        Value::Word(x) => json!(x),
+    }
+}
+
+fn from_json(value: &Json) -> Option<Value> {
+    match value {
+        Json::Number(x) => x.as_f64().map(Value::Number),
+        Json::Bool(x) => Some(Value::Flag(*x)),
+        Json::String(x) => Some(Value::Word(x.clone())),
+        _ => None,
+    }
+}
+
+fn count(file: &TensorFile, about: &Json, key: &str) -> Result<u64> {
+    about[key]
+        .as_u64()
+        .ok_or_else(|| file.error(format!("its metadata need a whole number `{key}`, have {}", about[key])))
+}
+
+/// A list of numbers by their bits; none where the file has no such list.
+pub(crate) fn bits<T>(file: &TensorFile, about: &Json, key: &str, from: impl Fn(u64) -> Option<T>) -> Result<Vec<T>> {
+    if about[key].is_null() {
+        return Ok(Vec::new());
+    }
+    let number = |value: &Json| value.as_u64().and_then(&from);
+    let numbers = list(file, about, key)?.iter().map(number).collect::<Option<Vec<T>>>();
+    numbers.ok_or_else(|| file.error(format!("its metadata `{key}` holds something that is no number's bits")))
+}
+
+fn word(file: &TensorFile, about: &Json, key: &str) -> Result<u32> {
+    let value = count(file, about, key)?;
+    u32::try_from(value).map_err(|_| file.error(format!("`{key}` is {value}, at most {} fits", u32::MAX)))
+}
+
+pub(crate) fn text<'a>(file: &TensorFile, about: &'a Json, key: &str) -> Result<&'a str> {
+    about[key].as_str().ok_or_else(|| file.error(format!("its metadata need a text `{key}`, have {}", about[key])))
+}
+
+pub(crate) fn list<'a>(file: &TensorFile, about: &'a Json, key: &str) -> Result<&'a Vec<Json>> {
+    about[key].as_array().ok_or_else(|| file.error(format!("its metadata need a list `{key}`, have {}", about[key])))
+}
+
+pub(crate) fn groups(file: &TensorFile, about: &Json) -> Result<Vec<(String, Settings)>> {
+    let group = |group: &Json| -> Result<(String, Settings)> {
+        let settings = group["settings"].as_object().ok_or_else(|| file.error("a group lacks its settings"))?;
+        let setting = |(name, value): (&String, &Json)| {
+            let value = from_json(value).ok_or_else(|| file.error(format!("setting {} is {value}", quote(name))))?;
+            Ok((name.clone(), value))
+        };
+        Ok((text(file, group, "name")?.to_owned(), settings.iter().map(setting).collect::<Result<_>>()?))
+    };
+    list(file, about, "groups")?.iter().map(group).collect()
+}
+
+/// The caller's texts; files without any are fine.
+pub(crate) fn notes(file: &TensorFile, about: &Json) -> Result<BTreeMap<String, String>> {
+    let notes = match &about["notes"] {
+        Json::Null => return Ok(BTreeMap::new()),
+        Json::Object(notes) => notes,
+        other => return Err(file.error(format!("`notes` is {other}, needs names and texts"))),
+    };
+    let note = |(name, value): (&String, &Json)| {
+        let value =
+            value.as_str().ok_or_else(|| file.error(format!("note {} is {value}, needs a text", quote(name))))?;
+        Ok((name.clone(), value.to_owned()))
+    };
+    notes.iter().map(note).collect()
+}

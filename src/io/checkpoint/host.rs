@@ -1,0 +1,209 @@
+//! Checkpoints of optimizers on the host, in the same files.
+
+use std::collections::BTreeMap;
+
+use crate::cpu::{Counters, Number, Optimizer, TensorSpec};
+use crate::gpu::access::snapshot::{Arrays, Contents, Control};
+use crate::gpu::layout::arena::{MASTER, REMAINDER};
+use crate::gpu::layout::arrays::PARAM;
+use crate::options::storage::{Keep, Layout, Packed};
+use crate::io::tensor_file::quote;
+use crate::{Error, Result};
+
+use super::fit::array_differences;
+use super::{Checkpoint, Fit, Settings};
+
+impl Checkpoint {
+    /// Everything that resuming needs of an optimizer on the host, with its parameters and their shapes, in order; in the forms in
+    /// which a GPU's optimizer stores it. Numbers are rounded to f32: an `Optimizer<f32>` goes on bit for bit.
+    ///
+    /// # Errors
+    /// Another count of parameters than tensors, or another length; parameters that their storage cannot hold, see
+    /// [`store_params`](Optimizer::store_params); more than 2³² - 1 steps.
+    pub fn of_host<F: Number>(optimizer: &Optimizer<F>, params: &[(&[usize], &[F])]) -> Result<Self> {
+        let groups = optimizer.settings().map(|(name, settings)| {
+            (name.to_owned(), settings.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
+        });
+        Ok(Self {
+            name: "snapshot".to_owned(),
+            optimizer: optimizer.rule(0).name().to_owned(),
+            groups: groups.collect(),
+            contents: Contents {
+                control: control(optimizer)?,
+                memory: optimizer.memory_values().iter().map(|x| x.wide() as f32).collect(),
+                losses: optimizer.losses().to_vec(),
+                tensors: tensors(optimizer, params)?,
+            },
+            notes: BTreeMap::new(),
+        })
+    }
+
+    /// Puts everything back into an optimizer of the same kind on the host, and into its parameters.
+    ///
+    /// # Errors
+    /// Every difference between the two. Nothing was changed then.
+    pub fn restore_host<F: Number>(&self, optimizer: &mut Optimizer<F>, params: &mut [&mut [F]]) -> Result<()> {
+        self.restore_host_fitting(optimizer, params, Fit::Whole)
+    }
+
+    /// As [`restore_host`](Self::restore_host), as strictly as asked for.
+    ///
+    /// # Errors
+    /// As [`restore_host`](Self::restore_host).
+    pub fn restore_host_fitting<F: Number>(
+        &self,
+        optimizer: &mut Optimizer<F>,
+        params: &mut [&mut [F]],
+        fit: Fit,
+    ) -> Result<()> {
+        if fit != Fit::Partial {
+            let lengths: Vec<usize> = params.iter().map(|p| p.len()).collect();
+            self.refuse(self.host_differences(optimizer, &lengths, fit))?;
+            self.put_counters(optimizer)?;
+        }
+        let specs: Vec<(String, usize)> = optimizer.tensors().map(|t| (t.name.clone(), t.elements)).collect();
+        for (at, ((name, elements), param)) in specs.iter().zip(params).enumerate() {
+            let fits = |saved: &&Arrays| saved.shape.iter().product::<usize>() == *elements && param.len() == *elements;
+            if let Some(saved) = self.tensor(name).filter(fits) {
+                put(saved, optimizer, at, param);
+            }
+        }
+        Ok(())
+    }
+
+    fn put_counters<F: Number>(&self, optimizer: &mut Optimizer<F>) -> Result<()> {
+        for (group, settings) in self.host_groups(optimizer) {
+            optimizer.put_settings(group, settings)?;
+        }
+        let Control { applied, skipped, streak, scale, rounding } = self.contents.control;
+        let (applied, skipped, scale) = (applied.into(), skipped.into(), scale.into());
+        optimizer.set_counters(Counters { applied, skipped, streak, scale });
+        if let Some(rounding) = rounding {
+            optimizer.set_rounding(rounding);
+        }
+        optimizer.set_memory(&self.contents.memory.iter().map(|x| F::of(f64::from(*x))).collect::<Vec<_>>())?;
+        if optimizer.losses().is_empty() {
+            return Ok(());
+        }
+        optimizer.set_losses(&self.contents.losses)
+    }
+
+    /// The groups that are on both sides, with the settings that were saved.
+    fn host_groups<F: Number>(&self, optimizer: &Optimizer<F>) -> Vec<(usize, &Settings)> {
+        let saved = |name: &str| self.groups.iter().find(|(n, _)| n == name).map(|(_, settings)| settings);
+        optimizer.settings().enumerate().filter_map(|(at, (name, _))| Some((at, saved(name)?))).collect()
+    }
+
+    fn host_differences<F: Number>(&self, optimizer: &Optimizer<F>, lengths: &[usize], fit: Fit) -> Vec<String> {
+        let mut differences = Vec::new();
+        let rule = optimizer.rule(0).name();
+        if rule != self.optimizer {
+            differences.push(format!("it is of {}, the optimizer is {rule}", self.optimizer));
+        }
+        differences.extend(self.count_differences(optimizer.rule(0)));
+        for (group, settings) in self.host_groups(optimizer) {
+            differences.extend(optimizer.with_settings(group, settings).err().map(|e| e.to_string()));
+        }
+        if lengths.len() != optimizer.tensors().len() {
+            let tensors = optimizer.tensors().len();
+            differences.push(format!("{} parameters were given, the optimizer has {tensors} tensors", lengths.len()));
+        }
+        for (at, spec) in optimizer.tensors().enumerate() {
+            let Some(saved) = self.tensor(&spec.name) else {
+                differences.push(format!("it lacks tensor {}", quote(&spec.name)));
+                continue;
+            };
+            let there: usize = saved.shape.iter().product();
+            if there != spec.elements || lengths.get(at).is_some_and(|length| *length != spec.elements) {
+                let name = quote(&spec.name);
+                differences.push(format!("tensor {name} has {there} elements there, {} here", spec.elements));
+            }
+            differences.extend(array_differences(saved, &layouts(optimizer, at), fit));
+        }
+        let known = |name: &str| optimizer.tensors().any(|t| t.name == name);
+        let lost = self.contents.tensors.iter().filter(|t| !known(&t.name));
+        differences.extend(lost.map(|t| format!("its tensor {} is not here", quote(&t.name))));
+        differences
+    }
+}
+
+/// What is kept for a tensor, the parameters first, and how it is stored.
+fn layouts<F: Number>(optimizer: &Optimizer<F>, tensor: usize) -> Vec<(&'static str, Layout)> {
+    let params = optimizer.param_storage(tensor);
+    let precision = match params.keep() {
+        Some(Keep::Master) => Some((MASTER, Layout::F32)),
+        Some(Keep::Split) => Some((REMAINDER, Layout::Remainder)),
+        None | Some(Keep::Nearest | Keep::Stochastic) => None,
+    };
+    let state = |(name, _): (&'static str, &[F])| (name, optimizer.form(tensor, name).0.into());
+    let states = optimizer.arrays(tensor).into_iter().map(state);
+    std::iter::once((PARAM, params.format().into())).chain(precision).chain(states).collect()
+}
+
+/// Puts a tensor's numbers in place: those that are stored so here as they are, the others converted. What only one side has is left
+/// alone.
+fn put<F: Number>(saved: &Arrays, optimizer: &mut Optimizer<F>, tensor: usize, param: &mut [F]) {
+    let copy = |to: &mut [F], from: &[f32]| to.iter_mut().zip(from).for_each(|(to, x)| *to = F::of(f64::from(*x)));
+    if let Some(values) = saved.params() {
+        copy(param, &Packed::params(optimizer.param_storage(tensor), &values).0.values());
+        optimizer.put_full_params(tensor, &values);
+    }
+    let states = optimizer.arrays(tensor).into_iter();
+    let forms: Vec<_> = states.map(|(name, _)| optimizer.form(tensor, name)).collect();
+    for ((name, to), (form, kind)) in optimizer.arrays_mut(tensor).into_iter().zip(forms) {
+        match saved.get(name) {
+            None => {}
+            Some(values) if values.layout() == form.into() => copy(to, &values.values()),
+            Some(values) => copy(to, &form.pack(kind, &values.values()).values()),
+        }
+    }
+}
+
+fn control<F: Number>(optimizer: &Optimizer<F>) -> Result<Control> {
+    let Counters { applied, skipped, streak, scale } = optimizer.counters();
+    let word = |count: u64| {
+        u32::try_from(count).map_err(|_| Error::Usage(format!("{count} steps are more than a checkpoint counts")))
+    };
+    let (applied, skipped) = (word(applied)?, word(skipped)?);
+    Ok(Control { applied, skipped, streak, scale: scale as f32, rounding: optimizer.rounding() })
+}
+
+fn tensors<F: Number>(optimizer: &Optimizer<F>, params: &[(&[usize], &[F])]) -> Result<Vec<Arrays>> {
+    if params.len() != optimizer.tensors().len() {
+        let tensors = optimizer.tensors().len();
+        return Err(Error::Usage(format!("{} parameters were given, there are {tensors} tensors", params.len())));
+    }
+    let groups: Vec<&str> = optimizer.settings().map(|(name, _)| name).collect();
+    let each = optimizer.tensors().zip(params).enumerate();
+    each.map(|(at, (spec, (shape, param)))| tensor(optimizer, at, (spec, groups[spec.group]), (shape, param))).collect()
+}
+
+fn tensor<F: Number>(
+    optimizer: &Optimizer<F>,
+    at: usize,
+    (spec, group): (&TensorSpec, &str),
+    (shape, param): (&[usize], &[F]),
+) -> Result<Arrays> {
+    let error = |problem| Err(Error::Tensor { tensor: spec.name.clone(), problem });
+    if param.len() != spec.elements || shape.iter().product::<usize>() != spec.elements {
+        return error(format!("its parameter has {} elements, shape {shape:?}, needs {}", param.len(), spec.elements));
+    }
+    let narrow = |values: &[F]| -> Vec<f32> { values.iter().map(|x| x.wide() as f32).collect() };
+    let full = optimizer.full_params(at, param);
+    let values = narrow(full.as_deref().unwrap_or(param));
+    let (seen, rest) = Packed::params(optimizer.param_storage(at), &values);
+    let same = |(a, b): (&f32, &f32)| a.to_bits() == b.to_bits() || a.is_nan();
+    if full.is_none() && !values.iter().zip(&seen.values()).all(same) {
+        let form = seen.layout();
+        return error(format!(
+            "its parameters hold numbers that {form} does not: call store_params before the first step"
+        ));
+    }
+    let mut arrays = vec![(PARAM.to_owned(), seen)];
+    arrays.extend(rest.map(|rest| (if rest.layout() == Layout::F32 { MASTER } else { REMAINDER }.to_owned(), rest)));
+    for (name, values) in optimizer.arrays(at) {
+        let (form, kind) = optimizer.form(at, name);
+        arrays.push((name.to_owned(), form.pack_again(kind, &narrow(values))));
+    }
+    Ok(Arrays { name: spec.name.clone(), group: group.to_owned(), shape: shape.to_vec(), arrays })
+}

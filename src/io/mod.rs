@@ -1,0 +1,6 @@
+//! Files: the reader of safetensors, files that appear whole or not at all, checkpoints, and the states of torch's optimizers.
+
+pub(crate) mod atomic;
+pub mod checkpoint;
+pub(crate) mod tensor_file;
+mod torch;

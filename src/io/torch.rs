@@ -1,0 +1,154 @@
+//! torch's optimizer states, both ways, through safetensors.
+//!
+//! The keys are `<torch's name>/<tensor>`: `exp_avg`, `exp_avg_sq`, `max_exp_avg_sq`, `momentum_buffer`, `square_avg`, `grad_avg`,
+//! `sum` with the tensor's shape, and `step`, a single number a tensor, as nadam's `mu_product` is, which here follows from the count
+//! and the settings; `param/<tensor>` may be there too. A few lines of Python
+//! write and read them (README, "Checkpoints").
+
+use crate::gpu::layout::class::{ACCUMULATOR, AVERAGE};
+use crate::gpu::layout::arena::{MASTER, REMAINDER, keeps_precision};
+use crate::gpu::layout::arrays::PARAM;
+use crate::io::tensor_file::{TensorFile, quote};
+use crate::{Error, Group, NAdam, Optimizer, Result, Tensor};
+
+use crate::io::checkpoint::Checkpoint;
+use crate::io::checkpoint::arrays::{FileArray, serialize};
+use std::collections::HashMap;
+
+/// The optimizer with a product of momenta.
+const NADAM: &str = "nadam";
+
+/// torch's name of one of our states, by optimizer.
+fn torch_name(optimizer: &str, state: &str) -> Option<&'static str> {
+    Some(match (optimizer, state) {
+        ("rmsprop", "v") => "square_avg",
+        ("rmsprop", "g_mean") => "grad_avg",
+        ("sgd" | "rmsprop", "b") => "momentum_buffer",
+        ("adagrad", "sum") => "sum",
+        ("adam" | "adamw" | "nadam" | "radam", "m") => "exp_avg",
+        ("adam" | "adamw" | "nadam" | "radam", "v") => "exp_avg_sq",
+        ("adam" | "adamw", "v_max") => "max_exp_avg_sq",
+        _ => return None,
+    })
+}
+
+impl Checkpoint {
+    /// The states under torch's names, with the parameters in their full precision, as a safetensors file of f32.
+    ///
+    /// # Errors
+    /// torch has no optimizer of this name.
+    pub fn to_torch(&self) -> Result<Vec<u8>> {
+        let step = vec![self.applied() as f32];
+        let products = self.mu_products()?;
+        let mut arrays = Vec::new();
+        for tensor in &self.contents.tensors {
+            let name = &tensor.name;
+            for (state, values) in &tensor.arrays {
+                let (theirs, values) = match state.as_str() {
+                    PARAM => (PARAM, tensor.params().unwrap_or_default()),
+                    ACCUMULATOR | AVERAGE | MASTER | REMAINDER => continue,
+                    state => {
+                        let theirs = torch_name(&self.optimizer, state).ok_or_else(|| self.unknown_to_torch())?;
+                        (theirs, values.values())
+                    }
+                };
+                arrays.push(FileArray::f32(format!("{theirs}/{name}"), &tensor.shape, values));
+            }
+            arrays.push(FileArray::f32(format!("step/{name}"), &[], step.clone()));
+            if let Some(product) = products.get(&tensor.group) {
+                arrays.push(FileArray::f32(format!("mu_product/{name}"), &[], product.to_vec()));
+            }
+        }
+        serialize(&self.name, &arrays, ("optimizer", self.optimizer.clone()))
+    }
+
+    /// Each group's product, where the optimizer is nadam.
+    fn mu_products(&self) -> Result<HashMap<String, [f32; 1]>> {
+        let of_nadam = self.groups.iter().filter(|_| self.optimizer == NADAM);
+        let product = |(name, settings): &(String, crate::io::checkpoint::Settings)| {
+            let settings = settings.iter().map(|(name, value)| (name.as_str(), value));
+            Ok((name.clone(), [NAdam::mu_product(settings, self.applied())? as f32]))
+        };
+        of_nadam.map(product).collect()
+    }
+
+    fn unknown_to_torch(&self) -> Error {
+        Error::Usage(format!("torch has no optimizer `{}` with these states", self.optimizer))
+    }
+}
+
+/// Puts torch's states, and parameters where they are there, into an optimizer, which stores them its way, to the nearest. Every tensor must have the same count of steps.
+///
+/// # Errors
+/// A tensor or state that is missing, of another shape or not f32; counts that differ; an optimizer that torch does not have; a
+/// `mu_product` that the settings do not make. Nothing was changed then.
+pub fn restore_torch(name: &str, bytes: impl Into<Vec<u8>>, optimizer: &mut Optimizer) -> Result<()> {
+    let file = TensorFile::parse(name, bytes.into())?;
+    let rule = optimizer.rule(Group::DEFAULT).name();
+    let mut writes = Vec::new();
+    let mut steps: Option<f32> = None;
+    let mut products: Vec<(Tensor, f32)> = Vec::new();
+    for (tensor, tensor_name, shape) in optimizer.tensors() {
+        let read = |key: &str, shape: &[usize]| -> Result<Option<Vec<f32>>> {
+            let key = format!("{key}/{tensor_name}");
+            let Some(entry) = file.entry(&key) else { return Ok(None) };
+            if entry.dtype != safetensors::Dtype::F32 || entry.shape != shape {
+                return Err(file.error(format!(
+                    "{} is {:?} {:?}, needs F32 {shape:?}",
+                    quote(&key),
+                    entry.dtype,
+                    entry.shape
+                )));
+            }
+            Ok(Some(file.at::<f32>(&entry.data).into_owned()))
+        };
+        if let Some(values) = read(PARAM, shape)? {
+            writes.push((tensor, PARAM, values));
+        }
+        // What keeps the precision of parameters is written with them.
+        for state in optimizer.state_names(tensor).into_iter().filter(|state| !keeps_precision(state)) {
+            let theirs = torch_name(rule, state)
+                .ok_or_else(|| Error::Usage(format!("torch has no state for `{state}` of `{rule}`")))?;
+            let values = read(theirs, shape)?
+                .ok_or_else(|| file.error(format!("lacks {}", quote(&format!("{theirs}/{tensor_name}")))))?;
+            writes.push((tensor, state, values));
+        }
+        if let Some([product]) = read("mu_product", &[])?.as_deref() {
+            products.push((tensor, *product));
+        }
+        if let Some([step]) = read("step", &[])?.as_deref()
+            && *steps.get_or_insert(*step) != *step
+        {
+            return Err(
+                file.error(format!("step/{tensor_name} is {step}, other tensors have {steps:?}: one count serves all"))
+            );
+        }
+    }
+    let steps = steps.unwrap_or(0.0);
+    if !(steps >= 0.0 && steps.fract() == 0.0 && steps < 16_777_216.0) {
+        return Err(file.error(format!("a step count is {steps}, needs a whole number below 2^24")));
+    }
+    for (tensor, product) in products {
+        check_product(&file, optimizer, tensor, (product, steps as u64))?;
+    }
+    optimizer.write_applied(steps as u32)?;
+    writes.into_iter().try_for_each(|(tensor, array, values)| match array {
+        PARAM => optimizer.write_param(tensor, &values),
+        state => optimizer.write_state(tensor, state, &values),
+    })
+}
+
+/// nadam's product follows from the settings and the count: torch's must be the same but for its roundings, one a step.
+fn check_product(file: &TensorFile, optimizer: &Optimizer, tensor: Tensor, (theirs, steps): (f32, u64)) -> Result<()> {
+    let rule = optimizer.rule(optimizer.group_of(tensor));
+    if rule.name() != NADAM {
+        return Ok(());
+    }
+    let settings = rule.settings();
+    let ours = NAdam::mu_product(settings.iter().map(|(name, value)| (*name, value)), steps)?;
+    let limit = ours * (steps as f64 * f64::from(f32::EPSILON) + 1e-5) + f64::from(f32::MIN_POSITIVE);
+    if (f64::from(theirs) - ours).abs() <= limit {
+        return Ok(());
+    }
+    Err(file.error(format!("mu_product is {theirs:e} after {steps} steps, beta1 and momentum_decay make {ours:e}")))
+}

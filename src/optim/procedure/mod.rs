@@ -1,0 +1,96 @@
+//! What stands around the update of one element where a rule is more than four-lane mathematics: probes of the loss, an integrator
+//! that moves the parameters between evaluations, a matrix that the gradient passes through.
+
+pub(crate) mod evaluation;
+pub(crate) mod integrator;
+
+use crate::optim::rule::settings::choice;
+use crate::{Error, Result};
+
+/// What a step of a rule does beside its sums and its update.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Procedure {
+    /// Nothing.
+    #[default]
+    Plain,
+    /// The loss is evaluated along random directions; the decision is made of the slopes.
+    Probe(Probe),
+    /// Where the decision says so, parameters follow the flow of the clipped gradient; the update takes the displacement.
+    Integrate(Scheme),
+    /// The update sees `P g`.
+    Warp(Warp),
+}
+
+impl Procedure {
+    /// Whether a step may leave out some of a tensor's elements.
+    #[must_use]
+    pub const fn steps_rows(self) -> bool {
+        matches!(self, Self::Plain | Self::Probe(_))
+    }
+}
+
+/// Probes of the loss around the parameters.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Probe {
+    /// How many directions.
+    pub count: usize,
+    /// How long they are.
+    pub directions: Directions,
+}
+
+choice! {
+    /// What has length one of a probe's direction.
+    Directions {
+        /// The part in each tensor: the authors' code.
+        Tensor = "tensor",
+        /// The whole: the paper.
+        Global = "global",
+    }
+}
+
+/// How the flow is integrated with evaluations of the gradient between the stages.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Scheme {
+    /// The classical fourth-order method in one step.
+    Rk4,
+    /// Dormand–Prince 5(4) with step control.
+    Dopri5 {
+        /// Relative and absolute.
+        tolerance: f64,
+    },
+}
+
+impl Scheme {
+    /// Derivatives that are kept.
+    #[must_use]
+    pub const fn stages(self) -> usize {
+        match self {
+            Self::Rk4 => 4,
+            Self::Dopri5 { .. } => 7,
+        }
+    }
+}
+
+/// A matrix a tensor, block-diagonal over its elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Warp {
+    /// Rows and columns of a block, a power of two; the last block of a tensor may be smaller.
+    pub block: usize,
+    /// Whether the matrices change.
+    pub learned: bool,
+}
+
+/// Checks a tensor's matrix: a row of `block` numbers for each element, zeros past the end of a smaller last block.
+pub(crate) fn check_matrix<F: super::rule::Real>(tensor: &str, warp: Warp, elements: usize, rows: &[F]) -> Result<()> {
+    let bad = |problem| Error::Tensor { tensor: tensor.to_owned(), problem };
+    let b = warp.block;
+    if rows.len() != elements * b {
+        return Err(bad(format!("its matrix has {} numbers, needs {elements} rows of {b}", rows.len())));
+    }
+    let tail = elements % b;
+    let past = rows.chunks_exact(b).skip(elements - tail).any(|row| row[tail..].iter().any(|x| *x != F::zero()));
+    if past {
+        return Err(bad(format!("its matrix has a number past the end of its last block, which has {tail} columns")));
+    }
+    Ok(())
+}

@@ -1,0 +1,248 @@
+//! Schedules as text, for the command line and files.
+
+use std::fmt;
+
+use super::shapes::{
+    Anneal, Constant, Cosine, Exponential, Form, InverseSqrt, Linear, MultiStep, OneCycle, Polynomial, Step,
+};
+use super::{Part, Schedule, Shape, Warmup, with_shape};
+use crate::optim::Value;
+use crate::{Error, Result};
+
+/// What a schedule's text may be, for `--schedule`'s help.
+pub const HELP: &str = "\
+A schedule of the learning rate: NAME[:KEY=VALUE,…], several in a row as NAME…/NAME:from=STEP,…
+  constant
+  linear        start=1/3 end=1 (shares of the base)  steps=5
+  cosine        steps  min=0 (a value)  hold=false (true: stays at min)
+  exponential   gamma
+  step          step_size  gamma=0.1
+  multi_step    milestones=A+B+…  gamma=0.1
+  one_cycle     steps  pct_start=0.3  div_factor=25  final_div_factor=1e4  anneal=cos|linear  three_phase=false
+  inverse_sqrt  timescale=0 (0: the warm-up's length, or 10000)
+  polynomial    steps=5  power=1
+Each takes warmup=STEPS, warmup_from=SHARE (default 1/(warmup+1)) and base=VALUE (default: the optimizer's setting).
+Examples: cosine:steps=1000,min=0,warmup=50   linear:steps=100/exponential:from=100,gamma=0.999";
+
+/// A type that a field can have.
+pub(crate) trait Field: Sized {
+    const KIND: &'static str;
+    fn print(&self) -> String;
+    fn read(text: &str) -> Option<Self>;
+    /// What its range is asked about.
+    fn numbers(&self) -> Vec<f64>;
+}
+
+impl Field for f64 {
+    const KIND: &'static str = "a number";
+    fn print(&self) -> String {
+        Value::Number(*self).to_string()
+    }
+    fn read(text: &str) -> Option<Self> {
+        match text.split_once('/') {
+            Some((over, under)) => Some(over.parse::<Self>().ok()? / under.parse::<Self>().ok()?),
+            None => text.parse().ok(),
+        }
+    }
+    fn numbers(&self) -> Vec<f64> {
+        vec![*self]
+    }
+}
+
+impl Field for u64 {
+    const KIND: &'static str = "a count of steps";
+    fn print(&self) -> String {
+        self.to_string()
+    }
+    fn read(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+    fn numbers(&self) -> Vec<f64> {
+        vec![*self as f64]
+    }
+}
+
+impl Field for Vec<u64> {
+    const KIND: &'static str = "steps with + between them";
+    fn print(&self) -> String {
+        self.iter().map(u64::to_string).collect::<Vec<_>>().join("+")
+    }
+    fn read(text: &str) -> Option<Self> {
+        text.split('+').filter(|part| !part.is_empty()).map(|part| part.parse().ok()).collect()
+    }
+    fn numbers(&self) -> Vec<f64> {
+        self.iter().map(|x| *x as f64).collect()
+    }
+}
+
+impl Field for bool {
+    const KIND: &'static str = "true or false";
+    fn print(&self) -> String {
+        self.to_string()
+    }
+    fn read(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+    fn numbers(&self) -> Vec<f64> {
+        Vec::new()
+    }
+}
+
+impl Field for Anneal {
+    const KIND: &'static str = "cos or linear";
+    fn print(&self) -> String {
+        if *self == Self::Cos { "cos" } else { "linear" }.to_owned()
+    }
+    fn read(text: &str) -> Option<Self> {
+        match text {
+            "cos" => Some(Self::Cos),
+            "linear" => Some(Self::Linear),
+            _ => None,
+        }
+    }
+    fn numbers(&self) -> Vec<f64> {
+        Vec::new()
+    }
+}
+
+/// The keys that every part takes.
+const COMMON: [&str; 4] = ["warmup", "warmup_from", "base", "from"];
+
+type Pairs<'a> = Vec<(&'a str, &'a str)>;
+
+/// Every name with what reads it, in the order of [`HELP`].
+type Reader = fn(&Pairs<'_>) -> Result<Shape>;
+const READERS: [(&str, Reader); 9] = [
+    (Constant::NAME, |p| read::<Constant>(p).map(Shape::Constant)),
+    (Linear::NAME, |p| read::<Linear>(p).map(Shape::Linear)),
+    (Cosine::NAME, |p| read::<Cosine>(p).map(Shape::Cosine)),
+    (Exponential::NAME, |p| read::<Exponential>(p).map(Shape::Exponential)),
+    (Step::NAME, |p| read::<Step>(p).map(Shape::Step)),
+    (MultiStep::NAME, |p| read::<MultiStep>(p).map(Shape::MultiStep)),
+    (OneCycle::NAME, |p| read::<OneCycle>(p).map(Shape::OneCycle)),
+    (InverseSqrt::NAME, |p| read::<InverseSqrt>(p).map(Shape::InverseSqrt)),
+    (Polynomial::NAME, |p| read::<Polynomial>(p).map(Shape::Polynomial)),
+];
+
+/// The names of all schedules that have a text.
+#[must_use]
+pub fn names() -> Vec<&'static str> {
+    READERS.iter().map(|(name, _)| *name).collect()
+}
+
+impl Schedule {
+    /// Reads a schedule such as `cosine:steps=1000,min=0,warmup=50`; [`HELP`] says what there is. Displaying it gives
+    /// a text that reads as the same schedule.
+    ///
+    /// # Errors
+    /// An unknown name or key, with the nearest known one; a key that is missing, given twice or out of its range.
+    pub fn parse(text: &str) -> Result<Self> {
+        let parts = split_parts(text).into_iter().map(read_part).collect::<Result<Vec<_>>>()?;
+        if let Some(first) = parts.first().filter(|first| first.from > 0) {
+            return Err(Error::Usage(format!(
+                "schedule {}: from is {}, the first is from 0",
+                first.shape.name(),
+                first.from
+            )));
+        }
+        let schedule = Self { parts };
+        schedule.check()?;
+        Ok(schedule)
+    }
+}
+
+/// A slash between digits is a fraction's; before a name it begins the next part.
+fn split_parts(text: &str) -> Vec<&str> {
+    let mut parts = Vec::new();
+    let mut start = 0;
+    for (at, _) in text.match_indices('/') {
+        if !text[at + 1..].starts_with(|c: char| c.is_ascii_digit() || c == '.') {
+            parts.push(&text[start..at]);
+            start = at + 1;
+        }
+    }
+    parts.push(&text[start..]);
+    parts
+}
+
+fn read_part(text: &str) -> Result<Part> {
+    let (name, rest) = text.split_once(':').unwrap_or((text, ""));
+    let name = name.trim();
+    let reader = READERS.iter().find(|(known, _)| *known == name).map(|(_, reader)| reader);
+    let reader = reader.ok_or_else(|| Error::unknown("schedule", name, names()))?;
+    let mut pairs = Pairs::new();
+    for pair in rest.split(',').map(str::trim).filter(|pair| !pair.is_empty()) {
+        let (key, value) =
+            pair.split_once('=').ok_or_else(|| Error::Usage(format!("schedule {name}: `{pair}` is no KEY=VALUE")))?;
+        if pairs.iter().any(|(known, _)| *known == key.trim()) {
+            return Err(Error::Usage(format!("schedule {name}: {} is given twice", key.trim())));
+        }
+        pairs.push((key.trim(), value.trim()));
+    }
+    let steps: Option<u64> = common(name, &pairs, "warmup")?;
+    let from: Option<f64> = common(name, &pairs, "warmup_from")?;
+    let warmup = match (steps, from) {
+        (None, None) => None,
+        (Some(steps), from) => Some(Warmup { steps, from }),
+        (None, Some(from)) => {
+            return Err(Error::Usage(format!("schedule {name}: warmup_from is {from}, needs warmup beside it")));
+        }
+    };
+    let from = common(name, &pairs, "from")?.unwrap_or(0);
+    Ok(Part { from, shape: reader(&pairs)?, warmup, base: common(name, &pairs, "base")? })
+}
+
+fn refused(shape: &str, key: &str, value: &str, needs: &str) -> Error {
+    Error::Usage(format!("schedule {shape}: {key} is `{value}`, needs {needs}"))
+}
+
+fn common<T: Field>(shape: &str, pairs: &Pairs<'_>, key: &str) -> Result<Option<T>> {
+    let Some((_, text)) = pairs.iter().find(|(known, _)| *known == key) else { return Ok(None) };
+    T::read(text).map(Some).ok_or_else(|| refused(shape, key, text, T::KIND))
+}
+
+fn read<F: Form>(pairs: &Pairs<'_>) -> Result<F> {
+    let mut form = F::template();
+    for (key, text) in pairs.iter().filter(|(key, _)| !COMMON.contains(key)) {
+        match form.put(key, text) {
+            Some(put) => put.map_err(|needs| refused(F::NAME, key, text, needs))?,
+            None => {
+                let fields: Vec<_> = form.fields().into_iter().map(|(name, _)| name).chain(COMMON).collect();
+                return Err(Error::unknown(format!("setting of schedule {}", F::NAME), key, fields));
+            }
+        }
+    }
+    match F::REQUIRED.iter().find(|needed| !pairs.iter().any(|(key, _)| key == *needed)) {
+        Some(missing) => Err(Error::Usage(format!("schedule {}: {missing} has no default and must be given", F::NAME))),
+        None => Ok(form),
+    }
+}
+
+/// Joins a part's name and its pairs.
+fn write<F: Form>(f: &mut fmt::Formatter<'_>, form: &F, more: &[(&str, String)]) -> fmt::Result {
+    f.write_str(F::NAME)?;
+    for (i, (key, value)) in form.fields().iter().chain(more).enumerate() {
+        write!(f, "{}{key}={value}", if i == 0 { ':' } else { ',' })?;
+    }
+    Ok(())
+}
+
+/// The text that [`Schedule::parse`] reads; a function of the caller's has none and is shown as `custom`.
+impl fmt::Display for Schedule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, part) in self.parts.iter().enumerate() {
+            let mut more = Vec::new();
+            if let Some(warmup) = part.warmup {
+                more.push(("warmup", warmup.steps.print()));
+                more.extend(warmup.from.map(|from| ("warmup_from", from.print())));
+            }
+            more.extend(part.base.map(|base| ("base", base.print())));
+            if i > 0 {
+                f.write_str("/")?;
+                more.push(("from", part.from.print()));
+            }
+            with_shape!(&part.shape, form => write(f, form, &more), _ => f.write_str("custom"))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,123 @@
+//! Comparing with an earlier run.
+
+use std::path::Path;
+
+use super::Measurement;
+use crate::{Error, Result};
+use crate::tools::report;
+
+/// A measurement that is slower than its baseline.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Regression {
+    /// What was measured now.
+    pub now: Measurement,
+    /// [`Measurement::share_of_stream`] in the baseline.
+    pub baseline_share: f64,
+    /// By how much the step takes longer against the stream kernel: 0.1 is a tenth longer.
+    pub slowdown: f64,
+}
+
+impl std::fmt::Display for Regression {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{}: {:.1} % slower against the stream kernel than the baseline ({:.3} of its rate, was {:.3})",
+            name(&self.now),
+            self.slowdown * 100.0,
+            self.now.share_of_stream(),
+            self.baseline_share
+        )
+    }
+}
+
+fn name(m: &Measurement) -> String {
+    let with = if m.with == super::With::default() { String::new() } else { format!(" with {}", m.with) };
+    let Measurement { optimizer, tensors, elements, adapter, backend, storage, .. } = m;
+    format!("{optimizer}{with} {tensors} × {elements} on {adapter} ({backend}, {storage})")
+}
+
+/// What makes two lines the same measurement.
+fn key(m: &Measurement) -> (&str, &super::With, super::Backend, &str, &str, usize, usize) {
+    (&m.optimizer, &m.with, m.backend, &m.adapter, &m.storage, m.tensors, m.elements)
+}
+
+/// Reads the lines that `bench --json` wrote.
+///
+/// # Errors
+/// The file cannot be read; a line that is neither a run of this schema nor a measurement, or that repeats another; no measurement
+/// at all. The line's number is in the error.
+pub fn read_baseline(path: &Path) -> Result<Vec<Measurement>> {
+    let file = path.display().to_string();
+    let text = std::fs::read_to_string(path).map_err(|source| Error::Io { path: file.clone(), source })?;
+    parse(&text).map_err(|problem| Error::File { file, problem })
+}
+
+fn parse(text: &str) -> Result<Vec<Measurement>, String> {
+    let mut measurements: Vec<Measurement> = Vec::new();
+    let mut numbers = Vec::new();
+    for (line, number) in text.lines().zip(1..).filter(|(line, _)| !line.trim().is_empty()) {
+        let Some(found) = parse_line(line).map_err(|problem| format!("line {number}: {problem}"))? else { continue };
+        if let Some(i) = measurements.iter().position(|m| key(m) == key(&found)) {
+            return Err(format!("line {number}: {} is there twice, first in line {}", name(&found), numbers[i]));
+        }
+        measurements.push(found);
+        numbers.push(number);
+    }
+    if measurements.is_empty() {
+        return Err("there is no measurement in it, needs the lines that `bench --json` writes".to_owned());
+    }
+    Ok(measurements)
+}
+
+/// A measurement, or `None` for the line that begins a run.
+fn parse_line(line: &str) -> Result<Option<Measurement>, String> {
+    let value: serde_json::Value = serde_json::from_str(line).map_err(|e| format!("this is not JSON: {e}"))?;
+    if let Some(schema) = value.get("schema") {
+        return if *schema == report::SCHEMA {
+            Ok(None)
+        } else {
+            Err(format!("schema is {schema}, needs {}", report::SCHEMA))
+        };
+    }
+    let found: Measurement = serde_json::from_value(value).map_err(|e| format!("this is not a measurement: {e}"))?;
+    for (field, value) in [("gb_per_s", found.gb_per_s), ("stream_gb_per_s", found.stream_gb_per_s)] {
+        if !(value.is_finite() && value > 0.0) {
+            return Err(format!("{field} is {value}, needs a finite number above 0"));
+        }
+    }
+    Ok(Some(found))
+}
+
+/// The results that are slower than their baseline by more than `max_regression`: 0.05 allows a step to take 5 % longer.
+///
+/// What is compared is the time of a step over that of the stream kernel, both the shortest of the same minutes, and not the time itself:
+/// what slows the whole machine slows both. Lines belong together by optimizer, features, backend, adapter, storage, tensors and elements.
+///
+/// # Errors
+/// A result that the baseline lacks, or has with settings that move other bytes; a limit that is negative or not finite.
+pub fn compare(baseline: &[Measurement], results: &[Measurement], max_regression: f64) -> Result<Vec<Regression>> {
+    if !(max_regression.is_finite() && max_regression >= 0.0) {
+        return Err(Error::Usage(format!(
+            "the regression allowed is {max_regression}, needs a finite number of at least 0"
+        )));
+    }
+    let mut slower = Vec::new();
+    for now in results {
+        let before = baseline.iter().find(|m| key(m) == key(now));
+        let before = before.ok_or_else(|| Error::Usage(format!("the baseline has no line for {}", name(now))))?;
+        if before.bytes_per_element != now.bytes_per_element {
+            return Err(Error::Usage(format!(
+                "{} moves {} bytes an element, {} in the baseline: the settings differ",
+                name(now),
+                now.bytes_per_element,
+                before.bytes_per_element
+            )));
+        }
+        let slowdown = before.share_of_stream() / now.share_of_stream() - 1.0;
+        // NaN is no pass.
+        if slowdown.is_nan() || slowdown > max_regression {
+            slower.push(Regression { now: now.clone(), baseline_share: before.share_of_stream(), slowdown });
+        }
+    }
+    Ok(slower)
+}

@@ -1,0 +1,117 @@
+//! The fast path's step, beside a copy and a stream over slices of the same sizes.
+
+use rayon::prelude::*;
+
+use super::sampling::{Subject, interleave, timed};
+use super::{Backend, Feature, GRAD, Measured, Measurement, PARAM, Place, Plan, check_memory};
+use crate::cpu::{Optimizer, TensorSpec};
+use crate::Result;
+use crate::tools::report;
+
+/// Elements that a thread takes at a time, as in the fast path.
+const PIECE: usize = 64 * 1024;
+
+/// Measures a rule on the host.
+pub(super) fn measure(plan: &Plan, of: Measured<'_>) -> Result<Measurement> {
+    let total = of.size.total()?;
+    check_memory(of.size, of.bytes_needed(total)?)?;
+    let sampled = interleave(&mut Steps::new(of)?, plan.seconds, plan.samples)?;
+    let place = Place { backend: Backend::Cpu, adapter: report::cpu_name(), dispatches: None, record_s: None };
+    Measurement::new(of, &sampled, place)
+}
+
+/// An optimizer with its tensors.
+struct Steps {
+    optimizer: Optimizer<f32>,
+    accumulates: bool,
+    params: Vec<Vec<f32>>,
+    grads: Vec<Vec<f32>>,
+    /// p, g, m and v of the copy and the stream.
+    arrays: [Vec<f32>; 4],
+}
+
+impl Steps {
+    fn new(Measured { rule, with, size, .. }: Measured<'_>) -> Result<Self> {
+        let tensors = (0..size.tensors)
+            .map(|i| TensorSpec { name: format!("tensor {i}"), group: 0, elements: size.elements })
+            .collect();
+        let total = size.total()?;
+        let bare = Optimizer::new(vec![("default".to_owned(), rule.boxed())], tensors)?;
+        Ok(Self {
+            optimizer: with.surround(bare)?,
+            accumulates: with.has(Feature::Accumulate),
+            params: vec![vec![PARAM; size.elements]; size.tensors],
+            grads: vec![vec![GRAD; size.elements]; size.tensors],
+            arrays: std::array::from_fn(|_| vec![PARAM; total]),
+        })
+    }
+}
+
+impl Subject for Steps {
+    fn copy(&mut self) -> Result<f64> {
+        let [p, g, ..] = &mut self.arrays;
+        let share = p.len().div_ceil(rayon::current_num_threads());
+        timed(|| {
+            g.par_chunks_mut(share).zip(p.par_chunks(share)).for_each(|(to, from)| to.copy_from_slice(from));
+            Ok(())
+        })
+    }
+
+    fn stream(&mut self) -> Result<f64> {
+        let [p, g, m, v] = &mut self.arrays;
+        timed(|| {
+            let pieces = p.par_chunks_mut(PIECE).zip(g.par_chunks(PIECE));
+            let pieces = pieces.zip(m.par_chunks_mut(PIECE)).zip(v.par_chunks_mut(PIECE));
+            pieces.for_each(|(((p, g), m), v)| stream(p, g, m, v));
+            Ok(())
+        })
+    }
+
+    fn step(&mut self) -> Result<f64> {
+        let mut params: Vec<&mut [f32]> = self.params.iter_mut().map(Vec::as_mut_slice).collect();
+        let grads: Vec<&[f32]> = self.grads.iter().map(Vec::as_slice).collect();
+        timed(|| {
+            if self.accumulates {
+                self.optimizer.accumulate(&grads)?;
+            }
+            self.optimizer.step(&mut params, &grads)
+        })
+    }
+}
+
+/// Reads four arrays and writes three, with the widest vector units that this processor has.
+fn stream(p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32]) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if is_x86_feature_detected!("avx512f") {
+            // SAFETY: the processor has the feature, as just checked.
+            return unsafe { stream_avx512(p, g, m, v) };
+        }
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: the processor has the feature, as just checked.
+            return unsafe { stream_avx2(p, g, m, v) };
+        }
+    }
+    stream_plain(p, g, m, v);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+fn stream_avx512(p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32]) {
+    stream_plain(p, g, m, v);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn stream_avx2(p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32]) {
+    stream_plain(p, g, m, v);
+}
+
+#[inline(always)]
+fn stream_plain(p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32]) {
+    for (((p, g), m), v) in p.iter_mut().zip(g).zip(m).zip(v) {
+        *p += g;
+        *m += g;
+        *v += g;
+    }
+}

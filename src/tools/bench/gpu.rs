@@ -1,0 +1,193 @@
+//! The engine's step, beside a copy and a stream kernel over arrays of the same sizes.
+
+use std::time::Instant;
+
+use super::sampling::{Subject, interleave, timed};
+use super::{Backend, Feature, GRAD, Measured, Measurement, PARAM, Place, Plan, STREAM_ARRAYS, check_memory};
+use crate::tools::adapter::{Gpu, is_hardware};
+use crate::{Error, Group, Optimizer, Result};
+
+const COPY: &str = include_str!("../../../shaders/bench/copy.wgsl");
+const STREAM: &str = include_str!("../../../shaders/bench/stream.wgsl");
+/// Bytes of a vec4 of f32.
+const VEC4: u64 = 16;
+/// Threads of a workgroup, a vec4 each.
+const WORKGROUP: u64 = 256;
+
+/// Measures a rule on an adapter.
+pub(super) fn measure(plan: &Plan, gpu: &Gpu, of: Measured<'_>) -> Result<Measurement> {
+    let total = of.size.total()?;
+    if !is_hardware(&gpu.info) {
+        check_memory(of.size, of.bytes_needed(total)?)?;
+    }
+    let kernels = Kernels::new(gpu, total as u64 * 4)?;
+    let optimizer = optimizer(gpu, of)?;
+    let accumulates = of.with.has(Feature::Accumulate);
+    let mut subject = Steps { gpu, optimizer, accumulates, kernels, record_s: f64::INFINITY };
+    let sampled = interleave(&mut subject, plan.seconds, plan.samples)?;
+    let place = Place {
+        backend: Backend::Gpu,
+        adapter: gpu.info.name.clone(),
+        dispatches: Some(subject.dispatches()),
+        record_s: Some(subject.record_s),
+    };
+    Measurement::new(of, &sampled, place)
+}
+
+/// An optimizer with tensors of this size, filled.
+pub(super) fn optimizer(gpu: &Gpu, of: Measured<'_>) -> Result<Optimizer> {
+    let Measured { rule, with, storage, size } = of;
+    let mut builder = Optimizer::builder(rule.boxed());
+    builder.storage(storage.clone());
+    for i in 0..size.tensors {
+        builder.tensor(Group::DEFAULT, format!("tensor {i}"), &[size.elements]);
+    }
+    with.build(&mut builder);
+    let optimizer = builder.build(&gpu.device, &gpu.queue)?;
+    let tensors: Vec<_> = optimizer.tensors().map(|(tensor, ..)| tensor).collect();
+    let (params, grads) = (vec![PARAM; size.elements], vec![GRAD; size.elements]);
+    for tensor in tensors {
+        optimizer.write_param(tensor, &params)?;
+        optimizer.write_grad(tensor, &grads)?;
+    }
+    gpu.run(|_| Ok(()))?;
+    Ok(optimizer)
+}
+
+struct Steps<'a> {
+    gpu: &'a Gpu,
+    optimizer: Optimizer,
+    accumulates: bool,
+    kernels: Kernels,
+    record_s: f64,
+}
+
+impl Steps<'_> {
+    fn dispatches(&self) -> usize {
+        let micro_batch = if self.accumulates { self.optimizer.accumulate_dispatches() } else { 0 };
+        self.optimizer.dispatches() + micro_batch
+    }
+
+    fn encoder(&self) -> wgpu::CommandEncoder {
+        self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("bench") })
+    }
+
+    fn submit(&self, encoder: wgpu::CommandEncoder) -> Result<f64> {
+        let commands = encoder.finish();
+        timed(|| {
+            self.gpu.queue.submit([commands]);
+            self.gpu.wait()
+        })
+    }
+
+    fn dispatch(&self, pipeline: &wgpu::ComputePipeline, group: fn(&Piece) -> &wgpu::BindGroup) -> Result<f64> {
+        let mut encoder = self.encoder();
+        {
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+            pass.set_pipeline(pipeline);
+            for piece in &self.kernels.pieces {
+                pass.set_bind_group(0, group(piece), &[]);
+                pass.dispatch_workgroups(piece.grid.0, piece.grid.1, 1);
+            }
+        }
+        self.submit(encoder)
+    }
+}
+
+impl Subject for Steps<'_> {
+    fn copy(&mut self) -> Result<f64> {
+        self.dispatch(&self.kernels.copy, |piece| &piece.copy)
+    }
+
+    fn stream(&mut self) -> Result<f64> {
+        self.dispatch(&self.kernels.stream, |piece| &piece.stream)
+    }
+
+    fn step(&mut self) -> Result<f64> {
+        let mut encoder = self.encoder();
+        let start = Instant::now();
+        if self.accumulates {
+            self.optimizer.accumulate(&mut encoder)?;
+        }
+        self.optimizer.step(&mut encoder)?;
+        self.record_s = self.record_s.min(start.elapsed().as_secs_f64());
+        self.submit(encoder)
+    }
+}
+
+/// The copy and the stream with their arrays p, g, m and v, in as many pieces as the device's limits ask for.
+struct Kernels {
+    copy: wgpu::ComputePipeline,
+    stream: wgpu::ComputePipeline,
+    pieces: Vec<Piece>,
+}
+
+struct Piece {
+    copy: wgpu::BindGroup,
+    stream: wgpu::BindGroup,
+    grid: (u32, u32),
+}
+
+impl Kernels {
+    fn new(gpu: &Gpu, bytes: u64) -> Result<Self> {
+        let (copy, stream) = (kernel(gpu, "copy", COPY), kernel(gpu, "stream", STREAM));
+        let limits = gpu.device.limits();
+        let most = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size) / VEC4 * VEC4;
+        let memory = gpu.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let pieces = (0..bytes.div_ceil(most))
+            .map(|i| Piece::new(gpu, &copy, &stream, most.min(bytes - i * most).next_multiple_of(VEC4)))
+            .collect();
+        match pollster::block_on(memory.pop()) {
+            Some(_) => {
+                Err(Error::OutOfMemory { what: "the stream kernel's arrays".to_owned(), bytes: STREAM_ARRAYS * bytes })
+            }
+            None => Ok(Self { copy, stream, pieces }),
+        }
+    }
+}
+
+impl Piece {
+    fn new(gpu: &Gpu, copy: &wgpu::ComputePipeline, stream: &wgpu::ComputePipeline, bytes: u64) -> Self {
+        let [p, g, m, v] = ["p", "g", "m", "v"].map(|label| {
+            gpu.device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some(label),
+                size: bytes,
+                usage: wgpu::BufferUsages::STORAGE,
+                mapped_at_creation: false,
+            })
+        });
+        let workgroups = bytes.div_ceil(VEC4 * WORKGROUP);
+        let limit = u64::from(gpu.device.limits().max_compute_workgroups_per_dimension);
+        let rows = workgroups.div_ceil(limit);
+        Self {
+            copy: group(gpu, copy, &[&p, &g]),
+            stream: group(gpu, stream, &[&p, &g, &m, &v]),
+            grid: (workgroups.div_ceil(rows) as u32, rows as u32),
+        }
+    }
+}
+
+fn group(gpu: &Gpu, pipeline: &wgpu::ComputePipeline, buffers: &[&wgpu::Buffer]) -> wgpu::BindGroup {
+    let layout = &pipeline.get_bind_group_layout(0);
+    let entries: Vec<_> = buffers
+        .iter()
+        .zip(0..)
+        .map(|(buffer, binding)| wgpu::BindGroupEntry { binding, resource: buffer.as_entire_binding() })
+        .collect();
+    gpu.device.create_bind_group(&wgpu::BindGroupDescriptor { label: Some("bench"), layout, entries: &entries })
+}
+
+fn kernel(gpu: &Gpu, name: &str, text: &str) -> wgpu::ComputePipeline {
+    let module = gpu.device.create_shader_module(wgpu::ShaderModuleDescriptor {
+        label: Some(name),
+        source: wgpu::ShaderSource::Wgsl(text.into()),
+    });
+    gpu.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+        label: Some(name),
+        layout: None,
+        module: &module,
+        entry_point: Some(name),
+        compilation_options: wgpu::PipelineCompilationOptions::default(),
+        cache: None,
+    })
+}

@@ -1,0 +1,273 @@
+//! How fast a step is: its time, and the bytes it must move against what a copy and a stream kernel move over arrays of the same
+//! sizes, measured in turn with it, so that a noisy machine slows all three alike.
+
+mod baseline;
+mod cpu;
+mod gpu;
+mod recording;
+mod sampling;
+mod traffic;
+mod with;
+
+pub use baseline::{Regression, compare, read_baseline};
+pub use recording::{Recording, recording};
+pub use traffic::{bytes_per_element, bytes_per_element_stored};
+pub use with::{Feature, With};
+
+use serde::{Deserialize, Serialize};
+
+use crate::tools::adapter::Gpu;
+use crate::optim::{ALL, Entry, Rule};
+use crate::options::storage::Storage;
+use crate::{Error, Result};
+use crate::tools::report;
+use sampling::Sampled;
+use traffic::{F32, Traffic};
+
+/// What a copy moves for each element: it reads one array and writes one.
+const COPY_BYTES: f64 = 2.0 * F32;
+/// What the stream kernel moves for each element: it reads four arrays and writes three.
+const STREAM_BYTES: f64 = 7.0 * F32;
+/// What parameters and gradients are filled with.
+const PARAM: f32 = 0.5;
+const GRAD: f32 = 0.01;
+/// Arrays of the copy's and the stream's own: p, g, m, v.
+const STREAM_ARRAYS: u64 = 4;
+
+/// What runs the step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Backend {
+    /// The engine on an adapter, software included.
+    Gpu,
+    /// The fast path on the host.
+    Cpu,
+}
+
+impl std::fmt::Display for Backend {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Gpu => "gpu",
+            Self::Cpu => "cpu",
+        })
+    }
+}
+
+/// So many tensors of so many elements each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Size {
+    /// How many tensors.
+    pub tensors: usize,
+    /// Elements of each.
+    pub elements: usize,
+}
+
+impl Size {
+    /// The elements of all tensors.
+    ///
+    /// # Errors
+    /// There are none, or more than can be counted.
+    pub fn total(self) -> Result<usize> {
+        match self.tensors.checked_mul(self.elements) {
+            Some(total) if total > 0 => Ok(total),
+            _ => Err(Error::Usage(format!(
+                "{} tensors of {} elements cannot be measured: needs at least one element and fewer than {}",
+                self.tensors,
+                self.elements,
+                usize::MAX
+            ))),
+        }
+    }
+}
+
+/// What to measure: every rule with every combination of features in every storage at every size on every backend.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The rules with their settings. Default: every optimizer of the registry.
+    pub rules: Vec<Box<dyn Rule>>,
+    /// What stands around each rule. Default: nothing.
+    pub with: Vec<With>,
+    /// How tensors are stored. Default: f32. Anything else is measured on the GPU only: the host rounds alike, but holds f32.
+    pub storages: Vec<Storage>,
+    /// The sizes. Default: 1 tensor of a million elements, 1000 of a thousand.
+    pub sizes: Vec<Size>,
+    /// The backends. Default: the GPU.
+    pub backends: Vec<Backend>,
+    /// How long one measurement goes on, in seconds, preparation not counted. Default 1.
+    pub seconds: f64,
+    /// The least number of samples, however long they take. Default 5.
+    pub samples: usize,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self {
+            rules: ALL.iter().map(Entry::sample).collect(),
+            with: vec![With::default()],
+            storages: vec![Storage::default()],
+            sizes: vec![Size { tensors: 1, elements: 1_000_000 }, Size { tensors: 1000, elements: 1000 }],
+            backends: vec![Backend::Gpu],
+            seconds: 1.0,
+            samples: 5,
+        }
+    }
+}
+
+/// One optimizer's time on one backend at one size. The GB/s are of the shortest samples, by the bytes that must be moved.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Measurement {
+    /// The optimizer's name.
+    pub optimizer: String,
+    /// What ran it.
+    pub backend: Backend,
+    /// The adapter's name; of the CPU backend, the processor's.
+    pub adapter: String,
+    /// How parameters, gradients and states are stored.
+    pub storage: String,
+    /// How many tensors.
+    pub tensors: usize,
+    /// Elements of each.
+    pub elements: usize,
+    /// How many steps were timed.
+    pub samples: usize,
+    /// Their median, in seconds, from submit to completion, one step a submit.
+    pub median_s: f64,
+    /// The shortest.
+    pub min_s: f64,
+    /// [`bytes_per_element_stored`], and what the features move beside them.
+    pub bytes_per_element: f64,
+    /// The step's rate.
+    pub gb_per_s: f64,
+    /// That of a kernel that copies one array to another, 8 bytes an element.
+    pub copy_gb_per_s: f64,
+    /// That of a kernel that reads four arrays and writes three of them, 28 bytes an element.
+    pub stream_gb_per_s: f64,
+    /// Launches of a step, those of a micro-batch included; `None` on the CPU.
+    pub dispatches: Option<usize>,
+    /// The shortest time to record a step into an encoder, in seconds, not part of the step's time; `None` on the CPU.
+    pub record_s: Option<f64>,
+    /// What stood around it.
+    #[serde(default)]
+    pub with: With,
+}
+
+impl Measurement {
+    fn new(measured: Measured<'_>, sampled: &Sampled, of: Place) -> Result<Self> {
+        let Measured { rule, with, storage, size } = measured;
+        let elements = size.total()? as f64;
+        let rate = |bytes: f64, seconds: f64| bytes * elements / seconds / 1e9;
+        let bytes = Traffic::new(rule, storage, size.elements)?.step_with(with);
+        Ok(Self {
+            optimizer: rule.name().to_owned(),
+            backend: of.backend,
+            adapter: of.adapter,
+            storage: storage.to_string(),
+            tensors: size.tensors,
+            elements: size.elements,
+            samples: sampled.step.count(),
+            median_s: sampled.step.median(),
+            min_s: sampled.step.min(),
+            bytes_per_element: bytes,
+            gb_per_s: rate(bytes, sampled.step.min()),
+            copy_gb_per_s: rate(COPY_BYTES, sampled.copy.min()),
+            stream_gb_per_s: rate(STREAM_BYTES, sampled.stream.min()),
+            dispatches: of.dispatches,
+            record_s: of.record_s,
+            with: with.clone(),
+        })
+    }
+
+    /// The step's rate as a share of the stream kernel's. Noise that hits both leaves it alone.
+    #[must_use]
+    pub fn share_of_stream(&self) -> f64 {
+        self.gb_per_s / self.stream_gb_per_s
+    }
+}
+
+/// What is measured.
+#[derive(Clone, Copy)]
+struct Measured<'a> {
+    rule: &'a dyn Rule,
+    with: &'a With,
+    storage: &'a Storage,
+    size: Size,
+}
+
+impl Measured<'_> {
+    /// The bytes of its measurement: the optimizer's arrays, and the copy's and the stream's.
+    fn bytes_needed(self, total: usize) -> Result<u64> {
+        let own = Traffic::new(self.rule, self.storage, self.size.elements)?.memory();
+        let around = (self.with.arrays() + STREAM_ARRAYS) as f64 * F32;
+        Ok((total as f64 * (own + around)) as u64)
+    }
+}
+
+/// Where a measurement was taken.
+struct Place {
+    backend: Backend,
+    adapter: String,
+    dispatches: Option<usize>,
+    record_s: Option<f64>,
+}
+
+/// Measures what `plan` lists and hands each result on as soon as it is there.
+///
+/// # Errors
+/// The plan asks for a GPU and none is given; settings out of range; too little memory for a size; the device was lost.
+pub fn run(plan: &Plan, gpu: Option<&Gpu>, mut on_result: impl FnMut(&Measurement)) -> Result<Vec<Measurement>> {
+    plan.check()?;
+    let mut results = Vec::new();
+    for &backend in &plan.backends {
+        for &size in &plan.sizes {
+            for (rule, with, storage) in plan.combinations(backend) {
+                let measured = Measured { rule, with, storage, size };
+                let result = match (backend, gpu) {
+                    (Backend::Cpu, _) => cpu::measure(plan, measured)?,
+                    (Backend::Gpu, Some(gpu)) => gpu::measure(plan, gpu, measured)?,
+                    (Backend::Gpu, None) => return Err(Error::NoAdapter(": measuring the GPU needs one".to_owned())),
+                };
+                on_result(&result);
+                results.push(result);
+            }
+        }
+    }
+    Ok(results)
+}
+
+impl Plan {
+    /// What is measured on a backend at each size.
+    fn combinations(&self, backend: Backend) -> impl Iterator<Item = (&dyn Rule, &With, &Storage)> {
+        let storages = move |storage: &&Storage| backend == Backend::Gpu || **storage == Storage::default();
+        self.rules.iter().flat_map(move |rule| {
+            let with = self.with.iter();
+            let of =
+                move |with| self.storages.iter().filter(storages).map(move |storage| (rule.as_ref(), with, storage));
+            with.flat_map(of)
+        })
+    }
+
+    /// How many measurements there will be.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.sizes.len() * self.backends.iter().map(|backend| self.combinations(*backend).count()).sum::<usize>()
+    }
+
+    fn check(&self) -> Result<()> {
+        if !(self.seconds.is_finite() && self.seconds >= 0.0) {
+            return Err(Error::Usage(format!("seconds is {}, needs a finite number of at least 0", self.seconds)));
+        }
+        self.sizes.iter().try_for_each(|size| size.total().map(drop))
+    }
+}
+
+/// Refuses what would not fit into the host's memory, where that can be known. Drivers promise more than there is, and the system ends
+/// the process that believes them.
+fn check_memory(size: Size, bytes: u64) -> Result<()> {
+    match report::free_memory() {
+        Some(free) if bytes > free => Err(Error::Usage(format!(
+            "{} tensors of {} elements need {bytes} bytes, {free} are free",
+            size.tensors, size.elements
+        ))),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,112 @@
+//! The bytes that a step must move.
+
+use super::{Feature, With};
+use crate::Result;
+use crate::optim::{Procedure, Rule, StateSpec};
+use crate::options::storage::blockwise::BLOCK;
+use crate::options::storage::{Formats, Keep, StateFormat, Storage};
+
+/// Bytes of an f32.
+pub(super) const F32: f64 = 4.0;
+
+/// The bytes a rule must move for each element at each step where everything is f32: parameter, gradient and kept states read, parameter
+/// and states written, and for rules with sums once more what [`Rule::sums_read`] names. WarpAdam's product reads gradient and matrix and
+/// writes `P g`; where it learns, it reads v, the last gradient and writes that and the matrix. Probes and integrators are not part of a
+/// bare step.
+#[must_use]
+pub fn bytes_per_element(rule: &dyn Rule) -> f64 {
+    Traffic { rule, formats: Formats::default() }.step()
+}
+
+/// The same for tensors of so many elements that are stored so. A block of 256 in eight bits has an f32 with its largest magnitude, which
+/// is read and written too; a parameter in half precision is read beside its master copy.
+///
+/// # Errors
+/// The rule cannot be stored so.
+pub fn bytes_per_element_stored(rule: &dyn Rule, storage: &Storage, elements: usize) -> Result<f64> {
+    Ok(Traffic::new(rule, storage, elements)?.step())
+}
+
+/// A rule with how its numbers are stored.
+pub(super) struct Traffic<'a> {
+    rule: &'a dyn Rule,
+    formats: Formats,
+}
+
+impl<'a> Traffic<'a> {
+    pub(super) fn new(rule: &'a dyn Rule, storage: &Storage, elements: usize) -> Result<Self> {
+        Ok(Self { rule, formats: storage.formats(rule, elements as u64)? })
+    }
+
+    /// A bare step's.
+    fn step(&self) -> f64 {
+        let update = 2.0 * self.param() + self.grad() + 2.0 * self.states().map(|(_, bytes)| bytes).sum::<f64>();
+        update + self.sums() + procedure_arrays(self.rule.procedure()) as f64 * F32
+    }
+
+    /// A step's with these features around it. A clip by norm and a loss scale read the gradient once more, unless the rule's sums read it
+    /// anyway: those of a rule that needs the clipped gradient come after the clip's. The average is read and written. The accumulator is
+    /// read wherever the gradient is, cleared by the update, and in its own launch read and written beside the gradient.
+    pub(super) fn step_with(&self, with: &With) -> f64 {
+        let clip = with.has(Feature::Clip);
+        let rule_reads = self.rule.sums_read().contains(&"g");
+        let reads_again = (clip || with.has(Feature::Scale)) && (!rule_reads || clip && self.rule.sums().after_clip);
+        let share = |on: bool, bytes: f64| if on { bytes } else { 0.0 };
+        let accumulator = {
+            let (update, own_launch) = (2.0 * F32, 2.0 * F32 + self.grad());
+            update + share(rule_reads, F32) + share(reads_again, F32) + own_launch
+        };
+        self.step()
+            + share(reads_again, self.grad())
+            + share(with.has(Feature::Ema), 2.0 * F32)
+            + share(with.has(Feature::Accumulate), accumulator)
+    }
+
+    /// Memory of the optimizer's arrays.
+    pub(super) fn memory(&self) -> f64 {
+        self.param() + self.grad() + self.states().map(|(_, bytes)| bytes).sum::<f64>()
+    }
+
+    /// A parameter with what keeps its precision.
+    fn param(&self) -> f64 {
+        let rest = match self.formats.params.keep() {
+            Some(Keep::Master) => F32,
+            Some(Keep::Split) => 2.0,
+            None | Some(Keep::Nearest | Keep::Stochastic) => 0.0,
+        };
+        self.formats.params.format().bytes() as f64 + rest
+    }
+
+    fn grad(&self) -> f64 {
+        self.formats.grads.bytes() as f64
+    }
+
+    fn states(&self) -> impl Iterator<Item = (StateSpec, f64)> {
+        let bytes = |format| match format {
+            StateFormat::F32 => F32,
+            StateFormat::Bf16 | StateFormat::Bf16Stochastic => 2.0,
+            StateFormat::Blockwise8 => 1.0 + F32 / BLOCK as f64,
+        };
+        let states = self.rule.states().into_iter().enumerate().filter(|(_, state)| state.used);
+        states.map(move |(k, state)| (state, bytes(self.formats.state(k))))
+    }
+
+    /// What the sums read.
+    fn sums(&self) -> f64 {
+        let read = |name: &&str| match *name {
+            "p" => self.param(),
+            "g" => self.grad(),
+            state => self.states().find(|(spec, _)| spec.name == state).map_or(0.0, |(_, bytes)| bytes),
+        };
+        self.rule.sums_read().iter().map(read).sum()
+    }
+}
+
+/// The arrays that a procedure's own launch reads and writes in a bare step.
+const fn procedure_arrays(procedure: Procedure) -> usize {
+    match procedure {
+        Procedure::Warp(warp) if warp.learned => 5 + 2 * warp.block,
+        Procedure::Warp(warp) => 2 + warp.block,
+        Procedure::Plain | Procedure::Probe(_) | Procedure::Integrate(_) => 0,
+    }
+}

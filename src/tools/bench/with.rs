@@ -1,0 +1,119 @@
+//! What stands around the rule while it is measured.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::cpu;
+use crate::cpu::Number;
+use crate::{Accumulate, Builder, Clip, Ema, Error, LossScale, Result};
+
+/// Clips at this norm, which the bench's gradients exceed.
+const CLIP: Clip = Clip::GlobalNorm(1.0);
+/// One micro-batch beside the step's own.
+const MICRO_BATCHES: Accumulate = Accumulate::Mean(2);
+
+/// Something around the rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Feature {
+    /// A clip by the global norm.
+    Clip,
+    /// A loss scale, with the test for gradients that are not finite.
+    Scale,
+    /// An average of the weights.
+    Ema,
+    /// Two micro-batches: each measured step is one [`Optimizer::accumulate`](crate::Optimizer::accumulate) and the step.
+    Accumulate,
+}
+
+impl Feature {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Clip, Self::Scale, Self::Ema, Self::Accumulate];
+
+    /// Its name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Clip => "clip",
+            Self::Scale => "scale",
+            Self::Ema => "ema",
+            Self::Accumulate => "accumulate",
+        }
+    }
+}
+
+/// A combination of features; the empty one is the bare rule. Read from `clip,ema` or `none`, and written so.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct With(Vec<Feature>);
+
+impl FromIterator<Feature> for With {
+    fn from_iter<T: IntoIterator<Item = Feature>>(features: T) -> Self {
+        let mut features: Vec<Feature> = features.into_iter().collect();
+        features.sort_unstable();
+        features.dedup();
+        Self(features)
+    }
+}
+
+impl fmt::Display for With {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return f.write_str("none");
+        }
+        f.write_str(&self.0.iter().map(|feature| feature.name()).collect::<Vec<_>>().join(","))
+    }
+}
+
+impl FromStr for With {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        if text.trim() == "none" {
+            return Ok(Self::default());
+        }
+        let one = |name: &str| {
+            let found = Feature::ALL.into_iter().find(|feature| feature.name() == name.trim());
+            let known = Feature::ALL.map(Feature::name).into_iter().chain(["none"]);
+            found.ok_or_else(|| Error::unknown("feature", name.trim(), known))
+        };
+        text.split(',').map(one).collect()
+    }
+}
+
+impl With {
+    /// Whether this is among the features.
+    #[must_use]
+    pub fn has(&self, feature: Feature) -> bool {
+        self.0.contains(&feature)
+    }
+
+    /// Arrays that it keeps for each element beside the rule's states.
+    pub(super) fn arrays(&self) -> u64 {
+        self.0.iter().filter(|f| matches!(f, Feature::Ema | Feature::Accumulate)).count() as u64
+    }
+
+    /// Puts it around a rule on the GPU.
+    pub(super) fn build(&self, builder: &mut Builder) {
+        for feature in &self.0 {
+            match feature {
+                Feature::Clip => builder.clip(CLIP),
+                Feature::Scale => builder.loss_scale(LossScale::default()),
+                Feature::Ema => builder.ema(Ema::default()),
+                Feature::Accumulate => builder.accumulate(MICRO_BATCHES),
+            };
+        }
+    }
+
+    /// Puts it around a rule on the host.
+    pub(super) fn surround<F: Number>(&self, optimizer: cpu::Optimizer<F>) -> Result<cpu::Optimizer<F>> {
+        self.0.iter().try_fold(optimizer, |optimizer, feature| match feature {
+            Feature::Clip => optimizer.with_clip(CLIP),
+            Feature::Scale => optimizer.with_loss_scale(LossScale::default()),
+            Feature::Ema => optimizer.with_ema(Ema::default()),
+            Feature::Accumulate => optimizer.with_accumulation(MICRO_BATCHES),
+        })
+    }
+}

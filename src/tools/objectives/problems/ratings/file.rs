@@ -1,0 +1,274 @@
+//! Reading ratings. Files are hostile until checked: every line has a bound, every bad one is named by its number.
+
+use crate::tools::objectives::low_rank::MOST_ENTRIES;
+use crate::optim::rule::settings::choice;
+use crate::{Error, Result};
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Read as _};
+use std::path::Path;
+
+choice! {
+    /// How a file of ratings is laid out.
+    Layout {
+        /// Dense where the first line has more than four fields between commas.
+        Auto = "auto",
+        /// A rating a line: `user item rating`, and a timestamp that is not looked at.
+        Triples = "triples",
+        /// A user a line: the number of its ratings, then one for each item, 99 where there is none.
+        Dense = "dense",
+    }
+}
+
+/// The longest line, and the longest name of a user or an item, in bytes.
+const LONGEST_LINE: usize = 1 << 20;
+const LONGEST_NAME: usize = 64;
+
+/// The most users and the most items.
+const MOST_NAMES: usize = 1 << 20;
+
+/// Ratings beyond this cannot be squared and summed in f32.
+const LARGEST: f32 = 1e6;
+
+/// What stands for no rating in the dense layout.
+const MISSING: f32 = 99.0;
+
+/// Ratings as a file gave them, sorted by user and item, which are numbered in the order in which they first came.
+///
+/// A file has a rating a line, `user item rating` separated by tabs, by commas or by `::`, with a timestamp as fourth field or without
+/// (MovieLens 100K, 1M and later), and may begin with a line of names; or a user a line with as many ratings as there are items
+/// (Jester). Empty lines are passed over. At most 2^24 ratings, 2^20 users and 2^20 items; a rating is a number of magnitude 1e6
+/// at most.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RatingTable {
+    users: usize,
+    items: usize,
+    ratings: Vec<Rating>,
+    skipped: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Rating {
+    at: [u32; 2],
+    value: f32,
+    line: u32,
+}
+
+impl RatingTable {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// The file cannot be read; and what [`RatingTable::read`] refuses.
+    pub fn open(path: &Path, layout: Layout, skip_bad: bool) -> Result<Self> {
+        let name = path.display().to_string();
+        match std::fs::File::open(path) {
+            Ok(file) => Self::read(BufReader::new(file), &name, layout, skip_bad),
+            Err(source) => Err(Error::Io { path: name, source }),
+        }
+    }
+
+    /// Reads text; `name` stands in the errors. With `skip_bad` lines that are not what they should be are left out, and so are
+    /// ratings of an item that its user has rated before.
+    ///
+    /// # Errors
+    /// Without `skip_bad`, the first bad line or the first rating that came before, by the number of its line. In any case a line longer
+    /// than 1 MiB, more than can be held, or no rating at all.
+    pub fn read(mut text: impl BufRead, name: &str, layout: Layout, skip_bad: bool) -> Result<Self> {
+        let mut lines =
+            Lines { layout, separator: None, columns: None, names: Default::default(), ratings: Vec::new() };
+        let (mut line, mut number, mut skipped) = (Vec::new(), 0_u32, 0);
+        let at = |number: u32, problem: &str| Error::File {
+            file: name.to_owned(),
+            problem: format!("line {number}: {problem}"),
+        };
+        loop {
+            line.clear();
+            let taken = text.by_ref().take(LONGEST_LINE as u64 + 1).read_until(b'\n', &mut line);
+            if taken.map_err(|source| Error::Io { path: name.to_owned(), source })? == 0 {
+                break;
+            }
+            number = number.checked_add(1).ok_or_else(|| at(number, "too many lines"))?;
+            if line.len() > LONGEST_LINE {
+                return Err(at(number, &format!("longer than {LONGEST_LINE} bytes")));
+            }
+            match lines.take(&line, number) {
+                Ok(()) => {}
+                Err(Bad::Line(_)) if skip_bad => skipped += 1,
+                Err(Bad::Line(problem) | Bad::File(problem)) => return Err(at(number, &problem)),
+            }
+        }
+        lines.finish(skip_bad, skipped).map_err(|(number, problem)| match number {
+            Some(number) => at(number, &problem),
+            None => Error::File { file: name.to_owned(), problem },
+        })
+    }
+
+    /// The number of users.
+    #[must_use]
+    pub fn users(&self) -> usize {
+        self.users
+    }
+
+    /// The number of items.
+    #[must_use]
+    pub fn items(&self) -> usize {
+        self.items
+    }
+
+    /// The number of ratings.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.ratings.len()
+    }
+
+    /// Whether there is no rating; never so after reading.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ratings.is_empty()
+    }
+
+    /// How many lines and ratings were left out.
+    #[must_use]
+    pub fn skipped(&self) -> usize {
+        self.skipped
+    }
+
+    /// The user and the item of a rating below [`len`](Self::len), and its value.
+    #[must_use]
+    pub fn rating(&self, which: usize) -> ([u32; 2], f32) {
+        (self.ratings[which].at, self.ratings[which].value)
+    }
+}
+
+/// What is wrong: with a line that may be left out, or with the whole file.
+enum Bad {
+    Line(String),
+    File(String),
+}
+
+fn bad<T>(problem: String) -> Result<T, Bad> {
+    Err(Bad::Line(problem))
+}
+
+/// What the lines so far told.
+struct Lines {
+    layout: Layout,
+    /// Of the triples' fields.
+    separator: Option<&'static str>,
+    /// Of the dense layout's lines.
+    columns: Option<usize>,
+    /// The numbers of users' and items' names; in the dense layout they have none.
+    names: [HashMap<String, u32>; 2],
+    ratings: Vec<Rating>,
+}
+
+impl Lines {
+    fn take(&mut self, line: &[u8], number: u32) -> Result<(), Bad> {
+        let Ok(text) = std::str::from_utf8(line) else { return bad("not UTF-8".to_owned()) };
+        let text = text.trim_start_matches('\u{feff}').trim();
+        if text.is_empty() {
+            return Ok(());
+        }
+        if self.layout == Layout::Auto {
+            self.layout = if text.split(',').count() > 4 { Layout::Dense } else { Layout::Triples };
+        }
+        if self.layout == Layout::Dense { self.dense(text, number) } else { self.triple(text, number) }
+    }
+
+    fn triple(&mut self, text: &str, number: u32) -> Result<(), Bad> {
+        let first = self.separator.is_none();
+        let Some(separator) = self.separator.or_else(|| ["::", "\t", ","].into_iter().find(|s| text.contains(s)))
+        else {
+            return bad("has no tab, comma or `::`, expected `user item rating` separated by one of them".to_owned());
+        };
+        self.separator = Some(separator);
+        let fields: Vec<&str> = text.split(separator).map(str::trim).collect();
+        let ([user, item, rating] | [user, item, rating, _]) = fields[..] else {
+            return bad(format!("has {} fields, expected user, item, rating and perhaps a timestamp", fields.len()));
+        };
+        let is_number = |field: &str| field.parse::<f64>().is_ok();
+        if first && !is_number(rating) && !is_number(user) {
+            return Ok(()); // the columns' names
+        }
+        let value = value(rating)?;
+        let at = [self.name(0, "user", user)?, self.name(1, "item", item)?];
+        self.push(Rating { at, value, line: number })
+    }
+
+    fn dense(&mut self, text: &str, number: u32) -> Result<(), Bad> {
+        let fields: Vec<&str> = text.split(',').map(str::trim).collect();
+        let columns = *self.columns.get_or_insert(fields.len());
+        if fields.len() != columns || columns < 2 {
+            return bad(format!("has {} fields, expected a count and {} ratings", fields.len(), columns.max(2) - 1));
+        }
+        let values = fields[1..].iter().map(|field| value(field)).collect::<Result<Vec<f32>, Bad>>()?;
+        let count = values.iter().filter(|value| **value != MISSING).count();
+        if fields[0].parse::<f64>() != Ok(count as f64) {
+            return bad(format!("has {count} ratings that are not 99, its first field says `{}`", short(fields[0])));
+        }
+        let user = self.names[0].len() as u32;
+        if user as usize >= MOST_NAMES {
+            return Err(Bad::File(format!("more than {MOST_NAMES} users")));
+        }
+        self.names[0].insert(user.to_string(), user);
+        for (item, value) in (0..).zip(values).filter(|(_, value)| *value != MISSING) {
+            self.push(Rating { at: [user, item], value, line: number })?;
+        }
+        Ok(())
+    }
+
+    /// A name's number.
+    fn name(&mut self, side: usize, what: &str, name: &str) -> Result<u32, Bad> {
+        if name.is_empty() || name.len() > LONGEST_NAME {
+            return bad(format!("the {what} has {} bytes, expected 1 to {LONGEST_NAME}", name.len()));
+        }
+        let names = &mut self.names[side];
+        if let Some(number) = names.get(name) {
+            return Ok(*number);
+        }
+        if names.len() >= MOST_NAMES {
+            return Err(Bad::File(format!("more than {MOST_NAMES} {what}s")));
+        }
+        let number = names.len() as u32;
+        names.insert(name.to_owned(), number);
+        Ok(number)
+    }
+
+    fn push(&mut self, rating: Rating) -> Result<(), Bad> {
+        if self.ratings.len() >= MOST_ENTRIES {
+            return Err(Bad::File(format!("more than {MOST_ENTRIES} ratings")));
+        }
+        self.ratings.push(rating);
+        Ok(())
+    }
+
+    /// Sorts, and finds what came before.
+    fn finish(self, skip_bad: bool, mut skipped: usize) -> Result<RatingTable, (Option<u32>, String)> {
+        let mut ratings = self.ratings;
+        ratings.sort_unstable_by_key(|rating| (rating.at, rating.line));
+        let again = ratings.windows(2).filter(|pair| pair[0].at == pair[1].at).min_by_key(|pair| pair[1].line);
+        if let (Some([before, again]), false) = (again, skip_bad) {
+            let problem = format!("its user has rated this item before, on line {}", before.line);
+            return Err((Some(again.line), problem));
+        }
+        let all = ratings.len();
+        ratings.dedup_by_key(|rating| rating.at);
+        skipped += all - ratings.len();
+        if ratings.is_empty() {
+            return Err((None, format!("no ratings ({skipped} bad lines)")));
+        }
+        let items = self.columns.map_or(self.names[1].len(), |columns| columns - 1);
+        Ok(RatingTable { users: self.names[0].len(), items, ratings, skipped })
+    }
+}
+
+fn value(field: &str) -> Result<f32, Bad> {
+    match field.parse::<f32>() {
+        Ok(value) if value.abs() <= LARGEST => Ok(value),
+        _ => bad(format!("the rating is `{}`, expected a number of magnitude {LARGEST} at most", short(field))),
+    }
+}
+
+/// A field as errors show it.
+fn short(field: &str) -> String {
+    field.chars().take(32).collect()
+}

@@ -1,0 +1,275 @@
+//! A heat: one problem, and who runs on it.
+
+use std::path::PathBuf;
+
+use super::controls::{Length, Rate, Treatment};
+use crate::tools::objectives::{Problem, problem};
+use crate::optim::{Rule, Value};
+use crate::{Error, Result, Storage};
+
+/// How far the seed of initial values lies from that of the data, as in FlowAdam's experiments.
+const INITIAL: u64 = 1000;
+
+/// Those of FlowAdam's experiments.
+const SEEDS: [u64; 5] = [42, 123, 456, 789, 999];
+
+/// The problem of a heat, for any seed.
+#[derive(Clone)]
+pub struct Track {
+    /// The problem.
+    pub problem: &'static problem::Entry,
+    /// Settings that differ from its defaults. A `seed` among them fixes the data: a run's seed then decides initial values alone.
+    pub settings: Vec<(String, Value)>,
+    /// The file of problems that need one.
+    pub file: Option<PathBuf>,
+}
+
+impl std::fmt::Debug for Track {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.describe(&[]))
+    }
+}
+
+impl Track {
+    /// The problem of this name with these settings.
+    ///
+    /// # Errors
+    /// There is no such problem.
+    pub fn new<'a>(problem: &str, settings: impl IntoIterator<Item = (&'a str, Value)>) -> Result<Self> {
+        let settings = settings.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        Ok(Self { problem: problem::find(problem)?, settings, file: None })
+    }
+
+    /// The problem that a run with this seed sees, with settings of the entrant's own.
+    pub(super) fn open(&self, seed: u64, own: &[(String, Value)]) -> Result<Box<dyn Problem>> {
+        let seeded = self.problem.settings.contains(&"seed").then_some(("seed", Value::Number(seed as f64)));
+        let given = self.settings.iter().chain(own).map(|(name, value)| (name.as_str(), value.clone()));
+        self.problem.configure(self.file.as_deref(), seeded.into_iter().chain(given))
+    }
+
+    /// Initial values for this seed.
+    pub(super) fn initial(problem: &dyn Problem, seed: u64) -> Vec<Vec<f32>> {
+        problem.initial(seed.wrapping_add(INITIAL))
+    }
+
+    /// In a line, with settings of the entrant's own.
+    pub(super) fn describe(&self, own: &[(String, Value)]) -> String {
+        let settings = self.settings.iter().chain(own).map(|(name, value)| format!(" {name}={value}"));
+        let file = self.file.iter().map(|file| format!(" {}", file.display()));
+        std::iter::once(self.problem.name.to_owned()).chain(file).chain(settings).collect()
+    }
+}
+
+/// What an entrant is there for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The optimizer whose claim is tested; differences are taken against it.
+    Subject,
+    /// One that it is compared with.
+    Rival,
+    /// A variant that shows what explains a difference.
+    Control,
+}
+
+impl Role {
+    /// Its name in files.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Subject => "subject",
+            Self::Rival => "rival",
+            Self::Control => "control",
+        }
+    }
+}
+
+/// A published mean and standard deviation of the held-out error.
+pub type Published = (f64, Option<f64>);
+
+/// Somebody in a heat.
+#[derive(Clone, Debug)]
+pub struct Entrant {
+    /// Its name in the heat, unlike any other's.
+    pub label: String,
+    /// What it is there for.
+    pub role: Role,
+    /// The optimizer with its settings.
+    pub rule: Box<dyn Rule>,
+    /// Where its learning rate comes from.
+    pub rate: Rate,
+    /// Where its runs end.
+    pub length: Length,
+    /// What is changed about its runs.
+    pub treatment: Treatment,
+    /// How its parameters, gradients and states are stored. Default f32; the problem sees parameters as they are stored.
+    pub storage: Storage,
+    /// Settings of the problem that are its own, such as the L2 term that another has in its rule.
+    pub problem: Vec<(String, Value)>,
+    /// What its authors published for this problem.
+    pub published: Option<Published>,
+}
+
+impl Entrant {
+    /// An optimizer as it is, with its own rate.
+    pub fn new(label: impl Into<String>, role: Role, rule: impl Into<Box<dyn Rule>>) -> Self {
+        Self {
+            label: label.into(),
+            role,
+            rule: rule.into(),
+            rate: Rate::Own,
+            length: Length::Own,
+            treatment: Treatment::None,
+            storage: Storage::default(),
+            problem: Vec::new(),
+            published: None,
+        }
+    }
+
+    /// With this rate.
+    #[must_use]
+    pub fn rate(self, rate: Rate) -> Self {
+        Self { rate, ..self }
+    }
+
+    /// Ending there.
+    #[must_use]
+    pub fn length(self, length: Length) -> Self {
+        Self { length, ..self }
+    }
+
+    /// Changed so.
+    #[must_use]
+    pub fn treatment(self, treatment: Treatment) -> Self {
+        Self { treatment, ..self }
+    }
+
+    /// Stored so.
+    #[must_use]
+    pub fn stored(self, storage: Storage) -> Self {
+        Self { storage, ..self }
+    }
+
+    /// With this setting of the problem.
+    #[must_use]
+    pub fn with(mut self, setting: &str, value: impl Into<f64>) -> Self {
+        self.problem.push((setting.to_owned(), Value::Number(value.into())));
+        self
+    }
+
+    /// With its authors' mean and standard deviation.
+    #[must_use]
+    pub fn published(self, mean: f64, std: Option<f64>) -> Self {
+        Self { published: Some((mean, std)), ..self }
+    }
+
+    /// The labels of those whose outcomes it needs first.
+    pub(super) fn needs(&self) -> impl Iterator<Item = &str> {
+        let rate = match &self.rate {
+            Rate::MeanDamping { of } => Some(of.as_str()),
+            Rate::Own | Rate::Fixed | Rate::Share { .. } => None,
+        };
+        let length = match &self.length {
+            Length::EvaluationsOf(of) => Some(of.as_str()),
+            Length::Own => None,
+        };
+        rate.into_iter().chain(length)
+    }
+
+    /// The label of the one whose rate it follows.
+    pub(super) fn leader(&self) -> Option<&str> {
+        match &self.rate {
+            Rate::Own | Rate::Fixed => None,
+            Rate::Share { of, .. } | Rate::MeanDamping { of } => Some(of),
+        }
+    }
+}
+
+/// One problem, and who runs on it.
+#[derive(Clone, Debug)]
+pub struct Heat {
+    /// Its name, unlike any other's of the race.
+    pub name: String,
+    /// What it is to show, in a sentence.
+    pub about: String,
+    /// The problem.
+    pub track: Track,
+    /// How many steps a run has without a budget.
+    pub steps: u64,
+    /// The loss below which a run ends earlier. Default: none.
+    pub until: Option<f64>,
+    /// The seeds. Default: five, those of FlowAdam's experiments. More are 1, 2, 3, …
+    pub seeds: Vec<u64>,
+    /// Who runs.
+    pub entrants: Vec<Entrant>,
+    /// Whether the loss's largest Hessian eigenvalue is measured where a run ends.
+    pub sharpness: bool,
+}
+
+impl Heat {
+    /// A heat with the default seeds.
+    #[must_use]
+    pub fn new(
+        name: impl Into<String>,
+        about: impl Into<String>,
+        track: Track,
+        steps: u64,
+        entrants: Vec<Entrant>,
+    ) -> Self {
+        let seeds = SEEDS.to_vec();
+        Self { name: name.into(), about: about.into(), track, steps, until: None, seeds, entrants, sharpness: false }
+    }
+
+    /// The first `count` seeds, or the heat's own.
+    #[must_use]
+    pub fn seeds(&self, count: Option<usize>) -> Vec<u64> {
+        let more = (1..).filter(|seed| !self.seeds.contains(seed));
+        self.seeds.iter().copied().chain(more).take(count.unwrap_or(self.seeds.len())).collect()
+    }
+
+    /// The entrant of this label.
+    #[must_use]
+    pub fn entrant(&self, label: &str) -> Option<&Entrant> {
+        self.entrants.iter().find(|e| e.label == label)
+    }
+
+    /// The one whose claim is tested.
+    #[must_use]
+    pub fn subject(&self) -> Option<&Entrant> {
+        self.entrants.iter().find(|e| e.role == Role::Subject)
+    }
+
+    /// Checks everything that can be checked before a run.
+    ///
+    /// # Errors
+    /// No entrant; a label given twice; an entrant that follows nobody, itself, or one that follows; settings out of range; no step.
+    pub fn check(&self) -> Result<()> {
+        let problem = |text: String| Err(Error::Usage(format!("heat `{}`: {text}", self.name)));
+        let mut opened: Vec<&[(String, Value)]> = Vec::new();
+        if self.entrants.is_empty() || self.steps == 0 {
+            return problem(format!("{} entrants and {} steps, needs some of both", self.entrants.len(), self.steps));
+        }
+        for (at, entrant) in self.entrants.iter().enumerate() {
+            entrant.rule.check()?;
+            if !opened.contains(&entrant.problem.as_slice()) {
+                self.track.open(self.seeds(Some(1))[0], &entrant.problem)?;
+                opened.push(&entrant.problem);
+            }
+            if self.entrants[..at].iter().any(|e| e.label == entrant.label) {
+                return Err(Error::Duplicate { kind: "entrant", name: entrant.label.clone() });
+            }
+            // Rates are followed over one step, and outcomes are there once those who need none have run.
+            let rate = entrant.leader().map(|of| (of, self.entrant(of).map(|e| e.leader().is_some())));
+            let outcomes = entrant.needs().map(|of| (of, self.entrant(of).map(|e| e.needs().next().is_some())));
+            for (followed, follows) in rate.into_iter().chain(outcomes) {
+                match follows {
+                    Some(false) => {}
+                    Some(true) => {
+                        return problem(format!("`{}` follows `{followed}`, which follows another", entrant.label));
+                    }
+                    None => return problem(format!("`{}` follows `{followed}`, which is not there", entrant.label)),
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,151 @@
+//! The report's text.
+
+use std::fmt::{Arguments, Write as _};
+
+use super::super::{Difference, Heat, Plan, Role, Spread, Standing};
+use super::{About, Plot};
+use crate::tools::race::outcome::LOSS;
+
+pub(super) fn text(plan: &Plan, standings: &[Standing], plots: &[Plot], about: &About<'_>) -> String {
+    let mut text = String::new();
+    head(&mut text, plan, about);
+    for heat in &plan.heats {
+        let standings: Vec<&Standing> = standings.iter().filter(|s| s.heat == heat.name).collect();
+        section(&mut text, heat, &standings);
+        for plot in plots.iter().filter(|plot| plot.heat == heat.name) {
+            put(&mut text, format_args!("![{}]({})\n", plot.title, plot.file));
+        }
+    }
+    text
+}
+
+fn put(text: &mut String, line: Arguments<'_>) {
+    // Writing to a string cannot fail.
+    let _ = writeln!(text, "{line}");
+}
+
+fn head(text: &mut String, plan: &Plan, about: &About<'_>) {
+    let tuned = if plan.tune {
+        "Learning rates are the best of the grid 1e-4, 3e-4, … 1e-1, widened where the best lay on its edge, by the mean validation \
+         error of the first three seeds."
+    } else {
+        "Learning rates are those of the papers or the defaults."
+    };
+    put(text, format_args!("# {}\n", plan.suite));
+    put(text, format_args!("`{}`, {}, on {}; {}.\n", about.command, about.run.time, about.backend, about.run.cpu));
+    put(
+        text,
+        format_args!(
+            "{tuned} Errors are means ± population standard deviations over the seeds. Differences are the subject's error less the \
+             other's, paired by seed, as shares of the other's mean, with 95 % bootstrap intervals: below 0 the subject is better. \
+             A loss alone counts as a third of an evaluation. Every run is in `runs.csv`.\n"
+        ),
+    );
+}
+
+fn section(text: &mut String, heat: &Heat, standings: &[&Standing]) {
+    put(text, format_args!("## {}\n", heat.name));
+    put(text, format_args!("{} Problem: `{}`, {} steps.\n", heat.about, heat.track.describe(&[]), heat.steps));
+    let columns = columns(standings);
+    for (row, cells) in rows(&columns).enumerate() {
+        put(text, format_args!("| {} |", cells.join(" | ")));
+        if row == 0 {
+            put(text, format_args!("|{}", "---|".repeat(columns.len())));
+        }
+    }
+    put(text, format_args!(""));
+}
+
+/// A column: its head, then a cell for each entrant.
+pub(super) struct Column(Vec<String>);
+
+/// The columns in which anybody has something to say.
+pub(super) fn columns(standings: &[&Standing]) -> Vec<Column> {
+    let column = |head: &str, cell: &dyn Fn(&Standing) -> Option<String>| {
+        let cells = standings.iter().map(|s| cell(s).unwrap_or_default());
+        Column(std::iter::once(head.to_owned()).chain(cells).collect())
+    };
+    let measure = standings.first().map_or("error", |s| &s.measure);
+    let all = [
+        column("entrant", &|s| Some(name(s))),
+        column("lr", &|s| s.lr.map(|lr| rate(lr) + if s.lr_at_limit { " (at the limit)" } else { "" })),
+        column(measure, &|s| Some(error(s))),
+        column("published", &|s| s.published.map(|(mean, std)| published(mean, std))),
+        column("within the subject's spread", &|s| s.deviations.map(within)),
+        column("wins", &|s| Some(format!("{}/{}", s.wins, s.runs))),
+        column("subject's difference", &|s| s.relative.map(difference)),
+        column("subject better", &|s| s.difference.map(|_| format!("{}/{}", s.beaten, s.runs))),
+        column("stopped early", &|s| s.early.map(spread)),
+        column("training loss", &|s| s.loss.filter(|_| s.measure != LOSS).map(spread)),
+        column("loss within the subject's spread", &|s| s.loss_deviations.filter(|_| s.measure != LOSS).map(within)),
+        column("gradients", &|s| Some(format!("{:.0}", s.gradients))),
+        column("losses", &|s| (s.losses > 0.0).then(|| format!("{:.0}", s.losses))),
+        column("seconds", &|s| Some(format!("{:.2}", s.seconds))),
+        column("triggers", &|s| s.triggers.map(|n| format!("{n:.0}"))),
+        column("mean damping", &|s| s.damping.map(|d| format!("{d:.3}"))),
+        column("sharpness", &|s| s.sharpness.map(spread)),
+    ];
+    all.into_iter().filter(|Column(cells)| cells[1..].iter().any(|cell| !cell.is_empty())).collect()
+}
+
+/// The columns' heads, then each entrant's cells.
+pub(super) fn rows(columns: &[Column]) -> impl Iterator<Item = Vec<&str>> {
+    let count = columns.first().map_or(0, |Column(cells)| cells.len());
+    (0..count).map(|row| columns.iter().map(|Column(cells)| cells[row].as_str()).collect())
+}
+
+fn name(s: &Standing) -> String {
+    match s.role {
+        role if role == Role::Subject.name() => format!("**{}**", s.entrant),
+        role if role == Role::Control.name() => format!("{} (control)", s.entrant),
+        _ => s.entrant.clone(),
+    }
+}
+
+fn error(s: &Standing) -> String {
+    let astray = if s.diverged > 0 { format!(" ({} of {} went astray)", s.diverged, s.runs) } else { String::new() };
+    s.error.map_or_else(|| "–".to_owned(), spread) + &astray
+}
+
+fn difference(shares: Difference) -> String {
+    let percent = |x: f64| if x.abs() < 10.0 { format!("{:+.1}", 100.0 * x) } else { format!("{:+.0e}", 100.0 * x) };
+    format!("{} % [{}, {}]", percent(shares.mean), percent(shares.low), percent(shares.high))
+}
+
+/// Whether a mean error lies no more than a standard deviation from the subject's, and how many.
+fn within(deviations: f64) -> String {
+    let word = match deviations {
+        d if d.abs() <= 1.0 => "yes",
+        d if d < 0.0 => "better",
+        _ => "no",
+    };
+    format!("{word} ({deviations:+.2} σ)")
+}
+
+/// Three digits at most.
+fn rate(lr: f64) -> String {
+    let text = format!("{lr:.2e}");
+    let (digits, power) = text.split_once('e').unwrap_or((&text, "0"));
+    format!("{}e{power}", digits.trim_end_matches('0').trim_end_matches('.'))
+}
+
+fn spread(s: Spread) -> String {
+    format!("{} ± {}", number(s.mean), number(s.std))
+}
+
+fn published(mean: f64, std: Option<f64>) -> String {
+    std.map_or_else(|| number(mean), |std| format!("{} ± {}", number(mean), number(std)))
+}
+
+/// Three digits that count.
+fn number(x: f64) -> String {
+    let size = x.abs();
+    if size == 0.0 {
+        "0".to_owned()
+    } else if !(1e-3..1e5).contains(&size) {
+        format!("{x:.2e}")
+    } else {
+        let digits = (2 - size.log10().floor() as i32).clamp(0, 6) as usize;
+        format!("{x:.digits$}")
+    }
+}

@@ -1,0 +1,163 @@
+//! A run on the GPU: the objective and the optimizer stay there, and a few numbers come back where the run is measured.
+
+use super::super::controls::Treatment;
+use super::super::heat::Track;
+use super::super::schedule::rate;
+use super::{Advance, Course, Run, random_schedules};
+use crate::tools::adapter::Gpu;
+use crate::tools::objectives::{GpuObjective, Halves, Problem};
+use crate::optim::Procedure;
+use crate::{Error, Group, Optimizer, Result, Tensor, read_buffer};
+
+pub(super) struct Device<'a> {
+    gpu: &'a Gpu,
+    objective: Box<dyn GpuObjective>,
+    optimizer: Optimizer,
+    halves: Halves,
+    tensors: Vec<Tensor>,
+    /// Where an evaluation leaves its loss.
+    loss: wgpu::Buffer,
+    /// Batches behind, over all epochs.
+    batch: usize,
+    triggers: f64,
+}
+
+impl<'a> Device<'a> {
+    pub(super) fn new(run: &Run<'_>, problem: &dyn Problem, gpu: &'a Gpu) -> Result<Self> {
+        let mut objective = problem.gpu(&gpu.device)?;
+        let mut builder = Optimizer::builder(run.rule.clone());
+        builder.storage(run.entrant.storage.clone());
+        let tensors: Vec<Tensor> =
+            problem.tensors().iter().map(|t| builder.tensor(Group::DEFAULT, &t.name, &t.shape)).collect();
+        match run.entrant.treatment {
+            Treatment::None => {}
+            Treatment::RandomDamping { probes, lambda } => {
+                for (setting, schedule) in random_schedules(run.rule.as_ref(), probes, lambda, run.seed)? {
+                    builder.schedule_setting(Group::DEFAULT, setting, schedule);
+                }
+            }
+            host @ (Treatment::Stay | Treatment::LearnedWarp { .. }) => {
+                return Err(Error::Usage(format!("`{host}` needs --backend cpu or reference")));
+            }
+        }
+        let optimizer = builder.build(&gpu.device, &gpu.queue)?;
+        let halves = Halves::bind(&gpu.device, objective.as_mut(), &optimizer, &tensors)?;
+        for (tensor, values) in tensors.iter().zip(Track::initial(problem, run.seed)) {
+            optimizer.write_param(*tensor, &values)?;
+        }
+        let loss = gpu.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("a race's loss"),
+            size: 4,
+            usage: wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC,
+            mapped_at_creation: false,
+        });
+        Ok(Self { gpu, objective, optimizer, halves, tensors, loss, batch: 0, triggers: 0.0 })
+    }
+
+    fn next_batch(&mut self, encoder: &mut wgpu::CommandEncoder) -> usize {
+        let batches = self.objective.batches();
+        let batch = self.batch % batches;
+        if batch == 0 {
+            self.objective.record_epoch(encoder, (self.batch / batches) as u32);
+        }
+        self.batch += 1;
+        batch
+    }
+
+    /// Makes some steps, in one submit where nothing is read back on the way.
+    fn steps(&mut self, count: u64) -> Result<()> {
+        if matches!(self.optimizer.rule(Group::DEFAULT).procedure(), Procedure::Integrate(_)) {
+            return (0..count).try_for_each(|_| self.submitted_step());
+        }
+        let mut encoder = self.encoder();
+        for _ in 0..count {
+            let batch = self.next_batch(&mut encoder);
+            let Self { objective, optimizer, halves, .. } = self;
+            let evaluate = |_, loss: Option<wgpu::BufferSlice<'_>>, encoder: &mut wgpu::CommandEncoder| {
+                halves.record(objective.as_ref(), batch, loss, encoder)
+            };
+            optimizer.step_with(&mut encoder, evaluate)?;
+        }
+        self.gpu.queue.submit([encoder.finish()]);
+        Ok(())
+    }
+
+    /// A step of an integrator, which decides on the way.
+    fn submitted_step(&mut self) -> Result<()> {
+        let mut encoder = self.encoder();
+        let batch = self.next_batch(&mut encoder);
+        self.gpu.queue.submit([encoder.finish()]);
+        let Self { objective, optimizer, halves, gpu, .. } = self;
+        let evaluate = |_, loss: Option<wgpu::BufferSlice<'_>>| {
+            let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            halves.record(objective.as_ref(), batch, loss, &mut encoder)?;
+            gpu.queue.submit([encoder.finish()]);
+            Ok(())
+        };
+        pollster::block_on(optimizer.step_with_submits(evaluate))
+    }
+
+    fn encoder(&self) -> wgpu::CommandEncoder {
+        self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default())
+    }
+
+    /// How many of the steps since the last call fired a trigger.
+    fn new_triggers(&mut self) -> Result<Option<u64>> {
+        let rule = self.optimizer.rule(Group::DEFAULT);
+        let Some(at) = rule.memory().iter().position(|name| *name == "triggers") else { return Ok(None) };
+        let now = pollster::block_on(self.optimizer.read_memory())?.get(at).copied().map_or(0.0, f64::from);
+        let new = now - std::mem::replace(&mut self.triggers, now);
+        Ok(Some(new.max(0.0) as u64))
+    }
+
+    /// The factor that the last step put on its rate.
+    fn damping(&self) -> Result<Option<f64>> {
+        let rule = self.optimizer.rule(Group::DEFAULT);
+        let names = rule.decision();
+        let decided = pollster::block_on(self.optimizer.read_decision(self.tensors[0]))?;
+        let member = |name: &str| Some(f64::from(*decided.get(names.iter().position(|n| *n == name)?)?));
+        Ok(member("damp").or_else(|| Some(member("eta")? / rate(rule)?)))
+    }
+
+    fn mean_loss(&mut self, batches: std::ops::Range<usize>) -> Result<f64> {
+        let count = batches.len() as f64;
+        let mut sum = 0.0;
+        for batch in batches {
+            let slot = Some(self.loss.slice(..));
+            self.gpu.run(|encoder| self.halves.record(self.objective.as_ref(), batch, slot, encoder))?;
+            let bytes = pollster::block_on(read_buffer(&self.gpu.device, &self.gpu.queue, self.loss.slice(..)))?;
+            sum += f64::from(bytemuck::pod_read_unaligned::<f32>(&bytes));
+        }
+        Ok(sum / count)
+    }
+}
+
+impl Course for Device<'_> {
+    /// The loss is that of the last step's mini-batch behind it, the damping the last step's, for all of them.
+    fn advance(&mut self, most: u64) -> Result<Advance> {
+        let before = self.optimizer.evaluations();
+        self.steps(most)?;
+        self.gpu.wait()?;
+        let after = self.optimizer.evaluations();
+        let last = (self.batch - 1) % self.objective.batches();
+        let steps = most as f64;
+        Ok(Advance {
+            steps: most,
+            gradients: after.gradients - before.gradients,
+            losses: after.losses - before.losses,
+            loss: steps * self.mean_loss(last..last + 1)?,
+            triggers: self.new_triggers()?,
+            damping: self.damping()?.map(|factor| steps * factor),
+        })
+    }
+
+    fn loss(&mut self) -> Result<f64> {
+        self.mean_loss(0..self.objective.batches())
+    }
+
+    fn params(&mut self) -> Result<Vec<Vec<f32>>> {
+        // As the objective sees them.
+        let seen = |tensor: &Tensor| Ok(pollster::block_on(self.optimizer.read_seen(*tensor))?.values());
+        self.tensors.iter().map(seen).collect()
+    }
+}

@@ -1,0 +1,195 @@
+//! A run on the host, in f32 on the fast path or in f64 on the oracle.
+
+use super::super::controls::Treatment;
+use super::super::heat::Track;
+use super::super::schedule::rate;
+use super::{Advance, Course, Run, random_schedules};
+use crate::cpu::{Number, Optimizer, TensorSpec};
+use crate::tools::objectives;
+use crate::tools::objectives::{CpuObjective, Problem};
+use crate::optim::{Rule, Value};
+use crate::{Error, Evaluation, Evaluations, Result};
+
+/// The first of the seeds that no race begins with.
+const UNSEEN: u64 = 1_000_000_000;
+
+pub(super) struct Host<'a, F> {
+    run: &'a Run<'a>,
+    objective: Box<dyn CpuObjective<F> + Send>,
+    optimizer: Optimizer<F>,
+    params: Vec<Vec<F>>,
+    grads: Vec<Vec<F>>,
+    /// Batches behind, over all epochs.
+    batch: usize,
+}
+
+impl<'a, F: Objective> Host<'a, F> {
+    /// At the start of a run, as its treatment has it.
+    pub(super) fn new(run: &'a Run<'a>, problem: &dyn Problem) -> Result<Self> {
+        let mut host = Self::untreated(run, problem, run.rule.clone(), run.seed)?;
+        match run.entrant.treatment {
+            Treatment::None | Treatment::Stay => {}
+            Treatment::RandomDamping { probes, lambda } => {
+                for (setting, schedule) in random_schedules(run.rule.as_ref(), probes, lambda, run.seed)? {
+                    host.optimizer.schedule_setting(0, setting, schedule)?;
+                }
+            }
+            Treatment::LearnedWarp { tasks } => {
+                let matrices = learn(run, tasks)?;
+                let mut frozen = run.rule.clone();
+                frozen.set("warp", &Value::Word("frozen".to_owned()))?;
+                host = Self::untreated(run, problem, frozen, run.seed)?;
+                host.set_matrices(&matrices)?;
+            }
+        }
+        Ok(host)
+    }
+
+    fn untreated(run: &'a Run<'a>, problem: &dyn Problem, rule: Box<dyn Rule>, seed: u64) -> Result<Self> {
+        let params = Track::initial(problem, seed);
+        let spec = |t: &objective::TensorSpec| TensorSpec { name: t.name.clone(), group: 0, elements: t.elements() };
+        let tensors = problem.tensors().iter().map(spec).collect();
+        let mut optimizer =
+            Optimizer::new(vec![("default".to_owned(), rule)], tensors)?.with_storage(&run.entrant.storage)?;
+        let mut params: Vec<Vec<F>> = params.iter().map(|p| p.iter().map(|x| F::of(f64::from(*x))).collect()).collect();
+        optimizer.store_params(&mut slices_mut(&mut params))?;
+        Ok(Self {
+            run,
+            objective: F::objective(problem)?,
+            optimizer,
+            grads: params.iter().map(|p| vec![F::zero(); p.len()]).collect(),
+            params,
+            batch: 0,
+        })
+    }
+
+    fn set_matrices(&mut self, matrices: &[Vec<F>]) -> Result<()> {
+        matrices.iter().enumerate().try_for_each(|(tensor, rows)| self.optimizer.set_warp(tensor, rows))
+    }
+
+    /// One step on the next mini-batch.
+    fn step(&mut self) -> Result<Advance> {
+        let batches = self.objective.batches();
+        let batch = self.batch % batches;
+        if batch == 0 {
+            self.objective.set_epoch((self.batch / batches) as u32);
+        }
+        self.batch += 1;
+        let before = (self.run.entrant.treatment == Treatment::Stay).then(|| self.params.clone());
+        let (loss, evaluations) = self.evaluated_step(batch)?;
+        let seen = Seen::of(&self.optimizer);
+        if let (Some(before), Some(true)) = (before, seen.triggered) {
+            self.params = before;
+        }
+        Ok(Advance {
+            steps: 1,
+            gradients: evaluations.gradients,
+            losses: evaluations.losses,
+            loss,
+            triggers: seen.triggered.map(u64::from),
+            damping: seen.damping,
+        })
+    }
+
+    /// The loss at the step's start, or a number that is not finite where an evaluation gave one, and how often it was evaluated.
+    fn evaluated_step(&mut self, batch: usize) -> Result<(f64, Evaluations)> {
+        let Self { objective, optimizer, params, grads, .. } = self;
+        let (mut first, mut astray) = (None, None);
+        let before = optimizer.evaluations();
+        let stepped =
+            optimizer.step_with(&mut slices_mut(params), &mut slices_mut(grads), |evaluation, params, grads| {
+                let loss = match evaluation {
+                    Evaluation::Gradient => objective.gradient(params, batch, grads)?.loss,
+                    Evaluation::Loss(_) => objective.loss(params, batch)?.loss,
+                };
+                first.get_or_insert(loss);
+                astray = astray.or((!loss.is_finite()).then_some(loss));
+                Ok(loss)
+            });
+        let evaluations = optimizer.evaluations().since(before);
+        match (astray, first) {
+            // What the optimizer says of it is the run's end, not the race's.
+            (Some(astray), _) => Ok((astray, evaluations)),
+            (None, first) => stepped.map(|()| (first.unwrap_or(f64::NAN), evaluations)),
+        }
+    }
+}
+
+impl<F: Objective> Course for Host<'_, F> {
+    fn advance(&mut self, _: u64) -> Result<Advance> {
+        self.step()
+    }
+
+    fn loss(&mut self) -> Result<f64> {
+        let params = slices(&self.params);
+        let (mut sum, mut rows) = (0.0, 0.0);
+        for batch in 0..self.objective.batches() {
+            let outcome = self.objective.loss(&params, batch)?;
+            let weight = f64::from(outcome.rows.max(1));
+            sum += weight * outcome.loss;
+            rows += weight;
+        }
+        Ok(sum / rows)
+    }
+
+    fn params(&mut self) -> Result<Vec<Vec<f32>>> {
+        Ok(self.params.iter().map(|p| p.iter().map(|x| x.wide() as f32).collect()).collect())
+    }
+}
+
+/// The number types of the host's objectives.
+pub(super) trait Objective: Number {
+    fn objective(problem: &dyn Problem) -> Result<Box<dyn CpuObjective<Self> + Send>>;
+}
+
+impl Objective for f32 {
+    fn objective(problem: &dyn Problem) -> Result<Box<dyn CpuObjective<Self> + Send>> {
+        problem.cpu_f32()
+    }
+}
+
+impl Objective for f64 {
+    fn objective(problem: &dyn Problem) -> Result<Box<dyn CpuObjective<Self> + Send>> {
+        problem.cpu_f64()
+    }
+}
+
+/// What the last step decided.
+struct Seen {
+    triggered: Option<bool>,
+    damping: Option<f64>,
+}
+
+impl Seen {
+    fn of<F: Number>(optimizer: &Optimizer<F>) -> Self {
+        let decision = |name| optimizer.decision(0, name).map(F::wide);
+        // VRAdam decides a rate, S-Adam a factor.
+        let factor = || Some(decision("eta")? / rate(optimizer.rule(0))?);
+        Self { triggered: decision("flow").map(|flow| flow != 0.0), damping: decision("damp").or_else(factor) }
+    }
+}
+
+/// WarpAdam's matrices after some other seeds of the run's problem, the same for every run of the entrant.
+fn learn<F: Objective>(run: &Run<'_>, tasks: u32) -> Result<Vec<Vec<F>>> {
+    let mut matrices = Vec::new();
+    for seed in (UNSEEN..).take(tasks as usize) {
+        let problem = run.problem(seed)?;
+        let mut host = Host::<F>::untreated(run, problem.as_ref(), run.rule.clone(), seed)?;
+        host.set_matrices(&matrices)?;
+        for _ in 0..run.heat.steps {
+            host.step()?;
+        }
+        let rows = |tensor| host.optimizer.warp(tensor);
+        let learned: Option<_> = (0..host.params.len()).map(rows).collect();
+        matrices = learned.ok_or_else(|| Error::Usage(format!("{} has no matrix to learn", run.rule.name())))?;
+    }
+    Ok(matrices)
+}
+
+fn slices<F>(tensors: &[Vec<F>]) -> Vec<&[F]> {
+    tensors.iter().map(Vec::as_slice).collect()
+}
+
+fn slices_mut<F>(tensors: &mut [Vec<F>]) -> Vec<&mut [F]> {
+    tensors.iter_mut().map(Vec::as_mut_slice).collect()
+}

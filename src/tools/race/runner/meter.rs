@@ -1,0 +1,148 @@
+//! What is measured of a run, and when.
+
+use std::time::Instant;
+
+use super::super::outcome::{Cost, Key, Outcome, Point, finite};
+use super::super::schedule::rate;
+use super::{Advance, Course, Run, error, measured};
+use crate::Result;
+use crate::tools::objectives::{Problem, TensorSpec};
+
+/// How often a run is measured on its way.
+const POINTS: f64 = 64.0;
+
+pub(super) struct Meter<'a> {
+    run: &'a Run<'a>,
+    problem: &'a dyn Problem,
+    cost: Cost,
+    points: Vec<Point>,
+    path: Vec<[f32; 2]>,
+    /// Whether every step is a point: problems of two parameters draw a path.
+    traced: bool,
+    /// Since the last point.
+    since: Advance,
+    /// Up to the last point.
+    before: Advance,
+    /// The mean loss of the last steps.
+    last: f64,
+}
+
+impl<'a> Meter<'a> {
+    pub(super) fn new(run: &'a Run<'a>, problem: &'a dyn Problem) -> Self {
+        let parameters: usize = problem.tensors().iter().map(TensorSpec::elements).sum();
+        Self {
+            run,
+            problem,
+            cost: Cost::default(),
+            points: Vec::new(),
+            path: Vec::new(),
+            traced: parameters == 2,
+            since: Advance::default(),
+            before: Advance::default(),
+            last: f64::INFINITY,
+        }
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.run.budget.used(&self.cost) >= 1.0 || self.run.heat.until.is_some_and(|least| self.last < least)
+    }
+
+    /// Lets the entrant move, and counts what it costs. Where steps alone are counted it may make several at once.
+    pub(super) fn time(&mut self, advance: impl FnOnce(u64) -> Result<Advance>) -> Result<Advance> {
+        let left = self.run.budget.steps_left(&self.cost).filter(|_| !self.traced).unwrap_or(1);
+        let most = left.min(self.run.heat.steps.div_ceil(POINTS as u64)).max(1);
+        let began = Instant::now();
+        let advance = advance(most)?;
+        self.cost.seconds += began.elapsed().as_secs_f64();
+        self.cost.steps += advance.steps;
+        self.cost.gradients += advance.gradients;
+        self.cost.losses += advance.losses;
+        self.last = advance.loss / advance.steps.max(1) as f64;
+        self.since.add(&advance);
+        Ok(advance)
+    }
+
+    pub(super) fn wants_point(&self) -> bool {
+        self.traced || self.run.budget.used(&self.cost) * POINTS >= self.points.len() as f64
+    }
+
+    pub(super) fn measure(&mut self, course: &mut dyn Course) -> Result<()> {
+        let params = course.params()?;
+        let slices: Vec<&[f32]> = params.iter().map(Vec::as_slice).collect();
+        let measure = self.problem.measure();
+        let since = std::mem::take(&mut self.since);
+        let mean = |sum: f64| sum / since.steps.max(1) as f64;
+        let loss = if since.steps == 0 { course.loss()? } else { mean(since.loss) };
+        self.points.push(Point {
+            step: self.cost.steps,
+            evaluations: self.cost.evaluations(),
+            loss: finite(loss),
+            validation: error(measure, self.problem.validation(&slices)).and_then(finite),
+            test: error(measure, self.problem.test(&slices)).and_then(finite),
+            triggered: since.triggers.map(|n| mean(n as f64)),
+            damping: since.damping.map(mean),
+        });
+        if self.traced {
+            let mut values = slices.iter().flat_map(|tensor| tensor.iter().copied());
+            self.path.extend(values.next().zip(values.next()).map(|(x, y)| [x, y]));
+        }
+        self.before.add(&since);
+        Ok(())
+    }
+
+    /// The run came to its end; a problem without held-out data has its loss for an error.
+    pub(super) fn ended(self, course: &mut dyn Course) -> Result<Outcome> {
+        let loss = finite(course.loss()?);
+        let last = self.points.last().copied().unwrap_or_default();
+        let mut outcome = self.diverged();
+        if loss.is_none() {
+            return Ok(outcome);
+        }
+        let held_out = outcome.points.iter().filter(|p| p.validation.is_some() && p.test.is_some());
+        outcome.early = held_out
+            .min_by(|a, b| a.validation.partial_cmp(&b.validation).unwrap_or(std::cmp::Ordering::Equal))
+            .and_then(|p| p.test);
+        outcome.diverged = false;
+        outcome.loss = loss;
+        outcome.validation = last.validation.or(loss);
+        outcome.test = last.test.or(loss);
+        Ok(outcome)
+    }
+
+    /// The run went astray here.
+    pub(super) fn diverged(mut self) -> Outcome {
+        self.before.add(&self.since);
+        let all = self.before;
+        Outcome {
+            key: Key::default(),
+            measure: measured(self.problem).to_owned(),
+            lr: rate(self.run.rule.as_ref()),
+            cost: self.cost,
+            diverged: true,
+            loss: None,
+            validation: None,
+            test: None,
+            early: None,
+            triggers: all.triggers,
+            damping: all.damping.map(|sum| sum / all.steps.max(1) as f64),
+            sharpness: None,
+            points: self.points,
+            path: self.path,
+        }
+    }
+}
+
+impl Advance {
+    fn add(&mut self, other: &Self) {
+        if other.steps == 0 {
+            return;
+        }
+        let first = self.steps == 0;
+        self.steps += other.steps;
+        self.gradients += other.gradients;
+        self.losses += other.losses;
+        self.loss += other.loss;
+        self.triggers = if first { other.triggers } else { self.triggers.zip(other.triggers).map(|(a, b)| a + b) };
+        self.damping = if first { other.damping } else { self.damping.zip(other.damping).map(|(a, b)| a + b) };
+    }
+}

@@ -1,0 +1,244 @@
+//! Which runs a race needs, and in which order: first the search for rates, then everybody, those last who follow another's outcome.
+
+use std::collections::HashSet;
+
+use super::controls::{Length, Rate};
+use super::grid::{GridPoint, Search};
+use super::heat::{Entrant, Heat};
+use super::ledger::Ledger;
+use super::outcome::{Key, Outcome};
+use super::runner::Run;
+use super::{Budget, Plan, pool, runner};
+use crate::tools::backend::Backend;
+use crate::optim::{Rule, Value};
+use crate::{Error, Result};
+use crate::tools::report;
+
+/// How many seeds a rate is judged by.
+const TUNING_SEEDS: usize = 3;
+
+/// What a race reports on its way.
+#[derive(Clone, Copy, Debug)]
+pub enum Event<'a> {
+    /// More runs are to come, of which some were made before.
+    Planned {
+        /// How many are to be made.
+        runs: usize,
+        /// How many were made before.
+        known: usize,
+    },
+    /// A run ended.
+    Ended(&'a Outcome),
+}
+
+/// The search for an entrant's rate.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tuned {
+    /// The heat's name.
+    pub heat: String,
+    /// The entrant's label.
+    pub entrant: String,
+    /// Every rate with its mean validation error.
+    pub search: Search,
+}
+
+/// What a race left behind.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Race {
+    /// Every heat's runs, by entrant and seed.
+    pub outcomes: Vec<Outcome>,
+    /// The searches, where the plan tunes.
+    pub tuned: Vec<Tuned>,
+}
+
+impl Race {
+    /// An entrant's outcomes, in the order of the seeds.
+    pub fn of<'a>(&'a self, heat: &'a str, entrant: &'a str) -> impl Iterator<Item = &'a Outcome> {
+        self.outcomes.iter().filter(move |o| o.key.heat == heat && o.key.entrant == entrant)
+    }
+
+    /// The search for an entrant's rate.
+    #[must_use]
+    pub fn search(&self, heat: &str, entrant: &str) -> Option<&Search> {
+        self.tuned.iter().find(|t| t.heat == heat && t.entrant == entrant).map(|t| &t.search)
+    }
+
+    /// The best rate of an entrant that was tuned, or its rule's own.
+    fn rate(&self, heat: &Heat, entrant: &Entrant) -> Option<f64> {
+        let best = self.search(&heat.name, &entrant.label).and_then(Search::best);
+        best.map(GridPoint::rate).or_else(|| rate(entrant.rule.as_ref()))
+    }
+}
+
+/// Makes every run of the plan that the ledger does not hold, and keeps it there. The same plan on the same backend gives the same
+/// numbers, seconds excepted, unless its budget is in seconds.
+///
+/// On the host as many runs are under way as it has threads, each on one; on a GPU one at a time. Blocks.
+///
+/// # Errors
+/// A plan that makes no sense; what the backend and the problems report.
+pub fn run(plan: &Plan, backend: &Backend, ledger: &mut Ledger, on: impl FnMut(Event<'_>)) -> Result<Race> {
+    plan.check()?;
+    let mut field = Field { plan, backend, ledger, on };
+    let tuned = if plan.tune { field.tune()? } else { Vec::new() };
+    field.race(tuned)
+}
+
+struct Field<'a, O> {
+    plan: &'a Plan,
+    backend: &'a Backend,
+    ledger: &'a mut Ledger,
+    on: O,
+}
+
+impl<O: FnMut(Event<'_>)> Field<'_, O> {
+    fn tune(&mut self) -> Result<Vec<Tuned>> {
+        let searched =
+            |(_, entrant): &(&Heat, &Entrant)| entrant.rate == Rate::Own && rate(entrant.rule.as_ref()).is_some();
+        let searched: Vec<(&Heat, &Entrant)> = everybody(self.plan).filter(searched).collect();
+        let mut searches = vec![Search::default(); searched.len()];
+        loop {
+            let pending: Vec<(usize, GridPoint)> = searches
+                .iter()
+                .enumerate()
+                .flat_map(|(at, search)| search.pending().into_iter().map(move |point| (at, point)))
+                .collect();
+            if pending.is_empty() {
+                break;
+            }
+            let tries: Vec<_> = pending.iter().map(|(at, point)| (searched[*at], *point)).collect();
+            for ((at, point), score) in pending.iter().zip(self.scores(&tries)?) {
+                searches[*at].put(*point, score);
+            }
+        }
+        let named = |((heat, entrant), search): ((&Heat, &Entrant), Search)| Tuned {
+            heat: heat.name.clone(),
+            entrant: entrant.label.clone(),
+            search,
+        };
+        Ok(searched.into_iter().zip(searches).map(named).collect())
+    }
+
+    /// The mean validation error of each entrant with each rate.
+    fn scores(&mut self, tries: &[((&Heat, &Entrant), GridPoint)]) -> Result<Vec<f64>> {
+        let mut runs = Vec::new();
+        for ((heat, entrant), point) in tries {
+            let rule = with_rate(entrant.rule.as_ref(), point.rate())?;
+            let run = |seed| Run { heat, entrant, rule: rule.clone(), budget: self.plan.budget(heat), seed };
+            runs.push(heat.seeds(self.plan.seeds).into_iter().take(TUNING_SEEDS).map(run).collect::<Vec<_>>());
+        }
+        let seeds: Vec<usize> = runs.iter().map(Vec::len).collect();
+        let mut outcomes = self.make(&runs.into_iter().flatten().collect::<Vec<_>>())?.into_iter();
+        let mean = |seeds: usize| outcomes.by_ref().take(seeds).map(|o| o.score()).sum::<f64>() / seeds as f64;
+        Ok(seeds.into_iter().map(mean).collect())
+    }
+
+    fn race(&mut self, tuned: Vec<Tuned>) -> Result<Race> {
+        let plan = self.plan;
+        let mut race = Race { outcomes: Vec::new(), tuned };
+        let (followers, leaders): (Vec<_>, Vec<_>) =
+            everybody(plan).partition(|(_, entrant)| entrant.needs().next().is_some());
+        for wave in [leaders, followers] {
+            let mut runs = Vec::new();
+            for (heat, entrant) in wave {
+                for seed in heat.seeds(plan.seeds) {
+                    runs.push(prepare(plan, &race, heat, entrant, seed)?);
+                }
+            }
+            let outcomes = self.make(&runs)?;
+            race.outcomes.extend(outcomes);
+        }
+        Ok(race)
+    }
+
+    /// The outcomes of these runs, in order: those that the ledger lacks are made.
+    fn make(&mut self, runs: &[Run<'_>]) -> Result<Vec<Outcome>> {
+        let Self { backend, ledger, on, .. } = self;
+        let keys: Vec<Key> = runs.iter().map(|run| run.key(backend)).collect();
+        let mut unknown: HashSet<&Key> = keys.iter().filter(|key| ledger.find(key).is_none()).collect();
+        let missing: Vec<&Run<'_>> =
+            keys.iter().zip(runs).filter(|(key, _)| unknown.remove(key)).map(|(_, run)| run).collect();
+        on(Event::Planned { runs: missing.len(), known: runs.len() - missing.len() });
+        let threads = if backend.gpu().is_some() { 1 } else { report::threads() };
+        pool::all(
+            &missing,
+            threads,
+            |run| runner::run(run, backend),
+            |_, outcome: Outcome| {
+                on(Event::Ended(&outcome));
+                ledger.put(outcome)
+            },
+        )?;
+        Ok(keys.iter().filter_map(|key| ledger.find(key).cloned()).collect())
+    }
+}
+
+fn everybody(plan: &Plan) -> impl Iterator<Item = (&Heat, &Entrant)> {
+    plan.heats.iter().flat_map(|heat| heat.entrants.iter().map(move |entrant| (heat, entrant)))
+}
+
+/// An entrant's run, with the rate and the length that follow from the outcomes so far.
+fn prepare<'a>(plan: &Plan, race: &Race, heat: &'a Heat, entrant: &'a Entrant, seed: u64) -> Result<Run<'a>> {
+    let theirs = |of| {
+        let found = race.of(&heat.name, of).find(|outcome| outcome.key.seed == seed);
+        found.ok_or_else(|| Error::Usage(format!("heat `{}`: `{of}` has no run with seed {seed}", heat.name)))
+    };
+    let rule = match &entrant.rate {
+        Rate::Own | Rate::Fixed => match race.rate(heat, entrant) {
+            Some(lr) => with_rate(entrant.rule.as_ref(), lr)?,
+            None => entrant.rule.clone(),
+        },
+        Rate::Share { of, factor } => {
+            let leader = heat.entrant(of).and_then(|leader| race.rate(heat, leader));
+            let leader = leader.ok_or_else(|| Error::Usage(format!("`{of}` has no learning rate to share")))?;
+            with_rate(entrant.rule.as_ref(), rounded(leader * factor))?
+        }
+        Rate::MeanDamping { of } => damped(entrant.rule.as_ref(), theirs(of)?)?,
+    };
+    let budget = match &entrant.length {
+        Length::Own => plan.budget(heat),
+        Length::EvaluationsOf(of) => Budget::Evaluations(Some(theirs(of)?.cost.evaluations().round() as u64)),
+    };
+    Ok(Run { heat, entrant, rule, budget, seed })
+}
+
+/// The rule at the other's mean rate, with a decoupled decay as strong as the other's, which was not damped.
+fn damped(rule: &dyn Rule, theirs: &Outcome) -> Result<Box<dyn Rule>> {
+    let Some((lr, damping)) = theirs.lr.zip(theirs.damping).filter(|(_, damping)| *damping > 0.0) else {
+        return Err(Error::Usage(format!("`{}` damps no learning rate", theirs.key.entrant)));
+    };
+    let slowed = with_rate(rule, lr * damping)?;
+    match setting(rule, "weight_decay") {
+        Some(decay) => with(slowed.as_ref(), "weight_decay", decay / damping),
+        None => Ok(slowed),
+    }
+}
+
+/// A rule's learning rate, where it has one.
+pub(super) fn rate(rule: &dyn Rule) -> Option<f64> {
+    setting(rule, "lr")
+}
+
+/// A numeric setting of a rule, where it has it.
+pub(super) fn setting(rule: &dyn Rule, wanted: &str) -> Option<f64> {
+    rule.settings().into_iter().find_map(|(name, value)| match value {
+        Value::Number(x) if name == wanted => Some(x),
+        _ => None,
+    })
+}
+
+fn with_rate(rule: &dyn Rule, lr: f64) -> Result<Box<dyn Rule>> {
+    with(rule, "lr", lr)
+}
+
+fn with(rule: &dyn Rule, name: &str, value: f64) -> Result<Box<dyn Rule>> {
+    let mut rule = rule.boxed();
+    rule.set(name, &Value::Number(value))?;
+    rule.check()?;
+    Ok(rule)
+}
+
+/// A product of decimal rates as its shortest decimal: 0.3 of 0.01 is 0.003.
+fn rounded(rate: f64) -> f64 {
+    format!("{rate:.12e}").parse().unwrap_or(rate)
+}

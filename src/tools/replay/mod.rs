@@ -1,0 +1,367 @@
+//! Replay: a trajectory's inputs through a backend, compared with what the trajectory expects. The f64 oracle runs beside it and
+//! tells how far each element travelled, which is what the tolerances are shares of; a rule without a CPU form tells it itself.
+
+pub mod trajectory;
+
+use std::borrow::Cow;
+
+use crate::tools::backend::Backend;
+use crate::cpu;
+use crate::cpu::{Number, TensorSpec};
+use crate::tools::adapter::Gpu;
+use crate::optim::rule::Real;
+use crate::optim;
+use crate::optim::{Rule, Value};
+use crate::options::storage::Storage;
+use crate::tools::replay::trajectory::{Comparison, Element, Trajectory, Writer, add_travel, raise_peak};
+use crate::{Error, Evaluation, Group, Optimizer, Result, Tensor};
+
+/// The rule that a trajectory names, with its settings.
+///
+/// # Errors
+/// [`Error::File`] for an optimizer or setting that is not known (with the nearest name) or a value out of range.
+pub fn rule(trajectory: &Trajectory) -> Result<Box<dyn Rule>> {
+    let configured = optim::find(trajectory.optimizer()).and_then(|entry| entry.configure(settings(trajectory)));
+    configured.map_err(|e| file_error(trajectory, e.to_string()))
+}
+
+/// The settings that stand in a trajectory.
+pub fn settings(trajectory: &Trajectory) -> impl Iterator<Item = (&str, Value)> {
+    trajectory.hyper().iter().map(|(name, value)| (name.as_str(), setting(value)))
+}
+
+fn setting(value: &serde_json::Value) -> Value {
+    match value {
+        serde_json::Value::Bool(x) => Value::Flag(*x),
+        serde_json::Value::String(x) => Value::Word(x.clone()),
+        number => Value::Number(number.as_f64().unwrap_or(f64::NAN)),
+    }
+}
+
+fn file_error(trajectory: &Trajectory, problem: String) -> Error {
+    Error::File { file: trajectory.name().to_owned(), problem }
+}
+
+/// Replays a trajectory with `rule`, mostly the one that [`rule`] finds, and compares parameters and states wherever the file says
+/// what to expect. `output` gets every parameter and state after every step, in the backend's own precision.
+///
+/// Blocks until the device is done.
+///
+/// # Errors
+/// A rule that evaluates something else than the file holds, or keeps no state that the file expects; what the backend or the writer
+/// reports.
+pub fn run(
+    trajectory: &Trajectory,
+    rule: &dyn Rule,
+    backend: &Backend,
+    output: Option<&mut Writer>,
+) -> Result<Comparison> {
+    run_stored(trajectory, rule, &Storage::default(), backend, output)
+}
+
+/// As [`run`], with tensors that are stored so, while what an element travels is that of exact numbers. On the reference nothing is rounded.
+///
+/// # Errors
+/// As [`run`]; a storage that the rule cannot have.
+pub fn run_stored(
+    trajectory: &Trajectory,
+    rule: &dyn Rule,
+    storage: &Storage,
+    backend: &Backend,
+    output: Option<&mut Writer>,
+) -> Result<Comparison> {
+    check_states(trajectory, rule)?;
+    let exact = Storage::default();
+    let oracle = rule.has_cpu().then(|| Host::new(trajectory, rule, &exact)).transpose()?;
+    let comparison = trajectory.comparison(backend.kind().precision());
+    let replay = Replay { trajectory, states: kept(rule), oracle, comparison, output };
+    match backend {
+        Backend::Gpu(gpu) => replay.follow(Device::new(trajectory, rule, storage, gpu)?),
+        Backend::Cpu => replay.follow(Host::<f32>::new(trajectory, rule, storage)?),
+        Backend::Reference => replay.follow(Host::<f64>::new(trajectory, rule, &exact)?),
+    }
+}
+
+fn kept(rule: &dyn Rule) -> Vec<&'static str> {
+    rule.states().iter().filter(|s| s.used).map(|s| s.name).collect()
+}
+
+fn check_states(trajectory: &Trajectory, rule: &dyn Rule) -> Result<()> {
+    let kept = kept(rule);
+    match trajectory.states().iter().find(|s| !kept.contains(&s.as_str())) {
+        None => Ok(()),
+        Some(lost) => {
+            let kind = format!("state of {} with these settings", rule.name());
+            Err(file_error(trajectory, Error::unknown(kind, lost, kept).to_string()))
+        }
+    }
+}
+
+/// An optimizer under replay with its parameters.
+trait Runner {
+    type Number: Number + Element;
+    /// One step with these gradients.
+    fn step(&mut self, grads: &[Vec<Self::Number>]) -> Result<()>;
+    /// One step of a rule that evaluates the file's objective, along the file's directions where it has any.
+    fn step_on(&mut self, objective: &Quadratic<Self::Number>, directions: Vec<Vec<Vec<Self::Number>>>) -> Result<()>;
+    fn param(&self, tensor: usize) -> Result<Cow<'_, [Self::Number]>>;
+    fn state(&self, tensor: usize, name: &str) -> Result<Cow<'_, [Self::Number]>>;
+    /// What the last step decided for the first tensor; NaN where the rule decides nothing of this name.
+    fn decision(&self, name: &str) -> Result<f64>;
+
+    /// A step of the file.
+    fn take(&mut self, trajectory: &Trajectory, t: usize) -> Result<()> {
+        let tensors = 0..trajectory.tensors().len();
+        if let Some(objective) = Quadratic::of(trajectory) {
+            let direction = |j| tensors.clone().map(|i| Some(exact(&trajectory.direction(t, j, i)?))).collect();
+            return self.step_on(&objective, (1..).map_while(direction).collect());
+        }
+        let missing = || file_error(trajectory, format!("has no gradient of step {t}"));
+        let grads = tensors.map(|i| trajectory.gradient(t, i).map(|g| exact(&g)).ok_or_else(missing));
+        self.step(&grads.collect::<Result<Vec<_>>>()?)
+    }
+}
+
+/// f(θ) = ½ Σ c θ², the objective of files with curvatures.
+struct Quadratic<F> {
+    curvature: Vec<Vec<F>>,
+}
+
+impl<F: Number> Quadratic<F> {
+    fn of(trajectory: &Trajectory) -> Option<Self> {
+        let curvature = |i| trajectory.curvature(i).map(|c| exact(&c));
+        let curvature = (0..trajectory.tensors().len()).map(curvature).collect::<Option<Vec<_>>>()?;
+        (!curvature.is_empty()).then_some(Self { curvature })
+    }
+
+    fn gradient(&self, i: usize, p: &[F]) -> Vec<F> {
+        self.curvature[i].iter().zip(p).map(|(c, p)| *c * *p).collect()
+    }
+
+    /// A tensor's part of the loss.
+    fn loss(&self, i: usize, p: &[F]) -> f64 {
+        self.curvature[i].iter().zip(p).map(|(c, p)| 0.5 * c.wide() * p.wide() * p.wide()).sum()
+    }
+}
+
+fn exact<F: Number>(numbers: &[f32]) -> Vec<F> {
+    numbers.iter().map(|x| F::of(f64::from(*x))).collect()
+}
+
+fn wide<F: Number>(numbers: &[F]) -> Vec<f64> {
+    numbers.iter().map(|x| x.wide()).collect()
+}
+
+/// What a replay needs beside the runner.
+struct Replay<'a> {
+    trajectory: &'a Trajectory,
+    states: Vec<&'static str>,
+    /// What exact numbers come from, where the rule has a form for it.
+    oracle: Option<Host<f64>>,
+    comparison: Comparison,
+    output: Option<&'a mut Writer>,
+}
+
+impl Replay<'_> {
+    fn follow<R: Runner>(mut self, mut runner: R) -> Result<Comparison> {
+        let trajectory = self.trajectory;
+        let zeros = || trajectory.tensors().iter().map(|t| vec![0.0; t.elements()]).collect::<Vec<_>>();
+        let mut paths = zeros();
+        let mut peaks: Vec<Vec<Vec<f64>>> = trajectory.states().iter().map(|_| zeros()).collect();
+        let mut before = self.exact_params(&runner)?;
+        for t in 1..=trajectory.steps() {
+            if let Some(oracle) = &mut self.oracle {
+                oracle.take(trajectory, t)?;
+            }
+            runner.take(trajectory, t)?;
+            let now = self.exact_params(&runner)?;
+            for i in 0..trajectory.tensors().len() {
+                add_travel(&mut paths[i], &before[i], &now[i]);
+                self.compare_param(t, i, &runner, &paths[i])?;
+                for (state, peaks) in trajectory.states().iter().zip(&mut peaks) {
+                    raise_peak(&mut peaks[i], &self.exact_state(i, state, &runner)?);
+                    self.compare_state(t, state, i, &runner, &peaks[i])?;
+                }
+            }
+            self.compare_decisions(t, &runner)?;
+            self.write(t, &runner)?;
+            before = now;
+        }
+        Ok(self.comparison)
+    }
+
+    fn exact_params<R: Runner>(&self, runner: &R) -> Result<Vec<Vec<f64>>> {
+        match &self.oracle {
+            Some(oracle) => Ok(oracle.params.clone()),
+            None => (0..self.trajectory.tensors().len()).map(|i| Ok(wide(&runner.param(i)?))).collect(),
+        }
+    }
+
+    fn exact_state<R: Runner>(&self, i: usize, state: &str, runner: &R) -> Result<Vec<f64>> {
+        match &self.oracle {
+            Some(oracle) => Ok(oracle.state(i, state)?.into_owned()),
+            None => Ok(wide(&runner.state(i, state)?)),
+        }
+    }
+
+    fn compare_param<R: Runner>(&mut self, t: usize, i: usize, runner: &R, path: &[f64]) -> Result<()> {
+        let Some(want) = self.trajectory.expected_param(t, i) else { return Ok(()) };
+        self.comparison.param(t, self.trajectory.tensors()[i].name(), &runner.param(i)?, &want, path)
+    }
+
+    fn compare_state<R: Runner>(&mut self, t: usize, state: &str, i: usize, runner: &R, peak: &[f64]) -> Result<()> {
+        let Some(want) = self.trajectory.expected_state(t, state, i) else { return Ok(()) };
+        self.comparison.state(t, state, self.trajectory.tensors()[i].name(), &runner.state(i, state)?, &want, peak)
+    }
+
+    fn compare_decisions<R: Runner>(&mut self, t: usize, runner: &R) -> Result<()> {
+        if let Some(lgi) = self.trajectory.lgi().and_then(|lgi| lgi.get(t - 1).copied()) {
+            self.comparison.lgi(t, runner.decision("lgi")?, lgi)?;
+        }
+        let Some(triggers) = self.trajectory.triggers() else { return Ok(()) };
+        let flows = triggers.contains(&(t as i64));
+        self.comparison.flow(t, runner.decision("flow")?, f64::from(u8::from(flows)))
+    }
+
+    fn write<R: Runner>(&mut self, t: usize, runner: &R) -> Result<()> {
+        let Some(writer) = self.output.as_mut() else { return Ok(()) };
+        for (i, tensor) in self.trajectory.tensors().iter().enumerate() {
+            writer.add("param", t, tensor.name(), tensor.shape(), &runner.param(i)?)?;
+            for state in &self.states {
+                writer.add(state, t, tensor.name(), tensor.shape(), &runner.state(i, state)?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// On the CPU.
+struct Host<F> {
+    optimizer: cpu::Optimizer<F>,
+    params: Vec<Vec<F>>,
+}
+
+impl<F: Number + Element> Host<F> {
+    fn new(trajectory: &Trajectory, rule: &dyn Rule, storage: &Storage) -> Result<Self> {
+        let spec =
+            |t: &crate::tools::replay::trajectory::Tensor| TensorSpec { name: t.name().to_owned(), group: 0, elements: t.elements() };
+        let tensors = trajectory.tensors().iter().map(spec).collect();
+        let optimizer =
+            cpu::Optimizer::new(vec![("default".to_owned(), rule.boxed())], tensors)?.with_storage(storage)?;
+        let params = (0..trajectory.tensors().len()).map(|i| exact(&trajectory.initial(i))).collect();
+        Ok(Self { optimizer, params })
+    }
+}
+
+impl<F: Number + Element> Runner for Host<F> {
+    type Number = F;
+
+    fn step(&mut self, grads: &[Vec<F>]) -> Result<()> {
+        let mut params: Vec<&mut [F]> = self.params.iter_mut().map(Vec::as_mut_slice).collect();
+        let grads: Vec<&[F]> = grads.iter().map(Vec::as_slice).collect();
+        self.optimizer.step(&mut params, &grads)
+    }
+
+    fn step_on(&mut self, objective: &Quadratic<F>, directions: Vec<Vec<Vec<F>>>) -> Result<()> {
+        if !directions.is_empty() {
+            self.optimizer.set_directions(Some(directions))?;
+        }
+        let mut grads = self.params.clone();
+        let mut params: Vec<&mut [F]> = self.params.iter_mut().map(Vec::as_mut_slice).collect();
+        let mut grads: Vec<&mut [F]> = grads.iter_mut().map(Vec::as_mut_slice).collect();
+        self.optimizer.step_with(&mut params, &mut grads, |evaluation, params, grads| {
+            if evaluation == Evaluation::Gradient {
+                let each = grads.iter_mut().zip(params).enumerate();
+                each.for_each(|(i, (g, p))| g.copy_from_slice(&objective.gradient(i, p)));
+            }
+            Ok(params.iter().enumerate().map(|(i, p)| objective.loss(i, p)).sum())
+        })
+    }
+
+    fn param(&self, tensor: usize) -> Result<Cow<'_, [F]>> {
+        Ok(Cow::Borrowed(&self.params[tensor]))
+    }
+
+    fn state(&self, tensor: usize, name: &str) -> Result<Cow<'_, [F]>> {
+        let missing = || Error::Usage(format!("tensor {tensor} keeps no state `{name}`"));
+        self.optimizer.state(tensor, name).map(Cow::Borrowed).ok_or_else(missing)
+    }
+
+    fn decision(&self, name: &str) -> Result<f64> {
+        Ok(self.optimizer.decision(0, name).map_or(f64::NAN, Real::wide))
+    }
+}
+
+/// On the GPU.
+struct Device<'a> {
+    gpu: &'a Gpu,
+    optimizer: Optimizer,
+    tensors: Vec<Tensor>,
+}
+
+impl<'a> Device<'a> {
+    fn new(trajectory: &Trajectory, rule: &dyn Rule, storage: &Storage, gpu: &'a Gpu) -> Result<Self> {
+        let mut builder = Optimizer::builder(rule.boxed());
+        builder.storage(storage.clone());
+        builder.given_directions(trajectory.direction(1, 1, 0).is_some());
+        let specs = trajectory.tensors().iter();
+        let tensors: Vec<_> = specs.map(|t| builder.tensor(Group::DEFAULT, t.name(), t.shape())).collect();
+        let optimizer = builder.build(&gpu.device, &gpu.queue)?;
+        for (i, tensor) in tensors.iter().enumerate() {
+            optimizer.write_param(*tensor, &trajectory.initial(i))?;
+        }
+        Ok(Self { gpu, optimizer, tensors })
+    }
+}
+
+impl Runner for Device<'_> {
+    type Number = f32;
+
+    /// Waits for each step: the next one's gradients are written over this one's.
+    fn step(&mut self, grads: &[Vec<f32>]) -> Result<()> {
+        for (tensor, grad) in self.tensors.iter().zip(grads) {
+            self.optimizer.write_grad(*tensor, grad)?;
+        }
+        self.gpu.run(|encoder| self.optimizer.step(encoder))
+    }
+
+    /// The objective is evaluated on the host, with the parameters as they are on the GPU at that point.
+    fn step_on(&mut self, objective: &Quadratic<f32>, directions: Vec<Vec<Vec<f32>>>) -> Result<()> {
+        for (j, direction) in directions.iter().enumerate() {
+            for (tensor, part) in self.tensors.iter().zip(direction) {
+                self.optimizer.write_state(*tensor, &format!("direction_{}", j + 1), part)?;
+            }
+        }
+        let (gpu, tensors) = (self.gpu, &self.tensors);
+        let mut step = self.optimizer.evaluate()?;
+        while let Some(need) = pollster::block_on(step.next_submitted())? {
+            let mut loss = 0.0;
+            for (i, tensor) in tensors.iter().enumerate() {
+                let p = pollster::block_on(step.optimizer().read_param(*tensor))?;
+                loss += objective.loss(i, &p);
+                if need == Evaluation::Gradient {
+                    step.optimizer().write_grad(*tensor, &objective.gradient(i, &p))?;
+                }
+            }
+            if let Evaluation::Loss(slot) = need {
+                let slot = step.loss_slot(slot)?;
+                gpu.queue.write_buffer(slot.buffer(), slot.offset(), bytemuck::bytes_of(&(loss as f32)));
+            }
+        }
+        Ok(())
+    }
+
+    fn param(&self, tensor: usize) -> Result<Cow<'_, [f32]>> {
+        pollster::block_on(self.optimizer.read_param(self.tensors[tensor])).map(Cow::Owned)
+    }
+
+    fn state(&self, tensor: usize, name: &str) -> Result<Cow<'_, [f32]>> {
+        pollster::block_on(self.optimizer.read_state(self.tensors[tensor], name)).map(Cow::Owned)
+    }
+
+    fn decision(&self, name: &str) -> Result<f64> {
+        let at = self.optimizer.rule(Group::DEFAULT).decision().iter().position(|n| *n == name);
+        let (Some(at), Some(tensor)) = (at, self.tensors.first()) else { return Ok(f64::NAN) };
+        Ok(f64::from(pollster::block_on(self.optimizer.read_decision(*tensor))?[at]))
+    }
+}

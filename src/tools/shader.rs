@@ -1,0 +1,315 @@
+//! What the kernels are made of: their WGSL, its translation into other shading languages by naga, and its bindings and layouts.
+
+use naga::back::{glsl, hlsl, msl, spv};
+use naga::common::wgsl::TypeContext as _;
+use naga::proc::{BoundsCheckPolicies, GlobalCtx, Layouter};
+use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
+use naga::{AddressSpace, GlobalVariable, Handle, Module, ShaderStage, StorageAccess, Type, TypeInner};
+use serde::Serialize;
+
+use crate::optim;
+use crate::optim::Value;
+use crate::{Error, Result, Stage, Storage, Variant};
+use crate::tools::objectives;
+
+/// A kernel's text.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Shader {
+    /// The optimizer's or the objective kernel's name.
+    pub name: String,
+    /// The stage of a step; `None` for objectives' kernels.
+    pub stage: Option<&'static str>,
+    /// The joined WGSL.
+    #[serde(skip)]
+    pub wgsl: String,
+}
+
+/// The name of a stage on the command line.
+#[must_use]
+pub const fn stage_name(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Stats => "stats",
+        Stage::Finalize => "finalize",
+        Stage::Probe => "probe",
+        Stage::Flow => "flow",
+        Stage::Warp => "warp",
+        Stage::Update => "update",
+        Stage::Rows => "rows",
+    }
+}
+
+/// The texts of an optimizer with these settings in the order of a step, or of an objective's kernel. Settings without a default
+/// take one that changes no text.
+///
+/// # Errors
+/// An unknown name or setting, a value out of range.
+pub fn find(name: &str, settings: &[(String, Value)]) -> Result<Vec<Shader>> {
+    find_stored(name, settings, &Storage::default())
+}
+
+/// As [`find`], for large tensors that are stored so.
+///
+/// # Errors
+/// As [`find`]; a storage that the optimizer cannot have.
+pub fn find_stored(name: &str, settings: &[(String, Value)], storage: &Storage) -> Result<Vec<Shader>> {
+    let kernels = objective::shaders();
+    if let Some((_, text)) = kernels.iter().find(|(kernel, _)| *kernel == name) {
+        if let Some((setting, _)) = settings.first() {
+            return Err(Error::Usage(format!("`{name}` is an objective's kernel and has no setting `{setting}`")));
+        }
+        return Ok(vec![Shader { name: name.to_owned(), stage: None, wgsl: text.clone() }]);
+    }
+    let known = optim::ALL.iter().map(|e| e.name).chain(kernels.iter().map(|(name, _)| *name));
+    let entry = optim::find(name).map_err(|_| Error::unknown("optimizer or kernel", name, known))?;
+    let given = |name: &&&str| !settings.iter().any(|(given, _)| given == *name);
+    let required = entry.required.iter().filter(given).map(|name| (*name, Value::Number(1e-3)));
+    let settings = settings.iter().map(|(name, value)| (name.as_str(), value.clone()));
+    let rule = entry.configure(required.chain(settings))?;
+    let large = u64::from(u32::MAX);
+    let variant = Variant::of(rule.as_ref(), false, false).stored(rule.as_ref(), storage, large)?;
+    let shader =
+        |stage: Stage| Shader { name: name.to_owned(), stage: Some(stage_name(stage)), wgsl: variant.text(stage) };
+    Ok(variant.stages().map(shader).collect())
+}
+
+/// A language to translate into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Target {
+    /// Vulkan's, in binary.
+    Spirv,
+    /// Metal's.
+    Msl,
+    /// Direct3D 12's.
+    Hlsl,
+    /// OpenGL ES 3.1's, one text an entry point.
+    Glsl,
+}
+
+impl Target {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Spirv, Self::Msl, Self::Hlsl, Self::Glsl];
+
+    /// Its name on the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Spirv => "spirv",
+            Self::Msl => "msl",
+            Self::Hlsl => "hlsl",
+            Self::Glsl => "glsl",
+        }
+    }
+}
+
+/// A translated kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Translation {
+    /// Texts with the entry points they hold.
+    Texts(Vec<(String, String)>),
+    /// SPIR-V's words.
+    Words(Vec<u32>),
+}
+
+/// A kernel that naga has checked.
+#[derive(Debug)]
+pub struct Checked {
+    module: Module,
+    info: ModuleInfo,
+}
+
+impl Checked {
+    /// Parses and validates WGSL.
+    ///
+    /// # Errors
+    /// [`Error::Shader`] with the place in the text.
+    pub fn new(wgsl: &str) -> Result<Self> {
+        let module = naga::front::wgsl::parse_str(wgsl).map_err(|e| Error::Shader(e.emit_to_string(wgsl)))?;
+        let info = Validator::new(ValidationFlags::all(), Capabilities::empty()).validate(&module);
+        let info = info.map_err(|e| Error::Shader(e.emit_to_string(wgsl)))?;
+        Ok(Self { module, info })
+    }
+
+    /// Translates it. Binding numbers stay what they are in WGSL; what naga adds of its own (Metal's buffer sizes) takes the next.
+    ///
+    /// # Errors
+    /// [`Error::Shader`] where the language cannot express it.
+    pub fn translate(&self, target: Target) -> Result<Translation> {
+        match target {
+            Target::Spirv => self.spirv(),
+            Target::Msl => self.msl(),
+            Target::Hlsl => self.hlsl(),
+            Target::Glsl => self.glsl(),
+        }
+    }
+
+    fn spirv(&self) -> Result<Translation> {
+        spv::write_vec(&self.module, &self.info, &spv::Options::default(), None).map(Translation::Words).map_err(failed)
+    }
+
+    fn msl(&self) -> Result<Translation> {
+        let slot = |v: &GlobalVariable| v.binding.map(|b| (b, b.binding as u8, writes(v)));
+        let slots: Vec<_> = self.module.global_variables.iter().filter_map(|(_, v)| slot(v)).collect();
+        let target =
+            |(binding, slot, mutable)| (binding, msl::BindTarget { buffer: Some(slot), mutable, ..Default::default() });
+        let resources = msl::EntryPointResources {
+            sizes_buffer: Some(slots.len() as u8),
+            resources: slots.into_iter().map(target).collect(),
+            ..Default::default()
+        };
+        let points = self.module.entry_points.iter();
+        let options = msl::Options {
+            lang_version: (2, 0),
+            per_entry_point_map: points.map(|p| (p.name.clone(), resources.clone())).collect(),
+            fake_missing_bindings: false,
+            ..Default::default()
+        };
+        let written = msl::write_string(&self.module, &self.info, &options, &msl::PipelineOptions::default());
+        let (text, _) = written.map_err(failed)?;
+        Ok(Translation::Texts(vec![(self.entry_points().join(", "), text)]))
+    }
+
+    fn hlsl(&self) -> Result<Translation> {
+        let (options, pipeline) = (hlsl::Options::default(), hlsl::PipelineOptions::default());
+        let mut text = String::new();
+        hlsl::Writer::new(&mut text, &options, &pipeline).write(&self.module, &self.info, None).map_err(failed)?;
+        Ok(Translation::Texts(vec![(self.entry_points().join(", "), text)]))
+    }
+
+    fn glsl(&self) -> Result<Translation> {
+        let bindings = self.module.global_variables.iter().filter_map(|(_, v)| v.binding);
+        let options = glsl::Options {
+            version: glsl::Version::new_gles(310),
+            binding_map: bindings.map(|b| (b, b.binding as u8)).collect(),
+            ..Default::default()
+        };
+        let write = |entry_point: String| {
+            let name = entry_point.clone();
+            let pipeline = glsl::PipelineOptions { shader_stage: ShaderStage::Compute, entry_point, multiview: None };
+            let mut text = String::new();
+            let policies = BoundsCheckPolicies::default();
+            let writer = glsl::Writer::new(&mut text, &self.module, &self.info, &options, &pipeline, policies);
+            writer.and_then(|mut writer| writer.write()).map_err(failed)?;
+            Ok((name, text))
+        };
+        self.entry_points().into_iter().map(write).collect::<Result<_>>().map(Translation::Texts)
+    }
+
+    fn entry_points(&self) -> Vec<String> {
+        self.module.entry_points.iter().map(|p| p.name.clone()).collect()
+    }
+
+    /// Its entry points, bindings and structs.
+    ///
+    /// # Errors
+    /// None for what naga has validated.
+    pub fn layout(&self) -> Result<Layout> {
+        let mut layouter = Layouter::default();
+        layouter.update(self.module.to_ctx()).map_err(failed)?;
+        let points = self.module.entry_points.iter();
+        let variables = self.module.global_variables.iter();
+        let structs = self.module.types.iter();
+        Ok(Layout {
+            entry_points: points
+                .map(|p| EntryPoint { name: p.name.clone(), workgroup_size: p.workgroup_size })
+                .collect(),
+            bindings: variables.filter_map(|(_, v)| binding(self.module.to_ctx(), v)).collect(),
+            structs: structs.filter_map(|(at, ty)| structure(self.module.to_ctx(), &layouter, at, ty)).collect(),
+        })
+    }
+}
+
+fn failed(error: impl std::fmt::Display) -> Error {
+    Error::Shader(error.to_string())
+}
+
+fn writes(variable: &GlobalVariable) -> bool {
+    matches!(variable.space, AddressSpace::Storage { access } if access.contains(StorageAccess::STORE))
+}
+
+/// What the host must know of a kernel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Layout {
+    /// The functions to dispatch.
+    pub entry_points: Vec<EntryPoint>,
+    /// What is bound.
+    pub bindings: Vec<Binding>,
+    /// Every struct's members.
+    pub structs: Vec<Struct>,
+}
+
+/// A function to dispatch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct EntryPoint {
+    /// Its name.
+    pub name: String,
+    /// Threads of a workgroup in x, y and z.
+    pub workgroup_size: [u32; 3],
+}
+
+/// A resource that is bound.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Binding {
+    /// Its `@group`.
+    pub group: u32,
+    /// Its `@binding`.
+    pub binding: u32,
+    /// The variable's name.
+    pub name: String,
+    /// `uniform`, `read` or `read_write`.
+    pub access: &'static str,
+    /// Its type in WGSL.
+    #[serde(rename = "type")]
+    pub ty: String,
+}
+
+/// A struct's layout in bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Struct {
+    /// Its name.
+    pub name: String,
+    /// Its size; of one that ends in a runtime-sized array, without its elements but one.
+    pub size: u32,
+    /// Its members in order.
+    pub members: Vec<Member>,
+}
+
+/// A struct's member.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Member {
+    /// Its name.
+    pub name: String,
+    /// Its type in WGSL.
+    #[serde(rename = "type")]
+    pub ty: String,
+    /// Bytes from the struct's beginning.
+    pub offset: u32,
+    /// Its bytes; of a runtime-sized array, one element's.
+    pub size: u32,
+}
+
+fn binding(context: GlobalCtx<'_>, variable: &GlobalVariable) -> Option<Binding> {
+    let place = variable.binding?;
+    let access = match variable.space {
+        AddressSpace::Storage { .. } if writes(variable) => "read_write",
+        AddressSpace::Storage { .. } => "read",
+        _ => "uniform",
+    };
+    Some(Binding {
+        group: place.group,
+        binding: place.binding,
+        name: variable.name.clone().unwrap_or_default(),
+        access,
+        ty: context.type_to_string(variable.ty),
+    })
+}
+
+fn structure(context: GlobalCtx<'_>, layouter: &Layouter, at: Handle<Type>, ty: &Type) -> Option<Struct> {
+    let TypeInner::Struct { members, .. } = &ty.inner else { return None };
+    let member = |m: &naga::StructMember| Member {
+        name: m.name.clone().unwrap_or_default(),
+        ty: context.type_to_string(m.ty),
+        offset: m.offset,
+        size: layouter[m.ty].size,
+    };
+    Some(Struct { name: ty.name.clone()?, size: layouter[at].size, members: members.iter().map(member).collect() })
+}

@@ -1,0 +1,135 @@
+//! Training on the host, in f32 on the fast path and in f64 on the oracle.
+
+use std::ops::ControlFlow;
+
+use super::{Ended, Epoch, Log, Plan, resume};
+use crate::io::checkpoint::Checkpoint;
+use crate::cpu::{Number, Optimizer, TensorSpec};
+use crate::tools::objectives::{CpuMlp, CpuObjective as _, Outcome, Part, Split};
+use crate::{Evaluation, Result};
+
+pub(super) fn run<F: Number>(
+    plan: &Plan,
+    split: &Split,
+    mut log: Log<impl FnMut(&Epoch) -> ControlFlow<()>>,
+) -> Result<Vec<Epoch>> {
+    let mut run = Run::<F>::new(plan, split)?;
+    for epoch in run.resume()?..plan.epochs {
+        log.begin();
+        let train = run.epoch(epoch)?;
+        let ended = run.measure(train)?;
+        run.save(epoch + 1)?;
+        if log.end(plan, epoch, &ended).is_break() {
+            break;
+        }
+    }
+    Ok(log.epochs)
+}
+
+struct Run<'a, F> {
+    plan: &'a Plan,
+    model: CpuMlp<F>,
+    optimizer: Optimizer<F>,
+    params: Vec<Vec<F>>,
+    grads: Vec<Vec<F>>,
+}
+
+impl<'a, F: Number> Run<'a, F> {
+    fn new(plan: &'a Plan, split: &Split) -> Result<Self> {
+        let model = CpuMlp::<F>::new(&plan.mlp, split, plan.batch, plan.seed)?;
+        let tensors = model.tensors().iter();
+        let tensors = tensors.map(|t| TensorSpec { name: t.name.clone(), group: 0, elements: t.elements() }).collect();
+        let shapes: Vec<&[usize]> = model.tensors().iter().map(|t| t.shape.as_slice()).collect();
+        let mut optimizer = optimizer(plan, tensors, &shapes)?;
+        let initial = plan.mlp.initial(plan.seed);
+        let exact = |p: &Vec<f32>| p.iter().map(|x| F::of(f64::from(*x))).collect();
+        let mut params: Vec<Vec<F>> = initial.iter().map(exact).collect();
+        optimizer.store_params(&mut slices_mut(&mut params))?;
+        Ok(Self { plan, model, optimizer, params, grads: initial.iter().map(|p| vec![F::zero(); p.len()]).collect() })
+    }
+
+    /// Goes back to where an earlier run ended, and says how many epochs are behind.
+    fn resume(&mut self) -> Result<u32> {
+        let Some((checkpoint, epochs)) = resume::load(self.plan)? else { return Ok(0) };
+        checkpoint.restore_host_fitting(&mut self.optimizer, &mut slices_mut(&mut self.params), self.plan.fit())?;
+        Ok(epochs)
+    }
+
+    fn epoch(&mut self, epoch: u32) -> Result<Vec<Outcome>> {
+        self.model.set_epoch(epoch);
+        let mut outcomes = Vec::with_capacity(self.model.batches());
+        for batch in 0..self.model.batches() {
+            outcomes.push(self.step(batch)?);
+        }
+        Ok(outcomes)
+    }
+
+    /// One step, and what its mini-batch found before it.
+    fn step(&mut self, batch: usize) -> Result<Outcome> {
+        let Self { plan, model, optimizer, params, grads, .. } = self;
+        let scale = plan.loss_scale.map(|_| F::of(optimizer.loss_scale()));
+        let mut before = None;
+        optimizer.step_with(&mut slices_mut(params), &mut slices_mut(grads), |evaluation, params, grads| {
+            if let Evaluation::Loss(_) = evaluation {
+                return Ok(model.loss(params, batch)?.loss);
+            }
+            let outcome = model.gradient(params, batch, grads)?;
+            if let Some(scale) = scale {
+                grads.iter_mut().flat_map(|g| g.iter_mut()).for_each(|g| *g = *g * scale);
+            }
+            Ok(before.get_or_insert(outcome).loss)
+        })?;
+        Ok(before.unwrap_or_default())
+    }
+
+    fn measure(&mut self, train: Vec<Outcome>) -> Result<Ended> {
+        let held_out = self.model.accuracy(&slices(&self.params), Part::HeldOut)?;
+        // Before the first applied step there is no average.
+        let averages: Option<Vec<&[F]>> = match self.optimizer.applied() {
+            0 => self.plan.ema.map(|_| slices(&self.params)),
+            _ => (0..self.params.len()).map(|tensor| self.optimizer.ema(tensor)).collect(),
+        };
+        let averaged = averages.map(|params| self.model.accuracy(&params, Part::HeldOut)).transpose()?;
+        let Self { optimizer, .. } = self;
+        let (applied, skipped, scale) = (optimizer.applied(), optimizer.skipped(), optimizer.loss_scale());
+        Ok(Ended { train, held_out, averaged, applied, skipped, scale })
+    }
+
+    fn save(&self, epochs: u32) -> Result<()> {
+        if self.plan.save.is_none() {
+            return Ok(());
+        }
+        let shapes = self.model.tensors().iter().map(|t| t.shape.as_slice());
+        let params: Vec<_> = shapes.zip(slices(&self.params)).collect();
+        resume::save(self.plan, epochs, Checkpoint::of_host(&self.optimizer, &params)?)
+    }
+}
+
+fn optimizer<F: Number>(plan: &Plan, tensors: Vec<TensorSpec>, shapes: &[&[usize]]) -> Result<Optimizer<F>> {
+    let mut optimizer = Optimizer::<F>::new(vec![("default".to_owned(), plan.rule.clone())], tensors)?;
+    optimizer = optimizer.with_seed(plan.seed);
+    if let Some(clip) = plan.clip {
+        optimizer = optimizer.with_clip(clip)?;
+    }
+    if let Some(ema) = plan.ema {
+        optimizer = optimizer.with_ema(ema)?;
+    }
+    if let Some(scale) = plan.loss_scale {
+        optimizer = optimizer.with_loss_scale(scale)?;
+    }
+    if let Some(schedule) = &plan.schedule {
+        optimizer.schedule(0, schedule.clone())?;
+    }
+    if let Some(which) = &plan.no_decay {
+        optimizer = optimizer.without_decay(0, which, shapes)?;
+    }
+    optimizer.with_storage(&plan.storage)
+}
+
+fn slices<F>(tensors: &[Vec<F>]) -> Vec<&[F]> {
+    tensors.iter().map(Vec::as_slice).collect()
+}
+
+fn slices_mut<F>(tensors: &mut [Vec<F>]) -> Vec<&mut [F]> {
+    tensors.iter_mut().map(Vec::as_mut_slice).collect()
+}

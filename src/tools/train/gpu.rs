@@ -1,0 +1,156 @@
+//! Training on the GPU: data, model and optimizer stay there, and a few numbers come back once an epoch.
+
+use std::ops::ControlFlow;
+
+use super::{Ended, Epoch, Log, Plan, resume};
+use crate::tools::adapter::Gpu;
+use crate::tools::objectives::{GpuMlp, GpuObjective as _, Halves, Outcome, Part, Reading, Split};
+use crate::optim::Procedure;
+use crate::optim::procedure::Scheme;
+use crate::{Group, Optimizer, Result};
+
+/// Batches of one encoder and submit.
+const BATCHES: usize = 8;
+
+/// Submits after which the loop waits, so that the steps under way stay below the optimizer's bound.
+const SUBMITS: usize = 16;
+
+pub(super) fn run(
+    plan: &Plan,
+    split: &Split,
+    gpu: &Gpu,
+    mut log: Log<impl FnMut(&Epoch) -> ControlFlow<()>>,
+) -> Result<Vec<Epoch>> {
+    let mut model = GpuMlp::new(&gpu.device, &plan.mlp, split, plan.batch, plan.seed)?;
+    let (optimizer, halves) = optimizer(plan, &mut model, gpu)?;
+    let mut run = Run { plan, gpu, model, optimizer, halves };
+    for epoch in run.resume()?..plan.epochs {
+        log.begin();
+        run.epoch(epoch)?;
+        let ended = run.measure(epoch + 1)?;
+        if log.end(plan, epoch, &ended).is_break() {
+            break;
+        }
+    }
+    Ok(log.epochs)
+}
+
+struct Run<'a> {
+    plan: &'a Plan,
+    gpu: &'a Gpu,
+    model: GpuMlp,
+    optimizer: Optimizer,
+    halves: Halves,
+}
+
+impl Run<'_> {
+    /// Goes back to where an earlier run ended, and says how many epochs are behind.
+    fn resume(&mut self) -> Result<u32> {
+        let Some((checkpoint, epochs)) = resume::load(self.plan)? else { return Ok(0) };
+        checkpoint.restore_fitting(&mut self.optimizer, self.plan.fit())?;
+        Ok(epochs)
+    }
+
+    fn epoch(&mut self, epoch: u32) -> Result<()> {
+        let batches: Vec<usize> = (0..self.model.batches()).collect();
+        for (at, batches) in batches.chunks(BATCHES).enumerate() {
+            let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            self.model.record_epoch(&mut encoder, epoch);
+            if self.reads_back() {
+                self.gpu.queue.submit([encoder.finish()]);
+                batches.iter().try_for_each(|batch| self.step_submitted(*batch))?;
+                continue;
+            }
+            for batch in batches {
+                let Self { model, halves, optimizer, .. } = self;
+                let evaluate = |_, slot: Option<wgpu::BufferSlice<'_>>, encoder: &mut wgpu::CommandEncoder| {
+                    halves.record(model, *batch, slot, encoder)
+                };
+                optimizer.step_with(&mut encoder, evaluate)?;
+            }
+            self.gpu.queue.submit([encoder.finish()]);
+            if (at + 1) % SUBMITS == 0 {
+                self.gpu.wait()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the rule decides on the host within a step.
+    fn reads_back(&self) -> bool {
+        matches!(self.plan.rule.procedure(), Procedure::Integrate(Scheme::Dopri5 { .. }))
+    }
+
+    fn step_submitted(&mut self, batch: usize) -> Result<()> {
+        let (model, halves, gpu) = (&self.model, &self.halves, self.gpu);
+        pollster::block_on(self.optimizer.step_with_submits(|_, slot| {
+            let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            halves.record(model, batch, slot, &mut encoder)?;
+            gpu.queue.submit([encoder.finish()]);
+            Ok(())
+        }))
+    }
+
+    /// What the batches found on their way, and the held-out rows as they are classified now; saves where that was asked for.
+    fn measure(&mut self, epochs: u32) -> Result<Ended> {
+        let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        let train = self.model.record_outcomes(&mut encoder);
+        self.halves.record_params(&mut encoder);
+        let held_out = self.model.record_accuracy(&mut encoder, Part::HeldOut)?;
+        let snapshot = self.plan.save.as_ref().map(|_| self.optimizer.snapshot(&mut encoder)).transpose()?;
+        let mut averaged = None;
+        if self.plan.ema.is_some() {
+            self.optimizer.swap_ema(&mut encoder)?;
+            self.halves.record_params(&mut encoder);
+            averaged = Some(self.model.record_accuracy(&mut encoder, Part::HeldOut)?);
+            self.optimizer.swap_ema(&mut encoder)?;
+        }
+        self.gpu.queue.submit([encoder.finish()]);
+        let (train, held_out, averaged) = (train.read(), held_out.read(), averaged.map(Reading::read));
+        self.gpu.wait()?;
+        if let Some(snapshot) = snapshot {
+            resume::save(self.plan, epochs, pollster::block_on(snapshot.checkpoint())?)?;
+        }
+        let total = |outcomes: Vec<Outcome>| Outcome::total(&outcomes);
+        Ok(Ended {
+            train: pollster::block_on(train)?,
+            held_out: pollster::block_on(held_out).map(total)?,
+            averaged: averaged.map(|reading| pollster::block_on(reading).map(total)).transpose()?,
+            applied: pollster::block_on(self.optimizer.read_applied())?,
+            skipped: pollster::block_on(self.optimizer.read_skipped())?,
+            scale: f64::from(pollster::block_on(self.optimizer.read_loss_scale())?),
+        })
+    }
+}
+
+/// The optimizer's tensors are the model's, in the optimizer's own buffers, which the model binds where they are f32.
+fn optimizer(plan: &Plan, model: &mut GpuMlp, gpu: &Gpu) -> Result<(Optimizer, Halves)> {
+    let mut builder = Optimizer::builder(plan.rule.clone());
+    builder.seed(plan.seed).storage(plan.storage.clone());
+    let specs = model.tensors();
+    let tensors: Vec<_> = specs.iter().map(|t| builder.tensor(Group::DEFAULT, &t.name, &t.shape)).collect();
+    if let Some(clip) = plan.clip {
+        builder.clip(clip);
+    }
+    if let Some(ema) = plan.ema {
+        builder.ema(ema);
+    }
+    if let Some(scale) = plan.loss_scale {
+        builder.loss_scale(scale);
+    }
+    if let Some(schedule) = &plan.schedule {
+        builder.schedule(Group::DEFAULT, schedule.clone());
+    }
+    if let Some(which) = &plan.no_decay {
+        builder.no_decay(Group::DEFAULT, which.clone())?;
+    }
+    let optimizer = builder.build(&gpu.device, &gpu.queue)?;
+    let halves = Halves::bind(&gpu.device, model, &optimizer, &tensors)?;
+    if let Some(scale) = optimizer.loss_scale() {
+        model.scale_gradients(scale)?;
+    }
+    for (tensor, values) in tensors.iter().zip(plan.mlp.initial(plan.seed)) {
+        optimizer.write_param(*tensor, &values)?;
+    }
+    Ok((optimizer, halves))
+}

@@ -1,0 +1,77 @@
+//! What a run leaves in its checkpoint beside the optimizer, and how another one goes on from it.
+
+use std::collections::BTreeMap;
+
+use super::Plan;
+use crate::io::checkpoint::Checkpoint;
+use crate::{Error, Result, Storage};
+
+/// The note that says how many epochs are behind.
+const EPOCHS: &str = "epochs";
+/// The note that says how numbers were stored; files without it are older than any storage but f32.
+const STORAGE: &str = "storage";
+
+/// Saves a checkpoint with the plan's notes, where the plan asks for it.
+pub(super) fn save(plan: &Plan, epochs: u32, mut checkpoint: Checkpoint) -> Result<()> {
+    let Some(path) = &plan.save else { return Ok(()) };
+    *checkpoint.notes_mut() = notes(plan);
+    checkpoint.notes_mut().insert(EPOCHS.to_owned(), epochs.to_string());
+    checkpoint.save(path)
+}
+
+/// Reads the checkpoint that the plan goes on from, and how many epochs are behind; it must be of the same plan, but for how numbers are stored
+/// where that is converted.
+pub(super) fn load(plan: &Plan) -> Result<Option<(Checkpoint, u32)>> {
+    let Some(path) = &plan.resume else { return Ok(None) };
+    let checkpoint = Checkpoint::load(path)?;
+    let file = path.display().to_string();
+    let epochs = checkpoint.notes().get(EPOCHS).and_then(|text| text.parse().ok());
+    let Some(epochs) = epochs else {
+        return Err(Error::File {
+            file,
+            problem: format!("is no training run's checkpoint: it has no note `{EPOCHS}`"),
+        });
+    };
+    let differences = differences(plan, checkpoint.notes());
+    if !differences.is_empty() {
+        return Err(Error::Mismatch { checkpoint: file, differences });
+    }
+    if epochs >= plan.epochs {
+        let problem = format!("has {epochs} epochs behind it, the plan needs more than these: it has {}", plan.epochs);
+        return Err(Error::File { file, problem });
+    }
+    Ok(Some((checkpoint, epochs)))
+}
+
+/// Everything that decides the curve.
+fn notes(plan: &Plan) -> BTreeMap<String, String> {
+    let or_none = |text: Option<String>| text.unwrap_or_else(|| "none".to_owned());
+    let settings = plan.rule.settings().into_iter().map(|(name, value)| format!("{name} {value}"));
+    let text = |(name, value): (&str, String)| (name.to_owned(), value);
+    [
+        ("optimizer", plan.rule.name().to_owned()),
+        ("settings", settings.collect::<Vec<_>>().join(", ")),
+        ("model", format!("{:?}", plan.mlp)),
+        ("batch", plan.batch.to_string()),
+        ("seed", plan.seed.to_string()),
+        ("held-out share", plan.held_out.to_string()),
+        ("clip", or_none(plan.clip.map(|clip| clip.to_string()))),
+        ("schedule", or_none(plan.schedule.as_ref().map(ToString::to_string))),
+        ("ema", or_none(plan.ema.map(|ema| format!("{} warmup {}", ema.decay, ema.warmup)))),
+        ("no decay", or_none(plan.no_decay.as_ref().map(ToString::to_string))),
+        (STORAGE, plan.storage.to_string()),
+        ("loss scale", or_none(plan.loss_scale.map(|scale| format!("{scale:?}")))),
+    ]
+    .map(text)
+    .into()
+}
+
+fn differences(plan: &Plan, saved: &BTreeMap<String, String>) -> Vec<String> {
+    let plain = Storage::default().to_string();
+    let other = |(name, here): (&String, &String)| {
+        let unknown = if name == STORAGE { &plain } else { "not known" };
+        let there = saved.get(name).map_or(unknown, String::as_str);
+        (there != here).then(|| format!("its {name}: {there}, here: {here}"))
+    };
+    notes(plan).iter().filter(|(name, _)| !plan.convert || *name != STORAGE).filter_map(other).collect()
+}

@@ -1,0 +1,264 @@
+//! Every optimizer against the f64 oracle, on the user's own hardware.
+//!
+//! A [`Case`] is an optimizer, one of its [variants](crate::optim::Entry::variants) and a size. [`run`] builds it with several tensors in
+//! two groups of different settings, takes single steps from random f32 parameters, gradients and states, and compares parameters and
+//! states with the same step in f64 from the same numbers. [`Problem`] and [`Errors`] are the parts: for your own rule, your own buffers
+//! and your own sizes.
+//!
+//! Nothing is measured against the weights: a step is a thousandth of them, and an optimizer that forgot its decay would pass. Nor can
+//! any one share of the step be demanded of every element, because a difference of two large numbers is never that good. The oracle
+//! takes each step again and again with each of the numbers that enter it changed a little; what the result changes by in all is the
+//! measure of its error. The tolerance is then one number for a rule, and comes from WGSL's accuracy table.
+
+mod compare;
+mod oracle;
+mod problem;
+mod spans;
+mod tolerance;
+
+use std::fmt;
+
+use serde::Serialize;
+
+pub use compare::{Errors, Place};
+pub use problem::{Data, Moved, Outcome, Problem};
+pub use spans::Stored;
+
+use crate::tools::adapter::Gpu;
+use crate::optim::{ALL, Entry, Rule, Value, find};
+use crate::options::storage::Storage;
+use crate::{Error, Result};
+
+/// Sizes of the default cases: from the kernel's vectors, chunks and spans.
+pub const SIZES: &[usize] = &[1, 5, 1023, 1024, 1025, 40_000];
+
+/// Counts of steps applied before the one that is measured. 0: first values and the largest bias corrections. 2: states of so few
+/// terms that a constant which is off in its sixth digit shows. 6: RAdam is past its plain steps.
+const APPLIED: [u32; 3] = [0, 2, 6];
+
+/// From this size on a case is about where tensors lie, and one count is enough.
+const LARGE: usize = 10_000;
+
+/// An optimizer, a variant of its settings, the elements of its larger tensors, and how they are stored.
+#[derive(Clone)]
+pub struct Case {
+    /// The optimizer.
+    pub entry: &'static Entry,
+    /// The variant's name.
+    pub variant: &'static str,
+    /// Elements of the first tensor. The second has half of them and the third seven.
+    pub size: usize,
+    /// How tensors are stored.
+    pub storage: Storage,
+}
+
+/// What [`run`] found: one line of `wgpu-optim verify --json`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Report {
+    /// The optimizer's name.
+    pub optimizer: &'static str,
+    /// "gpu" or "cpu".
+    pub backend: &'static str,
+    /// The adapter's name; none on the CPU.
+    pub adapter: Option<String>,
+    /// How parameters and states are stored.
+    pub storage: String,
+    /// The case's name.
+    pub case: String,
+    /// See [`Errors::param_ulp`].
+    pub worst_param_ulp: f64,
+    /// See [`Errors::step`].
+    pub worst_step_error: f64,
+    /// See [`Errors::state`].
+    pub worst_state_error: f64,
+    /// See [`Errors::tolerance`].
+    pub tolerance: f64,
+    /// Whether both errors are within the tolerance.
+    pub passed: bool,
+    /// The number that is furthest off.
+    #[serde(skip)]
+    pub worst: Option<Place>,
+}
+
+/// Every optimizer with every variant and every size, in f32.
+#[must_use]
+pub fn cases() -> Vec<Case> {
+    cases_stored(&Storage::default())
+}
+
+/// The same where tensors are stored so; without the optimizers that cannot be.
+#[must_use]
+pub fn cases_stored(storage: &Storage) -> Vec<Case> {
+    let of_variant = |entry: &'static Entry, variant| {
+        let of_size = move |&size| Case { entry, variant, size, storage: storage.clone() };
+        SIZES.iter().map(of_size).filter(|case| case.storage.formats(case.rule().as_ref(), 0).is_ok())
+    };
+    let of_entry = |entry: &'static Entry| {
+        entry.variants().into_iter().flat_map(move |(variant, _)| of_variant(entry, variant)).collect::<Vec<_>>()
+    };
+    ALL.iter().flat_map(of_entry).collect()
+}
+
+/// Runs a case on a GPU.
+///
+/// # Errors
+/// The optimizer cannot be built on this device; the device was lost.
+pub fn run(gpu: &Gpu, case: &Case) -> Result<Report> {
+    let errors = run_stored(gpu, case.rule().as_ref(), case.size, &case.storage)?;
+    Ok(case.report("gpu", Some(gpu.info.name.clone()), errors))
+}
+
+/// Runs a rule on a GPU with these settings and, in a second group, with [other](varied) ones, over tensors of up to `size` elements.
+///
+/// # Errors
+/// The rule has no CPU form to be compared with; as [`run`].
+pub fn run_rule(gpu: &Gpu, rule: &dyn Rule, size: usize) -> Result<Errors> {
+    run_stored(gpu, rule, size, &Storage::default())
+}
+
+/// As [`run_rule`], with tensors that are stored so: what is compared is the oracle followed by the same rounding.
+///
+/// # Errors
+/// As [`run_rule`]; the rule cannot be stored so.
+pub fn run_stored(gpu: &Gpu, rule: &dyn Rule, size: usize, storage: &Storage) -> Result<Errors> {
+    let mut errors = Errors::default();
+    let mut optimizer = None;
+    for &applied in counts(size) {
+        let problem = problem(rule, size, applied)?.stored(storage)?;
+        let optimizer = match &mut optimizer {
+            Some(optimizer) => optimizer,
+            none => none.insert(problem.build(&gpu.device, &gpu.queue)?),
+        };
+        problem.upload(optimizer)?;
+        gpu.run(|encoder| optimizer.step(encoder))?;
+        errors.merge(problem.compare(&pollster::block_on(Outcome::of(optimizer))?));
+    }
+    Ok(errors)
+}
+
+/// Runs a case on the CPU's fast path.
+///
+/// # Errors
+/// The case has settings that are out of range, or a storage: the host's rounding is what the GPU's is compared with.
+pub fn run_cpu(case: &Case) -> Result<Report> {
+    if case.storage != Storage::default() {
+        let problem =
+            format!("storage `{}` is verified on a GPU; on the host its rounding is the reference", case.storage);
+        return Err(Error::Usage(problem));
+    }
+    let mut errors = Errors::default();
+    for &applied in counts(case.size) {
+        let problem = problem(case.rule().as_ref(), case.size, applied)?;
+        errors.merge(problem.compare(&problem.step_cpu()?));
+    }
+    Ok(case.report("cpu", None, errors))
+}
+
+/// The rule with other settings, for a second group: rates below 1 thirty times as large, so that their steps stand out from the
+/// rounding of parameters, and every other number a tenth smaller, which no range refuses. What all groups must share stays.
+#[must_use]
+pub fn varied(rule: &dyn Rule) -> Box<dyn Rule> {
+    let mut varied = rule.boxed();
+    for (name, value) in rule.settings() {
+        if let Value::Number(x) = value
+            && !rule.common().contains(&name)
+        {
+            let factor = if name == "lr" && x < 1.0 { 30.0 } else { 0.9 };
+            // A number is settable as a number.
+            let _ = varied.set(name, &Value::Number(factor * x));
+        }
+    }
+    varied
+}
+
+fn counts(size: usize) -> &'static [u32] {
+    if size < LARGE { &APPLIED } else { &APPLIED[1..2] }
+}
+
+fn problem(rule: &dyn Rule, size: usize, applied: u32) -> Result<Problem> {
+    let tensors = [(0, size), (1, size / 2), (1, 7)];
+    Problem::random(vec![rule.boxed(), varied(rule)], &tensors, applied, size as u32 + applied)
+}
+
+impl Case {
+    /// The case of this name: `adamw/amsgrad/1025`, of any size, or `adamw/default/1025/bf16-sr,8bit`.
+    ///
+    /// # Errors
+    /// There is no such optimizer, variant or storage, or the size is no number.
+    pub fn find(name: &str) -> Result<Self> {
+        let mut parts = name.splitn(4, '/');
+        let entry = find(parts.next().unwrap_or_default())?;
+        let variant = parts.next().unwrap_or_default();
+        let variants: Vec<_> = entry.variants().into_iter().map(|(name, _)| name).collect();
+        let unknown = || Error::unknown(format!("variant of {}", entry.name), variant, variants.iter().copied());
+        let variant = variants.iter().copied().find(|v| *v == variant).ok_or_else(unknown)?;
+        let size = parts.next().unwrap_or_default();
+        let no_size = |_| Error::Usage(format!("the size of case `{name}` is `{size}`, needs a number of elements"));
+        let size = size.parse().map_err(no_size)?;
+        let storage = parts.next().map_or_else(|| Ok(Storage::default()), str::parse)?;
+        Ok(Self { entry, variant, size, storage })
+    }
+
+    /// The case's name, from which [`find`](Self::find) makes it again.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let storage = if self.storage == Storage::default() { String::new() } else { format!("/{}", self.storage) };
+        format!("{}/{}/{}{storage}", self.entry.name, self.variant, self.size)
+    }
+
+    /// The case's rule.
+    #[must_use]
+    pub fn rule(&self) -> Box<dyn Rule> {
+        let variants = self.entry.variants();
+        let found = variants.into_iter().find(|(name, _)| *name == self.variant);
+        found.map_or_else(|| self.entry.sample(), |(_, rule)| rule)
+    }
+
+    fn report(&self, backend: &'static str, adapter: Option<String>, errors: Errors) -> Report {
+        Report {
+            optimizer: self.entry.name,
+            backend,
+            adapter,
+            storage: self.storage.to_string(),
+            case: self.name(),
+            worst_param_ulp: errors.param_ulp,
+            worst_step_error: errors.step,
+            worst_state_error: errors.state,
+            tolerance: errors.tolerance,
+            passed: errors.passed(),
+            worst: errors.worst,
+        }
+    }
+}
+
+impl fmt::Debug for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name())
+    }
+}
+
+impl Report {
+    /// The heads of the columns that [`Display`](fmt::Display) writes.
+    #[must_use]
+    pub fn header() -> String {
+        let heads = ["param ulp", "step", "states", "tolerance"].map(|head| format!("{head:>9}")).join("  ");
+        format!("{:<40}  {:<18}  {:<7}  {heads}", "case", "storage", "backend")
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:<40}  {:<18}  {:<7}  {:>9.2}  {:>9.2e}  {:>9.2e}  {:>9.2e}  {}",
+            self.case,
+            self.storage,
+            self.backend,
+            self.worst_param_ulp,
+            self.worst_step_error,
+            self.worst_state_error,
+            self.tolerance,
+            if self.passed { "passed" } else { "FAILED" }
+        )
+    }
+}

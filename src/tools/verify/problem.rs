@@ -1,0 +1,314 @@
+//! A step to be taken: parameters, gradients and states as f32, and what came of taking it.
+
+use crate::cpu;
+use crate::optim::{Procedure, Rule, Scalar};
+use crate::options::random::{draw, unit};
+use crate::options::storage::blockwise::BLOCK;
+use crate::options::storage::{Form, Packed, Storage};
+use crate::{Error, Group, Optimizer, Result, Tensor};
+
+use super::spans::Stored;
+
+/// Steps that the oracle takes to reach the states from which a random problem starts.
+const WARM_UP: u64 = 6;
+/// Parameters lie this far apart: some are small beside the step, so that rounding them hides nothing of it.
+const PARAM_RANGE: (f64, f64) = (1e-5, 1.0);
+/// Gradients reach from where ε counts to where it does not.
+const GRAD_RANGE: (f64, f64) = (1e-7, 3.0);
+
+/// One tensor of a [`Problem`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Data {
+    /// The index of its group.
+    pub group: usize,
+    /// Its parameters.
+    pub param: Vec<f32>,
+    /// Its gradients.
+    pub grad: Vec<f32>,
+    /// Its states in the rule's order; `None` where the settings keep none.
+    pub states: Vec<Option<Vec<f32>>>,
+}
+
+/// A step to be taken: the groups' settings, the tensors, and how many steps were applied before.
+#[derive(Clone, Debug)]
+pub struct Problem {
+    /// The groups' settings, the default group's first.
+    pub groups: Vec<Box<dyn Rule>>,
+    /// The tensors.
+    pub tensors: Vec<Data>,
+    /// Steps applied before this one.
+    pub applied: u32,
+    /// What decisions remember of earlier steps, in the rule's order.
+    pub memory: Vec<f32>,
+    /// The loss at the parameters and at each of the rule's probes; empty for rules that do not probe.
+    pub losses: Vec<f32>,
+    /// How tensors are stored; their numbers are such as can be: see [`stored`](Self::stored).
+    pub storage: Storage,
+}
+
+/// A tensor after a step.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Moved {
+    /// Its parameters.
+    pub param: Vec<f32>,
+    /// Its states in the rule's order; `None` where the settings keep none.
+    pub states: Vec<Option<Vec<f32>>>,
+}
+
+/// What came of a step.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// The tensors in the problem's order.
+    pub tensors: Vec<Moved>,
+    /// What decisions will remember, in the rule's order.
+    pub memory: Vec<f32>,
+    /// Steps applied by now.
+    pub applied: u32,
+    /// How each tensor's numbers were rounded; none where all are f32.
+    pub stored: Vec<Stored>,
+}
+
+impl Problem {
+    /// Random parameters and gradients of many magnitudes and both signs. States come from a few steps of the oracle, so that they are
+    /// such as the rule makes; with `applied` 0 they are at their first values. `tensors` are (group, elements).
+    ///
+    /// # Errors
+    /// Groups of different optimizers; a setting out of range; a group that is not there.
+    pub fn random(groups: Vec<Box<dyn Rule>>, tensors: &[(usize, usize)], applied: u32, seed: u32) -> Result<Self> {
+        let mut oracle = cpu_optimizer::<f64>(&groups, tensors.iter().copied())?;
+        let random = |range, t: u64| -> Vec<Vec<f64>> {
+            let one = |(i, &(_, n)): (usize, &(usize, usize))| {
+                spread(draw(draw(seed, t as u32), i as u32), n, range).collect()
+            };
+            tensors.iter().enumerate().map(one).collect()
+        };
+        let mut warm = random(PARAM_RANGE, 0);
+        let steps = WARM_UP.min(u64::from(applied));
+        oracle.set_applied(u64::from(applied) - steps);
+        for t in 1..=steps {
+            let grads = random(GRAD_RANGE, t);
+            oracle.step(&mut slices_mut(&mut warm), &slices(&grads))?;
+        }
+        let narrow = |values: Vec<f64>| values.into_iter().map(|x| x as f32).collect::<Vec<f32>>();
+        let names = state_names(&groups);
+        let params = random(PARAM_RANGE, WARM_UP + 1).into_iter();
+        let grads = random(GRAD_RANGE, WARM_UP + 2).into_iter();
+        let data = params.zip(grads).zip(tensors).enumerate().map(|(i, ((param, grad), &(group, _)))| Data {
+            group,
+            param: narrow(param),
+            grad: narrow(grad),
+            states: names.iter().map(|name| oracle.state(i, name).map(|s| narrow(s.to_vec()))).collect(),
+        });
+        let tensors = data.collect();
+        let memory = oracle.memory_values().iter().map(|x| *x as f32).collect();
+        Ok(Self { tensors, losses: losses(&groups, seed), memory, groups, applied, storage: Storage::default() })
+    }
+
+    /// The same problem where tensors are stored so: its numbers are rounded to those that can be, and [`build`](Self::build) builds for it.
+    ///
+    /// # Errors
+    /// The rule cannot be stored so.
+    pub fn stored(mut self, storage: &Storage) -> Result<Self> {
+        for data in &mut self.tensors {
+            let rule = self.groups[data.group].as_ref();
+            let formats = storage.formats(rule, data.param.len() as u64)?;
+            if !formats.params.is_exact() {
+                data.param = Packed::nearest(formats.params.format(), &data.param).values();
+            }
+            data.grad = Packed::nearest(formats.grads, &data.grad).values();
+            for (k, (state, values)) in rule.states().iter().zip(&mut data.states).enumerate() {
+                if let Some(values) = values {
+                    let form = Form::of(state.kind, formats.state(k));
+                    if let Form::Blocks(_) = form {
+                        values.chunks_mut(BLOCK).for_each(lead_positive);
+                    }
+                    *values = form.pack(state.kind, values).values();
+                }
+            }
+        }
+        self.storage = storage.clone();
+        Ok(self)
+    }
+
+    /// The next problem, with the same gradients: the step from where an outcome of this one stands.
+    #[must_use]
+    pub fn next(&self, outcome: Outcome) -> Self {
+        let follow = |(data, moved): (&Data, Moved)| Data {
+            group: data.group,
+            param: moved.param,
+            grad: data.grad.clone(),
+            states: moved.states,
+        };
+        Self {
+            groups: self.groups.clone(),
+            tensors: self.tensors.iter().zip(outcome.tensors).map(follow).collect(),
+            applied: outcome.applied,
+            memory: outcome.memory,
+            losses: self.losses.clone(),
+            storage: self.storage.clone(),
+        }
+    }
+
+    /// The slopes that the losses are to a rule that probes.
+    pub(super) fn slopes(&self) -> Vec<f64> {
+        let Some((first, probes)) = self.losses.split_first() else { return Vec::new() };
+        let sigma = sigma(self.groups[0].as_ref());
+        probes.iter().map(|loss| (f64::from(*loss) - f64::from(*first)) / sigma).collect()
+    }
+
+    /// An optimizer for this problem in the crate's own buffers.
+    ///
+    /// # Errors
+    /// As [`Builder::build`](crate::Builder::build).
+    pub fn build(&self, device: &wgpu::Device, queue: &wgpu::Queue) -> Result<Optimizer> {
+        let mut groups = self.groups.iter();
+        let first = groups.next().ok_or_else(|| Error::Usage("a problem needs a group".to_owned()))?;
+        let mut builder = Optimizer::builder(first.clone());
+        let mut handles = vec![Group::DEFAULT];
+        handles.extend(groups.enumerate().map(|(i, rule)| builder.group(format!("group {}", i + 1), rule.clone())));
+        for (i, data) in self.tensors.iter().enumerate() {
+            builder.tensor(handles[data.group], format!("tensor {i}"), &[data.param.len()]);
+        }
+        builder.storage(self.storage.clone());
+        builder.build(device, queue)
+    }
+
+    /// Writes the problem into an optimizer whose tensors come in the same order. States at their first values are left as they are.
+    ///
+    /// # Errors
+    /// A buffer cannot be written; a recorded step is not yet finished.
+    pub fn upload(&self, optimizer: &mut Optimizer) -> Result<()> {
+        let tensors: Vec<Tensor> = optimizer.tensors().map(|(tensor, ..)| tensor).collect();
+        for (&tensor, data) in tensors.iter().zip(&self.tensors) {
+            optimizer.write_param(tensor, &data.param)?;
+            if optimizer.try_grad(tensor).is_ok() {
+                optimizer.write_grad(tensor, &data.grad)?;
+            }
+        }
+        if !self.losses.is_empty() {
+            optimizer.write_losses(&self.losses)?;
+        }
+        if self.applied == 0 {
+            return Ok(());
+        }
+        optimizer.write_memory(&self.memory)?;
+        let names = state_names(&self.groups);
+        for (&tensor, data) in tensors.iter().zip(&self.tensors) {
+            for (name, state) in names.iter().zip(&data.states) {
+                if let Some(state) = state {
+                    optimizer.write_state(tensor, name, state)?;
+                }
+            }
+        }
+        optimizer.write_applied(self.applied)
+    }
+
+    /// Takes the step on the CPU's fast path.
+    ///
+    /// # Errors
+    /// Groups of different optimizers.
+    pub fn step_cpu(&self) -> Result<Outcome> {
+        let sizes = self.tensors.iter().map(|t| (t.group, t.param.len()));
+        let mut optimizer = cpu_optimizer::<f32>(&self.groups, sizes)?;
+        optimizer.set_applied(u64::from(self.applied));
+        optimizer.set_memory(&self.memory)?;
+        if !self.losses.is_empty() {
+            optimizer.set_losses(&self.losses.iter().map(|x| f64::from(*x)).collect::<Vec<_>>())?;
+        }
+        let names = state_names(&self.groups);
+        for (i, data) in self.tensors.iter().enumerate() {
+            for (name, state) in names.iter().zip(&data.states) {
+                if let (Some(to), Some(from)) = (optimizer.state_mut(i, name), state) {
+                    to.copy_from_slice(from);
+                }
+            }
+        }
+        let mut params: Vec<Vec<f32>> = self.tensors.iter().map(|t| t.param.clone()).collect();
+        let grads: Vec<&[f32]> = self.tensors.iter().map(|t| t.grad.as_slice()).collect();
+        optimizer.step(&mut slices_mut(&mut params), &grads)?;
+        let states = |i| names.iter().map(|name| optimizer.state(i, name).map(<[f32]>::to_vec)).collect();
+        let moved = |(i, param)| Moved { param, states: states(i) };
+        let memory = optimizer.memory_values().to_vec();
+        let applied = optimizer.applied() as u32;
+        let tensors = params.into_iter().enumerate().map(moved).collect();
+        Ok(Outcome { tensors, memory, applied, stored: Vec::new() })
+    }
+}
+
+impl Outcome {
+    /// Reads an optimizer's parameters and states back.
+    ///
+    /// # Errors
+    /// A buffer cannot be read; the device was lost.
+    pub async fn of(optimizer: &Optimizer) -> Result<Self> {
+        let mut tensors = Vec::new();
+        for (tensor, ..) in optimizer.tensors() {
+            let kept = optimizer.state_names(tensor);
+            let mut states = Vec::new();
+            for state in optimizer.rule(Group::DEFAULT).states() {
+                let is_kept = kept.contains(&state.name);
+                states.push(if is_kept { Some(optimizer.read_state(tensor, state.name).await?) } else { None });
+            }
+            tensors.push(Moved { param: optimizer.read_param(tensor).await?, states });
+        }
+        let applied = optimizer.read_applied().await? as u32;
+        let mut stored = Vec::new();
+        if optimizer.tensors().any(|(tensor, ..)| !optimizer.formats(tensor).is_plain()) {
+            for (tensor, ..) in optimizer.tensors() {
+                stored.push(Stored::of(optimizer, tensor).await?);
+            }
+        }
+        Ok(Self { tensors, memory: optimizer.read_memory().await?, applied, stored })
+    }
+}
+
+/// Makes a block's largest number positive: the map has 1 and not -1, so that a negative one would be another once it is stored again.
+fn lead_positive(block: &mut [f32]) {
+    if let Some(largest) = block.iter_mut().max_by(|a, b| a.abs().total_cmp(&b.abs())) {
+        *largest = largest.abs();
+    }
+}
+
+/// Losses around 1 whose slopes are around 1 too, for a rule that probes.
+fn losses(groups: &[Box<dyn Rule>], seed: u32) -> Vec<f32> {
+    let Some(Procedure::Probe(probe)) = groups.first().map(|rule| rule.procedure()) else { return Vec::new() };
+    let sigma = sigma(groups[0].as_ref());
+    let key = draw(seed, u32::MAX);
+    let loss = |j: u32| if j == 0 { 1.0 } else { 1.0 + sigma * (3.0 * f64::from(unit(key, j)) - 1.0) };
+    (0..=probe.count as u32).map(|j| loss(j) as f32).collect()
+}
+
+/// σ of a rule that probes.
+fn sigma(rule: &dyn Rule) -> f64 {
+    rule.scalars(1).iter().find(|s| s.name == "sigma").map_or(1.0, Scalar::value)
+}
+
+/// All states' names, those included that the settings do not keep.
+pub(super) fn state_names(groups: &[Box<dyn Rule>]) -> Vec<&'static str> {
+    groups.first().map_or_else(Vec::new, |rule| rule.states().iter().map(|s| s.name).collect())
+}
+
+fn cpu_optimizer<F: cpu::Number>(
+    groups: &[Box<dyn Rule>],
+    tensors: impl Iterator<Item = (usize, usize)>,
+) -> Result<cpu::Optimizer<F>> {
+    let groups = groups.iter().enumerate().map(|(i, rule)| (format!("group {i}"), rule.clone())).collect();
+    let spec = |(i, (group, elements))| cpu::TensorSpec { name: format!("tensor {i}"), group, elements };
+    cpu::Optimizer::new(groups, tensors.enumerate().map(spec).collect())
+}
+
+/// Numbers of both signs whose logarithm is uniform in the range.
+fn spread(key: u32, n: usize, (least, most): (f64, f64)) -> impl Iterator<Item = f64> {
+    (0..n as u32).map(move |i| {
+        let sign = if draw(key, 2 * i) & 1 == 0 { 1.0 } else { -1.0 };
+        sign * least * (most / least).powf(f64::from(unit(key, 2 * i + 1)))
+    })
+}
+
+fn slices<F>(values: &[Vec<F>]) -> Vec<&[F]> {
+    values.iter().map(Vec::as_slice).collect()
+}
+
+fn slices_mut<F>(values: &mut [Vec<F>]) -> Vec<&mut [F]> {
+    values.iter_mut().map(Vec::as_mut_slice).collect()
+}
