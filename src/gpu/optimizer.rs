@@ -17,6 +17,7 @@ use crate::gpu::record::rows::Remap;
 use crate::gpu::layout::rows::RowState;
 use crate::gpu::layout::runs::Runs;
 use crate::gpu::hyper::scalars::{Scalars, Slot};
+use crate::gpu::kernel::kernels::{Arena, LaunchGpu, Pass, RoundGpu};
 
 /// One optimizer over any number of tensors and groups, on the caller's device.
 ///
@@ -75,63 +76,6 @@ pub struct Optimizer {
     pub(crate) telemetry: Option<telemetry::Telemetry>,
     /// The step whose sums are recorded and whose update is not.
     pub(crate) half: Option<Slot>,
-}
-
-/// A launch with what it binds.
-#[derive(Debug)]
-pub(crate) struct LaunchGpu {
-    pub(crate) update: Pass,
-    /// One a round, where it has sums.
-    pub(crate) stats: Vec<Option<Pass>>,
-    pub(crate) procedure: Option<Pass>,
-    pub(crate) accumulate: Option<wgpu::ComputePipeline>,
-    pub(crate) swap: Option<wgpu::ComputePipeline>,
-    /// To where the rule is evaluated, and back.
-    pub(crate) evaluation: Option<[wgpu::ComputePipeline; 2]>,
-    pub(crate) arena: Arena,
-}
-
-/// A launch's arena, which is bound as two: f32 and packed numbers.
-#[derive(Debug)]
-pub(crate) struct Arena {
-    pub(crate) buffer: wgpu::Buffer,
-    /// Bytes of the f32.
-    pub(crate) whole: u64,
-    /// Where the packed ones begin.
-    pub(crate) packed: u64,
-}
-
-impl Arena {
-    pub(crate) fn binding(&self, range: std::ops::Range<u64>) -> wgpu::BindingResource<'_> {
-        wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-            buffer: &self.buffer,
-            offset: range.start,
-            size: wgpu::BufferSize::new(range.end - range.start),
-        })
-    }
-}
-
-/// A dispatch of a whole table of records.
-#[derive(Debug)]
-pub(crate) struct Pass {
-    pub(crate) pipeline: Arc<Pipeline>,
-    /// `None` where gradients move: then it is made for each run.
-    pub(crate) group: Option<wgpu::BindGroup>,
-    pub(crate) table: wgpu::Buffer,
-    pub(crate) grid: (u32, u32),
-    /// The round of sums that it belongs to.
-    pub(crate) round: usize,
-}
-
-/// What a round of sums has beyond its launches.
-#[derive(Debug)]
-pub(crate) struct RoundGpu {
-    pub(crate) finalize: wgpu::ComputePipeline,
-    pub(crate) reduce: wgpu::ComputePipeline,
-    pub(crate) conclude: wgpu::ComputePipeline,
-    pub(crate) group: wgpu::BindGroup,
-    pub(crate) partials: wgpu::Buffer,
-    pub(crate) totals: wgpu::Buffer,
 }
 
 impl Optimizer {

@@ -1,5 +1,6 @@
 //! Pipelines: the text of each stage, its bindings, and their compilation.
 
+pub(crate) mod kernels;
 pub(crate) mod passes;
 pub(crate) mod pipelines;
 pub(crate) mod text;
