@@ -2,9 +2,9 @@
 //! same. `wgpu-optim bench` measures the same beside a copy and a stream kernel; this one is for criterion's statistics.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use wgpu_optim::tools::bench::{Size, bytes_per_element};
-use wgpu_optim::tools::adapter::{Gpu, Selector};
 use wgpu_optim::optim::{ALL, Rule};
+use wgpu_optim::tools::adapter::{Gpu, Selector};
+use wgpu_optim::tools::bench::{Size, bytes_per_element};
 use wgpu_optim::{Group, Optimizer, cpu};
 
 const SIZES: [Size; 2] = [Size { tensors: 1, elements: 1_000_000 }, Size { tensors: 1000, elements: 1000 }];

@@ -1,7 +1,7 @@
 //! An optimizer of one's own: momentum by sign, with decay, clipped like any other.
 
-use wgpu_optim::{Clip, CustomRule, Group, Optimizer, Result};
 use wgpu_optim::tools::adapter::Selector;
+use wgpu_optim::{Clip, CustomRule, Group, Optimizer, Result};
 
 const RULE: &str = "
 //! setting lr = 0.1 (0..)

@@ -1,8 +1,8 @@
 //! Trains bf16 parameters in the caller's own buffer, whose gradients the caller's kernel writes as bf16 too, and shows what becomes of
 //! updates that are smaller than a bf16 can hold: lost to the nearest, right in the mean by chance, kept in 16 bits beside it.
 
-use wgpu_optim::{AdamW, Group, Optimizer, Result, read_buffer, wgpu};
 use wgpu_optim::tools::adapter::Selector;
+use wgpu_optim::{AdamW, Group, Optimizer, Result, read_buffer, wgpu};
 
 /// θ - 3 for two parameters a word, cut off to bf16.
 const GRADIENT: &str = "

@@ -1,9 +1,9 @@
 //! FlowAdam with the authors' integrator, for callers who submit work of their own: the step submits its passes between the caller's,
 //! and awaits the few numbers that its step control needs.
 
+use wgpu_optim::optim::{Integrator, Value};
 use wgpu_optim::tools::adapter::{Gpu, Selector};
 use wgpu_optim::tools::objectives::{GpuObjective, problem};
-use wgpu_optim::optim::{Integrator, Value};
 use wgpu_optim::{FlowAdam, Group, Optimizer, Result};
 
 fn main() -> Result<()> {

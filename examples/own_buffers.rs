@@ -1,8 +1,8 @@
 //! Steps parameters that live in the caller's own buffers, with gradients that the caller's own kernel writes in the same encoder:
 //! what a renderer or a framework does. The objective is ½‖θ - target‖², so that the gradient is θ - target.
 
-use wgpu_optim::{AdaiW, Group, Optimizer, Result, read_buffer, wgpu};
 use wgpu_optim::tools::adapter::Selector;
+use wgpu_optim::{AdaiW, Group, Optimizer, Result, read_buffer, wgpu};
 
 const GRADIENT: &str = "
 @group(0) @binding(0) var<storage, read> params: array<f32>;

@@ -1,8 +1,8 @@
 //! Fits a line to four points: the shortest whole use of the crate. A real model writes its gradients on the GPU; here the host
 //! does, so that nothing distracts from the optimizer.
 
-use wgpu_optim::{AdamW, Group, Optimizer, Result};
 use wgpu_optim::tools::adapter::Selector;
+use wgpu_optim::{AdamW, Group, Optimizer, Result};
 
 fn main() -> Result<()> {
     let gpu = pollster::block_on(Selector::default().open())?;

@@ -2,8 +2,8 @@
 //! splats that are seen, the optimizer steps those, and now and then splats that push hard are cloned and faint ones pruned, in one
 //! `remap` that takes their states along.
 
-use wgpu_optim::{AdamW, Builder, Group, Optimizer, Result, Rows, Tensor, read_buffer, wgpu};
 use wgpu_optim::tools::adapter::{Gpu, Selector};
+use wgpu_optim::{AdamW, Builder, Group, Optimizer, Result, Rows, Tensor, read_buffer, wgpu};
 
 const SIZE: u32 = 40;
 const ROOM: usize = 160;

@@ -5,8 +5,8 @@
 use std::sync::LazyLock;
 
 use wgpu_optim::cpu::{self, Number, TensorSpec};
-use wgpu_optim::tools::adapter::{Gpu, Selector};
 use wgpu_optim::optim::{ALL, Rule, Value};
+use wgpu_optim::tools::adapter::{Gpu, Selector};
 use wgpu_optim::{
     Accumulate, AdamW, Builder, Clip, Ema, Error, Group, LossScale, NoDecay, Optimizer, Schedule, Sgd, Tensor,
 };

@@ -2,11 +2,14 @@
 #![cfg(feature = "tools")]
 
 use wgpu_optim::Storage;
-use wgpu_optim::tools::bench::{Backend, Feature, Measurement, Plan, Size, With, bytes_per_element, bytes_per_element_stored, compare, read_baseline, recording, run};
-use wgpu_optim::tools::adapter::{Gpu, Selector};
 use wgpu_optim::optim::{
     ALL, AdaBelief, Adagrad, Adai, AdaiW, Adam, AdamW, Lamb, Lion, NAdam, NormOf, ProxSgd, RAdam, RmsProp, Rule, Sgd,
     VRAdam,
+};
+use wgpu_optim::tools::adapter::{Gpu, Selector};
+use wgpu_optim::tools::bench::{
+    Backend, Feature, Measurement, Plan, Size, With, bytes_per_element, bytes_per_element_stored, compare,
+    read_baseline, recording, run,
 };
 
 fn gpu() -> Gpu {

@@ -5,8 +5,8 @@
 use std::sync::LazyLock;
 
 use wgpu_optim::checkpoint::{Checkpoint, Fit, restore_torch};
-use wgpu_optim::tools::adapter::{Gpu, Selector};
 use wgpu_optim::optim::{ALL, Procedure, Rule};
+use wgpu_optim::tools::adapter::{Gpu, Selector};
 use wgpu_optim::{Accumulate, AdamW, Clip, Ema, Error, Group, LossScale, NAdam, Optimizer, Sgd, Tensor, WarpAdam};
 
 static GPU: LazyLock<Gpu> = LazyLock::new(|| {

@@ -10,10 +10,10 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use wgpu_optim::checkpoint::{Checkpoint, Fit, restore_torch};
 use wgpu_optim::cpu;
-use wgpu_optim::tools::adapter::{Gpu, Selector};
 use wgpu_optim::optim::Rule;
 use wgpu_optim::storage::blockwise::{self, BLOCK, Map};
 use wgpu_optim::storage::half::{join, split};
+use wgpu_optim::tools::adapter::{Gpu, Selector};
 use wgpu_optim::{Adai, AdamW, Error, Group, LossScale, Optimizer, Result, Tensor, VRAdam};
 
 static GPU: LazyLock<Gpu> = LazyLock::new(|| {

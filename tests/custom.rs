@@ -3,11 +3,11 @@
 use std::sync::LazyLock;
 
 use proptest::prelude::*;
-use wgpu_optim::tools::bench::{Plan, Size, bytes_per_element};
 use wgpu_optim::checkpoint::Checkpoint;
-use wgpu_optim::tools::adapter::{Gpu, Selector};
 use wgpu_optim::optim::{CustomCpu, CustomRule, Range, Scalar, Value, rule::MAX_SUMS};
 use wgpu_optim::schedule::Exponential;
+use wgpu_optim::tools::adapter::{Gpu, Selector};
+use wgpu_optim::tools::bench::{Plan, Size, bytes_per_element};
 use wgpu_optim::tools::verify::run_rule;
 use wgpu_optim::{
     Accumulate, AdamW, Builder, Clip, Ema, Error, Group, LossScale, Optimizer, Rule, Tensor, VRAdam, cpu,

@@ -2,10 +2,12 @@
 #![cfg(feature = "tools")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use wgpu_optim::tools::backend::Backend;
 use wgpu_optim::optim::{Adam, AdamW, CustomRule, FlowAdam, Range, Rule, SAdam, Value};
+use wgpu_optim::tools::backend::Backend;
 use wgpu_optim::tools::race;
-use wgpu_optim::tools::race::{Budget, Entrant, Event, Heat, Ledger, Length, Outcome, Plan, Race, Rate, Role, Size, Track, Treatment, report};
+use wgpu_optim::tools::race::{
+    Budget, Entrant, Event, Heat, Ledger, Length, Outcome, Plan, Race, Rate, Role, Size, Track, Treatment, report,
+};
 use wgpu_optim::tools::report::Run;
 
 fn small() -> Track {

@@ -6,8 +6,8 @@ use std::sync::LazyLock;
 
 use pollster::block_on;
 use wgpu_optim::cpu::{self, Number, TensorSpec};
-use wgpu_optim::tools::adapter::{Gpu, Selector};
 use wgpu_optim::optim::{ALL, Entry, Rule, Value};
+use wgpu_optim::tools::adapter::{Gpu, Selector};
 use wgpu_optim::{
     Accumulate, Adagrad, Adai, AdamW, Builder, Clip, Ema, Error, Group, LossScale, Optimizer, Rows, Tensor, wgpu,
 };

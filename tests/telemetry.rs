@@ -4,8 +4,8 @@
 use std::sync::LazyLock;
 
 use wgpu_optim::cpu::{self, TensorSpec};
-use wgpu_optim::tools::adapter::{Gpu, Selector};
 use wgpu_optim::optim::{ALL, Procedure, Rule};
+use wgpu_optim::tools::adapter::{Gpu, Selector};
 use wgpu_optim::{Accumulate, AdamW, Builder, Clip, Group, Lamb, LossScale, Norms, Optimizer, Stats, Tensor, VRAdam};
 
 static GPU: LazyLock<Gpu> = LazyLock::new(|| {

@@ -14,7 +14,9 @@ use proptest::{prelude::*, sample::Index, test_runner::Config};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Value, json};
 use wgpu_optim::Error;
-use wgpu_optim::tools::replay::trajectory::{Comparison, Element, Precision, Tensor, Trajectory, Writer, add_travel, raise_peak};
+use wgpu_optim::tools::replay::trajectory::{
+    Comparison, Element, Precision, Tensor, Trajectory, Writer, add_travel, raise_peak,
+};
 
 // ---- files
 

@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use wgpu_optim::optim::{self, Entry};
+use wgpu_optim::tools::adapter::Gpu;
 use wgpu_optim::tools::backend::{Kind, Request};
 use wgpu_optim::tools::bench;
 use wgpu_optim::tools::bench::{Backend, Measurement, Plan, Size, With};
-use wgpu_optim::tools::adapter::Gpu;
-use wgpu_optim::optim::{self, Entry};
 use wgpu_optim::{Error, Rule, storage};
 
 use super::failure::Failure;

@@ -2,18 +2,16 @@
 
 use clap::Args;
 use serde_json::json;
-
+use wgpu_optim::tools::adapter::{self, Gpu};
 use wgpu_optim::tools::backend::Choice;
-use wgpu_optim::tools::adapter;
-use wgpu_optim::tools::adapter::Gpu;
+use wgpu_optim::tools::report;
 use wgpu_optim::wgpu::{Adapter, Limits};
 use wgpu_optim::{Error, Group, Optimizer, cpu, optim, storage};
-use wgpu_optim::tools::report;
 
-use super::failure::Failure;
-use super::output::Output;
-use super::place::Place;
-use super::{PASSED, help, memory};
+use crate::cli::failure::Failure;
+use crate::cli::output::Output;
+use crate::cli::place::Place;
+use crate::cli::{PASSED, help, memory};
 
 /// Show the adapters and the processor, their limits, what runs where and why not, and what optimizers take of the GPU's memory
 #[derive(Args, Debug)]
@@ -60,7 +58,7 @@ pub(super) fn run(options: &Options) -> Result<u8, Failure> {
         return memory::run(&options.memory, &shapes, &options.place, &out);
     }
     let request = options.place.request()?;
-    let adapters = pollster::block_on(gpu::adapters(request.selector.backends));
+    let adapters = pollster::block_on(adapter::adapters(request.selector.backends));
     let choice = pollster::block_on(request.open());
     let chosen = choice.as_ref().ok().and_then(|choice| choice.backend.gpu());
     out.header(chosen.map(|gpu| &gpu.info))?;
@@ -90,7 +88,7 @@ fn limits(limits: &Limits) -> [(&'static str, u64); 8] {
 }
 
 fn print_adapter(index: usize, adapter: &Adapter, out: &Output) -> Result<(), Failure> {
-    let (info, hardware) = (adapter.get_info(), gpu::is_hardware(&adapter.get_info()));
+    let (info, hardware) = (adapter.get_info(), adapter::is_hardware(&adapter.get_info()));
     let refusal = pollster::block_on(probe(adapter)).err().map(|e| e.to_string());
     let features: Vec<String> = adapter.features().iter_names().map(|(name, _)| name.to_owned()).collect();
     let limits = limits(&adapter.limits());

@@ -5,10 +5,10 @@ use std::path::Path;
 use clap::Args;
 use serde_json::{Map, json};
 
-use wgpu_optim::tools::backend::Kind;
 use wgpu_optim::memory::Memory;
-use wgpu_optim::tools::model::Shapes;
 use wgpu_optim::optim::{self, Value};
+use wgpu_optim::tools::backend::Kind;
+use wgpu_optim::tools::model::Shapes;
 use wgpu_optim::wgpu::{AdapterInfo, Limits};
 use wgpu_optim::{Error, Rule, Storage};
 

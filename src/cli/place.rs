@@ -3,8 +3,8 @@
 use clap::{Args, ValueEnum};
 
 use wgpu_optim::Error;
-use wgpu_optim::tools::backend::{Choice, Kind, Request};
 use wgpu_optim::tools::adapter::Selector;
+use wgpu_optim::tools::backend::{Choice, Kind, Request};
 use wgpu_optim::wgpu::Backends;
 
 use super::failure::Failure;

@@ -6,9 +6,9 @@ use clap::Args;
 use serde_json::json;
 
 use wgpu_optim::tools::backend::Backend;
+use wgpu_optim::tools::replay;
 use wgpu_optim::tools::replay::trajectory::{Comparison, Trajectory, Writer};
 use wgpu_optim::{CustomRule, Error, Rule, Storage, storage};
-use wgpu_optim::tools::replay;
 
 use super::failure::Failure;
 use super::output::Output;

@@ -2,8 +2,8 @@
 
 use clap::Args;
 
-use wgpu_optim::tools::backend::{Kind, Request};
 use wgpu_optim::tools::adapter::{install_hint, is_hardware};
+use wgpu_optim::tools::backend::{Kind, Request};
 use wgpu_optim::tools::tour::Tour;
 use wgpu_optim::tools::train;
 use wgpu_optim::tools::train::Plan;

@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use clap::Args;
 use serde_json::{Value as Json, json};
 
+use wgpu_optim::optim::{self, Rule};
 use wgpu_optim::tools::backend::Backend;
 use wgpu_optim::tools::objectives::Mlp;
-use wgpu_optim::optim::{self, Rule};
 use wgpu_optim::tools::train;
 use wgpu_optim::tools::train::{Epoch, Plan};
 use wgpu_optim::{Clip, Ema, Error, LossScale, NoDecay, Schedule, Storage, schedule, storage};

@@ -1,8 +1,8 @@
 //! What stands around the rule, on the host: the same as `shaders/harness/gradient.wgsl` and `finalize.wgsl` do on the GPU.
 
-use crate::options::around::{Accumulate, Around, Clip};
 #[cfg(feature = "checkpoint")]
-use crate::gpu::layout::class::{ACCUMULATOR, AVERAGE};
+use crate::gpu::layout::units::{ACCUMULATOR, AVERAGE};
+use crate::options::around::{Accumulate, Around, Clip};
 
 #[cfg(feature = "checkpoint")]
 use super::Counters;

@@ -1,11 +1,11 @@
 //! Steps that evaluate the objective while they are under way.
 
-use super::flow::Flow;
-use super::{Decider, Number, Optimizer, Tensor, conclude, decide, scale, slices};
-use crate::cpu::storage;
 use crate::Result;
-use crate::optim::procedure::evaluation::{Evaluation, Evaluations};
+use crate::cpu::flow::Flow;
+use crate::cpu::storage;
+use crate::cpu::{Decider, Number, Optimizer, Tensor, conclude, decide, scale, slices};
 use crate::optim::procedure::Scheme;
+use crate::optim::procedure::evaluation::{Evaluation, Evaluations};
 use crate::optim::{Procedure, Rule};
 
 /// Evaluates the objective, writing a gradient where that is asked for, and returns the loss.
@@ -53,7 +53,7 @@ impl<F: Number> Optimizer<F> {
             counts.count(evaluation);
             let loss = evaluate(evaluation, &shared(params), grads)?;
             if let (Evaluation::Gradient, Some(formats)) = (evaluation, &formats) {
-                stored::round_gradients(formats, grads.iter_mut().map(|g| &mut **g));
+                storage::round_gradients(formats, grads.iter_mut().map(|g| &mut **g));
             }
             Ok(loss)
         };

@@ -3,9 +3,9 @@
 use super::evaluate::Evaluate;
 use super::{Number, Scaled, Tensor};
 use crate::Result;
+use crate::optim::procedure::Scheme;
 use crate::optim::procedure::evaluation::Evaluation;
 use crate::optim::procedure::integrator::{Control, RK4, Verdict, Weights, first_step, second_step};
-use crate::optim::procedure::Scheme;
 
 /// A tensor on its way.
 struct Place<F> {

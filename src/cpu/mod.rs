@@ -3,10 +3,10 @@
 
 mod around;
 mod decide;
+mod eval_params;
 mod evaluate;
 mod flow;
 mod no_decay;
-mod eval_params;
 mod probe;
 mod rows;
 #[cfg(feature = "checkpoint")]
@@ -16,20 +16,20 @@ mod telemetry;
 mod walk;
 mod warp;
 
-use crate::options::around::{Accumulate, Around, Clip, Ema, LossScale};
+#[cfg(feature = "checkpoint")]
+pub(crate) use crate::cpu::snapshot::Counters;
+use crate::cpu::storage::{Draws, Stored};
 use crate::optim::procedure::evaluation::Evaluations;
 use crate::optim::rule::host::Cpu;
 use crate::optim::rule::{MAX_SUMS, Real, check_common, goes_on, need_cpu, same_rule};
 use crate::optim::{Procedure, Rule, StateSpec, Sums, Value};
+use crate::options::around::{Accumulate, Around, Clip, Ema, LossScale};
 use crate::options::schedule::{Schedule, Scheduled, refuse_owned, scalars_at};
 use crate::{Error, Result};
 use around::Surroundings;
 use decide::Decider;
 use probe::Probes;
 use rows::RowSets;
-#[cfg(feature = "checkpoint")]
-pub(crate) use crate::cpu::snapshot::Counters;
-use crate::cpu::storage::{Draws, Stored};
 use warp::Warped;
 
 /// The number types that an [`Optimizer`] runs in.
@@ -527,7 +527,7 @@ fn conclude<F: Number>(
     } else {
         walk::update(groups, tensors, params, grads);
     }
-    stored::round_states(tensors, draws);
+    storage::round_states(tensors, draws);
     around.average(*applied + 1, params);
     *applied += u64::from(!decide::held(groups, tensors));
 }

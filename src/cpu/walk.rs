@@ -1,8 +1,8 @@
 //! How a step walks the tensors: by halves, down to pieces of a fixed size, so that threads may take the halves and the order of every
 //! sum is the same whoever takes them. Small tensors share a piece.
 
-use crate::optim::rule::host::RowTerms;
 use crate::optim::rule::MAX_SUMS;
+use crate::optim::rule::host::RowTerms;
 
 use super::{Number, Scaled, Tensor};
 

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::{Number, Optimizer, Scaled, Tensor};
 #[cfg(feature = "checkpoint")]
-use crate::gpu::layout::arrays::{BEFORE, COLUMNS};
+use crate::gpu::layout::arena::{BEFORE, COLUMNS};
 use crate::optim::procedure::{Warp, check_matrix};
 use crate::{Error, Result};
 

@@ -12,11 +12,12 @@ pub(crate) mod layout;
 mod optimizer;
 pub(crate) mod record;
 
+pub use crate::gpu::build::spec::Rows;
+pub use crate::gpu::build::spec::{Group, Tensor};
 pub use access::readback::read_buffer;
 #[cfg(feature = "checkpoint")]
 pub use access::snapshot::Snapshot;
-pub use build::builder::{Builder, Group, Tensor};
-pub use build::rows::Rows;
+pub use build::builder::Builder;
 pub use layout::class::{Stage, Variant};
 pub use optimizer::Optimizer;
 pub use record::evaluate::Evaluating;

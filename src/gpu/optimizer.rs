@@ -1,23 +1,23 @@
 //! The optimizer itself: what it holds, and its settings.
 
-use std::sync::Arc;
-
-use crate::options::around::{Around, Clip};
-use crate::optim::procedure::evaluation::Evaluations;
-use crate::gpu::layout::memory::Memory;
-use crate::optim::rule::{check_common, goes_on};
-use crate::optim::{Procedure, Rule, Value};
-use crate::options::schedule::{Schedule, refuse_owned};
-use crate::{Error, Result};
-use crate::gpu::build::builder::{GroupInfo, Slice, TensorInfo};
-use crate::gpu::layout::launches::Layout;
-use crate::gpu::kernel::pipelines::Pipeline;
+use crate::gpu::access::telemetry::Telemetry;
+use crate::gpu::build::builder::Builder;
 use crate::gpu::build::places::Places;
-use crate::gpu::record::rows::Remap;
+use crate::gpu::build::spec::{Group, GroupInfo, Slice, Tensor, TensorInfo};
+use crate::gpu::hyper::scalars::{Scalars, Slot};
+use crate::gpu::kernel::kernels::{LaunchGpu, RoundGpu};
+use crate::gpu::layout::class::Variant;
+use crate::gpu::layout::launches::Layout;
+use crate::gpu::layout::memory::Memory;
 use crate::gpu::layout::rows::RowState;
 use crate::gpu::layout::runs::Runs;
-use crate::gpu::hyper::scalars::{Scalars, Slot};
-use crate::gpu::kernel::kernels::{Arena, LaunchGpu, Pass, RoundGpu};
+use crate::gpu::record::rows::Remap;
+use crate::optim::procedure::evaluation::Evaluations;
+use crate::optim::rule::{check_common, goes_on};
+use crate::optim::{Procedure, Rule, Value};
+use crate::options::around::{Around, Clip};
+use crate::options::schedule::{Schedule, refuse_owned};
+use crate::{Error, Result};
 
 /// One optimizer over any number of tensors and groups, on the caller's device.
 ///
@@ -73,7 +73,7 @@ pub struct Optimizer {
     /// `Some` where gradients move.
     pub(crate) runs: Option<Runs>,
     /// `Some` where steps are measured.
-    pub(crate) telemetry: Option<telemetry::Telemetry>,
+    pub(crate) telemetry: Option<Telemetry>,
     /// The step whose sums are recorded and whose update is not.
     pub(crate) half: Option<Slot>,
 }
@@ -308,6 +308,7 @@ const _: () = {
 mod tests {
     use super::*;
     use crate::VRAdam;
+    use crate::gpu::read_buffer;
 
     /// The totals of two steps with so many threads a workgroup of the sums: software GPUs run another number than hardware does.
     fn totals(gpu: &crate::tools::adapter::Gpu, sum_lanes: u32) -> Vec<f32> {

@@ -5,9 +5,9 @@
 //! and the settings; `param/<tensor>` may be there too. A few lines of Python
 //! write and read them (README, "Checkpoints").
 
-use crate::gpu::layout::class::{ACCUMULATOR, AVERAGE};
-use crate::gpu::layout::arena::{MASTER, REMAINDER, keeps_precision};
-use crate::gpu::layout::arrays::PARAM;
+use crate::gpu::layout::arena::PARAM;
+use crate::gpu::layout::units::{ACCUMULATOR, AVERAGE};
+use crate::gpu::layout::units::{MASTER, REMAINDER, keeps_precision};
 use crate::io::tensor_file::{TensorFile, quote};
 use crate::{Error, Group, NAdam, Optimizer, Result, Tensor};
 

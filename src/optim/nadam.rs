@@ -2,12 +2,12 @@
 
 use super::rule::{Nothing, Real, Scalar, StateSpec, Twin, bias_correction, members, own_square};
 #[cfg(feature = "checkpoint")]
-use crate::optim::rule::settings::Configured;
-use crate::optim::rule::settings::settings;
-#[cfg(feature = "checkpoint")]
 use crate::Result;
 #[cfg(feature = "checkpoint")]
 use crate::optim::Value;
+#[cfg(feature = "checkpoint")]
+use crate::optim::rule::settings::Configured;
+use crate::optim::rule::settings::settings;
 
 settings! {
     /// NAdam (Dozat 2016), Adam with Nesterov's momentum, with decay as L2 regularisation, as `torch.optim.NAdam`.

@@ -123,7 +123,7 @@ impl Request {
 
     async fn open_best(&self) -> Result<Choice> {
         let note = match self.selector.find().await {
-            Ok(adapter) if gpu::is_hardware(&adapter.get_info()) => return self.open_gpu().await,
+            Ok(adapter) if adapter::is_hardware(&adapter.get_info()) => return self.open_gpu().await,
             Ok(adapter) => format!("{} is a software GPU, slower than the CPU path", adapter.get_info().name),
             Err(Error::NoAdapter(found)) if !self.names_adapter() => {
                 format!("no GPU adapter found{found}")

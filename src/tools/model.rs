@@ -6,8 +6,8 @@ use std::str::FromStr;
 use safetensors::Dtype;
 
 use crate::gpu::layout::memory::Memory;
-use crate::{Error, Group, Optimizer, Result, Rule, Storage};
 use crate::io::tensor_file;
+use crate::{Error, Group, Optimizer, Result, Rule, Storage};
 
 /// The most tensors.
 const MOST_TENSORS: usize = 100_000;

@@ -7,10 +7,9 @@ use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{AddressSpace, GlobalVariable, Handle, Module, ShaderStage, StorageAccess, Type, TypeInner};
 use serde::Serialize;
 
-use crate::optim;
 use crate::optim::Value;
-use crate::{Error, Result, Stage, Storage, Variant};
 use crate::tools::objectives;
+use crate::{Error, Result, Stage, Storage, Variant, optim};
 
 /// A kernel's text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -52,7 +51,7 @@ pub fn find(name: &str, settings: &[(String, Value)]) -> Result<Vec<Shader>> {
 /// # Errors
 /// As [`find`]; a storage that the optimizer cannot have.
 pub fn find_stored(name: &str, settings: &[(String, Value)], storage: &Storage) -> Result<Vec<Shader>> {
-    let kernels = objective::shaders();
+    let kernels = objectives::shaders();
     if let Some((_, text)) = kernels.iter().find(|(kernel, _)| *kernel == name) {
         if let Some((setting, _)) = settings.first() {
             return Err(Error::Usage(format!("`{name}` is an objective's kernel and has no setting `{setting}`")));

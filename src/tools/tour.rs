@@ -1,11 +1,11 @@
 //! The tour: what a new user wants to know of this machine, in under a minute. It is right, it learns, and how fast it is.
 
+use crate::optim;
+use crate::optim::{Rule, Value};
+use crate::tools::adapter::Gpu;
 use crate::tools::backend::{Backend, Choice, Kind, Request};
 use crate::tools::bench;
 use crate::tools::bench::Size;
-use crate::tools::adapter::Gpu;
-use crate::optim;
-use crate::optim::{Rule, Value};
 use crate::tools::train::Plan;
 use crate::tools::verify;
 use crate::tools::verify::Case;

@@ -1,7 +1,7 @@
 //! What the engine promises beyond right numbers: encoders, counts, rates, determinism, nothing made after construction.
 
-use wgpu_optim::tools::adapter::Gpu;
 use wgpu_optim::optim::{ALL, Adai, AdaiW, AdamW, Lamb, Rule, VRAdam, Value};
+use wgpu_optim::tools::adapter::Gpu;
 use wgpu_optim::tools::verify::{Outcome, Problem};
 use wgpu_optim::{Accumulate, Clip, Ema, Error, Group, LossScale, Optimizer, wgpu};
 

@@ -1,7 +1,7 @@
 //! Bad input: an error that names the thing, what it was and what it should have been, and nothing changed.
 
-use wgpu_optim::tools::adapter::{Gpu, Selector};
 use wgpu_optim::optim::{AdamW, Lion, Sgd, Value, find};
+use wgpu_optim::tools::adapter::{Gpu, Selector};
 use wgpu_optim::{Builder, Error, Group, Optimizer, Result, Tensor, wgpu};
 
 use crate::common::{adapter, block_on, gpu, open, read, same};

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use wgpu_optim::tools::backend::Backend;
+use wgpu_optim::Storage;
 use wgpu_optim::optim::{ALL, find};
+use wgpu_optim::tools::backend::Backend;
+use wgpu_optim::tools::replay;
 use wgpu_optim::tools::replay::trajectory::Trajectory;
 use wgpu_optim::tools::verify::varied;
-use wgpu_optim::Storage;
-use wgpu_optim::tools::replay;
 
 use crate::common::gpu;
 

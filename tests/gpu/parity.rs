@@ -3,8 +3,8 @@
 
 use std::ops::Range;
 
-use wgpu_optim::tools::adapter::Gpu;
 use wgpu_optim::optim::{ALL, Procedure, ProxSgd, Rule};
+use wgpu_optim::tools::adapter::Gpu;
 use wgpu_optim::tools::verify::{Outcome, Problem, varied};
 use wgpu_optim::{Builder, Group, Optimizer, wgpu};
 

@@ -4,7 +4,9 @@ use crate::support::{GUARD, Rig, failure, gpu, slices, wide, worst};
 use std::sync::OnceLock;
 use wgpu_optim::tools::objectives::random;
 use wgpu_optim::tools::objectives::random::Stream;
-use wgpu_optim::tools::objectives::{Activation, Bits, CpuMlp, CpuObjective, GpuMlp, GpuObjective, Mlp, Outcome, Part, Split, digits};
+use wgpu_optim::tools::objectives::{
+    Activation, Bits, CpuMlp, CpuObjective, GpuMlp, GpuObjective, Mlp, Outcome, Part, Split, digits,
+};
 
 /// A tensor's largest error may be this share of its largest gradient: f32 sums of at most 1438 terms, of either sign,
 /// in chunks or one after the other.

@@ -2,10 +2,10 @@
 //! is refused.
 
 use crate::support::{GUARD, Rig, failure, gpu, slices, wide, worst};
+use wgpu_optim::optim::Value;
 use wgpu_optim::tools::objectives::problem;
 use wgpu_optim::tools::objectives::problem::ALL;
 use wgpu_optim::tools::objectives::{CpuObjective, GpuObjective, Problem, TensorSpec, random};
-use wgpu_optim::optim::Value;
 
 /// A gradient's largest error may be this share of the tensor's largest: f32 sums of some hundred terms of either sign.
 const GRADIENT_TOLERANCE: f64 = 3e-6;

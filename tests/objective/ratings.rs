@@ -2,9 +2,9 @@
 
 use crate::problems::RATINGS;
 use crate::support::{failure, slices};
+use wgpu_optim::optim::Value;
 use wgpu_optim::tools::objectives::problem;
 use wgpu_optim::tools::objectives::problems::{Layout, RatingTable};
-use wgpu_optim::optim::Value;
 
 const JESTER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/jester.csv");
 

@@ -1,10 +1,9 @@
 //! What decisions are made of and what they remember, read and written outside of steps.
 
-use crate::gpu::layout::launches::VEC4;
-use crate::gpu::build::plan::{CONTROL_HEAD, LOSS_BYTES};
 use crate::gpu::Optimizer;
-use crate::gpu::build::builder::Tensor;
 use crate::gpu::access::readback::read_buffer;
+use crate::gpu::build::spec::Tensor;
+use crate::gpu::layout::units::{CONTROL_HEAD, LOSS_BYTES, VEC4};
 use crate::{Error, Result};
 
 impl Optimizer {

@@ -7,13 +7,11 @@ use futures::FutureExt as _;
 use futures::channel::oneshot;
 use futures::future::poll_fn;
 
-use crate::gpu::layout::arrays::is_scratch;
-use crate::gpu::build::blame::blame;
-use crate::gpu::build::checks::bytes_of;
-use crate::gpu::build::plan::CONTROL_HEAD;
-use crate::gpu::layout::arena::{Array, keeps_precision};
 use crate::gpu::Optimizer;
-use crate::gpu::build::builder::Tensor;
+use crate::gpu::build::blame::blame;
+use crate::gpu::build::spec::Tensor;
+use crate::gpu::layout::arena::{Array, is_scratch};
+use crate::gpu::layout::units::{CONTROL_HEAD, bytes_of, keeps_precision};
 #[cfg(feature = "tools")]
 use crate::options::storage::Formats;
 use crate::options::storage::{Format, Packed};

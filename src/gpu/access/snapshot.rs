@@ -2,16 +2,14 @@
 
 use futures::channel::oneshot;
 
-use crate::gpu::layout::arrays::PARAM;
-use crate::gpu::build::buffers::buffer;
-use crate::gpu::build::checks::bytes_of;
-use crate::gpu::layout::launches::{StateRun, VEC4};
-use crate::gpu::build::plan::{CONTROL_HEAD, LOSS_BYTES, ROUNDING};
-use super::readback::mapped;
-use crate::gpu::layout::arena::{Array, Stretch, keeps_precision};
-use crate::gpu::Optimizer;
-use crate::gpu::build::builder::Tensor;
 use crate::Result;
+use crate::gpu::Optimizer;
+use crate::gpu::access::readback::mapped;
+use crate::gpu::build::buffers::buffer;
+use crate::gpu::build::spec::Tensor;
+use crate::gpu::layout::arena::{Array, PARAM, Stretch};
+use crate::gpu::layout::launches::StateRun;
+use crate::gpu::layout::units::{CONTROL_HEAD, LOSS_BYTES, ROUNDING, VEC4, bytes_of, keeps_precision};
 use crate::options::storage::{Format, Layout, Packed};
 
 /// The parameters, states and counters of an [`Optimizer`] as they were at one point of an encoder.

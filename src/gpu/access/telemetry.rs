@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use crate::gpu::Optimizer;
 use crate::gpu::build::buffers::{Buffers, Sizes, Which};
-use crate::gpu::layout::launches::{Chunk, Launch, Layout, VEC4};
 use crate::gpu::hyper::mailbox::Mailbox;
-use crate::gpu::build::plan::CONTROL_HEAD;
+use crate::gpu::layout::launches::{Chunk, Launch, Layout};
+use crate::gpu::layout::units::{CONTROL_HEAD, VEC4};
 use crate::options::telemetry::{Squares, Stats, TensorStats, nothing_counts};
 use crate::{Error, Result};
 
@@ -104,7 +104,8 @@ impl Optimizer {
         let Some(round) = self.rounds.first().filter(|_| self.around.sums()) else {
             return Err(nothing_counts());
         };
-        let totals = crate::gpu::access::readback::read_buffer(&self.device, &self.queue, round.totals.slice(..)).await?;
+        let totals =
+            crate::gpu::access::readback::read_buffer(&self.device, &self.queue, round.totals.slice(..)).await?;
         let totals: Vec<[f32; 4]> = bytemuck::pod_collect_to_vec(&totals);
         let bad = (0..self.tensors.len()).find(|t| self.harness_totals(&totals, *t).1 != 0.0);
         Ok(bad.map(|t| self.tensors[t].name.as_str()))

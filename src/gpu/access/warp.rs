@@ -1,8 +1,8 @@
 //! WarpAdam's matrices, read and written outside of steps.
 
-use crate::gpu::layout::arrays::COLUMNS;
 use crate::gpu::Optimizer;
-use crate::gpu::build::builder::Tensor;
+use crate::gpu::build::spec::Tensor;
+use crate::gpu::layout::arena::COLUMNS;
 use crate::optim::Procedure;
 use crate::optim::procedure::{Warp, check_matrix};
 use crate::{Error, Result};

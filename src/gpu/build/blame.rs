@@ -2,8 +2,8 @@
 
 use futures::FutureExt as _;
 
-use super::builder::{Home, Slice, TensorInfo};
 use crate::Error;
+use crate::gpu::build::spec::{Home, Slice, TensorInfo};
 
 /// The error behind wgpu's `refusal` to make something for these tensors' ranges.
 pub(crate) fn blame<'a>(

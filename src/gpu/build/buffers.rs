@@ -6,7 +6,8 @@ use std::fmt;
 
 use futures::FutureExt as _;
 
-use crate::gpu::layout::launches::VEC4;
+use crate::gpu::build::spec::Slice;
+use crate::gpu::layout::units::VEC4;
 use crate::{Error, Result};
 
 pub(crate) const TABLE: wgpu::BufferUsages = wgpu::BufferUsages::STORAGE.union(wgpu::BufferUsages::COPY_DST);
@@ -160,6 +161,43 @@ pub(crate) fn buffer(
     match scope.pop().now_or_never().flatten() {
         Some(_) => Err(Error::OutOfMemory { what: label, bytes: size }),
         None => Ok(buffer),
+    }
+}
+
+/// A buffer that may not be there yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    Ours(Which),
+    Theirs(wgpu::Buffer),
+}
+
+/// A range of bytes of such a buffer.
+#[derive(Clone, Debug)]
+pub(crate) struct Spot {
+    pub(crate) source: Source,
+    pub(crate) offset: u64,
+    pub(crate) size: u64,
+}
+
+impl From<&Slice> for Spot {
+    fn from(slice: &Slice) -> Self {
+        Self { source: Source::Theirs(slice.buffer.clone()), offset: slice.offset, size: slice.size }
+    }
+}
+
+impl Source {
+    pub(crate) fn buffer<'a>(&'a self, ours: &'a Ours) -> &'a wgpu::Buffer {
+        match self {
+            Self::Ours(which) => &ours[which],
+            Self::Theirs(buffer) => buffer,
+        }
+    }
+}
+
+impl Spot {
+    /// The range, now that the crate's buffers are there.
+    pub(crate) fn slice(&self, ours: &Ours) -> Slice {
+        Slice { buffer: self.source.buffer(ours).clone(), offset: self.offset, size: self.size }
     }
 }
 

@@ -1,102 +1,11 @@
 //! The builder: what is to be optimized, and the checks before anything is created.
 
-use super::rows::RowsInfo;
-use crate::options::around::{Accumulate, Around, Clip, Ema, LossScale, evaluation_scalar};
-use crate::optim::{Rule, Scalar};
-use crate::options::schedule::{Schedule, Scheduled, scalars_at};
+use crate::gpu::build::spec::{Group, GroupInfo, Home, RowsInfo, Tensor, TensorInfo};
+use crate::optim::Rule;
+use crate::options::around::{Accumulate, Around, Clip, Ema, LossScale};
+use crate::options::schedule::{Schedule, Scheduled};
 use crate::options::storage::{Formats, Storage};
 use crate::{Error, NoDecay, Optimizer, Result};
-
-/// A parameter group of one [`Optimizer`]: tensors with settings of their own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Group(pub(crate) usize);
-
-impl Group {
-    /// The group that [`Optimizer::builder`] makes, called "default".
-    pub const DEFAULT: Self = Self(0);
-}
-
-/// A tensor of one [`Optimizer`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Tensor(pub(crate) usize);
-
-impl Tensor {
-    /// Its place in the order in which the tensors were given to the builder.
-    #[must_use]
-    pub const fn index(self) -> usize {
-        self.0
-    }
-}
-
-/// A range of bytes of somebody's buffer.
-#[derive(Clone, Debug)]
-pub(crate) struct Slice {
-    pub(crate) buffer: wgpu::Buffer,
-    pub(crate) offset: u64,
-    pub(crate) size: u64,
-}
-
-impl From<wgpu::BufferSlice<'_>> for Slice {
-    fn from(slice: wgpu::BufferSlice<'_>) -> Self {
-        Self { buffer: slice.buffer().clone(), offset: slice.offset(), size: slice.size() }
-    }
-}
-
-impl Slice {
-    pub(crate) fn slice(&self) -> wgpu::BufferSlice<'_> {
-        self.buffer.slice(self.offset..self.offset + self.size)
-    }
-}
-
-/// Where a tensor's numbers are to lie.
-#[derive(Clone, Debug)]
-pub(crate) enum Home {
-    /// In the crate's buffers.
-    Own,
-    /// In the caller's.
-    Bound { param: Slice, grad: Option<Slice> },
-}
-
-/// A tensor as the builder was told of it.
-#[derive(Clone, Debug)]
-pub(crate) struct TensorInfo {
-    pub(crate) name: String,
-    pub(crate) shape: Vec<usize>,
-    /// Those that there is room for: of a reserved row set more than the shape's.
-    pub(crate) elements: u64,
-    pub(crate) group: usize,
-    pub(crate) home: Home,
-    pub(crate) frozen: bool,
-    /// `None`: as the builder says for all.
-    storage: Option<Storage>,
-    /// What the storage comes to, found when the optimizer is built.
-    pub(crate) formats: Formats,
-}
-
-/// A group as the builder was told of it.
-#[derive(Clone, Debug)]
-pub(crate) struct GroupInfo {
-    pub(crate) name: String,
-    pub(crate) rule: Box<dyn Rule>,
-    pub(crate) maximize: bool,
-    pub(crate) scheduled: Vec<Scheduled>,
-    /// Tensors that another group takes over.
-    routes: Vec<(NoDecay, usize)>,
-}
-
-impl GroupInfo {
-    fn new(name: String, rule: Box<dyn Rule>) -> Self {
-        Self { name, rule, maximize: false, scheduled: Vec::new(), routes: Vec::new() }
-    }
-
-    /// The group's scalars at the `t`-th applied step, those of what stands around the rule included.
-    pub(crate) fn scalars(&self, around: Around, t: u64) -> Result<Vec<Scalar>> {
-        let rule = scalars_at(self.rule.as_ref(), &self.scheduled, &self.name, t)?;
-        let mut scalars = around.scalars(rule, self.maximize, t);
-        scalars.extend(evaluation_scalar(self.rule.as_ref()));
-        Ok(scalars)
-    }
-}
 
 /// Collects groups and tensors for an [`Optimizer`]. Mistakes are reported by [`build`](Self::build), before anything is created.
 #[derive(Clone, Debug)]
@@ -415,12 +324,4 @@ impl Builder {
         });
         Tensor(self.tensors.len() - 1)
     }
-}
-
-/// The place of `buffer` in `buffers`, added where it is new.
-pub(crate) fn index_of<'a, B: PartialEq>(buffers: &mut Vec<&'a B>, buffer: &'a B) -> usize {
-    buffers.iter().position(|b| *b == buffer).unwrap_or_else(|| {
-        buffers.push(buffer);
-        buffers.len() - 1
-    })
 }

@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::builder::{Builder, Home, Slice, TensorInfo, index_of};
-use crate::gpu::layout::launches::VEC4;
+use crate::gpu::build::builder::Builder;
+use crate::gpu::build::spec::{Home, Slice, TensorInfo, index_of};
+use crate::gpu::layout::units::{VEC4, bytes_of};
 use crate::optim::Procedure;
 use crate::optim::rule::{check_common, same_rule};
-use crate::options::telemetry::refuse;
 use crate::options::storage::Format;
+use crate::options::telemetry::refuse;
 use crate::{Error, Result};
 
 impl Builder {
@@ -101,11 +102,6 @@ fn overlap(
         "its {what} at bytes {range:?}, rounded up to 16, overlap the {other_what} of `{other}` at bytes {other_range:?} of \
          the same buffer"
     ))
-}
-
-/// Bytes of so many numbers, in whole words.
-pub(crate) const fn bytes_of(elements: u64, format: Format) -> u64 {
-    (elements * format.bytes()).next_multiple_of(4)
 }
 
 impl TensorInfo {

@@ -4,19 +4,21 @@ use std::sync::Arc;
 
 use futures::FutureExt as _;
 
-use super::blame::{blame, bound};
-use super::buffers::{Buffers, OWNED, TABLE, Which, buffer};
-use super::builder::Builder;
-use crate::gpu::layout::launches::{Chunk, VEC4, Window, fold};
+use crate::Result;
+use crate::gpu::Optimizer;
+use crate::gpu::access::telemetry::Telemetry;
+use crate::gpu::build::blame::{blame, bound};
+use crate::gpu::build::buffers::{Buffers, OWNED, TABLE, Which, buffer};
+use crate::gpu::build::builder::Builder;
+use crate::gpu::build::plan::Plan;
+use crate::gpu::hyper::scalars::Scalars;
+use crate::gpu::kernel::kernels::{Arena, LaunchGpu, Pass, RoundGpu};
 use crate::gpu::kernel::passes;
 use crate::gpu::kernel::passes::PASS_BYTES;
 use crate::gpu::kernel::pipelines::{Compiler, Pipeline};
-use super::plan::Plan;
-use crate::gpu::hyper::scalars::Scalars;
-use crate::gpu::access::telemetry::Telemetry;
 use crate::gpu::layout::class::{Stage, Variant};
-use crate::gpu::{Arena, LaunchGpu, Optimizer, Pass, RoundGpu};
-use crate::Result;
+use crate::gpu::layout::launches::{Chunk, Window, fold};
+use crate::gpu::layout::units::VEC4;
 use crate::optim::procedure::evaluation::Evaluations;
 use crate::options::storage::half::rounding_key;
 

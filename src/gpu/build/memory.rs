@@ -1,15 +1,15 @@
 //! The bytes of a plan, by role.
 
+use crate::Result;
 use crate::gpu::Optimizer;
-use super::buffers::Which;
-use super::builder::{Builder, Home};
-use super::checks::bytes_of;
-use super::places::Source;
-use super::plan::Plan;
+use crate::gpu::build::buffers::{Source, Which};
+use crate::gpu::build::builder::Builder;
+use crate::gpu::build::plan::Plan;
+use crate::gpu::build::spec::Home;
 use crate::gpu::layout::arena::Array;
 use crate::gpu::layout::class::Variant;
-use crate::Result;
 use crate::gpu::layout::memory::{Memory, Owner, Role};
+use crate::gpu::layout::units::bytes_of;
 
 impl Builder {
     /// What the optimizer would take of the memory of a device with these limits, by role: the buffers that [`build`](Self::build) would
@@ -104,8 +104,8 @@ fn add_tensors(builder: &Builder, memory: &mut Memory) {
 mod tests {
     use super::*;
     use crate::gpu::build::buffers::{OWNED, created};
-    use crate::tools::adapter::{Gpu, Selector};
     use crate::optim::{ALL, Entry, Procedure};
+    use crate::tools::adapter::{Gpu, Selector};
     use crate::{Accumulate, AdamW, Clip, Ema, Group, LossScale, Optimizer, Rule};
 
     const STORAGES: [&str; 4] = ["f32", "bf16-split,8bit,min=300", "bf16-sr,states=bf16", "f16-master,grads=f32"];

@@ -10,3 +10,4 @@ pub(crate) mod memory;
 pub(crate) mod places;
 pub(crate) mod plan;
 pub(crate) mod rows;
+pub(crate) mod spec;

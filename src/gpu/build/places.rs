@@ -1,11 +1,12 @@
 //! Where tensors lie, and which of them may share a launch.
 
-use super::buffers::{Ours, Sizes, Which};
-use super::builder::{Builder, Home, Slice, TensorInfo, index_of};
-use super::checks::bytes_of;
-use crate::gpu::layout::launches::{Item, Limits, Place, VEC4};
-use crate::gpu::layout::rows::RowState;
+use crate::gpu::build::buffers::{Ours, Sizes, Source, Spot, Which};
+use crate::gpu::build::builder::Builder;
+use crate::gpu::build::spec::{Home, Slice, TensorInfo, index_of};
 use crate::gpu::layout::class::Variant;
+use crate::gpu::layout::launches::{Item, Limits, Place};
+use crate::gpu::layout::rows::RowState;
+use crate::gpu::layout::units::{VEC4, bytes_of};
 use crate::optim::Rule;
 use crate::options::storage::Format;
 use crate::{Error, Result};
@@ -15,43 +16,6 @@ use crate::{Error, Result};
 pub(crate) struct Places<S = Slice> {
     pub(crate) param: S,
     pub(crate) grad: Option<S>,
-}
-
-/// A buffer that may not be there yet.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Source {
-    Ours(Which),
-    Theirs(wgpu::Buffer),
-}
-
-/// A range of bytes of such a buffer.
-#[derive(Clone, Debug)]
-pub(crate) struct Spot {
-    pub(crate) source: Source,
-    pub(crate) offset: u64,
-    pub(crate) size: u64,
-}
-
-impl From<&Slice> for Spot {
-    fn from(slice: &Slice) -> Self {
-        Self { source: Source::Theirs(slice.buffer.clone()), offset: slice.offset, size: slice.size }
-    }
-}
-
-impl Source {
-    pub(crate) fn buffer<'a>(&'a self, ours: &'a Ours) -> &'a wgpu::Buffer {
-        match self {
-            Self::Ours(which) => &ours[which],
-            Self::Theirs(buffer) => buffer,
-        }
-    }
-}
-
-impl Spot {
-    /// The range, now that the crate's buffers are there.
-    pub(crate) fn slice(&self, ours: &Ours) -> Slice {
-        Slice { buffer: self.source.buffer(ours).clone(), offset: self.offset, size: self.size }
-    }
 }
 
 impl Places<Spot> {

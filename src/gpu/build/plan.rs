@@ -1,29 +1,19 @@
 //! What construction is going to create, worked out before anything is: where everything lies, and every buffer with its bytes.
 
-use super::buffers::{Sizes, Which};
-use super::builder::Builder;
-use crate::gpu::layout::launches::{Launch, Layout, Limits, VEC4, sum_lanes};
+use crate::gpu::access::telemetry::{Sample, measured_bytes};
+use crate::gpu::build::buffers::{Sizes, Spot, Which};
+use crate::gpu::build::builder::Builder;
+use crate::gpu::build::places::{Classes, Places, place_tensors};
+use crate::gpu::hyper::scalars::{Rings, Tables};
 use crate::gpu::kernel::passes;
-use super::places::{Classes, Places, Spot, place_tensors};
+use crate::gpu::layout::class::Variant;
+use crate::gpu::layout::launches::{Launch, Layout, Limits, sum_lanes};
 use crate::gpu::layout::rows::RowState;
 use crate::gpu::layout::runs::RunTable;
-use crate::gpu::hyper::scalars::{Rings, Tables};
-use crate::gpu::access::telemetry::{Sample, measured_bytes};
-use crate::gpu::kernel::text::LOSS_STRIDE;
-use crate::gpu::layout::class::Variant;
+use crate::gpu::layout::units::{CONTROL_HEAD, LOSS_BYTES, VEC4};
 use crate::options::around::Around;
-use crate::{Error, Result};
 use crate::options::random;
-
-/// Bytes of `wo_Control` before the decisions.
-pub(crate) const CONTROL_HEAD: u64 = 32;
-/// Where in it the key of chances lies.
-#[cfg(feature = "checkpoint")]
-pub(crate) const ROUNDING: u64 = 24;
-/// Where in it the steps are counted that rounded anything.
-pub(crate) const ROUNDED: u64 = 28;
-/// Bytes from one loss slot to the next.
-pub(crate) const LOSS_BYTES: u64 = LOSS_STRIDE as u64 * 4;
+use crate::{Error, Result};
 
 /// An optimizer that is only planned.
 #[derive(Debug)]

@@ -1,45 +1,13 @@
 //! What the builder is told of rows, and the checks before anything is created.
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use crate::gpu::build::builder::{Builder, Home, Slice, Tensor, TensorInfo};
+use crate::gpu::build::builder::Builder;
+use crate::gpu::build::spec::{Home, Mask, RowSetInfo, Rows, Tensor, TensorInfo};
 use crate::optim::rule::{need_one_rate, need_rows, need_shared};
 use crate::options::storage::Keep;
 use crate::{Error, Result};
 
 /// The longest row that may share a second moment: chunks of whole rows, in vec4s, then hold at most 1024 elements.
 const MOST_SHARED: usize = 256;
-
-/// A row set of one [`Optimizer`](crate::Optimizer): tensors whose first dimension is the same rows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Rows(pub(crate) usize);
-
-/// What the builder was told of rows.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct RowsInfo {
-    pub(crate) sets: Vec<RowSetInfo>,
-    pub(crate) columns: BTreeMap<usize, Vec<f64>>,
-    pub(crate) shared: BTreeSet<usize>,
-}
-
-#[derive(Clone, Debug)]
-pub(crate) struct RowSetInfo {
-    pub(crate) name: String,
-    pub(crate) tensors: Vec<usize>,
-    pub(crate) reserved: Option<usize>,
-    pub(crate) mask: Mask,
-    pub(crate) nonzero: bool,
-}
-
-/// Where the flags of a set's rows lie.
-#[derive(Clone, Debug)]
-pub(crate) enum Mask {
-    None,
-    /// In the crate's buffer.
-    Own,
-    /// In the caller's.
-    Bound(Slice),
-}
 
 impl Builder {
     /// Names tensors that share rows: the first dimension of each is the same rows. A step can then leave rows out

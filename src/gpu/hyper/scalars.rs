@@ -9,13 +9,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::gpu::build::buffers::{Buffers, OWNED, Sizes, UNIFORM, Which};
-use crate::gpu::build::builder::{Builder, GroupInfo};
-use crate::gpu::layout::launches::VEC4;
-use super::mailbox::Mailbox;
-use crate::gpu::build::plan::CONTROL_HEAD;
+use crate::gpu::build::builder::Builder;
+use crate::gpu::build::spec::GroupInfo;
+use crate::gpu::hyper::mailbox::Mailbox;
 use crate::gpu::kernel::text::scalar_rows;
-use crate::options::around::Around;
+use crate::gpu::layout::units::{CONTROL_HEAD, VEC4};
 use crate::optim::{Procedure, Scalar};
+use crate::options::around::Around;
 use crate::{Error, Result};
 
 /// Bytes that the ring of per-count rows may take.

@@ -1,21 +1,9 @@
 //! What a dispatch binds: pipelines with their bind groups, tables and arenas.
 
 use std::sync::Arc;
-use crate::options::around::{Around, Clip};
-use crate::optim::procedure::evaluation::Evaluations;
-use crate::gpu::layout::memory::Memory;
-use crate::optim::rule::{check_common, goes_on};
-use crate::optim::{Procedure, Rule, Value};
-use crate::options::schedule::{Schedule, refuse_owned};
-use crate::{Error, Result};
-use crate::gpu::build::builder::{GroupInfo, Slice, TensorInfo};
-use crate::gpu::layout::launches::Layout;
+
+use crate::gpu::hyper::scalars::Slot;
 use crate::gpu::kernel::pipelines::Pipeline;
-use crate::gpu::build::places::Places;
-use crate::gpu::record::rows::Remap;
-use crate::gpu::layout::rows::RowState;
-use crate::gpu::layout::runs::Runs;
-use crate::gpu::hyper::scalars::{Scalars, Slot};
 
 /// A launch with what it binds.
 #[derive(Debug)]
@@ -72,4 +60,42 @@ pub(crate) struct RoundGpu {
     pub(crate) group: wgpu::BindGroup,
     pub(crate) partials: wgpu::Buffer,
     pub(crate) totals: wgpu::Buffer,
+}
+
+/// Which of a launch's passes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// The sums of a round.
+    Stats(usize),
+    /// What the rule's procedure adds.
+    Procedure,
+    Update,
+    Accumulate,
+    Swap,
+    ToEvaluation,
+    ToTraining,
+}
+
+impl LaunchGpu {
+    /// A pass with the pipeline that it runs now, where the launch has it.
+    pub(crate) fn pass(&self, kind: Kind) -> Option<(&Pass, &wgpu::ComputePipeline)> {
+        match kind {
+            Kind::Stats(round) => self.stats.get(round)?.as_ref().map(|p| (p, &p.pipeline.pipeline)),
+            Kind::Procedure => self.procedure.as_ref().map(|p| (p, &p.pipeline.pipeline)),
+            Kind::Update => Some((&self.update, &self.update.pipeline.pipeline)),
+            Kind::Accumulate => self.accumulate.as_ref().map(|p| (&self.update, p)),
+            Kind::Swap => self.swap.as_ref().map(|p| (&self.update, p)),
+            Kind::ToEvaluation => self.evaluation.as_ref().map(|[p, _]| (&self.update, p)),
+            Kind::ToTraining => self.evaluation.as_ref().map(|[_, p]| (&self.update, p)),
+        }
+    }
+}
+
+impl RoundGpu {
+    /// Runs one of its pipelines, which are one workgroup.
+    pub(crate) fn finish(&self, pass: &mut wgpu::ComputePass<'_>, pipeline: &wgpu::ComputePipeline, slot: &Slot) {
+        pass.set_pipeline(pipeline);
+        pass.set_bind_group(0, &self.group, &[slot.offset]);
+        pass.dispatch_workgroups(1, 1, 1);
+    }
 }

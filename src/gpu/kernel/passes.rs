@@ -1,10 +1,10 @@
 //! The records of a procedure's passes: what each does, and with which weights.
 
-use crate::gpu::build::buffers::{Buffers, Sizes, UNIFORM, Which};
 use crate::Result;
-use crate::optim::procedure::integrator::{RK4, Weights};
+use crate::gpu::build::buffers::{Buffers, Sizes, UNIFORM, Which};
 use crate::optim::Procedure;
 use crate::optim::procedure::Scheme;
+use crate::optim::procedure::integrator::{RK4, Weights};
 
 /// Keeps the parameters.
 pub(crate) const START: u32 = 1;

@@ -1,6 +1,6 @@
 //! Pipelines and their bind group layouts, one a (class, stage).
 
-use super::text::{Access, Binding};
+use crate::gpu::kernel::text::{Access, Binding};
 use crate::gpu::layout::class::{Stage, Variant};
 use crate::optim::rule::Origin;
 

@@ -2,13 +2,13 @@
 
 use std::collections::HashSet;
 
-use crate::gpu::kernel::text::rows::RowText;
-use super::text::Access;
-use crate::gpu::layout::class::{Round, Stage, Variant};
-use crate::gpu::build::builder::{Builder, Group};
 use crate::gpu::Optimizer;
-use crate::options::around::{Accumulate, Around, Clip, Ema, LossScale};
+use crate::gpu::build::builder::Builder;
+use crate::gpu::build::spec::Group;
+use crate::gpu::kernel::text::Access;
+use crate::gpu::layout::class::{Round, RowText, Stage, Variant};
 use crate::optim::{ALL, Entry, Procedure, Rule, Value};
+use crate::options::around::{Accumulate, Around, Clip, Ema, LossScale};
 use crate::tools::shader::{Checked, Target, Translation};
 
 /// Each feature alone, and all at once with each clip.

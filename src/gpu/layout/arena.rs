@@ -4,59 +4,12 @@
 //! device lets another binding begin, the packed ones in the same way: halves, a word for two numbers; bytes, a word for four, and behind
 //! these a word a block with its largest magnitude. All are as long, counted in vec4s of numbers: the stride.
 
-use super::arrays;
-use crate::gpu::layout::launches::VEC4;
-use crate::gpu::layout::class::{ACCUMULATOR, AVERAGE, Variant};
+use crate::gpu::layout::class::Variant;
 use crate::gpu::layout::memory::Role;
-use crate::optim::{Kind, StateSpec};
+use crate::gpu::layout::units::{ACCUMULATOR, AVERAGE, BLOCK_VEC4S, Counts, MASTER, REMAINDER, VEC4, keeps_precision};
+use crate::optim::{Kind, Procedure, StateSpec};
 use crate::options::storage::blockwise::BLOCK;
 use crate::options::storage::{Form, Keep, Packed};
-
-/// The f32 copy of parameters in half precision.
-pub(crate) const MASTER: &str = "master";
-/// What bf16 parameters lack of an f32.
-pub(crate) const REMAINDER: &str = "remainder";
-
-/// Whether an array of this name keeps the precision of parameters.
-pub(crate) fn keeps_precision(name: &str) -> bool {
-    [MASTER, REMAINDER].contains(&name)
-}
-
-/// Vec4s of numbers that share a block: arrays with blocks are so many times as long, so that no block is of two tensors.
-pub(crate) const BLOCK_VEC4S: u64 = BLOCK as u64 / 4;
-
-/// How many arrays of each width.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Counts {
-    pub(crate) whole: u64,
-    pub(crate) halves: u64,
-    pub(crate) bytes: u64,
-}
-
-impl Counts {
-    const fn with(self, form: Form) -> Self {
-        match form {
-            Form::Whole => Self { whole: self.whole + 1, ..self },
-            Form::Half { .. } | Form::Remainder => Self { halves: self.halves + 1, ..self },
-            Form::Blocks(_) => Self { bytes: self.bytes + 1, ..self },
-        }
-    }
-
-    /// Whether anything is packed.
-    pub(crate) const fn packs(self) -> bool {
-        self.halves + self.bytes > 0
-    }
-
-    /// Words of the packed arrays of this length.
-    pub(crate) const fn words(self, stride: u64) -> u64 {
-        stride * (2 * self.halves + self.bytes) + stride / BLOCK_VEC4S * self.bytes
-    }
-
-    /// Tensors begin at multiples of so many vec4s.
-    pub(crate) const fn alignment(self) -> u64 {
-        if self.bytes > 0 { BLOCK_VEC4S } else { 1 }
-    }
-}
 
 /// One of the arena's arrays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,7 +49,7 @@ impl Array {
         };
         match self.form {
             Form::Whole => {
-                let start = (crate::gpu::layout::launches::ARENA_HEADER + vec4 + self.before.whole * run.stride) * VEC4;
+                let start = (crate::gpu::layout::units::ARENA_HEADER + vec4 + self.before.whole * run.stride) * VEC4;
                 start..start + 4 * elements
             }
             Form::Half { .. } | Form::Remainder => word(2 * vec4, elements.div_ceil(2)),
@@ -131,7 +84,7 @@ impl Variant {
             Some(Keep::Split) => Some((Role::Remainder, REMAINDER, Form::Remainder, Kind::Exact)),
             None | Some(Keep::Nearest | Keep::Stochastic) => None,
         };
-        let procedure = arrays::of(self.procedure, self.given).into_iter().map(|name| exact(arrays::role(name), name));
+        let procedure = of(self.procedure, self.given).into_iter().map(|name| exact(role(name), name));
         let state = |(k, state): (usize, &StateSpec)| {
             (Role::State(state.name), state.name, Form::of(state.kind, self.formats.state(k)), state.kind)
         };
@@ -159,4 +112,81 @@ impl Variant {
     pub(crate) fn whole(&self, name: &str) -> u64 {
         self.arrays().iter().find(|a| a.name == name && a.form == Form::Whole).map_or(0, |a| a.before.whole)
     }
+}
+
+/// The name of the parameters beside the arrays'.
+#[cfg(any(feature = "checkpoint", feature = "custom"))]
+pub(crate) const PARAM: &str = "param";
+
+/// The parameters while a probe moves them.
+pub(crate) const ANCHOR: &str = "probe_anchor";
+
+/// Probes' directions, where they are given.
+pub(crate) const DIRECTIONS: [&str; 8] = [
+    "direction_1",
+    "direction_2",
+    "direction_3",
+    "direction_4",
+    "direction_5",
+    "direction_6",
+    "direction_7",
+    "direction_8",
+];
+
+/// The parameters where an integrator began.
+pub(crate) const BASE: &str = "flow_base";
+
+/// An integrator's derivatives.
+pub(crate) const DERIVATIVES: [&str; 7] = ["flow_k1", "flow_k2", "flow_k3", "flow_k4", "flow_k5", "flow_k6", "flow_k7"];
+
+/// P g.
+pub(crate) const WARPED: &str = "warped";
+
+/// The gradient of the step before.
+pub(crate) const BEFORE: &str = "warp_gradient";
+
+/// The columns of P: element i of a column is i's row of it.
+#[rustfmt::skip]
+pub(crate) const COLUMNS: [&str; 64] = [
+    "warp_00", "warp_01", "warp_02", "warp_03", "warp_04", "warp_05", "warp_06", "warp_07",
+    "warp_08", "warp_09", "warp_10", "warp_11", "warp_12", "warp_13", "warp_14", "warp_15",
+    "warp_16", "warp_17", "warp_18", "warp_19", "warp_20", "warp_21", "warp_22", "warp_23",
+    "warp_24", "warp_25", "warp_26", "warp_27", "warp_28", "warp_29", "warp_30", "warp_31",
+    "warp_32", "warp_33", "warp_34", "warp_35", "warp_36", "warp_37", "warp_38", "warp_39",
+    "warp_40", "warp_41", "warp_42", "warp_43", "warp_44", "warp_45", "warp_46", "warp_47",
+    "warp_48", "warp_49", "warp_50", "warp_51", "warp_52", "warp_53", "warp_54", "warp_55",
+    "warp_56", "warp_57", "warp_58", "warp_59", "warp_60", "warp_61", "warp_62", "warp_63",
+];
+
+/// The arrays of a procedure, in order; `given` says whether probes' directions lie there.
+pub(crate) fn of(procedure: Procedure, given: bool) -> Vec<&'static str> {
+    match procedure {
+        Procedure::Plain => Vec::new(),
+        Procedure::Probe(probe) => {
+            let directions = if given { probe.count } else { 0 };
+            [&[ANCHOR], &DIRECTIONS[..directions]].concat()
+        }
+        Procedure::Integrate(scheme) => [&[BASE], &DERIVATIVES[..scheme.stages()]].concat(),
+        Procedure::Warp(warp) => {
+            let before = if warp.learned { &[BEFORE][..] } else { &[] };
+            [&[WARPED], before, &COLUMNS[..warp.block]].concat()
+        }
+    }
+}
+
+/// What an array of a procedure is to users who count its bytes.
+pub(crate) fn role(name: &'static str) -> Role {
+    if COLUMNS.contains(&name) { Role::WarpMatrix } else { Role::Procedure(name) }
+}
+
+/// Whether an array means nothing between steps.
+pub(crate) fn is_scratch(name: &str) -> bool {
+    [ANCHOR, BASE, WARPED].contains(&name) || DERIVATIVES.contains(&name) || DIRECTIONS.contains(&name)
+}
+
+/// Whether an array beside a rule's states is called so, or the parameters.
+#[cfg(feature = "custom")]
+pub(crate) fn is_taken(name: &str) -> bool {
+    let own = [PARAM, ACCUMULATOR, AVERAGE, BEFORE].contains(&name) || COLUMNS.contains(&name);
+    own || keeps_precision(name) || is_scratch(name)
 }

@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use crate::gpu::layout::launches::SUM_LANES;
-use crate::gpu::kernel::text::rows::RowText;
 use crate::Result;
-use crate::options::around::{Around, evaluation_scalar};
+use crate::gpu::layout::units::SUM_LANES;
 use crate::optim::procedure::Scheme;
 use crate::optim::rule::Origin;
 use crate::optim::{Depends, Procedure, Rule, StateSpec, Sums};
+use crate::options::around::{Around, evaluation_scalar};
 use crate::options::storage::{Formats, Storage};
 
 /// What a pipeline does in a step.
@@ -101,10 +100,6 @@ pub struct Variant {
     /// for them.
     pub(crate) scalars_in_control: Option<usize>,
 }
-
-/// The names of the arena's arrays that are not a rule's.
-pub(crate) const ACCUMULATOR: &str = "gradient_accumulator";
-pub(crate) const AVERAGE: &str = "ema";
 
 impl Variant {
     /// The variant of a rule with these settings and nothing around it.
@@ -251,4 +246,17 @@ impl Variant {
     pub(crate) fn all_decisions(&self, tensors: usize) -> usize {
         self.memory_vec4s() + tensors.max(1) * self.decision_vec4s().max(1)
     }
+}
+
+/// What a class of tensors with rows asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RowText {
+    /// The number of the buffer of masks, where only flagged rows are stepped.
+    pub(crate) mask: Option<usize>,
+    /// Only elements whose gradient is not exactly zero are stepped.
+    pub(crate) nonzero: bool,
+    /// Columns have rates of their own.
+    pub(crate) columns: bool,
+    /// The rows of the tensor have one second moment each.
+    pub(crate) shared: bool,
 }

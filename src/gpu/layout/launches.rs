@@ -2,34 +2,19 @@
 
 use std::ops::Range;
 
-use crate::gpu::layout::arena::Counts;
+use crate::gpu::layout::units::{ARENA_HEADER, CHUNK, Counts, SUM_LANES, VEC4};
 use crate::{Error, Result};
 
-/// Elements in a chunk: one workgroup's share of an update.
-pub(crate) const CHUNK: u64 = 1024;
-/// Threads of an update workgroup: a vec4 each.
-pub(crate) const CHUNK_LANES: u32 = (CHUNK / 4) as u32;
-/// Threads of a workgroup of the sums' first half: few, because at its one barrier all wait and a few add. A multiple of 8.
-pub(crate) const SUM_LANES: u32 = 64;
 /// The same on a software GPU, which runs eight threads at once and pays for every further eight with a switch at the barrier: the sums of
 /// 1000 tensors of 1000 elements took a quarter less time than with 64.
 const SOFTWARE_SUM_LANES: u32 = 8;
 
-/// Threads of the one workgroup of the sums' second half.
-pub(crate) const FINAL_LANES: u32 = 256;
-/// Totals that it adds at a time: a vec3 each takes 16 bytes a thread, and every device has 16 KiB.
-pub(crate) const FINAL_BATCH: usize = 4;
 /// A span has at least this many chunks …
 const SPAN_CHUNKS: u64 = 16;
 /// … and is lengthened so that a tensor has at most this many.
 const TENSOR_SPANS: u64 = 1024;
 /// Rows that one thread adds in sequence.
 const SEGMENT: u32 = 32;
-/// Vec4s before the arena's first array; the first of them carries the count of applied steps to the control buffer. So many that the
-/// array begins where the memory's lines do.
-pub(crate) const ARENA_HEADER: u64 = 16;
-/// Bytes of a vec4 of f32.
-pub(crate) const VEC4: u64 = 16;
 
 /// Threads of a workgroup of the sums' first half on this device. Spans grow with tensors of more than 16 M elements; there 64 threads
 /// keep each one's sequence of additions short, and far below the count of iterations at which lavapipe silently ends a loop.

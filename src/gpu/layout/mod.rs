@@ -2,9 +2,9 @@
 //! arithmetic on the host; nothing here touches the GPU.
 
 pub(crate) mod arena;
-pub(crate) mod arrays;
 pub(crate) mod class;
 pub(crate) mod launches;
 pub mod memory;
 pub(crate) mod rows;
 pub(crate) mod runs;
+pub(crate) mod units;

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use crate::gpu::build::buffers::{Buffers, OWNED, Ours, Sizes, Which};
-use crate::gpu::build::builder::{Builder, TensorInfo};
-use crate::gpu::layout::launches::{CHUNK, Limits, StateRun, VEC4};
-use crate::gpu::build::places::{Source, Spot};
 use crate::gpu::Optimizer;
-use crate::gpu::build::builder::Tensor;
+use crate::gpu::build::buffers::{Buffers, OWNED, Ours, Sizes, Source, Spot, Which};
+use crate::gpu::build::builder::Builder;
+use crate::gpu::build::spec::{Mask, Rows, Tensor, TensorInfo};
+use crate::gpu::layout::class::RowText;
+use crate::gpu::layout::launches::{Limits, StateRun};
+use crate::gpu::layout::units::{CHUNK, VEC4};
 use crate::{Error, Result};
-use crate::gpu::build::rows::Mask;
 
 /// Words of `wo_Member` of `shaders/harness/rows.wgsl`, rounded up to vec4s.
 const MEMBER: usize = 8;
@@ -17,7 +17,7 @@ const MEMBER: usize = 8;
 /// What a call beside the step does with a tensor: `wo_Member.task`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
-enum Task {
+pub(crate) enum Task {
     Nothing,
     /// With the rows that the indices name.
     Indexed,
@@ -27,32 +27,32 @@ enum Task {
 
 /// A row set of a built optimizer.
 #[derive(Debug)]
-struct RowSet {
-    name: String,
-    tensors: Vec<usize>,
-    capacity: usize,
+pub(crate) struct RowSet {
+    pub(crate) name: String,
+    pub(crate) tensors: Vec<usize>,
+    pub(crate) capacity: usize,
     /// Whether its rows may change places.
-    reserved: bool,
-    live: usize,
+    pub(crate) reserved: bool,
+    pub(crate) live: usize,
     /// Rows that were in use before the last remap.
-    source: usize,
-    mask: Option<Spot>,
-    nonzero: bool,
+    pub(crate) source: usize,
+    pub(crate) mask: Option<Spot>,
+    pub(crate) nonzero: bool,
 }
 
 /// The row sets of an optimizer and its columns' rates.
 #[derive(Debug)]
 pub(crate) struct RowState {
-    sets: Vec<RowSet>,
-    set_of: Vec<Option<usize>>,
+    pub(crate) sets: Vec<RowSet>,
+    pub(crate) set_of: Vec<Option<usize>>,
     /// Each tensor's rates; none where it has none of its own.
-    columns: Vec<Vec<f32>>,
+    pub(crate) columns: Vec<Vec<f32>>,
     /// The tensors whose rows have one second moment each.
-    shared: BTreeSet<usize>,
+    pub(crate) shared: BTreeSet<usize>,
     /// The buffers that hold masks, with the bytes that are bound.
-    masks: Vec<Spot>,
+    pub(crate) masks: Vec<Spot>,
     /// The crate's, once it is there.
-    ours: Ours,
+    pub(crate) ours: Ours,
 }
 
 impl RowState {
@@ -190,7 +190,7 @@ impl RowState {
         self.table_for(tensors, |_| Task::Nothing)
     }
 
-    fn table_for(&self, tensors: &[TensorInfo], task: impl Fn(usize) -> Task) -> Vec<u32> {
+    pub(crate) fn table_for(&self, tensors: &[TensorInfo], task: impl Fn(usize) -> Task) -> Vec<u32> {
         if (0..tensors.len()).all(|t| self.text(t).is_none()) {
             return Vec::new();
         }
@@ -219,19 +219,19 @@ impl RowState {
         table
     }
 
-    fn first_word(&self, mask: &Spot) -> Option<u32> {
+    pub(crate) fn first_word(&self, mask: &Spot) -> Option<u32> {
         let window = self.masks.iter().find(|m| m.source == mask.source)?;
         Some(((mask.offset - window.offset) / 4) as u32)
     }
 
-    fn set(&self, rows: Rows) -> Result<&RowSet> {
+    pub(crate) fn set(&self, rows: Rows) -> Result<&RowSet> {
         let known = || Error::Usage(format!("row set {} is not of this optimizer, it has {}", rows.0, self.sets.len()));
         self.sets.get(rows.0).ok_or_else(known)
     }
 }
 
 impl RowSet {
-    fn error(&self, problem: &str) -> Error {
+    pub(crate) fn error(&self, problem: &str) -> Error {
         Error::Usage(format!("row set `{}`: {problem}", self.name))
     }
 }
@@ -325,7 +325,7 @@ impl Optimizer {
         shape
     }
 
-    fn check_room(&self, rows: Rows, live: usize) -> Result<()> {
+    pub(crate) fn check_room(&self, rows: Rows, live: usize) -> Result<()> {
         let set = self.rows.set(rows)?;
         if live <= set.capacity {
             return Ok(());
@@ -333,7 +333,7 @@ impl Optimizer {
         Err(set.error(&format!("{live} rows are wanted, there is room for {}: reserve more", set.capacity)))
     }
 
-    fn put_live(&mut self, rows: Rows, live: usize) {
+    pub(crate) fn put_live(&mut self, rows: Rows, live: usize) {
         let set = &mut self.rows.sets[rows.0];
         (set.source, set.live) = (set.live, live);
         for &tensor in &set.tensors {

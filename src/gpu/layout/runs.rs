@@ -1,8 +1,8 @@
 //! Runs: for steps whose gradients move, where each tensor's records begin in the launches' tables.
 
+use crate::Result;
 use crate::gpu::build::buffers::{Buffers, Sizes, UNIFORM, Which};
 use crate::gpu::layout::launches::{Layout, Limits, Part};
-use crate::Result;
 
 /// Bytes from one run's record to the next: a dynamic offset is a multiple of this in every device.
 const RUN_STRIDE: u64 = 256;

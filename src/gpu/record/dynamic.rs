@@ -2,13 +2,13 @@
 
 use futures::FutureExt as _;
 
+use crate::gpu::Optimizer;
 use crate::gpu::build::blame::blame;
-use crate::gpu::build::builder::{Slice, index_of};
-use crate::gpu::layout::launches::{Limits, VEC4};
+use crate::gpu::build::spec::{Slice, Tensor, index_of};
+use crate::gpu::kernel::kernels::{Kind, Pass};
 use crate::gpu::kernel::pipelines::bind_group;
-use super::step::Kind;
-use crate::gpu::{Optimizer, Pass};
-use crate::gpu::build::builder::Tensor;
+use crate::gpu::layout::launches::Limits;
+use crate::gpu::layout::units::VEC4;
 use crate::{Error, Result};
 
 /// A step's gradients where they move: windows of buffers, and each tensor's place.

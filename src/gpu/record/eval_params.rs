@@ -1,7 +1,7 @@
 //! Rules that are evaluated elsewhere than they are trained: the parameters move there and back.
 
 use crate::gpu::Optimizer;
-use super::step::Kind;
+use crate::gpu::kernel::kernels::Kind;
 use crate::{Error, Result};
 
 impl Optimizer {

@@ -1,15 +1,15 @@
 //! Rows change places or begin anew, on the GPU.
 
+use crate::gpu::Optimizer;
 use crate::gpu::build::buffers::{Buffers, OWNED, Sizes, UNIFORM, Which};
-use crate::gpu::layout::launches::{Launch, Layout, VEC4};
+use crate::gpu::build::spec::{Rows, Tensor};
+use crate::gpu::kernel::kernels::LaunchGpu;
 use crate::gpu::kernel::pipelines::{Compiler, Pipeline};
 use crate::gpu::layout::class::{Stage, Variant};
-use crate::gpu::{LaunchGpu, Optimizer};
-use crate::gpu::build::builder::Tensor;
-use crate::{Error, Result};
-
+use crate::gpu::layout::launches::{Launch, Layout};
 use crate::gpu::layout::rows::{RowState, Task};
-use crate::gpu::build::rows::Rows;
+use crate::gpu::layout::units::VEC4;
+use crate::{Error, Result};
 
 /// Bytes from one task's record to the next: a dynamic offset is a multiple of this in every device.
 const TASK_STRIDE: u64 = 256;
@@ -56,11 +56,7 @@ impl RowState {
 
 impl Optimizer {
     /// Creates it where there are row sets.
-    pub(crate) fn create_remap(
-        &self,
-        buffers: &Buffers<'_>,
-        compiler: &Compiler<'_>,
-    ) -> Result<Option<Remap>> {
+    pub(crate) fn create_remap(&self, buffers: &Buffers<'_>, compiler: &Compiler<'_>) -> Result<Option<Remap>> {
         if !self.rows.selects() {
             return Ok(None);
         }

@@ -1,51 +1,14 @@
 //! Recording a step.
 
-use crate::gpu::record::dynamic::Moved;
-use crate::gpu::kernel::passes;
-use crate::gpu::build::plan::ROUNDED;
+use crate::gpu::Optimizer;
+use crate::gpu::build::spec::Tensor;
 use crate::gpu::hyper::scalars::Slot;
-use crate::gpu::{LaunchGpu, Optimizer, Pass, RoundGpu};
-use crate::gpu::build::builder::Tensor;
+use crate::gpu::kernel::kernels::Kind;
+use crate::gpu::kernel::passes;
+use crate::gpu::layout::units::ROUNDED;
+use crate::gpu::record::dynamic::Moved;
 use crate::optim::Procedure;
 use crate::{Error, Result};
-
-/// Which of a launch's passes.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// The sums of a round.
-    Stats(usize),
-    /// What the rule's procedure adds.
-    Procedure,
-    Update,
-    Accumulate,
-    Swap,
-    ToEvaluation,
-    ToTraining,
-}
-
-impl LaunchGpu {
-    /// A pass with the pipeline that it runs now, where the launch has it.
-    pub(crate) fn pass(&self, kind: Kind) -> Option<(&Pass, &wgpu::ComputePipeline)> {
-        match kind {
-            Kind::Stats(round) => self.stats.get(round)?.as_ref().map(|p| (p, &p.pipeline.pipeline)),
-            Kind::Procedure => self.procedure.as_ref().map(|p| (p, &p.pipeline.pipeline)),
-            Kind::Update => Some((&self.update, &self.update.pipeline.pipeline)),
-            Kind::Accumulate => self.accumulate.as_ref().map(|p| (&self.update, p)),
-            Kind::Swap => self.swap.as_ref().map(|p| (&self.update, p)),
-            Kind::ToEvaluation => self.evaluation.as_ref().map(|[p, _]| (&self.update, p)),
-            Kind::ToTraining => self.evaluation.as_ref().map(|[_, p]| (&self.update, p)),
-        }
-    }
-}
-
-impl RoundGpu {
-    /// Runs one of its pipelines, which are one workgroup.
-    pub(crate) fn finish(&self, pass: &mut wgpu::ComputePass<'_>, pipeline: &wgpu::ComputePipeline, slot: &Slot) {
-        pass.set_pipeline(pipeline);
-        pass.set_bind_group(0, &self.group, &[slot.offset]);
-        pass.dispatch_workgroups(1, 1, 1);
-    }
-}
 
 impl Optimizer {
     /// Records one step over every tensor of every group. Gradients are read and parameters changed when the encoder is submitted,

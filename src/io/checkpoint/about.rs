@@ -7,9 +7,9 @@ use serde_json::{Map, Value as Json, json};
 use super::{Checkpoint, Settings, arrays};
 use crate::Result;
 use crate::gpu::access::snapshot::{Control, Rounding};
+use crate::io::tensor_file::{TensorFile, quote};
 use crate::optim::Value;
 use crate::options::storage::Packed;
-use crate::io::tensor_file::{TensorFile, quote};
 
 /// The newest version that this crate reads and writes; the first one knows f32 only.
 const VERSION: u64 = 2;

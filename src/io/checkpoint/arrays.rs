@@ -10,11 +10,11 @@ use serde_json::{Value as Json, json};
 
 use super::about::{list, text};
 use crate::gpu::access::snapshot::Arrays;
-use crate::gpu::layout::arena::{MASTER, REMAINDER, keeps_precision};
-use crate::gpu::layout::arrays::PARAM;
+use crate::gpu::layout::arena::PARAM;
+use crate::gpu::layout::units::{MASTER, REMAINDER, keeps_precision};
+use crate::io::tensor_file::{Entry, TensorFile, little_endian, quote};
 use crate::options::storage::blockwise::{BLOCK, Map};
 use crate::options::storage::{Format, Packed};
-use crate::io::tensor_file::{Entry, TensorFile, little_endian, quote};
 use crate::{Error, Result};
 
 /// What the largest magnitudes of an array's blocks are called behind the array's name. No state's name has a dot: it is a member of a

@@ -4,11 +4,11 @@ use std::collections::HashMap;
 
 use super::{Checkpoint, Settings};
 use crate::gpu::access::snapshot::Arrays;
-use crate::gpu::layout::arrays::PARAM;
-use crate::gpu::layout::arena::keeps_precision;
+use crate::gpu::layout::arena::PARAM;
+use crate::gpu::layout::units::keeps_precision;
+use crate::io::tensor_file::quote;
 use crate::optim::{Procedure, Rule};
 use crate::options::storage::Layout;
-use crate::io::tensor_file::quote;
 use crate::{Error, Group, Optimizer, Result, Rows, Tensor};
 
 /// How strictly a checkpoint must fit.

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use crate::cpu::{Counters, Number, Optimizer, TensorSpec};
 use crate::gpu::access::snapshot::{Arrays, Contents, Control};
-use crate::gpu::layout::arena::{MASTER, REMAINDER};
-use crate::gpu::layout::arrays::PARAM;
-use crate::options::storage::{Keep, Layout, Packed};
+use crate::gpu::layout::arena::PARAM;
+use crate::gpu::layout::units::{MASTER, REMAINDER};
 use crate::io::tensor_file::quote;
+use crate::options::storage::{Keep, Layout, Packed};
 use crate::{Error, Result};
 
 use super::fit::array_differences;

@@ -34,12 +34,12 @@
 //! ```
 
 mod about;
-mod arrays;
+pub(crate) mod arrays;
 mod fit;
 mod host;
 
-pub use fit::Fit;
 pub use crate::io::torch::restore_torch;
+pub use fit::Fit;
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -48,26 +48,26 @@ use std::path::Path;
 use serde_json::Value as Json;
 
 use crate::gpu::access::snapshot::{Arrays, Contents, Snapshot};
-use crate::optim::Value;
-use crate::options::storage::Packed;
 use crate::io::atomic::Temporary;
 use crate::io::tensor_file::TensorFile;
+use crate::optim::Value;
+use crate::options::storage::Packed;
 use crate::{Error, Result};
 
 /// The one key of the metadata: several would come in another order every time.
 const ABOUT: &str = "wgpu-optim checkpoint";
 
 /// A group's settings.
-type Settings = Vec<(String, Value)>;
+pub(crate) type Settings = Vec<(String, Value)>;
 
 /// What was saved of an optimizer.
 #[derive(Clone, Debug)]
 pub struct Checkpoint {
-    name: String,
-    optimizer: String,
-    groups: Vec<(String, Settings)>,
-    contents: Contents,
-    notes: BTreeMap<String, String>,
+    pub(crate) name: String,
+    pub(crate) optimizer: String,
+    pub(crate) groups: Vec<(String, Settings)>,
+    pub(crate) contents: Contents,
+    pub(crate) notes: BTreeMap<String, String>,
 }
 
 impl Snapshot {

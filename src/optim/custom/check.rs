@@ -7,7 +7,7 @@ use naga::{
 
 use super::names::intern;
 use super::scan::{Declaration, Mistake, scan};
-use crate::gpu::layout::arrays::is_taken;
+use crate::gpu::layout::arena::is_taken;
 use crate::optim::Sums;
 use crate::optim::rule::MAX_SUMS;
 

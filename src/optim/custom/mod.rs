@@ -16,10 +16,10 @@ use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::optim::rule::host::Cpu;
-use crate::optim::rule::settings::{Range, Value, refused};
 use super::{Rule, Scalar, StateSpec, Sums};
 use crate::gpu::layout::class::Variant;
+use crate::optim::rule::host::Cpu;
+use crate::optim::rule::settings::{Range, Value, refused};
 use crate::{Error, Result};
 use fill::{Declared, Fill};
 use header::Line;

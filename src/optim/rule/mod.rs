@@ -5,11 +5,11 @@ pub(crate) mod settings;
 
 use std::fmt::Debug;
 
-use super::procedure::Procedure;
-use crate::optim::rule::settings::Configured;
 use super::Value;
-use crate::optim::rule::host::Cpu;
+use super::procedure::Procedure;
 use crate::Result;
+use crate::optim::rule::host::Cpu;
+use crate::optim::rule::settings::Configured;
 
 /// The most sums, totals or decision members a rule may have.
 pub const MAX_SUMS: usize = 8;

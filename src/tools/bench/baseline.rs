@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use super::Measurement;
-use crate::{Error, Result};
 use crate::tools::report;
+use crate::{Error, Result};
 
 /// A measurement that is slower than its baseline.
 #[derive(Clone, Debug, PartialEq)]

@@ -4,8 +4,8 @@ use rayon::prelude::*;
 
 use super::sampling::{Subject, interleave, timed};
 use super::{Backend, Feature, GRAD, Measured, Measurement, PARAM, Place, Plan, check_memory};
-use crate::cpu::{Optimizer, TensorSpec};
 use crate::Result;
+use crate::cpu::{Optimizer, TensorSpec};
 use crate::tools::report;
 
 /// Elements that a thread takes at a time, as in the fast path.

@@ -16,11 +16,11 @@ pub use with::{Feature, With};
 
 use serde::{Deserialize, Serialize};
 
-use crate::tools::adapter::Gpu;
 use crate::optim::{ALL, Entry, Rule};
 use crate::options::storage::Storage;
-use crate::{Error, Result};
+use crate::tools::adapter::Gpu;
 use crate::tools::report;
+use crate::{Error, Result};
 use sampling::Sampled;
 use traffic::{F32, Traffic};
 

@@ -6,9 +6,9 @@ use serde::Serialize;
 
 use super::sampling::Times;
 use super::{Measured, Size, With};
-use crate::tools::adapter::Gpu;
 use crate::optim::Rule;
 use crate::options::storage::Storage;
+use crate::tools::adapter::Gpu;
 use crate::{Group, Optimizer, Result, Tensor};
 
 /// Steps recorded for one measurement, and those before them that are not counted.

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use super::controls::{Length, Rate, Treatment};
-use crate::tools::objectives::{Problem, problem};
 use crate::optim::{Rule, Value};
+use crate::tools::objectives::{Problem, problem};
 use crate::{Error, Result, Storage};
 
 /// How far the seed of initial values lies from that of the data, as in FlowAdam's experiments.

@@ -9,10 +9,10 @@ use super::ledger::Ledger;
 use super::outcome::{Key, Outcome};
 use super::runner::Run;
 use super::{Budget, Plan, pool, runner};
-use crate::tools::backend::Backend;
 use crate::optim::{Rule, Value};
-use crate::{Error, Result};
+use crate::tools::backend::Backend;
 use crate::tools::report;
+use crate::{Error, Result};
 
 /// How many seeds a rate is judged by.
 const TUNING_SEEDS: usize = 3;

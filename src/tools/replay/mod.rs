@@ -5,14 +5,14 @@ pub mod trajectory;
 
 use std::borrow::Cow;
 
-use crate::tools::backend::Backend;
 use crate::cpu;
 use crate::cpu::{Number, TensorSpec};
-use crate::tools::adapter::Gpu;
-use crate::optim::rule::Real;
 use crate::optim;
+use crate::optim::rule::Real;
 use crate::optim::{Rule, Value};
 use crate::options::storage::Storage;
+use crate::tools::adapter::Gpu;
+use crate::tools::backend::Backend;
 use crate::tools::replay::trajectory::{Comparison, Element, Trajectory, Writer, add_travel, raise_peak};
 use crate::{Error, Evaluation, Group, Optimizer, Result, Tensor};
 
@@ -243,8 +243,11 @@ struct Host<F> {
 
 impl<F: Number + Element> Host<F> {
     fn new(trajectory: &Trajectory, rule: &dyn Rule, storage: &Storage) -> Result<Self> {
-        let spec =
-            |t: &crate::tools::replay::trajectory::Tensor| TensorSpec { name: t.name().to_owned(), group: 0, elements: t.elements() };
+        let spec = |t: &crate::tools::replay::trajectory::Tensor| TensorSpec {
+            name: t.name().to_owned(),
+            group: 0,
+            elements: t.elements(),
+        };
         let tensors = trajectory.tensors().iter().map(spec).collect();
         let optimizer =
             cpu::Optimizer::new(vec![("default".to_owned(), rule.boxed())], tensors)?.with_storage(storage)?;

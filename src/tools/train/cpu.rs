@@ -3,8 +3,8 @@
 use std::ops::ControlFlow;
 
 use super::{Ended, Epoch, Log, Plan, resume};
-use crate::io::checkpoint::Checkpoint;
 use crate::cpu::{Number, Optimizer, TensorSpec};
+use crate::io::checkpoint::Checkpoint;
 use crate::tools::objectives::{CpuMlp, CpuObjective as _, Outcome, Part, Split};
 use crate::{Evaluation, Result};
 

@@ -3,10 +3,10 @@
 use std::ops::ControlFlow;
 
 use super::{Ended, Epoch, Log, Plan, resume};
-use crate::tools::adapter::Gpu;
-use crate::tools::objectives::{GpuMlp, GpuObjective as _, Halves, Outcome, Part, Reading, Split};
 use crate::optim::Procedure;
 use crate::optim::procedure::Scheme;
+use crate::tools::adapter::Gpu;
+use crate::tools::objectives::{GpuMlp, GpuObjective as _, Halves, Outcome, Part, Reading, Split};
 use crate::{Group, Optimizer, Result};
 
 /// Batches of one encoder and submit.

@@ -10,11 +10,11 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use crate::tools::backend::Backend;
 use crate::io::checkpoint::Fit;
-use crate::tools::objectives::{Mlp, Outcome, Samples, Split, digits};
 use crate::optim::Rule;
 use crate::options::schedule::{Schedule, Scheduled};
+use crate::tools::backend::Backend;
+use crate::tools::objectives::{Mlp, Outcome, Samples, Split, digits};
 use crate::{Clip, Ema, Error, LossScale, NoDecay, Result, Storage};
 
 /// What to train, and how.

@@ -24,9 +24,9 @@ pub use compare::{Errors, Place};
 pub use problem::{Data, Moved, Outcome, Problem};
 pub use spans::Stored;
 
-use crate::tools::adapter::Gpu;
 use crate::optim::{ALL, Entry, Rule, Value, find};
 use crate::options::storage::Storage;
+use crate::tools::adapter::Gpu;
 use crate::{Error, Result};
 
 /// Sizes of the default cases: from the kernel's vectors, chunks and spans.

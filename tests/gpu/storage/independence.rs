@@ -1,8 +1,8 @@
 //! What is rounded by chance, and what shares a block, is the same whatever way the numbers are walked: any window, grid, launch, buffer,
 //! company. Draws are of the seed, the step, the tensor and the element, and of nothing else.
 
-use wgpu_optim::tools::adapter::Gpu;
 use wgpu_optim::optim::{AdamW, Sgd};
+use wgpu_optim::tools::adapter::Gpu;
 use wgpu_optim::tools::verify::Problem;
 use wgpu_optim::{Builder, Group, NoDecay, Optimizer, Tensor};
 

@@ -8,8 +8,8 @@ mod independence;
 mod precision;
 mod rows;
 
-use wgpu_optim::tools::adapter::Gpu;
 use wgpu_optim::optim::{ALL, Adam};
+use wgpu_optim::tools::adapter::Gpu;
 use wgpu_optim::tools::verify::{Errors, Problem};
 use wgpu_optim::{Optimizer, Rule, Storage};
 

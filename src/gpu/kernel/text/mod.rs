@@ -1,15 +1,16 @@
 //! A pipeline's text: the rule's file, a few lines of bindings and constants written here, and the harness.
 
 mod procedure;
+pub(crate) mod rows;
 mod storage;
 mod sums;
 
 use std::fmt::Write as _;
 
-use crate::gpu::layout::launches::{ARENA_HEADER, CHUNK_LANES, FINAL_BATCH, FINAL_LANES};
-use crate::gpu::layout::class::{ACCUMULATOR, AVERAGE, Round, Stage, Variant};
-use crate::options::around::Clip;
+use crate::gpu::layout::class::{Round, Stage, Variant};
+use crate::gpu::layout::units::{ACCUMULATOR, ARENA_HEADER, AVERAGE, CHUNK_LANES, FINAL_BATCH, FINAL_LANES};
 use crate::optim::{Depends, Scalar};
+use crate::options::around::Clip;
 
 const TABLES: &str = include_str!("../../../../shaders/harness/tables.wgsl");
 const RECORD: &str = include_str!("../../../../shaders/harness/record.wgsl");
@@ -31,9 +32,6 @@ const UNMEASURED: &str = "\
 fn wo_squares_of(p: vec4<f32>, change: vec4<f32>, live: vec4<bool>) -> vec2<f32> { return vec2(0.0); }
 fn wo_measure(index: u32, lane: u32, squares: vec2<f32>) {}
 ";
-
-/// Words from one loss slot to the next: each begins where every device can bind a buffer.
-pub(crate) const LOSS_STRIDE: usize = 64;
 
 /// How a binding is declared, in WGSL and in its layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

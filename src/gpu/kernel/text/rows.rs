@@ -7,19 +7,6 @@ const ROWS: &str = include_str!("../../../../shaders/harness/rows.wgsl");
 const SHARED: &str = include_str!("../../../../shaders/harness/shared.wgsl");
 const REMAP: &str = include_str!("../../../../shaders/harness/remap.wgsl");
 
-/// What a class of tensors with rows asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct RowText {
-    /// The number of the buffer of masks, where only flagged rows are stepped.
-    pub(crate) mask: Option<usize>,
-    /// Only elements whose gradient is not exactly zero are stepped.
-    pub(crate) nonzero: bool,
-    /// Columns have rates of their own.
-    pub(crate) columns: bool,
-    /// The rows of the tensor have one second moment each.
-    pub(crate) shared: bool,
-}
-
 impl Variant {
     /// The bindings of [`Stage::Rows`].
     pub(crate) fn remap_bindings(&self) -> Vec<Binding> {

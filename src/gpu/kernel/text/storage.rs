@@ -1,8 +1,9 @@
 //! How a pipeline loads and stores parameters, gradients and states: the formats of its class.
 
-use super::put;
-use crate::gpu::layout::arena::{Array, BLOCK_VEC4S, Counts, keeps_precision};
+use crate::gpu::kernel::text::put;
+use crate::gpu::layout::arena::Array;
 use crate::gpu::layout::class::{Stage, Variant};
+use crate::gpu::layout::units::{BLOCK_VEC4S, Counts, keeps_precision};
 use crate::optim::Kind;
 use crate::options::storage::blockwise::Map;
 use crate::options::storage::{Form, Format, Keep};

@@ -1,7 +1,8 @@
 //! The text of the sums' second half: totals, decisions, what they remember, and where all that lies.
 
-use super::{LOSS_STRIDE, axis, put};
+use crate::gpu::kernel::text::{axis, put};
 use crate::gpu::layout::class::{Round, Variant};
+use crate::gpu::layout::units::LOSS_STRIDE;
 
 impl Variant {
     /// Whether a step leaves the count of applied steps where it is.

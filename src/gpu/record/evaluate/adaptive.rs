@@ -1,14 +1,14 @@
 //! Integrators whose step adapts: the host decides on the way, from numbers that it waits for.
 
-use super::{Evaluating, State};
 use crate::Result;
-use crate::gpu::kernel::passes::{ADVANCE, MOVE, PassRecord, RESTORE, SHIFT, START, STORE};
-use crate::gpu::build::builder::Tensor;
 use crate::gpu::access::readback::read_buffer;
-use crate::optim::procedure::evaluation::Evaluation;
-use crate::optim::procedure::integrator::{Control, Verdict, first_step, second_step};
+use crate::gpu::build::spec::Tensor;
+use crate::gpu::kernel::passes::{ADVANCE, MOVE, PassRecord, RESTORE, SHIFT, START, STORE};
+use crate::gpu::record::evaluate::{Evaluating, State};
 use crate::optim::Scalar;
 use crate::optim::procedure::Scheme;
+use crate::optim::procedure::evaluation::Evaluation;
+use crate::optim::procedure::integrator::{Control, Verdict, first_step, second_step};
 use crate::options::schedule::scalars_at;
 
 impl Evaluating<'_> {

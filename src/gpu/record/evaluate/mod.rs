@@ -4,11 +4,11 @@ mod adaptive;
 
 use crate::gpu::Optimizer;
 use crate::gpu::hyper::scalars::Slot;
-use super::step::Kind;
-use crate::optim::procedure::evaluation::{Evaluation, Evaluations};
-use crate::optim::procedure::integrator::Control;
+use crate::gpu::kernel::kernels::Kind;
 use crate::optim::Procedure;
 use crate::optim::procedure::Scheme;
+use crate::optim::procedure::evaluation::{Evaluation, Evaluations};
+use crate::optim::procedure::integrator::Control;
 use crate::{Error, Result};
 
 /// A step under way: ask it what it needs, evaluate that, and ask again until it needs nothing more.

@@ -1,8 +1,8 @@
 //! The linear core on the host, in any float.
 
 use super::Rows;
-use crate::tools::objectives::vector;
 use crate::optim::rule::Real;
+use crate::tools::objectives::vector;
 use rayon::prelude::*;
 
 /// Elements of the matrix that are worth handing to another thread.

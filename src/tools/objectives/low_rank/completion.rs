@@ -2,10 +2,10 @@
 
 use super::{Entries, Factors, Model, normal_tensors};
 use crate::Result;
+use crate::optim::rule::Real;
 use crate::tools::objectives::full_batch::{FullBatch, Terms};
 use crate::tools::objectives::staged::Frame;
 use crate::tools::objectives::{Measure, TensorSpec};
-use crate::optim::rule::Real;
 use std::sync::Arc;
 
 /// Entries with their values.

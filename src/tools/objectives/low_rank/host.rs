@@ -2,9 +2,9 @@
 //! work, so that the bits do not depend on the threads.
 
 use super::Entries;
+use crate::optim::rule::Real;
 use crate::tools::objectives::vector;
 use crate::tools::objectives::vector::LANES;
-use crate::optim::rule::Real;
 use rayon::prelude::*;
 use std::sync::Arc;
 

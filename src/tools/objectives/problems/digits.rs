@@ -2,8 +2,8 @@
 
 use super::perceptron::Classification;
 use super::{Problem, Recipe, data};
-use crate::tools::objectives::{Activation, Bits, Mlp, Part, digits};
 use crate::optim::rule::settings::settings;
+use crate::tools::objectives::{Activation, Bits, Mlp, Part, digits};
 use crate::{Error, Result};
 use std::path::Path;
 

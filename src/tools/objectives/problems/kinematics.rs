@@ -2,12 +2,12 @@
 
 use super::{Problem, Recipe, data};
 use crate::Result;
+use crate::optim::rule::Real;
+use crate::optim::rule::settings::settings;
 use crate::tools::objectives::full_batch::{FullBatch, Terms};
 use crate::tools::objectives::low_rank::normal_tensors;
 use crate::tools::objectives::staged::{Frame, Use, When, join};
 use crate::tools::objectives::{Measure, TensorSpec, check};
-use crate::optim::rule::Real;
-use crate::optim::rule::settings::settings;
 use std::path::Path;
 
 settings! {

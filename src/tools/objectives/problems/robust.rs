@@ -3,9 +3,9 @@
 use super::data::{self, Keys, VALIDATION};
 use super::{Problem, Recipe};
 use crate::Result;
+use crate::optim::rule::settings::settings;
 use crate::tools::objectives::low_rank::{Completion, Entries, HeldOut, Observed};
 use crate::tools::objectives::random;
-use crate::optim::rule::settings::settings;
 use std::path::Path;
 use std::sync::Arc;
 

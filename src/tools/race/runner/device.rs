@@ -4,9 +4,9 @@ use super::super::controls::Treatment;
 use super::super::heat::Track;
 use super::super::schedule::rate;
 use super::{Advance, Course, Run, random_schedules};
+use crate::optim::Procedure;
 use crate::tools::adapter::Gpu;
 use crate::tools::objectives::{GpuObjective, Halves, Problem};
-use crate::optim::Procedure;
 use crate::{Error, Group, Optimizer, Result, Tensor, read_buffer};
 
 pub(super) struct Device<'a> {

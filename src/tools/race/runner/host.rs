@@ -1,13 +1,13 @@
 //! A run on the host, in f32 on the fast path or in f64 on the oracle.
 
-use super::super::controls::Treatment;
-use super::super::heat::Track;
-use super::super::schedule::rate;
-use super::{Advance, Course, Run, random_schedules};
 use crate::cpu::{Number, Optimizer, TensorSpec};
+use crate::optim::{Rule, Value};
 use crate::tools::objectives;
 use crate::tools::objectives::{CpuObjective, Problem};
-use crate::optim::{Rule, Value};
+use crate::tools::race::controls::Treatment;
+use crate::tools::race::heat::Track;
+use crate::tools::race::runner::{Advance, Course, Run, random_schedules};
+use crate::tools::race::schedule::rate;
 use crate::{Error, Evaluation, Evaluations, Result};
 
 /// The first of the seeds that no race begins with.
@@ -47,7 +47,7 @@ impl<'a, F: Objective> Host<'a, F> {
 
     fn untreated(run: &'a Run<'a>, problem: &dyn Problem, rule: Box<dyn Rule>, seed: u64) -> Result<Self> {
         let params = Track::initial(problem, seed);
-        let spec = |t: &objective::TensorSpec| TensorSpec { name: t.name.clone(), group: 0, elements: t.elements() };
+        let spec = |t: &objectives::TensorSpec| TensorSpec { name: t.name.clone(), group: 0, elements: t.elements() };
         let tensors = problem.tensors().iter().map(spec).collect();
         let mut optimizer =
             Optimizer::new(vec![("default".to_owned(), rule)], tensors)?.with_storage(&run.entrant.storage)?;

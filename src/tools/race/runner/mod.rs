@@ -10,9 +10,9 @@ use super::controls::random_damping;
 use super::heat::{Entrant, Heat};
 use super::outcome::{Key, LOSS, Outcome, finite};
 use super::schedule::{rate, setting};
+use crate::optim::Rule;
 use crate::tools::backend::Backend;
 use crate::tools::objectives::{Measure, Problem};
-use crate::optim::Rule;
 use crate::{Error, Result, Schedule};
 use meter::Meter;
 

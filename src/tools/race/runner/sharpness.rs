@@ -1,8 +1,8 @@
 //! How sharp a minimum is: the largest eigenvalue of the training loss's Hessian, in f64.
 
 use crate::Result;
-use crate::tools::objectives::{CpuObjective, Problem};
 use crate::options::random;
+use crate::tools::objectives::{CpuObjective, Problem};
 
 /// Products with the Hessian; the largest eigenvalue of a network's stands out, so that few are enough.
 const ROUNDS: usize = 24;

@@ -12,9 +12,9 @@ use std::path::Path;
 
 use super::Plan;
 use super::heat::{Entrant, Heat, Role, Track};
-use crate::tools::objectives::problem;
 use crate::optim;
 use crate::optim::{Rule, Value};
+use crate::tools::objectives::problem;
 use crate::{Error, Result};
 
 /// How large a suite is run.

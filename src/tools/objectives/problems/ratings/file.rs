@@ -1,7 +1,7 @@
 //! Reading ratings. Files are hostile until checked: every line has a bound, every bad one is named by its number.
 
-use crate::tools::objectives::low_rank::MOST_ENTRIES;
 use crate::optim::rule::settings::choice;
+use crate::tools::objectives::low_rank::MOST_ENTRIES;
 use crate::{Error, Result};
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read as _};

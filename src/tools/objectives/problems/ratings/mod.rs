@@ -6,10 +6,10 @@ mod file;
 pub use file::{Layout, RatingTable};
 
 use super::{Problem, Recipe, data};
+use crate::optim::rule::settings::settings;
 use crate::tools::objectives::low_rank::{Completion, Entries, HeldOut, Observed};
 use crate::tools::objectives::random;
 use crate::tools::objectives::random::Stream;
-use crate::optim::rule::settings::settings;
 use crate::{Error, Result};
 use std::path::Path;
 use std::sync::Arc;

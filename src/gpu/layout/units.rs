@@ -1,0 +1,99 @@
+//! Sizes, names and small types that many files of the optimizer share.
+
+use crate::options::storage::blockwise::BLOCK;
+use crate::options::storage::{Form, Format};
+
+/// Elements in a chunk: one workgroup's share of an update.
+pub(crate) const CHUNK: u64 = 1024;
+
+/// Threads of an update workgroup: a vec4 each.
+pub(crate) const CHUNK_LANES: u32 = (CHUNK / 4) as u32;
+
+/// Threads of a workgroup of the sums' first half: few, because at its one barrier all wait and a few add. A multiple of 8.
+pub(crate) const SUM_LANES: u32 = 64;
+
+/// Threads of the one workgroup of the sums' second half.
+pub(crate) const FINAL_LANES: u32 = 256;
+
+/// Totals that it adds at a time: a vec3 each takes 16 bytes a thread, and every device has 16 KiB.
+pub(crate) const FINAL_BATCH: usize = 4;
+
+/// Vec4s before the arena's first array; the first of them carries the count of applied steps to the control buffer. So many that the
+/// array begins where the memory's lines do.
+pub(crate) const ARENA_HEADER: u64 = 16;
+
+/// Bytes of a vec4 of f32.
+pub(crate) const VEC4: u64 = 16;
+
+/// The f32 copy of parameters in half precision.
+pub(crate) const MASTER: &str = "master";
+
+/// What bf16 parameters lack of an f32.
+pub(crate) const REMAINDER: &str = "remainder";
+
+/// Whether an array of this name keeps the precision of parameters.
+pub(crate) fn keeps_precision(name: &str) -> bool {
+    [MASTER, REMAINDER].contains(&name)
+}
+
+/// Vec4s of numbers that share a block: arrays with blocks are so many times as long, so that no block is of two tensors.
+pub(crate) const BLOCK_VEC4S: u64 = BLOCK as u64 / 4;
+
+/// How many arrays of each width.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) whole: u64,
+    pub(crate) halves: u64,
+    pub(crate) bytes: u64,
+}
+
+impl Counts {
+    pub(crate) const fn with(self, form: Form) -> Self {
+        match form {
+            Form::Whole => Self { whole: self.whole + 1, ..self },
+            Form::Half { .. } | Form::Remainder => Self { halves: self.halves + 1, ..self },
+            Form::Blocks(_) => Self { bytes: self.bytes + 1, ..self },
+        }
+    }
+
+    /// Whether anything is packed.
+    pub(crate) const fn packs(self) -> bool {
+        self.halves + self.bytes > 0
+    }
+
+    /// Words of the packed arrays of this length.
+    pub(crate) const fn words(self, stride: u64) -> u64 {
+        stride * (2 * self.halves + self.bytes) + stride / BLOCK_VEC4S * self.bytes
+    }
+
+    /// Tensors begin at multiples of so many vec4s.
+    pub(crate) const fn alignment(self) -> u64 {
+        if self.bytes > 0 { BLOCK_VEC4S } else { 1 }
+    }
+}
+
+/// The names of the arena's arrays that are not a rule's.
+pub(crate) const ACCUMULATOR: &str = "gradient_accumulator";
+
+pub(crate) const AVERAGE: &str = "ema";
+
+/// Bytes of `wo_Control` before the decisions.
+pub(crate) const CONTROL_HEAD: u64 = 32;
+
+/// Where in it the key of chances lies.
+#[cfg(feature = "checkpoint")]
+pub(crate) const ROUNDING: u64 = 24;
+
+/// Where in it the steps are counted that rounded anything.
+pub(crate) const ROUNDED: u64 = 28;
+
+/// Bytes from one loss slot to the next.
+pub(crate) const LOSS_BYTES: u64 = LOSS_STRIDE as u64 * 4;
+
+/// Words from one loss slot to the next: each begins where every device can bind a buffer.
+pub(crate) const LOSS_STRIDE: usize = 64;
+
+/// Bytes of so many numbers, in whole words.
+pub(crate) const fn bytes_of(elements: u64, format: Format) -> u64 {
+    (elements * format.bytes()).next_multiple_of(4)
+}
