@@ -31,7 +31,7 @@ async fn run() -> Result<()> {
         // FlowAdam needs gradients only.
         optimizer.step_with_submits(|_, _| gradient(&gpu, model.as_ref())).await?;
     }
-    let triggers = optimizer.read_memory().await?[3];
+    let triggers = optimizer.read_global_state().await?[3];
     let gradients = optimizer.evaluations().gradients;
     println!("on {}: 20 steps, {triggers} of them along the flow, {gradients} gradients", gpu.name());
     Ok(())

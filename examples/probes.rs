@@ -3,7 +3,7 @@
 
 use wgpu_optim::tools::adapter::Selector;
 use wgpu_optim::tools::objectives::{CpuMlp, CpuObjective as _, GpuMlp, GpuObjective as _, Mlp, digits};
-use wgpu_optim::{Evaluation, Group, Optimizer, Result, SAdam, cpu};
+use wgpu_optim::{EvalRequest, Group, Optimizer, Result, SAdam, cpu};
 
 const BATCH: usize = 64;
 
@@ -33,11 +33,11 @@ fn main() -> Result<()> {
 
     // By asking the step what it needs.
     gpu.run(|encoder| {
-        let mut step = optimizer.evaluate()?;
+        let mut step = optimizer.begin_step()?;
         while let Some(need) = step.next(encoder)? {
             match need {
-                Evaluation::Gradient => model.record_gradient(encoder, 1)?,
-                Evaluation::Loss(slot) => model.record_loss(encoder, 1, step.loss_slot(slot)?)?,
+                EvalRequest::Gradient => model.record_gradient(encoder, 1)?,
+                EvalRequest::Loss(slot) => model.record_loss(encoder, 1, step.loss_slot(slot)?)?,
             }
         }
         Ok(())
@@ -60,8 +60,8 @@ fn main() -> Result<()> {
         let mut params: Vec<&mut [f32]> = params.iter_mut().map(Vec::as_mut_slice).collect();
         let mut grads: Vec<&mut [f32]> = grads.iter_mut().map(Vec::as_mut_slice).collect();
         optimizer.step_with(&mut params, &mut grads, |evaluation, params, grads| match evaluation {
-            Evaluation::Gradient => Ok(model.gradient(params, batch, grads)?.loss),
-            Evaluation::Loss(_) => Ok(model.loss(params, batch)?.loss),
+            EvalRequest::Gradient => Ok(model.gradient(params, batch, grads)?.loss),
+            EvalRequest::Loss(_) => Ok(model.loss(params, batch)?.loss),
         })?;
     }
     let number = |name| optimizer.decision(0, name).unwrap_or(f32::NAN);

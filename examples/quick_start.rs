@@ -31,7 +31,7 @@ fn main() -> Result<()> {
 
     let (a, b) =
         pollster::block_on(async { Ok((optimizer.read_param(slope).await?, optimizer.read_param(offset).await?)) })?;
-    println!("y = {:.3} x + {:.3} after {} steps", a[0], b[0], pollster::block_on(optimizer.read_applied())?);
+    println!("y = {:.3} x + {:.3} after {} steps", a[0], b[0], pollster::block_on(optimizer.read_step_count())?);
     assert!((a[0] - 2.0).abs() < 0.05 && (b[0] - 1.0).abs() < 0.05);
     Ok(())
 }

@@ -3,7 +3,7 @@
 //! `remap` that takes their states along.
 
 use wgpu_optim::tools::adapter::{Gpu, Selector};
-use wgpu_optim::{AdamW, Builder, Group, Optimizer, Result, Rows, Tensor, read_buffer, wgpu};
+use wgpu_optim::{AdamW, Builder, Group, Optimizer, Result, RowSet, Tensor, read_buffer, wgpu};
 
 const SIZE: u32 = 40;
 const ROOM: usize = 160;
@@ -68,7 +68,7 @@ fn gradients(@builtin(global_invocation_id) id: vec3<u32>) {
 struct Splats {
     gpu: Gpu,
     optimizer: Optimizer,
-    rows: Rows,
+    rows: RowSet,
     places: Tensor,
     colours: Tensor,
     residual: wgpu::Buffer,
@@ -83,13 +83,13 @@ fn main() -> Result<()> {
     let first = splats.error()?;
     for round in 1..=6 {
         splats.step(40)?;
-        println!("{:3} splats, mean square error {:.5}", splats.optimizer.live_rows(splats.rows)?, splats.error()?);
+        println!("{:3} splats, mean square error {:.5}", splats.optimizer.row_count(splats.rows)?, splats.error()?);
         if round < 6 {
             splats.densify_and_prune()?;
         }
     }
     let last = splats.error()?;
-    assert!(last < first / 30.0 && splats.optimizer.live_rows(splats.rows)? > 36, "{first} became {last}");
+    assert!(last < first / 30.0 && splats.optimizer.row_count(splats.rows)? > 36, "{first} became {last}");
     Ok(())
 }
 
@@ -98,9 +98,9 @@ impl Splats {
         let mut builder: Builder = Optimizer::builder(AdamW { lr: 0.01, weight_decay: 0.0, ..AdamW::default() });
         let places = builder.tensor(Group::DEFAULT, "places", &[36, 3]);
         let colours = builder.tensor(Group::DEFAULT, "colours", &[36, 3]);
-        let rows = builder.rows("splats", &[places, colours]);
+        let rows = builder.row_set("splats", &[places, colours]);
         // Radii move faster than centres.
-        builder.mask(rows).reserve(rows, ROOM).column_rates(places, &[0.5, 0.5, 2.0]);
+        builder.mask(rows).row_capacity(rows, ROOM).column_rates(places, &[0.5, 0.5, 2.0]);
         let optimizer = builder.build(&gpu.device, &gpu.queue)?;
         let centre = |i: usize| [(i % 6) as f32 / 6.0 + 0.08, (i / 6) as f32 / 6.0 + 0.08, -2.5];
         optimizer.write_param(places, &(0..36).flat_map(centre).collect::<Vec<f32>>())?;
@@ -132,7 +132,7 @@ impl Splats {
 
     /// So many steps in one submit, and at last what remains of the image.
     fn step(&mut self, steps: usize) -> Result<()> {
-        let live = self.optimizer.live_rows(self.rows)? as u32;
+        let live = self.optimizer.row_count(self.rows)? as u32;
         self.gpu.queue.write_buffer(&self.live, 0, &live.to_le_bytes());
         self.gpu.run(|encoder| {
             for step in 0..=steps {
@@ -158,7 +158,7 @@ impl Splats {
         let colours = pollster::block_on(optimizer.read_param(self.colours))?;
         let faint = |i: &u32| colours[*i as usize * 3..][..3].iter().all(|c| c.abs() < 0.1);
         let pull = |i: &u32| pulls[*i as usize * 3].hypot(pulls[*i as usize * 3 + 1]);
-        let mut indices: Vec<u32> = (0..optimizer.live_rows(self.rows)? as u32).filter(|i| !faint(i)).collect();
+        let mut indices: Vec<u32> = (0..optimizer.row_count(self.rows)? as u32).filter(|i| !faint(i)).collect();
         indices.sort_by(|a, b| pull(b).total_cmp(&pull(a)));
         let kept = indices.len();
         let clones = (kept / 3).min(ROOM - kept);

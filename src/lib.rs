@@ -31,12 +31,12 @@ pub use error::{Error, Result};
 #[cfg(feature = "checkpoint")]
 pub use gpu::Snapshot;
 pub use gpu::layout::memory;
-pub use gpu::{Builder, Evaluating, Group, Optimizer, Rows, Stage, Tensor, Variant, read_buffer};
+pub use gpu::{Builder, Group, Optimizer, PendingStep, RowSet, Stage, Tensor, Variant, read_buffer};
 #[cfg(feature = "checkpoint")]
 pub use io::checkpoint;
 #[cfg(feature = "custom")]
 pub use optim::CustomRule;
-pub use optim::procedure::evaluation::{Evaluation, Evaluations};
+pub use optim::procedure::evaluation::{EvalRequest, Evaluations};
 pub use optim::{
     AdaBelief, Adagrad, Adai, AdaiW, Adam, AdamW, AdamWScheduleFree, FlowAdam, Lamb, Lion, NAdam, NormOf, ProxSgd,
     RAdam, RmsProp, Rule, SAdam, Sgd, SgdScheduleFree, VRAdam, WarpAdam,

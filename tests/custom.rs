@@ -132,7 +132,7 @@ fn everything_around_a_rule_works_for_a_custom_one() {
             .loss_scale(LossScale::fixed(4.0))
             .ema(Ema::default())
             .accumulate(Accumulate::Mean(2))
-            .zero_gradients(true)
+            .zero_grad(true)
             .schedule(Group::DEFAULT, Exponential::new(0.9));
     };
     let (custom, own) = pair_of_adamw();

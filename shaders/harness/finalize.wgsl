@@ -127,8 +127,8 @@ fn wo_decide_tensors(lane: u32) {
         c = wo_clip_factor(wo_totals[wo_NORM].z, wo_extra(0u, wo_control.applied).clip);
     }
     let totals = wo_totals_at(0u, c);
-    // Every tensor starts from the same memory and leaves the same behind; the first tensor's is kept.
-    let before = wo_load_memory();
+    // Every tensor starts from the same global state and leaves the same behind; the first tensor's is kept.
+    let before = wo_load_global_state();
     var after = before;
     var first = before;
     for (var t = lane; t < arrayLength(&wo_tensors); t += wo_FINAL_LANES) {
@@ -147,7 +147,7 @@ fn wo_decide_tensors(lane: u32) {
     if lane == 0u {
         wo_decide_step(totals);
         if wo_REMEMBERS && wo_control.skip == 0u {
-            wo_store_memory(first);
+            wo_store_global_state(first);
         }
     }
 }

@@ -36,7 +36,7 @@ struct Hyper {
 
 struct State { m: vec4<f32>, v: vec4<f32>, g_prev: vec4<f32>, displacement: vec4<f32> }
 struct Decision { flow: f32, r: f32 }
-struct Memory { outer: f32, norm: f32, curvature: f32, triggers: f32 }
+struct GlobalState { outer: f32, norm: f32, curvature: f32, triggers: f32 }
 
 // A NaN stays one, whatever the driver's clamp makes of it.
 fn clamped(h: Hyper, g: vec4<f32>) -> vec4<f32> {
@@ -60,17 +60,17 @@ fn total(h: Hyper, sums: array<f32, SUMS>, elements: f32) -> array<vec3<f32>, TO
 }
 
 fn decide(
-    h: Hyper, totals: array<f32, TOTALS>, own: array<f32, TOTALS>, memory: ptr<function, Memory>,
+    h: Hyper, totals: array<f32, TOTALS>, own: array<f32, TOTALS>, state: ptr<function, GlobalState>,
 ) -> Decision {
     let norm = sqrt(totals[0]);
     let curvature = sqrt(totals[1]);
-    let before = *memory;
+    let before = *state;
     let first = before.outer == 0.0;
     let norm_average = select(h.beta_s * before.norm + h.one_minus_beta_s * norm, norm, first);
     let curvature_average = select(h.beta_s * before.curvature + h.one_minus_beta_s * curvature, curvature, first);
     let wanted = norm < h.alpha_s * norm_average || curvature > h.alpha_c * curvature_average;
     let flow = select(0.0, 1.0, wanted && before.outer + 0.5 > h.warmup);
-    *memory = Memory(before.outer + 1.0, norm_average, curvature_average, before.triggers + flow);
+    *state = GlobalState(before.outer + 1.0, norm_average, curvature_average, before.triggers + flow);
     if STAGED {
         // What an integrator left behind is of another step.
         return Decision(flow, 1.0);

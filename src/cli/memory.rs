@@ -5,7 +5,7 @@ use std::path::Path;
 use clap::Args;
 use serde_json::{Map, json};
 
-use wgpu_optim::memory::Memory;
+use wgpu_optim::memory::MemoryUsage;
 use wgpu_optim::optim::{self, Value};
 use wgpu_optim::tools::backend::Kind;
 use wgpu_optim::tools::model::Shapes;
@@ -42,7 +42,7 @@ pub(super) struct Counted {
 struct Count {
     optimizer: &'static str,
     storage: Storage,
-    memory: Result<Memory, Error>,
+    memory: Result<MemoryUsage, Error>,
 }
 
 impl Counted {
@@ -95,7 +95,7 @@ pub(super) fn run(options: &Counted, shapes: &Shapes, place: &Place, out: &Outpu
     let count = |rule: &dyn Rule, storage: &Storage| Count {
         optimizer: rule.name(),
         storage: storage.clone(),
-        memory: shapes.memory(rule, storage, &limits),
+        memory: shapes.memory_usage(rule, storage, &limits),
     };
     let counts: Vec<Vec<Count>> =
         rules.iter().map(|rule| storages.iter().map(|storage| count(rule.as_ref(), storage)).collect()).collect();
@@ -130,17 +130,17 @@ fn limits(place: &Place) -> Result<(Limits, Option<AdapterInfo>), Failure> {
 fn object(count: &Count, tensors: usize) -> serde_json::Value {
     let memory = count.memory.as_ref().ok();
     let mut roles = Map::new();
-    for share in memory.map_or(&[][..], Memory::shares) {
+    for share in memory.map_or(&[][..], MemoryUsage::shares) {
         roles.insert(share.role.to_string(), share.bytes.into());
     }
     json!({
         "optimizer": count.optimizer,
         "storage": count.storage.to_string(),
         "tensors": tensors,
-        "parameters": memory.map(Memory::parameters),
-        "bytes": memory.map(Memory::total),
-        "bytes_per_parameter": memory.map(Memory::per_parameter),
-        "state_bytes": memory.map(Memory::states),
+        "parameters": memory.map(MemoryUsage::parameters),
+        "bytes": memory.map(MemoryUsage::total),
+        "bytes_per_parameter": memory.map(MemoryUsage::per_parameter),
+        "state_bytes": memory.map(MemoryUsage::states),
         "roles": roles,
         "refused": count.memory.as_ref().err().map(ToString::to_string),
     })

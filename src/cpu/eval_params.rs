@@ -8,15 +8,15 @@ impl<F: Number> Optimizer<F> {
     ///
     /// # Errors
     /// The rule is evaluated where it is trained; a count or length that does not fit.
-    pub fn to_evaluation(&mut self, params: &mut [&mut [F]]) -> Result<()> {
+    pub fn to_eval_params(&mut self, params: &mut [&mut [F]]) -> Result<()> {
         self.move_params(params, 1.0)
     }
 
     /// Moves the parameters back to where the rule is trained; they may come back changed by a rounding.
     ///
     /// # Errors
-    /// As [`to_evaluation`](Self::to_evaluation).
-    pub fn to_training(&mut self, params: &mut [&mut [F]]) -> Result<()> {
+    /// As [`to_eval_params`](Self::to_eval_params).
+    pub fn to_train_params(&mut self, params: &mut [&mut [F]]) -> Result<()> {
         self.move_params(params, -1.0)
     }
 

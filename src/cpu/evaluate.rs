@@ -5,29 +5,29 @@ use crate::cpu::flow::Flow;
 use crate::cpu::storage;
 use crate::cpu::{Decider, Number, Optimizer, Tensor, conclude, decide, scale, slices};
 use crate::optim::procedure::Scheme;
-use crate::optim::procedure::evaluation::{Evaluation, Evaluations};
+use crate::optim::procedure::evaluation::{EvalRequest, Evaluations};
 use crate::optim::{Procedure, Rule};
 
 /// Evaluates the objective, writing a gradient where that is asked for, and returns the loss.
-pub(crate) trait Evaluate<F>: FnMut(Evaluation, &mut [&mut [F]], &mut [&mut [F]]) -> Result<f64> {}
+pub(crate) trait Evaluate<F>: FnMut(EvalRequest, &mut [&mut [F]], &mut [&mut [F]]) -> Result<f64> {}
 
-impl<F, E: FnMut(Evaluation, &mut [&mut [F]], &mut [&mut [F]]) -> Result<f64>> Evaluate<F> for E {}
+impl<F, E: FnMut(EvalRequest, &mut [&mut [F]], &mut [&mut [F]]) -> Result<f64>> Evaluate<F> for E {}
 
 impl<F: Number> Optimizer<F> {
     /// One step of any rule, with everything evaluated inside it. `evaluate` is handed the parameters as they are and the gradients to
-    /// be written over, and returns the loss: first for [`Evaluation::Gradient`] at the parameters themselves, then for whatever the
+    /// be written over, and returns the loss: first for [`EvalRequest::Gradient`] at the parameters themselves, then for whatever the
     /// rule asks for. It must see the same mini-batch throughout the step.
     ///
     /// ```
     /// use wgpu_optim::cpu::{Optimizer, TensorSpec};
-    /// use wgpu_optim::{Evaluation, SAdam};
+    /// use wgpu_optim::{EvalRequest, SAdam};
     ///
     /// # fn main() -> wgpu_optim::Result<()> {
     /// let tensors = vec![TensorSpec { name: "w".to_owned(), group: 0, elements: 2 }];
     /// let mut optimizer = Optimizer::<f32>::new(vec![("all".to_owned(), SAdam::default().into())], tensors)?;
     /// let (mut w, mut g) = ([1.0, -2.0], [0.0; 2]);
     /// optimizer.step_with(&mut [&mut w], &mut [&mut g], |evaluation, params, grads| {
-    ///     if evaluation == Evaluation::Gradient {
+    ///     if evaluation == EvalRequest::Gradient {
     ///         grads[0].copy_from_slice(params[0]);
     ///     }
     ///     Ok(params[0].iter().map(|x| f64::from(x * x) / 2.0).sum())
@@ -44,7 +44,7 @@ impl<F: Number> Optimizer<F> {
         &mut self,
         params: &mut [&mut [F]],
         grads: &mut [&mut [F]],
-        mut evaluate: impl FnMut(Evaluation, &[&[F]], &mut [&mut [F]]) -> Result<f64>,
+        mut evaluate: impl FnMut(EvalRequest, &[&[F]], &mut [&mut [F]]) -> Result<f64>,
     ) -> Result<()> {
         self.check_lengths(params, &shared(grads))?;
         let formats = self.gradient_formats();
@@ -52,12 +52,12 @@ impl<F: Number> Optimizer<F> {
         let mut evaluate = |evaluation, params: &mut [&mut [F]], grads: &mut [&mut [F]]| {
             counts.count(evaluation);
             let loss = evaluate(evaluation, &shared(params), grads)?;
-            if let (Evaluation::Gradient, Some(formats)) = (evaluation, &formats) {
+            if let (EvalRequest::Gradient, Some(formats)) = (evaluation, &formats) {
                 storage::round_gradients(formats, grads.iter_mut().map(|g| &mut **g));
             }
             Ok(loss)
         };
-        let loss = evaluate(Evaluation::Gradient, params, grads)?;
+        let loss = evaluate(EvalRequest::Gradient, params, grads)?;
         let stepped = match self.procedure() {
             Procedure::Plain | Procedure::Warp(_) => self.step(params, &shared(grads)),
             Procedure::Probe(probe) => match self.probe(probe, loss, params, grads, &mut evaluate) {

@@ -4,7 +4,7 @@ use super::evaluate::Evaluate;
 use super::{Number, Scaled, Tensor};
 use crate::Result;
 use crate::optim::procedure::Scheme;
-use crate::optim::procedure::evaluation::Evaluation;
+use crate::optim::procedure::evaluation::EvalRequest;
 use crate::optim::procedure::integrator::{Control, RK4, Verdict, Weights, first_step, second_step};
 
 /// A tensor on its way.
@@ -148,7 +148,7 @@ impl<F: Number> Flow<F> {
                 *p = *base + (*way + step);
             }
         }
-        evaluate(Evaluation::Gradient, params, grads)?;
+        evaluate(EvalRequest::Gradient, params, grads)?;
         for (place, g) in self.places.iter_mut().zip(grads.iter()) {
             place.k.push(place.derivative(g));
         }

@@ -20,7 +20,7 @@ mod warp;
 pub(crate) use crate::cpu::snapshot::Counters;
 use crate::cpu::storage::{Draws, Stored};
 use crate::optim::procedure::evaluation::Evaluations;
-use crate::optim::rule::host::Cpu;
+use crate::optim::rule::host::HostKernel;
 use crate::optim::rule::{MAX_SUMS, Real, check_common, goes_on, need_cpu, same_rule};
 use crate::optim::{Procedure, Rule, StateSpec, Sums, Value};
 use crate::options::around::{Accumulate, Around, Clip, Ema, LossScale};
@@ -37,19 +37,19 @@ pub trait Number: Real {
     /// Whether this is the fast path.
     const FAST: bool;
     /// The rule's mathematics in this type.
-    fn of_rule(rule: &dyn Rule) -> &dyn Cpu<Self>;
+    fn of_rule(rule: &dyn Rule) -> &dyn HostKernel<Self>;
 }
 
 impl Number for f32 {
     const FAST: bool = true;
-    fn of_rule(rule: &dyn Rule) -> &dyn Cpu<Self> {
+    fn of_rule(rule: &dyn Rule) -> &dyn HostKernel<Self> {
         rule.cpu_f32()
     }
 }
 
 impl Number for f64 {
     const FAST: bool = false;
-    fn of_rule(rule: &dyn Rule) -> &dyn Cpu<Self> {
+    fn of_rule(rule: &dyn Rule) -> &dyn HostKernel<Self> {
         rule.cpu_f64()
     }
 }
@@ -106,7 +106,7 @@ struct Tensor<F> {
 
 /// A group's rule with the scalars of one step.
 struct Scaled<'a, F> {
-    cpu: &'a dyn Cpu<F>,
+    cpu: &'a dyn HostKernel<F>,
     hyper: Vec<F>,
     rule: &'a dyn Rule,
     sums: Sums,
@@ -168,7 +168,7 @@ impl<F: Number> Optimizer<F> {
         check_groups(&groups)?;
         check_tensors(&groups, &tensors)?;
         let around = Surroundings::new(Around::default(), &tensors);
-        let memory = vec![F::zero(); groups[0].rule.memory().len()];
+        let memory = vec![F::zero(); groups[0].rule.global_state().len()];
         let probes = Probes::new(groups[0].rule.procedure());
         let rows = RowSets::new(tensors.len());
         let tensors = tensors.into_iter().map(|spec| Tensor::new(&groups, spec)).collect();
@@ -293,7 +293,7 @@ impl<F: Number> Optimizer<F> {
         self.around.skipped
     }
 
-    /// One step: parameters and states move, and [`applied`](Self::applied) counts it. `params` and `grads` come in the order of the
+    /// One step: parameters and states move, and [`step_count`](Self::step_count) counts it. `params` and `grads` come in the order of the
     /// tensors. A step that the rule refuses (Adai's, where every gradient so far was zero) changes nothing and is not counted.
     ///
     /// # Errors
@@ -427,24 +427,24 @@ impl<F: Number> Optimizer<F> {
 
     /// How many steps were applied.
     #[must_use]
-    pub fn applied(&self) -> u64 {
+    pub fn step_count(&self) -> u64 {
         self.applied
     }
 
     /// Sets the count of applied steps, as when states are restored.
-    pub fn set_applied(&mut self, t: u64) {
+    pub fn set_step_count(&mut self, t: u64) {
         self.applied = t;
     }
 
     /// What decisions remember of earlier steps, by name.
     #[must_use]
-    pub fn memory(&self, name: &str) -> Option<F> {
-        self.groups[0].rule.memory().iter().position(|n| *n == name).map(|i| self.memory[i])
+    pub fn global_state(&self, name: &str) -> Option<F> {
+        self.groups[0].rule.global_state().iter().position(|n| *n == name).map(|i| self.memory[i])
     }
 
     /// What decisions remember, in the rule's order; empty for most rules.
     #[must_use]
-    pub fn memory_values(&self) -> &[F] {
+    pub fn global_state_values(&self) -> &[F] {
         &self.memory
     }
 
@@ -452,7 +452,7 @@ impl<F: Number> Optimizer<F> {
     ///
     /// # Errors
     /// Another count than the rule's.
-    pub fn set_memory(&mut self, values: &[F]) -> Result<()> {
+    pub fn set_global_state(&mut self, values: &[F]) -> Result<()> {
         if values.len() != self.memory.len() {
             let problem = format!("{} numbers were given, the rule remembers {}", values.len(), self.memory.len());
             return Err(Error::Usage(problem));

@@ -2,7 +2,7 @@
 
 use super::evaluate::Evaluate;
 use super::{Number, Optimizer};
-use crate::optim::procedure::evaluation::Evaluation;
+use crate::optim::procedure::evaluation::EvalRequest;
 use crate::optim::procedure::{Directions, Probe};
 use crate::optim::{Procedure, Scalar};
 use crate::options::random;
@@ -102,7 +102,7 @@ impl<F: Number> Optimizer<F> {
                     *p = *base + F::of(sigma) * u;
                 }
             }
-            let evaluated = evaluate(Evaluation::Loss(j + 1), params, grads);
+            let evaluated = evaluate(EvalRequest::Loss(j + 1), params, grads);
             for (p, base) in params.iter_mut().zip(&base) {
                 p.copy_from_slice(base);
             }

@@ -99,7 +99,7 @@ impl RowSet {
 /// Row sets.
 impl<F: Number> Optimizer<F> {
     /// Names tensors that share so many rows; the sets are counted from 0 in the order in which they are named. What a step leaves out
-    /// is as on the GPU: see [`Builder::rows`](crate::Builder::rows).
+    /// is as on the GPU: see [`Builder::row_set`](crate::Builder::row_set).
     ///
     /// # Errors
     /// A rule that mixes or moves whole tensors inside its step; a tensor that is not there, is in a set already, does not fall into
@@ -162,7 +162,7 @@ impl<F: Number> Optimizer<F> {
     ///
     /// # Errors
     /// There is no such set.
-    pub fn live_rows(&self, set: usize) -> Result<usize> {
+    pub fn row_count(&self, set: usize) -> Result<usize> {
         self.rows.set(set).map(|set| set.rows)
     }
 

@@ -5,8 +5,10 @@ use super::{Number, Optimizer, Tensor, walk};
 use crate::optim::Kind;
 use crate::options::storage::blockwise;
 use crate::options::storage::blockwise::{BLOCK, Map};
-use crate::options::storage::half::{Chances, join, nearest, not_zero, rounding_key, split, stochastic, widen};
-use crate::options::storage::{Format, Formats, Keep, Params, StateFormat};
+use crate::options::storage::half::{
+    StochasticRounding, join, nearest, not_zero, rounding_key, split, stochastic, widen,
+};
+use crate::options::storage::{Format, Formats, Params, RoundingMode, StateFormat};
 use crate::{Error, Result, Storage};
 
 /// How a tensor is stored.
@@ -31,7 +33,7 @@ enum Rounding {
     Nearest(Format),
     /// As it is split: ties away from zero.
     Upper,
-    Chance(Format, Chances),
+    Chance(Format, StochasticRounding),
 }
 
 impl Rounding {
@@ -89,12 +91,12 @@ impl<F: Number> Stored<F> {
     }
 
     /// How a step with these chances rounds parameters; `None`: they are f32.
-    fn rounding(&self, chances: Option<Chances>) -> Option<Rounding> {
+    fn rounding(&self, chances: Option<StochasticRounding>) -> Option<Rounding> {
         let format = self.formats.params.format();
         Some(match (self.formats.params.keep()?, chances) {
-            (Keep::Split, _) => Rounding::Upper,
-            (Keep::Stochastic, Some(chances)) => Rounding::Chance(format, chances),
-            (Keep::Nearest | Keep::Master | Keep::Stochastic, _) => Rounding::Nearest(format),
+            (RoundingMode::Split, _) => Rounding::Upper,
+            (RoundingMode::Stochastic, Some(chances)) => Rounding::Chance(format, chances),
+            (RoundingMode::Nearest | RoundingMode::Master | RoundingMode::Stochastic, _) => Rounding::Nearest(format),
         })
     }
 
@@ -117,14 +119,14 @@ impl<F: Number> Stored<F> {
     fn begun(&self, full: F, p: F) -> F {
         let (given, old) = ((p.wide() as f32).to_bits(), full.wide() as f32);
         let is_upper_half = given & 0xffff == 0;
-        if self.formats.params.keep() == Some(Keep::Split) && is_upper_half {
+        if self.formats.params.keep() == Some(RoundingMode::Split) && is_upper_half {
             return widened(join((given >> 16) as u16, split(old).1));
         }
         p
     }
 
     /// Keeps the parameters in full, and rounds them to those that the model sees.
-    fn release(&mut self, full: Option<Vec<F>>, params: &mut [F], chances: Option<Chances>) {
+    fn release(&mut self, full: Option<Vec<F>>, params: &mut [F], chances: Option<StochasticRounding>) {
         if let Some(full) = &full {
             params.copy_from_slice(full);
         }
@@ -142,7 +144,7 @@ impl<F: Number> Tensor<F> {
     }
 
     /// Rounds the states as a step with these chances does; without chances to the nearest.
-    fn round_states(&mut self, chances: Option<&dyn Fn(u32) -> Chances>) {
+    fn round_states(&mut self, chances: Option<&dyn Fn(u32) -> StochasticRounding>) {
         let kept = self.states.iter_mut().enumerate().filter_map(|(at, state)| Some((at, state.as_deref_mut()?)));
         for (array, (at, state)) in (1..).zip(kept) {
             let kind = self.stored.kinds.get(at).copied().unwrap_or_default();
@@ -171,8 +173,8 @@ impl Draws {
         Self { key: rounding_key(seed), steps: 0 }
     }
 
-    const fn of(self, tensor: usize, array: u32) -> Chances {
-        Chances::new(self.key, self.steps, tensor as u32, array)
+    const fn of(self, tensor: usize, array: u32) -> StochasticRounding {
+        StochasticRounding::new(self.key, self.steps, tensor as u32, array)
     }
 }
 

@@ -26,7 +26,7 @@ impl<F: Number> Optimizer<F> {
         }
         let tensors = self.tensors().zip(&self.around.squares);
         Some(Stats {
-            applied: self.applied,
+            step_count: self.applied,
             skipped: self.around.skipped,
             total: Squares::total(&self.around.squares).norms(),
             tensors: tensors.map(|(t, s)| TensorStats { name: t.name.as_str().into(), norms: s.norms() }).collect(),

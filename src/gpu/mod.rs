@@ -12,7 +12,7 @@ pub(crate) mod layout;
 mod optimizer;
 pub(crate) mod record;
 
-pub use crate::gpu::build::spec::Rows;
+pub use crate::gpu::build::spec::RowSet;
 pub use crate::gpu::build::spec::{Group, Tensor};
 pub use access::readback::read_buffer;
 #[cfg(feature = "checkpoint")]
@@ -20,4 +20,4 @@ pub use access::snapshot::Snapshot;
 pub use build::builder::Builder;
 pub use layout::class::{Stage, Variant};
 pub use optimizer::Optimizer;
-pub use record::evaluate::Evaluating;
+pub use record::evaluate::PendingStep;

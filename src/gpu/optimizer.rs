@@ -8,7 +8,7 @@ use crate::gpu::hyper::scalars::{Scalars, Slot};
 use crate::gpu::kernel::kernels::{LaunchGpu, RoundGpu};
 use crate::gpu::layout::class::Variant;
 use crate::gpu::layout::launches::Layout;
-use crate::gpu::layout::memory::Memory;
+use crate::gpu::layout::memory::MemoryUsage;
 use crate::gpu::layout::rows::RowState;
 use crate::gpu::layout::runs::Runs;
 use crate::gpu::record::rows::Remap;
@@ -69,7 +69,7 @@ pub struct Optimizer {
     /// How many of the rounds every step makes; the others are the procedure's.
     pub(crate) main_rounds: usize,
     pub(crate) evaluations: Evaluations,
-    pub(crate) memory: Memory,
+    pub(crate) memory: MemoryUsage,
     /// `Some` where gradients move.
     pub(crate) runs: Option<Runs>,
     /// `Some` where steps are measured.

@@ -38,7 +38,7 @@ impl Checkpoint {
     /// # Errors
     /// torch has no optimizer of this name.
     pub fn to_torch(&self) -> Result<Vec<u8>> {
-        let step = vec![self.applied() as f32];
+        let step = vec![self.step_count() as f32];
         let products = self.mu_products()?;
         let mut arrays = Vec::new();
         for tensor in &self.contents.tensors {
@@ -67,7 +67,7 @@ impl Checkpoint {
         let of_nadam = self.groups.iter().filter(|_| self.optimizer == NADAM);
         let product = |(name, settings): &(String, crate::io::checkpoint::Settings)| {
             let settings = settings.iter().map(|(name, value)| (name.as_str(), value));
-            Ok((name.clone(), [NAdam::mu_product(settings, self.applied())? as f32]))
+            Ok((name.clone(), [NAdam::mu_product(settings, self.step_count())? as f32]))
         };
         of_nadam.map(product).collect()
     }
@@ -131,7 +131,7 @@ pub fn restore_torch(name: &str, bytes: impl Into<Vec<u8>>, optimizer: &mut Opti
     for (tensor, product) in products {
         check_product(&file, optimizer, tensor, (product, steps as u64))?;
     }
-    optimizer.write_applied(steps as u32)?;
+    optimizer.write_step_count(steps as u32)?;
     writes.into_iter().try_for_each(|(tensor, array, values)| match array {
         PARAM => optimizer.write_param(tensor, &values),
         state => optimizer.write_state(tensor, state, &values),

@@ -1,6 +1,6 @@
 //! AdaBelief; the rule is `shaders/rules/adabelief.wgsl`.
 
-use super::rule::{Nothing, Real, Scalar, StateSpec, Twin, bias_correction, members};
+use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, bias_correction, members};
 use crate::optim::rule::settings::settings;
 
 settings! {
@@ -54,11 +54,11 @@ members! {
     }
 }
 
-impl Twin for AdaBelief {
+impl ElementwiseRule for AdaBelief {
     type Hyper<F: Real> = Hyper<F>;
     type State<F: Real> = State<F>;
     type Decision<F: Real> = Nothing;
-    type Memory<F: Real> = Nothing;
+    type GlobalState<F: Real> = Nothing;
     const TEXT: &'static str = include_str!("../../shaders/rules/adabelief.wgsl");
 
     fn scalars(&self, t: u64) -> Vec<Scalar> {

@@ -1,6 +1,6 @@
 //! Adagrad; the rule is `shaders/rules/adagrad.wgsl`.
 
-use super::rule::{Nothing, Real, Scalar, StateSpec, Twin, members};
+use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, members};
 use crate::optim::rule::settings::settings;
 
 settings! {
@@ -40,11 +40,11 @@ members! {
     }
 }
 
-impl Twin for Adagrad {
+impl ElementwiseRule for Adagrad {
     type Hyper<F: Real> = Hyper<F>;
     type State<F: Real> = State<F>;
     type Decision<F: Real> = Nothing;
-    type Memory<F: Real> = Nothing;
+    type GlobalState<F: Real> = Nothing;
     const TEXT: &'static str = include_str!("../../shaders/rules/adagrad.wgsl");
 
     fn scalars(&self, t: u64) -> Vec<Scalar> {

@@ -1,6 +1,6 @@
 //! Adai and AdaiW; the rule is `shaders/rules/adai.wgsl`.
 
-use super::rule::{MAX_SUMS, Nothing, Real, Scalar, StateSpec, Sums, Twin, bias_correction, members};
+use super::rule::{ElementwiseRule, MAX_SUMS, Nothing, Real, Scalar, StateSpec, Sums, bias_correction, members};
 use crate::optim::rule::settings::settings;
 
 settings! {
@@ -139,11 +139,11 @@ fn sum_of_v<F: Real>(totals: &[F]) -> F {
 /// Adai and AdaiW differ in one constant, in what `decay` holds and in whether the decay enters the sums.
 macro_rules! adai {
     ($name:ident, $decoupled:literal) => {
-        impl Twin for $name {
+        impl ElementwiseRule for $name {
             type Hyper<F: Real> = Hyper<F>;
             type State<F: Real> = State<F>;
             type Decision<F: Real> = Decision<F>;
-            type Memory<F: Real> = Nothing;
+            type GlobalState<F: Real> = Nothing;
             const TEXT: &'static str = include_str!("../../shaders/rules/adai.wgsl");
             const SUMS: Sums = Sums { sums: 4, totals: 3, may_refuse: true, ..Sums::NONE };
 

@@ -1,6 +1,6 @@
 //! Adam, AMSGrad and AdamW; the rule is `shaders/rules/adam.wgsl`.
 
-use super::rule::{Nothing, Real, Scalar, StateSpec, Twin, bias_correction, members, own_square};
+use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, bias_correction, members, own_square};
 use crate::optim::rule::settings::settings;
 
 settings! {
@@ -96,11 +96,11 @@ fn update<F: Real>(
 /// Adam and AdamW differ in one constant and in what `decay` holds.
 macro_rules! adam {
     ($name:ident, $decoupled:literal) => {
-        impl Twin for $name {
+        impl ElementwiseRule for $name {
             type Hyper<F: Real> = Hyper<F>;
             type State<F: Real> = State<F>;
             type Decision<F: Real> = Nothing;
-            type Memory<F: Real> = Nothing;
+            type GlobalState<F: Real> = Nothing;
             const TEXT: &'static str = include_str!("../../shaders/rules/adam.wgsl");
             const SHARES_ROWS: bool = true;
 

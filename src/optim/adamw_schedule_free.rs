@@ -1,7 +1,7 @@
 //! Schedule-free AdamW; the rule is `shaders/rules/adamw_schedule_free.wgsl`.
 
 use super::averaging::Average;
-use super::rule::{Nothing, Real, Scalar, StateSpec, Twin, bias_correction, members};
+use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, bias_correction, members};
 use crate::optim::rule::settings::settings;
 
 settings! {
@@ -9,8 +9,8 @@ settings! {
     /// the place of a schedule that must know when training ends.
     ///
     /// `z ← z - γu`, `x ← (1-c)x + cz`, `y = (1-β)z + βx` with `u` AdamW's direction at y. The parameters hold y while training goes on;
-    /// [`Optimizer::to_evaluation`](crate::Optimizer::to_evaluation) makes them x and
-    /// [`to_training`](crate::Optimizer::to_training) y again. The weights of the average follow the warm-up, for a rate γ that does not
+    /// [`Optimizer::to_eval_params`](crate::Optimizer::to_eval_params) makes them x and
+    /// [`to_train_params`](crate::Optimizer::to_train_params) y again. The weights of the average follow the warm-up, for a rate γ that does not
     /// change; a rate set later scales the steps alone.
     AdamWScheduleFree = "adamw_schedule_free",
     /// Learning rate γ. Default 2.5e-3, the package's.
@@ -65,11 +65,11 @@ members! {
     }
 }
 
-impl Twin for AdamWScheduleFree {
+impl ElementwiseRule for AdamWScheduleFree {
     type Hyper<F: Real> = Hyper<F>;
     type State<F: Real> = State<F>;
     type Decision<F: Real> = Nothing;
-    type Memory<F: Real> = Nothing;
+    type GlobalState<F: Real> = Nothing;
     const TEXT: &'static str = include_str!("../../shaders/rules/adamw_schedule_free.wgsl");
 
     fn scalars(&self, t: u64) -> Vec<Scalar> {

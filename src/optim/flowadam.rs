@@ -1,7 +1,7 @@
 //! FlowAdam; the rule is `shaders/rules/flowadam.wgsl`.
 
 use super::procedure::{Procedure, Scheme};
-use super::rule::{MAX_SUMS, Real, Scalar, StateSpec, Sums, Twin, bias_correction, members};
+use super::rule::{ElementwiseRule, MAX_SUMS, Real, Scalar, StateSpec, Sums, bias_correction, members};
 use crate::optim::rule::settings::{choice, settings};
 
 choice! {
@@ -170,7 +170,7 @@ members! {
 
 members! {
     /// What is kept from step to step.
-    Memory {
+    GlobalState {
         /// Steps so far, of either kind.
         outer,
         /// N̄
@@ -187,11 +187,11 @@ fn displaced<F: Real>(staged: bool, h: &Hyper<F>, g: F, s: &State<F>) -> F {
     if staged { s.displacement } else { -h.horizon * num_traits::clamp(g, -h.limit, h.limit) }
 }
 
-impl Twin for FlowAdam {
+impl ElementwiseRule for FlowAdam {
     type Hyper<F: Real> = Hyper<F>;
     type State<F: Real> = State<F>;
     type Decision<F: Real> = Decision<F>;
-    type Memory<F: Real> = Memory<F>;
+    type GlobalState<F: Real> = GlobalState<F>;
     const TEXT: &'static str = include_str!("../../shaders/rules/flowadam.wgsl");
     const SUMS: Sums = Sums { sums: 4, totals: 4, after_clip: true, may_hold: true, ..Sums::NONE };
 
@@ -301,17 +301,17 @@ impl Twin for FlowAdam {
         totals
     }
 
-    fn decide<F: Real>(&self, h: &Hyper<F>, totals: &[F], own: &[F], memory: &mut Memory<F>) -> Decision<F> {
+    fn decide<F: Real>(&self, h: &Hyper<F>, totals: &[F], own: &[F], state: &mut GlobalState<F>) -> Decision<F> {
         let norm = totals[0].sqrt();
         let curvature = totals[1].sqrt();
-        let before = *memory;
+        let before = *state;
         let first = before.outer == F::zero();
         let average = |before: F, now: F| if first { now } else { h.beta_s * before + h.one_minus_beta_s * now };
         let norm_average = average(before.norm, norm);
         let curvature_average = average(before.curvature, curvature);
         let wanted = norm < h.alpha_s * norm_average || curvature > h.alpha_c * curvature_average;
         let flow = if wanted && before.outer + F::of(0.5) > h.warmup { F::one() } else { F::zero() };
-        *memory = Memory {
+        *state = GlobalState {
             outer: before.outer + F::one(),
             norm: norm_average,
             curvature: curvature_average,

@@ -1,6 +1,6 @@
 //! LAMB; the rule is `shaders/rules/lamb.wgsl`.
 
-use super::rule::{MAX_SUMS, Nothing, Real, Scalar, StateSpec, Sums, Twin, bias_correction, members};
+use super::rule::{ElementwiseRule, MAX_SUMS, Nothing, Real, Scalar, StateSpec, Sums, bias_correction, members};
 use crate::optim::rule::settings::settings;
 
 settings! {
@@ -70,11 +70,11 @@ fn direction<F: Real>(h: &Hyper<F>, p: F, g: F, s: &mut State<F>) -> F {
     h.correction * m / (v.sqrt() + h.eps_hat) + h.lambda * p
 }
 
-impl Twin for Lamb {
+impl ElementwiseRule for Lamb {
     type Hyper<F: Real> = Hyper<F>;
     type State<F: Real> = State<F>;
     type Decision<F: Real> = Decision<F>;
-    type Memory<F: Real> = Nothing;
+    type GlobalState<F: Real> = Nothing;
     const TEXT: &'static str = include_str!("../../shaders/rules/lamb.wgsl");
     const SUMS: Sums = Sums { sums: 2, totals: 2, after_clip: true, ..Sums::NONE };
 

@@ -1,6 +1,6 @@
 //! Lion; the rule is `shaders/rules/lion.wgsl`.
 
-use super::rule::{Nothing, Real, Scalar, StateSpec, Twin, members};
+use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, members};
 use crate::optim::rule::settings::settings;
 
 settings! {
@@ -56,11 +56,11 @@ fn sign<F: Real>(x: F) -> F {
     }
 }
 
-impl Twin for Lion {
+impl ElementwiseRule for Lion {
     type Hyper<F: Real> = Hyper<F>;
     type State<F: Real> = State<F>;
     type Decision<F: Real> = Nothing;
-    type Memory<F: Real> = Nothing;
+    type GlobalState<F: Real> = Nothing;
     const TEXT: &'static str = include_str!("../../shaders/rules/lion.wgsl");
 
     fn scalars(&self, _: u64) -> Vec<Scalar> {

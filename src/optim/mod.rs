@@ -48,7 +48,7 @@ pub use vradam::{NormOf, VRAdam};
 pub use warpadam::{WarpAdam, WarpMode};
 
 use crate::{Error, Result};
-use rule::Members;
+use rule::Fields;
 
 /// An optimizer as the registry knows it.
 #[derive(Clone, Copy)]
@@ -73,14 +73,14 @@ pub struct Entry {
 pub type Variant = (&'static str, Box<dyn Rule>);
 
 impl Entry {
-    const fn of<T: rule::Twin>(stem: &'static str) -> Self {
+    const fn of<T: rule::ElementwiseRule>(stem: &'static str) -> Self {
         Self {
             name: T::NAME,
             settings: T::SETTINGS,
             required: T::REQUIRED,
             stem,
-            hyper_names: <T::Hyper<f64> as Members<f64>>::NAMES,
-            state_names: <T::State<f64> as Members<f64>>::NAMES,
+            hyper_names: <T::Hyper<f64> as Fields<f64>>::NAMES,
+            state_names: <T::State<f64> as Fields<f64>>::NAMES,
             template: || Box::new(T::template()),
             variants: || {
                 T::variants().into_iter().map(|(name, rule)| (name, Box::new(rule) as Box<dyn Rule>)).collect()

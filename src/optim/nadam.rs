@@ -1,6 +1,6 @@
 //! NAdam; the rule is `shaders/rules/nadam.wgsl`.
 
-use super::rule::{Nothing, Real, Scalar, StateSpec, Twin, bias_correction, members, own_square};
+use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, bias_correction, members, own_square};
 #[cfg(feature = "checkpoint")]
 use crate::Result;
 #[cfg(feature = "checkpoint")]
@@ -97,11 +97,11 @@ impl NAdam {
     }
 }
 
-impl Twin for NAdam {
+impl ElementwiseRule for NAdam {
     type Hyper<F: Real> = Hyper<F>;
     type State<F: Real> = State<F>;
     type Decision<F: Real> = Nothing;
-    type Memory<F: Real> = Nothing;
+    type GlobalState<F: Real> = Nothing;
     const TEXT: &'static str = include_str!("../../shaders/rules/nadam.wgsl");
     const SHARES_ROWS: bool = true;
 
@@ -185,7 +185,7 @@ mod tests {
             for momentum_decay in [0.0, 1e-12, 4e-3, 0.1, 0.35, 1.0, 1e6] {
                 for t in [1_000_000, u64::from(u32::MAX), 1 << 60] {
                     let rule = NAdam { beta1, momentum_decay, ..NAdam::default() };
-                    assert!(Twin::scalars(&rule, t).iter().all(|s| s.value().is_finite()), "{rule:?}");
+                    assert!(ElementwiseRule::scalars(&rule, t).iter().all(|s| s.value().is_finite()), "{rule:?}");
                 }
             }
         }

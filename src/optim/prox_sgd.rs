@@ -1,6 +1,6 @@
 //! Proximal SGD; the rule is `shaders/rules/prox_sgd.wgsl`.
 
-use super::rule::{Nothing, Real, Scalar, StateSpec, Twin, members};
+use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, members};
 use crate::optim::rule::settings::settings;
 
 settings! {
@@ -37,11 +37,11 @@ members! {
     }
 }
 
-impl Twin for ProxSgd {
+impl ElementwiseRule for ProxSgd {
     type Hyper<F: Real> = Hyper<F>;
     type State<F: Real> = State<F>;
     type Decision<F: Real> = Nothing;
-    type Memory<F: Real> = Nothing;
+    type GlobalState<F: Real> = Nothing;
     const TEXT: &'static str = include_str!("../../shaders/rules/prox_sgd.wgsl");
 
     fn scalars(&self, _: u64) -> Vec<Scalar> {

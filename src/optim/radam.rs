@@ -1,6 +1,6 @@
 //! RAdam; the rule is `shaders/rules/radam.wgsl`.
 
-use super::rule::{Nothing, Real, Scalar, StateSpec, Twin, bias_correction, members, own_square};
+use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, bias_correction, members, own_square};
 use crate::optim::rule::settings::settings;
 
 settings! {
@@ -62,11 +62,11 @@ fn rectifier(beta2: f64, t: u64) -> Option<f64> {
     (rho > 5.0).then(r)
 }
 
-impl Twin for RAdam {
+impl ElementwiseRule for RAdam {
     type Hyper<F: Real> = Hyper<F>;
     type State<F: Real> = State<F>;
     type Decision<F: Real> = Nothing;
-    type Memory<F: Real> = Nothing;
+    type GlobalState<F: Real> = Nothing;
     const TEXT: &'static str = include_str!("../../shaders/rules/radam.wgsl");
     const SHARES_ROWS: bool = true;
 

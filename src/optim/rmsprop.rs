@@ -1,6 +1,6 @@
 //! RMSprop; the rule is `shaders/rules/rmsprop.wgsl`.
 
-use super::rule::{Nothing, Real, Scalar, StateSpec, Twin, members};
+use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, members};
 use crate::optim::rule::settings::settings;
 
 settings! {
@@ -54,11 +54,11 @@ members! {
     }
 }
 
-impl Twin for RmsProp {
+impl ElementwiseRule for RmsProp {
     type Hyper<F: Real> = Hyper<F>;
     type State<F: Real> = State<F>;
     type Decision<F: Real> = Nothing;
-    type Memory<F: Real> = Nothing;
+    type GlobalState<F: Real> = Nothing;
     const TEXT: &'static str = include_str!("../../shaders/rules/rmsprop.wgsl");
 
     fn scalars(&self, _: u64) -> Vec<Scalar> {

@@ -1,7 +1,7 @@
 //! S-Adam; the rule is `shaders/rules/sadam.wgsl`.
 
 use super::procedure::{Directions, Probe, Procedure};
-use super::rule::{Nothing, Real, Scalar, StateSpec, Twin, bias_correction, members};
+use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, bias_correction, members};
 use crate::optim::rule::settings::settings;
 
 settings! {
@@ -94,11 +94,11 @@ members! {
     }
 }
 
-impl Twin for SAdam {
+impl ElementwiseRule for SAdam {
     type Hyper<F: Real> = Hyper<F>;
     type State<F: Real> = State<F>;
     type Decision<F: Real> = Decision<F>;
-    type Memory<F: Real> = Nothing;
+    type GlobalState<F: Real> = Nothing;
     const TEXT: &'static str = include_str!("../../shaders/rules/sadam.wgsl");
 
     fn procedure(&self) -> Procedure {

@@ -1,7 +1,7 @@
 //! SGD with momentum; the rule is `shaders/rules/sgd.wgsl`.
 
 use super::Value;
-use super::rule::{Nothing, Real, Scalar, StateSpec, Twin, members};
+use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, members};
 use crate::optim::rule::settings::{Configured, refused, settings};
 
 settings! {
@@ -45,11 +45,11 @@ members! {
     }
 }
 
-impl Twin for Sgd {
+impl ElementwiseRule for Sgd {
     type Hyper<F: Real> = Hyper<F>;
     type State<F: Real> = State<F>;
     type Decision<F: Real> = Nothing;
-    type Memory<F: Real> = Nothing;
+    type GlobalState<F: Real> = Nothing;
     const TEXT: &'static str = include_str!("../../shaders/rules/sgd.wgsl");
 
     fn check_together(&self) -> crate::Result<()> {

@@ -1,7 +1,7 @@
 //! Schedule-free SGD; the rule is `shaders/rules/sgd_schedule_free.wgsl`.
 
 use super::averaging::Average;
-use super::rule::{Nothing, Real, Scalar, StateSpec, Twin, members};
+use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, members};
 use crate::optim::rule::settings::settings;
 
 settings! {
@@ -46,11 +46,11 @@ members! {
     }
 }
 
-impl Twin for SgdScheduleFree {
+impl ElementwiseRule for SgdScheduleFree {
     type Hyper<F: Real> = Hyper<F>;
     type State<F: Real> = State<F>;
     type Decision<F: Real> = Nothing;
-    type Memory<F: Real> = Nothing;
+    type GlobalState<F: Real> = Nothing;
     const TEXT: &'static str = include_str!("../../shaders/rules/sgd_schedule_free.wgsl");
 
     fn scalars(&self, t: u64) -> Vec<Scalar> {

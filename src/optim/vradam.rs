@@ -1,6 +1,6 @@
 //! VRAdam; the rule is `shaders/rules/vradam.wgsl`.
 
-use super::rule::{MAX_SUMS, Nothing, Real, Scalar, StateSpec, Sums, Twin, bias_correction, members};
+use super::rule::{ElementwiseRule, MAX_SUMS, Nothing, Real, Scalar, StateSpec, Sums, bias_correction, members};
 use crate::optim::rule::settings::{choice, settings};
 
 choice! {
@@ -86,11 +86,11 @@ members! {
     }
 }
 
-impl Twin for VRAdam {
+impl ElementwiseRule for VRAdam {
     type Hyper<F: Real> = Hyper<F>;
     type State<F: Real> = State<F>;
     type Decision<F: Real> = Decision<F>;
-    type Memory<F: Real> = Nothing;
+    type GlobalState<F: Real> = Nothing;
     const TEXT: &'static str = include_str!("../../shaders/rules/vradam.wgsl");
     const SUMS: Sums = Sums { sums: 3, totals: 1, ..Sums::NONE };
 

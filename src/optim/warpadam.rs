@@ -1,7 +1,7 @@
 //! WarpAdam; the rule is `shaders/rules/warpadam.wgsl`, the product with P `shaders/harness/warp.wgsl`.
 
 use super::procedure::{Procedure, Warp};
-use super::rule::{Nothing, Real, Scalar, StateSpec, Twin, bias_correction, members};
+use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, bias_correction, members};
 use crate::optim::rule::settings::{Configured as _, choice, settings};
 use crate::{Error, Result};
 
@@ -85,11 +85,11 @@ members! {
     }
 }
 
-impl Twin for WarpAdam {
+impl ElementwiseRule for WarpAdam {
     type Hyper<F: Real> = Hyper<F>;
     type State<F: Real> = State<F>;
     type Decision<F: Real> = Nothing;
-    type Memory<F: Real> = Nothing;
+    type GlobalState<F: Real> = Nothing;
     const TEXT: &'static str = include_str!("../../shaders/rules/warpadam.wgsl");
 
     fn procedure(&self) -> Procedure {

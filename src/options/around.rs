@@ -161,7 +161,7 @@ pub(crate) struct Around {
     pub(crate) skip_nonfinite: bool,
     pub(crate) accumulate: Option<Accumulate>,
     pub(crate) ema: Option<Ema>,
-    pub(crate) zero_gradients: bool,
+    pub(crate) zero_grad: bool,
     /// Some group maximizes.
     pub(crate) signed: bool,
     /// Some group has a schedule.

@@ -39,8 +39,8 @@ pub struct TensorStats {
 /// What one finished step did.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Stats {
-    /// Steps applied so far, this one included where it was.
-    pub applied: u64,
+    /// The step count after this step: skipped steps do not count.
+    pub step_count: u64,
     /// Steps left out so far because a gradient was not finite.
     pub skipped: u64,
     /// The norms over all tensors.

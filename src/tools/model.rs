@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use safetensors::Dtype;
 
-use crate::gpu::layout::memory::Memory;
+use crate::gpu::layout::memory::MemoryUsage;
 use crate::io::tensor_file;
 use crate::{Error, Group, Optimizer, Result, Rule, Storage};
 
@@ -24,7 +24,7 @@ const MOST_PARAMETERS: u64 = 1 << 34;
 /// use wgpu_optim::{AdamW, wgpu};
 /// let shapes: Shapes = "12*768x768,12*768".parse()?;
 /// assert_eq!((shapes.tensors().count(), shapes.parameters()), (24, 7_087_104));
-/// let memory = shapes.memory(&AdamW::default(), &"bf16-split".parse()?, &wgpu::Limits::default())?;
+/// let memory = shapes.memory_usage(&AdamW::default(), &"bf16-split".parse()?, &wgpu::Limits::default())?;
 /// assert_eq!(memory.of(Role::Remainder), 2 * 7_087_104);
 /// # Ok::<(), wgpu_optim::Error>(())
 /// ```
@@ -79,13 +79,13 @@ impl Shapes {
     ///
     /// # Errors
     /// The rule cannot be stored so; a limit is too low.
-    pub fn memory(&self, rule: &dyn Rule, storage: &Storage, limits: &wgpu::Limits) -> Result<Memory> {
+    pub fn memory_usage(&self, rule: &dyn Rule, storage: &Storage, limits: &wgpu::Limits) -> Result<MemoryUsage> {
         let mut builder = Optimizer::builder(rule.boxed());
         builder.storage(storage.clone());
         for (name, shape) in &self.tensors {
             builder.tensor(Group::DEFAULT, name.clone(), shape);
         }
-        builder.memory(limits)
+        builder.memory_usage(limits)
     }
 
     fn add(&mut self, name: String, shape: Vec<usize>) -> Result<()> {

@@ -43,12 +43,12 @@ impl Optimizer {
         Ok(())
     }
 
-    /// Reads what decisions remember of earlier steps, in the order of [`Rule::memory`](crate::Rule::memory); empty for most rules.
+    /// Reads what decisions remember of earlier steps, in the order of [`Rule::global_state`](crate::Rule::global_state); empty for most rules.
     ///
     /// # Errors
     /// The device was lost.
-    pub async fn read_memory(&self) -> Result<Vec<f32>> {
-        let count = self.variants[0].memory.len();
+    pub async fn read_global_state(&self) -> Result<Vec<f32>> {
+        let count = self.variants[0].global_state.len();
         self.read_floats(CONTROL_HEAD, count).await
     }
 
@@ -56,8 +56,8 @@ impl Optimizer {
     ///
     /// # Errors
     /// Another count than the rule's.
-    pub fn write_memory(&self, values: &[f32]) -> Result<()> {
-        let count = self.variants[0].memory.len();
+    pub fn write_global_state(&self, values: &[f32]) -> Result<()> {
+        let count = self.variants[0].global_state.len();
         if values.len() != count {
             return Err(Error::Usage(format!("{} numbers were given, the rule remembers {count}", values.len())));
         }

@@ -232,7 +232,7 @@ impl Optimizer {
     ///
     /// # Errors
     /// The device was lost.
-    pub async fn read_applied(&self) -> Result<u64> {
+    pub async fn read_step_count(&self) -> Result<u64> {
         Ok(u64::from(self.read_control().await?[0]))
     }
 
@@ -275,7 +275,7 @@ impl Optimizer {
     ///
     /// # Errors
     /// A recorded step is not yet finished.
-    pub fn write_applied(&mut self, applied: u32) -> Result<()> {
+    pub fn write_step_count(&mut self, applied: u32) -> Result<()> {
         if !self.scalars.idle(&self.device) {
             return Err(Error::Usage(
                 "the count of steps changes only while no recorded step is unfinished".to_owned(),

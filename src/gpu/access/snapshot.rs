@@ -151,7 +151,7 @@ impl Optimizer {
     pub fn snapshot(&self, encoder: &mut wgpu::CommandEncoder) -> Result<Snapshot> {
         let most = self.device.limits().max_buffer_size;
         let mut plan = Plan::default();
-        let memory = self.variants[0].memory.len();
+        let memory = self.variants[0].global_state.len();
         let control = plan.add(&self.control, 0, CONTROL_HEAD + memory as u64 * 4, most);
         let losses = self.losses.as_ref().map(|l| (plan.add(l, 0, l.size(), most), self.variants[0].probes() + 1));
         let arenas: Vec<Spot> =
@@ -252,7 +252,7 @@ impl Optimizer {
     /// A recorded step is not yet finished.
     pub(crate) fn write_control(&mut self, control: &Control) -> Result<()> {
         let Control { applied, skipped, streak, scale, rounding } = *control;
-        self.write_applied(applied)?;
+        self.write_step_count(applied)?;
         let words = [applied, 0, skipped, streak, scale.to_bits(), 0];
         self.queue.write_buffer(&self.control, 0, bytemuck::cast_slice(&words));
         if let Some(Rounding { key, steps }) = rounding {
@@ -263,7 +263,7 @@ impl Optimizer {
 
     /// Puts what decisions are made of and remember in place.
     pub(crate) fn write_decisions(&self, memory: &[f32], losses: &[f64]) -> Result<()> {
-        self.write_memory(memory)?;
+        self.write_global_state(memory)?;
         if self.losses.is_none() {
             return Ok(());
         }

@@ -171,7 +171,7 @@ impl Optimizer {
         self.add_measured(measured, &mut squares);
         let named = telemetry.names.iter().zip(&squares);
         Stats {
-            applied: u64::from(head[0]),
+            step_count: u64::from(head[0]),
             skipped: u64::from(head[2]),
             total: Squares::total(&squares).norms(),
             tensors: named.map(|(name, s)| TensorStats { name: name.clone(), norms: s.norms() }).collect(),

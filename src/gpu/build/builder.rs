@@ -15,7 +15,7 @@ pub struct Builder {
     pub(crate) label: String,
     pub(crate) param_usages: wgpu::BufferUsages,
     pub(crate) grad_usages: wgpu::BufferUsages,
-    pub(crate) moving_gradients: bool,
+    pub(crate) dynamic_gradients: bool,
     pub(crate) around: Around,
     pub(crate) rows: RowsInfo,
     pub(crate) cache: Option<wgpu::PipelineCache>,
@@ -34,7 +34,7 @@ impl Builder {
             label: "optimizer".to_owned(),
             param_usages: wgpu::BufferUsages::empty(),
             grad_usages: wgpu::BufferUsages::empty(),
-            moving_gradients: false,
+            dynamic_gradients: false,
             around: Around::default(),
             rows: RowsInfo::default(),
             cache: None,
@@ -57,7 +57,7 @@ impl Builder {
         self.add(group, name.into(), shape, Home::Own)
     }
 
-    /// Adds a tensor that lives in the caller's buffers, as f32 or as [`store`](Self::store) says: `param` and `grad` hold exactly the
+    /// Adds a tensor that lives in the caller's buffers, as f32 or as [`store`](Self::tensor_storage) says: `param` and `grad` hold exactly the
     /// shape's elements, begin at multiples of 16 bytes and have `STORAGE` usage. Several tensors, parameters and gradients too, may share
     /// a buffer; a tensor's range rounded up to 16 bytes must lie in its buffer and touch no other tensor's. An odd count in half
     /// precision is rounded up to whole words.
@@ -73,7 +73,7 @@ impl Builder {
     }
 
     /// As [`bind`](Self::bind), for a tensor whose gradient has no home: each step is
-    /// [`Optimizer::step_with_grads`] and names it. Implies [`moving_gradients`](Self::moving_gradients).
+    /// [`Optimizer::step_with_grads`] and names it. Implies [`dynamic_gradients`](Self::dynamic_gradients).
     pub fn bind_param(
         &mut self,
         group: Group,
@@ -81,13 +81,13 @@ impl Builder {
         shape: &[usize],
         param: wgpu::BufferSlice<'_>,
     ) -> Tensor {
-        self.moving_gradients = true;
+        self.dynamic_gradients = true;
         self.add(group, name.into(), shape, Home::Bound { param: param.into(), grad: None })
     }
 
     /// Prepares for [`Optimizer::step_with_grads`]. Default false, which saves each chunk a look-up.
-    pub fn moving_gradients(&mut self, moving: bool) -> &mut Self {
-        self.moving_gradients = moving;
+    pub fn dynamic_gradients(&mut self, moving: bool) -> &mut Self {
+        self.dynamic_gradients = moving;
         self
     }
 
@@ -123,8 +123,8 @@ impl Builder {
     }
 
     /// Sets gradients to zero once the step has read them, in the same launch. Skipped steps do too. Default: not.
-    pub fn zero_gradients(&mut self, zero: bool) -> &mut Self {
-        self.around.zero_gradients = zero;
+    pub fn zero_grad(&mut self, zero: bool) -> &mut Self {
+        self.around.zero_grad = zero;
         self
     }
 
@@ -147,7 +147,7 @@ impl Builder {
     }
 
     /// Gives a group's learning rate to a schedule, by applied step: the step before which t steps were applied uses
-    /// `schedule.rate(t)`. A step that the GPU leaves out does not move it, and [`Optimizer::write_applied`] sets its position.
+    /// `schedule.rate(t)`. A step that the GPU leaves out does not move it, and [`Optimizer::write_step_count`] sets its position.
     /// The group's own rate is the base of a schedule that has none, and cannot be set any more.
     ///
     /// Values are computed hundreds of steps ahead; one that is out of range is an error of the step whose turn it may be. In an
@@ -188,14 +188,14 @@ impl Builder {
     /// let mut builder = Optimizer::builder(AdamW { weight_decay: 0.1, ..AdamW::default() });
     /// builder.tensor(Group::DEFAULT, "layer1.weight", &[128, 64]);
     /// builder.tensor(Group::DEFAULT, "layer1.bias", &[128]);
-    /// let without = builder.no_decay(Group::DEFAULT, NoDecay::Rank(1))?; // or NoDecay::Names("*.bias".to_owned())
+    /// let without = builder.exclude_from_decay(Group::DEFAULT, NoDecay::Rank(1))?; // or NoDecay::Names("*.bias".to_owned())
     /// # let _ = without;
     /// # Ok::<(), wgpu_optim::Error>(())
     /// ```
     ///
     /// # Errors
     /// The rule has no `weight_decay`; there is no such group.
-    pub fn no_decay(&mut self, group: Group, which: NoDecay) -> Result<Group> {
+    pub fn exclude_from_decay(&mut self, group: Group, which: NoDecay) -> Result<Group> {
         let count = self.groups.len();
         let info = self.groups.get(group.0);
         let info = info.ok_or_else(|| Error::Usage(format!("group {} does not exist, there are {count}", group.0)))?;
@@ -220,7 +220,7 @@ impl Builder {
         self
     }
 
-    /// How all tensors are stored for which [`store`](Self::store) says nothing else. Default f32 throughout.
+    /// How all tensors are stored for which [`store`](Self::tensor_storage) says nothing else. Default f32 throughout.
     ///
     /// ```
     /// use wgpu_optim::{AdamW, Group, Optimizer};
@@ -238,7 +238,7 @@ impl Builder {
 
     /// How a tensor is stored. Its parameters and gradients lie in these formats wherever they lie, in the caller's buffers too, which
     /// have 2 bytes an element for half precision.
-    pub fn store(&mut self, tensor: Tensor, storage: Storage) -> &mut Self {
+    pub fn tensor_storage(&mut self, tensor: Tensor, storage: Storage) -> &mut Self {
         if let Some(info) = self.tensors.get_mut(tensor.0) {
             info.storage = Some(storage);
         }

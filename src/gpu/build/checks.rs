@@ -40,7 +40,7 @@ impl Builder {
         check_common(self.groups.iter().map(|g| (g.name.as_str(), g.rule.as_ref())))?;
         if let Procedure::Integrate(_) = self.groups[0].rule.procedure() {
             self.around.check_integrates()?;
-            if self.moving_gradients {
+            if self.dynamic_gradients {
                 let rule = self.groups[0].rule.name();
                 let problem =
                     format!("{rule} evaluates gradients inside the step: they must stay where they were bound");

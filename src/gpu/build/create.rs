@@ -44,7 +44,7 @@ impl Optimizer {
     }
 
     fn create_unscoped(builder: Builder, plan: Plan, device: &wgpu::Device, queue: &wgpu::Queue) -> Result<Self> {
-        let memory = plan.memory(&builder);
+        let memory = plan.memory_usage(&builder);
         let contents = plan.contents();
         let Plan { places, mut rows, row_table, classes, layout, rings, runs, passes, sample, sizes } = plan;
         let label = builder.label.clone();

@@ -8,7 +8,7 @@ use crate::gpu::build::plan::Plan;
 use crate::gpu::build::spec::Home;
 use crate::gpu::layout::arena::Array;
 use crate::gpu::layout::class::Variant;
-use crate::gpu::layout::memory::{Memory, Owner, Role};
+use crate::gpu::layout::memory::{MemoryUsage, Owner, Role};
 use crate::gpu::layout::units::bytes_of;
 
 impl Builder {
@@ -18,10 +18,10 @@ impl Builder {
     ///
     /// # Errors
     /// As [`build`](Self::build), as far as no device is needed.
-    pub fn memory(&self, limits: &wgpu::Limits) -> Result<Memory> {
+    pub fn memory_usage(&self, limits: &wgpu::Limits) -> Result<MemoryUsage> {
         let mut builder = self.clone();
         builder.settle()?;
-        Ok(Plan::new(&builder, limits, false)?.memory(&builder))
+        Ok(Plan::new(&builder, limits, false)?.memory_usage(&builder))
     }
 }
 
@@ -29,14 +29,14 @@ impl Optimizer {
     /// What it takes of the GPU's memory, by role: every buffer that construction created, and the ranges of the caller's that were bound.
     /// Beside it there are only copies on their way: snapshots and what is read or written.
     #[must_use]
-    pub fn memory(&self) -> Memory {
+    pub fn memory_usage(&self) -> MemoryUsage {
         self.memory.clone()
     }
 }
 
 impl Plan {
-    pub(crate) fn memory(&self, builder: &Builder) -> Memory {
-        let mut memory = Memory::new(builder.tensors.iter().map(|tensor| tensor.elements).sum());
+    pub(crate) fn memory_usage(&self, builder: &Builder) -> MemoryUsage {
+        let mut memory = MemoryUsage::new(builder.tensors.iter().map(|tensor| tensor.elements).sum());
         add_tensors(builder, &mut memory);
         self.add_arrays(builder, &mut memory);
         for (which, bytes) in self.sizes.iter() {
@@ -50,7 +50,7 @@ impl Plan {
     }
 
     /// The arenas' arrays.
-    fn add_arrays(&self, builder: &Builder, memory: &mut Memory) {
+    fn add_arrays(&self, builder: &Builder, memory: &mut MemoryUsage) {
         let arrays: Vec<Vec<Array>> = self.classes.variants.iter().map(Variant::arrays).collect();
         for tensor in 0..builder.tensors.len() {
             for run in self.layout.state_runs(tensor) {
@@ -62,7 +62,7 @@ impl Plan {
     }
 
     /// A buffer that is not a tensor's.
-    fn add_other(&self, which: Which, bytes: u64, memory: &mut Memory) {
+    fn add_other(&self, which: Which, bytes: u64, memory: &mut MemoryUsage) {
         let role = match which {
             Which::Parameters(_) | Which::Gradients(_) | Which::Arena(_) => return,
             Which::Chunks(launch) => {
@@ -89,7 +89,7 @@ impl Plan {
 }
 
 /// Parameters and gradients, whosever they are.
-fn add_tensors(builder: &Builder, memory: &mut Memory) {
+fn add_tensors(builder: &Builder, memory: &mut MemoryUsage) {
     for tensor in &builder.tensors {
         let owner = match tensor.home {
             Home::Own => Owner::Crate,
@@ -153,15 +153,15 @@ mod tests {
         let theirs = builder.bind_param(Group::DEFAULT, "theirs", &[20, 40], page.slice(..bytes * 800));
         let ours = builder.tensor(Group::DEFAULT, "ours", &[20, 3]);
         let alone = builder.tensor(Group::DEFAULT, "alone", &[400]);
-        let [first, second] = [builder.rows("first", &[theirs, ours]), builder.rows("second", &[alone])];
-        builder.mask_in(first, flags.slice(..)).mask(second).reserve(second, 500);
+        let [first, second] = [builder.row_set("first", &[theirs, ours]), builder.row_set("second", &[alone])];
+        builder.mask_in(first, flags.slice(..)).mask(second).row_capacity(second, 500);
         builder.column_rates(ours, &[0.5, 1.0, 2.0]);
         builder
     }
 
     /// What the builder reports is what construction creates, or both refuse in the same words.
-    fn check(gpu: &Gpu, what: &str, builder: Builder) -> Option<Memory> {
-        let planned = builder.memory(&gpu.device.limits());
+    fn check(gpu: &Gpu, what: &str, builder: Builder) -> Option<MemoryUsage> {
+        let planned = builder.memory_usage(&gpu.device.limits());
         created::take();
         let built = builder.build(&gpu.device, &gpu.queue);
         let (planned, optimizer) = match (planned, built) {
@@ -177,7 +177,7 @@ mod tests {
             created::take().into_iter().filter(|(label, _)| !label.ends_with("stand-in")).collect();
         let bytes: u64 = created.iter().map(|(_, bytes)| bytes).sum();
         assert_eq!(planned.owned(), bytes, "{what}: {created:#?}\n{planned}");
-        assert_eq!(optimizer.memory(), planned, "{what}");
+        assert_eq!(optimizer.memory_usage(), planned, "{what}");
         Some(planned)
     }
 
@@ -211,11 +211,11 @@ mod tests {
         wgpu::Limits { max_buffer_size: most, max_storage_buffer_binding_size: most, ..wgpu::Limits::default() }
     }
 
-    fn adamw(storage: &str) -> Memory {
+    fn adamw(storage: &str) -> MemoryUsage {
         let mut builder = Optimizer::builder(AdamW::default());
         builder.tensor(Group::DEFAULT, "w", &[1 << 24]);
         builder.storage(storage.parse().expect("it is one"));
-        builder.memory(&large()).expect("it fits")
+        builder.memory_usage(&large()).expect("it fits")
     }
 
     /// Bytes a parameter of 16 M of adamw, to be read in the code: nothing here comes from where they are computed.
@@ -246,13 +246,13 @@ mod tests {
     fn mistakes_are_those_of_build() {
         let mut builder = Optimizer::builder(AdamW::default());
         builder.tensor(Group::DEFAULT, "w", &[1 << 28]);
-        let error = builder.memory(&wgpu::Limits::default()).unwrap_err().to_string();
+        let error = builder.memory_usage(&wgpu::Limits::default()).unwrap_err().to_string();
         assert!(error.contains("max_buffer_size is 268435456, needs at least 1073741824"), "{error}");
         builder.tensor(Group::DEFAULT, "w", &[1]);
-        let error = builder.memory(&large()).unwrap_err().to_string();
+        let error = builder.memory_usage(&large()).unwrap_err().to_string();
         assert!(error.contains("`w` is named twice"), "{error}");
         let few = wgpu::Limits { max_storage_buffers_per_shader_stage: 4, ..large() };
-        let error = Optimizer::builder(AdamW::default()).memory(&few).unwrap_err().to_string();
+        let error = Optimizer::builder(AdamW::default()).memory_usage(&few).unwrap_err().to_string();
         assert!(error.contains("max_storage_buffers_per_shader_stage is 4"), "{error}");
     }
 }

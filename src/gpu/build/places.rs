@@ -97,7 +97,7 @@ impl Classes {
         for (t, (tensor, places)) in builder.tensors.iter().zip(places).enumerate() {
             let param = place(&mut sources, &places.param, tensor.formats.params.format());
             let grad = places.grad.as_ref().map(|g| place(&mut sources, g, tensor.formats.grads));
-            let moving = builder.moving_gradients;
+            let moving = builder.dynamic_gradients;
             let shared = !moving && grad.as_ref().is_some_and(|g| g.buffer == param.buffer);
             let rows = state.text(t);
             let formats = tensor.formats.clone();

@@ -51,7 +51,7 @@ impl Plan {
         let layout = Layout::new(&classes.items, limits)?;
         let variant = &classes.variants[0];
         let control = CONTROL_HEAD + variant.all_decisions(tensors) as u64 * VEC4;
-        let moving = builder.moving_gradients;
+        let moving = builder.dynamic_gradients;
         let tables = Tables {
             moved: if moving { tensors } else { 0 },
             rows: rows.table(&builder.tensors),

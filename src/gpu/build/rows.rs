@@ -1,9 +1,9 @@
 //! What the builder is told of rows, and the checks before anything is created.
 
 use crate::gpu::build::builder::Builder;
-use crate::gpu::build::spec::{Home, Mask, RowSetInfo, Rows, Tensor, TensorInfo};
+use crate::gpu::build::spec::{Home, Mask, RowSet, RowSetInfo, Tensor, TensorInfo};
 use crate::optim::rule::{need_one_rate, need_rows, need_shared};
-use crate::options::storage::Keep;
+use crate::options::storage::RoundingMode;
 use crate::{Error, Result};
 
 /// The longest row that may share a second moment: chunks of whole rows, in vec4s, then hold at most 1024 elements.
@@ -28,7 +28,7 @@ impl Builder {
     /// let mut builder = Optimizer::builder(AdamW { lr: 0.1, ..AdamW::default() });
     /// let centres = builder.tensor(Group::DEFAULT, "centres", &[4, 2]);
     /// let colours = builder.tensor(Group::DEFAULT, "colours", &[4, 3]);
-    /// let splats = builder.rows("splats", &[centres, colours]);
+    /// let splats = builder.row_set("splats", &[centres, colours]);
     /// builder.mask(splats).reserve(splats, 100);
     /// let mut optimizer = builder.build(&device, &queue)?;
     /// optimizer.write_mask(splats, &[1, 0, 0, 1])?; // or from a kernel: optimizer.mask(splats)
@@ -41,7 +41,7 @@ impl Builder {
     /// assert!(moved[0] < 0.0 && moved[3] == 0.0 && moved[11] < 0.0);
     /// # Ok::<(), wgpu_optim::Error>(())
     /// ```
-    pub fn rows(&mut self, name: impl Into<String>, tensors: &[Tensor]) -> Rows {
+    pub fn row_set(&mut self, name: impl Into<String>, tensors: &[Tensor]) -> RowSet {
         self.rows.sets.push(RowSetInfo {
             name: name.into(),
             tensors: tensors.iter().map(|t| t.0).collect(),
@@ -49,32 +49,32 @@ impl Builder {
             mask: Mask::None,
             nonzero: false,
         });
-        Rows(self.rows.sets.len() - 1)
+        RowSet(self.rows.sets.len() - 1)
     }
 
     /// Makes room for this many rows of a set, so that [`Optimizer::remap`](crate::Optimizer::remap) can change how many are in use; at
     /// first the tensors' shapes say it. The crate's buffers get that size, and the caller's ranges
     /// ([`bind`](Self::bind)) must hold it. Costs, beside the room, 4 bytes a parameter of the sets that are reserved. Default: rows
     /// stay where they are.
-    pub fn reserve(&mut self, rows: Rows, count: usize) -> &mut Self {
+    pub fn row_capacity(&mut self, rows: RowSet, count: usize) -> &mut Self {
         self.change(rows, |set| set.reserved = Some(count))
     }
 
     /// Steps only the rows of a set that are flagged in the crate's mask: one u32 a row, 0 for a row that stays as it is. See
     /// [`Optimizer::mask`](crate::Optimizer::mask) and [`Optimizer::write_mask`](crate::Optimizer::write_mask). Default: every row.
-    pub fn mask(&mut self, rows: Rows) -> &mut Self {
+    pub fn mask(&mut self, rows: RowSet) -> &mut Self {
         self.change(rows, |set| set.mask = Mask::Own)
     }
 
     /// As [`mask`](Self::mask), with the flags in the caller's buffer: 4 bytes for each row that there is room for, beginning at a
     /// multiple of 4, of `STORAGE` usage. A renderer's count of pixels or radius of each row serves as it is.
-    pub fn mask_in(&mut self, rows: Rows, mask: wgpu::BufferSlice<'_>) -> &mut Self {
+    pub fn mask_in(&mut self, rows: RowSet, mask: wgpu::BufferSlice<'_>) -> &mut Self {
         self.change(rows, |set| set.mask = Mask::Bound(mask.into()))
     }
 
     /// Steps only those elements of a set whose gradient is not exactly zero (either zero): what hash grids want. With accumulation the
     /// sum is meant. May be combined with a mask. Default: not.
-    pub fn skip_zero_gradients(&mut self, rows: Rows) -> &mut Self {
+    pub fn skip_zero_gradients(&mut self, rows: RowSet) -> &mut Self {
         self.change(rows, |set| set.nonzero = true)
     }
 
@@ -98,7 +98,7 @@ impl Builder {
         self
     }
 
-    fn change(&mut self, rows: Rows, change: impl FnOnce(&mut RowSetInfo)) -> &mut Self {
+    fn change(&mut self, rows: RowSet, change: impl FnOnce(&mut RowSetInfo)) -> &mut Self {
         if let Some(set) = self.rows.sets.get_mut(rows.0) {
             change(set);
         }
@@ -203,7 +203,7 @@ impl Builder {
         let written = |info: &TensorInfo| match &info.home {
             Home::Own => false,
             Home::Bound { param, grad } => {
-                let zeroed = grad.as_ref().is_some_and(|g| self.around.zero_gradients && g.buffer == mask.buffer);
+                let zeroed = grad.as_ref().is_some_and(|g| self.around.zero_grad && g.buffer == mask.buffer);
                 param.buffer == mask.buffer || zeroed
             }
         };
@@ -224,7 +224,7 @@ impl Builder {
 
 impl TensorInfo {
     fn check_rows_storage(&self) -> Result<()> {
-        if self.formats.params.keep() == Some(Keep::Split) {
+        if self.formats.params.keep() == Some(RoundingMode::Split) {
             let problem =
                 "its rows are moved one by one, which split parameters do not allow: keep them with bf16-master";
             return Err(self.error(problem.to_owned()));

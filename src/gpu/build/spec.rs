@@ -109,7 +109,7 @@ pub(crate) fn index_of<'a, B: PartialEq>(buffers: &mut Vec<&'a B>, buffer: &'a B
 
 /// A row set of one [`Optimizer`](crate::Optimizer): tensors whose first dimension is the same rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Rows(pub(crate) usize);
+pub struct RowSet(pub(crate) usize);
 
 /// What the builder was told of rows.
 #[derive(Clone, Debug, Default)]

@@ -19,7 +19,7 @@ fn arounds() -> Vec<Around> {
         skip_nonfinite: true,
         accumulate: Some(Accumulate::Mean(3)),
         ema: Some(Ema::default()),
-        zero_gradients: true,
+        zero_grad: true,
         signed: true,
         telemetry: true,
         ..none
@@ -31,7 +31,7 @@ fn arounds() -> Vec<Around> {
         Around { accumulate: Some(Accumulate::Sum), ..none },
         Around { accumulate: every.accumulate, ..none },
         Around { ema: every.ema, ..none },
-        Around { zero_gradients: true, ..none },
+        Around { zero_grad: true, ..none },
         Around { signed: true, ..none },
         Around { telemetry: true, ..none },
     ];
@@ -260,8 +260,8 @@ fn what_is_off_leaves_no_trace() {
             builder.build(&gpu.device, &gpu.queue).expect("it builds")
         };
         let off = build(|b| {
-            b.skip_nonfinite(true).zero_gradients(true).skip_nonfinite(false).zero_gradients(false);
-            b.telemetry(true).telemetry(false).moving_gradients(true).moving_gradients(false);
+            b.skip_nonfinite(true).zero_grad(true).skip_nonfinite(false).zero_grad(false);
+            b.telemetry(true).telemetry(false).dynamic_gradients(true).dynamic_gradients(false);
         });
         assert_eq!(off.dispatches(), build(|_| ()).dispatches(), "{}", entry.name);
         let variant = &off.variants[0];

@@ -9,7 +9,7 @@ use crate::gpu::layout::memory::Role;
 use crate::gpu::layout::units::{ACCUMULATOR, AVERAGE, BLOCK_VEC4S, Counts, MASTER, REMAINDER, VEC4, keeps_precision};
 use crate::optim::{Kind, Procedure, StateSpec};
 use crate::options::storage::blockwise::BLOCK;
-use crate::options::storage::{Form, Keep, Packed};
+use crate::options::storage::{Form, Packed, RoundingMode};
 
 /// One of the arena's arrays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,9 +80,9 @@ impl Variant {
         let accumulator = self.around.accumulate.map(|_| exact(Role::Accumulator, ACCUMULATOR));
         let average = self.around.ema.map(|_| exact(Role::Average, AVERAGE));
         let precision = match self.formats.params.keep() {
-            Some(Keep::Master) => Some(exact(Role::Master, MASTER)),
-            Some(Keep::Split) => Some((Role::Remainder, REMAINDER, Form::Remainder, Kind::Exact)),
-            None | Some(Keep::Nearest | Keep::Stochastic) => None,
+            Some(RoundingMode::Master) => Some(exact(Role::Master, MASTER)),
+            Some(RoundingMode::Split) => Some((Role::Remainder, REMAINDER, Form::Remainder, Kind::Exact)),
+            None | Some(RoundingMode::Nearest | RoundingMode::Stochastic) => None,
         };
         let procedure = of(self.procedure, self.given).into_iter().map(|name| exact(role(name), name));
         let state = |(k, state): (usize, &StateSpec)| {
@@ -105,7 +105,7 @@ impl Variant {
 
     /// Whether anything is rounded by chance.
     pub(crate) fn takes_chances(&self) -> bool {
-        self.formats.params.keep() == Some(Keep::Stochastic) || self.arrays().iter().any(Array::by_chance)
+        self.formats.params.keep() == Some(RoundingMode::Stochastic) || self.arrays().iter().any(Array::by_chance)
     }
 
     /// The number of an f32 array among these, 0 where it is not there.

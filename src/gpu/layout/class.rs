@@ -69,7 +69,7 @@ pub struct Variant {
     pub(crate) states: Vec<StateSpec>,
     pub(crate) scalars: Vec<(&'static str, Depends)>,
     pub(crate) decision: Vec<&'static str>,
-    pub(crate) memory: Vec<&'static str>,
+    pub(crate) global_state: Vec<&'static str>,
     pub(crate) procedure: Procedure,
     pub(crate) sums: Sums,
     pub(crate) around: Around,
@@ -133,7 +133,7 @@ impl Variant {
             scalars: scalars.chain(evaluation_scalar(rule)).map(|s| (s.name, s.depends)).collect(),
             evaluated: rule.evaluation().map(|(state, _)| state),
             decision: rule.decision().to_vec(),
-            memory: rule.memory().to_vec(),
+            global_state: rule.global_state().to_vec(),
             procedure: rule.procedure(),
             sums: rule.sums(),
             around,
@@ -234,7 +234,7 @@ impl Variant {
 
     /// Vec4s of what decisions remember, which lie before the first tensor's.
     pub(crate) fn memory_vec4s(&self) -> usize {
-        self.memory.len().div_ceil(4)
+        self.global_state.len().div_ceil(4)
     }
 
     /// Vec4s of a tensor's decision: the rule's members, then the clip factor.

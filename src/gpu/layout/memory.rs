@@ -1,4 +1,4 @@
-//! What an optimizer takes of the GPU's memory, by role: see [`Builder::memory`](crate::Builder::memory).
+//! What an optimizer takes of the GPU's memory, by role: see [`Builder::memory_usage`](crate::Builder::memory_usage).
 
 use std::fmt;
 
@@ -16,9 +16,9 @@ pub enum Role {
     Accumulator,
     /// The average of the weights: [`Builder::ema`](crate::Builder::ema).
     Average,
-    /// The f32 copy of parameters in half precision: [`Keep::Master`](crate::options::storage::Keep::Master).
+    /// The f32 copy of parameters in half precision: [`RoundingMode::Master`](crate::options::storage::RoundingMode::Master).
     Master,
-    /// What split parameters lack of an f32: [`Keep::Split`](crate::options::storage::Keep::Split).
+    /// What split parameters lack of an f32: [`RoundingMode::Split`](crate::options::storage::RoundingMode::Split).
     Remainder,
     /// The columns of WarpAdam's matrix.
     WarpMatrix,
@@ -100,19 +100,19 @@ pub struct Share {
 /// builder.tensor(Group::DEFAULT, "w", &[4096, 4096]);
 /// builder.storage("bf16-sr,8bit".parse()?);
 /// // Nothing is allocated, and no device is needed.
-/// let memory = builder.memory(&wgpu::Limits::default())?;
+/// let memory = builder.memory_usage(&wgpu::Limits::default())?;
 /// assert_eq!(memory.of(Role::Parameters), 2 * 4096 * 4096);
 /// assert_eq!(memory.of(Role::State("m")), 4096 * 4096 + 4096 * 4096 / 64);
 /// assert!(memory.per_parameter() < 6.2);
 /// # Ok::<(), wgpu_optim::Error>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Memory {
+pub struct MemoryUsage {
     parameters: u64,
     shares: Vec<Share>,
 }
 
-impl Memory {
+impl MemoryUsage {
     /// Of so many parameters, and nothing yet.
     pub(crate) const fn new(parameters: u64) -> Self {
         Self { parameters, shares: Vec::new() }
@@ -179,7 +179,7 @@ impl Memory {
 }
 
 /// A line a role: its bytes, and bytes a parameter.
-impl fmt::Display for Memory {
+impl fmt::Display for MemoryUsage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{:<32} {:>16} {:>12}", "role", "bytes", "a parameter")?;
         for Share { role, owner, bytes } in &self.shares {
@@ -199,7 +199,7 @@ mod tests {
 
     #[test]
     fn a_table_adds_up() {
-        let mut memory = Memory::new(10);
+        let mut memory = MemoryUsage::new(10);
         memory.add(Role::Gradients, Owner::Caller, 40);
         memory.add(Role::State("m"), Owner::Crate, 20);
         memory.add(Role::State("m"), Owner::Crate, 5);
@@ -212,6 +212,6 @@ mod tests {
         assert_eq!(lines[2], ["state", "m", "25", "2.5000"]);
         assert_eq!(lines[3], ["total", "65", "6.5000"]);
         assert!(text.lines().all(|line| line.len() == text.lines().next().unwrap().len()), "{text}");
-        assert_eq!(Memory::default().per_parameter(), 0.0);
+        assert_eq!(MemoryUsage::default().per_parameter(), 0.0);
     }
 }

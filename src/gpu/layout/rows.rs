@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::gpu::Optimizer;
 use crate::gpu::build::buffers::{Buffers, OWNED, Ours, Sizes, Source, Spot, Which};
 use crate::gpu::build::builder::Builder;
-use crate::gpu::build::spec::{Mask, Rows, Tensor, TensorInfo};
+use crate::gpu::build::spec::{Mask, RowSet, Tensor, TensorInfo};
 use crate::gpu::layout::class::RowText;
 use crate::gpu::layout::launches::{Limits, StateRun};
 use crate::gpu::layout::units::{CHUNK, VEC4};
@@ -27,14 +27,14 @@ pub(crate) enum Task {
 
 /// A row set of a built optimizer.
 #[derive(Debug)]
-pub(crate) struct RowSet {
+pub(crate) struct SetState {
     pub(crate) name: String,
     pub(crate) tensors: Vec<usize>,
     pub(crate) capacity: usize,
     /// Whether its rows may change places.
     pub(crate) reserved: bool,
     pub(crate) live: usize,
-    /// Rows that were in use before the last remap.
+    /// RowSet that were in use before the last remap.
     pub(crate) source: usize,
     pub(crate) mask: Option<Spot>,
     pub(crate) nonzero: bool,
@@ -43,7 +43,7 @@ pub(crate) struct RowSet {
 /// The row sets of an optimizer and its columns' rates.
 #[derive(Debug)]
 pub(crate) struct RowState {
-    pub(crate) sets: Vec<RowSet>,
+    pub(crate) sets: Vec<SetState>,
     pub(crate) set_of: Vec<Option<usize>>,
     /// Each tensor's rates; none where it has none of its own.
     pub(crate) columns: Vec<Vec<f32>>,
@@ -82,7 +82,7 @@ impl RowState {
             set.tensors.iter().for_each(|&t| state.set_of[t] = Some(index));
             let (name, tensors) = (set.name.clone(), set.tensors.clone());
             let (reserved, nonzero) = (set.reserved.is_some(), set.nonzero);
-            state.sets.push(RowSet { name, tensors, capacity, reserved, live, source: live, mask, nonzero });
+            state.sets.push(SetState { name, tensors, capacity, reserved, live, source: live, mask, nonzero });
         }
         for (&tensor, rates) in &info.columns {
             state.columns[tensor] = rates.iter().map(|r| *r as f32).collect();
@@ -224,13 +224,13 @@ impl RowState {
         Some(((mask.offset - window.offset) / 4) as u32)
     }
 
-    pub(crate) fn set(&self, rows: Rows) -> Result<&RowSet> {
+    pub(crate) fn set(&self, rows: RowSet) -> Result<&SetState> {
         let known = || Error::Usage(format!("row set {} is not of this optimizer, it has {}", rows.0, self.sets.len()));
         self.sets.get(rows.0).ok_or_else(known)
     }
 }
 
-impl RowSet {
+impl SetState {
     pub(crate) fn error(&self, problem: &str) -> Error {
         Error::Usage(format!("row set `{}`: {problem}", self.name))
     }
@@ -258,15 +258,15 @@ impl TensorInfo {
 impl Optimizer {
     /// The row set of this name.
     #[must_use]
-    pub fn row_set(&self, name: &str) -> Option<Rows> {
-        self.rows.sets.iter().position(|s| s.name == name).map(Rows)
+    pub fn row_set(&self, name: &str) -> Option<RowSet> {
+        self.rows.sets.iter().position(|s| s.name == name).map(RowSet)
     }
 
     /// How many rows of a set are in use: the first dimension of its tensors' shapes.
     ///
     /// # Errors
     /// The set is not of this optimizer.
-    pub fn live_rows(&self, rows: Rows) -> Result<usize> {
+    pub fn row_count(&self, rows: RowSet) -> Result<usize> {
         self.rows.set(rows).map(|set| set.live)
     }
 
@@ -274,7 +274,7 @@ impl Optimizer {
     ///
     /// # Errors
     /// The set is not of this optimizer.
-    pub fn reserved_rows(&self, rows: Rows) -> Result<usize> {
+    pub fn row_capacity(&self, rows: RowSet) -> Result<usize> {
         self.rows.set(rows).map(|set| set.capacity)
     }
 
@@ -283,7 +283,7 @@ impl Optimizer {
     ///
     /// # Errors
     /// The set is not of this optimizer, or has less room.
-    pub fn set_live_rows(&mut self, rows: Rows, live: usize) -> Result<()> {
+    pub fn set_row_count(&mut self, rows: RowSet, live: usize) -> Result<()> {
         self.check_room(rows, live)?;
         self.put_live(rows, live);
         self.scalars.set_rows(self.rows.table(&self.tensors));
@@ -301,8 +301,8 @@ impl Optimizer {
 
     /// The sets whose tensors can all take the rows that `shape` tells of them, and how many.
     #[cfg(feature = "checkpoint")]
-    pub(crate) fn rows_as<'a>(&self, shape: impl Fn(&str) -> Option<&'a [usize]>) -> Vec<(Rows, usize)> {
-        let rows_of = |set: &RowSet| {
+    pub(crate) fn rows_as<'a>(&self, shape: impl Fn(&str) -> Option<&'a [usize]>) -> Vec<(RowSet, usize)> {
+        let rows_of = |set: &SetState| {
             let rows = *shape(&self.tensors[set.tensors[0]].name)?.first()?;
             let fits = |t: &usize| {
                 let info = &self.tensors[*t];
@@ -311,12 +311,12 @@ impl Optimizer {
             (rows <= set.capacity && set.tensors.iter().all(fits)).then_some(rows)
         };
         let sets = self.rows.sets.iter().enumerate();
-        sets.filter_map(|(i, set)| Some((Rows(i), rows_of(set)?))).collect()
+        sets.filter_map(|(i, set)| Some((RowSet(i), rows_of(set)?))).collect()
     }
 
     /// A tensor's shape if these sets had so many rows.
     #[cfg(feature = "checkpoint")]
-    pub(crate) fn shape_with(&self, tensor: Tensor, rows: &[(Rows, usize)]) -> Vec<usize> {
+    pub(crate) fn shape_with(&self, tensor: Tensor, rows: &[(RowSet, usize)]) -> Vec<usize> {
         let mut shape = self.tensors[tensor.0].shape.clone();
         let of_set = rows.iter().find(|(set, _)| self.rows.set_of[tensor.0] == Some(set.0));
         if let (Some(first), Some((_, rows))) = (shape.first_mut(), of_set) {
@@ -325,7 +325,7 @@ impl Optimizer {
         shape
     }
 
-    pub(crate) fn check_room(&self, rows: Rows, live: usize) -> Result<()> {
+    pub(crate) fn check_room(&self, rows: RowSet, live: usize) -> Result<()> {
         let set = self.rows.set(rows)?;
         if live <= set.capacity {
             return Ok(());
@@ -333,7 +333,7 @@ impl Optimizer {
         Err(set.error(&format!("{live} rows are wanted, there is room for {}: reserve more", set.capacity)))
     }
 
-    pub(crate) fn put_live(&mut self, rows: Rows, live: usize) {
+    pub(crate) fn put_live(&mut self, rows: RowSet, live: usize) {
         let set = &mut self.rows.sets[rows.0];
         (set.source, set.live) = (set.live, live);
         for &tensor in &set.tensors {
@@ -346,7 +346,7 @@ impl Optimizer {
     ///
     /// # Errors
     /// The set is not of this optimizer.
-    pub fn mask(&self, rows: Rows) -> Result<Option<wgpu::BufferSlice<'_>>> {
+    pub fn mask(&self, rows: RowSet) -> Result<Option<wgpu::BufferSlice<'_>>> {
         let Some(mask) = &self.rows.set(rows)?.mask else { return Ok(None) };
         let range = mask.offset..mask.offset + mask.size;
         Ok(Some(mask.source.buffer(&self.rows.ours).slice(range)))
@@ -356,7 +356,7 @@ impl Optimizer {
     ///
     /// # Errors
     /// The set has no mask; another length than its rows in use; the caller's buffer lacks `COPY_DST`.
-    pub fn write_mask(&self, rows: Rows, flags: &[u32]) -> Result<()> {
+    pub fn write_mask(&self, rows: RowSet, flags: &[u32]) -> Result<()> {
         let set = self.rows.set(rows)?;
         let mask = set.mask.as_ref().ok_or_else(|| set.error("it has no mask: ask the builder for one"))?;
         if flags.len() != set.live {

@@ -95,7 +95,7 @@ impl Optimizer {
     ) -> Result<Moved> {
         if self.runs.is_none() {
             return Err(Error::Usage(
-                "gradients move only where the builder was told: moving_gradients(true)".to_owned(),
+                "gradients move only where the builder was told: dynamic_gradients(true)".to_owned(),
             ));
         }
         let mut given: Vec<Option<Slice>> = vec![None; self.tensors.len()];

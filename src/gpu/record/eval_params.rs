@@ -6,7 +6,7 @@ use crate::{Error, Result};
 
 impl Optimizer {
     /// Records that the parameters move to where the rule is evaluated: with the schedule-free rules from y to the average x. To be
-    /// followed by [`to_training`](Self::to_training) before the next step. There and back may cost a parameter an ulp.
+    /// followed by [`to_train_params`](Self::to_train_params) before the next step. There and back may cost a parameter an ulp.
     ///
     /// ```
     /// use wgpu_optim::{Group, Optimizer, SgdScheduleFree};
@@ -17,24 +17,24 @@ impl Optimizer {
     /// let mut optimizer = builder.build(&device, &queue)?;
     /// let mut encoder = device.create_command_encoder(&Default::default());
     /// optimizer.step(&mut encoder)?;
-    /// optimizer.to_evaluation(&mut encoder)?;
+    /// optimizer.to_eval_params(&mut encoder)?;
     /// // … passes that evaluate the model …
-    /// optimizer.to_training(&mut encoder)?;
+    /// optimizer.to_train_params(&mut encoder)?;
     /// queue.submit([encoder.finish()]);
     /// # Ok::<(), wgpu_optim::Error>(())
     /// ```
     ///
     /// # Errors
     /// The rule is evaluated where it is trained; gradients move.
-    pub fn to_evaluation(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
+    pub fn to_eval_params(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
         self.move_params(encoder, Kind::ToEvaluation)
     }
 
     /// Records that the parameters move back to where the rule is trained.
     ///
     /// # Errors
-    /// As [`to_evaluation`](Self::to_evaluation).
-    pub fn to_training(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
+    /// As [`to_eval_params`](Self::to_eval_params).
+    pub fn to_train_params(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
         self.move_params(encoder, Kind::ToTraining)
     }
 

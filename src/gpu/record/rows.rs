@@ -1,8 +1,8 @@
-//! Rows change places or begin anew, on the GPU.
+//! RowSet change places or begin anew, on the GPU.
 
 use crate::gpu::Optimizer;
 use crate::gpu::build::buffers::{Buffers, OWNED, Sizes, UNIFORM, Which};
-use crate::gpu::build::spec::{Rows, Tensor};
+use crate::gpu::build::spec::{RowSet, Tensor};
 use crate::gpu::kernel::kernels::LaunchGpu;
 use crate::gpu::kernel::pipelines::{Compiler, Pipeline};
 use crate::gpu::layout::class::{Stage, Variant};
@@ -100,8 +100,8 @@ impl Optimizer {
     /// and average, states as before the first step. Bias corrections go by the optimizer's steps, for fresh rows too. Gradients and
     /// masks stay where they are.
     ///
-    /// Lengths and [`live_rows`](Self::live_rows) are the new ones as soon as this is recorded: submit the encoder, or put the count back
-    /// with [`set_live_rows`](Self::set_live_rows). Nothing is created.
+    /// Lengths and [`row_count`](Self::row_count) are the new ones as soon as this is recorded: submit the encoder, or put the count back
+    /// with [`set_row_count`](Self::set_row_count). Nothing is created.
     ///
     /// # Errors
     /// The set was not reserved or has less room; too few indices, or of a buffer without `COPY_SRC`; a tensor of the set is too long
@@ -109,7 +109,7 @@ impl Optimizer {
     pub fn remap(
         &mut self,
         encoder: &mut wgpu::CommandEncoder,
-        set: Rows,
+        set: RowSet,
         indices: wgpu::BufferSlice<'_>,
         rows: usize,
     ) -> Result<()> {
@@ -137,7 +137,7 @@ impl Optimizer {
             let info = info.ok_or_else(|| Error::Usage(format!("tensor {} is not of this optimizer", tensor.0)))?;
             if self.rows.set_of[tensor.0].is_none() {
                 return Err(
-                    info.error("it is in no row set: name one with Builder::rows to reset its states".to_owned())
+                    info.error("it is in no row set: name one with Builder::row_set to reset its states".to_owned())
                 );
             }
         }
@@ -154,21 +154,21 @@ impl Optimizer {
     pub fn reset_rows(
         &mut self,
         encoder: &mut wgpu::CommandEncoder,
-        set: Rows,
+        set: RowSet,
         flags: wgpu::BufferSlice<'_>,
     ) -> Result<()> {
-        let rows = self.live_rows(set)?;
+        let rows = self.row_count(set)?;
         self.check_words(set, "flags", flags, rows)?;
         self.record_task(encoder, Some((flags, rows)), Kind::Reset, &self.task_of(set))
     }
 
     /// The set's tensors as the indices say.
-    fn task_of(&self, set: Rows) -> Vec<Task> {
+    fn task_of(&self, set: RowSet) -> Vec<Task> {
         let task = |of: &Option<usize>| if *of == Some(set.0) { Task::Indexed } else { Task::Nothing };
         self.rows.set_of.iter().map(task).collect()
     }
 
-    fn check_remap(&self, set: Rows) -> Result<()> {
+    fn check_remap(&self, set: RowSet) -> Result<()> {
         let set = self.rows.set(set)?;
         if !set.reserved {
             return Err(set.error("its rows may change places only where the builder was told to reserve"));
@@ -184,7 +184,7 @@ impl Optimizer {
     }
 
     /// Checks a word a row in a buffer of the caller's.
-    fn check_words(&self, set: Rows, what: &str, words: wgpu::BufferSlice<'_>, rows: usize) -> Result<()> {
+    fn check_words(&self, set: RowSet, what: &str, words: wgpu::BufferSlice<'_>, rows: usize) -> Result<()> {
         let set = self.rows.set(set)?;
         let usage = words.buffer().usage();
         if words.size() / 4 < rows as u64 {

@@ -33,7 +33,7 @@ impl Optimizer {
     /// gradients they were bound with. One launch a run of tensors whose gradients lie in one buffer.
     ///
     /// # Errors
-    /// [`Builder::moving_gradients`](crate::Builder::moving_gradients) was not asked for; a range that does not fit; a tensor named
+    /// [`Builder::dynamic_gradients`](crate::Builder::dynamic_gradients) was not asked for; a range that does not fit; a tensor named
     /// twice, or with no gradient at all.
     pub fn step_with_grads<'a>(
         &mut self,

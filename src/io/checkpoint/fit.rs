@@ -9,7 +9,7 @@ use crate::gpu::layout::units::keeps_precision;
 use crate::io::tensor_file::quote;
 use crate::optim::{Procedure, Rule};
 use crate::options::storage::Layout;
-use crate::{Error, Group, Optimizer, Result, Rows, Tensor};
+use crate::{Error, Group, Optimizer, Result, RowSet, Tensor};
 
 /// How strictly a checkpoint must fit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,7 +50,7 @@ impl Checkpoint {
             }
         }
         for (set, live) in self.rows(optimizer) {
-            optimizer.set_live_rows(set, live)?;
+            optimizer.set_row_count(set, live)?;
         }
         for saved in &self.contents.tensors {
             let Some(tensor) = optimizer.tensor(&saved.name) else { continue };
@@ -69,7 +69,7 @@ impl Checkpoint {
     }
 
     /// The row sets that would take the saved count of rows, with it.
-    fn rows(&self, optimizer: &Optimizer) -> Vec<(Rows, usize)> {
+    fn rows(&self, optimizer: &Optimizer) -> Vec<(RowSet, usize)> {
         let saved = |name: &str| self.contents.tensors.iter().find(|t| t.name == name).map(|t| t.shape.as_slice());
         optimizer.rows_as(saved)
     }
@@ -131,7 +131,7 @@ impl Checkpoint {
     pub(crate) fn count_differences(&self, rule: &dyn Rule) -> Vec<String> {
         let probes = if let Procedure::Probe(probe) = rule.procedure() { probe.count + 1 } else { 0 };
         let counts = [
-            ("numbers that decisions remember", self.contents.memory.len(), rule.memory().len()),
+            ("numbers that decisions remember", self.contents.memory.len(), rule.global_state().len()),
             ("losses of probes", self.contents.losses.len(), probes),
         ];
         let differ = counts.into_iter().filter(|(_, there, here)| there != here);

@@ -7,7 +7,7 @@ use crate::gpu::access::snapshot::{Arrays, Contents, Control};
 use crate::gpu::layout::arena::PARAM;
 use crate::gpu::layout::units::{MASTER, REMAINDER};
 use crate::io::tensor_file::quote;
-use crate::options::storage::{Keep, Layout, Packed};
+use crate::options::storage::{Layout, Packed, RoundingMode};
 use crate::{Error, Result};
 
 use super::fit::array_differences;
@@ -30,7 +30,7 @@ impl Checkpoint {
             groups: groups.collect(),
             contents: Contents {
                 control: control(optimizer)?,
-                memory: optimizer.memory_values().iter().map(|x| x.wide() as f32).collect(),
+                memory: optimizer.global_state_values().iter().map(|x| x.wide() as f32).collect(),
                 losses: optimizer.losses().to_vec(),
                 tensors: tensors(optimizer, params)?,
             },
@@ -81,7 +81,7 @@ impl Checkpoint {
         if let Some(rounding) = rounding {
             optimizer.set_rounding(rounding);
         }
-        optimizer.set_memory(&self.contents.memory.iter().map(|x| F::of(f64::from(*x))).collect::<Vec<_>>())?;
+        optimizer.set_global_state(&self.contents.memory.iter().map(|x| F::of(f64::from(*x))).collect::<Vec<_>>())?;
         if optimizer.losses().is_empty() {
             return Ok(());
         }
@@ -131,9 +131,9 @@ impl Checkpoint {
 fn layouts<F: Number>(optimizer: &Optimizer<F>, tensor: usize) -> Vec<(&'static str, Layout)> {
     let params = optimizer.param_storage(tensor);
     let precision = match params.keep() {
-        Some(Keep::Master) => Some((MASTER, Layout::F32)),
-        Some(Keep::Split) => Some((REMAINDER, Layout::Remainder)),
-        None | Some(Keep::Nearest | Keep::Stochastic) => None,
+        Some(RoundingMode::Master) => Some((MASTER, Layout::F32)),
+        Some(RoundingMode::Split) => Some((REMAINDER, Layout::Remainder)),
+        None | Some(RoundingMode::Nearest | RoundingMode::Stochastic) => None,
     };
     let state = |(name, _): (&'static str, &[F])| (name, optimizer.form(tensor, name).0.into());
     let states = optimizer.arrays(tensor).into_iter().map(state);

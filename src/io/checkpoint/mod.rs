@@ -99,7 +99,7 @@ impl Checkpoint {
 
     /// How many steps had been applied.
     #[must_use]
-    pub fn applied(&self) -> u64 {
+    pub fn step_count(&self) -> u64 {
         u64::from(self.contents.control.applied)
     }
 

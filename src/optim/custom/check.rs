@@ -11,7 +11,7 @@ use crate::gpu::layout::arena::is_taken;
 use crate::optim::Sums;
 use crate::optim::rule::MAX_SUMS;
 
-/// Members of `Hyper`, and of `State`.
+/// Fields of `Hyper`, and of `State`.
 const MAX_HYPER: usize = 64;
 const MAX_STATES: usize = MAX_SUMS;
 /// Bytes of a type: registers and constants, not tables of data.

@@ -1,6 +1,6 @@
 //! A user's rule on the CPU.
 
-use crate::optim::rule::host::{Cpu, RowTerms};
+use crate::optim::rule::host::{HostKernel, RowTerms};
 use crate::optim::rule::{MAX_SUMS, Real};
 
 use super::CustomRule;
@@ -56,7 +56,7 @@ fn wide<F: Real>(values: &[F]) -> Vec<f64> {
     values.iter().map(|x| x.wide()).collect()
 }
 
-impl<F: Real> Cpu<F> for CustomRule {
+impl<F: Real> HostKernel<F> for CustomRule {
     fn update_rows(
         &self,
         hyper: &[F],

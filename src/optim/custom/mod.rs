@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use super::{Rule, Scalar, StateSpec, Sums};
 use crate::gpu::layout::class::Variant;
-use crate::optim::rule::host::Cpu;
+use crate::optim::rule::host::HostKernel;
 use crate::optim::rule::settings::{Range, Value, refused};
 use crate::{Error, Result};
 use fill::{Declared, Fill};
@@ -422,11 +422,11 @@ impl Rule for CustomRule {
         self.form.is_some()
     }
 
-    fn cpu_f32(&self) -> &dyn Cpu<f32> {
+    fn cpu_f32(&self) -> &dyn HostKernel<f32> {
         self
     }
 
-    fn cpu_f64(&self) -> &dyn Cpu<f64> {
+    fn cpu_f64(&self) -> &dyn HostKernel<f64> {
         self
     }
 

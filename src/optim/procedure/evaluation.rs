@@ -2,7 +2,7 @@
 
 /// One evaluation, of the parameters as they are when it is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Evaluation {
+pub enum EvalRequest {
     /// The gradient, written to where the optimizer reads it.
     Gradient,
     /// The loss, for the slot of this number: 0 at the parameters themselves, `j` at the j-th probe.
@@ -31,10 +31,10 @@ impl Evaluations {
         }
     }
 
-    pub(crate) fn count(&mut self, evaluation: Evaluation) {
+    pub(crate) fn count(&mut self, evaluation: EvalRequest) {
         match evaluation {
-            Evaluation::Gradient => self.gradients += 1,
-            Evaluation::Loss(_) => self.losses += 1,
+            EvalRequest::Gradient => self.gradients += 1,
+            EvalRequest::Loss(_) => self.losses += 1,
         }
     }
 }

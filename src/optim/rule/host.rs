@@ -1,7 +1,7 @@
 //! A rule on the CPU, over slices: the plain loop that the oracle runs, and the blocked loop that the compiler turns into vector
 //! instructions.
 
-use crate::optim::rule::{MAX_SUMS, Members, Real, Twin};
+use crate::optim::rule::{ElementwiseRule, Fields, MAX_SUMS, Real};
 
 /// How many elements the blocked loop holds in local arrays. Locals cannot alias, so the inner loop vectorises.
 const BLOCK: usize = 32;
@@ -17,7 +17,7 @@ pub struct RowTerms<'a, F> {
 
 /// A rule's mathematics with its types erased. `states` has one entry a member of `State`; `None` is a state that the settings make
 /// unused: it loads as 0 and is not stored.
-pub trait Cpu<F>: Send + Sync {
+pub trait HostKernel<F>: Send + Sync {
     /// Updates parameters and states, one element after the other.
     fn update(&self, hyper: &[F], decision: &[F], p: &mut [F], g: &[F], states: &mut [Option<&mut [F]>]) {
         self.update_rows(hyper, decision, p, g, states, RowTerms { rates: &[], shared: None });
@@ -50,7 +50,7 @@ pub trait Cpu<F>: Send + Sync {
     fn hold(&self, decision: &[F]) -> bool;
 }
 
-impl<F: Real, T: Twin> Cpu<F> for T {
+impl<F: Real, T: ElementwiseRule> HostKernel<F> for T {
     fn update_rows(
         &self,
         hyper: &[F],
@@ -67,7 +67,7 @@ impl<F: Real, T: Twin> Cpu<F> for T {
             let load = |i: usize| T::State::load(|k| states[k].as_ref().map_or(F::zero(), |state| state[i]));
             let mut s = load(i);
             let change = match rows.shared {
-                None => Twin::update(self, &h, &d, p[i], g[i], &mut s),
+                None => ElementwiseRule::update(self, &h, &d, p[i], g[i], &mut s),
                 Some(width) => {
                     if i % width == 0 {
                         let mut sum = F::zero();
@@ -112,7 +112,7 @@ impl<F: Real, T: Twin> Cpu<F> for T {
         let mut sums = [0.0; MAX_SUMS];
         for i in 0..p.len() {
             let s = T::State::load(|k| states[k].map_or(F::zero(), |state| state[i]));
-            for (sum, term) in sums.iter_mut().zip(Twin::contribute(self, &h, p[i], g[i], &s)) {
+            for (sum, term) in sums.iter_mut().zip(ElementwiseRule::contribute(self, &h, p[i], g[i], &s)) {
                 *sum += term.wide();
             }
         }
@@ -135,39 +135,39 @@ impl<F: Real, T: Twin> Cpu<F> for T {
     }
 
     fn total(&self, hyper: &[F], sums: &[F], elements: F) -> [[F; 3]; MAX_SUMS] {
-        Twin::total(self, &T::Hyper::load(|i| hyper[i]), sums, elements)
+        ElementwiseRule::total(self, &T::Hyper::load(|i| hyper[i]), sums, elements)
     }
 
     fn refuse(&self, totals: &[F]) -> bool {
-        Twin::refuse(self, totals)
+        ElementwiseRule::refuse(self, totals)
     }
 
     fn decide(&self, hyper: &[F], totals: &[F], own: &[F], memory: &mut [F]) -> Vec<F> {
-        let mut kept = T::Memory::load(|i| memory[i]);
-        let d = Twin::decide(self, &T::Hyper::load(|i| hyper[i]), totals, own, &mut kept);
+        let mut kept = T::GlobalState::load(|i| memory[i]);
+        let d = ElementwiseRule::decide(self, &T::Hyper::load(|i| hyper[i]), totals, own, &mut kept);
         kept.store(|i, x| memory[i] = x);
         listed(&d)
     }
 
     fn settle(&self, hyper: &[F], totals: &[F], own: &[F], decision: &[F]) -> Vec<F> {
         let d = T::Decision::load(|i| decision[i]);
-        listed(&Twin::settle(self, &T::Hyper::load(|i| hyper[i]), totals, own, &d))
+        listed(&ElementwiseRule::settle(self, &T::Hyper::load(|i| hyper[i]), totals, own, &d))
     }
 
     fn hold(&self, decision: &[F]) -> bool {
-        Twin::hold(self, &T::Decision::load(|i| decision[i]))
+        ElementwiseRule::hold(self, &T::Decision::load(|i| decision[i]))
     }
 }
 
-fn listed<F: Copy, M: Members<F>>(members: &M) -> Vec<F> {
+fn listed<F: Copy, M: Fields<F>>(members: &M) -> Vec<F> {
     let mut out = Vec::with_capacity(M::NAMES.len());
     members.store(|_, x| out.push(x));
     out
 }
 
 /// The number of members of `State`.
-const fn states_of<F: Real, T: Twin>() -> usize {
-    <T::State<F> as Members<F>>::NAMES.len()
+const fn states_of<F: Real, T: ElementwiseRule>() -> usize {
+    <T::State<F> as Fields<F>>::NAMES.len()
 }
 
 /// The tail of a slice, filled up with zeros to a block.
@@ -179,7 +179,7 @@ fn padded<F: Real>(tail: &[F]) -> [F; BLOCK] {
 }
 
 #[inline(always)]
-fn update_block<F: Real, T: Twin>(
+fn update_block<F: Real, T: ElementwiseRule>(
     rule: &T,
     h: &T::Hyper<F>,
     d: &T::Decision<F>,
@@ -195,7 +195,7 @@ fn update_block<F: Real, T: Twin>(
 }
 
 #[inline(always)]
-fn update_blocks<F: Real, T: Twin>(
+fn update_blocks<F: Real, T: ElementwiseRule>(
     rule: &T,
     hyper: &[F],
     decision: &[F],
@@ -219,7 +219,7 @@ fn update_blocks<F: Real, T: Twin>(
 }
 
 #[inline(always)]
-fn update_full<F: Real, T: Twin>(
+fn update_full<F: Real, T: ElementwiseRule>(
     rule: &T,
     h: &T::Hyper<F>,
     d: &T::Decision<F>,
@@ -247,7 +247,7 @@ fn update_full<F: Real, T: Twin>(
 
 /// The elements from `full` on, which fill no block.
 #[inline(always)]
-fn update_tail<F: Real, T: Twin>(
+fn update_tail<F: Real, T: ElementwiseRule>(
     rule: &T,
     h: &T::Hyper<F>,
     d: &T::Decision<F>,
@@ -273,7 +273,7 @@ fn update_tail<F: Real, T: Twin>(
 
 /// Adds the terms of a block to sums that stand beside each other, one a lane: no lane waits for another.
 #[inline(always)]
-fn contribute_block<F: Real, T: Twin>(
+fn contribute_block<F: Real, T: ElementwiseRule>(
     rule: &T,
     h: &T::Hyper<F>,
     p: &[F; BLOCK],
@@ -290,7 +290,7 @@ fn contribute_block<F: Real, T: Twin>(
 }
 
 #[inline(always)]
-fn contribute_blocks<F: Real, T: Twin>(
+fn contribute_blocks<F: Real, T: ElementwiseRule>(
     rule: &T,
     hyper: &[F],
     p: &[F],
@@ -347,10 +347,10 @@ fn tree_sum(mut block: [f64; BLOCK]) -> f64 {
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::{MAX_SUMS, Real, Twin, contribute_blocks, update_blocks};
+    use super::{ElementwiseRule, MAX_SUMS, Real, contribute_blocks, update_blocks};
 
     #[target_feature(enable = "avx2,fma")]
-    pub(crate) fn update_avx2<F: Real, T: Twin>(
+    pub(crate) fn update_avx2<F: Real, T: ElementwiseRule>(
         rule: &T,
         hyper: &[F],
         decision: &[F],
@@ -362,7 +362,7 @@ mod x86 {
     }
 
     #[target_feature(enable = "avx512f,avx512vl")]
-    pub(crate) fn update_avx512<F: Real, T: Twin>(
+    pub(crate) fn update_avx512<F: Real, T: ElementwiseRule>(
         rule: &T,
         hyper: &[F],
         decision: &[F],
@@ -374,7 +374,7 @@ mod x86 {
     }
 
     #[target_feature(enable = "avx512f,avx512vl")]
-    pub(crate) fn contribute_avx512<F: Real, T: Twin>(
+    pub(crate) fn contribute_avx512<F: Real, T: ElementwiseRule>(
         rule: &T,
         hyper: &[F],
         p: &[F],
@@ -385,7 +385,7 @@ mod x86 {
     }
 
     #[target_feature(enable = "avx2,fma")]
-    pub(crate) fn contribute_avx2<F: Real, T: Twin>(
+    pub(crate) fn contribute_avx2<F: Real, T: ElementwiseRule>(
         rule: &T,
         hyper: &[F],
         p: &[F],

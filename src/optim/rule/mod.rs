@@ -8,7 +8,7 @@ use std::fmt::Debug;
 use super::Value;
 use super::procedure::Procedure;
 use crate::Result;
-use crate::optim::rule::host::Cpu;
+use crate::optim::rule::host::HostKernel;
 use crate::optim::rule::settings::Configured;
 
 /// The most sums, totals or decision members a rule may have.
@@ -41,7 +41,7 @@ impl Real for f64 {
 }
 
 /// A struct of numbers with named members, the Rust side of a WGSL struct of the same name.
-pub trait Members<F>: Copy {
+pub trait Fields<F>: Copy {
     /// The members' names, in order.
     const NAMES: &'static [&'static str];
     /// Fills the members in order.
@@ -50,14 +50,14 @@ pub trait Members<F>: Copy {
     fn store(&self, put: impl FnMut(usize, F));
 }
 
-/// Declares a [`Members`] struct.
+/// Declares a [`Fields`] struct.
 macro_rules! members {
     ($(#[$doc:meta])* $name:ident { $($(#[$fdoc:meta])* $field:ident),* $(,)? }) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug)]
         pub struct $name<F> { $($(#[$fdoc])* pub $field: F),* }
 
-        impl<F: Copy> $crate::optim::rule::Members<F> for $name<F> {
+        impl<F: Copy> $crate::optim::rule::Fields<F> for $name<F> {
             const NAMES: &'static [&'static str] = &[$(stringify!($field)),*];
             #[inline(always)]
             fn load(mut next: impl FnMut(usize) -> F) -> Self {
@@ -78,7 +78,7 @@ pub(crate) use members;
 #[derive(Clone, Copy, Debug)]
 pub struct Nothing;
 
-impl<F> Members<F> for Nothing {
+impl<F> Fields<F> for Nothing {
     const NAMES: &'static [&'static str] = &[];
     fn load(_: impl FnMut(usize) -> F) -> Self {
         Self
@@ -204,15 +204,15 @@ impl Origin {
 /// order, for one element, in f32 and f64.
 ///
 /// The twin finds slips of transcription; that the paper was read right is for the golden trajectories to find.
-pub trait Twin: Configured + Clone + Debug + Send + Sync + 'static {
+pub trait ElementwiseRule: Configured + Clone + Debug + Send + Sync + 'static {
     /// One group's scalars of one step.
-    type Hyper<F: Real>: Members<F>;
+    type Hyper<F: Real>: Fields<F>;
     /// One element's states.
-    type State<F: Real>: Members<F>;
+    type State<F: Real>: Fields<F>;
     /// What was decided from the sums.
-    type Decision<F: Real>: Members<F>;
+    type Decision<F: Real>: Fields<F>;
     /// What decisions remember from step to step, one for all tensors; zeros at first.
-    type Memory<F: Real>: Members<F>;
+    type GlobalState<F: Real>: Fields<F>;
 
     /// The rule's WGSL.
     const TEXT: &'static str;
@@ -300,7 +300,7 @@ pub trait Twin: Configured + Clone + Debug + Send + Sync + 'static {
         _h: &Self::Hyper<F>,
         _totals: &[F],
         _own: &[F],
-        _memory: &mut Self::Memory<F>,
+        _memory: &mut Self::GlobalState<F>,
     ) -> Self::Decision<F> {
         Self::Decision::load(|_| F::zero())
     }
@@ -362,7 +362,7 @@ pub trait Rule: Debug + Send + Sync {
     /// The names of the decision's members.
     fn decision(&self) -> &[&'static str];
     /// The names of what decisions remember.
-    fn memory(&self) -> &[&'static str] {
+    fn global_state(&self) -> &[&'static str] {
         &[]
     }
     /// What stands around the update of one element.
@@ -383,14 +383,14 @@ pub trait Rule: Debug + Send + Sync {
         true
     }
     /// The rule on the CPU in f32.
-    fn cpu_f32(&self) -> &dyn Cpu<f32>;
+    fn cpu_f32(&self) -> &dyn HostKernel<f32>;
     /// The rule on the CPU in f64.
-    fn cpu_f64(&self) -> &dyn Cpu<f64>;
+    fn cpu_f64(&self) -> &dyn HostKernel<f64>;
     /// A copy.
     fn boxed(&self) -> Box<dyn Rule>;
 }
 
-impl<T: Twin> Rule for T {
+impl<T: ElementwiseRule> Rule for T {
     fn name(&self) -> &'static str {
         T::NAME
     }
@@ -411,42 +411,42 @@ impl<T: Twin> Rule for T {
         Origin::CRATE
     }
     fn flags(&self) -> Vec<(&'static str, bool)> {
-        Twin::flags(self)
+        ElementwiseRule::flags(self)
     }
     fn scalars(&self, t: u64) -> Vec<Scalar> {
-        Twin::scalars(self, t)
+        ElementwiseRule::scalars(self, t)
     }
     fn states(&self) -> Vec<StateSpec> {
-        Twin::states(self)
+        ElementwiseRule::states(self)
     }
     fn evaluation(&self) -> Option<(&'static str, f64)> {
-        Twin::evaluation(self)
+        ElementwiseRule::evaluation(self)
     }
     fn sums(&self) -> Sums {
         T::SUMS
     }
     fn sums_read(&self) -> &[&'static str] {
-        Twin::sums_read(self)
+        ElementwiseRule::sums_read(self)
     }
     fn decision(&self) -> &[&'static str] {
-        <T::Decision<f64> as Members<f64>>::NAMES
+        <T::Decision<f64> as Fields<f64>>::NAMES
     }
-    fn memory(&self) -> &[&'static str] {
-        <T::Memory<f64> as Members<f64>>::NAMES
+    fn global_state(&self) -> &[&'static str] {
+        <T::GlobalState<f64> as Fields<f64>>::NAMES
     }
     fn procedure(&self) -> Procedure {
-        Twin::procedure(self)
+        ElementwiseRule::procedure(self)
     }
     fn common(&self) -> &[&'static str] {
-        Twin::common(self)
+        ElementwiseRule::common(self)
     }
     fn shares_rows(&self) -> bool {
         T::SHARES_ROWS
     }
-    fn cpu_f32(&self) -> &dyn Cpu<f32> {
+    fn cpu_f32(&self) -> &dyn HostKernel<f32> {
         self
     }
-    fn cpu_f64(&self) -> &dyn Cpu<f64> {
+    fn cpu_f64(&self) -> &dyn HostKernel<f64> {
         self
     }
     fn boxed(&self) -> Box<dyn Rule> {

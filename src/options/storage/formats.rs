@@ -1,6 +1,6 @@
 //! What a storage comes to for one tensor: each array's format, or why a rule cannot be stored so.
 
-use super::{Format, Keep, Params, StateFormat, Storage};
+use super::{Format, Params, RoundingMode, StateFormat, Storage};
 use crate::optim::{Kind, Procedure, Rule, StateSpec};
 use crate::{Error, Result};
 
@@ -28,7 +28,7 @@ impl Formats {
     /// Whether anything is rounded by chance.
     #[cfg(feature = "checkpoint")]
     pub(crate) fn take_chances(&self) -> bool {
-        self.params.keep() == Some(Keep::Stochastic) || self.states.contains(&StateFormat::Bf16Stochastic)
+        self.params.keep() == Some(RoundingMode::Stochastic) || self.states.contains(&StateFormat::Bf16Stochastic)
     }
 
     /// Says so where states are stored in a format that rows cannot take: rows move and share numbers one by one, which blocks and draws
@@ -59,7 +59,7 @@ impl Storage {
         let refuse = |why: &str| Err(Error::Usage(format!("storage `{self}`: {why}")));
         match self.params {
             Params::F32 => return Ok(()),
-            Params::F16(Keep::Split) => {
+            Params::F16(RoundingMode::Split) => {
                 return refuse(
                     "split is for bf16, which is the upper half of an f32; f16 is not: f16-master keeps an f32 beside it",
                 );
@@ -120,7 +120,7 @@ mod tests {
         use StateFormat::{Bf16Stochastic, Blockwise8, F32};
         let adam = Adam { amsgrad: true, ..Adam::default() };
         let mixed = formats("bf16-split,8bit,v=bf16-sr", &adam, 4096).unwrap();
-        assert_eq!(mixed.params, Params::Bf16(Keep::Split));
+        assert_eq!(mixed.params, Params::Bf16(RoundingMode::Split));
         assert_eq!(mixed.grads, Format::Bf16);
         assert_eq!(mixed.states, [Blockwise8, Bf16Stochastic, Blockwise8]);
         assert_eq!(formats("8bit", &adam, 4095).unwrap().states, [F32; 3], "a small tensor");
@@ -155,7 +155,7 @@ mod tests {
             let error = formats(text, rule, 4096).unwrap_err().to_string();
             assert!(parts.iter().all(|part| error.contains(part)), "{text}: {error}");
         }
-        let split = Storage { params: Params::F16(Keep::Split), ..Storage::default() };
+        let split = Storage { params: Params::F16(RoundingMode::Split), ..Storage::default() };
         let error = split.formats(&AdamW::default(), 1).unwrap_err().to_string();
         assert!(error.contains("f16-master"), "{error}");
         for text in ["bf16-split,8bit", "bf16-master", "f16-master,grads=f32"] {

@@ -104,9 +104,9 @@ pub const fn join(high: u16, low: u16) -> f32 {
 
 /// The chances of one array of one tensor in one step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Chances(u32);
+pub struct StochasticRounding(u32);
 
-impl Chances {
+impl StochasticRounding {
     /// `rounding` is [the optimizer's key](rounding_key), `steps` how many were made before this, `array` 0 for the parameters and 1 + k for
     /// the rule's k-th state.
     #[must_use]

@@ -1,13 +1,13 @@
 //! How numbers are stored: parameters and gradients in half precision, states in half precision or in eight bits.
 //!
 //! A [`Storage`] says it for a tensor; [`Builder::storage`](crate::Builder::storage) for all of them,
-//! [`Builder::store`](crate::Builder::store) for one. Kernels load and store through it and compute in f32 as ever, with plain u32
+//! [`Builder::tensor_storage`](crate::Builder::tensor_storage) for one. Kernels load and store through it and compute in f32 as ever, with plain u32
 //! arithmetic: no shader extension is needed, in the browser neither.
 //!
 //! ```
-//! use wgpu_optim::storage::{Keep, Params, StateFormat, Storage};
+//! use wgpu_optim::storage::{RoundingMode, Params, StateFormat, Storage};
 //! let storage: Storage = "bf16-split,8bit".parse()?;
-//! assert_eq!(storage.params, Params::Bf16(Keep::Split));
+//! assert_eq!(storage.params, Params::Bf16(RoundingMode::Split));
 //! assert_eq!(storage.states, StateFormat::Blockwise8);
 //! assert_eq!(storage.to_string(), "bf16-split,8bit");
 //! # Ok::<(), wgpu_optim::Error>(())
@@ -51,7 +51,7 @@ impl Format {
 
 /// How a parameter in half precision keeps what rounding takes away: updates are mostly smaller than half of its last place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Keep {
+pub enum RoundingMode {
     /// It does not: rounded to the nearest, ties to even. Small updates are lost.
     Nearest,
     /// Rounded up or down by chance, so that the mean is right. Costs no memory. Every draw is a function of the optimizer's
@@ -73,9 +73,9 @@ pub enum Params {
     #[default]
     F32,
     /// bf16.
-    Bf16(Keep),
-    /// f16; [`Keep::Split`] is refused.
-    F16(Keep),
+    Bf16(RoundingMode),
+    /// f16; [`RoundingMode::Split`] is refused.
+    F16(RoundingMode),
 }
 
 impl Params {
@@ -91,7 +91,7 @@ impl Params {
 
     /// How they keep what rounding takes away; `None` for f32.
     #[must_use]
-    pub const fn keep(self) -> Option<Keep> {
+    pub const fn keep(self) -> Option<RoundingMode> {
         match self {
             Self::F32 => None,
             Self::Bf16(keep) | Self::F16(keep) => Some(keep),
@@ -101,7 +101,7 @@ impl Params {
     /// Whether their full precision is kept somewhere.
     #[must_use]
     pub const fn is_exact(self) -> bool {
-        matches!(self.keep(), None | Some(Keep::Master | Keep::Split))
+        matches!(self.keep(), None | Some(RoundingMode::Master | RoundingMode::Split))
     }
 }
 
@@ -113,7 +113,7 @@ pub enum StateFormat {
     F32,
     /// bf16, rounded to the nearest. An average that changes by less than 1 part in 512 a step stands still: β2 = 0.999 does.
     Bf16,
-    /// bf16, rounded by chance as [`Keep::Stochastic`].
+    /// bf16, rounded by chance as [`RoundingMode::Stochastic`].
     Bf16Stochastic,
     /// One byte, as a place in the [dynamic map](blockwise::Map) times the largest magnitude of its block of
     /// [256](blockwise::BLOCK): 1.016 bytes a number. Tensors of fewer elements than [`Storage::min_blockwise`] keep f32.

@@ -4,7 +4,7 @@
 use std::fmt;
 
 use super::blockwise::{self, BLOCK, Map};
-use super::{Format, Keep, Params, StateFormat, half};
+use super::{Format, Params, RoundingMode, StateFormat, half};
 use crate::optim::Kind;
 
 /// An array's numbers as they are stored.
@@ -44,12 +44,14 @@ impl Packed {
     /// Parameters as the model sees them, and what keeps their precision.
     pub(crate) fn params(params: Params, values: &[f32]) -> (Self, Option<Self>) {
         match params.keep() {
-            Some(Keep::Split) => {
+            Some(RoundingMode::Split) => {
                 let (high, low) = values.iter().map(|x| half::split(*x)).unzip();
                 (Self::Half(Format::Bf16, high), Some(Self::Remainder(low)))
             }
-            Some(Keep::Master) => (Self::nearest(params.format(), values), Some(Self::F32(values.to_vec()))),
-            None | Some(Keep::Nearest | Keep::Stochastic) => (Self::nearest(params.format(), values), None),
+            Some(RoundingMode::Master) => (Self::nearest(params.format(), values), Some(Self::F32(values.to_vec()))),
+            None | Some(RoundingMode::Nearest | RoundingMode::Stochastic) => {
+                (Self::nearest(params.format(), values), None)
+            }
         }
     }
 

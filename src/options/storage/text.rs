@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::{Format, Keep, Params, StateFormat, Storage};
+use super::{Format, Params, RoundingMode, StateFormat, Storage};
 use crate::{Error, Result};
 
 /// What the text of a storage may say.
@@ -20,13 +20,13 @@ const FORMATS: [(&str, Format); 3] = [("f32", Format::F32), ("f16", Format::F16)
 
 const PARAMS: [(&str, Params); 8] = [
     ("f32", Params::F32),
-    ("bf16-nearest", Params::Bf16(Keep::Nearest)),
-    ("bf16-sr", Params::Bf16(Keep::Stochastic)),
-    ("bf16-master", Params::Bf16(Keep::Master)),
-    ("bf16-split", Params::Bf16(Keep::Split)),
-    ("f16-nearest", Params::F16(Keep::Nearest)),
-    ("f16-sr", Params::F16(Keep::Stochastic)),
-    ("f16-master", Params::F16(Keep::Master)),
+    ("bf16-nearest", Params::Bf16(RoundingMode::Nearest)),
+    ("bf16-sr", Params::Bf16(RoundingMode::Stochastic)),
+    ("bf16-master", Params::Bf16(RoundingMode::Master)),
+    ("bf16-split", Params::Bf16(RoundingMode::Split)),
+    ("f16-nearest", Params::F16(RoundingMode::Nearest)),
+    ("f16-sr", Params::F16(RoundingMode::Stochastic)),
+    ("f16-master", Params::F16(RoundingMode::Master)),
 ];
 
 const STATES: [(&str, StateFormat); 4] = [

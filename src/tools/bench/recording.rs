@@ -107,6 +107,6 @@ fn moving(gpu: &Gpu, rule: &dyn Rule, tensors: usize) -> Result<Optimizer> {
     for i in 0..tensors {
         builder.tensor(Group::DEFAULT, format!("tensor {i}"), &[ELEMENTS]);
     }
-    builder.moving_gradients(true);
+    builder.dynamic_gradients(true);
     builder.build(&gpu.device, &gpu.queue)
 }

@@ -4,7 +4,7 @@ use super::{Feature, With};
 use crate::Result;
 use crate::optim::{Procedure, Rule, StateSpec};
 use crate::options::storage::blockwise::BLOCK;
-use crate::options::storage::{Formats, Keep, StateFormat, Storage};
+use crate::options::storage::{Formats, RoundingMode, StateFormat, Storage};
 
 /// Bytes of an f32.
 pub(super) const F32: f64 = 4.0;
@@ -70,9 +70,9 @@ impl<'a> Traffic<'a> {
     /// A parameter with what keeps its precision.
     fn param(&self) -> f64 {
         let rest = match self.formats.params.keep() {
-            Some(Keep::Master) => F32,
-            Some(Keep::Split) => 2.0,
-            None | Some(Keep::Nearest | Keep::Stochastic) => 0.0,
+            Some(RoundingMode::Master) => F32,
+            Some(RoundingMode::Split) => 2.0,
+            None | Some(RoundingMode::Nearest | RoundingMode::Stochastic) => 0.0,
         };
         self.formats.params.format().bytes() as f64 + rest
     }

@@ -14,7 +14,7 @@ use crate::options::storage::Storage;
 use crate::tools::adapter::Gpu;
 use crate::tools::backend::Backend;
 use crate::tools::replay::trajectory::{Comparison, Element, Trajectory, Writer, add_travel, raise_peak};
-use crate::{Error, Evaluation, Group, Optimizer, Result, Tensor};
+use crate::{Error, EvalRequest, Group, Optimizer, Result, Tensor};
 
 /// The rule that a trajectory names, with its settings.
 ///
@@ -273,7 +273,7 @@ impl<F: Number + Element> Runner for Host<F> {
         let mut params: Vec<&mut [F]> = self.params.iter_mut().map(Vec::as_mut_slice).collect();
         let mut grads: Vec<&mut [F]> = grads.iter_mut().map(Vec::as_mut_slice).collect();
         self.optimizer.step_with(&mut params, &mut grads, |evaluation, params, grads| {
-            if evaluation == Evaluation::Gradient {
+            if evaluation == EvalRequest::Gradient {
                 let each = grads.iter_mut().zip(params).enumerate();
                 each.for_each(|(i, (g, p))| g.copy_from_slice(&objective.gradient(i, p)));
             }
@@ -336,17 +336,17 @@ impl Runner for Device<'_> {
             }
         }
         let (gpu, tensors) = (self.gpu, &self.tensors);
-        let mut step = self.optimizer.evaluate()?;
+        let mut step = self.optimizer.begin_step()?;
         while let Some(need) = pollster::block_on(step.next_submitted())? {
             let mut loss = 0.0;
             for (i, tensor) in tensors.iter().enumerate() {
                 let p = pollster::block_on(step.optimizer().read_param(*tensor))?;
                 loss += objective.loss(i, &p);
-                if need == Evaluation::Gradient {
+                if need == EvalRequest::Gradient {
                     step.optimizer().write_grad(*tensor, &objective.gradient(i, &p))?;
                 }
             }
-            if let Evaluation::Loss(slot) = need {
+            if let EvalRequest::Loss(slot) = need {
                 let slot = step.loss_slot(slot)?;
                 gpu.queue.write_buffer(slot.buffer(), slot.offset(), bytemuck::bytes_of(&(loss as f32)));
             }

@@ -6,7 +6,7 @@ use super::{Ended, Epoch, Log, Plan, resume};
 use crate::cpu::{Number, Optimizer, TensorSpec};
 use crate::io::checkpoint::Checkpoint;
 use crate::tools::objectives::{CpuMlp, CpuObjective as _, Outcome, Part, Split};
-use crate::{Evaluation, Result};
+use crate::{EvalRequest, Result};
 
 pub(super) fn run<F: Number>(
     plan: &Plan,
@@ -70,7 +70,7 @@ impl<'a, F: Number> Run<'a, F> {
         let scale = plan.loss_scale.map(|_| F::of(optimizer.loss_scale()));
         let mut before = None;
         optimizer.step_with(&mut slices_mut(params), &mut slices_mut(grads), |evaluation, params, grads| {
-            if let Evaluation::Loss(_) = evaluation {
+            if let EvalRequest::Loss(_) = evaluation {
                 return Ok(model.loss(params, batch)?.loss);
             }
             let outcome = model.gradient(params, batch, grads)?;
@@ -85,13 +85,13 @@ impl<'a, F: Number> Run<'a, F> {
     fn measure(&mut self, train: Vec<Outcome>) -> Result<Ended> {
         let held_out = self.model.accuracy(&slices(&self.params), Part::HeldOut)?;
         // Before the first applied step there is no average.
-        let averages: Option<Vec<&[F]>> = match self.optimizer.applied() {
+        let averages: Option<Vec<&[F]>> = match self.optimizer.step_count() {
             0 => self.plan.ema.map(|_| slices(&self.params)),
             _ => (0..self.params.len()).map(|tensor| self.optimizer.ema(tensor)).collect(),
         };
         let averaged = averages.map(|params| self.model.accuracy(&params, Part::HeldOut)).transpose()?;
         let Self { optimizer, .. } = self;
-        let (applied, skipped, scale) = (optimizer.applied(), optimizer.skipped(), optimizer.loss_scale());
+        let (applied, skipped, scale) = (optimizer.step_count(), optimizer.skipped(), optimizer.loss_scale());
         Ok(Ended { train, held_out, averaged, applied, skipped, scale })
     }
 

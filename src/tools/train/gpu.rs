@@ -116,7 +116,7 @@ impl Run<'_> {
             train: pollster::block_on(train)?,
             held_out: pollster::block_on(held_out).map(total)?,
             averaged: averaged.map(|reading| pollster::block_on(reading).map(total)).transpose()?,
-            applied: pollster::block_on(self.optimizer.read_applied())?,
+            applied: pollster::block_on(self.optimizer.read_step_count())?,
             skipped: pollster::block_on(self.optimizer.read_skipped())?,
             scale: f64::from(pollster::block_on(self.optimizer.read_loss_scale())?),
         })
@@ -142,7 +142,7 @@ fn optimizer(plan: &Plan, model: &mut GpuMlp, gpu: &Gpu) -> Result<(Optimizer, H
         builder.schedule(Group::DEFAULT, schedule.clone());
     }
     if let Some(which) = &plan.no_decay {
-        builder.no_decay(Group::DEFAULT, which.clone())?;
+        builder.exclude_from_decay(Group::DEFAULT, which.clone())?;
     }
     let optimizer = builder.build(&gpu.device, &gpu.queue)?;
     let halves = Halves::bind(&gpu.device, model, &optimizer, &tensors)?;

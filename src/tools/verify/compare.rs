@@ -113,7 +113,7 @@ impl Problem {
             }
         }
         assert_eq!(self.memory.len(), outcome.memory.len(), "what is remembered");
-        for (k, name) in self.groups.first().map_or(&[][..], |rule| rule.memory()).iter().enumerate() {
+        for (k, name) in self.groups.first().map_or(&[][..], |rule| rule.global_state()).iter().enumerate() {
             compare_states(&mut errors, &expected, at + k, (0, name), &outcome.memory[k..=k], None);
         }
         let applied = [outcome.applied as f32];

@@ -84,7 +84,7 @@ impl Problem {
         };
         let mut warm = random(PARAM_RANGE, 0);
         let steps = WARM_UP.min(u64::from(applied));
-        oracle.set_applied(u64::from(applied) - steps);
+        oracle.set_step_count(u64::from(applied) - steps);
         for t in 1..=steps {
             let grads = random(GRAD_RANGE, t);
             oracle.step(&mut slices_mut(&mut warm), &slices(&grads))?;
@@ -100,7 +100,7 @@ impl Problem {
             states: names.iter().map(|name| oracle.state(i, name).map(|s| narrow(s.to_vec()))).collect(),
         });
         let tensors = data.collect();
-        let memory = oracle.memory_values().iter().map(|x| *x as f32).collect();
+        let memory = oracle.global_state_values().iter().map(|x| *x as f32).collect();
         Ok(Self { tensors, losses: losses(&groups, seed), memory, groups, applied, storage: Storage::default() })
     }
 
@@ -191,7 +191,7 @@ impl Problem {
         if self.applied == 0 {
             return Ok(());
         }
-        optimizer.write_memory(&self.memory)?;
+        optimizer.write_global_state(&self.memory)?;
         let names = state_names(&self.groups);
         for (&tensor, data) in tensors.iter().zip(&self.tensors) {
             for (name, state) in names.iter().zip(&data.states) {
@@ -200,7 +200,7 @@ impl Problem {
                 }
             }
         }
-        optimizer.write_applied(self.applied)
+        optimizer.write_step_count(self.applied)
     }
 
     /// Takes the step on the CPU's fast path.
@@ -210,8 +210,8 @@ impl Problem {
     pub fn step_cpu(&self) -> Result<Outcome> {
         let sizes = self.tensors.iter().map(|t| (t.group, t.param.len()));
         let mut optimizer = cpu_optimizer::<f32>(&self.groups, sizes)?;
-        optimizer.set_applied(u64::from(self.applied));
-        optimizer.set_memory(&self.memory)?;
+        optimizer.set_step_count(u64::from(self.applied));
+        optimizer.set_global_state(&self.memory)?;
         if !self.losses.is_empty() {
             optimizer.set_losses(&self.losses.iter().map(|x| f64::from(*x)).collect::<Vec<_>>())?;
         }
@@ -228,8 +228,8 @@ impl Problem {
         optimizer.step(&mut slices_mut(&mut params), &grads)?;
         let states = |i| names.iter().map(|name| optimizer.state(i, name).map(<[f32]>::to_vec)).collect();
         let moved = |(i, param)| Moved { param, states: states(i) };
-        let memory = optimizer.memory_values().to_vec();
-        let applied = optimizer.applied() as u32;
+        let memory = optimizer.global_state_values().to_vec();
+        let applied = optimizer.step_count() as u32;
         let tensors = params.into_iter().enumerate().map(moved).collect();
         Ok(Outcome { tensors, memory, applied, stored: Vec::new() })
     }
@@ -251,14 +251,14 @@ impl Outcome {
             }
             tensors.push(Moved { param: optimizer.read_param(tensor).await?, states });
         }
-        let applied = optimizer.read_applied().await? as u32;
+        let applied = optimizer.read_step_count().await? as u32;
         let mut stored = Vec::new();
         if optimizer.tensors().any(|(tensor, ..)| !optimizer.formats(tensor).is_plain()) {
             for (tensor, ..) in optimizer.tensors() {
                 stored.push(Stored::of(optimizer, tensor).await?);
             }
         }
-        Ok(Self { tensors, memory: optimizer.read_memory().await?, applied, stored })
+        Ok(Self { tensors, memory: optimizer.read_global_state().await?, applied, stored })
     }
 }
 

@@ -4,7 +4,7 @@
 //! the oracle's number lies in the span of those that are stored so; and how far it lies outside is an error like any other.
 
 use crate::options::storage::blockwise::{BLOCK, Map};
-use crate::options::storage::half::{Chances, widen};
+use crate::options::storage::half::{StochasticRounding, widen};
 use crate::options::storage::{Format, Packed};
 use crate::{Optimizer, Result, Tensor};
 
@@ -36,11 +36,12 @@ impl Stored {
     /// What a step left in an optimizer.
     pub(super) async fn of(optimizer: &Optimizer, tensor: Tensor) -> Result<Self> {
         let (rounding, rounded) = optimizer.read_rounding().await?;
-        let chances = |array: u32| Chances::new(rounding, rounded.wrapping_sub(1), tensor.index() as u32, array);
+        let chances =
+            |array: u32| StochasticRounding::new(rounding, rounded.wrapping_sub(1), tensor.index() as u32, array);
         let formats = optimizer.formats(tensor);
         let mut stored = Self::default();
         if formats.params.keep().is_some() && !formats.params.is_exact() {
-            let by_chance = formats.params.keep() == Some(crate::options::storage::Keep::Stochastic);
+            let by_chance = formats.params.keep() == Some(crate::options::storage::RoundingMode::Stochastic);
             let seen = optimizer.read_seen(tensor).await?;
             stored.param = Some(Spans::of(&seen, by_chance.then(|| chances(0))));
         }
@@ -61,7 +62,7 @@ impl Stored {
 }
 
 impl Spans {
-    fn of(packed: &Packed, chances: Option<Chances>) -> Self {
+    fn of(packed: &Packed, chances: Option<StochasticRounding>) -> Self {
         match packed {
             Packed::Half(format, bits) => {
                 let chance = |i: usize| chances.map(|chances| chances.of(i as u32));

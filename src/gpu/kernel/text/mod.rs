@@ -84,7 +84,7 @@ impl Variant {
                 .collect();
         }
         let elements = if stage == Stage::Stats { Access::Read } else { Access::ReadWrite };
-        let grads = if self.around.zero_gradients { elements } else { Access::Read };
+        let grads = if self.around.zero_grad { elements } else { Access::Read };
         let [params_type, grads_type] = self.element_types();
         let mut bindings: Vec<Binding> =
             std::iter::once(call).chain(scalars).chain([control(Access::Read), chunks]).collect();
@@ -238,7 +238,7 @@ impl Variant {
         out.push_str(&self.load_clip());
         if stage == Stage::Finalize {
             out.push_str(&self.store_decision());
-            out.push_str(&self.memory());
+            out.push_str(&self.global_state_text());
             if self.decides_from_slopes() {
                 out.push_str(&self.slopes());
             }

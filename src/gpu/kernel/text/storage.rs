@@ -6,7 +6,7 @@ use crate::gpu::layout::class::{Stage, Variant};
 use crate::gpu::layout::units::{BLOCK_VEC4S, Counts, keeps_precision};
 use crate::optim::Kind;
 use crate::options::storage::blockwise::Map;
-use crate::options::storage::{Form, Format, Keep};
+use crate::options::storage::{Form, Format, RoundingMode};
 
 const HALF: &str = include_str!("../../../../shaders/harness/half.wgsl");
 const RANDOM: &str = include_str!("../../../../shaders/harness/random.wgsl");
@@ -265,22 +265,22 @@ impl Variant {
         };
         let mut out = String::new();
         match (keep, self.precision()) {
-            (Keep::Master, Some(array)) => {
+            (RoundingMode::Master, Some(array)) => {
                 let place = format!("wo_arena[state + {}u * stride]", array.before.whole);
                 put(&mut out, format_args!("    {place} = select(before, next, chosen);"));
             }
-            (Keep::Split, Some(array)) => {
+            (RoundingMode::Split, Some(array)) => {
                 put(&mut out, format_args!("    let rest = wo_pack(wo_remainder(select(before, next, chosen)));"));
                 self.put_pair(&mut out, &self.pair_at(&array, "state"), "rest");
             }
             _ => {}
         }
         let halves = match keep {
-            Keep::Split => "wo_high(next)".to_owned(),
-            Keep::Stochastic => {
+            RoundingMode::Split => "wo_high(next)".to_owned(),
+            RoundingMode::Stochastic => {
                 format!("{}(next, wo_chances(chunk.tensor, 0u, chunk.position / 4u + lane))", chanced(format))
             }
-            Keep::Nearest | Keep::Master => format!("{}(next)", nearest(format)),
+            RoundingMode::Nearest | RoundingMode::Master => format!("{}(next)", nearest(format)),
         };
         put(&mut out, format_args!("    var words = wo_pack({halves});"));
         out + "    if !all(chosen) {\n        words = wo_mixed(wo_params[at], words, chosen);\n    }\n    wo_params[at] = words;\n"
@@ -308,7 +308,7 @@ impl Variant {
     pub(crate) fn clear_gradient(&self) -> String {
         let arguments = "chunk: wo_Chunk, lane: u32, live: vec4<bool>";
         let mut out = format!("fn wo_zero_gradient({arguments}) {{\n");
-        if self.around.zero_gradients {
+        if self.around.zero_grad {
             let place = self.gradient_at("lane");
             let zeroed = match self.formats.grads {
                 Format::F32 => format!("select({place}, vec4(0.0), live)"),

@@ -82,7 +82,7 @@ impl Variant {
         format!(
             "fn wo_total(h: Hyper, sums: array<f32, wo_SUMS>, elements: f32) -> array<vec3<f32>, wo_TOTALS> {{\n\
              {own}    return array<vec3<f32>, wo_TOTALS>({});\n}}\n\
-             fn wo_decide(\n    t: u32, h: Hyper, totals: array<f32, wo_TOTALS>, own: array<f32, wo_TOTALS>, memory: ptr<function, wo_Memory>,\n\
+             fn wo_decide(\n    t: u32, h: Hyper, totals: array<f32, wo_TOTALS>, own: array<f32, wo_TOTALS>, memory: ptr<function, wo_GlobalState>,\n\
              ) {{ {decide} }}\n\
              fn wo_refuse(totals: array<f32, wo_TOTALS>) -> bool {{ return {refuse}; }}\n",
             totals.join(", ")
@@ -96,7 +96,7 @@ impl Variant {
             Round::Directions | Round::Error => return String::new(),
             _ if self.decides_from_slopes() => "decide(h, wo_slopes(h))".to_owned(),
             _ if self.counts().0.sums == 0 => return String::new(),
-            _ if self.memory.is_empty() => format!("decide(h, {totals}, {own})"),
+            _ if self.global_state.is_empty() => format!("decide(h, {totals}, {own})"),
             _ => format!("decide(h, {totals}, {own}, memory)"),
         };
         format!("wo_store_decision(t, {decision});")
@@ -109,24 +109,25 @@ impl Variant {
 
     /// Whether this round changes what decisions remember.
     pub(crate) fn remembers(&self) -> bool {
-        !self.memory.is_empty() && matches!(self.round, Round::Only | Round::Second)
+        !self.global_state.is_empty() && matches!(self.round, Round::Only | Round::Second)
     }
 
-    /// `wo_Memory`, and how it is loaded and stored.
-    pub(crate) fn memory(&self) -> String {
-        if self.memory.is_empty() {
-            return "struct wo_Memory { none: f32 }\n\
-                    fn wo_load_memory() -> wo_Memory { return wo_Memory(0.0); }\n\
-                    fn wo_store_memory(memory: wo_Memory) {}\n"
+    /// `wo_GlobalState`, and how it is loaded and stored.
+    pub(crate) fn global_state_text(&self) -> String {
+        if self.global_state.is_empty() {
+            return "struct wo_GlobalState { none: f32 }\n\
+                    fn wo_load_global_state() -> wo_GlobalState { return wo_GlobalState(0.0); }\n\
+                    fn wo_store_global_state(memory: wo_GlobalState) {}\n"
                 .to_owned();
         }
         let place = |i: usize| format!("wo_control.decisions[{}u].{}", i / 4, axis(i));
-        let loads: Vec<String> = (0..self.memory.len()).map(place).collect();
-        let stores = self.memory.iter().enumerate().map(|(i, name)| format!("    {} = memory.{name};\n", place(i)));
+        let loads: Vec<String> = (0..self.global_state.len()).map(place).collect();
+        let stores =
+            self.global_state.iter().enumerate().map(|(i, name)| format!("    {} = memory.{name};\n", place(i)));
         format!(
-            "alias wo_Memory = Memory;\n\
-             fn wo_load_memory() -> Memory {{ return Memory({}); }}\n\
-             fn wo_store_memory(memory: Memory) {{\n{}}}\n",
+            "alias wo_GlobalState = GlobalState;\n\
+             fn wo_load_global_state() -> GlobalState {{ return GlobalState({}); }}\n\
+             fn wo_store_global_state(memory: GlobalState) {{\n{}}}\n",
             loads.join(", "),
             stores.collect::<String>()
         )

@@ -4,16 +4,16 @@ use crate::Result;
 use crate::gpu::access::readback::read_buffer;
 use crate::gpu::build::spec::Tensor;
 use crate::gpu::kernel::passes::{ADVANCE, MOVE, PassRecord, RESTORE, SHIFT, START, STORE};
-use crate::gpu::record::evaluate::{Evaluating, State};
+use crate::gpu::record::evaluate::{PendingStep, State};
 use crate::optim::Scalar;
 use crate::optim::procedure::Scheme;
-use crate::optim::procedure::evaluation::Evaluation;
+use crate::optim::procedure::evaluation::EvalRequest;
 use crate::optim::procedure::integrator::{Control, Verdict, first_step, second_step};
 use crate::options::schedule::scalars_at;
 
-impl Evaluating<'_> {
+impl PendingStep<'_> {
     /// Decides whether the step follows the flow; if so takes the integrator's first position.
-    pub(crate) async fn begin_flow(&mut self, scheme: Scheme) -> Result<Option<Evaluation>> {
+    pub(crate) async fn begin_flow(&mut self, scheme: Scheme) -> Result<Option<EvalRequest>> {
         self.submit(|step, encoder| {
             let slot = step.slot()?;
             step.optimizer.decide(&mut step.optimizer.begin_pass(encoder), slot, None);
@@ -37,7 +37,7 @@ impl Evaluating<'_> {
         let guess = first_step(position, derivative);
         self.run(PassRecord::new(MOVE, 0).weighing(only(0, guess)))?;
         self.state = State::Guessed { guess, derivative };
-        Ok(Some(Evaluation::Gradient))
+        Ok(Some(EvalRequest::Gradient))
     }
 
     /// Chooses the first step from what the guess found.
@@ -46,7 +46,7 @@ impl Evaluating<'_> {
         guess: f64,
         derivative: f64,
         tolerance: f64,
-    ) -> Result<Option<Evaluation>> {
+    ) -> Result<Option<EvalRequest>> {
         self.run(PassRecord::new(STORE, 1))?;
         let change = PassRecord { tolerance: tolerance as f32, ..PassRecord::default() };
         let (_, change) = self.norms(change.weighing([-1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0])).await?;
@@ -60,11 +60,11 @@ impl Evaluating<'_> {
         mut control: Control,
         stage: usize,
         tolerance: f64,
-    ) -> Result<Option<Evaluation>> {
+    ) -> Result<Option<EvalRequest>> {
         if stage < 6 {
             self.run(PassRecord::new(STORE | MOVE, stage).weighing(control.position(stage)))?;
             self.state = State::Attempted { control, stage: stage + 1 };
-            return Ok(Some(Evaluation::Gradient));
+            return Ok(Some(EvalRequest::Gradient));
         }
         self.run(PassRecord::new(STORE, stage))?;
         let error = PassRecord { tolerance: tolerance as f32, next: 1.0, ..PassRecord::default() };
@@ -86,10 +86,10 @@ impl Evaluating<'_> {
     }
 
     /// Takes the first position of an attempt.
-    fn move_on(&mut self, control: Control) -> Result<Option<Evaluation>> {
+    fn move_on(&mut self, control: Control) -> Result<Option<EvalRequest>> {
         self.run(PassRecord::new(MOVE, 0).weighing(control.position(0)))?;
         self.state = State::Attempted { control, stage: 1 };
-        Ok(Some(Evaluation::Gradient))
+        Ok(Some(EvalRequest::Gradient))
     }
 
     /// Writes the one record that such a procedure has and runs a pass with it. The next record is written after this submission.
@@ -135,7 +135,7 @@ impl Evaluating<'_> {
     /// The time that the flow is followed for.
     async fn horizon(&self) -> Result<f64> {
         let group = &self.optimizer.groups[0];
-        let t = if group.scheduled.is_empty() { 1 } else { self.optimizer.read_applied().await? + 1 };
+        let t = if group.scheduled.is_empty() { 1 } else { self.optimizer.read_step_count().await? + 1 };
         let scalars = scalars_at(group.rule.as_ref(), &group.scheduled, &group.name, t)?;
         Ok(scalars.iter().find(|s| s.name == "horizon").map_or(0.0, Scalar::value))
     }

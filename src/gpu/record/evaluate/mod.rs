@@ -7,7 +7,7 @@ use crate::gpu::hyper::scalars::Slot;
 use crate::gpu::kernel::kernels::Kind;
 use crate::optim::Procedure;
 use crate::optim::procedure::Scheme;
-use crate::optim::procedure::evaluation::{Evaluation, Evaluations};
+use crate::optim::procedure::evaluation::{EvalRequest, Evaluations};
 use crate::optim::procedure::integrator::Control;
 use crate::{Error, Result};
 
@@ -16,7 +16,7 @@ use crate::{Error, Result};
 /// One that is dropped before its end has not stepped, and may have recorded passes that leave the parameters moved: then the encoder is
 /// not to be submitted.
 #[derive(Debug)]
-pub struct Evaluating<'a> {
+pub struct PendingStep<'a> {
     optimizer: &'a mut Optimizer,
     slot: Option<Slot>,
     /// Whether the update comes at the end.
@@ -51,7 +51,7 @@ impl Optimizer {
     /// Begins a step of any rule with everything that it evaluates, beginning with the gradient. The step uses the settings of now.
     ///
     /// ```
-    /// use wgpu_optim::{Evaluation, Group, Optimizer, SAdam};
+    /// use wgpu_optim::{EvalRequest, Group, Optimizer, SAdam};
     /// # let gpu = pollster::block_on(wgpu_optim::tools::adapter::Selector::default().open())?;
     /// # let (device, queue) = (gpu.device, gpu.queue);
     /// # let loss_of_the_model = device.create_buffer(&wgpu_optim::wgpu::BufferDescriptor {
@@ -60,12 +60,12 @@ impl Optimizer {
     /// builder.tensor(Group::DEFAULT, "w", &[64]);
     /// let mut optimizer = builder.build(&device, &queue)?;
     /// let mut encoder = device.create_command_encoder(&Default::default());
-    /// let mut step = optimizer.evaluate()?;
+    /// let mut step = optimizer.begin_step()?;
     /// let mut losses = 0;
     /// while let Some(need) = step.next(&mut encoder)? {
     ///     match need {
-    ///         Evaluation::Gradient => {} // the model's backward pass
-    ///         Evaluation::Loss(slot) => {
+    ///         EvalRequest::Gradient => {} // the model's backward pass
+    ///         EvalRequest::Loss(slot) => {
     ///             // the model's forward pass, and its loss to where the step reads it
     ///             let to = step.loss_slot(slot)?;
     ///             encoder.copy_buffer_to_buffer(&loss_of_the_model, 0, to.buffer(), to.offset(), 4);
@@ -80,13 +80,13 @@ impl Optimizer {
     ///
     /// # Errors
     /// As [`step`](Self::step); gradients move.
-    pub fn evaluate(&mut self) -> Result<Evaluating<'_>> {
+    pub fn begin_step(&mut self) -> Result<PendingStep<'_>> {
         if self.runs.is_some() {
             let problem = "gradients move: call probe where the rule probes, and then step_with_grads";
             return Err(Error::Usage(problem.to_owned()));
         }
         let slot = self.scalars.begin(&self.device, &self.queue, &self.groups, None)?;
-        Ok(Evaluating { optimizer: self, slot: Some(slot), steps: true, state: State::Begun })
+        Ok(PendingStep { optimizer: self, slot: Some(slot), steps: true, state: State::Begun })
     }
 
     /// Begins the probes of a rule that probes, without a step: the steps that follow, of whatever form, are damped by their slopes
@@ -94,25 +94,25 @@ impl Optimizer {
     ///
     /// # Errors
     /// As [`step`](Self::step).
-    pub fn probe(&mut self) -> Result<Evaluating<'_>> {
+    pub fn probe(&mut self) -> Result<PendingStep<'_>> {
         let probes = matches!(self.procedure(), Procedure::Probe(_));
         let slot = self.scalars.begin(&self.device, &self.queue, &self.groups, None)?;
         let state = if probes { State::Evaluated } else { State::Done };
-        Ok(Evaluating { optimizer: self, slot: Some(slot), steps: false, state })
+        Ok(PendingStep { optimizer: self, slot: Some(slot), steps: false, state })
     }
 
     /// Records a step of any rule; `evaluate` records what it needs: a gradient to where the optimizer reads it, or a loss, one f32, to
     /// the slice that is given.
     ///
     /// # Errors
-    /// As [`evaluate`](Self::evaluate), and what `evaluate` returns; the encoder is then not to be submitted. An integrator that reads
+    /// As [`begin_step`](Self::begin_step), and what `evaluate` returns; the encoder is then not to be submitted. An integrator that reads
     /// numbers back, which needs [`step_with_submits`](Self::step_with_submits).
     pub fn step_with(
         &mut self,
         encoder: &mut wgpu::CommandEncoder,
-        mut evaluate: impl FnMut(Evaluation, Option<wgpu::BufferSlice<'_>>, &mut wgpu::CommandEncoder) -> Result<()>,
+        mut evaluate: impl FnMut(EvalRequest, Option<wgpu::BufferSlice<'_>>, &mut wgpu::CommandEncoder) -> Result<()>,
     ) -> Result<()> {
-        let mut step = self.evaluate()?;
+        let mut step = self.begin_step()?;
         while let Some(need) = step.next(encoder)? {
             evaluate(need, step.place(need)?, encoder)?;
         }
@@ -123,12 +123,12 @@ impl Optimizer {
     /// itself, and what `evaluate` submits runs between them.
     ///
     /// # Errors
-    /// As [`evaluate`](Self::evaluate), and what `evaluate` returns; the device was lost.
+    /// As [`begin_step`](Self::begin_step), and what `evaluate` returns; the device was lost.
     pub async fn step_with_submits(
         &mut self,
-        mut evaluate: impl FnMut(Evaluation, Option<wgpu::BufferSlice<'_>>) -> Result<()>,
+        mut evaluate: impl FnMut(EvalRequest, Option<wgpu::BufferSlice<'_>>) -> Result<()>,
     ) -> Result<()> {
-        let mut step = self.evaluate()?;
+        let mut step = self.begin_step()?;
         while let Some(need) = step.next_submitted().await? {
             evaluate(need, step.place(need)?)?;
         }
@@ -146,20 +146,20 @@ impl Optimizer {
     }
 }
 
-impl Evaluating<'_> {
+impl PendingStep<'_> {
     /// Records what can be recorded, and says what is to be evaluated next; `None` once the step is whole.
     ///
     /// # Errors
     /// An integrator that reads numbers back: [`next_submitted`](Self::next_submitted).
-    pub fn next(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<Option<Evaluation>> {
+    pub fn next(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<Option<EvalRequest>> {
         let need = match (self.state, self.optimizer.procedure()) {
             (State::Begun, _) => {
                 self.state = State::Evaluated;
-                Some(Evaluation::Gradient)
+                Some(EvalRequest::Gradient)
             }
             (State::Evaluated, Procedure::Probe(_)) => {
                 self.state = State::Probed(0);
-                Some(Evaluation::Loss(0))
+                Some(EvalRequest::Loss(0))
             }
             (State::Probed(j), Procedure::Probe(probe)) => self.probe(encoder, j, probe.count)?,
             (State::Evaluated, Procedure::Plain | Procedure::Warp(_)) => self.finish(encoder)?,
@@ -186,7 +186,7 @@ impl Evaluating<'_> {
     ///
     /// # Errors
     /// The device was lost.
-    pub async fn next_submitted(&mut self) -> Result<Option<Evaluation>> {
+    pub async fn next_submitted(&mut self) -> Result<Option<EvalRequest>> {
         let need = match (self.state, self.optimizer.procedure()) {
             (State::Evaluated, Procedure::Integrate(scheme)) => self.begin_flow(scheme).await?,
             (State::Guessed { guess, derivative }, Procedure::Integrate(Scheme::Dopri5 { tolerance })) => {
@@ -217,10 +217,10 @@ impl Evaluating<'_> {
         self.optimizer.loss_slot(slot)
     }
 
-    fn place(&self, need: Evaluation) -> Result<Option<wgpu::BufferSlice<'_>>> {
+    fn place(&self, need: EvalRequest) -> Result<Option<wgpu::BufferSlice<'_>>> {
         match need {
-            Evaluation::Gradient => Ok(None),
-            Evaluation::Loss(slot) => self.loss_slot(slot).map(Some),
+            EvalRequest::Gradient => Ok(None),
+            EvalRequest::Loss(slot) => self.loss_slot(slot).map(Some),
         }
     }
 
@@ -246,7 +246,7 @@ impl Evaluating<'_> {
     }
 
     /// Moves the parameters along the direction after the `j`-th, or back after the last.
-    fn probe(&mut self, encoder: &mut wgpu::CommandEncoder, j: usize, count: usize) -> Result<Option<Evaluation>> {
+    fn probe(&mut self, encoder: &mut wgpu::CommandEncoder, j: usize, count: usize) -> Result<Option<EvalRequest>> {
         if j == 0 {
             let round = self.optimizer.main_rounds;
             self.optimizer.sum(&mut self.optimizer.begin_pass(encoder), round, self.slot()?);
@@ -254,23 +254,23 @@ impl Evaluating<'_> {
         self.pass(encoder, j)?;
         if j < count {
             self.state = State::Probed(j + 1);
-            return Ok(Some(Evaluation::Loss(j + 1)));
+            return Ok(Some(EvalRequest::Loss(j + 1)));
         }
         self.finish(encoder)
     }
 
     /// The classical method's stages; after the last, the update.
-    fn stage(&mut self, encoder: &mut wgpu::CommandEncoder, stage: usize) -> Result<Option<Evaluation>> {
+    fn stage(&mut self, encoder: &mut wgpu::CommandEncoder, stage: usize) -> Result<Option<EvalRequest>> {
         self.pass(encoder, stage)?;
         if stage + 1 < Scheme::Rk4.stages() {
             self.state = State::Staged(stage + 1);
-            return Ok(Some(Evaluation::Gradient));
+            return Ok(Some(EvalRequest::Gradient));
         }
         self.settle(encoder)
     }
 
     /// What every rule's step ends with: sums, decision and update.
-    fn finish(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<Option<Evaluation>> {
+    fn finish(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<Option<EvalRequest>> {
         if self.steps {
             self.optimizer.record(encoder, self.slot()?, None);
         }
@@ -278,7 +278,7 @@ impl Evaluating<'_> {
     }
 
     /// What an integrator's step ends with: the decision completed by how far it went, and the update.
-    fn settle(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<Option<Evaluation>> {
+    fn settle(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<Option<EvalRequest>> {
         {
             let slot = self.slot()?;
             let mut pass = self.optimizer.begin_pass(encoder);
@@ -288,7 +288,7 @@ impl Evaluating<'_> {
         self.end(encoder)
     }
 
-    fn end(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<Option<Evaluation>> {
+    fn end(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<Option<EvalRequest>> {
         if let Some(slot) = self.slot.take() {
             if self.steps {
                 self.optimizer.finish(encoder, slot);

@@ -104,8 +104,8 @@ impl<'a> Device<'a> {
     /// How many of the steps since the last call fired a trigger.
     fn new_triggers(&mut self) -> Result<Option<u64>> {
         let rule = self.optimizer.rule(Group::DEFAULT);
-        let Some(at) = rule.memory().iter().position(|name| *name == "triggers") else { return Ok(None) };
-        let now = pollster::block_on(self.optimizer.read_memory())?.get(at).copied().map_or(0.0, f64::from);
+        let Some(at) = rule.global_state().iter().position(|name| *name == "triggers") else { return Ok(None) };
+        let now = pollster::block_on(self.optimizer.read_global_state())?.get(at).copied().map_or(0.0, f64::from);
         let new = now - std::mem::replace(&mut self.triggers, now);
         Ok(Some(new.max(0.0) as u64))
     }

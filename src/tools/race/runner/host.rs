@@ -8,7 +8,7 @@ use crate::tools::race::controls::Treatment;
 use crate::tools::race::heat::Track;
 use crate::tools::race::runner::{Advance, Course, Run, random_schedules};
 use crate::tools::race::schedule::rate;
-use crate::{Error, Evaluation, Evaluations, Result};
+use crate::{Error, EvalRequest, Evaluations, Result};
 
 /// The first of the seeds that no race begins with.
 const UNSEEN: u64 = 1_000_000_000;
@@ -99,8 +99,8 @@ impl<'a, F: Objective> Host<'a, F> {
         let stepped =
             optimizer.step_with(&mut slices_mut(params), &mut slices_mut(grads), |evaluation, params, grads| {
                 let loss = match evaluation {
-                    Evaluation::Gradient => objective.gradient(params, batch, grads)?.loss,
-                    Evaluation::Loss(_) => objective.loss(params, batch)?.loss,
+                    EvalRequest::Gradient => objective.gradient(params, batch, grads)?.loss,
+                    EvalRequest::Loss(_) => objective.loss(params, batch)?.loss,
                 };
                 first.get_or_insert(loss);
                 astray = astray.or((!loss.is_finite()).then_some(loss));
