@@ -84,7 +84,7 @@ impl Checkpoint {
 /// `mu_product` that the settings do not make. Nothing was changed then.
 pub fn restore_torch(name: &str, bytes: impl Into<Vec<u8>>, optimizer: &mut Optimizer) -> Result<()> {
     let file = TensorFile::parse(name, bytes.into())?;
-    let rule = optimizer.rule(Group::DEFAULT).name();
+    let rule = optimizer.rule(Group::DEFAULT)?.name();
     let mut writes = Vec::new();
     let mut steps: Option<f32> = None;
     let mut products: Vec<(Tensor, f32)> = Vec::new();
@@ -106,7 +106,7 @@ pub fn restore_torch(name: &str, bytes: impl Into<Vec<u8>>, optimizer: &mut Opti
             writes.push((tensor, PARAM, values));
         }
         // What keeps the precision of parameters is written with them.
-        for state in optimizer.state_names(tensor).into_iter().filter(|state| !keeps_precision(state)) {
+        for state in optimizer.state_names(tensor)?.into_iter().filter(|state| !keeps_precision(state)) {
             let theirs = torch_name(rule, state)
                 .ok_or_else(|| Error::Usage(format!("torch has no state for `{state}` of `{rule}`")))?;
             let values = read(theirs, shape)?
@@ -140,7 +140,7 @@ pub fn restore_torch(name: &str, bytes: impl Into<Vec<u8>>, optimizer: &mut Opti
 
 /// nadam's product follows from the settings and the count: torch's must be the same but for its roundings, one a step.
 fn check_product(file: &TensorFile, optimizer: &Optimizer, tensor: Tensor, (theirs, steps): (f32, u64)) -> Result<()> {
-    let rule = optimizer.rule(optimizer.group_of(tensor));
+    let rule = optimizer.rule(optimizer.group_of(tensor)?)?;
     if rule.name() != NADAM {
         return Ok(());
     }

@@ -13,8 +13,8 @@ impl Optimizer {
     /// # Errors
     /// The rule has no such probe.
     pub fn loss_slot(&self, slot: usize) -> Result<wgpu::BufferSlice<'_>> {
-        let probes = self.variants[0].probes();
-        match &self.losses {
+        let probes = self.placement.classes[0].probes();
+        match &self.kernels.losses {
             Some(losses) if slot <= probes => {
                 let at = slot as u64 * LOSS_BYTES;
                 Ok(losses.slice(at..at + 4))
@@ -29,7 +29,7 @@ impl Optimizer {
     /// # Errors
     /// Another count than one more than the rule's probes.
     pub fn write_losses(&self, losses: &[f32]) -> Result<()> {
-        let probes = self.variants[0].probes();
+        let probes = self.placement.classes[0].probes();
         if probes == 0 || losses.len() != probes + 1 {
             return Err(Error::Usage(format!(
                 "{} losses were given, the rule probes {probes} directions",
@@ -38,7 +38,7 @@ impl Optimizer {
         }
         for (slot, loss) in losses.iter().enumerate() {
             let slot = self.loss_slot(slot)?;
-            self.queue.write_buffer(slot.buffer(), slot.offset(), bytemuck::bytes_of(loss));
+            self.context.queue.write_buffer(slot.buffer(), slot.offset(), bytemuck::bytes_of(loss));
         }
         Ok(())
     }
@@ -48,7 +48,7 @@ impl Optimizer {
     /// # Errors
     /// The device was lost.
     pub async fn read_global_state(&self) -> Result<Vec<f32>> {
-        let count = self.variants[0].global_state.len();
+        let count = self.placement.classes[0].global_state.len();
         self.read_floats(CONTROL_HEAD, count).await
     }
 
@@ -57,12 +57,12 @@ impl Optimizer {
     /// # Errors
     /// Another count than the rule's.
     pub fn write_global_state(&self, values: &[f32]) -> Result<()> {
-        let count = self.variants[0].global_state.len();
+        let count = self.placement.classes[0].global_state.len();
         if values.len() != count {
             return Err(Error::Usage(format!("{} numbers were given, the rule remembers {count}", values.len())));
         }
         if count > 0 {
-            self.queue.write_buffer(&self.control, CONTROL_HEAD, bytemuck::cast_slice(values));
+            self.context.queue.write_buffer(&self.kernels.control, CONTROL_HEAD, bytemuck::cast_slice(values));
         }
         Ok(())
     }
@@ -71,10 +71,10 @@ impl Optimizer {
     /// `lgi`, FlowAdam's `flow`. Zeros before the first step.
     ///
     /// # Errors
-    /// The device was lost.
+    /// The handle is another optimizer's; the device was lost.
     pub async fn read_decision(&self, tensor: Tensor) -> Result<Vec<f32>> {
-        let variant = &self.variants[0];
-        let vec4s = variant.memory_vec4s() + tensor.0 * variant.decision_vec4s();
+        let variant = &self.placement.classes[0];
+        let vec4s = variant.memory_vec4s() + self.spec.tensor(tensor)? * variant.decision_vec4s();
         self.read_floats(CONTROL_HEAD + vec4s as u64 * VEC4, variant.decision.len()).await
     }
 
@@ -82,7 +82,7 @@ impl Optimizer {
         if count == 0 {
             return Ok(Vec::new());
         }
-        let slice = self.control.slice(first..first + count as u64 * 4);
-        Ok(bytemuck::pod_collect_to_vec(&read_buffer(&self.device, &self.queue, slice).await?))
+        let slice = self.kernels.control.slice(first..first + count as u64 * 4);
+        Ok(bytemuck::pod_collect_to_vec(&read_buffer(&self.context.device, &self.context.queue, slice).await?))
     }
 }

@@ -2,6 +2,8 @@
 
 mod global_state;
 pub(crate) mod readback;
+mod rows;
+mod settings;
 #[cfg(feature = "checkpoint")]
 pub(crate) mod snapshot;
 pub(crate) mod telemetry;

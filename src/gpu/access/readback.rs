@@ -77,6 +77,7 @@ impl Optimizer {
     /// # Errors
     /// The device was lost; the caller's buffer lacks `COPY_SRC`.
     pub async fn read_param(&self, tensor: Tensor) -> Result<Vec<f32>> {
+        let tensor = self.spec.tensor(tensor)?;
         let seen = self.read_seen(tensor).await?;
         match self.precision(tensor) {
             None => Ok(seen.values()),
@@ -85,8 +86,9 @@ impl Optimizer {
     }
 
     /// The parameters as the model sees them.
-    pub(crate) async fn read_seen(&self, tensor: Tensor) -> Result<Packed> {
-        self.read_tensor(tensor, self.param(tensor), self.tensors[tensor.0].formats.params.format()).await
+    pub(crate) async fn read_seen(&self, tensor: usize) -> Result<Packed> {
+        let slice = self.placement.places[tensor].param.slice();
+        self.read_tensor(tensor, slice, self.spec.tensors[tensor].formats.params.format()).await
     }
 
     /// Reads a tensor's gradients.
@@ -94,12 +96,14 @@ impl Optimizer {
     /// # Errors
     /// As [`read_param`](Self::read_param); the tensor was bound without gradients.
     pub async fn read_grad(&self, tensor: Tensor) -> Result<Vec<f32>> {
-        let grads = self.read_tensor(tensor, self.try_grad(tensor)?, self.tensors[tensor.0].formats.grads).await?;
+        let slice = self.grad(tensor)?;
+        let tensor = self.spec.tensor(tensor)?;
+        let grads = self.read_tensor(tensor, slice, self.spec.tensors[tensor].formats.grads).await?;
         Ok(grads.values())
     }
 
-    async fn read_tensor(&self, tensor: Tensor, slice: wgpu::BufferSlice<'_>, format: Format) -> Result<Packed> {
-        let info = &self.tensors[tensor.0];
+    async fn read_tensor(&self, tensor: usize, slice: wgpu::BufferSlice<'_>, format: Format) -> Result<Packed> {
+        let info = &self.spec.tensors[tensor];
         if info.used() == 0 {
             return Ok(Packed::nearest(format, &[]));
         }
@@ -109,7 +113,7 @@ impl Optimizer {
             );
         }
         let used = slice.offset()..slice.offset() + bytes_of(info.used(), format);
-        let bytes = read_buffer(&self.device, &self.queue, slice.buffer().slice(used)).await?;
+        let bytes = read_buffer(&self.context.device, &self.context.queue, slice.buffer().slice(used)).await?;
         Ok(Packed::from_bytes(format, info.used() as usize, &bytes))
     }
 
@@ -119,8 +123,13 @@ impl Optimizer {
     /// # Errors
     /// Another length than the tensor's; the caller's buffer lacks `COPY_DST`.
     pub fn write_param(&self, tensor: Tensor, values: &[f32]) -> Result<()> {
+        self.write_params(self.spec.tensor(tensor)?, values)
+    }
+
+    /// As [`write_param`](Self::write_param), by the tensor's place.
+    pub(crate) fn write_params(&self, tensor: usize, values: &[f32]) -> Result<()> {
         self.check_length(tensor, values.len())?;
-        let (seen, rest) = Packed::params(self.tensors[tensor.0].formats.params, values);
+        let (seen, rest) = Packed::params(self.spec.tensors[tensor].formats.params, values);
         self.write_seen(tensor, &seen)?;
         match self.precision(tensor).zip(rest) {
             None => Ok(()),
@@ -129,12 +138,12 @@ impl Optimizer {
     }
 
     /// Writes the parameters as the model sees them.
-    pub(crate) fn write_seen(&self, tensor: Tensor, seen: &Packed) -> Result<()> {
-        self.write_tensor(tensor, self.param(tensor), seen)
+    pub(crate) fn write_seen(&self, tensor: usize, seen: &Packed) -> Result<()> {
+        self.write_tensor(tensor, self.placement.places[tensor].param.slice(), seen)
     }
 
     /// The array that keeps the parameters' precision.
-    pub(crate) fn precision(&self, tensor: Tensor) -> Option<Array> {
+    pub(crate) fn precision(&self, tensor: usize) -> Option<Array> {
         self.arrays(tensor).into_iter().find(|array| keeps_precision(array.name))
     }
 
@@ -143,24 +152,26 @@ impl Optimizer {
     /// # Errors
     /// As [`write_param`](Self::write_param); the tensor was bound without gradients.
     pub fn write_grad(&self, tensor: Tensor, values: &[f32]) -> Result<()> {
-        let grads = Packed::nearest(self.tensors[tensor.0].formats.grads, values);
-        self.write_tensor(tensor, self.try_grad(tensor)?, &grads)
+        let slice = self.grad(tensor)?;
+        let tensor = self.spec.tensor(tensor)?;
+        let grads = Packed::nearest(self.spec.tensors[tensor].formats.grads, values);
+        self.write_tensor(tensor, slice, &grads)
     }
 
-    fn write_tensor(&self, tensor: Tensor, slice: wgpu::BufferSlice<'_>, values: &Packed) -> Result<()> {
+    fn write_tensor(&self, tensor: usize, slice: wgpu::BufferSlice<'_>, values: &Packed) -> Result<()> {
         self.check_length(tensor, values.len())?;
         if !slice.buffer().usage().contains(wgpu::BufferUsages::COPY_DST) {
-            return Err(self.tensors[tensor.0]
+            return Err(self.spec.tensors[tensor]
                 .error(format!("its buffer has usage {:?}, writing needs COPY_DST", slice.buffer().usage())));
         }
         if values.len() > 0 {
-            self.queue.write_buffer(slice.buffer(), slice.offset(), &values.bytes().0);
+            self.context.queue.write_buffer(slice.buffer(), slice.offset(), &values.bytes().0);
         }
         Ok(())
     }
 
-    fn check_length(&self, tensor: Tensor, values: usize) -> Result<()> {
-        let info = &self.tensors[tensor.0];
+    fn check_length(&self, tensor: usize, values: usize) -> Result<()> {
+        let info = &self.spec.tensors[tensor];
         if values as u64 == info.used() {
             return Ok(());
         }
@@ -171,13 +182,15 @@ impl Optimizer {
     /// then what keeps the precision of parameters in half precision, `master` (f32) or `remainder` (16 bits, as whole numbers), then
     /// WarpAdam's `warp_gradient` and the columns of its matrix.
     /// A frozen tensor has none.
-    #[must_use]
-    pub fn state_names(&self, tensor: Tensor) -> Vec<&'static str> {
-        self.kept_arrays(tensor).into_iter().map(|array| array.name).collect()
+    ///
+    /// # Errors
+    /// The handle is another optimizer's.
+    pub fn state_names(&self, tensor: Tensor) -> Result<Vec<&'static str>> {
+        Ok(self.kept_arrays(self.spec.tensor(tensor)?).into_iter().map(|array| array.name).collect())
     }
 
     /// The arrays that mean something between steps.
-    pub(crate) fn kept_arrays(&self, tensor: Tensor) -> Vec<Array> {
+    pub(crate) fn kept_arrays(&self, tensor: usize) -> Vec<Array> {
         self.arrays(tensor).into_iter().filter(|array| !is_scratch(array.name)).collect()
     }
 
@@ -186,15 +199,17 @@ impl Optimizer {
     /// # Errors
     /// The rule keeps no state of this name; the device was lost.
     pub async fn read_state(&self, tensor: Tensor, state: &str) -> Result<Vec<f32>> {
+        let tensor = self.spec.tensor(tensor)?;
         Ok(self.read_packed(tensor, &self.array(tensor, state)?).await?.values())
     }
 
     /// An array as it is stored.
-    pub(crate) async fn read_packed(&self, tensor: Tensor, array: &Array) -> Result<Packed> {
+    pub(crate) async fn read_packed(&self, tensor: usize, array: &Array) -> Result<Packed> {
         let mut values = array.pack(&[]);
         for run in self.state_runs(tensor) {
-            let arena = &self.launches[run.launch].arena.buffer;
-            let read = async |stretch| read_buffer(&self.device, &self.queue, arena.slice(stretch)).await;
+            let arena = &self.kernels.launches[run.launch].arena.buffer;
+            let read =
+                async |stretch| read_buffer(&self.context.device, &self.context.queue, arena.slice(stretch)).await;
             let bytes = read(array.stretch(&run)).await?;
             let largest = match array.largest(&run) {
                 None => Vec::new(),
@@ -210,19 +225,20 @@ impl Optimizer {
     /// # Errors
     /// The rule keeps no state of this name; another length than the tensor's.
     pub fn write_state(&self, tensor: Tensor, state: &str, values: &[f32]) -> Result<()> {
+        let tensor = self.spec.tensor(tensor)?;
         let array = self.array(tensor, state)?;
         self.write_packed(tensor, &array, &array.pack(values))
     }
 
     /// Writes an array as it is stored.
-    pub(crate) fn write_packed(&self, tensor: Tensor, array: &Array, values: &Packed) -> Result<()> {
+    pub(crate) fn write_packed(&self, tensor: usize, array: &Array, values: &Packed) -> Result<()> {
         self.check_length(tensor, values.len())?;
         for run in self.state_runs(tensor) {
-            let arena = &self.launches[run.launch].arena.buffer;
+            let arena = &self.kernels.launches[run.launch].arena.buffer;
             let (bytes, largest) = values.part(run.position..run.position + run.elements).bytes();
-            self.queue.write_buffer(arena, array.stretch(&run).start, &bytes);
+            self.context.queue.write_buffer(arena, array.stretch(&run).start, &bytes);
             if let Some(stretch) = array.largest(&run) {
-                self.queue.write_buffer(arena, stretch.start, &largest);
+                self.context.queue.write_buffer(arena, stretch.start, &largest);
             }
         }
         Ok(())
@@ -261,13 +277,14 @@ impl Optimizer {
 
     /// What a tensor's storage comes to.
     #[cfg(feature = "tools")]
-    pub(crate) fn formats(&self, tensor: Tensor) -> &Formats {
-        &self.tensors[tensor.0].formats
+    pub(crate) fn formats(&self, tensor: usize) -> &Formats {
+        &self.spec.tensors[tensor].formats
     }
 
     /// The head of `wo_Control`.
     async fn read_control(&self) -> Result<[u32; 8]> {
-        let bytes = read_buffer(&self.device, &self.queue, self.control.slice(..CONTROL_HEAD)).await?;
+        let bytes =
+            read_buffer(&self.context.device, &self.context.queue, self.kernels.control.slice(..CONTROL_HEAD)).await?;
         Ok(bytemuck::pod_read_unaligned(&bytes))
     }
 
@@ -276,26 +293,30 @@ impl Optimizer {
     /// # Errors
     /// A recorded step is not yet finished.
     pub fn write_step_count(&mut self, applied: u32) -> Result<()> {
-        if !self.scalars.idle(&self.device) {
+        if !self.scalars.idle(&self.context.device) {
             return Err(Error::Usage(
                 "the count of steps changes only while no recorded step is unfinished".to_owned(),
             ));
         }
-        self.queue.write_buffer(&self.control, 0, bytemuck::bytes_of(&applied));
+        self.context.queue.write_buffer(&self.kernels.control, 0, bytemuck::bytes_of(&applied));
         self.scalars.restart(Some(u64::from(applied)));
         Ok(())
     }
 
     /// The arrays that are kept for a tensor, in the order of the arena.
-    pub(crate) fn arrays(&self, tensor: Tensor) -> Vec<Array> {
-        if self.tensors[tensor.0].frozen { Vec::new() } else { self.variants[self.class_of[tensor.0]].arrays() }
+    pub(crate) fn arrays(&self, tensor: usize) -> Vec<Array> {
+        if self.spec.tensors[tensor].frozen {
+            Vec::new()
+        } else {
+            self.placement.classes[self.placement.class_of[tensor]].arrays()
+        }
     }
 
-    pub(crate) fn array(&self, tensor: Tensor, state: &str) -> Result<Array> {
+    pub(crate) fn array(&self, tensor: usize, state: &str) -> Result<Array> {
         let arrays = self.arrays(tensor);
         let unknown = || {
             let known = arrays.iter().map(|array| array.name);
-            Error::unknown(format!("state of tensor `{}`", self.tensors[tensor.0].name), state, known)
+            Error::unknown(format!("state of tensor `{}`", self.spec.tensors[tensor].name), state, known)
         };
         arrays.iter().find(|array| array.name == state).copied().ok_or_else(unknown)
     }

@@ -6,7 +6,6 @@ use crate::Result;
 use crate::gpu::Optimizer;
 use crate::gpu::access::readback::mapped;
 use crate::gpu::build::buffers::buffer;
-use crate::gpu::build::spec::Tensor;
 use crate::gpu::layout::arena::{Array, PARAM, Stretch};
 use crate::gpu::layout::launches::StateRun;
 use crate::gpu::layout::units::{CONTROL_HEAD, LOSS_BYTES, ROUNDING, VEC4, bytes_of, keeps_precision};
@@ -149,52 +148,56 @@ impl Optimizer {
     /// # Errors
     /// A caller's buffer lacks `COPY_SRC`; no memory for the copy.
     pub fn snapshot(&self, encoder: &mut wgpu::CommandEncoder) -> Result<Snapshot> {
-        let most = self.device.limits().max_buffer_size;
+        let most = self.context.device.limits().max_buffer_size;
         let mut plan = Plan::default();
-        let memory = self.variants[0].global_state.len();
-        let control = plan.add(&self.control, 0, CONTROL_HEAD + memory as u64 * 4, most);
-        let losses = self.losses.as_ref().map(|l| (plan.add(l, 0, l.size(), most), self.variants[0].probes() + 1));
+        let memory = self.placement.classes[0].global_state.len();
+        let control = plan.add(&self.kernels.control, 0, CONTROL_HEAD + memory as u64 * 4, most);
+        let losses = self
+            .kernels
+            .losses
+            .as_ref()
+            .map(|l| (plan.add(l, 0, l.size(), most), self.placement.classes[0].probes() + 1));
         let arenas: Vec<Spot> =
-            self.launches.iter().map(|l| plan.add(&l.arena.buffer, 0, l.arena.buffer.size(), most)).collect();
-        let mut tensors = Vec::with_capacity(self.tensors.len());
-        for (index, info) in self.tensors.iter().enumerate() {
-            let param = self.param(Tensor(index));
+            self.kernels.launches.iter().map(|l| plan.add(&l.arena.buffer, 0, l.arena.buffer.size(), most)).collect();
+        let mut tensors = Vec::with_capacity(self.spec.tensors.len());
+        for (index, info) in self.spec.tensors.iter().enumerate() {
+            let param = self.placement.places[index].param.slice();
             if !param.buffer().usage().contains(wgpu::BufferUsages::COPY_SRC) {
                 return Err(
                     info.error(format!("its buffer has usage {:?}, a snapshot needs COPY_SRC", param.buffer().usage()))
                 );
             }
-            let source = &self.places[index].param;
+            let source = &self.placement.places[index].param;
             let format = info.formats.params.format();
             let bytes = bytes_of(info.used(), format);
             let spot = (info.used() > 0).then(|| plan.add(&source.buffer, source.offset, bytes, most));
             tensors.push(SavedTensor {
                 name: info.name.clone(),
-                group: self.groups[info.group].name.clone(),
+                group: self.spec.groups[info.group].name.clone(),
                 shape: info.shape.clone(),
                 elements: info.used() as usize,
-                arrays: self.kept_arrays(Tensor(index)),
+                arrays: self.kept_arrays(index),
                 format,
                 param: spot,
-                runs: self.state_runs(Tensor(index)).map(|run| (arenas[run.launch], run)).collect(),
+                runs: self.state_runs(index).map(|run| (arenas[run.launch], run)).collect(),
             });
         }
-        let groups = self.groups.iter().map(|g| (g.name.clone(), g.rule.settings())).collect();
+        let groups = self.spec.groups.iter().map(|g| (g.name.clone(), g.rule.settings())).collect();
         Ok(Snapshot {
-            device: self.device.clone(),
+            device: self.context.device.clone(),
             pages: self.record_copies(encoder, &plan)?,
             control,
-            chances: self.variants[0].chances,
+            chances: self.placement.classes[0].chances,
             memory,
             losses,
             tensors,
-            about: About { optimizer: self.groups[0].rule.name(), groups },
+            about: About { optimizer: self.spec.groups[0].rule.name(), groups },
         })
     }
 
     fn record_copies(&self, encoder: &mut wgpu::CommandEncoder, plan: &Plan<'_>) -> Result<Vec<Page>> {
         let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
-        let make = |&size| buffer(&self.device, &self.label, "snapshot", size, usage);
+        let make = |&size| buffer(&self.context.device, &self.context.label, "snapshot", size, usage);
         let buffers: Vec<wgpu::Buffer> = plan.sizes.iter().map(make).collect::<Result<_>>()?;
         for (source, offset, bytes, spot) in &plan.copies {
             encoder.copy_buffer_to_buffer(source, *offset, &buffers[spot.page], spot.offset, *bytes);
@@ -211,18 +214,18 @@ impl Optimizer {
     }
 
     /// What is kept for a tensor, the parameters first, and how it is stored.
-    pub(crate) fn layouts(&self, tensor: Tensor) -> Vec<(&'static str, Layout)> {
+    pub(crate) fn layouts(&self, tensor: usize) -> Vec<(&'static str, Layout)> {
         let states = self.kept_arrays(tensor).into_iter().map(|array| (array.name, array.form.into()));
         std::iter::once((PARAM, self.param_layout(tensor))).chain(states).collect()
     }
 
-    fn param_layout(&self, tensor: Tensor) -> Layout {
-        self.tensors[tensor.index()].formats.params.format().into()
+    fn param_layout(&self, tensor: usize) -> Layout {
+        self.spec.tensors[tensor].formats.params.format().into()
     }
 
     /// Puts a tensor's numbers in place, before the work that is submitted next: those that are stored so here as they are, the others
     /// converted. What only one side has is left alone.
-    pub(crate) fn write_arrays(&self, tensor: Tensor, saved: &Arrays) -> Result<()> {
+    pub(crate) fn write_arrays(&self, tensor: usize, saved: &Arrays) -> Result<()> {
         self.write_saved_params(tensor, saved)?;
         for array in self.kept_arrays(tensor).iter().filter(|array| !keeps_precision(array.name)) {
             let Some(values) = saved.get(array.name) else { continue };
@@ -235,12 +238,12 @@ impl Optimizer {
         Ok(())
     }
 
-    fn write_saved_params(&self, tensor: Tensor, saved: &Arrays) -> Result<()> {
+    fn write_saved_params(&self, tensor: usize, saved: &Arrays) -> Result<()> {
         let Some(seen) = saved.get(PARAM) else { return Ok(()) };
         let (own, rest) = (self.precision(tensor), saved.precision());
         let same_rest = own.map(|array| array.form.into()) == rest.map(Packed::layout);
         if seen.layout() != self.param_layout(tensor) || !same_rest {
-            return saved.params().map_or(Ok(()), |params| self.write_param(tensor, &params));
+            return saved.params().map_or(Ok(()), |params| self.write_params(tensor, &params));
         }
         self.write_seen(tensor, seen)?;
         own.zip(rest).map_or(Ok(()), |(array, rest)| self.write_packed(tensor, &array, rest))
@@ -254,9 +257,9 @@ impl Optimizer {
         let Control { applied, skipped, streak, scale, rounding } = *control;
         self.write_step_count(applied)?;
         let words = [applied, 0, skipped, streak, scale.to_bits(), 0];
-        self.queue.write_buffer(&self.control, 0, bytemuck::cast_slice(&words));
+        self.context.queue.write_buffer(&self.kernels.control, 0, bytemuck::cast_slice(&words));
         if let Some(Rounding { key, steps }) = rounding {
-            self.queue.write_buffer(&self.control, ROUNDING, bytemuck::cast_slice(&[key, steps]));
+            self.context.queue.write_buffer(&self.kernels.control, ROUNDING, bytemuck::cast_slice(&[key, steps]));
         }
         Ok(())
     }
@@ -264,7 +267,7 @@ impl Optimizer {
     /// Puts what decisions are made of and remember in place.
     pub(crate) fn write_decisions(&self, memory: &[f32], losses: &[f64]) -> Result<()> {
         self.write_global_state(memory)?;
-        if self.losses.is_none() {
+        if self.kernels.losses.is_none() {
             return Ok(());
         }
         self.write_losses(&losses.iter().map(|x| *x as f32).collect::<Vec<_>>())

@@ -86,7 +86,7 @@ impl Optimizer {
     /// What the newest finished step did, once; `None` while no step has finished since the last call, or where
     /// [`Builder::telemetry`](crate::Builder::telemetry) was not asked for. Never waits.
     pub fn try_stats(&self) -> Option<Stats> {
-        let _ = self.device.poll(wgpu::PollType::Poll);
+        let _ = self.context.device.poll(wgpu::PollType::Poll);
         let telemetry = self.telemetry.as_ref()?;
         let mut ready: Vec<&Place> = telemetry.ring.iter().filter(|place| place.mailbox.is_ready()).collect();
         ready.sort_unstable_by_key(|place| place.step);
@@ -101,19 +101,23 @@ impl Optimizer {
     /// # Errors
     /// Nothing counts them; the device was lost.
     pub async fn read_nonfinite(&self) -> Result<Option<&str>> {
-        let Some(round) = self.rounds.first().filter(|_| self.around.sums()) else {
+        let Some(round) = self.kernels.rounds.first().filter(|_| self.spec.around.sums()) else {
             return Err(nothing_counts());
         };
-        let totals =
-            crate::gpu::access::readback::read_buffer(&self.device, &self.queue, round.totals.slice(..)).await?;
+        let totals = crate::gpu::access::readback::read_buffer(
+            &self.context.device,
+            &self.context.queue,
+            round.totals.slice(..),
+        )
+        .await?;
         let totals: Vec<[f32; 4]> = bytemuck::pod_collect_to_vec(&totals);
-        let bad = (0..self.tensors.len()).find(|t| self.harness_totals(&totals, *t).1 != 0.0);
-        Ok(bad.map(|t| self.tensors[t].name.as_str()))
+        let bad = (0..self.spec.tensors.len()).find(|t| self.harness_totals(&totals, *t).1 != 0.0);
+        Ok(bad.map(|t| self.spec.tensors[t].name.as_str()))
     }
 
     /// A tensor's squared norm and count of numbers that are not finite, from the records of the first round.
     fn harness_totals(&self, totals: &[[f32; 4]], tensor: usize) -> (f64, f64) {
-        let records = self.tensors.len() + 1;
+        let records = self.spec.tensors.len() + 1;
         let of = &totals[(tensor + 1) * (totals.len() / records)..][..totals.len() / records];
         match of {
             [.., square, bad] => (f64::from(square[2]), f64::from(bad[0])),
@@ -145,11 +149,11 @@ impl Optimizer {
             encoder.copy_buffer_to_buffer(from, offset, to, at, bytes);
             at += bytes;
         };
-        copy(&self.control, 0, control);
-        if let Some(round) = self.rounds.first() {
+        copy(&self.kernels.control, 0, control);
+        if let Some(round) = self.kernels.rounds.first() {
             copy(&round.totals, 0, round.totals.size());
         }
-        for (gpu, launch) in self.launches.iter().zip(&self.layout.launches) {
+        for (gpu, launch) in self.kernels.launches.iter().zip(&self.placement.layout.launches) {
             let records = size_of_val(launch.chunks.as_slice()) as u64;
             copy(&gpu.update.table, records, measured_bytes(launch));
         }
@@ -162,7 +166,7 @@ impl Optimizer {
         let head: [u32; (CONTROL_HEAD / 4) as usize] = bytemuck::pod_read_unaligned(&control[..CONTROL_HEAD as usize]);
         let totals: Vec<[f32; 4]> = bytemuck::pod_collect_to_vec(totals);
         let words: Vec<f32> = bytemuck::pod_collect_to_vec(control);
-        let mut squares: Vec<Squares> = (0..self.tensors.len())
+        let mut squares: Vec<Squares> = (0..self.spec.tensors.len())
             .map(|t| {
                 let (gradient, nonfinite) = self.harness_totals(&totals, t);
                 Squares { gradient, nonfinite, clip: self.clip_factor(&words, t), ..Squares::default() }
@@ -181,7 +185,7 @@ impl Optimizer {
 
     /// Adds the chunks' sums to their tensors'.
     fn add_measured(&self, measured: &[u8], squares: &mut [Squares]) {
-        let chunks = self.layout.launches.iter().flat_map(|launch| &launch.chunks);
+        let chunks = self.placement.layout.launches.iter().flat_map(|launch| &launch.chunks);
         let live = |(chunk, _): &(&Chunk, _)| chunk.length > 0;
         for (chunk, sums) in chunks.zip(measured.chunks_exact(VEC4 as usize)).filter(live) {
             let sums: [f32; 4] = bytemuck::pod_read_unaligned(sums);
@@ -192,9 +196,9 @@ impl Optimizer {
     }
 
     fn clip_factor(&self, control: &[f32], tensor: usize) -> f64 {
-        if !self.around.clips_norm() {
+        if !self.spec.around.clips_norm() {
             return 1.0;
         }
-        f64::from(control[(CONTROL_HEAD / 4) as usize + self.variants[0].clip_word(tensor)])
+        f64::from(control[(CONTROL_HEAD / 4) as usize + self.placement.classes[0].clip_word(tensor)])
     }
 }

@@ -14,7 +14,7 @@ impl Optimizer {
     /// The rule has no matrix; the device was lost.
     pub async fn read_warp(&self, tensor: Tensor) -> Result<Vec<f32>> {
         let warp = self.warp_of(tensor)?;
-        let elements = self.tensors[tensor.0].elements as usize;
+        let elements = self.spec.tensor_info(tensor)?.elements as usize;
         let mut rows = vec![0.0; elements * warp.block];
         for (j, column) in COLUMNS[..warp.block].iter().enumerate() {
             for (row, p) in rows.chunks_exact_mut(warp.block).zip(self.read_state(tensor, column).await?) {
@@ -31,7 +31,7 @@ impl Optimizer {
     /// The rule has no matrix; another length; a number past a block's end.
     pub fn write_warp(&self, tensor: Tensor, rows: &[f32]) -> Result<()> {
         let warp = self.warp_of(tensor)?;
-        let info = &self.tensors[tensor.0];
+        let info = self.spec.tensor_info(tensor)?;
         check_matrix(&info.name, warp, info.elements as usize, rows)?;
         for (j, column) in COLUMNS[..warp.block].iter().enumerate() {
             let values: Vec<f32> = rows.chunks_exact(warp.block).map(|row| row[j]).collect();
@@ -41,8 +41,8 @@ impl Optimizer {
     }
 
     fn warp_of(&self, tensor: Tensor) -> Result<Warp> {
-        let info = &self.tensors[tensor.0];
-        match self.groups[info.group].rule.procedure() {
+        let info = self.spec.tensor_info(tensor)?;
+        match self.spec.groups[info.group].rule.procedure() {
             Procedure::Warp(warp) if !info.frozen => Ok(warp),
             _ => Err(Error::Tensor { tensor: info.name.clone(), problem: "it has no matrix".to_owned() }),
         }

@@ -1,60 +1,75 @@
 //! The builder: what is to be optimized, and the checks before anything is created.
 
-use crate::gpu::build::spec::{Group, GroupInfo, Home, RowsInfo, Tensor, TensorInfo};
+use crate::gpu::build::spec::{Group, GroupInfo, Home, Spec, Tensor, TensorInfo, next_id};
 use crate::optim::Rule;
-use crate::options::around::{Accumulate, Around, Clip, Ema, LossScale};
+use crate::options::around::{Accumulate, Clip, Ema, LossScale};
 use crate::options::schedule::{Schedule, Scheduled};
 use crate::options::storage::{Formats, Storage};
-use crate::{Error, NoDecay, Optimizer, Result};
+use crate::{Error, NoDecay, Result};
 
-/// Collects groups and tensors for an [`Optimizer`]. Mistakes are reported by [`build`](Self::build), before anything is created.
+/// Collects groups and tensors for an [`Optimizer`](crate::Optimizer). Mistakes are reported by [`build`](Self::build), before anything is created.
 #[derive(Clone, Debug)]
 pub struct Builder {
-    pub(crate) groups: Vec<GroupInfo>,
-    pub(crate) tensors: Vec<TensorInfo>,
+    pub(crate) spec: Spec,
     pub(crate) label: String,
     pub(crate) param_usages: wgpu::BufferUsages,
     pub(crate) grad_usages: wgpu::BufferUsages,
-    pub(crate) dynamic_gradients: bool,
-    pub(crate) around: Around,
-    pub(crate) rows: RowsInfo,
     pub(crate) cache: Option<wgpu::PipelineCache>,
-    storage: Storage,
-    pub(crate) seed: u64,
-    pub(crate) given_directions: bool,
     /// `None`: what suits the device.
     pub(crate) sum_lanes: Option<u32>,
+    /// The first call that made no sense; [`Builder::build`] reports it.
+    mistake: Option<String>,
 }
 
 impl Builder {
     pub(crate) fn new(rule: Box<dyn Rule>) -> Self {
         Self {
-            groups: vec![GroupInfo::new("default".to_owned(), rule)],
-            tensors: Vec::new(),
+            spec: Spec::new(rule),
             label: "optimizer".to_owned(),
             param_usages: wgpu::BufferUsages::empty(),
             grad_usages: wgpu::BufferUsages::empty(),
-            dynamic_gradients: false,
-            around: Around::default(),
-            rows: RowsInfo::default(),
             cache: None,
-            storage: Storage::default(),
-            seed: 0,
-            given_directions: false,
             sum_lanes: None,
+            mistake: None,
         }
     }
 
     /// Adds a parameter group. All groups of an optimizer hold the same rule, each with its own settings.
     pub fn group(&mut self, name: impl Into<String>, rule: impl Into<Box<dyn Rule>>) -> Group {
-        self.groups.push(GroupInfo::new(name.into(), rule.into()));
-        Group(self.groups.len() - 1)
+        let id = next_id();
+        self.spec.groups.push(GroupInfo::new(name.into(), rule.into(), id));
+        Group { index: self.spec.groups.len() - 1, id }
     }
 
     /// Adds a tensor that lives in the crate's buffers, each at the device's offset alignment, zero at first:
-    /// see [`Optimizer::param`], [`Optimizer::grad`] and [`Optimizer::write_param`].
+    /// see [`Optimizer::param`](crate::Optimizer::param), [`Optimizer::grad`](crate::Optimizer::grad) and [`Optimizer::write_param`](crate::Optimizer::write_param).
     pub fn tensor(&mut self, group: Group, name: impl Into<String>, shape: &[usize]) -> Tensor {
         self.add(group, name.into(), shape, Home::Own)
+    }
+
+    /// As [`tensor`](Self::tensor), for many at once: each with its name and shape. [`Optimizer::tensor`](crate::Optimizer::tensor) finds their
+    /// handles by name.
+    ///
+    /// ```
+    /// use wgpu_optim::{AdamW, Group, Optimizer};
+    /// # let gpu = pollster::block_on(wgpu_optim::tools::adapter::Selector::default().open())?;
+    /// # let (device, queue) = (gpu.device, gpu.queue);
+    /// let optimizer = Optimizer::builder(AdamW::default())
+    ///     .tensors(Group::DEFAULT, [("w", &[128, 64][..]), ("b", &[128])])
+    ///     .build(&device, &queue)?;
+    /// let w = optimizer.tensor("w")?;
+    /// # let _ = w;
+    /// # Ok::<(), wgpu_optim::Error>(())
+    /// ```
+    pub fn tensors<N: Into<String>, S: AsRef<[usize]>>(
+        &mut self,
+        group: Group,
+        tensors: impl IntoIterator<Item = (N, S)>,
+    ) -> &mut Self {
+        for (name, shape) in tensors {
+            self.tensor(group, name, shape.as_ref());
+        }
+        self
     }
 
     /// Adds a tensor that lives in the caller's buffers, as f32 or as [`store`](Self::tensor_storage) says: `param` and `grad` hold exactly the
@@ -73,7 +88,7 @@ impl Builder {
     }
 
     /// As [`bind`](Self::bind), for a tensor whose gradient has no home: each step is
-    /// [`Optimizer::step_with_grads`] and names it. Implies [`dynamic_gradients`](Self::dynamic_gradients).
+    /// [`Optimizer::step_with_grads`](crate::Optimizer::step_with_grads) and names it. Implies [`dynamic_gradients`](Self::dynamic_gradients).
     pub fn bind_param(
         &mut self,
         group: Group,
@@ -81,73 +96,73 @@ impl Builder {
         shape: &[usize],
         param: wgpu::BufferSlice<'_>,
     ) -> Tensor {
-        self.dynamic_gradients = true;
+        self.spec.dynamic_gradients = true;
         self.add(group, name.into(), shape, Home::Bound { param: param.into(), grad: None })
     }
 
-    /// Prepares for [`Optimizer::step_with_grads`]. Default false, which saves each chunk a look-up.
+    /// Prepares for [`Optimizer::step_with_grads`](crate::Optimizer::step_with_grads). Default false, which saves each chunk a look-up.
     pub fn dynamic_gradients(&mut self, moving: bool) -> &mut Self {
-        self.dynamic_gradients = moving;
+        self.spec.dynamic_gradients = moving;
         self
     }
 
     /// Clips gradients inside the step. Default: not.
     pub fn clip(&mut self, clip: Clip) -> &mut Self {
-        self.around.clip = Some(clip);
+        self.spec.around.clip = Some(clip);
         self
     }
 
     /// Divides gradients by a loss scale that the GPU keeps, and leaves a step out where a gradient is not finite. Default: not.
     pub fn loss_scale(&mut self, scale: LossScale) -> &mut Self {
-        self.around.loss_scale = Some(scale);
+        self.spec.around.loss_scale = Some(scale);
         self
     }
 
     /// Leaves a step out whole where a gradient is not finite: parameters, states, the count and bias corrections stay as they
     /// were. Implied by [`loss_scale`](Self::loss_scale). Default: not.
     pub fn skip_nonfinite(&mut self, skip: bool) -> &mut Self {
-        self.around.skip_nonfinite = skip;
+        self.spec.around.skip_nonfinite = skip;
         self
     }
 
-    /// Joins the gradients of micro-batches, given with [`Optimizer::accumulate`]; costs 4 bytes a parameter. Default: not.
+    /// Joins the gradients of micro-batches, given with [`Optimizer::accumulate`](crate::Optimizer::accumulate); costs 4 bytes a parameter. Default: not.
     pub fn accumulate(&mut self, how: Accumulate) -> &mut Self {
-        self.around.accumulate = Some(how);
+        self.spec.around.accumulate = Some(how);
         self
     }
 
     /// Keeps an average of the weights, in the launch of the step; costs 4 bytes a parameter. Default: not.
     pub fn ema(&mut self, ema: Ema) -> &mut Self {
-        self.around.ema = Some(ema);
+        self.spec.around.ema = Some(ema);
         self
     }
 
     /// Sets gradients to zero once the step has read them, in the same launch. Skipped steps do too. Default: not.
     pub fn zero_grad(&mut self, zero: bool) -> &mut Self {
-        self.around.zero_grad = zero;
+        self.spec.around.zero_grad = zero;
         self
     }
 
-    /// Measures every step: [`Optimizer::try_stats`] gives norms of gradients, parameters and updates, clip factors and counts, per
+    /// Measures every step: [`Optimizer::try_stats`](crate::Optimizer::try_stats) gives norms of gradients, parameters and updates, clip factors and counts, per
     /// tensor and in total. No launch is added beside those of a clip by norm, whose sums it shares: the update, which holds parameters
     /// and changes in registers, leaves two sums a chunk. What a step measured comes back through a ring of four mappable buffers of
     /// 16 bytes a chunk of 1024 elements, and is added in f64 where it is asked for. Default: not.
     pub fn telemetry(&mut self, measure: bool) -> &mut Self {
-        self.around.telemetry = measure;
+        self.spec.around.telemetry = measure;
         self
     }
 
     /// Climbs instead of descending, for a group. Default: not.
     pub fn maximize(&mut self, group: Group) -> &mut Self {
-        if let Some(info) = self.groups.get_mut(group.0) {
-            info.maximize = true;
-            self.around.signed = true;
+        if let Some(index) = self.known(|spec| spec.group(group)) {
+            self.spec.groups[index].maximize = true;
+            self.spec.around.signed = true;
         }
         self
     }
 
     /// Gives a group's learning rate to a schedule, by applied step: the step before which t steps were applied uses
-    /// `schedule.rate(t)`. A step that the GPU leaves out does not move it, and [`Optimizer::write_step_count`] sets its position.
+    /// `schedule.rate(t)`. A step that the GPU leaves out does not move it, and [`Optimizer::write_step_count`](crate::Optimizer::write_step_count) sets its position.
     /// The group's own rate is the base of a schedule that has none, and cannot be set any more.
     ///
     /// Values are computed hundreds of steps ahead; one that is out of range is an error of the step whose turn it may be. In an
@@ -171,10 +186,11 @@ impl Builder {
 
     /// As [`schedule`](Self::schedule), for any numeric setting. A later schedule of the same setting takes the place of an earlier.
     pub fn schedule_setting(&mut self, group: Group, setting: &str, schedule: impl Into<Schedule>) -> &mut Self {
-        if let Some(info) = self.groups.get_mut(group.0) {
+        if let Some(index) = self.known(|spec| spec.group(group)) {
+            let info = &mut self.spec.groups[index];
             info.scheduled.retain(|s| s.setting != setting);
             info.scheduled.push(Scheduled::new(info.rule.as_ref(), setting, schedule.into()));
-            self.around.scheduled = true;
+            self.spec.around.scheduled = true;
         }
         self
     }
@@ -196,26 +212,25 @@ impl Builder {
     /// # Errors
     /// The rule has no `weight_decay`; there is no such group.
     pub fn exclude_from_decay(&mut self, group: Group, which: NoDecay) -> Result<Group> {
-        let count = self.groups.len();
-        let info = self.groups.get(group.0);
-        let info = info.ok_or_else(|| Error::Usage(format!("group {} does not exist, there are {count}", group.0)))?;
-        let mut twin = GroupInfo::new(NoDecay::twin_name(&info.name), NoDecay::twin_rule(info.rule.as_ref())?);
+        let (index, count) = (self.spec.group(group)?, self.spec.groups.len());
+        let (info, id) = (&self.spec.groups[index], next_id());
+        let mut twin = GroupInfo::new(NoDecay::twin_name(&info.name), NoDecay::twin_rule(info.rule.as_ref())?, id);
         twin.maximize = info.maximize;
         twin.scheduled = info.scheduled.iter().filter(|s| !NoDecay::is_decay(&s.setting)).cloned().collect();
-        for tensor in self.tensors.iter_mut().filter(|t| t.group == group.0) {
+        for tensor in self.spec.tensors.iter_mut().filter(|t| t.group == index) {
             if which.picks(&tensor.name, &tensor.shape) {
                 tensor.group = count;
             }
         }
-        self.groups[group.0].routes.push((which, count));
-        self.groups.push(twin);
-        Ok(Group(count))
+        self.spec.groups[index].routes.push((which, count));
+        self.spec.groups.push(twin);
+        Ok(Group { index: count, id })
     }
 
     /// Leaves a tensor as it is: it takes no part in steps and sums and has no states.
     pub fn freeze(&mut self, tensor: Tensor) -> &mut Self {
-        if let Some(info) = self.tensors.get_mut(tensor.0) {
-            info.frozen = true;
+        if let Some(index) = self.known(|spec| spec.tensor(tensor)) {
+            self.spec.tensors[index].frozen = true;
         }
         self
     }
@@ -232,29 +247,29 @@ impl Builder {
     /// # Ok::<(), wgpu_optim::Error>(())
     /// ```
     pub fn storage(&mut self, storage: Storage) -> &mut Self {
-        self.storage = storage;
+        self.spec.storage = storage;
         self
     }
 
     /// How a tensor is stored. Its parameters and gradients lie in these formats wherever they lie, in the caller's buffers too, which
     /// have 2 bytes an element for half precision.
     pub fn tensor_storage(&mut self, tensor: Tensor, storage: Storage) -> &mut Self {
-        if let Some(info) = self.tensors.get_mut(tensor.0) {
-            info.storage = Some(storage);
+        if let Some(index) = self.known(|spec| spec.tensor(tensor)) {
+            self.spec.tensors[index].storage = Some(storage);
         }
         self
     }
 
     /// Decides what is left to chance: the random directions of a rule that probes, and numbers rounded up or down. Default 0.
     pub fn seed(&mut self, seed: u64) -> &mut Self {
-        self.seed = seed;
+        self.spec.seed = seed;
         self
     }
 
-    /// Takes the directions of a rule that probes from the states `direction_1` … (see [`Optimizer::write_state`]), which cost 4 bytes
+    /// Takes the directions of a rule that probes from the states `direction_1` … (see [`Optimizer::write_state`](crate::Optimizer::write_state)), which cost 4 bytes
     /// a parameter each, and brings them to length one. Default false: random ones, which cost nothing.
     pub fn given_directions(&mut self, given: bool) -> &mut Self {
-        self.given_directions = given;
+        self.spec.given_directions = given;
         self
     }
 
@@ -277,42 +292,40 @@ impl Builder {
         self
     }
 
-    /// Creates every buffer, bind group and pipeline. May run on any thread; nothing is waited for.
+    /// The tensor of this name, among those that were added so far.
     ///
     /// # Errors
-    /// A setting out of range, a name given twice, a range that is misaligned, of the wrong length, outside its buffer or
-    /// overlapping another, a buffer without `STORAGE` usage or of another device, a limit of the device that is too low,
-    /// groups that hold different rules; row sets whose tensors have other rows, or whose mask does not fit.
-    pub fn build(mut self, device: &wgpu::Device, queue: &wgpu::Queue) -> Result<Optimizer> {
-        self.settle()?;
-        Optimizer::create(self, device, queue)
+    /// There is none; the error suggests the nearest.
+    pub fn find_tensor(&self, name: &str) -> Result<Tensor> {
+        self.spec.tensor_named(name)
     }
 
-    /// Finds what the rooms and storages that were asked for come to, and checks everything.
-    pub(crate) fn settle(&mut self) -> Result<()> {
-        self.make_room();
-        self.find_formats()?;
-        self.check()
-    }
-
-    /// What every tensor's storage comes to.
-    fn find_formats(&mut self) -> Result<()> {
-        for tensor in &mut self.tensors {
-            // A group that is not there is found by the checks.
-            let Some(group) = self.groups.get(tensor.group) else { continue };
-            let storage = tensor.storage.as_ref().unwrap_or(&self.storage);
-            tensor.formats = storage.formats(group.rule.as_ref(), tensor.elements)?;
+    /// What the optimizers are built from, with the formats of every tensor, once everything is checked.
+    pub(crate) fn settled(&self) -> Result<Spec> {
+        if let Some(mistake) = &self.mistake {
+            return Err(Error::Usage(mistake.clone()));
         }
-        Ok(())
+        let mut spec = self.spec.clone();
+        spec.settle()?;
+        Ok(spec)
+    }
+
+    /// What `find` finds, or nothing; the first mistake is kept for [`settled`](Self::settled).
+    pub(crate) fn known(&mut self, find: impl FnOnce(&Spec) -> Result<usize>) -> Option<usize> {
+        let found = find(&self.spec);
+        found.map_err(|error| _ = self.mistake.get_or_insert_with(|| error.to_string())).ok()
     }
 
     fn add(&mut self, group: Group, name: String, shape: &[usize], home: Home) -> Tensor {
-        // A product past u64 is refused by `check` as too long.
+        // A product past u64 is refused by the checks as too long.
         let elements = shape.iter().try_fold(1_u64, |n, &d| n.checked_mul(d as u64)).unwrap_or(u64::MAX);
-        let routes = self.groups.get(group.0).map_or(&[][..], |info| &info.routes);
+        let group = self.known(|spec| spec.group(group)).unwrap_or(0);
+        let routes = &self.spec.groups[group].routes;
         let route = routes.iter().find(|(which, _)| which.picks(&name, shape));
-        let group = route.map_or(group.0, |(_, twin)| *twin);
-        self.tensors.push(TensorInfo {
+        let group = route.map_or(group, |(_, twin)| *twin);
+        let id = next_id();
+        self.spec.tensors.push(TensorInfo {
+            id,
             name,
             shape: shape.to_vec(),
             elements,
@@ -322,6 +335,6 @@ impl Builder {
             storage: None,
             formats: Formats::default(),
         });
-        Tensor(self.tensors.len() - 1)
+        Tensor { index: self.spec.tensors.len() - 1, id }
     }
 }

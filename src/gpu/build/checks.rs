@@ -2,8 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use crate::gpu::build::builder::Builder;
-use crate::gpu::build::spec::{Home, Slice, TensorInfo, index_of};
+use crate::gpu::build::spec::{Home, Slice, Spec, TensorInfo, index_of};
 use crate::gpu::layout::units::{VEC4, bytes_of};
 use crate::optim::Procedure;
 use crate::optim::rule::{check_common, same_rule};
@@ -11,8 +10,27 @@ use crate::options::storage::Format;
 use crate::options::telemetry::refuse;
 use crate::{Error, Result};
 
-impl Builder {
-    pub(crate) fn check(&self) -> Result<()> {
+impl Spec {
+    /// Finds what the rooms and storages that were asked for come to, and checks everything.
+    pub(crate) fn settle(&mut self) -> Result<()> {
+        self.make_room();
+        self.find_formats()?;
+        self.check()
+    }
+
+    /// What every tensor's storage comes to.
+    fn find_formats(&mut self) -> Result<()> {
+        for tensor in &mut self.tensors {
+            let storage = tensor.storage.as_ref().unwrap_or(&self.storage);
+            tensor.formats = storage.formats(self.groups[tensor.group].rule.as_ref(), tensor.elements)?;
+        }
+        Ok(())
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.tensors.is_empty() {
+            return Err(Error::Usage("the builder has no tensor: add one with tensor, tensors or bind".to_owned()));
+        }
         let mut names = HashSet::new();
         for group in &self.groups {
             if !names.insert(&group.name) {
@@ -52,7 +70,7 @@ impl Builder {
             if !names.insert(&tensor.name) {
                 return Err(Error::Duplicate { kind: "tensor", name: tensor.name.clone() });
             }
-            tensor.check(self.groups.len())?;
+            tensor.check()?;
         }
         self.check_rows()?;
         self.check_overlaps()
@@ -109,12 +127,9 @@ impl TensorInfo {
         Error::Tensor { tensor: self.name.clone(), problem }
     }
 
-    fn check(&self, groups: usize) -> Result<()> {
+    fn check(&self) -> Result<()> {
         if self.elements > u64::from(u32::MAX - 3) {
             return Err(self.error(format!("shape {:?} has more than {} elements", self.shape, u32::MAX - 3)));
-        }
-        if self.group >= groups {
-            return Err(self.error(format!("its group is number {}, the optimizer has {groups}", self.group)));
         }
         if let Home::Bound { param, grad } = &self.home {
             self.check_slice("parameters", param, self.formats.params.format())?;

@@ -2,24 +2,27 @@
 
 use std::sync::Arc;
 
+use crate::Result;
 use futures::FutureExt as _;
 
-use crate::Result;
 use crate::gpu::Optimizer;
 use crate::gpu::access::telemetry::Telemetry;
 use crate::gpu::build::blame::{blame, bound};
 use crate::gpu::build::buffers::{Buffers, OWNED, TABLE, Which, buffer};
 use crate::gpu::build::builder::Builder;
 use crate::gpu::build::plan::Plan;
+use crate::gpu::build::spec::Spec;
 use crate::gpu::hyper::scalars::Scalars;
-use crate::gpu::kernel::kernels::{Arena, LaunchGpu, Pass, RoundGpu};
+use crate::gpu::kernel::kernels::{Arena, Context, Kernels, LaunchGpu, Pass, RoundGpu};
 use crate::gpu::kernel::passes;
 use crate::gpu::kernel::passes::PASS_BYTES;
 use crate::gpu::kernel::pipelines::{Compiler, Pipeline};
-use crate::gpu::layout::class::{Stage, Variant};
+use crate::gpu::layout::class::{Class, Stage};
 use crate::gpu::layout::launches::{Chunk, Window, fold};
+use crate::gpu::layout::placement::Placement;
 use crate::gpu::layout::units::VEC4;
 use crate::optim::procedure::evaluation::Evaluations;
+use crate::optim::rule::Rule;
 use crate::options::storage::half::rounding_key;
 
 /// What construction makes everything with.
@@ -28,95 +31,112 @@ struct Maker<'a> {
     compiler: &'a Compiler<'a>,
 }
 
-impl Optimizer {
-    pub(crate) fn create(builder: Builder, device: &wgpu::Device, queue: &wgpu::Queue) -> Result<Self> {
+impl Builder {
+    /// Creates every buffer, bind group and pipeline of an optimizer on this device. The builder stays as it is: it may build again, and
+    /// its handles belong to everything that it builds. May run on any thread; nothing is waited for.
+    ///
+    /// # Errors
+    /// No tensor; a setting out of range, a name given twice, a handle of another builder; a range that is misaligned, of the wrong
+    /// length, outside its buffer or overlapping another; a buffer without `STORAGE` usage or of another device; a limit of the device
+    /// that is too low; groups that hold different rules; row sets with tensors of other rows, or with a mask that does not fit.
+    pub fn build(&self, device: &wgpu::Device, queue: &wgpu::Queue) -> Result<Optimizer> {
+        let spec = self.settled()?;
         let software = device.adapter_info().device_type == wgpu::DeviceType::Cpu;
-        let plan = Plan::new(&builder, &device.limits(), software)?;
+        let plan = Plan::new(&spec, self.sum_lanes, &device.limits(), software)?;
         let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
-        let made = Self::create_unscoped(builder, plan, device, queue);
+        let made = Optimizer::create(self, spec, plan, device, queue);
         // Natively an error is there at once; a browser reports it later, to the device's own handler.
         let error = scope.pop().now_or_never().flatten();
         let made = made?;
         match error {
             None => Ok(made),
-            Some(error) => Err(blame(device, queue, &error, bound(&made.tensors))),
+            Some(error) => Err(blame(device, queue, &error, bound(&made.spec.tensors))),
         }
     }
+}
 
-    fn create_unscoped(builder: Builder, plan: Plan, device: &wgpu::Device, queue: &wgpu::Queue) -> Result<Self> {
-        let memory = plan.memory_usage(&builder);
+impl Optimizer {
+    /// A builder; its [`Group::DEFAULT`](crate::Group::DEFAULT) holds `rule`.
+    pub fn builder(rule: impl Into<Box<dyn Rule>>) -> Builder {
+        Builder::new(rule.into())
+    }
+
+    fn create(builder: &Builder, spec: Spec, plan: Plan, device: &wgpu::Device, queue: &wgpu::Queue) -> Result<Self> {
+        let memory_usage = plan.memory_usage(&spec);
         let contents = plan.contents();
         let Plan { places, mut rows, row_table, classes, layout, rings, runs, passes, sample, sizes } = plan;
-        let label = builder.label.clone();
-        let buffers = Buffers { device, queue, label: &label, sizes: &sizes, contents: &contents };
+        let label = builder.label.as_str();
+        let buffers = Buffers { device, queue, label, sizes: &sizes, contents: &contents };
         let ours = buffers.create_pages(OWNED | builder.param_usages, OWNED | builder.grad_usages)?;
         rows.create(&buffers)?;
         let variant = &classes.variants[0];
-        let scalars = Scalars::new(&buffers, rings, builder.groups.len(), builder.around, row_table)?;
+        let scalars = Scalars::new(&buffers, rings, spec.groups.len(), spec.around, row_table)?;
         let control = match variant.scalars_in_control {
             Some(_) => scalars.buffer.clone(),
             None => buffers.create(Which::Control, OWNED)?,
         };
-        let scale = builder.around.loss_scale.map_or(1.0, |s| s.initial as f32).to_bits();
-        let rounding = rounding_key(builder.seed);
+        let scale = spec.around.loss_scale.map_or(1.0, |s| s.initial as f32).to_bits();
+        let rounding = rounding_key(spec.seed);
         queue.write_buffer(&control, 0, bytemuck::cast_slice(&[0, 0, 0, 0, scale, 0, rounding, 0]));
-        let mut optimizer = Self {
-            device: device.clone(),
-            queue: queue.clone(),
-            control,
-            runs: runs.map(|runs| runs.create(&buffers)).transpose()?,
-            losses: (variant.probes() > 0).then(|| buffers.create(Which::Losses, OWNED)).transpose()?,
-            passes: passes::create(&passes, &buffers)?,
-            label: builder.label,
-            groups: builder.groups,
-            tensors: builder.tensors,
-            places: places.iter().map(|places| places.slices(&ours)).collect(),
-            class_of: classes.items.iter().map(|item| item.class).collect(),
-            buffers: classes.sources.iter().map(|source| source.buffer(&ours).clone()).collect(),
-            variants: classes.variants,
+        let kernels = Kernels {
             launches: Vec::new(),
             rounds: Vec::new(),
-            around: builder.around,
-            scalars,
             main_rounds: 0,
-            evaluations: Evaluations::default(),
-            memory,
+            control,
+            losses: (variant.probes() > 0).then(|| buffers.create(Which::Losses, OWNED)).transpose()?,
+            passes: passes::create(&passes, &buffers)?,
+            runs: runs.map(|runs| runs.create(&buffers)).transpose()?,
+        };
+        let placement = Placement {
+            places: places.iter().map(|places| places.slices(&ours)).collect(),
+            buffers: classes.sources.iter().map(|source| source.buffer(&ours).clone()).collect(),
+            class_of: classes.items.iter().map(|item| item.class).collect(),
+            classes: classes.variants,
             layout,
             rows,
-            remap: None,
-            telemetry: None,
-            half: None,
         };
-        let compiler = Compiler { device, label: &label, cache: builder.cache.as_ref() };
+        let mut optimizer = Self {
+            context: Context { device: device.clone(), queue: queue.clone(), label: label.to_owned() },
+            spec,
+            placement,
+            kernels,
+            remap: None,
+            scalars,
+            half: None,
+            telemetry: None,
+            evaluations: Evaluations::default(),
+            memory_usage,
+        };
+        let compiler = Compiler { device, label, cache: builder.cache.as_ref() };
         optimizer.create_passes(&Maker { buffers: &buffers, compiler: &compiler })?;
         optimizer.remap = optimizer.create_remap(&buffers, &compiler)?;
-        let names = optimizer.tensors.iter().map(|tensor| tensor.name.as_str().into());
+        let names = optimizer.spec.tensors.iter().map(|tensor| tensor.name.as_str().into());
         optimizer.telemetry = sample.map(|sample| Telemetry::new(&buffers, sample, names)).transpose()?;
         Ok(optimizer)
     }
 
     fn create_passes(&mut self, maker: &Maker<'_>) -> Result<()> {
-        let variants = self.variants.clone();
-        self.main_rounds = variants[0].rounds().len();
+        let variants = self.placement.classes.clone();
+        self.kernels.main_rounds = variants[0].rounds().len();
         for (index, round) in variants[0].all_rounds().enumerate() {
-            let made = self.create_round(maker, index, &Variant { round, ..variants[0].clone() })?;
-            self.rounds.push(made);
+            let made = self.create_round(maker, index, &Class { round, ..variants[0].clone() })?;
+            self.kernels.rounds.push(made);
         }
         let pipelines: Vec<_> = variants.iter().map(|v| ClassPipelines::compile(maker.compiler, v)).collect();
-        for launch in 0..self.layout.launches.len() {
-            let class = &pipelines[self.layout.launches[launch].class];
+        for launch in 0..self.placement.layout.launches.len() {
+            let class = &pipelines[self.placement.layout.launches[launch].class];
             let made = self.create_launch(maker, launch, class)?;
             for fill in class.fill.iter().chain(&class.identity) {
                 self.fill_states(maker.compiler, launch, &made, fill)?;
             }
-            self.launches.push(made);
+            self.kernels.launches.push(made);
         }
         Ok(())
     }
 
     fn create_launch(&self, maker: &Maker<'_>, index: usize, class: &ClassPipelines) -> Result<LaunchGpu> {
         let Maker { buffers, compiler } = maker;
-        let launch = &self.layout.launches[index];
+        let launch = &self.placement.layout.launches[index];
         let arena = Arena {
             buffer: buffers.create(Which::Arena(index), OWNED)?,
             whole: launch.whole(),
@@ -134,7 +154,7 @@ impl Optimizer {
                     _ => self.resource(name, launch.param.clone(), &arena, table, round),
                 })
             });
-            let grid = fold(records.len(), self.device.limits().max_compute_workgroups_per_dimension);
+            let grid = fold(records.len(), self.context.device.limits().max_compute_workgroups_per_dimension);
             Pass { pipeline: pipeline.clone(), group, table: table.clone(), grid, round }
         };
         let stats = class.stats.iter().enumerate();
@@ -176,38 +196,41 @@ impl Optimizer {
         };
         match name {
             "wo_call" => uniform(&self.scalars.calls, self.scalars.call_size()),
-            "wo_run" => uniform(self.runs.as_ref().map_or(&self.control, |r| &r.buffer), 16),
+            "wo_run" => uniform(self.kernels.runs.as_ref().map_or(&self.kernels.control, |r| &r.buffer), 16),
             "wo_scalars" => self.scalars.buffer.as_entire_binding(),
-            "wo_control" => self.control.as_entire_binding(),
-            "wo_losses" => self.losses.as_ref().unwrap_or(&self.control).as_entire_binding(),
-            "wo_pass" => uniform(self.passes.as_ref().unwrap_or(&self.control), PASS_BYTES),
+            "wo_control" => self.kernels.control.as_entire_binding(),
+            "wo_losses" => self.kernels.losses.as_ref().unwrap_or(&self.kernels.control).as_entire_binding(),
+            "wo_pass" => uniform(self.kernels.passes.as_ref().unwrap_or(&self.kernels.control), PASS_BYTES),
             // A probe's directions are brought to length one by the sums of their round, which is the last.
-            "wo_totals" => self.rounds.last().map_or(&self.control, |r| &r.totals).as_entire_binding(),
-            "wo_partials" => self.rounds.get(round).map_or(&self.control, |r| &r.partials).as_entire_binding(),
+            "wo_totals" => self.kernels.rounds.last().map_or(&self.kernels.control, |r| &r.totals).as_entire_binding(),
+            "wo_partials" => {
+                self.kernels.rounds.get(round).map_or(&self.kernels.control, |r| &r.partials).as_entire_binding()
+            }
             other => unreachable!("no resource for {other}"),
         }
     }
 
     /// The masks of a launch's class.
     pub(crate) fn mask_binding(&self, launch: usize) -> wgpu::BindingResource<'_> {
-        self.rows.mask_binding(self.variants[self.layout.launches[launch].class].rows)
+        self.placement.rows.mask_binding(self.placement.classes[self.placement.layout.launches[launch].class].rows)
     }
 
     pub(crate) fn window_binding(&self, window: &Window) -> wgpu::BindingResource<'_> {
         wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-            buffer: &self.buffers[window.buffer],
+            buffer: &self.placement.buffers[window.buffer],
             offset: window.range.start,
             size: wgpu::BufferSize::new(window.range.end - window.range.start),
         })
     }
 
-    fn create_round(&self, maker: &Maker<'_>, index: usize, variant: &Variant) -> Result<RoundGpu> {
+    fn create_round(&self, maker: &Maker<'_>, index: usize, variant: &Class) -> Result<RoundGpu> {
         let Maker { buffers, compiler } = maker;
         let partials = buffers.create(Which::Partials(index), OWNED)?;
         let totals = buffers.create(Which::Totals(index), OWNED)?;
-        let segments = bytemuck::cast_slice(&self.layout.segments);
+        let segments = bytemuck::cast_slice(&self.placement.layout.segments);
         let segments = buffers.create_with(Which::Segments(index), TABLE, segments)?;
-        let tensors = buffers.create_with(Which::Tensors(index), TABLE, bytemuck::cast_slice(&self.layout.tensors))?;
+        let tensors =
+            buffers.create_with(Which::Tensors(index), TABLE, bytemuck::cast_slice(&self.placement.layout.tensors))?;
         let pipelines = compiler.compile(variant, Stage::Finalize, &["wo_finalize", "wo_reduce", "wo_conclude"]);
         let group = compiler.bind_group(&pipelines[0], |name| match name {
             "wo_partials" => partials.as_entire_binding(),
@@ -222,16 +245,18 @@ impl Optimizer {
 
     /// Writes the first values of states that do not start at zero.
     fn fill_states(&self, compiler: &Compiler<'_>, index: usize, launch: &LaunchGpu, fill: &Pipeline) -> Result<()> {
-        let window = self.layout.launches[index].param.clone();
+        let window = self.placement.layout.launches[index].param.clone();
         // The fill touches no gradient, and gradients may not be there yet; a buffer of nobody's stands in, because the step may write them.
-        let stand_in = buffer(&self.device, &self.label, "stand-in", VEC4, OWNED)?;
+        let stand_in = buffer(&self.context.device, &self.context.label, "stand-in", VEC4, OWNED)?;
         let group = compiler.bind_group(fill, |name| match name {
             "wo_grads" => stand_in.as_entire_binding(),
             "wo_mask" => self.mask_binding(index),
             _ => self.resource(name, window.clone(), &launch.arena, &launch.update.table, 0),
         });
-        let mut encoder =
-            self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some(&self.label) });
+        let mut encoder = self
+            .context
+            .device
+            .create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some(&self.context.label) });
         {
             let mut compute = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
             compute.set_pipeline(&fill.pipeline);
@@ -239,7 +264,7 @@ impl Optimizer {
             compute.set_bind_group(0, &group, if moves { &[0, 0] } else { &[0] });
             compute.dispatch_workgroups(launch.update.grid.0, launch.update.grid.1, 1);
         }
-        self.queue.submit([encoder.finish()]);
+        self.context.queue.submit([encoder.finish()]);
         Ok(())
     }
 }
@@ -258,7 +283,7 @@ struct ClassPipelines {
 }
 
 impl ClassPipelines {
-    fn compile(compiler: &Compiler<'_>, variant: &Variant) -> Self {
+    fn compile(compiler: &Compiler<'_>, variant: &Class) -> Self {
         let fills = variant.states.iter().any(|s| s.used && s.initial != 0.0);
         let wanted = [
             ("wo_update", true),
@@ -272,7 +297,7 @@ impl ClassPipelines {
         let made = compiler.compile(variant, Stage::Update, &entries);
         let find = |entry: &str| entries.iter().position(|e| *e == entry).map(|i| made[i].clone());
         let stats = variant.all_rounds().map(|round| {
-            let variant = Variant { round, ..variant.clone() };
+            let variant = Class { round, ..variant.clone() };
             // A round without sums decides from what is there already.
             let sums = variant.sum_counts().0 > 0;
             sums.then(|| Arc::new(compiler.compile(&variant, Stage::Stats, &["wo_stats"]).swap_remove(0)))
@@ -299,5 +324,57 @@ impl ClassPipelines {
             procedure,
             identity,
         }
+    }
+}
+
+impl<R: Rule + 'static> From<R> for Box<dyn Rule> {
+    fn from(rule: R) -> Self {
+        Box::new(rule)
+    }
+}
+
+/// Natively an optimizer may be built on one thread and stepped on another.
+#[cfg(not(target_arch = "wasm32"))]
+const _: () = {
+    const fn may_cross_threads<T: Send + Sync>() {}
+    may_cross_threads::<Optimizer>();
+    may_cross_threads::<Builder>();
+};
+
+#[cfg(all(test, feature = "tools"))]
+mod tests {
+    use super::*;
+    use crate::gpu::read_buffer;
+    use crate::{Group, VRAdam};
+
+    /// The totals of two steps with so many threads a workgroup of the sums: software GPUs run another number than hardware does.
+    fn totals(gpu: &crate::tools::adapter::Gpu, sum_lanes: u32) -> Vec<f32> {
+        let mut builder = Optimizer::builder(VRAdam::default());
+        builder.sum_lanes = Some(sum_lanes);
+        let lengths = [1, 5, 8 * 4 + 1, 1000, 16 * 1024 + 1, 70_001];
+        let tensors = lengths.map(|n| builder.tensor(Group::DEFAULT, format!("of {n}"), &[n]));
+        let mut optimizer = builder.build(&gpu.device, &gpu.queue).expect("it builds");
+        for step in 0..2 {
+            for (tensor, n) in tensors.into_iter().zip(lengths) {
+                let grads: Vec<f32> = (0..n).map(|i| ((i * 37 + step * 11) % 101) as f32 / 100.0).collect();
+                optimizer.write_grad(tensor, &grads).expect("lengths agree");
+            }
+            gpu.run(|encoder| optimizer.step(encoder)).expect("it runs");
+        }
+        let totals = optimizer.totals().expect("the rule has sums").slice(..);
+        let bytes = pollster::block_on(read_buffer(&gpu.device, &gpu.queue, totals)).expect("it is read");
+        bytemuck::pod_collect_to_vec(&bytes)
+    }
+
+    #[test]
+    fn sums_do_not_depend_on_how_many_threads_add_them() {
+        let gpu = pollster::block_on(crate::tools::adapter::Selector::default().open()).expect("an adapter");
+        let few = totals(&gpu, 8);
+        let many = totals(&gpu, 64);
+        assert_eq!(few.len(), many.len());
+        for (a, b) in few.iter().zip(&many) {
+            assert!((a - b).abs() <= 1e-5 * b.abs(), "{a} with 8 threads, {b} with 64");
+        }
+        assert!(many[..3].iter().all(|sum| *sum > 0.0), "{:?}", &many[..4]);
     }
 }

@@ -5,9 +5,9 @@ use crate::gpu::Optimizer;
 use crate::gpu::build::buffers::{Source, Which};
 use crate::gpu::build::builder::Builder;
 use crate::gpu::build::plan::Plan;
-use crate::gpu::build::spec::Home;
+use crate::gpu::build::spec::{Home, Spec};
 use crate::gpu::layout::arena::Array;
-use crate::gpu::layout::class::Variant;
+use crate::gpu::layout::class::Class;
 use crate::gpu::layout::memory::{MemoryUsage, Owner, Role};
 use crate::gpu::layout::units::bytes_of;
 
@@ -19,9 +19,8 @@ impl Builder {
     /// # Errors
     /// As [`build`](Self::build), as far as no device is needed.
     pub fn memory_usage(&self, limits: &wgpu::Limits) -> Result<MemoryUsage> {
-        let mut builder = self.clone();
-        builder.settle()?;
-        Ok(Plan::new(&builder, limits, false)?.memory_usage(&builder))
+        let spec = self.settled()?;
+        Ok(Plan::new(&spec, self.sum_lanes, limits, false)?.memory_usage(&spec))
     }
 }
 
@@ -30,15 +29,15 @@ impl Optimizer {
     /// Beside it there are only copies on their way: snapshots and what is read or written.
     #[must_use]
     pub fn memory_usage(&self) -> MemoryUsage {
-        self.memory.clone()
+        self.memory_usage.clone()
     }
 }
 
 impl Plan {
-    pub(crate) fn memory_usage(&self, builder: &Builder) -> MemoryUsage {
-        let mut memory = MemoryUsage::new(builder.tensors.iter().map(|tensor| tensor.elements).sum());
-        add_tensors(builder, &mut memory);
-        self.add_arrays(builder, &mut memory);
+    pub(crate) fn memory_usage(&self, spec: &Spec) -> MemoryUsage {
+        let mut memory = MemoryUsage::new(spec.tensors.iter().map(|tensor| tensor.elements).sum());
+        add_tensors(spec, &mut memory);
+        self.add_arrays(spec, &mut memory);
         for (which, bytes) in self.sizes.iter() {
             self.add_other(which, bytes, &mut memory);
         }
@@ -50,9 +49,9 @@ impl Plan {
     }
 
     /// The arenas' arrays.
-    fn add_arrays(&self, builder: &Builder, memory: &mut MemoryUsage) {
-        let arrays: Vec<Vec<Array>> = self.classes.variants.iter().map(Variant::arrays).collect();
-        for tensor in 0..builder.tensors.len() {
+    fn add_arrays(&self, spec: &Spec, memory: &mut MemoryUsage) {
+        let arrays: Vec<Vec<Array>> = self.classes.variants.iter().map(Class::arrays).collect();
+        for tensor in 0..spec.tensors.len() {
             for run in self.layout.state_runs(tensor) {
                 for array in &arrays[self.layout.launches[run.launch].class] {
                     memory.add(array.role, Owner::Crate, array.bytes(&run));
@@ -89,8 +88,8 @@ impl Plan {
 }
 
 /// Parameters and gradients, whosever they are.
-fn add_tensors(builder: &Builder, memory: &mut MemoryUsage) {
-    for tensor in &builder.tensors {
+fn add_tensors(spec: &Spec, memory: &mut MemoryUsage) {
+    for tensor in &spec.tensors {
         let owner = match tensor.home {
             Home::Own => Owner::Crate,
             Home::Bound { .. } => Owner::Caller,

@@ -9,5 +9,7 @@ mod create;
 pub(crate) mod memory;
 pub(crate) mod places;
 pub(crate) mod plan;
-pub(crate) mod rows;
+mod row_checks;
+mod rows;
+mod settings;
 pub(crate) mod spec;

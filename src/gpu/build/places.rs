@@ -1,9 +1,9 @@
 //! Where tensors lie, and which of them may share a launch.
 
 use crate::gpu::build::buffers::{Ours, Sizes, Source, Spot, Which};
-use crate::gpu::build::builder::Builder;
+use crate::gpu::build::spec::Spec;
 use crate::gpu::build::spec::{Home, Slice, TensorInfo, index_of};
-use crate::gpu::layout::class::Variant;
+use crate::gpu::layout::class::Class;
 use crate::gpu::layout::launches::{Item, Limits, Place};
 use crate::gpu::layout::rows::RowState;
 use crate::gpu::layout::units::{VEC4, bytes_of};
@@ -26,20 +26,15 @@ impl Places<Spot> {
 }
 
 /// Finds every tensor's place; the crate's own go into as few buffers as the device allows.
-pub(crate) fn place_tensors(
-    builder: &Builder,
-    most: u64,
-    limits: Limits,
-    sizes: &mut Sizes,
-) -> Result<Vec<Places<Spot>>> {
-    let mut own = |which, format| own_spots(&builder.tensors, most, limits, sizes, which, format);
+pub(crate) fn place_tensors(spec: &Spec, most: u64, limits: Limits, sizes: &mut Sizes) -> Result<Vec<Places<Spot>>> {
+    let mut own = |which, format| own_spots(&spec.tensors, most, limits, sizes, which, format);
     let params = own(Which::Parameters, |tensor| tensor.formats.params.format())?;
     let grads = own(Which::Gradients, |tensor| tensor.formats.grads)?;
     let place = |((tensor, own_param), own_grad): ((&TensorInfo, Option<Spot>), Option<Spot>)| match &tensor.home {
         Home::Bound { param, grad } => Some(Places { param: param.into(), grad: grad.as_ref().map(Spot::from) }),
         Home::Own => Some(Places { param: own_param?, grad: own_grad }),
     };
-    Ok(builder.tensors.iter().zip(params).zip(grads).filter_map(place).collect())
+    Ok(spec.tensors.iter().zip(params).zip(grads).filter_map(place).collect())
 }
 
 /// Places what the crate's own tensors have of one kind, each at the device's alignment, in buffers no longer than `most`; of the
@@ -80,28 +75,28 @@ fn own_spots(
 /// The classes of an optimizer's tensors: what changes a pipeline's text.
 #[derive(Debug)]
 pub(crate) struct Classes {
-    pub(crate) variants: Vec<Variant>,
+    pub(crate) variants: Vec<Class>,
     pub(crate) items: Vec<Item>,
     /// The buffers that the items' places number.
     pub(crate) sources: Vec<Source>,
 }
 
 impl Classes {
-    pub(crate) fn new(builder: &Builder, places: &[Places<Spot>], state: &RowState, sum_lanes: u32) -> Self {
-        let rules = united(builder, state);
+    pub(crate) fn new(spec: &Spec, places: &[Places<Spot>], state: &RowState, sum_lanes: u32) -> Self {
+        let rules = united(spec, state);
         // A thread a sum adds the others'.
         let sum_lanes = sum_lanes.max((rules[0].sum_counts().0 as u32).next_multiple_of(8));
-        let mut variants: Vec<Variant> = Vec::new();
+        let mut variants: Vec<Class> = Vec::new();
         let mut sources = Vec::new();
         let mut items = Vec::with_capacity(places.len());
-        for (t, (tensor, places)) in builder.tensors.iter().zip(places).enumerate() {
+        for (t, (tensor, places)) in spec.tensors.iter().zip(places).enumerate() {
             let param = place(&mut sources, &places.param, tensor.formats.params.format());
             let grad = places.grad.as_ref().map(|g| place(&mut sources, g, tensor.formats.grads));
-            let moving = builder.dynamic_gradients;
+            let moving = spec.dynamic_gradients;
             let shared = !moving && grad.as_ref().is_some_and(|g| g.buffer == param.buffer);
             let rows = state.text(t);
             let formats = tensor.formats.clone();
-            let variant = Variant { shared, moving, sum_lanes, rows, formats, ..rules[tensor.group].clone() };
+            let variant = Class { shared, moving, sum_lanes, rows, formats, ..rules[tensor.group].clone() };
             let class = variants.iter().position(|v| *v == variant).unwrap_or_else(|| {
                 variants.push(variant);
                 variants.len() - 1
@@ -113,7 +108,7 @@ impl Classes {
             items.push(Item { elements, group, class, chunk, arrays, param, grad });
         }
         if variants.is_empty() {
-            variants.push(Variant { sum_lanes, ..rules[0].clone() });
+            variants.push(Class { sum_lanes, ..rules[0].clone() });
         }
         Self { variants, items, sources: sources.into_iter().cloned().collect() }
     }
@@ -125,13 +120,11 @@ fn place<'a>(sources: &mut Vec<&'a Source>, spot: &'a Spot, format: Format) -> P
 
 /// Each group's variant. A rule with sums has one text for all its groups, because its sums are decided in one pass: a state that
 /// one group needs is kept for all, which changes no result.
-fn united(builder: &Builder, state: &RowState) -> Vec<Variant> {
-    let groups = &builder.groups;
-    let variant = |rule: &dyn Rule| Variant {
-        given: builder.given_directions,
-        ..Variant::with(rule, builder.around, groups.len())
-    };
-    let mut variants: Vec<Variant> = groups.iter().map(|g| variant(g.rule.as_ref())).collect();
+fn united(spec: &Spec, state: &RowState) -> Vec<Class> {
+    let groups = &spec.groups;
+    let variant =
+        |rule: &dyn Rule| Class { given: spec.given_directions, ..Class::with(rule, spec.around, groups.len()) };
+    let mut variants: Vec<Class> = groups.iter().map(|g| variant(g.rule.as_ref())).collect();
     if groups[0].rule.sums().sums > 0 {
         let used = |k: usize| variants.iter().any(|v| v.states[k].used);
         let all: Vec<bool> = (0..variants[0].states.len()).map(used).collect();
@@ -141,10 +134,10 @@ fn united(builder: &Builder, state: &RowState) -> Vec<Variant> {
             }
         }
     }
-    let (counted, tensors) = (state.selects() && groups[0].rule.sums().sums > 0, builder.tensors.len());
-    let stored = |tensor: &TensorInfo| Variant { formats: tensor.formats.clone(), ..variants[tensor.group].clone() };
-    let packs = builder.tensors.iter().any(|tensor| stored(tensor).array_counts().packs());
-    let chances = builder.tensors.iter().any(|tensor| stored(tensor).takes_chances());
+    let (counted, tensors) = (state.selects() && groups[0].rule.sums().sums > 0, spec.tensors.len());
+    let stored = |tensor: &TensorInfo| Class { formats: tensor.formats.clone(), ..variants[tensor.group].clone() };
+    let packs = spec.tensors.iter().any(|tensor| stored(tensor).array_counts().packs());
+    let chances = spec.tensors.iter().any(|tensor| stored(tensor).takes_chances());
     let in_control = (state.masks() || packs) && !variants[0].rounds().is_empty();
     for variant in &mut variants {
         variant.counted = counted;

@@ -2,11 +2,11 @@
 
 use crate::gpu::access::telemetry::{Sample, measured_bytes};
 use crate::gpu::build::buffers::{Sizes, Spot, Which};
-use crate::gpu::build::builder::Builder;
 use crate::gpu::build::places::{Classes, Places, place_tensors};
+use crate::gpu::build::spec::Spec;
 use crate::gpu::hyper::scalars::{Rings, Tables};
 use crate::gpu::kernel::passes;
-use crate::gpu::layout::class::Variant;
+use crate::gpu::layout::class::Class;
 use crate::gpu::layout::launches::{Launch, Layout, Limits, sum_lanes};
 use crate::gpu::layout::rows::RowState;
 use crate::gpu::layout::runs::RunTable;
@@ -39,28 +39,28 @@ impl Plan {
     ///
     /// # Errors
     /// The device's limits are too low.
-    pub(crate) fn new(builder: &Builder, device: &wgpu::Limits, software: bool) -> Result<Self> {
+    pub(crate) fn new(spec: &Spec, lanes: Option<u32>, device: &wgpu::Limits, software: bool) -> Result<Self> {
         check_limits(device)?;
-        let (limits, tensors) = (Limits::of(device), builder.tensors.len());
+        let (limits, tensors) = (Limits::of(device), spec.tensors.len());
         let mut sizes = Sizes::default();
-        let places = place_tensors(builder, device.max_buffer_size, limits, &mut sizes)?;
-        let rows = RowState::new(builder, limits)?;
-        let largest = builder.tensors.iter().map(|t| t.elements).max().unwrap_or(0);
-        let lanes = builder.sum_lanes.unwrap_or_else(|| sum_lanes(software, largest));
-        let classes = Classes::new(builder, &places, &rows, lanes);
+        let places = place_tensors(spec, device.max_buffer_size, limits, &mut sizes)?;
+        let rows = RowState::new(spec, limits)?;
+        let largest = spec.tensors.iter().map(|t| t.elements).max().unwrap_or(0);
+        let lanes = lanes.unwrap_or_else(|| sum_lanes(software, largest));
+        let classes = Classes::new(spec, &places, &rows, lanes);
         let layout = Layout::new(&classes.items, limits)?;
         let variant = &classes.variants[0];
         let control = CONTROL_HEAD + variant.all_decisions(tensors) as u64 * VEC4;
-        let moving = builder.dynamic_gradients;
+        let moving = spec.dynamic_gradients;
         let tables = Tables {
             moved: if moving { tensors } else { 0 },
-            rows: rows.table(&builder.tensors),
+            rows: rows.table(&spec.tensors),
             in_control: variant.scalars_in_control.map(|_| control),
         };
-        let rings = Rings::new(builder, device, &tables)?;
+        let rings = Rings::new(spec, device, &tables)?;
         let runs = moving.then(|| RunTable::new(&layout, limits));
-        let passes = passes::records(variant.procedure, random::key(builder.seed, random::Stream::Probe));
-        plan_launches(&layout, builder.around, &mut sizes);
+        let passes = passes::records(variant.procedure, random::key(spec.seed, random::Stream::Probe));
+        plan_launches(&layout, spec.around, &mut sizes);
         plan_rounds(variant, &layout, tensors, &mut sizes);
         plan_control(variant, control, &mut sizes);
         rings.plan(&mut sizes);
@@ -68,7 +68,7 @@ impl Plan {
         runs.iter().for_each(|runs| runs.plan(&mut sizes));
         rows.plan(&mut sizes);
         rows.plan_remap(&layout, &classes.variants, &mut sizes);
-        let sample = builder.around.telemetry.then(|| Sample::new(control, &layout, &sizes));
+        let sample = spec.around.telemetry.then(|| Sample::new(control, &layout, &sizes));
         sample.map_or(Ok(()), |sample| sample.plan(device, &mut sizes))?;
         let row_table = tables.rows;
         Ok(Self { places, rows, row_table, classes, layout, rings, runs, passes, sample, sizes })
@@ -108,9 +108,9 @@ fn plan_launches(layout: &Layout, around: Around, sizes: &mut Sizes) {
     }
 }
 
-fn plan_rounds(variant: &Variant, layout: &Layout, tensors: usize, sizes: &mut Sizes) {
+fn plan_rounds(variant: &Class, layout: &Layout, tensors: usize, sizes: &mut Sizes) {
     for (index, round) in variant.all_rounds().enumerate() {
-        let (sums, totals) = Variant { round, ..variant.clone() }.sum_counts();
+        let (sums, totals) = Class { round, ..variant.clone() }.sum_counts();
         let records = tensors as u64 + 1;
         sizes.add(Which::Partials(index), u64::from(layout.rows).max(1) * sums.max(1) as u64 * 4);
         sizes.add(Which::Totals(index), records * totals.max(1) as u64 * VEC4);
@@ -119,7 +119,7 @@ fn plan_rounds(variant: &Variant, layout: &Layout, tensors: usize, sizes: &mut S
     }
 }
 
-fn plan_control(variant: &Variant, control: u64, sizes: &mut Sizes) {
+fn plan_control(variant: &Class, control: u64, sizes: &mut Sizes) {
     if variant.scalars_in_control.is_none() {
         sizes.add(Which::Control, control);
     }

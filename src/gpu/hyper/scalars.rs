@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::gpu::build::buffers::{Buffers, OWNED, Sizes, UNIFORM, Which};
-use crate::gpu::build::builder::Builder;
 use crate::gpu::build::spec::GroupInfo;
+use crate::gpu::build::spec::Spec;
 use crate::gpu::hyper::mailbox::Mailbox;
 use crate::gpu::kernel::text::scalar_rows;
 use crate::gpu::layout::units::{CONTROL_HEAD, VEC4};
@@ -153,9 +153,9 @@ pub(crate) struct Slot {
 impl Rings {
     /// # Errors
     /// They do not fit the device's bindings.
-    pub(crate) fn new(builder: &Builder, limits: &wgpu::Limits, tables: &Tables) -> Result<Self> {
-        let groups = &builder.groups;
-        let (call, count) = scalar_rows(&groups[0].scalars(builder.around, 1)?);
+    pub(crate) fn new(spec: &Spec, limits: &wgpu::Limits, tables: &Tables) -> Result<Self> {
+        let groups = &spec.groups;
+        let (call, count) = scalar_rows(&groups[0].scalars(spec.around, 1)?);
         let bytes = |row: &[f32]| (row.len() * groups.len()) as u64 * 4;
         let (call_size, count_row) = (CALL_HEAD + bytes(&call).max(16), bytes(&count));
         check(limits.max_uniform_buffer_binding_size, "max_uniform_buffer_binding_size", call_size)?;
@@ -167,7 +167,7 @@ impl Rings {
         let slots = (CALL_BYTES / (call_stride + moved_row + rows_row)).clamp(64, 1024);
         let sums = groups[0].rule.sums();
         let probes = matches!(groups[0].rule.procedure(), Procedure::Probe(_));
-        let may_skip = builder.around.guards() || sums.may_refuse || sums.may_hold || probes;
+        let may_skip = spec.around.guards() || sums.may_refuse || sums.may_hold || probes;
         let in_control = tables.in_control;
         let rings = Self { rows, count_row, slots, call_size, moved_row, rows_row, in_control, may_skip };
         let end = rings.moved_at(slots);
@@ -337,6 +337,11 @@ impl Scalars {
     pub(crate) fn set_around(&mut self, around: Around) {
         self.around = around;
         self.settings_changed();
+    }
+
+    /// The most steps that the GPU can have counted once everything recorded is finished.
+    pub(crate) fn most_steps(&self) -> u64 {
+        self.counts.most()
     }
 
     /// Whether every recorded step is finished or dropped.

@@ -4,6 +4,31 @@ use std::sync::Arc;
 
 use crate::gpu::hyper::scalars::Slot;
 use crate::gpu::kernel::pipelines::Pipeline;
+use crate::gpu::layout::runs::Runs;
+
+/// The caller's device with the label of everything that is made on it.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) device: wgpu::Device,
+    pub(crate) queue: wgpu::Queue,
+    pub(crate) label: String,
+}
+
+/// Everything that a step dispatches, and the buffers that its pipelines share.
+#[derive(Debug)]
+pub(crate) struct Kernels {
+    pub(crate) launches: Vec<LaunchGpu>,
+    pub(crate) rounds: Vec<RoundGpu>,
+    /// How many of the rounds every step makes; the others are the procedure's.
+    pub(crate) main_rounds: usize,
+    pub(crate) control: wgpu::Buffer,
+    /// A slot for the loss at the parameters and one for each probe, where the rule probes.
+    pub(crate) losses: Option<wgpu::Buffer>,
+    /// The records of the procedure's passes.
+    pub(crate) passes: Option<wgpu::Buffer>,
+    /// `Some` where gradients are given with each step.
+    pub(crate) runs: Option<Runs>,
+}
 
 /// A launch with what it binds.
 #[derive(Debug)]

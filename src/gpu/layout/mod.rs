@@ -5,6 +5,7 @@ pub(crate) mod arena;
 pub(crate) mod class;
 pub(crate) mod launches;
 pub mod memory;
+pub(crate) mod placement;
 pub(crate) mod rows;
 pub(crate) mod runs;
 pub(crate) mod units;

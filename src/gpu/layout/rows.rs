@@ -2,12 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use crate::gpu::Optimizer;
 use crate::gpu::build::buffers::{Buffers, OWNED, Ours, Sizes, Source, Spot, Which};
-use crate::gpu::build::builder::Builder;
-use crate::gpu::build::spec::{Mask, RowSet, Tensor, TensorInfo};
+use crate::gpu::build::spec::{Mask, Spec, TensorInfo};
 use crate::gpu::layout::class::RowText;
-use crate::gpu::layout::launches::{Limits, StateRun};
+use crate::gpu::layout::launches::Limits;
 use crate::gpu::layout::units::{CHUNK, VEC4};
 use crate::{Error, Result};
 
@@ -56,20 +54,20 @@ pub(crate) struct RowState {
 }
 
 impl RowState {
-    pub(crate) fn new(builder: &Builder, limits: Limits) -> Result<Self> {
-        let info = &builder.rows;
+    pub(crate) fn new(spec: &Spec, limits: Limits) -> Result<Self> {
+        let info = &spec.rows;
         let mut state = Self {
             sets: Vec::with_capacity(info.sets.len()),
-            set_of: vec![None; builder.tensors.len()],
-            columns: vec![Vec::new(); builder.tensors.len()],
+            set_of: vec![None; spec.tensors.len()],
+            columns: vec![Vec::new(); spec.tensors.len()],
             shared: info.shared.clone(),
             masks: Vec::new(),
             ours: Ours::new(),
         };
         let mut own = 0;
         for (index, set) in info.sets.iter().enumerate() {
-            let capacity = builder.capacity(set);
-            let live = builder.tensors[set.tensors[0]].shape[0];
+            let capacity = spec.capacity(set);
+            let live = spec.tensors[set.tensors[0]].shape[0];
             let mask = match &set.mask {
                 Mask::Bound(slice) => Some(slice.into()),
                 Mask::Own => {
@@ -223,11 +221,6 @@ impl RowState {
         let window = self.masks.iter().find(|m| m.source == mask.source)?;
         Some(((mask.offset - window.offset) / 4) as u32)
     }
-
-    pub(crate) fn set(&self, rows: RowSet) -> Result<&SetState> {
-        let known = || Error::Usage(format!("row set {} is not of this optimizer, it has {}", rows.0, self.sets.len()));
-        self.sets.get(rows.0).ok_or_else(known)
-    }
 }
 
 impl SetState {
@@ -251,138 +244,5 @@ impl TensorInfo {
     /// Elements in the rows that are in use; of other tensors, all.
     pub(crate) fn used(&self) -> u64 {
         self.shape.iter().map(|d| *d as u64).product()
-    }
-}
-
-/// Row sets.
-impl Optimizer {
-    /// The row set of this name.
-    #[must_use]
-    pub fn row_set(&self, name: &str) -> Option<RowSet> {
-        self.rows.sets.iter().position(|s| s.name == name).map(RowSet)
-    }
-
-    /// How many rows of a set are in use: the first dimension of its tensors' shapes.
-    ///
-    /// # Errors
-    /// The set is not of this optimizer.
-    pub fn row_count(&self, rows: RowSet) -> Result<usize> {
-        self.rows.set(rows).map(|set| set.live)
-    }
-
-    /// How many rows of a set there is room for.
-    ///
-    /// # Errors
-    /// The set is not of this optimizer.
-    pub fn row_capacity(&self, rows: RowSet) -> Result<usize> {
-        self.rows.set(rows).map(|set| set.capacity)
-    }
-
-    /// Says how many rows of a set are in use from the calls recorded now on, and moves nothing: where parameters were written anew, or
-    /// an encoder with a [`remap`](Self::remap) was dropped.
-    ///
-    /// # Errors
-    /// The set is not of this optimizer, or has less room.
-    pub fn set_row_count(&mut self, rows: RowSet, live: usize) -> Result<()> {
-        self.check_room(rows, live)?;
-        self.put_live(rows, live);
-        self.scalars.set_rows(self.rows.table(&self.tensors));
-        Ok(())
-    }
-
-    /// Where the states of a tensor's rows in use lie.
-    pub(crate) fn state_runs(&self, tensor: Tensor) -> impl Iterator<Item = StateRun> + '_ {
-        let used = self.tensors[tensor.0].used() as usize;
-        self.layout.state_runs(tensor.0).filter_map(move |run| {
-            let elements = run.elements.min(used.saturating_sub(run.position));
-            (elements > 0).then_some(StateRun { elements, ..run })
-        })
-    }
-
-    /// The sets whose tensors can all take the rows that `shape` tells of them, and how many.
-    #[cfg(feature = "checkpoint")]
-    pub(crate) fn rows_as<'a>(&self, shape: impl Fn(&str) -> Option<&'a [usize]>) -> Vec<(RowSet, usize)> {
-        let rows_of = |set: &SetState| {
-            let rows = *shape(&self.tensors[set.tensors[0]].name)?.first()?;
-            let fits = |t: &usize| {
-                let info = &self.tensors[*t];
-                shape(&info.name).is_some_and(|s| s.first() == Some(&rows) && s[1..] == info.shape[1..])
-            };
-            (rows <= set.capacity && set.tensors.iter().all(fits)).then_some(rows)
-        };
-        let sets = self.rows.sets.iter().enumerate();
-        sets.filter_map(|(i, set)| Some((RowSet(i), rows_of(set)?))).collect()
-    }
-
-    /// A tensor's shape if these sets had so many rows.
-    #[cfg(feature = "checkpoint")]
-    pub(crate) fn shape_with(&self, tensor: Tensor, rows: &[(RowSet, usize)]) -> Vec<usize> {
-        let mut shape = self.tensors[tensor.0].shape.clone();
-        let of_set = rows.iter().find(|(set, _)| self.rows.set_of[tensor.0] == Some(set.0));
-        if let (Some(first), Some((_, rows))) = (shape.first_mut(), of_set) {
-            *first = *rows;
-        }
-        shape
-    }
-
-    pub(crate) fn check_room(&self, rows: RowSet, live: usize) -> Result<()> {
-        let set = self.rows.set(rows)?;
-        if live <= set.capacity {
-            return Ok(());
-        }
-        Err(set.error(&format!("{live} rows are wanted, there is room for {}: reserve more", set.capacity)))
-    }
-
-    pub(crate) fn put_live(&mut self, rows: RowSet, live: usize) {
-        let set = &mut self.rows.sets[rows.0];
-        (set.source, set.live) = (set.live, live);
-        for &tensor in &set.tensors {
-            self.tensors[tensor].shape[0] = live;
-        }
-    }
-
-    /// Where a set's mask lies: one u32 a row, 0 where a step leaves the row as it is. `None` for a set without a mask. The crate's own
-    /// masks flag every row at first.
-    ///
-    /// # Errors
-    /// The set is not of this optimizer.
-    pub fn mask(&self, rows: RowSet) -> Result<Option<wgpu::BufferSlice<'_>>> {
-        let Some(mask) = &self.rows.set(rows)?.mask else { return Ok(None) };
-        let range = mask.offset..mask.offset + mask.size;
-        Ok(Some(mask.source.buffer(&self.rows.ours).slice(range)))
-    }
-
-    /// Writes the mask of the rows in use, before the work that is submitted next.
-    ///
-    /// # Errors
-    /// The set has no mask; another length than its rows in use; the caller's buffer lacks `COPY_DST`.
-    pub fn write_mask(&self, rows: RowSet, flags: &[u32]) -> Result<()> {
-        let set = self.rows.set(rows)?;
-        let mask = set.mask.as_ref().ok_or_else(|| set.error("it has no mask: ask the builder for one"))?;
-        if flags.len() != set.live {
-            return Err(set.error(&format!("{} flags were given, {} rows are in use", flags.len(), set.live)));
-        }
-        let buffer = mask.source.buffer(&self.rows.ours);
-        if !buffer.usage().contains(wgpu::BufferUsages::COPY_DST) {
-            return Err(set.error(&format!("its mask has usage {:?}, writing needs COPY_DST", buffer.usage())));
-        }
-        self.queue.write_buffer(buffer, mask.offset, bytemuck::cast_slice(flags));
-        Ok(())
-    }
-
-    /// Sets the rates of a tensor's columns for the steps recorded from now on; see
-    /// [`Builder::column_rates`](crate::Builder::column_rates).
-    ///
-    /// # Errors
-    /// The tensor was built without column rates; another count than its columns; a rate that is not finite or below 0.
-    pub fn set_column_rates(&mut self, tensor: Tensor, rates: &[f64]) -> Result<()> {
-        let info = &self.tensors[tensor.0];
-        if self.rows.columns[tensor.0].is_empty() {
-            return Err(info.error("it was built without column rates".to_owned()));
-        }
-        info.check_columns(rates)?;
-        self.rows.columns[tensor.0] = rates.iter().map(|r| *r as f32).collect();
-        self.scalars.set_rows(self.rows.table(&self.tensors));
-        Ok(())
     }
 }

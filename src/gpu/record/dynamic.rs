@@ -45,19 +45,19 @@ impl Moved {
 impl Optimizer {
     /// Makes the launches over moved gradients, before anything is recorded.
     fn bind_moved(&self, moved: &mut Moved, kinds: impl IntoIterator<Item = Kind>) -> Result<()> {
-        let scope = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let scope = self.context.device.push_error_scope(wgpu::ErrorFilter::Validation);
         for kind in kinds {
             self.bind_runs(moved, kind);
         }
         let Some(refusal) = scope.pop().now_or_never().flatten() else { return Ok(()) };
-        let ranges = self.tensors.iter().zip(&moved.grads).map(|(tensor, slice)| (tensor, "gradients", slice));
-        Err(blame(&self.device, &self.queue, &refusal, ranges))
+        let ranges = self.spec.tensors.iter().zip(&moved.grads).map(|(tensor, slice)| (tensor, "gradients", slice));
+        Err(blame(&self.context.device, &self.context.queue, &refusal, ranges))
     }
 
     /// One launch a run of parts whose gradients lie in one window.
     fn bind_runs(&self, moved: &mut Moved, kind: Kind) {
-        let Some(runs) = &self.runs else { return };
-        let limit = self.device.limits().max_compute_workgroups_per_dimension;
+        let Some(runs) = &self.kernels.runs else { return };
+        let limit = self.context.device.limits().max_compute_workgroups_per_dimension;
         let parts = if matches!(kind, Kind::Stats(_)) { &runs.spans } else { &runs.chunks };
         let mut parts = parts.iter().peekable();
         while let Some(first) = parts.next() {
@@ -68,22 +68,22 @@ impl Optimizer {
             }) {
                 count += part.count;
             }
-            let Some((p, pipeline)) = self.launches[first.launch].pass(kind) else { return };
+            let Some((p, pipeline)) = self.kernels.launches[first.launch].pass(kind) else { return };
             let group = self.run_group(p, first.launch, &moved.windows[window]);
             moved.launches.push(Launch { kind, pipeline: pipeline.clone(), group, offset: first.offset, count });
         }
     }
 
     fn run_group(&self, p: &Pass, launch: usize, gradients: &Slice) -> wgpu::BindGroup {
-        let window = &self.layout.launches[launch].param;
-        bind_group(&self.device, &self.label, &p.pipeline, |name| match name {
+        let window = &self.placement.layout.launches[launch].param;
+        bind_group(&self.context.device, &self.context.label, &p.pipeline, |name| match name {
             "wo_grads" => wgpu::BindingResource::Buffer(wgpu::BufferBinding {
                 buffer: &gradients.buffer,
                 offset: gradients.offset,
                 size: wgpu::BufferSize::new(gradients.size),
             }),
             "wo_mask" => self.mask_binding(launch),
-            _ => self.resource(name, window.clone(), &self.launches[launch].arena, &p.table, p.round),
+            _ => self.resource(name, window.clone(), &self.kernels.launches[launch].arena, &p.table, p.round),
         })
     }
 
@@ -93,33 +93,33 @@ impl Optimizer {
         grads: impl IntoIterator<Item = (Tensor, wgpu::BufferSlice<'a>)>,
         kinds: impl IntoIterator<Item = Kind>,
     ) -> Result<Moved> {
-        if self.runs.is_none() {
+        if self.kernels.runs.is_none() {
             return Err(Error::Usage(
                 "gradients move only where the builder was told: dynamic_gradients(true)".to_owned(),
             ));
         }
-        let mut given: Vec<Option<Slice>> = vec![None; self.tensors.len()];
+        let mut given: Vec<Option<Slice>> = vec![None; self.spec.tensors.len()];
         for (tensor, slice) in grads {
-            let info = self.tensors.get(tensor.0);
-            let info = info.ok_or_else(|| Error::Usage(format!("tensor {} is not of this optimizer", tensor.0)))?;
+            let index = self.spec.tensor(tensor)?;
+            let info = &self.spec.tensors[index];
             let slice = Slice::from(slice);
             info.check_slice("gradients", &slice, info.formats.grads)?;
-            if self.layout.launches.iter().any(|l| self.buffers[l.param.buffer] == slice.buffer) {
+            if self.placement.layout.launches.iter().any(|l| self.placement.buffers[l.param.buffer] == slice.buffer) {
                 return Err(info.error(
                     "its gradients lie in a buffer of parameters, where only bound gradients may lie".to_owned(),
                 ));
             }
-            if given[tensor.0].replace(slice).is_some() {
+            if given[index].replace(slice).is_some() {
                 return Err(Error::Duplicate { kind: "gradient of tensor", name: info.name.clone() });
             }
         }
         let mut all = Vec::with_capacity(given.len());
-        for ((given, places), info) in given.into_iter().zip(&self.places).zip(&self.tensors) {
+        for ((given, places), info) in given.into_iter().zip(&self.placement.places).zip(&self.spec.tensors) {
             let slice = given.or_else(|| places.grad.clone()).ok_or_else(|| {
                 info.error("it has no gradient: it was bound without one and none was given".to_owned())
             })?;
             // One launch cannot write a buffer and read it through another binding.
-            if self.layout.launches.iter().any(|l| self.buffers[l.param.buffer] == slice.buffer) {
+            if self.placement.layout.launches.iter().any(|l| self.placement.buffers[l.param.buffer] == slice.buffer) {
                 return Err(info.error(
                     "its gradients lie in a buffer of parameters; where gradients move they need another".to_owned(),
                 ));
@@ -133,7 +133,7 @@ impl Optimizer {
 
     /// Cuts the gradients' buffers into windows that can be bound: mostly one, the whole buffer.
     fn windows(&self, grads: Vec<Slice>) -> Result<Moved> {
-        let limits = Limits::of(&self.device.limits());
+        let limits = Limits::of(&self.context.device.limits());
         let mut buffers = Vec::new();
         let buffer_of: Vec<usize> = grads.iter().map(|g| index_of(&mut buffers, &g.buffer)).collect();
         let mut order: Vec<usize> = (0..grads.len()).collect();
@@ -158,7 +158,7 @@ impl Optimizer {
                 open = Some((buffer_of[tensor], start));
             }
             window_of[tensor] = windows.len() - 1;
-            let unit = 4 * self.tensors[tensor].formats.grads.bytes();
+            let unit = 4 * self.spec.tensors[tensor].formats.grads.bytes();
             positions[tensor] = ((grad.offset - start) / unit) as u32;
             if let Some(window) = windows.last_mut() {
                 window.size = window.size.max(end - start);

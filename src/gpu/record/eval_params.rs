@@ -39,11 +39,11 @@ impl Optimizer {
     }
 
     fn move_params(&mut self, encoder: &mut wgpu::CommandEncoder, way: Kind) -> Result<()> {
-        let rule = self.groups[0].rule.as_ref();
+        let rule = self.spec.groups[0].rule.as_ref();
         if rule.evaluation().is_none() {
             return Err(Error::Usage(format!("{} is evaluated where it is trained", rule.name())));
         }
-        if self.runs.is_some() {
+        if self.kernels.runs.is_some() {
             return Err(Error::Usage("parameters move to evaluation where gradients do not move".to_owned()));
         }
         self.record_aside(encoder, way)

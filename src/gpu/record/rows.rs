@@ -1,15 +1,15 @@
-//! RowSet change places or begin anew, on the GPU.
+//! Rows change places or begin anew, on the GPU.
 
+use crate::Result;
 use crate::gpu::Optimizer;
 use crate::gpu::build::buffers::{Buffers, OWNED, Sizes, UNIFORM, Which};
 use crate::gpu::build::spec::{RowSet, Tensor};
 use crate::gpu::kernel::kernels::LaunchGpu;
 use crate::gpu::kernel::pipelines::{Compiler, Pipeline};
-use crate::gpu::layout::class::{Stage, Variant};
+use crate::gpu::layout::class::{Class, Stage};
 use crate::gpu::layout::launches::{Launch, Layout};
 use crate::gpu::layout::rows::{RowState, Task};
 use crate::gpu::layout::units::VEC4;
-use crate::{Error, Result};
 
 /// Bytes from one task's record to the next: a dynamic offset is a multiple of this in every device.
 const TASK_STRIDE: u64 = 256;
@@ -43,7 +43,7 @@ enum Kind {
 
 impl RowState {
     /// Plans what remapping and resetting take, where there are row sets.
-    pub(crate) fn plan_remap(&self, layout: &Layout, variants: &[Variant], sizes: &mut Sizes) {
+    pub(crate) fn plan_remap(&self, layout: &Layout, variants: &[Class], sizes: &mut Sizes) {
         let Some(rows) = self.sets.iter().map(|s| s.capacity).max() else { return };
         sizes.add(Which::Indices, rows as u64 * 4);
         let moves = self.sets.iter().any(|s| s.reserved);
@@ -57,24 +57,24 @@ impl RowState {
 impl Optimizer {
     /// Creates it where there are row sets.
     pub(crate) fn create_remap(&self, buffers: &Buffers<'_>, compiler: &Compiler<'_>) -> Result<Option<Remap>> {
-        if !self.rows.selects() {
+        if !self.placement.rows.selects() {
             return Ok(None);
         }
         let indices = buffers.create(Which::Indices, OWNED)?;
         let scratch = buffers.create(Which::Scratch, OWNED)?;
         let tasks = buffers.create(Which::Tasks, UNIFORM)?;
         for array in 0..(tasks.size() / TASK_STRIDE) as u32 {
-            self.queue.write_buffer(&tasks, u64::from(array) * TASK_STRIDE, bytemuck::bytes_of(&array));
+            self.context.queue.write_buffer(&tasks, u64::from(array) * TASK_STRIDE, bytemuck::bytes_of(&array));
         }
-        let compile = |variant: &Variant| {
+        let compile = |variant: &Class| {
             let entries = &["wo_gather", "wo_scatter", "wo_reset"];
             variant.rows.map(|_| compiler.compile(variant, Stage::Rows, entries))
         };
-        let classes: Vec<Option<Vec<Pipeline>>> = self.variants.iter().map(compile).collect();
+        let classes: Vec<Option<Vec<Pipeline>>> = self.placement.classes.iter().map(compile).collect();
         let launch = |(index, launch): (usize, &LaunchGpu)| {
-            let class = self.layout.launches[index].class;
+            let class = self.placement.layout.launches[index].class;
             let [gather, scatter, reset] = classes[class].as_deref()? else { return None };
-            let window = self.layout.launches[index].param.clone();
+            let window = self.placement.layout.launches[index].param.clone();
             let group = compiler.bind_group(gather, |name| match name {
                 "wo_task" => wgpu::BindingResource::Buffer(wgpu::BufferBinding {
                     buffer: &tasks,
@@ -86,10 +86,10 @@ impl Optimizer {
                 _ => self.resource(name, window.clone(), &launch.arena, &launch.update.table, 0),
             });
             let [gather, scatter, reset] = [gather, scatter, reset].map(|p| p.pipeline.clone());
-            let arrays = self.variants[class].arrays().len() as u32 + 1;
+            let arrays = self.placement.classes[class].arrays().len() as u32 + 1;
             Some(RemapLaunch { gather, scatter, reset, group, grid: launch.update.grid, arrays })
         };
-        let launches = self.launches.iter().enumerate().map(launch).collect();
+        let launches = self.kernels.launches.iter().enumerate().map(launch).collect();
         Ok(Some(Remap { launches, indices }))
     }
 
@@ -113,15 +113,16 @@ impl Optimizer {
         indices: wgpu::BufferSlice<'_>,
         rows: usize,
     ) -> Result<()> {
+        let set = self.spec.row_set(set)?;
         self.check_room(set, rows)?;
         self.check_remap(set)?;
         self.check_words(set, "indices", indices, rows)?;
-        let (live, source) = (self.rows.sets[set.0].live, self.rows.sets[set.0].source);
+        let (live, source) = (self.placement.rows.sets[set].live, self.placement.rows.sets[set].source);
         self.put_live(set, rows);
         let recorded = self.record_task(encoder, Some((indices, rows)), Kind::Remap, &self.task_of(set));
         if recorded.is_err() {
             self.put_live(set, live);
-            self.rows.sets[set.0].source = source;
+            self.placement.rows.sets[set].source = source;
         }
         recorded
     }
@@ -132,17 +133,15 @@ impl Optimizer {
     /// # Errors
     /// A tensor is in no row set; too many recorded steps are not yet finished.
     pub fn reset_states(&mut self, encoder: &mut wgpu::CommandEncoder, tensors: &[Tensor]) -> Result<()> {
+        let mut tasks = vec![Task::Nothing; self.spec.tensors.len()];
         for tensor in tensors {
-            let info = self.tensors.get(tensor.0);
-            let info = info.ok_or_else(|| Error::Usage(format!("tensor {} is not of this optimizer", tensor.0)))?;
-            if self.rows.set_of[tensor.0].is_none() {
-                return Err(
-                    info.error("it is in no row set: name one with Builder::row_set to reset its states".to_owned())
-                );
+            let index = self.spec.tensor(*tensor)?;
+            tasks[index] = Task::Whole;
+            if self.placement.rows.set_of[index].is_none() {
+                return Err(self.spec.tensors[index]
+                    .error("it is in no row set: name one with Builder::row_set to reset its states".to_owned()));
             }
         }
-        let task = |t| if tensors.contains(&Tensor(t)) { Task::Whole } else { Task::Nothing };
-        let tasks: Vec<Task> = (0..self.tensors.len()).map(task).collect();
         self.record_task(encoder, None, Kind::Reset, &tasks)
     }
 
@@ -158,24 +157,25 @@ impl Optimizer {
         flags: wgpu::BufferSlice<'_>,
     ) -> Result<()> {
         let rows = self.row_count(set)?;
+        let set = self.spec.row_set(set)?;
         self.check_words(set, "flags", flags, rows)?;
         self.record_task(encoder, Some((flags, rows)), Kind::Reset, &self.task_of(set))
     }
 
     /// The set's tensors as the indices say.
-    fn task_of(&self, set: RowSet) -> Vec<Task> {
-        let task = |of: &Option<usize>| if *of == Some(set.0) { Task::Indexed } else { Task::Nothing };
-        self.rows.set_of.iter().map(task).collect()
+    fn task_of(&self, set: usize) -> Vec<Task> {
+        let task = |of: &Option<usize>| if *of == Some(set) { Task::Indexed } else { Task::Nothing };
+        self.placement.rows.set_of.iter().map(task).collect()
     }
 
-    fn check_remap(&self, set: RowSet) -> Result<()> {
-        let set = self.rows.set(set)?;
+    fn check_remap(&self, set: usize) -> Result<()> {
+        let set = &self.placement.rows.sets[set];
         if !set.reserved {
             return Err(set.error("its rows may change places only where the builder was told to reserve"));
         }
-        match set.tensors.iter().find(|&&t| self.layout.parts[t].len() > 1) {
+        match set.tensors.iter().find(|&&t| self.placement.layout.parts[t].len() > 1) {
             None => Ok(()),
-            Some(&tensor) => Err(self.tensors[tensor].error(
+            Some(&tensor) => Err(self.spec.tensors[tensor].error(
                 "it takes more than one binding, where rows cannot change places: raise the device's \
                  max_storage_buffer_binding_size or reserve fewer rows"
                     .to_owned(),
@@ -184,8 +184,8 @@ impl Optimizer {
     }
 
     /// Checks a word a row in a buffer of the caller's.
-    fn check_words(&self, set: RowSet, what: &str, words: wgpu::BufferSlice<'_>, rows: usize) -> Result<()> {
-        let set = self.rows.set(set)?;
+    fn check_words(&self, set: usize, what: &str, words: wgpu::BufferSlice<'_>, rows: usize) -> Result<()> {
+        let set = &self.placement.rows.sets[set];
         let usage = words.buffer().usage();
         if words.size() / 4 < rows as u64 {
             return Err(set.error(&format!("its {what} have {} bytes, {rows} rows need {}", words.size(), rows * 4)));
@@ -206,11 +206,11 @@ impl Optimizer {
         kind: Kind,
         tasks: &[Task],
     ) -> Result<()> {
-        self.scalars.set_rows(self.rows.table_for(&self.tensors, |t| tasks[t]));
-        let moved = self.runs.as_ref().map(|_| vec![0; self.tensors.len()]);
-        let slot = self.scalars.begin(&self.device, &self.queue, &self.groups, moved.as_deref());
+        self.scalars.set_rows(self.placement.rows.table_for(&self.spec.tensors, |t| tasks[t]));
+        let moved = self.kernels.runs.as_ref().map(|_| vec![0; self.spec.tensors.len()]);
+        let slot = self.scalars.begin(&self.context.device, &self.context.queue, &self.spec.groups, moved.as_deref());
         // What is recorded next does nothing with them.
-        self.scalars.set_rows(self.rows.table(&self.tensors));
+        self.scalars.set_rows(self.placement.rows.table(&self.spec.tensors));
         let slot = slot?;
         let Some(remap) = &self.remap else { return Ok(()) };
         if let Some((words, rows)) = words.filter(|(_, rows)| *rows > 0) {

@@ -19,10 +19,10 @@ impl Optimizer {
     /// [`step_with_grads`](Self::step_with_grads); the rule evaluates gradients inside the step.
     pub fn step(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
         self.check_whole()?;
-        if self.runs.is_some() {
+        if self.kernels.runs.is_some() {
             return self.step_with_grads(encoder, []);
         }
-        let slot = self.scalars.begin(&self.device, &self.queue, &self.groups, None)?;
+        let slot = self.scalars.begin(&self.context.device, &self.context.queue, &self.spec.groups, None)?;
         self.record(encoder, &slot, None);
         self.finish(encoder, slot);
         Ok(())
@@ -41,10 +41,11 @@ impl Optimizer {
         grads: impl IntoIterator<Item = (Tensor, wgpu::BufferSlice<'a>)>,
     ) -> Result<()> {
         self.check_whole()?;
-        let stats = (0..self.main_rounds).map(Kind::Stats);
+        let stats = (0..self.kernels.main_rounds).map(Kind::Stats);
         let warp = self.warps().then_some(Kind::Procedure);
         let moved = self.moved(grads, stats.chain(warp).chain([Kind::Update]))?;
-        let slot = self.scalars.begin(&self.device, &self.queue, &self.groups, Some(&moved.positions))?;
+        let slot =
+            self.scalars.begin(&self.context.device, &self.context.queue, &self.spec.groups, Some(&moved.positions))?;
         self.record(encoder, &slot, Some(&moved));
         self.finish(encoder, slot);
         Ok(())
@@ -56,18 +57,18 @@ impl Optimizer {
     /// # Errors
     /// As [`step`](Self::step); gradients move.
     pub fn record_sums(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
-        if self.runs.is_some() {
+        if self.kernels.runs.is_some() {
             return Err(Error::Usage("the two halves of a step are for gradients that do not move".to_owned()));
         }
         self.check_whole()?;
-        if self.main_rounds > 1 {
+        if self.kernels.main_rounds > 1 {
             return Err(Error::Usage(format!(
                 "{} with a clip by norm makes two rounds of sums and cannot be halved",
-                self.groups[0].rule.name()
+                self.spec.groups[0].rule.name()
             )));
         }
-        let slot = self.scalars.begin(&self.device, &self.queue, &self.groups, None)?;
-        if self.main_rounds > 0 {
+        let slot = self.scalars.begin(&self.context.device, &self.context.queue, &self.spec.groups, None)?;
+        if self.kernels.main_rounds > 0 {
             self.sum(&mut self.begin_pass(encoder), 0, &slot);
         }
         self.half = Some(slot);
@@ -83,7 +84,7 @@ impl Optimizer {
             self.half.take().ok_or_else(|| Error::Usage("record_update needs a record_sums before it".to_owned()))?;
         {
             let mut pass = self.begin_pass(encoder);
-            if let Some(round) = self.rounds[..self.main_rounds].first() {
+            if let Some(round) = self.kernels.rounds[..self.kernels.main_rounds].first() {
                 round.finish(&mut pass, &round.conclude, &slot);
             }
             self.update(&mut pass, &slot, None);
@@ -99,11 +100,11 @@ impl Optimizer {
     /// [`Builder::accumulate`](crate::Builder::accumulate) was not asked for; gradients move, see
     /// [`accumulate_with_grads`](Self::accumulate_with_grads).
     pub fn accumulate(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
-        if self.runs.is_some() {
+        if self.kernels.runs.is_some() {
             return self.accumulate_with_grads(encoder, []);
         }
         self.check_accumulates()?;
-        let slot = self.scalars.begin(&self.device, &self.queue, &self.groups, None)?;
+        let slot = self.scalars.begin(&self.context.device, &self.context.queue, &self.spec.groups, None)?;
         self.dispatch(&mut self.begin_pass(encoder), Kind::Accumulate, &slot, None);
         self.scalars.release(encoder, slot);
         Ok(())
@@ -120,7 +121,8 @@ impl Optimizer {
     ) -> Result<()> {
         self.check_accumulates()?;
         let moved = self.moved(grads, [Kind::Accumulate])?;
-        let slot = self.scalars.begin(&self.device, &self.queue, &self.groups, Some(&moved.positions))?;
+        let slot =
+            self.scalars.begin(&self.context.device, &self.context.queue, &self.spec.groups, Some(&moved.positions))?;
         self.dispatch(&mut self.begin_pass(encoder), Kind::Accumulate, &slot, Some(&moved));
         self.scalars.release(encoder, slot);
         Ok(())
@@ -132,12 +134,12 @@ impl Optimizer {
     /// # Errors
     /// [`Builder::ema`](crate::Builder::ema) was not asked for; gradients move.
     pub fn swap_ema(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
-        if self.around.ema.is_none() || self.runs.is_some() {
+        if self.spec.around.ema.is_none() || self.kernels.runs.is_some() {
             return Err(Error::Usage(
                 "the optimizer was built without an average of the weights, or its gradients move".to_owned(),
             ));
         }
-        if let Some(info) = self.tensors.iter().find(|info| !info.frozen && !info.formats.params.is_exact()) {
+        if let Some(info) = self.spec.tensors.iter().find(|info| !info.frozen && !info.formats.params.is_exact()) {
             return Err(info.error(
                 "its average would be rounded to half precision where it takes the weights' place: keep them with bf16-split or a \
                  master, or read the state `ema`"
@@ -149,7 +151,7 @@ impl Optimizer {
 
     /// Records a pass beside the step.
     pub(crate) fn record_aside(&mut self, encoder: &mut wgpu::CommandEncoder, kind: Kind) -> Result<()> {
-        let slot = self.scalars.begin(&self.device, &self.queue, &self.groups, None)?;
+        let slot = self.scalars.begin(&self.context.device, &self.context.queue, &self.spec.groups, None)?;
         self.dispatch(&mut self.begin_pass(encoder), kind, &slot, None);
         self.scalars.release(encoder, slot);
         Ok(())
@@ -157,7 +159,7 @@ impl Optimizer {
 
     /// Checks that a step needs no evaluation on its way.
     fn check_whole(&self) -> Result<()> {
-        let rule = self.groups[0].rule.as_ref();
+        let rule = self.spec.groups[0].rule.as_ref();
         if let Procedure::Integrate(_) = rule.procedure() {
             let name = rule.name();
             return Err(Error::Usage(format!(
@@ -168,14 +170,18 @@ impl Optimizer {
     }
 
     fn check_accumulates(&self) -> Result<()> {
-        self.around
+        self.spec
+            .around
             .accumulate
             .map(|_| ())
             .ok_or_else(|| Error::Usage("the optimizer was built without accumulate".to_owned()))
     }
 
     pub(crate) fn begin_pass<'e>(&self, encoder: &'e mut wgpu::CommandEncoder) -> wgpu::ComputePass<'e> {
-        encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: Some(&self.label), timestamp_writes: None })
+        encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+            label: Some(&self.context.label),
+            timestamp_writes: None,
+        })
     }
 
     pub(crate) fn record(&self, encoder: &mut wgpu::CommandEncoder, slot: &Slot, moved: Option<&Moved>) {
@@ -186,7 +192,7 @@ impl Optimizer {
 
     /// The rounds of sums that every step makes, and what is decided from them.
     pub(crate) fn decide(&self, pass: &mut wgpu::ComputePass<'_>, slot: &Slot, moved: Option<&Moved>) {
-        for number in 0..self.main_rounds {
+        for number in 0..self.kernels.main_rounds {
             self.round(pass, number, slot, moved);
         }
     }
@@ -194,7 +200,7 @@ impl Optimizer {
     /// A round's sums and what is decided from them.
     pub(crate) fn round(&self, pass: &mut wgpu::ComputePass<'_>, number: usize, slot: &Slot, moved: Option<&Moved>) {
         self.dispatch(pass, Kind::Stats(number), slot, moved);
-        self.rounds[number].finish(pass, &self.rounds[number].finalize, slot);
+        self.kernels.rounds[number].finish(pass, &self.kernels.rounds[number].finalize, slot);
     }
 
     pub(crate) fn update(&self, pass: &mut wgpu::ComputePass<'_>, slot: &Slot, moved: Option<&Moved>) {
@@ -207,11 +213,11 @@ impl Optimizer {
     /// A round's sums without what is decided from them.
     pub(crate) fn sum(&self, pass: &mut wgpu::ComputePass<'_>, round: usize, slot: &Slot) {
         self.dispatch(pass, Kind::Stats(round), slot, None);
-        self.rounds[round].finish(pass, &self.rounds[round].reduce, slot);
+        self.kernels.rounds[round].finish(pass, &self.kernels.rounds[round].reduce, slot);
     }
 
     fn warps(&self) -> bool {
-        matches!(self.groups[0].rule.procedure(), Procedure::Warp(_))
+        matches!(self.spec.groups[0].rule.procedure(), Procedure::Warp(_))
     }
 
     fn dispatch(&self, pass: &mut wgpu::ComputePass<'_>, kind: Kind, slot: &Slot, moved: Option<&Moved>) {
@@ -223,7 +229,7 @@ impl Optimizer {
 
     /// As [`dispatch`](Self::dispatch), with the number of the record that a procedure's pass reads.
     pub(crate) fn dispatch_record(&self, pass: &mut wgpu::ComputePass<'_>, kind: Kind, slot: &Slot, record: usize) {
-        for (p, pipeline) in self.launches.iter().filter_map(|launch| launch.pass(kind)) {
+        for (p, pipeline) in self.kernels.launches.iter().filter_map(|launch| launch.pass(kind)) {
             let reads_record = p.pipeline.bindings.iter().any(|binding| binding.name == "wo_pass");
             let offsets = [slot.offset, passes::offset(record)];
             pass.set_pipeline(pipeline);
@@ -234,13 +240,13 @@ impl Optimizer {
 
     /// The step is in the encoder: the count goes on to the control buffer, and the slot is free once the work is done.
     pub(crate) fn finish(&mut self, encoder: &mut wgpu::CommandEncoder, slot: Slot) {
-        if let Some(first) = self.launches.first() {
-            encoder.copy_buffer_to_buffer(&first.arena.buffer, 0, &self.control, 0, 4);
-            if self.variants[0].chances {
-                encoder.copy_buffer_to_buffer(&first.arena.buffer, 4, &self.control, ROUNDED, 4);
+        if let Some(first) = self.kernels.launches.first() {
+            encoder.copy_buffer_to_buffer(&first.arena.buffer, 0, &self.kernels.control, 0, 4);
+            if self.placement.classes[0].chances {
+                encoder.copy_buffer_to_buffer(&first.arena.buffer, 4, &self.kernels.control, ROUNDED, 4);
             }
         }
         self.record_sample(encoder);
-        self.scalars.end(encoder, slot, &self.control);
+        self.scalars.end(encoder, slot, &self.kernels.control);
     }
 }

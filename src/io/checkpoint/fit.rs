@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 
-use super::{Checkpoint, Settings};
 use crate::gpu::access::snapshot::Arrays;
 use crate::gpu::layout::arena::PARAM;
 use crate::gpu::layout::units::keeps_precision;
+use crate::io::checkpoint::{Checkpoint, Settings};
 use crate::io::tensor_file::quote;
 use crate::optim::{Procedure, Rule};
 use crate::options::storage::Layout;
-use crate::{Error, Group, Optimizer, Result, RowSet, Tensor};
+use crate::{Error, Group, Optimizer, Result, RowSet};
 
 /// How strictly a checkpoint must fit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,15 +46,16 @@ impl Checkpoint {
             optimizer.write_control(&self.contents.control)?;
             optimizer.write_decisions(&self.contents.memory, &self.contents.losses)?;
             for (group, settings) in self.shared_groups(optimizer) {
-                optimizer.put_settings(group, settings.iter().map(|(k, v)| (k.as_str(), v)))?;
+                optimizer.restore_settings(group, settings.iter().map(|(k, v)| (k.as_str(), v)))?;
             }
         }
         for (set, live) in self.rows(optimizer) {
             optimizer.set_row_count(set, live)?;
         }
         for saved in &self.contents.tensors {
-            let Some(tensor) = optimizer.tensor(&saved.name) else { continue };
-            if shape_of(optimizer, tensor) == saved.shape {
+            let Ok(tensor) = optimizer.tensor(&saved.name) else { continue };
+            let tensor = tensor.index();
+            if optimizer.spec.tensors[tensor].shape == saved.shape {
                 optimizer.write_arrays(tensor, saved)?;
             }
         }
@@ -88,7 +89,7 @@ impl Checkpoint {
 
     fn differences_fitting(&self, optimizer: &Optimizer, fit: Fit) -> Vec<String> {
         let mut differences = Vec::new();
-        let rule = optimizer.rule(Group::DEFAULT).name();
+        let rule = optimizer.spec.rule().name();
         if rule != self.optimizer {
             differences.push(format!("it is of {}, the optimizer is {rule}", self.optimizer));
         }
@@ -98,15 +99,15 @@ impl Checkpoint {
             }
         }
         for (group, settings) in self.shared_groups(optimizer) {
-            if let Err(error) = optimizer.with_settings(group, settings.iter().map(|(k, v)| (k.as_str(), v))) {
+            if let Err(error) = optimizer.spec.restored_rule(group, settings.iter().map(|(k, v)| (k.as_str(), v))) {
                 differences.push(error.to_string());
             }
         }
-        differences.extend(self.count_differences(optimizer.rule(Group::DEFAULT)));
+        differences.extend(self.count_differences(optimizer.spec.rule()));
         let saved: HashMap<&str, &Arrays> = self.contents.tensors.iter().map(|t| (t.name.as_str(), t)).collect();
         let rows = self.rows(optimizer);
         for (tensor, name, _) in optimizer.tensors() {
-            let shape = optimizer.shape_with(tensor, &rows);
+            let shape = optimizer.shape_with(tensor.index(), &rows);
             match saved.get(name) {
                 None => differences.push(format!("it lacks tensor {}", quote(name))),
                 Some(saved) if saved.shape != shape => {
@@ -116,10 +117,10 @@ impl Checkpoint {
                         saved.shape
                     ));
                 }
-                Some(saved) => differences.extend(array_differences(saved, &optimizer.layouts(tensor), fit)),
+                Some(saved) => differences.extend(array_differences(saved, &optimizer.layouts(tensor.index()), fit)),
             }
         }
-        for name in saved.keys().filter(|name| optimizer.tensor(name).is_none()) {
+        for name in saved.keys().filter(|name| optimizer.tensor(name).is_err()) {
             differences.push(format!("its tensor {} is not here", quote(name)));
         }
         differences
@@ -172,8 +173,4 @@ fn form_of_params(arrays: &[(&str, Layout)]) -> String {
         arrays.iter().find(|(name, _)| *name == PARAM).map_or_else(String::new, |(_, layout)| layout.to_string());
     let kept = arrays.iter().find(|(name, _)| keeps_precision(name));
     kept.map_or_else(|| seen.clone(), |(name, _)| format!("{seen} + {name}"))
-}
-
-fn shape_of(optimizer: &Optimizer, tensor: Tensor) -> Vec<usize> {
-    optimizer.tensors().nth(tensor.index()).map_or_else(Vec::new, |(_, _, shape)| shape.to_vec())
 }

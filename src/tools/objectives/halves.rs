@@ -44,16 +44,24 @@ impl Halves {
         tensors: &[Tensor],
     ) -> Result<Self> {
         let param = |tensor: &Tensor| {
-            let format = optimizer.formats(*tensor).params.format();
-            Crossing::new(device, Way::Widen, format, optimizer.param(*tensor))
+            let format = optimizer.formats(tensor.index()).params.format();
+            Crossing::new(device, Way::Widen, format, optimizer.param(*tensor)?)
         };
         let grad = |tensor: &Tensor| {
-            Crossing::new(device, Way::Narrow, optimizer.formats(*tensor).grads, optimizer.grad(*tensor))
+            Crossing::new(device, Way::Narrow, optimizer.formats(tensor.index()).grads, optimizer.grad(*tensor)?)
         };
         let params: Vec<_> = tensors.iter().map(param).collect::<Result<_>>()?;
         let grads: Vec<_> = tensors.iter().map(grad).collect::<Result<_>>()?;
-        let bound: Vec<_> = tensors.iter().zip(&params).map(|(t, c)| seen(c.as_ref(), optimizer.param(*t))).collect();
-        let written: Vec<_> = tensors.iter().zip(&grads).map(|(t, c)| seen(c.as_ref(), optimizer.grad(*t))).collect();
+        let bound: Vec<_> = tensors
+            .iter()
+            .zip(&params)
+            .map(|(t, c)| Ok(seen(c.as_ref(), optimizer.param(*t)?)))
+            .collect::<Result<_>>()?;
+        let written: Vec<_> = tensors
+            .iter()
+            .zip(&grads)
+            .map(|(t, c)| Ok(seen(c.as_ref(), optimizer.grad(*t)?)))
+            .collect::<Result<_>>()?;
         objective.bind(&bound, &written)?;
         Ok(Self { params, grads })
     }

@@ -363,7 +363,7 @@ impl Runner for Device<'_> {
     }
 
     fn decision(&self, name: &str) -> Result<f64> {
-        let at = self.optimizer.rule(Group::DEFAULT).decision().iter().position(|n| *n == name);
+        let at = self.optimizer.rule(Group::DEFAULT)?.decision().iter().position(|n| *n == name);
         let (Some(at), Some(tensor)) = (at, self.tensors.first()) else { return Ok(f64::NAN) };
         Ok(f64::from(pollster::block_on(self.optimizer.read_decision(*tensor))?[at]))
     }

@@ -181,7 +181,7 @@ impl Problem {
         let tensors: Vec<Tensor> = optimizer.tensors().map(|(tensor, ..)| tensor).collect();
         for (&tensor, data) in tensors.iter().zip(&self.tensors) {
             optimizer.write_param(tensor, &data.param)?;
-            if optimizer.try_grad(tensor).is_ok() {
+            if optimizer.grad(tensor).is_ok() {
                 optimizer.write_grad(tensor, &data.grad)?;
             }
         }
@@ -243,9 +243,9 @@ impl Outcome {
     pub async fn of(optimizer: &Optimizer) -> Result<Self> {
         let mut tensors = Vec::new();
         for (tensor, ..) in optimizer.tensors() {
-            let kept = optimizer.state_names(tensor);
+            let kept = optimizer.state_names(tensor)?;
             let mut states = Vec::new();
-            for state in optimizer.rule(Group::DEFAULT).states() {
+            for state in optimizer.rule(Group::DEFAULT)?.states() {
                 let is_kept = kept.contains(&state.name);
                 states.push(if is_kept { Some(optimizer.read_state(tensor, state.name).await?) } else { None });
             }
@@ -253,7 +253,7 @@ impl Outcome {
         }
         let applied = optimizer.read_step_count().await? as u32;
         let mut stored = Vec::new();
-        if optimizer.tensors().any(|(tensor, ..)| !optimizer.formats(tensor).is_plain()) {
+        if optimizer.tensors().any(|(tensor, ..)| !optimizer.formats(tensor.index()).is_plain()) {
             for (tensor, ..) in optimizer.tensors() {
                 stored.push(Stored::of(optimizer, tensor).await?);
             }

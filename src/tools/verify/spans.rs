@@ -38,6 +38,7 @@ impl Stored {
         let (rounding, rounded) = optimizer.read_rounding().await?;
         let chances =
             |array: u32| StochasticRounding::new(rounding, rounded.wrapping_sub(1), tensor.index() as u32, array);
+        let (rule, tensor) = (optimizer.rule(optimizer.group_of(tensor)?)?, tensor.index());
         let formats = optimizer.formats(tensor);
         let mut stored = Self::default();
         if formats.params.keep().is_some() && !formats.params.is_exact() {
@@ -46,7 +47,7 @@ impl Stored {
             stored.param = Some(Spans::of(&seen, by_chance.then(|| chances(0))));
         }
         let mut number = 0;
-        for state in optimizer.rule(optimizer.group_of(tensor)).states() {
+        for state in rule.states() {
             let Ok(array) = optimizer.array(tensor, state.name) else {
                 stored.states.push(None);
                 continue;

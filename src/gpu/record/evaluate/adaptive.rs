@@ -2,7 +2,6 @@
 
 use crate::Result;
 use crate::gpu::access::readback::read_buffer;
-use crate::gpu::build::spec::Tensor;
 use crate::gpu::kernel::passes::{ADVANCE, MOVE, PassRecord, RESTORE, SHIFT, START, STORE};
 use crate::gpu::record::evaluate::{PendingStep, State};
 use crate::optim::Scalar;
@@ -99,18 +98,15 @@ impl PendingStep<'_> {
     }
 
     fn write_record(&self, record: PassRecord) {
-        if let Some(passes) = &self.optimizer.passes {
-            self.optimizer.queue.write_buffer(passes, 0, bytemuck::bytes_of(&record));
+        if let Some(passes) = &self.optimizer.kernels.passes {
+            self.optimizer.context.queue.write_buffer(passes, 0, bytemuck::bytes_of(&record));
         }
     }
 
     /// Whether the step follows the flow, as the GPU decided.
     async fn flows(&self) -> Result<bool> {
-        let at = self.optimizer.variants[0].decision.iter().position(|name| *name == "flow");
-        if self.optimizer.tensors.is_empty() {
-            return Ok(false);
-        }
-        let decision = self.optimizer.read_decision(Tensor(0)).await?;
+        let at = self.optimizer.placement.classes[0].decision.iter().position(|name| *name == "flow");
+        let decision = self.optimizer.read_decision(self.optimizer.spec.tensor_handle(0)).await?;
         Ok(at.and_then(|at| decision.get(at)).is_some_and(|flow| *flow != 0.0))
     }
 
@@ -118,23 +114,23 @@ impl PendingStep<'_> {
     /// tolerance.
     async fn norms(&mut self, record: PassRecord) -> Result<(f64, f64)> {
         self.write_record(record);
-        let round = self.optimizer.main_rounds + 1;
+        let round = self.optimizer.kernels.main_rounds + 1;
         self.submit(|step, encoder| {
             let slot = step.slot()?;
             step.optimizer.sum(&mut step.optimizer.begin_pass(encoder), round, slot);
             Ok(())
         })?;
         let optimizer = &self.optimizer;
-        let totals = optimizer.rounds[round].totals.slice(..32);
-        let bytes = read_buffer(&optimizer.device, &optimizer.queue, totals).await?;
+        let totals = optimizer.kernels.rounds[round].totals.slice(..32);
+        let bytes = read_buffer(&optimizer.context.device, &optimizer.context.queue, totals).await?;
         let totals: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes);
-        let live = optimizer.tensors.iter().filter(|t| !t.frozen).map(|t| t.elements).sum::<u64>().max(1) as f64;
+        let live = optimizer.spec.tensors.iter().filter(|t| !t.frozen).map(|t| t.elements).sum::<u64>().max(1) as f64;
         Ok(((f64::from(totals[0]) / live).sqrt(), (f64::from(totals[4]) / live).sqrt()))
     }
 
     /// The time that the flow is followed for.
     async fn horizon(&self) -> Result<f64> {
-        let group = &self.optimizer.groups[0];
+        let group = &self.optimizer.spec.groups[0];
         let t = if group.scheduled.is_empty() { 1 } else { self.optimizer.read_step_count().await? + 1 };
         let scalars = scalars_at(group.rule.as_ref(), &group.scheduled, &group.name, t)?;
         Ok(scalars.iter().find(|s| s.name == "horizon").map_or(0.0, Scalar::value))

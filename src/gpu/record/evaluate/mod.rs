@@ -81,11 +81,11 @@ impl Optimizer {
     /// # Errors
     /// As [`step`](Self::step); gradients move.
     pub fn begin_step(&mut self) -> Result<PendingStep<'_>> {
-        if self.runs.is_some() {
+        if self.kernels.runs.is_some() {
             let problem = "gradients move: call probe where the rule probes, and then step_with_grads";
             return Err(Error::Usage(problem.to_owned()));
         }
-        let slot = self.scalars.begin(&self.device, &self.queue, &self.groups, None)?;
+        let slot = self.scalars.begin(&self.context.device, &self.context.queue, &self.spec.groups, None)?;
         Ok(PendingStep { optimizer: self, slot: Some(slot), steps: true, state: State::Begun })
     }
 
@@ -96,7 +96,7 @@ impl Optimizer {
     /// As [`step`](Self::step).
     pub fn probe(&mut self) -> Result<PendingStep<'_>> {
         let probes = matches!(self.procedure(), Procedure::Probe(_));
-        let slot = self.scalars.begin(&self.device, &self.queue, &self.groups, None)?;
+        let slot = self.scalars.begin(&self.context.device, &self.context.queue, &self.spec.groups, None)?;
         let state = if probes { State::Evaluated } else { State::Done };
         Ok(PendingStep { optimizer: self, slot: Some(slot), steps: false, state })
     }
@@ -142,7 +142,7 @@ impl Optimizer {
     }
 
     fn procedure(&self) -> Procedure {
-        self.groups[0].rule.procedure()
+        self.spec.groups[0].rule.procedure()
     }
 }
 
@@ -230,11 +230,11 @@ impl PendingStep<'_> {
 
     /// Records with `record` into an encoder of its own, and submits that.
     fn submit<T>(&mut self, record: impl FnOnce(&mut Self, &mut wgpu::CommandEncoder) -> Result<T>) -> Result<T> {
-        let label = self.optimizer.label.clone();
+        let label = self.optimizer.context.label.clone();
         let descriptor = wgpu::CommandEncoderDescriptor { label: Some(&label) };
-        let mut encoder = self.optimizer.device.create_command_encoder(&descriptor);
+        let mut encoder = self.optimizer.context.device.create_command_encoder(&descriptor);
         let done = record(self, &mut encoder)?;
-        self.optimizer.queue.submit([encoder.finish()]);
+        self.optimizer.context.queue.submit([encoder.finish()]);
         Ok(done)
     }
 
@@ -248,7 +248,7 @@ impl PendingStep<'_> {
     /// Moves the parameters along the direction after the `j`-th, or back after the last.
     fn probe(&mut self, encoder: &mut wgpu::CommandEncoder, j: usize, count: usize) -> Result<Option<EvalRequest>> {
         if j == 0 {
-            let round = self.optimizer.main_rounds;
+            let round = self.optimizer.kernels.main_rounds;
             self.optimizer.sum(&mut self.optimizer.begin_pass(encoder), round, self.slot()?);
         }
         self.pass(encoder, j)?;
@@ -282,7 +282,7 @@ impl PendingStep<'_> {
         {
             let slot = self.slot()?;
             let mut pass = self.optimizer.begin_pass(encoder);
-            self.optimizer.round(&mut pass, self.optimizer.main_rounds, slot, None);
+            self.optimizer.round(&mut pass, self.optimizer.kernels.main_rounds, slot, None);
             self.optimizer.update(&mut pass, slot, None);
         }
         self.end(encoder)

@@ -66,7 +66,7 @@ impl<'a> Device<'a> {
 
     /// Makes some steps, in one submit where nothing is read back on the way.
     fn steps(&mut self, count: u64) -> Result<()> {
-        if matches!(self.optimizer.rule(Group::DEFAULT).procedure(), Procedure::Integrate(_)) {
+        if matches!(self.optimizer.rule(Group::DEFAULT)?.procedure(), Procedure::Integrate(_)) {
             return (0..count).try_for_each(|_| self.submitted_step());
         }
         let mut encoder = self.encoder();
@@ -103,7 +103,7 @@ impl<'a> Device<'a> {
 
     /// How many of the steps since the last call fired a trigger.
     fn new_triggers(&mut self) -> Result<Option<u64>> {
-        let rule = self.optimizer.rule(Group::DEFAULT);
+        let rule = self.optimizer.rule(Group::DEFAULT)?;
         let Some(at) = rule.global_state().iter().position(|name| *name == "triggers") else { return Ok(None) };
         let now = pollster::block_on(self.optimizer.read_global_state())?.get(at).copied().map_or(0.0, f64::from);
         let new = now - std::mem::replace(&mut self.triggers, now);
@@ -112,7 +112,7 @@ impl<'a> Device<'a> {
 
     /// The factor that the last step put on its rate.
     fn damping(&self) -> Result<Option<f64>> {
-        let rule = self.optimizer.rule(Group::DEFAULT);
+        let rule = self.optimizer.rule(Group::DEFAULT)?;
         let names = rule.decision();
         let decided = pollster::block_on(self.optimizer.read_decision(self.tensors[0]))?;
         let member = |name: &str| Some(f64::from(*decided.get(names.iter().position(|n| *n == name)?)?));
@@ -157,7 +157,7 @@ impl Course for Device<'_> {
 
     fn params(&mut self) -> Result<Vec<Vec<f32>>> {
         // As the objective sees them.
-        let seen = |tensor: &Tensor| Ok(pollster::block_on(self.optimizer.read_seen(*tensor))?.values());
+        let seen = |tensor: &Tensor| Ok(pollster::block_on(self.optimizer.read_seen(tensor.index()))?.values());
         self.tensors.iter().map(seen).collect()
     }
 }

@@ -1,0 +1,152 @@
+//! Row sets of a running optimizer: how many rows are in use, masks, and the rates of columns.
+
+use crate::gpu::Optimizer;
+use crate::gpu::build::spec::{RowSet, Tensor};
+use crate::gpu::layout::launches::StateRun;
+use crate::gpu::layout::rows::SetState;
+use crate::{Error, Result};
+
+impl Optimizer {
+    /// The row set of this name.
+    ///
+    /// # Errors
+    /// There is none; the error suggests the nearest.
+    pub fn row_set(&self, name: &str) -> Result<RowSet> {
+        let sets = &self.spec.rows.sets;
+        let found = sets.iter().position(|set| set.name == name).map(|index| self.spec.row_set_handle(index));
+        found.ok_or_else(|| Error::unknown("row set", name, sets.iter().map(|set| set.name.as_str())))
+    }
+
+    /// How many rows of a set are in use: the first dimension of its tensors' shapes.
+    ///
+    /// # Errors
+    /// The set is not of this optimizer.
+    pub fn row_count(&self, rows: RowSet) -> Result<usize> {
+        self.set_state(rows).map(|set| set.live)
+    }
+
+    /// How many rows of a set there is room for.
+    ///
+    /// # Errors
+    /// The set is not of this optimizer.
+    pub fn row_capacity(&self, rows: RowSet) -> Result<usize> {
+        self.set_state(rows).map(|set| set.capacity)
+    }
+
+    /// Says how many rows of a set are in use from the calls recorded now on, and moves nothing: where parameters were written anew, or
+    /// an encoder with a [`remap`](Self::remap) was dropped.
+    ///
+    /// # Errors
+    /// The set is not of this optimizer, or has less room.
+    pub fn set_row_count(&mut self, rows: RowSet, live: usize) -> Result<()> {
+        let rows = self.spec.row_set(rows)?;
+        self.check_room(rows, live)?;
+        self.put_live(rows, live);
+        self.scalars.set_rows(self.placement.rows.table(&self.spec.tensors));
+        Ok(())
+    }
+
+    /// Where the states of a tensor's rows in use lie.
+    pub(crate) fn state_runs(&self, tensor: usize) -> impl Iterator<Item = StateRun> + '_ {
+        let used = self.spec.tensors[tensor].used() as usize;
+        self.placement.layout.state_runs(tensor).filter_map(move |run| {
+            let elements = run.elements.min(used.saturating_sub(run.position));
+            (elements > 0).then_some(StateRun { elements, ..run })
+        })
+    }
+
+    fn set_state(&self, rows: RowSet) -> Result<&SetState> {
+        Ok(&self.placement.rows.sets[self.spec.row_set(rows)?])
+    }
+
+    /// The sets whose tensors can all take the rows that `shape` tells of them, and how many.
+    #[cfg(feature = "checkpoint")]
+    pub(crate) fn rows_as<'a>(&self, shape: impl Fn(&str) -> Option<&'a [usize]>) -> Vec<(RowSet, usize)> {
+        let rows_of = |set: &SetState| {
+            let rows = *shape(&self.spec.tensors[set.tensors[0]].name)?.first()?;
+            let fits = |t: &usize| {
+                let info = &self.spec.tensors[*t];
+                shape(&info.name).is_some_and(|s| s.first() == Some(&rows) && s[1..] == info.shape[1..])
+            };
+            (rows <= set.capacity && set.tensors.iter().all(fits)).then_some(rows)
+        };
+        let sets = self.placement.rows.sets.iter().enumerate();
+        sets.filter_map(|(i, set)| Some((self.spec.row_set_handle(i), rows_of(set)?))).collect()
+    }
+
+    /// A tensor's shape if these sets had so many rows.
+    #[cfg(feature = "checkpoint")]
+    pub(crate) fn shape_with(&self, tensor: usize, rows: &[(RowSet, usize)]) -> Vec<usize> {
+        let mut shape = self.spec.tensors[tensor].shape.clone();
+        let of_set = rows.iter().find(|(set, _)| self.placement.rows.set_of[tensor] == Some(set.index));
+        if let (Some(first), Some((_, rows))) = (shape.first_mut(), of_set) {
+            *first = *rows;
+        }
+        shape
+    }
+
+    pub(crate) fn check_room(&self, rows: usize, live: usize) -> Result<()> {
+        let set = &self.placement.rows.sets[rows];
+        if live <= set.capacity {
+            return Ok(());
+        }
+        Err(set.error(&format!(
+            "{live} rows are wanted, there is room for {}: ask the builder for more with row_capacity",
+            set.capacity
+        )))
+    }
+
+    pub(crate) fn put_live(&mut self, rows: usize, live: usize) {
+        let set = &mut self.placement.rows.sets[rows];
+        (set.source, set.live) = (set.live, live);
+        for &tensor in &set.tensors {
+            self.spec.tensors[tensor].shape[0] = live;
+        }
+    }
+
+    /// Where a set's mask lies: one u32 a row, 0 where a step leaves the row as it is. `None` for a set without a mask. The crate's own
+    /// masks flag every row at first.
+    ///
+    /// # Errors
+    /// The set is not of this optimizer.
+    pub fn mask(&self, rows: RowSet) -> Result<Option<wgpu::BufferSlice<'_>>> {
+        let Some(mask) = &self.set_state(rows)?.mask else { return Ok(None) };
+        let range = mask.offset..mask.offset + mask.size;
+        Ok(Some(mask.source.buffer(&self.placement.rows.ours).slice(range)))
+    }
+
+    /// Writes the mask of the rows in use, before the work that is submitted next.
+    ///
+    /// # Errors
+    /// The set has no mask; another length than its rows in use; the caller's buffer lacks `COPY_DST`.
+    pub fn write_mask(&self, rows: RowSet, flags: &[u32]) -> Result<()> {
+        let set = self.set_state(rows)?;
+        let mask = set.mask.as_ref().ok_or_else(|| set.error("it has no mask: ask the builder for one"))?;
+        if flags.len() != set.live {
+            return Err(set.error(&format!("{} flags were given, {} rows are in use", flags.len(), set.live)));
+        }
+        let buffer = mask.source.buffer(&self.placement.rows.ours);
+        if !buffer.usage().contains(wgpu::BufferUsages::COPY_DST) {
+            return Err(set.error(&format!("its mask has usage {:?}, writing needs COPY_DST", buffer.usage())));
+        }
+        self.context.queue.write_buffer(buffer, mask.offset, bytemuck::cast_slice(flags));
+        Ok(())
+    }
+
+    /// Sets the rates of a tensor's columns for the steps recorded from now on; see
+    /// [`Builder::column_rates`](crate::Builder::column_rates).
+    ///
+    /// # Errors
+    /// The tensor was built without column rates; another count than its columns; a rate that is not finite or below 0.
+    pub fn set_column_rates(&mut self, tensor: Tensor, rates: &[f64]) -> Result<()> {
+        let index = self.spec.tensor(tensor)?;
+        let info = &self.spec.tensors[index];
+        if self.placement.rows.columns[index].is_empty() {
+            return Err(info.error("it was built without column rates".to_owned()));
+        }
+        info.check_columns(rates)?;
+        self.placement.rows.columns[index] = rates.iter().map(|r| *r as f32).collect();
+        self.scalars.set_rows(self.placement.rows.table(&self.spec.tensors));
+        Ok(())
+    }
+}

@@ -1,0 +1,83 @@
+//! Changes of a group's settings: what is checked before they are taken, on the GPU and on the host.
+
+use crate::gpu::build::spec::{Group, Spec};
+use crate::optim::rule::{check_common, goes_on, same_rule};
+use crate::optim::{Rule, Value};
+use crate::options::schedule::refuse_owned;
+use crate::{Error, Result};
+
+impl Spec {
+    /// A group's rule with other settings, where the optimizer can go on with it.
+    ///
+    /// # Errors
+    /// The handle is another optimizer's; an unknown name; a value out of range; a setting that belongs to a schedule, that changes which
+    /// states are kept, or that all groups share.
+    pub(crate) fn changed_rule<'a>(
+        &self,
+        group: Group,
+        settings: impl IntoIterator<Item = (&'a str, &'a Value)>,
+    ) -> Result<Box<dyn Rule>> {
+        let info = self.group_info(group)?;
+        let settings: Vec<_> = settings.into_iter().collect();
+        for (name, _) in &settings {
+            refuse_owned(&info.scheduled, &info.name, name)?;
+        }
+        self.restored_rule(group, settings)
+    }
+
+    /// As [`changed_rule`](Self::changed_rule), also with settings that belong to a schedule: what a checkpoint restores.
+    pub(crate) fn restored_rule<'a>(
+        &self,
+        group: Group,
+        settings: impl IntoIterator<Item = (&'a str, &'a Value)>,
+    ) -> Result<Box<dyn Rule>> {
+        let (index, info) = (self.group(group)?, self.group_info(group)?);
+        let mut rule = info.rule.clone();
+        for (name, value) in settings {
+            rule.set(name, value)?;
+        }
+        rule.check()?;
+        if !goes_on(rule.as_ref(), info.rule.as_ref()) {
+            return Err(Error::Usage(format!(
+                "the settings of group `{}` change which states are kept: build a new optimizer",
+                info.name
+            )));
+        }
+        let rule_of = |i: usize| if i == index { rule.as_ref() } else { self.groups[i].rule.as_ref() };
+        check_common(self.groups.iter().enumerate().map(|(i, group)| (group.name.as_str(), rule_of(i))))?;
+        Ok(rule)
+    }
+
+    /// The settings of `rule` that no schedule of the group owns.
+    ///
+    /// # Errors
+    /// The handle is another optimizer's; the group holds another rule.
+    pub(crate) fn settings_of(&self, group: Group, rule: &dyn Rule) -> Result<Vec<(&'static str, Value)>> {
+        let info = self.group_info(group)?;
+        if !same_rule(rule, info.rule.as_ref()) {
+            return Err(Error::Usage(format!(
+                "group `{}` holds {}, the new settings are of {}: build a new optimizer",
+                info.name,
+                info.rule.name(),
+                rule.name()
+            )));
+        }
+        let owned = |name: &str| info.scheduled.iter().any(|s| s.setting == name);
+        Ok(rule.settings().into_iter().filter(|(name, _)| !owned(name)).collect())
+    }
+
+    /// A group's learning rate at the `t`-th step: its schedule's where it has one.
+    ///
+    /// # Errors
+    /// The handle is another optimizer's; the rule has no learning rate.
+    pub(crate) fn lr(&self, group: Group, step: u64) -> Result<f64> {
+        let info = self.group_info(group)?;
+        if let Some(scheduled) = info.scheduled.iter().find(|s| s.setting == "lr") {
+            return Ok(scheduled.schedule.rate(step));
+        }
+        match info.rule.settings().into_iter().find(|(name, _)| *name == "lr") {
+            Some((_, Value::Number(lr))) => Ok(lr),
+            _ => Err(Error::Usage(format!("{} has no setting `lr`", info.rule.name()))),
+        }
+    }
+}
