@@ -6,7 +6,7 @@
 use std::num::NonZeroU64;
 
 use wgpu_optim::wgpu::util::DeviceExt as _;
-use wgpu_optim::{AdamW, Group, Optimizer, Tensor, random, read_buffer, wgpu};
+use wgpu_optim::{AdamW, Group, Optimizer, random, read_buffer, wgpu};
 
 const SAMPLES: usize = 512;
 const HIDDEN: usize = 64;
@@ -130,15 +130,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut optimizer = builder.build(&device, &queue)?;
 
     // The biases begin at zero, as every tensor that the optimizer holds; the weights must differ from each other.
-    let normals = |tensor: Tensor, count: usize, scale: f64| -> Vec<f32> {
-        (0..count as u32).map(|i| (scale * random::normal(tensor.index() as u32, i)) as f32).collect()
+    let normals = |key: u32, count: usize, scale: f64| -> Vec<f32> {
+        (0..count as u32).map(|i| (scale * random::normal(key, i)) as f32).collect()
     };
-    optimizer.write_param(w1, &normals(w1, 2 * HIDDEN, 1.5))?;
-    optimizer.write_param(w2, &normals(w2, HIDDEN, 1.0 / (HIDDEN as f64).sqrt()))?;
+    optimizer.write_param(w1, &normals(1, 2 * HIDDEN, 1.5))?;
+    optimizer.write_param(w2, &normals(2, HIDDEN, 1.0 / (HIDDEN as f64).sqrt()))?;
 
     let points: Vec<[f32; 4]> = (0..SAMPLES as u32)
         .map(|i| {
-            let [x, y] = [0, 1].map(|k| 2.0 * random::unit(10, 2 * i + k) - 1.0);
+            let [x, y] = [0, 1].map(|k| 2.0 * random::unit(3, 2 * i + k) - 1.0);
             [x, y, (3.0 * x).sin() * (2.0 * y).cos(), 0.0]
         })
         .collect();
@@ -158,11 +158,20 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (hidden, errors) = (make("hidden", SAMPLES * HIDDEN), make("errors", SAMPLES));
     let [samples, hidden, errors] = [&samples, &hidden, &errors].map(|buffer| buffer.slice(..));
 
-    let [p_w1, p_b1, p_w2, p_b2] = [w1, b1, w2, b2].map(|tensor| optimizer.param(tensor));
-    let [g_w1, g_b1, g_w2, g_b2] = [w1, b1, w2, b2].map(|tensor| optimizer.grad(tensor));
-    let forward = [p_w1, p_b1, p_w2, p_b2, samples, hidden, errors];
+    let forward =
+        [optimizer.param(w1), optimizer.param(b1), optimizer.param(w2), optimizer.param(b2), samples, hidden, errors];
+    let backward = [
+        optimizer.param(w2),
+        samples,
+        hidden,
+        errors,
+        optimizer.grad(w1),
+        optimizer.grad(b1),
+        optimizer.grad(w2),
+        optimizer.grad(b2),
+    ];
     let forward = Kernel::new(&device, FORWARD, &forward, SAMPLES.div_ceil(64) as u32);
-    let backward = Kernel::new(&device, BACKWARD, &[p_w2, samples, hidden, errors, g_w1, g_b1, g_w2, g_b2], 1);
+    let backward = Kernel::new(&device, BACKWARD, &backward, 1);
 
     // The mean squared error of the parameters as they are now: the one number that this program reads back.
     let loss = || -> wgpu_optim::Result<f32> {
