@@ -158,17 +158,24 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (hidden, errors) = (make("hidden", SAMPLES * HIDDEN), make("errors", SAMPLES));
     let [samples, hidden, errors] = [&samples, &hidden, &errors].map(|buffer| buffer.slice(..));
 
-    let forward =
-        [optimizer.param(w1), optimizer.param(b1), optimizer.param(w2), optimizer.param(b2), samples, hidden, errors];
-    let backward = [
-        optimizer.param(w2),
+    let forward = [
+        optimizer.param(w1)?,
+        optimizer.param(b1)?,
+        optimizer.param(w2)?,
+        optimizer.param(b2)?,
         samples,
         hidden,
         errors,
-        optimizer.grad(w1),
-        optimizer.grad(b1),
-        optimizer.grad(w2),
-        optimizer.grad(b2),
+    ];
+    let backward = [
+        optimizer.param(w2)?,
+        samples,
+        hidden,
+        errors,
+        optimizer.grad(w1)?,
+        optimizer.grad(b1)?,
+        optimizer.grad(w2)?,
+        optimizer.grad(b2)?,
     ];
     let forward = Kernel::new(&device, FORWARD, &forward, SAMPLES.div_ceil(64) as u32);
     let backward = Kernel::new(&device, BACKWARD, &backward, 1);
