@@ -1,6 +1,7 @@
 //! The perceptron and the digits.
 
-use crate::support::{GUARD, Rig, failure, gpu, slices, wide, worst};
+use crate::rig::{GUARD, Rig, failure, gpu, slices, worst};
+use crate::support::wide::wide;
 use std::sync::OnceLock;
 use wgpu_optim::objective::random::{self, Stream};
 use wgpu_optim::objective::{

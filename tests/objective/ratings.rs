@@ -1,7 +1,7 @@
 //! Files of ratings: every layout, and what is refused.
 
 use crate::problems::RATINGS;
-use crate::support::{failure, slices};
+use crate::rig::{failure, slices};
 use wgpu_optim::objective::problem;
 use wgpu_optim::objective::problems::{Layout, RatingTable};
 use wgpu_optim::optim::Value;
