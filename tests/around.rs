@@ -132,11 +132,11 @@ impl Features {
             builder.schedule(second, schedule());
         }
         if self.no_decay && decays(rule) {
-            builder.no_decay(second, no_decay()).unwrap();
+            builder.exclude_from_decay(second, no_decay()).unwrap();
         }
         if self.mask {
             for t in MASKED {
-                let rows = builder.rows(format!("rows of {t}"), &tensors[t..=t]);
+                let rows = builder.row_set(format!("rows of {t}"), &tensors[t..=t]);
                 builder.mask(rows);
             }
         }
@@ -258,7 +258,7 @@ fn run(case: &str, rule: &dyn Rule, features: Features) {
         let want: Vec<Vec<f64>> = (0..5).map(|t| oracle.ema(t).unwrap().to_vec()).collect();
         all_close(&format!("{case} gpu ema"), &tensors.iter().map(average).collect::<Vec<_>>(), &want, &path);
     }
-    assert_eq!(pollster::block_on(gpu.read_applied()).unwrap(), oracle.applied(), "{case}: applied");
+    assert_eq!(pollster::block_on(gpu.read_step_count()).unwrap(), oracle.step_count(), "{case}: applied");
     assert_eq!(pollster::block_on(gpu.read_skipped()).unwrap(), oracle.skipped(), "{case}: skipped");
     assert_eq!(f64::from(pollster::block_on(gpu.read_loss_scale()).unwrap()), oracle.loss_scale(), "{case}: scale");
     assert!(path.iter().flatten().any(|x| *x > 0.0), "{case}: nothing moved");
@@ -341,7 +341,7 @@ fn run_rounded(case: &str, rule: &dyn Rule, features: Features) {
     let count: usize = LENGTHS.iter().sum();
     assert!(other * 50 < count, "{case}: {other} of {count} are off by more than a place");
     println!("{case}: off by {off:.2e} in all of a way of {way:.2e}");
-    assert_eq!(pollster::block_on(gpu.read_applied()).unwrap(), host.applied(), "{case}: applied");
+    assert_eq!(pollster::block_on(gpu.read_step_count()).unwrap(), host.step_count(), "{case}: applied");
     assert_eq!(pollster::block_on(gpu.read_skipped()).unwrap(), host.skipped(), "{case}: skipped");
 }
 
@@ -379,7 +379,7 @@ fn a_skipped_step_leaves_every_byte_and_the_next_is_right() {
             micro_batches::on_gpu(&mut without, &others, &gradients(5));
             assert_eq!(everything(&with, &tensors), everything(&without, &others), "{}: the next step", entry.name);
             assert_eq!(pollster::block_on(with.read_skipped()).unwrap(), 1);
-            assert_eq!(pollster::block_on(with.read_applied()).unwrap(), 2);
+            assert_eq!(pollster::block_on(with.read_step_count()).unwrap(), 2);
         }
     }
 }
@@ -436,7 +436,7 @@ fn gradients_are_zeroed_also_by_skipped_steps_and_guards_stay() {
         let offset = if shared { 32 } else { 0 };
         let mut builder = Optimizer::builder(AdamW::default());
         builder.bind(Group::DEFAULT, "w", &[5], params.slice(..20), grads.slice(offset..offset + 20));
-        builder.zero_gradients(true).skip_nonfinite(true);
+        builder.zero_grad(true).skip_nonfinite(true);
         let mut optimizer = builder.build(&GPU.device, &GPU.queue).unwrap();
         for bad in [false, true] {
             let mut gradient = [3.0_f32; 8];
@@ -456,7 +456,7 @@ fn gradients_are_zeroed_also_by_skipped_steps_and_guards_stay() {
 fn tensors_without_decay_go_into_a_group_of_their_own() {
     let mut builder = Optimizer::builder(AdamW { weight_decay: 0.5, lr: 0.1, ..AdamW::default() });
     let before = builder.tensor(Group::DEFAULT, "a.bias", &[3]);
-    let twin = builder.no_decay(Group::DEFAULT, NoDecay::Rank(1)).unwrap();
+    let twin = builder.exclude_from_decay(Group::DEFAULT, NoDecay::Rank(1)).unwrap();
     let after = builder.tensor(Group::DEFAULT, "b.bias", &[3]);
     let weight = builder.tensor(Group::DEFAULT, "weight", &[3, 1]);
     let mut optimizer = builder.build(&GPU.device, &GPU.queue).unwrap();
@@ -471,7 +471,7 @@ fn tensors_without_decay_go_into_a_group_of_their_own() {
     assert!(optimizer.groups().any(|(group, name)| group == twin && name == "default, no decay"));
 
     let mut builder = Optimizer::builder(wgpu_optim::ProxSgd::default());
-    let error = builder.no_decay(Group::DEFAULT, NoDecay::Rank(1)).unwrap_err().to_string();
+    let error = builder.exclude_from_decay(Group::DEFAULT, NoDecay::Rank(1)).unwrap_err().to_string();
     assert!(error.contains("prox_sgd has no weight_decay"), "{error}");
 }
 

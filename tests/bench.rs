@@ -7,13 +7,13 @@ mod support {
 }
 
 use wgpu_optim::Storage;
-use wgpu_optim::bench::{
-    Backend, Feature, Measurement, Plan, Size, With, bytes_per_element, bytes_per_element_stored, compare,
-    read_baseline, recording, run,
-};
 use wgpu_optim::optim::{
     ALL, AdaBelief, Adagrad, Adai, AdaiW, Adam, AdamW, Lamb, Lion, NAdam, NormOf, ProxSgd, RAdam, RmsProp, Rule, Sgd,
     VRAdam,
+};
+use wgpu_optim::tools::bench::{
+    Backend, Feature, Measurement, Plan, Size, With, bytes_per_element, bytes_per_element_stored, compare,
+    read_baseline, recording, run,
 };
 
 use support::gpu::GPU;
@@ -207,7 +207,7 @@ fn what_cannot_be_measured_is_refused_before_anything_is_made() {
     let cpu = Plan { backends: vec![Backend::Cpu], ..plan };
     let with = |size| Plan { sizes: vec![size], ..cpu.clone() };
     // Only where the system says what is free: elsewhere this would be tried.
-    if wgpu_optim::report::free_memory().is_some() {
+    if wgpu_optim::tools::report::free_memory().is_some() {
         let huge = error(&with(Size { tensors: 1, elements: 1 << 44 }));
         assert!(huge.contains("need 562949953421312 bytes"), "{huge}");
     }

@@ -107,8 +107,8 @@ fn resuming_gives_the_same_bits_for_every_rule() {
             let name = format!("{}/{variant}", entry.name);
             let (whole, second) = (snapshot(&whole), snapshot(&second));
             same(&name, &whole, &second);
-            let flows = rule.sums().may_hold && whole.applied() < 6;
-            assert!(whole.applied() == 6 || flows, "{name}: the step that was not finite is not counted");
+            let flows = rule.sums().may_hold && whole.step_count() < 6;
+            assert!(whole.step_count() == 6 || flows, "{name}: the step that was not finite is not counted");
             let moved = whole.array("a", "param").unwrap();
             assert_ne!(moved, numbers(77, moved.len()), "{name}: training moved the parameters");
         }
@@ -220,7 +220,7 @@ fn a_kill_leaves_a_whole_file() {
         child.kill().unwrap();
         child.wait().unwrap();
         let checkpoint = Checkpoint::load(&path).unwrap();
-        applied = checkpoint.applied().max(applied);
+        applied = checkpoint.step_count().max(applied);
         let (mut optimizer, _) = build(&AdamW::default());
         checkpoint.restore(&mut optimizer).unwrap();
     }
@@ -324,7 +324,7 @@ fn torch_states_go_on_here_as_in_torch() {
 
 fn goes_on(bytes: &[u8], (mut optimizer, tensors): (Optimizer, [(Tensor, &'static str); 2])) {
     restore_torch("torch", bytes, &mut optimizer).unwrap();
-    assert_eq!(pollster::block_on(optimizer.read_applied()).unwrap(), 3);
+    assert_eq!(pollster::block_on(optimizer.read_step_count()).unwrap(), 3);
     for (tensor, name) in tensors {
         optimizer.write_grad(tensor, &of_file(bytes, &format!("next_grad/{name}"))).unwrap();
     }

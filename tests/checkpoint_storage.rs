@@ -192,7 +192,7 @@ fn resuming_gives_the_same_bits_however_numbers_are_stored() {
             assert_eq!(resumed.bytes(), bytes, "{name}: everything is back");
             whole.steps(5..=6);
             resumed.steps(5..=6);
-            assert_eq!(whole.snapshot().applied(), 5, "{name}: the step that was not finite is not counted");
+            assert_eq!(whole.snapshot().step_count(), 5, "{name}: the step that was not finite is not counted");
             assert_ne!(whole.bytes(), bytes, "{name}: training went on");
             assert_eq!(resumed.bytes(), whole.bytes(), "{name}");
         }
@@ -204,7 +204,7 @@ fn chances_follow_from_how_many_steps_rounded_and_not_from_the_count_of_steps() 
     let start = || {
         let mut model = Model::started(&adamw(), "bf16-sr", 7);
         model.steps(1..=2);
-        model.optimizer.write_applied(40).unwrap();
+        model.optimizer.write_step_count(40).unwrap();
         model
     };
     let mut whole = start();
@@ -374,7 +374,7 @@ fn eight_bits_go_into_f32_and_back_to_the_nearest() {
         same_bits("m", &back.state(at, "m"), &eight.state(at, "m"));
         same_bits("v", &back.state(at, "v"), &eight.state(at, "v"));
     }
-    assert_eq!(back.snapshot().applied(), 2);
+    assert_eq!(back.snapshot().step_count(), 2);
 
     // What is not a matter of form is refused all the same.
     let mut amsgrad = Model::new(&AdamW { amsgrad: true, ..adamw() }, "f32", 0);
@@ -421,7 +421,7 @@ fn version_1() -> File {
 #[test]
 fn files_of_version_1_still_load() {
     let checkpoint = load(&version_1()).unwrap();
-    assert_eq!((checkpoint.applied(), checkpoint.notes()["epoch"].as_str()), (5, "3"));
+    assert_eq!((checkpoint.step_count(), checkpoint.notes()["epoch"].as_str()), (5, "3"));
     let mut plain = Model::new(&adamw(), "f32", 0);
     checkpoint.restore(&mut plain.optimizer).unwrap();
     same_bits("param", &plain.params(3), &numbers(3, 4097));
@@ -554,7 +554,7 @@ fn torch_gets_f32_and_gives_what_is_stored() {
         same_bits("m", &back.state(at, "m"), &m);
         same_bits("v", &back.state(at, "v"), &model.state(at, "v"));
     }
-    assert_eq!(back.snapshot().applied(), 2);
+    assert_eq!(back.snapshot().step_count(), 2);
     let mut master = Model::new(&adamw(), "f16-master", 0);
     restore_torch("torch", torch, &mut master.optimizer).unwrap();
     same_bits("param", &master.params(3), &model.params(3));

@@ -803,7 +803,7 @@ fn every_shader_prints_in_every_language() {
         assert_eq!(spirv.status.code(), Some(0));
         assert_eq!(spirv.stdout[..4], 0x0723_0203_u32.to_le_bytes());
     }
-    for (kernel, _) in wgpu_optim::objective::shaders() {
+    for (kernel, _) in wgpu_optim::tools::objectives::shaders() {
         assert!(passes(&["shader", kernel, "--target", "msl"]).contains("kernel void"));
     }
 }

@@ -175,12 +175,12 @@ fn adai_refuses_a_step_of_zeros() {
         let mut optimizer = host::optimizer::<f32>([("all", rule)], [("w", 0, 40)]).expect("valid");
         let mut p = vec![vec![1.5_f32; 40]];
         step(&mut optimizer, &mut p, &[vec![0.0; 40]]);
-        assert_eq!((optimizer.applied(), p[0][0], optimizer.totals()[0]), (0, 1.5, 0.0));
+        assert_eq!((optimizer.step_count(), p[0][0], optimizer.totals()[0]), (0, 1.5, 0.0));
         assert!(optimizer.state(0, "q").expect("kept").iter().all(|q| *q == 0.0));
         step(&mut optimizer, &mut p, &[vec![2.0; 40]]);
-        assert_eq!((optimizer.applied(), p[0][0]), (1, 1.5 - 0.1 * 2.0));
+        assert_eq!((optimizer.step_count(), p[0][0]), (1, 1.5 - 0.1 * 2.0));
         step(&mut optimizer, &mut p, &[vec![0.0; 40]]);
-        assert_eq!(optimizer.applied(), 2, "v is above 0 from now on");
+        assert_eq!(optimizer.step_count(), 2, "v is above 0 from now on");
     }
 }
 
@@ -191,11 +191,11 @@ fn adai_goes_on_where_gradient_and_decay_balance() {
         let mut optimizer = single::<f32>(Adai { weight_decay: 0.1, ..Adai::new(0.1) }, 1000);
         optimizer.state_mut(0, "v").expect("kept").fill(1e-13);
         optimizer.state_mut(0, "q").expect("kept").fill(1.0);
-        optimizer.set_applied(5000);
+        optimizer.set_step_count(5000);
         let mut p = vec![Random(seed).tensor::<f32>(1000)];
         let g = p[0].iter().map(|p| -0.1 * p).collect();
         step(&mut optimizer, &mut p, &[g]);
-        assert_eq!(optimizer.applied(), 5001, "seed {seed}: {:?}", optimizer.totals());
+        assert_eq!(optimizer.step_count(), 5001, "seed {seed}: {:?}", optimizer.totals());
         assert!(p[0].iter().all(|p| p.is_finite()));
     }
 }
@@ -375,9 +375,9 @@ fn pair(rule: &dyn Rule, sizes: &[usize], random: &mut Random) -> (Optimizer<f32
             to.iter_mut().zip(from).for_each(|(to, from)| *to = from);
         }
     }
-    oracle.set_applied(fast.applied());
-    let memory: Vec<f64> = fast.memory_values().iter().map(|x| f64::from(*x)).collect();
-    oracle.set_memory(&memory).expect("as many");
+    oracle.set_step_count(fast.step_count());
+    let memory: Vec<f64> = fast.global_state_values().iter().map(|x| f64::from(*x)).collect();
+    oracle.set_global_state(&memory).expect("as many");
     (fast, oracle, p)
 }
 
@@ -463,7 +463,7 @@ fn input_that_does_not_fit_changes_nothing() {
     assert_eq!(length.to_string(), "tensor `w`: its gradient has 2 elements, needs 3");
     let length = optimizer.step(&mut [&mut p[..1]], &[&g]).expect_err("short");
     assert_eq!(length.to_string(), "tensor `w`: its parameter has 1 elements, needs 3");
-    assert_eq!((optimizer.applied(), p), (0, [1.0; 3]));
+    assert_eq!((optimizer.step_count(), p), (0, [1.0; 3]));
     assert_eq!(optimizer.state(0, "m").expect("kept"), [0.0; 3]);
 }
 

@@ -8,11 +8,11 @@ mod support {
 }
 
 use proptest::prelude::*;
-use wgpu_optim::bench::{Plan, Size, bytes_per_element};
 use wgpu_optim::checkpoint::Checkpoint;
 use wgpu_optim::optim::{CustomCpu, CustomRule, Range, Scalar, Value, rule::MAX_SUMS};
 use wgpu_optim::schedule::Exponential;
-use wgpu_optim::verify::run_rule;
+use wgpu_optim::tools::bench::{Plan, Size, bytes_per_element};
+use wgpu_optim::tools::verify::run_rule;
 use wgpu_optim::{Accumulate, AdamW, Builder, Clip, Ema, Error, Group, LossScale, Optimizer, Rule, Tensor, VRAdam};
 
 use support::gpu::GPU;
@@ -123,7 +123,7 @@ fn everything_around_a_rule_works_for_a_custom_one() {
             .loss_scale(LossScale::fixed(4.0))
             .ema(Ema::default())
             .accumulate(Accumulate::Mean(2))
-            .zero_gradients(true)
+            .zero_grad(true)
             .schedule(Group::DEFAULT, Exponential::new(0.9));
     };
     let (custom, own) = pair_of_adamw();
@@ -291,7 +291,7 @@ fn a_custom_rule_is_measured() {
     assert_eq!(braked.sums_read(), ["p", "g", "m", "v"]);
     let size = Size { tensors: 2, elements: 5000 };
     let plan = Plan { rules, sizes: vec![size], seconds: 0.0, samples: 1, ..Plan::default() };
-    let results = wgpu_optim::bench::run(&plan, Some(&GPU), |_| ()).expect("it is measured");
+    let results = wgpu_optim::tools::bench::run(&plan, Some(&GPU), |_| ()).expect("it is measured");
     assert_eq!(results[0].optimizer, "my_adamw");
 }
 

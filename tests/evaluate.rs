@@ -4,7 +4,7 @@ mod support {
     pub(crate) mod host;
 }
 
-use wgpu_optim::Evaluation;
+use wgpu_optim::EvalRequest;
 use wgpu_optim::cpu::Optimizer;
 use wgpu_optim::optim::{Adam, Directions, FlowAdam, Integrator, Rule, SAdam, WarpAdam, WarpMode};
 use wgpu_optim::random::{draw, fill_normals, normals, unit};
@@ -25,8 +25,8 @@ fn numbers(key: u32, n: usize) -> Vec<f64> {
 fn step(optimizer: &mut Optimizer<f64>, w: &mut [f64], spoil: impl Fn(usize) -> f64) -> wgpu_optim::Result<()> {
     let mut g = vec![0.0; w.len()];
     optimizer.step_with(&mut [w], &mut [&mut g], |evaluation, params, grads| {
-        let slot = if let Evaluation::Loss(slot) = evaluation { slot } else { 0 };
-        if evaluation == Evaluation::Gradient {
+        let slot = if let EvalRequest::Loss(slot) = evaluation { slot } else { 0 };
+        if evaluation == EvalRequest::Gradient {
             grads[0].copy_from_slice(params[0]);
         }
         Ok(params[0].iter().map(|x| 0.5 * x * x).sum::<f64>() + spoil(slot))
@@ -75,9 +75,9 @@ fn a_loss_that_is_not_finite_is_an_error_and_nothing_moves() {
     let error = step(&mut optimizer, &mut w, |slot| if slot == 2 { f64::INFINITY } else { 0.0 });
     let error = error.expect_err("a loss is infinite").to_string();
     assert!(error.contains("slot 2"), "{error}");
-    assert_eq!((w.clone(), optimizer.applied()), (before, 0));
+    assert_eq!((w.clone(), optimizer.step_count()), (before, 0));
     step(&mut optimizer, &mut w, |_| 0.0).expect("the next step is a step");
-    assert_eq!(optimizer.applied(), 1);
+    assert_eq!(optimizer.step_count(), 1);
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn an_evaluation_that_fails_leaves_everything_as_it_was() {
     let mut optimizer = optimizer(flow, &[6]);
     let mut w = numbers(2, 6);
     step(&mut optimizer, &mut w, |_| 0.0).expect("a step");
-    let before = (w.clone(), optimizer.memory_values().to_vec());
+    let before = (w.clone(), optimizer.global_state_values().to_vec());
     let mut calls = 0;
     let mut g = vec![0.0; 6];
     let failed = optimizer.step_with(&mut [&mut w], &mut [&mut g], |_, params, grads| {
@@ -96,7 +96,7 @@ fn an_evaluation_that_fails_leaves_everything_as_it_was() {
         if calls == 3 { Err(wgpu_optim::Error::Usage("no".to_owned())) } else { Ok(0.0) }
     });
     assert!(failed.is_err() && calls == 3);
-    assert_eq!((w, optimizer.memory_values().to_vec()), before);
+    assert_eq!((w, optimizer.global_state_values().to_vec()), before);
 }
 
 /// Where the flow leads nowhere, the step is Adam's from the parameters as they were, and is counted.
@@ -125,7 +125,7 @@ fn a_flow_that_leads_nowhere_is_a_step_of_adams() {
                 })
                 .expect("a step");
         }
-        (w, optimizer.evaluations().abandoned, optimizer.applied())
+        (w, optimizer.evaluations().abandoned, optimizer.step_count())
     };
     let ((lost, abandoned, applied), (plain, none, _)) = (run(rule), run(adam));
     assert_eq!((abandoned, none, applied), (2, 0, 3));

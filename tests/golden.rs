@@ -15,7 +15,7 @@ use std::path::Path;
 
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value as Json;
-use wgpu_optim::Evaluation;
+use wgpu_optim::EvalRequest;
 use wgpu_optim::cpu::{Number, Optimizer};
 use wgpu_optim::optim::{Rule, Value, find};
 
@@ -187,11 +187,11 @@ impl<F: Number> Run<F> {
 }
 
 /// ½ Σ c θ², and its gradient where that is asked for.
-fn quadratic<F: Number>(curvature: &[Vec<F>], evaluation: Evaluation, params: &[&[F]], grads: &mut [&mut [F]]) -> f64 {
+fn quadratic<F: Number>(curvature: &[Vec<F>], evaluation: EvalRequest, params: &[&[F]], grads: &mut [&mut [F]]) -> f64 {
     let mut loss = 0.0;
     for ((c, p), g) in curvature.iter().zip(params).zip(grads) {
         loss += c.iter().zip(*p).map(|(c, p)| 0.5 * c.wide() * p.wide() * p.wide()).sum::<f64>();
-        if evaluation == Evaluation::Gradient {
+        if evaluation == EvalRequest::Gradient {
             g.iter_mut().zip(c).zip(*p).for_each(|((g, c), p)| *g = *c * *p);
         }
     }
@@ -303,7 +303,7 @@ fn damping_and_triggers_are_the_authors() {
         }
         if golden.has("expect/triggers") {
             assert_eq!(flowed, golden.numbers("expect/triggers"), "{}", golden.name);
-            assert_eq!(oracle.optimizer.memory("triggers"), Some(flowed.len() as f64));
+            assert_eq!(oracle.optimizer.global_state("triggers"), Some(flowed.len() as f64));
             triggers += 1;
         }
     }

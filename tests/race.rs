@@ -7,12 +7,13 @@ mod support {
     pub(crate) mod gpu;
 }
 
-use wgpu_optim::backend::Backend;
 use wgpu_optim::optim::{Adam, AdamW, CustomRule, FlowAdam, Range, Rule, SAdam, Value};
-use wgpu_optim::race::{
-    self, Budget, Entrant, Event, Heat, Ledger, Length, Outcome, Plan, Race, Rate, Role, Size, Track, Treatment, report,
+use wgpu_optim::tools::backend::Backend;
+use wgpu_optim::tools::race;
+use wgpu_optim::tools::race::{
+    Budget, Entrant, Event, Heat, Ledger, Length, Outcome, Plan, Race, Rate, Role, Size, Track, Treatment, report,
 };
-use wgpu_optim::report::Run;
+use wgpu_optim::tools::report::Run;
 
 use support::gpu::GPU;
 

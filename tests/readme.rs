@@ -1,8 +1,8 @@
 //! The README's table of optimizers is the registry's: names, settings, defaults, bytes.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use wgpu_optim::bench::bytes_per_element;
 use wgpu_optim::optim::{ALL, Entry, Rule, Value};
+use wgpu_optim::tools::bench::bytes_per_element;
 
 const README: &str = include_str!("../README.md");
 

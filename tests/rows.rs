@@ -19,7 +19,7 @@ use pollster::block_on;
 use wgpu_optim::cpu::{self, Number};
 use wgpu_optim::optim::{ALL, Entry, Rule};
 use wgpu_optim::{
-    Accumulate, Adagrad, Adai, AdamW, Builder, Clip, Ema, Error, Group, LossScale, Optimizer, Rows, Tensor, wgpu,
+    Accumulate, Adagrad, Adai, AdamW, Builder, Clip, Ema, Error, Group, LossScale, Optimizer, RowSet, Tensor, wgpu,
 };
 
 use support::bits::bits;
@@ -80,16 +80,16 @@ const CLIP: Clip = Clip::GlobalNorm(3.0);
 const RATES: [f64; 3] = [1.0, 0.0, 0.25];
 const LATER_RATES: [f64; 3] = [0.5, 2.0, 1.5];
 
-fn on_gpu(rule: &dyn Rule, case: Case) -> (Optimizer, Vec<Tensor>, Rows) {
+fn on_gpu(rule: &dyn Rule, case: Case) -> (Optimizer, Vec<Tensor>, RowSet) {
     let [first, second] = two_rates(rule);
     let mut builder = Optimizer::builder(first);
     let second = builder.group("second", second);
     let groups = [Group::DEFAULT, second];
     let add = |t: usize| builder.tensor(groups[GROUPS[t]], format!("t{t}"), SHAPES[t]);
     let tensors: Vec<Tensor> = (0..SHAPES.len()).map(add).collect();
-    let set = builder.rows("set", &tensors[..2]);
-    let grid = builder.rows("grid", &tensors[2..3]);
-    builder.reserve(set, 512);
+    let set = builder.row_set("set", &tensors[..2]);
+    let grid = builder.row_set("grid", &tensors[2..3]);
+    builder.row_capacity(set, 512);
     if case.mask {
         builder.mask(set);
     }
@@ -103,7 +103,7 @@ fn on_gpu(rule: &dyn Rule, case: Case) -> (Optimizer, Vec<Tensor>, Rows) {
         SHARED.iter().for_each(|t| _ = builder.share_second_moment(tensors[*t]));
     }
     if case.around {
-        builder.clip(CLIP).loss_scale(SCALE).ema(EMA).accumulate(Accumulate::Mean(2)).zero_gradients(true);
+        builder.clip(CLIP).loss_scale(SCALE).ema(EMA).accumulate(Accumulate::Mean(2)).zero_grad(true);
     }
     let optimizer = builder.build(&GPU.device, &GPU.queue).unwrap();
     for (t, tensor) in tensors.iter().enumerate() {
@@ -162,7 +162,7 @@ fn host_step<F: Number>(host: &mut cpu::Optimizer<F>, params: &mut [Vec<F>], ste
     micro_batches::on_host(host, params, &batches(step, case));
 }
 
-fn gpu_step(optimizer: &mut Optimizer, tensors: &[Tensor], set: Rows, step: u32, case: Case) {
+fn gpu_step(optimizer: &mut Optimizer, tensors: &[Tensor], set: RowSet, step: u32, case: Case) {
     if case.mask {
         optimizer.write_mask(set, &flags(step, 450)).unwrap();
     }
@@ -214,7 +214,7 @@ fn run(name: &str, rule: &dyn Rule, case: Case) {
             }
         }
     }
-    assert_eq!(block_on(gpu.read_applied()).unwrap(), oracle.applied(), "{name}: applied");
+    assert_eq!(block_on(gpu.read_step_count()).unwrap(), oracle.step_count(), "{name}: applied");
     assert_eq!(block_on(gpu.read_skipped()).unwrap(), 0, "{name}: what is not stepped is no reason to skip");
     let still = path[0].iter().filter(|x| **x == 0.0).count();
     assert!(still < path[0].len(), "{name}: nothing moved");
@@ -343,7 +343,7 @@ fn rows_that_change_places_are_a_gather_bit_for_bit() {
             let indices = some_indices(rows.max(1), count);
             let buffer = indices_of(&[&[7][..], &indices, &[9]].concat());
             GPU.run(|e| gpu.remap(e, set, buffer.slice(4..), count as usize)).unwrap();
-            assert_eq!(gpu.live_rows(set).unwrap(), count as usize);
+            assert_eq!(gpu.row_count(set).unwrap(), count as usize);
             for (t, before) in before.iter().enumerate() {
                 for ((array, before), (_, after)) in before.iter().zip(arrays(&gpu, tensors[t])) {
                     let state = rule.states().into_iter().find(|s| s.name == array);
@@ -369,7 +369,7 @@ fn the_hosts_gather_is_the_same() {
     let averages: Vec<_> = (0..2).map(|t| host.ema(t).unwrap().to_vec()).collect();
     let (a, b) = params.split_at_mut(1);
     host.remap(0, &indices, &mut [&mut a[0], &mut b[0]]).unwrap();
-    assert_eq!(host.live_rows(0).unwrap(), 600);
+    assert_eq!(host.row_count(0).unwrap(), 600);
     for t in 0..2 {
         let width = SHAPES[t][1];
         assert_eq!(params[t], gathered(&before[t].0, &indices, width, 0.0));
@@ -404,7 +404,7 @@ fn training_goes_on_after_rows_changed_and_so_does_a_checkpoint() {
         let checkpoint = wgpu_optim::checkpoint::Checkpoint::from_bytes("memory", checkpoint).unwrap();
         let (mut resumed, others, other_set) = on_gpu(rule.as_ref(), case);
         checkpoint.restore(&mut resumed).unwrap();
-        assert_eq!(resumed.live_rows(other_set).unwrap(), 333);
+        assert_eq!(resumed.row_count(other_set).unwrap(), 333);
         let (a, b) = params.split_at_mut(1);
         fast.remap(0, &indices, &mut [&mut a[0], &mut b[0]]).unwrap();
 
@@ -428,7 +428,7 @@ fn training_goes_on_after_rows_changed_and_so_does_a_checkpoint() {
                 optimizer.write_grad(*tensor, &grads[t]).unwrap();
             }
             GPU.run(|e| optimizer.step(e)).unwrap();
-            assert_eq!(block_on(optimizer.read_applied()).unwrap(), 2, "{}", entry.name);
+            assert_eq!(block_on(optimizer.read_step_count()).unwrap(), 2, "{}", entry.name);
         }
         let mut slices: Vec<&mut [f32]> = params.iter_mut().map(Vec::as_mut_slice).collect();
         fast.step(&mut slices, &grads.iter().map(Vec::as_slice).collect::<Vec<_>>()).unwrap();
@@ -496,8 +496,8 @@ fn a_remap_between_steps_of_one_encoder_and_one_that_is_dropped() {
     let build = || {
         let mut builder = Optimizer::builder(AdamW { lr: 0.1, weight_decay: 0.1, ..AdamW::default() });
         let a = builder.tensor(Group::DEFAULT, "a", &[4, 1]);
-        let set = builder.rows("set", &[a]);
-        builder.reserve(set, 8);
+        let set = builder.row_set("set", &[a]);
+        builder.row_capacity(set, 8);
         let optimizer = builder.build(&GPU.device, &GPU.queue).unwrap();
         optimizer.write_param(a, &[1.0, 2.0, 3.0, 4.0]).unwrap();
         optimizer.write_grad(a, &[1.0; 4]).unwrap();
@@ -515,7 +515,7 @@ fn a_remap_between_steps_of_one_encoder_and_one_that_is_dropped() {
     GPU.run(|e| two.step(e)).unwrap();
     // A dropped encoder moves nothing; the count of rows is the caller's to put back.
     two.remap(&mut encoder(), other, indices.slice(..), 5).unwrap();
-    two.set_live_rows(other, 4).unwrap();
+    two.set_row_count(other, 4).unwrap();
     assert_eq!(block_on(two.read_param(b)).unwrap().len(), 4);
     GPU.run(|e| two.remap(e, other, indices.slice(..), 5)).unwrap();
     GPU.run(|e| two.step(e)).unwrap();
@@ -536,9 +536,9 @@ fn masks_in_the_callers_buffer_and_gradients_that_move() {
         let mut builder = Optimizer::builder(rule());
         let a = builder.tensor(Group::DEFAULT, "a", &[3, 2]);
         let b = builder.tensor(Group::DEFAULT, "b", &[4, 5]);
-        let (first, second) = (builder.rows("first", &[a]), builder.rows("second", &[b]));
+        let (first, second) = (builder.row_set("first", &[a]), builder.row_set("second", &[b]));
         builder.mask_in(first, mask.slice(4..16)).mask_in(second, mask.slice(16..32));
-        builder.moving_gradients(moving);
+        builder.dynamic_gradients(moving);
         let mut optimizer = builder.build(&GPU.device, &GPU.queue).unwrap();
         assert_eq!(optimizer.dispatches(), 3);
         optimizer.write_param(a, &[1.0; 6]).unwrap();
@@ -575,7 +575,7 @@ fn masks_in_the_callers_buffer_and_gradients_that_move() {
 fn all_rows_take_one_launch() {
     let mut builder = Optimizer::builder(AdamW::default());
     let tensors: Vec<Tensor> = (0..40).map(|t| builder.tensor(Group::DEFAULT, format!("t{t}"), &[30, 1 + t])).collect();
-    let sets: Vec<Rows> = tensors.chunks(8).enumerate().map(|(i, t)| builder.rows(format!("{i}"), t)).collect();
+    let sets: Vec<RowSet> = tensors.chunks(8).enumerate().map(|(i, t)| builder.row_set(format!("{i}"), t)).collect();
     sets.iter().for_each(|set| _ = builder.mask(*set));
     builder.column_rates(tensors[1], &[0.5, 0.25]);
     assert_eq!(builder.build(&GPU.device, &GPU.queue).unwrap().dispatches(), 1);
@@ -592,29 +592,29 @@ fn refused(change: impl FnOnce(&mut Builder, Tensor, Tensor)) -> String {
 #[test]
 fn what_the_builder_is_told_wrongly_is_refused() {
     let has = |text: String, parts: &[&str]| parts.iter().for_each(|p| assert!(text.contains(p), "{text}"));
-    has(refused(|b, x, y| _ = b.rows("s", &[x, y])), &["`b`", "[5, 3]", "4 rows"]);
-    has(refused(|b, x, _| _ = (b.rows("s", &[x]), b.rows("r", &[x]))), &["`a`", "row set `s`", "`r`"]);
-    has(refused(|b, x, _| _ = b.rows("s", &[x, x])), &["`a`", "row set `s`"]);
-    has(refused(|b, x, y| _ = (b.rows("s", &[x]), b.rows("s", &[y]))), &["row set `s` is named twice"]);
-    has(refused(|b, _, _| _ = b.rows("s", &[])), &["row set `s`", "no tensor"]);
-    has(refused(|b, x, _| _ = (b.rows("s", &[x]), b.freeze(x).label("x"))), &["`a`", "frozen"]);
+    has(refused(|b, x, y| _ = b.row_set("s", &[x, y])), &["`b`", "[5, 3]", "4 rows"]);
+    has(refused(|b, x, _| _ = (b.row_set("s", &[x]), b.row_set("r", &[x]))), &["`a`", "row set `s`", "`r`"]);
+    has(refused(|b, x, _| _ = b.row_set("s", &[x, x])), &["`a`", "row set `s`"]);
+    has(refused(|b, x, y| _ = (b.row_set("s", &[x]), b.row_set("s", &[y]))), &["row set `s` is named twice"]);
+    has(refused(|b, _, _| _ = b.row_set("s", &[])), &["row set `s`", "no tensor"]);
+    has(refused(|b, x, _| _ = (b.row_set("s", &[x]), b.freeze(x).label("x"))), &["`a`", "frozen"]);
     has(
         refused(|b, _, _| {
             let scalar = b.tensor(Group::DEFAULT, "scalar", &[]);
-            b.rows("s", &[scalar]);
+            b.row_set("s", &[scalar]);
         }),
         &["`scalar`", "first dimension"],
     );
     has(
         refused(|b, x, _| {
-            let rows = b.rows("s", &[x]);
-            b.reserve(rows, 3);
+            let rows = b.row_set("s", &[x]);
+            b.row_capacity(rows, 3);
         }),
         &["row set `s`", "4 rows", "only 3"],
     );
     has(
         refused(|b, x, _| {
-            let rows = b.rows("s", &[x]);
+            let rows = b.row_set("s", &[x]);
             b.skip_zero_gradients(rows).share_second_moment(x);
         }),
         &["`a`", "row set `s`", "skips zero gradients"],
@@ -640,13 +640,13 @@ fn what_the_builder_is_told_wrongly_is_refused() {
     for entry in ALL.iter().filter(|entry| !entry.sample().procedure().steps_rows()) {
         let mut builder = Optimizer::builder(entry.sample());
         let a = builder.tensor(Group::DEFAULT, "a", &[4, 3]);
-        builder.rows("s", &[a]);
+        builder.row_set("s", &[a]);
         has(builder.build(&GPU.device, &GPU.queue).unwrap_err().to_string(), &[entry.name, "row sets"]);
     }
     let words = buffer_of(&[1; 8], wgpu::BufferUsages::STORAGE);
     let mask = |offset: u64, end: u64, words: &wgpu::Buffer| {
         refused(|b, x, _| {
-            let rows = b.rows("s", &[x]);
+            let rows = b.row_set("s", &[x]);
             b.mask_in(rows, words.slice(offset..end));
         })
     };
@@ -656,7 +656,7 @@ fn what_the_builder_is_told_wrongly_is_refused() {
     has(
         refused(|b, _, _| {
             let bound = b.bind(Group::DEFAULT, "bound", &[4], page.slice(..16), page.slice(16..32));
-            let rows = b.rows("s", &[bound]);
+            let rows = b.row_set("s", &[bound]);
             b.mask_in(rows, page.slice(32..48));
         }),
         &["row set `s`", "`bound`", "another buffer"],
@@ -664,8 +664,8 @@ fn what_the_builder_is_told_wrongly_is_refused() {
     has(
         refused(|b, _, _| {
             let bound = b.bind(Group::DEFAULT, "bound", &[4], page.slice(..16), page.slice(64..80));
-            let rows = b.rows("s", &[bound]);
-            b.reserve(rows, 8);
+            let rows = b.row_set("s", &[bound]);
+            b.row_capacity(rows, 8);
         }),
         &["`bound`", "16 bytes", "32", "8 rows that are reserved"],
     );
@@ -676,8 +676,8 @@ fn what_does_not_fit_a_built_set_is_refused_and_changes_nothing() {
     let mut builder = Optimizer::builder(AdamW::default());
     let a = builder.tensor(Group::DEFAULT, "a", &[4, 3]);
     let b = builder.tensor(Group::DEFAULT, "b", &[4]);
-    let (set, fixed) = (builder.rows("set", &[a]), builder.rows("fixed", &[b]));
-    builder.reserve(set, 6).mask(fixed);
+    let (set, fixed) = (builder.row_set("set", &[a]), builder.row_set("fixed", &[b]));
+    builder.row_capacity(set, 6).mask(fixed);
     let mut optimizer = builder.build(&GPU.device, &GPU.queue).unwrap();
     let indices = indices_of(&[0; 8]);
     let has = |error: wgpu_optim::Result<()>, parts: &[&str]| {
@@ -690,17 +690,17 @@ fn what_does_not_fit_a_built_set_is_refused_and_changes_nothing() {
     has(optimizer.remap(e, set, buffer_of(&[0; 8], wgpu::BufferUsages::STORAGE).slice(..), 5), &["COPY_SRC"]);
     has(optimizer.remap(e, fixed, indices.slice(..), 3), &["row set `fixed`", "reserve"]);
     has(optimizer.reset_rows(e, set, indices.slice(..12)), &["flags have 12 bytes", "4 rows need 16"]);
-    has(optimizer.set_live_rows(set, 7), &["room for 6"]);
+    has(optimizer.set_row_count(set, 7), &["room for 6"]);
     has(optimizer.write_mask(set, &[1; 4]), &["row set `set`", "no mask"]);
     has(optimizer.write_mask(fixed, &[1; 3]), &["3 flags", "4 rows"]);
     has(optimizer.set_column_rates(a, &[1.0; 3]), &["`a`", "without column rates"]);
-    assert_eq!((optimizer.live_rows(set).unwrap(), optimizer.reserved_rows(set).unwrap()), (4, 6));
+    assert_eq!((optimizer.row_count(set).unwrap(), optimizer.row_capacity(set).unwrap()), (4, 6));
     assert_eq!(optimizer.row_set("fixed"), Some(fixed));
     assert!(matches!(optimizer.write_param(a, &[0.0; 18]), Err(Error::Tensor { .. })));
     assert!(optimizer.mask(fixed).unwrap().is_some() && optimizer.mask(set).unwrap().is_none());
 }
 
-/// Rows of every kind of width: whole chunks, rows that are no whole vec4s, the longest.
+/// RowSet of every kind of width: whole chunks, rows that are no whole vec4s, the longest.
 #[test]
 fn rows_of_any_width_share_their_second_moment() {
     for (rows, width) in [(5, 256), (9, 255), (7, 254), (700, 5), (300, 7), (1100, 1), (3, 4)] {
@@ -736,8 +736,8 @@ fn rows_of_any_width_share_their_second_moment() {
 fn telemetry_sees_the_rows_in_use_and_of_gradients_those_stepped() {
     let mut builder = Optimizer::builder(AdamW { lr: 0.1, weight_decay: 0.1, ..AdamW::default() });
     let a = builder.tensor(Group::DEFAULT, "a", &[4, 3]);
-    let set = builder.rows("set", &[a]);
-    builder.reserve(set, 9).mask(set).telemetry(true);
+    let set = builder.row_set("set", &[a]);
+    builder.row_capacity(set, 9).mask(set).telemetry(true);
     let mut gpu = builder.build(&GPU.device, &GPU.queue).unwrap();
     let indices = indices_of(&[0, 1]);
     gpu.write_param(a, &[3.0; 12]).unwrap();

@@ -62,8 +62,8 @@ fn wgsl_compiles_and_names_the_same_members() {
         if !rule.decision().is_empty() {
             assert_eq!(members(&module, "Decision"), rule.decision(), "{what}");
         }
-        if !rule.memory().is_empty() {
-            assert_eq!(members(&module, "Memory"), rule.memory(), "{what}");
+        if !rule.global_state().is_empty() {
+            assert_eq!(members(&module, "GlobalState"), rule.global_state(), "{what}");
         }
     });
 }

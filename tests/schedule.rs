@@ -268,7 +268,7 @@ fn the_host_takes_the_rate_of_the_applied_step() {
         optimizer.step(&mut [&mut w], &[&[-1.0]]).unwrap();
         assert_eq!(w[0], moved);
     }
-    optimizer.set_applied(0);
+    optimizer.set_step_count(0);
     optimizer.step(&mut [&mut w], &[&[-1.0]]).unwrap();
     assert_eq!(w[0], 1.375);
     let error = optimizer.set(0, "lr", &Value::Number(1.0)).unwrap_err().to_string();
@@ -299,7 +299,7 @@ fn any_number_is_scheduled_and_what_makes_no_sense_is_refused() {
     let before = w;
     let error = optimizer.step(&mut [&mut w], &[&[0.0]]).unwrap_err().to_string();
     assert!(error.contains("at applied step 3: sgd: weight_decay is inf"), "{error}");
-    assert_eq!((w, optimizer.applied()), (before, 2));
+    assert_eq!((w, optimizer.step_count()), (before, 2));
 }
 
 // ---- the GPU's
@@ -377,7 +377,7 @@ fn on_gpu(rule: &dyn Rule) -> Vec<Vec<f32>> {
         }
         step(&mut optimizer).unwrap();
     }
-    let applied = pollster::block_on(optimizer.read_applied()).unwrap();
+    let applied = pollster::block_on(optimizer.read_step_count()).unwrap();
     // Steps along FlowAdam's flow do not count.
     assert!(applied == 19 || (rule.sums().may_hold && applied < 19), "{applied}");
     tensors.iter().map(|t| pollster::block_on(optimizer.read_param(*t)).unwrap()).collect()
@@ -455,8 +455,8 @@ fn the_position_is_restored_with_the_count() {
     builder.schedule(Group::DEFAULT, Step { step_size: 100, gamma: 0.5 });
     let mut optimizer = build(builder);
     optimizer.write_grad(tensor, &[-1.0; 4]).unwrap();
-    optimizer.write_applied(99_999).unwrap();
-    optimizer.write_applied(99).unwrap();
+    optimizer.write_step_count(99_999).unwrap();
+    optimizer.write_step_count(99).unwrap();
     step(&mut optimizer).unwrap();
     step(&mut optimizer).unwrap();
     assert_eq!(pollster::block_on(optimizer.read_param(tensor)).unwrap(), [1.5; 4]);

@@ -86,13 +86,13 @@ fn the_sequences_are_the_papers_on_both_sides() {
         close("gpu y", &read(&optimizer), &paper.y(), 5e-6);
         // To x and back, in the middle of training.
         let kept = y.clone();
-        host.to_evaluation(&mut [&mut y]).unwrap();
+        host.to_eval_params(&mut [&mut y]).unwrap();
         close("host x", &y, &paper.x, 1e-13);
-        host.to_training(&mut [&mut y]).unwrap();
+        host.to_train_params(&mut [&mut y]).unwrap();
         close("host y again", &y, &kept, 1e-15);
-        GPU.run(|e| optimizer.to_evaluation(e)).unwrap();
+        GPU.run(|e| optimizer.to_eval_params(e)).unwrap();
         close("gpu x", &read(&optimizer), &paper.x, 5e-6);
-        GPU.run(|e| optimizer.to_training(e)).unwrap();
+        GPU.run(|e| optimizer.to_train_params(e)).unwrap();
         close("gpu y again", &read(&optimizer), &paper.y(), 5e-6);
     }
     let apart = paper.x.iter().zip(paper.y()).map(|(x, y)| (x - y).abs()).fold(0.0, f64::max);
@@ -109,7 +109,7 @@ fn groups_move_by_their_own_factor_and_others_are_refused() {
         optimizer.write_param(tensor, &[1.0; 3]).unwrap();
         optimizer.write_state(tensor, "gap", &[2.0; 3]).unwrap();
     }
-    GPU.run(|e| optimizer.to_evaluation(e)).unwrap();
+    GPU.run(|e| optimizer.to_eval_params(e)).unwrap();
     let read = |t| pollster::block_on(optimizer.read_param(t)).unwrap();
     assert_eq!(read(tensors[0]), [-1.0; 3]);
     assert_eq!(read(tensors[1]), [0.5; 3]);
@@ -118,6 +118,6 @@ fn groups_move_by_their_own_factor_and_others_are_refused() {
     builder.tensor(Group::DEFAULT, "w", &[3]);
     let mut adamw = builder.build(&GPU.device, &GPU.queue).unwrap();
     let mut encoder = GPU.device.create_command_encoder(&Default::default());
-    let error = adamw.to_evaluation(&mut encoder).unwrap_err().to_string();
+    let error = adamw.to_eval_params(&mut encoder).unwrap_err().to_string();
     assert!(error.contains("adamw is evaluated where it is trained"), "{error}");
 }

@@ -64,7 +64,7 @@ fn near(what: &str, got: f64, want: f64) {
 }
 
 fn same(case: &str, got: &Stats, want: &Stats) {
-    assert_eq!((got.applied, got.skipped, got.dropped), (want.applied, want.skipped, 0), "{case}");
+    assert_eq!((got.step_count, got.skipped, got.dropped), (want.step_count, want.skipped, 0), "{case}");
     let total = [("total", &got.total, &want.total)];
     let tensors = got.tensors.iter().zip(&want.tensors).map(|(a, b)| {
         assert_eq!(a.name, b.name);
@@ -170,11 +170,11 @@ fn a_full_ring_drops_samples_and_the_newest_is_given() {
     }
     GPU.run(|e| (0..10).try_for_each(|_| gpu.step(e))).unwrap();
     let stats = gpu.try_stats().unwrap();
-    assert_eq!((stats.applied, stats.dropped), (4, 6));
+    assert_eq!((stats.step_count, stats.dropped), (4, 6));
     // Ten finished ones that nobody looked at: the newest is there.
     (0..10).for_each(|_| GPU.run(|e| gpu.step(e)).unwrap());
     let stats = gpu.try_stats().unwrap();
-    assert_eq!((stats.applied, stats.dropped), (20, 6));
+    assert_eq!((stats.step_count, stats.dropped), (20, 6));
     // A dropped encoder gives its places back.
     for _ in 0..3 {
         let mut encoder = GPU.device.create_command_encoder(&Default::default());
@@ -183,7 +183,7 @@ fn a_full_ring_drops_samples_and_the_newest_is_given() {
     }
     assert!(gpu.try_stats().is_none());
     GPU.run(|e| gpu.step(e)).unwrap();
-    assert_eq!(gpu.try_stats().unwrap().applied, 21);
+    assert_eq!(gpu.try_stats().unwrap().step_count, 21);
 }
 
 #[test]
@@ -204,7 +204,7 @@ fn telemetry_changes_no_bit_and_adds_no_launch_beside_the_sums() {
 #[test]
 fn gradients_that_move_and_halves_are_measured() {
     let rule = AdamW::default();
-    let (mut gpu, tensors) = on_gpu(&rule, |b| _ = b.moving_gradients(true));
+    let (mut gpu, tensors) = on_gpu(&rule, |b| _ = b.dynamic_gradients(true));
     let mut host = on_host(&rule);
     let mut params = wide(&many(1000));
     gpu_step(&mut gpu, &tensors, &many(10));
@@ -227,7 +227,7 @@ fn rows_that_are_left_out_are_measured_as_unmoved() {
     let flags: Vec<u32> = (0..LENGTHS[2] as u32).map(|i| u32::from(i % 5 == 2 || i > 3000)).collect();
     let mut builder = Optimizer::builder(AdamW::default());
     let w = builder.tensor(Group::DEFAULT, "w", &[LENGTHS[2]]);
-    let rows = builder.rows("rows", &[w]);
+    let rows = builder.row_set("rows", &[w]);
     builder.mask(rows);
     builder.telemetry(true);
     let mut gpu = builder.build(&GPU.device, &GPU.queue).unwrap();

@@ -16,9 +16,9 @@ use num_traits::Float;
 use proptest::{prelude::*, sample::Index, test_runner::Config};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Value, json};
-use wgpu_optim::{
-    Error,
-    trajectory::{Comparison, Element, Precision, Tensor, Trajectory, Writer, add_travel, raise_peak},
+use wgpu_optim::Error;
+use wgpu_optim::tools::replay::trajectory::{
+    Comparison, Element, Precision, Tensor, Trajectory, Writer, add_travel, raise_peak,
 };
 
 use support::trajectories;

@@ -2,7 +2,7 @@
 //! every bit as it was.
 
 use wgpu_optim::optim::{ALL, Procedure, Rule};
-use wgpu_optim::verify::{Data, Moved, Outcome, Problem};
+use wgpu_optim::tools::verify::{Data, Moved, Outcome, Problem};
 use wgpu_optim::{Group, Optimizer};
 
 use crate::common::{block_on, check, deal, gpu, groups, read, same};
@@ -135,7 +135,7 @@ fn a_step_with_what_is_no_number_is_left_out_whole_where_asked() {
                 let before = read(&optimizer);
                 gpu().run(|encoder| optimizer.step(encoder)).unwrap();
                 same(&format!("{} {bad} at {index} of {tensor}", entry.name), &before, &read(&optimizer));
-                assert_eq!(block_on(optimizer.read_applied()).unwrap(), 2, "{}", entry.name);
+                assert_eq!(block_on(optimizer.read_step_count()).unwrap(), 2, "{}", entry.name);
             }
         }
         check(entry.name, &good, &crate::common::take(gpu(), &mut optimizer, &good));

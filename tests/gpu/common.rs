@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use wgpu_optim::gpu::Gpu;
-use wgpu_optim::verify::{Errors, Moved, Outcome, Problem};
+use wgpu_optim::tools::adapter::Gpu;
+use wgpu_optim::tools::verify::{Errors, Moved, Outcome, Problem};
 use wgpu_optim::{Optimizer, optim::Rule, read_buffer, wgpu};
 
 pub(crate) use crate::support::device::{adapter, open};
@@ -70,7 +70,7 @@ pub(crate) fn passed(what: &str, errors: &Errors, problem: &Problem) {
 pub(crate) fn groups(rule: &dyn Rule, count: usize) -> Vec<Box<dyn Rule>> {
     let mut groups = vec![rule.boxed()];
     while groups.len() < count {
-        groups.push(wgpu_optim::verify::varied(groups.last().unwrap().as_ref()));
+        groups.push(wgpu_optim::tools::verify::varied(groups.last().unwrap().as_ref()));
     }
     groups
 }

@@ -2,7 +2,7 @@
 //! finished has a bound.
 
 use wgpu_optim::optim::{AdamW, Rule};
-use wgpu_optim::verify::Problem;
+use wgpu_optim::tools::verify::Problem;
 use wgpu_optim::{Error, Group, Optimizer};
 
 use crate::common::{block_on, check, encoder, gpu, groups, read, submit};
@@ -41,7 +41,7 @@ fn build_skipping(problem: &Problem) -> Optimizer {
 /// Takes one step from where the optimizer stands and compares it with the oracle's at that count.
 #[track_caller]
 fn check_step(problem: &Problem, optimizer: &mut Optimizer, count: u32) {
-    assert_eq!(block_on(optimizer.read_applied()).unwrap(), u64::from(count));
+    assert_eq!(block_on(optimizer.read_step_count()).unwrap(), u64::from(count));
     let problem = Problem { applied: count, ..problem.next(read(optimizer)) };
     gpu().run(|encoder| optimizer.step(encoder)).unwrap();
     check(&format!("after {count} steps"), &problem, &read(optimizer));

@@ -1,8 +1,8 @@
 //! What the engine promises beyond right numbers: encoders, counts, rates, determinism, nothing made after construction.
 
-use wgpu_optim::gpu::Gpu;
 use wgpu_optim::optim::{ALL, Adai, AdaiW, AdamW, Lamb, Rule, VRAdam, Value};
-use wgpu_optim::verify::{Outcome, Problem};
+use wgpu_optim::tools::adapter::Gpu;
+use wgpu_optim::tools::verify::{Outcome, Problem};
 use wgpu_optim::{Accumulate, Clip, Ema, Error, Group, LossScale, Optimizer, wgpu};
 
 use crate::common::{adapter, block_on, check, deal, encoder, gpu, groups, read, same, submit, take};
@@ -24,7 +24,7 @@ fn adamw() -> Box<dyn Rule> {
 }
 
 fn applied(optimizer: &Optimizer) -> u64 {
-    block_on(optimizer.read_applied()).unwrap()
+    block_on(optimizer.read_step_count()).unwrap()
 }
 
 #[test]
@@ -222,7 +222,7 @@ fn moving_gradients_make_bind_groups_only() {
     let (instance, gpu) = own_instance(wgpu::InstanceDescriptor::new_without_display_handle_from_env());
     let problem = Problem::random(groups(adamw().as_ref(), 1), &deal(SIZES, 1), 0, 5).unwrap();
     let mut builder = Optimizer::builder(adamw());
-    builder.moving_gradients(true);
+    builder.dynamic_gradients(true);
     for (i, data) in problem.tensors.iter().enumerate() {
         builder.tensor(Group::DEFAULT, format!("{i}"), &[data.param.len()]);
     }
@@ -279,14 +279,14 @@ fn default_limits_are_enough() {
             for moving in [false, true] {
                 let mut builder = Optimizer::builder(entry.sample());
                 builder.clip(clip).loss_scale(LossScale::default()).accumulate(Accumulate::Mean(2)).ema(Ema::default());
-                builder.moving_gradients(moving).zero_gradients(true).maximize(Group::DEFAULT);
+                builder.dynamic_gradients(moving).zero_grad(true).maximize(Group::DEFAULT);
                 let w = builder.tensor(Group::DEFAULT, "w", &[5000]);
                 let mut optimizer =
                     builder.build(&gpu.device, &gpu.queue).unwrap_or_else(|e| panic!("{}: {e}", entry.name));
                 optimizer.write_param(w, &[1.0; 5000]).unwrap();
                 optimizer.write_grad(w, &[1.0; 5000]).unwrap();
                 gpu.run(|encoder| optimizer.accumulate(encoder).and_then(|()| optimizer.step(encoder))).unwrap();
-                assert_eq!(block_on(optimizer.read_applied()).unwrap(), 1, "{}", entry.name);
+                assert_eq!(block_on(optimizer.read_step_count()).unwrap(), 1, "{}", entry.name);
             }
         }
     }
@@ -429,7 +429,7 @@ fn bias_corrections_change_only_while_no_step_is_unfinished() {
         let error = optimizer.set(Group::DEFAULT, name, &Value::Number(x)).unwrap_err();
         assert!(matches!(&error, Error::Usage(text) if text.contains("unfinished")), "{error}");
     }
-    assert!(matches!(optimizer.write_applied(9), Err(Error::Usage(_))));
+    assert!(matches!(optimizer.write_step_count(9), Err(Error::Usage(_))));
     optimizer.set(Group::DEFAULT, "weight_decay", &Value::Number(0.5)).unwrap();
     submit(unfinished);
     gpu().wait().unwrap();

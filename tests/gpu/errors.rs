@@ -1,7 +1,7 @@
 //! Bad input: an error that names the thing, what it was and what it should have been, and nothing changed.
 
-use wgpu_optim::gpu::{Gpu, Selector};
 use wgpu_optim::optim::{AdamW, Lion, Sgd, Value, find};
+use wgpu_optim::tools::adapter::{Gpu, Selector};
 use wgpu_optim::{Builder, Error, Group, Optimizer, Result, Tensor, wgpu};
 
 use crate::common::{adapter, block_on, gpu, open, read, same};
@@ -242,9 +242,9 @@ fn gradients_that_may_not_move_there() {
     step(&[(b, grads.slice(20..36))], &["tensor `b`", "begin at byte 20", "multiple of 16"]);
     step(&[(b, plain.slice(0..16))], &["tensor `b`", "COPY_DST", "needs STORAGE"]);
     let (mut fixed, w) = small();
-    says(gpu().run(|encoder| fixed.step_with_grads(encoder, [(w, good)])), &["moving_gradients(true)"]);
+    says(gpu().run(|encoder| fixed.step_with_grads(encoder, [(w, good)])), &["dynamic_gradients(true)"]);
     gpu().run(|encoder| optimizer.step_with_grads(encoder, [(b, good)])).unwrap();
-    assert_eq!(block_on(optimizer.read_applied()).unwrap(), 1);
+    assert_eq!(block_on(optimizer.read_step_count()).unwrap(), 1);
     says(optimizer.try_grad(b).map(|_| ()), &["tensor `b`", "without gradients"]);
     says(block_on(optimizer.read_grad(b)), &["tensor `b`", "without gradients"]);
     says(gpu().run(|encoder| optimizer.record_sums(encoder)), &["do not move"]);
@@ -255,7 +255,7 @@ fn gradients_that_may_not_move_there() {
 fn moving_gradients_beside_their_parameters() {
     let page = buffer(64);
     let mut builder = builder();
-    builder.moving_gradients(true);
+    builder.dynamic_gradients(true);
     builder.bind(Group::DEFAULT, "w", &[4], page.slice(0..16), page.slice(16..32));
     let stepped = builder
         .build(&gpu().device, &gpu().queue)
@@ -324,7 +324,7 @@ fn a_destroyed_device() {
     lost(builder.build(&gpu.device, &gpu.queue).unwrap_err());
     lost(block_on(optimizer.read_param(w)).unwrap_err());
     lost(block_on(optimizer.read_state(w, "m")).unwrap_err());
-    lost(block_on(optimizer.read_applied()).unwrap_err());
+    lost(block_on(optimizer.read_step_count()).unwrap_err());
     lost(gpu.run(|encoder| optimizer.step(encoder)).unwrap_err());
     assert!(gpu.lost().is_some());
 }

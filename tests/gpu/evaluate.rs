@@ -1,7 +1,7 @@
 //! Steps that evaluate the objective or learn while they are under way, beside the same steps on the host.
 
 use wgpu_optim::optim::{Directions, FlowAdam, Injection, Integrator, Rule, WarpMode};
-use wgpu_optim::{Adam, Clip, Evaluation, Evaluations, Group, Optimizer, SAdam, Tensor, WarpAdam, cpu};
+use wgpu_optim::{Adam, Clip, EvalRequest, Evaluations, Group, Optimizer, SAdam, Tensor, WarpAdam, cpu};
 
 use crate::common::{block_on, gpu};
 use crate::support::host;
@@ -87,7 +87,7 @@ impl Pair {
         let mut grads: Vec<&mut [f64]> = grads.iter_mut().map(Vec::as_mut_slice).collect();
         self.oracle
             .step_with(&mut params, &mut grads, |evaluation, params, grads| {
-                if evaluation == Evaluation::Gradient {
+                if evaluation == EvalRequest::Gradient {
                     for (i, (g, p)) in grads.iter_mut().zip(params).enumerate() {
                         g.copy_from_slice(&bowl.gradient(i, p));
                     }
@@ -103,16 +103,16 @@ impl Pair {
 
     /// A step whose evaluations happen on the host.
     fn step_device(&mut self) {
-        let mut step = self.device.evaluate().unwrap();
+        let mut step = self.device.begin_step().unwrap();
         while let Some(need) = block_on(step.next_submitted()).unwrap() {
             let params = Self::params(step.optimizer(), &self.tensors);
             match need {
-                Evaluation::Gradient => {
+                EvalRequest::Gradient => {
                     for (i, tensor) in self.tensors.iter().enumerate() {
                         step.optimizer().write_grad(*tensor, &narrow(&self.bowl.gradient(i, &params[i]))).unwrap();
                     }
                 }
-                Evaluation::Loss(slot) => {
+                EvalRequest::Loss(slot) => {
                     let slot = step.loss_slot(slot).unwrap();
                     let loss = self.bowl.loss(&params) as f32;
                     gpu().queue.write_buffer(slot.buffer(), slot.offset(), bytemuck::bytes_of(&loss));
@@ -177,9 +177,9 @@ fn rules_that_evaluate_step_alike_with_rounded_states() {
         pair.follow(6, 0.02);
         let mut pair = Pair::stored(flow, storage);
         pair.follow(8, 0.02);
-        let triggers = pair.oracle.memory("triggers").unwrap();
+        let triggers = pair.oracle.global_state("triggers").unwrap();
         assert!((1.0..8.0).contains(&triggers), "{storage}: {triggers} of 8 steps followed the flow");
-        assert_eq!(f64::from(block_on(pair.device.read_memory()).unwrap()[3]), triggers, "{storage}");
+        assert_eq!(f64::from(block_on(pair.device.read_global_state()).unwrap()[3]), triggers, "{storage}");
     }
 }
 
@@ -190,7 +190,7 @@ fn probes_put_every_bit_back() {
     let mut step = pair.device.probe().unwrap();
     let mut losses = Vec::new();
     while let Some(need) = block_on(step.next_submitted()).unwrap() {
-        let Evaluation::Loss(slot) = need else { panic!("{need:?}") };
+        let EvalRequest::Loss(slot) = need else { panic!("{need:?}") };
         losses.push(slot);
         if slot > 0 {
             assert_ne!(Pair::params(step.optimizer(), &pair.tensors), before, "probe {slot} moved nothing");
@@ -198,10 +198,10 @@ fn probes_put_every_bit_back() {
     }
     assert_eq!(losses, (0..=8).collect::<Vec<_>>());
     assert_eq!(Pair::params(&pair.device, &pair.tensors), before);
-    assert_eq!(block_on(pair.device.read_applied()).unwrap(), 0, "probes are no step");
+    assert_eq!(block_on(pair.device.read_step_count()).unwrap(), 0, "probes are no step");
 }
 
-/// Rows that stay as they are are not probed, and the others' direction has length one without them.
+/// RowSet that stay as they are are not probed, and the others' direction has length one without them.
 #[test]
 fn sadam_probes_the_rows_that_it_steps() {
     let rule = SAdam { lr: 0.02, k: 4, sigma: 0.3, weight_decay: 0.1, ..SAdam::default() };
@@ -209,7 +209,7 @@ fn sadam_probes_the_rows_that_it_steps() {
         let mut rows = None;
         let mut pair = Pair::new(rule, |builder| {
             let tensor = builder.tensor(Group::DEFAULT, "rows", &[20, 2]);
-            let set = builder.rows("s", &[tensor]);
+            let set = builder.row_set("s", &[tensor]);
             builder.mask(set);
             if nonzero {
                 builder.skip_zero_gradients(set);
@@ -260,7 +260,7 @@ fn losses_that_are_not_finite_leave_the_step_out() {
         let before = Pair::params(&pair.device, &pair.tensors);
         gpu().run(|encoder| pair.device.step(encoder)).unwrap();
         assert_eq!(Pair::params(&pair.device, &pair.tensors), before, "{bad}");
-        assert_eq!(block_on(pair.device.read_applied()).unwrap(), 0, "{bad}");
+        assert_eq!(block_on(pair.device.read_step_count()).unwrap(), 0, "{bad}");
         pair.device.write_losses(&[1.0, 2.0, 3.0]).unwrap();
         gpu().run(|encoder| pair.device.step(encoder)).unwrap();
         assert_ne!(Pair::params(&pair.device, &pair.tensors), before, "{bad}");
@@ -282,9 +282,9 @@ fn a_flow_that_leads_nowhere_is_a_step_of_adams() {
     for _ in 0..3 {
         for pair in [&mut lost, &mut plain] {
             let (tensors, mut first) = (&pair.tensors, true);
-            let mut step = pair.device.evaluate().unwrap();
+            let mut step = pair.device.begin_step().unwrap();
             while let Some(need) = block_on(step.next_submitted()).unwrap() {
-                assert_eq!(need, Evaluation::Gradient);
+                assert_eq!(need, EvalRequest::Gradient);
                 for (tensor, mut g) in tensors.iter().zip(Bowl::start()) {
                     if !first {
                         g.fill(f32::NAN);
@@ -314,10 +314,14 @@ fn a_flow_by_runge_and_kutta_is_the_oracles() {
         };
         let mut pair = Pair::new(rule, |_| ());
         pair.follow(12, 2e-4);
-        let triggers = pair.oracle.memory("triggers").unwrap();
+        let triggers = pair.oracle.global_state("triggers").unwrap();
         assert!((2.0..12.0).contains(&triggers), "{triggers} of 12 steps followed the flow");
-        assert_eq!(f64::from(block_on(pair.device.read_memory()).unwrap()[3]), triggers);
-        assert_eq!(block_on(pair.device.read_applied()).unwrap(), 12 - triggers as u64, "flows are not applied steps");
+        assert_eq!(f64::from(block_on(pair.device.read_global_state()).unwrap()[3]), triggers);
+        assert_eq!(
+            block_on(pair.device.read_step_count()).unwrap(),
+            12 - triggers as u64,
+            "flows are not applied steps"
+        );
         assert_eq!(pair.device.evaluations(), pair.oracle.evaluations(), "gradients that were not needed");
     }
 }
@@ -364,7 +368,10 @@ fn the_resident_form_has_the_same_bits() {
         gpu().run(|encoder| resident.device.step_with(encoder, |_, _, _| Ok(()))).unwrap();
     }
     assert_eq!(Pair::params(&awaited.device, &awaited.tensors), Pair::params(&resident.device, &resident.tensors));
-    assert_eq!(block_on(resident.device.read_memory()).unwrap(), block_on(awaited.device.read_memory()).unwrap());
+    assert_eq!(
+        block_on(resident.device.read_global_state()).unwrap(),
+        block_on(awaited.device.read_global_state()).unwrap()
+    );
     assert_eq!(resident.device.evaluations().gradients, 16);
     assert_eq!(awaited.device.evaluations().gradients, 13, "the first step has no flow");
 }
@@ -451,7 +458,7 @@ fn a_skipped_step_leaves_no_trace() {
             let state = |name: &&str| block_on(optimizer.read_state(tensor, name)).unwrap();
             let states: Vec<Vec<f32>> = optimizer.state_names(tensor).iter().map(state).collect();
             let param = block_on(optimizer.read_param(tensor)).unwrap();
-            (param, states, block_on(optimizer.read_memory()).unwrap())
+            (param, states, block_on(optimizer.read_global_state()).unwrap())
         };
         let before = read(&optimizer);
         grads[69] = f32::INFINITY;

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use wgpu_optim::backend::Backend;
-use wgpu_optim::trajectory::Trajectory;
-use wgpu_optim::verify::varied;
-use wgpu_optim::{Storage, replay};
+use wgpu_optim::Storage;
+use wgpu_optim::tools::backend::Backend;
+use wgpu_optim::tools::replay;
+use wgpu_optim::tools::replay::trajectory::Trajectory;
+use wgpu_optim::tools::verify::varied;
 
 use crate::common::gpu;
 use crate::support::stand_ins::{self, StandIn};

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use wgpu_optim::Result;
-use wgpu_optim::optim::cpu::Cpu;
+use wgpu_optim::optim::rule::host::HostKernel;
 use wgpu_optim::optim::{Procedure, Rule, Scalar, StateSpec, Sums, Value};
 
 use crate::evaluating_mutants::{FLOWADAM, SADAM, WARPADAM};
@@ -92,8 +92,8 @@ impl Rule for Mutant {
     fn decision(&self) -> &[&'static str] {
         self.inner.decision()
     }
-    fn memory(&self) -> &[&'static str] {
-        self.inner.memory()
+    fn global_state(&self) -> &[&'static str] {
+        self.inner.global_state()
     }
     fn procedure(&self) -> Procedure {
         self.inner.procedure()
@@ -104,10 +104,10 @@ impl Rule for Mutant {
     fn shares_rows(&self) -> bool {
         self.inner.shares_rows()
     }
-    fn cpu_f32(&self) -> &dyn Cpu<f32> {
+    fn cpu_f32(&self) -> &dyn HostKernel<f32> {
         self.inner.cpu_f32()
     }
-    fn cpu_f64(&self) -> &dyn Cpu<f64> {
+    fn cpu_f64(&self) -> &dyn HostKernel<f64> {
         self.inner.cpu_f64()
     }
     fn boxed(&self) -> Box<dyn Rule> {

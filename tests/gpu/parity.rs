@@ -3,9 +3,9 @@
 
 use std::ops::Range;
 
-use wgpu_optim::gpu::Gpu;
 use wgpu_optim::optim::{ALL, Procedure, ProxSgd, Rule};
-use wgpu_optim::verify::{Outcome, Problem, varied};
+use wgpu_optim::tools::adapter::Gpu;
+use wgpu_optim::tools::verify::{Outcome, Problem, varied};
 use wgpu_optim::{Builder, Group, Optimizer, wgpu};
 
 use crate::common::{Page, block_on, check, deal, gpu, groups, open, read, take};
@@ -212,7 +212,7 @@ fn callers_buffers_in_every_arrangement() {
 
 /// Gradients that lie elsewhere at every step, in several buffers, in another order.
 #[test]
-fn moving_gradients() {
+fn dynamic_gradients() {
     for_all(|what, rule| check_moving(gpu(), what, &problem(rule, SMALL, 2)));
 }
 
@@ -249,7 +249,7 @@ fn gradients_of_which_some_move() {
         let problem = problem(entry.sample().as_ref(), SMALL, 2);
         let pages = Pages::new(gpu(), &problem, |_| (0, 1));
         let (mut builder, groups) = builder(&problem);
-        builder.moving_gradients(true);
+        builder.dynamic_gradients(true);
         for (i, (bound, data)) in pages.tensors.iter().zip(&problem.tensors).enumerate() {
             let (param, grad) = (pages.slice(&bound.param), pages.slice(&bound.grad));
             builder.bind(groups[data.group], format!("tensor {i}"), &[data.param.len()], param, grad);

@@ -2,7 +2,7 @@
 
 use wgpu_optim::Storage;
 use wgpu_optim::optim::{ALL, Rule};
-use wgpu_optim::verify::{Errors, Problem, varied};
+use wgpu_optim::tools::verify::{Errors, Problem, varied};
 
 use crate::common::{gpu, groups, passed, take};
 use crate::mutants::{Mutant, mutants};

@@ -1,8 +1,9 @@
 //! Sums per tensor and over everything, against f64: one tensor, a thousand, a hundred thousand, and one of 64 million elements.
 
-use wgpu_optim::gpu::Gpu;
 use wgpu_optim::optim::{NormOf, VRAdam};
-use wgpu_optim::{Group, Optimizer, objective::random::unit, read_buffer, wgpu};
+use wgpu_optim::tools::adapter::Gpu;
+use wgpu_optim::tools::objectives::random::unit;
+use wgpu_optim::{Group, Optimizer, read_buffer, wgpu};
 
 use crate::common::{Page, block_on, gpu};
 

@@ -3,8 +3,9 @@
 use crate::rig::{GUARD, Rig, failure, gpu, slices, worst};
 use crate::support::wide::wide;
 use std::sync::OnceLock;
-use wgpu_optim::objective::random::{self, Stream};
-use wgpu_optim::objective::{
+use wgpu_optim::tools::objectives::random;
+use wgpu_optim::tools::objectives::random::Stream;
+use wgpu_optim::tools::objectives::{
     Activation, Bits, CpuMlp, CpuObjective, GpuMlp, GpuObjective, Mlp, Outcome, Part, Split, digits,
 };
 
@@ -412,7 +413,7 @@ fn the_digits_are_whole() {
     assert_eq!(all.inputs().iter().fold(0.0, |most: f32, x| most.max(*x)), 1.0);
     let (train, held_out) = (split().part(Part::Train), split().part(Part::HeldOut));
     assert_eq!((train.rows(), held_out.rows()), (1438, 359));
-    let bits = |s: &wgpu_optim::objective::Samples, row| {
+    let bits = |s: &wgpu_optim::tools::objectives::Samples, row| {
         (s.labels()[row], s.row(row).iter().map(|x| x.to_bits()).collect::<Vec<_>>())
     };
     let mut parts: Vec<_> = (0..1438).map(|r| bits(train, r)).chain((0..359).map(|r| bits(held_out, r))).collect();
@@ -427,7 +428,7 @@ fn the_digits_are_whole() {
 
 #[test]
 fn bad_data_is_named() {
-    let good = include_bytes!("../../src/data/digits.bin").to_vec();
+    let good = include_bytes!("../../src/tools/objectives/data/digits.bin").to_vec();
     let changed = |at: usize, to: u8| {
         let mut bytes = good.clone();
         bytes[at] = to;

@@ -3,9 +3,10 @@
 
 use crate::rig::{GUARD, Rig, failure, gpu, slices, worst};
 use crate::support::wide::wide;
-use wgpu_optim::objective::problem::{self, ALL};
-use wgpu_optim::objective::{CpuObjective, GpuObjective, Problem, TensorSpec, random};
 use wgpu_optim::optim::Value;
+use wgpu_optim::tools::objectives::problem;
+use wgpu_optim::tools::objectives::problem::ALL;
+use wgpu_optim::tools::objectives::{CpuObjective, GpuObjective, Problem, TensorSpec, random};
 
 /// A gradient's largest error may be this share of the tensor's largest: f32 sums of some hundred terms of either sign.
 const GRADIENT_TOLERANCE: f64 = 3e-6;

@@ -2,9 +2,9 @@
 
 use crate::problems::RATINGS;
 use crate::rig::{failure, slices};
-use wgpu_optim::objective::problem;
-use wgpu_optim::objective::problems::{Layout, RatingTable};
 use wgpu_optim::optim::Value;
+use wgpu_optim::tools::objectives::problem;
+use wgpu_optim::tools::objectives::problems::{Layout, RatingTable};
 
 const JESTER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/jester.csv");
 

@@ -1,8 +1,8 @@
 //! The README's table of problems is the registry's: names, settings, defaults, measures.
 
 use crate::problems::configured;
-use wgpu_optim::objective::problem::ALL;
 use wgpu_optim::optim::Value;
+use wgpu_optim::tools::objectives::problem::ALL;
 
 const README: &str = include_str!("../../README.md");
 

@@ -3,8 +3,8 @@
 use std::ops::Range;
 use std::sync::OnceLock;
 
-use wgpu_optim::objective::{GpuObjective, Outcome, Reading};
 use wgpu_optim::read_buffer;
+use wgpu_optim::tools::objectives::{GpuObjective, Outcome, Reading};
 
 use crate::support::device;
 
@@ -34,7 +34,8 @@ pub(crate) struct Gpu {
 pub(crate) fn gpu() -> &'static Gpu {
     static GPU: OnceLock<Gpu> = OnceLock::new();
     GPU.get_or_init(|| {
-        let wgpu_optim::gpu::Gpu { device, queue, .. } = device::open(|limits| *limits = wgpu::Limits::default());
+        let wgpu_optim::tools::adapter::Gpu { device, queue, .. } =
+            device::open(|limits| *limits = wgpu::Limits::default());
         Gpu { device, queue }
     })
 }

@@ -1,6 +1,6 @@
 //! Every kernel's text validates, fits the default limits and translates.
 
-use wgpu_optim::objective::shaders;
+use wgpu_optim::tools::objectives::shaders;
 
 fn validated(name: &str, text: &str) -> (naga::Module, naga::valid::ModuleInfo) {
     use naga::valid::{Capabilities, ValidationFlags, Validator};

@@ -2,7 +2,7 @@
 
 use wgpu_optim::random::{Stream, draw, key};
 use wgpu_optim::storage::Format;
-use wgpu_optim::storage::half::{Chances, join, nearest, not_zero, rounding_key, split, stochastic, widen};
+use wgpu_optim::storage::half::{StochasticRounding, join, nearest, not_zero, rounding_key, split, stochastic, widen};
 
 const HALVES: [Format; 2] = [Format::F16, Format::Bf16];
 
@@ -151,7 +151,7 @@ const DRAWS: u32 = 1 << 20;
 #[test]
 fn rounding_by_chance_is_unbiased() {
     const VALUES: u32 = 64;
-    let chances = Chances::new(rounding_key(7), 3, 2, 1);
+    let chances = StochasticRounding::new(rounding_key(7), 3, 2, 1);
     let ranges =
         [(Format::Bf16, 1.0, 2.0), (Format::Bf16, -3e-5, -6e-5), (Format::F16, 0.5, 1.0), (Format::F16, 2e-7, 6e-5)];
     for (format, low, high) in ranges {
@@ -177,7 +177,7 @@ fn rounding_by_chance_is_unbiased() {
 #[test]
 fn chances_use_all_their_bits_alike() {
     for (seed, array) in [(0, 0), (1, 2)] {
-        let chances = Chances::new(rounding_key(seed), 0, 0, array);
+        let chances = StochasticRounding::new(rounding_key(seed), 0, 0, array);
         let mut counts = vec![0_u32; 1 << 16];
         (0..DRAWS).for_each(|element| counts[usize::from(chances.of(element))] += 1);
         let expected = f64::from(DRAWS) / 65536.0;
@@ -188,9 +188,11 @@ fn chances_use_all_their_bits_alike() {
 
 #[test]
 fn chances_of_neighbours_steps_tensors_arrays_and_seeds_are_independent() {
-    let of = |seed: u64, steps: u32, tensor: u32, array: u32| Chances::new(rounding_key(seed), steps, tensor, array);
+    let of = |seed: u64, steps: u32, tensor: u32, array: u32| {
+        StochasticRounding::new(rounding_key(seed), steps, tensor, array)
+    };
     let one = of(1, 10, 3, 1);
-    let others: [(&str, Chances, u32); 8] = [
+    let others: [(&str, StochasticRounding, u32); 8] = [
         ("the same word", one, 1),
         ("the next word", one, 2),
         ("a chunk further", one, 1024),

@@ -7,9 +7,9 @@ use wgpu_optim::optim::rule::Real;
 use wgpu_optim::optim::{Adagrad, Adam, AdamW, AdamWScheduleFree, Kind, RmsProp, SAdam, Sgd, VRAdam};
 use wgpu_optim::random::{Stream, key, normal};
 use wgpu_optim::storage::blockwise::{Map, decode, encode};
-use wgpu_optim::storage::half::{Chances, join, nearest, not_zero, rounding_key, split, stochastic, widen};
-use wgpu_optim::storage::{Format, Keep, Params, StateFormat, Storage};
-use wgpu_optim::{Accumulate, Ema, Evaluation, NoDecay, Rule};
+use wgpu_optim::storage::half::{StochasticRounding, join, nearest, not_zero, rounding_key, split, stochastic, widen};
+use wgpu_optim::storage::{Format, Params, RoundingMode, StateFormat, Storage};
+use wgpu_optim::{Accumulate, Ema, EvalRequest, NoDecay, Rule};
 
 use crate::support::bits::bits;
 use crate::support::host;
@@ -57,7 +57,7 @@ fn rounded<F: Number>(values: &mut [F], kind: Kind, one: impl Fn(usize, f32) -> 
     }
 }
 
-fn rounded_state<F: Number>(values: &mut [F], kind: Kind, format: StateFormat, chances: Chances) {
+fn rounded_state<F: Number>(values: &mut [F], kind: Kind, format: StateFormat, chances: StochasticRounding) {
     match format {
         StateFormat::F32 => {}
         StateFormat::Bf16 => rounded(values, kind, |_, x| (Format::Bf16, nearest(Format::Bf16, x))),
@@ -90,11 +90,13 @@ fn check_rounding<F: Number>(rule: &dyn Rule, text: &str, states: &[(&str, State
         step(&mut ours, &mut params, &grads);
         step(&mut theirs, &mut expected, &grads);
         for at in 0..SIZES.len() {
-            let chances = |array| Chances::new(rounding_key(SEED), t, at as u32, array);
+            let chances = |array| StochasticRounding::new(rounding_key(SEED), t, at as u32, array);
             let format = wanted.params.format();
             match wanted.params.keep() {
-                Some(Keep::Nearest) => rounded(&mut expected[at], Kind::Signed, |_, x| (format, nearest(format, x))),
-                Some(Keep::Stochastic) => rounded(&mut expected[at], Kind::Signed, |i, x| {
+                Some(RoundingMode::Nearest) => {
+                    rounded(&mut expected[at], Kind::Signed, |_, x| (format, nearest(format, x)))
+                }
+                Some(RoundingMode::Stochastic) => rounded(&mut expected[at], Kind::Signed, |i, x| {
                     (format, stochastic(format, x, chances(0).of(i as u32)))
                 }),
                 _ => {}
@@ -271,7 +273,7 @@ fn a_step_left_out_changes_nothing() {
         let mut grads = numbers::<f32>(&SIZES, 3, 1e-2);
         grads[1][5] = f32::NAN;
         step(&mut optimizer, &mut params, &grads);
-        assert_eq!((optimizer.applied(), optimizer.skipped()), (1, 1));
+        assert_eq!((optimizer.step_count(), optimizer.skipped()), (1, 1));
         assert!((params.clone(), arrays(&optimizer)) == before, "{text}");
         assert!(full.is_none_or(|full| master(&optimizer, &params, "t1") == full), "{text}");
     }
@@ -315,7 +317,7 @@ fn gradients_are_those_of_a_half_buffer() {
         let (mut p, mut g): (Vec<&mut [f64]>, Vec<&mut [f64]>) =
             (moved.iter_mut().map(Vec::as_mut_slice).collect(), room.iter_mut().map(Vec::as_mut_slice).collect());
         let evaluate = |evaluation, _: &[&[f64]], g: &mut [&mut [f64]]| {
-            assert_eq!(evaluation, Evaluation::Gradient);
+            assert_eq!(evaluation, EvalRequest::Gradient);
             g.iter_mut().zip(&grads).for_each(|(g, from)| g.copy_from_slice(from));
             Ok(0.0)
         };
@@ -357,12 +359,12 @@ fn points_of_evaluation_are_reached_in_full() {
         let grads = numbers::<f32>(&[300], 2 + t, 1e-2);
         step(&mut ours, &mut params, &grads);
         step(&mut theirs, &mut expected, &grads);
-        ours.to_evaluation(&mut [&mut params[0]]).unwrap();
-        theirs.to_evaluation(&mut [&mut expected[0]]).unwrap();
+        ours.to_eval_params(&mut [&mut params[0]]).unwrap();
+        theirs.to_eval_params(&mut [&mut expected[0]]).unwrap();
         assert_eq!(bits(&master(&ours, &params, "t0")), bits(&expected[0]));
         assert!(params[0].iter().zip(&expected[0]).all(|(p, e)| *p == widen(Format::Bf16, split(*e).0)));
-        ours.to_training(&mut [&mut params[0]]).unwrap();
-        theirs.to_training(&mut [&mut expected[0]]).unwrap();
+        ours.to_train_params(&mut [&mut params[0]]).unwrap();
+        theirs.to_train_params(&mut [&mut expected[0]]).unwrap();
         assert_eq!(bits(&master(&ours, &params, "t0")), bits(&expected[0]));
     }
 }
@@ -410,7 +412,7 @@ fn what_cannot_be_stored_is_refused() {
     error(fresh().with_tensor_storage(2, &Storage::default()), &["tensor 2", "there are 2"]);
     error(fresh().with_storage(&storage("w=8bit")), &["state of adamw", "m, v"]);
     error(plain::<f32>(&SAdam::default(), &[8]).with_storage(&storage("bf16-split")), &["bf16-split", "sadam"]);
-    let split = Storage { params: Params::F16(Keep::Split), ..Storage::default() };
+    let split = Storage { params: Params::F16(RoundingMode::Split), ..Storage::default() };
     error(fresh().with_storage(&split), &["f16-master"]);
     let mut stepped = fresh();
     step(&mut stepped, &mut [vec![0.0; 8], vec![0.0; 8]], &[vec![1.0; 8], vec![1.0; 8]]);

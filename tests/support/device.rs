@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::sync::OnceLock;
 
 use pollster::block_on;
-use wgpu_optim::gpu::{Gpu, Selector};
+use wgpu_optim::tools::adapter::{Gpu, Selector};
 use wgpu_optim::wgpu;
 
 /// The adapter under test.

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use wgpu_optim::verify::Problem;
+use wgpu_optim::tools::verify::Problem;
 use wgpu_optim::{Builder, Group, Optimizer, Storage, wgpu};
 
 use super::{Bits, amsgrad, everything, problem, same_bits, steps, storage};
@@ -73,7 +73,7 @@ fn build(
     for (t, data) in problem.tensors.iter().enumerate() {
         let (param, grad) = (pages.slice(&pages.params[t]), pages.slice(&pages.grads[t]));
         let tensor = builder.bind(Group::DEFAULT, format!("tensor {t}"), &[data.param.len()], param, grad);
-        builder.store(tensor, stored(t));
+        builder.tensor_storage(tensor, stored(t));
     }
     change(&mut builder);
     builder.build(&gpu().device, &gpu().queue).unwrap()
@@ -83,7 +83,7 @@ fn owned(problem: &Problem, stored: impl Fn(usize) -> Storage) -> Bits {
     let mut builder = Optimizer::builder(problem.groups[0].clone());
     for (t, data) in problem.tensors.iter().enumerate() {
         let tensor = builder.tensor(Group::DEFAULT, format!("tensor {t}"), &[data.param.len()]);
-        builder.store(tensor, stored(t));
+        builder.tensor_storage(tensor, stored(t));
     }
     steps(gpu(), builder.build(&gpu().device, &gpu().queue).unwrap(), problem, 2)
 }
@@ -119,7 +119,7 @@ fn gradients_are_read_and_never_written_but_where_they_are_zeroed() {
         for zero in [false, true] {
             let what = format!("{form}, zeroed: {zero}");
             let pages = Pages::new(&problem, stored, |_| (0, 1));
-            let mut optimizer = build(&problem, &pages, stored, |builder| _ = builder.zero_gradients(zero));
+            let mut optimizer = build(&problem, &pages, stored, |builder| _ = builder.zero_grad(zero));
             problem.upload(&mut optimizer).unwrap();
             pages.pages.iter().for_each(|page| page.restore_guards(gpu()));
             gpu().run(|encoder| optimizer.step(encoder)).unwrap();
@@ -142,7 +142,7 @@ fn gradients_that_move() {
         let stored = |_| storage(form);
         let home = Pages::new(&problem, stored, |_| (0, 1));
         let mut optimizer =
-            build(&problem, &home, stored, |builder| _ = builder.moving_gradients(true).zero_gradients(true));
+            build(&problem, &home, stored, |builder| _ = builder.dynamic_gradients(true).zero_grad(true));
         problem.upload(&mut optimizer).unwrap();
         home.pages.iter().for_each(|page| page.restore_guards(gpu()));
         // Each step finds the gradients in other places.

@@ -117,10 +117,10 @@ fn rules_that_need_more() {
     let mut builder = Optimizer::builder(AdamWScheduleFree::default());
     builder.tensor(Group::DEFAULT, "v", &[10]);
     let w = builder.tensor(Group::DEFAULT, "w", &[10]);
-    builder.store(w, storage("bf16-sr"));
+    builder.tensor_storage(w, storage("bf16-sr"));
     refuses(builder, &["bf16-sr", "adamw_schedule_free", "bf16-split"]);
     let mut builder = Optimizer::builder(AdamW::default());
     let w = builder.tensor(Group::DEFAULT, "w", &[10]);
-    builder.store(w, storage("momentum=8bit"));
+    builder.tensor_storage(w, storage("momentum=8bit"));
     refuses(builder, &["state of adamw", "`momentum`", "m, v"]);
 }

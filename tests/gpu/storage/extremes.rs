@@ -3,7 +3,7 @@
 
 use wgpu_optim::optim::{ALL, Adagrad, AdamW, RmsProp, Sgd};
 use wgpu_optim::storage::blockwise::BLOCK;
-use wgpu_optim::verify::Problem;
+use wgpu_optim::tools::verify::Problem;
 use wgpu_optim::{Group, Optimizer, Rule, Tensor};
 
 use super::{amsgrad, everything, problem, storage};

@@ -1,9 +1,9 @@
 //! What is rounded by chance, and what shares a block, is the same whatever way the numbers are walked: any window, grid, launch, buffer,
 //! company. Draws are of the seed, the step, the tensor and the element, and of nothing else.
 
-use wgpu_optim::gpu::Gpu;
 use wgpu_optim::optim::{AdamW, Sgd};
-use wgpu_optim::verify::Problem;
+use wgpu_optim::tools::adapter::Gpu;
+use wgpu_optim::tools::verify::Problem;
 use wgpu_optim::{Builder, Group, NoDecay, Optimizer, Tensor};
 
 use super::{Bits, amsgrad, everything, problem, same_bits, steps, storage};
@@ -71,14 +71,14 @@ fn of_company() {
         let more = run(gpu(), &problem, |builder, _| {
             for (i, form) in ["f32", "bf16-nearest", "bf16-sr,states=bf16"].into_iter().enumerate() {
                 let other = builder.tensor(Group::DEFAULT, format!("other {i}"), &[700]);
-                builder.store(other, storage(form));
+                builder.tensor_storage(other, storage(form));
             }
             builder.tensor(Group::DEFAULT, "like them", &[2000]);
         });
         same_bits(form, &alone, &more.0[..alone.len()].to_vec());
         // A tensor stored in another way parts the launches.
         let parted = run(gpu(), &problem, |builder, tensors| {
-            builder.store(tensors[2], storage("f32"));
+            builder.tensor_storage(tensors[2], storage("f32"));
         });
         let others =
             |bits: &Bits| -> Bits { bits.iter().filter(|(name, _)| !name.starts_with("tensor 2")).cloned().collect() };
@@ -87,7 +87,7 @@ fn of_company() {
     }
 }
 
-/// Rows are walked in chunks of other lengths.
+/// RowSet are walked in chunks of other lengths.
 #[test]
 fn of_chunks() {
     let rule = AdamW { lr: 0.01, weight_decay: 0.1, ..AdamW::default() };
@@ -104,7 +104,7 @@ fn of_chunks() {
                 .map(|(t, shape)| builder.tensor(Group::DEFAULT, format!("tensor {t}"), shape))
                 .collect();
             for (t, shape) in shapes.iter().enumerate() {
-                let rows = builder.rows(format!("rows of {t}"), &tensors[t..=t]);
+                let rows = builder.row_set(format!("rows of {t}"), &tensors[t..=t]);
                 builder.mask(rows);
                 builder.column_rates(tensors[t], &vec![1.0; shape[1]]);
             }
@@ -148,7 +148,7 @@ fn of_the_callers_buffers_and_of_moving_gradients() {
             .collect();
         for moving in [false, true] {
             let mut builder = Optimizer::builder(problem.groups[0].clone());
-            builder.storage(storage.clone()).moving_gradients(moving);
+            builder.storage(storage.clone()).dynamic_gradients(moving);
             for (t, (data, (param, grad))) in problem.tensors.iter().zip(&slices).enumerate() {
                 builder.bind(Group::DEFAULT, format!("tensor {t}"), &[data.param.len()], *param, *grad);
             }
@@ -156,7 +156,7 @@ fn of_the_callers_buffers_and_of_moving_gradients() {
             same_bits(&format!("{form}, moving: {moving}"), &expected, &steps(gpu(), optimizer, &problem, 2));
         }
         let (mut builder, tensors) = builder(&problem);
-        builder.moving_gradients(true);
+        builder.dynamic_gradients(true);
         let mut moved = builder.build(&gpu().device, &gpu().queue).unwrap();
         problem.upload(&mut moved).unwrap();
         for tensor in &tensors {
@@ -184,7 +184,7 @@ fn of_everything_but_the_seed() {
 fn of_groups() {
     let problem = problem(&amsgrad(), "bf16-sr,states=bf16-sr", SIZES);
     let routed = run(gpu(), &problem, |builder, _| {
-        let twin = builder.no_decay(Group::DEFAULT, NoDecay::Names("tensor 3".to_owned())).unwrap();
+        let twin = builder.exclude_from_decay(Group::DEFAULT, NoDecay::Names("tensor 3".to_owned())).unwrap();
         assert_ne!(twin, Group::DEFAULT);
     });
     let others = |bits: Bits| -> Bits { bits.into_iter().filter(|(name, _)| !name.starts_with("tensor 3")).collect() };

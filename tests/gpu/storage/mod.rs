@@ -8,9 +8,9 @@ mod independence;
 mod precision;
 mod rows;
 
-use wgpu_optim::gpu::Gpu;
 use wgpu_optim::optim::{ALL, Adam};
-use wgpu_optim::verify::{Errors, Problem};
+use wgpu_optim::tools::adapter::Gpu;
+use wgpu_optim::tools::verify::{Errors, Problem};
 use wgpu_optim::{Optimizer, Rule, Storage};
 
 use crate::common::{block_on, gpu, groups, read};

@@ -5,7 +5,7 @@ use wgpu_optim::optim::{ALL, AdamW, Sgd, VRAdam};
 use wgpu_optim::random::{Stream, key, normal};
 use wgpu_optim::storage::Format;
 use wgpu_optim::storage::half::{nearest, split, widen};
-use wgpu_optim::verify::Problem;
+use wgpu_optim::tools::verify::Problem;
 use wgpu_optim::{AdamWScheduleFree, Ema, Group, Optimizer, Rule, Tensor, read_buffer};
 
 use super::{everything, problem, storage};
@@ -233,9 +233,9 @@ fn points_of_evaluation_are_those_of_f32() {
         for step in 0..4 {
             optimizer.write_grad(w, &gradient(step, 1500)).unwrap();
             gpu().run(|encoder| optimizer.step(encoder)).unwrap();
-            gpu().run(|encoder| optimizer.to_evaluation(encoder)).unwrap();
+            gpu().run(|encoder| optimizer.to_eval_params(encoder)).unwrap();
             points.push(block_on(optimizer.read_param(w)).unwrap());
-            gpu().run(|encoder| optimizer.to_training(encoder)).unwrap();
+            gpu().run(|encoder| optimizer.to_train_params(encoder)).unwrap();
             points.push(block_on(optimizer.read_param(w)).unwrap());
         }
         points

@@ -2,27 +2,27 @@
 //! of it, and rows change places in full.
 
 use wgpu_optim::optim::AdamW;
-use wgpu_optim::verify::Problem;
-use wgpu_optim::{Builder, Ema, Group, Optimizer, Rows, Tensor, wgpu};
+use wgpu_optim::tools::verify::Problem;
+use wgpu_optim::{Builder, Ema, Group, Optimizer, RowSet, Tensor, wgpu};
 
 use super::{Bits, everything, problem, same_bits, storage};
 use crate::common::{block_on, gpu};
 use crate::errors::says;
 
 const FORMS: [&str; 5] = ["bf16-sr", "bf16-master", "f16-master,grads=f32", "f16-sr,grads=bf16", "bf16-nearest"];
-/// Rows that cross words, vec4s and chunks; a tensor of one column.
+/// RowSet that cross words, vec4s and chunks; a tensor of one column.
 const SHAPES: [[usize; 2]; 2] = [[450, 5], [450, 1]];
 
 fn rule() -> AdamW {
     AdamW { lr: 0.01, weight_decay: 0.1, ..AdamW::default() }
 }
 
-fn build(form: &str, change: impl FnOnce(&mut Builder, Rows)) -> (Optimizer, Vec<Tensor>, Rows) {
+fn build(form: &str, change: impl FnOnce(&mut Builder, RowSet)) -> (Optimizer, Vec<Tensor>, RowSet) {
     let mut builder = Optimizer::builder(rule());
     builder.storage(storage(form));
     let add = |(t, shape): (usize, &[usize; 2])| builder.tensor(Group::DEFAULT, format!("tensor {t}"), shape);
     let tensors: Vec<Tensor> = SHAPES.iter().enumerate().map(add).collect();
-    let set = builder.rows("set", &tensors);
+    let set = builder.row_set("set", &tensors);
     change(&mut builder, set);
     (builder.build(&gpu().device, &gpu().queue).unwrap(), tensors, set)
 }
@@ -92,9 +92,9 @@ fn words(words: &[u32]) -> wgpu::Buffer {
     gpu().device.create_buffer_init(&wgpu::util::BufferInitDescriptor { label: None, contents, usage })
 }
 
-fn trained(form: &str) -> (Optimizer, Vec<Tensor>, Rows) {
+fn trained(form: &str) -> (Optimizer, Vec<Tensor>, RowSet) {
     let (mut optimizer, tensors, set) = build(form, |builder, set| {
-        builder.reserve(set, 512).ema(Ema { decay: 0.9, warmup: false });
+        builder.row_capacity(set, 512).ema(Ema { decay: 0.9, warmup: false });
     });
     start(form).upload(&mut optimizer).unwrap();
     step(&mut optimizer);
@@ -168,7 +168,7 @@ fn what_rows_cannot_be_stored_as_is_refused() {
         let mut builder = Optimizer::builder(rule());
         builder.storage(storage(form));
         let tensor = builder.tensor(Group::DEFAULT, "splats", &[4, 3]);
-        builder.rows("set", &[tensor]);
+        builder.row_set("set", &[tensor]);
         says(builder.build(&gpu().device, &gpu().queue), &["tensor `splats`", "rows", part]);
     }
 }
