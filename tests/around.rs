@@ -2,34 +2,48 @@
 //! with every feature, on the GPU and on the fast path, against the oracle doing the same.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use std::sync::LazyLock;
+mod support {
+    pub(crate) mod bits;
+    pub(crate) mod close;
+    pub(crate) mod device;
+    pub(crate) mod gpu;
+    pub(crate) mod host;
+    pub(crate) mod micro_batches;
+    pub(crate) mod numbers;
+    pub(crate) mod rates;
+    pub(crate) mod step;
+    pub(crate) mod wide;
+}
 
-use wgpu_optim::cpu::{self, Number, TensorSpec};
-use wgpu_optim::optim::{ALL, Rule, Value};
-use wgpu_optim::tools::adapter::{Gpu, Selector};
+use wgpu_optim::cpu::{self, Number};
+use wgpu_optim::optim::{ALL, Rule};
 use wgpu_optim::{
     Accumulate, AdamW, Builder, Clip, Ema, Error, Group, LossScale, NoDecay, Optimizer, Schedule, Sgd, Tensor,
 };
 
-static GPU: LazyLock<Gpu> = LazyLock::new(|| {
-    let gpu = pollster::block_on(Selector::default().open()).unwrap();
-    println!("on {}", gpu.name());
-    gpu
-});
+use support::bits::bits;
+use support::close::close;
+use support::gpu::GPU;
+use support::host;
+use support::micro_batches;
+use support::numbers::numbers;
+use support::rates::two_rates;
+use support::wide::wide;
+
+/// Fails where a tensor is further off than a trajectory may be.
+#[track_caller]
+fn all_close(case: &str, got: &[Vec<f32>], want: &[Vec<f64>], path: &[Vec<f64>]) {
+    assert_eq!(got.len(), want.len(), "{case}");
+    for (t, ((got, want), path)) in got.iter().zip(want).zip(path).enumerate() {
+        close(&format!("{case}: tensor {t}"), STEPS, got, want, path);
+    }
+}
 
 /// Two groups: the first and the last tensor in one, the others in the second. Tails, an empty tensor, several chunks.
 const LENGTHS: [usize; 5] = [1025, 3, 0, 700, 18];
 const GROUPS: [usize; 5] = [0, 1, 1, 1, 0];
 const MASKED: [usize; 2] = [0, 3];
 const STEPS: u32 = 4;
-
-fn numbers(seed: u32, n: usize) -> Vec<f32> {
-    let hash = |i: u32| {
-        let x = (i ^ seed.wrapping_mul(0x9e37_79b9)).wrapping_mul(0x85eb_ca6b);
-        (x ^ (x >> 15)).wrapping_mul(0xc2b2_ae35)
-    };
-    (0..n as u32).map(|i| (hash(i) >> 8) as f32 / 8_388_608.0 - 1.0).collect()
-}
 
 fn flags(rows: usize) -> Vec<u32> {
     (0..rows as u32).map(|i| i % 3).collect()
@@ -193,14 +207,8 @@ fn decays(rule: &dyn Rule) -> bool {
     rule.settings().iter().any(|(name, _)| *name == "weight_decay")
 }
 
-fn rules(rule: &dyn Rule) -> [Box<dyn Rule>; 2] {
-    let mut second = rule.boxed();
-    second.set("lr", &Value::Number(5e-3)).unwrap();
-    [rule.boxed(), second]
-}
-
 fn on_gpu(rule: &dyn Rule, features: Features) -> (Optimizer, Vec<Tensor>) {
-    let [first, second] = rules(rule);
+    let [first, second] = two_rates(rule);
     let mut builder = Optimizer::builder(first);
     let second = builder.group("second", second);
     let groups = [Group::DEFAULT, second];
@@ -219,53 +227,9 @@ fn on_gpu(rule: &dyn Rule, features: Features) -> (Optimizer, Vec<Tensor>) {
 }
 
 fn on_host<F: Number>(rule: &dyn Rule, features: Features) -> cpu::Optimizer<F> {
-    let [first, second] = rules(rule);
-    let groups = vec![("default".to_owned(), first), ("second".to_owned(), second)];
-    let spec = |t: usize| TensorSpec { name: format!("t{t}"), group: GROUPS[t], elements: LENGTHS[t] };
-    features.host(rule, cpu::Optimizer::new(groups, (0..5).map(spec).collect()).unwrap())
-}
-
-fn host_step<F: Number>(host: &mut cpu::Optimizer<F>, params: &mut [Vec<F>], batches: &[Vec<Vec<f32>>]) {
-    let of = |batch: &Vec<Vec<f32>>| -> Vec<Vec<F>> {
-        batch.iter().map(|g| g.iter().map(|g| F::of(f64::from(*g))).collect()).collect()
-    };
-    let batches: Vec<Vec<Vec<F>>> = batches.iter().map(of).collect();
-    let (last, others) = batches.split_last().unwrap();
-    for batch in others {
-        host.accumulate(&batch.iter().map(Vec::as_slice).collect::<Vec<_>>()).unwrap();
-    }
-    let mut params: Vec<&mut [F]> = params.iter_mut().map(Vec::as_mut_slice).collect();
-    host.step(&mut params, &last.iter().map(Vec::as_slice).collect::<Vec<_>>()).unwrap();
-}
-
-fn gpu_step(optimizer: &mut Optimizer, tensors: &[Tensor], batches: &[Vec<Vec<f32>>]) {
-    for (i, batch) in batches.iter().enumerate() {
-        for (tensor, gradient) in tensors.iter().zip(batch) {
-            optimizer.write_grad(*tensor, gradient).unwrap();
-        }
-        let last = i + 1 == batches.len();
-        GPU.run(|e| if last { optimizer.step(e) } else { optimizer.accumulate(e) }).unwrap();
-    }
-}
-
-fn wide(values: &[Vec<f32>]) -> Vec<Vec<f64>> {
-    values.iter().map(|v| v.iter().map(|x| f64::from(*x)).collect()).collect()
-}
-
-/// A trajectory of a few steps may drift by an ulp of the weight a step and by a share of the way travelled: the golden files' 5e-5, and
-/// twice that because a clip multiplies two roundings into every gradient.
-fn close(case: &str, got: &[Vec<f32>], want: &[Vec<f64>], path: &[Vec<f64>]) {
-    for (t, ((got, want), path)) in got.iter().zip(want).zip(path).enumerate() {
-        assert_eq!(got.len(), want.len());
-        for (i, ((got, want), path)) in got.iter().zip(want).zip(path).enumerate() {
-            let limit = f64::from(3 * STEPS) * f64::from(f32::EPSILON) * want.abs() + 1e-4 * path + 1e-12;
-            let error = (f64::from(*got) - want).abs();
-            assert!(
-                error <= limit,
-                "{case}: tensor {t} element {i} is {got}, want {want}, limit {limit:e}, off by {error:e}"
-            );
-        }
-    }
+    let [first, second] = two_rates(rule);
+    let tensors = (0..5).map(|t| (format!("t{t}"), GROUPS[t], LENGTHS[t]));
+    features.host(rule, host::optimizer([("default", first), ("second", second)], tensors).unwrap())
 }
 
 fn run(case: &str, rule: &dyn Rule, features: Features) {
@@ -278,21 +242,21 @@ fn run(case: &str, rule: &dyn Rule, features: Features) {
     for step in 1..=STEPS {
         let batches = features.gradients(step);
         let before = p64.clone();
-        host_step(&mut oracle, &mut p64, &batches);
-        host_step(&mut fast, &mut p32, &batches);
-        gpu_step(&mut gpu, &tensors, &batches);
+        micro_batches::on_host(&mut oracle, &mut p64, &batches);
+        micro_batches::on_host(&mut fast, &mut p32, &batches);
+        micro_batches::on_gpu(&mut gpu, &tensors, &batches);
         for ((path, before), after) in path.iter_mut().flatten().zip(before.iter().flatten()).zip(p64.iter().flatten())
         {
             *path += (after - before).abs();
         }
     }
     let read = |tensor: &Tensor| pollster::block_on(gpu.read_param(*tensor)).unwrap();
-    close(&format!("{case} gpu"), &tensors.iter().map(read).collect::<Vec<_>>(), &p64, &path);
-    close(&format!("{case} fast"), &p32, &p64, &path);
+    all_close(&format!("{case} gpu"), &tensors.iter().map(read).collect::<Vec<_>>(), &p64, &path);
+    all_close(&format!("{case} fast"), &p32, &p64, &path);
     if features.ema.is_some() {
         let average = |tensor: &Tensor| pollster::block_on(gpu.read_state(*tensor, "ema")).unwrap();
         let want: Vec<Vec<f64>> = (0..5).map(|t| oracle.ema(t).unwrap().to_vec()).collect();
-        close(&format!("{case} gpu ema"), &tensors.iter().map(average).collect::<Vec<_>>(), &want, &path);
+        all_close(&format!("{case} gpu ema"), &tensors.iter().map(average).collect::<Vec<_>>(), &want, &path);
     }
     assert_eq!(pollster::block_on(gpu.read_step_count()).unwrap(), oracle.step_count(), "{case}: applied");
     assert_eq!(pollster::block_on(gpu.read_skipped()).unwrap(), oracle.skipped(), "{case}: skipped");
@@ -358,8 +322,8 @@ fn run_rounded(case: &str, rule: &dyn Rule, features: Features) {
     let start = params.clone();
     for step in 1..=STEPS {
         let batches = features.gradients(step);
-        host_step(&mut host, &mut params, &batches);
-        gpu_step(&mut gpu, &tensors, &batches);
+        micro_batches::on_host(&mut host, &mut params, &batches);
+        micro_batches::on_gpu(&mut gpu, &tensors, &batches);
     }
     let (mut other, mut off, mut way) = (0, 0.0, 0.0);
     for (t, tensor) in tensors.iter().enumerate() {
@@ -379,10 +343,6 @@ fn run_rounded(case: &str, rule: &dyn Rule, features: Features) {
     println!("{case}: off by {off:.2e} in all of a way of {way:.2e}");
     assert_eq!(pollster::block_on(gpu.read_step_count()).unwrap(), host.step_count(), "{case}: applied");
     assert_eq!(pollster::block_on(gpu.read_skipped()).unwrap(), host.skipped(), "{case}: skipped");
-}
-
-fn bits(values: &[f32]) -> Vec<u32> {
-    values.iter().map(|x| x.to_bits()).collect()
 }
 
 /// Everything that a step could change.
@@ -407,16 +367,16 @@ fn a_skipped_step_leaves_every_byte_and_the_next_is_right() {
             let (mut with, tensors) = on_gpu(entry.sample().as_ref(), features);
             let (mut without, others) = on_gpu(entry.sample().as_ref(), features);
             let gradients = |step| Features::default().gradients(step);
-            gpu_step(&mut with, &tensors, &gradients(1));
-            gpu_step(&mut without, &others, &gradients(1));
+            micro_batches::on_gpu(&mut with, &tensors, &gradients(1));
+            micro_batches::on_gpu(&mut without, &others, &gradients(1));
             let before = everything(&with, &tensors);
             let mut poisoned = gradients(2);
             // The last element of the last tensor.
             *poisoned[0].last_mut().unwrap().last_mut().unwrap() = bad;
-            gpu_step(&mut with, &tensors, &poisoned);
+            micro_batches::on_gpu(&mut with, &tensors, &poisoned);
             assert_eq!(everything(&with, &tensors), before, "{}: {bad} left a trace", entry.name);
-            gpu_step(&mut with, &tensors, &gradients(5));
-            gpu_step(&mut without, &others, &gradients(5));
+            micro_batches::on_gpu(&mut with, &tensors, &gradients(5));
+            micro_batches::on_gpu(&mut without, &others, &gradients(5));
             assert_eq!(everything(&with, &tensors), everything(&without, &others), "{}: the next step", entry.name);
             assert_eq!(pollster::block_on(with.read_skipped()).unwrap(), 1);
             assert_eq!(pollster::block_on(with.read_step_count()).unwrap(), 2);
@@ -550,7 +510,7 @@ fn the_average_swaps_in_and_out() {
     GPU.run(|e| optimizer.swap_ema(e)).unwrap();
     assert_eq!(read(&optimizer), start, "there is no average before the first step");
     for step in 1..4 {
-        gpu_step(&mut optimizer, &tensors, &features.gradients(step));
+        micro_batches::on_gpu(&mut optimizer, &tensors, &features.gradients(step));
     }
     let (weights, average) = (read(&optimizer), pollster::block_on(optimizer.read_state(tensors[0], "ema")).unwrap());
     assert_ne!(weights, average);

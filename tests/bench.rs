@@ -1,22 +1,22 @@
 //! The bench room: the bytes it counts, what it measures, and that its comparison never passes in silence.
 #![cfg(feature = "tools")]
 
+mod support {
+    pub(crate) mod device;
+    pub(crate) mod gpu;
+}
+
 use wgpu_optim::Storage;
 use wgpu_optim::optim::{
     ALL, AdaBelief, Adagrad, Adai, AdaiW, Adam, AdamW, Lamb, Lion, NAdam, NormOf, ProxSgd, RAdam, RmsProp, Rule, Sgd,
     VRAdam,
 };
-use wgpu_optim::tools::adapter::{Gpu, Selector};
 use wgpu_optim::tools::bench::{
     Backend, Feature, Measurement, Plan, Size, With, bytes_per_element, bytes_per_element_stored, compare,
     read_baseline, recording, run,
 };
 
-fn gpu() -> Gpu {
-    let gpu = pollster::block_on(Selector::default().open()).expect("an adapter: sh tests/run.sh installs one");
-    println!("adapter: {}", gpu.name());
-    gpu
-}
+use support::gpu::GPU;
 
 #[test]
 fn bytes_are_those_that_must_move() {
@@ -89,7 +89,7 @@ fn stored_rules_are_measured_on_the_gpu() {
         samples: 1,
         ..Plan::default()
     };
-    let results = run(&plan, Some(&gpu()), |_| ()).expect("measuring works");
+    let results = run(&plan, Some(&GPU), |_| ()).expect("measuring works");
     let found: Vec<_> = results.iter().map(|m| (m.backend, m.storage.as_str(), m.bytes_per_element)).collect();
     let stored = (Backend::Gpu, "bf16-sr,8bit,min=0", 10.0625);
     assert_eq!(found, [(Backend::Gpu, "f32", 28.0), stored, (Backend::Cpu, "f32", 28.0)]);
@@ -122,7 +122,7 @@ fn totals(rule: &dyn Rule, changed: Option<&str>) -> Vec<[f64; 3]> {
 
 #[test]
 fn both_backends_are_measured() {
-    let gpu = gpu();
+    let gpu = GPU.clone();
     let size = Size { tensors: 3, elements: 5000 };
     let plan = Plan {
         rules: vec![AdamW::default().into(), VRAdam::default().into()],
@@ -154,7 +154,7 @@ fn both_backends_are_measured() {
 /// What a combination adds to the rule's own bytes and launches.
 #[test]
 fn features_are_measured_with_the_bytes_that_they_move() {
-    let gpu = gpu();
+    let gpu = GPU.clone();
     let rules: [Box<dyn Rule>; 3] = [AdamW::default().into(), VRAdam::default().into(), Lamb::default().into()];
     // The bytes with AdamW, with VRAdam whose sums read g anyway, and with LAMB whose sums come after the clip's; then their launches.
     let table: [(&str, [f64; 3], [usize; 3]); 8] = [
@@ -192,7 +192,7 @@ fn features_are_measured_with_the_bytes_that_they_move() {
 
 #[test]
 fn recording_is_measured() {
-    let gpu = gpu();
+    let gpu = GPU.clone();
     for (tensors, moved) in [(1, false), (10, false), (10, true)] {
         let r = recording(&gpu, &AdamW::default(), tensors, moved).expect("measuring works");
         assert!(r.tensors == tensors && r.moved == moved && r.record_s > 0.0 && r.finish_s > 0.0, "{r:?}");

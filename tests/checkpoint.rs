@@ -2,18 +2,21 @@
 //! states go both ways.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use std::sync::LazyLock;
+mod support {
+    pub(crate) mod device;
+    pub(crate) mod gpu;
+    pub(crate) mod numbers;
+}
+
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 use wgpu_optim::checkpoint::{Checkpoint, Fit, restore_torch};
 use wgpu_optim::optim::{ALL, Procedure, Rule};
-use wgpu_optim::tools::adapter::{Gpu, Selector};
 use wgpu_optim::{Accumulate, AdamW, Clip, Ema, Error, Group, LossScale, NAdam, Optimizer, Sgd, Tensor, WarpAdam};
 
-static GPU: LazyLock<Gpu> = LazyLock::new(|| {
-    let gpu = pollster::block_on(Selector::default().open()).unwrap();
-    println!("on {}", gpu.name());
-    gpu
-});
+use support::gpu::GPU;
+use support::numbers::numbers;
 
 const SHAPES: [(&str, &[usize]); 4] = [("a", &[33, 47]), ("b", &[5]), ("empty", &[0]), ("layer/with slash", &[1024])];
 
@@ -27,12 +30,6 @@ fn build(rule: &dyn Rule) -> (Optimizer, Vec<Tensor>) {
     builder.ema(Ema::default()).accumulate(Accumulate::Mean(2)).clip(Clip::GlobalNorm(1.0));
     builder.loss_scale(LossScale { initial: 1024.0, interval: 3, ..LossScale::default() });
     (builder.build(&GPU.device, &GPU.queue).unwrap(), tensors)
-}
-
-fn numbers(seed: u32, n: usize) -> Vec<f32> {
-    (0..n as u32)
-        .map(|i| ((i.wrapping_mul(2_654_435_761).wrapping_add(seed * 40_503) >> 8) as f32 / 8_388_608.0) - 1.0)
-        .collect()
 }
 
 fn elements(shape: &[usize]) -> usize {
@@ -188,10 +185,17 @@ fn files_are_believed_only_after_checks() {
 
 const CHILD: &str = "WGPU_OPTIM_TEST_SAVE_TO";
 
-/// Not a test of its own: what `a_kill_leaves_a_whole_file` starts and kills.
+/// This program again, running one test that is ignored otherwise.
+fn child(test: &str, variable: &str, path: &Path) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", test, "--ignored", "--nocapture"]).env(variable, path);
+    command
+}
+
 #[test]
+#[ignore = "a_kill_leaves_a_whole_file starts and kills it"]
 fn child_that_saves_until_it_is_killed() {
-    let Ok(path) = std::env::var(CHILD) else { return };
+    let path = std::env::var(CHILD).expect("started by a_kill_leaves_a_whole_file");
     let (mut optimizer, tensors) = start(&AdamW::default());
     for number in 1.. {
         step(&mut optimizer, &tensors, number);
@@ -205,12 +209,8 @@ fn a_kill_leaves_a_whole_file() {
     let path = folder.path().join("model.safetensors");
     let mut applied = 0;
     for round in 0..8_u64 {
-        let mut child = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "child_that_saves_until_it_is_killed"])
-            .env(CHILD, &path)
-            .stdout(std::process::Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut child = child("child_that_saves_until_it_is_killed", CHILD, &path);
+        let mut child = child.stdout(Stdio::null()).spawn().unwrap();
         // The first file must be there before the kills can be about replacing it.
         while !path.exists() {
             assert!(child.try_wait().unwrap().is_none(), "the child ended before it saved");
@@ -231,14 +231,14 @@ const RUN: &str = "WGPU_OPTIM_TEST_RUN_TO";
 const RUN_STEPS: u32 = 1000;
 const SAVE_EVERY: u32 = 7;
 
-/// Not a test of its own: what `a_run_killed_at_random_points_is_the_unbroken_one` starts, kills and starts again. Goes on from what it
-/// saved, and says each step that it made.
+/// Goes on from what it saved, and says each step that it made.
 #[test]
+#[ignore = "a_run_killed_at_random_points_is_the_unbroken_one starts it, kills it and starts it again"]
 fn child_that_trains_until_it_is_killed() {
-    let Ok(path) = std::env::var(RUN) else { return };
+    let path = std::env::var(RUN).expect("started by a_run_killed_at_random_points_is_the_unbroken_one");
     let (mut optimizer, tensors) = start(&AdamW::default());
     let mut done = 0;
-    if std::path::Path::new(&path).exists() {
+    if Path::new(&path).exists() {
         let checkpoint = Checkpoint::load(&path).unwrap();
         checkpoint.restore(&mut optimizer).unwrap();
         done = checkpoint.notes()["done"].parse().unwrap();
@@ -261,12 +261,8 @@ fn a_run_killed_at_random_points_is_the_unbroken_one() {
     let seed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().subsec_nanos() % 10_000;
     let mut kills = Vec::new();
     loop {
-        let mut child = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "child_that_trains_until_it_is_killed", "--nocapture"])
-            .env(RUN, &path)
-            .stdout(std::process::Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child = child("child_that_trains_until_it_is_killed", RUN, &path);
+        let mut child = child.stdout(Stdio::piped()).spawn().unwrap();
         // Most lives last some hundred steps; a life so short that it saves nothing is among them now and then.
         let life = numbers(seed.wrapping_add(kills.len() as u32), 1)[0].abs() * 350.0;
         let lines = std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().unwrap()));

@@ -2,8 +2,14 @@
 //! believed only after checks, and other forms are converted where that is asked for.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod support {
+    pub(crate) mod device;
+    pub(crate) mod gpu;
+    pub(crate) mod host;
+    pub(crate) mod numbers;
+}
+
 use std::collections::HashMap;
-use std::sync::LazyLock;
 
 use half::{bf16, f16};
 use safetensors::tensor::TensorView;
@@ -13,14 +19,11 @@ use wgpu_optim::cpu;
 use wgpu_optim::optim::Rule;
 use wgpu_optim::storage::blockwise::{self, BLOCK, Map};
 use wgpu_optim::storage::half::{join, split};
-use wgpu_optim::tools::adapter::{Gpu, Selector};
 use wgpu_optim::{Adai, AdamW, Error, Group, LossScale, Optimizer, Result, Tensor, VRAdam};
 
-static GPU: LazyLock<Gpu> = LazyLock::new(|| {
-    let gpu = pollster::block_on(Selector::default().open()).unwrap();
-    println!("on {}", gpu.name());
-    gpu
-});
+use support::gpu::GPU;
+use support::host;
+use support::numbers::numbers;
 
 const STORAGES: [&str; 9] = [
     "bf16-sr",
@@ -106,12 +109,6 @@ impl Model {
     fn state(&self, at: usize, state: &str) -> Vec<f32> {
         pollster::block_on(self.optimizer.read_state(self.tensors[at], state)).unwrap()
     }
-}
-
-fn numbers(seed: u32, n: usize) -> Vec<f32> {
-    (0..n as u32)
-        .map(|i| ((i.wrapping_mul(2_654_435_761).wrapping_add(seed * 40_503) >> 8) as f32 / 8_388_608.0) - 1.0)
-        .collect()
 }
 
 fn same_bits(name: &str, a: &[f32], b: &[f32]) {
@@ -574,10 +571,9 @@ struct Host {
 
 impl Host {
     fn new(rule: &dyn Rule, storage: &str, seed: u64) -> Self {
-        let spec = |(name, elements): (&str, usize)| cpu::TensorSpec { name: name.to_owned(), group: 0, elements };
-        let optimizer = cpu::Optimizer::new(vec![("default".to_owned(), rule.boxed())], LENGTHS.map(spec).to_vec());
-        let optimizer =
-            optimizer.unwrap().with_loss_scale(LossScale { initial: 64.0, ..LossScale::default() }).unwrap();
+        let tensors = LENGTHS.map(|(name, elements)| (name, 0, elements));
+        let optimizer = host::optimizer([("default", rule.boxed())], tensors).unwrap();
+        let optimizer = optimizer.with_loss_scale(LossScale { initial: 64.0, ..LossScale::default() }).unwrap();
         let optimizer = optimizer.with_seed(seed).with_storage(&storage.parse().unwrap()).unwrap();
         Self { optimizer, params: LENGTHS.map(|(_, n)| vec![0.0; n]).to_vec() }
     }

@@ -1,10 +1,22 @@
 //! The two paths on the host: against each other, against plain forms of the formulas, and with input that must be refused.
 
+mod support {
+    pub(crate) mod host;
+    pub(crate) mod step;
+    pub(crate) mod ulp;
+    pub(crate) mod wide;
+}
+
 use wgpu_optim::Error;
-use wgpu_optim::cpu::{Number, Optimizer, TensorSpec};
+use wgpu_optim::cpu::{Number, Optimizer};
 use wgpu_optim::optim::{
     ALL, AdaBelief, Adai, AdaiW, Adam, AdamW, Lamb, Lion, NormOf, ProxSgd, RmsProp, Rule, Sgd, VRAdam, Value,
 };
+
+use support::host;
+use support::step::step;
+use support::ulp::ulp32;
+use support::wide::wide;
 
 /// Normal numbers from a counter.
 struct Random(u64);
@@ -26,18 +38,8 @@ impl Random {
     }
 }
 
-fn spec(name: &str, group: usize, elements: usize) -> TensorSpec {
-    TensorSpec { name: name.to_owned(), group, elements }
-}
-
 fn single<F: Number>(rule: impl Rule + 'static, elements: usize) -> Optimizer<F> {
-    Optimizer::new(vec![("all".to_owned(), Box::new(rule))], vec![spec("w", 0, elements)]).expect("valid")
-}
-
-fn step<F: Number>(optimizer: &mut Optimizer<F>, params: &mut [Vec<F>], grads: &[Vec<F>]) {
-    let mut params: Vec<&mut [F]> = params.iter_mut().map(Vec::as_mut_slice).collect();
-    let grads: Vec<&[F]> = grads.iter().map(Vec::as_slice).collect();
-    optimizer.step(&mut params, &grads).expect("a step");
+    host::optimizer([("all", rule.boxed())], [("w", 0, elements)]).expect("valid")
 }
 
 /// Parameters of one tensor after each of `steps` steps of the oracle from the same numbers.
@@ -101,9 +103,9 @@ fn vradam_brakes_by_the_norm_over_everything() {
 
 /// One step each of one tensor and of its two halves, several times over.
 fn split_difference(rule: &dyn Rule) -> f64 {
-    let groups = || vec![("all".to_owned(), rule.boxed())];
-    let mut whole = Optimizer::<f64>::new(groups(), vec![spec("w", 0, 100)]).expect("valid");
-    let mut parts = Optimizer::<f64>::new(groups(), vec![spec("a", 0, 30), spec("b", 0, 70)]).expect("valid");
+    let groups = || [("all", rule.boxed())];
+    let mut whole = host::optimizer::<f64>(groups(), [("w", 0, 100)]).expect("valid");
+    let mut parts = host::optimizer::<f64>(groups(), [("a", 0, 30), ("b", 0, 70)]).expect("valid");
     let mut random = Random(3);
     let mut p = vec![random.tensor::<f64>(100)];
     let mut q = vec![p[0][..30].to_vec(), p[0][30..].to_vec()];
@@ -137,11 +139,10 @@ fn groups_have_their_own_settings_and_share_the_sums() {
         let first = entry.sample();
         let mut second = first.boxed();
         second.set("lr", &Value::Number(0.02)).expect("every rule has lr");
-        let groups = vec![("a".to_owned(), first.boxed()), ("b".to_owned(), second.boxed())];
-        let mut both = Optimizer::<f64>::new(groups, vec![spec("x", 1, 10), spec("y", 0, 20)]).expect("valid");
+        let groups = [("a", first.boxed()), ("b", second.boxed())];
+        let mut both = host::optimizer::<f64>(groups, [("x", 1, 10), ("y", 0, 20)]).expect("valid");
         let alone = |rule: &dyn Rule| {
-            let tensors = vec![spec("x", 0, 10), spec("y", 0, 20)];
-            Optimizer::<f64>::new(vec![("all".to_owned(), rule.boxed())], tensors).expect("valid")
+            host::optimizer::<f64>([("all", rule.boxed())], [("x", 0, 10), ("y", 0, 20)]).expect("valid")
         };
         let (mut with_first, mut with_second) = (alone(first.as_ref()), alone(second.as_ref()));
         let mut random = Random(5);
@@ -162,8 +163,8 @@ fn a_state_is_kept_where_settings_need_it() {
     let unkept = single::<f64>(Adam { beta1: 0.0, ..Adam::default() }, 3);
     assert!(unkept.state(0, "m").is_none() && unkept.state(0, "v_max").is_none() && unkept.state(0, "v").is_some());
     let rules: [Box<dyn Rule>; 2] = [Box::new(VRAdam { beta1: 0.0, ..VRAdam::default() }), Box::new(VRAdam::default())];
-    let groups = rules.into_iter().zip(["a", "b"]).map(|(rule, name)| (name.to_owned(), rule)).collect();
-    let shared = Optimizer::<f64>::new(groups, vec![spec("x", 0, 3), spec("y", 1, 3)]).expect("valid");
+    let groups = ["a", "b"].into_iter().zip(rules);
+    let shared = host::optimizer::<f64>(groups, [("x", 0, 3), ("y", 1, 3)]).expect("valid");
     assert!(shared.state(0, "m").is_some() && shared.state(1, "m").is_some());
     assert!(shared.state(0, "no_such_state").is_none() && shared.state(2, "m").is_none());
 }
@@ -171,8 +172,7 @@ fn a_state_is_kept_where_settings_need_it() {
 #[test]
 fn adai_refuses_a_step_of_zeros() {
     for rule in [Box::new(Adai { weight_decay: 0.0, ..Adai::new(0.1) }) as Box<dyn Rule>, Box::new(AdaiW::new(0.1))] {
-        let groups = vec![("all".to_owned(), rule)];
-        let mut optimizer = Optimizer::<f32>::new(groups, vec![spec("w", 0, 40)]).expect("valid");
+        let mut optimizer = host::optimizer::<f32>([("all", rule)], [("w", 0, 40)]).expect("valid");
         let mut p = vec![vec![1.5_f32; 40]];
         step(&mut optimizer, &mut p, &[vec![0.0; 40]]);
         assert_eq!((optimizer.step_count(), p[0][0], optimizer.totals()[0]), (0, 1.5, 0.0));
@@ -353,12 +353,6 @@ fn lamb_takes_one_for_the_ratio_of_a_zero_norm() {
     assert_eq!(q[0], [3.0, 4.0]);
 }
 
-/// The distance from |x| to the next f32.
-fn ulp32(x: f64) -> f64 {
-    let x = (x.abs() as f32).max(f32::MIN_POSITIVE);
-    f64::from(f32::from_bits(x.to_bits() + 1)) - f64::from(x)
-}
-
 fn rms(numbers: impl Iterator<Item = f64> + Clone) -> f64 {
     let count = numbers.clone().count().max(1);
     (numbers.map(|x| x * x).sum::<f64>() / count as f64).sqrt()
@@ -366,10 +360,9 @@ fn rms(numbers: impl Iterator<Item = f64> + Clone) -> f64 {
 
 /// A fast path and an oracle in the same f32 state after three steps, with parameters.
 fn pair(rule: &dyn Rule, sizes: &[usize], random: &mut Random) -> (Optimizer<f32>, Optimizer<f64>, Vec<Vec<f32>>) {
-    let groups = || vec![("all".to_owned(), rule.boxed())];
-    let specs = || sizes.iter().enumerate().map(|(i, n)| spec(&format!("t{i}"), 0, *n)).collect();
-    let mut fast = Optimizer::<f32>::new(groups(), specs()).expect("valid");
-    let mut oracle = Optimizer::<f64>::new(groups(), specs()).expect("valid");
+    let tensors = || sizes.iter().enumerate().map(|(i, n)| (format!("t{i}"), 0, *n));
+    let mut fast = host::optimizer::<f32>([("all", rule.boxed())], tensors()).expect("valid");
+    let mut oracle = host::optimizer::<f64>([("all", rule.boxed())], tensors()).expect("valid");
     let mut p: Vec<Vec<f32>> = sizes.iter().map(|n| random.tensor(*n)).collect();
     for _ in 0..3 {
         let g: Vec<Vec<f32>> = sizes.iter().map(|n| random.tensor(*n)).collect();
@@ -388,19 +381,15 @@ fn pair(rule: &dyn Rule, sizes: &[usize], random: &mut Random) -> (Optimizer<f32
     (fast, oracle, p)
 }
 
-fn widen(tensors: &[Vec<f32>]) -> Vec<Vec<f64>> {
-    tensors.iter().map(|t| t.iter().map(|x| f64::from(*x)).collect()).collect()
-}
-
 /// The worst shares of the tolerance in parameters and states, one step from the same state.
 fn shares(rule: &dyn Rule, sizes: &[usize]) -> (f64, f64) {
     let mut random = Random(11);
     let (mut fast, mut oracle, mut p) = pair(rule, sizes, &mut random);
     let g: Vec<Vec<f32>> = sizes.iter().map(|n| random.tensor(*n)).collect();
-    let before = widen(&p);
+    let before = wide(&p);
     let mut exact = before.clone();
     step(&mut fast, &mut p, &g);
-    step(&mut oracle, &mut exact, &widen(&g));
+    step(&mut oracle, &mut exact, &wide(&g));
     // Where states depend on sums, so do their errors.
     let tolerance = if rule.sums().sums > 0 { 4e-6 } else { 1e-6 };
     let (mut params, mut states) = (0.0_f64, 0.0_f64);
@@ -454,9 +443,9 @@ fn the_order_of_many_small_tensors_is_kept() {
     let sizes: Vec<usize> = (0..3000).map(|i| i % 37).collect();
     let (mut fast, mut oracle, mut p) = pair(&VRAdam::default(), &sizes, &mut random);
     let g: Vec<Vec<f32>> = sizes.iter().map(|n| random.tensor(*n)).collect();
-    let mut exact = widen(&p);
+    let mut exact = wide(&p);
     step(&mut fast, &mut p, &g);
-    step(&mut oracle, &mut exact, &widen(&g));
+    step(&mut oracle, &mut exact, &wide(&g));
     for (p, e) in p.iter().flatten().zip(exact.iter().flatten()) {
         assert!((f64::from(*p) - e).abs() <= ulp32(*e) + 1e-8, "{p} and {e}");
     }
@@ -480,18 +469,20 @@ fn input_that_does_not_fit_changes_nothing() {
 
 #[test]
 fn an_optimizer_that_makes_no_sense_is_refused() {
-    type Groups = Vec<(String, Box<dyn Rule>)>;
-    let group = |name: &str, rule: Box<dyn Rule>| (name.to_owned(), rule);
-    let new = |groups: Groups, tensors| Optimizer::<f64>::new(groups, tensors).expect_err("refused");
+    type Groups = Vec<(&'static str, Box<dyn Rule>)>;
+    let group = |name: &'static str, rule: Box<dyn Rule>| (name, rule);
+    let new = |groups: Groups, tensors: Vec<(&str, usize, usize)>| {
+        host::optimizer::<f64>(groups, tensors).expect_err("refused")
+    };
     let adamw = || Box::<AdamW>::default();
     assert!(matches!(new(vec![], vec![]), Error::Usage(_)));
     let mixed = new(vec![group("a", adamw()), group("b", Box::<Lion>::default())], vec![]);
     assert!(mixed.to_string().contains("`b` runs lion"), "{mixed}");
     let twice = new(vec![group("a", adamw()), group("a", adamw())], vec![]);
     assert!(matches!(twice, Error::Duplicate { kind: "group", .. }));
-    let twice = new(vec![group("a", adamw())], vec![spec("w", 0, 1), spec("w", 0, 1)]);
+    let twice = new(vec![group("a", adamw())], vec![("w", 0, 1), ("w", 0, 1)]);
     assert!(matches!(twice, Error::Duplicate { kind: "tensor", .. }));
-    assert!(matches!(new(vec![group("a", adamw())], vec![spec("w", 1, 1)]), Error::Tensor { .. }));
+    assert!(matches!(new(vec![group("a", adamw())], vec![("w", 1, 1)]), Error::Tensor { .. }));
     let range = new(vec![group("a", Box::new(AdamW { lr: f64::NAN, ..AdamW::default() }))], vec![]);
     assert!(matches!(range, Error::Setting { .. }));
     let nesterov = new(vec![group("a", Box::new(Sgd { nesterov: true, ..Sgd::default() }))], vec![]);
@@ -517,10 +508,10 @@ fn a_setting_changes_from_the_next_step_on() {
 #[test]
 fn no_tensor_and_no_element_are_valid() {
     for entry in ALL {
-        let groups = vec![("all".to_owned(), entry.sample())];
-        let mut none = Optimizer::<f32>::new(groups.clone(), vec![]).expect("valid");
+        let no_tensors: [(&str, usize, usize); 0] = [];
+        let mut none = host::optimizer::<f32>([("all", entry.sample())], no_tensors).expect("valid");
         none.step(&mut [], &[]).expect("a step");
-        let mut empty = Optimizer::<f32>::new(groups, vec![spec("w", 0, 0)]).expect("valid");
+        let mut empty = host::optimizer::<f32>([("all", entry.sample())], [("w", 0, 0)]).expect("valid");
         empty.step(&mut [&mut []], &[&[]]).expect("a step");
     }
 }

@@ -1,17 +1,23 @@
 //! Rules of the user's own: the same results as the crate's, every mistake with its place, and no text that brings the checks down.
 
-use std::sync::LazyLock;
+mod support {
+    pub(crate) mod device;
+    pub(crate) mod gpu;
+    pub(crate) mod host;
+    pub(crate) mod numbers;
+}
 
 use proptest::prelude::*;
 use wgpu_optim::checkpoint::Checkpoint;
 use wgpu_optim::optim::{CustomCpu, CustomRule, Range, Scalar, Value, rule::MAX_SUMS};
 use wgpu_optim::schedule::Exponential;
-use wgpu_optim::tools::adapter::{Gpu, Selector};
 use wgpu_optim::tools::bench::{Plan, Size, bytes_per_element};
 use wgpu_optim::tools::verify::run_rule;
-use wgpu_optim::{
-    Accumulate, AdamW, Builder, Clip, Ema, Error, Group, LossScale, Optimizer, Rule, Tensor, VRAdam, cpu,
-};
+use wgpu_optim::{Accumulate, AdamW, Builder, Clip, Ema, Error, Group, LossScale, Optimizer, Rule, Tensor, VRAdam};
+
+use support::gpu::GPU;
+use support::host;
+use support::numbers::numbers;
 
 const ADAMW: &str = "\
 struct Hyper {
@@ -57,22 +63,7 @@ fn adamw(lr: f64, weight_decay: f64) -> CustomRule {
         })
 }
 
-static GPU: LazyLock<Gpu> = LazyLock::new(|| {
-    let gpu = pollster::block_on(Selector::default().open()).expect("the tests need an adapter");
-    println!("on {}", gpu.name());
-    gpu
-});
-
 const SHAPES: [usize; 4] = [1, 7, 1024, 3001];
-
-fn numbers(seed: u32, n: usize) -> Vec<f32> {
-    let mut x = seed.wrapping_mul(2_654_435_769).wrapping_add(12345);
-    let next = move |_| {
-        x = x.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (x >> 8) as f32 / 8_388_608.0 - 1.0
-    };
-    (0..n).map(next).collect()
-}
 
 /// Runs five steps over tensors of two groups and gives all bits of parameters and states, with a rate set in between.
 fn run(rules: [Box<dyn Rule>; 2], states: &[&str], around: impl Fn(&mut Builder)) -> Vec<Vec<u32>> {
@@ -232,8 +223,7 @@ fn a_custom_rule_with_sums_agrees_with_vradam_clipped_or_not() {
 }
 
 fn on_cpu(rule: Box<dyn Rule>) -> Vec<f64> {
-    let tensor = cpu::TensorSpec { name: "w".to_owned(), group: 0, elements: 100 };
-    let mut optimizer = cpu::Optimizer::<f64>::new(vec![("all".to_owned(), rule)], vec![tensor]).expect("it is built");
+    let mut optimizer = host::optimizer::<f64>([("all", rule)], [("w", 0, 100)]).expect("it is built");
     let mut w = vec![0.5; 100];
     for step in 0..5 {
         let g: Vec<f64> = numbers(step, 100).iter().map(|x| f64::from(*x)).collect();
@@ -329,7 +319,7 @@ fn a_rule_with_a_cpu_form_is_verified() {
 fn without_a_cpu_form_the_cpu_says_so() {
     let rule = CustomRule::from_wgsl("braked", BRAKED).expect("the text is a rule");
     assert!(!rule.has_cpu());
-    let made = cpu::Optimizer::<f64>::new(vec![("all".to_owned(), Box::new(rule))], Vec::new());
+    let made = host::optimizer::<f64>([("all", rule.boxed())], [("w", 0, 1)]);
     let error = made.expect_err("there is no CPU form").to_string();
     assert_eq!(error, "braked has no CPU form: it runs on the GPU only");
     let rule = CustomRule::from_wgsl("braked", BRAKED).expect("the text is a rule").cpu(|_, _, _, _| 0.0);

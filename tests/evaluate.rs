@@ -1,14 +1,19 @@
 //! What the papers' rules must do by their mathematics, on the host's f64 path.
 
+mod support {
+    pub(crate) mod host;
+}
+
 use wgpu_optim::EvalRequest;
-use wgpu_optim::cpu::{Optimizer, TensorSpec};
+use wgpu_optim::cpu::Optimizer;
 use wgpu_optim::optim::{Adam, Directions, FlowAdam, Integrator, Rule, SAdam, WarpAdam, WarpMode};
 use wgpu_optim::random::{draw, fill_normals, normals, unit};
 
+use support::host;
+
 fn optimizer(rule: impl Rule + 'static, sizes: &[usize]) -> Optimizer<f64> {
-    let spec = |(i, n): (usize, &usize)| TensorSpec { name: format!("tensor {i}"), group: 0, elements: *n };
-    let tensors = sizes.iter().enumerate().map(spec).collect();
-    Optimizer::new(vec![("all".to_owned(), Box::new(rule))], tensors).expect("valid")
+    let tensors = sizes.iter().enumerate().map(|(i, n)| (format!("tensor {i}"), 0, *n));
+    host::optimizer([("all", rule.boxed())], tensors).expect("valid")
 }
 
 /// Numbers in [-1, 1).

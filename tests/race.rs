@@ -2,6 +2,11 @@
 #![cfg(feature = "tools")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod support {
+    pub(crate) mod device;
+    pub(crate) mod gpu;
+}
+
 use wgpu_optim::optim::{Adam, AdamW, CustomRule, FlowAdam, Range, Rule, SAdam, Value};
 use wgpu_optim::tools::backend::Backend;
 use wgpu_optim::tools::race;
@@ -9,6 +14,8 @@ use wgpu_optim::tools::race::{
     Budget, Entrant, Event, Heat, Ledger, Length, Outcome, Plan, Race, Rate, Role, Size, Track, Treatment, report,
 };
 use wgpu_optim::tools::report::Run;
+
+use support::gpu::GPU;
 
 fn small() -> Track {
     let settings =
@@ -340,8 +347,6 @@ fn reports_hold_tables_runs_and_plots() {
 
 #[test]
 fn a_race_on_the_gpu_ends_where_the_hosts_does() {
-    let gpu = pollster::block_on(wgpu_optim::tools::adapter::Selector::default().open()).unwrap();
-    println!("adapter: {}", gpu.name());
     let damped = Treatment::RandomDamping { probes: 8, lambda: 2.0 };
     let flow = FlowAdam { lr: 0.01, ..FlowAdam::default() };
     let mut plan = plan(
@@ -356,7 +361,7 @@ fn a_race_on_the_gpu_ends_where_the_hosts_does() {
         ],
     );
     plan.seeds = Some(1);
-    let backend = Backend::Gpu(Box::new(gpu));
+    let backend = Backend::Gpu(Box::new(GPU.clone()));
     let theirs = race::run(&plan, &backend, &mut Ledger::default(), |_| {}).unwrap();
     let ours = run(&plan);
     for (theirs, ours) in theirs.outcomes.iter().zip(&ours.outcomes) {

@@ -2,21 +2,34 @@
 //! the oracle doing the same, states included; rows that are not stepped and rows that were moved to the byte.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use std::sync::LazyLock;
+mod support {
+    pub(crate) mod bits;
+    pub(crate) mod close;
+    pub(crate) mod device;
+    pub(crate) mod gpu;
+    pub(crate) mod host;
+    pub(crate) mod micro_batches;
+    pub(crate) mod numbers;
+    pub(crate) mod rates;
+    pub(crate) mod step;
+    pub(crate) mod wide;
+}
 
 use pollster::block_on;
-use wgpu_optim::cpu::{self, Number, TensorSpec};
-use wgpu_optim::optim::{ALL, Entry, Rule, Value};
-use wgpu_optim::tools::adapter::{Gpu, Selector};
+use wgpu_optim::cpu::{self, Number};
+use wgpu_optim::optim::{ALL, Entry, Rule};
 use wgpu_optim::{
     Accumulate, Adagrad, Adai, AdamW, Builder, Clip, Ema, Error, Group, LossScale, Optimizer, RowSet, Tensor, wgpu,
 };
 
-static GPU: LazyLock<Gpu> = LazyLock::new(|| {
-    let gpu = block_on(Selector::default().open()).unwrap();
-    println!("on {}", gpu.name());
-    gpu
-});
+use support::bits::bits;
+use support::close::close;
+use support::gpu::GPU;
+use support::host;
+use support::micro_batches;
+use support::numbers::{hash, numbers};
+use support::rates::two_rates;
+use support::wide::wide;
 
 /// Two tensors of a masked set whose rows cross vec4s and chunks, one of a second set, and one of none.
 const SHAPES: [&[usize]; 4] = [&[450, 3], &[450, 2, 1], &[17, 5], &[33]];
@@ -30,16 +43,6 @@ fn plain() -> impl Iterator<Item = &'static Entry> {
 
 fn length(t: usize) -> usize {
     SHAPES[t].iter().product()
-}
-
-fn hash(seed: u32, i: u32) -> u32 {
-    let x = (i ^ seed.wrapping_mul(0x9e37_79b9)).wrapping_mul(0x85eb_ca6b);
-    let x = (x ^ (x >> 15)).wrapping_mul(0xc2b2_ae35);
-    x ^ (x >> 13)
-}
-
-fn numbers(seed: u32, n: usize) -> Vec<f32> {
-    (0..n as u32).map(|i| (hash(seed, i) >> 8) as f32 / 8_388_608.0 - 1.0).collect()
 }
 
 /// A third of the rows, whole stretches of a few chunks among those that are left out.
@@ -77,14 +80,8 @@ const CLIP: Clip = Clip::GlobalNorm(3.0);
 const RATES: [f64; 3] = [1.0, 0.0, 0.25];
 const LATER_RATES: [f64; 3] = [0.5, 2.0, 1.5];
 
-fn rules(rule: &dyn Rule) -> [Box<dyn Rule>; 2] {
-    let mut second = rule.boxed();
-    second.set("lr", &Value::Number(5e-3)).unwrap();
-    [rule.boxed(), second]
-}
-
 fn on_gpu(rule: &dyn Rule, case: Case) -> (Optimizer, Vec<Tensor>, RowSet) {
-    let [first, second] = rules(rule);
+    let [first, second] = two_rates(rule);
     let mut builder = Optimizer::builder(first);
     let second = builder.group("second", second);
     let groups = [Group::DEFAULT, second];
@@ -116,10 +113,9 @@ fn on_gpu(rule: &dyn Rule, case: Case) -> (Optimizer, Vec<Tensor>, RowSet) {
 }
 
 fn on_host<F: Number>(rule: &dyn Rule, case: Case) -> cpu::Optimizer<F> {
-    let [first, second] = rules(rule);
-    let groups = vec![("default".to_owned(), first), ("second".to_owned(), second)];
-    let spec = |t: usize| TensorSpec { name: format!("t{t}"), group: GROUPS[t], elements: length(t) };
-    let host = cpu::Optimizer::new(groups, (0..SHAPES.len()).map(spec).collect()).unwrap();
+    let [first, second] = two_rates(rule);
+    let tensors = (0..SHAPES.len()).map(|t| (format!("t{t}"), GROUPS[t], length(t)));
+    let host = host::optimizer([("default", first), ("second", second)], tensors).unwrap();
     let mut host = host.with_rows("set", &[0, 1], 450).unwrap().with_rows("grid", &[2], 17).unwrap();
     if case.nonzero {
         host = host.skipping_zero_gradients(0).unwrap().skipping_zero_gradients(1).unwrap();
@@ -157,60 +153,36 @@ fn batches(step: u32, case: Case) -> Vec<Vec<Vec<f32>>> {
 }
 
 fn host_step<F: Number>(host: &mut cpu::Optimizer<F>, params: &mut [Vec<F>], step: u32, case: Case) {
-    let of = |g: &Vec<f32>| -> Vec<F> { g.iter().map(|g| F::of(f64::from(*g))).collect() };
-    let batches: Vec<Vec<Vec<F>>> = batches(step, case).iter().map(|batch| batch.iter().map(of).collect()).collect();
-    let (last, others) = batches.split_last().unwrap();
-    for batch in others {
-        host.accumulate(&batch.iter().map(Vec::as_slice).collect::<Vec<_>>()).unwrap();
-    }
     if case.mask {
         host.set_mask(0, &flags(step, 450)).unwrap();
     }
     if case.columns && step == 3 {
         host.set_column_rates(0, &LATER_RATES).unwrap();
     }
-    let mut params: Vec<&mut [F]> = params.iter_mut().map(Vec::as_mut_slice).collect();
-    host.step(&mut params, &last.iter().map(Vec::as_slice).collect::<Vec<_>>()).unwrap();
+    micro_batches::on_host(host, params, &batches(step, case));
 }
 
 fn gpu_step(optimizer: &mut Optimizer, tensors: &[Tensor], set: RowSet, step: u32, case: Case) {
-    let batches = batches(step, case);
     if case.mask {
         optimizer.write_mask(set, &flags(step, 450)).unwrap();
     }
     if case.columns && step == 3 {
         optimizer.set_column_rates(tensors[0], &LATER_RATES).unwrap();
     }
-    for (i, batch) in batches.iter().enumerate() {
-        for (tensor, gradient) in tensors.iter().zip(batch) {
-            optimizer.write_grad(*tensor, gradient).unwrap();
-        }
-        let last = i + 1 == batches.len();
-        GPU.run(|e| if last { optimizer.step(e) } else { optimizer.accumulate(e) }).unwrap();
-    }
-}
-
-/// As `tests/around.rs` has it: an ulp of the weight a step and a share of the way.
-fn close(case: &str, got: &[f32], want: &[f64], path: &[f64]) {
-    assert_eq!(got.len(), want.len(), "{case}");
-    for (i, ((got, want), path)) in got.iter().zip(want).zip(path).enumerate() {
-        let limit = f64::from(3 * STEPS) * f64::from(f32::EPSILON) * want.abs() + 1e-4 * path + 1e-12;
-        let error = (f64::from(*got) - want).abs();
-        assert!(error <= limit, "{case}: element {i} is {got}, want {want}, limit {limit:e}, off by {error:e}");
-    }
+    micro_batches::on_gpu(optimizer, tensors, &batches(step, case));
 }
 
 fn states_close(case: &str, got: &[f32], want: &[f64]) {
     let largest = want.iter().fold(0.0_f64, |most, x| most.max(x.abs()));
     let scale: Vec<f64> = want.iter().map(|x| x.abs() + 1e-3 * largest).collect();
-    close(case, got, want, &scale);
+    close(case, STEPS, got, want, &scale);
 }
 
 fn run(name: &str, rule: &dyn Rule, case: Case) {
     let (mut gpu, tensors, set) = on_gpu(rule, case);
     let (mut fast, mut oracle) = (on_host::<f32>(rule, case), on_host::<f64>(rule, case));
     let start: Vec<Vec<f32>> = (0..SHAPES.len()).map(|t| numbers(t as u32 + 1000, length(t))).collect();
-    let mut p64: Vec<Vec<f64>> = start.iter().map(|p| p.iter().map(|x| f64::from(*x)).collect()).collect();
+    let mut p64 = wide(&start);
     let (mut p32, mut path) = (start, p64.iter().map(|p| vec![0.0; p.len()]).collect::<Vec<_>>());
     for step in 1..=STEPS {
         let before = p64.clone();
@@ -224,15 +196,15 @@ fn run(name: &str, rule: &dyn Rule, case: Case) {
     assert!(!case.shared || v.chunks(3).all(|row| row[0] == row[1] && row[1] == row[2]), "{name}: v differs in a row");
     for (t, tensor) in tensors.iter().enumerate() {
         let name = format!("{name} {case:?} t{t}");
-        close(&format!("{name} gpu"), &block_on(gpu.read_param(*tensor)).unwrap(), &p64[t], &path[t]);
-        close(&format!("{name} fast"), &p32[t], &p64[t], &path[t]);
+        close(&format!("{name} gpu"), STEPS, &block_on(gpu.read_param(*tensor)).unwrap(), &p64[t], &path[t]);
+        close(&format!("{name} fast"), STEPS, &p32[t], &p64[t], &path[t]);
         for state in gpu.state_names(*tensor) {
             let got = block_on(gpu.read_state(*tensor, state)).unwrap();
             match state {
                 "gradient_accumulator" => assert!(got.iter().all(|x| *x == 0.0), "{name}: it is used up"),
                 "ema" => {
-                    close(&format!("{name} gpu ema"), &got, oracle.ema(t).unwrap(), &path[t]);
-                    close(&format!("{name} fast ema"), fast.ema(t).unwrap(), oracle.ema(t).unwrap(), &path[t]);
+                    close(&format!("{name} gpu ema"), STEPS, &got, oracle.ema(t).unwrap(), &path[t]);
+                    close(&format!("{name} fast ema"), STEPS, fast.ema(t).unwrap(), oracle.ema(t).unwrap(), &path[t]);
                 }
                 state => {
                     states_close(&format!("{name} gpu {state}"), &got, oracle.state(t, state).unwrap());
@@ -271,10 +243,6 @@ fn every_rule_with_rows_left_out_is_the_oracle() {
             }
         }
     }
-}
-
-fn bits(values: &[f32]) -> Vec<u32> {
-    values.iter().map(|x| x.to_bits()).collect()
 }
 
 /// A tensor's arrays by name, parameters first.
@@ -471,7 +439,13 @@ fn training_goes_on_after_rows_changed_and_so_does_a_checkpoint() {
             if entry.name != "lion" {
                 let want: Vec<f64> = params[t].iter().map(|x| f64::from(*x)).collect();
                 let path = vec![0.1; want.len()];
-                close(&format!("{} t{t}", entry.name), &block_on(gpu.read_param(*tensor)).unwrap(), &want, &path);
+                close(
+                    &format!("{} t{t}", entry.name),
+                    STEPS,
+                    &block_on(gpu.read_param(*tensor)).unwrap(),
+                    &want,
+                    &path,
+                );
             }
         }
     }
@@ -583,20 +557,18 @@ fn masks_in_the_callers_buffer_and_gradients_that_move() {
     };
     assert_eq!(run(false), run(true));
     // The mean of Adai runs over what is stepped: the host says the same.
-    let specs = [("a", 6), ("b", 20)].map(|(name, elements)| TensorSpec { name: name.to_owned(), group: 0, elements });
-    let groups = vec![("default".to_owned(), Box::new(rule()) as _)];
-    let host = cpu::Optimizer::<f64>::new(groups, specs.to_vec()).unwrap();
+    let host = host::optimizer::<f64>([("default", rule().boxed())], [("a", 0, 6), ("b", 0, 20)]).unwrap();
     let mut host = host.with_rows("first", &[0], 3).unwrap().with_rows("second", &[1], 4).unwrap();
     host.set_mask(0, &[0, 3, 1]).unwrap();
     host.set_mask(1, &[0, 1, 1, 0]).unwrap();
     let (mut a, mut b) = (vec![1.0; 6], vec![1.0; 20]);
-    let wide = |values: Vec<f32>| values.into_iter().map(f64::from).collect::<Vec<f64>>();
     for _ in 0..2 {
-        host.step(&mut [&mut a, &mut b], &[&wide(numbers(1, 6)), &wide(numbers(2, 20))]).unwrap();
+        let grads = wide(&[numbers(1, 6), numbers(2, 20)]);
+        host.step(&mut [&mut a, &mut b], &[&grads[0], &grads[1]]).unwrap();
     }
     let [x, y] = run(true);
-    close("a", &x, &a, &[0.1; 6]);
-    close("b", &y, &b, &[0.1; 20]);
+    close("a", STEPS, &x, &a, &[0.1; 6]);
+    close("b", STEPS, &y, &b, &[0.1; 20]);
 }
 
 #[test]
@@ -739,8 +711,7 @@ fn rows_of_any_width_share_their_second_moment() {
         let mut gpu = builder.build(&GPU.device, &GPU.queue).unwrap();
         assert_eq!(gpu.dispatches(), 1);
         let n = rows * width;
-        let spec = TensorSpec { name: "w".to_owned(), group: 0, elements: n };
-        let host = cpu::Optimizer::<f64>::new(vec![("all".to_owned(), Box::new(rule) as _)], vec![spec]).unwrap();
+        let host = host::optimizer::<f64>([("all", rule.boxed())], [("w", 0, n)]).unwrap();
         let mut host = host.sharing_second_moment(0, width).unwrap();
         let start = numbers(3, n);
         let mut p: Vec<f64> = start.iter().map(|x| f64::from(*x)).collect();
@@ -752,7 +723,7 @@ fn rows_of_any_width_share_their_second_moment() {
             let wide: Vec<f64> = g.iter().map(|x| f64::from(*x)).collect();
             host.step(&mut [&mut p], &[&wide]).unwrap();
         }
-        close(&format!("width {width}"), &block_on(gpu.read_param(tensor)).unwrap(), &p, &vec![0.3; n]);
+        close(&format!("width {width}"), STEPS, &block_on(gpu.read_param(tensor)).unwrap(), &p, &vec![0.3; n]);
         states_close("v", &block_on(gpu.read_state(tensor, "v")).unwrap(), host.state(0, "v").unwrap());
         let v = host.state(0, "v").unwrap();
         let mean = |step| numbers(step, n)[..width].iter().map(|g| f64::from(*g).powi(2)).sum::<f64>() / width as f64;

@@ -2,14 +2,23 @@
 #![cfg(feature = "tools")]
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod support {
+    pub(crate) mod device;
+    pub(crate) mod gpu;
+    pub(crate) mod host;
+}
+
 use proptest::prelude::*;
 use serde_json::Value as Json;
-use wgpu_optim::cpu::{self, TensorSpec};
+use wgpu_optim::cpu;
 use wgpu_optim::optim::{ALL, Rule, Value};
 use wgpu_optim::schedule::{
     Anneal, Constant, Cosine, Exponential, InverseSqrt, Linear, MultiStep, OneCycle, Polynomial, Schedule, Step, names,
 };
 use wgpu_optim::{AdamW, Builder, Group, Optimizer, Sgd};
+
+use support::gpu::GPU;
+use support::host;
 
 // ---- torch
 
@@ -246,14 +255,13 @@ fn texts_mean_what_they_say() {
 
 // ---- the host's optimizers
 
-fn host(rule: &dyn Rule) -> cpu::Optimizer<f64> {
-    let tensors = vec![TensorSpec { name: "w".to_owned(), group: 0, elements: 1 }];
-    cpu::Optimizer::new(vec![("all".to_owned(), rule.boxed())], tensors).unwrap()
+fn one_number(rule: &dyn Rule) -> cpu::Optimizer<f64> {
+    host::optimizer([("all", rule.boxed())], [("w", 0, 1)]).unwrap()
 }
 
 #[test]
 fn the_host_takes_the_rate_of_the_applied_step() {
-    let mut optimizer = host(&Sgd { lr: 0.5, ..Sgd::default() });
+    let mut optimizer = one_number(&Sgd { lr: 0.5, ..Sgd::default() });
     optimizer.schedule(0, Exponential::new(0.5)).unwrap();
     let mut w = [0.0];
     for moved in [0.5, 0.75, 0.875] {
@@ -270,7 +278,7 @@ fn the_host_takes_the_rate_of_the_applied_step() {
 #[test]
 fn any_number_is_scheduled_and_what_makes_no_sense_is_refused() {
     let sgd = Sgd { lr: 0.1, weight_decay: 0.1, ..Sgd::default() };
-    let mut optimizer = host(&sgd);
+    let mut optimizer = one_number(&sgd);
     for (setting, schedule, said) in [
         ("rate", Schedule::from(Constant::new()), "unknown setting of sgd `rate`"),
         ("lr", Cosine::new(0).into(), "steps is 0"),
@@ -296,28 +304,12 @@ fn any_number_is_scheduled_and_what_makes_no_sense_is_refused() {
 
 // ---- the GPU's
 
-struct Gpu {
-    device: wgpu::Device,
-    queue: wgpu::Queue,
+fn build(builder: Builder) -> Optimizer {
+    builder.build(&GPU.device, &GPU.queue).unwrap()
 }
 
-impl Gpu {
-    fn open() -> Self {
-        let gpu = pollster::block_on(wgpu_optim::tools::adapter::Selector::default().open()).expect("an adapter");
-        println!("adapter: {}", gpu.info.name);
-        Self { device: gpu.device, queue: gpu.queue }
-    }
-
-    fn build(&self, builder: Builder) -> Optimizer {
-        builder.build(&self.device, &self.queue).unwrap()
-    }
-
-    fn step(&self, optimizer: &mut Optimizer) -> wgpu_optim::Result<()> {
-        let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        let made = optimizer.step(&mut encoder);
-        self.queue.submit([encoder.finish()]);
-        made
-    }
+fn step(optimizer: &mut Optimizer) -> wgpu_optim::Result<()> {
+    GPU.run(|encoder| optimizer.step(encoder))
 }
 
 const LENGTHS: [usize; 2] = [37, 1030];
@@ -339,9 +331,9 @@ fn steep() -> Schedule {
 
 /// The oracle's parameters after 20 steps, and how far each moved. `by_call`: the schedule moves on in the skipped step, too.
 fn oracle(rule: &dyn Rule, by_call: bool) -> Vec<Vec<(f64, f64)>> {
-    let tensors = (0..2).map(|i| TensorSpec { name: format!("t{i}"), group: i, elements: LENGTHS[i] }).collect();
-    let groups = vec![("default".to_owned(), rule.boxed()), ("fixed".to_owned(), rule.boxed())];
-    let mut optimizer = cpu::Optimizer::<f64>::new(groups, tensors).unwrap();
+    let tensors = (0..2).map(|i| (format!("t{i}"), i, LENGTHS[i]));
+    let groups = [("default", rule.boxed()), ("fixed", rule.boxed())];
+    let mut optimizer = host::optimizer::<f64>(groups, tensors).unwrap();
     let lag = u64::from(by_call);
     let base = match rule.settings().into_iter().find(|(name, _)| *name == "lr") {
         Some((_, Value::Number(lr))) => lr,
@@ -365,13 +357,13 @@ fn oracle(rule: &dyn Rule, by_call: bool) -> Vec<Vec<(f64, f64)>> {
     params.into_iter().zip(paths).map(|(p, path)| p.into_iter().zip(path).collect()).collect()
 }
 
-fn on_gpu(gpu: &Gpu, rule: &dyn Rule) -> Vec<Vec<f32>> {
+fn on_gpu(rule: &dyn Rule) -> Vec<Vec<f32>> {
     let mut builder = Optimizer::builder(rule.boxed());
     let fixed = builder.group("fixed", rule.boxed());
     builder.skip_nonfinite(true).schedule(Group::DEFAULT, steep());
     let groups = [Group::DEFAULT, fixed];
     let tensors: Vec<_> = (0..2).map(|i| builder.tensor(groups[i], format!("t{i}"), &[LENGTHS[i]])).collect();
-    let mut optimizer = gpu.build(builder);
+    let mut optimizer = build(builder);
     for (i, tensor) in tensors.iter().enumerate() {
         optimizer.write_param(*tensor, &numbers(1000 + i as u64, LENGTHS[i])).unwrap();
     }
@@ -383,7 +375,7 @@ fn on_gpu(gpu: &Gpu, rule: &dyn Rule) -> Vec<Vec<f32>> {
             }
             optimizer.write_grad(*tensor, &grad).unwrap();
         }
-        gpu.step(&mut optimizer).unwrap();
+        step(&mut optimizer).unwrap();
     }
     let applied = pollster::block_on(optimizer.read_step_count()).unwrap();
     // Steps along FlowAdam's flow do not count.
@@ -401,10 +393,9 @@ fn error(found: &[f32], expected: &[(f64, f64)]) -> f64 {
 
 #[test]
 fn a_skipped_step_does_not_move_the_schedule_of_any_rule() {
-    let gpu = Gpu::open();
     for entry in ALL {
         let (name, rule) = entry.variants().swap_remove(0);
-        let found = on_gpu(&gpu, rule.as_ref());
+        let found = on_gpu(rule.as_ref());
         let (right, wrong) = (oracle(rule.as_ref(), false), oracle(rule.as_ref(), true));
         let errors = [error(&found[0], &right[0]), error(&found[1], &right[1])];
         println!("{} {name}: {errors:?}, moved on: {}", entry.name, error(&found[0], &wrong[0]));
@@ -415,71 +406,67 @@ fn a_skipped_step_does_not_move_the_schedule_of_any_rule() {
 
 #[test]
 fn a_schedule_owns_its_setting_and_others_wait_for_the_gpu() {
-    let gpu = Gpu::open();
     let mut builder = Optimizer::builder(AdamW { lr: 0.25, ..AdamW::default() });
     builder.tensor(Group::DEFAULT, "w", &[4]);
     builder.schedule(Group::DEFAULT, Exponential::new(0.5));
-    let mut optimizer = gpu.build(builder);
+    let mut optimizer = build(builder);
     assert_eq!(optimizer.schedule(Group::DEFAULT, "lr").unwrap().rate(1), 0.125);
     assert!(optimizer.schedule(Group::DEFAULT, "beta1").is_none());
     let error = optimizer.set_lr(Group::DEFAULT, 1.0).unwrap_err().to_string();
     assert!(error.contains("lr of group `default` belongs to its schedule"), "{error}");
 
-    let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+    let mut encoder = GPU.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
     optimizer.step(&mut encoder).unwrap();
     let decay = |optimizer: &mut Optimizer| optimizer.set(Group::DEFAULT, "weight_decay", &Value::Number(0.5));
     assert!(decay(&mut optimizer).unwrap_err().to_string().contains("no recorded step is unfinished"));
-    gpu.queue.submit([encoder.finish()]);
-    gpu.device.poll(wgpu::PollType::wait_indefinitely()).unwrap();
+    GPU.queue.submit([encoder.finish()]);
+    GPU.device.poll(wgpu::PollType::wait_indefinitely()).unwrap();
     decay(&mut optimizer).unwrap();
     let tensor = optimizer.tensor("w").unwrap();
     optimizer.write_param(tensor, &[1.0; 4]).unwrap();
-    gpu.step(&mut optimizer).unwrap();
+    step(&mut optimizer).unwrap();
     let w = pollster::block_on(optimizer.read_param(tensor)).unwrap();
     assert_eq!(w, [1.0 - 0.125 * 0.5; 4]);
 }
 
 #[test]
 fn a_value_out_of_range_stops_the_step_whose_turn_it_is() {
-    let gpu = Gpu::open();
     let mut builder = Optimizer::builder(Sgd { lr: 0.5, ..Sgd::default() });
     let tensor = builder.tensor(Group::DEFAULT, "w", &[4]);
     builder.schedule(Group::DEFAULT, Schedule::custom(|t| if t < 3 { 0.5 } else { -1.0 }));
-    let mut optimizer = gpu.build(builder);
+    let mut optimizer = build(builder);
     optimizer.write_grad(tensor, &[-1.0; 4]).unwrap();
     for _ in 0..3 {
-        gpu.step(&mut optimizer).unwrap();
+        step(&mut optimizer).unwrap();
     }
-    let error = gpu.step(&mut optimizer).unwrap_err().to_string();
+    let error = step(&mut optimizer).unwrap_err().to_string();
     assert!(error.contains("group `default`: its schedule `custom` at applied step 4: sgd: lr is -1"), "{error}");
     assert_eq!(pollster::block_on(optimizer.read_param(tensor)).unwrap(), [1.5; 4]);
 
     let mut builder = Optimizer::builder(Sgd { lr: 0.5, ..Sgd::default() });
     builder.schedule(Group::DEFAULT, Cosine::new(0));
-    assert!(builder.build(&gpu.device, &gpu.queue).unwrap_err().to_string().contains("steps is 0"));
+    assert!(builder.build(&GPU.device, &GPU.queue).unwrap_err().to_string().contains("steps is 0"));
 }
 
 #[test]
 fn the_position_is_restored_with_the_count() {
-    let gpu = Gpu::open();
     let mut builder = Optimizer::builder(Sgd { lr: 1.0, ..Sgd::default() });
     let tensor = builder.tensor(Group::DEFAULT, "w", &[4]);
     builder.schedule(Group::DEFAULT, Step { step_size: 100, gamma: 0.5 });
-    let mut optimizer = gpu.build(builder);
+    let mut optimizer = build(builder);
     optimizer.write_grad(tensor, &[-1.0; 4]).unwrap();
     optimizer.write_step_count(99_999).unwrap();
     optimizer.write_step_count(99).unwrap();
-    gpu.step(&mut optimizer).unwrap();
-    gpu.step(&mut optimizer).unwrap();
+    step(&mut optimizer).unwrap();
+    step(&mut optimizer).unwrap();
     assert_eq!(pollster::block_on(optimizer.read_param(tensor)).unwrap(), [1.5; 4]);
 }
 
 #[test]
 fn by_call_a_schedule_sets_the_rate() {
-    let gpu = Gpu::open();
     let mut builder = Optimizer::builder(Sgd { lr: 9.0, ..Sgd::default() });
     let tensor = builder.tensor(Group::DEFAULT, "w", &[4]);
-    let mut optimizer = gpu.build(builder);
+    let mut optimizer = build(builder);
     optimizer.write_grad(tensor, &[-1.0; 4]).unwrap();
     let schedule = Schedule::from(Exponential::new(0.5));
     let error = schedule.apply(&mut optimizer, Group::DEFAULT, 0).unwrap_err().to_string();
@@ -487,7 +474,7 @@ fn by_call_a_schedule_sets_the_rate() {
     let schedule = schedule.base(1.0);
     for call in 0..3 {
         schedule.apply(&mut optimizer, Group::DEFAULT, call).unwrap();
-        gpu.step(&mut optimizer).unwrap();
+        step(&mut optimizer).unwrap();
     }
     assert_eq!(pollster::block_on(optimizer.read_param(tensor)).unwrap(), [1.75; 4]);
 }

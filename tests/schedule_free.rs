@@ -1,9 +1,16 @@
 //! The schedule-free rules against the paper's three sequences, written out: z, x and y, and where the parameters are evaluated.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use wgpu_optim::cpu::{self, TensorSpec};
-use wgpu_optim::tools::adapter::Selector;
+mod support {
+    pub(crate) mod device;
+    pub(crate) mod gpu;
+    pub(crate) mod host;
+}
+
 use wgpu_optim::{AdamW, AdamWScheduleFree, Group, Optimizer, SgdScheduleFree};
+
+use support::gpu::GPU;
+use support::host;
 
 const N: usize = 1029;
 const STEPS: u64 = 12;
@@ -62,21 +69,18 @@ fn the_sequences_are_the_papers_on_both_sides() {
     let start: Vec<f64> = (0..N as u64).map(|i| number(i + 77)).collect();
     let mut paper = Paper { rule, z: start.clone(), x: start.clone(), weights: 0.0 };
 
-    let spec = TensorSpec { name: "w".to_owned(), group: 0, elements: N };
-    let mut host = cpu::Optimizer::<f64>::new(vec![("all".to_owned(), rule.into())], vec![spec]).unwrap();
+    let mut host = host::optimizer::<f64>([("all", rule.into())], [("w", 0, N)]).unwrap();
     let mut y = start.clone();
 
-    let gpu = pollster::block_on(Selector::default().open()).unwrap();
-    println!("on {}", gpu.name());
     let mut builder = Optimizer::builder(rule);
     let w = builder.tensor(Group::DEFAULT, "w", &[N]);
-    let mut optimizer = builder.build(&gpu.device, &gpu.queue).unwrap();
+    let mut optimizer = builder.build(&GPU.device, &GPU.queue).unwrap();
     optimizer.write_param(w, &start.iter().map(|x| *x as f32).collect::<Vec<_>>()).unwrap();
     for t in 1..=STEPS {
         paper.step(t);
         host.step(&mut [&mut y], &[&gradient(t)]).unwrap();
         optimizer.write_grad(w, &gradient(t).iter().map(|g| *g as f32).collect::<Vec<_>>()).unwrap();
-        gpu.run(|e| optimizer.step(e)).unwrap();
+        GPU.run(|e| optimizer.step(e)).unwrap();
         let read = |o: &Optimizer| wide(pollster::block_on(o.read_param(w)).unwrap());
         close("host y", &y, &paper.y(), 1e-13);
         close("gpu y", &read(&optimizer), &paper.y(), 5e-6);
@@ -86,9 +90,9 @@ fn the_sequences_are_the_papers_on_both_sides() {
         close("host x", &y, &paper.x, 1e-13);
         host.to_train_params(&mut [&mut y]).unwrap();
         close("host y again", &y, &kept, 1e-15);
-        gpu.run(|e| optimizer.to_eval_params(e)).unwrap();
+        GPU.run(|e| optimizer.to_eval_params(e)).unwrap();
         close("gpu x", &read(&optimizer), &paper.x, 5e-6);
-        gpu.run(|e| optimizer.to_train_params(e)).unwrap();
+        GPU.run(|e| optimizer.to_train_params(e)).unwrap();
         close("gpu y again", &read(&optimizer), &paper.y(), 5e-6);
     }
     let apart = paper.x.iter().zip(paper.y()).map(|(x, y)| (x - y).abs()).fold(0.0, f64::max);
@@ -97,24 +101,23 @@ fn the_sequences_are_the_papers_on_both_sides() {
 
 #[test]
 fn groups_move_by_their_own_factor_and_others_are_refused() {
-    let gpu = pollster::block_on(Selector::default().open()).unwrap();
     let mut builder = Optimizer::builder(AdamWScheduleFree { beta1: 0.5, ..Default::default() });
     let second = builder.group("second", AdamWScheduleFree { beta1: 0.8, ..Default::default() });
     let tensors = [builder.tensor(Group::DEFAULT, "a", &[3]), builder.tensor(second, "b", &[3])];
-    let mut optimizer = builder.build(&gpu.device, &gpu.queue).unwrap();
+    let mut optimizer = builder.build(&GPU.device, &GPU.queue).unwrap();
     for tensor in tensors {
         optimizer.write_param(tensor, &[1.0; 3]).unwrap();
         optimizer.write_state(tensor, "gap", &[2.0; 3]).unwrap();
     }
-    gpu.run(|e| optimizer.to_eval_params(e)).unwrap();
+    GPU.run(|e| optimizer.to_eval_params(e)).unwrap();
     let read = |t| pollster::block_on(optimizer.read_param(t)).unwrap();
     assert_eq!(read(tensors[0]), [-1.0; 3]);
     assert_eq!(read(tensors[1]), [0.5; 3]);
 
     let mut builder = Optimizer::builder(AdamW::default());
     builder.tensor(Group::DEFAULT, "w", &[3]);
-    let mut adamw = builder.build(&gpu.device, &gpu.queue).unwrap();
-    let mut encoder = gpu.device.create_command_encoder(&Default::default());
+    let mut adamw = builder.build(&GPU.device, &GPU.queue).unwrap();
+    let mut encoder = GPU.device.create_command_encoder(&Default::default());
     let error = adamw.to_eval_params(&mut encoder).unwrap_err().to_string();
     assert!(error.contains("adamw is evaluated where it is trained"), "{error}");
 }

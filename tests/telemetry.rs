@@ -1,29 +1,27 @@
 //! Telemetry: what a step measured, on the GPU and on the host, against sums over what the step read and left.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use std::sync::LazyLock;
+mod support {
+    pub(crate) mod device;
+    pub(crate) mod gpu;
+    pub(crate) mod host;
+    pub(crate) mod numbers;
+    pub(crate) mod step;
+    pub(crate) mod wide;
+}
 
-use wgpu_optim::cpu::{self, TensorSpec};
+use wgpu_optim::cpu;
 use wgpu_optim::optim::{ALL, Procedure, Rule};
-use wgpu_optim::tools::adapter::{Gpu, Selector};
 use wgpu_optim::{Accumulate, AdamW, Builder, Clip, Group, Lamb, LossScale, Norms, Optimizer, Stats, Tensor, VRAdam};
 
-static GPU: LazyLock<Gpu> = LazyLock::new(|| {
-    let gpu = pollster::block_on(Selector::default().open()).unwrap();
-    println!("on {}", gpu.name());
-    gpu
-});
+use support::gpu::GPU;
+use support::host;
+use support::numbers::numbers;
+use support::step::step;
+use support::wide::wide;
 
 /// Tails, an empty tensor, several chunks.
 const LENGTHS: [usize; 4] = [5, 0, 3077, 1024];
-
-fn numbers(seed: u32, n: usize) -> Vec<f32> {
-    let hash = |i: u32| {
-        let x = (i ^ seed.wrapping_mul(0x9e37_79b9)).wrapping_mul(0x85eb_ca6b);
-        (x ^ (x >> 15)).wrapping_mul(0xc2b2_ae35)
-    };
-    (0..n as u32).map(|i| (hash(i) >> 8) as f32 / 8_388_608.0 - 1.0).collect()
-}
 
 fn many(seed: u32) -> Vec<Vec<f32>> {
     LENGTHS.iter().zip(seed..).map(|(n, seed)| numbers(seed, *n)).collect()
@@ -45,19 +43,13 @@ fn on_gpu(rule: &dyn Rule, around: impl Fn(&mut Builder)) -> (Optimizer, Vec<Ten
 }
 
 fn on_host(rule: &dyn Rule) -> cpu::Optimizer<f64> {
-    let groups = vec![("default".to_owned(), rule.boxed()), ("second".to_owned(), rule.boxed())];
-    let spec = |t: usize| TensorSpec { name: format!("t{t}"), group: usize::from(t == 0), elements: LENGTHS[t] };
-    cpu::Optimizer::new(groups, (0..LENGTHS.len()).map(spec).collect()).unwrap().with_telemetry().unwrap()
-}
-
-fn wide(values: &[Vec<f32>]) -> Vec<Vec<f64>> {
-    values.iter().map(|v| v.iter().map(|x| f64::from(*x)).collect()).collect()
+    let groups = [("default", rule.boxed()), ("second", rule.boxed())];
+    let tensors = LENGTHS.iter().enumerate().map(|(t, n)| (format!("t{t}"), usize::from(t == 0), *n));
+    host::optimizer(groups, tensors).unwrap().with_telemetry().unwrap()
 }
 
 fn host_step(host: &mut cpu::Optimizer<f64>, params: &mut [Vec<f64>], grads: &[Vec<f32>]) {
-    let grads = wide(grads);
-    let mut params: Vec<&mut [f64]> = params.iter_mut().map(Vec::as_mut_slice).collect();
-    host.step(&mut params, &grads.iter().map(Vec::as_slice).collect::<Vec<_>>()).unwrap();
+    step(host, params, &wide(grads));
 }
 
 fn gpu_step(optimizer: &mut Optimizer, tensors: &[Tensor], grads: &[Vec<f32>]) {
@@ -243,9 +235,8 @@ fn rows_that_are_left_out_are_measured_as_unmoved() {
     gpu.write_mask(gpu.row_set("rows").unwrap(), &flags).unwrap();
     gpu.write_grad(w, &numbers(2, LENGTHS[2])).unwrap();
 
-    let groups = vec![("default".to_owned(), AdamW::default().into())];
-    let spec = TensorSpec { name: "w".to_owned(), group: 0, elements: LENGTHS[2] };
-    let mut host = cpu::Optimizer::<f64>::new(groups, vec![spec]).unwrap().with_telemetry().unwrap();
+    let host = host::optimizer::<f64>([("default", AdamW::default().boxed())], [("w", 0, LENGTHS[2])]).unwrap();
+    let mut host = host.with_telemetry().unwrap();
     host = host.with_rows("rows", &[0], LENGTHS[2]).unwrap();
     host.set_mask(0, &flags).unwrap();
     let mut params = wide(&[numbers(1, LENGTHS[2])]);

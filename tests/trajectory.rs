@@ -2,11 +2,14 @@
 #![cfg(feature = "tools")]
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod support {
+    pub(crate) mod trajectories;
+}
+
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     cell::Cell,
     collections::BTreeSet,
-    path::{Path, PathBuf},
 };
 
 use num_traits::Float;
@@ -18,22 +21,12 @@ use wgpu_optim::tools::replay::trajectory::{
     Comparison, Element, Precision, Tensor, Trajectory, Writer, add_travel, raise_peak,
 };
 
+use support::trajectories;
+
 // ---- files
 
-fn golden_folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
-}
-
-fn golden_files() -> Vec<PathBuf> {
-    let paths = std::fs::read_dir(golden_folder()).unwrap().map(|entry| entry.unwrap().path());
-    let mut files: Vec<_> = paths.filter(|path| path.extension().is_some_and(|e| e == "safetensors")).collect();
-    files.sort();
-    assert!(files.len() >= 20, "found only {} golden files", files.len());
-    files
-}
-
 fn golden(stem: &str) -> Trajectory {
-    Trajectory::load(golden_folder().join(stem).with_extension("safetensors")).unwrap()
+    Trajectory::load(trajectories::folder().join(stem).with_extension("safetensors")).unwrap()
 }
 
 /// A file in parts, to be spoilt.
@@ -165,7 +158,7 @@ fn touch(trajectory: &Trajectory) -> usize {
 #[test]
 fn every_golden_file_is_as_its_readme_says() {
     let mut optimizers = BTreeSet::new();
-    for path in golden_files() {
+    for path in trajectories::files() {
         let trajectory = Trajectory::load(&path).unwrap();
         let name = path.file_name().unwrap().to_str().unwrap();
         let bytes = std::fs::read(&path).unwrap();
@@ -422,7 +415,7 @@ fn steps_without_gradients_are_bounded() {
 fn a_file_that_is_not_there_is_named() {
     let error = Trajectory::load("no/such/file.safetensors").unwrap_err();
     assert!(matches!(&error, Error::Io { path, .. } if path == "no/such/file.safetensors"), "{error}");
-    assert!(matches!(Trajectory::load(golden_folder().join("README.md")), Err(Error::File { .. })));
+    assert!(matches!(Trajectory::load(trajectories::folder().join("README.md")), Err(Error::File { .. })));
 }
 
 // ---- memory
@@ -505,7 +498,7 @@ fn no_header_makes_the_loader_allocate_much_more_than_the_file() {
 
 #[test]
 fn golden_files_are_held_once() {
-    for path in golden_files() {
+    for path in trajectories::files() {
         let bytes = std::fs::read(&path).unwrap();
         let before = LIVE.get();
         let trajectory = Trajectory::from_bytes("x", bytes.as_slice()).unwrap();
@@ -533,7 +526,7 @@ fn survives(bytes: &[u8]) {
 }
 
 fn small_golden() -> Vec<Vec<u8>> {
-    let files = golden_files().into_iter().map(|path| std::fs::read(path).unwrap());
+    let files = trajectories::files().into_iter().map(|path| std::fs::read(path).unwrap());
     files.filter(|bytes| bytes.len() < 120_000).collect()
 }
 

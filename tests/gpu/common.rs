@@ -1,37 +1,27 @@
-//! What the tests share: one device, devices with smaller limits, and buffers with guard bands.
+//! What the tests share: one device, problems and their outcomes, and buffers with guard bands.
 
 use std::ops::Range;
-use std::sync::OnceLock;
 
-use wgpu_optim::tools::adapter::{Gpu, Selector};
+use wgpu_optim::tools::adapter::Gpu;
 use wgpu_optim::tools::verify::{Errors, Moved, Outcome, Problem};
 use wgpu_optim::{Optimizer, optim::Rule, read_buffer, wgpu};
 
+pub(crate) use crate::support::device::{adapter, open};
 pub(crate) use pollster::block_on;
-
-/// The adapter under test.
-pub(crate) fn adapter() -> &'static wgpu::Adapter {
-    static ADAPTER: OnceLock<wgpu::Adapter> = OnceLock::new();
-    ADAPTER.get_or_init(|| block_on(Selector::default().find()).unwrap_or_else(|e| panic!("GPU tests need a GPU: {e}")))
-}
 
 /// The device that most tests share.
 pub(crate) fn gpu() -> &'static Gpu {
-    static GPU: OnceLock<Gpu> = OnceLock::new();
-    GPU.get_or_init(|| {
-        let gpu = open(|_| ());
-        // Beside the captured output, so that every log names the adapter.
-        use std::io::Write as _;
-        std::io::stderr().write_all(format!("adapter: {}\n", gpu.name()).as_bytes()).unwrap();
-        gpu
-    })
+    &crate::support::gpu::GPU
 }
 
-/// A device of its own, with other limits.
-pub(crate) fn open(change: impl FnOnce(&mut wgpu::Limits)) -> Gpu {
-    let mut limits = adapter().limits();
-    change(&mut limits);
-    block_on(Gpu::with_limits(adapter(), limits)).unwrap()
+/// An encoder of that device.
+pub(crate) fn encoder() -> wgpu::CommandEncoder {
+    gpu().device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default())
+}
+
+/// Submits what an encoder of that device recorded.
+pub(crate) fn submit(encoder: wgpu::CommandEncoder) {
+    gpu().queue.submit([encoder.finish()]);
 }
 
 /// Takes the problem's step with this optimizer and reads what came of it.

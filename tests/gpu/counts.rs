@@ -3,9 +3,9 @@
 
 use wgpu_optim::optim::{AdamW, Rule};
 use wgpu_optim::tools::verify::Problem;
-use wgpu_optim::{Error, Group, Optimizer, wgpu};
+use wgpu_optim::{Error, Group, Optimizer};
 
-use crate::common::{block_on, check, gpu, groups, read};
+use crate::common::{block_on, check, encoder, gpu, groups, read, submit};
 
 /// So many groups make a ring of the shortest length: 512 rows.
 const GROUPS: usize = 128;
@@ -36,14 +36,6 @@ fn build_skipping(problem: &Problem) -> Optimizer {
     let mut optimizer = builder.build(&gpu().device, &gpu().queue).unwrap();
     problem.upload(&mut optimizer).unwrap();
     optimizer
-}
-
-fn encoder() -> wgpu::CommandEncoder {
-    gpu().device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default())
-}
-
-fn submit(encoder: wgpu::CommandEncoder) {
-    gpu().queue.submit([encoder.finish()]);
 }
 
 /// Takes one step from where the optimizer stands and compares it with the oracle's at that count.

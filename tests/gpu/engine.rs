@@ -5,7 +5,7 @@ use wgpu_optim::tools::adapter::Gpu;
 use wgpu_optim::tools::verify::{Outcome, Problem};
 use wgpu_optim::{Accumulate, Clip, Ema, Error, Group, LossScale, Optimizer, wgpu};
 
-use crate::common::{adapter, block_on, check, deal, gpu, groups, read, same, take};
+use crate::common::{adapter, block_on, check, deal, encoder, gpu, groups, read, same, submit, take};
 
 const SIZES: &[usize] = &[5, 1025, 700, 3, 20_000];
 
@@ -21,14 +21,6 @@ fn build(problem: &Problem) -> Optimizer {
 
 fn adamw() -> Box<dyn Rule> {
     AdamW { weight_decay: 0.1, ..AdamW::default() }.boxed()
-}
-
-fn encoder() -> wgpu::CommandEncoder {
-    gpu().device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default())
-}
-
-fn submit(encoder: wgpu::CommandEncoder) {
-    gpu().queue.submit([encoder.finish()]);
 }
 
 fn applied(optimizer: &Optimizer) -> u64 {

@@ -4,6 +4,7 @@ use wgpu_optim::optim::{Directions, FlowAdam, Injection, Integrator, Rule, WarpM
 use wgpu_optim::{Adam, Clip, EvalRequest, Evaluations, Group, Optimizer, SAdam, Tensor, WarpAdam, cpu};
 
 use crate::common::{block_on, gpu};
+use crate::support::host;
 
 /// Less than a vec4, a block and a bit, a chunk and a bit.
 const SIZES: [usize; 3] = [3, 70, 1037];
@@ -42,6 +43,11 @@ fn narrow(x: &[f64]) -> Vec<f32> {
     x.iter().map(|x| *x as f32).collect()
 }
 
+fn oracle(rule: &dyn Rule, sizes: &[usize]) -> cpu::Optimizer<f64> {
+    let tensors = sizes.iter().enumerate().map(|(i, n)| (format!("tensor {i}"), 0, *n));
+    host::optimizer([("all", rule.boxed())], tensors).unwrap()
+}
+
 /// A rule on the GPU and its oracle, on the same bowl.
 struct Pair {
     bowl: Bowl,
@@ -59,9 +65,7 @@ impl Pair {
         builder.seed(7);
         configure(&mut builder);
         let device = builder.build(&gpu().device, &gpu().queue).unwrap();
-        let spec = |n: &usize| cpu::TensorSpec { name: format!("of {n}"), group: 0, elements: *n };
-        let groups = vec![("all".to_owned(), Box::new(rule) as Box<dyn Rule>)];
-        let oracle = cpu::Optimizer::<f64>::new(groups, SIZES.iter().map(spec).collect()).unwrap().with_seed(7);
+        let oracle = oracle(&rule, &SIZES).with_seed(7);
         let params: Vec<Vec<f64>> = Bowl::start().iter().map(|p| wide(p)).collect();
         for (tensor, p) in tensors.iter().zip(Bowl::start()) {
             device.write_param(*tensor, &p).unwrap();
@@ -220,10 +224,7 @@ fn sadam_probes_the_rows_that_it_steps() {
         pair.device.write_param(tensor, &start).unwrap();
         pair.params.push(wide(&start));
         pair.bowl.curvature.push((0..40).map(|i| 0.5 + f64::from(i % 7)).collect());
-        let spec = |(i, n): (usize, &usize)| cpu::TensorSpec { name: format!("tensor {i}"), group: 0, elements: *n };
-        let sizes = [SIZES[0], SIZES[1], SIZES[2], 40];
-        let groups = vec![("all".to_owned(), Box::new(rule) as Box<dyn Rule>)];
-        let oracle = cpu::Optimizer::<f64>::new(groups, sizes.iter().enumerate().map(spec).collect()).unwrap();
+        let oracle = oracle(&rule, &[SIZES[0], SIZES[1], SIZES[2], 40]);
         let mut oracle = oracle.with_seed(7).with_rows("s", &[3], 20).unwrap();
         if nonzero {
             oracle = oracle.skipping_zero_gradients(0).unwrap();
@@ -419,12 +420,7 @@ fn a_matrix_that_was_given_multiplies_the_gradient() {
     let mut pair = Pair::new(rule, |builder| {
         builder.clip(Clip::GlobalNorm(0.5));
     });
-    pair.oracle = {
-        let spec = |n: &usize| cpu::TensorSpec { name: format!("of {n}"), group: 0, elements: *n };
-        let groups = vec![("all".to_owned(), Box::new(rule) as Box<dyn Rule>)];
-        let oracle = cpu::Optimizer::new(groups, SIZES.iter().map(spec).collect()).unwrap();
-        oracle.with_clip(Clip::GlobalNorm(0.5)).unwrap()
-    };
+    pair.oracle = oracle(&rule, &SIZES).with_clip(Clip::GlobalNorm(0.5)).unwrap();
     for (i, n) in SIZES.into_iter().enumerate() {
         let mut rows = vec![0.0_f32; n * 8];
         for (at, p) in rows.iter_mut().enumerate() {

@@ -18,3 +18,12 @@ mod schedule_free_mutants;
 mod sensitivity;
 mod storage;
 mod sums;
+
+#[path = "../support"]
+mod support {
+    pub(crate) mod device;
+    pub(crate) mod gpu;
+    pub(crate) mod host;
+    pub(crate) mod stand_ins;
+    pub(crate) mod trajectories;
+}

@@ -6,5 +6,11 @@ mod mlp;
 mod problems;
 mod ratings;
 mod readme;
+mod rig;
 mod shaders;
-mod support;
+
+#[path = "../support"]
+mod support {
+    pub(crate) mod device;
+    pub(crate) mod wide;
+}

@@ -1,7 +1,8 @@
 //! The problems: gradients against finite differences of the f64 loss, the fast forms against f64, determinism, and what
 //! is refused.
 
-use crate::support::{GUARD, Rig, failure, gpu, slices, wide, worst};
+use crate::rig::{GUARD, Rig, failure, gpu, slices, worst};
+use crate::support::wide::wide;
 use wgpu_optim::optim::Value;
 use wgpu_optim::tools::objectives::problem;
 use wgpu_optim::tools::objectives::problem::ALL;

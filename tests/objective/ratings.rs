@@ -1,7 +1,7 @@
 //! Files of ratings: every layout, and what is refused.
 
 use crate::problems::RATINGS;
-use crate::support::{failure, slices};
+use crate::rig::{failure, slices};
 use wgpu_optim::optim::Value;
 use wgpu_optim::tools::objectives::problem;
 use wgpu_optim::tools::objectives::problems::{Layout, RatingTable};

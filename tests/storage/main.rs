@@ -6,3 +6,10 @@
 mod blockwise;
 mod half;
 mod optimizer;
+
+#[path = "../support"]
+mod support {
+    pub(crate) mod bits;
+    pub(crate) mod host;
+    pub(crate) mod step;
+}

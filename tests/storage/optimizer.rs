@@ -2,7 +2,7 @@
 //! rounded from outside.
 
 use wgpu_optim::checkpoint::Checkpoint;
-use wgpu_optim::cpu::{Number, Optimizer, TensorSpec};
+use wgpu_optim::cpu::{Number, Optimizer};
 use wgpu_optim::optim::rule::Real;
 use wgpu_optim::optim::{Adagrad, Adam, AdamW, AdamWScheduleFree, Kind, RmsProp, SAdam, Sgd, VRAdam};
 use wgpu_optim::random::{Stream, key, normal};
@@ -10,6 +10,10 @@ use wgpu_optim::storage::blockwise::{Map, decode, encode};
 use wgpu_optim::storage::half::{StochasticRounding, join, nearest, not_zero, rounding_key, split, stochastic, widen};
 use wgpu_optim::storage::{Format, Params, RoundingMode, StateFormat, Storage};
 use wgpu_optim::{Accumulate, Ema, EvalRequest, NoDecay, Rule};
+
+use crate::support::bits::bits;
+use crate::support::host;
+use crate::support::step::step;
 
 /// One smaller than a block, one of blocks and a part, one that threads share.
 const SIZES: [usize; 3] = [100, 700, 70_000];
@@ -19,8 +23,8 @@ fn storage(text: &str) -> Storage {
 }
 
 fn plain<F: Number>(rule: &dyn Rule, sizes: &[usize]) -> Optimizer<F> {
-    let spec = |(at, elements): (usize, &usize)| TensorSpec { name: format!("t{at}"), group: 0, elements: *elements };
-    Optimizer::new(vec![("all".to_owned(), rule.boxed())], sizes.iter().enumerate().map(spec).collect()).unwrap()
+    let tensors = sizes.iter().enumerate().map(|(at, elements)| (format!("t{at}"), 0, *elements));
+    host::optimizer([("all", rule.boxed())], tensors).unwrap()
 }
 
 fn stored<F: Number>(rule: &dyn Rule, sizes: &[usize], text: &str, seed: u64) -> Optimizer<F> {
@@ -37,11 +41,6 @@ fn numbers<F: Real>(sizes: &[usize], seed: u64, scale: f64) -> Vec<Vec<F>> {
     let tensor =
         |(t, elements): (usize, &usize)| (0..*elements).map(|i| F::of(f64::from(number(t, i) as f32))).collect();
     sizes.iter().enumerate().map(tensor).collect()
-}
-
-fn step<F: Number>(optimizer: &mut Optimizer<F>, params: &mut [Vec<F>], grads: &[Vec<F>]) {
-    let mut params: Vec<&mut [F]> = params.iter_mut().map(Vec::as_mut_slice).collect();
-    optimizer.step(&mut params, &grads.iter().map(Vec::as_slice).collect::<Vec<_>>()).unwrap();
 }
 
 fn store<F: Number>(optimizer: &mut Optimizer<F>, params: &mut [Vec<F>]) {
@@ -168,10 +167,6 @@ fn master(optimizer: &Optimizer<f32>, params: &[Vec<f32>], tensor: &str) -> Vec<
     let shapes: Vec<[usize; 1]> = params.iter().map(|p| [p.len()]).collect();
     let params: Vec<_> = shapes.iter().zip(params).map(|(shape, p)| (shape.as_slice(), p.as_slice())).collect();
     Checkpoint::of_host(optimizer, &params).unwrap().params(tensor).unwrap()
-}
-
-fn bits(values: &[f32]) -> Vec<u32> {
-    values.iter().map(|x| x.to_bits()).collect()
 }
 
 #[test]

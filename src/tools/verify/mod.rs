@@ -8,7 +8,8 @@
 //! Nothing is measured against the weights: a step is a thousandth of them, and an optimizer that forgot its decay would pass. Nor can
 //! any one share of the step be demanded of every element, because a difference of two large numbers is never that good. The oracle
 //! takes each step again and again with each of the numbers that enter it changed a little; what the result changes by in all is the
-//! measure of its error. The tolerance is then one number for a rule, and comes from WGSL's accuracy table.
+//! measure of its error. The tolerance is then one number per rule, which does not depend on the WGSL under test. A rule of your own has
+//! the tolerance of rules that only add and multiply; [`Errors`] says how far its steps and states were off, for a limit of your own.
 
 mod compare;
 mod oracle;

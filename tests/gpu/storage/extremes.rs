@@ -1,7 +1,6 @@
 //! Numbers that no training should see, where numbers are rounded or share a block: what is not a number reaches no further than it must,
 //! and what was not zero does not become it where a step divides by it.
 
-use wgpu_optim::cpu;
 use wgpu_optim::optim::{ALL, Adagrad, AdamW, RmsProp, Sgd};
 use wgpu_optim::storage::blockwise::BLOCK;
 use wgpu_optim::tools::verify::Problem;
@@ -9,6 +8,7 @@ use wgpu_optim::{Group, Optimizer, Rule, Tensor};
 
 use super::{amsgrad, everything, problem, storage};
 use crate::common::{block_on, check, deal, gpu, groups, take};
+use crate::support::host;
 
 const SIZES: &[usize] = &[7, 1030, 64, 300, 3];
 /// Tensor and element: the first, the last, in the tail of a word, on both sides of a block's end and of a chunk's.
@@ -185,8 +185,7 @@ fn the_largest_may_be_negative() {
     let rule = AdamW { weight_decay: 0.1, ..AdamW::default() };
     let grad: Vec<f32> = (0..700).map(|i| if i % 256 == 17 { -8.0 } else { (i as f32).sin() }).collect();
     let (mut optimizer, w) = one(&rule, "8bit,min=0", 700);
-    let spec = cpu::TensorSpec { name: "w".to_owned(), group: 0, elements: 700 };
-    let host = cpu::Optimizer::<f32>::new(vec![("all".to_owned(), rule.boxed())], vec![spec]).unwrap();
+    let host = host::optimizer::<f32>([("all", rule.boxed())], [("w", 0, 700)]).unwrap();
     let mut host = host.with_storage(&storage("8bit,min=0")).unwrap();
     let mut params = vec![0.0; 700];
     for step in 0..3 {

@@ -2,11 +2,11 @@
 
 use std::ops::Range;
 use std::sync::OnceLock;
+
+use wgpu_optim::read_buffer;
 use wgpu_optim::tools::objectives::{GpuObjective, Outcome, Reading};
 
-pub(crate) fn wide(tensors: &[Vec<f32>]) -> Vec<Vec<f64>> {
-    tensors.iter().map(|t| t.iter().map(|x| f64::from(*x)).collect()).collect()
-}
+use crate::support::device;
 
 pub(crate) fn slices<F>(tensors: &[Vec<F>]) -> Vec<&[F]> {
     tensors.iter().map(Vec::as_slice).collect()
@@ -24,21 +24,18 @@ pub(crate) fn worst(expected: &[Vec<f64>], actual: &[Vec<f32>]) -> f64 {
     expected.iter().zip(actual).map(share).fold(0.0, f64::max)
 }
 
+/// The device of the objectives' tests.
 pub(crate) struct Gpu {
     pub(crate) device: wgpu::Device,
     pub(crate) queue: wgpu::Queue,
 }
 
-/// One device for all tests, with no more than the default limits. No adapter is a failure.
+/// One device for all tests, with no more than the default limits.
 pub(crate) fn gpu() -> &'static Gpu {
     static GPU: OnceLock<Gpu> = OnceLock::new();
     GPU.get_or_init(|| {
-        let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env());
-        let adapter = pollster::block_on(wgpu::util::initialize_adapter_from_env_or_default(&instance, None))
-            .expect("no adapter: install a Vulkan driver, for example mesa-vulkan-drivers");
-        println!("adapter: {:?}", adapter.get_info());
-        let descriptor = wgpu::DeviceDescriptor { required_limits: wgpu::Limits::default(), ..Default::default() };
-        let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).expect("a device");
+        let wgpu_optim::tools::adapter::Gpu { device, queue, .. } =
+            device::open(|limits| *limits = wgpu::Limits::default());
         Gpu { device, queue }
     })
 }
@@ -58,18 +55,8 @@ impl Gpu {
     }
 
     pub(crate) fn words(&self, buffer: &wgpu::Buffer) -> Vec<f32> {
-        let staging = self.device.create_buffer(&wgpu::BufferDescriptor {
-            label: None,
-            size: buffer.size(),
-            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
-            mapped_at_creation: false,
-        });
-        let mut encoder = self.encode();
-        encoder.copy_buffer_to_buffer(buffer, 0, &staging, 0, buffer.size());
-        self.queue.submit([encoder.finish()]);
-        staging.map_async(wgpu::MapMode::Read, .., |mapped| mapped.expect("mapped"));
-        self.wait();
-        bytemuck::cast_slice(&staging.get_mapped_range(..).expect("a range")).to_vec()
+        let bytes = read_buffer(&self.device, &self.queue, buffer.slice(..));
+        bytemuck::pod_collect_to_vec(&pollster::block_on(bytes).expect("read"))
     }
 
     pub(crate) fn outcomes(&self, reading: Reading) -> Vec<Outcome> {
