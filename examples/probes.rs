@@ -16,8 +16,8 @@ fn main() -> Result<()> {
     let mut builder = Optimizer::builder(SAdam::default());
     let tensors: Vec<_> = model.tensors().iter().map(|t| builder.tensor(Group::DEFAULT, &t.name, &t.shape)).collect();
     let mut optimizer = builder.build(&gpu.device, &gpu.queue)?;
-    let params: Vec<_> = tensors.iter().map(|t| optimizer.param(*t)).collect();
-    let grads: Vec<_> = tensors.iter().map(|t| optimizer.grad(*t)).collect();
+    let params: Vec<_> = tensors.iter().map(|t| optimizer.param(*t)).collect::<Result<_, _>>()?;
+    let grads: Vec<_> = tensors.iter().map(|t| optimizer.grad(*t)).collect::<Result<_, _>>()?;
     model.bind(&params, &grads)?;
     for (tensor, values) in tensors.iter().zip(mlp.initial(0)) {
         optimizer.write_param(*tensor, &values)?;

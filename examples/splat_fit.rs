@@ -114,12 +114,12 @@ impl Splats {
         let residual = make(u64::from(SIZE * SIZE) * 16, usage | wgpu::BufferUsages::STORAGE);
         let live = make(16, usage | wgpu::BufferUsages::UNIFORM);
         let mut bound = vec![
-            optimizer.param(places),
-            optimizer.param(colours),
+            optimizer.param(places)?,
+            optimizer.param(colours)?,
             residual.slice(..),
             live.slice(..),
-            optimizer.grad(places),
-            optimizer.grad(colours),
+            optimizer.grad(places)?,
+            optimizer.grad(colours)?,
         ];
         bound.extend(optimizer.mask(rows)?);
         let threads = [(SIZE * SIZE) as usize, ROOM].map(|n| n.div_ceil(64) as u32);

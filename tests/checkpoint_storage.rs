@@ -294,7 +294,7 @@ fn codes_and_copies_are_put_back_as_they_are() {
 
     // A parameter that somebody wrote is not its copy's nearest.
     let model = Model::started(&adamw(), "bf16-master", 0);
-    let slice = model.optimizer.param(model.tensors[2]);
+    let slice = model.optimizer.param(model.tensors[2]).unwrap();
     GPU.queue.write_buffer(slice.buffer(), slice.offset(), &[0x80, 0x3f, 0x80, 0x3f]);
     let mut other = Model::new(&adamw(), "bf16-master", 0);
     model.snapshot().restore(&mut other.optimizer).unwrap();

@@ -198,7 +198,7 @@ fn run(name: &str, rule: &dyn Rule, case: Case) {
         let name = format!("{name} {case:?} t{t}");
         close(&format!("{name} gpu"), STEPS, &block_on(gpu.read_param(*tensor)).unwrap(), &p64[t], &path[t]);
         close(&format!("{name} fast"), STEPS, &p32[t], &p64[t], &path[t]);
-        for state in gpu.state_names(*tensor) {
+        for state in gpu.state_names(*tensor).unwrap() {
             let got = block_on(gpu.read_state(*tensor, state)).unwrap();
             match state {
                 "gradient_accumulator" => assert!(got.iter().all(|x| *x == 0.0), "{name}: it is used up"),
@@ -248,7 +248,7 @@ fn every_rule_with_rows_left_out_is_the_oracle() {
 /// A tensor's arrays by name, parameters first.
 fn arrays(optimizer: &Optimizer, tensor: Tensor) -> Vec<(String, Vec<f32>)> {
     let mut all = vec![("param".to_owned(), block_on(optimizer.read_param(tensor)).unwrap())];
-    for state in optimizer.state_names(tensor) {
+    for state in optimizer.state_names(tensor).unwrap() {
         all.push((state.to_owned(), block_on(optimizer.read_state(tensor, state)).unwrap()));
     }
     all
@@ -418,7 +418,7 @@ fn training_goes_on_after_rows_changed_and_so_does_a_checkpoint() {
             optimizer.write_mask(set, &flags).unwrap();
             for (t, tensor) in tensors.iter().enumerate() {
                 // What lies behind the rows in use has no part in anything.
-                let slice = optimizer.grad(*tensor);
+                let slice = optimizer.grad(*tensor).unwrap();
                 let poison = vec![f32::NAN; slice.size() as usize / 4];
                 GPU.queue.write_buffer(
                     slice.buffer(),
@@ -695,7 +695,7 @@ fn what_does_not_fit_a_built_set_is_refused_and_changes_nothing() {
     has(optimizer.write_mask(fixed, &[1; 3]), &["3 flags", "4 rows"]);
     has(optimizer.set_column_rates(a, &[1.0; 3]), &["`a`", "without column rates"]);
     assert_eq!((optimizer.row_count(set).unwrap(), optimizer.row_capacity(set).unwrap()), (4, 6));
-    assert_eq!(optimizer.row_set("fixed"), Some(fixed));
+    assert_eq!(optimizer.row_set("fixed").unwrap(), fixed);
     assert!(matches!(optimizer.write_param(a, &[0.0; 18]), Err(Error::Tensor { .. })));
     assert!(optimizer.mask(fixed).unwrap().is_some() && optimizer.mask(set).unwrap().is_none());
 }

@@ -410,8 +410,8 @@ fn a_schedule_owns_its_setting_and_others_wait_for_the_gpu() {
     builder.tensor(Group::DEFAULT, "w", &[4]);
     builder.schedule(Group::DEFAULT, Exponential::new(0.5));
     let mut optimizer = build(builder);
-    assert_eq!(optimizer.schedule(Group::DEFAULT, "lr").unwrap().rate(1), 0.125);
-    assert!(optimizer.schedule(Group::DEFAULT, "beta1").is_none());
+    assert_eq!(optimizer.schedule(Group::DEFAULT, "lr").unwrap().unwrap().rate(1), 0.125);
+    assert!(optimizer.schedule(Group::DEFAULT, "beta1").unwrap().is_none());
     let error = optimizer.set_lr(Group::DEFAULT, 1.0).unwrap_err().to_string();
     assert!(error.contains("lr of group `default` belongs to its schedule"), "{error}");
 

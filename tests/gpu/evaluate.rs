@@ -456,7 +456,7 @@ fn a_skipped_step_leaves_no_trace() {
         gpu().run(|encoder| optimizer.step(encoder).and_then(|()| optimizer.step(encoder))).unwrap();
         let read = |optimizer: &Optimizer| {
             let state = |name: &&str| block_on(optimizer.read_state(tensor, name)).unwrap();
-            let states: Vec<Vec<f32>> = optimizer.state_names(tensor).iter().map(state).collect();
+            let states: Vec<Vec<f32>> = optimizer.state_names(tensor).unwrap().iter().map(state).collect();
             let param = block_on(optimizer.read_param(tensor)).unwrap();
             (param, states, block_on(optimizer.read_global_state()).unwrap())
         };

@@ -89,7 +89,7 @@ fn a_tensor_of_64_million_elements() {
         // Powers of two: what is written is exactly the piece, larger.
         let factor = [1.0_f32, 0.5, 2.0, 0.25][k % 4];
         let scaled: Vec<f32> = piece.iter().map(|g| g * factor).collect();
-        let grad = optimizer.grad(tensor);
+        let grad = optimizer.grad(tensor).unwrap();
         gpu().queue.write_buffer(grad.buffer(), grad.offset() + at as u64 * 4, bytemuck::cast_slice(&scaled));
         // Not all at once in staging buffers.
         gpu().queue.submit(std::iter::empty::<wgpu::CommandBuffer>());

@@ -40,7 +40,7 @@ fn everything(optimizer: &Optimizer) -> Bits {
     let mut all = Vec::new();
     for (tensor, name, _) in optimizer.tensors() {
         all.push((format!("{name}: parameters"), bits(block_on(optimizer.read_param(tensor)).unwrap())));
-        for state in optimizer.state_names(tensor) {
+        for state in optimizer.state_names(tensor).unwrap() {
             all.push((format!("{name}: {state}"), bits(block_on(optimizer.read_state(tensor, state)).unwrap())));
         }
     }

@@ -21,7 +21,7 @@ fn gradient(step: u64, elements: usize) -> Vec<f32> {
 
 /// The halves that the model sees.
 fn seen(optimizer: &Optimizer, tensor: Tensor, elements: usize) -> Vec<u16> {
-    let bytes = block_on(read_buffer(&gpu().device, &gpu().queue, optimizer.param(tensor))).unwrap();
+    let bytes = block_on(read_buffer(&gpu().device, &gpu().queue, optimizer.param(tensor).unwrap())).unwrap();
     bytemuck::pod_collect_to_vec(&bytes[..2 * elements])
 }
 
@@ -123,7 +123,7 @@ fn overwritten(form: &str, halves: &[u16]) -> (Optimizer, Tensor) {
     problem.upload(&mut optimizer).unwrap();
     gpu().run(|encoder| optimizer.step(encoder)).unwrap();
     let w = optimizer.tensor("tensor 0").unwrap();
-    let (buffer, offset) = (optimizer.param(w).buffer().clone(), optimizer.param(w).offset());
+    let (buffer, offset) = (optimizer.param(w).unwrap().buffer().clone(), optimizer.param(w).unwrap().offset());
     gpu().queue.write_buffer(&buffer, offset, bytemuck::cast_slice(halves));
     optimizer.write_grad(w, &vec![0.0; elements]).unwrap();
     (optimizer, w)

@@ -135,7 +135,7 @@ fn rows_begin_anew() {
     for form in FORMS {
         let (mut optimizer, tensors, set) = trained(form);
         let seen = |optimizer: &Optimizer, tensor: Tensor| {
-            let slice = optimizer.param(tensor);
+            let slice = optimizer.param(tensor).unwrap();
             block_on(wgpu_optim::read_buffer(&gpu().device, &gpu().queue, slice)).unwrap()
         };
         let halves: Vec<Vec<u8>> = tensors.iter().map(|tensor| seen(&optimizer, *tensor)).collect();
