@@ -270,3 +270,25 @@ fn check_memory(size: Size, bytes: u64) -> Result<()> {
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::sampling::Times;
+    use super::*;
+    use crate::optim::AdamW;
+
+    /// The shortest samples are luck: a rate that is derived from them would not belong to the median beside it.
+    #[test]
+    fn rates_are_those_of_the_medians() {
+        let times = |middle: f64| Times::new(vec![middle, 1e-6, 9.0]);
+        let sampled = Sampled { copy: times(0.1), stream: times(0.2), step: times(0.4) };
+        let (rule, size) = (AdamW::default(), Size { tensors: 2, elements: 500_000 });
+        let measured = Measured { rule: &rule, with: &With::default(), storage: &Storage::default(), size };
+        let place = Place { backend: Backend::Cpu, adapter: String::new(), dispatches: None, record_s: None };
+        let m = Measurement::new(measured, &sampled, place).expect("a measurement");
+        assert_eq!((m.median_s, m.min_s, m.bytes_per_element), (0.4, 1e-6, 28.0));
+        for (rate, expected) in [(m.gb_per_s, 0.07), (m.copy_gb_per_s, 0.08), (m.stream_gb_per_s, 0.14)] {
+            assert!((rate - expected).abs() < 1e-12, "{m:?}");
+        }
+    }
+}

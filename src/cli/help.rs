@@ -24,7 +24,7 @@ Environment variables: WGPU_BACKEND (vulkan, metal, dx12, gl), WGPU_ADAPTER_NAME
 adapter where no option does.";
 
 pub(super) fn main() -> String {
-    format!("{MAIN}\n{EXIT}")
+    format!("{MAIN}\n\n{EXIT}")
 }
 
 /// The optimizers with their settings' defaults, then what the settings accept, all from the registry.

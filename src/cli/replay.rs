@@ -61,6 +61,7 @@ tolerance_f64·(|θ| + path) on the reference, where `path` is the distance that
 from the reference f64.
 
 {}
+
 {}",
         storage::HELP,
         help::EXIT

@@ -270,18 +270,34 @@ fn title(plan: &Plan, backend: &Backend, out: &Output) -> Result<(), Failure> {
     out.text("epoch     loss    train  held-out     time")
 }
 
-/// The features of the plan that are on, with their values in the form that the options take.
+/// The features of the plan that are on, with their values.
 fn features(plan: &Plan) -> impl Iterator<Item = (&'static str, String)> {
     let storage = (plan.storage != Storage::default()).then(|| plan.storage.to_string());
     let features = [
-        ("clip", plan.clip.as_ref().map(ToString::to_string)),
-        ("schedule", plan.schedule.as_ref().map(ToString::to_string)),
-        ("average of the weights, decay", plan.ema.map(|ema| ema.decay.to_string())),
-        ("no weight decay for", plan.no_decay.as_ref().map(ToString::to_string)),
-        ("loss scale, initially", plan.loss_scale.map(|scale| scale.initial.to_string())),
+        ("gradients clipped:", plan.clip.map(clipped)),
+        ("learning rate:", plan.schedule.as_ref().map(ToString::to_string)),
+        ("average of the weights: decay", plan.ema.map(|ema| ema.decay.to_string())),
+        ("no weight decay for", plan.no_decay.as_ref().map(without_decay)),
+        ("loss scale: initially", plan.loss_scale.map(|scale| scale.initial.to_string())),
         ("stored as", storage),
     ];
     features.into_iter().filter_map(|(name, value)| Some((name, value?)))
+}
+
+fn clipped(clip: Clip) -> String {
+    match clip {
+        Clip::GlobalNorm(most) => format!("norm over all tensors at most {most}"),
+        Clip::GroupNorm(most) => format!("norm of each group at most {most}"),
+        Clip::TensorNorm(most) => format!("norm of each tensor at most {most}"),
+        Clip::Value(most) => format!("magnitude of each element at most {most}"),
+    }
+}
+
+fn without_decay(tensors: &NoDecay) -> String {
+    match tensors {
+        NoDecay::Rank(most) => format!("tensors of rank {most} or less"),
+        NoDecay::Names(pattern) => format!("tensors named {pattern}"),
+    }
 }
 
 /// All settings with their values.
