@@ -81,7 +81,7 @@ Examples:
   wgpu-optim bench --optimizer adamw
   wgpu-optim bench --optimizer vradam --tensors 1,300,1000 --elements 10000 --backend gpu
   wgpu-optim bench --optimizer adamw --with none --with clip --with clip,scale,ema --backend gpu
-  wgpu-optim bench --optimizer adamw --storage f32 --storage bf16-sr --storage bf16-split --storage 8bit
+  wgpu-optim bench --optimizer adamw --storage f32 --storage bf16-sr --storage 8bit
   wgpu-optim bench --rule my_rule.wgsl --set lr=0.1
   wgpu-optim bench --optimizer adamw --recording --backend gpu
   wgpu-optim bench --json > before.jsonl

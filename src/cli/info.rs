@@ -65,8 +65,9 @@ pub(super) fn run(options: &Options) -> Result<u8, Failure> {
     if let Some(shapes) = options.memory.model()? {
         return memory::run(&options.memory, &shapes, &options.place, &out);
     }
-    if let [_, ..] = options.memory.optimizers() {
-        return settings(options.memory.optimizers(), &out);
+    let named = options.memory.optimizers();
+    if !named.is_empty() {
+        return settings(named, &out);
     }
     let request = options.place.request()?;
     request.selector.check_backends()?;

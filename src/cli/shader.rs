@@ -90,7 +90,7 @@ Examples:
   wgpu-optim shader adamw --storage bf16-sr,8bit
   wgpu-optim shader adamw --json
 
-Kernels of `train`: {}
+The kernels of `train` are {}.
 
 {}
 

@@ -186,14 +186,14 @@ impl Setting for Option<f64> {
         match value {
             Value::Number(x) => Ok(Some(*x)),
             Value::Word(word) if word == "mode" => Ok(None),
-            _ => Err("a number, or `mode` for the mode's".into()),
+            _ => Err("a number, or `mode` for the default of the mode".into()),
         }
     }
 }
 
 impl Numeric for Option<f64> {
     fn accepts(range: Range) -> Cow<'static, str> {
-        format!("{}, or `mode` for the mode's", range.needs()).into()
+        format!("{}, or `mode` for the default of the mode", range.needs()).into()
     }
     fn check(&self, range: Range) -> Result<(), Cow<'static, str>> {
         self.map_or(Ok(()), |x| x.check(range))

@@ -18,7 +18,8 @@ A schedule of the learning rate has the form NAME[:KEY=VALUE,…]. Several in a 
   exponential   gamma
   step          step_size  gamma=0.1
   multi_step    milestones=A+B+…  gamma=0.1
-  one_cycle     steps  pct_start=0.3  div_factor=25  final_div_factor=1e4  anneal=cos|linear  three_phase=false
+  one_cycle     steps  pct_start=0.3  div_factor=25  final_div_factor=1e4
+                anneal=cos|linear  three_phase=false
   inverse_sqrt  timescale=0 (0: the warm-up's length, or 10000)
   polynomial    steps=5  power=1
 Each takes warmup=STEPS, warmup_from=SHARE (default 1/(warmup+1)) and base=VALUE (default: the optimizer's setting).

@@ -71,8 +71,8 @@ impl Axis {
     fn decades(&self, most: usize) -> Option<Vec<f64>> {
         const DIGITS: [&[f64]; 3] = [&[1.0, 2.0, 5.0], &[1.0, 3.0], &[1.0]];
         let powers = self.places.start.floor() as i32..=self.places.end.floor() as i32;
-        let of = |digits: &[f64], stride: usize| -> Vec<f64> {
-            let powers = powers.clone().step_by(stride);
+        let of = |digits: &[f64], stride: i32| -> Vec<f64> {
+            let powers = powers.clone().filter(|power| power % stride == 0);
             let ticks = powers.flat_map(|power| digits.iter().map(move |digit| scaled(*digit, power)));
             ticks.filter(|tick| self.ends.contains(tick)).collect()
         };
@@ -122,8 +122,8 @@ mod tests {
         assert_eq!(texts([0.113, 0.354], false), "0.15 0.2 0.25 0.3 0.35");
         assert_eq!(texts([-3.0, 4.0], false), "-3 -2 -1 0 1 2 3 4");
         assert_eq!(texts([0.0, 4e5], false), "0 1e5 2e5 3e5 4e5");
-        assert_eq!(texts([1e-5, 4e-5], false), "1e-5 2e-5 3e-5 4e-5");
-        assert_eq!(texts([0.011, 0.4], true), "0.02 0.05 0.1 0.2");
+        assert_eq!(texts([1e-5, 4e-5], false), "1e-5 1.5e-5 2e-5 2.5e-5 3e-5 3.5e-5 4e-5");
+        assert_eq!(texts([0.011, 0.4], true), "0.01 0.02 0.05 0.1 0.2");
         assert_eq!(texts([1e-4, 0.1], true), "1e-4 3e-4 0.001 0.003 0.01 0.03 0.1");
         assert_eq!(texts([1e-12, 1.0], true), "1e-12 1e-10 1e-8 1e-6 1e-4 0.01 1");
         assert_eq!(texts([0.5, 0.6], true), "0.5 0.52 0.54 0.56 0.58 0.6");
