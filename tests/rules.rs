@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use naga::valid::{Capabilities, ValidationFlags, Validator};
+use wgpu_optim::Error;
 use wgpu_optim::optim::{ALL, Entry, Procedure, Rule, Value};
 
 /// The rule's text with what the host adds for it.
