@@ -92,7 +92,7 @@ pub(super) fn run(options: &Counted, shapes: &Shapes, place: &Place, out: &Outpu
     let plural = if tensors == 1 { "" } else { "s" };
     out.text(format_args!("{} parameters in {tensors} tensor{plural}, with {of}", shapes.parameters()))?;
     if shapes.left_out() > 0 {
-        Output::note(format_args!("{} tensors of integers are not counted: they are no parameters", shapes.left_out()));
+        Output::note(format_args!("tensors of integers are no parameters: {} not counted", shapes.left_out()));
     }
     let count = |rule: &dyn Rule, storage: &Storage| Count {
         optimizer: rule.name(),
