@@ -70,7 +70,7 @@ fn keys(object: &Value) -> String {
 fn help_teaches() {
     for command in ["info", "verify", "bench", "replay", "train", "race", "shader"] {
         let long = passes(&[command, "--help"]);
-        assert!(long.contains("Examples:") && long.contains("Exit status: 0; 1 past"), "{long}");
+        assert!(long.contains("Examples:") && long.contains("Exit status: 0 success; 1 past"), "{long}");
         assert!(passes(&[command, "-h"]).len() < long.len());
     }
     let train = passes(&["train", "--help"]);
@@ -83,6 +83,54 @@ fn help_teaches() {
         assert!(train.contains(part), "{part} is not in {train}");
     }
     assert!(passes(&["--version"]).contains(env!("CARGO_PKG_VERSION")));
+}
+
+/// clap wraps help to the terminal. A text that brings line breaks of its own is wrapped twice and ends up ragged.
+#[test]
+fn help_is_wrapped_once_and_has_no_example_twice() {
+    for command_name in ["", "info", "verify", "bench", "replay", "train", "race", "shader"] {
+        let arguments: Vec<&str> = [command_name, "--help"].into_iter().filter(|part| !part.is_empty()).collect();
+        let output = command(&arguments).env("COLUMNS", "2000").stdin(Stdio::null()).output().expect("it starts");
+        let help = text(&output);
+        let (about, rest) = help.split_once("\nUsage: ").expect("a usage");
+        let (_, rest) = rest.split_once("\n\n").expect("a paragraph");
+        let prose = |line: &&str| !line.is_empty() && !line.starts_with(' ');
+        for line in about.lines().skip(1).chain(rest.lines()).filter(prose) {
+            assert!(line.ends_with(['.', ':']), "{command_name}: a line ends in the midst of a sentence: {line}");
+        }
+        let examples: Vec<&str> = help.lines().filter(|line| line.starts_with("  wgpu-optim")).collect();
+        let unique: std::collections::BTreeSet<&str> =
+            examples.iter().map(|line| line.trim().split("   ").next().unwrap_or_default()).collect();
+        assert!(!examples.is_empty() && unique.len() == examples.len(), "{command_name}: {examples:?}");
+        // At the width that clap assumes without a terminal, no example is broken in two.
+        assert!(examples.iter().all(|line| line.chars().count() <= 100), "{command_name}: {examples:?}");
+    }
+}
+
+#[test]
+fn settings_show_their_defaults_and_ranges() {
+    let named: Vec<&str> = ALL.iter().flat_map(|entry| ["--optimizer", entry.name]).collect();
+    let found = objects(&passes(&[&["info", "--json"], &named[..]].concat()));
+    let settings: Vec<(&str, &str)> =
+        ALL.iter().flat_map(|entry| entry.settings.iter().map(|setting| (entry.name, *setting))).collect();
+    let shown: Vec<(&str, &str)> = found
+        .iter()
+        .map(|o| (o["optimizer"].as_str().expect("a name"), o["setting"].as_str().expect("a name")))
+        .collect();
+    assert_eq!(shown, settings);
+    let of = |optimizer: &str, setting: &str| {
+        let found = found.iter().find(|o| o["optimizer"] == optimizer && o["setting"] == setting).expect("a setting");
+        assert_eq!(keys(found), "optimizer setting default accepts");
+        (found["default"].clone(), found["accepts"].as_str().expect("a text").to_owned())
+    };
+    assert_eq!(of("adamw", "amsgrad"), (false.into(), "true or false".to_owned()));
+    assert_eq!(of("adamw", "beta1"), (0.9.into(), "a number in [0, 1)".to_owned()));
+    assert_eq!(of("adai", "lr"), (Value::Null, "a finite number of at least 0".to_owned()));
+    assert_eq!(of("sadam", "k").1, "a whole number in [1, 8]");
+    assert_eq!(of("vradam", "norm_of"), ("velocity".into(), "one of velocity gradient".to_owned()));
+    let human = passes(&["info", "--optimizer", "adamw"]);
+    assert!(human.starts_with("adamw\n") && human.contains("  amsgrad       false       true or false\n"), "{human}");
+    assert!(fails(&["info", "--set", "lr=1"], 2).contains("--set needs --model"));
 }
 
 #[test]
@@ -115,13 +163,13 @@ fn mistakes_are_named_in_one_line() {
         (&["train", "--backend", "reference", "--save", "x"], &["a checkpoint holds f32", "it is reference"]),
         (
             &["train", "--save", "x", "--optimizer", "sgd", "--optimizer", "lion"],
-            &["take one --optimizer, there are 2"],
+            &["take one --optimizer, but 2 are given"],
         ),
         (&["train", "--log", "/"], &["/: "]),
         (&["train", "--batch", "0"], &["batch size is 0, needs 1..=1438"]),
         (&["train", "--hidden", "0"], &["[64, 0, 10]"]),
         (&["train", "--backend", "cuda"], &["cuda", "gpu, cpu, reference, vulkan, metal, dx12, gl"]),
-        (&["train", "--backend", "cpu", "--adapter", "0"], &["--adapter 0 needs --backend gpu, it is cpu"]),
+        (&["train", "--backend", "cpu", "--adapter", "0"], &["--adapter 0 needs --backend gpu, but --backend is cpu"]),
         (&["verify", "--optimizer", "adamv"], &["did you mean `adam`?"]),
         (&["verify", "--case", "adamw/slow/3"], &["unknown variant of adamw `slow`; known: default, amsgrad"]),
         (&["verify", "--backend", "reference"], &["--backend gpu or cpu"]),
@@ -132,7 +180,7 @@ fn mistakes_are_named_in_one_line() {
         (&["info", "--model", "1k", "--storage", "8-bit"], &["unknown storage `8-bit`, did you mean `8bit`?"]),
         (&["info", "--model", "1k", "--optimizer", "adamv"], &["unknown optimizer `adamv`, did you mean `adam`?"]),
         (&["info", "--model", "1k", "--set", "block=4"], &["unknown setting of sgd `block`"]),
-        (&["info", "--model", "1k", "--backend", "cpu"], &["--model counts a GPU's memory, --backend is cpu"]),
+        (&["info", "--model", "1k", "--backend", "cpu"], &["--model counts the memory of a GPU, but --backend is cpu"]),
         (&["info", "--storage", "8bit"], &["--storage needs --model"]),
         (&["info", "--roles"], &["--model"]),
         (&["replay"], &["FILE"]),
@@ -197,6 +245,30 @@ fn no_driver_is_status_3_where_a_gpu_was_asked_for() {
     assert_eq!(open.status.code(), Some(0), "{}", errors(&open));
     let note = errors(&open);
     assert!(note.contains("running on the CPU") && note.contains("apt install mesa-vulkan-drivers"), "{note}");
+}
+
+/// Neither mistake is blamed on a missing driver.
+#[test]
+fn unknown_and_missing_backends_are_named() {
+    for arguments in
+        [&["info"][..], &["verify"], &["train", "--epochs", "1"], &["bench"], &["info", "--model", "1k"], &[]]
+    {
+        let output = command(arguments).env("WGPU_BACKEND", "vulcan").output().expect("it starts");
+        let error = errors(&output);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {error}");
+        let parts =
+            ["unknown value of WGPU_BACKEND `vulcan`, did you mean `vulkan`?", "known: vulkan, metal, dx12, gl"];
+        assert!(parts.iter().all(|part| error.contains(part)) && !error.contains("driver"), "{arguments:?}: {error}");
+    }
+    if cfg!(target_os = "linux") {
+        let error = fails(&["verify", "--backend", "metal"], 2);
+        assert!(error.contains("the backend metal does not exist here: this build for linux has vulkan"), "{error}");
+        let output = command(&["info"]).env("WGPU_BACKEND", "dx12").output().expect("it starts");
+        assert!(errors(&output).contains("the backend dx12 does not exist here"), "{}", errors(&output));
+        // One of several is enough.
+        let output = command(&["info"]).env("WGPU_BACKEND", "dx12,vulkan").output().expect("it starts");
+        assert_eq!(output.status.code(), Some(0), "{}", errors(&output));
+    }
 }
 
 #[test]
@@ -495,10 +567,24 @@ fn training_options_show_in_the_epochs() {
             }
         }
     }
-    let human = passes(&[&["train", "--epochs", "1", "--backend", "cpu"], &around[..]].concat());
+    let human = passes(&[&["train", "--epochs", "1", "--backend", "cpu", "--no-decay"], &around[..]].concat());
     for part in ["averaged ", "  lr 5.2174e-4", "scale 1.024e3, 0 skipped"] {
         assert!(human.contains(part), "{part} is not in {human}");
     }
+    let (header, _) = human.split_once("\nepoch ").expect("a header");
+    let features = [
+        "gradients clipped: norm over all tensors at most 0.5",
+        "learning rate: linear:start=1,end=0,steps=46",
+        "average of the weights: decay 0.9",
+        "no weight decay for tensors of rank 1 or less",
+        "loss scale: initially 1024",
+    ];
+    for feature in features {
+        assert!(header.lines().any(|line| line.trim() == feature), "{feature} is not in {header}");
+    }
+    let plain = passes(&["train", "--epochs", "1", "--backend", "cpu", "--hidden", "8"]);
+    let (header, _) = plain.split_once("\nepoch ").expect("a header");
+    assert_eq!(header.lines().count(), 3, "what is off is not shown: {header}");
 }
 
 /// A power of two is exact, so that a run with it has the bits of one without; one that overflows leaves steps out.
@@ -595,7 +681,11 @@ fn an_interrupted_run_says_where_it_is_saved() {
     assert!(signal.is_ok_and(|status| status.success()));
     let output = child.wait_with_output().expect("it ends");
     assert_eq!(output.status.code(), Some(130), "{}", errors(&output));
-    assert!(errors(&output).contains(&format!("saved in {path}: --resume {path} goes on")), "{}", errors(&output));
+    assert!(
+        errors(&output).contains(&format!("saved in {path}: --resume {path} continues the run")),
+        "{}",
+        errors(&output)
+    );
     let epochs = text(&output).lines().last().and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
     let epochs = epochs.expect("an epoch's line");
     let next = (epochs + 1).to_string();
@@ -714,6 +804,8 @@ fn the_tour_runs_without_a_gpu() {
     for part in [
         "none was found",
         "apt install mesa-vulkan-drivers",
+        "`param ulp` is the worst error of a parameter, in units in its last place",
+        "`of copy` and `of stream` are the step's GB/s over those of",
         "All passed",
         "Does it learn?",
         "adaiw",
@@ -891,6 +983,11 @@ fn races_print_tables_json_and_reports() {
     let field = ["--optimizer", "adam", "--optimizer", "adamw", "--tune=false"];
     let table = passes(&[&RACE[..], &field, &["--report", path]].concat());
     assert!(table.contains("adamw") && table.contains("rmse") && table.contains("report.md"), "{table}");
+    assert!(table.contains("A smoke run: with 2 seeds, "), "{table}");
+    let paper =
+        ["race", "paper-flowadam", "--backend", "cpu", "--heat", "rosenbrock", "--budget=steps:4", "--seeds", "5"];
+    let table = passes(&paper);
+    assert!(table.contains("(subject)") && !table.contains("**") && !table.contains("smoke run"), "{table}");
     for file in ["report.md", "runs.csv", "runs.jsonl", "matrix-loss.svg"] {
         assert!(directory.path().join(file).exists(), "{file}");
     }

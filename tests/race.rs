@@ -330,6 +330,7 @@ fn reports_hold_tables_runs_and_plots() {
         |name: &str| std::fs::read_to_string(directory.path().join(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
     let (markdown, csv) = (read("report.md"), read("runs.csv"));
     assert!(markdown.contains("`wgpu-optim race test`") && markdown.contains("| **flowadam** |"), "{markdown}");
+    assert!(markdown.contains("A smoke run: with 3 seeds, "), "{markdown}");
     let lines: Vec<&str> = csv.lines().collect();
     assert_eq!(lines.len(), 1 + race.outcomes.len());
     assert!(lines[0].starts_with("suite,heat,problem,entrant,") && csv.contains("\"sadam, \"\"k 2\"\"\""), "{csv}");
@@ -343,6 +344,76 @@ fn reports_hold_tables_runs_and_plots() {
         assert!(markdown.contains(&format!("]({file})")), "{file} is not in {markdown}");
     }
     assert!(!directory.path().join("valley-triggers.svg").exists());
+}
+
+/// The texts of an SVG with their places.
+fn texts(svg: &str) -> Vec<(f64, String)> {
+    let texts = svg.split("<text ").skip(1).map(|rest| {
+        let x = rest.split_once("x=\"").unwrap().1.split_once('"').unwrap().0.parse().unwrap();
+        (x, rest.split_once('>').unwrap().1.split_once('<').unwrap().0.trim().to_owned())
+    });
+    texts.collect()
+}
+
+/// The least and the greatest x of everything in a colour, left of `end`, and how many shapes there are of each kind.
+fn drawn(svg: &str, color: &str, end: f64) -> (usize, usize, f64) {
+    let points = |line: &str| -> Vec<f64> {
+        let list = line.split_once("points=\"").map_or("", |(_, rest)| rest.split_once('"').unwrap().0);
+        list.split_whitespace().map(|point| point.split_once(',').unwrap().0.parse().unwrap()).collect()
+    };
+    let of = |kind: &str, paint: &str| -> Vec<f64> {
+        let lines = svg.lines().filter(|line| line.starts_with(kind) && line.contains(&format!("{paint}=\"{color}\"")));
+        let ends = lines.filter(|line| line.contains("opacity=\"1\"")).map(points);
+        ends.filter_map(|xs| xs.into_iter().reduce(f64::max)).filter(|x| *x < end).collect()
+    };
+    let circles = |line: &&str| line.starts_with("<circle") && line.contains(color);
+    let center = |line: &str| line.split_once("cx=\"").unwrap().1.split_once('"').unwrap().0.parse::<f64>().unwrap();
+    let circles = svg.lines().filter(circles).filter(|line| center(line) < end).count();
+    let lines = of("<polyline", "stroke");
+    (lines.len(), circles + of("<polygon", "fill").len(), lines.into_iter().fold(0.0, f64::max))
+}
+
+#[test]
+fn plots_show_equal_curves_round_ticks_and_a_legend_beside_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let plan = plan(120, vec![rival("one", adam(0.01)), rival("same", adam(0.01)), rival("other", adam(0.03))]);
+    let race = run(&plan);
+    assert_eq!(errors(&race, "one"), errors(&race, "same"));
+    let about = report::About { run: &Run::now(None), command: "", backend: "the CPU" };
+    report::write(directory.path(), &plan, &race, &race::standings(&plan, &race), &about).unwrap();
+    let svg = std::fs::read_to_string(directory.path().join("small-loss.svg")).unwrap();
+    let texts = texts(&svg);
+    let legend = |label: &str| texts.iter().find(|(_, text)| text == label).unwrap_or_else(|| panic!("{label}")).0;
+    let end = legend("one") - 50.0;
+    let ticks: Vec<&str> = texts.iter().map(|(_, text)| text.as_str()).filter(|t| t.parse::<f64>().is_ok()).collect();
+    for tick in ["0", "20", "40", "60", "80", "100", "120"] {
+        assert!(ticks.contains(&tick), "{tick} is not in {ticks:?}");
+    }
+    assert!(ticks.iter().all(|tick| !tick.contains('.') || !tick.ends_with('0')), "{ticks:?}");
+    for (label, color) in [("one", "#0072B2"), ("same", "#D55E00"), ("other", "#009E73")] {
+        let (lines, marks, last) = drawn(&svg, color, end);
+        assert_eq!((marks, legend(label)), (5, legend("one")), "{label}");
+        assert!(
+            lines > 0 && last > 800.0 && last < end,
+            "{label}: the curves end at {last}, before the legend at {end}"
+        );
+    }
+    let dashes = drawn(&svg, "#D55E00", end).0;
+    assert!(drawn(&svg, "#0072B2", end).0 == 1 && dashes > 10, "the dashes of the second show the first: {dashes}");
+}
+
+#[test]
+fn few_seeds_are_called_a_smoke_run() {
+    let mut plan = plan(5, vec![rival("adam", adam(0.01))]);
+    let caution = |plan: &Plan| {
+        let standings = race::standings(plan, &run(plan));
+        report::caution(&standings.iter().collect::<Vec<_>>())
+    };
+    assert!(caution(&plan).is_some_and(|text| text.contains("smoke run: with 3 seeds")));
+    plan.seeds = Some(1);
+    assert!(caution(&plan).is_some_and(|text| text.contains("smoke run: with 1 seed,")));
+    plan.seeds = Some(5);
+    assert_eq!(caution(&plan), None);
 }
 
 #[test]

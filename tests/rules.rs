@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use naga::valid::{Capabilities, ValidationFlags, Validator};
+use wgpu_optim::Error;
 use wgpu_optim::optim::{ALL, Entry, Procedure, Rule, Value};
 
 /// The rule's text with what the host adds for it.
@@ -153,4 +154,33 @@ fn every_rule_file_has_its_entry_and_every_entry_its_files() {
 fn names_are_unique() {
     let names: BTreeSet<_> = ALL.iter().map(|e| e.name).collect();
     assert_eq!(names.len(), ALL.len());
+}
+
+/// What the registry says that a setting accepts is what the setting accepts.
+#[test]
+fn settings_accept_what_they_say() {
+    for entry in ALL {
+        let specs = entry.setting_specs();
+        assert_eq!(specs.iter().map(|spec| spec.name).collect::<Vec<_>>(), entry.settings, "{}", entry.name);
+        let required: Vec<_> = entry.required.iter().map(|name| (*name, Value::Number(0.5))).collect();
+        for spec in specs {
+            let with = |value: Value| entry.configure(required.iter().cloned().chain([(spec.name, value)])).map(drop);
+            match &spec.default {
+                Some(value) => assert!(with(value.clone()).is_ok(), "{}: {spec:?}", entry.name),
+                None => assert!(entry.required.contains(&spec.name), "{}: {spec:?}", entry.name),
+            }
+            let needs = |value: Value| match with(value.clone()) {
+                Err(Error::Setting { needs, .. }) => needs.into_owned(),
+                other => panic!("{}: {} = {value}: {other:?}", entry.name, spec.name),
+            };
+            // Words and flags need no range, and no number fits them; a number past every range names the range that it missed.
+            let words = spec.accepts.starts_with("one of ") || spec.accepts == "true or false";
+            let refused = needs(Value::Number(if words { 1.0 } else { 1e300 }));
+            let whole = refused == "a whole number of at least 0";
+            assert!(
+                spec.accepts.starts_with(&refused) || (whole && spec.accepts.contains("whole")),
+                "{spec:?}: {refused}"
+            );
+        }
+    }
 }

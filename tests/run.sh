@@ -3,11 +3,13 @@
 #
 #   sh tests/run.sh [ARGUMENTS]     ARGUMENTS go to cargo test: sh tests/run.sh -- some_filter
 #
+# The last line says how many tests ran, and how many of them on each adapter. A run of no test is a failure.
+#
 # Linux: where no Vulkan driver is installed, Mesa's software driver is (Debian, Ubuntu; elsewhere the script says what to
 # install). The GPU tests run a second time on SwiftShader, a software driver that shares no code with Mesa. macOS and Windows
 # bring their own driver.
 #
-# Heeded: WGPU_ADAPTER_NAME, WGPU_BACKEND, VK_DRIVER_FILES, VK_ICD_FILENAMES for the first pass;
+# Environment variables: WGPU_ADAPTER_NAME, WGPU_BACKEND, VK_DRIVER_FILES, VK_ICD_FILENAMES for the first pass;
 # WGPU_OPTIM_SWIFTSHADER=0 for no second pass, =PATH for the vk_swiftshader_icd.json to use; CARGO_TARGET_DIR.
 set -eu
 CDPATH='' cd -- "$(dirname -- "$0")/.."
@@ -218,6 +220,26 @@ closing_lines() { # LOG: every test binary's closing line with the binary's name
          END { printf "%d passed, %d failed, %d ignored\n", passed, failed, ignored }' "$logs/$1.log"
 }
 
+ran() { # LOG [PATH]: how many tests ran, all or those of the test target at PATH
+    [ -f "$logs/$1.log" ] || { echo 0; return; }
+    awk -v path="${2:-}" '
+        /^ *Running / { name = $2 == "unittests" ? $3 : $2 }
+        /^ *Doc-tests / { name = "doc tests" }
+        /^test result: / && (path == "" || name == path) { ran += $4 + $6 }
+        END { print ran + 0 }' "$logs/$1.log"
+}
+
+verdict() { # the last line of the summary
+    total=$(($(ran first) + $(ran second)))
+    on_first=$(ran first "$gpu_tests")
+    on_second=$(ran second "$gpu_tests")
+    adapters="$on_first on $first"
+    if [ -n "$swiftshader" ]; then adapters="$adapters, $on_second on $second"; fi
+    if [ "$total" -eq 0 ]; then fail 'no test ran'; fi
+    echo "${failed:+FAILED: }${failed:-All tests passed}. $total tests ran, $((on_first + on_second)) of them GPU tests: $adapters."
+}
+
+gpu_tests=tests/gpu/main.rs
 lavapipe=
 if [ "$(uname -s)" = Linux ]; then
     set_up_vulkan
@@ -272,6 +294,7 @@ heading 'Summary'
         echo "SwiftShader: not run ($why_not)"
     fi
     echo "Examples:$examples"
-    echo "${failed:+FAILED: }${failed:-All tests passed.}"
 } | tee "$logs/summary.txt"
+verdict >"$logs/verdict.txt"
+tee -a "$logs/summary.txt" <"$logs/verdict.txt"
 [ -z "$failed" ]

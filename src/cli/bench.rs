@@ -17,33 +17,35 @@ use super::place::Place;
 use super::rules::{self, Named, Optimizers, Settings, Storages};
 use super::{PASSED, PAST, help};
 
-/// Time a step, beside a copy and a stream kernel over arrays of the same sizes
+/// Measure the time of a step, beside a copy and a stream kernel over arrays of the same sizes
 ///
-/// GB/s count the bytes that the rule must move. The copy reads one array and writes one; the stream kernel reads four and writes
-/// three, as AdamW does. All are measured in turn, so that a noisy machine slows them alike.
+/// Each GB/s is the bytes that the rule must move divided by the median time. The copy reads one array and writes one; the stream kernel
+/// reads four arrays and writes three, as AdamW does. `of copy` and `of stream` are the step's GB/s as a share of theirs. The three are
+/// measured in turn, so that a noisy machine slows them alike.
 #[derive(Args, Debug)]
 #[command(after_long_help = after_help())]
 pub(super) struct Options {
     #[command(flatten)]
     optimizers: Optimizers,
-    /// A rule of your own, WGSL in this file, in place of --optimizer; it is measured on the GPU
+    /// Measure your own rule, the WGSL in this file, instead of --optimizer; it runs on the GPU
     #[arg(long, value_name = "FILE", conflicts_with = "names")]
     rule: Option<PathBuf>,
     #[command(flatten)]
     settings: Settings,
-    /// Numbers of tensors, with commas between them; default: 1 of a million elements, 1000 of a thousand
+    /// Numbers of tensors, separated by commas; without --elements: 1 tensor of a million elements and 1000 tensors of a thousand
     #[arg(long, value_name = "K", value_delimiter = ',', requires = "elements")]
     tensors: Vec<usize>,
-    /// Elements of each tensor, as many numbers as of --tensors, or one for all
+    /// Elements of each tensor: one number for each number of --tensors, or one for all
     #[arg(long, value_name = "N", value_delimiter = ',')]
     elements: Vec<usize>,
-    /// How long one measurement goes on
+    /// How long one measurement lasts
     #[arg(long, value_name = "SECONDS", default_value_t = 1.0)]
     seconds: f64,
     /// The least number of steps timed
     #[arg(long, value_name = "N", default_value_t = 5)]
     samples: usize,
-    /// Measure with clip, scale, ema or accumulate around the step, or several with commas between them, or none; may be repeated
+    /// Measure the step with clip, scale, ema or accumulate, several of them separated by commas, or none; repeat the option for several
+    /// combinations
     #[arg(long, value_name = "FEATURES")]
     with: Vec<With>,
     #[command(flatten)]
@@ -54,12 +56,13 @@ pub(super) struct Options {
     /// How much longer than in the baseline a step may take: 0.05 is 5 %
     #[arg(long, value_name = "SHARE", default_value_t = 0.05)]
     max_regression: f64,
-    /// Measure instead what recording a step costs the caller's thread: 1 tensor, 1000, and 1000 whose gradients move
+    /// Measure instead the time that recording a step takes on the caller's thread: for 1 tensor, for 1000, and for 1000 when every step
+    /// rebinds the gradients
     #[arg(long, conflicts_with_all = ["tensors", "elements", "baseline", "with", "given"])]
     recording: bool,
     #[command(flatten)]
     place: Place,
-    /// One JSON object a line: the run, then one a measurement
+    /// Print one JSON object per line: the run, then one per measurement
     #[arg(long)]
     json: bool,
 }
@@ -67,16 +70,19 @@ pub(super) struct Options {
 fn after_help() -> String {
     format!(
         "\
-Without --backend: any adapter, software included, and the CPU. Settings start from the defaults with weight decay 0.1, Adai's with
-lr 0.1: no time depends on their values, but a state that a setting makes unused is not moved. What --with adds is counted: clip and
-scale read the gradient once more (4 bytes, shared where the rule has sums), ema 8; with accumulate a step is two micro-batches, 12 for
-the first, 8 for the step and 4 more wherever the gradient is read for sums.
+Without --backend, the command measures any adapter, software adapters included, and the CPU. Without --storage, it measures f32. \
+Settings start from the defaults with weight decay 0.1, and lr 0.1 where a rule needs one. No time depends on the values, but a step \
+does not move a state that a setting makes unused.
+
+The bytes per element include those of --with: clip and scale read the gradient once more (4 bytes, shared where the rule has sums); \
+ema moves 8 bytes; with accumulate, a step is two micro-batches, which move 12 bytes for the first, 8 for the step, and 4 more \
+wherever the gradient is read for sums.
 
 Examples:
   wgpu-optim bench --optimizer adamw
   wgpu-optim bench --optimizer vradam --tensors 1,300,1000 --elements 10000 --backend gpu
   wgpu-optim bench --optimizer adamw --with none --with clip --with clip,scale,ema --backend gpu
-  wgpu-optim bench --optimizer adamw --storage f32 --storage bf16-sr --storage bf16-split --storage 8bit
+  wgpu-optim bench --optimizer adamw --storage f32 --storage bf16-sr --storage 8bit
   wgpu-optim bench --rule my_rule.wgsl --set lr=0.1
   wgpu-optim bench --optimizer adamw --recording --backend gpu
   wgpu-optim bench --json > before.jsonl
@@ -156,7 +162,7 @@ impl Options {
             [one] => Ok(vec![*one; count]),
             list if list.len() == count => Ok(list.to_vec()),
             _ => Err(Error::Usage(format!(
-                "--tensors has {} numbers and --elements {}, needs as many or one",
+                "--tensors has {} numbers and --elements {}: give equally many, or one for all",
                 tensors.len(),
                 self.elements.len()
             ))),
@@ -166,11 +172,11 @@ impl Options {
     }
 }
 
-/// The backends asked for, and the adapter where it is one of them.
+/// Sets the plan's backends to the requested ones, and opens the adapter where it is one of them.
 fn open(request: &Request, plan: &mut Plan) -> Result<Option<Gpu>, Failure> {
     let gpu = match request.kind {
         Some(Kind::Reference) => {
-            return Err(Error::Usage("the reference is not for speed: --backend gpu or cpu".to_owned()).into());
+            return Err(Error::Usage("the reference is not measured: use --backend gpu or cpu".to_owned()).into());
         }
         Some(Kind::Cpu) => None,
         Some(Kind::Gpu) => Some(pollster::block_on(request.selector.open())?),
@@ -189,7 +195,7 @@ fn open(request: &Request, plan: &mut Plan) -> Result<Option<Gpu>, Failure> {
 }
 
 fn recordings(plan: &Plan, gpu: Option<&Gpu>, out: &Output) -> Result<u8, Failure> {
-    let gpu = gpu.ok_or_else(|| Error::Usage("recording is the GPU's: it needs an adapter".to_owned()))?;
+    let gpu = gpu.ok_or_else(|| Error::Usage("--recording measures a GPU and needs an adapter".to_owned()))?;
     out.text(format_args!("gpu: {}", gpu.name()))?;
     out.text(format_args!(
         "{:<10} {:>8} {:>10}  {:>9} {:>9}",
@@ -199,7 +205,7 @@ fn recordings(plan: &Plan, gpu: Option<&Gpu>, out: &Output) -> Result<u8, Failur
         for (tensors, moved) in [(1, false), (1000, false), (1000, true)] {
             let r = bench::recording(gpu, rule.as_ref(), tensors, moved)?;
             out.json(&r)?;
-            let gradients = if moved { "moving" } else { "bound" };
+            let gradients = if moved { "rebound" } else { "bound" };
             let (record, finish) = (1e6 * r.record_s, 1e6 * r.finish_s);
             out.text(format_args!("{:<10} {tensors:>8} {gradients:>10}  {record:>9.1} {finish:>9.1}", rule.name()))?;
         }
@@ -221,7 +227,7 @@ fn title(plan: &Plan, gpu: Option<&Gpu>, out: &Output) -> Result<(), Failure> {
 /// The heads of the columns that [`line`] writes.
 pub(super) fn head(out: &Output) -> Result<(), Failure> {
     out.text(format_args!(
-        "{:<10} {:<15} {:<18} {:<7} {:>20}  {:>10} {:>10}  {:>7} {:>7} {:>8} {:>9}  launches",
+        "{:<10} {:<15} {:<18} {:<7} {:>20}  {:>10} {:>10}  {:>7} {:>7} {:>8} {:>9}  dispatches",
         "optimizer",
         "with",
         "storage",
@@ -262,7 +268,11 @@ fn compare(baseline: &[Measurement], results: &[Measurement], most: f64, out: &O
         super::failure::line(format_args!("regressed: {regression}"));
     }
     if slower.is_empty() {
-        out.text(format_args!("no regression past {:.1} % of {} measurements", 100.0 * most, results.len()))?;
+        out.text(format_args!(
+            "no regression: none of {1} measurements is more than {0:.1} % slower than its baseline",
+            100.0 * most,
+            results.len()
+        ))?;
         return Ok(PASSED);
     }
     Ok(PAST)

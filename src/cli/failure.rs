@@ -22,8 +22,7 @@ impl From<Error> for Failure {
 }
 
 impl Failure {
-    /// Says what happened on standard error, in a line, and returns the exit status. A reader that went away, as `head` does, is no
-    /// failure.
+    /// Prints one line on standard error and returns the exit status. A reader that closes the pipe, as `head` does, is no failure.
     pub(super) fn report(&self) -> u8 {
         match self {
             Self::Output(error) if error.kind() == ErrorKind::BrokenPipe => super::PASSED,
@@ -46,16 +45,16 @@ impl Failure {
         }
     }
 
-    /// Whether nothing else can succeed after this.
+    /// Whether everything after this failure would fail too.
     pub(super) fn is_final(&self) -> bool {
         matches!(self, Self::Output(_)) || self.status() != BAD_INPUT
     }
 }
 
-/// Prints what clap has to say: help and versions in full, mistakes in a line.
+/// Prints clap's message: help and versions in full, mistakes in one line.
 pub(super) fn usage(error: &clap::Error) -> u8 {
     if !error.use_stderr() {
-        // Help that cannot be printed is nobody's loss.
+        // A reader that closed standard output wants no help.
         let _ = error.print();
         return super::PASSED;
     }
@@ -63,7 +62,7 @@ pub(super) fn usage(error: &clap::Error) -> u8 {
     let lines =
         text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
     let lines: Vec<&str> = lines.filter(|line| !line.is_empty()).collect();
-    line(format_args!("{} (--help tells more)", lines.join(" ")));
+    line(format_args!("{} (see --help)", lines.join(" ")));
     BAD_INPUT
 }
 

@@ -1,19 +1,25 @@
 //! `info`.
 
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value as Json, json};
+
+use wgpu_optim::optim::Value;
 use wgpu_optim::tools::adapter::{self, Gpu};
 use wgpu_optim::tools::backend::Choice;
 use wgpu_optim::tools::report;
 use wgpu_optim::wgpu::{Adapter, Limits};
 use wgpu_optim::{Error, Group, Optimizer, cpu, optim, storage};
 
-use crate::cli::failure::Failure;
-use crate::cli::output::Output;
-use crate::cli::place::Place;
-use crate::cli::{PASSED, help, memory};
+use super::failure::Failure;
+use super::output::Output;
+use super::place::Place;
+use super::rules::Named;
+use super::{PASSED, help, memory};
 
-/// Show the adapters and the processor, their limits, what runs where and why not, and what optimizers take of the GPU's memory
+/// Show the adapters and the CPU with their limits, an optimizer's settings, or the GPU memory that optimizers take
+///
+/// Without options, the command lists each adapter and the CPU, what they run, and why an adapter runs nothing. With --optimizer, it
+/// lists the optimizer's settings with their defaults and ranges. With --model, it counts the GPU memory that optimizers take for a model.
 #[derive(Args, Debug)]
 #[command(after_long_help = after_help())]
 pub(super) struct Options {
@@ -21,8 +27,8 @@ pub(super) struct Options {
     memory: memory::Counted,
     #[command(flatten)]
     place: Place,
-    /// One JSON object a line: the run, then one an adapter, one for the CPU, one for what the options choose; with --model one an
-    /// optimizer and storage
+    /// Print one JSON object per line: the run, then one per adapter, one for the CPU, and one for the backend that the options choose;
+    /// with --optimizer, one per setting; with --model, one per optimizer and storage
     #[arg(long)]
     json: bool,
 }
@@ -30,16 +36,19 @@ pub(super) struct Options {
 fn after_help() -> String {
     format!(
         "\
-An adapter's index is what --adapter takes. `chosen` is what the other commands use with the same --backend and --adapter.
+The option --adapter takes the index that is printed for each adapter. The line `chosen` names the backend that the other commands \
+use with the same --backend and --adapter.
 
-With --model nothing is allocated and no adapter is needed: without one, wgpu's default limits are counted with. Shapes stand with
-commas between them: 768x3072 is a matrix, 12*768 are twelve vectors, 16M is a vector of 16 million (k, M, G). Counted are
-parameters, gradients, states and what steps need beside them; copies that a snapshot or reading makes are not.
+With --model, nothing is allocated and no adapter is needed: without an adapter, wgpu's default limits apply. SHAPES are separated by \
+commas: 768x3072 is a matrix, 12*768 is twelve vectors, 16M is a vector of 16 million elements (k, M and G are units). The count \
+includes parameters, gradients, states and the buffers that a step needs; it leaves out the copies that a snapshot or a readback makes. \
+Without --optimizer, every optimizer is counted; without --storage, five common forms are.
 
 Examples:
   wgpu-optim info
   wgpu-optim info --backend vulkan --json
   WGPU_POWER_PREF=low wgpu-optim info
+  wgpu-optim info --optimizer adamw
   wgpu-optim info --model 12*768x3072,12*3072
   wgpu-optim info --model 16M --optimizer adamw --storage bf16-sr,8bit
   wgpu-optim info --model model.safetensors --optimizer adamw --optimizer lion --json
@@ -57,7 +66,12 @@ pub(super) fn run(options: &Options) -> Result<u8, Failure> {
     if let Some(shapes) = options.memory.model()? {
         return memory::run(&options.memory, &shapes, &options.place, &out);
     }
+    let named = options.memory.optimizers();
+    if !named.is_empty() {
+        return settings(named, &out);
+    }
     let request = options.place.request()?;
+    request.selector.check_backends()?;
     let adapters = pollster::block_on(adapter::adapters(request.selector.backends));
     let choice = pollster::block_on(request.open());
     let chosen = choice.as_ref().ok().and_then(|choice| choice.backend.gpu());
@@ -70,7 +84,38 @@ pub(super) fn run(options: &Options) -> Result<u8, Failure> {
     Ok(PASSED)
 }
 
-/// The limits that shape what runs.
+/// The settings of each optimizer, with their defaults and what they accept.
+fn settings(optimizers: &[Named], out: &Output) -> Result<u8, Failure> {
+    out.header(None)?;
+    for (at, Named(entry)) in optimizers.iter().enumerate() {
+        let specs = entry.setting_specs();
+        let width = specs.iter().map(|spec| spec.name.len()).max().unwrap_or(0);
+        let gap = if at > 0 { "\n" } else { "" };
+        out.text(format_args!("{gap}{}", entry.name))?;
+        out.text(format_args!("  {:<width$}  {:<10}  accepts", "setting", "default"))?;
+        for spec in &specs {
+            let default = help::default(spec);
+            out.json(&json!({
+                "optimizer": entry.name,
+                "setting": spec.name,
+                "default": spec.default.as_ref().map(plain),
+                "accepts": spec.accepts,
+            }))?;
+            out.text(format_args!("  {:<width$}  {default:<10}  {}", spec.name, spec.accepts))?;
+        }
+    }
+    Ok(PASSED)
+}
+
+fn plain(value: &Value) -> Json {
+    match value {
+        Value::Number(x) => json!(x),
+        Value::Flag(x) => json!(x),
+        Value::Word(x) => json!(x),
+    }
+}
+
+/// The limits that decide what an adapter runs.
 fn limits(limits: &Limits) -> [(&'static str, u64); 8] {
     [
         ("max_storage_buffer_binding_size", limits.max_storage_buffer_binding_size),
@@ -121,14 +166,14 @@ fn print_adapter(index: usize, adapter: &Adapter, out: &Output) -> Result<(), Fa
         (Some(why), _) => format!("  runs nothing: {why}\n"),
         (None, true) => "  runs every optimizer; verify, bench, train and the tour use it\n".to_owned(),
         (None, false) => {
-            "  runs every optimizer; verify and bench use it; train and the tour only if it is asked for, the CPU is \
-                          faster\n"
+            "  runs every optimizer; verify and bench use it; train and the tour use it only with --backend gpu, \
+                          because the CPU is faster\n"
                 .to_owned()
         }
     })
 }
 
-/// Builds an optimizer that has every stage of a step, which fails where any optimizer would.
+/// Builds an optimizer that has every stage of a step: an adapter that builds it builds all others.
 async fn probe(adapter: &Adapter) -> Result<(), Error> {
     let gpu = Gpu::with_limits(adapter, adapter.limits()).await?;
     let mut builder = Optimizer::builder(optim::VRAdam::default());
@@ -141,7 +186,7 @@ fn print_cpu(out: &Output) -> Result<(), Failure> {
     out.json(&json!({ "cpu": name, "threads": threads, "vector_units": units, "runs": true }))?;
     out.text(format_args!("cpu: {name}"))?;
     out.text(format_args!("  {threads} threads, vector units {units}"))?;
-    out.text("  runs every optimizer: the fast path in f32 (--backend cpu), the oracle in f64 (--backend reference)\n")
+    out.text("  runs every optimizer: the fast path in f32 (--backend cpu), the f64 reference (--backend reference)\n")
 }
 
 fn print_choice(choice: Choice, out: &Output) -> Result<(), Failure> {

@@ -18,13 +18,14 @@ use super::output::Output;
 use super::place::Place;
 use super::rules::{Named, Optimizers, Settings, Storages};
 
-/// What is counted where no --storage says it.
+/// The forms that are counted without --storage.
 const STORAGES: [&str; 5] = ["f32", "f32,8bit", "bf16-split", "bf16-sr", "bf16-sr,8bit"];
 
-/// Which memory is counted.
+/// The model, optimizers and forms that are counted.
 #[derive(Args, Debug)]
 pub(super) struct Counted {
-    /// Instead: what optimizers take for a model of these shapes, 12*768x768,12*768 or 16M, or of a safetensors file's tensors
+    /// Count the GPU memory for a model with tensors of these shapes, such as 12*768x768,12*768 or 16M, or with the tensors of a
+    /// safetensors file
     #[arg(long, value_name = "SHAPES|FILE")]
     model: Option<String>,
     #[command(flatten)]
@@ -33,12 +34,12 @@ pub(super) struct Counted {
     optimizers: Optimizers,
     #[command(flatten)]
     settings: Settings,
-    /// Bytes by role, for every optimizer and storage that is counted
+    /// Print the bytes by role for each optimizer and storage
     #[arg(long, requires = "model")]
     roles: bool,
 }
 
-/// What one optimizer takes in one storage, or why it cannot be stored so.
+/// The memory of one optimizer in one storage, or why the optimizer refuses that storage.
 struct Count {
     optimizer: &'static str,
     storage: Storage,
@@ -48,11 +49,7 @@ struct Count {
 impl Counted {
     /// The model, where one is given.
     pub(super) fn model(&self) -> Result<Option<Shapes>, Failure> {
-        let counts = [
-            ("--storage", !self.storages.given.is_empty()),
-            ("--optimizer", !self.optimizers.names.is_empty()),
-            ("--set", !self.settings.pairs.is_empty()),
-        ];
+        let counts = [("--storage", !self.storages.given.is_empty()), ("--set", !self.settings.pairs.is_empty())];
         match (&self.model, counts.into_iter().find(|(_, given)| *given)) {
             (None, Some((option, _))) => Err(Error::Usage(format!("{option} needs --model")).into()),
             (None, None) => Ok(None),
@@ -61,11 +58,16 @@ impl Counted {
         }
     }
 
+    /// The optimizers that the options name.
+    pub(super) fn optimizers(&self) -> &[Named] {
+        &self.optimizers.names
+    }
+
     fn rules(&self) -> Result<Vec<Box<dyn Rule>>, Failure> {
         let all: Vec<Named> = optim::ALL.iter().map(Named).collect();
         let named = if self.optimizers.names.is_empty() { &all } else { &self.optimizers.names };
         let rule = |Named(entry): &Named| {
-            // A rate without a default changes no byte.
+            // The value of a required learning rate changes no byte.
             let required = entry.required.iter().map(|name| (*name, Value::Number(1.0)));
             Ok(entry.configure(required.chain(self.settings.iter()))?)
         };
@@ -90,7 +92,7 @@ pub(super) fn run(options: &Counted, shapes: &Shapes, place: &Place, out: &Outpu
     let plural = if tensors == 1 { "" } else { "s" };
     out.text(format_args!("{} parameters in {tensors} tensor{plural}, with {of}", shapes.parameters()))?;
     if shapes.left_out() > 0 {
-        Output::note(format_args!("tensors of whole numbers are no parameters: {} left out", shapes.left_out()));
+        Output::note(format_args!("tensors of integers are no parameters: {} not counted", shapes.left_out()));
     }
     let count = |rule: &dyn Rule, storage: &Storage| Count {
         optimizer: rule.name(),
@@ -110,11 +112,11 @@ pub(super) fn run(options: &Counted, shapes: &Shapes, place: &Place, out: &Outpu
     Ok(PASSED)
 }
 
-/// The limits of the adapter that the options choose; wgpu's defaults where there is none and none was asked for.
+/// The limits of the adapter that the options choose; wgpu's defaults where there is no adapter and the options name none.
 fn limits(place: &Place) -> Result<(Limits, Option<AdapterInfo>), Failure> {
     let request = place.request()?;
     if let Some(kind @ (Kind::Cpu | Kind::Reference)) = request.kind {
-        let problem = format!("--model counts a GPU's memory, --backend is {}", kind.name());
+        let problem = format!("--model counts the memory of a GPU, but --backend is {}", kind.name());
         return Err(Error::Usage(problem).into());
     }
     match pollster::block_on(request.selector.find()) {
@@ -154,7 +156,7 @@ fn print_roles(count: &Count, out: &Output) -> Result<(), Failure> {
     }
 }
 
-/// An optimizer a line, a storage a column, then why some are refused.
+/// One line per optimizer, one column per storage, then the reasons of refusals.
 fn print_table(counts: &[Vec<Count>], out: &Output) -> Result<(), Failure> {
     let cell = |text: &str| format!("  {text:>18}");
     let row = |name: &str, cells: String| out.text(format!("{name:<20}{cells}").trim_end());
@@ -179,7 +181,7 @@ fn print_table(counts: &[Vec<Count>], out: &Output) -> Result<(), Failure> {
     refusals.iter().try_for_each(|refusal| out.text(refusal))
 }
 
-/// Bytes for people, in thousands.
+/// Bytes for people, in decimal units.
 fn size(bytes: u64) -> String {
     let (scale, unit) = match bytes {
         0..1_000_000 => (1e3, "kB"),

@@ -1,4 +1,4 @@
-//! The commands: each file parses one's options and prints what the library found.
+//! The commands: each file parses the options of one command and prints what the library found.
 
 mod bench;
 mod failure;
@@ -21,15 +21,15 @@ use clap::{Parser, Subcommand};
 
 use failure::Failure;
 
-/// Everything was as it should be.
+/// Every check passed.
 const PASSED: u8 = 0;
-/// Something lies past a tolerance or regressed.
+/// A result lies past its tolerance, or a time regressed.
 const PAST: u8 = 1;
 
-/// Optimizers for wgpu: the step as WGSL kernels, verified against an f64 reference on this machine.
+/// Optimizers for wgpu: the step as WGSL kernels, verified against an f64 reference on this machine
 ///
-/// Without a command: the tour, in under a minute. It finds the best backend, verifies every optimizer on it, trains a model on
-/// handwritten digits with a few of them, and measures a step.
+/// Without a command, the program runs the tour, which takes less than a minute. The tour finds the best backend, verifies every
+/// optimizer on it, trains a model on handwritten digits with a few of them, and measures the time of a step.
 #[derive(Debug, Parser)]
 #[command(name = "wgpu-optim", version, args_conflicts_with_subcommands = true, after_long_help = help::main())]
 struct Cli {

@@ -1,4 +1,4 @@
-//! Standard output: text for people, or one JSON object a line.
+//! Standard output: text for people, or one JSON object per line.
 
 use std::io::Write as _;
 
@@ -10,7 +10,7 @@ use wgpu_optim::wgpu::AdapterInfo;
 
 use super::failure::{self, Failure};
 
-/// Prints text, or nothing but JSON.
+/// Prints either text or JSON, never both.
 #[derive(Debug)]
 pub(super) struct Output {
     json: bool,
@@ -26,12 +26,12 @@ impl Output {
         self.json(&Run::now(adapter))
     }
 
-    /// A line for people; nothing where JSON was asked for.
+    /// Prints a line for people; nothing with --json.
     pub(super) fn text(&self, text: impl std::fmt::Display) -> Result<(), Failure> {
         if self.json { Ok(()) } else { write(format_args!("{text}\n")) }
     }
 
-    /// An object for programs; nothing where text was asked for.
+    /// Prints an object for programs; nothing without --json.
     pub(super) fn json(&self, value: &impl Serialize) -> Result<(), Failure> {
         if !self.json {
             return Ok(());
@@ -40,7 +40,7 @@ impl Output {
         write(format_args!("{value}\n"))
     }
 
-    /// A remark on standard error.
+    /// Prints a note on standard error.
     pub(super) fn note(text: impl std::fmt::Display) {
         failure::line(format_args!("note: {text}"));
     }
@@ -50,13 +50,13 @@ fn write(text: std::fmt::Arguments<'_>) -> Result<(), Failure> {
     std::io::stdout().write_fmt(text).map_err(Failure::Output)
 }
 
-/// Bytes as they are.
+/// Writes bytes unchanged.
 pub(super) fn raw(bytes: &[u8]) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     out.write_all(bytes).and_then(|()| out.flush()).map_err(Failure::Output)
 }
 
-/// A bar on standard error, where that is a terminal.
+/// A progress bar on standard error, where that is a terminal.
 pub(super) fn bar(length: u64, what: &str) -> ProgressBar {
     let style = ProgressStyle::with_template("{prefix} {wide_bar} {pos}/{len} {msg}");
     let bar = ProgressBar::new(length).with_prefix(what.to_owned());

@@ -12,35 +12,35 @@ use super::output::Output;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Where {
-    /// Any adapter, software included
+    /// Any adapter, software adapters included
     Gpu,
-    /// The fast f32 path on the host
+    /// The fast f32 path on the CPU
     Cpu,
-    /// The f64 oracle on the host
+    /// The f64 reference on the CPU
     Reference,
-    /// gpu, on Vulkan
+    /// A Vulkan adapter
     Vulkan,
-    /// gpu, on Metal
+    /// A Metal adapter
     Metal,
-    /// gpu, on Direct3D 12
+    /// A Direct3D 12 adapter
     Dx12,
-    /// gpu, on OpenGL ES
+    /// An OpenGL ES adapter
     Gl,
 }
 
 /// Where a command runs.
 #[derive(Args, Clone, Debug, Default)]
 pub(super) struct Place {
-    /// Where to run; default: a hardware GPU, else the CPU
+    /// Where to run; without the option: a hardware GPU, else the CPU (verify: any adapter; bench: any adapter and the CPU)
     #[arg(long, value_enum)]
     backend: Option<Where>,
-    /// Which adapter: its index in `wgpu-optim info`, or a part of its name
+    /// The adapter: its index in `wgpu-optim info`, or a part of its name
     #[arg(long, value_name = "INDEX|NAME")]
     adapter: Option<String>,
 }
 
 impl Place {
-    /// What was asked for; naming an adapter asks for a GPU.
+    /// The request that the options make; naming an adapter requests a GPU.
     pub(super) fn request(&self) -> Result<Request, Failure> {
         let (kind, backends) = match self.backend {
             None => (self.adapter.as_ref().map(|_| Kind::Gpu), None),
@@ -54,20 +54,20 @@ impl Place {
         };
         match (kind, &self.adapter) {
             (Some(kind @ (Kind::Cpu | Kind::Reference)), Some(adapter)) => {
-                let problem = format!("--adapter {adapter} needs --backend gpu, it is {}", kind.name());
+                let problem = format!("--adapter {adapter} needs --backend gpu, but --backend is {}", kind.name());
                 Err(Error::Usage(problem).into())
             }
             _ => Ok(Request { kind, selector: Selector { backends, adapter: self.adapter.clone() } }),
         }
     }
 
-    /// As [`request`](Self::request); what was left open is the GPU where nothing else can run what is asked for.
+    /// As [`request`](Self::request). Without --backend, it is the GPU where `gpu_only` says that nothing else can run.
     pub(super) fn request_for(&self, gpu_only: bool) -> Result<Request, Failure> {
         let request = self.request()?;
         Ok(Request { kind: request.kind.or(gpu_only.then_some(Kind::Gpu)), ..request })
     }
 
-    /// Opens it, and says on standard error why it is not a GPU where that was left open.
+    /// Opens the backend. Without --backend, it says on standard error why the backend is not a GPU.
     pub(super) fn open(&self, gpu_only: bool) -> Result<Choice, Failure> {
         let choice = pollster::block_on(self.request_for(gpu_only)?.open())?;
         if let Some(note) = &choice.note {

@@ -19,52 +19,52 @@ use super::{PASSED, help};
 
 /// Race optimizers on the problems of the papers, over several seeds, with controls that could explain the effect
 ///
-/// Everybody has the same data, initial parameters and budget for a seed. Errors are means over the seeds; differences are paired by
-/// seed, with 95 % bootstrap intervals. A paper's suite runs at the paper's learning rates, or with --tune at the best of one grid for
-/// everybody; a problem's suite is tuned.
+/// For each seed, all entrants have the same data, initial parameters and budget. Errors are means over the seeds. Differences are paired
+/// by seed and come with 95 % bootstrap intervals, which mean little with fewer than five seeds. A paper's suite runs at the paper's
+/// learning rates, or with --tune at the best rate of one grid for all entrants; a problem's suite is tuned.
 #[derive(Args, Debug)]
 #[command(after_long_help = after_help())]
 pub(super) struct Options {
-    /// What to race; see below
+    /// The suite; see below
     #[arg(value_name = "SUITE")]
     suite: String,
     #[command(flatten)]
     optimizers: Optimizers,
-    /// A rule of your own, WGSL in this file, beside the others; everybody then runs on the GPU
+    /// Race your own rule, the WGSL in this file, beside the others; all entrants then run on the GPU
     #[arg(long, value_name = "FILE")]
     rule: Option<PathBuf>,
     #[command(flatten)]
     settings: Settings,
-    /// A setting of the problem, such as rows=300; may be given again
+    /// A setting of the problem, such as rows=300; repeat the option for several
     #[arg(long = "problem", value_name = "KEY=VALUE", value_parser = rules::setting)]
     problem: Vec<(String, Value)>,
-    /// The data of problems that come from a file
+    /// The data file, for problems that need one
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
-    /// Leave out lines of the file that are not what they should be, and ratings given twice
+    /// Skip the lines of the file that are malformed, and ratings that are given twice
     #[arg(long, requires = "file")]
     skip_bad: bool,
-    /// Run only the heats with this in their names; may be given again
+    /// Run only the heats whose names contain this text; repeat the option for several
     #[arg(long = "heat", value_name = "TEXT")]
     heats: Vec<String>,
-    /// How many seeds each optimizer runs with; default: the paper's, mostly five
+    /// How many seeds each optimizer runs with; without the option: as many as the paper has, mostly five
     #[arg(long, value_name = "N")]
     seeds: Option<usize>,
-    /// Choose learning rates from the grid by validation error; --tune=false takes the defaults
+    /// Choose learning rates from the grid by validation error; --tune=false uses the defaults
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     tune: Option<bool>,
-    /// Where runs end: steps:N, evals:N or seconds:S; without a number the suite's
+    /// Where each run ends: steps:N, evals:N or seconds:S; without a number, at the suite's
     #[arg(long, value_name = "KIND:N", allow_negative_numbers = true)]
     budget: Option<Budget>,
-    /// The first heat of each kind, a quarter of the steps, two seeds
+    /// A smoke run: the first heat of each kind, a quarter of the steps, two seeds
     #[arg(long)]
     quick: bool,
-    /// Write report.md, runs.csv and plots to this directory; a race that was interrupted goes on from the runs that are there
+    /// Write report.md, runs.csv and plots to this directory; an interrupted race resumes from the runs that the directory holds
     #[arg(long, value_name = "DIR")]
     report: Option<PathBuf>,
     #[command(flatten)]
     place: Place,
-    /// One JSON object a line: the run, then one a finished run, then one a standing
+    /// Print one JSON object per line: the run, then one per finished run, then one per standing
     #[arg(long)]
     json: bool,
 }
@@ -76,8 +76,8 @@ fn after_help() -> String {
 Suites:
 {}
 
-With --optimizer, these alone run on a problem; a paper's suite runs them beside its own field. --set is for the optimizers so named,
-or for --rule.
+With --optimizer, a problem's suite races these optimizers alone; a paper's suite races them beside its own entrants. --set applies \
+to the optimizers that --optimizer names, or else to --rule.
 
 Examples:
   wgpu-optim race matrix --quick
@@ -121,10 +121,10 @@ impl Options {
         Ok(plan)
     }
 
-    /// Those that the options name.
+    /// The entrants that the options name.
     fn entrants(&self) -> Result<Vec<Entrant>, Failure> {
         if self.rule.is_none() && self.optimizers.names.is_empty() && !self.settings.pairs.is_empty() {
-            return Err(Error::Usage("--set needs --optimizer or --rule: whose setting is it?".to_owned()).into());
+            return Err(Error::Usage("--set needs --optimizer or --rule, the optimizer that it sets".to_owned()).into());
         }
         let own = self.rule.as_ref().map(|file| {
             let rule = rules::custom(file, self.settings.iter().filter(|_| self.optimizers.names.is_empty()))?;
@@ -147,7 +147,10 @@ pub(super) fn run(options: &Options) -> Result<u8, Failure> {
     let about = Run::now(backend.gpu().map(|gpu| &gpu.info));
     out.json(&about)?;
     if !ledger.is_empty() {
-        Output::note(format_args!("the report holds {} runs: those of this race are not made again", ledger.len()));
+        Output::note(format_args!(
+            "the report holds {} runs: this race does not repeat those that belong to it",
+            ledger.len()
+        ));
     }
     let bar = output::bar(0, &plan.suite);
     let mut printed = Ok(());
@@ -176,12 +179,12 @@ pub(super) fn run(options: &Options) -> Result<u8, Failure> {
             &standings,
             &report::About { run: &about, command: &command, backend: &backend },
         )?;
-        out.text(format_args!("\nwritten: {}", directory.join("report.md").display()))?;
+        out.text(format_args!("\nwrote {}", directory.join("report.md").display()))?;
     }
     Ok(PASSED)
 }
 
-/// A run without its course.
+/// A run without its points.
 fn record(outcome: &Outcome) -> Json {
     json!({
         "kind": "run",
@@ -220,6 +223,9 @@ fn table(plan: &Plan, standings: &[Standing], out: &Output) -> Result<(), Failur
     for heat in &plan.heats {
         let theirs: Vec<&Standing> = standings.iter().filter(|s| s.heat == heat.name).collect();
         out.text(format_args!("\n{}", report::heading(heat)))?;
+        if let Some(caution) = report::caution(&theirs) {
+            out.text(caution)?;
+        }
         for line in report::lines(&theirs) {
             out.text(line)?;
         }

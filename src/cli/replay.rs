@@ -16,32 +16,32 @@ use super::place::Place;
 use super::rules::{self, Settings};
 use super::{PASSED, PAST, help};
 
-/// Run trajectory files and compare with what they expect
+/// Run trajectory files and compare the results with those that the files expect
 ///
-/// A trajectory is a safetensors file with initial parameters, gradients and expected results of another implementation's run; the
-/// README has a Python function that records one. Parameters and states are compared wherever the file says what to expect, by
-/// the tolerances that stand in it.
+/// A trajectory is a safetensors file with the initial parameters, the gradients and the expected results of another implementation's
+/// run; the README has a Python function that records one. Parameters and states are compared at every step for which the file has
+/// expected values, within the tolerances that the file gives.
 #[derive(Args, Debug)]
 #[command(after_long_help = after_help())]
 pub(super) struct Options {
-    /// The trajectories
+    /// The trajectory files
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// Write every parameter and state after every step, as param/<t>/<tensor> and <state>/<t>/<tensor>, to this file; to a folder,
-    /// under the FILE's name, where it is one or there are several FILEs
+    /// Write every parameter and state after every step to this file, as param/<t>/<tensor> and <state>/<t>/<tensor>; where OUT is a
+    /// folder or there are several FILEs, to a file of the same name in the folder OUT
     #[arg(long, value_name = "OUT")]
     output: Option<PathBuf>,
-    /// A rule of your own, WGSL in this file, in place of the files' optimizers; it takes those of their settings that it has
+    /// Run your own rule, the WGSL in this file, instead of the files' optimizers; it takes the settings that it shares with them
     #[arg(long, value_name = "RULE")]
     rule: Option<PathBuf>,
     #[command(flatten)]
     settings: Settings,
-    /// How tensors are stored, such as params=bf16-split or 8bit,min=0; not on the reference
+    /// How tensors are stored, such as params=bf16-split or 8bit,min=0; the reference takes f32 only
     #[arg(long, value_name = "FORM", default_value = "f32")]
     storage: Storage,
     #[command(flatten)]
     place: Place,
-    /// One JSON object a line: the run, then one a file
+    /// Print one JSON object per line: the run, then one per file
     #[arg(long)]
     json: bool,
 }
@@ -53,14 +53,16 @@ Examples:
   wgpu-optim replay tests/golden/adamw.safetensors
   wgpu-optim replay tests/golden/*.safetensors --backend gpu --json
   wgpu-optim replay run.safetensors --backend reference --output out.safetensors
-  wgpu-optim replay run.safetensors --set eps=1e-5        what another setting would have done
-  wgpu-optim replay run.safetensors --storage 8bit,min=0  how far eight bits lead away from it
-  wgpu-optim replay run.safetensors --rule my_rule.wgsl   a rule of your own against somebody's run
+  wgpu-optim replay run.safetensors --set eps=1e-5        the run with another setting
+  wgpu-optim replay run.safetensors --storage 8bit,min=0  how far 8-bit states drift from the run
+  wgpu-optim replay run.safetensors --rule my_rule.wgsl   your own rule against the run
 
-The measure: with `path` the distance an element travelled, it passes within 3·t·ulp32(θ) + tolerance_f32·path of the expected θ on
-gpu and cpu, within tolerance_f64·(|θ| + path) on the reference. Numbers are written as f32, by the reference as f64.
+An element passes where it differs from the expected θ by at most 3·t·ulp32(θ) + tolerance_f32·path on gpu and cpu, or \
+tolerance_f64·(|θ| + path) on the reference, where `path` is the distance that the element has travelled. --output holds f32 numbers, \
+from the reference f64.
 
 {}
+
 {}",
         storage::HELP,
         help::EXIT
@@ -105,7 +107,7 @@ fn replay_file(file: &Path, options: &Options, backend: &Backend, out: &Output) 
 }
 
 impl Options {
-    /// The file's optimizer, or the user's own rule, with the settings of the file and of the command line.
+    /// The file's optimizer or the user's own rule, with the settings of the file and then those of the command line.
     fn rule(&self, trajectory: &Trajectory) -> Result<Box<dyn Rule>, Failure> {
         let Some(file) = &self.rule else {
             let mut rule = replay::rule(trajectory)?;
@@ -150,7 +152,7 @@ fn print(trajectory: &Trajectory, comparison: &Comparison, backend: &Backend, ou
     let verdict = match worst {
         None => "ran ",
         Some(_) if comparison.passed() => "ok  ",
-        Some(_) => "PAST",
+        Some(_) => "FAIL",
     };
     out.text(format_args!(
         "{verdict}  {}  {}, {} steps",
@@ -159,7 +161,7 @@ fn print(trajectory: &Trajectory, comparison: &Comparison, backend: &Backend, ou
         trajectory.steps()
     ))?;
     match worst {
-        None => out.text("      the file expects nothing"),
+        None => out.text("      nothing compared: the file has no expected values"),
         Some(worst) => out.text(format_args!("      worst of {}: {worst}", comparison.compared())),
     }
 }

@@ -30,18 +30,18 @@ pub(super) fn setting(text: &str) -> Result<(String, Value), &'static str> {
     Ok((name.trim().to_owned(), Value::parse(value.trim())))
 }
 
-/// `--optimizer`, as often as wanted.
+/// `--optimizer`, which may be repeated.
 #[derive(Args, Clone, Debug, Default)]
 pub(super) struct Optimizers {
-    /// Which optimizer; may be given again for more of them
+    /// The optimizer; repeat the option for several
     #[arg(long = "optimizer", value_name = "NAME", value_parser = optimizer)]
     pub(super) names: Vec<Named>,
 }
 
-/// `--set`, as often as wanted.
+/// `--set`, which may be repeated.
 #[derive(Args, Clone, Debug, Default)]
 pub(super) struct Settings {
-    /// A setting of the optimizer, such as lr=3e-4; may be given again
+    /// A setting of the optimizer, such as lr=3e-4; repeat the option for several
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = setting)]
     pub(super) pairs: Vec<(String, Value)>,
 }
@@ -52,15 +52,15 @@ impl Settings {
     }
 }
 
-/// `--storage`, as often as wanted.
+/// `--storage`, which may be repeated.
 #[derive(Args, Clone, Debug, Default)]
 pub(super) struct Storages {
-    /// How tensors are stored, such as bf16-sr,8bit; may be given again for more of them; default: f32
+    /// How tensors are stored, such as bf16-sr,8bit; repeat the option for several; see below
     #[arg(long = "storage", value_name = "FORM")]
     pub(super) given: Vec<Storage>,
 }
 
-/// The rule in a file of the user's, with these settings.
+/// The user's own rule, read from a file, with these settings.
 pub(super) fn custom<'a>(
     file: &Path,
     settings: impl IntoIterator<Item = (&'a str, Value)>,

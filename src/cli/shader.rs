@@ -43,27 +43,27 @@ impl Language {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Stage {
-    /// The sums of a span of each tensor
+    /// Sums over each span of a tensor
     Stats,
-    /// The sums of everything, and what they decide
+    /// Totals of those sums, and the rule's decision
     Finalize,
-    /// The change of parameters and states
+    /// The new parameters and states
     Update,
 }
 
-/// Print a kernel as WGSL or translated, or its bindings and layouts
+/// Print a kernel in WGSL or translated, or its bindings and layouts
 ///
-/// NAME is an optimizer, whose step has an update and, where the rule needs sums, stats and finalize before it; or one of the
-/// kernels that `train` runs.
+/// NAME is an optimizer or one of the kernels that `train` runs. The step of an optimizer has the stage update and, where the rule needs
+/// sums, the stages stats and finalize before it.
 #[derive(Args, Debug)]
 #[command(after_long_help = after_help())]
 pub(super) struct Options {
     /// An optimizer or a kernel of `train`
     name: String,
-    /// Only this stage of a step; default: all of them, with a line between
+    /// Print only this stage of a step; without the option, all stages, each under a heading
     #[arg(long, value_enum)]
     stage: Option<Stage>,
-    /// The language; spirv is binary and one stage at a time
+    /// The language; spirv is binary and takes one stage at a time
     #[arg(long, value_enum, value_name = "LANGUAGE", default_value_t = Language::Wgsl)]
     target: Language,
     #[command(flatten)]
@@ -71,10 +71,10 @@ pub(super) struct Options {
     /// How tensors are stored, such as bf16-sr,8bit
     #[arg(long, value_name = "FORM", default_value = "f32")]
     storage: Storage,
-    /// Write to this file and not to standard output
+    /// Write to this file instead of standard output
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// One JSON object a line: the run, then one a stage with its entry points, bindings, structs and text
+    /// Print one JSON object per line: the run, then one per stage with its entry points, bindings, structs and text
     #[arg(long, conflicts_with = "output")]
     json: bool,
 }
@@ -91,7 +91,7 @@ Examples:
   wgpu-optim shader adamw --storage bf16-sr,8bit
   wgpu-optim shader adamw --json
 
-Kernels of `train`: {}
+The kernels of `train` are {}.
 
 {}
 
@@ -133,7 +133,7 @@ fn chosen(options: &Options) -> Result<Vec<Shader>, Failure> {
     Ok(shaders)
 }
 
-/// The texts, with a line before each where there are several.
+/// The texts; where there are several, each under a heading.
 fn text(shaders: &[Shader], options: &Options) -> Result<String, Failure> {
     let mut texts = Vec::new();
     for shader in shaders {
@@ -155,7 +155,7 @@ fn text(shaders: &[Shader], options: &Options) -> Result<String, Failure> {
 fn words(shaders: &[Shader], options: &Options) -> Result<Vec<u8>, Failure> {
     let [shader] = shaders else {
         let stages: Vec<_> = shaders.iter().filter_map(|shader| shader.stage).collect();
-        let problem = format!("SPIR-V is one stage at a time: choose --stage {}", stages.join(" or --stage "));
+        let problem = format!("SPIR-V takes one stage at a time: choose --stage {}", stages.join(" or --stage "));
         return Err(Error::Usage(problem).into());
     };
     if options.output.is_none() && std::io::stdout().is_terminal() {

@@ -14,11 +14,17 @@ use super::output::{self, Output};
 use super::place::Place;
 use super::{PASSED, PAST};
 
+/// What the columns of the tables mean that do not say it themselves.
+const LEGEND: &str = "
+   In the tables, `param ulp` is the worst error of a parameter, in units in its last place (1: the neighbouring f32).
+   `of copy` and `of stream` are the step's GB/s over those of a plain copy, and of a kernel that reads four arrays and
+   writes three, as AdamW does. At 1.00 the step is as fast as that kernel, which only moves memory.";
+
 #[derive(Args, Debug)]
 pub(super) struct Options {
     #[command(flatten)]
     place: Place,
-    /// One JSON object a line: the run, then the lines of verify, train and bench
+    /// Print one JSON object per line: the run, then the lines of verify, train and bench
     #[arg(long)]
     json: bool,
 }
@@ -45,13 +51,15 @@ fn where_it_runs(tour: &Tour, request: &Request, out: &Output) -> Result<(), Fai
     match &tour.gpu {
         Some(gpu) if is_hardware(&gpu.info) => out.text(format_args!("   GPU:  {}", gpu.name()))?,
         Some(gpu) => {
-            out.text(format_args!("   GPU:  {}, in software", gpu.name()))?;
-            out.text("         No hardware was found; for it, install the GPU vendor's driver.")?;
+            out.text(format_args!("   GPU:  {}, a software adapter", gpu.name()))?;
+            out.text("         No hardware GPU was found; if there is one, install the vendor's driver.")?;
         }
-        None if matches!(request.kind, Some(Kind::Cpu | Kind::Reference)) => out.text("   GPU:  not asked for")?,
+        None if matches!(request.kind, Some(Kind::Cpu | Kind::Reference)) => {
+            out.text("   GPU:  not used, as --backend says")?;
+        }
         None => {
-            out.text("   GPU:  none was found, so the WGSL kernels are not run.")?;
-            out.text(format_args!("         For that, {}.", install_hint()))?;
+            out.text("   GPU:  none was found, so the WGSL kernels do not run.")?;
+            out.text(format_args!("         To run them, {}.", install_hint()))?;
         }
     }
     let (name, threads, units) = (report::cpu_name(), report::threads(), wgpu_optim::cpu::vector_units());
@@ -59,7 +67,8 @@ fn where_it_runs(tour: &Tour, request: &Request, out: &Output) -> Result<(), Fai
     out.text(match (&tour.note, &tour.gpu) {
         (Some(note), Some(_)) => format!("   Training runs on the CPU: {note}."),
         _ => format!("   Training runs on {}.", tour.backend.describe()),
-    })
+    })?;
+    out.text(LEGEND)
 }
 
 fn verify(tour: &Tour, out: &Output) -> Result<bool, Failure> {
@@ -70,7 +79,7 @@ fn verify(tour: &Tour, out: &Output) -> Result<bool, Failure> {
         let reports = super::verify::check(&cases, &backend, false, out)?;
         passed &= reports.iter().all(|report| report.passed);
     }
-    out.text(if passed { "   All passed." } else { "   Some FAILED: the commands above show them again." })?;
+    out.text(if passed { "   All passed." } else { "   Some FAILED: the commands above repeat them." })?;
     Ok(passed)
 }
 
@@ -109,10 +118,10 @@ fn train(tour: &Tour, out: &Output) -> Result<(), Failure> {
         })?;
     }
     bar.finish_and_clear();
-    out.text("   Rates that suit this model; this is no race.")
+    out.text("   The learning rates were chosen for this model; `race` compares optimizers on equal terms.")
 }
 
-/// The first settings, which the tour chooses.
+/// The settings that the tour chooses.
 fn changed(plan: &Plan) -> String {
     let settings = plan.rule.settings().into_iter();
     let shown = settings.filter(|(name, _)| ["lr", "momentum", "weight_decay"].contains(name));
@@ -120,7 +129,7 @@ fn changed(plan: &Plan) -> String {
 }
 
 fn measure(tour: &Tour, out: &Output) -> Result<(), Failure> {
-    out.text("\n4. How fast is it? A step over a million numbers, in one tensor and in a thousand")?;
+    out.text("\n4. How fast is it? A step over a million elements, in one tensor and in a thousand")?;
     let plan = tour.measurements();
     super::bench::head(out)?;
     let bar = output::bar((plan.backends.len() * plan.sizes.len()) as u64, "bench");
@@ -137,18 +146,18 @@ fn measure(tour: &Tour, out: &Output) -> Result<(), Failure> {
 }
 
 fn next(passed: bool, out: &Output) -> Result<(), Failure> {
-    // Cargo says so to what it runs.
+    // Cargo sets this variable for the programs that it runs.
     let program = if std::env::var_os("CARGO").is_some() { "cargo run --release --" } else { "wgpu-optim" };
     out.text(if passed { "\n5. What next" } else { "\n5. What next: report what failed, with the output of `info`" })?;
     for (command, what) in [
-        ("info", "what there is to run on"),
-        ("verify --optimizer vradam", "every case of an optimizer"),
+        ("info", "the adapters and the CPU of this machine"),
+        ("verify --optimizer vradam", "every test case of an optimizer"),
         ("train --optimizer adaiw --set lr=0.3", "a training run, epoch by epoch"),
-        ("bench --optimizer adamw --elements 16000000", "a large step against this machine's copy"),
-        ("replay tests/golden/adamw.safetensors", "another implementation's run, number by number"),
+        ("bench --optimizer adamw --elements 16000000", "a large step beside a copy on this machine"),
+        ("replay tests/golden/adamw.safetensors", "another implementation's run, compared number by number"),
         ("shader vradam", "the WGSL of a step"),
     ] {
         out.text(format_args!("   {program} {command:<45} {what}"))?;
     }
-    out.text("   The README has a quick start for your own program, and examples/ has whole ones.")
+    out.text("   The README has a quick start for your own program, and examples/ has complete programs.")
 }

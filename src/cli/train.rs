@@ -22,71 +22,71 @@ use super::place::Place;
 use super::rules::{self, Named, Optimizers, Settings};
 use super::{PASSED, help};
 
-/// As shells have it for a program that Ctrl-C ended.
+/// The status that shells give a program that Ctrl-C ended.
 const INTERRUPTED: u8 = 130;
 
 /// Whether Ctrl-C was pressed.
 static INTERRUPT: AtomicBool = AtomicBool::new(false);
 
-/// Train a perceptron on handwritten digits, all on one backend
+/// Train a perceptron on handwritten digits, entirely on one backend
 ///
-/// The data (1797 images of 8×8 pixels, a fifth held out) and the model stay on the backend; each epoch ends with its loss and
+/// The data (1797 images of 8×8 pixels, a fifth of them held out) and the model stay on the backend. Each epoch prints its loss and its
 /// accuracies. The same seed gives the same run.
 #[derive(Args, Debug)]
 #[command(after_long_help = after_help())]
 pub(super) struct Options {
     #[command(flatten)]
     optimizers: Optimizers,
-    /// A rule of your own, WGSL in this file, in place of --optimizer; it runs on the GPU
+    /// Train with your own rule, the WGSL in this file, instead of --optimizer; it runs on the GPU
     #[arg(long, value_name = "FILE", conflicts_with = "names")]
     rule: Option<PathBuf>,
     #[command(flatten)]
     settings: Settings,
-    /// How often to go through the data
+    /// The number of passes through the data
     #[arg(long, value_name = "N", default_value_t = 20)]
     epochs: u32,
-    /// Rows of a mini-batch, up to the 1438 that train
+    /// Rows of a mini-batch, at most the 1438 rows of the training data
     #[arg(long, value_name = "ROWS", default_value_t = 64)]
     batch: usize,
-    /// Widths of the hidden layers, with commas between them
+    /// Widths of the hidden layers, separated by commas
     #[arg(long, value_name = "WIDTHS", value_delimiter = ',', default_value = "128,64")]
     hidden: Vec<usize>,
-    /// Decides initial weights, split and order
+    /// The seed of the initial weights, the split and the order of the rows
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
-    /// Clip gradients by their norm over all tensors, or by group:NORM, tensor:NORM, value:MOST
+    /// Clip gradients by their norm over all tensors, or as group:NORM, tensor:NORM or value:MOST say
     #[arg(long, value_name = "NORM", allow_negative_numbers = true)]
     clip: Option<Clip>,
-    /// The learning rate by applied step, as cosine:steps=460,warmup=20; see below
+    /// Schedule the learning rate by the step count, such as cosine:steps=460,warmup=20; see below
     #[arg(long, value_name = "TEXT", value_parser = Schedule::parse)]
     schedule: Option<Schedule>,
-    /// Classify the held-out rows with an average of the weights too; without DECAY: 0.999
+    /// Evaluate the model with a moving average of the weights too; without DECAY: 0.999
     #[arg(long, value_name = "DECAY", num_args = 0..=1, default_missing_value = "0.999", allow_negative_numbers = true)]
     ema: Option<f64>,
-    /// No weight decay for tensors of this rank at most, or of these names, as *bias*; without WHICH: rank:1
+    /// Turn off weight decay for tensors of at most this rank, or with names that match a pattern such as *bias*; without WHICH: rank:1
     #[arg(long, value_name = "WHICH", num_args = 0..=1, default_missing_value = "rank:1")]
     no_decay: Option<NoDecay>,
-    /// Multiply the loss's gradients by a scale that adapts, and leave out steps that are not finite; without INITIAL: 65536
+    /// Scale the loss by a factor that adapts, and skip steps with gradients that are not finite; without INITIAL: 65536
     #[arg(long, value_name = "INITIAL", num_args = 0..=1, default_missing_value = "65536", allow_negative_numbers = true)]
     loss_scale: Option<f32>,
-    /// How numbers are stored, as bf16-sr, bf16-split or f32,8bit; see below
+    /// How numbers are stored, such as bf16-sr, bf16-split or f32,8bit; see below
     #[arg(long, value_name = "TEXT", default_value = "f32")]
     storage: Storage,
-    /// Save everything that going on needs to this file after each epoch
+    /// Save to this file, after each epoch, everything that --resume needs
     #[arg(long, value_name = "FILE")]
     save: Option<PathBuf>,
-    /// Go on from a file that --save wrote, with the same options; the curve is that of an unbroken run
+    /// Resume from a file that --save wrote, with the same options; the epochs are those of an uninterrupted run
     #[arg(long, value_name = "FILE")]
     resume: Option<PathBuf>,
-    /// Take a --resume file that stores numbers otherwise than --storage says, and convert them
+    /// Convert a --resume file that stores numbers in another form than --storage
     #[arg(long, requires = "resume")]
     convert: bool,
-    /// Write one JSON object an epoch to this file; with --resume, behind what it holds
+    /// Write one JSON object per epoch to this file; with --resume, append to it
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
     #[command(flatten)]
     place: Place,
-    /// One JSON object a line: the run, then one an epoch
+    /// Print one JSON object per line: the run, then one per epoch
     #[arg(long)]
     json: bool,
 }
@@ -106,7 +106,7 @@ Examples:
   wgpu-optim train --epochs 50 --save run.safetensors --log run.jsonl --resume run.safetensors
   wgpu-optim train --rule my_rule.wgsl --set lr=0.1
 
-Ctrl-C ends after the epoch under way, which --save has saved, with exit status {INTERRUPTED}; a second one ends at once.
+Ctrl-C ends the run after the current epoch, which --save saves, with exit status {INTERRUPTED}; a second Ctrl-C ends it at once.
 
 {}
 
@@ -134,7 +134,7 @@ impl Options {
             None => names.iter().map(plan).collect::<Result<_, _>>()?,
         };
         if plans.len() > 1 && self.save.as_ref().or(self.resume.as_ref()).is_some() {
-            let problem = format!("--save and --resume take one --optimizer, there are {}", plans.len());
+            let problem = format!("--save and --resume take one --optimizer, but {} are given", plans.len());
             return Err(Error::Usage(problem).into());
         }
         Ok(plans)
@@ -171,7 +171,7 @@ pub(super) fn run(options: &Options) -> Result<u8, Failure> {
     let out = Output::new(options.json);
     let backend = options.place.open(options.rule.is_some())?.backend;
     let mut log = options.log()?;
-    heed_interrupt();
+    handle_interrupts();
     out.header(backend.gpu().map(|gpu| &gpu.info))?;
     let mut ends = Vec::new();
     for plan in &plans {
@@ -209,15 +209,15 @@ fn train(plan: &Plan, backend: &Backend, out: &Output, mut log: Option<&mut Log>
     Ok(epochs?.last().copied())
 }
 
-/// The first Ctrl-C ends the run after an epoch, the second at once.
-fn heed_interrupt() {
-    let heed = || {
+/// The first Ctrl-C ends the run after the current epoch, the second at once.
+fn handle_interrupts() {
+    let interrupt = || {
         if INTERRUPT.swap(true, Ordering::SeqCst) {
             std::process::exit(INTERRUPTED.into());
         }
     };
-    if let Err(error) = ctrlc::set_handler(heed) {
-        Output::note(format_args!("Ctrl-C will end the run at once: {error}"));
+    if let Err(error) = ctrlc::set_handler(interrupt) {
+        Output::note(format_args!("Ctrl-C will end the run at once, not after the epoch: {error}"));
     }
 }
 
@@ -226,9 +226,11 @@ fn interrupted(plan: &Plan, last: Option<&Epoch>) {
     match &plan.save {
         Some(path) => {
             let path = path.display();
-            Output::note(format_args!("interrupted after epoch {epochs}, saved in {path}: --resume {path} goes on"));
+            Output::note(format_args!(
+                "interrupted after epoch {epochs}, saved in {path}: --resume {path} continues the run"
+            ));
         }
-        None => Output::note(format_args!("interrupted after epoch {epochs}, nothing is saved without --save FILE")),
+        None => Output::note(format_args!("interrupted after epoch {epochs}; nothing is saved without --save FILE")),
     }
 }
 
@@ -252,7 +254,7 @@ impl Log {
     }
 }
 
-/// Nobody trains for a reader that went away.
+/// Ends the training where the output cannot be written.
 pub(super) fn go_on(printed: &Result<(), Failure>) -> ControlFlow<()> {
     if printed.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
 }
@@ -263,10 +265,40 @@ fn title(plan: &Plan, backend: &Backend, out: &Output) -> Result<(), Failure> {
     out.text(format_args!("{} on {}", plan.rule.name(), backend.describe()))?;
     out.text(format_args!("  {settings}"))?;
     out.text(format_args!("  digits, {}, batches of {}, seed {}", widths.join("-"), plan.batch, plan.seed))?;
-    if plan.storage != Storage::default() {
-        out.text(format_args!("  stored as {}", plan.storage))?;
+    for (name, value) in features(plan) {
+        out.text(format_args!("  {name} {value}"))?;
     }
     out.text("epoch     loss    train  held-out     time")
+}
+
+/// The features of the plan that are on, with their values.
+fn features(plan: &Plan) -> impl Iterator<Item = (&'static str, String)> {
+    let storage = (plan.storage != Storage::default()).then(|| plan.storage.to_string());
+    let features = [
+        ("gradients clipped:", plan.clip.map(clipped)),
+        ("learning rate:", plan.schedule.as_ref().map(ToString::to_string)),
+        ("average of the weights: decay", plan.ema.map(|ema| ema.decay.to_string())),
+        ("no weight decay for", plan.no_decay.as_ref().map(without_decay)),
+        ("loss scale: initially", plan.loss_scale.map(|scale| scale.initial.to_string())),
+        ("stored as", storage),
+    ];
+    features.into_iter().filter_map(|(name, value)| Some((name, value?)))
+}
+
+fn clipped(clip: Clip) -> String {
+    match clip {
+        Clip::GlobalNorm(most) => format!("norm over all tensors at most {most}"),
+        Clip::GroupNorm(most) => format!("norm of each group at most {most}"),
+        Clip::TensorNorm(most) => format!("norm of each tensor at most {most}"),
+        Clip::Value(most) => format!("magnitude of each element at most {most}"),
+    }
+}
+
+fn without_decay(tensors: &NoDecay) -> String {
+    match tensors {
+        NoDecay::Rank(most) => format!("tensors of rank {most} or less"),
+        NoDecay::Names(pattern) => format!("tensors named {pattern}"),
+    }
 }
 
 /// All settings with their values.
@@ -287,7 +319,7 @@ fn line(plan: &Plan, backend: &Backend, epoch: &Epoch, out: &Output) -> Result<(
     ))
 }
 
-/// What the plan's options add to a line.
+/// The columns that the plan's features add to an epoch.
 fn around(epoch: &Epoch) -> String {
     let averaged = epoch.averaged.map(|outcome| format!("  averaged {:.1} %", 100.0 * outcome.accuracy()));
     let lr = epoch.lr.map(|lr| format!("  lr {lr:.4e}"));

@@ -13,24 +13,24 @@ use super::place::Place;
 use super::rules::{Named, Optimizers, Storages};
 use super::{PASSED, PAST, help};
 
-/// Check every optimizer's step against the f64 oracle, on this adapter
+/// Check every optimizer's step against the f64 reference, on this adapter
 ///
-/// Each case takes single steps from random f32 numbers in several tensors and groups and compares every parameter and state. An error
-/// is relative to the numbers that the result is computed from; `step` is that of the parameters' change, `param ulp` that of the
-/// parameters in units of their last place.
+/// Each case takes single steps from random f32 numbers in several tensors and groups, and compares every parameter and state. The
+/// columns show the worst errors: `param ulp` of a parameter, in units in its last place; `step` of a parameter's change and `states` of a
+/// state, both relative to the numbers that the result is computed from. A case passes where no error exceeds the tolerance.
 #[derive(Args, Debug)]
 #[command(after_long_help = after_help())]
 pub(super) struct Options {
     #[command(flatten)]
     optimizers: Optimizers,
-    /// Only this case, OPTIMIZER/VARIANT/ELEMENTS, of any number of elements; may be given again
+    /// Check only this case, OPTIMIZER/VARIANT/ELEMENTS, with any number of elements; repeat the option for several
     #[arg(long = "case", value_name = "NAME", conflicts_with = "names", value_parser = Case::find)]
     cases: Vec<Case>,
     #[command(flatten)]
     storages: Storages,
     #[command(flatten)]
     place: Place,
-    /// One JSON object a line: the run, then one a case
+    /// Print one JSON object per line: the run, then one per case
     #[arg(long)]
     json: bool,
 }
@@ -42,7 +42,7 @@ fn after_help() -> String {
     });
     format!(
         "\
-Without --backend: the best adapter, software included. With --backend cpu: the fast path.
+Without --backend, the command checks the best adapter, software adapters included. With --backend cpu, it checks the fast path.
 
 Examples:
   wgpu-optim verify
@@ -51,7 +51,9 @@ Examples:
   wgpu-optim verify --backend cpu --json
   wgpu-optim verify --storage bf16-sr --storage bf16-split,8bit,min=0
 
-A storage is the oracle followed by the same rounding; optimizers that cannot be stored so are left out.
+Without --storage, f32 is checked. A storage is compared with the reference followed by the same rounding; optimizers that refuse the \
+storage are skipped.
+
 {}
 
 Optimizers and their variants:
@@ -90,17 +92,17 @@ impl Options {
     }
 }
 
-/// Any adapter will do, but a processor is not what anybody means who names nothing.
+/// Without --backend, `verify` checks any adapter and never falls back to the CPU.
 fn open(request: &Request) -> Result<Backend, Failure> {
     let kind = Some(request.kind.unwrap_or(Kind::Gpu));
     if kind == Some(Kind::Reference) {
-        let problem = "the reference is what everything is compared with: --backend gpu or cpu";
+        let problem = "the reference is what the others are compared with: use --backend gpu or cpu";
         return Err(Error::Usage(problem.to_owned()).into());
     }
     Ok(pollster::block_on(Request { kind, ..request.clone() }.open())?.backend)
 }
 
-/// Runs the cases and prints each, or the worst of each optimizer's.
+/// Runs the cases; prints each case, or the worst results of each optimizer.
 pub(super) fn check(cases: &[Case], backend: &Backend, each: bool, out: &Output) -> Result<Vec<Report>, Failure> {
     out.text(Report::header())?;
     let bar = output::bar(cases.len() as u64, "verify");
@@ -128,12 +130,12 @@ pub(super) fn check(cases: &[Case], backend: &Backend, each: bool, out: &Output)
     Ok(reports)
 }
 
-/// Whether two cases are summed up in one line.
+/// Whether one line sums up both cases.
 fn together(a: &Case, b: &Case) -> bool {
     a.entry.name == b.entry.name && a.storage == b.storage
 }
 
-/// The worst of an optimizer's cases in one.
+/// The worst results of an optimizer's cases, as one report.
 fn summary(reports: &[Report], case: &Case) -> Report {
     let storage = case.storage.to_string();
     let of: Vec<&Report> =
@@ -150,7 +152,7 @@ fn summary(reports: &[Report], case: &Case) -> Report {
     }
 }
 
-/// What is off, and the command that shows it again.
+/// Prints the worst deviation and the command that repeats the case.
 fn explain(report: &Report, case: &Case, backend: &Backend) {
     if let Some(worst) = &report.worst {
         failure::line(format_args!("failed: {}: {worst}", report.case));

@@ -19,7 +19,7 @@ settings! {
     /// λ, added to the gradient as λθ. Default 0, torch's.
     weight_decay: f64 = 0.0, NOT_NEGATIVE;
     /// Keeps the running maximum of the uncorrected second moment (Reddi et al. 2018, torch's form). Default false, torch's.
-    amsgrad: bool = false, NOT_NEGATIVE;
+    amsgrad: bool = false;
 }
 
 settings! {
@@ -38,7 +38,7 @@ settings! {
     /// λ, decoupled: each step takes ηλθ off. Default 1e-2, torch's.
     weight_decay: f64 = 1e-2, NOT_NEGATIVE;
     /// Keeps the running maximum of the uncorrected second moment (Reddi et al. 2018, torch's form). Default false, torch's.
-    amsgrad: bool = false, NOT_NEGATIVE;
+    amsgrad: bool = false;
 }
 
 members! {

@@ -47,6 +47,8 @@ pub use sgd_schedule_free::SgdScheduleFree;
 pub use vradam::{NormOf, VRAdam};
 pub use warpadam::{WarpAdam, WarpMode};
 
+use std::borrow::Cow;
+
 use crate::{Error, Result};
 use rule::Fields;
 
@@ -66,7 +68,19 @@ pub struct Entry {
     /// The members of `State`, in order, those included that settings may make unused.
     pub state_names: &'static [&'static str],
     template: fn() -> Box<dyn Rule>,
+    accepts: fn() -> Vec<Cow<'static, str>>,
     variants: fn() -> Vec<Variant>,
+}
+
+/// A setting as the registry knows it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SettingSpec {
+    /// The name.
+    pub name: &'static str,
+    /// The default; `None` where the setting must be given.
+    pub default: Option<Value>,
+    /// What it accepts, in the words of the error that refuses anything else: "a number in [0, 1)".
+    pub accepts: Cow<'static, str>,
 }
 
 /// A configuration with its name.
@@ -82,10 +96,21 @@ impl Entry {
             hyper_names: <T::Hyper<f64> as Fields<f64>>::NAMES,
             state_names: <T::State<f64> as Fields<f64>>::NAMES,
             template: || Box::new(T::template()),
+            accepts: T::accepts,
             variants: || {
                 T::variants().into_iter().map(|(name, rule)| (name, Box::new(rule) as Box<dyn Rule>)).collect()
             },
         }
+    }
+
+    /// The settings in order, each with its default and what it accepts.
+    #[must_use]
+    pub fn setting_specs(&self) -> Vec<SettingSpec> {
+        let spec = |((name, default), accepts)| {
+            let default = (!self.required.contains(&name)).then_some(default);
+            SettingSpec { name, default, accepts }
+        };
+        (self.template)().settings().into_iter().zip((self.accepts)()).map(spec).collect()
     }
 
     /// Configurations that together reach every text and every branch of the rule, for tests, `verify` and benches.

@@ -17,7 +17,7 @@ settings! {
     /// μ, in [0, 1]; at 0 no buffer is kept. Default 0, torch's.
     momentum: f64 = 0.0, SHARE;
     /// Divides by the deviation about the mean gradient in place of the root mean square. Default false, torch's.
-    centered: bool = false, NOT_NEGATIVE;
+    centered: bool = false;
     /// λ, added to the gradient as λθ. Default 0, torch's.
     weight_decay: f64 = 0.0, NOT_NEGATIVE;
 }

@@ -33,7 +33,7 @@ settings! {
     /// The largest LGI that counts. Default 10, the authors' release.
     lgi_cap: f64 = 10.0, NOT_NEGATIVE;
     /// What has length one: the direction in each tensor, or the whole. Default tensor, the authors' release; the paper's is global.
-    directions: Directions = Directions::Tensor, NOT_NEGATIVE;
+    directions: Directions = Directions::Tensor;
 }
 
 impl SAdam {

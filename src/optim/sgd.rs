@@ -16,7 +16,7 @@ settings! {
     /// τ, in [0, 1]: from the second step on the gradient enters the buffer times 1-τ. Default 0, torch's.
     dampening: f64 = 0.0, SHARE;
     /// Nesterov's form, which needs momentum above 0 and dampening 0. Default false, torch's.
-    nesterov: bool = false, NOT_NEGATIVE;
+    nesterov: bool = false;
     /// λ, added to the gradient as λθ. Default 0, torch's.
     weight_decay: f64 = 0.0, NOT_NEGATIVE;
 }

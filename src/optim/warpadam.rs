@@ -38,7 +38,7 @@ settings! {
     /// ε, outside the root. Default 1e-8, Adam's.
     eps: f64 = 1e-8, EPSILON;
     /// Whether and how P changes. Default normalised, our choice.
-    warp: WarpMode = WarpMode::Normalised, NOT_NEGATIVE;
+    warp: WarpMode = WarpMode::Normalised;
     /// η_P. Default 1e-3, our choice.
     warp_lr: f64 = 1e-3, NOT_NEGATIVE;
     /// λ_P: each step takes η_P λ_P of P - I off, at most all of it. Default 0, our choice.

@@ -13,6 +13,55 @@ pub struct Selector {
     pub adapter: Option<String>,
 }
 
+/// The names that `WGPU_BACKEND` takes, as wgpu reads them, the usual name of each API first.
+const BACKENDS: [(&str, wgpu::Backends); 11] = [
+    ("vulkan", wgpu::Backends::VULKAN),
+    ("metal", wgpu::Backends::METAL),
+    ("dx12", wgpu::Backends::DX12),
+    ("gl", wgpu::Backends::GL),
+    ("webgpu", wgpu::Backends::BROWSER_WEBGPU),
+    ("noop", wgpu::Backends::NOOP),
+    ("vk", wgpu::Backends::VULKAN),
+    ("mtl", wgpu::Backends::METAL),
+    ("d3d12", wgpu::Backends::DX12),
+    ("gles", wgpu::Backends::GL),
+    ("opengl", wgpu::Backends::GL),
+];
+
+/// The usual names of these APIs.
+fn names(backends: wgpu::Backends) -> String {
+    let mut names: Vec<&str> = Vec::new();
+    let mut left = backends;
+    for (name, backend) in BACKENDS {
+        if left.contains(backend) {
+            names.push(name);
+            left.remove(backend);
+        }
+    }
+    names.join(", ")
+}
+
+/// The APIs in a value of `WGPU_BACKEND`. wgpu itself only logs a name that it does not know.
+fn named_backends(value: &str) -> Result<wgpu::Backends> {
+    let mut backends = wgpu::Backends::empty();
+    for name in value.split(',').map(str::trim) {
+        let known = BACKENDS.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+        let names = || BACKENDS.iter().map(|(name, _)| *name);
+        backends |= known.ok_or_else(|| Error::unknown("value of WGPU_BACKEND", name, names()))?.1;
+    }
+    Ok(backends)
+}
+
+/// Says so where none of `wanted` is among the APIs of this build, `built`: no driver would bring an adapter.
+fn check_built(wanted: wgpu::Backends, built: wgpu::Backends) -> Result<()> {
+    if wanted.intersects(built) {
+        return Ok(());
+    }
+    let (wanted, built, os) = (names(wanted), names(built), std::env::consts::OS);
+    let problem = format!("the backend {wanted} does not exist here: this build for {os} has {built}");
+    Err(Error::Usage(problem))
+}
+
 /// An open device.
 #[derive(Clone, Debug)]
 pub struct Gpu {
@@ -70,11 +119,25 @@ pub async fn adapters(backends: Option<wgpu::Backends>) -> Vec<wgpu::Adapter> {
 }
 
 impl Selector {
+    /// Checks that this platform and this build have an API that [`backends`](Self::backends) or `WGPU_BACKEND` names.
+    ///
+    /// # Errors
+    /// They have none; `WGPU_BACKEND` holds a name that wgpu does not know.
+    pub fn check_backends(&self) -> Result<()> {
+        let wanted = match (self.backends, std::env::var("WGPU_BACKEND")) {
+            (Some(backends), _) => backends,
+            (None, Ok(value)) => named_backends(&value)?,
+            (None, Err(_)) => return Ok(()),
+        };
+        check_built(wanted, wgpu::Instance::enabled_backend_features())
+    }
+
     /// The adapter that fits best.
     ///
     /// # Errors
-    /// None fits; the error lists those that were found.
+    /// None fits, and the error lists those that were found; [`check_backends`](Self::check_backends) refuses the APIs.
     pub async fn find(&self) -> Result<wgpu::Adapter> {
+        self.check_backends()?;
         let adapters = adapters(self.backends).await;
         let names: Vec<String> = adapters.iter().map(|a| a.get_info().name).collect();
         let wanted = self.adapter.clone().or_else(|| std::env::var("WGPU_ADAPTER_NAME").ok());
@@ -160,5 +223,32 @@ impl Gpu {
     pub fn name(&self) -> String {
         let i = &self.info;
         format!("{} ({:?}, {} {})", i.name, i.backend, i.driver, i.driver_info).replace("  ", " ").replace(" )", ")")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LINUX: wgpu::Backends = wgpu::Backends::VULKAN.union(wgpu::Backends::GL);
+
+    #[test]
+    fn backends_have_the_names_that_wgpu_reads() {
+        for (name, backend) in BACKENDS {
+            assert_eq!(wgpu::Backends::from_comma_list(name), backend, "{name}");
+            assert_eq!(named_backends(&name.to_uppercase()).ok(), Some(backend), "{name}");
+        }
+        assert_eq!(named_backends("vulkan, gl").ok(), Some(LINUX));
+        assert_eq!(names(wgpu::Backends::all()), "vulkan, metal, dx12, gl, webgpu, noop");
+    }
+
+    #[test]
+    fn unknown_and_missing_backends_are_told_apart() {
+        let error = named_backends("vulkan,vulcan").expect_err("an unknown name").to_string();
+        assert!(error.contains("unknown value of WGPU_BACKEND `vulcan`, did you mean `vulkan`?"), "{error}");
+        assert!(named_backends("").is_err());
+        let error = check_built(wgpu::Backends::METAL, LINUX).expect_err("not in this build").to_string();
+        assert!(error.contains("the backend metal does not exist here") && error.contains("vulkan, gl"), "{error}");
+        assert!(check_built(wgpu::Backends::METAL | wgpu::Backends::GL, LINUX).is_ok());
     }
 }

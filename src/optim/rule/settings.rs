@@ -123,6 +123,15 @@ impl Range {
         format!("a number in [{least}, {most}{end}").into()
     }
 
+    /// What a whole number must be. Its digits are written out: a bound such as 16777216 is one that people count to.
+    fn needs_whole(self) -> Cow<'static, str> {
+        if !self.text.is_empty() {
+            return self.text.into();
+        }
+        let end = if self.most_included { ']' } else { ')' };
+        format!("a whole number in [{}, {}{end}", self.least, self.most).into()
+    }
+
     fn contains(self, x: f64) -> bool {
         x >= self.least && (x < self.most || (self.most_included && x == self.most))
     }
@@ -134,8 +143,20 @@ pub(crate) trait Setting: Sized {
     fn value(&self) -> Value;
     /// Takes a carried value, or says what is needed.
     fn from_value(value: &Value) -> Result<Self, Cow<'static, str>>;
+}
+
+/// A setting that is a number: its declaration gives the range.
+pub(crate) trait Numeric: Setting {
+    /// What it accepts in `range`.
+    fn accepts(range: Range) -> Cow<'static, str>;
     /// Whether it lies in `range`, or what is needed.
     fn check(&self, range: Range) -> Result<(), Cow<'static, str>>;
+}
+
+/// A flag or a choice: its type says what it accepts, and its declaration gives no range.
+pub(crate) trait Listed: Setting {
+    /// What it accepts.
+    fn accepts() -> Cow<'static, str>;
 }
 
 impl Setting for f64 {
@@ -144,6 +165,12 @@ impl Setting for f64 {
     }
     fn from_value(value: &Value) -> Result<Self, Cow<'static, str>> {
         if let Value::Number(x) = value { Ok(*x) } else { Err("a number".into()) }
+    }
+}
+
+impl Numeric for f64 {
+    fn accepts(range: Range) -> Cow<'static, str> {
+        range.needs()
     }
     fn check(&self, range: Range) -> Result<(), Cow<'static, str>> {
         if range.contains(*self) { Ok(()) } else { Err(range.needs()) }
@@ -159,8 +186,14 @@ impl Setting for Option<f64> {
         match value {
             Value::Number(x) => Ok(Some(*x)),
             Value::Word(word) if word == "mode" => Ok(None),
-            _ => Err("a number, or `mode` for the mode's".into()),
+            _ => Err("a number, or `mode` for the default of the mode".into()),
         }
+    }
+}
+
+impl Numeric for Option<f64> {
+    fn accepts(range: Range) -> Cow<'static, str> {
+        format!("{}, or `mode` for the default of the mode", range.needs()).into()
     }
     fn check(&self, range: Range) -> Result<(), Cow<'static, str>> {
         self.map_or(Ok(()), |x| x.check(range))
@@ -182,8 +215,14 @@ macro_rules! whole {
                     _ => Err("a whole number of at least 0".into()),
                 }
             }
+        }
+
+        impl Numeric for $type {
+            fn accepts(range: Range) -> Cow<'static, str> {
+                range.needs_whole()
+            }
             fn check(&self, range: Range) -> Result<(), Cow<'static, str>> {
-                if range.contains(*self as f64) { Ok(()) } else { Err(range.needs()) }
+                if range.contains(*self as f64) { Ok(()) } else { Err(range.needs_whole()) }
             }
         }
     };
@@ -199,10 +238,13 @@ impl Setting for bool {
         Value::Flag(*self)
     }
     fn from_value(value: &Value) -> Result<Self, Cow<'static, str>> {
-        if let Value::Flag(x) = value { Ok(*x) } else { Err("true or false".into()) }
+        if let Value::Flag(x) = value { Ok(*x) } else { Err(Self::accepts()) }
     }
-    fn check(&self, _: Range) -> Result<(), Cow<'static, str>> {
-        Ok(())
+}
+
+impl Listed for bool {
+    fn accepts() -> Cow<'static, str> {
+        "true or false".into()
     }
 }
 
@@ -220,17 +262,30 @@ pub trait Configured {
     fn settings(&self) -> Vec<(&'static str, Value)>;
     /// Sets one by name.
     fn set(&mut self, name: &str, value: &Value) -> crate::Result<()>;
+    /// What each setting accepts, in the order of [`SETTINGS`](Self::SETTINGS).
+    fn accepts() -> Vec<Cow<'static, str>>;
     /// Checks each against its range.
     fn check_ranges(&self) -> crate::Result<()>;
 }
 
-/// Declares a configuration: a plain struct with public fields, its defaults, ranges and names.
+/// What a setting of [`settings!`] accepts: a number with its range, a flag or a choice without one.
+macro_rules! accepts {
+    ($type:ty) => {
+        <$type as $crate::optim::rule::settings::Listed>::accepts()
+    };
+    ($type:ty, $range:ident) => {
+        <$type as $crate::optim::rule::settings::Numeric>::accepts($crate::optim::rule::settings::Range::$range)
+    };
+}
+pub(crate) use accepts;
+
+/// Declares a configuration: a plain struct with public fields, its defaults, ranges and names. Flags and choices have no range.
 macro_rules! settings {
     (
         $(#[$doc:meta])*
         $name:ident = $text:literal,
         required { $($(#[$rdoc:meta])* $rfield:ident: $rty:ty, $rrange:ident;)* }
-        $($(#[$fdoc:meta])* $field:ident: $ty:ty = $default:expr, $range:ident;)*
+        $($(#[$fdoc:meta])* $field:ident: $ty:ty = $default:expr $(, $range:ident)?;)*
     ) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq)]
@@ -274,10 +329,15 @@ macro_rules! settings {
                 Ok(())
             }
 
+            fn accepts() -> Vec<std::borrow::Cow<'static, str>> {
+                use $crate::optim::rule::settings::accepts;
+                vec![$(accepts!($rty, $rrange),)* $(accepts!($ty $(, $range)?),)*]
+            }
+
             fn check_ranges(&self) -> $crate::Result<()> {
-                use $crate::optim::rule::settings::{Range, Setting, refused};
+                use $crate::optim::rule::settings::{Numeric, Range, Setting, refused};
                 $(self.$rfield.check(Range::$rrange).map_err(|needs| refused($text, stringify!($rfield), &self.$rfield.value(), needs))?;)*
-                $(self.$field.check(Range::$range).map_err(|needs| refused($text, stringify!($field), &self.$field.value(), needs))?;)*
+                $($(self.$field.check(Range::$range).map_err(|needs| refused($text, stringify!($field), &self.$field.value(), needs))?;)?)*
                 Ok(())
             }
         }
@@ -312,11 +372,14 @@ macro_rules! choice {
             fn from_value(value: &$crate::optim::Value) -> Result<Self, std::borrow::Cow<'static, str>> {
                 match value {
                     $($crate::optim::Value::Word(word) if word == $word => Ok(Self::$variant),)*
-                    _ => Err(["one of", $($word),*].join(" ").into()),
+                    _ => Err(<Self as $crate::optim::rule::settings::Listed>::accepts()),
                 }
             }
-            fn check(&self, _: $crate::optim::rule::settings::Range) -> Result<(), std::borrow::Cow<'static, str>> {
-                Ok(())
+        }
+
+        impl $crate::optim::rule::settings::Listed for $name {
+            fn accepts() -> std::borrow::Cow<'static, str> {
+                ["one of", $($word),*].join(" ").into()
             }
         }
     };

@@ -11,18 +11,21 @@ use crate::{Error, Result};
 
 /// What a schedule's text may be, for `--schedule`'s help.
 pub const HELP: &str = "\
-A schedule of the learning rate: NAME[:KEY=VALUE,…], several in a row as NAME…/NAME:from=STEP,…
+A schedule of the learning rate has the form NAME[:KEY=VALUE,…]. Several in a row are NAME…/NAME:from=STEP,… with these names:
   constant
   linear        start=1/3 end=1 (shares of the base)  steps=5
   cosine        steps  min=0 (a value)  hold=false (true: stays at min)
   exponential   gamma
   step          step_size  gamma=0.1
   multi_step    milestones=A+B+…  gamma=0.1
-  one_cycle     steps  pct_start=0.3  div_factor=25  final_div_factor=1e4  anneal=cos|linear  three_phase=false
+  one_cycle     steps  pct_start=0.3  div_factor=25  final_div_factor=1e4
+                anneal=cos|linear  three_phase=false
   inverse_sqrt  timescale=0 (0: the warm-up's length, or 10000)
   polynomial    steps=5  power=1
 Each takes warmup=STEPS, warmup_from=SHARE (default 1/(warmup+1)) and base=VALUE (default: the optimizer's setting).
-Examples: cosine:steps=1000,min=0,warmup=50   linear:steps=100/exponential:from=100,gamma=0.999";
+Two schedules, for example:
+  cosine:steps=1000,min=0,warmup=50
+  linear:steps=100/exponential:from=100,gamma=0.999";
 
 /// A type that a field can have.
 pub(crate) trait Field: Sized {

@@ -6,15 +6,18 @@ use std::str::FromStr;
 use super::{Format, Params, RoundingMode, StateFormat, Storage};
 use crate::{Error, Result};
 
-/// What the text of a storage may say.
+/// The text form of a storage, for the help of commands. Paragraphs are unbroken: the reader of the text wraps them.
 pub const HELP: &str = "\
-Storage: parts with commas between them, f32 where nothing is said
-  f32  bf16-nearest  bf16-sr  bf16-master  bf16-split  f16-nearest  f16-sr  f16-master
-                parameters, and gradients in the same format: rounded to the nearest, or by chance (sr), or with an f32 copy (master)
-                or the 16 bits that they lack of an f32 (split) beside them
-  8bit          states in eight bits a number, in blocks of 256, as states=8bit
-  params=FORM  grads=f32|f16|bf16  states=f32|bf16|bf16-sr|8bit  NAME=… (one state, as v=bf16-sr)
-  min=4096      states of tensors with fewer elements stay f32 where 8bit is asked for";
+The form of storage is a list of parts, separated by commas. Without a part, numbers are f32.
+  f32, bf16-nearest, bf16-sr, bf16-master, bf16-split, f16-nearest, f16-sr, f16-master
+      The parameters, and the gradients in the same format. Parameters use round to nearest (nearest), stochastic rounding (sr), an \
+f32 copy beside them (master), or the 16 bits beside them that bf16 lacks of f32 (split).
+  8bit
+      The states in eight bits per number, in blocks of 256; the same as states=8bit.
+  params=FORM, grads=f32|f16|bf16, states=f32|bf16|bf16-sr|8bit, NAME=FORM
+      The parameters, the gradients, all states, or the state NAME alone, such as v=bf16-sr.
+  min=4096
+      With 8bit, the states of tensors with fewer elements stay f32.";
 
 const FORMATS: [(&str, Format); 3] = [("f32", Format::F32), ("f16", Format::F16), ("bf16", Format::Bf16)];
 

@@ -90,8 +90,8 @@ fn parse_line(line: &str) -> Result<Option<Measurement>, String> {
 
 /// The results that are slower than their baseline by more than `max_regression`: 0.05 allows a step to take 5 % longer.
 ///
-/// What is compared is the time of a step over that of the stream kernel, both the shortest of the same minutes, and not the time itself:
-/// what slows the whole machine slows both. Lines belong together by optimizer, features, backend, adapter, storage, tensors and elements.
+/// The ratio of the median step to the median stream kernel is compared, both measured in turn, and not the time itself: a slower
+/// machine slows both. Lines belong together by optimizer, features, backend, adapter, storage, tensors and elements.
 ///
 /// # Errors
 /// A result that the baseline lacks, or has with settings that move other bytes; a limit that is negative or not finite.

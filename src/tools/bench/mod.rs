@@ -113,7 +113,7 @@ impl Default for Plan {
     }
 }
 
-/// One optimizer's time on one backend at one size. The GB/s are of the shortest samples, by the bytes that must be moved.
+/// One optimizer's time on one backend at one size. Every rate in GB/s is the bytes that must be moved over the median time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Measurement {
     /// The optimizer's name.
@@ -130,17 +130,17 @@ pub struct Measurement {
     pub elements: usize,
     /// How many steps were timed.
     pub samples: usize,
-    /// Their median, in seconds, from submit to completion, one step a submit.
+    /// The median time of a step, in seconds, from submit to completion, one step per submit.
     pub median_s: f64,
-    /// The shortest.
+    /// The shortest time of a step, in seconds. No rate is derived from it.
     pub min_s: f64,
     /// [`bytes_per_element_stored`], and what the features move beside them.
     pub bytes_per_element: f64,
-    /// The step's rate.
+    /// The step's rate: all its bytes over [`median_s`](Self::median_s).
     pub gb_per_s: f64,
-    /// That of a kernel that copies one array to another, 8 bytes an element.
+    /// The rate of a kernel that copies one array to another, 8 bytes per element, from its median time.
     pub copy_gb_per_s: f64,
-    /// That of a kernel that reads four arrays and writes three of them, 28 bytes an element.
+    /// The rate of a kernel that reads four arrays and writes three of them, 28 bytes per element, from its median time.
     pub stream_gb_per_s: f64,
     /// Launches of a step, those of a micro-batch included; `None` on the CPU.
     pub dispatches: Option<usize>,
@@ -168,9 +168,9 @@ impl Measurement {
             median_s: sampled.step.median(),
             min_s: sampled.step.min(),
             bytes_per_element: bytes,
-            gb_per_s: rate(bytes, sampled.step.min()),
-            copy_gb_per_s: rate(COPY_BYTES, sampled.copy.min()),
-            stream_gb_per_s: rate(STREAM_BYTES, sampled.stream.min()),
+            gb_per_s: rate(bytes, sampled.step.median()),
+            copy_gb_per_s: rate(COPY_BYTES, sampled.copy.median()),
+            stream_gb_per_s: rate(STREAM_BYTES, sampled.stream.median()),
             dispatches: of.dispatches,
             record_s: of.record_s,
             with: with.clone(),
@@ -269,5 +269,27 @@ fn check_memory(size: Size, bytes: u64) -> Result<()> {
             size.tensors, size.elements
         ))),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::sampling::Times;
+    use super::*;
+    use crate::optim::AdamW;
+
+    /// The shortest samples are luck: a rate that is derived from them would not belong to the median beside it.
+    #[test]
+    fn rates_are_those_of_the_medians() {
+        let times = |middle: f64| Times::new(vec![middle, 1e-6, 9.0]);
+        let sampled = Sampled { copy: times(0.1), stream: times(0.2), step: times(0.4) };
+        let (rule, size) = (AdamW::default(), Size { tensors: 2, elements: 500_000 });
+        let measured = Measured { rule: &rule, with: &With::default(), storage: &Storage::default(), size };
+        let place = Place { backend: Backend::Cpu, adapter: String::new(), dispatches: None, record_s: None };
+        let m = Measurement::new(measured, &sampled, place).expect("a measurement");
+        assert_eq!((m.median_s, m.min_s, m.bytes_per_element), (0.4, 1e-6, 28.0));
+        for (rate, expected) in [(m.gb_per_s, 0.07), (m.copy_gb_per_s, 0.08), (m.stream_gb_per_s, 0.14)] {
+            assert!((rate - expected).abs() < 1e-12, "{m:?}");
+        }
     }
 }

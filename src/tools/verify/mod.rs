@@ -243,7 +243,7 @@ impl Report {
     #[must_use]
     pub fn header() -> String {
         let heads = ["param ulp", "step", "states", "tolerance"].map(|head| format!("{head:>9}")).join("  ");
-        format!("{:<40}  {:<18}  {:<7}  {heads}", "case", "storage", "backend")
+        format!("{:<42}  {:<18}  {:<7}  {heads}", "case", "storage", "backend")
     }
 }
 
@@ -251,7 +251,7 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{:<40}  {:<18}  {:<7}  {:>9.2}  {:>9.2e}  {:>9.2e}  {:>9.2e}  {}",
+            "{:<42}  {:<18}  {:<7}  {:>9.2}  {:>9.2e}  {:>9.2e}  {:>9.2e}  {}",
             self.case,
             self.storage,
             self.backend,

@@ -1,42 +1,22 @@
 //! Line charts as SVG.
 
-use std::ops::Range;
 use std::path::Path;
 
 use plotters::prelude::*;
-use plotters::style::RGBColor;
 
+use super::axis::Axis;
+use super::curve::{FONT, Legend, Style};
 use crate::{Error, Result};
 
 const SIZE: (u32, u32) = (960, 540);
-const FONT: &str = "sans-serif";
 
-/// Colours that stay apart for most eyes, in this order (Okabe and Ito 2008, then darker forms).
-const COLORS: [(u8, u8, u8); 12] = [
-    (0, 114, 178),
-    (213, 94, 0),
-    (0, 158, 115),
-    (204, 121, 167),
-    (230, 159, 0),
-    (86, 180, 233),
-    (90, 90, 90),
-    (170, 150, 0),
-    (0, 60, 110),
-    (130, 50, 0),
-    (0, 90, 65),
-    (120, 40, 90),
-];
-
-/// A line's colour.
-pub(super) fn color(at: usize) -> RGBColor {
-    let (r, g, b) = COLORS[at % COLORS.len()];
-    RGBColor(r, g, b)
-}
+/// The most ticks on either axis.
+const TICKS: usize = 8;
 
 /// A line with what it stands for.
 pub(super) struct Line {
     pub(super) label: String,
-    pub(super) color: usize,
+    pub(super) style: Style,
     /// x, y, and the least and greatest y of all seeds.
     pub(super) points: Vec<[f64; 4]>,
 }
@@ -58,22 +38,18 @@ impl Chart<'_> {
         if lines.is_empty() {
             return Ok(false);
         }
-        let log_y = spans_decades(&lines);
-        let (x_axis, y_axis) = (Axis { log: self.log_x }, Axis { log: log_y });
-        let (xs, ys) = (range(&lines, x_axis, &[0]), range(&lines, y_axis, &[1, 2, 3]));
-        self.draw(path, &lines, (x_axis, xs), (y_axis, ys)).map(|()| true).map_err(|e| failed(path, &*e))
+        self.draw(path, &lines).map(|()| true).map_err(|e| failed(path, &*e))
     }
 
-    fn draw(
-        &self,
-        path: &Path,
-        lines: &[&Line],
-        (x_axis, xs): (Axis, Range<f64>),
-        (y_axis, ys): (Axis, Range<f64>),
-    ) -> Result<(), Box<dyn std::error::Error>> {
-        let root = SVGBackend::new(path, SIZE).into_drawing_area();
+    fn draw(&self, path: &Path, lines: &[&Line]) -> Result<(), Box<dyn std::error::Error>> {
+        let legend = Legend { labels: lines.iter().map(|line| (line.style, line.label.as_str())).collect() };
+        let root = SVGBackend::new(path, (SIZE.0 + legend.width(), SIZE.1)).into_drawing_area();
         root.fill(&WHITE)?;
-        let mut chart = ChartBuilder::on(&root)
+        let (plot, _) = root.split_horizontally(SIZE.0);
+        let points = || lines.iter().flat_map(|line| &line.points);
+        let xs = Axis::around(points().map(|p| p[0]), self.log_x);
+        let ys = Axis::around(points().flat_map(|p| &p[1..]).copied(), spans_decades(lines));
+        let mut chart = ChartBuilder::on(&plot)
             .caption(self.title, (FONT, 20))
             .margin(12)
             .x_label_area_size(44)
@@ -82,48 +58,30 @@ impl Chart<'_> {
         chart
             .configure_mesh()
             .light_line_style(WHITE)
+            .x_labels(TICKS)
+            .y_labels(TICKS)
             .x_desc(self.x)
             .y_desc(self.y)
-            .x_label_formatter(&|x| x_axis.text(*x))
-            .y_label_formatter(&|y| y_axis.text(*y))
+            .x_label_formatter(&|x| Axis::text(*x))
+            .y_label_formatter(&|y| Axis::text(*y))
             .draw()?;
+        let pixels = |line: &Line, y: usize| -> Vec<(i32, i32)> {
+            line.points.iter().map(|p| chart.backend_coord(&(p[0], p[y]))).collect()
+        };
         for line in lines {
-            let color = color(line.color);
-            let at = |p: &[f64; 4], y: usize| (x_axis.place(p[0]), y_axis.place(p[y]));
-            let above = line.points.iter().map(|p| at(p, 3));
-            let band: Vec<_> = line.points.iter().map(|p| at(p, 2)).chain(above.rev()).collect();
-            chart.draw_series([Polygon::new(band, color.mix(0.12))])?;
-            let path =
-                PathElement::new(line.points.iter().map(|p| at(p, 1)).collect::<Vec<_>>(), color.stroke_width(2));
-            let key = move |(x, y)| PathElement::new([(x, y), (x + 18, y)], color.stroke_width(2));
-            chart.draw_series([path])?.label(&line.label).legend(key);
+            let mut band = pixels(line, 2);
+            band.extend(pixels(line, 3).into_iter().rev());
+            root.draw(&Polygon::new(band, line.style.color().mix(0.12)))?;
         }
-        chart.configure_series_labels().background_style(WHITE.mix(0.85)).border_style(BLACK.mix(0.2)).draw()?;
+        for line in lines {
+            line.style.line(&root, &pixels(line, 1))?;
+        }
+        for line in lines {
+            line.style.marks(&root, &pixels(line, 1))?;
+        }
+        legend.draw(&root, (SIZE.0 as i32, 48))?;
         root.present()?;
         Ok(())
-    }
-}
-
-/// How numbers lie on an axis.
-#[derive(Clone, Copy)]
-pub(super) struct Axis {
-    pub(super) log: bool,
-}
-
-impl Axis {
-    fn place(self, x: f64) -> f64 {
-        if self.log { x.max(f64::MIN_POSITIVE).log10() } else { x }
-    }
-
-    fn text(self, x: f64) -> String {
-        let x = if self.log { 10.0_f64.powf(x) } else { x };
-        let size = x.abs();
-        match size {
-            _ if size == 0.0 => "0".to_owned(),
-            _ if !(1e-3..1e5).contains(&size) => format!("{x:.1e}"),
-            _ if size >= 100.0 => format!("{x:.0}"),
-            _ => format!("{x:.3}"),
-        }
     }
 }
 
@@ -132,13 +90,6 @@ fn spans_decades(lines: &[&Line]) -> bool {
     let values = || lines.iter().flat_map(|line| &line.points).flat_map(|p| &p[1..]).copied();
     let (least, most) = (values().fold(f64::INFINITY, f64::min), values().fold(0.0, f64::max));
     least > 0.0 && most > 20.0 * least
-}
-
-fn range(lines: &[&Line], axis: Axis, members: &[usize]) -> Range<f64> {
-    let values = lines.iter().flat_map(|line| &line.points).flat_map(|p| members.iter().map(|m| axis.place(p[*m])));
-    let (least, most) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), x| (a.min(x), b.max(x)));
-    let room = 0.03 * (most - least).max(1e-9 * most.abs()).max(f64::MIN_POSITIVE);
-    least - room..most + room
 }
 
 /// A drawing that could not be written.

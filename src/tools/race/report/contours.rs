@@ -4,11 +4,14 @@ use std::path::Path;
 
 use plotters::prelude::*;
 
-use super::chart::{color, failed};
+use super::axis::Axis;
+use super::chart::failed;
+use super::curve::{FONT, Legend, Style};
 use crate::Result;
 
 const SIZE: (u32, u32) = (820, 720);
-const FONT: &str = "sans-serif";
+/// The most ticks on either axis.
+const TICKS: usize = 8;
 
 /// Cells on either axis.
 const CELLS: usize = 120;
@@ -19,7 +22,7 @@ const LEVELS: usize = 18;
 /// A path with what it stands for.
 pub(super) struct Trail {
     pub(super) label: String,
-    pub(super) color: usize,
+    pub(super) style: Style,
     pub(super) points: Vec<[f32; 2]>,
 }
 
@@ -42,29 +45,45 @@ fn draw(
     window: &Window,
     field: &Field,
 ) -> Result<(), Box<dyn std::error::Error>> {
-    let root = SVGBackend::new(path, SIZE).into_drawing_area();
+    let legend = Legend { labels: trails.iter().map(|trail| (trail.style, trail.label.as_str())).collect() };
+    let root = SVGBackend::new(path, (SIZE.0 + legend.width(), SIZE.1)).into_drawing_area();
     root.fill(&WHITE)?;
-    let mut chart = ChartBuilder::on(&root)
+    let (plot, _) = root.split_horizontally(SIZE.0);
+    let (xs, ys) = (Axis::linear(window.x.0..window.x.1), Axis::linear(window.y.0..window.y.1));
+    let mut chart = ChartBuilder::on(&plot)
         .caption(title, (FONT, 20))
         .margin(12)
         .x_label_area_size(36)
         .y_label_area_size(52)
-        .build_cartesian_2d(window.x.0..window.x.1, window.y.0..window.y.1)?;
-    chart.configure_mesh().disable_mesh().draw()?;
+        .build_cartesian_2d(xs, ys)?;
+    chart
+        .configure_mesh()
+        .disable_mesh()
+        .x_labels(TICKS)
+        .y_labels(TICKS)
+        .x_label_formatter(&|x| Axis::text(*x))
+        .y_label_formatter(&|y| Axis::text(*y))
+        .draw()?;
     for (at, level) in field.levels().into_iter().enumerate() {
         let shade = BLACK.mix(0.15 + 0.25 * at as f64 / LEVELS as f64);
         let segments = field.contour(level).into_iter();
         chart.draw_series(segments.map(|[a, b]| PathElement::new([window.place(a), window.place(b)], shade)))?;
     }
+    let pixels = |trail: &Trail| -> Vec<(i32, i32)> {
+        let finite = trail.points.iter().map(|p| p.map(f64::from)).filter(|p| p.iter().all(|x| x.is_finite()));
+        finite.map(|[x, y]| chart.backend_coord(&(x, y))).collect()
+    };
     for trail in trails {
-        let color = color(trail.color);
-        let points: Vec<(f64, f64)> = trail.points.iter().map(|p| (f64::from(p[0]), f64::from(p[1]))).collect();
-        let end = points.last().copied();
-        let key = move |(x, y)| PathElement::new([(x, y), (x + 18, y)], color.stroke_width(2));
-        chart.draw_series([PathElement::new(points, color.stroke_width(2))])?.label(&trail.label).legend(key);
-        chart.draw_series(end.map(|end| Circle::new(end, 4, color.filled())))?;
+        trail.style.line(&root, &pixels(trail))?;
     }
-    chart.configure_series_labels().background_style(WHITE.mix(0.85)).border_style(BLACK.mix(0.2)).draw()?;
+    for trail in trails {
+        let pixels = pixels(trail);
+        trail.style.marks(&root, &pixels)?;
+        if let Some(end) = pixels.last() {
+            root.draw(&Circle::new(*end, 7, trail.style.color().stroke_width(2)))?;
+        }
+    }
+    legend.draw(&root, (SIZE.0 as i32, 48))?;
     root.present()?;
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The report's text.
+//! The text of the report, and the columns that it shares with the terminal.
 
 use std::fmt::{Arguments, Write as _};
 
@@ -26,19 +26,19 @@ fn put(text: &mut String, line: Arguments<'_>) {
 
 fn head(text: &mut String, plan: &Plan, about: &About<'_>) {
     let tuned = if plan.tune {
-        "Learning rates are the best of the grid 1e-4, 3e-4, … 1e-1, widened where the best lay on its edge, by the mean validation \
-         error of the first three seeds."
+        "Learning rates are the best of the grid 1e-4, 3e-4, … 1e-1 by the mean validation error of the first three seeds; the grid is \
+         widened where the best rate lies on its edge."
     } else {
-        "Learning rates are those of the papers or the defaults."
+        "Learning rates are the papers' or the defaults."
     };
     put(text, format_args!("# {}\n", plan.suite));
     put(text, format_args!("`{}`, {}, on {}; {}.\n", about.command, about.run.time, about.backend, about.run.cpu));
     put(
         text,
         format_args!(
-            "{tuned} Errors are means ± population standard deviations over the seeds. Differences are the subject's error less the \
-             other's, paired by seed, as shares of the other's mean, with 95 % bootstrap intervals: below 0 the subject is better. \
-             A loss alone counts as a third of an evaluation. Every run is in `runs.csv`.\n"
+            "{tuned} Errors are means ± population standard deviations over the seeds. A difference is the subject's error minus the \
+             other's, paired by seed, as a share of the other's mean error, with its 95 % bootstrap interval: below 0 the subject is \
+             better. A loss without its gradient counts as a third of an evaluation. The file `runs.csv` has every run.\n"
         ),
     );
 }
@@ -46,7 +46,10 @@ fn head(text: &mut String, plan: &Plan, about: &About<'_>) {
 fn section(text: &mut String, heat: &Heat, standings: &[&Standing]) {
     put(text, format_args!("## {}\n", heat.name));
     put(text, format_args!("{} Problem: `{}`, {} steps.\n", heat.about, heat.track.describe(&[]), heat.steps));
-    let columns = columns(standings);
+    if let Some(caution) = super::caution(standings) {
+        put(text, format_args!("{caution}\n"));
+    }
+    let columns = columns(standings, Markup::Markdown);
     for (row, cells) in rows(&columns).enumerate() {
         put(text, format_args!("| {} |", cells.join(" | ")));
         if row == 0 {
@@ -59,15 +62,22 @@ fn section(text: &mut String, heat: &Heat, standings: &[&Standing]) {
 /// A column: its head, then a cell for each entrant.
 pub(super) struct Column(Vec<String>);
 
-/// The columns in which anybody has something to say.
-pub(super) fn columns(standings: &[&Standing]) -> Vec<Column> {
+/// How a table marks its subject.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Markup {
+    Plain,
+    Markdown,
+}
+
+/// The columns in which at least one entrant has a value.
+pub(super) fn columns(standings: &[&Standing], markup: Markup) -> Vec<Column> {
     let column = |head: &str, cell: &dyn Fn(&Standing) -> Option<String>| {
         let cells = standings.iter().map(|s| cell(s).unwrap_or_default());
         Column(std::iter::once(head.to_owned()).chain(cells).collect())
     };
     let measure = standings.first().map_or("error", |s| &s.measure);
     let all = [
-        column("entrant", &|s| Some(name(s))),
+        column("entrant", &|s| Some(name(s, markup))),
         column("lr", &|s| s.lr.map(|lr| rate(lr) + if s.lr_at_limit { " (at the limit)" } else { "" })),
         column(measure, &|s| Some(error(s))),
         column("published", &|s| s.published.map(|(mean, std)| published(mean, std))),
@@ -94,17 +104,18 @@ pub(super) fn rows(columns: &[Column]) -> impl Iterator<Item = Vec<&str>> {
     (0..count).map(|row| columns.iter().map(|Column(cells)| cells[row].as_str()).collect())
 }
 
-fn name(s: &Standing) -> String {
+fn name(s: &Standing, markup: Markup) -> String {
     match s.role {
-        role if role == Role::Subject.name() => format!("**{}**", s.entrant),
+        role if role == Role::Subject.name() && markup == Markup::Markdown => format!("**{}**", s.entrant),
+        role if role == Role::Subject.name() => format!("{} (subject)", s.entrant),
         role if role == Role::Control.name() => format!("{} (control)", s.entrant),
         _ => s.entrant.clone(),
     }
 }
 
 fn error(s: &Standing) -> String {
-    let astray = if s.diverged > 0 { format!(" ({} of {} went astray)", s.diverged, s.runs) } else { String::new() };
-    s.error.map_or_else(|| "–".to_owned(), spread) + &astray
+    let diverged = if s.diverged > 0 { format!(" ({} of {} diverged)", s.diverged, s.runs) } else { String::new() };
+    s.error.map_or_else(|| "–".to_owned(), spread) + &diverged
 }
 
 fn difference(shares: Difference) -> String {
@@ -112,7 +123,7 @@ fn difference(shares: Difference) -> String {
     format!("{} % [{}, {}]", percent(shares.mean), percent(shares.low), percent(shares.high))
 }
 
-/// Whether a mean error lies no more than a standard deviation from the subject's, and how many.
+/// Whether a mean error lies at most one standard deviation from the subject's, and how many it does.
 fn within(deviations: f64) -> String {
     let word = match deviations {
         d if d.abs() <= 1.0 => "yes",
@@ -122,7 +133,7 @@ fn within(deviations: f64) -> String {
     format!("{word} ({deviations:+.2} σ)")
 }
 
-/// Three digits at most.
+/// At most three digits.
 fn rate(lr: f64) -> String {
     let text = format!("{lr:.2e}");
     let (digits, power) = text.split_once('e').unwrap_or((&text, "0"));
@@ -137,7 +148,7 @@ fn published(mean: f64, std: Option<f64>) -> String {
     std.map_or_else(|| number(mean), |std| format!("{} ± {}", number(mean), number(std)))
 }
 
-/// Three digits that count.
+/// Three significant digits.
 fn number(x: f64) -> String {
     let size = x.abs();
     if size == 0.0 {

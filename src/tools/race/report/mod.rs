@@ -1,8 +1,10 @@
-//! What a race leaves in a directory: `report.md`, `runs.csv` and the plots as SVG.
+//! What a race writes to a directory: `report.md`, `runs.csv` and the plots as SVG.
 
+mod axis;
 mod chart;
 mod contours;
 mod csv;
+mod curve;
 mod markdown;
 mod plots;
 
@@ -11,15 +13,16 @@ use std::path::Path;
 use super::{Heat, Plan, Race, Standing};
 use crate::tools::report::Run;
 use crate::{Error, Result};
+use markdown::Markup;
 
-/// What a report says of how it came about.
+/// Where a report comes from.
 #[derive(Clone, Debug)]
 pub struct About<'a> {
     /// The machine and the time.
     pub run: &'a Run,
     /// The command that repeats it.
     pub command: &'a str,
-    /// What it ran on.
+    /// The backend that ran it.
     pub backend: &'a str,
 }
 
@@ -30,7 +33,7 @@ struct Plot {
     file: String,
 }
 
-/// Writes the report into a directory that is there.
+/// Writes the report into an existing directory.
 ///
 /// # Errors
 /// A file cannot be written.
@@ -40,16 +43,30 @@ pub fn write(directory: &Path, plan: &Plan, race: &Race, standings: &[Standing],
     put(&directory.join("report.md"), &markdown::text(plan, standings, &plots, about))
 }
 
-/// A heat's name and what it is to show.
+/// A heat's name, problem, length and question.
 #[must_use]
 pub fn heading(heat: &Heat) -> String {
     format!("{} ({}, {} steps)\n{}", heat.name, heat.track.describe(&[]), heat.steps, heat.about)
 }
 
-/// A heat's standings as lines of columns, for a terminal.
+/// With fewer seeds than this, a bootstrap interval says little.
+const ENOUGH_SEEDS: usize = 5;
+
+/// A warning where a heat has too few seeds for its intervals to mean much.
+#[must_use]
+pub fn caution(standings: &[&Standing]) -> Option<String> {
+    let seeds = standings.iter().map(|standing| standing.runs).max()?;
+    let plural = if seeds == 1 { "" } else { "s" };
+    let text = format!(
+        "A smoke run: with {seeds} seed{plural}, means, spreads and 95 % intervals say little. Use at least {ENOUGH_SEEDS} seeds."
+    );
+    (seeds < ENOUGH_SEEDS).then_some(text)
+}
+
+/// A heat's standings as lines of columns, in plain text for a terminal.
 #[must_use]
 pub fn lines(standings: &[&Standing]) -> Vec<String> {
-    let columns = markdown::columns(standings);
+    let columns = markdown::columns(standings, Markup::Plain);
     let rows: Vec<Vec<&str>> = markdown::rows(&columns).collect();
     let width = |at: usize| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns.len()).map(width).collect();

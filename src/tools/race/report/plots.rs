@@ -5,11 +5,12 @@ use std::path::Path;
 use super::Plot;
 use super::chart::{Chart, Line};
 use super::contours::{self, Trail};
+use super::curve::Style;
 use crate::Result;
 use crate::tools::race::outcome::Point;
 use crate::tools::race::{Heat, Outcome, Plan, Race};
 
-/// What of a point is drawn.
+/// The quantity of a point that a plot draws.
 struct Kind {
     name: &'static str,
     title: &'static str,
@@ -20,8 +21,8 @@ struct Kind {
 const KINDS: [Kind; 4] = [
     Kind { name: "loss", title: "training loss", y: "training loss", of: |p| p.loss },
     Kind { name: "error", title: "held-out error", y: "held-out error", of: |p| p.test },
-    Kind { name: "triggers", title: "share of steps that trigger", y: "share of steps", of: |p| p.triggered },
-    Kind { name: "damping", title: "factor on the learning rate", y: "factor", of: |p| p.damping },
+    Kind { name: "triggers", title: "share of steps that fire a trigger", y: "share of steps", of: |p| p.triggered },
+    Kind { name: "damping", title: "mean damping: the factor on the learning rate", y: "factor", of: |p| p.damping },
 ];
 
 /// Writes every plot that has something to show.
@@ -31,13 +32,13 @@ pub(super) fn write(directory: &Path, plan: &Plan, race: &Race) -> Result<Vec<Pl
         for kind in KINDS {
             let title = format!("{}: {}, mean and range of the seeds", heat.name, kind.title);
             let lines = curves(heat, race, kind.of);
-            let chart = Chart { title: &title, x: "evaluations, in gradients", y: kind.y, log_x: false, lines };
+            let chart = Chart { title: &title, x: "evaluations, counted in gradients", y: kind.y, log_x: false, lines };
             put(&mut plots, directory, heat, kind.name, kind.title, |path| chart.write(path))?;
         }
         let title = format!("{}: validation error by learning rate", heat.name);
         let chart =
             Chart { title: &title, x: "learning rate", y: "validation error", log_x: true, lines: rates(heat, race) };
-        put(&mut plots, directory, heat, "rates", "validation error by rate", |path| chart.write(path))?;
+        put(&mut plots, directory, heat, "rates", "validation error by learning rate", |path| chart.write(path))?;
         put(&mut plots, directory, heat, "paths", "paths of the first seed", |path| paths(path, heat, race))?;
     }
     Ok(plots)
@@ -64,15 +65,15 @@ fn stem(name: &str) -> String {
     name.chars().map(kept).collect()
 }
 
-/// Each entrant's course over the evaluations: where the k-th point of its runs lies in the mean.
+/// Each entrant's curve over the evaluations: the means of the k-th points of its runs.
 fn curves(heat: &Heat, race: &Race, of: fn(&Point) -> Option<f64>) -> Vec<Line> {
     let entrants = heat.entrants.iter().enumerate();
-    let line = |(color, entrant): (usize, &crate::tools::race::Entrant)| {
+    let line = |(at, entrant): (usize, &crate::tools::race::Entrant)| {
         let runs: Vec<&Outcome> = race.of(&heat.name, &entrant.label).collect();
         let longest = runs.iter().map(|run| run.points.len()).max().unwrap_or(0);
         let points =
             (0..longest).filter_map(|at| joined(runs.iter().filter_map(|run| run.points.get(at)), of)).collect();
-        Line { label: entrant.label.clone(), color, points }
+        Line { label: entrant.label.clone(), style: Style::new(at, heat.entrants.len()), points }
     };
     entrants.map(line).collect()
 }
@@ -88,21 +89,22 @@ fn joined<'a>(points: impl Iterator<Item = &'a Point>, of: fn(&Point) -> Option<
 
 /// Each search's scores.
 fn rates(heat: &Heat, race: &Race) -> Vec<Line> {
-    let line = |(color, entrant): (usize, &crate::tools::race::Entrant)| {
+    let line = |(at, entrant): (usize, &crate::tools::race::Entrant)| {
         let search = race.search(&heat.name, &entrant.label)?;
         let scores = search.scores().filter(|(_, score)| score.is_finite());
         let points = scores.map(|(point, score)| [point.rate(), score, score, score]).collect();
-        Some(Line { label: entrant.label.clone(), color, points })
+        Some(Line { label: entrant.label.clone(), style: Style::new(at, heat.entrants.len()), points })
     };
     heat.entrants.iter().enumerate().filter_map(line).collect()
 }
 
 /// The paths of the first seed, for problems of two parameters.
 fn paths(path: &Path, heat: &Heat, race: &Race) -> Result<bool> {
-    let trail = |(color, entrant): (usize, &crate::tools::race::Entrant)| {
+    let trail = |(at, entrant): (usize, &crate::tools::race::Entrant)| {
         let run = race.of(&heat.name, &entrant.label).next()?;
+        let style = Style::new(at, heat.entrants.len());
         (run.path.len() > 1)
-            .then(|| (run.key.seed, Trail { label: entrant.label.clone(), color, points: run.path.clone() }))
+            .then(|| (run.key.seed, Trail { label: entrant.label.clone(), style, points: run.path.clone() }))
     };
     let trails: Vec<(u64, Trail)> = heat.entrants.iter().enumerate().filter_map(trail).collect();
     let Some(seed) = trails.first().map(|(seed, _)| *seed) else { return Ok(false) };
