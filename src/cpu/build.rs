@@ -17,8 +17,8 @@ use crate::options::around::{Accumulate, Around, Clip, Ema, LossScale};
 use crate::options::schedule::{Schedule, Scheduled};
 use crate::{Error, NoDecay, Result, Storage};
 
-/// Construction. Methods that return the optimizer make it anew: they belong before the first step, and before states, parameters, masks
-/// and directions are given.
+/// Construction. Methods that return the optimizer make it anew: they belong before the first step, and before states and parameters are
+/// written. Masks, column rates and directions that were given stay.
 impl<F: Number> Optimizer<F> {
     /// An optimizer of these tensors, each with the settings of its group; all states are at their first values.
     ///
@@ -73,14 +73,17 @@ impl<F: Number> Optimizer<F> {
     }
 
     /// Makes the optimizer anew from what it was made from, with a change.
-    fn remade(self, change: impl FnOnce(&mut Spec) -> Result<()>) -> Result<Self> {
+    fn remade(mut self, change: impl FnOnce(&mut Spec) -> Result<()>) -> Result<Self> {
         if self.applied > 0 {
             let problem = format!("{} steps were applied: an optimizer is described before the first", self.applied);
             return Err(Error::Usage(problem));
         }
+        let given = self.probes.given.take();
         let mut spec = self.into_spec();
         change(&mut spec)?;
-        Self::create(spec)
+        let mut made = Self::create(spec)?;
+        made.probes.given = given;
+        Ok(made)
     }
 
     fn surrounded(self, change: impl FnOnce(&mut Around)) -> Result<Self> {
@@ -246,7 +249,8 @@ impl<F: Number> Optimizer<F> {
     /// A rule that mixes or moves whole tensors inside its step; a tensor that is not there, is in a set already, does not fall into
     /// so many rows, or whose states are not stored in f32; a name given twice; no tensor or row.
     pub fn with_rows(self, name: &str, tensors: &[usize], rows: usize) -> Result<Self> {
-        let set = RowSetSpec { name: name.to_owned(), tensors: tensors.to_vec(), rows, nonzero: false };
+        let set =
+            RowSetSpec { name: name.to_owned(), tensors: tensors.to_vec(), rows, nonzero: false, flags: Vec::new() };
         self.remade(|spec| {
             spec.rows.push(set);
             Ok(())

@@ -22,7 +22,7 @@ pub(crate) struct Probes<F> {
     /// What they come from: the loss at the parameters, then at each probe.
     losses: Vec<f64>,
     /// Directions that were given: a probe, a tensor, its elements.
-    given: Option<Vec<Vec<Vec<F>>>>,
+    pub(crate) given: Option<Vec<Vec<Vec<F>>>>,
 }
 
 impl<F: Number> Probes<F> {

@@ -42,7 +42,7 @@ impl<F: Number> Optimizer<F> {
             tensor.spec.elements = p.len();
         }
         self.rows.sets[set].spec.rows = indices.len();
-        self.rows.sets[set].flags.clear();
+        self.rows.sets[set].spec.flags.clear();
         Ok(())
     }
 

@@ -9,12 +9,10 @@ use crate::{Error, Result};
 /// A row set from step to step.
 #[derive(Clone, Debug)]
 pub(crate) struct RowSetState {
-    /// With as many rows as there are now.
+    /// With as many rows as there are now, and their flags.
     pub(crate) spec: RowSetSpec,
     /// The elements of a row of each tensor.
     pub(crate) widths: Vec<usize>,
-    /// A word per row, 0 where it stays as it is; none: every row is stepped.
-    pub(crate) flags: Vec<u32>,
 }
 
 /// The row sets of an optimizer and its columns' rates.
@@ -35,7 +33,7 @@ impl<F: Number> RowSets<F> {
         for (index, spec) in from.rows.iter().enumerate() {
             spec.tensors.iter().for_each(|&tensor| set_of[tensor] = Some(index));
             let widths = spec.tensors.iter().map(|&tensor| from.tensors[tensor].elements / spec.rows).collect();
-            sets.push(RowSetState { spec: spec.clone(), widths, flags: Vec::new() });
+            sets.push(RowSetState { spec: spec.clone(), widths });
         }
         let rates = |tensor| from.columns.get(&tensor).into_iter().flatten().map(|rate| F::of(*rate)).collect();
         Self { sets, set_of, columns: (0..count).map(rates).collect(), stepped: vec![Vec::new(); count] }
@@ -52,7 +50,7 @@ impl<F: Number> RowSets<F> {
         let stepped = &mut self.stepped[tensor];
         stepped.clear();
         for (i, g) in gradient.iter_mut().enumerate() {
-            let flagged = set.flags.get(i / width).is_none_or(|flag| *flag != 0);
+            let flagged = set.spec.flags.get(i / width).is_none_or(|flag| *flag != 0);
             if flagged && !(set.spec.nonzero && g.is_zero()) {
                 stepped.push(i);
             } else {
@@ -65,7 +63,7 @@ impl<F: Number> RowSets<F> {
     pub(crate) fn clear_unflagged(&self, tensor: usize, values: &mut [F]) {
         let Some(set) = self.set_with(tensor) else { return };
         let width = (values.len() / set.spec.rows.max(1)).max(1);
-        for (row, flag) in values.chunks_mut(width).zip(&set.flags) {
+        for (row, flag) in values.chunks_mut(width).zip(&set.spec.flags) {
             if *flag == 0 {
                 row.fill(F::zero());
             }
@@ -92,7 +90,7 @@ impl<F: Number> Optimizer<F> {
     pub fn set_mask(&mut self, set: usize, flags: &[u32]) -> Result<()> {
         let known = self.rows.set(set)?;
         known.spec.check_count("flags", flags.len(), known.spec.rows)?;
-        self.rows.sets[set].flags = flags.to_vec();
+        self.rows.sets[set].spec.flags = flags.to_vec();
         Ok(())
     }
 

@@ -39,6 +39,8 @@ pub(crate) struct RowSetSpec {
     pub(crate) rows: usize,
     /// Whether elements stay as they are where the gradient is exactly zero.
     pub(crate) nonzero: bool,
+    /// A word per row, 0 where it stays as it is; none: every row is stepped.
+    pub(crate) flags: Vec<u32>,
 }
 
 impl RowSetSpec {
