@@ -1,13 +1,12 @@
 //! What stands around the rule, on the host: the same as `shaders/harness/gradient.wgsl` and `finalize.wgsl` do on the GPU.
 
+use crate::cpu::number::Number;
+use crate::cpu::rows::RowSets;
+use crate::cpu::spec::TensorSpec;
+use crate::gpu::build::spec::GroupInfo;
 #[cfg(feature = "checkpoint")]
 use crate::gpu::layout::units::{ACCUMULATOR, AVERAGE};
 use crate::options::around::{Accumulate, Around, Clip};
-
-#[cfg(feature = "checkpoint")]
-use super::Counters;
-use super::rows::RowSets;
-use super::{Group, Number, TensorSpec};
 use crate::options::telemetry::Squares;
 
 /// The numbers that live from step to step around the rule.
@@ -62,7 +61,7 @@ impl<F: Number> Surroundings<F> {
     /// Prepares this step's gradients, or says that the step is left out because one of them is not finite.
     pub(crate) fn prepare(
         &mut self,
-        groups: &[Group],
+        groups: &[GroupInfo],
         group_of: &[usize],
         rows: &mut RowSets<F>,
         grads: &[&[F]],
@@ -161,6 +160,16 @@ impl<F: Number> Surroundings<F> {
 /// Σx².
 pub(crate) fn square<F: Number>(values: &[F]) -> f64 {
     values.iter().map(|x| x.wide() * x.wide()).sum()
+}
+
+#[cfg(feature = "checkpoint")]
+/// The counters that live from step to step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Counters {
+    pub(crate) applied: u64,
+    pub(crate) skipped: u64,
+    pub(crate) streak: u32,
+    pub(crate) scale: f64,
 }
 
 #[cfg(feature = "checkpoint")]

@@ -1,6 +1,9 @@
 //! What a step decides from sums or slopes before anything moves.
 
-use super::{Number, Scaled, Tensor, walk};
+use crate::cpu::hyper::Scaled;
+use crate::cpu::number::Number;
+use crate::cpu::tensor::TensorState;
+use crate::cpu::walk;
 use crate::optim::rule::Real;
 
 /// What decisions are made of and kept in, beside the tensors.
@@ -15,7 +18,7 @@ impl<F: Number> Decider<'_, F> {
     pub(crate) fn decide(
         &mut self,
         groups: &[Scaled<'_, F>],
-        tensors: &mut [Tensor<F>],
+        tensors: &mut [TensorState<F>],
         params: &[&mut [F]],
         grads: &[&[F]],
     ) -> bool {
@@ -45,7 +48,7 @@ impl<F: Number> Decider<'_, F> {
     pub(crate) fn settle(
         &mut self,
         groups: &[Scaled<'_, F>],
-        tensors: &mut [Tensor<F>],
+        tensors: &mut [TensorState<F>],
         params: &[&mut [F]],
         grads: &[&[F]],
     ) {
@@ -59,7 +62,7 @@ impl<F: Number> Decider<'_, F> {
     fn sum(
         &mut self,
         groups: &[Scaled<'_, F>],
-        tensors: &mut [Tensor<F>],
+        tensors: &mut [TensorState<F>],
         params: &[&mut [F]],
         grads: &[&[F]],
     ) -> Vec<F> {
@@ -70,12 +73,12 @@ impl<F: Number> Decider<'_, F> {
 }
 
 /// Whether the step leaves the count of applied steps where it is.
-pub(crate) fn held<F: Number>(groups: &[Scaled<'_, F>], tensors: &[Tensor<F>]) -> bool {
+pub(crate) fn held<F: Number>(groups: &[Scaled<'_, F>], tensors: &[TensorState<F>]) -> bool {
     groups[0].sums.may_hold && tensors.first().is_some_and(|t| groups[0].cpu.hold(&t.decision))
 }
 
 /// Every tensor's own totals from its sums, and the totals over all, with gradients as they are: the factor of a clip would be c.
-fn total<F: Number>(groups: &[Scaled<'_, F>], tensors: &mut [Tensor<F>], count: usize) -> Vec<f64> {
+fn total<F: Number>(groups: &[Scaled<'_, F>], tensors: &mut [TensorState<F>], count: usize) -> Vec<f64> {
     let c = 1.0;
     let mut all = vec![[0.0; 3]; count];
     let at_c = |p: &[f64; 3]| p[0] + p[1] * c + p[2] * c * c;

@@ -1,6 +1,7 @@
 //! Rules that are evaluated elsewhere than they are trained, on the host.
 
-use super::{Number, Optimizer};
+use crate::cpu::number::Number;
+use crate::cpu::optimizer::Optimizer;
 use crate::{Error, Result};
 
 impl<F: Number> Optimizer<F> {

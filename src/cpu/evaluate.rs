@@ -1,17 +1,18 @@
 //! Steps that evaluate the objective while they are under way.
 
 use crate::Result;
+use crate::cpu::decide::{self, Decider};
 use crate::cpu::flow::Flow;
-use crate::cpu::storage;
-use crate::cpu::{Decider, Number, Optimizer, Tensor, conclude, decide, scale, slices};
+use crate::cpu::hyper::scale;
+use crate::cpu::number::Number;
+use crate::cpu::objective::Evaluate;
+use crate::cpu::optimizer::Optimizer;
+use crate::cpu::step::{conclude, slices};
+use crate::cpu::stored::round_gradients;
+use crate::cpu::tensor::TensorState;
 use crate::optim::procedure::Scheme;
 use crate::optim::procedure::evaluation::{EvalRequest, Evaluations};
 use crate::optim::{Procedure, Rule};
-
-/// Evaluates the objective, writing a gradient where that is asked for, and returns the loss.
-pub(crate) trait Evaluate<F>: FnMut(EvalRequest, &mut [&mut [F]], &mut [&mut [F]]) -> Result<f64> {}
-
-impl<F, E: FnMut(EvalRequest, &mut [&mut [F]], &mut [&mut [F]]) -> Result<f64>> Evaluate<F> for E {}
 
 impl<F: Number> Optimizer<F> {
     /// One step of any rule, with everything evaluated inside it. `evaluate` is handed the parameters as they are and the gradients to
@@ -53,7 +54,7 @@ impl<F: Number> Optimizer<F> {
             counts.count(evaluation);
             let loss = evaluate(evaluation, &shared(params), grads)?;
             if let (EvalRequest::Gradient, Some(formats)) = (evaluation, &formats) {
-                storage::round_gradients(formats, grads.iter_mut().map(|g| &mut **g));
+                round_gradients(formats, grads.iter_mut().map(|g| &mut **g));
             }
             Ok(loss)
         };
@@ -75,10 +76,6 @@ impl<F: Number> Optimizer<F> {
     #[must_use]
     pub const fn evaluations(&self) -> Evaluations {
         self.evaluations
-    }
-
-    pub(crate) fn procedure(&self) -> Procedure {
-        self.groups[0].rule.procedure()
     }
 
     /// A step of a rule that integrates between evaluations.
@@ -134,7 +131,7 @@ impl<F: Number> Optimizer<F> {
 }
 
 /// Gives every tensor's state of this name other values.
-fn put_states<F: Number>(rule: &dyn Rule, tensors: &mut [Tensor<F>], name: &str, values: Vec<Vec<F>>) {
+fn put_states<F: Number>(rule: &dyn Rule, tensors: &mut [TensorState<F>], name: &str, values: Vec<Vec<F>>) {
     let Some(at) = rule.states().iter().position(|s| s.name == name) else { return };
     for (tensor, values) in tensors.iter_mut().zip(values) {
         if let Some(state) = &mut tensor.states[at] {
@@ -143,6 +140,6 @@ fn put_states<F: Number>(rule: &dyn Rule, tensors: &mut [Tensor<F>], name: &str,
     }
 }
 
-pub(crate) fn shared<'a, F>(slices: &'a [&mut [F]]) -> Vec<&'a [F]> {
+fn shared<'a, F>(slices: &'a [&mut [F]]) -> Vec<&'a [F]> {
     slices.iter().map(|slice| &**slice).collect()
 }

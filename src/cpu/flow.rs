@@ -1,8 +1,10 @@
 //! The flow of the clipped gradient, followed from evaluation to evaluation: `shaders/harness/flow.wgsl` does the same on the GPU.
 
-use super::evaluate::Evaluate;
-use super::{Number, Scaled, Tensor};
 use crate::Result;
+use crate::cpu::hyper::Scaled;
+use crate::cpu::number::Number;
+use crate::cpu::objective::Evaluate;
+use crate::cpu::tensor::TensorState;
 use crate::optim::procedure::Scheme;
 use crate::optim::procedure::evaluation::EvalRequest;
 use crate::optim::procedure::integrator::{Control, RK4, Verdict, Weights, first_step, second_step};
@@ -47,7 +49,7 @@ impl<F: Number> Flow<F> {
     /// `start` are the gradients at the parameters as the rule sees them; signs are for later ones.
     pub(crate) fn new(
         groups: &[Scaled<'_, F>],
-        tensors: &[Tensor<F>],
+        tensors: &[TensorState<F>],
         params: &[&mut [F]],
         start: &[&[F]],
         signs: Vec<F>,

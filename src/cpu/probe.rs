@@ -1,12 +1,13 @@
 //! Probes: the loss along random directions, as `shaders/harness/probe.wgsl` makes them on the GPU.
 
-use super::evaluate::Evaluate;
-use super::{Number, Optimizer};
+use crate::cpu::number::Number;
+use crate::cpu::objective::Evaluate;
+use crate::cpu::optimizer::Optimizer;
+use crate::cpu::tensor::TensorState;
 use crate::optim::procedure::evaluation::EvalRequest;
 use crate::optim::procedure::{Directions, Probe};
 use crate::optim::{Procedure, Scalar};
-use crate::options::random;
-use crate::options::random::Stream;
+use crate::options::random::{self, Stream};
 use crate::options::schedule::scalars_at;
 use crate::{Error, Result};
 
@@ -21,7 +22,7 @@ pub(crate) struct Probes<F> {
     /// What they come from: the loss at the parameters, then at each probe.
     losses: Vec<f64>,
     /// Directions that were given: a probe, a tensor, its elements.
-    given: Option<Vec<Vec<Vec<F>>>>,
+    pub(crate) given: Option<Vec<Vec<Vec<F>>>>,
 }
 
 impl<F: Number> Probes<F> {
@@ -143,7 +144,7 @@ impl<F: Number> Optimizer<F> {
     fn random_direction(&self, j: usize) -> Vec<Vec<F>> {
         let key = random::key(self.seed, Stream::Probe);
         let key = random::draw(random::draw(key, self.applied as u32), j as u32);
-        let tensor = |(t, tensor): (usize, &super::Tensor<F>)| {
+        let tensor = |(t, tensor): (usize, &TensorState<F>)| {
             let mut numbers = vec![0.0; tensor.spec.elements];
             random::fill_normals(random::draw(key, t as u32), &mut numbers);
             numbers.into_iter().map(|x| F::of(f64::from(x))).collect()

@@ -1,20 +1,14 @@
 //! What a checkpoint takes of an optimizer, and gives back.
 
-use super::{Number, Optimizer};
+use crate::cpu::around::Counters;
+use crate::cpu::number::Number;
+use crate::cpu::optimizer::Optimizer;
+use crate::cpu::warp::Warped;
 use crate::gpu::access::snapshot::Rounding;
 use crate::optim::rule::goes_on;
 use crate::optim::{Kind, Rule, Value};
 use crate::options::storage::{Form, Params};
 use crate::{Error, Result};
-
-/// The counters that live from step to step.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Counters {
-    pub(crate) applied: u64,
-    pub(crate) skipped: u64,
-    pub(crate) streak: u32,
-    pub(crate) scale: f64,
-}
 
 impl<F: Number> Optimizer<F> {
     /// The groups' names and settings.
@@ -48,7 +42,7 @@ impl<F: Number> Optimizer<F> {
         let kept = &self.tensors[tensor];
         let names = self.groups[kept.spec.group].rule.states().into_iter().map(|s| s.name);
         let states = names.zip(&kept.states).filter_map(|(name, state)| Some((name, state.as_deref()?)));
-        let warp = kept.warp.iter().flat_map(super::Warped::arrays);
+        let warp = kept.warp.iter().flat_map(Warped::arrays);
         states.chain(self.around.arrays(tensor)).chain(warp).collect()
     }
 
@@ -57,7 +51,7 @@ impl<F: Number> Optimizer<F> {
         let kept = &mut self.tensors[tensor];
         let names = self.groups[kept.spec.group].rule.states().into_iter().map(|s| s.name);
         let states = names.zip(&mut kept.states).filter_map(|(name, state)| Some((name, state.as_deref_mut()?)));
-        let warp = kept.warp.iter_mut().flat_map(super::Warped::arrays_mut);
+        let warp = kept.warp.iter_mut().flat_map(Warped::arrays_mut);
         states.chain(self.around.arrays_mut(tensor)).chain(warp).collect()
     }
 

@@ -1,23 +1,12 @@
 //! Telemetry on the host: the same numbers as on the GPU.
 
-use super::around::square;
-use super::{Number, Optimizer};
 use crate::Result;
-use crate::optim::Procedure;
-use crate::options::telemetry::{Squares, Stats, TensorStats};
+use crate::cpu::around::square;
+use crate::cpu::number::Number;
+use crate::cpu::optimizer::Optimizer;
+use crate::options::telemetry::{self, Squares, Stats, TensorStats};
 
 impl<F: Number> Optimizer<F> {
-    /// Measures every step, for [`stats`](Self::stats); keeps a copy of the parameters while a step is under way.
-    ///
-    /// # Errors
-    /// The rule integrates between evaluations.
-    pub fn with_telemetry(self) -> Result<Self> {
-        if let Procedure::Integrate(_) = self.procedure() {
-            return Err(crate::options::telemetry::refuse(self.rule(0).name()));
-        }
-        self.surrounded(|around| around.telemetry = true)
-    }
-
     /// What the last step did; `None` before the first, or without [`with_telemetry`](Self::with_telemetry).
     #[must_use]
     pub fn stats(&self) -> Option<Stats> {
@@ -40,7 +29,7 @@ impl<F: Number> Optimizer<F> {
     /// Nothing counts them: the optimizer was built without a test for them, a loss scale, a clip by norm or telemetry.
     pub fn nonfinite(&self) -> Result<Option<&str>> {
         if !self.around.around.sums() {
-            return Err(crate::options::telemetry::nothing_counts());
+            return Err(telemetry::nothing_counts());
         }
         let mut tensors = self.tensors().zip(&self.around.squares);
         Ok(tensors.find(|(_, squares)| squares.nonfinite > 0.0).map(|(spec, _)| spec.name.as_str()))

@@ -1,20 +1,19 @@
 //! How a step walks the tensors: by halves, down to pieces of a fixed size, so that threads may take the halves and the order of every
 //! sum is the same whoever takes them. Small tensors share a piece.
 
+use crate::cpu::hyper::Scaled;
+use crate::cpu::number::Number;
+use crate::cpu::pieces::{PIECE, half, join};
+use crate::cpu::tensor::TensorState;
 use crate::optim::rule::MAX_SUMS;
 use crate::optim::rule::host::RowTerms;
-
-use super::{Number, Scaled, Tensor};
-
-/// The elements of one piece: enough to outweigh handing it to another thread.
-const PIECE: usize = 64 * 1024;
 
 type Sum = [f64; MAX_SUMS];
 
 /// Sums the terms of every tensor into its `sums`.
 pub(crate) fn contribute<F: Number>(
     groups: &[Scaled<'_, F>],
-    tensors: &mut [Tensor<F>],
+    tensors: &mut [TensorState<F>],
     params: &[&mut [F]],
     grads: &[&[F]],
 ) {
@@ -57,7 +56,7 @@ fn contribute_tensor<F: Number>(
 /// Updates every tensor.
 pub(crate) fn update<F: Number>(
     groups: &[Scaled<'_, F>],
-    tensors: &mut [Tensor<F>],
+    tensors: &mut [TensorState<F>],
     params: &mut [&mut [F]],
     grads: &[&[F]],
 ) {
@@ -110,43 +109,17 @@ fn update_tensor<F: Number>(
     );
 }
 
-/// Hands an array out in pieces, each with the index of its first number, that are cut where blocks end.
-pub(crate) fn pieces<F: Number>(values: &mut [F], first: usize, work: &(impl Fn(usize, &mut [F]) + Sync)) {
-    match half(values.len()).filter(|_| F::FAST) {
-        None => work(first, values),
-        Some(at) => {
-            let (values, more) = values.split_at_mut(at);
-            join(|| pieces(values, first, work), || pieces(more, first + at, work));
-        }
-    }
-}
-
 /// Where to split these tensors into two runs, or `None` where they are one piece or one tensor.
-fn middle<F: Number>(tensors: &[Tensor<F>]) -> Option<usize> {
+fn middle<F: Number>(tensors: &[TensorState<F>]) -> Option<usize> {
     let elements: usize = tensors.iter().map(|t| t.spec.elements).sum();
     if !F::FAST || elements <= PIECE || tensors.len() < 2 {
         return None;
     }
     let mut before = 0;
-    let reaches_half = |tensor: &Tensor<F>| {
+    let reaches_half = |tensor: &TensorState<F>| {
         before += tensor.spec.elements;
         before >= elements / 2
     };
     let at = tensors.iter().position(reaches_half).map_or(1, |last| last + 1);
     Some(at.min(tensors.len() - 1))
-}
-
-/// Where to split a tensor: in whole pieces, or `None` where it is one.
-fn half(elements: usize) -> Option<usize> {
-    (elements > PIECE).then(|| elements.div_ceil(PIECE).div_ceil(2) * PIECE)
-}
-
-#[cfg(feature = "parallel")]
-fn join<A: Send, B: Send>(a: impl FnOnce() -> A + Send, b: impl FnOnce() -> B + Send) -> (A, B) {
-    rayon::join(a, b)
-}
-
-#[cfg(not(feature = "parallel"))]
-fn join<A, B>(a: impl FnOnce() -> A, b: impl FnOnce() -> B) -> (A, B) {
-    (a(), b())
 }

@@ -2,7 +2,9 @@
 
 use std::ops::Range;
 
-use super::{Number, Optimizer, Scaled, Tensor};
+use crate::cpu::hyper::Scaled;
+use crate::cpu::number::Number;
+use crate::cpu::optimizer::Optimizer;
 #[cfg(feature = "checkpoint")]
 use crate::gpu::layout::arena::{BEFORE, COLUMNS};
 use crate::optim::procedure::{Warp, check_matrix};
@@ -44,7 +46,7 @@ impl<F: Number> Warped<F> {
     }
 
     /// Learns from the step before, where it may, and returns P g.
-    fn pass(&mut self, group: &Scaled<'_, F>, g: &[F], v: &[F]) -> Vec<F> {
+    pub(crate) fn pass(&mut self, group: &Scaled<'_, F>, g: &[F], v: &[F]) -> Vec<F> {
         let scalars = self.warp.learned.then(|| Learning::of(group));
         let mut out = vec![F::zero(); g.len()];
         for (at, out) in out.chunks_mut(self.warp.block).enumerate() {
@@ -97,16 +99,6 @@ impl<F: Number> Warped<F> {
         let before = self.warp.learned.then_some((BEFORE, self.before.as_mut_slice()));
         before.into_iter().chain(COLUMNS.into_iter().zip(self.columns.iter_mut().map(Vec::as_mut_slice)))
     }
-}
-
-/// Passes every tensor's gradient through its matrix.
-pub(crate) fn warp<F: Number>(groups: &[Scaled<'_, F>], tensors: &mut [Tensor<F>], grads: &[&[F]]) -> Vec<Vec<F>> {
-    let one = |(tensor, g): (&mut Tensor<F>, &&[F])| {
-        let group = &groups[tensor.spec.group];
-        let v = tensor.states.get(1).and_then(|v| v.as_deref()).unwrap_or_default();
-        tensor.warp.as_mut().map_or_else(|| g.to_vec(), |warp| warp.pass(group, g, v))
-    };
-    tensors.iter_mut().zip(grads).map(one).collect()
 }
 
 impl<F: Number> Optimizer<F> {

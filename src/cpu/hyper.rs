@@ -1,0 +1,41 @@
+//! The groups' rules with the scalars of one step.
+
+use crate::Result;
+use crate::cpu::number::Number;
+use crate::gpu::build::spec::GroupInfo;
+use crate::optim::rule::host::HostKernel;
+use crate::optim::{Rule, Sums};
+use crate::options::schedule::scalars_at;
+
+/// A group's rule with the scalars of one step.
+pub(crate) struct Scaled<'a, F> {
+    pub(crate) cpu: &'a dyn HostKernel<F>,
+    pub(crate) hyper: Vec<F>,
+    pub(crate) rule: &'a dyn Rule,
+    pub(crate) sums: Sums,
+}
+
+impl<F: Number> Scaled<'_, F> {
+    /// A member of `Hyper`; 0 where the rule has none of this name.
+    pub(crate) fn member(&self, name: &str) -> F {
+        let at = self.rule.scalars(1).iter().position(|s| s.name == name);
+        at.map_or(F::zero(), |at| self.hyper[at])
+    }
+
+    /// One of the rule's flags.
+    pub(crate) fn flag(&self, name: &str) -> bool {
+        self.rule.flags().iter().any(|(n, on)| *n == name && *on)
+    }
+}
+
+/// Every group's rule with its scalars at the `t`-th applied step.
+pub(crate) fn scale<F: Number>(groups: &[GroupInfo], t: u64) -> Result<Vec<Scaled<'_, F>>> {
+    let mut scaled = Vec::with_capacity(groups.len());
+    for group in groups {
+        let rule = group.rule.as_ref();
+        let scalars = scalars_at(rule, &group.scheduled, &group.name, t)?;
+        let hyper = scalars.iter().map(|s| F::of(s.value())).collect();
+        scaled.push(Scaled { cpu: F::of_rule(rule), hyper, rule, sums: rule.sums() });
+    }
+    Ok(scaled)
+}

@@ -1,0 +1,118 @@
+//! Rows change places or begin anew, with all that is kept for them.
+
+use crate::cpu::number::Number;
+use crate::cpu::optimizer::Optimizer;
+use crate::cpu::rows::RowSetState;
+use crate::cpu::spec::RowSetSpec;
+use crate::{Error, Result};
+
+/// Changes of rows.
+impl<F: Number> Optimizer<F> {
+    /// The rows of a set change places, with all that is kept for them: row `i` becomes what row `indices[i]` was, and there are as many
+    /// rows as indices from then on. An index that names no row (`u32::MAX`, say) makes a fresh row: zero parameters and average,
+    /// states as before the first step. `params` are the set's tensors', in its order. Every row is flagged until the next
+    /// [`set_mask`](Self::set_mask).
+    ///
+    /// # Errors
+    /// There is no such set; a count or length that does not fit. Nothing was changed then.
+    pub fn remap(&mut self, set: usize, indices: &[u32], params: &mut [&mut Vec<F>]) -> Result<()> {
+        let known = self.rows.set(set)?;
+        known.spec.check_count("parameters", params.len(), known.spec.tensors.len())?;
+        for (&t, p) in known.spec.tensors.iter().zip(params.iter()) {
+            self.tensors[t].check_length("parameter", p.len())?;
+        }
+        let RowSetState { spec: RowSetSpec { tensors, .. }, widths, .. } = known.clone();
+        for ((t, width), p) in tensors.into_iter().zip(widths).zip(params) {
+            let firsts = self.firsts(t);
+            let tensor = &mut self.tensors[t];
+            let gather = |values: &mut Vec<F>, first: F| {
+                *values = gathered(values, indices, width, first);
+            };
+            gather(p, F::zero());
+            for (state, first) in tensor.states.iter_mut().zip(firsts) {
+                if let Some(state) = state {
+                    gather(state, first);
+                }
+            }
+            if let Some(full) = &mut tensor.stored.full {
+                gather(full, F::zero());
+            }
+            let around = [self.around.accumulated.get_mut(t), self.around.ema.get_mut(t)];
+            around.into_iter().flatten().for_each(|values| gather(values, F::zero()));
+            tensor.spec.elements = p.len();
+        }
+        self.rows.sets[set].spec.rows = indices.len();
+        self.rows.sets[set].spec.flags.clear();
+        Ok(())
+    }
+
+    /// Everything that is kept for a tensor begins anew: states as before the first step, the accumulator at zero, the average at the
+    /// parameters.
+    ///
+    /// # Errors
+    /// There is no such tensor; a length that does not fit.
+    pub fn reset_states(&mut self, tensor: usize, param: &[F]) -> Result<()> {
+        self.reset(tensor, param, |_| true)
+    }
+
+    /// As [`reset_states`](Self::reset_states), for the flagged rows of a set. `params` are the set's tensors', in its order.
+    ///
+    /// # Errors
+    /// There is no such set; a count or length that does not fit.
+    pub fn reset_rows(&mut self, set: usize, flags: &[u32], params: &[&[F]]) -> Result<()> {
+        let known = self.rows.set(set)?;
+        known.spec.check_count("flags", flags.len(), known.spec.rows)?;
+        known.spec.check_count("parameters", params.len(), known.spec.tensors.len())?;
+        for (t, p) in known.spec.tensors.clone().into_iter().zip(params) {
+            let width = (p.len() / flags.len().max(1)).max(1);
+            self.reset(t, p, |i| flags.get(i / width).is_some_and(|flag| *flag != 0))?;
+        }
+        Ok(())
+    }
+
+    fn reset(&mut self, t: usize, param: &[F], chosen: impl Fn(usize) -> bool) -> Result<()> {
+        let count = self.tensors.len();
+        let known = self.tensors.get(t);
+        known
+            .ok_or_else(|| Error::Usage(format!("tensor {t} does not exist, there are {count}")))?
+            .check_length("parameter", param.len())?;
+        let firsts = self.firsts(t);
+        let set = |values: &mut [F], first: &dyn Fn(usize) -> F| {
+            values.iter_mut().enumerate().filter(|(i, _)| chosen(*i)).for_each(|(i, x)| *x = first(i));
+        };
+        for (state, first) in self.tensors[t].states.iter_mut().zip(firsts) {
+            if let Some(state) = state {
+                set(state, &|_| first);
+            }
+        }
+        if let Some(full) = &mut self.tensors[t].stored.full {
+            set(full, &|i| param[i]);
+        }
+        if let Some(values) = self.around.accumulated.get_mut(t) {
+            set(values, &|_| F::zero());
+        }
+        if let Some(values) = self.around.ema.get_mut(t) {
+            set(values, &|i| param[i]);
+        }
+        Ok(())
+    }
+
+    /// What a tensor's states are before the first step.
+    fn firsts(&self, tensor: usize) -> Vec<F> {
+        let group = self.tensors[tensor].spec.group;
+        self.groups[group].rule.states().iter().map(|s| F::of(s.initial)).collect()
+    }
+}
+
+/// The rows that the indices name, a fresh one where they name none.
+fn gathered<F: Number>(values: &[F], indices: &[u32], width: usize, first: F) -> Vec<F> {
+    let mut all = Vec::with_capacity(indices.len() * width);
+    for &index in indices {
+        let start = (index as usize).saturating_mul(width);
+        match values.get(start..start.saturating_add(width)) {
+            Some(row) => all.extend_from_slice(row),
+            None => all.extend(std::iter::repeat_n(first, width)),
+        }
+    }
+    all
+}

@@ -1,0 +1,95 @@
+//! A step over some of the elements: they are gathered, stepped as if there were no others, and put back.
+
+use crate::Result;
+use crate::cpu::number::Number;
+use crate::cpu::optimizer::Optimizer;
+
+/// What was put aside while a step saw only some of a tensor's elements.
+struct Aside<F> {
+    tensor: usize,
+    states: Vec<Option<Vec<F>>>,
+    average: Option<Vec<F>>,
+}
+
+impl<F: Number> Optimizer<F> {
+    /// The rule's step over the elements that [`RowSets::select`] found; gradients as the rule sees them.
+    pub(crate) fn apply_selected(&mut self, params: &mut [&mut [F]], grads: &[&[F]]) -> Result<()> {
+        if self.rows.is_empty() {
+            return self.apply(params, grads);
+        }
+        let asides: Vec<Aside<F>> = (0..params.len()).filter_map(|t| self.put_aside(t)).collect();
+        let picked = |values: &[F], t: usize| pick(values, &self.rows.stepped[t]);
+        let some: Vec<Option<(Vec<F>, Vec<F>)>> = (0..params.len())
+            .map(|t| self.rows.set_of[t].map(|_| (picked(params[t], t), picked(grads[t], t))))
+            .collect();
+        let (mut some_params, some_grads): (Vec<_>, Vec<_>) = some.into_iter().map(Option::unzip).unzip();
+        let applied = self.applied;
+        let result = {
+            let both = params.iter_mut().zip(&mut some_params);
+            let mut params: Vec<&mut [F]> = both.map(|(p, some)| some.as_deref_mut().unwrap_or(p)).collect();
+            let both = grads.iter().zip(&some_grads);
+            let grads: Vec<&[F]> = both.map(|(g, some)| some.as_deref().unwrap_or(g)).collect();
+            self.apply(&mut params, &grads)
+        };
+        for (t, some) in some_params.iter().enumerate() {
+            if let Some(some) = some {
+                put(params[t], some, &self.rows.stepped[t]);
+            }
+        }
+        let begins = applied == 0 && self.applied > 0;
+        for aside in asides {
+            self.put_back(aside, params, begins);
+        }
+        self.tensors.iter_mut().for_each(|tensor| tensor.rates.clear());
+        result
+    }
+
+    /// Lets a tensor hold the stepped elements alone, and each one's rate.
+    fn put_aside(&mut self, t: usize) -> Option<Aside<F>> {
+        let (tensor, columns) = (&mut self.tensors[t], &self.rows.columns[t]);
+        if self.rows.set_of[t].is_none() {
+            tensor.rates = columns.iter().copied().cycle().take(tensor.spec.elements).collect();
+            return None;
+        }
+        let stepped = &self.rows.stepped[t];
+        if !columns.is_empty() {
+            tensor.rates = stepped.iter().map(|i| columns[i % columns.len()]).collect();
+        }
+        tensor.spec.elements = stepped.len();
+        let some = tensor.states.iter().map(|state| state.as_ref().map(|s| pick(s, stepped))).collect();
+        let states = std::mem::replace(&mut tensor.states, some);
+        let average = self.around.ema.get_mut(t).map(|all| {
+            let some = pick(all, stepped);
+            std::mem::replace(all, some)
+        });
+        Some(Aside { tensor: t, states, average })
+    }
+
+    /// Undoes [`put_aside`](Self::put_aside) with what the step made. The first step begins every average at the weights.
+    fn put_back(&mut self, aside: Aside<F>, params: &[&mut [F]], begins: bool) {
+        let Aside { tensor: t, mut states, average } = aside;
+        let (tensor, stepped) = (&mut self.tensors[t], &self.rows.stepped[t]);
+        tensor.spec.elements = params[t].len();
+        for (all, some) in states.iter_mut().zip(&tensor.states) {
+            if let (Some(all), Some(some)) = (all, some) {
+                put(all, some, stepped);
+            }
+        }
+        tensor.states = states;
+        if let (Some(mut all), Some(some)) = (average, self.around.ema.get_mut(t)) {
+            if begins {
+                all.copy_from_slice(params[t]);
+            }
+            put(&mut all, some, stepped);
+            *some = all;
+        }
+    }
+}
+
+fn pick<F: Copy>(values: &[F], at: &[usize]) -> Vec<F> {
+    at.iter().map(|i| values[*i]).collect()
+}
+
+fn put<F: Copy>(values: &mut [F], some: &[F], at: &[usize]) {
+    at.iter().zip(some).for_each(|(i, x)| values[*i] = *x);
+}

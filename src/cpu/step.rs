@@ -1,0 +1,127 @@
+//! A step on the host.
+
+use crate::cpu::around::Surroundings;
+use crate::cpu::decide::{self, Decider};
+use crate::cpu::hyper::{Scaled, scale};
+use crate::cpu::number::Number;
+use crate::cpu::optimizer::Optimizer;
+use crate::cpu::storage::round_states;
+use crate::cpu::stored::Draws;
+use crate::cpu::tensor::TensorState;
+use crate::cpu::walk;
+use crate::optim::Procedure;
+use crate::{Error, Result};
+
+impl<F: Number> Optimizer<F> {
+    /// Adds a micro-batch's gradients to the accumulator; the step adds the last one's itself.
+    ///
+    /// # Errors
+    /// A count or length that does not fit; accumulation was not asked for.
+    pub fn accumulate(&mut self, grads: &[&[F]]) -> Result<()> {
+        if self.around.around.accumulate.is_none() {
+            return Err(Error::Usage("the optimizer was built without accumulation".to_owned()));
+        }
+        self.check_count("gradients", grads.len())?;
+        for (tensor, g) in self.tensors.iter().zip(grads) {
+            tensor.check_length("gradient", g.len())?;
+        }
+        match self.stored_gradients(grads) {
+            None => self.around.accumulate(grads),
+            Some(rounded) => self.around.accumulate(&slices(&rounded)),
+        }
+        Ok(())
+    }
+
+    /// One step: parameters and states move, and [`step_count`](Self::step_count) counts it. `params` and `grads` come in the order of the
+    /// tensors. A step that the rule refuses (Adai's, where every gradient so far was zero) changes nothing and is not counted.
+    ///
+    /// # Errors
+    /// A count or length that does not fit, a schedule's value out of range, a rule that evaluates gradients inside the step (then
+    /// [`step_with`](Self::step_with)); nothing was changed then.
+    pub fn step(&mut self, params: &mut [&mut [F]], grads: &[&[F]]) -> Result<()> {
+        if let Procedure::Integrate(_) = self.procedure() {
+            let rule = self.groups[0].rule.name();
+            return Err(Error::Usage(format!("{rule} evaluates gradients inside the step: call step_with")));
+        }
+        self.check_lengths(params, grads)?;
+        match self.stored_gradients(grads) {
+            None => self.in_full(params, |optimizer, params| optimizer.step_in_full(params, grads)),
+            Some(rounded) => {
+                self.in_full(params, |optimizer, params| optimizer.step_in_full(params, &slices(&rounded)))
+            }
+        }
+    }
+
+    /// A step, whatever parameters and gradients are stored as.
+    fn step_in_full(&mut self, params: &mut [&mut [F]], grads: &[&[F]]) -> Result<()> {
+        if self.around.passes_gradients() && self.rows.is_empty() {
+            return self.apply(params, grads);
+        }
+        let before = self.before(params);
+        let applied = match self.prepare(grads) {
+            None => Ok(()),
+            Some(prepared) => {
+                let applied = self.apply_selected(params, &slices(&prepared));
+                self.around.prepared = prepared;
+                applied
+            }
+        };
+        self.measure(before, params);
+        applied
+    }
+
+    /// The gradients as the rule sees them, or nothing where the step is left out. They go back to `around.prepared`.
+    pub(crate) fn prepare(&mut self, grads: &[&[F]]) -> Option<Vec<Vec<F>>> {
+        let group_of: Vec<usize> = self.tensors.iter().map(|t| t.spec.group).collect();
+        let goes = self.around.prepare(&self.groups, &group_of, &mut self.rows, grads);
+        goes.then(|| std::mem::take(&mut self.around.prepared))
+    }
+
+    /// The rule's step, with gradients as it sees them.
+    pub(crate) fn apply(&mut self, params: &mut [&mut [F]], grads: &[&[F]]) -> Result<()> {
+        let groups = scale(&self.groups, self.applied + 1)?;
+        let mut decider = Decider { totals: &mut self.totals, memory: &mut self.memory, slopes: &self.probes.slopes };
+        if !decider.decide(&groups, &mut self.tensors, params, grads) {
+            return Ok(());
+        }
+        conclude(&groups, &mut self.tensors, &mut self.around, (&mut self.applied, &mut self.draws), params, grads);
+        Ok(())
+    }
+}
+
+pub(crate) fn slices<F>(arrays: &[Vec<F>]) -> Vec<&[F]> {
+    arrays.iter().map(Vec::as_slice).collect()
+}
+
+/// The step once everything is decided.
+pub(crate) fn conclude<F: Number>(
+    groups: &[Scaled<'_, F>],
+    tensors: &mut [TensorState<F>],
+    around: &mut Surroundings<F>,
+    (applied, draws): (&mut u64, &mut Draws),
+    params: &mut [&mut [F]],
+    grads: &[&[F]],
+) {
+    if *applied == 0 {
+        around.start_average(params);
+    }
+    if tensors.iter().any(|t| t.warp.is_some()) {
+        let warped = warped(groups, tensors, grads);
+        walk::update(groups, tensors, params, &slices(&warped));
+    } else {
+        walk::update(groups, tensors, params, grads);
+    }
+    round_states(tensors, draws);
+    around.average(*applied + 1, params);
+    *applied += u64::from(!decide::held(groups, tensors));
+}
+
+/// Passes every tensor's gradient through its matrix.
+fn warped<F: Number>(groups: &[Scaled<'_, F>], tensors: &mut [TensorState<F>], grads: &[&[F]]) -> Vec<Vec<F>> {
+    let one = |(tensor, g): (&mut TensorState<F>, &&[F])| {
+        let group = &groups[tensor.spec.group];
+        let v = tensor.states.get(1).and_then(|v| v.as_deref()).unwrap_or_default();
+        tensor.warp.as_mut().map_or_else(|| g.to_vec(), |warp| warp.pass(group, g, v))
+    };
+    tensors.iter_mut().zip(grads).map(one).collect()
+}

@@ -1,0 +1,71 @@
+//! What is kept for a tensor.
+
+use crate::Result;
+use crate::cpu::number::Number;
+use crate::cpu::spec::{Spec, TensorSpec};
+use crate::cpu::stored::Stored;
+use crate::cpu::warp::Warped;
+use crate::gpu::build::spec::GroupInfo;
+use crate::optim::rule::MAX_SUMS;
+use crate::optim::{Procedure, StateSpec};
+
+/// A tensor's states and what the last step found about it.
+#[derive(Debug)]
+pub(crate) struct TensorState<F> {
+    pub(crate) spec: TensorSpec,
+    pub(crate) states: Vec<Option<Vec<F>>>,
+    pub(crate) sums: [f64; MAX_SUMS],
+    pub(crate) own: Vec<F>,
+    pub(crate) decision: Vec<F>,
+    /// Each element's rate in the step under way; none: 1.
+    pub(crate) rates: Vec<F>,
+    /// The elements of a row, where they share one second moment.
+    pub(crate) shared: Option<usize>,
+    pub(crate) stored: Stored<F>,
+    pub(crate) warp: Option<Warped<F>>,
+}
+
+impl<F: Number> TensorState<F> {
+    /// A tensor before the first step; its states are not rounded to their storage yet.
+    pub(crate) fn new(from: &Spec, tensor: usize) -> Self {
+        let spec = from.tensors[tensor].clone();
+        let rule = from.groups[spec.group].rule.as_ref();
+        let fill = |state: StateSpec| state.used.then(|| vec![F::of(state.initial); spec.elements]);
+        let states = kept_states(&from.groups, spec.group).into_iter().map(fill).collect();
+        let warp = match rule.procedure() {
+            Procedure::Warp(warp) => Some(Warped::new(warp, spec.elements)),
+            _ => None,
+        };
+        let kinds = rule.states().iter().map(|state| state.kind).collect();
+        let stored = Stored::new(from.formats[tensor].clone(), kinds, spec.elements);
+        Self {
+            spec,
+            states,
+            sums: [0.0; MAX_SUMS],
+            own: Vec::new(),
+            decision: Vec::new(),
+            rates: Vec::new(),
+            shared: from.shared.get(&tensor).copied(),
+            stored,
+            warp,
+        }
+    }
+
+    pub(crate) fn check_length(&self, what: &str, given: usize) -> Result<()> {
+        self.spec.check_length(what, given)
+    }
+}
+
+/// The states of a group's tensors. A rule with sums keeps a state everywhere if any group needs it, as the GPU does, where all groups of
+/// such a rule share one pass.
+fn kept_states(groups: &[GroupInfo], group: usize) -> Vec<StateSpec> {
+    let mut states = groups[group].rule.states();
+    if groups[group].rule.sums().sums > 0 {
+        for other in groups {
+            for (state, theirs) in states.iter_mut().zip(other.rule.states()) {
+                state.used |= theirs.used;
+            }
+        }
+    }
+    states
+}
