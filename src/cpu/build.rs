@@ -9,7 +9,7 @@ use crate::cpu::rows::RowSets;
 use crate::cpu::spec::{RowSetSpec, Spec, TensorSpec};
 use crate::cpu::stored::Draws;
 use crate::cpu::tensor::TensorState;
-use crate::gpu::build::spec::GroupInfo;
+use crate::gpu::build::spec::{GroupInfo, next_id};
 use crate::optim::Rule;
 use crate::optim::procedure::evaluation::Evaluations;
 use crate::optim::rule::Real;
@@ -25,7 +25,7 @@ impl<F: Number> Optimizer<F> {
     /// # Errors
     /// No group; groups of different optimizers; a rule without a CPU form; a setting out of range; a name given twice; a tensor of a group that is not there.
     pub fn new(groups: Vec<(String, Box<dyn Rule>)>, tensors: Vec<TensorSpec>) -> Result<Self> {
-        let groups = groups.into_iter().map(|(name, rule)| GroupInfo::new(name, rule)).collect();
+        let groups = groups.into_iter().map(|(name, rule)| GroupInfo::new(name, rule, next_id())).collect();
         Self::create(Spec::new(groups, tensors))
     }
 
@@ -195,7 +195,7 @@ impl<F: Number> Optimizer<F> {
                 tensor.check_length("shape", shape.iter().product())?;
             }
             let info = spec.group_mut(group)?;
-            let mut twin = GroupInfo::new(NoDecay::twin_name(&info.name), NoDecay::twin_rule(info.rule.as_ref())?);
+            let mut twin = GroupInfo::new(NoDecay::twin_name(&info.name), NoDecay::twin_rule(info.rule.as_ref())?, next_id());
             twin.maximize = info.maximize;
             twin.scheduled = info.scheduled.iter().filter(|s| !NoDecay::is_decay(&s.setting)).cloned().collect();
             let count = spec.groups.len();
