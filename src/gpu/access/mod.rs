@@ -2,6 +2,7 @@
 
 mod global_state;
 pub(crate) mod readback;
+mod schedule;
 #[cfg(feature = "checkpoint")]
 pub(crate) mod snapshot;
 pub(crate) mod telemetry;

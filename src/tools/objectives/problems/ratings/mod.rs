@@ -5,9 +5,10 @@ mod file;
 
 pub use file::{Layout, RatingTable};
 
-use super::{Problem, Recipe, data};
+use super::data;
 use crate::optim::rule::settings::settings;
 use crate::tools::objectives::low_rank::{Completion, Entries, HeldOut, Observed};
+use crate::tools::objectives::problem::{Problem, Recipe};
 use crate::tools::objectives::random;
 use crate::tools::objectives::random::Stream;
 use crate::{Error, Result};
