@@ -1,5 +1,5 @@
 //! Weighted squares of linear residuals, Σ_i w_i (A_i·x - y_i)²: the one core of the rotated quadratic, of regression and
-//! of sensing.
+//! of sensing. What A, y and w are is decided by these problems.
 
 mod gpu;
 mod host;

@@ -1,4 +1,5 @@
-//! The races that have a name: one for each problem, and one for each paper's claims.
+//! The races that have a name: one for each problem, and one for each paper's claims. A suite only makes a plan; how a plan is run is
+//! decided elsewhere.
 
 mod adai;
 mod flowadam;

@@ -1,4 +1,5 @@
-//! Ratings from a file.
+//! Ratings from a file: the settings, the reader of the file, and the biases that are taken off. The model that is fitted lies in
+//! `low_rank`.
 
 mod biases;
 mod file;
