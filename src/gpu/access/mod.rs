@@ -1,4 +1,4 @@
-//! Reading and writing outside of steps: parameters, states, counters, snapshots and telemetry.
+//! Reading and writing outside of steps: parameters, states, counters, snapshots and telemetry. Nothing here records a step.
 
 mod global_state;
 pub(crate) mod readback;
