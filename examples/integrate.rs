@@ -3,7 +3,7 @@
 
 use wgpu_optim::optim::{Integrator, Value};
 use wgpu_optim::tools::adapter::{Gpu, Selector};
-use wgpu_optim::tools::objectives::{GpuObjective, problem};
+use wgpu_optim::tools::objectives::{GpuObjective, problems};
 use wgpu_optim::{FlowAdam, Group, Optimizer, Result};
 
 fn main() -> Result<()> {
@@ -13,7 +13,7 @@ fn main() -> Result<()> {
 async fn run() -> Result<()> {
     let gpu = Selector::default().open().await?;
     let problem =
-        problem::find("matrix")?.configure(None, [("rows", Value::Number(60.0)), ("columns", Value::Number(50.0))])?;
+        problems::find("matrix")?.configure(None, [("rows", Value::Number(60.0)), ("columns", Value::Number(50.0))])?;
     let mut model = problem.gpu(&gpu.device)?;
 
     let rule = FlowAdam { lr: 0.01, integrator: Integrator::Dopri5, ..FlowAdam::default() };

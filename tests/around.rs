@@ -195,7 +195,7 @@ impl Features {
 
 /// A tenth after the first step, and again after the third.
 fn schedule() -> Schedule {
-    Schedule::parse("multi_step:milestones=1+3").unwrap()
+    "multi_step:milestones=1+3".parse().unwrap()
 }
 
 /// One of the second group's tensors.

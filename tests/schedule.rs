@@ -30,7 +30,7 @@ fn rates_are_those_of_torch() {
     let mut worst = (0.0, String::new());
     for case in cases {
         let schedule =
-            Schedule::parse(case["schedule"].as_str().unwrap()).unwrap().base(case["base"].as_f64().unwrap());
+            case["schedule"].as_str().unwrap().parse::<Schedule>().unwrap().base(case["base"].as_f64().unwrap());
         let rates = case["rates"].as_array().unwrap();
         assert_eq!(rates.len(), 200);
         for (t, expected) in rates.iter().enumerate() {
@@ -90,36 +90,39 @@ fn optional<T: std::fmt::Debug>(of: impl Strategy<Value = T>) -> impl Strategy<V
     proptest::option::of(of)
 }
 
-fn shape() -> impl Strategy<Value = Schedule> {
+/// A shape, and the longest warm-up that it takes.
+fn shape() -> impl Strategy<Value = (Schedule, u64)> {
     let (count, share, factor) = (1_u64..1000, 0.0..=1.0_f64, 1e-9..1e9_f64);
     let anneal = prop_oneof![Just(Anneal::Cos), Just(Anneal::Linear)];
     let cycle = (count.clone(), share.clone(), factor.clone(), factor.clone(), anneal, any::<bool>());
+    let endless = |shape: Schedule| (shape, u64::MAX);
     prop_oneof![
-        Just(Constant::new().into()),
+        Just(endless(Constant::new().into())),
         (share.clone(), share.clone(), count.clone())
-            .prop_map(|(start, end, steps)| Linear { start, end, steps }.into()),
-        (count.clone(), 0.0..1e-3, any::<bool>()).prop_map(|(steps, min, hold)| Cosine { steps, min, hold }.into()),
-        share.clone().prop_map(|x| Exponential::new(x + 1e-3).into()),
-        (count.clone(), factor.clone()).prop_map(|(step_size, gamma)| Step { step_size, gamma }.into()),
-        (proptest::collection::vec(0_u64..500, 0..4), factor).prop_map(|(milestones, gamma)| MultiStep {
-            milestones,
-            gamma
-        }
-        .into()),
+            .prop_map(|(start, end, steps)| (Linear { start, end, steps }.into(), steps)),
+        (count.clone(), 0.0..1e-3, any::<bool>())
+            .prop_map(|(steps, min, hold)| (Cosine { steps, min, hold }.into(), steps)),
+        share.clone().prop_map(move |x| endless(Exponential::new(x + 1e-3).into())),
+        (count.clone(), factor.clone()).prop_map(move |(step_size, gamma)| endless(Step { step_size, gamma }.into())),
+        (proptest::collection::vec(0_u64..500, 0..4), factor)
+            .prop_map(move |(milestones, gamma)| endless(MultiStep { milestones, gamma }.into())),
         cycle.prop_map(|(steps, pct_start, div_factor, final_div_factor, anneal, three_phase)| {
-            OneCycle { steps, pct_start, div_factor, final_div_factor, anneal, three_phase }.into()
+            (OneCycle { steps, pct_start, div_factor, final_div_factor, anneal, three_phase }.into(), steps)
         }),
-        (0_u64..1000).prop_map(|timescale| InverseSqrt { timescale }.into()),
-        (count, 0.0..5.0).prop_map(|(steps, power)| Polynomial { steps, power }.into()),
+        (0_u64..1000).prop_map(move |timescale| endless(InverseSqrt { timescale }.into())),
+        (count, 0.0..5.0).prop_map(|(steps, power)| (Polynomial { steps, power }.into(), steps)),
     ]
 }
 
+/// The longest warm-up of a part.
+const LONGEST: u64 = 100;
+
 fn part() -> impl Strategy<Value = Schedule> {
-    (shape(), optional((0_u64..100, optional(0.0..1.0_f64))), optional(1e-9..10.0_f64)).prop_map(
-        |(schedule, warmup, base)| {
+    (shape(), optional((0..=LONGEST, optional(0.0..1.0_f64))), optional(1e-9..10.0_f64)).prop_map(
+        |((schedule, longest), warmup, base)| {
             let schedule = match warmup {
-                Some((steps, Some(from))) => schedule.warmup_from(steps, from),
-                Some((steps, None)) => schedule.warmup(steps),
+                Some((steps, Some(from))) => schedule.warmup_from(steps.min(longest), from),
+                Some((steps, None)) => schedule.warmup(steps.min(longest)),
                 None => schedule,
             };
             base.map_or(schedule.clone(), |base| schedule.base(base))
@@ -131,14 +134,14 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn text_reads_as_what_wrote_it(first in part(), rest in proptest::collection::vec((1_u64..500, part()), 0..3)) {
+    fn text_reads_as_what_wrote_it(first in part(), rest in proptest::collection::vec((LONGEST..500, part()), 0..3)) {
         let mut at = 0;
         let schedule = rest.into_iter().fold(first, |schedule, (gap, next)| {
             at += gap;
             schedule.then(at, next)
         });
         schedule.check().unwrap();
-        prop_assert_eq!(Schedule::parse(&schedule.to_string()).unwrap(), schedule);
+        prop_assert_eq!(schedule.to_string().parse::<Schedule>().unwrap(), schedule);
     }
 
     #[test]
@@ -164,7 +167,7 @@ proptest! {
     }
 
     #[test]
-    fn a_warm_up_climbs_to_the_first_rate_and_moves_the_rest_back(schedule in shape(), n in 0_u64..200, base in 1e-6..1.0_f64) {
+    fn a_warm_up_climbs_to_the_first_rate_and_moves_the_rest_back((schedule, _) in shape(), n in 0_u64..200, base in 1e-6..1.0_f64) {
         let warm = schedule.clone().warmup(n).base(base);
         let first = warm.rate(n);
         prop_assert!(rates(&warm, n + 1).windows(2).all(|w| w[0] < w[1] || first == 0.0));
@@ -203,7 +206,7 @@ proptest! {
 // ---- text and mistakes
 
 fn refused(text: &str) -> String {
-    Schedule::parse(text).unwrap_err().to_string()
+    text.parse::<Schedule>().unwrap_err().to_string()
 }
 
 #[test]
@@ -228,6 +231,12 @@ fn mistakes_in_a_text_are_named() {
         ("constant:from=5", "from is 5"),
         ("constant/linear", "it begins at step 0, needs a step past 0"),
         ("constant/linear:from=9/cosine:steps=3,from=9", "it begins at step 9, needs a step past 9"),
+        ("cosine:steps=10,warmup=50", "warmup is 50, longer than the whole schedule of steps = 10"),
+        ("linear:warmup=6", "longer than the whole schedule of steps = 5"),
+        (
+            "constant:warmup=50/linear:from=10",
+            "longer than the 10 steps until the next schedule begins: needs at most 10",
+        ),
         ("custom", "unknown schedule `custom`"),
     ] {
         assert!(refused(text).contains(said), "{text}: {}", refused(text));
@@ -236,11 +245,17 @@ fn mistakes_in_a_text_are_named() {
 
 #[test]
 fn texts_mean_what_they_say() {
-    let parse = |text| Schedule::parse(text).unwrap();
+    let parse = |text: &str| text.parse::<Schedule>().unwrap();
     assert_eq!(parse("linear:start=1/3"), Linear::new().into());
     assert_eq!(
         parse(" constant : warmup = 5 /cosine:from=100,steps=900,min=1e-5"),
         Schedule::from(Constant::new()).warmup(5).then(100, Cosine { min: 1e-5, ..Cosine::new(900) })
+    );
+    assert_eq!(
+        parse("cosine:steps=10,warmup=10/polynomial:from=20,steps=10,warmup=10"),
+        Schedule::from(Cosine::new(10))
+            .then(10, Schedule::from(Polynomial { steps: 10, power: 1.0 }).warmup(10))
+            .warmup(10)
     );
     assert_eq!(parse("multi_step:milestones=30+80"), MultiStep::new(vec![30, 80]).into());
     assert_eq!(Schedule::custom(|_| 1.0).to_string(), "custom");

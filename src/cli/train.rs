@@ -58,7 +58,7 @@ pub(super) struct Options {
     #[arg(long, value_name = "NORM", allow_negative_numbers = true)]
     clip: Option<Clip>,
     /// Schedule the learning rate by the step count, such as cosine:steps=460,warmup=20; see below
-    #[arg(long, value_name = "TEXT", value_parser = Schedule::parse)]
+    #[arg(long, value_name = "TEXT")]
     schedule: Option<Schedule>,
     /// Evaluate the model with a moving average of the weights too; without DECAY: 0.999
     #[arg(long, value_name = "DECAY", num_args = 0..=1, default_missing_value = "0.999", allow_negative_numbers = true)]

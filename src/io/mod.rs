@@ -1,6 +1,8 @@
-//! Files: the reader of safetensors, files that appear whole or not at all, checkpoints, and the states of torch's optimizers.
+//! Files: the reader and the writer of safetensors, files that appear whole or not at all, checkpoints, and the states of torch's
+//! optimizers. What is in a trajectory or a table is known to the tools that read it.
 
 pub(crate) mod atomic;
 pub mod checkpoint;
 pub(crate) mod tensor_file;
+pub(crate) mod tensor_writer;
 mod torch;

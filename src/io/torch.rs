@@ -5,15 +5,15 @@
 //! and the settings; `param/<tensor>` may be there too. A few lines of Python
 //! write and read them (README, "Checkpoints").
 
+use std::collections::HashMap;
+
 use crate::gpu::layout::arena::PARAM;
 use crate::gpu::layout::units::{ACCUMULATOR, AVERAGE};
 use crate::gpu::layout::units::{MASTER, REMAINDER, keeps_precision};
+use crate::io::checkpoint::{Checkpoint, Settings};
 use crate::io::tensor_file::{TensorFile, quote};
+use crate::io::tensor_writer::{FileArray, serialize};
 use crate::{Error, Group, NAdam, Optimizer, Result, Tensor};
-
-use crate::io::checkpoint::Checkpoint;
-use crate::io::checkpoint::arrays::{FileArray, serialize};
-use std::collections::HashMap;
 
 /// The optimizer with a product of momenta.
 const NADAM: &str = "nadam";
@@ -65,7 +65,7 @@ impl Checkpoint {
     /// Each group's product, where the optimizer is nadam.
     fn mu_products(&self) -> Result<HashMap<String, [f32; 1]>> {
         let of_nadam = self.groups.iter().filter(|_| self.optimizer == NADAM);
-        let product = |(name, settings): &(String, crate::io::checkpoint::Settings)| {
+        let product = |(name, settings): &(String, Settings)| {
             let settings = settings.iter().map(|(name, value)| (name.as_str(), value));
             Ok((name.clone(), [NAdam::mu_product(settings, self.step_count())? as f32]))
         };

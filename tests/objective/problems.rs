@@ -4,8 +4,8 @@
 use crate::rig::{GUARD, Rig, failure, gpu, slices, worst};
 use crate::support::wide::wide;
 use wgpu_optim::optim::Value;
-use wgpu_optim::tools::objectives::problem;
-use wgpu_optim::tools::objectives::problem::ALL;
+use wgpu_optim::tools::objectives::problems;
+use wgpu_optim::tools::objectives::problems::ALL;
 use wgpu_optim::tools::objectives::{CpuObjective, GpuObjective, Problem, TensorSpec, random};
 
 /// A gradient's largest error may be this share of the tensor's largest: f32 sums of some hundred terms of either sign.
@@ -54,7 +54,7 @@ fn parsed(settings: &str) -> impl Iterator<Item = (&str, Value)> {
 pub(crate) const RATINGS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/ratings.tsv");
 
 pub(crate) fn configured(name: &str, settings: &str) -> wgpu_optim::Result<Box<dyn Problem>> {
-    let entry = problem::find(name)?;
+    let entry = problems::find(name)?;
     entry.configure(entry.from_file.then_some(RATINGS.as_ref()), parsed(settings))
 }
 
@@ -240,7 +240,7 @@ fn threads_change_no_bit() {
 #[test]
 fn seeds_decide_the_data() {
     for (name, settings) in cases() {
-        let has_seed = problem::find(name).expect("a problem").settings.contains(&"seed");
+        let has_seed = problems::find(name).expect("a problem").settings.contains(&"seed");
         let seeded = |seed: u64| {
             let seed = if has_seed { format!("{settings} seed={seed}") } else { settings.to_owned() };
             let problem = make(name, &seed);
@@ -299,7 +299,7 @@ fn refused(name: &str, settings: &str) -> String {
 
 #[test]
 fn bad_settings_are_named() {
-    let unknown = failure(problem::find("matrx"));
+    let unknown = failure(problems::find("matrx"));
     assert!(unknown.contains("problem `matrx`, did you mean `matrix`?"), "{unknown}");
     assert!(refused("matrix", "row=3").contains("did you mean `rows`?"));
     assert_eq!(refused("matrix", "rows=0"), "matrix: rows is 0, needs a whole number in [1, 100000]");
@@ -328,9 +328,9 @@ fn bad_settings_are_named() {
     assert_eq!(refused("spirals", "points=30001"), "spirals: points is 30001, needs at most 30000");
     assert_eq!(refused("rosenbrock", "size=1"), "rosenbrock: size is 1, needs at least 2");
     assert!(refused("kinematics", "joints=1e5 waypoints=1e5").contains("too many entries"));
-    let file = failure(problem::find("matrix").expect("a problem").configure(Some("x".as_ref()), []));
+    let file = failure(problems::find("matrix").expect("a problem").configure(Some("x".as_ref()), []));
     assert_eq!(file, "matrix: takes no file, has x");
-    let none = failure(problem::find("ratings").expect("a problem").configure(None, []));
+    let none = failure(problems::find("ratings").expect("a problem").configure(None, []));
     assert_eq!(none, "ratings: needs a file");
     assert!(refused("ratings", "validation=0").contains("of 84 ratings 0 would validate and 17 test"));
     assert!(refused("ratings", "validation=0.5 test=0.5").contains("each part needs some"));

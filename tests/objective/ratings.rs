@@ -3,7 +3,7 @@
 use crate::problems::RATINGS;
 use crate::rig::{failure, slices};
 use wgpu_optim::optim::Value;
-use wgpu_optim::tools::objectives::problem;
+use wgpu_optim::tools::objectives::problems;
 use wgpu_optim::tools::objectives::problems::{Layout, RatingTable};
 
 const JESTER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/jester.csv");
@@ -79,7 +79,7 @@ fn bad_lines_are_left_out_on_request() {
 /// The training ratings' number, and the loss of a model of nothing: what the mean, or the biases, leave.
 fn left(file: &str, settings: &[(&str, Value)]) -> (u32, f64) {
     let settings = settings.iter().cloned().chain([("rank", Value::Number(1.0))]);
-    let problem = problem::find("ratings").expect("a problem").configure(Some(file.as_ref()), settings).expect("made");
+    let problem = problems::find("ratings").expect("a problem").configure(Some(file.as_ref()), settings).expect("made");
     let nothing: Vec<Vec<f32>> = problem.tensors().iter().map(|t| vec![0.0; t.elements()]).collect();
     assert!(problem.test(&slices(&nothing)).expect("a test") > 0.0);
     let loss = problem.cpu_f32().expect("the fast form").loss(&slices(&nothing), 0).expect("a loss");

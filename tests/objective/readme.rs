@@ -2,7 +2,7 @@
 
 use crate::problems::configured;
 use wgpu_optim::optim::Value;
-use wgpu_optim::tools::objectives::problem::ALL;
+use wgpu_optim::tools::objectives::problems::ALL;
 
 const README: &str = include_str!("../../README.md");
 

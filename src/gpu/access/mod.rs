@@ -1,8 +1,9 @@
-//! Reading and writing outside of steps: parameters, states, counters, snapshots and telemetry.
+//! Reading and writing outside of steps: parameters, states, counters, snapshots and telemetry. Nothing here records a step.
 
 mod global_state;
 pub(crate) mod readback;
 mod rows;
+mod schedule;
 mod settings;
 #[cfg(feature = "checkpoint")]
 pub(crate) mod snapshot;

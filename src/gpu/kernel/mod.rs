@@ -1,4 +1,4 @@
-//! Pipelines: the text of each stage, its bindings, and their compilation.
+//! Pipelines: the text of each stage, its bindings, and their compilation. Which tensors a dispatch serves is decided in `layout`.
 
 pub(crate) mod kernels;
 pub(crate) mod passes;

@@ -1,4 +1,5 @@
-//! Recording: a step and its halves, the evaluations inside it, gradients that are given with each step, and changes of rows.
+//! Recording: a step and its halves, the evaluations inside it, gradients that are given with each step, and changes of rows. Nothing is
+//! created or submitted here.
 
 pub(crate) mod dynamic;
 mod eval_params;

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value as Json, json};
 
-use super::{Checkpoint, Settings, arrays};
+use super::arrays;
+use super::fields::{count, list, text, word};
+use super::saved::{Checkpoint, Settings};
 use crate::Result;
 use crate::gpu::access::snapshot::{Control, Rounding};
 use crate::io::tensor_file::{TensorFile, quote};
@@ -90,35 +92,6 @@ fn from_json(value: &Json) -> Option<Value> {
         Json::String(x) => Some(Value::Word(x.clone())),
         _ => None,
     }
-}
-
-fn count(file: &TensorFile, about: &Json, key: &str) -> Result<u64> {
-    about[key]
-        .as_u64()
-        .ok_or_else(|| file.error(format!("its metadata need a whole number `{key}`, have {}", about[key])))
-}
-
-/// A list of numbers by their bits; none where the file has no such list.
-pub(crate) fn bits<T>(file: &TensorFile, about: &Json, key: &str, from: impl Fn(u64) -> Option<T>) -> Result<Vec<T>> {
-    if about[key].is_null() {
-        return Ok(Vec::new());
-    }
-    let number = |value: &Json| value.as_u64().and_then(&from);
-    let numbers = list(file, about, key)?.iter().map(number).collect::<Option<Vec<T>>>();
-    numbers.ok_or_else(|| file.error(format!("its metadata `{key}` holds something that is no number's bits")))
-}
-
-fn word(file: &TensorFile, about: &Json, key: &str) -> Result<u32> {
-    let value = count(file, about, key)?;
-    u32::try_from(value).map_err(|_| file.error(format!("`{key}` is {value}, at most {} fits", u32::MAX)))
-}
-
-pub(crate) fn text<'a>(file: &TensorFile, about: &'a Json, key: &str) -> Result<&'a str> {
-    about[key].as_str().ok_or_else(|| file.error(format!("its metadata need a text `{key}`, have {}", about[key])))
-}
-
-pub(crate) fn list<'a>(file: &TensorFile, about: &'a Json, key: &str) -> Result<&'a Vec<Json>> {
-    about[key].as_array().ok_or_else(|| file.error(format!("its metadata need a list `{key}`, have {}", about[key])))
 }
 
 pub(crate) fn groups(file: &TensorFile, about: &Json) -> Result<Vec<(String, Settings)>> {

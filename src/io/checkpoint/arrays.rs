@@ -1,18 +1,16 @@
 //! Arrays in a checkpoint's file, as the optimizer stores them: the module's documentation says under which keys.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 
-use bytemuck::Pod;
 use safetensors::Dtype;
-use safetensors::tensor::TensorView;
 use serde_json::{Value as Json, json};
 
-use super::about::{list, text};
+use super::fields::{list, text};
 use crate::gpu::access::snapshot::Arrays;
 use crate::gpu::layout::arena::PARAM;
 use crate::gpu::layout::units::{MASTER, REMAINDER, keeps_precision};
 use crate::io::tensor_file::{Entry, TensorFile, little_endian, quote};
+use crate::io::tensor_writer::FileArray;
 use crate::options::storage::blockwise::{BLOCK, Map};
 use crate::options::storage::{Format, Packed};
 use crate::{Error, Result};
@@ -22,41 +20,6 @@ use crate::{Error, Result};
 const LARGEST: &str = ".largest";
 /// The maps of a tensor's arrays in eight bits, in the metadata.
 const MAPS: &str = "maps";
-
-/// An array of a safetensors file.
-pub(crate) struct FileArray<'a> {
-    key: String,
-    dtype: Dtype,
-    shape: Vec<usize>,
-    bytes: Cow<'a, [u8]>,
-}
-
-impl<'a> FileArray<'a> {
-    fn new<T: Pod>(key: String, dtype: Dtype, shape: &[usize], numbers: &'a [T]) -> Self {
-        Self { key, dtype, shape: shape.to_vec(), bytes: little_endian(numbers) }
-    }
-
-    pub(crate) fn f32(key: String, shape: &[usize], values: Vec<f32>) -> FileArray<'static> {
-        let bytes = Cow::Owned(little_endian(&values).into_owned());
-        FileArray { key, dtype: Dtype::F32, shape: shape.to_vec(), bytes }
-    }
-}
-
-/// A safetensors file.
-pub(crate) fn serialize(name: &str, arrays: &[FileArray<'_>], (key, text): (&str, String)) -> Result<Vec<u8>> {
-    let failed = |e: safetensors::SafeTensorError| Error::File { file: name.to_owned(), problem: e.to_string() };
-    let mut keys = HashSet::new();
-    if let Some(array) = arrays.iter().find(|array| !keys.insert(&array.key)) {
-        return Err(Error::Duplicate { kind: "key", name: array.key.clone() });
-    }
-    let views: Vec<_> = arrays
-        .iter()
-        .map(|array| Ok((&array.key, TensorView::new(array.dtype, array.shape.clone(), &array.bytes)?)))
-        .collect::<Result<_, _>>()
-        .map_err(failed)?;
-    let metadata = std::iter::once((key.to_owned(), text)).collect();
-    safetensors::serialize(views, Some(metadata)).map_err(failed)
-}
 
 /// A tensor's arrays.
 pub(crate) fn write(tensor: &Arrays) -> impl Iterator<Item = FileArray<'_>> {
@@ -68,9 +31,10 @@ pub(crate) fn write(tensor: &Arrays) -> impl Iterator<Item = FileArray<'_>> {
             Packed::Remainder(bits) => (Dtype::U16, little_endian(bits), None),
             Packed::Blocks { codes, largest, .. } => (Dtype::U8, little_endian(codes), Some(largest)),
         };
-        let largest = largest
-            .map(|largest| FileArray::new(key(&format!("{array}{LARGEST}")), Dtype::F32, &[largest.len()], largest));
-        let numbers = FileArray { key: key(array), dtype, shape: tensor.shape.clone(), bytes };
+        let numbers = FileArray::new(key(array), dtype, &tensor.shape, bytes);
+        let largest = largest.map(|largest| {
+            FileArray::new(key(&format!("{array}{LARGEST}")), Dtype::F32, &[largest.len()], little_endian(largest))
+        });
         std::iter::once(numbers).chain(largest)
     })
 }

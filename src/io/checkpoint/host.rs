@@ -10,8 +10,8 @@ use crate::io::tensor_file::quote;
 use crate::options::storage::{Layout, Packed, RoundingMode};
 use crate::{Error, Result};
 
-use super::fit::array_differences;
-use super::{Checkpoint, Fit, Settings};
+use super::fit::{Fit, array_differences};
+use super::saved::{Checkpoint, Settings};
 
 impl Checkpoint {
     /// Everything that resuming needs of an optimizer on the host, with its parameters and their shapes, in order; in the forms in

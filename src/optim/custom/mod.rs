@@ -1,4 +1,5 @@
-//! Rules of the user's own: WGSL text, checked before anything runs, and a list of settings.
+//! Rules of the user's own: WGSL text, checked before anything runs, and a list of settings. The rules of the registry do not pass
+//! through here.
 
 mod builtins;
 mod check;

@@ -1,5 +1,5 @@
 //! What stands around the update of one element where a rule is more than four-lane mathematics: probes of the loss, an integrator
-//! that moves the parameters between evaluations, a matrix that the gradient passes through.
+//! that moves the parameters between evaluations, a matrix that the gradient passes through. The mathematics of the four lanes is the rule's.
 
 pub(crate) mod evaluation;
 pub(crate) mod integrator;

@@ -1,6 +1,6 @@
 //! A setting that an optimizer's schedule owns.
 
-use super::Schedule;
+use super::sequence::Schedule;
 use crate::optim::rule::goes_on;
 use crate::optim::{Rule, Scalar, Value};
 use crate::{Error, Result};

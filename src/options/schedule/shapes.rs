@@ -2,7 +2,7 @@
 
 use std::f64::consts::PI;
 
-use super::text::Field;
+use super::field::Field;
 use crate::{Error, Result};
 
 /// What a number must be.
@@ -218,6 +218,23 @@ impl Anneal {
             Self::Cos => end + (start - end) / 2.0 * ((PI * share).cos() + 1.0),
             Self::Linear => (end - start) * share + start,
         }
+    }
+}
+
+impl Field for Anneal {
+    const KIND: &'static str = "cos or linear";
+    fn print(&self) -> String {
+        if *self == Self::Cos { "cos" } else { "linear" }.to_owned()
+    }
+    fn read(text: &str) -> Option<Self> {
+        match text {
+            "cos" => Some(Self::Cos),
+            "linear" => Some(Self::Linear),
+            _ => None,
+        }
+    }
+    fn numbers(&self) -> Vec<f64> {
+        Vec::new()
     }
 }
 

@@ -1,12 +1,11 @@
 //! Schedules as text, for the command line and files.
 
 use std::fmt;
+use std::str::FromStr;
 
-use super::shapes::{
-    Anneal, Constant, Cosine, Exponential, Form, InverseSqrt, Linear, MultiStep, OneCycle, Polynomial, Step,
-};
-use super::{Part, Schedule, Shape, Warmup, with_shape};
-use crate::optim::Value;
+use super::field::Field;
+use super::sequence::{Part, Schedule, Shape, Warmup, with_shape};
+use super::shapes::{Constant, Cosine, Exponential, Form, InverseSqrt, Linear, MultiStep, OneCycle, Polynomial, Step};
 use crate::{Error, Result};
 
 /// What a schedule's text may be, for `--schedule`'s help.
@@ -26,87 +25,6 @@ Each takes warmup=STEPS, warmup_from=SHARE (default 1/(warmup+1)) and base=VALUE
 Two schedules, for example:
   cosine:steps=1000,min=0,warmup=50
   linear:steps=100/exponential:from=100,gamma=0.999";
-
-/// A type that a field can have.
-pub(crate) trait Field: Sized {
-    const KIND: &'static str;
-    fn print(&self) -> String;
-    fn read(text: &str) -> Option<Self>;
-    /// What its range is asked about.
-    fn numbers(&self) -> Vec<f64>;
-}
-
-impl Field for f64 {
-    const KIND: &'static str = "a number";
-    fn print(&self) -> String {
-        Value::Number(*self).to_string()
-    }
-    fn read(text: &str) -> Option<Self> {
-        match text.split_once('/') {
-            Some((over, under)) => Some(over.parse::<Self>().ok()? / under.parse::<Self>().ok()?),
-            None => text.parse().ok(),
-        }
-    }
-    fn numbers(&self) -> Vec<f64> {
-        vec![*self]
-    }
-}
-
-impl Field for u64 {
-    const KIND: &'static str = "a count of steps";
-    fn print(&self) -> String {
-        self.to_string()
-    }
-    fn read(text: &str) -> Option<Self> {
-        text.parse().ok()
-    }
-    fn numbers(&self) -> Vec<f64> {
-        vec![*self as f64]
-    }
-}
-
-impl Field for Vec<u64> {
-    const KIND: &'static str = "steps with + between them";
-    fn print(&self) -> String {
-        self.iter().map(u64::to_string).collect::<Vec<_>>().join("+")
-    }
-    fn read(text: &str) -> Option<Self> {
-        text.split('+').filter(|part| !part.is_empty()).map(|part| part.parse().ok()).collect()
-    }
-    fn numbers(&self) -> Vec<f64> {
-        self.iter().map(|x| *x as f64).collect()
-    }
-}
-
-impl Field for bool {
-    const KIND: &'static str = "true or false";
-    fn print(&self) -> String {
-        self.to_string()
-    }
-    fn read(text: &str) -> Option<Self> {
-        text.parse().ok()
-    }
-    fn numbers(&self) -> Vec<f64> {
-        Vec::new()
-    }
-}
-
-impl Field for Anneal {
-    const KIND: &'static str = "cos or linear";
-    fn print(&self) -> String {
-        if *self == Self::Cos { "cos" } else { "linear" }.to_owned()
-    }
-    fn read(text: &str) -> Option<Self> {
-        match text {
-            "cos" => Some(Self::Cos),
-            "linear" => Some(Self::Linear),
-            _ => None,
-        }
-    }
-    fn numbers(&self) -> Vec<f64> {
-        Vec::new()
-    }
-}
 
 /// The keys that every part takes.
 const COMMON: [&str; 4] = ["warmup", "warmup_from", "base", "from"];
@@ -133,13 +51,13 @@ pub fn names() -> Vec<&'static str> {
     READERS.iter().map(|(name, _)| *name).collect()
 }
 
-impl Schedule {
-    /// Reads a schedule such as `cosine:steps=1000,min=0,warmup=50`; [`HELP`] says what there is. Displaying it gives
-    /// a text that reads as the same schedule.
-    ///
-    /// # Errors
-    /// An unknown name or key, with the nearest known one; a key that is missing, given twice or out of its range.
-    pub fn parse(text: &str) -> Result<Self> {
+/// Reads a schedule such as `cosine:steps=1000,min=0,warmup=50`; [`HELP`] says what there is. Displaying it gives a text that reads as
+/// the same schedule. An error names an unknown name or key, with the nearest known one, or a key that is missing, given twice or out of
+/// its range.
+impl FromStr for Schedule {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
         let parts = split_parts(text).into_iter().map(read_part).collect::<Result<Vec<_>>>()?;
         if let Some(first) = parts.first().filter(|first| first.from > 0) {
             return Err(Error::Usage(format!(
@@ -230,7 +148,7 @@ fn write<F: Form>(f: &mut fmt::Formatter<'_>, form: &F, more: &[(&str, String)])
     Ok(())
 }
 
-/// The text that [`Schedule::parse`] reads; a function of the caller's has none and is shown as `custom`.
+/// The text that [`FromStr`] reads; a function of the caller's has none and is shown as `custom`.
 impl fmt::Display for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, part) in self.parts.iter().enumerate() {

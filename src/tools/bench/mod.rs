@@ -1,5 +1,6 @@
 //! How fast a step is: its time, and the bytes it must move against what a copy and a stream kernel move over arrays of the same
-//! sizes, measured in turn with it, so that a noisy machine slows all three alike.
+//! sizes, measured in turn with it, so that a noisy machine slows all three alike. Whether a step is right is not asked here but in
+//! [`verify`](crate::tools::verify).
 
 mod baseline;
 mod cpu;

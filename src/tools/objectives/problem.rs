@@ -1,11 +1,7 @@
-//! Problems with their data, by name.
+//! What a problem is: data from which both forms of an objective are made, and the settings that make the data.
 
-use super::problems::{
-    Digits, Kinematics, L1Regression, MatrixCompletion, Quadratic, Ratings, Recipe, Robust, Rosenbrock, Sensing,
-    Spirals, TensorCompletion,
-};
-use super::{CpuObjective, GpuObjective, TensorSpec};
-use crate::optim::Value;
+use super::objective::{CpuObjective, GpuObjective, TensorSpec};
+use crate::optim::rule::settings::Configured;
 use crate::{Error, Result};
 use std::path::Path;
 
@@ -33,10 +29,10 @@ impl Measure {
 /// [`initial`](Self::initial): the same settings give the same data on every machine.
 ///
 /// ```
-/// use wgpu_optim::tools::objectives::problem;
+/// use wgpu_optim::tools::objectives::problems;
 /// use wgpu_optim::optim::Value;
 ///
-/// let problem = problem::find("matrix")?.configure(None, [("rows", Value::Number(30.0))])?;
+/// let problem = problems::find("matrix")?.configure(None, [("rows", Value::Number(30.0))])?;
 /// let params = problem.initial(1);
 /// let slices: Vec<&[f32]> = params.iter().map(Vec::as_slice).collect();
 /// let loss = problem.cpu_f32()?.loss(&slices, 0)?.loss;
@@ -44,7 +40,7 @@ impl Measure {
 /// # Ok::<(), wgpu_optim::Error>(())
 /// ```
 pub trait Problem: Send + Sync {
-    /// Its name in [`ALL`].
+    /// Its name in [`ALL`](super::problems::ALL).
     fn name(&self) -> &'static str;
 
     /// The tensors, in the order of every form's slices.
@@ -82,81 +78,29 @@ pub trait Problem: Send + Sync {
     fn test(&self, params: &[&[f32]]) -> Option<f64>;
 }
 
-/// A problem as the registry knows it.
-#[derive(Clone, Copy)]
-pub struct Entry {
-    /// The name.
-    pub name: &'static str,
-    /// What it is, in a line.
-    pub about: &'static str,
-    /// The settings' names, in order.
-    pub settings: &'static [&'static str],
+/// The settings of a problem: from them it is made.
+pub trait Recipe: Configured + Sized {
     /// Whether its data come from a file.
-    pub from_file: bool,
-    defaults: fn() -> Vec<(&'static str, Value)>,
-    make: Make,
-}
+    const FROM_FILE: bool = false;
 
-type Make = fn(Option<&Path>, &mut Settings<'_, '_>) -> Result<Box<dyn Problem>>;
-type Settings<'s, 'n> = dyn Iterator<Item = (&'n str, Value)> + 's;
-
-impl Entry {
-    const fn of<T: Recipe>(about: &'static str) -> Self {
-        Self {
-            name: T::NAME,
-            about,
-            settings: T::SETTINGS,
-            from_file: T::FROM_FILE,
-            defaults: || T::template().settings(),
-            make: |file, settings| {
-                let mut recipe = T::template();
-                for (name, value) in settings {
-                    recipe.set(name, &value)?;
-                }
-                recipe.problem(file)
-            },
-        }
-    }
-
-    /// All settings with their defaults.
-    #[must_use]
-    pub fn defaults(&self) -> Vec<(&'static str, Value)> {
-        (self.defaults)()
-    }
-
-    /// Makes the problem: the defaults with `settings` applied and checked, and the data of `file` where they come from one.
+    /// Makes the data; what [`problem`](Self::problem) calls once everything is checked.
     ///
     /// # Errors
-    /// An unknown name (with the nearest known one), a value out of range, sizes that do not go together, a file that is
-    /// missing, not wanted, or not what it should be.
-    pub fn configure<'a>(
-        &self,
-        file: Option<&Path>,
-        settings: impl IntoIterator<Item = (&'a str, Value)>,
-    ) -> Result<Box<dyn Problem>> {
-        (self.make)(file, &mut settings.into_iter())
+    /// Sizes that do not go together, or a file that is not what it should be.
+    fn build(&self, file: Option<&Path>) -> Result<Box<dyn Problem>>;
+
+    /// Checks the settings and makes the problem, with the data of `file` where [`Self::FROM_FILE`] says so.
+    ///
+    /// # Errors
+    /// A value out of range, sizes that do not go together, a file that is missing, not wanted, or not what it should be.
+    fn problem(&self, file: Option<&Path>) -> Result<Box<dyn Problem>> {
+        self.check_ranges()?;
+        match file {
+            None if Self::FROM_FILE => Err(Error::Usage(format!("{}: needs a file", Self::NAME))),
+            Some(file) if !Self::FROM_FILE => {
+                Err(Error::Usage(format!("{}: takes no file, has {}", Self::NAME, file.display())))
+            }
+            _ => self.build(file),
+        }
     }
-}
-
-/// Every problem.
-pub static ALL: &[Entry] = &[
-    Entry::of::<MatrixCompletion>("a low-rank matrix from some of its entries"),
-    Entry::of::<TensorCompletion>("a tensor of low CP rank from some of its entries"),
-    Entry::of::<Ratings>("ratings of items by users, from a file"),
-    Entry::of::<Robust>("a low-rank matrix under gross errors, by Huber's loss"),
-    Entry::of::<Sensing>("a low-rank matrix from random projections"),
-    Entry::of::<Quadratic>("a stiff quadratic whose axes are rotated"),
-    Entry::of::<Rosenbrock>("Rosenbrock's valley, smooth or with kinks"),
-    Entry::of::<L1Regression>("regression with an L1 penalty on sparse coefficients"),
-    Entry::of::<Spirals>("two spirals, told apart by a perceptron"),
-    Entry::of::<Digits>("handwritten digits by a perceptron, with 2 or 4 bits on request"),
-    Entry::of::<Kinematics>("a planar arm that follows a half circle"),
-];
-
-/// The problem of this name.
-///
-/// # Errors
-/// The name is unknown; the error suggests the nearest.
-pub fn find(name: &str) -> Result<&'static Entry> {
-    ALL.iter().find(|e| e.name == name).ok_or_else(|| Error::unknown("problem", name, ALL.iter().map(|e| e.name)))
 }

@@ -1,6 +1,7 @@
 //! Sums and products of slices, in lanes that the compiler can put into vector registers, and the widest registers that
 //! the processor has. Products and sums are never contracted, so that the bits do not depend on the registers.
 
+use crate::optim::rule::Real;
 use num_traits::Float;
 
 /// Lanes that are summed side by side. Rows that are padded to whole multiples have no tails.
@@ -102,4 +103,9 @@ pub(super) fn widest<R>(work: impl FnOnce() -> R) -> R {
         }
     }
     work()
+}
+
+/// The sign, and 0 at 0. A NaN stays one.
+pub(super) fn sign<F: Real>(x: F) -> F {
+    if x == F::zero() { x } else { x.signum() }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::controls::{Length, Rate, Treatment};
 use crate::optim::{Rule, Value};
-use crate::tools::objectives::{Problem, problem};
+use crate::tools::objectives::{Problem, problems};
 use crate::{Error, Result, Storage};
 
 /// How far the seed of initial values lies from that of the data, as in FlowAdam's experiments.
@@ -17,7 +17,7 @@ const SEEDS: [u64; 5] = [42, 123, 456, 789, 999];
 #[derive(Clone)]
 pub struct Track {
     /// The problem.
-    pub problem: &'static problem::Entry,
+    pub problem: &'static problems::Entry,
     /// Settings that differ from its defaults. A `seed` among them fixes the data: a run's seed then decides initial values alone.
     pub settings: Vec<(String, Value)>,
     /// The file of problems that need one.
@@ -37,7 +37,7 @@ impl Track {
     /// There is no such problem.
     pub fn new<'a>(problem: &str, settings: impl IntoIterator<Item = (&'a str, Value)>) -> Result<Self> {
         let settings = settings.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-        Ok(Self { problem: problem::find(problem)?, settings, file: None })
+        Ok(Self { problem: problems::find(problem)?, settings, file: None })
     }
 
     /// The problem that a run with this seed sees, with settings of the entrant's own.

@@ -7,9 +7,11 @@ use super::grid::{GridPoint, Search};
 use super::heat::{Entrant, Heat};
 use super::ledger::Ledger;
 use super::outcome::{Key, Outcome};
+use super::plan::Plan;
+use super::rates::{rate, rounded, setting, with, with_rate};
 use super::runner::Run;
-use super::{Budget, Plan, pool, runner};
-use crate::optim::{Rule, Value};
+use super::{Budget, pool, runner};
+use crate::optim::Rule;
 use crate::tools::backend::Backend;
 use crate::tools::report;
 use crate::{Error, Result};
@@ -212,33 +214,4 @@ fn damped(rule: &dyn Rule, theirs: &Outcome) -> Result<Box<dyn Rule>> {
         Some(decay) => with(slowed.as_ref(), "weight_decay", decay / damping),
         None => Ok(slowed),
     }
-}
-
-/// A rule's learning rate, where it has one.
-pub(super) fn rate(rule: &dyn Rule) -> Option<f64> {
-    setting(rule, "lr")
-}
-
-/// A numeric setting of a rule, where it has it.
-pub(super) fn setting(rule: &dyn Rule, wanted: &str) -> Option<f64> {
-    rule.settings().into_iter().find_map(|(name, value)| match value {
-        Value::Number(x) if name == wanted => Some(x),
-        _ => None,
-    })
-}
-
-fn with_rate(rule: &dyn Rule, lr: f64) -> Result<Box<dyn Rule>> {
-    with(rule, "lr", lr)
-}
-
-fn with(rule: &dyn Rule, name: &str, value: f64) -> Result<Box<dyn Rule>> {
-    let mut rule = rule.boxed();
-    rule.set(name, &Value::Number(value))?;
-    rule.check()?;
-    Ok(rule)
-}
-
-/// A product of decimal rates as its shortest decimal: 0.3 of 0.01 is 0.003.
-fn rounded(rate: f64) -> f64 {
-    format!("{rate:.12e}").parse().unwrap_or(rate)
 }

@@ -2,11 +2,12 @@
 
 use serde::Serialize;
 
+use super::grid::{GridPoint, Search};
 use super::heat::{Entrant, Heat, Role};
 use super::outcome::{Outcome, or_infinite};
+use super::plan::Plan;
 use super::schedule::Race;
 use super::stats::{Difference, Spread, wins};
-use super::{GridPoint, Plan, Search};
 
 /// An entrant at the end of a heat.
 #[derive(Clone, Debug, PartialEq, Serialize)]

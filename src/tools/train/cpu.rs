@@ -2,7 +2,9 @@
 
 use std::ops::ControlFlow;
 
-use super::{Ended, Epoch, Log, Plan, resume};
+use super::log::{Ended, Epoch, Log};
+use super::plan::Plan;
+use super::resume;
 use crate::cpu::{Number, Optimizer, TensorSpec};
 use crate::io::checkpoint::Checkpoint;
 use crate::tools::objectives::{CpuMlp, CpuObjective as _, Outcome, Part, Split};

@@ -2,7 +2,9 @@
 
 use std::ops::ControlFlow;
 
-use super::{Ended, Epoch, Log, Plan, resume};
+use super::log::{Ended, Epoch, Log};
+use super::plan::Plan;
+use super::resume;
 use crate::optim::Procedure;
 use crate::optim::procedure::Scheme;
 use crate::tools::adapter::Gpu;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Plan;
+use super::plan::Plan;
 use crate::io::checkpoint::Checkpoint;
 use crate::{Error, Result, Storage};
 

@@ -1,4 +1,5 @@
-//! Steps that evaluate the objective while they are under way: they yield what they need, and everything between stays on the GPU.
+//! Steps that evaluate the objective while they are under way: they yield what they need, and everything between stays on the GPU. The
+//! objective itself is the caller's.
 
 mod adaptive;
 

@@ -1,6 +1,6 @@
 //! The linear core on the GPU: one launch over the rows, one over the columns.
 
-use super::Rows;
+use super::rows::Rows;
 use crate::Result;
 use crate::tools::objectives::staged::{Frame, Use, When, join};
 

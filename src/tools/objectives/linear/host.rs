@@ -1,6 +1,6 @@
 //! The linear core on the host, in any float.
 
-use super::Rows;
+use super::rows::Rows;
 use crate::optim::rule::Real;
 use crate::tools::objectives::vector;
 use rayon::prelude::*;

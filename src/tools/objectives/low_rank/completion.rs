@@ -1,66 +1,16 @@
 //! Fitting a low-rank model to observed entries: what matrices, tensors, outliers and ratings differ in is their data.
 
-use super::{Entries, Factors, Model, normal_tensors};
+use super::entries::{Entries, HeldOut};
+use super::gpu::Model;
+use super::host::Factors;
+use super::observed::Observed;
 use crate::Result;
 use crate::optim::rule::Real;
 use crate::tools::objectives::full_batch::{FullBatch, Terms};
+use crate::tools::objectives::normal::normal_tensors;
 use crate::tools::objectives::staged::Frame;
 use crate::tools::objectives::{Measure, TensorSpec};
 use std::sync::Arc;
-
-/// Entries with their values.
-#[derive(Debug, Default)]
-pub(in crate::tools::objectives) struct HeldOut<const D: usize> {
-    pub(in crate::tools::objectives) at: Vec<[u32; D]>,
-    pub(in crate::tools::objectives) values: Vec<f32>,
-}
-
-impl<const D: usize> HeldOut<D> {
-    pub(in crate::tools::objectives) fn push(&mut self, at: [u32; D], value: f32) {
-        self.at.push(at);
-        self.values.push(value);
-    }
-
-    /// The root of the mean squared error of the model; `None` without entries.
-    fn rmse(&self, params: &[&[f32]], rank: usize) -> Option<f64> {
-        let squares = self.at.iter().zip(&self.values).map(|(at, value)| {
-            let row = |d: usize| &params[d][at[d] as usize * rank..][..rank];
-            let model: f64 = (0..rank).map(|k| (0..D).map(|d| f64::from(row(d)[k])).product::<f64>()).sum();
-            (model - f64::from(*value)).powi(2)
-        });
-        (!self.at.is_empty()).then(|| (squares.sum::<f64>() / self.at.len() as f64).sqrt())
-    }
-}
-
-/// How an entry's residual counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::tools::objectives) enum Observed {
-    /// Squared.
-    Squared,
-    /// Huber's loss with δ = 1: r²/2 up to 1, |r| - 1/2 beyond.
-    Huber,
-}
-
-impl Observed {
-    #[inline(always)]
-    fn term<F: Real>(self, r: F) -> F {
-        let half = F::of(0.5);
-        match self {
-            Self::Squared => r * r,
-            Self::Huber if r.abs() > F::one() => r.abs() - half,
-            Self::Huber => half * r * r,
-        }
-    }
-
-    #[inline(always)]
-    fn slope<F: Real>(self, r: F) -> F {
-        match self {
-            Self::Squared => r + r,
-            Self::Huber if r.abs() > F::one() => r.signum(),
-            Self::Huber => r,
-        }
-    }
-}
 
 /// A low-rank model fitted to the mean loss over observed entries.
 pub(in crate::tools::objectives) struct Completion<const D: usize> {

@@ -1,6 +1,7 @@
 //! The low-rank core on the GPU: one launch over the entries, two over the factors' rows.
 
-use super::{Entries, Observed};
+use super::entries::Entries;
+use super::observed::Observed;
 use crate::Result;
 use crate::tools::objectives::check;
 use crate::tools::objectives::staged::{Frame, Use, When, join};

@@ -1,7 +1,7 @@
 //! The low-rank core on the host, in any float. Every entry's model and every factor row's gradient is one thread's whole
 //! work, so that the bits do not depend on the threads.
 
-use super::Entries;
+use super::entries::Entries;
 use crate::optim::rule::Real;
 use crate::tools::objectives::vector;
 use crate::tools::objectives::vector::LANES;

@@ -2,7 +2,8 @@
 //! sums added in their order, so that the bits do not depend on the threads.
 
 use super::batches::Batches;
-use super::{Activation, Bits, Mlp};
+use super::quantize::Bits;
+use super::shape::{Activation, Mlp};
 use crate::Result;
 use crate::tools::objectives::vector;
 use crate::tools::objectives::vector::{add, dot, widest};

@@ -2,7 +2,7 @@
 
 use super::batches::Batches;
 use super::memory::{BATCH_BYTES, Memory, Rounded, Slots, held_out_rows};
-use super::{Activation, Mlp};
+use super::shape::{Activation, Mlp};
 use crate::tools::objectives::check::LONGEST_LOOP;
 use crate::tools::objectives::gpu::{Binding, Buffers, Kernel, OUTCOME_BYTES, Reading, bindings, check_loss_slot};
 use crate::tools::objectives::{GpuObjective, Part, Split, TensorSpec, check};

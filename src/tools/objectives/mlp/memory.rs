@@ -1,8 +1,8 @@
 //! What the perceptron keeps on the GPU.
 
-use super::Mlp;
 use super::batches::Batches;
 use super::quantize::{Bits, Grid};
+use super::shape::Mlp;
 use crate::tools::objectives::gpu::{Buffers, Kernel};
 use crate::tools::objectives::{Part, Samples, Split};
 use crate::{Error, Result};

@@ -1,9 +1,9 @@
 //! What made data share: keys by use, factors, and which cells of a grid are observed.
 
-use super::Problem;
 use crate::optim::Value;
 use crate::optim::rule::settings;
 use crate::tools::objectives::low_rank::{Completion, Entries, HeldOut, MOST_ENTRIES, Observed};
+use crate::tools::objectives::problem::Problem;
 use crate::tools::objectives::random;
 use crate::tools::objectives::random::Stream;
 use crate::{Error, Result};

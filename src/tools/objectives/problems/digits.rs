@@ -1,8 +1,9 @@
 //! Handwritten digits.
 
+use super::data;
 use super::perceptron::Classification;
-use super::{Problem, Recipe, data};
 use crate::optim::rule::settings::settings;
+use crate::tools::objectives::problem::{Problem, Recipe};
 use crate::tools::objectives::{Activation, Bits, Mlp, Part, digits};
 use crate::{Error, Result};
 use std::path::Path;

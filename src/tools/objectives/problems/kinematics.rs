@@ -1,11 +1,12 @@
 //! Inverse kinematics of a planar arm.
 
-use super::{Problem, Recipe, data};
+use super::data;
 use crate::Result;
 use crate::optim::rule::Real;
 use crate::optim::rule::settings::settings;
 use crate::tools::objectives::full_batch::{FullBatch, Terms};
-use crate::tools::objectives::low_rank::normal_tensors;
+use crate::tools::objectives::normal::normal_tensors;
+use crate::tools::objectives::problem::{Problem, Recipe};
 use crate::tools::objectives::staged::{Frame, Use, When, join};
 use crate::tools::objectives::{Measure, TensorSpec, check};
 use std::path::Path;

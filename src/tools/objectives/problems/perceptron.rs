@@ -1,9 +1,9 @@
 //! What the problems that a perceptron solves share.
 
-use super::Problem;
 use crate::Result;
 use crate::tools::objectives::mlp;
 use crate::tools::objectives::mlp::{CpuMlp, GpuMlp, Mlp};
+use crate::tools::objectives::problem::Problem;
 use crate::tools::objectives::{CpuObjective, GpuObjective, Measure, Part, Samples, Split, TensorSpec};
 
 /// A perceptron with its data.

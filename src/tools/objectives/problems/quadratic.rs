@@ -1,12 +1,12 @@
 //! The rotated stiff quadratic.
 
 use super::data::{self, Keys};
-use super::{Problem, Recipe};
 use crate::Result;
 use crate::optim::rule::Real;
 use crate::optim::rule::settings::{choice, settings};
 use crate::tools::objectives::full_batch::{FullBatch, Terms};
-use crate::tools::objectives::low_rank::normal_tensors;
+use crate::tools::objectives::normal::normal_tensors;
+use crate::tools::objectives::problem::{Problem, Recipe};
 use crate::tools::objectives::staged::Frame;
 use crate::tools::objectives::{TensorSpec, linear, random};
 use std::path::Path;

@@ -1,13 +1,14 @@
 //! Regression with an L1 penalty.
 
 use super::data::{self, Keys};
-use super::{Problem, Recipe};
 use crate::Result;
 use crate::optim::rule::Real;
 use crate::optim::rule::settings::settings;
 use crate::tools::objectives::full_batch::{FullBatch, Terms};
-use crate::tools::objectives::low_rank::normal_tensors;
+use crate::tools::objectives::normal::normal_tensors;
+use crate::tools::objectives::problem::{Problem, Recipe};
 use crate::tools::objectives::staged::{Frame, Use, When, join};
+use crate::tools::objectives::vector::sign;
 use crate::tools::objectives::{Measure, TensorSpec, linear, random};
 use std::path::Path;
 
@@ -144,7 +145,7 @@ impl<F: Real> Terms<F> for Penalised<F> {
         let loss = self.rows.evaluate(params[0], Some(grad));
         let l1 = F::of(self.l1);
         for (g, w) in grad.iter_mut().zip(params[0]) {
-            *g = *g + l1 * super::sign(*w);
+            *g = *g + l1 * sign(*w);
         }
         loss + penalty
     }

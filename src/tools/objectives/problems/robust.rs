@@ -1,10 +1,10 @@
 //! Robust factorisation.
 
 use super::data::{self, Keys, VALIDATION};
-use super::{Problem, Recipe};
 use crate::Result;
 use crate::optim::rule::settings::settings;
 use crate::tools::objectives::low_rank::{Completion, Entries, HeldOut, Observed};
+use crate::tools::objectives::problem::{Problem, Recipe};
 use crate::tools::objectives::random;
 use std::path::Path;
 use std::sync::Arc;

@@ -1,13 +1,14 @@
 //! Rosenbrock's valley, smooth and with kinks.
 
-use super::{Problem, Recipe, sign};
 use crate::Result;
 use crate::optim::rule::Real;
 use crate::optim::rule::settings::{choice, settings};
 use crate::tools::objectives::TensorSpec;
 use crate::tools::objectives::full_batch::{FullBatch, Terms};
-use crate::tools::objectives::low_rank::normal_tensors;
+use crate::tools::objectives::normal::normal_tensors;
+use crate::tools::objectives::problem::{Problem, Recipe};
 use crate::tools::objectives::staged::{Frame, Use, When, join};
+use crate::tools::objectives::vector::sign;
 use std::path::Path;
 
 choice! {

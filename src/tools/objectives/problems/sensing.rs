@@ -1,12 +1,13 @@
 //! Matrix sensing.
 
 use super::data::{self, Keys};
-use super::{Problem, Recipe};
 use crate::Result;
 use crate::optim::rule::Real;
 use crate::optim::rule::settings::settings;
 use crate::tools::objectives::full_batch::{FullBatch, Terms};
-use crate::tools::objectives::low_rank::{Entries, Factors, Model, normal_tensors};
+use crate::tools::objectives::low_rank::{Entries, Factors, Model};
+use crate::tools::objectives::normal::normal_tensors;
+use crate::tools::objectives::problem::{Problem, Recipe};
 use crate::tools::objectives::staged::Frame;
 use crate::tools::objectives::{Measure, TensorSpec, linear, random};
 use std::path::Path;

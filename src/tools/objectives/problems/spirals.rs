@@ -2,9 +2,9 @@
 
 use super::data::{self, Keys};
 use super::perceptron::Classification;
-use super::{Problem, Recipe};
 use crate::Result;
 use crate::optim::rule::settings::settings;
+use crate::tools::objectives::problem::{Problem, Recipe};
 use crate::tools::objectives::random;
 use crate::tools::objectives::{Activation, Mlp, Samples, Split};
 use std::path::Path;

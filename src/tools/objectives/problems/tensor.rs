@@ -1,9 +1,9 @@
 //! Tensor completion.
 
 use super::data::{self, Grid, Keys};
-use super::{Problem, Recipe};
 use crate::Result;
 use crate::optim::rule::settings::settings;
+use crate::tools::objectives::problem::{Problem, Recipe};
 use std::path::Path;
 
 settings! {

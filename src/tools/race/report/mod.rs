@@ -1,4 +1,5 @@
-//! What a race writes to a directory: `report.md`, `runs.csv` and the plots as SVG.
+//! What a race writes to a directory: `report.md`, `runs.csv` and the plots as SVG. Nothing is computed here: the numbers come from the
+//! standings.
 
 mod axis;
 mod chart;

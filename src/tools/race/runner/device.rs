@@ -2,8 +2,9 @@
 
 use super::super::controls::Treatment;
 use super::super::heat::Track;
-use super::super::schedule::rate;
-use super::{Advance, Course, Run, random_schedules};
+use super::super::rates::rate;
+use super::damping::random_schedules;
+use super::run::{Advance, Course, Run};
 use crate::optim::Procedure;
 use crate::tools::adapter::Gpu;
 use crate::tools::objectives::{GpuObjective, Halves, Problem};

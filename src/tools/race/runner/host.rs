@@ -1,13 +1,14 @@
 //! A run on the host, in f32 on the fast path or in f64 on the oracle.
 
+use super::damping::random_schedules;
+use super::run::{Advance, Course, Run};
 use crate::cpu::{Number, Optimizer, TensorSpec};
 use crate::optim::{Rule, Value};
 use crate::tools::objectives;
 use crate::tools::objectives::{CpuObjective, Problem};
 use crate::tools::race::controls::Treatment;
 use crate::tools::race::heat::Track;
-use crate::tools::race::runner::{Advance, Course, Run, random_schedules};
-use crate::tools::race::schedule::rate;
+use crate::tools::race::rates::rate;
 use crate::{Error, EvalRequest, Evaluations, Result};
 
 /// The first of the seeds that no race begins with.

@@ -2,11 +2,11 @@
 
 use std::time::Instant;
 
-use super::super::outcome::{Cost, Key, Outcome, Point, finite};
-use super::super::schedule::rate;
-use super::{Advance, Course, Run, error, measured};
+use super::run::{Advance, Course, Run};
 use crate::Result;
-use crate::tools::objectives::{Problem, TensorSpec};
+use crate::tools::objectives::{Measure, Problem, TensorSpec};
+use crate::tools::race::outcome::{Cost, Key, LOSS, Outcome, Point, finite};
+use crate::tools::race::rates::rate;
 
 /// How often a run is measured on its way.
 const POINTS: f64 = 64.0;
@@ -144,5 +144,20 @@ impl Advance {
         self.loss += other.loss;
         self.triggers = if first { other.triggers } else { self.triggers.zip(other.triggers).map(|(a, b)| a + b) };
         self.damping = if first { other.damping } else { self.damping.zip(other.damping).map(|(a, b)| a + b) };
+    }
+}
+
+/// A measure as an error: less is better.
+fn error(measure: Option<Measure>, value: Option<f64>) -> Option<f64> {
+    let turn = |x| if measure.is_some_and(|m| m.more_is_better) { 1.0 - x } else { x };
+    value.map(turn)
+}
+
+/// What the errors of a problem measure.
+fn measured(problem: &dyn Problem) -> &'static str {
+    match problem.measure() {
+        None => LOSS,
+        Some(Measure::ACCURACY) => "error rate",
+        Some(measure) => measure.name,
     }
 }

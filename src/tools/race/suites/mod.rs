@@ -1,4 +1,5 @@
-//! The races that have a name: one for each problem, and one for each paper's claims.
+//! The races that have a name: one for each problem, and one for each paper's claims. A suite only makes a plan; how a plan is run is
+//! decided elsewhere.
 
 mod adai;
 mod flowadam;
@@ -10,11 +11,11 @@ mod warpadam;
 
 use std::path::Path;
 
-use super::Plan;
 use super::heat::{Entrant, Heat, Role, Track};
+use super::plan::Plan;
 use crate::optim;
 use crate::optim::{Rule, Value};
-use crate::tools::objectives::problem;
+use crate::tools::objectives::problems::{ALL, Entry};
 use crate::{Error, Result};
 
 /// How large a suite is run.
@@ -59,7 +60,7 @@ enum Heats {
     /// A paper's claims or this crate's, at their rates unless these are to be tuned.
     Claims(fn(Size, Option<&Path>) -> Result<Vec<Heat>>),
     /// All optimizers on one problem, with tuned rates.
-    Problem(&'static problem::Entry),
+    Problem(&'static Entry),
 }
 
 impl Suite {
@@ -121,8 +122,8 @@ const CLAIMS: &[Suite] = &[
 /// Every suite: the papers', this crate's, then one for each problem.
 pub fn suites() -> impl Iterator<Item = Suite> {
     let of_problem =
-        |entry: &'static problem::Entry| Suite { name: entry.name, about: entry.about, heats: Heats::Problem(entry) };
-    CLAIMS.iter().copied().chain(problem::ALL.iter().map(of_problem))
+        |entry: &'static Entry| Suite { name: entry.name, about: entry.about, heats: Heats::Problem(entry) };
+    CLAIMS.iter().copied().chain(ALL.iter().map(of_problem))
 }
 
 /// The suite of this name.

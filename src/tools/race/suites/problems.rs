@@ -5,14 +5,14 @@ use std::path::Path;
 use super::super::heat::{Entrant, Heat, Role, Track};
 use super::{Size, rule};
 use crate::Result;
-use crate::tools::objectives::problem;
+use crate::tools::objectives::problems::Entry;
 
 const FIELD: &[&str] =
     &["sgd momentum=0.9", "adam", "adamw", "flowadam", "vradam", "sadam", "warpadam", "adaiw lr=0.1"];
 
 const STEPS: u64 = 500;
 
-pub(super) fn heat(entry: &'static problem::Entry, size: Size, file: Option<&Path>) -> Result<Heat> {
+pub(super) fn heat(entry: &'static Entry, size: Size, file: Option<&Path>) -> Result<Heat> {
     let entrants = FIELD.iter().map(|text| {
         let rule = rule(text)?;
         Ok(Entrant::new(rule.name(), Role::Rival, rule))

@@ -1,21 +1,42 @@
-//! What makes a file a complete trajectory.
+//! Reading a trajectory: what makes a file a complete one.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, path::Path};
 
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 use serde_json::{Map, Value};
 
-use super::{
-    Tensor, Trajectory,
-    key::{self, Key, PARAM},
-};
-use crate::Result;
+use super::key::{self, Key, PARAM};
+use super::recorded::{Tensor, Trajectory};
 use crate::io::tensor_file::{Entry, Pairs, TensorFile, quote};
+use crate::{Error, Result};
 
 /// The most steps where nothing in the file is there once a step.
 const MAX_FREE_STEPS: usize = 1_000_000;
 
-pub(super) fn build(file: TensorFile) -> Result<Trajectory> {
+impl Trajectory {
+    /// Reads the file at `path`.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where it cannot be read, [`Error::File`] where it is not a complete trajectory.
+    pub fn load(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let name = path.display().to_string();
+        match std::fs::read(path) {
+            Ok(bytes) => Self::from_bytes(&name, bytes),
+            Err(source) => Err(Error::Io { path: name, source }),
+        }
+    }
+
+    /// Takes a file's bytes; `name` stands in the errors.
+    ///
+    /// # Errors
+    /// [`Error::File`] where they are not a complete trajectory.
+    pub fn from_bytes(name: &str, bytes: impl Into<Vec<u8>>) -> Result<Self> {
+        build(TensorFile::parse(name, bytes.into())?)
+    }
+}
+
+fn build(file: TensorFile) -> Result<Trajectory> {
     let mut trajectory = Trajectory {
         optimizer: file.text("optimizer")?.to_owned(),
         hyper: hyper(&file)?,

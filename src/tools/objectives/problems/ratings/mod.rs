@@ -1,13 +1,15 @@
-//! Ratings from a file.
+//! Ratings from a file: the settings, the reader of the file, and the biases that are taken off. The model that is fitted lies in
+//! `low_rank`.
 
 mod biases;
 mod file;
 
 pub use file::{Layout, RatingTable};
 
-use super::{Problem, Recipe, data};
+use super::data;
 use crate::optim::rule::settings::settings;
 use crate::tools::objectives::low_rank::{Completion, Entries, HeldOut, Observed};
+use crate::tools::objectives::problem::{Problem, Recipe};
 use crate::tools::objectives::random;
 use crate::tools::objectives::random::Stream;
 use crate::{Error, Result};

@@ -1,0 +1,46 @@
+//! A schedule by call: the caller's count, and not the step count on the GPU, decides the rate of the steps that are recorded next.
+
+use crate::optim::Value;
+use crate::options::schedule::Schedule;
+use crate::{Error, Group, Optimizer, Result};
+
+impl Schedule {
+    /// Sets a group's learning rate to `rate(call)` for the steps recorded from now on. `call` is the caller's own count: with it
+    /// the schedule also moves on where the GPU leaves a step out.
+    ///
+    /// ```
+    /// use wgpu_optim::schedule::{Linear, Schedule};
+    /// use wgpu_optim::{Group, Lion, Optimizer};
+    /// # let gpu = pollster::block_on(wgpu_optim::tools::adapter::Selector::default().open())?;
+    /// # let (device, queue) = (gpu.device, gpu.queue);
+    /// let schedule = Schedule::from(Linear { start: 1.0, end: 0.0, steps: 100 }).base(1e-4);
+    /// let mut optimizer = Optimizer::builder(Lion::default()).build(&device, &queue)?;
+    /// for call in 0..3 {
+    ///     let mut encoder = device.create_command_encoder(&Default::default());
+    ///     schedule.apply(&mut optimizer, Group::DEFAULT, call)?;
+    ///     optimizer.step(&mut encoder)?;
+    ///     queue.submit([encoder.finish()]);
+    /// }
+    /// # Ok::<(), wgpu_optim::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// A number of the schedule that makes no sense; no [`base`](Self::base); as [`Optimizer::set`].
+    pub fn apply(&self, optimizer: &mut Optimizer, group: Group, call: u64) -> Result<()> {
+        self.apply_to(optimizer, group, "lr", call)
+    }
+
+    /// As [`apply`](Self::apply), for any numeric setting.
+    ///
+    /// # Errors
+    /// As [`apply`](Self::apply).
+    pub fn apply_to(&self, optimizer: &mut Optimizer, group: Group, setting: &str, call: u64) -> Result<()> {
+        self.check()?;
+        if self.lacks_base() {
+            return Err(Error::Usage(format!(
+                "the schedule `{self}` of {setting} has no base: give it one with base()"
+            )));
+        }
+        optimizer.set(group, setting, &Value::Number(self.rate(call)))
+    }
+}

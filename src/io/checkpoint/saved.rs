@@ -1,0 +1,82 @@
+//! What a checkpoint holds, and how it is taken from a snapshot.
+
+use std::collections::BTreeMap;
+
+use crate::Result;
+use crate::gpu::access::snapshot::{Arrays, Contents, Snapshot};
+use crate::optim::Value;
+use crate::options::storage::Packed;
+
+/// A group's settings.
+pub(crate) type Settings = Vec<(String, Value)>;
+
+/// What was saved of an optimizer.
+#[derive(Clone, Debug)]
+pub struct Checkpoint {
+    pub(crate) name: String,
+    pub(crate) optimizer: String,
+    pub(crate) groups: Vec<(String, Settings)>,
+    pub(crate) contents: Contents,
+    pub(crate) notes: BTreeMap<String, String>,
+}
+
+impl Snapshot {
+    /// Waits for the copies without blocking: submit the encoder first.
+    ///
+    /// # Errors
+    /// The encoder was dropped, or the device lost.
+    pub async fn checkpoint(self) -> Result<Checkpoint> {
+        let about = self.about.clone();
+        let own = |(name, settings): (String, Vec<(&str, Value)>)| {
+            (name, settings.into_iter().map(|(k, v)| (k.to_owned(), v)).collect())
+        };
+        Ok(Checkpoint {
+            name: "snapshot".to_owned(),
+            optimizer: about.optimizer.to_owned(),
+            groups: about.groups.into_iter().map(own).collect(),
+            contents: self.contents().await?,
+            notes: BTreeMap::new(),
+        })
+    }
+}
+
+impl Checkpoint {
+    /// The optimizer's name.
+    #[must_use]
+    pub fn optimizer(&self) -> &str {
+        &self.optimizer
+    }
+
+    /// How many steps had been applied.
+    #[must_use]
+    pub fn step_count(&self) -> u64 {
+        u64::from(self.contents.control.applied)
+    }
+
+    /// The caller's own texts, saved with the rest: the epoch, a seed, what data.
+    #[must_use]
+    pub const fn notes(&self) -> &BTreeMap<String, String> {
+        &self.notes
+    }
+
+    /// The notes, to be changed.
+    pub const fn notes_mut(&mut self) -> &mut BTreeMap<String, String> {
+        &mut self.notes
+    }
+
+    /// The numbers of an array of a tensor: `param`, as the model sees it, or a state; decoded where they are stored otherwise than in f32.
+    #[must_use]
+    pub fn array(&self, tensor: &str, array: &str) -> Option<Vec<f32>> {
+        self.tensor(tensor)?.get(array).map(Packed::values)
+    }
+
+    /// The parameters of a tensor as the steps change them: in half precision with what keeps theirs.
+    #[must_use]
+    pub fn params(&self, tensor: &str) -> Option<Vec<f32>> {
+        self.tensor(tensor)?.params()
+    }
+
+    pub(super) fn tensor(&self, name: &str) -> Option<&Arrays> {
+        self.contents.tensors.iter().find(|tensor| tensor.name == name)
+    }
+}

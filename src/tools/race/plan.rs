@@ -1,0 +1,63 @@
+//! A plan: which heats are raced, with how many seeds, and where runs end.
+
+use super::budget::Budget;
+use super::heat::Heat;
+use crate::{Error, Result};
+
+/// What is raced, and how.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The suite's name.
+    pub suite: String,
+    /// One after another.
+    pub heats: Vec<Heat>,
+    /// How many seeds each entrant runs with. Default: each heat's own, mostly five.
+    pub seeds: Option<usize>,
+    /// Whether learning rates are chosen from the grid, by the validation error of the first three seeds. Default: the papers' rates.
+    pub tune: bool,
+    /// Where runs end. Default: after each heat's number of steps.
+    pub budget: Option<Budget>,
+}
+
+impl Plan {
+    /// These heats with their own seeds and lengths, untuned.
+    #[must_use]
+    pub fn new(suite: impl Into<String>, heats: Vec<Heat>) -> Self {
+        Self { suite: suite.into(), heats, seeds: None, tune: false, budget: None }
+    }
+
+    /// Keeps the heats that have one of these texts in their names.
+    ///
+    /// # Errors
+    /// A text that no heat has.
+    pub fn keep(&mut self, texts: &[String]) -> Result<()> {
+        if let Some(lost) = texts.iter().find(|text| !self.heats.iter().any(|heat| heat.name.contains(text.as_str()))) {
+            return Err(Error::unknown("heat", lost, self.heats.iter().map(|heat| heat.name.as_str())));
+        }
+        self.heats.retain(|heat| texts.iter().any(|text| heat.name.contains(text.as_str())));
+        Ok(())
+    }
+
+    /// Checks everything that can be checked before a run.
+    ///
+    /// # Errors
+    /// No heat or seed; two heats of one name; a heat that makes no sense.
+    pub fn check(&self) -> Result<()> {
+        if self.heats.is_empty() || self.seeds == Some(0) {
+            let (heats, seeds) = (self.heats.len(), self.seeds.unwrap_or(1));
+            return Err(Error::Usage(format!("the race has {heats} heats and {seeds} seeds, needs some of both")));
+        }
+        for (at, heat) in self.heats.iter().enumerate() {
+            heat.check()?;
+            if self.heats[..at].iter().any(|other| other.name == heat.name) {
+                return Err(Error::Duplicate { kind: "heat", name: heat.name.clone() });
+            }
+        }
+        Ok(())
+    }
+
+    /// Where a heat's runs end.
+    pub(super) fn budget(&self, heat: &Heat) -> Budget {
+        self.budget.unwrap_or(Budget::Steps(None)).or(heat.steps)
+    }
+}
