@@ -31,7 +31,7 @@ pub use error::{Error, Result};
 #[cfg(feature = "checkpoint")]
 pub use gpu::Snapshot;
 pub use gpu::layout::memory;
-pub use gpu::{Builder, Group, Optimizer, PendingStep, RowSet, Stage, Tensor, Variant, read_buffer};
+pub use gpu::{Builder, Class, Group, Optimizer, PendingStep, RowSet, Stage, Tensor, read_buffer};
 #[cfg(feature = "checkpoint")]
 pub use io::checkpoint;
 #[cfg(feature = "custom")]

@@ -18,6 +18,6 @@ pub use access::readback::read_buffer;
 #[cfg(feature = "checkpoint")]
 pub use access::snapshot::Snapshot;
 pub use build::builder::Builder;
-pub use layout::class::{Stage, Variant};
+pub use layout::class::{Class, Stage};
 pub use optimizer::Optimizer;
 pub use record::evaluate::PendingStep;

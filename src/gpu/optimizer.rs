@@ -6,7 +6,7 @@ use crate::gpu::build::places::Places;
 use crate::gpu::build::spec::{Group, GroupInfo, Slice, Tensor, TensorInfo};
 use crate::gpu::hyper::scalars::{Scalars, Slot};
 use crate::gpu::kernel::kernels::{LaunchGpu, RoundGpu};
-use crate::gpu::layout::class::Variant;
+use crate::gpu::layout::class::Class;
 use crate::gpu::layout::launches::Layout;
 use crate::gpu::layout::memory::MemoryUsage;
 use crate::gpu::layout::rows::RowState;
@@ -49,7 +49,7 @@ pub struct Optimizer {
     pub(crate) groups: Vec<GroupInfo>,
     pub(crate) tensors: Vec<TensorInfo>,
     pub(crate) places: Vec<Places>,
-    pub(crate) variants: Vec<Variant>,
+    pub(crate) variants: Vec<Class>,
     pub(crate) class_of: Vec<usize>,
     /// The distinct buffers of all places.
     pub(crate) buffers: Vec<wgpu::Buffer>,

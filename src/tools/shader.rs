@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::optim::Value;
 use crate::tools::objectives;
-use crate::{Error, Result, Stage, Storage, Variant, optim};
+use crate::{Class, Error, Result, Stage, Storage, optim};
 
 /// A kernel's text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -65,7 +65,7 @@ pub fn find_stored(name: &str, settings: &[(String, Value)], storage: &Storage) 
     let settings = settings.iter().map(|(name, value)| (name.as_str(), value.clone()));
     let rule = entry.configure(required.chain(settings))?;
     let large = u64::from(u32::MAX);
-    let variant = Variant::of(rule.as_ref(), false, false).stored(rule.as_ref(), storage, large)?;
+    let variant = Class::of(rule.as_ref(), false, false).stored(rule.as_ref(), storage, large)?;
     let shader =
         |stage: Stage| Shader { name: name.to_owned(), stage: Some(stage_name(stage)), wgsl: variant.text(stage) };
     Ok(variant.stages().map(shader).collect())

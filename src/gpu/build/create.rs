@@ -16,7 +16,7 @@ use crate::gpu::kernel::kernels::{Arena, LaunchGpu, Pass, RoundGpu};
 use crate::gpu::kernel::passes;
 use crate::gpu::kernel::passes::PASS_BYTES;
 use crate::gpu::kernel::pipelines::{Compiler, Pipeline};
-use crate::gpu::layout::class::{Stage, Variant};
+use crate::gpu::layout::class::{Class, Stage};
 use crate::gpu::layout::launches::{Chunk, Window, fold};
 use crate::gpu::layout::units::VEC4;
 use crate::optim::procedure::evaluation::Evaluations;
@@ -99,7 +99,7 @@ impl Optimizer {
         let variants = self.variants.clone();
         self.main_rounds = variants[0].rounds().len();
         for (index, round) in variants[0].all_rounds().enumerate() {
-            let made = self.create_round(maker, index, &Variant { round, ..variants[0].clone() })?;
+            let made = self.create_round(maker, index, &Class { round, ..variants[0].clone() })?;
             self.rounds.push(made);
         }
         let pipelines: Vec<_> = variants.iter().map(|v| ClassPipelines::compile(maker.compiler, v)).collect();
@@ -201,7 +201,7 @@ impl Optimizer {
         })
     }
 
-    fn create_round(&self, maker: &Maker<'_>, index: usize, variant: &Variant) -> Result<RoundGpu> {
+    fn create_round(&self, maker: &Maker<'_>, index: usize, variant: &Class) -> Result<RoundGpu> {
         let Maker { buffers, compiler } = maker;
         let partials = buffers.create(Which::Partials(index), OWNED)?;
         let totals = buffers.create(Which::Totals(index), OWNED)?;
@@ -258,7 +258,7 @@ struct ClassPipelines {
 }
 
 impl ClassPipelines {
-    fn compile(compiler: &Compiler<'_>, variant: &Variant) -> Self {
+    fn compile(compiler: &Compiler<'_>, variant: &Class) -> Self {
         let fills = variant.states.iter().any(|s| s.used && s.initial != 0.0);
         let wanted = [
             ("wo_update", true),
@@ -272,7 +272,7 @@ impl ClassPipelines {
         let made = compiler.compile(variant, Stage::Update, &entries);
         let find = |entry: &str| entries.iter().position(|e| *e == entry).map(|i| made[i].clone());
         let stats = variant.all_rounds().map(|round| {
-            let variant = Variant { round, ..variant.clone() };
+            let variant = Class { round, ..variant.clone() };
             // A round without sums decides from what is there already.
             let sums = variant.sum_counts().0 > 0;
             sums.then(|| Arc::new(compiler.compile(&variant, Stage::Stats, &["wo_stats"]).swap_remove(0)))

@@ -7,7 +7,7 @@ use crate::gpu::build::builder::Builder;
 use crate::gpu::build::plan::Plan;
 use crate::gpu::build::spec::Home;
 use crate::gpu::layout::arena::Array;
-use crate::gpu::layout::class::Variant;
+use crate::gpu::layout::class::Class;
 use crate::gpu::layout::memory::{MemoryUsage, Owner, Role};
 use crate::gpu::layout::units::bytes_of;
 
@@ -51,7 +51,7 @@ impl Plan {
 
     /// The arenas' arrays.
     fn add_arrays(&self, builder: &Builder, memory: &mut MemoryUsage) {
-        let arrays: Vec<Vec<Array>> = self.classes.variants.iter().map(Variant::arrays).collect();
+        let arrays: Vec<Vec<Array>> = self.classes.variants.iter().map(Class::arrays).collect();
         for tensor in 0..builder.tensors.len() {
             for run in self.layout.state_runs(tensor) {
                 for array in &arrays[self.layout.launches[run.launch].class] {

@@ -3,7 +3,7 @@
 use crate::gpu::build::buffers::{Ours, Sizes, Source, Spot, Which};
 use crate::gpu::build::builder::Builder;
 use crate::gpu::build::spec::{Home, Slice, TensorInfo, index_of};
-use crate::gpu::layout::class::Variant;
+use crate::gpu::layout::class::Class;
 use crate::gpu::layout::launches::{Item, Limits, Place};
 use crate::gpu::layout::rows::RowState;
 use crate::gpu::layout::units::{VEC4, bytes_of};
@@ -80,7 +80,7 @@ fn own_spots(
 /// The classes of an optimizer's tensors: what changes a pipeline's text.
 #[derive(Debug)]
 pub(crate) struct Classes {
-    pub(crate) variants: Vec<Variant>,
+    pub(crate) variants: Vec<Class>,
     pub(crate) items: Vec<Item>,
     /// The buffers that the items' places number.
     pub(crate) sources: Vec<Source>,
@@ -91,7 +91,7 @@ impl Classes {
         let rules = united(builder, state);
         // A thread a sum adds the others'.
         let sum_lanes = sum_lanes.max((rules[0].sum_counts().0 as u32).next_multiple_of(8));
-        let mut variants: Vec<Variant> = Vec::new();
+        let mut variants: Vec<Class> = Vec::new();
         let mut sources = Vec::new();
         let mut items = Vec::with_capacity(places.len());
         for (t, (tensor, places)) in builder.tensors.iter().zip(places).enumerate() {
@@ -101,7 +101,7 @@ impl Classes {
             let shared = !moving && grad.as_ref().is_some_and(|g| g.buffer == param.buffer);
             let rows = state.text(t);
             let formats = tensor.formats.clone();
-            let variant = Variant { shared, moving, sum_lanes, rows, formats, ..rules[tensor.group].clone() };
+            let variant = Class { shared, moving, sum_lanes, rows, formats, ..rules[tensor.group].clone() };
             let class = variants.iter().position(|v| *v == variant).unwrap_or_else(|| {
                 variants.push(variant);
                 variants.len() - 1
@@ -113,7 +113,7 @@ impl Classes {
             items.push(Item { elements, group, class, chunk, arrays, param, grad });
         }
         if variants.is_empty() {
-            variants.push(Variant { sum_lanes, ..rules[0].clone() });
+            variants.push(Class { sum_lanes, ..rules[0].clone() });
         }
         Self { variants, items, sources: sources.into_iter().cloned().collect() }
     }
@@ -125,13 +125,11 @@ fn place<'a>(sources: &mut Vec<&'a Source>, spot: &'a Spot, format: Format) -> P
 
 /// Each group's variant. A rule with sums has one text for all its groups, because its sums are decided in one pass: a state that
 /// one group needs is kept for all, which changes no result.
-fn united(builder: &Builder, state: &RowState) -> Vec<Variant> {
+fn united(builder: &Builder, state: &RowState) -> Vec<Class> {
     let groups = &builder.groups;
-    let variant = |rule: &dyn Rule| Variant {
-        given: builder.given_directions,
-        ..Variant::with(rule, builder.around, groups.len())
-    };
-    let mut variants: Vec<Variant> = groups.iter().map(|g| variant(g.rule.as_ref())).collect();
+    let variant =
+        |rule: &dyn Rule| Class { given: builder.given_directions, ..Class::with(rule, builder.around, groups.len()) };
+    let mut variants: Vec<Class> = groups.iter().map(|g| variant(g.rule.as_ref())).collect();
     if groups[0].rule.sums().sums > 0 {
         let used = |k: usize| variants.iter().any(|v| v.states[k].used);
         let all: Vec<bool> = (0..variants[0].states.len()).map(used).collect();
@@ -142,7 +140,7 @@ fn united(builder: &Builder, state: &RowState) -> Vec<Variant> {
         }
     }
     let (counted, tensors) = (state.selects() && groups[0].rule.sums().sums > 0, builder.tensors.len());
-    let stored = |tensor: &TensorInfo| Variant { formats: tensor.formats.clone(), ..variants[tensor.group].clone() };
+    let stored = |tensor: &TensorInfo| Class { formats: tensor.formats.clone(), ..variants[tensor.group].clone() };
     let packs = builder.tensors.iter().any(|tensor| stored(tensor).array_counts().packs());
     let chances = builder.tensors.iter().any(|tensor| stored(tensor).takes_chances());
     let in_control = (state.masks() || packs) && !variants[0].rounds().is_empty();

@@ -6,7 +6,7 @@ use crate::gpu::build::builder::Builder;
 use crate::gpu::build::places::{Classes, Places, place_tensors};
 use crate::gpu::hyper::scalars::{Rings, Tables};
 use crate::gpu::kernel::passes;
-use crate::gpu::layout::class::Variant;
+use crate::gpu::layout::class::Class;
 use crate::gpu::layout::launches::{Launch, Layout, Limits, sum_lanes};
 use crate::gpu::layout::rows::RowState;
 use crate::gpu::layout::runs::RunTable;
@@ -108,9 +108,9 @@ fn plan_launches(layout: &Layout, around: Around, sizes: &mut Sizes) {
     }
 }
 
-fn plan_rounds(variant: &Variant, layout: &Layout, tensors: usize, sizes: &mut Sizes) {
+fn plan_rounds(variant: &Class, layout: &Layout, tensors: usize, sizes: &mut Sizes) {
     for (index, round) in variant.all_rounds().enumerate() {
-        let (sums, totals) = Variant { round, ..variant.clone() }.sum_counts();
+        let (sums, totals) = Class { round, ..variant.clone() }.sum_counts();
         let records = tensors as u64 + 1;
         sizes.add(Which::Partials(index), u64::from(layout.rows).max(1) * sums.max(1) as u64 * 4);
         sizes.add(Which::Totals(index), records * totals.max(1) as u64 * VEC4);
@@ -119,7 +119,7 @@ fn plan_rounds(variant: &Variant, layout: &Layout, tensors: usize, sizes: &mut S
     }
 }
 
-fn plan_control(variant: &Variant, control: u64, sizes: &mut Sizes) {
+fn plan_control(variant: &Class, control: u64, sizes: &mut Sizes) {
     if variant.scalars_in_control.is_none() {
         sizes.add(Which::Control, control);
     }

@@ -1,7 +1,7 @@
 //! Pipelines and their bind group layouts, one a (class, stage).
 
 use crate::gpu::kernel::text::{Access, Binding};
-use crate::gpu::layout::class::{Stage, Variant};
+use crate::gpu::layout::class::{Class, Stage};
 use crate::optim::rule::Origin;
 
 /// A stage's pipeline with the layout of its one bind group.
@@ -21,7 +21,7 @@ pub(crate) struct Compiler<'a> {
 
 impl Compiler<'_> {
     /// The pipelines of a stage at these entry points; they share one layout.
-    pub(crate) fn compile(&self, variant: &Variant, stage: Stage, entries: &[&str]) -> Vec<Pipeline> {
+    pub(crate) fn compile(&self, variant: &Class, stage: Stage, entries: &[&str]) -> Vec<Pipeline> {
         let label = format!("{} {} {stage:?}", self.label, variant.name);
         let text = variant.text(stage);
         let module = self.module(&label, text, variant.origin);

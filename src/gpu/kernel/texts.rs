@@ -6,7 +6,7 @@ use crate::gpu::Optimizer;
 use crate::gpu::build::builder::Builder;
 use crate::gpu::build::spec::Group;
 use crate::gpu::kernel::text::Access;
-use crate::gpu::layout::class::{Round, RowText, Stage, Variant};
+use crate::gpu::layout::class::{Class, Round, RowText, Stage};
 use crate::optim::{ALL, Entry, Procedure, Rule, Value};
 use crate::options::around::{Accumulate, Around, Clip, Ema, LossScale};
 use crate::tools::shader::{Checked, Target, Translation};
@@ -49,9 +49,9 @@ fn texts(rule: &dyn Rule, around: Around, groups: usize) -> Vec<(String, String)
         if moving && integrates {
             continue; // the builder refuses it
         }
-        let variant = Variant { shared, moving, ..Variant::with(rule, around, groups) };
+        let variant = Class { shared, moving, ..Class::with(rule, around, groups) };
         let mut add = |round: Round, stage: Stage| {
-            let variant = Variant { round, ..variant.clone() };
+            let variant = Class { round, ..variant.clone() };
             texts.push((
                 format!("{} {around:?} {shared} {moving} {round:?} {stage:?}", rule.name()),
                 variant.text(stage),
@@ -62,7 +62,7 @@ fn texts(rule: &dyn Rule, around: Around, groups: usize) -> Vec<(String, String)
             add(Round::Only, stage);
         }
         for round in variant.rounds().into_iter().chain(variant.later_rounds()) {
-            if (Variant { round, ..variant.clone() }).sum_counts().0 > 0 {
+            if (Class { round, ..variant.clone() }).sum_counts().0 > 0 {
                 add(round, Stage::Stats);
             }
             add(round, Stage::Finalize);
@@ -85,10 +85,10 @@ fn row_texts(rule: &dyn Rule, around: Around) -> Vec<(String, String)> {
         [rows(None, false, false), rows(Some(0), false, false), rows(None, true, false), rows(Some(1), true, true)];
     let mut texts = Vec::new();
     for (rows, moving) in all.into_iter().map(|rows| (rows, rows.columns)) {
-        let plain = Variant { moving, rows: Some(rows), ..Variant::with(rule, around, 2) };
+        let plain = Class { moving, rows: Some(rows), ..Class::with(rule, around, 2) };
         let scalars_in_control = (rows.mask.is_some() && !plain.rounds().is_empty()).then_some(5);
-        let variant = Variant { counted: rule.sums().sums > 0, scalars_in_control, ..plain };
-        let mut add = |stage: Stage, variant: &Variant| {
+        let variant = Class { counted: rule.sums().sums > 0, scalars_in_control, ..plain };
+        let mut add = |stage: Stage, variant: &Class| {
             let storage = variant.bindings(stage).iter().filter(|b| b.access != Access::Uniform).count();
             assert!(storage <= 7, "{} {rows:?} {stage:?} has {storage} storage bindings", rule.name());
             texts.push((format!("{} {around:?} {rows:?} {stage:?}", rule.name()), variant.text(stage)));
@@ -99,7 +99,7 @@ fn row_texts(rule: &dyn Rule, around: Around) -> Vec<(String, String)> {
             add(stage, &variant);
         }
         for round in variant.rounds().into_iter().chain(variant.later_rounds()) {
-            let variant = Variant { round, ..variant.clone() };
+            let variant = Class { round, ..variant.clone() };
             if variant.sum_counts().0 > 0 {
                 add(Stage::Stats, &variant);
             }
@@ -154,7 +154,7 @@ fn every_storage_has_texts_that_validate_and_bind_no_more_than_every_device_does
         };
         for storage in STORAGES.map(|text| no_v(text).parse().expect("a storage")) {
             for around in [Around::default(), *alone, *every] {
-                let Ok(variant) = Variant::with(rule.as_ref(), around, 2).stored(rule.as_ref(), &storage, 5000) else {
+                let Ok(variant) = Class::with(rule.as_ref(), around, 2).stored(rule.as_ref(), &storage, 5000) else {
                     continue;
                 };
                 for (what, text) in storage_texts(&variant) {
@@ -168,16 +168,16 @@ fn every_storage_has_texts_that_validate_and_bind_no_more_than_every_device_does
     assert!(seen.len() > 800, "{} texts", seen.len());
 }
 
-fn storage_texts(variant: &Variant) -> Vec<(String, String)> {
+fn storage_texts(variant: &Class) -> Vec<(String, String)> {
     let rounds = variant.rounds().into_iter().chain(variant.later_rounds());
     let of_round = |round: Round| {
-        let variant = Variant { round, ..variant.clone() };
+        let variant = Class { round, ..variant.clone() };
         let stats = (variant.sum_counts().0 > 0).then_some((variant.clone(), Stage::Stats));
         stats.into_iter().chain([(variant, Stage::Finalize)])
     };
     let update = [Some(Stage::Update), variant.procedure_stage()].into_iter().flatten();
     let stages = rounds.flat_map(of_round).chain(update.map(|stage| (variant.clone(), stage)));
-    let text = |(variant, stage): (Variant, Stage)| {
+    let text = |(variant, stage): (Class, Stage)| {
         let storage = variant.bindings(stage).iter().filter(|b| b.access != Access::Uniform).count();
         assert!(storage <= 7, "{} {:?} {stage:?} has {storage} storage bindings", variant.name, variant.formats);
         (format!("{:?} {stage:?}", variant.round), variant.text(stage))
@@ -221,8 +221,8 @@ fn what_is_public_is_among_them() {
     for entry in ALL {
         let rule = entry.sample();
         for (shared, moving) in [(false, false), (true, false), (false, true)] {
-            for stage in Variant::of(rule.as_ref(), shared, moving).stages() {
-                let text = Variant::of(rule.as_ref(), shared, moving).text(stage);
+            for stage in Class::of(rule.as_ref(), shared, moving).stages() {
+                let text = Class::of(rule.as_ref(), shared, moving).text(stage);
                 assert!(texts(rule.as_ref(), Around::default(), 1).iter().any(|(_, t)| *t == text));
                 check(entry.name, &text);
             }
@@ -252,7 +252,7 @@ fn what_is_off_leaves_no_trace() {
         if rule.procedure() != Procedure::Plain {
             continue;
         }
-        let bare = Variant::of(rule.as_ref(), false, false);
+        let bare = Class::of(rule.as_ref(), false, false);
         let build = |change: fn(&mut Builder)| {
             let mut builder = Optimizer::builder(rule.boxed());
             builder.tensor(Group::DEFAULT, "w", &[5]);
@@ -271,7 +271,7 @@ fn what_is_off_leaves_no_trace() {
         for stage in [Stage::Stats, Stage::Finalize, Stage::Update].into_iter().filter(|s| sums || *s == Stage::Update)
         {
             // How many threads add sums is the device's choice.
-            let bare = Variant { sum_lanes: variant.sum_lanes, ..bare.clone() };
+            let bare = Class { sum_lanes: variant.sum_lanes, ..bare.clone() };
             let text = variant.text(stage);
             assert_eq!(text, bare.text(stage), "{} {stage:?}", entry.name);
             for switch in SWITCHES {
@@ -284,7 +284,7 @@ fn what_is_off_leaves_no_trace() {
 
 #[test]
 fn a_number_is_in_no_text() {
-    let text = |around: Around, stage| Variant::with(ALL[0].sample().as_ref(), around, 2).text(stage);
+    let text = |around: Around, stage| Class::with(ALL[0].sample().as_ref(), around, 2).text(stage);
     let with = |clip: Clip, decay, initial| Around {
         clip: Some(clip),
         ema: Some(Ema { decay, ..Ema::default() }),
@@ -300,7 +300,7 @@ fn a_number_is_in_no_text() {
 
 #[test]
 fn a_wrong_text_is_seen() {
-    let variant = Variant::of(ALL[0].sample().as_ref(), false, false);
+    let variant = Class::of(ALL[0].sample().as_ref(), false, false);
     let text = variant.text(Stage::Update).replace("wo_first_record()", "wo_first_record(1u)");
     assert!(Checked::new(&text).is_err());
 }

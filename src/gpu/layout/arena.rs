@@ -4,7 +4,7 @@
 //! device lets another binding begin, the packed ones in the same way: halves, a word for two numbers; bytes, a word for four, and behind
 //! these a word a block with its largest magnitude. All are as long, counted in vec4s of numbers: the stride.
 
-use crate::gpu::layout::class::Variant;
+use crate::gpu::layout::class::Class;
 use crate::gpu::layout::memory::Role;
 use crate::gpu::layout::units::{ACCUMULATOR, AVERAGE, BLOCK_VEC4S, Counts, MASTER, REMAINDER, VEC4, keeps_precision};
 use crate::optim::{Kind, Procedure, StateSpec};
@@ -72,7 +72,7 @@ impl Array {
     }
 }
 
-impl Variant {
+impl Class {
     /// The arena's arrays: the kept states, the accumulator, the average of the weights, what keeps the parameters' precision, the
     /// procedure's.
     pub(crate) fn arrays(&self) -> Vec<Array> {

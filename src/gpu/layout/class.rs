@@ -61,7 +61,7 @@ impl Round {
 
 /// Everything that changes a pipeline's text: a class of tensors.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Variant {
+pub struct Class {
     pub(crate) name: &'static str,
     pub(crate) rule: Arc<str>,
     pub(crate) origin: Origin,
@@ -101,7 +101,7 @@ pub struct Variant {
     pub(crate) scalars_in_control: Option<usize>,
 }
 
-impl Variant {
+impl Class {
     /// The variant of a rule with these settings and nothing around it.
     #[must_use]
     pub fn of(rule: &dyn Rule, shared: bool, moving: bool) -> Self {

@@ -5,7 +5,7 @@ use crate::gpu::build::buffers::{Buffers, OWNED, Sizes, UNIFORM, Which};
 use crate::gpu::build::spec::{RowSet, Tensor};
 use crate::gpu::kernel::kernels::LaunchGpu;
 use crate::gpu::kernel::pipelines::{Compiler, Pipeline};
-use crate::gpu::layout::class::{Stage, Variant};
+use crate::gpu::layout::class::{Class, Stage};
 use crate::gpu::layout::launches::{Launch, Layout};
 use crate::gpu::layout::rows::{RowState, Task};
 use crate::gpu::layout::units::VEC4;
@@ -43,7 +43,7 @@ enum Kind {
 
 impl RowState {
     /// Plans what remapping and resetting take, where there are row sets.
-    pub(crate) fn plan_remap(&self, layout: &Layout, variants: &[Variant], sizes: &mut Sizes) {
+    pub(crate) fn plan_remap(&self, layout: &Layout, variants: &[Class], sizes: &mut Sizes) {
         let Some(rows) = self.sets.iter().map(|s| s.capacity).max() else { return };
         sizes.add(Which::Indices, rows as u64 * 4);
         let moves = self.sets.iter().any(|s| s.reserved);
@@ -66,7 +66,7 @@ impl Optimizer {
         for array in 0..(tasks.size() / TASK_STRIDE) as u32 {
             self.queue.write_buffer(&tasks, u64::from(array) * TASK_STRIDE, bytemuck::bytes_of(&array));
         }
-        let compile = |variant: &Variant| {
+        let compile = |variant: &Class| {
             let entries = &["wo_gather", "wo_scatter", "wo_reset"];
             variant.rows.map(|_| compiler.compile(variant, Stage::Rows, entries))
         };

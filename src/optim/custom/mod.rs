@@ -17,7 +17,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{Rule, Scalar, StateSpec, Sums};
-use crate::gpu::layout::class::Variant;
+use crate::gpu::layout::class::Class;
 use crate::optim::rule::host::HostKernel;
 use crate::optim::rule::settings::{Range, Value, refused};
 use crate::{Error, Result};
@@ -212,7 +212,7 @@ impl CustomRule {
 
     /// Whatever the checks before have missed shows where the text meets the harness.
     fn check_harness(&self) -> Result<()> {
-        let variant = Variant::of(self, false, false);
+        let variant = Class::of(self, false, false);
         for stage in variant.stages() {
             let module = naga::front::wgsl::parse_str(&variant.text(stage)).map_err(|e| e.message().to_owned());
             let checked = module.and_then(|module| check::validate(&module).map_err(|mistake| mistake.message));

@@ -8,7 +8,7 @@ use wgpu_optim::random::{Stream, draw, key, unit};
 use wgpu_optim::storage::Format;
 use wgpu_optim::storage::blockwise::{BLOCK, Map, encode};
 use wgpu_optim::storage::half::{StochasticRounding, join, split, stochastic};
-use wgpu_optim::{Stage, Variant, read_buffer, wgpu};
+use wgpu_optim::{Class, Stage, read_buffer, wgpu};
 
 use crate::common::{block_on, gpu};
 
@@ -246,7 +246,7 @@ fn blocks(map: Map) -> (Vec<f32>, Vec<f32>) {
 /// The constants that the host writes for the maps.
 fn edges() -> String {
     let rule = AdamW::default();
-    let variant = Variant::of(&rule, false, false).stored(&rule, &"8bit,min=0".parse().unwrap(), 4096).unwrap();
+    let variant = Class::of(&rule, false, false).stored(&rule, &"8bit,min=0".parse().unwrap(), 4096).unwrap();
     let text = variant.text(Stage::Update);
     let edges: Vec<&str> = text.lines().filter(|line| line.contains("_EDGES = ")).collect();
     assert_eq!(edges.len(), 2, "one list a map");

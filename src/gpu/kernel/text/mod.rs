@@ -7,7 +7,7 @@ mod sums;
 
 use std::fmt::Write as _;
 
-use crate::gpu::layout::class::{Round, Stage, Variant};
+use crate::gpu::layout::class::{Class, Round, Stage};
 use crate::gpu::layout::units::{ACCUMULATOR, ARENA_HEADER, AVERAGE, CHUNK_LANES, FINAL_BATCH, FINAL_LANES};
 use crate::optim::{Depends, Scalar};
 use crate::options::around::Clip;
@@ -55,7 +55,7 @@ impl Binding {
     }
 }
 
-impl Variant {
+impl Class {
     /// A stage's bindings; the index is the binding's number.
     pub(crate) fn bindings(&self, stage: Stage) -> Vec<Binding> {
         let b = Binding::new;

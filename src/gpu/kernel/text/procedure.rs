@@ -3,12 +3,12 @@
 use crate::gpu::kernel::passes::FLAGS;
 use crate::gpu::kernel::text::put;
 use crate::gpu::layout::arena;
-use crate::gpu::layout::class::Variant;
+use crate::gpu::layout::class::Class;
 use crate::gpu::layout::units::CHUNK;
 use crate::optim::Procedure;
 use crate::optim::procedure::Directions;
 
-impl Variant {
+impl Class {
     /// Where the procedure's arrays lie in the arena, and its numbers.
     pub(crate) fn procedure_constants(&self, out: &mut String) {
         let slot = |name: &str| self.whole(name);

@@ -1,13 +1,13 @@
 //! What row sets add to a pipeline's text.
 
 use crate::gpu::kernel::text::{Access, Binding, put};
-use crate::gpu::layout::class::{Round, Stage, Variant};
+use crate::gpu::layout::class::{Class, Round, Stage};
 
 const ROWS: &str = include_str!("../../../../shaders/harness/rows.wgsl");
 const SHARED: &str = include_str!("../../../../shaders/harness/shared.wgsl");
 const REMAP: &str = include_str!("../../../../shaders/harness/remap.wgsl");
 
-impl Variant {
+impl Class {
     /// The bindings of [`Stage::Rows`].
     pub(crate) fn remap_bindings(&self) -> Vec<Binding> {
         let [params, _] = self.element_types();

@@ -2,7 +2,7 @@
 
 use crate::gpu::kernel::text::put;
 use crate::gpu::layout::arena::Array;
-use crate::gpu::layout::class::{Stage, Variant};
+use crate::gpu::layout::class::{Class, Stage};
 use crate::gpu::layout::units::{BLOCK_VEC4S, Counts, keeps_precision};
 use crate::optim::Kind;
 use crate::options::storage::blockwise::Map;
@@ -55,7 +55,7 @@ fn first_word(before: Counts) -> String {
     }
 }
 
-impl Variant {
+impl Class {
     /// The types of parameters and gradients.
     pub(crate) const fn element_types(&self) -> [&'static str; 2] {
         [elements(self.formats.params.format()), elements(self.formats.grads)]

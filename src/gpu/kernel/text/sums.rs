@@ -1,10 +1,10 @@
 //! The text of the sums' second half: totals, decisions, what they remember, and where all that lies.
 
 use crate::gpu::kernel::text::{axis, put};
-use crate::gpu::layout::class::{Round, Variant};
+use crate::gpu::layout::class::{Class, Round};
 use crate::gpu::layout::units::LOSS_STRIDE;
 
-impl Variant {
+impl Class {
     /// Whether a step leaves the count of applied steps where it is.
     pub(crate) fn hold(&self) -> String {
         let hold = if self.sums.may_hold { "hold(d)" } else { "false" };
