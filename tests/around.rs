@@ -227,7 +227,7 @@ fn on_host<F: Number>(rule: &dyn Rule, features: Features) -> cpu::Optimizer<F> 
 
 fn host_step<F: Number>(host: &mut cpu::Optimizer<F>, params: &mut [Vec<F>], batches: &[Vec<Vec<f32>>]) {
     let of = |batch: &Vec<Vec<f32>>| -> Vec<Vec<F>> {
-        batch.iter().map(|g| g.iter().map(|g| F::of(f64::from(*g))).collect()).collect()
+        batch.iter().map(|g| g.iter().map(|g| F::from_f64(f64::from(*g))).collect()).collect()
     };
     let batches: Vec<Vec<Vec<F>>> = batches.iter().map(of).collect();
     let (last, others) = batches.split_last().unwrap();

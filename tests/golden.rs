@@ -167,7 +167,7 @@ impl<F: Number> Run<F> {
             "param" => &self.params[tensor],
             state => self.optimizer.state(tensor, state).unwrap_or_else(|| panic!("no state {state}")),
         };
-        numbers.iter().map(|x| x.wide()).collect()
+        numbers.iter().map(|x| x.to_f64()).collect()
     }
 }
 
@@ -175,7 +175,7 @@ impl<F: Number> Run<F> {
 fn quadratic<F: Number>(curvature: &[Vec<F>], evaluation: EvalRequest, params: &[&[F]], grads: &mut [&mut [F]]) -> f64 {
     let mut loss = 0.0;
     for ((c, p), g) in curvature.iter().zip(params).zip(grads) {
-        loss += c.iter().zip(*p).map(|(c, p)| 0.5 * c.wide() * p.wide() * p.wide()).sum::<f64>();
+        loss += c.iter().zip(*p).map(|(c, p)| 0.5 * c.to_f64() * p.to_f64() * p.to_f64()).sum::<f64>();
         if evaluation == EvalRequest::Gradient {
             g.iter_mut().zip(c).zip(*p).for_each(|((g, c), p)| *g = *c * *p);
         }
@@ -184,7 +184,7 @@ fn quadratic<F: Number>(curvature: &[Vec<F>], evaluation: EvalRequest, params: &
 }
 
 fn narrow<F: Number>(numbers: &[f64]) -> Vec<F> {
-    numbers.iter().map(|x| F::of(*x)).collect()
+    numbers.iter().map(|x| F::from_f64(*x)).collect()
 }
 
 /// The distance from |x| to the next f32.

@@ -157,7 +157,7 @@ fn batches(step: u32, case: Case) -> Vec<Vec<Vec<f32>>> {
 }
 
 fn host_step<F: Number>(host: &mut cpu::Optimizer<F>, params: &mut [Vec<F>], step: u32, case: Case) {
-    let of = |g: &Vec<f32>| -> Vec<F> { g.iter().map(|g| F::of(f64::from(*g))).collect() };
+    let of = |g: &Vec<f32>| -> Vec<F> { g.iter().map(|g| F::from_f64(f64::from(*g))).collect() };
     let batches: Vec<Vec<Vec<F>>> = batches(step, case).iter().map(|batch| batch.iter().map(of).collect()).collect();
     let (last, others) = batches.split_last().unwrap();
     for batch in others {

@@ -542,7 +542,7 @@ impl<F: Number> Tensor<F> {
     }
 
     fn new(groups: &[Group], spec: TensorSpec) -> Self {
-        let fill = |state: StateSpec| state.used.then(|| vec![F::of(state.initial); spec.elements]);
+        let fill = |state: StateSpec| state.used.then(|| vec![F::from_f64(state.initial); spec.elements]);
         let states = kept_states(groups, spec.group).into_iter().map(fill).collect();
         let warp = match groups[spec.group].rule.procedure() {
             Procedure::Warp(warp) => Some(Warped::new(warp, spec.elements)),
@@ -618,7 +618,7 @@ fn scale<F: Number>(groups: &[Group], t: u64) -> Result<Vec<Scaled<'_, F>>> {
     for group in groups {
         let rule = group.rule.as_ref();
         let scalars = scalars_at(rule, &group.scheduled, &group.name, t)?;
-        let hyper = scalars.iter().map(|s| F::of(s.value())).collect();
+        let hyper = scalars.iter().map(|s| F::from_f64(s.value())).collect();
         scaled.push(Scaled { cpu: F::of_rule(rule), hyper, rule, sums: rule.sums() });
     }
     Ok(scaled)

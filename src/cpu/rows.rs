@@ -53,7 +53,7 @@ impl<F: Number> RowSets<F> {
         stepped.clear();
         for (i, g) in gradient.iter_mut().enumerate() {
             let flagged = set.flags.get(i / width).is_none_or(|flag| *flag != 0);
-            if flagged && !(set.nonzero && g.is_zero()) {
+            if flagged && !(set.nonzero && *g == F::zero()) {
                 stepped.push(i);
             } else {
                 *g = F::zero();
@@ -194,7 +194,7 @@ impl<F: Number> Optimizer<F> {
         if let Some(rate) = rates.iter().find(|r| !(**r >= 0.0 && **r <= f64::from(f32::MAX))) {
             return refused(format!("a column rate is {rate}, needs a finite number of at least 0"));
         }
-        self.rows.columns[tensor] = rates.iter().map(|r| F::of(*r)).collect();
+        self.rows.columns[tensor] = rates.iter().map(|r| F::from_f64(*r)).collect();
         Ok(())
     }
 
@@ -315,7 +315,7 @@ impl<F: Number> Optimizer<F> {
     /// What a tensor's states are before the first step.
     fn firsts(&self, tensor: usize) -> Vec<F> {
         let group = self.tensors[tensor].spec.group;
-        self.groups[group].rule.states().iter().map(|s| F::of(s.initial)).collect()
+        self.groups[group].rule.states().iter().map(|s| F::from_f64(s.initial)).collect()
     }
 
     /// The rule's step over the elements that [`RowSets::select`] found; gradients as the rule sees them.

@@ -1,6 +1,6 @@
 //! AdaBelief; the rule is `shaders/rules/adabelief.wgsl`.
 
-use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, bias_correction, members};
+use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, bias_correction, fields};
 use crate::optim::rule::settings::settings;
 
 settings! {
@@ -22,7 +22,7 @@ settings! {
     weight_decay: f64 = 0.0, NOT_NEGATIVE;
 }
 
-members! {
+fields! {
     /// The scalars of a step.
     Hyper {
         /// η √(1-β2^t) / (1-β1^t)
@@ -44,7 +44,7 @@ members! {
     }
 }
 
-members! {
+fields! {
     /// The states.
     State {
         /// First moment.

@@ -1,6 +1,6 @@
 //! Adagrad; the rule is `shaders/rules/adagrad.wgsl`.
 
-use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, members};
+use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, fields};
 use crate::optim::rule::settings::settings;
 
 settings! {
@@ -20,7 +20,7 @@ settings! {
     weight_decay: f64 = 0.0, NOT_NEGATIVE;
 }
 
-members! {
+fields! {
     /// The scalars of a step.
     Hyper {
         /// η / (1 + (t-1) lr_decay)
@@ -32,7 +32,7 @@ members! {
     }
 }
 
-members! {
+fields! {
     /// The states.
     State {
         /// Sum of the squared gradients.

@@ -1,6 +1,6 @@
 //! Adai and AdaiW; the rule is `shaders/rules/adai.wgsl`.
 
-use super::rule::{ElementwiseRule, MAX_SUMS, Nothing, Real, Scalar, StateSpec, Sums, bias_correction, members};
+use super::rule::{ElementwiseRule, MAX_SUMS, Nothing, Real, Scalar, StateSpec, Sums, bias_correction, fields};
 use crate::optim::rule::settings::settings;
 
 settings! {
@@ -46,7 +46,7 @@ settings! {
     dampening: f64 = 1.0, SHARE;
 }
 
-members! {
+fields! {
     /// The scalars of a step.
     Hyper {
         /// η β0^{1-d}
@@ -78,7 +78,7 @@ members! {
     }
 }
 
-members! {
+fields! {
     /// The states.
     State {
         /// First moment.
@@ -90,7 +90,7 @@ members! {
     }
 }
 
-members! {
+fields! {
     /// What the mean decides.
     Decision {
         /// (1-β2^t) v̄

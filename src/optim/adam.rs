@@ -1,6 +1,6 @@
 //! Adam, AMSGrad and AdamW; the rule is `shaders/rules/adam.wgsl`.
 
-use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, bias_correction, members, own_square};
+use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, bias_correction, fields, own_square};
 use crate::optim::rule::settings::settings;
 
 settings! {
@@ -41,7 +41,7 @@ settings! {
     amsgrad: bool = false, NOT_NEGATIVE;
 }
 
-members! {
+fields! {
     /// The scalars of a step.
     Hyper {
         /// η √(1-β2^t) / (1-β1^t)
@@ -61,7 +61,7 @@ members! {
     }
 }
 
-members! {
+fields! {
     /// The states.
     State {
         /// First moment.

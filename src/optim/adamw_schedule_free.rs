@@ -1,7 +1,7 @@
 //! Schedule-free AdamW; the rule is `shaders/rules/adamw_schedule_free.wgsl`.
 
 use super::averaging::Average;
-use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, bias_correction, members};
+use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, bias_correction, fields};
 use crate::optim::rule::settings::settings;
 
 settings! {
@@ -31,7 +31,7 @@ settings! {
     weight_lr_power: f64 = 2.0, POWER;
 }
 
-members! {
+fields! {
     /// The scalars of a step.
     Hyper {
         /// c, the step's share of the average.
@@ -55,7 +55,7 @@ members! {
     }
 }
 
-members! {
+fields! {
     /// The states.
     State {
         /// z - y.

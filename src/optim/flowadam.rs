@@ -1,7 +1,7 @@
 //! FlowAdam; the rule is `shaders/rules/flowadam.wgsl`.
 
 use super::procedure::{Procedure, Scheme};
-use super::rule::{ElementwiseRule, MAX_SUMS, Real, Scalar, StateSpec, Sums, bias_correction, members};
+use super::rule::{ElementwiseRule, MAX_SUMS, Real, Scalar, StateSpec, Sums, bias_correction, fields};
 use crate::optim::rule::settings::{choice, settings};
 
 choice! {
@@ -104,7 +104,7 @@ impl FlowAdam {
     }
 }
 
-members! {
+fields! {
     /// The scalars of a step.
     Hyper {
         /// η √(1-β2^s) / (1-β1^s)
@@ -144,7 +144,7 @@ members! {
     }
 }
 
-members! {
+fields! {
     /// The states.
     State {
         /// First moment.
@@ -158,7 +158,7 @@ members! {
     }
 }
 
-members! {
+fields! {
     /// What the norms decide.
     Decision {
         /// 1 where the step follows the flow.
@@ -168,7 +168,7 @@ members! {
     }
 }
 
-members! {
+fields! {
     /// What is kept from step to step.
     GlobalState {
         /// Steps so far, of either kind.
@@ -184,7 +184,7 @@ members! {
 
 fn displaced<F: Real>(staged: bool, h: &Hyper<F>, g: F, s: &State<F>) -> F {
     // A NaN stays one.
-    if staged { s.displacement } else { -h.horizon * num_traits::clamp(g, -h.limit, h.limit) }
+    if staged { s.displacement } else { -h.horizon * g.clamp(-h.limit, h.limit) }
 }
 
 impl ElementwiseRule for FlowAdam {
@@ -310,7 +310,7 @@ impl ElementwiseRule for FlowAdam {
         let norm_average = average(before.norm, norm);
         let curvature_average = average(before.curvature, curvature);
         let wanted = norm < h.alpha_s * norm_average || curvature > h.alpha_c * curvature_average;
-        let flow = if wanted && before.outer + F::of(0.5) > h.warmup { F::one() } else { F::zero() };
+        let flow = if wanted && before.outer + F::from_f64(0.5) > h.warmup { F::one() } else { F::zero() };
         *state = GlobalState {
             outer: before.outer + F::one(),
             norm: norm_average,
@@ -325,7 +325,7 @@ impl ElementwiseRule for FlowAdam {
     fn settle<F: Real>(&self, h: &Hyper<F>, totals: &[F], own: &[F], d: &Decision<F>) -> Decision<F> {
         let m = h.cap * own[2].sqrt();
         let q = own[3].sqrt();
-        let r = if h.cap > F::zero() && q > m { m / (q + F::of(1e-8)) } else { F::one() };
+        let r = if h.cap > F::zero() && q > m { m / (q + F::from_f64(1e-8)) } else { F::one() };
         let flow = if totals[3].is_finite() { d.flow } else { F::zero() };
         Decision { flow, r }
     }

@@ -1,6 +1,6 @@
 //! LAMB; the rule is `shaders/rules/lamb.wgsl`.
 
-use super::rule::{ElementwiseRule, MAX_SUMS, Nothing, Real, Scalar, StateSpec, Sums, bias_correction, members};
+use super::rule::{ElementwiseRule, MAX_SUMS, Nothing, Real, Scalar, StateSpec, Sums, bias_correction, fields};
 use crate::optim::rule::settings::settings;
 
 settings! {
@@ -20,7 +20,7 @@ settings! {
     weight_decay: f64 = 0.0, NOT_NEGATIVE;
 }
 
-members! {
+fields! {
     /// The scalars of a step.
     Hyper {
         /// η
@@ -42,7 +42,7 @@ members! {
     }
 }
 
-members! {
+fields! {
     /// The states.
     State {
         /// First moment.
@@ -52,7 +52,7 @@ members! {
     }
 }
 
-members! {
+fields! {
     /// What the norms decide.
     Decision {
         /// ‖θ‖ / ‖u‖

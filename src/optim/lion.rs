@@ -1,6 +1,6 @@
 //! Lion; the rule is `shaders/rules/lion.wgsl`.
 
-use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, members};
+use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, fields};
 use crate::optim::rule::settings::settings;
 
 settings! {
@@ -18,7 +18,7 @@ settings! {
     weight_decay: f64 = 1e-3, NOT_NEGATIVE;
 }
 
-members! {
+fields! {
     /// The scalars of a step.
     Hyper {
         /// η
@@ -36,7 +36,7 @@ members! {
     }
 }
 
-members! {
+fields! {
     /// The states.
     State {
         /// The momentum.

@@ -1,6 +1,6 @@
 //! NAdam; the rule is `shaders/rules/nadam.wgsl`.
 
-use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, bias_correction, members, own_square};
+use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, bias_correction, fields, own_square};
 #[cfg(feature = "checkpoint")]
 use crate::Result;
 #[cfg(feature = "checkpoint")]
@@ -28,7 +28,7 @@ settings! {
     momentum_decay: f64 = 4e-3, NOT_NEGATIVE;
 }
 
-members! {
+fields! {
     /// The scalars of a step.
     Hyper {
         /// η √(1-β2^t) μ_{t+1} / (1 - Π_{i≤t+1} μ_i)
@@ -50,7 +50,7 @@ members! {
     }
 }
 
-members! {
+fields! {
     /// The states.
     State {
         /// First moment.

@@ -1,6 +1,6 @@
 //! Proximal SGD; the rule is `shaders/rules/prox_sgd.wgsl`.
 
-use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, members};
+use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, fields};
 use crate::optim::rule::settings::settings;
 
 settings! {
@@ -17,7 +17,7 @@ settings! {
     l1: f64 = 1e-4, NOT_NEGATIVE;
 }
 
-members! {
+fields! {
     /// The scalars of a step.
     Hyper {
         /// η
@@ -29,7 +29,7 @@ members! {
     }
 }
 
-members! {
+fields! {
     /// The states.
     State {
         /// The momentum buffer.

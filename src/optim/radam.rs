@@ -1,6 +1,6 @@
 //! RAdam; the rule is `shaders/rules/radam.wgsl`.
 
-use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, bias_correction, members, own_square};
+use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, bias_correction, fields, own_square};
 use crate::optim::rule::settings::settings;
 
 settings! {
@@ -21,7 +21,7 @@ settings! {
     weight_decay: f64 = 0.0, NOT_NEGATIVE;
 }
 
-members! {
+fields! {
     /// The scalars of a step.
     Hyper {
         /// η r √(1-β2^t) / (1-β1^t) where ρ_t > 5, else 0
@@ -43,7 +43,7 @@ members! {
     }
 }
 
-members! {
+fields! {
     /// The states.
     State {
         /// First moment.

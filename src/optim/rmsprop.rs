@@ -1,6 +1,6 @@
 //! RMSprop; the rule is `shaders/rules/rmsprop.wgsl`.
 
-use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, members};
+use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, fields};
 use crate::optim::rule::settings::settings;
 
 settings! {
@@ -22,7 +22,7 @@ settings! {
     weight_decay: f64 = 0.0, NOT_NEGATIVE;
 }
 
-members! {
+fields! {
     /// The scalars of a step.
     Hyper {
         /// η
@@ -42,7 +42,7 @@ members! {
     }
 }
 
-members! {
+fields! {
     /// The states.
     State {
         /// Average of the squared gradient.

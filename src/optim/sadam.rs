@@ -1,7 +1,7 @@
 //! S-Adam; the rule is `shaders/rules/sadam.wgsl`.
 
 use super::procedure::{Directions, Probe, Procedure};
-use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, bias_correction, members};
+use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, bias_correction, fields};
 use crate::optim::rule::settings::settings;
 
 settings! {
@@ -46,7 +46,7 @@ impl SAdam {
     }
 }
 
-members! {
+fields! {
     /// The scalars of a step.
     Hyper {
         /// η √(1-β2^t) / (1-β1^t)
@@ -74,7 +74,7 @@ members! {
     }
 }
 
-members! {
+fields! {
     /// The states.
     State {
         /// First moment.
@@ -84,7 +84,7 @@ members! {
     }
 }
 
-members! {
+fields! {
     /// What the slopes decide.
     Decision {
         /// exp(-λ LGI)
@@ -140,7 +140,7 @@ impl ElementwiseRule for SAdam {
     }
 
     fn decide<F: Real>(&self, h: &Hyper<F>, slopes: &[F], _: &[F], _: &mut Nothing) -> Decision<F> {
-        let k = F::of(slopes.len() as f64);
+        let k = F::from_f64(slopes.len() as f64);
         let (mut sum, mut squares) = (F::zero(), F::zero());
         for d in slopes {
             sum = sum + *d;

@@ -1,7 +1,7 @@
 //! SGD with momentum; the rule is `shaders/rules/sgd.wgsl`.
 
 use super::Value;
-use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, members};
+use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, fields};
 use crate::optim::rule::settings::{Configured, refused, settings};
 
 settings! {
@@ -21,7 +21,7 @@ settings! {
     weight_decay: f64 = 0.0, NOT_NEGATIVE;
 }
 
-members! {
+fields! {
     /// The scalars of a step.
     Hyper {
         /// η, or ημ with Nesterov's form
@@ -37,7 +37,7 @@ members! {
     }
 }
 
-members! {
+fields! {
     /// The states.
     State {
         /// The momentum buffer.

@@ -1,7 +1,7 @@
 //! Schedule-free SGD; the rule is `shaders/rules/sgd_schedule_free.wgsl`.
 
 use super::averaging::Average;
-use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, members};
+use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, fields};
 use crate::optim::rule::settings::settings;
 
 settings! {
@@ -22,7 +22,7 @@ settings! {
     weight_lr_power: f64 = 2.0, POWER;
 }
 
-members! {
+fields! {
     /// The scalars of a step.
     Hyper {
         /// c, the step's share of the average.
@@ -38,7 +38,7 @@ members! {
     }
 }
 
-members! {
+fields! {
     /// The states.
     State {
         /// z - y.

@@ -1,6 +1,6 @@
 //! VRAdam; the rule is `shaders/rules/vradam.wgsl`.
 
-use super::rule::{ElementwiseRule, MAX_SUMS, Nothing, Real, Scalar, StateSpec, Sums, bias_correction, members};
+use super::rule::{ElementwiseRule, MAX_SUMS, Nothing, Real, Scalar, StateSpec, Sums, bias_correction, fields};
 use crate::optim::rule::settings::{choice, settings};
 
 choice! {
@@ -36,7 +36,7 @@ settings! {
     norm_of: NormOf = NormOf::Velocity, NOT_NEGATIVE;
 }
 
-members! {
+fields! {
     /// The scalars of a step.
     Hyper {
         /// α0
@@ -68,7 +68,7 @@ members! {
     }
 }
 
-members! {
+fields! {
     /// The states.
     State {
         /// First moment, the paper's velocity v.
@@ -78,7 +78,7 @@ members! {
     }
 }
 
-members! {
+fields! {
     /// What the norm decides.
     Decision {
         /// η

@@ -1,7 +1,7 @@
 //! WarpAdam; the rule is `shaders/rules/warpadam.wgsl`, the product with P `shaders/harness/warp.wgsl`.
 
 use super::procedure::{Procedure, Warp};
-use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, bias_correction, members};
+use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, bias_correction, fields};
 use crate::optim::rule::settings::{Configured as _, choice, settings};
 use crate::{Error, Result};
 
@@ -47,7 +47,7 @@ settings! {
     warp_block: u32 = 32, BLOCK;
 }
 
-members! {
+fields! {
     /// The scalars of a step.
     Hyper {
         /// η √(1-β2^t) / (1-β1^t)
@@ -75,7 +75,7 @@ members! {
     }
 }
 
-members! {
+fields! {
     /// The states.
     State {
         /// First moment of P g.

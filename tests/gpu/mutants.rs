@@ -1,10 +1,7 @@
 //! Rules with one mistake each: in the WGSL, by replacing words, or in the host's scalars.
 
-use std::fmt;
-
-use wgpu_optim::Result;
-use wgpu_optim::optim::rule::host::HostKernel;
-use wgpu_optim::optim::{Procedure, Rule, Scalar, StateSpec, Sums, Value};
+use wgpu_optim::optim::rule::Altered;
+use wgpu_optim::optim::{Rule, Scalar, Value};
 
 use crate::evaluating_mutants::{FLOWADAM, SADAM, WARPADAM};
 use crate::schedule_free_mutants as schedule_free;
@@ -19,99 +16,23 @@ pub(crate) enum Mistake {
 }
 
 /// A rule with a mistake; everything else is the rule's own.
-#[derive(Clone)]
-pub(crate) struct Mutant {
-    inner: Box<dyn Rule>,
-    text: &'static str,
-    scalars: Option<fn(&dyn Rule, u64, &mut Scalar)>,
-}
-
-impl Mutant {
-    pub(crate) fn new(rule: &dyn Rule, mistake: Mistake) -> Self {
-        let (mut text, mut scalars) = (rule.text().to_owned(), None);
-        match mistake {
-            Mistake::Text(replacements) => {
-                for (from, to) in replacements {
-                    assert_eq!(text.matches(from).count(), 1, "`{from}` is not once in {}", rule.name());
-                    text = text.replace(from, to);
-                }
-                assert_ne!(text, rule.text());
+pub(crate) fn mutant(rule: &dyn Rule, mistake: Mistake) -> Box<dyn Rule> {
+    match mistake {
+        Mistake::Text(replacements) => {
+            let mut text = rule.text().to_owned();
+            for (from, to) in replacements {
+                assert_eq!(text.matches(from).count(), 1, "`{from}` is not once in {}", rule.name());
+                text = text.replace(from, to);
             }
-            Mistake::Scalars(change) => scalars = Some(change),
+            assert_ne!(text, rule.text());
+            Altered::with_text(rule.boxed(), &text).boxed()
         }
-        let mutant = Self { inner: rule.boxed(), text: text.leak(), scalars };
-        if mutant.scalars.is_some() {
+        Mistake::Scalars(change) => {
+            let mutant = Altered::with_scalars(rule.boxed(), change);
             let changed = [1, 3, 7].iter().any(|&t| mutant.scalars(t) != rule.scalars(t));
             assert!(changed, "the scalars of {} are as they were", rule.name());
+            mutant.boxed()
         }
-        mutant
-    }
-}
-
-impl fmt::Debug for Mutant {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a mutant of {:?}", self.inner)
-    }
-}
-
-impl Rule for Mutant {
-    fn name(&self) -> &'static str {
-        self.inner.name()
-    }
-    fn settings(&self) -> Vec<(&'static str, Value)> {
-        self.inner.settings()
-    }
-    fn set(&mut self, name: &str, value: &Value) -> Result<()> {
-        self.inner.set(name, value)
-    }
-    fn check(&self) -> Result<()> {
-        self.inner.check()
-    }
-    fn text(&self) -> &'static str {
-        self.text
-    }
-    fn flags(&self) -> Vec<(&'static str, bool)> {
-        self.inner.flags()
-    }
-    fn scalars(&self, t: u64) -> Vec<Scalar> {
-        let mut scalars = self.inner.scalars(t);
-        if let Some(change) = self.scalars {
-            scalars.iter_mut().for_each(|scalar| change(self.inner.as_ref(), t, scalar));
-        }
-        scalars
-    }
-    fn states(&self) -> Vec<StateSpec> {
-        self.inner.states()
-    }
-    fn sums(&self) -> Sums {
-        self.inner.sums()
-    }
-    fn sums_read(&self) -> &[&'static str] {
-        self.inner.sums_read()
-    }
-    fn decision(&self) -> &[&'static str] {
-        self.inner.decision()
-    }
-    fn global_state(&self) -> &[&'static str] {
-        self.inner.global_state()
-    }
-    fn procedure(&self) -> Procedure {
-        self.inner.procedure()
-    }
-    fn common(&self) -> &[&'static str] {
-        self.inner.common()
-    }
-    fn shares_rows(&self) -> bool {
-        self.inner.shares_rows()
-    }
-    fn cpu_f32(&self) -> &dyn HostKernel<f32> {
-        self.inner.cpu_f32()
-    }
-    fn cpu_f64(&self) -> &dyn HostKernel<f64> {
-        self.inner.cpu_f64()
-    }
-    fn boxed(&self) -> Box<dyn Rule> {
-        Box::new(self.clone())
     }
 }
 

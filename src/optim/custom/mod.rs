@@ -19,6 +19,7 @@ use std::sync::Arc;
 use super::{Rule, Scalar, StateSpec, Sums};
 use crate::gpu::layout::class::Class;
 use crate::optim::rule::host::HostKernel;
+use crate::optim::rule::sealed::Sealed;
 use crate::optim::rule::settings::{Range, Value, refused};
 use crate::{Error, Result};
 use fill::{Declared, Fill};
@@ -112,6 +113,8 @@ pub struct CustomRule {
     /// The first mistake of the methods.
     problem: Option<String>,
 }
+
+impl Sealed for CustomRule {}
 
 impl fmt::Debug for CustomRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

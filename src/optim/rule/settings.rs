@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use super::sealed::Sealed;
+
 /// A setting's value as the command line, files and checkpoints carry it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
@@ -207,7 +209,7 @@ impl Setting for bool {
 }
 
 /// What [`settings!`] writes for a configuration.
-pub trait Configured {
+pub trait Configured: Sealed {
     /// The optimizer's name.
     const NAME: &'static str;
     /// The names of its settings, in order.
@@ -246,6 +248,8 @@ macro_rules! settings {
                 Self { $($rfield,)* $($field: $default,)* }
             }
         }
+
+        impl $crate::optim::rule::sealed::Sealed for $name {}
 
         impl $crate::optim::rule::settings::Configured for $name {
             const NAME: &'static str = $text;
