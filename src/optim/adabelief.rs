@@ -26,7 +26,7 @@ fields! {
     /// The scalars of a step.
     Hyper {
         /// η √(1-β2^t) / (1-β1^t)
-        step,
+        step_size,
         /// ε √(1-β2^t)
         eps_hat,
         /// ε_root
@@ -64,7 +64,7 @@ impl ElementwiseRule for AdaBelief {
     fn scalars(&self, t: u64) -> Vec<Scalar> {
         let (bc1, bc2) = (bias_correction(self.beta1, t), bias_correction(self.beta2, t));
         vec![
-            Scalar::both("step", self.lr, bc2.sqrt() / bc1),
+            Scalar::both("step_size", self.lr, bc2.sqrt() / bc1),
             Scalar::count("eps_hat", self.eps * bc2.sqrt()),
             Scalar::call("eps_root", self.eps_root),
             Scalar::call("decay", self.lr * self.weight_decay),
@@ -90,6 +90,6 @@ impl ElementwiseRule for AdaBelief {
         let s = h.beta2 * state.s + h.one_minus_beta2 * (g - m) * (g - m) + h.eps_root;
         state.m = m;
         state.s = s;
-        -h.decay * p - h.step * m / (s.sqrt() + h.eps_hat)
+        -h.decay * p - h.step_size * m / (s.sqrt() + h.eps_hat)
     }
 }

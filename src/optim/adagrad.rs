@@ -24,7 +24,7 @@ fields! {
     /// The scalars of a step.
     Hyper {
         /// η / (1 + (t-1) lr_decay)
-        step,
+        step_size,
         /// ε
         eps,
         /// λ
@@ -50,7 +50,7 @@ impl ElementwiseRule for Adagrad {
     fn scalars(&self, t: u64) -> Vec<Scalar> {
         let before = t.saturating_sub(1) as f64;
         vec![
-            Scalar::both("step", self.lr, 1.0 / (1.0 + before * self.lr_decay)),
+            Scalar::both("step_size", self.lr, 1.0 / (1.0 + before * self.lr_decay)),
             Scalar::call("eps", self.eps),
             Scalar::call("decay", self.weight_decay),
         ]
@@ -73,6 +73,6 @@ impl ElementwiseRule for Adagrad {
         let g = gradient + h.decay * p;
         let sum = s.sum + g * g;
         s.sum = sum;
-        -h.step * g / (sum.sqrt() + h.eps)
+        -h.step_size * g / (sum.sqrt() + h.eps)
     }
 }

@@ -50,7 +50,7 @@ fields! {
     /// The scalars of a step.
     Hyper {
         /// η β0^{1-d}
-        step,
+        step_size,
         /// λ (Adai) or ηλ (AdaiW)
         decay,
         /// β0
@@ -117,7 +117,7 @@ fn update<F: Real>(decoupled: bool, h: &Hyper<F>, d: &Decision<F>, p: F, gradien
     s.v = v;
     s.q = q;
     let shrink = if decoupled { h.decay * p } else { F::zero() };
-    -shrink - h.step * m / q
+    -shrink - h.step_size * m / q
 }
 
 #[inline(always)]
@@ -156,7 +156,7 @@ macro_rules! adai {
                 let (a, lambda) = (1.0 - self.beta2, self.weight_decay);
                 let (decay, l2) = if $decoupled { (self.lr * lambda, 0.0) } else { (lambda, lambda) };
                 vec![
-                    Scalar::call("step", self.lr * self.beta0.powf(1.0 - self.dampening)),
+                    Scalar::call("step_size", self.lr * self.beta0.powf(1.0 - self.dampening)),
                     Scalar::call("decay", decay),
                     Scalar::call("beta0", self.beta0),
                     Scalar::call("eps", self.eps),

@@ -19,7 +19,7 @@ settings! {
     /// λ, added to the gradient as λθ. Default 0, torch's.
     weight_decay: f64 = 0.0, NOT_NEGATIVE;
     /// Keeps the running maximum of the uncorrected second moment (Reddi et al. 2018, torch's form). Default false, torch's.
-    amsgrad: bool = false, NOT_NEGATIVE;
+    amsgrad: bool = false;
 }
 
 settings! {
@@ -38,14 +38,14 @@ settings! {
     /// λ, decoupled: each step takes ηλθ off. Default 1e-2, torch's.
     weight_decay: f64 = 1e-2, NOT_NEGATIVE;
     /// Keeps the running maximum of the uncorrected second moment (Reddi et al. 2018, torch's form). Default false, torch's.
-    amsgrad: bool = false, NOT_NEGATIVE;
+    amsgrad: bool = false;
 }
 
 fields! {
     /// The scalars of a step.
     Hyper {
         /// η √(1-β2^t) / (1-β1^t)
-        step,
+        step_size,
         /// ε √(1-β2^t)
         eps_hat,
         /// λ (Adam) or ηλ (AdamW)
@@ -90,7 +90,7 @@ fn update<F: Real>(
     s.v = v;
     s.v_max = v_max;
     let shrink = if decoupled { h.decay * p } else { F::zero() };
-    -shrink - h.step * m / (v_max.sqrt() + h.eps_hat)
+    -shrink - h.step_size * m / (v_max.sqrt() + h.eps_hat)
 }
 
 /// Adam and AdamW differ in one constant and in what `decay` holds.
@@ -108,7 +108,7 @@ macro_rules! adam {
                 let (bc1, bc2) = (bias_correction(self.beta1, t), bias_correction(self.beta2, t));
                 let decay = if $decoupled { self.lr * self.weight_decay } else { self.weight_decay };
                 vec![
-                    Scalar::both("step", self.lr, bc2.sqrt() / bc1),
+                    Scalar::both("step_size", self.lr, bc2.sqrt() / bc1),
                     Scalar::count("eps_hat", self.eps * bc2.sqrt()),
                     Scalar::call("decay", decay),
                     Scalar::call("beta1", self.beta1),

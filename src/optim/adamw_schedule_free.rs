@@ -39,9 +39,9 @@ fields! {
         /// 1-c
         keep,
         /// γ_t (1 - β(1-c))
-        step_y,
+        step_size_y,
         /// γ_t β(1-c)
-        step_gap,
+        step_size_gap,
         /// √(1-β2^t)
         correction,
         /// ε √(1-β2^t)
@@ -104,8 +104,8 @@ impl ElementwiseRule for AdamWScheduleFree {
         s.v = v;
         let u = h.correction * g / (v.sqrt() + h.eps_hat) + h.decay * p;
         let gap = s.gap;
-        s.gap = h.keep * gap - h.step_gap * u;
-        h.average * gap - h.step_y * u
+        s.gap = h.keep * gap - h.step_size_gap * u;
+        h.average * gap - h.step_size_y * u
     }
 }
 

@@ -36,8 +36,8 @@ impl Average {
         vec![
             Scalar::count("average", c),
             Scalar::count("keep", 1.0 - c),
-            Scalar::both("step_y", lr, warm * (1.0 - toward)),
-            Scalar::both("step_gap", lr, warm * toward),
+            Scalar::both("step_size_y", lr, warm * (1.0 - toward)),
+            Scalar::both("step_size_gap", lr, warm * toward),
         ]
     }
 

@@ -63,7 +63,7 @@ settings! {
     /// ε, outside the root and not corrected for bias. Default 1e-8, the authors' code.
     eps: f64 = 1e-8, EPSILON;
     /// What the next three are where they are not given. Default b, the authors' code.
-    mode: Mode = Mode::B, NOT_NEGATIVE;
+    mode: Mode = Mode::B;
     /// α_s: flow where ‖g‖ falls below this times its average. Default: the mode's.
     switch_sensitivity: Option<f64> = None, NOT_NEGATIVE;
     /// α_c: flow where ‖g - g_prev‖ exceeds this times its average. Default: the mode's.
@@ -73,11 +73,11 @@ settings! {
     /// γ, the flow's share in the momentum, in [0, 1]. Default 0.5, the authors' code.
     momentum_blend_gamma: f64 = 0.5, SHARE;
     /// How the flow is followed. Default euler, which every benchmark of the paper amounts to; the authors' is dopri5.
-    integrator: Integrator = Integrator::Euler, NOT_NEGATIVE;
+    integrator: Integrator = Integrator::Euler;
     /// Relative and absolute tolerance of dopri5. Default 1e-4, the authors' code.
     ode_tol: f64 = 1e-4, EPSILON;
     /// How the flow enters the momentum. Default soft, the paper's.
-    injection: Injection = Injection::Soft, NOT_NEGATIVE;
+    injection: Injection = Injection::Soft;
     /// The injection's norm is at most this times the moment's, for each tensor. Default 5, the authors' code.
     injection_cap: f64 = 5.0, NOT_NEGATIVE;
     /// The flow's gradients are clamped to ± this, element by element. Default 1, the authors' code.
@@ -108,7 +108,7 @@ fields! {
     /// The scalars of a step.
     Hyper {
         /// η √(1-β2^s) / (1-β1^s)
-        step,
+        step_size,
         /// ε
         eps,
         /// β1
@@ -232,7 +232,7 @@ impl ElementwiseRule for FlowAdam {
         };
         let horizon = f64::from((self.lr * tau) as f32);
         vec![
-            Scalar::both("step", self.lr, bc2.sqrt() / bc1),
+            Scalar::both("step_size", self.lr, bc2.sqrt() / bc1),
             Scalar::call("eps", self.eps),
             Scalar::call("beta1", self.beta1),
             Scalar::call("one_minus_beta1", 1.0 - self.beta1),
@@ -349,6 +349,6 @@ impl ElementwiseRule for FlowAdam {
         let v = h.beta2 * s.v + h.one_minus_beta2 * g * g;
         s.m = m;
         s.v = v;
-        -h.step * m / (v.sqrt() + h.eps)
+        -h.step_size * m / (v.sqrt() + h.eps)
     }
 }

@@ -24,7 +24,7 @@ fields! {
     /// The scalars of a step.
     Hyper {
         /// η
-        step,
+        step_size,
         /// λ
         lambda,
         /// √(1-β2^t) / (1-β1^t)
@@ -85,7 +85,7 @@ impl ElementwiseRule for Lamb {
     fn scalars(&self, t: u64) -> Vec<Scalar> {
         let (bc1, bc2) = (bias_correction(self.beta1, t), bias_correction(self.beta2, t));
         vec![
-            Scalar::call("step", self.lr),
+            Scalar::call("step_size", self.lr),
             Scalar::call("lambda", self.weight_decay),
             Scalar::count("correction", bc2.sqrt() / bc1),
             Scalar::count("eps_hat", self.eps * bc2.sqrt()),
@@ -130,6 +130,6 @@ impl ElementwiseRule for Lamb {
 
     #[inline(always)]
     fn update<F: Real>(&self, h: &Hyper<F>, d: &Decision<F>, p: F, g: F, s: &mut State<F>) -> F {
-        -h.step * d.ratio * direction(h, p, g, s)
+        -h.step_size * d.ratio * direction(h, p, g, s)
     }
 }

@@ -22,7 +22,7 @@ fields! {
     /// The scalars of a step.
     Hyper {
         /// η
-        step,
+        step_size,
         /// ηλ
         decay,
         /// β1
@@ -65,7 +65,7 @@ impl ElementwiseRule for Lion {
 
     fn scalars(&self, _: u64) -> Vec<Scalar> {
         vec![
-            Scalar::call("step", self.lr),
+            Scalar::call("step_size", self.lr),
             Scalar::call("decay", self.lr * self.weight_decay),
             Scalar::call("beta1", self.beta1),
             Scalar::call("one_minus_beta1", 1.0 - self.beta1),
@@ -87,6 +87,6 @@ impl ElementwiseRule for Lion {
     fn update<F: Real>(&self, h: &Hyper<F>, _: &Nothing, p: F, g: F, s: &mut State<F>) -> F {
         let c = h.beta1 * s.m + h.one_minus_beta1 * g;
         s.m = h.beta2 * s.m + h.one_minus_beta2 * g;
-        -h.decay * p - h.step * sign(c)
+        -h.decay * p - h.step_size * sign(c)
     }
 }

@@ -32,9 +32,9 @@ fields! {
     /// The scalars of a step.
     Hyper {
         /// η √(1-β2^t) μ_{t+1} / (1 - Π_{i≤t+1} μ_i)
-        step_m,
+        step_size_m,
         /// η √(1-β2^t) (1-μ_t) / (1 - Π_{i≤t} μ_i)
-        step_g,
+        step_size_g,
         /// ε √(1-β2^t)
         eps_hat,
         /// λ
@@ -109,8 +109,8 @@ impl ElementwiseRule for NAdam {
         let (mu, next, product) = (self.mu(t), self.mu(t + 1), self.product(t));
         let root = bias_correction(self.beta2, t).sqrt();
         vec![
-            Scalar::both("step_m", self.lr, root * next / (1.0 - product * next)),
-            Scalar::both("step_g", self.lr, root * (1.0 - mu) / (1.0 - product)),
+            Scalar::both("step_size_m", self.lr, root * next / (1.0 - product * next)),
+            Scalar::both("step_size_g", self.lr, root * (1.0 - mu) / (1.0 - product)),
             Scalar::count("eps_hat", self.eps * root),
             Scalar::call("decay", self.weight_decay),
             Scalar::call("beta1", self.beta1),
@@ -153,7 +153,7 @@ impl ElementwiseRule for NAdam {
         let v = h.beta2 * s.v + square(h.one_minus_beta2, g);
         s.m = m;
         s.v = v;
-        -(h.step_m * m + h.step_g * g) / (v.sqrt() + h.eps_hat)
+        -(h.step_size_m * m + h.step_size_g * g) / (v.sqrt() + h.eps_hat)
     }
 }
 

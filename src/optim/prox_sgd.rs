@@ -21,7 +21,7 @@ fields! {
     /// The scalars of a step.
     Hyper {
         /// η
-        step,
+        step_size,
         /// η l1
         threshold,
         /// μ
@@ -46,7 +46,7 @@ impl ElementwiseRule for ProxSgd {
 
     fn scalars(&self, _: u64) -> Vec<Scalar> {
         vec![
-            Scalar::call("step", self.lr),
+            Scalar::call("step_size", self.lr),
             Scalar::call("threshold", self.lr * self.l1),
             Scalar::call("momentum", self.momentum),
         ]
@@ -69,8 +69,8 @@ impl ElementwiseRule for ProxSgd {
     fn update<F: Real>(&self, h: &Hyper<F>, _: &Nothing, p: F, g: F, s: &mut State<F>) -> F {
         let b = h.momentum * s.b + g;
         s.b = b;
-        let z = p - h.step * b;
+        let z = p - h.step_size * b;
         let k = if z > F::zero() { h.threshold } else { -h.threshold };
-        if z.abs() <= h.threshold { -p } else { -h.step * b - k }
+        if z.abs() <= h.threshold { -p } else { -h.step_size * b - k }
     }
 }

@@ -17,7 +17,7 @@ settings! {
     /// μ, in [0, 1]; at 0 no buffer is kept. Default 0, torch's.
     momentum: f64 = 0.0, SHARE;
     /// Divides by the deviation about the mean gradient in place of the root mean square. Default false, torch's.
-    centered: bool = false, NOT_NEGATIVE;
+    centered: bool = false;
     /// λ, added to the gradient as λθ. Default 0, torch's.
     weight_decay: f64 = 0.0, NOT_NEGATIVE;
 }
@@ -26,7 +26,7 @@ fields! {
     /// The scalars of a step.
     Hyper {
         /// η
-        step,
+        step_size,
         /// ε
         eps,
         /// λ
@@ -63,7 +63,7 @@ impl ElementwiseRule for RmsProp {
 
     fn scalars(&self, _: u64) -> Vec<Scalar> {
         vec![
-            Scalar::call("step", self.lr),
+            Scalar::call("step_size", self.lr),
             Scalar::call("eps", self.eps),
             Scalar::call("decay", self.weight_decay),
             Scalar::call("momentum", self.momentum),
@@ -103,6 +103,6 @@ impl ElementwiseRule for RmsProp {
         s.v = v;
         s.g_mean = g_mean;
         s.b = b;
-        -h.step * b
+        -h.step_size * b
     }
 }

@@ -33,7 +33,7 @@ settings! {
     /// The largest LGI that counts. Default 10, the authors' release.
     lgi_cap: f64 = 10.0, NOT_NEGATIVE;
     /// What has length one: the direction in each tensor, or the whole. Default tensor, the authors' release; the paper's is global.
-    directions: Directions = Directions::Tensor, NOT_NEGATIVE;
+    directions: Directions = Directions::Tensor;
 }
 
 impl SAdam {
@@ -50,7 +50,7 @@ fields! {
     /// The scalars of a step.
     Hyper {
         /// η √(1-β2^t) / (1-β1^t)
-        step,
+        step_size,
         /// ε
         eps,
         /// η times the decay.
@@ -112,7 +112,7 @@ impl ElementwiseRule for SAdam {
     fn scalars(&self, t: u64) -> Vec<Scalar> {
         let (bc1, bc2) = (bias_correction(self.beta1, t), bias_correction(self.beta2, t));
         vec![
-            Scalar::both("step", self.lr, bc2.sqrt() / bc1),
+            Scalar::both("step_size", self.lr, bc2.sqrt() / bc1),
             Scalar::call("eps", self.eps),
             Scalar::call("decay", self.lr * self.weight_decay),
             Scalar::call("beta1", self.beta1),
@@ -162,6 +162,6 @@ impl ElementwiseRule for SAdam {
         let v = h.beta2 * s.v + h.one_minus_beta2 * g * g;
         s.m = m;
         s.v = v;
-        -h.decay * p - h.step * d.damp * m / (v.sqrt() + h.eps)
+        -h.decay * p - h.step_size * d.damp * m / (v.sqrt() + h.eps)
     }
 }

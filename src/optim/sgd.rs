@@ -16,7 +16,7 @@ settings! {
     /// τ, in [0, 1]: from the second step on the gradient enters the buffer times 1-τ. Default 0, torch's.
     dampening: f64 = 0.0, SHARE;
     /// Nesterov's form, which needs momentum above 0 and dampening 0. Default false, torch's.
-    nesterov: bool = false, NOT_NEGATIVE;
+    nesterov: bool = false;
     /// λ, added to the gradient as λθ. Default 0, torch's.
     weight_decay: f64 = 0.0, NOT_NEGATIVE;
 }
@@ -25,9 +25,9 @@ fields! {
     /// The scalars of a step.
     Hyper {
         /// η, or ημ with Nesterov's form
-        step_b,
+        step_size_b,
         /// 0, or η with Nesterov's form
-        step_g,
+        step_size_g,
         /// λ
         decay,
         /// μ
@@ -66,11 +66,12 @@ impl ElementwiseRule for Sgd {
     }
 
     fn scalars(&self, t: u64) -> Vec<Scalar> {
-        let (step_b, step_g) = if self.nesterov { (self.lr * self.momentum, self.lr) } else { (self.lr, 0.0) };
+        let (step_size_b, step_size_g) =
+            if self.nesterov { (self.lr * self.momentum, self.lr) } else { (self.lr, 0.0) };
         let damped = t > 1 && self.momentum > 0.0;
         vec![
-            Scalar::call("step_b", step_b),
-            Scalar::call("step_g", step_g),
+            Scalar::call("step_size_b", step_size_b),
+            Scalar::call("step_size_g", step_size_g),
             Scalar::call("decay", self.weight_decay),
             Scalar::call("momentum", self.momentum),
             Scalar::count("gain", if damped { 1.0 - self.dampening } else { 1.0 }),
@@ -95,6 +96,6 @@ impl ElementwiseRule for Sgd {
         let g = gradient + h.decay * p;
         let b = h.momentum * s.b + h.gain * g;
         s.b = b;
-        -(h.step_b * b + h.step_g * g)
+        -(h.step_size_b * b + h.step_size_g * g)
     }
 }

@@ -30,9 +30,9 @@ fields! {
         /// 1-c
         keep,
         /// γ_t (1 - β(1-c))
-        step_y,
+        step_size_y,
         /// γ_t β(1-c)
-        step_gap,
+        step_size_gap,
         /// λ
         decay,
     }
@@ -76,8 +76,8 @@ impl ElementwiseRule for SgdScheduleFree {
     fn update<F: Real>(&self, h: &Hyper<F>, _: &Nothing, p: F, g: F, s: &mut State<F>) -> F {
         let u = g + h.decay * p;
         let gap = s.gap;
-        s.gap = h.keep * gap - h.step_gap * u;
-        h.average * gap - h.step_y * u
+        s.gap = h.keep * gap - h.step_size_gap * u;
+        h.average * gap - h.step_size_y * u
     }
 }
 

@@ -33,7 +33,7 @@ settings! {
     /// λ, decoupled, times the braked rate. Default 1e-5, the authors' release.
     weight_decay: f64 = 1e-5, NOT_NEGATIVE;
     /// The norm that brakes. Default velocity, the authors' release.
-    norm_of: NormOf = NormOf::Velocity, NOT_NEGATIVE;
+    norm_of: NormOf = NormOf::Velocity;
 }
 
 fields! {

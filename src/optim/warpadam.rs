@@ -38,7 +38,7 @@ settings! {
     /// ε, outside the root. Default 1e-8, Adam's.
     eps: f64 = 1e-8, EPSILON;
     /// Whether and how P changes. Default normalised, our choice.
-    warp: WarpMode = WarpMode::Normalised, NOT_NEGATIVE;
+    warp: WarpMode = WarpMode::Normalised;
     /// η_P. Default 1e-3, our choice.
     warp_lr: f64 = 1e-3, NOT_NEGATIVE;
     /// λ_P: each step takes η_P λ_P of P - I off, at most all of it. Default 0, our choice.
@@ -51,7 +51,7 @@ fields! {
     /// The scalars of a step.
     Hyper {
         /// η √(1-β2^t) / (1-β1^t)
-        step,
+        step_size,
         /// ε √(1-β2^t)
         eps_hat,
         /// β1
@@ -120,7 +120,7 @@ impl ElementwiseRule for WarpAdam {
         };
         let anchor = (self.warp_lr * self.warp_decay).min(1.0);
         vec![
-            Scalar::both("step", self.lr, bc2.sqrt() / bc1),
+            Scalar::both("step_size", self.lr, bc2.sqrt() / bc1),
             Scalar::count("eps_hat", self.eps * bc2.sqrt()),
             Scalar::call("beta1", self.beta1),
             Scalar::call("one_minus_beta1", 1.0 - self.beta1),
@@ -153,6 +153,6 @@ impl ElementwiseRule for WarpAdam {
         let v = h.beta2 * s.v + h.one_minus_beta2 * w * w;
         s.m = m;
         s.v = v;
-        -h.step * m / (v.sqrt() + h.eps_hat)
+        -h.step_size * m / (v.sqrt() + h.eps_hat)
     }
 }

@@ -36,7 +36,7 @@ settings! {
     /// How many axes have the largest curvature. Default 2, the authors'.
     stiff: usize = 2, COUNT_OR_NONE;
     /// Where the curvatures lie. Default stiff, the authors'.
-    spectrum: Spectrum = Spectrum::Stiff, NOT_NEGATIVE;
+    spectrum: Spectrum = Spectrum::Stiff;
     /// The standard deviation of θ*. Default 0, the authors'.
     target: f64 = 0.0, NOT_NEGATIVE;
     /// The standard deviation of the initial values. Default 2, the authors'.

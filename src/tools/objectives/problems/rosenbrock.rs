@@ -29,7 +29,7 @@ settings! {
     /// Dimensions, at least 2. Default 2, the papers'.
     size: usize = 2, COUNT;
     /// The valley's form. Default smooth.
-    form: Valley = Valley::Smooth, NOT_NEGATIVE;
+    form: Valley = Valley::Smooth;
     /// The first coordinate of the start. Default -1.5, both papers'.
     x: f64 = -1.5, ANY;
     /// The second coordinate of the start. Default 1.5, FlowAdam's; S-Adam's is 2.

@@ -24,7 +24,7 @@ settings! {
     /// The model's rank. Default 20, that of FlowAdam's runs on Jester and MovieLens (arXiv 2604.06652).
     rank: usize = 20, COUNT;
     /// Fits a bias a user and a bias an item first, on the training ratings. Default false, as on Jester; true is as on MovieLens.
-    biases: bool = false, NOT_NEGATIVE;
+    biases: bool = false;
     /// How many ratings of 0 pull each bias towards 0. Default 5, our choice: the authors stop their fit early instead.
     bias_shrink: f64 = 5.0, NOT_NEGATIVE;
     /// The share of ratings that validate. Default 0.1, the authors'.
@@ -32,9 +32,9 @@ settings! {
     /// The share of ratings that test. Default 0.2, the authors'.
     test: f64 = 0.2, SHARE;
     /// How the file is laid out. Default auto: dense where the first line has more than four fields.
-    layout: Layout = Layout::Auto, NOT_NEGATIVE;
+    layout: Layout = Layout::Auto;
     /// Leaves out lines that are not what they should be, and ratings that came before. Default false: they are errors.
-    skip_bad: bool = false, NOT_NEGATIVE;
+    skip_bad: bool = false;
     /// The factors' initial standard deviation. Default 0.1, the authors'.
     init: f64 = 0.1, NOT_NEGATIVE;
     /// The weight of ‖θ‖² in the loss. Default 0; the authors' FlowAdam runs have 1e-5.
