@@ -3,7 +3,7 @@
 //
 //   g ← g + λθ                                      Adai only: L2
 //   v ← β2 v + (1-β2) g²        v̂ = v / (1-β2^t)
-//   v̄ = the mean of v̂ over every element of every tensor; where it is 0 the step is left out whole
+//   v̄ = the mean of v̂ over every element of every tensor; where it is 0 the step is skipped
 //   b = 1-β1 = clamp(β0 (v̂/v̄)^{1/(3-2d)}, ε, 1)        d dampening
 //   m ← (1-b) m + b^d g
 //   q ← b + (1-b) q                                 q = 1 - Πβ1, which starts at 0

@@ -4,9 +4,21 @@ use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, bias_correc
 use crate::optim::rule::settings::settings;
 
 settings! {
-    /// AdaBelief (Zhuang et al. 2020): Adam that divides by the deviation of the gradient from its average, as `optax.adabelief`.
+    /// AdaBelief (Zhuang et al. 2020, algorithm 2): Adam that divides by the deviation of the gradient from its average, as `optax.adabelief`.
     ///
     /// `m ← β1 m + (1-β1) g`, `s ← β2 s + (1-β2) (g-m)² + ε_root`, `θ ← θ - ηλθ - η m̂/(√ŝ + ε)`.
+    ///
+    /// It keeps `m` (where β1 > 0) and `s`.
+    ///
+    /// ```
+    /// use wgpu_optim::{AdaBelief, Rule};
+    ///
+    /// let rule = AdaBelief { lr: 3e-4, eps: 1e-12, ..AdaBelief::default() };
+    /// rule.check()?;
+    /// let kept: Vec<_> = rule.states().into_iter().filter(|state| state.used).map(|state| state.name).collect();
+    /// assert_eq!(kept, ["m", "s"]);
+    /// # Ok::<(), wgpu_optim::Error>(())
+    /// ```
     AdaBelief = "adabelief",
     /// Learning rate η. Default 1e-3, the authors' code; optax has none.
     lr: f64 = 1e-3, NOT_NEGATIVE;

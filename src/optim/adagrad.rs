@@ -7,6 +7,18 @@ settings! {
     /// Adagrad (Duchi et al. 2011) with decay as L2 regularisation, as `torch.optim.Adagrad`.
     ///
     /// `g ← g + λθ`, `sum ← sum + g²`, `θ ← θ - η/(1 + (t-1) lr_decay) · g/(√sum + ε)`.
+    ///
+    /// It keeps the sum of squares.
+    ///
+    /// ```
+    /// use wgpu_optim::{Adagrad, Rule};
+    ///
+    /// let rule = Adagrad { lr: 0.05, ..Adagrad::default() };
+    /// rule.check()?;
+    /// let kept: Vec<_> = rule.states().into_iter().filter(|state| state.used).map(|state| state.name).collect();
+    /// assert_eq!(kept, ["sum"]);
+    /// # Ok::<(), wgpu_optim::Error>(())
+    /// ```
     Adagrad = "adagrad",
     /// Learning rate η. Default 1e-2, torch's.
     lr: f64 = 1e-2, NOT_NEGATIVE;

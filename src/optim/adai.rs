@@ -7,8 +7,20 @@ settings! {
     /// Adai (Xie et al., arXiv 2006.15815): momentum whose inertia adapts to each element, with decay as L2 regularisation.
     ///
     /// `g ← g + λθ`, `v ← β2 v + (1-β2) g²`, `1-β1 = clamp(β0 v̂/v̄, ε, 1)`, `m ← β1 m + (1-β1) g`, `θ ← θ - η m/(1 - Πβ1)`. The mean v̄
-    /// runs over all tensors of all groups; where it is 0 the step is left out whole and not counted. The learning rate is that of SGD
+    /// runs over all tensors of all groups; where it is 0 the step is skipped and not counted. The learning rate is that of SGD
     /// without momentum.
+    ///
+    /// It keeps `m`, `v` and `q` = 1 - Πβ1.
+    ///
+    /// ```
+    /// use wgpu_optim::{Adai, Rule};
+    ///
+    /// let rule = Adai { weight_decay: 5e-4, ..Adai::new(0.5) };
+    /// rule.check()?;
+    /// let kept: Vec<_> = rule.states().into_iter().filter(|state| state.used).map(|state| state.name).collect();
+    /// assert_eq!(kept, ["m", "v", "q"]);
+    /// # Ok::<(), wgpu_optim::Error>(())
+    /// ```
     Adai = "adai",
     required {
         /// Learning rate η. No default, as in the authors' code.
@@ -29,6 +41,18 @@ settings! {
 
 settings! {
     /// AdaiW (Xie et al., arXiv 2006.15815): [`Adai`] with decoupled decay, `θ ← θ - ηλθ - η m/(1 - Πβ1)`.
+    ///
+    /// It keeps `m`, `v` and `q` = 1 - Πβ1.
+    ///
+    /// ```
+    /// use wgpu_optim::{AdaiW, Rule};
+    ///
+    /// let rule = AdaiW { weight_decay: 5e-4, ..AdaiW::new(0.5) };
+    /// rule.check()?;
+    /// let kept: Vec<_> = rule.states().into_iter().filter(|state| state.used).map(|state| state.name).collect();
+    /// assert_eq!(kept, ["m", "v", "q"]);
+    /// # Ok::<(), wgpu_optim::Error>(())
+    /// ```
     AdaiW = "adaiw",
     required {
         /// Learning rate η. No default, as in the authors' code.

@@ -7,6 +7,18 @@ settings! {
     /// Adam (Kingma & Ba 2015, algorithm 1) with decay as L2 regularisation, as `torch.optim.Adam`.
     ///
     /// `g ← g + λθ`, `m ← β1 m + (1-β1) g`, `v ← β2 v + (1-β2) g²`, `θ ← θ - η m̂/(√v̂ + ε)`.
+    ///
+    /// It keeps `m` (where β1 > 0), `v`, and `v_max` with `amsgrad`.
+    ///
+    /// ```
+    /// use wgpu_optim::{Adam, Rule};
+    ///
+    /// let rule = Adam { lr: 3e-4, amsgrad: true, ..Adam::default() };
+    /// rule.check()?;
+    /// let kept: Vec<_> = rule.states().into_iter().filter(|state| state.used).map(|state| state.name).collect();
+    /// assert_eq!(kept, ["m", "v", "v_max"]);
+    /// # Ok::<(), wgpu_optim::Error>(())
+    /// ```
     Adam = "adam",
     /// Learning rate η. Default 1e-3, the paper's.
     lr: f64 = 1e-3, NOT_NEGATIVE;
@@ -18,7 +30,7 @@ settings! {
     eps: f64 = 1e-8, EPSILON;
     /// λ, added to the gradient as λθ. Default 0, torch's.
     weight_decay: f64 = 0.0, NOT_NEGATIVE;
-    /// Keeps the running maximum of the uncorrected second moment (Reddi et al. 2018, torch's form). Default false, torch's.
+    /// Keeps the running maximum of the uncorrected second moment (Reddi et al. 2018, algorithm 2, in torch's form). Default false, torch's.
     amsgrad: bool = false;
 }
 
@@ -26,6 +38,18 @@ settings! {
     /// AdamW (Loshchilov & Hutter 2019, algorithm 2): Adam with decoupled decay, as `torch.optim.AdamW`.
     ///
     /// `θ ← θ - ηλθ - η m̂/(√v̂ + ε)`, with the moments of [`Adam`].
+    ///
+    /// It keeps `m` (where β1 > 0), `v`, and `v_max` with `amsgrad`.
+    ///
+    /// ```
+    /// use wgpu_optim::{AdamW, Rule};
+    ///
+    /// let rule = AdamW { lr: 3e-4, weight_decay: 0.1, ..AdamW::default() };
+    /// rule.check()?;
+    /// let kept: Vec<_> = rule.states().into_iter().filter(|state| state.used).map(|state| state.name).collect();
+    /// assert_eq!(kept, ["m", "v"]);
+    /// # Ok::<(), wgpu_optim::Error>(())
+    /// ```
     AdamW = "adamw",
     /// Learning rate η. Default 1e-3, torch's.
     lr: f64 = 1e-3, NOT_NEGATIVE;
@@ -37,7 +61,7 @@ settings! {
     eps: f64 = 1e-8, EPSILON;
     /// λ, decoupled: each step takes ηλθ off. Default 1e-2, torch's.
     weight_decay: f64 = 1e-2, NOT_NEGATIVE;
-    /// Keeps the running maximum of the uncorrected second moment (Reddi et al. 2018, torch's form). Default false, torch's.
+    /// Keeps the running maximum of the uncorrected second moment (Reddi et al. 2018, algorithm 2, in torch's form). Default false, torch's.
     amsgrad: bool = false;
 }
 

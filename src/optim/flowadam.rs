@@ -51,8 +51,20 @@ settings! {
     /// FlowAdam (arXiv 2604.06652, in the form of the authors' code): Adam that follows the gradient's flow on plateaus and where the
     /// gradient changes much, and mixes what it found into its momentum.
     ///
-    /// Norms run over all tensors of all groups. Steps of the flow do not count as applied: v and the bias corrections know Adam's only.
+    /// Norms run over all tensors of all groups. Steps of the flow are not counted: v and the bias corrections know Adam's only.
     /// Decay is not part of it: put it into the loss.
+    ///
+    /// It keeps `m`, `v`, `g_prev`, and `displacement` with an integrator other than Euler's.
+    ///
+    /// ```
+    /// use wgpu_optim::optim::{FlowAdam, Integrator, Rule};
+    ///
+    /// let rule = FlowAdam { integrator: Integrator::Rk4, ..FlowAdam::default() };
+    /// rule.check()?;
+    /// let kept: Vec<_> = rule.states().into_iter().filter(|state| state.used).map(|state| state.name).collect();
+    /// assert_eq!(kept, ["m", "v", "g_prev", "displacement"]);
+    /// # Ok::<(), wgpu_optim::Error>(())
+    /// ```
     FlowAdam = "flowadam",
     /// η. Default 1e-3, the authors' code.
     lr: f64 = 1e-3, NOT_NEGATIVE;

@@ -4,9 +4,21 @@ use super::rule::{ElementwiseRule, MAX_SUMS, Nothing, Real, Scalar, StateSpec, S
 use crate::optim::rule::settings::settings;
 
 settings! {
-    /// LAMB (You et al. 2020): Adam whose step in each tensor is scaled to the tensor's norm, as `optax.lamb`.
+    /// LAMB (You et al. 2020, algorithm 2): Adam whose step in each tensor is scaled to the tensor's norm, as `optax.lamb`.
     ///
     /// `u = m̂/(√v̂ + ε) + λθ` with the moments of Adam, `θ ← θ - η ‖θ‖/‖u‖ u`; the ratio is 1 where either norm is 0 and is not clipped.
+    ///
+    /// It keeps `m` (where β1 > 0) and `v`.
+    ///
+    /// ```
+    /// use wgpu_optim::{Lamb, Rule};
+    ///
+    /// let rule = Lamb { lr: 2e-3, weight_decay: 0.01, ..Lamb::default() };
+    /// rule.check()?;
+    /// let kept: Vec<_> = rule.states().into_iter().filter(|state| state.used).map(|state| state.name).collect();
+    /// assert_eq!(kept, ["m", "v"]);
+    /// # Ok::<(), wgpu_optim::Error>(())
+    /// ```
     Lamb = "lamb",
     /// Learning rate η. Default 1e-3, Apex's; optax has none.
     lr: f64 = 1e-3, NOT_NEGATIVE;

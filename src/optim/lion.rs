@@ -7,6 +7,18 @@ settings! {
     /// Lion (Chen et al. 2023, algorithm 2), the sign of an interpolated momentum with decoupled decay, as `optax.lion`.
     ///
     /// `c = β1 m + (1-β1) g`, `θ ← θ - ηλθ - η sign(c)`, `m ← β2 m + (1-β2) g`.
+    ///
+    /// It keeps `m` (where β1 > 0).
+    ///
+    /// ```
+    /// use wgpu_optim::{Lion, Rule};
+    ///
+    /// let rule = Lion { weight_decay: 0.1, ..Lion::default() };
+    /// rule.check()?;
+    /// let kept: Vec<_> = rule.states().into_iter().filter(|state| state.used).map(|state| state.name).collect();
+    /// assert_eq!(kept, ["m"]);
+    /// # Ok::<(), wgpu_optim::Error>(())
+    /// ```
     Lion = "lion",
     /// Learning rate η. Default 1e-4, the authors' code; optax has none.
     lr: f64 = 1e-4, NOT_NEGATIVE;

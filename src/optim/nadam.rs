@@ -13,6 +13,18 @@ settings! {
     /// NAdam (Dozat 2016), Adam with Nesterov's momentum, with decay as L2 regularisation, as `torch.optim.NAdam`.
     ///
     /// The moments of Adam, `μ_t = β1 (1 - ½ 0.96^{tψ})`, `θ ← θ - η (μ_{t+1} m/(1-Π_{i≤t+1} μ_i) + (1-μ_t) g/(1-Π_{i≤t} μ_i)) / (√v̂ + ε)`.
+    ///
+    /// It keeps `m` (where β1 > 0) and `v`.
+    ///
+    /// ```
+    /// use wgpu_optim::{NAdam, Rule};
+    ///
+    /// let rule = NAdam { lr: 1e-3, ..NAdam::default() };
+    /// rule.check()?;
+    /// let kept: Vec<_> = rule.states().into_iter().filter(|state| state.used).map(|state| state.name).collect();
+    /// assert_eq!(kept, ["m", "v"]);
+    /// # Ok::<(), wgpu_optim::Error>(())
+    /// ```
     NAdam = "nadam",
     /// Learning rate η. Default 2e-3, torch's.
     lr: f64 = 2e-3, NOT_NEGATIVE;

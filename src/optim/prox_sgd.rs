@@ -8,6 +8,18 @@ settings! {
     ///
     /// `b ← μ b + g` (torch's buffer, without dampening), `z = θ - η b`, `θ ← sign(z) max(|z| - η l1, 0)`. Weights under the threshold
     /// become exactly 0. The threshold does not grow with the buffer, so that a minimum feels the penalty (1-μ) l1 ‖θ‖₁.
+    ///
+    /// It keeps `b` (where μ > 0).
+    ///
+    /// ```
+    /// use wgpu_optim::{ProxSgd, Rule};
+    ///
+    /// let rule = ProxSgd { l1: 1e-3, ..ProxSgd::default() };
+    /// rule.check()?;
+    /// let kept: Vec<_> = rule.states().into_iter().filter(|state| state.used).map(|state| state.name).collect();
+    /// assert_eq!(kept, ["b"]);
+    /// # Ok::<(), wgpu_optim::Error>(())
+    /// ```
     ProxSgd = "prox_sgd",
     /// Learning rate η. Default 1e-2, the experiments of S-Adam's authors.
     lr: f64 = 1e-2, NOT_NEGATIVE;

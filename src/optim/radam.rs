@@ -4,10 +4,22 @@ use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, bias_correc
 use crate::optim::rule::settings::settings;
 
 settings! {
-    /// RAdam (Liu et al. 2020), Adam whose rate is rectified while the second moment is still uncertain, with decay as L2
+    /// RAdam (Liu et al. 2020, algorithm 2): Adam whose rate is rectified while the second moment is still uncertain, with decay as L2
     /// regularisation, as `torch.optim.RAdam`.
     ///
     /// The moments of Adam; `θ ← θ - η r m̂ √(1-β2^t)/(√v + ε)` once `ρ_t > 5`, before that `θ ← θ - η m̂`.
+    ///
+    /// It keeps `m` (where β1 > 0) and `v`.
+    ///
+    /// ```
+    /// use wgpu_optim::{RAdam, Rule};
+    ///
+    /// let rule = RAdam { weight_decay: 1e-4, ..RAdam::default() };
+    /// rule.check()?;
+    /// let kept: Vec<_> = rule.states().into_iter().filter(|state| state.used).map(|state| state.name).collect();
+    /// assert_eq!(kept, ["m", "v"]);
+    /// # Ok::<(), wgpu_optim::Error>(())
+    /// ```
     RAdam = "radam",
     /// Learning rate η. Default 1e-3, torch's.
     lr: f64 = 1e-3, NOT_NEGATIVE;

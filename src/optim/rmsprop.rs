@@ -4,9 +4,21 @@ use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, fields};
 use crate::optim::rule::settings::settings;
 
 settings! {
-    /// RMSprop (Tieleman & Hinton 2012), plain, centered (Graves 2013) or with momentum, as `torch.optim.RMSprop`.
+    /// RMSprop (Tieleman & Hinton 2012), plain, centered (Graves 2013, section 4.2) or with momentum, as `torch.optim.RMSprop`.
     ///
     /// `g ← g + λθ`, `v ← α v + (1-α) g²`, centered also `ḡ ← α ḡ + (1-α) g`, `b ← μ b + g/(√(v - ḡ²) + ε)`, `θ ← θ - η b`.
+    ///
+    /// It keeps `v`, `g_mean` if centered, and `b` (where μ > 0).
+    ///
+    /// ```
+    /// use wgpu_optim::{RmsProp, Rule};
+    ///
+    /// let rule = RmsProp { momentum: 0.9, centered: true, ..RmsProp::default() };
+    /// rule.check()?;
+    /// let kept: Vec<_> = rule.states().into_iter().filter(|state| state.used).map(|state| state.name).collect();
+    /// assert_eq!(kept, ["v", "g_mean", "b"]);
+    /// # Ok::<(), wgpu_optim::Error>(())
+    /// ```
     RmsProp = "rmsprop",
     /// Learning rate η. Default 1e-2, torch's.
     lr: f64 = 1e-2, NOT_NEGATIVE;

@@ -9,8 +9,20 @@ settings! {
     /// the variance of the loss's slopes along `k` random directions over their mean square.
     ///
     /// A step evaluates the loss `k + 1` times beside the gradient: see [`Optimizer::evaluate`](crate::Optimizer::evaluate). Plain steps
-    /// are damped by the slopes that were last measured; before the first by none. A step with a loss that is not finite is left out whole.
+    /// are damped by the slopes that were last measured; before the first by none. A step with a loss that is not finite is skipped.
     /// LGI is one number for all groups.
+    ///
+    /// It keeps `m` (where β1 > 0) and `v`.
+    ///
+    /// ```
+    /// use wgpu_optim::{Rule, SAdam};
+    ///
+    /// let rule = SAdam { lr: 3e-4, ..SAdam::paper() };
+    /// rule.check()?;
+    /// let kept: Vec<_> = rule.states().into_iter().filter(|state| state.used).map(|state| state.name).collect();
+    /// assert_eq!(kept, ["m", "v"]);
+    /// # Ok::<(), wgpu_optim::Error>(())
+    /// ```
     SAdam = "sadam",
     /// η. Default 1e-3, the authors' release.
     lr: f64 = 1e-3, NOT_NEGATIVE;

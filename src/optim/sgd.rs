@@ -8,6 +8,18 @@ settings! {
     /// Stochastic gradient descent with momentum, dampening and Nesterov's form, as `torch.optim.SGD`.
     ///
     /// `g ← g + λθ`, `b ← μ b + (1-τ) g` (at the first step `b ← g`), `θ ← θ - η b`, or with `nesterov` `θ ← θ - η (g + μ b)`.
+    ///
+    /// It keeps `b` (where μ > 0).
+    ///
+    /// ```
+    /// use wgpu_optim::{Rule, Sgd};
+    ///
+    /// let rule = Sgd { lr: 0.1, momentum: 0.9, nesterov: true, ..Sgd::default() };
+    /// rule.check()?;
+    /// let kept: Vec<_> = rule.states().into_iter().filter(|state| state.used).map(|state| state.name).collect();
+    /// assert_eq!(kept, ["b"]);
+    /// # Ok::<(), wgpu_optim::Error>(())
+    /// ```
     Sgd = "sgd",
     /// Learning rate η. Default 1e-3, torch's.
     lr: f64 = 1e-3, NOT_NEGATIVE;

@@ -1,12 +1,24 @@
 //! Schedule-free SGD; the rule is `shaders/rules/sgd_schedule_free.wgsl`.
 
-use super::averaging::Average;
 use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, fields};
+use super::schedule_free::Average;
 use crate::optim::rule::settings::settings;
 
 settings! {
     /// Schedule-free SGD (Defazio et al. 2024, arXiv 2405.15682), as `schedulefree.SGDScheduleFree`: see [`AdamWScheduleFree`](super::AdamWScheduleFree); `u` is
     /// the gradient and λy.
+    ///
+    /// It keeps `gap` = z - y.
+    ///
+    /// ```
+    /// use wgpu_optim::{Rule, SgdScheduleFree};
+    ///
+    /// let rule = SgdScheduleFree { lr: 0.5, warmup_steps: 1000, ..SgdScheduleFree::default() };
+    /// rule.check()?;
+    /// let kept: Vec<_> = rule.states().into_iter().filter(|state| state.used).map(|state| state.name).collect();
+    /// assert_eq!(kept, ["gap"]);
+    /// # Ok::<(), wgpu_optim::Error>(())
+    /// ```
     SgdScheduleFree = "sgd_schedule_free",
     /// Learning rate γ. Default 1, the package's.
     lr: f64 = 1.0, NOT_NEGATIVE;

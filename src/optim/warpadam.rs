@@ -28,6 +28,18 @@ settings! {
     ///
     /// Memory: `warp_block` numbers a parameter for P, one for `P g`, and one for the last gradient where P is learned. A gradient that
     /// is not finite spoils its block: P's zeros do not hide it.
+    ///
+    /// It keeps `m` and `v` of `P g`.
+    ///
+    /// ```
+    /// use wgpu_optim::{Rule, WarpAdam};
+    ///
+    /// let rule = WarpAdam { warp_block: 16, ..WarpAdam::default() };
+    /// rule.check()?;
+    /// let kept: Vec<_> = rule.states().into_iter().filter(|state| state.used).map(|state| state.name).collect();
+    /// assert_eq!(kept, ["m", "v"]);
+    /// # Ok::<(), wgpu_optim::Error>(())
+    /// ```
     WarpAdam = "warpadam",
     /// η. Default 1e-3, Adam's.
     lr: f64 = 1e-3, NOT_NEGATIVE;

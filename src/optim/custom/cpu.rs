@@ -23,7 +23,7 @@ pub trait CustomCpu: Send + Sync {
         [[0.0; 3]; MAX_SUMS]
     }
 
-    /// Whether the step must be left out whole.
+    /// Whether the step must be skipped.
     fn refuse(&self, _totals: &[f64]) -> bool {
         false
     }

@@ -43,7 +43,7 @@ use scan::Mistake;
 /// struct Decision { … }   // f32 members
 /// fn contribute(h: Hyper, p: vec4<f32>, g: vec4<f32>, s: State) -> array<vec4<f32>, SUMS>
 /// fn total(h: Hyper, sums: array<f32, SUMS>, elements: f32) -> array<vec3<f32>, TOTALS>   // as 1, c, c² in the clip factor c
-/// fn refuse(totals: array<f32, TOTALS>) -> bool                                           // optional: leaves the step out
+/// fn refuse(totals: array<f32, TOTALS>) -> bool                                           // optional: skips the step
 /// fn decide(h: Hyper, totals: array<f32, TOTALS>, own: array<f32, TOTALS>) -> Decision
 /// ```
 ///
@@ -52,7 +52,7 @@ use scan::Mistake;
 ///
 /// | member | value |
 /// |---|---|
-/// | `step` | t, the count of applied steps, from 1 |
+/// | `step` | t, the step count, from 1 |
 /// | `one_minus_S` | 1 - S, for a setting S |
 /// | `bias_correctionN` | 1 - βᵗ, for a setting `betaN`; N is anything, or nothing |
 /// | `inv_bias_correctionN` | 1 / (1 - βᵗ) |
@@ -267,7 +267,7 @@ impl CustomRule {
         self.give(member, Fill::Call(Arc::new(value)))
     }
 
-    /// Fills a member of `Hyper` from the settings and the count t of applied steps, from 1. The settings that it asks for may change
+    /// Fills a member of `Hyper` from the settings and the step count t, from 1. The settings that it asks for may change
     /// only while no recorded step is unfinished.
     #[must_use]
     pub fn count(self, member: &str, value: impl Fn(&Settings<'_>, u64) -> f64 + Send + Sync + 'static) -> Self {

@@ -12,7 +12,8 @@ use crate::optim::procedure::Procedure;
 /// The mathematics of a rule: the scalars of a step, and the twin of `shaders/rules/*.wgsl` with the same statements in the same
 /// order, for one element, in f32 and f64.
 ///
-/// The twin finds slips of transcription; that the paper was read right is for the golden trajectories to find.
+/// The twin finds slips of transcription; that the paper was read right is for the golden trajectories to find. The trait is sealed:
+/// [`Configured`] cannot be named outside of this crate.
 pub trait ElementwiseRule: Configured + Clone + Debug + Send + Sync + 'static {
     /// One group's scalars of one step.
     type Hyper<F: Real>: Fields<F>;
@@ -52,7 +53,7 @@ pub trait ElementwiseRule: Configured + Clone + Debug + Send + Sync + 'static {
         Ok(())
     }
 
-    /// The members of `Hyper` at the `t`-th applied step, `t` counted from 1.
+    /// The members of `Hyper` at the `t`-th step, `t` counted from 1.
     fn scalars(&self, t: u64) -> Vec<Scalar>;
 
     /// The states, in the order of `State`.
@@ -97,19 +98,19 @@ pub trait ElementwiseRule: Configured + Clone + Debug + Send + Sync + 'static {
         [[F::zero(); 3]; MAX_SUMS]
     }
 
-    /// Whether the step must be left out whole.
+    /// Whether the step must be skipped.
     fn refuse<F: Real>(&self, _totals: &[F]) -> bool {
         false
     }
 
     /// A tensor's decision, from the totals over everything and its own; with probes, from their slopes. Every tensor's call changes
-    /// the memory in the same way.
+    /// the global state in the same way.
     fn decide<F: Real>(
         &self,
         _h: &Self::Hyper<F>,
         _totals: &[F],
         _own: &[F],
-        _memory: &mut Self::GlobalState<F>,
+        _global: &mut Self::GlobalState<F>,
     ) -> Self::Decision<F> {
         Self::Decision::load(|_| F::zero())
     }
@@ -125,7 +126,7 @@ pub trait ElementwiseRule: Configured + Clone + Debug + Send + Sync + 'static {
         *d
     }
 
-    /// Whether the step leaves the count of applied steps where it is.
+    /// Whether the step leaves the step count where it is.
     fn hold<F: Real>(&self, _d: &Self::Decision<F>) -> bool {
         false
     }

@@ -11,7 +11,35 @@ use super::spec::{Origin, Scalar, StateSpec, Sums};
 use crate::Result;
 use crate::optim::procedure::Procedure;
 
-/// A configured optimizer. Every configuration struct of this crate is one.
+/// A configured optimizer. Every configuration struct of this crate is one, and so is a `CustomRule`.
+///
+/// The trait is sealed: no code outside of this crate implements it, because the engine runs this crate's own WGSL with some of wgpu's
+/// checks off. A rule of one's own is a `CustomRule`, whose text runs with every check on.
+///
+/// ```compile_fail,E0277
+/// use wgpu_optim::optim::rule::host::HostKernel;
+/// use wgpu_optim::optim::{Rule, Scalar, StateSpec, Sums, Value};
+///
+/// #[derive(Debug)]
+/// struct Mine;
+///
+/// impl Rule for Mine {
+///     fn name(&self) -> &'static str { "mine" }
+///     fn settings(&self) -> Vec<(&'static str, Value)> { Vec::new() }
+///     fn set(&mut self, _: &str, _: &Value) -> wgpu_optim::Result<()> { Ok(()) }
+///     fn check(&self) -> wgpu_optim::Result<()> { Ok(()) }
+///     fn text(&self) -> &str { "" }
+///     fn flags(&self) -> Vec<(&'static str, bool)> { Vec::new() }
+///     fn scalars(&self, _: u64) -> Vec<Scalar> { Vec::new() }
+///     fn states(&self) -> Vec<StateSpec> { Vec::new() }
+///     fn sums(&self) -> Sums { Sums::default() }
+///     fn sums_read(&self) -> &[&'static str] { &[] }
+///     fn decision(&self) -> &[&'static str] { &[] }
+///     fn cpu_f32(&self) -> &dyn HostKernel<f32> { unimplemented!() }
+///     fn cpu_f64(&self) -> &dyn HostKernel<f64> { unimplemented!() }
+///     fn boxed(&self) -> Box<dyn Rule> { Box::new(Mine) }
+/// }
+/// ```
 pub trait Rule: Debug + Send + Sync + Sealed {
     /// The optimizer's name.
     fn name(&self) -> &'static str;
@@ -36,7 +64,7 @@ pub trait Rule: Debug + Send + Sync + Sealed {
     }
     /// WGSL constants that the settings choose.
     fn flags(&self) -> Vec<(&'static str, bool)>;
-    /// The members of `Hyper` at the `t`-th applied step, `t` counted from 1.
+    /// The members of `Hyper` at the `t`-th step, `t` counted from 1.
     fn scalars(&self, t: u64) -> Vec<Scalar>;
     /// The states, in the order of `State`.
     fn states(&self) -> Vec<StateSpec>;
@@ -55,6 +83,7 @@ pub trait Rule: Debug + Send + Sync + Sealed {
         &[]
     }
     /// What stands around the update of one element.
+    #[doc(hidden)]
     fn procedure(&self) -> Procedure {
         Procedure::Plain
     }
@@ -72,8 +101,10 @@ pub trait Rule: Debug + Send + Sync + Sealed {
         true
     }
     /// The rule on the CPU in f32.
+    #[doc(hidden)]
     fn cpu_f32(&self) -> &dyn HostKernel<f32>;
     /// The rule on the CPU in f64.
+    #[doc(hidden)]
     fn cpu_f64(&self) -> &dyn HostKernel<f64>;
     /// A copy.
     fn boxed(&self) -> Box<dyn Rule>;

@@ -8,7 +8,7 @@ pub const MAX_SUMS: usize = 8;
 pub enum Depends {
     /// Settings, which may change at every call.
     Call,
-    /// The count of applied steps, and settings that may change only while no step is under way.
+    /// The step count, and settings that may change only while no step is under way.
     Count,
     /// A product of both.
     Both,
@@ -44,7 +44,7 @@ impl Scalar {
     }
 }
 
-/// A state: one number a parameter, kept from step to step.
+/// A state: one number per parameter, kept from step to step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StateSpec {
     /// The member of `State`, and the name in checkpoints and trajectories.
@@ -92,9 +92,9 @@ pub struct Sums {
     pub totals: usize,
     /// The sums are no polynomial in the clip factor, which must be known before them.
     pub after_clip: bool,
-    /// The rule may leave a step out whole.
+    /// The rule may skip a step.
     pub may_refuse: bool,
-    /// A step may leave the count of applied steps, and with it the bias corrections, where it is.
+    /// A step may leave the step count, and with it the bias corrections, where it is.
     pub may_hold: bool,
 }
 

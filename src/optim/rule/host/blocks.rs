@@ -114,7 +114,7 @@ fn update_tail<F: Real, T: ElementwiseRule>(
     }
 }
 
-/// Adds the terms of a block to sums that stand beside each other, one a lane: no lane waits for another.
+/// Adds the terms of a block to sums that stand beside each other, one per lane: no lane waits for another.
 #[inline(always)]
 fn contribute_block<F: Real, T: ElementwiseRule>(
     rule: &T,

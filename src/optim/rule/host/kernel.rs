@@ -101,10 +101,10 @@ impl<F: Real, T: ElementwiseRule> HostKernel<F> for T {
         ElementwiseRule::refuse(self, totals)
     }
 
-    fn decide(&self, hyper: &[F], totals: &[F], own: &[F], memory: &mut [F]) -> Vec<F> {
-        let mut kept = T::GlobalState::load(|i| memory[i]);
+    fn decide(&self, hyper: &[F], totals: &[F], own: &[F], global: &mut [F]) -> Vec<F> {
+        let mut kept = T::GlobalState::load(|i| global[i]);
         let d = ElementwiseRule::decide(self, &T::Hyper::load(|i| hyper[i]), totals, own, &mut kept);
-        kept.store(|i, x| memory[i] = x);
+        kept.store(|i, x| global[i] = x);
         listed(&d)
     }
 

@@ -17,7 +17,7 @@ pub struct RowTerms<'a, F> {
     pub shared: Option<usize>,
 }
 
-/// A rule's mathematics with its types erased. `states` has one entry a member of `State`; `None` is a state that the settings make
+/// A rule's mathematics with its types erased. `states` has one entry per member of `State`; `None` is a state that the settings make
 /// unused: it loads as 0 and is not stored.
 pub trait HostKernel<F>: Send + Sync {
     /// Updates parameters and states, one element after the other.
@@ -42,12 +42,12 @@ pub trait HostKernel<F>: Send + Sync {
     fn contribute_fast(&self, hyper: &[F], p: &[F], g: &[F], states: &[Option<&[F]>]) -> [f64; MAX_SUMS];
     /// A tensor's totals as polynomials in the clip factor.
     fn total(&self, hyper: &[F], sums: &[F], elements: F) -> [[F; 3]; MAX_SUMS];
-    /// Whether the step must be left out whole.
+    /// Whether the step must be skipped.
     fn refuse(&self, totals: &[F]) -> bool;
-    /// A tensor's decision, member by member. `memory` is changed as if this tensor were the only one.
-    fn decide(&self, hyper: &[F], totals: &[F], own: &[F], memory: &mut [F]) -> Vec<F>;
+    /// A tensor's decision, member by member. `global` is changed as if this tensor were the only one.
+    fn decide(&self, hyper: &[F], totals: &[F], own: &[F], global: &mut [F]) -> Vec<F>;
     /// The decision completed by the totals as they are once an integrator has been along.
     fn settle(&self, hyper: &[F], totals: &[F], own: &[F], decision: &[F]) -> Vec<F>;
-    /// Whether the step leaves the count of applied steps where it is.
+    /// Whether the step leaves the step count where it is.
     fn hold(&self, decision: &[F]) -> bool;
 }

@@ -1,4 +1,4 @@
-//! The average of the schedule-free rules: how much each step weighs in it.
+//! What the two schedule-free rules share: their average, and how much each step weighs in it.
 
 use super::Scalar;
 
