@@ -341,7 +341,7 @@ impl CustomRule {
     fn check_fills(&self) -> Result<()> {
         if let Some(((member, at), _)) = self.hyper.iter().zip(&self.fills).find(|(_, f)| matches!(f, Fill::Missing)) {
             let known = Fill::known(&self.settings).join(", ");
-            let message = format!("nobody fills Hyper.{member}; without a closure it must be one of: {known}");
+            let message = format!("Hyper.{member} is undefined; without a closure it must be one of: {known}");
             return Err(located(self.name, &self.text[..self.written], Mistake { at: *at, message }));
         }
         for t in [1, 2, 1000] {
