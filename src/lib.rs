@@ -31,7 +31,9 @@ pub use error::{Error, Result};
 #[cfg(feature = "checkpoint")]
 pub use gpu::Snapshot;
 pub use gpu::layout::memory;
-pub use gpu::{Builder, Class, Group, Optimizer, PendingStep, RowSet, Stage, Tensor, read_buffer};
+pub use gpu::{Builder, Group, Optimizer, PendingStep, RowSet, Tensor, read_buffer};
+#[doc(hidden)]
+pub use gpu::{Class, Stage};
 #[cfg(feature = "checkpoint")]
 pub use io::checkpoint;
 #[cfg(feature = "custom")]
@@ -43,6 +45,7 @@ pub use optim::{
 };
 pub use options::around::{Accumulate, Clip, Ema, LossScale};
 pub use options::no_decay::NoDecay;
+#[doc(hidden)]
 pub use options::random;
 pub use options::schedule::{self, Schedule};
 pub use options::storage::{self, Storage};

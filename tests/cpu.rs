@@ -34,7 +34,7 @@ impl Random {
     }
     /// Exact f32 numbers.
     fn tensor<F: Number>(&mut self, elements: usize) -> Vec<F> {
-        (0..elements).map(|_| F::of(f64::from(self.normal() as f32))).collect()
+        (0..elements).map(|_| F::from_f64(f64::from(self.normal() as f32))).collect()
     }
 }
 

@@ -182,7 +182,7 @@ impl<F: Number> Run<F> {
             "param" => &self.params[tensor],
             state => self.optimizer.state(tensor, state).unwrap_or_else(|| panic!("no state {state}")),
         };
-        numbers.iter().map(|x| x.wide()).collect()
+        numbers.iter().map(|x| x.to_f64()).collect()
     }
 }
 
@@ -190,7 +190,7 @@ impl<F: Number> Run<F> {
 fn quadratic<F: Number>(curvature: &[Vec<F>], evaluation: EvalRequest, params: &[&[F]], grads: &mut [&mut [F]]) -> f64 {
     let mut loss = 0.0;
     for ((c, p), g) in curvature.iter().zip(params).zip(grads) {
-        loss += c.iter().zip(*p).map(|(c, p)| 0.5 * c.wide() * p.wide() * p.wide()).sum::<f64>();
+        loss += c.iter().zip(*p).map(|(c, p)| 0.5 * c.to_f64() * p.to_f64() * p.to_f64()).sum::<f64>();
         if evaluation == EvalRequest::Gradient {
             g.iter_mut().zip(c).zip(*p).for_each(|((g, c), p)| *g = *c * *p);
         }
@@ -199,7 +199,7 @@ fn quadratic<F: Number>(curvature: &[Vec<F>], evaluation: EvalRequest, params: &
 }
 
 fn narrow<F: Number>(numbers: &[f64]) -> Vec<F> {
-    numbers.iter().map(|x| F::of(*x)).collect()
+    numbers.iter().map(|x| F::from_f64(*x)).collect()
 }
 
 /// The cumulative Σ|Δ| of everything that is compared, over the oracle's steps.

@@ -12,11 +12,11 @@ use std::{
     collections::BTreeSet,
 };
 
-use num_traits::Float;
 use proptest::{prelude::*, sample::Index, test_runner::Config};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Value, json};
 use wgpu_optim::Error;
+use wgpu_optim::optim::rule::Real;
 use wgpu_optim::tools::replay::trajectory::{
     Comparison, Element, Precision, Tensor, Trajectory, Writer, add_travel, raise_peak,
 };
@@ -789,19 +789,19 @@ const ADAMW: AdamW = AdamW { lr: 0.01, beta1: 0.9, beta2: 0.999, eps: 1e-8, weig
 type Run<T> = Vec<[Vec<T>; 3]>;
 
 impl AdamW {
-    fn start<T: Float>(trajectory: &Trajectory) -> Run<T> {
+    fn start<T: Real>(trajectory: &Trajectory) -> Run<T> {
         let tensors = 0..trajectory.tensors().len();
-        let param = |i| trajectory.initial(i).iter().map(|x| T::from(*x).unwrap()).collect::<Vec<_>>();
+        let param = |i| trajectory.initial(i).iter().map(|x| T::from_f64((*x).into())).collect::<Vec<_>>();
         tensors.map(|i| [param(i), vec![T::zero(); param(i).len()], vec![T::zero(); param(i).len()]]).collect()
     }
 
-    fn step<T: Float>(&self, t: usize, run: &mut Run<T>, trajectory: &Trajectory) {
-        let c = |x: f64| T::from(x).unwrap();
+    fn step<T: Real>(&self, t: usize, run: &mut Run<T>, trajectory: &Trajectory) {
+        let c = |x: f64| T::from_f64(x);
         let correction = |beta: f64| if self.corrected { 1.0 - beta.powi(t as i32) } else { 1.0 };
         let (rate, root) = (c(self.lr / correction(self.beta1)), c(correction(self.beta2).sqrt()));
         for (i, [p, m, v]) in run.iter_mut().enumerate() {
             for (j, g) in trajectory.gradient(t, i).unwrap().iter().enumerate() {
-                let g = T::from(*g).unwrap();
+                let g = T::from_f64((*g).into());
                 m[j] = m[j] + c(1.0 - self.beta1) * (g - m[j]);
                 v[j] = c(self.beta2) * v[j] + c(1.0 - self.beta2) * g * g;
                 p[j] =
@@ -811,7 +811,7 @@ impl AdamW {
     }
 
     /// Replays against the file, with paths and peaks of the right rule in f64.
-    fn replay<T: Float + Element>(&self, trajectory: &Trajectory, precision: Precision) -> [Comparison; 2] {
+    fn replay<T: Real + Element>(&self, trajectory: &Trajectory, precision: Precision) -> [Comparison; 2] {
         let [mut params, mut states] = [(); 2].map(|()| trajectory.comparison(precision));
         let mut oracle = AdamW::start::<f64>(trajectory);
         let mut run = AdamW::start::<T>(trajectory);

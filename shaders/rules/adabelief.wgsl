@@ -4,11 +4,11 @@
 //   s ← β2 s + (1-β2) (g-m)² + ε_root               with the new m; ε_root stays in s and so adds up
 //   Δθ = -ηλθ - η m̂ / (√ŝ + ε)
 //
-//   step = η √(1-β2^t) / (1-β1^t) and ε̂ = ε √(1-β2^t) put both bias corrections into scalars; decay = ηλ.
+//   step_size = η √(1-β2^t) / (1-β1^t) and ε̂ = ε √(1-β2^t) put both bias corrections into scalars; decay = ηλ.
 //   With β1 = 0 m is not kept.
 
 struct Hyper {
-    step: f32,
+    step_size: f32,
     eps_hat: f32,
     eps_root: f32,
     decay: f32,
@@ -25,5 +25,5 @@ fn update(h: Hyper, d: Decision, p: vec4<f32>, g: vec4<f32>, state: ptr<function
     let s = h.beta2 * (*state).s + h.one_minus_beta2 * (g - m) * (g - m) + h.eps_root;
     (*state).m = m;
     (*state).s = s;
-    return -h.decay * p - h.step * m / (sqrt(s) + h.eps_hat);
+    return -h.decay * p - h.step_size * m / (sqrt(s) + h.eps_hat);
 }

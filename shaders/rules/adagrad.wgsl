@@ -2,12 +2,12 @@
 //
 //   g ← g + λθ                                      L2
 //   sum ← sum + g²                                  sum starts at initial_accumulator_value
-//   Δθ = -step · g / (√sum + ε)
+//   Δθ = -step_size · g / (√sum + ε)
 //
-//   step = η / (1 + (t-1) lr_decay), decay = λ.
+//   step_size = η / (1 + (t-1) lr_decay), decay = λ.
 
 struct Hyper {
-    step: f32,
+    step_size: f32,
     eps: f32,
     decay: f32,
 }
@@ -18,5 +18,5 @@ fn update(h: Hyper, d: Decision, p: vec4<f32>, gradient: vec4<f32>, s: ptr<funct
     let g = gradient + h.decay * p;
     let sum = (*s).sum + g * g;
     (*s).sum = sum;
-    return -h.step * g / (sqrt(sum) + h.eps);
+    return -h.step_size * g / (sqrt(sum) + h.eps);
 }

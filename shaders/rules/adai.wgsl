@@ -3,14 +3,14 @@
 //
 //   g ← g + λθ                                      Adai only: L2
 //   v ← β2 v + (1-β2) g²        v̂ = v / (1-β2^t)
-//   v̄ = the mean of v̂ over every element of every tensor; where it is 0 the step is left out whole
+//   v̄ = the mean of v̂ over every element of every tensor; where it is 0 the step is skipped
 //   b = 1-β1 = clamp(β0 (v̂/v̄)^{1/(3-2d)}, ε, 1)        d dampening
 //   m ← (1-b) m + b^d g
 //   q ← b + (1-b) q                                 q = 1 - Πβ1, which starts at 0
 //   Δθ = -ηλθ  [AdaiW only]  - η β0^{1-d} m / q
 //
 //   The authors keep Πβ1 and form 1-Πβ1 and 1-β1 by subtraction; b and q are the same numbers without the cancellation.
-//   step = η β0^{1-d}, decay = λ for Adai and ηλ for AdaiW, exponent = 1/(3-2d), correction = 1-β2^t, mean = (1-β2^t) v̄, so that
+//   step_size = η β0^{1-d}, decay = λ for Adai and ηλ for AdaiW, exponent = 1/(3-2d), correction = 1-β2^t, mean = (1-β2^t) v̄, so that
 //   v̂/v̄ = v/mean. The sum of v̂ is quadratic in the clipped gradient c·g: w_v Σv + w_pp Σp² + c w_pg Σpg + c² w_gg Σg², with v the
 //   average before this step. AdaiW has w_pp = w_pg = 0 and so needs no parameter in the sums.
 
@@ -18,7 +18,7 @@ const SUMS = 4u;
 const TOTALS = 3u;
 
 struct Hyper {
-    step: f32,
+    step_size: f32,
     decay: f32,
     beta0: f32,
     eps: f32,
@@ -83,5 +83,5 @@ fn update(h: Hyper, d: Decision, p: vec4<f32>, gradient: vec4<f32>, s: ptr<funct
     (*s).v = v;
     (*s).q = q;
     let shrink = select(vec4(0.0), h.decay * p, DECOUPLED);
-    return -shrink - h.step * m / q;
+    return -shrink - h.step_size * m / q;
 }

@@ -3,14 +3,14 @@
 //
 //   g ← g + λθ                                      Adam only: L2
 //   m ← β1 m + (1-β1) g        v ← β2 v + (1-β2) g²        v_max ← max(v_max, v)
-//   Δθ = -ηλθ  [AdamW only]  - step · m / (√v_max + ε̂)
+//   Δθ = -ηλθ  [AdamW only]  - step_size · m / (√v_max + ε̂)
 //
-//   step = η √(1-β2^t) / (1-β1^t) and ε̂ = ε √(1-β2^t) put both bias corrections into scalars.
+//   step_size = η √(1-β2^t) / (1-β1^t) and ε̂ = ε √(1-β2^t) put both bias corrections into scalars.
 //   decay = λ for Adam, ηλ for AdamW. Without AMSGrad v_max is not kept: it loads as 0, so that max(v_max, v) = v.
 //   With β1 = 0 m is not kept either.
 
 struct Hyper {
-    step: f32,
+    step_size: f32,
     eps_hat: f32,
     decay: f32,
     beta1: f32,
@@ -30,5 +30,5 @@ fn update(h: Hyper, d: Decision, p: vec4<f32>, gradient: vec4<f32>, s: ptr<funct
     (*s).v = v;
     (*s).v_max = v_max;
     let shrink = select(vec4(0.0), h.decay * p, DECOUPLED);
-    return -shrink - h.step * m / (sqrt(v_max) + h.eps_hat);
+    return -shrink - h.step_size * m / (sqrt(v_max) + h.eps_hat);
 }

@@ -13,8 +13,8 @@
 struct Hyper {
     average: f32,
     keep: f32,
-    step_y: f32,
-    step_gap: f32,
+    step_size_y: f32,
+    step_size_gap: f32,
     correction: f32,
     eps_hat: f32,
     decay: f32,
@@ -29,6 +29,6 @@ fn update(h: Hyper, d: Decision, p: vec4<f32>, g: vec4<f32>, s: ptr<function, St
     (*s).v = v;
     let u = h.correction * g / (sqrt(v) + h.eps_hat) + h.decay * p;
     let gap = (*s).gap;
-    (*s).gap = h.keep * gap - h.step_gap * u;
-    return h.average * gap - h.step_y * u;
+    (*s).gap = h.keep * gap - h.step_size_gap * u;
+    return h.average * gap - h.step_size_y * u;
 }

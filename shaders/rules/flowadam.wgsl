@@ -3,11 +3,11 @@
 //
 //   N = ‖g‖, K = ‖g - g_prev‖ over all tensors; N̄, K̄ their averages
 //   flow if (N < α_s N̄ or K > α_c K̄) and the warm-up is over
-//   Adam:  m ← β1 m + (1-β1) g     v ← β2 v + (1-β2) g²     Δθ = -step · m / (√v + ε)
+//   Adam:  m ← β1 m + (1-β1) g     v ← β2 v + (1-β2) g²     Δθ = -step_size · m / (√v + ε)
 //   flow:  Δθ = ∫ -clamp(∇f, -1, 1) dt over [0, T], T = ητ     q = -Δθ/η     m ← (1-γ) m + γ r q     v and the step count stay
 //   g_prev ← g in both
 //
-//   step = η √(1-β2^s) / (1-β1^s), s counting Adam's steps only. r caps the injection: ‖r q‖ ≤ cap ‖m‖ for each tensor.
+//   step_size = η √(1-β2^s) / (1-β1^s), s counting Adam's steps only. r caps the injection: ‖r q‖ ≤ cap ‖m‖ for each tensor.
 //   Euler's integral is -T clamp(g), which needs no evaluation. Other integrators leave theirs in `displacement`, and the gradient of the
 //   step's start in g_prev, because evaluations write over the caller's.
 
@@ -15,7 +15,7 @@ const SUMS = 4u;
 const TOTALS = 4u;
 
 struct Hyper {
-    step: f32,
+    step_size: f32,
     eps: f32,
     beta1: f32,
     one_minus_beta1: f32,
@@ -103,5 +103,5 @@ fn update(h: Hyper, d: Decision, p: vec4<f32>, gradient: vec4<f32>, s: ptr<funct
     let v = h.beta2 * (*s).v + h.one_minus_beta2 * g * g;
     (*s).m = m;
     (*s).v = v;
-    return -h.step * m / (sqrt(v) + h.eps);
+    return -h.step_size * m / (sqrt(v) + h.eps);
 }

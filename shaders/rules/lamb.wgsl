@@ -5,14 +5,14 @@
 //   ratio = ‖θ‖ / ‖u‖, both norms over one tensor, and 1 where either is 0
 //   Δθ = -η ratio u
 //
-//   correction = √(1-β2^t) / (1-β1^t) and ε̂ = ε √(1-β2^t) put both bias corrections into scalars; step = η, lambda = λ.
+//   correction = √(1-β2^t) / (1-β1^t) and ε̂ = ε √(1-β2^t) put both bias corrections into scalars; step_size = η, lambda = λ.
 //   The sums are of the next moments, so the gradient comes clipped. With β1 = 0 m is not kept.
 
 const SUMS = 2u;
 const TOTALS = 2u;
 
 struct Hyper {
-    step: f32,
+    step_size: f32,
     lambda: f32,
     correction: f32,
     eps_hat: f32,
@@ -52,5 +52,5 @@ fn decide(h: Hyper, totals: array<f32, TOTALS>, own: array<f32, TOTALS>) -> Deci
 }
 
 fn update(h: Hyper, d: Decision, p: vec4<f32>, g: vec4<f32>, s: ptr<function, State>) -> vec4<f32> {
-    return -h.step * d.ratio * direction(h, p, g, s);
+    return -h.step_size * d.ratio * direction(h, p, g, s);
 }

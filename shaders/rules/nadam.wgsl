@@ -6,12 +6,12 @@
 //   m̂ = μ_{t+1} m / (1 - Π_{i≤t+1} μ_i) + (1-μ_t) g / (1 - Π_{i≤t} μ_i)        v̂ = v / (1-β2^t)
 //   Δθ = -η m̂ / (√v̂ + ε)
 //
-//   step_m and step_g are η √(1-β2^t) times the factors of m and g in m̂; ε̂ = ε √(1-β2^t). decay = λ.
-//   With β1 = 0 step_m is 0 and m is not kept.
+//   step_size_m and step_size_g are η √(1-β2^t) times the factors of m and g in m̂; ε̂ = ε √(1-β2^t). decay = λ.
+//   With β1 = 0 step_size_m is 0 and m is not kept.
 
 struct Hyper {
-    step_m: f32,
-    step_g: f32,
+    step_size_m: f32,
+    step_size_g: f32,
     eps_hat: f32,
     decay: f32,
     beta1: f32,
@@ -28,5 +28,5 @@ fn update(h: Hyper, d: Decision, p: vec4<f32>, gradient: vec4<f32>, s: ptr<funct
     let v = h.beta2 * (*s).v + wo_square(h.one_minus_beta2, g);
     (*s).m = m;
     (*s).v = v;
-    return -(h.step_m * m + h.step_g * g) / (sqrt(v) + h.eps_hat);
+    return -(h.step_size_m * m + h.step_size_g * g) / (sqrt(v) + h.eps_hat);
 }

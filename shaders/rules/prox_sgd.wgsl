@@ -5,11 +5,11 @@
 //   z = θ - η b
 //   θ ← sign(z) max(|z| - k, 0)          k = η l1
 //
-//   As a change: Δθ = -θ, exactly, where |z| ≤ k, and -η b - k sign(z) elsewhere. step = η, threshold = k.
+//   As a change: Δθ = -θ, exactly, where |z| ≤ k, and -η b - k sign(z) elsewhere. step_size = η, threshold = k.
 //   With μ = 0 b is not kept: it loads as 0, so that b = g.
 
 struct Hyper {
-    step: f32,
+    step_size: f32,
     threshold: f32,
     momentum: f32,
 }
@@ -19,7 +19,7 @@ struct State { b: vec4<f32> }
 fn update(h: Hyper, d: Decision, p: vec4<f32>, g: vec4<f32>, s: ptr<function, State>) -> vec4<f32> {
     let b = h.momentum * (*s).b + g;
     (*s).b = b;
-    let z = p - h.step * b;
+    let z = p - h.step_size * b;
     let k = select(vec4(-h.threshold), vec4(h.threshold), z > vec4(0.0));
-    return select(-h.step * b - k, -p, abs(z) <= vec4(h.threshold));
+    return select(-h.step_size * b - k, -p, abs(z) <= vec4(h.threshold));
 }

@@ -10,7 +10,7 @@
 //   With μ = 0 b is not kept either: it loads as 0.
 
 struct Hyper {
-    step: f32,
+    step_size: f32,
     eps: f32,
     decay: f32,
     momentum: f32,
@@ -31,5 +31,5 @@ fn update(h: Hyper, d: Decision, p: vec4<f32>, gradient: vec4<f32>, s: ptr<funct
     (*s).v = v;
     (*s).g_mean = g_mean;
     (*s).b = b;
-    return -h.step * b;
+    return -h.step_size * b;
 }

@@ -4,12 +4,12 @@
 //   LGI = Var(D) / (mean(D²) + ζ), Var unbiased, 0 with one direction
 //   damp = exp(-λ min(LGI, cap))
 //   m ← β1 m + (1-β1) g        v ← β2 v + (1-β2) g²
-//   Δθ = -η wd θ - step · damp · m / (√v + ε)
+//   Δθ = -η wd θ - step_size · damp · m / (√v + ε)
 //
-//   step = η √(1-β2^t) / (1-β1^t); the decay is not damped. The harness makes the directions, the caller the losses.
+//   step_size = η √(1-β2^t) / (1-β1^t); the decay is not damped. The harness makes the directions, the caller the losses.
 
 struct Hyper {
-    step: f32,
+    step_size: f32,
     eps: f32,
     decay: f32,
     beta1: f32,
@@ -49,5 +49,5 @@ fn update(h: Hyper, d: Decision, p: vec4<f32>, g: vec4<f32>, s: ptr<function, St
     let v = h.beta2 * (*s).v + h.one_minus_beta2 * g * g;
     (*s).m = m;
     (*s).v = v;
-    return -h.decay * p - h.step * d.damp * m / (sqrt(v) + h.eps);
+    return -h.decay * p - h.step_size * d.damp * m / (sqrt(v) + h.eps);
 }

@@ -4,12 +4,12 @@
 //   b ← μ b + gain · g                              gain = 1-τ, and 1 at the first step: torch starts b with the gradient itself
 //   Δθ = -η b        or, with nesterov,        Δθ = -η (g + μ b)
 //
-//   μ momentum, τ dampening, decay = λ. step_b = η and step_g = 0, or with nesterov step_b = ημ and step_g = η.
+//   μ momentum, τ dampening, decay = λ. step_size_b = η and step_size_g = 0, or with nesterov step_size_b = ημ and step_size_g = η.
 //   With μ = 0 gain is 1 and b is not kept: it loads as 0, so that b = g.
 
 struct Hyper {
-    step_b: f32,
-    step_g: f32,
+    step_size_b: f32,
+    step_size_g: f32,
     decay: f32,
     momentum: f32,
     gain: f32,
@@ -21,5 +21,5 @@ fn update(h: Hyper, d: Decision, p: vec4<f32>, gradient: vec4<f32>, s: ptr<funct
     let g = gradient + h.decay * p;
     let b = h.momentum * (*s).b + h.gain * g;
     (*s).b = b;
-    return -(h.step_b * b + h.step_g * g);
+    return -(h.step_size_b * b + h.step_size_g * g);
 }

@@ -13,8 +13,8 @@
 struct Hyper {
     average: f32,
     keep: f32,
-    step_y: f32,
-    step_gap: f32,
+    step_size_y: f32,
+    step_size_gap: f32,
     decay: f32,
 }
 
@@ -23,6 +23,6 @@ struct State { gap: vec4<f32> }
 fn update(h: Hyper, d: Decision, p: vec4<f32>, g: vec4<f32>, s: ptr<function, State>) -> vec4<f32> {
     let u = g + h.decay * p;
     let gap = (*s).gap;
-    (*s).gap = h.keep * gap - h.step_gap * u;
-    return h.average * gap - h.step_y * u;
+    (*s).gap = h.keep * gap - h.step_size_gap * u;
+    return h.average * gap - h.step_size_y * u;
 }

@@ -3,14 +3,14 @@
 //
 //   P ← P + κ a g_prevᵀ                      learned only, from the second step on; a = g ⊘ d, d = √v̂ + ε of the step before
 //   P ← I + (1 - η_P λ_P)(P - I)             the anchor
-//   w = P g        m ← β1 m + (1-β1) w        v ← β2 v + (1-β2) w²        Δθ = -step · m / (√v + ε̂)
+//   w = P g        m ← β1 m + (1-β1) w        v ← β2 v + (1-β2) w²        Δθ = -step_size · m / (√v + ε̂)
 //
-//   step = η √(1-β2^t) / (1-β1^t), ε̂ = ε √(1-β2^t). The harness multiplies block by block; here `g` is w already.
+//   step_size = η √(1-β2^t) / (1-β1^t), ε̂ = ε √(1-β2^t). The harness multiplies block by block; here `g` is w already.
 //   raw:         κ = η_P η (1-β1) / (1-β1^(t-1)), the derivative of the loss with d taken as constant
 //   normalised:  κ = η_P / (‖a‖ ‖g_prev‖) for each block
 
 struct Hyper {
-    step: f32,
+    step_size: f32,
     eps_hat: f32,
     beta1: f32,
     one_minus_beta1: f32,
@@ -35,5 +35,5 @@ fn update(h: Hyper, d: Decision, p: vec4<f32>, w: vec4<f32>, s: ptr<function, St
     let v = h.beta2 * (*s).v + h.one_minus_beta2 * w * w;
     (*s).m = m;
     (*s).v = v;
-    return -h.step * m / (sqrt(v) + h.eps_hat);
+    return -h.step_size * m / (sqrt(v) + h.eps_hat);
 }

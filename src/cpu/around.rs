@@ -71,7 +71,7 @@ impl<F: Number> Surroundings<F> {
         self.squares = vec![Squares { clip: 1.0, ..Squares::default() }; grads.len()];
         for (t, g) in grads.iter().enumerate() {
             let sign = if groups[group_of[t]].maximize { -share } else { share };
-            let factor = F::of(sign / self.scale);
+            let factor = F::from_f64(sign / self.scale);
             let prepared = &mut self.prepared[t];
             prepared.clear();
             prepared.extend_from_slice(g);
@@ -110,7 +110,7 @@ impl<F: Number> Surroundings<F> {
     /// Clips by value, and takes the norms that a clip by norm and telemetry need.
     fn measure_gradients(&mut self) {
         if let Some(Clip::Value(most)) = self.around.clip {
-            let most = F::of(most);
+            let most = F::from_f64(most);
             self.prepared.iter_mut().flatten().for_each(|g| *g = g.max(-most).min(most));
         }
         if self.around.clips_norm() || self.around.telemetry {
@@ -132,8 +132,8 @@ impl<F: Number> Surroundings<F> {
                 Clip::GroupNorm(_) => of_group[group_of[t]],
                 Clip::TensorNorm(_) => squares[t],
             };
-            let factor = F::of((clip.most() / (square.sqrt() + 1e-6)).min(1.0));
-            self.squares[t].clip = factor.wide();
+            let factor = F::from_f64((clip.most() / (square.sqrt() + 1e-6)).min(1.0));
+            self.squares[t].clip = factor.to_f64();
             prepared.iter_mut().for_each(|g| *g = *g * factor);
         }
     }
@@ -141,7 +141,7 @@ impl<F: Number> Surroundings<F> {
     /// After the `t`-th step, with the parameters from before the first where `t` is 1.
     pub(crate) fn average(&mut self, t: u64, params: &[&mut [F]]) {
         let Some(ema) = self.around.ema else { return };
-        let rate = F::of(ema.rate(t));
+        let rate = F::from_f64(ema.rate(t));
         for (average, p) in self.ema.iter_mut().zip(params) {
             for (average, p) in average.iter_mut().zip(p.iter()) {
                 *average = *average + rate * (*p - *average);
@@ -159,7 +159,7 @@ impl<F: Number> Surroundings<F> {
 
 /// Σx².
 pub(crate) fn square<F: Number>(values: &[F]) -> f64 {
-    values.iter().map(|x| x.wide() * x.wide()).sum()
+    values.iter().map(|x| x.to_f64() * x.to_f64()).sum()
 }
 
 #[cfg(feature = "checkpoint")]

@@ -57,7 +57,7 @@ impl<F: Number> Optimizer<F> {
     /// What the optimizer was made from.
     fn into_spec(self) -> Spec {
         let columns = self.rows.columns.into_iter().enumerate().filter(|(_, rates)| !rates.is_empty());
-        let columns = columns.map(|(tensor, rates)| (tensor, rates.into_iter().map(Real::wide).collect())).collect();
+        let columns = columns.map(|(tensor, rates)| (tensor, rates.into_iter().map(Real::to_f64).collect())).collect();
         let shared = self.tensors.iter().enumerate().filter_map(|(t, tensor)| Some((t, tensor.shared?))).collect();
         let (tensors, formats) = self.tensors.into_iter().map(|tensor| (tensor.spec, tensor.stored.formats)).unzip();
         Spec {
@@ -195,7 +195,8 @@ impl<F: Number> Optimizer<F> {
                 tensor.check_length("shape", shape.iter().product())?;
             }
             let info = spec.group_mut(group)?;
-            let mut twin = GroupInfo::new(NoDecay::twin_name(&info.name), NoDecay::twin_rule(info.rule.as_ref())?, next_id());
+            let mut twin =
+                GroupInfo::new(NoDecay::twin_name(&info.name), NoDecay::twin_rule(info.rule.as_ref())?, next_id());
             twin.maximize = info.maximize;
             twin.scheduled = info.scheduled.iter().filter(|s| !NoDecay::is_decay(&s.setting)).cloned().collect();
             let count = spec.groups.len();

@@ -68,7 +68,7 @@ impl<F: Number> Decider<'_, F> {
     ) -> Vec<F> {
         walk::contribute(groups, tensors, params, grads);
         *self.totals = total(groups, tensors, groups[0].sums.totals);
-        self.totals.iter().map(|x| F::of(*x)).collect()
+        self.totals.iter().map(|x| F::from_f64(*x)).collect()
     }
 }
 
@@ -84,14 +84,14 @@ fn total<F: Number>(groups: &[Scaled<'_, F>], tensors: &mut [TensorState<F>], co
     let at_c = |p: &[f64; 3]| p[0] + p[1] * c + p[2] * c * c;
     for tensor in tensors {
         let group = &groups[tensor.spec.group];
-        let sums = tensor.sums.map(F::of);
-        let own = group.cpu.total(&group.hyper, &sums, F::of(tensor.spec.elements as f64));
-        let own: Vec<[f64; 3]> = own[..count].iter().map(|p| p.map(Real::wide)).collect();
+        let sums = tensor.sums.map(F::from_f64);
+        let own = group.cpu.total(&group.hyper, &sums, F::from_f64(tensor.spec.elements as f64));
+        let own: Vec<[f64; 3]> = own[..count].iter().map(|p| p.map(Real::to_f64)).collect();
         for (sum, p) in all.iter_mut().flatten().zip(own.iter().flatten()) {
             *sum += p;
         }
         tensor.own.clear();
-        tensor.own.extend(own.iter().map(|p| F::of(at_c(p))));
+        tensor.own.extend(own.iter().map(|p| F::from_f64(at_c(p))));
     }
     all.iter().map(at_c).collect()
 }

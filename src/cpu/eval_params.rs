@@ -33,7 +33,7 @@ impl<F: Number> Optimizer<F> {
             let Some((state, factor)) = rule.evaluation() else {
                 return Err(Error::Usage(format!("{} is evaluated where it is trained", rule.name())));
             };
-            let factor = F::of(way * factor);
+            let factor = F::from_f64(way * factor);
             let gap = self.state(t, state).unwrap_or_default();
             p.iter_mut().zip(gap).for_each(|(p, gap)| *p = *p + factor * *gap);
         }

@@ -109,7 +109,7 @@ impl<F: Number> Optimizer<F> {
         let follows = decide::held(&groups, &self.tensors);
         if follows {
             let signs = self.tensors.iter().map(|t| if self.groups[t.spec.group].maximize { -1.0 } else { 1.0 });
-            let mut flow = Flow::new(&groups, &self.tensors, params, &start, signs.map(F::of).collect());
+            let mut flow = Flow::new(&groups, &self.tensors, params, &start, signs.map(F::from_f64).collect());
             let followed = flow.follow(scheme, params, grads, evaluate);
             flow.restore(params);
             if let Err(error) = followed {

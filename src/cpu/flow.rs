@@ -24,14 +24,14 @@ struct Place<F> {
 impl<F: Number> Place<F> {
     fn derivative(&self, g: &[F]) -> Vec<F> {
         // A NaN stays one, and is found in the error.
-        g.iter().map(|g| -num_traits::clamp(self.sign * *g, -self.limit, self.limit)).collect()
+        g.iter().map(|g| -(self.sign * *g).clamp(-self.limit, self.limit)).collect()
     }
 
     /// A combination of the derivatives, element by element.
     fn combined(&self, weights: &Weights, factor: F) -> Vec<F> {
         let mut sum = vec![F::zero(); self.base.len()];
         for (k, w) in self.k.iter().zip(weights) {
-            let w = F::of(*w) * factor;
+            let w = F::from_f64(*w) * factor;
             sum.iter_mut().zip(k).for_each(|(sum, k)| *sum = *sum + w * *k);
         }
         sum
@@ -106,7 +106,7 @@ impl<F: Number> Flow<F> {
         self.stage(&only_first(guess), false, params, grads, evaluate)?;
         let change = self.norm(tolerance, None, |place, i| place.k[1][i] - place.k[0][i]);
         self.places.iter_mut().for_each(|place| place.k.truncate(1));
-        let horizon = self.places.first().map_or(0.0, |place| place.horizon.wide());
+        let horizon = self.places.first().map_or(0.0, |place| place.horizon.to_f64());
         let mut control = Control::new(horizon, second_step(guess, derivative, change));
         loop {
             for stage in 0..6 {
@@ -173,11 +173,11 @@ impl<F: Number> Flow<F> {
         let (mut sum, mut count) = (0.0, 0_usize);
         for (t, place) in self.places.iter().enumerate() {
             for (i, x) in what(place).into_iter().enumerate() {
-                let mut size = (place.base[i] + place.displacement[i]).abs().wide();
+                let mut size = (place.base[i] + place.displacement[i]).abs().to_f64();
                 if let Some(next) = next {
-                    size = size.max(next[t][i].abs().wide());
+                    size = size.max(next[t][i].abs().to_f64());
                 }
-                let ratio = x.wide() / (tolerance + tolerance * size);
+                let ratio = x.to_f64() / (tolerance + tolerance * size);
                 sum += ratio * ratio;
             }
             count += place.base.len();

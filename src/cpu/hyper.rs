@@ -34,7 +34,7 @@ pub(crate) fn scale<F: Number>(groups: &[GroupInfo], t: u64) -> Result<Vec<Scale
     for group in groups {
         let rule = group.rule.as_ref();
         let scalars = scalars_at(rule, &group.scheduled, &group.name, t)?;
-        let hyper = scalars.iter().map(|s| F::of(s.value())).collect();
+        let hyper = scalars.iter().map(|s| F::from_f64(s.value())).collect();
         scaled.push(Scaled { cpu: F::of_rule(rule), hyper, rule, sums: rule.sums() });
     }
     Ok(scaled)

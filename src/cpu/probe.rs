@@ -74,7 +74,7 @@ impl<F: Number> Optimizer<F> {
         let sigma = self.sigma()?;
         self.probes.losses.copy_from_slice(losses);
         for (slope, loss) in self.probes.slopes.iter_mut().zip(&losses[1..]) {
-            *slope = F::of((loss - losses[0]) / sigma);
+            *slope = F::from_f64((loss - losses[0]) / sigma);
         }
         Ok(())
     }
@@ -100,7 +100,7 @@ impl<F: Number> Optimizer<F> {
         for j in 0..probe.count {
             for ((p, base), u) in params.iter_mut().zip(&base).zip(self.direction(probe, j)) {
                 for ((p, base), u) in p.iter_mut().zip(base).zip(u) {
-                    *p = *base + F::of(sigma) * u;
+                    *p = *base + F::from_f64(sigma) * u;
                 }
             }
             let evaluated = evaluate(EvalRequest::Loss(j + 1), params, grads);
@@ -131,11 +131,11 @@ impl<F: Number> Optimizer<F> {
         };
         // Rows that stay as they are are not probed either.
         direction.iter_mut().enumerate().for_each(|(t, u)| self.rows.clear_unflagged(t, u));
-        let squares: Vec<f64> = direction.iter().map(|u| u.iter().map(|u| u.wide() * u.wide()).sum()).collect();
+        let squares: Vec<f64> = direction.iter().map(|u| u.iter().map(|u| u.to_f64() * u.to_f64()).sum()).collect();
         let all: f64 = squares.iter().sum();
         for (u, square) in direction.iter_mut().zip(squares) {
             let square = if probe.directions == Directions::Global { all } else { square };
-            let norm = F::of(square.sqrt() + NORM_EPS);
+            let norm = F::from_f64(square.sqrt() + NORM_EPS);
             u.iter_mut().for_each(|u| *u = *u / norm);
         }
         direction
@@ -147,7 +147,7 @@ impl<F: Number> Optimizer<F> {
         let tensor = |(t, tensor): (usize, &TensorState<F>)| {
             let mut numbers = vec![0.0; tensor.spec.elements];
             random::fill_normals(random::draw(key, t as u32), &mut numbers);
-            numbers.into_iter().map(|x| F::of(f64::from(x))).collect()
+            numbers.into_iter().map(|x| F::from_f64(f64::from(x))).collect()
         };
         self.tensors.iter().enumerate().map(tensor).collect()
     }

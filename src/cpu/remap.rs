@@ -100,7 +100,7 @@ impl<F: Number> Optimizer<F> {
     /// What a tensor's states are before the first step.
     fn firsts(&self, tensor: usize) -> Vec<F> {
         let group = self.tensors[tensor].spec.group;
-        self.groups[group].rule.states().iter().map(|s| F::of(s.initial)).collect()
+        self.groups[group].rule.states().iter().map(|s| F::from_f64(s.initial)).collect()
     }
 }
 

@@ -35,7 +35,7 @@ impl<F: Number> RowSets<F> {
             let widths = spec.tensors.iter().map(|&tensor| from.tensors[tensor].elements / spec.rows).collect();
             sets.push(RowSetState { spec: spec.clone(), widths });
         }
-        let rates = |tensor| from.columns.get(&tensor).into_iter().flatten().map(|rate| F::of(*rate)).collect();
+        let rates = |tensor| from.columns.get(&tensor).into_iter().flatten().map(|rate| F::from_f64(*rate)).collect();
         Self { sets, set_of, columns: (0..count).map(rates).collect(), stepped: vec![Vec::new(); count] }
     }
 
@@ -51,7 +51,7 @@ impl<F: Number> RowSets<F> {
         stepped.clear();
         for (i, g) in gradient.iter_mut().enumerate() {
             let flagged = set.spec.flags.get(i / width).is_none_or(|flag| *flag != 0);
-            if flagged && !(set.spec.nonzero && g.is_zero()) {
+            if flagged && !(set.spec.nonzero && *g == F::zero()) {
                 stepped.push(i);
             } else {
                 *g = F::zero();
@@ -113,7 +113,7 @@ impl<F: Number> Optimizer<F> {
         let missing = || Error::Usage(format!("tensor {tensor} does not exist, there are {count}"));
         let spec = &self.tensors.get(tensor).ok_or_else(missing)?.spec;
         check_column_rates(self.rule(0), spec, self.rows.set_with(tensor).map(|set| &set.spec), rates)?;
-        self.rows.columns[tensor] = rates.iter().map(|r| F::of(*r)).collect();
+        self.rows.columns[tensor] = rates.iter().map(|r| F::from_f64(*r)).collect();
         Ok(())
     }
 }

@@ -78,7 +78,7 @@ impl<F: Number> Optimizer<F> {
     /// Puts a tensor's parameters in full in place, where they are kept.
     pub(crate) fn put_full_params(&mut self, tensor: usize, values: &[f32]) {
         if let Some(full) = &mut self.tensors[tensor].stored.full {
-            full.iter_mut().zip(values).for_each(|(full, x)| *full = F::of(f64::from(*x)));
+            full.iter_mut().zip(values).for_each(|(full, x)| *full = F::from_f64(f64::from(*x)));
         }
     }
 

@@ -49,7 +49,7 @@ impl HalfRounding {
     /// Rounds an array.
     pub(crate) fn round<F: Number>(self, values: &mut [F], kind: Kind) {
         let one = |element: usize, x: &mut F| {
-            let narrow = x.wide() as f32;
+            let narrow = x.to_f64() as f32;
             let bits = self.bits(element, narrow);
             let bits = if kind == Kind::Positive { not_zero(bits, narrow) } else { bits };
             *x = widened(widen(self.format(), bits));
@@ -61,7 +61,7 @@ impl HalfRounding {
 }
 
 fn widened<F: Number>(x: f32) -> F {
-    F::of(f64::from(x))
+    F::from_f64(f64::from(x))
 }
 
 /// Rounds an array to what eight bits hold.
@@ -70,7 +70,7 @@ pub(crate) fn round_blocks<F: Number>(values: &mut [F], map: Map) {
         for block in piece.chunks_mut(BLOCK) {
             let (mut numbers, mut codes) = ([0.0; BLOCK], [0; BLOCK]);
             let (numbers, codes) = (&mut numbers[..block.len()], &mut codes[..block.len()]);
-            numbers.iter_mut().zip(block.iter()).for_each(|(to, x)| *to = x.wide() as f32);
+            numbers.iter_mut().zip(block.iter()).for_each(|(to, x)| *to = x.to_f64() as f32);
             let largest = blockwise::encode(map, numbers, codes);
             blockwise::decode(map, largest, codes, numbers);
             block.iter_mut().zip(numbers.iter()).for_each(|(x, from)| *x = widened(*from));
@@ -102,8 +102,8 @@ impl<F: Number> Stored<F> {
         let rounding = self.rounding(None)?;
         let mut full = self.full.take()?;
         for (full, p) in full.iter_mut().zip(params) {
-            let given = p.wide() as f32;
-            let seen = widen(rounding.format(), rounding.bits(0, full.wide() as f32));
+            let given = p.to_f64() as f32;
+            let seen = widen(rounding.format(), rounding.bits(0, full.to_f64() as f32));
             if seen.to_bits() != given.to_bits() {
                 *full = self.begun(*full, *p);
             }
@@ -113,7 +113,7 @@ impl<F: Number> Stored<F> {
 
     /// What is kept in full beside a parameter that somebody wrote: the parameter itself, and of what was split the remainder.
     fn begun(&self, full: F, p: F) -> F {
-        let (given, old) = ((p.wide() as f32).to_bits(), full.wide() as f32);
+        let (given, old) = ((p.to_f64() as f32).to_bits(), full.to_f64() as f32);
         let is_upper_half = given & 0xffff == 0;
         if self.formats.params.keep() == Some(RoundingMode::Split) && is_upper_half {
             return widened(join((given >> 16) as u16, split(old).1));

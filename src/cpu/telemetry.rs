@@ -44,7 +44,7 @@ impl<F: Number> Optimizer<F> {
     pub(crate) fn measure(&mut self, before: Option<Vec<Vec<F>>>, params: &[&mut [F]]) {
         for ((squares, before), after) in self.around.squares.iter_mut().zip(before.into_iter().flatten()).zip(params) {
             squares.parameter = square(&before);
-            squares.update = before.iter().zip(after.iter()).map(|(b, a)| (a.wide() - b.wide()).powi(2)).sum();
+            squares.update = before.iter().zip(after.iter()).map(|(b, a)| (a.to_f64() - b.to_f64()).powi(2)).sum();
         }
     }
 }

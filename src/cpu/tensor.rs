@@ -30,7 +30,7 @@ impl<F: Number> TensorState<F> {
     pub(crate) fn new(from: &Spec, tensor: usize) -> Self {
         let spec = from.tensors[tensor].clone();
         let rule = from.groups[spec.group].rule.as_ref();
-        let fill = |state: StateSpec| state.used.then(|| vec![F::of(state.initial); spec.elements]);
+        let fill = |state: StateSpec| state.used.then(|| vec![F::from_f64(state.initial); spec.elements]);
         let states = kept_states(&from.groups, spec.group).into_iter().map(fill).collect();
         let warp = match rule.procedure() {
             Procedure::Warp(warp) => Some(Warped::new(warp, spec.elements)),

@@ -1,12 +1,24 @@
 //! AdaBelief; the rule is `shaders/rules/adabelief.wgsl`.
 
-use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, bias_correction, members};
+use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, bias_correction, fields};
 use crate::optim::rule::settings::settings;
 
 settings! {
-    /// AdaBelief (Zhuang et al. 2020): Adam that divides by the deviation of the gradient from its average, as `optax.adabelief`.
+    /// AdaBelief (Zhuang et al. 2020, algorithm 2): Adam that divides by the deviation of the gradient from its average, as `optax.adabelief`.
     ///
     /// `m ← β1 m + (1-β1) g`, `s ← β2 s + (1-β2) (g-m)² + ε_root`, `θ ← θ - ηλθ - η m̂/(√ŝ + ε)`.
+    ///
+    /// It keeps `m` (where β1 > 0) and `s`.
+    ///
+    /// ```
+    /// use wgpu_optim::{AdaBelief, Rule};
+    ///
+    /// let rule = AdaBelief { lr: 3e-4, eps: 1e-12, ..AdaBelief::default() };
+    /// rule.check()?;
+    /// let kept: Vec<_> = rule.states().into_iter().filter(|state| state.used).map(|state| state.name).collect();
+    /// assert_eq!(kept, ["m", "s"]);
+    /// # Ok::<(), wgpu_optim::Error>(())
+    /// ```
     AdaBelief = "adabelief",
     /// Learning rate η. Default 1e-3, the authors' code; optax has none.
     lr: f64 = 1e-3, NOT_NEGATIVE;
@@ -22,11 +34,11 @@ settings! {
     weight_decay: f64 = 0.0, NOT_NEGATIVE;
 }
 
-members! {
+fields! {
     /// The scalars of a step.
     Hyper {
         /// η √(1-β2^t) / (1-β1^t)
-        step,
+        step_size,
         /// ε √(1-β2^t)
         eps_hat,
         /// ε_root
@@ -44,7 +56,7 @@ members! {
     }
 }
 
-members! {
+fields! {
     /// The states.
     State {
         /// First moment.
@@ -64,7 +76,7 @@ impl ElementwiseRule for AdaBelief {
     fn scalars(&self, t: u64) -> Vec<Scalar> {
         let (bc1, bc2) = (bias_correction(self.beta1, t), bias_correction(self.beta2, t));
         vec![
-            Scalar::both("step", self.lr, bc2.sqrt() / bc1),
+            Scalar::both("step_size", self.lr, bc2.sqrt() / bc1),
             Scalar::count("eps_hat", self.eps * bc2.sqrt()),
             Scalar::call("eps_root", self.eps_root),
             Scalar::call("decay", self.lr * self.weight_decay),
@@ -90,6 +102,6 @@ impl ElementwiseRule for AdaBelief {
         let s = h.beta2 * state.s + h.one_minus_beta2 * (g - m) * (g - m) + h.eps_root;
         state.m = m;
         state.s = s;
-        -h.decay * p - h.step * m / (s.sqrt() + h.eps_hat)
+        -h.decay * p - h.step_size * m / (s.sqrt() + h.eps_hat)
     }
 }

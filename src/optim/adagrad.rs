@@ -1,12 +1,24 @@
 //! Adagrad; the rule is `shaders/rules/adagrad.wgsl`.
 
-use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, members};
+use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, fields};
 use crate::optim::rule::settings::settings;
 
 settings! {
     /// Adagrad (Duchi et al. 2011) with decay as L2 regularisation, as `torch.optim.Adagrad`.
     ///
     /// `g ← g + λθ`, `sum ← sum + g²`, `θ ← θ - η/(1 + (t-1) lr_decay) · g/(√sum + ε)`.
+    ///
+    /// It keeps the sum of squares.
+    ///
+    /// ```
+    /// use wgpu_optim::{Adagrad, Rule};
+    ///
+    /// let rule = Adagrad { lr: 0.05, ..Adagrad::default() };
+    /// rule.check()?;
+    /// let kept: Vec<_> = rule.states().into_iter().filter(|state| state.used).map(|state| state.name).collect();
+    /// assert_eq!(kept, ["sum"]);
+    /// # Ok::<(), wgpu_optim::Error>(())
+    /// ```
     Adagrad = "adagrad",
     /// Learning rate η. Default 1e-2, torch's.
     lr: f64 = 1e-2, NOT_NEGATIVE;
@@ -20,11 +32,11 @@ settings! {
     weight_decay: f64 = 0.0, NOT_NEGATIVE;
 }
 
-members! {
+fields! {
     /// The scalars of a step.
     Hyper {
         /// η / (1 + (t-1) lr_decay)
-        step,
+        step_size,
         /// ε
         eps,
         /// λ
@@ -32,7 +44,7 @@ members! {
     }
 }
 
-members! {
+fields! {
     /// The states.
     State {
         /// Sum of the squared gradients.
@@ -50,7 +62,7 @@ impl ElementwiseRule for Adagrad {
     fn scalars(&self, t: u64) -> Vec<Scalar> {
         let before = t.saturating_sub(1) as f64;
         vec![
-            Scalar::both("step", self.lr, 1.0 / (1.0 + before * self.lr_decay)),
+            Scalar::both("step_size", self.lr, 1.0 / (1.0 + before * self.lr_decay)),
             Scalar::call("eps", self.eps),
             Scalar::call("decay", self.weight_decay),
         ]
@@ -73,6 +85,6 @@ impl ElementwiseRule for Adagrad {
         let g = gradient + h.decay * p;
         let sum = s.sum + g * g;
         s.sum = sum;
-        -h.step * g / (sum.sqrt() + h.eps)
+        -h.step_size * g / (sum.sqrt() + h.eps)
     }
 }

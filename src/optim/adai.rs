@@ -1,14 +1,26 @@
 //! Adai and AdaiW; the rule is `shaders/rules/adai.wgsl`.
 
-use super::rule::{ElementwiseRule, MAX_SUMS, Nothing, Real, Scalar, StateSpec, Sums, bias_correction, members};
+use super::rule::{ElementwiseRule, MAX_SUMS, Nothing, Real, Scalar, StateSpec, Sums, bias_correction, fields};
 use crate::optim::rule::settings::settings;
 
 settings! {
     /// Adai (Xie et al., arXiv 2006.15815): momentum whose inertia adapts to each element, with decay as L2 regularisation.
     ///
     /// `g ← g + λθ`, `v ← β2 v + (1-β2) g²`, `1-β1 = clamp(β0 v̂/v̄, ε, 1)`, `m ← β1 m + (1-β1) g`, `θ ← θ - η m/(1 - Πβ1)`. The mean v̄
-    /// runs over all tensors of all groups; where it is 0 the step is left out whole and not counted. The learning rate is that of SGD
+    /// runs over all tensors of all groups; where it is 0 the step is skipped and not counted. The learning rate is that of SGD
     /// without momentum.
+    ///
+    /// It keeps `m`, `v` and `q` = 1 - Πβ1.
+    ///
+    /// ```
+    /// use wgpu_optim::{Adai, Rule};
+    ///
+    /// let rule = Adai { weight_decay: 5e-4, ..Adai::new(0.5) };
+    /// rule.check()?;
+    /// let kept: Vec<_> = rule.states().into_iter().filter(|state| state.used).map(|state| state.name).collect();
+    /// assert_eq!(kept, ["m", "v", "q"]);
+    /// # Ok::<(), wgpu_optim::Error>(())
+    /// ```
     Adai = "adai",
     required {
         /// Learning rate η. No default, as in the authors' code.
@@ -29,6 +41,18 @@ settings! {
 
 settings! {
     /// AdaiW (Xie et al., arXiv 2006.15815): [`Adai`] with decoupled decay, `θ ← θ - ηλθ - η m/(1 - Πβ1)`.
+    ///
+    /// It keeps `m`, `v` and `q` = 1 - Πβ1.
+    ///
+    /// ```
+    /// use wgpu_optim::{AdaiW, Rule};
+    ///
+    /// let rule = AdaiW { weight_decay: 5e-4, ..AdaiW::new(0.5) };
+    /// rule.check()?;
+    /// let kept: Vec<_> = rule.states().into_iter().filter(|state| state.used).map(|state| state.name).collect();
+    /// assert_eq!(kept, ["m", "v", "q"]);
+    /// # Ok::<(), wgpu_optim::Error>(())
+    /// ```
     AdaiW = "adaiw",
     required {
         /// Learning rate η. No default, as in the authors' code.
@@ -46,11 +70,11 @@ settings! {
     dampening: f64 = 1.0, SHARE;
 }
 
-members! {
+fields! {
     /// The scalars of a step.
     Hyper {
         /// η β0^{1-d}
-        step,
+        step_size,
         /// λ (Adai) or ηλ (AdaiW)
         decay,
         /// β0
@@ -78,7 +102,7 @@ members! {
     }
 }
 
-members! {
+fields! {
     /// The states.
     State {
         /// First moment.
@@ -90,7 +114,7 @@ members! {
     }
 }
 
-members! {
+fields! {
     /// What the mean decides.
     Decision {
         /// (1-β2^t) v̄
@@ -117,7 +141,7 @@ fn update<F: Real>(decoupled: bool, h: &Hyper<F>, d: &Decision<F>, p: F, gradien
     s.v = v;
     s.q = q;
     let shrink = if decoupled { h.decay * p } else { F::zero() };
-    -shrink - h.step * m / q
+    -shrink - h.step_size * m / q
 }
 
 #[inline(always)]
@@ -156,7 +180,7 @@ macro_rules! adai {
                 let (a, lambda) = (1.0 - self.beta2, self.weight_decay);
                 let (decay, l2) = if $decoupled { (self.lr * lambda, 0.0) } else { (lambda, lambda) };
                 vec![
-                    Scalar::call("step", self.lr * self.beta0.powf(1.0 - self.dampening)),
+                    Scalar::call("step_size", self.lr * self.beta0.powf(1.0 - self.dampening)),
                     Scalar::call("decay", decay),
                     Scalar::call("beta0", self.beta0),
                     Scalar::call("eps", self.eps),

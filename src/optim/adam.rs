@@ -1,12 +1,24 @@
 //! Adam, AMSGrad and AdamW; the rule is `shaders/rules/adam.wgsl`.
 
-use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, bias_correction, members, own_square};
+use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, bias_correction, fields, own_square};
 use crate::optim::rule::settings::settings;
 
 settings! {
     /// Adam (Kingma & Ba 2015, algorithm 1) with decay as L2 regularisation, as `torch.optim.Adam`.
     ///
     /// `g ← g + λθ`, `m ← β1 m + (1-β1) g`, `v ← β2 v + (1-β2) g²`, `θ ← θ - η m̂/(√v̂ + ε)`.
+    ///
+    /// It keeps `m` (where β1 > 0), `v`, and `v_max` with `amsgrad`.
+    ///
+    /// ```
+    /// use wgpu_optim::{Adam, Rule};
+    ///
+    /// let rule = Adam { lr: 3e-4, amsgrad: true, ..Adam::default() };
+    /// rule.check()?;
+    /// let kept: Vec<_> = rule.states().into_iter().filter(|state| state.used).map(|state| state.name).collect();
+    /// assert_eq!(kept, ["m", "v", "v_max"]);
+    /// # Ok::<(), wgpu_optim::Error>(())
+    /// ```
     Adam = "adam",
     /// Learning rate η. Default 1e-3, the paper's.
     lr: f64 = 1e-3, NOT_NEGATIVE;
@@ -18,7 +30,7 @@ settings! {
     eps: f64 = 1e-8, EPSILON;
     /// λ, added to the gradient as λθ. Default 0, torch's.
     weight_decay: f64 = 0.0, NOT_NEGATIVE;
-    /// Keeps the running maximum of the uncorrected second moment (Reddi et al. 2018, torch's form). Default false, torch's.
+    /// Keeps the running maximum of the uncorrected second moment (Reddi et al. 2018, algorithm 2, in torch's form). Default false, torch's.
     amsgrad: bool = false;
 }
 
@@ -26,6 +38,18 @@ settings! {
     /// AdamW (Loshchilov & Hutter 2019, algorithm 2): Adam with decoupled decay, as `torch.optim.AdamW`.
     ///
     /// `θ ← θ - ηλθ - η m̂/(√v̂ + ε)`, with the moments of [`Adam`].
+    ///
+    /// It keeps `m` (where β1 > 0), `v`, and `v_max` with `amsgrad`.
+    ///
+    /// ```
+    /// use wgpu_optim::{AdamW, Rule};
+    ///
+    /// let rule = AdamW { lr: 3e-4, weight_decay: 0.1, ..AdamW::default() };
+    /// rule.check()?;
+    /// let kept: Vec<_> = rule.states().into_iter().filter(|state| state.used).map(|state| state.name).collect();
+    /// assert_eq!(kept, ["m", "v"]);
+    /// # Ok::<(), wgpu_optim::Error>(())
+    /// ```
     AdamW = "adamw",
     /// Learning rate η. Default 1e-3, torch's.
     lr: f64 = 1e-3, NOT_NEGATIVE;
@@ -37,15 +61,15 @@ settings! {
     eps: f64 = 1e-8, EPSILON;
     /// λ, decoupled: each step takes ηλθ off. Default 1e-2, torch's.
     weight_decay: f64 = 1e-2, NOT_NEGATIVE;
-    /// Keeps the running maximum of the uncorrected second moment (Reddi et al. 2018, torch's form). Default false, torch's.
+    /// Keeps the running maximum of the uncorrected second moment (Reddi et al. 2018, algorithm 2, in torch's form). Default false, torch's.
     amsgrad: bool = false;
 }
 
-members! {
+fields! {
     /// The scalars of a step.
     Hyper {
         /// η √(1-β2^t) / (1-β1^t)
-        step,
+        step_size,
         /// ε √(1-β2^t)
         eps_hat,
         /// λ (Adam) or ηλ (AdamW)
@@ -61,7 +85,7 @@ members! {
     }
 }
 
-members! {
+fields! {
     /// The states.
     State {
         /// First moment.
@@ -90,7 +114,7 @@ fn update<F: Real>(
     s.v = v;
     s.v_max = v_max;
     let shrink = if decoupled { h.decay * p } else { F::zero() };
-    -shrink - h.step * m / (v_max.sqrt() + h.eps_hat)
+    -shrink - h.step_size * m / (v_max.sqrt() + h.eps_hat)
 }
 
 /// Adam and AdamW differ in one constant and in what `decay` holds.
@@ -108,7 +132,7 @@ macro_rules! adam {
                 let (bc1, bc2) = (bias_correction(self.beta1, t), bias_correction(self.beta2, t));
                 let decay = if $decoupled { self.lr * self.weight_decay } else { self.weight_decay };
                 vec![
-                    Scalar::both("step", self.lr, bc2.sqrt() / bc1),
+                    Scalar::both("step_size", self.lr, bc2.sqrt() / bc1),
                     Scalar::count("eps_hat", self.eps * bc2.sqrt()),
                     Scalar::call("decay", decay),
                     Scalar::call("beta1", self.beta1),

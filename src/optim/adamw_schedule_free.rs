@@ -1,17 +1,29 @@
 //! Schedule-free AdamW; the rule is `shaders/rules/adamw_schedule_free.wgsl`.
 
-use super::averaging::Average;
-use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, bias_correction, members};
+use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, bias_correction, fields};
+use super::schedule_free::Average;
 use crate::optim::rule::settings::settings;
 
 settings! {
-    /// Schedule-free AdamW (Defazio et al. 2024, arXiv 2405.15682), as `schedulefree.AdamWScheduleFree`: an average of the iterates takes
+    /// Schedule-free AdamW (Defazio et al. 2024, arXiv 2405.15682, algorithm 1), as `schedulefree.AdamWScheduleFree`: an average of the iterates takes
     /// the place of a schedule that must know when training ends.
     ///
     /// `z ← z - γu`, `x ← (1-c)x + cz`, `y = (1-β)z + βx` with `u` AdamW's direction at y. The parameters hold y while training goes on;
     /// [`Optimizer::to_eval_params`](crate::Optimizer::to_eval_params) makes them x and
     /// [`to_train_params`](crate::Optimizer::to_train_params) y again. The weights of the average follow the warm-up, for a rate γ that does not
     /// change; a rate set later scales the steps alone.
+    ///
+    /// It keeps `gap` = z - y and `v`.
+    ///
+    /// ```
+    /// use wgpu_optim::{AdamWScheduleFree, Rule};
+    ///
+    /// let rule = AdamWScheduleFree { warmup_steps: 1000, ..AdamWScheduleFree::default() };
+    /// rule.check()?;
+    /// let kept: Vec<_> = rule.states().into_iter().filter(|state| state.used).map(|state| state.name).collect();
+    /// assert_eq!(kept, ["gap", "v"]);
+    /// # Ok::<(), wgpu_optim::Error>(())
+    /// ```
     AdamWScheduleFree = "adamw_schedule_free",
     /// Learning rate γ. Default 2.5e-3, the package's.
     lr: f64 = 2.5e-3, NOT_NEGATIVE;
@@ -31,7 +43,7 @@ settings! {
     weight_lr_power: f64 = 2.0, POWER;
 }
 
-members! {
+fields! {
     /// The scalars of a step.
     Hyper {
         /// c, the step's share of the average.
@@ -39,9 +51,9 @@ members! {
         /// 1-c
         keep,
         /// γ_t (1 - β(1-c))
-        step_y,
+        step_size_y,
         /// γ_t β(1-c)
-        step_gap,
+        step_size_gap,
         /// √(1-β2^t)
         correction,
         /// ε √(1-β2^t)
@@ -55,7 +67,7 @@ members! {
     }
 }
 
-members! {
+fields! {
     /// The states.
     State {
         /// z - y.
@@ -104,8 +116,8 @@ impl ElementwiseRule for AdamWScheduleFree {
         s.v = v;
         let u = h.correction * g / (v.sqrt() + h.eps_hat) + h.decay * p;
         let gap = s.gap;
-        s.gap = h.keep * gap - h.step_gap * u;
-        h.average * gap - h.step_y * u
+        s.gap = h.keep * gap - h.step_size_gap * u;
+        h.average * gap - h.step_size_y * u
     }
 }
 

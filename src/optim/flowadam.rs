@@ -1,7 +1,7 @@
 //! FlowAdam; the rule is `shaders/rules/flowadam.wgsl`.
 
 use super::procedure::{Procedure, Scheme};
-use super::rule::{ElementwiseRule, MAX_SUMS, Real, Scalar, StateSpec, Sums, bias_correction, members};
+use super::rule::{ElementwiseRule, MAX_SUMS, Real, Scalar, StateSpec, Sums, bias_correction, fields};
 use crate::optim::rule::settings::{choice, settings};
 
 choice! {
@@ -51,8 +51,20 @@ settings! {
     /// FlowAdam (arXiv 2604.06652, in the form of the authors' code): Adam that follows the gradient's flow on plateaus and where the
     /// gradient changes much, and mixes what it found into its momentum.
     ///
-    /// Norms run over all tensors of all groups. Steps of the flow do not count as applied: v and the bias corrections know Adam's only.
+    /// Norms run over all tensors of all groups. Steps of the flow are not counted: v and the bias corrections know Adam's only.
     /// Decay is not part of it: put it into the loss.
+    ///
+    /// It keeps `m`, `v`, `g_prev`, and `displacement` with an integrator other than Euler's.
+    ///
+    /// ```
+    /// use wgpu_optim::optim::{FlowAdam, Integrator, Rule};
+    ///
+    /// let rule = FlowAdam { integrator: Integrator::Rk4, ..FlowAdam::default() };
+    /// rule.check()?;
+    /// let kept: Vec<_> = rule.states().into_iter().filter(|state| state.used).map(|state| state.name).collect();
+    /// assert_eq!(kept, ["m", "v", "g_prev", "displacement"]);
+    /// # Ok::<(), wgpu_optim::Error>(())
+    /// ```
     FlowAdam = "flowadam",
     /// η. Default 1e-3, the authors' code.
     lr: f64 = 1e-3, NOT_NEGATIVE;
@@ -104,11 +116,11 @@ impl FlowAdam {
     }
 }
 
-members! {
+fields! {
     /// The scalars of a step.
     Hyper {
         /// η √(1-β2^s) / (1-β1^s)
-        step,
+        step_size,
         /// ε
         eps,
         /// β1
@@ -144,7 +156,7 @@ members! {
     }
 }
 
-members! {
+fields! {
     /// The states.
     State {
         /// First moment.
@@ -158,7 +170,7 @@ members! {
     }
 }
 
-members! {
+fields! {
     /// What the norms decide.
     Decision {
         /// 1 where the step follows the flow.
@@ -168,7 +180,7 @@ members! {
     }
 }
 
-members! {
+fields! {
     /// What is kept from step to step.
     GlobalState {
         /// Steps so far, of either kind.
@@ -184,7 +196,7 @@ members! {
 
 fn displaced<F: Real>(staged: bool, h: &Hyper<F>, g: F, s: &State<F>) -> F {
     // A NaN stays one.
-    if staged { s.displacement } else { -h.horizon * num_traits::clamp(g, -h.limit, h.limit) }
+    if staged { s.displacement } else { -h.horizon * g.clamp(-h.limit, h.limit) }
 }
 
 impl ElementwiseRule for FlowAdam {
@@ -232,7 +244,7 @@ impl ElementwiseRule for FlowAdam {
         };
         let horizon = f64::from((self.lr * tau) as f32);
         vec![
-            Scalar::both("step", self.lr, bc2.sqrt() / bc1),
+            Scalar::both("step_size", self.lr, bc2.sqrt() / bc1),
             Scalar::call("eps", self.eps),
             Scalar::call("beta1", self.beta1),
             Scalar::call("one_minus_beta1", 1.0 - self.beta1),
@@ -310,7 +322,7 @@ impl ElementwiseRule for FlowAdam {
         let norm_average = average(before.norm, norm);
         let curvature_average = average(before.curvature, curvature);
         let wanted = norm < h.alpha_s * norm_average || curvature > h.alpha_c * curvature_average;
-        let flow = if wanted && before.outer + F::of(0.5) > h.warmup { F::one() } else { F::zero() };
+        let flow = if wanted && before.outer + F::from_f64(0.5) > h.warmup { F::one() } else { F::zero() };
         *state = GlobalState {
             outer: before.outer + F::one(),
             norm: norm_average,
@@ -325,7 +337,7 @@ impl ElementwiseRule for FlowAdam {
     fn settle<F: Real>(&self, h: &Hyper<F>, totals: &[F], own: &[F], d: &Decision<F>) -> Decision<F> {
         let m = h.cap * own[2].sqrt();
         let q = own[3].sqrt();
-        let r = if h.cap > F::zero() && q > m { m / (q + F::of(1e-8)) } else { F::one() };
+        let r = if h.cap > F::zero() && q > m { m / (q + F::from_f64(1e-8)) } else { F::one() };
         let flow = if totals[3].is_finite() { d.flow } else { F::zero() };
         Decision { flow, r }
     }
@@ -349,6 +361,6 @@ impl ElementwiseRule for FlowAdam {
         let v = h.beta2 * s.v + h.one_minus_beta2 * g * g;
         s.m = m;
         s.v = v;
-        -h.step * m / (v.sqrt() + h.eps)
+        -h.step_size * m / (v.sqrt() + h.eps)
     }
 }

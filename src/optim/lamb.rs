@@ -1,12 +1,24 @@
 //! LAMB; the rule is `shaders/rules/lamb.wgsl`.
 
-use super::rule::{ElementwiseRule, MAX_SUMS, Nothing, Real, Scalar, StateSpec, Sums, bias_correction, members};
+use super::rule::{ElementwiseRule, MAX_SUMS, Nothing, Real, Scalar, StateSpec, Sums, bias_correction, fields};
 use crate::optim::rule::settings::settings;
 
 settings! {
-    /// LAMB (You et al. 2020): Adam whose step in each tensor is scaled to the tensor's norm, as `optax.lamb`.
+    /// LAMB (You et al. 2020, algorithm 2): Adam whose step in each tensor is scaled to the tensor's norm, as `optax.lamb`.
     ///
     /// `u = m̂/(√v̂ + ε) + λθ` with the moments of Adam, `θ ← θ - η ‖θ‖/‖u‖ u`; the ratio is 1 where either norm is 0 and is not clipped.
+    ///
+    /// It keeps `m` (where β1 > 0) and `v`.
+    ///
+    /// ```
+    /// use wgpu_optim::{Lamb, Rule};
+    ///
+    /// let rule = Lamb { lr: 2e-3, weight_decay: 0.01, ..Lamb::default() };
+    /// rule.check()?;
+    /// let kept: Vec<_> = rule.states().into_iter().filter(|state| state.used).map(|state| state.name).collect();
+    /// assert_eq!(kept, ["m", "v"]);
+    /// # Ok::<(), wgpu_optim::Error>(())
+    /// ```
     Lamb = "lamb",
     /// Learning rate η. Default 1e-3, Apex's; optax has none.
     lr: f64 = 1e-3, NOT_NEGATIVE;
@@ -20,11 +32,11 @@ settings! {
     weight_decay: f64 = 0.0, NOT_NEGATIVE;
 }
 
-members! {
+fields! {
     /// The scalars of a step.
     Hyper {
         /// η
-        step,
+        step_size,
         /// λ
         lambda,
         /// √(1-β2^t) / (1-β1^t)
@@ -42,7 +54,7 @@ members! {
     }
 }
 
-members! {
+fields! {
     /// The states.
     State {
         /// First moment.
@@ -52,7 +64,7 @@ members! {
     }
 }
 
-members! {
+fields! {
     /// What the norms decide.
     Decision {
         /// ‖θ‖ / ‖u‖
@@ -85,7 +97,7 @@ impl ElementwiseRule for Lamb {
     fn scalars(&self, t: u64) -> Vec<Scalar> {
         let (bc1, bc2) = (bias_correction(self.beta1, t), bias_correction(self.beta2, t));
         vec![
-            Scalar::call("step", self.lr),
+            Scalar::call("step_size", self.lr),
             Scalar::call("lambda", self.weight_decay),
             Scalar::count("correction", bc2.sqrt() / bc1),
             Scalar::count("eps_hat", self.eps * bc2.sqrt()),
@@ -130,6 +142,6 @@ impl ElementwiseRule for Lamb {
 
     #[inline(always)]
     fn update<F: Real>(&self, h: &Hyper<F>, d: &Decision<F>, p: F, g: F, s: &mut State<F>) -> F {
-        -h.step * d.ratio * direction(h, p, g, s)
+        -h.step_size * d.ratio * direction(h, p, g, s)
     }
 }

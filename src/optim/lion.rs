@@ -1,12 +1,24 @@
 //! Lion; the rule is `shaders/rules/lion.wgsl`.
 
-use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, members};
+use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, fields};
 use crate::optim::rule::settings::settings;
 
 settings! {
     /// Lion (Chen et al. 2023, algorithm 2), the sign of an interpolated momentum with decoupled decay, as `optax.lion`.
     ///
     /// `c = β1 m + (1-β1) g`, `θ ← θ - ηλθ - η sign(c)`, `m ← β2 m + (1-β2) g`.
+    ///
+    /// It keeps `m` (where β1 > 0).
+    ///
+    /// ```
+    /// use wgpu_optim::{Lion, Rule};
+    ///
+    /// let rule = Lion { weight_decay: 0.1, ..Lion::default() };
+    /// rule.check()?;
+    /// let kept: Vec<_> = rule.states().into_iter().filter(|state| state.used).map(|state| state.name).collect();
+    /// assert_eq!(kept, ["m"]);
+    /// # Ok::<(), wgpu_optim::Error>(())
+    /// ```
     Lion = "lion",
     /// Learning rate η. Default 1e-4, the authors' code; optax has none.
     lr: f64 = 1e-4, NOT_NEGATIVE;
@@ -18,11 +30,11 @@ settings! {
     weight_decay: f64 = 1e-3, NOT_NEGATIVE;
 }
 
-members! {
+fields! {
     /// The scalars of a step.
     Hyper {
         /// η
-        step,
+        step_size,
         /// ηλ
         decay,
         /// β1
@@ -36,7 +48,7 @@ members! {
     }
 }
 
-members! {
+fields! {
     /// The states.
     State {
         /// The momentum.
@@ -65,7 +77,7 @@ impl ElementwiseRule for Lion {
 
     fn scalars(&self, _: u64) -> Vec<Scalar> {
         vec![
-            Scalar::call("step", self.lr),
+            Scalar::call("step_size", self.lr),
             Scalar::call("decay", self.lr * self.weight_decay),
             Scalar::call("beta1", self.beta1),
             Scalar::call("one_minus_beta1", 1.0 - self.beta1),
@@ -87,6 +99,6 @@ impl ElementwiseRule for Lion {
     fn update<F: Real>(&self, h: &Hyper<F>, _: &Nothing, p: F, g: F, s: &mut State<F>) -> F {
         let c = h.beta1 * s.m + h.one_minus_beta1 * g;
         s.m = h.beta2 * s.m + h.one_minus_beta2 * g;
-        -h.decay * p - h.step * sign(c)
+        -h.decay * p - h.step_size * sign(c)
     }
 }

@@ -1,24 +1,33 @@
 //! The optimizers: one file each, with its configuration, defaults, checks, scalars and CPU form; its WGSL has the same stem under
-//! `shaders/rules/`. [`ALL`] is the registry that the engine, the tools, the tests and the benches go through.
+//! `shaders/rules/`. [`ALL`] is the registry that the engine, the tools, the tests and the benches go through; `CustomRule` is a
+//! rule of the user's own.
+//!
+//! Every configuration is a plain struct with public fields and defaults, and a [`Rule`]. In the formulas θ is a parameter, g its
+//! gradient (clipped and unscaled, where that is asked for) and t the step count, from 1. They hold for each element; a norm or a mean
+//! says what it runs over. States have their tensor's shape. Decay rates and shares have no unit. Where a rule divides by the root of a
+//! second moment, its learning rate has θ's unit and its ε that of g; elsewhere the learning rate is in θ's units per unit of g.
 
 mod adabelief;
 mod adagrad;
 mod adai;
 mod adam;
 mod adamw_schedule_free;
-mod averaging;
 #[cfg(feature = "custom")]
 mod custom;
 mod flowadam;
 mod lamb;
 mod lion;
 mod nadam;
+#[doc(hidden)]
 pub mod procedure;
 mod prox_sgd;
 mod radam;
+mod registry;
 mod rmsprop;
+#[doc(hidden)]
 pub mod rule;
 mod sadam;
+mod schedule_free;
 mod sgd;
 mod sgd_schedule_free;
 mod vradam;
@@ -35,142 +44,20 @@ pub use flowadam::{FlowAdam, Injection, Integrator, Mode};
 pub use lamb::Lamb;
 pub use lion::Lion;
 pub use nadam::NAdam;
-pub use procedure::{Directions, Probe, Procedure, Scheme, Warp};
+#[doc(inline)]
+pub use procedure::Directions;
+#[doc(hidden)]
+pub use procedure::{Probe, Procedure, Scheme, Warp};
 pub use prox_sgd::ProxSgd;
 pub use radam::RAdam;
+pub use registry::{ALL, Entry, SettingSpec, Variant, find};
 pub use rmsprop::RmsProp;
+#[doc(inline)]
 pub use rule::settings::{Range, Value};
+#[doc(inline)]
 pub use rule::{Depends, Kind, Rule, Scalar, StateSpec, Sums};
 pub use sadam::SAdam;
 pub use sgd::Sgd;
 pub use sgd_schedule_free::SgdScheduleFree;
 pub use vradam::{NormOf, VRAdam};
 pub use warpadam::{WarpAdam, WarpMode};
-
-use std::borrow::Cow;
-
-use crate::{Error, Result};
-use rule::Fields;
-
-/// An optimizer as the registry knows it.
-#[derive(Clone, Copy)]
-pub struct Entry {
-    /// The name.
-    pub name: &'static str,
-    /// The settings' names, in order.
-    pub settings: &'static [&'static str],
-    /// Those without a default.
-    pub required: &'static [&'static str],
-    /// The stem of its files in `src/optim` and `shaders/rules`.
-    pub stem: &'static str,
-    /// The members of `Hyper`, in order.
-    pub hyper_names: &'static [&'static str],
-    /// The members of `State`, in order, those included that settings may make unused.
-    pub state_names: &'static [&'static str],
-    template: fn() -> Box<dyn Rule>,
-    accepts: fn() -> Vec<Cow<'static, str>>,
-    variants: fn() -> Vec<Variant>,
-}
-
-/// A setting as the registry knows it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct SettingSpec {
-    /// The name.
-    pub name: &'static str,
-    /// The default; `None` where the setting must be given.
-    pub default: Option<Value>,
-    /// What it accepts, in the words of the error that refuses anything else: "a number in [0, 1)".
-    pub accepts: Cow<'static, str>,
-}
-
-/// A configuration with its name.
-pub type Variant = (&'static str, Box<dyn Rule>);
-
-impl Entry {
-    const fn of<T: rule::ElementwiseRule>(stem: &'static str) -> Self {
-        Self {
-            name: T::NAME,
-            settings: T::SETTINGS,
-            required: T::REQUIRED,
-            stem,
-            hyper_names: <T::Hyper<f64> as Fields<f64>>::NAMES,
-            state_names: <T::State<f64> as Fields<f64>>::NAMES,
-            template: || Box::new(T::template()),
-            accepts: T::accepts,
-            variants: || {
-                T::variants().into_iter().map(|(name, rule)| (name, Box::new(rule) as Box<dyn Rule>)).collect()
-            },
-        }
-    }
-
-    /// The settings in order, each with its default and what it accepts.
-    #[must_use]
-    pub fn setting_specs(&self) -> Vec<SettingSpec> {
-        let spec = |((name, default), accepts)| {
-            let default = (!self.required.contains(&name)).then_some(default);
-            SettingSpec { name, default, accepts }
-        };
-        (self.template)().settings().into_iter().zip((self.accepts)()).map(spec).collect()
-    }
-
-    /// Configurations that together reach every text and every branch of the rule, for tests, `verify` and benches.
-    #[must_use]
-    pub fn variants(&self) -> Vec<Variant> {
-        (self.variants)()
-    }
-
-    /// The first of [`variants`](Self::variants): the rule as it is mostly used.
-    #[must_use]
-    pub fn sample(&self) -> Box<dyn Rule> {
-        self.variants().swap_remove(0).1
-    }
-
-    /// The defaults with `settings` applied and checked.
-    ///
-    /// # Errors
-    /// An unknown name (with the nearest known one), a value out of range, a required setting left out.
-    pub fn configure<'a>(&self, settings: impl IntoIterator<Item = (&'a str, Value)>) -> Result<Box<dyn Rule>> {
-        let mut rule = (self.template)();
-        let mut given = Vec::new();
-        for (name, value) in settings {
-            rule.set(name, &value)?;
-            given.push(name);
-        }
-        if let Some(missing) = self.required.iter().find(|r| !given.contains(*r)) {
-            return Err(Error::MissingSetting { optimizer: self.name.to_owned(), setting: (*missing).to_owned() });
-        }
-        rule.check()?;
-        Ok(rule)
-    }
-}
-
-/// Every optimizer of this crate.
-pub static ALL: &[Entry] = &[
-    Entry::of::<Sgd>("sgd"),
-    Entry::of::<ProxSgd>("prox_sgd"),
-    Entry::of::<Adam>("adam"),
-    Entry::of::<AdamW>("adam"),
-    Entry::of::<NAdam>("nadam"),
-    Entry::of::<RAdam>("radam"),
-    Entry::of::<RmsProp>("rmsprop"),
-    Entry::of::<Adagrad>("adagrad"),
-    Entry::of::<AdaBelief>("adabelief"),
-    Entry::of::<Lion>("lion"),
-    Entry::of::<Lamb>("lamb"),
-    Entry::of::<VRAdam>("vradam"),
-    Entry::of::<Adai>("adai"),
-    Entry::of::<AdaiW>("adai"),
-    Entry::of::<AdamWScheduleFree>("adamw_schedule_free"),
-    Entry::of::<SgdScheduleFree>("sgd_schedule_free"),
-    Entry::of::<FlowAdam>("flowadam"),
-    Entry::of::<SAdam>("sadam"),
-    Entry::of::<WarpAdam>("warpadam"),
-];
-
-/// The optimizer of this name.
-///
-/// # Errors
-/// The name is unknown; the error suggests the nearest.
-pub fn find(name: &str) -> Result<&'static Entry> {
-    ALL.iter().find(|e| e.name == name).ok_or_else(|| Error::unknown("optimizer", name, ALL.iter().map(|e| e.name)))
-}

@@ -1,6 +1,6 @@
 //! NAdam; the rule is `shaders/rules/nadam.wgsl`.
 
-use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, bias_correction, members, own_square};
+use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, bias_correction, fields, own_square};
 #[cfg(feature = "checkpoint")]
 use crate::Result;
 #[cfg(feature = "checkpoint")]
@@ -13,6 +13,18 @@ settings! {
     /// NAdam (Dozat 2016), Adam with Nesterov's momentum, with decay as L2 regularisation, as `torch.optim.NAdam`.
     ///
     /// The moments of Adam, `μ_t = β1 (1 - ½ 0.96^{tψ})`, `θ ← θ - η (μ_{t+1} m/(1-Π_{i≤t+1} μ_i) + (1-μ_t) g/(1-Π_{i≤t} μ_i)) / (√v̂ + ε)`.
+    ///
+    /// It keeps `m` (where β1 > 0) and `v`.
+    ///
+    /// ```
+    /// use wgpu_optim::{NAdam, Rule};
+    ///
+    /// let rule = NAdam { lr: 1e-3, ..NAdam::default() };
+    /// rule.check()?;
+    /// let kept: Vec<_> = rule.states().into_iter().filter(|state| state.used).map(|state| state.name).collect();
+    /// assert_eq!(kept, ["m", "v"]);
+    /// # Ok::<(), wgpu_optim::Error>(())
+    /// ```
     NAdam = "nadam",
     /// Learning rate η. Default 2e-3, torch's.
     lr: f64 = 2e-3, NOT_NEGATIVE;
@@ -28,13 +40,13 @@ settings! {
     momentum_decay: f64 = 4e-3, NOT_NEGATIVE;
 }
 
-members! {
+fields! {
     /// The scalars of a step.
     Hyper {
         /// η √(1-β2^t) μ_{t+1} / (1 - Π_{i≤t+1} μ_i)
-        step_m,
+        step_size_m,
         /// η √(1-β2^t) (1-μ_t) / (1 - Π_{i≤t} μ_i)
-        step_g,
+        step_size_g,
         /// ε √(1-β2^t)
         eps_hat,
         /// λ
@@ -50,7 +62,7 @@ members! {
     }
 }
 
-members! {
+fields! {
     /// The states.
     State {
         /// First moment.
@@ -109,8 +121,8 @@ impl ElementwiseRule for NAdam {
         let (mu, next, product) = (self.mu(t), self.mu(t + 1), self.product(t));
         let root = bias_correction(self.beta2, t).sqrt();
         vec![
-            Scalar::both("step_m", self.lr, root * next / (1.0 - product * next)),
-            Scalar::both("step_g", self.lr, root * (1.0 - mu) / (1.0 - product)),
+            Scalar::both("step_size_m", self.lr, root * next / (1.0 - product * next)),
+            Scalar::both("step_size_g", self.lr, root * (1.0 - mu) / (1.0 - product)),
             Scalar::count("eps_hat", self.eps * root),
             Scalar::call("decay", self.weight_decay),
             Scalar::call("beta1", self.beta1),
@@ -153,7 +165,7 @@ impl ElementwiseRule for NAdam {
         let v = h.beta2 * s.v + square(h.one_minus_beta2, g);
         s.m = m;
         s.v = v;
-        -(h.step_m * m + h.step_g * g) / (v.sqrt() + h.eps_hat)
+        -(h.step_size_m * m + h.step_size_g * g) / (v.sqrt() + h.eps_hat)
     }
 }
 

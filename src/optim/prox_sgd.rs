@@ -1,6 +1,6 @@
 //! Proximal SGD; the rule is `shaders/rules/prox_sgd.wgsl`.
 
-use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, members};
+use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, fields};
 use crate::optim::rule::settings::settings;
 
 settings! {
@@ -8,6 +8,18 @@ settings! {
     ///
     /// `b ← μ b + g` (torch's buffer, without dampening), `z = θ - η b`, `θ ← sign(z) max(|z| - η l1, 0)`. Weights under the threshold
     /// become exactly 0. The threshold does not grow with the buffer, so that a minimum feels the penalty (1-μ) l1 ‖θ‖₁.
+    ///
+    /// It keeps `b` (where μ > 0).
+    ///
+    /// ```
+    /// use wgpu_optim::{ProxSgd, Rule};
+    ///
+    /// let rule = ProxSgd { l1: 1e-3, ..ProxSgd::default() };
+    /// rule.check()?;
+    /// let kept: Vec<_> = rule.states().into_iter().filter(|state| state.used).map(|state| state.name).collect();
+    /// assert_eq!(kept, ["b"]);
+    /// # Ok::<(), wgpu_optim::Error>(())
+    /// ```
     ProxSgd = "prox_sgd",
     /// Learning rate η. Default 1e-2, the experiments of S-Adam's authors.
     lr: f64 = 1e-2, NOT_NEGATIVE;
@@ -17,11 +29,11 @@ settings! {
     l1: f64 = 1e-4, NOT_NEGATIVE;
 }
 
-members! {
+fields! {
     /// The scalars of a step.
     Hyper {
         /// η
-        step,
+        step_size,
         /// η l1
         threshold,
         /// μ
@@ -29,7 +41,7 @@ members! {
     }
 }
 
-members! {
+fields! {
     /// The states.
     State {
         /// The momentum buffer.
@@ -46,7 +58,7 @@ impl ElementwiseRule for ProxSgd {
 
     fn scalars(&self, _: u64) -> Vec<Scalar> {
         vec![
-            Scalar::call("step", self.lr),
+            Scalar::call("step_size", self.lr),
             Scalar::call("threshold", self.lr * self.l1),
             Scalar::call("momentum", self.momentum),
         ]
@@ -69,8 +81,8 @@ impl ElementwiseRule for ProxSgd {
     fn update<F: Real>(&self, h: &Hyper<F>, _: &Nothing, p: F, g: F, s: &mut State<F>) -> F {
         let b = h.momentum * s.b + g;
         s.b = b;
-        let z = p - h.step * b;
+        let z = p - h.step_size * b;
         let k = if z > F::zero() { h.threshold } else { -h.threshold };
-        if z.abs() <= h.threshold { -p } else { -h.step * b - k }
+        if z.abs() <= h.threshold { -p } else { -h.step_size * b - k }
     }
 }

@@ -1,13 +1,25 @@
 //! RAdam; the rule is `shaders/rules/radam.wgsl`.
 
-use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, bias_correction, members, own_square};
+use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, bias_correction, fields, own_square};
 use crate::optim::rule::settings::settings;
 
 settings! {
-    /// RAdam (Liu et al. 2020), Adam whose rate is rectified while the second moment is still uncertain, with decay as L2
+    /// RAdam (Liu et al. 2020, algorithm 2): Adam whose rate is rectified while the second moment is still uncertain, with decay as L2
     /// regularisation, as `torch.optim.RAdam`.
     ///
     /// The moments of Adam; `θ ← θ - η r m̂ √(1-β2^t)/(√v + ε)` once `ρ_t > 5`, before that `θ ← θ - η m̂`.
+    ///
+    /// It keeps `m` (where β1 > 0) and `v`.
+    ///
+    /// ```
+    /// use wgpu_optim::{RAdam, Rule};
+    ///
+    /// let rule = RAdam { weight_decay: 1e-4, ..RAdam::default() };
+    /// rule.check()?;
+    /// let kept: Vec<_> = rule.states().into_iter().filter(|state| state.used).map(|state| state.name).collect();
+    /// assert_eq!(kept, ["m", "v"]);
+    /// # Ok::<(), wgpu_optim::Error>(())
+    /// ```
     RAdam = "radam",
     /// Learning rate η. Default 1e-3, torch's.
     lr: f64 = 1e-3, NOT_NEGATIVE;
@@ -21,7 +33,7 @@ settings! {
     weight_decay: f64 = 0.0, NOT_NEGATIVE;
 }
 
-members! {
+fields! {
     /// The scalars of a step.
     Hyper {
         /// η r √(1-β2^t) / (1-β1^t) where ρ_t > 5, else 0
@@ -43,7 +55,7 @@ members! {
     }
 }
 
-members! {
+fields! {
     /// The states.
     State {
         /// First moment.

@@ -1,12 +1,24 @@
 //! RMSprop; the rule is `shaders/rules/rmsprop.wgsl`.
 
-use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, members};
+use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, fields};
 use crate::optim::rule::settings::settings;
 
 settings! {
-    /// RMSprop (Tieleman & Hinton 2012), plain, centered (Graves 2013) or with momentum, as `torch.optim.RMSprop`.
+    /// RMSprop (Tieleman & Hinton 2012), plain, centered (Graves 2013, section 4.2) or with momentum, as `torch.optim.RMSprop`.
     ///
     /// `g ← g + λθ`, `v ← α v + (1-α) g²`, centered also `ḡ ← α ḡ + (1-α) g`, `b ← μ b + g/(√(v - ḡ²) + ε)`, `θ ← θ - η b`.
+    ///
+    /// It keeps `v`, `g_mean` if centered, and `b` (where μ > 0).
+    ///
+    /// ```
+    /// use wgpu_optim::{RmsProp, Rule};
+    ///
+    /// let rule = RmsProp { momentum: 0.9, centered: true, ..RmsProp::default() };
+    /// rule.check()?;
+    /// let kept: Vec<_> = rule.states().into_iter().filter(|state| state.used).map(|state| state.name).collect();
+    /// assert_eq!(kept, ["v", "g_mean", "b"]);
+    /// # Ok::<(), wgpu_optim::Error>(())
+    /// ```
     RmsProp = "rmsprop",
     /// Learning rate η. Default 1e-2, torch's.
     lr: f64 = 1e-2, NOT_NEGATIVE;
@@ -22,11 +34,11 @@ settings! {
     weight_decay: f64 = 0.0, NOT_NEGATIVE;
 }
 
-members! {
+fields! {
     /// The scalars of a step.
     Hyper {
         /// η
-        step,
+        step_size,
         /// ε
         eps,
         /// λ
@@ -42,7 +54,7 @@ members! {
     }
 }
 
-members! {
+fields! {
     /// The states.
     State {
         /// Average of the squared gradient.
@@ -63,7 +75,7 @@ impl ElementwiseRule for RmsProp {
 
     fn scalars(&self, _: u64) -> Vec<Scalar> {
         vec![
-            Scalar::call("step", self.lr),
+            Scalar::call("step_size", self.lr),
             Scalar::call("eps", self.eps),
             Scalar::call("decay", self.weight_decay),
             Scalar::call("momentum", self.momentum),
@@ -103,6 +115,6 @@ impl ElementwiseRule for RmsProp {
         s.v = v;
         s.g_mean = g_mean;
         s.b = b;
-        -h.step * b
+        -h.step_size * b
     }
 }

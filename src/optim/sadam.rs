@@ -1,7 +1,7 @@
 //! S-Adam; the rule is `shaders/rules/sadam.wgsl`.
 
 use super::procedure::{Directions, Probe, Procedure};
-use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, bias_correction, members};
+use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, bias_correction, fields};
 use crate::optim::rule::settings::settings;
 
 settings! {
@@ -9,8 +9,20 @@ settings! {
     /// the variance of the loss's slopes along `k` random directions over their mean square.
     ///
     /// A step evaluates the loss `k + 1` times beside the gradient: see [`Optimizer::evaluate`](crate::Optimizer::evaluate). Plain steps
-    /// are damped by the slopes that were last measured; before the first by none. A step with a loss that is not finite is left out whole.
+    /// are damped by the slopes that were last measured; before the first by none. A step with a loss that is not finite is skipped.
     /// LGI is one number for all groups.
+    ///
+    /// It keeps `m` (where β1 > 0) and `v`.
+    ///
+    /// ```
+    /// use wgpu_optim::{Rule, SAdam};
+    ///
+    /// let rule = SAdam { lr: 3e-4, ..SAdam::paper() };
+    /// rule.check()?;
+    /// let kept: Vec<_> = rule.states().into_iter().filter(|state| state.used).map(|state| state.name).collect();
+    /// assert_eq!(kept, ["m", "v"]);
+    /// # Ok::<(), wgpu_optim::Error>(())
+    /// ```
     SAdam = "sadam",
     /// η. Default 1e-3, the authors' release.
     lr: f64 = 1e-3, NOT_NEGATIVE;
@@ -46,11 +58,11 @@ impl SAdam {
     }
 }
 
-members! {
+fields! {
     /// The scalars of a step.
     Hyper {
         /// η √(1-β2^t) / (1-β1^t)
-        step,
+        step_size,
         /// ε
         eps,
         /// η times the decay.
@@ -74,7 +86,7 @@ members! {
     }
 }
 
-members! {
+fields! {
     /// The states.
     State {
         /// First moment.
@@ -84,7 +96,7 @@ members! {
     }
 }
 
-members! {
+fields! {
     /// What the slopes decide.
     Decision {
         /// exp(-λ LGI)
@@ -112,7 +124,7 @@ impl ElementwiseRule for SAdam {
     fn scalars(&self, t: u64) -> Vec<Scalar> {
         let (bc1, bc2) = (bias_correction(self.beta1, t), bias_correction(self.beta2, t));
         vec![
-            Scalar::both("step", self.lr, bc2.sqrt() / bc1),
+            Scalar::both("step_size", self.lr, bc2.sqrt() / bc1),
             Scalar::call("eps", self.eps),
             Scalar::call("decay", self.lr * self.weight_decay),
             Scalar::call("beta1", self.beta1),
@@ -140,7 +152,7 @@ impl ElementwiseRule for SAdam {
     }
 
     fn decide<F: Real>(&self, h: &Hyper<F>, slopes: &[F], _: &[F], _: &mut Nothing) -> Decision<F> {
-        let k = F::of(slopes.len() as f64);
+        let k = F::from_f64(slopes.len() as f64);
         let (mut sum, mut squares) = (F::zero(), F::zero());
         for d in slopes {
             sum = sum + *d;
@@ -162,6 +174,6 @@ impl ElementwiseRule for SAdam {
         let v = h.beta2 * s.v + h.one_minus_beta2 * g * g;
         s.m = m;
         s.v = v;
-        -h.decay * p - h.step * d.damp * m / (v.sqrt() + h.eps)
+        -h.decay * p - h.step_size * d.damp * m / (v.sqrt() + h.eps)
     }
 }

@@ -1,13 +1,25 @@
 //! SGD with momentum; the rule is `shaders/rules/sgd.wgsl`.
 
 use super::Value;
-use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, members};
+use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, fields};
 use crate::optim::rule::settings::{Configured, refused, settings};
 
 settings! {
     /// Stochastic gradient descent with momentum, dampening and Nesterov's form, as `torch.optim.SGD`.
     ///
     /// `g ← g + λθ`, `b ← μ b + (1-τ) g` (at the first step `b ← g`), `θ ← θ - η b`, or with `nesterov` `θ ← θ - η (g + μ b)`.
+    ///
+    /// It keeps `b` (where μ > 0).
+    ///
+    /// ```
+    /// use wgpu_optim::{Rule, Sgd};
+    ///
+    /// let rule = Sgd { lr: 0.1, momentum: 0.9, nesterov: true, ..Sgd::default() };
+    /// rule.check()?;
+    /// let kept: Vec<_> = rule.states().into_iter().filter(|state| state.used).map(|state| state.name).collect();
+    /// assert_eq!(kept, ["b"]);
+    /// # Ok::<(), wgpu_optim::Error>(())
+    /// ```
     Sgd = "sgd",
     /// Learning rate η. Default 1e-3, torch's.
     lr: f64 = 1e-3, NOT_NEGATIVE;
@@ -21,13 +33,13 @@ settings! {
     weight_decay: f64 = 0.0, NOT_NEGATIVE;
 }
 
-members! {
+fields! {
     /// The scalars of a step.
     Hyper {
         /// η, or ημ with Nesterov's form
-        step_b,
+        step_size_b,
         /// 0, or η with Nesterov's form
-        step_g,
+        step_size_g,
         /// λ
         decay,
         /// μ
@@ -37,7 +49,7 @@ members! {
     }
 }
 
-members! {
+fields! {
     /// The states.
     State {
         /// The momentum buffer.
@@ -66,11 +78,12 @@ impl ElementwiseRule for Sgd {
     }
 
     fn scalars(&self, t: u64) -> Vec<Scalar> {
-        let (step_b, step_g) = if self.nesterov { (self.lr * self.momentum, self.lr) } else { (self.lr, 0.0) };
+        let (step_size_b, step_size_g) =
+            if self.nesterov { (self.lr * self.momentum, self.lr) } else { (self.lr, 0.0) };
         let damped = t > 1 && self.momentum > 0.0;
         vec![
-            Scalar::call("step_b", step_b),
-            Scalar::call("step_g", step_g),
+            Scalar::call("step_size_b", step_size_b),
+            Scalar::call("step_size_g", step_size_g),
             Scalar::call("decay", self.weight_decay),
             Scalar::call("momentum", self.momentum),
             Scalar::count("gain", if damped { 1.0 - self.dampening } else { 1.0 }),
@@ -95,6 +108,6 @@ impl ElementwiseRule for Sgd {
         let g = gradient + h.decay * p;
         let b = h.momentum * s.b + h.gain * g;
         s.b = b;
-        -(h.step_b * b + h.step_g * g)
+        -(h.step_size_b * b + h.step_size_g * g)
     }
 }

@@ -1,12 +1,24 @@
 //! Schedule-free SGD; the rule is `shaders/rules/sgd_schedule_free.wgsl`.
 
-use super::averaging::Average;
-use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, members};
+use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, fields};
+use super::schedule_free::Average;
 use crate::optim::rule::settings::settings;
 
 settings! {
     /// Schedule-free SGD (Defazio et al. 2024, arXiv 2405.15682), as `schedulefree.SGDScheduleFree`: see [`AdamWScheduleFree`](super::AdamWScheduleFree); `u` is
     /// the gradient and λy.
+    ///
+    /// It keeps `gap` = z - y.
+    ///
+    /// ```
+    /// use wgpu_optim::{Rule, SgdScheduleFree};
+    ///
+    /// let rule = SgdScheduleFree { lr: 0.5, warmup_steps: 1000, ..SgdScheduleFree::default() };
+    /// rule.check()?;
+    /// let kept: Vec<_> = rule.states().into_iter().filter(|state| state.used).map(|state| state.name).collect();
+    /// assert_eq!(kept, ["gap"]);
+    /// # Ok::<(), wgpu_optim::Error>(())
+    /// ```
     SgdScheduleFree = "sgd_schedule_free",
     /// Learning rate γ. Default 1, the package's.
     lr: f64 = 1.0, NOT_NEGATIVE;
@@ -22,7 +34,7 @@ settings! {
     weight_lr_power: f64 = 2.0, POWER;
 }
 
-members! {
+fields! {
     /// The scalars of a step.
     Hyper {
         /// c, the step's share of the average.
@@ -30,15 +42,15 @@ members! {
         /// 1-c
         keep,
         /// γ_t (1 - β(1-c))
-        step_y,
+        step_size_y,
         /// γ_t β(1-c)
-        step_gap,
+        step_size_gap,
         /// λ
         decay,
     }
 }
 
-members! {
+fields! {
     /// The states.
     State {
         /// z - y.
@@ -76,8 +88,8 @@ impl ElementwiseRule for SgdScheduleFree {
     fn update<F: Real>(&self, h: &Hyper<F>, _: &Nothing, p: F, g: F, s: &mut State<F>) -> F {
         let u = g + h.decay * p;
         let gap = s.gap;
-        s.gap = h.keep * gap - h.step_gap * u;
-        h.average * gap - h.step_y * u
+        s.gap = h.keep * gap - h.step_size_gap * u;
+        h.average * gap - h.step_size_y * u
     }
 }
 

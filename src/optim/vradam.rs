@@ -1,6 +1,6 @@
 //! VRAdam; the rule is `shaders/rules/vradam.wgsl`.
 
-use super::rule::{ElementwiseRule, MAX_SUMS, Nothing, Real, Scalar, StateSpec, Sums, bias_correction, members};
+use super::rule::{ElementwiseRule, MAX_SUMS, Nothing, Real, Scalar, StateSpec, Sums, bias_correction, fields};
 use crate::optim::rule::settings::{choice, settings};
 
 choice! {
@@ -17,6 +17,18 @@ settings! {
     /// VRAdam (arXiv 2505.13196, algorithm 1): AdamW with the rate `η = α0 / (1 + min(β3 ‖m‖², α1))`.
     ///
     /// The norm runs over all tensors of all groups, of the moment without bias correction; decay uses the braked rate.
+    ///
+    /// It keeps `m` (where β1 > 0) and `v`.
+    ///
+    /// ```
+    /// use wgpu_optim::{Rule, VRAdam};
+    ///
+    /// let rule = VRAdam { beta3: 0.5, ..VRAdam::default() };
+    /// rule.check()?;
+    /// let kept: Vec<_> = rule.states().into_iter().filter(|state| state.used).map(|state| state.name).collect();
+    /// assert_eq!(kept, ["m", "v"]);
+    /// # Ok::<(), wgpu_optim::Error>(())
+    /// ```
     VRAdam = "vradam",
     /// α0, the rate at rest. Default 1e-3, the authors' release.
     lr: f64 = 1e-3, NOT_NEGATIVE;
@@ -36,7 +48,7 @@ settings! {
     norm_of: NormOf = NormOf::Velocity;
 }
 
-members! {
+fields! {
     /// The scalars of a step.
     Hyper {
         /// α0
@@ -68,7 +80,7 @@ members! {
     }
 }
 
-members! {
+fields! {
     /// The states.
     State {
         /// First moment, the paper's velocity v.
@@ -78,7 +90,7 @@ members! {
     }
 }
 
-members! {
+fields! {
     /// What the norm decides.
     Decision {
         /// η

@@ -1,7 +1,7 @@
 //! WarpAdam; the rule is `shaders/rules/warpadam.wgsl`, the product with P `shaders/harness/warp.wgsl`.
 
 use super::procedure::{Procedure, Warp};
-use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, bias_correction, members};
+use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, bias_correction, fields};
 use crate::optim::rule::settings::{Configured as _, choice, settings};
 use crate::{Error, Result};
 
@@ -28,6 +28,18 @@ settings! {
     ///
     /// Memory: `warp_block` numbers a parameter for P, one for `P g`, and one for the last gradient where P is learned. A gradient that
     /// is not finite spoils its block: P's zeros do not hide it.
+    ///
+    /// It keeps `m` and `v` of `P g`.
+    ///
+    /// ```
+    /// use wgpu_optim::{Rule, WarpAdam};
+    ///
+    /// let rule = WarpAdam { warp_block: 16, ..WarpAdam::default() };
+    /// rule.check()?;
+    /// let kept: Vec<_> = rule.states().into_iter().filter(|state| state.used).map(|state| state.name).collect();
+    /// assert_eq!(kept, ["m", "v"]);
+    /// # Ok::<(), wgpu_optim::Error>(())
+    /// ```
     WarpAdam = "warpadam",
     /// η. Default 1e-3, Adam's.
     lr: f64 = 1e-3, NOT_NEGATIVE;
@@ -47,11 +59,11 @@ settings! {
     warp_block: u32 = 32, BLOCK;
 }
 
-members! {
+fields! {
     /// The scalars of a step.
     Hyper {
         /// η √(1-β2^t) / (1-β1^t)
-        step,
+        step_size,
         /// ε √(1-β2^t)
         eps_hat,
         /// β1
@@ -75,7 +87,7 @@ members! {
     }
 }
 
-members! {
+fields! {
     /// The states.
     State {
         /// First moment of P g.
@@ -120,7 +132,7 @@ impl ElementwiseRule for WarpAdam {
         };
         let anchor = (self.warp_lr * self.warp_decay).min(1.0);
         vec![
-            Scalar::both("step", self.lr, bc2.sqrt() / bc1),
+            Scalar::both("step_size", self.lr, bc2.sqrt() / bc1),
             Scalar::count("eps_hat", self.eps * bc2.sqrt()),
             Scalar::call("beta1", self.beta1),
             Scalar::call("one_minus_beta1", 1.0 - self.beta1),
@@ -153,6 +165,6 @@ impl ElementwiseRule for WarpAdam {
         let v = h.beta2 * s.v + h.one_minus_beta2 * w * w;
         s.m = m;
         s.v = v;
-        -h.step * m / (v.sqrt() + h.eps_hat)
+        -h.step_size * m / (v.sqrt() + h.eps_hat)
     }
 }

@@ -42,7 +42,7 @@ pub(crate) const SADAM: &[(&str, &str, Mistake)] = &[
     ("default", "no bias correction of v", UNCORRECTED_V),
     ("default", "decay dropped", Text(&[("-h.decay * p - ", "-")])),
     ("default", "decay damped", Text(&[("-h.decay * p", "-h.decay * d.damp * p")])),
-    ("default", "no damping", Text(&[("h.step * d.damp", "h.step")])),
+    ("default", "no damping", Text(&[("h.step_size * d.damp", "h.step_size")])),
     ("default", "variance over k", Text(&[("max(k - 1.0, 1.0)", "k")])),
     ("default", "mean square without its mean", Text(&[("squares / k", "squares")])),
     ("default", "ε inside the root", Text(&[("sqrt(v) + h.eps", "sqrt(v + h.eps)")])),
@@ -63,5 +63,5 @@ pub(crate) const WARPADAM: &[(&str, &str, Mistake)] = &[
     ("frozen", "count off by one", LATE_COUNT),
     ("frozen", "ε inside the root", Text(&[("sqrt(v) + h.eps_hat", "sqrt(v + h.eps_hat)")])),
     ("diagonal", "no bias correction of v", UNCORRECTED_V),
-    ("diagonal", "old m", Text(&[("h.step * m", "h.step * (*s).m * 0.9")])),
+    ("diagonal", "old m", Text(&[("h.step_size * m", "h.step_size * (*s).m * 0.9")])),
 ];

@@ -1,10 +1,7 @@
 //! Rules with one mistake each: in the WGSL, by replacing words, or in the host's scalars.
 
-use std::fmt;
-
-use wgpu_optim::Result;
-use wgpu_optim::optim::rule::host::HostKernel;
-use wgpu_optim::optim::{Procedure, Rule, Scalar, StateSpec, Sums, Value};
+use wgpu_optim::optim::rule::Altered;
+use wgpu_optim::optim::{Rule, Scalar, Value};
 
 use crate::evaluating_mutants::{FLOWADAM, SADAM, WARPADAM};
 use crate::schedule_free_mutants as schedule_free;
@@ -19,99 +16,23 @@ pub(crate) enum Mistake {
 }
 
 /// A rule with a mistake; everything else is the rule's own.
-#[derive(Clone)]
-pub(crate) struct Mutant {
-    inner: Box<dyn Rule>,
-    text: &'static str,
-    scalars: Option<fn(&dyn Rule, u64, &mut Scalar)>,
-}
-
-impl Mutant {
-    pub(crate) fn new(rule: &dyn Rule, mistake: Mistake) -> Self {
-        let (mut text, mut scalars) = (rule.text().to_owned(), None);
-        match mistake {
-            Mistake::Text(replacements) => {
-                for (from, to) in replacements {
-                    assert_eq!(text.matches(from).count(), 1, "`{from}` is not once in {}", rule.name());
-                    text = text.replace(from, to);
-                }
-                assert_ne!(text, rule.text());
+pub(crate) fn mutant(rule: &dyn Rule, mistake: Mistake) -> Box<dyn Rule> {
+    match mistake {
+        Mistake::Text(replacements) => {
+            let mut text = rule.text().to_owned();
+            for (from, to) in replacements {
+                assert_eq!(text.matches(from).count(), 1, "`{from}` is not once in {}", rule.name());
+                text = text.replace(from, to);
             }
-            Mistake::Scalars(change) => scalars = Some(change),
+            assert_ne!(text, rule.text());
+            Altered::with_text(rule.boxed(), &text).boxed()
         }
-        let mutant = Self { inner: rule.boxed(), text: text.leak(), scalars };
-        if mutant.scalars.is_some() {
+        Mistake::Scalars(change) => {
+            let mutant = Altered::with_scalars(rule.boxed(), change);
             let changed = [1, 3, 7].iter().any(|&t| mutant.scalars(t) != rule.scalars(t));
             assert!(changed, "the scalars of {} are as they were", rule.name());
+            mutant.boxed()
         }
-        mutant
-    }
-}
-
-impl fmt::Debug for Mutant {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a mutant of {:?}", self.inner)
-    }
-}
-
-impl Rule for Mutant {
-    fn name(&self) -> &'static str {
-        self.inner.name()
-    }
-    fn settings(&self) -> Vec<(&'static str, Value)> {
-        self.inner.settings()
-    }
-    fn set(&mut self, name: &str, value: &Value) -> Result<()> {
-        self.inner.set(name, value)
-    }
-    fn check(&self) -> Result<()> {
-        self.inner.check()
-    }
-    fn text(&self) -> &'static str {
-        self.text
-    }
-    fn flags(&self) -> Vec<(&'static str, bool)> {
-        self.inner.flags()
-    }
-    fn scalars(&self, t: u64) -> Vec<Scalar> {
-        let mut scalars = self.inner.scalars(t);
-        if let Some(change) = self.scalars {
-            scalars.iter_mut().for_each(|scalar| change(self.inner.as_ref(), t, scalar));
-        }
-        scalars
-    }
-    fn states(&self) -> Vec<StateSpec> {
-        self.inner.states()
-    }
-    fn sums(&self) -> Sums {
-        self.inner.sums()
-    }
-    fn sums_read(&self) -> &[&'static str] {
-        self.inner.sums_read()
-    }
-    fn decision(&self) -> &[&'static str] {
-        self.inner.decision()
-    }
-    fn global_state(&self) -> &[&'static str] {
-        self.inner.global_state()
-    }
-    fn procedure(&self) -> Procedure {
-        self.inner.procedure()
-    }
-    fn common(&self) -> &[&'static str] {
-        self.inner.common()
-    }
-    fn shares_rows(&self) -> bool {
-        self.inner.shares_rows()
-    }
-    fn cpu_f32(&self) -> &dyn HostKernel<f32> {
-        self.inner.cpu_f32()
-    }
-    fn cpu_f64(&self) -> &dyn HostKernel<f64> {
-        self.inner.cpu_f64()
-    }
-    fn boxed(&self) -> Box<dyn Rule> {
-        Box::new(self.clone())
     }
 }
 
@@ -145,12 +66,12 @@ pub(crate) const F32_BETA2: Mistake = Scalars(|rule, _, scalar| {
     }
 });
 pub(crate) const UNCORRECTED_M: Mistake = Scalars(|rule, t, scalar| {
-    for name in ["step", "step_m", "step_g", "correction", "rectified", "plain"] {
+    for name in ["step_size", "step_size_m", "step_size_g", "correction", "rectified", "plain"] {
         change(scalar, name, correction(rule, "beta1", t));
     }
 });
 pub(crate) const UNCORRECTED_V: Mistake = Scalars(|rule, t, scalar| {
-    for name in ["step", "correction", "eps_hat"] {
+    for name in ["step_size", "correction", "eps_hat"] {
         change(scalar, name, correction(rule, "beta2", t).sqrt().recip());
     }
 });
@@ -172,7 +93,7 @@ const ADAM: &[(&str, &str, Mistake)] = &[
     (
         "default",
         "old m",
-        Text(&[("    (*s).m = m;", "    let old = (*s).m; (*s).m = m;"), ("h.step * m", "h.step * old")]),
+        Text(&[("    (*s).m = m;", "    let old = (*s).m; (*s).m = m;"), ("h.step_size * m", "h.step_size * old")]),
     ),
     (
         "default",
@@ -218,7 +139,7 @@ pub(crate) fn mutants(optimizer: &str) -> Vec<(&'static str, &'static str, Mista
             (
                 "default",
                 "decay of the moved parameter",
-                Text(&[("-shrink - h.step", "-shrink * (1.0 - h.decay) - h.step")]),
+                Text(&[("-shrink - h.step_size", "-shrink * (1.0 - h.decay) - h.step_size")]),
             ),
         ],
         "nadam" => NADAM,
@@ -269,15 +190,15 @@ const SGD: &[(&str, &str, Mistake)] = &[
     (
         "momentum",
         "old buffer",
-        Text(&[("    (*s).b = b;", "    let old = (*s).b; (*s).b = b;"), ("h.step_b * b", "h.step_b * old")]),
+        Text(&[("    (*s).b = b;", "    let old = (*s).b; (*s).b = b;"), ("h.step_size_b * b", "h.step_size_b * old")]),
     ),
-    ("nesterov", "gradient dropped", Text(&[(" + h.step_g * g", "")])),
+    ("nesterov", "gradient dropped", Text(&[(" + h.step_size_g * g", "")])),
     (
         "nesterov",
         "plain momentum",
         Scalars(|rule, _, s| match s.name {
-            "step_b" => s.call = number(rule, "lr"),
-            "step_g" => s.call = 0.0,
+            "step_size_b" => s.call = number(rule, "lr"),
+            "step_size_g" => s.call = 0.0,
             _ => (),
         }),
     ),
@@ -285,11 +206,19 @@ const SGD: &[(&str, &str, Mistake)] = &[
 
 const PROX_SGD: &[(&str, &str, Mistake)] = &[
     ("default", "momentum dropped", Text(&[("h.momentum * (*s).b", "(*s).b")])),
-    ("default", "threshold dropped", Text(&[("h.step * b - k", "h.step * b"), ("vec4(h.threshold));", "vec4(0.0));")])),
-    ("sparse", "threshold away from zero", Text(&[("h.step * b - k", "h.step * b + k")])),
+    (
+        "default",
+        "threshold dropped",
+        Text(&[("h.step_size * b - k", "h.step_size * b"), ("vec4(h.threshold));", "vec4(0.0));")]),
+    ),
+    ("sparse", "threshold away from zero", Text(&[("h.step_size * b - k", "h.step_size * b + k")])),
     ("default", "sign of the parameter", Text(&[("z > vec4(0.0)", "p > vec4(0.0)")])),
     ("sparse", "threshold before the step", Text(&[("abs(z) <=", "abs(p) <=")])),
-    ("sparse", "no zeros", Text(&[("select(-h.step * b - k, -p, abs(z) <= vec4(h.threshold))", "-h.step * b - k")])),
+    (
+        "sparse",
+        "no zeros",
+        Text(&[("select(-h.step_size * b - k, -p, abs(z) <= vec4(h.threshold))", "-h.step_size * b - k")]),
+    ),
     (
         "sparse",
         "l1 without the rate",
@@ -299,7 +228,7 @@ const PROX_SGD: &[(&str, &str, Mistake)] = &[
             }
         }),
     ),
-    ("no_momentum", "threshold dropped", Text(&[("h.step * b - k", "h.step * b")])),
+    ("no_momentum", "threshold dropped", Text(&[("h.step_size * b - k", "h.step_size * b")])),
 ];
 
 const NADAM: &[(&str, &str, Mistake)] = &[
@@ -309,14 +238,14 @@ const NADAM: &[(&str, &str, Mistake)] = &[
     ("default", "1-β2 in f32", F32_BETA2),
     ("default", "no bias correction", UNCORRECTED_M),
     ("default", "count off by one", LATE_COUNT),
-    ("default", "gradient dropped", Text(&[(" + h.step_g * g", "")])),
-    ("default", "m dropped", Text(&[("h.step_m * m + ", "")])),
+    ("default", "gradient dropped", Text(&[(" + h.step_size_g * g", "")])),
+    ("default", "m dropped", Text(&[("h.step_size_m * m + ", "")])),
     ("default", "ε inside the root", Text(&[("sqrt(v) + h.eps_hat", "sqrt(v + h.eps_hat)")])),
-    ("constant_mu", "no gradient of this step", Text(&[("h.step_g * g", "h.step_g * m")])),
+    ("constant_mu", "no gradient of this step", Text(&[("h.step_size_g * g", "h.step_size_g * m")])),
     (
         "no_momentum",
         "no bias correction of v",
-        Scalars(|rule, t, s| change(s, "step_g", correction(rule, "beta2", t).sqrt().recip())),
+        Scalars(|rule, t, s| change(s, "step_size_g", correction(rule, "beta2", t).sqrt().recip())),
     ),
 ];
 
@@ -376,7 +305,7 @@ const ADAGRAD: &[(&str, &str, Mistake)] = &[
         "initial_and_lr_decay",
         "rate does not decay",
         Scalars(|_, _, s| {
-            if s.name == "step" {
+            if s.name == "step_size" {
                 s.count = 1.0;
             }
         }),
@@ -385,7 +314,7 @@ const ADAGRAD: &[(&str, &str, Mistake)] = &[
 ];
 
 const ADABELIEF: &[(&str, &str, Mistake)] = &[
-    ("default", "decay dropped", Text(&[("-h.decay * p - h.step", "-h.step")])),
+    ("default", "decay dropped", Text(&[("-h.decay * p - h.step_size", "-h.step_size")])),
     ("default", "Adam", Text(&[("(g - m) * (g - m)", "g * g")])),
     ("default", "deviation from the old m", Text(&[("(g - m) * (g - m)", "(g - (*state).m) * (g - (*state).m)")])),
     ("default", "swapped betas in m", SWAPPED_BETAS_M),
@@ -400,21 +329,21 @@ const ADABELIEF: &[(&str, &str, Mistake)] = &[
 ];
 
 const LION: &[(&str, &str, Mistake)] = &[
-    ("default", "decay dropped", Text(&[("-h.decay * p - h.step", "-h.step")])),
+    ("default", "decay dropped", Text(&[("-h.decay * p - h.step_size", "-h.step_size")])),
     (
         "default",
         "decay in the gradient",
-        Text(&[("-h.decay * p - h.step * sign(c)", "-h.step * sign(c + h.decay * p)")]),
+        Text(&[("-h.decay * p - h.step_size * sign(c)", "-h.step_size * sign(c + h.decay * p)")]),
     ),
-    ("default", "sign of the moment", Text(&[("h.step * sign(c)", "h.step * sign((*s).m)")])),
-    ("default", "sign of the gradient", Text(&[("h.step * sign(c)", "h.step * sign(g)")])),
+    ("default", "sign of the moment", Text(&[("h.step_size * sign(c)", "h.step_size * sign((*s).m)")])),
+    ("default", "sign of the gradient", Text(&[("h.step_size * sign(c)", "h.step_size * sign(g)")])),
     (
         "default",
         "swapped betas",
         Text(&[("h.beta1 * (*s).m + h.one_minus_beta1 * g", "h.beta2 * (*s).m + h.one_minus_beta2 * g")]),
     ),
     ("default", "β1 in the moment", Text(&[("h.beta2 * (*s).m", "h.beta1 * (*s).m")])),
-    ("no_momentum", "decay dropped", Text(&[("-h.decay * p - h.step", "-h.step")])),
+    ("no_momentum", "decay dropped", Text(&[("-h.decay * p - h.step_size", "-h.step_size")])),
     (
         "no_momentum",
         "decay without the rate",
@@ -427,7 +356,7 @@ const LION: &[(&str, &str, Mistake)] = &[
 ];
 
 const LAMB: &[(&str, &str, Mistake)] = &[
-    ("default", "trust ratio 1", Text(&[("h.step * d.ratio", "h.step")])),
+    ("default", "trust ratio 1", Text(&[("h.step_size * d.ratio", "h.step_size")])),
     ("default", "ratio of the squares", Text(&[("sqrt(own[0]) / sqrt(own[1])", "own[0] / own[1]")])),
     (
         "default",
@@ -483,11 +412,14 @@ const ADAI: &[(&str, &str, Mistake)] = &[
     ("default", "mean without correction", Text(&[("h.correction * sum_of_v(totals)", "sum_of_v(totals)")])),
     ("default", "lower bound dropped", Text(&[("vec4(h.eps), vec4(1.0)", "vec4(0.0), vec4(1.0)")])),
     ("default", "product not kept", Text(&[("let q = b + (1.0 - b) * (*s).q", "let q = b")])),
-    ("default", "product not divided by", Text(&[("h.step * m / q", "h.step * m")])),
+    ("default", "product not divided by", Text(&[("h.step_size * m / q", "h.step_size * m")])),
     (
         "default",
         "old m",
-        Text(&[("    (*s).m = m;", "    let old = (*s).m; (*s).m = m;"), ("h.step * m / q", "h.step * old / q")]),
+        Text(&[
+            ("    (*s).m = m;", "    let old = (*s).m; (*s).m = m;"),
+            ("h.step_size * m / q", "h.step_size * old / q"),
+        ]),
     ),
     ("clamped", "upper bound dropped", Text(&[("vec4(h.eps), vec4(1.0)", "vec4(h.eps), vec4(9.0)")])),
     ("dampening", "exponent dropped", Text(&[("r = pow(r, vec4(h.exponent));", "")])),
@@ -496,7 +428,7 @@ const ADAI: &[(&str, &str, Mistake)] = &[
         "dampening",
         "rate not scaled",
         Scalars(|rule, _, s| {
-            if s.name == "step" {
+            if s.name == "step_size" {
                 s.call = number(rule, "lr");
             }
         }),

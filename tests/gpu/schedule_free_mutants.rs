@@ -7,7 +7,7 @@ const OLD_GAP: Mistake = Text(&[("(*s).gap = h.keep * gap", "(*s).gap = gap")]);
 const NO_AVERAGE: Mistake = Text(&[("return h.average * gap - ", "return -")]);
 /// The parameters follow z.
 const AT_Z: Mistake = Scalars(|_, _, s| {
-    if s.name == "step_y" {
+    if s.name == "step_size_y" {
         s.count = 1.0;
     }
 });

@@ -5,7 +5,7 @@ use wgpu_optim::optim::{ALL, Rule};
 use wgpu_optim::tools::verify::{Errors, Problem, varied};
 
 use crate::common::{gpu, groups, passed, take};
-use crate::mutants::{Mutant, mutants};
+use crate::mutants::{mutant, mutants};
 
 const TENSORS: &[(usize, usize)] = &[(0, 1030), (1, 515), (1, 7)];
 /// Where they are stored in fewer bits: smaller, because most mistakes show in every element.
@@ -43,7 +43,7 @@ fn tried(names: &[&str], storage: &Storage) -> Vec<(String, bool)> {
         }
         for (variant, what, mistake) in mutants(name) {
             let rule = entry.variants().into_iter().find(|(v, _)| *v == variant).expect(variant).1;
-            let wrong = [rule.boxed(), varied(rule.as_ref())].map(|rule| Mutant::new(rule.as_ref(), mistake).boxed());
+            let wrong = [rule.boxed(), varied(rule.as_ref())].map(|rule| mutant(rule.as_ref(), mistake));
             let Some(errors) = errors(rule.as_ref(), wrong.into(), storage) else { continue };
             let times = errors.step.max(errors.state) / errors.tolerance;
             println!("{name} {variant}, {what}: {times:.3e} times the tolerance");

@@ -39,7 +39,7 @@ fn numbers<F: Real>(sizes: &[usize], seed: u64, scale: f64) -> Vec<Vec<F>> {
         if i % 11 == 3 { 0.0 } else { scale * normal(words, at) * [1.0, 1e-3, 30.0][i % 3] }
     };
     let tensor =
-        |(t, elements): (usize, &usize)| (0..*elements).map(|i| F::of(f64::from(number(t, i) as f32))).collect();
+        |(t, elements): (usize, &usize)| (0..*elements).map(|i| F::from_f64(f64::from(number(t, i) as f32))).collect();
     sizes.iter().enumerate().map(tensor).collect()
 }
 
@@ -50,10 +50,10 @@ fn store<F: Number>(optimizer: &mut Optimizer<F>, params: &mut [Vec<F>]) {
 /// An array rounded from outside.
 fn rounded<F: Number>(values: &mut [F], kind: Kind, one: impl Fn(usize, f32) -> (Format, u16)) {
     for (i, x) in values.iter_mut().enumerate() {
-        let narrow = x.wide() as f32;
+        let narrow = x.to_f64() as f32;
         let (format, bits) = one(i, narrow);
         let bits = if kind == Kind::Positive { not_zero(bits, narrow) } else { bits };
-        *x = F::of(f64::from(widen(format, bits)));
+        *x = F::from_f64(f64::from(widen(format, bits)));
     }
 }
 
@@ -66,12 +66,12 @@ fn rounded_state<F: Number>(values: &mut [F], kind: Kind, format: StateFormat, c
         }
         StateFormat::Blockwise8 => {
             for block in values.chunks_mut(256) {
-                let narrow: Vec<f32> = block.iter().map(|x| x.wide() as f32).collect();
+                let narrow: Vec<f32> = block.iter().map(|x| x.to_f64() as f32).collect();
                 let (mut codes, mut back) = (vec![0; block.len()], vec![0.0; block.len()]);
                 let map = if kind == Kind::Positive { Map::Unsigned } else { Map::Signed };
                 let largest = encode(map, &narrow, &mut codes);
                 decode(map, largest, &codes, &mut back);
-                block.iter_mut().zip(back).for_each(|(x, back)| *x = F::of(f64::from(back)));
+                block.iter_mut().zip(back).for_each(|(x, back)| *x = F::from_f64(f64::from(back)));
             }
         }
     }

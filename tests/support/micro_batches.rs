@@ -9,7 +9,7 @@ use super::step::step;
 /// Accumulates all micro-batches of gradients but the last and steps with the last.
 #[track_caller]
 pub(crate) fn on_host<F: Number>(host: &mut cpu::Optimizer<F>, params: &mut [Vec<F>], batches: &[Vec<Vec<f32>>]) {
-    let number = |x: &f32| F::of(f64::from(*x));
+    let number = |x: &f32| F::from_f64(f64::from(*x));
     let batches = batches.iter().map(|batch| batch.iter().map(|g| g.iter().map(number).collect()).collect());
     let batches: Vec<Vec<Vec<F>>> = batches.collect();
     let (last, others) = batches.split_last().expect("a step has gradients");

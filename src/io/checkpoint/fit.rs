@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 
-use super::saved::{Checkpoint, Settings};
 use crate::gpu::access::snapshot::Arrays;
 use crate::gpu::layout::arena::PARAM;
 use crate::gpu::layout::units::keeps_precision;

@@ -30,7 +30,7 @@ impl Checkpoint {
             groups: groups.collect(),
             contents: Contents {
                 control: control(optimizer)?,
-                memory: optimizer.global_state_values().iter().map(|x| x.wide() as f32).collect(),
+                memory: optimizer.global_state_values().iter().map(|x| x.to_f64() as f32).collect(),
                 losses: optimizer.losses().to_vec(),
                 tensors: tensors(optimizer, params)?,
             },
@@ -81,7 +81,8 @@ impl Checkpoint {
         if let Some(rounding) = rounding {
             optimizer.set_rounding(rounding);
         }
-        optimizer.set_global_state(&self.contents.memory.iter().map(|x| F::of(f64::from(*x))).collect::<Vec<_>>())?;
+        optimizer
+            .set_global_state(&self.contents.memory.iter().map(|x| F::from_f64(f64::from(*x))).collect::<Vec<_>>())?;
         if optimizer.losses().is_empty() {
             return Ok(());
         }
@@ -143,7 +144,8 @@ fn layouts<F: Number>(optimizer: &Optimizer<F>, tensor: usize) -> Vec<(&'static 
 /// Puts a tensor's numbers in place: those that are stored so here as they are, the others converted. What only one side has is left
 /// alone.
 fn put<F: Number>(saved: &Arrays, optimizer: &mut Optimizer<F>, tensor: usize, param: &mut [F]) {
-    let copy = |to: &mut [F], from: &[f32]| to.iter_mut().zip(from).for_each(|(to, x)| *to = F::of(f64::from(*x)));
+    let copy =
+        |to: &mut [F], from: &[f32]| to.iter_mut().zip(from).for_each(|(to, x)| *to = F::from_f64(f64::from(*x)));
     if let Some(values) = saved.params() {
         copy(param, &Packed::params(optimizer.param_storage(tensor), &values).0.values());
         optimizer.put_full_params(tensor, &values);
@@ -188,7 +190,7 @@ fn tensor<F: Number>(
     if param.len() != spec.elements || shape.iter().product::<usize>() != spec.elements {
         return error(format!("its parameter has {} elements, shape {shape:?}, needs {}", param.len(), spec.elements));
     }
-    let narrow = |values: &[F]| -> Vec<f32> { values.iter().map(|x| x.wide() as f32).collect() };
+    let narrow = |values: &[F]| -> Vec<f32> { values.iter().map(|x| x.to_f64() as f32).collect() };
     let full = optimizer.full_params(at, param);
     let values = narrow(full.as_deref().unwrap_or(param));
     let (seen, rest) = Packed::params(optimizer.param_storage(at), &values);

@@ -23,7 +23,7 @@ pub trait CustomCpu: Send + Sync {
         [[0.0; 3]; MAX_SUMS]
     }
 
-    /// Whether the step must be left out whole.
+    /// Whether the step must be skipped.
     fn refuse(&self, _totals: &[f64]) -> bool {
         false
     }
@@ -53,7 +53,7 @@ impl CustomCpu for Missing {
 }
 
 fn wide<F: Real>(values: &[F]) -> Vec<f64> {
-    values.iter().map(|x| x.wide()).collect()
+    values.iter().map(|x| x.to_f64()).collect()
 }
 
 impl<F: Real> HostKernel<F> for CustomRule {
@@ -70,13 +70,13 @@ impl<F: Real> HostKernel<F> for CustomRule {
         let mut s = vec![0.0; self.states.len()];
         for (i, (p, g)) in p.iter_mut().zip(g).enumerate() {
             for (s, state) in s.iter_mut().zip(states.iter()) {
-                *s = state.as_ref().map_or(0.0, |state| state[i].wide());
+                *s = state.as_ref().map_or(0.0, |state| state[i].to_f64());
             }
-            let rate = rows.rates.get(i).map_or(1.0, |rate| rate.wide());
-            *p = F::of(p.wide() + rate * form.update(&h, &d, p.wide(), g.wide(), &mut s));
+            let rate = rows.rates.get(i).map_or(1.0, |rate| rate.to_f64());
+            *p = F::from_f64(p.to_f64() + rate * form.update(&h, &d, p.to_f64(), g.to_f64(), &mut s));
             for (s, state) in s.iter().zip(states.iter_mut()) {
                 if let Some(state) = state {
-                    state[i] = F::of(*s);
+                    state[i] = F::from_f64(*s);
                 }
             }
         }
@@ -90,8 +90,8 @@ impl<F: Real> HostKernel<F> for CustomRule {
         let (h, form) = (wide(hyper), self.form());
         let mut sums = [0.0; MAX_SUMS];
         for (i, (p, g)) in p.iter().zip(g).enumerate() {
-            let s: Vec<f64> = states.iter().map(|state| state.map_or(0.0, |state| state[i].wide())).collect();
-            let terms = form.contribute(&h, p.wide(), g.wide(), &s);
+            let s: Vec<f64> = states.iter().map(|state| state.map_or(0.0, |state| state[i].to_f64())).collect();
+            let terms = form.contribute(&h, p.to_f64(), g.to_f64(), &s);
             sums.iter_mut().zip(terms).for_each(|(sum, term)| *sum += term);
         }
         sums
@@ -102,7 +102,7 @@ impl<F: Real> HostKernel<F> for CustomRule {
     }
 
     fn total(&self, hyper: &[F], sums: &[F], elements: F) -> [[F; 3]; MAX_SUMS] {
-        self.form().total(&wide(hyper), &wide(sums), elements.wide()).map(|polynomial| polynomial.map(F::of))
+        self.form().total(&wide(hyper), &wide(sums), elements.to_f64()).map(|polynomial| polynomial.map(F::from_f64))
     }
 
     fn refuse(&self, totals: &[F]) -> bool {
@@ -112,7 +112,7 @@ impl<F: Real> HostKernel<F> for CustomRule {
     fn decide(&self, hyper: &[F], totals: &[F], own: &[F], _: &mut [F]) -> Vec<F> {
         let mut decision = self.form().decide(&wide(hyper), &wide(totals), &wide(own));
         decision.resize(self.decision.len(), f64::NAN);
-        decision.into_iter().map(F::of).collect()
+        decision.into_iter().map(F::from_f64).collect()
     }
 
     fn settle(&self, _: &[F], _: &[F], _: &[F], decision: &[F]) -> Vec<F> {

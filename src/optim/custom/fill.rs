@@ -48,7 +48,7 @@ pub(super) type OfCount = Arc<dyn Fn(&Settings<'_>, u64) -> f64 + Send + Sync>;
 /// How a member gets its value.
 #[derive(Clone)]
 pub(super) enum Fill {
-    /// Nobody fills it.
+    /// It is undefined.
     Missing,
     Setting(usize),
     OneMinus(usize),

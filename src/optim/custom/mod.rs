@@ -20,6 +20,7 @@ use std::sync::Arc;
 use super::{Rule, Scalar, StateSpec, Sums};
 use crate::gpu::layout::class::Class;
 use crate::optim::rule::host::HostKernel;
+use crate::optim::rule::sealed::Sealed;
 use crate::optim::rule::settings::{Range, Value, refused};
 use crate::{Error, Result};
 use fill::{Declared, Fill};
@@ -43,7 +44,7 @@ use scan::Mistake;
 /// struct Decision { … }   // f32 members
 /// fn contribute(h: Hyper, p: vec4<f32>, g: vec4<f32>, s: State) -> array<vec4<f32>, SUMS>
 /// fn total(h: Hyper, sums: array<f32, SUMS>, elements: f32) -> array<vec3<f32>, TOTALS>   // as 1, c, c² in the clip factor c
-/// fn refuse(totals: array<f32, TOTALS>) -> bool                                           // optional: leaves the step out
+/// fn refuse(totals: array<f32, TOTALS>) -> bool                                           // optional: skips the step
 /// fn decide(h: Hyper, totals: array<f32, TOTALS>, own: array<f32, TOTALS>) -> Decision
 /// ```
 ///
@@ -52,7 +53,7 @@ use scan::Mistake;
 ///
 /// | member | value |
 /// |---|---|
-/// | `step` | t, the count of applied steps, from 1 |
+/// | `step` | t, the step count, from 1 |
 /// | `one_minus_S` | 1 - S, for a setting S |
 /// | `bias_correctionN` | 1 - βᵗ, for a setting `betaN`; N is anything, or nothing |
 /// | `inv_bias_correctionN` | 1 / (1 - βᵗ) |
@@ -113,6 +114,8 @@ pub struct CustomRule {
     /// The first mistake of the methods.
     problem: Option<String>,
 }
+
+impl Sealed for CustomRule {}
 
 impl fmt::Debug for CustomRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -265,7 +268,7 @@ impl CustomRule {
         self.give(member, Fill::Call(Arc::new(value)))
     }
 
-    /// Fills a member of `Hyper` from the settings and the count t of applied steps, from 1. The settings that it asks for may change
+    /// Fills a member of `Hyper` from the settings and the step count t, from 1. The settings that it asks for may change
     /// only while no recorded step is unfinished.
     #[must_use]
     pub fn count(self, member: &str, value: impl Fn(&Settings<'_>, u64) -> f64 + Send + Sync + 'static) -> Self {
@@ -339,7 +342,7 @@ impl CustomRule {
     fn check_fills(&self) -> Result<()> {
         if let Some(((member, at), _)) = self.hyper.iter().zip(&self.fills).find(|(_, f)| matches!(f, Fill::Missing)) {
             let known = Fill::known(&self.settings).join(", ");
-            let message = format!("nobody fills Hyper.{member}; without a closure it must be one of: {known}");
+            let message = format!("Hyper.{member} is undefined; without a closure it must be one of: {known}");
             return Err(located(self.name, &self.text[..self.written], Mistake { at: *at, message }));
         }
         for t in [1, 2, 1000] {

@@ -111,7 +111,7 @@ impl<T> Host<T> {
 }
 
 fn squares<F: Real>(values: &[F]) -> f64 {
-    values.iter().map(|x| x.wide() * x.wide()).sum()
+    values.iter().map(|x| x.to_f64() * x.to_f64()).sum()
 }
 
 impl<F: Real, T: Terms<F>> CpuObjective<F> for Host<T> {
@@ -131,7 +131,7 @@ impl<F: Real, T: Terms<F>> CpuObjective<F> for Host<T> {
         check::batch(batch, 1)?;
         let loss = self.terms.evaluate(params, Some(grads));
         if self.l2 != 0.0 {
-            let twice = F::of(2.0 * self.l2);
+            let twice = F::from_f64(2.0 * self.l2);
             for (grad, param) in grads.iter_mut().zip(params) {
                 grad.iter_mut().zip(*param).for_each(|(g, p)| *g = *g + twice * *p);
             }

@@ -2,14 +2,13 @@
 //! the processor has. Products and sums are never contracted, so that the bits do not depend on the registers.
 
 use crate::optim::rule::Real;
-use num_traits::Float;
 
 /// Lanes that are summed side by side. Rows that are padded to whole multiples have no tails.
 pub(super) const LANES: usize = 8;
 
 /// Σ a·b
 #[inline(always)]
-pub(super) fn dot<F: Float>(a: &[F], b: &[F]) -> F {
+pub(super) fn dot<F: Real>(a: &[F], b: &[F]) -> F {
     let mut sums = [F::zero(); LANES];
     let (a, a_rest) = a.as_chunks::<LANES>();
     let (b, b_rest) = b.as_chunks::<LANES>();
@@ -24,7 +23,7 @@ pub(super) fn dot<F: Float>(a: &[F], b: &[F]) -> F {
 
 /// Σ a·b·c of padded rows.
 #[inline(always)]
-pub(super) fn dot3<F: Float>(a: &[F], b: &[F], c: &[F]) -> F {
+pub(super) fn dot3<F: Real>(a: &[F], b: &[F], c: &[F]) -> F {
     let mut sums = [F::zero(); LANES];
     let chunks = a.as_chunks::<LANES>().0.iter().zip(b.as_chunks::<LANES>().0).zip(c.as_chunks::<LANES>().0);
     for ((a, b), c) in chunks {
@@ -37,7 +36,7 @@ pub(super) fn dot3<F: Float>(a: &[F], b: &[F], c: &[F]) -> F {
 
 /// `to += scale · from`
 #[inline(always)]
-pub(super) fn add<F: Float>(to: &mut [F], scale: F, from: &[F]) {
+pub(super) fn add<F: Real>(to: &mut [F], scale: F, from: &[F]) {
     for (to, from) in to.iter_mut().zip(from) {
         *to = *to + scale * *from;
     }
@@ -45,7 +44,7 @@ pub(super) fn add<F: Float>(to: &mut [F], scale: F, from: &[F]) {
 
 /// `to += scale · a·b`
 #[inline(always)]
-pub(super) fn add_product<F: Float>(to: &mut [F], scale: F, a: &[F], b: &[F]) {
+pub(super) fn add_product<F: Real>(to: &mut [F], scale: F, a: &[F], b: &[F]) {
     for ((to, a), b) in to.iter_mut().zip(a).zip(b) {
         *to = *to + scale * (*a * *b);
     }
@@ -53,7 +52,7 @@ pub(super) fn add_product<F: Float>(to: &mut [F], scale: F, a: &[F], b: &[F]) {
 
 /// The largest magnitude; NaN does not count.
 #[inline(always)]
-pub(super) fn largest<F: Float>(values: &[F]) -> F {
+pub(super) fn largest<F: Real>(values: &[F]) -> F {
     let larger = |a: F, b: F| if b > a { b } else { a };
     let mut most = [F::zero(); LANES];
     let (chunks, rest) = values.as_chunks::<LANES>();
@@ -68,8 +67,8 @@ pub(super) fn largest<F: Float>(values: &[F]) -> F {
 /// The hyperbolic tangent of each. In f32 within 3e-7: Lambert's continued fraction at an eighth of the argument, where five
 /// terms are exact to the last bits, doubled three times; in f64 the standard library's.
 #[inline(always)]
-pub(super) fn tanh<F: Float>(values: &mut [F]) {
-    let of = |x: f64| F::from(x).unwrap_or_else(F::nan);
+pub(super) fn tanh<F: Real>(values: &mut [F]) {
+    let of = F::from_f64;
     if size_of::<F>() > size_of::<f32>() {
         return values.iter_mut().for_each(|x| *x = x.tanh());
     }

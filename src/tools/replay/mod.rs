@@ -140,16 +140,16 @@ impl<F: Number> Quadratic<F> {
 
     /// A tensor's part of the loss.
     fn loss(&self, i: usize, p: &[F]) -> f64 {
-        self.curvature[i].iter().zip(p).map(|(c, p)| 0.5 * c.wide() * p.wide() * p.wide()).sum()
+        self.curvature[i].iter().zip(p).map(|(c, p)| 0.5 * c.to_f64() * p.to_f64() * p.to_f64()).sum()
     }
 }
 
 fn exact<F: Number>(numbers: &[f32]) -> Vec<F> {
-    numbers.iter().map(|x| F::of(f64::from(*x))).collect()
+    numbers.iter().map(|x| F::from_f64(f64::from(*x))).collect()
 }
 
 fn wide<F: Number>(numbers: &[F]) -> Vec<f64> {
-    numbers.iter().map(|x| x.wide()).collect()
+    numbers.iter().map(|x| x.to_f64()).collect()
 }
 
 /// What a replay needs beside the runner.
@@ -291,7 +291,7 @@ impl<F: Number + Element> Runner for Host<F> {
     }
 
     fn decision(&self, name: &str) -> Result<f64> {
-        Ok(self.optimizer.decision(0, name).map_or(f64::NAN, Real::wide))
+        Ok(self.optimizer.decision(0, name).map_or(f64::NAN, Real::to_f64))
     }
 }
 

@@ -44,7 +44,7 @@ impl<'a, F: Number> Run<'a, F> {
         let shapes: Vec<&[usize]> = model.tensors().iter().map(|t| t.shape.as_slice()).collect();
         let mut optimizer = optimizer(plan, tensors, &shapes)?;
         let initial = plan.mlp.initial(plan.seed);
-        let exact = |p: &Vec<f32>| p.iter().map(|x| F::of(f64::from(*x))).collect();
+        let exact = |p: &Vec<f32>| p.iter().map(|x| F::from_f64(f64::from(*x))).collect();
         let mut params: Vec<Vec<F>> = initial.iter().map(exact).collect();
         optimizer.store_params(&mut slices_mut(&mut params))?;
         Ok(Self { plan, model, optimizer, params, grads: initial.iter().map(|p| vec![F::zero(); p.len()]).collect() })
@@ -69,7 +69,7 @@ impl<'a, F: Number> Run<'a, F> {
     /// One step, and what its mini-batch found before it.
     fn step(&mut self, batch: usize) -> Result<Outcome> {
         let Self { plan, model, optimizer, params, grads, .. } = self;
-        let scale = plan.loss_scale.map(|_| F::of(optimizer.loss_scale()));
+        let scale = plan.loss_scale.map(|_| F::from_f64(optimizer.loss_scale()));
         let mut before = None;
         optimizer.step_with(&mut slices_mut(params), &mut slices_mut(grads), |evaluation, params, grads| {
             if let EvalRequest::Loss(_) = evaluation {

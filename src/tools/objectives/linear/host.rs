@@ -19,7 +19,7 @@ pub(in crate::tools::objectives) struct Host<F> {
 
 impl<F: Real> Host<F> {
     pub(in crate::tools::objectives) fn new(rows: &Rows) -> Self {
-        let exact = |values: &[f32]| values.iter().map(|x| F::of(f64::from(*x))).collect::<Vec<_>>();
+        let exact = |values: &[f32]| values.iter().map(|x| F::from_f64(f64::from(*x))).collect::<Vec<_>>();
         Self {
             matrix: exact(&rows.matrix),
             columns: rows.columns(),
@@ -69,7 +69,7 @@ impl<F: Real> Host<F> {
         let mut loss = 0.0;
         for ((slope, target), weight) in self.slopes.iter_mut().zip(&self.targets).zip(&self.weights) {
             let r = *slope - *target;
-            loss += (*weight * r * r).wide();
+            loss += (*weight * r * r).to_f64();
             *slope = *weight * (r + r);
         }
         loss

@@ -46,7 +46,7 @@ impl<const D: usize> FullBatch for Completion<D> {
     fn terms<F: Real>(&self) -> impl Terms<F> + Send + 'static {
         Fit {
             factors: Factors::<F, D>::new(self.entries.clone()),
-            values: self.values.iter().map(|x| F::of(f64::from(*x))).collect(),
+            values: self.values.iter().map(|x| F::from_f64(f64::from(*x))).collect(),
             slopes: vec![F::zero(); self.values.len()],
             observed: self.observed,
         }
@@ -96,7 +96,7 @@ impl<F: Real, const D: usize> Terms<F> for Fit<F, D> {
         self.factors.load(params);
         self.factors.predict(&mut self.slopes);
         let (count, observed) = (self.values.len() as f64, self.observed);
-        let scale = F::of(1.0 / count);
+        let scale = F::from_f64(1.0 / count);
         let mut loss = 0.0;
         for (slopes, values) in self.slopes.chunks_mut(RUN).zip(self.values.chunks(RUN)) {
             let mut sum = F::zero();
@@ -105,7 +105,7 @@ impl<F: Real, const D: usize> Terms<F> for Fit<F, D> {
                 sum = sum + observed.term(r);
                 *slope = observed.slope(r) * scale;
             }
-            loss += sum.wide();
+            loss += sum.to_f64();
         }
         if let Some(grads) = grads {
             self.factors.gradient(&self.slopes, grads);

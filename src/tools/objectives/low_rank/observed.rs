@@ -14,7 +14,7 @@ pub(in crate::tools::objectives) enum Observed {
 impl Observed {
     #[inline(always)]
     pub(super) fn term<F: Real>(self, r: F) -> F {
-        let half = F::of(0.5);
+        let half = F::from_f64(0.5);
         match self {
             Self::Squared => r * r,
             Self::Huber if r.abs() > F::one() => r.abs() - half,

@@ -5,10 +5,10 @@ use super::batches::Batches;
 use super::quantize::Bits;
 use super::shape::{Activation, Mlp};
 use crate::Result;
+use crate::optim::rule::Real;
 use crate::tools::objectives::vector;
 use crate::tools::objectives::vector::{add, dot, widest};
 use crate::tools::objectives::{CpuObjective, Outcome, Part, Samples, Split, TensorSpec, check};
-use num_traits::Float;
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -27,7 +27,7 @@ pub struct CpuMlp<F> {
     chunks: Vec<Chunk<F>>,
 }
 
-impl<F: Float + Send + Sync> CpuMlp<F> {
+impl<F: Real> CpuMlp<F> {
     /// Takes a copy of the data. The seed decides each epoch's order.
     ///
     /// # Errors
@@ -73,7 +73,7 @@ impl<F: Float + Send + Sync> CpuMlp<F> {
     }
 }
 
-impl<F: Float + Send + Sync> CpuObjective<F> for CpuMlp<F> {
+impl<F: Real> CpuObjective<F> for CpuMlp<F> {
     fn tensors(&self) -> &[TensorSpec] {
         &self.tensors
     }
@@ -109,9 +109,9 @@ struct Rows<F> {
     labels: Vec<u32>,
 }
 
-impl<F: Float> Rows<F> {
+impl<F: Real> Rows<F> {
     fn new(samples: &Samples) -> Self {
-        let exact = |x: &f32| F::from(*x).unwrap_or_else(F::nan);
+        let exact = |x: &f32| F::from_f64(f64::from(*x));
         Self { inputs: samples.inputs().iter().map(exact).collect(), labels: samples.labels().to_vec() }
     }
 }
@@ -137,7 +137,7 @@ pub(in crate::tools::objectives) fn measure(spec: &Mlp, params: &[&[f32]], sampl
     evaluate(&Net::new(spec), &mut chunks, params, 0..rows, |chunk, row| chunk.take(&data, row), false)
 }
 
-fn chunks<F: Float>(spec: &Mlp, tensors: &[TensorSpec], most: usize) -> Vec<Chunk<F>> {
+fn chunks<F: Real>(spec: &Mlp, tensors: &[TensorSpec], most: usize) -> Vec<Chunk<F>> {
     (0..CHUNKS).map(|_| Chunk::new(&spec.widths, tensors, chunk_rows(most))).collect()
 }
 
@@ -165,7 +165,7 @@ fn chunk_count(rows: usize) -> usize {
 }
 
 /// Forward, and backward where asked, over chunks of the positions, each of which `take` fetches.
-fn evaluate<F: Float + Send + Sync>(
+fn evaluate<F: Real>(
     net: &Net,
     chunks: &mut [Chunk<F>],
     params: &[&[F]],
@@ -207,12 +207,12 @@ fn evaluate<F: Float + Send + Sync>(
             });
         });
     }
-    let loss: f64 = used.iter().map(|chunk| chunk.loss.to_f64().unwrap_or(f64::NAN)).sum();
+    let loss: f64 = used.iter().map(|chunk| chunk.loss.to_f64()).sum();
     Outcome { rows: rows as u32, loss: loss / rows as f64, correct: used.iter().map(|chunk| chunk.correct).sum() }
 }
 
 /// With the scale of all rows together.
-fn round_outputs<F: Float + Send + Sync>(chunks: &mut [Chunk<F>], bits: Bits, at: usize) {
+fn round_outputs<F: Real>(chunks: &mut [Chunk<F>], bits: Bits, at: usize) {
     let largest = chunks.iter().map(|chunk| vector::largest(&chunk.activations[at])).fold(F::zero(), F::max);
     chunks.par_iter_mut().for_each(|chunk| {
         widest(|| bits.round(largest, &chunk.activations[at], &mut chunk.rounded[at]));
@@ -220,7 +220,7 @@ fn round_outputs<F: Float + Send + Sync>(chunks: &mut [Chunk<F>], bits: Bits, at
 }
 
 /// The weights rounded, the biases as they are.
-fn rounded_weights<F: Float>(bits: Bits, params: &[&[F]]) -> Vec<Vec<F>> {
+fn rounded_weights<F: Real>(bits: Bits, params: &[&[F]]) -> Vec<Vec<F>> {
     let mut tensors: Vec<Vec<F>> = params.iter().map(|p| p.to_vec()).collect();
     for (to, weights) in tensors.iter_mut().zip(params).step_by(2) {
         widest(|| bits.round(vector::largest(weights), weights, to));
@@ -228,7 +228,7 @@ fn rounded_weights<F: Float>(bits: Bits, params: &[&[F]]) -> Vec<Vec<F>> {
     tensors
 }
 
-impl<F: Float> Chunk<F> {
+impl<F: Real> Chunk<F> {
     fn new(widths: &[usize], tensors: &[TensorSpec], most: usize) -> Self {
         let room = |width: &usize| Vec::with_capacity(width * most);
         Self {
@@ -288,7 +288,7 @@ impl<F: Float> Chunk<F> {
     #[inline(always)]
     fn sigmoid(&mut self, rows: usize) {
         let last = self.deltas.len() - 1;
-        let (one, scale) = (F::one(), F::from(rows).unwrap_or_else(F::nan));
+        let (one, scale) = (F::one(), F::from_f64(rows as f64));
         (self.loss, self.correct) = (F::zero(), 0);
         self.deltas[last].clear();
         for (z, label) in self.activations[last + 1].iter().zip(&self.labels) {
@@ -308,7 +308,7 @@ impl<F: Float> Chunk<F> {
         let delta = &mut self.deltas[last];
         delta.resize(logits.len(), F::zero());
         let classes = logits.len() / self.rows;
-        let scale = F::from(rows).unwrap_or_else(F::nan);
+        let scale = F::from_f64(rows as f64);
         (self.loss, self.correct) = (F::zero(), 0);
         for ((z, d), label) in logits.chunks_exact(classes).zip(delta.chunks_exact_mut(classes)).zip(&self.labels) {
             let label = *label as usize;
@@ -348,7 +348,7 @@ impl<F: Float> Chunk<F> {
 }
 
 #[inline(always)]
-fn weight_gradient<F: Float>(
+fn weight_gradient<F: Real>(
     from: &[F],
     delta: &[F],
     (inputs, outputs): (usize, usize),
@@ -367,7 +367,7 @@ fn weight_gradient<F: Float>(
 
 impl Activation {
     #[inline(always)]
-    fn apply<F: Float>(self, sums: &mut [F]) {
+    fn apply<F: Real>(self, sums: &mut [F]) {
         match self {
             // A comparison that a NaN fails, so that it stays visible.
             Self::Relu => sums.iter_mut().for_each(|x| *x = if *x < F::zero() { F::zero() } else { *x }),
@@ -377,7 +377,7 @@ impl Activation {
 
     /// By the unit's output.
     #[inline(always)]
-    fn slope<F: Float>(self, y: F) -> F {
+    fn slope<F: Real>(self, y: F) -> F {
         match self {
             Self::Relu if y > F::zero() => F::one(),
             Self::Relu => F::zero(),

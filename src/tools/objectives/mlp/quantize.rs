@@ -1,7 +1,7 @@
 //! Rounding weights and hidden activations in the forward pass, with gradients that pass through as if nothing was rounded
 //! (the straight-through estimator), as in S-Adam's experiments (arXiv 2605.29547).
 
-use num_traits::Float;
+use crate::optim::rule::Real;
 
 /// The numbers that are left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,9 +34,9 @@ impl Bits {
 
     /// Rounds values of which the largest magnitude is `largest`. What is not finite becomes NaN and stays visible.
     #[inline(always)]
-    pub(super) fn round<F: Float>(self, largest: F, from: &[F], to: &mut Vec<F>) {
+    pub(super) fn round<F: Real>(self, largest: F, from: &[F], to: &mut Vec<F>) {
         let Grid { top, least, most } = self.grid();
-        let [top, least, most, floor] = [top, least, most, FLOOR].map(|x| F::from(x).unwrap_or_else(F::nan));
+        let [top, least, most, floor] = [top, least, most, FLOOR].map(|x| F::from_f64(x.into()));
         let scale = top / (largest + floor);
         let value = |x: &F| {
             let whole = to_even(*x * scale);
@@ -51,7 +51,7 @@ impl Bits {
 /// The nearest whole number; of two that are equally near, the even one, as WGSL and torch do. Where the unit in the last
 /// place is 1, adding rounds just so.
 #[inline(always)]
-fn to_even<F: Float>(x: F) -> F {
-    let large = F::from(1.5).unwrap_or_else(F::nan) / F::epsilon();
+fn to_even<F: Real>(x: F) -> F {
+    let large = F::from_f64(1.5) / F::epsilon();
     (x + large) - large
 }

@@ -80,8 +80,8 @@ impl FullBatch for Arm {
     fn terms<F: Real>(&self) -> impl Terms<F> + Send + 'static {
         Follow {
             joints: self.settings.joints,
-            smoothness: F::of(self.settings.smoothness),
-            targets: self.targets.iter().map(|t| t.map(|x| F::of(f64::from(x)))).collect(),
+            smoothness: F::from_f64(self.settings.smoothness),
+            targets: self.targets.iter().map(|t| t.map(|x| F::from_f64(f64::from(x)))).collect(),
         }
     }
 
@@ -171,14 +171,14 @@ impl<F: Real> Terms<F> for Follow<F> {
         for (k, (angles, target)) in waypoints.iter().zip(&self.targets).enumerate() {
             let tip = tip(angles);
             let off = [tip[0] - target[0], tip[1] - target[1]];
-            loss += (off[0] * off[0] + off[1] * off[1]).wide();
+            loss += (off[0] * off[0] + off[1] * off[1]).to_f64();
             if let Some(grad) = &mut grad {
                 self.turn(angles, off, &mut grad[k * self.joints..][..self.joints]);
             }
         }
         for (k, pair) in waypoints.windows(2).enumerate() {
             let grads = grad.as_mut().map(|grad| grad[k * self.joints..][..2 * self.joints].split_at_mut(self.joints));
-            loss += self.smooth(pair[0], pair[1], grads).wide();
+            loss += self.smooth(pair[0], pair[1], grads).to_f64();
         }
         loss
     }

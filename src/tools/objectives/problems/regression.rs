@@ -140,10 +140,10 @@ impl<F: Real> Terms<F> for Penalised<F> {
 
     fn evaluate(&mut self, params: &[&[F]], grads: Option<&mut [&mut [F]]>) -> f64 {
         let grad = grads.map(|grads| &mut *grads[0]);
-        let penalty = self.l1 * params[0].iter().map(|w| w.abs().wide()).sum::<f64>();
+        let penalty = self.l1 * params[0].iter().map(|w| w.abs().to_f64()).sum::<f64>();
         let Some(grad) = grad else { return self.rows.evaluate(params[0], None) + penalty };
         let loss = self.rows.evaluate(params[0], Some(grad));
-        let l1 = F::of(self.l1);
+        let l1 = F::from_f64(self.l1);
         for (g, w) in grad.iter_mut().zip(params[0]) {
             *g = *g + l1 * sign(*w);
         }

@@ -119,7 +119,7 @@ struct Pairs {
 impl Valley {
     /// The term of two neighbours, and its slopes by them.
     fn pair<F: Real>(self, x: F, y: F) -> (F, F, F) {
-        let (one, two, ten, hundred) = (F::one(), F::of(2.0), F::of(10.0), F::of(100.0));
+        let (one, two, ten, hundred) = (F::one(), F::from_f64(2.0), F::from_f64(10.0), F::from_f64(100.0));
         let (left, up) = (one - x, y - x * x);
         match self {
             Self::Smooth => {
@@ -147,7 +147,7 @@ impl<F: Real> Terms<F> for Pairs {
         let mut loss = 0.0;
         for (at, pair) in params[0].windows(2).enumerate() {
             let (term, by_x, by_y) = self.form.pair(pair[0], pair[1]);
-            loss += term.wide();
+            loss += term.to_f64();
             if let Some(grad) = &mut grad {
                 grad[at] = grad[at] + by_x;
                 grad[at + 1] = by_y;

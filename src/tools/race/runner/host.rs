@@ -52,7 +52,8 @@ impl<'a, F: Objective> Host<'a, F> {
         let tensors = problem.tensors().iter().map(spec).collect();
         let mut optimizer =
             Optimizer::new(vec![("default".to_owned(), rule)], tensors)?.with_storage(&run.entrant.storage)?;
-        let mut params: Vec<Vec<F>> = params.iter().map(|p| p.iter().map(|x| F::of(f64::from(*x))).collect()).collect();
+        let mut params: Vec<Vec<F>> =
+            params.iter().map(|p| p.iter().map(|x| F::from_f64(f64::from(*x))).collect()).collect();
         optimizer.store_params(&mut slices_mut(&mut params))?;
         Ok(Self {
             run,
@@ -134,7 +135,7 @@ impl<F: Objective> Course for Host<'_, F> {
     }
 
     fn params(&mut self) -> Result<Vec<Vec<f32>>> {
-        Ok(self.params.iter().map(|p| p.iter().map(|x| x.wide() as f32).collect()).collect())
+        Ok(self.params.iter().map(|p| p.iter().map(|x| x.to_f64() as f32).collect()).collect())
     }
 }
 
@@ -163,7 +164,7 @@ struct Seen {
 
 impl Seen {
     fn of<F: Number>(optimizer: &Optimizer<F>) -> Self {
-        let decision = |name| optimizer.decision(0, name).map(F::wide);
+        let decision = |name| optimizer.decision(0, name).map(F::to_f64);
         // VRAdam decides a rate, S-Adam a factor.
         let factor = || Some(decision("eta")? / rate(optimizer.rule(0))?);
         Self { triggered: decision("flow").map(|flow| flow != 0.0), damping: decision("damp").or_else(factor) }

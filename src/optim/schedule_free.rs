@@ -1,4 +1,4 @@
-//! The average of the schedule-free rules: how much each step weighs in it.
+//! What the two schedule-free rules share: their average, and how much each step weighs in it.
 
 use super::Scalar;
 
@@ -36,8 +36,8 @@ impl Average {
         vec![
             Scalar::count("average", c),
             Scalar::count("keep", 1.0 - c),
-            Scalar::both("step_y", lr, warm * (1.0 - toward)),
-            Scalar::both("step_gap", lr, warm * toward),
+            Scalar::both("step_size_y", lr, warm * (1.0 - toward)),
+            Scalar::both("step_size_gap", lr, warm * toward),
         ]
     }
 

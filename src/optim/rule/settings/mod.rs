@@ -1,141 +1,16 @@
-//! Settings: every optimizer's hyper-parameters with their names, defaults and ranges in one place.
+//! Settings: every optimizer's hyper-parameters with their names, defaults and ranges in one place. The tools' problems declare theirs
+//! in the same way.
+
+mod range;
+mod value;
+
+pub use range::Range;
+pub use value::Value;
 
 use std::borrow::Cow;
-use std::fmt;
 
-/// A setting's value as the command line, files and checkpoints carry it.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Value {
-    /// A number.
-    Number(f64),
-    /// A switch.
-    Flag(bool),
-    /// One of a few words.
-    Word(String),
-}
-
-impl Value {
-    /// Reads `1e-3`, `true` or a word.
-    #[must_use]
-    pub fn parse(text: &str) -> Self {
-        match text {
-            "true" => Self::Flag(true),
-            "false" => Self::Flag(false),
-            _ => text.parse().map_or_else(|_| Self::Word(text.to_owned()), Self::Number),
-        }
-    }
-}
-
-impl fmt::Display for Value {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Number(x) if *x != 0.0 && !(1e-3..1e6).contains(&x.abs()) => write!(f, "{x:e}"),
-            Self::Number(x) => write!(f, "{x}"),
-            Self::Flag(x) => write!(f, "{x}"),
-            Self::Word(x) => write!(f, "{x}"),
-        }
-    }
-}
-
-/// Up to here f64 holds every whole number.
-const MOST_WHOLE: f64 = 9_007_199_254_740_992.0;
-
-/// The numbers a setting accepts.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Range {
-    least: f64,
-    most: f64,
-    most_included: bool,
-    /// Empty where the bounds say it all.
-    text: &'static str,
-}
-
-impl Range {
-    /// Learning rates, decays, factors.
-    pub const NOT_NEGATIVE: Self =
-        Self { least: 0.0, most: f32::MAX as f64, most_included: true, text: "a finite number of at least 0" };
-    /// Decay rates of moving averages: at 1 the average would never move.
-    pub const BELOW_ONE: Self = Self { least: 0.0, most: 1.0, most_included: false, text: "a number in [0, 1)" };
-    /// Where something lies between two things, neither of them included.
-    pub const BETWEEN: Self = Self { least: 1e-3, most: 1.0, most_included: false, text: "a number in [1e-3, 1)" };
-    /// Powers.
-    pub const POWER: Self = Self { least: 0.0, most: 10.0, most_included: true, text: "a number in [0, 10]" };
-    /// Shares.
-    pub const SHARE: Self = Self { least: 0.0, most: 1.0, most_included: true, text: "a number in [0, 1]" };
-    /// Shares that a division needs above 0.
-    pub const POSITIVE_SHARE: Self =
-        Self { least: 1e-30, most: 1.0, most_included: true, text: "a number in [1e-30, 1]" };
-    /// Terms that keep a denominator from 0: they must survive rounding to f32 and a flush of subnormals.
-    pub const EPSILON: Self =
-        Self { least: 1e-30, most: f32::MAX as f64, most_included: true, text: "a finite number of at least 1e-30" };
-
-    /// Sizes and counts.
-    pub const COUNT: Self = Self { least: 1.0, most: 1e5, most_included: true, text: "a whole number in [1, 100000]" };
-    /// Sizes and counts that may be none.
-    pub const COUNT_OR_NONE: Self =
-        Self { least: 0.0, most: 1e5, most_included: true, text: "a whole number in [0, 100000]" };
-    /// Seeds: what f64 holds exactly, as all values of settings travel as f64.
-    pub const SEED: Self =
-        Self { least: 0.0, most: MOST_WHOLE, most_included: true, text: "a whole number in [0, 2^53]" };
-
-    /// Any number that f32 holds.
-    pub const ANY: Self =
-        Self { least: -(f32::MAX as f64), most: f32::MAX as f64, most_included: true, text: "a finite number" };
-
-    /// Numbers of steps, which f32 holds exactly.
-    pub const STEPS: Self = Self::between(0.0, 16_777_216.0);
-    /// How often S-Adam may probe.
-    pub const PROBES: Self = Self::between(1.0, 8.0);
-    /// Rows of a block of WarpAdam's matrix.
-    pub const BLOCK: Self = Self::between(1.0, 64.0);
-
-    /// Numbers of at least `least`.
-    #[must_use]
-    pub const fn from(least: f64) -> Self {
-        Self { least, most: f32::MAX as f64, most_included: true, text: "" }
-    }
-
-    /// Numbers in `[least, most]`.
-    #[must_use]
-    pub const fn between(least: f64, most: f64) -> Self {
-        Self { least, most, most_included: true, text: "" }
-    }
-
-    /// Numbers in `[least, most)`.
-    #[must_use]
-    pub const fn below(least: f64, most: f64) -> Self {
-        Self { least, most, most_included: false, text: "" }
-    }
-
-    /// Checks a number, or says what it must be.
-    #[cfg(feature = "custom")]
-    pub(crate) fn check(self, x: f64) -> Result<(), Cow<'static, str>> {
-        if self.contains(x) { Ok(()) } else { Err(self.needs()) }
-    }
-
-    /// What a number must be.
-    fn needs(self) -> Cow<'static, str> {
-        if !self.text.is_empty() {
-            return self.text.into();
-        }
-        let end = if self.most_included { ']' } else { ')' };
-        let [least, most] = [self.least, self.most].map(Value::Number);
-        format!("a number in [{least}, {most}{end}").into()
-    }
-
-    /// What a whole number must be. Its digits are written out: a bound such as 16777216 is one that people count to.
-    fn needs_whole(self) -> Cow<'static, str> {
-        if !self.text.is_empty() {
-            return self.text.into();
-        }
-        let end = if self.most_included { ']' } else { ')' };
-        format!("a whole number in [{}, {}{end}", self.least, self.most).into()
-    }
-
-    fn contains(self, x: f64) -> bool {
-        x >= self.least && (x < self.most || (self.most_included && x == self.most))
-    }
-}
+use super::sealed::Sealed;
+use range::MOST_WHOLE;
 
 /// A type that a setting can have.
 pub(crate) trait Setting: Sized {
@@ -145,17 +20,17 @@ pub(crate) trait Setting: Sized {
     fn from_value(value: &Value) -> Result<Self, Cow<'static, str>>;
 }
 
-/// A setting that is a number: its declaration gives the range.
-pub(crate) trait Numeric: Setting {
+/// A setting that is a number and has a range.
+pub(crate) trait Ranged: Setting {
     /// What it accepts in `range`.
     fn accepts(range: Range) -> Cow<'static, str>;
     /// Whether it lies in `range`, or what is needed.
     fn check(&self, range: Range) -> Result<(), Cow<'static, str>>;
 }
 
-/// A flag or a choice: its type says what it accepts, and its declaration gives no range.
-pub(crate) trait Listed: Setting {
-    /// What it accepts.
+/// A setting all values of which are accepted, and that has no range: a flag or a word.
+pub(crate) trait Choice: Setting {
+    /// The values that it accepts.
     fn accepts() -> Cow<'static, str>;
 }
 
@@ -168,7 +43,7 @@ impl Setting for f64 {
     }
 }
 
-impl Numeric for f64 {
+impl Ranged for f64 {
     fn accepts(range: Range) -> Cow<'static, str> {
         range.needs()
     }
@@ -191,7 +66,7 @@ impl Setting for Option<f64> {
     }
 }
 
-impl Numeric for Option<f64> {
+impl Ranged for Option<f64> {
     fn accepts(range: Range) -> Cow<'static, str> {
         format!("{}, or `mode` for the default of the mode", range.needs()).into()
     }
@@ -217,7 +92,7 @@ macro_rules! whole {
             }
         }
 
-        impl Numeric for $type {
+        impl Ranged for $type {
             fn accepts(range: Range) -> Cow<'static, str> {
                 range.needs_whole()
             }
@@ -242,14 +117,14 @@ impl Setting for bool {
     }
 }
 
-impl Listed for bool {
+impl Choice for bool {
     fn accepts() -> Cow<'static, str> {
         "true or false".into()
     }
 }
 
 /// What [`settings!`] writes for a configuration.
-pub trait Configured {
+pub trait Configured: Sealed {
     /// The optimizer's name.
     const NAME: &'static str;
     /// The names of its settings, in order.
@@ -268,19 +143,26 @@ pub trait Configured {
     fn check_ranges(&self) -> crate::Result<()>;
 }
 
-/// What a setting of [`settings!`] accepts: a number with its range, a flag or a choice without one.
+/// What a setting of [`settings!`] accepts: a number with its range, a flag or a word without one.
 macro_rules! accepts {
     ($type:ty) => {
-        <$type as $crate::optim::rule::settings::Listed>::accepts()
+        <$type as $crate::optim::rule::settings::Choice>::accepts()
     };
     ($type:ty, $range:ident) => {
-        <$type as $crate::optim::rule::settings::Numeric>::accepts($crate::optim::rule::settings::Range::$range)
+        <$type as $crate::optim::rule::settings::Ranged>::accepts($crate::optim::rule::settings::Range::$range)
     };
 }
 pub(crate) use accepts;
 
-/// Declares a configuration: a plain struct with public fields, its defaults, ranges and names. Flags and choices have no range.
+/// Declares a configuration: a plain struct with public fields, its defaults, ranges and names. A number has a range; a flag or a word
+/// has none.
 macro_rules! settings {
+    (@check $text:literal, $self:ident.$field:ident: $ty:ty) => {};
+    (@check $text:literal, $self:ident.$field:ident: $ty:ty, $range:ident) => {{
+        use $crate::optim::rule::settings::{Range, Ranged, Setting, refused};
+        <$ty as Ranged>::check(&$self.$field, Range::$range)
+            .map_err(|needs| refused($text, stringify!($field), &$self.$field.value(), needs))?;
+    }};
     (
         $(#[$doc:meta])*
         $name:ident = $text:literal,
@@ -301,6 +183,8 @@ macro_rules! settings {
                 Self { $($rfield,)* $($field: $default,)* }
             }
         }
+
+        impl $crate::optim::rule::sealed::Sealed for $name {}
 
         impl $crate::optim::rule::settings::Configured for $name {
             const NAME: &'static str = $text;
@@ -335,9 +219,8 @@ macro_rules! settings {
             }
 
             fn check_ranges(&self) -> $crate::Result<()> {
-                use $crate::optim::rule::settings::{Numeric, Range, Setting, refused};
-                $(self.$rfield.check(Range::$rrange).map_err(|needs| refused($text, stringify!($rfield), &self.$rfield.value(), needs))?;)*
-                $($(self.$field.check(Range::$range).map_err(|needs| refused($text, stringify!($field), &self.$field.value(), needs))?;)?)*
+                $($crate::optim::rule::settings::settings!(@check $text, self.$rfield: $rty, $rrange);)*
+                $($crate::optim::rule::settings::settings!(@check $text, self.$field: $ty $(, $range)?);)*
                 Ok(())
             }
         }
@@ -372,12 +255,12 @@ macro_rules! choice {
             fn from_value(value: &$crate::optim::Value) -> Result<Self, std::borrow::Cow<'static, str>> {
                 match value {
                     $($crate::optim::Value::Word(word) if word == $word => Ok(Self::$variant),)*
-                    _ => Err(<Self as $crate::optim::rule::settings::Listed>::accepts()),
+                    _ => Err(<Self as $crate::optim::rule::settings::Choice>::accepts()),
                 }
             }
         }
 
-        impl $crate::optim::rule::settings::Listed for $name {
+        impl $crate::optim::rule::settings::Choice for $name {
             fn accepts() -> std::borrow::Cow<'static, str> {
                 ["one of", $($word),*].join(" ").into()
             }

@@ -1,0 +1,77 @@
+//! Whether rules and groups go together, and what a rule must be able to do for a feature.
+
+use super::object::Rule;
+use crate::optim::ALL;
+use crate::{Error, Result};
+
+/// Whether two groups of one optimizer may hold these: the same mathematics, whatever the settings.
+pub(crate) fn same_rule(a: &dyn Rule, b: &dyn Rule) -> bool {
+    let scalars = |rule: &dyn Rule| rule.scalars(1).iter().map(|s| (s.name, s.depends)).collect::<Vec<_>>();
+    let states = |rule: &dyn Rule| rule.states().iter().map(|s| s.name).collect::<Vec<_>>();
+    a.name() == b.name()
+        && a.text() == b.text()
+        && a.sums() == b.sums()
+        && a.procedure() == b.procedure()
+        && scalars(a) == scalars(b)
+        && states(a) == states(b)
+}
+
+/// Whether an optimizer that was built with `before` can go on with `after`.
+pub(crate) fn goes_on(after: &dyn Rule, before: &dyn Rule) -> bool {
+    after.states() == before.states() && after.flags() == before.flags() && after.procedure() == before.procedure()
+}
+
+/// Checks the settings that all groups must share.
+pub(crate) fn check_common<'a>(groups: impl Iterator<Item = (&'a str, &'a dyn Rule)>) -> Result<()> {
+    let groups: Vec<_> = groups.collect();
+    let [(first, rule), others @ ..] = groups.as_slice() else { return Ok(()) };
+    let value = |rule: &dyn Rule, name: &str| rule.settings().into_iter().find(|(n, _)| *n == name).map(|(_, v)| v);
+    for (group, other) in others {
+        for name in rule.common() {
+            if let (Some(a), Some(b)) = (value(*rule, name), value(*other, name))
+                && a != b
+            {
+                return Err(Error::Usage(format!(
+                    "{name} is {a} in group `{first}` and {b} in group `{group}`; {} needs one for all groups",
+                    rule.name()
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Says so where a rule's columns cannot have rates: what it keeps goes the parameters' way at the rule's own rate.
+pub(crate) fn need_one_rate(rule: &dyn Rule) -> Result<()> {
+    if rule.evaluation().is_none() {
+        return Ok(());
+    }
+    let problem = "keeps its average beside the parameters, which one rate must move: no column rates";
+    Err(Error::Usage(format!("{} {problem}", rule.name())))
+}
+
+/// Says so where rows cannot share a rule's second moment.
+pub(crate) fn need_shared(rule: &dyn Rule) -> Result<()> {
+    if rule.shares_rows() {
+        return Ok(());
+    }
+    let names = ALL.iter().filter(|e| e.sample().shares_rows()).map(|e| e.name).collect::<Vec<_>>().join(", ");
+    Err(Error::Usage(format!("{} cannot share a second moment over rows; these can: {names}", rule.name())))
+}
+
+/// Says so where a rule cannot leave out rows or give columns rates: its procedure sees whole tensors.
+pub(crate) fn need_rows(rule: &dyn Rule) -> Result<()> {
+    if rule.procedure().steps_rows() {
+        return Ok(());
+    }
+    let problem = "moves or mixes whole tensors inside its step: row sets and column rates are for the other rules";
+    Err(Error::Usage(format!("{} {problem}", rule.name())))
+}
+
+/// Says so where a rule cannot run on the CPU.
+pub(crate) fn need_cpu(rule: &dyn Rule) -> Result<()> {
+    if rule.has_cpu() {
+        return Ok(());
+    }
+    Err(Error::Usage(format!("{} has no CPU form: it runs on the GPU only", rule.name())))
+}

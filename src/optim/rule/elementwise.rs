@@ -1,0 +1,133 @@
+//! A rule's mathematics for one element, in f32 and f64.
+
+use std::fmt::Debug;
+
+use super::fields::Fields;
+use super::number::Real;
+use super::settings::Configured;
+use super::spec::{MAX_SUMS, Scalar, StateSpec, Sums};
+use crate::Result;
+use crate::optim::procedure::Procedure;
+
+/// The mathematics of a rule: the scalars of a step, and the twin of `shaders/rules/*.wgsl` with the same statements in the same
+/// order, for one element, in f32 and f64.
+///
+/// The twin finds slips of transcription; that the paper was read right is for the golden trajectories to find. The trait is sealed:
+/// [`Configured`] cannot be named outside of this crate.
+pub trait ElementwiseRule: Configured + Clone + Debug + Send + Sync + 'static {
+    /// One group's scalars of one step.
+    type Hyper<F: Real>: Fields<F>;
+    /// One element's states.
+    type State<F: Real>: Fields<F>;
+    /// What was decided from the sums.
+    type Decision<F: Real>: Fields<F>;
+    /// What decisions remember from step to step, one for all tensors; zeros at first.
+    type GlobalState<F: Real>: Fields<F>;
+
+    /// The rule's WGSL.
+    const TEXT: &'static str;
+    /// The sums it needs.
+    const SUMS: Sums = Sums::NONE;
+
+    /// What stands around the update of one element and is more than four lanes know of.
+    fn procedure(&self) -> Procedure {
+        Procedure::Plain
+    }
+
+    /// The settings that all groups must share, because what they decide is decided once for all tensors.
+    fn common(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Whether its text squares the gradient of the second moment with `wo_square`, and [`update_squaring`](Self::update_squaring) with
+    /// what it is given, so that the elements of a row may share it.
+    const SHARES_ROWS: bool = false;
+
+    /// What the sums depend on with these settings, of `p`, `g` and the states: the first half of a step must read these.
+    fn sums_read(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Checks what no single range can say.
+    fn check_together(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// The members of `Hyper` at the `t`-th step, `t` counted from 1.
+    fn scalars(&self, t: u64) -> Vec<Scalar>;
+
+    /// The states, in the order of `State`.
+    fn states(&self) -> Vec<StateSpec>;
+
+    /// WGSL constants that the settings choose.
+    fn flags(&self) -> Vec<(&'static str, bool)> {
+        Vec::new()
+    }
+
+    /// Where the rule is evaluated, if elsewhere than it is trained: θ plus so many times a state. All configurations have it or none.
+    fn evaluation(&self) -> Option<(&'static str, f64)> {
+        None
+    }
+
+    /// Configurations that together reach every text and every branch of the rule; weight decay is never zero where there is one.
+    fn variants() -> Vec<(&'static str, Self)>;
+
+    /// The change Δθ of one element; its states are updated in place.
+    fn update<F: Real>(&self, h: &Self::Hyper<F>, d: &Self::Decision<F>, p: F, g: F, s: &mut Self::State<F>) -> F;
+
+    /// As [`update`](Self::update), with `square(weight, g)` in place of `weight · g²` in the second moment.
+    fn update_squaring<F: Real>(
+        &self,
+        h: &Self::Hyper<F>,
+        d: &Self::Decision<F>,
+        p: F,
+        g: F,
+        s: &mut Self::State<F>,
+        _square: impl FnMut(F, F) -> F,
+    ) -> F {
+        self.update(h, d, p, g, s)
+    }
+
+    /// One element's terms of the sums.
+    fn contribute<F: Real>(&self, _h: &Self::Hyper<F>, _p: F, _g: F, _s: &Self::State<F>) -> [F; MAX_SUMS] {
+        [F::zero(); MAX_SUMS]
+    }
+
+    /// A tensor's totals from its sums, each as a polynomial 1, c, c² in the clip factor.
+    fn total<F: Real>(&self, _h: &Self::Hyper<F>, _sums: &[F], _elements: F) -> [[F; 3]; MAX_SUMS] {
+        [[F::zero(); 3]; MAX_SUMS]
+    }
+
+    /// Whether the step must be skipped.
+    fn refuse<F: Real>(&self, _totals: &[F]) -> bool {
+        false
+    }
+
+    /// A tensor's decision, from the totals over everything and its own; with probes, from their slopes. Every tensor's call changes
+    /// the global state in the same way.
+    fn decide<F: Real>(
+        &self,
+        _h: &Self::Hyper<F>,
+        _totals: &[F],
+        _own: &[F],
+        _global: &mut Self::GlobalState<F>,
+    ) -> Self::Decision<F> {
+        Self::Decision::load(|_| F::zero())
+    }
+
+    /// The decision completed by the totals as they are once an integrator has been along.
+    fn settle<F: Real>(
+        &self,
+        _h: &Self::Hyper<F>,
+        _totals: &[F],
+        _own: &[F],
+        d: &Self::Decision<F>,
+    ) -> Self::Decision<F> {
+        *d
+    }
+
+    /// Whether the step leaves the step count where it is.
+    fn hold<F: Real>(&self, _d: &Self::Decision<F>) -> bool {
+        false
+    }
+}

@@ -1,0 +1,14 @@
+//! Formulas that several rules share.
+
+use super::number::Real;
+
+/// What a rule squares with, where rows share nothing.
+#[inline(always)]
+pub(crate) fn own_square<F: Real>(weight: F, x: F) -> F {
+    weight * x * x
+}
+
+/// 1 - β^t without cancellation.
+pub(crate) fn bias_correction(beta: f64, t: u64) -> f64 {
+    if beta == 0.0 { 1.0 } else { -(t as f64 * beta.ln()).exp_m1() }
+}

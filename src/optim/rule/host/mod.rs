@@ -1,0 +1,53 @@
+//! A rule on the CPU, over slices, with its types erased: the plain loop that the oracle runs, and the blocked loop that the compiler
+//! turns into vector instructions.
+
+mod blocks;
+mod kernel;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+use super::spec::MAX_SUMS;
+
+/// What rows ask of an update.
+#[derive(Clone, Copy, Debug)]
+pub struct RowTerms<'a, F> {
+    /// Each element's change times its rate; none: 1.
+    pub rates: &'a [F],
+    /// The elements of a row, where they share one second moment.
+    pub shared: Option<usize>,
+}
+
+/// A rule's mathematics with its types erased. `states` has one entry per member of `State`; `None` is a state that the settings make
+/// unused: it loads as 0 and is not stored.
+pub trait HostKernel<F>: Send + Sync {
+    /// Updates parameters and states, one element after the other.
+    fn update(&self, hyper: &[F], decision: &[F], p: &mut [F], g: &[F], states: &mut [Option<&mut [F]>]) {
+        self.update_rows(hyper, decision, p, g, states, RowTerms { rates: &[], shared: None });
+    }
+    /// The same with what rows ask for.
+    fn update_rows(
+        &self,
+        hyper: &[F],
+        decision: &[F],
+        p: &mut [F],
+        g: &[F],
+        states: &mut [Option<&mut [F]>],
+        rows: RowTerms<'_, F>,
+    );
+    /// The same in blocks, with the widest vector units that this processor has.
+    fn update_fast(&self, hyper: &[F], decision: &[F], p: &mut [F], g: &[F], states: &mut [Option<&mut [F]>]);
+    /// Adds the elements' terms of the sums.
+    fn contribute(&self, hyper: &[F], p: &[F], g: &[F], states: &[Option<&[F]>]) -> [f64; MAX_SUMS];
+    /// The same in blocks.
+    fn contribute_fast(&self, hyper: &[F], p: &[F], g: &[F], states: &[Option<&[F]>]) -> [f64; MAX_SUMS];
+    /// A tensor's totals as polynomials in the clip factor.
+    fn total(&self, hyper: &[F], sums: &[F], elements: F) -> [[F; 3]; MAX_SUMS];
+    /// Whether the step must be skipped.
+    fn refuse(&self, totals: &[F]) -> bool;
+    /// A tensor's decision, member by member. `global` is changed as if this tensor were the only one.
+    fn decide(&self, hyper: &[F], totals: &[F], own: &[F], global: &mut [F]) -> Vec<F>;
+    /// The decision completed by the totals as they are once an integrator has been along.
+    fn settle(&self, hyper: &[F], totals: &[F], own: &[F], decision: &[F]) -> Vec<F>;
+    /// Whether the step leaves the step count where it is.
+    fn hold(&self, decision: &[F]) -> bool;
+}

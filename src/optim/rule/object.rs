@@ -1,0 +1,181 @@
+//! A rule as a trait object: what the engine, the CPU path and the tools hold.
+
+use std::fmt::Debug;
+
+use super::elementwise::ElementwiseRule;
+use super::fields::Fields;
+use super::host::HostKernel;
+use super::sealed::Sealed;
+use super::settings::{Configured, Value};
+use super::spec::{Origin, Scalar, StateSpec, Sums};
+use crate::Result;
+use crate::optim::procedure::Procedure;
+
+/// A configured optimizer. Every configuration struct of this crate is one, and so is a `CustomRule`.
+///
+/// The trait is sealed: no code outside of this crate implements it, because the engine runs this crate's own WGSL with some of wgpu's
+/// checks off. A rule of one's own is a `CustomRule`, whose text runs with every check on.
+///
+/// ```compile_fail,E0277
+/// use wgpu_optim::optim::rule::host::HostKernel;
+/// use wgpu_optim::optim::{Rule, Scalar, StateSpec, Sums, Value};
+///
+/// #[derive(Debug)]
+/// struct Mine;
+///
+/// impl Rule for Mine {
+///     fn name(&self) -> &'static str { "mine" }
+///     fn settings(&self) -> Vec<(&'static str, Value)> { Vec::new() }
+///     fn set(&mut self, _: &str, _: &Value) -> wgpu_optim::Result<()> { Ok(()) }
+///     fn check(&self) -> wgpu_optim::Result<()> { Ok(()) }
+///     fn text(&self) -> &str { "" }
+///     fn flags(&self) -> Vec<(&'static str, bool)> { Vec::new() }
+///     fn scalars(&self, _: u64) -> Vec<Scalar> { Vec::new() }
+///     fn states(&self) -> Vec<StateSpec> { Vec::new() }
+///     fn sums(&self) -> Sums { Sums::default() }
+///     fn sums_read(&self) -> &[&'static str] { &[] }
+///     fn decision(&self) -> &[&'static str] { &[] }
+///     fn cpu_f32(&self) -> &dyn HostKernel<f32> { unimplemented!() }
+///     fn cpu_f64(&self) -> &dyn HostKernel<f64> { unimplemented!() }
+///     fn boxed(&self) -> Box<dyn Rule> { Box::new(Mine) }
+/// }
+/// ```
+pub trait Rule: Debug + Send + Sync + Sealed {
+    /// The optimizer's name.
+    fn name(&self) -> &'static str;
+    /// All settings with their values.
+    fn settings(&self) -> Vec<(&'static str, Value)>;
+    /// Sets one by name.
+    ///
+    /// # Errors
+    /// The name is unknown or the value of the wrong kind; ranges are for [`check`](Self::check).
+    fn set(&mut self, name: &str, value: &Value) -> Result<()>;
+    /// Checks every setting.
+    ///
+    /// # Errors
+    /// Names the first setting that makes no sense, its value and its range.
+    fn check(&self) -> Result<()>;
+    /// The rule's WGSL.
+    fn text(&self) -> &str;
+    /// Where the WGSL comes from.
+    #[doc(hidden)]
+    fn origin(&self) -> Origin {
+        Origin::default()
+    }
+    /// WGSL constants that the settings choose.
+    fn flags(&self) -> Vec<(&'static str, bool)>;
+    /// The members of `Hyper` at the `t`-th step, `t` counted from 1.
+    fn scalars(&self, t: u64) -> Vec<Scalar>;
+    /// The states, in the order of `State`.
+    fn states(&self) -> Vec<StateSpec>;
+    /// Where the rule is evaluated, if elsewhere than it is trained: θ plus so many times a state.
+    fn evaluation(&self) -> Option<(&'static str, f64)> {
+        None
+    }
+    /// The sums the rule needs.
+    fn sums(&self) -> Sums;
+    /// What the sums depend on with these settings, of `p`, `g` and the states: the first half of a step must read these.
+    fn sums_read(&self) -> &[&'static str];
+    /// The names of the decision's members.
+    fn decision(&self) -> &[&'static str];
+    /// The names of what decisions remember.
+    fn global_state(&self) -> &[&'static str] {
+        &[]
+    }
+    /// What stands around the update of one element.
+    #[doc(hidden)]
+    fn procedure(&self) -> Procedure {
+        Procedure::Plain
+    }
+    /// The settings that all groups of an optimizer must share.
+    fn common(&self) -> &[&'static str] {
+        &[]
+    }
+    /// Whether the elements of a row may share one second moment:
+    /// [`Builder::share_second_moment`](crate::Builder::share_second_moment).
+    fn shares_rows(&self) -> bool {
+        false
+    }
+    /// Whether the rule has a form for the CPU. Without one [`cpu_f32`](Self::cpu_f32) and [`cpu_f64`](Self::cpu_f64) answer NaN.
+    fn has_cpu(&self) -> bool {
+        true
+    }
+    /// The rule on the CPU in f32.
+    #[doc(hidden)]
+    fn cpu_f32(&self) -> &dyn HostKernel<f32>;
+    /// The rule on the CPU in f64.
+    #[doc(hidden)]
+    fn cpu_f64(&self) -> &dyn HostKernel<f64>;
+    /// A copy.
+    fn boxed(&self) -> Box<dyn Rule>;
+}
+
+impl<T: ElementwiseRule> Rule for T {
+    fn name(&self) -> &'static str {
+        T::NAME
+    }
+    fn settings(&self) -> Vec<(&'static str, Value)> {
+        Configured::settings(self)
+    }
+    fn set(&mut self, name: &str, value: &Value) -> Result<()> {
+        Configured::set(self, name, value)
+    }
+    fn check(&self) -> Result<()> {
+        self.check_ranges()?;
+        self.check_together()
+    }
+    fn text(&self) -> &str {
+        T::TEXT
+    }
+    fn origin(&self) -> Origin {
+        Origin::CRATE
+    }
+    fn flags(&self) -> Vec<(&'static str, bool)> {
+        ElementwiseRule::flags(self)
+    }
+    fn scalars(&self, t: u64) -> Vec<Scalar> {
+        ElementwiseRule::scalars(self, t)
+    }
+    fn states(&self) -> Vec<StateSpec> {
+        ElementwiseRule::states(self)
+    }
+    fn evaluation(&self) -> Option<(&'static str, f64)> {
+        ElementwiseRule::evaluation(self)
+    }
+    fn sums(&self) -> Sums {
+        T::SUMS
+    }
+    fn sums_read(&self) -> &[&'static str] {
+        ElementwiseRule::sums_read(self)
+    }
+    fn decision(&self) -> &[&'static str] {
+        <T::Decision<f64> as Fields<f64>>::NAMES
+    }
+    fn global_state(&self) -> &[&'static str] {
+        <T::GlobalState<f64> as Fields<f64>>::NAMES
+    }
+    fn procedure(&self) -> Procedure {
+        ElementwiseRule::procedure(self)
+    }
+    fn common(&self) -> &[&'static str] {
+        ElementwiseRule::common(self)
+    }
+    fn shares_rows(&self) -> bool {
+        T::SHARES_ROWS
+    }
+    fn cpu_f32(&self) -> &dyn HostKernel<f32> {
+        self
+    }
+    fn cpu_f64(&self) -> &dyn HostKernel<f64> {
+        self
+    }
+    fn boxed(&self) -> Box<dyn Rule> {
+        Box::new(self.clone())
+    }
+}
+
+impl Clone for Box<dyn Rule> {
+    fn clone(&self) -> Self {
+        (**self).boxed()
+    }
+}

@@ -1,0 +1,105 @@
+//! The numbers that a setting accepts.
+
+use std::borrow::Cow;
+
+use super::value::Value;
+
+/// Up to here f64 holds every whole number.
+pub(super) const MOST_WHOLE: f64 = 9_007_199_254_740_992.0;
+
+/// The numbers a setting accepts.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Range {
+    least: f64,
+    most: f64,
+    most_included: bool,
+    /// Empty where the bounds say it all.
+    text: &'static str,
+}
+
+impl Range {
+    /// Learning rates, decays, factors.
+    pub const NOT_NEGATIVE: Self =
+        Self { least: 0.0, most: f32::MAX as f64, most_included: true, text: "a finite number of at least 0" };
+    /// Decay rates of moving averages: at 1 the average would never move.
+    pub const BELOW_ONE: Self = Self { least: 0.0, most: 1.0, most_included: false, text: "a number in [0, 1)" };
+    /// Where something lies between two things, neither of them included.
+    pub const BETWEEN: Self = Self { least: 1e-3, most: 1.0, most_included: false, text: "a number in [1e-3, 1)" };
+    /// Powers.
+    pub const POWER: Self = Self { least: 0.0, most: 10.0, most_included: true, text: "a number in [0, 10]" };
+    /// Shares.
+    pub const SHARE: Self = Self { least: 0.0, most: 1.0, most_included: true, text: "a number in [0, 1]" };
+    /// Shares that a division needs above 0.
+    pub const POSITIVE_SHARE: Self =
+        Self { least: 1e-30, most: 1.0, most_included: true, text: "a number in [1e-30, 1]" };
+    /// Terms that keep a denominator from 0: they must survive rounding to f32 and a flush of subnormals.
+    pub const EPSILON: Self =
+        Self { least: 1e-30, most: f32::MAX as f64, most_included: true, text: "a finite number of at least 1e-30" };
+
+    /// Sizes and counts.
+    pub const COUNT: Self = Self { least: 1.0, most: 1e5, most_included: true, text: "a whole number in [1, 100000]" };
+    /// Sizes and counts that may be none.
+    pub const COUNT_OR_NONE: Self =
+        Self { least: 0.0, most: 1e5, most_included: true, text: "a whole number in [0, 100000]" };
+    /// Seeds: what f64 holds exactly, as all values of settings travel as f64.
+    pub const SEED: Self =
+        Self { least: 0.0, most: MOST_WHOLE, most_included: true, text: "a whole number in [0, 2^53]" };
+
+    /// Any number that f32 holds.
+    pub const ANY: Self =
+        Self { least: -(f32::MAX as f64), most: f32::MAX as f64, most_included: true, text: "a finite number" };
+
+    /// Numbers of steps, which f32 holds exactly.
+    pub const STEPS: Self = Self::between(0.0, 16_777_216.0);
+    /// How often S-Adam may probe.
+    pub const PROBES: Self = Self::between(1.0, 8.0);
+    /// Rows of a block of WarpAdam's matrix.
+    pub const BLOCK: Self = Self::between(1.0, 64.0);
+
+    /// Numbers of at least `least`.
+    #[must_use]
+    pub const fn from(least: f64) -> Self {
+        Self { least, most: f32::MAX as f64, most_included: true, text: "" }
+    }
+
+    /// Numbers in `[least, most]`.
+    #[must_use]
+    pub const fn between(least: f64, most: f64) -> Self {
+        Self { least, most, most_included: true, text: "" }
+    }
+
+    /// Numbers in `[least, most)`.
+    #[must_use]
+    pub const fn below(least: f64, most: f64) -> Self {
+        Self { least, most, most_included: false, text: "" }
+    }
+
+    /// Checks a number, or says what it must be.
+    #[cfg(feature = "custom")]
+    pub(crate) fn check(self, x: f64) -> Result<(), Cow<'static, str>> {
+        if self.contains(x) { Ok(()) } else { Err(self.needs()) }
+    }
+
+    /// What a number must be.
+    pub(super) fn needs(self) -> Cow<'static, str> {
+        if !self.text.is_empty() {
+            return self.text.into();
+        }
+        let end = if self.most_included { ']' } else { ')' };
+        let [least, most] = [self.least, self.most].map(Value::Number);
+        format!("a number in [{least}, {most}{end}").into()
+    }
+
+    /// What a whole number must be.
+    pub(super) fn needs_whole(self) -> Cow<'static, str> {
+        if !self.text.is_empty() {
+            return self.text.into();
+        }
+        let end = if self.most_included { ']' } else { ')' };
+        format!("a whole number in [{}, {}{end}", self.least, self.most).into()
+    }
+
+    pub(super) fn contains(self, x: f64) -> bool {
+        x >= self.least && (x < self.most || (self.most_included && x == self.most))
+    }
+}
