@@ -1,8 +1,8 @@
 //! What stands around the rule, on the host: the same as `shaders/harness/gradient.wgsl` and `finalize.wgsl` do on the GPU.
 
+use crate::cpu::extent::Extent;
 use crate::cpu::number::Number;
 use crate::cpu::rows::RowSets;
-use crate::cpu::spec::TensorSpec;
 use crate::gpu::build::spec::GroupInfo;
 #[cfg(feature = "checkpoint")]
 use crate::gpu::layout::units::{ACCUMULATOR, AVERAGE};
@@ -27,9 +27,9 @@ pub(crate) struct Surroundings<F> {
 }
 
 impl<F: Number> Surroundings<F> {
-    pub(crate) fn new(around: Around, tensors: &[TensorSpec]) -> Self {
+    pub(crate) fn new(around: Around, tensors: &[Extent]) -> Self {
         let zeros = |wanted: bool| -> Vec<Vec<F>> {
-            let zero = |t: &TensorSpec| vec![F::zero(); t.elements];
+            let zero = |t: &Extent| vec![F::zero(); t.elements];
             if wanted { tensors.iter().map(zero).collect() } else { Vec::new() }
         };
         Self {

@@ -22,21 +22,27 @@ impl<F: Number> Optimizer<F> {
     }
 
     fn move_params(&mut self, params: &mut [&mut [F]], way: f64) -> Result<()> {
+        let rule = self.spec.rule();
+        if rule.evaluation().is_none() {
+            return Err(Error::Usage(format!("{} is evaluated where it is trained", rule.name())));
+        }
         self.check_count("parameters", params.len())?;
-        self.tensors.iter().zip(params.iter()).try_for_each(|(tensor, p)| tensor.check_length("parameter", p.len()))?;
-        self.in_full(params, |optimizer, params| optimizer.move_in_full(params, way))
+        params.iter().enumerate().try_for_each(|(t, p)| self.check_length(t, "parameter", p.len()))?;
+        let mut params: Vec<&mut [F]> = params.iter_mut().zip(&self.tensors).map(|(p, t)| t.live_mut(p)).collect();
+        self.in_full(&mut params, |optimizer, params| {
+            optimizer.move_in_full(params, way);
+            Ok(())
+        })
     }
 
-    fn move_in_full(&self, params: &mut [&mut [F]], way: f64) -> Result<()> {
-        for (t, (tensor, p)) in self.tensors.iter().zip(params.iter_mut()).enumerate() {
-            let rule = self.groups[tensor.spec.group].rule.as_ref();
-            let Some((state, factor)) = rule.evaluation() else {
-                return Err(Error::Usage(format!("{} is evaluated where it is trained", rule.name())));
-            };
+    fn move_in_full(&self, params: &mut [&mut [F]], way: f64) {
+        for (tensor, p) in self.tensors.iter().zip(params.iter_mut()) {
+            let rule = self.spec.groups[tensor.spec.group].rule.as_ref();
+            let Some((state, factor)) = rule.evaluation() else { continue };
             let factor = F::from_f64(way * factor);
-            let gap = self.state(t, state).unwrap_or_default();
+            let at = rule.states().iter().position(|s| s.name == state);
+            let gap = at.and_then(|at| tensor.states[at].as_deref()).unwrap_or_default();
             p.iter_mut().zip(gap).for_each(|(p, gap)| *p = *p + factor * *gap);
         }
-        Ok(())
     }
 }

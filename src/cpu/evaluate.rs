@@ -20,12 +20,11 @@ impl<F: Number> Optimizer<F> {
     /// rule asks for. It must see the same mini-batch throughout the step.
     ///
     /// ```
-    /// use wgpu_optim::cpu::{Optimizer, TensorSpec};
-    /// use wgpu_optim::{EvalRequest, SAdam};
+    /// use wgpu_optim::{EvalRequest, Group, Optimizer, SAdam};
     ///
-    /// # fn main() -> wgpu_optim::Result<()> {
-    /// let tensors = vec![TensorSpec { name: "w".to_owned(), group: 0, elements: 2 }];
-    /// let mut optimizer = Optimizer::<f32>::new(vec![("all".to_owned(), SAdam::default().into())], tensors)?;
+    /// let mut builder = Optimizer::builder(SAdam::default());
+    /// builder.tensor(Group::DEFAULT, "w", &[2]);
+    /// let mut optimizer = builder.build_cpu::<f32>()?;
     /// let (mut w, mut g) = ([1.0, -2.0], [0.0; 2]);
     /// optimizer.step_with(&mut [&mut w], &mut [&mut g], |evaluation, params, grads| {
     ///     if evaluation == EvalRequest::Gradient {
@@ -35,8 +34,7 @@ impl<F: Number> Optimizer<F> {
     /// })?;
     /// assert_eq!(optimizer.evaluations().losses, 2);
     /// assert!(w[0] < 1.0 && w[1] > -2.0);
-    /// # Ok(())
-    /// # }
+    /// # Ok::<(), wgpu_optim::Error>(())
     /// ```
     ///
     /// # Errors
@@ -50,22 +48,29 @@ impl<F: Number> Optimizer<F> {
         self.check_lengths(params, &shared(grads))?;
         let formats = self.gradient_formats();
         let mut counts = Evaluations::default();
+        // The caller evaluates all tensors, the step sees those that are not frozen.
+        let (mut live, frozen): (Vec<&mut [F]>, Vec<&mut [F]>) =
+            params.iter_mut().zip(&self.tensors).map(|(p, t)| split_at_live(p, t)).unzip();
+        let (mut live_grads, mut frozen_grads): (Vec<&mut [F]>, Vec<&mut [F]>) =
+            grads.iter_mut().zip(&self.tensors).map(|(g, t)| split_at_live(g, t)).unzip();
         let mut evaluate = |evaluation, params: &mut [&mut [F]], grads: &mut [&mut [F]]| {
             counts.count(evaluation);
-            let loss = evaluate(evaluation, &shared(params), grads)?;
+            let all = whole(params, &frozen);
+            let mut all_grads = whole_mut(grads, &mut frozen_grads);
+            let loss = evaluate(evaluation, &all, &mut all_grads)?;
             if let (EvalRequest::Gradient, Some(formats)) = (evaluation, &formats) {
                 round_gradients(formats, grads.iter_mut().map(|g| &mut **g));
             }
             Ok(loss)
         };
-        let loss = evaluate(EvalRequest::Gradient, params, grads)?;
+        let loss = evaluate(EvalRequest::Gradient, &mut live, &mut live_grads)?;
         let stepped = match self.procedure() {
-            Procedure::Plain | Procedure::Warp(_) => self.step(params, &shared(grads)),
-            Procedure::Probe(probe) => match self.probe(probe, loss, params, grads, &mut evaluate) {
-                Ok(()) => self.step(params, &shared(grads)),
+            Procedure::Plain | Procedure::Warp(_) => self.step_live(&mut live, &shared(&live_grads)),
+            Procedure::Probe(probe) => match self.probe(probe, loss, &mut live, &mut live_grads, &mut evaluate) {
+                Ok(()) => self.step_live(&mut live, &shared(&live_grads)),
                 Err(error) => Err(error),
             },
-            Procedure::Integrate(scheme) => self.step_along(scheme, params, grads, &mut evaluate),
+            Procedure::Integrate(scheme) => self.step_along(scheme, &mut live, &mut live_grads, &mut evaluate),
         };
         self.evaluations.gradients += counts.gradients;
         self.evaluations.losses += counts.losses;
@@ -101,19 +106,19 @@ impl<F: Number> Optimizer<F> {
         start: &[Vec<F>],
         evaluate: &mut impl Evaluate<F>,
     ) -> Result<()> {
-        let groups = scale(&self.groups, self.applied + 1)?;
+        let groups = scale(&self.spec.groups, self.step_count + 1)?;
         let start = slices(start);
-        let memory = self.memory.clone();
-        let mut decider = Decider { totals: &mut self.totals, memory: &mut self.memory, slopes: &[] };
+        let memory = self.global_state.clone();
+        let mut decider = Decider { totals: &mut self.totals, memory: &mut self.global_state, slopes: &[] };
         decider.decide(&groups, &mut self.tensors, params, &start);
         let follows = decide::held(&groups, &self.tensors);
         if follows {
-            let signs = self.tensors.iter().map(|t| if self.groups[t.spec.group].maximize { -1.0 } else { 1.0 });
+            let signs = self.tensors.iter().map(|t| if self.spec.groups[t.spec.group].maximize { -1.0 } else { 1.0 });
             let mut flow = Flow::new(&groups, &self.tensors, params, &start, signs.map(F::from_f64).collect());
             let followed = flow.follow(scheme, params, grads, evaluate);
             flow.restore(params);
             if let Err(error) = followed {
-                self.memory = memory;
+                self.global_state = memory;
                 return Err(error);
             }
             self.evaluations.abandoned += u64::from(flow.abandoned);
@@ -122,10 +127,10 @@ impl<F: Number> Optimizer<F> {
         let gradients = start.iter().map(|g| g.to_vec()).collect();
         put_states(groups[0].rule, &mut self.tensors, "g_prev", gradients);
         if follows {
-            decider = Decider { totals: &mut self.totals, memory: &mut self.memory, slopes: &[] };
+            decider = Decider { totals: &mut self.totals, memory: &mut self.global_state, slopes: &[] };
             decider.settle(&groups, &mut self.tensors, params, &start);
         }
-        conclude(&groups, &mut self.tensors, &mut self.around, (&mut self.applied, &mut self.draws), params, &start);
+        conclude(&groups, &mut self.tensors, &mut self.around, (&mut self.step_count, &mut self.draws), params, &start);
         Ok(())
     }
 }
@@ -142,4 +147,20 @@ fn put_states<F: Number>(rule: &dyn Rule, tensors: &mut [TensorState<F>], name: 
 
 fn shared<'a, F>(slices: &'a [&mut [F]]) -> Vec<&'a [F]> {
     slices.iter().map(|slice| &**slice).collect()
+}
+
+/// What a step sees of a tensor's numbers, and the rest: all of a frozen tensor's.
+fn split_at_live<'a, F>(values: &'a mut [F], tensor: &TensorState<F>) -> (&'a mut [F], &'a mut [F]) {
+    values.split_at_mut(tensor.spec.elements)
+}
+
+/// Each tensor's numbers: those that the step sees, or those of a frozen tensor.
+fn whole<'a, F>(live: &'a [&mut [F]], frozen: &'a [&mut [F]]) -> Vec<&'a [F]> {
+    live.iter().zip(frozen).map(|(live, frozen)| if frozen.is_empty() { &**live } else { &**frozen }).collect()
+}
+
+/// As [`whole`], to be written over.
+fn whole_mut<'a, F>(live: &'a mut [&mut [F]], frozen: &'a mut [&mut [F]]) -> Vec<&'a mut [F]> {
+    let both = live.iter_mut().zip(frozen);
+    both.map(|(live, frozen)| if frozen.is_empty() { &mut **live } else { &mut **frozen }).collect()
 }

@@ -1,148 +1,168 @@
-//! The optimizer on the host: what it holds, what it tells, and its settings.
+//! The optimizer on the host: what it holds, and what it tells.
 
 use crate::cpu::around::Surroundings;
 use crate::cpu::number::Number;
 use crate::cpu::probe::Probes;
 use crate::cpu::rows::RowSets;
-use crate::cpu::spec::TensorSpec;
 use crate::cpu::stored::Draws;
 use crate::cpu::tensor::TensorState;
-use crate::gpu::build::spec::GroupInfo;
+use crate::gpu::build::spec::{Group, Spec, Tensor};
 use crate::optim::procedure::evaluation::Evaluations;
-use crate::optim::rule::{check_common, goes_on};
-use crate::optim::{Procedure, Rule, Value};
-use crate::options::schedule::refuse_owned;
+use crate::optim::{Procedure, Rule};
+use crate::options::schedule::Schedule;
 use crate::{Error, Result};
 
-/// An optimizer on the host: `Optimizer<f64>` is the oracle, `Optimizer<f32>` the fast path. Its results are the same bits on every run,
-/// however many threads there are.
-///
-/// ```
-/// use wgpu_optim::cpu::{Optimizer, TensorSpec};
-/// use wgpu_optim::optim::AdamW;
-///
-/// # fn main() -> wgpu_optim::Result<()> {
-/// let groups = vec![("all".to_owned(), Box::new(AdamW::default()) as _)];
-/// let tensors = vec![TensorSpec { name: "w".to_owned(), group: 0, elements: 3 }];
-/// let mut optimizer = Optimizer::<f32>::new(groups, tensors)?;
-/// let mut w = [1.0, 2.0, 3.0];
-/// optimizer.step(&mut [&mut w], &[&[0.1, 0.0, -0.1]])?;
-/// assert!(w[0] < 1.0 && w[2] > 2.999);
-/// # Ok(())
-/// # }
-/// ```
+/// An optimizer on the host, from [`Builder::build_cpu`](crate::Builder::build_cpu): `Optimizer<f64>` is the oracle, `Optimizer<f32>` the
+/// fast path. Its results are the same bits on every run, however many threads there are.
 #[derive(Debug)]
 pub struct Optimizer<F> {
-    pub(crate) groups: Vec<GroupInfo>,
+    pub(crate) spec: Spec,
     pub(crate) tensors: Vec<TensorState<F>>,
-    pub(crate) applied: u64,
+    pub(crate) step_count: u64,
     pub(crate) totals: Vec<f64>,
-    pub(crate) memory: Vec<F>,
+    pub(crate) global_state: Vec<F>,
     pub(crate) around: Surroundings<F>,
     pub(crate) rows: RowSets<F>,
     pub(crate) probes: Probes<F>,
     pub(crate) evaluations: Evaluations,
-    pub(crate) seed: u64,
     pub(crate) draws: Draws,
 }
 
 impl<F: Number> Optimizer<F> {
-    /// The tensors, in order.
-    pub fn tensors(&self) -> impl ExactSizeIterator<Item = &TensorSpec> {
-        self.tensors.iter().map(|t| &t.spec)
+    /// The groups' names, in order.
+    pub fn groups(&self) -> impl Iterator<Item = (Group, &str)> {
+        self.spec.group_handles().map(|(group, info)| (group, info.name.as_str()))
     }
 
-    /// A tensor's state, where the settings keep it.
-    #[must_use]
-    pub fn state(&self, tensor: usize, name: &str) -> Option<&[F]> {
-        let at = self.state_index(tensor, name)?;
-        self.tensors[tensor].states[at].as_deref()
+    /// The tensors with their names and shapes, in order.
+    pub fn tensors(&self) -> impl Iterator<Item = (Tensor, &str, &[usize])> {
+        self.spec.tensor_handles().map(|(tensor, info)| (tensor, info.name.as_str(), info.shape.as_slice()))
     }
 
-    /// A tensor's state, to be overwritten.
-    #[must_use]
-    pub fn state_mut(&mut self, tensor: usize, name: &str) -> Option<&mut [F]> {
-        let at = self.state_index(tensor, name)?;
-        self.tensors[tensor].states[at].as_deref_mut()
-    }
-
-    /// A group's settings.
-    ///
-    /// # Panics
-    /// There is no such group.
-    #[must_use]
-    pub fn rule(&self, group: usize) -> &dyn Rule {
-        self.groups[group].rule.as_ref()
-    }
-
-    /// Changes a group's setting from the next step on.
+    /// The tensor of this name.
     ///
     /// # Errors
-    /// An unknown group or setting, a value out of range, one that asks for other states than the optimizer was built with, or that
-    /// belongs to a schedule.
-    pub fn set(&mut self, group: usize, name: &str, value: &Value) -> Result<()> {
-        let at = group;
-        let group = self.group_mut(at)?;
-        refuse_owned(&group.scheduled, &group.name, name)?;
-        let mut rule = group.rule.clone();
-        rule.set(name, value)?;
-        rule.check()?;
-        if !goes_on(rule.as_ref(), group.rule.as_ref()) {
-            return Err(Error::Usage(format!(
-                "group `{}`: {name} = {value} changes which states are kept; build the optimizer with it",
-                group.name
-            )));
-        }
-        let before = std::mem::replace(&mut group.rule, rule);
-        let common = check_common(self.groups.iter().map(|g| (g.name.as_str(), g.rule.as_ref())));
-        if common.is_err() {
-            self.groups[at].rule = before;
-        }
-        common
+    /// There is none; the error suggests the nearest.
+    pub fn tensor(&self, name: &str) -> Result<Tensor> {
+        self.spec.tensor_named(name)
     }
 
-    /// How many steps were applied.
+    /// A tensor's group.
+    ///
+    /// # Errors
+    /// The handle is another optimizer's.
+    pub fn group_of(&self, tensor: Tensor) -> Result<Group> {
+        Ok(self.spec.group_handle(self.spec.tensor_info(tensor)?.group))
+    }
+
+    /// A group's settings as they are now. A setting that a schedule owns is as it was built.
+    ///
+    /// # Errors
+    /// The handle is another optimizer's.
+    pub fn rule(&self, group: Group) -> Result<&dyn Rule> {
+        Ok(self.spec.group_info(group)?.rule.as_ref())
+    }
+
+    /// The schedule that owns a group's setting ("lr" …), where one does.
+    ///
+    /// # Errors
+    /// The handle is another optimizer's.
+    pub fn schedule(&self, group: Group, setting: &str) -> Result<Option<&Schedule>> {
+        let scheduled = &self.spec.group_info(group)?.scheduled;
+        Ok(scheduled.iter().find(|s| s.setting == setting).map(|s| &s.schedule))
+    }
+
+    /// The names of the states that are kept for a tensor. A frozen tensor has none.
+    ///
+    /// # Errors
+    /// The handle is another optimizer's.
+    pub fn state_names(&self, tensor: Tensor) -> Result<Vec<&'static str>> {
+        let kept = &self.tensors[self.spec.tensor(tensor)?];
+        let states = self.spec.groups[kept.spec.group].rule.states();
+        Ok(states
+            .iter()
+            .zip(&kept.states)
+            .filter(|(_, values)| values.is_some())
+            .map(|(state, _)| state.name)
+            .collect())
+    }
+
+    /// A state of a tensor.
+    ///
+    /// # Errors
+    /// The handle is another optimizer's; no state of this name is kept.
+    pub fn state(&self, tensor: Tensor, name: &str) -> Result<&[F]> {
+        let (tensor, at) = self.state_place(tensor, name)?;
+        Ok(self.tensors[tensor].states[at].as_deref().unwrap_or_default())
+    }
+
+    /// A state of a tensor, to be overwritten.
+    ///
+    /// # Errors
+    /// As [`state`](Self::state).
+    pub fn state_mut(&mut self, tensor: Tensor, name: &str) -> Result<&mut [F]> {
+        let (tensor, at) = self.state_place(tensor, name)?;
+        Ok(self.tensors[tensor].states[at].as_deref_mut().unwrap_or_default())
+    }
+
+    fn state_place(&self, tensor: Tensor, name: &str) -> Result<(usize, usize)> {
+        let index = self.spec.tensor(tensor)?;
+        let kept = &self.tensors[index];
+        let states = self.spec.groups[kept.spec.group].rule.states();
+        let at = states.iter().zip(&kept.states).position(|(state, values)| state.name == name && values.is_some());
+        let unknown = || {
+            let known = self.state_names(tensor).unwrap_or_default();
+            Error::unknown(format!("state of tensor `{}`", kept.spec.name), name, known)
+        };
+        at.map(|at| (index, at)).ok_or_else(unknown)
+    }
+
+    /// The step count: how many steps were made. Skipped steps do not count.
     #[must_use]
     pub fn step_count(&self) -> u64 {
-        self.applied
+        self.step_count
     }
 
-    /// Sets the count of applied steps, as when states are restored.
+    /// Sets the step count, as when states are restored.
     pub fn set_step_count(&mut self, t: u64) {
-        self.applied = t;
+        self.step_count = t;
     }
 
-    /// What decisions remember of earlier steps, by name.
+    /// A number of the global state, by name; `None` where the rule keeps none of this name.
     #[must_use]
     pub fn global_state(&self, name: &str) -> Option<F> {
-        self.groups[0].rule.global_state().iter().position(|n| *n == name).map(|i| self.memory[i])
+        self.spec.rule().global_state().iter().position(|n| *n == name).map(|i| self.global_state[i])
     }
 
-    /// What decisions remember, in the rule's order; empty for most rules.
+    /// The global state, in the rule's order; empty for most rules.
     #[must_use]
     pub fn global_state_values(&self) -> &[F] {
-        &self.memory
+        &self.global_state
     }
 
-    /// Sets what decisions remember, as when states are restored.
+    /// Sets the global state, as when states are restored.
     ///
     /// # Errors
     /// Another count than the rule's.
     pub fn set_global_state(&mut self, values: &[F]) -> Result<()> {
-        if values.len() != self.memory.len() {
-            let problem = format!("{} numbers were given, the rule remembers {}", values.len(), self.memory.len());
+        if values.len() != self.global_state.len() {
+            let problem =
+                format!("{} numbers were given, the rule's global state has {}", values.len(), self.global_state.len());
             return Err(Error::Usage(problem));
         }
-        self.memory.copy_from_slice(values);
+        self.global_state.copy_from_slice(values);
         Ok(())
     }
 
     /// What the last step decided for a tensor, by the decision's member: S-Adam's `damp` and `lgi`, FlowAdam's `flow`. `None` before
-    /// the first step.
-    #[must_use]
-    pub fn decision(&self, tensor: usize, name: &str) -> Option<F> {
-        let at = self.groups[0].rule.decision().iter().position(|n| *n == name)?;
-        self.tensors.get(tensor)?.decision.get(at).copied()
+    /// the first step, and for a name that the rule does not decide.
+    ///
+    /// # Errors
+    /// The handle is another optimizer's.
+    pub fn decision(&self, tensor: Tensor, name: &str) -> Result<Option<F>> {
+        let decision = &self.tensors[self.spec.tensor(tensor)?].decision;
+        let at = self.spec.rule().decision().iter().position(|n| *n == name);
+        Ok(at.and_then(|at| decision.get(at).copied()))
     }
 
     /// The rule's totals over all tensors in the last step; empty for rules without sums.
@@ -152,9 +172,14 @@ impl<F: Number> Optimizer<F> {
     }
 
     /// A tensor's average of the weights, where it is kept; zeros before the first step.
-    #[must_use]
-    pub fn ema(&self, tensor: usize) -> Option<&[F]> {
-        self.around.ema.get(tensor).map(Vec::as_slice)
+    ///
+    /// # Errors
+    /// The handle is another optimizer's; the builder was told no [`ema`](crate::Builder::ema).
+    pub fn ema(&self, tensor: Tensor) -> Result<&[F]> {
+        let average = self.around.ema.get(self.spec.tensor(tensor)?);
+        average
+            .map(Vec::as_slice)
+            .ok_or_else(|| Error::Usage("the optimizer keeps no average of the weights".to_owned()))
     }
 
     /// The loss scale as it is now; 1 where there is none.
@@ -163,34 +188,22 @@ impl<F: Number> Optimizer<F> {
         self.around.scale
     }
 
-    /// How many steps were left out because a gradient was not finite.
+    /// How many steps were skipped because a gradient was not finite.
     #[must_use]
     pub fn skipped(&self) -> u64 {
         self.around.skipped
     }
 
     pub(crate) fn procedure(&self) -> Procedure {
-        self.groups[0].rule.procedure()
-    }
-
-    pub(crate) fn group_mut(&mut self, group: usize) -> Result<&mut GroupInfo> {
-        let count = self.groups.len();
-        self.groups
-            .get_mut(group)
-            .ok_or_else(|| Error::Usage(format!("group {group} does not exist, there are {count}")))
-    }
-
-    fn state_index(&self, tensor: usize, name: &str) -> Option<usize> {
-        let group = self.tensors.get(tensor)?.spec.group;
-        self.groups[group].rule.states().iter().position(|s| s.name == name)
+        self.spec.rule().procedure()
     }
 
     pub(crate) fn check_lengths(&self, params: &[&mut [F]], grads: &[&[F]]) -> Result<()> {
         self.check_count("parameters", params.len())?;
         self.check_count("gradients", grads.len())?;
-        for ((tensor, p), g) in self.tensors.iter().zip(params).zip(grads) {
-            tensor.check_length("parameter", p.len())?;
-            tensor.check_length("gradient", g.len())?;
+        for (t, (p, g)) in params.iter().zip(grads).enumerate() {
+            self.check_length(t, "parameter", p.len())?;
+            self.check_length(t, "gradient", g.len())?;
         }
         Ok(())
     }
@@ -200,5 +213,13 @@ impl<F: Number> Optimizer<F> {
             return Ok(());
         }
         Err(Error::Usage(format!("{given} {what} were given, the optimizer has {} tensors", self.tensors.len())))
+    }
+
+    pub(crate) fn check_length(&self, tensor: usize, what: &str, given: usize) -> Result<()> {
+        let info = &self.spec.tensors[tensor];
+        if given as u64 == info.used() {
+            return Ok(());
+        }
+        Err(info.error(format!("its {what} has {given} elements, needs {}", info.used())))
     }
 }

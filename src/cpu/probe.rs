@@ -50,8 +50,8 @@ impl<F: Number> Optimizer<F> {
         }
         for direction in &directions {
             self.check_count("tensors of a direction", direction.len())?;
-            for (tensor, part) in self.tensors.iter().zip(direction) {
-                tensor.check_length("direction", part.len())?;
+            for (t, part) in direction.iter().enumerate() {
+                self.check_length(t, "direction", part.len())?;
             }
         }
         self.probes.given = Some(directions);
@@ -118,15 +118,17 @@ impl<F: Number> Optimizer<F> {
 
     /// The group that is first decides for all; the builder saw to it that they agree.
     fn sigma(&self) -> Result<f64> {
-        let group = &self.groups[0];
-        let scalars = scalars_at(group.rule.as_ref(), &group.scheduled, &group.name, self.applied + 1)?;
+        let group = &self.spec.groups[0];
+        let scalars = scalars_at(group.rule.as_ref(), &group.scheduled, &group.name, self.step_count + 1)?;
         Ok(scalars.iter().find(|s| s.name == "sigma").map_or(0.0, Scalar::value))
     }
 
     /// A probe's direction, a tensor each.
     fn direction(&self, probe: Probe, j: usize) -> Vec<Vec<F>> {
         let mut direction = match &self.probes.given {
-            Some(given) => given[j].clone(),
+            Some(given) => {
+                given[j].iter().zip(&self.tensors).map(|(part, tensor)| tensor.live(part).to_vec()).collect()
+            }
             None => self.random_direction(j),
         };
         // Rows that stay as they are are not probed either.
@@ -142,8 +144,8 @@ impl<F: Number> Optimizer<F> {
     }
 
     fn random_direction(&self, j: usize) -> Vec<Vec<F>> {
-        let key = random::key(self.seed, Stream::Probe);
-        let key = random::draw(random::draw(key, self.applied as u32), j as u32);
+        let key = random::key(self.spec.seed, Stream::Probe);
+        let key = random::draw(random::draw(key, self.step_count as u32), j as u32);
         let tensor = |(t, tensor): (usize, &TensorState<F>)| {
             let mut numbers = vec![0.0; tensor.spec.elements];
             random::fill_normals(random::draw(key, t as u32), &mut numbers);

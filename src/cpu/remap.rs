@@ -1,27 +1,38 @@
 //! Rows change places or begin anew, with all that is kept for them.
 
+use crate::Result;
+use crate::cpu::extent::RowSetState;
 use crate::cpu::number::Number;
 use crate::cpu::optimizer::Optimizer;
-use crate::cpu::rows::RowSetState;
-use crate::cpu::spec::RowSetSpec;
-use crate::{Error, Result};
+use crate::gpu::build::spec::{RowSet, Tensor};
 
 /// Changes of rows.
 impl<F: Number> Optimizer<F> {
     /// The rows of a set change places, with all that is kept for them: row `i` becomes what row `indices[i]` was, and there are as many
     /// rows as indices from then on. An index that names no row (`u32::MAX`, say) makes a fresh row: zero parameters and average,
     /// states as before the first step. `params` are the set's tensors', in its order. Every row is flagged until the next
-    /// [`set_mask`](Self::set_mask).
+    /// [`write_mask`](Self::write_mask).
     ///
     /// # Errors
-    /// There is no such set; a count or length that does not fit. Nothing was changed then.
-    pub fn remap(&mut self, set: usize, indices: &[u32], params: &mut [&mut Vec<F>]) -> Result<()> {
-        let known = self.rows.set(set)?;
-        known.spec.check_count("parameters", params.len(), known.spec.tensors.len())?;
-        for (&t, p) in known.spec.tensors.iter().zip(params.iter()) {
-            self.tensors[t].check_length("parameter", p.len())?;
+    /// The handle is another optimizer's; the builder was told no row capacity, or one that is too small; a count or length that does not
+    /// fit. Nothing was changed then.
+    pub fn remap(&mut self, rows: RowSet, indices: &[u32], params: &mut [&mut Vec<F>]) -> Result<()> {
+        let index = self.spec.row_set(rows)?;
+        let set = &self.rows.sets[index];
+        let Some(capacity) = set.capacity else {
+            return Err(set.error("its rows may change places only where the builder was told a row_capacity"));
+        };
+        if indices.len() > capacity {
+            return Err(set.error(&format!(
+                "{} rows are wanted, there is room for {capacity}: ask the builder for more with row_capacity",
+                indices.len()
+            )));
         }
-        let RowSetState { spec: RowSetSpec { tensors, .. }, widths, .. } = known.clone();
+        set.check_count("parameters", params.len(), set.tensors.len())?;
+        for (&t, p) in set.tensors.iter().zip(params.iter()) {
+            self.check_length(t, "parameter", p.len())?;
+        }
+        let RowSetState { tensors, widths, .. } = set.clone();
         for ((t, width), p) in tensors.into_iter().zip(widths).zip(params) {
             let firsts = self.firsts(t);
             let tensor = &mut self.tensors[t];
@@ -40,9 +51,10 @@ impl<F: Number> Optimizer<F> {
             let around = [self.around.accumulated.get_mut(t), self.around.ema.get_mut(t)];
             around.into_iter().flatten().for_each(|values| gather(values, F::zero()));
             tensor.spec.elements = p.len();
+            self.spec.tensors[t].shape[0] = indices.len();
         }
-        self.rows.sets[set].spec.rows = indices.len();
-        self.rows.sets[set].spec.flags.clear();
+        self.rows.sets[index].rows = indices.len();
+        self.rows.sets[index].flags.clear();
         Ok(())
     }
 
@@ -50,20 +62,20 @@ impl<F: Number> Optimizer<F> {
     /// parameters.
     ///
     /// # Errors
-    /// There is no such tensor; a length that does not fit.
-    pub fn reset_states(&mut self, tensor: usize, param: &[F]) -> Result<()> {
-        self.reset(tensor, param, |_| true)
+    /// The handle is another optimizer's; a length that does not fit.
+    pub fn reset_states(&mut self, tensor: Tensor, param: &[F]) -> Result<()> {
+        self.reset(self.spec.tensor(tensor)?, param, |_| true)
     }
 
     /// As [`reset_states`](Self::reset_states), for the flagged rows of a set. `params` are the set's tensors', in its order.
     ///
     /// # Errors
-    /// There is no such set; a count or length that does not fit.
-    pub fn reset_rows(&mut self, set: usize, flags: &[u32], params: &[&[F]]) -> Result<()> {
-        let known = self.rows.set(set)?;
-        known.spec.check_count("flags", flags.len(), known.spec.rows)?;
-        known.spec.check_count("parameters", params.len(), known.spec.tensors.len())?;
-        for (t, p) in known.spec.tensors.clone().into_iter().zip(params) {
+    /// The handle is another optimizer's; a count or length that does not fit.
+    pub fn reset_rows(&mut self, rows: RowSet, flags: &[u32], params: &[&[F]]) -> Result<()> {
+        let set = &self.rows.sets[self.spec.row_set(rows)?];
+        set.check_count("flags", flags.len(), set.rows)?;
+        set.check_count("parameters", params.len(), set.tensors.len())?;
+        for (t, p) in set.tensors.clone().into_iter().zip(params) {
             let width = (p.len() / flags.len().max(1)).max(1);
             self.reset(t, p, |i| flags.get(i / width).is_some_and(|flag| *flag != 0))?;
         }
@@ -71,11 +83,7 @@ impl<F: Number> Optimizer<F> {
     }
 
     fn reset(&mut self, t: usize, param: &[F], chosen: impl Fn(usize) -> bool) -> Result<()> {
-        let count = self.tensors.len();
-        let known = self.tensors.get(t);
-        known
-            .ok_or_else(|| Error::Usage(format!("tensor {t} does not exist, there are {count}")))?
-            .check_length("parameter", param.len())?;
+        self.check_length(t, "parameter", param.len())?;
         let firsts = self.firsts(t);
         let set = |values: &mut [F], first: &dyn Fn(usize) -> F| {
             values.iter_mut().enumerate().filter(|(i, _)| chosen(*i)).for_each(|(i, x)| *x = first(i));
@@ -100,7 +108,7 @@ impl<F: Number> Optimizer<F> {
     /// What a tensor's states are before the first step.
     fn firsts(&self, tensor: usize) -> Vec<F> {
         let group = self.tensors[tensor].spec.group;
-        self.groups[group].rule.states().iter().map(|s| F::from_f64(s.initial)).collect()
+        self.spec.groups[group].rule.states().iter().map(|s| F::from_f64(s.initial)).collect()
     }
 }
 

@@ -5,42 +5,17 @@ use crate::cpu::number::Number;
 use crate::cpu::optimizer::Optimizer;
 use crate::cpu::warp::Warped;
 use crate::gpu::access::snapshot::Rounding;
-use crate::optim::rule::goes_on;
-use crate::optim::{Kind, Rule, Value};
+use crate::optim::Kind;
 use crate::options::storage::{Form, Params};
-use crate::{Error, Result};
 
 impl<F: Number> Optimizer<F> {
-    /// The groups' names and settings.
-    pub(crate) fn settings(&self) -> impl Iterator<Item = (&str, Vec<(&'static str, Value)>)> {
-        self.groups.iter().map(|g| (g.name.as_str(), g.rule.settings()))
-    }
-
-    /// Changes settings, also those that belong to a schedule.
-    pub(crate) fn put_settings(&mut self, group: usize, settings: &[(String, Value)]) -> Result<()> {
-        self.groups[group].rule = self.with_settings(group, settings)?;
-        Ok(())
-    }
-
-    /// A group's rule with other settings, if the optimizer could go on with it.
-    pub(crate) fn with_settings(&self, group: usize, settings: &[(String, Value)]) -> Result<Box<dyn Rule>> {
-        let info = &self.groups[group];
-        let mut rule = info.rule.clone();
-        for (name, value) in settings {
-            rule.set(name, value)?;
-        }
-        rule.check()?;
-        if !goes_on(rule.as_ref(), info.rule.as_ref()) {
-            let problem = format!("the settings of group `{}` change which states are kept", info.name);
-            return Err(Error::Usage(problem));
-        }
-        Ok(rule)
-    }
-
     /// What is kept for a tensor beside its parameters, under the names that the GPU's optimizer has for it.
     pub(crate) fn arrays(&self, tensor: usize) -> Vec<(&'static str, &[F])> {
         let kept = &self.tensors[tensor];
-        let names = self.groups[kept.spec.group].rule.states().into_iter().map(|s| s.name);
+        if self.spec.tensors[tensor].frozen {
+            return Vec::new();
+        }
+        let names = self.spec.groups[kept.spec.group].rule.states().into_iter().map(|s| s.name);
         let states = names.zip(&kept.states).filter_map(|(name, state)| Some((name, state.as_deref()?)));
         let warp = kept.warp.iter().flat_map(Warped::arrays);
         states.chain(self.around.arrays(tensor)).chain(warp).collect()
@@ -48,8 +23,11 @@ impl<F: Number> Optimizer<F> {
 
     /// As [`arrays`](Self::arrays), to be overwritten.
     pub(crate) fn arrays_mut(&mut self, tensor: usize) -> Vec<(&'static str, &mut [F])> {
+        if self.spec.tensors[tensor].frozen {
+            return Vec::new();
+        }
         let kept = &mut self.tensors[tensor];
-        let names = self.groups[kept.spec.group].rule.states().into_iter().map(|s| s.name);
+        let names = self.spec.groups[kept.spec.group].rule.states().into_iter().map(|s| s.name);
         let states = names.zip(&mut kept.states).filter_map(|(name, state)| Some((name, state.as_deref_mut()?)));
         let warp = kept.warp.iter_mut().flat_map(Warped::arrays_mut);
         states.chain(self.around.arrays_mut(tensor)).chain(warp).collect()
@@ -58,7 +36,7 @@ impl<F: Number> Optimizer<F> {
     /// How an array of a tensor is stored, and which numbers it holds.
     pub(crate) fn form(&self, tensor: usize, array: &str) -> (Form, Kind) {
         let kept = &self.tensors[tensor];
-        let states = self.groups[kept.spec.group].rule.states();
+        let states = self.spec.groups[kept.spec.group].rule.states();
         let state = states.iter().enumerate().find(|(_, state)| state.name == array);
         state.map_or((Form::Whole, Kind::Exact), |(at, state)| {
             (Form::of(state.kind, kept.stored.formats.state(at)), state.kind)
@@ -93,11 +71,11 @@ impl<F: Number> Optimizer<F> {
     }
 
     pub(crate) fn counters(&self) -> Counters {
-        Counters { applied: self.applied, ..self.around.counters() }
+        Counters { applied: self.step_count, ..self.around.counters() }
     }
 
     pub(crate) fn set_counters(&mut self, counters: Counters) {
-        self.applied = counters.applied;
+        self.step_count = counters.applied;
         self.around.set_counters(counters);
     }
 }

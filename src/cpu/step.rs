@@ -19,12 +19,10 @@ impl<F: Number> Optimizer<F> {
     /// A count or length that does not fit; accumulation was not asked for.
     pub fn accumulate(&mut self, grads: &[&[F]]) -> Result<()> {
         if self.around.around.accumulate.is_none() {
-            return Err(Error::Usage("the optimizer was built without accumulation".to_owned()));
+            return Err(Error::Usage("the optimizer was built without accumulate".to_owned()));
         }
         self.check_count("gradients", grads.len())?;
-        for (tensor, g) in self.tensors.iter().zip(grads) {
-            tensor.check_length("gradient", g.len())?;
-        }
+        grads.iter().enumerate().try_for_each(|(t, g)| self.check_length(t, "gradient", g.len()))?;
         match self.stored_gradients(grads) {
             None => self.around.accumulate(grads),
             Some(rounded) => self.around.accumulate(&slices(&rounded)),
@@ -40,10 +38,20 @@ impl<F: Number> Optimizer<F> {
     /// [`step_with`](Self::step_with)); nothing was changed then.
     pub fn step(&mut self, params: &mut [&mut [F]], grads: &[&[F]]) -> Result<()> {
         if let Procedure::Integrate(_) = self.procedure() {
-            let rule = self.groups[0].rule.name();
+            let rule = self.spec.rule().name();
             return Err(Error::Usage(format!("{rule} evaluates gradients inside the step: call step_with")));
         }
         self.check_lengths(params, grads)?;
+        if self.spec.tensors.iter().any(|info| info.frozen) {
+            let mut params: Vec<&mut [F]> = params.iter_mut().zip(&self.tensors).map(|(p, t)| t.live_mut(p)).collect();
+            let grads: Vec<&[F]> = grads.iter().zip(&self.tensors).map(|(g, t)| t.live(g)).collect();
+            return self.step_live(&mut params, &grads);
+        }
+        self.step_live(params, grads)
+    }
+
+    /// A step over what steps see of the tensors: nothing of those that are frozen.
+    pub(crate) fn step_live(&mut self, params: &mut [&mut [F]], grads: &[&[F]]) -> Result<()> {
         match self.stored_gradients(grads) {
             None => self.in_full(params, |optimizer, params| optimizer.step_in_full(params, grads)),
             Some(rounded) => {
@@ -73,18 +81,19 @@ impl<F: Number> Optimizer<F> {
     /// The gradients as the rule sees them, or nothing where the step is left out. They go back to `around.prepared`.
     pub(crate) fn prepare(&mut self, grads: &[&[F]]) -> Option<Vec<Vec<F>>> {
         let group_of: Vec<usize> = self.tensors.iter().map(|t| t.spec.group).collect();
-        let goes = self.around.prepare(&self.groups, &group_of, &mut self.rows, grads);
+        let goes = self.around.prepare(&self.spec.groups, &group_of, &mut self.rows, grads);
         goes.then(|| std::mem::take(&mut self.around.prepared))
     }
 
     /// The rule's step, with gradients as it sees them.
     pub(crate) fn apply(&mut self, params: &mut [&mut [F]], grads: &[&[F]]) -> Result<()> {
-        let groups = scale(&self.groups, self.applied + 1)?;
-        let mut decider = Decider { totals: &mut self.totals, memory: &mut self.memory, slopes: &self.probes.slopes };
+        let groups = scale(&self.spec.groups, self.step_count + 1)?;
+        let mut decider =
+            Decider { totals: &mut self.totals, memory: &mut self.global_state, slopes: &self.probes.slopes };
         if !decider.decide(&groups, &mut self.tensors, params, grads) {
             return Ok(());
         }
-        conclude(&groups, &mut self.tensors, &mut self.around, (&mut self.applied, &mut self.draws), params, grads);
+        conclude(&groups, &mut self.tensors, &mut self.around, (&mut self.step_count, &mut self.draws), params, grads);
         Ok(())
     }
 }

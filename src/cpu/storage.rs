@@ -52,9 +52,10 @@ impl<F: Number> Optimizer<F> {
     /// A count or length that does not fit.
     pub fn store_params(&mut self, params: &mut [&mut [F]]) -> Result<()> {
         self.check_count("parameters", params.len())?;
-        for (tensor, p) in self.tensors.iter_mut().zip(params) {
-            tensor.check_length("parameter", p.len())?;
-            let full = tensor.stored.recall(p);
+        params.iter().enumerate().try_for_each(|(t, p)| self.check_length(t, "parameter", p.len()))?;
+        for ((tensor, info), p) in self.tensors.iter_mut().zip(&self.spec.tensors).zip(params) {
+            // Of a frozen tensor nothing is kept beside what the model sees.
+            let full = if info.frozen { None } else { tensor.stored.recall(p) };
             tensor.stored.release(full, p, None);
         }
         Ok(())

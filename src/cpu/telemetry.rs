@@ -7,15 +7,15 @@ use crate::cpu::optimizer::Optimizer;
 use crate::options::telemetry::{self, Squares, Stats, TensorStats};
 
 impl<F: Number> Optimizer<F> {
-    /// What the last step did; `None` before the first, or without [`with_telemetry`](Self::with_telemetry).
+    /// What the last step did; `None` before the first, or without [`Builder::telemetry`](crate::Builder::telemetry).
     #[must_use]
     pub fn stats(&self) -> Option<Stats> {
         if !self.around.around.telemetry || self.around.squares.is_empty() {
             return None;
         }
-        let tensors = self.tensors().zip(&self.around.squares);
+        let tensors = self.spec.tensors.iter().zip(&self.around.squares);
         Some(Stats {
-            step_count: self.applied,
+            step_count: self.step_count,
             skipped: self.around.skipped,
             total: Squares::total(&self.around.squares).norms(),
             tensors: tensors.map(|(t, s)| TensorStats { name: t.name.as_str().into(), norms: s.norms() }).collect(),
@@ -31,8 +31,8 @@ impl<F: Number> Optimizer<F> {
         if !self.around.around.sums() {
             return Err(telemetry::nothing_counts());
         }
-        let mut tensors = self.tensors().zip(&self.around.squares);
-        Ok(tensors.find(|(_, squares)| squares.nonfinite > 0.0).map(|(spec, _)| spec.name.as_str()))
+        let mut tensors = self.spec.tensors.iter().zip(&self.around.squares);
+        Ok(tensors.find(|(_, squares)| squares.nonfinite > 0.0).map(|(info, _)| info.name.as_str()))
     }
 
     /// The parameters as they are, where the step is to be measured.

@@ -1,18 +1,17 @@
 //! What is kept for a tensor.
 
-use crate::Result;
+use crate::cpu::extent::Extent;
 use crate::cpu::number::Number;
-use crate::cpu::spec::{Spec, TensorSpec};
 use crate::cpu::stored::Stored;
 use crate::cpu::warp::Warped;
-use crate::gpu::build::spec::GroupInfo;
+use crate::gpu::build::spec::{GroupInfo, Spec};
 use crate::optim::rule::MAX_SUMS;
 use crate::optim::{Procedure, StateSpec};
 
 /// A tensor's states and what the last step found about it.
 #[derive(Debug)]
 pub(crate) struct TensorState<F> {
-    pub(crate) spec: TensorSpec,
+    pub(crate) spec: Extent,
     pub(crate) states: Vec<Option<Vec<F>>>,
     pub(crate) sums: [f64; MAX_SUMS],
     pub(crate) own: Vec<F>,
@@ -28,16 +27,18 @@ pub(crate) struct TensorState<F> {
 impl<F: Number> TensorState<F> {
     /// A tensor before the first step; its states are not rounded to their storage yet.
     pub(crate) fn new(from: &Spec, tensor: usize) -> Self {
-        let spec = from.tensors[tensor].clone();
+        let info = &from.tensors[tensor];
+        let spec = Extent::new(info);
         let rule = from.groups[spec.group].rule.as_ref();
-        let fill = |state: StateSpec| state.used.then(|| vec![F::from_f64(state.initial); spec.elements]);
+        let fill =
+            |state: StateSpec| (state.used && !info.frozen).then(|| vec![F::from_f64(state.initial); spec.elements]);
         let states = kept_states(&from.groups, spec.group).into_iter().map(fill).collect();
         let warp = match rule.procedure() {
-            Procedure::Warp(warp) => Some(Warped::new(warp, spec.elements)),
+            Procedure::Warp(warp) if !info.frozen => Some(Warped::new(warp, spec.elements)),
             _ => None,
         };
         let kinds = rule.states().iter().map(|state| state.kind).collect();
-        let stored = Stored::new(from.formats[tensor].clone(), kinds, spec.elements);
+        let stored = Stored::new(info.formats.clone(), kinds, spec.elements);
         Self {
             spec,
             states,
@@ -45,14 +46,20 @@ impl<F: Number> TensorState<F> {
             own: Vec::new(),
             decision: Vec::new(),
             rates: Vec::new(),
-            shared: from.shared.get(&tensor).copied(),
+            shared: from.rows.shared.contains(&tensor).then(|| info.width()),
             stored,
             warp,
         }
     }
 
-    pub(crate) fn check_length(&self, what: &str, given: usize) -> Result<()> {
-        self.spec.check_length(what, given)
+    /// What a step sees of the tensor's parameters: all, or nothing where it is frozen.
+    pub(crate) fn live_mut<'a>(&self, values: &'a mut [F]) -> &'a mut [F] {
+        &mut values[..self.spec.elements]
+    }
+
+    /// As [`live_mut`](Self::live_mut), of the tensor's gradients.
+    pub(crate) fn live<'a>(&self, values: &'a [F]) -> &'a [F] {
+        &values[..self.spec.elements]
     }
 }
 

@@ -2,9 +2,11 @@
 
 use std::ops::Range;
 
+use crate::cpu::extent::Extent;
 use crate::cpu::hyper::Scaled;
 use crate::cpu::number::Number;
 use crate::cpu::optimizer::Optimizer;
+use crate::gpu::build::spec::Tensor;
 #[cfg(feature = "checkpoint")]
 use crate::gpu::layout::arena::{BEFORE, COLUMNS};
 use crate::optim::procedure::{Warp, check_matrix};
@@ -102,28 +104,33 @@ impl<F: Number> Warped<F> {
 }
 
 impl<F: Number> Optimizer<F> {
-    /// WarpAdam's matrix of a tensor: a row of `warp_block` numbers for each element, its row of the block that it lies in. `None` for
-    /// other rules.
-    #[must_use]
-    pub fn warp(&self, tensor: usize) -> Option<Vec<F>> {
-        let columns = &self.tensors.get(tensor)?.warp.as_ref()?.columns;
-        let elements = self.tensors[tensor].spec.elements;
-        Some((0..elements).flat_map(|i| columns.iter().map(move |column| column[i])).collect())
+    /// WarpAdam's matrix of a tensor: a row of `warp_block` numbers for each element, its row of the block that it lies in.
+    ///
+    /// # Errors
+    /// The handle is another optimizer's; the rule has no matrix.
+    pub fn warp(&self, tensor: Tensor) -> Result<Vec<F>> {
+        let kept = &self.tensors[self.spec.tensor(tensor)?];
+        let warp = kept.warp.as_ref().ok_or_else(|| no_matrix(&kept.spec))?;
+        let rows = (0..kept.spec.elements).flat_map(|i| warp.columns.iter().map(move |column| column[i]));
+        Ok(rows.collect())
     }
 
     /// Gives WarpAdam's matrix of a tensor, laid out as [`warp`](Self::warp). What lies past the end of a smaller last block must be 0.
     ///
     /// # Errors
-    /// The rule has no matrix; another length; a number past a block's end.
-    pub fn set_warp(&mut self, tensor: usize, rows: &[F]) -> Result<()> {
-        let count = self.tensors.len();
-        let missing = || Error::Usage(format!("tensor {tensor} has no matrix: there are {count} tensors"));
-        let found = self.tensors.get_mut(tensor).ok_or_else(missing)?;
-        let warp = found.warp.as_mut().ok_or_else(missing)?;
-        check_matrix(&found.spec.name, warp.warp, found.spec.elements, rows)?;
+    /// The handle is another optimizer's; the rule has no matrix; another length; a number past a block's end.
+    pub fn set_warp(&mut self, tensor: Tensor, rows: &[F]) -> Result<()> {
+        let index = self.spec.tensor(tensor)?;
+        let kept = &mut self.tensors[index];
+        let warp = kept.warp.as_mut().ok_or_else(|| no_matrix(&kept.spec))?;
+        check_matrix(&kept.spec.name, warp.warp, kept.spec.elements, rows)?;
         for (i, row) in rows.chunks_exact(warp.warp.block).enumerate() {
             warp.columns.iter_mut().zip(row).for_each(|(column, p)| column[i] = *p);
         }
         Ok(())
     }
+}
+
+fn no_matrix(tensor: &Extent) -> Error {
+    Error::Tensor { tensor: tensor.name.clone(), problem: "it has no matrix".to_owned() }
 }

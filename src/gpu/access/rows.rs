@@ -1,10 +1,10 @@
 //! Row sets of a running optimizer: how many rows are in use, masks, and the rates of columns.
 
+use crate::Result;
 use crate::gpu::Optimizer;
 use crate::gpu::build::spec::{RowSet, Tensor};
 use crate::gpu::layout::launches::StateRun;
 use crate::gpu::layout::rows::SetState;
-use crate::{Error, Result};
 
 impl Optimizer {
     /// The row set of this name.
@@ -12,9 +12,7 @@ impl Optimizer {
     /// # Errors
     /// There is none; the error suggests the nearest.
     pub fn row_set(&self, name: &str) -> Result<RowSet> {
-        let sets = &self.spec.rows.sets;
-        let found = sets.iter().position(|set| set.name == name).map(|index| self.spec.row_set_handle(index));
-        found.ok_or_else(|| Error::unknown("row set", name, sets.iter().map(|set| set.name.as_str())))
+        self.spec.row_set_named(name)
     }
 
     /// How many rows of a set are in use: the first dimension of its tensors' shapes.

@@ -147,6 +147,16 @@ impl Spec {
         self.tensors.iter().enumerate().map(|(index, info)| (Tensor { index, id: info.id }, info))
     }
 
+    /// The row set of this name.
+    ///
+    /// # Errors
+    /// There is none; the error suggests the nearest.
+    pub(crate) fn row_set_named(&self, name: &str) -> Result<RowSet> {
+        let sets = &self.rows.sets;
+        let found = sets.iter().position(|set| set.name == name).map(|index| self.row_set_handle(index));
+        found.ok_or_else(|| Error::unknown("row set", name, sets.iter().map(|set| set.name.as_str())))
+    }
+
     /// The tensor of this name.
     ///
     /// # Errors

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use crate::cpu::{Counters, Number, Optimizer, TensorSpec};
+use crate::cpu::{Counters, Number, Optimizer};
 use crate::gpu::access::snapshot::{Arrays, Contents, Control};
 use crate::gpu::layout::arena::PARAM;
 use crate::gpu::layout::units::{MASTER, REMAINDER};
 use crate::io::tensor_file::quote;
 use crate::options::storage::{Layout, Packed, RoundingMode};
-use crate::{Error, Result};
+use crate::{Error, Group, Result};
 
 use super::fit::{Fit, array_differences};
 use super::saved::{Checkpoint, Settings};
@@ -21,12 +21,13 @@ impl Checkpoint {
     /// Another count of parameters than tensors, or another length; parameters that their storage cannot hold, see
     /// [`store_params`](Optimizer::store_params); more than 2³² - 1 steps.
     pub fn of_host<F: Number>(optimizer: &Optimizer<F>, params: &[(&[usize], &[F])]) -> Result<Self> {
-        let groups = optimizer.settings().map(|(name, settings)| {
-            (name.to_owned(), settings.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
+        let groups = optimizer.spec.groups.iter().map(|group| {
+            let settings = group.rule.settings().into_iter();
+            (group.name.clone(), settings.map(|(name, value)| (name.to_owned(), value)).collect())
         });
         Ok(Self {
             name: "snapshot".to_owned(),
-            optimizer: optimizer.rule(0).name().to_owned(),
+            optimizer: optimizer.spec.rule().name().to_owned(),
             groups: groups.collect(),
             contents: Contents {
                 control: control(optimizer)?,
@@ -61,10 +62,11 @@ impl Checkpoint {
             self.refuse(self.host_differences(optimizer, &lengths, fit))?;
             self.put_counters(optimizer)?;
         }
-        let specs: Vec<(String, usize)> = optimizer.tensors().map(|t| (t.name.clone(), t.elements)).collect();
-        for (at, ((name, elements), param)) in specs.iter().zip(params).enumerate() {
-            let fits = |saved: &&Arrays| saved.shape.iter().product::<usize>() == *elements && param.len() == *elements;
-            if let Some(saved) = self.tensor(name).filter(fits) {
+        for (at, param) in params.iter_mut().enumerate().take(optimizer.spec.tensors.len()) {
+            let info = &optimizer.spec.tensors[at];
+            let elements = info.used() as usize;
+            let fits = |saved: &&Arrays| saved.shape.iter().product::<usize>() == elements && param.len() == elements;
+            if let Some(saved) = self.tensor(&info.name).filter(fits) {
                 put(saved, optimizer, at, param);
             }
         }
@@ -73,7 +75,7 @@ impl Checkpoint {
 
     fn put_counters<F: Number>(&self, optimizer: &mut Optimizer<F>) -> Result<()> {
         for (group, settings) in self.host_groups(optimizer) {
-            optimizer.put_settings(group, settings)?;
+            optimizer.restore_settings(group, settings.iter().map(|(name, value)| (name.as_str(), value)))?;
         }
         let Control { applied, skipped, streak, scale, rounding } = self.contents.control;
         let (applied, skipped, scale) = (applied.into(), skipped.into(), scale.into());
@@ -90,38 +92,39 @@ impl Checkpoint {
     }
 
     /// The groups that are on both sides, with the settings that were saved.
-    fn host_groups<F: Number>(&self, optimizer: &Optimizer<F>) -> Vec<(usize, &Settings)> {
+    fn host_groups<F: Number>(&self, optimizer: &Optimizer<F>) -> Vec<(Group, &Settings)> {
         let saved = |name: &str| self.groups.iter().find(|(n, _)| n == name).map(|(_, settings)| settings);
-        optimizer.settings().enumerate().filter_map(|(at, (name, _))| Some((at, saved(name)?))).collect()
+        optimizer.groups().filter_map(|(group, name)| Some((group, saved(name)?))).collect()
     }
 
     fn host_differences<F: Number>(&self, optimizer: &Optimizer<F>, lengths: &[usize], fit: Fit) -> Vec<String> {
         let mut differences = Vec::new();
-        let rule = optimizer.rule(0).name();
+        let rule = optimizer.spec.rule().name();
         if rule != self.optimizer {
             differences.push(format!("it is of {}, the optimizer is {rule}", self.optimizer));
         }
-        differences.extend(self.count_differences(optimizer.rule(0)));
+        differences.extend(self.count_differences(optimizer.spec.rule()));
         for (group, settings) in self.host_groups(optimizer) {
-            differences.extend(optimizer.with_settings(group, settings).err().map(|e| e.to_string()));
+            let settings = settings.iter().map(|(name, value)| (name.as_str(), value));
+            differences.extend(optimizer.spec.restored_rule(group, settings).err().map(|e| e.to_string()));
         }
-        if lengths.len() != optimizer.tensors().len() {
-            let tensors = optimizer.tensors().len();
+        let tensors = optimizer.spec.tensors.len();
+        if lengths.len() != tensors {
             differences.push(format!("{} parameters were given, the optimizer has {tensors} tensors", lengths.len()));
         }
-        for (at, spec) in optimizer.tensors().enumerate() {
-            let Some(saved) = self.tensor(&spec.name) else {
-                differences.push(format!("it lacks tensor {}", quote(&spec.name)));
+        for (at, info) in optimizer.spec.tensors.iter().enumerate() {
+            let Some(saved) = self.tensor(&info.name) else {
+                differences.push(format!("it lacks tensor {}", quote(&info.name)));
                 continue;
             };
-            let there: usize = saved.shape.iter().product();
-            if there != spec.elements || lengths.get(at).is_some_and(|length| *length != spec.elements) {
-                let name = quote(&spec.name);
-                differences.push(format!("tensor {name} has {there} elements there, {} here", spec.elements));
+            let (there, here) = (saved.shape.iter().product::<usize>(), info.used() as usize);
+            if there != here || lengths.get(at).is_some_and(|length| *length != here) {
+                let name = quote(&info.name);
+                differences.push(format!("tensor {name} has {there} elements there, {here} here"));
             }
             differences.extend(array_differences(saved, &layouts(optimizer, at), fit));
         }
-        let known = |name: &str| optimizer.tensors().any(|t| t.name == name);
+        let known = |name: &str| optimizer.tensor(name).is_ok();
         let lost = self.contents.tensors.iter().filter(|t| !known(&t.name));
         differences.extend(lost.map(|t| format!("its tensor {} is not here", quote(&t.name))));
         differences
@@ -171,24 +174,19 @@ fn control<F: Number>(optimizer: &Optimizer<F>) -> Result<Control> {
 }
 
 fn tensors<F: Number>(optimizer: &Optimizer<F>, params: &[(&[usize], &[F])]) -> Result<Vec<Arrays>> {
-    if params.len() != optimizer.tensors().len() {
-        let tensors = optimizer.tensors().len();
+    let tensors = optimizer.spec.tensors.len();
+    if params.len() != tensors {
         return Err(Error::Usage(format!("{} parameters were given, there are {tensors} tensors", params.len())));
     }
-    let groups: Vec<&str> = optimizer.settings().map(|(name, _)| name).collect();
-    let each = optimizer.tensors().zip(params).enumerate();
-    each.map(|(at, (spec, (shape, param)))| tensor(optimizer, at, (spec, groups[spec.group]), (shape, param))).collect()
+    params.iter().enumerate().map(|(at, param)| tensor(optimizer, at, *param)).collect()
 }
 
-fn tensor<F: Number>(
-    optimizer: &Optimizer<F>,
-    at: usize,
-    (spec, group): (&TensorSpec, &str),
-    (shape, param): (&[usize], &[F]),
-) -> Result<Arrays> {
-    let error = |problem| Err(Error::Tensor { tensor: spec.name.clone(), problem });
-    if param.len() != spec.elements || shape.iter().product::<usize>() != spec.elements {
-        return error(format!("its parameter has {} elements, shape {shape:?}, needs {}", param.len(), spec.elements));
+fn tensor<F: Number>(optimizer: &Optimizer<F>, at: usize, (shape, param): (&[usize], &[F])) -> Result<Arrays> {
+    let info = &optimizer.spec.tensors[at];
+    let (elements, group) = (info.used() as usize, &optimizer.spec.groups[info.group].name);
+    let error = |problem| Err(info.error(problem));
+    if param.len() != elements || shape.iter().product::<usize>() != elements {
+        return error(format!("its parameter has {} elements, shape {shape:?}, needs {elements}", param.len()));
     }
     let narrow = |values: &[F]| -> Vec<f32> { values.iter().map(|x| x.to_f64() as f32).collect() };
     let full = optimizer.full_params(at, param);
@@ -207,5 +205,5 @@ fn tensor<F: Number>(
         let (form, kind) = optimizer.form(at, name);
         arrays.push((name.to_owned(), form.pack_again(kind, &narrow(values))));
     }
-    Ok(Arrays { name: spec.name.clone(), group: group.to_owned(), shape: shape.to_vec(), arrays })
+    Ok(Arrays { name: info.name.clone(), group: group.clone(), shape: shape.to_vec(), arrays })
 }

@@ -2,10 +2,10 @@
 
 use rayon::prelude::*;
 
-use super::sampling::{Subject, interleave, timed};
-use super::{Backend, Feature, GRAD, Measured, Measurement, PARAM, Place, Plan, check_memory};
 use crate::Result;
-use crate::cpu::{Optimizer, TensorSpec};
+use crate::cpu::Optimizer;
+use crate::tools::bench::sampling::{Subject, interleave, timed};
+use crate::tools::bench::{Backend, Feature, GRAD, Measured, Measurement, PARAM, Place, Plan, check_memory};
 use crate::tools::report;
 
 /// Elements that a thread takes at a time, as in the fast path.
@@ -31,14 +31,11 @@ struct Steps {
 }
 
 impl Steps {
-    fn new(Measured { rule, with, size, .. }: Measured<'_>) -> Result<Self> {
-        let tensors = (0..size.tensors)
-            .map(|i| TensorSpec { name: format!("tensor {i}"), group: 0, elements: size.elements })
-            .collect();
+    fn new(of: Measured<'_>) -> Result<Self> {
+        let Measured { with, size, .. } = of;
         let total = size.total()?;
-        let bare = Optimizer::new(vec![("default".to_owned(), rule.boxed())], tensors)?;
         Ok(Self {
-            optimizer: with.surround(bare)?,
+            optimizer: of.builder().build_cpu()?,
             accumulates: with.has(Feature::Accumulate),
             params: vec![vec![PARAM; size.elements]; size.tensors],
             grads: vec![vec![GRAD; size.elements]; size.tensors],

@@ -2,10 +2,12 @@
 
 use std::time::Instant;
 
-use super::sampling::{Subject, interleave, timed};
-use super::{Backend, Feature, GRAD, Measured, Measurement, PARAM, Place, Plan, STREAM_ARRAYS, check_memory};
 use crate::tools::adapter::{Gpu, is_hardware};
-use crate::{Error, Group, Optimizer, Result};
+use crate::tools::bench::sampling::{Subject, interleave, timed};
+use crate::tools::bench::{
+    Backend, Feature, GRAD, Measured, Measurement, PARAM, Place, Plan, STREAM_ARRAYS, check_memory,
+};
+use crate::{Error, Optimizer, Result};
 
 const COPY: &str = include_str!("../../../shaders/bench/copy.wgsl");
 const STREAM: &str = include_str!("../../../shaders/bench/stream.wgsl");
@@ -36,14 +38,8 @@ pub(super) fn measure(plan: &Plan, gpu: &Gpu, of: Measured<'_>) -> Result<Measur
 
 /// An optimizer with tensors of this size, filled.
 pub(super) fn optimizer(gpu: &Gpu, of: Measured<'_>) -> Result<Optimizer> {
-    let Measured { rule, with, storage, size } = of;
-    let mut builder = Optimizer::builder(rule.boxed());
-    builder.storage(storage.clone());
-    for i in 0..size.tensors {
-        builder.tensor(Group::DEFAULT, format!("tensor {i}"), &[size.elements]);
-    }
-    with.build(&mut builder);
-    let optimizer = builder.build(&gpu.device, &gpu.queue)?;
+    let size = of.size;
+    let optimizer = of.builder().build(&gpu.device, &gpu.queue)?;
     let tensors: Vec<_> = optimizer.tensors().map(|(tensor, ..)| tensor).collect();
     let (params, grads) = (vec![PARAM; size.elements], vec![GRAD; size.elements]);
     for tensor in tensors {

@@ -17,6 +17,9 @@ pub use with::{Feature, With};
 
 use serde::{Deserialize, Serialize};
 
+use crate::Optimizer;
+use crate::gpu::build::builder::Builder;
+use crate::gpu::build::spec::Group;
 use crate::optim::{ALL, Entry, Rule};
 use crate::options::storage::Storage;
 use crate::tools::adapter::Gpu;
@@ -195,6 +198,15 @@ struct Measured<'a> {
 }
 
 impl Measured<'_> {
+    fn builder(self) -> Builder {
+        let mut builder = Optimizer::builder(self.rule.boxed());
+        let shape = [self.size.elements];
+        builder.storage(self.storage.clone());
+        builder.tensors(Group::DEFAULT, (0..self.size.tensors).map(|i| (format!("tensor {i}"), shape)));
+        self.with.build(&mut builder);
+        builder
+    }
+
     /// The bytes of its measurement: the optimizer's arrays, and the copy's and the stream's.
     fn bytes_needed(self, total: usize) -> Result<u64> {
         let own = Traffic::new(self.rule, self.storage, self.size.elements)?.memory();

@@ -5,8 +5,6 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cpu;
-use crate::cpu::Number;
 use crate::{Accumulate, Builder, Clip, Ema, Error, LossScale, Result};
 
 /// Clips at this norm, which the bench's gradients exceed.
@@ -95,7 +93,7 @@ impl With {
         self.0.iter().filter(|f| matches!(f, Feature::Ema | Feature::Accumulate)).count() as u64
     }
 
-    /// Puts it around a rule on the GPU.
+    /// Asks the builder for it.
     pub(super) fn build(&self, builder: &mut Builder) {
         for feature in &self.0 {
             match feature {
@@ -105,15 +103,5 @@ impl With {
                 Feature::Accumulate => builder.accumulate(MICRO_BATCHES),
             };
         }
-    }
-
-    /// Puts it around a rule on the host.
-    pub(super) fn surround<F: Number>(&self, optimizer: cpu::Optimizer<F>) -> Result<cpu::Optimizer<F>> {
-        self.0.iter().try_fold(optimizer, |optimizer, feature| match feature {
-            Feature::Clip => optimizer.with_clip(CLIP),
-            Feature::Scale => optimizer.with_loss_scale(LossScale::default()),
-            Feature::Ema => optimizer.with_ema(Ema::default()),
-            Feature::Accumulate => optimizer.with_accumulation(MICRO_BATCHES),
-        })
     }
 }

@@ -5,16 +5,15 @@ pub mod trajectory;
 
 use std::borrow::Cow;
 
-use crate::cpu;
-use crate::cpu::{Number, TensorSpec};
-use crate::optim;
+use crate::cpu::Number;
+use crate::gpu::build::builder::Builder;
 use crate::optim::rule::Real;
 use crate::optim::{Rule, Value};
 use crate::options::storage::Storage;
 use crate::tools::adapter::Gpu;
 use crate::tools::backend::Backend;
 use crate::tools::replay::trajectory::{Comparison, Element, Trajectory, Writer, add_travel, raise_peak};
-use crate::{Error, EvalRequest, Group, Optimizer, Result, Tensor};
+use crate::{Error, EvalRequest, Group, Optimizer, Result, Tensor, cpu, optim};
 
 /// The rule that a trajectory names, with its settings.
 ///
@@ -235,6 +234,14 @@ impl Replay<'_> {
     }
 }
 
+/// The trajectory's optimizer.
+fn builder(trajectory: &Trajectory, rule: &dyn Rule, storage: &Storage) -> Builder {
+    let mut builder = Optimizer::builder(rule.boxed());
+    builder.storage(storage.clone()).given_directions(trajectory.direction(1, 1, 0).is_some());
+    builder.tensors(Group::DEFAULT, trajectory.tensors().iter().map(|t| (t.name(), t.shape())));
+    builder
+}
+
 /// On the CPU.
 struct Host<F> {
     optimizer: cpu::Optimizer<F>,
@@ -243,14 +250,7 @@ struct Host<F> {
 
 impl<F: Number + Element> Host<F> {
     fn new(trajectory: &Trajectory, rule: &dyn Rule, storage: &Storage) -> Result<Self> {
-        let spec = |t: &crate::tools::replay::trajectory::Tensor| TensorSpec {
-            name: t.name().to_owned(),
-            group: 0,
-            elements: t.elements(),
-        };
-        let tensors = trajectory.tensors().iter().map(spec).collect();
-        let optimizer =
-            cpu::Optimizer::new(vec![("default".to_owned(), rule.boxed())], tensors)?.with_storage(storage)?;
+        let optimizer = builder(trajectory, rule, storage).build_cpu()?;
         let params = (0..trajectory.tensors().len()).map(|i| exact(&trajectory.initial(i))).collect();
         Ok(Self { optimizer, params })
     }
@@ -286,12 +286,11 @@ impl<F: Number + Element> Runner for Host<F> {
     }
 
     fn state(&self, tensor: usize, name: &str) -> Result<Cow<'_, [F]>> {
-        let missing = || Error::Usage(format!("tensor {tensor} keeps no state `{name}`"));
-        self.optimizer.state(tensor, name).map(Cow::Borrowed).ok_or_else(missing)
+        self.optimizer.state(self.optimizer.spec.tensor_handle(tensor), name).map(Cow::Borrowed)
     }
 
     fn decision(&self, name: &str) -> Result<f64> {
-        Ok(self.optimizer.decision(0, name).map_or(f64::NAN, Real::to_f64))
+        Ok(self.optimizer.decision(self.optimizer.spec.tensor_handle(0), name)?.map_or(f64::NAN, Real::to_f64))
     }
 }
 
@@ -304,12 +303,8 @@ struct Device<'a> {
 
 impl<'a> Device<'a> {
     fn new(trajectory: &Trajectory, rule: &dyn Rule, storage: &Storage, gpu: &'a Gpu) -> Result<Self> {
-        let mut builder = Optimizer::builder(rule.boxed());
-        builder.storage(storage.clone());
-        builder.given_directions(trajectory.direction(1, 1, 0).is_some());
-        let specs = trajectory.tensors().iter();
-        let tensors: Vec<_> = specs.map(|t| builder.tensor(Group::DEFAULT, t.name(), t.shape())).collect();
-        let optimizer = builder.build(&gpu.device, &gpu.queue)?;
+        let optimizer = builder(trajectory, rule, storage).build(&gpu.device, &gpu.queue)?;
+        let tensors: Vec<Tensor> = optimizer.tensors().map(|(tensor, ..)| tensor).collect();
         for (i, tensor) in tensors.iter().enumerate() {
             optimizer.write_param(*tensor, &trajectory.initial(i))?;
         }

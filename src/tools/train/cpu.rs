@@ -2,12 +2,13 @@
 
 use std::ops::ControlFlow;
 
-use super::log::{Ended, Epoch, Log};
-use super::plan::Plan;
-use super::resume;
-use crate::cpu::{Number, Optimizer, TensorSpec};
+use crate::cpu::{Number, Optimizer};
 use crate::io::checkpoint::Checkpoint;
 use crate::tools::objectives::{CpuMlp, CpuObjective as _, Outcome, Part, Split};
+use crate::tools::train::builder::builder;
+use crate::tools::train::log::{Ended, Epoch, Log};
+use crate::tools::train::plan::Plan;
+use crate::tools::train::resume;
 use crate::{EvalRequest, Result};
 
 pub(super) fn run<F: Number>(
@@ -39,10 +40,7 @@ struct Run<'a, F> {
 impl<'a, F: Number> Run<'a, F> {
     fn new(plan: &'a Plan, split: &Split) -> Result<Self> {
         let model = CpuMlp::<F>::new(&plan.mlp, split, plan.batch, plan.seed)?;
-        let tensors = model.tensors().iter();
-        let tensors = tensors.map(|t| TensorSpec { name: t.name.clone(), group: 0, elements: t.elements() }).collect();
-        let shapes: Vec<&[usize]> = model.tensors().iter().map(|t| t.shape.as_slice()).collect();
-        let mut optimizer = optimizer(plan, tensors, &shapes)?;
+        let mut optimizer = builder(plan, model.tensors())?.build_cpu()?;
         let initial = plan.mlp.initial(plan.seed);
         let exact = |p: &Vec<f32>| p.iter().map(|x| F::from_f64(f64::from(*x))).collect();
         let mut params: Vec<Vec<F>> = initial.iter().map(exact).collect();
@@ -89,7 +87,8 @@ impl<'a, F: Number> Run<'a, F> {
         // Before the first applied step there is no average.
         let averages: Option<Vec<&[F]>> = match self.optimizer.step_count() {
             0 => self.plan.ema.map(|_| slices(&self.params)),
-            _ => (0..self.params.len()).map(|tensor| self.optimizer.ema(tensor)).collect(),
+            _ if self.plan.ema.is_none() => None,
+            _ => Some(self.optimizer.tensors().map(|(tensor, ..)| self.optimizer.ema(tensor)).collect::<Result<_>>()?),
         };
         let averaged = averages.map(|params| self.model.accuracy(&params, Part::HeldOut)).transpose()?;
         let Self { optimizer, .. } = self;
@@ -105,27 +104,6 @@ impl<'a, F: Number> Run<'a, F> {
         let params: Vec<_> = shapes.zip(slices(&self.params)).collect();
         resume::save(self.plan, epochs, Checkpoint::of_host(&self.optimizer, &params)?)
     }
-}
-
-fn optimizer<F: Number>(plan: &Plan, tensors: Vec<TensorSpec>, shapes: &[&[usize]]) -> Result<Optimizer<F>> {
-    let mut optimizer = Optimizer::<F>::new(vec![("default".to_owned(), plan.rule.clone())], tensors)?;
-    optimizer = optimizer.with_seed(plan.seed);
-    if let Some(clip) = plan.clip {
-        optimizer = optimizer.with_clip(clip)?;
-    }
-    if let Some(ema) = plan.ema {
-        optimizer = optimizer.with_ema(ema)?;
-    }
-    if let Some(scale) = plan.loss_scale {
-        optimizer = optimizer.with_loss_scale(scale)?;
-    }
-    if let Some(schedule) = &plan.schedule {
-        optimizer.schedule(0, schedule.clone())?;
-    }
-    if let Some(which) = &plan.no_decay {
-        optimizer = optimizer.without_decay(0, which, shapes)?;
-    }
-    optimizer.with_storage(&plan.storage)
 }
 
 fn slices<F>(tensors: &[Vec<F>]) -> Vec<&[F]> {

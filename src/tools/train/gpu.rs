@@ -2,14 +2,16 @@
 
 use std::ops::ControlFlow;
 
-use super::log::{Ended, Epoch, Log};
-use super::plan::Plan;
-use super::resume;
+use crate::Tensor;
 use crate::optim::Procedure;
 use crate::optim::procedure::Scheme;
 use crate::tools::adapter::Gpu;
 use crate::tools::objectives::{GpuMlp, GpuObjective as _, Halves, Outcome, Part, Reading, Split};
-use crate::{Group, Optimizer, Result};
+use crate::tools::train::builder::builder;
+use crate::tools::train::log::{Ended, Epoch, Log};
+use crate::tools::train::plan::Plan;
+use crate::tools::train::resume;
+use crate::{Optimizer, Result};
 
 /// Batches of one encoder and submit.
 const BATCHES: usize = 8;
@@ -127,26 +129,8 @@ impl Run<'_> {
 
 /// The optimizer's tensors are the model's, in the optimizer's own buffers, which the model binds where they are f32.
 fn optimizer(plan: &Plan, model: &mut GpuMlp, gpu: &Gpu) -> Result<(Optimizer, Halves)> {
-    let mut builder = Optimizer::builder(plan.rule.clone());
-    builder.seed(plan.seed).storage(plan.storage.clone());
-    let specs = model.tensors();
-    let tensors: Vec<_> = specs.iter().map(|t| builder.tensor(Group::DEFAULT, &t.name, &t.shape)).collect();
-    if let Some(clip) = plan.clip {
-        builder.clip(clip);
-    }
-    if let Some(ema) = plan.ema {
-        builder.ema(ema);
-    }
-    if let Some(scale) = plan.loss_scale {
-        builder.loss_scale(scale);
-    }
-    if let Some(schedule) = &plan.schedule {
-        builder.schedule(Group::DEFAULT, schedule.clone());
-    }
-    if let Some(which) = &plan.no_decay {
-        builder.exclude_from_decay(Group::DEFAULT, which.clone())?;
-    }
-    let optimizer = builder.build(&gpu.device, &gpu.queue)?;
+    let optimizer = builder(plan, model.tensors())?.build(&gpu.device, &gpu.queue)?;
+    let tensors: Vec<Tensor> = optimizer.tensors().map(|(tensor, ..)| tensor).collect();
     let halves = Halves::bind(&gpu.device, model, &optimizer, &tensors)?;
     if let Some(scale) = optimizer.loss_scale() {
         model.scale_gradients(scale)?;

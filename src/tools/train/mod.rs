@@ -3,6 +3,7 @@
 //! It is also the example of how to call the crate: `gpu.rs` and `cpu.rs` beside this file are whole training loops. Comparisons of optimizers
 //! over several seeds and problems are [`race`](crate::tools::race)'s.
 
+mod builder;
 mod cpu;
 mod gpu;
 mod log;

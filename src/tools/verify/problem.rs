@@ -1,13 +1,12 @@
 //! A step to be taken: parameters, gradients and states as f32, and what came of taking it.
 
-use crate::cpu;
+use crate::gpu::build::builder::Builder;
 use crate::optim::{Procedure, Rule, Scalar};
 use crate::options::random::{draw, unit};
 use crate::options::storage::blockwise::BLOCK;
 use crate::options::storage::{Form, Packed, Storage};
-use crate::{Error, Group, Optimizer, Result, Tensor};
-
-use super::spans::Stored;
+use crate::tools::verify::spans::Stored;
+use crate::{Error, Group, Optimizer, Result, Tensor, cpu};
 
 /// Steps that the oracle takes to reach the states from which a random problem starts.
 const WARM_UP: u64 = 6;
@@ -75,7 +74,7 @@ impl Problem {
     /// # Errors
     /// Groups of different optimizers; a setting out of range; a group that is not there.
     pub fn random(groups: Vec<Box<dyn Rule>>, tensors: &[(usize, usize)], applied: u32, seed: u32) -> Result<Self> {
-        let mut oracle = cpu_optimizer::<f64>(&groups, tensors.iter().copied())?;
+        let mut oracle = builder(&groups, tensors.iter().copied())?.build_cpu::<f64>()?;
         let random = |range, t: u64| -> Vec<Vec<f64>> {
             let one = |(i, &(_, n)): (usize, &(usize, usize))| {
                 spread(draw(draw(seed, t as u32), i as u32), n, range).collect()
@@ -97,7 +96,7 @@ impl Problem {
             group,
             param: narrow(param),
             grad: narrow(grad),
-            states: names.iter().map(|name| oracle.state(i, name).map(|s| narrow(s.to_vec()))).collect(),
+            states: names.iter().map(|name| kept(&oracle, i, name).map(|s| narrow(s.to_vec()))).collect(),
         });
         let tensors = data.collect();
         let memory = oracle.global_state_values().iter().map(|x| *x as f32).collect();
@@ -161,14 +160,7 @@ impl Problem {
     /// # Errors
     /// As [`Builder::build`](crate::Builder::build).
     pub fn build(&self, device: &wgpu::Device, queue: &wgpu::Queue) -> Result<Optimizer> {
-        let mut groups = self.groups.iter();
-        let first = groups.next().ok_or_else(|| Error::Usage("a problem needs a group".to_owned()))?;
-        let mut builder = Optimizer::builder(first.clone());
-        let mut handles = vec![Group::DEFAULT];
-        handles.extend(groups.enumerate().map(|(i, rule)| builder.group(format!("group {}", i + 1), rule.clone())));
-        for (i, data) in self.tensors.iter().enumerate() {
-            builder.tensor(handles[data.group], format!("tensor {i}"), &[data.param.len()]);
-        }
+        let mut builder = builder(&self.groups, self.tensors.iter().map(|data| (data.group, data.param.len())))?;
         builder.storage(self.storage.clone());
         builder.build(device, queue)
     }
@@ -209,7 +201,7 @@ impl Problem {
     /// Groups of different optimizers.
     pub fn step_cpu(&self) -> Result<Outcome> {
         let sizes = self.tensors.iter().map(|t| (t.group, t.param.len()));
-        let mut optimizer = cpu_optimizer::<f32>(&self.groups, sizes)?;
+        let mut optimizer = builder(&self.groups, sizes)?.build_cpu::<f32>()?;
         optimizer.set_step_count(u64::from(self.applied));
         optimizer.set_global_state(&self.memory)?;
         if !self.losses.is_empty() {
@@ -218,7 +210,8 @@ impl Problem {
         let names = state_names(&self.groups);
         for (i, data) in self.tensors.iter().enumerate() {
             for (name, state) in names.iter().zip(&data.states) {
-                if let (Some(to), Some(from)) = (optimizer.state_mut(i, name), state) {
+                let tensor = optimizer.spec.tensor_handle(i);
+                if let (Ok(to), Some(from)) = (optimizer.state_mut(tensor, name), state) {
                     to.copy_from_slice(from);
                 }
             }
@@ -226,7 +219,7 @@ impl Problem {
         let mut params: Vec<Vec<f32>> = self.tensors.iter().map(|t| t.param.clone()).collect();
         let grads: Vec<&[f32]> = self.tensors.iter().map(|t| t.grad.as_slice()).collect();
         optimizer.step(&mut slices_mut(&mut params), &grads)?;
-        let states = |i| names.iter().map(|name| optimizer.state(i, name).map(<[f32]>::to_vec)).collect();
+        let states = |i| names.iter().map(|name| kept(&optimizer, i, name).map(<[f32]>::to_vec)).collect();
         let moved = |(i, param)| Moved { param, states: states(i) };
         let memory = optimizer.global_state_values().to_vec();
         let applied = optimizer.step_count() as u32;
@@ -288,13 +281,22 @@ pub(super) fn state_names(groups: &[Box<dyn Rule>]) -> Vec<&'static str> {
     groups.first().map_or_else(Vec::new, |rule| rule.states().iter().map(|s| s.name).collect())
 }
 
-fn cpu_optimizer<F: cpu::Number>(
-    groups: &[Box<dyn Rule>],
-    tensors: impl Iterator<Item = (usize, usize)>,
-) -> Result<cpu::Optimizer<F>> {
-    let groups = groups.iter().enumerate().map(|(i, rule)| (format!("group {i}"), rule.clone())).collect();
-    let spec = |(i, (group, elements))| cpu::TensorSpec { name: format!("tensor {i}"), group, elements };
-    cpu::Optimizer::new(groups, tensors.enumerate().map(spec).collect())
+/// An optimizer of these groups and of tensors with their groups and lengths.
+fn builder(groups: &[Box<dyn Rule>], tensors: impl Iterator<Item = (usize, usize)>) -> Result<Builder> {
+    let mut groups = groups.iter();
+    let first = groups.next().ok_or_else(|| Error::Usage("a problem needs a group".to_owned()))?;
+    let mut builder = Optimizer::builder(first.clone());
+    let mut handles = vec![Group::DEFAULT];
+    handles.extend(groups.enumerate().map(|(i, rule)| builder.group(format!("group {}", i + 1), rule.clone())));
+    for (i, (group, elements)) in tensors.enumerate() {
+        builder.tensor(handles[group], format!("tensor {i}"), &[elements]);
+    }
+    Ok(builder)
+}
+
+/// A state, where the settings keep it.
+fn kept<'a, F: cpu::Number>(optimizer: &'a cpu::Optimizer<F>, tensor: usize, name: &str) -> Option<&'a [F]> {
+    optimizer.state(optimizer.spec.tensor_handle(tensor), name).ok()
 }
 
 /// Numbers of both signs whose logarithm is uniform in the range.

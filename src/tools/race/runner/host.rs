@@ -1,15 +1,16 @@
 //! A run on the host, in f32 on the fast path or in f64 on the oracle.
 
-use super::damping::random_schedules;
-use super::run::{Advance, Course, Run};
-use crate::cpu::{Number, Optimizer, TensorSpec};
+use crate::cpu::{Number, Optimizer};
+use crate::gpu::build::builder::Builder;
+use crate::gpu::build::spec::Group;
 use crate::optim::{Rule, Value};
-use crate::tools::objectives;
 use crate::tools::objectives::{CpuObjective, Problem};
 use crate::tools::race::controls::Treatment;
 use crate::tools::race::heat::Track;
 use crate::tools::race::rates::rate;
-use crate::{Error, EvalRequest, Evaluations, Result};
+use crate::tools::race::runner::damping::random_schedules;
+use crate::tools::race::runner::run::{Advance, Course, Run};
+use crate::{EvalRequest, Evaluations, Result, Tensor};
 
 /// The first of the seeds that no race begins with.
 const UNSEEN: u64 = 1_000_000_000;
@@ -27,31 +28,33 @@ pub(super) struct Host<'a, F> {
 impl<'a, F: Objective> Host<'a, F> {
     /// At the start of a run, as its treatment has it.
     pub(super) fn new(run: &'a Run<'a>, problem: &dyn Problem) -> Result<Self> {
-        let mut host = Self::untreated(run, problem, run.rule.clone(), run.seed)?;
         match run.entrant.treatment {
-            Treatment::None | Treatment::Stay => {}
+            Treatment::None | Treatment::Stay => Self::untreated(run, problem, run.rule.clone(), run.seed),
             Treatment::RandomDamping { probes, lambda } => {
+                let mut builder = builder(run, problem, run.rule.clone());
                 for (setting, schedule) in random_schedules(run.rule.as_ref(), probes, lambda, run.seed)? {
-                    host.optimizer.schedule_setting(0, setting, schedule)?;
+                    builder.schedule_setting(Group::DEFAULT, setting, schedule);
                 }
+                Self::started(run, problem, &builder, run.seed)
             }
             Treatment::LearnedWarp { tasks } => {
                 let matrices = learn(run, tasks)?;
                 let mut frozen = run.rule.clone();
                 frozen.set("warp", &Value::Word("frozen".to_owned()))?;
-                host = Self::untreated(run, problem, frozen, run.seed)?;
+                let mut host = Self::untreated(run, problem, frozen, run.seed)?;
                 host.set_matrices(&matrices)?;
+                Ok(host)
             }
         }
-        Ok(host)
     }
 
     fn untreated(run: &'a Run<'a>, problem: &dyn Problem, rule: Box<dyn Rule>, seed: u64) -> Result<Self> {
+        Self::started(run, problem, &builder(run, problem, rule), seed)
+    }
+
+    fn started(run: &'a Run<'a>, problem: &dyn Problem, builder: &Builder, seed: u64) -> Result<Self> {
+        let mut optimizer = builder.build_cpu()?;
         let params = Track::initial(problem, seed);
-        let spec = |t: &objectives::TensorSpec| TensorSpec { name: t.name.clone(), group: 0, elements: t.elements() };
-        let tensors = problem.tensors().iter().map(spec).collect();
-        let mut optimizer =
-            Optimizer::new(vec![("default".to_owned(), rule)], tensors)?.with_storage(&run.entrant.storage)?;
         let mut params: Vec<Vec<F>> =
             params.iter().map(|p| p.iter().map(|x| F::from_f64(f64::from(*x))).collect()).collect();
         optimizer.store_params(&mut slices_mut(&mut params))?;
@@ -66,7 +69,8 @@ impl<'a, F: Objective> Host<'a, F> {
     }
 
     fn set_matrices(&mut self, matrices: &[Vec<F>]) -> Result<()> {
-        matrices.iter().enumerate().try_for_each(|(tensor, rows)| self.optimizer.set_warp(tensor, rows))
+        let tensors: Vec<Tensor> = self.optimizer.tensors().map(|(tensor, ..)| tensor).collect();
+        tensors.into_iter().zip(matrices).try_for_each(|(tensor, rows)| self.optimizer.set_warp(tensor, rows))
     }
 
     /// One step on the next mini-batch.
@@ -164,11 +168,20 @@ struct Seen {
 
 impl Seen {
     fn of<F: Number>(optimizer: &Optimizer<F>) -> Self {
-        let decision = |name| optimizer.decision(0, name).map(F::to_f64);
+        let first = optimizer.spec.tensor_handle(0);
+        let decision = |name| optimizer.decision(first, name).ok().flatten().map(F::to_f64);
         // VRAdam decides a rate, S-Adam a factor.
-        let factor = || Some(decision("eta")? / rate(optimizer.rule(0))?);
+        let factor = || Some(decision("eta")? / rate(optimizer.spec.rule())?);
         Self { triggered: decision("flow").map(|flow| flow != 0.0), damping: decision("damp").or_else(factor) }
     }
+}
+
+/// The run's optimizer with another rule.
+fn builder(run: &Run<'_>, problem: &dyn Problem, rule: Box<dyn Rule>) -> Builder {
+    let mut builder = crate::Optimizer::builder(rule);
+    builder.storage(run.entrant.storage.clone());
+    builder.tensors(Group::DEFAULT, problem.tensors().iter().map(|tensor| (&tensor.name, &tensor.shape)));
+    builder
 }
 
 /// WarpAdam's matrices after some other seeds of the run's problem, the same for every run of the entrant.
@@ -181,9 +194,7 @@ fn learn<F: Objective>(run: &Run<'_>, tasks: u32) -> Result<Vec<Vec<F>>> {
         for _ in 0..run.heat.steps {
             host.step()?;
         }
-        let rows = |tensor| host.optimizer.warp(tensor);
-        let learned: Option<_> = (0..host.params.len()).map(rows).collect();
-        matrices = learned.ok_or_else(|| Error::Usage(format!("{} has no matrix to learn", run.rule.name())))?;
+        matrices = host.optimizer.tensors().map(|(tensor, ..)| host.optimizer.warp(tensor)).collect::<Result<_>>()?;
     }
     Ok(matrices)
 }

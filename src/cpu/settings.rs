@@ -1,0 +1,71 @@
+//! Settings of an optimizer on the host.
+
+use crate::Result;
+use crate::cpu::number::Number;
+use crate::cpu::optimizer::Optimizer;
+use crate::gpu::build::spec::Group;
+use crate::optim::{Rule, Value};
+
+impl<F: Number> Optimizer<F> {
+    /// A group's learning rate for the next step: its schedule's, where it has one.
+    ///
+    /// # Errors
+    /// The handle is another optimizer's; the rule has no learning rate.
+    pub fn lr(&self, group: Group) -> Result<f64> {
+        self.spec.lr(group, self.step_count)
+    }
+
+    /// Sets a group's learning rate from the next step on.
+    ///
+    /// # Errors
+    /// The handle is another optimizer's; the rate is out of its range, or belongs to a schedule.
+    pub fn set_lr(&mut self, group: Group, lr: f64) -> Result<()> {
+        self.set(group, "lr", &Value::Number(lr))
+    }
+
+    /// Sets all settings of a group that no schedule owns, from the next step on.
+    ///
+    /// # Errors
+    /// As [`set`](Self::set); the group holds another rule.
+    pub fn set_rule(&mut self, group: Group, rule: impl Rule) -> Result<()> {
+        let settings = self.spec.settings_of(group, &rule)?;
+        self.set_all(group, settings.iter().map(|(name, value)| (*name, value)))
+    }
+
+    /// Sets one of a group's settings from the next step on.
+    ///
+    /// # Errors
+    /// The handle is another optimizer's; an unknown name; a value out of range; a setting that would change which states are kept, or
+    /// that belongs to a schedule.
+    pub fn set(&mut self, group: Group, name: &str, value: &Value) -> Result<()> {
+        self.set_all(group, [(name, value)])
+    }
+
+    /// As [`set`](Self::set) for several settings at once.
+    ///
+    /// # Errors
+    /// As [`set`](Self::set); none is changed then.
+    pub fn set_all<'a>(
+        &mut self,
+        group: Group,
+        settings: impl IntoIterator<Item = (&'a str, &'a Value)>,
+    ) -> Result<()> {
+        let rule = self.spec.changed_rule(group, settings)?;
+        let index = self.spec.group(group)?;
+        self.spec.groups[index].rule = rule;
+        Ok(())
+    }
+
+    /// As [`set_all`](Self::set_all), also what belongs to a schedule.
+    #[cfg(feature = "checkpoint")]
+    pub(crate) fn restore_settings<'a>(
+        &mut self,
+        group: Group,
+        settings: impl IntoIterator<Item = (&'a str, &'a Value)>,
+    ) -> Result<()> {
+        let rule = self.spec.restored_rule(group, settings)?;
+        let index = self.spec.group(group)?;
+        self.spec.groups[index].rule = rule;
+        Ok(())
+    }
+}
