@@ -226,10 +226,8 @@ fn unused(text: &Text) -> Vec<String> {
     while let Some(block) = open.pop() {
         for statement in block {
             match statement {
-                Statement::Call { function, .. } => {
-                    if called.insert(*function) {
-                        open.push(&module.functions[*function].body);
-                    }
+                Statement::Call { function, .. } if called.insert(*function) => {
+                    open.push(&module.functions[*function].body);
                 }
                 Statement::Block(block) => open.push(block),
                 Statement::If { accept, reject, .. } => open.extend([accept, reject]),
