@@ -1,4 +1,4 @@
-// What memory can do: one array read, one written, a vec4 a thread.
+// The bandwidth of memory: one array read, one written, one vec4 per thread.
 
 @group(0) @binding(0) var<storage, read> source: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read_write> destination: array<vec4<f32>>;

@@ -1,5 +1,5 @@
-// What a step over p, g, m and v can reach: the same four arrays read and the same three written, a vec4 a thread, with next to no
-// arithmetic and nothing looked up.
+// The upper bound of a step over p, g, m and v: the same four arrays read and the same three written, one vec4 per thread, with almost no
+// arithmetic and no table.
 
 @group(0) @binding(0) var<storage, read_write> p: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read> g: array<vec4<f32>>;

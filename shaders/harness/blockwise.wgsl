@@ -1,5 +1,5 @@
-// Eight bits a number: a cell of a map times the largest magnitude of a block. src/storage/blockwise.rs says how the maps are made and
-// does the same on the host.
+// Eight bits per number: a cell of a map times the largest magnitude of a block. src/options/storage/blockwise.rs says how the maps are
+// made and does the same on the host.
 
 fn wo_codes(word: u32) -> vec4<u32> {
     return (vec4(word) >> vec4(0u, 8u, 16u, 24u)) & vec4(0xffu);
@@ -31,7 +31,7 @@ fn wo_signed(word: u32, largest: f32) -> vec4<f32> {
     return select(magnitude, -magnitude, number < vec4(0));
 }
 
-// The cell in which magnitudes up to 1 lie.
+// The cell of a magnitude up to 1.
 fn wo_cell(y: vec4<f32>, first: u32, edges: array<f32, 8>) -> vec4<u32> {
     var cells = vec4(first);
     var inverse = vec4(1e6);
@@ -63,7 +63,7 @@ fn wo_share_of(x: vec4<f32>, largest: f32) -> vec4<f32> {
     return abs(x) * scale * (1.0 / (largest * scale));
 }
 
-// Nothing but 0 gets the code of 0. By bits: a comparison may take a denormal for it.
+// Only 0 gets the code of 0. By bits: a comparison may take a denormal for 0.
 fn wo_positive_word(x: vec4<f32>, largest: f32) -> u32 {
     let cell = wo_cell(wo_share_of(x, largest), 2u, wo_POSITIVE_EDGES);
     let some = (bitcast<vec4<u32>>(x) & vec4(0x7fffffffu)) != vec4(0u);

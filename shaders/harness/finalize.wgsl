@@ -1,7 +1,7 @@
-// The sums, second half, and what is decided from them, in one workgroup: segments of spans, a thread a tensor, then all tensors.
+// The sums, second half, and the decisions, in one workgroup: segments of spans, one thread per tensor, then all tensors.
 //
-// wo_totals is the seam between the halves: record 0 holds the totals over everything, each as a polynomial 1, c, c² in the clip
-// factor c; these may be added to those of another optimizer or another machine. The tensors' own follow.
+// wo_totals lies between the two halves of a step: record 0 holds the totals over all tensors, each as a polynomial 1, c, c² in the clip
+// factor c, which the caller may add to the totals of another optimizer or another machine. The tensors' own totals follow.
 
 // As many totals at a time as fit the workgroup memory that every device has.
 var<workgroup> wo_lanes: array<array<vec3<f32>, wo_FINAL_LANES>, wo_BATCH>;
@@ -26,7 +26,7 @@ fn wo_add_segments(lane: u32) {
     }
 }
 
-// Adds the lanes' rows of wo_lanes into lane 0's, in the same order always.
+// Adds the rows of all lanes into lane 0's, always in the same order.
 fn wo_add_lanes(lane: u32) {
     workgroupBarrier();
     for (var half = wo_FINAL_LANES / 2u; half > 0u; half /= 2u) {
@@ -40,26 +40,53 @@ fn wo_add_lanes(lane: u32) {
 }
 
 // torch's clip_grad_norm_.
-fn wo_clip_factor(squared: f32, most: f32) -> f32 {
-    return min(1.0, most / (sqrt(squared) + 1e-6));
+fn wo_clip_factor(squared: f32, group: u32) -> f32 {
+    return min(1.0, wo_extra(group, wo_control.step_count).clip / (sqrt(squared) + 1e-6));
+}
+
+fn wo_total(tensor: wo_Tensor, sums: array<f32, wo_SUMS>) -> array<vec3<f32>, wo_TOTALS> {
+    var totals = array<vec3<f32>, wo_TOTALS>();
+#if CONTRIBUTES
+    var of_rule = array<f32, SUMS>();
+    for (var k = 0u; k < SUMS; k++) {
+        of_rule[k] = sums[k];
+    }
+#if COUNTS_ELEMENTS
+    let elements = sums[wo_ELEMENTS];
+#else
+    let elements = tensor.elements;
+#endif
+    let own = total(wo_hyper(tensor.group, wo_control.step_count), of_rule, elements);
+    for (var k = 0u; k < TOTALS; k++) {
+        totals[k] = own[k];
+    }
+#elif PLAIN_TOTALS
+    for (var k = 0u; k < wo_TOTALS; k++) {
+        totals[k].x = sums[k];
+    }
+#endif
+#if HARNESS_SUMS
+    totals[wo_NORM].z = sums[wo_SQUARES];
+    totals[wo_BAD].x = sums[wo_SQUARES + 1u];
+#endif
+    return totals;
 }
 
 // A tensor's totals; a lane takes the same tensors in every pass below.
 fn wo_add_tensors(lane: u32) {
     for (var t = lane; t < arrayLength(&wo_tensors); t += wo_FINAL_LANES) {
         let tensor = wo_tensors[t];
-        let h = wo_hyper(tensor.group, wo_control.applied);
-        let own = wo_total(h, wo_add_rows(tensor.first, tensor.count), tensor.elements);
+        let own = wo_total(tensor, wo_add_rows(tensor.first, tensor.count));
         for (var k = 0u; k < wo_TOTALS; k++) {
             wo_totals[(t + 1u) * wo_TOTALS + k] = vec4(own[k], 0.0);
         }
-        if wo_CLIP_TENSOR {
-            wo_store_clip(t, wo_clip_factor(own[wo_NORM].z, wo_extra(tensor.group, wo_control.applied).clip));
-        }
+#if CLIP_TENSOR
+        wo_store_clip(t, wo_clip_factor(own[wo_NORM].z, tensor.group));
+#endif
     }
 }
 
-// Each group's norm, and with it the clip factor of its tensors.
+// Each group's norm, and with it the clip factor of the group's tensors.
 fn wo_clip_groups(lane: u32) {
     for (var group = 0u; group < wo_call.groups; group++) {
         var squared = 0.0;
@@ -72,7 +99,7 @@ fn wo_clip_groups(lane: u32) {
             wo_lanes[k][lane] = vec3(squared, 0.0, 0.0);
         }
         wo_add_lanes(lane);
-        let factor = wo_clip_factor(wo_lanes[0][0].x, wo_extra(group, wo_control.applied).clip);
+        let factor = wo_clip_factor(wo_lanes[0][0].x, group);
         for (var t = lane; t < arrayLength(&wo_tensors); t += wo_FINAL_LANES) {
             if wo_tensors[t].group == group {
                 wo_store_clip(t, factor);
@@ -82,17 +109,17 @@ fn wo_clip_groups(lane: u32) {
     }
 }
 
-// The totals over everything. Where each tensor has a clip factor of its own, the polynomials collapse to their values.
+// The totals over all tensors. Where tensors have clip factors of their own, the polynomials become their values.
 fn wo_add_all(lane: u32) {
     var all = array<vec3<f32>, wo_TOTALS>();
     for (var t = lane; t < arrayLength(&wo_tensors); t += wo_FINAL_LANES) {
         for (var k = 0u; k < wo_TOTALS; k++) {
             let own = wo_totals[(t + 1u) * wo_TOTALS + k].xyz;
-            if wo_CLIP_TENSOR || wo_CLIP_GROUP {
-                all[k] += vec3(wo_at(own, wo_load_clip(t)), 0.0, 0.0);
-            } else {
-                all[k] += own;
-            }
+#if CLIP_PARTS
+            all[k] += vec3(wo_value_at(own, wo_load_clip(t)), 0.0, 0.0);
+#else
+            all[k] += own;
+#endif
         }
     }
     for (var first = 0u; first < wo_TOTALS; first += wo_BATCH) {
@@ -109,99 +136,47 @@ fn wo_add_all(lane: u32) {
     }
 }
 
-fn wo_at(polynomial: vec3<f32>, c: f32) -> f32 {
+fn wo_reduce_all(lane: u32) {
+    wo_add_segments(lane);
+    storageBarrier();
+    wo_add_tensors(lane);
+#if CLIP_GROUP
+    wo_clip_groups(lane);
+#endif
+    wo_add_all(lane);
+}
+
+fn wo_value_at(polynomial: vec3<f32>, c: f32) -> f32 {
     return polynomial.x + c * (polynomial.y + c * polynomial.z);
 }
 
 fn wo_totals_at(record: u32, c: f32) -> array<f32, wo_TOTALS> {
     var totals = array<f32, wo_TOTALS>();
     for (var k = 0u; k < wo_TOTALS; k++) {
-        totals[k] = wo_at(wo_totals[record * wo_TOTALS + k].xyz, c);
+        totals[k] = wo_value_at(wo_totals[record * wo_TOTALS + k].xyz, c);
     }
     return totals;
-}
-
-fn wo_decide_tensors(lane: u32) {
-    var c = 1.0;
-    if wo_CLIP_GLOBAL {
-        c = wo_clip_factor(wo_totals[wo_NORM].z, wo_extra(0u, wo_control.applied).clip);
-    }
-    let totals = wo_totals_at(0u, c);
-    // Every tensor starts from the same global state and leaves the same behind; the first tensor's is kept.
-    let before = wo_load_global_state();
-    var after = before;
-    var first = before;
-    for (var t = lane; t < arrayLength(&wo_tensors); t += wo_FINAL_LANES) {
-        if wo_CLIP_GLOBAL {
-            wo_store_clip(t, c);
-        } else if wo_CLIP_TENSOR || wo_CLIP_GROUP {
-            c = wo_load_clip(t);
-        }
-        after = before;
-        wo_decide(t, wo_hyper(wo_tensors[t].group, wo_control.applied), totals, wo_totals_at(t + 1u, c), &after);
-        if t == 0u {
-            first = after;
-        }
-    }
-    storageBarrier();
-    if lane == 0u {
-        wo_decide_step(totals);
-        if wo_REMEMBERS && wo_control.skip == 0u {
-            wo_store_global_state(first);
-        }
-    }
-}
-
-// Whether the step is left out, and what becomes of the loss scale: torch's GradScaler.
-fn wo_decide_step(totals: array<f32, wo_TOTALS>) {
-    let bad = wo_GUARD && totals[wo_BAD] != 0.0;
-    if wo_GUARD {
-        wo_control.skipped += select(0u, 1u, bad);
-    }
-    if wo_CAN_SKIP && !wo_SECOND_ROUND {
-        wo_control.skip = select(0u, 1u, bad || wo_refuse(totals));
-    } else if wo_CAN_SKIP && wo_refuse(totals) {
-        wo_control.skip = 1u;
-    }
-    if wo_SCALE && !wo_SECOND_ROUND {
-        let scale = wo_control.scale;
-        wo_control.unscale = 1.0 / scale;
-        if bad {
-            wo_control.scale = scale * wo_BACKOFF;
-            wo_control.streak = 0u;
-        } else if wo_control.streak + 1u == wo_INTERVAL {
-            // A scale past f32's range would never come back.
-            wo_control.scale = select(scale, scale * wo_GROWTH, scale < 3e38 / wo_GROWTH);
-            wo_control.streak = 0u;
-        } else {
-            wo_control.streak += 1u;
-        }
-    }
-}
-
-fn wo_reduce_all(lane: u32) {
-    wo_add_segments(lane);
-    storageBarrier();
-    wo_add_tensors(lane);
-    if wo_CLIP_GROUP {
-        wo_clip_groups(lane);
-    }
-    wo_add_all(lane);
-}
-
-@compute @workgroup_size(wo_FINAL_LANES)
-fn wo_reduce(@builtin(local_invocation_index) lane: u32) {
-    wo_reduce_all(lane);
-}
-
-@compute @workgroup_size(wo_FINAL_LANES)
-fn wo_conclude(@builtin(local_invocation_index) lane: u32) {
-    wo_decide_tensors(lane);
 }
 
 @compute @workgroup_size(wo_FINAL_LANES)
 fn wo_finalize(@builtin(local_invocation_index) lane: u32) {
     wo_reduce_all(lane);
+#if CONCLUDES
     storageBarrier();
-    wo_decide_tensors(lane);
+    wo_conclude_all(lane);
+#endif
+}
+
+// The first half alone.
+@compute @workgroup_size(wo_FINAL_LANES)
+fn wo_reduce(@builtin(local_invocation_index) lane: u32) {
+    wo_reduce_all(lane);
+}
+
+// The second half alone.
+@compute @workgroup_size(wo_FINAL_LANES)
+fn wo_conclude(@builtin(local_invocation_index) lane: u32) {
+#if CONCLUDES
+    wo_conclude_all(lane);
+#endif
 }

@@ -1,49 +1,50 @@
-// An integrator's passes between evaluations: each takes the derivative where the parameters are, and moves them on.
+// An integrator's passes between evaluations: each stores the derivative at the parameters and moves the parameters on.
 
 @compute @workgroup_size(wo_CHUNK_LANES)
-fn wo_flow(
-    @builtin(workgroup_id) workgroup: vec3<u32>,
-    @builtin(num_workgroups) grid: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
-    let chunk = wo_chunk(workgroup.y * grid.x + workgroup.x);
-    let first = lane * 4u;
-    if first >= chunk.length || (wo_CAN_SKIP && wo_control.skip != 0u) {
+fn wo_flow(thread: wo_Thread) {
+    let chunk = wo_chunk(wo_workgroup(thread));
+    let c = wo_common(chunk);
+    let l = wo_lane(chunk, thread.lane, wo_stride());
+    if wo_is_past_end(l) {
         return;
     }
-    let live = vec4(first, first + 1u, first + 2u, first + 3u) < vec4(chunk.length);
-    let h = wo_hyper(chunk.group, wo_control.applied);
-    let e = wo_extra(chunk.group, wo_control.applied);
-    let stride = wo_stride();
-    let state = chunk.state + lane;
-    let at = chunk.param + lane;
-    let g = wo_prepare(wo_raw_gradient(chunk, lane, state, stride), e, wo_control.unscale);
+#if SKIPS
+    if c.skip {
+        return;
+    }
+#endif
+    let at = chunk.param + l.number;
+    let raw = wo_raw_gradient(l);
+    var g = raw;
+#if PREPARES
+    g = wo_prepare(raw, c);
+#endif
     if (wo_pass.flags & wo_START) != 0u {
-        wo_arena[state + wo_GRADIENT * stride] = g;
+        wo_arena[wo_at(l, wo_GRADIENT)] = g;
     }
-    if !wo_hold(wo_load_decision(chunk.tensor)) {
+    if !hold(wo_load_decision(chunk.tensor)) {
         return;
     }
-    let base = state + wo_BASE * stride;
-    let displacement = state + wo_DISPLACEMENT * stride;
+    let base = wo_at(l, wo_BASE);
+    let displacement = wo_at(l, wo_DISPLACEMENT);
     if (wo_pass.flags & wo_START) != 0u {
         wo_arena[base] = wo_params[at];
         wo_arena[displacement] = vec4(0.0);
     }
     if (wo_pass.flags & wo_STORE) != 0u {
-        wo_arena[state + (wo_DERIVATIVES + wo_pass.number) * stride] = -clamped(h, g);
+        wo_arena[wo_at(l, wo_DERIVATIVES + wo_pass.number)] = -clamped(c.h, g);
     }
-    let way = wo_way(state, stride, select(1.0, h.horizon, (wo_pass.flags & wo_HORIZONS) != 0u));
+    let derivative = wo_derivative(l, select(1.0, c.h.horizon, (wo_pass.flags & wo_HORIZONS) != 0u));
     if (wo_pass.flags & wo_ADVANCE) != 0u {
-        wo_arena[displacement] += way + wo_pass.poison;
+        wo_arena[displacement] += derivative + wo_pass.poison;
     }
     if (wo_pass.flags & wo_SHIFT) != 0u {
-        wo_arena[state + wo_DERIVATIVES * stride] = wo_arena[state + (wo_DERIVATIVES + wo_STAGES - 1u) * stride];
+        wo_arena[wo_at(l, wo_DERIVATIVES)] = wo_arena[wo_at(l, wo_DERIVATIVES + wo_STAGES - 1u)];
     }
     if (wo_pass.flags & wo_MOVE) != 0u {
-        wo_params[at] = select(wo_params[at], wo_arena[base] + (wo_arena[displacement] + way), live);
+        wo_params[at] = select(wo_params[at], wo_arena[base] + (wo_arena[displacement] + derivative), l.live);
     }
     if (wo_pass.flags & wo_RESTORE) != 0u {
-        wo_params[at] = select(wo_params[at], wo_arena[base], live);
+        wo_params[at] = select(wo_params[at], wo_arena[base], l.live);
     }
 }

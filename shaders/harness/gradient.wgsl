@@ -1,29 +1,85 @@
-// What stands between the caller's gradient and the rule's: accumulated micro-batches, the loss scale, the sign, the clip by value.
-// Clips by norm come after the sums.
+// From the caller's gradient to the rule's: accumulated micro-batches, the loss scale, the sign, the clip.
 
-fn wo_raw_gradient(chunk: wo_Chunk, lane: u32, state: u32, stride: u32) -> vec4<f32> {
-    let g = wo_gradient(chunk, lane);
-    if wo_ACCUMULATE {
-        return g + wo_arena[state + wo_ACCUMULATOR * stride];
-    }
-    return g;
+fn wo_gradient_at(l: wo_Lane) -> u32 {
+#if DYNAMIC_GRADIENTS
+    let positions = bitcast<vec4<u32>>(wo_scalar(wo_call.moved + l.chunk.tensor / 4u));
+    return positions[l.chunk.tensor % 4u] + l.chunk.grad + l.number;
+#else
+    return l.chunk.grad + l.number;
+#endif
 }
 
-fn wo_prepare(raw: vec4<f32>, e: wo_Extra, unscale: f32) -> vec4<f32> {
+fn wo_gradient(l: wo_Lane) -> vec4<f32> {
+#if GRADS_IN_PARAMS
+    let numbers = wo_params[wo_gradient_at(l)];
+#else
+    let numbers = wo_grads[wo_gradient_at(l)];
+#endif
+#if GRADS_F32
+    return numbers;
+#elif GRADS_F16
+    return wo_widen_f16(wo_unpack(numbers));
+#else
+    return wo_widen_bf16(wo_unpack(numbers));
+#endif
+}
+
+#if GRADS_F32
+fn wo_zeroed(numbers: vec4<f32>, live: vec4<bool>) -> vec4<f32> {
+    return select(numbers, vec4(0.0), live);
+}
+#else
+fn wo_zeroed(numbers: vec2<u32>, live: vec4<bool>) -> vec2<u32> {
+    return wo_mixed(numbers, vec2(0u), live);
+}
+#endif
+
+fn wo_zero_gradient(l: wo_Lane) {
+    let at = wo_gradient_at(l);
+#if GRADS_IN_PARAMS
+    wo_params[at] = wo_zeroed(wo_params[at], l.live);
+#else
+    wo_grads[at] = wo_zeroed(wo_grads[at], l.live);
+#endif
+}
+
+// After a step: the next one accumulates from zero.
+fn wo_clear_gradient(l: wo_Lane) {
+#if ZERO_GRAD
+    wo_zero_gradient(l);
+#endif
+#if ACCUMULATE
+    wo_arena[wo_at(l, wo_ACCUMULATOR)] = vec4(0.0);
+#endif
+}
+
+fn wo_raw_gradient(l: wo_Lane) -> vec4<f32> {
+#if ACCUMULATE
+    return wo_gradient(l) + wo_arena[wo_at(l, wo_ACCUMULATOR)];
+#else
+    return wo_gradient(l);
+#endif
+}
+
+// The first round of sums and an integrator take the gradient before it is clipped by norm.
+fn wo_prepare(raw: vec4<f32>, c: wo_Common) -> vec4<f32> {
     var g = raw;
-    if wo_SCALE {
-        g *= unscale;
-    }
-    if wo_FACTOR {
-        g *= e.factor;
-    }
-    if wo_CLIP_VALUE {
-        g = clamp(g, vec4(-e.clip), vec4(e.clip));
-    }
+#if UNSCALES
+    g *= c.unscale;
+#endif
+#if FACTOR
+    g *= c.e.factor;
+#endif
+#if CLIP_VALUE
+    g = clamp(g, vec4(-c.e.clip), vec4(c.e.clip));
+#endif
+#if CLIPS_BY_NORM
+    g *= c.clip;
+#endif
     return g;
 }
 
-// By bits: comparisons, min, max and clamp do not see a NaN on every driver. 1 for each lane that is not finite.
+// By bits: comparisons, min, max and clamp do not see a NaN on every driver. 1 in each element that is not finite.
 fn wo_nonfinite(x: vec4<f32>) -> vec4<f32> {
     let exponent = vec4(0x7f800000u);
     return select(vec4(0.0), vec4(1.0), (bitcast<vec4<u32>>(x) & exponent) == exponent);

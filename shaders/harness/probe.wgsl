@@ -1,10 +1,20 @@
-// Probes: the parameters moved along a direction and, once the loss was taken there, put back by copy.
+// Probes: the parameters move along a direction, the caller evaluates the loss there, and a copy puts the parameters back.
 
-// The j-th direction, not yet of length one: a vec4 of it.
-fn wo_direction(j: u32, tensor: u32, index: u32, at: u32, stride: u32) -> vec4<f32> {
-    if wo_GIVEN {
-        return wo_arena[at + (wo_DIRECTIONS + j) * stride];
+// The j-th direction before it has length one.
+fn wo_direction(j: u32, l: wo_Lane) -> vec4<f32> {
+#if DIRECTIONS_GIVEN
+    return wo_arena[wo_at(l, wo_DIRECTIONS + j)];
+#else
+    let key = wo_draw(wo_draw(wo_pass.seed, wo_control.step_count), j);
+    return wo_normals(wo_draw(key, l.chunk.tensor), wo_vec4_of_tensor(l));
+#endif
+}
+
+fn wo_direction_squares(l: wo_Lane) -> array<vec4<f32>, PROBES> {
+    var squares = array<vec4<f32>, PROBES>();
+    for (var j = 0u; j < PROBES; j++) {
+        let u = wo_direction(j, l);
+        squares[j] = u * u;
     }
-    let key = wo_draw(wo_draw(wo_pass.seed, wo_control.applied), j);
-    return wo_normals(wo_draw(key, tensor), index);
+    return squares;
 }

@@ -1,5 +1,5 @@
 // Counter-based random numbers: every value is a function of a key and a counter, so that results do not
-// depend on the launch's shape. src/objective/random.rs holds the same functions.
+// depend on the dispatch's shape. src/options/random.rs holds the same functions.
 
 fn wo_pcg(x: u32) -> u32 {
     let s = x * 747796405u + 2891336453u;
@@ -13,7 +13,7 @@ fn wo_draw(key: u32, counter: u32) -> u32 {
 
 // A bijection of the words below a power of two: each of the three operations can be undone there.
 // Fewer than eight rounds leave some orders of few things measurably more likely.
-fn wo_scatter(word: u32, mask: u32, key: u32) -> u32 {
+fn wo_scramble(word: u32, mask: u32, key: u32) -> u32 {
     let half = max(countOneBits(mask) / 2u, 1u);
     var x = word;
     for (var r = 0u; r < 8u; r++) {
@@ -27,9 +27,9 @@ fn wo_scatter(word: u32, mask: u32, key: u32) -> u32 {
 // Where `position` of a shuffled list of `count` things is taken from; `position` is below `count`.
 fn wo_place(position: u32, count: u32, key: u32) -> u32 {
     let mask = 0xffffffffu >> countLeadingZeros((count - 1u) | 1u);
-    var x = wo_scatter(position, mask, key);
+    var x = wo_scramble(position, mask, key);
     while (x >= count) { // walking the bijection's cycle comes back below `count`
-        x = wo_scatter(x, mask, key);
+        x = wo_scramble(x, mask, key);
     }
     return x;
 }

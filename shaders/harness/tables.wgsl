@@ -1,61 +1,61 @@
-// The records that the host writes and every pass reads.
+// The records that the host writes and the kernels read.
 
 // A run of one tensor's elements: at most 1024 for the update (a chunk), whole chunks for the sums (a span).
 struct wo_Chunk {
     param: u32,     // first vec4 in the bound window of the parameters
-    grad: u32,      // first vec4 in the bound window of the gradients; in the tensor where gradients move
-    state: u32,     // first vec4 in the arena, of its first array
+    grad: u32,      // first vec4 in the bound window of the gradients; in the tensor where gradients are rebound
+    state: u32,     // first vec4 in the arena's first array
     length: u32,    // elements
     tensor: u32,
     group: u32,
-    position: u32,  // how many elements of the tensor lie before it
+    position: u32,  // elements of the tensor before the run
     row: u32,       // a span's row of partial sums
 }
 
-// The scalars of one call of `step`. A dynamic offset picks the record, so it travels in encoder order. It is a uniform because what every
-// thread reads costs a software GPU as much as an element where it comes from a storage buffer.
+// The scalars of one call of `step`. A dynamic offset picks the record, so each step of an encoder reads its own. The record is a
+// uniform: a number that every thread reads from a storage buffer costs a software GPU as much as an element.
 struct wo_Call {
-    count_mask: u32,   // the ring of rows a count of applied steps has a power of two of them
+    count_mask: u32,   // one less than the rows of the ring of step counts, which are a power of two
     groups: u32,
-    moved: u32,        // first vec4 of the call's gradient positions, where gradients move
+    moved: u32,        // first vec4 of the call's gradient positions, where gradients are rebound
     rows: u32,         // first vec4 of the call's table of rows, where there are row sets
-    settings: array<vec4<f32>, wo_SETTINGS>,   // the call's rows, one a group
+    settings: array<vec4<f32>, wo_SETTINGS>,   // the call's rows, one per group
 }
 
 // One pass of a probe or an integrator; a dynamic offset picks the record.
 struct wo_Pass {
-    flags: u32,        // what it does, of wo_START and the others that the host writes
-    number: u32,       // the probe, or where the derivative goes
-    next: f32,         // 1: an error is measured against the position after the step too
+    flags: u32,        // what the pass does: wo_START and the flags after it
+    number: u32,       // the probe, or the place of the derivative
+    next: f32,         // 1: the error is measured against the position after the step too
     tolerance: f32,
-    poison: f32,       // 0; NaN where the flow led nowhere
-    seed: u32,         // the key of probes' directions
+    poison: f32,       // 0; NaN where the flow diverged
+    seed: u32,         // the key of the probes' directions
     pad0: u32,
     pad1: u32,
-    weights: array<vec4<f32>, 2>,   // on the derivatives
+    weights: array<vec4<f32>, 2>,   // of the derivatives
 }
 
 struct wo_Control {
-    applied: u32,      // steps applied so far
-    skip: u32,         // 1: this step leaves everything as it was
-    skipped: u32,      // steps left out so far because of a gradient that was not finite
+    step_count: u32,   // steps so far, without skipped ones
+    skip: u32,         // 1: this step changes nothing
+    skipped: u32,      // steps that were skipped because a gradient was not finite
     streak: u32,       // finite steps since the loss scale last changed
-    scale: f32,        // what the caller multiplies the loss with
-    unscale: f32,      // 1 over the scale of the gradients of this step
-    rounding: u32,     // the key of the chances by which numbers are rounded
+    scale: f32,        // the caller multiplies the loss by this
+    unscale: f32,      // 1 over the scale of this step's gradients
+    rounding: u32,     // the key of stochastic rounding
     rounded: u32,      // steps so far that rounded anything
-    decisions: array<vec4<f32>>,   // what decisions remember; then for each tensor the rule's decision and the clip factor
+    decisions: array<vec4<f32>>,   // the rule's global state; then, for each tensor, the rule's decision and the clip factor
 }
 
-// One group's numbers that belong to the harness and not to the rule; 1 where a feature is off.
+// The scalars of one group that belong to the harness; 1 where a feature is off.
 struct wo_Extra {
     clip: f32,         // the largest norm or value
-    factor: f32,       // -1 to maximize, over the count of micro-batches for their mean
-    ema: f32,          // 1 - the decay of the weights' average at this count
-    evaluation: f32,   // how much of a state leads to where the rule is evaluated
+    factor: f32,       // -1 to maximize, over the number of micro-batches for their mean
+    ema: f32,          // 1 - the decay of the weights' average at this step count
+    evaluation: f32,   // how far along a state the rule is evaluated
 }
 
-// Rows of partial sums: a segment adds those of a few spans into its own row, a tensor adds its segments' rows.
+// Rows of partial sums: a segment adds the rows of a few spans into its own row; a tensor adds the rows of its segments.
 struct wo_Segment {
     first: u32,
     count: u32,

@@ -1,32 +1,38 @@
-// What the update measures on its way, where telemetry is on: each chunk's Σθ² and ΣΔθ², left behind the chunks' records for the host,
-// which adds them in f64. The registers hold both numbers anyway: nothing more is read, and 16 bytes a chunk are written.
+// Telemetry: each chunk's Σθ² and ΣΔθ², stored behind the chunks' records for the host, which adds them in f64. The update has both
+// numbers in registers: it reads nothing more, and it writes 16 bytes per chunk.
 
-// Sixteen lanes at a time, then the sixteen sums of these.
-const wo_LANES_A_ROW = 16u;
+// Sixteen lanes at a time, then the sixteen sums.
+const wo_LANES_PER_ROW = 16u;
 var<workgroup> wo_squares: array<vec2<f32>, wo_CHUNK_LANES>;
-var<workgroup> wo_row_squares: array<vec2<f32>, wo_LANES_A_ROW>;
+var<workgroup> wo_row_squares: array<vec2<f32>, wo_LANES_PER_ROW>;
+var<private> wo_squares_of_lane: vec2<f32>;
 
-fn wo_squares_of(p: vec4<f32>, change: vec4<f32>, live: vec4<bool>) -> vec2<f32> {
-    let a = select(vec4(0.0), p, live);
-    let b = select(vec4(0.0), change, live);
-    return vec2(dot(a, a), dot(b, b));
+fn wo_square_up(l: wo_Lane, p: vec4<f32>, change: vec4<f32>) {
+#if ROWS
+    let used = wo_used(l);
+#else
+    let used = l.live;
+#endif
+    let a = select(vec4(0.0), p, used);
+    let b = select(vec4(0.0), change, used);
+    wo_squares_of_lane = vec2(dot(a, a), dot(b, b));
 }
 
-// Every lane of the chunk comes here, those past its end with zeros.
-fn wo_measure(index: u32, lane: u32, squares: vec2<f32>) {
-    wo_squares[lane] = squares;
+// Every lane of the chunk calls this; the squares of a lane past the tensor's end are zeros.
+fn wo_measure(index: u32, lane: u32) {
+    wo_squares[lane] = wo_squares_of_lane;
     workgroupBarrier();
-    if lane < wo_LANES_A_ROW {
+    if lane < wo_LANES_PER_ROW {
         var sum = vec2(0.0);
-        for (var k = 0u; k < wo_CHUNK_LANES / wo_LANES_A_ROW; k++) {
-            sum += wo_squares[k * wo_LANES_A_ROW + lane];
+        for (var k = 0u; k < wo_CHUNK_LANES / wo_LANES_PER_ROW; k++) {
+            sum += wo_squares[k * wo_LANES_PER_ROW + lane];
         }
         wo_row_squares[lane] = sum;
     }
     workgroupBarrier();
     if lane == 0u {
         var sum = vec2(0.0);
-        for (var k = 0u; k < wo_LANES_A_ROW; k++) {
+        for (var k = 0u; k < wo_LANES_PER_ROW; k++) {
             sum += wo_row_squares[k];
         }
         wo_chunks[arrayLength(&wo_chunks) / 3u * 2u + index] = bitcast<vec4<u32>>(vec4(sum, 0.0, 0.0));

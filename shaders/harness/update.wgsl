@@ -1,80 +1,128 @@
-// The update: one workgroup a chunk, one vec4 a thread, no loop; all loads before the mathematics, all stores after it.
-
-// Whether a step leaves these lanes as they are. The first one begins every average at the weights.
-fn wo_idle(stepped: vec4<bool>, applied: u32) -> bool {
-    return wo_ROWS && !any(stepped) && !(wo_EMA && applied == 0u);
-}
+// The update: one workgroup per chunk, one vec4 per thread, no loop. All loads come before the mathematics, all stores after it.
 
 @compute @workgroup_size(wo_CHUNK_LANES)
-fn wo_update(
-    @builtin(workgroup_id) workgroup: vec3<u32>,
-    @builtin(num_workgroups) grid: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
-    let index = workgroup.y * grid.x + workgroup.x + wo_first_record();
-    wo_measure(index, lane, wo_update_lane(index, lane));
-    wo_store_blocks(index, lane);
+fn wo_update(thread: wo_Thread) {
+    let record = wo_record(thread);
+    let chunk = wo_chunk(record);
+    let c = wo_common(chunk);
+#if HAS_DECISION
+    let d = wo_load_decision(chunk.tensor);
+#else
+    let d = Decision();
+#endif
+    let l = wo_lane(chunk, thread.lane, wo_stride());
+    if record == 0u && thread.lane == 0u {
+        wo_count_step(c, d);
+    }
+#if SHARED_SQUARES
+    wo_share(l, c, d);
+#endif
+    if !wo_is_past_end(l) {
+        wo_update_lane(l, c, d);
+#if CLEARS_GRADIENT
+        wo_clear_gradient(l);
+#endif
+    }
+#if TELEMETRY
+    wo_measure(record, thread.lane);
+#endif
+#if BLOCKS
+    wo_store_blocks(l);
+#endif
 }
 
-// One lane's share: returns its squares of the parameters and of their change, where these are measured.
-fn wo_update_lane(index: u32, lane: u32) -> vec2<f32> {
-    let chunk = wo_chunk(index);
-    // What is the same for the whole chunk is loaded before any thread leaves: a software GPU reads it cheaper while all are there.
-    let applied = wo_control.applied;
-    let skip = wo_CAN_SKIP && wo_control.skip != 0u;
-    let h = wo_hyper(chunk.group, applied);
-    let e = wo_extra(chunk.group, applied);
-    let d = wo_load_decision(chunk.tensor);
-    let clip = wo_load_clip(chunk.tensor);
-    let unscale = wo_control.unscale;
-    if index == 0u && lane == 0u {
-        // The recorded step copies these words to wo_control once every workgroup has read them there.
-        wo_arena[0].x = bitcast<f32>(applied + select(1u, 0u, skip || wo_hold(d)));
-        if wo_CHANCES {
-            wo_arena[0].y = bitcast<f32>(wo_control.rounded + select(1u, 0u, skip));
-        }
+// The recorded step copies these words to wo_control once every workgroup has read them there.
+fn wo_count_step(c: wo_Common, d: Decision) {
+    var steps = 1u;
+#if SKIPS
+    steps = select(1u, 0u, c.skip);
+#endif
+#if STOCHASTIC
+    wo_arena[0].y = bitcast<f32>(wo_control.rounded + steps);
+#endif
+#if HOLDS
+    steps = select(steps, 0u, hold(d));
+#endif
+    wo_arena[0].x = bitcast<f32>(c.step_count + steps);
+}
+
+#if IDLES
+// Whether a step changes none of these elements. The first step starts every average at the weights.
+fn wo_idle(stepped: vec4<bool>, c: wo_Common) -> bool {
+    var idle = false;
+#if ROWS
+    idle = !any(stepped);
+#endif
+#if EMA
+    idle = idle && c.step_count != 0u;
+#endif
+#if SKIPS
+    idle = idle || c.skip;
+#endif
+    return idle;
+}
+#endif
+
+fn wo_update_lane(l: wo_Lane, c: wo_Common, d: Decision) {
+    var stepped = l.live;
+#if ROWS
+    stepped = wo_used(l);
+#endif
+#if MASK
+    stepped = wo_flagged(l, stepped);
+#endif
+#if IDLES
+    if wo_idle(stepped, c) {
+#if TELEMETRY
+        wo_square_up(l, wo_load_param(l), vec4(0.0));
+#endif
+        return;
     }
-    wo_share(chunk, lane, h, d, e, clip);
-    let first = lane * 4u;
-    if first >= chunk.length {
-        return vec2(0.0);
+#endif
+#if WARP
+    let g = wo_arena[wo_at(l, wo_WARPED)];
+#else
+    let raw = wo_raw_gradient(l);
+    var g = raw;
+#if PREPARES
+    g = wo_prepare(raw, c);
+#endif
+#endif
+#if NONZERO
+    stepped = wo_moved(raw, stepped);
+    if wo_idle(stepped, c) {
+#if TELEMETRY
+        wo_square_up(l, wo_load_param(l), vec4(0.0));
+#endif
+        return;
     }
-    // Lanes past the tensor's end belong to the caller and keep their bits.
-    let live = vec4(first, first + 1u, first + 2u, first + 3u) < vec4(chunk.length);
-    let stride = wo_stride();
-    let state = chunk.state + lane;
-    let used = wo_used(chunk, lane, live);
-    let flagged = wo_flagged(chunk, lane, used);
-    if skip || wo_idle(flagged, applied) {
-        wo_clear_gradient(chunk, lane, state, stride, live);
-        return wo_squares_of(wo_load_param(chunk, lane, state, stride), vec4(0.0), used);
-    }
-    let raw = wo_raw_gradient(chunk, lane, state, stride);
-    let stepped = wo_moved(raw, flagged);
-    if wo_idle(stepped, applied) {
-        wo_clear_gradient(chunk, lane, state, stride, live);
-        return wo_squares_of(wo_load_param(chunk, lane, state, stride), vec4(0.0), used);
-    }
-    let p = wo_load_param(chunk, lane, state, stride);
-    var g = vec4(0.0);
-    if wo_WARP {
-        g = wo_arena[state + wo_WARPED * stride];
-    } else {
-        g = wo_prepare(raw, e, unscale);
-        if wo_CLIP_NORM {
-            g *= clip;
-        }
-    }
-    let kept = wo_load_state(state, stride);
-    var s = kept;
-    let change = wo_rated(chunk, lane, update(h, d, p, g, &s));
+#endif
+    let p = wo_load_param(l);
+#if EMA
+    let average = select(wo_arena[wo_at(l, wo_AVERAGE)], p, c.step_count == 0u);
+#endif
+    var s = wo_load_state(l);
+#if MERGES
+    let kept = s;
+#endif
+    var change = update(c.h, d, p, g, &s);
+#if COLUMNS
+    change *= wo_rates(l);
+#endif
     let next = p + change;
-    wo_store_param(chunk, lane, state, stride, p, next, stepped);
-    wo_store_state(chunk, lane, state, stride, wo_merged(kept, s, stepped), live, wo_CHANCES);
-    if wo_EMA {
-        let before = select(wo_arena[state + wo_AVERAGE * stride], p, applied == 0u);
-        wo_arena[state + wo_AVERAGE * stride] = select(before, before + e.ema * (next - before), stepped);
-    }
-    wo_clear_gradient(chunk, lane, state, stride, live);
-    return wo_squares_of(p, select(vec4(0.0), change, stepped), used);
+    wo_store_param(l, p, next, stepped);
+#if MERGES
+    s = wo_merged(kept, s, stepped);
+#endif
+#if STOCHASTIC_STATES
+    wo_store_state(l, s, true);
+#elif STATES
+    wo_store_state(l, s);
+#endif
+#if EMA
+    wo_arena[wo_at(l, wo_AVERAGE)] = select(average, average + c.e.ema * (next - average), stepped);
+#endif
+#if TELEMETRY
+    wo_square_up(l, p, select(vec4(0.0), change, stepped));
+#endif
 }

@@ -1,7 +1,8 @@
-// P g, block by block. P's column j over all elements is an array of the arena: element i of it is P_ij of i's block. Four rows a
-// thread read a column together; the gradient's other elements come from workgroup memory. A chunk holds whole blocks.
+// P g, block by block. Column j of P over all elements is an array of the arena: its element i is P_ij of i's block. A thread reads four
+// rows of a column together; the gradient's other elements come from workgroup memory. A chunk holds whole blocks.
 
 var<workgroup> wo_block_g: array<f32, wo_CHUNK>;
+#if LEARNED
 var<workgroup> wo_block_before: array<f32, wo_CHUNK>;
 var<workgroup> wo_block_a: array<f32, wo_CHUNK>;
 
@@ -20,97 +21,82 @@ fn wo_rate_of(h: Hyper, block: u32) -> f32 {
     let norms = sqrt(wo_square(block, true)) * sqrt(wo_square(block, false));
     return select(0.0, h.learn / norms, norms > 0.0);
 }
+#endif
 
 @compute @workgroup_size(wo_CHUNK_LANES)
-fn wo_warp(
-    @builtin(workgroup_id) workgroup: vec3<u32>,
-    @builtin(num_workgroups) grid: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
-    let chunk = wo_chunk(workgroup.y * grid.x + workgroup.x + wo_first_record());
-    let h = wo_hyper(chunk.group, wo_control.applied);
-    let e = wo_extra(chunk.group, wo_control.applied);
-    let stride = wo_stride();
-    let state = chunk.state + lane;
-    let first = lane * 4u;
-    let live = vec4(first, first + 1u, first + 2u, first + 3u) < vec4(chunk.length);
-    let works = first < chunk.length && !(wo_CAN_SKIP && wo_control.skip != 0u);
+fn wo_warp(thread: wo_Thread) {
+    let chunk = wo_chunk(wo_record(thread));
+    let c = wo_common(chunk);
+    let l = wo_lane(chunk, thread.lane, wo_stride());
+    let first = 4u * l.number;
+#if SKIPS
+    let works = !wo_is_past_end(l) && !c.skip;
+#else
+    let works = !wo_is_past_end(l);
+#endif
     var g = vec4(0.0);
+#if LEARNED
     var a = vec4(0.0);
     var before = vec4(0.0);
+#endif
     if works {
-        g = wo_prepare(wo_raw_gradient(chunk, lane, state, stride), e, wo_control.unscale);
-        if wo_CLIP_NORM {
-            g *= wo_load_clip(chunk.tensor);
-        }
-        g = select(vec4(0.0), g, live);
-        if wo_LEARNED {
-            // At the first step there is nothing to learn from, and a would be as large as 1/ε.
-            a = select(vec4(0.0), influence(h, g, wo_load_state(state, stride)), live & vec4(h.learn != 0.0));
-            before = wo_arena[state + wo_BEFORE * stride];
-        }
+        g = wo_raw_gradient(l);
+#if PREPARES
+        g = wo_prepare(g, c);
+#endif
+        g = select(vec4(0.0), g, l.live);
+#if LEARNED
+        // At the first step there is nothing to learn from, and a would be as large as 1/ε.
+        a = select(vec4(0.0), influence(c.h, g, wo_load_state(l)), l.live & vec4(c.h.learn != 0.0));
+        before = wo_arena[wo_at(l, wo_BEFORE)];
+#endif
     }
     for (var i = 0u; i < 4u; i++) {
         wo_block_g[first + i] = g[i];
-        if wo_LEARNED {
-            wo_block_a[first + i] = a[i];
-            wo_block_before[first + i] = before[i];
-        }
+#if LEARNED
+        wo_block_a[first + i] = a[i];
+        wo_block_before[first + i] = before[i];
+#endif
     }
     workgroupBarrier();
     if !works {
         return;
     }
-    // A block may be smaller than the four rows of a thread: then each row has its own.
-    let blocks = (vec4(first, first + 1u, first + 2u, first + 3u) / wo_BLOCK) * wo_BLOCK;
-    var rate = vec4(h.learn);
-    if wo_LEARNED && NORMALISED {
-        rate = vec4(wo_rate_of(h, blocks.x));
+    // A block may be smaller than the four rows of a thread: then each row has its own block.
+    let blocks = wo_four(first) / wo_BLOCK * wo_BLOCK;
+#if LEARNED
+    var rate = vec4(c.h.learn);
+    if NORMALISED {
+        rate = vec4(wo_rate_of(c.h, blocks.x));
         for (var i = 1u; i < 4u && wo_BLOCK < 4u; i++) {
-            rate[i] = wo_rate_of(h, blocks[i]);
+            rate[i] = wo_rate_of(c.h, blocks[i]);
         }
     }
-    let rows = vec4(first, first + 1u, first + 2u, first + 3u) - blocks;
+    let rows = wo_four(first) - blocks;
+#endif
     var w = vec4(0.0);
     for (var j = 0u; j < wo_BLOCK; j++) {
-        let column = state + (wo_MATRIX + j) * stride;
+        let column = wo_at(l, wo_MATRIX + j);
         let source = blocks + vec4(j);
-        // Mostly the four rows are of one block, and one number serves them all.
+        // Mostly the four rows are of one block and share one number.
         var from_g = vec4(wo_block_g[source.x]);
         if wo_BLOCK < 4u {
             from_g = vec4(wo_block_g[source.x], wo_block_g[source.y], wo_block_g[source.z], wo_block_g[source.w]);
         }
         var p = wo_arena[column];
-        if wo_LEARNED {
-            var last = vec4(wo_block_before[source.x]);
-            if wo_BLOCK < 4u {
-                last = vec4(
-                    wo_block_before[source.x], wo_block_before[source.y], wo_block_before[source.z], wo_block_before[source.w]);
-            }
-            p = h.keep * (p + rate * a * last) + select(vec4(0.0), vec4(h.anchor), rows == vec4(j));
-            wo_arena[column] = p;
+#if LEARNED
+        var last = vec4(wo_block_before[source.x]);
+        if wo_BLOCK < 4u {
+            last = vec4(
+                wo_block_before[source.x], wo_block_before[source.y], wo_block_before[source.z], wo_block_before[source.w]);
         }
+        p = c.h.keep * (p + rate * a * last) + select(vec4(0.0), vec4(c.h.anchor), rows == vec4(j));
+        wo_arena[column] = p;
+#endif
         w += p * from_g;
     }
-    wo_arena[state + wo_WARPED * stride] = w;
-    if wo_LEARNED {
-        wo_arena[state + wo_BEFORE * stride] = g;
-    }
-}
-
-// Once, at construction: P is the identity.
-@compute @workgroup_size(wo_CHUNK_LANES)
-fn wo_identity(
-    @builtin(workgroup_id) workgroup: vec3<u32>,
-    @builtin(num_workgroups) grid: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
-    let chunk = wo_chunk(workgroup.y * grid.x + workgroup.x);
-    let first = lane * 4u;
-    if first < chunk.length {
-        let rows = vec4(first, first + 1u, first + 2u, first + 3u) % wo_BLOCK;
-        for (var j = 0u; j < wo_BLOCK; j++) {
-            wo_arena[chunk.state + lane + (wo_MATRIX + j) * wo_stride()] = select(vec4(0.0), vec4(1.0), rows == vec4(j));
-        }
-    }
+    wo_arena[wo_at(l, wo_WARPED)] = w;
+#if LEARNED
+    wo_arena[wo_at(l, wo_BEFORE)] = g;
+#endif
 }

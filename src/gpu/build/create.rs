@@ -231,7 +231,7 @@ impl Optimizer {
         let segments = buffers.create_with(Which::Segments(index), TABLE, segments)?;
         let tensors =
             buffers.create_with(Which::Tensors(index), TABLE, bytemuck::cast_slice(&self.placement.layout.tensors))?;
-        let pipelines = compiler.compile(variant, Stage::Finalize, &["wo_finalize", "wo_reduce", "wo_conclude"]);
+        let pipelines = compiler.compile(variant, Stage::Finalize);
         let group = compiler.bind_group(&pipelines[0], |name| match name {
             "wo_partials" => partials.as_entire_binding(),
             "wo_segments" => segments.as_entire_binding(),
@@ -239,8 +239,11 @@ impl Optimizer {
             "wo_totals" => totals.as_entire_binding(),
             _ => self.shared_resource(name, 0),
         });
-        let [finalize, reduce, conclude] = [0, 1, 2].map(|i| pipelines[i].pipeline.clone());
-        Ok(RoundGpu { finalize, reduce, conclude, group, partials, totals })
+        let pipeline = |entry| find(&pipelines, entry).map(|p| p.pipeline.clone());
+        let finalize = pipelines[0].pipeline.clone();
+        // A round without decisions makes the totals alone.
+        let reduce = pipeline("wo_reduce").unwrap_or_else(|| finalize.clone());
+        Ok(RoundGpu { finalize, reduce, conclude: pipeline("wo_conclude"), group, partials, totals })
     }
 
     /// Writes the first values of states that do not start at zero.
@@ -284,47 +287,31 @@ struct ClassPipelines {
 
 impl ClassPipelines {
     fn compile(compiler: &Compiler<'_>, variant: &Class) -> Self {
-        let fills = variant.states.iter().any(|s| s.used && s.initial != 0.0);
-        let wanted = [
-            ("wo_update", true),
-            ("wo_fill", fills),
-            ("wo_accumulate", variant.around.accumulate.is_some()),
-            ("wo_swap", variant.around.ema.is_some()),
-            ("wo_to_evaluation", variant.evaluated.is_some()),
-            ("wo_to_training", variant.evaluated.is_some()),
-        ];
-        let entries: Vec<&str> = wanted.iter().filter(|(_, wanted)| *wanted).map(|(entry, _)| *entry).collect();
-        let made = compiler.compile(variant, Stage::Update, &entries);
-        let find = |entry: &str| entries.iter().position(|e| *e == entry).map(|i| made[i].clone());
+        let update = compiler.compile(variant, Stage::Update);
+        let pipeline = |entry| find(&update, entry).map(|p| p.pipeline.clone());
         let stats = variant.all_rounds().map(|round| {
             let variant = Class { round, ..variant.clone() };
             // A round without sums decides from what is there already.
             let sums = variant.sum_counts().0 > 0;
-            sums.then(|| Arc::new(compiler.compile(&variant, Stage::Stats, &["wo_stats"]).swap_remove(0)))
+            sums.then(|| Arc::new(compiler.compile(&variant, Stage::Stats).swap_remove(0)))
         });
-        let mut procedure = variant.procedure_stage().map(|stage| {
-            let entries: &[&str] = match stage {
-                Stage::Probe => &["wo_perturb"],
-                Stage::Flow => &["wo_flow"],
-                _ => &["wo_warp", "wo_identity"],
-            };
-            compiler.compile(variant, stage, entries).into_iter()
-        });
-        let mut next = || procedure.as_mut().and_then(Iterator::next);
-        let (procedure, identity) = (next().map(Arc::new), next());
+        let procedure = variant.procedure_stage().map(|stage| compiler.compile(variant, stage));
         Self {
-            update: Arc::new(made[0].clone()),
-            fill: find("wo_fill"),
-            accumulate: find("wo_accumulate").map(|p| p.pipeline),
-            swap: find("wo_swap").map(|p| p.pipeline),
-            evaluation: find("wo_to_evaluation")
-                .zip(find("wo_to_training"))
-                .map(|(there, back)| [there.pipeline, back.pipeline]),
+            update: Arc::new(update[0].clone()),
+            fill: find(&update, "wo_fill").cloned(),
+            accumulate: pipeline("wo_accumulate"),
+            swap: pipeline("wo_swap"),
+            evaluation: pipeline("wo_to_evaluation").zip(pipeline("wo_to_training")).map(<[_; 2]>::from),
             stats: stats.collect(),
-            procedure,
-            identity,
+            procedure: procedure.as_ref().map(|made| Arc::new(made[0].clone())),
+            identity: procedure.as_ref().and_then(|made| find(made, "wo_identity")).cloned(),
         }
     }
+}
+
+/// The pipeline of an entry point, where the stage has it.
+fn find<'a>(pipelines: &'a [Pipeline], entry: &str) -> Option<&'a Pipeline> {
+    pipelines.iter().find(|pipeline| pipeline.entry == entry)
 }
 
 impl<R: Rule + 'static> From<R> for Box<dyn Rule> {

@@ -1,4 +1,4 @@
-//! What a dispatch binds: pipelines with their bind groups, tables and arenas.
+//! The bindings of a dispatch: pipelines with their bind groups, tables and arenas.
 
 use std::sync::Arc;
 
@@ -30,27 +30,27 @@ pub(crate) struct Kernels {
     pub(crate) runs: Option<Runs>,
 }
 
-/// A launch with what it binds.
+/// A dispatch of a class with its bindings.
 #[derive(Debug)]
 pub(crate) struct LaunchGpu {
     pub(crate) update: Pass,
-    /// One a round, where it has sums.
+    /// One per round, where the round has sums.
     pub(crate) stats: Vec<Option<Pass>>,
     pub(crate) procedure: Option<Pass>,
     pub(crate) accumulate: Option<wgpu::ComputePipeline>,
     pub(crate) swap: Option<wgpu::ComputePipeline>,
-    /// To where the rule is evaluated, and back.
+    /// To the point at which the rule is evaluated, and back.
     pub(crate) evaluation: Option<[wgpu::ComputePipeline; 2]>,
     pub(crate) arena: Arena,
 }
 
-/// A launch's arena, which is bound as two: f32 and packed numbers.
+/// A dispatch's arena, which is bound as two: f32 and packed numbers.
 #[derive(Debug)]
 pub(crate) struct Arena {
     pub(crate) buffer: wgpu::Buffer,
     /// Bytes of the f32.
     pub(crate) whole: u64,
-    /// Where the packed ones begin.
+    /// Where the packed numbers begin.
     pub(crate) packed: u64,
 }
 
@@ -68,7 +68,7 @@ impl Arena {
 #[derive(Debug)]
 pub(crate) struct Pass {
     pub(crate) pipeline: Arc<Pipeline>,
-    /// `None` where gradients move: then it is made for each run.
+    /// `None` where gradients are rebound: then each run has its own.
     pub(crate) group: Option<wgpu::BindGroup>,
     pub(crate) table: wgpu::Buffer,
     pub(crate) grid: (u32, u32),
@@ -76,23 +76,25 @@ pub(crate) struct Pass {
     pub(crate) round: usize,
 }
 
-/// What a round of sums has beyond its launches.
+/// The second half of a round of sums.
 #[derive(Debug)]
 pub(crate) struct RoundGpu {
     pub(crate) finalize: wgpu::ComputePipeline,
+    /// The totals without the decisions.
     pub(crate) reduce: wgpu::ComputePipeline,
-    pub(crate) conclude: wgpu::ComputePipeline,
+    /// The decisions without the totals, where a step may be recorded in two halves.
+    pub(crate) conclude: Option<wgpu::ComputePipeline>,
     pub(crate) group: wgpu::BindGroup,
     pub(crate) partials: wgpu::Buffer,
     pub(crate) totals: wgpu::Buffer,
 }
 
-/// Which of a launch's passes.
+/// Which pass of a dispatch.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// The sums of a round.
     Stats(usize),
-    /// What the rule's procedure adds.
+    /// The pass that the rule's procedure adds.
     Procedure,
     Update,
     Accumulate,
@@ -102,7 +104,7 @@ pub(crate) enum Kind {
 }
 
 impl LaunchGpu {
-    /// A pass with the pipeline that it runs now, where the launch has it.
+    /// A pass with the pipeline that it runs now, where the class has one.
     pub(crate) fn pass(&self, kind: Kind) -> Option<(&Pass, &wgpu::ComputePipeline)> {
         match kind {
             Kind::Stats(round) => self.stats.get(round)?.as_ref().map(|p| (p, &p.pipeline.pipeline)),
@@ -117,7 +119,7 @@ impl LaunchGpu {
 }
 
 impl RoundGpu {
-    /// Runs one of its pipelines, which are one workgroup.
+    /// Runs one of the pipelines, in one workgroup.
     pub(crate) fn finish(&self, pass: &mut wgpu::ComputePass<'_>, pipeline: &wgpu::ComputePipeline, slot: &Slot) {
         pass.set_pipeline(pipeline);
         pass.set_bind_group(0, &self.group, &[slot.offset]);

@@ -1,4 +1,4 @@
-//! The records of a procedure's passes: what each does, and with which weights.
+//! The records of a procedure's passes: the work of each pass, and its weights.
 
 use crate::Result;
 use crate::gpu::build::buffers::{Buffers, Sizes, UNIFORM, Which};
@@ -8,20 +8,20 @@ use crate::optim::procedure::integrator::{RK4, Weights};
 
 /// Keeps the parameters.
 pub(crate) const START: u32 = 1;
-/// Keeps the derivative where the parameters are.
+/// Stores the derivative at the parameters.
 pub(crate) const STORE: u32 = 2;
 /// Moves the parameters.
 pub(crate) const MOVE: u32 = 4;
-/// Adds to the way that counts.
+/// Adds to the displacement of the whole step.
 pub(crate) const ADVANCE: u32 = 8;
 /// Makes the last derivative the next step's first.
 pub(crate) const SHIFT: u32 = 16;
 /// Puts the parameters back.
 pub(crate) const RESTORE: u32 = 32;
-/// Weights are shares of each tensor's horizon.
+/// The weights are fractions of each tensor's horizon.
 const HORIZONS: u32 = 64;
 
-/// The same for WGSL.
+/// The flags' names in WGSL.
 pub(crate) const FLAGS: [(&str, u32); 7] = [
     ("START", START),
     ("STORE", STORE),
@@ -48,7 +48,7 @@ pub(crate) struct PassRecord {
 
 /// Bytes of a record.
 pub(crate) const PASS_BYTES: u64 = size_of::<PassRecord>() as u64;
-/// A dynamic offset is a multiple of this in every device.
+/// Dynamic offsets are multiples of this on every device.
 const STRIDE: usize = 256;
 
 impl PassRecord {
@@ -68,8 +68,8 @@ pub(crate) const fn offset(pass: usize) -> u32 {
     (pass * STRIDE) as u32
 }
 
-/// The records of a procedure's passes in their order, each at its dynamic offset; `seed` is the key of probes' directions. Dormand and
-/// Prince's has one, which is written before each pass: what it does hangs on numbers that came back.
+/// The records of a procedure's passes in order, each at its dynamic offset; `seed` is the key of probes' directions. Dormand and Prince's
+/// integrator has one record, which is written before each pass, because the pass depends on numbers that were read back.
 pub(crate) fn records(procedure: Procedure, seed: u32) -> Vec<u8> {
     let records = match procedure {
         Procedure::Plain | Procedure::Warp(_) => Vec::new(),
@@ -99,7 +99,7 @@ pub(crate) fn plan(records: &[u8], sizes: &mut Sizes) {
     }
 }
 
-/// Creates it.
+/// Creates the buffer.
 pub(crate) fn create(records: &[u8], buffers: &Buffers<'_>) -> Result<Option<wgpu::Buffer>> {
     (!records.is_empty()).then(|| buffers.create_with(Which::Passes, UNIFORM, records)).transpose()
 }

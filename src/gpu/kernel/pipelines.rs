@@ -1,4 +1,4 @@
-//! Pipelines and their bind group layouts, one a (class, stage).
+//! Pipelines and their bind group layouts, one per class and stage.
 
 use crate::gpu::kernel::text::{Access, Binding};
 use crate::gpu::layout::class::{Class, Stage};
@@ -7,6 +7,7 @@ use crate::optim::rule::Origin;
 /// A stage's pipeline with the layout of its one bind group.
 #[derive(Clone, Debug)]
 pub(crate) struct Pipeline {
+    pub(crate) entry: &'static str,
     pub(crate) pipeline: wgpu::ComputePipeline,
     pub(crate) layout: wgpu::BindGroupLayout,
     pub(crate) bindings: Vec<Binding>,
@@ -20,8 +21,8 @@ pub(crate) struct Compiler<'a> {
 }
 
 impl Compiler<'_> {
-    /// The pipelines of a stage at these entry points; they share one layout.
-    pub(crate) fn compile(&self, variant: &Class, stage: Stage, entries: &[&str]) -> Vec<Pipeline> {
+    /// The pipelines of a stage, one per entry point; they share one layout.
+    pub(crate) fn compile(&self, variant: &Class, stage: Stage) -> Vec<Pipeline> {
         let label = format!("{} {} {stage:?}", self.label, variant.name);
         let text = variant.text(stage);
         let module = self.module(&label, text, variant.origin);
@@ -32,14 +33,15 @@ impl Compiler<'_> {
             bind_group_layouts: &[Some(&layout)],
             immediate_size: 0,
         });
-        let make = |entry: &&str| Pipeline {
+        let make = |entry: &'static str| Pipeline {
+            entry,
             pipeline: self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
                 label: Some(&label),
                 layout: Some(&pipeline_layout),
                 module: &module,
                 entry_point: Some(entry),
                 compilation_options: wgpu::PipelineCompilationOptions {
-                    // Every lane writes its own before it reads another's.
+                    // Every lane writes its own word before it reads another's.
                     zero_initialize_workgroup_memory: false,
                     ..Default::default()
                 },
@@ -48,7 +50,7 @@ impl Compiler<'_> {
             layout: layout.clone(),
             bindings: bindings.clone(),
         };
-        entries.iter().map(make).collect()
+        variant.entries(stage).into_iter().map(make).collect()
     }
 
     fn module(&self, label: &str, text: String, origin: Origin) -> wgpu::ShaderModule {
@@ -58,8 +60,8 @@ impl Compiler<'_> {
             return self.device.create_shader_module(descriptor);
         }
         let checks = wgpu::ShaderRuntimeChecks { force_loop_bounding: false, ..wgpu::ShaderRuntimeChecks::checked() };
-        // SAFETY: only the bounding of loops is off, because its counter keeps compilers from unrolling. The text is this crate's:
-        // every loop in it runs to a constant or to a length in a table that the host wrote and that the GPU only reads.
+        // SAFETY: only the bounding of loops is off, because its counter keeps compilers from unrolling. The text is this crate's own:
+        // every loop runs to a constant or to a length in a table that the host wrote and that the GPU only reads.
         unsafe { self.device.create_shader_module_trusted(descriptor, checks) }
     }
 

@@ -1,6 +1,8 @@
-//! Every text that the registry can produce validates and is written in every language that naga writes.
+//! Every text of the registry validates, is written in every language that naga writes, and holds nothing that no pipeline runs.
 
 use std::collections::HashSet;
+
+use naga::{Block, Expression, Function, Handle, Statement};
 
 use crate::gpu::Optimizer;
 use crate::gpu::build::builder::Builder;
@@ -41,8 +43,21 @@ fn arounds() -> Vec<Around> {
     arounds
 }
 
+/// A text, with the entry points of its pipelines.
+struct Text {
+    what: String,
+    wgsl: String,
+    entries: Vec<&'static str>,
+}
+
+impl Text {
+    fn of(what: String, variant: &Class, stage: Stage) -> Self {
+        Self { what, wgsl: variant.text(stage), entries: variant.entries(stage) }
+    }
+}
+
 /// All texts of a rule's class, wherever its tensors lie.
-fn texts(rule: &dyn Rule, around: Around, groups: usize) -> Vec<(String, String)> {
+fn texts(rule: &dyn Rule, around: Around, groups: usize) -> Vec<Text> {
     let mut texts = Vec::new();
     let integrates = matches!(rule.procedure(), Procedure::Integrate(_));
     for (shared, moving) in [(false, false), (true, false), (false, true)] {
@@ -52,10 +67,8 @@ fn texts(rule: &dyn Rule, around: Around, groups: usize) -> Vec<(String, String)
         let variant = Class { shared, moving, ..Class::with(rule, around, groups) };
         let mut add = |round: Round, stage: Stage| {
             let variant = Class { round, ..variant.clone() };
-            texts.push((
-                format!("{} {around:?} {shared} {moving} {round:?} {stage:?}", rule.name()),
-                variant.text(stage),
-            ));
+            let what = format!("{} {around:?} {shared} {moving} {round:?} {stage:?}", rule.name());
+            texts.push(Text::of(what, &variant, stage));
         };
         add(Round::Only, Stage::Update);
         if let Some(stage) = variant.procedure_stage() {
@@ -71,7 +84,7 @@ fn texts(rule: &dyn Rule, around: Around, groups: usize) -> Vec<(String, String)
     texts
 }
 
-/// Configurations with texts of their own that no plain step runs.
+/// Configurations with texts of their own.
 fn evaluating(entry: &Entry) -> Vec<Box<dyn Rule>> {
     let choices = [("integrator", "rk4"), ("integrator", "dopri5"), ("warp", "raw"), ("warp", "normalised")];
     let known = choices.into_iter().filter(|(setting, _)| entry.settings.contains(setting));
@@ -79,7 +92,7 @@ fn evaluating(entry: &Entry) -> Vec<Box<dyn Rule>> {
 }
 
 /// The texts of a class with rows, each feature alone and all at once.
-fn row_texts(rule: &dyn Rule, around: Around) -> Vec<(String, String)> {
+fn row_texts(rule: &dyn Rule, around: Around) -> Vec<Text> {
     let rows = |mask, nonzero, columns| RowText { mask, nonzero, columns, shared: rule.shares_rows() && !nonzero };
     let all =
         [rows(None, false, false), rows(Some(0), false, false), rows(None, true, false), rows(Some(1), true, true)];
@@ -91,7 +104,7 @@ fn row_texts(rule: &dyn Rule, around: Around) -> Vec<(String, String)> {
         let mut add = |stage: Stage, variant: &Class| {
             let storage = variant.bindings(stage).iter().filter(|b| b.access != Access::Uniform).count();
             assert!(storage <= 7, "{} {rows:?} {stage:?} has {storage} storage bindings", rule.name());
-            texts.push((format!("{} {around:?} {rows:?} {stage:?}", rule.name()), variant.text(stage)));
+            texts.push(Text::of(format!("{} {around:?} {rows:?} {stage:?}", rule.name()), variant, stage));
         };
         add(Stage::Rows, &variant);
         add(Stage::Update, &variant);
@@ -115,9 +128,9 @@ fn every_text_with_rows_validates_and_binds_no_more_than_every_device_does() {
     let mut seen = HashSet::new();
     for entry in ALL.iter().filter(|entry| entry.sample().procedure().steps_rows()) {
         for around in [Around::default(), *alone, *every] {
-            for (what, text) in row_texts(entry.sample().as_ref(), around) {
-                if seen.insert(text.clone()) {
-                    check(&what, &text);
+            for text in row_texts(entry.sample().as_ref(), around) {
+                if seen.insert(text.wgsl.clone()) {
+                    check(&text);
                 }
             }
         }
@@ -157,9 +170,9 @@ fn every_storage_has_texts_that_validate_and_bind_no_more_than_every_device_does
                 let Ok(variant) = Class::with(rule.as_ref(), around, 2).stored(rule.as_ref(), &storage, 5000) else {
                     continue;
                 };
-                for (what, text) in storage_texts(&variant) {
-                    if seen.insert(text.clone()) {
-                        check(&format!("{} {storage} {around:?} {what}", entry.name), &text);
+                for text in storage_texts(&variant) {
+                    if seen.insert(text.wgsl.clone()) {
+                        check(&Text { what: format!("{} {storage} {around:?} {}", entry.name, text.what), ..text });
                     }
                 }
             }
@@ -168,7 +181,7 @@ fn every_storage_has_texts_that_validate_and_bind_no_more_than_every_device_does
     assert!(seen.len() > 800, "{} texts", seen.len());
 }
 
-fn storage_texts(variant: &Class) -> Vec<(String, String)> {
+fn storage_texts(variant: &Class) -> Vec<Text> {
     let rounds = variant.rounds().into_iter().chain(variant.later_rounds());
     let of_round = |round: Round| {
         let variant = Class { round, ..variant.clone() };
@@ -180,13 +193,14 @@ fn storage_texts(variant: &Class) -> Vec<(String, String)> {
     let text = |(variant, stage): (Class, Stage)| {
         let storage = variant.bindings(stage).iter().filter(|b| b.access != Access::Uniform).count();
         assert!(storage <= 7, "{} {:?} {stage:?} has {storage} storage bindings", variant.name, variant.formats);
-        (format!("{:?} {stage:?}", variant.round), variant.text(stage))
+        Text::of(format!("{:?} {stage:?}", variant.round), &variant, stage)
     };
     stages.map(text).collect()
 }
 
-fn check(what: &str, text: &str) {
-    let checked = Checked::new(text).unwrap_or_else(|e| panic!("{what}: {e}"));
+fn check(text: &Text) {
+    let Text { what, wgsl, .. } = text;
+    let checked = Checked::new(wgsl).unwrap_or_else(|e| panic!("{what}: {e}"));
     for target in Target::ALL {
         let written = match checked.translate(target) {
             Ok(Translation::Texts(texts)) => texts.iter().map(|(_, text)| text.len()).sum(),
@@ -195,6 +209,73 @@ fn check(what: &str, text: &str) {
         };
         assert!(written > 300, "{what}: {target:?}: {written} characters or words only");
     }
+    let unused = unused(text);
+    assert!(unused.is_empty(), "{what}: {unused:?}\n{wgsl}");
+}
+
+/// What a text holds beyond what its pipelines run: entry points of no pipeline, functions that none of them calls or that do nothing,
+/// constants, structs and variables that no other line reads.
+fn unused(text: &Text) -> Vec<String> {
+    let module = naga::front::wgsl::parse_str(&text.wgsl).expect("it was checked");
+    let entries: Vec<&str> = module.entry_points.iter().map(|point| point.name.as_str()).collect();
+    let entry =
+        entries.iter().filter(|entry| !text.entries.contains(*entry)).map(|entry| format!("entry point {entry}"));
+    let missing = text.entries.iter().filter(|entry| !entries.contains(*entry)).map(|entry| format!("no {entry}"));
+    let mut called = HashSet::new();
+    let mut open: Vec<&Block> = module.entry_points.iter().map(|point| &point.function.body).collect();
+    while let Some(block) = open.pop() {
+        for statement in block {
+            match statement {
+                Statement::Call { function, .. } if called.insert(*function) => {
+                    open.push(&module.functions[*function].body);
+                }
+                Statement::Block(block) => open.push(block),
+                Statement::If { accept, reject, .. } => open.extend([accept, reject]),
+                Statement::Switch { cases, .. } => open.extend(cases.iter().map(|case| &case.body)),
+                Statement::Loop { body, continuing, .. } => open.extend([body, continuing]),
+                _ => {}
+            }
+        }
+    }
+    let idle = |function: &Function| {
+        let constant = |value: Handle<Expression>| matches!(function.expressions[value], Expression::Literal(_));
+        function.body.iter().all(|statement| match statement {
+            Statement::Return { value } => value.is_none_or(constant),
+            _ => false,
+        })
+    };
+    let functions = module.functions.iter().filter(|(function, body)| !called.contains(function) || idle(body));
+    let functions = functions.map(|(_, function)| format!("function {:?}", function.name));
+    let code: String =
+        text.wgsl.lines().map(|line| line.split("//").next().unwrap_or_default().to_owned() + "\n").collect();
+    let words: Vec<&str> =
+        code.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| !word.is_empty()).collect();
+    let declared = words.windows(2).filter(|pair| ["const", "struct", "alias"].contains(&pair[0])).map(|pair| pair[1]);
+    let unread = declared.filter(|name| words.iter().filter(|word| *word == name).count() < 2);
+    let bound = module.global_variables.iter().filter(|(_, variable)| variable.binding.is_none());
+    let variables = bound.filter_map(|(_, variable)| variable.name.as_deref());
+    let unread = unread.chain(variables.filter(|name| words.iter().filter(|word| *word == name).count() < 2));
+    entry.chain(missing).chain(functions).chain(unread.map(|name| format!("{name}, which nothing reads"))).collect()
+}
+
+#[test]
+fn what_no_pipeline_runs_is_seen() {
+    let variant = Class::of(ALL[0].sample().as_ref(), false, false);
+    let text = Text::of(String::new(), &variant, Stage::Update);
+    assert_eq!(unused(&text), [""; 0]);
+    for more in [
+        "const more = 3u;",
+        "struct More { more: f32 }",
+        "fn more() -> f32 { return wo_control.scale; }",
+        "var<private> more: f32;",
+        "@compute @workgroup_size(1) fn more() { wo_arena[0].x = 1.0; }",
+    ] {
+        let wgsl = format!("{}{more}\n", text.wgsl);
+        assert_eq!(unused(&Text { wgsl, ..Text::of(String::new(), &variant, Stage::Update) }).len(), 1, "{more}");
+    }
+    let wgsl = text.wgsl.replace("    let next = p + change;", "    let next = p + change + wo_nothing();");
+    let wgsl = wgsl + "fn wo_nothing() -> f32 { return 0.0; }\n";
+    assert_eq!(unused(&Text { wgsl, ..text }).len(), 1, "a function that does nothing");
 }
 
 #[test]
@@ -206,9 +287,9 @@ fn every_text_validates_and_is_written_in_every_language() {
         let alone = rules.into_iter().map(|rule| (rule, Around::default()));
         let with_features = arounds().into_iter().map(|around| (entry.sample(), around));
         for (rule, around) in alone.chain(with_features) {
-            for (what, text) in texts(rule.as_ref(), around, 2) {
-                if seen.insert(text.clone()) {
-                    check(&what, &text);
+            for text in texts(rule.as_ref(), around, 2) {
+                if seen.insert(text.wgsl.clone()) {
+                    check(&text);
                 }
             }
         }
@@ -222,27 +303,41 @@ fn what_is_public_is_among_them() {
         let rule = entry.sample();
         for (shared, moving) in [(false, false), (true, false), (false, true)] {
             for stage in Class::of(rule.as_ref(), shared, moving).stages() {
-                let text = Class::of(rule.as_ref(), shared, moving).text(stage);
-                assert!(texts(rule.as_ref(), Around::default(), 1).iter().any(|(_, t)| *t == text));
-                check(entry.name, &text);
+                let variant = Class::of(rule.as_ref(), shared, moving);
+                let text = Text::of(entry.name.to_owned(), &variant, stage);
+                assert!(texts(rule.as_ref(), Around::default(), 1).iter().any(|t| t.wgsl == text.wgsl));
+                check(&text);
             }
         }
     }
 }
 
-/// Constants that turn a feature's code on, and whether the rule itself needs it.
-const SWITCHES: [&str; 10] = [
-    "GUARD",
-    "SCALE",
-    "FACTOR",
-    "ACCUMULATE",
-    "EMA",
-    "CLIP_VALUE",
-    "CLIP_NORM",
-    "CLIP_GLOBAL",
-    "CLIP_GROUP",
-    "CLIP_TENSOR",
+/// Words of features' code.
+const TRACES: [&str; 12] = [
+    "wo_ACCUMULATOR",
+    "wo_AVERAGE",
+    "wo_CLIP",
+    "wo_clip_factor",
+    "wo_zero_gradient",
+    "wo_measure",
+    "wo_BAD",
+    "wo_GROWTH",
+    "wo_control.scale",
+    "wo_control.unscale",
+    "wo_control.skipped",
+    ".e.factor",
 ];
+
+#[test]
+fn what_is_on_leaves_its_traces() {
+    let [.., every] = &arounds()[..] else { panic!("there are several") };
+    let clipped = Around { clip: Some(Clip::GlobalNorm(1.0)), ..*every };
+    let variant = Class::with(ALL[0].sample().as_ref(), clipped, 2);
+    let texts = [Stage::Stats, Stage::Finalize, Stage::Update].map(|stage| variant.text(stage));
+    for trace in TRACES {
+        assert!(texts.iter().any(|text| text.contains(trace)), "{trace}");
+    }
+}
 
 #[test]
 fn what_is_off_leaves_no_trace() {
@@ -264,7 +359,7 @@ fn what_is_off_leaves_no_trace() {
             b.telemetry(true).telemetry(false).dynamic_gradients(true).dynamic_gradients(false);
         });
         assert_eq!(off.dispatches(), build(|_| ()).dispatches(), "{}", entry.name);
-        let variant = &off.placement.classes[0];
+        let variant = &off.variants[0];
         assert_eq!(variant.arrays(), bare.arrays());
         assert_eq!(variant.scalars, bare.scalars);
         let sums = rule.sums().sums > 0;
@@ -274,8 +369,8 @@ fn what_is_off_leaves_no_trace() {
             let bare = Class { sum_lanes: variant.sum_lanes, ..bare.clone() };
             let text = variant.text(stage);
             assert_eq!(text, bare.text(stage), "{} {stage:?}", entry.name);
-            for switch in SWITCHES {
-                assert!(text.contains(&format!("const wo_{switch} = false;")), "{} {stage:?} {switch}", entry.name);
+            for trace in TRACES {
+                assert!(!text.contains(trace), "{} {stage:?} {trace}", entry.name);
             }
             assert!(stage != Stage::Update || !text.contains("Barrier"), "{}: the update waits", entry.name);
         }
@@ -301,6 +396,6 @@ fn a_number_is_in_no_text() {
 #[test]
 fn a_wrong_text_is_seen() {
     let variant = Class::of(ALL[0].sample().as_ref(), false, false);
-    let text = variant.text(Stage::Update).replace("wo_first_record()", "wo_first_record(1u)");
+    let text = variant.text(Stage::Update).replace("wo_record(thread)", "wo_record(thread, 1u)");
     assert!(Checked::new(&text).is_err());
 }

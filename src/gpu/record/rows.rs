@@ -66,10 +66,7 @@ impl Optimizer {
         for array in 0..(tasks.size() / TASK_STRIDE) as u32 {
             self.context.queue.write_buffer(&tasks, u64::from(array) * TASK_STRIDE, bytemuck::bytes_of(&array));
         }
-        let compile = |variant: &Class| {
-            let entries = &["wo_gather", "wo_scatter", "wo_reset"];
-            variant.rows.map(|_| compiler.compile(variant, Stage::Rows, entries))
-        };
+        let compile = |variant: &Class| variant.rows.map(|_| compiler.compile(variant, Stage::Rows));
         let classes: Vec<Option<Vec<Pipeline>>> = self.placement.classes.iter().map(compile).collect();
         let launch = |(index, launch): (usize, &LaunchGpu)| {
             let class = self.placement.layout.launches[index].class;

@@ -84,8 +84,10 @@ impl Optimizer {
             self.half.take().ok_or_else(|| Error::Usage("record_update needs a record_sums before it".to_owned()))?;
         {
             let mut pass = self.begin_pass(encoder);
-            if let Some(round) = self.kernels.rounds[..self.kernels.main_rounds].first() {
-                round.finish(&mut pass, &round.conclude, &slot);
+            if let Some(round) = self.kernels.rounds[..self.kernels.main_rounds].first()
+                && let Some(conclude) = &round.conclude
+            {
+                round.finish(&mut pass, conclude, &slot);
             }
             self.update(&mut pass, &slot, None);
         }
@@ -210,7 +212,7 @@ impl Optimizer {
         self.dispatch(pass, Kind::Update, slot, moved);
     }
 
-    /// A round's sums without what is decided from them.
+    /// A round's sums without the decisions.
     pub(crate) fn sum(&self, pass: &mut wgpu::ComputePass<'_>, round: usize, slot: &Slot) {
         self.dispatch(pass, Kind::Stats(round), slot, None);
         self.kernels.rounds[round].finish(pass, &self.kernels.rounds[round].reduce, slot);

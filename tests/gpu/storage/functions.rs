@@ -1,4 +1,4 @@
-//! The functions of `half.wgsl`, `chances.wgsl` and `blockwise.wgsl` by themselves, in a pipeline of the test's own: bit for bit what the
+//! The functions of `half.wgsl`, `stochastic_rounding.wgsl` and `blockwise.wgsl` by themselves, in a pipeline of the test's own: bit for bit what the
 //! host does, and for rounding to the nearest what the `half` crate does.
 
 use half::{bf16, f16};
@@ -14,7 +14,7 @@ use crate::common::{block_on, gpu};
 
 const HALF: &str = include_str!("../../../shaders/harness/half.wgsl");
 const RANDOM: &str = include_str!("../../../shaders/harness/random.wgsl");
-const CHANCES: &str = include_str!("../../../shaders/harness/chances.wgsl");
+const STOCHASTIC_ROUNDING: &str = include_str!("../../../shaders/harness/stochastic_rounding.wgsl");
 const BLOCKWISE: &str = include_str!("../../../shaders/harness/blockwise.wgsl");
 
 /// What an expression of `x` and `y`, four words each, and of their number `i` comes to, over all words of two arrays.
@@ -146,7 +146,7 @@ fn every_half_widens_and_rounds_back() {
         equal(&format!("{name} there and back"), &halves, &back, |_, half| half | if is_nan(half) { quiet } else { 0 });
         for chance in [0, 0xffff] {
             let chances = vec![chance; halves.len()];
-            let rounded = each(&[HALF], &format!("wo_chanced_{name}(bitcast<vec4<f32>>(x), y)"), &wide, &chances);
+            let rounded = each(&[HALF], &format!("wo_stochastic_{name}(bitcast<vec4<f32>>(x), y)"), &wide, &chances);
             assert_eq!(rounded, back, "{name}: no chance moves a half");
         }
     }
@@ -163,31 +163,31 @@ fn the_nearest_is_that_of_the_half_crate() {
 }
 
 #[test]
-fn rounding_by_chance_is_that_of_the_host() {
+fn stochastic_rounding_is_that_of_the_host() {
     let words = words();
-    // The least chance, the largest and the middle ones beside random ones.
+    // The least bits, the largest and the middle ones beside random ones.
     let some = [0, 0xffff, 0x7fff, 0x8000, 1, 7, 8];
     let draws = random(words.len(), 2);
     let chance = |(at, draw): (usize, u32)| if at % 3 == 0 { some[at / 3 % some.len()] } else { draw & 0xffff };
     let chances: Vec<u32> = draws.into_iter().enumerate().map(chance).collect();
     for (format, name) in HALVES {
-        let got = each(&[HALF], &format!("wo_chanced_{name}(bitcast<vec4<f32>>(x), y)"), &words, &chances);
+        let got = each(&[HALF], &format!("wo_stochastic_{name}(bitcast<vec4<f32>>(x), y)"), &words, &chances);
         let want = |at: usize, word| u32::from(stochastic(format, f32::from_bits(word), chances[at] as u16));
-        equal(&format!("{name} by chance"), &words, &got, want);
+        equal(&format!("{name} stochastic"), &words, &got, want);
     }
 }
 
 #[test]
-fn chances_are_those_of_the_host() {
+fn random_bits_are_those_of_the_host() {
     let places: Vec<u32> = (0..1 << 16).map(|at| at / 4 * 257).collect();
     for (rounding, rounded, tensor, array) in [(0, 0, 0, 0), (77, 3, 5, 2), (u32::MAX, u32::MAX, 1 << 20, 1)] {
         let control = format!(
             "struct Control {{ rounding: u32, rounded: u32 }}\nconst wo_control = Control({rounding}u, {rounded}u);"
         );
-        let parts = [HALF, RANDOM, CHANCES, &control];
-        let got = each(&parts, &format!("wo_chances({tensor}u, {array}u, x.x)"), &places, &[]);
+        let parts = [HALF, RANDOM, STOCHASTIC_ROUNDING, &control];
+        let got = each(&parts, &format!("wo_random_bits({tensor}u, {array}u, x.x)"), &places, &[]);
         let chances = StochasticRounding::new(rounding, rounded, tensor, array);
-        equal("chance", &places, &got, |at, place| u32::from(chances.of(4 * place + at as u32 % 4)));
+        equal("random bits", &places, &got, |at, place| u32::from(chances.of(4 * place + at as u32 % 4)));
     }
 }
 

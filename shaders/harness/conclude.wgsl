@@ -1,0 +1,105 @@
+// What is decided from the totals: the clip factors, each tensor's decision, whether the step is skipped, and the loss scale.
+
+// The rule's totals, which come first.
+fn wo_of_rule(totals: array<f32, wo_TOTALS>) -> array<f32, TOTALS> {
+    var of_rule = array<f32, TOTALS>();
+    for (var k = 0u; k < TOTALS; k++) {
+        of_rule[k] = totals[k];
+    }
+    return of_rule;
+}
+
+fn wo_conclude_all(lane: u32) {
+#if CLIP_GLOBAL
+    let c = wo_clip_factor(wo_totals[wo_NORM].z, 0u);
+#else
+    let c = 1.0;
+#endif
+#if READS_TOTALS
+    let totals = wo_totals_at(0u, c);
+#endif
+#if REMEMBERS
+    // Every tensor starts from the same global state and leaves the same one; the first tensor's is kept.
+    let before = wo_load_global_state();
+    var first = before;
+#endif
+#if CONCLUDES_TENSORS
+    for (var t = lane; t < arrayLength(&wo_tensors); t += wo_FINAL_LANES) {
+#if CLIP_GLOBAL
+        wo_store_clip(t, c);
+#endif
+#if DECIDES
+        let h = wo_hyper(wo_tensors[t].group, wo_control.step_count);
+#if DECIDES_FROM_SLOPES
+        wo_store_decision(t, decide(h, wo_slopes(h)));
+#else
+#if CLIP_PARTS
+        let own = wo_of_rule(wo_totals_at(t + 1u, wo_load_clip(t)));
+#else
+        let own = wo_of_rule(wo_totals_at(t + 1u, c));
+#endif
+#if SETTLES
+        wo_store_decision(t, settle(h, wo_of_rule(totals), own, wo_load_decision(t)));
+#elif REMEMBERS
+        var after = before;
+        wo_store_decision(t, decide(h, wo_of_rule(totals), own, &after));
+        if t == 0u {
+            first = after;
+        }
+#else
+        wo_store_decision(t, decide(h, wo_of_rule(totals), own));
+#endif
+#endif
+#endif
+    }
+#endif
+#if CONCLUDES_STEP
+    storageBarrier();
+    if lane == 0u {
+#if CONCLUDES_SKIP
+        wo_conclude_step(totals);
+#endif
+#if REMEMBERS
+        if wo_control.skip == 0u {
+            wo_store_global_state(first);
+        }
+#endif
+    }
+#endif
+}
+
+// Whether the step is skipped, and the next loss scale: torch's GradScaler.
+fn wo_conclude_step(totals: array<f32, wo_TOTALS>) {
+    var skip = false;
+#if GUARD
+    let bad = totals[wo_BAD] != 0.0;
+    wo_control.skipped += select(0u, 1u, bad);
+    skip = bad;
+#endif
+#if DECIDES_FROM_SLOPES
+    skip = skip || wo_losses_lost();
+#elif REFUSES
+    skip = skip || refuse(wo_of_rule(totals));
+#endif
+#if LATER_ROUND
+    if skip {
+        wo_control.skip = 1u;
+    }
+#else
+    wo_control.skip = select(0u, 1u, skip);
+#endif
+#if LOSS_SCALE
+    let scale = wo_control.scale;
+    wo_control.unscale = 1.0 / scale;
+    if bad {
+        wo_control.scale = scale * wo_BACKOFF;
+        wo_control.streak = 0u;
+    } else if wo_control.streak + 1u == wo_INTERVAL {
+        // A scale past f32's range would never come back.
+        wo_control.scale = select(scale, scale * wo_GROWTH, scale < 3e38 / wo_GROWTH);
+        wo_control.streak = 0u;
+    } else {
+        wo_control.streak += 1u;
+    }
+#endif
+}

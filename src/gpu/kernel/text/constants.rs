@@ -1,0 +1,110 @@
+//! The numbers of a class as WGSL's constants; a text keeps those that it reads.
+
+use crate::gpu::kernel::passes::FLAGS;
+use crate::gpu::kernel::text::members::{call_vec4s, put};
+use crate::gpu::layout::arena;
+use crate::gpu::layout::class::Class;
+use crate::gpu::layout::units::{
+    ACCUMULATOR, ARENA_HEADER, AVERAGE, BLOCK_VEC4S, CHUNK, CHUNK_LANES, Counts, FINAL_BATCH, FINAL_LANES, LOSS_STRIDE,
+    MASTER, REMAINDER,
+};
+use crate::optim::Procedure;
+use crate::options::storage::blockwise::Map;
+
+impl Class {
+    pub(super) fn constants(&self) -> String {
+        let mut out = String::new();
+        for (name, on) in &self.flags {
+            put(&mut out, format_args!("const {name}: bool = {on};"));
+        }
+        if self.probes() > 0 {
+            put(&mut out, format_args!("const PROBES = {}u;", self.probes()));
+        }
+        let all = [self.sizes(), self.places(), self.procedure_numbers()].concat();
+        for (name, value) in all {
+            put(&mut out, format_args!("const wo_{name} = {value}u;"));
+        }
+        let scale = self.around.loss_scale.unwrap_or_default();
+        put(&mut out, format_args!("const wo_GROWTH = f32({:e});", scale.growth as f32));
+        put(&mut out, format_args!("const wo_BACKOFF = f32({:e});", scale.backoff as f32));
+        for (name, map) in [("SIGNED", Map::Signed), ("POSITIVE", Map::Unsigned)] {
+            let edges = map.edges().map(|edge| format!("{edge:e}")).join(", ");
+            put(&mut out, format_args!("const wo_{name}_EDGES = array<f32, 8>({edges});"));
+        }
+        out
+    }
+
+    /// How many threads, sums, totals and scalars there are.
+    fn sizes(&self) -> Vec<(&'static str, u64)> {
+        let (sums, totals) = self.sum_counts();
+        let size = |n: usize| n as u64;
+        vec![
+            ("CHUNK", CHUNK),
+            ("CHUNK_LANES", CHUNK_LANES.into()),
+            ("SUM_LANES", self.sum_lanes.into()),
+            ("FINAL_LANES", FINAL_LANES.into()),
+            ("SETTINGS", size(call_vec4s(&self.scalars, self.groups))),
+            ("SUMS", size(sums.max(1))),
+            ("SQUARES", size(self.counts().0.sums)),
+            ("ELEMENTS", size(sums.saturating_sub(1))),
+            ("TOTALS", size(totals.max(1))),
+            ("BATCH", size(totals.clamp(1, FINAL_BATCH))),
+            ("NORM", size(totals.saturating_sub(2))),
+            ("BAD", size(totals.saturating_sub(1))),
+            ("GLOBAL_VEC4S", size(self.memory_vec4s())),
+            ("DECISION_VEC4S", size(self.decision_vec4s())),
+            ("CLIP", size(self.decision.len())),
+            ("INTERVAL", self.around.loss_scale.unwrap_or_default().interval.into()),
+        ]
+    }
+
+    /// Where the arena's arrays lie.
+    fn places(&self) -> Vec<(&'static str, u64)> {
+        let counts = self.array_counts();
+        let slot = |name: &str| self.whole(name);
+        let remainder = self.arrays().into_iter().find(|array| array.name == REMAINDER).map(|array| array.before);
+        let Counts { halves, bytes, .. } = remainder.unwrap_or_default();
+        vec![
+            ("ARENA_HEADER", ARENA_HEADER),
+            ("STATES", counts.whole),
+            ("F32_ARRAYS", counts.whole.max(1)),
+            ("PACKED_WORDS", if counts.bytes == 0 { counts.halves } else { counts.words(BLOCK_VEC4S) }),
+            ("BYTE_ARRAYS", counts.bytes),
+            ("BLOCK_LANES", BLOCK_VEC4S),
+            ("REMAINDER_HALVES", halves),
+            ("REMAINDER_BYTES", bytes),
+            ("MASTER", slot(MASTER)),
+            ("ACCUMULATOR", slot(ACCUMULATOR)),
+            ("AVERAGE", slot(AVERAGE)),
+            ("EVALUATED", self.evaluated.map_or(0, slot)),
+        ]
+    }
+
+    /// The numbers of the rule's procedure, and where its arrays lie.
+    fn procedure_numbers(&self) -> Vec<(&'static str, u64)> {
+        let slot = |name: &str| self.whole(name);
+        let flags = FLAGS.map(|(name, flag)| (name, u64::from(flag)));
+        let own = match self.procedure {
+            Procedure::Plain => Vec::new(),
+            Procedure::Probe(_) => vec![
+                ("LOSS_STRIDE", LOSS_STRIDE as u64),
+                ("ANCHOR", slot(arena::ANCHOR)),
+                ("DIRECTIONS", slot(arena::DIRECTIONS[0])),
+            ],
+            Procedure::Integrate(scheme) => vec![
+                ("STAGES", scheme.stages() as u64),
+                ("GRADIENT", slot("g_prev")),
+                ("DISPLACEMENT", slot("displacement")),
+                ("BASE", slot(arena::BASE)),
+                ("DERIVATIVES", slot(arena::DERIVATIVES[0])),
+            ],
+            Procedure::Warp(warp) => vec![
+                ("BLOCK", warp.block as u64),
+                ("WARPED", slot(arena::WARPED)),
+                ("BEFORE", slot(arena::BEFORE)),
+                ("MATRIX", slot(arena::COLUMNS[0])),
+            ],
+        };
+        flags.into_iter().chain(own).collect()
+    }
+}
