@@ -1,14 +1,33 @@
-//! The one place where the tests construct an optimizer for the host.
+//! The one place where the tests describe an optimizer for the host.
 
-use wgpu_optim::cpu::{Number, Optimizer, TensorSpec};
-use wgpu_optim::{Result, Rule};
+use wgpu_optim::cpu::{Number, Optimizer};
+use wgpu_optim::{Builder, Group, Result, Rule, Tensor};
 
-/// An optimizer of groups (name, rule) and tensors (name, index of the group, elements).
+/// A builder of groups (name, rule) and tensors (name, index of the group, elements), which have one dimension.
+pub(crate) fn builder(
+    groups: impl IntoIterator<Item = (&'static str, Box<dyn Rule>)>,
+    tensors: impl IntoIterator<Item = (impl Into<String>, usize, usize)>,
+) -> Builder {
+    let mut groups = groups.into_iter();
+    let (_, first) = groups.next().expect("a group");
+    let mut builder = wgpu_optim::Optimizer::builder(first);
+    let mut handles = vec![Group::DEFAULT];
+    handles.extend(groups.map(|(name, rule)| builder.group(name, rule)));
+    for (name, group, elements) in tensors {
+        builder.tensor(handles[group], name, &[elements]);
+    }
+    builder
+}
+
+/// An optimizer of the same.
 pub(crate) fn optimizer<F: Number>(
     groups: impl IntoIterator<Item = (&'static str, Box<dyn Rule>)>,
     tensors: impl IntoIterator<Item = (impl Into<String>, usize, usize)>,
 ) -> Result<Optimizer<F>> {
-    let groups = groups.into_iter().map(|(name, rule)| (name.to_owned(), rule)).collect();
-    let tensors = tensors.into_iter().map(|(name, group, elements)| TensorSpec { name: name.into(), group, elements });
-    Optimizer::new(groups, tensors.collect())
+    builder(groups, tensors).build_cpu()
+}
+
+/// The tensor at a place in the order in which tensors were added.
+pub(crate) fn tensor<F: Number>(optimizer: &Optimizer<F>, index: usize) -> Tensor {
+    optimizer.tensors().nth(index).expect("there are so many tensors").0
 }
