@@ -5,7 +5,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use wgpu_optim::optim::{ALL, Rule};
 use wgpu_optim::tools::adapter::{Gpu, Selector};
 use wgpu_optim::tools::bench::{Size, bytes_per_element};
-use wgpu_optim::{Group, Optimizer, cpu};
+use wgpu_optim::{Group, Optimizer};
 
 const SIZES: [Size; 2] = [Size { tensors: 1, elements: 1_000_000 }, Size { tensors: 1000, elements: 1000 }];
 
@@ -45,9 +45,10 @@ fn cpu_steps(c: &mut Criterion) {
     for entry in ALL {
         let rule = entry.sample();
         for size in SIZES {
-            let spec = |i| cpu::TensorSpec { name: format!("tensor {i}"), group: 0, elements: size.elements };
-            let groups = vec![("default".to_owned(), rule.boxed())];
-            let mut optimizer = cpu::Optimizer::<f32>::new(groups, (0..size.tensors).map(spec).collect())
+            let tensors = (0..size.tensors).map(|i| (format!("tensor {i}"), [size.elements]));
+            let mut optimizer = Optimizer::builder(rule.boxed())
+                .tensors(Group::DEFAULT, tensors)
+                .build_cpu::<f32>()
                 .expect("a sample of the registry builds");
             let mut params = vec![vec![0.5; size.elements]; size.tensors];
             let grads = vec![vec![0.01; size.elements]; size.tensors];

@@ -3,7 +3,7 @@
 
 use wgpu_optim::tools::adapter::Selector;
 use wgpu_optim::tools::objectives::{CpuMlp, CpuObjective as _, GpuMlp, GpuObjective as _, Mlp, digits};
-use wgpu_optim::{EvalRequest, Group, Optimizer, Result, SAdam, cpu};
+use wgpu_optim::{EvalRequest, Group, Optimizer, Result, SAdam};
 
 const BATCH: usize = 64;
 
@@ -47,13 +47,7 @@ fn main() -> Result<()> {
 
     // On the CPU.
     let mut model = CpuMlp::<f32>::new(&mlp, &split, BATCH, 0)?;
-    let spec = |t: &wgpu_optim::tools::objectives::TensorSpec| cpu::TensorSpec {
-        name: t.name.clone(),
-        group: 0,
-        elements: t.elements(),
-    };
-    let tensors = model.tensors().iter().map(spec).collect();
-    let mut optimizer = cpu::Optimizer::<f32>::new(vec![("all".to_owned(), SAdam::default().into())], tensors)?;
+    let mut optimizer = builder.build_cpu::<f32>()?;
     let mut params = mlp.initial(0);
     let mut grads = params.clone();
     for batch in 0..2 {
@@ -64,7 +58,7 @@ fn main() -> Result<()> {
             EvalRequest::Loss(_) => Ok(model.loss(params, batch)?.loss),
         })?;
     }
-    let number = |name| optimizer.decision(0, name).unwrap_or(f32::NAN);
+    let number = |name| optimizer.decision(tensors[0], name).ok().flatten().unwrap_or(f32::NAN);
     println!("on the CPU: damping {:.3}, LGI {:.3}", number("damp"), number("lgi"));
     Ok(())
 }

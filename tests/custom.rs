@@ -229,7 +229,7 @@ fn on_cpu(rule: Box<dyn Rule>) -> Vec<f64> {
         let g: Vec<f64> = numbers(step, 100).iter().map(|x| f64::from(*x)).collect();
         optimizer.step(&mut [&mut w], &[&g]).expect("the step runs");
     }
-    w.extend(optimizer.state(0, "v").expect("v is a state"));
+    w.extend(optimizer.state(host::tensor(&optimizer, 0), "v").expect("v is a state"));
     w
 }
 

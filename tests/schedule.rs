@@ -10,7 +10,6 @@ mod support {
 
 use proptest::prelude::*;
 use serde_json::Value as Json;
-use wgpu_optim::cpu;
 use wgpu_optim::optim::{ALL, Rule, Value};
 use wgpu_optim::schedule::{
     Anneal, Constant, Cosine, Exponential, InverseSqrt, Linear, MultiStep, OneCycle, Polynomial, Schedule, Step, names,
@@ -270,14 +269,14 @@ fn texts_mean_what_they_say() {
 
 // ---- the host's optimizers
 
-fn one_number(rule: &dyn Rule) -> cpu::Optimizer<f64> {
-    host::optimizer([("all", rule.boxed())], [("w", 0, 1)]).unwrap()
+fn one_number(rule: &dyn Rule) -> Builder {
+    host::builder([("default", rule.boxed())], [("w", 0, 1)])
 }
 
 #[test]
 fn the_host_takes_the_rate_of_the_applied_step() {
-    let mut optimizer = one_number(&Sgd { lr: 0.5, ..Sgd::default() });
-    optimizer.schedule(0, Exponential::new(0.5)).unwrap();
+    let mut builder = one_number(&Sgd { lr: 0.5, ..Sgd::default() });
+    let mut optimizer = builder.schedule(Group::DEFAULT, Exponential::new(0.5)).build_cpu::<f64>().unwrap();
     let mut w = [0.0];
     for moved in [0.5, 0.75, 0.875] {
         optimizer.step(&mut [&mut w], &[&[-1.0]]).unwrap();
@@ -286,14 +285,16 @@ fn the_host_takes_the_rate_of_the_applied_step() {
     optimizer.set_step_count(0);
     optimizer.step(&mut [&mut w], &[&[-1.0]]).unwrap();
     assert_eq!(w[0], 1.375);
-    let error = optimizer.set(0, "lr", &Value::Number(1.0)).unwrap_err().to_string();
-    assert!(error.contains("lr of group `all` belongs to its schedule `exponential:gamma=0.5,base=0.5`"), "{error}");
+    let error = optimizer.set(Group::DEFAULT, "lr", &Value::Number(1.0)).unwrap_err().to_string();
+    assert!(
+        error.contains("lr of group `default` belongs to its schedule `exponential:gamma=0.5,base=0.5`"),
+        "{error}"
+    );
 }
 
 #[test]
 fn any_number_is_scheduled_and_what_makes_no_sense_is_refused() {
     let sgd = Sgd { lr: 0.1, weight_decay: 0.1, ..Sgd::default() };
-    let mut optimizer = one_number(&sgd);
     for (setting, schedule, said) in [
         ("rate", Schedule::from(Constant::new()), "unknown setting of sgd `rate`"),
         ("lr", Cosine::new(0).into(), "steps is 0"),
@@ -301,12 +302,14 @@ fn any_number_is_scheduled_and_what_makes_no_sense_is_refused() {
         ("momentum", Schedule::custom(|_| 0.9), "momentum = 0.9 changes which states are kept"),
         ("nesterov", Constant::new().into(), "nesterov"),
     ] {
-        let error = optimizer.schedule_setting(0, setting, schedule).unwrap_err().to_string();
-        assert!(error.contains(said), "{error}");
+        let mut builder = one_number(&sgd);
+        let error = builder.schedule_setting(Group::DEFAULT, setting, schedule).build_cpu::<f64>().unwrap_err();
+        assert!(error.to_string().contains(said), "{error}");
     }
-    assert!(optimizer.schedule(1, Constant::new()).unwrap_err().to_string().contains("group 1 does not exist"));
     let zero_from_2 = Schedule::custom(|t| if t < 2 { 0.1 } else { f64::INFINITY });
-    optimizer.schedule_setting(0, "weight_decay", zero_from_2).unwrap();
+    let mut builder = one_number(&sgd);
+    let mut optimizer =
+        builder.schedule_setting(Group::DEFAULT, "weight_decay", zero_from_2).build_cpu::<f64>().unwrap();
     let mut w = [1.0];
     for _ in 0..2 {
         optimizer.step(&mut [&mut w], &[&[0.0]]).unwrap();
@@ -348,7 +351,7 @@ fn steep() -> Schedule {
 fn oracle(rule: &dyn Rule, by_call: bool) -> Vec<Vec<(f64, f64)>> {
     let tensors = (0..2).map(|i| (format!("t{i}"), i, LENGTHS[i]));
     let groups = [("default", rule.boxed()), ("fixed", rule.boxed())];
-    let mut optimizer = host::optimizer::<f64>(groups, tensors).unwrap();
+    let mut builder = host::builder(groups, tensors);
     let lag = u64::from(by_call);
     let base = match rule.settings().into_iter().find(|(name, _)| *name == "lr") {
         Some((_, Value::Number(lr))) => lr,
@@ -356,7 +359,7 @@ fn oracle(rule: &dyn Rule, by_call: bool) -> Vec<Vec<(f64, f64)>> {
     };
     let schedule = steep().base(base);
     let late = Schedule::custom(move |t| schedule.rate(if t + 1 >= SKIPPED { t + lag } else { t }));
-    optimizer.schedule(0, late).unwrap();
+    let mut optimizer = builder.schedule(Group::DEFAULT, late).build_cpu::<f64>().unwrap();
     let wide = |x: Vec<f32>| -> Vec<f64> { x.into_iter().map(f64::from).collect() };
     let mut params: Vec<Vec<f64>> = (0..2).map(|i| wide(numbers(1000 + i as u64, LENGTHS[i]))).collect();
     let mut paths: Vec<Vec<f64>> = LENGTHS.iter().map(|n| vec![0.0; *n]).collect();

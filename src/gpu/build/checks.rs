@@ -28,9 +28,6 @@ impl Spec {
     }
 
     fn check(&self) -> Result<()> {
-        if self.tensors.is_empty() {
-            return Err(Error::Usage("the builder has no tensor: add one with tensor, tensors or bind".to_owned()));
-        }
         let mut names = HashSet::new();
         for group in &self.groups {
             if !names.insert(&group.name) {
@@ -64,6 +61,9 @@ impl Spec {
                     format!("{rule} evaluates gradients inside the step: they must stay where they were bound");
                 return Err(Error::Usage(problem));
             }
+        }
+        if self.tensors.is_empty() {
+            return Err(Error::Usage("the builder has no tensor: add one with tensor, tensors or bind".to_owned()));
         }
         names.clear();
         for tensor in &self.tensors {
