@@ -1,21 +1,45 @@
-//! The optimizer step for everything that trains on wgpu: optimizers as WGSL kernels, on the caller's own device and buffers.
+//! Optimizers for everything that trains on wgpu: WGSL kernels that Rust dispatches, on the caller's own device and buffers.
 //!
-//! An [`Optimizer`] is built once, from a configuration such as [`AdamW`] or [`VRAdam`], any number of tensors and parameter groups;
-//! [`Optimizer::step`] then records a step into the caller's encoder: one launch for all tensors, nothing submitted, nothing waited
-//! for, nothing created. Parameters and gradients lie in the crate's buffers or in the caller's ([`Builder::bind`]); states lie in an
-//! arena of the crate's.
+//! A [`Builder`] collects parameter groups and tensors and builds an [`Optimizer`]. [`Optimizer::step`] then records one step into the
+//! caller's encoder: one dispatch for all tensors. The step submits nothing, waits for nothing and creates nothing. Parameters and
+//! gradients lie in the optimizer's buffers, or in the caller's with [`Builder::bind`]. States lie in the optimizer's own buffer.
 //!
-//! - The rules: [`optim`], one file each, with the registry [`optim::ALL`]; [`CustomRule`] for one's own WGSL.
-//! - Around every rule, inside the same launches: [`Clip`], [`LossScale`], [`Accumulate`], [`Ema`], [`Schedule`].
-//! - [`storage`]: parameters and gradients in half precision, states in half precision or eight bits.
-//! - [`checkpoint`]: everything that resuming needs, and torch's states.
-//! - [`cpu`]: the same rules on the host: in f64 the oracle that everything is compared with, in f32 on all cores.
-//! - With the feature `tools`: [`verify`], [`mod@bench`], [`replay`], [`train`] and [`race`], what the command line prints.
+//! ```
+//! use wgpu_optim::{AdamW, Clip, Group, Optimizer, wgpu};
 //!
-//! How a step is made: the caller's passes write gradients; where a rule or a clip needs sums, a read-only pass sums spans of every
-//! tensor and one workgroup adds and decides; the update walks chunks of 1024 elements, one workgroup each. The count of applied steps
-//! lives on the GPU and picks that step's bias corrections from a ring that the host fills ahead, so that a dropped encoder or a skipped
-//! step shifts nothing.
+//! let instance = wgpu::Instance::default();
+//! let adapter = pollster::block_on(instance.request_adapter(&Default::default())).expect("an adapter");
+//! let (device, queue) = pollster::block_on(adapter.request_device(&Default::default())).expect("a device");
+//!
+//! let mut builder = Optimizer::builder(AdamW { lr: 1e-3, ..AdamW::default() });
+//! let w = builder.tensor(Group::DEFAULT, "w", &[128, 64]);
+//! let b = builder.tensor(Group::DEFAULT, "b", &[128]);
+//! let mut optimizer = builder.clip(Clip::GlobalNorm(1.0)).build(&device, &queue)?;
+//! optimizer.write_param(w, &[0.5; 128 * 64])?;
+//!
+//! for _ in 0..3 {
+//!     let mut encoder = device.create_command_encoder(&Default::default());
+//!     // The caller's backward pass writes the gradients: optimizer.grad(w)? and optimizer.grad(b)? are its bindings.
+//!     optimizer.write_grad(w, &[0.1; 128 * 64])?;
+//!     optimizer.step(&mut encoder)?;
+//!     queue.submit([encoder.finish()]);
+//! }
+//! assert!(pollster::block_on(optimizer.read_param(w))?[0] < 0.5);
+//! # let _ = b;
+//! # Ok::<(), wgpu_optim::Error>(())
+//! ```
+//!
+//! - Rules: [`optim`] has one file per rule; `CustomRule` (feature `custom`) takes a rule of your own in WGSL.
+//! - Options that go with every rule, inside the same dispatches: [`Clip`], [`LossScale`], [`Accumulate`], [`Ema`], [`NoDecay`], [`Schedule`].
+//! - [`storage`]: parameters and gradients in half precision, states in half precision or 8 bits.
+//! - [`cpu`]: the same rules on the host, from the same builder: in f64 the oracle that everything is compared with, in f32 on all cores.
+//! - `checkpoint` (feature `checkpoint`): everything that resuming needs, and the states of torch's optimizers.
+//! - `tools` (feature `tools`): adapters, verification, benchmarks, replays, training and races: what the command line prints.
+//!
+//! How a step works: the caller's passes write the gradients. Where a rule or a clip needs sums, a read-only pass sums the gradients and
+//! states of every tensor, and one workgroup adds the sums and decides. The update then walks chunks of 1024 elements, one workgroup per
+//! chunk. The step count lives on the GPU. It picks the bias corrections of the step from a ring that the host fills ahead, so a dropped
+//! encoder or a skipped step shifts nothing.
 
 pub mod cpu;
 mod error;
@@ -52,7 +76,34 @@ pub use options::storage::{self, Storage};
 pub use options::telemetry::{Norms, Stats, TensorStats};
 pub use wgpu;
 
-/// The README's code, compiled.
+/// The guide: one page per subject. Every program in it is compiled and run as a test.
+#[cfg(all(any(doc, doctest), feature = "tools"))]
+pub mod guide {
+    #[doc = include_str!("../docs/guide/around.md")]
+    pub mod around {}
+    #[doc = include_str!("../docs/guide/buffers.md")]
+    pub mod buffers {}
+    #[doc = include_str!("../docs/guide/checkpoints.md")]
+    pub mod checkpoints {}
+    #[doc = include_str!("../docs/guide/custom.md")]
+    pub mod custom {}
+    #[doc = include_str!("../docs/guide/evaluating.md")]
+    pub mod evaluating {}
+    #[doc = include_str!("../docs/guide/glossary.md")]
+    pub mod glossary {}
+    #[doc = include_str!("../docs/guide/numerics.md")]
+    pub mod numerics {}
+    #[doc = include_str!("../docs/guide/problems.md")]
+    pub mod problems {}
+    #[doc = include_str!("../docs/guide/row_sets.md")]
+    pub mod row_sets {}
+    #[doc = include_str!("../docs/guide/rules.md")]
+    pub mod rules {}
+    #[doc = include_str!("../docs/guide/storage.md")]
+    pub mod storage {}
+}
+
+/// The README's program, compiled and run.
 #[cfg(all(doctest, feature = "tools"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

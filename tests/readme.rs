@@ -1,19 +1,24 @@
-//! The README's table of optimizers is the registry's: names, settings, defaults, bytes.
+//! The tables of rules in the README and in the guide are the registry's: names, settings, defaults, bytes.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use wgpu_optim::optim::{ALL, Entry, Rule, Value};
 use wgpu_optim::tools::bench::bytes_per_element;
 
 const README: &str = include_str!("../README.md");
+const RULES: &str = include_str!("../docs/guide/rules.md");
+/// What the README's table of rules begins with, and the guide's.
+const README_HEAD: &str = "| name | type |";
+const RULES_HEAD: &str = "| name | settings and defaults |";
 
-/// The cells of an optimizer's row in the table that begins with `name | type`.
-fn row(name: &str) -> Vec<&'static str> {
-    let table = README.split_once("| name | type |").unwrap().1;
-    let row = table
-        .lines()
-        .find(|line| line.starts_with(&format!("| `{name}` |")))
-        .unwrap_or_else(|| panic!("no row of {name}"));
-    row.trim_matches('|').split('|').map(str::trim).collect()
+fn rows(page: &'static str, head: &str) -> impl Iterator<Item = Vec<&'static str>> {
+    let table = page.split_once(head).unwrap().1.lines().skip(2).take_while(|line| line.starts_with('|'));
+    table.map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
+}
+
+/// The cells of an optimizer's row.
+fn row(page: &'static str, head: &str, name: &str) -> Vec<&'static str> {
+    let found = rows(page, head).find(|row| row[0] == format!("`{name}`"));
+    found.unwrap_or_else(|| panic!("no row of {name}"))
 }
 
 fn defaults(entry: &Entry) -> Box<dyn Rule> {
@@ -22,11 +27,9 @@ fn defaults(entry: &Entry) -> Box<dyn Rule> {
 
 #[test]
 fn every_optimizer_has_its_row() {
-    let rows =
-        README.split_once("| name | type |").unwrap().1.lines().skip(2).take_while(|l| l.starts_with('|')).count();
-    assert_eq!(rows, ALL.len());
-    for entry in ALL {
-        assert_eq!(row(entry.name).len(), 6, "{}", entry.name);
+    for (page, head, cells) in [(README, README_HEAD, 5), (RULES, RULES_HEAD, 3)] {
+        assert_eq!(rows(page, head).count(), ALL.len(), "{head}");
+        assert!(ALL.iter().all(|entry| row(page, head, entry.name).len() == cells), "{head}");
     }
 }
 
@@ -35,7 +38,7 @@ fn settings_and_defaults_are_those_of_the_code() {
     for entry in ALL {
         let rule = defaults(entry);
         let given: Vec<(&str, &str)> =
-            row(entry.name)[2].split(", ").map(|cell| cell.split_once(' ').unwrap()).collect();
+            row(RULES, RULES_HEAD, entry.name)[1].split(", ").map(|cell| cell.split_once(' ').unwrap()).collect();
         assert_eq!(given.len(), entry.settings.len(), "{}", entry.name);
         for ((name, value), (setting, default)) in given.into_iter().zip(rule.settings()) {
             assert_eq!(name, setting, "{}", entry.name);
@@ -56,9 +59,9 @@ fn first(cell: &str) -> f64 {
 #[test]
 fn bytes_are_those_of_the_defaults() {
     for entry in ALL {
-        let (rule, row) = (defaults(entry), row(entry.name));
+        let (rule, row) = (defaults(entry), row(README, README_HEAD, entry.name));
         let kept = rule.states().iter().filter(|s| s.used).count() as f64;
-        assert_eq!(first(row[4]), 4.0 * kept, "{}: state", entry.name);
-        assert_eq!(first(row[5]), bytes_per_element(rule.as_ref()), "{}: traffic", entry.name);
+        assert_eq!(first(row[3]), 4.0 * kept, "{}: state", entry.name);
+        assert_eq!(first(row[4]), bytes_per_element(rule.as_ref()), "{}: traffic", entry.name);
     }
 }

@@ -1,14 +1,14 @@
-//! The README's table of problems is the registry's: names, settings, defaults, measures.
+//! The guide's table of problems is the registry's: names, settings, defaults, measures.
 
 use crate::problems::configured;
 use wgpu_optim::optim::Value;
 use wgpu_optim::tools::objectives::problems::ALL;
 
-const README: &str = include_str!("../../README.md");
+const PAGE: &str = include_str!("../../docs/guide/problems.md");
 
 #[test]
 fn the_table_of_problems_is_that_of_the_code() {
-    let table = README.split_once("| name | what it is |").expect("the table").1;
+    let table = PAGE.split_once("| name | what it is |").expect("the table").1;
     let rows: Vec<Vec<&str>> = table
         .lines()
         .skip(2)
