@@ -269,10 +269,10 @@ fn a_checkpoint_of_a_custom_rule_resumes_bit_for_bit() {
     (0..3).for_each(|seed| step_with(&mut first, w, seed));
     let bytes = snapshot(&first).to_bytes().expect("it is written");
     let saved = Checkpoint::from_bytes("memory", bytes).expect("it is read");
-    let (mut second, _) = build(Box::new(adamw(0.01, 0.1)));
+    let (mut second, v) = build(Box::new(adamw(0.01, 0.1)));
     saved.restore(&mut second).expect("it fits");
-    for optimizer in [&mut first, &mut second] {
-        (3..6).for_each(|seed| step_with(optimizer, w, seed));
+    for (optimizer, tensor) in [(&mut first, w), (&mut second, v)] {
+        (3..6).for_each(|seed| step_with(optimizer, tensor, seed));
     }
     assert_eq!(
         snapshot(&first).to_bytes().expect("it is written"),
@@ -495,6 +495,7 @@ fn groups_of_one_optimizer_hold_one_text() {
     let build = |rule: CustomRule| {
         let mut builder = Optimizer::builder(adamw(0.1, 0.0));
         builder.group("other", rule);
+        builder.tensor(Group::DEFAULT, "w", &[1]);
         builder.build(&GPU.device, &GPU.queue).map(|_| ())
     };
     build(adamw(0.2, 0.1)).expect("settings may differ");

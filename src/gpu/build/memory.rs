@@ -251,7 +251,11 @@ mod tests {
         let error = builder.memory_usage(&large()).unwrap_err().to_string();
         assert!(error.contains("`w` is named twice"), "{error}");
         let few = wgpu::Limits { max_storage_buffers_per_shader_stage: 4, ..large() };
-        let error = Optimizer::builder(AdamW::default()).memory_usage(&few).unwrap_err().to_string();
+        let mut builder = Optimizer::builder(AdamW::default());
+        let error = builder.memory_usage(&large()).unwrap_err().to_string();
+        assert!(error.contains("has no tensor"), "{error}");
+        builder.tensor(Group::DEFAULT, "w", &[1]);
+        let error = builder.memory_usage(&few).unwrap_err().to_string();
         assert!(error.contains("max_storage_buffers_per_shader_stage is 4"), "{error}");
     }
 }
