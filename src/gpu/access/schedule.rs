@@ -14,7 +14,9 @@ impl Schedule {
     /// # let gpu = pollster::block_on(wgpu_optim::tools::adapter::Selector::default().open())?;
     /// # let (device, queue) = (gpu.device, gpu.queue);
     /// let schedule = Schedule::from(Linear { start: 1.0, end: 0.0, steps: 100 }).base(1e-4);
-    /// let mut optimizer = Optimizer::builder(Lion::default()).build(&device, &queue)?;
+    /// let mut builder = Optimizer::builder(Lion::default());
+    /// builder.tensor(Group::DEFAULT, "w", &[8]);
+    /// let mut optimizer = builder.build(&device, &queue)?;
     /// for call in 0..3 {
     ///     let mut encoder = device.create_command_encoder(&Default::default());
     ///     schedule.apply(&mut optimizer, Group::DEFAULT, call)?;

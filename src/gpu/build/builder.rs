@@ -177,7 +177,7 @@ impl Builder {
     /// builder.tensor(Group::DEFAULT, "w", &[8]);
     /// builder.schedule(Group::DEFAULT, Schedule::from(Cosine::new(950)).warmup(50));
     /// let optimizer = builder.build(&device, &queue)?;
-    /// assert_eq!(optimizer.schedule(Group::DEFAULT, "lr").map(|s| s.rate(50)), Some(3e-4));
+    /// assert_eq!(optimizer.schedule(Group::DEFAULT, "lr")?.map(|s| s.rate(50)), Some(3e-4));
     /// # Ok::<(), wgpu_optim::Error>(())
     /// ```
     pub fn schedule(&mut self, group: Group, schedule: impl Into<Schedule>) -> &mut Self {
@@ -235,14 +235,14 @@ impl Builder {
         self
     }
 
-    /// How all tensors are stored for which [`store`](Self::tensor_storage) says nothing else. Default f32 throughout.
+    /// How all tensors are stored for which [`tensor_storage`](Self::tensor_storage) says nothing else. Default f32 throughout.
     ///
     /// ```
     /// use wgpu_optim::{AdamW, Group, Optimizer};
     /// let mut builder = Optimizer::builder(AdamW::default());
     /// let embedding = builder.tensor(Group::DEFAULT, "embedding", &[1000, 64]);
     /// let head = builder.tensor(Group::DEFAULT, "head", &[64, 10]);
-    /// builder.storage("bf16-split,8bit".parse()?).store(head, "f32".parse()?);
+    /// builder.storage("bf16-split,8bit".parse()?).tensor_storage(head, "f32".parse()?);
     /// # let _ = embedding;
     /// # Ok::<(), wgpu_optim::Error>(())
     /// ```

@@ -23,7 +23,7 @@ impl Builder {
     /// let centres = builder.tensor(Group::DEFAULT, "centres", &[4, 2]);
     /// let colours = builder.tensor(Group::DEFAULT, "colours", &[4, 3]);
     /// let splats = builder.row_set("splats", &[centres, colours]);
-    /// builder.mask(splats).reserve(splats, 100);
+    /// builder.mask(splats).row_capacity(splats, 100);
     /// let mut optimizer = builder.build(&device, &queue)?;
     /// optimizer.write_mask(splats, &[1, 0, 0, 1])?; // or from a kernel: optimizer.mask(splats)
     /// optimizer.write_grad(colours, &[1.0; 12])?;
