@@ -7,7 +7,6 @@ mod support {
     pub(crate) mod close;
     pub(crate) mod device;
     pub(crate) mod gpu;
-    pub(crate) mod host;
     pub(crate) mod micro_batches;
     pub(crate) mod numbers;
     pub(crate) mod rates;
@@ -18,13 +17,13 @@ mod support {
 use wgpu_optim::cpu::{self, Number};
 use wgpu_optim::optim::{ALL, Rule};
 use wgpu_optim::{
-    Accumulate, AdamW, Builder, Clip, Ema, Error, Group, LossScale, NoDecay, Optimizer, Schedule, Sgd, Tensor,
+    Accumulate, AdamW, Builder, Clip, Ema, Error, Group, LossScale, NoDecay, Optimizer, RowSet, Schedule, Sgd, Storage,
+    Tensor,
 };
 
 use support::bits::bits;
 use support::close::close;
 use support::gpu::GPU;
-use support::host;
 use support::micro_batches;
 use support::numbers::numbers;
 use support::rates::two_rates;
@@ -49,7 +48,7 @@ fn flags(rows: usize) -> Vec<u32> {
     (0..rows as u32).map(|i| i % 3).collect()
 }
 
-/// A feature, for the GPU's builder and for the host's optimizer.
+/// Features of an optimizer, on the GPU and on the host.
 #[derive(Clone, Copy, Debug, Default)]
 struct Features {
     clip: Option<Clip>,
@@ -108,7 +107,8 @@ impl Features {
         ]
     }
 
-    fn build(self, rule: &dyn Rule, builder: &mut Builder, second: Group, tensors: &[Tensor]) {
+    /// Tells a builder of them, and returns the row sets of the masked tensors.
+    fn describe(self, rule: &dyn Rule, builder: &mut Builder, second: Group, tensors: &[Tensor]) -> Vec<RowSet> {
         if let Some(clip) = self.clip {
             builder.clip(clip);
         }
@@ -134,46 +134,14 @@ impl Features {
         if self.no_decay && decays(rule) {
             builder.exclude_from_decay(second, no_decay()).unwrap();
         }
-        if self.mask {
-            for t in MASKED {
+        let masked = MASKED.into_iter().filter(|_| self.mask);
+        masked
+            .map(|t| {
                 let rows = builder.row_set(format!("rows of {t}"), &tensors[t..=t]);
                 builder.mask(rows);
-            }
-        }
-    }
-
-    fn host<F: Number>(self, rule: &dyn Rule, mut host: cpu::Optimizer<F>) -> cpu::Optimizer<F> {
-        if let Some(clip) = self.clip {
-            host = host.with_clip(clip).unwrap();
-        }
-        if let Some(scale) = self.scale {
-            host = host.with_loss_scale(scale).unwrap();
-        }
-        if let Some(how) = self.accumulate {
-            host = host.with_accumulation(how).unwrap();
-        }
-        if let Some(ema) = self.ema {
-            host = host.with_ema(ema).unwrap();
-        }
-        if self.skip {
-            host = host.skipping_nonfinite().unwrap();
-        }
-        if self.maximize {
-            host = host.maximizing(1).unwrap();
-        }
-        if self.schedule {
-            host.schedule(1, schedule()).unwrap();
-        }
-        if self.no_decay && decays(rule) {
-            host = host.without_decay(1, &no_decay(), &LENGTHS.each_ref().map(std::slice::from_ref)).unwrap();
-        }
-        if self.mask {
-            for (set, t) in MASKED.into_iter().enumerate() {
-                host = host.with_rows(&format!("rows of {t}"), &[t], LENGTHS[t]).unwrap();
-                host.set_mask(set, &flags(LENGTHS[t])).unwrap();
-            }
-        }
-        host
+                rows
+            })
+            .collect()
     }
 
     /// The gradients of a step's micro-batches; the third step has one number that is not finite where steps may be left out.
@@ -207,44 +175,74 @@ fn decays(rule: &dyn Rule) -> bool {
     rule.settings().iter().any(|(name, _)| *name == "weight_decay")
 }
 
-fn on_gpu(rule: &dyn Rule, features: Features) -> (Optimizer, Vec<Tensor>) {
-    let [first, second] = two_rates(rule);
-    let mut builder = Optimizer::builder(first);
-    let second = builder.group("second", second);
-    let groups = [Group::DEFAULT, second];
-    let tensors: Vec<Tensor> =
-        (0..5).map(|t| builder.tensor(groups[GROUPS[t]], format!("t{t}"), &[LENGTHS[t]])).collect();
-    features.build(rule, &mut builder, second, &tensors);
-    let optimizer = builder.build(&GPU.device, &GPU.queue).unwrap();
-    for (t, tensor) in tensors.iter().enumerate() {
-        optimizer.write_param(*tensor, &numbers(t as u32 + 1000, LENGTHS[t])).unwrap();
-    }
-    for t in MASKED.into_iter().filter(|_| features.mask) {
-        let rows = optimizer.row_set(&format!("rows of {t}")).unwrap();
-        optimizer.write_mask(rows, &flags(LENGTHS[t])).unwrap();
-    }
-    (optimizer, tensors)
+/// Two groups and five tensors with features: one description of the optimizers on the GPU and on the host.
+struct Described {
+    builder: Builder,
+    tensors: Vec<Tensor>,
+    masked: Vec<RowSet>,
 }
 
-fn on_host<F: Number>(rule: &dyn Rule, features: Features) -> cpu::Optimizer<F> {
-    let [first, second] = two_rates(rule);
-    let tensors = (0..5).map(|t| (format!("t{t}"), GROUPS[t], LENGTHS[t]));
-    features.host(rule, host::optimizer([("default", first), ("second", second)], tensors).unwrap())
+impl Described {
+    fn new(rule: &dyn Rule, features: Features) -> Self {
+        let [first, second] = two_rates(rule);
+        let mut builder = Optimizer::builder(first);
+        let second = builder.group("second", second);
+        let groups = [Group::DEFAULT, second];
+        let tensors: Vec<Tensor> =
+            (0..5).map(|t| builder.tensor(groups[GROUPS[t]], format!("t{t}"), &[LENGTHS[t]])).collect();
+        let masked = features.describe(rule, &mut builder, second, &tensors);
+        Self { builder, tensors, masked }
+    }
+
+    fn gpu(&self) -> Optimizer {
+        let optimizer = self.builder.build(&GPU.device, &GPU.queue).unwrap();
+        for (tensor, values) in self.tensors.iter().zip(start()) {
+            optimizer.write_param(*tensor, &values).unwrap();
+        }
+        for (rows, t) in self.masked.iter().zip(MASKED) {
+            optimizer.write_mask(*rows, &flags(LENGTHS[t])).unwrap();
+        }
+        optimizer
+    }
+
+    fn host<F: Number>(&self) -> cpu::Optimizer<F> {
+        let mut optimizer = self.builder.build_cpu().unwrap();
+        for (rows, t) in self.masked.iter().zip(MASKED) {
+            optimizer.write_mask(*rows, &flags(LENGTHS[t])).unwrap();
+        }
+        optimizer
+    }
+
+    /// The same with everything in f32.
+    fn in_f32(&self) -> Self {
+        let mut builder = self.builder.clone();
+        builder.storage(Storage::default());
+        Self { builder, tensors: self.tensors.clone(), masked: self.masked.clone() }
+    }
+}
+
+fn start() -> Vec<Vec<f32>> {
+    LENGTHS.iter().enumerate().map(|(t, n)| numbers(t as u32 + 1000, *n)).collect()
+}
+
+fn on_gpu(rule: &dyn Rule, features: Features) -> (Optimizer, Vec<Tensor>) {
+    let described = Described::new(rule, features);
+    (described.gpu(), described.tensors)
 }
 
 fn run(case: &str, rule: &dyn Rule, features: Features) {
-    let (mut gpu, tensors) = on_gpu(rule, features);
-    let mut fast: cpu::Optimizer<f32> = on_host(rule, features);
-    let mut oracle: cpu::Optimizer<f64> = on_host(rule, features);
-    let start: Vec<Vec<f32>> = LENGTHS.iter().enumerate().map(|(t, n)| numbers(t as u32 + 1000, *n)).collect();
-    let (mut p32, mut p64) = (start.clone(), wide(&start));
+    let described = Described::new(rule, features);
+    let (mut gpu, in_f32) = (described.gpu(), described.in_f32());
+    let (mut fast, mut oracle) = (in_f32.host::<f32>(), in_f32.host::<f64>());
+    let tensors = &described.tensors;
+    let (mut p32, mut p64) = (start(), wide(&start()));
     let mut path: Vec<Vec<f64>> = LENGTHS.iter().map(|n| vec![0.0; *n]).collect();
     for step in 1..=STEPS {
         let batches = features.gradients(step);
         let before = p64.clone();
         micro_batches::on_host(&mut oracle, &mut p64, &batches);
         micro_batches::on_host(&mut fast, &mut p32, &batches);
-        micro_batches::on_gpu(&mut gpu, &tensors, &batches);
+        micro_batches::on_gpu(&mut gpu, tensors, &batches);
         for ((path, before), after) in path.iter_mut().flatten().zip(before.iter().flatten()).zip(p64.iter().flatten())
         {
             *path += (after - before).abs();
@@ -255,10 +253,10 @@ fn run(case: &str, rule: &dyn Rule, features: Features) {
     all_close(&format!("{case} fast"), &p32, &p64, &path);
     if features.ema.is_some() {
         let average = |tensor: &Tensor| pollster::block_on(gpu.read_state(*tensor, "ema")).unwrap();
-        let want: Vec<Vec<f64>> = (0..5).map(|t| oracle.ema(t).unwrap().to_vec()).collect();
+        let want: Vec<Vec<f64>> = tensors.iter().map(|t| oracle.ema(*t).unwrap().to_vec()).collect();
         all_close(&format!("{case} gpu ema"), &tensors.iter().map(average).collect::<Vec<_>>(), &want, &path);
     }
-    assert_eq!(pollster::block_on(gpu.read_step_count()).unwrap(), oracle.step_count(), "{case}: applied");
+    assert_eq!(pollster::block_on(gpu.read_step_count()).unwrap(), oracle.step_count(), "{case}: step count");
     assert_eq!(pollster::block_on(gpu.read_skipped()).unwrap(), oracle.skipped(), "{case}: skipped");
     assert_eq!(f64::from(pollster::block_on(gpu.read_loss_scale()).unwrap()), oracle.loss_scale(), "{case}: scale");
     assert!(path.iter().flatten().any(|x| *x > 0.0), "{case}: nothing moved");
@@ -314,16 +312,15 @@ fn every_feature_with_rounded_numbers_is_the_hosts() {
 }
 
 fn run_rounded(case: &str, rule: &dyn Rule, features: Features) {
-    let storage = features.storage.unwrap().parse().unwrap();
-    let (mut gpu, tensors) = on_gpu(rule, features);
-    let mut host = on_host::<f32>(rule, features).with_storage(&storage).unwrap();
-    let mut params: Vec<Vec<f32>> = LENGTHS.iter().enumerate().map(|(t, n)| numbers(t as u32 + 1000, *n)).collect();
+    let described = Described::new(rule, features);
+    let (mut gpu, mut host, tensors) = (described.gpu(), described.host::<f32>(), &described.tensors);
+    let mut params = start();
     host.store_params(&mut params.iter_mut().map(Vec::as_mut_slice).collect::<Vec<_>>()).unwrap();
     let start = params.clone();
     for step in 1..=STEPS {
         let batches = features.gradients(step);
         micro_batches::on_host(&mut host, &mut params, &batches);
-        micro_batches::on_gpu(&mut gpu, &tensors, &batches);
+        micro_batches::on_gpu(&mut gpu, tensors, &batches);
     }
     let (mut other, mut off, mut way) = (0, 0.0, 0.0);
     for (t, tensor) in tensors.iter().enumerate() {
@@ -341,7 +338,7 @@ fn run_rounded(case: &str, rule: &dyn Rule, features: Features) {
     let count: usize = LENGTHS.iter().sum();
     assert!(other * 50 < count, "{case}: {other} of {count} are off by more than a place");
     println!("{case}: off by {off:.2e} in all of a way of {way:.2e}");
-    assert_eq!(pollster::block_on(gpu.read_step_count()).unwrap(), host.step_count(), "{case}: applied");
+    assert_eq!(pollster::block_on(gpu.read_step_count()).unwrap(), host.step_count(), "{case}: step count");
     assert_eq!(pollster::block_on(gpu.read_skipped()).unwrap(), host.skipped(), "{case}: skipped");
 }
 
