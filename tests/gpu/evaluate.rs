@@ -471,6 +471,7 @@ fn what_cannot_be_is_refused() {
     let error = builder.build(&gpu().device, &gpu().queue).unwrap_err().to_string();
     assert!(error.contains("clip by norm"), "{error}");
     let mut builder = Optimizer::builder(SAdam::default());
+    builder.tensor(Group::DEFAULT, "w", &[4]);
     builder.group("other", SAdam { k: 3, ..SAdam::default() });
     let error = builder.build(&gpu().device, &gpu().queue).unwrap_err().to_string();
     assert!(error.contains('k') || error.contains("same"), "{error}");
