@@ -699,8 +699,11 @@ fn what_makes_no_sense_is_refused() {
         let mut builder = Optimizer::builder(AdamW::default());
         builder.tensor(Group::DEFAULT, "w", &[1]);
         change(&mut builder);
-        match builder.build(&GPU.device, &GPU.queue) {
-            Err(Error::Usage(text)) => text,
+        match (builder.build(&GPU.device, &GPU.queue), builder.build_cpu::<f32>()) {
+            (Err(Error::Usage(text)), Err(Error::Usage(host))) => {
+                assert_eq!(host, text, "the host");
+                text
+            }
             other => panic!("{other:?}"),
         }
     };

@@ -114,7 +114,7 @@ fn check_rounding<F: Number>(rule: &dyn Rule, text: &str, states: &[(&str, State
             let format = wanted.params.format();
             match wanted.params.keep() {
                 Some(RoundingMode::Nearest) => {
-                    rounded(&mut expected[at], Kind::Signed, |_, x| (format, nearest(format, x)))
+                    rounded(&mut expected[at], Kind::Signed, |_, x| (format, nearest(format, x)));
                 }
                 Some(RoundingMode::Stochastic) => rounded(&mut expected[at], Kind::Signed, |i, x| {
                     (format, stochastic(format, x, chances(0).of(i as u32)))
