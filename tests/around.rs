@@ -899,15 +899,20 @@ fn the_builder_takes_no_handle_of_another() {
 
 #[test]
 fn the_handles_of_a_builder_are_those_of_all_that_it_builds() {
-    let ours = Handles::new();
+    let mut ours = Handles::new();
     let mut clone = ours.builder.clone();
+    // Two tensors at the same place.
     let added = clone.tensor(ours.group, "added", &[3]);
+    let own = ours.builder.tensor(ours.group, "own", &[3]);
+    foreign("freeze", "tensor", ours.builder.clone().freeze(added).build_cpu::<f32>());
+    foreign("freeze", "tensor", clone.clone().freeze(own).build_cpu::<f32>());
     let gpus = [(), ()].map(|()| ours.builder.build(&GPU.device, &GPU.queue).unwrap());
     for (k, gpu) in gpus.iter().enumerate() {
         assert_eq!((gpu.tensor("w").unwrap(), gpu.row_set("rows").unwrap()), (ours.tensor, ours.rows));
         assert_eq!(gpu.group_of(ours.tensor).unwrap(), ours.group);
         gpu.write_param(ours.tensor, &[k as f32 + 1.0; 8]).unwrap();
-        assert!(gpu.param(added).is_err(), "the clone's tensor");
+        assert!(gpu.param(own).is_ok());
+        foreign("param", "tensor", gpu.param(added));
     }
     for (k, gpu) in gpus.iter().enumerate() {
         assert_eq!(pollster::block_on(gpu.read_param(ours.tensor)).unwrap(), [k as f32 + 1.0; 8], "each has its own");
@@ -916,12 +921,14 @@ fn the_handles_of_a_builder_are_those_of_all_that_it_builds() {
     for host in &hosts {
         assert_eq!((host.tensor("w").unwrap(), host.row_set("rows").unwrap()), (ours.tensor, ours.rows));
         assert_eq!(host.group_of(ours.tensor).unwrap(), ours.group);
-        assert!(host.state(added, "m").is_err(), "the clone's tensor");
+        assert!(host.state(own, "m").is_ok());
+        foreign("state", "tensor", host.state(added, "m"));
     }
     // What the clone has in common with the builder has the same handles.
     let both = clone.build_cpu::<f32>().unwrap();
     assert_eq!(both.state(ours.tensor, "m").unwrap().len(), 8);
     assert_eq!(both.state(added, "m").unwrap().len(), 3);
+    foreign("state", "tensor", both.state(own, "m"));
 }
 
 #[test]
