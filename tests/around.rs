@@ -7,7 +7,6 @@ mod support {
     pub(crate) mod close;
     pub(crate) mod device;
     pub(crate) mod gpu;
-    pub(crate) mod host;
     pub(crate) mod micro_batches;
     pub(crate) mod numbers;
     pub(crate) mod rates;
@@ -16,18 +15,19 @@ mod support {
 }
 
 use wgpu_optim::cpu::{self, Number};
-use wgpu_optim::optim::{ALL, Rule};
+use wgpu_optim::optim::{ALL, Integrator, Rule};
 use wgpu_optim::{
-    Accumulate, AdamW, Builder, Clip, Ema, Error, Group, LossScale, NoDecay, Optimizer, Schedule, Sgd, Tensor,
+    Accumulate, AdamW, Builder, Clip, Ema, Error, EvalRequest, FlowAdam, Group, LossScale, NoDecay, Optimizer, RowSet,
+    SAdam, Schedule, Sgd, Storage, Tensor, VRAdam, wgpu,
 };
 
 use support::bits::bits;
 use support::close::close;
 use support::gpu::GPU;
-use support::host;
 use support::micro_batches;
 use support::numbers::numbers;
 use support::rates::two_rates;
+use support::step::step;
 use support::wide::wide;
 
 /// Fails where a tensor is further off than a trajectory may be.
@@ -49,7 +49,7 @@ fn flags(rows: usize) -> Vec<u32> {
     (0..rows as u32).map(|i| i % 3).collect()
 }
 
-/// A feature, for the GPU's builder and for the host's optimizer.
+/// Features of an optimizer, on the GPU and on the host.
 #[derive(Clone, Copy, Debug, Default)]
 struct Features {
     clip: Option<Clip>,
@@ -108,7 +108,8 @@ impl Features {
         ]
     }
 
-    fn build(self, rule: &dyn Rule, builder: &mut Builder, second: Group, tensors: &[Tensor]) {
+    /// Tells a builder of them, and returns the row sets of the masked tensors.
+    fn describe(self, rule: &dyn Rule, builder: &mut Builder, second: Group, tensors: &[Tensor]) -> Vec<RowSet> {
         if let Some(clip) = self.clip {
             builder.clip(clip);
         }
@@ -134,46 +135,14 @@ impl Features {
         if self.no_decay && decays(rule) {
             builder.exclude_from_decay(second, no_decay()).unwrap();
         }
-        if self.mask {
-            for t in MASKED {
+        let masked = MASKED.into_iter().filter(|_| self.mask);
+        masked
+            .map(|t| {
                 let rows = builder.row_set(format!("rows of {t}"), &tensors[t..=t]);
                 builder.mask(rows);
-            }
-        }
-    }
-
-    fn host<F: Number>(self, rule: &dyn Rule, mut host: cpu::Optimizer<F>) -> cpu::Optimizer<F> {
-        if let Some(clip) = self.clip {
-            host = host.with_clip(clip).unwrap();
-        }
-        if let Some(scale) = self.scale {
-            host = host.with_loss_scale(scale).unwrap();
-        }
-        if let Some(how) = self.accumulate {
-            host = host.with_accumulation(how).unwrap();
-        }
-        if let Some(ema) = self.ema {
-            host = host.with_ema(ema).unwrap();
-        }
-        if self.skip {
-            host = host.skipping_nonfinite().unwrap();
-        }
-        if self.maximize {
-            host = host.maximizing(1).unwrap();
-        }
-        if self.schedule {
-            host.schedule(1, schedule()).unwrap();
-        }
-        if self.no_decay && decays(rule) {
-            host = host.without_decay(1, &no_decay(), &LENGTHS.each_ref().map(std::slice::from_ref)).unwrap();
-        }
-        if self.mask {
-            for (set, t) in MASKED.into_iter().enumerate() {
-                host = host.with_rows(&format!("rows of {t}"), &[t], LENGTHS[t]).unwrap();
-                host.set_mask(set, &flags(LENGTHS[t])).unwrap();
-            }
-        }
-        host
+                rows
+            })
+            .collect()
     }
 
     /// The gradients of a step's micro-batches; the third step has one number that is not finite where steps may be left out.
@@ -207,44 +176,74 @@ fn decays(rule: &dyn Rule) -> bool {
     rule.settings().iter().any(|(name, _)| *name == "weight_decay")
 }
 
-fn on_gpu(rule: &dyn Rule, features: Features) -> (Optimizer, Vec<Tensor>) {
-    let [first, second] = two_rates(rule);
-    let mut builder = Optimizer::builder(first);
-    let second = builder.group("second", second);
-    let groups = [Group::DEFAULT, second];
-    let tensors: Vec<Tensor> =
-        (0..5).map(|t| builder.tensor(groups[GROUPS[t]], format!("t{t}"), &[LENGTHS[t]])).collect();
-    features.build(rule, &mut builder, second, &tensors);
-    let optimizer = builder.build(&GPU.device, &GPU.queue).unwrap();
-    for (t, tensor) in tensors.iter().enumerate() {
-        optimizer.write_param(*tensor, &numbers(t as u32 + 1000, LENGTHS[t])).unwrap();
-    }
-    for t in MASKED.into_iter().filter(|_| features.mask) {
-        let rows = optimizer.row_set(&format!("rows of {t}")).unwrap();
-        optimizer.write_mask(rows, &flags(LENGTHS[t])).unwrap();
-    }
-    (optimizer, tensors)
+/// Two groups and five tensors with features: one description of the optimizers on the GPU and on the host.
+struct Described {
+    builder: Builder,
+    tensors: Vec<Tensor>,
+    masked: Vec<RowSet>,
 }
 
-fn on_host<F: Number>(rule: &dyn Rule, features: Features) -> cpu::Optimizer<F> {
-    let [first, second] = two_rates(rule);
-    let tensors = (0..5).map(|t| (format!("t{t}"), GROUPS[t], LENGTHS[t]));
-    features.host(rule, host::optimizer([("default", first), ("second", second)], tensors).unwrap())
+impl Described {
+    fn new(rule: &dyn Rule, features: Features) -> Self {
+        let [first, second] = two_rates(rule);
+        let mut builder = Optimizer::builder(first);
+        let second = builder.group("second", second);
+        let groups = [Group::DEFAULT, second];
+        let tensors: Vec<Tensor> =
+            (0..5).map(|t| builder.tensor(groups[GROUPS[t]], format!("t{t}"), &[LENGTHS[t]])).collect();
+        let masked = features.describe(rule, &mut builder, second, &tensors);
+        Self { builder, tensors, masked }
+    }
+
+    fn gpu(&self) -> Optimizer {
+        let optimizer = self.builder.build(&GPU.device, &GPU.queue).unwrap();
+        for (tensor, values) in self.tensors.iter().zip(start()) {
+            optimizer.write_param(*tensor, &values).unwrap();
+        }
+        for (rows, t) in self.masked.iter().zip(MASKED) {
+            optimizer.write_mask(*rows, &flags(LENGTHS[t])).unwrap();
+        }
+        optimizer
+    }
+
+    fn host<F: Number>(&self) -> cpu::Optimizer<F> {
+        let mut optimizer = self.builder.build_cpu().unwrap();
+        for (rows, t) in self.masked.iter().zip(MASKED) {
+            optimizer.write_mask(*rows, &flags(LENGTHS[t])).unwrap();
+        }
+        optimizer
+    }
+
+    /// The same with everything in f32.
+    fn in_f32(&self) -> Self {
+        let mut builder = self.builder.clone();
+        builder.storage(Storage::default());
+        Self { builder, tensors: self.tensors.clone(), masked: self.masked.clone() }
+    }
+}
+
+fn start() -> Vec<Vec<f32>> {
+    LENGTHS.iter().enumerate().map(|(t, n)| numbers(t as u32 + 1000, *n)).collect()
+}
+
+fn on_gpu(rule: &dyn Rule, features: Features) -> (Optimizer, Vec<Tensor>) {
+    let described = Described::new(rule, features);
+    (described.gpu(), described.tensors)
 }
 
 fn run(case: &str, rule: &dyn Rule, features: Features) {
-    let (mut gpu, tensors) = on_gpu(rule, features);
-    let mut fast: cpu::Optimizer<f32> = on_host(rule, features);
-    let mut oracle: cpu::Optimizer<f64> = on_host(rule, features);
-    let start: Vec<Vec<f32>> = LENGTHS.iter().enumerate().map(|(t, n)| numbers(t as u32 + 1000, *n)).collect();
-    let (mut p32, mut p64) = (start.clone(), wide(&start));
+    let described = Described::new(rule, features);
+    let (mut gpu, in_f32) = (described.gpu(), described.in_f32());
+    let (mut fast, mut oracle) = (in_f32.host::<f32>(), in_f32.host::<f64>());
+    let tensors = &described.tensors;
+    let (mut p32, mut p64) = (start(), wide(&start()));
     let mut path: Vec<Vec<f64>> = LENGTHS.iter().map(|n| vec![0.0; *n]).collect();
     for step in 1..=STEPS {
         let batches = features.gradients(step);
         let before = p64.clone();
         micro_batches::on_host(&mut oracle, &mut p64, &batches);
         micro_batches::on_host(&mut fast, &mut p32, &batches);
-        micro_batches::on_gpu(&mut gpu, &tensors, &batches);
+        micro_batches::on_gpu(&mut gpu, tensors, &batches);
         for ((path, before), after) in path.iter_mut().flatten().zip(before.iter().flatten()).zip(p64.iter().flatten())
         {
             *path += (after - before).abs();
@@ -255,10 +254,10 @@ fn run(case: &str, rule: &dyn Rule, features: Features) {
     all_close(&format!("{case} fast"), &p32, &p64, &path);
     if features.ema.is_some() {
         let average = |tensor: &Tensor| pollster::block_on(gpu.read_state(*tensor, "ema")).unwrap();
-        let want: Vec<Vec<f64>> = (0..5).map(|t| oracle.ema(t).unwrap().to_vec()).collect();
+        let want: Vec<Vec<f64>> = tensors.iter().map(|t| oracle.ema(*t).unwrap().to_vec()).collect();
         all_close(&format!("{case} gpu ema"), &tensors.iter().map(average).collect::<Vec<_>>(), &want, &path);
     }
-    assert_eq!(pollster::block_on(gpu.read_step_count()).unwrap(), oracle.step_count(), "{case}: applied");
+    assert_eq!(pollster::block_on(gpu.read_step_count()).unwrap(), oracle.step_count(), "{case}: step count");
     assert_eq!(pollster::block_on(gpu.read_skipped()).unwrap(), oracle.skipped(), "{case}: skipped");
     assert_eq!(f64::from(pollster::block_on(gpu.read_loss_scale()).unwrap()), oracle.loss_scale(), "{case}: scale");
     assert!(path.iter().flatten().any(|x| *x > 0.0), "{case}: nothing moved");
@@ -314,16 +313,15 @@ fn every_feature_with_rounded_numbers_is_the_hosts() {
 }
 
 fn run_rounded(case: &str, rule: &dyn Rule, features: Features) {
-    let storage = features.storage.unwrap().parse().unwrap();
-    let (mut gpu, tensors) = on_gpu(rule, features);
-    let mut host = on_host::<f32>(rule, features).with_storage(&storage).unwrap();
-    let mut params: Vec<Vec<f32>> = LENGTHS.iter().enumerate().map(|(t, n)| numbers(t as u32 + 1000, *n)).collect();
+    let described = Described::new(rule, features);
+    let (mut gpu, mut host, tensors) = (described.gpu(), described.host::<f32>(), &described.tensors);
+    let mut params = start();
     host.store_params(&mut params.iter_mut().map(Vec::as_mut_slice).collect::<Vec<_>>()).unwrap();
     let start = params.clone();
     for step in 1..=STEPS {
         let batches = features.gradients(step);
         micro_batches::on_host(&mut host, &mut params, &batches);
-        micro_batches::on_gpu(&mut gpu, &tensors, &batches);
+        micro_batches::on_gpu(&mut gpu, tensors, &batches);
     }
     let (mut other, mut off, mut way) = (0, 0.0, 0.0);
     for (t, tensor) in tensors.iter().enumerate() {
@@ -341,7 +339,7 @@ fn run_rounded(case: &str, rule: &dyn Rule, features: Features) {
     let count: usize = LENGTHS.iter().sum();
     assert!(other * 50 < count, "{case}: {other} of {count} are off by more than a place");
     println!("{case}: off by {off:.2e} in all of a way of {way:.2e}");
-    assert_eq!(pollster::block_on(gpu.read_step_count()).unwrap(), host.step_count(), "{case}: applied");
+    assert_eq!(pollster::block_on(gpu.read_step_count()).unwrap(), host.step_count(), "{case}: step count");
     assert_eq!(pollster::block_on(gpu.read_skipped()).unwrap(), host.skipped(), "{case}: skipped");
 }
 
@@ -419,11 +417,9 @@ fn the_scale_doubles_and_halves_as_torch_does() {
 
 #[test]
 fn gradients_are_zeroed_also_by_skipped_steps_and_guards_stay() {
-    let usage = wgpu_optim::wgpu::BufferUsages::STORAGE
-        | wgpu_optim::wgpu::BufferUsages::COPY_SRC
-        | wgpu_optim::wgpu::BufferUsages::COPY_DST;
+    let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
     let make = |label| {
-        GPU.device.create_buffer(&wgpu_optim::wgpu::BufferDescriptor {
+        GPU.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some(label),
             size: 64,
             usage,
@@ -477,28 +473,188 @@ fn tensors_without_decay_go_into_a_group_of_their_own() {
 
 #[test]
 fn frozen_tensors_take_no_part() {
-    let build = |freeze: bool| {
+    let run = |freeze: bool| {
         let mut builder = Optimizer::builder(wgpu_optim::AdaiW::new(0.1));
         let a = builder.tensor(Group::DEFAULT, "a", &[10]);
         let b = freeze.then(|| builder.tensor(Group::DEFAULT, "b", &[1000]));
         if let Some(b) = b {
             builder.freeze(b);
         }
-        let mut optimizer = builder.build(&GPU.device, &GPU.queue).unwrap();
-        optimizer.write_param(a, &numbers(1, 10)).unwrap();
-        optimizer.write_grad(a, &numbers(2, 10)).unwrap();
-        if let Some(b) = b {
-            optimizer.write_param(b, &[2.0; 1000]).unwrap();
-            optimizer.write_grad(b, &[f32::NAN; 1000]).unwrap();
+        let mut gpu = builder.build(&GPU.device, &GPU.queue).unwrap();
+        let mut host = builder.build_cpu::<f32>().unwrap();
+        let (mut params, mut grads) = (vec![numbers(1, 10)], vec![numbers(2, 10)]);
+        if b.is_some() {
+            params.push(vec![2.0; 1000]);
+            grads.push(vec![f32::NAN; 1000]);
         }
-        GPU.run(|e| optimizer.step(e)).unwrap();
-        if let Some(b) = b {
-            assert_eq!(pollster::block_on(optimizer.read_param(b)).unwrap(), [2.0; 1000]);
-            assert!(optimizer.state_names(b).unwrap().is_empty());
+        for ((tensor, p), g) in [Some(a), b].into_iter().flatten().zip(&params).zip(&grads) {
+            gpu.write_param(tensor, p).unwrap();
+            gpu.write_grad(tensor, g).unwrap();
         }
-        bits(&pollster::block_on(optimizer.read_param(a)).unwrap())
+        GPU.run(|e| gpu.step(e)).unwrap();
+        step(&mut host, &mut params, &grads);
+        if let Some(b) = b {
+            assert_eq!(pollster::block_on(gpu.read_param(b)).unwrap(), [2.0; 1000]);
+            assert_eq!(params[1], [2.0; 1000]);
+            assert!(gpu.state_names(b).unwrap().is_empty() && host.state_names(b).unwrap().is_empty());
+        }
+        assert_ne!(params[0], numbers(1, 10));
+        [bits(&pollster::block_on(gpu.read_param(a)).unwrap()), bits(&params[0])]
     };
-    assert_eq!(build(true), build(false));
+    assert_eq!(run(true), run(false));
+}
+
+/// Parameters, states, averages, counts and telemetry, with gradients of the frozen tensor that no step would survive.
+#[test]
+fn the_host_freezes_tensors_as_the_gpu_does() {
+    for rule in stored_rules() {
+        let case = rule.name();
+        let clip = Some(Clip::GlobalNorm(3.0));
+        let ema = Some(Ema { decay: 0.9, warmup: true });
+        let features = Features { clip, ema, skip: true, ..Features::default() };
+        let mut described = Described::new(rule.as_ref(), features);
+        let frozen = described.tensors[3];
+        described.builder.freeze(frozen).telemetry(true);
+        let (mut gpu, mut fast, mut oracle) = (described.gpu(), described.host::<f32>(), described.host::<f64>());
+        let (mut p32, mut p64) = (start(), wide(&start()));
+        let mut path: Vec<Vec<f64>> = LENGTHS.iter().map(|n| vec![0.0; *n]).collect();
+        for step in 1..=STEPS {
+            let mut batches = features.gradients(step);
+            batches[0][3].fill(f32::NAN);
+            let before = p64.clone();
+            micro_batches::on_host(&mut oracle, &mut p64, &batches);
+            micro_batches::on_host(&mut fast, &mut p32, &batches);
+            micro_batches::on_gpu(&mut gpu, &described.tensors, &batches);
+            let moved = before.iter().flatten().zip(p64.iter().flatten()).map(|(before, after)| (after - before).abs());
+            path.iter_mut().flatten().zip(moved).for_each(|(path, moved)| *path += moved);
+        }
+        let read = |tensor: &Tensor| pollster::block_on(gpu.read_param(*tensor)).unwrap();
+        let params: Vec<Vec<f32>> = described.tensors.iter().map(read).collect();
+        all_close(&format!("{case} gpu"), &params, &p64, &path);
+        all_close(&format!("{case} fast"), &p32, &p64, &path);
+        assert_eq!((&params[3], &p32[3], &p64[3]), (&start()[3], &start()[3], &wide(&start())[3]), "{case}: it moved");
+        assert!(path[0].iter().all(|way| *way > 0.0), "{case}: the others did not");
+        for (t, tensor) in described.tensors.iter().enumerate() {
+            let names = oracle.state_names(*tensor).unwrap();
+            assert_eq!(names.is_empty(), *tensor == frozen, "{case}: states of t{t}");
+            let average = (*tensor != frozen).then_some("ema");
+            let kept: Vec<&str> = names.iter().copied().chain(average).collect();
+            assert_eq!(gpu.state_names(*tensor).unwrap(), kept, "{case}: states of t{t}");
+            assert_eq!(fast.state_names(*tensor).unwrap(), names, "{case}: states of t{t}");
+            for name in names {
+                let want = oracle.state(*tensor, name).unwrap();
+                let largest = want.iter().fold(0.0_f64, |most, x| most.max(x.abs()));
+                let scale: Vec<f64> = want.iter().map(|x| x.abs() + 1e-3 * largest).collect();
+                let got = pollster::block_on(gpu.read_state(*tensor, name)).unwrap();
+                close(&format!("{case} gpu {name} of t{t}"), STEPS, &got, want, &scale);
+                let got = fast.state(*tensor, name).unwrap();
+                close(&format!("{case} fast {name} of t{t}"), STEPS, got, want, &scale);
+            }
+            if average.is_some() {
+                let want = oracle.ema(*tensor).unwrap();
+                let got = pollster::block_on(gpu.read_state(*tensor, "ema")).unwrap();
+                close(&format!("{case} gpu average of t{t}"), STEPS, &got, want, &path[t]);
+                close(&format!("{case} fast average of t{t}"), STEPS, fast.ema(*tensor).unwrap(), want, &path[t]);
+            }
+        }
+        assert!(pollster::block_on(gpu.read_state(frozen, "ema")).is_err());
+        let error = oracle.ema(frozen).unwrap_err().to_string();
+        assert!(error.contains("`t3`") && error.contains("frozen"), "{error}");
+        assert_eq!((oracle.step_count(), oracle.skipped()), (u64::from(STEPS) - 1, 1), "{case}");
+        assert_eq!(pollster::block_on(gpu.read_step_count()).unwrap(), oracle.step_count(), "{case}: step count");
+        assert_eq!(pollster::block_on(gpu.read_skipped()).unwrap(), oracle.skipped(), "{case}: skipped");
+        for stats in [gpu.try_stats().unwrap(), oracle.stats().unwrap()] {
+            let norms = stats.tensors[3].norms;
+            let measured = [norms.gradient, norms.parameter, norms.update];
+            assert_eq!((measured, norms.nonfinite), ([0.0; 3], 0), "{case}: a frozen tensor is not measured");
+        }
+    }
+}
+
+/// The objective sees the frozen tensor whole; the step is that of an optimizer without it.
+#[test]
+fn steps_that_evaluate_leave_frozen_tensors() {
+    const ANCHOR: [f64; 4] = [0.5, -1.0, 2.0, 0.25];
+    let flow = FlowAdam { integrator: Integrator::Rk4, ode_t_scale: Some(20.0), warmup: 1, ..FlowAdam::default() };
+    let rules: [Box<dyn Rule>; 4] = [
+        AdamW { lr: 0.03, weight_decay: 0.1, ..AdamW::default() }.into(),
+        VRAdam { lr: 0.03, ..VRAdam::default() }.into(),
+        SAdam { lr: 0.03, k: 3, sigma: 0.3, ..SAdam::default() }.into(),
+        FlowAdam { lr: 0.03, ..flow }.into(),
+    ];
+    for rule in rules {
+        let run = |freeze: bool| {
+            let mut builder = Optimizer::builder(rule.clone());
+            let w = builder.tensor(Group::DEFAULT, "w", &[4]);
+            let anchor = freeze.then(|| builder.tensor(Group::DEFAULT, "anchor", &[4]));
+            if let Some(anchor) = anchor {
+                builder.freeze(anchor);
+            }
+            let mut host = builder.build_cpu::<f64>().unwrap();
+            let mut params = vec![vec![1.0, -2.0, 0.0, 3.0]];
+            params.extend(freeze.then(|| ANCHOR.to_vec()));
+            let mut grads = params.clone();
+            for _ in 0..5 {
+                let mut params: Vec<&mut [f64]> = params.iter_mut().map(Vec::as_mut_slice).collect();
+                let mut grads: Vec<&mut [f64]> = grads.iter_mut().map(Vec::as_mut_slice).collect();
+                let objective = |request, params: &[&[f64]], grads: &mut [&mut [f64]]| {
+                    assert_eq!((params.len(), grads.len()), (1 + usize::from(freeze), 1 + usize::from(freeze)));
+                    let anchor = if freeze { params[1] } else { &ANCHOR };
+                    let off: Vec<f64> = params[0].iter().zip(anchor).map(|(p, a)| p - a).collect();
+                    if request == EvalRequest::Gradient {
+                        grads[0].copy_from_slice(&off);
+                        grads.iter_mut().skip(1).for_each(|g| g.copy_from_slice(&[f64::NAN; 4]));
+                    }
+                    Ok(off.iter().map(|x| x * x / 2.0).sum())
+                };
+                host.step_with(&mut params, &mut grads, objective).unwrap();
+            }
+            if let Some(anchor) = anchor {
+                assert_eq!(params[1], ANCHOR, "{}", rule.name());
+                assert!(host.state_names(anchor).unwrap().is_empty());
+            }
+            let names = host.state_names(w).unwrap();
+            let states: Vec<Vec<f64>> = names.iter().map(|name| host.state(w, name).unwrap().to_vec()).collect();
+            let globals = (host.global_state_values().to_vec(), host.totals().to_vec());
+            (params.swap_remove(0), states, globals, host.step_count(), host.evaluations())
+        };
+        let with = run(true);
+        assert_eq!(with, run(false), "{}", rule.name());
+        assert!(with.0.iter().zip([1.0, -2.0, 0.0, 3.0]).all(|(p, start)| *p != start), "{}", rule.name());
+    }
+}
+
+/// Between steps a frozen tensor has no state, no average and nothing that keeps its precision, in a checkpoint of either.
+#[cfg(feature = "checkpoint")]
+#[test]
+fn checkpoints_with_frozen_tensors_go_between_the_gpu_and_the_host() {
+    use wgpu_optim::checkpoint::Checkpoint;
+    for storage in ["f32", "bf16-split,grads=f32", "bf16-master,grads=f32"] {
+        let mut builder = Optimizer::builder(AdamW { lr: 0.1, ..AdamW::default() });
+        let w = builder.tensor(Group::DEFAULT, "w", &[4]);
+        let frozen = builder.tensor(Group::DEFAULT, "frozen", &[5]);
+        builder.freeze(frozen).ema(Ema::default()).storage(storage.parse().unwrap());
+        let (mut gpu, mut host) =
+            (builder.build(&GPU.device, &GPU.queue).unwrap(), builder.build_cpu::<f32>().unwrap());
+        let mut params = vec![vec![1.0, -2.0, 0.5, 3.0], vec![1.0, -4.0, 0.5, 2.0, -0.25]];
+        host.store_params(&mut params.iter_mut().map(Vec::as_mut_slice).collect::<Vec<_>>()).unwrap();
+        step(&mut host, &mut params, &[vec![0.1, -0.2, 0.3, 0.4], vec![f32::NAN; 5]]);
+        let shaped = [(&[4][..], params[0].as_slice()), (&[5], params[1].as_slice())];
+        Checkpoint::of_host(&host, &shaped).unwrap().restore(&mut gpu).unwrap();
+        assert_eq!(pollster::block_on(gpu.read_param(frozen)).unwrap(), params[1], "{storage}");
+        let m = pollster::block_on(gpu.read_state(w, "m")).unwrap();
+        assert_eq!(bits(&m), bits(host.state(w, "m").unwrap()), "{storage}");
+
+        let mut encoder = GPU.device.create_command_encoder(&Default::default());
+        let snapshot = gpu.snapshot(&mut encoder).unwrap();
+        GPU.queue.submit([encoder.finish()]);
+        let checkpoint = pollster::block_on(snapshot.checkpoint()).unwrap();
+        let (mut other, mut back) = (builder.build_cpu::<f32>().unwrap(), vec![vec![0.0; 4], vec![0.0; 5]]);
+        let mut slices: Vec<&mut [f32]> = back.iter_mut().map(Vec::as_mut_slice).collect();
+        checkpoint.restore_host(&mut other, &mut slices).unwrap();
+        assert_eq!(back, params, "{storage}");
+        assert_eq!(other.ema(w).unwrap(), host.ema(w).unwrap(), "{storage}");
+    }
 }
 
 #[test]
@@ -543,8 +699,11 @@ fn what_makes_no_sense_is_refused() {
         let mut builder = Optimizer::builder(AdamW::default());
         builder.tensor(Group::DEFAULT, "w", &[1]);
         change(&mut builder);
-        match builder.build(&GPU.device, &GPU.queue) {
-            Err(Error::Usage(text)) => text,
+        match (builder.build(&GPU.device, &GPU.queue), builder.build_cpu::<f32>()) {
+            (Err(Error::Usage(text)), Err(Error::Usage(host))) => {
+                assert_eq!(host, text, "the host");
+                text
+            }
             other => panic!("{other:?}"),
         }
     };
@@ -554,4 +713,252 @@ fn what_makes_no_sense_is_refused() {
     assert!(refused(&|b| _ = b.loss_scale(LossScale { interval: 0, ..LossScale::default() })).contains("interval"));
     assert!(refused(&|b| _ = b.ema(Ema { decay: 1.0, warmup: false })).contains("average is 1"));
     assert!(refused(&|b| _ = b.accumulate(Accumulate::Mean(0))).contains("micro-batches is 0"));
+}
+
+/// A builder with one of everything that has a handle, and these handles.
+struct Handles {
+    builder: Builder,
+    group: Group,
+    tensor: Tensor,
+    rows: RowSet,
+}
+
+impl Handles {
+    fn new() -> Self {
+        let mut builder = Optimizer::builder(AdamW::default());
+        let group = builder.group("second", AdamW::default());
+        let tensor = builder.tensor(group, "w", &[4, 2]);
+        let rows = builder.row_set("rows", &[tensor]);
+        builder.mask(rows).row_capacity(rows, 4).column_rates(tensor, &[1.0; 2]);
+        builder.dynamic_gradients(true).accumulate(Accumulate::Sum).ema(Ema::default());
+        Self { builder, group, tensor, rows }
+    }
+
+    /// Handles that this builder did not make: another's at the same places, those of a clone past them, and another's at those.
+    fn foreign(&self) -> [(Group, Tensor, RowSet); 3] {
+        let other = Self::new();
+        let mut clone = self.builder.clone();
+        let group = clone.group("third", AdamW::default());
+        let tensor = clone.tensor(group, "of the clone", &[4, 2]);
+        let past = (group, tensor, clone.row_set("rows of the clone", &[tensor]));
+        let mut more = Self::new();
+        let group = more.builder.group("third", AdamW::default());
+        let tensor = more.builder.tensor(group, "w2", &[4, 2]);
+        let rows = more.builder.row_set("rows 2", &[tensor]);
+        [(other.group, other.tensor, other.rows), past, (group, tensor, rows)]
+    }
+}
+
+#[track_caller]
+fn foreign<T>(method: &str, kind: &str, result: wgpu_optim::Result<T>) {
+    let Err(error) = result else { panic!("{method} takes the handle of another optimizer") };
+    let (text, want) = (error.to_string(), format!("the handle of a {kind} belongs to another optimizer"));
+    assert!(text.contains(&want), "{method}: {text}");
+}
+
+#[test]
+fn the_gpus_optimizer_takes_no_handle_of_another() {
+    let ours = Handles::new();
+    let mut gpu = ours.builder.build(&GPU.device, &GPU.queue).unwrap();
+    let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC;
+    let words = GPU.device.create_buffer(&wgpu::BufferDescriptor {
+        label: Some("words"),
+        size: 32,
+        usage,
+        mapped_at_creation: false,
+    });
+    let value = wgpu_optim::optim::Value::Number(0.1);
+    let schedule: Schedule = "constant:base=0.1".parse().unwrap();
+    for (group, tensor, rows) in ours.foreign() {
+        foreign("rule", "group", gpu.rule(group));
+        foreign("schedule", "group", gpu.schedule(group, "lr"));
+        foreign("lr", "group", gpu.lr(group));
+        foreign("set_lr", "group", gpu.set_lr(group, 0.1));
+        foreign("set_rule", "group", gpu.set_rule(group, AdamW::default()));
+        foreign("set", "group", gpu.set(group, "lr", &value));
+        foreign("set_all", "group", gpu.set_all(group, [("lr", &value)]));
+        foreign("apply", "group", schedule.apply(&mut gpu, group, 0));
+        foreign("apply_to", "group", schedule.apply_to(&mut gpu, group, "lr", 0));
+        foreign("group_of", "tensor", gpu.group_of(tensor));
+        foreign("param", "tensor", gpu.param(tensor));
+        foreign("grad", "tensor", gpu.grad(tensor));
+        foreign("read_param", "tensor", pollster::block_on(gpu.read_param(tensor)));
+        foreign("read_grad", "tensor", pollster::block_on(gpu.read_grad(tensor)));
+        foreign("write_param", "tensor", gpu.write_param(tensor, &[1.0; 8]));
+        foreign("write_grad", "tensor", gpu.write_grad(tensor, &[1.0; 8]));
+        foreign("state_names", "tensor", gpu.state_names(tensor));
+        foreign("read_state", "tensor", pollster::block_on(gpu.read_state(tensor, "m")));
+        foreign("write_state", "tensor", gpu.write_state(tensor, "m", &[1.0; 8]));
+        foreign("read_decision", "tensor", pollster::block_on(gpu.read_decision(tensor)));
+        foreign("read_warp", "tensor", pollster::block_on(gpu.read_warp(tensor)));
+        foreign("write_warp", "tensor", gpu.write_warp(tensor, &[1.0; 8]));
+        foreign("set_column_rates", "tensor", gpu.set_column_rates(tensor, &[1.0; 2]));
+        let mut encoder = GPU.device.create_command_encoder(&Default::default());
+        let e = &mut encoder;
+        foreign("step_with_grads", "tensor", gpu.step_with_grads(e, [(tensor, words.slice(..))]));
+        foreign("accumulate_with_grads", "tensor", gpu.accumulate_with_grads(e, [(tensor, words.slice(..))]));
+        foreign("reset_states", "tensor", gpu.reset_states(e, &[ours.tensor, tensor]));
+        foreign("row_count", "row set", gpu.row_count(rows));
+        foreign("row_capacity", "row set", gpu.row_capacity(rows));
+        foreign("set_row_count", "row set", gpu.set_row_count(rows, 4));
+        foreign("mask", "row set", gpu.mask(rows));
+        foreign("write_mask", "row set", gpu.write_mask(rows, &[0; 4]));
+        foreign("remap", "row set", gpu.remap(e, rows, words.slice(..), 4));
+        foreign("reset_rows", "row set", gpu.reset_rows(e, rows, words.slice(..)));
+    }
+    GPU.run(|e| gpu.step(e)).unwrap();
+    assert_eq!(pollster::block_on(gpu.read_param(ours.tensor)).unwrap(), [0.0; 8], "nothing was written");
+}
+
+#[test]
+fn the_hosts_optimizer_takes_no_handle_of_another() {
+    let ours = Handles::new();
+    let mut host = ours.builder.build_cpu::<f32>().unwrap();
+    let value = wgpu_optim::optim::Value::Number(0.1);
+    let mut params = vec![0.0; 8];
+    for (group, tensor, rows) in ours.foreign() {
+        foreign("rule", "group", host.rule(group));
+        foreign("schedule", "group", host.schedule(group, "lr"));
+        foreign("lr", "group", host.lr(group));
+        foreign("set_lr", "group", host.set_lr(group, 0.1));
+        foreign("set_rule", "group", host.set_rule(group, AdamW::default()));
+        foreign("set", "group", host.set(group, "lr", &value));
+        foreign("set_all", "group", host.set_all(group, [("lr", &value)]));
+        foreign("group_of", "tensor", host.group_of(tensor));
+        foreign("state_names", "tensor", host.state_names(tensor));
+        foreign("state", "tensor", host.state(tensor, "m"));
+        foreign("state_mut", "tensor", host.state_mut(tensor, "m"));
+        foreign("decision", "tensor", host.decision(tensor, "damp"));
+        foreign("ema", "tensor", host.ema(tensor));
+        foreign("warp", "tensor", host.warp(tensor));
+        foreign("set_warp", "tensor", host.set_warp(tensor, &[1.0; 8]));
+        foreign("set_column_rates", "tensor", host.set_column_rates(tensor, &[1.0; 2]));
+        foreign("reset_states", "tensor", host.reset_states(tensor, &[1.0; 8]));
+        foreign("row_count", "row set", host.row_count(rows));
+        foreign("write_mask", "row set", host.write_mask(rows, &[0; 4]));
+        foreign("remap", "row set", host.remap(rows, &[0; 4], &mut [&mut params]));
+        foreign("reset_rows", "row set", host.reset_rows(rows, &[1; 4], &[&[0.0; 8]]));
+    }
+}
+
+#[test]
+fn the_builder_takes_no_handle_of_another() {
+    let page = GPU.device.create_buffer(&wgpu::BufferDescriptor {
+        label: Some("page"),
+        size: 64,
+        usage: wgpu::BufferUsages::STORAGE,
+        mapped_at_creation: false,
+    });
+    type Told<H> = (&'static str, fn(&mut Builder, H, &wgpu::Buffer));
+    let groups: [Told<Group>; 7] = [
+        ("tensor", |b, group, _| _ = b.tensor(group, "x", &[8])),
+        ("tensors", |b, group, _| _ = b.tensors(group, [("x", [8])])),
+        ("bind", |b, group, page| _ = b.bind(group, "x", &[8], page.slice(..32), page.slice(32..))),
+        ("bind_param", |b, group, page| _ = b.bind_param(group, "x", &[8], page.slice(..32))),
+        ("maximize", |b, group, _| _ = b.maximize(group)),
+        ("schedule", |b, group, _| _ = b.schedule(group, schedule())),
+        ("schedule_setting", |b, group, _| _ = b.schedule_setting(group, "weight_decay", schedule())),
+    ];
+    let tensors: [Told<Tensor>; 5] = [
+        ("freeze", |b, tensor, _| _ = b.freeze(tensor)),
+        ("tensor_storage", |b, tensor, _| _ = b.tensor_storage(tensor, Storage::default())),
+        ("row_set", |b, tensor, _| _ = b.row_set("x", &[tensor])),
+        ("column_rates", |b, tensor, _| _ = b.column_rates(tensor, &[1.0; 2])),
+        ("share_second_moment", |b, tensor, _| _ = b.share_second_moment(tensor)),
+    ];
+    let sets: [Told<RowSet>; 4] = [
+        ("row_capacity", |b, rows, _| _ = b.row_capacity(rows, 9)),
+        ("mask", |b, rows, _| _ = b.mask(rows)),
+        ("mask_in", |b, rows, page| _ = b.mask_in(rows, page.slice(..16))),
+        ("skip_zero_gradients", |b, rows, _| _ = b.skip_zero_gradients(rows)),
+    ];
+    let refused = |method: &str, kind: &str, builder: &Builder| {
+        foreign(method, kind, builder.build(&GPU.device, &GPU.queue));
+        foreign(method, kind, builder.build_cpu::<f32>());
+    };
+    let ours = Handles::new();
+    for (group, tensor, rows) in ours.foreign() {
+        for (method, tell) in groups {
+            let mut builder = ours.builder.clone();
+            tell(&mut builder, group, &page);
+            refused(method, "group", &builder);
+        }
+        for (method, tell) in tensors {
+            let mut builder = ours.builder.clone();
+            tell(&mut builder, tensor, &page);
+            refused(method, "tensor", &builder);
+        }
+        for (method, tell) in sets {
+            let mut builder = ours.builder.clone();
+            tell(&mut builder, rows, &page);
+            refused(method, "row set", &builder);
+        }
+        foreign("exclude_from_decay", "group", ours.builder.clone().exclude_from_decay(group, NoDecay::Rank(1)));
+    }
+}
+
+#[test]
+fn the_handles_of_a_builder_are_those_of_all_that_it_builds() {
+    let mut ours = Handles::new();
+    let mut clone = ours.builder.clone();
+    // Two tensors at the same place.
+    let added = clone.tensor(ours.group, "added", &[3]);
+    let own = ours.builder.tensor(ours.group, "own", &[3]);
+    foreign("freeze", "tensor", ours.builder.clone().freeze(added).build_cpu::<f32>());
+    foreign("freeze", "tensor", clone.clone().freeze(own).build_cpu::<f32>());
+    let gpus = [(), ()].map(|()| ours.builder.build(&GPU.device, &GPU.queue).unwrap());
+    for (k, gpu) in gpus.iter().enumerate() {
+        assert_eq!((gpu.tensor("w").unwrap(), gpu.row_set("rows").unwrap()), (ours.tensor, ours.rows));
+        assert_eq!(gpu.group_of(ours.tensor).unwrap(), ours.group);
+        gpu.write_param(ours.tensor, &[k as f32 + 1.0; 8]).unwrap();
+        assert!(gpu.param(own).is_ok());
+        foreign("param", "tensor", gpu.param(added));
+    }
+    for (k, gpu) in gpus.iter().enumerate() {
+        assert_eq!(pollster::block_on(gpu.read_param(ours.tensor)).unwrap(), [k as f32 + 1.0; 8], "each has its own");
+    }
+    let hosts = [(), ()].map(|()| ours.builder.build_cpu::<f32>().unwrap());
+    for host in &hosts {
+        assert_eq!((host.tensor("w").unwrap(), host.row_set("rows").unwrap()), (ours.tensor, ours.rows));
+        assert_eq!(host.group_of(ours.tensor).unwrap(), ours.group);
+        assert!(host.state(own, "m").is_ok());
+        foreign("state", "tensor", host.state(added, "m"));
+    }
+    // What the clone has in common with the builder has the same handles.
+    let both = clone.build_cpu::<f32>().unwrap();
+    assert_eq!(both.state(ours.tensor, "m").unwrap().len(), 8);
+    assert_eq!(both.state(added, "m").unwrap().len(), 3);
+    foreign("state", "tensor", both.state(own, "m"));
+}
+
+#[test]
+fn a_builder_without_a_tensor_is_refused() {
+    let builder = Optimizer::builder(AdamW::default());
+    for error in [builder.build(&GPU.device, &GPU.queue).map(drop), builder.build_cpu::<f32>().map(drop)] {
+        let text = error.unwrap_err().to_string();
+        assert!(text.contains("has no tensor"), "{text}");
+    }
+}
+
+#[test]
+fn a_pattern_that_fits_no_tensor_is_refused() {
+    let build = |pattern: &str| {
+        let mut builder = Optimizer::builder(AdamW { weight_decay: 0.1, ..AdamW::default() });
+        let second = builder.group("second", AdamW::default());
+        builder.tensor(Group::DEFAULT, "a.bias", &[3]);
+        builder.exclude_from_decay(Group::DEFAULT, NoDecay::Names(pattern.to_owned())).unwrap();
+        builder.tensor(Group::DEFAULT, "norm.scale", &[3]);
+        builder.tensor(second, "other.weight", &[3]);
+        let gpu = builder.build(&GPU.device, &GPU.queue).map(drop).map_err(|error| error.to_string());
+        assert_eq!(builder.build_cpu::<f32>().map(drop).map_err(|error| error.to_string()), gpu);
+        gpu
+    };
+    for fits in ["*.bias", "norm*", "*"] {
+        assert_eq!(build(fits), Ok(()), "{fits}");
+    }
+    // The last is another group's.
+    for none in ["*.biass", "bias", "norm", "other*"] {
+        let text = build(none).unwrap_err();
+        assert!(text.contains(&format!("`{none}`")) && text.contains("group `default`"), "{text}");
+    }
 }

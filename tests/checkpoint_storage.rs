@@ -5,7 +5,6 @@
 mod support {
     pub(crate) mod device;
     pub(crate) mod gpu;
-    pub(crate) mod host;
     pub(crate) mod numbers;
 }
 
@@ -19,10 +18,9 @@ use wgpu_optim::cpu;
 use wgpu_optim::optim::Rule;
 use wgpu_optim::storage::blockwise::{self, BLOCK, Map};
 use wgpu_optim::storage::half::{join, split};
-use wgpu_optim::{Adai, AdamW, Error, Group, LossScale, Optimizer, Result, Tensor, VRAdam};
+use wgpu_optim::{Adai, AdamW, Builder, Error, Group, LossScale, Optimizer, Result, Tensor, VRAdam};
 
 use support::gpu::GPU;
-use support::host;
 use support::numbers::numbers;
 
 const STORAGES: [&str; 9] = [
@@ -50,6 +48,15 @@ fn rules() -> [Box<dyn Rule>; 3] {
     [adamw().into(), vradam.into(), adai.into()]
 }
 
+/// One description of the model on the GPU and on the host.
+fn described(rule: &dyn Rule, storage: &str, seed: u64) -> (Builder, Vec<Tensor>) {
+    let mut builder = Optimizer::builder(rule.boxed());
+    builder.storage(storage.parse().unwrap()).seed(seed);
+    builder.loss_scale(LossScale { initial: 64.0, ..LossScale::default() });
+    let tensors = LENGTHS.map(|(name, length)| builder.tensor(Group::DEFAULT, name, &[length])).to_vec();
+    (builder, tensors)
+}
+
 struct Model {
     optimizer: Optimizer,
     tensors: Vec<Tensor>,
@@ -57,10 +64,7 @@ struct Model {
 
 impl Model {
     fn new(rule: &dyn Rule, storage: &str, seed: u64) -> Self {
-        let mut builder = Optimizer::builder(rule.boxed());
-        builder.storage(storage.parse().unwrap()).seed(seed);
-        builder.loss_scale(LossScale { initial: 64.0, ..LossScale::default() });
-        let tensors = LENGTHS.map(|(name, length)| builder.tensor(Group::DEFAULT, name, &[length])).to_vec();
+        let (builder, tensors) = described(rule, storage, seed);
         Self { optimizer: builder.build(&GPU.device, &GPU.queue).unwrap(), tensors }
     }
 
@@ -571,10 +575,7 @@ struct Host {
 
 impl Host {
     fn new(rule: &dyn Rule, storage: &str, seed: u64) -> Self {
-        let tensors = LENGTHS.map(|(name, elements)| (name, 0, elements));
-        let optimizer = host::optimizer([("default", rule.boxed())], tensors).unwrap();
-        let optimizer = optimizer.with_loss_scale(LossScale { initial: 64.0, ..LossScale::default() }).unwrap();
-        let optimizer = optimizer.with_seed(seed).with_storage(&storage.parse().unwrap()).unwrap();
+        let optimizer = described(rule, storage, seed).0.build_cpu().unwrap();
         Self { optimizer, params: LENGTHS.map(|(_, n)| vec![0.0; n]).to_vec() }
     }
 
@@ -681,7 +682,7 @@ fn on_the_host_other_forms_are_refused_by_name_and_converted_on_request() {
     }
     packed.restore(&saved, Fit::Converted).unwrap();
     let file = packed.checkpoint();
-    let mut m = plain.optimizer.state(3, "m").unwrap().to_vec();
+    let mut m = plain.optimizer.state(plain.optimizer.tensor("x").unwrap(), "m").unwrap().to_vec();
     for block in m.chunks_mut(BLOCK) {
         let mut codes = [0; BLOCK];
         let largest = blockwise::encode(Map::Signed, block, &mut codes);

@@ -7,7 +7,6 @@ mod support {
     pub(crate) mod close;
     pub(crate) mod device;
     pub(crate) mod gpu;
-    pub(crate) mod host;
     pub(crate) mod micro_batches;
     pub(crate) mod numbers;
     pub(crate) mod rates;
@@ -25,7 +24,6 @@ use wgpu_optim::{
 use support::bits::bits;
 use support::close::close;
 use support::gpu::GPU;
-use support::host;
 use support::micro_batches;
 use support::numbers::{hash, numbers};
 use support::rates::two_rates;
@@ -80,60 +78,76 @@ const CLIP: Clip = Clip::GlobalNorm(3.0);
 const RATES: [f64; 3] = [1.0, 0.0, 0.25];
 const LATER_RATES: [f64; 3] = [0.5, 2.0, 1.5];
 
-fn on_gpu(rule: &dyn Rule, case: Case) -> (Optimizer, Vec<Tensor>, RowSet) {
-    let [first, second] = two_rates(rule);
-    let mut builder = Optimizer::builder(first);
-    let second = builder.group("second", second);
-    let groups = [Group::DEFAULT, second];
-    let add = |t: usize| builder.tensor(groups[GROUPS[t]], format!("t{t}"), SHAPES[t]);
-    let tensors: Vec<Tensor> = (0..SHAPES.len()).map(add).collect();
-    let set = builder.row_set("set", &tensors[..2]);
-    let grid = builder.row_set("grid", &tensors[2..3]);
-    builder.row_capacity(set, 512);
-    if case.mask {
-        builder.mask(set);
-    }
-    if case.nonzero {
-        builder.skip_zero_gradients(grid).skip_zero_gradients(set);
-    }
-    if case.columns {
-        builder.column_rates(tensors[0], &RATES).column_rates(tensors[3], &[0.5]);
-    }
-    if case.shared {
-        SHARED.iter().for_each(|t| _ = builder.share_second_moment(tensors[*t]));
-    }
-    if case.around {
-        builder.clip(CLIP).loss_scale(SCALE).ema(EMA).accumulate(Accumulate::Mean(2)).zero_grad(true);
-    }
-    let optimizer = builder.build(&GPU.device, &GPU.queue).unwrap();
-    for (t, tensor) in tensors.iter().enumerate() {
-        optimizer.write_param(*tensor, &numbers(t as u32 + 1000, length(t))).unwrap();
-    }
-    (optimizer, tensors, set)
+/// One description of the optimizers on the GPU and on the host.
+struct Described {
+    builder: Builder,
+    tensors: Vec<Tensor>,
+    set: RowSet,
 }
 
-fn on_host<F: Number>(rule: &dyn Rule, case: Case) -> cpu::Optimizer<F> {
-    let [first, second] = two_rates(rule);
-    let tensors = (0..SHAPES.len()).map(|t| (format!("t{t}"), GROUPS[t], length(t)));
-    let host = host::optimizer([("default", first), ("second", second)], tensors).unwrap();
-    let mut host = host.with_rows("set", &[0, 1], 450).unwrap().with_rows("grid", &[2], 17).unwrap();
-    if case.nonzero {
-        host = host.skipping_zero_gradients(0).unwrap().skipping_zero_gradients(1).unwrap();
-    }
-    if case.columns {
-        host.set_column_rates(0, &RATES).unwrap();
-        host.set_column_rates(3, &[0.5]).unwrap();
-    }
-    if case.shared {
-        for t in SHARED {
-            host = host.sharing_second_moment(t, SHAPES[t][1..].iter().product()).unwrap();
+impl Described {
+    fn new(rule: &dyn Rule, case: Case) -> Self {
+        let [first, second] = two_rates(rule);
+        let mut builder = Optimizer::builder(first);
+        let second = builder.group("second", second);
+        let groups = [Group::DEFAULT, second];
+        let add = |t: usize| builder.tensor(groups[GROUPS[t]], format!("t{t}"), SHAPES[t]);
+        let tensors: Vec<Tensor> = (0..SHAPES.len()).map(add).collect();
+        let set = builder.row_set("set", &tensors[..2]);
+        let grid = builder.row_set("grid", &tensors[2..3]);
+        builder.row_capacity(set, 512);
+        if case.mask {
+            builder.mask(set);
         }
+        if case.nonzero {
+            builder.skip_zero_gradients(grid).skip_zero_gradients(set);
+        }
+        if case.columns {
+            builder.column_rates(tensors[0], &RATES).column_rates(tensors[3], &[0.5]);
+        }
+        if case.shared {
+            SHARED.iter().for_each(|t| _ = builder.share_second_moment(tensors[*t]));
+        }
+        if case.around {
+            builder.clip(CLIP).loss_scale(SCALE).ema(EMA).accumulate(Accumulate::Mean(2)).zero_grad(true);
+        }
+        Self { builder, tensors, set }
     }
-    if case.around {
-        host = host.with_clip(CLIP).unwrap().with_loss_scale(SCALE).unwrap().with_ema(EMA).unwrap();
-        host = host.with_accumulation(Accumulate::Mean(2)).unwrap();
+
+    fn gpu(&self) -> Optimizer {
+        let optimizer = self.builder.build(&GPU.device, &GPU.queue).unwrap();
+        for (tensor, values) in self.tensors.iter().zip(start()) {
+            optimizer.write_param(*tensor, &values).unwrap();
+        }
+        optimizer
     }
-    host
+
+    fn host<F: Number>(&self) -> cpu::Optimizer<F> {
+        self.builder.build_cpu().unwrap()
+    }
+
+    fn host_step<F: Number>(&self, host: &mut cpu::Optimizer<F>, params: &mut [Vec<F>], step: u32, case: Case) {
+        if case.mask {
+            host.write_mask(self.set, &flags(step, 450)).unwrap();
+        }
+        if case.columns && step == 3 {
+            host.set_column_rates(self.tensors[0], &LATER_RATES).unwrap();
+        }
+        micro_batches::on_host(host, params, &batches(step, case));
+    }
+
+    fn gpu_step(&self, optimizer: &mut Optimizer, step: u32, case: Case) {
+        gpu_step(optimizer, &self.tensors, self.set, step, case);
+    }
+}
+
+fn start() -> Vec<Vec<f32>> {
+    (0..SHAPES.len()).map(|t| numbers(t as u32 + 1000, length(t))).collect()
+}
+
+fn on_gpu(rule: &dyn Rule, case: Case) -> (Optimizer, Vec<Tensor>, RowSet) {
+    let described = Described::new(rule, case);
+    (described.gpu(), described.tensors, described.set)
 }
 
 /// A step's micro-batches. What is not stepped may be anything: it has no part in anything.
@@ -150,16 +164,6 @@ fn batches(step: u32, case: Case) -> Vec<Vec<Vec<f32>>> {
         batches[0][1][out * 2] = 1e30;
     }
     batches
-}
-
-fn host_step<F: Number>(host: &mut cpu::Optimizer<F>, params: &mut [Vec<F>], step: u32, case: Case) {
-    if case.mask {
-        host.set_mask(0, &flags(step, 450)).unwrap();
-    }
-    if case.columns && step == 3 {
-        host.set_column_rates(0, &LATER_RATES).unwrap();
-    }
-    micro_batches::on_host(host, params, &batches(step, case));
 }
 
 fn gpu_step(optimizer: &mut Optimizer, tensors: &[Tensor], set: RowSet, step: u32, case: Case) {
@@ -179,20 +183,20 @@ fn states_close(case: &str, got: &[f32], want: &[f64]) {
 }
 
 fn run(name: &str, rule: &dyn Rule, case: Case) {
-    let (mut gpu, tensors, set) = on_gpu(rule, case);
-    let (mut fast, mut oracle) = (on_host::<f32>(rule, case), on_host::<f64>(rule, case));
-    let start: Vec<Vec<f32>> = (0..SHAPES.len()).map(|t| numbers(t as u32 + 1000, length(t))).collect();
-    let mut p64 = wide(&start);
-    let (mut p32, mut path) = (start, p64.iter().map(|p| vec![0.0; p.len()]).collect::<Vec<_>>());
+    let described = Described::new(rule, case);
+    let (mut gpu, mut fast, mut oracle) = (described.gpu(), described.host::<f32>(), described.host::<f64>());
+    let mut p64 = wide(&start());
+    let (mut p32, mut path) = (start(), p64.iter().map(|p| vec![0.0; p.len()]).collect::<Vec<_>>());
     for step in 1..=STEPS {
         let before = p64.clone();
-        host_step(&mut oracle, &mut p64, step, case);
-        host_step(&mut fast, &mut p32, step, case);
-        gpu_step(&mut gpu, &tensors, set, step, case);
+        described.host_step(&mut oracle, &mut p64, step, case);
+        described.host_step(&mut fast, &mut p32, step, case);
+        described.gpu_step(&mut gpu, step, case);
         let moved = before.iter().flatten().zip(p64.iter().flatten()).map(|(a, b)| (b - a).abs());
         path.iter_mut().flatten().zip(moved).for_each(|(path, moved)| *path += moved);
     }
-    let v = oracle.state(0, "v").map(<[f64]>::to_vec).unwrap_or_default();
+    let tensors = &described.tensors;
+    let v = oracle.state(tensors[0], "v").map(<[f64]>::to_vec).unwrap_or_default();
     assert!(!case.shared || v.chunks(3).all(|row| row[0] == row[1] && row[1] == row[2]), "{name}: v differs in a row");
     for (t, tensor) in tensors.iter().enumerate() {
         let name = format!("{name} {case:?} t{t}");
@@ -203,18 +207,19 @@ fn run(name: &str, rule: &dyn Rule, case: Case) {
             match state {
                 "gradient_accumulator" => assert!(got.iter().all(|x| *x == 0.0), "{name}: it is used up"),
                 "ema" => {
-                    close(&format!("{name} gpu ema"), STEPS, &got, oracle.ema(t).unwrap(), &path[t]);
-                    close(&format!("{name} fast ema"), STEPS, fast.ema(t).unwrap(), oracle.ema(t).unwrap(), &path[t]);
+                    let want = oracle.ema(*tensor).unwrap();
+                    close(&format!("{name} gpu ema"), STEPS, &got, want, &path[t]);
+                    close(&format!("{name} fast ema"), STEPS, fast.ema(*tensor).unwrap(), want, &path[t]);
                 }
                 state => {
-                    states_close(&format!("{name} gpu {state}"), &got, oracle.state(t, state).unwrap());
-                    let fast = fast.state(t, state).unwrap();
-                    states_close(&format!("{name} fast {state}"), fast, oracle.state(t, state).unwrap());
+                    let want = oracle.state(*tensor, state).unwrap();
+                    states_close(&format!("{name} gpu {state}"), &got, want);
+                    states_close(&format!("{name} fast {state}"), fast.state(*tensor, state).unwrap(), want);
                 }
             }
         }
     }
-    assert_eq!(block_on(gpu.read_step_count()).unwrap(), oracle.step_count(), "{name}: applied");
+    assert_eq!(block_on(gpu.read_step_count()).unwrap(), oracle.step_count(), "{name}: step count");
     assert_eq!(block_on(gpu.read_skipped()).unwrap(), 0, "{name}: what is not stepped is no reason to skip");
     let still = path[0].iter().filter(|x| **x == 0.0).count();
     assert!(still < path[0].len(), "{name}: nothing moved");
@@ -360,28 +365,38 @@ fn rows_that_change_places_are_a_gather_bit_for_bit() {
 fn the_hosts_gather_is_the_same() {
     let rule = AdamW { weight_decay: 0.1, ..AdamW::default() };
     let case = Case { around: true, ..Case::default() };
-    let mut host = on_host::<f32>(&rule, case);
-    let mut params: Vec<Vec<f32>> = (0..SHAPES.len()).map(|t| numbers(t as u32 + 1000, length(t))).collect();
-    host_step(&mut host, &mut params, 1, case);
+    let mut described = Described::new(&rule, case);
+    described.builder.row_capacity(described.set, 600);
+    let (mut host, set, tensors) = (described.host::<f32>(), described.set, &described.tensors);
+    let mut params = start();
+    described.host_step(&mut host, &mut params, 1, case);
     host.accumulate(&gradients(3).iter().map(Vec::as_slice).collect::<Vec<_>>()).unwrap();
     let indices = some_indices(450, 600);
-    let before: Vec<_> = (0..2).map(|t| (params[t].clone(), host.state(t, "v").unwrap().to_vec())).collect();
-    let averages: Vec<_> = (0..2).map(|t| host.ema(t).unwrap().to_vec()).collect();
+    let state = |host: &cpu::Optimizer<f32>, t: usize| host.state(tensors[t], "v").unwrap().to_vec();
+    let before: Vec<_> = (0..2).map(|t| (params[t].clone(), state(&host, t))).collect();
+    let averages: Vec<_> = (0..2).map(|t| host.ema(tensors[t]).unwrap().to_vec()).collect();
     let (a, b) = params.split_at_mut(1);
-    host.remap(0, &indices, &mut [&mut a[0], &mut b[0]]).unwrap();
-    assert_eq!(host.row_count(0).unwrap(), 600);
+    host.remap(set, &indices, &mut [&mut a[0], &mut b[0]]).unwrap();
+    assert_eq!(host.row_count(set).unwrap(), 600);
     for t in 0..2 {
         let width = SHAPES[t][1];
         assert_eq!(params[t], gathered(&before[t].0, &indices, width, 0.0));
-        assert_eq!(host.state(t, "v").unwrap(), gathered(&before[t].1, &indices, width, 0.0));
-        assert_eq!(host.ema(t).unwrap(), gathered(&averages[t], &indices, width, 0.0));
+        assert_eq!(state(&host, t), gathered(&before[t].1, &indices, width, 0.0));
+        assert_eq!(host.ema(tensors[t]).unwrap(), gathered(&averages[t], &indices, width, 0.0));
     }
     let flags = vec![1; 600];
-    host.reset_rows(0, &flags, &[&params[0], &params[1]]).unwrap();
-    assert!(host.state(1, "m").unwrap().iter().all(|m| *m == 0.0));
-    assert_eq!(host.ema(0).unwrap(), params[0]);
-    assert!(host.remap(0, &[0], &mut []).is_err());
-    assert!(host.remap(7, &[0], &mut []).is_err());
+    host.reset_rows(set, &flags, &[&params[0], &params[1]]).unwrap();
+    assert!(host.state(tensors[1], "m").unwrap().iter().all(|m| *m == 0.0));
+    assert_eq!(host.ema(tensors[0]).unwrap(), params[0]);
+    let error = host.remap(set, &[0], &mut []).unwrap_err().to_string();
+    assert!(error.contains("0 parameters") && error.contains("needs 2"), "{error}");
+    let (a, b) = params.split_at_mut(1);
+    let error = host.remap(set, &[0; 601], &mut [&mut a[0], &mut b[0]]).unwrap_err().to_string();
+    assert!(error.contains("601 rows") && error.contains("room for 600"), "{error}");
+    let error = host.remap(host.row_set("grid").unwrap(), &[0], &mut [&mut a[0]]).unwrap_err().to_string();
+    assert!(error.contains("row set `grid`") && error.contains("row_capacity"), "{error}");
+    assert!(host.remap(Described::new(&rule, case).set, &[0], &mut [&mut a[0], &mut b[0]]).is_err());
+    assert_eq!(host.row_count(set).unwrap(), 600);
 }
 
 #[test]
@@ -389,11 +404,12 @@ fn training_goes_on_after_rows_changed_and_so_does_a_checkpoint() {
     let case = Case { mask: true, around: true, ..Case::default() };
     for entry in plain() {
         let rule = entry.sample();
-        let (mut gpu, tensors, set) = on_gpu(rule.as_ref(), case);
-        let mut fast = on_host::<f32>(rule.as_ref(), case);
-        let mut params: Vec<Vec<f32>> = (0..SHAPES.len()).map(|t| numbers(t as u32 + 1000, length(t))).collect();
-        gpu_step(&mut gpu, &tensors, set, 1, case);
-        host_step(&mut fast, &mut params, 1, case);
+        let described = Described::new(rule.as_ref(), case);
+        let (mut gpu, mut resumed, mut fast) = (described.gpu(), described.gpu(), described.host::<f32>());
+        let (set, tensors) = (described.set, &described.tensors);
+        let mut params = start();
+        described.gpu_step(&mut gpu, 1, case);
+        described.host_step(&mut fast, &mut params, 1, case);
         let indices = some_indices(450, 333);
         let buffer = indices_of(&indices);
         let mut encoder = GPU.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
@@ -402,19 +418,18 @@ fn training_goes_on_after_rows_changed_and_so_does_a_checkpoint() {
         GPU.queue.submit([encoder.finish()]);
         let checkpoint = block_on(snapshot.checkpoint()).unwrap().to_bytes().unwrap();
         let checkpoint = wgpu_optim::checkpoint::Checkpoint::from_bytes("memory", checkpoint).unwrap();
-        let (mut resumed, others, other_set) = on_gpu(rule.as_ref(), case);
         checkpoint.restore(&mut resumed).unwrap();
-        assert_eq!(resumed.row_count(other_set).unwrap(), 333);
+        assert_eq!(resumed.row_count(set).unwrap(), 333);
         let (a, b) = params.split_at_mut(1);
-        fast.remap(0, &indices, &mut [&mut a[0], &mut b[0]]).unwrap();
+        fast.remap(set, &indices, &mut [&mut a[0], &mut b[0]]).unwrap();
 
         let flags = flags(2, 333);
-        fast.set_mask(0, &flags).unwrap();
+        fast.write_mask(set, &flags).unwrap();
         let mut grads = gradients(2);
         grads[0].truncate(333 * 3);
         grads[1].truncate(333 * 2);
         grads.iter_mut().flatten().for_each(|g| *g *= 64.0);
-        for (optimizer, tensors, set) in [(&mut gpu, &tensors, set), (&mut resumed, &others, other_set)] {
+        for optimizer in [&mut gpu, &mut resumed] {
             optimizer.write_mask(set, &flags).unwrap();
             for (t, tensor) in tensors.iter().enumerate() {
                 // What lies behind the rows in use has no part in anything.
@@ -432,8 +447,8 @@ fn training_goes_on_after_rows_changed_and_so_does_a_checkpoint() {
         }
         let mut slices: Vec<&mut [f32]> = params.iter_mut().map(Vec::as_mut_slice).collect();
         fast.step(&mut slices, &grads.iter().map(Vec::as_slice).collect::<Vec<_>>()).unwrap();
-        for (t, (tensor, other)) in tensors.iter().zip(&others).enumerate() {
-            for ((array, here), (_, there)) in arrays(&gpu, *tensor).iter().zip(arrays(&resumed, *other)) {
+        for (t, tensor) in tensors.iter().enumerate() {
+            for ((array, here), (_, there)) in arrays(&gpu, *tensor).iter().zip(arrays(&resumed, *tensor)) {
                 assert_eq!(bits(here), bits(&there), "{} {array} of t{t}: resumed", entry.name);
             }
             if entry.name != "lion" {
@@ -530,15 +545,18 @@ fn a_remap_between_steps_of_one_encoder_and_one_that_is_dropped() {
 #[test]
 fn masks_in_the_callers_buffer_and_gradients_that_move() {
     let storage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC;
-    let rule = || Adai { weight_decay: 0.1, ..Adai::new(0.1) };
-    let run = |moving: bool| {
-        let mask = buffer_of(&[9, 0, 3, 1, 0, 1, 1, 0], storage);
-        let mut builder = Optimizer::builder(rule());
+    let mask = buffer_of(&[9, 0, 3, 1, 0, 1, 1, 0], storage);
+    let describe = |moving: bool| {
+        let mut builder = Optimizer::builder(Adai { weight_decay: 0.1, ..Adai::new(0.1) });
         let a = builder.tensor(Group::DEFAULT, "a", &[3, 2]);
         let b = builder.tensor(Group::DEFAULT, "b", &[4, 5]);
         let (first, second) = (builder.row_set("first", &[a]), builder.row_set("second", &[b]));
         builder.mask_in(first, mask.slice(4..16)).mask_in(second, mask.slice(16..32));
         builder.dynamic_gradients(moving);
+        (builder, a, b, first, second)
+    };
+    let run = |moving: bool| {
+        let (builder, a, b, ..) = describe(moving);
         let mut optimizer = builder.build(&GPU.device, &GPU.queue).unwrap();
         assert_eq!(optimizer.dispatches(), 3);
         optimizer.write_param(a, &[1.0; 6]).unwrap();
@@ -557,10 +575,10 @@ fn masks_in_the_callers_buffer_and_gradients_that_move() {
     };
     assert_eq!(run(false), run(true));
     // The mean of Adai runs over what is stepped: the host says the same.
-    let host = host::optimizer::<f64>([("default", rule().boxed())], [("a", 0, 6), ("b", 0, 20)]).unwrap();
-    let mut host = host.with_rows("first", &[0], 3).unwrap().with_rows("second", &[1], 4).unwrap();
-    host.set_mask(0, &[0, 3, 1]).unwrap();
-    host.set_mask(1, &[0, 1, 1, 0]).unwrap();
+    let (builder, .., first, second) = describe(false);
+    let mut host = builder.build_cpu::<f64>().unwrap();
+    host.write_mask(first, &[0, 3, 1]).unwrap();
+    host.write_mask(second, &[0, 1, 1, 0]).unwrap();
     let (mut a, mut b) = (vec![1.0; 6], vec![1.0; 20]);
     for _ in 0..2 {
         let grads = wide(&[numbers(1, 6), numbers(2, 20)]);
@@ -581,12 +599,19 @@ fn all_rows_take_one_launch() {
     assert_eq!(builder.build(&GPU.device, &GPU.queue).unwrap().dispatches(), 1);
 }
 
+/// What both the GPU and the host say to a builder.
+fn refusal(builder: &Builder) -> String {
+    let text = builder.build(&GPU.device, &GPU.queue).unwrap_err().to_string();
+    assert_eq!(builder.build_cpu::<f32>().unwrap_err().to_string(), text, "the host");
+    text
+}
+
 fn refused(change: impl FnOnce(&mut Builder, Tensor, Tensor)) -> String {
     let mut builder = Optimizer::builder(AdamW::default());
     let a = builder.tensor(Group::DEFAULT, "a", &[4, 3]);
     let b = builder.tensor(Group::DEFAULT, "b", &[5, 3]);
     change(&mut builder, a, b);
-    builder.build(&GPU.device, &GPU.queue).unwrap_err().to_string()
+    refusal(&builder)
 }
 
 #[test]
@@ -629,19 +654,18 @@ fn what_the_builder_is_told_wrongly_is_refused() {
     let mut free = Optimizer::builder(wgpu_optim::SgdScheduleFree::default());
     let a = free.tensor(Group::DEFAULT, "a", &[4, 3]);
     free.column_rates(a, &[1.0; 3]);
-    has(free.build(&GPU.device, &GPU.queue).unwrap_err().to_string(), &["no column rates"]);
+    has(refusal(&free), &["no column rates"]);
     let mut lion = Optimizer::builder(wgpu_optim::Lion::default());
     let a = lion.tensor(Group::DEFAULT, "a", &[4, 3]);
     lion.share_second_moment(a);
-    let text = lion.build(&GPU.device, &GPU.queue).unwrap_err().to_string();
-    has(text, &["lion cannot share", "adam, adamw, nadam, radam"]);
+    has(refusal(&lion), &["lion cannot share", "adam, adamw, nadam, radam"]);
     has(refused(|b, x, _| _ = b.column_rates(x, &[1.0, 2.0])), &["`a`", "2 column rates", "3 columns"]);
     has(refused(|b, x, _| _ = b.column_rates(x, &[1.0, -1.0, f64::NAN])), &["`a`", "column 1 is -1"]);
     for entry in ALL.iter().filter(|entry| !entry.sample().procedure().steps_rows()) {
         let mut builder = Optimizer::builder(entry.sample());
         let a = builder.tensor(Group::DEFAULT, "a", &[4, 3]);
         builder.row_set("s", &[a]);
-        has(builder.build(&GPU.device, &GPU.queue).unwrap_err().to_string(), &[entry.name, "row sets"]);
+        has(refusal(&builder), &[entry.name, "row sets"]);
     }
     let words = buffer_of(&[1; 8], wgpu::BufferUsages::STORAGE);
     let mask = |offset: u64, end: u64, words: &wgpu::Buffer| {
@@ -698,21 +722,30 @@ fn what_does_not_fit_a_built_set_is_refused_and_changes_nothing() {
     assert_eq!(optimizer.row_set("fixed").unwrap(), fixed);
     assert!(matches!(optimizer.write_param(a, &[0.0; 18]), Err(Error::Tensor { .. })));
     assert!(optimizer.mask(fixed).unwrap().is_some() && optimizer.mask(set).unwrap().is_none());
+
+    let mut host = builder.build_cpu::<f32>().unwrap();
+    let (mut x, mut y) = (vec![0.0; 12], vec![0.0; 4]);
+    has(host.remap(set, &[0; 7], &mut [&mut x]), &["row set `set`", "7 rows", "room for 6"]);
+    has(host.remap(fixed, &[0; 3], &mut [&mut y]), &["row set `fixed`", "row_capacity"]);
+    has(host.remap(set, &[0; 5], &mut [&mut y]), &["`a`", "4 elements, needs 12"]);
+    has(host.reset_rows(set, &[1; 3], &[&x]), &["row set `set`", "3 flags", "needs 4"]);
+    has(host.write_mask(set, &[1; 4]), &["row set `set`", "no mask"]);
+    has(host.write_mask(fixed, &[1; 3]), &["3 flags", "4 rows"]);
+    has(host.set_column_rates(a, &[1.0; 3]), &["`a`", "without column rates"]);
+    assert_eq!((host.row_count(set).unwrap(), host.row_set("fixed").unwrap()), (4, fixed));
 }
 
 /// RowSet of every kind of width: whole chunks, rows that are no whole vec4s, the longest.
 #[test]
 fn rows_of_any_width_share_their_second_moment() {
     for (rows, width) in [(5, 256), (9, 255), (7, 254), (700, 5), (300, 7), (1100, 1), (3, 4)] {
-        let rule = AdamW { lr: 0.1, weight_decay: 0.1, ..AdamW::default() };
-        let mut builder = Optimizer::builder(rule);
+        let mut builder = Optimizer::builder(AdamW { lr: 0.1, weight_decay: 0.1, ..AdamW::default() });
         let tensor = builder.tensor(Group::DEFAULT, "w", &[rows, width]);
         builder.share_second_moment(tensor);
         let mut gpu = builder.build(&GPU.device, &GPU.queue).unwrap();
         assert_eq!(gpu.dispatches(), 1);
         let n = rows * width;
-        let host = host::optimizer::<f64>([("all", rule.boxed())], [("w", 0, n)]).unwrap();
-        let mut host = host.sharing_second_moment(0, width).unwrap();
+        let mut host = builder.build_cpu::<f64>().unwrap();
         let start = numbers(3, n);
         let mut p: Vec<f64> = start.iter().map(|x| f64::from(*x)).collect();
         gpu.write_param(tensor, &start).unwrap();
@@ -724,8 +757,8 @@ fn rows_of_any_width_share_their_second_moment() {
             host.step(&mut [&mut p], &[&wide]).unwrap();
         }
         close(&format!("width {width}"), STEPS, &block_on(gpu.read_param(tensor)).unwrap(), &p, &vec![0.3; n]);
-        states_close("v", &block_on(gpu.read_state(tensor, "v")).unwrap(), host.state(0, "v").unwrap());
-        let v = host.state(0, "v").unwrap();
+        states_close("v", &block_on(gpu.read_state(tensor, "v")).unwrap(), host.state(tensor, "v").unwrap());
+        let v = host.state(tensor, "v").unwrap();
         let mean = |step| numbers(step, n)[..width].iter().map(|g| f64::from(*g).powi(2)).sum::<f64>() / width as f64;
         let want = (0..3).fold(0.0, |v, step| 0.999 * v + 0.001 * mean(step));
         assert!((v[0] - want).abs() < 1e-9 * want, "{} is not the mean's average {want}", v[0]);

@@ -4,7 +4,6 @@
 mod support {
     pub(crate) mod device;
     pub(crate) mod gpu;
-    pub(crate) mod host;
     pub(crate) mod numbers;
     pub(crate) mod step;
     pub(crate) mod wide;
@@ -15,7 +14,6 @@ use wgpu_optim::optim::{ALL, Procedure, Rule};
 use wgpu_optim::{Accumulate, AdamW, Builder, Clip, Group, Lamb, LossScale, Norms, Optimizer, Stats, Tensor, VRAdam};
 
 use support::gpu::GPU;
-use support::host;
 use support::numbers::numbers;
 use support::step::step;
 use support::wide::wide;
@@ -27,7 +25,8 @@ fn many(seed: u32) -> Vec<Vec<f32>> {
     LENGTHS.iter().zip(seed..).map(|(n, seed)| numbers(seed, *n)).collect()
 }
 
-fn on_gpu(rule: &dyn Rule, around: impl Fn(&mut Builder)) -> (Optimizer, Vec<Tensor>) {
+/// One description of the optimizers on the GPU and on the host.
+fn described(rule: &dyn Rule, around: impl Fn(&mut Builder)) -> (Builder, Vec<Tensor>) {
     let mut builder = Optimizer::builder(rule.boxed());
     let second = builder.group("second", rule.boxed());
     let tensors: Vec<Tensor> = (0..LENGTHS.len())
@@ -35,17 +34,25 @@ fn on_gpu(rule: &dyn Rule, around: impl Fn(&mut Builder)) -> (Optimizer, Vec<Ten
         .collect();
     builder.telemetry(true);
     around(&mut builder);
+    (builder, tensors)
+}
+
+fn started(builder: &Builder, tensors: &[Tensor]) -> Optimizer {
     let optimizer = builder.build(&GPU.device, &GPU.queue).unwrap();
     for (tensor, values) in tensors.iter().zip(many(1000)) {
         optimizer.write_param(*tensor, &values).unwrap();
     }
-    (optimizer, tensors)
+    optimizer
 }
 
-fn on_host(rule: &dyn Rule) -> cpu::Optimizer<f64> {
-    let groups = [("default", rule.boxed()), ("second", rule.boxed())];
-    let tensors = LENGTHS.iter().enumerate().map(|(t, n)| (format!("t{t}"), usize::from(t == 0), *n));
-    host::optimizer(groups, tensors).unwrap().with_telemetry().unwrap()
+fn on_gpu(rule: &dyn Rule, around: impl Fn(&mut Builder)) -> (Optimizer, Vec<Tensor>) {
+    let (builder, tensors) = described(rule, around);
+    (started(&builder, &tensors), tensors)
+}
+
+fn on_both(rule: &dyn Rule, around: impl Fn(&mut Builder)) -> (Optimizer, cpu::Optimizer<f64>, Vec<Tensor>) {
+    let (builder, tensors) = described(rule, around);
+    (started(&builder, &tensors), builder.build_cpu().unwrap(), tensors)
 }
 
 fn host_step(host: &mut cpu::Optimizer<f64>, params: &mut [Vec<f64>], grads: &[Vec<f32>]) {
@@ -89,8 +96,7 @@ fn every_rule_is_measured_as_the_oracle_is() {
     for entry in ALL.iter().filter(|e| !matches!(e.sample().procedure(), Procedure::Integrate(_) | Procedure::Probe(_)))
     {
         let rule = entry.sample();
-        let (mut gpu, tensors) = on_gpu(rule.as_ref(), |b| _ = b.clip(Clip::GlobalNorm(3.0)));
-        let mut host = on_host(rule.as_ref()).with_clip(Clip::GlobalNorm(3.0)).unwrap();
+        let (mut gpu, mut host, tensors) = on_both(rule.as_ref(), |b| _ = b.clip(Clip::GlobalNorm(3.0)));
         let mut params = wide(&many(1000));
         for step in 1..=3 {
             gpu_step(&mut gpu, &tensors, &many(step * 10));
@@ -105,20 +111,19 @@ fn every_rule_is_measured_as_the_oracle_is() {
 
 #[test]
 fn every_feature_is_seen() {
-    type Around = (&'static str, fn(&mut Builder), fn(cpu::Optimizer<f64>) -> cpu::Optimizer<f64>);
+    type Around = (&'static str, fn(&mut Builder));
     let cases: [Around; 6] = [
-        ("bare", |_| (), |h| h),
-        ("group", |b| _ = b.clip(Clip::GroupNorm(2.0)), |h| h.with_clip(Clip::GroupNorm(2.0)).unwrap()),
-        ("tensor", |b| _ = b.clip(Clip::TensorNorm(1.0)), |h| h.with_clip(Clip::TensorNorm(1.0)).unwrap()),
-        ("value", |b| _ = b.clip(Clip::Value(0.3)), |h| h.with_clip(Clip::Value(0.3)).unwrap()),
-        ("scale", |b| _ = b.loss_scale(LossScale::fixed(8.0)), |h| h.with_loss_scale(LossScale::fixed(8.0)).unwrap()),
-        ("mean", |b| _ = b.accumulate(Accumulate::Mean(1)), |h| h.with_accumulation(Accumulate::Mean(1)).unwrap()),
+        ("bare", |_| ()),
+        ("group", |b| _ = b.clip(Clip::GroupNorm(2.0))),
+        ("tensor", |b| _ = b.clip(Clip::TensorNorm(1.0))),
+        ("value", |b| _ = b.clip(Clip::Value(0.3))),
+        ("scale", |b| _ = b.loss_scale(LossScale::fixed(8.0))),
+        ("mean", |b| _ = b.accumulate(Accumulate::Mean(1))),
     ];
     let rules: [Box<dyn Rule>; 3] = [AdamW::default().into(), VRAdam::default().into(), Lamb::default().into()];
-    for (name, build, surround) in cases {
+    for (name, around) in cases {
         for rule in &rules {
-            let (mut gpu, tensors) = on_gpu(rule.as_ref(), build);
-            let mut host = surround(on_host(rule.as_ref()));
+            let (mut gpu, mut host, tensors) = on_both(rule.as_ref(), around);
             let mut params = wide(&many(1000));
             for step in 1..=2 {
                 gpu_step(&mut gpu, &tensors, &many(step * 10));
@@ -131,8 +136,7 @@ fn every_feature_is_seen() {
 
 #[test]
 fn a_left_out_step_names_its_tensor() {
-    let (mut gpu, tensors) = on_gpu(&AdamW::default(), |b| _ = b.skip_nonfinite(true));
-    let mut host = on_host(&AdamW::default()).skipping_nonfinite().unwrap();
+    let (mut gpu, mut host, tensors) = on_both(&AdamW::default(), |b| _ = b.skip_nonfinite(true));
     let mut params = wide(&many(1000));
     for (step, bad) in [None, Some((3, 1023)), Some((2, 3076)), None].into_iter().enumerate() {
         let mut grads = many(step as u32 * 10);
@@ -203,15 +207,13 @@ fn telemetry_changes_no_bit_and_adds_no_launch_beside_the_sums() {
 
 #[test]
 fn gradients_that_move_and_halves_are_measured() {
-    let rule = AdamW::default();
-    let (mut gpu, tensors) = on_gpu(&rule, |b| _ = b.dynamic_gradients(true));
-    let mut host = on_host(&rule);
+    let (mut gpu, mut host, tensors) = on_both(&AdamW::default(), |b| _ = b.dynamic_gradients(true));
     let mut params = wide(&many(1000));
     gpu_step(&mut gpu, &tensors, &many(10));
     host_step(&mut host, &mut params, &many(10));
     same("moving", &gpu.try_stats().unwrap(), &host.stats().unwrap());
 
-    let (mut gpu, tensors) = on_gpu(&rule, |_| ());
+    let (mut gpu, tensors) = on_gpu(&AdamW::default(), |_| ());
     for (tensor, gradient) in tensors.iter().zip(many(10)) {
         gpu.write_grad(*tensor, &gradient).unwrap();
     }
@@ -232,13 +234,11 @@ fn rows_that_are_left_out_are_measured_as_unmoved() {
     builder.telemetry(true);
     let mut gpu = builder.build(&GPU.device, &GPU.queue).unwrap();
     gpu.write_param(w, &numbers(1, LENGTHS[2])).unwrap();
-    gpu.write_mask(gpu.row_set("rows").unwrap(), &flags).unwrap();
+    gpu.write_mask(rows, &flags).unwrap();
     gpu.write_grad(w, &numbers(2, LENGTHS[2])).unwrap();
 
-    let host = host::optimizer::<f64>([("default", AdamW::default().boxed())], [("w", 0, LENGTHS[2])]).unwrap();
-    let mut host = host.with_telemetry().unwrap();
-    host = host.with_rows("rows", &[0], LENGTHS[2]).unwrap();
-    host.set_mask(0, &flags).unwrap();
+    let mut host = builder.build_cpu::<f64>().unwrap();
+    host.write_mask(rows, &flags).unwrap();
     let mut params = wide(&[numbers(1, LENGTHS[2])]);
     for step in 1..=2 {
         GPU.run(|e| gpu.step(e)).unwrap();

@@ -174,9 +174,14 @@ impl<F: Number> Optimizer<F> {
     /// A tensor's average of the weights, where it is kept; zeros before the first step.
     ///
     /// # Errors
-    /// The handle is another optimizer's; the builder was told no [`ema`](crate::Builder::ema).
+    /// The handle is another optimizer's; the builder was told no [`ema`](crate::Builder::ema); the tensor is frozen.
     pub fn ema(&self, tensor: Tensor) -> Result<&[F]> {
-        let average = self.around.ema.get(self.spec.tensor(tensor)?);
+        let index = self.spec.tensor(tensor)?;
+        let info = &self.spec.tensors[index];
+        if info.frozen {
+            return Err(info.error("it is frozen: no average of it is kept".to_owned()));
+        }
+        let average = self.around.ema.get(index);
         average
             .map(Vec::as_slice)
             .ok_or_else(|| Error::Usage("the optimizer keeps no average of the weights".to_owned()))

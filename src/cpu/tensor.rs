@@ -38,7 +38,10 @@ impl<F: Number> TensorState<F> {
             _ => None,
         };
         let kinds = rule.states().iter().map(|state| state.kind).collect();
-        let stored = Stored::new(info.formats.clone(), kinds, spec.elements);
+        let mut stored = Stored::new(info.formats.clone(), kinds, spec.elements);
+        if info.frozen {
+            stored.full = None;
+        }
         Self {
             spec,
             states,

@@ -23,7 +23,6 @@ mod sums;
 mod support {
     pub(crate) mod device;
     pub(crate) mod gpu;
-    pub(crate) mod host;
     pub(crate) mod stand_ins;
     pub(crate) mod trajectories;
 }

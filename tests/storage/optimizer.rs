@@ -9,7 +9,7 @@ use wgpu_optim::random::{Stream, key, normal};
 use wgpu_optim::storage::blockwise::{Map, decode, encode};
 use wgpu_optim::storage::half::{StochasticRounding, join, nearest, not_zero, rounding_key, split, stochastic, widen};
 use wgpu_optim::storage::{Format, Params, RoundingMode, StateFormat, Storage};
-use wgpu_optim::{Accumulate, Ema, EvalRequest, NoDecay, Rule};
+use wgpu_optim::{Accumulate, Builder, Ema, EvalRequest, Group, NoDecay, Rule};
 
 use crate::support::bits::bits;
 use crate::support::host;
@@ -22,13 +22,33 @@ fn storage(text: &str) -> Storage {
     text.parse().unwrap()
 }
 
+/// Tensors `t0` … of one group.
+fn tensors(sizes: &[usize]) -> impl Iterator<Item = (String, usize, usize)> {
+    sizes.iter().enumerate().map(|(at, elements)| (format!("t{at}"), 0, *elements))
+}
+
+fn described(rule: &dyn Rule, sizes: &[usize]) -> Builder {
+    host::builder([("all", rule.boxed())], tensors(sizes))
+}
+
+/// The same, stored in another way.
+fn packed(rule: &dyn Rule, sizes: &[usize], text: &str, seed: u64) -> Builder {
+    let mut builder = described(rule, sizes);
+    builder.seed(seed).storage(storage(text));
+    builder
+}
+
 fn plain<F: Number>(rule: &dyn Rule, sizes: &[usize]) -> Optimizer<F> {
-    let tensors = sizes.iter().enumerate().map(|(at, elements)| (format!("t{at}"), 0, *elements));
-    host::optimizer([("all", rule.boxed())], tensors).unwrap()
+    host::optimizer([("all", rule.boxed())], tensors(sizes)).unwrap()
 }
 
 fn stored<F: Number>(rule: &dyn Rule, sizes: &[usize], text: &str, seed: u64) -> Optimizer<F> {
-    plain(rule, sizes).with_seed(seed).with_storage(&storage(text)).unwrap()
+    packed(rule, sizes, text, seed).build_cpu().unwrap()
+}
+
+/// A state of the tensor at this place.
+fn state<'a, F: Number>(optimizer: &'a Optimizer<F>, at: usize, name: &str) -> Option<&'a [F]> {
+    optimizer.state(host::tensor(optimizer, at), name).ok()
 }
 
 /// Numbers of many sizes, some of them zero.
@@ -94,7 +114,7 @@ fn check_rounding<F: Number>(rule: &dyn Rule, text: &str, states: &[(&str, State
             let format = wanted.params.format();
             match wanted.params.keep() {
                 Some(RoundingMode::Nearest) => {
-                    rounded(&mut expected[at], Kind::Signed, |_, x| (format, nearest(format, x)))
+                    rounded(&mut expected[at], Kind::Signed, |_, x| (format, nearest(format, x)));
                 }
                 Some(RoundingMode::Stochastic) => rounded(&mut expected[at], Kind::Signed, |i, x| {
                     (format, stochastic(format, x, chances(0).of(i as u32)))
@@ -106,8 +126,10 @@ fn check_rounding<F: Number>(rule: &dyn Rule, text: &str, states: &[(&str, State
                 let kind = specs.iter().find(|s| s.name == *name).unwrap().kind;
                 let small = *format == StateFormat::Blockwise8 && (SIZES[at] as u64) < wanted.min_blockwise;
                 let format = if small { StateFormat::F32 } else { *format };
-                rounded_state(theirs.state_mut(at, name).unwrap(), kind, format, chances(array));
-                assert!(ours.state(at, name) == theirs.state(at, name), "{text}: {name} of tensor {at} after step {t}");
+                let tensor = host::tensor(&theirs, at);
+                rounded_state(theirs.state_mut(tensor, name).unwrap(), kind, format, chances(array));
+                let (ours, theirs) = (state(&ours, at, name), state(&theirs, at, name));
+                assert!(ours == theirs, "{text}: {name} of tensor {at} after step {t}");
             }
             assert!(params[at] == expected[at], "{text}: tensor {at} after step {t}");
         }
@@ -150,7 +172,7 @@ fn a_second_moment_never_becomes_zero() {
         step(&mut optimizer, &mut params, &grads);
         let zeros = vec![vec![0.0; 512]];
         (0..40).for_each(|_| step(&mut optimizer, &mut params, &zeros));
-        assert!(optimizer.state(0, "v").unwrap().iter().all(|v| *v > 0.0), "{text}");
+        assert!(state(&optimizer, 0, "v").unwrap().iter().all(|v| *v > 0.0), "{text}");
     }
 }
 
@@ -158,7 +180,8 @@ fn a_second_moment_never_becomes_zero() {
 fn initial_states_are_rounded_too() {
     let rule = Adagrad { initial_accumulator_value: 0.1, ..Adagrad::default() };
     for (text, value) in [("states=bf16-sr", widen(Format::Bf16, nearest(Format::Bf16, 0.1))), ("8bit,min=0", 0.1)] {
-        assert_eq!(stored::<f32>(&rule, &[300], text, 0).state(0, "sum").unwrap(), [value; 300], "{text}");
+        let optimizer = stored::<f32>(&rule, &[300], text, 0);
+        assert_eq!(state(&optimizer, 0, "sum").unwrap(), [value; 300], "{text}");
     }
 }
 
@@ -191,7 +214,10 @@ fn a_split_or_a_master_trains_as_f32_bit_for_bit() {
         }
         for (t, expected) in expected.iter().enumerate() {
             assert!(bits(&master(&ours, &params, &format!("t{t}"))) == bits(expected), "{text}: tensor {t}");
-            assert!(["m", "v"].iter().all(|name| ours.state(t, name) == theirs.state(t, name)), "{text}: tensor {t}");
+            assert!(
+                ["m", "v"].iter().all(|name| state(&ours, t, name) == state(&theirs, t, name)),
+                "{text}: tensor {t}"
+            );
         }
         assert!(params[1] != expected[1], "{text} is not f32");
     }
@@ -248,7 +274,7 @@ fn a_resumed_run_draws_the_same() {
         run(&mut resumed, &mut again, 3..6);
         let same = |optimizer: &Optimizer<f32>, p: &[Vec<f32>]| {
             let states =
-                (0..SIZES.len()).all(|t| ["m", "v"].iter().all(|s| optimizer.state(t, s) == whole.state(t, s)));
+                (0..SIZES.len()).all(|t| ["m", "v"].iter().all(|s| state(optimizer, t, s) == state(&whole, t, s)));
             states && p == params
         };
         assert!(same(&resumed, &again), "{text}");
@@ -264,10 +290,11 @@ fn a_resumed_run_draws_the_same() {
 fn a_step_left_out_changes_nothing() {
     let rule = AdamW { lr: 0.01, ..AdamW::default() };
     for text in ["bf16-sr,states=bf16-sr", "bf16-split,8bit,min=0", "f16-master", "bf16-nearest,states=bf16"] {
-        let mut optimizer = stored::<f32>(&rule, &SIZES, text, 1).skipping_nonfinite().unwrap();
+        let mut builder = packed(&rule, &SIZES, text, 1);
+        let mut optimizer = builder.skip_nonfinite(true).build_cpu::<f32>().unwrap();
         let mut params = numbers::<f32>(&SIZES, 1, 0.1);
         step(&mut optimizer, &mut params, &numbers(&SIZES, 2, 1e-2));
-        let arrays = |optimizer: &Optimizer<f32>| ["m", "v"].map(|name| optimizer.state(2, name).unwrap().to_vec());
+        let arrays = |optimizer: &Optimizer<f32>| ["m", "v"].map(|name| state(optimizer, 2, name).unwrap().to_vec());
         let before = (params.clone(), arrays(&optimizer));
         let full = (text.contains("split") || text.contains("master")).then(|| master(&optimizer, &params, "t1"));
         let mut grads = numbers::<f32>(&SIZES, 3, 1e-2);
@@ -306,7 +333,7 @@ fn gradients_are_those_of_a_half_buffer() {
         narrow.iter_mut().for_each(|g| rounded(g, Kind::Signed, |_, x| (format, nearest(format, x))));
         assert!(grads != narrow);
         let start = numbers::<f64>(&SIZES, 1, 0.1);
-        let fresh = || stored::<f64>(&rule, &SIZES, text, 0).with_accumulation(Accumulate::Sum).unwrap();
+        let fresh = || packed(&rule, &SIZES, text, 0).accumulate(Accumulate::Sum).build_cpu::<f64>().unwrap();
         let (mut ours, mut params) = (fresh(), start.clone());
         ours.accumulate(&grads.iter().map(Vec::as_slice).collect::<Vec<_>>()).unwrap();
         step(&mut ours, &mut params, &grads);
@@ -324,7 +351,7 @@ fn gradients_are_those_of_a_half_buffer() {
         evaluated.step_with(&mut p, &mut g, evaluate).unwrap();
         assert!(room == narrow, "{text}");
 
-        let mut theirs = plain::<f64>(&rule, &SIZES).with_accumulation(Accumulate::Sum).unwrap();
+        let mut theirs = described(&rule, &SIZES).accumulate(Accumulate::Sum).build_cpu::<f64>().unwrap();
         let mut expected = start;
         theirs.accumulate(&narrow.iter().map(Vec::as_slice).collect::<Vec<_>>()).unwrap();
         step(&mut theirs, &mut expected, &narrow);
@@ -337,11 +364,10 @@ fn averages_and_telemetry_see_parameters_in_full() {
     let rule = Sgd { lr: 1.0, ..Sgd::default() };
     let ema = Ema { decay: 0.5, ..Ema::default() };
     let run = |text: &str| {
-        let optimizer = stored::<f32>(&rule, &[2], text, 0).with_ema(ema).unwrap();
-        let mut optimizer = optimizer.with_telemetry().unwrap();
+        let mut optimizer = packed(&rule, &[2], text, 0).ema(ema).telemetry(true).build_cpu::<f32>().unwrap();
         let mut params = vec![vec![1.0, -1.0]];
         (0..2).for_each(|_| step(&mut optimizer, &mut params, &[vec![1e-4, 1e-4]]));
-        (optimizer.ema(0).unwrap().to_vec(), optimizer.stats().unwrap().total.update)
+        (optimizer.ema(host::tensor(&optimizer, 0)).unwrap().to_vec(), optimizer.stats().unwrap().total.update)
     };
     assert_eq!(run("bf16-split,grads=f32"), run("f32"));
     assert_eq!(run("bf16-master,grads=f32"), run("f32"));
@@ -372,12 +398,16 @@ fn points_of_evaluation_are_reached_in_full() {
 #[test]
 fn rows_keep_what_is_theirs() {
     let rule = AdamW { lr: 0.01, ..AdamW::default() };
-    for text in ["bf16-sr", "bf16-split", "f16-master"] {
-        let mut optimizer = stored::<f32>(&rule, &[40], text, 2).with_rows("points", &[0], 10).unwrap();
+    for text in ["bf16-sr", "bf16-master", "f16-master"] {
+        let mut builder = wgpu_optim::Optimizer::builder(rule);
+        let points = builder.tensor(Group::DEFAULT, "t0", &[10, 4]);
+        let rows = builder.row_set("points", &[points]);
+        builder.mask(rows).row_capacity(rows, 10).seed(2).storage(storage(text));
+        let mut optimizer = builder.build_cpu::<f32>().unwrap();
         let mut params = numbers::<f32>(&[40], 1, 0.1);
         store(&mut optimizer, &mut params);
         let flags: Vec<u32> = (0..10).map(|row| u32::from(row % 2 == 0)).collect();
-        optimizer.set_mask(0, &flags).unwrap();
+        optimizer.write_mask(rows, &flags).unwrap();
         let before = params.clone();
         step(&mut optimizer, &mut params, &numbers(&[40], 2, 1.0));
         // Draws are by an element's own place, whichever rows are stepped.
@@ -391,11 +421,11 @@ fn rows_keep_what_is_theirs() {
             continue;
         }
         let full = master(&optimizer, &params, "t0");
-        optimizer.remap(0, &[3, u32::MAX, 0], &mut [&mut params[0]]).unwrap();
+        optimizer.remap(rows, &[3, u32::MAX, 0], &mut [&mut params[0]]).unwrap();
         let moved = master(&optimizer, &params, "t0");
         assert_eq!((&moved[..4], &moved[8..]), (&full[12..16], &full[..4]), "{text}");
         assert_eq!(moved[4..8], [0.0; 4]);
-        optimizer.reset_rows(0, &[1, 0, 0], &[&params[0]]).unwrap();
+        optimizer.reset_rows(rows, &[1, 0, 0], &[&params[0]]).unwrap();
         let anew = master(&optimizer, &params, "t0");
         assert_eq!((&anew[..4], &anew[8..]), (&params[0][..4], &full[..4]), "{text}");
     }
@@ -404,37 +434,52 @@ fn rows_keep_what_is_theirs() {
 #[test]
 fn what_cannot_be_stored_is_refused() {
     let adamw = AdamW::default();
-    let error = |result: wgpu_optim::Result<Optimizer<f32>>, parts: &[&str]| {
-        let text = result.map(drop).unwrap_err().to_string();
+    let refused = |rule: &dyn Rule, change: &dyn Fn(&mut Builder), parts: &[&str]| {
+        let mut builder = described(rule, &[]);
+        builder.tensors(Group::DEFAULT, [("t0", [2, 4]), ("t1", [2, 4])]);
+        change(&mut builder);
+        let text = builder.build_cpu::<f32>().map(drop).unwrap_err().to_string();
         assert!(parts.iter().all(|part| text.contains(part)), "{text}");
     };
-    let fresh = || plain::<f32>(&adamw, &[8, 8]);
-    error(fresh().with_tensor_storage(2, &Storage::default()), &["tensor 2", "there are 2"]);
-    error(fresh().with_storage(&storage("w=8bit")), &["state of adamw", "m, v"]);
-    error(plain::<f32>(&SAdam::default(), &[8]).with_storage(&storage("bf16-split")), &["bf16-split", "sadam"]);
+    let other = host::builder([("all", adamw.boxed())], [("other", 0, 8)]).find_tensor("other").unwrap();
+    refused(&adamw, &|b| _ = b.tensor_storage(other, Storage::default()), &["handle of a tensor", "another optimizer"]);
+    refused(&adamw, &|b| _ = b.storage(storage("w=8bit")), &["state of adamw", "m, v"]);
+    refused(&SAdam::default(), &|b| _ = b.storage(storage("bf16-split")), &["bf16-split", "sadam"]);
     let split = Storage { params: Params::F16(RoundingMode::Split), ..Storage::default() };
-    error(fresh().with_storage(&split), &["f16-master"]);
-    let mut stepped = fresh();
-    step(&mut stepped, &mut [vec![0.0; 8], vec![0.0; 8]], &[vec![1.0; 8], vec![1.0; 8]]);
-    error(stepped.with_storage(&Storage::default()), &["1 steps"]);
-    let rows = || fresh().with_rows("points", &[1], 4);
-    error(rows().unwrap().with_storage(&storage("states=bf16")), &["`t1`", "rows"]);
-    error(fresh().with_storage(&storage("states=bf16")).unwrap().with_rows("points", &[1], 4), &["`t1`", "rows"]);
-    error(fresh().with_storage(&storage("v=bf16-sr")).unwrap().sharing_second_moment(0, 4), &["`t0`", "rows"]);
-    rows().unwrap().with_tensor_storage(0, &storage("states=bf16")).unwrap();
-    let mut short = fresh();
+    refused(&adamw, &|b| _ = b.storage(split.clone()), &["f16-master"]);
+    let rows = |b: &mut Builder| {
+        let t1 = b.find_tensor("t1").unwrap();
+        b.row_set("points", &[t1]);
+    };
+    refused(&adamw, &|b| rows(b.storage(storage("states=bf16"))), &["`t1`", "rows"]);
+    refused(&adamw, &|b| rows(b.storage(storage("bf16-split"))), &["`t1`", "bf16-master"]);
+    let share = |b: &mut Builder| {
+        let t0 = b.find_tensor("t0").unwrap();
+        b.share_second_moment(t0);
+    };
+    refused(&adamw, &|b| share(b.storage(storage("v=bf16-sr"))), &["`t0`", "rows"]);
+    let mut beside = described(&adamw, &[8, 8]);
+    rows(&mut beside);
+    let t0 = beside.find_tensor("t0").unwrap();
+    beside.tensor_storage(t0, storage("states=bf16")).build_cpu::<f32>().unwrap();
+    let mut short = plain::<f32>(&adamw, &[8, 8]);
     assert!(short.store_params(&mut [&mut [0.0; 8], &mut [0.0; 7]]).unwrap_err().to_string().contains("`t1`"));
 }
 
 #[test]
 fn tensors_without_decay_stay_stored() {
     let rule = AdamW { weight_decay: 0.1, ..AdamW::default() };
-    let optimizer = stored::<f32>(&rule, &[300, 300], "bf16-split,states=bf16", 0);
-    let mut optimizer = optimizer.without_decay(0, &NoDecay::Rank(1), &[&[300], &[30, 10]]).unwrap();
+    let mut builder = wgpu_optim::Optimizer::builder(rule);
+    builder.storage(storage("bf16-split,states=bf16"));
+    builder.tensors(Group::DEFAULT, [("t0", &[300][..]), ("t1", &[30, 10])]);
+    let without = builder.exclude_from_decay(Group::DEFAULT, NoDecay::Rank(1)).unwrap();
+    let mut optimizer = builder.build_cpu::<f32>().unwrap();
+    let groups = [0, 1].map(|t| optimizer.group_of(host::tensor(&optimizer, t)).unwrap());
+    assert_eq!(groups, [without, Group::DEFAULT]);
     let mut params = numbers::<f32>(&[300, 300], 1, 0.1);
     step(&mut optimizer, &mut params, &numbers(&[300, 300], 2, 1e-2));
     for (t, p) in params.iter().enumerate() {
         let halves = |values: &[f32]| values.iter().all(|x| x.to_bits() & 0xffff == 0);
-        assert!(halves(p) && halves(optimizer.state(t, "v").unwrap()), "tensor {t}");
+        assert!(halves(p) && halves(state(&optimizer, t, "v").unwrap()), "tensor {t}");
     }
 }

@@ -210,7 +210,8 @@ impl Builder {
     /// ```
     ///
     /// # Errors
-    /// The rule has no `weight_decay`; there is no such group.
+    /// The rule has no `weight_decay`; there is no such group. [`build`](Self::build) refuses a pattern of names that fits no tensor of
+    /// the group.
     pub fn exclude_from_decay(&mut self, group: Group, which: NoDecay) -> Result<Group> {
         let (index, count) = (self.spec.group(group)?, self.spec.groups.len());
         let (info, id) = (&self.spec.groups[index], next_id());

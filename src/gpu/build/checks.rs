@@ -8,7 +8,7 @@ use crate::optim::Procedure;
 use crate::optim::rule::{check_common, same_rule};
 use crate::options::storage::Format;
 use crate::options::telemetry::refuse;
-use crate::{Error, Result};
+use crate::{Error, NoDecay, Result};
 
 impl Spec {
     /// Finds what the rooms and storages that were asked for come to, and checks everything.
@@ -72,8 +72,34 @@ impl Spec {
             }
             tensor.check()?;
         }
+        self.check_routes()?;
         self.check_rows()?;
         self.check_overlaps()
+    }
+
+    /// A pattern of names that fits no tensor is most likely misspelt: then weight decay would act where it should not, and no number
+    /// would tell.
+    fn check_routes(&self) -> Result<()> {
+        for (index, group) in self.groups.iter().enumerate() {
+            for (which, _) in &group.routes {
+                let NoDecay::Names(pattern) = which else { continue };
+                let of_group = |tensor: &&TensorInfo| tensor.group == index || self.routes_to(index, tensor.group);
+                if self.tensors.iter().filter(of_group).any(|tensor| which.picks(&tensor.name, &tensor.shape)) {
+                    continue;
+                }
+                return Err(Error::Usage(format!(
+                    "no tensor of group `{}` fits the pattern `{pattern}` of exclude_from_decay: a pattern is compared with whole \
+                     names, and `*` stands for any characters",
+                    group.name
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether tensors that were given to a group may be in another. A group's routes lead to groups that were added after it.
+    fn routes_to(&self, from: usize, to: usize) -> bool {
+        self.groups[from].routes.iter().any(|(_, twin)| *twin == to || self.routes_to(*twin, to))
     }
 
     /// Ranges of one buffer, rounded up to 16 bytes, must not touch.

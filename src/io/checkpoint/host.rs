@@ -134,7 +134,8 @@ impl Checkpoint {
 /// What is kept for a tensor, the parameters first, and how it is stored.
 fn layouts<F: Number>(optimizer: &Optimizer<F>, tensor: usize) -> Vec<(&'static str, Layout)> {
     let params = optimizer.param_storage(tensor);
-    let precision = match params.keep() {
+    let keep = params.keep().filter(|_| !optimizer.spec.tensors[tensor].frozen);
+    let precision = match keep {
         Some(RoundingMode::Master) => Some((MASTER, Layout::F32)),
         Some(RoundingMode::Split) => Some((REMAINDER, Layout::Remainder)),
         None | Some(RoundingMode::Nearest | RoundingMode::Stochastic) => None,
@@ -193,6 +194,7 @@ fn tensor<F: Number>(optimizer: &Optimizer<F>, at: usize, (shape, param): (&[usi
     let values = narrow(full.as_deref().unwrap_or(param));
     let (seen, rest) = Packed::params(optimizer.param_storage(at), &values);
     let same = |(a, b): (&f32, &f32)| a.to_bits() == b.to_bits() || a.is_nan();
+    let rest = rest.filter(|_| !info.frozen);
     if full.is_none() && !values.iter().zip(&seen.values()).all(same) {
         let form = seen.layout();
         return error(format!(

@@ -4,11 +4,10 @@
 use wgpu_optim::optim::{ALL, Adagrad, AdamW, RmsProp, Sgd};
 use wgpu_optim::storage::blockwise::BLOCK;
 use wgpu_optim::tools::verify::Problem;
-use wgpu_optim::{Group, Optimizer, Rule, Tensor};
+use wgpu_optim::{Builder, Group, Optimizer, Rule, Tensor};
 
 use super::{amsgrad, everything, problem, storage};
 use crate::common::{block_on, check, deal, gpu, groups, take};
-use crate::support::host;
 
 const SIZES: &[usize] = &[7, 1030, 64, 300, 3];
 /// Tensor and element: the first, the last, in the tail of a word, on both sides of a block's end and of a chunk's.
@@ -135,11 +134,11 @@ fn zeros_stay_zeros() {
     }
 }
 
-fn one(rule: &dyn Rule, form: &str, elements: usize) -> (Optimizer, Tensor) {
+fn one(rule: &dyn Rule, form: &str, elements: usize) -> (Builder, Tensor) {
     let mut builder = Optimizer::builder(rule.boxed());
     let w = builder.tensor(Group::DEFAULT, "w", &[elements]);
     builder.storage(storage(form));
-    (builder.build(&gpu().device, &gpu().queue).unwrap(), w)
+    (builder, w)
 }
 
 /// A second moment fades with gradients of zero; in f32 it reaches zero in its time, stored in fewer bits it does not before.
@@ -153,7 +152,8 @@ fn what_is_divided_by_never_becomes_zero() {
     let sizes = [1.0_f32, 1e-12, 1e-7, 1e-20, 1e-30, 1e-38, 3e-39, 1e-41, 1e-45, 0.0];
     for (rule, state) in rules {
         let run = |form: &str| -> Vec<Vec<f32>> {
-            let (mut optimizer, w) = one(rule.as_ref(), form, ELEMENTS);
+            let (builder, w) = one(rule.as_ref(), form, ELEMENTS);
+            let mut optimizer = builder.build(&gpu().device, &gpu().queue).unwrap();
             let start: Vec<f32> =
                 (0..ELEMENTS).map(|i| if i < 256 { sizes[i % 10] } else { sizes[4 + i % 6] }).collect();
             optimizer.write_state(w, state, &start).unwrap();
@@ -184,16 +184,16 @@ fn what_is_divided_by_never_becomes_zero() {
 fn the_largest_may_be_negative() {
     let rule = AdamW { weight_decay: 0.1, ..AdamW::default() };
     let grad: Vec<f32> = (0..700).map(|i| if i % 256 == 17 { -8.0 } else { (i as f32).sin() }).collect();
-    let (mut optimizer, w) = one(&rule, "8bit,min=0", 700);
-    let host = host::optimizer::<f32>([("all", rule.boxed())], [("w", 0, 700)]).unwrap();
-    let mut host = host.with_storage(&storage("8bit,min=0")).unwrap();
+    let (builder, w) = one(&rule, "8bit,min=0", 700);
+    let mut optimizer = builder.build(&gpu().device, &gpu().queue).unwrap();
+    let mut host = builder.build_cpu::<f32>().unwrap();
     let mut params = vec![0.0; 700];
     for step in 0..3 {
         optimizer.write_grad(w, &grad).unwrap();
         gpu().run(|encoder| optimizer.step(encoder)).unwrap();
         host.step(&mut [&mut params], &[&grad]).unwrap();
         let m = block_on(optimizer.read_state(w, "m")).unwrap();
-        let other = m.iter().zip(host.state(0, "m").unwrap()).filter(|(a, b)| (*a - *b).abs() > 1e-5 * b.abs()).count();
+        let other = m.iter().zip(host.state(w, "m").unwrap()).filter(|(a, b)| (*a - *b).abs() > 1e-5 * b.abs()).count();
         assert!(other <= 7, "step {step}: {other} of 700 codes are others");
         let largest = [17, 273, 529].map(|i| m[i]);
         // Each step loses less than a hundredth of it.
