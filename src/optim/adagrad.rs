@@ -58,6 +58,8 @@ impl ElementwiseRule for Adagrad {
     type Decision<F: Real> = Nothing;
     type GlobalState<F: Real> = Nothing;
     const TEXT: &'static str = include_str!("../../shaders/rules/adagrad.wgsl");
+    /// Worst measured error: 1.29.
+    const TOLERANCE: f64 = 4.0;
 
     fn scalars(&self, t: u64) -> Vec<Scalar> {
         let before = t.saturating_sub(1) as f64;

@@ -119,13 +119,14 @@ fn update<F: Real>(
 
 /// Adam and AdamW differ in one constant and in what `decay` holds.
 macro_rules! adam {
-    ($name:ident, $decoupled:literal) => {
+    ($name:ident, $decoupled:literal, $tolerance:literal) => {
         impl ElementwiseRule for $name {
             type Hyper<F: Real> = Hyper<F>;
             type State<F: Real> = State<F>;
             type Decision<F: Real> = Nothing;
             type GlobalState<F: Real> = Nothing;
             const TEXT: &'static str = include_str!("../../shaders/rules/adam.wgsl");
+            const TOLERANCE: f64 = $tolerance;
             const SHARES_ROWS: bool = true;
 
             fn scalars(&self, t: u64) -> Vec<Scalar> {
@@ -184,5 +185,7 @@ macro_rules! adam {
     };
 }
 
-adam!(Adam, false);
-adam!(AdamW, true);
+// Worst measured error: 1.27.
+adam!(Adam, false, 4.0);
+// Worst measured error: 1.35.
+adam!(AdamW, true, 4.5);

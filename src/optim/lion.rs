@@ -74,6 +74,8 @@ impl ElementwiseRule for Lion {
     type Decision<F: Real> = Nothing;
     type GlobalState<F: Real> = Nothing;
     const TEXT: &'static str = include_str!("../../shaders/rules/lion.wgsl");
+    /// Worst measured error: 0.79.
+    const TOLERANCE: f64 = 2.5;
 
     fn scalars(&self, _: u64) -> Vec<Scalar> {
         vec![

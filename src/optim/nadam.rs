@@ -115,6 +115,8 @@ impl ElementwiseRule for NAdam {
     type Decision<F: Real> = Nothing;
     type GlobalState<F: Real> = Nothing;
     const TEXT: &'static str = include_str!("../../shaders/rules/nadam.wgsl");
+    /// Worst measured error: 1.38.
+    const TOLERANCE: f64 = 4.5;
     const SHARES_ROWS: bool = true;
 
     fn scalars(&self, t: u64) -> Vec<Scalar> {

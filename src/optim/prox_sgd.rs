@@ -55,6 +55,8 @@ impl ElementwiseRule for ProxSgd {
     type Decision<F: Real> = Nothing;
     type GlobalState<F: Real> = Nothing;
     const TEXT: &'static str = include_str!("../../shaders/rules/prox_sgd.wgsl");
+    /// Worst measured error: 0.78.
+    const TOLERANCE: f64 = 2.5;
 
     fn scalars(&self, _: u64) -> Vec<Scalar> {
         vec![

@@ -80,6 +80,8 @@ impl ElementwiseRule for RAdam {
     type Decision<F: Real> = Nothing;
     type GlobalState<F: Real> = Nothing;
     const TEXT: &'static str = include_str!("../../shaders/rules/radam.wgsl");
+    /// Worst measured error: 1.19.
+    const TOLERANCE: f64 = 4.0;
     const SHARES_ROWS: bool = true;
 
     fn scalars(&self, t: u64) -> Vec<Scalar> {

@@ -72,6 +72,8 @@ impl ElementwiseRule for RmsProp {
     type Decision<F: Real> = Nothing;
     type GlobalState<F: Real> = Nothing;
     const TEXT: &'static str = include_str!("../../shaders/rules/rmsprop.wgsl");
+    /// Worst measured error: 2.46, with momentum.
+    const TOLERANCE: f64 = 7.5;
 
     fn scalars(&self, _: u64) -> Vec<Scalar> {
         vec![

@@ -112,6 +112,8 @@ impl ElementwiseRule for SAdam {
     type Decision<F: Real> = Decision<F>;
     type GlobalState<F: Real> = Nothing;
     const TEXT: &'static str = include_str!("../../shaders/rules/sadam.wgsl");
+    /// Worst measured error: 1.46.
+    const TOLERANCE: f64 = 4.5;
 
     fn procedure(&self) -> Procedure {
         Procedure::Probe(Probe { count: self.k as usize, directions: self.directions })

@@ -63,6 +63,8 @@ impl ElementwiseRule for Sgd {
     type Decision<F: Real> = Nothing;
     type GlobalState<F: Real> = Nothing;
     const TEXT: &'static str = include_str!("../../shaders/rules/sgd.wgsl");
+    /// Worst measured error: 0.96.
+    const TOLERANCE: f64 = 3.0;
 
     fn check_together(&self) -> crate::Result<()> {
         let needs = |setting, value: f64, needs: &'static str| {

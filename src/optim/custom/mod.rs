@@ -27,6 +27,12 @@ use fill::{Declared, Fill};
 use header::Line;
 use scan::Mistake;
 
+/// The tolerance of `verify` for a custom rule, in units of 2⁻²⁴: the bound of a rule that only adds and multiplies.
+///
+/// Each of + - × is off by up to one ulp, which is 2 units. The longest chain, a decayed gradient through a moment into the step, is 15
+/// units over six numbers or more.
+const TOLERANCE: f64 = 4.0;
+
 /// An optimizer that the user brings as WGSL. It is a [`Rule`] like this crate's own and gets all that the engine does: groups,
 /// clips, loss scale, accumulation, averages of the weights.
 ///
@@ -396,6 +402,10 @@ impl Rule for CustomRule {
 
     fn text(&self) -> &str {
         &self.text
+    }
+
+    fn tolerance(&self) -> f64 {
+        TOLERANCE
     }
 
     fn flags(&self) -> Vec<(&'static str, bool)> {

@@ -54,6 +54,9 @@ impl Rule for Altered {
     fn text(&self) -> &str {
         &self.text
     }
+    fn tolerance(&self) -> f64 {
+        self.rule.tolerance()
+    }
     fn flags(&self) -> Vec<(&'static str, bool)> {
         self.rule.flags()
     }

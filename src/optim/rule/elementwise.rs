@@ -26,6 +26,18 @@ pub trait ElementwiseRule: Configured + Clone + Debug + Send + Sync + 'static {
 
     /// The rule's WGSL.
     const TEXT: &'static str;
+
+    /// The tolerance of `verify`, in units of 2⁻²⁴: by how much each number that a step is computed from may be falsified.
+    ///
+    /// The value is three times the worst error that `wgpu-optim verify --json` measured on lavapipe (Mesa 22.3.6), of steps and of states,
+    /// over all variants and sizes in f32, rounded up to half a unit. Each rule states its measured error beside the value. Lavapipe rounds
+    /// every division and every root correctly. WGSL lets a division be off by 5 units and a root by 9. A step is computed from five numbers
+    /// or more; shared among these numbers, both errors together take the other two thirds.
+    ///
+    /// The value is a measured constant and is not derived from the WGSL text: a tolerance that counted the operations of the text under
+    /// test would let the text loosen its own check.
+    const TOLERANCE: f64;
+
     /// The sums it needs.
     const SUMS: Sums = Sums::NONE;
 

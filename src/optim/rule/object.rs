@@ -29,6 +29,7 @@ use crate::optim::procedure::Procedure;
 ///     fn set(&mut self, _: &str, _: &Value) -> wgpu_optim::Result<()> { Ok(()) }
 ///     fn check(&self) -> wgpu_optim::Result<()> { Ok(()) }
 ///     fn text(&self) -> &str { "" }
+///     fn tolerance(&self) -> f64 { 0.0 }
 ///     fn flags(&self) -> Vec<(&'static str, bool)> { Vec::new() }
 ///     fn scalars(&self, _: u64) -> Vec<Scalar> { Vec::new() }
 ///     fn states(&self) -> Vec<StateSpec> { Vec::new() }
@@ -62,6 +63,9 @@ pub trait Rule: Debug + Send + Sync + Sealed {
     fn origin(&self) -> Origin {
         Origin::default()
     }
+    /// The tolerance of `verify`, in units of 2⁻²⁴.
+    #[doc(hidden)]
+    fn tolerance(&self) -> f64;
     /// WGSL constants that the settings choose.
     fn flags(&self) -> Vec<(&'static str, bool)>;
     /// The members of `Hyper` at the `t`-th step, `t` counted from 1.
@@ -129,6 +133,9 @@ impl<T: ElementwiseRule> Rule for T {
     }
     fn origin(&self) -> Origin {
         Origin::CRATE
+    }
+    fn tolerance(&self) -> f64 {
+        T::TOLERANCE
     }
     fn flags(&self) -> Vec<(&'static str, bool)> {
         ElementwiseRule::flags(self)
