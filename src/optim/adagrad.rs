@@ -8,7 +8,7 @@ settings! {
     ///
     /// `g ← g + λθ`, `sum ← sum + g²`, `θ ← θ - η/(1 + (t-1) lr_decay) · g/(√sum + ε)`.
     ///
-    /// It keeps the sum of squares.
+    /// The rule keeps the sum of squares.
     ///
     /// ```
     /// use wgpu_optim::{Adagrad, Rule};

@@ -10,7 +10,7 @@ settings! {
     /// runs over all tensors of all groups; where it is 0 the step is skipped and not counted. The learning rate is that of SGD
     /// without momentum.
     ///
-    /// It keeps `m`, `v` and `q` = 1 - Πβ1.
+    /// The rule keeps `m`, `v` and `q` = 1 - Πβ1.
     ///
     /// ```
     /// use wgpu_optim::{Adai, Rule};
@@ -26,23 +26,23 @@ settings! {
         /// Learning rate η. No default, as in the authors' code.
         lr: f64, NOT_NEGATIVE;
     }
-    /// β0, the share 1-β1 of an element of mean v̂. Default 0.1, the authors' code.
+    /// β0, the value of 1-β1 for an element with v̂ = v̄. Default 0.1, the authors' code.
     beta0: f64 = 0.1, NOT_NEGATIVE;
     /// Decay rate β2 of the second moment, in [0, 1). Default 0.99, the authors' code.
     beta2: f64 = 0.99, BELOW_ONE;
-    /// ε, the least 1-β1: a bound on the inertia. Default 1e-3, the authors' code.
+    /// ε, the lower bound of 1-β1, which bounds the inertia from above. Default 1e-3, the authors' code.
     eps: f64 = 1e-3, POSITIVE_SHARE;
     /// λ, added to the gradient as λθ. Default 0, the authors' code.
     weight_decay: f64 = 0.0, NOT_NEGATIVE;
     /// d of AdaiV2, in [0, 1]: `1-β1 = clamp(β0 (v̂/v̄)^{1/(3-2d)}, ε, 1)`, `m ← β1 m + (1-β1)^d g`, `θ ← θ - η β0^{1-d} m/(1 - Πβ1)`.
-    /// Default 1, the authors' code, where all three are as above.
+    /// Default 1, the authors' code, with which the three formulas are those above.
     dampening: f64 = 1.0, SHARE;
 }
 
 settings! {
     /// AdaiW (Xie et al., arXiv 2006.15815): [`Adai`] with decoupled decay, `θ ← θ - ηλθ - η m/(1 - Πβ1)`.
     ///
-    /// It keeps `m`, `v` and `q` = 1 - Πβ1.
+    /// The rule keeps `m`, `v` and `q` = 1 - Πβ1.
     ///
     /// ```
     /// use wgpu_optim::{AdaiW, Rule};
@@ -58,13 +58,13 @@ settings! {
         /// Learning rate η. No default, as in the authors' code.
         lr: f64, NOT_NEGATIVE;
     }
-    /// β0, the share 1-β1 of an element of mean v̂. Default 0.1, the authors' code.
+    /// β0, the value of 1-β1 for an element with v̂ = v̄. Default 0.1, the authors' code.
     beta0: f64 = 0.1, NOT_NEGATIVE;
     /// Decay rate β2 of the second moment, in [0, 1). Default 0.99, the authors' code.
     beta2: f64 = 0.99, BELOW_ONE;
-    /// ε, the least 1-β1: a bound on the inertia. Default 1e-3, the authors' code.
+    /// ε, the lower bound of 1-β1, which bounds the inertia from above. Default 1e-3, the authors' code.
     eps: f64 = 1e-3, POSITIVE_SHARE;
-    /// λ, decoupled: each step takes ηλθ off. Default 0, the authors' code.
+    /// λ, decoupled: each step subtracts ηλθ. Default 0, the authors' code.
     weight_decay: f64 = 0.0, NOT_NEGATIVE;
     /// d of AdaiV2, in [0, 1], as for [`Adai`]. Default 1, the authors' code.
     dampening: f64 = 1.0, SHARE;
@@ -115,7 +115,7 @@ fields! {
 }
 
 fields! {
-    /// What the mean decides.
+    /// The decision from the mean.
     Decision {
         /// (1-β2^t) v̄
         mean,
@@ -155,12 +155,13 @@ fn contribute<F: Real>(decoupled: bool, p: F, g: F, s: &State<F>) -> [F; MAX_SUM
     terms
 }
 
-/// Where decay and gradient nearly balance, the sum is what rounding leaves of larger terms; what v held before is its lower bound.
+/// Where decay and gradient nearly balance, the large terms cancel and the sum is mostly rounding error; the part of the previous v is its
+/// lower bound.
 fn sum_of_v<F: Real>(totals: &[F]) -> F {
     totals[0].max(totals[1])
 }
 
-/// Adai and AdaiW differ in one constant, in what `decay` holds and in whether the decay enters the sums.
+/// Adai and AdaiW differ in one constant, in the meaning of `decay` and in whether the decay enters the sums.
 macro_rules! adai {
     ($name:ident, $decoupled:literal, $tolerance:literal) => {
         impl ElementwiseRule for $name {

@@ -8,7 +8,7 @@ settings! {
     ///
     /// `u = m̂/(√v̂ + ε) + λθ` with the moments of Adam, `θ ← θ - η ‖θ‖/‖u‖ u`; the ratio is 1 where either norm is 0 and is not clipped.
     ///
-    /// It keeps `m` (where β1 > 0) and `v`.
+    /// The rule keeps `m` (where β1 > 0) and `v`.
     ///
     /// ```
     /// use wgpu_optim::{Lamb, Rule};
@@ -65,14 +65,14 @@ fields! {
 }
 
 fields! {
-    /// What the norms decide.
+    /// The decision from the norms.
     Decision {
         /// ‖θ‖ / ‖u‖
         ratio,
     }
 }
 
-/// The next moments and u from them.
+/// The next moments, and u from these moments.
 #[inline(always)]
 fn direction<F: Real>(h: &Hyper<F>, p: F, g: F, s: &mut State<F>) -> F {
     let m = h.beta1 * s.m + h.one_minus_beta1 * g;

@@ -9,7 +9,7 @@ settings! {
     ///
     /// The moments of Adam; `θ ← θ - η r m̂ √(1-β2^t)/(√v + ε)` once `ρ_t > 5`, before that `θ ← θ - η m̂`.
     ///
-    /// It keeps `m` (where β1 > 0) and `v`.
+    /// The rule keeps `m` (where β1 > 0) and `v`.
     ///
     /// ```
     /// use wgpu_optim::{RAdam, Rule};
@@ -105,7 +105,7 @@ impl ElementwiseRule for RAdam {
 
     fn variants() -> Vec<(&'static str, Self)> {
         let base = Self { weight_decay: 0.1, ..Self::default() };
-        // With β2 = 0.5 ρ never passes 5; with 0.999 it does at the sixth step.
+        // With β2 = 0.5 ρ never passes 5; with β2 = 0.999 ρ passes 5 at the sixth step.
         vec![
             ("default", base),
             ("never_rectified", Self { beta2: 0.5, ..base }),

@@ -9,7 +9,7 @@ settings! {
     ///
     /// `g ← g + λθ`, `b ← μ b + (1-τ) g` (at the first step `b ← g`), `θ ← θ - η b`, or with `nesterov` `θ ← θ - η (g + μ b)`.
     ///
-    /// It keeps `b` (where μ > 0).
+    /// The rule keeps `b` (where μ > 0).
     ///
     /// ```
     /// use wgpu_optim::{Rule, Sgd};
