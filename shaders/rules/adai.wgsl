@@ -52,7 +52,8 @@ fn total(h: Hyper, sums: array<f32, SUMS>, elements: f32) -> array<vec3<f32>, TO
     );
 }
 
-// Where decay and gradient nearly balance, the sum is what rounding leaves of larger terms; what v held before is its lower bound.
+// Where decay and gradient nearly balance, the large terms cancel and the sum is mostly rounding error; the part of the previous v is its
+// lower bound.
 fn sum_of_v(totals: array<f32, TOTALS>) -> f32 {
     return max(totals[0], totals[1]);
 }

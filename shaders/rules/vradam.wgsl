@@ -40,7 +40,7 @@ fn total(h: Hyper, sums: array<f32, SUMS>, elements: f32) -> array<vec3<f32>, TO
 }
 
 fn decide(h: Hyper, totals: array<f32, TOTALS>, own: array<f32, TOTALS>) -> Decision {
-    // Cancellation between the three terms may leave S a rounding below zero.
+    // The three terms may cancel to an S that is below zero by a rounding error.
     let S = max(totals[0], 0.0);
     return Decision(h.alpha0 / (1.0 + min(h.beta3 * S, h.alpha1)));
 }
