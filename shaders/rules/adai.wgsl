@@ -1,4 +1,4 @@
-// Adai and AdaiW (Xie et al., arXiv 2006.15815), with the dampening of AdaiV2 (the authors' code): momentum whose inertia adapts to
+// Adai and AdaiW (Xie et al., arXiv 2006.15815), with the dampening of AdaiV2 (the authors' code): momentum with an inertia that adapts to
 // each element, measured against the mean over all tensors of all groups.
 //
 //   g ← g + λθ                                      Adai only: L2

@@ -1,4 +1,4 @@
-// VRAdam (arXiv 2505.13196, algorithm 1): Adam whose rate falls with the velocity, measured over all tensors of all groups.
+// VRAdam (arXiv 2505.13196, algorithm 1): Adam with a rate that falls with the velocity, measured over all tensors of all groups.
 // The paper's v is the first moment and its m the second; here, as everywhere in this crate, m is the first and v the second.
 //
 //   m ← β1 m + (1-β1) g        v ← β2 v + (1-β2) g²

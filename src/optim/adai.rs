@@ -4,7 +4,7 @@ use super::rule::{ElementwiseRule, MAX_SUMS, Nothing, Real, Scalar, StateSpec, S
 use crate::optim::rule::settings::settings;
 
 settings! {
-    /// Adai (Xie et al., arXiv 2006.15815): momentum whose inertia adapts to each element, with decay as L2 regularisation.
+    /// Adai (Xie et al., arXiv 2006.15815): momentum with an inertia that adapts to each element, with decay as L2 regularisation.
     ///
     /// `g ← g + λθ`, `v ← β2 v + (1-β2) g²`, `1-β1 = clamp(β0 v̂/v̄, ε, 1)`, `m ← β1 m + (1-β1) g`, `θ ← θ - η m/(1 - Πβ1)`. The mean v̄
     /// runs over all tensors of all groups; where it is 0 the step is skipped and not counted. The learning rate is that of SGD

@@ -4,7 +4,7 @@ use super::rule::{ElementwiseRule, MAX_SUMS, Nothing, Real, Scalar, StateSpec, S
 use crate::optim::rule::settings::settings;
 
 settings! {
-    /// LAMB (You et al. 2020, algorithm 2): Adam whose step in each tensor is scaled to the tensor's norm, as `optax.lamb`.
+    /// LAMB (You et al. 2020, algorithm 2): Adam with its step in each tensor scaled to the tensor's norm, as `optax.lamb`.
     ///
     /// `u = m̂/(√v̂ + ε) + λθ` with the moments of Adam, `θ ← θ - η ‖θ‖/‖u‖ u`; the ratio is 1 where either norm is 0 and is not clipped.
     ///

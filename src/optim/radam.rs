@@ -4,7 +4,7 @@ use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, bias_correc
 use crate::optim::rule::settings::settings;
 
 settings! {
-    /// RAdam (Liu et al. 2020, algorithm 2): Adam whose rate is rectified while the second moment is still uncertain, with decay as L2
+    /// RAdam (Liu et al. 2020, algorithm 2): Adam with a rectified rate while the second moment is still uncertain, with decay as L2
     /// regularisation, as `torch.optim.RAdam`.
     ///
     /// The moments of Adam; `θ ← θ - η r m̂ √(1-β2^t)/(√v + ε)` once `ρ_t > 5`, before that `θ ← θ - η m̂`.

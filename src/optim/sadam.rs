@@ -5,7 +5,7 @@ use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, bias_correc
 use crate::optim::rule::settings::settings;
 
 settings! {
-    /// S-Adam (arXiv 2605.29547, in the form of the authors' release): AdamW whose step is multiplied by `exp(-λ LGI)`, where LGI is
+    /// S-Adam (arXiv 2605.29547, in the form of the authors' release): AdamW with its step multiplied by `exp(-λ LGI)`, where LGI is
     /// the variance of the loss's slopes along `k` random directions over their mean square.
     ///
     /// A step evaluates the loss `k + 1` times beside the gradient: see [`Optimizer::evaluate`](crate::Optimizer::evaluate). The last

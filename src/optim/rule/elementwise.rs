@@ -82,8 +82,8 @@ pub trait ElementwiseRule: Configured + Clone + Debug + Send + Sync + 'static {
         None
     }
 
-    /// Configurations that together reach every text and every branch of the rule; a rule with weight decay
-    /// never has it at zero.
+    /// Configurations that together reach every text and every branch of the rule. Where the rule has weight decay, no
+    /// configuration sets it to zero.
     fn variants() -> Vec<(&'static str, Self)>;
 
     /// The change Δθ of one element; its states are updated in place.

@@ -27,7 +27,7 @@ impl Formats {
 
     /// Whether any array uses stochastic rounding.
     #[cfg(feature = "checkpoint")]
-    pub(crate) fn take_chances(&self) -> bool {
+    pub(crate) fn round_stochastically(&self) -> bool {
         self.params.keep() == Some(RoundingMode::Stochastic) || self.states.contains(&StateFormat::Bf16Stochastic)
     }
 

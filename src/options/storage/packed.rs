@@ -174,8 +174,8 @@ impl Packed {
 pub(crate) enum Form {
     /// f32.
     Whole,
-    /// bf16, with stochastic rounding (`chance`) or round to nearest.
-    Half { chance: bool },
+    /// bf16, with stochastic rounding or round to nearest.
+    Half { stochastic: bool },
     /// The 16 bits that a split separates.
     Remainder,
     /// One byte per number, in blocks.
@@ -187,8 +187,8 @@ impl Form {
     pub(crate) const fn of(kind: Kind, format: StateFormat) -> Self {
         match format {
             StateFormat::F32 => Self::Whole,
-            StateFormat::Bf16 => Self::Half { chance: false },
-            StateFormat::Bf16Stochastic => Self::Half { chance: true },
+            StateFormat::Bf16 => Self::Half { stochastic: false },
+            StateFormat::Bf16Stochastic => Self::Half { stochastic: true },
             StateFormat::Blockwise8 => Self::Blocks(Map::of(kind)),
         }
     }

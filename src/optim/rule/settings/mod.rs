@@ -28,7 +28,7 @@ pub(crate) trait Ranged: Setting {
     fn check(&self, range: Range) -> Result<(), Cow<'static, str>>;
 }
 
-/// A setting without a range, all of whose values are accepted: a flag or a word.
+/// A setting without a range, such as a flag or a word: all of its values are accepted.
 pub(crate) trait Choice: Setting {
     /// The text of the accepted values.
     fn accepts() -> Cow<'static, str>;
