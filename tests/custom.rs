@@ -357,8 +357,8 @@ fn what_a_text_must_not_hold_is_refused_with_its_place() {
     check_refused(&with("@id(1) override x = 1;"), "3:1", "an override");
     check_refused(&with("alias T = f32;"), "3:1", "an alias");
     check_refused(&with("@compute @workgroup_size(1) fn main() {}"), "3:1", "an entry point");
-    check_refused(&with("fn wo_mine() {}"), "3:4", "the harness's");
-    check_refused(&with("fn a() -> u32 { return wo_call.groups; }"), "3:24", "the harness's");
+    check_refused(&with("fn wo_mine() {}"), "3:4", "belong to the harness");
+    check_refused(&with("fn a() -> u32 { return wo_call.groups; }"), "3:24", "belong to the harness");
     check_refused(&with("fn a() { workgroupBarrier(); }"), "3:10", "cannot wait");
     check_refused(&with("/* open"), "3:1", "this comment is never closed");
     check_refused(&with("fn a() {"), "3:8", "this bracket is never closed");
@@ -372,7 +372,7 @@ fn what_a_text_must_not_hold_is_refused_with_its_place() {
 fn what_the_harness_calls_must_be_there_as_it_calls_it() {
     for name in ["param", "master", "remainder", "ema", "warp_00"] {
         let error = refused(&format!("struct Hyper {{ lr: f32 }}\nstruct State {{ {name}: vec4<f32> }}\n{UPDATE}"));
-        assert!(error.starts_with("shader: mine:2:") && error.contains("name the state otherwise"), "{error}");
+        assert!(error.starts_with("shader: mine:2:") && error.contains("give the state another name"), "{error}");
     }
     check_refused("", "2:30", "`update` is missing");
     assert!(refused(UPDATE).contains("Hyper"));

@@ -104,7 +104,6 @@ impl Schedule {
     /// Puts `steps` steps in front, in which the rate climbs along a line to the first value that follows: the t-th step has the share
     /// (t + 1) / (steps + 1), so that no step has a rate of 0. Replaces an earlier warm-up. `steps` must not exceed the `steps` of the
     /// shape, nor the number of steps until the next schedule begins.
-    /// until the next schedule begins.
     #[must_use]
     pub fn warmup(self, steps: u64) -> Self {
         self.warm(Warmup { steps, from: None })
