@@ -8,7 +8,7 @@ settings! {
     /// S-Adam (arXiv 2605.29547, in the form of the authors' release): AdamW with its step multiplied by `exp(-λ LGI)`, where LGI is
     /// the variance of the loss's slopes along `k` random directions over their mean square.
     ///
-    /// A step evaluates the loss `k + 1` times beside the gradient: see [`Optimizer::evaluate`](crate::Optimizer::evaluate). The last
+    /// A step evaluates the loss `k + 1` times beside the gradient: see [`Optimizer::begin_step`](crate::Optimizer::begin_step). The last
     /// measured slopes damp plain steps; before the first measurement plain steps are not damped. A step with a loss that is not finite is
     /// skipped. All groups share one LGI.
     ///

@@ -13,7 +13,7 @@ use crate::optim::procedure::Procedure;
 /// order, for one element, in f32 and f64.
 ///
 /// The twin finds slips of transcription; the golden trajectories find a misread paper. The trait is sealed: code outside of this crate
-/// cannot name [`Configured`].
+/// cannot name `Configured`.
 pub trait ElementwiseRule: Configured + Clone + Debug + Send + Sync + 'static {
     /// One group's scalars of one step.
     type Hyper<F: Real>: Fields<F>;
