@@ -1,11 +1,11 @@
-//! The crate's one error type. Every text names the thing, what it was and what it should have been.
+//! The error type of the crate. Every message names the thing, its actual value and the required value.
 
 use std::borrow::Cow;
 
-/// Shorthand for results of this crate.
+/// The result type of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What can go wrong. Nothing was changed where one of these comes back.
+/// An error of this crate. A call that returns an error has changed nothing.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -16,24 +16,24 @@ pub enum Error {
         optimizer: String,
         /// The setting's name.
         setting: String,
-        /// What it was.
+        /// The refused value.
         value: String,
-        /// The range it must lie in.
+        /// The range that the value must lie in.
         needs: Cow<'static, str>,
     },
-    /// A name that is not in the list it should come from.
+    /// A name that is not in the list of known names.
     #[error("unknown {kind} `{name}`{}; known: {known}", nearest.as_deref().map(|n| format!(", did you mean `{n}`?")).unwrap_or_default())]
     Unknown {
-        /// What was looked for: "optimizer", "setting of adamw", …
+        /// The kind of name: "optimizer", "setting of adamw", …
         kind: String,
-        /// The name given.
+        /// The refused name.
         name: String,
         /// The closest known name, where one is close.
         nearest: Option<String>,
         /// All known names, comma-separated.
         known: String,
     },
-    /// A setting that has no default was left out.
+    /// A setting without a default is missing.
     #[error("{optimizer}: {setting} has no default and must be given")]
     MissingSetting {
         /// The optimizer's name.
@@ -41,7 +41,7 @@ pub enum Error {
         /// The setting's name.
         setting: String,
     },
-    /// Two things carry one name.
+    /// Two things have the same name.
     #[error("{kind} `{name}` is named twice")]
     Duplicate {
         /// "tensor" or "group".
@@ -54,7 +54,7 @@ pub enum Error {
     Tensor {
         /// The tensor's name.
         tensor: String,
-        /// What it was and what it should have been.
+        /// The actual and the required value.
         problem: String,
     },
     /// A request that contradicts how the optimizer was built.
@@ -70,17 +70,15 @@ pub enum Error {
         /// What is needed.
         needs: u64,
     },
-    /// More steps are recorded and not yet finished than the rings hold.
-    #[error(
-        "{unfinished} steps are recorded and not yet finished, at most {bound} may be: submit them and let the device be polled"
-    )]
+    /// More recorded steps are unfinished than the ring buffers hold.
+    #[error("{unfinished} recorded steps are unfinished, at most {bound} may be: submit them and poll the device")]
     TooManySteps {
         /// How many.
         unfinished: usize,
         /// The bound.
         bound: usize,
     },
-    /// wgpu refused something during creation.
+    /// wgpu refused to create an object.
     #[error("wgpu: {0}")]
     Wgpu(String),
     /// The GPU ran out of memory.
@@ -97,23 +95,23 @@ pub enum Error {
     /// The device was lost.
     #[error("the device was lost: {0}")]
     DeviceLost(String),
-    /// A file is not what it should be.
+    /// A file has the wrong content.
     #[error("{file}: {problem}")]
     File {
         /// The file's name.
         file: String,
-        /// What was found and what was expected.
+        /// The found and the expected content.
         problem: String,
     },
-    /// A checkpoint belongs to something else.
+    /// A checkpoint does not fit the optimizer.
     #[error("{checkpoint} does not fit the optimizer: {}", differences.join("; "))]
     Mismatch {
         /// The checkpoint's name.
         checkpoint: String,
-        /// Every difference: what it is there, and what it should be.
+        /// Every difference: the checkpoint's value, and the value that the optimizer needs.
         differences: Vec<String>,
     },
-    /// WGSL text that does not compile or holds what it must not.
+    /// WGSL text that does not compile or contains a forbidden construct.
     #[error("shader: {0}")]
     Shader(String),
     /// An input or output operation failed.

@@ -332,7 +332,7 @@ fn memory_is_counted_for_every_optimizer_and_storage() {
     assert_eq!(of("adamw", "bf16-sr,8bit")["roles"]["state v"], blocks);
     assert_eq!(
         of("sadam", "bf16-sr")["refused"],
-        "storage `bf16-sr`: sadam probes the loss closer by than half precision tells parameters apart: use f32"
+        "storage `bf16-sr`: sadam probes the loss at distances that half precision does not resolve: use f32"
     );
     let one =
         passes(&["info", "--model", "1k", "--optimizer", "adam", "--set", "amsgrad=true", "--storage", "states=bf16"]);

@@ -357,13 +357,13 @@ fn what_a_text_must_not_hold_is_refused_with_its_place() {
     check_refused(&with("@id(1) override x = 1;"), "3:1", "an override");
     check_refused(&with("alias T = f32;"), "3:1", "an alias");
     check_refused(&with("@compute @workgroup_size(1) fn main() {}"), "3:1", "an entry point");
-    check_refused(&with("fn wo_mine() {}"), "3:4", "the harness's");
-    check_refused(&with("fn a() -> u32 { return wo_call.groups; }"), "3:24", "the harness's");
+    check_refused(&with("fn wo_mine() {}"), "3:4", "belong to the harness");
+    check_refused(&with("fn a() -> u32 { return wo_call.groups; }"), "3:24", "belong to the harness");
     check_refused(&with("fn a() { workgroupBarrier(); }"), "3:10", "cannot wait");
     check_refused(&with("/* open"), "3:1", "this comment is never closed");
     check_refused(&with("fn a() {"), "3:8", "this bracket is never closed");
     check_refused(&with("fn a() } {"), "3:8", "closes nothing");
-    check_refused(&with("return 1;"), "3:1", "`return` begins no declaration");
+    check_refused(&with("return 1;"), "3:1", "`return` does not begin a declaration");
     check_refused(&with("fn a() -> f32 { return subgroupAdd(1.0); }"), "3:24", "SUBGROUP");
     assert!(refused(&format!("enable f16;\n{HEAD}{UPDATE}")).contains("mine:1:1: a directive"));
 }
@@ -372,7 +372,7 @@ fn what_a_text_must_not_hold_is_refused_with_its_place() {
 fn what_the_harness_calls_must_be_there_as_it_calls_it() {
     for name in ["param", "master", "remainder", "ema", "warp_00"] {
         let error = refused(&format!("struct Hyper {{ lr: f32 }}\nstruct State {{ {name}: vec4<f32> }}\n{UPDATE}"));
-        assert!(error.starts_with("shader: mine:2:") && error.contains("name the state otherwise"), "{error}");
+        assert!(error.starts_with("shader: mine:2:") && error.contains("give the state another name"), "{error}");
     }
     check_refused("", "2:30", "`update` is missing");
     assert!(refused(UPDATE).contains("Hyper"));
@@ -475,15 +475,15 @@ fn mistakes_in_the_methods_are_reported_by_check() {
     says(lr().setting("lr", 0.2, Range::ANY), "`lr` is declared twice");
     says(rule().setting("lr", 2.0, Range::between(0.0, 1.0)), "mine: lr is 2, needs a number in [0, 1]");
     says(rule().setting("lr", f64::NAN, Range::ANY), "lr is NaN");
-    says(lr().initial("n", 1.0), "`n` is no member of State");
+    says(lr().initial("n", 1.0), "`n` is not a member of State");
     says(lr().initial("m", f64::INFINITY), "needs a finite number");
-    says(lr().call("n", |_| 1.0), "`n` is no member of Hyper");
+    says(lr().call("n", |_| 1.0), "`n` is not a member of Hyper");
     says(rule().call("lr", |_| f64::NAN), "Hyper.lr is NaN at step 1");
     let mut set = lr();
     assert!(set.set("lr", &Value::Flag(true)).is_err());
     assert!(set.set("l", &Value::Number(1.0)).is_err_and(|e| e.to_string().contains("did you mean `lr`")));
     for name in ["", "a b", "lr;", "l\nr", "wo_lr", "1r", "größe", "x\0", &"x".repeat(65), "/*", "`"] {
-        says(rule().setting(name, 0.1, Range::ANY), "is no name");
+        says(rule().setting(name, 0.1, Range::ANY), "is not a name");
         assert!(CustomRule::from_wgsl(name, &format!("{HEAD}{UPDATE}")).is_err(), "{name}");
     }
     assert!(CustomRule::from_wgsl("adamw", &format!("{HEAD}{UPDATE}")).is_err());
@@ -527,9 +527,9 @@ fn a_file_is_a_whole_rule() {
 
     for (bad, says) in [
         ("setting lr", "must be `setting"),
-        ("setting lr = x", "`x` is no number"),
+        ("setting lr = x", "`x` is not a number"),
         ("setting lr = 1 (0-1)", "a range is"),
-        ("initial n = 1", "`n` is no member of State"),
+        ("initial n = 1", "`n` is not a member of State"),
         ("initial m", "must be `initial"),
         ("sums before clip", "must be `sums after clip`"),
     ] {

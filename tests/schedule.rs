@@ -218,7 +218,7 @@ fn mistakes_in_a_text_are_named() {
         ("cosine:steps=0", "steps is 0, needs at least 1"),
         ("cosine:steps=-3", "steps is `-3`, needs a count of steps"),
         ("cosine:steps=3,steps=4", "steps is given twice"),
-        ("cosine:steps=3,min", "`min` is no KEY=VALUE"),
+        ("cosine:steps=3,min", "`min` is not KEY=VALUE"),
         ("cosine:steps=3,min=nan", "min is NaN, needs a finite number of at least 0"),
         ("cosine:steps=3,hold=maybe", "needs true or false"),
         ("exponential:gamma=0", "gamma is 0, needs a finite number above 0"),

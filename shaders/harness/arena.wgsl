@@ -1,4 +1,4 @@
-// Where a number lies in the arena: all of its arrays are as long, counted in vec4s of numbers.
+// The place of a number in the arena. All arrays have the same length, counted in vec4s of numbers.
 
 fn wo_stride() -> u32 {
 #if STRIDE_OF_F32
@@ -10,17 +10,17 @@ fn wo_stride() -> u32 {
 #endif
 }
 
-// A lane's vec4 of the f32 array of this number.
+// The place of a lane's vec4 in the f32 array number `array`.
 fn wo_at(l: wo_Lane, array: u32) -> u32 {
     return l.state + array * l.stride;
 }
 
-// The first word of a packed array behind so many arrays of halves and of bytes.
+// The first word of the packed array that follows `halves` arrays of halves and `bytes` arrays of bytes.
 fn wo_first_word(l: wo_Lane, halves: u32, bytes: u32) -> u32 {
     return (2u * halves + bytes) * l.stride + bytes * (l.stride / wo_BLOCK_LANES);
 }
 
-// A lane's two words of an array of halves.
+// The place of a lane's two words in an array of halves.
 fn wo_pair_at(l: wo_Lane, halves: u32, bytes: u32) -> u32 {
     let number = l.state - wo_ARENA_HEADER;
 #if BLOCKS
@@ -47,12 +47,12 @@ fn wo_store_pair(at: u32, words: vec2<u32>) {
 #endif
 }
 
-// A lane's word of an array of bytes.
+// The place of a lane's word in an array of bytes.
 fn wo_word_at(l: wo_Lane, halves: u32, bytes: u32) -> u32 {
     return wo_first_word(l, halves, bytes) + l.state - wo_ARENA_HEADER;
 }
 
-// The largest magnitude of the block of that word, which lies behind all words of the array.
+// The place of the largest magnitude of that word's block; the magnitudes follow all words of the array.
 fn wo_largest_at(l: wo_Lane, halves: u32, bytes: u32) -> u32 {
     return wo_first_word(l, halves, bytes) + l.stride + (l.state - wo_ARENA_HEADER) / wo_BLOCK_LANES;
 }

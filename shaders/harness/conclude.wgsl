@@ -1,4 +1,4 @@
-// What is decided from the totals: the clip factors, each tensor's decision, whether the step is skipped, and the loss scale.
+// The decisions from the totals: the clip factors, each tensor's decision, whether the step is skipped, and the loss scale.
 
 // The rule's totals, which come first.
 fn wo_of_rule(totals: array<f32, wo_TOTALS>) -> array<f32, TOTALS> {

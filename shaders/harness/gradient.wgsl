@@ -43,7 +43,7 @@ fn wo_zero_gradient(l: wo_Lane) {
 #endif
 }
 
-// After a step: the next one accumulates from zero.
+// After a step: the next step accumulates from zero.
 fn wo_clear_gradient(l: wo_Lane) {
 #if ZERO_GRAD
     wo_zero_gradient(l);

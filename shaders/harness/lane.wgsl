@@ -1,4 +1,4 @@
-// Where a thread works, and what is the same for its whole chunk. Every entry point over chunks or spans begins here.
+// The place of a thread's elements, and the values that its whole chunk shares. Every entry point over chunks or spans begins here.
 
 struct wo_Thread {
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -53,7 +53,7 @@ fn wo_vec4_of_tensor(l: wo_Lane) -> u32 {
     return l.chunk.position / 4u + l.number;
 }
 
-// What is the same for all lanes of a chunk.
+// The values that all lanes of a chunk share.
 struct wo_Common {
     step_count: u32,
     h: Hyper,

@@ -1,4 +1,4 @@
-// Tensors whose first dimension is rows: which of their elements a step changes, and the rate of each column.
+// Tensors with rows as their first dimension: the elements that a step changes, and the rate of each column.
 
 struct wo_Member {
     width: u32,     // elements in a row
@@ -24,12 +24,12 @@ fn wo_elements(l: wo_Lane) -> vec4<u32> {
     return wo_four(l.chunk.position + 4u * l.number);
 }
 
-// The elements whose rows are in use.
+// The elements of the rows in use.
 fn wo_used(l: wo_Lane) -> vec4<bool> {
     return l.live & (wo_elements(l) < vec4(wo_member(l.chunk.tensor).live));
 }
 
-// Of these elements those whose rows are flagged.
+// Of these elements those of flagged rows.
 fn wo_flagged(l: wo_Lane, used: vec4<bool>) -> vec4<bool> {
     if !any(used) {
         return used;
@@ -39,7 +39,7 @@ fn wo_flagged(l: wo_Lane, used: vec4<bool>) -> vec4<bool> {
     return used & (vec4(wo_mask[word.x], wo_mask[word.y], wo_mask[word.z], wo_mask[word.w]) != vec4(0u));
 }
 
-// Of these elements those whose gradient is not zero. By bits: a comparison may take a denormal for zero.
+// Of these elements those with a gradient other than zero. By bits: a comparison may take a denormal for zero.
 fn wo_moved(raw: vec4<f32>, flagged: vec4<bool>) -> vec4<bool> {
     return flagged & ((bitcast<vec4<u32>>(raw) & vec4(0x7fffffffu)) != vec4(0u));
 }

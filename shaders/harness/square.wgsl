@@ -1,5 +1,5 @@
-// How the rule squares its gradient for the second moment. With one second moment per row the rule gets the mean of the row's squares: an
-// update before the real one finds the square of each element, decay included, and nothing else of it is kept. A chunk holds whole rows.
+// How the rule squares its gradient for the second moment. With one second moment per row the rule gets the mean of the row's squares: a
+// first update finds the square of each element, decay included; its other results are dropped. A chunk holds whole rows.
 
 #if SHARED_SQUARES
 var<workgroup> wo_shared_squares: array<f32, 4u * wo_CHUNK_LANES>;

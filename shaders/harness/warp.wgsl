@@ -16,7 +16,7 @@ fn wo_square(first: u32, of_a: bool) -> f32 {
     return sum;
 }
 
-// What learning multiplies with where each block's factors have length one.
+// The factor of learning where each block's factors have length one.
 fn wo_rate_of(h: Hyper, block: u32) -> f32 {
     let norms = sqrt(wo_square(block, true)) * sqrt(wo_square(block, false));
     return select(0.0, h.learn / norms, norms > 0.0);
@@ -46,7 +46,7 @@ fn wo_warp(thread: wo_Thread) {
 #endif
         g = select(vec4(0.0), g, l.live);
 #if LEARNED
-        // At the first step there is nothing to learn from, and a would be as large as 1/ε.
+        // The first step has no previous step to learn from, and `a` would be as large as 1/ε.
         a = select(vec4(0.0), influence(c.h, g, wo_load_state(l)), l.live & vec4(c.h.learn != 0.0));
         before = wo_arena[wo_at(l, wo_BEFORE)];
 #endif
@@ -78,7 +78,7 @@ fn wo_warp(thread: wo_Thread) {
     for (var j = 0u; j < wo_BLOCK; j++) {
         let column = wo_at(l, wo_MATRIX + j);
         let source = blocks + vec4(j);
-        // Mostly the four rows are of one block and share one number.
+        // Usually the four rows belong to one block and share one number.
         var from_g = vec4(wo_block_g[source.x]);
         if wo_BLOCK < 4u {
             from_g = vec4(wo_block_g[source.x], wo_block_g[source.y], wo_block_g[source.z], wo_block_g[source.w]);

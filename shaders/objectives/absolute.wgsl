@@ -1,7 +1,7 @@
-// The L1 term and its slope, added to what the data gave; one parameter a thread.
+// The L1 term and its slope, added to the data's term and slope; one parameter per thread.
 
 struct Shape {
-    first: u32, // where these terms lie among all
+    first: u32, // the first of these terms among all terms
     count: u32,
     l1: f32,
 }

@@ -1,10 +1,10 @@
-// What every kernel of a mini-batch knows: which batch (by dynamic offset), and the widths of its layer.
+// The inputs of every kernel of a mini-batch: the batch (by dynamic offset), and the widths of the kernel's layer.
 
 struct Batch {
-    first: u32,    // its first position in the epoch's order, or its first row of the data
+    first: u32,    // the batch's first position in the epoch's order, or its first row of the data
     rows: u32,
     shuffled: u32, // 1: positions of the epoch's order
-    outcome: u32,  // which of the outcomes it writes
+    outcome: u32,  // the number of the outcome that the batch writes
 }
 
 struct Layer {
@@ -15,7 +15,7 @@ struct Layer {
 @group(0) @binding(0) var<uniform> batch: Batch;
 @group(0) @binding(1) var<uniform> layer: Layer;
 
-// The four rows of a block. Past the end the last row is repeated, whose values are then merely written again.
+// The four rows of a block. Past the end the last row is repeated: its values are written again.
 fn block_rows(block: u32) -> vec4<u32> {
     return min(block * 4u + vec4(0u, 1u, 2u, 3u), vec4(batch.rows - 1u));
 }

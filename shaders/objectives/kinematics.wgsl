@@ -1,5 +1,5 @@
-// A planar arm that follows targets: a thread computes one waypoint's distance, its smoothness to the next, and its angles'
-// slopes.
+// A planar arm that follows targets: a thread computes one waypoint's distance, its smoothness to the next waypoint, and the slopes by its
+// angles.
 
 struct Arm {
     joints: u32,
@@ -34,7 +34,7 @@ fn main(
     let has_next = k + 1u < arm.waypoints;
     let has_last = k > 0u;
     var smooth_sum = 0.0;
-    var links = vec2(0.0); // from the joint to the tip: each joint moves the links from it on
+    var links = vec2(0.0); // from the joint to the tip: each joint moves the links that follow it
     for (var back = 0u; back < arm.joints; back++) {
         let i = first + arm.joints - 1u - back;
         let angle = point[i];

@@ -1,4 +1,4 @@
-// Logits: the last layer's sums as they are.
+// Logits: the sums of the last layer, unchanged.
 fn activate(x: vec4<f32>) -> vec4<f32> {
     return x;
 }

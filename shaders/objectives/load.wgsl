@@ -1,8 +1,8 @@
-// Copies a tensor's parameters behind each other: the kernels of an objective read one array, and never the buffer that
-// they might also have to write gradients to.
+// Copies a tensor's parameters into one array for all tensors: the kernels of an objective read that array, and never a buffer to which
+// they may also write gradients.
 
 struct Place {
-    first: u32, // where the tensor lies among all
+    first: u32, // the tensor's first element among all elements
     count: u32,
 }
 

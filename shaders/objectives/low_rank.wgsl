@@ -1,4 +1,4 @@
-// What kernels of a low-rank model know: where in the point each entry's factor rows begin, and the model's value.
+// The inputs of the kernels of a low-rank model: the place in the point where each entry's factor rows begin, and the model's value.
 
 struct Shape {
     entries: u32,

@@ -6,7 +6,7 @@ struct Shape {
 }
 
 @group(0) @binding(0) var<uniform> shape: Shape;
-@group(0) @binding(1) var<storage, read> starts: array<u32>; // each row's first segment, and behind the last
+@group(0) @binding(1) var<storage, read> starts: array<u32>; // each row's first segment, and the end of the last row's
 @group(0) @binding(2) var<storage, read> partial: array<f32>;
 @group(0) @binding(3) var<storage, read_write> slope: array<f32>;
 

@@ -1,5 +1,5 @@
-// The factors' gradients, first half: a factor row's entries are cut into segments, so that no thread walks far. A thread
-// sums one column of one segment.
+// The factors' gradients, first half: a factor row's entries are cut into segments, so that every thread's loop is short. A
+// thread sums one column of one segment.
 
 struct Shape {
     segments: u32,

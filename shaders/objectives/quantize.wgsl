@@ -1,8 +1,8 @@
 // Rounds a layer's weights or outputs to a few numbers: one workgroup finds the largest magnitude, which sets the scale, and
-// writes. What is not finite passes, so that it stays visible.
+// writes the rounded numbers. A number that is not finite passes unchanged, so that it stays visible.
 
 struct Grid {
-    top: f32, // what the largest magnitude is scaled to
+    top: f32, // the largest magnitude after scaling
     least: f32,
     most: f32,
     of_weights: u32, // 1: a layer's weights; 0: its outputs for the batch's rows

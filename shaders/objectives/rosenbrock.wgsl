@@ -1,5 +1,5 @@
-// Rosenbrock's valley: a thread writes the term that its coordinate begins, and its own slope, of which the term before has
-// a part.
+// Rosenbrock's valley: a thread writes the term that begins with its coordinate, and the slope by its coordinate, to which the
+// previous term contributes.
 
 struct Pair {
     term: f32,

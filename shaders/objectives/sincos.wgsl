@@ -1,6 +1,6 @@
 // Cosine and sine to the last bits of f32 for angles of some thousand turns: WGSL allows the builtins an absolute error of
-// 2^-11. The angle is taken to within an eighth of a turn by multiples of a quarter in three parts, then both are Taylor
-// polynomials.
+// 2^-11. Multiples of a quarter turn, in three parts, bring the angle to within an eighth of a turn; Taylor polynomials
+// then give both functions.
 fn cos_sin(angle: f32) -> vec2<f32> {
     let quarters = round(angle * 0.63661975);
     let r = ((angle - quarters * 1.5703125) - quarters * 4.837513e-4) - quarters * 7.54979e-8;

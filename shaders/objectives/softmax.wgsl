@@ -1,4 +1,4 @@
-// Softmax cross-entropy: a sum a class.
+// Softmax cross-entropy: one sum per class.
 fn row_outcome(row: u32) -> Outcome {
     let at = row * layer.outputs;
     let label = wanted[row];

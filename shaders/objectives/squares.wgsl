@@ -1,7 +1,7 @@
-// The L2 term, one parameter a thread.
+// The L2 term, one parameter per thread.
 
 struct Squares {
-    first: u32, // where these terms lie among all
+    first: u32, // the first of these terms among all terms
     count: u32,
     l2: f32,
 }

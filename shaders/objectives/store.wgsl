@@ -1,7 +1,7 @@
 // A tensor's gradient, with the slope of the L2 term.
 
 struct Place {
-    first: u32, // where the tensor lies among all
+    first: u32, // the tensor's first element among all elements
     count: u32,
     twice_l2: f32,
 }

@@ -1,4 +1,4 @@
-// Sums of blocks of 4096 numbers in a fixed tree. Launched again over its own sums until one is left.
+// Sums of blocks of 4096 numbers in a fixed tree. The host dispatches the kernel again over its own sums until one sum is left.
 
 const LANES = 256u;
 const BLOCK = 4096u;

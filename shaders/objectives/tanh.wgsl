@@ -3,7 +3,7 @@ fn activate(x: vec4<f32>) -> vec4<f32> {
     return select(tanh(x), sign(x), abs(x) > vec4(10.0));
 }
 
-// By the unit's output.
+// The slope, from the unit's output.
 fn slope(y: vec4<f32>) -> vec4<f32> {
     return 1.0 - y * y;
 }

@@ -1,4 +1,4 @@
-// Adai and AdaiW (Xie et al., arXiv 2006.15815), with the dampening of AdaiV2 (the authors' code): momentum whose inertia adapts to
+// Adai and AdaiW (Xie et al., arXiv 2006.15815), with the dampening of AdaiV2 (the authors' code): momentum with an inertia that adapts to
 // each element, measured against the mean over all tensors of all groups.
 //
 //   g ← g + λθ                                      Adai only: L2
@@ -52,7 +52,8 @@ fn total(h: Hyper, sums: array<f32, SUMS>, elements: f32) -> array<vec3<f32>, TO
     );
 }
 
-// Where decay and gradient nearly balance, the sum is what rounding leaves of larger terms; what v held before is its lower bound.
+// Where decay and gradient nearly balance, the large terms cancel and the sum is mostly rounding error; the part of the previous v is its
+// lower bound.
 fn sum_of_v(totals: array<f32, TOTALS>) -> f32 {
     return max(totals[0], totals[1]);
 }

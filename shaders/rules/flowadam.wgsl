@@ -8,8 +8,8 @@
 //   g_prev ← g in both
 //
 //   step_size = η √(1-β2^s) / (1-β1^s), s counting Adam's steps only. r caps the injection: ‖r q‖ ≤ cap ‖m‖ for each tensor.
-//   Euler's integral is -T clamp(g), which needs no evaluation. Other integrators leave theirs in `displacement`, and the gradient of the
-//   step's start in g_prev, because evaluations write over the caller's.
+//   Euler's integral is -T clamp(g), which needs no evaluation. Other integrators store the integral in `displacement`, and the gradient
+//   at the step's start in g_prev, because evaluations overwrite the caller's gradients.
 
 const SUMS = 4u;
 const TOTALS = 4u;
@@ -38,7 +38,7 @@ struct State { m: vec4<f32>, v: vec4<f32>, g_prev: vec4<f32>, displacement: vec4
 struct Decision { flow: f32, r: f32 }
 struct GlobalState { outer: f32, norm: f32, curvature: f32, triggers: f32 }
 
-// A NaN stays one, whatever the driver's clamp makes of it.
+// A NaN stays a NaN; the result of a driver's clamp is undefined.
 fn clamped(h: Hyper, g: vec4<f32>) -> vec4<f32> {
     let lost = (bitcast<vec4<u32>>(g) & vec4(0x7fffffffu)) > vec4(0x7f800000u);
     return select(clamp(g, vec4(-h.limit), vec4(h.limit)), g, lost);
@@ -72,7 +72,7 @@ fn decide(
     let flow = select(0.0, 1.0, wanted && before.outer + 0.5 > h.warmup);
     *state = GlobalState(before.outer + 1.0, norm_average, curvature_average, before.triggers + flow);
     if STAGED {
-        // What an integrator left behind is of another step.
+        // The displacement in the state belongs to an earlier step until the integrator has run.
         return Decision(flow, 1.0);
     }
     return settle(h, totals, own, Decision(flow, 1.0));
@@ -81,7 +81,7 @@ fn decide(
 fn settle(h: Hyper, totals: array<f32, TOTALS>, own: array<f32, TOTALS>, d: Decision) -> Decision {
     let m = h.cap * sqrt(own[2]);
     let q = sqrt(own[3]);
-    // Where the flow led out of the numbers, the step is Adam's.
+    // Where the flow diverged, the step is an Adam step.
     let lost = (bitcast<u32>(totals[3]) & 0x7f800000u) == 0x7f800000u;
     return Decision(select(d.flow, 0.0, lost), select(1.0, m / (q + 1e-8), h.cap > 0.0 && q > m));
 }

@@ -25,7 +25,7 @@ struct Hyper {
 struct State { m: vec4<f32>, v: vec4<f32> }
 struct Decision { ratio: f32 }
 
-// The next moments and u from them.
+// The next moments, and u from these moments.
 fn direction(h: Hyper, p: vec4<f32>, g: vec4<f32>, s: ptr<function, State>) -> vec4<f32> {
     let m = h.beta1 * (*s).m + h.one_minus_beta1 * g;
     let v = h.beta2 * (*s).v + h.one_minus_beta2 * g * g;

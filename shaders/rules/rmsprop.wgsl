@@ -25,7 +25,7 @@ fn update(h: Hyper, d: Decision, p: vec4<f32>, gradient: vec4<f32>, s: ptr<funct
     let g = gradient + h.decay * p;
     let v = h.alpha * (*s).v + h.one_minus_alpha * g * g;
     let g_mean = h.alpha * (*s).g_mean + h.mean_gain * g;
-    // A gradient that hardly changes leaves v - ḡ² a rounding below zero.
+    // Where the gradient hardly changes, v - ḡ² may be below zero by a rounding error.
     let spread = max(v - g_mean * g_mean, vec4(0.0));
     let b = h.momentum * (*s).b + g / (sqrt(spread) + h.eps);
     (*s).v = v;

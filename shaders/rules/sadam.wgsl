@@ -6,7 +6,7 @@
 //   m ← β1 m + (1-β1) g        v ← β2 v + (1-β2) g²
 //   Δθ = -η wd θ - step_size · damp · m / (√v + ε)
 //
-//   step_size = η √(1-β2^t) / (1-β1^t); the decay is not damped. The harness makes the directions, the caller the losses.
+//   step_size = η √(1-β2^t) / (1-β1^t); the decay is not damped. The harness computes the directions, the caller the losses.
 
 struct Hyper {
     step_size: f32,
@@ -39,7 +39,7 @@ fn decide(h: Hyper, slopes: array<f32, PROBES>) -> Decision {
         deviations += (slopes[j] - mean) * (slopes[j] - mean);
     }
     let lgi = deviations / max(k - 1.0, 1.0) / (squares / k + h.zeta);
-    // Slopes whose squares are past f32 brake fully: min would let a NaN through or not, as the driver likes.
+    // Slopes with squares outside of f32 damp the step fully; the result of `min` for a NaN depends on the driver.
     let bounded = (bitcast<u32>(lgi) & 0x7f800000u) != 0x7f800000u && lgi < h.cap;
     return Decision(exp(-h.lambda * select(h.cap, lgi, bounded)), lgi);
 }

@@ -1,4 +1,4 @@
-// VRAdam (arXiv 2505.13196, algorithm 1): Adam whose rate falls with the velocity, measured over all tensors of all groups.
+// VRAdam (arXiv 2505.13196, algorithm 1): Adam with a rate that falls with the velocity, measured over all tensors of all groups.
 // The paper's v is the first moment and its m the second; here, as everywhere in this crate, m is the first and v the second.
 //
 //   m ← β1 m + (1-β1) g        v ← β2 v + (1-β2) g²
@@ -40,7 +40,7 @@ fn total(h: Hyper, sums: array<f32, SUMS>, elements: f32) -> array<vec3<f32>, TO
 }
 
 fn decide(h: Hyper, totals: array<f32, TOTALS>, own: array<f32, TOTALS>) -> Decision {
-    // Cancellation between the three terms may leave S a rounding below zero.
+    // The three terms may cancel to an S that is below zero by a rounding error.
     let S = max(totals[0], 0.0);
     return Decision(h.alpha0 / (1.0 + min(h.beta3 * S, h.alpha1)));
 }

@@ -1,4 +1,4 @@
-// WarpAdam (arXiv 2409.04244): Adam on w = P g. The paper leaves open what P is and how it is learned; both are our choice: P is
+// WarpAdam (arXiv 2409.04244): Adam on w = P g. The paper defines neither P nor how to learn it; both are our choice: P is
 // block-diagonal over the flattened tensor, the identity at first, and learned by the one-step hypergradient.
 //
 //   P ← P + κ a g_prevᵀ                      learned only, from the second step on; a = g ⊘ d, d = √v̂ + ε of the step before
@@ -25,7 +25,7 @@ struct Hyper {
 
 struct State { m: vec4<f32>, v: vec4<f32> }
 
-// a = g ⊘ d; unbias = 1/(1-β2^(t-1)), v is that of the step before.
+// a = g ⊘ d; unbias = 1/(1-β2^(t-1)), v is that of the previous step.
 fn influence(h: Hyper, g: vec4<f32>, s: State) -> vec4<f32> {
     return g / (sqrt(s.v * h.unbias) + h.eps);
 }

@@ -62,7 +62,7 @@ impl<F: Number> Optimizer<F> {
 
     /// What the chances of the next step follow from, where anything is rounded by chance.
     pub(crate) fn rounding(&self) -> Option<Rounding> {
-        let chances = self.tensors.iter().any(|tensor| tensor.stored.formats.take_chances());
+        let chances = self.tensors.iter().any(|tensor| tensor.stored.formats.round_stochastically());
         chances.then_some(Rounding { key: self.draws.key, steps: self.draws.steps })
     }
 

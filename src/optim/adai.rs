@@ -4,13 +4,13 @@ use super::rule::{ElementwiseRule, MAX_SUMS, Nothing, Real, Scalar, StateSpec, S
 use crate::optim::rule::settings::settings;
 
 settings! {
-    /// Adai (Xie et al., arXiv 2006.15815): momentum whose inertia adapts to each element, with decay as L2 regularisation.
+    /// Adai (Xie et al., arXiv 2006.15815): momentum with an inertia that adapts to each element, with decay as L2 regularisation.
     ///
     /// `g ← g + λθ`, `v ← β2 v + (1-β2) g²`, `1-β1 = clamp(β0 v̂/v̄, ε, 1)`, `m ← β1 m + (1-β1) g`, `θ ← θ - η m/(1 - Πβ1)`. The mean v̄
     /// runs over all tensors of all groups; where it is 0 the step is skipped and not counted. The learning rate is that of SGD
     /// without momentum.
     ///
-    /// It keeps `m`, `v` and `q` = 1 - Πβ1.
+    /// The rule keeps `m`, `v` and `q` = 1 - Πβ1.
     ///
     /// ```
     /// use wgpu_optim::{Adai, Rule};
@@ -26,23 +26,23 @@ settings! {
         /// Learning rate η. No default, as in the authors' code.
         lr: f64, NOT_NEGATIVE;
     }
-    /// β0, the share 1-β1 of an element of mean v̂. Default 0.1, the authors' code.
+    /// β0, the value of 1-β1 for an element with v̂ = v̄. Default 0.1, the authors' code.
     beta0: f64 = 0.1, NOT_NEGATIVE;
     /// Decay rate β2 of the second moment, in [0, 1). Default 0.99, the authors' code.
     beta2: f64 = 0.99, BELOW_ONE;
-    /// ε, the least 1-β1: a bound on the inertia. Default 1e-3, the authors' code.
+    /// ε, the lower bound of 1-β1, which bounds the inertia from above. Default 1e-3, the authors' code.
     eps: f64 = 1e-3, POSITIVE_SHARE;
     /// λ, added to the gradient as λθ. Default 0, the authors' code.
     weight_decay: f64 = 0.0, NOT_NEGATIVE;
     /// d of AdaiV2, in [0, 1]: `1-β1 = clamp(β0 (v̂/v̄)^{1/(3-2d)}, ε, 1)`, `m ← β1 m + (1-β1)^d g`, `θ ← θ - η β0^{1-d} m/(1 - Πβ1)`.
-    /// Default 1, the authors' code, where all three are as above.
+    /// Default 1, the authors' code, with which the three formulas are those above.
     dampening: f64 = 1.0, SHARE;
 }
 
 settings! {
     /// AdaiW (Xie et al., arXiv 2006.15815): [`Adai`] with decoupled decay, `θ ← θ - ηλθ - η m/(1 - Πβ1)`.
     ///
-    /// It keeps `m`, `v` and `q` = 1 - Πβ1.
+    /// The rule keeps `m`, `v` and `q` = 1 - Πβ1.
     ///
     /// ```
     /// use wgpu_optim::{AdaiW, Rule};
@@ -58,13 +58,13 @@ settings! {
         /// Learning rate η. No default, as in the authors' code.
         lr: f64, NOT_NEGATIVE;
     }
-    /// β0, the share 1-β1 of an element of mean v̂. Default 0.1, the authors' code.
+    /// β0, the value of 1-β1 for an element with v̂ = v̄. Default 0.1, the authors' code.
     beta0: f64 = 0.1, NOT_NEGATIVE;
     /// Decay rate β2 of the second moment, in [0, 1). Default 0.99, the authors' code.
     beta2: f64 = 0.99, BELOW_ONE;
-    /// ε, the least 1-β1: a bound on the inertia. Default 1e-3, the authors' code.
+    /// ε, the lower bound of 1-β1, which bounds the inertia from above. Default 1e-3, the authors' code.
     eps: f64 = 1e-3, POSITIVE_SHARE;
-    /// λ, decoupled: each step takes ηλθ off. Default 0, the authors' code.
+    /// λ, decoupled: each step subtracts ηλθ. Default 0, the authors' code.
     weight_decay: f64 = 0.0, NOT_NEGATIVE;
     /// d of AdaiV2, in [0, 1], as for [`Adai`]. Default 1, the authors' code.
     dampening: f64 = 1.0, SHARE;
@@ -115,7 +115,7 @@ fields! {
 }
 
 fields! {
-    /// What the mean decides.
+    /// The decision from the mean.
     Decision {
         /// (1-β2^t) v̄
         mean,
@@ -155,20 +155,22 @@ fn contribute<F: Real>(decoupled: bool, p: F, g: F, s: &State<F>) -> [F; MAX_SUM
     terms
 }
 
-/// Where decay and gradient nearly balance, the sum is what rounding leaves of larger terms; what v held before is its lower bound.
+/// Where decay and gradient nearly balance, the large terms cancel and the sum is mostly rounding error; the part of the previous v is its
+/// lower bound.
 fn sum_of_v<F: Real>(totals: &[F]) -> F {
     totals[0].max(totals[1])
 }
 
-/// Adai and AdaiW differ in one constant, in what `decay` holds and in whether the decay enters the sums.
+/// Adai and AdaiW differ in one constant, in the meaning of `decay` and in whether the decay enters the sums.
 macro_rules! adai {
-    ($name:ident, $decoupled:literal) => {
+    ($name:ident, $decoupled:literal, $tolerance:literal) => {
         impl ElementwiseRule for $name {
             type Hyper<F: Real> = Hyper<F>;
             type State<F: Real> = State<F>;
             type Decision<F: Real> = Decision<F>;
             type GlobalState<F: Real> = Nothing;
             const TEXT: &'static str = include_str!("../../shaders/rules/adai.wgsl");
+            const TOLERANCE: f64 = $tolerance;
             const SUMS: Sums = Sums { sums: 4, totals: 3, may_refuse: true, ..Sums::NONE };
 
             fn sums_read(&self) -> &'static [&'static str] {
@@ -247,5 +249,7 @@ macro_rules! adai {
     };
 }
 
-adai!(Adai, false);
-adai!(AdaiW, true);
+// Worst measured error: 1.50.
+adai!(Adai, false, 4.5);
+// Worst measured error: 1.44.
+adai!(AdaiW, true, 4.5);

@@ -8,7 +8,7 @@ settings! {
     ///
     /// `g ← g + λθ`, `m ← β1 m + (1-β1) g`, `v ← β2 v + (1-β2) g²`, `θ ← θ - η m̂/(√v̂ + ε)`.
     ///
-    /// It keeps `m` (where β1 > 0), `v`, and `v_max` with `amsgrad`.
+    /// The rule keeps `m` (where β1 > 0), `v`, and `v_max` with `amsgrad`.
     ///
     /// ```
     /// use wgpu_optim::{Adam, Rule};
@@ -39,7 +39,7 @@ settings! {
     ///
     /// `θ ← θ - ηλθ - η m̂/(√v̂ + ε)`, with the moments of [`Adam`].
     ///
-    /// It keeps `m` (where β1 > 0), `v`, and `v_max` with `amsgrad`.
+    /// The rule keeps `m` (where β1 > 0), `v`, and `v_max` with `amsgrad`.
     ///
     /// ```
     /// use wgpu_optim::{AdamW, Rule};
@@ -59,7 +59,7 @@ settings! {
     beta2: f64 = 0.999, BELOW_ONE;
     /// ε, outside the root. Default 1e-8, torch's.
     eps: f64 = 1e-8, EPSILON;
-    /// λ, decoupled: each step takes ηλθ off. Default 1e-2, torch's.
+    /// λ, decoupled: each step subtracts ηλθ. Default 1e-2, torch's.
     weight_decay: f64 = 1e-2, NOT_NEGATIVE;
     /// Keeps the running maximum of the uncorrected second moment (Reddi et al. 2018, algorithm 2, in torch's form). Default false, torch's.
     amsgrad: bool = false;
@@ -117,15 +117,16 @@ fn update<F: Real>(
     -shrink - h.step_size * m / (v_max.sqrt() + h.eps_hat)
 }
 
-/// Adam and AdamW differ in one constant and in what `decay` holds.
+/// Adam and AdamW differ in one constant and in the meaning of `decay`.
 macro_rules! adam {
-    ($name:ident, $decoupled:literal) => {
+    ($name:ident, $decoupled:literal, $tolerance:literal) => {
         impl ElementwiseRule for $name {
             type Hyper<F: Real> = Hyper<F>;
             type State<F: Real> = State<F>;
             type Decision<F: Real> = Nothing;
             type GlobalState<F: Real> = Nothing;
             const TEXT: &'static str = include_str!("../../shaders/rules/adam.wgsl");
+            const TOLERANCE: f64 = $tolerance;
             const SHARES_ROWS: bool = true;
 
             fn scalars(&self, t: u64) -> Vec<Scalar> {
@@ -184,5 +185,7 @@ macro_rules! adam {
     };
 }
 
-adam!(Adam, false);
-adam!(AdamW, true);
+// Worst measured error: 1.27.
+adam!(Adam, false, 4.0);
+// Worst measured error: 1.35.
+adam!(AdamW, true, 4.5);

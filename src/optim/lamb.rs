@@ -4,11 +4,11 @@ use super::rule::{ElementwiseRule, MAX_SUMS, Nothing, Real, Scalar, StateSpec, S
 use crate::optim::rule::settings::settings;
 
 settings! {
-    /// LAMB (You et al. 2020, algorithm 2): Adam whose step in each tensor is scaled to the tensor's norm, as `optax.lamb`.
+    /// LAMB (You et al. 2020, algorithm 2): Adam with its step in each tensor scaled to the tensor's norm, as `optax.lamb`.
     ///
     /// `u = m̂/(√v̂ + ε) + λθ` with the moments of Adam, `θ ← θ - η ‖θ‖/‖u‖ u`; the ratio is 1 where either norm is 0 and is not clipped.
     ///
-    /// It keeps `m` (where β1 > 0) and `v`.
+    /// The rule keeps `m` (where β1 > 0) and `v`.
     ///
     /// ```
     /// use wgpu_optim::{Lamb, Rule};
@@ -65,14 +65,14 @@ fields! {
 }
 
 fields! {
-    /// What the norms decide.
+    /// The decision from the norms.
     Decision {
         /// ‖θ‖ / ‖u‖
         ratio,
     }
 }
 
-/// The next moments and u from them.
+/// The next moments, and u from these moments.
 #[inline(always)]
 fn direction<F: Real>(h: &Hyper<F>, p: F, g: F, s: &mut State<F>) -> F {
     let m = h.beta1 * s.m + h.one_minus_beta1 * g;
@@ -88,6 +88,8 @@ impl ElementwiseRule for Lamb {
     type Decision<F: Real> = Decision<F>;
     type GlobalState<F: Real> = Nothing;
     const TEXT: &'static str = include_str!("../../shaders/rules/lamb.wgsl");
+    /// Worst measured error: 0.88.
+    const TOLERANCE: f64 = 3.0;
     const SUMS: Sums = Sums { sums: 2, totals: 2, after_clip: true, ..Sums::NONE };
 
     fn sums_read(&self) -> &'static [&'static str] {

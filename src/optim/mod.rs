@@ -1,11 +1,12 @@
-//! The optimizers: one file each, with its configuration, defaults, checks, scalars and CPU form; its WGSL has the same stem under
-//! `shaders/rules/`. [`ALL`] is the registry that the engine, the tools, the tests and the benches go through; `CustomRule` is a
-//! rule of the user's own.
+//! The optimizers, one file per family: configuration, defaults, checks, scalars and the form for the CPU. The WGSL of each file has the
+//! same stem under `shaders/rules/`. [`ALL`] is the registry that the engine, the tools, the tests and the benches use; `CustomRule` is a
+//! user-defined rule.
 //!
-//! Every configuration is a plain struct with public fields and defaults, and a [`Rule`]. In the formulas θ is a parameter, g its
-//! gradient (clipped and unscaled, where that is asked for) and t the step count, from 1. They hold for each element; a norm or a mean
-//! says what it runs over. States have their tensor's shape. Decay rates and shares have no unit. Where a rule divides by the root of a
-//! second moment, its learning rate has θ's unit and its ε that of g; elsewhere the learning rate is in θ's units per unit of g.
+//! Every configuration is a plain struct with public fields and defaults, and implements [`Rule`]. In the formulas θ is a parameter, g its
+//! gradient (clipped and unscaled, where the builder asks for that) and t the step count, from 1. The formulas hold for each element; the
+//! text of a norm or a mean says over which elements it runs. States have their tensor's shape. Decay rates and shares have no unit. Where
+//! a rule divides by the root of a second moment, its learning rate has θ's unit and its ε that of g; elsewhere the learning rate is in θ's
+//! units per unit of g.
 
 mod adabelief;
 mod adagrad;

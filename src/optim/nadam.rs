@@ -10,11 +10,11 @@ use crate::optim::rule::settings::Configured;
 use crate::optim::rule::settings::settings;
 
 settings! {
-    /// NAdam (Dozat 2016), Adam with Nesterov's momentum, with decay as L2 regularisation, as `torch.optim.NAdam`.
+    /// NAdam (Dozat 2016): Adam with Nesterov's momentum, and with decay as L2 regularisation, as `torch.optim.NAdam`.
     ///
     /// The moments of Adam, `μ_t = β1 (1 - ½ 0.96^{tψ})`, `θ ← θ - η (μ_{t+1} m/(1-Π_{i≤t+1} μ_i) + (1-μ_t) g/(1-Π_{i≤t} μ_i)) / (√v̂ + ε)`.
     ///
-    /// It keeps `m` (where β1 > 0) and `v`.
+    /// The rule keeps `m` (where β1 > 0) and `v`.
     ///
     /// ```
     /// use wgpu_optim::{NAdam, Rule};
@@ -92,8 +92,8 @@ impl NAdam {
         Ok(rule.product(t))
     }
 
-    /// Π_{i≤t} μ_i in some thousand turns at most, whatever t is: where ψ is small the product soon vanishes beside 1, and where it
-    /// is large the rest is a power of β1.
+    /// Π_{i≤t} μ_i. The loop takes some thousand turns at most for any t: where ψ is small the product soon vanishes beside 1, and where ψ is
+    /// large the other factors are a power of β1.
     fn product(&self, t: u64) -> f64 {
         let mut product = 1.0;
         for i in 1..=t {
@@ -115,6 +115,8 @@ impl ElementwiseRule for NAdam {
     type Decision<F: Real> = Nothing;
     type GlobalState<F: Real> = Nothing;
     const TEXT: &'static str = include_str!("../../shaders/rules/nadam.wgsl");
+    /// Worst measured error: 1.38.
+    const TOLERANCE: f64 = 4.5;
     const SHARES_ROWS: bool = true;
 
     fn scalars(&self, t: u64) -> Vec<Scalar> {
@@ -183,8 +185,8 @@ mod tests {
             for momentum_decay in [0.0, 1e-6, 4e-3, 0.3, 1.0, 100.0, 1e30] {
                 let rule = NAdam { beta1, momentum_decay, ..NAdam::default() };
                 for t in [1, 2, 10, 100, 5000] {
-                    let (ours, plain) = (rule.product(t), plain_product(&rule, t));
-                    assert!((ours - plain).abs() <= 1e-13 * plain + 1e-17, "{rule:?} t {t}: {ours:e} {plain:e}");
+                    let (fast, plain) = (rule.product(t), plain_product(&rule, t));
+                    assert!((fast - plain).abs() <= 1e-13 * plain + 1e-17, "{rule:?} t {t}: {fast:e} {plain:e}");
                 }
             }
         }
@@ -192,7 +194,7 @@ mod tests {
 
     #[test]
     fn product_is_cheap_for_any_count() {
-        // Turn by turn, the last count would never come to an end.
+        // A loop over all steps would not end for the last count.
         for beta1 in [0.9, 1.0 - 1e-12] {
             for momentum_decay in [0.0, 1e-12, 4e-3, 0.1, 0.35, 1.0, 1e6] {
                 for t in [1_000_000, u64::from(u32::MAX), 1 << 60] {

@@ -4,12 +4,12 @@ use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, fields};
 use crate::optim::rule::settings::settings;
 
 settings! {
-    /// SGD with momentum followed by the soft threshold `lr·l1`: the Prox-SGD that S-Adam (arXiv 2605.29547) is compared with.
+    /// SGD with momentum followed by the soft threshold `lr·l1`: the Prox-SGD of the comparison in S-Adam's paper (arXiv 2605.29547).
     ///
     /// `b ← μ b + g` (torch's buffer, without dampening), `z = θ - η b`, `θ ← sign(z) max(|z| - η l1, 0)`. Weights under the threshold
-    /// become exactly 0. The threshold does not grow with the buffer, so that a minimum feels the penalty (1-μ) l1 ‖θ‖₁.
+    /// become exactly 0. The threshold does not grow with the buffer, so that the effective penalty at a minimum is (1-μ) l1 ‖θ‖₁.
     ///
-    /// It keeps `b` (where μ > 0).
+    /// The rule keeps `b` (where μ > 0).
     ///
     /// ```
     /// use wgpu_optim::{ProxSgd, Rule};
@@ -55,6 +55,8 @@ impl ElementwiseRule for ProxSgd {
     type Decision<F: Real> = Nothing;
     type GlobalState<F: Real> = Nothing;
     const TEXT: &'static str = include_str!("../../shaders/rules/prox_sgd.wgsl");
+    /// Worst measured error: 0.78.
+    const TOLERANCE: f64 = 2.5;
 
     fn scalars(&self, _: u64) -> Vec<Scalar> {
         vec![

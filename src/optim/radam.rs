@@ -4,12 +4,12 @@ use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, bias_correc
 use crate::optim::rule::settings::settings;
 
 settings! {
-    /// RAdam (Liu et al. 2020, algorithm 2): Adam whose rate is rectified while the second moment is still uncertain, with decay as L2
+    /// RAdam (Liu et al. 2020, algorithm 2): Adam with a rectified rate while the second moment is still uncertain, with decay as L2
     /// regularisation, as `torch.optim.RAdam`.
     ///
     /// The moments of Adam; `θ ← θ - η r m̂ √(1-β2^t)/(√v + ε)` once `ρ_t > 5`, before that `θ ← θ - η m̂`.
     ///
-    /// It keeps `m` (where β1 > 0) and `v`.
+    /// The rule keeps `m` (where β1 > 0) and `v`.
     ///
     /// ```
     /// use wgpu_optim::{RAdam, Rule};
@@ -80,6 +80,8 @@ impl ElementwiseRule for RAdam {
     type Decision<F: Real> = Nothing;
     type GlobalState<F: Real> = Nothing;
     const TEXT: &'static str = include_str!("../../shaders/rules/radam.wgsl");
+    /// Worst measured error: 1.19.
+    const TOLERANCE: f64 = 4.0;
     const SHARES_ROWS: bool = true;
 
     fn scalars(&self, t: u64) -> Vec<Scalar> {
@@ -103,7 +105,7 @@ impl ElementwiseRule for RAdam {
 
     fn variants() -> Vec<(&'static str, Self)> {
         let base = Self { weight_decay: 0.1, ..Self::default() };
-        // With β2 = 0.5 ρ never passes 5; with 0.999 it does at the sixth step.
+        // With β2 = 0.5 ρ never passes 5; with β2 = 0.999 ρ passes 5 at the sixth step.
         vec![
             ("default", base),
             ("never_rectified", Self { beta2: 0.5, ..base }),

@@ -10,7 +10,7 @@ use super::{
 use super::{Rule, Value};
 use crate::{Error, Result};
 
-/// An optimizer as the registry knows it.
+/// An entry of the registry: one optimizer.
 #[derive(Clone, Copy)]
 pub struct Entry {
     /// The name.
@@ -23,21 +23,21 @@ pub struct Entry {
     pub stem: &'static str,
     /// The members of `Hyper`, in order.
     pub hyper_names: &'static [&'static str],
-    /// The members of `State`, in order, those included that settings may make unused.
+    /// The members of `State`, in order, with those that the settings may make unused.
     pub state_names: &'static [&'static str],
     template: fn() -> Box<dyn Rule>,
     accepts: fn() -> Vec<Cow<'static, str>>,
     variants: fn() -> Vec<Variant>,
 }
 
-/// A setting as the registry knows it.
+/// A setting of an optimizer, with its default and its range.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SettingSpec {
     /// The name.
     pub name: &'static str,
     /// The default; `None` where the setting must be given.
     pub default: Option<Value>,
-    /// What it accepts, in the words of the error that refuses anything else: "a number in [0, 1)".
+    /// The accepted values, in the words of the error for any other value: "a number in [0, 1)".
     pub accepts: Cow<'static, str>,
 }
 
@@ -61,7 +61,7 @@ impl Entry {
         }
     }
 
-    /// The settings in order, each with its default and what it accepts.
+    /// The settings in order, each with its default and its accepted values.
     #[must_use]
     pub fn setting_specs(&self) -> Vec<SettingSpec> {
         let spec = |((name, default), accepts)| {
@@ -77,7 +77,7 @@ impl Entry {
         (self.variants)()
     }
 
-    /// The first of [`variants`](Self::variants): the rule as it is mostly used.
+    /// The first of [`variants`](Self::variants): the rule in its usual configuration.
     #[must_use]
     pub fn sample(&self) -> Box<dyn Rule> {
         self.variants().swap_remove(0).1
@@ -86,7 +86,7 @@ impl Entry {
     /// The defaults with `settings` applied and checked.
     ///
     /// # Errors
-    /// An unknown name (with the nearest known one), a value out of range, a required setting left out.
+    /// A name is unknown (the error suggests the nearest known name), a value is out of range, or a required setting is missing.
     pub fn configure<'a>(&self, settings: impl IntoIterator<Item = (&'a str, Value)>) -> Result<Box<dyn Rule>> {
         let mut rule = (self.template)();
         let mut given = Vec::new();

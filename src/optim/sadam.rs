@@ -5,14 +5,14 @@ use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, bias_correc
 use crate::optim::rule::settings::settings;
 
 settings! {
-    /// S-Adam (arXiv 2605.29547, in the form of the authors' release): AdamW whose step is multiplied by `exp(-λ LGI)`, where LGI is
+    /// S-Adam (arXiv 2605.29547, in the form of the authors' release): AdamW with its step multiplied by `exp(-λ LGI)`, where LGI is
     /// the variance of the loss's slopes along `k` random directions over their mean square.
     ///
-    /// A step evaluates the loss `k + 1` times beside the gradient: see [`Optimizer::evaluate`](crate::Optimizer::evaluate). Plain steps
-    /// are damped by the slopes that were last measured; before the first by none. A step with a loss that is not finite is skipped.
-    /// LGI is one number for all groups.
+    /// A step evaluates the loss `k + 1` times beside the gradient: see [`Optimizer::begin_step`](crate::Optimizer::begin_step). The last
+    /// measured slopes damp plain steps; before the first measurement plain steps are not damped. A step with a loss that is not finite is
+    /// skipped. All groups share one LGI.
     ///
-    /// It keeps `m` (where β1 > 0) and `v`.
+    /// The rule keeps `m` (where β1 > 0) and `v`.
     ///
     /// ```
     /// use wgpu_optim::{Rule, SAdam};
@@ -32,9 +32,9 @@ settings! {
     beta2: f64 = 0.999, BELOW_ONE;
     /// ε, outside the root and not corrected for bias. Default 1e-8, the authors' release.
     eps: f64 = 1e-8, EPSILON;
-    /// Decoupled, times the rate, not damped. Default 1e-2, the authors' release.
+    /// The decoupled weight decay, times the rate and without damping. Default 1e-2, the authors' release.
     weight_decay: f64 = 1e-2, NOT_NEGATIVE;
-    /// Probes a step, 1 to 8. Default 2, the authors' release; their experiments use 8: [`SAdam::paper`].
+    /// Probes per step, 1 to 8. Default 2, the authors' release; their experiments use 8: [`SAdam::paper`].
     k: u32 = 2, PROBES;
     /// σ (the paper's δ), the probes' length. Default 0.01, the authors' release.
     sigma: f64 = 0.01, EPSILON;
@@ -42,14 +42,15 @@ settings! {
     lgi_lambda: f64 = 2.0, NOT_NEGATIVE;
     /// ζ, added to the mean square. Default 1e-6, the authors' release.
     stabilize_eps: f64 = 1e-6, EPSILON;
-    /// The largest LGI that counts. Default 10, the authors' release.
+    /// The upper bound of LGI. Default 10, the authors' release.
     lgi_cap: f64 = 10.0, NOT_NEGATIVE;
-    /// What has length one: the direction in each tensor, or the whole. Default tensor, the authors' release; the paper's is global.
+    /// The part of a direction that has length one: the part in each tensor, or the whole. Default tensor, the authors' release; the paper
+    /// has global.
     directions: Directions = Directions::Tensor;
 }
 
 impl SAdam {
-    /// As in the authors' experiments: eight probes.
+    /// The settings of the authors' experiments: eight probes.
     #[must_use]
     pub const fn paper() -> Self {
         let mut paper = Self::new();
@@ -81,7 +82,7 @@ fields! {
         lambda,
         /// ζ
         zeta,
-        /// The largest LGI that counts.
+        /// The upper bound of LGI.
         cap,
     }
 }
@@ -97,7 +98,7 @@ fields! {
 }
 
 fields! {
-    /// What the slopes decide.
+    /// The decision from the slopes.
     Decision {
         /// exp(-λ LGI)
         damp,
@@ -112,6 +113,8 @@ impl ElementwiseRule for SAdam {
     type Decision<F: Real> = Decision<F>;
     type GlobalState<F: Real> = Nothing;
     const TEXT: &'static str = include_str!("../../shaders/rules/sadam.wgsl");
+    /// Worst measured error: 1.46.
+    const TOLERANCE: f64 = 4.5;
 
     fn procedure(&self) -> Procedure {
         Procedure::Probe(Probe { count: self.k as usize, directions: self.directions })

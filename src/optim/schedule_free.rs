@@ -1,11 +1,11 @@
-//! What the two schedule-free rules share: their average, and how much each step weighs in it.
+//! The average that the two schedule-free rules share, and the weight of each step in this average.
 
 use super::Scalar;
 
-/// What decides the average's weights.
+/// The settings that decide the weights of the average.
 #[derive(Clone, Copy)]
 pub(super) struct Average {
-    /// β: where y lies between z and x.
+    /// β: the position of y between z and x.
     pub(super) beta: f64,
     pub(super) warmup_steps: u32,
     pub(super) r: f64,
@@ -18,7 +18,7 @@ impl Average {
         if t < u64::from(self.warmup_steps) { t as f64 / f64::from(self.warmup_steps) } else { 1.0 }
     }
 
-    /// c: the weight of step t, which is t^r times a power of its rate, over those of all steps up to it.
+    /// c: the weight of step t over the sum of the weights of steps 1 to t. The weight of a step is t^r times a power of its rate.
     fn share(self, t: u64) -> f64 {
         let warming = t.min(u64::from(self.warmup_steps));
         let mut sum = power_sum(self.r, t) - power_sum(self.r, warming);
@@ -47,7 +47,8 @@ impl Average {
     }
 }
 
-/// Σ_{i≤n} i^a in some hundred turns at most: the rest by Euler and Maclaurin, to f64's precision for the powers that are allowed.
+/// Σ_{i≤n} i^a. A loop adds the first terms, some hundred at most; the formula of Euler and Maclaurin gives the other terms, to f64's
+/// precision for the allowed powers.
 fn power_sum(a: f64, n: u64) -> f64 {
     const PLAIN: u64 = 256;
     if a == 0.0 {
@@ -80,8 +81,8 @@ mod tests {
             for t in 1..=5000 {
                 let weight = (t as f64).powf(r) * average.warm(t).powf(power);
                 sum += weight;
-                let (ours, plain) = (average.share(t), weight / sum);
-                assert!((ours - plain).abs() <= 1e-12 * plain, "{warmup} {r} {power} t {t}: {ours:e} {plain:e}");
+                let (closed, plain) = (average.share(t), weight / sum);
+                assert!((closed - plain).abs() <= 1e-12 * plain, "{warmup} {r} {power} t {t}: {closed:e} {plain:e}");
             }
             let far = average.share(1 << 40);
             assert!(far > 0.0 && far < 1e-10, "{far:e}");

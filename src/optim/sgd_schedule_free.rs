@@ -5,10 +5,10 @@ use super::schedule_free::Average;
 use crate::optim::rule::settings::settings;
 
 settings! {
-    /// Schedule-free SGD (Defazio et al. 2024, arXiv 2405.15682), as `schedulefree.SGDScheduleFree`: see [`AdamWScheduleFree`](super::AdamWScheduleFree); `u` is
-    /// the gradient and λy.
+    /// Schedule-free SGD (Defazio et al. 2024, arXiv 2405.15682), as `schedulefree.SGDScheduleFree`: the formulas of
+    /// [`AdamWScheduleFree`](super::AdamWScheduleFree), where `u` is the gradient plus λy.
     ///
-    /// It keeps `gap` = z - y.
+    /// The rule keeps `gap` = z - y.
     ///
     /// ```
     /// use wgpu_optim::{Rule, SgdScheduleFree};
@@ -22,15 +22,15 @@ settings! {
     SgdScheduleFree = "sgd_schedule_free",
     /// Learning rate γ. Default 1, the package's.
     lr: f64 = 1.0, NOT_NEGATIVE;
-    /// β: where y lies between z and x, in [1e-3, 1). Default 0.9, the package's.
+    /// β: the position of y between z and x, in [1e-3, 1). Default 0.9, the package's.
     momentum: f64 = 0.9, BETWEEN;
-    /// λ, taken at y. Default 0, the package's.
+    /// λ, applied at y. Default 0, the package's.
     weight_decay: f64 = 0.0, NOT_NEGATIVE;
     /// Steps over which the rate rises linearly to γ. Default 0, the package's.
     warmup_steps: u32 = 0, COUNT_OR_NONE;
     /// The t-th step weighs t^r in the average, in [0, 10]. Default 0, the package's.
     r: f64 = 0.0, POWER;
-    /// The power of the largest rate so far in a step's weight, in [0, 10]. Default 2, the package's.
+    /// The exponent of the largest rate so far in a step's weight, in [0, 10]. Default 2, the package's.
     weight_lr_power: f64 = 2.0, POWER;
 }
 
@@ -64,6 +64,8 @@ impl ElementwiseRule for SgdScheduleFree {
     type Decision<F: Real> = Nothing;
     type GlobalState<F: Real> = Nothing;
     const TEXT: &'static str = include_str!("../../shaders/rules/sgd_schedule_free.wgsl");
+    /// Worst measured error: 1.28.
+    const TOLERANCE: f64 = 4.0;
 
     fn scalars(&self, t: u64) -> Vec<Scalar> {
         let mut scalars = self.average().scalars(t, self.lr);

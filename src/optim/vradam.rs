@@ -4,11 +4,11 @@ use super::rule::{ElementwiseRule, MAX_SUMS, Nothing, Real, Scalar, StateSpec, S
 use crate::optim::rule::settings::{choice, settings};
 
 choice! {
-    /// Whose norm brakes VRAdam.
+    /// The vector with the norm that brakes VRAdam.
     NormOf {
-        /// The first moment after this step's gradient: the release of the authors' code.
+        /// The first moment after this step's gradient, as in the authors' release.
         Velocity = "velocity",
-        /// The gradient: the first version of the paper's code.
+        /// The gradient, as in the first version of the paper's code.
         Gradient = "gradient",
     }
 }
@@ -16,9 +16,9 @@ choice! {
 settings! {
     /// VRAdam (arXiv 2505.13196, algorithm 1): AdamW with the rate `η = α0 / (1 + min(β3 ‖m‖², α1))`.
     ///
-    /// The norm runs over all tensors of all groups, of the moment without bias correction; decay uses the braked rate.
+    /// The norm is that of the moments without bias correction, over all tensors of all groups; decay uses the braked rate.
     ///
-    /// It keeps `m` (where β1 > 0) and `v`.
+    /// The rule keeps `m` (where β1 > 0) and `v`.
     ///
     /// ```
     /// use wgpu_optim::{Rule, VRAdam};
@@ -32,7 +32,7 @@ settings! {
     VRAdam = "vradam",
     /// α0, the rate at rest. Default 1e-3, the authors' release.
     lr: f64 = 1e-3, NOT_NEGATIVE;
-    /// β1 of the velocity, in [0, 1); at 0 it is not kept. Default 0.9, the authors' release.
+    /// β1 of the velocity, in [0, 1); at 0 the velocity is not kept. Default 0.9, the authors' release.
     beta1: f64 = 0.9, BELOW_ONE;
     /// β2 of the second moment, in [0, 1). Default 0.999, the authors' release.
     beta2: f64 = 0.999, BELOW_ONE;
@@ -91,7 +91,7 @@ fields! {
 }
 
 fields! {
-    /// What the norm decides.
+    /// The decision from the norm.
     Decision {
         /// η
         eta,
@@ -104,6 +104,8 @@ impl ElementwiseRule for VRAdam {
     type Decision<F: Real> = Decision<F>;
     type GlobalState<F: Real> = Nothing;
     const TEXT: &'static str = include_str!("../../shaders/rules/vradam.wgsl");
+    /// Worst measured error: 0.88.
+    const TOLERANCE: f64 = 3.0;
     const SUMS: Sums = Sums { sums: 3, totals: 1, ..Sums::NONE };
 
     fn sums_read(&self) -> &'static [&'static str] {

@@ -1,4 +1,4 @@
-//! What stands around every rule alike: clips, the loss scale, accumulation, averages of the weights.
+//! The options that work in the same way with every rule: clips, the loss scale, accumulation, averages of the weights.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,8 +6,7 @@ use std::str::FromStr;
 use crate::optim::{Rule, Scalar, Value};
 use crate::{Error, Result};
 
-/// How gradients are clipped, inside the step. Norms are of the gradient that the rule would see: unscaled, averaged over
-/// micro-batches.
+/// How a step clips gradients. A norm is that of the gradient that the rule would see: unscaled, averaged over micro-batches.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Clip {
     /// The norm over every tensor of every group: torch's `clip_grad_norm_`, the factor is `min(1, most / (norm + 1e-6))`.
@@ -68,17 +67,17 @@ impl FromStr for Clip {
     }
 }
 
-/// A loss scale that lives on the GPU: the caller's loss kernel multiplies with [`Optimizer::loss_scale`](crate::Optimizer::loss_scale),
-/// the step divides its gradients by it, and a step with a gradient that is not finite is left out whole. Defaults: torch's `GradScaler`.
+/// A loss scale that lives on the GPU: the caller's loss kernel multiplies by [`Optimizer::loss_scale`](crate::Optimizer::loss_scale),
+/// the step divides its gradients by it, and a step with a gradient that is not finite is skipped. Defaults: torch's `GradScaler`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LossScale {
     /// The first scale. Default 65536.
     pub initial: f64,
-    /// Times this after `interval` finite steps in a row. Default 2; 1 keeps the scale.
+    /// The factor after `interval` finite steps in a row. Default 2; 1 keeps the scale.
     pub growth: f64,
-    /// Times this after a step that was left out. Default 0.5; 1 keeps the scale.
+    /// The factor after a skipped step. Default 0.5; 1 keeps the scale.
     pub backoff: f64,
-    /// Default 2000.
+    /// The number of finite steps before the scale grows. Default 2000.
     pub interval: u32,
 }
 
@@ -89,7 +88,7 @@ impl Default for LossScale {
 }
 
 impl LossScale {
-    /// A scale that never changes; steps with gradients that are not finite are still left out.
+    /// A scale that never changes; steps with gradients that are not finite are still skipped.
     #[must_use]
     pub const fn fixed(scale: f64) -> Self {
         Self { initial: scale, growth: 1.0, backoff: 1.0, interval: u32::MAX }
@@ -113,21 +112,21 @@ impl LossScale {
     }
 }
 
-/// How the gradients of micro-batches are joined by [`Optimizer::accumulate`](crate::Optimizer::accumulate).
+/// How [`Optimizer::accumulate`](crate::Optimizer::accumulate) combines the gradients of micro-batches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Accumulate {
     /// Their sum.
     Sum,
-    /// Their mean over this many, the one that the step itself reads included.
+    /// Their mean over this many micro-batches, with the micro-batch that the step itself reads.
     Mean(u32),
 }
 
-/// An exponential moving average of the weights, updated in the launch of the step.
+/// An exponential moving average of the weights, updated in the dispatch of the step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Ema {
     /// The decay, in [0, 1). Default 0.999.
     pub decay: f64,
-    /// Whether the t-th step uses `min(decay, (1 + t) / (10 + t))`, so that the first weights are soon forgotten. Default true.
+    /// Whether the t-th step uses `min(decay, (1 + t) / (10 + t))`, so that the average soon forgets the first weights. Default true.
     pub warmup: bool,
 }
 
@@ -153,7 +152,7 @@ impl Ema {
     }
 }
 
-/// Everything around the rule that an optimizer was built with.
+/// The options of an optimizer that work in the same way with every rule.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Around {
     pub(crate) clip: Option<Clip>,
@@ -162,11 +161,11 @@ pub(crate) struct Around {
     pub(crate) accumulate: Option<Accumulate>,
     pub(crate) ema: Option<Ema>,
     pub(crate) zero_grad: bool,
-    /// Some group maximizes.
+    /// Some group maximizes its objective.
     pub(crate) signed: bool,
     /// Some group has a schedule.
     pub(crate) scheduled: bool,
-    /// Every step is measured.
+    /// Telemetry measures every step.
     pub(crate) telemetry: bool,
 }
 
@@ -181,7 +180,7 @@ impl Around {
         Ok(())
     }
 
-    /// Checks that gradients may be evaluated inside the step: these are of one batch, and neither scaled nor summed.
+    /// Checks that a step may evaluate gradients itself: each is of one batch, and neither scaled nor summed.
     pub(crate) fn check_integrates(self) -> Result<()> {
         let refused = [
             ("a clip by norm", self.clips_norm()),
@@ -189,10 +188,10 @@ impl Around {
             ("accumulation", self.accumulate.is_some()),
         ];
         let Some((what, _)) = refused.into_iter().find(|(_, on)| *on) else { return Ok(()) };
-        Err(Error::Usage(format!("an integrator that evaluates gradients inside the step does not go with {what}")))
+        Err(Error::Usage(format!("an integrator that evaluates gradients inside the step does not work with {what}")))
     }
 
-    /// Whether a step with a gradient that is not finite is left out.
+    /// Whether a step with a gradient that is not finite is skipped.
     pub(crate) const fn guards(self) -> bool {
         self.skip_nonfinite || self.loss_scale.is_some()
     }
@@ -202,20 +201,20 @@ impl Around {
         matches!(self.clip, Some(Clip::GlobalNorm(_) | Clip::GroupNorm(_) | Clip::TensorNorm(_)))
     }
 
-    /// Whether the harness itself needs sums.
+    /// Whether the harness needs sums for itself.
     pub(crate) const fn sums(self) -> bool {
         self.guards() || self.clips_norm() || self.telemetry
     }
 
-    /// Whether the gradient is multiplied by a group's own factor.
+    /// Whether the gradient has a factor per group.
     pub(crate) const fn scales_groups(self) -> bool {
         self.signed || matches!(self.accumulate, Some(Accumulate::Mean(_)))
     }
 
-    /// A group's scalars at the `t`-th applied step: the rule's at that step, and behind them those of `wo_Extra` that are in use.
+    /// A group's scalars at the `t`-th step: the rule's scalars, followed by the members of `wo_Extra` that are in use.
     pub(crate) fn scalars(self, mut scalars: Vec<Scalar>, maximize: bool, t: u64) -> Vec<Scalar> {
         if self.scheduled {
-            // All members of all groups, so that there is one text.
+            // All members of all groups depend on the count, so that one text serves all groups.
             scalars.iter_mut().for_each(|s| *s = Scalar::count(s.name, s.value()));
         }
         if let Some(clip) = self.clip {
@@ -232,7 +231,7 @@ impl Around {
     }
 }
 
-/// The scalar of `wo_Extra` with which a rule's parameters move to where it is evaluated.
+/// The scalar of `wo_Extra` that moves a rule's parameters to the point at which the model is evaluated.
 pub(crate) fn evaluation_scalar(rule: &dyn Rule) -> Option<Scalar> {
     rule.evaluation().map(|(_, factor)| Scalar::call("wo_evaluation", factor))
 }

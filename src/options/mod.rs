@@ -1,5 +1,5 @@
-//! What a builder takes beside rules: clips, loss scale, accumulation, averages, decay masks, schedules, storage and telemetry. The same
-//! options serve the GPU and the host.
+//! The options of a builder beside the rules: clips, loss scale, accumulation, averages, decay masks, schedules, storage and telemetry. The
+//! GPU and the host use the same options.
 
 pub(crate) mod around;
 pub(crate) mod no_decay;

@@ -1,4 +1,4 @@
-//! Which tensors of a group take no weight decay: biases and the scales of norms, mostly.
+//! The tensors of a group that take no weight decay: mostly biases and the scales of norms.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,17 +9,17 @@ use crate::{Error, Result};
 /// The setting that is 0 for these tensors.
 const SETTING: &str = "weight_decay";
 
-/// Picks tensors that take no weight decay. Read from `rank:1` or a pattern of names, and written so.
+/// A choice of tensors that take no weight decay. Its text form is `rank:1` or a pattern of names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NoDecay {
-    /// Tensors of at most so many dimensions: 1 for biases and norms.
+    /// Tensors of at most this many dimensions: 1 for biases and norms.
     Rank(usize),
-    /// Tensors whose whole name fits; `*` stands for any characters or none: `*.bias`, `norm*`.
+    /// Tensors with a name that fits the whole pattern; `*` stands for any characters or none: `*.bias`, `norm*`.
     Names(String),
 }
 
 impl NoDecay {
-    /// Whether this tensor is one of them.
+    /// Whether the choice includes this tensor.
     #[must_use]
     pub fn picks(&self, name: &str, shape: &[usize]) -> bool {
         match self {
@@ -28,22 +28,22 @@ impl NoDecay {
         }
     }
 
-    /// The name of the group that takes them over.
+    /// The name of the group that receives these tensors.
     pub(crate) fn twin_name(group: &str) -> String {
         format!("{group}, no decay")
     }
 
-    /// The rule of the group that takes them over.
+    /// The rule of the group that receives these tensors.
     pub(crate) fn twin_rule(rule: &dyn Rule) -> Result<Box<dyn Rule>> {
         if !rule.settings().iter().any(|(name, _)| *name == SETTING) {
-            return Err(Error::Usage(format!("{} has no {SETTING} that some tensors could go without", rule.name())));
+            return Err(Error::Usage(format!("{} has no {SETTING} from which tensors could be excluded", rule.name())));
         }
         let mut twin = rule.boxed();
         twin.set(SETTING, &Value::Number(0.0))?;
         Ok(twin)
     }
 
-    /// Whether the setting belongs to the group that had the tensors before only.
+    /// Whether the setting belongs only to the tensors that keep their decay.
     pub(crate) fn is_decay(setting: &str) -> bool {
         setting == SETTING
     }

@@ -1,7 +1,7 @@
 //! Counter-based random numbers: every value is a function of a key and a counter, so that results do not depend on
 //! the order or the place in which they are drawn. `shaders/harness/random.wgsl` holds the same functions.
 
-/// What a key is used for; different uses of one seed are independent.
+/// The use of a key; different uses of one seed are independent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Stream {
@@ -13,9 +13,9 @@ pub enum Stream {
     Order = 3,
     /// Directions in which a loss is probed.
     Probe = 5,
-    /// What a problem's data are made of.
+    /// The data of a problem.
     Data = 4,
-    /// Whether a number is rounded up or down.
+    /// Stochastic rounding.
     Rounding = 6,
 }
 
@@ -33,7 +33,7 @@ pub const fn key(seed: u64, stream: Stream) -> u32 {
     draw(draw(seed as u32, (seed >> 32) as u32), stream as u32)
 }
 
-/// The word that a key gives for a counter. A draw may serve as a key again.
+/// The word of a key for a counter. The word may serve as a key again.
 #[must_use]
 pub const fn draw(key: u32, counter: u32) -> u32 {
     pcg(key ^ pcg(counter))
@@ -45,7 +45,7 @@ pub const fn unit(key: u32, counter: u32) -> f32 {
     (draw(key, counter) >> 8) as f32 * (1.0 / 16_777_216.0)
 }
 
-/// Four independent normal numbers of a key: those numbered `4 index` and on, by Box and Muller's transform.
+/// Four independent normal numbers of a key: the numbers `4 index` to `4 index + 3`, by the transform of Box and Muller.
 #[must_use]
 pub fn normals(key: u32, index: u32) -> [f32; 4] {
     let word = |k: u32| draw(key, index.wrapping_mul(4).wrapping_add(k));
@@ -53,7 +53,7 @@ pub fn normals(key: u32, index: u32) -> [f32; 4] {
     [a[0], a[1], b[0], b[1]]
 }
 
-/// The first normal numbers of a key: as many as `out` holds, the same that [`normals`] gives four at a time.
+/// Fills `out` with the first normal numbers of a key: the numbers that [`normals`] gives four at a time.
 pub fn fill_normals(key: u32, out: &mut [f32]) {
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx2") {
@@ -69,7 +69,7 @@ fn fill_normals_avx2(key: u32, out: &mut [f32]) {
     fill_normals_blocks(key, out);
 }
 
-/// Pairs that are made at once: local arrays cannot alias, so each loop over them turns into vector instructions.
+/// The number of pairs per block: local arrays cannot alias, so each loop over a block turns into vector instructions.
 const PAIRS: usize = 16;
 
 #[inline(always)]
@@ -127,8 +127,7 @@ pub fn normal(key: u32, counter: u32) -> f64 {
     f64::from(normals(key, counter / 4)[counter as usize % 4])
 }
 
-/// Where `position` of a shuffled list of `count` things is taken from: for every key a permutation of `0..count`.
-/// `position` is below `count`.
+/// The source of `position` in a shuffled list of `count` things: for every key a permutation of `0..count`. `position` is below `count`.
 #[must_use]
 pub const fn place(position: u32, count: u32, key: u32) -> u32 {
     debug_assert!(position < count);

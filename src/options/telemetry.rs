@@ -1,4 +1,4 @@
-//! What a step did, as numbers to look at.
+//! Measurements of a step.
 
 use std::sync::Arc;
 
@@ -7,20 +7,20 @@ use crate::Error;
 /// The norms of a tensor, or of all of them, in one step.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Norms {
-    /// ‖g‖ as the rule would see it before a clip by norm: unscaled, over all micro-batches, clipped by value.
+    /// ‖g‖ before a clip by norm: unscaled, over all micro-batches, clipped by value.
     pub gradient: f64,
-    /// How many numbers of the gradient are not finite.
+    /// The count of the gradient's elements that are not finite.
     pub nonfinite: u64,
     /// ‖θ‖ before the step.
     pub parameter: f64,
-    /// ‖Δθ‖; 0 where the step was left out.
+    /// ‖Δθ‖; 0 for a skipped step.
     pub update: f64,
-    /// What the clip by norm multiplied the gradient with; 1 where there is none. Of all tensors, the smallest.
+    /// The factor of the clip by norm; 1 without a clip. Over all tensors, the smallest factor.
     pub clip: f64,
 }
 
 impl Norms {
-    /// ‖Δθ‖ / ‖θ‖, 0 where nothing moved.
+    /// ‖Δθ‖ / ‖θ‖; 0 where no parameter changed.
     #[must_use]
     pub fn update_ratio(&self) -> f64 {
         if self.update == 0.0 { 0.0 } else { self.update / self.parameter }
@@ -30,24 +30,24 @@ impl Norms {
 /// A tensor's part of [`Stats`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct TensorStats {
-    /// Its name.
+    /// The tensor's name.
     pub name: Arc<str>,
-    /// Its norms.
+    /// The tensor's norms.
     pub norms: Norms,
 }
 
-/// What one finished step did.
+/// The measurements of one finished step.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Stats {
-    /// The step count after this step: skipped steps do not count.
+    /// The step count after this step, without skipped steps.
     pub step_count: u64,
-    /// Steps left out so far because a gradient was not finite.
+    /// The count so far of steps that were skipped because of a gradient that is not finite.
     pub skipped: u64,
     /// The norms over all tensors.
     pub total: Norms,
-    /// Each tensor's, in order.
+    /// The norms of each tensor, in order.
     pub tensors: Vec<TensorStats>,
-    /// Samples of steps that were not taken so far, because every place of the ring was under way.
+    /// The count so far of samples that were not taken because every slot of the ring buffer was in use.
     pub dropped: u64,
 }
 
@@ -59,18 +59,18 @@ impl Stats {
     }
 }
 
-/// Why a rule cannot be measured.
+/// The error for a rule that telemetry cannot measure.
 pub(crate) fn refuse(rule: &str) -> Error {
     Error::Usage(format!("{rule} moves parameters between evaluations too, which telemetry does not measure"))
 }
 
-/// Why nobody knows of gradients that are not finite.
+/// The error where no step counts the gradients that are not finite.
 pub(crate) fn nothing_counts() -> Error {
     let problem = "no step counts gradients that are not finite: build with a test for them, a loss scale, a clip by norm or telemetry";
     Error::Usage(problem.to_owned())
 }
 
-/// The squares that a step's norms are made of.
+/// The squares from which the norms of a step are computed.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Squares {
     pub(crate) gradient: f64,
@@ -91,7 +91,7 @@ impl Squares {
         }
     }
 
-    /// Over all tensors.
+    /// The norms over all tensors.
     pub(crate) fn total(tensors: &[Self]) -> Self {
         let mut all = Self { clip: f64::INFINITY, ..Self::default() };
         for tensor in tensors {

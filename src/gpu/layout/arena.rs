@@ -32,7 +32,7 @@ impl Array {
 
     /// Whether its numbers are rounded by chance.
     pub(crate) fn by_chance(&self) -> bool {
-        self.form == Form::Half { chance: true }
+        self.form == Form::Half { stochastic: true }
     }
 }
 

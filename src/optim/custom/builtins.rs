@@ -1,5 +1,5 @@
-//! The names that WGSL, or naga beyond it, declares of itself. A text may redefine them, and naga takes it silently; then the harness
-//! would call the text's function where it means the language's.
+//! The predeclared names of WGSL and of naga's extensions. WGSL lets a text redefine these names, and naga accepts that without a message;
+//! the harness would then call the text's function in place of the builtin.
 
 /// Functions, types, type generators and enumerants.
 const BUILTINS: &str = "RayDesc RayIntersection abs acceleration_structure acos acosh all any array arrayLength asin asinh atan \

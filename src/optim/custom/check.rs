@@ -1,4 +1,4 @@
-//! The second look at a user's text: naga's, and whether the harness can call what it declares.
+//! The second check of a user's text: naga's validation, and whether the harness can call the declared functions.
 
 use naga::valid::{Capabilities, ValidationFlags, Validator};
 use naga::{
@@ -11,16 +11,16 @@ use crate::gpu::layout::arena::is_taken;
 use crate::optim::Sums;
 use crate::optim::rule::MAX_SUMS;
 
-/// Fields of `Hyper`, and of `State`.
+/// The most members of `Hyper`, and of `State`.
 const MAX_HYPER: usize = 64;
 const MAX_STATES: usize = MAX_SUMS;
-/// Bytes of a type: registers and constants, not tables of data.
+/// The most bytes of a type: a type is for registers and constants, not for tables of data.
 const MAX_TYPE: u32 = 64 * 1024;
 
-/// What a text declares.
+/// The declarations of a text.
 #[derive(Debug)]
 pub(super) struct Declared {
-    /// The text with what the host adds behind it.
+    /// The text, followed by the declarations that the host adds.
     pub(super) text: String,
     /// The members of `Hyper` with their places in the text.
     pub(super) hyper: Vec<(&'static str, usize)>,
@@ -48,8 +48,10 @@ pub(super) fn check(text: &str) -> Result<Declared, Mistake> {
     let hyper = reader.members("Hyper", MAX_HYPER, F32)?;
     let states = if has("State") { reader.members("State", MAX_STATES, VEC4)? } else { Vec::new() };
     if let Some((name, at)) = states.iter().find(|(name, _)| is_taken(name)) {
-        return Err(reader
-            .mistake(*at, format!("`{name}` is what a checkpoint calls something else: name the state otherwise")));
+        return Err(reader.mistake(
+            *at,
+            format!("checkpoints use the name `{name}` for something else: give the state another name"),
+        ));
     }
     let decision = if has("Decision") { reader.members("Decision", MAX_SUMS, F32)? } else { Vec::new() };
     let sums = reader.functions(!decision.is_empty())?;
@@ -100,7 +102,7 @@ impl Reader<'_> {
         Mistake { at, message }
     }
 
-    /// Where a name is declared; the text's end if it is not.
+    /// The place where a name is declared; the end of the text for an undeclared name.
     fn place(&self, name: &str) -> usize {
         self.declarations.iter().find(|d| d.name == name).map_or(self.text.len(), |d| d.at)
     }
@@ -136,7 +138,7 @@ impl Reader<'_> {
         Ok(names)
     }
 
-    /// naga keeps no place for a member: it is the first such word behind the struct's name.
+    /// naga records no place for a member; the member's name first occurs, after the struct's name, at its declaration.
     fn member_place(&self, from: usize, member: &str) -> usize {
         let rest = self.text.get(from..).unwrap_or_default();
         let is_whole = |at: usize| {
@@ -146,13 +148,13 @@ impl Reader<'_> {
         rest.match_indices(member).map(|(at, _)| at).find(|&at| is_whole(at)).map_or(from, |at| from + at)
     }
 
-    /// Compares the functions that the harness calls, and finds the sums that they are for.
+    /// Checks the signatures of the functions that the harness calls, and finds the sums that these functions compute.
     fn functions(&self, decides: bool) -> Result<Sums, Mistake> {
         self.signature("update", "fn(Hyper, Decision, vec4<f32>, vec4<f32>, ptr<function, State>) -> vec4<f32>")?;
         let parts = ["contribute", "total", "decide"];
         let Some(given) = parts.into_iter().chain(["refuse"]).find(|name| self.function(name).is_some()) else {
             if decides {
-                let problem = "Decision is made by `contribute`, `total` and `decide`, which are missing";
+                let problem = "Decision needs `contribute`, `total` and `decide`, which are missing";
                 return Err(self.mistake(self.place("Decision"), problem.to_owned()));
             }
             return Ok(Sums::default());
@@ -214,7 +216,7 @@ impl Reader<'_> {
         Ok(length)
     }
 
-    /// The value of a constant, where naga keeps it as a whole number.
+    /// The value of a constant, if naga stores it as a whole number.
     fn constant(&self, name: &str) -> Option<i64> {
         let (_, constant) = self.module.constants.iter().find(|(_, c)| c.name.as_deref() == Some(name))?;
         match self.module.global_expressions[constant.init] {
@@ -225,7 +227,7 @@ impl Reader<'_> {
         }
     }
 
-    /// A type as WGSL writes it, where it is one that the harness may ask for.
+    /// The WGSL name of a type, if it is one that the harness may require.
     fn describe(&self, ty: Handle<Type>) -> String {
         let ty = &self.module.types[ty];
         match &ty.inner {

@@ -1,11 +1,11 @@
-//! A user's rule on the CPU.
+//! A user-defined rule on the CPU.
 
 use crate::optim::rule::host::{HostKernel, RowTerms};
 use crate::optim::rule::{MAX_SUMS, Real};
 
 use super::CustomRule;
 
-/// A rule's mathematics for one element on the CPU, in f64: what the GPU is compared with. The f32 path computes in f64 too and rounds.
+/// A rule's mathematics for one element on the CPU, in f64: the reference for the GPU. The f32 path also computes in f64, and rounds.
 ///
 /// `h` and `d` hold the members of `Hyper` and `Decision` in order, `s` those of `State`. A rule without sums needs
 /// [`update`](Self::update) alone, for which a closure is enough: [`CustomRule::cpu`].
@@ -34,7 +34,7 @@ pub trait CustomCpu: Send + Sync {
     }
 }
 
-/// A closure's form.
+/// A CPU form that is a closure.
 pub(super) struct Closure<C>(pub(super) C);
 
 impl<C: Fn(&[f64], f64, f64, &mut [f64]) -> f64 + Send + Sync> CustomCpu for Closure<C> {
@@ -43,7 +43,7 @@ impl<C: Fn(&[f64], f64, f64, &mut [f64]) -> f64 + Send + Sync> CustomCpu for Clo
     }
 }
 
-/// What stands in where there is no form.
+/// The placeholder for a missing CPU form.
 pub(super) struct Missing;
 
 impl CustomCpu for Missing {

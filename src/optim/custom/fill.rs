@@ -1,4 +1,4 @@
-//! Who fills a member of `Hyper`.
+//! The sources of the members of `Hyper`.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ pub(super) struct Declared {
     pub(super) range: Range,
 }
 
-/// The settings of a [`CustomRule`](super::CustomRule), as the closures that fill `Hyper` see them.
+/// The settings of a [`CustomRule`](super::CustomRule), for the closures that fill `Hyper`.
 #[derive(Debug)]
 pub struct Settings<'a> {
     all: &'a [Declared],
@@ -26,7 +26,7 @@ impl<'a> Settings<'a> {
         Self { all, unknown: RefCell::default() }
     }
 
-    /// A setting's value. A name that is no setting gives NaN, and [`Rule::check`](crate::Rule::check) then names it.
+    /// The value of a setting. An unknown name gives NaN, and [`Rule::check`](crate::Rule::check) then reports the name.
     #[must_use]
     pub fn get(&self, name: &str) -> f64 {
         if let Some(setting) = self.all.iter().find(|s| s.name == name) {
@@ -36,7 +36,7 @@ impl<'a> Settings<'a> {
         f64::NAN
     }
 
-    /// The first name that was asked for in vain.
+    /// The first unknown name that a closure asked for.
     pub(super) fn unknown(self) -> Option<String> {
         self.unknown.into_inner()
     }
@@ -45,10 +45,10 @@ impl<'a> Settings<'a> {
 pub(super) type OfCall = Arc<dyn Fn(&Settings<'_>) -> f64 + Send + Sync>;
 pub(super) type OfCount = Arc<dyn Fn(&Settings<'_>, u64) -> f64 + Send + Sync>;
 
-/// How a member gets its value.
+/// The source of a member's value.
 #[derive(Clone)]
 pub(super) enum Fill {
-    /// It is undefined.
+    /// The member is undefined.
     Missing,
     Setting(usize),
     OneMinus(usize),
@@ -62,7 +62,7 @@ pub(super) enum Fill {
     Both(OfCall, OfCount),
 }
 
-/// What is made of 1 - β^t.
+/// The forms of 1 - β^t.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
     Plain,
@@ -79,7 +79,7 @@ const FORMS: [(&str, Form); 4] = [
 ];
 
 impl Fill {
-    /// What the host knows to fill of itself.
+    /// The source of a member that no closure fills, from the member's name.
     pub(super) fn of_name(member: &str, settings: &[Declared]) -> Self {
         let find = |name: &str| settings.iter().position(|s| s.name == name);
         if let Some(setting) = find(member) {

@@ -1,9 +1,9 @@
-//! What a text says of itself: its leading lines that begin with `//!`.
+//! The declarations in a text's leading lines that begin with `//!`.
 
 use super::scan::Mistake;
 use crate::optim::Range;
 
-/// One line's meaning.
+/// The meaning of one line.
 #[derive(Debug)]
 pub(super) enum Line<'a> {
     Setting { name: &'a str, default: f64, range: Range },
@@ -73,5 +73,5 @@ fn range(bounds: &str) -> Result<Range, String> {
 }
 
 fn number(text: &str) -> Result<f64, String> {
-    text.parse().map_err(|_| format!("`{}` is no number", text.chars().take(40).collect::<String>()))
+    text.parse().map_err(|_| format!("`{}` is not a number", text.chars().take(40).collect::<String>()))
 }

@@ -1,5 +1,4 @@
-//! Rules of the user's own: WGSL text, checked before anything runs, and a list of settings. The rules of the registry do not pass
-//! through here.
+//! User-defined rules: WGSL text, which is checked before anything runs, and a list of settings. The built-in rules do not use this module.
 
 mod builtins;
 mod check;
@@ -27,14 +26,20 @@ use fill::{Declared, Fill};
 use header::Line;
 use scan::Mistake;
 
-/// An optimizer that the user brings as WGSL. It is a [`Rule`] like this crate's own and gets all that the engine does: groups,
-/// clips, loss scale, accumulation, averages of the weights.
+/// The tolerance of `verify` for a custom rule, in units of 2⁻²⁴: the bound of a rule that only adds and multiplies.
+///
+/// Each of + - × is off by up to one ulp, which is 2 units. The longest chain, a decayed gradient through a moment into the step, is 15
+/// units over six numbers or more.
+const TOLERANCE: f64 = 4.0;
+
+/// A user-defined optimizer in WGSL. It is a [`Rule`] like the built-in ones, and all features of the engine work with it: groups, clips,
+/// loss scale, accumulation, averages of the weights.
 ///
 /// The text holds structs, functions and constants only:
 ///
 /// ```wgsl
 /// struct Hyper { … }      // f32 members: one group's numbers of one step
-/// struct State { … }      // vec4<f32> members, kept from step to step; may be left out
+/// struct State { … }      // vec4<f32> members, kept from step to step; optional
 /// fn update(h: Hyper, d: Decision, p: vec4<f32>, g: vec4<f32>, s: ptr<function, State>) -> vec4<f32>   // the change of p
 ///
 /// // only for rules that need sums over tensors: at most 8 sums, and on devices with no more than WebGPU's 16 KiB of workgroup
@@ -48,8 +53,8 @@ use scan::Mistake;
 /// fn decide(h: Hyper, totals: array<f32, TOTALS>, own: array<f32, TOTALS>) -> Decision
 /// ```
 ///
-/// A member of `Hyper` is filled with what [`call`](Self::call), [`count`](Self::count) or [`product`](Self::product) give for it;
-/// else with the setting of its name; else, by the host in f64:
+/// The value of a member of `Hyper` comes from [`call`](Self::call), [`count`](Self::count) or [`product`](Self::product); else from the
+/// setting with the member's name; else the host computes it in f64:
 ///
 /// | member | value |
 /// |---|---|
@@ -60,16 +65,16 @@ use scan::Mistake;
 /// | `sqrt_bias_correctionN` | √(1 - βᵗ) |
 /// | `inv_sqrt_bias_correctionN` | 1 / √(1 - βᵗ) |
 ///
-/// Leading lines of the text may say what the builder's methods say, so that a file is a whole rule; other such lines are prose:
+/// Leading `//!` lines of the text may declare the same as the methods, so that one file is a whole rule; other such lines are prose:
 ///
 /// ```wgsl
 /// //! setting lr = 1e-3 (0..)        a range as Rust writes it: 0.. or 0..1 or 0..=1; none: any number
 /// //! initial v = 0.1                a state's first value, otherwise 0
-/// //! sums after clip                the sums are no polynomial in the clip factor
+/// //! sums after clip                the sums are not a polynomial in the clip factor
 /// ```
 ///
-/// Mistakes in the text are reported at once, with line and column; those of the methods by [`Rule::check`], which
-/// [`Builder::build`](crate::Builder::build) calls. Names are kept for the life of the process, once each.
+/// The constructors report mistakes in the text at once, with line and column. [`Rule::check`], which
+/// [`Builder::build`](crate::Builder::build) calls, reports mistakes of the methods. The process keeps each name once, until it ends.
 ///
 /// ```
 /// use wgpu_optim::optim::{CustomRule, Range};
@@ -95,23 +100,23 @@ use scan::Mistake;
 pub struct CustomRule {
     name: &'static str,
     text: Arc<str>,
-    /// Bytes of the text that are the user's.
+    /// The number of bytes of the text that the user wrote.
     written: usize,
     /// The members of `Hyper`, each with its place in the text.
     hyper: Vec<(&'static str, usize)>,
     fills: Vec<Fill>,
-    /// Those that closures fill.
+    /// The members that closures fill.
     given: Vec<(&'static str, Fill)>,
     states: Vec<StateSpec>,
     decision: Vec<&'static str>,
     sums: Sums,
-    /// What `contribute` may read.
+    /// The inputs that `contribute` may read.
     read: Vec<&'static str>,
     settings: Vec<Declared>,
     form: Option<Arc<dyn CustomCpu>>,
-    /// Whether the form knows sums.
+    /// Whether the CPU form computes sums.
     whole: bool,
-    /// The first mistake of the methods.
+    /// The first mistake in the calls of the methods.
     problem: Option<String>,
 }
 
@@ -130,13 +135,13 @@ impl fmt::Debug for CustomRule {
 }
 
 impl CustomRule {
-    /// Checks a text and reads its structs. `name` has letters, digits, `_` and `-`, a letter first, and is no name of this crate's
-    /// optimizers.
+    /// Checks a text and reads its structs. `name` consists of letters, digits, `_` and `-`, begins with a letter, and is not the name of a
+    /// built-in optimizer.
     ///
     /// # Errors
     /// The text is longer than 256 KiB, nests too deep, does not compile, holds anything but structs, functions and constants, uses a
-    /// name that begins with `wo_`, redefines a builtin, or declares something else than the harness calls. The message begins with
-    /// `NAME:LINE:COLUMN:` and shows the line.
+    /// name that begins with `wo_`, redefines a builtin, or declares a function with another signature than the harness calls. The message
+    /// begins with `NAME:LINE:COLUMN:` and shows the line.
     pub fn from_wgsl(name: &str, text: &str) -> Result<Self> {
         let name = names::intern(name).map_err(Error::Usage)?;
         if super::find(name).is_ok() {
@@ -149,10 +154,10 @@ impl CustomRule {
         Ok(rule)
     }
 
-    /// As [`from_wgsl`](Self::from_wgsl), from a file, whose stem is the name.
+    /// As [`from_wgsl`](Self::from_wgsl), from a file. The stem of the file's name is the rule's name.
     ///
     /// # Errors
-    /// The file cannot be read or is not UTF-8; as `from_wgsl`.
+    /// The file cannot be read or is not UTF-8; otherwise as `from_wgsl`.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let shown = path.display().to_string();
@@ -189,7 +194,7 @@ impl CustomRule {
             problem: None,
         };
         if rule.states.is_empty() {
-            // The member that the host gives an empty `State`.
+            // The host gives an empty `State` this member.
             rule.states.push(StateSpec::zero("none", false));
         }
         if rule.sums.sums > 0 {
@@ -214,11 +219,11 @@ impl CustomRule {
         Ok(self)
     }
 
-    /// Whatever the checks before have missed shows where the text meets the harness.
+    /// Compiles the text inside the harness, which finds the mistakes that the earlier checks missed.
     fn check_harness(&self) -> Result<()> {
-        let variant = Class::of(self, false, false);
-        for stage in variant.stages() {
-            let module = naga::front::wgsl::parse_str(&variant.text(stage)).map_err(|e| e.message().to_owned());
+        let class = Class::of(self, false, false);
+        for stage in class.stages() {
+            let module = naga::front::wgsl::parse_str(&class.text(stage)).map_err(|e| e.message().to_owned());
             let checked = module.and_then(|module| check::validate(&module).map_err(|mistake| mistake.message));
             checked.map_err(|e| Error::Shader(format!("{}: does not fit the harness: {e}", self.name)))?;
         }
@@ -248,13 +253,13 @@ impl CustomRule {
             Some(_) => self.note(format!("the first value of {state} is {value}, needs a finite number")),
             None => {
                 let state: String = state.chars().take(names::MAX_NAME).flat_map(char::escape_debug).collect();
-                self.note(format!("`{state}` is no member of State"));
+                self.note(format!("`{state}` is not a member of State"));
             }
         }
         self
     }
 
-    /// The sums are no polynomial in the clip factor: where gradients are clipped by norm, they are made in a second round, of the
+    /// Declares that the sums are not a polynomial in the clip factor: with a clip by norm, a second round computes the sums from the
     /// clipped gradient.
     #[must_use]
     pub fn after_clip(mut self) -> Self {
@@ -268,14 +273,14 @@ impl CustomRule {
         self.give(member, Fill::Call(Arc::new(value)))
     }
 
-    /// Fills a member of `Hyper` from the settings and the step count t, from 1. The settings that it asks for may change
-    /// only while no recorded step is unfinished.
+    /// Fills a member of `Hyper` from the settings and the step count t, from 1. The settings that the closure reads may change only
+    /// while no recorded step is unfinished.
     #[must_use]
     pub fn count(self, member: &str, value: impl Fn(&Settings<'_>, u64) -> f64 + Send + Sync + 'static) -> Self {
         self.give(member, Fill::Count(Arc::new(value)))
     }
 
-    /// Fills a member of `Hyper` with a product: what depends on the call, such as the rate, times what depends on the count.
+    /// Fills a member of `Hyper` with a product: a factor that depends on the call, such as the rate, and a factor that depends on the count.
     #[must_use]
     pub fn product(
         self,
@@ -287,7 +292,7 @@ impl CustomRule {
     }
 
     /// Gives a rule without sums its form for the CPU: `(hyper, p, g, states) -> change`, with the members of `Hyper` and `State` in
-    /// order. With it the rule runs on [`cpu::Optimizer`](crate::cpu::Optimizer) and can be verified.
+    /// order. The form lets the rule run on [`cpu::Optimizer`](crate::cpu::Optimizer) and lets `verify` check the rule.
     #[must_use]
     pub fn cpu(mut self, update: impl Fn(&[f64], f64, f64, &mut [f64]) -> f64 + Send + Sync + 'static) -> Self {
         self.form = Some(Arc::new(cpu::Closure(update)));
@@ -295,7 +300,7 @@ impl CustomRule {
         self
     }
 
-    /// As [`cpu`](Self::cpu), for rules with sums too.
+    /// As [`cpu`](Self::cpu), also for rules with sums.
     #[must_use]
     pub fn cpu_form(mut self, form: impl CustomCpu + 'static) -> Self {
         self.form = Some(Arc::new(form));
@@ -307,7 +312,7 @@ impl CustomRule {
         match self.hyper.iter().find(|(name, _)| *name == member) {
             None => {
                 let member: String = member.chars().take(names::MAX_NAME).flat_map(char::escape_debug).collect();
-                self.note(format!("`{member}` is no member of Hyper"));
+                self.note(format!("`{member}` is not a member of Hyper"));
             }
             Some((name, _)) if self.given.iter().any(|(given, _)| given == name) => {
                 self.note(format!("Hyper.{member} is filled twice"));
@@ -322,7 +327,7 @@ impl CustomRule {
         self.problem.get_or_insert(problem);
     }
 
-    /// Finds who fills each member.
+    /// Finds the source of each member.
     fn resolve(&mut self) {
         let fill = |(member, _): &(&'static str, usize)| {
             let given = self.given.iter().find(|(name, _)| name == member).map(|(_, fill)| fill.clone());
@@ -384,7 +389,7 @@ impl Rule for CustomRule {
             return Err(Error::Usage(format!("{}: {problem}", self.name)));
         }
         if self.form.is_some() && !self.whole {
-            let problem = "has sums: its CPU form is given with cpu_form, not with cpu";
+            let problem = "has sums: give its CPU form with cpu_form, not with cpu";
             return Err(Error::Usage(format!("{} {problem}", self.name)));
         }
         for setting in &self.settings {
@@ -396,6 +401,10 @@ impl Rule for CustomRule {
 
     fn text(&self) -> &str {
         &self.text
+    }
+
+    fn tolerance(&self) -> f64 {
+        TOLERANCE
     }
 
     fn flags(&self) -> Vec<(&'static str, bool)> {
@@ -441,7 +450,7 @@ impl Rule for CustomRule {
 
 /// An error that points into the user's text.
 fn located(name: &str, text: &str, mistake: Mistake) -> Error {
-    // Places behind the text are in what the host adds: the text ended too early.
+    // A place past the text lies in the declarations that the host adds: the text ended too early.
     let mut at = mistake.at.min(text.trim_end().len());
     while !text.is_char_boundary(at) {
         at -= 1;

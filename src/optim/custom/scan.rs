@@ -1,16 +1,16 @@
-//! The first look at a user's text, before naga's: what stands at its top level, and whether it is small and flat enough for parsers
-//! that recurse.
+//! The first check of a user's text, before naga's: the declarations at its top level, and whether the text is small and flat enough for
+//! recursive parsers.
 
 use super::builtins::is_builtin;
 
-/// Bytes of a rule's text.
+/// The most bytes of a rule's text.
 pub(super) const MAX_TEXT: usize = 256 * 1024;
-/// How deep blocks, brackets and chains of operators may nest, all together and weighed. Parsers and compilers recurse over them; the
-/// weights are the stack that naga takes where it is built without optimization, in 8 KiB, so that any text fits the 2 MiB of a thread.
+/// The limit of the nesting of blocks, brackets and chains of operators, all together and weighed. Parsers and compilers recurse over them;
+/// a weight is the stack that naga takes without optimization, in units of 8 KiB, so that any accepted text fits a thread's stack of 2 MiB.
 const MAX_DEPTH: usize = 192;
 const BLOCK: usize = 8;
 const BRACKET: usize = 4;
-/// Structs, functions and constants of a text. naga follows their references recursively.
+/// The most structs, functions and constants of a text. naga follows their references recursively.
 pub(super) const MAX_DECLARATIONS: usize = 256;
 
 /// A mistake with its place in the text.
@@ -24,7 +24,7 @@ fn mistake(at: usize, message: impl Into<String>) -> Mistake {
     Mistake { at, message: message.into() }
 }
 
-/// What is declared at the top level.
+/// A declaration at the top level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Declaration<'a> {
     pub(super) keyword: &'a str,
@@ -52,7 +52,7 @@ struct Token<'a> {
     at: usize,
 }
 
-/// Looks the text over and lists its declarations.
+/// Checks the text and lists its declarations.
 pub(super) fn scan(text: &str) -> Result<Vec<Declaration<'_>>, Mistake> {
     if text.len() > MAX_TEXT {
         return Err(mistake(0, format!("the text has {} bytes, at most {MAX_TEXT} are allowed", text.len())));
@@ -78,17 +78,20 @@ pub(super) fn scan(text: &str) -> Result<Vec<Declaration<'_>>, Mistake> {
     Ok(declarations)
 }
 
-/// Words that may stand nowhere.
+/// Refuses words that a rule must not contain.
 fn check_word(token: &Token<'_>) -> Result<(), Mistake> {
     let word = token.text;
     if token.kind != Kind::Word {
         return Ok(());
     }
     if word.starts_with("wo_") {
-        return Err(mistake(token.at, format!("`{word}`: names that start with `wo_` are the harness's")));
+        return Err(mistake(token.at, format!("`{word}`: names that start with `wo_` belong to the harness")));
     }
     if word.ends_with("Barrier") || word == "workgroupUniformLoad" {
-        return Err(mistake(token.at, format!("`{word}`: a rule sees four lanes and no other thread, it cannot wait")));
+        return Err(mistake(
+            token.at,
+            format!("`{word}`: a rule runs on four lanes and sees no other thread, so that it cannot wait"),
+        ));
     }
     if matches!(word, "arrayLength") || word.starts_with("atomic") && is_builtin(word) {
         return Err(mistake(token.at, format!("`{word}`: a rule sees no buffer")));
@@ -111,7 +114,7 @@ fn declaration<'a>(token: &Token<'a>, next: Option<&Token<'a>>) -> Result<Declar
         ("@", _) => "an attribute",
         (other, _) => {
             let other: String = other.chars().take(40).collect();
-            return Err(mistake(token.at, format!("`{other}` begins no declaration: {only}")));
+            return Err(mistake(token.at, format!("`{other}` does not begin a declaration: {only}")));
         }
     };
     Err(mistake(token.at, format!("{what}: {only}")))
@@ -127,7 +130,7 @@ fn named<'a>(token: &Token<'a>, next: Option<&Token<'a>>, name: &'a str) -> Resu
     Ok(Declaration { keyword: token.text, name, at: next.at })
 }
 
-/// One open bracket, and what has chained up inside of it since the last separator.
+/// One open bracket, and the chain of operators inside it since the last separator.
 #[derive(Debug, Default)]
 struct Level<'a> {
     bracket: &'a str,
@@ -136,7 +139,7 @@ struct Level<'a> {
     angles: usize,
 }
 
-/// How deep a parser would be. The first level is the text itself.
+/// The depth that a parser would reach. The first level is the text itself.
 #[derive(Debug)]
 struct Nesting<'a> {
     levels: Vec<Level<'a>>,
@@ -165,13 +168,13 @@ impl<'a> Nesting<'a> {
             Kind::Close => self.close(token, next)?,
             Kind::Semicolon => self.chain(|level| (level.operators, level.angles) = (0, 0)),
             Kind::Comma => self.chain(|level| level.operators = 0),
-            // A template's brackets outlive commas; whether it is one is for the parser to find out.
+            // The brackets of a template span commas; only the parser knows whether a `<` begins a template.
             Kind::Less => self.chain(|level| (level.operators, level.angles) = (level.operators + 1, level.angles + 1)),
             Kind::Greater => self.chain(|level| {
                 (level.operators, level.angles) = (level.operators + 1, level.angles.saturating_sub(1));
             }),
             Kind::Other => self.chain(|level| level.operators += 1),
-            // A parser nests what follows.
+            // A parser nests the text that follows.
             Kind::Word if token.text == "else" => self.chain(|level| level.operators += BLOCK),
             Kind::Word | Kind::Number => {}
         }
@@ -197,7 +200,7 @@ impl<'a> Nesting<'a> {
         Ok(())
     }
 
-    /// Changes what has chained up in the innermost bracket.
+    /// Changes the chain of operators of the innermost bracket.
     fn chain(&mut self, change: impl FnOnce(&mut Level<'a>)) {
         if let Some(level) = self.levels.last_mut() {
             self.depth -= level.operators + level.angles;
@@ -238,7 +241,7 @@ fn tokens(text: &str) -> Result<Vec<Token<'_>>, Mistake> {
     Ok(tokens)
 }
 
-/// WGSL's names are of letters of any script; what is no letter among the others is for the parser to refuse.
+/// A name in WGSL may have letters of any script; the parser refuses characters that are not letters.
 fn is_word(c: char) -> bool {
     c == '_' || c.is_ascii_alphanumeric() || (!c.is_ascii() && !c.is_whitespace())
 }
@@ -247,7 +250,7 @@ fn run(text: &str, belongs: impl Fn(char) -> bool) -> usize {
     text.find(|c| !belongs(c)).unwrap_or(text.len())
 }
 
-/// The length of the comment or white space here, if one is.
+/// The length of the comment or white space at this place, if there is one.
 fn blank(text: &str, at: usize) -> Result<Option<usize>, Mistake> {
     let rest = &text[at..];
     if rest.starts_with("//") {

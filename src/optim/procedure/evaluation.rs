@@ -1,27 +1,27 @@
-//! What a step asks of the objective while it is under way.
+//! The evaluations of the objective that a step requests.
 
-/// One evaluation, of the parameters as they are when it is asked for.
+/// One requested evaluation, at the parameters as they are at the time of the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EvalRequest {
-    /// The gradient, written to where the optimizer reads it.
+    /// The gradient, which the caller writes to the gradients' buffers.
     Gradient,
     /// The loss, for the slot of this number: 0 at the parameters themselves, `j` at the j-th probe.
     Loss(usize),
 }
 
-/// How often the objective was evaluated.
+/// Counts of evaluations of the objective.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Evaluations {
     /// Gradients.
     pub gradients: u64,
     /// Losses without a gradient.
     pub losses: u64,
-    /// Integrations that were given up because they could not meet their tolerance: those steps were Adam's.
+    /// Integrations that stopped because they could not meet their tolerance: those steps became Adam steps.
     pub abandoned: u64,
 }
 
 impl Evaluations {
-    /// What was added to an earlier count.
+    /// The difference to an earlier count.
     #[must_use]
     pub const fn since(self, before: Self) -> Self {
         Self {

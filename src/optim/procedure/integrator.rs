@@ -1,13 +1,13 @@
-//! Runge–Kutta methods as rows of weights on the derivatives, and the step control of Dormand and Prince's as torchdiffeq has it.
-//! Nothing here knows where the derivatives live.
+//! Runge–Kutta methods as rows of weights on the derivatives, and torchdiffeq's step control for the method of Dormand and Prince. Nothing
+//! here depends on the place of the derivatives.
 
-/// The most derivatives that a method keeps.
+/// The largest number of derivatives that a method keeps.
 pub(crate) const STAGES: usize = 7;
 
 /// A weight for each derivative.
 pub(crate) type Weights = [f64; STAGES];
 
-/// The classical method: where the second, third and fourth derivative are taken, and the step.
+/// The classical method: the positions of the second, third and fourth derivative, and the step.
 pub(crate) const RK4: [Weights; 4] = [
     [0.5, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0],
     [0.0, 0.5, 0.0, 0.0, 0.0, 0.0, 0.0],
@@ -15,7 +15,7 @@ pub(crate) const RK4: [Weights; 4] = [
     [1.0 / 6.0, 1.0 / 3.0, 1.0 / 3.0, 1.0 / 6.0, 0.0, 0.0, 0.0],
 ];
 
-/// Dormand and Prince's: where the second to seventh derivative are taken. The last row is the step.
+/// Dormand and Prince's method: the positions of the second to seventh derivative. The last row is the step.
 pub(crate) const DOPRI5: [Weights; 6] = [
     [1.0 / 5.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0],
     [3.0 / 40.0, 9.0 / 40.0, 0.0, 0.0, 0.0, 0.0, 0.0],
@@ -25,7 +25,7 @@ pub(crate) const DOPRI5: [Weights; 6] = [
     [35.0 / 384.0, 0.0, 500.0 / 1113.0, 125.0 / 192.0, -2187.0 / 6784.0, 11.0 / 84.0, 0.0],
 ];
 
-/// The step less the embedded one of fourth order.
+/// The step minus the embedded step of fourth order.
 const ERROR: Weights = [
     35.0 / 384.0 - 1951.0 / 21600.0,
     0.0,
@@ -36,7 +36,7 @@ const ERROR: Weights = [
     -1.0 / 60.0,
 ];
 
-/// The way to the middle of the step.
+/// The displacement to the middle of the step.
 const MIDDLE: Weights = [
     0.5 * 6_025_192_743.0 / 30_085_553_152.0,
     0.0,
@@ -47,19 +47,19 @@ const MIDDLE: Weights = [
     0.5 * 11_237_099.0 / 235_043_384.0,
 ];
 
-/// An integration of this many attempts is given up.
+/// An integration stops after this many attempts.
 const MOST_ATTEMPTS: u32 = 1000;
 
-/// What an attempt's error means.
+/// The judgement of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Verdict {
-    /// Once more from the same place with a smaller step.
+    /// Repeat from the same position with a smaller step.
     Again,
-    /// The step counts: go on with the seventh derivative as the first.
+    /// Accept the step; its seventh derivative is the first of the next step.
     Onward(Weights),
-    /// The end lies within the step: the way to it.
+    /// The end lies within the step: the displacement to the end.
     Arrived(Weights),
-    /// It leads nowhere.
+    /// The integration failed.
     Failed,
 }
 
@@ -73,17 +73,17 @@ pub(crate) struct Control {
 }
 
 impl Control {
-    /// Begins with a step that [`first_step`] and [`second_step`] found.
+    /// Begins with the step that [`first_step`] and [`second_step`] found.
     pub(crate) const fn new(horizon: f64, step: f64) -> Self {
         Self { horizon, time: 0.0, step, attempts: 0 }
     }
 
-    /// Weights of a stage's position in the attempt under way.
+    /// Weights of a stage's position in the current attempt.
     pub(crate) fn position(&self, stage: usize) -> Weights {
         DOPRI5[stage].map(|w| self.step * w)
     }
 
-    /// Weights of the attempt's error.
+    /// Weights of the current attempt's error.
     pub(crate) fn error(&self) -> Weights {
         ERROR.map(|w| self.step * w)
     }
@@ -113,7 +113,7 @@ pub(crate) fn first_step(position: f64, derivative: f64) -> f64 {
     if position < 1e-5 || derivative < 1e-5 { 1e-6 } else { 0.01 * position / derivative }
 }
 
-/// The step to begin with, from the first guess, the norm of the derivative and the norm of its change over the guess.
+/// The first step, from the first guess, the norm of the derivative and the norm of its change over the guess.
 pub(crate) fn second_step(guess: f64, derivative: f64, change: f64) -> f64 {
     let change = change / guess;
     let step = if derivative <= 1e-15 && change <= 1e-15 {
@@ -124,8 +124,8 @@ pub(crate) fn second_step(guess: f64, derivative: f64, change: f64) -> f64 {
     step.min(100.0 * guess)
 }
 
-/// Weights of the displacement at the share `x` of a step: the quartic through both ends, their derivatives and the middle. All of its
-/// terms are derivatives, so that no positions cancel.
+/// Weights of the displacement at the share `x` of a step: the quartic through both ends, their derivatives and the middle. All terms of
+/// the quartic are derivatives, so that no positions cancel.
 fn within(step: f64, x: f64) -> Weights {
     std::array::from_fn(|j| {
         let (first, last) = (f64::from(u8::from(j == 0)), f64::from(u8::from(j == 6)));

@@ -1,5 +1,5 @@
-//! What stands around the update of one element where a rule is more than four-lane mathematics: probes of the loss, an integrator
-//! that moves the parameters between evaluations, a matrix that the gradient passes through. The mathematics of the four lanes is the rule's.
+//! The parts of a step around the update of one element, for rules that need more than elementwise mathematics: probes of the loss, an
+//! integrator that moves the parameters between evaluations, a matrix that multiplies the gradient. The elementwise mathematics is the rule's.
 
 pub(crate) mod evaluation;
 pub(crate) mod integrator;
@@ -7,22 +7,22 @@ pub(crate) mod integrator;
 use crate::optim::rule::settings::choice;
 use crate::{Error, Result};
 
-/// What a step of a rule does beside its sums and its update.
+/// The parts of a rule's step beside its sums and its update.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Procedure {
-    /// Nothing.
+    /// No other part.
     #[default]
     Plain,
-    /// The loss is evaluated along random directions; the decision is made of the slopes.
+    /// The caller evaluates the loss along random directions; the decision comes from the slopes.
     Probe(Probe),
-    /// Where the decision says so, parameters follow the flow of the clipped gradient; the update takes the displacement.
+    /// Where the decision says so, the parameters follow the flow of the clipped gradient; the update receives the displacement.
     Integrate(Scheme),
     /// The update sees `P g`.
     Warp(Warp),
 }
 
 impl Procedure {
-    /// Whether a step may leave out some of a tensor's elements.
+    /// Whether a step may skip some elements of a tensor.
     #[must_use]
     pub const fn steps_rows(self) -> bool {
         matches!(self, Self::Plain | Self::Probe(_))
@@ -32,14 +32,14 @@ impl Procedure {
 /// Probes of the loss around the parameters.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Probe {
-    /// How many directions.
+    /// The number of directions.
     pub count: usize,
-    /// How long they are.
+    /// The part of a direction that has length one.
     pub directions: Directions,
 }
 
 choice! {
-    /// What has length one of a probe's direction.
+    /// The part of a probe's direction that has length one.
     Directions {
         /// The part in each tensor: the authors' code.
         Tensor = "tensor",
@@ -61,7 +61,7 @@ pub enum Scheme {
 }
 
 impl Scheme {
-    /// Derivatives that are kept.
+    /// The number of derivatives that the scheme keeps.
     #[must_use]
     pub const fn stages(self) -> usize {
         match self {
@@ -71,7 +71,7 @@ impl Scheme {
     }
 }
 
-/// A matrix a tensor, block-diagonal over its elements.
+/// One matrix per tensor, block-diagonal over the elements of the tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Warp {
     /// Rows and columns of a block, a power of two; the last block of a tensor may be smaller.

@@ -14,7 +14,7 @@ use crate::optim::procedure::Procedure;
 type ChangeScalar = fn(&dyn Rule, u64, &mut Scalar);
 
 /// A rule with another WGSL text or other scalars; everything else is the rule's own, its CPU form included. Tests run it to show that
-/// a mistake is found. Its text is never the crate's, whatever it says: it runs with every check of wgpu's on.
+/// the verification finds a mistake. Its text never counts as the crate's own: it runs with all checks of wgpu on.
 #[derive(Clone, Debug)]
 pub struct Altered {
     rule: Box<dyn Rule>,
@@ -53,6 +53,9 @@ impl Rule for Altered {
     }
     fn text(&self) -> &str {
         &self.text
+    }
+    fn tolerance(&self) -> f64 {
+        self.rule.tolerance()
     }
     fn flags(&self) -> Vec<(&'static str, bool)> {
         self.rule.flags()
@@ -115,7 +118,7 @@ mod tests {
         for entry in ALL {
             let rule = entry.sample();
             assert!(rule.origin().is_own(), "{}", entry.name);
-            // The very text of the crate is no reason to trust the one who passes it.
+            // Even the crate's own text is not trusted where a caller passes it.
             let same = Altered::with_text(rule.boxed(), rule.text());
             let other = Altered::with_scalars(rule, |_, _, scalar| scalar.call *= 2.0);
             for altered in [same, other] {

@@ -1,10 +1,10 @@
-//! Whether rules and groups go together, and what a rule must be able to do for a feature.
+//! Whether the rules of an optimizer's groups fit together, and whether a rule can do what a feature needs.
 
 use super::object::Rule;
 use crate::optim::ALL;
 use crate::{Error, Result};
 
-/// Whether two groups of one optimizer may hold these: the same mathematics, whatever the settings.
+/// Whether two groups of one optimizer may hold these rules: the mathematics must be the same, the settings may differ.
 pub(crate) fn same_rule(a: &dyn Rule, b: &dyn Rule) -> bool {
     let scalars = |rule: &dyn Rule| rule.scalars(1).iter().map(|s| (s.name, s.depends)).collect::<Vec<_>>();
     let states = |rule: &dyn Rule| rule.states().iter().map(|s| s.name).collect::<Vec<_>>();
@@ -16,7 +16,7 @@ pub(crate) fn same_rule(a: &dyn Rule, b: &dyn Rule) -> bool {
         && states(a) == states(b)
 }
 
-/// Whether an optimizer that was built with `before` can go on with `after`.
+/// Whether an optimizer that was built with `before` can continue with `after`.
 pub(crate) fn goes_on(after: &dyn Rule, before: &dyn Rule) -> bool {
     after.states() == before.states() && after.flags() == before.flags() && after.procedure() == before.procedure()
 }
@@ -32,7 +32,7 @@ pub(crate) fn check_common<'a>(groups: impl Iterator<Item = (&'a str, &'a dyn Ru
                 && a != b
             {
                 return Err(Error::Usage(format!(
-                    "{name} is {a} in group `{first}` and {b} in group `{group}`; {} needs one for all groups",
+                    "{name} is {a} in group `{first}` and {b} in group `{group}`; {} needs one value for all groups",
                     rule.name()
                 )));
             }
@@ -41,16 +41,16 @@ pub(crate) fn check_common<'a>(groups: impl Iterator<Item = (&'a str, &'a dyn Ru
     Ok(())
 }
 
-/// Says so where a rule's columns cannot have rates: what it keeps goes the parameters' way at the rule's own rate.
+/// Refuses column rates for a rule that keeps an average beside the parameters: the average moves at the rule's own rate.
 pub(crate) fn need_one_rate(rule: &dyn Rule) -> Result<()> {
     if rule.evaluation().is_none() {
         return Ok(());
     }
-    let problem = "keeps its average beside the parameters, which one rate must move: no column rates";
+    let problem = "keeps an average beside the parameters, which one rate must move: no column rates";
     Err(Error::Usage(format!("{} {problem}", rule.name())))
 }
 
-/// Says so where rows cannot share a rule's second moment.
+/// Refuses a second moment per row for a rule that cannot share it.
 pub(crate) fn need_shared(rule: &dyn Rule) -> Result<()> {
     if rule.shares_rows() {
         return Ok(());
@@ -59,7 +59,7 @@ pub(crate) fn need_shared(rule: &dyn Rule) -> Result<()> {
     Err(Error::Usage(format!("{} cannot share a second moment over rows; these can: {names}", rule.name())))
 }
 
-/// Says so where a rule cannot leave out rows or give columns rates: its procedure sees whole tensors.
+/// Refuses skipped rows and column rates for a rule with a procedure that needs whole tensors.
 pub(crate) fn need_rows(rule: &dyn Rule) -> Result<()> {
     if rule.procedure().steps_rows() {
         return Ok(());
@@ -68,7 +68,7 @@ pub(crate) fn need_rows(rule: &dyn Rule) -> Result<()> {
     Err(Error::Usage(format!("{} {problem}", rule.name())))
 }
 
-/// Says so where a rule cannot run on the CPU.
+/// Refuses the CPU for a rule without a CPU form.
 pub(crate) fn need_cpu(rule: &dyn Rule) -> Result<()> {
     if rule.has_cpu() {
         return Ok(());

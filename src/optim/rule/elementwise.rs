@@ -12,43 +12,55 @@ use crate::optim::procedure::Procedure;
 /// The mathematics of a rule: the scalars of a step, and the twin of `shaders/rules/*.wgsl` with the same statements in the same
 /// order, for one element, in f32 and f64.
 ///
-/// The twin finds slips of transcription; that the paper was read right is for the golden trajectories to find. The trait is sealed:
-/// [`Configured`] cannot be named outside of this crate.
+/// The twin finds slips of transcription; the golden trajectories find a misread paper. The trait is sealed: code outside of this crate
+/// cannot name `Configured`.
 pub trait ElementwiseRule: Configured + Clone + Debug + Send + Sync + 'static {
     /// One group's scalars of one step.
     type Hyper<F: Real>: Fields<F>;
     /// One element's states.
     type State<F: Real>: Fields<F>;
-    /// What was decided from the sums.
+    /// The decision from the sums.
     type Decision<F: Real>: Fields<F>;
-    /// What decisions remember from step to step, one for all tensors; zeros at first.
+    /// The global state: the numbers that decisions keep from step to step, once for all tensors; zeros at first.
     type GlobalState<F: Real>: Fields<F>;
 
     /// The rule's WGSL.
     const TEXT: &'static str;
-    /// The sums it needs.
+
+    /// The tolerance of `verify`, in units of 2⁻²⁴: by how much each number that a step is computed from may be falsified.
+    ///
+    /// The value is three times the worst error that `wgpu-optim verify --json` measured on lavapipe (Mesa 22.3.6), of steps and of states,
+    /// over all variants and sizes in f32, rounded up to half a unit. Each rule states its measured error beside the value. Lavapipe rounds
+    /// every division and every root correctly. WGSL lets a division be off by 5 units and a root by 9. A step is computed from five numbers
+    /// or more; shared among these numbers, both errors together take the other two thirds.
+    ///
+    /// The value is a measured constant and is not derived from the WGSL text: a tolerance that counted the operations of the text under
+    /// test would let the text loosen its own check.
+    const TOLERANCE: f64;
+
+    /// The sums that the rule needs.
     const SUMS: Sums = Sums::NONE;
 
-    /// What stands around the update of one element and is more than four lanes know of.
+    /// The parts of a step around the update of one element.
     fn procedure(&self) -> Procedure {
         Procedure::Plain
     }
 
-    /// The settings that all groups must share, because what they decide is decided once for all tensors.
+    /// The settings that all groups must share, because one decision from these settings holds for all tensors.
     fn common(&self) -> &'static [&'static str] {
         &[]
     }
 
-    /// Whether its text squares the gradient of the second moment with `wo_square`, and [`update_squaring`](Self::update_squaring) with
-    /// what it is given, so that the elements of a row may share it.
+    /// Whether the elements of a row may share one second moment. The text then squares the gradient with `wo_square`, and
+    /// [`update_squaring`](Self::update_squaring) with its argument `square`.
     const SHARES_ROWS: bool = false;
 
-    /// What the sums depend on with these settings, of `p`, `g` and the states: the first half of a step must read these.
+    /// The inputs of the sums with these settings, among `p`, `g` and the states: the first half of a step must read these inputs.
     fn sums_read(&self) -> &'static [&'static str] {
         &[]
     }
 
-    /// Checks what no single range can say.
+    /// Checks the settings together, beyond the range of each.
     fn check_together(&self) -> Result<()> {
         Ok(())
     }
@@ -64,12 +76,14 @@ pub trait ElementwiseRule: Configured + Clone + Debug + Send + Sync + 'static {
         Vec::new()
     }
 
-    /// Where the rule is evaluated, if elsewhere than it is trained: θ plus so many times a state. All configurations have it or none.
+    /// The point at which the model is evaluated, if that is not θ: θ plus a multiple of a state. Either all configurations have such a
+    /// point, or none has.
     fn evaluation(&self) -> Option<(&'static str, f64)> {
         None
     }
 
-    /// Configurations that together reach every text and every branch of the rule; weight decay is never zero where there is one.
+    /// Configurations that together reach every text and every branch of the rule. Where the rule has weight decay, no
+    /// configuration sets it to zero.
     fn variants() -> Vec<(&'static str, Self)>;
 
     /// The change Δθ of one element; its states are updated in place.
@@ -103,8 +117,8 @@ pub trait ElementwiseRule: Configured + Clone + Debug + Send + Sync + 'static {
         false
     }
 
-    /// A tensor's decision, from the totals over everything and its own; with probes, from their slopes. Every tensor's call changes
-    /// the global state in the same way.
+    /// A tensor's decision, from the totals over all tensors and from its own totals; with probes, from the slopes of the losses. The
+    /// calls of all tensors change the global state in the same way.
     fn decide<F: Real>(
         &self,
         _h: &Self::Hyper<F>,
@@ -115,7 +129,7 @@ pub trait ElementwiseRule: Configured + Clone + Debug + Send + Sync + 'static {
         Self::Decision::load(|_| F::zero())
     }
 
-    /// The decision completed by the totals as they are once an integrator has been along.
+    /// The decision, completed by the totals after the integration.
     fn settle<F: Real>(
         &self,
         _h: &Self::Hyper<F>,
@@ -126,7 +140,7 @@ pub trait ElementwiseRule: Configured + Clone + Debug + Send + Sync + 'static {
         *d
     }
 
-    /// Whether the step leaves the step count where it is.
+    /// Whether the step leaves the step count unchanged.
     fn hold<F: Real>(&self, _d: &Self::Decision<F>) -> bool {
         false
     }

@@ -1,7 +1,7 @@
-//! What a rule is, from the bottom up: numbers, structs of named numbers, settings, what a rule says of itself, its mathematics for one
-//! element, its loops over slices, and the trait object that the engine holds.
+//! The parts of a rule, from the bottom up: number types, structs of named numbers, settings, the description of a rule, its mathematics for
+//! one element, its loops over slices, and the trait object that the engine holds.
 //!
-//! No rule's mathematics lives here: that is one file per optimizer in [`optim`](super). What a step does beside sums and update is
+//! The mathematics of the optimizers is in [`optim`](super), one file per family. The parts of a step beside sums and update are in
 //! [`procedure`](super::procedure).
 
 #[cfg(feature = "tools")]

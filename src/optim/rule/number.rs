@@ -34,7 +34,7 @@ pub trait Real:
     fn is_finite(self) -> bool;
     /// The magnitude.
     fn abs(self) -> Self;
-    /// 1 or -1 with this number's sign, that of a zero included; NaN of NaN.
+    /// 1 or -1 with the sign of this number, also where this number is a zero; NaN for NaN.
     fn signum(self) -> Self;
     /// The larger of two; of a number and NaN the number.
     fn max(self, other: Self) -> Self;
@@ -55,8 +55,8 @@ pub trait Real:
     /// This number to a power.
     fn powf(self, power: Self) -> Self;
 
-    /// This number, or the bound that it lies beyond. A NaN stays one, and the bounds are not checked, so that loops over it become
-    /// vector instructions.
+    /// This number, clamped to the bounds. A NaN stays a NaN. The function does not check the bounds, so that the compiler turns loops
+    /// over it into vector instructions.
     #[inline]
     #[must_use]
     fn clamp(self, least: Self, most: Self) -> Self {

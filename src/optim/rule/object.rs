@@ -1,4 +1,4 @@
-//! A rule as a trait object: what the engine, the CPU path and the tools hold.
+//! A rule as a trait object, which the engine, the CPU path and the tools hold.
 
 use std::fmt::Debug;
 
@@ -11,10 +11,10 @@ use super::spec::{Origin, Scalar, StateSpec, Sums};
 use crate::Result;
 use crate::optim::procedure::Procedure;
 
-/// A configured optimizer. Every configuration struct of this crate is one, and so is a `CustomRule`.
+/// A configured optimizer. Every configuration struct of this crate implements this trait, and so does `CustomRule`.
 ///
 /// The trait is sealed: no code outside of this crate implements it, because the engine runs this crate's own WGSL with some of wgpu's
-/// checks off. A rule of one's own is a `CustomRule`, whose text runs with every check on.
+/// checks off. A user-defined rule is a `CustomRule`; its text runs with all checks on.
 ///
 /// ```compile_fail,E0277
 /// use wgpu_optim::optim::rule::host::HostKernel;
@@ -29,6 +29,7 @@ use crate::optim::procedure::Procedure;
 ///     fn set(&mut self, _: &str, _: &Value) -> wgpu_optim::Result<()> { Ok(()) }
 ///     fn check(&self) -> wgpu_optim::Result<()> { Ok(()) }
 ///     fn text(&self) -> &str { "" }
+///     fn tolerance(&self) -> f64 { 0.0 }
 ///     fn flags(&self) -> Vec<(&'static str, bool)> { Vec::new() }
 ///     fn scalars(&self, _: u64) -> Vec<Scalar> { Vec::new() }
 ///     fn states(&self) -> Vec<StateSpec> { Vec::new() }
@@ -48,41 +49,44 @@ pub trait Rule: Debug + Send + Sync + Sealed {
     /// Sets one by name.
     ///
     /// # Errors
-    /// The name is unknown or the value of the wrong kind; ranges are for [`check`](Self::check).
+    /// The name is unknown, or the value has the wrong type. [`check`](Self::check) checks the ranges.
     fn set(&mut self, name: &str, value: &Value) -> Result<()>;
     /// Checks every setting.
     ///
     /// # Errors
-    /// Names the first setting that makes no sense, its value and its range.
+    /// The first setting outside of its range, with its value and its range.
     fn check(&self) -> Result<()>;
     /// The rule's WGSL.
     fn text(&self) -> &str;
-    /// Where the WGSL comes from.
+    /// The origin of the WGSL.
     #[doc(hidden)]
     fn origin(&self) -> Origin {
         Origin::default()
     }
+    /// The tolerance of `verify`, in units of 2⁻²⁴.
+    #[doc(hidden)]
+    fn tolerance(&self) -> f64;
     /// WGSL constants that the settings choose.
     fn flags(&self) -> Vec<(&'static str, bool)>;
     /// The members of `Hyper` at the `t`-th step, `t` counted from 1.
     fn scalars(&self, t: u64) -> Vec<Scalar>;
     /// The states, in the order of `State`.
     fn states(&self) -> Vec<StateSpec>;
-    /// Where the rule is evaluated, if elsewhere than it is trained: θ plus so many times a state.
+    /// The point at which the model is evaluated, if that is not θ: θ plus a multiple of a state.
     fn evaluation(&self) -> Option<(&'static str, f64)> {
         None
     }
     /// The sums the rule needs.
     fn sums(&self) -> Sums;
-    /// What the sums depend on with these settings, of `p`, `g` and the states: the first half of a step must read these.
+    /// The inputs of the sums with these settings, among `p`, `g` and the states: the first half of a step must read these inputs.
     fn sums_read(&self) -> &[&'static str];
     /// The names of the decision's members.
     fn decision(&self) -> &[&'static str];
-    /// The names of what decisions remember.
+    /// The names of the members of the global state.
     fn global_state(&self) -> &[&'static str] {
         &[]
     }
-    /// What stands around the update of one element.
+    /// The parts of a step around the update of one element.
     #[doc(hidden)]
     fn procedure(&self) -> Procedure {
         Procedure::Plain
@@ -96,7 +100,8 @@ pub trait Rule: Debug + Send + Sync + Sealed {
     fn shares_rows(&self) -> bool {
         false
     }
-    /// Whether the rule has a form for the CPU. Without one [`cpu_f32`](Self::cpu_f32) and [`cpu_f64`](Self::cpu_f64) answer NaN.
+    /// Whether the rule has a form for the CPU. Without a form [`cpu_f32`](Self::cpu_f32) and [`cpu_f64`](Self::cpu_f64)
+    /// return NaN.
     fn has_cpu(&self) -> bool {
         true
     }
@@ -129,6 +134,9 @@ impl<T: ElementwiseRule> Rule for T {
     }
     fn origin(&self) -> Origin {
         Origin::CRATE
+    }
+    fn tolerance(&self) -> f64 {
+        T::TOLERANCE
     }
     fn flags(&self) -> Vec<(&'static str, bool)> {
         ElementwiseRule::flags(self)

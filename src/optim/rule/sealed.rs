@@ -1,4 +1,4 @@
-//! The seal on rules: what is public here cannot be named outside of the crate.
+//! The seal on rules: code outside of the crate cannot name this trait.
 
-/// What this crate alone implements, so that no other code can pass its own text for a trusted one.
+/// Only this crate implements this trait, so that no other code can pass its own text as the crate's.
 pub trait Sealed {}

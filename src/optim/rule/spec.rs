@@ -1,9 +1,9 @@
-//! What a rule says of itself: its scalars, its states, its sums and where its WGSL comes from. Plain data.
+//! The description of a rule: its scalars, its states, its sums and the origin of its WGSL. Plain data.
 
 /// The most sums, totals or decision members a rule may have.
 pub const MAX_SUMS: usize = 8;
 
-/// What a member of `Hyper` depends on. It decides which table carries it to the GPU.
+/// The dependence of a member of `Hyper`, which decides which table carries the member to the GPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Depends {
     /// Settings, which may change at every call.
@@ -19,7 +19,7 @@ pub enum Depends {
 pub struct Scalar {
     /// The member's name.
     pub name: &'static str,
-    /// What it depends on: the same at every step and for all settings.
+    /// The dependence: the same at every step and for all settings.
     pub depends: Depends,
     /// The factor that depends on the call.
     pub call: f64,
@@ -53,17 +53,17 @@ pub struct StateSpec {
     pub initial: f64,
     /// Whether the settings need it. An unused state loads as 0 and is neither kept nor stored.
     pub used: bool,
-    /// Which numbers it holds, and so how it may be stored.
+    /// The kind of the state's numbers, which decides how they may be stored.
     pub kind: Kind,
 }
 
-/// Which numbers a state holds.
+/// The kinds of numbers in a state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Kind {
-    /// Numbers of both signs, of which a part in a hundred may be lost: first moments.
+    /// Numbers of both signs that may lose one part in a hundred: first moments.
     #[default]
     Signed,
-    /// Numbers of at least 0 that are divided by: second moments. None that is not 0 is ever rounded to 0.
+    /// Numbers of at least 0 that the rule divides by: second moments. Rounding never turns another number into 0.
     Positive,
     /// Numbers that must be exact, because the rule adds little to them each step or moves parameters along them. Always f32.
     Exact,
@@ -86,15 +86,15 @@ impl StateSpec {
 /// The sums a rule needs over each tensor and over all of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sums {
-    /// How many products of an element's numbers are summed; 0: the rule needs none.
+    /// The number of products that are summed over the elements; 0: the rule needs no sums.
     pub sums: usize,
-    /// How many totals come of them.
+    /// The number of totals from these sums.
     pub totals: usize,
-    /// The sums are no polynomial in the clip factor, which must be known before them.
+    /// The sums are not a polynomial in the clip factor, so that the clip factor must be known before the sums.
     pub after_clip: bool,
     /// The rule may skip a step.
     pub may_refuse: bool,
-    /// A step may leave the step count, and with it the bias corrections, where it is.
+    /// A step may leave the step count, and with it the bias corrections, unchanged.
     pub may_hold: bool,
 }
 
@@ -102,7 +102,7 @@ impl Sums {
     pub(crate) const NONE: Self = Self { sums: 0, totals: 0, after_clip: false, may_refuse: false, may_hold: false };
 }
 
-/// Whether a rule's WGSL is this crate's own, whose loops are known to end. Any other runs with every check of wgpu's on.
+/// Whether a rule's WGSL belongs to this crate. The loops of the crate's WGSL are known to end; other WGSL runs with all checks of wgpu on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Origin {
     own: bool,
@@ -111,7 +111,7 @@ pub struct Origin {
 impl Origin {
     pub(crate) const CRATE: Self = Self { own: true };
 
-    /// Whether it is.
+    /// Whether the WGSL belongs to this crate.
     pub(crate) const fn is_own(self) -> bool {
         self.own
     }

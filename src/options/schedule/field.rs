@@ -1,4 +1,4 @@
-//! The types that a field of a shape can have: how each is written, read and checked.
+//! The types that a field of a shape can have: how to write, read and check each.
 
 use crate::optim::Value;
 
@@ -7,7 +7,7 @@ pub(crate) trait Field: Sized {
     const KIND: &'static str;
     fn print(&self) -> String;
     fn read(text: &str) -> Option<Self>;
-    /// What its range is asked about.
+    /// The numbers that the range check tests.
     fn numbers(&self) -> Vec<f64>;
 }
 

@@ -1,11 +1,10 @@
-//! Schedules: how the learning rate, or any other numeric setting, changes from step to step. Computed in f64 on the host.
+//! Schedules: how the learning rate, or any other numeric setting, changes from step to step. The host computes them in f64.
 //!
-//! A [`Schedule`] is one of the shapes of this module, or a function of the caller's, made longer with
-//! [`warmup`](Schedule::warmup) and [`then`](Schedule::then). It is used in one of two ways:
+//! A [`Schedule`] is one of the shapes of this module, or a function of the caller. [`warmup`](Schedule::warmup) and
+//! [`then`](Schedule::then) extend it. There are two ways to use it:
 //!
-//! - **by applied step**: [`Builder::schedule`](crate::Builder::schedule) hands it to the optimizer, which then uses
-//!   `rate(t)` when t steps were applied before. A step that the GPU leaves out does not move it, and a restored count of steps
-//!   restores its position.
+//! - **by step count**: [`Builder::schedule`](crate::Builder::schedule) hands it to the optimizer, which then uses `rate(t)` for the
+//!   step after step count t. A skipped step does not advance the schedule, and a restored step count restores its position.
 //! - **by call**: [`Schedule::apply`] sets the rate for the steps recorded from now on, for a count that the caller keeps.
 //!
 //! ```

@@ -1,4 +1,4 @@
-//! A setting that an optimizer's schedule owns.
+//! A setting that a schedule drives.
 
 use super::sequence::Schedule;
 use crate::optim::rule::goes_on;
@@ -10,12 +10,12 @@ use crate::{Error, Result};
 pub(crate) struct Scheduled {
     pub(crate) setting: String,
     pub(crate) schedule: Schedule,
-    /// Some values of the setting ask for other states.
+    /// Whether some values of the setting change the set of kept states.
     decides_states: bool,
 }
 
 impl Scheduled {
-    /// A schedule without a base takes the setting as it is.
+    /// A schedule without a base starts from the setting's value.
     pub(crate) fn new(rule: &dyn Rule, setting: &str, mut schedule: Schedule) -> Self {
         let now = rule.settings().into_iter().find(|(name, _)| *name == setting);
         if let (None, Some((_, Value::Number(base)))) = (schedule.own_base(), now) {
@@ -44,11 +44,11 @@ impl Scheduled {
             }
             Ok(()) => return Ok(()),
         };
-        Err(Error::Usage(format!("group `{group}`: its schedule `{}` at applied step {t}: {problem}", self.schedule)))
+        Err(Error::Usage(format!("group `{group}`: its schedule `{}` at step {t}: {problem}", self.schedule)))
     }
 }
 
-/// The rule's scalars at the `t`-th applied step, with what is scheduled in place.
+/// The rule's scalars at the `t`-th step, with the scheduled value of the setting.
 pub(crate) fn scalars_at(rule: &dyn Rule, scheduled: &[Scheduled], group: &str, t: u64) -> Result<Vec<Scalar>> {
     if scheduled.is_empty() {
         return Ok(rule.scalars(t));
@@ -60,7 +60,7 @@ pub(crate) fn scalars_at(rule: &dyn Rule, scheduled: &[Scheduled], group: &str, 
     Ok(now.scalars(t))
 }
 
-/// Refuses to set by hand what a schedule owns.
+/// Refuses a call that sets a setting by hand while a schedule owns it.
 pub(crate) fn refuse_owned(scheduled: &[Scheduled], group: &str, setting: &str) -> Result<()> {
     match scheduled.iter().find(|s| s.setting == setting) {
         None => Ok(()),

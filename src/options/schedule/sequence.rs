@@ -10,11 +10,10 @@ use crate::{Error, Result};
 
 /// A value for every step.
 ///
-/// Steps are counted from 0: `rate(t)` is for the step before which t steps were made, as the rate that a scheduler of
-/// torch's gives after t calls of its `step`.
+/// Steps count from 0: `rate(t)` is for the step that follows t steps, as the rate of a torch scheduler after t calls of its `step`.
 ///
-/// Shapes measure from a *base*, the value that torch calls `base_lr` ([`OneCycle`]: `max_lr`): the one that
-/// [`base`](Self::base) set, else, in [`Builder::schedule`](crate::Builder::schedule), the group's own setting.
+/// Shapes measure from a *base*, the value that torch calls `base_lr` ([`OneCycle`]: `max_lr`). The base is the value that
+/// [`base`](Self::base) set; else, in [`Builder::schedule`](crate::Builder::schedule), the base is the group's own setting.
 ///
 /// ```
 /// use wgpu_optim::schedule::{Constant, Exponential, Schedule};
@@ -91,8 +90,8 @@ impl Schedule {
         Self { parts: vec![Part { from: 0, shape, warmup: None, base: None }] }
     }
 
-    /// A function of the count of steps, which gives values and not shares of a base. In a sequence, or behind a warm-up, it
-    /// counts from where its turn begins.
+    /// A function of the count of steps, which gives values and not shares of a base. In a sequence, or after a warm-up, the count starts
+    /// where the function's turn begins.
     ///
     /// ```
     /// let schedule = wgpu_optim::schedule::Schedule::custom(|t| 1.0 / (1 + t) as f64);
@@ -102,9 +101,9 @@ impl Schedule {
         Self::of(Shape::Custom(Custom(Arc::new(rate))))
     }
 
-    /// Puts `steps` steps in front, in which the rate climbs along a line to the first that follows: the t-th is its share
-    /// (t + 1) / (steps + 1), so that no step is wasted on a rate of 0. Takes the place of an earlier warm-up. At most as long as a shape that has `steps`, and as the turn
-    /// until the next schedule begins.
+    /// Puts `steps` steps in front, in which the rate climbs along a line to the first value that follows: the t-th step has the share
+    /// (t + 1) / (steps + 1), so that no step has a rate of 0. Replaces an earlier warm-up. `steps` must not exceed the `steps` of the
+    /// shape, nor the number of steps until the next schedule begins.
     #[must_use]
     pub fn warmup(self, steps: u64) -> Self {
         self.warm(Warmup { steps, from: None })
@@ -127,8 +126,8 @@ impl Schedule {
         self
     }
 
-    /// From step `at` on, counted from the beginning of this one, another schedule that starts at its own step 0: torch's
-    /// `SequentialLR`. It has the same base unless it brings its own.
+    /// Adds another schedule, which takes over at step `at`, counted from the beginning of this schedule, and starts at its own step 0:
+    /// torch's `SequentialLR`. The other schedule has the same base unless it has its own.
     #[must_use]
     pub fn then(mut self, at: u64, next: impl Into<Self>) -> Self {
         let next = next.into();
@@ -138,7 +137,7 @@ impl Schedule {
         self
     }
 
-    /// Sets what the shapes measure from. Default: the setting that is scheduled, as the optimizer was built with it.
+    /// Sets the base of the shapes. Default: the value that the scheduled setting had when the optimizer was built.
     #[must_use]
     pub fn base(mut self, base: f64) -> Self {
         if let Some(first) = self.parts.first_mut() {
@@ -151,23 +150,23 @@ impl Schedule {
         self.parts.first().and_then(|p| p.base)
     }
 
-    /// Whether some part measures from a base that is not given.
+    /// Whether some part needs a base that is not given.
     pub(crate) fn lacks_base(&self) -> bool {
         let own = self.own_base();
         self.parts.iter().any(|p| p.base.or(own).is_none() && !matches!(p.shape, Shape::Custom(_)))
     }
 
-    /// The value for the step before which `t` steps were made. Without a [`base`](Self::base) the base is 1.
+    /// The value for the step that follows `t` steps. Without a [`base`](Self::base) the base is 1.
     #[must_use]
     pub fn rate(&self, t: u64) -> f64 {
         let Some(part) = self.parts.iter().rev().find(|p| p.from <= t) else { return f64::NAN };
         part.rate(part.base.or(self.own_base()).unwrap_or(1.0), t - part.from)
     }
 
-    /// Checks every number; whatever takes a schedule does.
+    /// Checks every number. Each function that takes a schedule calls this.
     ///
     /// # Errors
-    /// Names the first number that makes no sense, and what it needs to be.
+    /// The first number out of its range, with the accepted range.
     pub fn check(&self) -> Result<()> {
         self.parts.iter().try_for_each(Part::check)?;
         match self.parts.windows(2).find(|pair| pair[1].from <= pair[0].from) {
@@ -220,7 +219,7 @@ impl Part {
     }
 }
 
-/// The same for the shape that it is; a function of the caller's stands for itself.
+/// Evaluates `$then` with the shape's own struct, or `$else` for a caller's function.
 macro_rules! with_shape {
     ($shape:expr, $form:ident => $then:expr, $custom:pat => $else:expr) => {
         match $shape {
@@ -244,7 +243,7 @@ impl Shape {
         with_shape!(self, form => form.rate(base, t, warmup), Custom(rate) => rate(t))
     }
 
-    /// The steps after which it has reached its end; `None` where it has none.
+    /// The number of steps until the shape ends; `None` for a shape without an end.
     const fn length(&self) -> Option<u64> {
         match self {
             Self::Linear(Linear { steps, .. })

@@ -5,7 +5,7 @@ use std::f64::consts::PI;
 use super::field::Field;
 use crate::{Error, Result};
 
-/// What a number must be.
+/// The accepted values of a number.
 pub(crate) struct Range {
     holds: fn(f64) -> bool,
     needs: &'static str,
@@ -27,7 +27,7 @@ impl Range {
     }
 }
 
-/// What every shape has: the formula, and its fields by name.
+/// The interface of every shape: the formula, and the fields by name.
 pub(crate) trait Form: Sized {
     const NAME: &'static str;
     const REQUIRED: &'static [&'static str];
@@ -61,7 +61,7 @@ macro_rules! shapes {
             }
 
             impl $name {
-                /// What has no default given, the others at their defaults.
+                /// A shape with these values; the other fields have their defaults.
                 #[must_use]
                 pub const fn new($($rfield: $rty),*) -> Self {
                     Self { $($rfield,)* $($field: $default,)* }
@@ -105,30 +105,30 @@ shapes! {
     /// The base at every step.
     Constant = "constant" { required {} }
 
-    /// From one share of the base to another along a line, and then on at the last: torch's `LinearLR`.
+    /// Along a line from one share of the base to another, and constant after that: torch's `LinearLR`.
     Linear = "linear" {
         required {}
         /// The share at step 0. Default 1/3, torch's.
         start: f64 = 1.0 / 3.0, FACTOR;
         /// The share from step `steps` on. Default 1, torch's.
         end: f64 = 1.0, FACTOR;
-        /// How long it takes. Default 5, torch's.
+        /// The number of steps of the line. Default 5, torch's.
         steps: u64 = 5, COUNT;
     }
 
-    /// From the base to `min` along half a cosine, the closed form of torch's `CosineAnnealingLR`.
+    /// Along half a cosine from the base to `min`, the closed form of torch's `CosineAnnealingLR`.
     Cosine = "cosine" {
         required {
             /// The step at which `min` is reached.
             steps: u64, COUNT;
         }
-        /// The lowest value, itself and no share of the base. Default 0.
+        /// The lowest value, which is not a share of the base. Default 0.
         min: f64 = 0.0, FACTOR;
-        /// Whether `min` stays; otherwise it climbs back to the base within as many steps and so on, as torch's does. Default false.
+        /// Whether the value stays at `min`; otherwise it climbs back to the base within as many steps, and so on, as in torch. Default false.
         hold: bool = false, CHOICE;
     }
 
-    /// Times `gamma` at every step: torch's `ExponentialLR`.
+    /// The base, multiplied by `gamma` at every step: torch's `ExponentialLR`.
     Exponential = "exponential" {
         required {
             /// The factor.
@@ -136,34 +136,34 @@ shapes! {
         }
     }
 
-    /// Times `gamma` once every `step_size` steps: torch's `StepLR`.
+    /// The base, multiplied by `gamma` once every `step_size` steps: torch's `StepLR`.
     Step = "step" {
         required {
-            /// How many steps each value lasts.
+            /// The number of steps of each value.
             step_size: u64, COUNT;
         }
         /// The factor. Default 0.1, torch's.
         gamma: f64 = 0.1, POSITIVE;
     }
 
-    /// Times `gamma` at each milestone: torch's `MultiStepLR`.
+    /// The base, multiplied by `gamma` at each milestone: torch's `MultiStepLR`.
     MultiStep = "multi_step" {
         required {
-            /// The first steps with the next value, in any order; one that is named twice counts twice.
+            /// The first step of each next value, in any order; a step that is listed twice counts twice.
             milestones: Vec<u64>, ANY_COUNT;
         }
         /// The factor. Default 0.1, torch's.
         gamma: f64 = 0.1, POSITIVE;
     }
 
-    /// Up to the base and down far below the start: torch's `OneCycleLR`, whose `max_lr` is the base. The momentum stays as it is;
-    /// where it should cycle too, give it a schedule of its own. From step `steps` on the last value stays (torch stops there).
+    /// Up to the base and down far below the start: torch's `OneCycleLR` with the base as `max_lr`. The momentum does not change; to
+    /// cycle the momentum, give it its own schedule. From step `steps` on the last value stays (torch stops there).
     OneCycle = "one_cycle" {
         required {
-            /// How many steps the whole takes, torch's `total_steps`.
+            /// The number of all steps, torch's `total_steps`.
             steps: u64, COUNT;
         }
-        /// The share of the steps in which it climbs. Default 0.3, torch's.
+        /// The share of the steps in which the value climbs. Default 0.3, torch's.
         pct_start: f64 = 0.3, SHARE;
         /// The first value is the base divided by this. Default 25, torch's.
         div_factor: f64 = 25.0, POSITIVE;
@@ -171,7 +171,7 @@ shapes! {
         final_div_factor: f64 = 1e4, POSITIVE;
         /// The form of each phase. Default [`Anneal::Cos`], torch's.
         anneal: Anneal = Anneal::Cos, CHOICE;
-        /// Whether it falls to the first value as fast as it climbed, and only then to the last. Default false, torch's.
+        /// Whether the value falls to the first value as fast as it climbed, and only then to the last. Default false, torch's.
         three_phase: bool = false, CHOICE;
     }
 

@@ -8,7 +8,7 @@ use super::sequence::{Part, Schedule, Shape, Warmup, with_shape};
 use super::shapes::{Constant, Cosine, Exponential, Form, InverseSqrt, Linear, MultiStep, OneCycle, Polynomial, Step};
 use crate::{Error, Result};
 
-/// What a schedule's text may be, for `--schedule`'s help.
+/// The text forms of a schedule, for the help of `--schedule`.
 pub const HELP: &str = "\
 A schedule of the learning rate has the form NAME[:KEY=VALUE,…]. Several in a row are NAME…/NAME:from=STEP,… with these names:
   constant
@@ -26,12 +26,12 @@ Two schedules, for example:
   cosine:steps=1000,min=0,warmup=50
   linear:steps=100/exponential:from=100,gamma=0.999";
 
-/// The keys that every part takes.
+/// The keys that every part accepts.
 const COMMON: [&str; 4] = ["warmup", "warmup_from", "base", "from"];
 
 type Pairs<'a> = Vec<(&'a str, &'a str)>;
 
-/// Every name with what reads it, in the order of [`HELP`].
+/// Every name with the function that reads it, in the order of [`HELP`].
 type Reader = fn(&Pairs<'_>) -> Result<Shape>;
 const READERS: [(&str, Reader); 9] = [
     (Constant::NAME, |p| read::<Constant>(p).map(Shape::Constant)),
@@ -51,9 +51,9 @@ pub fn names() -> Vec<&'static str> {
     READERS.iter().map(|(name, _)| *name).collect()
 }
 
-/// Reads a schedule such as `cosine:steps=1000,min=0,warmup=50`; [`HELP`] says what there is. Displaying it gives a text that reads as
-/// the same schedule. An error names an unknown name or key, with the nearest known one, or a key that is missing, given twice or out of
-/// its range.
+/// Reads a schedule such as `cosine:steps=1000,min=0,warmup=50`; [`HELP`] lists the forms. [`Display`](fmt::Display) writes a text that
+/// reads as the same schedule. An error names an unknown name or key, with the nearest known one, or a key that is missing, given twice or
+/// out of its range.
 impl FromStr for Schedule {
     type Err = Error;
 
@@ -61,7 +61,7 @@ impl FromStr for Schedule {
         let parts = split_parts(text).into_iter().map(read_part).collect::<Result<Vec<_>>>()?;
         if let Some(first) = parts.first().filter(|first| first.from > 0) {
             return Err(Error::Usage(format!(
-                "schedule {}: from is {}, the first is from 0",
+                "schedule {}: from is {}, the first part needs from=0",
                 first.shape.name(),
                 first.from
             )));
@@ -72,7 +72,7 @@ impl FromStr for Schedule {
     }
 }
 
-/// A slash between digits is a fraction's; before a name it begins the next part.
+/// A slash before a digit belongs to a fraction; a slash before a name begins the next part.
 fn split_parts(text: &str) -> Vec<&str> {
     let mut parts = Vec::new();
     let mut start = 0;
@@ -94,7 +94,7 @@ fn read_part(text: &str) -> Result<Part> {
     let mut pairs = Pairs::new();
     for pair in rest.split(',').map(str::trim).filter(|pair| !pair.is_empty()) {
         let (key, value) =
-            pair.split_once('=').ok_or_else(|| Error::Usage(format!("schedule {name}: `{pair}` is no KEY=VALUE")))?;
+            pair.split_once('=').ok_or_else(|| Error::Usage(format!("schedule {name}: `{pair}` is not KEY=VALUE")))?;
         if pairs.iter().any(|(known, _)| *known == key.trim()) {
             return Err(Error::Usage(format!("schedule {name}: {} is given twice", key.trim())));
         }
@@ -148,7 +148,7 @@ fn write<F: Form>(f: &mut fmt::Formatter<'_>, form: &F, more: &[(&str, String)])
     Ok(())
 }
 
-/// The text that [`FromStr`] reads; a function of the caller's has none and is shown as `custom`.
+/// The text that [`FromStr`] reads. A caller's function has no text and appears as `custom`.
 impl fmt::Display for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, part) in self.parts.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! Eight bits a number: a place in a map times the largest magnitude of a block. On the host what `shaders/harness/blockwise.wgsl` does.
+//! Eight bits per number: a code of a map, times the largest magnitude of a block. `shaders/harness/blockwise.wgsl` does the same on the GPU.
 //!
 //! The maps are the dynamic ones of Dettmers et al. 2022 (8-bit Optimizers via Block-wise Quantization, §2.2) as bitsandbytes and torchao
 //! build them: 0, the middles of cells, and 1. Seven decades, from [1e-7, 1e-6] to [0.1, 1], are cut into cells of one size, each into
@@ -7,10 +7,10 @@
 
 use crate::optim::Kind;
 
-/// Numbers that share their largest magnitude.
+/// The count of numbers that share their largest magnitude.
 pub const BLOCK: usize = 256;
 
-/// The numbers of [-1, 1] or [0, 1] that a code stands for, in their order.
+/// The numbers of [-1, 1] or [0, 1] that the codes stand for, in ascending order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Map {
     /// 127 numbers below 0, 0 is code 127, 128 above, the last of them 1.
@@ -25,7 +25,7 @@ const DECADES: usize = 7;
 const INVERSE: [f32; DECADES] = [1e6, 1e5, 1e4, 1e3, 1e2, 1e1, 1.0];
 
 impl Map {
-    /// The map for a state that holds such numbers.
+    /// The map for a state with this kind of numbers.
     #[must_use]
     pub const fn of(kind: Kind) -> Self {
         match kind {
@@ -43,7 +43,7 @@ impl Map {
         }
     }
 
-    /// Cells of the lowest decade; without a sign there is room for twice as many.
+    /// The number of cells of the lowest decade; a map without a sign has room for twice as many.
     const fn first_cells(self) -> u32 {
         match self {
             Self::Signed => 1,
@@ -51,7 +51,7 @@ impl Map {
         }
     }
 
-    /// Where each decade begins, halfway between two numbers of the map, and where 1 does.
+    /// The lower edge of each decade, halfway between two numbers of the map, and the lower edge of 1.
     pub(crate) const fn edges(self) -> [f32; DECADES + 1] {
         let mut edges = [0.0; DECADES + 1];
         let (mut below, mut decade, mut cells) = (0.0, 1e-6, self.first_cells() as f64);
@@ -90,8 +90,8 @@ impl Map {
         }
         let bits = (cell as f32 + 0.5).to_bits();
         let significand = f32::from_bits((bits & 0x7f_ffff) | 0x3f80_0000);
-        // As many decades below 1 as powers of two below the highest decade's cells; their product of three, because WGSL's exp2 may be wrong
-        // by dozens of units in the last place.
+        // The number of decades below 1 is the number of powers of two below the highest decade's cells. Three factors give the power of ten,
+        // because WGSL's exp2 may be wrong by dozens of units in the last place.
         let below = 126 + DECADES as u32 + first.trailing_zeros() - (bits >> 23);
         let factor = |bit: u32, factor: f32| if below & bit != 0 { factor } else { 1.0 };
         factor(1, 0.1) * factor(2, 0.01) * factor(4, 1e-4) * (0.1 + 0.9 * (significand - 1.0))
@@ -108,7 +108,7 @@ impl Map {
         }
     }
 
-    /// The cell in which a magnitude lies; of the edges the upper one's.
+    /// The cell of a magnitude; an edge belongs to the upper cell.
     fn cell(self, y: f32) -> u32 {
         const EDGES: [[f32; DECADES + 1]; 2] = [Map::Signed.edges(), Map::Unsigned.edges()];
         let first = self.first_cells();
@@ -121,26 +121,26 @@ impl Map {
         }
         let cells = first << (reached - 1);
         let along = (y * INVERSE[reached as usize - 1] - 0.1) * (1.0 / 0.9);
-        // A decade's outermost cells reach to the edges.
+        // The outermost cells of a decade reach to its edges.
         cells + (along * cells as f32).clamp(0.0, (cells - 1) as f32) as u32
     }
 }
 
-/// The largest magnitude of a block. By bits: the largest of whole numbers is the same in any order, and a NaN is not lost.
+/// The largest magnitude of a block. The function compares bits: the order does not matter, and a NaN is not lost.
 #[must_use]
 pub fn largest(block: &[f32]) -> f32 {
     f32::from_bits(block.iter().map(|x| x.to_bits() & 0x7fff_ffff).max().unwrap_or(0))
 }
 
-/// The codes of a block of at most [`BLOCK`] numbers, beside their [`largest`] magnitude. Without a sign, nothing but 0 gets the code of 0.
-/// A number that is not finite makes its whole block so.
+/// The codes of a block of at most [`BLOCK`] numbers, and the block's [`largest`] magnitude. In a map without a sign, only 0 gets the code
+/// of 0. A number that is not finite makes its whole block not finite.
 pub fn encode(map: Map, block: &[f32], codes: &mut [u8]) -> f32 {
     let largest = largest(block);
     encode_by(map, largest, block, codes);
     largest
 }
 
-/// The codes of a block whose largest magnitude was this.
+/// The codes of a block with this largest magnitude.
 fn encode_by(map: Map, largest: f32, block: &[f32], codes: &mut [u8]) {
     let (up, largest_up) = scaled(largest);
     for (code, x) in codes.iter_mut().zip(block) {
@@ -149,8 +149,9 @@ fn encode_by(map: Map, largest: f32, block: &[f32], codes: &mut [u8]) {
     }
 }
 
-/// The codes of a block that was decoded, beside the largest magnitude that makes the same numbers of them again. It is not theirs where
-/// a number below 0 had it: the signed map has no -1, and encoding anew would shrink them. Other numbers are [encoded](encode).
+/// The codes of a decoded block, and the largest magnitude that gives the same numbers again from these codes. It is not the block's own
+/// where a number below 0 had it: the signed map has no -1, and a new encoding would shrink the numbers. Other numbers are
+/// [encoded](encode).
 #[cfg(feature = "checkpoint")]
 pub(crate) fn encode_again(map: Map, block: &[f32], codes: &mut [u8]) -> f32 {
     let seen = largest(block);
@@ -167,7 +168,7 @@ pub(crate) fn encode_again(map: Map, block: &[f32], codes: &mut [u8]) -> f32 {
     encode(map, block, codes)
 }
 
-/// A division's operands brought to where WGSL says how exact it is.
+/// Scales the operands of a division to the range for which WGSL says how exact a division is.
 fn scaled(largest: f32) -> (f32, f32) {
     const MIDDLE: f32 = 1.152_921_5e18; // 2^60
     let up = if largest < 1.0 / MIDDLE {
@@ -180,8 +181,8 @@ fn scaled(largest: f32) -> (f32, f32) {
     (up, largest * up)
 }
 
-/// The numbers of a block. What was encoded without a sign becomes 0 only if it was, down to the smallest f32: its code's number is more
-/// than half of it.
+/// The numbers of a block. In a map without a sign only 0 becomes 0, down to the smallest f32: the number of a code is more than half of
+/// the encoded number.
 pub fn decode(map: Map, largest: f32, codes: &[u8], block: &mut [f32]) {
     for (x, code) in block.iter_mut().zip(codes) {
         *x = map.value(*code) * largest;

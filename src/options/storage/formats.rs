@@ -1,4 +1,4 @@
-//! What a storage comes to for one tensor: each array's format, or why a rule cannot be stored so.
+//! The formats that a storage gives the arrays of one tensor, or the reason why a rule cannot be stored so.
 
 use super::{Format, Params, RoundingMode, StateFormat, Storage};
 use crate::optim::{Kind, Procedure, Rule, StateSpec};
@@ -9,12 +9,12 @@ use crate::{Error, Result};
 pub(crate) struct Formats {
     pub(crate) params: Params,
     pub(crate) grads: Format,
-    /// One a state of the rule, in its order; f32 where the settings do not use it. Empty by default.
+    /// One format per state of the rule, in the rule's order; f32 where the settings do not use the state. Empty by default.
     pub(crate) states: Vec<StateFormat>,
 }
 
 impl Formats {
-    /// A state's format.
+    /// The format of a state.
     pub(crate) fn state(&self, index: usize) -> StateFormat {
         self.states.get(index).copied().unwrap_or_default()
     }
@@ -25,14 +25,14 @@ impl Formats {
         self.params == Params::F32 && self.grads == Format::F32 && self.states.iter().all(|f| *f == StateFormat::F32)
     }
 
-    /// Whether anything is rounded by chance.
+    /// Whether any array uses stochastic rounding.
     #[cfg(feature = "checkpoint")]
-    pub(crate) fn take_chances(&self) -> bool {
+    pub(crate) fn round_stochastically(&self) -> bool {
         self.params.keep() == Some(RoundingMode::Stochastic) || self.states.contains(&StateFormat::Bf16Stochastic)
     }
 
-    /// Says so where states are stored in a format that rows cannot take: rows move and share numbers one by one, which blocks and draws
-    /// by place do not allow.
+    /// Refuses states outside f32 for a tensor with rows: its rows move and share numbers one by one, which blocks, and random bits by
+    /// place, do not allow.
     pub(crate) fn need_rows(&self, tensor: &str) -> Result<()> {
         if self.states.iter().all(|format| *format == StateFormat::F32) {
             return Ok(());
@@ -43,10 +43,10 @@ impl Formats {
 }
 
 impl Storage {
-    /// The formats of a tensor of so many elements under a rule.
+    /// The formats of a tensor of `elements` elements under a rule.
     ///
     /// # Errors
-    /// A state that the rule does not have, or that must be exact, is given a format; parameters in a format that loses what the rule does.
+    /// A format is for a state that the rule does not have or that must be exact; the format of the parameters is too coarse for the rule.
     pub(crate) fn formats(&self, rule: &dyn Rule, elements: u64) -> Result<Formats> {
         self.check_params(rule)?;
         let states = rule.states();
@@ -69,11 +69,11 @@ impl Storage {
         let name = rule.name();
         match rule.procedure() {
             Procedure::Probe(_) => {
-                refuse(&format!("{name} probes the loss closer by than half precision tells parameters apart: use f32"))
+                refuse(&format!("{name} probes the loss at distances that half precision does not resolve: use f32"))
             }
-            Procedure::Integrate(_) => {
-                refuse(&format!("{name} moves parameters inside the step by less than half precision holds: use f32"))
-            }
+            Procedure::Integrate(_) => refuse(&format!(
+                "{name} moves parameters inside the step by less than half precision resolves: use f32"
+            )),
             Procedure::Plain | Procedure::Warp(_) if rule.evaluation().is_some() && !self.params.is_exact() => {
                 refuse(&format!(
                     "{name} moves parameters to where they are evaluated and back, which rounding would lose: use f32, bf16-split or a master"

@@ -1,8 +1,8 @@
-//! How numbers are stored: parameters and gradients in half precision, states in half precision or in eight bits.
+//! The storage of numbers: parameters and gradients in half precision, states in half precision or in eight bits.
 //!
-//! A [`Storage`] says it for a tensor; [`Builder::storage`](crate::Builder::storage) for all of them,
-//! [`Builder::tensor_storage`](crate::Builder::tensor_storage) for one. Kernels load and store through it and compute in f32 as ever, with plain u32
-//! arithmetic: no shader extension is needed, in the browser neither.
+//! A [`Storage`] describes the storage of one tensor; [`Builder::storage`](crate::Builder::storage) sets it for all tensors,
+//! [`Builder::tensor_storage`](crate::Builder::tensor_storage) for one. Kernels load and store in these formats and compute in f32. They
+//! use plain u32 arithmetic and need no shader extension, in browsers too.
 //!
 //! ```
 //! use wgpu_optim::storage::{RoundingMode, Params, StateFormat, Storage};
@@ -25,21 +25,21 @@ pub(crate) use packed::Layout;
 pub(crate) use packed::{Form, Packed};
 pub use text::HELP;
 
-/// The format of numbers in the caller's buffers: parameters as the model sees them, gradients. Half precision lies two to a u32, the
+/// The format of numbers in the caller's buffers: the model's parameters, and gradients. In half precision two numbers share a u32, the
 /// first in the low bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Format {
     /// IEEE single precision.
     #[default]
     F32,
-    /// IEEE half precision: 11 bits of significand, up to 65504. Gradients in it want a [`LossScale`](crate::LossScale).
+    /// IEEE half precision: 11 bits of significand, up to 65504. Gradients in f16 usually need a [`LossScale`](crate::LossScale).
     F16,
     /// The upper half of an f32: 8 bits of significand, f32's range.
     Bf16,
 }
 
 impl Format {
-    /// Bytes of a number.
+    /// Bytes per number.
     #[must_use]
     pub const fn bytes(self) -> u64 {
         match self {
@@ -49,20 +49,20 @@ impl Format {
     }
 }
 
-/// How a parameter in half precision keeps what rounding takes away: updates are mostly smaller than half of its last place.
+/// How a parameter in half precision keeps the precision that rounding loses: most updates are smaller than half of its last place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RoundingMode {
-    /// It does not: rounded to the nearest, ties to even. Small updates are lost.
+    /// No extra precision: round to nearest, ties to even. Small updates are lost.
     Nearest,
-    /// Rounded up or down by chance, so that the mean is right. Costs no memory. Every draw is a function of the optimizer's
-    /// [`seed`](crate::Builder::seed), the count of steps, the tensor and the element: the same for any launch shape, and again after
-    /// resuming from a checkpoint.
+    /// Stochastic rounding: the mean is exact. It needs no memory. The random bits are a function of the optimizer's
+    /// [`seed`](crate::Builder::seed), the count of steps, the tensor and the element: they are the same for any shape of a dispatch, and
+    /// again after a resume from a checkpoint.
     Stochastic,
-    /// An f32 copy beside it, which the steps change, and of which the parameter is the nearest. Where the parameter is not, because
-    /// somebody wrote it, the copy begins anew from it. 4 bytes a parameter more.
+    /// An f32 copy beside the parameter. The steps change the copy, and the parameter is the copy, rounded to nearest. Where the caller
+    /// wrote another parameter, the copy starts anew from that parameter. 4 more bytes per parameter.
     Master,
-    /// bf16 only: the 16 bits that it lacks of an f32 beside it. Together they are that f32, bit for bit, and the parameter is the
-    /// nearest to it, ties away from zero. 2 bytes a parameter more.
+    /// bf16 only: the 16 bits beside the parameter that bf16 lacks of f32. Both together are an f32, bit for bit, and the parameter is the
+    /// nearest bf16 of that f32, ties away from zero. 2 more bytes per parameter.
     Split,
 }
 
@@ -79,7 +79,7 @@ pub enum Params {
 }
 
 impl Params {
-    /// The format of the parameters as the model sees them.
+    /// The format of the model's parameters.
     #[must_use]
     pub const fn format(self) -> Format {
         match self {
@@ -89,7 +89,7 @@ impl Params {
         }
     }
 
-    /// How they keep what rounding takes away; `None` for f32.
+    /// How the parameters keep the precision that rounding loses; `None` for f32.
     #[must_use]
     pub const fn keep(self) -> Option<RoundingMode> {
         match self {
@@ -98,7 +98,7 @@ impl Params {
         }
     }
 
-    /// Whether their full precision is kept somewhere.
+    /// Whether an array keeps the parameters' full precision.
     #[must_use]
     pub const fn is_exact(self) -> bool {
         matches!(self.keep(), None | Some(RoundingMode::Master | RoundingMode::Split))
@@ -111,21 +111,21 @@ pub enum StateFormat {
     /// f32. Default.
     #[default]
     F32,
-    /// bf16, rounded to the nearest. An average that changes by less than 1 part in 512 a step stands still: β2 = 0.999 does.
+    /// bf16, round to nearest. An average that changes by less than 1 part in 512 per step stands still, such as one with β2 = 0.999.
     Bf16,
-    /// bf16, rounded by chance as [`RoundingMode::Stochastic`].
+    /// bf16, stochastic rounding, as [`RoundingMode::Stochastic`].
     Bf16Stochastic,
-    /// One byte, as a place in the [dynamic map](blockwise::Map) times the largest magnitude of its block of
-    /// [256](blockwise::BLOCK): 1.016 bytes a number. Tensors of fewer elements than [`Storage::min_blockwise`] keep f32.
+    /// One byte: a code of the [dynamic map](blockwise::Map), times the largest magnitude of the number's block of
+    /// [256](blockwise::BLOCK): 1.016 bytes per number. Tensors with fewer elements than [`Storage::min_blockwise`] keep f32.
     Blockwise8,
 }
 
-/// How a tensor is stored. The text form, read and written, is a comma-separated list of
+/// The storage of a tensor. The text form, read and written, is a comma-separated list of
 ///
 /// - `f32`, `bf16-nearest`, `bf16-sr`, `bf16-master`, `bf16-split`, `f16-nearest`, `f16-sr`, `f16-master`: parameters, and gradients in
 ///   the same format;
 /// - `8bit`: all states in eight bits;
-/// - `params=…`, `grads=f32|f16|bf16`, `states=f32|bf16|bf16-sr|8bit`, or a state's name, `v=bf16-sr`; the later wins;
+/// - `params=…`, `grads=f32|f16|bf16`, `states=f32|bf16|bf16-sr|8bit`, or a state's name, `v=bf16-sr`; the later part wins;
 /// - `min=4096`: see [`min_blockwise`](Self::min_blockwise).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Storage {
@@ -133,12 +133,12 @@ pub struct Storage {
     pub params: Params,
     /// Gradients.
     pub grads: Format,
-    /// States, where `named` says nothing else. A state that must be exact stays f32: see [`Kind`](crate::optim::Kind).
+    /// The format of the states that `named` does not list. A state that must be exact stays f32: see [`Kind`](crate::optim::Kind).
     pub states: StateFormat,
-    /// States by name.
+    /// The formats of single states, by name.
     pub named: Vec<(String, StateFormat)>,
-    /// Tensors of fewer elements keep f32 where [`StateFormat::Blockwise8`] is asked for: their states are small, and their blocks would
-    /// be mostly room. Default 4096, that of bitsandbytes and torchao.
+    /// With [`StateFormat::Blockwise8`], tensors with fewer elements keep f32: their states are small, and their blocks would be mostly
+    /// empty. Default 4096, as in bitsandbytes and torchao.
     pub min_blockwise: u64,
 }
 

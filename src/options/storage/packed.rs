@@ -1,4 +1,4 @@
-//! Numbers as they are stored, on the host.
+//! Arrays of numbers in their stored form, on the host.
 
 #[cfg(feature = "checkpoint")]
 use std::fmt;
@@ -7,13 +7,13 @@ use super::blockwise::{self, BLOCK, Map};
 use super::{Format, Params, RoundingMode, StateFormat, half};
 use crate::optim::Kind;
 
-/// An array's numbers as they are stored.
+/// The numbers of an array in their stored form.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Packed {
     F32(Vec<f32>),
-    /// In one of the formats of half precision.
+    /// In one of the formats in half precision.
     Half(Format, Vec<u16>),
-    /// The 16 bits that bf16 parameters lack of f32 ones; as numbers they are whole.
+    /// The 16 bits that bf16 parameters lack of f32 parameters; as numbers they are whole.
     Remainder(Vec<u16>),
     Blocks {
         map: Map,
@@ -24,7 +24,7 @@ pub(crate) enum Packed {
 }
 
 impl Packed {
-    /// Numbers to the nearest of a format.
+    /// Numbers, rounded to nearest in a format.
     pub(crate) fn nearest(format: Format, values: &[f32]) -> Self {
         match format {
             Format::F32 => Self::F32(values.to_vec()),
@@ -34,14 +34,14 @@ impl Packed {
         }
     }
 
-    /// A state in bf16; one that is divided by is not rounded to 0.
+    /// A state in bf16; a number that the rule divides by does not become 0.
     pub(crate) fn half_state(kind: Kind, values: &[f32]) -> Self {
         let least = |x: f32| u16::from(kind == Kind::Positive && x.to_bits() != 0);
         let bits = values.iter().map(|x| half::nearest(Format::Bf16, *x).max(least(*x)));
         Self::Half(Format::Bf16, bits.collect())
     }
 
-    /// Parameters as the model sees them, and what keeps their precision.
+    /// The parameters for the model, and the array that keeps their precision.
     pub(crate) fn params(params: Params, values: &[f32]) -> (Self, Option<Self>) {
         match params.keep() {
             Some(RoundingMode::Split) => {
@@ -55,13 +55,13 @@ impl Packed {
         }
     }
 
-    /// Parameters as the steps change them, from what the model sees and what keeps their precision.
+    /// The parameters for the steps, from the model's parameters and the array that keeps their precision.
     pub(crate) fn precise(&self, rest: &Self) -> Vec<f32> {
         match (self, rest) {
             (Self::Half(_, high), Self::Remainder(low)) => {
                 high.iter().zip(low).map(|(high, low)| half::join(*high, *low)).collect()
             }
-            // What is not its copy's nearest was written by somebody else.
+            // The caller wrote each parameter that is not the copy's nearest.
             (Self::Half(format, seen), Self::F32(master)) => {
                 let precise = |(seen, master): (&u16, &f32)| {
                     if half::nearest(*format, *master) == *seen { *master } else { half::widen(*format, *seen) }
@@ -99,7 +99,7 @@ impl Packed {
         }
     }
 
-    /// Of which kind they are.
+    /// The kind of the numbers.
     #[cfg(feature = "checkpoint")]
     pub(crate) const fn layout(&self) -> Layout {
         match self {
@@ -110,7 +110,7 @@ impl Packed {
         }
     }
 
-    /// How many numbers.
+    /// The count of the numbers.
     pub(crate) fn len(&self) -> usize {
         match self {
             Self::F32(values) => values.len(),
@@ -119,7 +119,7 @@ impl Packed {
         }
     }
 
-    /// Those of this range, which begins with a block.
+    /// The numbers of a range, which must begin at the start of a block.
     pub(crate) fn part(&self, range: std::ops::Range<usize>) -> Self {
         match self {
             Self::F32(values) => Self::F32(values[range].to_vec()),
@@ -133,7 +133,7 @@ impl Packed {
         }
     }
 
-    /// Puts more of the same kind behind them.
+    /// Appends numbers of the same kind.
     pub(crate) fn append(&mut self, more: Self) {
         match (self, more) {
             (Self::F32(values), Self::F32(more)) => values.extend(more),
@@ -148,7 +148,7 @@ impl Packed {
         }
     }
 
-    /// The bytes, in whole words; and those of the blocks' largest magnitudes.
+    /// The bytes, in whole words, and the bytes of the blocks' largest magnitudes.
     pub(crate) fn bytes(&self) -> (Vec<u8>, Vec<u8>) {
         let (mut bytes, largest) = match self {
             Self::F32(values) => (bytemuck::cast_slice(values).to_vec(), Vec::new()),
@@ -159,7 +159,7 @@ impl Packed {
         (bytes, largest)
     }
 
-    /// As many numbers of a format, from bytes that may be longer by less than a word.
+    /// `elements` numbers of a format. The bytes may be padded to a whole word.
     pub(crate) fn from_bytes(format: Format, elements: usize, bytes: &[u8]) -> Self {
         let bytes = &bytes[..elements * format.bytes() as usize];
         match format {
@@ -169,31 +169,31 @@ impl Packed {
     }
 }
 
-/// How an array's numbers lie: the kinds of [`Packed`], and how they are rounded.
+/// The layout of an array: the kinds of [`Packed`], with their rounding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
     /// f32.
     Whole,
-    /// bf16, stored by chance or to the nearest.
-    Half { chance: bool },
-    /// The 16 bits that are split off.
+    /// bf16, with stochastic rounding or round to nearest.
+    Half { stochastic: bool },
+    /// The 16 bits that a split separates.
     Remainder,
-    /// A byte each, in blocks.
+    /// One byte per number, in blocks.
     Blocks(Map),
 }
 
 impl Form {
-    /// A state's.
+    /// The layout of a state.
     pub(crate) const fn of(kind: Kind, format: StateFormat) -> Self {
         match format {
             StateFormat::F32 => Self::Whole,
-            StateFormat::Bf16 => Self::Half { chance: false },
-            StateFormat::Bf16Stochastic => Self::Half { chance: true },
+            StateFormat::Bf16 => Self::Half { stochastic: false },
+            StateFormat::Bf16Stochastic => Self::Half { stochastic: true },
             StateFormat::Blockwise8 => Self::Blocks(Map::of(kind)),
         }
     }
 
-    /// Numbers to the nearest that it can store.
+    /// The nearest numbers that the layout can store.
     pub(crate) fn pack(self, kind: Kind, values: &[f32]) -> Packed {
         match self {
             Self::Whole => Packed::F32(values.to_vec()),
@@ -203,7 +203,7 @@ impl Form {
         }
     }
 
-    /// Numbers that were stored so before: without loss.
+    /// Stores, without loss, numbers that this layout stored before.
     #[cfg(feature = "checkpoint")]
     pub(crate) fn pack_again(self, kind: Kind, values: &[f32]) -> Packed {
         match self {
@@ -212,7 +212,7 @@ impl Form {
         }
     }
 
-    /// As many numbers, from bytes that may be longer by less than a word.
+    /// `elements` numbers. The bytes may be padded to a whole word.
     pub(crate) fn unpack(self, elements: usize, bytes: &[u8], largest: &[u8]) -> Packed {
         match self {
             Self::Whole => Packed::from_bytes(Format::F32, elements, bytes),

@@ -81,7 +81,7 @@ impl<'a> Oracle<'a> {
             memory: problem.memory.iter().map(|x| f64::from(*x)).collect(),
             hyper,
             tensors: tensors.collect(),
-            tolerance: rules.first().map_or(0.0, |r| tolerance(r.name())),
+            tolerance: rules.first().map_or(0.0, |r| tolerance(r.as_ref())),
         };
         if oracle.sums() > 0 {
             let sums: Vec<_> = oracle.tensors.iter().map(|tensor| oracle.sum(tensor)).collect();

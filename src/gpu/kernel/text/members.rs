@@ -162,8 +162,8 @@ impl Class {
             let Array { name, before, .. } = array;
             match array.form {
                 Form::Whole => put(&mut out, format_args!("    wo_arena[wo_at(l, {}u)] = s.{name};", before.whole)),
-                Form::Half { chance } => {
-                    let mut rounded = if chance {
+                Form::Half { stochastic } => {
+                    let mut rounded = if stochastic {
                         format!("wo_rounded_half(l, {}u, s.{name}, stochastic)", number + 1)
                     } else {
                         format!("wo_nearest_bf16(s.{name})")

@@ -88,7 +88,7 @@ fn update_full<F: Real, T: ElementwiseRule>(
     }
 }
 
-/// The elements from `full` on, which fill no block.
+/// The elements from `full` on, which do not fill a block.
 #[inline(always)]
 fn update_tail<F: Real, T: ElementwiseRule>(
     rule: &T,
@@ -114,7 +114,7 @@ fn update_tail<F: Real, T: ElementwiseRule>(
     }
 }
 
-/// Adds the terms of a block to sums that stand beside each other, one per lane: no lane waits for another.
+/// Adds the terms of a block to one sum per lane, so that no lane waits for another lane.
 #[inline(always)]
 fn contribute_block<F: Real, T: ElementwiseRule>(
     rule: &T,
@@ -163,7 +163,7 @@ pub(super) fn contribute_blocks<F: Real, T: ElementwiseRule>(
     if !p_tail.is_empty() {
         let mut tail = [[0.0; BLOCK]; MAX_SUMS];
         contribute_block(rule, &h, &padded(p_tail), &padded(g_tail), &s_tail, &mut tail);
-        // What the padding contributes is left out, whatever it is.
+        // Leaves out the terms of the padding, which may be any numbers.
         for (lanes, tail) in lanes.iter_mut().zip(&tail) {
             lanes.iter_mut().zip(&tail[..p_tail.len()]).for_each(|(lane, x)| *lane += x);
         }
@@ -175,7 +175,7 @@ pub(super) fn contribute_blocks<F: Real, T: ElementwiseRule>(
     sums
 }
 
-/// A block's sum by halves.
+/// The sum of a block, half by half.
 #[inline(always)]
 fn tree_sum(mut block: [f64; BLOCK]) -> f64 {
     let mut half = BLOCK / 2;

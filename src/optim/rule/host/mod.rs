@@ -8,12 +8,12 @@ mod x86;
 
 use super::spec::MAX_SUMS;
 
-/// What rows ask of an update.
+/// The options of an update of rows.
 #[derive(Clone, Copy, Debug)]
 pub struct RowTerms<'a, F> {
-    /// Each element's change times its rate; none: 1.
+    /// The factor of each element's change; empty: 1.
     pub rates: &'a [F],
-    /// The elements of a row, where they share one second moment.
+    /// The number of elements per row, where a row shares one second moment.
     pub shared: Option<usize>,
 }
 
@@ -24,7 +24,7 @@ pub trait HostKernel<F>: Send + Sync {
     fn update(&self, hyper: &[F], decision: &[F], p: &mut [F], g: &[F], states: &mut [Option<&mut [F]>]) {
         self.update_rows(hyper, decision, p, g, states, RowTerms { rates: &[], shared: None });
     }
-    /// The same with what rows ask for.
+    /// As [`update`](Self::update), with options for rows.
     fn update_rows(
         &self,
         hyper: &[F],
@@ -34,20 +34,20 @@ pub trait HostKernel<F>: Send + Sync {
         states: &mut [Option<&mut [F]>],
         rows: RowTerms<'_, F>,
     );
-    /// The same in blocks, with the widest vector units that this processor has.
+    /// As [`update`](Self::update), in blocks, with the widest vector units of this processor.
     fn update_fast(&self, hyper: &[F], decision: &[F], p: &mut [F], g: &[F], states: &mut [Option<&mut [F]>]);
     /// Adds the elements' terms of the sums.
     fn contribute(&self, hyper: &[F], p: &[F], g: &[F], states: &[Option<&[F]>]) -> [f64; MAX_SUMS];
-    /// The same in blocks.
+    /// As [`contribute`](Self::contribute), in blocks.
     fn contribute_fast(&self, hyper: &[F], p: &[F], g: &[F], states: &[Option<&[F]>]) -> [f64; MAX_SUMS];
     /// A tensor's totals as polynomials in the clip factor.
     fn total(&self, hyper: &[F], sums: &[F], elements: F) -> [[F; 3]; MAX_SUMS];
     /// Whether the step must be skipped.
     fn refuse(&self, totals: &[F]) -> bool;
-    /// A tensor's decision, member by member. `global` is changed as if this tensor were the only one.
+    /// A tensor's decision, member by member. The call changes `global` as if this tensor were the only one.
     fn decide(&self, hyper: &[F], totals: &[F], own: &[F], global: &mut [F]) -> Vec<F>;
-    /// The decision completed by the totals as they are once an integrator has been along.
+    /// The decision, completed by the totals after the integration.
     fn settle(&self, hyper: &[F], totals: &[F], own: &[F], decision: &[F]) -> Vec<F>;
-    /// Whether the step leaves the step count where it is.
+    /// Whether the step leaves the step count unchanged.
     fn hold(&self, decision: &[F]) -> bool;
 }

@@ -1,5 +1,5 @@
-//! Settings: every optimizer's hyper-parameters with their names, defaults and ranges in one place. The tools' problems declare theirs
-//! in the same way.
+//! Settings: every optimizer's hyper-parameters with their names, defaults and ranges in one place. The tools' problems declare their
+//! settings in the same way.
 
 mod range;
 mod value;
@@ -14,23 +14,23 @@ use range::MOST_WHOLE;
 
 /// A type that a setting can have.
 pub(crate) trait Setting: Sized {
-    /// The value as it is carried.
+    /// The value as a [`Value`].
     fn value(&self) -> Value;
-    /// Takes a carried value, or says what is needed.
+    /// The setting from a [`Value`], or the text of the accepted values.
     fn from_value(value: &Value) -> Result<Self, Cow<'static, str>>;
 }
 
 /// A setting that is a number and has a range.
 pub(crate) trait Ranged: Setting {
-    /// What it accepts in `range`.
+    /// The text of the accepted values in `range`.
     fn accepts(range: Range) -> Cow<'static, str>;
-    /// Whether it lies in `range`, or what is needed.
+    /// Checks that the number lies in `range`; the error is the text of the accepted values.
     fn check(&self, range: Range) -> Result<(), Cow<'static, str>>;
 }
 
-/// A setting all values of which are accepted, and that has no range: a flag or a word.
+/// A setting without a range, such as a flag or a word: all of its values are accepted.
 pub(crate) trait Choice: Setting {
-    /// The values that it accepts.
+    /// The text of the accepted values.
     fn accepts() -> Cow<'static, str>;
 }
 
@@ -52,7 +52,7 @@ impl Ranged for f64 {
     }
 }
 
-/// A setting whose default another one decides: the word `mode` leaves it to that.
+/// A setting with a default that another setting decides: the word `mode` stands for that default.
 impl Setting for Option<f64> {
     fn value(&self) -> Value {
         self.map_or_else(|| Value::Word("mode".to_owned()), Value::Number)
@@ -75,7 +75,7 @@ impl Ranged for Option<f64> {
     }
 }
 
-/// Whole numbers travel as [`Value::Number`].
+/// A [`Value::Number`] carries whole numbers too.
 macro_rules! whole {
     ($type:ty) => {
         impl Setting for $type {
@@ -123,27 +123,27 @@ impl Choice for bool {
     }
 }
 
-/// What [`settings!`] writes for a configuration.
+/// The trait that [`settings!`] implements for a configuration.
 pub trait Configured: Sealed {
     /// The optimizer's name.
     const NAME: &'static str;
     /// The names of its settings, in order.
     const SETTINGS: &'static [&'static str];
-    /// Those that have no default.
+    /// The names of the settings without a default.
     const REQUIRED: &'static [&'static str];
-    /// The defaults, with NaN for what has none.
+    /// The defaults, with NaN for the settings without a default.
     fn template() -> Self;
     /// All settings with their values.
     fn settings(&self) -> Vec<(&'static str, Value)>;
-    /// Sets one by name.
+    /// Sets a setting by name.
     fn set(&mut self, name: &str, value: &Value) -> crate::Result<()>;
-    /// What each setting accepts, in the order of [`SETTINGS`](Self::SETTINGS).
+    /// The text of the accepted values of each setting, in the order of [`SETTINGS`](Self::SETTINGS).
     fn accepts() -> Vec<Cow<'static, str>>;
-    /// Checks each against its range.
+    /// Checks each setting against its range.
     fn check_ranges(&self) -> crate::Result<()>;
 }
 
-/// What a setting of [`settings!`] accepts: a number with its range, a flag or a word without one.
+/// The text of the accepted values of a setting: a number has a range, a flag or a word has none.
 macro_rules! accepts {
     ($type:ty) => {
         <$type as $crate::optim::rule::settings::Choice>::accepts()
@@ -177,7 +177,7 @@ macro_rules! settings {
         }
 
         impl $name {
-            /// The required settings given, the others at their defaults.
+            /// A configuration with these required settings; the other settings have their defaults.
             #[must_use]
             pub const fn new($($rfield: $rty),*) -> Self {
                 Self { $($rfield,)* $($field: $default,)* }

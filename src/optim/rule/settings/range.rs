@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::value::Value;
 
-/// Up to here f64 holds every whole number.
+/// The largest whole number up to which f64 holds every whole number.
 pub(super) const MOST_WHOLE: f64 = 9_007_199_254_740_992.0;
 
 /// The numbers a setting accepts.
@@ -13,7 +13,7 @@ pub struct Range {
     least: f64,
     most: f64,
     most_included: bool,
-    /// Empty where the bounds say it all.
+    /// The description of the range; empty where the bounds are enough.
     text: &'static str,
 }
 
@@ -23,7 +23,7 @@ impl Range {
         Self { least: 0.0, most: f32::MAX as f64, most_included: true, text: "a finite number of at least 0" };
     /// Decay rates of moving averages: at 1 the average would never move.
     pub const BELOW_ONE: Self = Self { least: 0.0, most: 1.0, most_included: false, text: "a number in [0, 1)" };
-    /// Where something lies between two things, neither of them included.
+    /// Positions between two points, both excluded.
     pub const BETWEEN: Self = Self { least: 1e-3, most: 1.0, most_included: false, text: "a number in [1e-3, 1)" };
     /// Powers.
     pub const POWER: Self = Self { least: 0.0, most: 10.0, most_included: true, text: "a number in [0, 10]" };
@@ -38,10 +38,10 @@ impl Range {
 
     /// Sizes and counts.
     pub const COUNT: Self = Self { least: 1.0, most: 1e5, most_included: true, text: "a whole number in [1, 100000]" };
-    /// Sizes and counts that may be none.
+    /// Sizes and counts that may be 0.
     pub const COUNT_OR_NONE: Self =
         Self { least: 0.0, most: 1e5, most_included: true, text: "a whole number in [0, 100000]" };
-    /// Seeds: what f64 holds exactly, as all values of settings travel as f64.
+    /// Seeds: the whole numbers that f64 holds exactly, because f64 carries the values of all settings.
     pub const SEED: Self =
         Self { least: 0.0, most: MOST_WHOLE, most_included: true, text: "a whole number in [0, 2^53]" };
 
@@ -51,9 +51,9 @@ impl Range {
 
     /// Numbers of steps, which f32 holds exactly.
     pub const STEPS: Self = Self::between(0.0, 16_777_216.0);
-    /// How often S-Adam may probe.
+    /// The probes of a step of S-Adam.
     pub const PROBES: Self = Self::between(1.0, 8.0);
-    /// Rows of a block of WarpAdam's matrix.
+    /// The rows of a block of WarpAdam's matrix.
     pub const BLOCK: Self = Self::between(1.0, 64.0);
 
     /// Numbers of at least `least`.
@@ -74,13 +74,13 @@ impl Range {
         Self { least, most, most_included: false, text: "" }
     }
 
-    /// Checks a number, or says what it must be.
+    /// Checks a number; the error is the text of the accepted values.
     #[cfg(feature = "custom")]
     pub(crate) fn check(self, x: f64) -> Result<(), Cow<'static, str>> {
         if self.contains(x) { Ok(()) } else { Err(self.needs()) }
     }
 
-    /// What a number must be.
+    /// The text of the accepted numbers.
     pub(super) fn needs(self) -> Cow<'static, str> {
         if !self.text.is_empty() {
             return self.text.into();
@@ -90,7 +90,7 @@ impl Range {
         format!("a number in [{least}, {most}{end}").into()
     }
 
-    /// What a whole number must be.
+    /// The text of the accepted whole numbers.
     pub(super) fn needs_whole(self) -> Cow<'static, str> {
         if !self.text.is_empty() {
             return self.text.into();

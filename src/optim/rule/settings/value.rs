@@ -1,4 +1,4 @@
-//! A setting's value as it travels.
+//! The value of a setting, as data.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use std::fmt;
 pub enum Value {
     /// A number.
     Number(f64),
-    /// A switch.
+    /// A flag.
     Flag(bool),
     /// One of a few words.
     Word(String),
