@@ -3,8 +3,23 @@
 use std::fmt::{Arguments, Write as _};
 
 use super::super::{Difference, Heat, Plan, Role, Spread, Standing};
-use super::{About, Plot};
+use super::plots::Plot;
 use crate::tools::race::outcome::LOSS;
+use crate::tools::report::Run;
+
+/// The origin of a report.
+#[derive(Clone, Debug)]
+pub struct About<'a> {
+    /// The machine and the time.
+    pub run: &'a Run,
+    /// The command that repeats the race.
+    pub command: &'a str,
+    /// The backend that ran the race.
+    pub backend: &'a str,
+}
+
+/// With fewer seeds than this, a bootstrap interval says little.
+const ENOUGH_SEEDS: usize = 5;
 
 pub(super) fn text(plan: &Plan, standings: &[Standing], plots: &[Plot], about: &About<'_>) -> String {
     let mut text = String::new();
@@ -46,7 +61,7 @@ fn head(text: &mut String, plan: &Plan, about: &About<'_>) {
 fn section(text: &mut String, heat: &Heat, standings: &[&Standing]) {
     put(text, format_args!("## {}\n", heat.name));
     put(text, format_args!("{} Problem: `{}`, {} steps.\n", heat.about, heat.track.describe(&[]), heat.steps));
-    if let Some(caution) = super::caution(standings) {
+    if let Some(caution) = caution(standings) {
         put(text, format_args!("{caution}\n"));
     }
     let columns = columns(standings, Markup::Markdown);
@@ -57,6 +72,17 @@ fn section(text: &mut String, heat: &Heat, standings: &[&Standing]) {
         }
     }
     put(text, format_args!(""));
+}
+
+/// A warning where a heat has too few seeds for its intervals to mean much.
+#[must_use]
+pub fn caution(standings: &[&Standing]) -> Option<String> {
+    let seeds = standings.iter().map(|standing| standing.runs).max()?;
+    let plural = if seeds == 1 { "" } else { "s" };
+    let text = format!(
+        "A smoke run: with {seeds} seed{plural}, means, spreads and 95 % intervals say little. Use at least {ENOUGH_SEEDS} seeds."
+    );
+    (seeds < ENOUGH_SEEDS).then_some(text)
 }
 
 /// A column: its head, then a cell for each entrant.

@@ -2,13 +2,19 @@
 
 use std::path::Path;
 
-use super::Plot;
 use super::chart::{Chart, Line};
 use super::contours::{self, Trail};
 use super::curve::Style;
 use crate::Result;
 use crate::tools::race::outcome::Point;
 use crate::tools::race::{Heat, Outcome, Plan, Race};
+
+/// A plot that was written: its heat, its title and its file.
+pub(super) struct Plot {
+    pub(super) heat: String,
+    pub(super) title: &'static str,
+    pub(super) file: String,
+}
 
 /// The quantity of a point that a plot draws.
 struct Kind {
