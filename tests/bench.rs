@@ -12,7 +12,7 @@ use wgpu_optim::optim::{
     VRAdam,
 };
 use wgpu_optim::tools::bench::{
-    Backend, Feature, Measurement, Plan, Size, With, bytes_per_element, bytes_per_element_stored, compare,
+    BackendKind, Feature, Measurement, Plan, Size, With, bytes_per_element, bytes_per_element_stored, compare,
     read_baseline, recording, run,
 };
 
@@ -84,15 +84,15 @@ fn stored_rules_are_measured_on_the_gpu() {
         rules: vec![AdamW::default().into()],
         storages: storages.to_vec(),
         sizes: vec![Size { tensors: 3, elements: 1030 }],
-        backends: vec![Backend::Gpu, Backend::Cpu],
+        backends: vec![BackendKind::Gpu, BackendKind::Cpu],
         seconds: 0.0,
         samples: 1,
         ..Plan::default()
     };
     let results = run(&plan, Some(&GPU), |_| ()).expect("measuring works");
     let found: Vec<_> = results.iter().map(|m| (m.backend, m.storage.as_str(), m.bytes_per_element)).collect();
-    let stored = (Backend::Gpu, "bf16-sr,8bit,min=0", 10.0625);
-    assert_eq!(found, [(Backend::Gpu, "f32", 28.0), stored, (Backend::Cpu, "f32", 28.0)]);
+    let stored = (BackendKind::Gpu, "bf16-sr,8bit,min=0", 10.0625);
+    assert_eq!(found, [(BackendKind::Gpu, "f32", 28.0), stored, (BackendKind::Cpu, "f32", 28.0)]);
     assert_eq!(plan.count(), 3);
 }
 
@@ -127,7 +127,7 @@ fn both_backends_are_measured() {
     let plan = Plan {
         rules: vec![AdamW::default().into(), VRAdam::default().into()],
         sizes: vec![size],
-        backends: vec![Backend::Gpu, Backend::Cpu],
+        backends: vec![BackendKind::Gpu, BackendKind::Cpu],
         seconds: 0.0,
         samples: 5,
         ..Plan::default()
@@ -172,7 +172,7 @@ fn features_are_measured_with_the_bytes_that_they_move() {
             rules: rules.to_vec(),
             with: vec![with.parse().expect("it is known")],
             sizes: vec![Size { tensors: 7, elements: 1030 }],
-            backends: vec![Backend::Gpu, Backend::Cpu],
+            backends: vec![BackendKind::Gpu, BackendKind::Cpu],
             seconds: 0.0,
             samples: 1,
             ..Plan::default()
@@ -181,7 +181,7 @@ fn features_are_measured_with_the_bytes_that_they_move() {
         for (i, m) in results.iter().enumerate() {
             assert_eq!(m.with.to_string().parse::<With>().ok(), with.parse().ok(), "{m:?}");
             assert_eq!(m.bytes_per_element, bytes[i % 3], "{m:?}");
-            let on_gpu = (m.backend == Backend::Gpu).then_some(launches[i % 3]);
+            let on_gpu = (m.backend == BackendKind::Gpu).then_some(launches[i % 3]);
             assert_eq!(m.dispatches, on_gpu, "{m:?}");
         }
     }
@@ -204,7 +204,7 @@ fn what_cannot_be_measured_is_refused_before_anything_is_made() {
     let plan = Plan { rules: vec![AdamW::default().into()], ..Plan::default() };
     let error = |plan: &Plan| run(plan, None, |_| ()).expect_err("it must be refused").to_string();
     assert!(error(&plan).contains("no GPU adapter"), "{}", error(&plan));
-    let cpu = Plan { backends: vec![Backend::Cpu], ..plan };
+    let cpu = Plan { backends: vec![BackendKind::Cpu], ..plan };
     let with = |size| Plan { sizes: vec![size], ..cpu.clone() };
     // Only where the system says what is free: elsewhere this would be tried.
     if wgpu_optim::tools::report::free_memory().is_some() {
@@ -221,7 +221,7 @@ fn measurement() -> Measurement {
     Measurement {
         optimizer: "adamw".to_owned(),
         with: With::default(),
-        backend: Backend::Gpu,
+        backend: BackendKind::Gpu,
         adapter: "llvmpipe".to_owned(),
         storage: "f32".to_owned(),
         tensors: 1,

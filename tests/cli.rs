@@ -289,10 +289,10 @@ fn info_finds_an_adapter_that_runs() {
     assert!(human.contains("adapter 0: ") && human.contains("vector units") && human.contains("chosen: "), "{human}");
 }
 
-/// What the README shows is what it says, on a machine without a GPU too.
+/// The guide shows the output of the command, on a machine without a GPU too.
 #[test]
-fn the_readmes_memory_is_the_programs() {
-    let (_, section) = include_str!("../README.md").split_once("### Memory").expect("the section");
+fn the_memory_in_the_guide_is_what_the_program_prints() {
+    let (_, section) = include_str!("../docs/guide/storage.md").split_once("\n## Memory").expect("the section");
     let command = section.lines().find_map(|line| line.strip_prefix("cargo run --release -- ")).expect("a command");
     let (_, shown) = section.split_once("```text\n").expect("its output");
     let (shown, _) = shown.split_once("```").expect("its end");

@@ -8,7 +8,7 @@ use wgpu_optim::optim::{self, Entry};
 use wgpu_optim::tools::adapter::Gpu;
 use wgpu_optim::tools::backend::{Kind, Request};
 use wgpu_optim::tools::bench;
-use wgpu_optim::tools::bench::{Backend, Measurement, Plan, Size, With};
+use wgpu_optim::tools::bench::{BackendKind, Measurement, Plan, Size, With};
 use wgpu_optim::{Error, Rule, storage};
 
 use super::failure::Failure;
@@ -189,7 +189,7 @@ fn open(request: &Request, plan: &mut Plan) -> Result<Option<Gpu>, Failure> {
         },
     };
     let cpu = request.kind != Some(Kind::Gpu);
-    let backends = [gpu.is_some().then_some(Backend::Gpu), cpu.then_some(Backend::Cpu)];
+    let backends = [gpu.is_some().then_some(BackendKind::Gpu), cpu.then_some(BackendKind::Cpu)];
     plan.backends = backends.into_iter().flatten().collect();
     Ok(gpu)
 }
@@ -216,7 +216,7 @@ fn recordings(plan: &Plan, gpu: Option<&Gpu>, out: &Output) -> Result<u8, Failur
 fn title(plan: &Plan, gpu: Option<&Gpu>, out: &Output) -> Result<(), Failure> {
     for backend in &plan.backends {
         let place = match (backend, gpu) {
-            (Backend::Gpu, Some(gpu)) => gpu.name(),
+            (BackendKind::Gpu, Some(gpu)) => gpu.name(),
             _ => format!("{}, {}", wgpu_optim::tools::report::cpu_name(), wgpu_optim::cpu::vector_units()),
         };
         out.text(format_args!("{backend}: {place}"))?;

@@ -84,7 +84,8 @@ impl Tour {
     #[must_use]
     pub fn measurements(&self) -> bench::Plan {
         let rule: Box<dyn Rule> = Box::new(optim::AdamW::default());
-        let of = |backend: &Backend| if backend.gpu().is_some() { bench::Backend::Gpu } else { bench::Backend::Cpu };
+        let of =
+            |backend: &Backend| if backend.gpu().is_some() { bench::BackendKind::Gpu } else { bench::BackendKind::Cpu };
         bench::Plan {
             rules: vec![rule],
             sizes: vec![Size { tensors: 1, elements: 1_000_000 }, Size { tensors: 1000, elements: 1000 }],

@@ -37,7 +37,7 @@ fn name(m: &Measurement) -> String {
 }
 
 /// What makes two lines the same measurement.
-fn key(m: &Measurement) -> (&str, &super::With, super::Backend, &str, &str, usize, usize) {
+fn key(m: &Measurement) -> (&str, &super::With, super::BackendKind, &str, &str, usize, usize) {
     (&m.optimizer, &m.with, m.backend, &m.adapter, &m.storage, m.tensors, m.elements)
 }
 

@@ -5,7 +5,7 @@ use std::time::Instant;
 use crate::tools::adapter::{Gpu, is_hardware};
 use crate::tools::bench::sampling::{Subject, interleave, timed};
 use crate::tools::bench::{
-    Backend, Feature, GRAD, Measured, Measurement, PARAM, Place, Plan, STREAM_ARRAYS, check_memory,
+    BackendKind, Feature, GRAD, Measured, Measurement, PARAM, Place, Plan, STREAM_ARRAYS, check_memory,
 };
 use crate::{Error, Optimizer, Result};
 
@@ -28,7 +28,7 @@ pub(super) fn measure(plan: &Plan, gpu: &Gpu, of: Measured<'_>) -> Result<Measur
     let mut subject = Steps { gpu, optimizer, accumulates, kernels, record_s: f64::INFINITY };
     let sampled = interleave(&mut subject, plan.seconds, plan.samples)?;
     let place = Place {
-        backend: Backend::Gpu,
+        backend: BackendKind::Gpu,
         adapter: gpu.info.name.clone(),
         dispatches: Some(subject.dispatches()),
         record_s: Some(subject.record_s),

@@ -41,14 +41,14 @@ const STREAM_ARRAYS: u64 = 4;
 /// What runs the step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Backend {
+pub enum BackendKind {
     /// The engine on an adapter, software included.
     Gpu,
     /// The fast path on the host.
     Cpu,
 }
 
-impl std::fmt::Display for Backend {
+impl std::fmt::Display for BackendKind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Gpu => "gpu",
@@ -96,7 +96,7 @@ pub struct Plan {
     /// The sizes. Default: 1 tensor of a million elements, 1000 of a thousand.
     pub sizes: Vec<Size>,
     /// The backends. Default: the GPU.
-    pub backends: Vec<Backend>,
+    pub backends: Vec<BackendKind>,
     /// How long one measurement goes on, in seconds, preparation not counted. Default 1.
     pub seconds: f64,
     /// The least number of samples, however long they take. Default 5.
@@ -110,7 +110,7 @@ impl Default for Plan {
             with: vec![With::default()],
             storages: vec![Storage::default()],
             sizes: vec![Size { tensors: 1, elements: 1_000_000 }, Size { tensors: 1000, elements: 1000 }],
-            backends: vec![Backend::Gpu],
+            backends: vec![BackendKind::Gpu],
             seconds: 1.0,
             samples: 5,
         }
@@ -123,7 +123,7 @@ pub struct Measurement {
     /// The optimizer's name.
     pub optimizer: String,
     /// What ran it.
-    pub backend: Backend,
+    pub backend: BackendKind,
     /// The adapter's name; of the CPU backend, the processor's.
     pub adapter: String,
     /// How parameters, gradients and states are stored.
@@ -217,7 +217,7 @@ impl Measured<'_> {
 
 /// Where a measurement was taken.
 struct Place {
-    backend: Backend,
+    backend: BackendKind,
     adapter: String,
     dispatches: Option<usize>,
     record_s: Option<f64>,
@@ -235,9 +235,11 @@ pub fn run(plan: &Plan, gpu: Option<&Gpu>, mut on_result: impl FnMut(&Measuremen
             for (rule, with, storage) in plan.combinations(backend) {
                 let measured = Measured { rule, with, storage, size };
                 let result = match (backend, gpu) {
-                    (Backend::Cpu, _) => cpu::measure(plan, measured)?,
-                    (Backend::Gpu, Some(gpu)) => gpu::measure(plan, gpu, measured)?,
-                    (Backend::Gpu, None) => return Err(Error::NoAdapter(": measuring the GPU needs one".to_owned())),
+                    (BackendKind::Cpu, _) => cpu::measure(plan, measured)?,
+                    (BackendKind::Gpu, Some(gpu)) => gpu::measure(plan, gpu, measured)?,
+                    (BackendKind::Gpu, None) => {
+                        return Err(Error::NoAdapter(": measuring the GPU needs one".to_owned()));
+                    }
                 };
                 on_result(&result);
                 results.push(result);
@@ -249,8 +251,8 @@ pub fn run(plan: &Plan, gpu: Option<&Gpu>, mut on_result: impl FnMut(&Measuremen
 
 impl Plan {
     /// What is measured on a backend at each size.
-    fn combinations(&self, backend: Backend) -> impl Iterator<Item = (&dyn Rule, &With, &Storage)> {
-        let storages = move |storage: &&Storage| backend == Backend::Gpu || **storage == Storage::default();
+    fn combinations(&self, backend: BackendKind) -> impl Iterator<Item = (&dyn Rule, &With, &Storage)> {
+        let storages = move |storage: &&Storage| backend == BackendKind::Gpu || **storage == Storage::default();
         self.rules.iter().flat_map(move |rule| {
             let with = self.with.iter();
             let of =
@@ -298,7 +300,7 @@ mod tests {
         let sampled = Sampled { copy: times(0.1), stream: times(0.2), step: times(0.4) };
         let (rule, size) = (AdamW::default(), Size { tensors: 2, elements: 500_000 });
         let measured = Measured { rule: &rule, with: &With::default(), storage: &Storage::default(), size };
-        let place = Place { backend: Backend::Cpu, adapter: String::new(), dispatches: None, record_s: None };
+        let place = Place { backend: BackendKind::Cpu, adapter: String::new(), dispatches: None, record_s: None };
         let m = Measurement::new(measured, &sampled, place).expect("a measurement");
         assert_eq!((m.median_s, m.min_s, m.bytes_per_element), (0.4, 1e-6, 28.0));
         for (rate, expected) in [(m.gb_per_s, 0.07), (m.copy_gb_per_s, 0.08), (m.stream_gb_per_s, 0.14)] {
