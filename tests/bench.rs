@@ -278,14 +278,14 @@ fn baselines_are_read_or_refused_with_their_line() {
     };
     assert_eq!(read(&format!("{{\"schema\":1,\"cpu\":\"x\"}}\n{line}\n")).expect("it is good"), [measurement()]);
     for (text, problem) in [
-        (String::new(), "there is no measurement"),
-        ("{\"schema\":1}".to_owned(), "there is no measurement"),
+        (String::new(), "it holds no measurement"),
+        ("{\"schema\":1}".to_owned(), "it holds no measurement"),
         (format!("{line}\n{{\"schema\":99}}"), "line 2: schema is 99, needs 1"),
-        (format!("{line}\n\n{}", &line[..20]), "line 3: this is not JSON"),
-        (format!("{line}\n{line}"), "line 2: adamw 1 × 1000 on llvmpipe (gpu, f32) is there twice, first in line 1"),
+        (format!("{line}\n\n{}", &line[..20]), "line 3: not JSON"),
+        (format!("{line}\n{line}"), "line 2: adamw 1 × 1000 on llvmpipe (gpu, f32) appears twice, first in line 1"),
         (line.replace("\"gb_per_s\":8.0", "\"gb_per_s\":0.0"), "line 1: gb_per_s is 0"),
-        (line.replace("\"gpu\"", "\"tpu\""), "line 1: this is not a measurement"),
-        (line.replace("stream_gb_per_s", "streams"), "line 1: this is not a measurement"),
+        (line.replace("\"gpu\"", "\"tpu\""), "line 1: not a measurement"),
+        (line.replace("stream_gb_per_s", "streams"), "line 1: not a measurement"),
     ] {
         let error = read(&text).expect_err(problem).to_string();
         assert!(error.contains(problem) && error.contains("baseline.jsonl"), "{error}");

@@ -55,7 +55,7 @@ fn tried(names: &[&str], storage: &Storage) -> Vec<(String, bool)> {
 
 fn check(names: &[&str]) {
     for (mutant, caught) in tried(names, &Storage::default()) {
-        assert!(caught, "{mutant}: within what is tolerated");
+        assert!(caught, "{mutant}: within the tolerance");
     }
 }
 

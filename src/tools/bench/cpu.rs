@@ -1,4 +1,4 @@
-//! The fast path's step, beside a copy and a stream over slices of the same sizes.
+//! The measurement on the host: the fast path's step, beside a copy and a stream over slices of the same sizes.
 
 use rayon::prelude::*;
 
