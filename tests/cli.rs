@@ -660,7 +660,7 @@ fn a_resumed_run_is_the_unbroken_one() {
             let resume = ["train", "--resume", &saved];
             fails(&[&resume[..], &optimizer, &around, more].concat(), 2)
         };
-        assert!(again(&["--epochs", "5"]).contains("has 5 epochs behind it"));
+        assert!(again(&["--epochs", "5"]).contains("has 5 completed epochs"));
         let error = again(&["--epochs", "9", "--batch", "32"]);
         assert!(error.contains("its batch: 64, here: 32") && !error.contains("its seed"), "{error}");
     }
