@@ -479,7 +479,7 @@ fn mistakes_are_named() {
     let twice = error(vec![rival("a", adam(0.1)), rival("a", adam(0.2))]);
     assert!(twice.contains("entrant `a` is named twice"), "{twice}");
     let nobody = error(vec![rival("a", adam(0.1)).rate(follows("b"))]);
-    assert!(nobody.contains("`a` follows `b`, which is not there"), "{nobody}");
+    assert!(nobody.contains("`a` follows `b`, which does not exist"), "{nobody}");
     let itself = error(vec![rival("a", adam(0.1)).rate(follows("a"))]);
     assert!(itself.contains("which follows another"), "{itself}");
     let undamped =

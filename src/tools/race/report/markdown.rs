@@ -88,7 +88,7 @@ pub fn caution(standings: &[&Standing]) -> Option<String> {
 /// A column: its head, then a cell for each entrant.
 pub(super) struct Column(Vec<String>);
 
-/// How a table marks its subject.
+/// The markup of a table.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Markup {
     Plain,
@@ -124,7 +124,7 @@ pub(super) fn columns(standings: &[&Standing], markup: Markup) -> Vec<Column> {
     all.into_iter().filter(|Column(cells)| cells[1..].iter().any(|cell| !cell.is_empty())).collect()
 }
 
-/// The columns' heads, then each entrant's cells.
+/// The heads of the columns, then the cells of each entrant.
 pub(super) fn rows(columns: &[Column]) -> impl Iterator<Item = Vec<&str>> {
     let count = columns.first().map_or(0, |Column(cells)| cells.len());
     (0..count).map(|row| columns.iter().map(|Column(cells)| cells[row].as_str()).collect())
@@ -149,7 +149,7 @@ fn difference(shares: Difference) -> String {
     format!("{} % [{}, {}]", percent(shares.mean), percent(shares.low), percent(shares.high))
 }
 
-/// Whether a mean error lies at most one standard deviation from the subject's, and how many it does.
+/// Whether a mean error lies within one standard deviation of the subject's, with the number of standard deviations.
 fn within(deviations: f64) -> String {
     let word = match deviations {
         d if d.abs() <= 1.0 => "yes",
@@ -159,7 +159,7 @@ fn within(deviations: f64) -> String {
     format!("{word} ({deviations:+.2} σ)")
 }
 
-/// At most three digits.
+/// A rate, with at most three digits.
 fn rate(lr: f64) -> String {
     let text = format!("{lr:.2e}");
     let (digits, power) = text.split_once('e').unwrap_or((&text, "0"));
@@ -174,7 +174,7 @@ fn published(mean: f64, std: Option<f64>) -> String {
     std.map_or_else(|| number(mean), |std| format!("{} ± {}", number(mean), number(std)))
 }
 
-/// Three significant digits.
+/// A number, with three significant digits.
 fn number(x: f64) -> String {
     let size = x.abs();
     if size == 0.0 {
