@@ -1,5 +1,6 @@
-//! Time of a step of every optimizer: on the GPU one tensor of a million elements and a thousand of a thousand, on the host's fast path the
-//! same. `wgpu-optim bench` measures the same beside a copy and a stream kernel; this one is for criterion's statistics.
+//! The time of a step of every optimizer, on the GPU and on the host's fast path: one tensor of a million elements, and a thousand tensors
+//! of a thousand elements. This bench gives criterion's statistics; `wgpu-optim bench` measures the same steps beside a copy and a stream
+//! kernel.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use wgpu_optim::optim::{ALL, Rule};

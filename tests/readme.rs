@@ -1,4 +1,4 @@
-//! The README's table of optimizers is the registry's: names, settings, defaults, bytes.
+//! The README's table of optimizers matches the registry: names, settings, defaults, bytes.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use wgpu_optim::optim::{ALL, Entry, Rule, Value};
@@ -31,7 +31,7 @@ fn every_optimizer_has_its_row() {
 }
 
 #[test]
-fn settings_and_defaults_are_those_of_the_code() {
+fn settings_and_defaults_match_the_code() {
     for entry in ALL {
         let rule = defaults(entry);
         let given: Vec<(&str, &str)> =
@@ -54,7 +54,7 @@ fn first(cell: &str) -> f64 {
 }
 
 #[test]
-fn bytes_are_those_of_the_defaults() {
+fn bytes_match_the_defaults() {
     for entry in ALL {
         let (rule, row) = (defaults(entry), row(entry.name));
         let kept = rule.states().iter().filter(|s| s.used).count() as f64;
