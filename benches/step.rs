@@ -1,20 +1,24 @@
-//! Time of a step of every optimizer: on the GPU one tensor of a million elements and a thousand of a thousand, on the host's fast path the
-//! same. `wgpu-optim bench` measures the same beside a copy and a stream kernel; this one is for criterion's statistics.
+//! The time of a step of every optimizer, on the GPU and on the host's fast path: one tensor of a million elements, and a thousand tensors
+//! of a thousand elements. This bench gives criterion's statistics; `wgpu-optim bench` measures the same steps beside a copy and a stream
+//! kernel.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use wgpu_optim::optim::{ALL, Rule};
 use wgpu_optim::tools::adapter::{Gpu, Selector};
 use wgpu_optim::tools::bench::{Size, bytes_per_element};
-use wgpu_optim::{Group, Optimizer};
+use wgpu_optim::{Builder, Group, Optimizer};
 
 const SIZES: [Size; 2] = [Size { tensors: 1, elements: 1_000_000 }, Size { tensors: 1000, elements: 1000 }];
 
-fn on_gpu(gpu: &Gpu, rule: &dyn Rule, size: Size) -> Optimizer {
+fn builder(rule: &dyn Rule, size: Size) -> Builder {
     let mut builder = Optimizer::builder(rule.boxed());
-    let name = |i| format!("tensor {i}");
-    let tensors: Vec<_> =
-        (0..size.tensors).map(|i| builder.tensor(Group::DEFAULT, name(i), &[size.elements])).collect();
-    let optimizer = builder.build(&gpu.device, &gpu.queue).expect("a sample of the registry builds");
+    builder.tensors(Group::DEFAULT, (0..size.tensors).map(|i| (format!("tensor {i}"), [size.elements])));
+    builder
+}
+
+fn on_gpu(gpu: &Gpu, rule: &dyn Rule, size: Size) -> Optimizer {
+    let optimizer = builder(rule, size).build(&gpu.device, &gpu.queue).expect("a sample of the registry builds");
+    let tensors: Vec<_> = optimizer.tensors().map(|(tensor, ..)| tensor).collect();
     for tensor in tensors {
         optimizer.write_param(tensor, &vec![0.5; size.elements]).expect("lengths agree");
         optimizer.write_grad(tensor, &vec![0.01; size.elements]).expect("lengths agree");
@@ -45,11 +49,8 @@ fn cpu_steps(c: &mut Criterion) {
     for entry in ALL {
         let rule = entry.sample();
         for size in SIZES {
-            let tensors = (0..size.tensors).map(|i| (format!("tensor {i}"), [size.elements]));
-            let mut optimizer = Optimizer::builder(rule.boxed())
-                .tensors(Group::DEFAULT, tensors)
-                .build_cpu::<f32>()
-                .expect("a sample of the registry builds");
+            let mut optimizer =
+                builder(rule.as_ref(), size).build_cpu::<f32>().expect("a sample of the registry builds");
             let mut params = vec![vec![0.5; size.elements]; size.tensors];
             let grads = vec![vec![0.01; size.elements]; size.tensors];
             let grads: Vec<&[f32]> = grads.iter().map(Vec::as_slice).collect();

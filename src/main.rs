@@ -1,4 +1,4 @@
-//! The command line: parsing and printing only. Everything it runs is in the library.
+//! The command line. It only parses options and prints results; the library does the work.
 
 mod cli;
 

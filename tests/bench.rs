@@ -1,4 +1,4 @@
-//! The bench room: the bytes it counts, what it measures, and that its comparison never passes in silence.
+//! The bench: the bytes that it counts, its measurements, and its comparison, which must not pass silently.
 #![cfg(feature = "tools")]
 
 mod support {
@@ -12,7 +12,7 @@ use wgpu_optim::optim::{
     VRAdam,
 };
 use wgpu_optim::tools::bench::{
-    Backend, Feature, Measurement, Plan, Size, With, bytes_per_element, bytes_per_element_stored, compare,
+    BackendKind, Feature, Measurement, Plan, Size, With, bytes_per_element, bytes_per_element_stored, compare,
     read_baseline, recording, run,
 };
 
@@ -53,7 +53,7 @@ fn bytes_are_those_that_must_move() {
     }
 }
 
-/// The table of the issue that asked for them, and what else there is.
+/// The bytes of stored rules: the documented table, and the other forms.
 #[test]
 fn bytes_of_stored_rules() {
     let (adamw, vradam) = (AdamW::default(), VRAdam::default());
@@ -84,21 +84,21 @@ fn stored_rules_are_measured_on_the_gpu() {
         rules: vec![AdamW::default().into()],
         storages: storages.to_vec(),
         sizes: vec![Size { tensors: 3, elements: 1030 }],
-        backends: vec![Backend::Gpu, Backend::Cpu],
+        backends: vec![BackendKind::Gpu, BackendKind::Cpu],
         seconds: 0.0,
         samples: 1,
         ..Plan::default()
     };
     let results = run(&plan, Some(&GPU), |_| ()).expect("measuring works");
     let found: Vec<_> = results.iter().map(|m| (m.backend, m.storage.as_str(), m.bytes_per_element)).collect();
-    let stored = (Backend::Gpu, "bf16-sr,8bit,min=0", 10.0625);
-    assert_eq!(found, [(Backend::Gpu, "f32", 28.0), stored, (Backend::Cpu, "f32", 28.0)]);
+    let stored = (BackendKind::Gpu, "bf16-sr,8bit,min=0", 10.0625);
+    assert_eq!(found, [(BackendKind::Gpu, "f32", 28.0), stored, (BackendKind::Cpu, "f32", 28.0)]);
     assert_eq!(plan.count(), 3);
 }
 
-/// What a rule says its sums read is what they depend on: changing any other number leaves the totals alone.
+/// A rule's sums depend only on the arrays that the rule names: a change of any other number does not change the totals.
 #[test]
-fn sums_depend_on_what_they_say() {
+fn sums_depend_on_the_named_arrays_only() {
     let rules = ALL.iter().flat_map(wgpu_optim::optim::Entry::variants).map(|(_, rule)| rule);
     for rule in rules.chain([Box::new(Adai::new(0.1)) as Box<dyn Rule>]).filter(|rule| rule.sums().sums > 0) {
         let kept: Vec<_> = rule.states().into_iter().filter(|s| s.used).map(|s| s.name).collect();
@@ -127,7 +127,7 @@ fn both_backends_are_measured() {
     let plan = Plan {
         rules: vec![AdamW::default().into(), VRAdam::default().into()],
         sizes: vec![size],
-        backends: vec![Backend::Gpu, Backend::Cpu],
+        backends: vec![BackendKind::Gpu, BackendKind::Cpu],
         seconds: 0.0,
         samples: 5,
         ..Plan::default()
@@ -151,12 +151,12 @@ fn both_backends_are_measured() {
     assert_eq!((&json["backend"], &json["dispatches"]), (&"cpu".into(), &serde_json::Value::Null));
 }
 
-/// What a combination adds to the rule's own bytes and launches.
+/// The bytes and dispatches that a combination of features adds to those of the rule.
 #[test]
 fn features_are_measured_with_the_bytes_that_they_move() {
     let gpu = GPU.clone();
     let rules: [Box<dyn Rule>; 3] = [AdamW::default().into(), VRAdam::default().into(), Lamb::default().into()];
-    // The bytes with AdamW, with VRAdam whose sums read g anyway, and with LAMB whose sums come after the clip's; then their launches.
+    // The bytes with AdamW, with VRAdam whose sums read g anyway, and with LAMB whose sums come after the clip's; then their dispatches.
     let table: [(&str, [f64; 3], [usize; 3]); 8] = [
         ("none", [28.0, 36.0, 44.0], [1, 3, 3]),
         ("clip", [32.0, 36.0, 48.0], [3, 3, 5]),
@@ -167,12 +167,12 @@ fn features_are_measured_with_the_bytes_that_they_move() {
         ("accumulate,clip", [56.0, 60.0, 76.0], [4, 4, 6]),
         ("clip,scale,ema,accumulate", [64.0, 68.0, 84.0], [4, 4, 6]),
     ];
-    for (with, bytes, launches) in table {
+    for (with, bytes, dispatches) in table {
         let plan = Plan {
             rules: rules.to_vec(),
             with: vec![with.parse().expect("it is known")],
             sizes: vec![Size { tensors: 7, elements: 1030 }],
-            backends: vec![Backend::Gpu, Backend::Cpu],
+            backends: vec![BackendKind::Gpu, BackendKind::Cpu],
             seconds: 0.0,
             samples: 1,
             ..Plan::default()
@@ -181,7 +181,7 @@ fn features_are_measured_with_the_bytes_that_they_move() {
         for (i, m) in results.iter().enumerate() {
             assert_eq!(m.with.to_string().parse::<With>().ok(), with.parse().ok(), "{m:?}");
             assert_eq!(m.bytes_per_element, bytes[i % 3], "{m:?}");
-            let on_gpu = (m.backend == Backend::Gpu).then_some(launches[i % 3]);
+            let on_gpu = (m.backend == BackendKind::Gpu).then_some(dispatches[i % 3]);
             assert_eq!(m.dispatches, on_gpu, "{m:?}");
         }
     }
@@ -200,13 +200,13 @@ fn recording_is_measured() {
 }
 
 #[test]
-fn what_cannot_be_measured_is_refused_before_anything_is_made() {
+fn plans_that_cannot_be_measured_are_refused_before_any_allocation() {
     let plan = Plan { rules: vec![AdamW::default().into()], ..Plan::default() };
     let error = |plan: &Plan| run(plan, None, |_| ()).expect_err("it must be refused").to_string();
     assert!(error(&plan).contains("no GPU adapter"), "{}", error(&plan));
-    let cpu = Plan { backends: vec![Backend::Cpu], ..plan };
+    let cpu = Plan { backends: vec![BackendKind::Cpu], ..plan };
     let with = |size| Plan { sizes: vec![size], ..cpu.clone() };
-    // Only where the system says what is free: elsewhere this would be tried.
+    // Only if the system tells how much memory is free; otherwise the run would be tried.
     if wgpu_optim::tools::report::free_memory().is_some() {
         let huge = error(&with(Size { tensors: 1, elements: 1 << 44 }));
         assert!(huge.contains("need 562949953421312 bytes"), "{huge}");
@@ -221,7 +221,7 @@ fn measurement() -> Measurement {
     Measurement {
         optimizer: "adamw".to_owned(),
         with: With::default(),
-        backend: Backend::Gpu,
+        backend: BackendKind::Gpu,
         adapter: "llvmpipe".to_owned(),
         storage: "f32".to_owned(),
         tensors: 1,
@@ -239,7 +239,7 @@ fn measurement() -> Measurement {
 }
 
 #[test]
-fn a_regression_is_one_against_the_stream_kernel() {
+fn regressions_are_relative_to_the_stream_kernel() {
     let baseline = [measurement()];
     let twice_as_slow_as_its_stream = Measurement { gb_per_s: 4.0, ..measurement() };
     let on_a_slow_day = Measurement { gb_per_s: 4.0, stream_gb_per_s: 5.0, ..measurement() };
@@ -257,7 +257,7 @@ fn a_regression_is_one_against_the_stream_kernel() {
 }
 
 #[test]
-fn a_comparison_never_passes_in_silence() {
+fn a_comparison_never_passes_silently() {
     let error = |now: Measurement, limit| compare(&[measurement()], &[now], limit).expect_err("no pass").to_string();
     let missing = error(Measurement { elements: 1001, ..measurement() }, 0.1);
     assert!(missing.contains("no line for adamw 1 × 1001 on llvmpipe (gpu, f32)"), "{missing}");
@@ -278,14 +278,14 @@ fn baselines_are_read_or_refused_with_their_line() {
     };
     assert_eq!(read(&format!("{{\"schema\":1,\"cpu\":\"x\"}}\n{line}\n")).expect("it is good"), [measurement()]);
     for (text, problem) in [
-        (String::new(), "there is no measurement"),
-        ("{\"schema\":1}".to_owned(), "there is no measurement"),
+        (String::new(), "it holds no measurement"),
+        ("{\"schema\":1}".to_owned(), "it holds no measurement"),
         (format!("{line}\n{{\"schema\":99}}"), "line 2: schema is 99, needs 1"),
-        (format!("{line}\n\n{}", &line[..20]), "line 3: this is not JSON"),
-        (format!("{line}\n{line}"), "line 2: adamw 1 × 1000 on llvmpipe (gpu, f32) is there twice, first in line 1"),
+        (format!("{line}\n\n{}", &line[..20]), "line 3: not JSON"),
+        (format!("{line}\n{line}"), "line 2: adamw 1 × 1000 on llvmpipe (gpu, f32) appears twice, first in line 1"),
         (line.replace("\"gb_per_s\":8.0", "\"gb_per_s\":0.0"), "line 1: gb_per_s is 0"),
-        (line.replace("\"gpu\"", "\"tpu\""), "line 1: this is not a measurement"),
-        (line.replace("stream_gb_per_s", "streams"), "line 1: this is not a measurement"),
+        (line.replace("\"gpu\"", "\"tpu\""), "line 1: not a measurement"),
+        (line.replace("stream_gb_per_s", "streams"), "line 1: not a measurement"),
     ] {
         let error = read(&text).expect_err(problem).to_string();
         assert!(error.contains(problem) && error.contains("baseline.jsonl"), "{error}");

@@ -1,5 +1,5 @@
-//! Checkpoints: resuming is bit-exact for every rule, files are believed only after checks, kills leave whole files, and torch's
-//! states go both ways.
+//! Checkpoints: resuming is bit-exact for every rule, files are checked before they are used, a kill leaves a complete file, and states
+//! convert from and to torch.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod support {
@@ -36,7 +36,7 @@ fn elements(shape: &[usize]) -> usize {
     shape.iter().product()
 }
 
-/// One step with gradients that depend on its number only; the fourth has one that is not finite.
+/// One step with gradients that depend only on the step's number. The fourth step has a gradient that is not finite.
 fn step(optimizer: &mut Optimizer, tensors: &[Tensor], number: u32) {
     for (k, (tensor, (_, shape))) in tensors.iter().zip(SHAPES).enumerate() {
         let mut gradient: Vec<f32> =
@@ -71,7 +71,7 @@ fn start(rule: &dyn Rule) -> (Optimizer, Vec<Tensor>) {
     (optimizer, tensors)
 }
 
-/// Compares what two checkpoints write, array by array, and then byte by byte.
+/// Compares the contents of two checkpoints, array by array, and then their files, byte by byte.
 fn same(name: &str, a: &Checkpoint, b: &Checkpoint) {
     let (a, b) = (a.to_bytes().unwrap(), b.to_bytes().unwrap());
     let (file_a, file_b) =
@@ -116,7 +116,7 @@ fn resuming_gives_the_same_bits_for_every_rule() {
 }
 
 #[test]
-fn a_snapshot_is_of_its_place_in_the_encoder() {
+fn a_snapshot_holds_the_state_at_its_place_in_the_encoder() {
     let (mut optimizer, tensors) = start(&AdamW::default());
     step(&mut optimizer, &tensors, 1);
     let before = snapshot(&optimizer).to_bytes().unwrap();
@@ -129,7 +129,7 @@ fn a_snapshot_is_of_its_place_in_the_encoder() {
 }
 
 #[test]
-fn what_does_not_fit_is_refused_with_every_difference() {
+fn a_mismatch_is_refused_with_every_difference() {
     let (optimizer, _) = start(&AdamW::default());
     let saved = snapshot(&optimizer);
     let mut builder = Optimizer::builder(AdamW { amsgrad: true, ..AdamW::default() });
@@ -153,7 +153,7 @@ fn what_does_not_fit_is_refused_with_every_difference() {
 }
 
 #[test]
-fn files_are_believed_only_after_checks() {
+fn files_are_checked_before_they_are_used() {
     let (optimizer, _) = start(&AdamW::default());
     let bytes = snapshot(&optimizer).to_bytes().unwrap();
     for length in [0, 7, 8, 100, bytes.len() - 1] {
@@ -171,7 +171,7 @@ fn files_are_believed_only_after_checks() {
     assert!(doctored("wgpu-optim checkpoint", "wgpu-optim something!").contains("no checkpoint"));
     assert!(doctored("\\\"applied\\\":0", "\\\"applied\\\":x").contains("checkpoint"));
     assert!(doctored("param/a\"", "param/z\"").contains('z'));
-    // Any byte of the header may be anything.
+    // Any byte of the header may have any value.
     let header = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
     for at in 0..header {
         let mut bytes = bytes.clone();
@@ -204,14 +204,14 @@ fn child_that_saves_until_it_is_killed() {
 }
 
 #[test]
-fn a_kill_leaves_a_whole_file() {
+fn a_kill_leaves_a_complete_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.safetensors");
     let mut applied = 0;
     for round in 0..8_u64 {
         let mut child = child("child_that_saves_until_it_is_killed", CHILD, &path);
         let mut child = child.stdout(Stdio::null()).spawn().unwrap();
-        // The first file must be there before the kills can be about replacing it.
+        // The first file must exist, so that every kill can interrupt its replacement.
         while !path.exists() {
             assert!(child.try_wait().unwrap().is_none(), "the child ended before it saved");
             std::thread::yield_now();
@@ -231,7 +231,7 @@ const RUN: &str = "WGPU_OPTIM_TEST_RUN_TO";
 const RUN_STEPS: u32 = 1000;
 const SAVE_EVERY: u32 = 7;
 
-/// Goes on from what it saved, and says each step that it made.
+/// Resumes from its own checkpoint, and prints each step that it takes.
 #[test]
 #[ignore = "a_run_killed_at_random_points_is_the_unbroken_one starts it, kills it and starts it again"]
 fn child_that_trains_until_it_is_killed() {
@@ -255,7 +255,7 @@ fn child_that_trains_until_it_is_killed() {
 }
 
 #[test]
-fn a_run_killed_at_random_points_is_the_unbroken_one() {
+fn a_run_killed_at_random_points_has_the_bits_of_an_uninterrupted_run() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("run.safetensors");
     let seed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().subsec_nanos() % 10_000;
@@ -263,13 +263,13 @@ fn a_run_killed_at_random_points_is_the_unbroken_one() {
     loop {
         let mut child = child("child_that_trains_until_it_is_killed", RUN, &path);
         let mut child = child.stdout(Stdio::piped()).spawn().unwrap();
-        // Most lives last some hundred steps; a life so short that it saves nothing is among them now and then.
+        // Most children live for some hundred steps; a few are killed before they save anything.
         let life = numbers(seed.wrapping_add(kills.len() as u32), 1)[0].abs() * 350.0;
         let lines = std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().unwrap()));
-        // Read from until the child is gone: one that finds nobody listening would end by itself.
+        // The pipe is read until the child is gone: a child with a closed pipe would end by itself.
         let mut steps = lines.map_while(Result::ok).filter(|line| line.starts_with("step "));
         let last = steps.by_ref().take(life as usize + 1).last();
-        // SIGKILL; one that is done is past it.
+        // SIGKILL. A child that has ended already is not affected.
         child.kill().unwrap();
         let ended = child.wait().unwrap();
         if ended.success() {
@@ -317,7 +317,7 @@ fn of_file(bytes: &[u8], key: &str) -> Vec<f32> {
 }
 
 #[test]
-fn torch_states_go_on_here_as_in_torch() {
+fn torch_states_resume_here_as_in_torch() {
     goes_on(&torch_file(), torch_optimizer());
     goes_on(&torch_nadam_file(), torch_nadam(0.02));
 }
@@ -334,7 +334,7 @@ fn goes_on(bytes: &[u8], (mut optimizer, tensors): (Optimizer, [(Tensor, &'stati
         let want = of_file(bytes, &format!("next_param/{name}"));
         let got = pollster::block_on(optimizer.read_param(tensor)).unwrap();
         for ((before, want), got) in before.iter().zip(&want).zip(&got) {
-            // Two f32 implementations: a few ulp of the weight and a share of the step.
+            // Two f32 implementations differ by a few ulp of the weight and a share of the step.
             let limit = 2.0 * f32::EPSILON * want.abs() + 1e-5 * (want - before).abs();
             assert!((got - want).abs() <= limit, "{name}: {got} is not {want}");
         }
@@ -346,7 +346,7 @@ fn goes_on(bytes: &[u8], (mut optimizer, tensors): (Optimizer, [(Tensor, &'stati
 }
 
 #[test]
-fn states_go_to_torch_as_they_came() {
+fn states_return_to_torch_unchanged() {
     let bytes = torch_file();
     let (mut optimizer, _) = torch_optimizer();
     restore_torch("torch", bytes.clone(), &mut optimizer).unwrap();
@@ -365,9 +365,9 @@ fn states_go_to_torch_as_they_came() {
     }
 }
 
-/// torch keeps the product of momenta in its states; here it follows from the settings.
+/// torch keeps the product of momenta in its states; here the product follows from the settings.
 #[test]
-fn nadams_product_goes_both_ways() {
+fn nadams_product_converts_both_ways() {
     let bytes = torch_nadam_file();
     let (mut optimizer, _) = torch_nadam(0.02);
     restore_torch("torch", bytes.clone(), &mut optimizer).unwrap();

@@ -1,4 +1,4 @@
-//! The command line as a user meets it: the built program, its exit status, and what it prints.
+//! The command line as a user sees it: the built program, its exit status and its output.
 #![cfg(feature = "cli")]
 
 mod support {
@@ -18,7 +18,7 @@ const HEADER: &str =
 
 fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_wgpu-optim"));
-    // Mesa complains on standard error where there is no such folder.
+    // Mesa prints a warning on standard error if this folder is missing.
     command.args(arguments).env("XDG_RUNTIME_DIR", env!("CARGO_TARGET_TMPDIR"));
     command
 }
@@ -34,7 +34,7 @@ fn passes(arguments: &[&str]) -> String {
     text(&output)
 }
 
-/// Expects this exit status and one line of error, which is returned.
+/// Expects this exit status and one line of error, and returns the line.
 #[track_caller]
 fn fails(arguments: &[&str], status: i32) -> String {
     let output = run(arguments);
@@ -53,7 +53,7 @@ fn errors(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).expect("UTF-8")
 }
 
-/// The objects after the header, every line of which must be one.
+/// The objects after the header. Every line must be an object.
 #[track_caller]
 fn objects(stdout: &str) -> Vec<Value> {
     let lines: Vec<Value> =
@@ -85,7 +85,7 @@ fn help_teaches() {
     assert!(passes(&["--version"]).contains(env!("CARGO_PKG_VERSION")));
 }
 
-/// clap wraps help to the terminal. A text that brings line breaks of its own is wrapped twice and ends up ragged.
+/// clap wraps help to the terminal. A text with its own line breaks is wrapped twice, and its lines end up uneven.
 #[test]
 fn help_is_wrapped_once_and_has_no_example_twice() {
     for command_name in ["", "info", "verify", "bench", "replay", "train", "race", "shader"] {
@@ -102,7 +102,7 @@ fn help_is_wrapped_once_and_has_no_example_twice() {
         let unique: std::collections::BTreeSet<&str> =
             examples.iter().map(|line| line.trim().split("   ").next().unwrap_or_default()).collect();
         assert!(!examples.is_empty() && unique.len() == examples.len(), "{command_name}: {examples:?}");
-        // At the width that clap assumes without a terminal, no example is broken in two.
+        // At the width that clap assumes without a terminal, every example fits into one line.
         assert!(examples.iter().all(|line| line.chars().count() <= 100), "{command_name}: {examples:?}");
     }
 }
@@ -213,7 +213,7 @@ fn unknown_optimizers_of_files_are_named() {
     assert!(error.contains(".safetensors: unknown optimizer `adamv`, did you mean `adam`?"), "{error}");
 }
 
-/// A file of these bytes.
+/// A file with these bytes.
 fn temporary(bytes: &[u8]) -> tempfile::NamedTempFile {
     let file = tempfile::Builder::new().suffix(".safetensors").tempfile().expect("a temporary file");
     std::fs::write(file.path(), bytes).expect("written");
@@ -247,7 +247,7 @@ fn no_driver_is_status_3_where_a_gpu_was_asked_for() {
     assert!(note.contains("running on the CPU") && note.contains("apt install mesa-vulkan-drivers"), "{note}");
 }
 
-/// Neither mistake is blamed on a missing driver.
+/// The error of neither mistake mentions a missing driver.
 #[test]
 fn unknown_and_missing_backends_are_named() {
     for arguments in
@@ -265,7 +265,7 @@ fn unknown_and_missing_backends_are_named() {
         assert!(error.contains("the backend metal does not exist here: this build for linux has vulkan"), "{error}");
         let output = command(&["info"]).env("WGPU_BACKEND", "dx12").output().expect("it starts");
         assert!(errors(&output).contains("the backend dx12 does not exist here"), "{}", errors(&output));
-        // One of several is enough.
+        // One known backend of several is enough.
         let output = command(&["info"]).env("WGPU_BACKEND", "dx12,vulkan").output().expect("it starts");
         assert_eq!(output.status.code(), Some(0), "{}", errors(&output));
     }
@@ -289,10 +289,10 @@ fn info_finds_an_adapter_that_runs() {
     assert!(human.contains("adapter 0: ") && human.contains("vector units") && human.contains("chosen: "), "{human}");
 }
 
-/// What the README shows is what it says, on a machine without a GPU too.
+/// The guide shows the output of the command, on a machine without a GPU too.
 #[test]
-fn the_readmes_memory_is_the_programs() {
-    let (_, section) = include_str!("../README.md").split_once("### Memory").expect("the section");
+fn the_memory_in_the_guide_is_what_the_program_prints() {
+    let (_, section) = include_str!("../docs/guide/storage.md").split_once("\n## Memory").expect("the section");
     let command = section.lines().find_map(|line| line.strip_prefix("cargo run --release -- ")).expect("a command");
     let (_, shown) = section.split_once("```text\n").expect("its output");
     let (shown, _) = shown.split_once("```").expect("its end");
@@ -326,7 +326,7 @@ fn memory_is_counted_for_every_optimizer_and_storage() {
         let found = found.iter().find(|c| c["optimizer"] == optimizer && c["storage"] == storage);
         found.expect("it is counted").clone()
     };
-    // The matrices have more than 4096 elements, the vector keeps f32.
+    // The matrices have more than 4096 elements; the vector has fewer and keeps f32.
     let blocks = 2 * (6000 + 4 * 24) + 4 * 16;
     assert_eq!(of("adamw", "bf16-sr,8bit")["state_bytes"], 2 * blocks);
     assert_eq!(of("adamw", "bf16-sr,8bit")["roles"]["state v"], blocks);
@@ -385,7 +385,7 @@ fn doctored(name: &str, key: &str, offset: f64) -> tempfile::NamedTempFile {
 }
 
 #[test]
-fn a_doctored_file_is_past_its_tolerance() {
+fn a_file_with_a_changed_expectation_is_past_its_tolerance() {
     for (key, quantity) in [("expect/2/param/d", "param"), ("expect/10/v/d", "v")] {
         let file = doctored("adamw.safetensors", key, 1e-3);
         for backend in ["gpu", "cpu", "reference"] {
@@ -411,9 +411,9 @@ fn a_changed_setting_is_past_the_tolerance() {
     assert!(error.contains("unknown setting of adamw `alpha`"), "{error}");
 }
 
-/// One file's trouble is its own: the others are replayed, and the worst status is returned.
+/// A failure of one file does not stop the others: all files are replayed, and the worst status is returned.
 #[test]
-fn every_file_has_its_turn() {
+fn every_file_is_replayed() {
     let file = trajectories::folder().join("lion.safetensors");
     let file = file.to_str().expect("UTF-8");
     let output = run(&["replay", "missing.safetensors", file, "--backend", "cpu", "--json"]);
@@ -466,7 +466,7 @@ fn train(arguments: &[&str]) -> Vec<Value> {
     let mut found = objects(&passes(&[&["train", "--json"], arguments].concat()));
     for epoch in &mut found {
         assert_eq!(keys(epoch), "optimizer backend epoch loss train_accuracy held_out_loss held_out_accuracy seconds");
-        // What is left must be the same in every run.
+        // The remaining metadata must be the same in every run.
         let seconds = epoch.as_object_mut().expect("an object").remove("seconds");
         assert!(seconds.and_then(|s| s.as_f64()).is_some_and(|s| s > 0.0));
     }
@@ -505,7 +505,7 @@ fn training_takes_any_shape_and_several_optimizers() {
     let shape = ["--epochs", "1", "--hidden", "33", "--batch", "1438"];
     let found = train(&[&arguments[..], &shape].concat());
     assert_eq!(found.iter().map(|e| e["optimizer"].as_str()).collect::<Vec<_>>(), [Some("sgd"), Some("prox_sgd")]);
-    // More steps in an epoch than the optimizer lets stand unfinished.
+    // An epoch has more steps than the optimizer allows in flight.
     let found = train(&["--batch", "2", "--epochs", "1", "--hidden", "8", "--backend", "gpu"]);
     assert!(found[0]["loss"].as_f64().is_some_and(|loss| loss < 2.3), "{found:?}");
     let human = passes(&["train", "--epochs", "1", "--backend", "cpu", "--optimizer", "adamw", "--optimizer", "sgd"]);
@@ -555,7 +555,7 @@ fn training_options_show_in_the_epochs() {
     let runs = ["gpu", "cpu", "reference"]
         .map(|backend| train_with(&[&["--epochs", "2", "--backend", backend], &around[..]].concat()));
     for run in &runs {
-        // 23 steps an epoch: the rate falls from 1e-3 to 0 over 46 steps, and t steps come before an epoch's last one.
+        // 23 steps per epoch: the rate falls from 1e-3 to 0 over 46 steps, and t steps come before the last step of an epoch.
         for (epoch, t) in run.iter().zip([22.0, 45.0]) {
             assert!((number(epoch, "lr") - 1e-3 * (1.0 - t / 46.0)).abs() < 1e-12, "{epoch}");
             assert_eq!((number(epoch, "loss_scale"), number(epoch, "skipped_steps")), (1024.0, 0.0));
@@ -587,14 +587,14 @@ fn training_options_show_in_the_epochs() {
     assert_eq!(header.lines().count(), 3, "what is off is not shown: {header}");
 }
 
-/// A power of two is exact, so that a run with it has the bits of one without; one that overflows leaves steps out.
+/// A loss scale that is a power of two is exact, so that a run has the same bits without it. A scale that overflows skips steps.
 #[test]
 fn gradients_are_scaled_and_unscaled() {
     for backend in ["gpu", "cpu"] {
         let run = |more: &[&str]| train_with(&[&["--epochs", "1", "--backend", backend], more].concat());
         let (plain, scaled) = (run(&[]), run(&["--loss-scale"]));
         assert_eq!((&plain[0]["loss"], 65536.0), (&scaled[0]["loss"], number(&scaled[0], "loss_scale")));
-        // Late in this run some gradient is past 2.
+        // Late in this run a gradient exceeds 2.
         let high = run(&["--loss-scale", "3.4e38", "--batch", "2"]);
         let skipped = number(&high[0], "skipped_steps");
         assert!((1.0..100.0).contains(&skipped), "{high:?}");
@@ -615,7 +615,7 @@ fn clips_change_the_run() {
 }
 
 #[test]
-fn a_resumed_run_goes_on_in_another_storage_on_request() {
+fn a_resumed_run_converts_its_storage_on_request() {
     let folder = tempfile::tempdir().expect("a folder");
     let place = |name: &str| folder.path().join(name).to_str().expect("UTF-8").to_owned();
     let common = ["--backend", "cpu", "--hidden", "8"];
@@ -629,7 +629,7 @@ fn a_resumed_run_goes_on_in_another_storage_on_request() {
     let first = run(&[&resumed[..], &["--convert"]].concat());
     assert_eq!(first.iter().map(|e| e["epoch"].as_u64()).collect::<Vec<_>>(), [Some(2)]);
     assert_ne!(first, run(&["--epochs", "2", "--resume", &plain]), "it goes on as it is stored");
-    // What was converted goes on as it is, with the same chances.
+    // A converted run resumes in its own storage, with the same stochastic rounding.
     let goes_on = || run(&[&packed[..], &["--epochs", "3", "--resume", &saved]].concat());
     assert_eq!(goes_on(), goes_on());
     let whole = run(&[&packed[..], &["--epochs", "2"]].concat());
@@ -641,7 +641,7 @@ fn a_resumed_run_goes_on_in_another_storage_on_request() {
 }
 
 #[test]
-fn a_resumed_run_is_the_unbroken_one() {
+fn a_resumed_run_has_the_bits_of_an_uninterrupted_run() {
     let folder = tempfile::tempdir().expect("a folder");
     let around = ["--schedule", "cosine:steps=115,warmup=10", "--ema", "--loss-scale", "--clip", "1", "--seed", "3"];
     for backend in ["gpu", "cpu"] {
@@ -660,7 +660,7 @@ fn a_resumed_run_is_the_unbroken_one() {
             let resume = ["train", "--resume", &saved];
             fails(&[&resume[..], &optimizer, &around, more].concat(), 2)
         };
-        assert!(again(&["--epochs", "5"]).contains("has 5 epochs behind it"));
+        assert!(again(&["--epochs", "5"]).contains("has 5 completed epochs"));
         let error = again(&["--epochs", "9", "--batch", "32"]);
         assert!(error.contains("its batch: 64, here: 32") && !error.contains("its seed"), "{error}");
     }
@@ -705,7 +705,7 @@ fn update(h: Hyper, d: Decision, p: vec4<f32>, g: vec4<f32>, s: ptr<function, St
 ";
 
 #[test]
-fn rules_of_ones_own_run_on_the_gpu() {
+fn custom_rules_run_on_the_gpu() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = |name: &str, text: &str| {
         let path = folder.path().join(name);
@@ -741,9 +741,9 @@ fn rules_of_ones_own_run_on_the_gpu() {
     assert!(broken.status.code() == Some(2) && errors(&broken).contains("broken:7:"), "{}", errors(&broken));
 }
 
-/// The replayed numbers are the author's where the rule is.
+/// A custom rule that is the author's rule replays the author's numbers.
 #[test]
-fn a_rule_of_ones_own_replays_another_run() {
+fn a_custom_rule_replays_another_run() {
     let folder = tempfile::tempdir().expect("a folder");
     let rule = folder.path().join("sign_momentum.wgsl");
     let text = "\
@@ -791,7 +791,7 @@ fn verification_has_its_fields() {
     assert!(human.contains("lion/default/1025 ") && human.contains("12 of 12 cases passed"), "{human}");
 }
 
-/// Where there is no driver, the tour says so and what to install, and goes on.
+/// Without a driver, the tour names what to install, and continues on the CPU.
 #[cfg(target_os = "linux")]
 #[test]
 fn the_tour_runs_without_a_gpu() {
@@ -942,7 +942,7 @@ fn layouts_are_described() {
 }
 
 #[test]
-fn a_reader_that_goes_away_is_no_failure() {
+fn a_reader_that_closes_the_pipe_is_not_a_failure() {
     for arguments in [&["shader", "adamw"][..], &["train", "--backend", "cpu", "--epochs", "3"], &["train", "--help"]] {
         let mut child = command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
         drop(child.stdout.take());
@@ -959,7 +959,7 @@ fn a_full_disk_is_a_failure() {
     assert!(output.status.code() == Some(2) && errors(&output).starts_with("error: standard output: "), "{output:?}");
 }
 
-/// A race that takes a moment.
+/// A race that takes little time.
 const RACE: [&str; 13] = [
     "race",
     "matrix",
@@ -996,13 +996,13 @@ fn races_print_tables_json_and_reports() {
     assert_eq!(kinds, ["run", "run", "run", "run", "standing", "standing"]);
     assert!(json.iter().all(|object| object["heat"] == "matrix"));
     assert_eq!(json[0]["gradients"], 12);
-    // What the report holds is not made again.
+    // Runs that the report holds are not repeated.
     let again = run(&[&RACE[..], &field, &["--report", path]].concat());
     assert!(errors(&again).contains("the report holds 4 runs"), "{}", errors(&again));
 }
 
 #[test]
-fn a_race_leaves_out_bad_lines_of_its_file_where_that_is_asked_for() {
+fn a_race_skips_bad_lines_of_its_file_on_request() {
     let good = include_str!("data/ratings.tsv");
     let file = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(file.path(), format!("{good}seven eight nine\n")).expect("written");

@@ -1,13 +1,13 @@
-//! The house, read as text: imports of `src/` run one way, every folder says what lives in it, and no file lies loose.
+//! The structure of `src/`, read as text: imports run one way, every folder has a description, and every file lies in a folder.
 //!
-//! The test sees `use` lines only, and neither paths inside expressions nor modules under `#[cfg(test)]`. Two imports are no fault: that of
-//! `Optimizer` where a file has `impl Optimizer` blocks, and the re-export of a folder's own files by its `mod.rs`.
+//! The test sees `use` lines only, and neither paths inside expressions nor modules under `#[cfg(test)]`. Two imports are
+//! allowed: that of `Optimizer` in a file with `impl Optimizer` blocks, and the re-export of a folder's own files by its `mod.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-/// A module's path below the crate; the root's is empty.
+/// A module's path below the crate. The path of the root is empty.
 type Module = Vec<String>;
 
 /// One imported name.
@@ -15,7 +15,7 @@ struct Use {
     line: usize,
     public: bool,
     path: Vec<String>,
-    /// What the name is called here: `*` for all of a module.
+    /// The name in this file; `*` for all names of a module.
     name: String,
 }
 
@@ -29,7 +29,7 @@ struct File {
 struct House(BTreeMap<Module, File>);
 
 impl House {
-    /// Of files by their paths below `src/`.
+    /// A crate of these files, by their paths below `src/`.
     fn of<'a>(files: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
         let file = |(path, text): (&str, &str)| {
             let mut module: Module = path.trim_end_matches(".rs").split('/').map(str::to_owned).collect();
@@ -43,7 +43,7 @@ impl House {
         Self(files.into_iter().map(file).collect())
     }
 
-    /// A path of a module's `use` line from the crate's root on; `None` where it leaves the crate or names an item of the file itself.
+    /// The path of a module's `use` line, from the crate's root; `None` if the path leaves the crate or names an item of the file itself.
     fn absolute(&self, module: &Module, path: &[String], depth: usize) -> Option<Vec<String>> {
         let first = path.first()?;
         let supers = path.iter().take_while(|part| *part == "super").count();
@@ -75,7 +75,7 @@ impl House {
         Some(followed.unwrap_or(module))
     }
 
-    /// What each file imports, with the lines that do.
+    /// The imports of each file, with their lines.
     fn imports(&self) -> BTreeMap<&Module, BTreeMap<Module, BTreeSet<String>>> {
         let mut imports: BTreeMap<&Module, BTreeMap<Module, BTreeSet<String>>> = BTreeMap::new();
         for (module, file) in &self.0 {
@@ -96,7 +96,7 @@ impl House {
         imports
     }
 
-    /// Every circle: its files, each with the lines that import others of the circle.
+    /// Every circle: its files, each with the lines that import other files of the circle.
     fn circles(&self) -> Vec<BTreeMap<String, Vec<String>>> {
         let imports = self.imports();
         let reach = |from: &Module| {
@@ -126,10 +126,10 @@ impl House {
     }
 }
 
-/// How many re-exports lead to an item at most.
+/// The largest number of re-exports between a path and its item.
 const DEPTH: usize = 16;
 
-/// What a line holds before its comment.
+/// The part of a line before its comment.
 fn code(line: &str) -> &str {
     line.split("//").next().unwrap_or_default()
 }
@@ -161,7 +161,7 @@ fn uses(text: &str) -> Vec<Use> {
     uses
 }
 
-/// Every name that a tree of a `use` line imports.
+/// Every name that a `use` tree imports.
 fn expand(tree: &str, before: &[String], found: &mut impl FnMut(Vec<String>, String)) {
     let parts = |text: &str| text.split("::").map(|part| part.trim().to_owned()).filter(|p| !p.is_empty()).collect();
     let Some((prefix, inner)) = tree.split_once('{') else {
@@ -226,7 +226,7 @@ fn imports_run_one_way() {
 }
 
 #[test]
-fn every_folder_says_what_lives_in_it() {
+fn every_folder_has_a_description() {
     let files = source();
     let folders: BTreeSet<_> = files.keys().filter_map(|path| Some(path.rsplit_once('/')?.0)).collect();
     let short = folders.iter().filter(|folder| {

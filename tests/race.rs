@@ -1,4 +1,4 @@
-//! Races: equal terms, tuning, followers, treatments, reports, and going on after an interruption.
+//! Races: equal terms, tuning, followers, treatments, reports, and resuming after an interruption.
 #![cfg(feature = "tools")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -44,7 +44,7 @@ fn errors(race: &Race, entrant: &str) -> Vec<f64> {
     race.of("small", entrant).map(Outcome::error).collect()
 }
 
-/// Everything but the seconds.
+/// An outcome without its seconds.
 fn numbers(race: &Race) -> Vec<Outcome> {
     let timeless = |outcome: &Outcome| {
         let mut outcome = outcome.clone();
@@ -65,7 +65,7 @@ fn a_race_gives_the_same_numbers_again() {
 }
 
 #[test]
-fn seeds_decide_data_and_start_and_everybody_has_the_same() {
+fn a_seed_decides_data_and_start_for_all_entrants() {
     let race = run(&plan(20, vec![rival("one", adam(0.01)), rival("other", adam(0.01))]));
     assert_eq!(errors(&race, "one"), errors(&race, "other"));
     let [a, b, c] = errors(&race, "one")[..] else { panic!("three seeds") };
@@ -96,7 +96,7 @@ fn standings_are_paired_with_the_subject() {
 
 #[test]
 fn tuning_chooses_by_validation_and_widens() {
-    // Plain descent on a mean over some hundred entries needs rates far above the grid's last.
+    // Plain descent on a mean over some hundred entries needs rates far above the last of the grid.
     let mut plan = plan(60, vec![rival("sgd", wgpu_optim::Sgd::default()), rival("adam", adam(1.0))]);
     plan.tune = true;
     let race = run(&plan);
@@ -142,7 +142,7 @@ fn followers_take_rates_damping_and_evaluations_from_their_leaders() {
         assert!((damped.lr.unwrap() - 0.02 * damping).abs() < 1e-12);
         assert!(damped.key.settings.contains(&format!("weight_decay={}", 0.1 / damping)), "{}", damped.key.settings);
         assert_eq!(follower("share").lr, Some(0.006));
-        // 25 gradients and 100 losses are worth 58.3 gradients.
+        // 25 gradients and 100 losses count as 58.3 gradients.
         assert_eq!(follower("as long").cost.gradients, 58);
     }
 }
@@ -173,13 +173,13 @@ fn storage_belongs_to_an_entrant() {
         let (own, f32s) = (standing.loss.unwrap(), standings[0].loss.unwrap());
         assert_eq!(standing.loss_deviations, Some((own.mean - f32s.mean) / f32s.std), "{}", standing.entrant);
     }
-    // What a problem sees are the parameters as they are stored: a loss at the start is that of rounded ones.
+    // The problem is evaluated with the stored parameters, so that the first loss is that of rounded parameters.
     let start = |entrant| race.of("small", entrant).map(|o| o.points[0].loss).collect::<Vec<_>>();
     assert!(start("f32") != start("by chance") && start("by chance") == start("nearest"));
 }
 
 #[test]
-fn the_storage_suite_lowers_memory_alone() {
+fn entrants_of_the_storage_suite_differ_in_storage_only() {
     let plan = race::suite("storage").unwrap().plan(Size::Full, None).unwrap();
     for heat in &plan.heats {
         assert_eq!(heat.seeds(plan.seeds).len(), 10);
@@ -195,7 +195,7 @@ fn the_storage_suite_lowers_memory_alone() {
 }
 
 #[test]
-fn treatments_change_what_they_say_and_nothing_else() {
+fn a_treatment_changes_only_what_it_names() {
     let flow = FlowAdam { lr: 0.01, ..FlowAdam::default() };
     let adamw = AdamW { lr: 0.01, ..AdamW::default() };
     let damped = |lambda| Treatment::RandomDamping { probes: 8, lambda };
@@ -214,7 +214,7 @@ fn treatments_change_what_they_say_and_nothing_else() {
     assert!(triggers("flow").iter().all(|n| (15..=45).contains(n)), "{:?}", triggers("flow"));
     assert_ne!(errors(&race, "flow"), errors(&race, "stays"));
     assert_eq!(errors(&race, "adamw"), errors(&race, "undamped"));
-    // A seventh of the rate gets less far from a start near 0.
+    // With a seventh of the rate, parameters get less far from a start near 0.
     for (slow, fast) in errors(&race, "damped").iter().zip(errors(&race, "adamw")) {
         assert!(*slow > fast, "{slow} {fast}");
     }
@@ -237,7 +237,7 @@ fn a_learned_matrix_helps_on_unseen_tasks_of_its_family() {
 }
 
 #[test]
-fn ones_own_rule_enters_on_equal_terms() {
+fn a_custom_rule_enters_on_equal_terms() {
     let own = CustomRule::from_wgsl(
         "own",
         "struct Hyper { lr: f32 }
@@ -263,7 +263,7 @@ fn ones_own_rule_enters_on_equal_terms() {
 }
 
 #[test]
-fn runs_that_go_astray_are_counted_and_lose() {
+fn diverged_runs_are_counted_and_lose() {
     let sgd = |lr| wgpu_optim::Sgd { lr, ..wgpu_optim::Sgd::default() };
     let plan = plan(50, vec![Entrant::new("astray", Role::Subject, sgd(1e6)), rival("adam", adam(0.01))]);
     let standings = race::standings(&plan, &run(&plan));
@@ -278,7 +278,7 @@ fn budgets_end_runs() {
     plan.budget = Some(Budget::Evaluations(None));
     let race = run(&plan);
     assert!(race.of("small", "adam").all(|o| o.cost.gradients == 40));
-    // A step of two probes costs 1 and 2/3.
+    // A step with two probes costs one gradient and two thirds.
     assert!(race.of("small", "sadam").all(|o| o.cost.gradients == 24 && o.cost.losses == 48));
     plan.budget = Some(Budget::Seconds(0.05));
     assert!(run(&plan).outcomes.iter().all(|o| o.cost.seconds >= 0.05 && o.cost.steps > 0));
@@ -288,7 +288,7 @@ fn budgets_end_runs() {
 }
 
 #[test]
-fn an_interrupted_race_goes_on() {
+fn an_interrupted_race_resumes() {
     let directory = tempfile::tempdir().unwrap();
     let plan = plan(10, vec![rival("adam", adam(0.01)), rival("adamw", AdamW::default())]);
     let race = |directory: &std::path::Path| {
@@ -301,7 +301,7 @@ fn an_interrupted_race_goes_on() {
     };
     let (whole, made) = race(directory.path()).unwrap();
     assert_eq!(made, 6);
-    // The end of the file is lost, in the middle of a line.
+    // The file loses its end, from the middle of a line.
     let file = directory.path().join("runs.jsonl");
     let text = std::fs::read_to_string(&file).unwrap();
     let fourth = text.match_indices('\n').nth(3).unwrap().0;
@@ -346,7 +346,7 @@ fn reports_hold_tables_runs_and_plots() {
     assert!(!directory.path().join("valley-triggers.svg").exists());
 }
 
-/// The texts of an SVG with their places.
+/// The texts of an SVG, with their places.
 fn texts(svg: &str) -> Vec<(f64, String)> {
     let texts = svg.split("<text ").skip(1).map(|rest| {
         let x = rest.split_once("x=\"").unwrap().1.split_once('"').unwrap().0.parse().unwrap();
@@ -355,7 +355,7 @@ fn texts(svg: &str) -> Vec<(f64, String)> {
     texts.collect()
 }
 
-/// The least and the greatest x of everything in a colour, left of `end`, and how many shapes there are of each kind.
+/// The least and the greatest x of all shapes in a colour left of `end`, and the number of shapes of each kind.
 fn drawn(svg: &str, color: &str, end: f64) -> (usize, usize, f64) {
     let points = |line: &str| -> Vec<f64> {
         let list = line.split_once("points=\"").map_or("", |(_, rest)| rest.split_once('"').unwrap().0);
@@ -403,7 +403,7 @@ fn plots_show_equal_curves_round_ticks_and_a_legend_beside_them() {
 }
 
 #[test]
-fn few_seeds_are_called_a_smoke_run() {
+fn a_race_with_few_seeds_is_labelled_a_smoke_run() {
     let mut plan = plan(5, vec![rival("adam", adam(0.01))]);
     let caution = |plan: &Plan| {
         let standings = race::standings(plan, &run(plan));
@@ -437,11 +437,11 @@ fn a_race_on_the_gpu_ends_where_the_hosts_does() {
     let ours = run(&plan);
     for (theirs, ours) in theirs.outcomes.iter().zip(&ours.outcomes) {
         assert_eq!((&theirs.key.entrant, theirs.triggers), (&ours.key.entrant, ours.triggers));
-        // On the GPU a gradient leaves no loss: S-Adam asks for that at the parameters too.
+        // On the GPU a gradient gives no loss, so that S-Adam also requests the loss at the parameters.
         let evaluations = |o: &Outcome, more: u64| (o.cost.steps, o.cost.gradients, o.cost.losses + more);
         let more = if ours.cost.losses > 0 { 20 } else { 0 };
         assert_eq!(evaluations(theirs, 0), evaluations(ours, more), "{}", ours.key.entrant);
-        // S-Adam divides differences of f32 losses, which the two sum in other orders.
+        // S-Adam divides differences of f32 losses, which the two backends sum in different orders.
         let tolerance = if ours.cost.losses > 0 { 0.05 } else { 1e-3 };
         let (a, b) = (theirs.error(), ours.error());
         assert!((a - b).abs() < tolerance * b, "{}: {a} {b}", ours.key.entrant);
@@ -452,7 +452,7 @@ fn a_race_on_the_gpu_ends_where_the_hosts_does() {
 }
 
 #[test]
-fn every_suite_makes_sense() {
+fn every_suite_is_valid() {
     for suite in race::suites() {
         let ratings = suite.name == "ratings";
         for size in [Size::Full, Size::Quick] {
@@ -478,8 +478,8 @@ fn mistakes_are_named() {
     let follows = |of: &str| Rate::Share { of: of.to_owned(), factor: 1.0 };
     let twice = error(vec![rival("a", adam(0.1)), rival("a", adam(0.2))]);
     assert!(twice.contains("entrant `a` is named twice"), "{twice}");
-    let nobody = error(vec![rival("a", adam(0.1)).rate(follows("b"))]);
-    assert!(nobody.contains("`a` follows `b`, which is not there"), "{nobody}");
+    let missing = error(vec![rival("a", adam(0.1)).rate(follows("b"))]);
+    assert!(missing.contains("`a` follows `b`, which does not exist"), "{missing}");
     let itself = error(vec![rival("a", adam(0.1)).rate(follows("a"))]);
     assert!(itself.contains("which follows another"), "{itself}");
     let undamped =

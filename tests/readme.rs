@@ -1,4 +1,4 @@
-//! The tables of rules in the README and in the guide are the registry's: names, settings, defaults, bytes.
+//! The tables of rules in the README and in the guide match the registry: names, settings, defaults, bytes.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use wgpu_optim::optim::{ALL, Entry, Rule, Value};
@@ -34,7 +34,7 @@ fn every_optimizer_has_its_row() {
 }
 
 #[test]
-fn settings_and_defaults_are_those_of_the_code() {
+fn settings_and_defaults_match_the_code() {
     for entry in ALL {
         let rule = defaults(entry);
         let given: Vec<(&str, &str)> =
@@ -57,7 +57,7 @@ fn first(cell: &str) -> f64 {
 }
 
 #[test]
-fn bytes_are_those_of_the_defaults() {
+fn bytes_match_the_defaults() {
     for entry in ALL {
         let (rule, row) = (defaults(entry), row(README, README_HEAD, entry.name));
         let kept = rule.states().iter().filter(|s| s.used).count() as f64;

@@ -1,4 +1,4 @@
-//! What every entry of the registry must hold: its WGSL compiles, and the Rust side names the same members.
+//! Checks of every entry of the registry: its WGSL compiles, and the Rust side names the same members.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use naga::valid::{Capabilities, ValidationFlags, Validator};
 use wgpu_optim::Error;
 use wgpu_optim::optim::{ALL, Entry, Procedure, Rule, Value};
 
-/// The rule's text with what the host adds for it.
+/// The rule's text, with the text that the host adds.
 fn complete(rule: &dyn Rule) -> String {
     let mut text = rule.text().to_owned();
     for (name, value) in rule.flags() {
@@ -156,9 +156,9 @@ fn names_are_unique() {
     assert_eq!(names.len(), ALL.len());
 }
 
-/// What the registry says that a setting accepts is what the setting accepts.
+/// A setting accepts exactly the values that the registry documents.
 #[test]
-fn settings_accept_what_they_say() {
+fn settings_accept_the_documented_values() {
     for entry in ALL {
         let specs = entry.setting_specs();
         assert_eq!(specs.iter().map(|spec| spec.name).collect::<Vec<_>>(), entry.settings, "{}", entry.name);
@@ -173,7 +173,7 @@ fn settings_accept_what_they_say() {
                 Err(Error::Setting { needs, .. }) => needs.into_owned(),
                 other => panic!("{}: {} = {value}: {other:?}", entry.name, spec.name),
             };
-            // Words and flags need no range, and no number fits them; a number past every range names the range that it missed.
+            // Words and flags have no range, and accept no number. The error of a number out of range names the range.
             let words = spec.accepts.starts_with("one of ") || spec.accepts == "true or false";
             let refused = needs(Value::Number(if words { 1.0 } else { 1e300 }));
             let whole = refused == "a whole number of at least 0";

@@ -1,11 +1,11 @@
-//! The script that runs every test, `tests/run.sh`, with a cargo that only says what it ran.
+//! The script that runs every test, `tests/run.sh`, with a fake cargo that only prints results.
 #![cfg(unix)]
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Output};
 
-/// What cargo prints of a pass in which so many tests of the GPU and of another target ran.
+/// The output of cargo for a pass with these numbers of GPU tests and of other tests.
 fn pass(gpu: u32, others: u32, failed: u32) -> String {
     let result = |passed: u32, failed: u32| {
         let word = if failed == 0 { "ok" } else { "FAILED" };
@@ -35,7 +35,7 @@ fn script(first: &str, second: Option<&str>, status: u32) -> Output {
                  if [ \"${WGPU_ADAPTER_NAME:-}\" = SwiftShader ]; then cat \"$PASSES/second\"; exit 0; fi\n\
                  cat \"$PASSES/first\"\nexit \"$FIRST_STATUS\"";
     program(folder.path(), "cargo", cargo);
-    // On Linux the script would install a driver where there is none.
+    // On Linux the script would install a driver if there is none.
     program(folder.path(), "uname", "echo Other");
     program(folder.path(), "ldd", "exit 0");
     for file in ["vk_swiftshader_icd.json", "libvk_swiftshader.so"] {
@@ -72,7 +72,7 @@ fn the_last_line_counts_the_tests_and_those_on_each_adapter() {
 }
 
 #[test]
-fn no_test_is_a_failure() {
+fn a_run_without_tests_is_a_failure() {
     for second in [None, Some(pass(0, 0, 0))] {
         let (line, passed) = verdict(&script(&pass(0, 0, 0), second.as_deref(), 0));
         assert!(!passed && line.starts_with("FAILED: no test ran. 0 tests ran, "), "{line}");

@@ -1,16 +1,16 @@
 #!/bin/sh
-# Sets up what the tests need on a fresh machine with Rust, then runs every test and every example.
+# Installs what the tests need on a new machine with Rust, then runs every test and every example.
 #
 #   sh tests/run.sh [ARGUMENTS]     ARGUMENTS go to cargo test: sh tests/run.sh -- some_filter
 #
-# The last line says how many tests ran, and how many of them on each adapter. A run of no test is a failure.
+# The last line gives the number of tests, and the number of GPU tests on each adapter. A run without tests is a failure.
 #
-# Linux: where no Vulkan driver is installed, Mesa's software driver is (Debian, Ubuntu; elsewhere the script says what to
-# install). The GPU tests run a second time on SwiftShader, a software driver that shares no code with Mesa. macOS and Windows
-# bring their own driver.
+# Linux: if no Vulkan driver is installed, the script installs Mesa's software driver (Debian, Ubuntu; on other systems it
+# names what to install). The GPU tests run a second time on SwiftShader, a software driver that shares no code with Mesa. macOS
+# and Windows have their own driver.
 #
 # Environment variables: WGPU_ADAPTER_NAME, WGPU_BACKEND, VK_DRIVER_FILES, VK_ICD_FILENAMES for the first pass;
-# WGPU_OPTIM_SWIFTSHADER=0 for no second pass, =PATH for the vk_swiftshader_icd.json to use; CARGO_TARGET_DIR.
+# WGPU_OPTIM_SWIFTSHADER=0 turns off the second pass, =PATH names the vk_swiftshader_icd.json to use; CARGO_TARGET_DIR.
 set -eu
 CDPATH='' cd -- "$(dirname -- "$0")/.."
 
@@ -27,7 +27,7 @@ die() {
 }
 command -v cargo >/dev/null || die 'cargo is not on the PATH: install Rust first'
 
-# The Vulkan loader complains where there is no runtime folder.
+# The Vulkan loader prints warnings if there is no runtime folder.
 if [ -z "${XDG_RUNTIME_DIR:-}" ]; then
     XDG_RUNTIME_DIR=$(mktemp -d)
     export XDG_RUNTIME_DIR
@@ -42,7 +42,7 @@ on_debian() {
     command -v apt-get >/dev/null && grep -Eq '^ID(_LIKE)?=.*(debian|ubuntu)' /etc/os-release 2>/dev/null
 }
 
-apt() { # [--may-ask] ARGUMENTS: as root; sudo asks for a password only with --may-ask
+apt() { # [--may-ask] ARGUMENTS: runs apt-get as root; sudo asks for a password only with --may-ask
     sudo='sudo -n'
     if [ "$1" = --may-ask ]; then
         sudo=sudo
@@ -59,7 +59,7 @@ apt() { # [--may-ask] ARGUMENTS: as root; sudo asks for a password only with --m
     fi
 }
 
-download() { # FOLDER PACKAGE: its .deb into the folder; the package lists are fetched only if they must be
+download() { # FOLDER PACKAGE: downloads the package's .deb into the folder; fetches the package lists only if needed
     (
         cd "$1"
         fetch() { apt-get -qq -o APT::Sandbox::User=root -o Acquire::Retries=1 -o Acquire::http::Timeout=30 download "$1"; }
@@ -81,7 +81,7 @@ has_gpu() {
     return 1
 }
 
-drivers() { # PATTERN: the installed drivers' descriptions whose file name matches
+drivers() { # PATTERN: the descriptions of installed drivers with file names that match
     for folder in /etc /usr/local/etc /usr/share /usr/local/share /run/opengl-driver/share "${HOME:-/root}/.local/share"; do
         find "$folder/vulkan/icd.d/" -name "$1" 2>/dev/null || :
     done
@@ -94,7 +94,7 @@ has_driver() {
     elif has_gpu; then
         [ -n "$(drivers '*.json')" ]
     else
-        # A GPU's driver without the GPU offers no adapter.
+        # A GPU's driver without the GPU has no adapter.
         [ -n "$(drivers 'lvp_icd*.json')$(drivers '*swiftshader*.json')" ]
     fi
 }
@@ -105,7 +105,7 @@ set_up_vulkan() {
 lavapipe: Fedora: mesa-vulkan-drivers vulkan-loader; Arch: vulkan-swrast vulkan-icd-loader; Alpine: mesa-vulkan-swrast
 vulkan-loader; openSUSE: libvulkan_lvp libvulkan1. A driver in another place is named with VK_DRIVER_FILES=FILE.json.'
         echo 'No Vulkan driver found: installing mesa-vulkan-drivers and libvulkan1.'
-        apt --may-ask update || echo 'apt-get update failed; trying with the package lists that are there.'
+        apt --may-ask update || echo 'apt-get update failed; trying with the existing package lists.'
         apt --may-ask install -y --no-install-recommends mesa-vulkan-drivers libvulkan1 ||
             die 'could not install a Vulkan driver: run  apt-get install mesa-vulkan-drivers libvulkan1  as root'
         if ! { has_loader && has_driver; }; then
@@ -114,19 +114,19 @@ vulkan-loader; openSUSE: libvulkan_lvp libvulkan1. A driver in another place is 
     fi
     if [ -z "${WGPU_ADAPTER_NAME:-}${VK_DRIVER_FILES:-}${VK_ICD_FILENAMES:-}" ]; then
         lavapipe=$(drivers 'lvp_icd*.json' | paste -s -d : -)
-        # Without a GPU nothing else is worth loading.
+        # Without a GPU, other drivers have no adapter.
         if [ -n "$lavapipe" ] && ! has_gpu; then
             export VK_DRIVER_FILES="$lavapipe" VK_ICD_FILENAMES="$lavapipe"
         fi
     fi
 }
 
-usable_swiftshader() { # JSON: whether it and the library beside it are there and load
+usable_swiftshader() { # JSON: whether the file and the library beside it exist and load
     [ -f "$1" ] && [ -f "${1%/*}/libvk_swiftshader.so" ] &&
         ! ldd "${1%/*}/libvk_swiftshader.so" 2>/dev/null | grep -q 'not found'
 }
 
-# Sets `swiftshader` to the driver's description, or to nothing and `why_not` to the reason.
+# Sets `swiftshader` to the driver's description, or leaves it empty and sets `why_not` to the reason.
 find_swiftshader() {
     swiftshader=
     case ${WGPU_OPTIM_SWIFTSHADER:-} in
@@ -157,7 +157,7 @@ find_swiftshader() {
         why_not='fetched on Debian and Ubuntu only; WGPU_OPTIM_SWIFTSHADER=PATH names a vk_swiftshader_icd.json'
         return
     fi
-    echo "SwiftShader: taking it out of Debian's package chromium-common; nothing is installed."
+    echo "SwiftShader: unpacking it from Debian's package chromium-common; nothing is installed."
     rm -rf "$cache"
     mkdir -p "$cache"
     if ! download "$cache" chromium-common; then
@@ -179,11 +179,11 @@ find_swiftshader() {
 failed=
 fail() { failed="$failed${failed:+, }$1"; }
 
-on_swiftshader() { # COMMAND…: on that adapter or on none
+on_swiftshader() { # COMMAND…: runs it on SwiftShader, or without an adapter
     env VK_DRIVER_FILES="$swiftshader" VK_ICD_FILENAMES="$swiftshader" WGPU_BACKEND=vulkan WGPU_ADAPTER_NAME=SwiftShader "$@"
 }
 
-on_lavapipe() { # COMMAND…: where it is installed and nothing else was asked for
+on_lavapipe() { # COMMAND…: runs it on lavapipe, if that is installed and the environment names no other driver
     if [ -n "$lavapipe" ]; then
         env VK_DRIVER_FILES="$lavapipe" VK_ICD_FILENAMES="$lavapipe" "$@"
     else
@@ -202,7 +202,7 @@ logged() { # LOG COMMAND…: shows and keeps the output, without SwiftShader's n
     return "$(cat "$log.status")"
 }
 
-adapter() { # DRIVER [on_…]: the adapter that the crate takes there, or failing that the first that the Vulkan loader offers
+adapter() { # DRIVER [on_…]: the adapter that the crate chooses, else the first that the Vulkan loader lists
     driver=$1
     shift
     name=$("$@" "$target/release/wgpu-optim" info --json 2>/dev/null | head -n 1 |
@@ -213,14 +213,14 @@ adapter() { # DRIVER [on_…]: the adapter that the crate takes there, or failin
     echo "${name:-unknown adapter} (driver: ${driver:-as wgpu chooses})"
 }
 
-closing_lines() { # LOG: every test binary's closing line with the binary's name, and the sums
+closing_lines() { # LOG: the closing line of every test binary with the binary's name, and the sums
     awk '/^ *Running / { name = $2 == "unittests" ? $3 : $2 }
          /^ *Doc-tests / { name = "doc tests" }
          /^test result: / { print $0 " [" name "]"; passed += $4; failed += $6; ignored += $8 }
          END { printf "%d passed, %d failed, %d ignored\n", passed, failed, ignored }' "$logs/$1.log"
 }
 
-ran() { # LOG [PATH]: how many tests ran, all or those of the test target at PATH
+ran() { # LOG [PATH]: the number of tests that ran, or of those of the test target at PATH
     [ -f "$logs/$1.log" ] || { echo 0; return; }
     awk -v path="${2:-}" '
         /^ *Running / { name = $2 == "unittests" ? $3 : $2 }
@@ -254,7 +254,7 @@ heading "Tests on $first"
 logged first cargo test --release --no-fail-fast "$@" || fail tests
 
 if [ -n "$swiftshader" ]; then
-    # A selection of targets among the arguments takes the place of the GPU tests.
+    # If the arguments select targets, these replace the GPU tests.
     gpu=gpu
     for argument; do
         case $argument in

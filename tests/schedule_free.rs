@@ -1,4 +1,4 @@
-//! The schedule-free rules against the paper's three sequences, written out: z, x and y, and where the parameters are evaluated.
+//! The schedule-free rules against the paper's three sequences z, x and y, written out, and the point at which gradients are evaluated.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod support {
@@ -23,7 +23,7 @@ fn gradient(t: u64) -> Vec<f64> {
     (0..N as u64).map(|i| number(i * 31 + t * 7919)).collect()
 }
 
-/// The paper's sequences of SGD, as they stand there: x is an average of z, and gradients are taken at y between them.
+/// The paper's sequences for SGD: x is an average of z, and gradients are taken at y, between z and x.
 struct Paper {
     rule: SgdScheduleFree,
     z: Vec<f64>,
@@ -84,7 +84,7 @@ fn the_sequences_are_the_papers_on_both_sides() {
         let read = |o: &Optimizer| wide(pollster::block_on(o.read_param(w)).unwrap());
         close("host y", &y, &paper.y(), 1e-13);
         close("gpu y", &read(&optimizer), &paper.y(), 5e-6);
-        // To x and back, in the middle of training.
+        // A change to x and back, in the middle of training.
         let kept = y.clone();
         host.to_eval_params(&mut [&mut y]).unwrap();
         close("host x", &y, &paper.x, 1e-13);
@@ -100,7 +100,7 @@ fn the_sequences_are_the_papers_on_both_sides() {
 }
 
 #[test]
-fn groups_move_by_their_own_factor_and_others_are_refused() {
+fn each_group_uses_its_own_factor_and_other_settings_are_refused() {
     let mut builder = Optimizer::builder(AdamWScheduleFree { beta1: 0.5, ..Default::default() });
     let second = builder.group("second", AdamWScheduleFree { beta1: 0.8, ..Default::default() });
     let tensors = [builder.tensor(Group::DEFAULT, "a", &[3]), builder.tensor(second, "b", &[3])];

@@ -1,4 +1,4 @@
-//! Trajectory files: the golden ones, hostile ones, the writer and the measure.
+//! Trajectory files: golden files, hostile files, the writer and the comparison.
 #![cfg(feature = "tools")]
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -29,7 +29,7 @@ fn golden(stem: &str) -> Trajectory {
     Trajectory::load(trajectories::folder().join(stem).with_extension("safetensors")).unwrap()
 }
 
-/// A file in parts, to be spoilt.
+/// A file in parts, which a test can corrupt.
 #[derive(Clone)]
 struct Draft {
     metadata: Vec<(String, Value)>,
@@ -47,7 +47,7 @@ struct Part {
 const ODD: &str = "layer/1 \"ü\"\n\u{1b}[31m";
 
 impl Draft {
-    /// Three steps of two tensors, one of them oddly named, with everything that a file of gradients may hold.
+    /// Three steps of two tensors, one of them with an unusual name, with every kind of key that a file of gradients may hold.
     fn new() -> Self {
         let texts = [
             ("optimizer", "adamw"),
@@ -133,7 +133,7 @@ fn refused(bytes: &[u8]) -> String {
     }
 }
 
-/// Everything that a trajectory hands out, so that a fuzzer reaches it.
+/// Reads everything that a trajectory offers, so that a fuzzer reaches all of it.
 fn touch(trajectory: &Trajectory) -> usize {
     let mut numbers = 0;
     for (i, tensor) in trajectory.tensors().iter().enumerate() {
@@ -153,10 +153,10 @@ fn touch(trajectory: &Trajectory) -> usize {
     numbers + trajectory.lgi().map_or(0, |l| l.len()) + trajectory.triggers().map_or(0, |t| t.len())
 }
 
-// ---- what good files hold
+// ---- valid files
 
 #[test]
-fn every_golden_file_is_as_its_readme_says() {
+fn every_golden_file_matches_its_readme() {
     let mut optimizers = BTreeSet::new();
     for path in trajectories::files() {
         let trajectory = Trajectory::load(&path).unwrap();
@@ -173,7 +173,7 @@ fn every_golden_file_is_as_its_readme_says() {
         let names: Vec<_> = trajectory.tensors().iter().map(Tensor::name).collect();
         assert!(names == ["a", "b", "c", "d", "e"] || names == ["a", "b", "c"], "{name}: {names:?}");
 
-        // Every number of the file is handed out once, and the initial parameters besides.
+        // Every number of the file is read once; the initial parameters are read in addition.
         let total: usize = raw.iter().map(|(_, view)| view.shape().iter().product::<usize>()).sum();
         let initial: usize = trajectory.tensors().iter().map(Tensor::elements).sum();
         assert_eq!(touch(&trajectory) + initial, total, "{name}");
@@ -252,10 +252,10 @@ fn unaligned_numbers_are_read_too() {
     }
 }
 
-// ---- what is refused
+// ---- refused files
 
 #[test]
-fn every_spoilt_file_is_refused_by_name() {
+fn every_corrupt_file_is_refused_by_name() {
     type Spoil = fn(&mut Draft);
     let cases: &[(&str, Spoil)] = &[
         ("lacks `grad/2/w`", |d| d.remove("grad/2/w")),
@@ -268,7 +268,7 @@ fn every_spoilt_file_is_refused_by_name() {
                 d.floats(&format!("direction/{t}/3/{ODD}"), &[]);
             }
         }),
-        // Ends with the first one missing and does not count up to the number.
+        // The check ends at the first missing step, and does not count up to the number.
         ("lacks `direction/1/3/layer", |d| d.floats("direction/1/999999999999999999/w", &[2, 3])),
         ("both `grad/…` and `curvature/…`", |d| d.floats("curvature/w", &[2, 3])),
         ("lacks `curvature/w`", |d| {
@@ -412,7 +412,7 @@ fn steps_without_gradients_are_bounded() {
 }
 
 #[test]
-fn a_file_that_is_not_there_is_named() {
+fn a_missing_file_is_named() {
     let error = Trajectory::load("no/such/file.safetensors").unwrap_err();
     assert!(matches!(&error, Error::Io { path, .. } if path == "no/such/file.safetensors"), "{error}");
     assert!(matches!(Trajectory::load(trajectories::folder().join("README.md")), Err(Error::File { .. })));
@@ -436,13 +436,13 @@ fn count(bytes: isize) {
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout.size() as isize);
-        // SAFETY: the caller's promise is passed on.
+        // SAFETY: the caller upholds the contract of the system's allocator.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
         count(-(layout.size() as isize));
-        // SAFETY: the caller's promise is passed on.
+        // SAFETY: the caller upholds the contract of the system's allocator.
         unsafe { System.dealloc(memory, layout) }
     }
 }
@@ -450,7 +450,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Loads `bytes`; fails where more memory was held at once than a few times the file.
+/// Loads `bytes`; fails if the loader held more memory at once than a few times the file.
 #[track_caller]
 fn load_in_bounds(bytes: &[u8]) -> Result<Trajectory, Error> {
     let before = LIVE.get();
@@ -516,7 +516,7 @@ fn config(cases: u32) -> Config {
     Config { cases, failure_persistence: None, ..Config::default() }
 }
 
-/// Loads in bounds and uses what was loaded; any error but [`Error::File`] fails.
+/// Loads within the memory bound and reads the result; any error except [`Error::File`] fails.
 fn survives(bytes: &[u8]) {
     match load_in_bounds(bytes) {
         Ok(trajectory) => drop(touch(&trajectory)),
@@ -530,7 +530,7 @@ fn small_golden() -> Vec<Vec<u8>> {
     files.filter(|bytes| bytes.len() < 120_000).collect()
 }
 
-/// A value that a header holds, replaced by another.
+/// A header with one value replaced by another.
 fn spoil(value: &mut Value, way: u8, number: u64, other: &Value) {
     *value = match way % 8 {
         0 => json!(number),
@@ -544,7 +544,7 @@ fn spoil(value: &mut Value, way: u8, number: u64, other: &Value) {
     };
 }
 
-/// Every value inside `value`, itself included.
+/// Every value inside `value`, including `value` itself.
 fn places(value: &Value, here: String, all: &mut Vec<String>) {
     let escape = |key: &str| key.replace('~', "~0").replace('/', "~1");
     match value {
@@ -631,7 +631,7 @@ proptest! {
 // ---- the writer
 
 #[test]
-fn what_is_written_is_read_back() {
+fn written_files_read_back_unchanged() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("out.safetensors");
     std::fs::write(&path, "an older file").unwrap();
@@ -659,7 +659,7 @@ fn what_is_written_is_read_back() {
 }
 
 #[test]
-fn nothing_at_all_is_a_valid_output() {
+fn an_empty_output_is_valid() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("out");
     Writer::create(&path, &[]).unwrap().finish().unwrap();
@@ -667,7 +667,7 @@ fn nothing_at_all_is_a_valid_output() {
 }
 
 #[test]
-fn the_writer_refuses_what_no_file_can_hold_and_leaves_nothing() {
+fn the_writer_refuses_invalid_input_and_leaves_no_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("out");
     let mut writer = Writer::create(&path, &[]).unwrap();
@@ -686,7 +686,7 @@ fn the_writer_refuses_what_no_file_can_hold_and_leaves_nothing() {
     assert!(matches!(Writer::create("", &[]), Err(Error::Io { .. })));
 }
 
-// ---- the measure
+// ---- the comparison
 
 fn param(precision: Precision, step: usize, got: f64, want: f64, path: f64) -> f64 {
     let mut comparison = Comparison::new(precision, 1e-3);
@@ -700,16 +700,16 @@ fn param(precision: Precision, step: usize, got: f64, want: f64, path: f64) -> f
 fn parameters_are_measured_as_designed() {
     use Precision::{F32, F64};
     let ulp = 2.0_f64.powi(-23);
-    // Three ulps a step, and the tolerance's share of the path.
+    // Three ulps per step, and the tolerance times the path.
     assert!((param(F32, 2, 1.0 + 6.0 * ulp, 1.0, 0.0) - 1.0).abs() < 1e-9);
     assert!((param(F32, 2, 1.0 - 3.0 * ulp, 1.0, 0.0) - 0.5).abs() < 1e-9);
     assert!((param(F32, 1, -8.0 - 24.0 * ulp - 1e-3, -8.0, 1.0) - 1.0).abs() < 1e-9);
     assert!(param(F32, 1, 1.0 + 3.1 * ulp, 1.0, 0.0) > 1.0);
-    // The path counts and not the parameter: half a percent of a small step shows beside a large weight.
+    // The limit depends on the path, not on the parameter: an error of half a percent of a small step shows beside a large weight.
     assert!(param(F32, 1, 1.0 + 0.005, 1.0, 1.0) > 1.0 && param(F32, 1, 1.0 + 0.0005, 1.0, 1.0) < 1.0);
     assert!((param(F64, 9, 2.0 + 1e-3, 2.0, 0.5) - 0.4).abs() < 1e-9);
     assert!(param(F64, 9, 2.0 + 3e-3, 2.0, 0.5) > 1.0);
-    // What a device may flush.
+    // Numbers that a device may flush to 0.
     assert!(param(F32, 1, 0.0, 1e-39, 0.0) < 1.0 && param(F64, 1, 1e-300, 0.0, 0.0) > 1.0);
     assert_eq!(param(F32, 1, 0.0, -0.0, 0.0), 0.0);
     assert_eq!(param(F64, 1, 0.0, 0.0, 0.0), 0.0);
@@ -773,7 +773,7 @@ fn paths_and_peaks_accumulate() {
     assert!(peak[2].is_nan());
 }
 
-/// AdamW by its textbook, with the slips that a measure must tell apart.
+/// The textbook AdamW, with the mistakes that the comparison must detect.
 struct AdamW {
     lr: f64,
     beta1: f64,
@@ -810,7 +810,7 @@ impl AdamW {
         }
     }
 
-    /// Replays against the file, with paths and peaks of the right rule in f64.
+    /// Replays against the file, with paths and peaks of the correct rule in f64.
     fn replay<T: Real + Element>(&self, trajectory: &Trajectory, precision: Precision) -> [Comparison; 2] {
         let [mut params, mut states] = [(); 2].map(|()| trajectory.comparison(precision));
         let mut oracle = AdamW::start::<f64>(trajectory);
@@ -840,7 +840,7 @@ impl AdamW {
 }
 
 #[test]
-fn the_measure_passes_adamw_and_catches_its_slips() {
+fn the_comparison_passes_adamw_and_detects_its_mistakes() {
     let trajectory = golden("adamw");
     let elements = trajectory.tensors().iter().map(|tensor| tensor.elements() as u64).sum::<u64>();
     for comparison in ADAMW.replay::<f64>(&trajectory, Precision::F64) {
@@ -850,7 +850,7 @@ fn the_measure_passes_adamw_and_catches_its_slips() {
     assert_eq!((params.compared(), states.compared()), (4 * elements, 2 * 2 * elements));
     let [params, states] = [params, states].map(|comparison| comparison.worst().unwrap().clone());
     eprintln!("f32 AdamW beside torch's f64: {params}; {states}");
-    // A measure far from what f32 really needs would tell nothing.
+    // A limit far above the errors of f32 would detect nothing.
     assert!((0.1..0.9).contains(&params.share) && (0.001..0.5).contains(&states.share), "{params}; {states}");
     let slips = [
         AdamW { weight_decay: 0.0, ..ADAMW },

@@ -1,11 +1,11 @@
 #!/bin/sh
-# Type-checks the library for the browser: wasm32-unknown-unknown, wgpu with WebGPU alone.
+# Type-checks the library for the browser: wasm32-unknown-unknown, wgpu with WebGPU only.
 #
 #   sh tests/wasm.sh
 #
-# Takes the toolchain's own wasm32 target, which rustup fetches if need be. Where it cannot, Debian's rustc-web is unpacked
-# under target/ (nothing is installed) and cargo builds the standard library from its source. Where neither is to be had, the
-# script says so and succeeds.
+# The script uses the toolchain's wasm32 target, which rustup fetches if it is missing. If rustup cannot, the script unpacks
+# Debian's rustc-web under target/ (nothing is installed), and cargo builds the standard library from source. If neither is
+# available, the script says so and succeeds.
 set -eu
 CDPATH='' cd -- "$(dirname -- "$0")/.."
 wasm=wasm32-unknown-unknown
@@ -46,11 +46,11 @@ new=$debian.new
 
 apt() { apt-get -qq -o APT::Sandbox::User=root -o Acquire::Retries=1 -o Acquire::http::Timeout=30 "$@"; }
 
-depends() { # PACKAGE PREFIX: the package with that beginning that it depends on
+depends() { # PACKAGE PREFIX: the dependency of the package with a name that begins with the prefix
     LC_ALL=C apt-cache depends "$1" 2>/dev/null | sed -n "s/^ *Depends: \($2.*\)/\1/p" | head -n 1
 }
 
-# The compiler, its library for this machine, LLVM, and the library's source. Fails where one is unknown or cannot be had.
+# The compiler, its library for this machine, LLVM, and the library's source. Fails if one is unknown or not available.
 download() {
     std=$(depends libstd-rust-web-dev libstd-rust-web-)
     llvm=$(depends "${std:-none}" libllvm)
@@ -60,7 +60,7 @@ download() {
 unpack() {
     for deb in "$new"/*.deb; do
         case $deb in
-        */rust-web-src_*) # the standard library is a tenth of it
+        */rust-web-src_*) # the standard library is a tenth of the package
             dpkg-deb --fsys-tarfile "$deb" | tar -x -C "$new" --wildcards './usr/lib/rustlib/src/rust' './usr/src/*/library'
             ;;
         *) dpkg-deb -x "$deb" "$new" ;;

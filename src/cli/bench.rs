@@ -8,7 +8,7 @@ use wgpu_optim::optim::{self, Entry};
 use wgpu_optim::tools::adapter::Gpu;
 use wgpu_optim::tools::backend::{Kind, Request};
 use wgpu_optim::tools::bench;
-use wgpu_optim::tools::bench::{Backend, Measurement, Plan, Size, With};
+use wgpu_optim::tools::bench::{BackendKind, Measurement, Plan, Size, With};
 use wgpu_optim::{Error, Rule, storage};
 
 use super::failure::Failure;
@@ -20,8 +20,8 @@ use super::{PASSED, PAST, help};
 /// Measure the time of a step, beside a copy and a stream kernel over arrays of the same sizes
 ///
 /// Each GB/s is the bytes that the rule must move divided by the median time. The copy reads one array and writes one; the stream kernel
-/// reads four arrays and writes three, as AdamW does. `of copy` and `of stream` are the step's GB/s as a share of theirs. The three are
-/// measured in turn, so that a noisy machine slows them alike.
+/// reads four arrays and writes three, as AdamW does. `of copy` and `of stream` are the step's GB/s divided by those of the copy and of
+/// the stream kernel. The three are measured in turn, so that a noisy machine slows them alike.
 #[derive(Args, Debug)]
 #[command(after_long_help = after_help())]
 pub(super) struct Options {
@@ -71,10 +71,10 @@ fn after_help() -> String {
     format!(
         "\
 Without --backend, the command measures any adapter, software adapters included, and the CPU. Without --storage, it measures f32. \
-Settings start from the defaults with weight decay 0.1, and lr 0.1 where a rule needs one. No time depends on the values, but a step \
-does not move a state that a setting makes unused.
+Settings start from the defaults with weight decay 0.1, and with lr 0.1 if a rule requires one. No time depends on the values of \
+settings, but a step does not move a state that a setting turns off.
 
-The bytes per element include those of --with: clip and scale read the gradient once more (4 bytes, shared where the rule has sums); \
+The bytes per element include those of --with: clip and scale read the gradient once more (4 bytes, shared with the rule's sums); \
 ema moves 8 bytes; with accumulate, a step is two micro-batches, which move 12 bytes for the first, 8 for the step, and 4 more \
 wherever the gradient is read for sums.
 
@@ -172,7 +172,7 @@ impl Options {
     }
 }
 
-/// Sets the plan's backends to the requested ones, and opens the adapter where it is one of them.
+/// Sets the plan's backends to the requested ones, and opens the adapter if a GPU is one of them.
 fn open(request: &Request, plan: &mut Plan) -> Result<Option<Gpu>, Failure> {
     let gpu = match request.kind {
         Some(Kind::Reference) => {
@@ -189,7 +189,7 @@ fn open(request: &Request, plan: &mut Plan) -> Result<Option<Gpu>, Failure> {
         },
     };
     let cpu = request.kind != Some(Kind::Gpu);
-    let backends = [gpu.is_some().then_some(Backend::Gpu), cpu.then_some(Backend::Cpu)];
+    let backends = [gpu.is_some().then_some(BackendKind::Gpu), cpu.then_some(BackendKind::Cpu)];
     plan.backends = backends.into_iter().flatten().collect();
     Ok(gpu)
 }
@@ -202,10 +202,10 @@ fn recordings(plan: &Plan, gpu: Option<&Gpu>, out: &Output) -> Result<u8, Failur
         "optimizer", "tensors", "gradients", "record µs", "finish µs"
     ))?;
     for rule in &plan.rules {
-        for (tensors, moved) in [(1, false), (1000, false), (1000, true)] {
-            let r = bench::recording(gpu, rule.as_ref(), tensors, moved)?;
+        for (tensors, rebinds) in [(1, false), (1000, false), (1000, true)] {
+            let r = bench::recording(gpu, rule.as_ref(), tensors, rebinds)?;
             out.json(&r)?;
-            let gradients = if moved { "rebound" } else { "bound" };
+            let gradients = if rebinds { "rebound" } else { "bound" };
             let (record, finish) = (1e6 * r.record_s, 1e6 * r.finish_s);
             out.text(format_args!("{:<10} {tensors:>8} {gradients:>10}  {record:>9.1} {finish:>9.1}", rule.name()))?;
         }
@@ -216,7 +216,7 @@ fn recordings(plan: &Plan, gpu: Option<&Gpu>, out: &Output) -> Result<u8, Failur
 fn title(plan: &Plan, gpu: Option<&Gpu>, out: &Output) -> Result<(), Failure> {
     for backend in &plan.backends {
         let place = match (backend, gpu) {
-            (Backend::Gpu, Some(gpu)) => gpu.name(),
+            (BackendKind::Gpu, Some(gpu)) => gpu.name(),
             _ => format!("{}, {}", wgpu_optim::tools::report::cpu_name(), wgpu_optim::cpu::vector_units()),
         };
         out.text(format_args!("{backend}: {place}"))?;
@@ -224,7 +224,7 @@ fn title(plan: &Plan, gpu: Option<&Gpu>, out: &Output) -> Result<(), Failure> {
     head(out)
 }
 
-/// The heads of the columns that [`line`] writes.
+/// Prints the heads of the columns that [`line`] prints.
 pub(super) fn head(out: &Output) -> Result<(), Failure> {
     out.text(format_args!(
         "{:<10} {:<15} {:<18} {:<7} {:>20}  {:>10} {:>10}  {:>7} {:>7} {:>8} {:>9}  dispatches",
@@ -242,7 +242,7 @@ pub(super) fn head(out: &Output) -> Result<(), Failure> {
     ))
 }
 
-/// A measurement.
+/// Prints a measurement.
 pub(super) fn line(m: &Measurement, out: &Output) -> Result<(), Failure> {
     out.json(m)?;
     let size = format!("{} × {}", m.tensors, m.elements);

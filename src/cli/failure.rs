@@ -1,10 +1,10 @@
-//! Why a command ended early, and the exit status that says so.
+//! The failures that end a command, and their exit statuses.
 
 use std::io::{ErrorKind, Write as _};
 
 use wgpu_optim::Error;
 
-/// Usage or bad input.
+/// The exit status for a usage error or bad input.
 const BAD_INPUT: u8 = 2;
 const NO_ADAPTER: u8 = 3;
 const DEVICE_LOST: u8 = 4;
@@ -22,7 +22,7 @@ impl From<Error> for Failure {
 }
 
 impl Failure {
-    /// Prints one line on standard error and returns the exit status. A reader that closes the pipe, as `head` does, is no failure.
+    /// Prints one line on standard error and returns the exit status. It is not a failure if a reader closes the pipe, as `head` does.
     pub(super) fn report(&self) -> u8 {
         match self {
             Self::Output(error) if error.kind() == ErrorKind::BrokenPipe => super::PASSED,
@@ -45,16 +45,16 @@ impl Failure {
         }
     }
 
-    /// Whether everything after this failure would fail too.
+    /// Whether the rest of the command would fail too.
     pub(super) fn is_final(&self) -> bool {
         matches!(self, Self::Output(_)) || self.status() != BAD_INPUT
     }
 }
 
-/// Prints clap's message: help and versions in full, mistakes in one line.
+/// Prints clap's message: help and version in full, an error in one line.
 pub(super) fn usage(error: &clap::Error) -> u8 {
     if !error.use_stderr() {
-        // A reader that closed standard output wants no help.
+        // If a reader closed standard output, nobody reads the help.
         let _ = error.print();
         return super::PASSED;
     }
@@ -66,7 +66,7 @@ pub(super) fn usage(error: &clap::Error) -> u8 {
     BAD_INPUT
 }
 
-/// A line on standard error, which may be closed.
+/// Prints a line on standard error. A closed standard error is not a failure.
 pub(super) fn line(text: std::fmt::Arguments<'_>) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }

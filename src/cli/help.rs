@@ -1,4 +1,4 @@
-//! The texts below a command's options.
+//! The help texts below a command's options.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -27,7 +27,7 @@ pub(super) fn main() -> String {
     format!("{MAIN}\n\n{EXIT}")
 }
 
-/// The optimizers with their settings' defaults, then what the settings accept, all from the registry.
+/// The optimizers with the defaults of their settings, then the values that the settings accept, all from the registry.
 pub(super) fn optimizers() -> String {
     let mut text = String::from("Optimizers and their settings with defaults:\n");
     let mut accepted: BTreeMap<String, Vec<&str>> = BTreeMap::new();
@@ -42,14 +42,16 @@ pub(super) fn optimizers() -> String {
             }
         }
     }
-    text.push_str("What the settings accept, which `wgpu-optim info --optimizer NAME` shows for one optimizer:\n");
+    text.push_str(
+        "The values that the settings accept (`wgpu-optim info --optimizer NAME` shows them for one optimizer):\n",
+    );
     for (accepts, names) in &accepted {
         put(&mut text, format_args!("  {accepts}: {}", names.join(", ")));
     }
     text
 }
 
-/// A setting's default, for people.
+/// A setting's default, as text for people.
 pub(super) fn default(spec: &SettingSpec) -> String {
     spec.default.as_ref().map_or_else(|| "(required)".to_owned(), ToString::to_string)
 }

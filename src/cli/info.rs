@@ -41,7 +41,7 @@ use with the same --backend and --adapter.
 
 With --model, nothing is allocated and no adapter is needed: without an adapter, wgpu's default limits apply. SHAPES are separated by \
 commas: 768x3072 is a matrix, 12*768 is twelve vectors, 16M is a vector of 16 million elements (k, M and G are units). The count \
-includes parameters, gradients, states and the buffers that a step needs; it leaves out the copies that a snapshot or a readback makes. \
+includes parameters, gradients, states and the buffers that a step needs; it excludes the copies that a snapshot or a readback makes. \
 Without --optimizer, every optimizer is counted; without --storage, five common forms are.
 
 Examples:
@@ -115,7 +115,7 @@ fn plain(value: &Value) -> Json {
     }
 }
 
-/// The limits that decide what an adapter runs.
+/// The limits that decide which optimizers an adapter can run.
 fn limits(limits: &Limits) -> [(&'static str, u64); 8] {
     [
         ("max_storage_buffer_binding_size", limits.max_storage_buffer_binding_size),
@@ -173,7 +173,7 @@ fn print_adapter(index: usize, adapter: &Adapter, out: &Output) -> Result<(), Fa
     })
 }
 
-/// Builds an optimizer that has every stage of a step: an adapter that builds it builds all others.
+/// Builds an optimizer that has every stage of a step. An adapter that can build it can build all others.
 async fn probe(adapter: &Adapter) -> Result<(), Error> {
     let gpu = Gpu::with_limits(adapter, adapter.limits()).await?;
     let mut builder = Optimizer::builder(optim::VRAdam::default());

@@ -18,10 +18,10 @@ use super::output::Output;
 use super::place::Place;
 use super::rules::{Named, Optimizers, Settings, Storages};
 
-/// The forms that are counted without --storage.
+/// The storage forms that are counted without --storage.
 const STORAGES: [&str; 5] = ["f32", "f32,8bit", "bf16-split", "bf16-sr", "bf16-sr,8bit"];
 
-/// The model, optimizers and forms that are counted.
+/// The options that choose the model, the optimizers and the storage forms.
 #[derive(Args, Debug)]
 pub(super) struct Counted {
     /// Count the GPU memory for a model with tensors of these shapes, such as 12*768x768,12*768 or 16M, or with the tensors of a
@@ -47,7 +47,7 @@ struct Count {
 }
 
 impl Counted {
-    /// The model, where one is given.
+    /// The model that --model gives; `None` without the option.
     pub(super) fn model(&self) -> Result<Option<Shapes>, Failure> {
         let counts = [("--storage", !self.storages.given.is_empty()), ("--set", !self.settings.pairs.is_empty())];
         match (&self.model, counts.into_iter().find(|(_, given)| *given)) {
@@ -67,7 +67,7 @@ impl Counted {
         let all: Vec<Named> = optim::ALL.iter().map(Named).collect();
         let named = if self.optimizers.names.is_empty() { &all } else { &self.optimizers.names };
         let rule = |Named(entry): &Named| {
-            // The value of a required learning rate changes no byte.
+            // The value of a required learning rate does not change the memory.
             let required = entry.required.iter().map(|name| (*name, Value::Number(1.0)));
             Ok(entry.configure(required.chain(self.settings.iter()))?)
         };
@@ -86,13 +86,13 @@ pub(super) fn run(options: &Counted, shapes: &Shapes, place: &Place, out: &Outpu
     let (rules, storages) = (options.rules()?, options.storages()?);
     let (limits, adapter) = limits(place)?;
     out.header(adapter.as_ref())?;
-    let of =
+    let limited_by =
         adapter.map_or_else(|| "wgpu's default limits".to_owned(), |found| format!("the limits of {}", found.name));
     let tensors = shapes.tensors().count();
     let plural = if tensors == 1 { "" } else { "s" };
-    out.text(format_args!("{} parameters in {tensors} tensor{plural}, with {of}", shapes.parameters()))?;
+    out.text(format_args!("{} parameters in {tensors} tensor{plural}, with {limited_by}", shapes.parameters()))?;
     if shapes.left_out() > 0 {
-        Output::note(format_args!("tensors of integers are no parameters: {} not counted", shapes.left_out()));
+        Output::note(format_args!("tensors of integers are not parameters: {} not counted", shapes.left_out()));
     }
     let count = |rule: &dyn Rule, storage: &Storage| Count {
         optimizer: rule.name(),
@@ -112,7 +112,7 @@ pub(super) fn run(options: &Counted, shapes: &Shapes, place: &Place, out: &Outpu
     Ok(PASSED)
 }
 
-/// The limits of the adapter that the options choose; wgpu's defaults where there is no adapter and the options name none.
+/// The limits of the adapter that the options choose; wgpu's defaults if there is no adapter and the options name none.
 fn limits(place: &Place) -> Result<(Limits, Option<AdapterInfo>), Failure> {
     let request = place.request()?;
     if let Some(kind @ (Kind::Cpu | Kind::Reference)) = request.kind {
@@ -156,11 +156,11 @@ fn print_roles(count: &Count, out: &Output) -> Result<(), Failure> {
     }
 }
 
-/// One line per optimizer, one column per storage, then the reasons of refusals.
+/// Prints one line per optimizer with one column per storage, then the reasons of refusals.
 fn print_table(counts: &[Vec<Count>], out: &Output) -> Result<(), Failure> {
     let cell = |text: &str| format!("  {text:>18}");
     let row = |name: &str, cells: String| out.text(format!("{name:<20}{cells}").trim_end());
-    out.text("bytes a parameter, and in all: parameters, gradients, states and what steps need beside them\n")?;
+    out.text("bytes per parameter, and in all: parameters, gradients, states and what steps need beside them\n")?;
     let storages = counts.first().map_or(&[][..], Vec::as_slice).iter();
     row("", storages.map(|count| cell(&count.storage.to_string())).collect())?;
     let mut refusals: Vec<String> = Vec::new();
@@ -181,7 +181,7 @@ fn print_table(counts: &[Vec<Count>], out: &Output) -> Result<(), Failure> {
     refusals.iter().try_for_each(|refusal| out.text(refusal))
 }
 
-/// Bytes for people, in decimal units.
+/// Bytes as text for people, in decimal units.
 fn size(bytes: u64) -> String {
     let (scale, unit) = match bytes {
         0..1_000_000 => (1e3, "kB"),

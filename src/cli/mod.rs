@@ -23,7 +23,7 @@ use failure::Failure;
 
 /// Every check passed.
 const PASSED: u8 = 0;
-/// A result lies past its tolerance, or a time regressed.
+/// A result lies past its tolerance, or a step is slower than its baseline.
 const PAST: u8 = 1;
 
 /// Optimizers for wgpu: the step as WGSL kernels, verified against an f64 reference on this machine

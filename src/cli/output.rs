@@ -21,7 +21,7 @@ impl Output {
         Self { json }
     }
 
-    /// The first line of JSON: where and when this runs.
+    /// Prints the first line of JSON: the place and time of this run.
     pub(super) fn header(&self, adapter: Option<&AdapterInfo>) -> Result<(), Failure> {
         self.json(&Run::now(adapter))
     }
@@ -56,9 +56,9 @@ pub(super) fn raw(bytes: &[u8]) -> Result<(), Failure> {
     out.write_all(bytes).and_then(|()| out.flush()).map_err(Failure::Output)
 }
 
-/// A progress bar on standard error, where that is a terminal.
-pub(super) fn bar(length: u64, what: &str) -> ProgressBar {
+/// A progress bar on standard error, if standard error is a terminal.
+pub(super) fn bar(length: u64, label: &str) -> ProgressBar {
     let style = ProgressStyle::with_template("{prefix} {wide_bar} {pos}/{len} {msg}");
-    let bar = ProgressBar::new(length).with_prefix(what.to_owned());
+    let bar = ProgressBar::new(length).with_prefix(label.to_owned());
     style.map_or_else(|_| bar.clone(), |style| bar.clone().with_style(style))
 }

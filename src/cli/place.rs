@@ -28,7 +28,7 @@ enum Where {
     Gl,
 }
 
-/// Where a command runs.
+/// The options that choose the backend of a command.
 #[derive(Args, Clone, Debug, Default)]
 pub(super) struct Place {
     /// Where to run; without the option: a hardware GPU, else the CPU (verify: any adapter; bench: any adapter and the CPU)
@@ -61,13 +61,13 @@ impl Place {
         }
     }
 
-    /// As [`request`](Self::request). Without --backend, it is the GPU where `gpu_only` says that nothing else can run.
+    /// As [`request`](Self::request). Without --backend, the request names a GPU if `gpu_only` says that only a GPU can run the command.
     pub(super) fn request_for(&self, gpu_only: bool) -> Result<Request, Failure> {
         let request = self.request()?;
         Ok(Request { kind: request.kind.or(gpu_only.then_some(Kind::Gpu)), ..request })
     }
 
-    /// Opens the backend. Without --backend, it says on standard error why the backend is not a GPU.
+    /// Opens the backend. If no option names a backend and it is not a GPU, a note on standard error says why.
     pub(super) fn open(&self, gpu_only: bool) -> Result<Choice, Failure> {
         let choice = pollster::block_on(self.request_for(gpu_only)?.open())?;
         if let Some(note) = &choice.note {

@@ -21,7 +21,7 @@ use super::{PASSED, help};
 ///
 /// For each seed, all entrants have the same data, initial parameters and budget. Errors are means over the seeds. Differences are paired
 /// by seed and come with 95 % bootstrap intervals, which mean little with fewer than five seeds. A paper's suite runs at the paper's
-/// learning rates, or with --tune at the best rate of one grid for all entrants; a problem's suite is tuned.
+/// learning rates, or with --tune at the best rates from one grid for all entrants. A problem's suite is tuned.
 #[derive(Args, Debug)]
 #[command(after_long_help = after_help())]
 pub(super) struct Options {
@@ -41,19 +41,19 @@ pub(super) struct Options {
     /// The data file, for problems that need one
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
-    /// Skip the lines of the file that are malformed, and ratings that are given twice
+    /// Skip malformed lines of the file, and ratings that are given twice
     #[arg(long, requires = "file")]
     skip_bad: bool,
     /// Run only the heats whose names contain this text; repeat the option for several
     #[arg(long = "heat", value_name = "TEXT")]
     heats: Vec<String>,
-    /// How many seeds each optimizer runs with; without the option: as many as the paper has, mostly five
+    /// The number of seeds per optimizer; without the option: the paper's number, mostly five
     #[arg(long, value_name = "N")]
     seeds: Option<usize>,
     /// Choose learning rates from the grid by validation error; --tune=false uses the defaults
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     tune: Option<bool>,
-    /// Where each run ends: steps:N, evals:N or seconds:S; without a number, at the suite's
+    /// The end of each run: steps:N, evals:N or seconds:S; without a number, the suite's number
     #[arg(long, value_name = "KIND:N", allow_negative_numbers = true)]
     budget: Option<Budget>,
     /// A smoke run: the first heat of each kind, a quarter of the steps, two seeds
@@ -148,7 +148,7 @@ pub(super) fn run(options: &Options) -> Result<u8, Failure> {
     out.json(&about)?;
     if !ledger.is_empty() {
         Output::note(format_args!(
-            "the report holds {} runs: this race does not repeat those that belong to it",
+            "the report holds {} runs: this race does not repeat those of its own runs",
             ledger.len()
         ));
     }
@@ -184,7 +184,7 @@ pub(super) fn run(options: &Options) -> Result<u8, Failure> {
     Ok(PASSED)
 }
 
-/// A run without its points.
+/// A run in JSON, without its points.
 fn record(outcome: &Outcome) -> Json {
     json!({
         "kind": "run",
@@ -221,12 +221,12 @@ fn table(plan: &Plan, standings: &[Standing], out: &Output) -> Result<(), Failur
         out.json(&object)?;
     }
     for heat in &plan.heats {
-        let theirs: Vec<&Standing> = standings.iter().filter(|s| s.heat == heat.name).collect();
+        let of_heat: Vec<&Standing> = standings.iter().filter(|s| s.heat == heat.name).collect();
         out.text(format_args!("\n{}", report::heading(heat)))?;
-        if let Some(caution) = report::caution(&theirs) {
+        if let Some(caution) = report::caution(&of_heat) {
             out.text(caution)?;
         }
-        for line in report::lines(&theirs) {
+        for line in report::lines(&of_heat) {
             out.text(line)?;
         }
     }

@@ -19,7 +19,7 @@ use super::{PASSED, PAST, help};
 /// Run trajectory files and compare the results with those that the files expect
 ///
 /// A trajectory is a safetensors file with the initial parameters, the gradients and the expected results of another implementation's
-/// run; the README has a Python function that records one. Parameters and states are compared at every step for which the file has
+/// run; the documentation has a Python function that records one. Parameters and states are compared at every step for which the file has
 /// expected values, within the tolerances that the file gives.
 #[derive(Args, Debug)]
 #[command(after_long_help = after_help())]

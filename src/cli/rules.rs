@@ -10,7 +10,7 @@ use wgpu_optim::Storage;
 
 use super::failure::Failure;
 
-/// An optimizer of the registry, as an option's value.
+/// An optimizer of the registry, as the value of an option.
 #[derive(Clone, Copy)]
 pub(super) struct Named(pub(super) &'static Entry);
 
@@ -24,7 +24,7 @@ fn optimizer(name: &str) -> wgpu_optim::Result<Named> {
     optim::find(name).map(Named)
 }
 
-/// A setting as an option's value.
+/// Parses a setting from the value of an option.
 pub(super) fn setting(text: &str) -> Result<(String, Value), &'static str> {
     let (name, value) = text.split_once('=').ok_or("needs KEY=VALUE, such as lr=1e-3")?;
     Ok((name.trim().to_owned(), Value::parse(value.trim())))
@@ -60,7 +60,7 @@ pub(super) struct Storages {
     pub(super) given: Vec<Storage>,
 }
 
-/// The user's own rule, read from a file, with these settings.
+/// Reads the user's own rule from a file and applies these settings.
 pub(super) fn custom<'a>(
     file: &Path,
     settings: impl IntoIterator<Item = (&'a str, Value)>,

@@ -45,7 +45,7 @@ impl Language {
 enum Stage {
     /// Sums over each span of a tensor
     Stats,
-    /// Totals of those sums, and the rule's decision
+    /// Totals of these sums, and the rule's decision
     Finalize,
     /// The new parameters and states
     Update,
@@ -133,7 +133,7 @@ fn chosen(options: &Options) -> Result<Vec<Shader>, Failure> {
     Ok(shaders)
 }
 
-/// The texts; where there are several, each under a heading.
+/// The texts. If there are several, each has a heading.
 fn text(shaders: &[Shader], options: &Options) -> Result<String, Failure> {
     let mut texts = Vec::new();
     for shader in shaders {

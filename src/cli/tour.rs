@@ -14,11 +14,11 @@ use super::output::{self, Output};
 use super::place::Place;
 use super::{PASSED, PAST};
 
-/// What the columns of the tables mean that do not say it themselves.
+/// The meaning of the tables' columns.
 const LEGEND: &str = "
    In the tables, `param ulp` is the worst error of a parameter, in units in its last place (1: the neighbouring f32).
-   `of copy` and `of stream` are the step's GB/s over those of a plain copy, and of a kernel that reads four arrays and
-   writes three, as AdamW does. At 1.00 the step is as fast as that kernel, which only moves memory.";
+   `of copy` and `of stream` are the step's GB/s divided by those of a plain copy, and by those of a kernel that reads four
+   arrays and writes three, as AdamW does. At 1.00 the step is as fast as that kernel, which only moves memory.";
 
 #[derive(Args, Debug)]
 pub(super) struct Options {
@@ -121,7 +121,7 @@ fn train(tour: &Tour, out: &Output) -> Result<(), Failure> {
     out.text("   The learning rates were chosen for this model; `race` compares optimizers on equal terms.")
 }
 
-/// The settings that the tour chooses.
+/// The settings that the tour sets, with their values.
 fn changed(plan: &Plan) -> String {
     let settings = plan.rule.settings().into_iter();
     let shown = settings.filter(|(name, _)| ["lr", "momentum", "weight_decay"].contains(name));
@@ -148,8 +148,12 @@ fn measure(tour: &Tour, out: &Output) -> Result<(), Failure> {
 fn next(passed: bool, out: &Output) -> Result<(), Failure> {
     // Cargo sets this variable for the programs that it runs.
     let program = if std::env::var_os("CARGO").is_some() { "cargo run --release --" } else { "wgpu-optim" };
-    out.text(if passed { "\n5. What next" } else { "\n5. What next: report what failed, with the output of `info`" })?;
-    for (command, what) in [
+    out.text(if passed {
+        "\n5. What next"
+    } else {
+        "\n5. What next: report the failed cases, with the output of `info`"
+    })?;
+    for (command, about) in [
         ("info", "the adapters and the CPU of this machine"),
         ("verify --optimizer vradam", "every test case of an optimizer"),
         ("train --optimizer adaiw --set lr=0.3", "a training run, epoch by epoch"),
@@ -157,7 +161,7 @@ fn next(passed: bool, out: &Output) -> Result<(), Failure> {
         ("replay tests/golden/adamw.safetensors", "another implementation's run, compared number by number"),
         ("shader vradam", "the WGSL of a step"),
     ] {
-        out.text(format_args!("   {program} {command:<45} {what}"))?;
+        out.text(format_args!("   {program} {command:<45} {about}"))?;
     }
     out.text("   The README has a quick start for your own program, and examples/ has complete programs.")
 }

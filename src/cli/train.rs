@@ -22,7 +22,7 @@ use super::place::Place;
 use super::rules::{self, Named, Optimizers, Settings};
 use super::{PASSED, help};
 
-/// The status that shells give a program that Ctrl-C ended.
+/// The exit status that shells report for a program that Ctrl-C ended.
 const INTERRUPTED: u8 = 130;
 
 /// Whether Ctrl-C was pressed.
@@ -45,7 +45,7 @@ pub(super) struct Options {
     /// The number of passes through the data
     #[arg(long, value_name = "N", default_value_t = 20)]
     epochs: u32,
-    /// Rows of a mini-batch, at most the 1438 rows of the training data
+    /// Rows per mini-batch, at most the 1438 rows of the training data
     #[arg(long, value_name = "ROWS", default_value_t = 64)]
     batch: usize,
     /// Widths of the hidden layers, separated by commas
@@ -69,7 +69,7 @@ pub(super) struct Options {
     /// Scale the loss by a factor that adapts, and skip steps with gradients that are not finite; without INITIAL: 65536
     #[arg(long, value_name = "INITIAL", num_args = 0..=1, default_missing_value = "65536", allow_negative_numbers = true)]
     loss_scale: Option<f32>,
-    /// How numbers are stored, such as bf16-sr, bf16-split or f32,8bit; see below
+    /// How tensors are stored, such as bf16-sr, bf16-split or f32,8bit; see below
     #[arg(long, value_name = "TEXT", default_value = "f32")]
     storage: Storage,
     /// Save to this file, after each epoch, everything that --resume needs
@@ -234,7 +234,7 @@ fn interrupted(plan: &Plan, last: Option<&Epoch>) {
     }
 }
 
-/// The file of `--log`.
+/// The file that `--log` names.
 struct Log {
     path: String,
     file: File,
@@ -254,7 +254,7 @@ impl Log {
     }
 }
 
-/// Ends the training where the output cannot be written.
+/// Ends the training if the output could not be written.
 pub(super) fn go_on(printed: &Result<(), Failure>) -> ControlFlow<()> {
     if printed.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
 }
@@ -315,19 +315,19 @@ fn line(plan: &Plan, backend: &Backend, epoch: &Epoch, out: &Output) -> Result<(
         epoch.epoch,
         train.loss,
         1e3 * seconds,
-        around(epoch)
+        features_of(epoch)
     ))
 }
 
 /// The columns that the plan's features add to an epoch.
-fn around(epoch: &Epoch) -> String {
+fn features_of(epoch: &Epoch) -> String {
     let averaged = epoch.averaged.map(|outcome| format!("  averaged {:.1} %", 100.0 * outcome.accuracy()));
     let lr = epoch.lr.map(|lr| format!("  lr {lr:.4e}"));
     let scale = epoch.scale.map(|(scale, skipped)| format!("  scale {scale:.3e}, {skipped} skipped"));
     [averaged, lr, scale].into_iter().flatten().collect()
 }
 
-/// An epoch in JSON.
+/// Prints an epoch in JSON.
 pub(super) fn record(plan: &Plan, backend: &Backend, epoch: &Epoch, out: &Output) -> Result<(), Failure> {
     out.json(&object(plan, backend, epoch))
 }

@@ -92,11 +92,11 @@ impl Options {
     }
 }
 
-/// Without --backend, `verify` checks any adapter and never falls back to the CPU.
+/// Opens the backend. Without --backend, `verify` checks any adapter and never falls back to the CPU.
 fn open(request: &Request) -> Result<Backend, Failure> {
     let kind = Some(request.kind.unwrap_or(Kind::Gpu));
     if kind == Some(Kind::Reference) {
-        let problem = "the reference is what the others are compared with: use --backend gpu or cpu";
+        let problem = "the other backends are compared with the reference: use --backend gpu or cpu";
         return Err(Error::Usage(problem.to_owned()).into());
     }
     Ok(pollster::block_on(Request { kind, ..request.clone() }.open())?.backend)
@@ -120,7 +120,7 @@ pub(super) fn check(cases: &[Case], backend: &Backend, each: bool, out: &Output)
             bar.suspend(|| explain(&report, case, backend));
         }
         reports.push(report);
-        let ends = cases.get(at + 1).is_none_or(|next| !together(next, case));
+        let ends = cases.get(at + 1).is_none_or(|next| !share_a_line(next, case));
         if ends && !each {
             bar.suspend(|| out.text(summary(&reports, case)))?;
         }
@@ -130,8 +130,8 @@ pub(super) fn check(cases: &[Case], backend: &Backend, each: bool, out: &Output)
     Ok(reports)
 }
 
-/// Whether one line sums up both cases.
-fn together(a: &Case, b: &Case) -> bool {
+/// Whether one line summarizes both cases.
+fn share_a_line(a: &Case, b: &Case) -> bool {
     a.entry.name == b.entry.name && a.storage == b.storage
 }
 

@@ -1,19 +1,19 @@
-//! Finding and opening an adapter, for the command line, tests and examples. The engine itself works on any device it is given.
+//! Finding and opening an adapter, for the command line, tests and examples. The library itself works on any device that the caller has.
 
 use std::sync::{Arc, Mutex};
 
 use crate::{Error, Result};
 
-/// What to look for. The default honours `WGPU_BACKEND`, `WGPU_ADAPTER_NAME` and `WGPU_POWER_PREF`.
+/// The criteria for an adapter. The default reads the environment variables `WGPU_BACKEND`, `WGPU_ADAPTER_NAME` and `WGPU_POWER_PREF`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selector {
-    /// Only adapters of these APIs; `None`: `WGPU_BACKEND`, or all.
+    /// Only adapters of these APIs; `None`: those that `WGPU_BACKEND` names, or all.
     pub backends: Option<wgpu::Backends>,
-    /// An index of [`adapters`], or a part of a name in any case; `None`: `WGPU_ADAPTER_NAME`, or the best.
+    /// An index of [`adapters`], or a part of a name in any case; `None`: the adapter that `WGPU_ADAPTER_NAME` names, or the best.
     pub adapter: Option<String>,
 }
 
-/// The names that `WGPU_BACKEND` takes, as wgpu reads them, the usual name of each API first.
+/// The names that wgpu accepts in `WGPU_BACKEND`; the usual name of each API comes first.
 const BACKENDS: [(&str, wgpu::Backends); 11] = [
     ("vulkan", wgpu::Backends::VULKAN),
     ("metal", wgpu::Backends::METAL),
@@ -41,7 +41,7 @@ fn names(backends: wgpu::Backends) -> String {
     names.join(", ")
 }
 
-/// The APIs in a value of `WGPU_BACKEND`. wgpu itself only logs a name that it does not know.
+/// The APIs in a value of `WGPU_BACKEND`. An unknown name is an error here; wgpu itself only logs it.
 fn named_backends(value: &str) -> Result<wgpu::Backends> {
     let mut backends = wgpu::Backends::empty();
     for name in value.split(',').map(str::trim) {
@@ -52,7 +52,7 @@ fn named_backends(value: &str) -> Result<wgpu::Backends> {
     Ok(backends)
 }
 
-/// Says so where none of `wanted` is among the APIs of this build, `built`: no driver would bring an adapter.
+/// Refuses `wanted` if none of its APIs is in this build, which has `built`: no driver could then provide an adapter.
 fn check_built(wanted: wgpu::Backends, built: wgpu::Backends) -> Result<()> {
     if wanted.intersects(built) {
         return Ok(());
@@ -65,16 +65,16 @@ fn check_built(wanted: wgpu::Backends, built: wgpu::Backends) -> Result<()> {
 /// An open device.
 #[derive(Clone, Debug)]
 pub struct Gpu {
-    /// What it runs on.
+    /// The adapter.
     pub info: wgpu::AdapterInfo,
-    /// The device, with all that the adapter's limits allow and no optional feature.
+    /// The device, with the adapter's limits and without optional features.
     pub device: wgpu::Device,
     /// Its queue.
     pub queue: wgpu::Queue,
     lost: Arc<Mutex<Option<String>>>,
 }
 
-/// Whether this is hardware and not a software rasterizer.
+/// Whether the adapter is hardware and not a software rasterizer.
 #[must_use]
 pub const fn is_hardware(info: &wgpu::AdapterInfo) -> bool {
     matches!(
@@ -83,7 +83,7 @@ pub const fn is_hardware(info: &wgpu::AdapterInfo) -> bool {
     )
 }
 
-/// What to install where no adapter was found.
+/// What a user can install if no adapter was found.
 #[must_use]
 pub const fn install_hint() -> &'static str {
     if cfg!(target_os = "linux") {
@@ -95,7 +95,7 @@ pub const fn install_hint() -> &'static str {
     }
 }
 
-/// All adapters that `backends` reach, the best first: hardware before software, the platform's own API before GL.
+/// All adapters of these APIs, the best first: hardware before software, the platform's own API before GL.
 pub async fn adapters(backends: Option<wgpu::Backends>) -> Vec<wgpu::Adapter> {
     let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle_from_env();
     if let Some(backends) = backends {
@@ -122,7 +122,7 @@ impl Selector {
     /// Checks that this platform and this build have an API that [`backends`](Self::backends) or `WGPU_BACKEND` names.
     ///
     /// # Errors
-    /// They have none; `WGPU_BACKEND` holds a name that wgpu does not know.
+    /// No named API is in this build; `WGPU_BACKEND` holds a name that wgpu does not know.
     pub fn check_backends(&self) -> Result<()> {
         let wanted = match (self.backends, std::env::var("WGPU_BACKEND")) {
             (Some(backends), _) => backends,
@@ -135,7 +135,7 @@ impl Selector {
     /// The adapter that fits best.
     ///
     /// # Errors
-    /// None fits, and the error lists those that were found; [`check_backends`](Self::check_backends) refuses the APIs.
+    /// No adapter fits, and the error lists those that were found; [`check_backends`](Self::check_backends) refuses the APIs.
     pub async fn find(&self) -> Result<wgpu::Adapter> {
         self.check_backends()?;
         let adapters = adapters(self.backends).await;
@@ -164,7 +164,7 @@ impl Selector {
     /// Opens the adapter that fits best, with all its limits.
     ///
     /// # Errors
-    /// None fits, or it gives no device.
+    /// No adapter fits; the adapter gives no device.
     pub async fn open(&self) -> Result<Gpu> {
         let adapter = self.find().await?;
         Gpu::with_limits(&adapter, adapter.limits()).await
@@ -172,7 +172,7 @@ impl Selector {
 }
 
 impl Gpu {
-    /// Opens an adapter with these limits. Losing the device is noted, not fatal: see [`Gpu::lost`].
+    /// Opens an adapter with these limits. If the device is lost, [`Gpu::lost`] tells why.
     ///
     /// # Errors
     /// The adapter gives no device with these limits.
@@ -191,16 +191,16 @@ impl Gpu {
         Ok(Self { info, device, queue, lost })
     }
 
-    /// Why the device was lost, if it was.
+    /// The reason why the device was lost; `None` while it works.
     #[must_use]
     pub fn lost(&self) -> Option<String> {
         self.lost.lock().ok()?.clone()
     }
 
-    /// Submits what `record` puts into an encoder and waits until it is done.
+    /// Submits the commands that `record` records, and waits until they are done.
     ///
     /// # Errors
-    /// What `record` returns; the device was lost.
+    /// `record` returns an error; the device was lost.
     pub fn run(&self, record: impl FnOnce(&mut wgpu::CommandEncoder) -> Result<()>) -> Result<()> {
         let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         record(&mut encoder)?;
@@ -208,7 +208,7 @@ impl Gpu {
         self.wait()
     }
 
-    /// Waits until everything submitted is done.
+    /// Waits until all submitted commands are done.
     ///
     /// # Errors
     /// The device was lost.
@@ -218,7 +218,7 @@ impl Gpu {
         self.lost().map_or(Ok(()), |why| Err(Error::DeviceLost(why)))
     }
 
-    /// The adapter in a line: name, API, driver.
+    /// The adapter in one line: name, API, driver.
     #[must_use]
     pub fn name(&self) -> String {
         let i = &self.info;

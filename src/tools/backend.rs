@@ -1,11 +1,11 @@
-//! Where things run, and how that is chosen.
+//! The backends that run an optimizer, and the choice between them.
 
 use crate::tools::adapter;
 use crate::tools::adapter::{Gpu, Selector};
 use crate::tools::replay::trajectory::Precision;
 use crate::{Error, Result};
 
-/// The kinds of place that run an optimizer.
+/// The kinds of backends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// Any adapter, hardware or software.
@@ -17,7 +17,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Its name on the command line and in files.
+    /// The kind's name on the command line and in files.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -27,7 +27,7 @@ impl Kind {
         }
     }
 
-    /// What it computes in.
+    /// The precision in which the kind computes.
     #[must_use]
     pub const fn precision(self) -> Precision {
         match self {
@@ -37,7 +37,7 @@ impl Kind {
     }
 }
 
-/// A place that is ready to run an optimizer.
+/// A backend that is ready to run an optimizer.
 #[derive(Clone, Debug)]
 pub enum Backend {
     /// An open device.
@@ -49,7 +49,7 @@ pub enum Backend {
 }
 
 impl Backend {
-    /// Its kind.
+    /// The backend's kind.
     #[must_use]
     pub const fn kind(&self) -> Kind {
         match self {
@@ -59,7 +59,7 @@ impl Backend {
         }
     }
 
-    /// The device, where there is one.
+    /// The device, if the backend is a GPU.
     #[must_use]
     pub const fn gpu(&self) -> Option<&Gpu> {
         match self {
@@ -68,7 +68,7 @@ impl Backend {
         }
     }
 
-    /// In a line: what it is and, of a GPU, its name, API and driver.
+    /// A description in one line: for a GPU its name, API and driver.
     #[must_use]
     pub fn describe(&self) -> String {
         match self {
@@ -79,35 +79,35 @@ impl Backend {
     }
 }
 
-/// What a user asked for.
+/// A user's request for a backend.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Request {
-    /// The kind; `None`: a hardware GPU where there is one, else the CPU.
+    /// The kind; `None`: a hardware GPU if there is one, else the CPU.
     pub kind: Option<Kind>,
-    /// Which adapter.
+    /// The adapter to choose.
     pub selector: Selector,
 }
 
-/// What a [`Request`] came to.
+/// The backend that a [`Request`] opened.
 #[derive(Clone, Debug)]
 pub struct Choice {
     /// The backend.
     pub backend: Backend,
-    /// Why it is not a GPU, where the request left that open.
+    /// The reason why the backend is not a GPU, if the request named no kind.
     pub note: Option<String>,
 }
 
 impl Request {
-    /// Whether an adapter was named, here or in the environment.
+    /// Whether the request or the environment names an adapter.
     fn names_adapter(&self) -> bool {
         self.selector.adapter.is_some() || std::env::var_os("WGPU_ADAPTER_NAME").is_some()
     }
 
-    /// Opens what was asked for: where the kind is left open, a hardware GPU or, with a note, the CPU, because a software GPU is an
-    /// order of magnitude slower than that.
+    /// Opens the backend. Without a kind it opens a hardware GPU or, with a note, the CPU: a software GPU is an order of magnitude slower
+    /// than the CPU.
     ///
     /// # Errors
-    /// A GPU was asked for, or an adapter named, and none fits, or it gives no device.
+    /// The request names a GPU or an adapter, and no adapter fits; the adapter gives no device.
     pub async fn open(&self) -> Result<Choice> {
         match self.kind {
             Some(Kind::Cpu) => Ok(Choice { backend: Backend::Cpu, note: None }),

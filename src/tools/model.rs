@@ -1,4 +1,4 @@
-//! A model as nothing but its tensors' shapes, to count memory before there is a model.
+//! The shapes of a model's tensors, from which memory is counted before the model exists.
 
 use std::path::Path;
 use std::str::FromStr;
@@ -9,14 +9,14 @@ use crate::gpu::layout::memory::MemoryUsage;
 use crate::io::tensor_file;
 use crate::{Error, Group, Optimizer, Result, Rule, Storage};
 
-/// The most tensors.
+/// The largest number of tensors.
 const MOST_TENSORS: usize = 100_000;
-/// The most parameters: the plan has a record for each thousand.
+/// The largest number of parameters: the plan has one record per thousand.
 const MOST_PARAMETERS: u64 = 1 << 34;
 
-/// The shapes of a model's tensors, at most 100,000 of them with 2³⁴ parameters. The text form is a list with commas between shapes, each
-/// of numbers with `x` between them: `784x128,128`. `12*768x768` are twelve such tensors; k, M and G stand for thousands, millions and
-/// thousands of millions: `1.5M`.
+/// The shapes of a model's tensors, with at most 100,000 tensors and 2³⁴ parameters. The text form separates shapes by commas, and the
+/// numbers of a shape by `x`: `784x128,128`. `12*768x768` stands for twelve tensors of this shape. The units k, M and G stand for thousand,
+/// million and thousand million: `1.5M`.
 ///
 /// ```
 /// use wgpu_optim::memory::Role;
@@ -40,11 +40,10 @@ impl Shapes {
         Self { tensors: Vec::new(), parameters: 0, left_out: 0 }
     }
 
-    /// Those of a safetensors file's tensors, of which only the header is read. Whole numbers and truth values are no parameters and are
-    /// left out.
+    /// Reads the shapes from the header of a safetensors file. Tensors of integers or booleans are not parameters and do not count.
     ///
     /// # Errors
-    /// The file cannot be read, or is no safetensors file; too many tensors or parameters.
+    /// The file cannot be read, is not a safetensors file, or has too many tensors or parameters.
     pub fn read(path: &Path) -> Result<Self> {
         let mut shapes = Self::new();
         for entry in tensor_file::entries(path)? {
@@ -62,23 +61,23 @@ impl Shapes {
         self.tensors.iter().map(|(name, shape)| (name.as_str(), shape.as_slice()))
     }
 
-    /// How many parameters they have.
+    /// The number of parameters.
     #[must_use]
     pub const fn parameters(&self) -> u64 {
         self.parameters
     }
 
-    /// How many tensors of a file hold no parameters.
+    /// The number of tensors in the file that hold no parameters.
     #[must_use]
     pub const fn left_out(&self) -> usize {
         self.left_out
     }
 
-    /// What an optimizer of these tensors would take on a device with these limits: parameters and gradients too, all in the crate's
+    /// The memory of an optimizer of these tensors on a device with these limits, with parameters and gradients in the optimizer's own
     /// buffers.
     ///
     /// # Errors
-    /// The rule cannot be stored so; a limit is too low.
+    /// The rule refuses the storage; a limit is too low.
     pub fn memory_usage(&self, rule: &dyn Rule, storage: &Storage, limits: &wgpu::Limits) -> Result<MemoryUsage> {
         let mut builder = Optimizer::builder(rule.boxed());
         builder.storage(storage.clone());
@@ -125,7 +124,7 @@ impl FromStr for Shapes {
     }
 }
 
-/// A whole number, which may end in k, M or G and then have a point.
+/// Parses a whole number. It may end in k, M or G, and may then have a decimal point.
 fn number(text: &str) -> Option<usize> {
     let zeros = [('k', 3), ('M', 6), ('G', 9)].into_iter().find(|(suffix, _)| text.ends_with(*suffix));
     let (digits, zeros) = zeros.map_or((text, 0), |(_, zeros)| (&text[..text.len() - 1], zeros));

@@ -1,16 +1,16 @@
-//! What the tools say of a run: the first line of their JSON output.
+//! The description of a run, which is the first line of the tools' JSON output.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
-/// The version of the JSON lines' format. It changes when a field changes its meaning or goes away.
+/// The version of the format of the JSON lines. It changes when a field changes its meaning or is removed.
 pub const SCHEMA: u32 = 1;
 
-/// The version of wgpu this crate is built on; a test compares it with `Cargo.lock`.
+/// The version of wgpu that this crate uses; a test compares it with `Cargo.lock`.
 pub const WGPU_VERSION: &str = "30.0";
 
-/// Where and when something ran. The fields of the adapter are `None` where it ran on the CPU alone.
+/// The place and time of a run. The fields of the adapter are `None` if only the CPU ran.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Run {
     /// [`SCHEMA`].
@@ -31,11 +31,11 @@ pub struct Run {
     pub api: Option<String>,
     /// The driver's name.
     pub driver: Option<String>,
-    /// The driver's version, as it gives it.
+    /// The driver's version, as the driver gives it.
     pub driver_info: Option<String>,
-    /// The processor and how many threads it runs at once.
+    /// The processor, with the number of threads that it runs at once.
     pub cpu: String,
-    /// When the run began: RFC 3339, UTC.
+    /// The time at which the run began: RFC 3339, UTC.
     pub time: String,
 }
 
@@ -70,13 +70,13 @@ const fn device_type(kind: wgpu::DeviceType) -> &'static str {
     }
 }
 
-/// How many threads run at once.
+/// The number of threads that this machine runs at once.
 #[must_use]
 pub fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
-/// The processor's name, or its architecture where the system does not tell.
+/// The processor's name, or its architecture if the system does not tell the name.
 #[must_use]
 pub fn cpu_name() -> String {
     system_cpu_name().filter(|name| !name.is_empty()).unwrap_or_else(|| std::env::consts::ARCH.to_owned())
@@ -85,7 +85,7 @@ pub fn cpu_name() -> String {
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn system_cpu_name() -> Option<String> {
     let text = std::fs::read_to_string("/proc/cpuinfo").ok()?;
-    // x86 says "model name"; the others say it in one of these, if at all.
+    // x86 has the key "model name"; other architectures have one of the other keys, or none.
     ["model name", "Model", "cpu model", "Hardware", "cpu"].iter().find_map(|key| {
         let values = text.lines().filter_map(|line| line.split_once(':'));
         let mut found = values.filter(|(name, _)| name.trim() == *key).map(|(_, value)| value.trim().to_owned());
@@ -109,7 +109,7 @@ fn system_cpu_name() -> Option<String> {
     None
 }
 
-/// Bytes of the host's memory that are free to take, where the system tells.
+/// The bytes of free memory of the host; `None` if the system does not tell.
 #[must_use]
 pub fn free_memory() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;

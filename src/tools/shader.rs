@@ -1,4 +1,4 @@
-//! What the kernels are made of: their WGSL, its translation into other shading languages by naga, and its bindings and layouts.
+//! The texts of the kernels: their WGSL, its translation into other shading languages by naga, and its bindings and layouts.
 
 use naga::back::{glsl, hlsl, msl, spv};
 use naga::common::wgsl::TypeContext as _;
@@ -14,11 +14,11 @@ use crate::{Class, Error, Result, Stage, Storage, optim};
 /// A kernel's text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Shader {
-    /// The optimizer's or the objective kernel's name.
+    /// The name of the optimizer or of the objective's kernel.
     pub name: String,
-    /// The stage of a step; `None` for objectives' kernels.
+    /// The stage of a step; `None` for the kernels of objectives.
     pub stage: Option<&'static str>,
-    /// The joined WGSL.
+    /// The complete WGSL.
     #[serde(skip)]
     pub wgsl: String,
 }
@@ -37,19 +37,19 @@ pub const fn stage_name(stage: Stage) -> &'static str {
     }
 }
 
-/// The texts of an optimizer with these settings in the order of a step, or of an objective's kernel. Settings without a default
-/// take one that changes no text.
+/// The texts of an optimizer with these settings, in the order of a step, or the text of an objective's kernel. Settings without a default
+/// take a value that changes no text.
 ///
 /// # Errors
-/// An unknown name or setting, a value out of range.
+/// The name or a setting is unknown; a value is out of range.
 pub fn find(name: &str, settings: &[(String, Value)]) -> Result<Vec<Shader>> {
     find_stored(name, settings, &Storage::default())
 }
 
-/// As [`find`], for large tensors that are stored so.
+/// As [`find`], for large tensors in this storage.
 ///
 /// # Errors
-/// As [`find`]; a storage that the optimizer cannot have.
+/// As [`find`]; the optimizer refuses the storage.
 pub fn find_stored(name: &str, settings: &[(String, Value)], storage: &Storage) -> Result<Vec<Shader>> {
     let kernels = objectives::shaders();
     if let Some((_, text)) = kernels.iter().find(|(kernel, _)| *kernel == name) {
@@ -65,27 +65,27 @@ pub fn find_stored(name: &str, settings: &[(String, Value)], storage: &Storage) 
     let settings = settings.iter().map(|(name, value)| (name.as_str(), value.clone()));
     let rule = entry.configure(required.chain(settings))?;
     let large = u64::from(u32::MAX);
-    let variant = Class::of(rule.as_ref(), false, false).stored(rule.as_ref(), storage, large)?;
+    let class = Class::of(rule.as_ref(), false, false).stored(rule.as_ref(), storage, large)?;
     let shader =
-        |stage: Stage| Shader { name: name.to_owned(), stage: Some(stage_name(stage)), wgsl: variant.text(stage) };
-    Ok(variant.stages().map(shader).collect())
+        |stage: Stage| Shader { name: name.to_owned(), stage: Some(stage_name(stage)), wgsl: class.text(stage) };
+    Ok(class.stages().map(shader).collect())
 }
 
-/// A language to translate into.
+/// A target language of a translation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Target {
-    /// Vulkan's, in binary.
+    /// Vulkan's language, in binary.
     Spirv,
-    /// Metal's.
+    /// Metal's language.
     Msl,
-    /// Direct3D 12's.
+    /// Direct3D 12's language.
     Hlsl,
-    /// OpenGL ES 3.1's, one text an entry point.
+    /// OpenGL ES 3.1's language, one text per entry point.
     Glsl,
 }
 
 impl Target {
-    /// All of them.
+    /// All targets.
     pub const ALL: [Self; 4] = [Self::Spirv, Self::Msl, Self::Hlsl, Self::Glsl];
 
     /// Its name on the command line.
@@ -103,9 +103,9 @@ impl Target {
 /// A translated kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Translation {
-    /// Texts with the entry points they hold.
+    /// Texts, each with the names of its entry points.
     Texts(Vec<(String, String)>),
-    /// SPIR-V's words.
+    /// The words of SPIR-V.
     Words(Vec<u32>),
 }
 
@@ -120,7 +120,7 @@ impl Checked {
     /// Parses and validates WGSL.
     ///
     /// # Errors
-    /// [`Error::Shader`] with the place in the text.
+    /// [`Error::Shader`] with the place of the fault in the text.
     pub fn new(wgsl: &str) -> Result<Self> {
         let module = naga::front::wgsl::parse_str(wgsl).map_err(|e| Error::Shader(e.emit_to_string(wgsl)))?;
         let info = Validator::new(ValidationFlags::all(), Capabilities::empty()).validate(&module);
@@ -128,10 +128,10 @@ impl Checked {
         Ok(Self { module, info })
     }
 
-    /// Translates it. Binding numbers stay what they are in WGSL; what naga adds of its own (Metal's buffer sizes) takes the next.
+    /// Translates the kernel. Binding numbers stay those of the WGSL. The buffer of sizes that naga adds for Metal takes the next number.
     ///
     /// # Errors
-    /// [`Error::Shader`] where the language cannot express it.
+    /// [`Error::Shader`] if the language cannot express the kernel.
     pub fn translate(&self, target: Target) -> Result<Translation> {
         match target {
             Target::Spirv => self.spirv(),
@@ -197,10 +197,10 @@ impl Checked {
         self.module.entry_points.iter().map(|p| p.name.clone()).collect()
     }
 
-    /// Its entry points, bindings and structs.
+    /// The kernel's entry points, bindings and structs.
     ///
     /// # Errors
-    /// None for what naga has validated.
+    /// None for a kernel that naga has validated.
     pub fn layout(&self) -> Result<Layout> {
         let mut layouter = Layouter::default();
         layouter.update(self.module.to_ctx()).map_err(failed)?;
@@ -225,14 +225,14 @@ fn writes(variable: &GlobalVariable) -> bool {
     matches!(variable.space, AddressSpace::Storage { access } if access.contains(StorageAccess::STORE))
 }
 
-/// What the host must know of a kernel.
+/// The layout of a kernel: what the host must know to dispatch it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Layout {
     /// The functions to dispatch.
     pub entry_points: Vec<EntryPoint>,
-    /// What is bound.
+    /// The resources to bind.
     pub bindings: Vec<Binding>,
-    /// Every struct's members.
+    /// The structs with their members.
     pub structs: Vec<Struct>,
 }
 
@@ -241,11 +241,11 @@ pub struct Layout {
 pub struct EntryPoint {
     /// Its name.
     pub name: String,
-    /// Threads of a workgroup in x, y and z.
+    /// Threads per workgroup in x, y and z.
     pub workgroup_size: [u32; 3],
 }
 
-/// A resource that is bound.
+/// A resource to bind.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Binding {
     /// Its `@group`.
@@ -266,7 +266,7 @@ pub struct Binding {
 pub struct Struct {
     /// Its name.
     pub name: String,
-    /// Its size; of one that ends in a runtime-sized array, without its elements but one.
+    /// Its size in bytes; a runtime-sized array at the end counts with one element.
     pub size: u32,
     /// Its members in order.
     pub members: Vec<Member>,
@@ -280,9 +280,9 @@ pub struct Member {
     /// Its type in WGSL.
     #[serde(rename = "type")]
     pub ty: String,
-    /// Bytes from the struct's beginning.
+    /// Its offset in the struct, in bytes.
     pub offset: u32,
-    /// Its bytes; of a runtime-sized array, one element's.
+    /// Its size in bytes; for a runtime-sized array, the size of one element.
     pub size: u32,
 }
 

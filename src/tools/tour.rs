@@ -1,4 +1,5 @@
-//! The tour: what a new user wants to know of this machine, in under a minute. It is right, it learns, and how fast it is.
+//! The tour: in less than a minute it shows a new user whether the optimizers are right on this machine, whether they learn, and how fast
+//! a step is.
 
 use crate::optim;
 use crate::optim::{Rule, Value};
@@ -11,10 +12,10 @@ use crate::tools::verify;
 use crate::tools::verify::Case;
 use crate::{Error, Result};
 
-/// Sizes that are verified: less than one vector, just past a chunk, several spans.
+/// Sizes of the verified cases: less than one vector, just past a chunk, several spans.
 const SIZES: [usize; 3] = [1, 1025, 40_000];
 
-/// What is trained, with rates that suit the digits.
+/// The optimizers that train, with learning rates that suit the digits.
 const TRAINED: [(&str, &[(&str, f64)]); 5] = [
     ("adamw", &[("lr", 3e-3)]),
     ("vradam", &[("lr", 3e-3)]),
@@ -23,25 +24,25 @@ const TRAINED: [(&str, &[(&str, f64)]); 5] = [
     ("lion", &[("lr", 1e-3)]),
 ];
 
-/// How often the data is gone through.
+/// The number of passes through the data.
 const EPOCHS: u32 = 10;
 
-/// Where the tour goes.
+/// The backends of a tour.
 #[derive(Clone, Debug)]
 pub struct Tour {
     /// The adapter that is verified and measured, software included.
     pub gpu: Option<Gpu>,
-    /// What trains.
+    /// The backend that trains.
     pub backend: Backend,
-    /// Why that is not a GPU, where the request left it open.
+    /// The reason why this backend is not a GPU, if the request named no kind.
     pub note: Option<String>,
 }
 
 impl Tour {
-    /// Finds the best backend for training, and any adapter at all to verify and measure.
+    /// Opens the best backend for training, and any adapter to verify and measure.
     ///
     /// # Errors
-    /// A GPU was asked for and none fits, or it gives no device.
+    /// The request names a GPU and none fits; the adapter gives no device.
     pub fn begin(request: &Request) -> Result<Self> {
         let Choice { backend, note } = pollster::block_on(request.open())?;
         let gpu = match (backend.gpu(), request.kind) {
@@ -71,7 +72,7 @@ impl Tour {
     /// A few optimizers on the digits.
     ///
     /// # Errors
-    /// None, unless the registry lacks one of them.
+    /// None, unless the registry lacks one of the optimizers.
     pub fn plans() -> Result<Vec<Plan>> {
         let plan = |(name, settings): &(&str, &[(&'static str, f64)])| {
             let settings = settings.iter().map(|(name, value)| (*name, Value::Number(*value)));
@@ -80,15 +81,16 @@ impl Tour {
         TRAINED.iter().map(plan).collect()
     }
 
-    /// AdamW over a million elements in one tensor and in a thousand.
+    /// AdamW over a million elements, in one tensor and in a thousand tensors.
     #[must_use]
     pub fn measurements(&self) -> bench::Plan {
         let rule: Box<dyn Rule> = Box::new(optim::AdamW::default());
-        let of = |backend: &Backend| if backend.gpu().is_some() { bench::Backend::Gpu } else { bench::Backend::Cpu };
+        let kind =
+            |backend: &Backend| if backend.gpu().is_some() { bench::BackendKind::Gpu } else { bench::BackendKind::Cpu };
         bench::Plan {
             rules: vec![rule],
             sizes: vec![Size { tensors: 1, elements: 1_000_000 }, Size { tensors: 1000, elements: 1000 }],
-            backends: self.backends().iter().map(of).collect(),
+            backends: self.backends().iter().map(kind).collect(),
             ..bench::Plan::default()
         }
     }

@@ -1,5 +1,4 @@
-//! Numbers that no training should see: neighbours stay untouched, finite elements are right, and a step that must be left out leaves
-//! every bit as it was.
+//! Numbers that no training should see: neighbours stay untouched, finite elements are right, and a skipped step changes no bit.
 
 use wgpu_optim::optim::{ALL, Procedure, Rule};
 use wgpu_optim::tools::verify::{Data, Moved, Outcome, Problem};
@@ -9,10 +8,10 @@ use crate::common::{block_on, check, deal, gpu, groups, read, same};
 use crate::parity::check_pages;
 
 const SIZES: &[usize] = &[7, 1030, 0, 64, 3];
-/// Element and tensor of what no training should see: first, last, in the tail's vec4, on both sides of a chunk's end.
+/// The elements and tensors of these numbers: first, last, in the tail's vec4, on both sides of a chunk's end.
 const PLACES: &[(usize, usize)] = &[(0, 0), (0, 6), (1, 3), (1, 1023), (1, 1024), (4, 1)];
 
-/// What is not a number, or becomes none when it is squared.
+/// Numbers that are not finite, or are not finite after squaring.
 const BAD: &[f32] = &[
     f32::NAN,
     f32::INFINITY,
@@ -22,7 +21,7 @@ const BAD: &[f32] = &[
     f32::from_bits(0x7f80_0001),
     f32::from_bits(0xffc0_1234),
 ];
-/// What f32 holds, and so do the squares or nothing is lost without them.
+/// Numbers that f32 holds; their squares are finite, or may be lost without effect.
 const EXTREME: &[f32] = &[0.0, -0.0, 1e-45, -1e-40, 1e-38, 1e-30, -1e-20, 1e15, -1e15];
 
 fn problem(rule: &dyn Rule) -> Problem {
@@ -35,7 +34,7 @@ fn put(problem: &mut Problem, values: &[f32], shift: usize, pick: fn(&mut Data) 
     }
 }
 
-/// The same without the elements at [`PLACES`].
+/// The same values without the elements at [`PLACES`].
 fn without(problem: &Problem, outcome: &Outcome) -> (Problem, Outcome) {
     let keep = |tensor: usize, array: &Vec<f32>| -> Vec<f32> {
         let kept = array.iter().enumerate().filter(|(index, _)| !PLACES.contains(&(tensor, *index)));
@@ -59,7 +58,7 @@ fn what_is_no_number_stays_in_its_element() {
     let mut count = 0;
     for entry in ALL {
         let rule = entry.sample();
-        // With sums one such number reaches every element; through a matrix its whole block.
+        // With sums, one such number affects every element; through a matrix, it affects its whole block.
         if rule.sums().sums > 0 || matches!(rule.procedure(), Procedure::Warp(_)) {
             continue;
         }
@@ -92,7 +91,7 @@ fn finite_extremes_are_right() {
     }
 }
 
-/// Every gradient zero: what is left is decay and momentum.
+/// Every gradient is zero, so that only decay and momentum act.
 #[test]
 fn gradients_of_zero_are_right() {
     for entry in ALL {
@@ -105,7 +104,7 @@ fn gradients_of_zero_are_right() {
     }
 }
 
-/// Parameters of zero: LAMB's norms are 0, and its ratio is 1.
+/// All parameters are zero: LAMB's norms are 0, and its ratio is 1.
 #[test]
 fn parameters_of_zero_are_right() {
     for entry in ALL {

@@ -1,4 +1,4 @@
-//! What the tests share: one device, problems and their outcomes, and buffers with guard bands.
+//! The parts that the tests share: one device, problems and their outcomes, and buffers with guard bands.
 
 use std::ops::Range;
 
@@ -24,7 +24,7 @@ pub(crate) fn submit(encoder: wgpu::CommandEncoder) {
     gpu().queue.submit([encoder.finish()]);
 }
 
-/// Takes the problem's step with this optimizer and reads what came of it.
+/// Takes the problem's step with this optimizer, and reads the outcome.
 pub(crate) fn take(gpu: &Gpu, optimizer: &mut Optimizer, problem: &Problem) -> Outcome {
     problem.upload(optimizer).unwrap();
     gpu.run(|encoder| optimizer.step(encoder)).unwrap();
@@ -35,7 +35,7 @@ pub(crate) fn read(optimizer: &Optimizer) -> Outcome {
     block_on(Outcome::of(optimizer)).unwrap()
 }
 
-/// Fails where two outcomes differ in a bit.
+/// Fails if two outcomes differ in a bit.
 #[track_caller]
 pub(crate) fn same(what: &str, a: &Outcome, b: &Outcome) {
     assert_eq!(a.tensors.len(), b.tensors.len(), "{what}");
@@ -52,7 +52,7 @@ pub(crate) fn same(what: &str, a: &Outcome, b: &Outcome) {
     }
 }
 
-/// Fails where an outcome is not the problem's.
+/// Fails if an outcome is not that of the problem.
 #[track_caller]
 pub(crate) fn check(what: &str, problem: &Problem, outcome: &Outcome) {
     passed(what, &problem.compare(outcome), problem);
@@ -75,12 +75,12 @@ pub(crate) fn groups(rule: &dyn Rule, count: usize) -> Vec<Box<dyn Rule>> {
     groups
 }
 
-/// Tensors of these sizes, dealt out to the groups in turn.
+/// Tensors of these sizes, assigned to the groups in turn.
 pub(crate) fn deal(sizes: &[usize], groups: usize) -> Vec<(usize, usize)> {
     sizes.iter().enumerate().map(|(i, &n)| (i % groups, n)).collect()
 }
 
-/// A buffer of words that nobody writes by chance, in which ranges are set aside.
+/// A buffer of guard words in which ranges are reserved for tensors.
 pub(crate) struct Page {
     words: Vec<u32>,
     /// In halves of words.
@@ -93,12 +93,12 @@ impl Page {
         Self { words: Vec::new(), taken: Vec::new(), buffer: None }
     }
 
-    /// A NaN that tells its place: whoever computes with it shows it.
+    /// A NaN that encodes its place. A kernel that computes with it gives a NaN.
     fn poison(at: usize) -> u32 {
         0x7fa0_0000 | (at as u32 & 0x1f_ffff)
     }
 
-    /// Sets elements aside after a guard of `guard` vec4s; the range's end is rounded up to a vec4 by more guard.
+    /// Reserves elements after a guard of `guard` vec4s. More guard words round the end of the range up to a vec4.
     pub(crate) fn place(&mut self, elements: usize, guard: usize) -> Range<usize> {
         let start = self.words.len().next_multiple_of(4) + 4 * guard;
         let range = start..start + elements;
@@ -107,7 +107,7 @@ impl Page {
         range
     }
 
-    /// The same for numbers of so many bytes: the range in bytes, in whole words, of which a half may be guard.
+    /// The same for numbers of this many bytes. The range is in bytes and has whole words; half of the last word may be guard.
     pub(crate) fn place_numbers(&mut self, elements: usize, bytes: usize, guard: usize) -> Range<u64> {
         let words = self.place((elements * bytes).div_ceil(4), guard);
         if let Some(taken) = self.taken.last_mut() {
@@ -116,14 +116,14 @@ impl Page {
         words.start as u64 * 4..words.end as u64 * 4
     }
 
-    /// What the buffer will hold in a range.
+    /// Sets the contents of a range.
     pub(crate) fn put(&mut self, range: &Range<usize>, values: impl Iterator<Item = f32>) {
         for (word, value) in self.words[range.clone()].iter_mut().zip(values) {
             *word = value.to_bits();
         }
     }
 
-    /// Creates the buffer, exactly as long as what lies in it.
+    /// Creates the buffer, exactly as long as its contents.
     pub(crate) fn create(&mut self, gpu: &Gpu) {
         use wgpu::util::DeviceExt as _;
         self.buffer = Some(gpu.device.create_buffer_init(&wgpu::util::BufferInitDescriptor {
@@ -157,7 +157,7 @@ impl Page {
         bytemuck::pod_collect_to_vec(&bytes)
     }
 
-    /// Writes the guards anew, where the host wrote whole words.
+    /// Writes the guards again after the host wrote whole words.
     pub(crate) fn restore_guards(&self, gpu: &Gpu) {
         let mut now = self.read(gpu);
         for half in self.free().into_iter().enumerate().filter_map(|(half, free)| free.then_some(half)) {
@@ -167,7 +167,7 @@ impl Page {
         gpu.queue.write_buffer(self.buffer.as_ref().unwrap(), 0, bytemuck::cast_slice(&now));
     }
 
-    /// Which halves of words nobody set aside.
+    /// The halves of words that no range reserves.
     fn free(&self) -> Vec<bool> {
         let mut free = vec![true; 2 * self.words.len()];
         self.taken.iter().for_each(|range| free[range.clone()].fill(false));
@@ -175,7 +175,7 @@ impl Page {
         free
     }
 
-    /// Fails where something outside the ranges that were set aside changed.
+    /// Fails if a word outside the reserved ranges changed.
     #[track_caller]
     pub(crate) fn check_guards(&self, gpu: &Gpu, what: &str) {
         let now = self.read(gpu);

@@ -1,5 +1,4 @@
-//! The count of applied steps and the rings behind it: bias corrections stay right past the ring's end, and what is recorded and not
-//! finished has a bound.
+//! The step count and its rings: bias corrections stay right past the end of a ring, and the number of steps in flight is bounded.
 
 use wgpu_optim::optim::{AdamW, Rule};
 use wgpu_optim::tools::verify::Problem;
@@ -7,10 +6,10 @@ use wgpu_optim::{Error, Group, Optimizer};
 
 use crate::common::{block_on, check, encoder, gpu, groups, read, submit};
 
-/// So many groups make a ring of the shortest length: 512 rows.
+/// The number of groups with which a ring has its shortest length: 512 rows.
 const GROUPS: usize = 128;
 const ROWS: u32 = 512;
-/// Half of them.
+/// Half of the ring's rows.
 const BOUND: usize = 256;
 
 fn problem(applied: u32) -> Problem {
@@ -24,7 +23,7 @@ fn build(problem: &Problem) -> Optimizer {
     optimizer
 }
 
-/// One whose count only the GPU knows, because it leaves out steps.
+/// An optimizer with a step count that only the GPU knows, because steps are skipped.
 fn build_skipping(problem: &Problem) -> Optimizer {
     let mut builder = Optimizer::builder(problem.groups[0].clone());
     builder.skip_nonfinite(true);
@@ -52,7 +51,7 @@ fn corrections_stay_right_past_the_end_of_the_ring() {
     let problem = problem(0);
     let mut optimizer = build(&problem);
     let mut count = 0;
-    // Many steps in an encoder, many encoders in flight, one at a time.
+    // Many steps per encoder, many encoders in flight, and one encoder at a time.
     for (encoders, steps) in [(1, 200), (200, 1), (3, 70), (1, 255), (70, 3), (1, 1), (2, 250), (300, 1)] {
         for _ in 0..encoders {
             let mut encoder = encoder();
@@ -60,7 +59,7 @@ fn corrections_stay_right_past_the_end_of_the_ring() {
                 optimizer.step(&mut encoder).unwrap();
             }
             submit(encoder);
-            // What is in flight has a bound as well.
+            // The number of steps in flight is bounded too.
             gpu().wait().unwrap();
         }
         count += encoders * steps;
@@ -128,7 +127,7 @@ fn dropped_steps_do_not_count_towards_the_bound() {
         drop(dropped);
     }
     check_step(&problem, &mut optimizer, 0);
-    // Some of the steps are dropped, and the others are not.
+    // Some of the recorded steps are dropped; the others are submitted.
     for _ in 0..8 {
         let (mut dropped, mut kept) = (encoder(), encoder());
         for _ in 0..60 {
@@ -167,7 +166,7 @@ fn settings_of_unfinished_steps_have_a_bound() {
     check_step(&expected, &mut optimizer, steps as u32);
 }
 
-/// Where steps are left out, only the GPU knows the count.
+/// If steps are skipped, only the GPU knows the step count.
 #[test]
 fn corrections_stay_right_where_steps_are_left_out() {
     let problem = problem(0);
@@ -204,7 +203,7 @@ fn corrections_stay_right_where_steps_are_left_out() {
     assert!(count > 2 * ROWS);
 }
 
-/// States that are loaded into an optimizer that has run bring their own count.
+/// States that are loaded into an optimizer after some steps come with their own step count.
 #[test]
 fn a_count_that_is_set_back_brings_its_corrections() {
     let problem = problem(2);

@@ -1,4 +1,4 @@
-//! What the engine promises beyond right numbers: encoders, counts, rates, determinism, nothing made after construction.
+//! The guarantees of the engine beyond right numbers: encoders, counts, rates, determinism, no resources created after construction.
 
 use wgpu_optim::optim::{ALL, Adai, AdaiW, AdamW, Lamb, Rule, VRAdam, Value};
 use wgpu_optim::tools::adapter::Gpu;
@@ -151,7 +151,7 @@ fn the_same_bits_twice_and_on_a_fresh_device() {
     }
 }
 
-/// How many ids wgpu gave to things that live on a device, by kind: buffers, bind groups, pipelines, and what these need.
+/// The number of ids that wgpu gave to resources, by kind: buffers, bind groups, pipelines, and their parts.
 fn made(instance: &wgpu::Instance) -> [usize; 6] {
     let report = instance.generate_report().expect("a native instance");
     let hub = report.hub_report();
@@ -166,7 +166,8 @@ fn made(instance: &wgpu::Instance) -> [usize; 6] {
     kinds.map(|kind| kind.num_kept_from_user + kind.num_released_from_user)
 }
 
-/// Ids of dropped things are given again, so that something made and dropped would not show: this takes the buffers' free ids.
+/// wgpu reuses the ids of dropped resources, so that a resource that is created and dropped would not show. This function takes the free
+/// ids of buffers.
 fn plug(instance: &wgpu::Instance, gpu: &Gpu) -> Vec<wgpu::Buffer> {
     let report = instance.generate_report().expect("a native instance");
     let hub = report.hub_report();
@@ -179,7 +180,7 @@ fn small_buffer(gpu: &Gpu) -> wgpu::Buffer {
     gpu.device.create_buffer(&wgpu::BufferDescriptor { label: None, size: 16, usage, mapped_at_creation: false })
 }
 
-/// An instance of its own, because reports count whatever lives in an instance.
+/// A separate instance, because reports count all resources of an instance.
 pub(crate) fn own_instance(descriptor: wgpu::InstanceDescriptor) -> (wgpu::Instance, Gpu) {
     let instance = wgpu::Instance::new(descriptor);
     let wanted = adapter().get_info();
@@ -267,7 +268,7 @@ fn launches_do_not_grow_with_tensors_and_groups() {
     }
 }
 
-/// Nobody needs to ask for more than wgpu's default limits, whatever stands around the rule.
+/// wgpu's default limits are enough for every rule with every option.
 #[test]
 fn default_limits_are_enough() {
     let gpu = crate::common::open(|limits| *limits = wgpu::Limits::default());
@@ -301,7 +302,7 @@ fn many_tensors_and_groups_are_right() {
     }
 }
 
-/// What a rule refuses changes no bit, is not counted, and shifts no bias correction.
+/// A step that a rule refuses changes no bit, does not count, and does not shift the bias corrections.
 #[test]
 fn a_refused_step_leaves_no_trace() {
     let rule = AdaiW { weight_decay: 0.1, ..AdaiW::new(0.1) };

@@ -1,4 +1,4 @@
-//! Bad input: an error that names the thing, what it was and what it should have been, and nothing changed.
+//! Bad input gives an error that names the thing, its value and the expected value, and changes nothing.
 
 use wgpu_optim::optim::{AdamW, Lion, Sgd, Value, find};
 use wgpu_optim::tools::adapter::{Gpu, Selector};
@@ -37,7 +37,7 @@ pub(crate) fn refuses(builder: Builder, parts: &[&str]) {
     says(builder.build(&gpu().device, &gpu().queue), parts);
 }
 
-/// A builder with one tensor of 10 elements bound to these ranges of two fresh buffers.
+/// A builder with one tensor of 10 elements, bound to these ranges of two new buffers.
 fn bound(buffer_size: u64, param: std::ops::Range<u64>, grad: std::ops::Range<u64>) -> Builder {
     let (params, grads) = (buffer(buffer_size), buffer(buffer_size));
     let mut builder = builder();
@@ -69,7 +69,7 @@ fn ranges_that_overlap() {
     for free in [80..96, 16..32] {
         two(free).build(&gpu().device, &gpu().queue).expect("these do not overlap");
     }
-    // Inside, the same start, in the vec4 that the first tensor's end shares.
+    // A range inside the first, a range with the same start, and a range in the last vec4 of the first tensor.
     for taken in [48..64, 32..48, 64..80] {
         let range = format!("{taken:?}");
         refuses(two(taken), &["tensor `second`", "parameters", &range, "the parameters of `first`", "32..80"]);
@@ -250,7 +250,7 @@ fn gradients_that_may_not_move_there() {
     says(gpu().run(|encoder| optimizer.record_sums(encoder)), &["do not move"]);
 }
 
-/// Bound gradients in the buffer of the parameters are bound once with them; where gradients move they cannot be.
+/// Gradients in the buffer of the parameters share the binding of the parameters; with dynamic gradients they cannot.
 #[test]
 fn moving_gradients_beside_their_parameters() {
     let page = buffer(64);
@@ -299,7 +299,7 @@ fn tensors_too_large_to_count() {
     refuses(builder, &["tensor `w`", "more than 4294967292 elements"]);
 }
 
-/// A moved gradient is bound in one piece.
+/// A rebound gradient is bound in one piece.
 #[test]
 fn a_moved_gradient_longer_than_a_binding() {
     let gpu = open(|limits| limits.max_storage_buffer_binding_size = 5 << 18);
@@ -329,8 +329,8 @@ fn a_destroyed_device() {
     assert!(gpu.lost().is_some());
 }
 
-/// The way to have no memory depends on whose it is. A software GPU's is that of the process, which can be bounded; hardware's has a
-/// budget. Metal has neither.
+/// The test's way to run out of memory depends on the adapter. A software GPU uses the memory of the process, which can be bounded;
+/// hardware has a budget. Metal has neither.
 #[cfg(not(target_vendor = "apple"))]
 #[test]
 fn memory_that_runs_out_is_named() {
@@ -359,7 +359,7 @@ fn refused_past_a_budget() {
 
 const CHILD: &str = "WGPU_OPTIM_CHILD_WITHOUT_MEMORY";
 
-/// In a process that may not have much: builds twice as many tensors each time, until there is no memory for one of their buffers.
+/// Runs in a process with little memory: builds twice as many tensors each time, until there is no memory for a buffer.
 #[test]
 #[ignore = "memory_that_runs_out_is_named runs it in a bounded process"]
 fn child_that_runs_out_of_memory() {

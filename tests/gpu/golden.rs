@@ -1,4 +1,4 @@
-//! Trajectories that other implementations produced, on the GPU.
+//! Trajectories of other implementations, replayed on the GPU.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use crate::common::gpu;
 use crate::support::stand_ins::{self, StandIn};
 use crate::support::trajectories::files;
 
-/// Rules that nobody else implements.
+/// Rules without another implementation.
 const STAND_INS: [StandIn; 2] = [
     StandIn { rule: "prox_sgd", source: include_str!("parity.rs"), tests: &["prox_sgd_leaves_exact_zeros"] },
     StandIn { rule: "warpadam", source: include_str!("evaluate.rs"), tests: &["warpadam_learns_the_oracles_matrix"] },
@@ -35,7 +35,7 @@ fn every_trajectory_of_the_registry() {
     stand_ins::check(&seen, &STAND_INS);
 }
 
-/// What keeps parameters exact in half precision leads where f32 does.
+/// The forms that keep parameters exact in half precision reach the result of f32.
 #[test]
 fn every_trajectory_with_parameters_in_half_precision_that_is_kept() {
     let on_gpu = Backend::Gpu(Box::new(gpu().clone()));

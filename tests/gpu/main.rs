@@ -1,5 +1,5 @@
-//! Every rule and the engine on a GPU, measured against the oracle. Without an adapter all of this fails: a GPU test that does not
-//! run is no pass. `VK_DRIVER_FILES` or `WGPU_ADAPTER_NAME` choose the adapter.
+//! Every rule and the engine on a GPU, compared with the oracle. Without an adapter every test fails, because a GPU test that does not run
+//! must not pass. `VK_DRIVER_FILES` or `WGPU_ADAPTER_NAME` choose the adapter.
 #![cfg(feature = "tools")]
 // Tests stop where something is missing, and say in their names what they show.
 #![allow(clippy::unwrap_used, missing_docs)]

@@ -1,4 +1,4 @@
-//! Rules with one mistake each: in the WGSL, by replacing words, or in the host's scalars.
+//! Rules with one mistake each, in the WGSL by replaced words, or in the host's scalars.
 
 use wgpu_optim::optim::rule::Altered;
 use wgpu_optim::optim::{Rule, Scalar, Value};
@@ -9,13 +9,13 @@ use crate::schedule_free_mutants as schedule_free;
 /// A mistake.
 #[derive(Clone, Copy)]
 pub(crate) enum Mistake {
-    /// Each text, which must be there, becomes the other.
+    /// Replaces each first text, which must exist, by the second.
     Text(&'static [(&'static str, &'static str)]),
-    /// What the host computes for the `t`-th step of a rule with these settings.
+    /// Computes the host's scalars of the `t`-th step of a rule with these settings.
     Scalars(fn(&dyn Rule, u64, &mut Scalar)),
 }
 
-/// A rule with a mistake; everything else is the rule's own.
+/// A rule with one mistake; all other methods are those of the rule.
 pub(crate) fn mutant(rule: &dyn Rule, mistake: Mistake) -> Box<dyn Rule> {
     match mistake {
         Mistake::Text(replacements) => {
@@ -56,7 +56,7 @@ fn change(scalar: &mut Scalar, name: &str, factor: f64) {
 
 use Mistake::{Scalars, Text};
 
-// Moments, which ten rules share.
+// Mistakes in the moments, which ten rules share.
 pub(crate) const SWAPPED_BETAS_M: Mistake = Text(&[("h.beta1 * ", "h.beta2 * ")]);
 pub(crate) const SWAPPED_BETAS_V: Mistake = Text(&[("h.one_minus_beta2", "h.one_minus_beta1")]);
 const NO_DECAY_L2: Mistake = Text(&[("gradient + h.decay * p", "gradient")]);
@@ -75,7 +75,7 @@ pub(crate) const UNCORRECTED_V: Mistake = Scalars(|rule, t, scalar| {
         change(scalar, name, correction(rule, "beta2", t).sqrt().recip());
     }
 });
-/// The step is counted from 0.
+/// Counts the step from 0.
 pub(crate) const LATE_COUNT: Mistake = Scalars(|rule, t, scalar| {
     let early = rule.scalars(t + 1).into_iter().find(|s| s.name == scalar.name);
     *scalar = early.unwrap_or(*scalar);
@@ -109,7 +109,7 @@ const ADAM: &[(&str, &str, Mistake)] = &[
     ("no_momentum", "β1 used where there is none", Text(&[("h.one_minus_beta1 * g", "0.1 * g")])),
 ];
 
-/// For each optimizer: a variant, what is wrong, and how.
+/// For each optimizer: a variant, a description of the mistake, and the mistake.
 pub(crate) fn mutants(optimizer: &str) -> Vec<(&'static str, &'static str, Mistake)> {
     let mut mutants = Vec::new();
     if ["adam", "adamw"].contains(&optimizer) {

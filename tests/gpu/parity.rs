@@ -1,5 +1,5 @@
 //! One step from the same state, on the GPU and in f64: every rule, wherever its tensors lie. Errors are measured against the step,
-//! states are compared too, and the caller's bytes round the tensors keep their bits.
+//! states are compared too, and the caller's bytes around the tensors keep their bits.
 
 use std::ops::Range;
 
@@ -10,11 +10,12 @@ use wgpu_optim::{Builder, Group, Optimizer, wgpu};
 
 use crate::common::{Page, block_on, check, deal, gpu, groups, open, read, take};
 
-/// From the kernel: empty, less than a vec4, a vec4, one more; a chunk less one, a chunk, one more; one span and a bit, several spans.
+/// Sizes at the kernel's edges: empty, less than a vec4, a vec4, one more; a chunk minus one, a chunk, one more; just past one span,
+/// several spans.
 const SIZES: &[usize] = &[0, 1, 3, 4, 5, 1023, 1024, 1025, 16 * 1024 + 1, 33_003];
-/// Without the spans.
+/// The same sizes without the spans.
 const SMALL: &[usize] = &[5, 0, 1, 1023, 4, 1025, 3, 1024, 2048];
-/// Steps applied before: first values, states of few terms, past RAdam's plain steps.
+/// Step counts before the step: initial states, states of few terms, past RAdam's plain steps.
 const APPLIED: [u32; 3] = [0, 2, 6];
 
 fn for_all(check: impl Fn(&str, &dyn Rule)) {
@@ -44,7 +45,7 @@ fn own_buffers_of_every_size() {
     });
 }
 
-/// Sums of a few numbers, where a lane too many or too few shows.
+/// Sums of a few numbers, in which one lane too many or too few shows.
 #[test]
 fn sums_of_every_size() {
     for entry in ALL {
@@ -57,7 +58,7 @@ fn sums_of_every_size() {
     }
 }
 
-/// Where a tensor's parameters and gradients lie: the page and the range in it.
+/// The place of a tensor's parameters and gradients: the page, and the range in the page.
 struct Bound {
     param: (usize, Range<usize>),
     grad: (usize, Range<usize>),
@@ -149,7 +150,7 @@ pub(crate) fn check_bound(
     optimizer
 }
 
-/// As [`check_bound`], but what came of the step is not compared.
+/// As [`check_bound`], without the comparison of the outcome.
 pub(crate) fn check_pages(
     gpu: &Gpu,
     what: &str,
@@ -163,8 +164,8 @@ pub(crate) fn check_pages(
     outcome
 }
 
-/// One launch for all groups that keep the same states from the same first values; with sums one more, and one that decides, which
-/// slopes need too; one for a matrix.
+/// One dispatch serves all groups that keep the same states with the same initial values. Sums need one more dispatch. Sums and slopes need
+/// one for the decision. A matrix needs one.
 fn dispatches(problem: &Problem) -> usize {
     let mut classes = Vec::new();
     for rule in &problem.groups {
@@ -198,7 +199,7 @@ fn callers_buffer_of_both() {
     });
 }
 
-/// Exact-size buffers, one a tensor; buffers that hold parameters of some tensors and gradients of others.
+/// Buffers of the exact size, one per tensor; buffers that hold parameters of some tensors and gradients of others.
 #[test]
 fn callers_buffers_in_every_arrangement() {
     for entry in ALL {
@@ -210,7 +211,7 @@ fn callers_buffers_in_every_arrangement() {
     }
 }
 
-/// Gradients that lie elsewhere at every step, in several buffers, in another order.
+/// Every step rebinds the gradients, in several buffers and in another order.
 #[test]
 fn dynamic_gradients() {
     for_all(|what, rule| check_moving(gpu(), what, &problem(rule, SMALL, 2)));
@@ -242,7 +243,7 @@ fn check_moving(gpu: &Gpu, what: &str, problem: &Problem) {
     }
 }
 
-/// Some gradients move, the others stay where they were bound.
+/// A step rebinds some gradients; the others keep their binding.
 #[test]
 fn gradients_of_which_some_move() {
     for entry in ALL {
@@ -267,12 +268,12 @@ fn gradients_of_which_some_move() {
     }
 }
 
-/// Groups whose settings keep different states are classes of their own; rules with sums keep all states for all.
+/// Groups with settings that keep different states are separate classes. Rules with sums keep all states for all groups.
 #[test]
 fn groups_of_every_variant() {
     for entry in ALL {
         let mut rules: Vec<_> = entry.variants().into_iter().map(|(_, rule)| rule).collect();
-        // What all groups must share is the first one's.
+        // Settings that all groups must share are those of the first group.
         let common = |rule: &dyn Rule| {
             let settings = rule.settings().into_iter().filter(|(name, _)| rule.common().contains(name));
             settings.collect::<Vec<_>>()
@@ -287,7 +288,7 @@ fn groups_of_every_variant() {
     }
 }
 
-/// Tensors of the crate's and of the caller's in one optimizer.
+/// Tensors in the optimizer's own buffers and in the caller's buffers, in one optimizer.
 #[test]
 fn own_and_callers_buffers_together() {
     for entry in ALL {
@@ -326,7 +327,7 @@ fn folded_grids() {
     }
 }
 
-/// Windows of 1.25 MiB: models that need several, and a tensor that is split between them.
+/// Windows of 1.25 MiB: models that need several windows, and a tensor that is split between windows.
 #[test]
 fn several_windows() {
     const WINDOW: u64 = 5 << 18;
@@ -350,7 +351,7 @@ fn several_windows() {
     check_moving(&gpu, "adamw", &problem(rule.as_ref(), &[100_000, 5, 150_000, 150_001], 2));
 }
 
-/// By hand: a step of SGD with momentum, then the soft threshold, under which a weight is 0 to the last bit.
+/// A step by hand: SGD with momentum, then the soft threshold, which sets small weights to exactly 0.
 #[test]
 fn prox_sgd_leaves_exact_zeros() {
     let rule = ProxSgd { lr: 0.5, momentum: 0.5, l1: 0.25 };

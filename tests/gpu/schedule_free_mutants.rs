@@ -11,7 +11,7 @@ const AT_Z: Mistake = Scalars(|_, _, s| {
         s.count = 1.0;
     }
 });
-/// Steps of the warm-up weigh as much as others.
+/// Steps of the warm-up have the same weight as other steps.
 const EQUAL_WEIGHTS: Mistake = Scalars(|_, t, s| {
     if s.name == "average" {
         s.count = 1.0 / t as f64;

@@ -1,4 +1,4 @@
-//! The tolerances must tell right from wrong: every rule with every mistake of the list is caught, and no rule without one.
+//! The tolerances must separate right from wrong: every listed mistake in every rule fails, and every rule without a mistake passes.
 
 use wgpu_optim::Storage;
 use wgpu_optim::optim::{ALL, Rule};
@@ -8,11 +8,11 @@ use crate::common::{gpu, groups, passed, take};
 use crate::mutants::{mutant, mutants};
 
 const TENSORS: &[(usize, usize)] = &[(0, 1030), (1, 515), (1, 7)];
-/// Where they are stored in fewer bits: smaller, because most mistakes show in every element.
+/// The size for tensors in fewer bits. It is smaller, because most mistakes show in every element.
 const STORED: &[(usize, usize)] = &[(0, 700), (1, 270), (1, 7)];
 const APPLIED: [u32; 3] = [0, 2, 6];
 
-/// Takes the steps of the right rule with an optimizer of `built`; `None` where the rule cannot be stored so.
+/// Takes the steps of the right rule with an optimizer of `built`; `None` if the rule refuses the storage.
 fn errors(right: &dyn Rule, built: Vec<Box<dyn Rule>>, storage: &Storage) -> Option<Errors> {
     let mut all = Errors::default();
     let mut optimizer = None;
@@ -32,7 +32,7 @@ fn errors(right: &dyn Rule, built: Vec<Box<dyn Rule>>, storage: &Storage) -> Opt
     Some(all)
 }
 
-/// The mutants of these rules, each with whether it is caught where tensors are stored so.
+/// The mutants of these rules in this storage, each with whether it is caught.
 fn tried(names: &[&str], storage: &Storage) -> Vec<(String, bool)> {
     let mut tried = Vec::new();
     for name in names {
@@ -55,11 +55,11 @@ fn tried(names: &[&str], storage: &Storage) -> Vec<(String, bool)> {
 
 fn check(names: &[&str]) {
     for (mutant, caught) in tried(names, &Storage::default()) {
-        assert!(caught, "{mutant}: within what is tolerated");
+        assert!(caught, "{mutant}: within the tolerance");
     }
 }
 
-/// Full precision beside halves hides no mistake.
+/// Full precision in the states hides no mistake.
 #[test]
 fn stored_as_halves_with_their_remainders() {
     let tried = tried(&TESTED.concat(), &"bf16-split".parse().unwrap());

@@ -1,4 +1,4 @@
-//! Sums per tensor and over everything, against f64: one tensor, a thousand, a hundred thousand, and one of 64 million elements.
+//! Sums per tensor and over all tensors, against f64: one tensor, a thousand, a hundred thousand, and one of 64 million elements.
 
 use wgpu_optim::optim::{NormOf, VRAdam};
 use wgpu_optim::tools::adapter::Gpu;
@@ -7,15 +7,15 @@ use wgpu_optim::{Group, Optimizer, read_buffer, wgpu};
 
 use crate::common::{Page, block_on, gpu};
 
-/// Roundings of a tree of a few hundred additions, most of which cancel; a running f32 sum of a million terms is off by a hundred times
-/// as much.
+/// The rounding error of a tree of a few hundred additions, of which most cancel. A running f32 sum of a million terms has a hundred times
+/// this error.
 const TOLERANCE: f64 = 1e-6;
 
 fn rule() -> VRAdam {
     VRAdam { beta1: 0.0, norm_of: NormOf::Gradient, ..VRAdam::default() }
 }
 
-/// The squared norms of the gradient: over everything, then each tensor's.
+/// The squared norms of the gradient: over all tensors, then of each tensor.
 fn squared_norms(gpu: &Gpu, optimizer: &mut Optimizer) -> Vec<f32> {
     gpu.run(|encoder| optimizer.record_sums(encoder)).unwrap();
     let totals = optimizer.totals().unwrap();
@@ -86,12 +86,12 @@ fn a_tensor_of_64_million_elements() {
     let of_piece: f64 = piece.iter().map(|g| f64::from(*g) * f64::from(*g)).sum();
     let mut exact = 0.0;
     for (k, at) in (0..ELEMENTS).step_by(PIECE).enumerate() {
-        // Powers of two: what is written is exactly the piece, larger.
+        // Powers of two, so that scaling the piece is exact.
         let factor = [1.0_f32, 0.5, 2.0, 0.25][k % 4];
         let scaled: Vec<f32> = piece.iter().map(|g| g * factor).collect();
         let grad = optimizer.grad(tensor).unwrap();
         gpu().queue.write_buffer(grad.buffer(), grad.offset() + at as u64 * 4, bytemuck::cast_slice(&scaled));
-        // Not all at once in staging buffers.
+        // In pieces, so that the staging buffers do not hold all of them at once.
         gpu().queue.submit(std::iter::empty::<wgpu::CommandBuffer>());
         gpu().wait().unwrap();
         exact += of_piece * f64::from(factor) * f64::from(factor);

@@ -9,8 +9,8 @@ use wgpu_optim::tools::objectives::{
     Activation, Bits, CpuMlp, CpuObjective, GpuMlp, GpuObjective, Mlp, Outcome, Part, Split, digits,
 };
 
-/// A tensor's largest error may be this share of its largest gradient: f32 sums of at most 1438 terms, of either sign,
-/// in chunks or one after the other.
+/// The largest error of a tensor's gradient, as a share of its largest gradient: f32 sums have at most 1438 terms of both signs, in
+/// chunks or one after the other.
 const GRADIENT_TOLERANCE: f64 = 1e-5;
 /// WGSL allows log an absolute error of 2^-21.
 const LOSS_TOLERANCE: f64 = 2e-6;
@@ -20,7 +20,7 @@ fn split() -> &'static Split {
     SPLIT.get_or_init(|| digits::load().expect("the digits").split(0.2, 7).expect("a split"))
 }
 
-/// Widths that are no multiples of a workgroup or a block.
+/// Widths that are not multiples of a workgroup or a block.
 fn odd(activation: Activation) -> Mlp {
     Mlp { widths: vec![64, 70, 9, 10], activation, bits: None }
 }
@@ -113,7 +113,7 @@ fn both_forms_match_f64() {
     }
 }
 
-/// As torch's fake quantisation in S-Adam's experiments.
+/// The rounding of torch's fake quantisation, as in S-Adam's experiments.
 fn rounded(values: &[f64], bits: Bits) -> Vec<f64> {
     let (top, least, most) = if bits == Bits::Two { (1.5, -2.0, 1.0) } else { (7.0, -8.0, 7.0) };
     let largest = values.iter().fold(0.0, |most: f64, x| most.max(x.abs()));
@@ -121,8 +121,8 @@ fn rounded(values: &[f64], bits: Bits) -> Vec<f64> {
     values.iter().map(|x| (x * scale).round_ties_even().clamp(least, most) / scale).collect()
 }
 
-/// The straight-through gradients of a perceptron of two layers, written out: rounded values go forward, and backward as
-/// if nothing had been rounded.
+/// The straight-through gradients of a perceptron of two layers, written out: the forward pass takes rounded values, and the backward
+/// pass ignores the rounding.
 fn straight_through(params: &[Vec<f64>], widths: [usize; 3], bits: Bits, rows: &[usize]) -> Found<f64> {
     let [inputs, hidden, classes] = widths;
     let train = split().part(Part::Train);

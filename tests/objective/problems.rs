@@ -1,5 +1,5 @@
-//! The problems: gradients against finite differences of the f64 loss, the fast forms against f64, determinism, and what
-//! is refused.
+//! The problems: gradients against finite differences of the f64 loss, the fast forms against f64, determinism, and refused
+//! settings.
 
 use crate::rig::{GUARD, Rig, failure, gpu, slices, worst};
 use crate::support::wide::wide;
@@ -8,11 +8,11 @@ use wgpu_optim::tools::objectives::problems;
 use wgpu_optim::tools::objectives::problems::ALL;
 use wgpu_optim::tools::objectives::{CpuObjective, GpuObjective, Problem, TensorSpec, random};
 
-/// A gradient's largest error may be this share of the tensor's largest: f32 sums of some hundred terms of either sign.
+/// The largest error of a gradient, as a share of the tensor's largest gradient: f32 sums have some hundred terms of both signs.
 const GRADIENT_TOLERANCE: f64 = 3e-6;
 const LOSS_TOLERANCE: f64 = 1e-6;
 
-/// Sizes that are no multiples of a vector or a workgroup, small enough for finite differences; l2 is on.
+/// Sizes that are not multiples of a vector or a workgroup, small enough for finite differences; l2 is on.
 fn cases() -> Vec<(&'static str, &'static str)> {
     vec![
         ("matrix", "rows=23 columns=17 rank=3 extra_rank=2 l2=1e-3"),
@@ -42,7 +42,7 @@ fn cases() -> Vec<(&'static str, &'static str)> {
     ]
 }
 
-/// `name=value`s, as on a command line.
+/// Settings as `name=value`, as on a command line.
 fn parsed(settings: &str) -> impl Iterator<Item = (&str, Value)> {
     settings.split_whitespace().map(|setting| {
         let (name, value) = setting.split_once('=').expect("name=value");
@@ -50,7 +50,7 @@ fn parsed(settings: &str) -> impl Iterator<Item = (&str, Value)> {
     })
 }
 
-/// Made for the tests: MovieLens' layout and Jester's.
+/// Files made for the tests: the layout of MovieLens and that of Jester.
 pub(crate) const RATINGS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/ratings.tsv");
 
 pub(crate) fn configured(name: &str, settings: &str) -> wgpu_optim::Result<Box<dyn Problem>> {
@@ -62,7 +62,7 @@ fn make(name: &str, settings: &str) -> Box<dyn Problem> {
     configured(name, settings).expect("made")
 }
 
-/// A point at which no gradient is small.
+/// A point without small gradients.
 fn point(problem: &dyn Problem) -> Vec<Vec<f32>> {
     let mut params = problem.initial(3);
     for (key, value) in (0..).zip(params.iter_mut().flatten()) {
@@ -83,7 +83,7 @@ fn beyond(difference: f64, bound: f64) -> bool {
     difference.is_nan() || difference.abs() > bound
 }
 
-/// What was wrong in any of the cases: one failure does not hide another.
+/// The failures of all cases: one failure must not hide another.
 #[derive(Default)]
 struct Wrong(Vec<String>);
 
@@ -193,7 +193,7 @@ fn the_gpu_matches_f64() {
     wrong.none();
 }
 
-/// What the caller's parameters and gradients being one buffer must not disturb, and what is said before anything is bound.
+/// Parameters and gradients of the caller may lie in one buffer; an evaluation before a binding is an error.
 #[test]
 fn parameters_and_gradients_may_share_a_buffer() {
     for (name, settings) in [("matrix", "l2=1e-3"), ("sensing", "size=9"), ("digits", ""), ("l1", "features=70")] {
@@ -261,7 +261,7 @@ fn seeds_decide_the_data() {
     }
 }
 
-/// At the factors that made the data, the loss is the noise's and the held-out error nothing.
+/// At the factors that made the data, the loss is that of the noise, and the held-out error is 0.
 #[test]
 fn the_truth_has_no_test_error() {
     let problem = make("matrix", "noise=0.2 extra_rank=0 rank=4 density=0.5");

@@ -1,4 +1,4 @@
-//! Files of ratings: every layout, and what is refused.
+//! Files of ratings: every layout, and refused files.
 
 use crate::problems::RATINGS;
 use crate::rig::{failure, slices};
@@ -76,7 +76,7 @@ fn bad_lines_are_left_out_on_request() {
     assert!(failure(read(&[b'1'; (1 << 20) + 5], true)).contains("longer than"));
 }
 
-/// The training ratings' number, and the loss of a model of nothing: what the mean, or the biases, leave.
+/// The number of training ratings, and the loss of a model that is 0: the residual after the mean or the biases.
 fn left(file: &str, settings: &[(&str, Value)]) -> (u32, f64) {
     let settings = settings.iter().cloned().chain([("rank", Value::Number(1.0))]);
     let problem = problems::find("ratings").expect("a problem").configure(Some(file.as_ref()), settings).expect("made");
@@ -101,7 +101,7 @@ fn biases_leave_less() {
     assert!(left(JESTER, &[]).1 > 10.0);
 }
 
-/// Where every user rates one item and every item is rated once, r = d leaves d·s / (2 + s) of both biases with shrinkage s.
+/// If every user rates one item and every item is rated once, a rating r = d leaves d·s / (2 + s) of both biases with shrinkage s.
 #[test]
 fn biases_minimise_the_shrunken_error() {
     let folder = tempfile::tempdir().expect("a folder");

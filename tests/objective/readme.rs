@@ -1,4 +1,4 @@
-//! The guide's table of problems is the registry's: names, settings, defaults, measures.
+//! The guide's table of problems matches the registry: names, settings, defaults, measures.
 
 use crate::problems::configured;
 use wgpu_optim::optim::Value;

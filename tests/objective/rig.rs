@@ -1,4 +1,4 @@
-//! What the tests of all objectives share: a device, slices, and the measure of errors.
+//! The parts that the tests of all objectives share: a device, slices, and the measure of errors.
 
 use std::ops::Range;
 use std::sync::OnceLock;
@@ -30,7 +30,7 @@ pub(crate) struct Gpu {
     pub(crate) queue: wgpu::Queue,
 }
 
-/// One device for all tests, with no more than the default limits.
+/// One device for all tests, with the default limits.
 pub(crate) fn gpu() -> &'static Gpu {
     static GPU: OnceLock<Gpu> = OnceLock::new();
     GPU.get_or_init(|| {
@@ -70,7 +70,7 @@ impl Gpu {
     }
 }
 
-/// An objective whose tensors lie in one buffer of parameters and one of gradients, 256 bytes of guard between them.
+/// An objective with its tensors in one buffer of parameters and one of gradients, with 256 guard bytes between tensors.
 pub(crate) struct Rig<O: GpuObjective + ?Sized> {
     pub(crate) gpu: &'static Gpu,
     pub(crate) objective: Box<O>,
@@ -122,7 +122,7 @@ impl<O: GpuObjective + ?Sized> Rig<O> {
     }
 }
 
-/// What was refused, in words.
+/// The text of the error.
 pub(crate) fn failure<T>(result: wgpu_optim::Result<T>) -> String {
     result.err().expect("an error").to_string()
 }

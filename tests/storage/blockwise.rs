@@ -5,11 +5,11 @@ use wgpu_optim::storage::blockwise::{BLOCK, Map, decode, encode, largest};
 
 const MAPS: [Map; 2] = [Map::Signed, Map::Unsigned];
 
-/// How near the middle between two numbers of a map, relatively, either may be taken.
+/// The relative distance from the middle between two numbers of a map within which either number is accepted.
 const NEAR: f64 = 1e-6;
 
-/// The numbers of a map by its definition: 0, 1, and in each of seven decades the middles of equal cells of [0.1, 1], twice as many as in
-/// the decade below.
+/// The numbers of a map by its definition: 0, 1, and in each of seven decades the middles of equal cells of [0.1, 1]. Each decade has twice
+/// as many cells as the decade below.
 fn numbers(map: Map) -> Vec<f64> {
     let mut all = vec![0.0, 1.0];
     for decade in 0..7 {
@@ -28,7 +28,7 @@ fn numbers(map: Map) -> Vec<f64> {
     all
 }
 
-/// Whether a code is that of the number nearest to `y`, or nearly.
+/// Whether a code is that of the number nearest to `y`, within the accepted distance.
 fn is_nearest(numbers: &[f64], y: f64, code: u8) -> bool {
     let distance = |at: usize| (numbers[at] - y).abs();
     let nearest = (0..256).min_by(|a, b| distance(*a).total_cmp(&distance(*b))).unwrap();
@@ -78,7 +78,7 @@ fn the_nearest_number_is_taken_of_all() {
     }
 }
 
-/// A block of numbers, some of them many decades below its largest.
+/// A block of numbers; some lie many decades below the largest.
 fn block(map: Map, seed: u64, length: usize, scale: f64) -> Vec<f32> {
     let words = key(seed, Stream::Data);
     let number = |at: u32| {
@@ -154,7 +154,7 @@ fn what_is_not_finite_is_not_lost() {
     }
 }
 
-/// `tests/data/dynamic_maps.safetensors` holds what bitsandbytes (95f9af30) makes: `create_dynamic_map(signed)`, and the codes that its
+/// `tests/data/dynamic_maps.safetensors` holds the output of bitsandbytes (95f9af30): `create_dynamic_map(signed)`, and the codes that its
 /// default `quantize_blockwise` gives 4 blocks of 256 with either map.
 #[test]
 fn codes_are_those_of_the_published_implementation() {

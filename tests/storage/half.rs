@@ -1,4 +1,4 @@
-//! Half precision, its draws, and the split of an f32.
+//! Half precision, the random bits of stochastic rounding, and the split of an f32.
 
 use wgpu_optim::random::{Stream, draw, key};
 use wgpu_optim::storage::Format;
@@ -11,7 +11,7 @@ const fn shape(format: Format) -> (i32, i32) {
     if matches!(format, Format::F16) { (5, 10) } else { (8, 7) }
 }
 
-/// A half's magnitude by its definition; a step past the largest is the power of two above it.
+/// The magnitude of a half by its definition. One step past the largest magnitude is the power of two above it.
 fn magnitude(format: Format, bits: u32) -> f64 {
     let (exponents, fractions) = shape(format);
     let (exponent, fraction) = ((bits >> fractions) as i32, f64::from(bits & ((1 << fractions) - 1)));
@@ -60,7 +60,7 @@ fn every_half_widens_and_rounds_back() {
 fn the_nearest_is_taken_and_of_two_the_even() {
     for format in HALVES {
         for bits in 0..infinity(format) {
-            // Both neighbours' middle has a bit more than a half, and is an f32.
+            // The middle of two neighbours has one bit more than a half, so that it is an f32.
             let middle = f64::midpoint(magnitude(format, bits), magnitude(format, bits + 1)) as f32;
             let even = bits + bits % 2;
             let around = [(middle.next_down(), bits), (middle, even), (middle.next_up(), bits + 1)];
@@ -74,7 +74,7 @@ fn the_nearest_is_taken_and_of_two_the_even() {
     }
 }
 
-/// The half below a magnitude, and how far the magnitude lies on the way to the next.
+/// The half below a magnitude, and the share of the distance to the next half at which the magnitude lies.
 fn place(format: Format, x: f32) -> (u32, f64) {
     let x = f64::from(x);
     let below = (0..infinity(format)).rev().find(|bits| magnitude(format, *bits) <= x).unwrap();
@@ -82,7 +82,7 @@ fn place(format: Format, x: f32) -> (u32, f64) {
     (below, (x - low) / (high - low))
 }
 
-/// Over all chances, as many go up as there are 65,536ths of the way.
+/// Over all random bits, the number of roundings up is the share of the distance in 65,536ths.
 fn check_chances(format: Format, x: f32) {
     let (below, way) = place(format, x);
     let mut up = 0;
@@ -139,7 +139,7 @@ fn a_second_moment_does_not_become_zero() {
     assert_eq!(not_zero(0x3f80, 1.0), 0x3f80);
 }
 
-/// How far counts lie from what is expected, in standard deviations of χ².
+/// The deviation of counts from the expected counts, in standard deviations of χ².
 fn chi_square(terms: impl Iterator<Item = f64>) -> f64 {
     let terms: Vec<f64> = terms.collect();
     let freedom = terms.len() as f64;
@@ -203,7 +203,7 @@ fn chances_of_neighbours_steps_tensors_arrays_and_seeds_are_independent() {
         ("tensor and step changed places", of(1, 3, 10, 1), 0),
     ];
     for (what, other, further) in others {
-        // Whether the first bits of one say anything about the other's.
+        // Checks whether the first bits of two draws are correlated.
         let mut counts = [0_u32; 256];
         for element in (0..DRAWS).step_by(2) {
             let pair = (one.of(element) >> 12) * 16 + (other.of(element + further) >> 12);

@@ -1,5 +1,5 @@
-//! Numbers in half precision and in eight bits: the formats themselves, against definitions written anew here and against published
-//! implementations, and the host's optimizers that store in them.
+//! Numbers in half precision and in eight bits: the formats, against definitions that are written out here and against published
+//! implementations; and the host's optimizers that store in these formats.
 #![cfg(feature = "checkpoint")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 

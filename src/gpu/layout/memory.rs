@@ -181,15 +181,15 @@ impl MemoryUsage {
 /// A line a role: its bytes, and bytes a parameter.
 impl fmt::Display for MemoryUsage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{:<32} {:>16} {:>12}", "role", "bytes", "a parameter")?;
+        writeln!(f, "{:<32} {:>16} {:>13}", "role", "bytes", "per parameter")?;
         for Share { role, owner, bytes } in &self.shares {
             let name = match owner {
                 Owner::Crate => role.to_string(),
                 Owner::Caller => format!("{role} (caller's)"),
             };
-            writeln!(f, "{name:<32} {bytes:>16} {:>12.4}", self.share_of(*bytes))?;
+            writeln!(f, "{name:<32} {bytes:>16} {:>13.4}", self.share_of(*bytes))?;
         }
-        write!(f, "{:<32} {:>16} {:>12.4}", "total", self.total(), self.per_parameter())
+        write!(f, "{:<32} {:>16} {:>13.4}", "total", self.total(), self.per_parameter())
     }
 }
 

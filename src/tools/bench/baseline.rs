@@ -1,4 +1,4 @@
-//! Comparing with an earlier run.
+//! The comparison with an earlier run.
 
 use std::path::Path;
 
@@ -9,11 +9,11 @@ use crate::{Error, Result};
 /// A measurement that is slower than its baseline.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Regression {
-    /// What was measured now.
+    /// The new measurement.
     pub now: Measurement,
     /// [`Measurement::share_of_stream`] in the baseline.
     pub baseline_share: f64,
-    /// By how much the step takes longer against the stream kernel: 0.1 is a tenth longer.
+    /// How much longer the step takes relative to the stream kernel: 0.1 is a tenth longer.
     pub slowdown: f64,
 }
 
@@ -36,16 +36,16 @@ fn name(m: &Measurement) -> String {
     format!("{optimizer}{with} {tensors} × {elements} on {adapter} ({backend}, {storage})")
 }
 
-/// What makes two lines the same measurement.
-fn key(m: &Measurement) -> (&str, &super::With, super::Backend, &str, &str, usize, usize) {
+/// The fields that identify a measurement: two lines with equal keys measure the same.
+fn key(m: &Measurement) -> (&str, &super::With, super::BackendKind, &str, &str, usize, usize) {
     (&m.optimizer, &m.with, m.backend, &m.adapter, &m.storage, m.tensors, m.elements)
 }
 
 /// Reads the lines that `bench --json` wrote.
 ///
 /// # Errors
-/// The file cannot be read; a line that is neither a run of this schema nor a measurement, or that repeats another; no measurement
-/// at all. The line's number is in the error.
+/// The file cannot be read or holds no measurement; a line is neither a run of this schema nor a measurement, or repeats another line.
+/// The error names the line's number.
 pub fn read_baseline(path: &Path) -> Result<Vec<Measurement>> {
     let file = path.display().to_string();
     let text = std::fs::read_to_string(path).map_err(|source| Error::Io { path: file.clone(), source })?;
@@ -58,20 +58,20 @@ fn parse(text: &str) -> Result<Vec<Measurement>, String> {
     for (line, number) in text.lines().zip(1..).filter(|(line, _)| !line.trim().is_empty()) {
         let Some(found) = parse_line(line).map_err(|problem| format!("line {number}: {problem}"))? else { continue };
         if let Some(i) = measurements.iter().position(|m| key(m) == key(&found)) {
-            return Err(format!("line {number}: {} is there twice, first in line {}", name(&found), numbers[i]));
+            return Err(format!("line {number}: {} appears twice, first in line {}", name(&found), numbers[i]));
         }
         measurements.push(found);
         numbers.push(number);
     }
     if measurements.is_empty() {
-        return Err("there is no measurement in it, needs the lines that `bench --json` writes".to_owned());
+        return Err("it holds no measurement, needs the lines that `bench --json` writes".to_owned());
     }
     Ok(measurements)
 }
 
-/// A measurement, or `None` for the line that begins a run.
+/// Parses a line: a measurement, or `None` for the line that begins a run.
 fn parse_line(line: &str) -> Result<Option<Measurement>, String> {
-    let value: serde_json::Value = serde_json::from_str(line).map_err(|e| format!("this is not JSON: {e}"))?;
+    let value: serde_json::Value = serde_json::from_str(line).map_err(|e| format!("not JSON: {e}"))?;
     if let Some(schema) = value.get("schema") {
         return if *schema == report::SCHEMA {
             Ok(None)
@@ -79,7 +79,7 @@ fn parse_line(line: &str) -> Result<Option<Measurement>, String> {
             Err(format!("schema is {schema}, needs {}", report::SCHEMA))
         };
     }
-    let found: Measurement = serde_json::from_value(value).map_err(|e| format!("this is not a measurement: {e}"))?;
+    let found: Measurement = serde_json::from_value(value).map_err(|e| format!("not a measurement: {e}"))?;
     for (field, value) in [("gb_per_s", found.gb_per_s), ("stream_gb_per_s", found.stream_gb_per_s)] {
         if !(value.is_finite() && value > 0.0) {
             return Err(format!("{field} is {value}, needs a finite number above 0"));
@@ -90,11 +90,12 @@ fn parse_line(line: &str) -> Result<Option<Measurement>, String> {
 
 /// The results that are slower than their baseline by more than `max_regression`: 0.05 allows a step to take 5 % longer.
 ///
-/// The ratio of the median step to the median stream kernel is compared, both measured in turn, and not the time itself: a slower
-/// machine slows both. Lines belong together by optimizer, features, backend, adapter, storage, tensors and elements.
+/// The function compares the ratio of the median step to the median stream kernel, which are measured in turn. It does not compare times,
+/// because a slower machine slows both. Two lines belong together if optimizer, features, backend, adapter, storage, tensors and elements
+/// agree.
 ///
 /// # Errors
-/// A result that the baseline lacks, or has with settings that move other bytes; a limit that is negative or not finite.
+/// The baseline lacks a result, or has it with settings that move another number of bytes; the limit is negative or not finite.
 pub fn compare(baseline: &[Measurement], results: &[Measurement], max_regression: f64) -> Result<Vec<Regression>> {
     if !(max_regression.is_finite() && max_regression >= 0.0) {
         return Err(Error::Usage(format!(
@@ -107,14 +108,14 @@ pub fn compare(baseline: &[Measurement], results: &[Measurement], max_regression
         let before = before.ok_or_else(|| Error::Usage(format!("the baseline has no line for {}", name(now))))?;
         if before.bytes_per_element != now.bytes_per_element {
             return Err(Error::Usage(format!(
-                "{} moves {} bytes an element, {} in the baseline: the settings differ",
+                "{} moves {} bytes per element, {} in the baseline: the settings differ",
                 name(now),
                 now.bytes_per_element,
                 before.bytes_per_element
             )));
         }
         let slowdown = before.share_of_stream() / now.share_of_stream() - 1.0;
-        // NaN is no pass.
+        // NaN must not pass.
         if slowdown.is_nan() || slowdown > max_regression {
             slower.push(Regression { now: now.clone(), baseline_share: before.share_of_stream(), slowdown });
         }

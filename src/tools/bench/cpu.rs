@@ -1,11 +1,11 @@
-//! The fast path's step, beside a copy and a stream over slices of the same sizes.
+//! The measurement on the host: the fast path's step, beside a copy and a stream over slices of the same sizes.
 
 use rayon::prelude::*;
 
 use crate::Result;
 use crate::cpu::Optimizer;
 use crate::tools::bench::sampling::{Subject, interleave, timed};
-use crate::tools::bench::{Backend, Feature, GRAD, Measured, Measurement, PARAM, Place, Plan, check_memory};
+use crate::tools::bench::{BackendKind, Feature, GRAD, Measured, Measurement, PARAM, Place, Plan, check_memory};
 use crate::tools::report;
 
 /// Elements that a thread takes at a time, as in the fast path.
@@ -16,7 +16,7 @@ pub(super) fn measure(plan: &Plan, of: Measured<'_>) -> Result<Measurement> {
     let total = of.size.total()?;
     check_memory(of.size, of.bytes_needed(total)?)?;
     let sampled = interleave(&mut Steps::new(of)?, plan.seconds, plan.samples)?;
-    let place = Place { backend: Backend::Cpu, adapter: report::cpu_name(), dispatches: None, record_s: None };
+    let place = Place { backend: BackendKind::Cpu, adapter: report::cpu_name(), dispatches: None, record_s: None };
     Measurement::new(of, &sampled, place)
 }
 

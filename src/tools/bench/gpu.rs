@@ -1,11 +1,11 @@
-//! The engine's step, beside a copy and a stream kernel over arrays of the same sizes.
+//! The measurement on the GPU: the engine's step, beside a copy and a stream kernel over arrays of the same sizes.
 
 use std::time::Instant;
 
 use crate::tools::adapter::{Gpu, is_hardware};
 use crate::tools::bench::sampling::{Subject, interleave, timed};
 use crate::tools::bench::{
-    Backend, Feature, GRAD, Measured, Measurement, PARAM, Place, Plan, STREAM_ARRAYS, check_memory,
+    BackendKind, Feature, GRAD, Measured, Measurement, PARAM, Place, Plan, STREAM_ARRAYS, check_memory,
 };
 use crate::{Error, Optimizer, Result};
 
@@ -13,7 +13,7 @@ const COPY: &str = include_str!("../../../shaders/bench/copy.wgsl");
 const STREAM: &str = include_str!("../../../shaders/bench/stream.wgsl");
 /// Bytes of a vec4 of f32.
 const VEC4: u64 = 16;
-/// Threads of a workgroup, a vec4 each.
+/// Threads per workgroup; each takes one vec4.
 const WORKGROUP: u64 = 256;
 
 /// Measures a rule on an adapter.
@@ -28,7 +28,7 @@ pub(super) fn measure(plan: &Plan, gpu: &Gpu, of: Measured<'_>) -> Result<Measur
     let mut subject = Steps { gpu, optimizer, accumulates, kernels, record_s: f64::INFINITY };
     let sampled = interleave(&mut subject, plan.seconds, plan.samples)?;
     let place = Place {
-        backend: Backend::Gpu,
+        backend: BackendKind::Gpu,
         adapter: gpu.info.name.clone(),
         dispatches: Some(subject.dispatches()),
         record_s: Some(subject.record_s),
@@ -36,7 +36,7 @@ pub(super) fn measure(plan: &Plan, gpu: &Gpu, of: Measured<'_>) -> Result<Measur
     Measurement::new(of, &sampled, place)
 }
 
-/// An optimizer with tensors of this size, filled.
+/// An optimizer with tensors of this size, with values in parameters and gradients.
 pub(super) fn optimizer(gpu: &Gpu, of: Measured<'_>) -> Result<Optimizer> {
     let size = of.size;
     let optimizer = of.builder().build(&gpu.device, &gpu.queue)?;
@@ -111,7 +111,7 @@ impl Subject for Steps<'_> {
     }
 }
 
-/// The copy and the stream with their arrays p, g, m and v, in as many pieces as the device's limits ask for.
+/// The copy and the stream kernel with their arrays p, g, m and v, in as many pieces as the device's limits require.
 struct Kernels {
     copy: wgpu::ComputePipeline,
     stream: wgpu::ComputePipeline,

@@ -1,4 +1,4 @@
-//! What recording a step costs the caller's thread.
+//! The time that recording a step takes on the caller's thread.
 
 use std::time::Instant;
 
@@ -11,49 +11,50 @@ use crate::options::storage::Storage;
 use crate::tools::adapter::Gpu;
 use crate::{Group, Optimizer, Result, Tensor};
 
-/// Steps recorded for one measurement, and those before them that are not counted.
+/// Steps that are measured.
 const STEPS: usize = 200;
-const WARM: usize = 20;
-/// Elements of each tensor: recording does not depend on them.
+/// Steps before them that are not measured.
+const WARM_UP: usize = 20;
+/// Elements of each tensor. The time to record does not depend on them.
 const ELEMENTS: usize = 16;
-/// From one gradient to the next in their buffer, as an allocator would place them.
+/// Bytes from one gradient to the next in the pool, as an allocator would place them.
 const STRIDE: u64 = 256;
 
-/// The CPU time of recording one step, in seconds; medians.
+/// The median CPU times of recording one step, in seconds.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Recording {
     /// The optimizer's name.
     pub optimizer: String,
-    /// How many tensors.
+    /// The number of tensors.
     pub tensors: usize,
-    /// Whether every gradient moved, with [`Optimizer::step_with_grads`].
+    /// Whether every step rebinds every gradient, with [`Optimizer::step_with_grads`].
     pub moved: bool,
     /// The call that records the step.
     pub record_s: f64,
-    /// `CommandEncoder::finish` after it, where wgpu validates what was recorded.
+    /// The call of `CommandEncoder::finish` after it, in which wgpu validates the recorded commands.
     pub finish_s: f64,
 }
 
-/// Measures what recording a step over `tensors` tensors costs; with `moved`, every gradient is somewhere else at every step, all in one
-/// buffer as a framework's memory pool holds them.
+/// Measures the time to record a step over `tensors` tensors. With `rebinds`, every step binds every gradient at another place of one
+/// buffer, as a framework's memory pool does.
 ///
 /// # Errors
-/// A setting out of range; a limit of the device; the device was lost.
-pub fn recording(gpu: &Gpu, rule: &dyn Rule, tensors: usize, moved: bool) -> Result<Recording> {
+/// A setting is out of range; a limit of the device is too low; the device was lost.
+pub fn recording(gpu: &Gpu, rule: &dyn Rule, tensors: usize, rebinds: bool) -> Result<Recording> {
     let size = Size { tensors, elements: ELEMENTS };
     size.total()?;
-    let pool = moved.then(|| pool(gpu, tensors as u64));
-    let mut optimizer = if moved {
-        moving(gpu, rule, tensors)?
+    let pool = rebinds.then(|| pool(gpu, tensors as u64));
+    let mut optimizer = if rebinds {
+        with_dynamic_gradients(gpu, rule, tensors)?
     } else {
         super::gpu::optimizer(gpu, Measured { rule, with: &With::default(), storage: &Storage::default(), size })?
     };
     let handles: Vec<Tensor> = optimizer.tensors().map(|(tensor, ..)| tensor).collect();
     let (mut record, mut finish) = (Vec::new(), Vec::new());
-    for step in 0..WARM + STEPS {
+    for step in 0..WARM_UP + STEPS {
         let (recorded, finished) =
             one(gpu, &mut optimizer, pool.as_ref().map(|pool| (pool, step as u64 % 2)), &handles)?;
-        if step >= WARM {
+        if step >= WARM_UP {
             record.push(recorded);
             finish.push(finished);
         }
@@ -61,7 +62,7 @@ pub fn recording(gpu: &Gpu, rule: &dyn Rule, tensors: usize, moved: bool) -> Res
     Ok(Recording {
         optimizer: rule.name().to_owned(),
         tensors,
-        moved,
+        moved: rebinds,
         record_s: Times::new(record).median(),
         finish_s: Times::new(finish).median(),
     })
@@ -92,17 +93,17 @@ fn one(
     Ok((recorded, finished))
 }
 
-/// Room for two gradients a tensor.
+/// A buffer with room for two gradients per tensor.
 fn pool(gpu: &Gpu, tensors: u64) -> wgpu::Buffer {
     gpu.device.create_buffer(&wgpu::BufferDescriptor {
-        label: Some("moved gradients"),
+        label: Some("rebound gradients"),
         size: 2 * tensors * STRIDE,
         usage: wgpu::BufferUsages::STORAGE,
         mapped_at_creation: false,
     })
 }
 
-fn moving(gpu: &Gpu, rule: &dyn Rule, tensors: usize) -> Result<Optimizer> {
+fn with_dynamic_gradients(gpu: &Gpu, rule: &dyn Rule, tensors: usize) -> Result<Optimizer> {
     let mut builder = Optimizer::builder(rule.boxed());
     for i in 0..tensors {
         builder.tensor(Group::DEFAULT, format!("tensor {i}"), &[ELEMENTS]);

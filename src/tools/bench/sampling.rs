@@ -1,14 +1,13 @@
-//! Taking samples in turn.
+//! Samples of several subjects, taken in turn.
 
 use std::time::Instant;
 
 use crate::Result;
 
-/// Samples taken of one thing before the next has its turn. Each turn begins with one that is not counted, because the turn before left
-/// other arrays in the caches.
+/// Samples per turn. Each turn begins with one sample that is not counted, because the turn before left other arrays in the caches.
 const BURST: usize = 3;
 
-/// Seconds of one thing's samples, sorted.
+/// The seconds of one subject's samples, sorted.
 #[derive(Clone, Debug)]
 pub(super) struct Times(Vec<f64>);
 
@@ -32,14 +31,14 @@ impl Times {
     }
 }
 
-/// What was sampled.
+/// The samples of a measurement.
 pub(super) struct Sampled {
     pub(super) copy: Times,
     pub(super) stream: Times,
     pub(super) step: Times,
 }
 
-/// What can be sampled: each runs once and says how many seconds it took.
+/// A measurement: each method runs its work once and returns the seconds that the work took.
 pub(super) trait Subject {
     fn copy(&mut self) -> Result<f64>;
     fn stream(&mut self) -> Result<f64>;
@@ -51,7 +50,7 @@ pub(super) fn interleave(subject: &mut impl Subject, seconds: f64, least: usize)
     type Turn<S> = fn(&mut S) -> Result<f64>;
     let turns: [Turn<_>; 3] = [Subject::copy, Subject::stream, Subject::step];
     for turn in turns {
-        // First runs compile, touch fresh memory and wake the device.
+        // The first run compiles, touches fresh memory and wakes the device.
         turn(subject)?;
     }
     let start = Instant::now();

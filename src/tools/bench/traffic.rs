@@ -1,4 +1,4 @@
-//! The bytes that a step must move.
+//! The bytes per element that a step must move.
 
 use super::{Feature, With};
 use crate::Result;
@@ -9,25 +9,25 @@ use crate::options::storage::{Formats, RoundingMode, StateFormat, Storage};
 /// Bytes of an f32.
 pub(super) const F32: f64 = 4.0;
 
-/// The bytes a rule must move for each element at each step where everything is f32: parameter, gradient and kept states read, parameter
-/// and states written, and for rules with sums once more what [`Rule::sums_read`] names. WarpAdam's product reads gradient and matrix and
-/// writes `P g`; where it learns, it reads v, the last gradient and writes that and the matrix. Probes and integrators are not part of a
-/// bare step.
+/// The bytes per element that one step of a rule must move if everything is f32. A step reads parameter, gradient and kept states, and
+/// writes parameter and states. A rule with sums reads once more the arrays that [`Rule::sums_read`] names. WarpAdam's product reads
+/// gradient and matrix and writes `P g`; if WarpAdam learns, the product also reads v and the last gradient, and writes the last gradient
+/// and the matrix. Probes and integrators are not part of a bare step.
 #[must_use]
 pub fn bytes_per_element(rule: &dyn Rule) -> f64 {
     Traffic { rule, formats: Formats::default() }.step()
 }
 
-/// The same for tensors of so many elements that are stored so. A block of 256 in eight bits has an f32 with its largest magnitude, which
-/// is read and written too; a parameter in half precision is read beside its master copy.
+/// As [`bytes_per_element`], for tensors of `elements` elements in this storage. Each block of 256 eight-bit numbers has an f32 with its
+/// largest magnitude, which the step reads and writes too. A step reads a parameter in half precision beside its master copy.
 ///
 /// # Errors
-/// The rule cannot be stored so.
+/// The rule refuses the storage.
 pub fn bytes_per_element_stored(rule: &dyn Rule, storage: &Storage, elements: usize) -> Result<f64> {
     Ok(Traffic::new(rule, storage, elements)?.step())
 }
 
-/// A rule with how its numbers are stored.
+/// A rule with the formats of its numbers.
 pub(super) struct Traffic<'a> {
     rule: &'a dyn Rule,
     formats: Formats,
@@ -38,23 +38,24 @@ impl<'a> Traffic<'a> {
         Ok(Self { rule, formats: storage.formats(rule, elements as u64)? })
     }
 
-    /// A bare step's.
+    /// The bytes per element of a bare step.
     fn step(&self) -> f64 {
         let update = 2.0 * self.param() + self.grad() + 2.0 * self.states().map(|(_, bytes)| bytes).sum::<f64>();
         update + self.sums() + procedure_arrays(self.rule.procedure()) as f64 * F32
     }
 
-    /// A step's with these features around it. A clip by norm and a loss scale read the gradient once more, unless the rule's sums read it
-    /// anyway: those of a rule that needs the clipped gradient come after the clip's. The average is read and written. The accumulator is
-    /// read wherever the gradient is, cleared by the update, and in its own launch read and written beside the gradient.
+    /// The bytes per element of a step with these features. A clip by norm and a loss scale read the gradient once more, unless the rule's
+    /// sums read it anyway; a rule that needs the clipped gradient takes its sums after those of the clip. The average is read and written.
+    /// The accumulator is read wherever the gradient is read. The update clears it, and its own dispatch reads and writes it beside the
+    /// gradient.
     pub(super) fn step_with(&self, with: &With) -> f64 {
         let clip = with.has(Feature::Clip);
         let rule_reads = self.rule.sums_read().contains(&"g");
         let reads_again = (clip || with.has(Feature::Scale)) && (!rule_reads || clip && self.rule.sums().after_clip);
         let share = |on: bool, bytes: f64| if on { bytes } else { 0.0 };
         let accumulator = {
-            let (update, own_launch) = (2.0 * F32, 2.0 * F32 + self.grad());
-            update + share(rule_reads, F32) + share(reads_again, F32) + own_launch
+            let (update, own_dispatch) = (2.0 * F32, 2.0 * F32 + self.grad());
+            update + share(rule_reads, F32) + share(reads_again, F32) + own_dispatch
         };
         self.step()
             + share(reads_again, self.grad())
@@ -62,12 +63,12 @@ impl<'a> Traffic<'a> {
             + share(with.has(Feature::Accumulate), accumulator)
     }
 
-    /// Memory of the optimizer's arrays.
+    /// The memory of the optimizer's arrays, in bytes per element.
     pub(super) fn memory(&self) -> f64 {
         self.param() + self.grad() + self.states().map(|(_, bytes)| bytes).sum::<f64>()
     }
 
-    /// A parameter with what keeps its precision.
+    /// A parameter with its master copy or remainder.
     fn param(&self) -> f64 {
         let rest = match self.formats.params.keep() {
             Some(RoundingMode::Master) => F32,
@@ -91,7 +92,7 @@ impl<'a> Traffic<'a> {
         states.map(move |(k, state)| (state, bytes(self.formats.state(k))))
     }
 
-    /// What the sums read.
+    /// The arrays that the sums read.
     fn sums(&self) -> f64 {
         let read = |name: &&str| match *name {
             "p" => self.param(),
@@ -102,7 +103,7 @@ impl<'a> Traffic<'a> {
     }
 }
 
-/// The arrays that a procedure's own launch reads and writes in a bare step.
+/// The number of arrays that a procedure's own dispatch reads and writes in a bare step.
 const fn procedure_arrays(procedure: Procedure) -> usize {
     match procedure {
         Procedure::Warp(warp) if warp.learned => 5 + 2 * warp.block,

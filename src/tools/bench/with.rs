@@ -1,4 +1,4 @@
-//! What stands around the rule while it is measured.
+//! The features that a measured step can have beside its rule.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,12 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Accumulate, Builder, Clip, Ema, Error, LossScale, Result};
 
-/// Clips at this norm, which the bench's gradients exceed.
+/// The clip. The bench's gradients exceed this norm.
 const CLIP: Clip = Clip::GlobalNorm(1.0);
-/// One micro-batch beside the step's own.
+/// Two micro-batches per step: an accumulated one and the step's own.
 const MICRO_BATCHES: Accumulate = Accumulate::Mean(2);
 
-/// Something around the rule.
+/// A feature of the optimizer beside its rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Feature {
@@ -20,17 +20,17 @@ pub enum Feature {
     Clip,
     /// A loss scale, with the test for gradients that are not finite.
     Scale,
-    /// An average of the weights.
+    /// A moving average of the weights.
     Ema,
     /// Two micro-batches: each measured step is one [`Optimizer::accumulate`](crate::Optimizer::accumulate) and the step.
     Accumulate,
 }
 
 impl Feature {
-    /// All of them.
+    /// All features.
     pub const ALL: [Self; 4] = [Self::Clip, Self::Scale, Self::Ema, Self::Accumulate];
 
-    /// Its name.
+    /// The feature's name.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -42,7 +42,7 @@ impl Feature {
     }
 }
 
-/// A combination of features; the empty one is the bare rule. Read from `clip,ema` or `none`, and written so.
+/// A combination of features; without any it is the bare rule. The text form is `clip,ema`, or `none`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct With(Vec<Feature>);
@@ -82,18 +82,18 @@ impl FromStr for With {
 }
 
 impl With {
-    /// Whether this is among the features.
+    /// Whether the combination has this feature.
     #[must_use]
     pub fn has(&self, feature: Feature) -> bool {
         self.0.contains(&feature)
     }
 
-    /// Arrays that it keeps for each element beside the rule's states.
+    /// The number of arrays that the features keep beside the rule's states.
     pub(super) fn arrays(&self) -> u64 {
         self.0.iter().filter(|f| matches!(f, Feature::Ema | Feature::Accumulate)).count() as u64
     }
 
-    /// Asks the builder for it.
+    /// Turns the features on in a builder.
     pub(super) fn build(&self, builder: &mut Builder) {
         for feature in &self.0 {
             match feature {

@@ -1,9 +1,9 @@
-//! What every objective refuses in the same words.
+//! The checks that all objectives share.
 
 use super::TensorSpec;
 use crate::{Error, Result};
 
-/// One slice a tensor, each of the tensor's length.
+/// Checks that there is one slice per tensor, of the tensor's length.
 pub(super) fn lengths(tensors: &[TensorSpec], lengths: impl ExactSizeIterator<Item = usize>, role: &str) -> Result<()> {
     if lengths.len() != tensors.len() {
         return Err(Error::Usage(format!("{} slices of {role}, needs {}", lengths.len(), tensors.len())));
@@ -17,15 +17,15 @@ pub(super) fn lengths(tensors: &[TensorSpec], lengths: impl ExactSizeIterator<It
     Ok(())
 }
 
-/// A batch of so many.
+/// Checks that a batch exists.
 pub(super) fn batch(batch: usize, count: usize) -> Result<()> {
     if batch < count { Ok(()) } else { Err(Error::Usage(format!("batch {batch} of {count}"))) }
 }
 
-/// The iterations a kernel's thread may make: Mesa's software driver silently stops loops at 65,535.
+/// The largest number of iterations in a kernel's thread: Mesa's software driver silently stops loops at 65,535.
 pub(super) const LONGEST_LOOP: usize = 60_000;
 
-/// Refuses what would make a kernel's thread walk too far.
+/// Refuses a count that makes a kernel's thread loop too often.
 pub(super) fn loops(what: &str, count: usize) -> Result<()> {
     if count > LONGEST_LOOP {
         return Err(Error::Usage(format!("{count} {what}, needs at most {LONGEST_LOOP} on a GPU")));

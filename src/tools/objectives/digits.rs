@@ -1,4 +1,4 @@
-//! The embedded data: handwritten digits of 8×8 pixels (`src/data/README.md` says where they come from).
+//! The embedded data: handwritten digits of 8×8 pixels. `data/README.md` names their source.
 
 use super::Samples;
 use crate::{Error, Result};
@@ -12,15 +12,15 @@ static BYTES: &[u8] = include_bytes!("data/digits.bin");
 /// All 1797 digits, pixels scaled to [0, 1].
 ///
 /// # Errors
-/// None, unless the embedded data was changed.
+/// None, unless the embedded data is corrupt.
 pub fn load() -> Result<Samples> {
     parse(BYTES)
 }
 
-/// Reads and checks bytes laid out as the embedded data.
+/// Reads and checks bytes in the layout of the embedded data.
 ///
 /// # Errors
-/// Another number of rows, a pixel above 16, a label above 9.
+/// The number of rows is wrong, a pixel is above 16, or a label is above 9.
 pub fn parse(bytes: &[u8]) -> Result<Samples> {
     let expected = ROWS * (PIXELS + 1);
     if bytes.len() != expected {

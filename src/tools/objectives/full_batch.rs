@@ -1,22 +1,22 @@
-//! Problems without mini-batches: what each says once, for both floats and the GPU; and what they share on the host, checks,
-//! the L2 term and the outcome.
+//! Problems without mini-batches: the part that each problem defines once, for both float types and the GPU; and the part that they share
+//! on the host: checks, the L2 term and the outcome.
 
 use super::staged::Frame;
 use super::{CpuObjective, GpuObjective, Measure, Outcome, Problem, TensorSpec, check};
 use crate::Result;
 use crate::optim::rule::Real;
 
-/// An objective's own mathematics, on slices that are known to fit.
+/// An objective's own mathematics, on slices of checked lengths.
 pub(super) trait Terms<F> {
     /// The number of data points.
     fn rows(&self) -> usize;
 
-    /// The loss, and its gradient over `grads` where asked. Sums of many terms are kept in f64, so that the difference of
-    /// two losses means something.
+    /// The loss; with `grads`, also its gradient, written into `grads`. Sums of many terms are kept in f64, so that the difference of two
+    /// losses is precise.
     fn evaluate(&mut self, params: &[&[F]], grads: Option<&mut [&mut [F]]>) -> f64;
 }
 
-/// A problem whose loss is over all of its data at once; a [`Problem`] follows.
+/// A problem with a loss over all of its data at once. Every such problem is a [`Problem`].
 pub(super) trait FullBatch: Send + Sync {
     fn name(&self) -> &'static str;
 
@@ -30,7 +30,7 @@ pub(super) trait FullBatch: Send + Sync {
     /// The mathematics in one float, with its data.
     fn terms<F: Real>(&self) -> impl Terms<F> + Send + 'static;
 
-    /// How many terms the kernels write.
+    /// The number of terms that the kernels write.
     fn term_count(&self) -> usize;
 
     /// Adds the kernels, which write the terms and the slope.

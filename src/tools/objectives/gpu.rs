@@ -1,4 +1,4 @@
-//! What all GPU objectives share: kernels with explicit layouts, buffers, and reading outcomes back.
+//! The parts that all GPU objectives share: kernels with explicit layouts, buffers, and the readback of outcomes.
 
 use super::{Outcome, TensorSpec};
 use crate::{Error, Result};
@@ -6,10 +6,10 @@ use futures::channel::oneshot;
 use std::future::Future;
 use std::num::NonZeroU64;
 
-/// How a kernel sees a buffer.
+/// The kind of a kernel's binding.
 #[derive(Clone, Copy)]
 pub(super) enum Binding {
-    /// A uniform of so many bytes, found by the dispatch's dynamic offset.
+    /// A uniform of this many bytes at the dispatch's dynamic offset.
     Moving(u64),
     /// A uniform.
     Uniform,
@@ -90,14 +90,14 @@ fn entry(binding: Binding, at: u32) -> wgpu::BindGroupLayoutEntry {
     }
 }
 
-/// Makes labelled buffers and refuses what the device cannot bind.
+/// Makes labelled buffers, and refuses sizes that the device cannot bind.
 #[derive(Clone, Copy)]
 pub(super) struct Buffers<'a> {
     pub(super) device: &'a wgpu::Device,
 }
 
 impl Buffers<'_> {
-    /// Storage of so many 4-byte words, all zero.
+    /// Storage of this many 4-byte words, all zero.
     pub(super) fn words(&self, role: &str, words: usize) -> Result<wgpu::Buffer> {
         let size = self.fitting(4 * words as u64)?;
         Ok(self.device.create_buffer(&wgpu::BufferDescriptor {
@@ -130,7 +130,7 @@ impl Buffers<'_> {
     }
 }
 
-/// The tensors' exact ranges of the slices.
+/// The part of each slice that holds its tensor's elements.
 pub(super) fn bindings<'a>(
     device: &wgpu::Device,
     tensors: &[TensorSpec],
@@ -163,7 +163,7 @@ fn binding<'a>(
     Err(Error::Tensor { tensor: tensor.name.clone(), problem })
 }
 
-/// Refuses what a loss cannot be copied to.
+/// Refuses a slice to which a loss cannot be copied.
 pub(super) fn check_loss_slot(into: wgpu::BufferSlice<'_>) -> Result<()> {
     let (size, offset) = (into.size(), into.offset());
     if size < 4 || offset % 4 != 0 || !into.buffer().usage().contains(wgpu::BufferUsages::COPY_DST) {
@@ -173,7 +173,7 @@ pub(super) fn check_loss_slot(into: wgpu::BufferSlice<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Outcomes on their way from the GPU.
+/// Outcomes that are being read back from the GPU.
 #[derive(Debug)]
 pub struct Reading {
     buffer: wgpu::Buffer,
@@ -203,11 +203,11 @@ impl Reading {
         Self { buffer, rows }
     }
 
-    /// Asks for the outcomes. To be called after the encoder was submitted; the future resolves while the device is polled.
+    /// Reads the outcomes back. Call it after the encoder was submitted; the future resolves while the device is polled.
     pub fn read(self) -> impl Future<Output = Result<Vec<Outcome>>> {
         let (send, receive) = oneshot::channel();
         self.buffer.map_async(wgpu::MapMode::Read, .., move |mapped| {
-            drop(send.send(mapped)); // nobody listens where the future was dropped
+            drop(send.send(mapped)); // the receiver is gone if the future was dropped
         });
         async move {
             let mapped = receive.await.map_err(|_| Error::DeviceLost("an outcome was never read back".to_owned()))?;

@@ -1,5 +1,5 @@
-//! Between an optimizer in half precision and an objective whose kernels compute on f32: its parameters widened before an evaluation,
-//! its gradients rounded after it. Nothing where the optimizer's are f32.
+//! The conversion between an optimizer in half precision and an objective in f32. Parameters are widened before an evaluation, and
+//! gradients are rounded after it. If the optimizer stores f32, nothing is converted.
 
 use super::GpuObjective;
 use super::gpu::{Binding, Buffers, Kernel};
@@ -11,13 +11,13 @@ const HALF: &str = include_str!("../../../shaders/harness/half.wgsl");
 const WIDEN: &str = include_str!("../../../shaders/objectives/widen.wgsl");
 const NARROW: &str = include_str!("../../../shaders/objectives/narrow.wgsl");
 
-/// The tensors that cross over.
+/// The tensors that are converted.
 pub(crate) struct Halves {
     params: Vec<Option<Crossing>>,
     grads: Vec<Option<Crossing>>,
 }
 
-/// A tensor's parameters or gradients as f32, and how they are made or taken.
+/// A tensor's parameters or gradients as f32, and the dispatch that converts them.
 struct Crossing {
     floats: wgpu::Buffer,
     pipeline: wgpu::ComputePipeline,
@@ -25,7 +25,7 @@ struct Crossing {
     grid: (u32, u32),
 }
 
-/// Which way numbers go.
+/// The direction of a conversion.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Way {
     Widen,
@@ -33,10 +33,10 @@ enum Way {
 }
 
 impl Halves {
-    /// Binds an objective to an optimizer's tensors, with what stands between them.
+    /// Binds an objective to an optimizer's tensors, with the conversions between them.
     ///
     /// # Errors
-    /// The device cannot bind as much.
+    /// A buffer is larger than the device can bind.
     pub(crate) fn bind(
         device: &wgpu::Device,
         objective: &mut dyn GpuObjective,
@@ -66,15 +66,15 @@ impl Halves {
         Ok(Self { params, grads })
     }
 
-    /// Records that the objective sees the parameters as they are at this point of the encoder.
+    /// Records the conversion of the parameters, so that the objective is evaluated with their values at this point of the encoder.
     pub(crate) fn record_params(&self, encoder: &mut wgpu::CommandEncoder) {
         record(encoder, &self.params);
     }
 
-    /// Records a mini-batch's gradient, or its loss to where that is asked for.
+    /// Records a mini-batch's gradient; with a loss slot, its loss instead.
     ///
     /// # Errors
-    /// As the objective's.
+    /// As those of the objective.
     pub(crate) fn record(
         &self,
         objective: &dyn GpuObjective,
@@ -92,7 +92,7 @@ impl Halves {
     }
 }
 
-/// What the objective binds.
+/// The slices that the objective binds.
 fn seen<'a>(crossing: Option<&'a Crossing>, own: wgpu::BufferSlice<'a>) -> wgpu::BufferSlice<'a> {
     crossing.map_or(own, |crossing| crossing.floats.slice(..))
 }

@@ -1,4 +1,4 @@
-//! What an objective is: its tensors, what an evaluation finds, and its two forms, on the GPU and on the host.
+//! The interface of an objective: its tensors, the outcome of an evaluation, and its two forms, on the GPU and on the host.
 
 use crate::Result;
 
@@ -19,14 +19,14 @@ impl TensorSpec {
     }
 }
 
-/// What an evaluation of some rows found.
+/// The outcome of an evaluation of some rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Outcome {
-    /// How many rows.
+    /// The number of rows.
     pub rows: u32,
     /// The mean loss of these rows.
     pub loss: f64,
-    /// How many rows were classified correctly.
+    /// The number of rows that were classified correctly.
     pub correct: u32,
 }
 
@@ -46,38 +46,38 @@ impl Outcome {
     }
 }
 
-/// An objective whose parameters and gradients live on the GPU. Nothing here submits or waits.
+/// An objective with parameters and gradients on the GPU. Its methods neither submit nor wait.
 pub trait GpuObjective {
     /// The tensors, in the order in which their slices are bound.
     fn tensors(&self) -> &[TensorSpec];
 
     /// Binds each tensor's parameters and gradients. Slices start at the device's storage offset alignment and hold the
-    /// tensor's elements at least; what lies behind these is not touched.
+    /// tensor's elements at least; bytes behind the elements are not touched.
     ///
     /// # Errors
-    /// A slice that does not fit, by the tensor's name; what was bound before stays.
+    /// A slice does not fit; the error names the tensor. The earlier binding stays.
     fn bind(&mut self, params: &[wgpu::BufferSlice<'_>], grads: &[wgpu::BufferSlice<'_>]) -> Result<()>;
 
     /// The number of mini-batches of an epoch.
     fn batches(&self) -> usize;
 
-    /// From here on in the encoder, batches come in this epoch's order. Without it, epoch 0's.
+    /// Records that later batches in the encoder come in this epoch's order. Without this call, they come in the order of epoch 0.
     fn record_epoch(&self, encoder: &mut wgpu::CommandEncoder, epoch: u32);
 
-    /// Writes a batch's mean gradients over the bound ones.
+    /// Writes a batch's mean gradients into the bound slices.
     ///
     /// # Errors
-    /// Nothing is bound, or there is no such batch.
+    /// Nothing is bound, or the batch does not exist.
     fn record_gradient(&self, encoder: &mut wgpu::CommandEncoder, batch: usize) -> Result<()>;
 
     /// Evaluates a batch and copies its mean loss, one `f32`, to the start of `into`.
     ///
     /// # Errors
-    /// Nothing is bound, there is no such batch, or `into` cannot be copied to.
+    /// Nothing is bound, the batch does not exist, or `into` is not a valid copy target.
     fn record_loss(&self, encoder: &mut wgpu::CommandEncoder, batch: usize, into: wgpu::BufferSlice<'_>) -> Result<()>;
 }
 
-/// An objective whose parameters and gradients are slices in memory.
+/// An objective with parameters and gradients in slices on the host.
 pub trait CpuObjective<F> {
     /// The tensors, in the order in which their slices are passed.
     fn tensors(&self) -> &[TensorSpec];
@@ -85,18 +85,18 @@ pub trait CpuObjective<F> {
     /// The number of mini-batches of an epoch.
     fn batches(&self) -> usize;
 
-    /// From here on batches come in this epoch's order. Without it, epoch 0's.
+    /// Sets the epoch: later batches come in its order. Without this call, they come in the order of epoch 0.
     fn set_epoch(&mut self, epoch: u32);
 
-    /// Writes a batch's mean gradients over `grads`.
+    /// Writes a batch's mean gradients into `grads`.
     ///
     /// # Errors
-    /// A slice of a wrong length, by the tensor's name, or there is no such batch.
+    /// A slice has a wrong length (the error names the tensor), or the batch does not exist.
     fn gradient(&mut self, params: &[&[F]], batch: usize, grads: &mut [&mut [F]]) -> Result<Outcome>;
 
     /// Evaluates a batch.
     ///
     /// # Errors
-    /// A slice of a wrong length, by the tensor's name, or there is no such batch.
+    /// A slice has a wrong length (the error names the tensor), or the batch does not exist.
     fn loss(&mut self, params: &[&[F]], batch: usize) -> Result<Outcome>;
 }

@@ -1,16 +1,16 @@
-//! What a problem is: data from which both forms of an objective are made, and the settings that make the data.
+//! The interface of a problem: data from which both forms of an objective are made, and the settings that make the data.
 
 use super::objective::{CpuObjective, GpuObjective, TensorSpec};
 use crate::optim::rule::settings::Configured;
 use crate::{Error, Result};
 use std::path::Path;
 
-/// What [`Problem::validation`] and [`Problem::test`] measure.
+/// The measure of [`Problem::validation`] and [`Problem::test`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Measure {
     /// `rmse`, `accuracy`, …
     pub name: &'static str,
-    /// Whether more of it is better.
+    /// Whether a larger value is better.
     pub more_is_better: bool,
 }
 
@@ -19,7 +19,7 @@ impl Measure {
     pub const RMSE: Self = Self { name: "rmse", more_is_better: false };
     /// The share of rows that were classified correctly.
     pub const ACCURACY: Self = Self { name: "accuracy", more_is_better: true };
-    /// The distance from what was to be found, as a share of its norm.
+    /// The distance from the true solution, as a share of the solution's norm.
     pub const RECOVERY_ERROR: Self = Self { name: "recovery error", more_is_better: false };
 }
 
@@ -52,47 +52,47 @@ pub trait Problem: Send + Sync {
     /// The fast form on the host.
     ///
     /// # Errors
-    /// Sizes that the form cannot hold.
+    /// A size is larger than the form can hold.
     fn cpu_f32(&self) -> Result<Box<dyn CpuObjective<f32> + Send>>;
 
     /// The exact form on the host.
     ///
     /// # Errors
-    /// Sizes that the form cannot hold.
+    /// A size is larger than the form can hold.
     fn cpu_f64(&self) -> Result<Box<dyn CpuObjective<f64> + Send>>;
 
     /// The form on a GPU, with its data there.
     ///
     /// # Errors
-    /// Data that the device cannot bind.
+    /// The data is larger than the device can bind.
     fn gpu(&self, device: &wgpu::Device) -> Result<Box<dyn GpuObjective>>;
 
-    /// What validation and test measure. `None` where the problem has neither: there the loss is all that counts.
+    /// The measure of validation and test; `None` if the problem has neither, so that only the loss counts.
     fn measure(&self) -> Option<Measure>;
 
-    /// The measure on data that choose settings such as learning rates; `None` where the problem has none.
-    /// `params` are of the tensors' lengths.
+    /// The measure on the validation data, by which settings such as learning rates are chosen; `None` if the problem has none.
+    /// `params` have the tensors' lengths.
     fn validation(&self, params: &[&[f32]]) -> Option<f64>;
 
-    /// The measure on data that nothing was chosen by; `None` where the problem has none. `params` are of the tensors' lengths.
+    /// The measure on the test data, by which no setting is chosen; `None` if the problem has none. `params` have the tensors' lengths.
     fn test(&self, params: &[&[f32]]) -> Option<f64>;
 }
 
-/// The settings of a problem: from them it is made.
+/// The settings from which a problem is made.
 pub trait Recipe: Configured + Sized {
     /// Whether its data come from a file.
     const FROM_FILE: bool = false;
 
-    /// Makes the data; what [`problem`](Self::problem) calls once everything is checked.
+    /// Makes the data. [`problem`](Self::problem) calls it after its checks.
     ///
     /// # Errors
-    /// Sizes that do not go together, or a file that is not what it should be.
+    /// The sizes contradict each other, or the file is malformed.
     fn build(&self, file: Option<&Path>) -> Result<Box<dyn Problem>>;
 
-    /// Checks the settings and makes the problem, with the data of `file` where [`Self::FROM_FILE`] says so.
+    /// Checks the settings and makes the problem, with the data of `file` if [`Self::FROM_FILE`] is true.
     ///
     /// # Errors
-    /// A value out of range, sizes that do not go together, a file that is missing, not wanted, or not what it should be.
+    /// A value is out of range; the sizes contradict each other; the file is missing, not expected, or malformed.
     fn problem(&self, file: Option<&Path>) -> Result<Box<dyn Problem>> {
         self.check_ranges()?;
         match file {

@@ -1,14 +1,14 @@
-//! Labelled rows and their split into training and held-out data.
+//! Labelled rows, and their split into training data and held-out data.
 
 use super::random::{self, Stream};
 use crate::{Error, Result};
 
-/// Which rows of a [`Split`].
+/// A part of a [`Split`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// Those that gradients come from.
+    /// The rows that gradients come from.
     Train,
-    /// Those that only measure.
+    /// The rows that are only measured.
     HeldOut,
 }
 
@@ -22,10 +22,10 @@ pub struct Samples {
 }
 
 impl Samples {
-    /// Takes `inputs` row by row.
+    /// Rows with these inputs, row by row.
     ///
     /// # Errors
-    /// Lengths that contradict each other, a label that is no class, an input that is not finite.
+    /// The lengths contradict each other, a label is not a class, or an input is not finite.
     pub fn new(features: usize, classes: usize, inputs: Vec<f32>, labels: Vec<u32>) -> Result<Self> {
         if features == 0 || inputs.len() != labels.len() * features {
             let (values, rows) = (inputs.len(), labels.len());
@@ -46,7 +46,7 @@ impl Samples {
         self.labels.len()
     }
 
-    /// The number of inputs of a row.
+    /// The number of inputs per row.
     #[must_use]
     pub fn features(&self) -> usize {
         self.features
@@ -79,7 +79,7 @@ impl Samples {
     /// Shuffles by the seed and holds out a share of the rows, rounded to whole rows.
     ///
     /// # Errors
-    /// A part without rows.
+    /// A part has no rows.
     pub fn split(&self, held_out: f64, seed: u64) -> Result<Split> {
         let rows = self.rows();
         let held = (rows as f64 * held_out).round() as usize;
@@ -108,10 +108,10 @@ pub struct Split {
 }
 
 impl Split {
-    /// Takes two parts that were made apart.
+    /// Joins two parts that were made separately.
     ///
     /// # Errors
-    /// A part without rows, or parts that differ in features or classes.
+    /// A part has no rows, or the parts differ in features or classes.
     pub fn new(train: Samples, held_out: Samples) -> Result<Self> {
         let shape = |samples: &Samples| (samples.features, samples.classes);
         if train.rows() == 0 || held_out.rows() == 0 || shape(&train) != shape(&held_out) {
@@ -132,7 +132,7 @@ impl Split {
         }
     }
 
-    /// The number of inputs of a row.
+    /// The number of inputs per row.
     #[must_use]
     pub fn features(&self) -> usize {
         self.train.features

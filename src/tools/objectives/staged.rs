@@ -1,5 +1,5 @@
-//! What all objectives without mini-batches share on the GPU. The caller's parameters are copied behind each other first and
-//! the gradients handed out last, so that an objective's own kernels see one array of each, never the caller's buffers; the
+//! The parts that all objectives without mini-batches share on the GPU. The first stage copies the caller's parameters into one array, and
+//! the last stage copies the gradients from one array to the caller, so that an objective's own kernels never see the caller's buffers. The
 //! loss is the sum of terms that the kernels write.
 
 use super::gpu::{Binding, Buffers, Kernel, bindings, check_loss_slot};
@@ -13,14 +13,14 @@ const STORE: &str = include_str!("../../../shaders/objectives/store.wgsl");
 const SQUARES: &str = include_str!("../../../shaders/objectives/squares.wgsl");
 const SUM: &str = include_str!("../../../shaders/objectives/sum.wgsl");
 
-/// Lanes of a workgroup of all kernels but the sum, whose workgroups take blocks.
+/// Threads per workgroup of all kernels except the sum, which takes one block per workgroup.
 const LANES: usize = 64;
 const BLOCK: usize = 4096;
 
 /// The longest row of workgroups: below every device's limit.
 const FOLD: usize = 32_768;
 
-/// A kernel's texts, joined with what all of them use.
+/// The text of a kernel, joined with the text that all kernels use.
 pub(super) fn join(texts: &[&str]) -> String {
     [texts, &[THREADS]].concat().join("\n")
 }
@@ -31,7 +31,7 @@ pub(super) fn shaders() -> Vec<(&'static str, String)> {
     joined.into_iter().chain([("sum", SUM.to_owned())]).collect()
 }
 
-/// Which evaluations a stage is part of.
+/// The evaluations that a stage is part of.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum When {
     Always,
@@ -39,7 +39,7 @@ pub(super) enum When {
     Gradient,
 }
 
-/// What a stage does with a buffer.
+/// The use of a buffer in a stage.
 pub(super) enum Use<'a> {
     Read(&'a wgpu::Buffer),
     Write(&'a wgpu::Buffer),
@@ -67,15 +67,15 @@ struct Stage {
     workgroups: usize,
 }
 
-/// An objective under construction: the buffers that its stages meet in, and the stages so far.
+/// An objective under construction: the buffers that its stages share, and the stages so far.
 pub(super) struct Frame<'a> {
     pub(super) make: Buffers<'a>,
     tensors: Vec<TensorSpec>,
-    /// All parameters, tensor behind tensor.
+    /// All parameters, tensor after tensor.
     pub(super) point: wgpu::Buffer,
-    /// The gradient without the L2 term's, in the same places.
+    /// The gradient without that of the L2 term, in the same places.
     pub(super) slope: wgpu::Buffer,
-    /// The terms of the loss, already divided by whatever the mean is over.
+    /// The terms of the loss, already divided by the number of terms of the mean.
     pub(super) terms: wgpu::Buffer,
     term_count: usize,
     l2: f64,
@@ -83,7 +83,7 @@ pub(super) struct Frame<'a> {
 }
 
 impl<'a> Frame<'a> {
-    /// Room for these tensors and for so many terms, to which come those of the L2 term.
+    /// Buffers for these tensors and for this many terms, plus those of the L2 term.
     pub(super) fn new(device: &'a wgpu::Device, tensors: &[TensorSpec], terms: usize, l2: f64) -> Result<Self> {
         let make = Buffers { device };
         let elements = tensors.iter().map(TensorSpec::elements).sum();
@@ -119,7 +119,7 @@ impl<'a> Frame<'a> {
         self.groups(when, text, words, uses, threads.div_ceil(LANES))
     }
 
-    /// The same with a number of workgroups.
+    /// As [`stage`](Self::stage), with a number of workgroups instead of threads.
     pub(super) fn groups(
         &mut self,
         when: When,
@@ -180,7 +180,7 @@ impl<'a> Frame<'a> {
         }))
     }
 
-    /// Where each tensor lies among all.
+    /// The place of each tensor in the array of all parameters.
     fn places(&self) -> Result<Vec<wgpu::Buffer>> {
         let mut first = 0;
         let twice_l2 = (2.0 * self.l2) as f32;
@@ -194,7 +194,7 @@ impl<'a> Frame<'a> {
     }
 }
 
-/// The bind groups that hold the caller's slices, a tensor each.
+/// The bind groups with the caller's slices, one per tensor.
 struct Bound {
     load: Vec<wgpu::BindGroup>,
     store: Vec<wgpu::BindGroup>,

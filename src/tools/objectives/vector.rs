@@ -1,9 +1,9 @@
-//! Sums and products of slices, in lanes that the compiler can put into vector registers, and the widest registers that
-//! the processor has. Products and sums are never contracted, so that the bits do not depend on the registers.
+//! Sums and products of slices, in lanes that the compiler can put into vector registers, with the widest registers of the processor.
+//! Products and sums are never contracted, so that the bits do not depend on the registers.
 
 use crate::optim::rule::Real;
 
-/// Lanes that are summed side by side. Rows that are padded to whole multiples have no tails.
+/// Lanes that are summed side by side. Rows are padded to whole multiples, so that they have no tails.
 pub(super) const LANES: usize = 8;
 
 /// Σ a·b
@@ -64,8 +64,8 @@ pub(super) fn largest<F: Real>(values: &[F]) -> F {
     most.into_iter().chain(rest.iter().map(|x| x.abs())).fold(F::zero(), larger)
 }
 
-/// The hyperbolic tangent of each. In f32 within 3e-7: Lambert's continued fraction at an eighth of the argument, where five
-/// terms are exact to the last bits, doubled three times; in f64 the standard library's.
+/// The hyperbolic tangent of each number. In f32 the error is at most 3e-7: the function takes Lambert's continued fraction at an eighth of
+/// the argument, where five terms are exact to the last bits, and doubles the argument three times. In f64 it calls the standard library.
 #[inline(always)]
 pub(super) fn tanh<F: Real>(values: &mut [F]) {
     let of = F::from_f64;
@@ -87,7 +87,7 @@ pub(super) fn tanh<F: Real>(values: &mut [F]) {
     }
 }
 
-/// Runs `work` as compiled for the widest vector registers that this processor has. What it calls must be inlined into it.
+/// Runs `work`, compiled for the widest vector registers of this processor. Functions that `work` calls must be inlined into it.
 #[inline]
 pub(super) fn widest<R>(work: impl FnOnce() -> R) -> R {
     #[cfg(target_arch = "x86_64")]
@@ -104,7 +104,7 @@ pub(super) fn widest<R>(work: impl FnOnce() -> R) -> R {
     work()
 }
 
-/// The sign, and 0 at 0. A NaN stays one.
+/// The sign; 0 at 0, NaN for NaN.
 pub(super) fn sign<F: Real>(x: F) -> F {
     if x == F::zero() { x } else { x.signum() }
 }

@@ -1,4 +1,4 @@
-//! Where a run ends.
+//! The budget: the end of a run.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,8 +6,8 @@ use std::str::FromStr;
 use super::outcome::Cost;
 use crate::{Error, Result};
 
-/// Where a run ends. Written `steps:1000`, `evals:5000` or `seconds:2.5`; without a number a heat's own count of steps is taken, in
-/// steps or in evaluations.
+/// The end of a run. The text form is `steps:1000`, `evals:5000` or `seconds:2.5`. Without a number, the budget is the heat's number of
+/// steps, as steps or as evaluations.
 ///
 /// ```
 /// use wgpu_optim::tools::race::Budget;
@@ -22,12 +22,12 @@ pub enum Budget {
     Steps(Option<u64>),
     /// After the step that reaches this many evaluations, counted as [`Cost::evaluations`] does.
     Evaluations(Option<u64>),
-    /// After the step that reaches this many seconds. Runs of one seed then need not be equal.
+    /// After the step that reaches this many seconds. Two runs with one seed may then differ.
     Seconds(f64),
 }
 
 impl Budget {
-    /// With a heat's own number of steps, where none was given.
+    /// The budget, with a heat's number of steps if the budget has no number.
     #[must_use]
     pub(super) fn or(self, steps: u64) -> Self {
         match self {
@@ -37,7 +37,7 @@ impl Budget {
         }
     }
 
-    /// The steps left, where nothing else is counted.
+    /// The number of steps left, if the budget counts steps.
     pub(super) fn steps_left(self, cost: &Cost) -> Option<u64> {
         match self {
             Self::Steps(all) => all.map(|all| all.saturating_sub(cost.steps)),
@@ -45,7 +45,7 @@ impl Budget {
         }
     }
 
-    /// What is used of it, 1 at its end.
+    /// The used share of the budget: 1 at its end.
     pub(super) fn used(self, cost: &Cost) -> f64 {
         let share = |spent: f64, all: Option<u64>| spent / all.map_or(f64::INFINITY, |all| all as f64);
         match self {

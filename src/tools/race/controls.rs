@@ -1,59 +1,59 @@
-//! What is changed about an entrant, so that a race shows what explains an effect.
+//! Changes to an entrant that test possible explanations of an effect.
 
 use std::fmt;
 
 use crate::options::random;
 
-/// Where an entrant's learning rate comes from.
+/// The source of an entrant's learning rate.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Rate {
-    /// Its rule's own, or with tuning the best of the grid.
+    /// The rate of the entrant's rule; with tuning, the best rate of the grid.
     Own,
-    /// Its rule's own in any case.
+    /// The rate of the entrant's rule, with tuning too.
     Fixed,
-    /// A share of another entrant's, tuned or not.
+    /// A share of another entrant's rate, tuned or not.
     Share {
         /// The other entrant's label.
         of: String,
         /// The share.
         factor: f64,
     },
-    /// Another entrant's times the mean factor that this one put on it in the run with the same seed. A decoupled decay keeps its
-    /// strength, because the other's was not damped.
+    /// Another entrant's rate times the mean factor that the other entrant put on it in the run with the same seed. A decoupled decay keeps
+    /// its strength, because the other entrant's decay was not damped.
     MeanDamping {
         /// The other entrant's label.
         of: String,
     },
 }
 
-/// Where an entrant's run ends.
+/// The end of an entrant's run.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Length {
-    /// Where the race's budget says.
+    /// The end that the race's budget sets.
     Own,
-    /// At as many evaluations as another entrant took with the same seed.
+    /// The number of evaluations that another entrant made with the same seed.
     EvaluationsOf(String),
 }
 
-/// What is changed about a run.
+/// A change to a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Treatment {
-    /// Nothing.
+    /// No change.
     #[default]
     None,
-    /// A step at which a trigger fires changes the states and leaves the parameters: injection without flow. On the host only.
+    /// A step on which a trigger fires changes the states but not the parameters: injection without flow. On the host only.
     Stay,
-    /// Each step's rate is damped at random, with the law of S-Adam's damping on a smooth function: [`random_damping`].
+    /// Each step's rate is damped at random, with the distribution of S-Adam's damping on a smooth function: [`random_damping`].
     RandomDamping {
         /// S-Adam's k.
         probes: u32,
         /// S-Adam's λ.
         lambda: f64,
     },
-    /// WarpAdam's matrices are learned on other seeds of the problem, one after another and each for the heat's steps, and then frozen.
-    /// What learning costs is not counted. On the host only.
+    /// WarpAdam's matrices are learned on other seeds of the problem, one after another and for the heat's steps each, and then frozen. The
+    /// cost of learning does not count. On the host only.
     LearnedWarp {
-        /// How many seeds it learns on.
+        /// The number of seeds to learn on.
         tasks: u32,
     },
 }
@@ -69,8 +69,8 @@ impl fmt::Display for Treatment {
     }
 }
 
-/// What S-Adam's damping is at a step of a smooth function whose slope dominates: the differences along its `probes` random
-/// directions are independent and Gaussian, LGI = variance / mean square, and the damping exp(-λ LGI).
+/// A random draw of S-Adam's damping on a smooth function that is dominated by its slope: the differences along the `probes` random
+/// directions are independent and Gaussian, LGI = variance / mean square, and the damping is exp(-λ LGI).
 ///
 /// ```
 /// use wgpu_optim::tools::race::random_damping;

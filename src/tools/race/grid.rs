@@ -1,12 +1,12 @@
-//! The learning rates that every entrant is tried with, and how a best rate at the edge widens them.
+//! The grid of learning rates that is tried for every entrant. If the best rate lies at an edge, the grid widens.
 
 use std::collections::BTreeMap;
 
-/// The first and the last point of the grid before it is widened: 1e-4 to 1e-1.
+/// The first and the last point of the grid before it widens: 1e-4 to 1e-1.
 const FIRST: i32 = -8;
 const LAST: i32 = -2;
 
-/// How far a grid may widen: 1e-8 to 1e3. Outside, nothing that f32 can train.
+/// The bounds of a widened grid: 1e-8 to 1e3. No rate outside them can train in f32.
 const LEAST: i32 = -16;
 const MOST: i32 = 6;
 
@@ -15,17 +15,17 @@ const MOST: i32 = 6;
 pub struct GridPoint(i32);
 
 impl GridPoint {
-    /// The rate: 1 or 3 times a power of ten, the number that its decimal text means.
+    /// The rate: 1 or 3 times a power of ten, rounded once from its decimal text.
     #[must_use]
     pub fn rate(self) -> f64 {
         let digit = if self.0.rem_euclid(2) == 0 { 1 } else { 3 };
         let power = self.0.div_euclid(2);
-        // Through the text: a product with a power of ten would be off in the last place.
+        // From the text, because a product with a power of ten would be wrong in the last place.
         format!("{digit}e{power}").parse().unwrap_or(f64::NAN)
     }
 }
 
-/// A search for the rate of the least score, one for each entrant of a heat.
+/// The search for the rate with the least score, one per entrant of a heat.
 ///
 /// ```
 /// use wgpu_optim::tools::race::Search;
@@ -43,8 +43,9 @@ pub struct Search {
 }
 
 impl Search {
-    /// The points to try next: what is missing of the first grid, then one beyond an edge for as long as the best lies on it. Where
-    /// every run went astray, smaller rates follow. None: the best has worse neighbours on both sides, or the search is at its limit.
+    /// The points to try next: the missing points of the first grid, then one point beyond an edge as long as the best point lies on that
+    /// edge. If every run diverged, smaller rates follow. Empty: the best point has worse neighbours on both sides, or the search is at its
+    /// limit.
     #[must_use]
     pub fn pending(&self) -> Vec<GridPoint> {
         let missing: Vec<_> = (FIRST..=LAST).map(GridPoint).filter(|p| !self.scores.contains_key(p)).collect();
@@ -61,25 +62,25 @@ impl Search {
         (LEAST..=MOST).contains(&beyond).then_some(GridPoint(beyond))
     }
 
-    /// Says what came of a point; anything that is not finite is worse than everything.
+    /// Stores the score of a point. A score that is not finite is worse than every other.
     pub fn put(&mut self, point: GridPoint, score: f64) {
         self.scores.insert(point, if score.is_finite() { score } else { f64::INFINITY });
     }
 
-    /// The best point so far, of equals the smallest; `None` where no run came to an end.
+    /// The best point so far, and the smallest of equal points; `None` if every run diverged.
     #[must_use]
     pub fn best(&self) -> Option<GridPoint> {
         let finite = self.scores.iter().filter(|(_, score)| score.is_finite());
         finite.min_by(|a, b| a.1.total_cmp(b.1)).map(|(point, _)| *point)
     }
 
-    /// Whether the best lies where the search may not go on.
+    /// Whether the best point lies at a bound of the search, or does not exist.
     #[must_use]
     pub fn at_limit(&self) -> bool {
         self.best().is_none_or(|best| [LEAST, MOST].contains(&best.0))
     }
 
-    /// Every point with its score, rates rising.
+    /// Every point with its score, by ascending rate.
     pub fn scores(&self) -> impl Iterator<Item = (GridPoint, f64)> {
         self.scores.iter().map(|(point, score)| (*point, *score))
     }

@@ -1,4 +1,4 @@
-//! A heat: one problem, and who runs on it.
+//! A heat: one problem and its entrants.
 
 use std::path::PathBuf;
 
@@ -7,10 +7,10 @@ use crate::optim::{Rule, Value};
 use crate::tools::objectives::{Problem, problems};
 use crate::{Error, Result, Storage};
 
-/// How far the seed of initial values lies from that of the data, as in FlowAdam's experiments.
+/// The seed of the initial values minus the seed of the data, as in FlowAdam's experiments.
 const INITIAL: u64 = 1000;
 
-/// Those of FlowAdam's experiments.
+/// The seeds of FlowAdam's experiments.
 const SEEDS: [u64; 5] = [42, 123, 456, 789, 999];
 
 /// The problem of a heat, for any seed.
@@ -18,9 +18,10 @@ const SEEDS: [u64; 5] = [42, 123, 456, 789, 999];
 pub struct Track {
     /// The problem.
     pub problem: &'static problems::Entry,
-    /// Settings that differ from its defaults. A `seed` among them fixes the data: a run's seed then decides initial values alone.
+    /// Settings that differ from the problem's defaults. A `seed` among them fixes the data, so that a run's seed decides only the initial
+    /// values.
     pub settings: Vec<(String, Value)>,
-    /// The file of problems that need one.
+    /// The data file, for problems that need one.
     pub file: Option<PathBuf>,
 }
 
@@ -34,25 +35,25 @@ impl Track {
     /// The problem of this name with these settings.
     ///
     /// # Errors
-    /// There is no such problem.
+    /// The problem does not exist.
     pub fn new<'a>(problem: &str, settings: impl IntoIterator<Item = (&'a str, Value)>) -> Result<Self> {
         let settings = settings.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         Ok(Self { problem: problems::find(problem)?, settings, file: None })
     }
 
-    /// The problem that a run with this seed sees, with settings of the entrant's own.
+    /// The problem of a run with this seed, with the entrant's own settings.
     pub(super) fn open(&self, seed: u64, own: &[(String, Value)]) -> Result<Box<dyn Problem>> {
         let seeded = self.problem.settings.contains(&"seed").then_some(("seed", Value::Number(seed as f64)));
         let given = self.settings.iter().chain(own).map(|(name, value)| (name.as_str(), value.clone()));
         self.problem.configure(self.file.as_deref(), seeded.into_iter().chain(given))
     }
 
-    /// Initial values for this seed.
+    /// The initial values for this seed.
     pub(super) fn initial(problem: &dyn Problem, seed: u64) -> Vec<Vec<f32>> {
         problem.initial(seed.wrapping_add(INITIAL))
     }
 
-    /// In a line, with settings of the entrant's own.
+    /// A description in one line, with the entrant's own settings.
     pub(super) fn describe(&self, own: &[(String, Value)]) -> String {
         let settings = self.settings.iter().chain(own).map(|(name, value)| format!(" {name}={value}"));
         let file = self.file.iter().map(|file| format!(" {}", file.display()));
@@ -60,19 +61,19 @@ impl Track {
     }
 }
 
-/// What an entrant is there for.
+/// The role of an entrant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// The optimizer whose claim is tested; differences are taken against it.
+    /// The optimizer under test; differences are taken against it.
     Subject,
-    /// One that it is compared with.
+    /// An optimizer that the subject is compared with.
     Rival,
-    /// A variant that shows what explains a difference.
+    /// A variant that tests a possible explanation of a difference.
     Control,
 }
 
 impl Role {
-    /// Its name in files.
+    /// The role's name in files.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -86,31 +87,31 @@ impl Role {
 /// A published mean and standard deviation of the held-out error.
 pub type Published = (f64, Option<f64>);
 
-/// Somebody in a heat.
+/// An entrant of a heat.
 #[derive(Clone, Debug)]
 pub struct Entrant {
-    /// Its name in the heat, unlike any other's.
+    /// The entrant's name, unique in the heat.
     pub label: String,
-    /// What it is there for.
+    /// The entrant's role.
     pub role: Role,
     /// The optimizer with its settings.
     pub rule: Box<dyn Rule>,
-    /// Where its learning rate comes from.
+    /// The source of its learning rate.
     pub rate: Rate,
-    /// Where its runs end.
+    /// The end of its runs.
     pub length: Length,
-    /// What is changed about its runs.
+    /// The change to its runs.
     pub treatment: Treatment,
-    /// How its parameters, gradients and states are stored. Default f32; the problem sees parameters as they are stored.
+    /// How its parameters, gradients and states are stored. Default: f32. The problem is evaluated with the stored parameters.
     pub storage: Storage,
-    /// Settings of the problem that are its own, such as the L2 term that another has in its rule.
+    /// Settings of the problem for this entrant only, such as an L2 term that another entrant has in its rule.
     pub problem: Vec<(String, Value)>,
-    /// What its authors published for this problem.
+    /// The result that the optimizer's authors published for this problem.
     pub published: Option<Published>,
 }
 
 impl Entrant {
-    /// An optimizer as it is, with its own rate.
+    /// An optimizer without changes, with the rate of its rule.
     pub fn new(label: impl Into<String>, role: Role, rule: impl Into<Box<dyn Rule>>) -> Self {
         Self {
             label: label.into(),
@@ -125,44 +126,44 @@ impl Entrant {
         }
     }
 
-    /// With this rate.
+    /// Sets the source of the rate.
     #[must_use]
     pub fn rate(self, rate: Rate) -> Self {
         Self { rate, ..self }
     }
 
-    /// Ending there.
+    /// Sets the end of the runs.
     #[must_use]
     pub fn length(self, length: Length) -> Self {
         Self { length, ..self }
     }
 
-    /// Changed so.
+    /// Sets the change to the runs.
     #[must_use]
     pub fn treatment(self, treatment: Treatment) -> Self {
         Self { treatment, ..self }
     }
 
-    /// Stored so.
+    /// Sets the storage.
     #[must_use]
     pub fn stored(self, storage: Storage) -> Self {
         Self { storage, ..self }
     }
 
-    /// With this setting of the problem.
+    /// Adds a setting of the problem for this entrant only.
     #[must_use]
     pub fn with(mut self, setting: &str, value: impl Into<f64>) -> Self {
         self.problem.push((setting.to_owned(), Value::Number(value.into())));
         self
     }
 
-    /// With its authors' mean and standard deviation.
+    /// Sets the published mean and standard deviation.
     #[must_use]
     pub fn published(self, mean: f64, std: Option<f64>) -> Self {
         Self { published: Some((mean, std)), ..self }
     }
 
-    /// The labels of those whose outcomes it needs first.
+    /// The labels of the entrants that must have run before.
     pub(super) fn needs(&self) -> impl Iterator<Item = &str> {
         let rate = match &self.rate {
             Rate::MeanDamping { of } => Some(of.as_str()),
@@ -175,7 +176,7 @@ impl Entrant {
         rate.into_iter().chain(length)
     }
 
-    /// The label of the one whose rate it follows.
+    /// The label of the entrant that sets this entrant's rate.
     pub(super) fn leader(&self) -> Option<&str> {
         match &self.rate {
             Rate::Own | Rate::Fixed => None,
@@ -184,24 +185,24 @@ impl Entrant {
     }
 }
 
-/// One problem, and who runs on it.
+/// One problem and its entrants.
 #[derive(Clone, Debug)]
 pub struct Heat {
-    /// Its name, unlike any other's of the race.
+    /// The heat's name, unique in the race.
     pub name: String,
-    /// What it is to show, in a sentence.
+    /// The question that the heat answers, in one sentence.
     pub about: String,
     /// The problem.
     pub track: Track,
-    /// How many steps a run has without a budget.
+    /// The number of steps of a run without a budget.
     pub steps: u64,
-    /// The loss below which a run ends earlier. Default: none.
+    /// The loss below which a run ends early. Default: none.
     pub until: Option<f64>,
-    /// The seeds. Default: five, those of FlowAdam's experiments. More are 1, 2, 3, …
+    /// The seeds. Default: the five of FlowAdam's experiments. Further seeds are 1, 2, 3, …
     pub seeds: Vec<u64>,
-    /// Who runs.
+    /// The entrants.
     pub entrants: Vec<Entrant>,
-    /// Whether the loss's largest Hessian eigenvalue is measured where a run ends.
+    /// Whether the largest eigenvalue of the loss's Hessian is measured at the end of a run.
     pub sharpness: bool,
 }
 
@@ -219,7 +220,7 @@ impl Heat {
         Self { name: name.into(), about: about.into(), track, steps, until: None, seeds, entrants, sharpness: false }
     }
 
-    /// The first `count` seeds, or the heat's own.
+    /// The first `count` seeds, or the seeds of the heat.
     #[must_use]
     pub fn seeds(&self, count: Option<usize>) -> Vec<u64> {
         let more = (1..).filter(|seed| !self.seeds.contains(seed));
@@ -232,7 +233,7 @@ impl Heat {
         self.entrants.iter().find(|e| e.label == label)
     }
 
-    /// The one whose claim is tested.
+    /// The subject, if the heat has one.
     #[must_use]
     pub fn subject(&self) -> Option<&Entrant> {
         self.entrants.iter().find(|e| e.role == Role::Subject)
@@ -241,7 +242,8 @@ impl Heat {
     /// Checks everything that can be checked before a run.
     ///
     /// # Errors
-    /// No entrant; a label given twice; an entrant that follows nobody, itself, or one that follows; settings out of range; no step.
+    /// The heat has no entrant or no step; two entrants have one label; an entrant follows itself, a missing entrant, or an entrant that
+    /// follows another; a setting is out of range.
     pub fn check(&self) -> Result<()> {
         let problem = |text: String| Err(Error::Usage(format!("heat `{}`: {text}", self.name)));
         let mut opened: Vec<&[(String, Value)]> = Vec::new();
@@ -257,7 +259,7 @@ impl Heat {
             if self.entrants[..at].iter().any(|e| e.label == entrant.label) {
                 return Err(Error::Duplicate { kind: "entrant", name: entrant.label.clone() });
             }
-            // Rates are followed over one step, and outcomes are there once those who need none have run.
+            // An entrant may only follow one that follows no other: entrants run in two waves.
             let rate = entrant.leader().map(|of| (of, self.entrant(of).map(|e| e.leader().is_some())));
             let outcomes = entrant.needs().map(|of| (of, self.entrant(of).map(|e| e.needs().next().is_some())));
             for (followed, follows) in rate.into_iter().chain(outcomes) {
@@ -266,7 +268,7 @@ impl Heat {
                     Some(true) => {
                         return problem(format!("`{}` follows `{followed}`, which follows another", entrant.label));
                     }
-                    None => return problem(format!("`{}` follows `{followed}`, which is not there", entrant.label)),
+                    None => return problem(format!("`{}` follows `{followed}`, which does not exist", entrant.label)),
                 }
             }
         }

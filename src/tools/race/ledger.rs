@@ -1,4 +1,5 @@
-//! The runs that a report directory holds: one JSON object a line, each written when its run ends, so that an interrupted race goes on.
+//! The runs that a report directory holds: one JSON object per line. Each is written when its run ends, so that an interrupted race can
+//! resume.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -11,7 +12,7 @@ use crate::{Error, Result};
 /// The file's name in the directory.
 const NAME: &str = "runs.jsonl";
 
-/// The runs made so far: of this race, and of earlier ones where a file keeps them. The default keeps them in memory alone.
+/// The runs of this race so far and, if a file keeps them, of earlier races. The default keeps them in memory only.
 #[derive(Debug, Default)]
 pub struct Ledger {
     file: Option<(PathBuf, File)>,
@@ -19,10 +20,11 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Opens the directory's runs, creating what is not there.
+    /// Opens the runs of a directory, and creates directory and file if they are missing. An incomplete last line is dropped, and its run is
+    /// made again.
     ///
     /// # Errors
-    /// The directory cannot be written; a line is no run. A last line that was cut off is dropped: its run is made again.
+    /// The directory cannot be written; a line is not a run.
     pub fn open(directory: &Path) -> Result<Self> {
         let path = directory.join(NAME);
         let failed = |source| Error::Io { path: path.display().to_string(), source };
@@ -35,25 +37,25 @@ impl Ledger {
         Ok(Self { file: Some((path, file)), runs })
     }
 
-    /// The run of this key, where it was made before.
+    /// The run with this key, if the ledger holds it.
     #[must_use]
     pub fn find(&self, key: &Key) -> Option<&Outcome> {
         self.runs.get(key)
     }
 
-    /// How many runs there are.
+    /// The number of runs.
     #[must_use]
     pub fn len(&self) -> usize {
         self.runs.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are no runs.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.runs.is_empty()
     }
 
-    /// Keeps a run.
+    /// Stores a run.
     ///
     /// # Errors
     /// The file cannot be written.
@@ -71,7 +73,7 @@ impl Ledger {
 fn parse(path: &Path, at: usize, line: &str) -> Result<(Key, Outcome)> {
     let outcome: Outcome = serde_json::from_str(line).map_err(|error| Error::File {
         file: path.display().to_string(),
-        problem: format!("line {at} is no run of this version ({error}): remove the file to run all again"),
+        problem: format!("line {at} is not a run of this version ({error}): remove the file to repeat all runs"),
     })?;
     Ok((outcome.key.clone(), outcome))
 }

@@ -1,12 +1,11 @@
-//! Races: optimizers on the problems on which their papers claim to win, over several seeds, with the controls that could explain the
-//! effect.
+//! Races: optimizers on the problems on which their papers claim to win, over several seeds, with controls that could explain the effect.
 //!
 //! A [`Plan`] holds heats; a [`Heat`] is one problem and its [`Entrant`]s, each an optimizer with its settings, a
 //! [`Rate`] and, for controls, a [`Treatment`]. [`suite`] gives the plans that the command line knows by name. [`run`] makes the
-//! runs, on the host as many at once as it has threads; [`standings`] sums them up; [`report`] writes tables, a CSV and plots.
+//! runs, on the host one per thread at a time; [`standings`] summarizes them; [`report`] writes tables, a CSV and plots.
 //!
-//! Everybody runs on equal terms: the same data and initial parameters for a seed, the same budget, learning rates from one grid chosen
-//! by the error on validation data ([`Search`]), differences paired by seed ([`Difference`]). A rule of one's own enters as any other:
+//! All entrants run on equal terms: the same data and initial parameters for a seed, the same budget, learning rates chosen from one grid
+//! by the error on validation data ([`Search`]), differences paired by seed ([`Difference`]). Your own rule enters like any other:
 //!
 //! ```
 //! use wgpu_optim::tools::backend::Backend;

@@ -1,35 +1,35 @@
-//! A plan: which heats are raced, with how many seeds, and where runs end.
+//! The plan of a race: its heats, the number of seeds, and the end of runs.
 
 use super::budget::Budget;
 use super::heat::Heat;
 use crate::{Error, Result};
 
-/// What is raced, and how.
+/// The plan of a race.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// The suite's name.
     pub suite: String,
-    /// One after another.
+    /// The heats, which run one after another.
     pub heats: Vec<Heat>,
-    /// How many seeds each entrant runs with. Default: each heat's own, mostly five.
+    /// The number of seeds per entrant. Default: each heat's own number, mostly five.
     pub seeds: Option<usize>,
     /// Whether learning rates are chosen from the grid, by the validation error of the first three seeds. Default: the papers' rates.
     pub tune: bool,
-    /// Where runs end. Default: after each heat's number of steps.
+    /// The end of runs. Default: after each heat's number of steps.
     pub budget: Option<Budget>,
 }
 
 impl Plan {
-    /// These heats with their own seeds and lengths, untuned.
+    /// A plan of these heats with their own seeds and lengths, without tuning.
     #[must_use]
     pub fn new(suite: impl Into<String>, heats: Vec<Heat>) -> Self {
         Self { suite: suite.into(), heats, seeds: None, tune: false, budget: None }
     }
 
-    /// Keeps the heats that have one of these texts in their names.
+    /// Keeps the heats with one of these texts in their names.
     ///
     /// # Errors
-    /// A text that no heat has.
+    /// No heat's name contains one of the texts.
     pub fn keep(&mut self, texts: &[String]) -> Result<()> {
         if let Some(lost) = texts.iter().find(|text| !self.heats.iter().any(|heat| heat.name.contains(text.as_str()))) {
             return Err(Error::unknown("heat", lost, self.heats.iter().map(|heat| heat.name.as_str())));
@@ -41,7 +41,7 @@ impl Plan {
     /// Checks everything that can be checked before a run.
     ///
     /// # Errors
-    /// No heat or seed; two heats of one name; a heat that makes no sense.
+    /// The plan has no heat or no seed; two heats have one name; a heat is invalid.
     pub fn check(&self) -> Result<()> {
         if self.heats.is_empty() || self.seeds == Some(0) {
             let (heats, seeds) = (self.heats.len(), self.seeds.unwrap_or(1));
@@ -56,7 +56,7 @@ impl Plan {
         Ok(())
     }
 
-    /// Where a heat's runs end.
+    /// The end of a heat's runs.
     pub(super) fn budget(&self, heat: &Heat) -> Budget {
         self.budget.unwrap_or(Budget::Steps(None)).or(heat.steps)
     }

@@ -1,4 +1,4 @@
-//! Many runs at once, each on one thread of its own, so that its seconds are its own.
+//! Several runs at once, each on one thread, so that the seconds of a run do not depend on the others.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
@@ -6,8 +6,8 @@ use std::thread;
 
 use crate::{Error, Result};
 
-/// Runs every job on `threads` threads and hands the results to `ended` here, in the order in which they come; the first error ends
-/// it, when the runs under way are over.
+/// Runs every job on `threads` threads, and calls `ended` on this thread with each result when it arrives. After the first error no job
+/// begins; the function returns when the running jobs have ended.
 pub(super) fn all<J: Sync, O: Send>(
     jobs: &[J],
     threads: usize,
@@ -41,7 +41,7 @@ fn work<J: Sync, O: Send>(
     stop: &AtomicBool,
     send: &Sender<(usize, Result<O>)>,
 ) {
-    // What a run would spread over all cores stays on this one.
+    // A run would otherwise use all cores through rayon.
     let alone = rayon::ThreadPoolBuilder::new().num_threads(1).build();
     let alone = alone.map_err(|error| error.to_string());
     while !stop.load(Ordering::Relaxed) {
@@ -52,7 +52,7 @@ fn work<J: Sync, O: Send>(
             Err(problem) => Err(Error::Usage(format!("no thread for a run: {problem}"))),
         };
         if outcome.is_err() {
-            // At once: by the time that the error is taken, another job might have begun.
+            // Set here, because another job could begin before the receiver sees the error.
             stop.store(true, Ordering::Relaxed);
         }
         if send.send((at, outcome)).is_err() {

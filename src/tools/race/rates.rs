@@ -3,12 +3,12 @@
 use crate::Result;
 use crate::optim::{Rule, Value};
 
-/// A rule's learning rate, where it has one.
+/// A rule's learning rate, if the rule has one.
 pub(super) fn rate(rule: &dyn Rule) -> Option<f64> {
     setting(rule, "lr")
 }
 
-/// A numeric setting of a rule, where it has it.
+/// A numeric setting of a rule, if the rule has it.
 pub(super) fn setting(rule: &dyn Rule, wanted: &str) -> Option<f64> {
     rule.settings().into_iter().find_map(|(name, value)| match value {
         Value::Number(x) if name == wanted => Some(x),
@@ -27,7 +27,7 @@ pub(super) fn with(rule: &dyn Rule, name: &str, value: f64) -> Result<Box<dyn Ru
     Ok(rule)
 }
 
-/// A product of decimal rates as its shortest decimal: 0.3 of 0.01 is 0.003.
+/// A product of decimal rates, rounded to its shortest decimal: 0.3 times 0.01 is 0.003.
 pub(super) fn rounded(rate: f64) -> f64 {
     format!("{rate:.12e}").parse().unwrap_or(rate)
 }

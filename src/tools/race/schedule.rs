@@ -1,4 +1,4 @@
-//! Which runs a race needs, and in which order: first the search for rates, then everybody, those last who follow another's outcome.
+//! The runs of a race and their order: first the search for rates, then all entrants; entrants that need the outcomes of others run last.
 
 use std::collections::HashSet;
 
@@ -16,17 +16,17 @@ use crate::tools::backend::Backend;
 use crate::tools::report;
 use crate::{Error, Result};
 
-/// How many seeds a rate is judged by.
+/// The number of seeds by which a rate is judged.
 const TUNING_SEEDS: usize = 3;
 
-/// What a race reports on its way.
+/// A report during a race.
 #[derive(Clone, Copy, Debug)]
 pub enum Event<'a> {
-    /// More runs are to come, of which some were made before.
+    /// More runs are planned; some of them were made before.
     Planned {
-        /// How many are to be made.
+        /// The number of runs to make.
         runs: usize,
-        /// How many were made before.
+        /// The number of runs that the ledger already holds.
         known: usize,
     },
     /// A run ended.
@@ -44,12 +44,12 @@ pub struct Tuned {
     pub search: Search,
 }
 
-/// What a race left behind.
+/// The result of a race.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Race {
-    /// Every heat's runs, by entrant and seed.
+    /// The runs of every heat, by entrant and seed.
     pub outcomes: Vec<Outcome>,
-    /// The searches, where the plan tunes.
+    /// The searches, if the plan tunes.
     pub tuned: Vec<Tuned>,
 }
 
@@ -65,20 +65,20 @@ impl Race {
         self.tuned.iter().find(|t| t.heat == heat && t.entrant == entrant).map(|t| &t.search)
     }
 
-    /// The best rate of an entrant that was tuned, or its rule's own.
+    /// The best rate of an entrant that was tuned, or the rate of its rule.
     fn rate(&self, heat: &Heat, entrant: &Entrant) -> Option<f64> {
         let best = self.search(&heat.name, &entrant.label).and_then(Search::best);
         best.map(GridPoint::rate).or_else(|| rate(entrant.rule.as_ref()))
     }
 }
 
-/// Makes every run of the plan that the ledger does not hold, and keeps it there. The same plan on the same backend gives the same
-/// numbers, seconds excepted, unless its budget is in seconds.
+/// Makes every run of the plan that the ledger does not hold, and stores it there. The same plan on the same backend gives the same numbers,
+/// except for seconds, unless the budget is in seconds.
 ///
-/// On the host as many runs are under way as it has threads, each on one; on a GPU one at a time. Blocks.
+/// The host makes one run per thread at a time, and a GPU makes one run at a time. The function blocks.
 ///
 /// # Errors
-/// A plan that makes no sense; what the backend and the problems report.
+/// The plan is invalid; the backend or a problem reports an error.
 pub fn run(plan: &Plan, backend: &Backend, ledger: &mut Ledger, on: impl FnMut(Event<'_>)) -> Result<Race> {
     plan.check()?;
     let mut field = Field { plan, backend, ledger, on };
@@ -97,7 +97,7 @@ impl<O: FnMut(Event<'_>)> Field<'_, O> {
     fn tune(&mut self) -> Result<Vec<Tuned>> {
         let searched =
             |(_, entrant): &(&Heat, &Entrant)| entrant.rate == Rate::Own && rate(entrant.rule.as_ref()).is_some();
-        let searched: Vec<(&Heat, &Entrant)> = everybody(self.plan).filter(searched).collect();
+        let searched: Vec<(&Heat, &Entrant)> = all_entrants(self.plan).filter(searched).collect();
         let mut searches = vec![Search::default(); searched.len()];
         loop {
             let pending: Vec<(usize, GridPoint)> = searches
@@ -139,7 +139,7 @@ impl<O: FnMut(Event<'_>)> Field<'_, O> {
         let plan = self.plan;
         let mut race = Race { outcomes: Vec::new(), tuned };
         let (followers, leaders): (Vec<_>, Vec<_>) =
-            everybody(plan).partition(|(_, entrant)| entrant.needs().next().is_some());
+            all_entrants(plan).partition(|(_, entrant)| entrant.needs().next().is_some());
         for wave in [leaders, followers] {
             let mut runs = Vec::new();
             for (heat, entrant) in wave {
@@ -153,7 +153,7 @@ impl<O: FnMut(Event<'_>)> Field<'_, O> {
         Ok(race)
     }
 
-    /// The outcomes of these runs, in order: those that the ledger lacks are made.
+    /// The outcomes of these runs, in order. Runs that the ledger does not hold are made.
     fn make(&mut self, runs: &[Run<'_>]) -> Result<Vec<Outcome>> {
         let Self { backend, ledger, on, .. } = self;
         let keys: Vec<Key> = runs.iter().map(|run| run.key(backend)).collect();
@@ -175,13 +175,13 @@ impl<O: FnMut(Event<'_>)> Field<'_, O> {
     }
 }
 
-fn everybody(plan: &Plan) -> impl Iterator<Item = (&Heat, &Entrant)> {
+fn all_entrants(plan: &Plan) -> impl Iterator<Item = (&Heat, &Entrant)> {
     plan.heats.iter().flat_map(|heat| heat.entrants.iter().map(move |entrant| (heat, entrant)))
 }
 
 /// An entrant's run, with the rate and the length that follow from the outcomes so far.
 fn prepare<'a>(plan: &Plan, race: &Race, heat: &'a Heat, entrant: &'a Entrant, seed: u64) -> Result<Run<'a>> {
-    let theirs = |of| {
+    let outcome_of = |of| {
         let found = race.of(&heat.name, of).find(|outcome| outcome.key.seed == seed);
         found.ok_or_else(|| Error::Usage(format!("heat `{}`: `{of}` has no run with seed {seed}", heat.name)))
     };
@@ -195,19 +195,19 @@ fn prepare<'a>(plan: &Plan, race: &Race, heat: &'a Heat, entrant: &'a Entrant, s
             let leader = leader.ok_or_else(|| Error::Usage(format!("`{of}` has no learning rate to share")))?;
             with_rate(entrant.rule.as_ref(), rounded(leader * factor))?
         }
-        Rate::MeanDamping { of } => damped(entrant.rule.as_ref(), theirs(of)?)?,
+        Rate::MeanDamping { of } => damped(entrant.rule.as_ref(), outcome_of(of)?)?,
     };
     let budget = match &entrant.length {
         Length::Own => plan.budget(heat),
-        Length::EvaluationsOf(of) => Budget::Evaluations(Some(theirs(of)?.cost.evaluations().round() as u64)),
+        Length::EvaluationsOf(of) => Budget::Evaluations(Some(outcome_of(of)?.cost.evaluations().round() as u64)),
     };
     Ok(Run { heat, entrant, rule, budget, seed })
 }
 
-/// The rule at the other's mean rate, with a decoupled decay as strong as the other's, which was not damped.
-fn damped(rule: &dyn Rule, theirs: &Outcome) -> Result<Box<dyn Rule>> {
-    let Some((lr, damping)) = theirs.lr.zip(theirs.damping).filter(|(_, damping)| *damping > 0.0) else {
-        return Err(Error::Usage(format!("`{}` damps no learning rate", theirs.key.entrant)));
+/// The rule at the mean damped rate of another run. A decoupled decay keeps its strength, because the other run's decay was not damped.
+fn damped(rule: &dyn Rule, other: &Outcome) -> Result<Box<dyn Rule>> {
+    let Some((lr, damping)) = other.lr.zip(other.damping).filter(|(_, damping)| *damping > 0.0) else {
+        return Err(Error::Usage(format!("`{}` damps no learning rate", other.key.entrant)));
     };
     let slowed = with_rate(rule, lr * damping)?;
     match setting(rule, "weight_decay") {

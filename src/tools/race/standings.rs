@@ -1,4 +1,4 @@
-//! What a race comes to: each entrant's mean and spread over the seeds, and what differs from the subject.
+//! The results of a race: each entrant's mean and spread over the seeds, and its differences from the subject.
 
 use serde::Serialize;
 
@@ -9,7 +9,7 @@ use super::plan::Plan;
 use super::schedule::Race;
 use super::stats::{Difference, Spread, wins};
 
-/// An entrant at the end of a heat.
+/// The result of an entrant at the end of a heat.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Standing {
     /// The heat's name.
@@ -22,44 +22,43 @@ pub struct Standing {
     pub optimizer: String,
     /// How its numbers are stored: `f32`, `bf16-sr`, ….
     pub storage: String,
-    /// The learning rate; of those that follow another's damping the mean.
+    /// The learning rate; the mean over the seeds if the entrant follows another entrant's damping.
     pub lr: Option<f64>,
-    /// Whether the best rate lies where the search may not go on.
+    /// Whether the best rate lies at a bound of the search.
     pub lr_at_limit: bool,
-    /// How many runs.
+    /// The number of runs.
     pub runs: usize,
-    /// How many of them went astray.
+    /// The number of runs that diverged.
     pub diverged: usize,
-    /// What the errors measure: `rmse`, `error rate`, `loss`, ….
+    /// The measure of the errors: `rmse`, `error rate`, `loss`, ….
     pub measure: String,
-    /// The held-out error of those that did not, or their loss where the problem has no held-out data.
+    /// The held-out error of the runs that did not diverge; their loss if the problem has no held-out data.
     pub error: Option<Spread>,
     /// The published mean and standard deviation.
     pub published: Option<(f64, Option<f64>)>,
-    /// With how many seeds nobody had a smaller error.
+    /// The number of seeds with which no other entrant had a smaller error.
     pub wins: usize,
-    /// The subject's error less this one's, paired by seed: below 0 the subject is better.
+    /// The subject's error minus this entrant's, paired by seed: below 0 the subject is better.
     pub difference: Option<Difference>,
-    /// The same as a share of this one's mean error.
+    /// The same difference as a share of this entrant's mean error.
     pub relative: Option<Difference>,
-    /// By how many of the subject's standard deviations over the seeds the mean error is larger than the subject's, where both differ in
-    /// storage.
+    /// The mean error minus the subject's, in standard deviations of the subject over the seeds; only if the two differ in storage.
     pub deviations: Option<f64>,
-    /// The same of the training objective.
+    /// The same for the training objective.
     pub loss_deviations: Option<f64>,
-    /// With how many seeds the subject's error is smaller.
+    /// The number of seeds with which the subject's error is smaller.
     pub beaten: usize,
-    /// The held-out error where validation was best: stopped early.
+    /// The held-out error at the point of the best validation error, as with early stopping.
     pub early: Option<Spread>,
     /// The training objective at the end.
     pub loss: Option<Spread>,
-    /// Gradients of a run, in the mean.
+    /// The mean number of gradients per run.
     pub gradients: f64,
-    /// Losses alone of a run, in the mean.
+    /// The mean number of losses without a gradient per run.
     pub losses: f64,
-    /// Seconds of a run, in the mean.
+    /// The mean seconds per run.
     pub seconds: f64,
-    /// Steps of a run at which a trigger fired, in the mean.
+    /// The mean number of steps per run on which a trigger fired.
     pub triggers: Option<f64>,
     /// The mean factor on the learning rate.
     pub damping: Option<f64>,
@@ -67,7 +66,7 @@ pub struct Standing {
     pub sharpness: Option<Spread>,
 }
 
-/// Every entrant of every heat, in the plan's order.
+/// The standings of every entrant of every heat, in the plan's order.
 #[must_use]
 pub fn standings(plan: &Plan, race: &Race) -> Vec<Standing> {
     plan.heats.iter().flat_map(|heat| of_heat(heat, race)).collect()
@@ -98,7 +97,7 @@ fn of_heat(heat: &Heat, race: &Race) -> Vec<Standing> {
     (0..heat.entrants.len()).map(standing).collect()
 }
 
-/// By how many of the subject's standard deviations the mean is larger than the subject's. A run that went astray makes it infinite.
+/// The mean minus the subject's mean, in standard deviations of the subject. A run that diverged makes the result infinite.
 fn deviations(subject: &[f64], own: &[f64]) -> Option<f64> {
     let spread = Spread::of(subject).filter(|spread| spread.std > 0.0)?;
     let mean = own.iter().sum::<f64>() / own.len() as f64;
@@ -129,7 +128,7 @@ fn one(heat: &Heat, entrant: &Entrant, runs: &[&Outcome], pairs: &[(f64, f64)], 
         loss_deviations: None,
         relative: difference.zip(error).map(|(difference, error)| difference.relative_to(error.mean)),
         difference,
-        beaten: pairs.iter().filter(|(subject, theirs)| subject < theirs).count(),
+        beaten: pairs.iter().filter(|(subject, own)| subject < own).count(),
         error,
         early: spread(|o| o.early),
         loss: spread(|o| o.loss),

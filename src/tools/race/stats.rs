@@ -1,22 +1,22 @@
-//! What a handful of seeds allows to say: means with their spread, and differences paired by seed with bootstrap intervals.
+//! Statistics over a few seeds: means with their spread, and differences paired by seed with bootstrap intervals.
 
 use serde::Serialize;
 
 use crate::options::random;
 
-/// Resamples of a bootstrap.
+/// The number of resamples of a bootstrap.
 const RESAMPLES: u32 = 10_000;
 
-/// The share of resamples left out at either end of an interval.
+/// The share of resamples that lie outside an interval at either end.
 const TAIL: f64 = 0.025;
 
-/// The key of the resamples: the same numbers give the same interval.
+/// The key of the random draws. It is fixed, so that the same numbers give the same interval.
 const KEY: u32 = 0x0b00_757a;
 
-/// Mean and spread of some runs.
+/// The mean and the spread of some runs.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Spread {
-    /// How many.
+    /// The number of runs.
     pub count: usize,
     /// Their mean.
     pub mean: f64,
@@ -25,7 +25,7 @@ pub struct Spread {
 }
 
 impl Spread {
-    /// The spread of the finite ones among `values`; `None` where there are none.
+    /// The spread of the finite values; `None` if no value is finite.
     #[must_use]
     pub fn of(values: &[f64]) -> Option<Self> {
         let finite: Vec<f64> = values.iter().copied().filter(|x| x.is_finite()).collect();
@@ -38,7 +38,7 @@ impl Spread {
 /// A mean difference with its 95 % interval.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Difference {
-    /// How many pairs.
+    /// The number of pairs.
     pub pairs: usize,
     /// The mean difference.
     pub mean: f64,
@@ -49,8 +49,8 @@ pub struct Difference {
 }
 
 impl Difference {
-    /// The mean of `first - second` over the pairs of which both are finite, with a percentile bootstrap over the pairs; `None` where
-    /// there are none. With one pair the interval is a point: it says nothing of other seeds.
+    /// The mean of `first - second` over the pairs of finite numbers, with a percentile bootstrap over these pairs; `None` if there is no
+    /// such pair. With one pair the interval is a point, which says nothing about other seeds.
     #[must_use]
     pub fn paired(pairs: &[(f64, f64)]) -> Option<Self> {
         let differences: Vec<f64> = pairs.iter().map(|(a, b)| a - b).filter(|d| d.is_finite()).collect();
@@ -61,21 +61,21 @@ impl Difference {
         Some(Self { pairs: differences.len(), mean, low: at(TAIL), high: at(1.0 - TAIL) })
     }
 
-    /// The same as shares of `whole`.
+    /// The same difference as a share of `whole`.
     #[must_use]
     pub fn relative_to(self, whole: f64) -> Self {
         let [mean, low, high] = [self.mean, self.low, self.high].map(|x| x / whole);
         Self { mean, low, high, ..self }
     }
 
-    /// Whether the interval leaves 0 out.
+    /// Whether the interval excludes 0.
     #[must_use]
     pub fn excludes_zero(&self) -> bool {
         self.low > 0.0 || self.high < 0.0
     }
 }
 
-/// The mean of as many values as there are, drawn with replacement.
+/// The mean of a resample: as many values, drawn with replacement.
 fn resampled(values: &[f64], resample: u32) -> f64 {
     let key = random::draw(KEY, resample);
     let count = values.len();
@@ -87,7 +87,8 @@ fn mean(values: &[f64]) -> Option<f64> {
     (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }
 
-/// How many columns of a table each row wins: it has the least finite number of the column, alone or with others.
+/// The number of columns that each row of a table wins. A row wins a column if it has the column's least finite number, alone or with
+/// others.
 #[must_use]
 pub fn wins(rows: &[Vec<f64>]) -> Vec<usize> {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
@@ -103,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn spreads_are_the_textbooks() {
+    fn spreads_match_the_textbook() {
         let spread = Spread::of(&[2.0, 4.0, 4.0, 4.0, 5.0, 5.0, 7.0, 9.0]).expect("values");
         assert_eq!((spread.count, spread.mean, spread.std), (8, 5.0, 2.0));
         assert_eq!(Spread::of(&[1.0, f64::INFINITY, 3.0, f64::NAN]).map(|s| (s.count, s.mean)), Some((2, 2.0)));
@@ -111,8 +112,8 @@ mod tests {
     }
 
     #[test]
-    fn pairs_take_out_what_seeds_have_in_common() {
-        // Seeds differ by 10, the pairs by 0.1 each time: unpaired, nothing could be said.
+    fn pairs_remove_the_differences_between_seeds() {
+        // Seeds differ by 10 and the two numbers of each pair by 0.1: without pairs, the difference would not show.
         let pairs = [(10.1, 10.0), (20.1, 20.0), (30.1, 30.0), (40.1, 40.0)];
         let difference = Difference::paired(&pairs).expect("pairs");
         assert!((difference.mean - 0.1).abs() < 1e-12 && difference.excludes_zero());
@@ -133,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pair_that_lacks_one_is_left_out() {
+    fn a_pair_without_two_finite_numbers_does_not_count() {
         let pairs = [(1.0, f64::INFINITY), (f64::NAN, 1.0), (3.0, 2.0)];
         let difference = Difference::paired(&pairs).expect("a pair");
         assert_eq!((difference.pairs, difference.mean), (1, 1.0));

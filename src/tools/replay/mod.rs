@@ -1,5 +1,6 @@
-//! Replay: a trajectory's inputs through a backend, compared with what the trajectory expects. The f64 oracle runs beside it and
-//! tells how far each element travelled, which is what the tolerances are shares of; a rule without a CPU form tells it itself.
+//! Replay: a backend takes the steps of a trajectory, and the results are compared with those that the trajectory expects. The f64 oracle
+//! takes the same steps and gives the distance that each element travels; tolerances are shares of this distance. For a rule without a
+//! CPU form, the backend's own numbers give the distance.
 
 pub mod trajectory;
 
@@ -18,13 +19,13 @@ use crate::{Error, EvalRequest, Group, Optimizer, Result, Tensor, cpu, optim};
 /// The rule that a trajectory names, with its settings.
 ///
 /// # Errors
-/// [`Error::File`] for an optimizer or setting that is not known (with the nearest name) or a value out of range.
+/// [`Error::File`] if an optimizer or a setting is unknown (with the nearest name) or a value is out of range.
 pub fn rule(trajectory: &Trajectory) -> Result<Box<dyn Rule>> {
     let configured = optim::find(trajectory.optimizer()).and_then(|entry| entry.configure(settings(trajectory)));
     configured.map_err(|e| file_error(trajectory, e.to_string()))
 }
 
-/// The settings that stand in a trajectory.
+/// The settings that a trajectory holds.
 pub fn settings(trajectory: &Trajectory) -> impl Iterator<Item = (&str, Value)> {
     trajectory.hyper().iter().map(|(name, value)| (name.as_str(), setting(value)))
 }
@@ -41,14 +42,14 @@ fn file_error(trajectory: &Trajectory, problem: String) -> Error {
     Error::File { file: trajectory.name().to_owned(), problem }
 }
 
-/// Replays a trajectory with `rule`, mostly the one that [`rule`] finds, and compares parameters and states wherever the file says
-/// what to expect. `output` gets every parameter and state after every step, in the backend's own precision.
+/// Replays a trajectory with `rule`, usually the one that [`rule`] returns, and compares parameters and states wherever the file has
+/// expected values. `output` receives every parameter and state after every step, in the backend's own precision.
 ///
 /// Blocks until the device is done.
 ///
 /// # Errors
-/// A rule that evaluates something else than the file holds, or keeps no state that the file expects; what the backend or the writer
-/// reports.
+/// The rule needs evaluations that the file does not hold, or does not keep a state that the file expects; the backend or the writer
+/// reports an error.
 pub fn run(
     trajectory: &Trajectory,
     rule: &dyn Rule,
@@ -58,10 +59,11 @@ pub fn run(
     run_stored(trajectory, rule, &Storage::default(), backend, output)
 }
 
-/// As [`run`], with tensors that are stored so, while what an element travels is that of exact numbers. On the reference nothing is rounded.
+/// As [`run`], with tensors in this storage. The distance that an element travels is still that of exact numbers, and the reference rounds
+/// nothing.
 ///
 /// # Errors
-/// As [`run`]; a storage that the rule cannot have.
+/// As [`run`]; the rule refuses the storage.
 pub fn run_stored(
     trajectory: &Trajectory,
     rule: &dyn Rule,
@@ -89,9 +91,9 @@ fn check_states(trajectory: &Trajectory, rule: &dyn Rule) -> Result<()> {
     let kept = kept(rule);
     match trajectory.states().iter().find(|s| !kept.contains(&s.as_str())) {
         None => Ok(()),
-        Some(lost) => {
+        Some(unknown) => {
             let kind = format!("state of {} with these settings", rule.name());
-            Err(file_error(trajectory, Error::unknown(kind, lost, kept).to_string()))
+            Err(file_error(trajectory, Error::unknown(kind, unknown, kept).to_string()))
         }
     }
 }
@@ -105,10 +107,10 @@ trait Runner {
     fn step_on(&mut self, objective: &Quadratic<Self::Number>, directions: Vec<Vec<Vec<Self::Number>>>) -> Result<()>;
     fn param(&self, tensor: usize) -> Result<Cow<'_, [Self::Number]>>;
     fn state(&self, tensor: usize, name: &str) -> Result<Cow<'_, [Self::Number]>>;
-    /// What the last step decided for the first tensor; NaN where the rule decides nothing of this name.
+    /// A decision of the last step for the first tensor; NaN if the rule has no decision of this name.
     fn decision(&self, name: &str) -> Result<f64>;
 
-    /// A step of the file.
+    /// Takes one step of the file.
     fn take(&mut self, trajectory: &Trajectory, t: usize) -> Result<()> {
         let tensors = 0..trajectory.tensors().len();
         if let Some(objective) = Quadratic::of(trajectory) {
@@ -121,7 +123,7 @@ trait Runner {
     }
 }
 
-/// f(θ) = ½ Σ c θ², the objective of files with curvatures.
+/// The objective of files with curvatures: f(θ) = ½ Σ c θ².
 struct Quadratic<F> {
     curvature: Vec<Vec<F>>,
 }
@@ -151,11 +153,11 @@ fn wide<F: Number>(numbers: &[F]) -> Vec<f64> {
     numbers.iter().map(|x| x.to_f64()).collect()
 }
 
-/// What a replay needs beside the runner.
+/// A replay: everything except the runner.
 struct Replay<'a> {
     trajectory: &'a Trajectory,
     states: Vec<&'static str>,
-    /// What exact numbers come from, where the rule has a form for it.
+    /// The source of exact numbers, if the rule has a CPU form.
     oracle: Option<Host<f64>>,
     comparison: Comparison,
     output: Option<&'a mut Writer>,
@@ -234,7 +236,7 @@ impl Replay<'_> {
     }
 }
 
-/// The trajectory's optimizer.
+/// A builder of the trajectory's optimizer.
 fn builder(trajectory: &Trajectory, rule: &dyn Rule, storage: &Storage) -> Builder {
     let mut builder = Optimizer::builder(rule.boxed());
     builder.storage(storage.clone()).given_directions(trajectory.direction(1, 1, 0).is_some());
@@ -242,7 +244,7 @@ fn builder(trajectory: &Trajectory, rule: &dyn Rule, storage: &Storage) -> Build
     builder
 }
 
-/// On the CPU.
+/// A runner on the CPU.
 struct Host<F> {
     optimizer: cpu::Optimizer<F>,
     params: Vec<Vec<F>>,
@@ -294,7 +296,7 @@ impl<F: Number + Element> Runner for Host<F> {
     }
 }
 
-/// On the GPU.
+/// A runner on the GPU.
 struct Device<'a> {
     gpu: &'a Gpu,
     optimizer: Optimizer,
@@ -315,7 +317,7 @@ impl<'a> Device<'a> {
 impl Runner for Device<'_> {
     type Number = f32;
 
-    /// Waits for each step: the next one's gradients are written over this one's.
+    /// Waits for each step, because the next step's gradients overwrite this step's.
     fn step(&mut self, grads: &[Vec<f32>]) -> Result<()> {
         for (tensor, grad) in self.tensors.iter().zip(grads) {
             self.optimizer.write_grad(*tensor, grad)?;
@@ -323,7 +325,7 @@ impl Runner for Device<'_> {
         self.gpu.run(|encoder| self.optimizer.step(encoder))
     }
 
-    /// The objective is evaluated on the host, with the parameters as they are on the GPU at that point.
+    /// Evaluates the objective on the host, with the parameters that the GPU holds at that point.
     fn step_on(&mut self, objective: &Quadratic<f32>, directions: Vec<Vec<Vec<f32>>>) -> Result<()> {
         for (j, direction) in directions.iter().enumerate() {
             for (tensor, part) in self.tensors.iter().zip(direction) {
@@ -332,16 +334,16 @@ impl Runner for Device<'_> {
         }
         let (gpu, tensors) = (self.gpu, &self.tensors);
         let mut step = self.optimizer.begin_step()?;
-        while let Some(need) = pollster::block_on(step.next_submitted())? {
+        while let Some(request) = pollster::block_on(step.next_submitted())? {
             let mut loss = 0.0;
             for (i, tensor) in tensors.iter().enumerate() {
                 let p = pollster::block_on(step.optimizer().read_param(*tensor))?;
                 loss += objective.loss(i, &p);
-                if need == EvalRequest::Gradient {
+                if request == EvalRequest::Gradient {
                     step.optimizer().write_grad(*tensor, &objective.gradient(i, &p))?;
                 }
             }
-            if let EvalRequest::Loss(slot) = need {
+            if let EvalRequest::Loss(slot) = request {
                 let slot = step.loss_slot(slot)?;
                 gpu.queue.write_buffer(slot.buffer(), slot.offset(), bytemuck::bytes_of(&(loss as f32)));
             }

@@ -1,10 +1,10 @@
-//! The optimizer of a training, for the GPU and the host.
+//! The builder of a training's optimizer, for the GPU and the host.
 
 use super::plan::Plan;
 use crate::tools::objectives::TensorSpec;
 use crate::{Builder, Group, Optimizer, Result};
 
-/// What the plan asks of the optimizer of these tensors.
+/// A builder with the plan's options and these tensors.
 pub(super) fn builder(plan: &Plan, tensors: &[TensorSpec]) -> Result<Builder> {
     let mut builder = Optimizer::builder(plan.rule.clone());
     builder.seed(plan.seed).storage(plan.storage.clone());

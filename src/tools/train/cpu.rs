@@ -1,4 +1,4 @@
-//! Training on the host, in f32 on the fast path and in f64 on the oracle.
+//! Training on the host: in f32 on the fast path, in f64 on the oracle.
 
 use std::ops::ControlFlow;
 
@@ -48,7 +48,7 @@ impl<'a, F: Number> Run<'a, F> {
         Ok(Self { plan, model, optimizer, params, grads: initial.iter().map(|p| vec![F::zero(); p.len()]).collect() })
     }
 
-    /// Goes back to where an earlier run ended, and says how many epochs are behind.
+    /// Restores the end of an earlier run, and returns the number of completed epochs.
     fn resume(&mut self) -> Result<u32> {
         let Some((checkpoint, epochs)) = resume::load(self.plan)? else { return Ok(0) };
         checkpoint.restore_host_fitting(&mut self.optimizer, &mut slices_mut(&mut self.params), self.plan.fit())?;
@@ -64,7 +64,7 @@ impl<'a, F: Number> Run<'a, F> {
         Ok(outcomes)
     }
 
-    /// One step, and what its mini-batch found before it.
+    /// Takes one step, and returns the loss and hits of its mini-batch before the step.
     fn step(&mut self, batch: usize) -> Result<Outcome> {
         let Self { plan, model, optimizer, params, grads, .. } = self;
         let scale = plan.loss_scale.map(|_| F::from_f64(optimizer.loss_scale()));
@@ -84,7 +84,7 @@ impl<'a, F: Number> Run<'a, F> {
 
     fn measure(&mut self, train: Vec<Outcome>) -> Result<Ended> {
         let held_out = self.model.accuracy(&slices(&self.params), Part::HeldOut)?;
-        // Before the first applied step there is no average.
+        // Before the first step there is no average.
         let averages: Option<Vec<&[F]>> = match self.optimizer.step_count() {
             0 => self.plan.ema.map(|_| slices(&self.params)),
             _ if self.plan.ema.is_none() => None,
@@ -92,8 +92,8 @@ impl<'a, F: Number> Run<'a, F> {
         };
         let averaged = averages.map(|params| self.model.accuracy(&params, Part::HeldOut)).transpose()?;
         let Self { optimizer, .. } = self;
-        let (applied, skipped, scale) = (optimizer.step_count(), optimizer.skipped(), optimizer.loss_scale());
-        Ok(Ended { train, held_out, averaged, applied, skipped, scale })
+        let (step_count, skipped, scale) = (optimizer.step_count(), optimizer.skipped(), optimizer.loss_scale());
+        Ok(Ended { train, held_out, averaged, step_count, skipped, scale })
     }
 
     fn save(&self, epochs: u32) -> Result<()> {

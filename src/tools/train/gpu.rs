@@ -1,4 +1,4 @@
-//! Training on the GPU: data, model and optimizer stay there, and a few numbers come back once an epoch.
+//! Training on the GPU: data, model and optimizer stay there, and a few numbers are read back once per epoch.
 
 use std::ops::ControlFlow;
 
@@ -13,10 +13,10 @@ use crate::tools::train::plan::Plan;
 use crate::tools::train::resume;
 use crate::{Optimizer, Result};
 
-/// Batches of one encoder and submit.
+/// Batches per encoder and submit.
 const BATCHES: usize = 8;
 
-/// Submits after which the loop waits, so that the steps under way stay below the optimizer's bound.
+/// Submits after which the loop waits, so that the number of steps in flight stays below the optimizer's bound.
 const SUBMITS: usize = 16;
 
 pub(super) fn run(
@@ -48,7 +48,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Goes back to where an earlier run ended, and says how many epochs are behind.
+    /// Restores the end of an earlier run, and returns the number of completed epochs.
     fn resume(&mut self) -> Result<u32> {
         let Some((checkpoint, epochs)) = resume::load(self.plan)? else { return Ok(0) };
         checkpoint.restore_fitting(&mut self.optimizer, self.plan.fit())?;
@@ -95,7 +95,7 @@ impl Run<'_> {
         }))
     }
 
-    /// What the batches found on their way, and the held-out rows as they are classified now; saves where that was asked for.
+    /// Reads the results of the epoch's batches, classifies the held-out rows, and saves a checkpoint if the plan names a file.
     fn measure(&mut self, epochs: u32) -> Result<Ended> {
         let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         let train = self.model.record_outcomes(&mut encoder);
@@ -120,14 +120,14 @@ impl Run<'_> {
             train: pollster::block_on(train)?,
             held_out: pollster::block_on(held_out).map(total)?,
             averaged: averaged.map(|reading| pollster::block_on(reading).map(total)).transpose()?,
-            applied: pollster::block_on(self.optimizer.read_step_count())?,
+            step_count: pollster::block_on(self.optimizer.read_step_count())?,
             skipped: pollster::block_on(self.optimizer.read_skipped())?,
             scale: f64::from(pollster::block_on(self.optimizer.read_loss_scale())?),
         })
     }
 }
 
-/// The optimizer's tensors are the model's, in the optimizer's own buffers, which the model binds where they are f32.
+/// Builds the optimizer with the model's tensors in the optimizer's own buffers. The model binds these buffers if they are f32.
 fn optimizer(plan: &Plan, model: &mut GpuMlp, gpu: &Gpu) -> Result<(Optimizer, Halves)> {
     let optimizer = builder(plan, model.tensors())?.build(&gpu.device, &gpu.queue)?;
     let tensors: Vec<Tensor> = optimizer.tensors().map(|(tensor, ..)| tensor).collect();

@@ -1,4 +1,4 @@
-//! How a training goes: its epochs, one after the other.
+//! The epochs of a training and their results.
 
 use std::ops::ControlFlow;
 use std::time::Instant;
@@ -6,36 +6,36 @@ use std::time::Instant;
 use super::plan::Plan;
 use crate::tools::objectives::Outcome;
 
-/// How an epoch went.
+/// The result of an epoch.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Epoch {
-    /// Counted from 1.
+    /// The number of the epoch, counted from 1.
     pub epoch: u32,
-    /// Loss and hits of the mini-batches as they came, each before its step.
+    /// Loss and hits of the mini-batches, each evaluated before its step.
     pub train: Outcome,
     /// Loss and hits of the held-out rows after the epoch.
     pub held_out: Outcome,
-    /// The same with the weights' average, where the plan keeps it.
+    /// Loss and hits of the held-out rows with the average of the weights, if the plan keeps one.
     pub averaged: Option<Outcome>,
-    /// The learning rate of the last applied step, where the plan schedules it.
+    /// The learning rate of the last step, if the plan schedules it.
     pub lr: Option<f64>,
-    /// The loss scale after the epoch and how many steps have been left out, where the plan has a scale.
+    /// The loss scale after the epoch and the number of skipped steps, if the plan has a loss scale.
     pub scale: Option<(f64, u64)>,
-    /// Seconds from the first batch to the evaluation's end.
+    /// Seconds from the first batch to the end of the evaluation.
     pub seconds: f64,
 }
 
-/// What an epoch's end found.
+/// The numbers that are read at the end of an epoch.
 pub(super) struct Ended {
     pub(super) train: Vec<Outcome>,
     pub(super) held_out: Outcome,
     pub(super) averaged: Option<Outcome>,
-    pub(super) applied: u64,
+    pub(super) step_count: u64,
     pub(super) skipped: u64,
     pub(super) scale: f64,
 }
 
-/// Collects the epochs.
+/// Collects the epochs and hands each to the caller.
 pub(super) struct Log<O> {
     on_epoch: O,
     pub(super) epochs: Vec<Epoch>,
@@ -51,14 +51,14 @@ impl<O: FnMut(&Epoch) -> ControlFlow<()>> Log<O> {
         self.began = Instant::now();
     }
 
-    /// `epoch` is counted from 0.
+    /// Ends an epoch; `epoch` is counted from 0.
     pub(super) fn end(&mut self, plan: &Plan, epoch: u32, ended: &Ended) -> ControlFlow<()> {
         let epoch = Epoch {
             epoch: epoch + 1,
             train: Outcome::total(&ended.train),
             held_out: ended.held_out,
             averaged: ended.averaged,
-            lr: plan.rate(ended.applied),
+            lr: plan.rate(ended.step_count),
             scale: plan.loss_scale.map(|_| (ended.scale, ended.skipped)),
             seconds: self.began.elapsed().as_secs_f64(),
         };

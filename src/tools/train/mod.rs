@@ -1,7 +1,8 @@
-//! Training a real model on real data, all on one backend: a perceptron on the digits of [`objectives::digits`](crate::tools::objectives::digits).
+//! Training of a real model on real data, all on one backend: a perceptron on the digits of
+//! [`objectives::digits`](crate::tools::objectives::digits).
 //!
-//! It is also the example of how to call the crate: `gpu.rs` and `cpu.rs` beside this file are whole training loops. Comparisons of optimizers
-//! over several seeds and problems are [`race`](crate::tools::race)'s.
+//! The module is also an example of how to call the crate: `gpu.rs` and `cpu.rs` beside this file are complete training loops.
+//! [`race`](crate::tools::race) compares optimizers over several seeds and problems.
 
 mod builder;
 mod cpu;
@@ -20,17 +21,17 @@ use crate::tools::objectives::digits;
 use crate::{Error, Result};
 use log::Log;
 
-/// Trains, hands each epoch out when it ends, and returns them all; `on_epoch` may end it early. The same plan on the same backend
-/// gives the same bits.
+/// Trains, calls `on_epoch` at the end of each epoch, and returns all epochs. `on_epoch` may end the training early. The same plan on the
+/// same backend gives the same bits.
 ///
 /// Blocks at the end of each epoch until the device is done.
 ///
 /// # Errors
-/// A plan that does not fit the data; what the backend reports.
+/// The plan does not fit the data; the backend reports an error.
 pub fn run(plan: &Plan, backend: &Backend, on_epoch: impl FnMut(&Epoch) -> ControlFlow<()>) -> Result<Vec<Epoch>> {
     plan.check()?;
     if let (Backend::Reference, Some(_)) = (backend, plan.save.as_ref().or(plan.resume.as_ref())) {
-        let problem = "a checkpoint holds f32: saving and resuming need backend gpu or cpu, it is reference";
+        let problem = "a checkpoint holds f32: saving and resuming need the backend gpu or cpu, not the reference";
         return Err(Error::Usage(problem.to_owned()));
     }
     let split = plan.split(&digits::load()?)?;

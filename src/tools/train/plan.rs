@@ -1,4 +1,4 @@
-//! What to train, and how.
+//! The plan of a training.
 
 use std::path::PathBuf;
 
@@ -8,43 +8,44 @@ use crate::options::schedule::{Schedule, Scheduled};
 use crate::tools::objectives::{Mlp, Samples, Split};
 use crate::{Clip, Ema, LossScale, NoDecay, Result, Storage};
 
-/// What to train, and how.
+/// A training: optimizer, model, data and options.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// The optimizer with its settings.
     pub rule: Box<dyn Rule>,
     /// The model.
     pub mlp: Mlp,
-    /// How often the data is gone through. Default 20.
+    /// The number of passes through the data. Default: 20.
     pub epochs: u32,
-    /// Rows of a mini-batch. Default 64.
+    /// Rows per mini-batch. Default: 64.
     pub batch: usize,
-    /// Decides the initial weights, the split and each epoch's order. Default 0.
+    /// The seed of the initial weights, the split and each epoch's order. Default: 0.
     pub seed: u64,
-    /// The share of rows that are held out. Default 0.2.
+    /// The share of rows that are held out. Default: 0.2.
     pub held_out: f64,
-    /// How gradients are clipped. Default: not.
+    /// How gradients are clipped. Default: no clip.
     pub clip: Option<Clip>,
-    /// The learning rate by applied step. Default: the optimizer's own.
+    /// The learning rate by step count. Default: the optimizer's own learning rate.
     pub schedule: Option<Schedule>,
-    /// The weights' average, with which held-out rows are classified too. Default: none.
+    /// The moving average of the weights, which classifies the held-out rows too. Default: none.
     pub ema: Option<Ema>,
     /// The tensors without weight decay. Default: none.
     pub no_decay: Option<NoDecay>,
-    /// What gradients are multiplied by before the step divides them again. Default: nothing.
+    /// The loss scale, by which gradients are multiplied and the step divides them again. Default: none.
     pub loss_scale: Option<LossScale>,
-    /// How parameters, gradients and states are stored; the model computes with parameters as they are stored. Default f32.
+    /// How parameters, gradients and states are stored. The model is evaluated with the stored parameters. Default: f32.
     pub storage: Storage,
-    /// Where everything that going on needs is saved after each epoch. Not on the reference, whose numbers are f64.
+    /// The checkpoint file that is written after each epoch, from which a run can resume. The reference cannot write one: its numbers are
+    /// f64.
     pub save: Option<PathBuf>,
-    /// What an earlier run of the same plan saved: this one goes on after its last epoch.
+    /// The checkpoint file of an earlier run of the same plan. This run starts after the last epoch of that run.
     pub resume: Option<PathBuf>,
-    /// Whether that may be stored otherwise than this plan says: it is converted then, to the nearest. Default: no.
+    /// Whether that checkpoint may have another storage, which is then converted with round to nearest. Default: no.
     pub convert: bool,
 }
 
 impl Plan {
-    /// The default model and course with this optimizer.
+    /// The default plan with this optimizer.
     pub fn new(rule: impl Into<Box<dyn Rule>>) -> Self {
         Self {
             rule: rule.into(),
@@ -65,10 +66,10 @@ impl Plan {
         }
     }
 
-    /// Checks every number that can be checked before the backend is there.
+    /// Checks every option that can be checked without a backend.
     ///
     /// # Errors
-    /// Names the first that makes no sense.
+    /// An option is out of range; the error names the first.
     pub fn check(&self) -> Result<()> {
         self.rule.check()?;
         self.clip.map_or(Ok(()), Clip::check)?;
@@ -83,12 +84,12 @@ impl Plan {
         Some(Scheduled::new(self.rule.as_ref(), "lr", self.schedule.clone()?))
     }
 
-    /// The scheduled rate of the step that was the `applied`-th.
-    pub(super) fn rate(&self, applied: u64) -> Option<f64> {
-        Some(self.scheduled()?.schedule.rate(applied.saturating_sub(1)))
+    /// The scheduled learning rate of the last step, at this step count.
+    pub(super) fn rate(&self, step_count: u64) -> Option<f64> {
+        Some(self.scheduled()?.schedule.rate(step_count.saturating_sub(1)))
     }
 
-    /// How what is resumed must fit.
+    /// How closely the resumed checkpoint must match the plan.
     pub(super) const fn fit(&self) -> Fit {
         if self.convert { Fit::Converted } else { Fit::Whole }
     }

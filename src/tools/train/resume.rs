@@ -1,4 +1,4 @@
-//! What a run leaves in its checkpoint beside the optimizer, and how another one goes on from it.
+//! The notes that a run stores in its checkpoint beside the optimizer, and the resuming of a run from it.
 
 use std::collections::BTreeMap;
 
@@ -6,12 +6,12 @@ use super::plan::Plan;
 use crate::io::checkpoint::Checkpoint;
 use crate::{Error, Result, Storage};
 
-/// The note that says how many epochs are behind.
+/// The note with the number of completed epochs.
 const EPOCHS: &str = "epochs";
-/// The note that says how numbers were stored; files without it are older than any storage but f32.
+/// The note with the storage. Files without this note are f32: they were written before other storages existed.
 const STORAGE: &str = "storage";
 
-/// Saves a checkpoint with the plan's notes, where the plan asks for it.
+/// Saves a checkpoint with the plan's notes, if the plan names a file.
 pub(super) fn save(plan: &Plan, epochs: u32, mut checkpoint: Checkpoint) -> Result<()> {
     let Some(path) = &plan.save else { return Ok(()) };
     *checkpoint.notes_mut() = notes(plan);
@@ -19,8 +19,8 @@ pub(super) fn save(plan: &Plan, epochs: u32, mut checkpoint: Checkpoint) -> Resu
     checkpoint.save(path)
 }
 
-/// Reads the checkpoint that the plan goes on from, and how many epochs are behind; it must be of the same plan, but for how numbers are stored
-/// where that is converted.
+/// Reads the checkpoint from which the plan resumes, and the number of completed epochs. The checkpoint must come from the same plan; only
+/// its storage may differ, if the plan converts it.
 pub(super) fn load(plan: &Plan) -> Result<Option<(Checkpoint, u32)>> {
     let Some(path) = &plan.resume else { return Ok(None) };
     let checkpoint = Checkpoint::load(path)?;
@@ -29,7 +29,7 @@ pub(super) fn load(plan: &Plan) -> Result<Option<(Checkpoint, u32)>> {
     let Some(epochs) = epochs else {
         return Err(Error::File {
             file,
-            problem: format!("is no training run's checkpoint: it has no note `{EPOCHS}`"),
+            problem: format!("is not the checkpoint of a training run: it has no note `{EPOCHS}`"),
         });
     };
     let differences = differences(plan, checkpoint.notes());
@@ -37,13 +37,13 @@ pub(super) fn load(plan: &Plan) -> Result<Option<(Checkpoint, u32)>> {
         return Err(Error::Mismatch { checkpoint: file, differences });
     }
     if epochs >= plan.epochs {
-        let problem = format!("has {epochs} epochs behind it, the plan needs more than these: it has {}", plan.epochs);
+        let problem = format!("has {epochs} completed epochs, the plan needs more than that: it has {}", plan.epochs);
         return Err(Error::File { file, problem });
     }
     Ok(Some((checkpoint, epochs)))
 }
 
-/// Everything that decides the curve.
+/// The options that decide the run's numbers.
 fn notes(plan: &Plan) -> BTreeMap<String, String> {
     let or_none = |text: Option<String>| text.unwrap_or_else(|| "none".to_owned());
     let settings = plan.rule.settings().into_iter().map(|(name, value)| format!("{name} {value}"));

@@ -1,4 +1,4 @@
-//! Comparing what came of a step with what should have.
+//! The comparison of a step's result with the oracle's.
 
 use std::fmt;
 
@@ -8,9 +8,9 @@ use super::spans::{Spans, Stored};
 use super::tolerance::{FLUSHED, ulp};
 use crate::options::storage::blockwise::BLOCK;
 
-/// How far an outcome is off. The errors of steps and states are relative errors, not of the results but of the numbers that the results
-/// are computed from: the least by which all of those would have to be off to explain the result. For a product that is its relative
-/// error shared among its factors; for a difference of large numbers it is measured against those.
+/// The errors of an outcome. The errors of steps and states are relative errors of the numbers that the results are computed from: the
+/// least relative error of all these numbers that explains the result. The relative error of a product is shared among its factors; the
+/// error of a difference of large numbers is relative to these large numbers.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Errors {
     /// The worst error of a parameter, in ulp of the parameter, or of the terms of its step where those are larger.
@@ -19,11 +19,11 @@ pub struct Errors {
     pub step: f64,
     /// The worst error of a state.
     pub state: f64,
-    /// What the errors of steps and states may be.
+    /// The largest error of steps and states that passes.
     pub tolerance: f64,
-    /// How many numbers were compared.
+    /// The number of numbers that were compared.
     pub compared: usize,
-    /// Where the worst of them is.
+    /// The number with the largest error.
     pub worst: Option<Place>,
 }
 
@@ -36,29 +36,29 @@ pub struct Place {
     pub what: &'static str,
     /// Its index in the tensor.
     pub index: usize,
-    /// What it was.
+    /// Its value.
     pub got: f64,
-    /// What it should have been.
+    /// The value that the oracle expects.
     pub want: f64,
-    /// Its error as a multiple of what is tolerated.
+    /// Its error as a multiple of the tolerance.
     pub excess: f64,
 }
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { tensor, what, index, got, want, excess } = self;
-        write!(f, "{what} {index} of tensor {tensor}: got {got:e}, want {want:e}, {excess:.3} of what is tolerated")
+        write!(f, "{what} {index} of tensor {tensor}: got {got:e}, want {want:e}, {excess:.3} of the tolerance")
     }
 }
 
 impl Errors {
-    /// Whether everything is within the tolerance.
+    /// Whether every error is within the tolerance.
     #[must_use]
     pub fn passed(&self) -> bool {
         self.step <= self.tolerance && self.state <= self.tolerance
     }
 
-    /// These and those.
+    /// Adds the errors of another comparison: the larger of each two.
     pub fn merge(&mut self, other: Self) {
         self.param_ulp = self.param_ulp.max(other.param_ulp);
         self.step = self.step.max(other.step);
@@ -71,13 +71,13 @@ impl Errors {
         }
     }
 
-    /// Notes one number: its relative error as defined above, and its place.
+    /// Counts one number, with its relative error as defined above.
     fn note(&mut self, error: f64, place: impl FnOnce() -> Place) {
         self.compared += 1;
         self.note_largest(error, place);
     }
 
-    /// The same without counting it: a block's largest magnitude is no number of its own.
+    /// As [`note`](Self::note) without the count: a block's largest magnitude is one of the block's numbers, which are counted already.
     fn note_largest(&mut self, error: f64, place: impl FnOnce() -> Place) {
         let excess = error / self.tolerance;
         if excess > self.worst.as_ref().map_or(0.0, |p| p.excess) {
@@ -87,10 +87,10 @@ impl Errors {
 }
 
 impl Problem {
-    /// Compares what came of this step with the same step in f64.
+    /// Compares the outcome of this step with the same step in f64.
     ///
     /// # Panics
-    /// The outcome is another problem's: of other tensors, lengths or states.
+    /// The outcome has other tensors, lengths or states than this problem.
     #[must_use]
     pub fn compare(&self, outcome: &Outcome) -> Errors {
         let expected = Oracle::new(self).expect();
@@ -112,12 +112,12 @@ impl Problem {
                 at += state.len();
             }
         }
-        assert_eq!(self.memory.len(), outcome.memory.len(), "what is remembered");
+        assert_eq!(self.memory.len(), outcome.memory.len(), "global state");
         for (k, name) in self.groups.first().map_or(&[][..], |rule| rule.global_state()).iter().enumerate() {
             compare_states(&mut errors, &expected, at + k, (0, name), &outcome.memory[k..=k], None);
         }
-        let applied = [outcome.applied as f32];
-        compare_states(&mut errors, &expected, at + self.memory.len(), (0, "steps applied"), &applied, None);
+        let step_count = [outcome.applied as f32];
+        compare_states(&mut errors, &expected, at + self.memory.len(), (0, "step count"), &step_count, None);
         errors
     }
 }
@@ -135,7 +135,7 @@ fn compare_params(
         let want = before + expected.values[at + index];
         let off = spans.map_or_else(|| distance(got, want), |spans| spans.of[index].distance(want));
         // Compilers may add the terms of a step to the parameter one by one.
-        // On the way it may pass the next power of two, where an ulp is twice as large.
+        // An intermediate sum may pass the next power of two, where an ulp is twice as large.
         let terms = expected.terms(at + index);
         let passed = if terms < before.abs() { before.abs() + terms } else { 0.0 };
         let size = before.abs().max(want.abs()).max(passed);
@@ -162,7 +162,7 @@ fn compare_states(
         errors.note(error, || Place { tensor, what, index, got, want, excess: 0.0 });
     }
     let Some(spans) = spans else { return };
-    // A block's largest magnitude is one of its numbers'.
+    // A block's largest magnitude is the magnitude of one of its numbers.
     for (block, &got) in spans.largest.iter().enumerate() {
         let numbers = block * BLOCK..state.len().min((block + 1) * BLOCK);
         let magnitude = |index: &usize| expected.values[at + index].abs();
@@ -180,19 +180,19 @@ fn compare_states(
     }
 }
 
-/// NaN is infinitely far from everything.
+/// NaN is infinitely far from every number.
 fn distance(got: f64, want: f64) -> f64 {
     let distance = (got - want).abs();
     if distance.is_nan() { f64::INFINITY } else { distance }
 }
 
 impl Expected {
-    /// The size of what a number is computed from.
+    /// The size of the terms from which a number is computed.
     fn terms(&self, at: usize) -> f64 {
         self.allowances[at] / self.tolerance
     }
 
-    /// The error of the numbers that would explain that a result is `off`.
+    /// The relative error of the terms that explains an error of `off`.
     fn relative(&self, at: usize, off: f64) -> f64 {
         if off <= FLUSHED { 0.0 } else { off / self.terms(at) }
     }
@@ -208,7 +208,7 @@ mod tests {
         Problem::random(vec![rule.boxed(), varied(rule)], &[(0, 300), (1, 0), (1, 77)], 2, 1).unwrap()
     }
 
-    /// What the oracle itself comes to, rounded to f32 once.
+    /// The oracle's own result, rounded to f32 once.
     fn rounded(problem: &Problem) -> Outcome {
         let values = Oracle::new(problem).expect().values;
         let mut values = values.iter();
@@ -290,7 +290,7 @@ mod tests {
     fn a_sign_is_open_only_where_rounding_decides_it() {
         let rule = Lion { weight_decay: 0.1, ..Lion::default() };
         let mut problem = Problem::random(vec![Box::new(rule)], &[(0, 3)], 2, 3).unwrap();
-        // β1 m + (1-β1) g is 0 but for a rounding, then 1e-6 of its terms.
+        // β1 m + (1-β1) g is 0 except for rounding; in the last element it is 1e-6 of its terms.
         problem.tensors[0].grad = vec![-0.9, -0.9, -0.9];
         problem.tensors[0].states[0] = Some(vec![0.1, 0.1_f32.next_up(), 0.1 * (1.0 + 4e-6)]);
         let outcome = rounded(&problem);
@@ -306,7 +306,7 @@ mod tests {
     fn few_signs_and_branches_are_open() {
         for_all(|what, problem, _| {
             let expected = Oracle::new(problem).expect();
-            // A sign or branch that is open lets a number be off by about itself.
+            // Where a sign or branch is undecided, the error may be about as large as the number itself.
             let open = expected.allowances.iter().zip(&expected.values).filter(|(a, v)| **a > 0.1 * v.abs()).count();
             assert!(open * 100 <= expected.values.len(), "{what}: {open} of {}", expected.values.len());
         });

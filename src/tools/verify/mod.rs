@@ -1,15 +1,15 @@
-//! Every optimizer against the f64 oracle, on the user's own hardware.
+//! The comparison of every optimizer with the f64 oracle, on the user's own hardware.
 //!
 //! A [`Case`] is an optimizer, one of its [variants](crate::optim::Entry::variants) and a size. [`run`] builds it with several tensors in
 //! two groups of different settings, takes single steps from random f32 parameters, gradients and states, and compares parameters and
-//! states with the same step in f64 from the same numbers. [`Problem`] and [`Errors`] are the parts: for your own rule, your own buffers
-//! and your own sizes.
+//! states with the same step in f64 from the same numbers. With the parts, [`Problem`] and [`Errors`], you can check your own rule, your
+//! own buffers and your own sizes.
 //!
-//! Nothing is measured against the weights: a step is a thousandth of them, and an optimizer that forgot its decay would pass. Nor can
-//! any one share of the step be demanded of every element, because a difference of two large numbers is never that good. The oracle
-//! takes each step again and again with each of the numbers that enter it changed a little; what the result changes by in all is the
-//! measure of its error. The tolerance is then one number per rule, which does not depend on the WGSL under test. A rule of your own has
-//! the tolerance of rules that only add and multiply; [`Errors`] says how far its steps and states were off, for a limit of your own.
+//! Errors are not relative to the weights: a step is a thousandth of a weight, and an optimizer that forgot its decay would pass. Errors
+//! are not relative to the step either, because a difference of two large numbers is not that precise. Instead, the oracle repeats each
+//! step once for each number that enters the step, with that number changed a little. The sum of the changes of the result is the measure
+//! of the result's error. The tolerance is then one number per rule, and it does not depend on the WGSL under test. Your own rule has the
+//! tolerance of rules that only add and multiply; [`Errors`] gives the errors of its steps and states, for a limit of your own.
 
 mod compare;
 mod oracle;
@@ -30,37 +30,37 @@ use crate::options::storage::Storage;
 use crate::tools::adapter::Gpu;
 use crate::{Error, Result};
 
-/// Sizes of the default cases: from the kernel's vectors, chunks and spans.
+/// Sizes of the default cases: the edges of the kernel's vectors, chunks and spans.
 pub const SIZES: &[usize] = &[1, 5, 1023, 1024, 1025, 40_000];
 
-/// Counts of steps applied before the one that is measured. 0: first values and the largest bias corrections. 2: states of so few
-/// terms that a constant which is off in its sixth digit shows. 6: RAdam is past its plain steps.
-const APPLIED: [u32; 3] = [0, 2, 6];
+/// Step counts before the step that is compared. 0: initial states and the largest bias corrections. 2: states of so few terms that an
+/// error in the sixth digit of a constant shows. 6: RAdam is past its plain steps.
+const STEP_COUNTS: [u32; 3] = [0, 2, 6];
 
-/// From this size on a case is about where tensors lie, and one count is enough.
+/// From this size on, a case tests where tensors lie, and one step count is enough.
 const LARGE: usize = 10_000;
 
-/// An optimizer, a variant of its settings, the elements of its larger tensors, and how they are stored.
+/// An optimizer, a variant of its settings, the size of its tensors, and their storage.
 #[derive(Clone)]
 pub struct Case {
     /// The optimizer.
     pub entry: &'static Entry,
     /// The variant's name.
     pub variant: &'static str,
-    /// Elements of the first tensor. The second has half of them and the third seven.
+    /// Elements of the first tensor. The second tensor has half as many, and the third has seven.
     pub size: usize,
     /// How tensors are stored.
     pub storage: Storage,
 }
 
-/// What [`run`] found: one line of `wgpu-optim verify --json`.
+/// The result of [`run`]: one line of `wgpu-optim verify --json`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Report {
     /// The optimizer's name.
     pub optimizer: &'static str,
     /// "gpu" or "cpu".
     pub backend: &'static str,
-    /// The adapter's name; none on the CPU.
+    /// The adapter's name; `None` on the CPU.
     pub adapter: Option<String>,
     /// How parameters and states are stored.
     pub storage: String,
@@ -74,9 +74,9 @@ pub struct Report {
     pub worst_state_error: f64,
     /// See [`Errors::tolerance`].
     pub tolerance: f64,
-    /// Whether both errors are within the tolerance.
+    /// Whether the errors of steps and states are within the tolerance.
     pub passed: bool,
-    /// The number that is furthest off.
+    /// The number with the largest error.
     #[serde(skip)]
     pub worst: Option<Place>,
 }
@@ -87,7 +87,7 @@ pub fn cases() -> Vec<Case> {
     cases_stored(&Storage::default())
 }
 
-/// The same where tensors are stored so; without the optimizers that cannot be.
+/// As [`cases`], with tensors in this storage; without the optimizers that refuse the storage.
 #[must_use]
 pub fn cases_stored(storage: &Storage) -> Vec<Case> {
     let of_variant = |entry: &'static Entry, variant| {
@@ -109,26 +109,26 @@ pub fn run(gpu: &Gpu, case: &Case) -> Result<Report> {
     Ok(case.report("gpu", Some(gpu.info.name.clone()), errors))
 }
 
-/// Runs a rule on a GPU with these settings and, in a second group, with [other](varied) ones, over tensors of up to `size` elements.
+/// Runs a rule on a GPU with these settings and, in a second group, with [other settings](varied), over tensors of up to `size` elements.
 ///
 /// # Errors
-/// The rule has no CPU form to be compared with; as [`run`].
+/// The rule has no CPU form to compare with; as [`run`].
 pub fn run_rule(gpu: &Gpu, rule: &dyn Rule, size: usize) -> Result<Errors> {
     run_stored(gpu, rule, size, &Storage::default())
 }
 
-/// As [`run_rule`], with tensors that are stored so: what is compared is the oracle followed by the same rounding.
+/// As [`run_rule`], with tensors in this storage. The result is compared with the oracle followed by the same rounding.
 ///
 /// # Errors
-/// As [`run_rule`]; the rule cannot be stored so.
+/// As [`run_rule`]; the rule refuses the storage.
 pub fn run_stored(gpu: &Gpu, rule: &dyn Rule, size: usize, storage: &Storage) -> Result<Errors> {
     let mut errors = Errors::default();
     let mut optimizer = None;
-    for &applied in counts(size) {
-        let problem = problem(rule, size, applied)?.stored(storage)?;
+    for &step_count in counts(size) {
+        let problem = problem(rule, size, step_count)?.stored(storage)?;
         let optimizer = match &mut optimizer {
             Some(optimizer) => optimizer,
-            none => none.insert(problem.build(&gpu.device, &gpu.queue)?),
+            empty => empty.insert(problem.build(&gpu.device, &gpu.queue)?),
         };
         problem.upload(optimizer)?;
         gpu.run(|encoder| optimizer.step(encoder))?;
@@ -140,7 +140,8 @@ pub fn run_stored(gpu: &Gpu, rule: &dyn Rule, size: usize, storage: &Storage) ->
 /// Runs a case on the CPU's fast path.
 ///
 /// # Errors
-/// The case has settings that are out of range, or a storage: the host's rounding is what the GPU's is compared with.
+/// A setting of the case is out of range; the case has a storage other than f32, which only a GPU verifies: the host's rounding is the
+/// reference.
 pub fn run_cpu(case: &Case) -> Result<Report> {
     if case.storage != Storage::default() {
         let problem =
@@ -148,15 +149,16 @@ pub fn run_cpu(case: &Case) -> Result<Report> {
         return Err(Error::Usage(problem));
     }
     let mut errors = Errors::default();
-    for &applied in counts(case.size) {
-        let problem = problem(case.rule().as_ref(), case.size, applied)?;
+    for &step_count in counts(case.size) {
+        let problem = problem(case.rule().as_ref(), case.size, step_count)?;
         errors.merge(problem.compare(&problem.step_cpu()?));
     }
     Ok(case.report("cpu", None, errors))
 }
 
-/// The rule with other settings, for a second group: rates below 1 thirty times as large, so that their steps stand out from the
-/// rounding of parameters, and every other number a tenth smaller, which no range refuses. What all groups must share stays.
+/// The rule with other settings, for a second group. Learning rates below 1 become thirty times as large, so that the steps stand out from
+/// the rounding of parameters. Every other number becomes a tenth smaller, which no range refuses. Settings that all groups must share
+/// stay the same.
 #[must_use]
 pub fn varied(rule: &dyn Rule) -> Box<dyn Rule> {
     let mut varied = rule.boxed();
@@ -165,7 +167,7 @@ pub fn varied(rule: &dyn Rule) -> Box<dyn Rule> {
             && !rule.common().contains(&name)
         {
             let factor = if name == "lr" && x < 1.0 { 30.0 } else { 0.9 };
-            // A number is settable as a number.
+            // The setting holds a number, so that setting a number cannot fail.
             let _ = varied.set(name, &Value::Number(factor * x));
         }
     }
@@ -173,19 +175,19 @@ pub fn varied(rule: &dyn Rule) -> Box<dyn Rule> {
 }
 
 fn counts(size: usize) -> &'static [u32] {
-    if size < LARGE { &APPLIED } else { &APPLIED[1..2] }
+    if size < LARGE { &STEP_COUNTS } else { &STEP_COUNTS[1..2] }
 }
 
-fn problem(rule: &dyn Rule, size: usize, applied: u32) -> Result<Problem> {
+fn problem(rule: &dyn Rule, size: usize, step_count: u32) -> Result<Problem> {
     let tensors = [(0, size), (1, size / 2), (1, 7)];
-    Problem::random(vec![rule.boxed(), varied(rule)], &tensors, applied, size as u32 + applied)
+    Problem::random(vec![rule.boxed(), varied(rule)], &tensors, step_count, size as u32 + step_count)
 }
 
 impl Case {
-    /// The case of this name: `adamw/amsgrad/1025`, of any size, or `adamw/default/1025/bf16-sr,8bit`.
+    /// The case of this name, such as `adamw/amsgrad/1025` or `adamw/default/1025/bf16-sr,8bit`, with any size.
     ///
     /// # Errors
-    /// There is no such optimizer, variant or storage, or the size is no number.
+    /// The optimizer, variant or storage does not exist, or the size is not a number.
     pub fn find(name: &str) -> Result<Self> {
         let mut parts = name.splitn(4, '/');
         let entry = find(parts.next().unwrap_or_default())?;
@@ -200,7 +202,7 @@ impl Case {
         Ok(Self { entry, variant, size, storage })
     }
 
-    /// The case's name, from which [`find`](Self::find) makes it again.
+    /// The case's name; [`find`](Self::find) returns the case of this name.
     #[must_use]
     pub fn name(&self) -> String {
         let storage = if self.storage == Storage::default() { String::new() } else { format!("/{}", self.storage) };

@@ -1,24 +1,24 @@
-//! What a step should come to, in f64, and how far f32 may be off.
+//! The expected result of a step in f64, and the error that f32 may make.
 //!
-//! No rounding can be better than the numbers that it rounds: where a result hangs on the difference of two large numbers, or on the
-//! sign of one near zero, a right f32 kernel may be off by more than a share of the result. So the step is taken again with each of the
-//! numbers that it is computed from changed a little, one after the other. What the result changes by in all is its allowance.
+//! A result cannot be more precise than the numbers from which it is computed. If it depends on the difference of two large numbers, or
+//! on the sign of a number near zero, a correct f32 kernel may have an error that is large beside the result. So the oracle repeats the
+//! step once for each number that enters it, with that number changed a little. The sum of the changes is the result's allowance.
 
 use super::problem::Problem;
 use super::tolerance::{SUM_ERROR, tolerance};
 use crate::optim::rule::MAX_SUMS;
 use crate::optim::{Rule, Scalar};
 
-/// How many times further the search for jumps looks: past the sum of the errors that one number can pick up.
+/// The search for jumps looks this many times further: past the sum of the errors that one number can pick up.
 const WIDE: f64 = 4.0;
 
-/// What is changed, in all tensors at once.
+/// A number that enters the step. It is changed in all tensors at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Input {
     Hyper(usize),
     Sum(usize),
     Slope(usize),
-    Memory(usize),
+    GlobalState(usize),
     Decision(usize),
     Param,
     Grad,
@@ -28,34 +28,34 @@ enum Input {
 /// A change of an input, as a share of it.
 type Change = Option<(Input, f64)>;
 
-/// A tensor in f64, with its terms summed.
+/// A tensor in f64, with the rule's sums over it.
 struct Wide {
     group: usize,
     param: Vec<f64>,
     grad: Vec<f64>,
     states: Vec<Option<Vec<f64>>>,
     sums: [f64; MAX_SUMS],
-    /// Each sum's terms without their signs, added up: the measure of a sum's rounding.
+    /// For each sum, the sum of its terms' magnitudes: the measure of the sum's rounding.
     magnitudes: [f64; MAX_SUMS],
 }
 
-/// Takes one step of a problem, as often as asked, with this or that changed.
+/// Takes one step of a problem any number of times, each time with another input changed.
 pub(super) struct Oracle<'a> {
     rules: &'a [Box<dyn Rule>],
     hyper: Vec<Vec<f64>>,
     tensors: Vec<Wide>,
-    applied: u32,
+    step_count: u32,
     slopes: Vec<f64>,
-    memory: Vec<f64>,
+    global_state: Vec<f64>,
     /// The relative error that each number may have picked up.
     pub(super) tolerance: f64,
 }
 
-/// What one step should come to. All numbers lie in one row: for each tensor its changes, then each kept state;
-/// at the end what is remembered and the count of applied steps.
+/// The expected result of one step. All numbers lie in one row: for each tensor the changes of its parameters, then each kept state; at the
+/// end the global state and the step count.
 pub(super) struct Expected {
     pub(super) values: Vec<f64>,
-    /// How far each may be off for a rounding of the numbers that it is computed from.
+    /// The error that each may have, from the rounding of the numbers from which it is computed.
     pub(super) allowances: Vec<f64>,
     pub(super) tolerance: f64,
 }
@@ -76,9 +76,9 @@ impl<'a> Oracle<'a> {
         });
         let mut oracle = Self {
             rules,
-            applied: problem.applied,
+            step_count: problem.applied,
             slopes: problem.slopes(),
-            memory: problem.memory.iter().map(|x| f64::from(*x)).collect(),
+            global_state: problem.memory.iter().map(|x| f64::from(*x)).collect(),
             hyper,
             tensors: tensors.collect(),
             tolerance: rules.first().map_or(0.0, |r| tolerance(r.as_ref())),
@@ -94,14 +94,14 @@ impl<'a> Oracle<'a> {
 
     pub(super) fn expect(&self) -> Expected {
         let values = self.step(None);
-        // The result itself is rounded, too.
+        // The result itself is rounded too.
         let mut allowances: Vec<f64> = values.iter().map(|x| self.tolerance * x.abs()).collect();
         for input in self.inputs() {
             let size = if matches!(input, Input::Sum(_)) { SUM_ERROR } else { self.tolerance };
             let near = self.effect(&values, input, size);
             let far = self.effect(&values, input, WIDE * size);
             for ((allowance, near), far) in allowances.iter_mut().zip(near).zip(far) {
-                // Where four times the change does much more than four times as much, a sign or a branch is undecided.
+                // If four times the change has much more than four times the effect, a sign or a branch is undecided.
                 *allowance += if far > 2.0 * WIDE * near { far } else { near };
             }
         }
@@ -119,13 +119,13 @@ impl<'a> Oracle<'a> {
         inputs.extend((0..self.hyper.first().map_or(0, Vec::len)).map(Input::Hyper));
         inputs.extend((0..self.sums()).map(Input::Sum));
         inputs.extend((0..self.slopes.len()).map(Input::Slope));
-        inputs.extend((0..self.memory.len()).map(Input::Memory));
+        inputs.extend((0..self.global_state.len()).map(Input::GlobalState));
         inputs.extend((0..decision).map(Input::Decision));
         inputs.extend((0..states).map(Input::State));
         inputs
     }
 
-    /// How much the step changes where `input` is off by `size` up or down.
+    /// How much each result changes if `input` changes by the share `size`, up or down.
     fn effect(&self, values: &[f64], input: Input, size: f64) -> Vec<f64> {
         let [up, down] = [size, -size].map(|x| self.step(Some((input, x))));
         let change = |((v, a), b): ((&f64, f64), f64)| (a - v).abs().max((b - v).abs());
@@ -153,7 +153,7 @@ impl<'a> Oracle<'a> {
                 let (hyper, decision) = (&hyper[tensor.group], &decisions[i]);
                 match change {
                     None => cpu.update(hyper, decision, &mut after, &grad, &mut slices),
-                    // What a change does is wanted to a few digits only.
+                    // The effect of a change is needed to a few digits only.
                     Some(_) => cpu.update_fast(hyper, decision, &mut after, &grad, &mut slices),
                 }
             }
@@ -161,12 +161,12 @@ impl<'a> Oracle<'a> {
             row.extend(states.into_iter().flatten().flatten());
         }
         let held = decided.as_ref().is_none_or(|(decisions, _)| self.held(decisions));
-        row.extend(decided.map_or_else(|| self.memory.clone(), |(_, memory)| memory));
-        row.push(f64::from(self.applied) + if held { 0.0 } else { 1.0 });
+        row.extend(decided.map_or_else(|| self.global_state.clone(), |(_, after)| after));
+        row.push(f64::from(self.step_count) + if held { 0.0 } else { 1.0 });
         row
     }
 
-    /// Each tensor's decision and what is remembered, or `None` where the step is refused.
+    /// Each tensor's decision and the global state after the step; `None` for a skipped step.
     fn decide(&self, hyper: &[Vec<f64>], change: Change) -> Option<(Vec<Vec<f64>>, Vec<f64>)> {
         if self.sums() == 0 && self.slopes.is_empty() {
             return Some((vec![Vec::new(); self.tensors.len()], Vec::new()));
@@ -175,31 +175,31 @@ impl<'a> Oracle<'a> {
         if self.rules[0].cpu_f64().refuse(&all) {
             return None;
         }
-        let mut before = self.memory.clone();
+        let mut before = self.global_state.clone();
         for (k, x) in before.iter_mut().enumerate() {
-            scale(std::slice::from_mut(x), change, Input::Memory(k));
+            scale(std::slice::from_mut(x), change, Input::GlobalState(k));
         }
-        let mut memory = before.clone();
+        let mut after = before.clone();
         let decide = |(tensor, own): (&Wide, Vec<f64>)| {
             let cpu = self.rules[tensor.group].cpu_f64();
-            memory.copy_from_slice(&before);
-            let mut decision = cpu.decide(&hyper[tensor.group], &all, &own, &mut memory);
+            after.copy_from_slice(&before);
+            let mut decision = cpu.decide(&hyper[tensor.group], &all, &own, &mut after);
             for (k, x) in decision.iter_mut().enumerate() {
                 scale(std::slice::from_mut(x), change, Input::Decision(k));
             }
             decision
         };
         let decisions = self.tensors.iter().zip(own).map(decide).collect();
-        Some((decisions, memory))
+        Some((decisions, after))
     }
 
-    /// Whether the step leaves the count of applied steps where it is.
+    /// Whether the step leaves the step count as it is.
     fn held(&self, decisions: &[Vec<f64>]) -> bool {
         let rule = &self.rules[0];
         rule.sums().may_hold && decisions.first().is_some_and(|decision| rule.cpu_f64().hold(decision))
     }
 
-    /// The totals over everything, and each tensor's.
+    /// The totals over all tensors, and those of each tensor.
     fn all_totals(&self, hyper: &[Vec<f64>], change: Change) -> (Vec<f64>, Vec<Vec<f64>>) {
         let count = self.rules[0].sums().totals;
         let mut all = vec![0.0; count];
@@ -214,7 +214,7 @@ impl<'a> Oracle<'a> {
         (all, own)
     }
 
-    /// What a rule that probes has in place of totals.
+    /// The slopes, which a rule that probes has in place of totals.
     fn changed_slopes(&self, change: Change) -> (Vec<f64>, Vec<Vec<f64>>) {
         let mut slopes = self.slopes.clone();
         for (k, x) in slopes.iter_mut().enumerate() {
@@ -239,7 +239,7 @@ impl<'a> Oracle<'a> {
         totals[..count].iter().map(|polynomial| polynomial.iter().sum()).collect()
     }
 
-    /// A tensor's sums, and those of their terms without signs.
+    /// A tensor's sums, and the sums of their terms' magnitudes.
     fn sum(&self, tensor: &Wide) -> ([f64; MAX_SUMS], [f64; MAX_SUMS]) {
         let (cpu, hyper) = (self.rules[tensor.group].cpu_f64(), &self.hyper[tensor.group]);
         let (mut sums, mut magnitudes) = ([0.0; MAX_SUMS], [0.0; MAX_SUMS]);
@@ -266,7 +266,7 @@ impl<'a> Oracle<'a> {
     }
 }
 
-/// Changes the values if they are what is to be changed.
+/// Changes the values if they belong to the changed input.
 fn scale(values: &mut [f64], change: Change, input: Input) {
     if let Some((changed, x)) = change
         && changed == input

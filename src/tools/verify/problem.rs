@@ -1,4 +1,4 @@
-//! A step to be taken: parameters, gradients and states as f32, and what came of taking it.
+//! A step to compare, as parameters, gradients and states in f32, and the outcome of the step.
 
 use crate::gpu::build::builder::Builder;
 use crate::optim::{Procedure, Rule, Scalar};
@@ -10,9 +10,9 @@ use crate::{Error, Group, Optimizer, Result, Tensor, cpu};
 
 /// Steps that the oracle takes to reach the states from which a random problem starts.
 const WARM_UP: u64 = 6;
-/// Parameters lie this far apart: some are small beside the step, so that rounding them hides nothing of it.
+/// Magnitudes of parameters. Some are small beside the step, so that the rounding of the parameter hides no part of the step.
 const PARAM_RANGE: (f64, f64) = (1e-5, 1.0);
-/// Gradients reach from where ε counts to where it does not.
+/// Magnitudes of gradients, from those beside which ε matters to those beside which ε does not.
 const GRAD_RANGE: (f64, f64) = (1e-7, 3.0);
 
 /// One tensor of a [`Problem`].
@@ -24,24 +24,24 @@ pub struct Data {
     pub param: Vec<f32>,
     /// Its gradients.
     pub grad: Vec<f32>,
-    /// Its states in the rule's order; `None` where the settings keep none.
+    /// Its states in the rule's order; `None` for a state that the settings do not keep.
     pub states: Vec<Option<Vec<f32>>>,
 }
 
-/// A step to be taken: the groups' settings, the tensors, and how many steps were applied before.
+/// A step to compare: the settings of the groups, the tensors, and the step count.
 #[derive(Clone, Debug)]
 pub struct Problem {
-    /// The groups' settings, the default group's first.
+    /// The settings of the groups; the default group comes first.
     pub groups: Vec<Box<dyn Rule>>,
     /// The tensors.
     pub tensors: Vec<Data>,
-    /// Steps applied before this one.
+    /// The step count before this step.
     pub applied: u32,
-    /// What decisions remember of earlier steps, in the rule's order.
+    /// The global state before this step, in the rule's order.
     pub memory: Vec<f32>,
     /// The loss at the parameters and at each of the rule's probes; empty for rules that do not probe.
     pub losses: Vec<f32>,
-    /// How tensors are stored; their numbers are such as can be: see [`stored`](Self::stored).
+    /// How tensors are stored. The storage can hold their numbers exactly: see [`stored`](Self::stored).
     pub storage: Storage,
 }
 
@@ -50,29 +50,29 @@ pub struct Problem {
 pub struct Moved {
     /// Its parameters.
     pub param: Vec<f32>,
-    /// Its states in the rule's order; `None` where the settings keep none.
+    /// Its states in the rule's order; `None` for a state that the settings do not keep.
     pub states: Vec<Option<Vec<f32>>>,
 }
 
-/// What came of a step.
+/// The outcome of a step.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
     /// The tensors in the problem's order.
     pub tensors: Vec<Moved>,
-    /// What decisions will remember, in the rule's order.
+    /// The global state after the step, in the rule's order.
     pub memory: Vec<f32>,
-    /// Steps applied by now.
+    /// The step count after the step.
     pub applied: u32,
-    /// How each tensor's numbers were rounded; none where all are f32.
+    /// The spans of each tensor's stored numbers; empty if all tensors are f32.
     pub stored: Vec<Stored>,
 }
 
 impl Problem {
-    /// Random parameters and gradients of many magnitudes and both signs. States come from a few steps of the oracle, so that they are
-    /// such as the rule makes; with `applied` 0 they are at their first values. `tensors` are (group, elements).
+    /// Random parameters and gradients of many magnitudes and both signs. States come from a few steps of the oracle, so that the rule can
+    /// reach them; with `applied` 0 they have their initial values. `tensors` are (group, elements).
     ///
     /// # Errors
-    /// Groups of different optimizers; a setting out of range; a group that is not there.
+    /// The groups have different optimizers; a setting is out of range; a tensor's group does not exist.
     pub fn random(groups: Vec<Box<dyn Rule>>, tensors: &[(usize, usize)], applied: u32, seed: u32) -> Result<Self> {
         let mut oracle = builder(&groups, tensors.iter().copied())?.build_cpu::<f64>()?;
         let random = |range, t: u64| -> Vec<Vec<f64>> {
@@ -103,10 +103,10 @@ impl Problem {
         Ok(Self { tensors, losses: losses(&groups, seed), memory, groups, applied, storage: Storage::default() })
     }
 
-    /// The same problem where tensors are stored so: its numbers are rounded to those that can be, and [`build`](Self::build) builds for it.
+    /// The same problem in this storage. Its numbers are rounded to those that the storage holds; [`build`](Self::build) uses the storage.
     ///
     /// # Errors
-    /// The rule cannot be stored so.
+    /// The rule refuses the storage.
     pub fn stored(mut self, storage: &Storage) -> Result<Self> {
         for data in &mut self.tensors {
             let rule = self.groups[data.group].as_ref();
@@ -129,7 +129,7 @@ impl Problem {
         Ok(self)
     }
 
-    /// The next problem, with the same gradients: the step from where an outcome of this one stands.
+    /// The next step after an outcome of this problem, with the same gradients.
     #[must_use]
     pub fn next(&self, outcome: Outcome) -> Self {
         let follow = |(data, moved): (&Data, Moved)| Data {
@@ -148,14 +148,14 @@ impl Problem {
         }
     }
 
-    /// The slopes that the losses are to a rule that probes.
+    /// The slopes that a rule that probes computes from the losses.
     pub(super) fn slopes(&self) -> Vec<f64> {
         let Some((first, probes)) = self.losses.split_first() else { return Vec::new() };
         let sigma = sigma(self.groups[0].as_ref());
         probes.iter().map(|loss| (f64::from(*loss) - f64::from(*first)) / sigma).collect()
     }
 
-    /// An optimizer for this problem in the crate's own buffers.
+    /// Builds an optimizer for this problem, with parameters and gradients in the optimizer's own buffers.
     ///
     /// # Errors
     /// As [`Builder::build`](crate::Builder::build).
@@ -165,7 +165,7 @@ impl Problem {
         builder.build(device, queue)
     }
 
-    /// Writes the problem into an optimizer whose tensors come in the same order. States at their first values are left as they are.
+    /// Writes the problem into an optimizer with the same tensors in the same order. At step count 0, states keep their initial values.
     ///
     /// # Errors
     /// A buffer cannot be written; a recorded step is not yet finished.
@@ -198,7 +198,7 @@ impl Problem {
     /// Takes the step on the CPU's fast path.
     ///
     /// # Errors
-    /// Groups of different optimizers.
+    /// The groups have different optimizers.
     pub fn step_cpu(&self) -> Result<Outcome> {
         let sizes = self.tensors.iter().map(|t| (t.group, t.param.len()));
         let mut optimizer = builder(&self.groups, sizes)?.build_cpu::<f32>()?;
@@ -255,14 +255,15 @@ impl Outcome {
     }
 }
 
-/// Makes a block's largest number positive: the map has 1 and not -1, so that a negative one would be another once it is stored again.
+/// Makes a block's largest number positive. The map holds 1 but not -1, so that a negative largest number would not survive a second
+/// rounding.
 fn lead_positive(block: &mut [f32]) {
     if let Some(largest) = block.iter_mut().max_by(|a, b| a.abs().total_cmp(&b.abs())) {
         *largest = largest.abs();
     }
 }
 
-/// Losses around 1 whose slopes are around 1 too, for a rule that probes.
+/// Losses around 1 with slopes around 1, for a rule that probes.
 fn losses(groups: &[Box<dyn Rule>], seed: u32) -> Vec<f32> {
     let Some(Procedure::Probe(probe)) = groups.first().map(|rule| rule.procedure()) else { return Vec::new() };
     let sigma = sigma(groups[0].as_ref());
@@ -276,12 +277,12 @@ fn sigma(rule: &dyn Rule) -> f64 {
     rule.scalars(1).iter().find(|s| s.name == "sigma").map_or(1.0, Scalar::value)
 }
 
-/// All states' names, those included that the settings do not keep.
+/// The names of all states, including those that the settings do not keep.
 pub(super) fn state_names(groups: &[Box<dyn Rule>]) -> Vec<&'static str> {
     groups.first().map_or_else(Vec::new, |rule| rule.states().iter().map(|s| s.name).collect())
 }
 
-/// An optimizer of these groups and of tensors with their groups and lengths.
+/// A builder with these groups, and with tensors as (group, elements).
 fn builder(groups: &[Box<dyn Rule>], tensors: impl Iterator<Item = (usize, usize)>) -> Result<Builder> {
     let mut groups = groups.iter();
     let first = groups.next().ok_or_else(|| Error::Usage("a problem needs a group".to_owned()))?;
@@ -294,7 +295,7 @@ fn builder(groups: &[Box<dyn Rule>], tensors: impl Iterator<Item = (usize, usize
     Ok(builder)
 }
 
-/// A state, where the settings keep it.
+/// A state, if the settings keep it.
 fn kept<'a, F: cpu::Number>(optimizer: &'a cpu::Optimizer<F>, tensor: usize, name: &str) -> Option<&'a [F]> {
     optimizer.state(optimizer.spec.tensor_handle(tensor), name).ok()
 }

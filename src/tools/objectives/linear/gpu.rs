@@ -1,4 +1,4 @@
-//! The linear core on the GPU: one launch over the rows, one over the columns.
+//! The linear core on the GPU: one dispatch over the rows, one over the columns.
 
 use super::rows::Rows;
 use crate::Result;
@@ -11,7 +11,7 @@ pub(in crate::tools::objectives) fn shaders() -> Vec<(&'static str, String)> {
     vec![("linear-rows", ROWS.to_owned()), ("linear-columns", join(&[COLUMNS]))]
 }
 
-/// Writes the terms, and `x`'s gradient over `gradient`.
+/// Writes the terms, and the gradient of `x` into `gradient`.
 pub(in crate::tools::objectives) fn record(
     frame: &mut Frame<'_>,
     rows: &Rows,

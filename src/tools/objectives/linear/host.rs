@@ -1,14 +1,14 @@
-//! The linear core on the host, in any float.
+//! The linear core on the host, in any float type.
 
 use super::rows::Rows;
 use crate::optim::rule::Real;
 use crate::tools::objectives::vector;
 use rayon::prelude::*;
 
-/// Elements of the matrix that are worth handing to another thread.
+/// The number of matrix elements from which another thread is worth its cost.
 const PIECE: usize = 1 << 17;
 
-/// The data in one float, and each row's slope by its residual.
+/// The data in one float type, and the slope of each row by its residual.
 pub(in crate::tools::objectives) struct Host<F> {
     matrix: Vec<F>,
     columns: usize,
@@ -33,11 +33,11 @@ impl<F: Real> Host<F> {
         self.targets.len()
     }
 
-    /// The sum, and its gradient over `grad` where asked.
+    /// The sum; with `grad`, also its gradient, written into `grad`.
     pub(in crate::tools::objectives) fn evaluate(&mut self, x: &[F], grad: Option<&mut [F]>) -> f64 {
         let loss = self.residuals(x);
         if let Some(grad) = grad {
-            // A piece of the columns is one thread's whole work, so that the bits do not depend on the threads.
+            // One thread computes a whole piece of the columns, so that the bits do not depend on the threads.
             let piece = (PIECE / self.rows()).max(vector::LANES).next_multiple_of(vector::LANES);
             let work = |(at, grad): (usize, &mut [F])| vector::widest(|| self.gradient_piece(at * piece, grad));
             if self.columns >= 2 * piece {

@@ -1,5 +1,5 @@
 //! Weighted squares of linear residuals, Σ_i w_i (A_i·x - y_i)²: the one core of the rotated quadratic, of regression and
-//! of sensing. What A, y and w are is decided by these problems.
+//! of sensing. These problems define A, y and w.
 
 mod gpu;
 mod host;

@@ -29,7 +29,7 @@ impl Rows {
         (squares / self.count() as f64).sqrt()
     }
 
-    /// Refuses what would make a kernel's thread walk too far.
+    /// Refuses sizes that make a kernel's thread loop too often.
     pub(super) fn check_loops(&self) -> Result<()> {
         check::loops("rows of the data", self.count())?;
         check::loops("columns of the data for each of 64 lanes", self.columns().div_ceil(64))

@@ -1,4 +1,4 @@
-//! Fitting a low-rank model to observed entries: what matrices, tensors, outliers and ratings differ in is their data.
+//! Fitting a low-rank model to observed entries. Matrices, tensors, outliers and ratings differ only in their data.
 
 use super::entries::{Entries, HeldOut};
 use super::gpu::Model;
@@ -75,16 +75,16 @@ impl<const D: usize> FullBatch for Completion<D> {
     }
 }
 
-/// The host's form in one float.
+/// The host's form in one float type.
 struct Fit<F, const D: usize> {
     factors: Factors<F, D>,
     values: Vec<F>,
-    /// Each entry's model, then its slope.
+    /// For each entry the model's value, then the slope.
     slopes: Vec<F>,
     observed: Observed,
 }
 
-/// Terms that are added in their own float before the sum goes on in f64.
+/// The number of terms that are added in their own float type before the sum continues in f64.
 const RUN: usize = 32;
 
 impl<F: Real, const D: usize> Terms<F> for Fit<F, D> {

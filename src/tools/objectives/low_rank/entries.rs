@@ -1,11 +1,11 @@
-//! The entries of a model: which factor rows each multiplies, and their values where they are held out.
+//! The entries of a model: the factor rows that each entry multiplies, and the values of the held-out entries.
 
 use crate::tools::objectives::TensorSpec;
 
-/// Entries that a problem may have at most, observed and held out together: bounds the memory at some hundred MB.
+/// The largest number of entries of a problem, observed and held out together. It bounds the memory to some hundred MB.
 pub(in crate::tools::objectives) const MOST_ENTRIES: usize = 1 << 24;
 
-/// Which factor rows each entry multiplies, and each factor row's entries.
+/// The factor rows that each entry multiplies, and the entries of each factor row.
 #[derive(Debug)]
 pub(in crate::tools::objectives) struct Entries<const D: usize> {
     /// Rows of each factor.
@@ -31,10 +31,10 @@ impl<const D: usize> Entries<D> {
     }
 }
 
-/// The entries of each row, one list behind the other.
+/// The entries of each row, one list after the other.
 #[derive(Debug)]
 pub(super) struct Lists {
-    /// Where each row's list begins, and where the last ends.
+    /// The start of each row's list, and the end of the last list.
     pub(super) starts: Vec<u32>,
     pub(super) entries: Vec<u32>,
 }

@@ -1,4 +1,4 @@
-//! The low-rank core on the GPU: one launch over the entries, two over the factors' rows.
+//! The low-rank core on the GPU: one dispatch over the entries, two over the rows of the factors.
 
 use super::entries::Entries;
 use super::observed::Observed;
@@ -14,7 +14,7 @@ const HUBER: &str = include_str!("../../../../shaders/objectives/huber.wgsl");
 const SEGMENTS: &str = include_str!("../../../../shaders/objectives/low_rank_segments.wgsl");
 const ROWS: &str = include_str!("../../../../shaders/objectives/low_rank_rows.wgsl");
 
-/// The most entries of a segment: few enough for a thread, and many enough that a row of all entries has not too many.
+/// The largest number of entries per segment: few enough for a thread, and enough to keep the number of segments per row small.
 const SEGMENT: u32 = 512;
 
 fn predict_text() -> String {
@@ -41,11 +41,11 @@ pub(in crate::tools::objectives) fn shaders() -> Vec<(&'static str, String)> {
     ]
 }
 
-/// What stages of the core have in common: the entries' places and their slopes.
+/// The buffers that the stages of the core share: the places of the entries, and their slopes.
 pub(in crate::tools::objectives) struct Model<'a, const D: usize> {
     entries: &'a Entries<D>,
     places: wgpu::Buffer,
-    /// The loss's slope by each entry's model.
+    /// The derivative of the loss by each entry's model.
     pub(in crate::tools::objectives) slopes: wgpu::Buffer,
 }
 

@@ -1,5 +1,5 @@
-//! The low-rank core on the host, in any float. Every entry's model and every factor row's gradient is one thread's whole
-//! work, so that the bits do not depend on the threads.
+//! The low-rank core on the host, in any float type. One thread computes the whole model of an entry, and the whole gradient of a factor
+//! row, so that the bits do not depend on the threads.
 
 use super::entries::Entries;
 use crate::optim::rule::Real;
@@ -8,10 +8,10 @@ use crate::tools::objectives::vector::LANES;
 use rayon::prelude::*;
 use std::sync::Arc;
 
-/// Multiplications that are worth handing to another thread.
+/// The number of multiplications from which another thread is worth its cost.
 const PIECE: usize = 1 << 18;
 
-/// The factors of a point, rows padded to whole vectors with zeros, which change no sum.
+/// The factors at a point. Rows are padded to whole vectors with zeros, which do not change a sum.
 pub(in crate::tools::objectives) struct Factors<F, const D: usize> {
     entries: Arc<Entries<D>>,
     width: usize,

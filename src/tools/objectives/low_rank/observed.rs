@@ -1,11 +1,11 @@
-//! How the residual of an observed entry counts.
+//! The loss of an observed entry's residual.
 
 use crate::optim::rule::Real;
 
-/// How an entry's residual counts.
+/// The loss of an entry's residual.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::tools::objectives) enum Observed {
-    /// Squared.
+    /// The square.
     Squared,
     /// Huber's loss with δ = 1: r²/2 up to 1, |r| - 1/2 beyond.
     Huber,

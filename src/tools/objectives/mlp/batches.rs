@@ -1,4 +1,4 @@
-//! Which rows a mini-batch holds, the same for the GPU and the CPU.
+//! The rows of each mini-batch, the same for the GPU and the CPU.
 
 use crate::tools::objectives::check::LONGEST_LOOP;
 use crate::tools::objectives::random;

@@ -1,5 +1,5 @@
-//! The perceptron on the CPU, in any float, on all cores. Rows are cut into chunks by their number alone and the chunks'
-//! sums added in their order, so that the bits do not depend on the threads.
+//! The perceptron on the CPU, in any float type, on all cores. Only the number of rows decides the chunks, and the sums of the chunks are
+//! added in order, so that the bits do not depend on the threads.
 
 use super::batches::Batches;
 use super::quantize::Bits;
@@ -12,11 +12,11 @@ use crate::tools::objectives::{CpuObjective, Outcome, Part, Samples, Split, Tens
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// The most chunks of one evaluation and the fewest rows of a chunk.
+/// The largest number of chunks of one evaluation, and the least number of rows of a chunk.
 const CHUNKS: usize = 16;
 const FEWEST: usize = 8;
 
-/// An [`Mlp`] in memory, with its data. The seed's batches are those of [`super::GpuMlp`].
+/// An [`Mlp`] on the host, with its data. With one seed, its batches are those of [`super::GpuMlp`].
 pub struct CpuMlp<F> {
     tensors: Vec<TensorSpec>,
     net: Net,
@@ -28,10 +28,10 @@ pub struct CpuMlp<F> {
 }
 
 impl<F: Real> CpuMlp<F> {
-    /// Takes a copy of the data. The seed decides each epoch's order.
+    /// Copies the data. The seed decides each epoch's order.
     ///
     /// # Errors
-    /// Widths that do not fit the data, a batch size outside 1..=training rows.
+    /// The widths do not fit the data, or the batch size is outside 1..=training rows.
     pub fn new(spec: &Mlp, split: &Split, batch_size: usize, seed: u64) -> Result<Self> {
         spec.check(split)?;
         let tensors = spec.tensors();
@@ -52,7 +52,7 @@ impl<F: Real> CpuMlp<F> {
     /// Evaluates a part of the data.
     ///
     /// # Errors
-    /// A slice of a wrong length, by the tensor's name.
+    /// A slice has a wrong length; the error names the tensor.
     pub fn accuracy(&mut self, params: &[&[F]], part: Part) -> Result<Outcome> {
         check::lengths(&self.tensors, params.iter().map(|p| p.len()), "parameters")?;
         let data = match part {
@@ -130,7 +130,7 @@ impl Net {
     }
 }
 
-/// What a perceptron with these parameters makes of the samples.
+/// The outcome of a perceptron with these parameters on the samples.
 pub(in crate::tools::objectives) fn measure(spec: &Mlp, params: &[&[f32]], samples: &Samples) -> Outcome {
     let (rows, data) = (samples.rows(), Rows::new(samples));
     let mut chunks = chunks(spec, &spec.tensors(), rows);
@@ -141,14 +141,14 @@ fn chunks<F: Real>(spec: &Mlp, tensors: &[TensorSpec], most: usize) -> Vec<Chunk
     (0..CHUNKS).map(|_| Chunk::new(&spec.widths, tensors, chunk_rows(most))).collect()
 }
 
-/// What one thread needs for its rows.
+/// The buffers of one thread for its rows.
 struct Chunk<F> {
     rows: usize,
     /// The inputs, then each layer's outputs, row by row.
     activations: Vec<Vec<F>>,
-    /// The same rounded, where the net rounds.
+    /// The same values rounded, if the net rounds.
     rounded: Vec<Vec<F>>,
-    /// The loss's slope by each layer's sums.
+    /// The derivative of the loss by each layer's sums.
     deltas: Vec<Vec<F>>,
     grads: Vec<Vec<F>>,
     labels: Vec<u32>,
@@ -164,7 +164,7 @@ fn chunk_count(rows: usize) -> usize {
     rows.div_ceil(chunk_rows(rows))
 }
 
-/// Forward, and backward where asked, over chunks of the positions, each of which `take` fetches.
+/// The forward pass and, if requested, the backward pass over chunks of the positions. `take` fetches each row.
 fn evaluate<F: Real>(
     net: &Net,
     chunks: &mut [Chunk<F>],
@@ -256,7 +256,7 @@ impl<F: Real> Chunk<F> {
         self.rows += 1;
     }
 
-    /// What layer `at` sees: the inputs, or the outputs of the layer before.
+    /// The input of layer `at`: the rows' inputs, or the outputs of the layer before.
     #[inline(always)]
     fn seen<'a>(activations: &'a [Vec<F>], rounded: &'a [Vec<F>], net: &Net, at: usize) -> &'a [F] {
         if net.bits.is_some() && at > 0 { &rounded[at] } else { &activations[at] }
@@ -369,7 +369,7 @@ impl Activation {
     #[inline(always)]
     fn apply<F: Real>(self, sums: &mut [F]) {
         match self {
-            // A comparison that a NaN fails, so that it stays visible.
+            // This comparison is false for NaN, so that a NaN stays visible.
             Self::Relu => sums.iter_mut().for_each(|x| *x = if *x < F::zero() { F::zero() } else { *x }),
             Self::Tanh => vector::tanh(sums),
         }

@@ -1,4 +1,4 @@
-//! The perceptron on the GPU: data resident, ten dispatches for a gradient of three layers, none of them waits.
+//! The perceptron on the GPU. The data stays there; a gradient of three layers takes ten dispatches, and none of them waits.
 
 use super::batches::Batches;
 use super::memory::{BATCH_BYTES, Memory, Rounded, Slots, held_out_rows};
@@ -23,7 +23,7 @@ const RELU: &str = include_str!("../../../../shaders/objectives/relu.wgsl");
 const TANH: &str = include_str!("../../../../shaders/objectives/tanh.wgsl");
 const RANDOM: &str = include_str!("../../../../shaders/harness/random.wgsl");
 
-/// Lanes of a workgroup, and rows or units that one thread takes (the kernels' constants).
+/// Threads per workgroup, and rows or units per thread (the constants of the kernels).
 const LANES: usize = 64;
 const BLOCK: usize = 4;
 const WALKING_LANES: usize = 256;
@@ -89,7 +89,7 @@ impl Kernels {
 
 /// The bind groups that depend on the caller's slices.
 struct Bound {
-    /// Where the perceptron rounds: each layer's weights.
+    /// The rounding of each layer's weights, if the perceptron rounds.
     weights: Vec<wgpu::BindGroup>,
     forward: Vec<wgpu::BindGroup>,
     /// From the second layer on.
@@ -99,8 +99,8 @@ struct Bound {
 
 /// An [`Mlp`] on the GPU, with its data.
 ///
-/// Everything is created by [`GpuMlp::new`] and [`GpuObjective::bind`]; recording creates nothing but the small buffer of
-/// a [`Reading`]. Same device, driver and sizes: same bits.
+/// [`GpuMlp::new`] and [`GpuObjective::bind`] create all resources; recording creates only the small buffer of a [`Reading`]. The same
+/// device, driver and sizes give the same bits.
 pub struct GpuMlp {
     device: wgpu::Device,
     tensors: Vec<TensorSpec>,
@@ -110,7 +110,7 @@ pub struct GpuMlp {
     memory: Memory,
     gather: wgpu::BindGroup,
     head: wgpu::BindGroup,
-    /// Where the perceptron rounds: each hidden layer's outputs.
+    /// The rounding of each hidden layer's outputs, if the perceptron rounds.
     outputs: Vec<wgpu::BindGroup>,
     bound: Option<Bound>,
     loss_scale: Option<(wgpu::Buffer, u64)>,
@@ -120,7 +120,7 @@ impl GpuMlp {
     /// Uploads the data and compiles the kernels. The seed decides each epoch's order.
     ///
     /// # Errors
-    /// Widths that do not fit the data, a batch size outside 1..=training rows, data that the device cannot bind.
+    /// The widths do not fit the data, the batch size is outside 1..=training rows, or the data is larger than the device can bind.
     pub fn new(device: &wgpu::Device, spec: &Mlp, split: &Split, batch_size: usize, seed: u64) -> Result<Self> {
         spec.check(split)?;
         let batches = Batches::new(split, batch_size, seed)?;
@@ -145,11 +145,11 @@ impl GpuMlp {
         })
     }
 
-    /// From here on gradients are multiplied by the f32 at the start of `scale`, as it is when they are computed.
-    /// Losses stay as they are.
+    /// Sets the loss scale: later gradients are multiplied by the f32 at the start of `scale`, which is read when they are computed. Losses
+    /// are not multiplied.
     ///
     /// # Errors
-    /// The slice cannot be copied from.
+    /// The slice is not a valid copy source.
     pub fn scale_gradients(&mut self, scale: wgpu::BufferSlice<'_>) -> Result<()> {
         let (size, offset) = (scale.size(), scale.offset());
         if size < 4 || offset % 4 != 0 || !scale.buffer().usage().contains(wgpu::BufferUsages::COPY_SRC) {
@@ -161,7 +161,7 @@ impl GpuMlp {
         Ok(())
     }
 
-    /// Evaluates a part of the data and reads loss and correct rows back.
+    /// Evaluates a part of the data, and reads back the loss and the number of correct rows.
     ///
     /// # Errors
     /// Nothing is bound.
@@ -173,7 +173,7 @@ impl GpuMlp {
         Ok(self.reading(encoder, range))
     }
 
-    /// Reads back what each batch's latest gradient found on its way. Batches without a gradient so far are all zero.
+    /// Reads back the outcome of each batch's latest gradient. The outcome of a batch without a gradient so far is zero.
     pub fn record_outcomes(&self, encoder: &mut wgpu::CommandEncoder) -> Reading {
         self.reading(encoder, self.slots.gradients())
     }
@@ -183,7 +183,7 @@ impl GpuMlp {
         Reading::record(&self.device, encoder, &self.memory.outcomes, range.start, rows)
     }
 
-    /// One pass: forward, and backward where asked.
+    /// Records the forward pass and, if requested, the backward pass.
     fn evaluate(&self, encoder: &mut wgpu::CommandEncoder, slot: usize, backward: bool) -> Result<()> {
         let bound = self.bound.as_ref().ok_or_else(|| Error::Usage("mlp: no parameters are bound".to_owned()))?;
         let label = Some(if backward { "wgpu-optim objective gradient" } else { "wgpu-optim objective loss" });
@@ -282,7 +282,7 @@ impl GpuObjective for GpuMlp {
     fn record_gradient(&self, encoder: &mut wgpu::CommandEncoder, batch: usize) -> Result<()> {
         check::batch(batch, self.batches())?;
         if let Some((scale, offset)) = &self.loss_scale {
-            // Copied, because it lies where no binding may start.
+            // Copied, because its offset is not aligned for a binding.
             encoder.copy_buffer_to_buffer(scale, *offset, &self.memory.loss_scale, 0, 4);
         }
         self.evaluate(encoder, batch, true)
@@ -317,7 +317,7 @@ fn fixed_groups(device: &wgpu::Device, kernels: &Kernels, memory: &Memory) -> (w
     (gather, memory.group(device, &kernels.head, last, &head.map(whole)))
 }
 
-/// The rounding of each hidden layer's outputs, where the perceptron rounds.
+/// The rounding of each hidden layer's outputs, if the perceptron rounds.
 fn output_groups(device: &wgpu::Device, kernels: &Kernels, memory: &Memory) -> Vec<wgpu::BindGroup> {
     let rounded = memory.rounded.iter().flat_map(|r| r.activations.iter().enumerate().skip(1).map(move |a| (r, a)));
     let group = |(rounded, (at, to)): (&Rounded, (usize, &wgpu::Buffer))| {
@@ -327,7 +327,7 @@ fn output_groups(device: &wgpu::Device, kernels: &Kernels, memory: &Memory) -> V
     rounded.map(group).collect()
 }
 
-/// Refuses what would make the threads of one workgroup walk too far.
+/// Refuses sizes that make the threads of one workgroup loop too often.
 fn check_loops(spec: &Mlp, rows: usize) -> Result<()> {
     let classes = spec.widths[spec.widths.len() - 1];
     let head = rows.div_ceil(WALKING_LANES) * (3 * classes + 1);

@@ -1,4 +1,4 @@
-//! What the perceptron keeps on the GPU.
+//! The buffers of the perceptron on the GPU.
 
 use super::batches::Batches;
 use super::quantize::{Bits, Grid};
@@ -16,11 +16,11 @@ pub(super) const BATCH_BYTES: u64 = 16;
 /// Rows that an evaluation takes at a time.
 const EVALUATED: u32 = 512;
 
-/// Bits of an epoch's number in one word, and where the words lie in `Plan` of `gather.wgsl`.
+/// Bits of an epoch's number per word, and the offsets of the words in `Plan` of `gather.wgsl`.
 const EPOCH_BITS: u32 = 12;
 const EPOCH_OFFSET: u64 = 8;
 
-/// The rows that one evaluation works on.
+/// The rows of one evaluation.
 #[derive(Clone, Copy)]
 pub(super) struct Slot {
     pub(super) rows: u32,
@@ -29,7 +29,7 @@ pub(super) struct Slot {
 }
 
 /// All slots: the batches for gradients, again for losses, the held-out data in pieces, the training data in pieces.
-/// Each writes an outcome of its own.
+/// Each slot has its own outcome.
 pub(super) struct Slots {
     pub(super) list: Vec<Slot>,
     /// The distance of two slots in their buffer.
@@ -91,7 +91,7 @@ impl Slots {
 /// Rounded values.
 pub(super) struct Rounded {
     pub(super) weights: Vec<wgpu::Buffer>,
-    /// As many as layers; the first, the inputs', is not used.
+    /// One per layer; the first, that of the inputs, is not used.
     pub(super) activations: Vec<wgpu::Buffer>,
     /// `Grid` of `quantize.wgsl`, for weights and for activations.
     pub(super) grids: [wgpu::Buffer; 2],
@@ -123,12 +123,12 @@ pub(super) struct Memory {
     pub(super) wanted: wgpu::Buffer,
     /// The gathered inputs, then each layer's outputs.
     pub(super) activations: Vec<wgpu::Buffer>,
-    /// The weights of each layer and the outputs before it, rounded, where the perceptron rounds.
+    /// The weights of each layer and the outputs before it, rounded, if the perceptron rounds.
     pub(super) rounded: Option<Rounded>,
-    /// The loss's slope by each layer's sums.
+    /// The derivative of the loss by each layer's sums.
     pub(super) deltas: Vec<wgpu::Buffer>,
     pub(super) outcomes: wgpu::Buffer,
-    /// What the loss's slopes are multiplied by.
+    /// The factor on the derivatives of the loss.
     pub(super) loss_scale: wgpu::Buffer,
     numbers: wgpu::Buffer,
 }
@@ -145,7 +145,7 @@ impl Memory {
             spec.widths.iter().map(width).collect::<Result<Vec<_>>>()
         };
         let mut deltas = values("deltas")?;
-        deltas.remove(0); // nobody asks for the loss's slope by the inputs
+        deltas.remove(0); // the derivative by the inputs is not needed
         Ok(Self {
             slots: make.filled("batches", &slots.bytes(), Usage::UNIFORM)?,
             layers: spec.layers().map(layer).collect::<Result<_>>()?,
@@ -184,7 +184,7 @@ impl Memory {
     }
 }
 
-/// The held-out rows as a count that fits the kernels' words.
+/// The number of held-out rows, checked to fit the kernels' words.
 pub(super) fn held_out_rows(split: &Split, train: u32) -> Result<u32> {
     let rows = split.part(Part::HeldOut).rows();
     let fits = u32::try_from(rows).ok().filter(|rows| train.checked_add(*rows).is_some());

@@ -1,5 +1,5 @@
-//! A multilayer perceptron with softmax cross-entropy, averaged over the mini-batch. It takes its rows from a [`Split`](super::Split);
-//! where these come from is not known here.
+//! A multilayer perceptron with softmax cross-entropy, averaged over the mini-batch. It takes its rows from a
+//! [`Split`](super::Split), whatever their source.
 
 mod batches;
 mod cpu;

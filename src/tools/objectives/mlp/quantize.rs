@@ -1,9 +1,9 @@
-//! Rounding weights and hidden activations in the forward pass, with gradients that pass through as if nothing was rounded
-//! (the straight-through estimator), as in S-Adam's experiments (arXiv 2605.29547).
+//! Rounding of weights and hidden activations in the forward pass. Gradients pass through as if nothing was rounded (the straight-through
+//! estimator), as in S-Adam's experiments (arXiv 2605.29547).
 
 use crate::optim::rule::Real;
 
-/// The numbers that are left.
+/// The numbers to which values are rounded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bits {
     /// Four: -2, -1, 0, 1, of which the largest magnitude is scaled to 1.5.
@@ -12,8 +12,8 @@ pub enum Bits {
     Four,
 }
 
-/// What a tensor's values are rounded to: `x·scale` to the nearest whole number in `least..=most`, divided by the scale,
-/// which takes the largest magnitude to `top`.
+/// The rounding of a tensor's values: `x·scale` is rounded to the nearest integer in `least..=most` and divided by the scale. The scale
+/// takes the largest magnitude to `top`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Grid {
     pub(super) top: f32,
@@ -32,7 +32,7 @@ impl Bits {
         }
     }
 
-    /// Rounds values of which the largest magnitude is `largest`. What is not finite becomes NaN and stays visible.
+    /// Rounds values with the largest magnitude `largest`. Values that are not finite become NaN, so that they stay visible.
     #[inline(always)]
     pub(super) fn round<F: Real>(self, largest: F, from: &[F], to: &mut Vec<F>) {
         let Grid { top, least, most } = self.grid();
@@ -48,8 +48,7 @@ impl Bits {
     }
 }
 
-/// The nearest whole number; of two that are equally near, the even one, as WGSL and torch do. Where the unit in the last
-/// place is 1, adding rounds just so.
+/// The nearest integer, with ties to even, as in WGSL and torch. Adding a number with a unit in the last place of 1 rounds in this way.
 #[inline(always)]
 fn to_even<F: Real>(x: F) -> F {
     let large = F::from_f64(1.5) / F::epsilon();

@@ -6,7 +6,7 @@ use crate::tools::objectives::random::{self, Stream};
 use crate::tools::objectives::{Split, TensorSpec};
 use crate::{Error, Result};
 
-/// What a hidden unit computes from its sum.
+/// The activation of a hidden unit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Activation {
     /// max(x, 0), slope 0 at 0.
@@ -17,7 +17,7 @@ pub enum Activation {
 }
 
 impl Activation {
-    /// Its name, as [`std::str::FromStr`] takes it.
+    /// Its name, which [`std::str::FromStr`] accepts.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -40,13 +40,13 @@ impl std::str::FromStr for Activation {
 /// The shape of a multilayer perceptron. The default, 64-128-64-10 with ReLU, fits the digits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mlp {
-    /// Inputs, hidden layers, classes; or 1 at the end for two classes, whose loss then is binary cross-entropy of a sigmoid.
+    /// Inputs, hidden layers, classes. With 1 at the end, there are two classes, and the loss is the binary cross-entropy of a sigmoid.
     pub widths: Vec<usize>,
     /// The hidden units' activation.
     pub activation: Activation,
-    /// To how many bits each layer's weights and the hidden units' outputs are rounded in the forward pass, scaled by the largest
-    /// of the layer's weights or of the outputs of the rows that are evaluated together. Gradients are the straight-through
-    /// estimator's. Inputs and biases stay as they are. Default: not.
+    /// The number of bits to which each layer's weights and the hidden units' outputs are rounded in the forward pass. The scale is the
+    /// largest of the layer's weights, or of the outputs of the rows that are evaluated together. Gradients come from the straight-through
+    /// estimator. Inputs and biases are not rounded. Default: no rounding.
     pub bits: Option<Bits>,
 }
 
@@ -90,7 +90,7 @@ impl Mlp {
         tensors.iter().enumerate().map(values).collect()
     }
 
-    /// Whether one sum's sigmoid tells two classes apart.
+    /// Whether the sigmoid of one sum separates two classes.
     pub(super) fn is_binary(&self) -> bool {
         self.widths.last() == Some(&1)
     }

@@ -1,4 +1,4 @@
-//! What made data share: keys by use, factors, and which cells of a grid are observed.
+//! The parts that generated data share: keys by use, factors, and the observed cells of a grid.
 
 use crate::optim::Value;
 use crate::optim::rule::settings;
@@ -9,10 +9,10 @@ use crate::tools::objectives::random::Stream;
 use crate::{Error, Result};
 use std::sync::Arc;
 
-/// The share of the entries held out that choose settings; the others test.
+/// The share of the held-out entries that validate; the others test.
 pub(super) const VALIDATION: f32 = 0.1;
 
-/// A problem's keys, one for each use of its seed.
+/// The keys of a problem, one per use of its seed.
 #[derive(Clone, Copy)]
 pub(super) struct Keys(u32);
 
@@ -41,7 +41,7 @@ pub(super) fn products<'a>(u: &'a [f64], v: &'a [f64], rank: usize) -> impl Iter
     (0..).zip(cells).map(move |(cell, (at, rows))| (cell, at, product(rows)))
 }
 
-/// The product of the sizes, where memory holds that many entries.
+/// The product of the sizes, if it is at most the largest number of entries.
 pub(super) fn cells(problem: &str, sizes: &[usize]) -> Result<usize> {
     let cells = sizes.iter().try_fold(1_usize, |cells, size| cells.checked_mul(*size));
     cells.filter(|cells| *cells <= MOST_ENTRIES).ok_or_else(|| {
@@ -87,7 +87,7 @@ impl<const D: usize> Grid<D> {
         }
     }
 
-    /// A model of this rank, fitted to the squared error of what was observed.
+    /// A model of this rank, fitted to the squared error of the observed entries.
     pub(super) fn into_problem(
         self,
         name: &'static str,
@@ -114,7 +114,7 @@ impl<const D: usize> Grid<D> {
     }
 }
 
-/// The orthonormal rows that Gram and Schmidt make of normal ones; done twice, so that rounding leaves them orthogonal.
+/// Orthonormal rows, made from normal rows by the Gram-Schmidt process. It runs twice, so that the rows are orthogonal despite rounding.
 pub(super) fn rotation(key: u32, size: usize) -> Vec<f64> {
     let mut rows: Vec<f64> = (0..size * size).map(|i| random::normal(key, i as u32)).collect();
     for at in 0..size {
@@ -132,12 +132,12 @@ pub(super) fn rotation(key: u32, size: usize) -> Vec<f64> {
     rows
 }
 
-/// Refuses a count above what the problem can take.
+/// Refuses a count above the largest that the problem accepts.
 pub(super) fn at_most(problem: &str, setting: &str, count: usize, most: usize) -> Result<()> {
     if count <= most { Ok(()) } else { Err(refused(problem, setting, count, &format!("at most {most}"))) }
 }
 
-/// Refuses a count below what the problem can take.
+/// Refuses a count below the least that the problem accepts.
 pub(super) fn at_least(problem: &str, setting: &str, count: usize, least: usize) -> Result<()> {
     if count >= least { Ok(()) } else { Err(refused(problem, setting, count, &format!("at least {least}"))) }
 }

@@ -17,7 +17,7 @@ settings! {
     Digits = "digits",
     /// Units of the first hidden layer; the second has half of them. Default 128.
     hidden: usize = 128, COUNT;
-    /// Rows of a mini-batch. Default 64; S-Adam's papers have from 2 to 128.
+    /// Rows per mini-batch. Default 64; S-Adam's papers have from 2 to 128.
     batch: usize = 64, COUNT;
     /// 2 or 4: the bits of weights and hidden outputs; 0: all of f32. Default 0.
     bits: usize = 0, COUNT_OR_NONE;
@@ -25,7 +25,7 @@ settings! {
     validation: f64 = 0.15, SHARE;
     /// The share of rows that test. Default 0.2.
     test: f64 = 0.2, SHARE;
-    /// What the split and the order of the rows are made from. Default 0.
+    /// The seed of the split and of the order of the rows. Default 0.
     seed: u64 = 0, SEED;
 }
 

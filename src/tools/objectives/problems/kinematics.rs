@@ -123,7 +123,7 @@ fn tip<F: Real>(angles: &[F]) -> [F; 2] {
     })
 }
 
-/// The host's form in one float.
+/// The host's form in one float type.
 struct Follow<F> {
     joints: usize,
     smoothness: F,

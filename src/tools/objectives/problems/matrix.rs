@@ -19,7 +19,7 @@ settings! {
     columns: usize = 300, COUNT;
     /// The matrix's rank. Default 10, the paper's smallest.
     rank: usize = 10, COUNT;
-    /// By how much the model's rank is larger. Default 5, the authors'.
+    /// The model's rank minus this rank. Default 5, the authors'.
     extra_rank: usize = 5, COUNT_OR_NONE;
     /// The share of entries that are observed. Default 0.3, the paper's smallest.
     density: f64 = 0.3, POSITIVE_SHARE;
@@ -29,7 +29,7 @@ settings! {
     init: f64 = 0.1, NOT_NEGATIVE;
     /// The weight of ‖θ‖² in the loss. Default 0; the authors' FlowAdam runs have 1e-5.
     l2: f64 = 0.0, NOT_NEGATIVE;
-    /// What the data are made from. Default 0.
+    /// The seed of the data. Default 0.
     seed: u64 = 0, SEED;
 }
 

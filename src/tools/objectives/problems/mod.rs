@@ -1,5 +1,5 @@
 //! The problems: one file per problem, with its settings, their defaults and source, and how its data are made; `registry` lists them by
-//! name. What several objectives share (kernels, models, the traits) lies in the folder above.
+//! name. The folder above holds the parts that several objectives share: kernels, models, the traits.
 
 mod data;
 mod digits;
@@ -30,7 +30,7 @@ pub use sensing::Sensing;
 pub use spirals::Spirals;
 pub use tensor::TensorCompletion;
 
-/// The texts of kernels that one problem alone has.
+/// The texts of the kernels that belong to one problem.
 pub(super) fn shaders() -> Vec<(&'static str, String)> {
     [regression::shaders(), rosenbrock::shaders(), kinematics::shaders()].concat()
 }

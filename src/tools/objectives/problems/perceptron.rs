@@ -1,4 +1,4 @@
-//! What the problems that a perceptron solves share.
+//! The parts that the problems with a perceptron share.
 
 use crate::Result;
 use crate::tools::objectives::mlp;
@@ -11,11 +11,11 @@ pub(super) struct Classification {
     name: &'static str,
     spec: Mlp,
     tensors: Vec<TensorSpec>,
-    /// What gradients come from, and what chooses settings.
+    /// The training data, and the validation data.
     split: Split,
     test: Samples,
     batch: usize,
-    /// Of the order in which rows come.
+    /// The seed of the order of the rows.
     seed: u64,
 }
 

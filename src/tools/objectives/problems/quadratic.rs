@@ -12,7 +12,7 @@ use crate::tools::objectives::{TensorSpec, linear, random};
 use std::path::Path;
 
 choice! {
-    /// Where a quadratic's curvatures lie.
+    /// The spectrum of a quadratic's curvatures.
     Spectrum {
         /// The first `stiff` are `condition`, the others 1: the same for every seed.
         Stiff = "stiff",
@@ -24,7 +24,7 @@ choice! {
 }
 
 settings! {
-    /// A quadratic whose axes are rotated: ½ (θ - θ*)ᵀ H (θ - θ*) with H = Qᵀ diag(λ) Q (FlowAdam, arXiv 2604.06652).
+    /// A quadratic with rotated axes: ½ (θ - θ*)ᵀ H (θ - θ*) with H = Qᵀ diag(λ) Q (FlowAdam, arXiv 2604.06652).
     ///
     /// Q is the orthonormal basis of a normal matrix drawn from `rotation`; λ and θ* come from `seed`. One `rotation` with several
     /// seeds is a family of tasks that share their axes. The authors' value of the factor before H is not known.
@@ -33,9 +33,9 @@ settings! {
     size: usize = 50, COUNT;
     /// The largest curvature; the smallest is 1. Default 2000, the authors'.
     condition: f64 = 2000.0, NOT_NEGATIVE;
-    /// How many axes have the largest curvature. Default 2, the authors'.
+    /// The number of axes with the largest curvature. Default 2, the authors'.
     stiff: usize = 2, COUNT_OR_NONE;
-    /// Where the curvatures lie. Default stiff, the authors'.
+    /// The spectrum of the curvatures. Default stiff, the authors'.
     spectrum: Spectrum = Spectrum::Stiff;
     /// The standard deviation of θ*. Default 0, the authors'.
     target: f64 = 0.0, NOT_NEGATIVE;
@@ -43,9 +43,9 @@ settings! {
     init: f64 = 2.0, NOT_NEGATIVE;
     /// The weight of ‖θ‖² in the loss. Default 0.
     l2: f64 = 0.0, NOT_NEGATIVE;
-    /// What Q is made from. Default 42, the authors' (with another generator).
+    /// The seed of Q. Default 42, the authors' (with another generator).
     rotation: u64 = 42, SEED;
-    /// What λ and θ* are made from. Default 0.
+    /// The seed of λ and θ*. Default 0.
     seed: u64 = 0, SEED;
 }
 
@@ -119,7 +119,7 @@ impl FullBatch for Rotated {
     }
 }
 
-/// The host's form in one float.
+/// The host's form in one float type.
 struct Axes<F>(linear::Host<F>);
 
 impl<F: Real> Terms<F> for Axes<F> {

@@ -9,12 +9,12 @@ use crate::tools::objectives::problem::{Problem, Recipe};
 use crate::{Error, Result};
 use std::path::Path;
 
-/// A problem as the registry knows it.
+/// An entry of the registry.
 #[derive(Clone, Copy)]
 pub struct Entry {
     /// The name.
     pub name: &'static str,
-    /// What it is, in a line.
+    /// A description in one line.
     pub about: &'static str,
     /// The settings' names, in order.
     pub settings: &'static [&'static str],
@@ -51,11 +51,11 @@ impl Entry {
         (self.defaults)()
     }
 
-    /// Makes the problem: the defaults with `settings` applied and checked, and the data of `file` where they come from one.
+    /// Makes the problem from the defaults and `settings`, which are checked, and from the data of `file` if the problem needs a file.
     ///
     /// # Errors
-    /// An unknown name (with the nearest known one), a value out of range, sizes that do not go together, a file that is
-    /// missing, not wanted, or not what it should be.
+    /// A setting is unknown (the error suggests the nearest name) or out of range; the sizes contradict each other; the file is
+    /// missing, not expected, or malformed.
     pub fn configure<'a>(
         &self,
         file: Option<&Path>,

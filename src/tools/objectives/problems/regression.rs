@@ -32,7 +32,7 @@ settings! {
     init: f64 = 0.01, NOT_NEGATIVE;
     /// The weight of ‖w‖² in the loss. Default 0.
     l2: f64 = 0.0, NOT_NEGATIVE;
-    /// What the data are made from. Default 0.
+    /// The seed of the data. Default 0.
     seed: u64 = 0, SEED;
 }
 
@@ -127,7 +127,7 @@ impl FullBatch for Sparse {
     }
 }
 
-/// The host's form in one float.
+/// The host's form in one float type.
 struct Penalised<F> {
     rows: linear::Host<F>,
     l1: f64,

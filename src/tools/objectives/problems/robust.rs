@@ -22,7 +22,7 @@ settings! {
     columns: usize = 80, COUNT;
     /// The rank of L. Default 5, the paper's smallest.
     rank: usize = 5, COUNT;
-    /// By how much the model's rank is larger. Default 3, the authors'.
+    /// The model's rank minus this rank. Default 3, the authors'.
     extra_rank: usize = 3, COUNT_OR_NONE;
     /// The share of entries with a gross error. Default 0.2, the paper's smallest.
     outliers: f64 = 0.2, SHARE;
@@ -34,7 +34,7 @@ settings! {
     init: f64 = 0.1, NOT_NEGATIVE;
     /// The weight of ‖θ‖² in the loss. Default 0; the authors' FlowAdam runs have 1e-5.
     l2: f64 = 0.0, NOT_NEGATIVE;
-    /// What the data are made from. Default 0.
+    /// The seed of the data. Default 0.
     seed: u64 = 0, SEED;
 }
 

@@ -22,7 +22,7 @@ choice! {
 }
 
 settings! {
-    /// Rosenbrock's valley, whose lowest point is (1, 1): smooth as in FlowAdam's paper (arXiv 2604.06652), kinked as in S-Adam's
+    /// Rosenbrock's valley with the lowest point (1, 1): smooth as in FlowAdam's paper (arXiv 2604.06652), kinked as in S-Adam's
     /// (arXiv 2605.29547). With more than two dimensions the terms of all neighbours are added.
     ///
     /// Initial values are (`x`, `y`, `x`, `y`, …), moved by `spread`·N(0, 1).
@@ -35,7 +35,7 @@ settings! {
     x: f64 = -1.5, ANY;
     /// The second coordinate of the start. Default 1.5, FlowAdam's; S-Adam's is 2.
     y: f64 = 1.5, ANY;
-    /// By how much a seed moves the start. Default 0: every seed starts at the papers' point.
+    /// The standard deviation by which a seed moves the start. Default 0: every seed starts at the papers' point.
     spread: f64 = 0.0, NOT_NEGATIVE;
     /// The weight of ‖θ‖² in the loss. Default 0.
     l2: f64 = 0.0, NOT_NEGATIVE;

@@ -32,7 +32,7 @@ settings! {
     init: f64 = 1e-3, NOT_NEGATIVE;
     /// The weight of ‖θ‖² in the loss. Default 0, the author's.
     l2: f64 = 0.0, NOT_NEGATIVE;
-    /// What the data are made from. Default 0.
+    /// The seed of the data. Default 0.
     seed: u64 = 0, SEED;
 }
 
@@ -121,7 +121,7 @@ impl FullBatch for Sensed {
     }
 }
 
-/// The host's form in one float.
+/// The host's form in one float type.
 struct Projections<F> {
     factors: Factors<F, 2>,
     rows: linear::Host<F>,

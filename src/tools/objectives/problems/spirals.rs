@@ -18,15 +18,15 @@ settings! {
     Spirals = "spirals",
     /// Points of each arm. Default 1000, the authors'.
     points: usize = 1000, COUNT;
-    /// By how far an arm turns. Default 1200, the authors'.
+    /// The angle by which an arm turns, in degrees. Default 1200, the authors'.
     degrees: f64 = 1200.0, NOT_NEGATIVE;
     /// The range of the noise. Default 0.1, the authors'.
     noise: f64 = 0.1, NOT_NEGATIVE;
     /// Units of each of the three hidden layers. Default 24, the authors'.
     hidden: usize = 24, COUNT;
-    /// Rows of a mini-batch; 0: all of them. Default 0, the authors'.
+    /// Rows per mini-batch; 0: all of them. Default 0, the authors'.
     batch: usize = 0, COUNT_OR_NONE;
-    /// What the points and the order of the rows are made from. Default 0.
+    /// The seed of the points and of the order of the rows. Default 0.
     seed: u64 = 0, SEED;
 }
 
@@ -67,6 +67,6 @@ fn mean_and_deviation(values: impl ExactSizeIterator<Item = f64> + Clone) -> (f6
     let count = values.len() as f64;
     let mean = values.clone().sum::<f64>() / count;
     let variance = values.map(|x| (x - mean).powi(2)).sum::<f64>() / count;
-    // Points that are all the same stay where they are.
+    // Equal points are not scaled: their standard deviation is 0.
     (mean, if variance > 0.0 { variance.sqrt() } else { 1.0 })
 }

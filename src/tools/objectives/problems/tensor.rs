@@ -21,7 +21,7 @@ settings! {
     layers: usize = 50, COUNT;
     /// The tensor's rank. Default 5, the paper's smallest.
     rank: usize = 5, COUNT;
-    /// By how much the model's rank is larger. Default 5, the authors'.
+    /// The model's rank minus this rank. Default 5, the authors'.
     extra_rank: usize = 5, COUNT_OR_NONE;
     /// The share of entries that are observed. Default 0.1, the paper's smallest.
     density: f64 = 0.1, POSITIVE_SHARE;
@@ -31,7 +31,7 @@ settings! {
     init: f64 = 0.1, NOT_NEGATIVE;
     /// The weight of ‖θ‖² in the loss. Default 0; the authors' FlowAdam runs have 1e-5.
     l2: f64 = 0.0, NOT_NEGATIVE;
-    /// What the data are made from. Default 0.
+    /// The seed of the data. Default 0.
     seed: u64 = 0, SEED;
 }
 

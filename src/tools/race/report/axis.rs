@@ -4,14 +4,14 @@ use std::ops::Range;
 
 use plotters::coord::ranged1d::{DefaultFormatting, KeyPointHint, Ranged};
 
-/// The share of an axis that stays free before the least and after the greatest value.
+/// The free space before the least and after the greatest value, as a share of the axis.
 const ROOM: f64 = 0.03;
 
-/// How numbers lie on an axis: evenly, or evenly in their logarithms.
+/// An axis, linear or logarithmic.
 #[derive(Clone, Debug)]
 pub(super) struct Axis {
     log: bool,
-    /// The ends in values, and where the logarithms are shown, in these.
+    /// The ends as values, and as places on the axis: logarithms on a logarithmic axis.
     ends: Range<f64>,
     places: Range<f64>,
 }
@@ -38,7 +38,7 @@ impl Axis {
         Self { log, ends: value(places.start)..value(places.end), places }
     }
 
-    /// A tick's text. A tick is round, so that the shortest form of its number is short.
+    /// The text of a tick. A tick is a round number, so that its shortest decimal form is short.
     pub(super) fn text(x: f64) -> String {
         let size = x.abs();
         if size != 0.0 && !(1e-3..1e5).contains(&size) { format!("{x:e}") } else { x.to_string() }
@@ -67,7 +67,7 @@ impl Axis {
         steps.map(ticks).find(|ticks| ticks.len() <= most).unwrap_or_default()
     }
 
-    /// Each decade's 1, 2 and 5, or as much of that as there is room for; `None` where fewer than two of them lie on the axis.
+    /// The numbers 1, 2 and 5 of each decade, or as many of them as there is room for; `None` if fewer than two lie on the axis.
     fn decades(&self, most: usize) -> Option<Vec<f64>> {
         const DIGITS: [&[f64]; 3] = [&[1.0, 2.0, 5.0], &[1.0, 3.0], &[1.0]];
         let powers = self.places.start.floor() as i32..=self.places.end.floor() as i32;

@@ -10,10 +10,10 @@ use crate::{Error, Result};
 
 const SIZE: (u32, u32) = (960, 540);
 
-/// The most ticks on either axis.
+/// The largest number of ticks per axis.
 const TICKS: usize = 8;
 
-/// A line with what it stands for.
+/// A line with its label.
 pub(super) struct Line {
     pub(super) label: String,
     pub(super) style: Style,
@@ -21,18 +21,18 @@ pub(super) struct Line {
     pub(super) points: Vec<[f64; 4]>,
 }
 
-/// What a chart shows.
+/// The content of a chart.
 pub(super) struct Chart<'a> {
     pub(super) title: &'a str,
     pub(super) x: &'a str,
     pub(super) y: &'a str,
-    /// Decades on the x axis.
+    /// Whether the x axis is logarithmic.
     pub(super) log_x: bool,
     pub(super) lines: Vec<Line>,
 }
 
 impl Chart<'_> {
-    /// Writes the chart; nothing where no line has two points.
+    /// Writes the chart and returns true; if no line has two points, writes nothing and returns false.
     pub(super) fn write(&self, path: &Path) -> Result<bool> {
         let lines: Vec<&Line> = self.lines.iter().filter(|line| line.points.len() > 1).collect();
         if lines.is_empty() {
@@ -85,14 +85,14 @@ impl Chart<'_> {
     }
 }
 
-/// Whether decades tell more: all above 0, and the largest 20 times the smallest.
+/// Whether the y axis should be logarithmic: all values are above 0, and the largest is more than 20 times the smallest.
 fn spans_decades(lines: &[&Line]) -> bool {
     let values = || lines.iter().flat_map(|line| &line.points).flat_map(|p| &p[1..]).copied();
     let (least, most) = (values().fold(f64::INFINITY, f64::min), values().fold(0.0, f64::max));
     least > 0.0 && most > 20.0 * least
 }
 
-/// A drawing that could not be written.
+/// The error of a drawing that could not be written.
 pub(super) fn failed(path: &Path, error: &(dyn std::error::Error + 'static)) -> Error {
     Error::Io { path: path.display().to_string(), source: std::io::Error::other(error.to_string()) }
 }

@@ -10,16 +10,16 @@ use super::curve::{FONT, Legend, Style};
 use crate::Result;
 
 const SIZE: (u32, u32) = (820, 720);
-/// The most ticks on either axis.
+/// The largest number of ticks per axis.
 const TICKS: usize = 8;
 
-/// Cells on either axis.
+/// The number of cells per axis.
 const CELLS: usize = 120;
 
-/// Contours between the least and the greatest value, evenly in their logarithms.
+/// The number of contours between the least and the greatest value, evenly spaced in the logarithm.
 const LEVELS: usize = 18;
 
-/// A path with what it stands for.
+/// A path with its label.
 pub(super) struct Trail {
     pub(super) label: String,
     pub(super) style: Style,
@@ -88,7 +88,7 @@ fn draw(
     Ok(())
 }
 
-/// What of the plane is shown.
+/// The shown part of the plane.
 struct Window {
     x: (f64, f64),
     y: (f64, f64),
@@ -135,8 +135,8 @@ impl Field {
         (1..LEVELS).map(|at| low + (high - low) * at as f64 / LEVELS as f64).collect()
     }
 
-    /// The contour's pieces, in cells: where the level crosses a cell's edges, crossings are joined in the order round the cell. A
-    /// saddle's four crossings give two pieces.
+    /// The contour's pieces, in units of cells. The crossings of the level with a cell's edges are joined in their order around the cell.
+    /// The four crossings of a saddle give two pieces.
     fn contour(&self, level: f64) -> Vec<[[f64; 2]; 2]> {
         let cells = (0..CELLS).flat_map(|row| (0..CELLS).map(move |column| (column, row)));
         let pieces = |(column, row): (usize, usize)| {

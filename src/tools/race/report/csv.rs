@@ -1,4 +1,4 @@
-//! Every run as a line.
+//! The CSV file: one line per run.
 
 use super::super::{Outcome, Race};
 
@@ -42,7 +42,7 @@ fn line(suite: &str, o: &Outcome) -> String {
     fields.map(quoted).join(",") + "\n"
 }
 
-/// As RFC 4180 has it.
+/// A field, quoted as RFC 4180 requires.
 fn quoted(field: String) -> String {
     if field.contains([',', '"', '\n']) { format!("\"{}\"", field.replace('"', "\"\"")) } else { field }
 }

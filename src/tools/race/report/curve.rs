@@ -1,4 +1,4 @@
-//! Curves that stay apart where they coincide, and the legend beside them.
+//! Curves that can be told apart even if they coincide, and the legend beside them.
 
 use plotters::coord::Shift;
 use plotters::element::DashedPathElement;
@@ -11,7 +11,7 @@ type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Drawn = Result<(), Box<dyn std::error::Error>>;
 type Pixel = (i32, i32);
 
-/// Colours that most eyes tell apart, in this order (Okabe and Ito 2008, then darker forms).
+/// Colours that most people can tell apart, in this order (Okabe and Ito 2008, then darker forms).
 const COLORS: [(u8, u8, u8); 12] = [
     (0, 114, 178),
     (213, 94, 0),
@@ -27,22 +27,22 @@ const COLORS: [(u8, u8, u8); 12] = [
     (120, 40, 90),
 ];
 
-/// Lengths of dash and gap in pixels; none is a solid line. A dashed line shows the solid one below it.
+/// Lengths of dash and gap in pixels; `None` is a solid line. A solid line below a dashed line stays visible.
 const DASHES: [Option<(i32, i32)>; 4] = [None, Some((12, 6)), Some((6, 4)), Some((2, 4))];
 
 /// Half the size of a mark, in pixels.
 const MARK: i32 = 5;
-/// Marks on a curve.
+/// The number of marks on a curve.
 const MARKS: usize = 5;
 
-/// The legend: the width of a letter, of the sample before a text and the height of a line, in pixels.
+/// The legend, in pixels: the width of a letter, the width of the sample before a text, and the height of a line.
 const LETTER: f64 = 7.5;
 const SAMPLE: i32 = 36;
 const LINE: i32 = 22;
 const MOST_LETTERS: usize = 44;
 
-/// How one of several curves is drawn: its colour, dash and mark, and marks at places of its own, so that each of several equal curves is
-/// seen.
+/// The style of one of several curves: its colour, dash and mark. Each curve has its marks at other places, so that each of several equal
+/// curves is visible.
 #[derive(Clone, Copy)]
 pub(super) struct Style {
     at: usize,
@@ -72,7 +72,7 @@ impl Style {
         Ok(())
     }
 
-    /// Draws the marks, which lie between those of the other curves.
+    /// Draws the marks, between the marks of the other curves.
     pub(super) fn marks(self, area: &Area<'_>, points: &[Pixel]) -> Drawn {
         let offset = (self.at as f64 + 0.5) / self.of.max(1) as f64;
         (0..MARKS).try_for_each(|mark| self.mark(area, along(points, (mark as f64 + offset) / MARKS as f64)))
@@ -111,7 +111,7 @@ fn along(points: &[Pixel], share: f64) -> Pixel {
     points.last().copied().unwrap_or_default()
 }
 
-/// The names of the curves, in a strip of its own at the right of the plot.
+/// The names of the curves, in a strip to the right of the plot.
 pub(super) struct Legend<'a> {
     pub(super) labels: Vec<(Style, &'a str)>,
 }

@@ -3,8 +3,23 @@
 use std::fmt::{Arguments, Write as _};
 
 use super::super::{Difference, Heat, Plan, Role, Spread, Standing};
-use super::{About, Plot};
+use super::plots::Plot;
 use crate::tools::race::outcome::LOSS;
+use crate::tools::report::Run;
+
+/// The origin of a report.
+#[derive(Clone, Debug)]
+pub struct About<'a> {
+    /// The machine and the time.
+    pub run: &'a Run,
+    /// The command that repeats the race.
+    pub command: &'a str,
+    /// The backend that ran the race.
+    pub backend: &'a str,
+}
+
+/// With fewer seeds than this, a bootstrap interval says little.
+const ENOUGH_SEEDS: usize = 5;
 
 pub(super) fn text(plan: &Plan, standings: &[Standing], plots: &[Plot], about: &About<'_>) -> String {
     let mut text = String::new();
@@ -46,7 +61,7 @@ fn head(text: &mut String, plan: &Plan, about: &About<'_>) {
 fn section(text: &mut String, heat: &Heat, standings: &[&Standing]) {
     put(text, format_args!("## {}\n", heat.name));
     put(text, format_args!("{} Problem: `{}`, {} steps.\n", heat.about, heat.track.describe(&[]), heat.steps));
-    if let Some(caution) = super::caution(standings) {
+    if let Some(caution) = caution(standings) {
         put(text, format_args!("{caution}\n"));
     }
     let columns = columns(standings, Markup::Markdown);
@@ -59,10 +74,21 @@ fn section(text: &mut String, heat: &Heat, standings: &[&Standing]) {
     put(text, format_args!(""));
 }
 
+/// A warning where a heat has too few seeds for its intervals to mean much.
+#[must_use]
+pub fn caution(standings: &[&Standing]) -> Option<String> {
+    let seeds = standings.iter().map(|standing| standing.runs).max()?;
+    let plural = if seeds == 1 { "" } else { "s" };
+    let text = format!(
+        "A smoke run: with {seeds} seed{plural}, means, spreads and 95 % intervals say little. Use at least {ENOUGH_SEEDS} seeds."
+    );
+    (seeds < ENOUGH_SEEDS).then_some(text)
+}
+
 /// A column: its head, then a cell for each entrant.
 pub(super) struct Column(Vec<String>);
 
-/// How a table marks its subject.
+/// The markup of a table.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Markup {
     Plain,
@@ -98,7 +124,7 @@ pub(super) fn columns(standings: &[&Standing], markup: Markup) -> Vec<Column> {
     all.into_iter().filter(|Column(cells)| cells[1..].iter().any(|cell| !cell.is_empty())).collect()
 }
 
-/// The columns' heads, then each entrant's cells.
+/// The heads of the columns, then the cells of each entrant.
 pub(super) fn rows(columns: &[Column]) -> impl Iterator<Item = Vec<&str>> {
     let count = columns.first().map_or(0, |Column(cells)| cells.len());
     (0..count).map(|row| columns.iter().map(|Column(cells)| cells[row].as_str()).collect())
@@ -123,7 +149,7 @@ fn difference(shares: Difference) -> String {
     format!("{} % [{}, {}]", percent(shares.mean), percent(shares.low), percent(shares.high))
 }
 
-/// Whether a mean error lies at most one standard deviation from the subject's, and how many it does.
+/// Whether a mean error lies within one standard deviation of the subject's, with the number of standard deviations.
 fn within(deviations: f64) -> String {
     let word = match deviations {
         d if d.abs() <= 1.0 => "yes",
@@ -133,7 +159,7 @@ fn within(deviations: f64) -> String {
     format!("{word} ({deviations:+.2} σ)")
 }
 
-/// At most three digits.
+/// A rate, with at most three digits.
 fn rate(lr: f64) -> String {
     let text = format!("{lr:.2e}");
     let (digits, power) = text.split_once('e').unwrap_or((&text, "0"));
@@ -148,7 +174,7 @@ fn published(mean: f64, std: Option<f64>) -> String {
     std.map_or_else(|| number(mean), |std| format!("{} ± {}", number(mean), number(std)))
 }
 
-/// Three significant digits.
+/// A number, with three significant digits.
 fn number(x: f64) -> String {
     let size = x.abs();
     if size == 0.0 {

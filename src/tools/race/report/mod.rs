@@ -1,5 +1,5 @@
-//! What a race writes to a directory: `report.md`, `runs.csv` and the plots as SVG. Nothing is computed here: the numbers come from the
-//! standings.
+//! The files that a race writes to a directory: `report.md`, `runs.csv` and the plots as SVG. This module computes no number; all
+//! numbers come from the standings.
 
 mod axis;
 mod chart;
@@ -12,27 +12,9 @@ mod plots;
 use std::path::Path;
 
 use super::{Heat, Plan, Race, Standing};
-use crate::tools::report::Run;
 use crate::{Error, Result};
 use markdown::Markup;
-
-/// Where a report comes from.
-#[derive(Clone, Debug)]
-pub struct About<'a> {
-    /// The machine and the time.
-    pub run: &'a Run,
-    /// The command that repeats it.
-    pub command: &'a str,
-    /// The backend that ran it.
-    pub backend: &'a str,
-}
-
-/// A plot's file and what it shows.
-struct Plot {
-    heat: String,
-    title: &'static str,
-    file: String,
-}
+pub use markdown::{About, caution};
 
 /// Writes the report into an existing directory.
 ///
@@ -48,20 +30,6 @@ pub fn write(directory: &Path, plan: &Plan, race: &Race, standings: &[Standing],
 #[must_use]
 pub fn heading(heat: &Heat) -> String {
     format!("{} ({}, {} steps)\n{}", heat.name, heat.track.describe(&[]), heat.steps, heat.about)
-}
-
-/// With fewer seeds than this, a bootstrap interval says little.
-const ENOUGH_SEEDS: usize = 5;
-
-/// A warning where a heat has too few seeds for its intervals to mean much.
-#[must_use]
-pub fn caution(standings: &[&Standing]) -> Option<String> {
-    let seeds = standings.iter().map(|standing| standing.runs).max()?;
-    let plural = if seeds == 1 { "" } else { "s" };
-    let text = format!(
-        "A smoke run: with {seeds} seed{plural}, means, spreads and 95 % intervals say little. Use at least {ENOUGH_SEEDS} seeds."
-    );
-    (seeds < ENOUGH_SEEDS).then_some(text)
 }
 
 /// A heat's standings as lines of columns, in plain text for a terminal.

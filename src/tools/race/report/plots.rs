@@ -2,13 +2,19 @@
 
 use std::path::Path;
 
-use super::Plot;
 use super::chart::{Chart, Line};
 use super::contours::{self, Trail};
 use super::curve::Style;
 use crate::Result;
 use crate::tools::race::outcome::Point;
 use crate::tools::race::{Heat, Outcome, Plan, Race};
+
+/// A plot that was written: its heat, its title and its file.
+pub(super) struct Plot {
+    pub(super) heat: String,
+    pub(super) title: &'static str,
+    pub(super) file: String,
+}
 
 /// The quantity of a point that a plot draws.
 struct Kind {
@@ -25,7 +31,7 @@ const KINDS: [Kind; 4] = [
     Kind { name: "damping", title: "mean damping: the factor on the learning rate", y: "factor", of: |p| p.damping },
 ];
 
-/// Writes every plot that has something to show.
+/// Writes every plot that has data to show.
 pub(super) fn write(directory: &Path, plan: &Plan, race: &Race) -> Result<Vec<Plot>> {
     let mut plots = Vec::new();
     for heat in &plan.heats {
@@ -59,13 +65,13 @@ fn put(
     Ok(())
 }
 
-/// A heat's name as a file's.
+/// A heat's name as the stem of a file name.
 fn stem(name: &str) -> String {
     let kept = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c.to_ascii_lowercase() } else { '-' };
     name.chars().map(kept).collect()
 }
 
-/// Each entrant's curve over the evaluations: the means of the k-th points of its runs.
+/// The curve of each entrant over the evaluations: its k-th point is the mean of the k-th points of the entrant's runs.
 fn curves(heat: &Heat, race: &Race, of: fn(&Point) -> Option<f64>) -> Vec<Line> {
     let entrants = heat.entrants.iter().enumerate();
     let line = |(at, entrant): (usize, &crate::tools::race::Entrant)| {
@@ -87,7 +93,7 @@ fn joined<'a>(points: impl Iterator<Item = &'a Point>, of: fn(&Point) -> Option<
     (!values.is_empty()).then(|| [mean(|v| v.0), mean(|v| v.1), low, high])
 }
 
-/// Each search's scores.
+/// The scores of each search.
 fn rates(heat: &Heat, race: &Race) -> Vec<Line> {
     let line = |(at, entrant): (usize, &crate::tools::race::Entrant)| {
         let search = race.search(&heat.name, &entrant.label)?;

@@ -5,7 +5,7 @@ use crate::tools::race::controls::random_damping;
 use crate::tools::race::rates::{rate, setting};
 use crate::{Error, Result, Schedule};
 
-/// Schedules that damp the rate at random and leave the strength of a decoupled decay.
+/// Schedules that damp the rate at random and keep the strength of a decoupled decay.
 pub(super) fn random_schedules(
     rule: &dyn Rule,
     probes: u32,

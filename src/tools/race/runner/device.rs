@@ -1,4 +1,4 @@
-//! A run on the GPU: the objective and the optimizer stay there, and a few numbers come back where the run is measured.
+//! A run on the GPU. The objective and the optimizer stay there; a few numbers are read back when the run is measured.
 
 use super::super::controls::Treatment;
 use super::super::heat::Track;
@@ -16,9 +16,9 @@ pub(super) struct Device<'a> {
     optimizer: Optimizer,
     halves: Halves,
     tensors: Vec<Tensor>,
-    /// Where an evaluation leaves its loss.
+    /// The buffer into which an evaluation copies its loss.
     loss: wgpu::Buffer,
-    /// Batches behind, over all epochs.
+    /// The number of batches so far, over all epochs.
     batch: usize,
     triggers: f64,
 }
@@ -65,7 +65,7 @@ impl<'a> Device<'a> {
         batch
     }
 
-    /// Makes some steps, in one submit where nothing is read back on the way.
+    /// Takes some steps, in one submit if no step needs a readback.
     fn steps(&mut self, count: u64) -> Result<()> {
         if matches!(self.optimizer.rule(Group::DEFAULT)?.procedure(), Procedure::Integrate(_)) {
             return (0..count).try_for_each(|_| self.submitted_step());
@@ -83,7 +83,7 @@ impl<'a> Device<'a> {
         Ok(())
     }
 
-    /// A step of an integrator, which decides on the way.
+    /// Takes a step of an integrator, which reads back within the step.
     fn submitted_step(&mut self) -> Result<()> {
         let mut encoder = self.encoder();
         let batch = self.next_batch(&mut encoder);
@@ -102,7 +102,7 @@ impl<'a> Device<'a> {
         self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default())
     }
 
-    /// How many of the steps since the last call fired a trigger.
+    /// The number of steps since the last call on which a trigger fired.
     fn new_triggers(&mut self) -> Result<Option<u64>> {
         let rule = self.optimizer.rule(Group::DEFAULT)?;
         let Some(at) = rule.global_state().iter().position(|name| *name == "triggers") else { return Ok(None) };
@@ -111,12 +111,12 @@ impl<'a> Device<'a> {
         Ok(Some(new.max(0.0) as u64))
     }
 
-    /// The factor that the last step put on its rate.
+    /// The factor that the last step put on the learning rate.
     fn damping(&self) -> Result<Option<f64>> {
         let rule = self.optimizer.rule(Group::DEFAULT)?;
         let names = rule.decision();
-        let decided = pollster::block_on(self.optimizer.read_decision(self.tensors[0]))?;
-        let member = |name: &str| Some(f64::from(*decided.get(names.iter().position(|n| *n == name)?)?));
+        let decision = pollster::block_on(self.optimizer.read_decision(self.tensors[0]))?;
+        let member = |name: &str| Some(f64::from(*decision.get(names.iter().position(|n| *n == name)?)?));
         Ok(member("damp").or_else(|| Some(member("eta")? / rate(rule)?)))
     }
 
@@ -134,7 +134,8 @@ impl<'a> Device<'a> {
 }
 
 impl Course for Device<'_> {
-    /// The loss is that of the last step's mini-batch behind it, the damping the last step's, for all of them.
+    /// Takes `most` steps. The loss is that of the last mini-batch after its step, and the damping is that of the last step; both stand for
+    /// all the steps.
     fn advance(&mut self, most: u64) -> Result<Advance> {
         let before = self.optimizer.evaluations();
         self.steps(most)?;
@@ -157,7 +158,7 @@ impl Course for Device<'_> {
     }
 
     fn params(&mut self) -> Result<Vec<Vec<f32>>> {
-        // As the objective sees them.
+        // The stored values, with which the objective is evaluated.
         let seen = |tensor: &Tensor| Ok(pollster::block_on(self.optimizer.read_seen(tensor.index()))?.values());
         self.tensors.iter().map(seen).collect()
     }

@@ -12,7 +12,7 @@ use crate::tools::race::runner::damping::random_schedules;
 use crate::tools::race::runner::run::{Advance, Course, Run};
 use crate::{EvalRequest, Evaluations, Result, Tensor};
 
-/// The first of the seeds that no race begins with.
+/// The first seed of those that no race uses.
 const UNSEEN: u64 = 1_000_000_000;
 
 pub(super) struct Host<'a, F> {
@@ -21,12 +21,12 @@ pub(super) struct Host<'a, F> {
     optimizer: Optimizer<F>,
     params: Vec<Vec<F>>,
     grads: Vec<Vec<F>>,
-    /// Batches behind, over all epochs.
+    /// The number of batches so far, over all epochs.
     batch: usize,
 }
 
 impl<'a, F: Objective> Host<'a, F> {
-    /// At the start of a run, as its treatment has it.
+    /// The start of a run, with its treatment.
     pub(super) fn new(run: &'a Run<'a>, problem: &dyn Problem) -> Result<Self> {
         match run.entrant.treatment {
             Treatment::None | Treatment::Stay => Self::untreated(run, problem, run.rule.clone(), run.seed),
@@ -73,7 +73,7 @@ impl<'a, F: Objective> Host<'a, F> {
         tensors.into_iter().zip(matrices).try_for_each(|(tensor, rows)| self.optimizer.set_warp(tensor, rows))
     }
 
-    /// One step on the next mini-batch.
+    /// Takes one step on the next mini-batch.
     fn step(&mut self) -> Result<Advance> {
         let batches = self.objective.batches();
         let batch = self.batch % batches;
@@ -97,10 +97,11 @@ impl<'a, F: Objective> Host<'a, F> {
         })
     }
 
-    /// The loss at the step's start, or a number that is not finite where an evaluation gave one, and how often it was evaluated.
+    /// Takes a step, and returns the loss before it with the number of evaluations. If an evaluation gave a loss that is not finite, the
+    /// method returns that loss.
     fn evaluated_step(&mut self, batch: usize) -> Result<(f64, Evaluations)> {
         let Self { objective, optimizer, params, grads, .. } = self;
-        let (mut first, mut astray) = (None, None);
+        let (mut first, mut diverged) = (None, None);
         let before = optimizer.evaluations();
         let stepped =
             optimizer.step_with(&mut slices_mut(params), &mut slices_mut(grads), |evaluation, params, grads| {
@@ -109,13 +110,13 @@ impl<'a, F: Objective> Host<'a, F> {
                     EvalRequest::Loss(_) => objective.loss(params, batch)?.loss,
                 };
                 first.get_or_insert(loss);
-                astray = astray.or((!loss.is_finite()).then_some(loss));
+                diverged = diverged.or((!loss.is_finite()).then_some(loss));
                 Ok(loss)
             });
         let evaluations = optimizer.evaluations().since(before);
-        match (astray, first) {
-            // What the optimizer says of it is the run's end, not the race's.
-            (Some(astray), _) => Ok((astray, evaluations)),
+        match (diverged, first) {
+            // The optimizer may report an error for this loss. It ends the run, not the race.
+            (Some(diverged), _) => Ok((diverged, evaluations)),
             (None, first) => stepped.map(|()| (first.unwrap_or(f64::NAN), evaluations)),
         }
     }
@@ -160,7 +161,7 @@ impl Objective for f64 {
     }
 }
 
-/// What the last step decided.
+/// The decisions of the last step.
 struct Seen {
     triggered: Option<bool>,
     damping: Option<f64>,
@@ -170,13 +171,13 @@ impl Seen {
     fn of<F: Number>(optimizer: &Optimizer<F>) -> Self {
         let first = optimizer.spec.tensor_handle(0);
         let decision = |name| optimizer.decision(first, name).ok().flatten().map(F::to_f64);
-        // VRAdam decides a rate, S-Adam a factor.
+        // VRAdam decides on a rate, S-Adam on a factor.
         let factor = || Some(decision("eta")? / rate(optimizer.spec.rule())?);
         Self { triggered: decision("flow").map(|flow| flow != 0.0), damping: decision("damp").or_else(factor) }
     }
 }
 
-/// The run's optimizer with another rule.
+/// A builder of the run's optimizer, with this rule.
 fn builder(run: &Run<'_>, problem: &dyn Problem, rule: Box<dyn Rule>) -> Builder {
     let mut builder = crate::Optimizer::builder(rule);
     builder.storage(run.entrant.storage.clone());
@@ -184,7 +185,7 @@ fn builder(run: &Run<'_>, problem: &dyn Problem, rule: Box<dyn Rule>) -> Builder
     builder
 }
 
-/// WarpAdam's matrices after some other seeds of the run's problem, the same for every run of the entrant.
+/// WarpAdam's matrices after learning on other seeds of the run's problem. They are the same for every run of the entrant.
 fn learn<F: Objective>(run: &Run<'_>, tasks: u32) -> Result<Vec<Vec<F>>> {
     let mut matrices = Vec::new();
     for seed in (UNSEEN..).take(tasks as usize) {

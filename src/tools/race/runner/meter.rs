@@ -1,4 +1,4 @@
-//! What is measured of a run, and when.
+//! The measurements of a run.
 
 use std::time::Instant;
 
@@ -8,7 +8,7 @@ use crate::tools::objectives::{Measure, Problem, TensorSpec};
 use crate::tools::race::outcome::{Cost, Key, LOSS, Outcome, Point, finite};
 use crate::tools::race::rates::rate;
 
-/// How often a run is measured on its way.
+/// The number of measurements per run.
 const POINTS: f64 = 64.0;
 
 pub(super) struct Meter<'a> {
@@ -17,11 +17,11 @@ pub(super) struct Meter<'a> {
     cost: Cost,
     points: Vec<Point>,
     path: Vec<[f32; 2]>,
-    /// Whether every step is a point: problems of two parameters draw a path.
+    /// Whether every step is measured: a problem of two parameters has a path to draw.
     traced: bool,
-    /// Since the last point.
+    /// The steps since the last point.
     since: Advance,
-    /// Up to the last point.
+    /// The steps up to the last point.
     before: Advance,
     /// The mean loss of the last steps.
     last: f64,
@@ -47,7 +47,7 @@ impl<'a> Meter<'a> {
         self.run.budget.used(&self.cost) >= 1.0 || self.run.heat.until.is_some_and(|least| self.last < least)
     }
 
-    /// Lets the entrant move, and counts what it costs. Where steps alone are counted it may make several at once.
+    /// Lets the entrant take steps, and counts their cost. If the budget counts steps, the entrant may take several steps at once.
     pub(super) fn time(&mut self, advance: impl FnOnce(u64) -> Result<Advance>) -> Result<Advance> {
         let left = self.run.budget.steps_left(&self.cost).filter(|_| !self.traced).unwrap_or(1);
         let most = left.min(self.run.heat.steps.div_ceil(POINTS as u64)).max(1);
@@ -90,7 +90,7 @@ impl<'a> Meter<'a> {
         Ok(())
     }
 
-    /// The run came to its end; a problem without held-out data has its loss for an error.
+    /// The outcome of a run that reached its end. For a problem without held-out data, the error is the loss.
     pub(super) fn ended(self, course: &mut dyn Course) -> Result<Outcome> {
         let loss = finite(course.loss()?);
         let last = self.points.last().copied().unwrap_or_default();
@@ -109,7 +109,7 @@ impl<'a> Meter<'a> {
         Ok(outcome)
     }
 
-    /// The run went astray here.
+    /// The outcome of a run that diverged here.
     pub(super) fn diverged(mut self) -> Outcome {
         self.before.add(&self.since);
         let all = self.before;
@@ -147,13 +147,13 @@ impl Advance {
     }
 }
 
-/// A measure as an error: less is better.
+/// A measure turned into an error, of which less is better.
 fn error(measure: Option<Measure>, value: Option<f64>) -> Option<f64> {
     let turn = |x| if measure.is_some_and(|m| m.more_is_better) { 1.0 - x } else { x };
     value.map(turn)
 }
 
-/// What the errors of a problem measure.
+/// The name of the measure of a problem's errors.
 fn measured(problem: &dyn Problem) -> &'static str {
     match problem.measure() {
         None => LOSS,

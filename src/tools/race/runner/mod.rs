@@ -1,4 +1,4 @@
-//! One run: an entrant on a problem with a seed, on one backend. Which runs a race needs is not decided here.
+//! One run: an entrant on a problem with a seed, on one backend.
 
 mod damping;
 mod device;

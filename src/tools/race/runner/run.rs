@@ -1,4 +1,4 @@
-//! A run to be made, and what an entrant does on any backend.
+//! A run to make, and the interface of an entrant on any backend.
 
 use crate::Result;
 use crate::optim::Rule;
@@ -8,7 +8,7 @@ use crate::tools::race::budget::Budget;
 use crate::tools::race::heat::{Entrant, Heat};
 use crate::tools::race::outcome::Key;
 
-/// A run to be made.
+/// A run to make.
 pub(in crate::tools::race) struct Run<'a> {
     pub(in crate::tools::race) heat: &'a Heat,
     pub(in crate::tools::race) entrant: &'a Entrant,
@@ -19,7 +19,7 @@ pub(in crate::tools::race) struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// What tells it from every other run.
+    /// The run's identity.
     pub(in crate::tools::race) fn key(&self, backend: &Backend) -> Key {
         let settings = self.rule.settings().into_iter().map(|(name, value)| format!("{name}={value}"));
         Key {
@@ -42,28 +42,28 @@ impl Run<'_> {
     }
 }
 
-/// What some steps did.
+/// The results of some steps.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Advance {
     pub(super) steps: u64,
     pub(super) gradients: u64,
     pub(super) losses: u64,
-    /// The sum over the steps of the objective where they began; what is not finite ends the run.
+    /// The sum over the steps of the objective before each step. A sum that is not finite ends the run.
     pub(super) loss: f64,
-    /// At how many of them a trigger fired.
+    /// The number of steps on which a trigger fired.
     pub(super) triggers: Option<u64>,
     /// The sum over the steps of the factor on the learning rate.
     pub(super) damping: Option<f64>,
 }
 
-/// An entrant that moves over a problem, on whatever backend.
+/// An entrant on a problem, on any backend.
 pub(super) trait Course {
-    /// Makes some steps, no more than `most`.
+    /// Takes at least one step and at most `most`.
     fn advance(&mut self, most: u64) -> Result<Advance>;
 
-    /// The training objective here, over all of its data.
+    /// The training objective at the current parameters, over all data.
     fn loss(&mut self) -> Result<f64>;
 
-    /// The parameters here.
+    /// The current parameters.
     fn params(&mut self) -> Result<Vec<Vec<f32>>>;
 }

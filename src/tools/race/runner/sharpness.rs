@@ -1,13 +1,13 @@
-//! How sharp a minimum is: the largest eigenvalue of the training loss's Hessian, in f64.
+//! The sharpness of a minimum: the largest eigenvalue of the training loss's Hessian, in f64.
 
 use crate::Result;
 use crate::options::random;
 use crate::tools::objectives::{CpuObjective, Problem};
 
-/// Products with the Hessian; the largest eigenvalue of a network's stands out, so that few are enough.
+/// The number of products with the Hessian. The largest eigenvalue of a network stands out, so that few products are enough.
 const ROUNDS: usize = 24;
 
-/// How far the two gradients of a product lie apart on either side, as a distance in parameter space.
+/// The distance in parameter space from the parameters to each of the two gradients of a product.
 const REACH: f64 = 1e-3;
 
 const KEY: u32 = 0x5a47;
@@ -37,7 +37,7 @@ pub(super) fn of(problem: &dyn Problem, params: &[Vec<f32>]) -> Result<f64> {
     Ok(value)
 }
 
-/// The gradient over all training data, epoch 0's batches weighed by their rows.
+/// The gradient over all training data: the batches of epoch 0, weighted by their rows.
 fn gradient(objective: &mut dyn CpuObjective<f64>, params: &[Vec<f64>]) -> Result<Vec<Vec<f64>>> {
     let slices: Vec<&[f64]> = params.iter().map(Vec::as_slice).collect();
     let mut sum: Vec<Vec<f64>> = params.iter().map(|p| vec![0.0; p.len()]).collect();

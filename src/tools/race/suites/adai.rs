@@ -1,6 +1,6 @@
-//! Adai and AdaiW (arXiv 2006.15815): held-out error, and how sharp the minima are.
+//! Adai and AdaiW (arXiv 2006.15815): the held-out error, and the sharpness of the minima.
 //!
-//! The paper's networks (ResNet-18 to GoogLeNet on CIFAR) are not here: the digits stand for them.
+//! This crate does not have the paper's networks (ResNet-18 to GoogLeNet on CIFAR); the digits stand for them.
 
 use std::path::Path;
 

@@ -1,6 +1,6 @@
 //! FlowAdam (arXiv 2604.06652): its tables I, II, III and V, its ablation and toys, and the author's follow-up (arXiv 2608.05136).
 //!
-//! Not here: link prediction (table IV, another model of data), Jester and MovieLens without a file of the user's, CIFAR-10.
+//! Missing are link prediction (table IV, another model of data) and CIFAR-10. Jester and MovieLens need a file from the user.
 
 use std::path::Path;
 
@@ -9,13 +9,13 @@ use super::super::heat::{Entrant, Heat};
 use super::{Size, control, rival, subject, track};
 use crate::Result;
 
-/// The weight of ‖θ‖² in the loss of the authors' FlowAdam. Their Adam has it as a decay, which is half as strong.
+/// The weight of ‖θ‖² in the loss of the authors' FlowAdam. The authors' Adam has this number as a weight decay, which is half as strong.
 const L2: f64 = 1e-5;
 
 /// Published means and deviations of FlowAdam, Adam and AdamW.
 type Published = [Option<(f64, f64)>; 3];
 
-/// A case of a table: what is behind the problem's name, and what was published for it.
+/// A case of a table: the heat's name, the problem's settings, and the published results.
 type Case = (&'static str, &'static str, Published);
 
 const MATRICES: [Case; 3] = [
@@ -89,12 +89,12 @@ pub(super) fn heats(size: Size, file: Option<&Path>) -> Result<Vec<Heat>> {
     Ok(heats)
 }
 
-/// Somebody whose loss has the L2 term.
+/// The entrant with the L2 term in its loss.
 fn regularised(entrant: Entrant) -> Entrant {
     entrant.with("l2", L2)
 }
 
-/// FlowAdam with `settings`, its rivals and the controls of algorithm notes: `lr` is everybody's.
+/// FlowAdam with `settings`, its rivals and its controls, all with the rate `lr`.
 fn field(lr: f64, settings: &str, [flow, adam, adamw]: Published) -> Result<Vec<Entrant>> {
     let flowadam = |more: &str| format!("flowadam lr={lr} {settings} {more}");
     let same = || Rate::Share { of: "flowadam".to_owned(), factor: 1.0 };
@@ -120,7 +120,7 @@ fn field(lr: f64, settings: &str, [flow, adam, adamw]: Published) -> Result<Vec<
 }
 
 fn recovery(problem: &str, (name, settings, published): &Case, steps: u64) -> Result<Heat> {
-    let about = "Whether FlowAdam recovers what was not observed with a smaller error than Adam, and why.";
+    let about = "Whether FlowAdam recovers the unobserved entries with a smaller error than Adam, and why.";
     let track = track(&format!("{problem} {settings}"))?;
     Ok(Heat::new(*name, about, track, steps, field(0.01, "", *published)?))
 }
@@ -134,7 +134,7 @@ fn kinematics(size: Size) -> Result<Heat> {
 }
 
 fn quadratic(size: Size) -> Result<Heat> {
-    let about = "What is left of a quadratic with two steep axes; the published are losses of one script, whose factor before H is not known.";
+    let about = "The remaining loss on a quadratic with two steep axes. The published losses come from one script; its factor before H is not known.";
     let mut entrants = field(0.01, "", [None; 3])?;
     for (entrant, loss) in entrants.iter_mut().zip([36.0, 97.0]) {
         entrant.published = Some((loss, None));
@@ -161,10 +161,10 @@ fn round(size: Size) -> Result<Heat> {
     Ok(Heat::new("well-conditioned quadratic", about, track, size.steps(500), field(0.01, "", [None; 3])?))
 }
 
-/// Twenty seeds, where the paper has one.
+/// This heat has twenty seeds; the paper has one.
 fn spirals(size: Size) -> Result<Heat> {
-    let about = "Whether soft injection classifies two spirals where hard injection fails: published are 0 % of errors against 17.5 %, \
-                 of one seed.";
+    let about = "Whether soft injection classifies two spirals on which hard injection fails: the paper has 0 % of errors against 17.5 %, \
+                 with one seed.";
     let settings = "switch_sensitivity=0.5 curvature_sensitivity=2 ode_t_scale=1";
     let flowadam = |more: &str| format!("flowadam lr=0.005 {settings} {more}");
     let same = || Rate::Share { of: "flowadam".to_owned(), factor: 1.0 };
@@ -179,10 +179,9 @@ fn spirals(size: Size) -> Result<Heat> {
     Ok(Heat { seeds, ..Heat::new("spirals", about, track("spirals")?, size.steps(4000), entrants) })
 }
 
-/// Nobody is regularised and everybody interpolates: runs end when the training loss says so.
+/// No entrant is regularised and every entrant interpolates, so that runs end at a training loss.
 fn sensing() -> Result<Heat> {
-    let about =
-        "Which of the matrices that fit all measurements is found: published are FlowAdam with its own clip and Adam.";
+    let about = "Which of the matrices that fit all measurements an optimizer finds; the published results are FlowAdam's with its own clip, and Adam's.";
     let flowadam = "flowadam lr=0.001";
     let same = || Rate::Share { of: "flowadam".to_owned(), factor: 1.0 };
     let entrants = vec![
@@ -198,7 +197,7 @@ fn sensing() -> Result<Heat> {
     Ok(Heat { seeds, until: Some(1e-7), ..heat })
 }
 
-/// On the user's file, as the paper has Jester, and with biases fitted first, as it has MovieLens.
+/// Ratings from the user's file: as the paper treats Jester, and with biases fitted first, as the paper treats MovieLens.
 fn ratings(size: Size, file: &Path) -> Result<[Heat; 2]> {
     let heat = |name: &str, biases: bool, about: &str| {
         let mut track = track(&format!("ratings biases={biases}"))?;

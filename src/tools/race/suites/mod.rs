@@ -1,5 +1,4 @@
-//! The races that have a name: one for each problem, and one for each paper's claims. A suite only makes a plan; how a plan is run is
-//! decided elsewhere.
+//! The races with a name: one per problem, and one per paper. A suite only makes a plan; [`run`](super::run) runs it.
 
 mod adai;
 mod flowadam;
@@ -18,17 +17,17 @@ use crate::optim::{Rule, Value};
 use crate::tools::objectives::problems::{ALL, Entry};
 use crate::{Error, Result};
 
-/// How large a suite is run.
+/// The size of a suite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Size {
-    /// As in the papers, or as large as two cores run in reasonable time.
+    /// The size of the papers, or the size that two cores can run in reasonable time.
     Full,
-    /// In a few minutes: the first heat of each kind, a quarter of the steps, two seeds.
+    /// A size for a few minutes: the first heat of each kind, a quarter of the steps, two seeds.
     Quick,
 }
 
 impl Size {
-    /// A number of steps.
+    /// The number of steps at this size.
     const fn steps(self, full: u64) -> u64 {
         match self {
             Self::Full => full,
@@ -36,7 +35,7 @@ impl Size {
         }
     }
 
-    /// The cases that run.
+    /// The cases that run at this size.
     fn of<T>(self, cases: &[T]) -> &[T] {
         match self {
             Self::Full => cases,
@@ -45,29 +44,29 @@ impl Size {
     }
 }
 
-/// A race by its name.
+/// A race with a name.
 #[derive(Clone, Copy)]
 pub struct Suite {
     /// The name.
     pub name: &'static str,
-    /// What it races, in a line.
+    /// A description in one line.
     pub about: &'static str,
     heats: Heats,
 }
 
 #[derive(Clone, Copy)]
 enum Heats {
-    /// A paper's claims or this crate's, at their rates unless these are to be tuned.
+    /// The claims of a paper or of this crate, at the published rates unless the plan tunes them.
     Claims(fn(Size, Option<&Path>) -> Result<Vec<Heat>>),
     /// All optimizers on one problem, with tuned rates.
     Problem(&'static Entry),
 }
 
 impl Suite {
-    /// What is raced: `file` is the data of problems that need a file, and of the heats that a paper's suite then adds.
+    /// Makes the plan. `file` has the data of a problem that needs a file; a paper's suite then adds heats on this data.
     ///
     /// # Errors
-    /// A file that is missing or that nobody wants.
+    /// The suite needs a file and none is given, or the suite takes no file and one is given.
     pub fn plan(&self, size: Size, file: Option<&Path>) -> Result<Plan> {
         let (heats, tune) = match self.heats {
             Heats::Claims(heats) => (heats(size, file)?, false),
@@ -89,7 +88,7 @@ impl Suite {
 const CLAIMS: &[Suite] = &[
     Suite {
         name: "paper-flowadam",
-        about: "10 to 22 % lower held-out error on matrix and tensor recovery; equal to Adam when well-conditioned; soft against hard",
+        about: "10 to 22 % lower held-out error on matrix and tensor recovery; equal to Adam on well-conditioned problems; soft against hard injection",
         heats: Heats::Claims(flowadam::heats),
     },
     Suite {
@@ -104,7 +103,7 @@ const CLAIMS: &[Suite] = &[
     },
     Suite {
         name: "paper-warpadam",
-        about: "a P that was learned on some tasks helps on others",
+        about: "a P that was learned on some tasks helps on other tasks",
         heats: Heats::Claims(warpadam::heats),
     },
     Suite {
@@ -114,7 +113,7 @@ const CLAIMS: &[Suite] = &[
     },
     Suite {
         name: "storage",
-        about: "half precision and 8-bit states reach what f32 reaches, within its spread over the seeds",
+        about: "half precision and 8-bit states reach the result of f32, within the spread of f32 over the seeds",
         heats: Heats::Claims(storage::heats),
     },
 ];
@@ -129,26 +128,26 @@ pub fn suites() -> impl Iterator<Item = Suite> {
 /// The suite of this name.
 ///
 /// # Errors
-/// There is none; the error suggests the nearest.
+/// The suite does not exist; the error suggests the nearest name.
 pub fn suite(name: &str) -> Result<Suite> {
     let found = suites().find(|suite| suite.name == name);
     found.ok_or_else(|| Error::unknown("suite", name, suites().map(|suite| suite.name)))
 }
 
-/// `name key=value …`
+/// Splits `name key=value …`.
 fn words(text: &str) -> (&str, impl Iterator<Item = (&str, Value)>) {
     let (name, settings) = text.split_once(' ').unwrap_or((text, ""));
     let pairs = settings.split_whitespace().filter_map(|pair| pair.split_once('='));
     (name, pairs.map(|(name, value)| (name, Value::parse(value))))
 }
 
-/// An optimizer, as `adam lr=0.01`.
+/// An optimizer, from a text such as `adam lr=0.01`.
 fn rule(text: &str) -> Result<Box<dyn Rule>> {
     let (name, settings) = words(text);
     optim::find(name)?.configure(settings)
 }
 
-/// A problem, as `matrix rows=300`.
+/// A problem, from a text such as `matrix rows=300`.
 fn track(text: &str) -> Result<Track> {
     let (name, settings) = words(text);
     Track::new(name, settings)

@@ -1,4 +1,4 @@
-//! A problem's own suite: the papers' optimizers and those that everybody uses, all tuned.
+//! The suite of a problem: the papers' optimizers and the common ones, all tuned.
 
 use std::path::Path;
 

@@ -1,6 +1,6 @@
 //! S-Adam (arXiv 2605.29547): weights and activations of few bits, small batches, and its toys.
 //!
-//! The authors' networks (a small CNN and ResNet-18 on CIFAR and ImageNet's subsets) are not here: the digits stand for them.
+//! This crate does not have the authors' networks (a small CNN and ResNet-18 on CIFAR and subsets of ImageNet); the digits stand for them.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use super::super::heat::{Entrant, Heat};
 use super::{Size, control, rival, subject, track};
 use crate::Result;
 
-/// A heat: its name, problem, steps, the settings of everybody's rate, and S-Adam's own beside the experiments' k 8 and λ 2.
+/// A heat: its name, its problem, its question, its steps, the rate of all entrants, and S-Adam's settings.
 struct Case {
     name: &'static str,
     problem: &'static str,
@@ -40,20 +40,20 @@ const CASES: [Case; 6] = [
     Case {
         name: "digits in batches of 2",
         problem: "digits batch=2",
-        about: "Whether the noise of small batches is borne better.",
+        about: "Whether S-Adam tolerates the noise of small batches better.",
         steps: 3000,
         ..EXPERIMENT
     },
     Case {
         name: "digits",
         problem: "digits batch=128",
-        about: "What happens without bits taken away and with ordinary batches.",
+        about: "The result without rounding and with ordinary batches.",
         ..EXPERIMENT
     },
     Case {
         name: "l1",
         problem: "l1",
-        about: "Whether kinks of an L1 penalty help or hurt.",
+        about: "Whether the kinks of an L1 penalty help or hurt.",
         steps: 300,
         lr: 0.01,
         k: 4,

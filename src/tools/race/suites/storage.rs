@@ -1,7 +1,7 @@
-//! Storage: whether training in half precision and with 8-bit states ends where f32 does.
+//! Storage: whether training in half precision and with 8-bit states reaches the result of f32.
 //!
-//! A form reaches f32's result where the mean over the seeds, of the held-out error and of the training loss, lies no more than f32's own
-//! standard deviation from f32's mean. The held-out error alone would not tell: steps that are lost stop a run early, which it likes.
+//! A form reaches f32's result if the mean over the seeds, of the held-out error and of the training loss, lies no more than f32's own
+//! standard deviation from f32's mean. The held-out error alone is not enough: lost steps stop a run early, which can lower the held-out error.
 
 use std::path::Path;
 
@@ -9,11 +9,11 @@ use super::super::heat::{Entrant, Heat};
 use super::{Size, control, rival, subject, track};
 use crate::Result;
 
-/// A heat: its name, problem, steps, and optimizer.
+/// The heats: name, problem, steps and optimizer.
 const CASES: [(&str, &str, u64, &str); 2] =
     [("digits", "digits", 1500, "adamw lr=1e-3 weight_decay=1e-2"), ("matrix", "matrix l2=1e-5", 1500, "adam lr=1e-2")];
 
-/// The problems' tensors are small: their smallest that are weights have 640 elements, and biases stay in f32.
+/// The problems' tensors are small: the smallest weight tensor has 640 elements. States of biases stay in f32.
 const MIN: &str = "min=256";
 
 pub(super) fn heats(size: Size, _: Option<&Path>) -> Result<Vec<Heat>> {

@@ -1,6 +1,6 @@
-//! VRAdam (arXiv 2505.13196): its claims on a model that two cores train, with every rate that it is said to bear.
+//! VRAdam (arXiv 2505.13196): its claims on a model that two cores can train, over the rates that it should tolerate.
 //!
-//! The paper's models (a CNN, a transformer, GPT-2, a GFlowNet) are not here: the digits stand for them.
+//! This crate does not have the paper's models (a CNN, a transformer, GPT-2, a GFlowNet); the digits stand for them.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use super::super::heat::{Entrant, Heat};
 use super::{Size, control, rival, subject, track};
 use crate::Result;
 
-/// The rates of the heats in which everybody has the same: from AdamW's own to what no network bears.
+/// The rates of the heats in which all entrants have the same rate: from AdamW's default to a rate at which no network trains.
 const RATES: [f64; 5] = [1e-1, 1e-3, 1e-2, 3e-1, 1.0];
 
 pub(super) fn heats(size: Size, _: Option<&Path>) -> Result<Vec<Heat>> {
@@ -24,7 +24,7 @@ pub(super) fn heats(size: Size, _: Option<&Path>) -> Result<Vec<Heat>> {
 }
 
 fn at_own_rates(size: Size) -> Result<Heat> {
-    let about = "Whether the final loss and the held-out error are smaller, at everybody's own rate.";
+    let about = "Whether the final loss and the held-out error are smaller, with each entrant at its own rate.";
     let entrants = vec![
         subject("vradam", "vradam lr=1e-3")?,
         rival("adamw", "adamw lr=1e-3 weight_decay=1e-5")?,
@@ -36,9 +36,9 @@ fn at_own_rates(size: Size) -> Result<Heat> {
     Ok(Heat::new("digits", about, track("digits")?, size.steps(1000), entrants))
 }
 
-/// Everybody at one rate, whether the race tunes or not.
+/// All entrants at one rate, with tuning too.
 fn at_one_rate(name: &str, problem: &str, lr: f64, steps: u64) -> Result<Heat> {
-    let about = "Whether VRAdam bears a rate that AdamW does not.";
+    let about = "Whether VRAdam tolerates a rate that AdamW does not.";
     let entrants = vec![
         subject("vradam", &format!("vradam lr={lr}"))?.rate(Rate::Fixed),
         rival("adamw", &format!("adamw lr={lr} weight_decay=1e-5"))?.rate(Rate::Fixed),

@@ -1,6 +1,6 @@
-//! WarpAdam (arXiv 2409.04244), with the P that is this crate's choice: whether one that was learned on some tasks helps on others.
+//! WarpAdam (arXiv 2409.04244), with this crate's choice of P: whether a P that was learned on some tasks helps on other tasks.
 //!
-//! The paper published neither P nor figures that could be compared.
+//! The paper published neither P nor figures to compare with.
 
 use std::path::Path;
 
@@ -9,15 +9,15 @@ use super::super::heat::{Entrant, Heat};
 use super::{Size, control, rival, subject, track};
 use crate::Result;
 
-/// How many tasks P is learned on.
+/// The number of tasks on which P is learned.
 const TASKS: u32 = 16;
 
-/// Families of tasks that share what P could learn.
+/// Families of tasks with a common structure that P could learn.
 const FAMILIES: [(&str, &str, &str, f64, u64); 4] = [
     (
         "rotated quadratics",
         "quadratic size=32 target=1",
-        "Whether P learned on quadratics with the same steep axes helps on unseen ones, whose lowest points lie elsewhere.",
+        "Whether P learned on quadratics with the same steep axes helps on unseen quadratics with other lowest points.",
         0.03,
         300,
     ),
@@ -31,7 +31,7 @@ const FAMILIES: [(&str, &str, &str, f64, u64); 4] = [
     (
         "rotated quadratics, shuffled",
         "quadratic size=32 target=1 spectrum=shuffled",
-        "The same where each task has other axes steep: only the basis is shared.",
+        "The same with other steep axes in each task: only the basis is shared.",
         0.03,
         300,
     ),

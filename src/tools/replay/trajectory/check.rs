@@ -1,4 +1,4 @@
-//! Reading a trajectory: what makes a file a complete one.
+//! Reading a trajectory, and checking that the file is complete.
 
 use std::{collections::BTreeMap, fmt, path::Path};
 
@@ -10,14 +10,14 @@ use super::recorded::{Tensor, Trajectory};
 use crate::io::tensor_file::{Entry, Pairs, TensorFile, quote};
 use crate::{Error, Result};
 
-/// The most steps where nothing in the file is there once a step.
+/// The largest number of steps if no tensor of the file belongs to a single step.
 const MAX_FREE_STEPS: usize = 1_000_000;
 
 impl Trajectory {
     /// Reads the file at `path`.
     ///
     /// # Errors
-    /// [`Error::Io`] where it cannot be read, [`Error::File`] where it is not a complete trajectory.
+    /// [`Error::Io`] if the file cannot be read, [`Error::File`] if it is not a complete trajectory.
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let name = path.display().to_string();
@@ -27,10 +27,10 @@ impl Trajectory {
         }
     }
 
-    /// Takes a file's bytes; `name` stands in the errors.
+    /// Reads a trajectory from a file's bytes. Errors show `name`.
     ///
     /// # Errors
-    /// [`Error::File`] where they are not a complete trajectory.
+    /// [`Error::File`] if the bytes are not a complete trajectory.
     pub fn from_bytes(name: &str, bytes: impl Into<Vec<u8>>) -> Result<Self> {
         build(TensorFile::parse(name, bytes.into())?)
     }
@@ -60,7 +60,7 @@ fn build(file: TensorFile) -> Result<Trajectory> {
 }
 
 impl Trajectory {
-    /// Checks every key by itself, notes what there is, and returns the last step that a key names.
+    /// Checks every key by itself, collects tensors and expectations, and returns the last step that a key names.
     fn survey(&mut self) -> Result<usize> {
         let entries = self.file.entries();
         let params = entries.iter().filter_map(|e| Some((e.key.strip_prefix("param/")?, e)));
@@ -86,7 +86,7 @@ impl Trajectory {
         Ok(last)
     }
 
-    /// Gradients bound the steps themselves: the first one missing is an error.
+    /// Checks `steps`. Gradients bound `steps` by themselves, because the first missing gradient is an error.
     fn check_steps(&self, last: usize) -> Result<()> {
         let most = if self.has("curvature/") { last.max(MAX_FREE_STEPS) } else { usize::MAX };
         if (last..=most).contains(&self.steps) {
@@ -171,8 +171,8 @@ impl Trajectory {
         self.file.entries().iter().any(|e| e.key.starts_with(prefix))
     }
 
-    /// Each tensor must have the key that `key` makes of its name. The first one missing ends it, so that a large number in the
-    /// file costs no time.
+    /// Checks that each tensor has the key that `key` makes of its name. The first missing key ends the check, so that a large number of
+    /// steps in the file costs no time.
     fn check_all(&self, key: impl Fn(&str) -> String) -> Result<()> {
         let keys = self.tensors.iter().map(|tensor| key(&tensor.name));
         match keys.into_iter().find(|key| self.file.entry(key).is_none()) {
@@ -199,7 +199,7 @@ fn hyper(file: &TensorFile) -> Result<Map<String, Value>> {
     Ok(pairs.0.into_iter().map(|(name, Setting(value))| (name, value)).collect())
 }
 
-/// A setting's value: nothing nested.
+/// A setting's value, without nested values.
 struct Setting(Value);
 
 impl<'de> Deserialize<'de> for Setting {

@@ -1,21 +1,21 @@
-//! How far a replay may be from what a trajectory expects.
+//! The comparison of a replay with the values that a trajectory expects.
 //!
-//! Rounding errors grow with what was added up, so the allowance does too. For a parameter that is its path, Σ|Δθ| over the
-//! oracle's steps: a wrong rate or decay changes every Δθ by a share and shows, however large θ is beside it. A state travels
-//! back and forth (a first moment shrinks again), so its measure is the largest magnitude that it reached, its peak.
+//! Rounding errors grow with the sum of the numbers that were added, and so does the allowance. For a parameter this sum is its path,
+//! Σ|Δθ| over the oracle's steps. A wrong learning rate or decay changes every Δθ by a share, so that it shows even if θ is large beside
+//! Δθ. A state moves back and forth (a first moment shrinks again), so its measure is its peak, the largest magnitude that it reached.
 //!
-//! With t the step, `tolerance` the file's and ulp32(x) the distance of f32 numbers at x (plus the smallest normal one, as a
-//! device may flush what is smaller), the limits are
+//! In the table of limits, t is the step, `tolerance` is the file's tolerance, and ulp32(x) is the distance of f32 numbers at x plus the
+//! smallest normal f32, because a device may flush smaller numbers to 0:
 //!
 //! | | f32 backends | f64 reference |
 //! |---|---|---|
 //! | parameter | 3·t·ulp32(θ) + tolerance·path | tolerance·(\|θ\| + path) |
 //! | state | 3·t·ulp32(P) + tolerance·peak | 3·t·ulp64(P) + tolerance·peak |
 //!
-//! S-Adam's LGI and the steps that followed FlowAdam's flow are compared as well, where the file has them.
+//! S-Adam's LGI, and the steps on which FlowAdam followed its flow, are compared too if the file has them.
 //!
-//! In the table θ is the expected value and P the largest peak in the tensor: an element whose terms cancel (g + λθ near 0) keeps the
-//! absolute error of the terms, which only its neighbours' size tells.
+//! θ is the expected value, and P is the largest peak in the tensor: if an element's terms cancel (g + λθ near 0), the element keeps the
+//! absolute error of the terms, and only the size of its neighbours tells how large that is.
 
 use std::fmt;
 
@@ -23,7 +23,7 @@ use super::{key::PARAM, writer::Element};
 use crate::io::tensor_file::quote;
 use crate::{Error, Result};
 
-/// What a backend computes in.
+/// The precision in which a backend computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Precision {
     /// The GPU and the fast CPU path.
@@ -32,11 +32,11 @@ pub enum Precision {
     F64,
 }
 
-/// One element beside what was expected of it.
+/// One element with its expected value.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Deviation {
-    /// |got − want| as a share of the limit; infinite where a number or the limit is not finite.
+    /// |got − want| as a share of the limit; infinite if a number or the limit is not finite.
     pub share: f64,
     /// The step, counted from 1.
     pub step: usize,
@@ -44,13 +44,13 @@ pub struct Deviation {
     pub quantity: String,
     /// The tensor's name.
     pub tensor: String,
-    /// The element in the tensor.
+    /// The element's index in the tensor.
     pub index: usize,
-    /// What the backend has.
+    /// The backend's value.
     pub got: f64,
-    /// What the trajectory expects.
+    /// The expected value.
     pub want: f64,
-    /// How far apart the two may be.
+    /// The largest allowed difference of the two.
     pub limit: f64,
 }
 
@@ -64,7 +64,7 @@ impl fmt::Display for Deviation {
     }
 }
 
-/// Collects how far a replay is from its trajectory.
+/// Collects the deviations of a replay from its trajectory.
 #[derive(Debug, Clone)]
 pub struct Comparison {
     precision: Precision,
@@ -74,15 +74,15 @@ pub struct Comparison {
 }
 
 impl Comparison {
-    /// Nothing compared yet.
+    /// A comparison without any element so far.
     pub fn new(precision: Precision, tolerance: f64) -> Self {
         Self { precision, tolerance, compared: 0, worst: None }
     }
 
-    /// Compares a tensor's parameters after `step`; `path` is each element's Σ|Δθ| up to it (see [`add_travel`]).
+    /// Compares a tensor's parameters after `step`; `path` is each element's Σ|Δθ| up to this step (see [`add_travel`]).
     ///
     /// # Errors
-    /// [`Error::Tensor`] where the lengths differ; nothing was compared then.
+    /// [`Error::Tensor`] if the lengths differ; nothing is compared then.
     pub fn param<T: Element>(
         &mut self,
         step: usize,
@@ -99,7 +99,7 @@ impl Comparison {
         self.compare(step, PARAM, tensor, got, want, path, limit)
     }
 
-    /// Compares S-Adam's LGI of a step. It is the square of the slopes' differences, which the authors round to f32.
+    /// Compares S-Adam's LGI of a step. The LGI is the square of the slopes' differences, which the authors round to f32.
     ///
     /// # Errors
     /// None at present.
@@ -119,10 +119,10 @@ impl Comparison {
         self.compare(step, "flow", "all tensors", &[got], &[want], &[0.0], |_, _| 0.5)
     }
 
-    /// Compares a tensor's state after `step`; `peak` is the largest magnitude of each element up to it (see [`raise_peak`]).
+    /// Compares a tensor's state after `step`; `peak` is the largest magnitude of each element up to this step (see [`raise_peak`]).
     ///
     /// # Errors
-    /// [`Error::Tensor`] where the lengths differ; nothing was compared then.
+    /// [`Error::Tensor`] if the lengths differ; nothing is compared then.
     pub fn state<T: Element>(
         &mut self,
         step: usize,
@@ -142,17 +142,17 @@ impl Comparison {
         self.compare(step, state, tensor, got, want, peak, limit)
     }
 
-    /// The element with the greatest share of its limit, parameters and states together; none where nothing was compared.
+    /// The element with the greatest share of its limit, among parameters and states; `None` if nothing was compared.
     pub fn worst(&self) -> Option<&Deviation> {
         self.worst.as_ref()
     }
 
-    /// How many elements were compared.
+    /// The number of elements that were compared.
     pub fn compared(&self) -> u64 {
         self.compared
     }
 
-    /// Whether every element compared lies within its limit.
+    /// Whether every compared element lies within its limit.
     pub fn passed(&self) -> bool {
         self.worst.as_ref().is_none_or(|worst| worst.share <= 1.0)
     }
@@ -192,7 +192,7 @@ fn check_lengths(quantity: &str, tensor: &str, got: usize, want: usize, scale: u
     Err(Error::Tensor { tensor: tensor.to_owned(), problem })
 }
 
-/// Never NaN, and above 1 for all that must not pass.
+/// The share of the limit: never NaN, and above 1 for every deviation that must not pass.
 fn share(got: f64, want: f64, limit: f64) -> f64 {
     let off = (got - want).abs();
     if !(off.is_finite() && limit.is_finite()) {
@@ -211,19 +211,19 @@ pub fn add_travel(path: &mut [f64], before: &[f64], after: &[f64]) {
     }
 }
 
-/// Raises each element's peak to |state| where that is larger. A NaN stays.
+/// Raises each element's peak to |state| if that is larger. A NaN stays NaN.
 pub fn raise_peak(peak: &mut [f64], state: &[f64]) {
     for (peak, state) in peak.iter_mut().zip(state) {
         *peak = larger(*peak, state.abs());
     }
 }
 
-/// NaN where either is.
+/// The larger number; NaN if either number is NaN.
 fn larger(a: f64, b: f64) -> f64 {
     if a.is_nan() || a >= b { a } else { b }
 }
 
-/// NaN or infinite where x is too large for an f32.
+/// The distance of f32 numbers at x, plus the smallest normal f32. NaN or infinite if x is too large for an f32.
 fn ulp32(x: f64) -> f64 {
     let x = (x as f32).abs();
     f64::from(x.next_up()) - f64::from(x) + f64::from(f32::MIN_POSITIVE)

@@ -9,7 +9,7 @@ pub(super) const TRIGGERS: &str = "expect/triggers";
 pub(super) const FORMS: &str = "`param/<tensor>`, `grad/<t>/<tensor>`, `curvature/<tensor>`, `direction/<t>/<j>/<tensor>`, \
     `expect/<t>/<state>/<tensor>`, `expect/lgi` or `expect/triggers`, with t and j counted from 1";
 
-/// A key taken apart. A tensor's name is whatever follows, slashes included.
+/// A parsed key. The tensor's name is the rest of the key, including slashes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Key<'a> {
     Param { tensor: &'a str },
@@ -81,7 +81,7 @@ fn counted(text: &str) -> Option<(usize, &str)> {
     Some((count(digits)?, rest))
 }
 
-/// A number from 1 in its one spelling, so that two keys never mean the same.
+/// A number from 1 in its only accepted spelling, so that two keys never mean the same.
 pub(super) fn count(digits: &str) -> Option<usize> {
     digits.starts_with(|c| matches!(c, '1'..='9')).then(|| digits.parse().ok())?
 }

@@ -1,4 +1,4 @@
-//! Trajectories: files that hold a run of somebody else's optimizer, what a replay writes, and how the two are compared.
+//! Trajectories: files that hold a run of another implementation; the files that a replay writes; and the comparison of the two.
 //!
 //! A trajectory is a safetensors file. Its tensors:
 //!
@@ -15,13 +15,13 @@
 //!
 //! Its metadata, all of it required: `optimizer`, `hyper` (a JSON object of numbers, truth values and texts), `steps`, `source`,
 //! `tolerance_f32` and `tolerance_f64` (both from 0 up to 1, 1 excluded). Other metadata is ignored; another tensor is an error,
-//! so that a misspelt key cannot pass as a thing not expected.
+//! so that a misspelt key cannot silently turn off an expectation.
 //!
-//! A file is complete or refused: every tensor has its gradient in every step or its curvature, every direction that another
-//! tensor or step has, and every expectation that another tensor has of that step; all of a tensor's shapes agree; and no key
-//! names a step past `steps`. With curvature and no directions nothing in the file bounds `steps`, so a million does.
-//! The data may be any bits: a NaN in a gradient is a test of the optimizer. [`Comparison`] fails wherever a NaN is got or
-//! expected.
+//! An incomplete file is refused. Every tensor must have its gradient in every step, or its curvature. If one tensor has a direction in
+//! one step, every tensor must have it in every step. If one tensor has an expectation after a step, every tensor must have it. All
+//! shapes of a tensor must agree, and no key may name a step past `steps`. With curvature and without directions, the file itself does
+//! not bound `steps`; the limit is then a million. The data may be any bits: a NaN in a gradient is a test of the optimizer.
+//! [`Comparison`] fails wherever a NaN is found or expected.
 
 mod check;
 mod compare;

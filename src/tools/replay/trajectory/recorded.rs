@@ -1,4 +1,4 @@
-//! A run that a file holds: what each step takes, and what is expected after it.
+//! A recorded run: the input of each step, and the expected values after it.
 
 use std::{
     borrow::Cow,
@@ -12,7 +12,7 @@ use super::compare::{Comparison, Precision};
 use super::key::{self, PARAM};
 use crate::io::tensor_file::TensorFile;
 
-/// A run to replay. Holds the file's bytes once; numbers are handed out on demand, borrowed where they lie aligned.
+/// A run to replay. It holds the file's bytes once. Numbers are read on demand, and borrowed if they lie aligned.
 #[derive(Debug)]
 pub struct Trajectory {
     pub(super) file: TensorFile,
@@ -55,7 +55,7 @@ impl Tensor {
 }
 
 impl Trajectory {
-    /// The name that the file was given.
+    /// The file's name.
     pub fn name(&self) -> &str {
         self.file.name()
     }
@@ -65,7 +65,7 @@ impl Trajectory {
         &self.optimizer
     }
 
-    /// The settings that differ from the defaults: numbers, truth values and texts.
+    /// The settings that differ from the defaults: numbers, booleans and texts.
     pub fn hyper(&self) -> &Map<String, Value> {
         &self.hyper
     }
@@ -75,17 +75,17 @@ impl Trajectory {
         self.steps
     }
 
-    /// Whose code made it, and which version.
+    /// The implementation that made the run, and its version.
     pub fn source(&self) -> &str {
         &self.source
     }
 
-    /// The share of the distance travelled that an f32 backend may be off.
+    /// The largest error of an f32 backend, as a share of the distance travelled.
     pub fn tolerance_f32(&self) -> f64 {
         self.tolerance_f32
     }
 
-    /// The share of the distance travelled that the f64 reference may be off.
+    /// The largest error of the f64 reference, as a share of the distance travelled.
     pub fn tolerance_f64(&self) -> f64 {
         self.tolerance_f64
     }
@@ -99,7 +99,7 @@ impl Trajectory {
         Comparison::new(precision, tolerance)
     }
 
-    /// The parameter tensors, by name in the order of its bytes; the methods below take an index into this list.
+    /// The parameter tensors, sorted by the bytes of their names. The methods below take an index into this list.
     pub fn tensors(&self) -> &[Tensor] {
         &self.tensors
     }
@@ -107,22 +107,22 @@ impl Trajectory {
     /// The parameters of tensor `i` before the first step.
     ///
     /// # Panics
-    /// Where `i` is no index of [`Trajectory::tensors`].
+    /// `i` is not an index of [`Trajectory::tensors`].
     pub fn initial(&self, i: usize) -> Cow<'_, [f32]> {
         self.file.at(&self.tensors[i].data)
     }
 
-    /// The gradient of tensor `i` in step `t`, counted from 1; none in a file of curvatures.
+    /// The gradient of tensor `i` in step `t`, counted from 1; `None` in a file of curvatures.
     pub fn gradient(&self, t: usize, i: usize) -> Option<Cow<'_, [f32]>> {
         self.file.numbers(&key::gradient(t, self.tensors.get(i)?.name()))
     }
 
-    /// The curvature c of tensor `i`, whose gradient is c·θ; none in a file of gradients.
+    /// The curvature c of tensor `i`, which has the gradient c·θ; `None` in a file of gradients.
     pub fn curvature(&self, i: usize) -> Option<Cow<'_, [f32]>> {
         self.file.numbers(&key::curvature(self.tensors.get(i)?.name()))
     }
 
-    /// How many probe directions each step has.
+    /// The number of probe directions per step.
     pub fn directions(&self) -> usize {
         self.directions
     }
@@ -132,32 +132,32 @@ impl Trajectory {
         self.file.numbers(&key::direction(t, j, self.tensors.get(i)?.name()))
     }
 
-    /// The steps after which the file says what to expect, ascending.
+    /// The steps after which the file has expected values, ascending.
     pub fn expected_steps(&self) -> Vec<usize> {
         self.expected.values().flatten().copied().collect::<BTreeSet<_>>().into_iter().collect()
     }
 
-    /// The names of the states that are expected after some step, ascending.
+    /// The names of the states that have expected values, ascending.
     pub fn states(&self) -> &[String] {
         &self.states
     }
 
-    /// The parameters of tensor `i` after step `t`, where the file has them.
+    /// The parameters of tensor `i` after step `t`, if the file has them.
     pub fn expected_param(&self, t: usize, i: usize) -> Option<Cow<'_, [f64]>> {
         self.expected_state(t, PARAM, i)
     }
 
-    /// A state of tensor `i` after step `t`, where the file has it.
+    /// A state of tensor `i` after step `t`, if the file has it.
     pub fn expected_state(&self, t: usize, state: &str, i: usize) -> Option<Cow<'_, [f64]>> {
         self.file.numbers(&key::expect(t, state, self.tensors.get(i)?.name()))
     }
 
-    /// The LGI of each step, where the file has it.
+    /// The LGI of each step, if the file has it.
     pub fn lgi(&self) -> Option<Cow<'_, [f64]>> {
         self.file.numbers(key::LGI)
     }
 
-    /// The steps that took the ODE branch, counted from 1 and ascending, where the file has them.
+    /// The steps that took the ODE branch, counted from 1 and ascending, if the file has them.
     pub fn triggers(&self) -> Option<Cow<'_, [i64]>> {
         self.file.numbers(key::TRIGGERS)
     }

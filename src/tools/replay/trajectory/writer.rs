@@ -1,4 +1,4 @@
-//! What a replay leaves behind: every parameter and state after every step.
+//! The output file of a replay: every parameter and state after every step.
 
 use std::{
     collections::HashSet,
@@ -14,7 +14,7 @@ use crate::io::tensor_file::{MAX_HEADER, METADATA, PREFIX, little_endian, quote}
 use crate::{Error, Result};
 
 mod sealed {
-    /// Keeps [`super::Element`] to the two types that files hold.
+    /// Restricts [`super::Element`] to the two types that files hold.
     pub trait Sealed {
         /// The type's name in a file.
         const DTYPE: safetensors::Dtype;
@@ -37,9 +37,9 @@ impl Element for f64 {}
 
 /// Writes `param/<t>/<tensor>` and `<state>/<t>/<tensor>` as one safetensors file.
 ///
-/// The header comes first in such a file and is known last. So the numbers go to a temporary file beside the target as they
-/// come, and memory holds only the header; [`Writer::finish`] joins the two in a second temporary file and renames that. The
-/// target is the old file or the whole new one, never a part. Without `finish` nothing stays.
+/// The header comes first in such a file, but it is complete only after the last number. So the writer puts the numbers into a temporary
+/// file beside the target and keeps only the header in memory. [`Writer::finish`] joins the two in a second temporary file, and renames
+/// that file. The target is the old file or the complete new one, never a part. Without `finish`, no file remains.
 #[derive(Debug)]
 pub struct Writer {
     path: PathBuf,
@@ -50,10 +50,10 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Begins a file that will stand at `path`, with `metadata` in its header.
+    /// Begins a file at `path`, with `metadata` in its header.
     ///
     /// # Errors
-    /// [`Error::Io`] where no file can be made there.
+    /// [`Error::Io`] if no file can be created there.
     pub fn create(path: impl AsRef<Path>, metadata: &[(&str, &str)]) -> Result<Self> {
         let path = path.as_ref().to_owned();
         if path.is_dir() || path.file_name().is_none() {
@@ -68,9 +68,8 @@ impl Writer {
     /// Adds a tensor's `quantity` (`param` or a state's name) after step `t`, in the type that `values` have.
     ///
     /// # Errors
-    /// [`Error::Usage`] for a quantity that no key can carry and for more keys than a safetensors header holds,
-    /// [`Error::Tensor`] where `values` are not as many as `shape` says, [`Error::Duplicate`], and [`Error::Io`], after which the
-    /// file cannot be finished.
+    /// [`Error::Usage`] if no key can hold the quantity, or the header has no room for the key; [`Error::Tensor`] if the number of `values`
+    /// does not match `shape`; [`Error::Duplicate`]; and [`Error::Io`], after which the file cannot be finished.
     pub fn add<T: Element>(
         &mut self,
         quantity: &str,
@@ -97,17 +96,17 @@ impl Writer {
         if !self.keys.insert(key.clone()) {
             return Err(Error::Duplicate { kind: "key", name: key });
         }
-        // Counted first, so that `finish` finds out where the write failed.
+        // Counted before the write, so that `finish` notices a failed write.
         self.written = end;
         self.data.file.write_all(&bytes).map_err(io_error(&self.path))?;
         self.header.push_str(&entry);
         Ok(())
     }
 
-    /// Completes the file and puts it in its place.
+    /// Completes the file and moves it to its path.
     ///
     /// # Errors
-    /// [`Error::Io`]; what stood at the path stands there still.
+    /// [`Error::Io`]; a file that was at the path before is still there.
     pub fn finish(self) -> Result<()> {
         let path = self.path.clone();
         self.join().map_err(io_error(&path))

@@ -1,5 +1,4 @@
-//! What is taken off ratings before a model is fitted: their mean, and how much higher each user rates and each item is
-//! rated.
+//! The biases that are subtracted from ratings before a model is fitted: the mean, and the offsets of each user and of each item.
 
 use crate::tools::objectives::low_rank::HeldOut;
 
@@ -14,7 +13,7 @@ pub(super) struct Base {
 }
 
 impl Base {
-    /// What a rating would be without a model.
+    /// The prediction of a rating without a model.
     pub(super) fn of(&self, at: &[u32; 2]) -> f64 {
         self.mean + self.biases[0][at[0] as usize] + self.biases[1][at[1] as usize]
     }
@@ -36,7 +35,7 @@ pub(super) fn fit(train: &HeldOut<2>, sizes: [usize; 2], shrink: Option<f64>) ->
     base
 }
 
-/// Fits one side's biases with the other's held; the largest change.
+/// Fits the biases of one side while those of the other side stay fixed, and returns the largest change.
 fn sweep(train: &HeldOut<2>, base: &mut Base, side: usize, shrink: f64) -> f64 {
     let size = base.biases[side].len();
     let (mut sums, mut counts) = (vec![0.0; size], vec![0.0; size]);

@@ -1,4 +1,4 @@
-//! Reading ratings. Files are hostile until checked: every line has a bound, every bad one is named by its number.
+//! Reading ratings. A file may be hostile: every line has a bound, and every error names the number of its line.
 
 use crate::optim::rule::settings::choice;
 use crate::tools::objectives::low_rank::MOST_ENTRIES;
@@ -10,11 +10,11 @@ use std::path::Path;
 choice! {
     /// How a file of ratings is laid out.
     Layout {
-        /// Dense where the first line has more than four fields between commas.
+        /// Dense if the first line has more than four fields between commas.
         Auto = "auto",
-        /// A rating a line: `user item rating`, and a timestamp that is not looked at.
+        /// One rating per line: `user item rating`, and a timestamp that is ignored.
         Triples = "triples",
-        /// A user a line: the number of its ratings, then one for each item, 99 where there is none.
+        /// One user per line: the number of its ratings, then one field per item, with 99 for no rating.
         Dense = "dense",
     }
 }
@@ -29,7 +29,7 @@ const MOST_NAMES: usize = 1 << 20;
 /// Ratings beyond this cannot be squared and summed in f32.
 const LARGEST: f32 = 1e6;
 
-/// What stands for no rating in the dense layout.
+/// The number for no rating in the dense layout.
 const MISSING: f32 = 99.0;
 
 /// Ratings as a file gave them, sorted by user and item, which are numbered in the order in which they first came.
@@ -66,8 +66,8 @@ impl RatingTable {
         }
     }
 
-    /// Reads text; `name` stands in the errors. With `skip_bad` lines that are not what they should be are left out, and so are
-    /// ratings of an item that its user has rated before.
+    /// Reads text; `name` appears in errors. With `skip_bad`, malformed lines are skipped, and so are ratings of an item that the same user
+    /// has rated before.
     ///
     /// # Errors
     /// Without `skip_bad`, the first bad line or the first rating that came before, by the number of its line. In any case a line longer
@@ -120,13 +120,13 @@ impl RatingTable {
         self.ratings.len()
     }
 
-    /// Whether there is no rating; never so after reading.
+    /// Whether there are no ratings; false for every table that was read.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.ratings.is_empty()
     }
 
-    /// How many lines and ratings were left out.
+    /// The number of skipped lines and ratings.
     #[must_use]
     pub fn skipped(&self) -> usize {
         self.skipped
@@ -139,7 +139,7 @@ impl RatingTable {
     }
 }
 
-/// What is wrong: with a line that may be left out, or with the whole file.
+/// A fault of a line, which may be skipped, or of the whole file.
 enum Bad {
     Line(String),
     File(String),
@@ -149,7 +149,7 @@ fn bad<T>(problem: String) -> Result<T, Bad> {
     Err(Bad::Line(problem))
 }
 
-/// What the lines so far told.
+/// The contents of the lines so far.
 struct Lines {
     layout: Layout,
     /// Of the triples' fields.
@@ -241,7 +241,7 @@ impl Lines {
         Ok(())
     }
 
-    /// Sorts, and finds what came before.
+    /// Sorts the ratings, and finds ratings that are given twice.
     fn finish(self, skip_bad: bool, mut skipped: usize) -> Result<RatingTable, (Option<u32>, String)> {
         let mut ratings = self.ratings;
         ratings.sort_unstable_by_key(|rating| (rating.at, rating.line));
@@ -268,7 +268,7 @@ fn value(field: &str) -> Result<f32, Bad> {
     }
 }
 
-/// A field as errors show it.
+/// A field, shortened for errors.
 fn short(field: &str) -> String {
     field.chars().take(32).collect()
 }

@@ -1,4 +1,4 @@
-//! Ratings from a file: the settings, the reader of the file, and the biases that are taken off. The model that is fitted lies in
+//! Ratings from a file: the settings, the reader of the file, and the biases that are subtracted. The fitted model lies in
 //! `low_rank`.
 
 mod biases;
@@ -25,23 +25,23 @@ settings! {
     Ratings = "ratings",
     /// The model's rank. Default 20, that of FlowAdam's runs on Jester and MovieLens (arXiv 2604.06652).
     rank: usize = 20, COUNT;
-    /// Fits a bias a user and a bias an item first, on the training ratings. Default false, as on Jester; true is as on MovieLens.
+    /// Fits a bias per user and a bias per item first, on the training ratings. Default false, as on Jester; true is as on MovieLens.
     biases: bool = false;
-    /// How many ratings of 0 pull each bias towards 0. Default 5, our choice: the authors stop their fit early instead.
+    /// The number of ratings of 0 that pull each bias towards 0. Default 5, our choice: the authors stop their fit early instead.
     bias_shrink: f64 = 5.0, NOT_NEGATIVE;
     /// The share of ratings that validate. Default 0.1, the authors'.
     validation: f64 = 0.1, SHARE;
     /// The share of ratings that test. Default 0.2, the authors'.
     test: f64 = 0.2, SHARE;
-    /// How the file is laid out. Default auto: dense where the first line has more than four fields.
+    /// The layout of the file. Default auto: dense if the first line has more than four fields.
     layout: Layout = Layout::Auto;
-    /// Leaves out lines that are not what they should be, and ratings that came before. Default false: they are errors.
+    /// Skips malformed lines, and ratings that are given twice. Default false: both are errors.
     skip_bad: bool = false;
     /// The factors' initial standard deviation. Default 0.1, the authors'.
     init: f64 = 0.1, NOT_NEGATIVE;
     /// The weight of ‖θ‖² in the loss. Default 0; the authors' FlowAdam runs have 1e-5.
     l2: f64 = 0.0, NOT_NEGATIVE;
-    /// What the split is made from. Default 0.
+    /// The seed of the split. Default 0.
     seed: u64 = 0, SEED;
 }
 
