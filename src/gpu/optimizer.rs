@@ -2,7 +2,7 @@
 
 use crate::Result;
 use crate::gpu::access::telemetry::Telemetry;
-use crate::gpu::build::spec::{Group, Slice, Spec, Tensor};
+use crate::gpu::build::spec::{Group, Spec, Tensor};
 use crate::gpu::hyper::scalars::{Scalars, Slot};
 use crate::gpu::kernel::kernels::{Context, Kernels, LaunchGpu};
 use crate::gpu::layout::memory::MemoryUsage;
@@ -117,7 +117,7 @@ impl Optimizer {
     /// # Errors
     /// The handle is another optimizer's.
     pub fn param(&self, tensor: Tensor) -> Result<wgpu::BufferSlice<'_>> {
-        Ok(self.placement.places[self.spec.tensor(tensor)?].param.slice())
+        Ok(self.placement.param(self.spec.tensor(tensor)?))
     }
 
     /// Where a tensor's gradients are read.
@@ -127,9 +127,8 @@ impl Optimizer {
     /// ([`Builder::bind_param`](crate::Builder::bind_param)).
     pub fn grad(&self, tensor: Tensor) -> Result<wgpu::BufferSlice<'_>> {
         let index = self.spec.tensor(tensor)?;
-        let grad = self.placement.places[index].grad.as_ref();
         let missing = || self.spec.tensors[index].error("it was bound without gradients".to_owned());
-        grad.map(Slice::slice).ok_or_else(missing)
+        self.placement.grad(index).ok_or_else(missing)
     }
 
     /// How many launches a step makes: one a class for the update; with sums one a class and one more. Where gradients move, as many

@@ -87,7 +87,7 @@ impl Optimizer {
 
     /// The parameters as the model sees them.
     pub(crate) async fn read_seen(&self, tensor: usize) -> Result<Packed> {
-        let slice = self.placement.places[tensor].param.slice();
+        let slice = self.placement.param(tensor);
         self.read_tensor(tensor, slice, self.spec.tensors[tensor].formats.params.format()).await
     }
 
@@ -139,7 +139,7 @@ impl Optimizer {
 
     /// Writes the parameters as the model sees them.
     pub(crate) fn write_seen(&self, tensor: usize, seen: &Packed) -> Result<()> {
-        self.write_tensor(tensor, self.placement.places[tensor].param.slice(), seen)
+        self.write_tensor(tensor, self.placement.param(tensor), seen)
     }
 
     /// The array that keeps the parameters' precision.

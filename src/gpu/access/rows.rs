@@ -110,7 +110,7 @@ impl Optimizer {
     pub fn mask(&self, rows: RowSet) -> Result<Option<wgpu::BufferSlice<'_>>> {
         let Some(mask) = &self.set_state(rows)?.mask else { return Ok(None) };
         let range = mask.offset..mask.offset + mask.size;
-        Ok(Some(mask.source.buffer(&self.placement.rows.ours).slice(range)))
+        Ok(Some(self.placement.rows.mask_buffer(mask.buffer).slice(range)))
     }
 
     /// Writes the mask of the rows in use, before the work that is submitted next.
@@ -123,7 +123,7 @@ impl Optimizer {
         if flags.len() != set.live {
             return Err(set.error(&format!("{} flags were given, {} rows are in use", flags.len(), set.live)));
         }
-        let buffer = mask.source.buffer(&self.placement.rows.ours);
+        let buffer = self.placement.rows.mask_buffer(mask.buffer);
         if !buffer.usage().contains(wgpu::BufferUsages::COPY_DST) {
             return Err(set.error(&format!("its mask has usage {:?}, writing needs COPY_DST", buffer.usage())));
         }

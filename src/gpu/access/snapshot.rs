@@ -16,10 +16,10 @@ use crate::options::storage::{Format, Layout, Packed};
 pub struct Snapshot {
     device: wgpu::Device,
     pages: Vec<Page>,
-    control: Spot,
+    control: PageOffset,
     chances: bool,
     memory: usize,
-    losses: Option<(Spot, usize)>,
+    losses: Option<(PageOffset, usize)>,
     tensors: Vec<SavedTensor>,
     pub(crate) about: About,
 }
@@ -103,13 +103,13 @@ struct SavedTensor {
     elements: usize,
     arrays: Vec<Array>,
     format: Format,
-    param: Option<Spot>,
-    runs: Vec<(Spot, StateRun)>,
+    param: Option<PageOffset>,
+    runs: Vec<(PageOffset, StateRun)>,
 }
 
-/// A place in the pages, in bytes.
+/// Where a copy begins in the pages, in bytes.
 #[derive(Clone, Copy, Debug)]
-struct Spot {
+struct PageOffset {
     page: usize,
     offset: u64,
 }
@@ -124,20 +124,20 @@ struct Page {
 #[derive(Default)]
 struct Plan<'a> {
     sizes: Vec<u64>,
-    copies: Vec<(&'a wgpu::Buffer, u64, u64, Spot)>,
+    copies: Vec<(&'a wgpu::Buffer, u64, u64, PageOffset)>,
 }
 
 impl<'a> Plan<'a> {
-    fn add(&mut self, buffer: &'a wgpu::Buffer, offset: u64, bytes: u64, most: u64) -> Spot {
+    fn add(&mut self, buffer: &'a wgpu::Buffer, offset: u64, bytes: u64, most: u64) -> PageOffset {
         let bytes = bytes.next_multiple_of(4);
         if self.sizes.last().is_none_or(|size| size + bytes > most) {
             self.sizes.push(0);
         }
         let page = self.sizes.len() - 1;
-        let spot = Spot { page, offset: self.sizes[page] };
+        let to = PageOffset { page, offset: self.sizes[page] };
         self.sizes[page] += bytes.next_multiple_of(VEC4);
-        self.copies.push((buffer, offset, bytes, spot));
-        spot
+        self.copies.push((buffer, offset, bytes, to));
+        to
     }
 }
 
@@ -157,20 +157,19 @@ impl Optimizer {
             .losses
             .as_ref()
             .map(|l| (plan.add(l, 0, l.size(), most), self.placement.classes[0].probes() + 1));
-        let arenas: Vec<Spot> =
+        let arenas: Vec<PageOffset> =
             self.kernels.launches.iter().map(|l| plan.add(&l.arena.buffer, 0, l.arena.buffer.size(), most)).collect();
         let mut tensors = Vec::with_capacity(self.spec.tensors.len());
         for (index, info) in self.spec.tensors.iter().enumerate() {
-            let param = self.placement.places[index].param.slice();
+            let param = self.placement.param(index);
             if !param.buffer().usage().contains(wgpu::BufferUsages::COPY_SRC) {
                 return Err(
                     info.error(format!("its buffer has usage {:?}, a snapshot needs COPY_SRC", param.buffer().usage()))
                 );
             }
-            let source = &self.placement.places[index].param;
             let format = info.formats.params.format();
             let bytes = bytes_of(info.used(), format);
-            let spot = (info.used() > 0).then(|| plan.add(&source.buffer, source.offset, bytes, most));
+            let copied = (info.used() > 0).then(|| plan.add(param.buffer(), param.offset(), bytes, most));
             tensors.push(SavedTensor {
                 name: info.name.clone(),
                 group: self.spec.groups[info.group].name.clone(),
@@ -178,7 +177,7 @@ impl Optimizer {
                 elements: info.used() as usize,
                 arrays: self.kept_arrays(index),
                 format,
-                param: spot,
+                param: copied,
                 runs: self.state_runs(index).map(|run| (arenas[run.launch], run)).collect(),
             });
         }
@@ -199,8 +198,8 @@ impl Optimizer {
         let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
         let make = |&size| buffer(&self.context.device, &self.context.label, "snapshot", size, usage);
         let buffers: Vec<wgpu::Buffer> = plan.sizes.iter().map(make).collect::<Result<_>>()?;
-        for (source, offset, bytes, spot) in &plan.copies {
-            encoder.copy_buffer_to_buffer(source, *offset, &buffers[spot.page], spot.offset, *bytes);
+        for (source, offset, bytes, to) in &plan.copies {
+            encoder.copy_buffer_to_buffer(source, *offset, &buffers[to.page], to.offset, *bytes);
         }
         let page = |buffer: wgpu::Buffer| {
             let (sender, arrived) = oneshot::channel();
@@ -281,23 +280,23 @@ impl Snapshot {
         for page in self.pages {
             pages.push(mapped(&self.device, &page.buffer, page.arrived).await?);
         }
-        let stretch = |spot: Spot, at: Stretch| -> &[u8] {
-            &pages[spot.page][(spot.offset + at.start) as usize..(spot.offset + at.end) as usize]
+        let stretch = |copied: PageOffset, part: Stretch| -> &[u8] {
+            &pages[copied.page][(copied.offset + part.start) as usize..(copied.offset + part.end) as usize]
         };
-        let floats = |spot: Spot, first: u64, count: usize| -> Vec<f32> {
-            let start = (spot.offset + first * VEC4) as usize;
-            bytemuck::pod_collect_to_vec(&pages[spot.page][start..start + count * 4])
+        let floats = |copied: PageOffset, first: u64, count: usize| -> Vec<f32> {
+            let start = (copied.offset + first * VEC4) as usize;
+            bytemuck::pod_collect_to_vec(&pages[copied.page][start..start + count * 4])
         };
         let head = &pages[self.control.page][self.control.offset as usize..][..CONTROL_HEAD as usize];
         let control = Control::of(bytemuck::pod_read_unaligned(head), self.chances);
         let memory = floats(self.control, CONTROL_HEAD / VEC4, self.memory);
-        let slot = |spot, j: usize| f64::from(floats(spot, j as u64 * LOSS_BYTES / VEC4, 1)[0]);
-        let losses = self.losses.map_or_else(Vec::new, |(spot, n)| (0..n).map(|j| slot(spot, j)).collect());
+        let slot = |copied, j: usize| f64::from(floats(copied, j as u64 * LOSS_BYTES / VEC4, 1)[0]);
+        let losses = self.losses.map_or_else(Vec::new, |(copied, n)| (0..n).map(|j| slot(copied, j)).collect());
         let tensors = self.tensors.into_iter().map(|tensor| {
             let param = tensor.param.map_or_else(
                 || Packed::nearest(tensor.format, &[]),
-                |spot| {
-                    let bytes = stretch(spot, 0..bytes_of(tensor.elements as u64, tensor.format));
+                |copied| {
+                    let bytes = stretch(copied, 0..bytes_of(tensor.elements as u64, tensor.format));
                     Packed::from_bytes(tensor.format, tensor.elements, bytes)
                 },
             );

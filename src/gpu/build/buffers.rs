@@ -6,7 +6,6 @@ use std::fmt;
 
 use futures::FutureExt as _;
 
-use crate::gpu::build::spec::Slice;
 use crate::gpu::layout::units::VEC4;
 use crate::{Error, Result};
 
@@ -97,8 +96,8 @@ impl Sizes {
     }
 }
 
-/// Those of the crate's buffers that places name.
-pub(crate) type Ours = BTreeMap<Which, wgpu::Buffer>;
+/// The crate's buffers that hold what a [`Place`](crate::gpu::layout::launches::Place) names.
+pub(crate) type Created = BTreeMap<Which, wgpu::Buffer>;
 
 /// Creates what a plan lists.
 pub(crate) struct Buffers<'a> {
@@ -123,17 +122,17 @@ impl Buffers<'_> {
     }
 
     /// Creates the buffers that hold tensors.
-    pub(crate) fn create_pages(&self, params: wgpu::BufferUsages, grads: wgpu::BufferUsages) -> Result<Ours> {
-        let mut ours = Ours::new();
+    pub(crate) fn create_pages(&self, params: wgpu::BufferUsages, grads: wgpu::BufferUsages) -> Result<Created> {
+        let mut created = Created::new();
         for (which, _) in self.sizes.iter() {
             let usage = match which {
                 Which::Parameters(_) => params,
                 Which::Gradients(_) => grads,
                 _ => continue,
             };
-            ours.insert(which, self.create(which, usage)?);
+            created.insert(which, self.create(which, usage)?);
         }
-        Ok(ours)
+        Ok(created)
     }
 
     /// As [`create`](Self::create), beginning with these bytes.
@@ -164,40 +163,21 @@ pub(crate) fn buffer(
     }
 }
 
-/// A buffer that may not be there yet.
+/// A buffer that may not exist yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
-    Ours(Which),
-    Theirs(wgpu::Buffer),
-}
-
-/// A range of bytes of such a buffer.
-#[derive(Clone, Debug)]
-pub(crate) struct Spot {
-    pub(crate) source: Source,
-    pub(crate) offset: u64,
-    pub(crate) size: u64,
-}
-
-impl From<&Slice> for Spot {
-    fn from(slice: &Slice) -> Self {
-        Self { source: Source::Theirs(slice.buffer.clone()), offset: slice.offset, size: slice.size }
-    }
+    /// A buffer that the crate creates.
+    Crate(Which),
+    /// A buffer that the caller created.
+    Caller(wgpu::Buffer),
 }
 
 impl Source {
-    pub(crate) fn buffer<'a>(&'a self, ours: &'a Ours) -> &'a wgpu::Buffer {
+    pub(crate) fn buffer<'a>(&'a self, created: &'a Created) -> &'a wgpu::Buffer {
         match self {
-            Self::Ours(which) => &ours[which],
-            Self::Theirs(buffer) => buffer,
+            Self::Crate(which) => &created[which],
+            Self::Caller(buffer) => buffer,
         }
-    }
-}
-
-impl Spot {
-    /// The range, now that the crate's buffers are there.
-    pub(crate) fn slice(&self, ours: &Ours) -> Slice {
-        Slice { buffer: self.source.buffer(ours).clone(), offset: self.offset, size: self.size }
     }
 }
 

@@ -64,10 +64,10 @@ impl Optimizer {
     fn create(builder: &Builder, spec: Spec, plan: Plan, device: &wgpu::Device, queue: &wgpu::Queue) -> Result<Self> {
         let memory_usage = plan.memory_usage(&spec);
         let contents = plan.contents();
-        let Plan { places, mut rows, row_table, classes, layout, rings, runs, passes, sample, sizes } = plan;
+        let Plan { planned, mut rows, row_table, classes, layout, rings, runs, passes, sample, sizes } = plan;
         let label = builder.label.as_str();
         let buffers = Buffers { device, queue, label, sizes: &sizes, contents: &contents };
-        let ours = buffers.create_pages(OWNED | builder.param_usages, OWNED | builder.grad_usages)?;
+        let created = buffers.create_pages(OWNED | builder.param_usages, OWNED | builder.grad_usages)?;
         rows.create(&buffers)?;
         let variant = &classes.variants[0];
         let scalars = Scalars::new(&buffers, rings, spec.groups.len(), spec.around, row_table)?;
@@ -88,8 +88,8 @@ impl Optimizer {
             runs: runs.map(|runs| runs.create(&buffers)).transpose()?,
         };
         let placement = Placement {
-            places: places.iter().map(|places| places.slices(&ours)).collect(),
-            buffers: classes.sources.iter().map(|source| source.buffer(&ours).clone()).collect(),
+            places: planned.places,
+            buffers: planned.sources.iter().map(|source| source.buffer(&created).clone()).collect(),
             class_of: classes.items.iter().map(|item| item.class).collect(),
             classes: classes.variants,
             layout,

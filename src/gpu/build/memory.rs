@@ -41,7 +41,7 @@ impl Plan {
         for (which, bytes) in self.sizes.iter() {
             self.add_other(which, bytes, &mut memory);
         }
-        let theirs = self.rows.mask_bytes(|source| matches!(source, Source::Theirs(_)));
+        let theirs = self.rows.mask_bytes(|source| matches!(source, Source::Caller(_)));
         memory.add(Role::Masks, Owner::Caller, theirs.unwrap_or(0));
         let rest = self.sizes.iter().map(|(_, bytes)| bytes).sum::<u64>() - memory.owned();
         memory.add(Role::Alignment, Owner::Crate, rest);

@@ -1,8 +1,8 @@
 //! What construction is going to create, worked out before anything is: where everything lies, and every buffer with its bytes.
 
 use crate::gpu::access::telemetry::{Sample, measured_bytes};
-use crate::gpu::build::buffers::{Sizes, Spot, Which};
-use crate::gpu::build::places::{Classes, Places, place_tensors};
+use crate::gpu::build::buffers::{Sizes, Which};
+use crate::gpu::build::places::{Classes, Planned};
 use crate::gpu::build::spec::Spec;
 use crate::gpu::hyper::scalars::{Rings, Tables};
 use crate::gpu::kernel::passes;
@@ -18,7 +18,7 @@ use crate::{Error, Result};
 /// An optimizer that is only planned.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    pub(crate) places: Vec<Places<Spot>>,
+    pub(crate) planned: Planned,
     pub(crate) rows: RowState,
     /// The first call's table of rows.
     pub(crate) row_table: Vec<u32>,
@@ -43,11 +43,11 @@ impl Plan {
         check_limits(device)?;
         let (limits, tensors) = (Limits::of(device), spec.tensors.len());
         let mut sizes = Sizes::default();
-        let places = place_tensors(spec, device.max_buffer_size, limits, &mut sizes)?;
+        let planned = Planned::new(spec, device, &mut sizes)?;
         let rows = RowState::new(spec, limits)?;
         let largest = spec.tensors.iter().map(|t| t.elements).max().unwrap_or(0);
         let lanes = lanes.unwrap_or_else(|| sum_lanes(software, largest));
-        let classes = Classes::new(spec, &places, &rows, lanes);
+        let classes = Classes::new(spec, &planned.places, &rows, lanes);
         let layout = Layout::new(&classes.items, limits)?;
         let variant = &classes.variants[0];
         let control = CONTROL_HEAD + variant.all_decisions(tensors) as u64 * VEC4;
@@ -71,7 +71,7 @@ impl Plan {
         let sample = spec.around.telemetry.then(|| Sample::new(control, &layout, &sizes));
         sample.map_or(Ok(()), |sample| sample.plan(device, &mut sizes))?;
         let row_table = tables.rows;
-        Ok(Self { places, rows, row_table, classes, layout, rings, runs, passes, sample, sizes })
+        Ok(Self { planned, rows, row_table, classes, layout, rings, runs, passes, sample, sizes })
     }
 
     /// Bytes of a launch's measurements, behind its records of chunks.

@@ -174,7 +174,7 @@ fn foreign(kind: &str, lookup: &str) -> Error {
     ))
 }
 
-/// A range of bytes of somebody's buffer.
+/// A range of bytes of a buffer, as the caller gives it.
 #[derive(Clone, Debug)]
 pub(crate) struct Slice {
     pub(crate) buffer: wgpu::Buffer,
@@ -185,12 +185,6 @@ pub(crate) struct Slice {
 impl From<wgpu::BufferSlice<'_>> for Slice {
     fn from(slice: wgpu::BufferSlice<'_>) -> Self {
         Self { buffer: slice.buffer().clone(), offset: slice.offset(), size: slice.size() }
-    }
-}
-
-impl Slice {
-    pub(crate) fn slice(&self) -> wgpu::BufferSlice<'_> {
-        self.buffer.slice(self.offset..self.offset + self.size)
     }
 }
 
@@ -247,8 +241,8 @@ impl GroupInfo {
 }
 
 /// The place of `buffer` in `buffers`, added where it is new.
-pub(crate) fn index_of<'a, B: PartialEq>(buffers: &mut Vec<&'a B>, buffer: &'a B) -> usize {
-    buffers.iter().position(|b| *b == buffer).unwrap_or_else(|| {
+pub(crate) fn index_of<B: PartialEq>(buffers: &mut Vec<B>, buffer: B) -> usize {
+    buffers.iter().position(|known| *known == buffer).unwrap_or_else(|| {
         buffers.push(buffer);
         buffers.len() - 1
     })

@@ -43,19 +43,22 @@ impl Limits {
     }
 }
 
-/// A range of bytes in one of the caller's or the crate's buffers, by the buffer's index.
+/// A planned range of bytes of one of the caller's or the crate's buffers. The buffer may not exist yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
+    /// The number of the buffer.
     pub(crate) buffer: usize,
     pub(crate) offset: u64,
+    pub(crate) size: u64,
     /// Bytes of four numbers, the unit in which the GPU finds them.
     pub(crate) unit: u64,
 }
 
 impl Place {
-    /// Where the tensor's element of this number lies, a multiple of 4.
+    /// The rest of the range from the tensor's element of this number, a multiple of 4.
     const fn at(&self, element: u64) -> Self {
-        Self { buffer: self.buffer, offset: self.offset + element / 4 * self.unit, unit: self.unit }
+        let skipped = element / 4 * self.unit;
+        Self { buffer: self.buffer, offset: self.offset + skipped, size: self.size - skipped, unit: self.unit }
     }
 }
 
@@ -455,10 +458,10 @@ mod tests {
             .iter()
             .map(|&(elements, class)| {
                 let bytes = elements.div_ceil(4) * VEC4;
-                let param = Place { buffer: 0, offset: at[0], unit: VEC4 };
+                let param = Place { buffer: 0, offset: at[0], size: elements * 4, unit: VEC4 };
                 at[0] += bytes;
                 let other = usize::from(!shared);
-                let grad = Place { buffer: other, offset: at[other], unit: VEC4 };
+                let grad = Place { buffer: other, offset: at[other], size: elements * 4, unit: VEC4 };
                 at[other] += bytes;
                 Item {
                     elements,
@@ -580,7 +583,7 @@ mod tests {
     #[test]
     fn parameters_and_gradients_too_far_apart_are_refused() {
         let mut items = items(&[(1000, 0)], true);
-        items[0].grad = Some(Place { buffer: 0, offset: 1 << 20, unit: VEC4 });
+        items[0].grad = Some(Place { buffer: 0, offset: 1 << 20, size: 4000, unit: VEC4 });
         let error = Layout::new(&items, LIMITS).unwrap_err().to_string();
         assert!(error.contains("65536"), "{error}");
     }

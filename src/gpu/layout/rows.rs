@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use crate::gpu::build::buffers::{Buffers, OWNED, Ours, Sizes, Source, Spot, Which};
-use crate::gpu::build::spec::{Mask, Spec, TensorInfo};
+use crate::gpu::build::buffers::{Buffers, Created, OWNED, Sizes, Source, Which};
+use crate::gpu::build::spec::{Mask, Spec, TensorInfo, index_of};
 use crate::gpu::layout::class::RowText;
-use crate::gpu::layout::launches::Limits;
+use crate::gpu::layout::launches::{Limits, Place, Window};
 use crate::gpu::layout::units::{CHUNK, VEC4};
 use crate::{Error, Result};
 
@@ -34,7 +34,7 @@ pub(crate) struct SetState {
     pub(crate) live: usize,
     /// RowSet that were in use before the last remap.
     pub(crate) source: usize,
-    pub(crate) mask: Option<Spot>,
+    pub(crate) mask: Option<Place>,
     pub(crate) nonzero: bool,
 }
 
@@ -47,10 +47,12 @@ pub(crate) struct RowState {
     pub(crate) columns: Vec<Vec<f32>>,
     /// The tensors whose rows have one second moment each.
     pub(crate) shared: BTreeSet<usize>,
-    /// The buffers that hold masks, with the bytes that are bound.
-    pub(crate) masks: Vec<Spot>,
-    /// The crate's, once it is there.
-    pub(crate) ours: Ours,
+    /// The buffers that hold masks.
+    sources: Vec<Source>,
+    /// The window of each of these buffers that is bound.
+    masks: Vec<Window>,
+    /// The crate's buffer of masks, once it exists.
+    created: Created,
 }
 
 impl RowState {
@@ -61,22 +63,27 @@ impl RowState {
             set_of: vec![None; spec.tensors.len()],
             columns: vec![Vec::new(); spec.tensors.len()],
             shared: info.shared.clone(),
+            sources: Vec::new(),
             masks: Vec::new(),
-            ours: Ours::new(),
+            created: Created::new(),
         };
         let mut own = 0;
         for (index, set) in info.sets.iter().enumerate() {
             let capacity = spec.capacity(set);
             let live = spec.tensors[set.tensors[0]].shape[0];
             let mask = match &set.mask {
-                Mask::Bound(slice) => Some(slice.into()),
+                Mask::Bound(slice) => Some((Source::Caller(slice.buffer.clone()), slice.offset, slice.size)),
                 Mask::Own => {
                     let (offset, size) = (own, capacity as u64 * 4);
                     own += size;
-                    Some(Spot { source: Source::Ours(Which::Masks), offset, size })
+                    Some((Source::Crate(Which::Masks), offset, size))
                 }
                 Mask::None => None,
             };
+            let mask = mask.map(|(source, offset, size)| {
+                let buffer = index_of(&mut state.sources, source);
+                Place { buffer, offset, size, unit: VEC4 }
+            });
             set.tensors.iter().for_each(|&t| state.set_of[t] = Some(index));
             let (name, tensors) = (set.name.clone(), set.tensors.clone());
             let (reserved, nonzero) = (set.reserved.is_some(), set.nonzero);
@@ -91,7 +98,7 @@ impl RowState {
 
     /// Plans the crate's buffer of masks, where a set has one there.
     pub(crate) fn plan(&self, sizes: &mut Sizes) {
-        if let Some(bytes) = self.mask_bytes(|source| matches!(source, Source::Ours(_))) {
+        if let Some(bytes) = self.mask_bytes(|source| matches!(source, Source::Crate(_))) {
             sizes.add(Which::Masks, bytes);
         }
     }
@@ -101,7 +108,7 @@ impl RowState {
         let rows = buffers.sizes.of(Which::Masks) as usize / 4;
         if rows > 0 {
             let flags = vec![1_u32; rows];
-            self.ours.insert(Which::Masks, buffers.create_with(Which::Masks, OWNED, bytemuck::cast_slice(&flags))?);
+            self.created.insert(Which::Masks, buffers.create_with(Which::Masks, OWNED, bytemuck::cast_slice(&flags))?);
         }
         Ok(())
     }
@@ -109,7 +116,7 @@ impl RowState {
     /// Bytes of the masks that lie in such buffers; `None` where none does.
     pub(crate) fn mask_bytes(&self, which: impl Fn(&Source) -> bool) -> Option<u64> {
         let masks = self.sets.iter().filter_map(|set| set.mask.as_ref());
-        masks.filter(|mask| which(&mask.source)).map(|mask| mask.size).reduce(|sum, size| sum + size)
+        masks.filter(|mask| which(&self.sources[mask.buffer])).map(|mask| mask.size).reduce(|sum, size| sum + size)
     }
 
     /// One window a buffer of masks.
@@ -117,22 +124,16 @@ impl RowState {
         for mask in self.sets.iter().filter_map(|s| s.mask.as_ref()) {
             let start = mask.offset / limits.alignment * limits.alignment;
             let end = mask.offset + mask.size.max(4);
-            let window = match self.masks.iter_mut().find(|m| m.source == mask.source) {
-                Some(window) => window,
-                None => {
-                    self.masks.push(Spot { source: mask.source.clone(), offset: start, size: end - start });
-                    continue;
-                }
-            };
-            let end = end.max(window.offset + window.size);
-            window.offset = window.offset.min(start);
-            window.size = end - window.offset;
-        }
-        match self.masks.iter().find(|m| m.size > limits.window) {
-            None => Ok(()),
-            Some(mask) => {
-                Err(Error::Limit { limit: "max_storage_buffer_binding_size", actual: limits.window, needs: mask.size })
+            match self.masks.get_mut(mask.buffer) {
+                Some(Window { range, .. }) => *range = range.start.min(start)..range.end.max(end),
+                // Masks number their buffers in order of appearance.
+                None => self.masks.push(Window { buffer: mask.buffer, range: start..end }),
             }
+        }
+        let lengths = self.masks.iter().map(|window| window.range.end - window.range.start);
+        match lengths.into_iter().find(|length| *length > limits.window) {
+            None => Ok(()),
+            Some(needs) => Err(Error::Limit { limit: "max_storage_buffer_binding_size", actual: limits.window, needs }),
         }
     }
 
@@ -155,7 +156,7 @@ impl RowState {
         }
         let mask = set.and_then(|set| set.mask.as_ref());
         Some(RowText {
-            mask: mask.and_then(|mask| self.masks.iter().position(|m| m.source == mask.source)),
+            mask: mask.map(|mask| mask.buffer),
             nonzero: set.is_some_and(|set| set.nonzero),
             columns: self.columns.iter().any(|rates| !rates.is_empty()),
             shared,
@@ -177,10 +178,15 @@ impl RowState {
     pub(crate) fn mask_binding(&self, text: Option<RowText>) -> wgpu::BindingResource<'_> {
         let window = &self.masks[text.and_then(|text| text.mask).unwrap_or(0)];
         wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-            buffer: window.source.buffer(&self.ours),
-            offset: window.offset,
-            size: wgpu::BufferSize::new(window.size),
+            buffer: self.mask_buffer(window.buffer),
+            offset: window.range.start,
+            size: wgpu::BufferSize::new(window.range.end - window.range.start),
         })
+    }
+
+    /// The buffer of masks of this number.
+    pub(crate) fn mask_buffer(&self, number: usize) -> &wgpu::Buffer {
+        self.sources[number].buffer(&self.created)
     }
 
     /// A call's table: a `wo_Member` a tensor, then the rates of columns. Empty where no class needs it.
@@ -206,7 +212,7 @@ impl RowState {
                 info.used() as u32,
                 set.map_or(0, |s| s.source as u32),
                 task(t) as u32,
-                set.and_then(|s| self.first_word(s.mask.as_ref()?)).unwrap_or(0),
+                set.and_then(|s| s.mask.as_ref()).map_or(0, |mask| self.first_word(mask)),
                 columns as u32,
                 0,
                 0,
@@ -217,9 +223,9 @@ impl RowState {
         table
     }
 
-    pub(crate) fn first_word(&self, mask: &Spot) -> Option<u32> {
-        let window = self.masks.iter().find(|m| m.source == mask.source)?;
-        Some(((mask.offset - window.offset) / 4) as u32)
+    /// The first word of a mask in its window.
+    pub(crate) fn first_word(&self, mask: &Place) -> u32 {
+        ((mask.offset - self.masks[mask.buffer].range.start) / 4) as u32
     }
 }
 

@@ -114,8 +114,9 @@ impl Optimizer {
             }
         }
         let mut all = Vec::with_capacity(given.len());
-        for ((given, places), info) in given.into_iter().zip(&self.placement.places).zip(&self.spec.tensors) {
-            let slice = given.or_else(|| places.grad.clone()).ok_or_else(|| {
+        for (index, (given, info)) in given.into_iter().zip(&self.spec.tensors).enumerate() {
+            let bound = || self.placement.grad(index).map(Slice::from);
+            let slice = given.or_else(bound).ok_or_else(|| {
                 info.error("it has no gradient: it was bound without one and none was given".to_owned())
             })?;
             // One launch cannot write a buffer and read it through another binding.
