@@ -4,7 +4,7 @@ use crate::Result;
 use crate::gpu::access::telemetry::Telemetry;
 use crate::gpu::build::spec::{Group, Spec, Tensor};
 use crate::gpu::hyper::scalars::{Scalars, Slot};
-use crate::gpu::kernel::kernels::{Context, Kernels, LaunchGpu};
+use crate::gpu::kernel::kernels::{Context, DispatchSet, Kernels};
 use crate::gpu::layout::memory::MemoryUsage;
 use crate::gpu::layout::placement::Placement;
 use crate::gpu::record::rows::Remap;
@@ -131,23 +131,23 @@ impl Optimizer {
         self.placement.grad(index).ok_or_else(missing)
     }
 
-    /// How many launches a step makes: one a class for the update; with sums one a class and one more. Where gradients move, as many
+    /// How many dispatches a step makes: one a class for the update; with sums one a class and one more. Where gradients move, as many
     /// more as their buffers ask for. WarpAdam's product is one a class. What probes and integrators add between evaluations is not
     /// counted.
     #[must_use]
     pub fn dispatches(&self) -> usize {
         let warps = matches!(self.spec.groups[0].rule.procedure(), Procedure::Warp(_));
-        let of_launch = |l: &LaunchGpu| {
+        let of_set = |l: &DispatchSet| {
             let stats = l.stats.iter().take(self.kernels.main_rounds).flatten().count();
             1 + stats + usize::from(warps)
         };
-        self.kernels.launches.iter().map(of_launch).sum::<usize>() + self.kernels.main_rounds
+        self.kernels.dispatches.iter().map(of_set).sum::<usize>() + self.kernels.main_rounds
     }
 
-    /// How many launches a micro-batch makes ([`accumulate`](Self::accumulate)): one a class.
+    /// How many dispatches a micro-batch makes ([`accumulate`](Self::accumulate)): one a class.
     #[must_use]
     pub fn accumulate_dispatches(&self) -> usize {
-        self.kernels.launches.iter().filter(|l| l.accumulate.is_some()).count()
+        self.kernels.dispatches.iter().filter(|l| l.accumulate.is_some()).count()
     }
 
     /// The totals of the last step's sums over everything, and then each tensor's: records of one vec4 a total, the coefficients of

@@ -73,9 +73,9 @@ impl Optimizer {
     /// # Errors
     /// The handle is another optimizer's; the device was lost.
     pub async fn read_decision(&self, tensor: Tensor) -> Result<Vec<f32>> {
-        let variant = &self.placement.classes[0];
-        let vec4s = variant.memory_vec4s() + self.spec.tensor(tensor)? * variant.decision_vec4s();
-        self.read_floats(CONTROL_HEAD + vec4s as u64 * VEC4, variant.decision.len()).await
+        let class = &self.placement.classes[0];
+        let vec4s = class.global_state_vec4s() + self.spec.tensor(tensor)? * class.decision_vec4s();
+        self.read_floats(CONTROL_HEAD + vec4s as u64 * VEC4, class.decision.len()).await
     }
 
     async fn read_floats(&self, first: u64, count: usize) -> Result<Vec<f32>> {

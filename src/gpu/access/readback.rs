@@ -207,7 +207,7 @@ impl Optimizer {
     pub(crate) async fn read_packed(&self, tensor: usize, array: &Array) -> Result<Packed> {
         let mut values = array.pack(&[]);
         for run in self.state_runs(tensor) {
-            let arena = &self.kernels.launches[run.launch].arena.buffer;
+            let arena = &self.kernels.dispatches[run.shard].arena.buffer;
             let read =
                 async |stretch| read_buffer(&self.context.device, &self.context.queue, arena.slice(stretch)).await;
             let bytes = read(array.stretch(&run)).await?;
@@ -234,7 +234,7 @@ impl Optimizer {
     pub(crate) fn write_packed(&self, tensor: usize, array: &Array, values: &Packed) -> Result<()> {
         self.check_length(tensor, values.len())?;
         for run in self.state_runs(tensor) {
-            let arena = &self.kernels.launches[run.launch].arena.buffer;
+            let arena = &self.kernels.dispatches[run.shard].arena.buffer;
             let (bytes, largest) = values.part(run.position..run.position + run.elements).bytes();
             self.context.queue.write_buffer(arena, array.stretch(&run).start, &bytes);
             if let Some(stretch) = array.largest(&run) {

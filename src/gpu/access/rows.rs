@@ -3,8 +3,8 @@
 use crate::Result;
 use crate::gpu::Optimizer;
 use crate::gpu::build::spec::{RowSet, Tensor};
-use crate::gpu::layout::launches::StateRun;
 use crate::gpu::layout::rows::SetState;
+use crate::gpu::layout::tables::StateRun;
 
 impl Optimizer {
     /// The row set of this name.

@@ -7,7 +7,7 @@ use crate::gpu::Optimizer;
 use crate::gpu::access::readback::mapped;
 use crate::gpu::build::buffers::buffer;
 use crate::gpu::layout::arena::{Array, PARAM, Stretch};
-use crate::gpu::layout::launches::StateRun;
+use crate::gpu::layout::tables::StateRun;
 use crate::gpu::layout::units::{CONTROL_HEAD, LOSS_BYTES, ROUNDING, VEC4, bytes_of, keeps_precision};
 use crate::options::storage::{Format, Layout, Packed};
 
@@ -17,7 +17,7 @@ pub struct Snapshot {
     device: wgpu::Device,
     pages: Vec<Page>,
     control: PageOffset,
-    chances: bool,
+    stochastic: bool,
     memory: usize,
     losses: Option<(PageOffset, usize)>,
     tensors: Vec<SavedTensor>,
@@ -55,8 +55,8 @@ pub(crate) struct Control {
 
 impl Control {
     /// From the head of `wo_Control`.
-    fn of([applied, _, skipped, streak, scale, _, key, steps]: [u32; 8], chances: bool) -> Self {
-        let rounding = chances.then_some(Rounding { key, steps });
+    fn of([applied, _, skipped, streak, scale, _, key, steps]: [u32; 8], stochastic: bool) -> Self {
+        let rounding = stochastic.then_some(Rounding { key, steps });
         Self { applied, skipped, streak, scale: f32::from_bits(scale), rounding }
     }
 }
@@ -158,7 +158,7 @@ impl Optimizer {
             .as_ref()
             .map(|l| (plan.add(l, 0, l.size(), most), self.placement.classes[0].probes() + 1));
         let arenas: Vec<PageOffset> =
-            self.kernels.launches.iter().map(|l| plan.add(&l.arena.buffer, 0, l.arena.buffer.size(), most)).collect();
+            self.kernels.dispatches.iter().map(|l| plan.add(&l.arena.buffer, 0, l.arena.buffer.size(), most)).collect();
         let mut tensors = Vec::with_capacity(self.spec.tensors.len());
         for (index, info) in self.spec.tensors.iter().enumerate() {
             let param = self.placement.param(index);
@@ -178,7 +178,7 @@ impl Optimizer {
                 arrays: self.kept_arrays(index),
                 format,
                 param: copied,
-                runs: self.state_runs(index).map(|run| (arenas[run.launch], run)).collect(),
+                runs: self.state_runs(index).map(|run| (arenas[run.shard], run)).collect(),
             });
         }
         let groups = self.spec.groups.iter().map(|g| (g.name.clone(), g.rule.settings())).collect();
@@ -186,7 +186,7 @@ impl Optimizer {
             device: self.context.device.clone(),
             pages: self.record_copies(encoder, &plan)?,
             control,
-            chances: self.placement.classes[0].chances,
+            stochastic: self.placement.classes[0].stochastic,
             memory,
             losses,
             tensors,
@@ -288,7 +288,7 @@ impl Snapshot {
             bytemuck::pod_collect_to_vec(&pages[copied.page][start..start + count * 4])
         };
         let head = &pages[self.control.page][self.control.offset as usize..][..CONTROL_HEAD as usize];
-        let control = Control::of(bytemuck::pod_read_unaligned(head), self.chances);
+        let control = Control::of(bytemuck::pod_read_unaligned(head), self.stochastic);
         let memory = floats(self.control, CONTROL_HEAD / VEC4, self.memory);
         let slot = |copied, j: usize| f64::from(floats(copied, j as u64 * LOSS_BYTES / VEC4, 1)[0]);
         let losses = self.losses.map_or_else(Vec::new, |(copied, n)| (0..n).map(|j| slot(copied, j)).collect());

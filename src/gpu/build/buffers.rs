@@ -18,11 +18,11 @@ pub(crate) const UNIFORM: wgpu::BufferUsages = wgpu::BufferUsages::UNIFORM.union
 pub(crate) enum Which {
     Parameters(usize),
     Gradients(usize),
-    /// A launch's.
+    /// A shard's.
     Arena(usize),
-    /// A launch's.
+    /// A shard's.
     Chunks(usize),
-    /// A launch's.
+    /// A shard's.
     Spans(usize),
     /// A round's.
     Partials(usize),
@@ -96,7 +96,7 @@ impl Sizes {
     }
 }
 
-/// The crate's buffers that hold what a [`Place`](crate::gpu::layout::launches::Place) names.
+/// The crate's buffers that hold what a [`Place`](crate::gpu::layout::windows::Place) names.
 pub(crate) type Created = BTreeMap<Which, wgpu::Buffer>;
 
 /// Creates what a plan lists.
@@ -113,7 +113,7 @@ impl Buffers<'_> {
     /// Creates a planned buffer, or says which one found no memory.
     pub(crate) fn create(&self, which: Which, usage: wgpu::BufferUsages) -> Result<wgpu::Buffer> {
         let what = match which {
-            Which::Arena(launch) => format!("{which} ({})", self.contents[launch]),
+            Which::Arena(shard) => format!("{which} ({})", self.contents[shard]),
             _ => which.to_string(),
         };
         let size = self.sizes.of(which);

@@ -131,20 +131,20 @@ impl Builder {
         self
     }
 
-    /// Keeps an average of the weights, in the launch of the step; costs 4 bytes a parameter. Default: not.
+    /// Keeps an average of the weights, in the dispatch of the step; costs 4 bytes a parameter. Default: not.
     pub fn ema(&mut self, ema: Ema) -> &mut Self {
         self.spec.around.ema = Some(ema);
         self
     }
 
-    /// Sets gradients to zero once the step has read them, in the same launch. Skipped steps do too. Default: not.
+    /// Sets gradients to zero once the step has read them, in the same dispatch. Skipped steps do too. Default: not.
     pub fn zero_grad(&mut self, zero: bool) -> &mut Self {
         self.spec.around.zero_grad = zero;
         self
     }
 
     /// Measures every step: [`Optimizer::try_stats`](crate::Optimizer::try_stats) gives norms of gradients, parameters and updates, clip factors and counts, per
-    /// tensor and in total. No launch is added beside those of a clip by norm, whose sums it shares: the update, which holds parameters
+    /// tensor and in total. No dispatch is added beside those of a clip by norm, whose sums it shares: the update, which holds parameters
     /// and changes in registers, leaves two sums a chunk. What a step measured comes back through a ring of four mappable buffers of
     /// 16 bytes a chunk of 1024 elements, and is added in f64 where it is asked for. Default: not.
     pub fn telemetry(&mut self, measure: bool) -> &mut Self {

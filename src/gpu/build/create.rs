@@ -13,14 +13,16 @@ use crate::gpu::build::builder::Builder;
 use crate::gpu::build::plan::Plan;
 use crate::gpu::build::spec::Spec;
 use crate::gpu::hyper::scalars::Scalars;
-use crate::gpu::kernel::kernels::{Arena, Context, Kernels, LaunchGpu, Pass, RoundGpu};
+use crate::gpu::kernel::kernels::{Arena, Context, DispatchSet, Kernels, Pass, RoundDispatch};
 use crate::gpu::kernel::passes;
 use crate::gpu::kernel::passes::PASS_BYTES;
 use crate::gpu::kernel::pipelines::{Compiler, Pipeline};
 use crate::gpu::layout::class::{Class, Stage};
-use crate::gpu::layout::launches::{Chunk, Window, fold};
 use crate::gpu::layout::placement::Placement;
+use crate::gpu::layout::shards::Chunk;
+use crate::gpu::layout::tables::fold;
 use crate::gpu::layout::units::VEC4;
+use crate::gpu::layout::windows::Window;
 use crate::optim::procedure::evaluation::Evaluations;
 use crate::optim::rule::Rule;
 use crate::options::storage::half::rounding_key;
@@ -69,9 +71,9 @@ impl Optimizer {
         let buffers = Buffers { device, queue, label, sizes: &sizes, contents: &contents };
         let created = buffers.create_pages(OWNED | builder.param_usages, OWNED | builder.grad_usages)?;
         rows.create(&buffers)?;
-        let variant = &classes.variants[0];
+        let class = &classes.distinct[0];
         let scalars = Scalars::new(&buffers, rings, spec.groups.len(), spec.around, row_table)?;
-        let control = match variant.scalars_in_control {
+        let control = match class.scalars_in_control {
             Some(_) => scalars.buffer.clone(),
             None => buffers.create(Which::Control, OWNED)?,
         };
@@ -79,11 +81,11 @@ impl Optimizer {
         let rounding = rounding_key(spec.seed);
         queue.write_buffer(&control, 0, bytemuck::cast_slice(&[0, 0, 0, 0, scale, 0, rounding, 0]));
         let kernels = Kernels {
-            launches: Vec::new(),
+            dispatches: Vec::new(),
             rounds: Vec::new(),
             main_rounds: 0,
             control,
-            losses: (variant.probes() > 0).then(|| buffers.create(Which::Losses, OWNED)).transpose()?,
+            losses: (class.probes() > 0).then(|| buffers.create(Which::Losses, OWNED)).transpose()?,
             passes: passes::create(&passes, &buffers)?,
             runs: runs.map(|runs| runs.create(&buffers)).transpose()?,
         };
@@ -91,7 +93,7 @@ impl Optimizer {
             places: planned.places,
             buffers: planned.sources.iter().map(|source| source.buffer(&created).clone()).collect(),
             class_of: classes.items.iter().map(|item| item.class).collect(),
-            classes: classes.variants,
+            classes: classes.distinct,
             layout,
             rows,
         };
@@ -116,54 +118,51 @@ impl Optimizer {
     }
 
     fn create_passes(&mut self, maker: &Maker<'_>) -> Result<()> {
-        let variants = self.placement.classes.clone();
-        self.kernels.main_rounds = variants[0].rounds().len();
-        for (index, round) in variants[0].all_rounds().enumerate() {
-            let made = self.create_round(maker, index, &Class { round, ..variants[0].clone() })?;
+        let classes = self.placement.classes.clone();
+        self.kernels.main_rounds = classes[0].rounds().len();
+        for (index, round) in classes[0].all_rounds().enumerate() {
+            let made = self.create_round(maker, index, &Class { round, ..classes[0].clone() })?;
             self.kernels.rounds.push(made);
         }
-        let pipelines: Vec<_> = variants.iter().map(|v| ClassPipelines::compile(maker.compiler, v)).collect();
-        for launch in 0..self.placement.layout.launches.len() {
-            let class = &pipelines[self.placement.layout.launches[launch].class];
-            let made = self.create_launch(maker, launch, class)?;
+        let pipelines: Vec<_> = classes.iter().map(|v| ClassPipelines::compile(maker.compiler, v)).collect();
+        for shard in 0..self.placement.layout.shards.len() {
+            let class = &pipelines[self.placement.layout.shards[shard].class];
+            let made = self.create_dispatches(maker, shard, class)?;
             for fill in class.fill.iter().chain(&class.identity) {
-                self.fill_states(maker.compiler, launch, &made, fill)?;
+                self.fill_states(maker.compiler, shard, &made, fill)?;
             }
-            self.kernels.launches.push(made);
+            self.kernels.dispatches.push(made);
         }
         Ok(())
     }
 
-    fn create_launch(&self, maker: &Maker<'_>, index: usize, class: &ClassPipelines) -> Result<LaunchGpu> {
+    fn create_dispatches(&self, maker: &Maker<'_>, index: usize, class: &ClassPipelines) -> Result<DispatchSet> {
         let Maker { buffers, compiler } = maker;
-        let launch = &self.placement.layout.launches[index];
-        let arena = Arena {
-            buffer: buffers.create(Which::Arena(index), OWNED)?,
-            whole: launch.whole(),
-            packed: launch.packed(),
-        };
+        let shard = &self.placement.layout.shards[index];
+        let arena =
+            Arena { buffer: buffers.create(Which::Arena(index), OWNED)?, whole: shard.whole(), packed: shard.packed() };
         // Behind the chunks' records the update leaves what it measures.
-        let chunks = buffers.create_with(Which::Chunks(index), OWNED, bytemuck::cast_slice(&launch.chunks))?;
-        let spans = buffers.create_with(Which::Spans(index), TABLE, bytemuck::cast_slice(&launch.spans))?;
+        let chunks = buffers.create_with(Which::Chunks(index), OWNED, bytemuck::cast_slice(&shard.chunks))?;
+        let spans = buffers.create_with(Which::Spans(index), TABLE, bytemuck::cast_slice(&shard.spans))?;
         let pass = |pipeline: &Arc<Pipeline>, records: &[Chunk], table: &wgpu::Buffer, round: usize| {
             let moves = pipeline.bindings.iter().any(|binding| binding.name == "wo_run");
             let group = (!moves).then(|| {
                 compiler.bind_group(pipeline, |name| match name {
-                    "wo_grads" => self.window_binding(launch.grad.as_ref().unwrap_or(&launch.param)),
+                    "wo_grads" => self.window_binding(shard.grad.as_ref().unwrap_or(&shard.param)),
                     "wo_mask" => self.mask_binding(index),
-                    _ => self.resource(name, launch.param.clone(), &arena, table, round),
+                    _ => self.resource(name, shard.param.clone(), &arena, table, round),
                 })
             });
             let grid = fold(records.len(), self.context.device.limits().max_compute_workgroups_per_dimension);
             Pass { pipeline: pipeline.clone(), group, table: table.clone(), grid, round }
         };
         let stats = class.stats.iter().enumerate();
-        Ok(LaunchGpu {
-            update: pass(&class.update, &launch.chunks, &chunks, 0),
+        Ok(DispatchSet {
+            update: pass(&class.update, &shard.chunks, &chunks, 0),
             stats: stats
-                .map(|(round, stats)| stats.as_ref().map(|stats| pass(stats, &launch.spans, &spans, round)))
+                .map(|(round, stats)| stats.as_ref().map(|stats| pass(stats, &shard.spans, &spans, round)))
                 .collect(),
-            procedure: class.procedure.as_ref().map(|procedure| pass(procedure, &launch.chunks, &chunks, 0)),
+            procedure: class.procedure.as_ref().map(|procedure| pass(procedure, &shard.chunks, &chunks, 0)),
             accumulate: class.accumulate.clone(),
             swap: class.swap.clone(),
             evaluation: class.evaluation.clone(),
@@ -171,7 +170,7 @@ impl Optimizer {
         })
     }
 
-    /// The resource of a launch's binding; gradients are for the caller.
+    /// The resource of a shard's binding; gradients are for the caller.
     pub(crate) fn resource<'a>(
         &'a self,
         name: &str,
@@ -189,7 +188,7 @@ impl Optimizer {
         }
     }
 
-    /// The resource of a binding that all launches share.
+    /// The resource of a binding that all shards share.
     fn shared_resource(&self, name: &str, round: usize) -> wgpu::BindingResource<'_> {
         let uniform = |buffer, size| {
             wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset: 0, size: wgpu::BufferSize::new(size) })
@@ -210,9 +209,9 @@ impl Optimizer {
         }
     }
 
-    /// The masks of a launch's class.
-    pub(crate) fn mask_binding(&self, launch: usize) -> wgpu::BindingResource<'_> {
-        self.placement.rows.mask_binding(self.placement.classes[self.placement.layout.launches[launch].class].rows)
+    /// The masks of a shard's class.
+    pub(crate) fn mask_binding(&self, shard: usize) -> wgpu::BindingResource<'_> {
+        self.placement.rows.mask_binding(self.placement.classes[self.placement.layout.shards[shard].class].rows)
     }
 
     pub(crate) fn window_binding(&self, window: &Window) -> wgpu::BindingResource<'_> {
@@ -223,7 +222,7 @@ impl Optimizer {
         })
     }
 
-    fn create_round(&self, maker: &Maker<'_>, index: usize, variant: &Class) -> Result<RoundGpu> {
+    fn create_round(&self, maker: &Maker<'_>, index: usize, class: &Class) -> Result<RoundDispatch> {
         let Maker { buffers, compiler } = maker;
         let partials = buffers.create(Which::Partials(index), OWNED)?;
         let totals = buffers.create(Which::Totals(index), OWNED)?;
@@ -231,7 +230,7 @@ impl Optimizer {
         let segments = buffers.create_with(Which::Segments(index), TABLE, segments)?;
         let tensors =
             buffers.create_with(Which::Tensors(index), TABLE, bytemuck::cast_slice(&self.placement.layout.tensors))?;
-        let pipelines = compiler.compile(variant, Stage::Finalize);
+        let pipelines = compiler.compile(class, Stage::Finalize);
         let group = compiler.bind_group(&pipelines[0], |name| match name {
             "wo_partials" => partials.as_entire_binding(),
             "wo_segments" => segments.as_entire_binding(),
@@ -243,18 +242,18 @@ impl Optimizer {
         let finalize = pipelines[0].pipeline.clone();
         // A round without decisions makes the totals alone.
         let reduce = pipeline("wo_reduce").unwrap_or_else(|| finalize.clone());
-        Ok(RoundGpu { finalize, reduce, conclude: pipeline("wo_conclude"), group, partials, totals })
+        Ok(RoundDispatch { finalize, reduce, conclude: pipeline("wo_conclude"), group, partials, totals })
     }
 
     /// Writes the first values of states that do not start at zero.
-    fn fill_states(&self, compiler: &Compiler<'_>, index: usize, launch: &LaunchGpu, fill: &Pipeline) -> Result<()> {
-        let window = self.placement.layout.launches[index].param.clone();
+    fn fill_states(&self, compiler: &Compiler<'_>, index: usize, shard: &DispatchSet, fill: &Pipeline) -> Result<()> {
+        let window = self.placement.layout.shards[index].param.clone();
         // The fill touches no gradient, and gradients may not be there yet; a buffer of nobody's stands in, because the step may write them.
         let stand_in = buffer(&self.context.device, &self.context.label, "stand-in", VEC4, OWNED)?;
         let group = compiler.bind_group(fill, |name| match name {
             "wo_grads" => stand_in.as_entire_binding(),
             "wo_mask" => self.mask_binding(index),
-            _ => self.resource(name, window.clone(), &launch.arena, &launch.update.table, 0),
+            _ => self.resource(name, window.clone(), &shard.arena, &shard.update.table, 0),
         });
         let mut encoder = self
             .context
@@ -265,7 +264,7 @@ impl Optimizer {
             compute.set_pipeline(&fill.pipeline);
             let moves = fill.bindings.iter().any(|binding| binding.name == "wo_run");
             compute.set_bind_group(0, &group, if moves { &[0, 0] } else { &[0] });
-            compute.dispatch_workgroups(launch.update.grid.0, launch.update.grid.1, 1);
+            compute.dispatch_workgroups(shard.update.grid.0, shard.update.grid.1, 1);
         }
         self.context.queue.submit([encoder.finish()]);
         Ok(())
@@ -286,16 +285,16 @@ struct ClassPipelines {
 }
 
 impl ClassPipelines {
-    fn compile(compiler: &Compiler<'_>, variant: &Class) -> Self {
-        let update = compiler.compile(variant, Stage::Update);
+    fn compile(compiler: &Compiler<'_>, class: &Class) -> Self {
+        let update = compiler.compile(class, Stage::Update);
         let pipeline = |entry| find(&update, entry).map(|p| p.pipeline.clone());
-        let stats = variant.all_rounds().map(|round| {
-            let variant = Class { round, ..variant.clone() };
+        let stats = class.all_rounds().map(|round| {
+            let class = Class { round, ..class.clone() };
             // A round without sums decides from what is there already.
-            let sums = variant.sum_counts().0 > 0;
-            sums.then(|| Arc::new(compiler.compile(&variant, Stage::Stats).swap_remove(0)))
+            let sums = class.sum_counts().0 > 0;
+            sums.then(|| Arc::new(compiler.compile(&class, Stage::Stats).swap_remove(0)))
         });
-        let procedure = variant.procedure_stage().map(|stage| compiler.compile(variant, stage));
+        let procedure = class.procedure_stage().map(|stage| compiler.compile(class, stage));
         Self {
             update: Arc::new(update[0].clone()),
             fill: find(&update, "wo_fill").cloned(),

@@ -50,10 +50,10 @@ impl Plan {
 
     /// The arenas' arrays.
     fn add_arrays(&self, spec: &Spec, memory: &mut MemoryUsage) {
-        let arrays: Vec<Vec<Array>> = self.classes.variants.iter().map(Class::arrays).collect();
+        let arrays: Vec<Vec<Array>> = self.classes.distinct.iter().map(Class::arrays).collect();
         for tensor in 0..spec.tensors.len() {
             for run in self.layout.state_runs(tensor) {
-                for array in &arrays[self.layout.launches[run.launch].class] {
+                for array in &arrays[self.layout.shards[run.shard].class] {
                     memory.add(array.role, Owner::Crate, array.bytes(&run));
                 }
             }
@@ -64,8 +64,8 @@ impl Plan {
     fn add_other(&self, which: Which, bytes: u64, memory: &mut MemoryUsage) {
         let role = match which {
             Which::Parameters(_) | Which::Gradients(_) | Which::Arena(_) => return,
-            Which::Chunks(launch) => {
-                let measured = self.measured(launch);
+            Which::Chunks(shard) => {
+                let measured = self.measured(shard);
                 memory.add(Role::Telemetry, Owner::Crate, measured);
                 return memory.add(Role::Tables, Owner::Crate, bytes - measured);
             }
@@ -251,7 +251,9 @@ mod tests {
         let error = builder.memory_usage(&large()).unwrap_err().to_string();
         assert!(error.contains("`w` is named twice"), "{error}");
         let few = wgpu::Limits { max_storage_buffers_per_shader_stage: 4, ..large() };
-        let error = Optimizer::builder(AdamW::default()).memory_usage(&few).unwrap_err().to_string();
+        let mut builder = Optimizer::builder(AdamW::default());
+        builder.tensor(Group::DEFAULT, "w", &[1]);
+        let error = builder.memory_usage(&few).unwrap_err().to_string();
         assert!(error.contains("max_storage_buffers_per_shader_stage is 4"), "{error}");
     }
 }

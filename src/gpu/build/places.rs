@@ -1,4 +1,4 @@
-//! Where tensors lie, and which of them may share a launch.
+//! Where tensors lie, and which of them may share a shard.
 
 use std::ops::Range;
 
@@ -6,9 +6,10 @@ use crate::gpu::build::buffers::{Sizes, Source, Which};
 use crate::gpu::build::spec::Spec;
 use crate::gpu::build::spec::{Home, Slice, TensorInfo, index_of};
 use crate::gpu::layout::class::Class;
-use crate::gpu::layout::launches::{Item, Limits, Place};
 use crate::gpu::layout::rows::RowState;
+use crate::gpu::layout::tables::Item;
 use crate::gpu::layout::units::{VEC4, bytes_of};
+use crate::gpu::layout::windows::{Limits, Place};
 use crate::optim::Rule;
 use crate::options::storage::Format;
 use crate::{Error, Result};
@@ -105,7 +106,8 @@ impl Pages {
 /// The classes of an optimizer's tensors: what changes a pipeline's text.
 #[derive(Debug)]
 pub(crate) struct Classes {
-    pub(crate) variants: Vec<Class>,
+    /// The classes, each once.
+    pub(crate) distinct: Vec<Class>,
     pub(crate) items: Vec<Item>,
 }
 
@@ -114,7 +116,7 @@ impl Classes {
         let rules = united(spec, state);
         // A thread a sum adds the others'.
         let sum_lanes = sum_lanes.max((rules[0].sum_counts().0 as u32).next_multiple_of(8));
-        let mut variants: Vec<Class> = Vec::new();
+        let mut classes: Vec<Class> = Vec::new();
         let mut items = Vec::with_capacity(places.len());
         for (t, (tensor, places)) in spec.tensors.iter().zip(places).enumerate() {
             let Places { param, grad } = places.clone();
@@ -122,49 +124,49 @@ impl Classes {
             let shared = !moving && grad.as_ref().is_some_and(|g| g.buffer == param.buffer);
             let rows = state.text(t);
             let formats = tensor.formats.clone();
-            let variant = Class { shared, moving, sum_lanes, rows, formats, ..rules[tensor.group].clone() };
-            let class = variants.iter().position(|v| *v == variant).unwrap_or_else(|| {
-                variants.push(variant);
-                variants.len() - 1
+            let class = Class { shared, moving, sum_lanes, rows, formats, ..rules[tensor.group].clone() };
+            let class = classes.iter().position(|v| *v == class).unwrap_or_else(|| {
+                classes.push(class);
+                classes.len() - 1
             });
-            let arrays = variants[class].array_counts();
+            let arrays = classes[class].array_counts();
             let elements = if tensor.frozen { 0 } else { tensor.elements };
             let grad = grad.filter(|_| !moving);
             let (group, chunk) = (tensor.group as u32, state.chunk(t, tensor));
             items.push(Item { elements, group, class, chunk, arrays, param, grad });
         }
-        if variants.is_empty() {
-            variants.push(Class { sum_lanes, ..rules[0].clone() });
+        if classes.is_empty() {
+            classes.push(Class { sum_lanes, ..rules[0].clone() });
         }
-        Self { variants, items }
+        Self { distinct: classes, items }
     }
 }
 
-/// Each group's variant. A rule with sums has one text for all its groups, because its sums are decided in one pass: a state that
+/// Each group's class. A rule with sums has one text for all its groups, because its sums are decided in one pass: a state that
 /// one group needs is kept for all, which changes no result.
 fn united(spec: &Spec, state: &RowState) -> Vec<Class> {
     let groups = &spec.groups;
-    let variant =
+    let class =
         |rule: &dyn Rule| Class { given: spec.given_directions, ..Class::with(rule, spec.around, groups.len()) };
-    let mut variants: Vec<Class> = groups.iter().map(|g| variant(g.rule.as_ref())).collect();
+    let mut classes: Vec<Class> = groups.iter().map(|g| class(g.rule.as_ref())).collect();
     if groups[0].rule.sums().sums > 0 {
-        let used = |k: usize| variants.iter().any(|v| v.states[k].used);
-        let all: Vec<bool> = (0..variants[0].states.len()).map(used).collect();
-        for variant in &mut variants {
-            for (state, &used) in variant.states.iter_mut().zip(&all) {
+        let used = |k: usize| classes.iter().any(|v| v.states[k].used);
+        let all: Vec<bool> = (0..classes[0].states.len()).map(used).collect();
+        for class in &mut classes {
+            for (state, &used) in class.states.iter_mut().zip(&all) {
                 state.used = used;
             }
         }
     }
     let (counted, tensors) = (state.selects() && groups[0].rule.sums().sums > 0, spec.tensors.len());
-    let stored = |tensor: &TensorInfo| Class { formats: tensor.formats.clone(), ..variants[tensor.group].clone() };
+    let stored = |tensor: &TensorInfo| Class { formats: tensor.formats.clone(), ..classes[tensor.group].clone() };
     let packs = spec.tensors.iter().any(|tensor| stored(tensor).array_counts().packs());
-    let chances = spec.tensors.iter().any(|tensor| stored(tensor).takes_chances());
-    let in_control = (state.masks() || packs) && !variants[0].rounds().is_empty();
-    for variant in &mut variants {
-        variant.counted = counted;
-        variant.chances = chances;
-        variant.scalars_in_control = in_control.then(|| variant.all_decisions(tensors));
+    let stochastic = spec.tensors.iter().any(|tensor| stored(tensor).rounds_stochastically());
+    let in_control = (state.masks() || packs) && !classes[0].rounds().is_empty();
+    for class in &mut classes {
+        class.counted = counted;
+        class.stochastic = stochastic;
+        class.scalars_in_control = in_control.then(|| class.all_decisions(tensors));
     }
-    variants
+    classes
 }

@@ -91,7 +91,7 @@ impl Builder {
     /// turns with the row's coordinates. `v` is stored for each element as before, and the same in all of a row; a state that
     /// was written otherwise keeps its differences, decaying. For `adam`, `adamw`, `nadam` and `radam`, rows of at most 256 elements, and
     /// not together with [`skip_zero_gradients`](Self::skip_zero_gradients). The tensor need not be in a row set. Such
-    /// tensors take a launch of their own. Default: not.
+    /// tensors take a dispatch of their own. Default: not.
     pub fn share_second_moment(&mut self, tensor: Tensor) -> &mut Self {
         if let Some(index) = self.known(|spec| spec.tensor(tensor)) {
             self.spec.rows.shared.insert(index);

@@ -1,6 +1,6 @@
 //! The arena's arrays: which there are, how wide their numbers are, and where they begin.
 //!
-//! An arena holds a header, then the arrays of whole f32, one behind the other, each over all tensors of the launch; then, where the
+//! An arena holds a header, then the arrays of whole f32, one behind the other, each over all tensors of the shard; then, where the
 //! device lets another binding begin, the packed ones in the same way: halves, a word for two numbers; bytes, a word for four, and behind
 //! these a word a block with its largest magnitude. All are as long, counted in vec4s of numbers: the stride.
 
@@ -31,7 +31,7 @@ impl Array {
     }
 
     /// Whether its numbers are rounded by chance.
-    pub(crate) fn by_chance(&self) -> bool {
+    pub(crate) fn is_stochastic(&self) -> bool {
         self.form == Form::Half { chance: true }
     }
 }
@@ -41,7 +41,7 @@ pub(crate) type Stretch = std::ops::Range<u64>;
 
 impl Array {
     /// Where `elements` numbers from a vec4 on lie, counted behind the header: whole vec4s of f32, or words.
-    pub(crate) fn stretch(&self, run: &crate::gpu::layout::launches::StateRun) -> Stretch {
+    pub(crate) fn stretch(&self, run: &crate::gpu::layout::tables::StateRun) -> Stretch {
         let (vec4, elements) = (run.vec4, run.elements as u64);
         let word = |first: u64, words: u64| {
             let start = run.packed + 4 * (self.before.words(run.stride) + first);
@@ -58,13 +58,13 @@ impl Array {
     }
 
     /// Bytes of these numbers, with what their blocks share.
-    pub(crate) fn bytes(&self, run: &crate::gpu::layout::launches::StateRun) -> u64 {
+    pub(crate) fn bytes(&self, run: &crate::gpu::layout::tables::StateRun) -> u64 {
         let length = |stretch: Stretch| stretch.end - stretch.start;
         length(self.stretch(run)) + self.largest(run).map_or(0, length)
     }
 
     /// Where the largest magnitudes of the same numbers' blocks lie.
-    pub(crate) fn largest(&self, run: &crate::gpu::layout::launches::StateRun) -> Option<Stretch> {
+    pub(crate) fn largest(&self, run: &crate::gpu::layout::tables::StateRun) -> Option<Stretch> {
         let Form::Blocks(_) = self.form else { return None };
         let first = self.before.words(run.stride) + run.stride + run.vec4 / BLOCK_VEC4S;
         let start = run.packed + 4 * first;
@@ -104,8 +104,8 @@ impl Class {
     }
 
     /// Whether anything is rounded by chance.
-    pub(crate) fn takes_chances(&self) -> bool {
-        self.formats.params.keep() == Some(RoundingMode::Stochastic) || self.arrays().iter().any(Array::by_chance)
+    pub(crate) fn rounds_stochastically(&self) -> bool {
+        self.formats.params.keep() == Some(RoundingMode::Stochastic) || self.arrays().iter().any(Array::is_stochastic)
     }
 
     /// The number of an f32 array among these, 0 where it is not there.

@@ -83,7 +83,7 @@ pub struct Class {
     /// How parameters, gradients and states are stored.
     pub(crate) formats: Formats,
     /// Some class rounds by chance, so that steps are counted for it.
-    pub(crate) chances: bool,
+    pub(crate) stochastic: bool,
     /// Gradients lie in the parameters' buffer, which is bound once.
     pub(crate) shared: bool,
     /// Gradients move from step to step.
@@ -102,13 +102,13 @@ pub struct Class {
 }
 
 impl Class {
-    /// The variant of a rule with these settings and nothing around it.
+    /// The class of a rule with these settings and nothing around it.
     #[must_use]
     pub fn of(rule: &dyn Rule, shared: bool, moving: bool) -> Self {
         Self { shared, moving, ..Self::with(rule, Around::default(), 1) }
     }
 
-    /// The variant for a tensor of so many elements that is stored so.
+    /// The class for a tensor of so many elements that is stored so.
     ///
     /// # Errors
     /// The rule cannot be stored so.
@@ -116,7 +116,7 @@ impl Class {
         let stored = Self { formats: storage.formats(rule, elements)?, ..self };
         let packs = stored.array_counts().packs() && !stored.rounds().is_empty();
         Ok(Self {
-            chances: stored.takes_chances(),
+            stochastic: stored.rounds_stochastically(),
             scalars_in_control: packs.then(|| stored.all_decisions(1)),
             ..stored
         })
@@ -141,7 +141,7 @@ impl Class {
             groups,
             sum_lanes: SUM_LANES,
             formats: Formats::default(),
-            chances: false,
+            stochastic: false,
             shared: false,
             moving: false,
             given: false,
@@ -233,7 +233,7 @@ impl Class {
     }
 
     /// Vec4s of what decisions remember, which lie before the first tensor's.
-    pub(crate) fn memory_vec4s(&self) -> usize {
+    pub(crate) fn global_state_vec4s(&self) -> usize {
         self.global_state.len().div_ceil(4)
     }
 
@@ -244,7 +244,7 @@ impl Class {
 
     /// Vec4s of the memory and the decisions of so many tensors, at least one.
     pub(crate) fn all_decisions(&self, tensors: usize) -> usize {
-        self.memory_vec4s() + tensors.max(1) * self.decision_vec4s().max(1)
+        self.global_state_vec4s() + tensors.max(1) * self.decision_vec4s().max(1)
     }
 }
 

@@ -2,8 +2,9 @@
 
 use crate::gpu::build::places::Places;
 use crate::gpu::layout::class::Class;
-use crate::gpu::layout::launches::{Layout, Place};
 use crate::gpu::layout::rows::RowState;
+use crate::gpu::layout::tables::Layout;
+use crate::gpu::layout::windows::Place;
 
 /// The places of all tensors, their classes, and the layout of every dispatch.
 #[derive(Debug)]

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use crate::gpu::build::buffers::{Buffers, Created, OWNED, Sizes, Source, Which};
 use crate::gpu::build::spec::{Mask, Spec, TensorInfo, index_of};
 use crate::gpu::layout::class::RowText;
-use crate::gpu::layout::launches::{Limits, Place, Window};
 use crate::gpu::layout::units::{CHUNK, VEC4};
+use crate::gpu::layout::windows::{Limits, Place, Window};
 use crate::{Error, Result};
 
 /// Words of `wo_Member` of `shaders/harness/rows.wgsl`, rounded up to vec4s.

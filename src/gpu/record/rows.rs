@@ -4,11 +4,12 @@ use crate::Result;
 use crate::gpu::Optimizer;
 use crate::gpu::build::buffers::{Buffers, OWNED, Sizes, UNIFORM, Which};
 use crate::gpu::build::spec::{RowSet, Tensor};
-use crate::gpu::kernel::kernels::LaunchGpu;
+use crate::gpu::kernel::kernels::DispatchSet;
 use crate::gpu::kernel::pipelines::{Compiler, Pipeline};
 use crate::gpu::layout::class::{Class, Stage};
-use crate::gpu::layout::launches::{Launch, Layout};
 use crate::gpu::layout::rows::{RowState, Task};
+use crate::gpu::layout::shards::Shard;
+use crate::gpu::layout::tables::Layout;
 use crate::gpu::layout::units::VEC4;
 
 /// Bytes from one task's record to the next: a dynamic offset is a multiple of this in every device.
@@ -17,14 +18,14 @@ const TASK_STRIDE: u64 = 256;
 /// What remapping and resetting take, beside what a step has.
 #[derive(Debug)]
 pub(crate) struct Remap {
-    /// A launch's, where its class has rows.
-    launches: Vec<Option<RemapLaunch>>,
+    /// One per shard; `None` where the shard's class has no rows.
+    dispatches: Vec<Option<RemapDispatch>>,
     /// The indices or flags of the call under way, a word a row.
     indices: wgpu::Buffer,
 }
 
 #[derive(Debug)]
-struct RemapLaunch {
+struct RemapDispatch {
     gather: wgpu::ComputePipeline,
     scatter: wgpu::ComputePipeline,
     reset: wgpu::ComputePipeline,
@@ -43,13 +44,13 @@ enum Kind {
 
 impl RowState {
     /// Plans what remapping and resetting take, where there are row sets.
-    pub(crate) fn plan_remap(&self, layout: &Layout, variants: &[Class], sizes: &mut Sizes) {
+    pub(crate) fn plan_remap(&self, layout: &Layout, classes: &[Class], sizes: &mut Sizes) {
         let Some(rows) = self.sets.iter().map(|s| s.capacity).max() else { return };
         sizes.add(Which::Indices, rows as u64 * 4);
         let moves = self.sets.iter().any(|s| s.reserved);
-        let arrays = layout.launches.iter().filter(|l| moves && variants[l.class].rows.is_some());
-        sizes.add(Which::Scratch, arrays.map(Launch::array).max().unwrap_or(0) * VEC4);
-        let tasks = variants.iter().map(|v| v.arrays().len() as u64 + 1).max().unwrap_or(1);
+        let arrays = layout.shards.iter().filter(|l| moves && classes[l.class].rows.is_some());
+        sizes.add(Which::Scratch, arrays.map(Shard::array).max().unwrap_or(0) * VEC4);
+        let tasks = classes.iter().map(|v| v.arrays().len() as u64 + 1).max().unwrap_or(1);
         sizes.add(Which::Tasks, tasks * TASK_STRIDE);
     }
 }
@@ -66,12 +67,12 @@ impl Optimizer {
         for array in 0..(tasks.size() / TASK_STRIDE) as u32 {
             self.context.queue.write_buffer(&tasks, u64::from(array) * TASK_STRIDE, bytemuck::bytes_of(&array));
         }
-        let compile = |variant: &Class| variant.rows.map(|_| compiler.compile(variant, Stage::Rows));
+        let compile = |class: &Class| class.rows.map(|_| compiler.compile(class, Stage::Rows));
         let classes: Vec<Option<Vec<Pipeline>>> = self.placement.classes.iter().map(compile).collect();
-        let launch = |(index, launch): (usize, &LaunchGpu)| {
-            let class = self.placement.layout.launches[index].class;
+        let shard = |(index, shard): (usize, &DispatchSet)| {
+            let class = self.placement.layout.shards[index].class;
             let [gather, scatter, reset] = classes[class].as_deref()? else { return None };
-            let window = self.placement.layout.launches[index].param.clone();
+            let window = self.placement.layout.shards[index].param.clone();
             let group = compiler.bind_group(gather, |name| match name {
                 "wo_task" => wgpu::BindingResource::Buffer(wgpu::BufferBinding {
                     buffer: &tasks,
@@ -80,14 +81,14 @@ impl Optimizer {
                 }),
                 "wo_indices" => indices.as_entire_binding(),
                 "wo_scratch" => scratch.as_entire_binding(),
-                _ => self.resource(name, window.clone(), &launch.arena, &launch.update.table, 0),
+                _ => self.resource(name, window.clone(), &shard.arena, &shard.update.table, 0),
             });
             let [gather, scatter, reset] = [gather, scatter, reset].map(|p| p.pipeline.clone());
             let arrays = self.placement.classes[class].arrays().len() as u32 + 1;
-            Some(RemapLaunch { gather, scatter, reset, group, grid: launch.update.grid, arrays })
+            Some(RemapDispatch { gather, scatter, reset, group, grid: shard.update.grid, arrays })
         };
-        let launches = self.kernels.launches.iter().enumerate().map(launch).collect();
-        Ok(Some(Remap { launches, indices }))
+        let dispatches = self.kernels.dispatches.iter().enumerate().map(shard).collect();
+        Ok(Some(Remap { dispatches, indices }))
     }
 
     /// Records that the rows of a set change places, with all that is kept for them: parameters, states, accumulated gradients and
@@ -216,8 +217,8 @@ impl Optimizer {
         }
         {
             let mut pass = self.begin_pass(encoder);
-            for launch in remap.launches.iter().flatten() {
-                launch.dispatch(&mut pass, kind, slot.offset);
+            for dispatch in remap.dispatches.iter().flatten() {
+                dispatch.record(&mut pass, kind, slot.offset);
             }
         }
         self.scalars.release(encoder, slot);
@@ -225,8 +226,8 @@ impl Optimizer {
     }
 }
 
-impl RemapLaunch {
-    fn dispatch(&self, pass: &mut wgpu::ComputePass<'_>, kind: Kind, slot: u32) {
+impl RemapDispatch {
+    fn record(&self, pass: &mut wgpu::ComputePass<'_>, kind: Kind, slot: u32) {
         let mut run = |pipeline: &wgpu::ComputePipeline, array: u32| {
             pass.set_pipeline(pipeline);
             pass.set_bind_group(0, &self.group, &[slot, array * TASK_STRIDE as u32]);

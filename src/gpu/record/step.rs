@@ -6,7 +6,7 @@ use crate::gpu::hyper::scalars::Slot;
 use crate::gpu::kernel::kernels::Kind;
 use crate::gpu::kernel::passes;
 use crate::gpu::layout::units::ROUNDED;
-use crate::gpu::record::dynamic::Moved;
+use crate::gpu::record::dynamic::DynamicGradients;
 use crate::optim::Procedure;
 use crate::{Error, Result};
 
@@ -30,7 +30,7 @@ impl Optimizer {
 
     /// Records one step with this step's gradients of some tensors elsewhere than they were bound: the same lengths and alignment as
     /// in [`Builder::bind`](crate::Builder::bind), in buffers that hold no parameters. Tensors that are not named keep the
-    /// gradients they were bound with. One launch a run of tensors whose gradients lie in one buffer.
+    /// gradients they were bound with. One dispatch a run of tensors whose gradients lie in one buffer.
     ///
     /// # Errors
     /// [`Builder::dynamic_gradients`](crate::Builder::dynamic_gradients) was not asked for; a range that does not fit; a tensor named
@@ -43,10 +43,14 @@ impl Optimizer {
         self.check_whole()?;
         let stats = (0..self.kernels.main_rounds).map(Kind::Stats);
         let warp = self.warps().then_some(Kind::Procedure);
-        let moved = self.moved(grads, stats.chain(warp).chain([Kind::Update]))?;
-        let slot =
-            self.scalars.begin(&self.context.device, &self.context.queue, &self.spec.groups, Some(&moved.positions))?;
-        self.record(encoder, &slot, Some(&moved));
+        let dynamic = self.dynamic_gradients(grads, stats.chain(warp).chain([Kind::Update]))?;
+        let slot = self.scalars.begin(
+            &self.context.device,
+            &self.context.queue,
+            &self.spec.groups,
+            Some(&dynamic.positions),
+        )?;
+        self.record(encoder, &slot, Some(&dynamic));
         self.finish(encoder, slot);
         Ok(())
     }
@@ -122,10 +126,14 @@ impl Optimizer {
         grads: impl IntoIterator<Item = (Tensor, wgpu::BufferSlice<'a>)>,
     ) -> Result<()> {
         self.check_accumulates()?;
-        let moved = self.moved(grads, [Kind::Accumulate])?;
-        let slot =
-            self.scalars.begin(&self.context.device, &self.context.queue, &self.spec.groups, Some(&moved.positions))?;
-        self.dispatch(&mut self.begin_pass(encoder), Kind::Accumulate, &slot, Some(&moved));
+        let dynamic = self.dynamic_gradients(grads, [Kind::Accumulate])?;
+        let slot = self.scalars.begin(
+            &self.context.device,
+            &self.context.queue,
+            &self.spec.groups,
+            Some(&dynamic.positions),
+        )?;
+        self.dispatch(&mut self.begin_pass(encoder), Kind::Accumulate, &slot, Some(&dynamic));
         self.scalars.release(encoder, slot);
         Ok(())
     }
@@ -186,30 +194,36 @@ impl Optimizer {
         })
     }
 
-    pub(crate) fn record(&self, encoder: &mut wgpu::CommandEncoder, slot: &Slot, moved: Option<&Moved>) {
+    pub(crate) fn record(&self, encoder: &mut wgpu::CommandEncoder, slot: &Slot, dynamic: Option<&DynamicGradients>) {
         let mut pass = self.begin_pass(encoder);
-        self.decide(&mut pass, slot, moved);
-        self.update(&mut pass, slot, moved);
+        self.decide(&mut pass, slot, dynamic);
+        self.update(&mut pass, slot, dynamic);
     }
 
     /// The rounds of sums that every step makes, and what is decided from them.
-    pub(crate) fn decide(&self, pass: &mut wgpu::ComputePass<'_>, slot: &Slot, moved: Option<&Moved>) {
+    pub(crate) fn decide(&self, pass: &mut wgpu::ComputePass<'_>, slot: &Slot, dynamic: Option<&DynamicGradients>) {
         for number in 0..self.kernels.main_rounds {
-            self.round(pass, number, slot, moved);
+            self.round(pass, number, slot, dynamic);
         }
     }
 
     /// A round's sums and what is decided from them.
-    pub(crate) fn round(&self, pass: &mut wgpu::ComputePass<'_>, number: usize, slot: &Slot, moved: Option<&Moved>) {
-        self.dispatch(pass, Kind::Stats(number), slot, moved);
+    pub(crate) fn round(
+        &self,
+        pass: &mut wgpu::ComputePass<'_>,
+        number: usize,
+        slot: &Slot,
+        dynamic: Option<&DynamicGradients>,
+    ) {
+        self.dispatch(pass, Kind::Stats(number), slot, dynamic);
         self.kernels.rounds[number].finish(pass, &self.kernels.rounds[number].finalize, slot);
     }
 
-    pub(crate) fn update(&self, pass: &mut wgpu::ComputePass<'_>, slot: &Slot, moved: Option<&Moved>) {
+    pub(crate) fn update(&self, pass: &mut wgpu::ComputePass<'_>, slot: &Slot, dynamic: Option<&DynamicGradients>) {
         if self.warps() {
-            self.dispatch(pass, Kind::Procedure, slot, moved);
+            self.dispatch(pass, Kind::Procedure, slot, dynamic);
         }
-        self.dispatch(pass, Kind::Update, slot, moved);
+        self.dispatch(pass, Kind::Update, slot, dynamic);
     }
 
     /// A round's sums without the decisions.
@@ -222,16 +236,16 @@ impl Optimizer {
         matches!(self.spec.groups[0].rule.procedure(), Procedure::Warp(_))
     }
 
-    fn dispatch(&self, pass: &mut wgpu::ComputePass<'_>, kind: Kind, slot: &Slot, moved: Option<&Moved>) {
-        match moved {
-            Some(moved) => moved.dispatch(pass, kind, slot.offset),
+    fn dispatch(&self, pass: &mut wgpu::ComputePass<'_>, kind: Kind, slot: &Slot, dynamic: Option<&DynamicGradients>) {
+        match dynamic {
+            Some(dynamic) => dynamic.dispatch(pass, kind, slot.offset),
             None => self.dispatch_record(pass, kind, slot, 0),
         }
     }
 
     /// As [`dispatch`](Self::dispatch), with the number of the record that a procedure's pass reads.
     pub(crate) fn dispatch_record(&self, pass: &mut wgpu::ComputePass<'_>, kind: Kind, slot: &Slot, record: usize) {
-        for (p, pipeline) in self.kernels.launches.iter().filter_map(|launch| launch.pass(kind)) {
+        for (p, pipeline) in self.kernels.dispatches.iter().filter_map(|shard| shard.pass(kind)) {
             let reads_record = p.pipeline.bindings.iter().any(|binding| binding.name == "wo_pass");
             let offsets = [slot.offset, passes::offset(record)];
             pass.set_pipeline(pipeline);
@@ -242,9 +256,9 @@ impl Optimizer {
 
     /// The step is in the encoder: the count goes on to the control buffer, and the slot is free once the work is done.
     pub(crate) fn finish(&mut self, encoder: &mut wgpu::CommandEncoder, slot: Slot) {
-        if let Some(first) = self.kernels.launches.first() {
+        if let Some(first) = self.kernels.dispatches.first() {
             encoder.copy_buffer_to_buffer(&first.arena.buffer, 0, &self.kernels.control, 0, 4);
-            if self.placement.classes[0].chances {
+            if self.placement.classes[0].stochastic {
                 encoder.copy_buffer_to_buffer(&first.arena.buffer, 4, &self.kernels.control, ROUNDED, 4);
             }
         }

@@ -53,7 +53,7 @@ impl Stored {
                 continue;
             };
             number += 1;
-            let chances = array.by_chance().then(|| chances(number));
+            let chances = array.is_stochastic().then(|| chances(number));
             let packed = optimizer.read_packed(tensor, &array).await?;
             let is_whole = matches!(packed, Packed::F32(_));
             stored.states.push((!is_whole).then(|| Spans::of(&packed, chances)));
