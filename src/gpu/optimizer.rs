@@ -2,6 +2,7 @@
 
 use crate::Result;
 use crate::gpu::access::telemetry::Telemetry;
+use crate::gpu::build::builder::Builder;
 use crate::gpu::build::spec::{Group, Spec, Tensor};
 use crate::gpu::hyper::scalars::{Scalars, Slot};
 use crate::gpu::kernel::kernels::{Context, DispatchSet, Kernels};
@@ -52,6 +53,28 @@ pub struct Optimizer {
 }
 
 impl Optimizer {
+    /// A builder of an optimizer. Its [`Group::DEFAULT`](crate::Group::DEFAULT) holds `rule`.
+    pub fn builder(rule: impl Into<Box<dyn Rule>>) -> Builder {
+        Builder::new(rule.into())
+    }
+
+    /// Records one step over every tensor of every group. Gradients are read and parameters changed when the encoder is submitted,
+    /// in the encoder's order: two steps in one encoder are two steps.
+    ///
+    /// # Errors
+    /// Too many recorded steps are not yet finished; gradients are to be given with
+    /// [`step_with_grads`](Self::step_with_grads); the rule evaluates gradients inside the step.
+    pub fn step(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
+        self.check_whole()?;
+        if self.kernels.runs.is_some() {
+            return self.step_with_grads(encoder, []);
+        }
+        let slot = self.scalars.begin(&self.context.device, &self.context.queue, &self.spec.groups, None)?;
+        self.record(encoder, &slot, None);
+        self.finish(encoder, slot);
+        Ok(())
+    }
+
     /// A group's settings as they are now. A setting that a schedule owns is as it was built.
     ///
     /// # Errors

@@ -292,14 +292,14 @@ impl Optimizer {
     ///
     /// # Errors
     /// A recorded step is not yet finished.
-    pub fn write_step_count(&mut self, applied: u32) -> Result<()> {
+    pub fn write_step_count(&mut self, step_count: u32) -> Result<()> {
         if !self.scalars.idle(&self.context.device) {
             return Err(Error::Usage(
                 "the count of steps changes only while no recorded step is unfinished".to_owned(),
             ));
         }
-        self.context.queue.write_buffer(&self.kernels.control, 0, bytemuck::bytes_of(&applied));
-        self.scalars.restart(Some(u64::from(applied)));
+        self.context.queue.write_buffer(&self.kernels.control, 0, bytemuck::bytes_of(&step_count));
+        self.scalars.restart(Some(u64::from(step_count)));
         Ok(())
     }
 

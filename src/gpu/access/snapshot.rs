@@ -18,7 +18,7 @@ pub struct Snapshot {
     pages: Vec<Page>,
     control: PageOffset,
     stochastic: bool,
-    memory: usize,
+    global_state: usize,
     losses: Option<(PageOffset, usize)>,
     tensors: Vec<SavedTensor>,
     pub(crate) about: About,
@@ -36,7 +36,7 @@ pub(crate) struct About {
 pub(crate) struct Contents {
     pub(crate) control: Control,
     /// What decisions remember.
-    pub(crate) memory: Vec<f32>,
+    pub(crate) global_state: Vec<f32>,
     /// The losses of the last probes.
     pub(crate) losses: Vec<f64>,
     pub(crate) tensors: Vec<Arrays>,
@@ -45,7 +45,7 @@ pub(crate) struct Contents {
 /// What of `wo_Control` outlives a step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Control {
-    pub(crate) applied: u32,
+    pub(crate) step_count: u32,
     pub(crate) skipped: u32,
     pub(crate) streak: u32,
     pub(crate) scale: f32,
@@ -55,9 +55,9 @@ pub(crate) struct Control {
 
 impl Control {
     /// From the head of `wo_Control`.
-    fn of([applied, _, skipped, streak, scale, _, key, steps]: [u32; 8], stochastic: bool) -> Self {
+    fn of([step_count, _, skipped, streak, scale, _, key, steps]: [u32; 8], stochastic: bool) -> Self {
         let rounding = stochastic.then_some(Rounding { key, steps });
-        Self { applied, skipped, streak, scale: f32::from_bits(scale), rounding }
+        Self { step_count, skipped, streak, scale: f32::from_bits(scale), rounding }
     }
 }
 
@@ -143,15 +143,15 @@ impl<'a> Plan<'a> {
 
 impl Optimizer {
     /// Records a copy of parameters, states and counters as they are at this point of the encoder. Training may go on at once;
-    /// the copy's memory is freed with the snapshot.
+    /// the bytes of the copy is freed with the snapshot.
     ///
     /// # Errors
-    /// A caller's buffer lacks `COPY_SRC`; no memory for the copy.
+    /// A caller's buffer lacks `COPY_SRC`; no global_state for the copy.
     pub fn snapshot(&self, encoder: &mut wgpu::CommandEncoder) -> Result<Snapshot> {
         let most = self.context.device.limits().max_buffer_size;
         let mut plan = Plan::default();
-        let memory = self.placement.classes[0].global_state.len();
-        let control = plan.add(&self.kernels.control, 0, CONTROL_HEAD + memory as u64 * 4, most);
+        let global_state = self.placement.classes[0].global_state.len();
+        let control = plan.add(&self.kernels.control, 0, CONTROL_HEAD + global_state as u64 * 4, most);
         let losses = self
             .kernels
             .losses
@@ -187,7 +187,7 @@ impl Optimizer {
             pages: self.record_copies(encoder, &plan)?,
             control,
             stochastic: self.placement.classes[0].stochastic,
-            memory,
+            global_state,
             losses,
             tensors,
             about: About { optimizer: self.spec.groups[0].rule.name(), groups },
@@ -253,9 +253,9 @@ impl Optimizer {
     /// # Errors
     /// A recorded step is not yet finished.
     pub(crate) fn write_control(&mut self, control: &Control) -> Result<()> {
-        let Control { applied, skipped, streak, scale, rounding } = *control;
-        self.write_step_count(applied)?;
-        let words = [applied, 0, skipped, streak, scale.to_bits(), 0];
+        let Control { step_count, skipped, streak, scale, rounding } = *control;
+        self.write_step_count(step_count)?;
+        let words = [step_count, 0, skipped, streak, scale.to_bits(), 0];
         self.context.queue.write_buffer(&self.kernels.control, 0, bytemuck::cast_slice(&words));
         if let Some(Rounding { key, steps }) = rounding {
             self.context.queue.write_buffer(&self.kernels.control, ROUNDING, bytemuck::cast_slice(&[key, steps]));
@@ -264,8 +264,8 @@ impl Optimizer {
     }
 
     /// Puts what decisions are made of and remember in place.
-    pub(crate) fn write_decisions(&self, memory: &[f32], losses: &[f64]) -> Result<()> {
-        self.write_global_state(memory)?;
+    pub(crate) fn write_decisions(&self, global_state: &[f32], losses: &[f64]) -> Result<()> {
+        self.write_global_state(global_state)?;
         if self.kernels.losses.is_none() {
             return Ok(());
         }
@@ -289,7 +289,7 @@ impl Snapshot {
         };
         let head = &pages[self.control.page][self.control.offset as usize..][..CONTROL_HEAD as usize];
         let control = Control::of(bytemuck::pod_read_unaligned(head), self.stochastic);
-        let memory = floats(self.control, CONTROL_HEAD / VEC4, self.memory);
+        let global_state = floats(self.control, CONTROL_HEAD / VEC4, self.global_state);
         let slot = |copied, j: usize| f64::from(floats(copied, j as u64 * LOSS_BYTES / VEC4, 1)[0]);
         let losses = self.losses.map_or_else(Vec::new, |(copied, n)| (0..n).map(|j| slot(copied, j)).collect());
         let tensors = self.tensors.into_iter().map(|tensor| {
@@ -312,6 +312,6 @@ impl Snapshot {
             }
             Arrays { name: tensor.name, group: tensor.group, shape: tensor.shape, arrays }
         });
-        Ok(Contents { control, memory, losses, tensors: tensors.collect() })
+        Ok(Contents { control, global_state, losses, tensors: tensors.collect() })
     }
 }

@@ -101,8 +101,8 @@ impl Builder {
     }
 
     /// Prepares for [`Optimizer::step_with_grads`](crate::Optimizer::step_with_grads). Default false, which saves each chunk a look-up.
-    pub fn dynamic_gradients(&mut self, moving: bool) -> &mut Self {
-        self.spec.dynamic_gradients = moving;
+    pub fn dynamic_gradients(&mut self, dynamic_gradients: bool) -> &mut Self {
+        self.spec.dynamic_gradients = dynamic_gradients;
         self
     }
 

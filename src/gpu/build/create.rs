@@ -58,11 +58,6 @@ impl Builder {
 }
 
 impl Optimizer {
-    /// A builder; its [`Group::DEFAULT`](crate::Group::DEFAULT) holds `rule`.
-    pub fn builder(rule: impl Into<Box<dyn Rule>>) -> Builder {
-        Builder::new(rule.into())
-    }
-
     fn create(builder: &Builder, spec: Spec, plan: Plan, device: &wgpu::Device, queue: &wgpu::Queue) -> Result<Self> {
         let memory_usage = plan.memory_usage(&spec);
         let contents = plan.contents();
@@ -145,8 +140,8 @@ impl Optimizer {
         let chunks = buffers.create_with(Which::Chunks(index), OWNED, bytemuck::cast_slice(&shard.chunks))?;
         let spans = buffers.create_with(Which::Spans(index), TABLE, bytemuck::cast_slice(&shard.spans))?;
         let pass = |pipeline: &Arc<Pipeline>, records: &[Chunk], table: &wgpu::Buffer, round: usize| {
-            let moves = pipeline.bindings.iter().any(|binding| binding.name == "wo_run");
-            let group = (!moves).then(|| {
+            let per_run = pipeline.bindings.iter().any(|binding| binding.name == "wo_run");
+            let group = (!per_run).then(|| {
                 compiler.bind_group(pipeline, |name| match name {
                     "wo_grads" => self.window_binding(shard.grad.as_ref().unwrap_or(&shard.param)),
                     "wo_mask" => self.mask_binding(index),
@@ -249,9 +244,9 @@ impl Optimizer {
     fn fill_states(&self, compiler: &Compiler<'_>, index: usize, shard: &DispatchSet, fill: &Pipeline) -> Result<()> {
         let window = self.placement.layout.shards[index].param.clone();
         // The fill touches no gradient, and gradients may not be there yet; a buffer of nobody's stands in, because the step may write them.
-        let stand_in = buffer(&self.context.device, &self.context.label, "stand-in", VEC4, OWNED)?;
+        let unused = buffer(&self.context.device, &self.context.label, "stand-in", VEC4, OWNED)?;
         let group = compiler.bind_group(fill, |name| match name {
-            "wo_grads" => stand_in.as_entire_binding(),
+            "wo_grads" => unused.as_entire_binding(),
             "wo_mask" => self.mask_binding(index),
             _ => self.resource(name, window.clone(), &shard.arena, &shard.update.table, 0),
         });
@@ -262,8 +257,8 @@ impl Optimizer {
         {
             let mut compute = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
             compute.set_pipeline(&fill.pipeline);
-            let moves = fill.bindings.iter().any(|binding| binding.name == "wo_run");
-            compute.set_bind_group(0, &group, if moves { &[0, 0] } else { &[0] });
+            let per_run = fill.bindings.iter().any(|binding| binding.name == "wo_run");
+            compute.set_bind_group(0, &group, if per_run { &[0, 0] } else { &[0] });
             compute.dispatch_workgroups(shard.update.grid.0, shard.update.grid.1, 1);
         }
         self.context.queue.submit([encoder.finish()]);

@@ -41,8 +41,8 @@ impl Plan {
         for (which, bytes) in self.sizes.iter() {
             self.add_other(which, bytes, &mut memory);
         }
-        let theirs = self.rows.mask_bytes(|source| matches!(source, Source::Caller(_)));
-        memory.add(Role::Masks, Owner::Caller, theirs.unwrap_or(0));
+        let bound = self.rows.mask_bytes(|source| matches!(source, Source::Caller(_)));
+        memory.add(Role::Masks, Owner::Caller, bound.unwrap_or(0));
         let rest = self.sizes.iter().map(|(_, bytes)| bytes).sum::<u64>() - memory.owned();
         memory.add(Role::Alignment, Owner::Crate, rest);
         memory
@@ -149,12 +149,12 @@ mod tests {
         let (page, flags) = (buffer(gpu, 4 * 800), buffer(gpu, 4 * 20));
         builder.storage(storage.parse().expect("it is one"));
         let bytes = if storage.starts_with("f32") { 4 } else { 2 };
-        let theirs = builder.bind_param(Group::DEFAULT, "theirs", &[20, 40], page.slice(..bytes * 800));
-        let ours = builder.tensor(Group::DEFAULT, "ours", &[20, 3]);
+        let bound = builder.bind_param(Group::DEFAULT, "theirs", &[20, 40], page.slice(..bytes * 800));
+        let own = builder.tensor(Group::DEFAULT, "ours", &[20, 3]);
         let alone = builder.tensor(Group::DEFAULT, "alone", &[400]);
-        let [first, second] = [builder.row_set("first", &[theirs, ours]), builder.row_set("second", &[alone])];
+        let [first, second] = [builder.row_set("first", &[bound, own]), builder.row_set("second", &[alone])];
         builder.mask_in(first, flags.slice(..)).mask(second).row_capacity(second, 500);
-        builder.column_rates(ours, &[0.5, 1.0, 2.0]);
+        builder.column_rates(own, &[0.5, 1.0, 2.0]);
         builder
     }
 

@@ -120,18 +120,18 @@ impl Classes {
         let mut items = Vec::with_capacity(places.len());
         for (t, (tensor, places)) in spec.tensors.iter().zip(places).enumerate() {
             let Places { param, grad } = places.clone();
-            let moving = spec.dynamic_gradients;
-            let shared = !moving && grad.as_ref().is_some_and(|g| g.buffer == param.buffer);
+            let dynamic_gradients = spec.dynamic_gradients;
+            let shared = !dynamic_gradients && grad.as_ref().is_some_and(|g| g.buffer == param.buffer);
             let rows = state.text(t);
             let formats = tensor.formats.clone();
-            let class = Class { shared, moving, sum_lanes, rows, formats, ..rules[tensor.group].clone() };
+            let class = Class { shared, dynamic_gradients, sum_lanes, rows, formats, ..rules[tensor.group].clone() };
             let class = classes.iter().position(|v| *v == class).unwrap_or_else(|| {
                 classes.push(class);
                 classes.len() - 1
             });
             let arrays = classes[class].array_counts();
             let elements = if tensor.frozen { 0 } else { tensor.elements };
-            let grad = grad.filter(|_| !moving);
+            let grad = grad.filter(|_| !dynamic_gradients);
             let (group, chunk) = (tensor.group as u32, state.chunk(t, tensor));
             items.push(Item { elements, group, class, chunk, arrays, param, grad });
         }

@@ -53,14 +53,14 @@ impl Plan {
         let layout = Layout::new(&classes.items, limits)?;
         let class = &classes.distinct[0];
         let control = CONTROL_HEAD + class.all_decisions(tensors) as u64 * VEC4;
-        let moving = spec.dynamic_gradients;
+        let dynamic_gradients = spec.dynamic_gradients;
         let tables = Tables {
-            moved: if moving { tensors } else { 0 },
+            gradients: if dynamic_gradients { tensors } else { 0 },
             rows: rows.table(&spec.tensors),
             in_control: class.scalars_in_control.map(|_| control),
         };
         let rings = Rings::new(spec, device, &tables)?;
-        let runs = moving.then(|| RunTable::new(&layout, limits));
+        let runs = dynamic_gradients.then(|| RunTable::new(&layout, limits));
         let passes = passes::records(class.procedure, random::key(spec.seed, random::Stream::Probe));
         plan_shards(&layout, spec.around, &mut sizes);
         plan_rounds(class, &layout, tensors, &mut sizes);

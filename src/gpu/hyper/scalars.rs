@@ -20,7 +20,7 @@ use crate::{Error, Result};
 
 /// Bytes that the ring of per-count rows may take.
 const COUNT_BYTES: u64 = 1 << 20;
-/// Bytes that the rows of calls and of moved gradients may take.
+/// Bytes that the rows of calls and of gradients gradients may take.
 const CALL_BYTES: u64 = 1 << 22;
 /// Rows filled ahead of need.
 const MARGIN: u64 = 256;
@@ -33,7 +33,7 @@ const ALIGNMENT: u64 = 256;
 struct Call {
     count_mask: u32,
     groups: u32,
-    moved: u32,
+    gradients: u32,
     rows: u32,
 }
 
@@ -66,7 +66,7 @@ pub(crate) struct Rings {
     /// Bytes of a [`Call`] with its rows.
     call_size: u64,
     /// Bytes of a call's gradient positions.
-    moved_row: u64,
+    gradients_row: u64,
     /// Bytes of a call's table of rows.
     rows_row: u64,
     /// Bytes of control in front.
@@ -79,7 +79,7 @@ pub(crate) struct Rings {
 #[derive(Debug, Default)]
 pub(crate) struct Tables {
     /// The count of tensors where gradients move, else 0.
-    pub(crate) moved: usize,
+    pub(crate) gradients: usize,
     /// The first call's table of rows.
     pub(crate) rows: Vec<u32>,
     /// Bytes of the control where it shares the buffer.
@@ -159,25 +159,25 @@ impl Rings {
         let bytes = |row: &[f32]| (row.len() * groups.len()) as u64 * 4;
         let (call_size, count_row) = (CALL_HEAD + bytes(&call).max(16), bytes(&count));
         check(limits.max_uniform_buffer_binding_size, "max_uniform_buffer_binding_size", call_size)?;
-        let moved_row = (tables.moved as u64 * 4).next_multiple_of(16);
+        let gradients_row = (tables.gradients as u64 * 4).next_multiple_of(16);
         let rows_row = (tables.rows.len() as u64 * 4).next_multiple_of(16);
         let rows = COUNT_BYTES.checked_div(count_row).unwrap_or(1 << 16).clamp(1 << 9, 1 << 16);
         let rows = 1 << rows.ilog2();
         let call_stride = call_size.next_multiple_of(ALIGNMENT);
-        let slots = (CALL_BYTES / (call_stride + moved_row + rows_row)).clamp(64, 1024);
+        let slots = (CALL_BYTES / (call_stride + gradients_row + rows_row)).clamp(64, 1024);
         let sums = groups[0].rule.sums();
         let probes = matches!(groups[0].rule.procedure(), Procedure::Probe(_));
         let may_skip = spec.around.guards() || sums.may_refuse || sums.may_hold || probes;
         let in_control = tables.in_control;
-        let rings = Self { rows, count_row, slots, call_size, moved_row, rows_row, in_control, may_skip };
-        let end = rings.moved_at(slots);
+        let rings = Self { rows, count_row, slots, call_size, gradients_row, rows_row, in_control, may_skip };
+        let end = rings.gradients_at(slots);
         check(limits.max_storage_buffer_binding_size, "max_storage_buffer_binding_size", end)?;
         Ok(rings)
     }
 
     /// Plans their buffers.
     pub(crate) fn plan(&self, sizes: &mut Sizes) {
-        sizes.add(Which::Scalars, self.moved_at(self.slots));
+        sizes.add(Which::Scalars, self.gradients_at(self.slots));
         sizes.add(Which::Calls, self.call_at(self.slots));
         if self.may_skip {
             sizes.add(Which::Confirmation, VEC4);
@@ -197,12 +197,12 @@ impl Rings {
         slot * self.call_size.next_multiple_of(ALIGNMENT)
     }
 
-    fn moved_at(&self, slot: u64) -> u64 {
-        self.count_at(self.rows) + slot * (self.moved_row + self.rows_row)
+    fn gradients_at(&self, slot: u64) -> u64 {
+        self.count_at(self.rows) + slot * (self.gradients_row + self.rows_row)
     }
 
     fn rows_at(&self, slot: u64) -> u64 {
-        self.moved_at(slot) + self.moved_row
+        self.gradients_at(slot) + self.gradients_row
     }
 
     /// Where the GPU finds a byte of the scalars.
@@ -218,7 +218,7 @@ impl Rings {
             let call = Call {
                 count_mask: (self.rows - 1) as u32,
                 groups: groups as u32,
-                moved: self.vec4_of(self.moved_at(slot)),
+                gradients: self.vec4_of(self.gradients_at(slot)),
                 rows: self.vec4_of(self.rows_at(slot)),
             };
             let at = self.call_at(slot) as usize;
@@ -260,21 +260,21 @@ impl Scalars {
         self.rings.call_size
     }
 
-    /// Prepares the rows that the next recorded step may read. `moved` are the step's gradient positions, where they move.
+    /// Prepares the rows that the next recorded step may read. `gradients` are the step's gradient positions, where they move.
     pub(crate) fn begin(
         &mut self,
         device: &wgpu::Device,
         queue: &wgpu::Queue,
         groups: &[GroupInfo],
-        moved: Option<&[u32]>,
+        gradients: Option<&[u32]>,
     ) -> Result<Slot> {
         if self.counts.is_full() && !settle(device, || !self.counts.is_full()) {
             let (unfinished, bound) = (self.counts.pending() as usize, self.counts.bound() as usize);
             return Err(Error::TooManySteps { unfinished, bound });
         }
         let slot = match self.slots.current {
-            Some(slot) if moved.is_none() => slot,
-            _ => self.take_slot(device, queue, groups, moved)?,
+            Some(slot) if gradients.is_none() => slot,
+            _ => self.take_slot(device, queue, groups, gradients)?,
         };
         self.counts.fill(queue, &self.buffer, |t| rows_of(groups, self.around, t, |scalars| scalar_rows(scalars).1))?;
         Ok(Slot { offset: self.rings.call_at(slot as u64) as u32, token: self.slots.tokens[slot].clone() })
@@ -286,7 +286,7 @@ impl Scalars {
         device: &wgpu::Device,
         queue: &wgpu::Queue,
         groups: &[GroupInfo],
-        moved: Option<&[u32]>,
+        gradients: Option<&[u32]>,
     ) -> Result<usize> {
         let start = self.slots.current.map_or(0, |s| s + 1);
         let mut free = self.slots.free(start);
@@ -298,8 +298,8 @@ impl Scalars {
         let slot = free.ok_or(Error::TooManySteps { unfinished: bound, bound })?;
         let rows = rows_of(groups, self.around, 1, |scalars| scalar_rows(scalars).0)?;
         queue.write_buffer(&self.calls, self.rings.call_at(slot as u64) + CALL_HEAD, bytemuck::cast_slice(&rows));
-        if let Some(moved) = moved {
-            queue.write_buffer(&self.buffer, self.rings.moved_at(slot as u64), bytemuck::cast_slice(moved));
+        if let Some(gradients) = gradients {
+            queue.write_buffer(&self.buffer, self.rings.gradients_at(slot as u64), bytemuck::cast_slice(gradients));
         }
         if !self.rows.is_empty() {
             queue.write_buffer(&self.buffer, self.rings.rows_at(slot as u64), bytemuck::cast_slice(&self.rows));
@@ -350,9 +350,9 @@ impl Scalars {
     }
 
     /// Starts over at `applied` steps, with every row to be written anew. Only while [`idle`](Self::idle).
-    pub(crate) fn restart(&mut self, applied: Option<u64>) {
-        if let Some(applied) = applied {
-            self.counts.set_known(applied);
+    pub(crate) fn restart(&mut self, count: Option<u64>) {
+        if let Some(step_count) = count {
+            self.counts.set_known(step_count);
         }
         self.counts.filled = self.counts.least();
         self.slots.current = None;
@@ -422,8 +422,8 @@ impl Counts {
     }
 
     /// The GPU's count was set to this while nothing was pending.
-    fn set_known(&mut self, applied: u64) {
-        self.known = applied;
+    fn set_known(&mut self, step_count: u64) {
+        self.known = step_count;
         self.finished = self.recorded - self.progress.dropped.load(Ordering::SeqCst);
         if let Some(confirmation) = &mut self.confirmation {
             confirmation.finished = None;
@@ -441,8 +441,8 @@ impl Counts {
     }
 
     fn take_confirmation(&mut self) {
-        let Some((applied, finished)) = self.confirmation.as_mut().and_then(Confirmation::take) else { return };
-        (self.known, self.finished) = (applied, finished);
+        let Some((step_count, finished)) = self.confirmation.as_mut().and_then(Confirmation::take) else { return };
+        (self.known, self.finished) = (step_count, finished);
     }
 
     /// Writes the rows that the steps recorded so far and the next may read, in whatever order they are submitted, and some more.
@@ -494,7 +494,7 @@ impl Confirmation {
 
     /// The count that came back, and the steps that were finished when its copy was recorded.
     fn take(&mut self) -> Option<(u64, u64)> {
-        let applied = self.mailbox.open(|bytes| u64::from(bytemuck::pod_read_unaligned::<u32>(&bytes[..4])))?;
-        Some(applied).zip(self.finished.take())
+        let step_count = self.mailbox.open(|bytes| u64::from(bytemuck::pod_read_unaligned::<u32>(&bytes[..4])))?;
+        Some(step_count).zip(self.finished.take())
     }
 }

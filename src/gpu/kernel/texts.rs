@@ -60,14 +60,14 @@ impl Text {
 fn texts(rule: &dyn Rule, around: Around, groups: usize) -> Vec<Text> {
     let mut texts = Vec::new();
     let integrates = matches!(rule.procedure(), Procedure::Integrate(_));
-    for (shared, moving) in [(false, false), (true, false), (false, true)] {
-        if moving && integrates {
+    for (shared, dynamic_gradients) in [(false, false), (true, false), (false, true)] {
+        if dynamic_gradients && integrates {
             continue; // the builder refuses it
         }
-        let class = Class { shared, moving, ..Class::with(rule, around, groups) };
+        let class = Class { shared, dynamic_gradients, ..Class::with(rule, around, groups) };
         let mut add = |round: Round, stage: Stage| {
             let class = Class { round, ..class.clone() };
-            let what = format!("{} {around:?} {shared} {moving} {round:?} {stage:?}", rule.name());
+            let what = format!("{} {around:?} {shared} {dynamic_gradients} {round:?} {stage:?}", rule.name());
             texts.push(Text::of(what, &class, stage));
         };
         add(Round::Only, Stage::Update);
@@ -97,8 +97,8 @@ fn row_texts(rule: &dyn Rule, around: Around) -> Vec<Text> {
     let all =
         [rows(None, false, false), rows(Some(0), false, false), rows(None, true, false), rows(Some(1), true, true)];
     let mut texts = Vec::new();
-    for (rows, moving) in all.into_iter().map(|rows| (rows, rows.columns)) {
-        let plain = Class { moving, rows: Some(rows), ..Class::with(rule, around, 2) };
+    for (rows, dynamic_gradients) in all.into_iter().map(|rows| (rows, rows.columns)) {
+        let plain = Class { dynamic_gradients, rows: Some(rows), ..Class::with(rule, around, 2) };
         let scalars_in_control = (rows.mask.is_some() && !plain.rounds().is_empty()).then_some(5);
         let class = Class { counted: rule.sums().sums > 0, scalars_in_control, ..plain };
         let mut add = |stage: Stage, class: &Class| {
@@ -301,9 +301,9 @@ fn every_text_validates_and_is_written_in_every_language() {
 fn what_is_public_is_among_them() {
     for entry in ALL {
         let rule = entry.sample();
-        for (shared, moving) in [(false, false), (true, false), (false, true)] {
-            for stage in Class::of(rule.as_ref(), shared, moving).stages() {
-                let class = Class::of(rule.as_ref(), shared, moving);
+        for (shared, dynamic_gradients) in [(false, false), (true, false), (false, true)] {
+            for stage in Class::of(rule.as_ref(), shared, dynamic_gradients).stages() {
+                let class = Class::of(rule.as_ref(), shared, dynamic_gradients);
                 let text = Text::of(entry.name.to_owned(), &class, stage);
                 assert!(texts(rule.as_ref(), Around::default(), 1).iter().any(|t| t.wgsl == text.wgsl));
                 check(&text);

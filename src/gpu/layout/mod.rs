@@ -1,5 +1,5 @@
-//! Where everything lies: classes of tensors, the arrays of their states, and the chunks, spans and windows of each shard. Pure
-//! arithmetic on the host; nothing here touches the GPU.
+//! The layout: classes of tensors, the arrays of their states, and the chunks, spans and windows of each shard. All of it is arithmetic on
+//! the host; nothing here touches the GPU.
 
 pub(crate) mod arena;
 pub(crate) mod class;

@@ -1,4 +1,4 @@
-//! Where the tensors of a built optimizer lie.
+//! The placement of the tensors of a built optimizer.
 
 use crate::gpu::build::places::Places;
 use crate::gpu::layout::class::Class;
@@ -6,14 +6,14 @@ use crate::gpu::layout::rows::RowState;
 use crate::gpu::layout::tables::Layout;
 use crate::gpu::layout::windows::Place;
 
-/// The places of all tensors, their classes, and the layout of every dispatch.
+/// The places of all tensors, their classes, and the layout of every shard.
 #[derive(Debug)]
 pub(crate) struct Placement {
     pub(crate) places: Vec<Places>,
     /// The distinct buffers of all places.
     pub(crate) buffers: Vec<wgpu::Buffer>,
     pub(crate) classes: Vec<Class>,
-    /// Each tensor's class.
+    /// The class of each tensor.
     pub(crate) class_of: Vec<usize>,
     pub(crate) layout: Layout,
     pub(crate) rows: RowState,

@@ -1,4 +1,4 @@
-//! Row sets: tensors that share rows. Which of the rows a step takes, how many are in use, and each column's rate.
+//! Row sets of an optimizer: the rows that a step takes, the count of rows in use, and the rate of each column.
 
 use std::collections::BTreeSet;
 
@@ -12,14 +12,14 @@ use crate::{Error, Result};
 /// Words of `wo_Member` of `shaders/harness/rows.wgsl`, rounded up to vec4s.
 const MEMBER: usize = 8;
 
-/// What a call beside the step does with a tensor: `wo_Member.task`.
+/// The work of a call beside the step on a tensor: `wo_Member.task`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub(crate) enum Task {
     Nothing,
-    /// With the rows that the indices name.
+    /// The rows that the indices name.
     Indexed,
-    /// With every row.
+    /// Every row.
     Whole,
 }
 
@@ -29,10 +29,10 @@ pub(crate) struct SetState {
     pub(crate) name: String,
     pub(crate) tensors: Vec<usize>,
     pub(crate) capacity: usize,
-    /// Whether its rows may change places.
+    /// Whether its rows may be remapped.
     pub(crate) reserved: bool,
     pub(crate) live: usize,
-    /// RowSet that were in use before the last remap.
+    /// The count of rows that were in use before the last remap.
     pub(crate) source: usize,
     pub(crate) mask: Option<Place>,
     pub(crate) nonzero: bool,
@@ -43,7 +43,7 @@ pub(crate) struct SetState {
 pub(crate) struct RowState {
     pub(crate) sets: Vec<SetState>,
     pub(crate) set_of: Vec<Option<usize>>,
-    /// Each tensor's rates; none where it has none of its own.
+    /// The column rates of each tensor; empty where the tensor has none.
     pub(crate) columns: Vec<Vec<f32>>,
     /// The tensors whose rows have one second moment each.
     pub(crate) shared: BTreeSet<usize>,
@@ -96,14 +96,14 @@ impl RowState {
         Ok(state)
     }
 
-    /// Plans the crate's buffer of masks, where a set has one there.
+    /// Plans the crate's buffer of masks, where a set has such a mask.
     pub(crate) fn plan(&self, sizes: &mut Sizes) {
         if let Some(bytes) = self.mask_bytes(|source| matches!(source, Source::Crate(_))) {
             sizes.add(Which::Masks, bytes);
         }
     }
 
-    /// Creates it. Until somebody writes it, every row is stepped.
+    /// Creates the buffer with every row flagged, so that a step takes every row until the caller writes the mask.
     pub(crate) fn create(&mut self, buffers: &Buffers<'_>) -> Result<()> {
         let rows = buffers.sizes.of(Which::Masks) as usize / 4;
         if rows > 0 {
@@ -113,13 +113,13 @@ impl RowState {
         Ok(())
     }
 
-    /// Bytes of the masks that lie in such buffers; `None` where none does.
+    /// Bytes of the masks that lie in buffers that `which` picks. `None`: no mask does.
     pub(crate) fn mask_bytes(&self, which: impl Fn(&Source) -> bool) -> Option<u64> {
         let masks = self.sets.iter().filter_map(|set| set.mask.as_ref());
         masks.filter(|mask| which(&self.sources[mask.buffer])).map(|mask| mask.size).reduce(|sum, size| sum + size)
     }
 
-    /// One window a buffer of masks.
+    /// Makes one window per buffer of masks.
     fn bind_masks(&mut self, limits: Limits) -> Result<()> {
         for mask in self.sets.iter().filter_map(|s| s.mask.as_ref()) {
             let start = mask.offset / limits.alignment * limits.alignment;
@@ -137,7 +137,7 @@ impl RowState {
         }
     }
 
-    /// Whether any set leaves rows out.
+    /// Whether there are row sets, so that steps may leave out rows.
     pub(crate) fn selects(&self) -> bool {
         !self.sets.is_empty()
     }
@@ -147,7 +147,7 @@ impl RowState {
         !self.masks.is_empty()
     }
 
-    /// What a tensor's class asks for.
+    /// What the class of a tensor needs for rows.
     pub(crate) fn text(&self, tensor: usize) -> Option<RowText> {
         let set = self.set_of[tensor].map(|set| &self.sets[set]);
         let shared = self.shared.contains(&tensor);
@@ -163,7 +163,7 @@ impl RowState {
         })
     }
 
-    /// Elements of a chunk of a tensor: whole rows where they share something.
+    /// Elements of a chunk of a tensor: whole rows, where a row shares one second moment.
     pub(crate) fn chunk(&self, tensor: usize, info: &TensorInfo) -> u64 {
         let width = info.width() as u64;
         if !self.shared.contains(&tensor) || width == 0 {
@@ -174,7 +174,7 @@ impl RowState {
         CHUNK / whole * whole
     }
 
-    /// The binding of a buffer of masks.
+    /// The binding of the buffer of masks of a class.
     pub(crate) fn mask_binding(&self, text: Option<RowText>) -> wgpu::BindingResource<'_> {
         let window = &self.masks[text.and_then(|text| text.mask).unwrap_or(0)];
         wgpu::BindingResource::Buffer(wgpu::BufferBinding {
@@ -189,7 +189,7 @@ impl RowState {
         self.sources[number].buffer(&self.created)
     }
 
-    /// A call's table: a `wo_Member` a tensor, then the rates of columns. Empty where no class needs it.
+    /// The table of a call: one `wo_Member` per tensor, then the rates of columns. Empty where no class needs the table.
     pub(crate) fn table(&self, tensors: &[TensorInfo]) -> Vec<u32> {
         self.table_for(tensors, |_| Task::Nothing)
     }
@@ -236,18 +236,18 @@ impl SetState {
 }
 
 impl TensorInfo {
-    /// Elements in a row.
+    /// Elements of a row.
     pub(crate) fn width(&self) -> usize {
         self.shape.iter().skip(1).product()
     }
 
-    /// For errors: how many rows there is to be room for, where that is more than the shape says.
+    /// For errors: the row capacity, where it is larger than the first dimension of the shape.
     pub(crate) fn room(&self) -> String {
         let rows = self.elements / (self.width() as u64).max(1);
         if self.elements == self.used() { String::new() } else { format!(" for the {rows} rows that are reserved") }
     }
 
-    /// Elements in the rows that are in use; of other tensors, all.
+    /// Elements in the rows in use; all elements of a tensor without row set.
     pub(crate) fn used(&self) -> u64 {
         self.shape.iter().map(|d| *d as u64).product()
     }

@@ -47,8 +47,8 @@ impl RowState {
     pub(crate) fn plan_remap(&self, layout: &Layout, classes: &[Class], sizes: &mut Sizes) {
         let Some(rows) = self.sets.iter().map(|s| s.capacity).max() else { return };
         sizes.add(Which::Indices, rows as u64 * 4);
-        let moves = self.sets.iter().any(|s| s.reserved);
-        let arrays = layout.shards.iter().filter(|l| moves && classes[l.class].rows.is_some());
+        let remaps = self.sets.iter().any(|s| s.reserved);
+        let arrays = layout.shards.iter().filter(|l| remaps && classes[l.class].rows.is_some());
         sizes.add(Which::Scratch, arrays.map(Shard::array).max().unwrap_or(0) * VEC4);
         let tasks = classes.iter().map(|v| v.arrays().len() as u64 + 1).max().unwrap_or(1);
         sizes.add(Which::Tasks, tasks * TASK_STRIDE);
@@ -205,8 +205,9 @@ impl Optimizer {
         tasks: &[Task],
     ) -> Result<()> {
         self.scalars.set_rows(self.placement.rows.table_for(&self.spec.tensors, |t| tasks[t]));
-        let moved = self.kernels.runs.as_ref().map(|_| vec![0; self.spec.tensors.len()]);
-        let slot = self.scalars.begin(&self.context.device, &self.context.queue, &self.spec.groups, moved.as_deref());
+        let positions = self.kernels.runs.as_ref().map(|_| vec![0; self.spec.tensors.len()]);
+        let slot =
+            self.scalars.begin(&self.context.device, &self.context.queue, &self.spec.groups, positions.as_deref());
         // What is recorded next does nothing with them.
         self.scalars.set_rows(self.placement.rows.table(&self.spec.tensors));
         let slot = slot?;

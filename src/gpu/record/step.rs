@@ -11,23 +11,6 @@ use crate::optim::Procedure;
 use crate::{Error, Result};
 
 impl Optimizer {
-    /// Records one step over every tensor of every group. Gradients are read and parameters changed when the encoder is submitted,
-    /// in the encoder's order: two steps in one encoder are two steps.
-    ///
-    /// # Errors
-    /// Too many recorded steps are not yet finished; gradients are to be given with
-    /// [`step_with_grads`](Self::step_with_grads); the rule evaluates gradients inside the step.
-    pub fn step(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
-        self.check_whole()?;
-        if self.kernels.runs.is_some() {
-            return self.step_with_grads(encoder, []);
-        }
-        let slot = self.scalars.begin(&self.context.device, &self.context.queue, &self.spec.groups, None)?;
-        self.record(encoder, &slot, None);
-        self.finish(encoder, slot);
-        Ok(())
-    }
-
     /// Records one step with this step's gradients of some tensors elsewhere than they were bound: the same lengths and alignment as
     /// in [`Builder::bind`](crate::Builder::bind), in buffers that hold no parameters. Tensors that are not named keep the
     /// gradients they were bound with. One dispatch a run of tensors whose gradients lie in one buffer.
@@ -168,7 +151,7 @@ impl Optimizer {
     }
 
     /// Checks that a step needs no evaluation on its way.
-    fn check_whole(&self) -> Result<()> {
+    pub(crate) fn check_whole(&self) -> Result<()> {
         let rule = self.spec.groups[0].rule.as_ref();
         if let Procedure::Integrate(_) = rule.procedure() {
             let name = rule.name();

@@ -40,8 +40,8 @@ impl Class {
             self.scalars.iter().filter(|(n, _)| !n.starts_with("wo_")).map(|(n, _)| member(n)).collect();
         let extra = ["wo_clip", "wo_factor", "wo_ema", "wo_evaluation"].map(member);
         let rows = |columns: &[&str], of_rule: bool| -> Vec<usize> {
-            let ours = columns.iter().enumerate().filter(|(_, name)| name.starts_with("wo_") != of_rule);
-            let mut rows: Vec<usize> = ours.map(|(i, _)| i / 4).collect();
+            let own = columns.iter().enumerate().filter(|(_, name)| name.starts_with("wo_") != of_rule);
+            let mut rows: Vec<usize> = own.map(|(i, _)| i / 4).collect();
             rows.dedup();
             rows
         };
