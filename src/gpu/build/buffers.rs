@@ -1,5 +1,5 @@
-//! The crate's buffers: which there are, how many bytes each takes, and their creation. A plan lists them with their sizes before there
-//! is a device; nothing is created that it does not list.
+//! The crate's buffers: their names, their sizes, and their creation. A plan lists all buffers with their sizes before a device exists;
+//! construction creates only buffers of the plan.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,24 +13,24 @@ pub(crate) const TABLE: wgpu::BufferUsages = wgpu::BufferUsages::STORAGE.union(w
 pub(crate) const OWNED: wgpu::BufferUsages = TABLE.union(wgpu::BufferUsages::COPY_SRC);
 pub(crate) const UNIFORM: wgpu::BufferUsages = wgpu::BufferUsages::UNIFORM.union(wgpu::BufferUsages::COPY_DST);
 
-/// Which of the crate's buffers: of several like it, with its number.
+/// A buffer of the crate; with a number, where there are several of its kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Which {
     Parameters(usize),
     Gradients(usize),
-    /// A shard's.
+    /// One per shard.
     Arena(usize),
-    /// A shard's.
+    /// One per shard.
     Chunks(usize),
-    /// A shard's.
+    /// One per shard.
     Spans(usize),
-    /// A round's.
+    /// One per round.
     Partials(usize),
-    /// A round's.
+    /// One per round.
     Totals(usize),
-    /// A round's.
+    /// One per round.
     Segments(usize),
-    /// A round's.
+    /// One per round.
     Tensors(usize),
     Control,
     Scalars,
@@ -76,17 +76,17 @@ impl fmt::Display for Which {
     }
 }
 
-/// The bytes of every buffer that is to be created.
+/// The bytes of every planned buffer.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sizes(BTreeMap<Which, u64>);
 
 impl Sizes {
-    /// Plans a buffer of at least so many bytes, and at least a vec4.
+    /// Plans a buffer of at least this many bytes, and at least a vec4.
     pub(crate) fn add(&mut self, which: Which, bytes: u64) {
         self.0.insert(which, bytes.next_multiple_of(VEC4).max(VEC4));
     }
 
-    /// Bytes of a buffer; 0 where there is none of this name.
+    /// Bytes of a buffer; 0 where the plan has no buffer of this name.
     pub(crate) fn of(&self, which: Which) -> u64 {
         self.0.get(&which).copied().unwrap_or(0)
     }
@@ -96,21 +96,21 @@ impl Sizes {
     }
 }
 
-/// The crate's buffers that hold what a [`Place`](crate::gpu::layout::windows::Place) names.
+/// The created buffers that a [`Source::Crate`] names.
 pub(crate) type Created = BTreeMap<Which, wgpu::Buffer>;
 
-/// Creates what a plan lists.
+/// Creates the buffers of a plan.
 pub(crate) struct Buffers<'a> {
     pub(crate) device: &'a wgpu::Device,
     pub(crate) queue: &'a wgpu::Queue,
     pub(crate) label: &'a str,
     pub(crate) sizes: &'a Sizes,
-    /// What the arenas hold, for errors.
+    /// The contents of the arenas, for errors.
     pub(crate) contents: &'a [String],
 }
 
 impl Buffers<'_> {
-    /// Creates a planned buffer, or says which one found no memory.
+    /// Creates a planned buffer. The error names the buffer that found no memory.
     pub(crate) fn create(&self, which: Which, usage: wgpu::BufferUsages) -> Result<wgpu::Buffer> {
         let what = match which {
             Which::Arena(shard) => format!("{which} ({})", self.contents[shard]),
@@ -135,7 +135,7 @@ impl Buffers<'_> {
         Ok(created)
     }
 
-    /// As [`create`](Self::create), beginning with these bytes.
+    /// As [`create`](Self::create), and writes these bytes at its start.
     pub(crate) fn create_with(&self, which: Which, usage: wgpu::BufferUsages, bytes: &[u8]) -> Result<wgpu::Buffer> {
         let buffer = self.create(which, usage)?;
         self.queue.write_buffer(&buffer, 0, bytes);
@@ -143,7 +143,7 @@ impl Buffers<'_> {
     }
 }
 
-/// Creates a buffer, or says which one found no memory.
+/// Creates a buffer. The error names the buffer that found no memory.
 pub(crate) fn buffer(
     device: &wgpu::Device,
     label: &str,
@@ -181,7 +181,7 @@ impl Source {
     }
 }
 
-/// What this thread created, for tests.
+/// The buffers that this thread created, for tests.
 #[cfg(test)]
 pub(crate) mod created {
     use std::cell::RefCell;

@@ -1,4 +1,4 @@
-//! Construction: every buffer, pipeline and bind group of an optimizer.
+//! Construction of an optimizer: every buffer, pipeline and bind group.
 
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ use crate::optim::procedure::evaluation::Evaluations;
 use crate::optim::rule::Rule;
 use crate::options::storage::half::rounding_key;
 
-/// What construction makes everything with.
+/// The tools of construction.
 struct Maker<'a> {
     buffers: &'a Buffers<'a>,
     compiler: &'a Compiler<'a>,
@@ -35,7 +35,7 @@ struct Maker<'a> {
 
 impl Builder {
     /// Creates every buffer, bind group and pipeline of an optimizer on this device. The builder stays as it is: it may build again, and
-    /// its handles belong to everything that it builds. May run on any thread; nothing is waited for.
+    /// its handles belong to every optimizer that it builds. `build` may run on any thread and never waits.
     ///
     /// # Errors
     /// No tensor; a setting out of range, a name given twice, a handle of another builder; a range that is misaligned, of the wrong
@@ -47,7 +47,7 @@ impl Builder {
         let plan = Plan::new(&spec, self.sum_lanes, &device.limits(), software)?;
         let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
         let made = Optimizer::create(self, spec, plan, device, queue);
-        // Natively an error is there at once; a browser reports it later, to the device's own handler.
+        // Natively wgpu reports an error at once. A browser reports it later, to the error handler of the device.
         let error = scope.pop().now_or_never().flatten();
         let made = made?;
         match error {
@@ -136,7 +136,7 @@ impl Optimizer {
         let shard = &self.placement.layout.shards[index];
         let arena =
             Arena { buffer: buffers.create(Which::Arena(index), OWNED)?, whole: shard.whole(), packed: shard.packed() };
-        // Behind the chunks' records the update leaves what it measures.
+        // The update writes its measurements behind the records of chunks.
         let chunks = buffers.create_with(Which::Chunks(index), OWNED, bytemuck::cast_slice(&shard.chunks))?;
         let spans = buffers.create_with(Which::Spans(index), TABLE, bytemuck::cast_slice(&shard.spans))?;
         let pass = |pipeline: &Arc<Pipeline>, records: &[Chunk], table: &wgpu::Buffer, round: usize| {
@@ -165,7 +165,7 @@ impl Optimizer {
         })
     }
 
-    /// The resource of a shard's binding; gradients are for the caller.
+    /// The resource of a binding of a shard. The calling function binds gradients itself.
     pub(crate) fn resource<'a>(
         &'a self,
         name: &str,
@@ -195,7 +195,7 @@ impl Optimizer {
             "wo_control" => self.kernels.control.as_entire_binding(),
             "wo_losses" => self.kernels.losses.as_ref().unwrap_or(&self.kernels.control).as_entire_binding(),
             "wo_pass" => uniform(self.kernels.passes.as_ref().unwrap_or(&self.kernels.control), PASS_BYTES),
-            // A probe's directions are brought to length one by the sums of their round, which is the last.
+            // The sums of the last round normalize the directions of a probe.
             "wo_totals" => self.kernels.rounds.last().map_or(&self.kernels.control, |r| &r.totals).as_entire_binding(),
             "wo_partials" => {
                 self.kernels.rounds.get(round).map_or(&self.kernels.control, |r| &r.partials).as_entire_binding()
@@ -204,7 +204,7 @@ impl Optimizer {
         }
     }
 
-    /// The masks of a shard's class.
+    /// The binding of the masks of a shard's class.
     pub(crate) fn mask_binding(&self, shard: usize) -> wgpu::BindingResource<'_> {
         self.placement.rows.mask_binding(self.placement.classes[self.placement.layout.shards[shard].class].rows)
     }
@@ -235,7 +235,7 @@ impl Optimizer {
         });
         let pipeline = |entry| find(&pipelines, entry).map(|p| p.pipeline.clone());
         let finalize = pipelines[0].pipeline.clone();
-        // A round without decisions makes the totals alone.
+        // The finalize of a round without decisions makes only the totals.
         let reduce = pipeline("wo_reduce").unwrap_or_else(|| finalize.clone());
         Ok(RoundDispatch { finalize, reduce, conclude: pipeline("wo_conclude"), group, partials, totals })
     }
@@ -243,7 +243,8 @@ impl Optimizer {
     /// Writes the first values of states that do not start at zero.
     fn fill_states(&self, compiler: &Compiler<'_>, index: usize, shard: &DispatchSet, fill: &Pipeline) -> Result<()> {
         let window = self.placement.layout.shards[index].param.clone();
-        // The fill touches no gradient, and gradients may not be there yet; a buffer of nobody's stands in, because the step may write them.
+        // The fill reads no gradient, and the gradients may not exist yet. The layout allows writes to gradients, so an unused buffer takes their
+        // place.
         let unused = buffer(&self.context.device, &self.context.label, "stand-in", VEC4, OWNED)?;
         let group = compiler.bind_group(fill, |name| match name {
             "wo_grads" => unused.as_entire_binding(),
@@ -273,7 +274,7 @@ struct ClassPipelines {
     accumulate: Option<wgpu::ComputePipeline>,
     swap: Option<wgpu::ComputePipeline>,
     evaluation: Option<[wgpu::ComputePipeline; 2]>,
-    /// One a round, where it has sums.
+    /// One per round; `None` where the round has no sums.
     stats: Vec<Option<Arc<Pipeline>>>,
     procedure: Option<Arc<Pipeline>>,
     identity: Option<Pipeline>,
@@ -285,7 +286,7 @@ impl ClassPipelines {
         let pipeline = |entry| find(&update, entry).map(|p| p.pipeline.clone());
         let stats = class.all_rounds().map(|round| {
             let class = Class { round, ..class.clone() };
-            // A round without sums decides from what is there already.
+            // A round without sums decides from the losses or from earlier totals.
             let sums = class.sum_counts().0 > 0;
             sums.then(|| Arc::new(compiler.compile(&class, Stage::Stats).swap_remove(0)))
         });
@@ -303,7 +304,7 @@ impl ClassPipelines {
     }
 }
 
-/// The pipeline of an entry point, where the stage has it.
+/// The pipeline of an entry point, if the stage has this entry point.
 fn find<'a>(pipelines: &'a [Pipeline], entry: &str) -> Option<&'a Pipeline> {
     pipelines.iter().find(|pipeline| pipeline.entry == entry)
 }
@@ -314,7 +315,7 @@ impl<R: Rule + 'static> From<R> for Box<dyn Rule> {
     }
 }
 
-/// Natively an optimizer may be built on one thread and stepped on another.
+/// Natively, one thread may build an optimizer and another may step it.
 #[cfg(not(target_arch = "wasm32"))]
 const _: () = {
     const fn may_cross_threads<T: Send + Sync>() {}
@@ -328,7 +329,7 @@ mod tests {
     use crate::gpu::read_buffer;
     use crate::{Group, VRAdam};
 
-    /// The totals of two steps with so many threads a workgroup of the sums: software GPUs run another number than hardware does.
+    /// The totals of two steps with this many threads per workgroup of the sums. Software GPUs use another count than hardware.
     fn totals(gpu: &crate::tools::adapter::Gpu, sum_lanes: u32) -> Vec<f32> {
         let mut builder = Optimizer::builder(VRAdam::default());
         builder.sum_lanes = Some(sum_lanes);

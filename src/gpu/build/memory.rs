@@ -1,4 +1,4 @@
-//! The bytes of a plan, by role.
+//! The bytes of a plan by role.
 
 use crate::Result;
 use crate::gpu::Optimizer;
@@ -12,9 +12,9 @@ use crate::gpu::layout::memory::{MemoryUsage, Owner, Role};
 use crate::gpu::layout::units::bytes_of;
 
 impl Builder {
-    /// What the optimizer would take of the memory of a device with these limits, by role: the buffers that [`build`](Self::build) would
-    /// create, and the ranges of the caller's that were bound. Nothing is allocated and no device is needed. Of tensors whose gradients
-    /// have no home ([`bind_param`](Self::bind_param)) those of a step are the caller's.
+    /// The GPU memory that the optimizer would take on a device with these limits, by role: the buffers that [`build`](Self::build) would
+    /// create, and the ranges that the caller bound. This allocates nothing and needs no device. For tensors that were bound without
+    /// gradients ([`bind_param`](Self::bind_param)), the caller owns the gradients of a step.
     ///
     /// # Errors
     /// As [`build`](Self::build), as far as no device is needed.
@@ -25,8 +25,8 @@ impl Builder {
 }
 
 impl Optimizer {
-    /// What it takes of the GPU's memory, by role: every buffer that construction created, and the ranges of the caller's that were bound.
-    /// Beside it there are only copies on their way: snapshots and what is read or written.
+    /// The GPU memory that the optimizer takes, by role: every buffer that construction created, and the ranges that the caller bound.
+    /// Snapshots, reads and writes take memory for their copies beside it.
     #[must_use]
     pub fn memory_usage(&self) -> MemoryUsage {
         self.memory_usage.clone()
@@ -48,7 +48,7 @@ impl Plan {
         memory
     }
 
-    /// The arenas' arrays.
+    /// Adds the arrays of the arenas.
     fn add_arrays(&self, spec: &Spec, memory: &mut MemoryUsage) {
         let arrays: Vec<Vec<Array>> = self.classes.distinct.iter().map(Class::arrays).collect();
         for tensor in 0..spec.tensors.len() {
@@ -60,7 +60,7 @@ impl Plan {
         }
     }
 
-    /// A buffer that is not a tensor's.
+    /// Adds a buffer that holds no tensor.
     fn add_other(&self, which: Which, bytes: u64, memory: &mut MemoryUsage) {
         let role = match which {
             Which::Parameters(_) | Which::Gradients(_) | Which::Arena(_) => return,
@@ -87,7 +87,7 @@ impl Plan {
     }
 }
 
-/// Parameters and gradients, whosever they are.
+/// Adds parameters and gradients, of both owners.
 fn add_tensors(spec: &Spec, memory: &mut MemoryUsage) {
     for tensor in &spec.tensors {
         let owner = match tensor.home {
@@ -130,7 +130,7 @@ mod tests {
         builder
     }
 
-    /// As [`plain`], with all around it that the rule takes.
+    /// As [`plain`], with all options that the rule allows.
     fn busy(gpu: &Gpu, rule: &dyn Rule, storage: &str) -> Builder {
         let mut builder = plain(gpu, rule, storage);
         builder.ema(Ema::default()).skip_nonfinite(true).given_directions(true);
@@ -143,7 +143,7 @@ mod tests {
         builder
     }
 
-    /// The caller's buffers, gradients that move, row sets.
+    /// The caller's buffers, dynamic gradients, row sets.
     fn bound(gpu: &Gpu, rule: &dyn Rule, storage: &str) -> Builder {
         let mut builder = Optimizer::builder(rule.boxed());
         let (page, flags) = (buffer(gpu, 4 * 800), buffer(gpu, 4 * 20));
@@ -158,7 +158,7 @@ mod tests {
         builder
     }
 
-    /// What the builder reports is what construction creates, or both refuse in the same words.
+    /// Checks that the builder reports what construction creates, or that both return the same error.
     fn check(gpu: &Gpu, what: &str, builder: Builder) -> Option<MemoryUsage> {
         let planned = builder.memory_usage(&gpu.device.limits());
         created::take();

@@ -1,4 +1,4 @@
-//! Where tensors lie, and which of them may share a shard.
+//! The places of tensors, and their classes: tensors of one class may share a shard.
 
 use std::ops::Range;
 
@@ -103,7 +103,7 @@ impl Pages {
     }
 }
 
-/// The classes of an optimizer's tensors: what changes a pipeline's text.
+/// The classes of the tensors of an optimizer.
 #[derive(Debug)]
 pub(crate) struct Classes {
     /// The classes, each once.
@@ -114,7 +114,7 @@ pub(crate) struct Classes {
 impl Classes {
     pub(crate) fn new(spec: &Spec, places: &[Places], state: &RowState, sum_lanes: u32) -> Self {
         let rules = united(spec, state);
-        // A thread a sum adds the others'.
+        // One thread per sum adds the sums of the other threads.
         let sum_lanes = sum_lanes.max((rules[0].sum_counts().0 as u32).next_multiple_of(8));
         let mut classes: Vec<Class> = Vec::new();
         let mut items = Vec::with_capacity(places.len());
@@ -142,8 +142,8 @@ impl Classes {
     }
 }
 
-/// Each group's class. A rule with sums has one text for all its groups, because its sums are decided in one pass: a state that
-/// one group needs is kept for all, which changes no result.
+/// The class of each group. A rule with sums has one text for all groups, because one pass decides from the sums: a state that one group
+/// needs is kept for all groups, which changes no result.
 fn united(spec: &Spec, state: &RowState) -> Vec<Class> {
     let groups = &spec.groups;
     let class =

@@ -1,4 +1,4 @@
-//! What construction is going to create, worked out before anything is: where everything lies, and every buffer with its bytes.
+//! The plan of an optimizer: the layout, and every buffer with its bytes. Construction creates nothing before the plan is complete.
 
 use crate::gpu::access::telemetry::{Sample, measured_bytes};
 use crate::gpu::build::buffers::{Sizes, Which};
@@ -17,27 +17,27 @@ use crate::options::around::Around;
 use crate::options::random;
 use crate::{Error, Result};
 
-/// An optimizer that is only planned.
+/// An optimizer that is planned and not created.
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) planned: Planned,
     pub(crate) rows: RowState,
-    /// The first call's table of rows.
+    /// The table of rows of the first call.
     pub(crate) row_table: Vec<u32>,
     pub(crate) classes: Classes,
     pub(crate) layout: Layout,
     pub(crate) rings: Rings,
-    /// `Some` where gradients move.
+    /// `Some` where each step names its gradients.
     pub(crate) runs: Option<RunTable>,
-    /// The records of the procedure's passes.
+    /// The records of the passes of the procedure.
     pub(crate) passes: Vec<u8>,
-    /// `Some` where steps are measured.
+    /// `Some` where steps measure themselves.
     pub(crate) sample: Option<Sample>,
     pub(crate) sizes: Sizes,
 }
 
 impl Plan {
-    /// The plan of a builder that was settled.
+    /// Plans an optimizer with this checked specification.
     ///
     /// # Errors
     /// The device's limits are too low.
@@ -76,12 +76,12 @@ impl Plan {
         Ok(Self { planned, rows, row_table, classes, layout, rings, runs, passes, sample, sizes })
     }
 
-    /// Bytes of a shard's measurements, behind its records of chunks.
+    /// Bytes of the measurements of a shard, behind its records of chunks.
     pub(crate) fn measured(&self, shard: usize) -> u64 {
         measured(&self.layout.shards[shard], self.classes.distinct[0].around)
     }
 
-    /// What each shard's arena holds, in words.
+    /// The contents of each shard's arena, in words.
     pub(crate) fn contents(&self) -> Vec<String> {
         let words = |class: usize| {
             let mut words: Vec<String> = Vec::new();
@@ -97,7 +97,7 @@ impl Plan {
     }
 }
 
-/// Bytes behind a shard's records of chunks, where the update leaves what it measures.
+/// Bytes behind the records of chunks of a shard, into which the update writes its measurements.
 fn measured(shard: &Shard, around: Around) -> u64 {
     if around.telemetry { measured_bytes(shard) } else { 0 }
 }
