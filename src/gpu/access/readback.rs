@@ -184,7 +184,7 @@ impl Optimizer {
     /// A frozen tensor has none.
     ///
     /// # Errors
-    /// The handle is another optimizer's.
+    /// The handle belongs to another optimizer.
     pub fn state_names(&self, tensor: Tensor) -> Result<Vec<&'static str>> {
         Ok(self.kept_arrays(self.spec.tensor(tensor)?).into_iter().map(|array| array.name).collect())
     }

@@ -10,7 +10,7 @@ impl Optimizer {
     /// The row set of this name.
     ///
     /// # Errors
-    /// There is none; the error suggests the nearest.
+    /// The optimizer has none of this name; the error suggests the nearest.
     pub fn row_set(&self, name: &str) -> Result<RowSet> {
         self.spec.row_set_named(name)
     }
@@ -18,7 +18,7 @@ impl Optimizer {
     /// How many rows of a set are in use: the first dimension of its tensors' shapes.
     ///
     /// # Errors
-    /// The set is not of this optimizer.
+    /// The handle belongs to another optimizer.
     pub fn row_count(&self, rows: RowSet) -> Result<usize> {
         self.set_state(rows).map(|set| set.live)
     }
@@ -26,7 +26,7 @@ impl Optimizer {
     /// How many rows of a set there is room for.
     ///
     /// # Errors
-    /// The set is not of this optimizer.
+    /// The handle belongs to another optimizer.
     pub fn row_capacity(&self, rows: RowSet) -> Result<usize> {
         self.set_state(rows).map(|set| set.capacity)
     }
@@ -35,7 +35,7 @@ impl Optimizer {
     /// an encoder with a [`remap`](Self::remap) was dropped.
     ///
     /// # Errors
-    /// The set is not of this optimizer, or has less room.
+    /// The handle belongs to another optimizer, or has less room.
     pub fn set_row_count(&mut self, rows: RowSet, live: usize) -> Result<()> {
         let rows = self.spec.row_set(rows)?;
         self.check_room(rows, live)?;
@@ -106,7 +106,7 @@ impl Optimizer {
     /// masks flag every row at first.
     ///
     /// # Errors
-    /// The set is not of this optimizer.
+    /// The handle belongs to another optimizer.
     pub fn mask(&self, rows: RowSet) -> Result<Option<wgpu::BufferSlice<'_>>> {
         let Some(mask) = &self.set_state(rows)?.mask else { return Ok(None) };
         let range = mask.offset..mask.offset + mask.size;

@@ -11,7 +11,7 @@ use crate::gpu::layout::units::VEC4;
 use crate::gpu::layout::windows::Limits;
 use crate::{Error, Result};
 
-/// A step's gradients where they move: windows of buffers, and each tensor's place.
+/// The gradients that a step names: windows of buffers, and the position of each tensor's gradient in its window.
 pub(crate) struct DynamicGradients {
     grads: Vec<Slice>,
     windows: Vec<Slice>,
@@ -26,7 +26,7 @@ struct RunDispatch {
     kind: Kind,
     pipeline: wgpu::ComputePipeline,
     group: wgpu::BindGroup,
-    /// Dynamic offset of its first part's record.
+    /// The dynamic offset of the record of the first part.
     offset: u32,
     count: u32,
 }
@@ -43,7 +43,7 @@ impl DynamicGradients {
 }
 
 impl Optimizer {
-    /// Binds the dispatches that read the given gradients, before the step records anything.
+    /// Makes the dispatches that read the named gradients, before the step records anything.
     fn bind_dynamic(&self, dynamic: &mut DynamicGradients, kinds: impl IntoIterator<Item = Kind>) -> Result<()> {
         let scope = self.context.device.push_error_scope(wgpu::ErrorFilter::Validation);
         for kind in kinds {
@@ -93,7 +93,7 @@ impl Optimizer {
         })
     }
 
-    /// Finds this step's gradients and checks them.
+    /// Checks the gradients of this step, and binds them.
     pub(crate) fn dynamic_gradients<'a>(
         &self,
         grads: impl IntoIterator<Item = (Tensor, wgpu::BufferSlice<'a>)>,
@@ -101,7 +101,7 @@ impl Optimizer {
     ) -> Result<DynamicGradients> {
         if self.kernels.runs.is_none() {
             return Err(Error::Usage(
-                "gradients move only where the builder was told: dynamic_gradients(true)".to_owned(),
+                "a step names gradients only where the builder was told: dynamic_gradients(true)".to_owned(),
             ));
         }
         let mut given: Vec<Option<Slice>> = vec![None; self.spec.tensors.len()];
@@ -128,7 +128,7 @@ impl Optimizer {
             // One dispatch cannot write a buffer and read it through another binding.
             if self.placement.layout.shards.iter().any(|l| self.placement.buffers[l.param.buffer] == slice.buffer) {
                 return Err(info.error(
-                    "its gradients lie in a buffer of parameters; where gradients move they need another".to_owned(),
+                    "its gradients lie in a buffer of parameters; dynamic gradients need another buffer".to_owned(),
                 ));
             }
             all.push(slice);
@@ -138,7 +138,7 @@ impl Optimizer {
         Ok(dynamic)
     }
 
-    /// Cuts the gradients' buffers into windows that can be bound: mostly one, the whole buffer.
+    /// Cuts the gradients' buffers into windows that the device can bind. Usually a window is the whole buffer.
     fn windows(&self, grads: Vec<Slice>) -> Result<DynamicGradients> {
         let limits = Limits::of(&self.context.device.limits());
         let mut buffers = Vec::new();
