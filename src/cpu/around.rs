@@ -166,7 +166,7 @@ pub(crate) fn square<F: Number>(values: &[F]) -> f64 {
 /// The counters that live from step to step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Counters {
-    pub(crate) applied: u64,
+    pub(crate) step_count: u64,
     pub(crate) skipped: u64,
     pub(crate) streak: u32,
     pub(crate) scale: f64,
@@ -190,7 +190,7 @@ impl<F: Number> Surroundings<F> {
 
     /// Without the count of applied steps, which is not kept here.
     pub(crate) fn counters(&self) -> Counters {
-        Counters { applied: 0, skipped: self.skipped, streak: self.streak, scale: self.scale }
+        Counters { step_count: 0, skipped: self.skipped, streak: self.streak, scale: self.scale }
     }
 
     pub(crate) fn set_counters(&mut self, counters: Counters) {

@@ -9,7 +9,7 @@ use crate::optim::rule::Real;
 /// What decisions are made of and kept in, beside the tensors.
 pub(crate) struct Decider<'a, F> {
     pub(crate) totals: &'a mut Vec<f64>,
-    pub(crate) memory: &'a mut [F],
+    pub(crate) global_state: &'a mut [F],
     pub(crate) slopes: &'a [F],
 }
 
@@ -35,11 +35,11 @@ impl<F: Number> Decider<'_, F> {
         if counts.may_refuse && groups[0].cpu.refuse(&totals) {
             return false;
         }
-        let before = self.memory.to_vec();
+        let before = self.global_state.to_vec();
         for tensor in tensors {
             let group = &groups[tensor.spec.group];
-            self.memory.copy_from_slice(&before);
-            tensor.decision = group.cpu.decide(&group.hyper, &totals, &tensor.own, self.memory);
+            self.global_state.copy_from_slice(&before);
+            tensor.decision = group.cpu.decide(&group.hyper, &totals, &tensor.own, self.global_state);
         }
         true
     }

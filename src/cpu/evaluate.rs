@@ -108,8 +108,8 @@ impl<F: Number> Optimizer<F> {
     ) -> Result<()> {
         let groups = scale(&self.spec.groups, self.step_count + 1)?;
         let start = slices(start);
-        let memory = self.global_state.clone();
-        let mut decider = Decider { totals: &mut self.totals, memory: &mut self.global_state, slopes: &[] };
+        let before = self.global_state.clone();
+        let mut decider = Decider { totals: &mut self.totals, global_state: &mut self.global_state, slopes: &[] };
         decider.decide(&groups, &mut self.tensors, params, &start);
         let follows = decide::held(&groups, &self.tensors);
         if follows {
@@ -118,7 +118,7 @@ impl<F: Number> Optimizer<F> {
             let followed = flow.follow(scheme, params, grads, evaluate);
             flow.restore(params);
             if let Err(error) = followed {
-                self.global_state = memory;
+                self.global_state = before;
                 return Err(error);
             }
             self.evaluations.abandoned += u64::from(flow.abandoned);
@@ -127,7 +127,7 @@ impl<F: Number> Optimizer<F> {
         let gradients = start.iter().map(|g| g.to_vec()).collect();
         put_states(groups[0].rule, &mut self.tensors, "g_prev", gradients);
         if follows {
-            decider = Decider { totals: &mut self.totals, memory: &mut self.global_state, slopes: &[] };
+            decider = Decider { totals: &mut self.totals, global_state: &mut self.global_state, slopes: &[] };
             decider.settle(&groups, &mut self.tensors, params, &start);
         }
         conclude(&groups, &mut self.tensors, &mut self.around, (&mut self.step_count, &mut self.draws), params, &start);

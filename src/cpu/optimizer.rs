@@ -42,7 +42,7 @@ impl<F: Number> Optimizer<F> {
     /// The tensor of this name.
     ///
     /// # Errors
-    /// There is none; the error suggests the nearest.
+    /// The optimizer has none of this name; the error suggests the nearest.
     pub fn tensor(&self, name: &str) -> Result<Tensor> {
         self.spec.tensor_named(name)
     }
@@ -50,7 +50,7 @@ impl<F: Number> Optimizer<F> {
     /// A tensor's group.
     ///
     /// # Errors
-    /// The handle is another optimizer's.
+    /// The handle belongs to another optimizer.
     pub fn group_of(&self, tensor: Tensor) -> Result<Group> {
         Ok(self.spec.group_handle(self.spec.tensor_info(tensor)?.group))
     }
@@ -58,7 +58,7 @@ impl<F: Number> Optimizer<F> {
     /// A group's settings as they are now. A setting that a schedule owns is as it was built.
     ///
     /// # Errors
-    /// The handle is another optimizer's.
+    /// The handle belongs to another optimizer.
     pub fn rule(&self, group: Group) -> Result<&dyn Rule> {
         Ok(self.spec.group_info(group)?.rule.as_ref())
     }
@@ -66,7 +66,7 @@ impl<F: Number> Optimizer<F> {
     /// The schedule that owns a group's setting ("lr" …), where one does.
     ///
     /// # Errors
-    /// The handle is another optimizer's.
+    /// The handle belongs to another optimizer.
     pub fn schedule(&self, group: Group, setting: &str) -> Result<Option<&Schedule>> {
         let scheduled = &self.spec.group_info(group)?.scheduled;
         Ok(scheduled.iter().find(|s| s.setting == setting).map(|s| &s.schedule))
@@ -75,7 +75,7 @@ impl<F: Number> Optimizer<F> {
     /// The names of the states that are kept for a tensor. A frozen tensor has none.
     ///
     /// # Errors
-    /// The handle is another optimizer's.
+    /// The handle belongs to another optimizer.
     pub fn state_names(&self, tensor: Tensor) -> Result<Vec<&'static str>> {
         let kept = &self.tensors[self.spec.tensor(tensor)?];
         let states = self.spec.groups[kept.spec.group].rule.states();
@@ -90,7 +90,7 @@ impl<F: Number> Optimizer<F> {
     /// A state of a tensor.
     ///
     /// # Errors
-    /// The handle is another optimizer's; no state of this name is kept.
+    /// The handle belongs to another optimizer; no state of this name is kept.
     pub fn state(&self, tensor: Tensor, name: &str) -> Result<&[F]> {
         let (tensor, at) = self.state_place(tensor, name)?;
         Ok(self.tensors[tensor].states[at].as_deref().unwrap_or_default())
@@ -143,7 +143,7 @@ impl<F: Number> Optimizer<F> {
     /// Sets the global state, as when states are restored.
     ///
     /// # Errors
-    /// Another count than the rule's.
+    /// The rule's global state has another count of numbers.
     pub fn set_global_state(&mut self, values: &[F]) -> Result<()> {
         if values.len() != self.global_state.len() {
             let problem =
@@ -158,7 +158,7 @@ impl<F: Number> Optimizer<F> {
     /// the first step, and for a name that the rule does not decide.
     ///
     /// # Errors
-    /// The handle is another optimizer's.
+    /// The handle belongs to another optimizer.
     pub fn decision(&self, tensor: Tensor, name: &str) -> Result<Option<F>> {
         let decision = &self.tensors[self.spec.tensor(tensor)?].decision;
         let at = self.spec.rule().decision().iter().position(|n| *n == name);
@@ -174,7 +174,7 @@ impl<F: Number> Optimizer<F> {
     /// A tensor's average of the weights, where it is kept; zeros before the first step.
     ///
     /// # Errors
-    /// The handle is another optimizer's; the builder was told no [`ema`](crate::Builder::ema); the tensor is frozen.
+    /// The handle belongs to another optimizer; the builder was told no [`ema`](crate::Builder::ema); the tensor is frozen.
     pub fn ema(&self, tensor: Tensor) -> Result<&[F]> {
         let index = self.spec.tensor(tensor)?;
         let info = &self.spec.tensors[index];

@@ -14,7 +14,7 @@ impl<F: Number> Optimizer<F> {
     /// [`write_mask`](Self::write_mask).
     ///
     /// # Errors
-    /// The handle is another optimizer's; the builder was told no row capacity, or one that is too small; a count or length that does not
+    /// The handle belongs to another optimizer; the builder was told no row capacity, or one that is too small; a count or length that does not
     /// fit. Nothing was changed then.
     pub fn remap(&mut self, rows: RowSet, indices: &[u32], params: &mut [&mut Vec<F>]) -> Result<()> {
         let index = self.spec.row_set(rows)?;
@@ -62,7 +62,7 @@ impl<F: Number> Optimizer<F> {
     /// parameters.
     ///
     /// # Errors
-    /// The handle is another optimizer's; a length that does not fit.
+    /// The handle belongs to another optimizer; a length that does not fit.
     pub fn reset_states(&mut self, tensor: Tensor, param: &[F]) -> Result<()> {
         self.reset(self.spec.tensor(tensor)?, param, |_| true)
     }
@@ -70,7 +70,7 @@ impl<F: Number> Optimizer<F> {
     /// As [`reset_states`](Self::reset_states), for the flagged rows of a set. `params` are the set's tensors', in its order.
     ///
     /// # Errors
-    /// The handle is another optimizer's; a count or length that does not fit.
+    /// The handle belongs to another optimizer; a count or length that does not fit.
     pub fn reset_rows(&mut self, rows: RowSet, flags: &[u32], params: &[&[F]]) -> Result<()> {
         let set = &self.rows.sets[self.spec.row_set(rows)?];
         set.check_count("flags", flags.len(), set.rows)?;

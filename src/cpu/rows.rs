@@ -63,7 +63,7 @@ impl<F: Number> Optimizer<F> {
     /// Flags the rows of a set that steps take from now on; 0 is a row that stays as it is. At first every row is flagged.
     ///
     /// # Errors
-    /// The handle is another optimizer's; the set has no mask; another count than its rows.
+    /// The handle belongs to another optimizer; the set has no mask; another count than its rows.
     pub fn write_mask(&mut self, rows: RowSet, flags: &[u32]) -> Result<()> {
         let index = self.spec.row_set(rows)?;
         let set = &mut self.rows.sets[index];
@@ -80,7 +80,7 @@ impl<F: Number> Optimizer<F> {
     /// How many rows a set has.
     ///
     /// # Errors
-    /// The handle is another optimizer's.
+    /// The handle belongs to another optimizer.
     pub fn row_count(&self, rows: RowSet) -> Result<usize> {
         Ok(self.rows.sets[self.spec.row_set(rows)?].rows)
     }
@@ -88,7 +88,7 @@ impl<F: Number> Optimizer<F> {
     /// The row set of this name.
     ///
     /// # Errors
-    /// There is none; the error suggests the nearest.
+    /// The optimizer has none of this name; the error suggests the nearest.
     pub fn row_set(&self, name: &str) -> Result<RowSet> {
         self.spec.row_set_named(name)
     }
@@ -96,7 +96,7 @@ impl<F: Number> Optimizer<F> {
     /// Sets the rates of a tensor's columns for the next steps: see [`Builder::column_rates`](crate::Builder::column_rates).
     ///
     /// # Errors
-    /// The handle is another optimizer's; the tensor was built without column rates; another count than its columns; a rate that is not
+    /// The handle belongs to another optimizer; the tensor was built without column rates; another count than its columns; a rate that is not
     /// finite or below 0.
     pub fn set_column_rates(&mut self, tensor: Tensor, rates: &[f64]) -> Result<()> {
         let index = self.spec.tensor(tensor)?;

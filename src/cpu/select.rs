@@ -23,7 +23,7 @@ impl<F: Number> Optimizer<F> {
             .map(|t| self.rows.set_of[t].map(|_| (picked(params[t], t), picked(grads[t], t))))
             .collect();
         let (mut some_params, some_grads): (Vec<_>, Vec<_>) = some.into_iter().map(Option::unzip).unzip();
-        let applied = self.step_count;
+        let step_count = self.step_count;
         let result = {
             let both = params.iter_mut().zip(&mut some_params);
             let mut params: Vec<&mut [F]> = both.map(|(p, some)| some.as_deref_mut().unwrap_or(p)).collect();
@@ -36,7 +36,7 @@ impl<F: Number> Optimizer<F> {
                 put(params[t], some, &self.rows.stepped[t]);
             }
         }
-        let begins = applied == 0 && self.step_count > 0;
+        let begins = step_count == 0 && self.step_count > 0;
         for aside in asides {
             self.put_back(aside, params, begins);
         }

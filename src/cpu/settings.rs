@@ -10,7 +10,7 @@ impl<F: Number> Optimizer<F> {
     /// A group's learning rate for the next step: its schedule's, where it has one.
     ///
     /// # Errors
-    /// The handle is another optimizer's; the rule has no learning rate.
+    /// The handle belongs to another optimizer; the rule has no learning rate.
     pub fn lr(&self, group: Group) -> Result<f64> {
         self.spec.lr(group, self.step_count)
     }
@@ -18,7 +18,7 @@ impl<F: Number> Optimizer<F> {
     /// Sets a group's learning rate from the next step on.
     ///
     /// # Errors
-    /// The handle is another optimizer's; the rate is out of its range, or belongs to a schedule.
+    /// The handle belongs to another optimizer; the rate is out of its range, or belongs to a schedule.
     pub fn set_lr(&mut self, group: Group, lr: f64) -> Result<()> {
         self.set(group, "lr", &Value::Number(lr))
     }
@@ -35,7 +35,7 @@ impl<F: Number> Optimizer<F> {
     /// Sets one of a group's settings from the next step on.
     ///
     /// # Errors
-    /// The handle is another optimizer's; an unknown name; a value out of range; a setting that would change which states are kept, or
+    /// The handle belongs to another optimizer; an unknown name; a value out of range; a setting that would change which states are kept, or
     /// that belongs to a schedule.
     pub fn set(&mut self, group: Group, name: &str, value: &Value) -> Result<()> {
         self.set_all(group, [(name, value)])

@@ -60,10 +60,10 @@ impl<F: Number> Optimizer<F> {
         }
     }
 
-    /// What the chances of the next step follow from, where anything is rounded by chance.
+    /// The key and the count that the draws of the next step follow from. `None`: nothing is rounded stochastically.
     pub(crate) fn rounding(&self) -> Option<Rounding> {
-        let chances = self.tensors.iter().any(|tensor| tensor.stored.formats.round_stochastically());
-        chances.then_some(Rounding { key: self.draws.key, steps: self.draws.steps })
+        let stochastic = self.tensors.iter().any(|tensor| tensor.stored.formats.round_stochastically());
+        stochastic.then_some(Rounding { key: self.draws.key, steps: self.draws.steps })
     }
 
     pub(crate) fn set_rounding(&mut self, rounding: Rounding) {
@@ -71,11 +71,11 @@ impl<F: Number> Optimizer<F> {
     }
 
     pub(crate) fn counters(&self) -> Counters {
-        Counters { applied: self.step_count, ..self.around.counters() }
+        Counters { step_count: self.step_count, ..self.around.counters() }
     }
 
     pub(crate) fn set_counters(&mut self, counters: Counters) {
-        self.step_count = counters.applied;
+        self.step_count = counters.step_count;
         self.around.set_counters(counters);
     }
 }

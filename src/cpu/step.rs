@@ -66,16 +66,16 @@ impl<F: Number> Optimizer<F> {
             return self.apply(params, grads);
         }
         let before = self.before(params);
-        let applied = match self.prepare(grads) {
+        let stepped = match self.prepare(grads) {
             None => Ok(()),
             Some(prepared) => {
-                let applied = self.apply_selected(params, &slices(&prepared));
+                let stepped = self.apply_selected(params, &slices(&prepared));
                 self.around.prepared = prepared;
-                applied
+                stepped
             }
         };
         self.measure(before, params);
-        applied
+        stepped
     }
 
     /// The gradients as the rule sees them, or nothing where the step is left out. They go back to `around.prepared`.
@@ -89,7 +89,7 @@ impl<F: Number> Optimizer<F> {
     pub(crate) fn apply(&mut self, params: &mut [&mut [F]], grads: &[&[F]]) -> Result<()> {
         let groups = scale(&self.spec.groups, self.step_count + 1)?;
         let mut decider =
-            Decider { totals: &mut self.totals, memory: &mut self.global_state, slopes: &self.probes.slopes };
+            Decider { totals: &mut self.totals, global_state: &mut self.global_state, slopes: &self.probes.slopes };
         if !decider.decide(&groups, &mut self.tensors, params, grads) {
             return Ok(());
         }
@@ -107,11 +107,11 @@ pub(crate) fn conclude<F: Number>(
     groups: &[Scaled<'_, F>],
     tensors: &mut [TensorState<F>],
     around: &mut Surroundings<F>,
-    (applied, draws): (&mut u64, &mut Draws),
+    (step_count, draws): (&mut u64, &mut Draws),
     params: &mut [&mut [F]],
     grads: &[&[F]],
 ) {
-    if *applied == 0 {
+    if *step_count == 0 {
         around.start_average(params);
     }
     if tensors.iter().any(|t| t.warp.is_some()) {
@@ -121,8 +121,8 @@ pub(crate) fn conclude<F: Number>(
         walk::update(groups, tensors, params, grads);
     }
     round_states(tensors, draws);
-    around.average(*applied + 1, params);
-    *applied += u64::from(!decide::held(groups, tensors));
+    around.average(*step_count + 1, params);
+    *step_count += u64::from(!decide::held(groups, tensors));
 }
 
 /// Passes every tensor's gradient through its matrix.

@@ -1,4 +1,4 @@
-//! Storage on the host: between steps its numbers are those that the storage can hold, so that it does what the GPU does when it loads and
+//! Storage on the host: between steps, parameters and states are numbers that the storage can hold, as on the GPU, which rounds where it
 //! stores.
 
 use crate::Result;
@@ -11,20 +11,20 @@ use crate::options::storage::half::StochasticRounding;
 use crate::options::storage::{Format, Params, StateFormat};
 
 impl<F: Number> TensorState<F> {
-    /// Rounds the states from before the first step.
+    /// Rounds the first values of the states to nearest.
     pub(crate) fn round_first_states(&mut self) {
         self.round_states(None);
     }
 
-    /// Rounds the states as a step with these chances does; without chances to the nearest.
-    fn round_states(&mut self, chances: Option<&dyn Fn(u32) -> StochasticRounding>) {
+    /// Rounds the states as a step with these draws does. Without draws, rounds to nearest.
+    fn round_states(&mut self, draws: Option<&dyn Fn(u32) -> StochasticRounding>) {
         let kept = self.states.iter_mut().enumerate().filter_map(|(at, state)| Some((at, state.as_deref_mut()?)));
         for (array, (at, state)) in (1..).zip(kept) {
             let kind = self.stored.kinds.get(at).copied().unwrap_or_default();
-            match (self.stored.formats.state(at), chances) {
+            match (self.stored.formats.state(at), draws) {
                 (StateFormat::F32, _) => {}
                 (StateFormat::Bf16Stochastic, Some(of)) => {
-                    HalfRounding::Chance(Format::Bf16, of(array)).round(state, kind);
+                    HalfRounding::Stochastic(Format::Bf16, of(array)).round(state, kind);
                 }
                 (StateFormat::Bf16 | StateFormat::Bf16Stochastic, _) => {
                     HalfRounding::Nearest(Format::Bf16).round(state, kind);
@@ -35,7 +35,7 @@ impl<F: Number> TensorState<F> {
     }
 }
 
-/// Rounds what a step made of the states, and counts it.
+/// Rounds the states after a step, and counts the step.
 pub(crate) fn round_states<F: Number>(tensors: &mut [TensorState<F>], draws: &mut Draws) {
     for (t, tensor) in tensors.iter_mut().enumerate() {
         tensor.round_states(Some(&|array| draws.of(t, array)));
@@ -45,8 +45,8 @@ pub(crate) fn round_states<F: Number>(tensors: &mut [TensorState<F>], draws: &mu
 
 /// Storage.
 impl<F: Number> Optimizer<F> {
-    /// Rounds parameters to those that the model is to see, as initial values must be, to the nearest; what a storage keeps beside them
-    /// is what they lose by it.
+    /// Rounds parameters to nearest, to those that the model sees: initial values must be such numbers. The storage keeps the difference,
+    /// where it keeps full precision.
     ///
     /// # Errors
     /// A count or length that does not fit.
@@ -54,14 +54,14 @@ impl<F: Number> Optimizer<F> {
         self.check_count("parameters", params.len())?;
         params.iter().enumerate().try_for_each(|(t, p)| self.check_length(t, "parameter", p.len()))?;
         for ((tensor, info), p) in self.tensors.iter_mut().zip(&self.spec.tensors).zip(params) {
-            // Of a frozen tensor nothing is kept beside what the model sees.
+            // The storage keeps no full precision for a frozen tensor.
             let full = if info.frozen { None } else { tensor.stored.recall(p) };
             tensor.stored.release(full, p, None);
         }
         Ok(())
     }
 
-    /// Does something to the parameters in full, and leaves the caller with those that the model sees.
+    /// Runs `work` on the parameters in full precision, and leaves the caller with the parameters that the model sees.
     pub(crate) fn in_full(
         &mut self,
         params: &mut [&mut [F]],
@@ -70,7 +70,7 @@ impl<F: Number> Optimizer<F> {
         if self.tensors.iter().all(|tensor| tensor.stored.formats.params == Params::F32) {
             return work(self, params);
         }
-        // Those of this step, whose end counts on.
+        // The draws of this step: `work` counts the step.
         let draws = self.draws;
         let recalled = self.tensors.iter_mut().zip(params.iter());
         let mut fulls: Vec<Option<Vec<F>>> = recalled.map(|(tensor, p)| tensor.stored.recall(p)).collect();
@@ -88,13 +88,13 @@ impl<F: Number> Optimizer<F> {
         worked
     }
 
-    /// The formats of the gradients; nothing where all are f32.
+    /// The formats of the gradients. `None`: all are f32.
     pub(crate) fn gradient_formats(&self) -> Option<Vec<Format>> {
         let formats = self.tensors.iter().map(|tensor| tensor.stored.formats.grads);
         Some(formats.collect()).filter(|all: &Vec<Format>| all.iter().any(|format| *format != Format::F32))
     }
 
-    /// Gradients as buffers of their formats hold them; nothing where all are f32.
+    /// Gradients rounded to their formats. `None`: all are f32.
     pub(crate) fn stored_gradients(&self, grads: &[&[F]]) -> Option<Vec<Vec<F>>> {
         let formats = self.gradient_formats()?;
         let mut rounded: Vec<Vec<F>> = grads.iter().map(|g| g.to_vec()).collect();

@@ -1,5 +1,5 @@
-//! What a tensor's storage keeps on the host, and how it rounds. Numbers in f64 go through f32 first; where a format is f32, or full
-//! precision is kept, they stay as exact as they are.
+//! The numbers that a tensor's storage keeps on the host, and their rounding. A number in f64 is rounded to f32 first. Where the format is
+//! f32, or the storage keeps full precision, the number is not rounded.
 
 use crate::cpu::number::Number;
 use crate::cpu::pieces::pieces;
@@ -15,9 +15,10 @@ use crate::options::storage::{Format, Formats, RoundingMode};
 #[derive(Clone, Debug)]
 pub(crate) struct Stored<F> {
     pub(crate) formats: Formats,
-    /// What its states hold.
+    /// The kind of numbers of each state.
     pub(crate) kinds: Vec<Kind>,
-    /// The parameters in full, where they are kept beside those that the model sees. At first zeros, which nothing but zero is rounded from.
+    /// The parameters in full precision, where the storage keeps them beside those that the model sees. At first they are zeros, because only
+    /// zero rounds to zero.
     pub(crate) full: Option<Vec<F>>,
 }
 
@@ -25,9 +26,9 @@ pub(crate) struct Stored<F> {
 #[derive(Clone, Copy)]
 pub(crate) enum HalfRounding {
     Nearest(Format),
-    /// As it is split: ties away from zero.
+    /// To the upper half of a split f32: ties away from zero.
     Upper,
-    Chance(Format, StochasticRounding),
+    Stochastic(Format, StochasticRounding),
 }
 
 impl HalfRounding {
@@ -35,13 +36,13 @@ impl HalfRounding {
         match self {
             Self::Nearest(format) => nearest(format, x),
             Self::Upper => split(x).0,
-            Self::Chance(format, chances) => stochastic(format, x, chances.of(element as u32)),
+            Self::Stochastic(format, draws) => stochastic(format, x, draws.of(element as u32)),
         }
     }
 
     const fn format(self) -> Format {
         match self {
-            Self::Nearest(format) | Self::Chance(format, _) => format,
+            Self::Nearest(format) | Self::Stochastic(format, _) => format,
             Self::Upper => Format::Bf16,
         }
     }
@@ -64,7 +65,7 @@ fn widened<F: Number>(x: f32) -> F {
     F::from_f64(f64::from(x))
 }
 
-/// Rounds an array to what eight bits hold.
+/// Rounds an array to numbers that eight bits hold.
 pub(crate) fn round_blocks<F: Number>(values: &mut [F], map: Map) {
     pieces(values, 0, &|_, piece: &mut [F]| {
         for block in piece.chunks_mut(BLOCK) {
@@ -84,20 +85,20 @@ impl<F: Number> Stored<F> {
         Self { formats, kinds, full: full.map(|_| vec![F::zero(); elements]) }
     }
 
-    /// How a step with these chances rounds parameters; `None`: they are f32.
-    fn rounding(&self, chances: Option<StochasticRounding>) -> Option<HalfRounding> {
+    /// How a step with these draws rounds parameters. `None`: the parameters are f32.
+    fn rounding(&self, draws: Option<StochasticRounding>) -> Option<HalfRounding> {
         let format = self.formats.params.format();
-        Some(match (self.formats.params.keep()?, chances) {
+        Some(match (self.formats.params.keep()?, draws) {
             (RoundingMode::Split, _) => HalfRounding::Upper,
-            (RoundingMode::Stochastic, Some(chances)) => HalfRounding::Chance(format, chances),
+            (RoundingMode::Stochastic, Some(draws)) => HalfRounding::Stochastic(format, draws),
             (RoundingMode::Nearest | RoundingMode::Master | RoundingMode::Stochastic, _) => {
                 HalfRounding::Nearest(format)
             }
         })
     }
 
-    /// Takes the parameters in full, brought up to what the caller may have written over those that the model sees; nothing where they are
-    /// not kept.
+    /// Takes the parameters in full precision. A parameter that the caller wrote over since the last step takes the caller's value. `None`:
+    /// the storage keeps none.
     pub(crate) fn recall(&mut self, params: &[F]) -> Option<Vec<F>> {
         let rounding = self.rounding(None)?;
         let mut full = self.full.take()?;
@@ -111,7 +112,7 @@ impl<F: Number> Stored<F> {
         Some(full)
     }
 
-    /// What is kept in full beside a parameter that somebody wrote: the parameter itself, and of what was split the remainder.
+    /// The number in full precision for a parameter that the caller wrote: the parameter itself. A split parameter keeps its remainder.
     fn begun(&self, full: F, p: F) -> F {
         let (given, old) = ((p.to_f64() as f32).to_bits(), full.to_f64() as f32);
         let is_upper_half = given & 0xffff == 0;
@@ -121,23 +122,23 @@ impl<F: Number> Stored<F> {
         p
     }
 
-    /// Keeps the parameters in full, and rounds them to those that the model sees.
-    pub(crate) fn release(&mut self, full: Option<Vec<F>>, params: &mut [F], chances: Option<StochasticRounding>) {
+    /// Keeps the parameters in full precision, and rounds the caller's to those that the model sees.
+    pub(crate) fn release(&mut self, full: Option<Vec<F>>, params: &mut [F], draws: Option<StochasticRounding>) {
         if let Some(full) = &full {
             params.copy_from_slice(full);
         }
         self.full = full;
-        if let Some(rounding) = self.rounding(chances) {
+        if let Some(rounding) = self.rounding(draws) {
             rounding.round(params, Kind::Signed);
         }
     }
 }
 
-/// What decides which way numbers are rounded in one step.
+/// The random draws of one step's stochastic rounding.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Draws {
     pub(crate) key: u32,
-    /// How many steps rounded before this one.
+    /// The count of earlier steps that rounded.
     pub(crate) steps: u32,
 }
 
@@ -151,7 +152,7 @@ impl Draws {
     }
 }
 
-/// Rounds gradients to what buffers of these formats hold.
+/// Rounds gradients to numbers that buffers of these formats hold.
 pub(crate) fn round_gradients<'a, F: Number>(formats: &[Format], grads: impl Iterator<Item = &'a mut [F]>) {
     for (format, g) in formats.iter().zip(grads) {
         if *format != Format::F32 {

@@ -72,8 +72,8 @@ fn kept_states(groups: &[GroupInfo], group: usize) -> Vec<StateSpec> {
     let mut states = groups[group].rule.states();
     if groups[group].rule.sums().sums > 0 {
         for other in groups {
-            for (state, theirs) in states.iter_mut().zip(other.rule.states()) {
-                state.used |= theirs.used;
+            for (state, of_other) in states.iter_mut().zip(other.rule.states()) {
+                state.used |= of_other.used;
             }
         }
     }

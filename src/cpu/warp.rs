@@ -107,7 +107,7 @@ impl<F: Number> Optimizer<F> {
     /// WarpAdam's matrix of a tensor: a row of `warp_block` numbers for each element, its row of the block that it lies in.
     ///
     /// # Errors
-    /// The handle is another optimizer's; the rule has no matrix.
+    /// The handle belongs to another optimizer; the rule has no matrix.
     pub fn warp(&self, tensor: Tensor) -> Result<Vec<F>> {
         let kept = &self.tensors[self.spec.tensor(tensor)?];
         let warp = kept.warp.as_ref().ok_or_else(|| no_matrix(&kept.spec))?;
@@ -118,7 +118,7 @@ impl<F: Number> Optimizer<F> {
     /// Gives WarpAdam's matrix of a tensor, laid out as [`warp`](Self::warp). What lies past the end of a smaller last block must be 0.
     ///
     /// # Errors
-    /// The handle is another optimizer's; the rule has no matrix; another length; a number past a block's end.
+    /// The handle belongs to another optimizer; the rule has no matrix; another length; a number past a block's end.
     pub fn set_warp(&mut self, tensor: Tensor, rows: &[F]) -> Result<()> {
         let index = self.spec.tensor(tensor)?;
         let kept = &mut self.tensors[index];

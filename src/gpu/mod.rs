@@ -1,15 +1,17 @@
 //! The optimizer on the GPU. A step is recorded into the caller's encoder: nothing is submitted, and nothing is waited for.
 //!
-//! The folders follow the order in which a step comes to be: `build` makes everything once, `layout` is the arithmetic of where things
-//! lie, `kernel` writes the texts of the pipelines, `hyper` carries the scalars of a step, `record` records steps, `access` reads and
-//! writes outside of steps. What the rules compute does not live here: that is `optim` and `shaders/rules`.
+//! `build` makes everything once; `layout` computes where tensors and tables lie; `kernel` writes the texts of the pipelines; `hyper`
+//! carries the scalars of a step; `record` records steps; `access` reads and writes outside of steps. The mathematics of the rules lives
+//! in `optim` and `shaders/rules`.
+
+// rustdoc lists the methods of a type in the order of the modules: the page of `Optimizer` begins with `builder` and `step`.
+mod optimizer;
 
 pub(crate) mod access;
 pub(crate) mod build;
 pub(crate) mod hyper;
 pub(crate) mod kernel;
 pub(crate) mod layout;
-mod optimizer;
 pub(crate) mod record;
 
 pub use crate::gpu::build::spec::RowSet;

@@ -1,10 +1,11 @@
-//! The optimizer itself: what it holds, and its settings.
+//! The optimizer: its parts, its builder, its step, and the accessors of its tensors and groups.
 
 use crate::Result;
 use crate::gpu::access::telemetry::Telemetry;
-use crate::gpu::build::spec::{Group, Slice, Spec, Tensor};
+use crate::gpu::build::builder::Builder;
+use crate::gpu::build::spec::{Group, Spec, Tensor};
 use crate::gpu::hyper::scalars::{Scalars, Slot};
-use crate::gpu::kernel::kernels::{Context, Kernels, LaunchGpu};
+use crate::gpu::kernel::kernels::{Context, DispatchSet, Kernels};
 use crate::gpu::layout::memory::MemoryUsage;
 use crate::gpu::layout::placement::Placement;
 use crate::gpu::record::rows::Remap;
@@ -14,7 +15,7 @@ use crate::options::schedule::Schedule;
 
 /// One optimizer over any number of tensors and groups, on the caller's device.
 ///
-/// Shapes, settings and places are given to its [`Builder`]; after [`Builder::build`] it creates no buffer, bind group or pipeline.
+/// Its [`Builder`] takes shapes, settings and buffers. After [`Builder::build`], the optimizer creates no buffer, bind group or pipeline.
 ///
 /// ```
 /// use wgpu_optim::{AdamW, Optimizer};
@@ -45,31 +46,53 @@ pub struct Optimizer {
     pub(crate) scalars: Scalars,
     /// The step with recorded sums and no recorded update.
     pub(crate) half: Option<Slot>,
-    /// `Some` where steps are measured.
+    /// `Some` where steps measure themselves.
     pub(crate) telemetry: Option<Telemetry>,
     pub(crate) evaluations: Evaluations,
     pub(crate) memory_usage: MemoryUsage,
 }
 
 impl Optimizer {
-    /// A group's settings as they are now. A setting that a schedule owns is as it was built.
+    /// A builder of an optimizer. Its [`Group::DEFAULT`](crate::Group::DEFAULT) holds `rule`.
+    pub fn builder(rule: impl Into<Box<dyn Rule>>) -> Builder {
+        Builder::new(rule.into())
+    }
+
+    /// Records one step over every tensor of every group. The step reads gradients and changes parameters when the encoder is submitted, in
+    /// the order of the encoder: two steps in one encoder are two steps.
     ///
     /// # Errors
-    /// The handle is another optimizer's.
+    /// Too many recorded steps are not yet finished; a tensor has no bound gradient and needs [`step_with_grads`](Self::step_with_grads); the
+    /// rule evaluates gradients inside the step.
+    pub fn step(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
+        self.check_whole()?;
+        if self.kernels.runs.is_some() {
+            return self.step_with_grads(encoder, []);
+        }
+        let slot = self.scalars.begin(&self.context.device, &self.context.queue, &self.spec.groups, None)?;
+        self.record(encoder, &slot, None);
+        self.finish(encoder, slot);
+        Ok(())
+    }
+
+    /// The current settings of a group. A setting with a schedule has the value from the builder.
+    ///
+    /// # Errors
+    /// The handle belongs to another optimizer.
     pub fn rule(&self, group: Group) -> Result<&dyn Rule> {
         Ok(self.spec.group_info(group)?.rule.as_ref())
     }
 
-    /// The schedule that owns a group's setting ("lr" …), where one does.
+    /// The schedule of a group's setting ("lr" …), if the setting has one.
     ///
     /// # Errors
-    /// The handle is another optimizer's.
+    /// The handle belongs to another optimizer.
     pub fn schedule(&self, group: Group, setting: &str) -> Result<Option<&Schedule>> {
         let scheduled = &self.spec.group_info(group)?.scheduled;
         Ok(scheduled.iter().find(|s| s.setting == setting).map(|s| &s.schedule))
     }
 
-    /// The groups' names, in order.
+    /// The groups with their names, in order.
     pub fn groups(&self) -> impl Iterator<Item = (Group, &str)> {
         self.spec.group_handles().map(|(group, info)| (group, info.name.as_str()))
     }
@@ -82,7 +105,7 @@ impl Optimizer {
     /// A tensor's group.
     ///
     /// # Errors
-    /// The handle is another optimizer's.
+    /// The handle belongs to another optimizer.
     pub fn group_of(&self, tensor: Tensor) -> Result<Group> {
         Ok(self.spec.group_handle(self.spec.tensor_info(tensor)?.group))
     }
@@ -90,13 +113,13 @@ impl Optimizer {
     /// The tensor of this name.
     ///
     /// # Errors
-    /// There is none; the error suggests the nearest.
+    /// The optimizer has none of this name; the error suggests the nearest.
     pub fn tensor(&self, name: &str) -> Result<Tensor> {
         self.spec.tensor_named(name)
     }
 
-    /// Where a tensor's parameters lie. The range is the shape's elements, or, in a row set with a capacity, those that there is room for.
-    /// The range of an empty tensor is 16 bytes that are not its own. As a binding:
+    /// The range of a buffer in which the parameters of a tensor lie. It holds the elements of the shape, or, in a row set with a capacity,
+    /// the elements of the capacity. The content of the range of an empty tensor is undefined. As a binding:
     ///
     /// ```
     /// # use wgpu_optim::{AdamW, Group, Optimizer, wgpu};
@@ -115,54 +138,53 @@ impl Optimizer {
     /// ```
     ///
     /// # Errors
-    /// The handle is another optimizer's.
+    /// The handle belongs to another optimizer.
     pub fn param(&self, tensor: Tensor) -> Result<wgpu::BufferSlice<'_>> {
-        Ok(self.placement.places[self.spec.tensor(tensor)?].param.slice())
+        Ok(self.placement.param(self.spec.tensor(tensor)?))
     }
 
-    /// Where a tensor's gradients are read.
+    /// The range of a buffer from which a step reads the gradients of a tensor.
     ///
     /// # Errors
-    /// The handle is another optimizer's; the tensor was bound without gradients
+    /// The handle belongs to another optimizer; the tensor was bound without gradients
     /// ([`Builder::bind_param`](crate::Builder::bind_param)).
     pub fn grad(&self, tensor: Tensor) -> Result<wgpu::BufferSlice<'_>> {
         let index = self.spec.tensor(tensor)?;
-        let grad = self.placement.places[index].grad.as_ref();
         let missing = || self.spec.tensors[index].error("it was bound without gradients".to_owned());
-        grad.map(Slice::slice).ok_or_else(missing)
+        self.placement.grad(index).ok_or_else(missing)
     }
 
-    /// How many launches a step makes: one a class for the update; with sums one a class and one more. Where gradients move, as many
-    /// more as their buffers ask for. WarpAdam's product is one a class. What probes and integrators add between evaluations is not
-    /// counted.
+    /// The count of dispatches of a step: one per class for the update, and with sums one more per class and one for the totals. Dynamic
+    /// gradients need more, one per run of gradients in one buffer. WarpAdam's product needs one per class. The count leaves out the passes
+    /// of probes and integrators between evaluations.
     #[must_use]
     pub fn dispatches(&self) -> usize {
         let warps = matches!(self.spec.groups[0].rule.procedure(), Procedure::Warp(_));
-        let of_launch = |l: &LaunchGpu| {
+        let of_set = |l: &DispatchSet| {
             let stats = l.stats.iter().take(self.kernels.main_rounds).flatten().count();
             1 + stats + usize::from(warps)
         };
-        self.kernels.launches.iter().map(of_launch).sum::<usize>() + self.kernels.main_rounds
+        self.kernels.dispatches.iter().map(of_set).sum::<usize>() + self.kernels.main_rounds
     }
 
-    /// How many launches a micro-batch makes ([`accumulate`](Self::accumulate)): one a class.
+    /// The count of dispatches of a micro-batch ([`accumulate`](Self::accumulate)): one per class.
     #[must_use]
     pub fn accumulate_dispatches(&self) -> usize {
-        self.kernels.launches.iter().filter(|l| l.accumulate.is_some()).count()
+        self.kernels.dispatches.iter().filter(|l| l.accumulate.is_some()).count()
     }
 
-    /// The totals of the last step's sums over everything, and then each tensor's: records of one vec4 a total, the coefficients of
-    /// 1, c, c² in the clip factor c: the rule's totals, then, where gradients are clipped by norm or tested, the gradient's squared
-    /// norm and the count of its numbers that are not finite. Between [`record_sums`](Self::record_sums) and
-    /// [`record_update`](Self::record_update) record 0 may be added to another optimizer's or another machine's. `None` where nothing
-    /// needs sums.
+    /// The totals of the last step's sums: one record over all tensors, then one record per tensor. A record has one vec4 per total, the
+    /// coefficients of 1, c and c² in the clip factor c: the totals of the rule, then, with a clip by norm or a test for finite numbers, the
+    /// squared norm of the gradient and the count of its numbers that are not finite. Between [`record_sums`](Self::record_sums) and
+    /// [`record_update`](Self::record_update), the caller may add record 0 of other optimizers or other machines to record 0. `None` where
+    /// the step has no sums.
     #[must_use]
     pub fn totals(&self) -> Option<&wgpu::Buffer> {
         let sums = self.placement.classes[0].sums.sums > 0 || self.spec.around.sums();
         self.kernels.rounds.first().filter(|_| sums).map(|r| &r.totals)
     }
 
-    /// Where the loss scale lies, one f32: bind it in the loss kernel. The whole buffer is the optimizer's and only to be read.
+    /// The loss scale, one f32: bind it in the loss kernel. The buffer belongs to the optimizer; only read it.
     #[must_use]
     pub fn loss_scale(&self) -> Option<wgpu::BufferSlice<'_>> {
         self.spec.around.loss_scale.map(|_| self.kernels.control.slice(16..20))

@@ -44,15 +44,15 @@ impl Checkpoint {
         for tensor in &self.contents.tensors {
             let name = &tensor.name;
             for (state, values) in &tensor.arrays {
-                let (theirs, values) = match state.as_str() {
+                let (of_torch, values) = match state.as_str() {
                     PARAM => (PARAM, tensor.params().unwrap_or_default()),
                     ACCUMULATOR | AVERAGE | MASTER | REMAINDER => continue,
                     state => {
-                        let theirs = torch_name(&self.optimizer, state).ok_or_else(|| self.unknown_to_torch())?;
-                        (theirs, values.values())
+                        let of_torch = torch_name(&self.optimizer, state).ok_or_else(|| self.unknown_to_torch())?;
+                        (of_torch, values.values())
                     }
                 };
-                arrays.push(FileArray::f32(format!("{theirs}/{name}"), &tensor.shape, values));
+                arrays.push(FileArray::f32(format!("{of_torch}/{name}"), &tensor.shape, values));
             }
             arrays.push(FileArray::f32(format!("step/{name}"), &[], step.clone()));
             if let Some(product) = products.get(&tensor.group) {
@@ -107,10 +107,10 @@ pub fn restore_torch(name: &str, bytes: impl Into<Vec<u8>>, optimizer: &mut Opti
         }
         // What keeps the precision of parameters is written with them.
         for state in optimizer.state_names(tensor)?.into_iter().filter(|state| !keeps_precision(state)) {
-            let theirs = torch_name(rule, state)
+            let of_torch = torch_name(rule, state)
                 .ok_or_else(|| Error::Usage(format!("torch has no state for `{state}` of `{rule}`")))?;
-            let values = read(theirs, shape)?
-                .ok_or_else(|| file.error(format!("lacks {}", quote(&format!("{theirs}/{tensor_name}")))))?;
+            let values = read(of_torch, shape)?
+                .ok_or_else(|| file.error(format!("lacks {}", quote(&format!("{of_torch}/{tensor_name}")))))?;
             writes.push((tensor, state, values));
         }
         if let Some([product]) = read("mu_product", &[])?.as_deref() {
@@ -139,16 +139,22 @@ pub fn restore_torch(name: &str, bytes: impl Into<Vec<u8>>, optimizer: &mut Opti
 }
 
 /// nadam's product follows from the settings and the count: torch's must be the same but for its roundings, one a step.
-fn check_product(file: &TensorFile, optimizer: &Optimizer, tensor: Tensor, (theirs, steps): (f32, u64)) -> Result<()> {
+fn check_product(
+    file: &TensorFile,
+    optimizer: &Optimizer,
+    tensor: Tensor,
+    (of_torch, steps): (f32, u64),
+) -> Result<()> {
     let rule = optimizer.rule(optimizer.group_of(tensor)?)?;
     if rule.name() != NADAM {
         return Ok(());
     }
     let settings = rule.settings();
-    let ours = NAdam::mu_product(settings.iter().map(|(name, value)| (*name, value)), steps)?;
-    let limit = ours * (steps as f64 * f64::from(f32::EPSILON) + 1e-5) + f64::from(f32::MIN_POSITIVE);
-    if (f64::from(theirs) - ours).abs() <= limit {
+    let computed = NAdam::mu_product(settings.iter().map(|(name, value)| (*name, value)), steps)?;
+    let limit = computed * (steps as f64 * f64::from(f32::EPSILON) + 1e-5) + f64::from(f32::MIN_POSITIVE);
+    if (f64::from(of_torch) - computed).abs() <= limit {
         return Ok(());
     }
-    Err(file.error(format!("mu_product is {theirs:e} after {steps} steps, beta1 and momentum_decay make {ours:e}")))
+    Err(file
+        .error(format!("mu_product is {of_torch:e} after {steps} steps, beta1 and momentum_decay make {computed:e}")))
 }

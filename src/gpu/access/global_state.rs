@@ -55,7 +55,7 @@ impl Optimizer {
     /// Writes what decisions remember, as when states are restored, before the work that is submitted next.
     ///
     /// # Errors
-    /// Another count than the rule's.
+    /// The rule's global state has another count of numbers.
     pub fn write_global_state(&self, values: &[f32]) -> Result<()> {
         let count = self.placement.classes[0].global_state.len();
         if values.len() != count {
@@ -71,11 +71,11 @@ impl Optimizer {
     /// `lgi`, FlowAdam's `flow`. Zeros before the first step.
     ///
     /// # Errors
-    /// The handle is another optimizer's; the device was lost.
+    /// The handle belongs to another optimizer; the device was lost.
     pub async fn read_decision(&self, tensor: Tensor) -> Result<Vec<f32>> {
-        let variant = &self.placement.classes[0];
-        let vec4s = variant.memory_vec4s() + self.spec.tensor(tensor)? * variant.decision_vec4s();
-        self.read_floats(CONTROL_HEAD + vec4s as u64 * VEC4, variant.decision.len()).await
+        let class = &self.placement.classes[0];
+        let vec4s = class.global_state_vec4s() + self.spec.tensor(tensor)? * class.decision_vec4s();
+        self.read_floats(CONTROL_HEAD + vec4s as u64 * VEC4, class.decision.len()).await
     }
 
     async fn read_floats(&self, first: u64, count: usize) -> Result<Vec<f32>> {

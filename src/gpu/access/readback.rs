@@ -87,7 +87,7 @@ impl Optimizer {
 
     /// The parameters as the model sees them.
     pub(crate) async fn read_seen(&self, tensor: usize) -> Result<Packed> {
-        let slice = self.placement.places[tensor].param.slice();
+        let slice = self.placement.param(tensor);
         self.read_tensor(tensor, slice, self.spec.tensors[tensor].formats.params.format()).await
     }
 
@@ -139,7 +139,7 @@ impl Optimizer {
 
     /// Writes the parameters as the model sees them.
     pub(crate) fn write_seen(&self, tensor: usize, seen: &Packed) -> Result<()> {
-        self.write_tensor(tensor, self.placement.places[tensor].param.slice(), seen)
+        self.write_tensor(tensor, self.placement.param(tensor), seen)
     }
 
     /// The array that keeps the parameters' precision.
@@ -184,7 +184,7 @@ impl Optimizer {
     /// A frozen tensor has none.
     ///
     /// # Errors
-    /// The handle is another optimizer's.
+    /// The handle belongs to another optimizer.
     pub fn state_names(&self, tensor: Tensor) -> Result<Vec<&'static str>> {
         Ok(self.kept_arrays(self.spec.tensor(tensor)?).into_iter().map(|array| array.name).collect())
     }
@@ -207,7 +207,7 @@ impl Optimizer {
     pub(crate) async fn read_packed(&self, tensor: usize, array: &Array) -> Result<Packed> {
         let mut values = array.pack(&[]);
         for run in self.state_runs(tensor) {
-            let arena = &self.kernels.launches[run.launch].arena.buffer;
+            let arena = &self.kernels.dispatches[run.shard].arena.buffer;
             let read =
                 async |stretch| read_buffer(&self.context.device, &self.context.queue, arena.slice(stretch)).await;
             let bytes = read(array.stretch(&run)).await?;
@@ -234,7 +234,7 @@ impl Optimizer {
     pub(crate) fn write_packed(&self, tensor: usize, array: &Array, values: &Packed) -> Result<()> {
         self.check_length(tensor, values.len())?;
         for run in self.state_runs(tensor) {
-            let arena = &self.kernels.launches[run.launch].arena.buffer;
+            let arena = &self.kernels.dispatches[run.shard].arena.buffer;
             let (bytes, largest) = values.part(run.position..run.position + run.elements).bytes();
             self.context.queue.write_buffer(arena, array.stretch(&run).start, &bytes);
             if let Some(stretch) = array.largest(&run) {
@@ -292,14 +292,14 @@ impl Optimizer {
     ///
     /// # Errors
     /// A recorded step is not yet finished.
-    pub fn write_step_count(&mut self, applied: u32) -> Result<()> {
+    pub fn write_step_count(&mut self, step_count: u32) -> Result<()> {
         if !self.scalars.idle(&self.context.device) {
             return Err(Error::Usage(
                 "the count of steps changes only while no recorded step is unfinished".to_owned(),
             ));
         }
-        self.context.queue.write_buffer(&self.kernels.control, 0, bytemuck::bytes_of(&applied));
-        self.scalars.restart(Some(u64::from(applied)));
+        self.context.queue.write_buffer(&self.kernels.control, 0, bytemuck::bytes_of(&step_count));
+        self.scalars.restart(Some(u64::from(step_count)));
         Ok(())
     }
 

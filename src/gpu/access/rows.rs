@@ -3,14 +3,14 @@
 use crate::Result;
 use crate::gpu::Optimizer;
 use crate::gpu::build::spec::{RowSet, Tensor};
-use crate::gpu::layout::launches::StateRun;
 use crate::gpu::layout::rows::SetState;
+use crate::gpu::layout::tables::StateRun;
 
 impl Optimizer {
     /// The row set of this name.
     ///
     /// # Errors
-    /// There is none; the error suggests the nearest.
+    /// The optimizer has none of this name; the error suggests the nearest.
     pub fn row_set(&self, name: &str) -> Result<RowSet> {
         self.spec.row_set_named(name)
     }
@@ -18,7 +18,7 @@ impl Optimizer {
     /// How many rows of a set are in use: the first dimension of its tensors' shapes.
     ///
     /// # Errors
-    /// The set is not of this optimizer.
+    /// The handle belongs to another optimizer.
     pub fn row_count(&self, rows: RowSet) -> Result<usize> {
         self.set_state(rows).map(|set| set.live)
     }
@@ -26,7 +26,7 @@ impl Optimizer {
     /// How many rows of a set there is room for.
     ///
     /// # Errors
-    /// The set is not of this optimizer.
+    /// The handle belongs to another optimizer.
     pub fn row_capacity(&self, rows: RowSet) -> Result<usize> {
         self.set_state(rows).map(|set| set.capacity)
     }
@@ -35,7 +35,7 @@ impl Optimizer {
     /// an encoder with a [`remap`](Self::remap) was dropped.
     ///
     /// # Errors
-    /// The set is not of this optimizer, or has less room.
+    /// The handle belongs to another optimizer, or has less room.
     pub fn set_row_count(&mut self, rows: RowSet, live: usize) -> Result<()> {
         let rows = self.spec.row_set(rows)?;
         self.check_room(rows, live)?;
@@ -106,11 +106,11 @@ impl Optimizer {
     /// masks flag every row at first.
     ///
     /// # Errors
-    /// The set is not of this optimizer.
+    /// The handle belongs to another optimizer.
     pub fn mask(&self, rows: RowSet) -> Result<Option<wgpu::BufferSlice<'_>>> {
         let Some(mask) = &self.set_state(rows)?.mask else { return Ok(None) };
         let range = mask.offset..mask.offset + mask.size;
-        Ok(Some(mask.source.buffer(&self.placement.rows.ours).slice(range)))
+        Ok(Some(self.placement.rows.mask_buffer(mask.buffer).slice(range)))
     }
 
     /// Writes the mask of the rows in use, before the work that is submitted next.
@@ -123,7 +123,7 @@ impl Optimizer {
         if flags.len() != set.live {
             return Err(set.error(&format!("{} flags were given, {} rows are in use", flags.len(), set.live)));
         }
-        let buffer = mask.source.buffer(&self.placement.rows.ours);
+        let buffer = self.placement.rows.mask_buffer(mask.buffer);
         if !buffer.usage().contains(wgpu::BufferUsages::COPY_DST) {
             return Err(set.error(&format!("its mask has usage {:?}, writing needs COPY_DST", buffer.usage())));
         }

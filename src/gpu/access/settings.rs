@@ -11,7 +11,7 @@ impl Optimizer {
     /// known to have counted or may still count: where steps are skipped, the GPU's own count decides.
     ///
     /// # Errors
-    /// The handle is another optimizer's; the rule has no learning rate.
+    /// The handle belongs to another optimizer; the rule has no learning rate.
     pub fn lr(&self, group: Group) -> Result<f64> {
         self.spec.lr(group, self.scalars.most_steps())
     }
@@ -19,7 +19,7 @@ impl Optimizer {
     /// Sets a group's learning rate for the steps recorded from now on.
     ///
     /// # Errors
-    /// The handle is another optimizer's; the rate is out of its range, or belongs to a schedule.
+    /// The handle belongs to another optimizer; the rate is out of its range, or belongs to a schedule.
     pub fn set_lr(&mut self, group: Group, lr: f64) -> Result<()> {
         self.set(group, "lr", &Value::Number(lr))
     }
@@ -47,7 +47,7 @@ impl Optimizer {
     /// Sets one of a group's settings for the steps recorded from now on. Nothing is compiled.
     ///
     /// # Errors
-    /// The handle is another optimizer's; an unknown name; a value out of range; a setting that would change which states are kept, or
+    /// The handle belongs to another optimizer; an unknown name; a value out of range; a setting that would change which states are kept, or
     /// that belongs to a schedule; a setting that enters bias corrections (β1, β2, ε …), or any where there is a schedule, while recorded
     /// steps are not yet finished.
     pub fn set(&mut self, group: Group, name: &str, value: &Value) -> Result<()> {

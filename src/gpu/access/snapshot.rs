@@ -7,7 +7,7 @@ use crate::gpu::Optimizer;
 use crate::gpu::access::readback::mapped;
 use crate::gpu::build::buffers::buffer;
 use crate::gpu::layout::arena::{Array, PARAM, Stretch};
-use crate::gpu::layout::launches::StateRun;
+use crate::gpu::layout::tables::StateRun;
 use crate::gpu::layout::units::{CONTROL_HEAD, LOSS_BYTES, ROUNDING, VEC4, bytes_of, keeps_precision};
 use crate::options::storage::{Format, Layout, Packed};
 
@@ -16,10 +16,10 @@ use crate::options::storage::{Format, Layout, Packed};
 pub struct Snapshot {
     device: wgpu::Device,
     pages: Vec<Page>,
-    control: Spot,
-    chances: bool,
-    memory: usize,
-    losses: Option<(Spot, usize)>,
+    control: PageOffset,
+    stochastic: bool,
+    global_state: usize,
+    losses: Option<(PageOffset, usize)>,
     tensors: Vec<SavedTensor>,
     pub(crate) about: About,
 }
@@ -36,7 +36,7 @@ pub(crate) struct About {
 pub(crate) struct Contents {
     pub(crate) control: Control,
     /// What decisions remember.
-    pub(crate) memory: Vec<f32>,
+    pub(crate) global_state: Vec<f32>,
     /// The losses of the last probes.
     pub(crate) losses: Vec<f64>,
     pub(crate) tensors: Vec<Arrays>,
@@ -45,7 +45,7 @@ pub(crate) struct Contents {
 /// What of `wo_Control` outlives a step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Control {
-    pub(crate) applied: u32,
+    pub(crate) step_count: u32,
     pub(crate) skipped: u32,
     pub(crate) streak: u32,
     pub(crate) scale: f32,
@@ -55,9 +55,9 @@ pub(crate) struct Control {
 
 impl Control {
     /// From the head of `wo_Control`.
-    fn of([applied, _, skipped, streak, scale, _, key, steps]: [u32; 8], chances: bool) -> Self {
-        let rounding = chances.then_some(Rounding { key, steps });
-        Self { applied, skipped, streak, scale: f32::from_bits(scale), rounding }
+    fn of([step_count, _, skipped, streak, scale, _, key, steps]: [u32; 8], stochastic: bool) -> Self {
+        let rounding = stochastic.then_some(Rounding { key, steps });
+        Self { step_count, skipped, streak, scale: f32::from_bits(scale), rounding }
     }
 }
 
@@ -103,13 +103,13 @@ struct SavedTensor {
     elements: usize,
     arrays: Vec<Array>,
     format: Format,
-    param: Option<Spot>,
-    runs: Vec<(Spot, StateRun)>,
+    param: Option<PageOffset>,
+    runs: Vec<(PageOffset, StateRun)>,
 }
 
-/// A place in the pages, in bytes.
+/// Where a copy begins in the pages, in bytes.
 #[derive(Clone, Copy, Debug)]
-struct Spot {
+struct PageOffset {
     page: usize,
     offset: u64,
 }
@@ -124,53 +124,52 @@ struct Page {
 #[derive(Default)]
 struct Plan<'a> {
     sizes: Vec<u64>,
-    copies: Vec<(&'a wgpu::Buffer, u64, u64, Spot)>,
+    copies: Vec<(&'a wgpu::Buffer, u64, u64, PageOffset)>,
 }
 
 impl<'a> Plan<'a> {
-    fn add(&mut self, buffer: &'a wgpu::Buffer, offset: u64, bytes: u64, most: u64) -> Spot {
+    fn add(&mut self, buffer: &'a wgpu::Buffer, offset: u64, bytes: u64, most: u64) -> PageOffset {
         let bytes = bytes.next_multiple_of(4);
         if self.sizes.last().is_none_or(|size| size + bytes > most) {
             self.sizes.push(0);
         }
         let page = self.sizes.len() - 1;
-        let spot = Spot { page, offset: self.sizes[page] };
+        let to = PageOffset { page, offset: self.sizes[page] };
         self.sizes[page] += bytes.next_multiple_of(VEC4);
-        self.copies.push((buffer, offset, bytes, spot));
-        spot
+        self.copies.push((buffer, offset, bytes, to));
+        to
     }
 }
 
 impl Optimizer {
     /// Records a copy of parameters, states and counters as they are at this point of the encoder. Training may go on at once;
-    /// the copy's memory is freed with the snapshot.
+    /// the bytes of the copy is freed with the snapshot.
     ///
     /// # Errors
-    /// A caller's buffer lacks `COPY_SRC`; no memory for the copy.
+    /// A caller's buffer lacks `COPY_SRC`; no global_state for the copy.
     pub fn snapshot(&self, encoder: &mut wgpu::CommandEncoder) -> Result<Snapshot> {
         let most = self.context.device.limits().max_buffer_size;
         let mut plan = Plan::default();
-        let memory = self.placement.classes[0].global_state.len();
-        let control = plan.add(&self.kernels.control, 0, CONTROL_HEAD + memory as u64 * 4, most);
+        let global_state = self.placement.classes[0].global_state.len();
+        let control = plan.add(&self.kernels.control, 0, CONTROL_HEAD + global_state as u64 * 4, most);
         let losses = self
             .kernels
             .losses
             .as_ref()
             .map(|l| (plan.add(l, 0, l.size(), most), self.placement.classes[0].probes() + 1));
-        let arenas: Vec<Spot> =
-            self.kernels.launches.iter().map(|l| plan.add(&l.arena.buffer, 0, l.arena.buffer.size(), most)).collect();
+        let arenas: Vec<PageOffset> =
+            self.kernels.dispatches.iter().map(|l| plan.add(&l.arena.buffer, 0, l.arena.buffer.size(), most)).collect();
         let mut tensors = Vec::with_capacity(self.spec.tensors.len());
         for (index, info) in self.spec.tensors.iter().enumerate() {
-            let param = self.placement.places[index].param.slice();
+            let param = self.placement.param(index);
             if !param.buffer().usage().contains(wgpu::BufferUsages::COPY_SRC) {
                 return Err(
                     info.error(format!("its buffer has usage {:?}, a snapshot needs COPY_SRC", param.buffer().usage()))
                 );
             }
-            let source = &self.placement.places[index].param;
             let format = info.formats.params.format();
             let bytes = bytes_of(info.used(), format);
-            let spot = (info.used() > 0).then(|| plan.add(&source.buffer, source.offset, bytes, most));
+            let copied = (info.used() > 0).then(|| plan.add(param.buffer(), param.offset(), bytes, most));
             tensors.push(SavedTensor {
                 name: info.name.clone(),
                 group: self.spec.groups[info.group].name.clone(),
@@ -178,8 +177,8 @@ impl Optimizer {
                 elements: info.used() as usize,
                 arrays: self.kept_arrays(index),
                 format,
-                param: spot,
-                runs: self.state_runs(index).map(|run| (arenas[run.launch], run)).collect(),
+                param: copied,
+                runs: self.state_runs(index).map(|run| (arenas[run.shard], run)).collect(),
             });
         }
         let groups = self.spec.groups.iter().map(|g| (g.name.clone(), g.rule.settings())).collect();
@@ -187,8 +186,8 @@ impl Optimizer {
             device: self.context.device.clone(),
             pages: self.record_copies(encoder, &plan)?,
             control,
-            chances: self.placement.classes[0].chances,
-            memory,
+            stochastic: self.placement.classes[0].stochastic,
+            global_state,
             losses,
             tensors,
             about: About { optimizer: self.spec.groups[0].rule.name(), groups },
@@ -199,8 +198,8 @@ impl Optimizer {
         let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
         let make = |&size| buffer(&self.context.device, &self.context.label, "snapshot", size, usage);
         let buffers: Vec<wgpu::Buffer> = plan.sizes.iter().map(make).collect::<Result<_>>()?;
-        for (source, offset, bytes, spot) in &plan.copies {
-            encoder.copy_buffer_to_buffer(source, *offset, &buffers[spot.page], spot.offset, *bytes);
+        for (source, offset, bytes, to) in &plan.copies {
+            encoder.copy_buffer_to_buffer(source, *offset, &buffers[to.page], to.offset, *bytes);
         }
         let page = |buffer: wgpu::Buffer| {
             let (sender, arrived) = oneshot::channel();
@@ -254,9 +253,9 @@ impl Optimizer {
     /// # Errors
     /// A recorded step is not yet finished.
     pub(crate) fn write_control(&mut self, control: &Control) -> Result<()> {
-        let Control { applied, skipped, streak, scale, rounding } = *control;
-        self.write_step_count(applied)?;
-        let words = [applied, 0, skipped, streak, scale.to_bits(), 0];
+        let Control { step_count, skipped, streak, scale, rounding } = *control;
+        self.write_step_count(step_count)?;
+        let words = [step_count, 0, skipped, streak, scale.to_bits(), 0];
         self.context.queue.write_buffer(&self.kernels.control, 0, bytemuck::cast_slice(&words));
         if let Some(Rounding { key, steps }) = rounding {
             self.context.queue.write_buffer(&self.kernels.control, ROUNDING, bytemuck::cast_slice(&[key, steps]));
@@ -265,8 +264,8 @@ impl Optimizer {
     }
 
     /// Puts what decisions are made of and remember in place.
-    pub(crate) fn write_decisions(&self, memory: &[f32], losses: &[f64]) -> Result<()> {
-        self.write_global_state(memory)?;
+    pub(crate) fn write_decisions(&self, global_state: &[f32], losses: &[f64]) -> Result<()> {
+        self.write_global_state(global_state)?;
         if self.kernels.losses.is_none() {
             return Ok(());
         }
@@ -281,23 +280,23 @@ impl Snapshot {
         for page in self.pages {
             pages.push(mapped(&self.device, &page.buffer, page.arrived).await?);
         }
-        let stretch = |spot: Spot, at: Stretch| -> &[u8] {
-            &pages[spot.page][(spot.offset + at.start) as usize..(spot.offset + at.end) as usize]
+        let stretch = |copied: PageOffset, part: Stretch| -> &[u8] {
+            &pages[copied.page][(copied.offset + part.start) as usize..(copied.offset + part.end) as usize]
         };
-        let floats = |spot: Spot, first: u64, count: usize| -> Vec<f32> {
-            let start = (spot.offset + first * VEC4) as usize;
-            bytemuck::pod_collect_to_vec(&pages[spot.page][start..start + count * 4])
+        let floats = |copied: PageOffset, first: u64, count: usize| -> Vec<f32> {
+            let start = (copied.offset + first * VEC4) as usize;
+            bytemuck::pod_collect_to_vec(&pages[copied.page][start..start + count * 4])
         };
         let head = &pages[self.control.page][self.control.offset as usize..][..CONTROL_HEAD as usize];
-        let control = Control::of(bytemuck::pod_read_unaligned(head), self.chances);
-        let memory = floats(self.control, CONTROL_HEAD / VEC4, self.memory);
-        let slot = |spot, j: usize| f64::from(floats(spot, j as u64 * LOSS_BYTES / VEC4, 1)[0]);
-        let losses = self.losses.map_or_else(Vec::new, |(spot, n)| (0..n).map(|j| slot(spot, j)).collect());
+        let control = Control::of(bytemuck::pod_read_unaligned(head), self.stochastic);
+        let global_state = floats(self.control, CONTROL_HEAD / VEC4, self.global_state);
+        let slot = |copied, j: usize| f64::from(floats(copied, j as u64 * LOSS_BYTES / VEC4, 1)[0]);
+        let losses = self.losses.map_or_else(Vec::new, |(copied, n)| (0..n).map(|j| slot(copied, j)).collect());
         let tensors = self.tensors.into_iter().map(|tensor| {
             let param = tensor.param.map_or_else(
                 || Packed::nearest(tensor.format, &[]),
-                |spot| {
-                    let bytes = stretch(spot, 0..bytes_of(tensor.elements as u64, tensor.format));
+                |copied| {
+                    let bytes = stretch(copied, 0..bytes_of(tensor.elements as u64, tensor.format));
                     Packed::from_bytes(tensor.format, tensor.elements, bytes)
                 },
             );
@@ -313,6 +312,6 @@ impl Snapshot {
             }
             Arrays { name: tensor.name, group: tensor.group, shape: tensor.shape, arrays }
         });
-        Ok(Contents { control, memory, losses, tensors: tensors.collect() })
+        Ok(Contents { control, global_state, losses, tensors: tensors.collect() })
     }
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use crate::gpu::Optimizer;
 use crate::gpu::build::buffers::{Buffers, Sizes, Which};
 use crate::gpu::hyper::mailbox::Mailbox;
-use crate::gpu::layout::launches::{Chunk, Launch, Layout};
+use crate::gpu::layout::shards::{Chunk, Shard};
+use crate::gpu::layout::tables::Layout;
 use crate::gpu::layout::units::{CONTROL_HEAD, VEC4};
 use crate::options::telemetry::{Squares, Stats, TensorStats, nothing_counts};
 use crate::{Error, Result};
@@ -41,15 +42,15 @@ struct Place {
     step: u64,
 }
 
-/// Bytes of the chunks' measurements behind their records in a launch's table.
-pub(crate) fn measured_bytes(launch: &Launch) -> u64 {
-    launch.chunks.len() as u64 * VEC4
+/// Bytes of the chunks' measurements behind their records in a shard's table.
+pub(crate) fn measured_bytes(shard: &Shard) -> u64 {
+    shard.chunks.len() as u64 * VEC4
 }
 
 impl Sample {
     /// Of an optimizer whose control has so many bytes and whose rounds are planned.
     pub(crate) fn new(control: u64, layout: &Layout, sizes: &Sizes) -> Self {
-        let measured = layout.launches.iter().map(measured_bytes).sum();
+        let measured = layout.shards.iter().map(measured_bytes).sum();
         Self { control, totals: sizes.of(Which::Totals(0)), measured }
     }
 
@@ -153,9 +154,9 @@ impl Optimizer {
         if let Some(round) = self.kernels.rounds.first() {
             copy(&round.totals, 0, round.totals.size());
         }
-        for (gpu, launch) in self.kernels.launches.iter().zip(&self.placement.layout.launches) {
-            let records = size_of_val(launch.chunks.as_slice()) as u64;
-            copy(&gpu.update.table, records, measured_bytes(launch));
+        for (gpu, shard) in self.kernels.dispatches.iter().zip(&self.placement.layout.shards) {
+            let records = size_of_val(shard.chunks.as_slice()) as u64;
+            copy(&gpu.update.table, records, measured_bytes(shard));
         }
     }
 
@@ -185,7 +186,7 @@ impl Optimizer {
 
     /// Adds the chunks' sums to their tensors'.
     fn add_measured(&self, measured: &[u8], squares: &mut [Squares]) {
-        let chunks = self.placement.layout.launches.iter().flat_map(|launch| &launch.chunks);
+        let chunks = self.placement.layout.shards.iter().flat_map(|shard| &shard.chunks);
         let live = |(chunk, _): &(&Chunk, _)| chunk.length > 0;
         for (chunk, sums) in chunks.zip(measured.chunks_exact(VEC4 as usize)).filter(live) {
             let sums: [f32; 4] = bytemuck::pod_read_unaligned(sums);

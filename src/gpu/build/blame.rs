@@ -1,11 +1,11 @@
-//! Finds out what was wrong once wgpu has refused something: its own words name buffers, not tensors.
+//! Finds the tensor behind an error of wgpu: the texts of wgpu name buffers, not tensors.
 
 use futures::FutureExt as _;
 
 use crate::Error;
 use crate::gpu::build::spec::{Home, Slice, TensorInfo};
 
-/// The error behind wgpu's `refusal` to make something for these tensors' ranges.
+/// The error to report where wgpu refused an object with the ranges of these tensors.
 pub(crate) fn blame<'a>(
     device: &wgpu::Device,
     queue: &wgpu::Queue,
@@ -13,7 +13,7 @@ pub(crate) fn blame<'a>(
     ranges: impl IntoIterator<Item = (&'a TensorInfo, &'static str, &'a Slice)>,
 ) -> Error {
     if is_lost(device, queue) {
-        return Error::DeviceLost("it makes nothing any more".to_owned());
+        return Error::DeviceLost("it creates no more objects".to_owned());
     }
     for (tensor, what, slice) in ranges {
         if tensor.elements > 0 && is_foreign(device, &slice.buffer) {
@@ -35,7 +35,7 @@ pub(crate) fn bound(tensors: &[TensorInfo]) -> impl Iterator<Item = (&TensorInfo
     })
 }
 
-/// A lost device makes no buffer that could be written.
+/// On a lost device no buffer can be created and written.
 fn is_lost(device: &wgpu::Device, queue: &wgpu::Queue) -> bool {
     refuses(device, || {
         let usage = wgpu::BufferUsages::COPY_DST;

@@ -1,12 +1,11 @@
-//! The crate's buffers: which there are, how many bytes each takes, and their creation. A plan lists them with their sizes before there
-//! is a device; nothing is created that it does not list.
+//! The crate's buffers: their names, their sizes, and their creation. A plan lists all buffers with their sizes before a device exists;
+//! construction creates only buffers of the plan.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use futures::FutureExt as _;
 
-use crate::gpu::build::spec::Slice;
 use crate::gpu::layout::units::VEC4;
 use crate::{Error, Result};
 
@@ -14,24 +13,24 @@ pub(crate) const TABLE: wgpu::BufferUsages = wgpu::BufferUsages::STORAGE.union(w
 pub(crate) const OWNED: wgpu::BufferUsages = TABLE.union(wgpu::BufferUsages::COPY_SRC);
 pub(crate) const UNIFORM: wgpu::BufferUsages = wgpu::BufferUsages::UNIFORM.union(wgpu::BufferUsages::COPY_DST);
 
-/// Which of the crate's buffers: of several like it, with its number.
+/// A buffer of the crate; with a number, where there are several of its kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Which {
     Parameters(usize),
     Gradients(usize),
-    /// A launch's.
+    /// One per shard.
     Arena(usize),
-    /// A launch's.
+    /// One per shard.
     Chunks(usize),
-    /// A launch's.
+    /// One per shard.
     Spans(usize),
-    /// A round's.
+    /// One per round.
     Partials(usize),
-    /// A round's.
+    /// One per round.
     Totals(usize),
-    /// A round's.
+    /// One per round.
     Segments(usize),
-    /// A round's.
+    /// One per round.
     Tensors(usize),
     Control,
     Scalars,
@@ -77,17 +76,17 @@ impl fmt::Display for Which {
     }
 }
 
-/// The bytes of every buffer that is to be created.
+/// The bytes of every planned buffer.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sizes(BTreeMap<Which, u64>);
 
 impl Sizes {
-    /// Plans a buffer of at least so many bytes, and at least a vec4.
+    /// Plans a buffer of at least this many bytes, and at least a vec4.
     pub(crate) fn add(&mut self, which: Which, bytes: u64) {
         self.0.insert(which, bytes.next_multiple_of(VEC4).max(VEC4));
     }
 
-    /// Bytes of a buffer; 0 where there is none of this name.
+    /// Bytes of a buffer; 0 where the plan has no buffer of this name.
     pub(crate) fn of(&self, which: Which) -> u64 {
         self.0.get(&which).copied().unwrap_or(0)
     }
@@ -97,24 +96,24 @@ impl Sizes {
     }
 }
 
-/// Those of the crate's buffers that places name.
-pub(crate) type Ours = BTreeMap<Which, wgpu::Buffer>;
+/// The created buffers that a [`Source::Crate`] names.
+pub(crate) type Created = BTreeMap<Which, wgpu::Buffer>;
 
-/// Creates what a plan lists.
+/// Creates the buffers of a plan.
 pub(crate) struct Buffers<'a> {
     pub(crate) device: &'a wgpu::Device,
     pub(crate) queue: &'a wgpu::Queue,
     pub(crate) label: &'a str,
     pub(crate) sizes: &'a Sizes,
-    /// What the arenas hold, for errors.
+    /// The contents of the arenas, for errors.
     pub(crate) contents: &'a [String],
 }
 
 impl Buffers<'_> {
-    /// Creates a planned buffer, or says which one found no memory.
+    /// Creates a planned buffer. The error names the buffer that found no memory.
     pub(crate) fn create(&self, which: Which, usage: wgpu::BufferUsages) -> Result<wgpu::Buffer> {
         let what = match which {
-            Which::Arena(launch) => format!("{which} ({})", self.contents[launch]),
+            Which::Arena(shard) => format!("{which} ({})", self.contents[shard]),
             _ => which.to_string(),
         };
         let size = self.sizes.of(which);
@@ -123,20 +122,20 @@ impl Buffers<'_> {
     }
 
     /// Creates the buffers that hold tensors.
-    pub(crate) fn create_pages(&self, params: wgpu::BufferUsages, grads: wgpu::BufferUsages) -> Result<Ours> {
-        let mut ours = Ours::new();
+    pub(crate) fn create_pages(&self, params: wgpu::BufferUsages, grads: wgpu::BufferUsages) -> Result<Created> {
+        let mut created = Created::new();
         for (which, _) in self.sizes.iter() {
             let usage = match which {
                 Which::Parameters(_) => params,
                 Which::Gradients(_) => grads,
                 _ => continue,
             };
-            ours.insert(which, self.create(which, usage)?);
+            created.insert(which, self.create(which, usage)?);
         }
-        Ok(ours)
+        Ok(created)
     }
 
-    /// As [`create`](Self::create), beginning with these bytes.
+    /// As [`create`](Self::create), and writes these bytes at its start.
     pub(crate) fn create_with(&self, which: Which, usage: wgpu::BufferUsages, bytes: &[u8]) -> Result<wgpu::Buffer> {
         let buffer = self.create(which, usage)?;
         self.queue.write_buffer(&buffer, 0, bytes);
@@ -144,7 +143,7 @@ impl Buffers<'_> {
     }
 }
 
-/// Creates a buffer, or says which one found no memory.
+/// Creates a buffer. The error names the buffer that found no memory.
 pub(crate) fn buffer(
     device: &wgpu::Device,
     label: &str,
@@ -164,44 +163,25 @@ pub(crate) fn buffer(
     }
 }
 
-/// A buffer that may not be there yet.
+/// A buffer that may not exist yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
-    Ours(Which),
-    Theirs(wgpu::Buffer),
-}
-
-/// A range of bytes of such a buffer.
-#[derive(Clone, Debug)]
-pub(crate) struct Spot {
-    pub(crate) source: Source,
-    pub(crate) offset: u64,
-    pub(crate) size: u64,
-}
-
-impl From<&Slice> for Spot {
-    fn from(slice: &Slice) -> Self {
-        Self { source: Source::Theirs(slice.buffer.clone()), offset: slice.offset, size: slice.size }
-    }
+    /// A buffer that the crate creates.
+    Crate(Which),
+    /// A buffer that the caller created.
+    Caller(wgpu::Buffer),
 }
 
 impl Source {
-    pub(crate) fn buffer<'a>(&'a self, ours: &'a Ours) -> &'a wgpu::Buffer {
+    pub(crate) fn buffer<'a>(&'a self, created: &'a Created) -> &'a wgpu::Buffer {
         match self {
-            Self::Ours(which) => &ours[which],
-            Self::Theirs(buffer) => buffer,
+            Self::Crate(which) => &created[which],
+            Self::Caller(buffer) => buffer,
         }
     }
 }
 
-impl Spot {
-    /// The range, now that the crate's buffers are there.
-    pub(crate) fn slice(&self, ours: &Ours) -> Slice {
-        Slice { buffer: self.source.buffer(ours).clone(), offset: self.offset, size: self.size }
-    }
-}
-
-/// What this thread created, for tests.
+/// The buffers that this thread created, for tests.
 #[cfg(test)]
 pub(crate) mod created {
     use std::cell::RefCell;

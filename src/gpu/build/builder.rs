@@ -1,4 +1,4 @@
-//! The builder: what is to be optimized, and the checks before anything is created.
+//! The builder: it collects groups, tensors and options.
 
 use crate::gpu::build::spec::{Group, GroupInfo, Home, Spec, Tensor, TensorInfo, next_id};
 use crate::optim::Rule;
@@ -7,7 +7,8 @@ use crate::options::schedule::{Schedule, Scheduled};
 use crate::options::storage::{Formats, Storage};
 use crate::{Error, NoDecay, Result};
 
-/// Collects groups and tensors for an [`Optimizer`](crate::Optimizer). Mistakes are reported by [`build`](Self::build), before anything is created.
+/// Collects groups and tensors for an [`Optimizer`](crate::Optimizer). [`build`](Self::build) reports mistakes before it
+/// creates anything.
 #[derive(Clone, Debug)]
 pub struct Builder {
     pub(crate) spec: Spec,
@@ -15,9 +16,9 @@ pub struct Builder {
     pub(crate) param_usages: wgpu::BufferUsages,
     pub(crate) grad_usages: wgpu::BufferUsages,
     pub(crate) cache: Option<wgpu::PipelineCache>,
-    /// `None`: what suits the device.
+    /// `None`: construction chooses for the device.
     pub(crate) sum_lanes: Option<u32>,
-    /// The first call that made no sense; [`Builder::build`] reports it.
+    /// The first mistake in a call; [`Builder::build`] reports it.
     mistake: Option<String>,
 }
 
@@ -41,13 +42,13 @@ impl Builder {
         Group { index: self.spec.groups.len() - 1, id }
     }
 
-    /// Adds a tensor that lives in the crate's buffers, each at the device's offset alignment, zero at first:
+    /// Adds a tensor in the crate's buffers, at the device's offset alignment. Its parameters and gradients are zero at first:
     /// see [`Optimizer::param`](crate::Optimizer::param), [`Optimizer::grad`](crate::Optimizer::grad) and [`Optimizer::write_param`](crate::Optimizer::write_param).
     pub fn tensor(&mut self, group: Group, name: impl Into<String>, shape: &[usize]) -> Tensor {
         self.add(group, name.into(), shape, Home::Own)
     }
 
-    /// As [`tensor`](Self::tensor), for many at once: each with its name and shape. [`Optimizer::tensor`](crate::Optimizer::tensor) finds their
+    /// As [`tensor`](Self::tensor), for many tensors: each with its name and shape. [`Optimizer::tensor`](crate::Optimizer::tensor) finds their
     /// handles by name.
     ///
     /// ```
@@ -72,10 +73,10 @@ impl Builder {
         self
     }
 
-    /// Adds a tensor that lives in the caller's buffers, as f32 or as [`store`](Self::tensor_storage) says: `param` and `grad` hold exactly the
-    /// shape's elements, begin at multiples of 16 bytes and have `STORAGE` usage. Several tensors, parameters and gradients too, may share
-    /// a buffer; a tensor's range rounded up to 16 bytes must lie in its buffer and touch no other tensor's. An odd count in half
-    /// precision is rounded up to whole words.
+    /// Adds a tensor in the caller's buffers, in f32 or in the format that [`tensor_storage`](Self::tensor_storage) sets. `param` and `grad`
+    /// hold exactly the elements of the shape, begin at multiples of 16 bytes and have `STORAGE` usage. Several tensors may share a buffer,
+    /// and so may parameters and gradients. The range of a tensor, rounded up to 16 bytes, must lie in its buffer and must not overlap the
+    /// range of another tensor. An odd count in half precision is rounded up to whole words.
     pub fn bind(
         &mut self,
         group: Group,
@@ -87,8 +88,8 @@ impl Builder {
         self.add(group, name.into(), shape, Home::Bound { param: param.into(), grad: Some(grad.into()) })
     }
 
-    /// As [`bind`](Self::bind), for a tensor whose gradient has no home: each step is
-    /// [`Optimizer::step_with_grads`](crate::Optimizer::step_with_grads) and names it. Implies [`dynamic_gradients`](Self::dynamic_gradients).
+    /// As [`bind`](Self::bind), for a tensor without a fixed gradient range: each step is
+    /// [`Optimizer::step_with_grads`](crate::Optimizer::step_with_grads) and names the gradient. Implies [`dynamic_gradients`](Self::dynamic_gradients).
     pub fn bind_param(
         &mut self,
         group: Group,
@@ -100,9 +101,9 @@ impl Builder {
         self.add(group, name.into(), shape, Home::Bound { param: param.into(), grad: None })
     }
 
-    /// Prepares for [`Optimizer::step_with_grads`](crate::Optimizer::step_with_grads). Default false, which saves each chunk a look-up.
-    pub fn dynamic_gradients(&mut self, moving: bool) -> &mut Self {
-        self.spec.dynamic_gradients = moving;
+    /// Prepares for [`Optimizer::step_with_grads`](crate::Optimizer::step_with_grads). Default false, which saves a look-up per chunk.
+    pub fn dynamic_gradients(&mut self, dynamic_gradients: bool) -> &mut Self {
+        self.spec.dynamic_gradients = dynamic_gradients;
         self
     }
 
@@ -112,47 +113,47 @@ impl Builder {
         self
     }
 
-    /// Divides gradients by a loss scale that the GPU keeps, and leaves a step out where a gradient is not finite. Default: not.
+    /// Divides gradients by a loss scale that the GPU keeps, and skips a step with a gradient that is not finite. Default: off.
     pub fn loss_scale(&mut self, scale: LossScale) -> &mut Self {
         self.spec.around.loss_scale = Some(scale);
         self
     }
 
-    /// Leaves a step out whole where a gradient is not finite: parameters, states, the count and bias corrections stay as they
-    /// were. Implied by [`loss_scale`](Self::loss_scale). Default: not.
+    /// Skips a step with a gradient that is not finite: parameters, states, the step count and bias corrections stay as they were.
+    /// [`loss_scale`](Self::loss_scale) implies it. Default: off.
     pub fn skip_nonfinite(&mut self, skip: bool) -> &mut Self {
         self.spec.around.skip_nonfinite = skip;
         self
     }
 
-    /// Joins the gradients of micro-batches, given with [`Optimizer::accumulate`](crate::Optimizer::accumulate); costs 4 bytes a parameter. Default: not.
+    /// Joins the gradients of micro-batches, which [`Optimizer::accumulate`](crate::Optimizer::accumulate) adds. It costs 4 bytes per parameter. Default: off.
     pub fn accumulate(&mut self, how: Accumulate) -> &mut Self {
         self.spec.around.accumulate = Some(how);
         self
     }
 
-    /// Keeps an average of the weights, in the launch of the step; costs 4 bytes a parameter. Default: not.
+    /// Keeps an average of the weights, in the dispatch of the step. It costs 4 bytes per parameter. Default: off.
     pub fn ema(&mut self, ema: Ema) -> &mut Self {
         self.spec.around.ema = Some(ema);
         self
     }
 
-    /// Sets gradients to zero once the step has read them, in the same launch. Skipped steps do too. Default: not.
+    /// Sets gradients to zero once the step has read them, in the same dispatch. Skipped steps set them to zero too. Default: off.
     pub fn zero_grad(&mut self, zero: bool) -> &mut Self {
         self.spec.around.zero_grad = zero;
         self
     }
 
-    /// Measures every step: [`Optimizer::try_stats`](crate::Optimizer::try_stats) gives norms of gradients, parameters and updates, clip factors and counts, per
-    /// tensor and in total. No launch is added beside those of a clip by norm, whose sums it shares: the update, which holds parameters
-    /// and changes in registers, leaves two sums a chunk. What a step measured comes back through a ring of four mappable buffers of
-    /// 16 bytes a chunk of 1024 elements, and is added in f64 where it is asked for. Default: not.
+    /// Measures every step: [`Optimizer::try_stats`](crate::Optimizer::try_stats) returns norms of gradients, parameters and updates, clip factors and
+    /// counts, per tensor and in total. Telemetry uses the sums of a clip by norm and adds no other dispatch: the update, which holds
+    /// parameters and changes in registers, writes two sums per chunk. The measurements come back through a ring of four mappable buffers of
+    /// 16 bytes per chunk of 1024 elements, and the host adds them in f64. Default: off.
     pub fn telemetry(&mut self, measure: bool) -> &mut Self {
         self.spec.around.telemetry = measure;
         self
     }
 
-    /// Climbs instead of descending, for a group. Default: not.
+    /// Maximizes the objective for a group, instead of minimizing it. Default: off.
     pub fn maximize(&mut self, group: Group) -> &mut Self {
         if let Some(index) = self.known(|spec| spec.group(group)) {
             self.spec.groups[index].maximize = true;
@@ -161,12 +162,12 @@ impl Builder {
         self
     }
 
-    /// Gives a group's learning rate to a schedule, by applied step: the step before which t steps were applied uses
-    /// `schedule.rate(t)`. A step that the GPU leaves out does not move it, and [`Optimizer::write_step_count`](crate::Optimizer::write_step_count) sets its position.
-    /// The group's own rate is the base of a schedule that has none, and cannot be set any more.
+    /// Lets a schedule set the learning rate of a group by step count: at step count t, the next step uses `schedule.rate(t)`. A skipped step
+    /// does not advance the schedule, and [`Optimizer::write_step_count`](crate::Optimizer::write_step_count) sets its position. The learning
+    /// rate of the group is the base of a schedule that has none, and no later call may set it.
     ///
-    /// Values are computed hundreds of steps ahead; one that is out of range is an error of the step whose turn it may be. In an
-    /// optimizer with a schedule every setting of every group may change only while no recorded step is unfinished.
+    /// The host computes values hundreds of steps ahead. A value out of range is an error of the first step that may need it. In an optimizer
+    /// with a schedule, every setting of every group may change only while no recorded step is unfinished.
     ///
     /// ```
     /// use wgpu_optim::schedule::{Cosine, Schedule};
@@ -184,7 +185,7 @@ impl Builder {
         self.schedule_setting(group, "lr", schedule)
     }
 
-    /// As [`schedule`](Self::schedule), for any numeric setting. A later schedule of the same setting takes the place of an earlier.
+    /// As [`schedule`](Self::schedule), for any numeric setting. A later schedule of the same setting replaces the earlier one.
     pub fn schedule_setting(&mut self, group: Group, setting: &str, schedule: impl Into<Schedule>) -> &mut Self {
         if let Some(index) = self.known(|spec| spec.group(group)) {
             let info = &mut self.spec.groups[index];
@@ -195,9 +196,9 @@ impl Builder {
         self
     }
 
-    /// Routes those tensors of a group that `which` picks, given before or after this, into a new group like it as it is now, schedules
-    /// included, but without weight decay, and returns that group. It is a group like any other from then on: a rate set for the one
-    /// holds for the one, and [`Clip::GroupNorm`] takes its norm apart.
+    /// Adds a group with the current settings and schedules of `group`, but without weight decay, and returns the new group. The tensors of
+    /// `group` that `which` picks go into the new group, whether the builder gets them before or after this call. The two groups are
+    /// independent: a learning rate that is set for one does not change the other, and [`Clip::GroupNorm`] computes the norm of each.
     ///
     /// ```
     /// use wgpu_optim::{AdamW, Group, NoDecay, Optimizer};
@@ -210,7 +211,7 @@ impl Builder {
     /// ```
     ///
     /// # Errors
-    /// The rule has no `weight_decay`; there is no such group. [`build`](Self::build) refuses a pattern of names that fits no tensor of
+    /// The rule has no `weight_decay`; the handle belongs to another builder. [`build`](Self::build) refuses a pattern of names that fits no tensor of
     /// the group.
     pub fn exclude_from_decay(&mut self, group: Group, which: NoDecay) -> Result<Group> {
         let (index, count) = (self.spec.group(group)?, self.spec.groups.len());
@@ -228,7 +229,7 @@ impl Builder {
         Ok(Group { index: count, id })
     }
 
-    /// Leaves a tensor as it is: it takes no part in steps and sums and has no states.
+    /// Freezes a tensor: it takes no part in steps and sums and has no states.
     pub fn freeze(&mut self, tensor: Tensor) -> &mut Self {
         if let Some(index) = self.known(|spec| spec.tensor(tensor)) {
             self.spec.tensors[index].frozen = true;
@@ -236,7 +237,7 @@ impl Builder {
         self
     }
 
-    /// How all tensors are stored for which [`tensor_storage`](Self::tensor_storage) says nothing else. Default f32 throughout.
+    /// Sets the storage of all tensors for which [`tensor_storage`](Self::tensor_storage) sets no other. Default: f32.
     ///
     /// ```
     /// use wgpu_optim::{AdamW, Group, Optimizer};
@@ -252,8 +253,8 @@ impl Builder {
         self
     }
 
-    /// How a tensor is stored. Its parameters and gradients lie in these formats wherever they lie, in the caller's buffers too, which
-    /// have 2 bytes an element for half precision.
+    /// Sets the storage of a tensor. Its parameters and gradients have these formats in the caller's buffers too, with 2 bytes per element for
+    /// half precision.
     pub fn tensor_storage(&mut self, tensor: Tensor, storage: Storage) -> &mut Self {
         if let Some(index) = self.known(|spec| spec.tensor(tensor)) {
             self.spec.tensors[index].storage = Some(storage);
@@ -261,14 +262,14 @@ impl Builder {
         self
     }
 
-    /// Decides what is left to chance: the random directions of a rule that probes, and numbers rounded up or down. Default 0.
+    /// Seeds the random directions of a rule that probes, and stochastic rounding. Default 0.
     pub fn seed(&mut self, seed: u64) -> &mut Self {
         self.spec.seed = seed;
         self
     }
 
-    /// Takes the directions of a rule that probes from the states `direction_1` … (see [`Optimizer::write_state`](crate::Optimizer::write_state)), which cost 4 bytes
-    /// a parameter each, and brings them to length one. Default false: random ones, which cost nothing.
+    /// Takes the directions of a rule that probes from the states `direction_1` … (see [`Optimizer::write_state`](crate::Optimizer::write_state)), each of which
+    /// costs 4 bytes per parameter, and normalizes them. Default false: random directions, which take no memory.
     pub fn given_directions(&mut self, given: bool) -> &mut Self {
         self.spec.given_directions = given;
         self
@@ -280,28 +281,28 @@ impl Builder {
         self
     }
 
-    /// Usages of the crate's buffers beyond `STORAGE | COPY_SRC | COPY_DST`, such as `VERTEX` for parameters.
+    /// Adds usages to the crate's buffers beyond `STORAGE | COPY_SRC | COPY_DST`, such as `VERTEX` for parameters.
     pub fn extra_usages(&mut self, params: wgpu::BufferUsages, grads: wgpu::BufferUsages) -> &mut Self {
         self.param_usages = params;
         self.grad_usages = grads;
         self
     }
 
-    /// Compiles through the caller's pipeline cache.
+    /// Compiles pipelines with the caller's pipeline cache.
     pub fn pipeline_cache(&mut self, cache: &wgpu::PipelineCache) -> &mut Self {
         self.cache = Some(cache.clone());
         self
     }
 
-    /// The tensor of this name, among those that were added so far.
+    /// The tensor of this name, among the tensors that the builder has.
     ///
     /// # Errors
-    /// There is none; the error suggests the nearest.
+    /// No tensor has this name; the error suggests the nearest.
     pub fn find_tensor(&self, name: &str) -> Result<Tensor> {
         self.spec.tensor_named(name)
     }
 
-    /// What the optimizers are built from, with the formats of every tensor, once everything is checked.
+    /// The checked specification, with the formats of every tensor.
     pub(crate) fn settled(&self) -> Result<Spec> {
         if let Some(mistake) = &self.mistake {
             return Err(Error::Usage(mistake.clone()));
@@ -311,14 +312,14 @@ impl Builder {
         Ok(spec)
     }
 
-    /// What `find` finds, or nothing; the first mistake is kept for [`settled`](Self::settled).
+    /// The index that `find` returns. Keeps the first error for [`settled`](Self::settled).
     pub(crate) fn known(&mut self, find: impl FnOnce(&Spec) -> Result<usize>) -> Option<usize> {
         let found = find(&self.spec);
         found.map_err(|error| _ = self.mistake.get_or_insert_with(|| error.to_string())).ok()
     }
 
     fn add(&mut self, group: Group, name: String, shape: &[usize], home: Home) -> Tensor {
-        // A product past u64 is refused by the checks as too long.
+        // The checks refuse a product past u64 as too long.
         let elements = shape.iter().try_fold(1_u64, |n, &d| n.checked_mul(d as u64)).unwrap_or(u64::MAX);
         let group = self.known(|spec| spec.group(group)).unwrap_or(0);
         let routes = &self.spec.groups[group].routes;

@@ -1,4 +1,4 @@
-//! What a builder was told, checked before anything is created.
+//! Checks of a specification, before anything is created.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -11,14 +11,14 @@ use crate::options::telemetry::refuse;
 use crate::{Error, NoDecay, Result};
 
 impl Spec {
-    /// Finds what the rooms and storages that were asked for come to, and checks everything.
+    /// Applies row capacities, finds the formats of every tensor, and checks everything.
     pub(crate) fn settle(&mut self) -> Result<()> {
         self.make_room();
         self.find_formats()?;
         self.check()
     }
 
-    /// What every tensor's storage comes to.
+    /// Finds the formats of every tensor.
     fn find_formats(&mut self) -> Result<()> {
         for tensor in &mut self.tensors {
             let storage = tensor.storage.as_ref().unwrap_or(&self.storage);
@@ -102,7 +102,7 @@ impl Spec {
         self.groups[from].routes.iter().any(|(_, twin)| *twin == to || self.routes_to(*twin, to))
     }
 
-    /// Ranges of one buffer, rounded up to 16 bytes, must not touch.
+    /// Checks that the ranges of one buffer, rounded up to 16 bytes, do not overlap.
     fn check_overlaps(&self) -> Result<()> {
         let mut buffers: Vec<&wgpu::Buffer> = Vec::new();
         let mut ranges: BTreeMap<(usize, u64), (u64, &str, &str)> = BTreeMap::new();
@@ -167,7 +167,7 @@ impl TensorInfo {
         Ok(())
     }
 
-    /// A buffer that holds both is bound once, as one type.
+    /// Checks the widths of numbers in a buffer that holds parameters and gradients: it is bound once, as one type.
     fn check_widths(&self, param: &Slice, grad: &Slice) -> Result<()> {
         let (params, grads) = (self.formats.params.format(), self.formats.grads);
         if param.buffer != grad.buffer || params.bytes() == grads.bytes() {
@@ -176,7 +176,7 @@ impl TensorInfo {
         Err(self.error("its parameters and gradients have numbers of different widths and need two buffers".to_owned()))
     }
 
-    /// Checks a range of the caller's against the shape and its buffer.
+    /// Checks a range that the caller gave, against the shape and the buffer.
     pub(crate) fn check_slice(&self, what: &str, slice: &Slice, format: Format) -> Result<()> {
         let bytes = bytes_of(self.elements, format);
         let end = slice.offset + bytes.next_multiple_of(VEC4);

@@ -1,4 +1,4 @@
-//! Construction: every buffer, pipeline and bind group of an optimizer.
+//! Construction of an optimizer: every buffer, pipeline and bind group.
 
 use std::sync::Arc;
 
@@ -13,19 +13,21 @@ use crate::gpu::build::builder::Builder;
 use crate::gpu::build::plan::Plan;
 use crate::gpu::build::spec::Spec;
 use crate::gpu::hyper::scalars::Scalars;
-use crate::gpu::kernel::kernels::{Arena, Context, Kernels, LaunchGpu, Pass, RoundGpu};
+use crate::gpu::kernel::kernels::{Arena, Context, DispatchSet, Kernels, Pass, RoundDispatch};
 use crate::gpu::kernel::passes;
 use crate::gpu::kernel::passes::PASS_BYTES;
 use crate::gpu::kernel::pipelines::{Compiler, Pipeline};
 use crate::gpu::layout::class::{Class, Stage};
-use crate::gpu::layout::launches::{Chunk, Window, fold};
 use crate::gpu::layout::placement::Placement;
+use crate::gpu::layout::shards::Chunk;
+use crate::gpu::layout::tables::fold;
 use crate::gpu::layout::units::VEC4;
+use crate::gpu::layout::windows::Window;
 use crate::optim::procedure::evaluation::Evaluations;
 use crate::optim::rule::Rule;
 use crate::options::storage::half::rounding_key;
 
-/// What construction makes everything with.
+/// The tools of construction.
 struct Maker<'a> {
     buffers: &'a Buffers<'a>,
     compiler: &'a Compiler<'a>,
@@ -33,7 +35,7 @@ struct Maker<'a> {
 
 impl Builder {
     /// Creates every buffer, bind group and pipeline of an optimizer on this device. The builder stays as it is: it may build again, and
-    /// its handles belong to everything that it builds. May run on any thread; nothing is waited for.
+    /// its handles belong to every optimizer that it builds. `build` may run on any thread and never waits.
     ///
     /// # Errors
     /// No tensor; a setting out of range, a name given twice, a handle of another builder; a range that is misaligned, of the wrong
@@ -45,7 +47,7 @@ impl Builder {
         let plan = Plan::new(&spec, self.sum_lanes, &device.limits(), software)?;
         let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
         let made = Optimizer::create(self, spec, plan, device, queue);
-        // Natively an error is there at once; a browser reports it later, to the device's own handler.
+        // Natively wgpu reports an error at once. A browser reports it later, to the error handler of the device.
         let error = scope.pop().now_or_never().flatten();
         let made = made?;
         match error {
@@ -56,22 +58,17 @@ impl Builder {
 }
 
 impl Optimizer {
-    /// A builder; its [`Group::DEFAULT`](crate::Group::DEFAULT) holds `rule`.
-    pub fn builder(rule: impl Into<Box<dyn Rule>>) -> Builder {
-        Builder::new(rule.into())
-    }
-
     fn create(builder: &Builder, spec: Spec, plan: Plan, device: &wgpu::Device, queue: &wgpu::Queue) -> Result<Self> {
         let memory_usage = plan.memory_usage(&spec);
         let contents = plan.contents();
-        let Plan { places, mut rows, row_table, classes, layout, rings, runs, passes, sample, sizes } = plan;
+        let Plan { planned, mut rows, row_table, classes, layout, rings, runs, passes, sample, sizes } = plan;
         let label = builder.label.as_str();
         let buffers = Buffers { device, queue, label, sizes: &sizes, contents: &contents };
-        let ours = buffers.create_pages(OWNED | builder.param_usages, OWNED | builder.grad_usages)?;
+        let created = buffers.create_pages(OWNED | builder.param_usages, OWNED | builder.grad_usages)?;
         rows.create(&buffers)?;
-        let variant = &classes.variants[0];
+        let class = &classes.distinct[0];
         let scalars = Scalars::new(&buffers, rings, spec.groups.len(), spec.around, row_table)?;
-        let control = match variant.scalars_in_control {
+        let control = match class.scalars_in_control {
             Some(_) => scalars.buffer.clone(),
             None => buffers.create(Which::Control, OWNED)?,
         };
@@ -79,19 +76,19 @@ impl Optimizer {
         let rounding = rounding_key(spec.seed);
         queue.write_buffer(&control, 0, bytemuck::cast_slice(&[0, 0, 0, 0, scale, 0, rounding, 0]));
         let kernels = Kernels {
-            launches: Vec::new(),
+            dispatches: Vec::new(),
             rounds: Vec::new(),
             main_rounds: 0,
             control,
-            losses: (variant.probes() > 0).then(|| buffers.create(Which::Losses, OWNED)).transpose()?,
+            losses: (class.probes() > 0).then(|| buffers.create(Which::Losses, OWNED)).transpose()?,
             passes: passes::create(&passes, &buffers)?,
             runs: runs.map(|runs| runs.create(&buffers)).transpose()?,
         };
         let placement = Placement {
-            places: places.iter().map(|places| places.slices(&ours)).collect(),
-            buffers: classes.sources.iter().map(|source| source.buffer(&ours).clone()).collect(),
+            places: planned.places,
+            buffers: planned.sources.iter().map(|source| source.buffer(&created).clone()).collect(),
             class_of: classes.items.iter().map(|item| item.class).collect(),
-            classes: classes.variants,
+            classes: classes.distinct,
             layout,
             rows,
         };
@@ -116,54 +113,51 @@ impl Optimizer {
     }
 
     fn create_passes(&mut self, maker: &Maker<'_>) -> Result<()> {
-        let variants = self.placement.classes.clone();
-        self.kernels.main_rounds = variants[0].rounds().len();
-        for (index, round) in variants[0].all_rounds().enumerate() {
-            let made = self.create_round(maker, index, &Class { round, ..variants[0].clone() })?;
+        let classes = self.placement.classes.clone();
+        self.kernels.main_rounds = classes[0].rounds().len();
+        for (index, round) in classes[0].all_rounds().enumerate() {
+            let made = self.create_round(maker, index, &Class { round, ..classes[0].clone() })?;
             self.kernels.rounds.push(made);
         }
-        let pipelines: Vec<_> = variants.iter().map(|v| ClassPipelines::compile(maker.compiler, v)).collect();
-        for launch in 0..self.placement.layout.launches.len() {
-            let class = &pipelines[self.placement.layout.launches[launch].class];
-            let made = self.create_launch(maker, launch, class)?;
+        let pipelines: Vec<_> = classes.iter().map(|v| ClassPipelines::compile(maker.compiler, v)).collect();
+        for shard in 0..self.placement.layout.shards.len() {
+            let class = &pipelines[self.placement.layout.shards[shard].class];
+            let made = self.create_dispatches(maker, shard, class)?;
             for fill in class.fill.iter().chain(&class.identity) {
-                self.fill_states(maker.compiler, launch, &made, fill)?;
+                self.fill_states(maker.compiler, shard, &made, fill)?;
             }
-            self.kernels.launches.push(made);
+            self.kernels.dispatches.push(made);
         }
         Ok(())
     }
 
-    fn create_launch(&self, maker: &Maker<'_>, index: usize, class: &ClassPipelines) -> Result<LaunchGpu> {
+    fn create_dispatches(&self, maker: &Maker<'_>, index: usize, class: &ClassPipelines) -> Result<DispatchSet> {
         let Maker { buffers, compiler } = maker;
-        let launch = &self.placement.layout.launches[index];
-        let arena = Arena {
-            buffer: buffers.create(Which::Arena(index), OWNED)?,
-            whole: launch.whole(),
-            packed: launch.packed(),
-        };
-        // Behind the chunks' records the update leaves what it measures.
-        let chunks = buffers.create_with(Which::Chunks(index), OWNED, bytemuck::cast_slice(&launch.chunks))?;
-        let spans = buffers.create_with(Which::Spans(index), TABLE, bytemuck::cast_slice(&launch.spans))?;
+        let shard = &self.placement.layout.shards[index];
+        let arena =
+            Arena { buffer: buffers.create(Which::Arena(index), OWNED)?, whole: shard.whole(), packed: shard.packed() };
+        // The update writes its measurements behind the records of chunks.
+        let chunks = buffers.create_with(Which::Chunks(index), OWNED, bytemuck::cast_slice(&shard.chunks))?;
+        let spans = buffers.create_with(Which::Spans(index), TABLE, bytemuck::cast_slice(&shard.spans))?;
         let pass = |pipeline: &Arc<Pipeline>, records: &[Chunk], table: &wgpu::Buffer, round: usize| {
-            let moves = pipeline.bindings.iter().any(|binding| binding.name == "wo_run");
-            let group = (!moves).then(|| {
+            let per_run = pipeline.bindings.iter().any(|binding| binding.name == "wo_run");
+            let group = (!per_run).then(|| {
                 compiler.bind_group(pipeline, |name| match name {
-                    "wo_grads" => self.window_binding(launch.grad.as_ref().unwrap_or(&launch.param)),
+                    "wo_grads" => self.window_binding(shard.grad.as_ref().unwrap_or(&shard.param)),
                     "wo_mask" => self.mask_binding(index),
-                    _ => self.resource(name, launch.param.clone(), &arena, table, round),
+                    _ => self.resource(name, shard.param.clone(), &arena, table, round),
                 })
             });
             let grid = fold(records.len(), self.context.device.limits().max_compute_workgroups_per_dimension);
             Pass { pipeline: pipeline.clone(), group, table: table.clone(), grid, round }
         };
         let stats = class.stats.iter().enumerate();
-        Ok(LaunchGpu {
-            update: pass(&class.update, &launch.chunks, &chunks, 0),
+        Ok(DispatchSet {
+            update: pass(&class.update, &shard.chunks, &chunks, 0),
             stats: stats
-                .map(|(round, stats)| stats.as_ref().map(|stats| pass(stats, &launch.spans, &spans, round)))
+                .map(|(round, stats)| stats.as_ref().map(|stats| pass(stats, &shard.spans, &spans, round)))
                 .collect(),
-            procedure: class.procedure.as_ref().map(|procedure| pass(procedure, &launch.chunks, &chunks, 0)),
+            procedure: class.procedure.as_ref().map(|procedure| pass(procedure, &shard.chunks, &chunks, 0)),
             accumulate: class.accumulate.clone(),
             swap: class.swap.clone(),
             evaluation: class.evaluation.clone(),
@@ -171,7 +165,7 @@ impl Optimizer {
         })
     }
 
-    /// The resource of a launch's binding; gradients are for the caller.
+    /// The resource of a binding of a shard. The calling function binds gradients itself.
     pub(crate) fn resource<'a>(
         &'a self,
         name: &str,
@@ -189,7 +183,7 @@ impl Optimizer {
         }
     }
 
-    /// The resource of a binding that all launches share.
+    /// The resource of a binding that all shards share.
     fn shared_resource(&self, name: &str, round: usize) -> wgpu::BindingResource<'_> {
         let uniform = |buffer, size| {
             wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset: 0, size: wgpu::BufferSize::new(size) })
@@ -201,7 +195,7 @@ impl Optimizer {
             "wo_control" => self.kernels.control.as_entire_binding(),
             "wo_losses" => self.kernels.losses.as_ref().unwrap_or(&self.kernels.control).as_entire_binding(),
             "wo_pass" => uniform(self.kernels.passes.as_ref().unwrap_or(&self.kernels.control), PASS_BYTES),
-            // A probe's directions are brought to length one by the sums of their round, which is the last.
+            // The sums of the last round normalize the directions of a probe.
             "wo_totals" => self.kernels.rounds.last().map_or(&self.kernels.control, |r| &r.totals).as_entire_binding(),
             "wo_partials" => {
                 self.kernels.rounds.get(round).map_or(&self.kernels.control, |r| &r.partials).as_entire_binding()
@@ -210,9 +204,9 @@ impl Optimizer {
         }
     }
 
-    /// The masks of a launch's class.
-    pub(crate) fn mask_binding(&self, launch: usize) -> wgpu::BindingResource<'_> {
-        self.placement.rows.mask_binding(self.placement.classes[self.placement.layout.launches[launch].class].rows)
+    /// The binding of the masks of a shard's class.
+    pub(crate) fn mask_binding(&self, shard: usize) -> wgpu::BindingResource<'_> {
+        self.placement.rows.mask_binding(self.placement.classes[self.placement.layout.shards[shard].class].rows)
     }
 
     pub(crate) fn window_binding(&self, window: &Window) -> wgpu::BindingResource<'_> {
@@ -223,7 +217,7 @@ impl Optimizer {
         })
     }
 
-    fn create_round(&self, maker: &Maker<'_>, index: usize, variant: &Class) -> Result<RoundGpu> {
+    fn create_round(&self, maker: &Maker<'_>, index: usize, class: &Class) -> Result<RoundDispatch> {
         let Maker { buffers, compiler } = maker;
         let partials = buffers.create(Which::Partials(index), OWNED)?;
         let totals = buffers.create(Which::Totals(index), OWNED)?;
@@ -231,7 +225,7 @@ impl Optimizer {
         let segments = buffers.create_with(Which::Segments(index), TABLE, segments)?;
         let tensors =
             buffers.create_with(Which::Tensors(index), TABLE, bytemuck::cast_slice(&self.placement.layout.tensors))?;
-        let pipelines = compiler.compile(variant, Stage::Finalize);
+        let pipelines = compiler.compile(class, Stage::Finalize);
         let group = compiler.bind_group(&pipelines[0], |name| match name {
             "wo_partials" => partials.as_entire_binding(),
             "wo_segments" => segments.as_entire_binding(),
@@ -241,20 +235,21 @@ impl Optimizer {
         });
         let pipeline = |entry| find(&pipelines, entry).map(|p| p.pipeline.clone());
         let finalize = pipelines[0].pipeline.clone();
-        // A round without decisions makes the totals alone.
+        // The finalize of a round without decisions makes only the totals.
         let reduce = pipeline("wo_reduce").unwrap_or_else(|| finalize.clone());
-        Ok(RoundGpu { finalize, reduce, conclude: pipeline("wo_conclude"), group, partials, totals })
+        Ok(RoundDispatch { finalize, reduce, conclude: pipeline("wo_conclude"), group, partials, totals })
     }
 
     /// Writes the first values of states that do not start at zero.
-    fn fill_states(&self, compiler: &Compiler<'_>, index: usize, launch: &LaunchGpu, fill: &Pipeline) -> Result<()> {
-        let window = self.placement.layout.launches[index].param.clone();
-        // The fill touches no gradient, and gradients may not be there yet; a buffer of nobody's stands in, because the step may write them.
-        let stand_in = buffer(&self.context.device, &self.context.label, "stand-in", VEC4, OWNED)?;
+    fn fill_states(&self, compiler: &Compiler<'_>, index: usize, shard: &DispatchSet, fill: &Pipeline) -> Result<()> {
+        let window = self.placement.layout.shards[index].param.clone();
+        // The fill reads no gradient, and the gradients may not exist yet. The layout allows writes to gradients, so an unused buffer takes their
+        // place.
+        let unused = buffer(&self.context.device, &self.context.label, "stand-in", VEC4, OWNED)?;
         let group = compiler.bind_group(fill, |name| match name {
-            "wo_grads" => stand_in.as_entire_binding(),
+            "wo_grads" => unused.as_entire_binding(),
             "wo_mask" => self.mask_binding(index),
-            _ => self.resource(name, window.clone(), &launch.arena, &launch.update.table, 0),
+            _ => self.resource(name, window.clone(), &shard.arena, &shard.update.table, 0),
         });
         let mut encoder = self
             .context
@@ -263,9 +258,9 @@ impl Optimizer {
         {
             let mut compute = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
             compute.set_pipeline(&fill.pipeline);
-            let moves = fill.bindings.iter().any(|binding| binding.name == "wo_run");
-            compute.set_bind_group(0, &group, if moves { &[0, 0] } else { &[0] });
-            compute.dispatch_workgroups(launch.update.grid.0, launch.update.grid.1, 1);
+            let per_run = fill.bindings.iter().any(|binding| binding.name == "wo_run");
+            compute.set_bind_group(0, &group, if per_run { &[0, 0] } else { &[0] });
+            compute.dispatch_workgroups(shard.update.grid.0, shard.update.grid.1, 1);
         }
         self.context.queue.submit([encoder.finish()]);
         Ok(())
@@ -279,23 +274,23 @@ struct ClassPipelines {
     accumulate: Option<wgpu::ComputePipeline>,
     swap: Option<wgpu::ComputePipeline>,
     evaluation: Option<[wgpu::ComputePipeline; 2]>,
-    /// One a round, where it has sums.
+    /// One per round; `None` where the round has no sums.
     stats: Vec<Option<Arc<Pipeline>>>,
     procedure: Option<Arc<Pipeline>>,
     identity: Option<Pipeline>,
 }
 
 impl ClassPipelines {
-    fn compile(compiler: &Compiler<'_>, variant: &Class) -> Self {
-        let update = compiler.compile(variant, Stage::Update);
+    fn compile(compiler: &Compiler<'_>, class: &Class) -> Self {
+        let update = compiler.compile(class, Stage::Update);
         let pipeline = |entry| find(&update, entry).map(|p| p.pipeline.clone());
-        let stats = variant.all_rounds().map(|round| {
-            let variant = Class { round, ..variant.clone() };
-            // A round without sums decides from what is there already.
-            let sums = variant.sum_counts().0 > 0;
-            sums.then(|| Arc::new(compiler.compile(&variant, Stage::Stats).swap_remove(0)))
+        let stats = class.all_rounds().map(|round| {
+            let class = Class { round, ..class.clone() };
+            // A round without sums decides from the losses or from earlier totals.
+            let sums = class.sum_counts().0 > 0;
+            sums.then(|| Arc::new(compiler.compile(&class, Stage::Stats).swap_remove(0)))
         });
-        let procedure = variant.procedure_stage().map(|stage| compiler.compile(variant, stage));
+        let procedure = class.procedure_stage().map(|stage| compiler.compile(class, stage));
         Self {
             update: Arc::new(update[0].clone()),
             fill: find(&update, "wo_fill").cloned(),
@@ -309,7 +304,7 @@ impl ClassPipelines {
     }
 }
 
-/// The pipeline of an entry point, where the stage has it.
+/// The pipeline of an entry point, if the stage has this entry point.
 fn find<'a>(pipelines: &'a [Pipeline], entry: &str) -> Option<&'a Pipeline> {
     pipelines.iter().find(|pipeline| pipeline.entry == entry)
 }
@@ -320,7 +315,7 @@ impl<R: Rule + 'static> From<R> for Box<dyn Rule> {
     }
 }
 
-/// Natively an optimizer may be built on one thread and stepped on another.
+/// Natively, one thread may build an optimizer and another may step it.
 #[cfg(not(target_arch = "wasm32"))]
 const _: () = {
     const fn may_cross_threads<T: Send + Sync>() {}
@@ -334,7 +329,7 @@ mod tests {
     use crate::gpu::read_buffer;
     use crate::{Group, VRAdam};
 
-    /// The totals of two steps with so many threads a workgroup of the sums: software GPUs run another number than hardware does.
+    /// The totals of two steps with this many threads per workgroup of the sums. Software GPUs use another count than hardware.
     fn totals(gpu: &crate::tools::adapter::Gpu, sum_lanes: u32) -> Vec<f32> {
         let mut builder = Optimizer::builder(VRAdam::default());
         builder.sum_lanes = Some(sum_lanes);

@@ -1,4 +1,4 @@
-//! The bytes of a plan, by role.
+//! The bytes of a plan by role.
 
 use crate::Result;
 use crate::gpu::Optimizer;
@@ -12,9 +12,9 @@ use crate::gpu::layout::memory::{MemoryUsage, Owner, Role};
 use crate::gpu::layout::units::bytes_of;
 
 impl Builder {
-    /// What the optimizer would take of the memory of a device with these limits, by role: the buffers that [`build`](Self::build) would
-    /// create, and the ranges of the caller's that were bound. Nothing is allocated and no device is needed. Of tensors whose gradients
-    /// have no home ([`bind_param`](Self::bind_param)) those of a step are the caller's.
+    /// The GPU memory that the optimizer would take on a device with these limits, by role: the buffers that [`build`](Self::build) would
+    /// create, and the ranges that the caller bound. This allocates nothing and needs no device. For tensors that were bound without
+    /// gradients ([`bind_param`](Self::bind_param)), the caller owns the gradients of a step.
     ///
     /// # Errors
     /// As [`build`](Self::build), as far as no device is needed.
@@ -25,8 +25,8 @@ impl Builder {
 }
 
 impl Optimizer {
-    /// What it takes of the GPU's memory, by role: every buffer that construction created, and the ranges of the caller's that were bound.
-    /// Beside it there are only copies on their way: snapshots and what is read or written.
+    /// The GPU memory that the optimizer takes, by role: every buffer that construction created, and the ranges that the caller bound.
+    /// Snapshots, reads and writes take memory for their copies beside it.
     #[must_use]
     pub fn memory_usage(&self) -> MemoryUsage {
         self.memory_usage.clone()
@@ -41,31 +41,31 @@ impl Plan {
         for (which, bytes) in self.sizes.iter() {
             self.add_other(which, bytes, &mut memory);
         }
-        let theirs = self.rows.mask_bytes(|source| matches!(source, Source::Theirs(_)));
-        memory.add(Role::Masks, Owner::Caller, theirs.unwrap_or(0));
+        let bound = self.rows.mask_bytes(|source| matches!(source, Source::Caller(_)));
+        memory.add(Role::Masks, Owner::Caller, bound.unwrap_or(0));
         let rest = self.sizes.iter().map(|(_, bytes)| bytes).sum::<u64>() - memory.owned();
         memory.add(Role::Alignment, Owner::Crate, rest);
         memory
     }
 
-    /// The arenas' arrays.
+    /// Adds the arrays of the arenas.
     fn add_arrays(&self, spec: &Spec, memory: &mut MemoryUsage) {
-        let arrays: Vec<Vec<Array>> = self.classes.variants.iter().map(Class::arrays).collect();
+        let arrays: Vec<Vec<Array>> = self.classes.distinct.iter().map(Class::arrays).collect();
         for tensor in 0..spec.tensors.len() {
             for run in self.layout.state_runs(tensor) {
-                for array in &arrays[self.layout.launches[run.launch].class] {
+                for array in &arrays[self.layout.shards[run.shard].class] {
                     memory.add(array.role, Owner::Crate, array.bytes(&run));
                 }
             }
         }
     }
 
-    /// A buffer that is not a tensor's.
+    /// Adds a buffer that holds no tensor.
     fn add_other(&self, which: Which, bytes: u64, memory: &mut MemoryUsage) {
         let role = match which {
             Which::Parameters(_) | Which::Gradients(_) | Which::Arena(_) => return,
-            Which::Chunks(launch) => {
-                let measured = self.measured(launch);
+            Which::Chunks(shard) => {
+                let measured = self.measured(shard);
                 memory.add(Role::Telemetry, Owner::Crate, measured);
                 return memory.add(Role::Tables, Owner::Crate, bytes - measured);
             }
@@ -87,7 +87,7 @@ impl Plan {
     }
 }
 
-/// Parameters and gradients, whosever they are.
+/// Adds parameters and gradients, of both owners.
 fn add_tensors(spec: &Spec, memory: &mut MemoryUsage) {
     for tensor in &spec.tensors {
         let owner = match tensor.home {
@@ -130,7 +130,7 @@ mod tests {
         builder
     }
 
-    /// As [`plain`], with all around it that the rule takes.
+    /// As [`plain`], with all options that the rule allows.
     fn busy(gpu: &Gpu, rule: &dyn Rule, storage: &str) -> Builder {
         let mut builder = plain(gpu, rule, storage);
         builder.ema(Ema::default()).skip_nonfinite(true).given_directions(true);
@@ -143,22 +143,22 @@ mod tests {
         builder
     }
 
-    /// The caller's buffers, gradients that move, row sets.
+    /// The caller's buffers, dynamic gradients, row sets.
     fn bound(gpu: &Gpu, rule: &dyn Rule, storage: &str) -> Builder {
         let mut builder = Optimizer::builder(rule.boxed());
         let (page, flags) = (buffer(gpu, 4 * 800), buffer(gpu, 4 * 20));
         builder.storage(storage.parse().expect("it is one"));
         let bytes = if storage.starts_with("f32") { 4 } else { 2 };
-        let theirs = builder.bind_param(Group::DEFAULT, "theirs", &[20, 40], page.slice(..bytes * 800));
-        let ours = builder.tensor(Group::DEFAULT, "ours", &[20, 3]);
+        let bound = builder.bind_param(Group::DEFAULT, "theirs", &[20, 40], page.slice(..bytes * 800));
+        let own = builder.tensor(Group::DEFAULT, "ours", &[20, 3]);
         let alone = builder.tensor(Group::DEFAULT, "alone", &[400]);
-        let [first, second] = [builder.row_set("first", &[theirs, ours]), builder.row_set("second", &[alone])];
+        let [first, second] = [builder.row_set("first", &[bound, own]), builder.row_set("second", &[alone])];
         builder.mask_in(first, flags.slice(..)).mask(second).row_capacity(second, 500);
-        builder.column_rates(ours, &[0.5, 1.0, 2.0]);
+        builder.column_rates(own, &[0.5, 1.0, 2.0]);
         builder
     }
 
-    /// What the builder reports is what construction creates, or both refuse in the same words.
+    /// Checks that the builder reports what construction creates, or that both return the same error.
     fn check(gpu: &Gpu, what: &str, builder: Builder) -> Option<MemoryUsage> {
         let planned = builder.memory_usage(&gpu.device.limits());
         created::take();

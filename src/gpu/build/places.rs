@@ -1,148 +1,172 @@
-//! Where tensors lie, and which of them may share a launch.
+//! The places of tensors, and their classes: tensors of one class may share a shard.
 
-use crate::gpu::build::buffers::{Ours, Sizes, Source, Spot, Which};
+use std::ops::Range;
+
+use crate::gpu::build::buffers::{Sizes, Source, Which};
 use crate::gpu::build::spec::Spec;
 use crate::gpu::build::spec::{Home, Slice, TensorInfo, index_of};
 use crate::gpu::layout::class::Class;
-use crate::gpu::layout::launches::{Item, Limits, Place};
 use crate::gpu::layout::rows::RowState;
+use crate::gpu::layout::tables::Item;
 use crate::gpu::layout::units::{VEC4, bytes_of};
+use crate::gpu::layout::windows::{Limits, Place};
 use crate::optim::Rule;
 use crate::options::storage::Format;
 use crate::{Error, Result};
 
-/// Where a tensor's parameters and gradients lie.
+/// The places of a tensor's parameters and gradients.
 #[derive(Clone, Debug)]
-pub(crate) struct Places<S = Slice> {
-    pub(crate) param: S,
-    pub(crate) grad: Option<S>,
+pub(crate) struct Places {
+    pub(crate) param: Place,
+    /// `None`: the tensor was bound without gradients.
+    pub(crate) grad: Option<Place>,
 }
 
-impl Places<Spot> {
-    /// The same, now that the crate's buffers are there.
-    pub(crate) fn slices(&self, ours: &Ours) -> Places {
-        Places { param: self.param.slice(ours), grad: self.grad.as_ref().map(|grad| grad.slice(ours)) }
-    }
-}
-
-/// Finds every tensor's place; the crate's own go into as few buffers as the device allows.
-pub(crate) fn place_tensors(spec: &Spec, most: u64, limits: Limits, sizes: &mut Sizes) -> Result<Vec<Places<Spot>>> {
-    let mut own = |which, format| own_spots(&spec.tensors, most, limits, sizes, which, format);
-    let params = own(Which::Parameters, |tensor| tensor.formats.params.format())?;
-    let grads = own(Which::Gradients, |tensor| tensor.formats.grads)?;
-    let place = |((tensor, own_param), own_grad): ((&TensorInfo, Option<Spot>), Option<Spot>)| match &tensor.home {
-        Home::Bound { param, grad } => Some(Places { param: param.into(), grad: grad.as_ref().map(Spot::from) }),
-        Home::Own => Some(Places { param: own_param?, grad: own_grad }),
-    };
-    Ok(spec.tensors.iter().zip(params).zip(grads).filter_map(place).collect())
-}
-
-/// Places what the crate's own tensors have of one kind, each at the device's alignment, in buffers no longer than `most`; of the
-/// caller's tensors nothing.
-fn own_spots(
-    tensors: &[TensorInfo],
-    most: u64,
-    limits: Limits,
-    sizes: &mut Sizes,
-    which: fn(usize) -> Which,
-    format: fn(&TensorInfo) -> Format,
-) -> Result<Vec<Option<Spot>>> {
-    let mut pages: Vec<u64> = Vec::new();
-    let mut spots = Vec::with_capacity(tensors.len());
-    for tensor in tensors {
-        let size = bytes_of(tensor.elements, format(tensor));
-        let bytes = size.next_multiple_of(VEC4).max(VEC4);
-        if !matches!(tensor.home, Home::Own) {
-            spots.push(None);
-            continue;
-        }
-        if bytes > most {
-            return Err(Error::Limit { limit: "max_buffer_size", actual: most, needs: bytes });
-        }
-        let behind = pages.last().map(|page| page.next_multiple_of(limits.alignment.max(VEC4)));
-        let offset = behind.filter(|offset| offset + bytes <= most).unwrap_or_else(|| {
-            pages.push(0);
-            0
-        });
-        let page = pages.len() - 1;
-        pages[page] = offset + bytes;
-        spots.push(Some(Spot { source: Source::Ours(which(page)), offset, size: size.max(VEC4 / 4) }));
-    }
-    pages.into_iter().enumerate().for_each(|(page, bytes)| sizes.add(which(page), bytes));
-    Ok(spots)
-}
-
-/// The classes of an optimizer's tensors: what changes a pipeline's text.
-#[derive(Debug)]
-pub(crate) struct Classes {
-    pub(crate) variants: Vec<Class>,
-    pub(crate) items: Vec<Item>,
-    /// The buffers that the items' places number.
+/// The places of all tensors, and the buffers that the places number.
+#[derive(Debug, Default)]
+pub(crate) struct Planned {
+    pub(crate) places: Vec<Places>,
     pub(crate) sources: Vec<Source>,
 }
 
-impl Classes {
-    pub(crate) fn new(spec: &Spec, places: &[Places<Spot>], state: &RowState, sum_lanes: u32) -> Self {
-        let rules = united(spec, state);
-        // A thread a sum adds the others'.
-        let sum_lanes = sum_lanes.max((rules[0].sum_counts().0 as u32).next_multiple_of(8));
-        let mut variants: Vec<Class> = Vec::new();
-        let mut sources = Vec::new();
-        let mut items = Vec::with_capacity(places.len());
-        for (t, (tensor, places)) in spec.tensors.iter().zip(places).enumerate() {
-            let param = place(&mut sources, &places.param, tensor.formats.params.format());
-            let grad = places.grad.as_ref().map(|g| place(&mut sources, g, tensor.formats.grads));
-            let moving = spec.dynamic_gradients;
-            let shared = !moving && grad.as_ref().is_some_and(|g| g.buffer == param.buffer);
-            let rows = state.text(t);
-            let formats = tensor.formats.clone();
-            let variant = Class { shared, moving, sum_lanes, rows, formats, ..rules[tensor.group].clone() };
-            let class = variants.iter().position(|v| *v == variant).unwrap_or_else(|| {
-                variants.push(variant);
-                variants.len() - 1
-            });
-            let arrays = variants[class].array_counts();
-            let elements = if tensor.frozen { 0 } else { tensor.elements };
-            let grad = grad.filter(|_| !moving);
-            let (group, chunk) = (tensor.group as u32, state.chunk(t, tensor));
-            items.push(Item { elements, group, class, chunk, arrays, param, grad });
+impl Planned {
+    /// Finds the place of every tensor. The crate's tensors go into as few buffers as the device allows.
+    ///
+    /// # Errors
+    /// A tensor is longer than the device's buffers may be.
+    pub(crate) fn new(spec: &Spec, device: &wgpu::Limits, sizes: &mut Sizes) -> Result<Self> {
+        let mut params = Pages::new(Which::Parameters, device);
+        let mut grads = Pages::new(Which::Gradients, device);
+        let mut planned = Self::default();
+        for tensor in &spec.tensors {
+            let formats = [tensor.formats.params.format(), tensor.formats.grads];
+            let (param, grad) = match &tensor.home {
+                Home::Bound { param, grad } => (bound(param), grad.as_ref().map(bound)),
+                Home::Own => {
+                    let [param, grad] = formats.map(|format| bytes_of(tensor.elements, format));
+                    (params.place(param)?, Some(grads.place(grad)?))
+                }
+            };
+            let [param_format, grad_format] = formats;
+            let param = planned.number(param, param_format);
+            let grad = grad.map(|grad| planned.number(grad, grad_format));
+            planned.places.push(Places { param, grad });
         }
-        if variants.is_empty() {
-            variants.push(Class { sum_lanes, ..rules[0].clone() });
-        }
-        Self { variants, items, sources: sources.into_iter().cloned().collect() }
+        params.plan(sizes);
+        grads.plan(sizes);
+        Ok(planned)
+    }
+
+    fn number(&mut self, (source, range): (Source, Range<u64>), format: Format) -> Place {
+        let buffer = index_of(&mut self.sources, source);
+        Place { buffer, offset: range.start, size: range.end - range.start, unit: 4 * format.bytes() }
     }
 }
 
-fn place<'a>(sources: &mut Vec<&'a Source>, spot: &'a Spot, format: Format) -> Place {
-    Place { buffer: index_of(sources, &spot.source), offset: spot.offset, unit: 4 * format.bytes() }
+fn bound(slice: &Slice) -> (Source, Range<u64>) {
+    (Source::Caller(slice.buffer.clone()), slice.offset..slice.offset + slice.size)
 }
 
-/// Each group's variant. A rule with sums has one text for all its groups, because its sums are decided in one pass: a state that
-/// one group needs is kept for all, which changes no result.
+/// The crate's buffers of one kind, filled one after the other. Each range begins at the device's alignment.
+struct Pages {
+    which: fn(usize) -> Which,
+    /// The largest buffer of the device, in bytes.
+    most: u64,
+    alignment: u64,
+    lengths: Vec<u64>,
+}
+
+impl Pages {
+    fn new(which: fn(usize) -> Which, device: &wgpu::Limits) -> Self {
+        let alignment = Limits::of(device).alignment.max(VEC4);
+        Self { which, most: device.max_buffer_size, alignment, lengths: Vec::new() }
+    }
+
+    /// Places a range of `size` bytes. An empty range gets a vec4 of room, because no binding is empty.
+    fn place(&mut self, size: u64) -> Result<(Source, Range<u64>)> {
+        let bytes = size.next_multiple_of(VEC4).max(VEC4);
+        if bytes > self.most {
+            return Err(Error::Limit { limit: "max_buffer_size", actual: self.most, needs: bytes });
+        }
+        let behind = self.lengths.last().map(|length| length.next_multiple_of(self.alignment));
+        let offset = behind.filter(|offset| offset + bytes <= self.most).unwrap_or_else(|| {
+            self.lengths.push(0);
+            0
+        });
+        let page = self.lengths.len() - 1;
+        self.lengths[page] = offset + bytes;
+        Ok((Source::Crate((self.which)(page)), offset..offset + size.max(VEC4 / 4)))
+    }
+
+    fn plan(self, sizes: &mut Sizes) {
+        self.lengths.iter().enumerate().for_each(|(page, bytes)| sizes.add((self.which)(page), *bytes));
+    }
+}
+
+/// The classes of the tensors of an optimizer.
+#[derive(Debug)]
+pub(crate) struct Classes {
+    /// The classes, each once.
+    pub(crate) distinct: Vec<Class>,
+    pub(crate) items: Vec<Item>,
+}
+
+impl Classes {
+    pub(crate) fn new(spec: &Spec, places: &[Places], state: &RowState, sum_lanes: u32) -> Self {
+        let rules = united(spec, state);
+        // One thread per sum adds the sums of the other threads.
+        let sum_lanes = sum_lanes.max((rules[0].sum_counts().0 as u32).next_multiple_of(8));
+        let mut classes: Vec<Class> = Vec::new();
+        let mut items = Vec::with_capacity(places.len());
+        for (t, (tensor, places)) in spec.tensors.iter().zip(places).enumerate() {
+            let Places { param, grad } = places.clone();
+            let dynamic_gradients = spec.dynamic_gradients;
+            let shared = !dynamic_gradients && grad.as_ref().is_some_and(|g| g.buffer == param.buffer);
+            let rows = state.text(t);
+            let formats = tensor.formats.clone();
+            let class = Class { shared, dynamic_gradients, sum_lanes, rows, formats, ..rules[tensor.group].clone() };
+            let class = classes.iter().position(|v| *v == class).unwrap_or_else(|| {
+                classes.push(class);
+                classes.len() - 1
+            });
+            let arrays = classes[class].array_counts();
+            let elements = if tensor.frozen { 0 } else { tensor.elements };
+            let grad = grad.filter(|_| !dynamic_gradients);
+            let (group, chunk) = (tensor.group as u32, state.chunk(t, tensor));
+            items.push(Item { elements, group, class, chunk, arrays, param, grad });
+        }
+        if classes.is_empty() {
+            classes.push(Class { sum_lanes, ..rules[0].clone() });
+        }
+        Self { distinct: classes, items }
+    }
+}
+
+/// The class of each group. A rule with sums has one text for all groups, because one pass decides from the sums: a state that one group
+/// needs is kept for all groups, which changes no result.
 fn united(spec: &Spec, state: &RowState) -> Vec<Class> {
     let groups = &spec.groups;
-    let variant =
+    let class =
         |rule: &dyn Rule| Class { given: spec.given_directions, ..Class::with(rule, spec.around, groups.len()) };
-    let mut variants: Vec<Class> = groups.iter().map(|g| variant(g.rule.as_ref())).collect();
+    let mut classes: Vec<Class> = groups.iter().map(|g| class(g.rule.as_ref())).collect();
     if groups[0].rule.sums().sums > 0 {
-        let used = |k: usize| variants.iter().any(|v| v.states[k].used);
-        let all: Vec<bool> = (0..variants[0].states.len()).map(used).collect();
-        for variant in &mut variants {
-            for (state, &used) in variant.states.iter_mut().zip(&all) {
+        let used = |k: usize| classes.iter().any(|v| v.states[k].used);
+        let all: Vec<bool> = (0..classes[0].states.len()).map(used).collect();
+        for class in &mut classes {
+            for (state, &used) in class.states.iter_mut().zip(&all) {
                 state.used = used;
             }
         }
     }
     let (counted, tensors) = (state.selects() && groups[0].rule.sums().sums > 0, spec.tensors.len());
-    let stored = |tensor: &TensorInfo| Class { formats: tensor.formats.clone(), ..variants[tensor.group].clone() };
+    let stored = |tensor: &TensorInfo| Class { formats: tensor.formats.clone(), ..classes[tensor.group].clone() };
     let packs = spec.tensors.iter().any(|tensor| stored(tensor).array_counts().packs());
-    let chances = spec.tensors.iter().any(|tensor| stored(tensor).takes_chances());
-    let in_control = (state.masks() || packs) && !variants[0].rounds().is_empty();
-    for variant in &mut variants {
-        variant.counted = counted;
-        variant.chances = chances;
-        variant.scalars_in_control = in_control.then(|| variant.all_decisions(tensors));
+    let stochastic = spec.tensors.iter().any(|tensor| stored(tensor).rounds_stochastically());
+    let in_control = (state.masks() || packs) && !classes[0].rounds().is_empty();
+    for class in &mut classes {
+        class.counted = counted;
+        class.stochastic = stochastic;
+        class.scalars_in_control = in_control.then(|| class.all_decisions(tensors));
     }
-    variants
+    classes
 }

@@ -1,41 +1,43 @@
-//! What construction is going to create, worked out before anything is: where everything lies, and every buffer with its bytes.
+//! The plan of an optimizer: the layout, and every buffer with its bytes. Construction creates nothing before the plan is complete.
 
 use crate::gpu::access::telemetry::{Sample, measured_bytes};
-use crate::gpu::build::buffers::{Sizes, Spot, Which};
-use crate::gpu::build::places::{Classes, Places, place_tensors};
+use crate::gpu::build::buffers::{Sizes, Which};
+use crate::gpu::build::places::{Classes, Planned};
 use crate::gpu::build::spec::Spec;
 use crate::gpu::hyper::scalars::{Rings, Tables};
 use crate::gpu::kernel::passes;
 use crate::gpu::layout::class::Class;
-use crate::gpu::layout::launches::{Launch, Layout, Limits, sum_lanes};
 use crate::gpu::layout::rows::RowState;
 use crate::gpu::layout::runs::RunTable;
+use crate::gpu::layout::shards::{Shard, sum_lanes};
+use crate::gpu::layout::tables::Layout;
 use crate::gpu::layout::units::{CONTROL_HEAD, LOSS_BYTES, VEC4};
+use crate::gpu::layout::windows::Limits;
 use crate::options::around::Around;
 use crate::options::random;
 use crate::{Error, Result};
 
-/// An optimizer that is only planned.
+/// An optimizer that is planned and not created.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    pub(crate) places: Vec<Places<Spot>>,
+    pub(crate) planned: Planned,
     pub(crate) rows: RowState,
-    /// The first call's table of rows.
+    /// The table of rows of the first call.
     pub(crate) row_table: Vec<u32>,
     pub(crate) classes: Classes,
     pub(crate) layout: Layout,
     pub(crate) rings: Rings,
-    /// `Some` where gradients move.
+    /// `Some` where each step names its gradients.
     pub(crate) runs: Option<RunTable>,
-    /// The records of the procedure's passes.
+    /// The records of the passes of the procedure.
     pub(crate) passes: Vec<u8>,
-    /// `Some` where steps are measured.
+    /// `Some` where steps measure themselves.
     pub(crate) sample: Option<Sample>,
     pub(crate) sizes: Sizes,
 }
 
 impl Plan {
-    /// The plan of a builder that was settled.
+    /// Plans an optimizer with this checked specification.
     ///
     /// # Errors
     /// The device's limits are too low.
@@ -43,47 +45,47 @@ impl Plan {
         check_limits(device)?;
         let (limits, tensors) = (Limits::of(device), spec.tensors.len());
         let mut sizes = Sizes::default();
-        let places = place_tensors(spec, device.max_buffer_size, limits, &mut sizes)?;
+        let planned = Planned::new(spec, device, &mut sizes)?;
         let rows = RowState::new(spec, limits)?;
         let largest = spec.tensors.iter().map(|t| t.elements).max().unwrap_or(0);
         let lanes = lanes.unwrap_or_else(|| sum_lanes(software, largest));
-        let classes = Classes::new(spec, &places, &rows, lanes);
+        let classes = Classes::new(spec, &planned.places, &rows, lanes);
         let layout = Layout::new(&classes.items, limits)?;
-        let variant = &classes.variants[0];
-        let control = CONTROL_HEAD + variant.all_decisions(tensors) as u64 * VEC4;
-        let moving = spec.dynamic_gradients;
+        let class = &classes.distinct[0];
+        let control = CONTROL_HEAD + class.all_decisions(tensors) as u64 * VEC4;
+        let dynamic_gradients = spec.dynamic_gradients;
         let tables = Tables {
-            moved: if moving { tensors } else { 0 },
+            gradients: if dynamic_gradients { tensors } else { 0 },
             rows: rows.table(&spec.tensors),
-            in_control: variant.scalars_in_control.map(|_| control),
+            in_control: class.scalars_in_control.map(|_| control),
         };
         let rings = Rings::new(spec, device, &tables)?;
-        let runs = moving.then(|| RunTable::new(&layout, limits));
-        let passes = passes::records(variant.procedure, random::key(spec.seed, random::Stream::Probe));
-        plan_launches(&layout, spec.around, &mut sizes);
-        plan_rounds(variant, &layout, tensors, &mut sizes);
-        plan_control(variant, control, &mut sizes);
+        let runs = dynamic_gradients.then(|| RunTable::new(&layout, limits));
+        let passes = passes::records(class.procedure, random::key(spec.seed, random::Stream::Probe));
+        plan_shards(&layout, spec.around, &mut sizes);
+        plan_rounds(class, &layout, tensors, &mut sizes);
+        plan_control(class, control, &mut sizes);
         rings.plan(&mut sizes);
         passes::plan(&passes, &mut sizes);
         runs.iter().for_each(|runs| runs.plan(&mut sizes));
         rows.plan(&mut sizes);
-        rows.plan_remap(&layout, &classes.variants, &mut sizes);
+        rows.plan_remap(&layout, &classes.distinct, &mut sizes);
         let sample = spec.around.telemetry.then(|| Sample::new(control, &layout, &sizes));
         sample.map_or(Ok(()), |sample| sample.plan(device, &mut sizes))?;
         let row_table = tables.rows;
-        Ok(Self { places, rows, row_table, classes, layout, rings, runs, passes, sample, sizes })
+        Ok(Self { planned, rows, row_table, classes, layout, rings, runs, passes, sample, sizes })
     }
 
-    /// Bytes of a launch's measurements, behind its records of chunks.
-    pub(crate) fn measured(&self, launch: usize) -> u64 {
-        measured(&self.layout.launches[launch], self.classes.variants[0].around)
+    /// Bytes of the measurements of a shard, behind its records of chunks.
+    pub(crate) fn measured(&self, shard: usize) -> u64 {
+        measured(&self.layout.shards[shard], self.classes.distinct[0].around)
     }
 
-    /// What each launch's arena holds, in words.
+    /// The contents of each shard's arena, in words.
     pub(crate) fn contents(&self) -> Vec<String> {
         let words = |class: usize| {
             let mut words: Vec<String> = Vec::new();
-            for array in self.classes.variants[class].arrays() {
+            for array in self.classes.distinct[class].arrays() {
                 let word = array.role.to_string();
                 if !words.contains(&word) {
                     words.push(word);
@@ -91,26 +93,26 @@ impl Plan {
             }
             if words.is_empty() { "no states".to_owned() } else { words.join(", ") }
         };
-        self.layout.launches.iter().map(|launch| words(launch.class)).collect()
+        self.layout.shards.iter().map(|shard| words(shard.class)).collect()
     }
 }
 
-/// Bytes behind a launch's records of chunks, where the update leaves what it measures.
-fn measured(launch: &Launch, around: Around) -> u64 {
-    if around.telemetry { measured_bytes(launch) } else { 0 }
+/// Bytes behind the records of chunks of a shard, into which the update writes its measurements.
+fn measured(shard: &Shard, around: Around) -> u64 {
+    if around.telemetry { measured_bytes(shard) } else { 0 }
 }
 
-fn plan_launches(layout: &Layout, around: Around, sizes: &mut Sizes) {
-    for (index, launch) in layout.launches.iter().enumerate() {
-        sizes.add(Which::Arena(index), launch.arena());
-        sizes.add(Which::Chunks(index), size_of_val(launch.chunks.as_slice()) as u64 + measured(launch, around));
-        sizes.add(Which::Spans(index), size_of_val(launch.spans.as_slice()) as u64);
+fn plan_shards(layout: &Layout, around: Around, sizes: &mut Sizes) {
+    for (index, shard) in layout.shards.iter().enumerate() {
+        sizes.add(Which::Arena(index), shard.arena());
+        sizes.add(Which::Chunks(index), size_of_val(shard.chunks.as_slice()) as u64 + measured(shard, around));
+        sizes.add(Which::Spans(index), size_of_val(shard.spans.as_slice()) as u64);
     }
 }
 
-fn plan_rounds(variant: &Class, layout: &Layout, tensors: usize, sizes: &mut Sizes) {
-    for (index, round) in variant.all_rounds().enumerate() {
-        let (sums, totals) = Class { round, ..variant.clone() }.sum_counts();
+fn plan_rounds(class: &Class, layout: &Layout, tensors: usize, sizes: &mut Sizes) {
+    for (index, round) in class.all_rounds().enumerate() {
+        let (sums, totals) = Class { round, ..class.clone() }.sum_counts();
         let records = tensors as u64 + 1;
         sizes.add(Which::Partials(index), u64::from(layout.rows).max(1) * sums.max(1) as u64 * 4);
         sizes.add(Which::Totals(index), records * totals.max(1) as u64 * VEC4);
@@ -119,12 +121,12 @@ fn plan_rounds(variant: &Class, layout: &Layout, tensors: usize, sizes: &mut Siz
     }
 }
 
-fn plan_control(variant: &Class, control: u64, sizes: &mut Sizes) {
-    if variant.scalars_in_control.is_none() {
+fn plan_control(class: &Class, control: u64, sizes: &mut Sizes) {
+    if class.scalars_in_control.is_none() {
         sizes.add(Which::Control, control);
     }
-    if variant.probes() > 0 {
-        sizes.add(Which::Losses, (variant.probes() as u64 + 1) * LOSS_BYTES);
+    if class.probes() > 0 {
+        sizes.add(Which::Losses, (class.probes() as u64 + 1) * LOSS_BYTES);
     }
 }
 

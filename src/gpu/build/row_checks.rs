@@ -1,20 +1,20 @@
-//! What the builder was told of rows, checked before anything is created.
+//! Checks of row sets, before anything is created.
 
 use crate::gpu::build::spec::{Home, Mask, RowSetInfo, Spec, TensorInfo};
 use crate::optim::rule::{need_one_rate, need_rows, need_shared};
 use crate::options::storage::RoundingMode;
 use crate::{Error, Result};
 
-/// The longest row that may share a second moment: chunks of whole rows, in vec4s, then hold at most 1024 elements.
+/// The longest row that may share a second moment. With it, chunks of whole rows, in vec4s, hold at most 1024 elements.
 const MOST_SHARED: usize = 256;
 
 impl Spec {
-    /// How many rows a set has room for.
+    /// The row capacity of a set.
     pub(crate) fn capacity(&self, set: &RowSetInfo) -> usize {
         set.reserved.unwrap_or_else(|| self.tensors[set.tensors[0]].shape[0])
     }
 
-    /// Makes the tensors of reserved sets as long as was asked for.
+    /// Applies the row capacities to the tensors of their sets.
     pub(crate) fn make_room(&mut self) {
         for set in &self.rows.sets {
             let Some(rows) = set.reserved else { continue };

@@ -1,19 +1,17 @@
-//! What the builder is told of rows.
+//! The calls of the builder for rows.
 
 use crate::gpu::build::builder::Builder;
 use crate::gpu::build::spec::{Mask, RowSet, RowSetInfo, Tensor, next_id};
 
 impl Builder {
-    /// Names tensors that share rows: the first dimension of each is the same rows. A step can then leave rows out
-    /// ([`mask`](Self::mask), [`skip_zero_gradients`](Self::skip_zero_gradients)), and rows can change places together with
-    /// everything that is kept for them ([`Optimizer::remap`](crate::Optimizer::remap)). Rules that mix or
-    /// move whole tensors inside the step (`warpadam`, and `flowadam` where it integrates) take no row sets; S-Adam's probes leave out
-    /// what is masked.
+    /// Adds a row set: tensors that share the rows of their first dimension. A step can then leave out rows ([`mask`](Self::mask)) or elements
+    /// ([`skip_zero_gradients`](Self::skip_zero_gradients)), and [`Optimizer::remap`](crate::Optimizer::remap) can move rows together with
+    /// all their states. Rules that mix or move whole tensors inside the step (`warpadam`, and `flowadam` where it integrates) allow no row
+    /// sets. The probes of S-Adam leave out masked rows.
     ///
-    /// What is not stepped keeps every bit of its parameters and states, and has no part in sums: clips, tests for numbers that are not
-    /// finite, and the norms and means of rules see the stepped elements alone. Two things reach all elements: the first applied step
-    /// begins every average of the weights ([`ema`](Self::ema)), and a step uses up what was accumulated and zeroes gradients where
-    /// that was asked for.
+    /// An element that a step leaves out keeps every bit of its parameter and states, and has no part in sums: clips, tests for numbers that are
+    /// not finite, and the norms and means of rules see only the stepped elements. Two actions reach all elements: the first step begins every
+    /// average of the weights ([`ema`](Self::ema)), and a step clears the accumulator, and gradients with [`zero_grad`](Self::zero_grad).
     ///
     /// ```
     /// use wgpu_optim::{AdamW, Group, Optimizer};
@@ -49,36 +47,36 @@ impl Builder {
         RowSet { index: self.spec.rows.sets.len() - 1, id }
     }
 
-    /// Makes room for this many rows of a set, so that [`Optimizer::remap`](crate::Optimizer::remap) can change how many are in use; at
-    /// first the tensors' shapes say it. The crate's buffers get that size, and the caller's ranges
-    /// ([`bind`](Self::bind)) must hold it. Costs, beside the room, 4 bytes a parameter of the sets that are reserved. Default: rows
-    /// stay where they are.
+    /// Sets the row capacity of a set, so that [`Optimizer::remap`](crate::Optimizer::remap) can change the count of rows in use, which is at
+    /// first the first dimension of the shapes. The crate's buffers get the size of the capacity, and the caller's ranges
+    /// ([`bind`](Self::bind)) must have it. It also costs 4 bytes per parameter of the set. Default: rows cannot be remapped.
     pub fn row_capacity(&mut self, rows: RowSet, count: usize) -> &mut Self {
         self.change(rows, |set| set.reserved = Some(count))
     }
 
-    /// Steps only the rows of a set that are flagged in the crate's mask: one u32 a row, 0 for a row that stays as it is. See
+    /// Steps only the rows of a set that are flagged in the crate's mask: one u32 per row, 0 for a row that the step leaves
+    /// as it is. See
     /// [`Optimizer::mask`](crate::Optimizer::mask) and [`Optimizer::write_mask`](crate::Optimizer::write_mask). Default: every row.
     pub fn mask(&mut self, rows: RowSet) -> &mut Self {
         self.change(rows, |set| set.mask = Mask::Own)
     }
 
-    /// As [`mask`](Self::mask), with the flags in the caller's buffer: 4 bytes for each row that there is room for, beginning at a
-    /// multiple of 4, of `STORAGE` usage. A renderer's count of pixels or radius of each row serves as it is.
+    /// As [`mask`](Self::mask), with the flags in the caller's buffer: 4 bytes for each row of the capacity, from a multiple of
+    /// 4 on, in a buffer with `STORAGE` usage. A renderer's buffer of pixel counts or radii per row can be the mask.
     pub fn mask_in(&mut self, rows: RowSet, mask: wgpu::BufferSlice<'_>) -> &mut Self {
         self.change(rows, |set| set.mask = Mask::Bound(mask.into()))
     }
 
-    /// Steps only those elements of a set whose gradient is not exactly zero (either zero): what hash grids want. With accumulation the
-    /// sum is meant. May be combined with a mask. Default: not.
+    /// Steps only those elements of a set with a gradient that is neither 0 nor -0, as hash grids need. With accumulation, the sum counts as
+    /// the gradient. A mask may be set too. Default: off.
     pub fn skip_zero_gradients(&mut self, rows: RowSet) -> &mut Self {
         self.change(rows, |set| set.nonzero = true)
     }
 
-    /// Multiplies the change of each column of a tensor with a rate of its own, decoupled decay included. A column is an element's place
-    /// among those of its row, all dimensions but the first taken together: as many rates as a row has elements, finite, not below 0.
+    /// Multiplies the change of each column of a tensor by a rate, with decoupled decay. A row holds all dimensions but the first, and a column
+    /// is an index in the row: give one rate per element of a row, finite and not below 0.
     /// [`Optimizer::set_column_rates`](crate::Optimizer::set_column_rates) changes them. The tensor need not be in a row set.
-    /// Not for the schedule-free rules. Default: 1.
+    /// The schedule-free rules do not allow it. Default: 1.
     pub fn column_rates(&mut self, tensor: Tensor, rates: &[f64]) -> &mut Self {
         if let Some(index) = self.known(|spec| spec.tensor(tensor)) {
             self.spec.rows.columns.insert(index, rates.to_vec());
@@ -86,12 +84,12 @@ impl Builder {
         self
     }
 
-    /// Keeps one second moment a row of a tensor: `v ← β2 v + (1-β2) mean(g²)`, the mean over the row's elements, in place of each element's
-    /// own square (of the gradient as the rule squares it: with L2 decay, where it has that). So all columns are scaled alike and the step
-    /// turns with the row's coordinates. `v` is stored for each element as before, and the same in all of a row; a state that
-    /// was written otherwise keeps its differences, decaying. For `adam`, `adamw`, `nadam` and `radam`, rows of at most 256 elements, and
+    /// Keeps one second moment per row of a tensor: `v ← β2 v + (1-β2) mean(g²)`, the mean over the row's elements, in place of the
+    /// square of each element (of the gradient as the rule squares it, with L2 decay where the rule has it). All columns then have the same
+    /// scale, and a rotation of the coordinates of a row rotates the step. The optimizer stores `v` for each element, with the same value in
+    /// all of a row. Where the caller writes different values, the differences decay. For `adam`, `adamw`, `nadam` and `radam`, rows of at most 256 elements, and
     /// not together with [`skip_zero_gradients`](Self::skip_zero_gradients). The tensor need not be in a row set. Such
-    /// tensors take a launch of their own. Default: not.
+    /// tensors take a dispatch of their own. Default: off.
     pub fn share_second_moment(&mut self, tensor: Tensor) -> &mut Self {
         if let Some(index) = self.known(|spec| spec.tensor(tensor)) {
             self.spec.rows.shared.insert(index);

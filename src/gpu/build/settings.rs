@@ -10,7 +10,7 @@ impl Spec {
     /// A group's rule with other settings, where the optimizer can go on with it.
     ///
     /// # Errors
-    /// The handle is another optimizer's; an unknown name; a value out of range; a setting that belongs to a schedule, that changes which
+    /// The handle belongs to another optimizer; an unknown name; a value out of range; a setting that belongs to a schedule, that changes which
     /// states are kept, or that all groups share.
     pub(crate) fn changed_rule<'a>(
         &self,
@@ -51,7 +51,7 @@ impl Spec {
     /// The settings of `rule` that no schedule of the group owns.
     ///
     /// # Errors
-    /// The handle is another optimizer's; the group holds another rule.
+    /// The handle belongs to another optimizer; the group holds another rule.
     pub(crate) fn settings_of(&self, group: Group, rule: &dyn Rule) -> Result<Vec<(&'static str, Value)>> {
         let info = self.group_info(group)?;
         if !same_rule(rule, info.rule.as_ref()) {
@@ -69,7 +69,7 @@ impl Spec {
     /// A group's learning rate at the `t`-th step: its schedule's where it has one.
     ///
     /// # Errors
-    /// The handle is another optimizer's; the rule has no learning rate.
+    /// The handle belongs to another optimizer; the rule has no learning rate.
     pub(crate) fn lr(&self, group: Group, step: u64) -> Result<f64> {
         let info = self.group_info(group)?;
         if let Some(scheduled) = info.scheduled.iter().find(|s| s.setting == "lr") {

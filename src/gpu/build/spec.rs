@@ -1,4 +1,4 @@
-//! What the builder was told: groups, tensors, row sets, and the handles that name them.
+//! The specification of an optimizer, which the builder collects: groups, tensors, row sets, and the handles that name them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,14 +30,14 @@ pub struct Tensor {
 }
 
 impl Tensor {
-    /// The tensor's place in the order in which the tensors were given to the builder.
+    /// The index of the tensor in the order in which the builder got the tensors.
     #[must_use]
     pub const fn index(self) -> usize {
         self.index
     }
 }
 
-/// A row set: tensors whose first dimension is the same rows. The handle belongs to the builder that made it, and to every optimizer
+/// A row set: tensors that share the rows of their first dimension. The handle belongs to the builder that made it, and to every optimizer
 /// that this builder builds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RowSet {
@@ -45,26 +45,26 @@ pub struct RowSet {
     pub(crate) id: u64,
 }
 
-/// A number that no other handle of this process has: what tells the handles of two builders apart, also where one is a clone of the
+/// A number that no other handle of this process has. It tells the handles of two builders apart, even where one builder is a clone of the
 /// other.
 pub(crate) fn next_id() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-/// Everything that the optimizers on the GPU and on the host are both built from, and keep.
+/// The specification from which the optimizers on the GPU and on the host are built. Both keep it.
 #[derive(Clone, Debug)]
 pub(crate) struct Spec {
     pub(crate) groups: Vec<GroupInfo>,
     pub(crate) tensors: Vec<TensorInfo>,
     pub(crate) rows: RowsInfo,
     pub(crate) around: Around,
-    /// Of tensors that have no storage of their own.
+    /// The storage of tensors that have none of their own.
     pub(crate) storage: Storage,
     pub(crate) seed: u64,
-    /// The directions of probes are given, and not drawn.
+    /// The caller gives the directions of probes; the crate draws none.
     pub(crate) given_directions: bool,
-    /// Gradients are given with each step.
+    /// Each step names its gradients.
     pub(crate) dynamic_gradients: bool,
 }
 
@@ -87,28 +87,28 @@ impl Spec {
         self.groups[0].rule.as_ref()
     }
 
-    /// A group's place.
+    /// The index of a group.
     ///
     /// # Errors
-    /// The handle is another optimizer's.
+    /// The handle belongs to another optimizer.
     pub(crate) fn group(&self, group: Group) -> Result<usize> {
         let known = self.groups.get(group.index).is_some_and(|info| info.id == group.id);
         known.then_some(group.index).ok_or_else(|| foreign("group", "Optimizer::groups"))
     }
 
-    /// A tensor's place.
+    /// The index of a tensor.
     ///
     /// # Errors
-    /// The handle is another optimizer's.
+    /// The handle belongs to another optimizer.
     pub(crate) fn tensor(&self, tensor: Tensor) -> Result<usize> {
         let known = self.tensors.get(tensor.index).is_some_and(|info| info.id == tensor.id);
         known.then_some(tensor.index).ok_or_else(|| foreign("tensor", "Optimizer::tensor"))
     }
 
-    /// A row set's place.
+    /// The index of a row set.
     ///
     /// # Errors
-    /// The handle is another optimizer's.
+    /// The handle belongs to another optimizer.
     pub(crate) fn row_set(&self, set: RowSet) -> Result<usize> {
         let known = self.rows.sets.get(set.index).is_some_and(|info| info.id == set.id);
         known.then_some(set.index).ok_or_else(|| foreign("row set", "Optimizer::row_set"))
@@ -122,17 +122,17 @@ impl Spec {
         Ok(&self.tensors[self.tensor(tensor)?])
     }
 
-    /// The handle of the group at this place.
+    /// The handle of the group with this index.
     pub(crate) fn group_handle(&self, index: usize) -> Group {
         Group { index, id: self.groups[index].id }
     }
 
-    /// The handle of the tensor at this place.
+    /// The handle of the tensor with this index.
     pub(crate) fn tensor_handle(&self, index: usize) -> Tensor {
         Tensor { index, id: self.tensors[index].id }
     }
 
-    /// The handle of the row set at this place.
+    /// The handle of the row set with this index.
     pub(crate) fn row_set_handle(&self, index: usize) -> RowSet {
         RowSet { index, id: self.rows.sets[index].id }
     }
@@ -150,7 +150,7 @@ impl Spec {
     /// The row set of this name.
     ///
     /// # Errors
-    /// There is none; the error suggests the nearest.
+    /// No row set or tensor has this name; the error suggests the nearest.
     pub(crate) fn row_set_named(&self, name: &str) -> Result<RowSet> {
         let sets = &self.rows.sets;
         let found = sets.iter().position(|set| set.name == name).map(|index| self.row_set_handle(index));
@@ -160,7 +160,7 @@ impl Spec {
     /// The tensor of this name.
     ///
     /// # Errors
-    /// There is none; the error suggests the nearest.
+    /// No row set or tensor has this name; the error suggests the nearest.
     pub(crate) fn tensor_named(&self, name: &str) -> Result<Tensor> {
         let found = self.tensors.iter().position(|info| info.name == name);
         let unknown = || Error::unknown("tensor", name, self.tensors.iter().map(|info| info.name.as_str()));
@@ -174,7 +174,7 @@ fn foreign(kind: &str, lookup: &str) -> Error {
     ))
 }
 
-/// A range of bytes of somebody's buffer.
+/// A range of bytes of a buffer, as the caller gives it.
 #[derive(Clone, Debug)]
 pub(crate) struct Slice {
     pub(crate) buffer: wgpu::Buffer,
@@ -188,39 +188,33 @@ impl From<wgpu::BufferSlice<'_>> for Slice {
     }
 }
 
-impl Slice {
-    pub(crate) fn slice(&self) -> wgpu::BufferSlice<'_> {
-        self.buffer.slice(self.offset..self.offset + self.size)
-    }
-}
-
-/// Where a tensor's numbers are to lie.
+/// The owner of the buffers of a tensor's parameters and gradients.
 #[derive(Clone, Debug)]
 pub(crate) enum Home {
-    /// In the crate's buffers.
+    /// The crate.
     Own,
-    /// In the caller's.
+    /// The caller.
     Bound { param: Slice, grad: Option<Slice> },
 }
 
-/// A tensor as the builder was told of it.
+/// A tensor of a specification.
 #[derive(Clone, Debug)]
 pub(crate) struct TensorInfo {
     pub(crate) id: u64,
     pub(crate) name: String,
     pub(crate) shape: Vec<usize>,
-    /// Those that there is room for: of a reserved row set more than the shape's.
+    /// The elements that the tensor has room for. With a row capacity, more than the elements of the shape.
     pub(crate) elements: u64,
     pub(crate) group: usize,
     pub(crate) home: Home,
     pub(crate) frozen: bool,
-    /// `None`: as the builder says for all.
+    /// `None`: the storage of the specification.
     pub(crate) storage: Option<Storage>,
-    /// What the storage comes to, found when the optimizer is built.
+    /// The formats that follow from the storage, found when the optimizer is built.
     pub(crate) formats: Formats,
 }
 
-/// A group as the builder was told of it.
+/// A group of a specification.
 #[derive(Clone, Debug)]
 pub(crate) struct GroupInfo {
     pub(crate) id: u64,
@@ -228,7 +222,7 @@ pub(crate) struct GroupInfo {
     pub(crate) rule: Box<dyn Rule>,
     pub(crate) maximize: bool,
     pub(crate) scheduled: Vec<Scheduled>,
-    /// Tensors that another group takes over.
+    /// The filters that send tensors to other groups.
     pub(crate) routes: Vec<(NoDecay, usize)>,
 }
 
@@ -237,7 +231,7 @@ impl GroupInfo {
         Self { id, name, rule, maximize: false, scheduled: Vec::new(), routes: Vec::new() }
     }
 
-    /// The group's scalars at the `t`-th applied step, those of what stands around the rule included.
+    /// The scalars of the group at the `t`-th step, with the scalars of the options around the rule.
     pub(crate) fn scalars(&self, around: Around, t: u64) -> Result<Vec<Scalar>> {
         let rule = scalars_at(self.rule.as_ref(), &self.scheduled, &self.name, t)?;
         let mut scalars = around.scalars(rule, self.maximize, t);
@@ -246,15 +240,15 @@ impl GroupInfo {
     }
 }
 
-/// The place of `buffer` in `buffers`, added where it is new.
-pub(crate) fn index_of<'a, B: PartialEq>(buffers: &mut Vec<&'a B>, buffer: &'a B) -> usize {
-    buffers.iter().position(|b| *b == buffer).unwrap_or_else(|| {
+/// The index of `buffer` in `buffers`; adds the buffer where it is new.
+pub(crate) fn index_of<B: PartialEq>(buffers: &mut Vec<B>, buffer: B) -> usize {
+    buffers.iter().position(|known| *known == buffer).unwrap_or_else(|| {
         buffers.push(buffer);
         buffers.len() - 1
     })
 }
 
-/// What the builder was told of rows.
+/// The row sets and the options of rows of a specification.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RowsInfo {
     pub(crate) sets: Vec<RowSetInfo>,
@@ -272,12 +266,12 @@ pub(crate) struct RowSetInfo {
     pub(crate) nonzero: bool,
 }
 
-/// Where the flags of a set's rows lie.
+/// The owner of the flags of a row set.
 #[derive(Clone, Debug)]
 pub(crate) enum Mask {
     None,
-    /// In the crate's buffer.
+    /// The crate.
     Own,
-    /// In the caller's.
+    /// The caller.
     Bound(Slice),
 }

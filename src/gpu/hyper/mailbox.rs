@@ -1,4 +1,4 @@
-//! A mappable buffer that a step may copy into and the host opens later, without ever being waited for.
+//! A mappable buffer that a step copies into and the host opens later. The host never waits for it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -9,7 +9,7 @@ const IDLE: u8 = 0;
 const UNDER_WAY: u8 = 1;
 const READY: u8 = 2;
 
-/// A copy on its way back.
+/// A buffer with the state of the copy in it.
 #[derive(Debug)]
 pub(crate) struct Mailbox {
     buffer: wgpu::Buffer,
@@ -21,7 +21,7 @@ struct Arrival(Arc<AtomicU8>);
 
 impl Drop for Arrival {
     fn drop(&mut self) {
-        // Fails, as it should, where the copy arrived.
+        // The exchange fails where the copy arrived, as it should.
         let _ = self.0.compare_exchange(UNDER_WAY, IDLE, Ordering::AcqRel, Ordering::Acquire);
     }
 }
@@ -33,7 +33,7 @@ impl Mailbox {
         Ok(Self { buffer, state: Arc::new(AtomicU8::new(IDLE)) })
     }
 
-    /// Records copies into the buffer, unless it is in use. Says whether it did.
+    /// Records copies into the buffer, unless the buffer is in use. Returns whether it recorded them.
     pub(crate) fn send(
         &self,
         encoder: &mut wgpu::CommandEncoder,
@@ -52,12 +52,12 @@ impl Mailbox {
         true
     }
 
-    /// Whether something arrived that was not opened yet.
+    /// Whether a copy arrived that the host did not open yet.
     pub(crate) fn is_ready(&self) -> bool {
         self.state.load(Ordering::Acquire) == READY
     }
 
-    /// Opens what arrived, if something did, and frees the buffer for the next copy.
+    /// Opens a copy that arrived, and frees the buffer for the next copy.
     pub(crate) fn open<T>(&self, read: impl FnOnce(&[u8]) -> T) -> Option<T> {
         if !self.is_ready() {
             return None;

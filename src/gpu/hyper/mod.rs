@@ -1,5 +1,4 @@
-//! The scalars of a step on their way to the GPU, and the host's knowledge of which recorded steps are still in flight. Which scalars a
-//! rule has is the rule's to say.
+//! The scalars of a step, from the host to the GPU, and the recorded steps that are still in flight. Each rule lists its own scalars.
 
 pub(crate) mod mailbox;
 pub(crate) mod scalars;

@@ -1,9 +1,10 @@
-//! The step's scalars on their way to the GPU.
+//! The scalars of a step, from the host to the GPU.
 //!
-//! What depends on the count of applied steps lies in a ring of rows, filled ahead and indexed on the GPU by the count that only
-//! the GPU knows. What depends on the call lies in a record that a dynamic offset picks, so that it travels in encoder order. A row
-//! is written over only when nothing recorded can still read it. Encoders hold tokens that tell when their work is done or dropped;
-//! where steps may be left out, a copy of the count comes back now and then without being waited for.
+//! Scalars that depend on the step count lie in a ring of rows. The host fills the ring ahead, and the GPU indexes it by the step count,
+//! which only the GPU knows. Scalars that depend on the call lie in a record that a dynamic offset picks, so that they take effect in the
+//! order of the encoder. The host writes over a row only when no recorded step can still read it. Encoders hold tokens that report when
+//! their work is done or dropped. Where steps may be skipped, the GPU sends a copy of the step count back from time to time, and the host
+//! never waits for the copy.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,11 +21,11 @@ use crate::{Error, Result};
 
 /// Bytes that the ring of per-count rows may take.
 const COUNT_BYTES: u64 = 1 << 20;
-/// Bytes that the rows of calls and of moved gradients may take.
+/// Bytes that the rows of calls and of dynamic gradients may take.
 const CALL_BYTES: u64 = 1 << 22;
 /// Rows filled ahead of need.
 const MARGIN: u64 = 256;
-/// A dynamic offset is a multiple of this in every device.
+/// A dynamic offset is a multiple of this on every device.
 const ALIGNMENT: u64 = 256;
 
 /// The head of `wo_Call` of `shaders/harness/tables.wgsl`; the groups' rows follow.
@@ -33,19 +34,19 @@ const ALIGNMENT: u64 = 256;
 struct Call {
     count_mask: u32,
     groups: u32,
-    moved: u32,
+    gradients: u32,
     rows: u32,
 }
 
 const CALL_HEAD: u64 = size_of::<Call>() as u64;
 
-/// The rings and what is known of their use.
+/// The rings and their use.
 #[derive(Debug)]
 pub(crate) struct Scalars {
-    /// Per-count rows, then each call's gradient positions and table of rows, in vec4s; in front of them the control where there is no
-    /// binding for it alone.
+    /// The rows per step count, then the gradient positions and the table of rows of each call, in vec4s. The control lies in front of them
+    /// where it has no binding of its own.
     pub(crate) buffer: wgpu::Buffer,
-    /// A [`Call`] with its rows a slot.
+    /// A [`Call`] with its rows, per slot.
     pub(crate) calls: wgpu::Buffer,
     rings: Rings,
     counts: Counts,
@@ -55,32 +56,32 @@ pub(crate) struct Scalars {
     rows: Vec<u32>,
 }
 
-/// How long the rings are, and where in them everything lies.
+/// The lengths of the rings, and the places in them.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rings {
-    /// Rows of counts.
+    /// Rows of step counts.
     rows: u64,
-    /// Bytes of a row of counts: all groups.
+    /// Bytes of the row of a step count, for all groups.
     count_row: u64,
     slots: u64,
     /// Bytes of a [`Call`] with its rows.
     call_size: u64,
-    /// Bytes of a call's gradient positions.
-    moved_row: u64,
-    /// Bytes of a call's table of rows.
+    /// Bytes of the gradient positions of a call.
+    gradients_row: u64,
+    /// Bytes of the table of rows of a call.
     rows_row: u64,
-    /// Bytes of control in front.
+    /// Bytes of the control in front.
     in_control: Option<u64>,
-    /// Whether steps may be left out, so that a copy of the count comes back.
+    /// Whether steps may be skipped, so that a copy of the step count comes back.
     may_skip: bool,
 }
 
-/// What lies beside the per-count rows.
+/// The sizes of the tables beside the rows per step count.
 #[derive(Debug, Default)]
 pub(crate) struct Tables {
-    /// The count of tensors where gradients move, else 0.
-    pub(crate) moved: usize,
-    /// The first call's table of rows.
+    /// The count of tensors where each step names its gradients, else 0.
+    pub(crate) gradients: usize,
+    /// The table of rows of the first call.
     pub(crate) rows: Vec<u32>,
     /// Bytes of the control where it shares the buffer.
     pub(crate) in_control: Option<u64>,
@@ -89,26 +90,26 @@ pub(crate) struct Tables {
 #[derive(Debug)]
 struct Counts {
     rings: Rings,
-    /// Rows of counts up to this one are written.
+    /// The host wrote the rows up to this step count.
     filled: u64,
-    /// The GPU had applied this many steps …
+    /// The GPU had counted this many steps …
     known: u64,
-    /// … when no fewer than this many of those recorded were finished.
+    /// … when at least this many recorded steps were finished.
     finished: u64,
     recorded: u64,
     progress: Arc<Progress>,
-    /// Where steps may be left out, the count is known only from copies.
+    /// Where steps may be skipped, the host knows the step count only from copies.
     confirmation: Option<Confirmation>,
 }
 
-/// What became of recorded steps.
+/// The counts of recorded steps that were finished and dropped.
 #[derive(Debug, Default)]
 struct Progress {
     finished: AtomicU64,
     dropped: AtomicU64,
 }
 
-/// One recorded step: tells what becomes of it.
+/// A recorded step, which counts itself as finished or dropped.
 struct Fate {
     progress: Arc<Progress>,
     finished: bool,
@@ -127,64 +128,64 @@ impl Drop for Fate {
     }
 }
 
-/// A copy of the count on its way back.
+/// A copy of the step count on its way to the host.
 #[derive(Debug)]
 struct Confirmation {
     mailbox: Mailbox,
-    /// Steps finished when the copy was recorded; `None` where the count was since set to something else.
+    /// Steps that were finished when the copy was recorded. `None`: the caller set the step count since then.
     finished: Option<u64>,
 }
 
 #[derive(Debug)]
 struct Slots {
-    /// A token a slot; encoders hold clones of it while they may still read the slot.
+    /// One token per slot. Encoders hold clones of the token while they may still read the slot.
     tokens: Vec<Arc<()>>,
     current: Option<usize>,
 }
 
-/// What a recorded step needs to know of its slot.
+/// The slot of a recorded step.
 #[derive(Clone, Debug)]
 pub(crate) struct Slot {
-    /// Dynamic offset of its [`Call`].
+    /// The dynamic offset of the [`Call`].
     pub(crate) offset: u32,
     token: Arc<()>,
 }
 
 impl Rings {
     /// # Errors
-    /// They do not fit the device's bindings.
+    /// The rings do not fit the device's bindings.
     pub(crate) fn new(spec: &Spec, limits: &wgpu::Limits, tables: &Tables) -> Result<Self> {
         let groups = &spec.groups;
         let (call, count) = scalar_rows(&groups[0].scalars(spec.around, 1)?);
         let bytes = |row: &[f32]| (row.len() * groups.len()) as u64 * 4;
         let (call_size, count_row) = (CALL_HEAD + bytes(&call).max(16), bytes(&count));
         check(limits.max_uniform_buffer_binding_size, "max_uniform_buffer_binding_size", call_size)?;
-        let moved_row = (tables.moved as u64 * 4).next_multiple_of(16);
+        let gradients_row = (tables.gradients as u64 * 4).next_multiple_of(16);
         let rows_row = (tables.rows.len() as u64 * 4).next_multiple_of(16);
         let rows = COUNT_BYTES.checked_div(count_row).unwrap_or(1 << 16).clamp(1 << 9, 1 << 16);
         let rows = 1 << rows.ilog2();
         let call_stride = call_size.next_multiple_of(ALIGNMENT);
-        let slots = (CALL_BYTES / (call_stride + moved_row + rows_row)).clamp(64, 1024);
+        let slots = (CALL_BYTES / (call_stride + gradients_row + rows_row)).clamp(64, 1024);
         let sums = groups[0].rule.sums();
         let probes = matches!(groups[0].rule.procedure(), Procedure::Probe(_));
         let may_skip = spec.around.guards() || sums.may_refuse || sums.may_hold || probes;
         let in_control = tables.in_control;
-        let rings = Self { rows, count_row, slots, call_size, moved_row, rows_row, in_control, may_skip };
-        let end = rings.moved_at(slots);
+        let rings = Self { rows, count_row, slots, call_size, gradients_row, rows_row, in_control, may_skip };
+        let end = rings.gradients_at(slots);
         check(limits.max_storage_buffer_binding_size, "max_storage_buffer_binding_size", end)?;
         Ok(rings)
     }
 
-    /// Plans their buffers.
+    /// Plans the buffers of the rings.
     pub(crate) fn plan(&self, sizes: &mut Sizes) {
-        sizes.add(Which::Scalars, self.moved_at(self.slots));
+        sizes.add(Which::Scalars, self.gradients_at(self.slots));
         sizes.add(Which::Calls, self.call_at(self.slots));
         if self.may_skip {
             sizes.add(Which::Confirmation, VEC4);
         }
     }
 
-    /// Bytes of the control that lies in front of the scalars.
+    /// Bytes of the control in front of the scalars.
     pub(crate) fn control(&self) -> u64 {
         self.in_control.unwrap_or(0)
     }
@@ -197,28 +198,28 @@ impl Rings {
         slot * self.call_size.next_multiple_of(ALIGNMENT)
     }
 
-    fn moved_at(&self, slot: u64) -> u64 {
-        self.count_at(self.rows) + slot * (self.moved_row + self.rows_row)
+    fn gradients_at(&self, slot: u64) -> u64 {
+        self.count_at(self.rows) + slot * (self.gradients_row + self.rows_row)
     }
 
     fn rows_at(&self, slot: u64) -> u64 {
-        self.moved_at(slot) + self.moved_row
+        self.gradients_at(slot) + self.gradients_row
     }
 
-    /// Where the GPU finds a byte of the scalars.
+    /// The vec4 at which the GPU finds a byte of the scalars.
     fn vec4_of(&self, byte: u64) -> u32 {
         let view = self.in_control.map_or(0, |_| CONTROL_HEAD);
         ((byte - view) / 16) as u32
     }
 
-    /// The records of all calls, but for the settings in them.
+    /// The records of all calls, without settings.
     fn calls(&self, groups: usize) -> Vec<u8> {
         let mut records = vec![0_u8; self.call_at(self.slots) as usize];
         for slot in 0..self.slots {
             let call = Call {
                 count_mask: (self.rows - 1) as u32,
                 groups: groups as u32,
-                moved: self.vec4_of(self.moved_at(slot)),
+                gradients: self.vec4_of(self.gradients_at(slot)),
                 rows: self.vec4_of(self.rows_at(slot)),
             };
             let at = self.call_at(slot) as usize;
@@ -255,38 +256,38 @@ impl Scalars {
         })
     }
 
-    /// Bytes of a call's record.
+    /// Bytes of the record of a call.
     pub(crate) const fn call_size(&self) -> u64 {
         self.rings.call_size
     }
 
-    /// Prepares the rows that the next recorded step may read. `moved` are the step's gradient positions, where they move.
+    /// Prepares the rows that the next recorded step may read. `gradients`: the gradient positions of the step, for dynamic gradients.
     pub(crate) fn begin(
         &mut self,
         device: &wgpu::Device,
         queue: &wgpu::Queue,
         groups: &[GroupInfo],
-        moved: Option<&[u32]>,
+        gradients: Option<&[u32]>,
     ) -> Result<Slot> {
         if self.counts.is_full() && !settle(device, || !self.counts.is_full()) {
             let (unfinished, bound) = (self.counts.pending() as usize, self.counts.bound() as usize);
             return Err(Error::TooManySteps { unfinished, bound });
         }
         let slot = match self.slots.current {
-            Some(slot) if moved.is_none() => slot,
-            _ => self.take_slot(device, queue, groups, moved)?,
+            Some(slot) if gradients.is_none() => slot,
+            _ => self.take_slot(device, queue, groups, gradients)?,
         };
         self.counts.fill(queue, &self.buffer, |t| rows_of(groups, self.around, t, |scalars| scalar_rows(scalars).1))?;
         Ok(Slot { offset: self.rings.call_at(slot as u64) as u32, token: self.slots.tokens[slot].clone() })
     }
 
-    /// Finds a slot that nothing recorded can still read, and writes the settings of now into it.
+    /// Finds a slot that no recorded step can still read, and writes the current settings into it.
     fn take_slot(
         &mut self,
         device: &wgpu::Device,
         queue: &wgpu::Queue,
         groups: &[GroupInfo],
-        moved: Option<&[u32]>,
+        gradients: Option<&[u32]>,
     ) -> Result<usize> {
         let start = self.slots.current.map_or(0, |s| s + 1);
         let mut free = self.slots.free(start);
@@ -298,8 +299,8 @@ impl Scalars {
         let slot = free.ok_or(Error::TooManySteps { unfinished: bound, bound })?;
         let rows = rows_of(groups, self.around, 1, |scalars| scalar_rows(scalars).0)?;
         queue.write_buffer(&self.calls, self.rings.call_at(slot as u64) + CALL_HEAD, bytemuck::cast_slice(&rows));
-        if let Some(moved) = moved {
-            queue.write_buffer(&self.buffer, self.rings.moved_at(slot as u64), bytemuck::cast_slice(moved));
+        if let Some(gradients) = gradients {
+            queue.write_buffer(&self.buffer, self.rings.gradients_at(slot as u64), bytemuck::cast_slice(gradients));
         }
         if !self.rows.is_empty() {
             queue.write_buffer(&self.buffer, self.rings.rows_at(slot as u64), bytemuck::cast_slice(&self.rows));
@@ -308,7 +309,7 @@ impl Scalars {
         Ok(slot)
     }
 
-    /// Records what lets the slot be used again: called once the step is in the encoder. `count` holds the count of applied steps.
+    /// Records the callbacks that free the slot. Call this once the step is in the encoder. `count` holds the step count.
     pub(crate) fn end(&mut self, encoder: &mut wgpu::CommandEncoder, slot: Slot, count: &wgpu::Buffer) {
         self.release(encoder, slot);
         self.counts.recorded += 1;
@@ -317,7 +318,7 @@ impl Scalars {
         self.counts.confirm(encoder, count);
     }
 
-    /// Lets the slot be used again once the encoder's work is done or dropped.
+    /// Frees the slot once the work of the encoder is done or dropped.
     pub(crate) fn release(&self, encoder: &mut wgpu::CommandEncoder, slot: Slot) {
         encoder.on_submitted_work_done(move || drop(slot.token));
     }
@@ -333,13 +334,13 @@ impl Scalars {
         self.settings_changed();
     }
 
-    /// What stands around the rule has other numbers: the next step takes a new slot.
+    /// The options around the rule changed: the next step takes a new slot.
     pub(crate) fn set_around(&mut self, around: Around) {
         self.around = around;
         self.settings_changed();
     }
 
-    /// The most steps that the GPU can have counted once everything recorded is finished.
+    /// The most steps that the GPU can have counted once every recorded step is finished.
     pub(crate) fn most_steps(&self) -> u64 {
         self.counts.most()
     }
@@ -349,18 +350,18 @@ impl Scalars {
         settle(device, || self.counts.pending() == 0 && self.slots.tokens.iter().all(|t| Arc::strong_count(t) == 1))
     }
 
-    /// Starts over at `applied` steps, with every row to be written anew. Only while [`idle`](Self::idle).
-    pub(crate) fn restart(&mut self, applied: Option<u64>) {
-        if let Some(applied) = applied {
-            self.counts.set_known(applied);
+    /// Starts over: writes every row anew, and sets the step count where one is given. Only while [`idle`](Self::idle).
+    pub(crate) fn restart(&mut self, count: Option<u64>) {
+        if let Some(step_count) = count {
+            self.counts.set_known(step_count);
         }
         self.counts.filled = self.counts.least();
         self.slots.current = None;
     }
 }
 
-/// Lets the callbacks of finished work run until `settled`, without waiting for work that is not finished. More than one look, because
-/// another thread's poll may have taken the callbacks and be about to run them.
+/// Polls the device until `settled`, so that the callbacks of finished work run. Does not wait for work that is not finished. One poll is
+/// not enough, because the poll of another thread may have taken the callbacks and not run them yet.
 fn settle(device: &wgpu::Device, mut settled: impl FnMut() -> bool) -> bool {
     const LOOKS: usize = 2000;
     (0..LOOKS).any(|_| {
@@ -376,7 +377,7 @@ fn check(actual: u64, limit: &'static str, needs: u64) -> Result<()> {
     if needs > actual { Err(Error::Limit { limit, actual, needs }) } else { Ok(()) }
 }
 
-/// One of the two rows of every group at the `t`-th applied step.
+/// One of the two rows of every group, for the `t`-th step.
 fn rows_of(groups: &[GroupInfo], around: Around, t: u64, pick: fn(&[Scalar]) -> Vec<f32>) -> Result<Vec<f32>> {
     let mut rows = Vec::new();
     for group in groups {
@@ -404,26 +405,26 @@ impl Counts {
         self.recorded - finished - self.progress.dropped.load(Ordering::SeqCst)
     }
 
-    /// The fewest steps that the GPU can have applied by now.
+    /// The fewest steps that the GPU can have counted by now.
     fn least(&self) -> u64 {
         let finished = self.progress.finished.load(Ordering::SeqCst);
         if self.confirmation.is_some() { self.known } else { self.known + finished - self.finished }
     }
 
-    /// The most that it can have applied once everything recorded is finished.
+    /// The most steps that the GPU can have counted once every recorded step is finished.
     fn most(&self) -> u64 {
         self.known + self.recorded - self.progress.dropped.load(Ordering::SeqCst) - self.finished
     }
 
-    /// Whether another step might read a row that lies behind the ring's end.
+    /// Whether another step might read a row past the end of the ring.
     fn is_full(&mut self) -> bool {
         self.take_confirmation();
         self.pending() >= self.bound() || self.most() - self.least() >= self.rings.rows
     }
 
-    /// The GPU's count was set to this while nothing was pending.
-    fn set_known(&mut self, applied: u64) {
-        self.known = applied;
+    /// The caller set the step count of the GPU to this while no step was pending.
+    fn set_known(&mut self, step_count: u64) {
+        self.known = step_count;
         self.finished = self.recorded - self.progress.dropped.load(Ordering::SeqCst);
         if let Some(confirmation) = &mut self.confirmation {
             confirmation.finished = None;
@@ -441,11 +442,11 @@ impl Counts {
     }
 
     fn take_confirmation(&mut self) {
-        let Some((applied, finished)) = self.confirmation.as_mut().and_then(Confirmation::take) else { return };
-        (self.known, self.finished) = (applied, finished);
+        let Some((step_count, finished)) = self.confirmation.as_mut().and_then(Confirmation::take) else { return };
+        (self.known, self.finished) = (step_count, finished);
     }
 
-    /// Writes the rows that the steps recorded so far and the next may read, in whatever order they are submitted, and some more.
+    /// Writes the rows that the recorded steps and the next step may read, in any order of submission, and some rows more.
     fn fill(
         &mut self,
         queue: &wgpu::Queue,
@@ -466,7 +467,7 @@ impl Counts {
                 match row(ahead) {
                     Ok(row) => rows.extend(row),
                     Err(error) if ahead <= most + 1 => return Err(error),
-                    // A schedule may make no sense past the training's end, which is an error only once a step may need it.
+                    // A schedule may have no valid value past the end of the training. That is an error only once a step may need the value.
                     Err(_) => {
                         target = ahead - 1;
                         break;
@@ -492,9 +493,9 @@ impl Confirmation {
         }
     }
 
-    /// The count that came back, and the steps that were finished when its copy was recorded.
+    /// The step count that came back, and the steps that were finished when the copy was recorded.
     fn take(&mut self) -> Option<(u64, u64)> {
-        let applied = self.mailbox.open(|bytes| u64::from(bytemuck::pod_read_unaligned::<u32>(&bytes[..4])))?;
-        Some(applied).zip(self.finished.take())
+        let step_count = self.mailbox.open(|bytes| u64::from(bytemuck::pod_read_unaligned::<u32>(&bytes[..4])))?;
+        Some(step_count).zip(self.finished.take())
     }
 }

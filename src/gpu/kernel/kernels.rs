@@ -17,8 +17,9 @@ pub(crate) struct Context {
 /// Everything that a step dispatches, and the buffers that its pipelines share.
 #[derive(Debug)]
 pub(crate) struct Kernels {
-    pub(crate) launches: Vec<LaunchGpu>,
-    pub(crate) rounds: Vec<RoundGpu>,
+    /// One per shard of the layout.
+    pub(crate) dispatches: Vec<DispatchSet>,
+    pub(crate) rounds: Vec<RoundDispatch>,
     /// How many of the rounds every step makes; the others are the procedure's.
     pub(crate) main_rounds: usize,
     pub(crate) control: wgpu::Buffer,
@@ -30,9 +31,9 @@ pub(crate) struct Kernels {
     pub(crate) runs: Option<Runs>,
 }
 
-/// A dispatch of a class with its bindings.
+/// The dispatches of a shard, with their bindings.
 #[derive(Debug)]
-pub(crate) struct LaunchGpu {
+pub(crate) struct DispatchSet {
     pub(crate) update: Pass,
     /// One per round, where the round has sums.
     pub(crate) stats: Vec<Option<Pass>>,
@@ -44,7 +45,7 @@ pub(crate) struct LaunchGpu {
     pub(crate) arena: Arena,
 }
 
-/// A dispatch's arena, which is bound as two: f32 and packed numbers.
+/// The arena of a shard, which is bound as two: f32 and packed numbers.
 #[derive(Debug)]
 pub(crate) struct Arena {
     pub(crate) buffer: wgpu::Buffer,
@@ -78,7 +79,7 @@ pub(crate) struct Pass {
 
 /// The second half of a round of sums.
 #[derive(Debug)]
-pub(crate) struct RoundGpu {
+pub(crate) struct RoundDispatch {
     pub(crate) finalize: wgpu::ComputePipeline,
     /// The totals without the decisions.
     pub(crate) reduce: wgpu::ComputePipeline,
@@ -89,7 +90,7 @@ pub(crate) struct RoundGpu {
     pub(crate) totals: wgpu::Buffer,
 }
 
-/// Which pass of a dispatch.
+/// Which of a shard's dispatches.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// The sums of a round.
@@ -103,7 +104,7 @@ pub(crate) enum Kind {
     ToTraining,
 }
 
-impl LaunchGpu {
+impl DispatchSet {
     /// A pass with the pipeline that it runs now, where the class has one.
     pub(crate) fn pass(&self, kind: Kind) -> Option<(&Pass, &wgpu::ComputePipeline)> {
         match kind {
@@ -118,7 +119,7 @@ impl LaunchGpu {
     }
 }
 
-impl RoundGpu {
+impl RoundDispatch {
     /// Runs one of the pipelines, in one workgroup.
     pub(crate) fn finish(&self, pass: &mut wgpu::ComputePass<'_>, pipeline: &wgpu::ComputePipeline, slot: &Slot) {
         pass.set_pipeline(pipeline);

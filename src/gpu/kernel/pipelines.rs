@@ -22,11 +22,11 @@ pub(crate) struct Compiler<'a> {
 
 impl Compiler<'_> {
     /// The pipelines of a stage, one per entry point; they share one layout.
-    pub(crate) fn compile(&self, variant: &Class, stage: Stage) -> Vec<Pipeline> {
-        let label = format!("{} {} {stage:?}", self.label, variant.name);
-        let text = variant.text(stage);
-        let module = self.module(&label, text, variant.origin);
-        let bindings = variant.bindings(stage);
+    pub(crate) fn compile(&self, class: &Class, stage: Stage) -> Vec<Pipeline> {
+        let label = format!("{} {} {stage:?}", self.label, class.name);
+        let text = class.text(stage);
+        let module = self.module(&label, text, class.origin);
+        let bindings = class.bindings(stage);
         let layout = self.layout(&label, &bindings);
         let pipeline_layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
             label: Some(&label),
@@ -50,7 +50,7 @@ impl Compiler<'_> {
             layout: layout.clone(),
             bindings: bindings.clone(),
         };
-        variant.entries(stage).into_iter().map(make).collect()
+        class.entries(stage).into_iter().map(make).collect()
     }
 
     fn module(&self, label: &str, text: String, origin: Origin) -> wgpu::ShaderModule {

@@ -51,8 +51,8 @@ struct Text {
 }
 
 impl Text {
-    fn of(what: String, variant: &Class, stage: Stage) -> Self {
-        Self { what, wgsl: variant.text(stage), entries: variant.entries(stage) }
+    fn of(what: String, class: &Class, stage: Stage) -> Self {
+        Self { what, wgsl: class.text(stage), entries: class.entries(stage) }
     }
 }
 
@@ -60,22 +60,22 @@ impl Text {
 fn texts(rule: &dyn Rule, around: Around, groups: usize) -> Vec<Text> {
     let mut texts = Vec::new();
     let integrates = matches!(rule.procedure(), Procedure::Integrate(_));
-    for (shared, moving) in [(false, false), (true, false), (false, true)] {
-        if moving && integrates {
+    for (shared, dynamic_gradients) in [(false, false), (true, false), (false, true)] {
+        if dynamic_gradients && integrates {
             continue; // the builder refuses it
         }
-        let variant = Class { shared, moving, ..Class::with(rule, around, groups) };
+        let class = Class { shared, dynamic_gradients, ..Class::with(rule, around, groups) };
         let mut add = |round: Round, stage: Stage| {
-            let variant = Class { round, ..variant.clone() };
-            let what = format!("{} {around:?} {shared} {moving} {round:?} {stage:?}", rule.name());
-            texts.push(Text::of(what, &variant, stage));
+            let class = Class { round, ..class.clone() };
+            let what = format!("{} {around:?} {shared} {dynamic_gradients} {round:?} {stage:?}", rule.name());
+            texts.push(Text::of(what, &class, stage));
         };
         add(Round::Only, Stage::Update);
-        if let Some(stage) = variant.procedure_stage() {
+        if let Some(stage) = class.procedure_stage() {
             add(Round::Only, stage);
         }
-        for round in variant.rounds().into_iter().chain(variant.later_rounds()) {
-            if (Class { round, ..variant.clone() }).sum_counts().0 > 0 {
+        for round in class.rounds().into_iter().chain(class.later_rounds()) {
+            if (Class { round, ..class.clone() }).sum_counts().0 > 0 {
                 add(round, Stage::Stats);
             }
             add(round, Stage::Finalize);
@@ -97,26 +97,26 @@ fn row_texts(rule: &dyn Rule, around: Around) -> Vec<Text> {
     let all =
         [rows(None, false, false), rows(Some(0), false, false), rows(None, true, false), rows(Some(1), true, true)];
     let mut texts = Vec::new();
-    for (rows, moving) in all.into_iter().map(|rows| (rows, rows.columns)) {
-        let plain = Class { moving, rows: Some(rows), ..Class::with(rule, around, 2) };
+    for (rows, dynamic_gradients) in all.into_iter().map(|rows| (rows, rows.columns)) {
+        let plain = Class { dynamic_gradients, rows: Some(rows), ..Class::with(rule, around, 2) };
         let scalars_in_control = (rows.mask.is_some() && !plain.rounds().is_empty()).then_some(5);
-        let variant = Class { counted: rule.sums().sums > 0, scalars_in_control, ..plain };
-        let mut add = |stage: Stage, variant: &Class| {
-            let storage = variant.bindings(stage).iter().filter(|b| b.access != Access::Uniform).count();
+        let class = Class { counted: rule.sums().sums > 0, scalars_in_control, ..plain };
+        let mut add = |stage: Stage, class: &Class| {
+            let storage = class.bindings(stage).iter().filter(|b| b.access != Access::Uniform).count();
             assert!(storage <= 7, "{} {rows:?} {stage:?} has {storage} storage bindings", rule.name());
-            texts.push(Text::of(format!("{} {around:?} {rows:?} {stage:?}", rule.name()), variant, stage));
+            texts.push(Text::of(format!("{} {around:?} {rows:?} {stage:?}", rule.name()), class, stage));
         };
-        add(Stage::Rows, &variant);
-        add(Stage::Update, &variant);
-        if let Some(stage) = variant.procedure_stage() {
-            add(stage, &variant);
+        add(Stage::Rows, &class);
+        add(Stage::Update, &class);
+        if let Some(stage) = class.procedure_stage() {
+            add(stage, &class);
         }
-        for round in variant.rounds().into_iter().chain(variant.later_rounds()) {
-            let variant = Class { round, ..variant.clone() };
-            if variant.sum_counts().0 > 0 {
-                add(Stage::Stats, &variant);
+        for round in class.rounds().into_iter().chain(class.later_rounds()) {
+            let class = Class { round, ..class.clone() };
+            if class.sum_counts().0 > 0 {
+                add(Stage::Stats, &class);
             }
-            add(Stage::Finalize, &variant);
+            add(Stage::Finalize, &class);
         }
     }
     texts
@@ -167,10 +167,10 @@ fn every_storage_has_texts_that_validate_and_bind_no_more_than_every_device_does
         };
         for storage in STORAGES.map(|text| no_v(text).parse().expect("a storage")) {
             for around in [Around::default(), *alone, *every] {
-                let Ok(variant) = Class::with(rule.as_ref(), around, 2).stored(rule.as_ref(), &storage, 5000) else {
+                let Ok(class) = Class::with(rule.as_ref(), around, 2).stored(rule.as_ref(), &storage, 5000) else {
                     continue;
                 };
-                for text in storage_texts(&variant) {
+                for text in storage_texts(&class) {
                     if seen.insert(text.wgsl.clone()) {
                         check(&Text { what: format!("{} {storage} {around:?} {}", entry.name, text.what), ..text });
                     }
@@ -181,19 +181,19 @@ fn every_storage_has_texts_that_validate_and_bind_no_more_than_every_device_does
     assert!(seen.len() > 800, "{} texts", seen.len());
 }
 
-fn storage_texts(variant: &Class) -> Vec<Text> {
-    let rounds = variant.rounds().into_iter().chain(variant.later_rounds());
+fn storage_texts(class: &Class) -> Vec<Text> {
+    let rounds = class.rounds().into_iter().chain(class.later_rounds());
     let of_round = |round: Round| {
-        let variant = Class { round, ..variant.clone() };
-        let stats = (variant.sum_counts().0 > 0).then_some((variant.clone(), Stage::Stats));
-        stats.into_iter().chain([(variant, Stage::Finalize)])
+        let class = Class { round, ..class.clone() };
+        let stats = (class.sum_counts().0 > 0).then_some((class.clone(), Stage::Stats));
+        stats.into_iter().chain([(class, Stage::Finalize)])
     };
-    let update = [Some(Stage::Update), variant.procedure_stage()].into_iter().flatten();
-    let stages = rounds.flat_map(of_round).chain(update.map(|stage| (variant.clone(), stage)));
-    let text = |(variant, stage): (Class, Stage)| {
-        let storage = variant.bindings(stage).iter().filter(|b| b.access != Access::Uniform).count();
-        assert!(storage <= 7, "{} {:?} {stage:?} has {storage} storage bindings", variant.name, variant.formats);
-        Text::of(format!("{:?} {stage:?}", variant.round), &variant, stage)
+    let update = [Some(Stage::Update), class.procedure_stage()].into_iter().flatten();
+    let stages = rounds.flat_map(of_round).chain(update.map(|stage| (class.clone(), stage)));
+    let text = |(class, stage): (Class, Stage)| {
+        let storage = class.bindings(stage).iter().filter(|b| b.access != Access::Uniform).count();
+        assert!(storage <= 7, "{} {:?} {stage:?} has {storage} storage bindings", class.name, class.formats);
+        Text::of(format!("{:?} {stage:?}", class.round), &class, stage)
     };
     stages.map(text).collect()
 }
@@ -260,8 +260,8 @@ fn unused(text: &Text) -> Vec<String> {
 
 #[test]
 fn what_no_pipeline_runs_is_seen() {
-    let variant = Class::of(ALL[0].sample().as_ref(), false, false);
-    let text = Text::of(String::new(), &variant, Stage::Update);
+    let class = Class::of(ALL[0].sample().as_ref(), false, false);
+    let text = Text::of(String::new(), &class, Stage::Update);
     assert_eq!(unused(&text), [""; 0]);
     for more in [
         "const more = 3u;",
@@ -271,7 +271,7 @@ fn what_no_pipeline_runs_is_seen() {
         "@compute @workgroup_size(1) fn more() { wo_arena[0].x = 1.0; }",
     ] {
         let wgsl = format!("{}{more}\n", text.wgsl);
-        assert_eq!(unused(&Text { wgsl, ..Text::of(String::new(), &variant, Stage::Update) }).len(), 1, "{more}");
+        assert_eq!(unused(&Text { wgsl, ..Text::of(String::new(), &class, Stage::Update) }).len(), 1, "{more}");
     }
     let wgsl = text.wgsl.replace("    let next = p + change;", "    let next = p + change + wo_nothing();");
     let wgsl = wgsl + "fn wo_nothing() -> f32 { return 0.0; }\n";
@@ -301,10 +301,10 @@ fn every_text_validates_and_is_written_in_every_language() {
 fn what_is_public_is_among_them() {
     for entry in ALL {
         let rule = entry.sample();
-        for (shared, moving) in [(false, false), (true, false), (false, true)] {
-            for stage in Class::of(rule.as_ref(), shared, moving).stages() {
-                let variant = Class::of(rule.as_ref(), shared, moving);
-                let text = Text::of(entry.name.to_owned(), &variant, stage);
+        for (shared, dynamic_gradients) in [(false, false), (true, false), (false, true)] {
+            for stage in Class::of(rule.as_ref(), shared, dynamic_gradients).stages() {
+                let class = Class::of(rule.as_ref(), shared, dynamic_gradients);
+                let text = Text::of(entry.name.to_owned(), &class, stage);
                 assert!(texts(rule.as_ref(), Around::default(), 1).iter().any(|t| t.wgsl == text.wgsl));
                 check(&text);
             }
@@ -332,8 +332,8 @@ const TRACES: [&str; 12] = [
 fn what_is_on_leaves_its_traces() {
     let [.., every] = &arounds()[..] else { panic!("there are several") };
     let clipped = Around { clip: Some(Clip::GlobalNorm(1.0)), ..*every };
-    let variant = Class::with(ALL[0].sample().as_ref(), clipped, 2);
-    let texts = [Stage::Stats, Stage::Finalize, Stage::Update].map(|stage| variant.text(stage));
+    let class = Class::with(ALL[0].sample().as_ref(), clipped, 2);
+    let texts = [Stage::Stats, Stage::Finalize, Stage::Update].map(|stage| class.text(stage));
     for trace in TRACES {
         assert!(texts.iter().any(|text| text.contains(trace)), "{trace}");
     }
@@ -359,15 +359,15 @@ fn what_is_off_leaves_no_trace() {
             b.telemetry(true).telemetry(false).dynamic_gradients(true).dynamic_gradients(false);
         });
         assert_eq!(off.dispatches(), build(|_| ()).dispatches(), "{}", entry.name);
-        let variant = &off.placement.classes[0];
-        assert_eq!(variant.arrays(), bare.arrays());
-        assert_eq!(variant.scalars, bare.scalars);
+        let class = &off.placement.classes[0];
+        assert_eq!(class.arrays(), bare.arrays());
+        assert_eq!(class.scalars, bare.scalars);
         let sums = rule.sums().sums > 0;
         for stage in [Stage::Stats, Stage::Finalize, Stage::Update].into_iter().filter(|s| sums || *s == Stage::Update)
         {
             // How many threads add sums is the device's choice.
-            let bare = Class { sum_lanes: variant.sum_lanes, ..bare.clone() };
-            let text = variant.text(stage);
+            let bare = Class { sum_lanes: class.sum_lanes, ..bare.clone() };
+            let text = class.text(stage);
             assert_eq!(text, bare.text(stage), "{} {stage:?}", entry.name);
             for trace in TRACES {
                 assert!(!text.contains(trace), "{} {stage:?} {trace}", entry.name);
@@ -395,7 +395,7 @@ fn a_number_is_in_no_text() {
 
 #[test]
 fn a_wrong_text_is_seen() {
-    let variant = Class::of(ALL[0].sample().as_ref(), false, false);
-    let text = variant.text(Stage::Update).replace("wo_record(thread)", "wo_record(thread, 1u)");
+    let class = Class::of(ALL[0].sample().as_ref(), false, false);
+    let text = class.text(Stage::Update).replace("wo_record(thread)", "wo_record(thread, 1u)");
     assert!(Checked::new(&text).is_err());
 }

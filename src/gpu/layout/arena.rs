@@ -1,8 +1,9 @@
-//! The arena's arrays: which there are, how wide their numbers are, and where they begin.
+//! The arrays of an arena: their names, the widths of their numbers, and where they begin.
 //!
-//! An arena holds a header, then the arrays of whole f32, one behind the other, each over all tensors of the launch; then, where the
-//! device lets another binding begin, the packed ones in the same way: halves, a word for two numbers; bytes, a word for four, and behind
-//! these a word a block with its largest magnitude. All are as long, counted in vec4s of numbers: the stride.
+//! An arena holds a header, then the arrays of f32, one behind the other. Each array covers all tensors of the shard. The packed arrays
+//! follow where the device allows another binding to begin: first the halves, one word per two numbers; then the bytes, one word per four
+//! numbers, and behind the bytes one word per block with the largest magnitude of the block. All arrays have the same length, counted in
+//! vec4s of numbers: the stride.
 
 use crate::gpu::layout::class::Class;
 use crate::gpu::layout::memory::Role;
@@ -15,23 +16,23 @@ use crate::options::storage::{Form, Packed, RoundingMode};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Array {
     pub(crate) name: &'static str,
-    /// What it is to users who count its bytes.
+    /// The role under which memory usage counts the bytes of the array.
     pub(crate) role: Role,
     pub(crate) form: Form,
-    /// Which numbers it holds, of a state.
+    /// The kind of numbers, for a state.
     pub(crate) kind: Kind,
-    /// Those that lie before it.
+    /// The arrays that lie before this one.
     pub(crate) before: Counts,
 }
 
 impl Array {
-    /// Numbers as it stores them.
+    /// Numbers as the array stores them.
     pub(crate) fn pack(&self, values: &[f32]) -> Packed {
         self.form.pack(self.kind, values)
     }
 
-    /// Whether its numbers are rounded by chance.
-    pub(crate) fn by_chance(&self) -> bool {
+    /// Whether the array rounds its numbers stochastically.
+    pub(crate) fn is_stochastic(&self) -> bool {
         self.form == Form::Half { stochastic: true }
     }
 }
@@ -40,8 +41,8 @@ impl Array {
 pub(crate) type Stretch = std::ops::Range<u64>;
 
 impl Array {
-    /// Where `elements` numbers from a vec4 on lie, counted behind the header: whole vec4s of f32, or words.
-    pub(crate) fn stretch(&self, run: &crate::gpu::layout::launches::StateRun) -> Stretch {
+    /// The bytes of the numbers of a run.
+    pub(crate) fn stretch(&self, run: &crate::gpu::layout::tables::StateRun) -> Stretch {
         let (vec4, elements) = (run.vec4, run.elements as u64);
         let word = |first: u64, words: u64| {
             let start = run.packed + 4 * (self.before.words(run.stride) + first);
@@ -57,14 +58,14 @@ impl Array {
         }
     }
 
-    /// Bytes of these numbers, with what their blocks share.
-    pub(crate) fn bytes(&self, run: &crate::gpu::layout::launches::StateRun) -> u64 {
+    /// The length of these numbers in bytes, with the largest magnitudes of their blocks.
+    pub(crate) fn bytes(&self, run: &crate::gpu::layout::tables::StateRun) -> u64 {
         let length = |stretch: Stretch| stretch.end - stretch.start;
         length(self.stretch(run)) + self.largest(run).map_or(0, length)
     }
 
-    /// Where the largest magnitudes of the same numbers' blocks lie.
-    pub(crate) fn largest(&self, run: &crate::gpu::layout::launches::StateRun) -> Option<Stretch> {
+    /// The bytes of the largest magnitudes of the blocks of a run.
+    pub(crate) fn largest(&self, run: &crate::gpu::layout::tables::StateRun) -> Option<Stretch> {
         let Form::Blocks(_) = self.form else { return None };
         let first = self.before.words(run.stride) + run.stride + run.vec4 / BLOCK_VEC4S;
         let start = run.packed + 4 * first;
@@ -73,8 +74,8 @@ impl Array {
 }
 
 impl Class {
-    /// The arena's arrays: the kept states, the accumulator, the average of the weights, what keeps the parameters' precision, the
-    /// procedure's.
+    /// The arrays of the arena, in order: the kept states, the accumulator, the average of the weights, the master or remainder of the
+    /// parameters, the arrays of the procedure.
     pub(crate) fn arrays(&self) -> Vec<Array> {
         let exact = |role, name| (role, name, Form::Whole, Kind::Exact);
         let accumulator = self.around.accumulate.map(|_| exact(Role::Accumulator, ACCUMULATOR));
@@ -98,30 +99,30 @@ impl Class {
         states.chain(accumulator).chain(average).chain(precision).chain(procedure).map(place).collect()
     }
 
-    /// How many of each width.
+    /// The count of arrays of each width.
     pub(crate) fn array_counts(&self) -> Counts {
         self.arrays().last().map_or_else(Counts::default, |last| last.before.with(last.form))
     }
 
-    /// Whether anything is rounded by chance.
-    pub(crate) fn takes_chances(&self) -> bool {
-        self.formats.params.keep() == Some(RoundingMode::Stochastic) || self.arrays().iter().any(Array::by_chance)
+    /// Whether the class rounds parameters or states stochastically.
+    pub(crate) fn rounds_stochastically(&self) -> bool {
+        self.formats.params.keep() == Some(RoundingMode::Stochastic) || self.arrays().iter().any(Array::is_stochastic)
     }
 
-    /// The number of an f32 array among these, 0 where it is not there.
+    /// The number of an f32 array among the f32 arrays; 0 where the class has no array of this name.
     pub(crate) fn whole(&self, name: &str) -> u64 {
         self.arrays().iter().find(|a| a.name == name && a.form == Form::Whole).map_or(0, |a| a.before.whole)
     }
 }
 
-/// The name of the parameters beside the arrays'.
+/// The name of the parameters, beside the names of the arrays.
 #[cfg(any(feature = "checkpoint", feature = "custom"))]
 pub(crate) const PARAM: &str = "param";
 
 /// The parameters while a probe moves them.
 pub(crate) const ANCHOR: &str = "probe_anchor";
 
-/// Probes' directions, where they are given.
+/// The directions of probes, where the caller gives them.
 pub(crate) const DIRECTIONS: [&str; 8] = [
     "direction_1",
     "direction_2",
@@ -133,7 +134,7 @@ pub(crate) const DIRECTIONS: [&str; 8] = [
     "direction_8",
 ];
 
-/// The parameters where an integrator began.
+/// The parameters at the start of an integrator.
 pub(crate) const BASE: &str = "flow_base";
 
 /// An integrator's derivatives.
@@ -145,7 +146,7 @@ pub(crate) const WARPED: &str = "warped";
 /// The gradient of the step before.
 pub(crate) const BEFORE: &str = "warp_gradient";
 
-/// The columns of P: element i of a column is i's row of it.
+/// The columns of P: element i of a column lies in row i of P.
 #[rustfmt::skip]
 pub(crate) const COLUMNS: [&str; 64] = [
     "warp_00", "warp_01", "warp_02", "warp_03", "warp_04", "warp_05", "warp_06", "warp_07",
@@ -158,7 +159,7 @@ pub(crate) const COLUMNS: [&str; 64] = [
     "warp_56", "warp_57", "warp_58", "warp_59", "warp_60", "warp_61", "warp_62", "warp_63",
 ];
 
-/// The arrays of a procedure, in order; `given` says whether probes' directions lie there.
+/// The arrays of a procedure, in order. `given`: the caller gives the directions of probes.
 pub(crate) fn of(procedure: Procedure, given: bool) -> Vec<&'static str> {
     match procedure {
         Procedure::Plain => Vec::new(),
@@ -174,17 +175,17 @@ pub(crate) fn of(procedure: Procedure, given: bool) -> Vec<&'static str> {
     }
 }
 
-/// What an array of a procedure is to users who count its bytes.
+/// The role under which memory usage counts an array of a procedure.
 pub(crate) fn role(name: &'static str) -> Role {
     if COLUMNS.contains(&name) { Role::WarpMatrix } else { Role::Procedure(name) }
 }
 
-/// Whether an array means nothing between steps.
+/// Whether the content of an array is undefined between steps.
 pub(crate) fn is_scratch(name: &str) -> bool {
     [ANCHOR, BASE, WARPED].contains(&name) || DERIVATIVES.contains(&name) || DIRECTIONS.contains(&name)
 }
 
-/// Whether an array beside a rule's states is called so, or the parameters.
+/// Whether the parameters, or an array beside the states of a rule, have this name.
 #[cfg(feature = "custom")]
 pub(crate) fn is_taken(name: &str) -> bool {
     let own = [PARAM, ACCUMULATOR, AVERAGE, BEFORE].contains(&name) || COLUMNS.contains(&name);

@@ -1,4 +1,4 @@
-//! What changes a pipeline's text: a class of tensors, and what its steps are made of.
+//! Classes of tensors: everything that changes the text of a pipeline, and the stages and rounds of a step.
 
 use std::sync::Arc;
 
@@ -10,10 +10,10 @@ use crate::optim::{Depends, Procedure, Rule, StateSpec, Sums};
 use crate::options::around::{Around, evaluation_scalar};
 use crate::options::storage::{Formats, Storage};
 
-/// What a pipeline does in a step.
+/// The work of a pipeline in a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Stage {
-    /// Sums a span a workgroup, read-only.
+    /// Each workgroup sums one span; writes no tensor.
     Stats,
     /// Adds the sums and decides, in one workgroup.
     Finalize,
@@ -25,7 +25,7 @@ pub enum Stage {
     Warp,
     /// Changes parameters and states.
     Update,
-    /// Lets rows change places and begin anew; in no step, and only where there are row sets.
+    /// Remaps and resets rows. No step runs this stage, and only optimizers with row sets have it.
     Rows,
 }
 
@@ -34,32 +34,32 @@ impl Stage {
     pub const ALL: [Self; 6] = [Self::Stats, Self::Finalize, Self::Probe, Self::Flow, Self::Warp, Self::Update];
 }
 
-/// Which sums a pair of stats and finalize makes. Mostly one round makes all; a rule whose sums need the clipped gradient has a
-/// second one.
+/// The sums of one pair of stats and finalize. Usually one round makes all sums. A rule that sums the clipped gradient has a second
+/// round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Round {
-    /// The rule's sums and the harness's.
+    /// The sums of the rule and of the harness.
     Only,
-    /// The harness's.
+    /// The sums of the harness.
     First,
-    /// The rule's, of the clipped gradient.
+    /// The sums of the rule, of the clipped gradient.
     Second,
-    /// The squares of probes' directions.
+    /// The squares of the directions of probes.
     Directions,
-    /// The rule's once more, after an integrator has been along.
+    /// The sums of the rule again, after an integrator followed the flow.
     Settle,
     /// The error of an integrator's step.
     Error,
 }
 
 impl Round {
-    /// Whether it comes after the round that tested the gradient and clipped it.
+    /// Whether the round follows the round that tested and clipped the gradient.
     pub(crate) const fn is_later(self) -> bool {
         !matches!(self, Self::Only | Self::First)
     }
 }
 
-/// Everything that changes a pipeline's text: a class of tensors.
+/// A class of tensors: everything that changes the text of a pipeline.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Class {
     pub(crate) name: &'static str,
@@ -73,50 +73,50 @@ pub struct Class {
     pub(crate) procedure: Procedure,
     pub(crate) sums: Sums,
     pub(crate) around: Around,
-    /// The state along which the parameters move to where the rule is evaluated.
+    /// The state along which the parameters move to the point at which the rule is evaluated.
     pub(crate) evaluated: Option<&'static str>,
     pub(crate) round: Round,
     /// Groups of the optimizer.
     pub(crate) groups: usize,
     /// Threads of a workgroup of [`Stage::Stats`].
     pub(crate) sum_lanes: u32,
-    /// How parameters, gradients and states are stored.
+    /// The formats of parameters, gradients and states.
     pub(crate) formats: Formats,
-    /// Some class rounds by chance, so that steps are counted for it.
-    pub(crate) chances: bool,
+    /// Some class rounds stochastically, so that the kernels count the steps that round.
+    pub(crate) stochastic: bool,
     /// Gradients lie in the parameters' buffer, which is bound once.
     pub(crate) shared: bool,
-    /// Gradients move from step to step.
-    pub(crate) moving: bool,
-    /// Probes' directions lie in the arena.
+    /// Each step names its gradients.
+    pub(crate) dynamic_gradients: bool,
+    /// The directions of probes lie in the arena.
     pub(crate) given: bool,
     /// The rule squares with `wo_square`, so that rows may share a second moment.
     pub(crate) shares_rows: bool,
-    /// What rows ask for; `None` where the class has none.
+    /// What rows need. `None`: the class has no rows.
     pub(crate) rows: Option<RowText>,
-    /// The elements that are stepped are counted, because some are not and the rule has sums.
+    /// The sums count the stepped elements, because a step may leave out elements and the rule has sums.
     pub(crate) counted: bool,
-    /// The scalars lie in the control buffer, this many vec4s behind its head: with a mask or packed arrays the sums have no binding left
-    /// for them.
+    /// The scalars lie in the control buffer, this many vec4s behind its head. With a mask or packed arrays the sums have no binding left
+    /// for the scalars.
     pub(crate) scalars_in_control: Option<usize>,
 }
 
 impl Class {
-    /// The variant of a rule with these settings and nothing around it.
+    /// The class of a rule with these settings and no options around it.
     #[must_use]
-    pub fn of(rule: &dyn Rule, shared: bool, moving: bool) -> Self {
-        Self { shared, moving, ..Self::with(rule, Around::default(), 1) }
+    pub fn of(rule: &dyn Rule, shared: bool, dynamic_gradients: bool) -> Self {
+        Self { shared, dynamic_gradients, ..Self::with(rule, Around::default(), 1) }
     }
 
-    /// The variant for a tensor of so many elements that is stored so.
+    /// The class for a tensor of this many elements with this storage.
     ///
     /// # Errors
-    /// The rule cannot be stored so.
+    /// The rule does not allow this storage.
     pub fn stored(self, rule: &dyn Rule, storage: &Storage, elements: u64) -> Result<Self> {
         let stored = Self { formats: storage.formats(rule, elements)?, ..self };
         let packs = stored.array_counts().packs() && !stored.rounds().is_empty();
         Ok(Self {
-            chances: stored.takes_chances(),
+            stochastic: stored.rounds_stochastically(),
             scalars_in_control: packs.then(|| stored.all_decisions(1)),
             ..stored
         })
@@ -141,9 +141,9 @@ impl Class {
             groups,
             sum_lanes: SUM_LANES,
             formats: Formats::default(),
-            chances: false,
+            stochastic: false,
             shared: false,
-            moving: false,
+            dynamic_gradients: false,
             given: false,
             shares_rows: rule.shares_rows(),
             rows: None,
@@ -183,7 +183,7 @@ impl Class {
         }
     }
 
-    /// The rule's sums and the harness's in this round.
+    /// The sums of the rule in this round, and whether the harness has sums in it.
     pub(crate) fn counts(&self) -> (Sums, bool) {
         let none = Sums::default();
         match self.round {
@@ -195,12 +195,12 @@ impl Class {
         }
     }
 
-    /// How many directions the rule probes.
+    /// The count of directions that the rule probes.
     pub(crate) const fn probes(&self) -> usize {
         if let Procedure::Probe(probe) = self.procedure { probe.count } else { 0 }
     }
 
-    /// The rounds of sums that a step makes beside [`rounds`](Self::rounds), where its procedure asks for them.
+    /// The rounds of sums that the procedure adds to [`rounds`](Self::rounds).
     pub(crate) fn later_rounds(&self) -> Vec<Round> {
         match self.procedure {
             Procedure::Plain | Procedure::Warp(_) => Vec::new(),
@@ -210,50 +210,50 @@ impl Class {
         }
     }
 
-    /// All of both.
+    /// The rounds of the step, then those of the procedure.
     pub(crate) fn all_rounds(&self) -> impl Iterator<Item = Round> {
         self.rounds().into_iter().chain(self.later_rounds())
     }
 
-    /// How many sums and totals the round makes.
+    /// The counts of sums and of totals of the round.
     pub(crate) fn sum_counts(&self) -> (usize, usize) {
         let (rule, harness) = self.counts();
         let own = if harness { 2 } else { 0 };
         (rule.sums + own + usize::from(self.counts_elements()), rule.totals + own)
     }
 
-    /// Whether the round's last sum is the count of elements that are stepped.
+    /// Whether the last sum of the round is the count of stepped elements.
     pub(crate) fn counts_elements(&self) -> bool {
         self.counted && self.counts().0.sums > 0
     }
 
-    /// The states that are kept, with their numbers among the rule's.
+    /// The kept states, with their numbers among the states of the rule.
     pub(crate) fn kept(&self) -> impl Iterator<Item = (usize, &StateSpec)> {
         self.states.iter().enumerate().filter(|(_, s)| s.used)
     }
 
-    /// Vec4s of what decisions remember, which lie before the first tensor's.
-    pub(crate) fn memory_vec4s(&self) -> usize {
+    /// Vec4s of the global state, which lies before the decision of the first tensor.
+    pub(crate) fn global_state_vec4s(&self) -> usize {
         self.global_state.len().div_ceil(4)
     }
 
-    /// Vec4s of a tensor's decision: the rule's members, then the clip factor.
+    /// Vec4s of the decision for a tensor: the members of the rule, then the clip factor.
     pub(crate) fn decision_vec4s(&self) -> usize {
         (self.decision.len() + usize::from(self.around.clips_norm())).div_ceil(4)
     }
 
-    /// Vec4s of the memory and the decisions of so many tensors, at least one.
+    /// Vec4s of the global state and of the decisions for this many tensors, at least one.
     pub(crate) fn all_decisions(&self, tensors: usize) -> usize {
-        self.memory_vec4s() + tensors.max(1) * self.decision_vec4s().max(1)
+        self.global_state_vec4s() + tensors.max(1) * self.decision_vec4s().max(1)
     }
 }
 
-/// What a class of tensors with rows asks for.
+/// What a class of tensors with rows needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RowText {
-    /// The number of the buffer of masks, where only flagged rows are stepped.
+    /// The number of the buffer of masks, where a step takes only flagged rows.
     pub(crate) mask: Option<usize>,
-    /// Only elements whose gradient is not exactly zero are stepped.
+    /// A step takes only elements with a gradient that is not exactly zero.
     pub(crate) nonzero: bool,
     /// Columns have rates of their own.
     pub(crate) columns: bool,

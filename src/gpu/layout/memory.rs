@@ -1,8 +1,8 @@
-//! What an optimizer takes of the GPU's memory, by role: see [`Builder::memory_usage`](crate::Builder::memory_usage).
+//! The GPU memory that an optimizer takes, by role: see [`Builder::memory_usage`](crate::Builder::memory_usage).
 
 use std::fmt;
 
-/// What bytes are for.
+/// The use of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Role {
@@ -18,7 +18,7 @@ pub enum Role {
     Average,
     /// The f32 copy of parameters in half precision: [`RoundingMode::Master`](crate::options::storage::RoundingMode::Master).
     Master,
-    /// What split parameters lack of an f32: [`RoundingMode::Split`](crate::options::storage::RoundingMode::Split).
+    /// The low 16 bits of split parameters: [`RoundingMode::Split`](crate::options::storage::RoundingMode::Split).
     Remainder,
     /// The columns of WarpAdam's matrix.
     WarpMatrix,
@@ -26,25 +26,25 @@ pub enum Role {
     Procedure(&'static str),
     /// Flags of rows: [`Builder::mask`](crate::Builder::mask).
     Masks,
-    /// What stands by for rows that change places: [`Optimizer::remap`](crate::Optimizer::remap).
+    /// Buffers that remapping rows needs: [`Optimizer::remap`](crate::Optimizer::remap).
     Rows,
-    /// Sums of spans on their way to totals.
+    /// Sums of spans, before they are added to totals.
     PartialSums,
-    /// Sums of tensors and of all of them.
+    /// Sums of each tensor and of all tensors.
     Totals,
-    /// Records that tell workgroups where chunks, spans, segments, tensors and runs of gradients that move lie.
+    /// Records with the places of chunks, spans, segments, tensors and runs of dynamic gradients.
     Tables,
-    /// Settings and bias corrections, computed ahead.
+    /// Settings and bias corrections, which the host computes ahead.
     Scalars,
     /// Counters, decisions and losses.
     Control,
-    /// What steps measured, on its way to the host: [`Builder::telemetry`](crate::Builder::telemetry).
+    /// Measurements of steps, which the host reads: [`Builder::telemetry`](crate::Builder::telemetry).
     Telemetry,
-    /// Room between tensors and arrays, which begin where the device can bind them.
+    /// Room between tensors and arrays, because each begins where the device can bind it.
     Alignment,
 }
 
-/// Its name in reports: `parameters`, `state m`, `tables` …
+/// The name of the role in reports: `parameters`, `state m`, `tables` …
 impl fmt::Display for Role {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -70,28 +70,28 @@ impl fmt::Display for Role {
     }
 }
 
-/// Whose buffers bytes lie in.
+/// The owner of a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Owner {
-    /// The crate's, which construction creates.
+    /// The crate, which creates the buffer when the optimizer is built.
     Crate,
-    /// The caller's: [`Builder::bind`](crate::Builder::bind).
+    /// The caller: [`Builder::bind`](crate::Builder::bind).
     Caller,
 }
 
 /// The bytes of one role in one owner's buffers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Share {
-    /// What they are for.
+    /// The use of the bytes.
     pub role: Role,
-    /// Whose they are.
+    /// The owner of the buffers.
     pub owner: Owner,
-    /// How many.
+    /// The count of bytes.
     pub bytes: u64,
 }
 
-/// What an optimizer takes of the GPU's memory, by role: its own buffers, and of the caller's the ranges that were bound. Printed, it is a
-/// table.
+/// The GPU memory that an optimizer takes, by role: the buffers that the crate creates, and the ranges that the caller bound. `Display`
+/// prints a table.
 ///
 /// ```
 /// use wgpu_optim::memory::Role;
@@ -113,12 +113,12 @@ pub struct MemoryUsage {
 }
 
 impl MemoryUsage {
-    /// Of so many parameters, and nothing yet.
+    /// No bytes yet, for this many parameters.
     pub(crate) const fn new(parameters: u64) -> Self {
         Self { parameters, shares: Vec::new() }
     }
 
-    /// Adds to a role's bytes; none are none.
+    /// Adds bytes to a role. Adding 0 bytes adds no share.
     pub(crate) fn add(&mut self, role: Role, owner: Owner, bytes: u64) {
         match self.shares.iter_mut().find(|share| share.role == role && share.owner == owner) {
             Some(share) => share.bytes += bytes,
@@ -127,19 +127,19 @@ impl MemoryUsage {
         }
     }
 
-    /// How many parameters there are: frozen ones too, and of reserved row sets those that there is room for.
+    /// The count of parameters, with frozen ones, and with the full capacity of row sets.
     #[must_use]
     pub const fn parameters(&self) -> u64 {
         self.parameters
     }
 
-    /// Every role that takes any bytes.
+    /// Every role that takes bytes.
     #[must_use]
     pub fn shares(&self) -> &[Share] {
         &self.shares
     }
 
-    /// The bytes of a role, the crate's and the caller's.
+    /// The bytes of a role, in the buffers of the crate and of the caller.
     #[must_use]
     pub fn of(&self, role: Role) -> u64 {
         self.sum(|share| share.role == role)
@@ -151,19 +151,19 @@ impl MemoryUsage {
         self.sum(|share| matches!(share.role, Role::State(_)))
     }
 
-    /// The bytes that construction allocates.
+    /// The bytes that [`Builder::build`](crate::Builder::build) allocates.
     #[must_use]
     pub fn owned(&self) -> u64 {
         self.sum(|share| share.owner == Owner::Crate)
     }
 
-    /// All bytes, those in the caller's buffers included.
+    /// All bytes, with those in the caller's buffers.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.sum(|_| true)
     }
 
-    /// All bytes, a parameter; 0 where there is none.
+    /// All bytes per parameter; 0 where there is no parameter.
     #[must_use]
     pub fn per_parameter(&self) -> f64 {
         self.share_of(self.total())
@@ -178,7 +178,7 @@ impl MemoryUsage {
     }
 }
 
-/// A line a role: its bytes, and bytes a parameter.
+/// One line per role: its bytes, and its bytes per parameter.
 impl fmt::Display for MemoryUsage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{:<32} {:>16} {:>13}", "role", "bytes", "per parameter")?;
@@ -205,7 +205,7 @@ mod tests {
         memory.add(Role::State("m"), Owner::Crate, 5);
         memory.add(Role::Alignment, Owner::Crate, 0);
         assert_eq!((memory.total(), memory.owned(), memory.states()), (65, 25, 25));
-        assert_eq!(memory.shares().len(), 2, "what takes nothing is not shown");
+        assert_eq!(memory.shares().len(), 2, "a role without bytes is not shown");
         let text = memory.to_string();
         let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
         assert_eq!(lines[1], ["gradients", "(caller's)", "40", "4.0000"]);

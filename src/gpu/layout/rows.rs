@@ -1,25 +1,25 @@
-//! Row sets: tensors that share rows. Which of the rows a step takes, how many are in use, and each column's rate.
+//! Row sets of an optimizer: the rows that a step takes, the count of rows in use, and the rate of each column.
 
 use std::collections::BTreeSet;
 
-use crate::gpu::build::buffers::{Buffers, OWNED, Ours, Sizes, Source, Spot, Which};
-use crate::gpu::build::spec::{Mask, Spec, TensorInfo};
+use crate::gpu::build::buffers::{Buffers, Created, OWNED, Sizes, Source, Which};
+use crate::gpu::build::spec::{Mask, Spec, TensorInfo, index_of};
 use crate::gpu::layout::class::RowText;
-use crate::gpu::layout::launches::Limits;
 use crate::gpu::layout::units::{CHUNK, VEC4};
+use crate::gpu::layout::windows::{Limits, Place, Window};
 use crate::{Error, Result};
 
 /// Words of `wo_Member` of `shaders/harness/rows.wgsl`, rounded up to vec4s.
 const MEMBER: usize = 8;
 
-/// What a call beside the step does with a tensor: `wo_Member.task`.
+/// The work of a call beside the step on a tensor: `wo_Member.task`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub(crate) enum Task {
     Nothing,
-    /// With the rows that the indices name.
+    /// The rows that the indices name.
     Indexed,
-    /// With every row.
+    /// Every row.
     Whole,
 }
 
@@ -29,12 +29,12 @@ pub(crate) struct SetState {
     pub(crate) name: String,
     pub(crate) tensors: Vec<usize>,
     pub(crate) capacity: usize,
-    /// Whether its rows may change places.
+    /// Whether its rows may be remapped.
     pub(crate) reserved: bool,
     pub(crate) live: usize,
-    /// RowSet that were in use before the last remap.
+    /// The count of rows that were in use before the last remap.
     pub(crate) source: usize,
-    pub(crate) mask: Option<Spot>,
+    pub(crate) mask: Option<Place>,
     pub(crate) nonzero: bool,
 }
 
@@ -43,14 +43,16 @@ pub(crate) struct SetState {
 pub(crate) struct RowState {
     pub(crate) sets: Vec<SetState>,
     pub(crate) set_of: Vec<Option<usize>>,
-    /// Each tensor's rates; none where it has none of its own.
+    /// The column rates of each tensor; empty where the tensor has none.
     pub(crate) columns: Vec<Vec<f32>>,
     /// The tensors whose rows have one second moment each.
     pub(crate) shared: BTreeSet<usize>,
-    /// The buffers that hold masks, with the bytes that are bound.
-    pub(crate) masks: Vec<Spot>,
-    /// The crate's, once it is there.
-    pub(crate) ours: Ours,
+    /// The buffers that hold masks.
+    sources: Vec<Source>,
+    /// The window of each of these buffers that is bound.
+    masks: Vec<Window>,
+    /// The crate's buffer of masks, once it exists.
+    created: Created,
 }
 
 impl RowState {
@@ -61,22 +63,27 @@ impl RowState {
             set_of: vec![None; spec.tensors.len()],
             columns: vec![Vec::new(); spec.tensors.len()],
             shared: info.shared.clone(),
+            sources: Vec::new(),
             masks: Vec::new(),
-            ours: Ours::new(),
+            created: Created::new(),
         };
         let mut own = 0;
         for (index, set) in info.sets.iter().enumerate() {
             let capacity = spec.capacity(set);
             let live = spec.tensors[set.tensors[0]].shape[0];
             let mask = match &set.mask {
-                Mask::Bound(slice) => Some(slice.into()),
+                Mask::Bound(slice) => Some((Source::Caller(slice.buffer.clone()), slice.offset, slice.size)),
                 Mask::Own => {
                     let (offset, size) = (own, capacity as u64 * 4);
                     own += size;
-                    Some(Spot { source: Source::Ours(Which::Masks), offset, size })
+                    Some((Source::Crate(Which::Masks), offset, size))
                 }
                 Mask::None => None,
             };
+            let mask = mask.map(|(source, offset, size)| {
+                let buffer = index_of(&mut state.sources, source);
+                Place { buffer, offset, size, unit: VEC4 }
+            });
             set.tensors.iter().for_each(|&t| state.set_of[t] = Some(index));
             let (name, tensors) = (set.name.clone(), set.tensors.clone());
             let (reserved, nonzero) = (set.reserved.is_some(), set.nonzero);
@@ -89,54 +96,48 @@ impl RowState {
         Ok(state)
     }
 
-    /// Plans the crate's buffer of masks, where a set has one there.
+    /// Plans the crate's buffer of masks, where a set has such a mask.
     pub(crate) fn plan(&self, sizes: &mut Sizes) {
-        if let Some(bytes) = self.mask_bytes(|source| matches!(source, Source::Ours(_))) {
+        if let Some(bytes) = self.mask_bytes(|source| matches!(source, Source::Crate(_))) {
             sizes.add(Which::Masks, bytes);
         }
     }
 
-    /// Creates it. Until somebody writes it, every row is stepped.
+    /// Creates the buffer with every row flagged, so that a step takes every row until the caller writes the mask.
     pub(crate) fn create(&mut self, buffers: &Buffers<'_>) -> Result<()> {
         let rows = buffers.sizes.of(Which::Masks) as usize / 4;
         if rows > 0 {
             let flags = vec![1_u32; rows];
-            self.ours.insert(Which::Masks, buffers.create_with(Which::Masks, OWNED, bytemuck::cast_slice(&flags))?);
+            self.created.insert(Which::Masks, buffers.create_with(Which::Masks, OWNED, bytemuck::cast_slice(&flags))?);
         }
         Ok(())
     }
 
-    /// Bytes of the masks that lie in such buffers; `None` where none does.
+    /// Bytes of the masks that lie in buffers that `which` picks. `None`: no mask does.
     pub(crate) fn mask_bytes(&self, which: impl Fn(&Source) -> bool) -> Option<u64> {
         let masks = self.sets.iter().filter_map(|set| set.mask.as_ref());
-        masks.filter(|mask| which(&mask.source)).map(|mask| mask.size).reduce(|sum, size| sum + size)
+        masks.filter(|mask| which(&self.sources[mask.buffer])).map(|mask| mask.size).reduce(|sum, size| sum + size)
     }
 
-    /// One window a buffer of masks.
+    /// Makes one window per buffer of masks.
     fn bind_masks(&mut self, limits: Limits) -> Result<()> {
         for mask in self.sets.iter().filter_map(|s| s.mask.as_ref()) {
             let start = mask.offset / limits.alignment * limits.alignment;
             let end = mask.offset + mask.size.max(4);
-            let window = match self.masks.iter_mut().find(|m| m.source == mask.source) {
-                Some(window) => window,
-                None => {
-                    self.masks.push(Spot { source: mask.source.clone(), offset: start, size: end - start });
-                    continue;
-                }
-            };
-            let end = end.max(window.offset + window.size);
-            window.offset = window.offset.min(start);
-            window.size = end - window.offset;
-        }
-        match self.masks.iter().find(|m| m.size > limits.window) {
-            None => Ok(()),
-            Some(mask) => {
-                Err(Error::Limit { limit: "max_storage_buffer_binding_size", actual: limits.window, needs: mask.size })
+            match self.masks.get_mut(mask.buffer) {
+                Some(Window { range, .. }) => *range = range.start.min(start)..range.end.max(end),
+                // Masks number their buffers in order of appearance.
+                None => self.masks.push(Window { buffer: mask.buffer, range: start..end }),
             }
+        }
+        let lengths = self.masks.iter().map(|window| window.range.end - window.range.start);
+        match lengths.into_iter().find(|length| *length > limits.window) {
+            None => Ok(()),
+            Some(needs) => Err(Error::Limit { limit: "max_storage_buffer_binding_size", actual: limits.window, needs }),
         }
     }
 
-    /// Whether any set leaves rows out.
+    /// Whether there are row sets, so that steps may leave out rows.
     pub(crate) fn selects(&self) -> bool {
         !self.sets.is_empty()
     }
@@ -146,7 +147,7 @@ impl RowState {
         !self.masks.is_empty()
     }
 
-    /// What a tensor's class asks for.
+    /// What the class of a tensor needs for rows.
     pub(crate) fn text(&self, tensor: usize) -> Option<RowText> {
         let set = self.set_of[tensor].map(|set| &self.sets[set]);
         let shared = self.shared.contains(&tensor);
@@ -155,14 +156,14 @@ impl RowState {
         }
         let mask = set.and_then(|set| set.mask.as_ref());
         Some(RowText {
-            mask: mask.and_then(|mask| self.masks.iter().position(|m| m.source == mask.source)),
+            mask: mask.map(|mask| mask.buffer),
             nonzero: set.is_some_and(|set| set.nonzero),
             columns: self.columns.iter().any(|rates| !rates.is_empty()),
             shared,
         })
     }
 
-    /// Elements of a chunk of a tensor: whole rows where they share something.
+    /// Elements of a chunk of a tensor: whole rows, where a row shares one second moment.
     pub(crate) fn chunk(&self, tensor: usize, info: &TensorInfo) -> u64 {
         let width = info.width() as u64;
         if !self.shared.contains(&tensor) || width == 0 {
@@ -173,17 +174,22 @@ impl RowState {
         CHUNK / whole * whole
     }
 
-    /// The binding of a buffer of masks.
+    /// The binding of the buffer of masks of a class.
     pub(crate) fn mask_binding(&self, text: Option<RowText>) -> wgpu::BindingResource<'_> {
         let window = &self.masks[text.and_then(|text| text.mask).unwrap_or(0)];
         wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-            buffer: window.source.buffer(&self.ours),
-            offset: window.offset,
-            size: wgpu::BufferSize::new(window.size),
+            buffer: self.mask_buffer(window.buffer),
+            offset: window.range.start,
+            size: wgpu::BufferSize::new(window.range.end - window.range.start),
         })
     }
 
-    /// A call's table: a `wo_Member` a tensor, then the rates of columns. Empty where no class needs it.
+    /// The buffer of masks of this number.
+    pub(crate) fn mask_buffer(&self, number: usize) -> &wgpu::Buffer {
+        self.sources[number].buffer(&self.created)
+    }
+
+    /// The table of a call: one `wo_Member` per tensor, then the rates of columns. Empty where no class needs the table.
     pub(crate) fn table(&self, tensors: &[TensorInfo]) -> Vec<u32> {
         self.table_for(tensors, |_| Task::Nothing)
     }
@@ -206,7 +212,7 @@ impl RowState {
                 info.used() as u32,
                 set.map_or(0, |s| s.source as u32),
                 task(t) as u32,
-                set.and_then(|s| self.first_word(s.mask.as_ref()?)).unwrap_or(0),
+                set.and_then(|s| s.mask.as_ref()).map_or(0, |mask| self.first_word(mask)),
                 columns as u32,
                 0,
                 0,
@@ -217,9 +223,9 @@ impl RowState {
         table
     }
 
-    pub(crate) fn first_word(&self, mask: &Spot) -> Option<u32> {
-        let window = self.masks.iter().find(|m| m.source == mask.source)?;
-        Some(((mask.offset - window.offset) / 4) as u32)
+    /// The first word of a mask in its window.
+    pub(crate) fn first_word(&self, mask: &Place) -> u32 {
+        ((mask.offset - self.masks[mask.buffer].range.start) / 4) as u32
     }
 }
 
@@ -230,18 +236,18 @@ impl SetState {
 }
 
 impl TensorInfo {
-    /// Elements in a row.
+    /// Elements of a row.
     pub(crate) fn width(&self) -> usize {
         self.shape.iter().skip(1).product()
     }
 
-    /// For errors: how many rows there is to be room for, where that is more than the shape says.
+    /// For errors: the row capacity, where it is larger than the first dimension of the shape.
     pub(crate) fn room(&self) -> String {
         let rows = self.elements / (self.width() as u64).max(1);
         if self.elements == self.used() { String::new() } else { format!(" for the {rows} rows that are reserved") }
     }
 
-    /// Elements in the rows that are in use; of other tensors, all.
+    /// Elements in the rows in use; all elements of a tensor without row set.
     pub(crate) fn used(&self) -> u64 {
         self.shape.iter().map(|d| *d as u64).product()
     }

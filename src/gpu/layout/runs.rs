@@ -1,22 +1,23 @@
-//! Runs: for steps whose gradients move, where each tensor's records begin in the launches' tables.
+//! Runs: where the records of each tensor begin in the shards' tables, for steps that rebind gradients.
 
 use crate::Result;
 use crate::gpu::build::buffers::{Buffers, Sizes, UNIFORM, Which};
-use crate::gpu::layout::launches::{Layout, Limits, Part};
+use crate::gpu::layout::tables::{Layout, Part};
+use crate::gpu::layout::windows::Limits;
 
-/// Bytes from one run's record to the next: a dynamic offset is a multiple of this in every device.
+/// Bytes from the record of one run to the next: a dynamic offset is a multiple of this on every device.
 const RUN_STRIDE: u64 = 256;
 
-/// Where runs of tensors begin in the launches' tables.
+/// Where runs of tensors begin in the shards' tables.
 #[derive(Debug)]
 pub(crate) struct Runs {
-    /// A record a part with the number of its first chunk or span.
+    /// One record per part: the number of its first chunk or span.
     pub(crate) buffer: wgpu::Buffer,
     pub(crate) chunks: Vec<RunPart>,
     pub(crate) spans: Vec<RunPart>,
 }
 
-/// The same before there is a buffer.
+/// The runs before the buffer exists.
 #[derive(Debug)]
 pub(crate) struct RunTable {
     records: Vec<u32>,
@@ -24,14 +25,14 @@ pub(crate) struct RunTable {
     spans: Vec<RunPart>,
 }
 
-/// Some of a tensor's records in a launch, few enough for one row of a grid.
+/// Some records of a tensor in a shard, few enough for one row of a grid.
 #[derive(Debug)]
 pub(crate) struct RunPart {
-    pub(crate) launch: usize,
+    pub(crate) shard: usize,
     pub(crate) tensor: usize,
     first: u32,
     pub(crate) count: u32,
-    /// Dynamic offset of its record.
+    /// The dynamic offset of the record of this part.
     pub(crate) offset: u32,
 }
 
@@ -54,7 +55,7 @@ impl RunTable {
     }
 }
 
-/// Every tensor's chunks or spans in the order of the launches' tables, each with a record in `records`.
+/// The chunks or spans of every tensor in the order of the shards' tables. Each part adds its record to `records`.
 fn run_parts(
     layout: &Layout,
     limits: Limits,
@@ -67,11 +68,11 @@ fn run_parts(
             let range = pick(part);
             for first in range.clone().step_by(limits.grid as usize) {
                 let count = (range.end - first).min(limits.grid as usize) as u32;
-                parts.push(RunPart { launch: part.launch, tensor, first: first as u32, count, offset: 0 });
+                parts.push(RunPart { shard: part.shard, tensor, first: first as u32, count, offset: 0 });
             }
         }
     }
-    parts.sort_by_key(|part| (part.launch, part.first));
+    parts.sort_by_key(|part| (part.shard, part.first));
     for part in &mut parts {
         part.offset = (records.len() * 4) as u32;
         records.push(part.first);

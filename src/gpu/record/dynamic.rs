@@ -1,4 +1,4 @@
-//! Steps whose gradients move: this step's places, and a launch for each run of tensors whose gradients can be bound together.
+//! Steps whose gradients move: this step's places, and a shard for each run of tensors whose gradients can be bound together.
 
 use futures::FutureExt as _;
 
@@ -7,95 +7,101 @@ use crate::gpu::build::blame::blame;
 use crate::gpu::build::spec::{Slice, Tensor, index_of};
 use crate::gpu::kernel::kernels::{Kind, Pass};
 use crate::gpu::kernel::pipelines::bind_group;
-use crate::gpu::layout::launches::Limits;
 use crate::gpu::layout::units::VEC4;
+use crate::gpu::layout::windows::Limits;
 use crate::{Error, Result};
 
-/// A step's gradients where they move: windows of buffers, and each tensor's place.
-pub(crate) struct Moved {
+/// The gradients that a step names: windows of buffers, and the position of each tensor's gradient in its window.
+pub(crate) struct DynamicGradients {
     grads: Vec<Slice>,
     windows: Vec<Slice>,
     window_of: Vec<usize>,
     /// First vec4 of each tensor's gradient in its window.
     pub(crate) positions: Vec<u32>,
-    launches: Vec<Launch>,
+    dispatches: Vec<RunDispatch>,
 }
 
-/// One launch over a run of parts whose gradients lie in one window.
-struct Launch {
+/// One dispatch over a run of parts whose gradients lie in one window.
+struct RunDispatch {
     kind: Kind,
     pipeline: wgpu::ComputePipeline,
     group: wgpu::BindGroup,
-    /// Dynamic offset of its first part's record.
+    /// The dynamic offset of the record of the first part.
     offset: u32,
     count: u32,
 }
 
-impl Moved {
-    /// Records the launches of one kind; `slot` is the dynamic offset of the step's scalars.
+impl DynamicGradients {
+    /// Records the dispatches of one kind; `slot` is the dynamic offset of the step's scalars.
     pub(crate) fn dispatch(&self, pass: &mut wgpu::ComputePass<'_>, kind: Kind, slot: u32) {
-        for launch in self.launches.iter().filter(|launch| launch.kind == kind) {
-            pass.set_pipeline(&launch.pipeline);
-            pass.set_bind_group(0, &launch.group, &[slot, launch.offset]);
-            pass.dispatch_workgroups(launch.count, 1, 1);
+        for dispatch in self.dispatches.iter().filter(|dispatch| dispatch.kind == kind) {
+            pass.set_pipeline(&dispatch.pipeline);
+            pass.set_bind_group(0, &dispatch.group, &[slot, dispatch.offset]);
+            pass.dispatch_workgroups(dispatch.count, 1, 1);
         }
     }
 }
 
 impl Optimizer {
-    /// Makes the launches over moved gradients, before anything is recorded.
-    fn bind_moved(&self, moved: &mut Moved, kinds: impl IntoIterator<Item = Kind>) -> Result<()> {
+    /// Makes the dispatches that read the named gradients, before the step records anything.
+    fn bind_dynamic(&self, dynamic: &mut DynamicGradients, kinds: impl IntoIterator<Item = Kind>) -> Result<()> {
         let scope = self.context.device.push_error_scope(wgpu::ErrorFilter::Validation);
         for kind in kinds {
-            self.bind_runs(moved, kind);
+            self.bind_runs(dynamic, kind);
         }
         let Some(refusal) = scope.pop().now_or_never().flatten() else { return Ok(()) };
-        let ranges = self.spec.tensors.iter().zip(&moved.grads).map(|(tensor, slice)| (tensor, "gradients", slice));
+        let ranges = self.spec.tensors.iter().zip(&dynamic.grads).map(|(tensor, slice)| (tensor, "gradients", slice));
         Err(blame(&self.context.device, &self.context.queue, &refusal, ranges))
     }
 
-    /// One launch a run of parts whose gradients lie in one window.
-    fn bind_runs(&self, moved: &mut Moved, kind: Kind) {
+    /// One dispatch per run of parts whose gradients lie in one window.
+    fn bind_runs(&self, dynamic: &mut DynamicGradients, kind: Kind) {
         let Some(runs) = &self.kernels.runs else { return };
         let limit = self.context.device.limits().max_compute_workgroups_per_dimension;
         let parts = if matches!(kind, Kind::Stats(_)) { &runs.spans } else { &runs.chunks };
         let mut parts = parts.iter().peekable();
         while let Some(first) = parts.next() {
-            let window = moved.window_of[first.tensor];
+            let window = dynamic.window_of[first.tensor];
             let mut count = first.count;
             while let Some(part) = parts.next_if(|part| {
-                part.launch == first.launch && moved.window_of[part.tensor] == window && count + part.count <= limit
+                part.shard == first.shard && dynamic.window_of[part.tensor] == window && count + part.count <= limit
             }) {
                 count += part.count;
             }
-            let Some((p, pipeline)) = self.kernels.launches[first.launch].pass(kind) else { return };
-            let group = self.run_group(p, first.launch, &moved.windows[window]);
-            moved.launches.push(Launch { kind, pipeline: pipeline.clone(), group, offset: first.offset, count });
+            let Some((p, pipeline)) = self.kernels.dispatches[first.shard].pass(kind) else { return };
+            let group = self.run_group(p, first.shard, &dynamic.windows[window]);
+            dynamic.dispatches.push(RunDispatch {
+                kind,
+                pipeline: pipeline.clone(),
+                group,
+                offset: first.offset,
+                count,
+            });
         }
     }
 
-    fn run_group(&self, p: &Pass, launch: usize, gradients: &Slice) -> wgpu::BindGroup {
-        let window = &self.placement.layout.launches[launch].param;
+    fn run_group(&self, p: &Pass, shard: usize, gradients: &Slice) -> wgpu::BindGroup {
+        let window = &self.placement.layout.shards[shard].param;
         bind_group(&self.context.device, &self.context.label, &p.pipeline, |name| match name {
             "wo_grads" => wgpu::BindingResource::Buffer(wgpu::BufferBinding {
                 buffer: &gradients.buffer,
                 offset: gradients.offset,
                 size: wgpu::BufferSize::new(gradients.size),
             }),
-            "wo_mask" => self.mask_binding(launch),
-            _ => self.resource(name, window.clone(), &self.kernels.launches[launch].arena, &p.table, p.round),
+            "wo_mask" => self.mask_binding(shard),
+            _ => self.resource(name, window.clone(), &self.kernels.dispatches[shard].arena, &p.table, p.round),
         })
     }
 
-    /// Finds this step's gradients and checks them.
-    pub(crate) fn moved<'a>(
+    /// Checks the gradients of this step, and binds them.
+    pub(crate) fn dynamic_gradients<'a>(
         &self,
         grads: impl IntoIterator<Item = (Tensor, wgpu::BufferSlice<'a>)>,
         kinds: impl IntoIterator<Item = Kind>,
-    ) -> Result<Moved> {
+    ) -> Result<DynamicGradients> {
         if self.kernels.runs.is_none() {
             return Err(Error::Usage(
-                "gradients move only where the builder was told: dynamic_gradients(true)".to_owned(),
+                "a step names gradients only where the builder was told: dynamic_gradients(true)".to_owned(),
             ));
         }
         let mut given: Vec<Option<Slice>> = vec![None; self.spec.tensors.len()];
@@ -104,7 +110,7 @@ impl Optimizer {
             let info = &self.spec.tensors[index];
             let slice = Slice::from(slice);
             info.check_slice("gradients", &slice, info.formats.grads)?;
-            if self.placement.layout.launches.iter().any(|l| self.placement.buffers[l.param.buffer] == slice.buffer) {
+            if self.placement.layout.shards.iter().any(|l| self.placement.buffers[l.param.buffer] == slice.buffer) {
                 return Err(info.error(
                     "its gradients lie in a buffer of parameters, where only bound gradients may lie".to_owned(),
                 ));
@@ -114,25 +120,26 @@ impl Optimizer {
             }
         }
         let mut all = Vec::with_capacity(given.len());
-        for ((given, places), info) in given.into_iter().zip(&self.placement.places).zip(&self.spec.tensors) {
-            let slice = given.or_else(|| places.grad.clone()).ok_or_else(|| {
+        for (index, (given, info)) in given.into_iter().zip(&self.spec.tensors).enumerate() {
+            let bound = || self.placement.grad(index).map(Slice::from);
+            let slice = given.or_else(bound).ok_or_else(|| {
                 info.error("it has no gradient: it was bound without one and none was given".to_owned())
             })?;
-            // One launch cannot write a buffer and read it through another binding.
-            if self.placement.layout.launches.iter().any(|l| self.placement.buffers[l.param.buffer] == slice.buffer) {
+            // One dispatch cannot write a buffer and read it through another binding.
+            if self.placement.layout.shards.iter().any(|l| self.placement.buffers[l.param.buffer] == slice.buffer) {
                 return Err(info.error(
-                    "its gradients lie in a buffer of parameters; where gradients move they need another".to_owned(),
+                    "its gradients lie in a buffer of parameters; dynamic gradients need another buffer".to_owned(),
                 ));
             }
             all.push(slice);
         }
-        let mut moved = self.windows(all)?;
-        self.bind_moved(&mut moved, kinds)?;
-        Ok(moved)
+        let mut dynamic = self.windows(all)?;
+        self.bind_dynamic(&mut dynamic, kinds)?;
+        Ok(dynamic)
     }
 
-    /// Cuts the gradients' buffers into windows that can be bound: mostly one, the whole buffer.
-    fn windows(&self, grads: Vec<Slice>) -> Result<Moved> {
+    /// Cuts the gradients' buffers into windows that the device can bind. Usually a window is the whole buffer.
+    fn windows(&self, grads: Vec<Slice>) -> Result<DynamicGradients> {
         let limits = Limits::of(&self.context.device.limits());
         let mut buffers = Vec::new();
         let buffer_of: Vec<usize> = grads.iter().map(|g| index_of(&mut buffers, &g.buffer)).collect();
@@ -164,6 +171,6 @@ impl Optimizer {
                 window.size = window.size.max(end - start);
             }
         }
-        Ok(Moved { grads, windows, window_of, positions, launches: Vec::new() })
+        Ok(DynamicGradients { grads, windows, window_of, positions, dispatches: Vec::new() })
     }
 }

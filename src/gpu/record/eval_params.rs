@@ -1,12 +1,12 @@
-//! Rules that are evaluated elsewhere than they are trained: the parameters move there and back.
+//! Rules with different points for training and evaluation: the parameters move to the one and back.
 
 use crate::gpu::Optimizer;
 use crate::gpu::kernel::kernels::Kind;
 use crate::{Error, Result};
 
 impl Optimizer {
-    /// Records that the parameters move to where the rule is evaluated: with the schedule-free rules from y to the average x. To be
-    /// followed by [`to_train_params`](Self::to_train_params) before the next step. There and back may cost a parameter an ulp.
+    /// Records that the parameters move to the point at which the rule is evaluated: with the schedule-free rules from y to the average x.
+    /// Call [`to_train_params`](Self::to_train_params) before the next step. The two moves together may change a parameter by an ulp.
     ///
     /// ```
     /// use wgpu_optim::{Group, Optimizer, SgdScheduleFree};
@@ -25,12 +25,12 @@ impl Optimizer {
     /// ```
     ///
     /// # Errors
-    /// The rule is evaluated where it is trained; gradients move.
+    /// The rule is evaluated at the point at which it is trained; the optimizer has dynamic gradients.
     pub fn to_eval_params(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
         self.move_params(encoder, Kind::ToEvaluation)
     }
 
-    /// Records that the parameters move back to where the rule is trained.
+    /// Records that the parameters move back to the point at which the rule is trained.
     ///
     /// # Errors
     /// As [`to_eval_params`](Self::to_eval_params).
@@ -44,7 +44,9 @@ impl Optimizer {
             return Err(Error::Usage(format!("{} is evaluated where it is trained", rule.name())));
         }
         if self.kernels.runs.is_some() {
-            return Err(Error::Usage("parameters move to evaluation where gradients do not move".to_owned()));
+            return Err(Error::Usage(
+                "an optimizer with dynamic gradients cannot move its parameters to the point of evaluation".to_owned(),
+            ));
         }
         self.record_aside(encoder, way)
     }

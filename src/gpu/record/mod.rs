@@ -1,5 +1,5 @@
-//! Recording: a step and its halves, the evaluations inside it, gradients that are given with each step, and changes of rows. Nothing is
-//! created or submitted here.
+//! Recording: a step and its halves, the evaluations inside a step, dynamic gradients, and changes of rows. A step with fixed gradients
+//! creates nothing, and only the calls that say so submit.
 
 pub(crate) mod dynamic;
 mod eval_params;

@@ -1,30 +1,31 @@
-//! Rows change places or begin anew, on the GPU.
+//! Remapping and resetting rows on the GPU.
 
 use crate::Result;
 use crate::gpu::Optimizer;
 use crate::gpu::build::buffers::{Buffers, OWNED, Sizes, UNIFORM, Which};
 use crate::gpu::build::spec::{RowSet, Tensor};
-use crate::gpu::kernel::kernels::LaunchGpu;
+use crate::gpu::kernel::kernels::DispatchSet;
 use crate::gpu::kernel::pipelines::{Compiler, Pipeline};
 use crate::gpu::layout::class::{Class, Stage};
-use crate::gpu::layout::launches::{Launch, Layout};
 use crate::gpu::layout::rows::{RowState, Task};
+use crate::gpu::layout::shards::Shard;
+use crate::gpu::layout::tables::Layout;
 use crate::gpu::layout::units::VEC4;
 
-/// Bytes from one task's record to the next: a dynamic offset is a multiple of this in every device.
+/// Bytes from the record of one task to the next: a dynamic offset is a multiple of this on every device.
 const TASK_STRIDE: u64 = 256;
 
-/// What remapping and resetting take, beside what a step has.
+/// The dispatches and the buffer of remapping and resetting.
 #[derive(Debug)]
 pub(crate) struct Remap {
-    /// A launch's, where its class has rows.
-    launches: Vec<Option<RemapLaunch>>,
-    /// The indices or flags of the call under way, a word a row.
+    /// One per shard; `None` where the shard's class has no rows.
+    dispatches: Vec<Option<RemapDispatch>>,
+    /// The indices or flags of the current call, one word per row.
     indices: wgpu::Buffer,
 }
 
 #[derive(Debug)]
-struct RemapLaunch {
+struct RemapDispatch {
     gather: wgpu::ComputePipeline,
     scatter: wgpu::ComputePipeline,
     reset: wgpu::ComputePipeline,
@@ -34,7 +35,7 @@ struct RemapLaunch {
     arrays: u32,
 }
 
-/// What a call beside the step does.
+/// The work of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Remap,
@@ -42,20 +43,20 @@ enum Kind {
 }
 
 impl RowState {
-    /// Plans what remapping and resetting take, where there are row sets.
-    pub(crate) fn plan_remap(&self, layout: &Layout, variants: &[Class], sizes: &mut Sizes) {
+    /// Plans the buffers of remapping and resetting, where there are row sets.
+    pub(crate) fn plan_remap(&self, layout: &Layout, classes: &[Class], sizes: &mut Sizes) {
         let Some(rows) = self.sets.iter().map(|s| s.capacity).max() else { return };
         sizes.add(Which::Indices, rows as u64 * 4);
-        let moves = self.sets.iter().any(|s| s.reserved);
-        let arrays = layout.launches.iter().filter(|l| moves && variants[l.class].rows.is_some());
-        sizes.add(Which::Scratch, arrays.map(Launch::array).max().unwrap_or(0) * VEC4);
-        let tasks = variants.iter().map(|v| v.arrays().len() as u64 + 1).max().unwrap_or(1);
+        let remaps = self.sets.iter().any(|s| s.reserved);
+        let arrays = layout.shards.iter().filter(|l| remaps && classes[l.class].rows.is_some());
+        sizes.add(Which::Scratch, arrays.map(Shard::array).max().unwrap_or(0) * VEC4);
+        let tasks = classes.iter().map(|v| v.arrays().len() as u64 + 1).max().unwrap_or(1);
         sizes.add(Which::Tasks, tasks * TASK_STRIDE);
     }
 }
 
 impl Optimizer {
-    /// Creates it where there are row sets.
+    /// Creates the dispatches of remapping and resetting, where there are row sets.
     pub(crate) fn create_remap(&self, buffers: &Buffers<'_>, compiler: &Compiler<'_>) -> Result<Option<Remap>> {
         if !self.placement.rows.selects() {
             return Ok(None);
@@ -66,12 +67,12 @@ impl Optimizer {
         for array in 0..(tasks.size() / TASK_STRIDE) as u32 {
             self.context.queue.write_buffer(&tasks, u64::from(array) * TASK_STRIDE, bytemuck::bytes_of(&array));
         }
-        let compile = |variant: &Class| variant.rows.map(|_| compiler.compile(variant, Stage::Rows));
+        let compile = |class: &Class| class.rows.map(|_| compiler.compile(class, Stage::Rows));
         let classes: Vec<Option<Vec<Pipeline>>> = self.placement.classes.iter().map(compile).collect();
-        let launch = |(index, launch): (usize, &LaunchGpu)| {
-            let class = self.placement.layout.launches[index].class;
+        let shard = |(index, shard): (usize, &DispatchSet)| {
+            let class = self.placement.layout.shards[index].class;
             let [gather, scatter, reset] = classes[class].as_deref()? else { return None };
-            let window = self.placement.layout.launches[index].param.clone();
+            let window = self.placement.layout.shards[index].param.clone();
             let group = compiler.bind_group(gather, |name| match name {
                 "wo_task" => wgpu::BindingResource::Buffer(wgpu::BufferBinding {
                     buffer: &tasks,
@@ -80,29 +81,28 @@ impl Optimizer {
                 }),
                 "wo_indices" => indices.as_entire_binding(),
                 "wo_scratch" => scratch.as_entire_binding(),
-                _ => self.resource(name, window.clone(), &launch.arena, &launch.update.table, 0),
+                _ => self.resource(name, window.clone(), &shard.arena, &shard.update.table, 0),
             });
             let [gather, scatter, reset] = [gather, scatter, reset].map(|p| p.pipeline.clone());
             let arrays = self.placement.classes[class].arrays().len() as u32 + 1;
-            Some(RemapLaunch { gather, scatter, reset, group, grid: launch.update.grid, arrays })
+            Some(RemapDispatch { gather, scatter, reset, group, grid: shard.update.grid, arrays })
         };
-        let launches = self.kernels.launches.iter().enumerate().map(launch).collect();
-        Ok(Some(Remap { launches, indices }))
+        let dispatches = self.kernels.dispatches.iter().enumerate().map(shard).collect();
+        Ok(Some(Remap { dispatches, indices }))
     }
 
-    /// Records that the rows of a set change places, with all that is kept for them: parameters, states, accumulated gradients and
-    /// averages. Row `i` becomes what row `indices[i]` was, for `rows` rows, which are those in use from then on; so cloning, splitting,
-    /// pruning and relocating are one call. `indices` are u32 in a buffer of the caller's with `COPY_SRC` usage, at least `rows` of them,
-    /// beginning at a multiple of 4 bytes. An index that names no row in use (`u32::MAX`, say) makes a fresh row: zero parameters
-    /// and average, states as before the first step. Bias corrections go by the optimizer's steps, for fresh rows too. Gradients and
-    /// masks stay where they are.
+    /// Records a remap of the rows of a set: parameters, states, accumulated gradients and averages. New row `i` is old row `indices[i]`, for
+    /// `rows` rows, which are the rows in use from then on. So one call clones, splits, prunes and relocates. `indices` holds at least
+    /// `rows` u32 in a buffer of the caller with `COPY_SRC` usage, from a multiple of 4 bytes on. An index that names no row in use
+    /// (`u32::MAX`, for example) makes a fresh row: zero parameters and average, states as before the first step. Bias corrections follow
+    /// the step count of the optimizer, for fresh rows too. The call does not move gradients and masks.
     ///
-    /// Lengths and [`row_count`](Self::row_count) are the new ones as soon as this is recorded: submit the encoder, or put the count back
-    /// with [`set_row_count`](Self::set_row_count). Nothing is created.
+    /// Lengths and [`row_count`](Self::row_count) change as soon as this is recorded: submit the encoder, or restore the count with
+    /// [`set_row_count`](Self::set_row_count). The call creates nothing.
     ///
     /// # Errors
-    /// The set was not reserved or has less room; too few indices, or of a buffer without `COPY_SRC`; a tensor of the set is too long
-    /// for one binding; too many recorded steps are not yet finished.
+    /// The set has no row capacity or too small a one; too few indices, or a buffer without `COPY_SRC`; a tensor of the set is too long for one
+    /// binding; too many recorded steps are not yet finished.
     pub fn remap(
         &mut self,
         encoder: &mut wgpu::CommandEncoder,
@@ -124,8 +124,8 @@ impl Optimizer {
         recorded
     }
 
-    /// Records that everything that is kept for some tensors begins anew: states as before the first step, accumulators at zero, averages
-    /// at the weights as they are. Bias corrections go on. The tensors are in row sets: a tensor may be a set of its own.
+    /// Records a reset of the states of some tensors: states as before the first step, accumulators at zero, averages at the current weights.
+    /// Bias corrections continue. The tensors must be in row sets; a row set may have one tensor.
     ///
     /// # Errors
     /// A tensor is in no row set; too many recorded steps are not yet finished.
@@ -142,11 +142,11 @@ impl Optimizer {
         self.record_task(encoder, None, Kind::Reset, &tasks)
     }
 
-    /// As [`reset_states`](Self::reset_states), for the rows of a set that are flagged: one u32 a row in use, 0 for a row that keeps its
-    /// states, in a buffer of the caller's with `COPY_SRC` usage. So a new row's average begins at the parameters that the caller wrote.
+    /// As [`reset_states`](Self::reset_states), for the flagged rows of a set: one u32 per row in use, 0 for a row that keeps its states,
+    /// in a buffer of the caller with `COPY_SRC` usage. The average of a reset row begins at its current parameters.
     ///
     /// # Errors
-    /// Too few flags, or of a buffer without `COPY_SRC`; too many recorded steps are not yet finished.
+    /// Too few flags, or a buffer without `COPY_SRC`; too many recorded steps are not yet finished.
     pub fn reset_rows(
         &mut self,
         encoder: &mut wgpu::CommandEncoder,
@@ -159,7 +159,7 @@ impl Optimizer {
         self.record_task(encoder, Some((flags, rows)), Kind::Reset, &self.task_of(set))
     }
 
-    /// The set's tensors as the indices say.
+    /// The task of each tensor: the indices for the tensors of the set.
     fn task_of(&self, set: usize) -> Vec<Task> {
         let task = |of: &Option<usize>| if *of == Some(set) { Task::Indexed } else { Task::Nothing };
         self.placement.rows.set_of.iter().map(task).collect()
@@ -180,7 +180,7 @@ impl Optimizer {
         }
     }
 
-    /// Checks a word a row in a buffer of the caller's.
+    /// Checks a buffer of the caller with one word per row.
     fn check_words(&self, set: usize, what: &str, words: wgpu::BufferSlice<'_>, rows: usize) -> Result<()> {
         let set = &self.placement.rows.sets[set];
         let usage = words.buffer().usage();
@@ -204,9 +204,10 @@ impl Optimizer {
         tasks: &[Task],
     ) -> Result<()> {
         self.scalars.set_rows(self.placement.rows.table_for(&self.spec.tensors, |t| tasks[t]));
-        let moved = self.kernels.runs.as_ref().map(|_| vec![0; self.spec.tensors.len()]);
-        let slot = self.scalars.begin(&self.context.device, &self.context.queue, &self.spec.groups, moved.as_deref());
-        // What is recorded next does nothing with them.
+        let positions = self.kernels.runs.as_ref().map(|_| vec![0; self.spec.tensors.len()]);
+        let slot =
+            self.scalars.begin(&self.context.device, &self.context.queue, &self.spec.groups, positions.as_deref());
+        // The next recorded call has no tasks.
         self.scalars.set_rows(self.placement.rows.table(&self.spec.tensors));
         let slot = slot?;
         let Some(remap) = &self.remap else { return Ok(()) };
@@ -216,8 +217,8 @@ impl Optimizer {
         }
         {
             let mut pass = self.begin_pass(encoder);
-            for launch in remap.launches.iter().flatten() {
-                launch.dispatch(&mut pass, kind, slot.offset);
+            for dispatch in remap.dispatches.iter().flatten() {
+                dispatch.record(&mut pass, kind, slot.offset);
             }
         }
         self.scalars.release(encoder, slot);
@@ -225,8 +226,8 @@ impl Optimizer {
     }
 }
 
-impl RemapLaunch {
-    fn dispatch(&self, pass: &mut wgpu::ComputePass<'_>, kind: Kind, slot: u32) {
+impl RemapDispatch {
+    fn record(&self, pass: &mut wgpu::ComputePass<'_>, kind: Kind, slot: u32) {
         let mut run = |pipeline: &wgpu::ComputePipeline, array: u32| {
             pass.set_pipeline(pipeline);
             pass.set_bind_group(0, &self.group, &[slot, array * TASK_STRIDE as u32]);

@@ -6,35 +6,18 @@ use crate::gpu::hyper::scalars::Slot;
 use crate::gpu::kernel::kernels::Kind;
 use crate::gpu::kernel::passes;
 use crate::gpu::layout::units::ROUNDED;
-use crate::gpu::record::dynamic::Moved;
+use crate::gpu::record::dynamic::DynamicGradients;
 use crate::optim::Procedure;
 use crate::{Error, Result};
 
 impl Optimizer {
-    /// Records one step over every tensor of every group. Gradients are read and parameters changed when the encoder is submitted,
-    /// in the encoder's order: two steps in one encoder are two steps.
+    /// Records one step that rebinds the gradients of some tensors: ranges with the lengths and alignment of
+    /// [`Builder::bind`](crate::Builder::bind), in buffers that hold no parameters. The other tensors use their bound gradients. The step has
+    /// one dispatch per run of tensors with gradients in one buffer.
     ///
     /// # Errors
-    /// Too many recorded steps are not yet finished; gradients are to be given with
-    /// [`step_with_grads`](Self::step_with_grads); the rule evaluates gradients inside the step.
-    pub fn step(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
-        self.check_whole()?;
-        if self.kernels.runs.is_some() {
-            return self.step_with_grads(encoder, []);
-        }
-        let slot = self.scalars.begin(&self.context.device, &self.context.queue, &self.spec.groups, None)?;
-        self.record(encoder, &slot, None);
-        self.finish(encoder, slot);
-        Ok(())
-    }
-
-    /// Records one step with this step's gradients of some tensors elsewhere than they were bound: the same lengths and alignment as
-    /// in [`Builder::bind`](crate::Builder::bind), in buffers that hold no parameters. Tensors that are not named keep the
-    /// gradients they were bound with. One launch a run of tensors whose gradients lie in one buffer.
-    ///
-    /// # Errors
-    /// [`Builder::dynamic_gradients`](crate::Builder::dynamic_gradients) was not asked for; a range that does not fit; a tensor named
-    /// twice, or with no gradient at all.
+    /// The builder did not set [`Builder::dynamic_gradients`](crate::Builder::dynamic_gradients); a range does not fit; a tensor is named
+    /// twice, or has no gradient.
     pub fn step_with_grads<'a>(
         &mut self,
         encoder: &mut wgpu::CommandEncoder,
@@ -43,22 +26,26 @@ impl Optimizer {
         self.check_whole()?;
         let stats = (0..self.kernels.main_rounds).map(Kind::Stats);
         let warp = self.warps().then_some(Kind::Procedure);
-        let moved = self.moved(grads, stats.chain(warp).chain([Kind::Update]))?;
-        let slot =
-            self.scalars.begin(&self.context.device, &self.context.queue, &self.spec.groups, Some(&moved.positions))?;
-        self.record(encoder, &slot, Some(&moved));
+        let dynamic = self.dynamic_gradients(grads, stats.chain(warp).chain([Kind::Update]))?;
+        let slot = self.scalars.begin(
+            &self.context.device,
+            &self.context.queue,
+            &self.spec.groups,
+            Some(&dynamic.positions),
+        )?;
+        self.record(encoder, &slot, Some(&dynamic));
         self.finish(encoder, slot);
         Ok(())
     }
 
-    /// Records the first half of a step: the sums, reduced into [`totals`](Self::totals). Nothing for rules without sums. The
-    /// second half, [`record_update`](Self::record_update), uses the settings of now.
+    /// Records the first half of a step: the sums, reduced into [`totals`](Self::totals). Rules without sums record nothing. The second half,
+    /// [`record_update`](Self::record_update), uses the settings at this call.
     ///
     /// # Errors
-    /// As [`step`](Self::step); gradients move.
+    /// As [`step`](Self::step); the optimizer has dynamic gradients.
     pub fn record_sums(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
         if self.kernels.runs.is_some() {
-            return Err(Error::Usage("the two halves of a step are for gradients that do not move".to_owned()));
+            return Err(Error::Usage("a step with dynamic gradients has no halves: call step_with_grads".to_owned()));
         }
         self.check_whole()?;
         if self.kernels.main_rounds > 1 {
@@ -75,10 +62,10 @@ impl Optimizer {
         Ok(())
     }
 
-    /// Records the second half: what the totals decide, and the update.
+    /// Records the second half: the decision from the totals, and the update.
     ///
     /// # Errors
-    /// There was no [`record_sums`](Self::record_sums).
+    /// No [`record_sums`](Self::record_sums) came before.
     pub fn record_update(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
         let slot =
             self.half.take().ok_or_else(|| Error::Usage("record_update needs a record_sums before it".to_owned()))?;
@@ -95,11 +82,11 @@ impl Optimizer {
         Ok(())
     }
 
-    /// Records that a micro-batch's gradients join the accumulator, from where [`step`](Self::step) would read them. The step adds
-    /// the last micro-batch's itself: for a mean over n it comes after n-1 of these.
+    /// Records the addition of a micro-batch's gradients to the accumulator. The gradients lie where [`step`](Self::step) reads them. The step
+    /// itself adds the last micro-batch: for a mean over n, call `accumulate` n-1 times and then step.
     ///
     /// # Errors
-    /// [`Builder::accumulate`](crate::Builder::accumulate) was not asked for; gradients move, see
+    /// The builder did not set [`Builder::accumulate`](crate::Builder::accumulate); a tensor has no bound gradient and needs
     /// [`accumulate_with_grads`](Self::accumulate_with_grads).
     pub fn accumulate(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
         if self.kernels.runs.is_some() {
@@ -112,7 +99,7 @@ impl Optimizer {
         Ok(())
     }
 
-    /// As [`accumulate`](Self::accumulate), with gradients given as to [`step_with_grads`](Self::step_with_grads).
+    /// As [`accumulate`](Self::accumulate), with gradients named as in [`step_with_grads`](Self::step_with_grads).
     ///
     /// # Errors
     /// As both.
@@ -122,23 +109,27 @@ impl Optimizer {
         grads: impl IntoIterator<Item = (Tensor, wgpu::BufferSlice<'a>)>,
     ) -> Result<()> {
         self.check_accumulates()?;
-        let moved = self.moved(grads, [Kind::Accumulate])?;
-        let slot =
-            self.scalars.begin(&self.context.device, &self.context.queue, &self.spec.groups, Some(&moved.positions))?;
-        self.dispatch(&mut self.begin_pass(encoder), Kind::Accumulate, &slot, Some(&moved));
+        let dynamic = self.dynamic_gradients(grads, [Kind::Accumulate])?;
+        let slot = self.scalars.begin(
+            &self.context.device,
+            &self.context.queue,
+            &self.spec.groups,
+            Some(&dynamic.positions),
+        )?;
+        self.dispatch(&mut self.begin_pass(encoder), Kind::Accumulate, &slot, Some(&dynamic));
         self.scalars.release(encoder, slot);
         Ok(())
     }
 
-    /// Records that the weights and their average change places: once before an evaluation and once after it. Nothing happens
-    /// before the first applied step.
+    /// Records that the weights and their average swap: call it before an evaluation and again after it. Before the first step it does
+    /// nothing.
     ///
     /// # Errors
-    /// [`Builder::ema`](crate::Builder::ema) was not asked for; gradients move.
+    /// The builder did not set [`Builder::ema`](crate::Builder::ema); the optimizer has dynamic gradients.
     pub fn swap_ema(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
         if self.spec.around.ema.is_none() || self.kernels.runs.is_some() {
             return Err(Error::Usage(
-                "the optimizer was built without an average of the weights, or its gradients move".to_owned(),
+                "the optimizer was built without an average of the weights, or with dynamic gradients".to_owned(),
             ));
         }
         if let Some(info) = self.spec.tensors.iter().find(|info| !info.frozen && !info.formats.params.is_exact()) {
@@ -151,7 +142,7 @@ impl Optimizer {
         self.record_aside(encoder, Kind::Swap)
     }
 
-    /// Records a pass beside the step.
+    /// Records a pass outside of steps.
     pub(crate) fn record_aside(&mut self, encoder: &mut wgpu::CommandEncoder, kind: Kind) -> Result<()> {
         let slot = self.scalars.begin(&self.context.device, &self.context.queue, &self.spec.groups, None)?;
         self.dispatch(&mut self.begin_pass(encoder), kind, &slot, None);
@@ -159,13 +150,13 @@ impl Optimizer {
         Ok(())
     }
 
-    /// Checks that a step needs no evaluation on its way.
-    fn check_whole(&self) -> Result<()> {
+    /// Checks that the rule evaluates no gradient inside the step.
+    pub(crate) fn check_whole(&self) -> Result<()> {
         let rule = self.spec.groups[0].rule.as_ref();
         if let Procedure::Integrate(_) = rule.procedure() {
             let name = rule.name();
             return Err(Error::Usage(format!(
-                "{name} evaluates gradients inside the step: call evaluate or step_with"
+                "{name} evaluates gradients inside the step: call begin_step or step_with"
             )));
         }
         Ok(())
@@ -186,33 +177,39 @@ impl Optimizer {
         })
     }
 
-    pub(crate) fn record(&self, encoder: &mut wgpu::CommandEncoder, slot: &Slot, moved: Option<&Moved>) {
+    pub(crate) fn record(&self, encoder: &mut wgpu::CommandEncoder, slot: &Slot, dynamic: Option<&DynamicGradients>) {
         let mut pass = self.begin_pass(encoder);
-        self.decide(&mut pass, slot, moved);
-        self.update(&mut pass, slot, moved);
+        self.decide(&mut pass, slot, dynamic);
+        self.update(&mut pass, slot, dynamic);
     }
 
-    /// The rounds of sums that every step makes, and what is decided from them.
-    pub(crate) fn decide(&self, pass: &mut wgpu::ComputePass<'_>, slot: &Slot, moved: Option<&Moved>) {
+    /// Records the rounds of sums that every step makes, and the decisions from them.
+    pub(crate) fn decide(&self, pass: &mut wgpu::ComputePass<'_>, slot: &Slot, dynamic: Option<&DynamicGradients>) {
         for number in 0..self.kernels.main_rounds {
-            self.round(pass, number, slot, moved);
+            self.round(pass, number, slot, dynamic);
         }
     }
 
-    /// A round's sums and what is decided from them.
-    pub(crate) fn round(&self, pass: &mut wgpu::ComputePass<'_>, number: usize, slot: &Slot, moved: Option<&Moved>) {
-        self.dispatch(pass, Kind::Stats(number), slot, moved);
+    /// Records the sums of a round and the decision from them.
+    pub(crate) fn round(
+        &self,
+        pass: &mut wgpu::ComputePass<'_>,
+        number: usize,
+        slot: &Slot,
+        dynamic: Option<&DynamicGradients>,
+    ) {
+        self.dispatch(pass, Kind::Stats(number), slot, dynamic);
         self.kernels.rounds[number].finish(pass, &self.kernels.rounds[number].finalize, slot);
     }
 
-    pub(crate) fn update(&self, pass: &mut wgpu::ComputePass<'_>, slot: &Slot, moved: Option<&Moved>) {
+    pub(crate) fn update(&self, pass: &mut wgpu::ComputePass<'_>, slot: &Slot, dynamic: Option<&DynamicGradients>) {
         if self.warps() {
-            self.dispatch(pass, Kind::Procedure, slot, moved);
+            self.dispatch(pass, Kind::Procedure, slot, dynamic);
         }
-        self.dispatch(pass, Kind::Update, slot, moved);
+        self.dispatch(pass, Kind::Update, slot, dynamic);
     }
 
-    /// A round's sums without the decisions.
+    /// Records the sums of a round without the decision.
     pub(crate) fn sum(&self, pass: &mut wgpu::ComputePass<'_>, round: usize, slot: &Slot) {
         self.dispatch(pass, Kind::Stats(round), slot, None);
         self.kernels.rounds[round].finish(pass, &self.kernels.rounds[round].reduce, slot);
@@ -222,16 +219,16 @@ impl Optimizer {
         matches!(self.spec.groups[0].rule.procedure(), Procedure::Warp(_))
     }
 
-    fn dispatch(&self, pass: &mut wgpu::ComputePass<'_>, kind: Kind, slot: &Slot, moved: Option<&Moved>) {
-        match moved {
-            Some(moved) => moved.dispatch(pass, kind, slot.offset),
+    fn dispatch(&self, pass: &mut wgpu::ComputePass<'_>, kind: Kind, slot: &Slot, dynamic: Option<&DynamicGradients>) {
+        match dynamic {
+            Some(dynamic) => dynamic.dispatch(pass, kind, slot.offset),
             None => self.dispatch_record(pass, kind, slot, 0),
         }
     }
 
-    /// As [`dispatch`](Self::dispatch), with the number of the record that a procedure's pass reads.
+    /// As [`dispatch`](Self::dispatch), with the number of the record that the procedure's pass reads.
     pub(crate) fn dispatch_record(&self, pass: &mut wgpu::ComputePass<'_>, kind: Kind, slot: &Slot, record: usize) {
-        for (p, pipeline) in self.kernels.launches.iter().filter_map(|launch| launch.pass(kind)) {
+        for (p, pipeline) in self.kernels.dispatches.iter().filter_map(|shard| shard.pass(kind)) {
             let reads_record = p.pipeline.bindings.iter().any(|binding| binding.name == "wo_pass");
             let offsets = [slot.offset, passes::offset(record)];
             pass.set_pipeline(pipeline);
@@ -240,11 +237,11 @@ impl Optimizer {
         }
     }
 
-    /// The step is in the encoder: the count goes on to the control buffer, and the slot is free once the work is done.
+    /// Records the end of a step: the copy of the step count to the control buffer, the telemetry, and the callbacks that free the slot.
     pub(crate) fn finish(&mut self, encoder: &mut wgpu::CommandEncoder, slot: Slot) {
-        if let Some(first) = self.kernels.launches.first() {
+        if let Some(first) = self.kernels.dispatches.first() {
             encoder.copy_buffer_to_buffer(&first.arena.buffer, 0, &self.kernels.control, 0, 4);
-            if self.placement.classes[0].chances {
+            if self.placement.classes[0].stochastic {
                 encoder.copy_buffer_to_buffer(&first.arena.buffer, 4, &self.kernels.control, ROUNDED, 4);
             }
         }

@@ -25,7 +25,7 @@ impl Checkpoint {
     }
 
     pub(crate) fn about(&self) -> Json {
-        let Control { applied, skipped, streak, scale, rounding } = self.contents.control;
+        let Control { step_count, skipped, streak, scale, rounding } = self.contents.control;
         let settings = |(name, settings): &(String, Settings)| {
             let settings: Map<String, Json> = settings.iter().map(|(k, v)| (k.clone(), to_json(v))).collect();
             json!({ "name": name, "settings": settings })
@@ -35,12 +35,12 @@ impl Checkpoint {
             "optimizer": self.optimizer,
             "groups": self.groups.iter().map(settings).collect::<Vec<_>>(),
             "tensors": self.contents.tensors.iter().map(arrays::about).collect::<Vec<_>>(),
-            "applied": applied,
+            "applied": step_count,
             "skipped": skipped,
             "streak": streak,
             // The bits: a decimal might not bring them back.
             "loss_scale_bits": scale.to_bits(),
-            "memory_bits": self.contents.memory.iter().map(|x| x.to_bits()).collect::<Vec<_>>(),
+            "memory_bits": self.contents.global_state.iter().map(|x| x.to_bits()).collect::<Vec<_>>(),
             "probe_loss_bits": self.contents.losses.iter().map(|x| x.to_bits()).collect::<Vec<_>>(),
             "notes": self.notes,
         });
@@ -69,7 +69,7 @@ pub(crate) fn control(file: &TensorFile, about: &Json) -> Result<Control> {
         rounding => Some(Rounding { key: word(file, rounding, "key")?, steps: word(file, rounding, "steps")? }),
     };
     Ok(Control {
-        applied: word(file, about, "applied")?,
+        step_count: word(file, about, "applied")?,
         skipped: word(file, about, "skipped")?,
         streak: word(file, about, "streak")?,
         scale,

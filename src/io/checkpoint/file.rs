@@ -62,7 +62,7 @@ impl Checkpoint {
             groups: about::groups(&file, &about)?,
             contents: Contents {
                 control: about::control(&file, &about)?,
-                memory: fields::bits(&file, &about, "memory_bits", |bits| {
+                global_state: fields::bits(&file, &about, "memory_bits", |bits| {
                     Some(f32::from_bits(u32::try_from(bits).ok()?))
                 })?,
                 losses: fields::bits(&file, &about, "probe_loss_bits", |bits| Some(f64::from_bits(bits)))?,

@@ -44,7 +44,7 @@ impl Checkpoint {
             self.refuse(self.differences_fitting(optimizer, fit))?;
             // First, because it is refused while steps are under way.
             optimizer.write_control(&self.contents.control)?;
-            optimizer.write_decisions(&self.contents.memory, &self.contents.losses)?;
+            optimizer.write_decisions(&self.contents.global_state, &self.contents.losses)?;
             for (group, settings) in self.shared_groups(optimizer) {
                 optimizer.restore_settings(group, settings.iter().map(|(k, v)| (k.as_str(), v)))?;
             }
@@ -132,7 +132,7 @@ impl Checkpoint {
     pub(crate) fn count_differences(&self, rule: &dyn Rule) -> Vec<String> {
         let probes = if let Procedure::Probe(probe) = rule.procedure() { probe.count + 1 } else { 0 };
         let counts = [
-            ("numbers that decisions remember", self.contents.memory.len(), rule.global_state().len()),
+            ("numbers that decisions remember", self.contents.global_state.len(), rule.global_state().len()),
             ("losses of probes", self.contents.losses.len(), probes),
         ];
         let differ = counts.into_iter().filter(|(_, there, here)| there != here);

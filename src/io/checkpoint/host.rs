@@ -31,7 +31,7 @@ impl Checkpoint {
             groups: groups.collect(),
             contents: Contents {
                 control: control(optimizer)?,
-                memory: optimizer.global_state_values().iter().map(|x| x.to_f64() as f32).collect(),
+                global_state: optimizer.global_state_values().iter().map(|x| x.to_f64() as f32).collect(),
                 losses: optimizer.losses().to_vec(),
                 tensors: tensors(optimizer, params)?,
             },
@@ -77,14 +77,15 @@ impl Checkpoint {
         for (group, settings) in self.host_groups(optimizer) {
             optimizer.restore_settings(group, settings.iter().map(|(name, value)| (name.as_str(), value)))?;
         }
-        let Control { applied, skipped, streak, scale, rounding } = self.contents.control;
-        let (applied, skipped, scale) = (applied.into(), skipped.into(), scale.into());
-        optimizer.set_counters(Counters { applied, skipped, streak, scale });
+        let Control { step_count, skipped, streak, scale, rounding } = self.contents.control;
+        let (step_count, skipped, scale) = (step_count.into(), skipped.into(), scale.into());
+        optimizer.set_counters(Counters { step_count, skipped, streak, scale });
         if let Some(rounding) = rounding {
             optimizer.set_rounding(rounding);
         }
-        optimizer
-            .set_global_state(&self.contents.memory.iter().map(|x| F::from_f64(f64::from(*x))).collect::<Vec<_>>())?;
+        optimizer.set_global_state(
+            &self.contents.global_state.iter().map(|x| F::from_f64(f64::from(*x))).collect::<Vec<_>>(),
+        )?;
         if optimizer.losses().is_empty() {
             return Ok(());
         }
@@ -166,12 +167,12 @@ fn put<F: Number>(saved: &Arrays, optimizer: &mut Optimizer<F>, tensor: usize, p
 }
 
 fn control<F: Number>(optimizer: &Optimizer<F>) -> Result<Control> {
-    let Counters { applied, skipped, streak, scale } = optimizer.counters();
+    let Counters { step_count, skipped, streak, scale } = optimizer.counters();
     let word = |count: u64| {
         u32::try_from(count).map_err(|_| Error::Usage(format!("{count} steps are more than a checkpoint counts")))
     };
-    let (applied, skipped) = (word(applied)?, word(skipped)?);
-    Ok(Control { applied, skipped, streak, scale: scale as f32, rounding: optimizer.rounding() })
+    let (step_count, skipped) = (word(step_count)?, word(skipped)?);
+    Ok(Control { step_count, skipped, streak, scale: scale as f32, rounding: optimizer.rounding() })
 }
 
 fn tensors<F: Number>(optimizer: &Optimizer<F>, params: &[(&[usize], &[F])]) -> Result<Vec<Arrays>> {

@@ -47,10 +47,10 @@ impl Checkpoint {
         &self.optimizer
     }
 
-    /// How many steps had been applied.
+    /// How many steps had been step_count.
     #[must_use]
     pub fn step_count(&self) -> u64 {
-        u64::from(self.contents.control.applied)
+        u64::from(self.contents.control.step_count)
     }
 
     /// The caller's own texts, saved with the rest: the epoch, a seed, what data.

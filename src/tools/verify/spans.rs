@@ -53,7 +53,7 @@ impl Stored {
                 continue;
             };
             number += 1;
-            let rounding = array.by_chance().then(|| rounding(number));
+            let rounding = array.is_stochastic().then(|| rounding(number));
             let packed = optimizer.read_packed(tensor, &array).await?;
             let is_whole = matches!(packed, Packed::F32(_));
             stored.states.push((!is_whole).then(|| Spans::of(&packed, rounding)));

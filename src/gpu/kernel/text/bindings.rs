@@ -132,7 +132,7 @@ impl Class {
     /// Whether a dispatch of the stage covers one run of its records, because gradients are rebound.
     pub(super) fn binds_run(&self, stage: Stage) -> bool {
         let elements = !matches!(stage, Stage::Finalize | Stage::Rows);
-        self.moving && elements && self.binds_gradients(stage) && !self.binds_pass(stage)
+        self.dynamic_gradients && elements && self.binds_gradients(stage) && !self.binds_pass(stage)
     }
 
     /// The scalars' own binding, or the control buffer that holds them.

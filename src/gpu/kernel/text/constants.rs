@@ -51,7 +51,7 @@ impl Class {
             ("BATCH", size(totals.clamp(1, FINAL_BATCH))),
             ("NORM", size(totals.saturating_sub(2))),
             ("BAD", size(totals.saturating_sub(1))),
-            ("GLOBAL_VEC4S", size(self.memory_vec4s())),
+            ("GLOBAL_VEC4S", size(self.global_state_vec4s())),
             ("DECISION_VEC4S", size(self.decision_vec4s())),
             ("CLIP", size(self.decision.len())),
             ("INTERVAL", self.around.loss_scale.unwrap_or_default().interval.into()),

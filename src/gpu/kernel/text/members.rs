@@ -40,8 +40,8 @@ impl Class {
             self.scalars.iter().filter(|(n, _)| !n.starts_with("wo_")).map(|(n, _)| member(n)).collect();
         let extra = ["wo_clip", "wo_factor", "wo_ema", "wo_evaluation"].map(member);
         let rows = |columns: &[&str], of_rule: bool| -> Vec<usize> {
-            let ours = columns.iter().enumerate().filter(|(_, name)| name.starts_with("wo_") != of_rule);
-            let mut rows: Vec<usize> = ours.map(|(i, _)| i / 4).collect();
+            let own = columns.iter().enumerate().filter(|(_, name)| name.starts_with("wo_") != of_rule);
+            let mut rows: Vec<usize> = own.map(|(i, _)| i / 4).collect();
             rows.dedup();
             rows
         };
@@ -68,12 +68,12 @@ impl Class {
 
     /// A tensor's clip factor as a word behind the control buffer's head: it lies behind the members of the decision.
     pub(crate) fn clip_word(&self, tensor: usize) -> usize {
-        (self.memory_vec4s() + tensor * self.decision_vec4s()) * 4 + self.decision.len()
+        (self.global_state_vec4s() + tensor * self.decision_vec4s()) * 4 + self.decision.len()
     }
 
     /// Where the `i`-th member of a tensor's decision lies.
     fn decision_at(&self, i: usize) -> String {
-        let first = self.memory_vec4s() + i / 4;
+        let first = self.global_state_vec4s() + i / 4;
         format!("wo_control.decisions[tensor * wo_DECISION_VEC4S + {first}u].{}", axis(i))
     }
 
@@ -156,7 +156,7 @@ impl Class {
     /// `wo_store_state`; states of eight bits wait for the largest magnitude of their block.
     fn store_state(&self) -> String {
         let states = self.state_arrays();
-        let stochastic = if states.iter().any(Array::by_chance) { ", stochastic: bool" } else { "" };
+        let stochastic = if states.iter().any(Array::is_stochastic) { ", stochastic: bool" } else { "" };
         let mut out = format!("fn wo_store_state(l: wo_Lane, s: State{stochastic}) {{\n");
         for (number, array) in states.iter().enumerate() {
             let Array { name, before, .. } = array;

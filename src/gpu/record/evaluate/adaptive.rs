@@ -1,4 +1,4 @@
-//! Integrators whose step adapts: the host decides on the way, from numbers that it waits for.
+//! Adaptive integrators: the host decides between evaluations, from numbers that it waits for.
 
 use crate::Result;
 use crate::gpu::access::readback::read_buffer;
@@ -11,7 +11,7 @@ use crate::optim::procedure::integrator::{Control, Verdict, first_step, second_s
 use crate::options::schedule::scalars_at;
 
 impl PendingStep<'_> {
-    /// Decides whether the step follows the flow; if so takes the integrator's first position.
+    /// Decides whether the step follows the flow. If so, moves the parameters to the integrator's first position.
     pub(crate) async fn begin_flow(&mut self, scheme: Scheme) -> Result<Option<EvalRequest>> {
         self.submit(|step, encoder| {
             let slot = step.slot()?;
@@ -23,7 +23,7 @@ impl PendingStep<'_> {
             return self.submit(|step, encoder| step.stage(encoder, 0));
         }
         if scheme == Scheme::Rk4 {
-            // The pass keeps the gradient, which the update reads, and moves nothing.
+            // The pass keeps the gradient for the update, and moves nothing.
             return self.submit(|step, encoder| step.pass(encoder, 0).and_then(|()| step.settle(encoder)));
         }
         self.run(PassRecord::new(START | STORE, 0))?;
@@ -39,7 +39,7 @@ impl PendingStep<'_> {
         Ok(Some(EvalRequest::Gradient))
     }
 
-    /// Chooses the first step from what the guess found.
+    /// Chooses the first step from the change of the derivative at the guess.
     pub(crate) async fn begin_attempts(
         &mut self,
         guess: f64,
@@ -53,7 +53,7 @@ impl PendingStep<'_> {
         self.move_on(control)
     }
 
-    /// Keeps a stage's derivative; after the last, judges the attempt.
+    /// Keeps the derivative of a stage. After the last stage, judges the attempt.
     pub(crate) async fn attempt(
         &mut self,
         mut control: Control,
@@ -84,14 +84,14 @@ impl PendingStep<'_> {
         self.submit(Self::settle)
     }
 
-    /// Takes the first position of an attempt.
+    /// Moves the parameters to the first position of an attempt.
     fn move_on(&mut self, control: Control) -> Result<Option<EvalRequest>> {
         self.run(PassRecord::new(MOVE, 0).weighing(control.position(0)))?;
         self.state = State::Attempted { control, stage: 1 };
         Ok(Some(EvalRequest::Gradient))
     }
 
-    /// Writes the one record that such a procedure has and runs a pass with it. The next record is written after this submission.
+    /// Writes the one record of the procedure and runs a pass with it. The write of the next record follows this submission.
     fn run(&mut self, record: PassRecord) -> Result<()> {
         self.write_record(record);
         self.submit(|step, encoder| step.pass(encoder, 0))
@@ -103,7 +103,7 @@ impl PendingStep<'_> {
         }
     }
 
-    /// Whether the step follows the flow, as the GPU decided.
+    /// Whether the GPU decided to follow the flow.
     async fn flows(&self) -> Result<bool> {
         let at = self.optimizer.placement.classes[0].decision.iter().position(|name| *name == "flow");
         let decision = self.optimizer.read_decision(self.optimizer.spec.tensor_handle(0)).await?;
@@ -128,7 +128,7 @@ impl PendingStep<'_> {
         Ok(((f64::from(totals[0]) / live).sqrt(), (f64::from(totals[4]) / live).sqrt()))
     }
 
-    /// The time that the flow is followed for.
+    /// The length of time for which the step follows the flow.
     async fn horizon(&self) -> Result<f64> {
         let group = &self.optimizer.spec.groups[0];
         let t = if group.scheduled.is_empty() { 1 } else { self.optimizer.read_step_count().await? + 1 };

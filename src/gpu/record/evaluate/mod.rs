@@ -1,5 +1,5 @@
-//! Steps that evaluate the objective while they are under way: they yield what they need, and everything between stays on the GPU. The
-//! objective itself is the caller's.
+//! Steps with evaluations inside: a step requests the gradients and losses that it needs, and the caller evaluates the objective. All
+//! work between stays on the GPU.
 
 mod adaptive;
 
@@ -12,35 +12,34 @@ use crate::optim::procedure::evaluation::{EvalRequest, Evaluations};
 use crate::optim::procedure::integrator::Control;
 use crate::{Error, Result};
 
-/// A step under way: ask it what it needs, evaluate that, and ask again until it needs nothing more.
+/// A step that is not complete: call [`next`](Self::next), evaluate the request, and repeat until there is no request.
 ///
-/// One that is dropped before its end has not stepped, and may have recorded passes that leave the parameters moved: then the encoder is
-/// not to be submitted.
+/// A step that is dropped before its end did not step. Its recorded passes may leave the parameters moved, so do not submit the encoder.
 #[derive(Debug)]
 pub struct PendingStep<'a> {
     optimizer: &'a mut Optimizer,
     slot: Option<Slot>,
-    /// Whether the update comes at the end.
+    /// Whether the update follows the last evaluation.
     steps: bool,
     state: State,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum State {
-    /// The gradient at the parameters is next.
+    /// The gradient at the parameters comes next.
     Begun,
-    /// It is there.
+    /// The gradient at the parameters is evaluated.
     Evaluated,
-    /// The losses up to this one are there.
+    /// The losses up to this one are evaluated.
     Probed(usize),
-    /// The derivatives up to this stage are there.
+    /// The derivatives up to this stage are evaluated.
     Staged(usize),
-    /// A first guess at an integrator's step was tried.
+    /// The integrator evaluated its first guess of a step.
     Guessed {
         guess: f64,
         derivative: f64,
     },
-    /// The derivatives of an attempt up to this stage are there.
+    /// The derivatives of an attempt up to this stage are evaluated.
     Attempted {
         control: Control,
         stage: usize,
@@ -49,7 +48,7 @@ enum State {
 }
 
 impl Optimizer {
-    /// Begins a step of any rule with everything that it evaluates, beginning with the gradient. The step uses the settings of now.
+    /// Begins a step of any rule, with all its evaluations; the first is the gradient. The step uses the settings at this call.
     ///
     /// ```
     /// use wgpu_optim::{EvalRequest, Group, Optimizer, SAdam};
@@ -63,8 +62,8 @@ impl Optimizer {
     /// let mut encoder = device.create_command_encoder(&Default::default());
     /// let mut step = optimizer.begin_step()?;
     /// let mut losses = 0;
-    /// while let Some(need) = step.next(&mut encoder)? {
-    ///     match need {
+    /// while let Some(request) = step.next(&mut encoder)? {
+    ///     match request {
     ///         EvalRequest::Gradient => {} // the model's backward pass
     ///         EvalRequest::Loss(slot) => {
     ///             // the model's forward pass, and its loss to where the step reads it
@@ -80,18 +79,19 @@ impl Optimizer {
     /// ```
     ///
     /// # Errors
-    /// As [`step`](Self::step); gradients move.
+    /// As [`step`](Self::step); the optimizer has dynamic gradients.
     pub fn begin_step(&mut self) -> Result<PendingStep<'_>> {
         if self.kernels.runs.is_some() {
-            let problem = "gradients move: call probe where the rule probes, and then step_with_grads";
+            let problem =
+                "the optimizer has dynamic gradients: call probe where the rule probes, and then step_with_grads";
             return Err(Error::Usage(problem.to_owned()));
         }
         let slot = self.scalars.begin(&self.context.device, &self.context.queue, &self.spec.groups, None)?;
         Ok(PendingStep { optimizer: self, slot: Some(slot), steps: true, state: State::Begun })
     }
 
-    /// Begins the probes of a rule that probes, without a step: the steps that follow, of whatever form, are damped by their slopes
-    /// until there are others. Nothing to evaluate for other rules.
+    /// Begins the probes of a rule that probes, without a step. The following steps use the slopes of these probes until the next probes.
+    /// Other rules request nothing.
     ///
     /// # Errors
     /// As [`step`](Self::step).
@@ -102,41 +102,41 @@ impl Optimizer {
         Ok(PendingStep { optimizer: self, slot: Some(slot), steps: false, state })
     }
 
-    /// Records a step of any rule; `evaluate` records what it needs: a gradient to where the optimizer reads it, or a loss, one f32, to
-    /// the slice that is given.
+    /// Records a step of any rule. `evaluate` records each request: a gradient, which it writes to where the optimizer reads it, or a loss, one
+    /// f32, which it writes to the given slice.
     ///
     /// # Errors
-    /// As [`begin_step`](Self::begin_step), and what `evaluate` returns; the encoder is then not to be submitted. An integrator that reads
-    /// numbers back, which needs [`step_with_submits`](Self::step_with_submits).
+    /// As [`begin_step`](Self::begin_step), and the errors of `evaluate`; do not submit the encoder then. An integrator that reads numbers back
+    /// needs [`step_with_submits`](Self::step_with_submits).
     pub fn step_with(
         &mut self,
         encoder: &mut wgpu::CommandEncoder,
         mut evaluate: impl FnMut(EvalRequest, Option<wgpu::BufferSlice<'_>>, &mut wgpu::CommandEncoder) -> Result<()>,
     ) -> Result<()> {
         let mut step = self.begin_step()?;
-        while let Some(need) = step.next(encoder)? {
-            evaluate(need, step.place(need)?, encoder)?;
+        while let Some(request) = step.next(encoder)? {
+            evaluate(request, step.place(request)?, encoder)?;
         }
         Ok(())
     }
 
-    /// As [`step_with`](Self::step_with) for callers who submit work of their own, and for every integrator: the step submits its passes
-    /// itself, and what `evaluate` submits runs between them.
+    /// As [`step_with`](Self::step_with), for callers that submit the evaluations themselves, and for every integrator: the step submits its
+    /// passes, and the submissions of `evaluate` run between them.
     ///
     /// # Errors
-    /// As [`begin_step`](Self::begin_step), and what `evaluate` returns; the device was lost.
+    /// As [`begin_step`](Self::begin_step), and the errors of `evaluate`; the device was lost.
     pub async fn step_with_submits(
         &mut self,
         mut evaluate: impl FnMut(EvalRequest, Option<wgpu::BufferSlice<'_>>) -> Result<()>,
     ) -> Result<()> {
         let mut step = self.begin_step()?;
-        while let Some(need) = step.next_submitted().await? {
-            evaluate(need, step.place(need)?)?;
+        while let Some(request) = step.next_submitted().await? {
+            evaluate(request, step.place(request)?)?;
         }
         Ok(())
     }
 
-    /// How often steps have asked for gradients and losses so far.
+    /// The counts of gradients and losses that steps requested so far.
     #[must_use]
     pub const fn evaluations(&self) -> Evaluations {
         self.evaluations
@@ -148,12 +148,12 @@ impl Optimizer {
 }
 
 impl PendingStep<'_> {
-    /// Records what can be recorded, and says what is to be evaluated next; `None` once the step is whole.
+    /// Records the passes up to the next evaluation and returns its request; `None` once the step is complete.
     ///
     /// # Errors
-    /// An integrator that reads numbers back: [`next_submitted`](Self::next_submitted).
+    /// The integrator reads numbers back and needs [`next_submitted`](Self::next_submitted).
     pub fn next(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<Option<EvalRequest>> {
-        let need = match (self.state, self.optimizer.procedure()) {
+        let request = match (self.state, self.optimizer.procedure()) {
             (State::Begun, _) => {
                 self.state = State::Evaluated;
                 Some(EvalRequest::Gradient)
@@ -176,19 +176,19 @@ impl PendingStep<'_> {
                 return Err(Error::Usage(problem.to_owned()));
             }
         };
-        if let Some(need) = need {
-            self.optimizer.evaluations.count(need);
+        if let Some(request) = request {
+            self.optimizer.evaluations.count(request);
         }
-        Ok(need)
+        Ok(request)
     }
 
-    /// As [`next`](Self::next), in encoders of its own that it submits: what the caller submits before the next call runs in between.
-    /// Where that saves gradients, it waits, without blocking, for what the GPU decided.
+    /// As [`next`](Self::next), but the step makes its own encoders and submits them. Work that the caller submits before the next call runs in
+    /// between. Where that saves gradients, the future waits, without blocking, for the decision of the GPU.
     ///
     /// # Errors
     /// The device was lost.
     pub async fn next_submitted(&mut self) -> Result<Option<EvalRequest>> {
-        let need = match (self.state, self.optimizer.procedure()) {
+        let request = match (self.state, self.optimizer.procedure()) {
             (State::Evaluated, Procedure::Integrate(scheme)) => self.begin_flow(scheme).await?,
             (State::Guessed { guess, derivative }, Procedure::Integrate(Scheme::Dopri5 { tolerance })) => {
                 self.begin_attempts(guess, derivative, tolerance).await?
@@ -198,38 +198,38 @@ impl PendingStep<'_> {
             }
             _ => return self.submit(Self::next),
         };
-        if let Some(need) = need {
-            self.optimizer.evaluations.count(need);
+        if let Some(request) = request {
+            self.optimizer.evaluations.count(request);
         }
-        Ok(need)
+        Ok(request)
     }
 
-    /// The optimizer whose step it is, to be read.
+    /// The optimizer of this step, for reading.
     #[must_use]
     pub const fn optimizer(&self) -> &Optimizer {
         self.optimizer
     }
 
-    /// Where the loss of a slot goes: [`Optimizer::loss_slot`].
+    /// The range to which the loss of a slot is written: [`Optimizer::loss_slot`].
     ///
     /// # Errors
-    /// There is no such slot.
+    /// The rule has no such slot.
     pub fn loss_slot(&self, slot: usize) -> Result<wgpu::BufferSlice<'_>> {
         self.optimizer.loss_slot(slot)
     }
 
-    fn place(&self, need: EvalRequest) -> Result<Option<wgpu::BufferSlice<'_>>> {
-        match need {
+    fn place(&self, request: EvalRequest) -> Result<Option<wgpu::BufferSlice<'_>>> {
+        match request {
             EvalRequest::Gradient => Ok(None),
             EvalRequest::Loss(slot) => self.loss_slot(slot).map(Some),
         }
     }
 
     fn slot(&self) -> Result<&Slot> {
-        self.slot.as_ref().ok_or_else(|| Error::Usage("the step is whole".to_owned()))
+        self.slot.as_ref().ok_or_else(|| Error::Usage("the step is complete: begin another with begin_step".to_owned()))
     }
 
-    /// Records with `record` into an encoder of its own, and submits that.
+    /// Records with `record` into a new encoder, and submits the encoder.
     fn submit<T>(&mut self, record: impl FnOnce(&mut Self, &mut wgpu::CommandEncoder) -> Result<T>) -> Result<T> {
         let label = self.optimizer.context.label.clone();
         let descriptor = wgpu::CommandEncoderDescriptor { label: Some(&label) };
@@ -239,14 +239,14 @@ impl PendingStep<'_> {
         Ok(done)
     }
 
-    /// Runs the procedure's pass number `record`.
+    /// Records pass number `record` of the procedure.
     fn pass(&self, encoder: &mut wgpu::CommandEncoder, record: usize) -> Result<()> {
         let mut pass = self.optimizer.begin_pass(encoder);
         self.optimizer.dispatch_record(&mut pass, Kind::Procedure, self.slot()?, record);
         Ok(())
     }
 
-    /// Moves the parameters along the direction after the `j`-th, or back after the last.
+    /// Moves the parameters along the direction that follows the `j`-th; after the last direction, moves them back.
     fn probe(&mut self, encoder: &mut wgpu::CommandEncoder, j: usize, count: usize) -> Result<Option<EvalRequest>> {
         if j == 0 {
             let round = self.optimizer.kernels.main_rounds;
@@ -260,7 +260,7 @@ impl PendingStep<'_> {
         self.finish(encoder)
     }
 
-    /// The classical method's stages; after the last, the update.
+    /// Records a stage of the classical Runge-Kutta method; after the last stage, the update.
     fn stage(&mut self, encoder: &mut wgpu::CommandEncoder, stage: usize) -> Result<Option<EvalRequest>> {
         self.pass(encoder, stage)?;
         if stage + 1 < Scheme::Rk4.stages() {
@@ -270,7 +270,7 @@ impl PendingStep<'_> {
         self.settle(encoder)
     }
 
-    /// What every rule's step ends with: sums, decision and update.
+    /// Records the end of a step of any rule: sums, decision and update.
     fn finish(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<Option<EvalRequest>> {
         if self.steps {
             self.optimizer.record(encoder, self.slot()?, None);
@@ -278,7 +278,7 @@ impl PendingStep<'_> {
         self.end(encoder)
     }
 
-    /// What an integrator's step ends with: the decision completed by how far it went, and the update.
+    /// Records the end of an integrator's step: the decision, completed with the displacement, and the update.
     fn settle(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<Option<EvalRequest>> {
         {
             let slot = self.slot()?;
