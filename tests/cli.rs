@@ -174,7 +174,7 @@ fn mistakes_are_named_in_one_line() {
         (&["verify", "--case", "adamw/slow/3"], &["unknown variant of adamw `slow`; known: default, amsgrad"]),
         (&["verify", "--backend", "reference"], &["--backend gpu or cpu"]),
         (&["--json", "info"], &["info", "--json"]),
-        (&["info", "--model", "3x"], &["model: `3x` is no shape", "768x768"]),
+        (&["info", "--model", "3x"], &["model: `3x` is not a shape", "768x768"]),
         (&["info", "--model", "99G"], &["model: it has more than 17179869184 parameters"]),
         (&["info", "--model", "missing.safetensors"], &["missing.safetensors: "]),
         (&["info", "--model", "1k", "--storage", "8-bit"], &["unknown storage `8-bit`, did you mean `8bit`?"]),

@@ -110,7 +110,7 @@ impl FromStr for Shapes {
         for part in text.split(',').map(str::trim) {
             let wrong = || {
                 let part = tensor_file::quote(part);
-                Error::Usage(format!("model: {part} is no shape, needs 768x768, 12*768x768 (twelve of them) or 16M"))
+                Error::Usage(format!("model: {part} is not a shape, needs 768x768, 12*768x768 (twelve of them) or 16M"))
             };
             let (times, shape) = part.split_once('*').unwrap_or(("1", part));
             let times = number(times.trim()).ok_or_else(wrong)?;
@@ -157,7 +157,7 @@ mod tests {
             ["", "768x", "x768", "768,,3", "*3", "a*3", "3*", "-1", "1.5", "1.k", ".5k", "1.2345k", "1e6", "16m", "7²"]
         {
             let error = text.parse::<Shapes>().expect_err(text).to_string();
-            assert!(error.contains("is no shape"), "{text}: {error}");
+            assert!(error.contains("is not a shape"), "{text}: {error}");
         }
         for (text, part) in [
             ("100001*1", "more than 100000 tensors"),

@@ -99,7 +99,7 @@ impl Trajectory {
     fn check_entry<'a>(&self, entry: &'a Entry) -> Result<Key<'a>> {
         let name = || quote(&entry.key);
         let Some(key) = Key::parse(&entry.key) else {
-            return Err(self.file.error(format!("{} is no key of a trajectory, needs {}", name(), key::FORMS)));
+            return Err(self.file.error(format!("{} is not a key of a trajectory, needs {}", name(), key::FORMS)));
         };
         if entry.dtype != key.dtype() {
             return Err(self.file.error(format!("{} is {:?}, needs {:?}", name(), entry.dtype, key.dtype())));
