@@ -1,6 +1,7 @@
 //! The two paths on the host: against each other, against plain forms of the formulas, and with input that must be refused.
 
 mod support {
+    pub(crate) mod handle;
     pub(crate) mod host;
     pub(crate) mod step;
     pub(crate) mod ulp;
@@ -12,6 +13,8 @@ use wgpu_optim::optim::{
     ALL, AdaBelief, Adai, AdaiW, Adam, AdamW, Lamb, Lion, NormOf, ProxSgd, RmsProp, Rule, Sgd, VRAdam, Value,
 };
 use wgpu_optim::{Error, Group};
+
+use support::handle;
 
 use support::host;
 use support::step::step;
@@ -39,7 +42,7 @@ impl Random {
 }
 
 fn single<F: Number>(rule: impl Rule + 'static, elements: usize) -> Optimizer<F> {
-    host::optimizer([("all", rule.boxed())], [("w", 0, elements)]).expect("valid")
+    host::builder([("all", rule.boxed())], [("w", 0, elements)]).build_cpu().expect("valid")
 }
 
 /// Parameters of one tensor after each of `steps` steps of the oracle from the same numbers.
@@ -104,8 +107,8 @@ fn vradam_brakes_by_the_norm_over_everything() {
 /// One step each of one tensor and of its two halves, several times over.
 fn split_difference(rule: &dyn Rule) -> f64 {
     let groups = || [("all", rule.boxed())];
-    let mut whole = host::optimizer::<f64>(groups(), [("w", 0, 100)]).expect("valid");
-    let mut parts = host::optimizer::<f64>(groups(), [("a", 0, 30), ("b", 0, 70)]).expect("valid");
+    let mut whole = host::builder(groups(), [("w", 0, 100)]).build_cpu::<f64>().expect("valid");
+    let mut parts = host::builder(groups(), [("a", 0, 30), ("b", 0, 70)]).build_cpu::<f64>().expect("valid");
     let mut random = Random(3);
     let mut p = vec![random.tensor::<f64>(100)];
     let mut q = vec![p[0][..30].to_vec(), p[0][30..].to_vec()];
@@ -140,9 +143,9 @@ fn groups_have_their_own_settings_and_share_the_sums() {
         let mut second = first.boxed();
         second.set("lr", &Value::Number(0.02)).expect("every rule has lr");
         let groups = [("a", first.boxed()), ("b", second.boxed())];
-        let mut both = host::optimizer::<f64>(groups, [("x", 1, 10), ("y", 0, 20)]).expect("valid");
+        let mut both = host::builder(groups, [("x", 1, 10), ("y", 0, 20)]).build_cpu::<f64>().expect("valid");
         let alone = |rule: &dyn Rule| {
-            host::optimizer::<f64>([("all", rule.boxed())], [("x", 0, 10), ("y", 0, 20)]).expect("valid")
+            host::builder([("all", rule.boxed())], [("x", 0, 10), ("y", 0, 20)]).build_cpu::<f64>().expect("valid")
         };
         let (mut with_first, mut with_second) = (alone(first.as_ref()), alone(second.as_ref()));
         let mut random = Random(5);
@@ -161,23 +164,23 @@ fn groups_have_their_own_settings_and_share_the_sums() {
 #[test]
 fn a_state_is_kept_where_settings_need_it() {
     let unkept = single::<f64>(Adam { beta1: 0.0, ..Adam::default() }, 3);
-    assert_eq!(unkept.state_names(host::tensor(&unkept, 0)).unwrap(), ["v"]);
+    assert_eq!(unkept.state_names(handle::tensor(&unkept, 0)).unwrap(), ["v"]);
     let rules: [Box<dyn Rule>; 2] = [Box::new(VRAdam { beta1: 0.0, ..VRAdam::default() }), Box::new(VRAdam::default())];
     let groups = ["a", "b"].into_iter().zip(rules);
-    let shared = host::optimizer::<f64>(groups, [("x", 0, 3), ("y", 1, 3)]).expect("valid");
-    assert!((0..2).all(|t| shared.state(host::tensor(&shared, t), "m").is_ok()));
-    let unknown = shared.state(host::tensor(&shared, 0), "n").unwrap_err().to_string();
+    let shared = host::builder(groups, [("x", 0, 3), ("y", 1, 3)]).build_cpu::<f64>().expect("valid");
+    assert!((0..2).all(|t| shared.state(handle::tensor(&shared, t), "m").is_ok()));
+    let unknown = shared.state(handle::tensor(&shared, 0), "n").unwrap_err().to_string();
     assert!(unknown.contains("unknown state of tensor `x` `n`"), "{unknown}");
 }
 
 #[test]
 fn adai_refuses_a_step_of_zeros() {
     for rule in [Box::new(Adai { weight_decay: 0.0, ..Adai::new(0.1) }) as Box<dyn Rule>, Box::new(AdaiW::new(0.1))] {
-        let mut optimizer = host::optimizer::<f32>([("all", rule)], [("w", 0, 40)]).expect("valid");
+        let mut optimizer = host::builder([("all", rule)], [("w", 0, 40)]).build_cpu::<f32>().expect("valid");
         let mut p = vec![vec![1.5_f32; 40]];
         step(&mut optimizer, &mut p, &[vec![0.0; 40]]);
         assert_eq!((optimizer.step_count(), p[0][0], optimizer.totals()[0]), (0, 1.5, 0.0));
-        assert!(optimizer.state(host::tensor(&optimizer, 0), "q").expect("kept").iter().all(|q| *q == 0.0));
+        assert!(optimizer.state(handle::tensor(&optimizer, 0), "q").expect("kept").iter().all(|q| *q == 0.0));
         step(&mut optimizer, &mut p, &[vec![2.0; 40]]);
         assert_eq!((optimizer.step_count(), p[0][0]), (1, 1.5 - 0.1 * 2.0));
         step(&mut optimizer, &mut p, &[vec![0.0; 40]]);
@@ -190,7 +193,7 @@ fn adai_refuses_a_step_of_zeros() {
 fn adai_goes_on_where_gradient_and_decay_balance() {
     for seed in 0..20 {
         let mut optimizer = single::<f32>(Adai { weight_decay: 0.1, ..Adai::new(0.1) }, 1000);
-        let w = host::tensor(&optimizer, 0);
+        let w = handle::tensor(&optimizer, 0);
         optimizer.state_mut(w, "v").expect("kept").fill(1e-13);
         optimizer.state_mut(w, "q").expect("kept").fill(1.0);
         optimizer.set_step_count(5000);
@@ -363,8 +366,8 @@ fn rms(numbers: impl Iterator<Item = f64> + Clone) -> f64 {
 /// A fast path and an oracle in the same f32 state after three steps, with parameters.
 fn pair(rule: &dyn Rule, sizes: &[usize], random: &mut Random) -> (Optimizer<f32>, Optimizer<f64>, Vec<Vec<f32>>) {
     let tensors = || sizes.iter().enumerate().map(|(i, n)| (format!("t{i}"), 0, *n));
-    let mut fast = host::optimizer::<f32>([("all", rule.boxed())], tensors()).expect("valid");
-    let mut oracle = host::optimizer::<f64>([("all", rule.boxed())], tensors()).expect("valid");
+    let mut fast = host::builder([("all", rule.boxed())], tensors()).build_cpu::<f32>().expect("valid");
+    let mut oracle = host::builder([("all", rule.boxed())], tensors()).build_cpu::<f64>().expect("valid");
     let mut p: Vec<Vec<f32>> = sizes.iter().map(|n| random.tensor(*n)).collect();
     for _ in 0..3 {
         let g: Vec<Vec<f32>> = sizes.iter().map(|n| random.tensor(*n)).collect();
@@ -372,7 +375,7 @@ fn pair(rule: &dyn Rule, sizes: &[usize], random: &mut Random) -> (Optimizer<f32
     }
     for tensor in 0..sizes.len() {
         for state in rule.states().iter().filter(|s| s.used) {
-            let (here, there) = (host::tensor(&fast, tensor), host::tensor(&oracle, tensor));
+            let (here, there) = (handle::tensor(&fast, tensor), handle::tensor(&oracle, tensor));
             let from = fast.state(here, state.name).expect("kept").iter().map(|x| f64::from(*x));
             let to = oracle.state_mut(there, state.name).expect("kept");
             to.iter_mut().zip(from).for_each(|(to, from)| *to = from);
@@ -404,7 +407,7 @@ fn shares(rule: &dyn Rule, sizes: &[usize]) -> (f64, f64) {
             params = params.max((f64::from(*x) - e).abs() / allowed);
         }
         for state in rule.states().iter().filter(|s| s.used) {
-            let (here, there) = (host::tensor(&fast, tensor), host::tensor(&oracle, tensor));
+            let (here, there) = (handle::tensor(&fast, tensor), handle::tensor(&oracle, tensor));
             let (x, e) = (fast.state(here, state.name), oracle.state(there, state.name));
             let (x, e) = (x.expect("kept"), e.expect("kept"));
             let typical = rms(e.iter().copied());
@@ -468,7 +471,7 @@ fn input_that_does_not_fit_changes_nothing() {
     let length = optimizer.step(&mut [&mut p[..1]], &[&g]).expect_err("short");
     assert_eq!(length.to_string(), "tensor `w`: its parameter has 1 elements, needs 3");
     assert_eq!((optimizer.step_count(), p), (0, [1.0; 3]));
-    assert_eq!(optimizer.state(host::tensor(&optimizer, 0), "m").expect("kept"), [0.0; 3]);
+    assert_eq!(optimizer.state(handle::tensor(&optimizer, 0), "m").expect("kept"), [0.0; 3]);
 }
 
 #[test]
@@ -476,7 +479,7 @@ fn an_optimizer_that_makes_no_sense_is_refused() {
     type Groups = Vec<(&'static str, Box<dyn Rule>)>;
     let group = |name: &'static str, rule: Box<dyn Rule>| (name, rule);
     let new = |groups: Groups, tensors: Vec<(&str, usize, usize)>| {
-        host::optimizer::<f64>(groups, tensors).expect_err("refused")
+        host::builder(groups, tensors).build_cpu::<f64>().expect_err("refused")
     };
     let adamw = || Box::<AdamW>::default();
     let mixed = new(vec![group("a", adamw()), group("b", Box::<Lion>::default())], vec![]);
@@ -515,7 +518,7 @@ fn a_setting_changes_from_the_next_step_on() {
 #[test]
 fn a_tensor_without_elements_is_valid() {
     for entry in ALL {
-        let mut empty = host::optimizer::<f32>([("all", entry.sample())], [("w", 0, 0)]).expect("valid");
+        let mut empty = host::builder([("all", entry.sample())], [("w", 0, 0)]).build_cpu::<f32>().expect("valid");
         empty.step(&mut [&mut []], &[&[]]).expect("a step");
     }
 }

@@ -3,6 +3,7 @@
 mod support {
     pub(crate) mod device;
     pub(crate) mod gpu;
+    pub(crate) mod handle;
     pub(crate) mod host;
     pub(crate) mod numbers;
 }
@@ -16,6 +17,7 @@ use wgpu_optim::tools::verify::run_rule;
 use wgpu_optim::{Accumulate, AdamW, Builder, Clip, Ema, Error, Group, LossScale, Optimizer, Rule, Tensor, VRAdam};
 
 use support::gpu::GPU;
+use support::handle;
 use support::host;
 use support::numbers::numbers;
 
@@ -223,13 +225,13 @@ fn a_custom_rule_with_sums_agrees_with_vradam_clipped_or_not() {
 }
 
 fn on_cpu(rule: Box<dyn Rule>) -> Vec<f64> {
-    let mut optimizer = host::optimizer::<f64>([("all", rule)], [("w", 0, 100)]).expect("it is built");
+    let mut optimizer = host::builder([("all", rule)], [("w", 0, 100)]).build_cpu::<f64>().expect("it is built");
     let mut w = vec![0.5; 100];
     for step in 0..5 {
         let g: Vec<f64> = numbers(step, 100).iter().map(|x| f64::from(*x)).collect();
         optimizer.step(&mut [&mut w], &[&g]).expect("the step runs");
     }
-    w.extend(optimizer.state(host::tensor(&optimizer, 0), "v").expect("v is a state"));
+    w.extend(optimizer.state(handle::tensor(&optimizer, 0), "v").expect("v is a state"));
     w
 }
 
@@ -319,7 +321,7 @@ fn a_rule_with_a_cpu_form_is_verified() {
 fn without_a_cpu_form_the_cpu_says_so() {
     let rule = CustomRule::from_wgsl("braked", BRAKED).expect("the text is a rule");
     assert!(!rule.has_cpu());
-    let made = host::optimizer::<f64>([("all", rule.boxed())], [("w", 0, 1)]);
+    let made = host::builder([("all", rule.boxed())], [("w", 0, 1)]).build_cpu::<f64>();
     let error = made.expect_err("there is no CPU form").to_string();
     assert_eq!(error, "braked has no CPU form: it runs on the GPU only");
     let rule = CustomRule::from_wgsl("braked", BRAKED).expect("the text is a rule").cpu(|_, _, _, _| 0.0);

@@ -1,6 +1,7 @@
 //! What the papers' rules must do by their mathematics, on the host's f64 path.
 
 mod support {
+    pub(crate) mod handle;
     pub(crate) mod host;
 }
 
@@ -9,11 +10,13 @@ use wgpu_optim::cpu::Optimizer;
 use wgpu_optim::optim::{Adam, Directions, FlowAdam, Integrator, Rule, SAdam, WarpAdam, WarpMode};
 use wgpu_optim::random::{draw, fill_normals, normals, unit};
 
+use support::handle;
+
 use support::host;
 
 fn optimizer(rule: impl Rule + 'static, sizes: &[usize]) -> Optimizer<f64> {
     let tensors = sizes.iter().enumerate().map(|(i, n)| (format!("tensor {i}"), 0, *n));
-    host::optimizer([("all", rule.boxed())], tensors).expect("valid")
+    host::builder([("all", rule.boxed())], tensors).build_cpu().expect("valid")
 }
 
 /// Numbers in [-1, 1).
@@ -45,8 +48,8 @@ fn sadams_damping_on_a_smooth_function_has_the_mean_of_its_law() {
             let steps = 3000;
             for _ in 0..steps {
                 step(&mut optimizer, &mut w, |_| 0.0).expect("a step");
-                lgis.push(optimizer.decision(host::tensor(&optimizer, 0), "lgi").unwrap().expect("decided"));
-                damps.push(optimizer.decision(host::tensor(&optimizer, 0), "damp").unwrap().expect("decided"));
+                lgis.push(optimizer.decision(handle::tensor(&optimizer, 0), "lgi").unwrap().expect("decided"));
+                damps.push(optimizer.decision(handle::tensor(&optimizer, 0), "damp").unwrap().expect("decided"));
             }
             let mean = |x: &[f64]| x.iter().sum::<f64>() / x.len() as f64;
             let error = 4.0 * lgi_spread / f64::from(steps).sqrt();
@@ -63,7 +66,7 @@ fn sadam_with_one_probe_is_not_damped_and_with_lambda_zero_neither() {
     for rule in [SAdam { k: 1, ..SAdam::default() }, SAdam { lgi_lambda: 0.0, ..SAdam::default() }] {
         let mut optimizer = optimizer(rule, &[5]);
         step(&mut optimizer, &mut numbers(1, 5), |_| 0.0).expect("a step");
-        assert_eq!(optimizer.decision(host::tensor(&optimizer, 0), "damp").unwrap(), Some(1.0));
+        assert_eq!(optimizer.decision(handle::tensor(&optimizer, 0), "damp").unwrap(), Some(1.0));
     }
 }
 
@@ -135,7 +138,7 @@ fn a_flow_that_leads_nowhere_is_a_step_of_adams() {
 fn adam_beside(rule: WarpAdam, matrix: Option<&[f64]>, steps: u32) -> (Vec<f64>, Vec<f64>) {
     let mut warped = optimizer(rule, &[70]);
     if let Some(matrix) = matrix {
-        warped.set_warp(host::tensor(&warped, 0), matrix).expect("it fits");
+        warped.set_warp(handle::tensor(&warped, 0), matrix).expect("it fits");
     }
     let mut adam = optimizer(Adam { lr: rule.lr, ..Adam::default() }, &[70]);
     let (mut a, mut b) = (numbers(1, 70), numbers(1, 70));
@@ -181,9 +184,9 @@ fn warpadam_learns_along_the_hypergradient() {
     let mut learned = optimizer(rule, &[4]);
     let mut w = numbers(3, 4);
     learned.step(&mut [&mut w], &[&g1]).expect("a step");
-    let v = learned.state(host::tensor(&learned, 0), "v").expect("kept").to_vec();
+    let v = learned.state(handle::tensor(&learned, 0), "v").expect("kept").to_vec();
     learned.step(&mut [&mut w], &[&g2]).expect("a step");
-    let matrix = learned.warp(host::tensor(&learned, 0)).expect("a matrix");
+    let matrix = learned.warp(handle::tensor(&learned, 0)).expect("a matrix");
     for i in 0..4 {
         for j in 0..4 {
             // θ moved by -c·(P g1)_i / d_i, so that -∂L/∂P_ij = c g2_i g1_j / d_i.

@@ -4,6 +4,7 @@
 // A path, because rustfmt takes the folder tests/golden for that of this file's modules.
 #[path = "support"]
 mod support {
+    pub(crate) mod handle;
     pub(crate) mod host;
     pub(crate) mod stand_ins;
     pub(crate) mod step;
@@ -18,6 +19,8 @@ use serde_json::Value as Json;
 use wgpu_optim::EvalRequest;
 use wgpu_optim::cpu::{Number, Optimizer};
 use wgpu_optim::optim::{Rule, Value, find};
+
+use support::handle;
 
 use support::host;
 use support::stand_ins::{self, StandIn};
@@ -148,7 +151,7 @@ impl<F: Number> Run<F> {
         let names = golden.names();
         let params: Vec<Vec<F>> = names.iter().map(|n| narrow(&golden.numbers(&format!("param/{n}")))).collect();
         let tensors = names.into_iter().zip(&params).map(|(name, p)| (name, 0, p.len()));
-        let optimizer = host::optimizer([("all", golden.rule.clone())], tensors).expect("valid");
+        let optimizer = host::builder([("all", golden.rule.clone())], tensors).build_cpu().expect("valid");
         Self { optimizer, params }
     }
 
@@ -180,7 +183,7 @@ impl<F: Number> Run<F> {
     fn read(&self, what: &str, tensor: usize) -> Vec<f64> {
         let numbers = match what {
             "param" => &self.params[tensor],
-            state => self.optimizer.state(host::tensor(&self.optimizer, tensor), state).expect("it is kept"),
+            state => self.optimizer.state(handle::tensor(&self.optimizer, tensor), state).expect("it is kept"),
         };
         numbers.iter().map(|x| x.to_f64()).collect()
     }
@@ -287,7 +290,7 @@ fn damping_and_triggers_are_the_authors() {
         let golden = load(&path);
         let mut oracle = Run::<f64>::new(&golden);
         let mut flowed = Vec::new();
-        let first = host::tensor(&oracle.optimizer, 0);
+        let first = handle::tensor(&oracle.optimizer, 0);
         for t in 1..=golden.steps {
             oracle.step(&golden, t);
             let decided = |name| oracle.optimizer.decision(first, name).expect("its own handle");

@@ -69,7 +69,7 @@ fn the_sequences_are_the_papers_on_both_sides() {
     let start: Vec<f64> = (0..N as u64).map(|i| number(i + 77)).collect();
     let mut paper = Paper { rule, z: start.clone(), x: start.clone(), weights: 0.0 };
 
-    let mut host = host::optimizer::<f64>([("all", rule.into())], [("w", 0, N)]).unwrap();
+    let mut host = host::builder([("all", rule.into())], [("w", 0, N)]).build_cpu::<f64>().unwrap();
     let mut y = start.clone();
 
     let mut builder = Optimizer::builder(rule);

@@ -1,4 +1,4 @@
-//! The commands: each file parses the options of one command and prints what the library found.
+//! The commands of the program. Each file parses the options of one command, calls the library, and prints what the library found.
 
 mod bench;
 mod failure;

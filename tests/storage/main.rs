@@ -10,6 +10,7 @@ mod optimizer;
 #[path = "../support"]
 mod support {
     pub(crate) mod bits;
+    pub(crate) mod handle;
     pub(crate) mod host;
     pub(crate) mod step;
 }

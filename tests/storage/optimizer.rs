@@ -12,6 +12,7 @@ use wgpu_optim::storage::{Format, Params, RoundingMode, StateFormat, Storage};
 use wgpu_optim::{Accumulate, Builder, Ema, EvalRequest, Group, NoDecay, Rule};
 
 use crate::support::bits::bits;
+use crate::support::handle;
 use crate::support::host;
 use crate::support::step::step;
 
@@ -39,7 +40,7 @@ fn packed(rule: &dyn Rule, sizes: &[usize], text: &str, seed: u64) -> Builder {
 }
 
 fn plain<F: Number>(rule: &dyn Rule, sizes: &[usize]) -> Optimizer<F> {
-    host::optimizer([("all", rule.boxed())], tensors(sizes)).unwrap()
+    host::builder([("all", rule.boxed())], tensors(sizes)).build_cpu().unwrap()
 }
 
 fn stored<F: Number>(rule: &dyn Rule, sizes: &[usize], text: &str, seed: u64) -> Optimizer<F> {
@@ -48,7 +49,7 @@ fn stored<F: Number>(rule: &dyn Rule, sizes: &[usize], text: &str, seed: u64) ->
 
 /// A state of the tensor at this place.
 fn state<'a, F: Number>(optimizer: &'a Optimizer<F>, at: usize, name: &str) -> Option<&'a [F]> {
-    optimizer.state(host::tensor(optimizer, at), name).ok()
+    optimizer.state(handle::tensor(optimizer, at), name).ok()
 }
 
 /// Numbers of many sizes, some of them zero.
@@ -126,7 +127,7 @@ fn check_rounding<F: Number>(rule: &dyn Rule, text: &str, states: &[(&str, State
                 let kind = specs.iter().find(|s| s.name == *name).unwrap().kind;
                 let small = *format == StateFormat::Blockwise8 && (SIZES[at] as u64) < wanted.min_blockwise;
                 let format = if small { StateFormat::F32 } else { *format };
-                let tensor = host::tensor(&theirs, at);
+                let tensor = handle::tensor(&theirs, at);
                 rounded_state(theirs.state_mut(tensor, name).unwrap(), kind, format, chances(array));
                 let (ours, theirs) = (state(&ours, at, name), state(&theirs, at, name));
                 assert!(ours == theirs, "{text}: {name} of tensor {at} after step {t}");
@@ -367,7 +368,7 @@ fn averages_and_telemetry_see_parameters_in_full() {
         let mut optimizer = packed(&rule, &[2], text, 0).ema(ema).telemetry(true).build_cpu::<f32>().unwrap();
         let mut params = vec![vec![1.0, -1.0]];
         (0..2).for_each(|_| step(&mut optimizer, &mut params, &[vec![1e-4, 1e-4]]));
-        (optimizer.ema(host::tensor(&optimizer, 0)).unwrap().to_vec(), optimizer.stats().unwrap().total.update)
+        (optimizer.ema(handle::tensor(&optimizer, 0)).unwrap().to_vec(), optimizer.stats().unwrap().total.update)
     };
     assert_eq!(run("bf16-split,grads=f32"), run("f32"));
     assert_eq!(run("bf16-master,grads=f32"), run("f32"));
@@ -474,7 +475,7 @@ fn tensors_without_decay_stay_stored() {
     builder.tensors(Group::DEFAULT, [("t0", &[300][..]), ("t1", &[30, 10])]);
     let without = builder.exclude_from_decay(Group::DEFAULT, NoDecay::Rank(1)).unwrap();
     let mut optimizer = builder.build_cpu::<f32>().unwrap();
-    let groups = [0, 1].map(|t| optimizer.group_of(host::tensor(&optimizer, t)).unwrap());
+    let groups = [0, 1].map(|t| optimizer.group_of(handle::tensor(&optimizer, t)).unwrap());
     assert_eq!(groups, [without, Group::DEFAULT]);
     let mut params = numbers::<f32>(&[300, 300], 1, 0.1);
     step(&mut optimizer, &mut params, &numbers(&[300, 300], 2, 1e-2));

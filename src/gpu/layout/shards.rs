@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::gpu::layout::tables::Item;
+use crate::gpu::layout::item::Item;
 use crate::gpu::layout::units::{ARENA_HEADER, CHUNK, Counts, SUM_LANES, VEC4};
 use crate::gpu::layout::windows::{Limits, Window};
 

@@ -2,27 +2,12 @@
 
 use std::ops::Range;
 
-use crate::gpu::layout::segments::{Segment, TensorRow};
+use crate::gpu::layout::item::Item;
+use crate::gpu::layout::segments::{SEGMENT, Segment, TensorRow};
 use crate::gpu::layout::shards::{Chunk, Records, Shard};
-use crate::gpu::layout::units::{ARENA_HEADER, Counts};
-use crate::gpu::layout::windows::{Limits, Place, too_far_apart};
+use crate::gpu::layout::units::ARENA_HEADER;
+use crate::gpu::layout::windows::{Limits, too_far_apart};
 use crate::{Error, Result};
-
-/// A tensor that the layout places.
-#[derive(Clone, Debug)]
-pub(crate) struct Item {
-    pub(crate) elements: u64,
-    pub(crate) group: u32,
-    /// Tensors of one class may share a shard.
-    pub(crate) class: usize,
-    /// Elements of a chunk: a multiple of 4, at most [`CHUNK`](crate::gpu::layout::units::CHUNK).
-    pub(crate) chunk: u64,
-    /// Arrays of the arena.
-    pub(crate) arrays: Counts,
-    pub(crate) param: Place,
-    /// `None`: each step names the gradient.
-    pub(crate) grad: Option<Place>,
-}
 
 /// Where a run of one tensor's states lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,6 +105,35 @@ impl Layout {
         }
     }
 
+    /// Numbers the rows of partial sums: those of all spans, tensor by tensor, then those of all segments.
+    fn number_segments(&mut self, items: &[Item]) {
+        let mut spans = Vec::with_capacity(items.len());
+        for parts in &self.parts {
+            let first = self.rows;
+            for part in parts {
+                for span in &mut self.shards[part.shard].spans[part.spans.clone()] {
+                    span.row = self.rows;
+                    self.rows += 1;
+                }
+            }
+            spans.push(first..self.rows);
+        }
+        for (tensor, spans) in spans.into_iter().enumerate() {
+            let first = self.rows;
+            for start in spans.clone().step_by(SEGMENT as usize) {
+                let count = SEGMENT.min(spans.end - start);
+                self.segments.push(Segment { first: start, count, row: self.rows, pad: 0 });
+                self.rows += 1;
+            }
+            self.tensors[tensor] = TensorRow {
+                first,
+                count: self.rows - first,
+                group: items[tensor].group,
+                elements: items[tensor].elements as f32,
+            };
+        }
+    }
+
     /// Pads the tables with empty records, so that the kernels need no bounds check in a folded grid.
     fn fold_grids(&mut self, limits: Limits) -> Result<()> {
         for shard in &mut self.shards {
@@ -159,9 +173,8 @@ impl Layout {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gpu::layout::segments::SEGMENT;
-    use crate::gpu::layout::units::{CHUNK, VEC4};
-    use crate::gpu::layout::windows::Window;
+    use crate::gpu::layout::units::{CHUNK, Counts, VEC4};
+    use crate::gpu::layout::windows::{Place, Window};
     use proptest::prelude::*;
 
     const LIMITS: Limits = Limits { window: 64 << 10, alignment: 256, grid: 7 };

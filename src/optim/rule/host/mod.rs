@@ -1,5 +1,5 @@
-//! A rule on the CPU, over slices, with its types erased: the plain loop that the oracle runs, and the blocked loop that the compiler
-//! turns into vector instructions.
+//! A rule on the CPU, over slices, with its types erased. `kernel.rs` holds the plain loop that the oracle runs; `blocks.rs` holds the
+//! blocked loop that the compiler turns into vector instructions.
 
 mod blocks;
 mod kernel;

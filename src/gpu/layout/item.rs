@@ -1,0 +1,20 @@
+//! What the layout knows of a tensor.
+
+use crate::gpu::layout::units::Counts;
+use crate::gpu::layout::windows::Place;
+
+/// A tensor that the layout places.
+#[derive(Clone, Debug)]
+pub(crate) struct Item {
+    pub(crate) elements: u64,
+    pub(crate) group: u32,
+    /// Tensors of one class may share a shard.
+    pub(crate) class: usize,
+    /// Elements of a chunk: a multiple of 4, at most [`CHUNK`](crate::gpu::layout::units::CHUNK).
+    pub(crate) chunk: u64,
+    /// Arrays of the arena.
+    pub(crate) arrays: Counts,
+    pub(crate) param: Place,
+    /// `None`: each step names the gradient.
+    pub(crate) grad: Option<Place>,
+}
