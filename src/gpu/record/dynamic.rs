@@ -1,4 +1,4 @@
-//! Steps whose gradients move: this step's places, and a shard for each run of tensors whose gradients can be bound together.
+//! Dynamic gradients: the ranges that a step names, and one dispatch per run of tensors with gradients in one window.
 
 use futures::FutureExt as _;
 
