@@ -20,7 +20,8 @@ impl<F: Number> Optimizer<F> {
         let index = self.spec.row_set(rows)?;
         let set = &self.rows.sets[index];
         let Some(capacity) = set.capacity else {
-            return Err(set.error("its rows may change places only where the builder was told a row_capacity"));
+            return Err(set
+                .error("its rows cannot be remapped without a row capacity: call Builder::row_capacity before build"));
         };
         if indices.len() > capacity {
             return Err(set.error(&format!(

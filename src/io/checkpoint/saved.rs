@@ -47,7 +47,7 @@ impl Checkpoint {
         &self.optimizer
     }
 
-    /// How many steps had been step_count.
+    /// The step count.
     #[must_use]
     pub fn step_count(&self) -> u64 {
         u64::from(self.contents.control.step_count)

@@ -14,7 +14,7 @@ struct Declaration<'a> {
     words: Vec<&'a str>,
 }
 
-/// The bindings of a text and what `roots` reach, in the order of the text. Every word counts as a name: a local
+/// The bindings of a text and the declarations that `roots` reach, in the order of the text. Every word counts as a name: a local
 /// variable with the name of a function keeps that function.
 pub(super) fn link(text: &str, roots: &[&str]) -> String {
     let declarations = declarations(text);
