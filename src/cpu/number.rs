@@ -4,7 +4,7 @@ use crate::optim::Rule;
 use crate::optim::rule::Real;
 use crate::optim::rule::host::HostKernel;
 
-/// The number types that an [`Optimizer`] runs in.
+/// A number type of the [`Optimizer`](crate::cpu::Optimizer) on the host.
 pub trait Number: Real {
     /// Whether this is the fast path.
     const FAST: bool;

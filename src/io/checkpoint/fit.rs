@@ -133,7 +133,7 @@ impl Checkpoint {
     pub(crate) fn count_differences(&self, rule: &dyn Rule) -> Vec<String> {
         let probes = if let Procedure::Probe(probe) = rule.procedure() { probe.count + 1 } else { 0 };
         let counts = [
-            ("numbers that decisions remember", self.contents.global_state.len(), rule.global_state().len()),
+            ("numbers of global state", self.contents.global_state.len(), rule.global_state().len()),
             ("losses of probes", self.contents.losses.len(), probes),
         ];
         let differ = counts.into_iter().filter(|(_, there, here)| there != here);
