@@ -24,7 +24,7 @@ impl<F: Number> TensorState<F> {
             match (self.stored.formats.state(at), draws) {
                 (StateFormat::F32, _) => {}
                 (StateFormat::Bf16Stochastic, Some(of)) => {
-                    HalfRounding::Stochastic(Format::Bf16, of(array)).round(state, kind)
+                    HalfRounding::Stochastic(Format::Bf16, of(array)).round(state, kind);
                 }
                 (StateFormat::Bf16 | StateFormat::Bf16Stochastic, _) => {
                     HalfRounding::Nearest(Format::Bf16).round(state, kind);
