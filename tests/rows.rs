@@ -712,7 +712,7 @@ fn what_does_not_fit_a_built_set_is_refused_and_changes_nothing() {
     has(optimizer.remap(e, set, indices.slice(..), 7), &["row set `set`", "7 rows", "room for 6"]);
     has(optimizer.remap(e, set, indices.slice(..12), 5), &["12 bytes", "5 rows need 20"]);
     has(optimizer.remap(e, set, buffer_of(&[0; 8], wgpu::BufferUsages::STORAGE).slice(..), 5), &["COPY_SRC"]);
-    has(optimizer.remap(e, fixed, indices.slice(..), 3), &["row set `fixed`", "reserve"]);
+    has(optimizer.remap(e, fixed, indices.slice(..), 3), &["row set `fixed`", "row_capacity"]);
     has(optimizer.reset_rows(e, set, indices.slice(..12)), &["flags have 12 bytes", "4 rows need 16"]);
     has(optimizer.set_row_count(set, 7), &["room for 6"]);
     has(optimizer.write_mask(set, &[1; 4]), &["row set `set`", "no mask"]);

@@ -1,4 +1,4 @@
-//! What stands around the rule, on the host: the same as `shaders/harness/gradient.wgsl` and `finalize.wgsl` do on the GPU.
+//! The options around the rule, on the host: as `shaders/harness/gradient.wgsl` and `finalize.wgsl` on the GPU.
 
 use crate::cpu::extent::Extent;
 use crate::cpu::number::Number;
@@ -9,20 +9,20 @@ use crate::gpu::layout::units::{ACCUMULATOR, AVERAGE};
 use crate::options::around::{Accumulate, Around, Clip};
 use crate::options::telemetry::Squares;
 
-/// The numbers that live from step to step around the rule.
+/// The numbers that the options around the rule keep from step to step.
 #[derive(Clone, Debug)]
 pub(crate) struct Surroundings<F> {
     pub(crate) around: Around,
-    /// Gradients of micro-batches, a tensor each; empty where they are not accumulated.
+    /// The joined gradients of micro-batches, per tensor; empty without accumulation.
     pub(crate) accumulated: Vec<Vec<F>>,
-    /// Averages of the weights, a tensor each; empty where none are kept.
+    /// The averages of the weights, per tensor; empty without an average.
     pub(crate) ema: Vec<Vec<F>>,
     pub(crate) scale: f64,
     streak: u32,
     pub(crate) skipped: u64,
-    /// What the last step found about each tensor.
+    /// The measurements of the last step, per tensor.
     pub(crate) squares: Vec<Squares>,
-    /// This step's gradients as the rule sees them.
+    /// The gradients of this step as the rule sees them.
     pub(crate) prepared: Vec<Vec<F>>,
 }
 
@@ -44,7 +44,7 @@ impl<F: Number> Surroundings<F> {
         }
     }
 
-    /// Whether gradients reach the rule as they come.
+    /// Whether the rule sees gradients as the caller gives them.
     pub(crate) fn passes_gradients(&self) -> bool {
         let bare = Around { ema: self.around.ema, ..Around::default() };
         self.around == bare
@@ -58,7 +58,7 @@ impl<F: Number> Surroundings<F> {
         }
     }
 
-    /// Prepares this step's gradients, or says that the step is left out because one of them is not finite.
+    /// Prepares the gradients of this step. Returns false where the step is skipped, because a gradient is not finite.
     pub(crate) fn prepare(
         &mut self,
         groups: &[GroupInfo],
@@ -92,7 +92,7 @@ impl<F: Number> Surroundings<F> {
         !skip
     }
 
-    /// torch's `GradScaler`.
+    /// Adapts the loss scale as torch's `GradScaler`.
     fn adapt_scale(&mut self, skip: bool) {
         self.skipped += u64::from(skip);
         let Some(scale) = self.around.loss_scale else { return };
@@ -107,7 +107,7 @@ impl<F: Number> Surroundings<F> {
         }
     }
 
-    /// Clips by value, and takes the norms that a clip by norm and telemetry need.
+    /// Clips by value, and computes the norms that a clip by norm and telemetry need.
     fn measure_gradients(&mut self) {
         if let Some(Clip::Value(most)) = self.around.clip {
             let most = F::from_f64(most);
@@ -138,7 +138,7 @@ impl<F: Number> Surroundings<F> {
         }
     }
 
-    /// After the `t`-th step, with the parameters from before the first where `t` is 1.
+    /// Averages the weights after the `t`-th step.
     pub(crate) fn average(&mut self, t: u64, params: &[&mut [F]]) {
         let Some(ema) = self.around.ema else { return };
         let rate = F::from_f64(ema.rate(t));
@@ -149,7 +149,7 @@ impl<F: Number> Surroundings<F> {
         }
     }
 
-    /// Before the first step the average is the weights.
+    /// Sets the averages to the weights, before the first step.
     pub(crate) fn start_average(&mut self, params: &[&mut [F]]) {
         for (average, p) in self.ema.iter_mut().zip(params) {
             average.copy_from_slice(p);
@@ -163,7 +163,7 @@ pub(crate) fn square<F: Number>(values: &[F]) -> f64 {
 }
 
 #[cfg(feature = "checkpoint")]
-/// The counters that live from step to step.
+/// The counters that steps keep.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Counters {
     pub(crate) step_count: u64,
@@ -174,21 +174,21 @@ pub(crate) struct Counters {
 
 #[cfg(feature = "checkpoint")]
 impl<F: Number> Surroundings<F> {
-    /// What is kept for a tensor, under the GPU's names.
+    /// The arrays of a tensor, under the names that the GPU uses.
     pub(crate) fn arrays(&self, tensor: usize) -> impl Iterator<Item = (&'static str, &[F])> {
         let sums = self.accumulated.get(tensor).map(|values| (ACCUMULATOR, values.as_slice()));
         let averages = self.ema.get(tensor).map(|values| (AVERAGE, values.as_slice()));
         [sums, averages].into_iter().flatten()
     }
 
-    /// As [`arrays`](Self::arrays), to be overwritten.
+    /// As [`arrays`](Self::arrays), for writing.
     pub(crate) fn arrays_mut(&mut self, tensor: usize) -> impl Iterator<Item = (&'static str, &mut [F])> {
         let sums = self.accumulated.get_mut(tensor).map(|values| (ACCUMULATOR, values.as_mut_slice()));
         let averages = self.ema.get_mut(tensor).map(|values| (AVERAGE, values.as_mut_slice()));
         [sums, averages].into_iter().flatten()
     }
 
-    /// Without the count of applied steps, which is not kept here.
+    /// The counters without the step count, which the optimizer itself keeps.
     pub(crate) fn counters(&self) -> Counters {
         Counters { step_count: 0, skipped: self.skipped, streak: self.streak, scale: self.scale }
     }

@@ -1,4 +1,4 @@
-//! How an optimizer on the host is made.
+//! Construction of an optimizer on the host.
 
 use crate::Result;
 use crate::cpu::around::Surroundings;
@@ -17,7 +17,7 @@ use crate::optim::rule::need_cpu;
 impl Builder {
     /// Creates an optimizer on the host with the same groups, tensors and options: in f64 the oracle, in f32 the fast path. The builder
     /// stays as it is, and its handles belong to this optimizer too. The caller keeps parameters and gradients and gives them to each
-    /// step, in the order of the tensors; buffers that tensors were bound to play no part.
+    /// step, in the order of the tensors. The optimizer ignores bound buffers.
     ///
     /// ```
     /// use wgpu_optim::{AdamW, Group, Optimizer};
@@ -33,7 +33,7 @@ impl Builder {
     /// ```
     ///
     /// # Errors
-    /// As [`build`](Self::build), as far as no device is needed; a rule without a form for the CPU.
+    /// As [`build`](Self::build), as far as no device is needed; a rule without a CPU form.
     pub fn build_cpu<F: Number>(&self) -> Result<Optimizer<F>> {
         let spec = self.settled()?;
         spec.groups.iter().try_for_each(|group| need_cpu(group.rule.as_ref()))?;
@@ -42,7 +42,7 @@ impl Builder {
 }
 
 impl<F: Number> Optimizer<F> {
-    /// Makes everything before the first step from a description that was checked.
+    /// Creates the optimizer from a checked specification.
     fn create(spec: Spec) -> Self {
         let extents: Vec<Extent> = spec.tensors.iter().map(Extent::new).collect();
         let mut tensors: Vec<_> = (0..extents.len()).map(|tensor| TensorState::new(&spec, tensor)).collect();

@@ -1,4 +1,4 @@
-//! What a step decides from sums or slopes before anything moves.
+//! The decision of a step, from sums or slopes, before the update.
 
 use crate::cpu::hyper::Scaled;
 use crate::cpu::number::Number;
@@ -6,7 +6,7 @@ use crate::cpu::tensor::TensorState;
 use crate::cpu::walk;
 use crate::optim::rule::Real;
 
-/// What decisions are made of and kept in, beside the tensors.
+/// The inputs and outputs of decisions, beside the tensors.
 pub(crate) struct Decider<'a, F> {
     pub(crate) totals: &'a mut Vec<f64>,
     pub(crate) global_state: &'a mut [F],
@@ -14,7 +14,7 @@ pub(crate) struct Decider<'a, F> {
 }
 
 impl<F: Number> Decider<'_, F> {
-    /// Decides for every tensor, or says that the step is left out.
+    /// Decides for every tensor. Returns false where the step is skipped.
     pub(crate) fn decide(
         &mut self,
         groups: &[Scaled<'_, F>],
@@ -44,7 +44,7 @@ impl<F: Number> Decider<'_, F> {
         true
     }
 
-    /// Completes the decisions once an integrator has been along.
+    /// Completes the decisions after an integrator followed the flow.
     pub(crate) fn settle(
         &mut self,
         groups: &[Scaled<'_, F>],
@@ -72,12 +72,13 @@ impl<F: Number> Decider<'_, F> {
     }
 }
 
-/// Whether the step leaves the count of applied steps where it is.
+/// Whether the step leaves the step count as it is.
 pub(crate) fn held<F: Number>(groups: &[Scaled<'_, F>], tensors: &[TensorState<F>]) -> bool {
     groups[0].sums.may_hold && tensors.first().is_some_and(|t| groups[0].cpu.hold(&t.decision))
 }
 
-/// Every tensor's own totals from its sums, and the totals over all, with gradients as they are: the factor of a clip would be c.
+/// Computes the totals of every tensor from its sums, and returns the totals over all tensors. The gradients are already clipped, so the
+/// clip factor c is 1.
 fn total<F: Number>(groups: &[Scaled<'_, F>], tensors: &mut [TensorState<F>], count: usize) -> Vec<f64> {
     let c = 1.0;
     let mut all = vec![[0.0; 3]; count];

@@ -1,19 +1,19 @@
-//! Rules that are evaluated elsewhere than they are trained, on the host.
+//! Rules with different points for training and evaluation, on the host.
 
 use crate::cpu::number::Number;
 use crate::cpu::optimizer::Optimizer;
 use crate::{Error, Result};
 
 impl<F: Number> Optimizer<F> {
-    /// Moves the parameters to where the rule is evaluated: with the schedule-free rules from y to the average x.
+    /// Moves the parameters to the point at which the rule is evaluated: with the schedule-free rules from y to the average x.
     ///
     /// # Errors
-    /// The rule is evaluated where it is trained; a count or length that does not fit.
+    /// The rule is evaluated at the point at which it is trained; a count or length that does not fit.
     pub fn to_eval_params(&mut self, params: &mut [&mut [F]]) -> Result<()> {
         self.move_params(params, 1.0)
     }
 
-    /// Moves the parameters back to where the rule is trained; they may come back changed by a rounding.
+    /// Moves the parameters back to the point at which the rule is trained. The two moves together may change a parameter by a rounding.
     ///
     /// # Errors
     /// As [`to_eval_params`](Self::to_eval_params).

@@ -1,4 +1,4 @@
-//! Steps that evaluate the objective while they are under way.
+//! Steps with evaluations of the objective inside.
 
 use crate::Result;
 use crate::cpu::decide::{self, Decider};
@@ -15,9 +15,9 @@ use crate::optim::procedure::evaluation::{EvalRequest, Evaluations};
 use crate::optim::{Procedure, Rule};
 
 impl<F: Number> Optimizer<F> {
-    /// One step of any rule, with everything evaluated inside it. `evaluate` is handed the parameters as they are and the gradients to
-    /// be written over, and returns the loss: first for [`EvalRequest::Gradient`] at the parameters themselves, then for whatever the
-    /// rule asks for. It must see the same mini-batch throughout the step.
+    /// One step of any rule, with all its evaluations. `evaluate` gets the parameters to read and the gradients to write, and returns the loss:
+    /// first for [`EvalRequest::Gradient`] at the parameters, then for the other requests of the rule. `evaluate` must use the same
+    /// mini-batch throughout the step.
     ///
     /// ```
     /// use wgpu_optim::{EvalRequest, Group, Optimizer, SAdam};
@@ -38,7 +38,7 @@ impl<F: Number> Optimizer<F> {
     /// ```
     ///
     /// # Errors
-    /// As [`step`](Self::step), and what `evaluate` returns; parameters and states are then as they were before.
+    /// As [`step`](Self::step), and the errors of `evaluate`. Parameters and states are then as before the step.
     pub fn step_with(
         &mut self,
         params: &mut [&mut [F]],
@@ -48,7 +48,7 @@ impl<F: Number> Optimizer<F> {
         self.check_lengths(params, &shared(grads))?;
         let formats = self.gradient_formats();
         let mut counts = Evaluations::default();
-        // The caller evaluates all tensors, the step sees those that are not frozen.
+        // The caller evaluates all tensors; the step sees the tensors that are not frozen.
         let (mut live, frozen): (Vec<&mut [F]>, Vec<&mut [F]>) =
             params.iter_mut().zip(&self.tensors).map(|(p, t)| split_at_live(p, t)).unzip();
         let (mut live_grads, mut frozen_grads): (Vec<&mut [F]>, Vec<&mut [F]>) =
@@ -77,7 +77,7 @@ impl<F: Number> Optimizer<F> {
         stepped
     }
 
-    /// How often [`step_with`](Self::step_with) evaluated the objective so far.
+    /// The counts of gradients and losses that [`step_with`](Self::step_with) evaluated so far.
     #[must_use]
     pub const fn evaluations(&self) -> Evaluations {
         self.evaluations
@@ -135,7 +135,7 @@ impl<F: Number> Optimizer<F> {
     }
 }
 
-/// Gives every tensor's state of this name other values.
+/// Replaces the state of this name in every tensor.
 fn put_states<F: Number>(rule: &dyn Rule, tensors: &mut [TensorState<F>], name: &str, values: Vec<Vec<F>>) {
     let Some(at) = rule.states().iter().position(|s| s.name == name) else { return };
     for (tensor, values) in tensors.iter_mut().zip(values) {
@@ -149,17 +149,17 @@ fn shared<'a, F>(slices: &'a [&mut [F]]) -> Vec<&'a [F]> {
     slices.iter().map(|slice| &**slice).collect()
 }
 
-/// What a step sees of a tensor's numbers, and the rest: all of a frozen tensor's.
+/// The numbers of a tensor that a step sees, and the numbers that it does not see. A step sees no number of a frozen tensor.
 fn split_at_live<'a, F>(values: &'a mut [F], tensor: &TensorState<F>) -> (&'a mut [F], &'a mut [F]) {
     values.split_at_mut(tensor.spec.elements)
 }
 
-/// Each tensor's numbers: those that the step sees, or those of a frozen tensor.
+/// The numbers of each tensor, frozen or not.
 fn whole<'a, F>(live: &'a [&mut [F]], frozen: &'a [&mut [F]]) -> Vec<&'a [F]> {
     live.iter().zip(frozen).map(|(live, frozen)| if frozen.is_empty() { &**live } else { &**frozen }).collect()
 }
 
-/// As [`whole`], to be written over.
+/// As [`whole`], for writing.
 fn whole_mut<'a, F>(live: &'a mut [&mut [F]], frozen: &'a mut [&mut [F]]) -> Vec<&'a mut [F]> {
     let both = live.iter_mut().zip(frozen);
     both.map(|(live, frozen)| if frozen.is_empty() { &mut **live } else { &mut **frozen }).collect()

@@ -1,13 +1,13 @@
-//! What the files of the host know of a tensor and of a row set while steps go on.
+//! The extent of a tensor and of a row set, which the files of the host share.
 
 use crate::gpu::build::spec::{Mask, RowSetInfo, Spec, TensorInfo};
 use crate::{Error, Result};
 
-/// A tensor's name and group, and how many numbers a step sees of it.
+/// The name and the group of a tensor, and the count of its numbers that a step sees.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Extent {
     pub(crate) name: String,
-    /// The place of its group.
+    /// The index of the group.
     pub(crate) group: usize,
     /// 0 for a frozen tensor, which takes no part in steps.
     pub(crate) elements: usize,
@@ -28,13 +28,13 @@ pub(crate) struct RowSetState {
     /// The elements of a row of each tensor.
     pub(crate) widths: Vec<usize>,
     pub(crate) rows: usize,
-    /// The most rows; `None` where rows may not change places.
+    /// The row capacity. `None`: rows cannot be remapped.
     pub(crate) capacity: Option<usize>,
     /// Whether the set has a mask.
     pub(crate) masked: bool,
-    /// Whether elements stay as they are where the gradient is exactly zero.
+    /// Whether a step leaves out elements with a gradient of exactly zero.
     pub(crate) nonzero: bool,
-    /// A word per row, 0 where it stays as it is; none: every row is stepped.
+    /// One word per row, 0 where a step leaves the row as it is. Empty: a step takes every row.
     pub(crate) flags: Vec<u32>,
 }
 

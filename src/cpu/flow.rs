@@ -1,4 +1,4 @@
-//! The flow of the clipped gradient, followed from evaluation to evaluation: `shaders/harness/flow.wgsl` does the same on the GPU.
+//! Integration of the flow of the clipped gradient, from evaluation to evaluation: as `shaders/harness/flow.wgsl` on the GPU.
 
 use crate::Result;
 use crate::cpu::hyper::Scaled;
@@ -9,12 +9,12 @@ use crate::optim::procedure::Scheme;
 use crate::optim::procedure::evaluation::EvalRequest;
 use crate::optim::procedure::integrator::{Control, RK4, Verdict, Weights, first_step, second_step};
 
-/// A tensor on its way.
+/// A tensor during the integration.
 struct Place<F> {
     base: Vec<F>,
-    /// The way so far, without the step under way.
+    /// The displacement so far, without the current step of the integrator.
     displacement: Vec<F>,
-    /// The derivatives of the step under way.
+    /// The derivatives of the current step of the integrator.
     k: Vec<Vec<F>>,
     horizon: F,
     limit: F,
@@ -23,11 +23,11 @@ struct Place<F> {
 
 impl<F: Number> Place<F> {
     fn derivative(&self, g: &[F]) -> Vec<F> {
-        // A NaN stays one, and is found in the error.
+        // A NaN stays a NaN, and the error estimate finds it.
         g.iter().map(|g| -(self.sign * *g).clamp(-self.limit, self.limit)).collect()
     }
 
-    /// A combination of the derivatives, element by element.
+    /// A linear combination of the derivatives, element by element.
     fn combined(&self, weights: &Weights, factor: F) -> Vec<F> {
         let mut sum = vec![F::zero(); self.base.len()];
         for (k, w) in self.k.iter().zip(weights) {
@@ -38,15 +38,15 @@ impl<F: Number> Place<F> {
     }
 }
 
-/// All tensors on their way.
+/// All tensors during the integration.
 pub(crate) struct Flow<F> {
     places: Vec<Place<F>>,
-    /// Whether it led nowhere.
+    /// Whether the integration failed.
     pub(crate) abandoned: bool,
 }
 
 impl<F: Number> Flow<F> {
-    /// `start` are the gradients at the parameters as the rule sees them; signs are for later ones.
+    /// `start`: the gradients at the parameters, as the rule sees them. `signs`: the signs of later gradients.
     pub(crate) fn new(
         groups: &[Scaled<'_, F>],
         tensors: &[TensorState<F>],
@@ -72,7 +72,7 @@ impl<F: Number> Flow<F> {
         Self { abandoned: false, places }
     }
 
-    /// Follows the flow; [`displacement`](Self::displacement) tells how far.
+    /// Follows the flow. [`displacement`](Self::displacement) returns the result.
     pub(crate) fn follow(
         &mut self,
         scheme: Scheme,
@@ -135,7 +135,7 @@ impl<F: Number> Flow<F> {
         }
     }
 
-    /// Moves the parameters to a stage's position and takes the derivative there.
+    /// Moves the parameters to the position of a stage and evaluates the derivative there.
     fn stage(
         &mut self,
         weights: &Weights,
@@ -164,7 +164,8 @@ impl<F: Number> Flow<F> {
         }
     }
 
-    /// The root mean square of something in units of the tolerance at the step's start, and at `next` where that is larger.
+    /// The root mean square of `what`, in units of the tolerance. The tolerance scales with the position at the start, or at `next` where that
+    /// is larger.
     fn norm(&self, tolerance: f64, next: Option<&[&mut [F]]>, what: impl Fn(&Place<F>, usize) -> F) -> f64 {
         self.norm_of(tolerance, next, |place| (0..place.base.len()).map(|i| what(place, i)).collect())
     }
@@ -185,7 +186,7 @@ impl<F: Number> Flow<F> {
         (sum / count.max(1) as f64).sqrt()
     }
 
-    /// The parameters as they were at the start, by copy.
+    /// Copies the parameters of the start back.
     pub(crate) fn restore(&self, params: &mut [&mut [F]]) {
         for (place, p) in self.places.iter().zip(params) {
             p.copy_from_slice(&place.base);
@@ -198,7 +199,7 @@ impl<F: Number> Flow<F> {
 }
 
 impl<F: Number> Place<F> {
-    /// What weights count in: a tensor's horizon, or time itself.
+    /// The unit of weights: the horizon of the tensor, or 1.
     fn unit(&self, in_horizons: bool) -> F {
         if in_horizons { self.horizon } else { F::one() }
     }

@@ -1,4 +1,4 @@
-//! The groups' rules with the scalars of one step.
+//! The rules of the groups with the scalars of one step.
 
 use crate::Result;
 use crate::cpu::number::Number;
@@ -7,7 +7,7 @@ use crate::optim::rule::host::HostKernel;
 use crate::optim::{Rule, Sums};
 use crate::options::schedule::scalars_at;
 
-/// A group's rule with the scalars of one step.
+/// The rule of a group with the scalars of one step.
 pub(crate) struct Scaled<'a, F> {
     pub(crate) cpu: &'a dyn HostKernel<F>,
     pub(crate) hyper: Vec<F>,
@@ -28,7 +28,7 @@ impl<F: Number> Scaled<'_, F> {
     }
 }
 
-/// Every group's rule with its scalars at the `t`-th applied step.
+/// The rule of every group with its scalars at the `t`-th step.
 pub(crate) fn scale<F: Number>(groups: &[GroupInfo], t: u64) -> Result<Vec<Scaled<'_, F>>> {
     let mut scaled = Vec::with_capacity(groups.len());
     for group in groups {

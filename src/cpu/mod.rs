@@ -1,10 +1,10 @@
-//! The optimizers on the host: in f64 the oracle that everything is compared with, plain and one element at a time; in f32 the fast path,
-//! on all cores and with the widest vector units found at run time.
+//! The optimizers on the host. In f64: the oracle, which computes one element at a time and with which tests compare every other path. In f32:
+//! the fast path, on all cores and with the widest vector units of the processor.
 //!
-//! The files have the names of those in `gpu` that do the same thing. At the bottom lie `number` (the types to compute in), `extent` (how
-//! much of a tensor a step sees) and `hyper` (the scalars of one step); `tensor` holds what is kept for a tensor, `around` and `rows` what
-//! is kept around the rule. `step` goes over `decide` and `walk`; `build` makes everything from the builder that the GPU has too. What the rules compute does not live here: that is
-//! `optim`.
+//! The files have the names of the files in `gpu` with the same work. All files use `number` (the number types), `extent` (the part of a
+//! tensor that a step sees) and `hyper` (the scalars of one step). `tensor` keeps the states of a tensor; `around` and `rows` keep the numbers
+//! of the options. `step` calls `decide` and `walk`; `build` creates the optimizer from the builder that the GPU uses too. The mathematics of
+//! the rules lives in `optim`.
 
 mod around;
 mod build;

@@ -1,10 +1,10 @@
-//! The number types that the host computes in, and the vector units that it finds.
+//! The number types in which the host computes, and the vector units of the processor.
 
 use crate::optim::Rule;
 use crate::optim::rule::Real;
 use crate::optim::rule::host::HostKernel;
 
-/// The number types that an [`Optimizer`] runs in.
+/// A number type of the [`Optimizer`](crate::cpu::Optimizer) on the host.
 pub trait Number: Real {
     /// Whether this is the fast path.
     const FAST: bool;
@@ -26,7 +26,7 @@ impl Number for f64 {
     }
 }
 
-/// The vector units that the fast path takes on this processor.
+/// The vector units that the fast path uses on this processor.
 #[must_use]
 pub fn vector_units() -> &'static str {
     #[cfg(target_arch = "x86_64")]

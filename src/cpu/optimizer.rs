@@ -1,4 +1,4 @@
-//! The optimizer on the host: what it holds, and what it tells.
+//! The optimizer on the host: its parts and its accessors.
 
 use crate::cpu::around::Surroundings;
 use crate::cpu::number::Number;
@@ -13,7 +13,7 @@ use crate::options::schedule::Schedule;
 use crate::{Error, Result};
 
 /// An optimizer on the host, from [`Builder::build_cpu`](crate::Builder::build_cpu): `Optimizer<f64>` is the oracle, `Optimizer<f32>` the
-/// fast path. Its results are the same bits on every run, however many threads there are.
+/// fast path. Its results are the same bits on every run, with any count of threads.
 #[derive(Debug)]
 pub struct Optimizer<F> {
     pub(crate) spec: Spec,
@@ -29,7 +29,7 @@ pub struct Optimizer<F> {
 }
 
 impl<F: Number> Optimizer<F> {
-    /// The groups' names, in order.
+    /// The groups with their names, in order.
     pub fn groups(&self) -> impl Iterator<Item = (Group, &str)> {
         self.spec.group_handles().map(|(group, info)| (group, info.name.as_str()))
     }
@@ -55,7 +55,7 @@ impl<F: Number> Optimizer<F> {
         Ok(self.spec.group_handle(self.spec.tensor_info(tensor)?.group))
     }
 
-    /// A group's settings as they are now. A setting that a schedule owns is as it was built.
+    /// The current settings of a group. A setting with a schedule has the value from the builder.
     ///
     /// # Errors
     /// The handle belongs to another optimizer.
@@ -63,7 +63,7 @@ impl<F: Number> Optimizer<F> {
         Ok(self.spec.group_info(group)?.rule.as_ref())
     }
 
-    /// The schedule that owns a group's setting ("lr" …), where one does.
+    /// The schedule of a group's setting ("lr" …), if the setting has one.
     ///
     /// # Errors
     /// The handle belongs to another optimizer.
@@ -72,7 +72,7 @@ impl<F: Number> Optimizer<F> {
         Ok(scheduled.iter().find(|s| s.setting == setting).map(|s| &s.schedule))
     }
 
-    /// The names of the states that are kept for a tensor. A frozen tensor has none.
+    /// The names of the states of a tensor. A frozen tensor has none.
     ///
     /// # Errors
     /// The handle belongs to another optimizer.
@@ -90,13 +90,13 @@ impl<F: Number> Optimizer<F> {
     /// A state of a tensor.
     ///
     /// # Errors
-    /// The handle belongs to another optimizer; no state of this name is kept.
+    /// The handle belongs to another optimizer; the tensor has no state of this name.
     pub fn state(&self, tensor: Tensor, name: &str) -> Result<&[F]> {
         let (tensor, at) = self.state_place(tensor, name)?;
         Ok(self.tensors[tensor].states[at].as_deref().unwrap_or_default())
     }
 
-    /// A state of a tensor, to be overwritten.
+    /// A state of a tensor, for writing.
     ///
     /// # Errors
     /// As [`state`](Self::state).
@@ -117,13 +117,13 @@ impl<F: Number> Optimizer<F> {
         at.map(|at| (index, at)).ok_or_else(unknown)
     }
 
-    /// The step count: how many steps were made. Skipped steps do not count.
+    /// The step count. Skipped steps do not count.
     #[must_use]
     pub fn step_count(&self) -> u64 {
         self.step_count
     }
 
-    /// Sets the step count, as when states are restored.
+    /// Sets the step count, for example when states are restored.
     pub fn set_step_count(&mut self, t: u64) {
         self.step_count = t;
     }
@@ -140,7 +140,7 @@ impl<F: Number> Optimizer<F> {
         &self.global_state
     }
 
-    /// Sets the global state, as when states are restored.
+    /// Sets the global state, for example when states are restored.
     ///
     /// # Errors
     /// The rule's global state has another count of numbers.
@@ -154,8 +154,8 @@ impl<F: Number> Optimizer<F> {
         Ok(())
     }
 
-    /// What the last step decided for a tensor, by the decision's member: S-Adam's `damp` and `lgi`, FlowAdam's `flow`. `None` before
-    /// the first step, and for a name that the rule does not decide.
+    /// The last step's decision for a tensor, by the name of a member: S-Adam's `damp` and `lgi`, FlowAdam's `flow`. `None` before
+    /// the first step, and where the decision has no such member.
     ///
     /// # Errors
     /// The handle belongs to another optimizer.
@@ -171,10 +171,10 @@ impl<F: Number> Optimizer<F> {
         &self.totals
     }
 
-    /// A tensor's average of the weights, where it is kept; zeros before the first step.
+    /// The average of a tensor's weights; zeros before the first step.
     ///
     /// # Errors
-    /// The handle belongs to another optimizer; the builder was told no [`ema`](crate::Builder::ema); the tensor is frozen.
+    /// The handle belongs to another optimizer; the builder did not set [`ema`](crate::Builder::ema); the tensor is frozen.
     pub fn ema(&self, tensor: Tensor) -> Result<&[F]> {
         let index = self.spec.tensor(tensor)?;
         let info = &self.spec.tensors[index];
@@ -187,13 +187,13 @@ impl<F: Number> Optimizer<F> {
             .ok_or_else(|| Error::Usage("the optimizer keeps no average of the weights".to_owned()))
     }
 
-    /// The loss scale as it is now; 1 where there is none.
+    /// The current loss scale; 1 where there is none.
     #[must_use]
     pub fn loss_scale(&self) -> f64 {
         self.around.scale
     }
 
-    /// How many steps were skipped because a gradient was not finite.
+    /// The count of steps that were skipped because a gradient was not finite.
     #[must_use]
     pub fn skipped(&self) -> u64 {
         self.around.skipped

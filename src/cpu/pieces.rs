@@ -1,11 +1,11 @@
-//! Arrays are halved down to pieces of a fixed size, so that threads may take the halves and the result is the same whoever takes them.
+//! Pieces of arrays. Arrays are halved down to pieces of a fixed size: any thread may take a half, and the result is the same.
 
 use crate::cpu::number::Number;
 
-/// The elements of one piece: enough to outweigh handing it to another thread.
+/// The elements of one piece: large enough that the work outweighs the cost of another thread.
 pub(crate) const PIECE: usize = 64 * 1024;
 
-/// Hands an array out in pieces, each with the index of its first number, that are cut where blocks end.
+/// Calls `work` on the pieces of an array, each with the index of its first number. Pieces end where blocks end.
 pub(crate) fn pieces<F: Number>(values: &mut [F], first: usize, work: &(impl Fn(usize, &mut [F]) + Sync)) {
     match half(values.len()).filter(|_| F::FAST) {
         None => work(first, values),
@@ -16,7 +16,7 @@ pub(crate) fn pieces<F: Number>(values: &mut [F], first: usize, work: &(impl Fn(
     }
 }
 
-/// Where to split a tensor: in whole pieces, or `None` where it is one.
+/// The element at which to split a tensor, a multiple of the piece. `None`: the tensor is one piece.
 pub(crate) fn half(elements: usize) -> Option<usize> {
     (elements > PIECE).then(|| elements.div_ceil(PIECE).div_ceil(2) * PIECE)
 }

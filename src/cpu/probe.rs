@@ -1,4 +1,4 @@
-//! Probes: the loss along random directions, as `shaders/harness/probe.wgsl` makes them on the GPU.
+//! Probes: the loss along random directions, as `shaders/harness/probe.wgsl` on the GPU.
 
 use crate::cpu::number::Number;
 use crate::cpu::objective::Evaluate;
@@ -11,17 +11,17 @@ use crate::options::random::{self, Stream};
 use crate::options::schedule::scalars_at;
 use crate::{Error, Result};
 
-/// What the authors add to a direction's norm before they divide by it.
+/// The number that the authors add to the norm of a direction before they divide by it.
 const NORM_EPS: f64 = 1e-12;
 
-/// What probes found, and where the next ones go.
+/// The results of the last probes, and the directions of the next probes.
 #[derive(Debug)]
 pub(crate) struct Probes<F> {
     /// The slopes of the last probes; zeros before the first, empty for rules that do not probe.
     pub(crate) slopes: Vec<F>,
-    /// What they come from: the loss at the parameters, then at each probe.
+    /// The losses of the last probes: at the parameters, then at each probe.
     losses: Vec<f64>,
-    /// Directions that were given: a probe, a tensor, its elements.
+    /// The directions that the caller gave: per probe, per tensor, per element.
     pub(crate) given: Option<Vec<Vec<Vec<F>>>>,
 }
 
@@ -34,8 +34,8 @@ impl<F: Number> Probes<F> {
 }
 
 impl<F: Number> Optimizer<F> {
-    /// Gives the directions of the next steps' probes: for each probe and each tensor as many numbers as it has. They are brought to
-    /// length one as random ones are. `None`: random ones again.
+    /// Sets the directions of the next steps' probes: for each probe, one number per element of each tensor. The optimizer normalizes them, as it
+    /// does random directions. `None`: random directions again.
     ///
     /// # Errors
     /// The rule does not probe; a count or length that does not fit.
@@ -58,11 +58,11 @@ impl<F: Number> Optimizer<F> {
         Ok(())
     }
 
-    /// Gives the losses that a step's probes found, for callers who evaluate them on their own: first that of the parameters
-    /// themselves. Steps use them until they are given again.
+    /// Sets the losses of probes, for callers that evaluate them on their own: first the loss at the parameters. Steps use these losses until
+    /// new ones are set.
     ///
     /// # Errors
-    /// Another count than one more than the rule's probes.
+    /// The count of losses is not one more than the count of probes.
     pub fn set_losses(&mut self, losses: &[f64]) -> Result<()> {
         let probes = self.probes.slopes.len();
         if probes == 0 || losses.len() != probes + 1 {
@@ -79,13 +79,13 @@ impl<F: Number> Optimizer<F> {
         Ok(())
     }
 
-    /// The losses that the last probes found, that at the parameters first: zeros before the first; empty for rules that do not probe.
+    /// The losses of the last probes, first the loss at the parameters. Zeros before the first probes; empty for rules that do not probe.
     #[must_use]
     pub fn losses(&self) -> &[f64] {
         &self.probes.losses
     }
 
-    /// Probes the loss around the parameters, which are as they were when it returns.
+    /// Probes the loss around the parameters, and restores the parameters.
     pub(crate) fn probe(
         &mut self,
         probe: Probe,
@@ -116,14 +116,14 @@ impl<F: Number> Optimizer<F> {
         self.set_losses(&losses)
     }
 
-    /// The group that is first decides for all; the builder saw to it that they agree.
+    /// The sigma of the first group. The builder checks that all groups have the same sigma.
     fn sigma(&self) -> Result<f64> {
         let group = &self.spec.groups[0];
         let scalars = scalars_at(group.rule.as_ref(), &group.scheduled, &group.name, self.step_count + 1)?;
         Ok(scalars.iter().find(|s| s.name == "sigma").map_or(0.0, Scalar::value))
     }
 
-    /// A probe's direction, a tensor each.
+    /// The direction of a probe, per tensor.
     fn direction(&self, probe: Probe, j: usize) -> Vec<Vec<F>> {
         let mut direction = match &self.probes.given {
             Some(given) => {

@@ -1,4 +1,4 @@
-//! Rows change places or begin anew, with all that is kept for them.
+//! Remapping and resetting rows on the host.
 
 use crate::Result;
 use crate::cpu::extent::RowSetState;
@@ -8,19 +8,20 @@ use crate::gpu::build::spec::{RowSet, Tensor};
 
 /// Changes of rows.
 impl<F: Number> Optimizer<F> {
-    /// The rows of a set change places, with all that is kept for them: row `i` becomes what row `indices[i]` was, and there are as many
-    /// rows as indices from then on. An index that names no row (`u32::MAX`, say) makes a fresh row: zero parameters and average,
-    /// states as before the first step. `params` are the set's tensors', in its order. Every row is flagged until the next
+    /// Remaps the rows of a set, with all their states: new row `i` is old row `indices[i]`, and the set then has as many rows as indices. An
+    /// index that names no row (`u32::MAX`, for example) makes a fresh row: zero parameters and average, states as before the first step.
+    /// `params` are the parameters of the set's tensors, in the order of the set. Every row is flagged until the next
     /// [`write_mask`](Self::write_mask).
     ///
     /// # Errors
-    /// The handle belongs to another optimizer; the builder was told no row capacity, or one that is too small; a count or length that does not
+    /// The handle belongs to another optimizer; the set has no row capacity, or too small a one; a count or length that does not
     /// fit. Nothing was changed then.
     pub fn remap(&mut self, rows: RowSet, indices: &[u32], params: &mut [&mut Vec<F>]) -> Result<()> {
         let index = self.spec.row_set(rows)?;
         let set = &self.rows.sets[index];
         let Some(capacity) = set.capacity else {
-            return Err(set.error("its rows may change places only where the builder was told a row_capacity"));
+            return Err(set
+                .error("its rows cannot be remapped without a row capacity: call Builder::row_capacity before build"));
         };
         if indices.len() > capacity {
             return Err(set.error(&format!(
@@ -58,8 +59,7 @@ impl<F: Number> Optimizer<F> {
         Ok(())
     }
 
-    /// Everything that is kept for a tensor begins anew: states as before the first step, the accumulator at zero, the average at the
-    /// parameters.
+    /// Resets the states of a tensor: states as before the first step, the accumulator at zero, the average at the parameters.
     ///
     /// # Errors
     /// The handle belongs to another optimizer; a length that does not fit.
@@ -67,7 +67,8 @@ impl<F: Number> Optimizer<F> {
         self.reset(self.spec.tensor(tensor)?, param, |_| true)
     }
 
-    /// As [`reset_states`](Self::reset_states), for the flagged rows of a set. `params` are the set's tensors', in its order.
+    /// As [`reset_states`](Self::reset_states), for the flagged rows of a set. `params` are the parameters of the set's
+    /// tensors, in the order of the set.
     ///
     /// # Errors
     /// The handle belongs to another optimizer; a count or length that does not fit.
@@ -105,14 +106,14 @@ impl<F: Number> Optimizer<F> {
         Ok(())
     }
 
-    /// What a tensor's states are before the first step.
+    /// The values of a tensor's states before the first step.
     fn firsts(&self, tensor: usize) -> Vec<F> {
         let group = self.tensors[tensor].spec.group;
         self.spec.groups[group].rule.states().iter().map(|s| F::from_f64(s.initial)).collect()
     }
 }
 
-/// The rows that the indices name, a fresh one where they name none.
+/// The rows that the indices name. An index that names no row gives a fresh row.
 fn gathered<F: Number>(values: &[F], indices: &[u32], width: usize, first: F) -> Vec<F> {
     let mut all = Vec::with_capacity(indices.len() * width);
     for &index in indices {

@@ -1,4 +1,4 @@
-//! Row sets on the host: which elements a step takes.
+//! Row sets on the host: the elements that a step takes.
 
 use crate::Result;
 use crate::cpu::extent::RowSetState;
@@ -11,9 +11,9 @@ use crate::gpu::build::spec::{RowSet, Spec, Tensor};
 pub(crate) struct RowSets<F> {
     pub(crate) sets: Vec<RowSetState>,
     pub(crate) set_of: Vec<Option<usize>>,
-    /// A tensor's rates, a column each; none: 1.
+    /// The column rates of each tensor. Empty: 1.
     pub(crate) columns: Vec<Vec<F>>,
-    /// The elements that the step under way takes, for tensors in sets.
+    /// The elements that the current step takes, for tensors in sets.
     pub(crate) stepped: Vec<Vec<usize>>,
 }
 
@@ -31,7 +31,7 @@ impl<F: Number> RowSets<F> {
         self.sets.is_empty() && self.columns.iter().all(Vec::is_empty)
     }
 
-    /// Finds the elements of a tensor that the step takes, and sets the others' gradients to zero.
+    /// Finds the elements of a tensor that the step takes, and sets the gradients of the other elements to zero.
     pub(crate) fn select(&mut self, tensor: usize, gradient: &mut [F]) {
         let Some(set) = self.set_of[tensor].map(|set| &self.sets[set]) else { return };
         let width = (gradient.len() / set.rows.max(1)).max(1);
@@ -47,7 +47,7 @@ impl<F: Number> RowSets<F> {
         }
     }
 
-    /// Sets what lies in rows that are not flagged to zero.
+    /// Sets the values in unflagged rows to zero.
     pub(crate) fn clear_unflagged(&self, tensor: usize, values: &mut [F]) {
         let Some(set) = self.set_of[tensor].map(|set| &self.sets[set]) else { return };
         let width = (values.len() / set.rows.max(1)).max(1);
@@ -60,10 +60,10 @@ impl<F: Number> RowSets<F> {
 }
 
 impl<F: Number> Optimizer<F> {
-    /// Flags the rows of a set that steps take from now on; 0 is a row that stays as it is. At first every row is flagged.
+    /// Sets the mask of a set for the next steps: 0 for a row that a step leaves as it is. At first every row is flagged.
     ///
     /// # Errors
-    /// The handle belongs to another optimizer; the set has no mask; another count than its rows.
+    /// The handle belongs to another optimizer; the set has no mask; the count of flags is not the count of rows.
     pub fn write_mask(&mut self, rows: RowSet, flags: &[u32]) -> Result<()> {
         let index = self.spec.row_set(rows)?;
         let set = &mut self.rows.sets[index];
@@ -77,7 +77,7 @@ impl<F: Number> Optimizer<F> {
         Ok(())
     }
 
-    /// How many rows a set has.
+    /// The count of rows of a set.
     ///
     /// # Errors
     /// The handle belongs to another optimizer.
@@ -93,10 +93,10 @@ impl<F: Number> Optimizer<F> {
         self.spec.row_set_named(name)
     }
 
-    /// Sets the rates of a tensor's columns for the next steps: see [`Builder::column_rates`](crate::Builder::column_rates).
+    /// Sets the column rates of a tensor for the next steps: see [`Builder::column_rates`](crate::Builder::column_rates).
     ///
     /// # Errors
-    /// The handle belongs to another optimizer; the tensor was built without column rates; another count than its columns; a rate that is not
+    /// The handle belongs to another optimizer; the tensor was built without column rates; the count of rates is not the count of columns; a rate that is not
     /// finite or below 0.
     pub fn set_column_rates(&mut self, tensor: Tensor, rates: &[f64]) -> Result<()> {
         let index = self.spec.tensor(tensor)?;

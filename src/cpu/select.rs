@@ -1,10 +1,10 @@
-//! A step over some of the elements: they are gathered, stepped as if there were no others, and put back.
+//! A step over some elements: the optimizer gathers them, steps them as if there were no others, and puts them back.
 
 use crate::Result;
 use crate::cpu::number::Number;
 use crate::cpu::optimizer::Optimizer;
 
-/// What was put aside while a step saw only some of a tensor's elements.
+/// The states of all elements of a tensor, while a step sees only some elements.
 struct Aside<F> {
     tensor: usize,
     states: Vec<Option<Vec<F>>>,
@@ -44,7 +44,7 @@ impl<F: Number> Optimizer<F> {
         result
     }
 
-    /// Lets a tensor hold the stepped elements alone, and each one's rate.
+    /// Reduces a tensor to the stepped elements, with the rate of each.
     fn put_aside(&mut self, t: usize) -> Option<Aside<F>> {
         let (tensor, columns) = (&mut self.tensors[t], &self.rows.columns[t]);
         if self.rows.set_of[t].is_none() {
@@ -65,7 +65,7 @@ impl<F: Number> Optimizer<F> {
         Some(Aside { tensor: t, states, average })
     }
 
-    /// Undoes [`put_aside`](Self::put_aside) with what the step made. The first step begins every average at the weights.
+    /// Undoes [`put_aside`](Self::put_aside) and keeps the results of the step. The first step begins every average at the weights.
     fn put_back(&mut self, aside: Aside<F>, params: &[&mut [F]], begins: bool) {
         let Aside { tensor: t, mut states, average } = aside;
         let (tensor, stepped) = (&mut self.tensors[t], &self.rows.stepped[t]);

@@ -7,7 +7,7 @@ use crate::gpu::build::spec::Group;
 use crate::optim::{Rule, Value};
 
 impl<F: Number> Optimizer<F> {
-    /// A group's learning rate for the next step: its schedule's, where it has one.
+    /// The learning rate of a group for the next step, with the schedule where the group has one.
     ///
     /// # Errors
     /// The handle belongs to another optimizer; the rule has no learning rate.
@@ -23,7 +23,7 @@ impl<F: Number> Optimizer<F> {
         self.set(group, "lr", &Value::Number(lr))
     }
 
-    /// Sets all settings of a group that no schedule owns, from the next step on.
+    /// Sets all settings of a group that have no schedule, from the next step on.
     ///
     /// # Errors
     /// As [`set`](Self::set); the group holds another rule.
@@ -35,8 +35,8 @@ impl<F: Number> Optimizer<F> {
     /// Sets one of a group's settings from the next step on.
     ///
     /// # Errors
-    /// The handle belongs to another optimizer; an unknown name; a value out of range; a setting that would change which states are kept, or
-    /// that belongs to a schedule.
+    /// The handle belongs to another optimizer; an unknown name; a value out of range; a setting that changes which states are kept, or that
+    /// has a schedule.
     pub fn set(&mut self, group: Group, name: &str, value: &Value) -> Result<()> {
         self.set_all(group, [(name, value)])
     }
@@ -56,7 +56,7 @@ impl<F: Number> Optimizer<F> {
         Ok(())
     }
 
-    /// As [`set_all`](Self::set_all), also what belongs to a schedule.
+    /// As [`set_all`](Self::set_all), for settings with a schedule too.
     #[cfg(feature = "checkpoint")]
     pub(crate) fn restore_settings<'a>(
         &mut self,

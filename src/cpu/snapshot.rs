@@ -1,4 +1,4 @@
-//! What a checkpoint takes of an optimizer, and gives back.
+//! The arrays and counters of an optimizer that a checkpoint saves and restores.
 
 use crate::cpu::around::Counters;
 use crate::cpu::number::Number;
@@ -9,7 +9,7 @@ use crate::optim::Kind;
 use crate::options::storage::{Form, Params};
 
 impl<F: Number> Optimizer<F> {
-    /// What is kept for a tensor beside its parameters, under the names that the GPU's optimizer has for it.
+    /// The arrays of a tensor beside its parameters, under the names of the optimizer on the GPU.
     pub(crate) fn arrays(&self, tensor: usize) -> Vec<(&'static str, &[F])> {
         let kept = &self.tensors[tensor];
         if self.spec.tensors[tensor].frozen {
@@ -21,7 +21,7 @@ impl<F: Number> Optimizer<F> {
         states.chain(self.around.arrays(tensor)).chain(warp).collect()
     }
 
-    /// As [`arrays`](Self::arrays), to be overwritten.
+    /// As [`arrays`](Self::arrays), for writing.
     pub(crate) fn arrays_mut(&mut self, tensor: usize) -> Vec<(&'static str, &mut [F])> {
         if self.spec.tensors[tensor].frozen {
             return Vec::new();
@@ -33,7 +33,7 @@ impl<F: Number> Optimizer<F> {
         states.chain(self.around.arrays_mut(tensor)).chain(warp).collect()
     }
 
-    /// How an array of a tensor is stored, and which numbers it holds.
+    /// The form of an array of a tensor, and the kind of its numbers.
     pub(crate) fn form(&self, tensor: usize, array: &str) -> (Form, Kind) {
         let kept = &self.tensors[tensor];
         let states = self.spec.groups[kept.spec.group].rule.states();
@@ -43,17 +43,17 @@ impl<F: Number> Optimizer<F> {
         })
     }
 
-    /// How a tensor's parameters are stored.
+    /// The storage of a tensor's parameters.
     pub(crate) fn param_storage(&self, tensor: usize) -> Params {
         self.tensors[tensor].stored.formats.params
     }
 
-    /// A tensor's parameters in full, from those that the model sees; `None` where they are not kept.
+    /// The parameters of a tensor in full precision, from those that the model sees. `None`: the storage keeps none.
     pub(crate) fn full_params(&self, tensor: usize, params: &[F]) -> Option<Vec<F>> {
         self.tensors[tensor].stored.clone().recall(params)
     }
 
-    /// Puts a tensor's parameters in full in place, where they are kept.
+    /// Sets the parameters of a tensor in full precision, where the storage keeps them.
     pub(crate) fn put_full_params(&mut self, tensor: usize, values: &[f32]) {
         if let Some(full) = &mut self.tensors[tensor].stored.full {
             full.iter_mut().zip(values).for_each(|(full, x)| *full = F::from_f64(f64::from(*x)));

@@ -13,10 +13,10 @@ use crate::optim::Procedure;
 use crate::{Error, Result};
 
 impl<F: Number> Optimizer<F> {
-    /// Adds a micro-batch's gradients to the accumulator; the step adds the last one's itself.
+    /// Adds the gradients of a micro-batch to the accumulator. The step itself adds the last micro-batch.
     ///
     /// # Errors
-    /// A count or length that does not fit; accumulation was not asked for.
+    /// A count or length that does not fit; the builder did not set [`accumulate`](crate::Builder::accumulate).
     pub fn accumulate(&mut self, grads: &[&[F]]) -> Result<()> {
         if self.around.around.accumulate.is_none() {
             return Err(Error::Usage("the optimizer was built without accumulate".to_owned()));
@@ -30,12 +30,12 @@ impl<F: Number> Optimizer<F> {
         Ok(())
     }
 
-    /// One step: parameters and states move, and [`step_count`](Self::step_count) counts it. `params` and `grads` come in the order of the
+    /// One step: it changes parameters and states, and [`step_count`](Self::step_count) counts it. `params` and `grads` come in the order of the
     /// tensors. A step that the rule refuses (Adai's, where every gradient so far was zero) changes nothing and is not counted.
     ///
     /// # Errors
-    /// A count or length that does not fit, a schedule's value out of range, a rule that evaluates gradients inside the step (then
-    /// [`step_with`](Self::step_with)); nothing was changed then.
+    /// A count or length that does not fit, a schedule's value out of range, a rule that evaluates gradients inside the step and needs
+    /// [`step_with`](Self::step_with). Nothing is changed then.
     pub fn step(&mut self, params: &mut [&mut [F]], grads: &[&[F]]) -> Result<()> {
         if let Procedure::Integrate(_) = self.procedure() {
             let rule = self.spec.rule().name();
@@ -50,7 +50,7 @@ impl<F: Number> Optimizer<F> {
         self.step_live(params, grads)
     }
 
-    /// A step over what steps see of the tensors: nothing of those that are frozen.
+    /// A step over the numbers that steps see: none of a frozen tensor.
     pub(crate) fn step_live(&mut self, params: &mut [&mut [F]], grads: &[&[F]]) -> Result<()> {
         match self.stored_gradients(grads) {
             None => self.in_full(params, |optimizer, params| optimizer.step_in_full(params, grads)),
@@ -60,7 +60,7 @@ impl<F: Number> Optimizer<F> {
         }
     }
 
-    /// A step, whatever parameters and gradients are stored as.
+    /// A step over parameters in full precision and rounded gradients.
     fn step_in_full(&mut self, params: &mut [&mut [F]], grads: &[&[F]]) -> Result<()> {
         if self.around.passes_gradients() && self.rows.is_empty() {
             return self.apply(params, grads);
@@ -78,14 +78,14 @@ impl<F: Number> Optimizer<F> {
         stepped
     }
 
-    /// The gradients as the rule sees them, or nothing where the step is left out. They go back to `around.prepared`.
+    /// The gradients as the rule sees them. `None`: the step is skipped. The caller puts the gradients back into `around.prepared`.
     pub(crate) fn prepare(&mut self, grads: &[&[F]]) -> Option<Vec<Vec<F>>> {
         let group_of: Vec<usize> = self.tensors.iter().map(|t| t.spec.group).collect();
         let goes = self.around.prepare(&self.spec.groups, &group_of, &mut self.rows, grads);
         goes.then(|| std::mem::take(&mut self.around.prepared))
     }
 
-    /// The rule's step, with gradients as it sees them.
+    /// The step of the rule, with gradients as the rule sees them.
     pub(crate) fn apply(&mut self, params: &mut [&mut [F]], grads: &[&[F]]) -> Result<()> {
         let groups = scale(&self.spec.groups, self.step_count + 1)?;
         let mut decider =
@@ -102,7 +102,7 @@ pub(crate) fn slices<F>(arrays: &[Vec<F>]) -> Vec<&[F]> {
     arrays.iter().map(Vec::as_slice).collect()
 }
 
-/// The step once everything is decided.
+/// The step after its decision.
 pub(crate) fn conclude<F: Number>(
     groups: &[Scaled<'_, F>],
     tensors: &mut [TensorState<F>],
@@ -125,7 +125,7 @@ pub(crate) fn conclude<F: Number>(
     *step_count += u64::from(!decide::held(groups, tensors));
 }
 
-/// Passes every tensor's gradient through its matrix.
+/// Multiplies the gradient of every tensor by its matrix.
 fn warped<F: Number>(groups: &[Scaled<'_, F>], tensors: &mut [TensorState<F>], grads: &[&[F]]) -> Vec<Vec<F>> {
     let one = |(tensor, g): (&mut TensorState<F>, &&[F])| {
         let group = &groups[tensor.spec.group];

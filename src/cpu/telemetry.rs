@@ -7,7 +7,7 @@ use crate::cpu::optimizer::Optimizer;
 use crate::options::telemetry::{self, Squares, Stats, TensorStats};
 
 impl<F: Number> Optimizer<F> {
-    /// What the last step did; `None` before the first, or without [`Builder::telemetry`](crate::Builder::telemetry).
+    /// The measurements of the last step; `None` before the first step, or without [`Builder::telemetry`](crate::Builder::telemetry).
     #[must_use]
     pub fn stats(&self) -> Option<Stats> {
         if !self.around.around.telemetry || self.around.squares.is_empty() {
@@ -26,7 +26,7 @@ impl<F: Number> Optimizer<F> {
     /// The name of the first tensor with a gradient that was not finite in the last step.
     ///
     /// # Errors
-    /// Nothing counts them: the optimizer was built without a test for them, a loss scale, a clip by norm or telemetry.
+    /// Steps do not count such numbers: the optimizer has no `skip_nonfinite`, loss scale, clip by norm or telemetry.
     pub fn nonfinite(&self) -> Result<Option<&str>> {
         if !self.around.around.sums() {
             return Err(telemetry::nothing_counts());
@@ -35,12 +35,12 @@ impl<F: Number> Optimizer<F> {
         Ok(tensors.find(|(_, squares)| squares.nonfinite > 0.0).map(|(info, _)| info.name.as_str()))
     }
 
-    /// The parameters as they are, where the step is to be measured.
+    /// A copy of the parameters before the step, with telemetry.
     pub(crate) fn before(&self, params: &[&mut [F]]) -> Option<Vec<Vec<F>>> {
         self.around.around.telemetry.then(|| params.iter().map(|p| p.to_vec()).collect())
     }
 
-    /// Measures what became of the parameters.
+    /// Measures the change of the parameters.
     pub(crate) fn measure(&mut self, before: Option<Vec<Vec<F>>>, params: &[&mut [F]]) {
         for ((squares, before), after) in self.around.squares.iter_mut().zip(before.into_iter().flatten()).zip(params) {
             squares.parameter = square(&before);

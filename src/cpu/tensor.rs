@@ -1,4 +1,4 @@
-//! What is kept for a tensor.
+//! The states of a tensor.
 
 use crate::cpu::extent::Extent;
 use crate::cpu::number::Number;
@@ -8,7 +8,7 @@ use crate::gpu::build::spec::{GroupInfo, Spec};
 use crate::optim::rule::MAX_SUMS;
 use crate::optim::{Procedure, StateSpec};
 
-/// A tensor's states and what the last step found about it.
+/// The states of a tensor, and its sums, totals and decision of the last step.
 #[derive(Debug)]
 pub(crate) struct TensorState<F> {
     pub(crate) spec: Extent,
@@ -16,16 +16,16 @@ pub(crate) struct TensorState<F> {
     pub(crate) sums: [f64; MAX_SUMS],
     pub(crate) own: Vec<F>,
     pub(crate) decision: Vec<F>,
-    /// Each element's rate in the step under way; none: 1.
+    /// The rate of each element in the current step. Empty: 1.
     pub(crate) rates: Vec<F>,
-    /// The elements of a row, where they share one second moment.
+    /// The elements of a row, where a row shares one second moment.
     pub(crate) shared: Option<usize>,
     pub(crate) stored: Stored<F>,
     pub(crate) warp: Option<Warped<F>>,
 }
 
 impl<F: Number> TensorState<F> {
-    /// A tensor before the first step; its states are not rounded to their storage yet.
+    /// A tensor before the first step. Its states are not yet rounded to their storage.
     pub(crate) fn new(from: &Spec, tensor: usize) -> Self {
         let info = &from.tensors[tensor];
         let spec = Extent::new(info);
@@ -55,18 +55,18 @@ impl<F: Number> TensorState<F> {
         }
     }
 
-    /// What a step sees of the tensor's parameters: all, or nothing where it is frozen.
+    /// The parameters of the tensor that a step sees: all, or none of a frozen tensor.
     pub(crate) fn live_mut<'a>(&self, values: &'a mut [F]) -> &'a mut [F] {
         &mut values[..self.spec.elements]
     }
 
-    /// As [`live_mut`](Self::live_mut), of the tensor's gradients.
+    /// As [`live_mut`](Self::live_mut), for the gradients of the tensor.
     pub(crate) fn live<'a>(&self, values: &'a [F]) -> &'a [F] {
         &values[..self.spec.elements]
     }
 }
 
-/// The states of a group's tensors. A rule with sums keeps a state everywhere if any group needs it, as the GPU does, where all groups of
+/// The states of a group's tensors. A rule with sums keeps a state in all groups if one group needs it, because on the GPU all groups of
 /// such a rule share one pass.
 fn kept_states(groups: &[GroupInfo], group: usize) -> Vec<StateSpec> {
     let mut states = groups[group].rule.states();

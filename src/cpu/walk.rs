@@ -1,5 +1,5 @@
-//! How a step walks the tensors: by halves, down to pieces of a fixed size, so that threads may take the halves and the order of every
-//! sum is the same whoever takes them. Small tensors share a piece.
+//! The walk of a step over the tensors: by halves, down to pieces of a fixed size. Any thread may take a half, and the order of every sum is
+//! the same. Small tensors share a piece.
 
 use crate::cpu::hyper::Scaled;
 use crate::cpu::number::Number;
@@ -109,7 +109,7 @@ fn update_tensor<F: Number>(
     );
 }
 
-/// Where to split these tensors into two runs, or `None` where they are one piece or one tensor.
+/// The index at which to split these tensors into two runs. `None`: they are one piece or one tensor.
 fn middle<F: Number>(tensors: &[TensorState<F>]) -> Option<usize> {
     let elements: usize = tensors.iter().map(|t| t.spec.elements).sum();
     if !F::FAST || elements <= PIECE || tensors.len() < 2 {

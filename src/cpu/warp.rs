@@ -1,4 +1,4 @@
-//! WarpAdam's matrices on the host: `shaders/harness/warp.wgsl` does the same on the GPU.
+//! The matrices of WarpAdam on the host: as `shaders/harness/warp.wgsl` on the GPU.
 
 use std::ops::Range;
 
@@ -12,7 +12,7 @@ use crate::gpu::layout::arena::{BEFORE, COLUMNS};
 use crate::optim::procedure::{Warp, check_matrix};
 use crate::{Error, Result};
 
-/// A tensor's block-diagonal matrix by columns: element i of column j is row i of its block.
+/// The block-diagonal matrix of a tensor, by columns: element i of column j lies in row i of its block.
 #[derive(Debug)]
 pub(crate) struct Warped<F> {
     warp: Warp,
@@ -21,7 +21,7 @@ pub(crate) struct Warped<F> {
     before: Vec<F>,
 }
 
-/// What learning takes of a step's scalars.
+/// The scalars of a step that learning uses.
 struct Learning<F> {
     eps: F,
     unbias: F,
@@ -47,7 +47,7 @@ impl<F: Number> Warped<F> {
         Self { warp, columns: (0..warp.block).map(column).collect(), before }
     }
 
-    /// Learns from the step before, where it may, and returns P g.
+    /// Learns from the previous step, where the matrix is learned, and returns P g.
     pub(crate) fn pass(&mut self, group: &Scaled<'_, F>, g: &[F], v: &[F]) -> Vec<F> {
         let scalars = self.warp.learned.then(|| Learning::of(group));
         let mut out = vec![F::zero(); g.len()];
@@ -64,10 +64,10 @@ impl<F: Number> Warped<F> {
         out
     }
 
-    /// One block's hypergradient step; a as in the rule's file.
+    /// The hypergradient step of one block, with the symbol a of the rule's file.
     fn learn(&mut self, scalars: &Learning<F>, block: Range<usize>, g: &[F], v: &[F]) {
         let Learning { eps, unbias, learn, keep, anchor, normalised } = *scalars;
-        // At the first step there is nothing to learn from, and a would be as large as 1/ε.
+        // The first step has no previous gradient, and a would be as large as 1/ε.
         let seen = learn != F::zero();
         let influence = |(g, v): (&F, &F)| if seen { *g / ((*v * unbias).sqrt() + eps) } else { F::zero() };
         let a: Vec<F> = g.iter().zip(v).map(influence).collect();
@@ -88,14 +88,14 @@ impl<F: Number> Warped<F> {
         before.copy_from_slice(g);
     }
 
-    /// What a checkpoint keeps, by the names that the GPU's optimizer has for it.
+    /// The arrays that a checkpoint saves, under the names of the optimizer on the GPU.
     #[cfg(feature = "checkpoint")]
     pub(crate) fn arrays(&self) -> impl Iterator<Item = (&'static str, &[F])> {
         let before = self.warp.learned.then_some((BEFORE, self.before.as_slice()));
         before.into_iter().chain(COLUMNS.into_iter().zip(self.columns.iter().map(Vec::as_slice)))
     }
 
-    /// As [`arrays`](Self::arrays), to be overwritten.
+    /// As [`arrays`](Self::arrays), for writing.
     #[cfg(feature = "checkpoint")]
     pub(crate) fn arrays_mut(&mut self) -> impl Iterator<Item = (&'static str, &mut [F])> {
         let before = self.warp.learned.then_some((BEFORE, self.before.as_mut_slice()));
@@ -104,7 +104,7 @@ impl<F: Number> Warped<F> {
 }
 
 impl<F: Number> Optimizer<F> {
-    /// WarpAdam's matrix of a tensor: a row of `warp_block` numbers for each element, its row of the block that it lies in.
+    /// WarpAdam's matrix of a tensor: for each element, the `warp_block` numbers of its row in its block.
     ///
     /// # Errors
     /// The handle belongs to another optimizer; the rule has no matrix.
@@ -115,10 +115,10 @@ impl<F: Number> Optimizer<F> {
         Ok(rows.collect())
     }
 
-    /// Gives WarpAdam's matrix of a tensor, laid out as [`warp`](Self::warp). What lies past the end of a smaller last block must be 0.
+    /// Sets WarpAdam's matrix of a tensor, in the layout of [`warp`](Self::warp). Numbers past the end of a smaller last block must be 0.
     ///
     /// # Errors
-    /// The handle belongs to another optimizer; the rule has no matrix; another length; a number past a block's end.
+    /// The handle belongs to another optimizer; the rule has no matrix; the length is wrong; a number past the end of a block is not 0.
     pub fn set_warp(&mut self, tensor: Tensor, rows: &[F]) -> Result<()> {
         let index = self.spec.tensor(tensor)?;
         let kept = &mut self.tensors[index];

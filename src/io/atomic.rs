@@ -1,14 +1,14 @@
-//! Files that appear whole or not at all.
+//! Atomic files: a file appears whole or not at all.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A file that is gone when this is dropped, unless it was renamed.
+/// A temporary file. Dropping it removes the file, unless the file was renamed.
 #[derive(Debug)]
 pub(crate) struct Temporary {
-    /// Before the path, so that it is closed when it is removed.
+    /// Before the path, so that the file is closed before it is removed.
     pub(crate) file: BufWriter<File>,
     path: Removed,
 }
@@ -18,13 +18,13 @@ struct Removed(PathBuf);
 
 impl Drop for Removed {
     fn drop(&mut self) {
-        // Renamed files are not found, and there is nobody to tell of another failure.
+        // A renamed file is not found. `drop` cannot report another failure.
         let _ = std::fs::remove_file(&self.0);
     }
 }
 
 impl Temporary {
-    /// In the folder of `target`, so that a rename stays within one file system.
+    /// Creates the file in the folder of `target`, so that a rename stays within one file system.
     pub(crate) fn beside(target: &Path) -> io::Result<Self> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         loop {
@@ -38,7 +38,7 @@ impl Temporary {
         }
     }
 
-    /// Puts the file in the place of `target`, synced first: a kill at any moment leaves the old or the new one whole.
+    /// Syncs the file and renames it to `target`. A kill at any moment leaves the old or the new file whole.
     pub(crate) fn publish(mut self, target: &Path) -> io::Result<()> {
         self.file.flush()?;
         self.file.get_ref().sync_all()?;

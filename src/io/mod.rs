@@ -1,5 +1,5 @@
-//! Files: the reader and the writer of safetensors, files that appear whole or not at all, checkpoints, and the states of torch's
-//! optimizers. What is in a trajectory or a table is known to the tools that read it.
+//! Files: the reader and the writer of safetensors, atomic files, checkpoints, and the states of torch's optimizers. The tools know the
+//! contents of trajectories and tables.
 
 pub(crate) mod atomic;
 pub mod checkpoint;

@@ -1,7 +1,7 @@
-//! A safetensors file, read without believing any number in it before it was checked.
+//! A reader of safetensors files that checks every number before it uses it.
 //!
-//! The header is parsed here and not by `SafeTensors::deserialize`, which lets the last of two equal keys win, names no key
-//! where a size is wrong, and buffers a hostile header at many times its length.
+//! `SafeTensors::deserialize` keeps the last of two equal keys, names no key where a size is wrong, and takes many times the length of a
+//! hostile header, so this file has a parser of its own.
 
 use std::{borrow::Cow, fmt, marker::PhantomData, ops::Range};
 #[cfg(feature = "tools")]
@@ -13,7 +13,7 @@ use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use crate::{Error, Result};
 
-/// Bytes of the number that gives the header's length.
+/// Bytes of the number with the header's length.
 pub(crate) const PREFIX: usize = 8;
 /// The longest header that safetensors' own readers take.
 pub(crate) const MAX_HEADER: usize = 100_000_000;
@@ -23,7 +23,7 @@ const MAX_RANK: usize = 64;
 const MAX_TEXTS: usize = 1000;
 const MAX_SHOWN: usize = 200;
 
-/// A whole file in memory and where in it each tensor lies.
+/// A whole file in memory, and the range of each tensor.
 #[derive(Debug)]
 pub(crate) struct TensorFile {
     name: String,
@@ -33,7 +33,7 @@ pub(crate) struct TensorFile {
     entries: Vec<Entry>,
 }
 
-/// One tensor of the file; `data` lies inside the file and holds exactly what `dtype` and `shape` say.
+/// One tensor of the file; `data` lies inside the file and has exactly the bytes of `dtype` and `shape`.
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) key: String,
@@ -73,7 +73,7 @@ impl TensorFile {
         self.entries.get(at)
     }
 
-    /// The numbers of `key`, borrowed where they lie aligned.
+    /// The numbers of `key`, borrowed where they are aligned.
     #[cfg(feature = "tools")]
     pub(crate) fn numbers<T: Pod>(&self, key: &str) -> Option<Cow<'_, [T]>> {
         self.entry(key).map(|e| self.at(&e.data))
@@ -119,7 +119,7 @@ fn cut(text: &str, most: usize) -> Cow<'_, str> {
     }
 }
 
-/// The tensors of a file, by key, of which nothing but the header is read.
+/// The tensors of a file, by key. Reads only the header.
 #[cfg(feature = "tools")]
 pub(crate) fn entries(path: &Path) -> Result<Vec<Entry>> {
     let name = path.display().to_string();
@@ -139,7 +139,7 @@ fn read(bytes: &[u8]) -> Result<Header, String> {
     parse(&bytes[PREFIX..PREFIX + length], bytes.len())
 }
 
-/// Parses the header of a file of so many bytes.
+/// Parses the header of a file of this many bytes.
 fn parse(text: &[u8], file: usize) -> Result<Header, String> {
     let start = PREFIX + text.len();
     let mut header: Header = serde_json::from_slice(text).map_err(|e| format!("its header: {e}"))?;
@@ -151,7 +151,7 @@ fn parse(text: &[u8], file: usize) -> Result<Header, String> {
     }
 }
 
-/// The header's length, from the first bytes of a file of so many.
+/// The length of the header, from the first bytes of a file of this many bytes.
 fn header_length(first: &[u8], file: usize) -> Result<usize, String> {
     let Some(prefix) = first.first_chunk::<PREFIX>() else {
         return Err(format!("is {} bytes long, needs {PREFIX} for its header's length alone", first.len()));
@@ -166,8 +166,8 @@ fn header_length(first: &[u8], file: usize) -> Result<usize, String> {
     }
 }
 
-/// Checks that the entries lie one after the other and fill the `available` bytes of data, and makes their ranges those of
-/// the file, in which the data begins at `start`.
+/// Checks that the entries lie one after the other and fill the `available` bytes of data. Shifts their ranges by `start`, the first byte of
+/// data in the file.
 fn place(entries: &mut [Entry], start: usize, available: usize) -> Result<(), String> {
     entries.sort_unstable_by_key(|e| (e.data.start, e.data.end));
     let mut filled = 0;
@@ -277,7 +277,7 @@ impl<'de> Visitor<'de> for ShapeVisitor {
     }
 }
 
-/// An object's members in their order; refuses a name that comes twice and more than any honest file has.
+/// The members of an object, in order. Refuses a name that comes twice, and more members than a valid file has.
 pub(crate) struct Pairs<V>(pub(crate) Vec<(String, V)>);
 
 impl<'de, V: Deserialize<'de>> Deserialize<'de> for Pairs<V> {

@@ -1,9 +1,8 @@
-//! torch's optimizer states, both ways, through safetensors.
+//! Export and import of torch's optimizer states, through safetensors.
 //!
 //! The keys are `<torch's name>/<tensor>`: `exp_avg`, `exp_avg_sq`, `max_exp_avg_sq`, `momentum_buffer`, `square_avg`, `grad_avg`,
-//! `sum` with the tensor's shape, and `step`, a single number a tensor, as nadam's `mu_product` is, which here follows from the count
-//! and the settings; `param/<tensor>` may be there too. A few lines of Python
-//! write and read them (README, "Checkpoints").
+//! `sum` with the tensor's shape, and, as one number per tensor, `step` and nadam's `mu_product`, which this crate computes from the step
+//! count and the settings. `param/<tensor>` is optional. A few lines of Python write and read such files (README, "Checkpoints").
 
 use std::collections::HashMap;
 
@@ -18,7 +17,7 @@ use crate::{Error, Group, NAdam, Optimizer, Result, Tensor};
 /// The optimizer with a product of momenta.
 const NADAM: &str = "nadam";
 
-/// torch's name of one of our states, by optimizer.
+/// torch's name of a state of this crate, by optimizer.
 fn torch_name(optimizer: &str, state: &str) -> Option<&'static str> {
     Some(match (optimizer, state) {
         ("rmsprop", "v") => "square_avg",
@@ -62,7 +61,7 @@ impl Checkpoint {
         serialize(&self.name, &arrays, ("optimizer", self.optimizer.clone()))
     }
 
-    /// Each group's product, where the optimizer is nadam.
+    /// The product of momenta of each group, for nadam.
     fn mu_products(&self) -> Result<HashMap<String, [f32; 1]>> {
         let of_nadam = self.groups.iter().filter(|_| self.optimizer == NADAM);
         let product = |(name, settings): &(String, Settings)| {
@@ -77,11 +76,12 @@ impl Checkpoint {
     }
 }
 
-/// Puts torch's states, and parameters where they are there, into an optimizer, which stores them its way, to the nearest. Every tensor must have the same count of steps.
+/// Restores torch's states into an optimizer, and the parameters where the file has them. The optimizer rounds to nearest where its storage
+/// needs it. Every tensor must have the same step count.
 ///
 /// # Errors
-/// A tensor or state that is missing, of another shape or not f32; counts that differ; an optimizer that torch does not have; a
-/// `mu_product` that the settings do not make. Nothing was changed then.
+/// A tensor or state that is missing, of another shape or not f32; step counts that differ; an optimizer that torch does not have; a
+/// `mu_product` that does not follow from the settings. Nothing is changed then.
 pub fn restore_torch(name: &str, bytes: impl Into<Vec<u8>>, optimizer: &mut Optimizer) -> Result<()> {
     let file = TensorFile::parse(name, bytes.into())?;
     let rule = optimizer.rule(Group::DEFAULT)?.name();
@@ -105,7 +105,7 @@ pub fn restore_torch(name: &str, bytes: impl Into<Vec<u8>>, optimizer: &mut Opti
         if let Some(values) = read(PARAM, shape)? {
             writes.push((tensor, PARAM, values));
         }
-        // What keeps the precision of parameters is written with them.
+        // `write_param` writes the master or remainder too.
         for state in optimizer.state_names(tensor)?.into_iter().filter(|state| !keeps_precision(state)) {
             let of_torch = torch_name(rule, state)
                 .ok_or_else(|| Error::Usage(format!("torch has no state for `{state}` of `{rule}`")))?;
@@ -138,7 +138,7 @@ pub fn restore_torch(name: &str, bytes: impl Into<Vec<u8>>, optimizer: &mut Opti
     })
 }
 
-/// nadam's product follows from the settings and the count: torch's must be the same but for its roundings, one a step.
+/// Checks nadam's product, which follows from the settings and the step count. torch rounds its product once per step.
 fn check_product(
     file: &TensorFile,
     optimizer: &Optimizer,

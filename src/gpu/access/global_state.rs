@@ -1,4 +1,4 @@
-//! What decisions are made of and what they remember, read and written outside of steps.
+//! The losses of probes, the global state and the decisions, read and written outside of steps.
 
 use crate::gpu::Optimizer;
 use crate::gpu::access::readback::read_buffer;
@@ -7,8 +7,8 @@ use crate::gpu::layout::units::{CONTROL_HEAD, LOSS_BYTES, VEC4};
 use crate::{Error, Result};
 
 impl Optimizer {
-    /// Where the loss of a step's evaluation goes, one f32: slot 0 that at the parameters, slot `j` that at the j-th probe. A copy may
-    /// fill it, or a kernel that binds it.
+    /// The range for the loss of an evaluation, one f32: slot 0 for the loss at the parameters, slot `j` for the loss at the j-th probe. Copy
+    /// the loss into it, or bind it in a kernel.
     ///
     /// # Errors
     /// The rule has no such probe.
@@ -23,11 +23,11 @@ impl Optimizer {
         }
     }
 
-    /// Writes the losses that probes found, for callers who evaluate them on the host: first that at the parameters. Steps use them until
-    /// others are there.
+    /// Writes the losses of probes, for callers that evaluate them on the host: first the loss at the parameters. Steps use these losses until
+    /// new ones are written.
     ///
     /// # Errors
-    /// Another count than one more than the rule's probes.
+    /// The count of losses is not one more than the count of probes.
     pub fn write_losses(&self, losses: &[f32]) -> Result<()> {
         let probes = self.placement.classes[0].probes();
         if probes == 0 || losses.len() != probes + 1 {
@@ -43,7 +43,7 @@ impl Optimizer {
         Ok(())
     }
 
-    /// Reads what decisions remember of earlier steps, in the order of [`Rule::global_state`](crate::Rule::global_state); empty for most rules.
+    /// Reads the global state that decisions keep from step to step, in the order of [`Rule::global_state`](crate::Rule::global_state); empty for most rules.
     ///
     /// # Errors
     /// The device was lost.
@@ -52,14 +52,17 @@ impl Optimizer {
         self.read_floats(CONTROL_HEAD, count).await
     }
 
-    /// Writes what decisions remember, as when states are restored, before the work that is submitted next.
+    /// Writes the global state, for example when states are restored, before the next submitted work.
     ///
     /// # Errors
     /// The rule's global state has another count of numbers.
     pub fn write_global_state(&self, values: &[f32]) -> Result<()> {
         let count = self.placement.classes[0].global_state.len();
         if values.len() != count {
-            return Err(Error::Usage(format!("{} numbers were given, the rule remembers {count}", values.len())));
+            return Err(Error::Usage(format!(
+                "{} numbers were given, the rule's global state has {count}",
+                values.len()
+            )));
         }
         if count > 0 {
             self.context.queue.write_buffer(&self.kernels.control, CONTROL_HEAD, bytemuck::cast_slice(values));
@@ -67,7 +70,7 @@ impl Optimizer {
         Ok(())
     }
 
-    /// Reads what the last step decided for a tensor, in the order of [`Rule::decision`](crate::Rule::decision): S-Adam's `damp` and
+    /// Reads the last step's decision for a tensor, in the order of [`Rule::decision`](crate::Rule::decision): S-Adam's `damp` and
     /// `lgi`, FlowAdam's `flow`. Zeros before the first step.
     ///
     /// # Errors

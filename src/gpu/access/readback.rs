@@ -1,5 +1,5 @@
-//! Moving numbers between host and GPU outside of steps. Reading is `async` and never blocks: natively the future polls the
-//! device whenever it is polled itself.
+//! Reads and writes of numbers between host and GPU outside of steps. Reading is `async` and never blocks: natively the future polls the
+//! device whenever the executor polls the future.
 
 use std::task::Poll;
 
@@ -17,13 +17,13 @@ use crate::options::storage::Formats;
 use crate::options::storage::{Format, Packed};
 use crate::{Error, Result};
 
-/// Reads a range of a buffer with `COPY_SRC` usage. The copy is submitted to `queue` now, the bytes come with the future.
+/// Reads a range of a buffer with `COPY_SRC` usage. The call submits the copy to `queue` at once; the future returns the bytes.
 ///
 /// # Errors
-/// The device was lost; the buffer lacks `COPY_SRC` or is another device's.
+/// The device was lost; the buffer lacks `COPY_SRC` or belongs to another device.
 pub async fn read_buffer(device: &wgpu::Device, queue: &wgpu::Queue, slice: wgpu::BufferSlice<'_>) -> Result<Vec<u8>> {
     let size = slice.size().next_multiple_of(4);
-    // A lost device refuses what follows, and its refusals are not for the caller's handler of errors.
+    // A lost device refuses the next calls. The scope keeps these errors from the caller's error handler.
     let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
     let staging = device.create_buffer(&wgpu::BufferDescriptor {
         label: Some("read-back"),
@@ -35,7 +35,7 @@ pub async fn read_buffer(device: &wgpu::Device, queue: &wgpu::Queue, slice: wgpu
     encoder.copy_buffer_to_buffer(slice.buffer(), slice.offset(), &staging, 0, size);
     let (sender, receiver) = oneshot::channel();
     encoder.map_buffer_on_submit(&staging, wgpu::MapMode::Read, .., move |result| {
-        // The receiver may be gone: then nobody wants the bytes.
+        // The send fails where the caller dropped the future.
         let _ = sender.send(result);
     });
     queue.submit([encoder.finish()]);
@@ -46,7 +46,7 @@ pub async fn read_buffer(device: &wgpu::Device, queue: &wgpu::Queue, slice: wgpu
     Ok(view[..slice.size() as usize].to_vec())
 }
 
-/// Waits until `staging` is mapped, without blocking, and shows it.
+/// Waits until `staging` is mapped, without blocking, and returns its bytes.
 pub(crate) async fn mapped(
     device: &wgpu::Device,
     staging: &wgpu::Buffer,
@@ -57,7 +57,7 @@ pub(crate) async fn mapped(
         match std::pin::Pin::new(&mut arrived).poll(context) {
             Poll::Pending if polled.is_err() => Poll::Ready(Ok(Err(wgpu::BufferAsyncError))),
             Poll::Pending => {
-                // Natively nobody else may poll the device; in a browser the callback wakes this task.
+                // Natively this task may be the only one that polls the device. In a browser the callback wakes the task.
                 #[cfg(not(target_arch = "wasm32"))]
                 context.waker().wake_by_ref();
                 Poll::Pending
@@ -72,7 +72,7 @@ pub(crate) async fn mapped(
 }
 
 impl Optimizer {
-    /// Reads a tensor's parameters, in half precision with what keeps theirs: the numbers that the steps change.
+    /// Reads the parameters of a tensor in full precision: the numbers that steps change, with the master or remainder of half precision.
     ///
     /// # Errors
     /// The device was lost; the caller's buffer lacks `COPY_SRC`.
@@ -117,16 +117,16 @@ impl Optimizer {
         Ok(Packed::from_bytes(format, info.used() as usize, &bytes))
     }
 
-    /// Writes a tensor's parameters, before the work that is submitted next; in half precision the nearest, and the rest into what keeps
-    /// it.
+    /// Writes the parameters of a tensor, before the next submitted work. In half precision this rounds to nearest, and writes the master or
+    /// remainder too.
     ///
     /// # Errors
-    /// Another length than the tensor's; the caller's buffer lacks `COPY_DST`.
+    /// The tensor has another length; the caller's buffer lacks `COPY_DST`.
     pub fn write_param(&self, tensor: Tensor, values: &[f32]) -> Result<()> {
         self.write_params(self.spec.tensor(tensor)?, values)
     }
 
-    /// As [`write_param`](Self::write_param), by the tensor's place.
+    /// As [`write_param`](Self::write_param), by the tensor's index.
     pub(crate) fn write_params(&self, tensor: usize, values: &[f32]) -> Result<()> {
         self.check_length(tensor, values.len())?;
         let (seen, rest) = Packed::params(self.spec.tensors[tensor].formats.params, values);
@@ -142,12 +142,12 @@ impl Optimizer {
         self.write_tensor(tensor, self.placement.param(tensor), seen)
     }
 
-    /// The array that keeps the parameters' precision.
+    /// The array with the master or remainder of the parameters.
     pub(crate) fn precision(&self, tensor: usize) -> Option<Array> {
         self.arrays(tensor).into_iter().find(|array| keeps_precision(array.name))
     }
 
-    /// Writes a tensor's gradients, before the work that is submitted next.
+    /// Writes the gradients of a tensor, before the next submitted work.
     ///
     /// # Errors
     /// As [`write_param`](Self::write_param); the tensor was bound without gradients.
@@ -178,10 +178,9 @@ impl Optimizer {
         Err(info.error(format!("{values} values were given, shape {:?} has {}", info.shape, info.used())))
     }
 
-    /// The names of the states that are kept for a tensor: the rule's, then `gradient_accumulator` and `ema` where they are asked for,
-    /// then what keeps the precision of parameters in half precision, `master` (f32) or `remainder` (16 bits, as whole numbers), then
-    /// WarpAdam's `warp_gradient` and the columns of its matrix.
-    /// A frozen tensor has none.
+    /// The names of the states of a tensor: the states of the rule, then `gradient_accumulator` and `ema` where the builder set them, then
+    /// `master` (f32) or `remainder` (16 bits, as whole numbers) of parameters in half precision, then WarpAdam's `warp_gradient` and the
+    /// columns of its matrix. A frozen tensor has none.
     ///
     /// # Errors
     /// The handle belongs to another optimizer.
@@ -189,12 +188,12 @@ impl Optimizer {
         Ok(self.kept_arrays(self.spec.tensor(tensor)?).into_iter().map(|array| array.name).collect())
     }
 
-    /// The arrays that mean something between steps.
+    /// The arrays that the optimizer keeps between steps.
     pub(crate) fn kept_arrays(&self, tensor: usize) -> Vec<Array> {
         self.arrays(tensor).into_iter().filter(|array| !is_scratch(array.name)).collect()
     }
 
-    /// Reads a state of a tensor, whatever it is stored as.
+    /// Reads a state of a tensor, in any storage.
     ///
     /// # Errors
     /// The rule keeps no state of this name; the device was lost.
@@ -220,10 +219,10 @@ impl Optimizer {
         Ok(values)
     }
 
-    /// Writes a state of a tensor, whatever it is stored as, to the nearest; before the work that is submitted next.
+    /// Writes a state of a tensor, in any storage, before the next submitted work. Rounds to nearest.
     ///
     /// # Errors
-    /// The rule keeps no state of this name; another length than the tensor's.
+    /// The rule keeps no state of this name; the tensor has another length.
     pub fn write_state(&self, tensor: Tensor, state: &str, values: &[f32]) -> Result<()> {
         let tensor = self.spec.tensor(tensor)?;
         let array = self.array(tensor, state)?;
@@ -244,7 +243,7 @@ impl Optimizer {
         Ok(())
     }
 
-    /// How many steps the GPU has applied.
+    /// The step count on the GPU.
     ///
     /// # Errors
     /// The device was lost.
@@ -252,7 +251,7 @@ impl Optimizer {
         Ok(u64::from(self.read_control().await?[0]))
     }
 
-    /// How many steps were left out because a gradient was not finite.
+    /// The count of steps that were skipped because a gradient was not finite.
     ///
     /// # Errors
     /// The device was lost.
@@ -260,7 +259,7 @@ impl Optimizer {
         Ok(u64::from(self.read_control().await?[2]))
     }
 
-    /// The loss scale as it is now; 1 where there is none.
+    /// The current loss scale; 1 where there is none.
     ///
     /// # Errors
     /// The device was lost.
@@ -268,14 +267,14 @@ impl Optimizer {
         Ok(f32::from_bits(self.read_control().await?[4]))
     }
 
-    /// The key of the chances by which numbers are rounded, and how many steps rounded any.
+    /// The key of stochastic rounding, and the count of steps that rounded.
     #[cfg(feature = "tools")]
     pub(crate) async fn read_rounding(&self) -> Result<(u32, u32)> {
         let [.., rounding, rounded] = self.read_control().await?;
         Ok((rounding, rounded))
     }
 
-    /// What a tensor's storage comes to.
+    /// The formats of a tensor.
     #[cfg(feature = "tools")]
     pub(crate) fn formats(&self, tensor: usize) -> &Formats {
         &self.spec.tensors[tensor].formats
@@ -288,7 +287,7 @@ impl Optimizer {
         Ok(bytemuck::pod_read_unaligned(&bytes))
     }
 
-    /// Sets the count of applied steps, as when states are loaded.
+    /// Sets the step count, for example when states are loaded.
     ///
     /// # Errors
     /// A recorded step is not yet finished.
@@ -303,7 +302,7 @@ impl Optimizer {
         Ok(())
     }
 
-    /// The arrays that are kept for a tensor, in the order of the arena.
+    /// The arrays of a tensor, in the order of the arena.
     pub(crate) fn arrays(&self, tensor: usize) -> Vec<Array> {
         if self.spec.tensors[tensor].frozen {
             Vec::new()

@@ -1,4 +1,4 @@
-//! Row sets of a running optimizer: how many rows are in use, masks, and the rates of columns.
+//! Row sets of a running optimizer: the count of rows in use, masks, and column rates.
 
 use crate::Result;
 use crate::gpu::Optimizer;
@@ -15,7 +15,7 @@ impl Optimizer {
         self.spec.row_set_named(name)
     }
 
-    /// How many rows of a set are in use: the first dimension of its tensors' shapes.
+    /// The count of rows in use of a set: the first dimension of the shapes of its tensors.
     ///
     /// # Errors
     /// The handle belongs to another optimizer.
@@ -23,7 +23,7 @@ impl Optimizer {
         self.set_state(rows).map(|set| set.live)
     }
 
-    /// How many rows of a set there is room for.
+    /// The row capacity of a set.
     ///
     /// # Errors
     /// The handle belongs to another optimizer.
@@ -31,8 +31,8 @@ impl Optimizer {
         self.set_state(rows).map(|set| set.capacity)
     }
 
-    /// Says how many rows of a set are in use from the calls recorded now on, and moves nothing: where parameters were written anew, or
-    /// an encoder with a [`remap`](Self::remap) was dropped.
+    /// Sets the count of rows in use of a set for the next recorded calls, and moves no row. Call it after writing new parameters, or after
+    /// dropping an encoder with a [`remap`](Self::remap).
     ///
     /// # Errors
     /// The handle belongs to another optimizer, or has less room.
@@ -44,7 +44,7 @@ impl Optimizer {
         Ok(())
     }
 
-    /// Where the states of a tensor's rows in use lie.
+    /// The runs of a tensor's states, for the rows in use.
     pub(crate) fn state_runs(&self, tensor: usize) -> impl Iterator<Item = StateRun> + '_ {
         let used = self.spec.tensors[tensor].used() as usize;
         self.placement.layout.state_runs(tensor).filter_map(move |run| {
@@ -57,7 +57,7 @@ impl Optimizer {
         Ok(&self.placement.rows.sets[self.spec.row_set(rows)?])
     }
 
-    /// The sets whose tensors can all take the rows that `shape` tells of them, and how many.
+    /// The sets that can take the rows of the shapes that `shape` returns for their tensors, with the count of rows.
     #[cfg(feature = "checkpoint")]
     pub(crate) fn rows_as<'a>(&self, shape: impl Fn(&str) -> Option<&'a [usize]>) -> Vec<(RowSet, usize)> {
         let rows_of = |set: &SetState| {
@@ -72,7 +72,7 @@ impl Optimizer {
         sets.filter_map(|(i, set)| Some((self.spec.row_set_handle(i), rows_of(set)?))).collect()
     }
 
-    /// A tensor's shape if these sets had so many rows.
+    /// The shape that a tensor would have with these counts of rows.
     #[cfg(feature = "checkpoint")]
     pub(crate) fn shape_with(&self, tensor: usize, rows: &[(RowSet, usize)]) -> Vec<usize> {
         let mut shape = self.spec.tensors[tensor].shape.clone();
@@ -102,8 +102,8 @@ impl Optimizer {
         }
     }
 
-    /// Where a set's mask lies: one u32 a row, 0 where a step leaves the row as it is. `None` for a set without a mask. The crate's own
-    /// masks flag every row at first.
+    /// The mask of a set: one u32 per row, 0 where a step leaves the row as it is. `None` for a set without a mask. The masks of the crate flag
+    /// every row at first.
     ///
     /// # Errors
     /// The handle belongs to another optimizer.
@@ -113,10 +113,10 @@ impl Optimizer {
         Ok(Some(self.placement.rows.mask_buffer(mask.buffer).slice(range)))
     }
 
-    /// Writes the mask of the rows in use, before the work that is submitted next.
+    /// Writes the mask of the rows in use, before the next submitted work.
     ///
     /// # Errors
-    /// The set has no mask; another length than its rows in use; the caller's buffer lacks `COPY_DST`.
+    /// The set has no mask; the count of flags is not the count of rows in use; the caller's buffer lacks `COPY_DST`.
     pub fn write_mask(&self, rows: RowSet, flags: &[u32]) -> Result<()> {
         let set = self.set_state(rows)?;
         let mask = set.mask.as_ref().ok_or_else(|| set.error("it has no mask: ask the builder for one"))?;
@@ -131,11 +131,11 @@ impl Optimizer {
         Ok(())
     }
 
-    /// Sets the rates of a tensor's columns for the steps recorded from now on; see
+    /// Sets the column rates of a tensor for the next recorded steps; see
     /// [`Builder::column_rates`](crate::Builder::column_rates).
     ///
     /// # Errors
-    /// The tensor was built without column rates; another count than its columns; a rate that is not finite or below 0.
+    /// The tensor was built without column rates; the count of rates is not the count of columns; a rate that is not finite or below 0.
     pub fn set_column_rates(&mut self, tensor: Tensor, rates: &[f64]) -> Result<()> {
         let index = self.spec.tensor(tensor)?;
         let info = &self.spec.tensors[index];

@@ -1,12 +1,12 @@
-//! A schedule by call: the caller's count, and not the step count on the GPU, decides the rate of the steps that are recorded next.
+//! A schedule by call: the caller's count, and not the step count on the GPU, sets the rate of the next recorded steps.
 
 use crate::optim::Value;
 use crate::options::schedule::Schedule;
 use crate::{Error, Group, Optimizer, Result};
 
 impl Schedule {
-    /// Sets a group's learning rate to `rate(call)` for the steps recorded from now on. `call` is the caller's own count: with it
-    /// the schedule also moves on where the GPU leaves a step out.
+    /// Sets a group's learning rate to `rate(call)` for the next recorded steps. `call` is the caller's own count: it advances for
+    /// skipped steps too.
     ///
     /// ```
     /// use wgpu_optim::schedule::{Linear, Schedule};
@@ -27,7 +27,7 @@ impl Schedule {
     /// ```
     ///
     /// # Errors
-    /// A number of the schedule that makes no sense; no [`base`](Self::base); as [`Optimizer::set`].
+    /// A number of the schedule is not valid; no [`base`](Self::base); as [`Optimizer::set`].
     pub fn apply(&self, optimizer: &mut Optimizer, group: Group, call: u64) -> Result<()> {
         self.apply_to(optimizer, group, "lr", call)
     }

@@ -7,8 +7,8 @@ use crate::options::around::Clip;
 use crate::{Error, Result};
 
 impl Optimizer {
-    /// A group's learning rate for the step that is recorded next. With a schedule, the rate of the step after those that the GPU is
-    /// known to have counted or may still count: where steps are skipped, the GPU's own count decides.
+    /// The learning rate of a group for the next recorded step. With a schedule, this assumes that the GPU counts every recorded step; where it
+    /// skips steps, the step count on the GPU decides.
     ///
     /// # Errors
     /// The handle belongs to another optimizer; the rule has no learning rate.
@@ -16,7 +16,7 @@ impl Optimizer {
         self.spec.lr(group, self.scalars.most_steps())
     }
 
-    /// Sets a group's learning rate for the steps recorded from now on.
+    /// Sets a group's learning rate for the next recorded steps.
     ///
     /// # Errors
     /// The handle belongs to another optimizer; the rate is out of its range, or belongs to a schedule.
@@ -24,7 +24,7 @@ impl Optimizer {
         self.set(group, "lr", &Value::Number(lr))
     }
 
-    /// Sets all settings of a group that no schedule owns, for the steps recorded from now on.
+    /// Sets all settings of a group that have no schedule, for the next recorded steps.
     ///
     /// ```
     /// use wgpu_optim::{AdamW, Group, Optimizer};
@@ -44,12 +44,12 @@ impl Optimizer {
         self.set_all(group, settings.iter().map(|(name, value)| (*name, value)))
     }
 
-    /// Sets one of a group's settings for the steps recorded from now on. Nothing is compiled.
+    /// Sets one of a group's settings for the next recorded steps. Nothing is compiled.
     ///
     /// # Errors
-    /// The handle belongs to another optimizer; an unknown name; a value out of range; a setting that would change which states are kept, or
-    /// that belongs to a schedule; a setting that enters bias corrections (β1, β2, ε …), or any where there is a schedule, while recorded
-    /// steps are not yet finished.
+    /// The handle belongs to another optimizer; an unknown name; a value out of range; a setting that changes which states are kept, or that has
+    /// a schedule; while recorded steps are not yet finished, a setting that enters bias corrections (β1, β2, ε …), or any setting where
+    /// there is a schedule.
     pub fn set(&mut self, group: Group, name: &str, value: &Value) -> Result<()> {
         self.set_all(group, [(name, value)])
     }
@@ -57,7 +57,7 @@ impl Optimizer {
     /// As [`set`](Self::set) for several settings at once.
     ///
     /// # Errors
-    /// As [`set`](Self::set); none is changed then.
+    /// As [`set`](Self::set); no setting is changed then.
     pub fn set_all<'a>(
         &mut self,
         group: Group,
@@ -67,7 +67,7 @@ impl Optimizer {
         self.take_rule(group, rule)
     }
 
-    /// As [`set_all`](Self::set_all), also what belongs to a schedule.
+    /// As [`set_all`](Self::set_all), for settings with a schedule too.
     #[cfg(feature = "checkpoint")]
     pub(crate) fn restore_settings<'a>(
         &mut self,
@@ -78,7 +78,7 @@ impl Optimizer {
         self.take_rule(group, rule)
     }
 
-    /// Goes on with a rule that was checked.
+    /// Takes a checked rule.
     fn take_rule(&mut self, group: Group, rule: Box<dyn Rule>) -> Result<()> {
         let info = self.spec.group_info(group)?;
         let counts_differ = |&t: &u64| {
@@ -102,10 +102,10 @@ impl Optimizer {
         Ok(())
     }
 
-    /// Sets the largest norm or value of the clip for the steps recorded from now on.
+    /// Sets the largest norm or value of the clip for the next recorded steps.
     ///
     /// # Errors
-    /// It is not a finite number above 0; the optimizer was built without a clip.
+    /// The number is not finite or not above 0; the optimizer was built without a clip.
     pub fn set_clip(&mut self, most: f64) -> Result<()> {
         let clip = match self.spec.around.clip {
             None => return Err(Error::Usage("the optimizer was built without a clip".to_owned())),

@@ -1,4 +1,4 @@
-//! A copy of everything that resuming needs, made on the GPU in the caller's encoder while training goes on.
+//! Snapshots: copies of everything that resuming needs, which the GPU makes in the caller's encoder while training continues.
 
 use futures::channel::oneshot;
 
@@ -11,7 +11,7 @@ use crate::gpu::layout::tables::StateRun;
 use crate::gpu::layout::units::{CONTROL_HEAD, LOSS_BYTES, ROUNDING, VEC4, bytes_of, keeps_precision};
 use crate::options::storage::{Format, Layout, Packed};
 
-/// The parameters, states and counters of an [`Optimizer`] as they were at one point of an encoder.
+/// The parameters, states and counters of an [`Optimizer`] at one point of an encoder.
 #[derive(Debug)]
 pub struct Snapshot {
     device: wgpu::Device,
@@ -24,32 +24,32 @@ pub struct Snapshot {
     pub(crate) about: About,
 }
 
-/// What a snapshot knows without reading anything back.
+/// The optimizer and settings of a snapshot, which need no read-back.
 #[derive(Clone, Debug)]
 pub(crate) struct About {
     pub(crate) optimizer: &'static str,
     pub(crate) groups: Vec<(String, Vec<(&'static str, crate::optim::Value)>)>,
 }
 
-/// What a snapshot holds, read back.
+/// The contents of a snapshot, read back.
 #[derive(Clone, Debug)]
 pub(crate) struct Contents {
     pub(crate) control: Control,
-    /// What decisions remember.
+    /// The numbers that decisions keep from step to step.
     pub(crate) global_state: Vec<f32>,
     /// The losses of the last probes.
     pub(crate) losses: Vec<f64>,
     pub(crate) tensors: Vec<Arrays>,
 }
 
-/// What of `wo_Control` outlives a step.
+/// The members of `wo_Control` that steps keep.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Control {
     pub(crate) step_count: u32,
     pub(crate) skipped: u32,
     pub(crate) streak: u32,
     pub(crate) scale: f32,
-    /// Where anything is rounded by chance.
+    /// `Some` where numbers are rounded stochastically.
     pub(crate) rounding: Option<Rounding>,
 }
 
@@ -61,15 +61,15 @@ impl Control {
     }
 }
 
-/// What the chances of the next step follow from.
+/// The origin of the random draws of the next step's stochastic rounding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Rounding {
     pub(crate) key: u32,
-    /// Steps so far that rounded.
+    /// The count of steps that rounded.
     pub(crate) steps: u32,
 }
 
-/// A tensor's numbers: `param` first, then the states.
+/// The arrays of a tensor: `param` first, then the states.
 #[derive(Clone, Debug)]
 pub(crate) struct Arrays {
     pub(crate) name: String,
@@ -83,12 +83,12 @@ impl Arrays {
         self.arrays.iter().find(|(n, _)| n == name).map(|(_, values)| values)
     }
 
-    /// What keeps the parameters' precision.
+    /// The master or remainder of the parameters.
     pub(crate) fn precision(&self) -> Option<&Packed> {
         self.arrays.iter().find(|(name, _)| keeps_precision(name)).map(|(_, values)| values)
     }
 
-    /// The parameters as the steps change them.
+    /// The parameters in full precision, as steps change them.
     pub(crate) fn params(&self) -> Option<Vec<f32>> {
         let seen = self.get(PARAM)?;
         Some(self.precision().map_or_else(|| seen.values(), |rest| seen.precise(rest)))
@@ -120,7 +120,7 @@ struct Page {
     arrived: oneshot::Receiver<Result<(), wgpu::BufferAsyncError>>,
 }
 
-/// Copies to be made, packed into pages.
+/// Planned copies, packed into pages.
 #[derive(Default)]
 struct Plan<'a> {
     sizes: Vec<u64>,
@@ -142,8 +142,8 @@ impl<'a> Plan<'a> {
 }
 
 impl Optimizer {
-    /// Records a copy of parameters, states and counters as they are at this point of the encoder. Training may go on at once;
-    /// the bytes of the copy is freed with the snapshot.
+    /// Records a copy of parameters, states and counters at this point of the encoder. Training may continue at once. Dropping
+    /// the snapshot frees the copy.
     ///
     /// # Errors
     /// A caller's buffer lacks `COPY_SRC`; no global_state for the copy.
@@ -204,7 +204,7 @@ impl Optimizer {
         let page = |buffer: wgpu::Buffer| {
             let (sender, arrived) = oneshot::channel();
             encoder.map_buffer_on_submit(&buffer, wgpu::MapMode::Read, .., move |result| {
-                // The snapshot may be gone: then nobody wants it.
+                // The send fails where the caller dropped the snapshot.
                 let _ = sender.send(result);
             });
             Page { buffer, arrived }
@@ -212,7 +212,7 @@ impl Optimizer {
         Ok(buffers.into_iter().map(page).collect())
     }
 
-    /// What is kept for a tensor, the parameters first, and how it is stored.
+    /// The arrays of a tensor with their layouts, the parameters first.
     pub(crate) fn layouts(&self, tensor: usize) -> Vec<(&'static str, Layout)> {
         let states = self.kept_arrays(tensor).into_iter().map(|array| (array.name, array.form.into()));
         std::iter::once((PARAM, self.param_layout(tensor))).chain(states).collect()
@@ -222,8 +222,8 @@ impl Optimizer {
         self.spec.tensors[tensor].formats.params.format().into()
     }
 
-    /// Puts a tensor's numbers in place, before the work that is submitted next: those that are stored so here as they are, the others
-    /// converted. What only one side has is left alone.
+    /// Writes the saved arrays of a tensor, before the next submitted work. Arrays of another layout are converted. Arrays that only one side
+    /// has stay as they are.
     pub(crate) fn write_arrays(&self, tensor: usize, saved: &Arrays) -> Result<()> {
         self.write_saved_params(tensor, saved)?;
         for array in self.kept_arrays(tensor).iter().filter(|array| !keeps_precision(array.name)) {
@@ -248,7 +248,7 @@ impl Optimizer {
         own.zip(rest).map_or(Ok(()), |(array, rest)| self.write_packed(tensor, &array, rest))
     }
 
-    /// Puts the counters in place. Without what chances follow from, the optimizer's own go on.
+    /// Writes the counters. Without a saved key and count of stochastic rounding, the optimizer keeps its own.
     ///
     /// # Errors
     /// A recorded step is not yet finished.
@@ -263,7 +263,7 @@ impl Optimizer {
         Ok(())
     }
 
-    /// Puts what decisions are made of and remember in place.
+    /// Writes the global state and the losses of probes.
     pub(crate) fn write_decisions(&self, global_state: &[f32], losses: &[f64]) -> Result<()> {
         self.write_global_state(global_state)?;
         if self.kernels.losses.is_none() {
@@ -274,7 +274,7 @@ impl Optimizer {
 }
 
 impl Snapshot {
-    /// Waits for the copies, without blocking, and sorts them out.
+    /// Waits for the copies, without blocking, and reads them.
     pub(crate) async fn contents(self) -> Result<Contents> {
         let mut pages = Vec::with_capacity(self.pages.len());
         for page in self.pages {

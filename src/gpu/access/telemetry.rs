@@ -1,4 +1,4 @@
-//! Telemetry: every step copies what it measured into the next place of a small ring, and the host opens the newest when it likes.
+//! Telemetry: every step copies its measurements into the next place of a small ring, and the host reads the newest at any time.
 
 use std::sync::Arc;
 
@@ -11,10 +11,10 @@ use crate::gpu::layout::units::{CONTROL_HEAD, VEC4};
 use crate::options::telemetry::{Squares, Stats, TensorStats, nothing_counts};
 use crate::{Error, Result};
 
-/// Places of the ring.
+/// The count of places of the ring.
 const RING: usize = 4;
 
-/// The ring and where in a sample everything lies.
+/// The ring, and the layout of a sample.
 #[derive(Debug)]
 pub(crate) struct Telemetry {
     ring: Vec<Place>,
@@ -24,31 +24,31 @@ pub(crate) struct Telemetry {
     dropped: u64,
 }
 
-/// What a step's sample is made of, in bytes.
+/// The lengths of the parts of a sample, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sample {
-    /// The counters and decisions, with which the control buffer begins.
+    /// The counters and decisions at the start of the control buffer.
     control: u64,
     /// The totals of the first round of sums.
     totals: u64,
-    /// What the update left behind the chunks' records.
+    /// The measurements that the update wrote behind the records of chunks.
     measured: u64,
 }
 
-/// A place of the ring, with the number of the step whose sample it holds.
+/// A place of the ring, with the number of the step that its sample measures.
 #[derive(Debug)]
 struct Place {
     mailbox: Mailbox,
     step: u64,
 }
 
-/// Bytes of the chunks' measurements behind their records in a shard's table.
+/// Bytes of the measurements behind the records of chunks in the table of a shard.
 pub(crate) fn measured_bytes(shard: &Shard) -> u64 {
     shard.chunks.len() as u64 * VEC4
 }
 
 impl Sample {
-    /// Of an optimizer whose control has so many bytes and whose rounds are planned.
+    /// The sample of an optimizer with this many bytes of control. The rounds must be planned.
     pub(crate) fn new(control: u64, layout: &Layout, sizes: &Sizes) -> Self {
         let measured = layout.shards.iter().map(measured_bytes).sum();
         Self { control, totals: sizes.of(Which::Totals(0)), measured }
@@ -84,8 +84,8 @@ impl Telemetry {
 }
 
 impl Optimizer {
-    /// What the newest finished step did, once; `None` while no step has finished since the last call, or where
-    /// [`Builder::telemetry`](crate::Builder::telemetry) was not asked for. Never waits.
+    /// The measurements of the newest finished step, once per step; `None` while no step has finished since the last call, or where the builder
+    /// did not set [`Builder::telemetry`](crate::Builder::telemetry). Never waits.
     pub fn try_stats(&self) -> Option<Stats> {
         let _ = self.context.device.poll(wgpu::PollType::Poll);
         let telemetry = self.telemetry.as_ref()?;
@@ -96,11 +96,11 @@ impl Optimizer {
         newest.mailbox.open(|sample| self.stats(telemetry, sample))
     }
 
-    /// The name of the first tensor with a gradient that was not finite in the last finished step. Costs nothing until it is called, where
-    /// steps count such numbers anyway: with a loss scale, `skip_nonfinite`, a clip by norm or telemetry.
+    /// The name of the first tensor with a gradient that was not finite in the last finished step. Steps count such numbers with a loss scale,
+    /// `skip_nonfinite`, a clip by norm or telemetry.
     ///
     /// # Errors
-    /// Nothing counts them; the device was lost.
+    /// Steps do not count such numbers; the device was lost.
     pub async fn read_nonfinite(&self) -> Result<Option<&str>> {
         let Some(round) = self.kernels.rounds.first().filter(|_| self.spec.around.sums()) else {
             return Err(nothing_counts());
@@ -126,12 +126,12 @@ impl Optimizer {
         }
     }
 
-    /// Records the copies of a step's sample. Where every place is under way there is none.
+    /// Records the copies of a step's sample. Drops the sample where every place holds a copy that has not arrived.
     pub(crate) fn record_sample(&mut self, encoder: &mut wgpu::CommandEncoder) {
         let Some(mut telemetry) = self.telemetry.take() else { return };
         telemetry.recorded += 1;
         let step = telemetry.recorded;
-        // An idle place, or else the oldest that nobody opened.
+        // Takes an idle place, or the oldest place that the host did not open.
         telemetry.ring.sort_by_key(|place| (place.mailbox.is_ready(), place.step));
         let sent = telemetry.ring.iter_mut().find_map(|place| {
             place.mailbox.open(|_| ());
@@ -184,7 +184,7 @@ impl Optimizer {
         }
     }
 
-    /// Adds the chunks' sums to their tensors'.
+    /// Adds the sums of chunks to the sums of their tensors.
     fn add_measured(&self, measured: &[u8], squares: &mut [Squares]) {
         let chunks = self.placement.layout.shards.iter().flat_map(|shard| &shard.chunks);
         let live = |(chunk, _): &(&Chunk, _)| chunk.length > 0;

@@ -1,4 +1,4 @@
-//! WarpAdam's matrices, read and written outside of steps.
+//! The matrices of WarpAdam, read and written outside of steps.
 
 use crate::gpu::Optimizer;
 use crate::gpu::build::spec::Tensor;
@@ -8,7 +8,7 @@ use crate::optim::procedure::{Warp, check_matrix};
 use crate::{Error, Result};
 
 impl Optimizer {
-    /// Reads WarpAdam's matrix of a tensor: a row of `warp_block` numbers for each element, its row of the block that it lies in.
+    /// Reads WarpAdam's matrix of a tensor: for each element, the `warp_block` numbers of its row in its block.
     ///
     /// # Errors
     /// The rule has no matrix; the device was lost.
@@ -24,11 +24,11 @@ impl Optimizer {
         Ok(rows)
     }
 
-    /// Writes WarpAdam's matrix of a tensor, laid out as [`read_warp`](Self::read_warp) gives it, before the work that is submitted
-    /// next. What lies past the end of a smaller last block must be 0.
+    /// Writes WarpAdam's matrix of a tensor, in the layout of [`read_warp`](Self::read_warp), before the next submitted work.
+    /// Numbers past the end of a smaller last block must be 0.
     ///
     /// # Errors
-    /// The rule has no matrix; another length; a number past a block's end.
+    /// The rule has no matrix; the length is wrong; a number past the end of a block is not 0.
     pub fn write_warp(&self, tensor: Tensor, rows: &[f32]) -> Result<()> {
         let warp = self.warp_of(tensor)?;
         let info = self.spec.tensor_info(tensor)?;

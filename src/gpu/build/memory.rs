@@ -114,8 +114,7 @@ mod tests {
     }
 
     fn buffer(gpu: &Gpu, size: u64) -> wgpu::Buffer {
-        let descriptor =
-            wgpu::BufferDescriptor { label: Some("theirs"), size, usage: OWNED, mapped_at_creation: false };
+        let descriptor = wgpu::BufferDescriptor { label: Some("bound"), size, usage: OWNED, mapped_at_creation: false };
         gpu.device.create_buffer(&descriptor)
     }
 
@@ -149,8 +148,8 @@ mod tests {
         let (page, flags) = (buffer(gpu, 4 * 800), buffer(gpu, 4 * 20));
         builder.storage(storage.parse().expect("it is one"));
         let bytes = if storage.starts_with("f32") { 4 } else { 2 };
-        let bound = builder.bind_param(Group::DEFAULT, "theirs", &[20, 40], page.slice(..bytes * 800));
-        let own = builder.tensor(Group::DEFAULT, "ours", &[20, 3]);
+        let bound = builder.bind_param(Group::DEFAULT, "bound", &[20, 40], page.slice(..bytes * 800));
+        let own = builder.tensor(Group::DEFAULT, "own", &[20, 3]);
         let alone = builder.tensor(Group::DEFAULT, "alone", &[400]);
         let [first, second] = [builder.row_set("first", &[bound, own]), builder.row_set("second", &[alone])];
         builder.mask_in(first, flags.slice(..)).mask(second).row_capacity(second, 500);

@@ -1,4 +1,4 @@
-//! Construction: the builder, the checks of what it was told, the plan of every buffer with its bytes, and the creation of buffers,
+//! Construction: the builder, the checks of its specification, the plan of every buffer with its bytes, and the creation of buffers,
 //! pipelines and bind groups. Nothing is created after it.
 
 pub(crate) mod blame;

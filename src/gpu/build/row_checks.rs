@@ -55,7 +55,7 @@ impl Spec {
             need_shared(self.groups[0].rule.as_ref())?;
             info.check_rows_storage()?;
             if info.shape.is_empty() || info.width() > MOST_SHARED {
-                let what = "one second moment a row needs rows of at most";
+                let what = "one second moment per row needs rows of at most";
                 return Err(info.error(format!(
                     "{what} {MOST_SHARED} elements, shape {:?} has {}",
                     info.shape,
@@ -63,7 +63,7 @@ impl Spec {
                 )));
             }
             if let Some(set) = self.rows.sets.iter().find(|s| s.nonzero && s.tensors.contains(&tensor)) {
-                let what = "one second moment a row does not go with elements that are left out";
+                let what = "one second moment per row does not allow a step that leaves out elements";
                 return Err(info.error(format!("{what}: row set `{}` skips zero gradients", set.name)));
             }
         }
@@ -126,7 +126,7 @@ impl TensorInfo {
     fn check_rows_storage(&self) -> Result<()> {
         if self.formats.params.keep() == Some(RoundingMode::Split) {
             let problem =
-                "its rows are moved one by one, which split parameters do not allow: keep them with bf16-master";
+                "remapping moves rows one by one, which split parameters do not allow: store them as bf16-master";
             return Err(self.error(problem.to_owned()));
         }
         self.formats.need_rows(&self.name)

@@ -1,4 +1,4 @@
-//! Changes of a group's settings: what is checked before they are taken, on the GPU and on the host.
+//! Changes of a group's settings, and their checks, for the GPU and the host.
 
 use crate::gpu::build::spec::{Group, Spec};
 use crate::optim::rule::{check_common, goes_on, same_rule};
@@ -7,11 +7,11 @@ use crate::options::schedule::refuse_owned;
 use crate::{Error, Result};
 
 impl Spec {
-    /// A group's rule with other settings, where the optimizer can go on with it.
+    /// The rule of a group with other settings, if the optimizer can continue with it.
     ///
     /// # Errors
-    /// The handle belongs to another optimizer; an unknown name; a value out of range; a setting that belongs to a schedule, that changes which
-    /// states are kept, or that all groups share.
+    /// The handle belongs to another optimizer; an unknown name; a value out of range; a setting that has a schedule, that changes which states
+    /// are kept, or that all groups share.
     pub(crate) fn changed_rule<'a>(
         &self,
         group: Group,
@@ -25,7 +25,7 @@ impl Spec {
         self.restored_rule(group, settings)
     }
 
-    /// As [`changed_rule`](Self::changed_rule), also with settings that belong to a schedule: what a checkpoint restores.
+    /// As [`changed_rule`](Self::changed_rule), for settings with a schedule too. Restoring a checkpoint needs it.
     pub(crate) fn restored_rule<'a>(
         &self,
         group: Group,
@@ -48,7 +48,7 @@ impl Spec {
         Ok(rule)
     }
 
-    /// The settings of `rule` that no schedule of the group owns.
+    /// The settings of `rule` that have no schedule in the group.
     ///
     /// # Errors
     /// The handle belongs to another optimizer; the group holds another rule.
@@ -66,7 +66,7 @@ impl Spec {
         Ok(rule.settings().into_iter().filter(|(name, _)| !owned(name)).collect())
     }
 
-    /// A group's learning rate at the `t`-th step: its schedule's where it has one.
+    /// The learning rate of a group at this step count, with the schedule where the group has one.
     ///
     /// # Errors
     /// The handle belongs to another optimizer; the rule has no learning rate.

@@ -213,7 +213,7 @@ fn check(text: &Text) {
     assert!(unused.is_empty(), "{what}: {unused:?}\n{wgsl}");
 }
 
-/// What a text holds beyond what its pipelines run: entry points of no pipeline, functions that none of them calls or that do nothing,
+/// The declarations of a text that no pipeline runs: entry points of no pipeline, functions that none of them calls or that do nothing,
 /// constants, structs and variables that no other line reads.
 fn unused(text: &Text) -> Vec<String> {
     let module = naga::front::wgsl::parse_str(&text.wgsl).expect("it was checked");

@@ -7,7 +7,7 @@
 
 use crate::gpu::layout::class::Class;
 use crate::gpu::layout::memory::Role;
-use crate::gpu::layout::units::{ACCUMULATOR, AVERAGE, BLOCK_VEC4S, Counts, MASTER, REMAINDER, VEC4, keeps_precision};
+use crate::gpu::layout::units::{ACCUMULATOR, AVERAGE, BLOCK_VEC4S, Counts, MASTER, REMAINDER, VEC4};
 use crate::optim::{Kind, Procedure, StateSpec};
 use crate::options::storage::blockwise::BLOCK;
 use crate::options::storage::{Form, Packed, RoundingMode};
@@ -189,5 +189,5 @@ pub(crate) fn is_scratch(name: &str) -> bool {
 #[cfg(feature = "custom")]
 pub(crate) fn is_taken(name: &str) -> bool {
     let own = [PARAM, ACCUMULATOR, AVERAGE, BEFORE].contains(&name) || COLUMNS.contains(&name);
-    own || keeps_precision(name) || is_scratch(name)
+    own || crate::gpu::layout::units::keeps_precision(name) || is_scratch(name)
 }

@@ -92,7 +92,7 @@ pub struct Class {
     pub(crate) given: bool,
     /// The rule squares with `wo_square`, so that rows may share a second moment.
     pub(crate) shares_rows: bool,
-    /// What rows need. `None`: the class has no rows.
+    /// The needs of rows. `None`: the class has no rows.
     pub(crate) rows: Option<RowText>,
     /// The sums count the stepped elements, because a step may leave out elements and the rule has sums.
     pub(crate) counted: bool,
@@ -248,7 +248,7 @@ impl Class {
     }
 }
 
-/// What a class of tensors with rows needs.
+/// The needs of a class of tensors with rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RowText {
     /// The number of the buffer of masks, where a step takes only flagged rows.

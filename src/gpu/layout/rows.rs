@@ -45,7 +45,7 @@ pub(crate) struct RowState {
     pub(crate) set_of: Vec<Option<usize>>,
     /// The column rates of each tensor; empty where the tensor has none.
     pub(crate) columns: Vec<Vec<f32>>,
-    /// The tensors whose rows have one second moment each.
+    /// The tensors that keep one second moment per row.
     pub(crate) shared: BTreeSet<usize>,
     /// The buffers that hold masks.
     sources: Vec<Source>,
@@ -147,7 +147,7 @@ impl RowState {
         !self.masks.is_empty()
     }
 
-    /// What the class of a tensor needs for rows.
+    /// The needs of a tensor for rows, which its class serves.
     pub(crate) fn text(&self, tensor: usize) -> Option<RowText> {
         let set = self.set_of[tensor].map(|set| &self.sets[set]);
         let shared = self.shared.contains(&tensor);

@@ -71,7 +71,7 @@ pub(crate) struct Shard {
 }
 
 impl Shard {
-    /// An empty shard whose windows begin where the chunk at `position` lies.
+    /// An empty shard. Its windows begin where the chunk at `position` lies.
     pub(crate) fn at(item: &Item, position: u64, limits: Limits) -> Self {
         let grad = item.grad.as_ref().filter(|g| g.buffer != item.param.buffer);
         Self {

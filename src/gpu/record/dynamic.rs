@@ -1,4 +1,4 @@
-//! Steps whose gradients move: this step's places, and a shard for each run of tensors whose gradients can be bound together.
+//! Dynamic gradients: the ranges that a step names, and one dispatch per run of tensors with gradients in one window.
 
 use futures::FutureExt as _;
 
@@ -21,7 +21,7 @@ pub(crate) struct DynamicGradients {
     dispatches: Vec<RunDispatch>,
 }
 
-/// One dispatch over a run of parts whose gradients lie in one window.
+/// One dispatch over a run of parts with gradients in one window.
 struct RunDispatch {
     kind: Kind,
     pipeline: wgpu::ComputePipeline,
@@ -54,7 +54,7 @@ impl Optimizer {
         Err(blame(&self.context.device, &self.context.queue, &refusal, ranges))
     }
 
-    /// One dispatch per run of parts whose gradients lie in one window.
+    /// One dispatch per run of parts with gradients in one window.
     fn bind_runs(&self, dynamic: &mut DynamicGradients, kind: Kind) {
         let Some(runs) = &self.kernels.runs else { return };
         let limit = self.context.device.limits().max_compute_workgroups_per_dimension;

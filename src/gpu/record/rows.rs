@@ -168,13 +168,14 @@ impl Optimizer {
     fn check_remap(&self, set: usize) -> Result<()> {
         let set = &self.placement.rows.sets[set];
         if !set.reserved {
-            return Err(set.error("its rows may change places only where the builder was told to reserve"));
+            return Err(set
+                .error("its rows cannot be remapped without a row capacity: call Builder::row_capacity before build"));
         }
         match set.tensors.iter().find(|&&t| self.placement.layout.parts[t].len() > 1) {
             None => Ok(()),
             Some(&tensor) => Err(self.spec.tensors[tensor].error(
-                "it takes more than one binding, where rows cannot change places: raise the device's \
-                 max_storage_buffer_binding_size or reserve fewer rows"
+                "it takes more than one binding, so its rows cannot be remapped: raise the device's \
+                 max_storage_buffer_binding_size or lower the row capacity"
                     .to_owned(),
             )),
         }

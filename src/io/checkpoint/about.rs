@@ -1,4 +1,4 @@
-//! A checkpoint's metadata.
+//! The metadata of a checkpoint.
 
 use std::collections::BTreeMap;
 
@@ -13,11 +13,11 @@ use crate::io::tensor_file::{TensorFile, quote};
 use crate::optim::Value;
 use crate::options::storage::Packed;
 
-/// The newest version that this crate reads and writes; the first one knows f32 only.
+/// The newest version that this crate reads and writes. Version 1 has only f32.
 const VERSION: u64 = 2;
 
 impl Checkpoint {
-    /// Older readers take what they know.
+    /// The lowest version that can hold this checkpoint, so that older readers can read it.
     fn version(&self) -> u64 {
         let mut arrays = self.contents.tensors.iter().flat_map(|tensor| &tensor.arrays);
         let plain = arrays.all(|(_, values)| matches!(values, Packed::F32(_)));
@@ -38,7 +38,7 @@ impl Checkpoint {
             "applied": step_count,
             "skipped": skipped,
             "streak": streak,
-            // The bits: a decimal might not bring them back.
+            // The bits, because a decimal may not restore them.
             "loss_scale_bits": scale.to_bits(),
             "memory_bits": self.contents.global_state.iter().map(|x| x.to_bits()).collect::<Vec<_>>(),
             "probe_loss_bits": self.contents.losses.iter().map(|x| x.to_bits()).collect::<Vec<_>>(),
@@ -106,7 +106,7 @@ pub(crate) fn groups(file: &TensorFile, about: &Json) -> Result<Vec<(String, Set
     list(file, about, "groups")?.iter().map(group).collect()
 }
 
-/// The caller's texts; files without any are fine.
+/// The notes of the caller; a file may have none.
 pub(crate) fn notes(file: &TensorFile, about: &Json) -> Result<BTreeMap<String, String>> {
     let notes = match &about["notes"] {
         Json::Null => return Ok(BTreeMap::new()),

@@ -1,4 +1,4 @@
-//! Arrays in a checkpoint's file, as the optimizer stores them: the module's documentation says under which keys.
+//! Arrays in the file of a checkpoint, as the optimizer stores them. The documentation of the module lists the keys.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -15,13 +15,13 @@ use crate::options::storage::blockwise::{BLOCK, Map};
 use crate::options::storage::{Format, Packed};
 use crate::{Error, Result};
 
-/// What the largest magnitudes of an array's blocks are called behind the array's name. No state's name has a dot: it is a member of a
+/// The suffix of an array's name for the largest magnitudes of its blocks. No state has a dot in its name, because the state is a member of a
 /// WGSL struct.
 const LARGEST: &str = ".largest";
 /// The maps of a tensor's arrays in eight bits, in the metadata.
 const MAPS: &str = "maps";
 
-/// A tensor's arrays.
+/// The arrays of a tensor, for the file.
 pub(crate) fn write(tensor: &Arrays) -> impl Iterator<Item = FileArray<'_>> {
     tensor.arrays.iter().flat_map(move |(array, values)| {
         let key = |array: &str| format!("{array}/{}", tensor.name);
@@ -47,10 +47,10 @@ const fn dtype(format: Format) -> Dtype {
     }
 }
 
-/// What the metadata say of a tensor.
+/// The metadata of a tensor.
 pub(crate) fn about(tensor: &Arrays) -> Json {
     let mut about = json!({ "name": tensor.name, "group": tensor.group });
-    // By name, in which order a file's arrays are read.
+    // By name, because the reader reads the arrays of a file in this order.
     let maps: BTreeMap<&str, &str> = tensor.arrays.iter().filter_map(named_map).collect();
     if !maps.is_empty() {
         about[MAPS] = json!(maps);
@@ -62,7 +62,7 @@ fn named_map((array, values): &(String, Packed)) -> Option<(&str, &str)> {
     if let Packed::Blocks { map, .. } = values { Some((array, map.name())) } else { None }
 }
 
-/// Every tensor that the metadata name, with the arrays that the file has of it.
+/// Every tensor that the metadata name, with its arrays in the file.
 pub(crate) fn read(file: &TensorFile, about: &Json) -> Result<Vec<Arrays>> {
     let mut of_tensor: BTreeMap<&str, BTreeMap<&str, &Entry>> = BTreeMap::new();
     for entry in file.entries() {
@@ -90,7 +90,7 @@ struct TensorReader<'a> {
     file: &'a TensorFile,
     name: &'a str,
     maps: &'a Json,
-    /// By the arrays' names.
+    /// By the names of the arrays.
     entries: BTreeMap<&'a str, &'a Entry>,
 }
 
@@ -179,7 +179,7 @@ impl TensorReader<'_> {
         Err(self.error(format!("{} is of blocks, {} is not there in U8", quote(key), self.quote(owner))))
     }
 
-    /// What keeps the precision of parameters is nothing without such parameters.
+    /// Checks that a master or remainder stands beside parameters in half precision.
     fn check_precision(&self, tensor: &Arrays) -> Result<()> {
         let mut keeping = tensor.arrays.iter().filter(|(name, _)| keeps_precision(name));
         let Some((name, rest)) = keeping.next() else { return Ok(()) };

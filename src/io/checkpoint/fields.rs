@@ -1,4 +1,4 @@
-//! The fields of a checkpoint's metadata, each read with an error that names what it needs.
+//! The fields of a checkpoint's metadata. The error of a field names the type that the field needs.
 
 use serde_json::Value as Json;
 
@@ -11,7 +11,7 @@ pub(crate) fn count(file: &TensorFile, about: &Json, key: &str) -> Result<u64> {
         .ok_or_else(|| file.error(format!("its metadata need a whole number `{key}`, have {}", about[key])))
 }
 
-/// A list of numbers by their bits; none where the file has no such list.
+/// A list of numbers, by their bits. Empty where the file has no such list.
 pub(crate) fn bits<T>(file: &TensorFile, about: &Json, key: &str, from: impl Fn(u64) -> Option<T>) -> Result<Vec<T>> {
     if about[key].is_null() {
         return Ok(Vec::new());

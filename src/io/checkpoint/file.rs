@@ -1,4 +1,4 @@
-//! A checkpoint as a file: its bytes, and how they are read and written.
+//! Checkpoints as files: reading and writing their bytes.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::io::tensor_file::TensorFile;
 use crate::io::tensor_writer::serialize;
 use crate::{Error, Result};
 
-/// The one key of the metadata: several would come in another order every time.
+/// The one key of the metadata. safetensors writes several keys in an order that changes from file to file.
 const ABOUT: &str = "wgpu-optim checkpoint";
 
 impl Checkpoint {
@@ -26,11 +26,11 @@ impl Checkpoint {
         serialize(&self.name, &arrays, (ABOUT, self.about().to_string()))
     }
 
-    /// Writes the file: to a temporary one beside it, synced, then renamed, so that a kill at any moment leaves the old or the new
+    /// Writes the file: creates a temporary file beside it, syncs it and renames it, so that a kill at any moment leaves the old or the new
     /// file whole.
     ///
     /// # Errors
-    /// As [`to_bytes`](Self::to_bytes), and what the file system says.
+    /// As [`to_bytes`](Self::to_bytes), and errors of the file system.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         write_whole(path.as_ref(), &self.to_bytes()?)
     }
@@ -38,17 +38,17 @@ impl Checkpoint {
     /// Reads a file.
     ///
     /// # Errors
-    /// What the file system says, and as [`from_bytes`](Self::from_bytes).
+    /// Errors of the file system, and as [`from_bytes`](Self::from_bytes).
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
         let name = path.as_ref().display().to_string();
         let bytes = std::fs::read(&path).map_err(|source| Error::Io { path: name.clone(), source })?;
         Self::from_bytes(&name, bytes)
     }
 
-    /// Reads a file's bytes; `name` is for errors. Nothing in them is believed before it was checked.
+    /// Reads a file's bytes; `name` is for errors. The reader checks every number before it uses it.
     ///
     /// # Errors
-    /// It is no checkpoint, of a newer version, truncated, or contradicts itself.
+    /// The file is no checkpoint, has a newer version, is truncated, or contradicts itself.
     pub fn from_bytes(name: &str, bytes: impl Into<Vec<u8>>) -> Result<Self> {
         let file = TensorFile::parse(name, bytes.into())?;
         let about =

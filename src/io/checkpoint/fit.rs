@@ -1,4 +1,4 @@
-//! Putting a checkpoint back into an optimizer, and what keeps it from fitting.
+//! Restoring a checkpoint into an optimizer, and the differences that prevent it.
 
 use std::collections::HashMap;
 
@@ -14,35 +14,36 @@ use crate::{Error, Group, Optimizer, Result, RowSet};
 /// How strictly a checkpoint must fit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Fit {
-    /// The same optimizer, tensors, shapes and states, each stored in the same form; which way numbers are rounded into it, to the
-    /// nearest or by chance, is the optimizer's own. Default.
+    /// The same optimizer, tensors, shapes and states, each stored in the same form. The optimizer keeps its own rounding into the form, to
+    /// nearest or stochastic. Default.
     #[default]
     Whole,
-    /// As `Whole`, but what is stored in another form is converted, to the nearest: f32 into bf16 split and back without loss, eight
-    /// bits into f32. Parameters go by their full precision, as [`Checkpoint::params`] gives them.
+    /// As `Whole`, but arrays in another form are converted and rounded to nearest: f32 into split bf16 and back without loss, eight bits into
+    /// f32. Parameters are converted from their full precision, as [`Checkpoint::params`] returns them.
     Converted,
-    /// Whatever tensors and states are on both sides, converted where need be; counters and settings are not taken.
+    /// The tensors and states that both sides have, converted where their forms differ. The optimizer keeps its counters and settings.
     Partial,
 }
 
 impl Checkpoint {
-    /// Puts everything back into an optimizer of the same kind: parameters, states, counters and settings, and the key and count
-    /// from which the chances of the next rounding follow, in place of the optimizer's own [`seed`](crate::Builder::seed).
+    /// Restores everything into an optimizer of the same kind: parameters, states, counters and settings, and the key and count of stochastic
+    /// rounding, which replace the [`seed`](crate::Builder::seed) of the optimizer.
     ///
     /// # Errors
-    /// Every difference between the two; a recorded step is not yet finished. Nothing was changed then.
+    /// The optimizer differs from the checkpoint; the error lists every difference. A recorded step is not yet finished. Nothing is changed
+    /// then.
     pub fn restore(&self, optimizer: &mut Optimizer) -> Result<()> {
         self.restore_fitting(optimizer, Fit::Whole)
     }
 
-    /// As [`restore`](Self::restore), as strictly as asked for.
+    /// As [`restore`](Self::restore), with the strictness of `fit`.
     ///
     /// # Errors
     /// As [`restore`](Self::restore).
     pub fn restore_fitting(&self, optimizer: &mut Optimizer, fit: Fit) -> Result<()> {
         if fit != Fit::Partial {
             self.refuse(self.differences_fitting(optimizer, fit))?;
-            // First, because it is refused while steps are under way.
+            // First, because it returns an error while a recorded step is not finished.
             optimizer.write_control(&self.contents.control)?;
             optimizer.write_decisions(&self.contents.global_state, &self.contents.losses)?;
             for (group, settings) in self.shared_groups(optimizer) {
@@ -69,19 +70,19 @@ impl Checkpoint {
         Err(Error::Mismatch { checkpoint: self.name.clone(), differences })
     }
 
-    /// The row sets that would take the saved count of rows, with it.
+    /// The row sets that can take the saved count of rows, with the count.
     fn rows(&self, optimizer: &Optimizer) -> Vec<(RowSet, usize)> {
         let saved = |name: &str| self.contents.tensors.iter().find(|t| t.name == name).map(|t| t.shape.as_slice());
         optimizer.rows_as(saved)
     }
 
-    /// The groups that are on both sides, with the settings that were saved.
+    /// The groups that both sides have, with the saved settings.
     fn shared_groups(&self, optimizer: &Optimizer) -> Vec<(Group, &Settings)> {
         let saved = |name: &str| self.groups.iter().find(|(n, _)| n == name).map(|(_, settings)| settings);
         optimizer.groups().filter_map(|(group, name)| Some((group, saved(name)?))).collect()
     }
 
-    /// Everything in which the checkpoint and an optimizer differ, with what is stored in another form.
+    /// All differences between the checkpoint and an optimizer, with arrays in another form.
     #[must_use]
     pub fn differences(&self, optimizer: &Optimizer) -> Vec<String> {
         self.differences_fitting(optimizer, Fit::Whole)
@@ -128,11 +129,11 @@ impl Checkpoint {
 }
 
 impl Checkpoint {
-    /// Whether as many numbers were saved as the rule remembers and probes.
+    /// The differences between the saved counts of global state and losses and the counts of the rule.
     pub(crate) fn count_differences(&self, rule: &dyn Rule) -> Vec<String> {
         let probes = if let Procedure::Probe(probe) = rule.procedure() { probe.count + 1 } else { 0 };
         let counts = [
-            ("numbers that decisions remember", self.contents.global_state.len(), rule.global_state().len()),
+            ("numbers of global state", self.contents.global_state.len(), rule.global_state().len()),
             ("losses of probes", self.contents.losses.len(), probes),
         ];
         let differ = counts.into_iter().filter(|(_, there, here)| there != here);
@@ -140,8 +141,7 @@ impl Checkpoint {
     }
 }
 
-/// What one side keeps of a tensor and the other does not, and, for a whole fit, what is stored in another form. `here` begins with the
-/// parameters.
+/// The arrays of a tensor that only one side has, and, for a whole fit, the arrays in another form. `here` begins with the parameters.
 pub(crate) fn array_differences(saved: &Arrays, here: &[(&str, Layout)], fit: Fit) -> Vec<String> {
     let tensor = quote(&saved.name);
     let there: Vec<(&str, Layout)> =
@@ -167,7 +167,7 @@ pub(crate) fn array_differences(saved: &Arrays, here: &[(&str, Layout)], fit: Fi
     differences
 }
 
-/// Parameters as the model sees them, and what keeps their precision.
+/// The form of the parameters, with the name of the master or remainder.
 fn form_of_params(arrays: &[(&str, Layout)]) -> String {
     let seen =
         arrays.iter().find(|(name, _)| *name == PARAM).map_or_else(String::new, |(_, layout)| layout.to_string());

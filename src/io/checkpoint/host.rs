@@ -1,4 +1,4 @@
-//! Checkpoints of optimizers on the host, in the same files.
+//! Checkpoints of optimizers on the host, in the same file format.
 
 use std::collections::BTreeMap;
 
@@ -14,11 +14,11 @@ use super::fit::{Fit, array_differences};
 use super::saved::{Checkpoint, Settings};
 
 impl Checkpoint {
-    /// Everything that resuming needs of an optimizer on the host, with its parameters and their shapes, in order; in the forms in
-    /// which a GPU's optimizer stores it. Numbers are rounded to f32: an `Optimizer<f32>` goes on bit for bit.
+    /// Takes a checkpoint of an optimizer on the host, with its parameters and their shapes, in order. The checkpoint stores arrays in the forms
+    /// of an optimizer on the GPU. Numbers are rounded to f32: an `Optimizer<f32>` resumes bit for bit.
     ///
     /// # Errors
-    /// Another count of parameters than tensors, or another length; parameters that their storage cannot hold, see
+    /// The count of parameters is not the count of tensors; a length is wrong; the storage cannot hold a parameter, see
     /// [`store_params`](Optimizer::store_params); more than 2³² - 1 steps.
     pub fn of_host<F: Number>(optimizer: &Optimizer<F>, params: &[(&[usize], &[F])]) -> Result<Self> {
         let groups = optimizer.spec.groups.iter().map(|group| {
@@ -39,15 +39,15 @@ impl Checkpoint {
         })
     }
 
-    /// Puts everything back into an optimizer of the same kind on the host, and into its parameters.
+    /// Restores everything into an optimizer of the same kind on the host, and into its parameters.
     ///
     /// # Errors
-    /// Every difference between the two. Nothing was changed then.
+    /// The optimizer differs from the checkpoint; the error lists every difference. Nothing is changed then.
     pub fn restore_host<F: Number>(&self, optimizer: &mut Optimizer<F>, params: &mut [&mut [F]]) -> Result<()> {
         self.restore_host_fitting(optimizer, params, Fit::Whole)
     }
 
-    /// As [`restore_host`](Self::restore_host), as strictly as asked for.
+    /// As [`restore_host`](Self::restore_host), with the strictness of `fit`.
     ///
     /// # Errors
     /// As [`restore_host`](Self::restore_host).
@@ -92,7 +92,7 @@ impl Checkpoint {
         optimizer.set_losses(&self.contents.losses)
     }
 
-    /// The groups that are on both sides, with the settings that were saved.
+    /// The groups that both sides have, with the saved settings.
     fn host_groups<F: Number>(&self, optimizer: &Optimizer<F>) -> Vec<(Group, &Settings)> {
         let saved = |name: &str| self.groups.iter().find(|(n, _)| n == name).map(|(_, settings)| settings);
         optimizer.groups().filter_map(|(group, name)| Some((group, saved(name)?))).collect()
@@ -132,7 +132,7 @@ impl Checkpoint {
     }
 }
 
-/// What is kept for a tensor, the parameters first, and how it is stored.
+/// The arrays of a tensor with their layouts, the parameters first.
 fn layouts<F: Number>(optimizer: &Optimizer<F>, tensor: usize) -> Vec<(&'static str, Layout)> {
     let params = optimizer.param_storage(tensor);
     let keep = params.keep().filter(|_| !optimizer.spec.tensors[tensor].frozen);
@@ -146,8 +146,7 @@ fn layouts<F: Number>(optimizer: &Optimizer<F>, tensor: usize) -> Vec<(&'static 
     std::iter::once((PARAM, params.format().into())).chain(precision).chain(states).collect()
 }
 
-/// Puts a tensor's numbers in place: those that are stored so here as they are, the others converted. What only one side has is left
-/// alone.
+/// Restores the arrays of a tensor. Arrays of another layout are converted. Arrays that only one side has stay as they are.
 fn put<F: Number>(saved: &Arrays, optimizer: &mut Optimizer<F>, tensor: usize, param: &mut [F]) {
     let copy =
         |to: &mut [F], from: &[f32]| to.iter_mut().zip(from).for_each(|(to, x)| *to = F::from_f64(f64::from(*x)));

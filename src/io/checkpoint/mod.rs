@@ -1,17 +1,18 @@
 //! Checkpoints: everything that resuming needs, through safetensors.
 //!
-//! A file holds the numbers as the optimizer [stores](crate::options::storage) them, and in its metadata the optimizer, every group's settings, and
-//! the counters, those of chances among them. Resuming on the same device and driver gives the same bits as going on would have.
+//! A file holds the numbers as the optimizer [stores](crate::options::storage) them. Its metadata hold the name of the optimizer, the settings
+//! of every group, and the counters, with those of stochastic rounding. On the same device and driver, a resumed optimizer computes the same
+//! bits as one that continued.
 //!
 //! | key | dtype and shape |
 //! |---|---|
 //! | `param/<tensor>` | F32, BF16 or F16, the tensor's shape |
 //! | `master/<tensor>` | F32, the tensor's shape: beside parameters in half precision |
-//! | `remainder/<tensor>` | U16, the tensor's shape: what BF16 parameters lack of F32, see [`half::join`](crate::options::storage::half::join) |
-//! | `<state>/<tensor>` | F32, BF16, or U8, the tensor's shape; U8 are the codes of the [map](crate::options::storage::blockwise::Map) that the metadata name |
-//! | `<state>.largest/<tensor>` | F32, one for 256 codes: the largest magnitudes of their blocks |
+//! | `remainder/<tensor>` | U16, the tensor's shape: the low 16 bits of F32 parameters that are stored in BF16, see [`half::join`](crate::options::storage::half::join) |
+//! | `<state>/<tensor>` | F32, BF16, or U8, the tensor's shape; the U8 are codes of the [map](crate::options::storage::blockwise::Map) that the metadata name |
+//! | `<state>.largest/<tensor>` | F32, one per block of 256 codes: the largest magnitude of the block |
 //!
-//! What is f32 throughout is of version 1, which every release of this crate reads, the rest of version 2.
+//! A file with only F32 has version 1, which every release of this crate reads. Other files have version 2.
 //!
 //! ```
 //! use wgpu_optim::{AdamW, Group, Optimizer, checkpoint::Checkpoint};
@@ -24,7 +25,7 @@
 //! };
 //! let optimizer = build()?;
 //! let mut encoder = device.create_command_encoder(&Default::default());
-//! let snapshot = optimizer.snapshot(&mut encoder)?; // a copy on the GPU; training goes on
+//! let snapshot = optimizer.snapshot(&mut encoder)?; // a copy on the GPU; training continues
 //! queue.submit([encoder.finish()]);
 //! let bytes = pollster::block_on(snapshot.checkpoint())?.to_bytes()?; // or `.save(path)?`
 //!

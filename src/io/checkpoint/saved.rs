@@ -1,4 +1,4 @@
-//! What a checkpoint holds, and how it is taken from a snapshot.
+//! The contents of a checkpoint, and taking it from a snapshot.
 
 use std::collections::BTreeMap;
 
@@ -7,10 +7,10 @@ use crate::gpu::access::snapshot::{Arrays, Contents, Snapshot};
 use crate::optim::Value;
 use crate::options::storage::Packed;
 
-/// A group's settings.
+/// The settings of a group.
 pub(crate) type Settings = Vec<(String, Value)>;
 
-/// What was saved of an optimizer.
+/// The saved state of an optimizer.
 #[derive(Clone, Debug)]
 pub struct Checkpoint {
     pub(crate) name: String,
@@ -24,7 +24,7 @@ impl Snapshot {
     /// Waits for the copies without blocking: submit the encoder first.
     ///
     /// # Errors
-    /// The encoder was dropped, or the device lost.
+    /// The encoder was dropped, or the device was lost.
     pub async fn checkpoint(self) -> Result<Checkpoint> {
         let about = self.about.clone();
         let own = |(name, settings): (String, Vec<(&str, Value)>)| {
@@ -47,30 +47,30 @@ impl Checkpoint {
         &self.optimizer
     }
 
-    /// How many steps had been step_count.
+    /// The step count.
     #[must_use]
     pub fn step_count(&self) -> u64 {
         u64::from(self.contents.control.step_count)
     }
 
-    /// The caller's own texts, saved with the rest: the epoch, a seed, what data.
+    /// The notes of the caller, such as the epoch, a seed or the data set.
     #[must_use]
     pub const fn notes(&self) -> &BTreeMap<String, String> {
         &self.notes
     }
 
-    /// The notes, to be changed.
+    /// The notes, for writing.
     pub const fn notes_mut(&mut self) -> &mut BTreeMap<String, String> {
         &mut self.notes
     }
 
-    /// The numbers of an array of a tensor: `param`, as the model sees it, or a state; decoded where they are stored otherwise than in f32.
+    /// The numbers of an array of a tensor in f32: `param`, as the model sees it, or a state.
     #[must_use]
     pub fn array(&self, tensor: &str, array: &str) -> Option<Vec<f32>> {
         self.tensor(tensor)?.get(array).map(Packed::values)
     }
 
-    /// The parameters of a tensor as the steps change them: in half precision with what keeps theirs.
+    /// The parameters of a tensor in full precision, as steps change them.
     #[must_use]
     pub fn params(&self, tensor: &str) -> Option<Vec<f32>> {
         self.tensor(tensor)?.params()

@@ -1,4 +1,4 @@
-//! The numbers of a class as WGSL's constants; a text keeps those that it reads.
+//! The numbers of a class as constants in WGSL. A text keeps the constants that it reads.
 
 use crate::gpu::kernel::passes::FLAGS;
 use crate::gpu::kernel::text::members::{call_vec4s, put};
@@ -34,7 +34,7 @@ impl Class {
         out
     }
 
-    /// How many threads, sums, totals and scalars there are.
+    /// The counts of threads, sums, totals and scalars.
     fn sizes(&self) -> Vec<(&'static str, u64)> {
         let (sums, totals) = self.sum_counts();
         let size = |n: usize| n as u64;
@@ -58,7 +58,7 @@ impl Class {
         ]
     }
 
-    /// Where the arena's arrays lie.
+    /// The places of the arena's arrays.
     fn places(&self) -> Vec<(&'static str, u64)> {
         let counts = self.array_counts();
         let slot = |name: &str| self.whole(name);
@@ -80,7 +80,7 @@ impl Class {
         ]
     }
 
-    /// The numbers of the rule's procedure, and where its arrays lie.
+    /// The numbers of the rule's procedure, and the places of its arrays.
     fn procedure_numbers(&self) -> Vec<(&'static str, u64)> {
         let slot = |name: &str| self.whole(name);
         let flags = FLAGS.map(|(name, flag)| (name, u64::from(flag)));

@@ -1,21 +1,21 @@
-//! Keeps of a text the declarations that its entry points reach.
+//! The linker of texts: it keeps the declarations that the entry points reach.
 
 use std::collections::HashMap;
 
 /// A declaration at module scope.
 struct Declaration<'a> {
-    /// With the comments before it.
+    /// The text, with the comments before it.
     text: &'a str,
     /// `None`: a directive or an assertion, which stands for itself.
     name: Option<&'a str>,
-    /// Whether it is a binding: the layout has it whether or not the text reads it.
+    /// Whether the declaration is a binding. The layout has every binding, even where the text does not read it.
     bound: bool,
     /// The words that may name other declarations.
     words: Vec<&'a str>,
 }
 
-/// The bindings of a text and what `roots` reach, in the order of the text. Words are taken for names wherever they stand: a local
-/// variable that is called like a function keeps that function.
+/// The bindings of a text and the declarations that `roots` reach, in the order of the text. Every word counts as a name: a local
+/// variable with the name of a function keeps that function.
 pub(super) fn link(text: &str, roots: &[&str]) -> String {
     let declarations = declarations(text);
     let by_name: HashMap<&str, usize> =

@@ -1,4 +1,4 @@
-//! The functions that name members one by one: of the rule's structs, and of the class's lists of states and sums.
+//! The functions that name members one by one: members of the rule's structs, and of the lists of states and sums of the class.
 
 use std::fmt::Write as _;
 
@@ -9,7 +9,7 @@ use crate::options::storage::Form;
 use crate::options::storage::blockwise::Map;
 
 impl Class {
-    /// All of them; a text keeps those that it calls.
+    /// All functions of this file. A text keeps the functions that it calls.
     pub(super) fn members(&self) -> String {
         let decision = if self.decision.is_empty() { "struct Decision { none: f32 }\n" } else { "" };
         [
@@ -66,12 +66,12 @@ impl Class {
         out
     }
 
-    /// A tensor's clip factor as a word behind the control buffer's head: it lies behind the members of the decision.
+    /// A tensor's clip factor as a word behind the control buffer's head: the factor lies behind the members of the decision.
     pub(crate) fn clip_word(&self, tensor: usize) -> usize {
         (self.global_state_vec4s() + tensor * self.decision_vec4s()) * 4 + self.decision.len()
     }
 
-    /// Where the `i`-th member of a tensor's decision lies.
+    /// The place of the `i`-th member of a tensor's decision, in WGSL.
     fn decision_at(&self, i: usize) -> String {
         let first = self.global_state_vec4s() + i / 4;
         format!("wo_control.decisions[tensor * wo_DECISION_VEC4S + {first}u].{}", axis(i))

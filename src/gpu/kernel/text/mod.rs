@@ -1,5 +1,5 @@
 //! A pipeline's text: the rule's file, the lines that depend on the class, and the harness's files in `shaders/harness/`. The conditions of
-//! the class and the stage choose lines of these files; of what is left, the text holds what its entry points reach.
+//! the class and the stage choose lines of these files. The text keeps the declarations that its entry points reach.
 
 mod bindings;
 mod conditions;
