@@ -160,7 +160,7 @@ fn mistakes_are_named_in_one_line() {
         (&["train", "--optimizer", "sadam", "--storage", "bf16-sr"], &["storage `bf16-sr`: sadam probes", "use f32"]),
         (&["train", "--resume", "missing.safetensors"], &["missing.safetensors: "]),
         (&["train", "--resume", "Cargo.toml"], &["Cargo.toml: "]),
-        (&["train", "--backend", "reference", "--save", "x"], &["a checkpoint holds f32", "it is reference"]),
+        (&["train", "--backend", "reference", "--save", "x"], &["a checkpoint holds f32", "not the reference"]),
         (
             &["train", "--save", "x", "--optimizer", "sgd", "--optimizer", "lion"],
             &["take one --optimizer, but 2 are given"],
@@ -805,7 +805,7 @@ fn the_tour_runs_without_a_gpu() {
         "none was found",
         "apt install mesa-vulkan-drivers",
         "`param ulp` is the worst error of a parameter, in units in its last place",
-        "`of copy` and `of stream` are the step's GB/s over those of",
+        "`of copy` and `of stream` are the step's GB/s divided by those of",
         "All passed",
         "Does it learn?",
         "adaiw",
@@ -860,7 +860,7 @@ fn features_are_benched_each_combination() {
     let found = objects(&passes(&[&bench[..], &with[..]].concat()));
     let of = |m: &Value| (m["with"].to_string(), m["bytes_per_element"].as_f64(), m["dispatches"].as_u64());
     let expected = [("[]", 28.0, 1), ("[\"accumulate\"]", 48.0, 2), ("[\"clip\",\"ema\"]", 40.0, 3)];
-    let expected = expected.map(|(with, bytes, launches)| (with.to_owned(), Some(bytes), Some(launches)));
+    let expected = expected.map(|(with, bytes, dispatches)| (with.to_owned(), Some(bytes), Some(dispatches)));
     assert_eq!(found.iter().map(of).collect::<Vec<_>>(), expected);
 }
 
@@ -872,7 +872,8 @@ fn biases_train_without_decay_on_both_sides() {
         epochs[0]["held_out_loss"].as_f64().expect("a loss")
     };
     let plain = loss(&["--backend", "cpu"]);
-    assert_eq!(loss(&["--backend", "cpu", "--no-decay", "nothing*"]), plain);
+    let misspelt = fails(&[&train[..], &["--backend", "cpu", "--no-decay", "nothing*"]].concat(), 2);
+    assert!(misspelt.contains("no tensor of group `default` fits the pattern `nothing*`"), "{misspelt}");
     let without = loss(&["--backend", "cpu", "--no-decay"]);
     assert_ne!(without, plain);
     let gpu = loss(&["--backend", "gpu", "--no-decay"]);
