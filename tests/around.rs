@@ -452,7 +452,7 @@ fn gradients_are_zeroed_also_by_skipped_steps_and_guards_stay() {
 fn tensors_without_decay_go_into_a_group_of_their_own() {
     let mut builder = Optimizer::builder(AdamW { weight_decay: 0.5, lr: 0.1, ..AdamW::default() });
     let before = builder.tensor(Group::DEFAULT, "a.bias", &[3]);
-    let twin = builder.exclude_from_decay(Group::DEFAULT, NoDecay::Rank(1)).unwrap();
+    let undecayed = builder.exclude_from_decay(Group::DEFAULT, NoDecay::Rank(1)).unwrap();
     let after = builder.tensor(Group::DEFAULT, "b.bias", &[3]);
     let weight = builder.tensor(Group::DEFAULT, "weight", &[3, 1]);
     let mut optimizer = builder.build(&GPU.device, &GPU.queue).unwrap();
@@ -463,8 +463,8 @@ fn tensors_without_decay_go_into_a_group_of_their_own() {
     let read = |t| pollster::block_on(optimizer.read_param(t)).unwrap();
     assert_eq!((read(before), read(after)), (vec![1.0; 3], vec![1.0; 3]));
     assert!(read(weight).iter().all(|x| (x - 0.95).abs() < 1e-6), "{:?}", read(weight));
-    assert_eq!((optimizer.group_of(before).unwrap(), optimizer.group_of(weight).unwrap()), (twin, Group::DEFAULT));
-    assert!(optimizer.groups().any(|(group, name)| group == twin && name == "default, no decay"));
+    assert_eq!((optimizer.group_of(before).unwrap(), optimizer.group_of(weight).unwrap()), (undecayed, Group::DEFAULT));
+    assert!(optimizer.groups().any(|(group, name)| group == undecayed && name == "default, no decay"));
 
     let mut builder = Optimizer::builder(wgpu_optim::ProxSgd::default());
     let error = builder.exclude_from_decay(Group::DEFAULT, NoDecay::Rank(1)).unwrap_err().to_string();

@@ -188,7 +188,7 @@ fn resuming_gives_the_same_bits_however_numbers_are_stored() {
             let mut whole = Model::started(rule.as_ref(), storage, 7);
             whole.steps(1..=4);
             let bytes = whole.bytes();
-            // Another seed: the chances that go on are the file's.
+            // Another seed: the draws that go on are the file's.
             let mut resumed = Model::new(rule.as_ref(), storage, 8);
             let checkpoint = Checkpoint::from_bytes("memory", bytes.clone()).unwrap();
             assert_eq!(checkpoint.to_bytes().unwrap(), bytes, "{name}: a file is written as it was read");
@@ -204,7 +204,7 @@ fn resuming_gives_the_same_bits_however_numbers_are_stored() {
 }
 
 #[test]
-fn chances_follow_from_how_many_steps_rounded_and_not_from_the_count_of_steps() {
+fn draws_follow_from_how_many_steps_rounded_and_not_from_the_count_of_steps() {
     let start = || {
         let mut model = Model::started(&adamw(), "bf16-sr", 7);
         model.steps(1..=2);

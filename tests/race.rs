@@ -156,13 +156,13 @@ fn storage_belongs_to_an_entrant() {
         vec![
             subject,
             stored("same", "f32"),
-            stored("by chance", "bf16-sr"),
+            stored("stochastic", "bf16-sr"),
             stored("nearest", "bf16-nearest,8bit,min=0"),
         ],
     );
     let race = run(&plan);
     assert_eq!(errors(&race, "f32"), errors(&race, "same"));
-    assert!(race.of("small", "by chance").all(|outcome| outcome.key.storage == "bf16-sr"));
+    assert!(race.of("small", "stochastic").all(|outcome| outcome.key.storage == "bf16-sr"));
     let standings = race::standings(&plan, &race);
     let deviations: Vec<Option<f64>> = standings.iter().map(|s| s.deviations).collect();
     assert_eq!(deviations[..2], [None, None], "f32 is not compared with itself");
@@ -175,7 +175,7 @@ fn storage_belongs_to_an_entrant() {
     }
     // The problem is evaluated with the stored parameters, so that the first loss is that of rounded parameters.
     let start = |entrant| race.of("small", entrant).map(|o| o.points[0].loss).collect::<Vec<_>>();
-    assert!(start("f32") != start("by chance") && start("by chance") == start("nearest"));
+    assert!(start("f32") != start("stochastic") && start("stochastic") == start("nearest"));
 }
 
 #[test]

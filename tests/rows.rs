@@ -541,7 +541,7 @@ fn a_remap_between_steps_of_one_encoder_and_one_that_is_dropped() {
     assert!(x[0].1[2] < -0.05 && x[0].1[1] < 0.9, "{x:?}");
 }
 
-/// Flags and gradients in the caller's buffers, gradients that move, two sets in one launch.
+/// Flags and gradients in the caller's buffers, gradients that move, two sets in one dispatch.
 #[test]
 fn masks_in_the_callers_buffer_and_gradients_that_move() {
     let storage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC;
@@ -590,7 +590,7 @@ fn masks_in_the_callers_buffer_and_gradients_that_move() {
 }
 
 #[test]
-fn all_rows_take_one_launch() {
+fn all_rows_take_one_dispatch() {
     let mut builder = Optimizer::builder(AdamW::default());
     let tensors: Vec<Tensor> = (0..40).map(|t| builder.tensor(Group::DEFAULT, format!("t{t}"), &[30, 1 + t])).collect();
     let sets: Vec<RowSet> = tensors.chunks(8).enumerate().map(|(i, t)| builder.row_set(format!("{i}"), t)).collect();

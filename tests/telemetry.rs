@@ -191,7 +191,7 @@ fn a_full_ring_drops_samples_and_the_newest_is_given() {
 }
 
 #[test]
-fn telemetry_changes_no_bit_and_adds_no_launch_beside_the_sums() {
+fn telemetry_changes_no_bit_and_adds_no_dispatch_beside_the_sums() {
     let run = |telemetry: bool| {
         let (mut gpu, tensors) = on_gpu(&AdamW::default(), |b| _ = b.clip(Clip::GlobalNorm(1.0)).telemetry(telemetry));
         (1..=3).for_each(|step| gpu_step(&mut gpu, &tensors, &many(step * 10)));

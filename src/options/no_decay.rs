@@ -29,18 +29,18 @@ impl NoDecay {
     }
 
     /// The name of the group that receives these tensors.
-    pub(crate) fn twin_name(group: &str) -> String {
+    pub(crate) fn undecayed_name(group: &str) -> String {
         format!("{group}, no decay")
     }
 
     /// The rule of the group that receives these tensors.
-    pub(crate) fn twin_rule(rule: &dyn Rule) -> Result<Box<dyn Rule>> {
+    pub(crate) fn undecayed_rule(rule: &dyn Rule) -> Result<Box<dyn Rule>> {
         if !rule.settings().iter().any(|(name, _)| *name == SETTING) {
             return Err(Error::Usage(format!("{} has no {SETTING} from which tensors could be excluded", rule.name())));
         }
-        let mut twin = rule.boxed();
-        twin.set(SETTING, &Value::Number(0.0))?;
-        Ok(twin)
+        let mut undecayed = rule.boxed();
+        undecayed.set(SETTING, &Value::Number(0.0))?;
+        Ok(undecayed)
     }
 
     /// Whether the setting belongs only to the tensors that keep their decay.

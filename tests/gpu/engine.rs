@@ -247,7 +247,7 @@ fn reports_see_what_is_made_and_dropped() {
 }
 
 #[test]
-fn launches_do_not_grow_with_tensors_and_groups() {
+fn dispatches_do_not_grow_with_tensors_and_groups() {
     let rules: [(Box<dyn Rule>, usize); 5] = [
         (adamw(), 1),
         (VRAdam::default().boxed(), 3),

@@ -83,23 +83,23 @@ fn place(format: Format, x: f32) -> (u32, f64) {
 }
 
 /// Over all random bits, the number of roundings up is the share of the distance in 65,536ths.
-fn check_chances(format: Format, x: f32) {
+fn check_draws(format: Format, x: f32) {
     let (below, way) = place(format, x);
     let mut up = 0;
-    for chance in 0..=u16::MAX {
-        let bits = stochastic(format, x, chance);
+    for draw in 0..=u16::MAX {
+        let bits = stochastic(format, x, draw);
         assert!((below..=below + 1).contains(&u32::from(bits)), "{format:?} {x:e}: {bits:#06x}");
-        assert_eq!(stochastic(format, -x, chance), bits | 0x8000, "{format:?} {x:e}");
+        assert_eq!(stochastic(format, -x, draw), bits | 0x8000, "{format:?} {x:e}");
         up += u32::from(u32::from(bits) == below + 1);
     }
     assert_eq!(up, (way * 65536.0).floor() as u32, "{format:?} {x:e}");
 }
 
 #[test]
-fn all_chances_together_round_up_exactly_as_often_as_they_should() {
+fn all_draws_together_round_up_exactly_as_often_as_they_should() {
     for bits in [0x3f80_0001, 0x3f81_7fff, 0x4049_0fdb, 0x0000_0001, 0x0000_8001, 0x0080_ffff, 0x7f7f_0001, 0x7f7f_ffff]
     {
-        check_chances(Format::Bf16, f32::from_bits(bits));
+        check_draws(Format::Bf16, f32::from_bits(bits));
     }
     let smallest = 2f32.powi(-24);
     let normal = [1.0 + 2f32.powi(-23), 3.3, 1e-3, 2047.3, 65_504.0, 65_505.0, 65_535.996];
@@ -114,19 +114,19 @@ fn all_chances_together_round_up_exactly_as_often_as_they_should() {
     let below_all =
         [0.3, 1e-2, 3e-3, 1e-4, 2f32.powi(-16), 1.9 * 2f32.powi(-16), 2f32.powi(-17), 1e-30].map(|x| x * smallest);
     for x in normal.into_iter().chain(subnormal).chain(below_all) {
-        check_chances(Format::F16, x);
+        check_draws(Format::F16, x);
     }
 }
 
 #[test]
 fn what_is_too_large_or_not_finite_stays_so() {
-    for chance in [0, 1, 0x7fff, 0x8000, 0xffff] {
+    for draw in [0, 1, 0x7fff, 0x8000, 0xffff] {
         for x in [65_536.0, 1e6, f32::MAX, f32::INFINITY] {
-            assert_eq!(stochastic(Format::F16, x, chance), 0x7c00, "{x:e}");
-            assert_eq!(stochastic(Format::F16, -x, chance), 0xfc00, "{x:e}");
+            assert_eq!(stochastic(Format::F16, x, draw), 0x7c00, "{x:e}");
+            assert_eq!(stochastic(Format::F16, -x, draw), 0xfc00, "{x:e}");
         }
-        assert_eq!(stochastic(Format::Bf16, f32::INFINITY, chance), 0x7f80);
-        assert_eq!(stochastic(Format::Bf16, f32::NEG_INFINITY, chance), 0xff80);
+        assert_eq!(stochastic(Format::Bf16, f32::INFINITY, draw), 0x7f80);
+        assert_eq!(stochastic(Format::Bf16, f32::NEG_INFINITY, draw), 0xff80);
     }
 }
 
@@ -149,9 +149,9 @@ fn chi_square(terms: impl Iterator<Item = f64>) -> f64 {
 const DRAWS: u32 = 1 << 20;
 
 #[test]
-fn rounding_by_chance_is_unbiased() {
+fn stochastic_rounding_is_unbiased() {
     const VALUES: u32 = 64;
-    let chances = StochasticRounding::new(rounding_key(7), 3, 2, 1);
+    let rounding = StochasticRounding::new(rounding_key(7), 3, 2, 1);
     let ranges =
         [(Format::Bf16, 1.0, 2.0), (Format::Bf16, -3e-5, -6e-5), (Format::F16, 0.5, 1.0), (Format::F16, 2e-7, 6e-5)];
     for (format, low, high) in ranges {
@@ -164,7 +164,7 @@ fn rounding_by_chance_is_unbiased() {
             if !(0.001..0.999).contains(&way) {
                 continue;
             }
-            let up = |at: &u32| u32::from(stochastic(format, x, chances.of(value * draws + at)) & 0x7fff) != below;
+            let up = |at: &u32| u32::from(stochastic(format, x, rounding.of(value * draws + at)) & 0x7fff) != below;
             let count = (0..draws).filter(up).count() as f64;
             terms.push((count - expected).powi(2) / (expected * (1.0 - way)));
         }
@@ -175,11 +175,11 @@ fn rounding_by_chance_is_unbiased() {
 }
 
 #[test]
-fn chances_use_all_their_bits_alike() {
+fn draws_use_all_their_bits_alike() {
     for (seed, array) in [(0, 0), (1, 2)] {
-        let chances = StochasticRounding::new(rounding_key(seed), 0, 0, array);
+        let draws = StochasticRounding::new(rounding_key(seed), 0, 0, array);
         let mut counts = vec![0_u32; 1 << 16];
-        (0..DRAWS).for_each(|element| counts[usize::from(chances.of(element))] += 1);
+        (0..DRAWS).for_each(|element| counts[usize::from(draws.of(element))] += 1);
         let expected = f64::from(DRAWS) / 65536.0;
         let off = chi_square(counts.iter().map(|count| (f64::from(*count) - expected).powi(2) / expected));
         assert!(off.abs() < 4.0, "seed {seed}: {off} standard deviations");
@@ -187,7 +187,7 @@ fn chances_use_all_their_bits_alike() {
 }
 
 #[test]
-fn chances_of_neighbours_steps_tensors_arrays_and_seeds_are_independent() {
+fn draws_of_neighbours_steps_tensors_arrays_and_seeds_are_independent() {
     let of = |seed: u64, steps: u32, tensor: u32, array: u32| {
         StochasticRounding::new(rounding_key(seed), steps, tensor, array)
     };

@@ -78,12 +78,12 @@ fn rounded<F: Number>(values: &mut [F], kind: Kind, one: impl Fn(usize, f32) -> 
     }
 }
 
-fn rounded_state<F: Number>(values: &mut [F], kind: Kind, format: StateFormat, chances: StochasticRounding) {
+fn rounded_state<F: Number>(values: &mut [F], kind: Kind, format: StateFormat, draws: StochasticRounding) {
     match format {
         StateFormat::F32 => {}
         StateFormat::Bf16 => rounded(values, kind, |_, x| (Format::Bf16, nearest(Format::Bf16, x))),
         StateFormat::Bf16Stochastic => {
-            rounded(values, kind, |i, x| (Format::Bf16, stochastic(Format::Bf16, x, chances.of(i as u32))));
+            rounded(values, kind, |i, x| (Format::Bf16, stochastic(Format::Bf16, x, draws.of(i as u32))));
         }
         StateFormat::Blockwise8 => {
             for block in values.chunks_mut(256) {
@@ -111,14 +111,14 @@ fn check_rounding<F: Number>(rule: &dyn Rule, text: &str, states: &[(&str, State
         step(&mut ours, &mut params, &grads);
         step(&mut theirs, &mut expected, &grads);
         for at in 0..SIZES.len() {
-            let chances = |array| StochasticRounding::new(rounding_key(SEED), t, at as u32, array);
+            let draws = |array| StochasticRounding::new(rounding_key(SEED), t, at as u32, array);
             let format = wanted.params.format();
             match wanted.params.keep() {
                 Some(RoundingMode::Nearest) => {
                     rounded(&mut expected[at], Kind::Signed, |_, x| (format, nearest(format, x)));
                 }
                 Some(RoundingMode::Stochastic) => rounded(&mut expected[at], Kind::Signed, |i, x| {
-                    (format, stochastic(format, x, chances(0).of(i as u32)))
+                    (format, stochastic(format, x, draws(0).of(i as u32)))
                 }),
                 _ => {}
             }
@@ -128,7 +128,7 @@ fn check_rounding<F: Number>(rule: &dyn Rule, text: &str, states: &[(&str, State
                 let small = *format == StateFormat::Blockwise8 && (SIZES[at] as u64) < wanted.min_blockwise;
                 let format = if small { StateFormat::F32 } else { *format };
                 let tensor = handle::tensor(&theirs, at);
-                rounded_state(theirs.state_mut(tensor, name).unwrap(), kind, format, chances(array));
+                rounded_state(theirs.state_mut(tensor, name).unwrap(), kind, format, draws(array));
                 let (ours, theirs) = (state(&ours, at, name), state(&theirs, at, name));
                 assert!(ours == theirs, "{text}: {name} of tensor {at} after step {t}");
             }
@@ -237,10 +237,10 @@ fn what_somebody_writes_over_parameters_counts() {
         (params[0][0], master(&optimizer, &params, "t0")[0])
     };
     let full = 1.0 + 2f32.powi(-12);
-    assert_eq!(still("bf16-master", 1.0), (1.0, full), "what nobody wrote goes on");
-    assert_eq!(still("bf16-split", 1.0), (1.0, full), "what nobody wrote goes on");
-    assert_eq!(still("bf16-master", 2.0), (2.0, 2.0), "a master begins anew");
-    assert_eq!(still("f16-master", -2.0), (-2.0, -2.0), "a master begins anew");
+    assert_eq!(still("bf16-master", 1.0), (1.0, full), "an unchanged parameter keeps its master");
+    assert_eq!(still("bf16-split", 1.0), (1.0, full), "an unchanged parameter keeps its master");
+    assert_eq!(still("bf16-master", 2.0), (2.0, 2.0), "a master starts again from the parameter");
+    assert_eq!(still("f16-master", -2.0), (-2.0, -2.0), "a master starts again from the parameter");
     let joined = join(nearest(Format::Bf16, 2.0), split(full).1);
     assert!(joined != 2.0 && (joined - 2.0).abs() < 0.01);
     assert_eq!(still("bf16-split", 2.0), (2.0, joined), "a remainder is worth less than half a place");
@@ -268,7 +268,7 @@ fn a_resumed_run_draws_the_same() {
         let checkpoint = Checkpoint::of_host(&whole, &kept).unwrap();
         run(&mut whole, &mut params, 3..6);
 
-        // Another seed: the chances that go on are the checkpoint's.
+        // Another seed: the draws that go on are the checkpoint's.
         let (mut resumed, mut again) = (fresh(11), start.clone());
         let mut slices: Vec<&mut [f32]> = again.iter_mut().map(Vec::as_mut_slice).collect();
         checkpoint.restore_host(&mut resumed, &mut slices).unwrap();
@@ -308,7 +308,7 @@ fn a_step_left_out_changes_nothing() {
 }
 
 #[test]
-fn by_chance_small_steps_arrive_and_to_the_nearest_they_are_lost() {
+fn stochastic_rounding_keeps_small_steps_that_rounding_to_nearest_loses() {
     const ELEMENTS: usize = 4096;
     let rule = Sgd { lr: 1.0, ..Sgd::default() };
     let run = |text: &str| -> f64 {

@@ -216,16 +216,17 @@ impl Builder {
     pub fn exclude_from_decay(&mut self, group: Group, which: NoDecay) -> Result<Group> {
         let (index, count) = (self.spec.group(group)?, self.spec.groups.len());
         let (info, id) = (&self.spec.groups[index], next_id());
-        let mut twin = GroupInfo::new(NoDecay::twin_name(&info.name), NoDecay::twin_rule(info.rule.as_ref())?, id);
-        twin.maximize = info.maximize;
-        twin.scheduled = info.scheduled.iter().filter(|s| !NoDecay::is_decay(&s.setting)).cloned().collect();
+        let mut undecayed =
+            GroupInfo::new(NoDecay::undecayed_name(&info.name), NoDecay::undecayed_rule(info.rule.as_ref())?, id);
+        undecayed.maximize = info.maximize;
+        undecayed.scheduled = info.scheduled.iter().filter(|s| !NoDecay::is_decay(&s.setting)).cloned().collect();
         for tensor in self.spec.tensors.iter_mut().filter(|t| t.group == index) {
             if which.picks(&tensor.name, &tensor.shape) {
                 tensor.group = count;
             }
         }
         self.spec.groups[index].routes.push((which, count));
-        self.spec.groups.push(twin);
+        self.spec.groups.push(undecayed);
         Ok(Group { index: count, id })
     }
 
@@ -324,7 +325,7 @@ impl Builder {
         let group = self.known(|spec| spec.group(group)).unwrap_or(0);
         let routes = &self.spec.groups[group].routes;
         let route = routes.iter().find(|(which, _)| which.picks(&name, shape));
-        let group = route.map_or(group, |(_, twin)| *twin);
+        let group = route.map_or(group, |(_, undecayed)| *undecayed);
         let id = next_id();
         self.spec.tensors.push(TensorInfo {
             id,

@@ -99,7 +99,7 @@ impl Spec {
 
     /// Whether tensors that were given to a group may be in another. A group's routes lead to groups that were added after it.
     fn routes_to(&self, from: usize, to: usize) -> bool {
-        self.groups[from].routes.iter().any(|(_, twin)| *twin == to || self.routes_to(*twin, to))
+        self.groups[from].routes.iter().any(|(_, undecayed)| *undecayed == to || self.routes_to(*undecayed, to))
     }
 
     /// Checks that the ranges of one buffer, rounded up to 16 bytes, do not overlap.

@@ -74,7 +74,7 @@ impl Plan {
         self.rule.check()?;
         self.clip.map_or(Ok(()), Clip::check)?;
         self.ema.map_or(Ok(()), Ema::check)?;
-        self.no_decay.as_ref().map_or(Ok(()), |_| NoDecay::twin_rule(self.rule.as_ref()).map(drop))?;
+        self.no_decay.as_ref().map_or(Ok(()), |_| NoDecay::undecayed_rule(self.rule.as_ref()).map(drop))?;
         self.loss_scale.map_or(Ok(()), LossScale::check)?;
         self.storage.formats(self.rule.as_ref(), 0)?;
         self.scheduled().map_or(Ok(()), |scheduled| scheduled.check(self.rule.as_ref(), "default"))

@@ -144,10 +144,10 @@ fn every_half_widens_and_rounds_back() {
         let back = each(&[HALF], &format!("wo_nearest_{name}(bitcast<vec4<f32>>(x))"), &wide, &[]);
         let quiet = if format == Format::F16 { 0x200 } else { 0x40 };
         equal(&format!("{name} there and back"), &halves, &back, |_, half| half | if is_nan(half) { quiet } else { 0 });
-        for chance in [0, 0xffff] {
-            let chances = vec![chance; halves.len()];
-            let rounded = each(&[HALF], &format!("wo_stochastic_{name}(bitcast<vec4<f32>>(x), y)"), &wide, &chances);
-            assert_eq!(rounded, back, "{name}: no chance moves a half");
+        for draw in [0, 0xffff] {
+            let draws = vec![draw; halves.len()];
+            let rounded = each(&[HALF], &format!("wo_stochastic_{name}(bitcast<vec4<f32>>(x), y)"), &wide, &draws);
+            assert_eq!(rounded, back, "{name}: no draw moves a half");
         }
     }
 }
@@ -168,11 +168,11 @@ fn stochastic_rounding_is_that_of_the_host() {
     // The least bits, the largest and the middle ones beside random ones.
     let some = [0, 0xffff, 0x7fff, 0x8000, 1, 7, 8];
     let draws = random(words.len(), 2);
-    let chance = |(at, draw): (usize, u32)| if at % 3 == 0 { some[at / 3 % some.len()] } else { draw & 0xffff };
-    let chances: Vec<u32> = draws.into_iter().enumerate().map(chance).collect();
+    let draw = |(at, draw): (usize, u32)| if at % 3 == 0 { some[at / 3 % some.len()] } else { draw & 0xffff };
+    let draws: Vec<u32> = draws.into_iter().enumerate().map(draw).collect();
     for (format, name) in HALVES {
-        let got = each(&[HALF], &format!("wo_stochastic_{name}(bitcast<vec4<f32>>(x), y)"), &words, &chances);
-        let want = |at: usize, word| u32::from(stochastic(format, f32::from_bits(word), chances[at] as u16));
+        let got = each(&[HALF], &format!("wo_stochastic_{name}(bitcast<vec4<f32>>(x), y)"), &words, &draws);
+        let want = |at: usize, word| u32::from(stochastic(format, f32::from_bits(word), draws[at] as u16));
         equal(&format!("{name} stochastic"), &words, &got, want);
     }
 }
@@ -186,8 +186,8 @@ fn random_bits_are_those_of_the_host() {
         );
         let parts = [HALF, RANDOM, STOCHASTIC_ROUNDING, &control];
         let got = each(&parts, &format!("wo_random_bits({tensor}u, {array}u, x.x)"), &places, &[]);
-        let chances = StochasticRounding::new(rounding, rounded, tensor, array);
-        equal("random bits", &places, &got, |at, place| u32::from(chances.of(4 * place + at as u32 % 4)));
+        let draws = StochasticRounding::new(rounding, rounded, tensor, array);
+        equal("random bits", &places, &got, |at, place| u32::from(draws.of(4 * place + at as u32 % 4)));
     }
 }
 

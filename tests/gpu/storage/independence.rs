@@ -1,4 +1,4 @@
-//! What is rounded by chance, and what shares a block, is the same whatever way the numbers are walked: any window, grid, launch, buffer,
+//! What is rounded stochastically, and what shares a block, is the same whatever way the numbers are walked: any window, grid, dispatch, buffer,
 //! company. Draws are of the seed, the step, the tensor and the element, and of nothing else.
 
 use wgpu_optim::optim::{AdamW, Sgd};
@@ -23,13 +23,13 @@ fn builder(problem: &Problem) -> (Builder, Vec<Tensor>) {
     (builder, tensors)
 }
 
-/// Two steps on a device, with what `change` does to the builder; how many launches each is.
+/// Two steps on a device, with what `change` does to the builder; how many dispatches each is.
 fn run(gpu: &Gpu, problem: &Problem, change: impl FnOnce(&mut Builder, &[Tensor])) -> (Bits, usize) {
     let (mut builder, tensors) = builder(problem);
     change(&mut builder, &tensors);
     let optimizer = builder.build(&gpu.device, &gpu.queue).unwrap();
-    let launches = optimizer.dispatches();
-    (steps(gpu, optimizer, problem, 2), launches)
+    let dispatches = optimizer.dispatches();
+    (steps(gpu, optimizer, problem, 2), dispatches)
 }
 
 fn plain(problem: &Problem) -> Bits {
@@ -44,8 +44,8 @@ fn of_windows() {
     });
     for form in ["bf16-sr,grads=f32,states=bf16-sr", "bf16-split,grads=f32,8bit,min=0"] {
         let problem = problem(&AdamW::default(), form, &[7, 400_001, 1029, 2]);
-        let (bits, launches) = run(&windows, &problem, |_, _| ());
-        assert!(launches > 1, "{form} fits one window");
+        let (bits, dispatches) = run(&windows, &problem, |_, _| ());
+        assert!(dispatches > 1, "{form} fits one window");
         same_bits(form, &bits, &plain(&problem));
     }
 }
@@ -62,7 +62,7 @@ fn of_grids() {
     }
 }
 
-/// The first tensors of an optimizer are what they are without the others, and launches of other classes come before and between.
+/// The first tensors of an optimizer are what they are without the others, and dispatches of other classes come before and between.
 #[test]
 fn of_company() {
     for form in FORMS {
@@ -76,7 +76,7 @@ fn of_company() {
             builder.tensor(Group::DEFAULT, "like them", &[2000]);
         });
         same_bits(form, &alone, &more.0[..alone.len()].to_vec());
-        // A tensor stored in another way parts the launches.
+        // A tensor stored in another way parts the dispatches.
         let parted = run(gpu(), &problem, |builder, tensors| {
             builder.tensor_storage(tensors[2], storage("f32"));
         });
@@ -184,8 +184,8 @@ fn of_everything_but_the_seed() {
 fn of_groups() {
     let problem = problem(&amsgrad(), "bf16-sr,states=bf16-sr", SIZES);
     let routed = run(gpu(), &problem, |builder, _| {
-        let twin = builder.exclude_from_decay(Group::DEFAULT, NoDecay::Names("tensor 3".to_owned())).unwrap();
-        assert_ne!(twin, Group::DEFAULT);
+        let undecayed = builder.exclude_from_decay(Group::DEFAULT, NoDecay::Names("tensor 3".to_owned())).unwrap();
+        assert_ne!(undecayed, Group::DEFAULT);
     });
     let others = |bits: Bits| -> Bits { bits.into_iter().filter(|(name, _)| !name.starts_with("tensor 3")).collect() };
     same_bits("the others", &others(plain(&problem)), &others(routed.0));
