@@ -1,4 +1,4 @@
-//! An optimizer of one's own: momentum by sign, with decay, clipped like any other.
+//! A user-defined optimizer in WGSL: it steps by the sign of the momentum. A clip works with it as with every built-in rule.
 
 use wgpu_optim::tools::adapter::Selector;
 use wgpu_optim::{Clip, CustomRule, Group, Optimizer, Result};

@@ -1,10 +1,11 @@
-//! Trains bf16 parameters in the caller's own buffer, whose gradients the caller's kernel writes as bf16 too, and shows what becomes of
-//! updates that are smaller than a bf16 can hold: lost to the nearest, right in the mean by chance, kept in 16 bits beside it.
+//! Trains bf16 parameters in the caller's own buffer; the caller's kernel writes the gradients as bf16 too. The program shows what happens
+//! to updates that are too small for bf16: round to nearest loses them, stochastic rounding keeps them in the mean, and `bf16-split` keeps
+//! them in 16 bits beside each parameter.
 
 use wgpu_optim::tools::adapter::Selector;
 use wgpu_optim::{AdamW, Group, Optimizer, Result, read_buffer, wgpu};
 
-/// θ - 3 for two parameters a word, cut off to bf16.
+/// The gradient θ - 3, truncated to bf16; one word holds two parameters.
 const GRADIENT: &str = "
 @group(0) @binding(0) var<storage, read> params: array<u32>;
 @group(0) @binding(1) var<storage, read_write> grads: array<u32>;
@@ -23,8 +24,8 @@ fn main() -> Result<()> {
     let gpu = pollster::block_on(Selector::default().open())?;
     for form in ["bf16-nearest", "bf16-sr", "bf16-split"] {
         let mean = train(&gpu.device, &gpu.queue, form)?;
-        println!("{form:<14} the mean went from 1 to {mean:.4}, it was to go to 1.0156");
-        // bf16 has no number between 1 and 1.0078, and a step of 1e-4 is no half of that.
+        println!("{form:<14} the mean went from 1 to {mean:.4}, the exact mean is 1.0156");
+        // bf16 has no number between 1 and 1.0078, and a step of 1e-4 is less than half of that distance.
         let moves = form != "bf16-nearest";
         assert_eq!((mean - 1.0156).abs() < 1e-3, moves, "{form}");
     }

@@ -1,5 +1,5 @@
-//! FlowAdam with the authors' integrator, for callers who submit work of their own: the step submits its passes between the caller's,
-//! and awaits the few numbers that its step control needs.
+//! FlowAdam with the authors' integrator, `dopri5`. The caller submits the gradient passes, and the step submits its own passes between them.
+//! The step also awaits the few numbers that its step control needs.
 
 use wgpu_optim::optim::{Integrator, Value};
 use wgpu_optim::tools::adapter::{Gpu, Selector};

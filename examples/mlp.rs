@@ -1,7 +1,7 @@
-//! Trains a perceptron with one hidden layer, whose forward and backward passes are WGSL kernels of this file. The kernels bind the
-//! parameters and gradients that the optimizer holds, so that a whole training step is one encoder and no number leaves the GPU.
+//! Trains a perceptron with one hidden layer. Its forward and backward passes are WGSL kernels in this file. The kernels bind the
+//! parameters and gradients in the optimizer's buffers, so a whole training step is one encoder, and no number leaves the GPU.
 //!
-//! The task: 512 points of the square [-1, 1]², and at each point the value of sin(3x)·cos(2y).
+//! The task is to learn sin(3x)·cos(2y) from its values at 512 points of the square [-1, 1]².
 
 use std::num::NonZeroU64;
 
@@ -108,7 +108,7 @@ impl Kernel {
     }
 }
 
-/// A slice as a shader sees it. The optimizer places each of its tensors at the device's offset alignment.
+/// A slice as a binding. The optimizer places each of its tensors at a multiple of the device's offset alignment.
 fn bind(slice: wgpu::BufferSlice<'_>) -> wgpu::BindingResource<'_> {
     wgpu::BindingResource::Buffer(wgpu::BufferBinding {
         buffer: slice.buffer(),
@@ -129,7 +129,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let b2 = builder.tensor(Group::DEFAULT, "layer2.bias", &[1]);
     let mut optimizer = builder.build(&device, &queue)?;
 
-    // The biases begin at zero, as every tensor that the optimizer holds; the weights must differ from each other.
+    // Every tensor in the optimizer's buffers begins at zero. That is right for the biases, but the weights must differ from each other.
     let normals = |key: u32, count: usize, scale: f64| -> Vec<f32> {
         (0..count as u32).map(|i| (scale * random::normal(key, i)) as f32).collect()
     };
@@ -180,7 +180,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let forward = Kernel::new(&device, FORWARD, &forward, SAMPLES.div_ceil(64) as u32);
     let backward = Kernel::new(&device, BACKWARD, &backward, 1);
 
-    // The mean squared error of the parameters as they are now: the one number that this program reads back.
+    // The mean squared error at the current parameters. The program reads nothing else back.
     let loss = || -> wgpu_optim::Result<f32> {
         let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         forward.record(&mut encoder);

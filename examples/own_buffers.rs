@@ -1,5 +1,5 @@
-//! Steps parameters that live in the caller's own buffers, with gradients that the caller's own kernel writes in the same encoder:
-//! what a renderer or a framework does. The objective is ½‖θ - target‖², so that the gradient is θ - target.
+//! Steps parameters in the caller's own buffers. The caller's own kernel writes the gradients in the same encoder, as in a renderer or a
+//! framework. The objective is ½‖θ - target‖², so the gradient is θ - target.
 
 use wgpu_optim::tools::adapter::Selector;
 use wgpu_optim::{AdaiW, Group, Optimizer, Result, read_buffer, wgpu};
@@ -16,8 +16,8 @@ fn main() -> Result<()> {
     let gpu = pollster::block_on(Selector::default().open())?;
     let (device, queue) = (&gpu.device, &gpu.queue);
 
-    // One buffer holds two tensors of parameters, another their gradients. Ranges begin at multiples of 16 bytes, and the last,
-    // rounded up to 16, still lies in the buffer.
+    // One buffer holds the parameters of two tensors, another buffer their gradients. Ranges begin at multiples of 16 bytes. The end of
+    // the last range, rounded up to 16 bytes, still lies in the buffer.
     let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC;
     let make = |label| {
         device.create_buffer(&wgpu::BufferDescriptor {
@@ -55,7 +55,7 @@ fn main() -> Result<()> {
         ],
     });
 
-    // Two hundred steps in one submit; nothing is waited for.
+    // Two hundred steps in one submit, without a wait between them.
     let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
     for _ in 0..200 {
         {

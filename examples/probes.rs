@@ -1,5 +1,5 @@
-//! S-Adam on the GPU: the step asks for the gradient and for losses at moved parameters, and everything else stays where it is.
-//! The same step three times: with a closure, by asking it what it needs, and on the CPU.
+//! S-Adam on the GPU: a step requests the gradient, and then losses at displaced parameters. The program takes such a step in three ways:
+//! with a closure, request by request, and on the CPU.
 
 use wgpu_optim::tools::adapter::Selector;
 use wgpu_optim::tools::objectives::{CpuMlp, CpuObjective as _, GpuMlp, GpuObjective as _, Mlp, digits};
@@ -31,7 +31,7 @@ fn main() -> Result<()> {
         })
     })?;
 
-    // By asking the step what it needs.
+    // Request by request, without a closure.
     gpu.run(|encoder| {
         let mut step = optimizer.begin_step()?;
         while let Some(need) = step.next(encoder)? {

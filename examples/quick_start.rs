@@ -1,5 +1,5 @@
-//! Fits a line to four points: the shortest whole use of the crate. A real model writes its gradients on the GPU; here the host
-//! does, so that nothing distracts from the optimizer.
+//! Fits a line to four points: the shortest whole program with this crate. A real model writes its gradients on the GPU. Here the host
+//! writes them, so that the program shows the optimizer alone.
 
 use wgpu_optim::tools::adapter::Selector;
 use wgpu_optim::{AdamW, Group, Optimizer, Result};

@@ -1,6 +1,6 @@
-//! Fits an image with 2-D Gaussians, as Gaussian splatting does: kernels of the caller's render and write gradients and a mask of the
-//! splats that are seen, the optimizer steps those, and now and then splats that push hard are cloned and faint ones pruned, in one
-//! `remap` that takes their states along.
+//! Fits an image with 2-D Gaussians (splats), as Gaussian splatting does. The caller's kernels render the image, and write the gradients and a
+//! mask of the visible splats. The optimizer steps the visible splats only. After each round of 40 steps, one `remap` clones the splats with
+//! large gradients and prunes the faint ones, together with their states.
 
 use wgpu_optim::tools::adapter::{Gpu, Selector};
 use wgpu_optim::{AdamW, Builder, Group, Optimizer, Result, RowSet, Tensor, read_buffer, wgpu};
@@ -99,7 +99,7 @@ impl Splats {
         let places = builder.tensor(Group::DEFAULT, "places", &[36, 3]);
         let colours = builder.tensor(Group::DEFAULT, "colours", &[36, 3]);
         let rows = builder.row_set("splats", &[places, colours]);
-        // Radii move faster than centres.
+        // Radii have a higher learning rate than centres.
         builder.mask(rows).row_capacity(rows, ROOM).column_rates(places, &[0.5, 0.5, 2.0]);
         let optimizer = builder.build(&gpu.device, &gpu.queue)?;
         let centre = |i: usize| [(i % 6) as f32 / 6.0 + 0.08, (i / 6) as f32 / 6.0 + 0.08, -2.5];
@@ -130,7 +130,7 @@ impl Splats {
         Ok(Self { gpu, optimizer, rows, places, colours, residual, live, kernels })
     }
 
-    /// So many steps in one submit, and at last what remains of the image.
+    /// Takes this many steps in one submit, and then renders the residual of the image.
     fn step(&mut self, steps: usize) -> Result<()> {
         let live = self.optimizer.row_count(self.rows)? as u32;
         self.gpu.queue.write_buffer(&self.live, 0, &live.to_le_bytes());
@@ -150,8 +150,8 @@ impl Splats {
         })
     }
 
-    /// Clones the splats whose centres the image pulls hardest, and lets go those that are hardly seen. A clone takes its parent's states
-    /// along; both have half the colour, and stand a little apart.
+    /// Clones the splats with the largest gradients of their centres, and prunes the splats that are almost invisible. A clone has its parent's
+    /// states. Parent and clone each get half the colour, and move a little apart.
     fn densify_and_prune(&mut self) -> Result<()> {
         let (optimizer, queue) = (&mut self.optimizer, &self.gpu.queue);
         let pulls = pollster::block_on(optimizer.read_grad(self.places))?;

@@ -1,8 +1,8 @@
-//! Optimizers for everything that trains on wgpu: WGSL kernels that Rust dispatches, on the caller's own device and buffers.
+//! Optimizers for training on wgpu, as WGSL kernels that run on the caller's own device and buffers.
 //!
 //! A [`Builder`] collects parameter groups and tensors and builds an [`Optimizer`]. [`Optimizer::step`] then records one step into the
-//! caller's encoder: one dispatch for all tensors. The step submits nothing, waits for nothing and creates nothing. Parameters and
-//! gradients lie in the optimizer's buffers, or in the caller's with [`Builder::bind`]. States lie in the optimizer's own buffer.
+//! caller's encoder: one dispatch for all tensors. The step submits nothing, waits for nothing and creates no GPU object. Parameters and
+//! gradients lie in the optimizer's buffers, or in the caller's buffers with [`Builder::bind`]. States lie in the optimizer's buffers.
 //!
 //! ```
 //! use wgpu_optim::{AdamW, Clip, Group, Optimizer, wgpu};
@@ -19,7 +19,7 @@
 //!
 //! for _ in 0..3 {
 //!     let mut encoder = device.create_command_encoder(&Default::default());
-//!     // The caller's backward pass writes the gradients: optimizer.grad(w)? and optimizer.grad(b)? are its bindings.
+//!     // In a real program, your backward pass writes into optimizer.grad(w)? and optimizer.grad(b)?.
 //!     optimizer.write_grad(w, &[0.1; 128 * 64])?;
 //!     optimizer.step(&mut encoder)?;
 //!     queue.submit([encoder.finish()]);
@@ -32,14 +32,16 @@
 //! - Rules: [`optim`] has one file per rule; `CustomRule` (feature `custom`) takes a rule of your own in WGSL.
 //! - Options that go with every rule, inside the same dispatches: [`Clip`], [`LossScale`], [`Accumulate`], [`Ema`], [`NoDecay`], [`Schedule`].
 //! - [`storage`]: parameters and gradients in half precision, states in half precision or 8 bits.
-//! - [`cpu`]: the same rules on the host, from the same builder: in f64 the oracle that everything is compared with, in f32 on all cores.
-//! - `checkpoint` (feature `checkpoint`): everything that resuming needs, and the states of torch's optimizers.
-//! - `tools` (feature `tools`): adapters, verification, benchmarks, replays, training and races: what the command line prints.
+//! - [`cpu`]: the same rules on the host, from the same builder. The f64 form is the oracle, with which every other form is compared. The f32
+//!   form runs on all cores (feature `parallel`).
+//! - `checkpoint` (feature `checkpoint`): files from which a run resumes, and the states of torch's optimizers.
+//! - `tools` (feature `tools`): the library behind the command line: adapters, verification, benchmarks, replays, training and races.
 //!
-//! How a step works: the caller's passes write the gradients. Where a rule or a clip needs sums, a read-only pass sums the gradients and
-//! states of every tensor, and one workgroup adds the sums and decides. The update then walks chunks of 1024 elements, one workgroup per
-//! chunk. The step count lives on the GPU. It picks the bias corrections of the step from a ring that the host fills ahead, so a dropped
-//! encoder or a skipped step shifts nothing.
+//! How a step works: the caller's passes write the gradients. If a rule or a clip needs sums, a read-only pass sums the gradients and
+//! states of every tensor, and one workgroup adds the sums and computes the decision of the rule (a damping or a clip factor, for example).
+//! The update then changes the parameters in chunks of 1024 elements, one workgroup per chunk. The step count lives on the GPU and selects the
+//! bias corrections of the step from a ring of scalars that the host fills ahead. So bias corrections stay right after a dropped encoder or a
+//! skipped step.
 
 pub mod cpu;
 mod error;
