@@ -239,11 +239,14 @@ impl Optimizer {
 
     /// Records the end of a step: the copy of the step count to the control buffer, the telemetry, and the callbacks that free the slot.
     pub(crate) fn finish(&mut self, encoder: &mut wgpu::CommandEncoder, slot: Slot) {
-        if let Some(first) = self.kernels.dispatches.first() {
-            encoder.copy_buffer_to_buffer(&first.arena.buffer, 0, &self.kernels.control, 0, 4);
-            if self.placement.classes[0].stochastic {
-                encoder.copy_buffer_to_buffer(&first.arena.buffer, 4, &self.kernels.control, ROUNDED, 4);
-            }
+        let Some(first) = self.kernels.dispatches.first() else {
+            // No kernel counts where there is nothing to step.
+            self.record_sample(encoder);
+            return self.scalars.release(encoder, slot);
+        };
+        encoder.copy_buffer_to_buffer(&first.arena.buffer, 0, &self.kernels.control, 0, 4);
+        if self.placement.classes[0].stochastic {
+            encoder.copy_buffer_to_buffer(&first.arena.buffer, 4, &self.kernels.control, ROUNDED, 4);
         }
         self.record_sample(encoder);
         self.scalars.end(encoder, slot, &self.kernels.control);
