@@ -504,6 +504,46 @@ fn frozen_tensors_take_no_part() {
     assert_eq!(run(true), run(false));
 }
 
+/// Where every tensor is frozen or empty, no step counts. Where a row set may grow, steps count while it is empty.
+#[test]
+fn steps_of_nothing_do_not_count() {
+    type Describe<'a> = &'a dyn Fn(&mut Builder) -> usize;
+    let frozen = |builder: &mut Builder| {
+        let w = builder.tensor(Group::DEFAULT, "w", &[3]);
+        builder.freeze(w);
+        3
+    };
+    let empty = |builder: &mut Builder| {
+        builder.tensor(Group::DEFAULT, "w", &[0, 3]);
+        0
+    };
+    let may_grow = |builder: &mut Builder| {
+        let w = builder.tensor(Group::DEFAULT, "w", &[0, 3]);
+        let set = builder.row_set("rows", &[w]);
+        builder.row_capacity(set, 8);
+        0
+    };
+    let cases: [(&str, Describe<'_>, u64); 3] =
+        [("frozen", &frozen, 0), ("empty", &empty, 0), ("may grow", &may_grow, 2)];
+    for (case, describe, steps) in cases {
+        for rule in [AdamW::default().boxed(), VRAdam::default().boxed()] {
+            let mut builder = Optimizer::builder(rule);
+            let elements = describe(&mut builder);
+            builder.schedule(Group::DEFAULT, "linear:steps=10".parse::<Schedule>().unwrap());
+            let mut gpu = builder.build(&GPU.device, &GPU.queue).unwrap();
+            let mut host = builder.build_cpu::<f32>().unwrap();
+            let mut params = vec![vec![1.0; elements]];
+            for _ in 0..2 {
+                GPU.run(|e| gpu.step(e)).unwrap();
+                step(&mut host, &mut params, &[vec![1.0; elements]]);
+            }
+            let on_gpu = pollster::block_on(gpu.read_step_count()).unwrap();
+            assert_eq!((on_gpu, host.step_count()), (steps, steps), "{case}");
+            assert_eq!(gpu.lr(Group::DEFAULT).unwrap(), host.lr(Group::DEFAULT).unwrap(), "{case}");
+        }
+    }
+}
+
 /// Parameters, states, averages, counts and telemetry, with gradients of the frozen tensor that no step would survive.
 #[test]
 fn the_host_freezes_tensors_as_the_gpu_does() {

@@ -59,7 +59,7 @@ impl Optimizer {
     }
 
     /// Records one step over every tensor of every group. The step reads gradients and changes parameters when the encoder is submitted, in
-    /// the order of the encoder: two steps in one encoder are two steps.
+    /// the order of the encoder: two steps in one encoder are two steps. An optimizer whose tensors are all frozen or empty counts no step.
     ///
     /// # Errors
     /// Too many recorded steps are not yet finished; a tensor has no bound gradient and needs [`step_with_grads`](Self::step_with_grads); the

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::optim::rule::settings::within_f32;
 use crate::optim::{Rule, Scalar, Value};
 use crate::{Error, Result};
 
@@ -31,7 +32,7 @@ impl Clip {
         if most > 0.0 && most <= f64::from(f32::MAX) {
             return Ok(());
         }
-        Err(refused("clip", most, "a finite number above 0"))
+        Err(refused("clip", most, &within_f32(most, "a finite number above 0".into())))
     }
 }
 
@@ -97,10 +98,18 @@ impl LossScale {
     pub(crate) fn check(self) -> Result<()> {
         let finite = |x: f64| x.is_finite() && x <= f64::from(f32::MAX);
         if !(self.initial > 0.0 && finite(self.initial)) {
-            return Err(refused("loss scale", self.initial, "a finite number above 0"));
+            return Err(refused(
+                "loss scale",
+                self.initial,
+                &within_f32(self.initial, "a finite number above 0".into()),
+            ));
         }
         if !(self.growth >= 1.0 && finite(self.growth)) {
-            return Err(refused("growth of the loss scale", self.growth, "a finite number of at least 1"));
+            return Err(refused(
+                "growth of the loss scale",
+                self.growth,
+                &within_f32(self.growth, "a finite number of at least 1".into()),
+            ));
         }
         if !(self.backoff > 0.0 && self.backoff <= 1.0) {
             return Err(refused("backoff of the loss scale", self.backoff, "a number in (0, 1]"));
@@ -237,5 +246,5 @@ pub(crate) fn evaluation_scalar(rule: &dyn Rule) -> Option<Scalar> {
 }
 
 fn refused(what: &str, value: f64, needs: &str) -> Error {
-    Error::Usage(format!("{what} is {value}, needs {needs}"))
+    Error::Usage(format!("{what} is {}, needs {needs}", Value::Number(value)))
 }

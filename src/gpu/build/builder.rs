@@ -1,6 +1,7 @@
 //! The builder: it collects groups, tensors and options.
 
 use crate::gpu::build::spec::{Group, GroupInfo, Home, Spec, Tensor, TensorInfo, next_id};
+use crate::gpu::layout::rows::count;
 use crate::optim::Rule;
 use crate::options::around::{Accumulate, Clip, Ema, LossScale};
 use crate::options::schedule::{Schedule, Scheduled};
@@ -320,8 +321,7 @@ impl Builder {
     }
 
     fn add(&mut self, group: Group, name: String, shape: &[usize], home: Home) -> Tensor {
-        // The checks refuse a product past u64 as too long.
-        let elements = shape.iter().try_fold(1_u64, |n, &d| n.checked_mul(d as u64)).unwrap_or(u64::MAX);
+        let elements = count(shape);
         let group = self.known(|spec| spec.group(group)).unwrap_or(0);
         let routes = &self.spec.groups[group].routes;
         let route = routes.iter().find(|(which, _)| which.picks(&name, shape));
