@@ -415,6 +415,109 @@ fn the_scale_doubles_and_halves_as_torch_does() {
     }
 }
 
+/// One optimizer on the GPU and on the host, with the same parameters.
+struct Both {
+    gpu: Optimizer,
+    host: cpu::Optimizer<f32>,
+    tensors: Vec<Tensor>,
+    params: Vec<Vec<f32>>,
+}
+
+impl Both {
+    fn new(rule: impl Into<Box<dyn Rule>>, start: &[&[f32]], tell: impl FnOnce(&mut Builder)) -> Self {
+        let mut builder = Optimizer::builder(rule);
+        let add = |(t, values): (usize, &&[f32])| builder.tensor(Group::DEFAULT, format!("t{t}"), &[values.len()]);
+        let tensors: Vec<Tensor> = start.iter().enumerate().map(add).collect();
+        tell(&mut builder);
+        let (gpu, host) = (builder.build(&GPU.device, &GPU.queue).unwrap(), builder.build_cpu().unwrap());
+        let params: Vec<Vec<f32>> = start.iter().map(|values| values.to_vec()).collect();
+        for (tensor, values) in tensors.iter().zip(&params) {
+            gpu.write_param(*tensor, values).unwrap();
+        }
+        Self { gpu, host, tensors, params }
+    }
+
+    /// A step of the given micro-batches. Afterwards parameters, states, counts and the loss scale of both must be the same.
+    #[track_caller]
+    fn step(&mut self, batches: &[&[&[f32]]]) -> &[Vec<f32>] {
+        let batches: Vec<Vec<Vec<f32>>> =
+            batches.iter().map(|batch| batch.iter().map(|g| g.to_vec()).collect()).collect();
+        micro_batches::on_host(&mut self.host, &mut self.params, &batches);
+        micro_batches::on_gpu(&mut self.gpu, &self.tensors, &batches);
+        for (tensor, want) in self.tensors.iter().zip(&self.params) {
+            same("parameters", &pollster::block_on(self.gpu.read_param(*tensor)).unwrap(), want);
+            for name in self.host.state_names(*tensor).unwrap() {
+                let got = pollster::block_on(self.gpu.read_state(*tensor, name)).unwrap();
+                same(name, &got, self.host.state(*tensor, name).unwrap());
+            }
+        }
+        assert_eq!(pollster::block_on(self.gpu.read_step_count()).unwrap(), self.host.step_count(), "step count");
+        assert_eq!(pollster::block_on(self.gpu.read_skipped()).unwrap(), self.host.skipped(), "skipped");
+        if self.gpu.loss_scale().is_some() {
+            let scale = pollster::block_on(self.gpu.read_loss_scale()).unwrap();
+            assert_eq!(f64::from(scale), self.host.loss_scale(), "scale");
+        }
+        &self.params
+    }
+}
+
+/// The same numbers up to rounding, NaNs and infinities included.
+#[track_caller]
+fn same(what: &str, got: &[f32], want: &[f32]) {
+    let near = |(got, want): (&f32, &f32)| {
+        got == want || (got.is_nan() && want.is_nan()) || (got - want).abs() <= 4.0 * f32::EPSILON * want.abs()
+    };
+    assert!(got.len() == want.len() && got.iter().zip(want).all(near), "{what}: {got:?}, host {want:?}");
+}
+
+/// A scale that halves without end becomes 0, and its reciprocal infinite.
+#[test]
+fn a_loss_scale_backs_off_to_a_floor_and_the_next_good_step_is_right() {
+    for (initial, floor) in [(65536.0, 2.0_f32.powi(-14)), (2.0_f64.powi(-40), 2.0_f32.powi(-40))] {
+        let scale = LossScale { initial, ..LossScale::default() };
+        let mut both = Both::new(Sgd { lr: 0.5, ..Sgd::default() }, &[&[1.0, 2.0]], |b| _ = b.loss_scale(scale));
+        for _ in 0..5 {
+            both.step(&[&[&[f32::NAN, 1.0]]]);
+        }
+        for _ in 0..45 {
+            both.step(&[&[&[f32::INFINITY, 1.0]]]);
+        }
+        assert_eq!(both.host.loss_scale(), f64::from(floor));
+        assert_eq!(both.step(&[&[&[floor, -floor]]]), [[0.5, 2.5]]);
+        assert_eq!((both.host.step_count(), both.host.skipped()), (1, 50));
+    }
+}
+
+#[test]
+fn a_loss_scale_grows_to_a_ceiling() {
+    let scale = LossScale { initial: 2.0_f64.powi(95), interval: 1, ..LossScale::default() };
+    let mut both = Both::new(Sgd { lr: 0.5, ..Sgd::default() }, &[&[1.0]], |b| _ = b.loss_scale(scale));
+    for step in 1..=4 {
+        let scale = both.host.loss_scale() as f32;
+        assert_eq!(both.step(&[&[&[-scale]]]), [[1.0 + 0.5 * step as f32]]);
+    }
+    assert_eq!(both.host.loss_scale(), 2.0_f64.powi(96));
+}
+
+/// The scaled gradients are finite, and what the rule would see is not.
+#[test]
+fn the_test_for_finite_numbers_reads_the_gradient_without_its_scale() {
+    type Told = fn(&mut Builder);
+    let told: [Told; 3] = [|_| (), |b| _ = b.clip(Clip::Value(1.0)), |b| _ = b.maximize(Group::DEFAULT)];
+    for tell in told {
+        let mut both = Both::new(Sgd { lr: 0.5, ..Sgd::default() }, &[&[1.0, 2.0]], |b| {
+            b.loss_scale(LossScale::fixed(2.0_f64.powi(-20)));
+            tell(b);
+        });
+        assert_eq!(both.step(&[&[&[1e36, 0.0]]]), [[1.0, 2.0]]);
+        assert_eq!((both.host.step_count(), both.host.skipped()), (0, 1));
+        assert_eq!(both.host.nonfinite().unwrap(), Some("t0"));
+        assert_eq!(pollster::block_on(both.gpu.read_nonfinite()).unwrap(), Some("t0"));
+        both.step(&[&[&[2.0_f32.powi(-20), 0.0]]]);
+        assert_eq!((both.host.step_count(), both.host.skipped()), (1, 1));
+    }
+}
+
 #[test]
 fn gradients_are_zeroed_also_by_skipped_steps_and_guards_stay() {
     let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
@@ -710,6 +813,9 @@ fn what_makes_no_sense_is_refused() {
     assert!(refused(&|b| _ = b.clip(Clip::GlobalNorm(0.0))).contains("clip is 0"));
     assert!(refused(&|b| _ = b.clip(Clip::Value(f64::NAN))).contains("clip is NaN"));
     assert!(refused(&|b| _ = b.loss_scale(LossScale::fixed(-1.0))).contains("loss scale is -1"));
+    for scale in [0.0, 1e-39, 1e-30, 1e29, 3e38, f64::INFINITY, f64::NAN] {
+        assert!(refused(&|b| _ = b.loss_scale(LossScale::fixed(scale))).contains(&format!("loss scale is {scale}")));
+    }
     assert!(refused(&|b| _ = b.loss_scale(LossScale { interval: 0, ..LossScale::default() })).contains("interval"));
     assert!(refused(&|b| _ = b.ema(Ema { decay: 1.0, warmup: false })).contains("average is 1"));
     assert!(refused(&|b| _ = b.accumulate(Accumulate::Mean(0))).contains("micro-batches is 0"));

@@ -17,7 +17,7 @@ pub(crate) struct Surroundings<F> {
     pub(crate) accumulated: Vec<Vec<F>>,
     /// Averages of the weights, a tensor each; empty where none are kept.
     pub(crate) ema: Vec<Vec<F>>,
-    pub(crate) scale: f64,
+    pub(crate) scale: f32,
     streak: u32,
     pub(crate) skipped: u64,
     /// What the last step found about each tensor.
@@ -36,7 +36,7 @@ impl<F: Number> Surroundings<F> {
             around,
             accumulated: zeros(around.accumulate.is_some()),
             ema: zeros(around.ema.is_some()),
-            scale: around.loss_scale.map_or(1.0, |s| s.initial),
+            scale: around.loss_scale.map_or(1.0, |s| s.initial as f32),
             streak: 0,
             skipped: 0,
             squares: Vec::new(),
@@ -71,7 +71,7 @@ impl<F: Number> Surroundings<F> {
         self.squares = vec![Squares { clip: 1.0, ..Squares::default() }; grads.len()];
         for (t, g) in grads.iter().enumerate() {
             let sign = if groups[group_of[t]].maximize { -share } else { share };
-            let factor = F::from_f64(sign / self.scale);
+            let factor = F::from_f64(sign / f64::from(self.scale));
             let prepared = &mut self.prepared[t];
             prepared.clear();
             prepared.extend_from_slice(g);
@@ -80,8 +80,8 @@ impl<F: Number> Surroundings<F> {
                 sum.fill(F::zero());
             }
             rows.select(t, prepared);
-            self.squares[t].nonfinite = prepared.iter().filter(|g| !g.is_finite()).count() as f64;
             prepared.iter_mut().for_each(|g| *g = *g * factor);
+            self.squares[t].nonfinite = prepared.iter().filter(|g| !g.is_finite()).count() as f64;
         }
         let skip = self.around.guards() && self.squares.iter().any(|tensor| tensor.nonfinite > 0.0);
         self.adapt_scale(skip);
@@ -96,15 +96,7 @@ impl<F: Number> Surroundings<F> {
     fn adapt_scale(&mut self, skip: bool) {
         self.skipped += u64::from(skip);
         let Some(scale) = self.around.loss_scale else { return };
-        self.streak = if skip { 0 } else { self.streak + 1 };
-        if skip {
-            self.scale *= scale.backoff;
-        } else if self.streak == scale.interval {
-            self.streak = 0;
-            if self.scale < 3e38 / scale.growth {
-                self.scale *= scale.growth;
-            }
-        }
+        (self.scale, self.streak) = scale.next(self.scale, self.streak, skip);
     }
 
     /// Clips by value, and takes the norms that a clip by norm and telemetry need.
@@ -169,7 +161,7 @@ pub(crate) struct Counters {
     pub(crate) step_count: u64,
     pub(crate) skipped: u64,
     pub(crate) streak: u32,
-    pub(crate) scale: f64,
+    pub(crate) scale: f32,
 }
 
 #[cfg(feature = "checkpoint")]

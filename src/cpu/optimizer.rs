@@ -190,7 +190,7 @@ impl<F: Number> Optimizer<F> {
     /// The loss scale as it is now; 1 where there is none.
     #[must_use]
     pub fn loss_scale(&self) -> f64 {
-        self.around.scale
+        self.around.scale.into()
     }
 
     /// How many steps were skipped because a gradient was not finite.
