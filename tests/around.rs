@@ -15,10 +15,10 @@ mod support {
 }
 
 use wgpu_optim::cpu::{self, Number};
-use wgpu_optim::optim::{ALL, Integrator, Rule};
+use wgpu_optim::optim::{ALL, Integrator, Procedure, Rule};
 use wgpu_optim::{
     Accumulate, AdamW, Builder, Clip, Ema, Error, EvalRequest, FlowAdam, Group, LossScale, NoDecay, Optimizer, RowSet,
-    SAdam, Schedule, Sgd, Storage, Tensor, VRAdam, wgpu,
+    SAdam, Schedule, Sgd, Stats, Storage, Tensor, VRAdam, wgpu,
 };
 
 use support::bits::bits;
@@ -515,6 +515,90 @@ fn the_test_for_finite_numbers_reads_the_gradient_without_its_scale() {
         assert_eq!(pollster::block_on(both.gpu.read_nonfinite()).unwrap(), Some("t0"));
         both.step(&[&[&[2.0_f32.powi(-20), 0.0]]]);
         assert_eq!((both.host.step_count(), both.host.skipped()), (1, 1));
+    }
+}
+
+const NAN: f32 = f32::NAN;
+
+/// Gradients without a norm: of a NaN, of an infinity, and of finite numbers with squares past f32's range.
+const WITHOUT_NORM: [[&[f32]; 2]; 3] = [
+    [&[NAN, 1.0, 2.0, 2.0], &[0.0, 0.0, 0.0, 0.5]],
+    [&[f32::INFINITY, 1.0, 2.0, 2.0], &[0.0, 0.0, 0.0, 0.5]],
+    [&[3e19, 4e19, 0.0, 1.0], &[0.0, 0.0, 0.0, 0.5]],
+];
+
+/// torch 2.15's `clip_grad_norm_` with the same gradients.
+#[test]
+fn no_step_is_unclipped_where_the_norm_is_not_finite() {
+    let torch: [[&[f32]; 2]; 3] = [[&[NAN; 4], &[NAN; 4]], [&[NAN, 0.0, 0.0, 0.0], &[0.0; 4]], [&[0.0; 4], &[0.0; 4]]];
+    let own: [&[f32]; 2] = [&[0.0; 4], &[0.0, 0.0, 0.0, -0.5]];
+    let start: [&[f32]; 2] = [&[0.0; 4], &[0.0; 4]];
+    for (gradients, want) in WITHOUT_NORM.iter().zip(torch) {
+        for clip in [Clip::GlobalNorm(1.0), Clip::GroupNorm(1.0), Clip::TensorNorm(1.0)] {
+            let case = format!("{gradients:?} {clip}");
+            let want = [want[0], if matches!(clip, Clip::TensorNorm(_)) { own[1] } else { want[1] }];
+            let sgd = || Sgd { lr: 1.0, ..Sgd::default() };
+            let mut both = Both::new(sgd(), &start, |b| _ = b.clip(clip).telemetry(true));
+            for (got, want) in both.step(&[gradients]).iter().zip(want) {
+                same(&case, got, want);
+            }
+            let (gpu, host) = (both.gpu.try_stats().unwrap(), both.host.stats().unwrap());
+            let numbers = |stats: &Stats| {
+                let all = stats.tensors.iter().map(|t| t.norms).chain([stats.total]);
+                all.flat_map(|n| [n.gradient as f32, n.clip as f32, n.nonfinite as f32]).collect::<Vec<_>>()
+            };
+            same(&case, &numbers(&gpu), &numbers(&host));
+            assert_eq!((gpu.first_nonfinite(), host.first_nonfinite()), (Some("t0"), Some("t0")), "{case}");
+
+            let mut both = Both::new(sgd(), &start, |b| _ = b.clip(clip).skip_nonfinite(true));
+            assert_eq!(both.step(&[gradients]), start, "{case}");
+            assert_eq!((both.host.step_count(), both.host.skipped()), (0, 1), "{case}");
+            assert_eq!(both.host.nonfinite().unwrap(), Some("t0"), "{case}");
+            assert_eq!(pollster::block_on(both.gpu.read_nonfinite()).unwrap(), Some("t0"), "{case}");
+        }
+    }
+}
+
+/// Rules with sums of their own read the clip factor there too. Such a rule's sums carry a NaN to every tensor, and what comes of it is
+/// undefined: they are tried with the finite gradients.
+#[test]
+fn every_rule_clips_a_norm_that_is_not_finite_alike_on_the_gpu_and_the_host() {
+    for entry in ALL.iter().filter(|entry| !matches!(entry.sample().procedure(), Procedure::Probe(_))) {
+        let first = if entry.sample().sums().sums > 0 { 2 } else { 0 };
+        for gradients in &WITHOUT_NORM[first..] {
+            for clip in [Clip::GlobalNorm(1.0), Clip::GroupNorm(1.0), Clip::TensorNorm(1.0)] {
+                println!("{} {clip} {gradients:?}", entry.name);
+                let start: [&[f32]; 2] = [&[1.0, -2.0, 0.5, 3.0], &[0.25; 4]];
+                let mut both = Both::new(entry.sample(), &start, |b| _ = b.clip(clip));
+                both.step(&[&[&[0.5, -0.25, 1.0, 0.125], &[0.5, 0.25, -0.5, 1.0]]]);
+                both.step(&[gradients]);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_clip_by_value_keeps_a_nan() {
+    let mut both = Both::new(Sgd { lr: 1.0, ..Sgd::default() }, &[&[0.0; 3]], |b| _ = b.clip(Clip::Value(0.5)));
+    same("value", &both.step(&[&[&[NAN, f32::INFINITY, -3e38]]])[0], &[NAN, -0.5, 0.5]);
+}
+
+/// The gradients are finite, and their squares would make states infinite.
+#[test]
+fn skip_nonfinite_skips_gradients_with_squares_past_the_range() {
+    for entry in ALL {
+        for gradients in [[&[3e38_f32, 1.0][..], &[1.0]], [&[1.0, 2.0], &[-2e19]]] {
+            println!("{} {gradients:?}", entry.name);
+            let mut both = Both::new(entry.sample(), &[&[1.0, 2.0], &[3.0]], |b| _ = b.skip_nonfinite(true));
+            let before = both.step(&[&[&[0.5, -0.25], &[1.0]]]).to_vec();
+            assert_eq!(both.step(&[&gradients]), before);
+            assert_eq!((both.host.step_count(), both.host.skipped()), (1, 1));
+            let bad = if gradients[0][0] > 1.0 { "t0" } else { "t1" };
+            assert_eq!(both.host.nonfinite().unwrap(), Some(bad));
+            assert_eq!(pollster::block_on(both.gpu.read_nonfinite()).unwrap(), Some(bad));
+            assert!(both.step(&[&[&[0.25, -0.5], &[1.0]]]).iter().flatten().all(|p| p.is_finite()));
+            assert_eq!((both.host.step_count(), both.host.skipped()), (2, 1));
+        }
     }
 }
 

@@ -72,7 +72,8 @@ fn wo_conclude_all(lane: u32) {
 fn wo_conclude_step(totals: array<f32, wo_TOTALS>) {
     var skip = false;
 #if GUARD
-    let bad = totals[wo_BAD] != 0.0;
+    // A square that overflows would make the states infinite: the sum of squares finds it at no cost.
+    let bad = wo_bad(0u) != 0.0 || !wo_is_finite(wo_totals[wo_NORM].z);
     wo_control.skipped += select(0u, 1u, bad);
     skip = bad;
 #endif

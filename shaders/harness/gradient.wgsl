@@ -84,7 +84,9 @@ fn wo_prepare(raw: vec4<f32>, c: wo_Common) -> vec4<f32> {
     g = wo_weighed(raw, c);
 #endif
 #if CLIP_VALUE
-    g = clamp(g, vec4(-c.e.clip), vec4(c.e.clip));
+    // A NaN stays one; clamp makes it the limit on some drivers.
+    let is_nan = (bitcast<vec4<u32>>(g) & vec4(0x7fffffffu)) > vec4(0x7f800000u);
+    g = select(clamp(g, vec4(-c.e.clip), vec4(c.e.clip)), g, is_nan);
 #endif
 #if CLIPS_BY_NORM
     g *= c.clip;

@@ -58,7 +58,7 @@ impl<F: Number> Surroundings<F> {
         }
     }
 
-    /// Prepares this step's gradients, or says that the step is left out because one of them is not finite.
+    /// Prepares this step's gradients, or says that the step is skipped because one of them, or the sum of their squares, is not finite.
     pub(crate) fn prepare(
         &mut self,
         groups: &[GroupInfo],
@@ -83,10 +83,12 @@ impl<F: Number> Surroundings<F> {
             prepared.iter_mut().for_each(|g| *g = *g * factor);
             self.squares[t].nonfinite = prepared.iter().filter(|g| !g.is_finite()).count() as f64;
         }
-        let skip = self.around.guards() && self.squares.iter().any(|tensor| tensor.nonfinite > 0.0);
-        self.adapt_scale(skip);
         self.measure_gradients();
-        if !skip && self.around.clips_norm() {
+        let finite = |tensor: &Squares| tensor.nonfinite == 0.0;
+        let all = in_f32(self.squares.iter().map(|tensor| tensor.gradient).sum());
+        let skip = self.around.guards() && !(all.is_finite() && self.squares.iter().all(finite));
+        self.adapt_scale(skip);
+        if self.around.clips_norm() {
             self.clip(groups.len(), group_of);
         }
         !skip
@@ -99,15 +101,16 @@ impl<F: Number> Surroundings<F> {
         (self.scale, self.streak) = scale.next(self.scale, self.streak, skip);
     }
 
-    /// Clips by value, and takes the norms that a clip by norm and telemetry need.
+    /// Clips by value, and takes the norms that a clip by norm, the test for finite numbers and telemetry need.
     fn measure_gradients(&mut self) {
         if let Some(Clip::Value(most)) = self.around.clip {
             let most = F::from_f64(most);
-            self.prepared.iter_mut().flatten().for_each(|g| *g = g.max(-most).min(most));
+            // A NaN stays one.
+            self.prepared.iter_mut().flatten().for_each(|g| *g = g.clamp(-most, most));
         }
-        if self.around.clips_norm() || self.around.telemetry {
+        if self.around.sums() {
             for (squares, prepared) in self.squares.iter_mut().zip(&self.prepared) {
-                squares.gradient = square(prepared);
+                squares.gradient = in_f32(square(prepared));
             }
         }
     }
@@ -117,14 +120,14 @@ impl<F: Number> Surroundings<F> {
         let squares: Vec<f64> = self.squares.iter().map(|tensor| tensor.gradient).collect();
         let mut of_group = vec![0.0; groups];
         squares.iter().zip(group_of).for_each(|(square, &group)| of_group[group] += square);
-        let all: f64 = squares.iter().sum();
+        let all = squares.iter().sum();
         for (t, prepared) in self.prepared.iter_mut().enumerate() {
             let square = match clip {
                 Clip::GlobalNorm(_) | Clip::Value(_) => all,
                 Clip::GroupNorm(_) => of_group[group_of[t]],
                 Clip::TensorNorm(_) => squares[t],
             };
-            let factor = F::from_f64((clip.most() / (square.sqrt() + 1e-6)).min(1.0));
+            let factor = F::from_f64(clip_factor(clip.most(), in_f32(square)));
             self.squares[t].clip = factor.to_f64();
             prepared.iter_mut().for_each(|g| *g = *g * factor);
         }
@@ -147,6 +150,17 @@ impl<F: Number> Surroundings<F> {
             average.copy_from_slice(p);
         }
     }
+}
+
+/// torch's `clip_grad_norm_`: a norm that is NaN makes every gradient NaN, and an infinite one makes the factor 0.
+fn clip_factor(most: f64, squared: f64) -> f64 {
+    let factor = most / (squared.sqrt() + 1e-6);
+    if factor > 1.0 { 1.0 } else { factor }
+}
+
+/// A sum as the GPU has it, which adds in f32: infinite past the range of f32.
+const fn in_f32(sum: f64) -> f64 {
+    if sum > f32::MAX as f64 { f64::INFINITY } else { sum }
 }
 
 /// Σx².

@@ -6,7 +6,8 @@ use std::str::FromStr;
 use crate::optim::{Rule, Scalar, Value};
 use crate::{Error, Result};
 
-/// How a step clips gradients. A norm is that of the gradient that the rule would see: unscaled, averaged over micro-batches.
+/// How a step clips gradients. A norm is that of the gradient that the rule would see: unscaled, averaged over micro-batches. Where a
+/// gradient is NaN, every gradient under the same norm becomes NaN. A norm that is infinite or above 1.8e19 makes its finite gradients 0.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Clip {
     /// The norm over every tensor of every group: torch's `clip_grad_norm_`, the factor is `min(1, most / (norm + 1e-6))`.
