@@ -120,8 +120,9 @@ impl Builder {
         self
     }
 
-    /// Skips a step with a gradient that is not finite: parameters, states, the step count and bias corrections stay as they were.
-    /// [`loss_scale`](Self::loss_scale) implies it. Default: off.
+    /// Skips a step with a gradient that is not finite, or whose squared gradients have a sum past f32's range (a norm above 1.8e19):
+    /// parameters, states, the step count and bias corrections stay as they were. It reads gradients alone: a state or a parameter that
+    /// overflows by itself is not found. [`loss_scale`](Self::loss_scale) implies it. Default: off.
     pub fn skip_nonfinite(&mut self, skip: bool) -> &mut Self {
         self.spec.around.skip_nonfinite = skip;
         self
