@@ -225,6 +225,17 @@ fn a_kill_leaves_a_complete_file() {
         checkpoint.restore(&mut optimizer).unwrap();
     }
     assert!(applied > 0, "some checkpoint was of a run that had stepped");
+    // The next save removes what the kills left, and only that.
+    let (stale, foreign) = (folder.path().join(".wgpu-optim-00ff.tmp"), folder.path().join("notes.tmp"));
+    std::fs::write(&stale, "a part").unwrap();
+    std::fs::write(&foreign, "a note").unwrap();
+    let held = folder.path().join(".wgpu-optim-11ff.tmp");
+    let lock = std::fs::File::create(&held).unwrap();
+    lock.lock().unwrap();
+    snapshot(&start(&AdamW::default()).0).save(&path).unwrap();
+    let mut left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    left.sort();
+    assert_eq!(left, [held, path, foreign]);
 }
 
 const RUN: &str = "WGPU_OPTIM_TEST_RUN_TO";

@@ -1,16 +1,23 @@
-//! Files that appear whole or not at all.
+//! Files that appear whole or not at all. Only a regular file is replaced.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions, TryLockError};
+use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, BufWriter, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A file that is gone when this is dropped, unless it was renamed.
+const PREFIX: &str = ".wgpu-optim-";
+const SUFFIX: &str = ".tmp";
+/// As many symbolic links in a row as Linux follows.
+const MAX_LINKS: usize = 40;
+
+/// A file that is removed when this value is dropped, unless [`publish`](Self::publish) gave the file its name.
+///
+/// The file is locked while it is written. A file of this kind without a lock is what a killed run left, and the next one removes it.
 #[derive(Debug)]
 pub(crate) struct Temporary {
-    /// Before the path, so that it is closed when it is removed.
     pub(crate) file: BufWriter<File>,
     path: Removed,
+    target: PathBuf,
 }
 
 #[derive(Debug)]
@@ -18,34 +25,99 @@ struct Removed(PathBuf);
 
 impl Drop for Removed {
     fn drop(&mut self) {
-        // Renamed files are not found, and there is nobody to tell of another failure.
+        // A published file is not found under this name, and another failure has no reader.
         let _ = std::fs::remove_file(&self.0);
     }
 }
 
 impl Temporary {
-    /// In the folder of `target`, so that a rename stays within one file system.
-    pub(crate) fn beside(target: &Path) -> io::Result<Self> {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
+    /// A file that will replace `path`, or what `path` links to, with the mode of the old file. It lies in the folder of the target, so
+    /// that a rename stays within one file system.
+    pub(crate) fn replacing(path: &Path) -> io::Result<Self> {
+        let (target, old) = target(path)?;
+        let folder = folder(&target);
+        remove_leftovers(folder);
         loop {
-            let count = COUNT.fetch_add(1, Ordering::Relaxed);
-            let path = target.with_file_name(format!(".wgpu-optim-{}-{count}.tmp", std::process::id()));
-            match OpenOptions::new().read(true).write(true).create_new(true).open(&path) {
-                Ok(file) => return Ok(Self { file: BufWriter::new(file), path: Removed(path) }),
-                Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
+            // The keys of a `RandomState` come from the operating system: process numbers repeat between containers.
+            let path = folder.join(format!("{PREFIX}{:016x}{SUFFIX}", RandomState::new().hash_one(&target)));
+            let file = match OpenOptions::new().read(true).write(true).create_new(true).open(&path) {
+                Ok(file) => file,
+                Err(e) if e.kind() == ErrorKind::AlreadyExists => continue,
                 Err(e) => return Err(e),
+            };
+            let locked = file.try_lock();
+            // Another process can take the file for a leftover before it is locked.
+            if matches!(locked, Err(TryLockError::WouldBlock)) || !path.exists() {
+                continue;
             }
+            let path = Removed(path);
+            if let Some(old) = old {
+                file.set_permissions(old.permissions())?;
+            }
+            return Ok(Self { file: BufWriter::new(file), path, target });
         }
     }
 
-    /// Puts the file in the place of `target`, synced first: a kill at any moment leaves the old or the new one whole.
-    pub(crate) fn publish(mut self, target: &Path) -> io::Result<()> {
+    /// Puts the file in the place of its target, synced first: a kill at any moment leaves the old or the new one whole.
+    pub(crate) fn publish(mut self) -> io::Result<()> {
         self.file.flush()?;
         self.file.get_ref().sync_all()?;
-        drop(self.file);
-        std::fs::rename(&self.path.0, target)?;
+        // The file stays open and locked until it has its name, so that no other process takes it for a leftover.
+        std::fs::rename(&self.path.0, &self.target)?;
         // The rename itself is durable once the folder is synced, where a folder can be opened.
-        let folder = target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-        File::open(folder).map_or(Ok(()), |folder| folder.sync_all().or(Ok(())))
+        File::open(folder(&self.target)).map_or(Ok(()), |folder| folder.sync_all().or(Ok(())))
+    }
+}
+
+/// Writes a whole file.
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut temporary = Temporary::replacing(path)?;
+    temporary.file.write_all(bytes)?;
+    temporary.publish()
+}
+
+/// The path behind all symbolic links, and the regular file that is there, if any.
+pub(crate) fn target(path: &Path) -> io::Result<(PathBuf, Option<Metadata>)> {
+    if let Ok(found) = std::fs::metadata(path) {
+        if found.is_dir() {
+            return Err(io::Error::new(ErrorKind::IsADirectory, "is a folder, needs the name of a file"));
+        }
+        if !found.is_file() {
+            let problem = "is a device, a pipe or a socket, needs a regular file or a new name";
+            return Err(io::Error::new(ErrorKind::InvalidInput, problem));
+        }
+    }
+    let mut path = path.to_owned();
+    for _ in 0..MAX_LINKS {
+        let found = match std::fs::symlink_metadata(&path) {
+            Ok(found) => found,
+            Err(e) if e.kind() == ErrorKind::NotFound && path.file_name().is_some() => return Ok((path, None)),
+            Err(e) => return Err(e),
+        };
+        if !found.is_symlink() {
+            return Ok((path, Some(found)));
+        }
+        path = folder(&path).join(std::fs::read_link(&path)?);
+    }
+    Err(io::Error::other(format!("links to more than {MAX_LINKS} links in a row")))
+}
+
+fn folder(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."))
+}
+
+/// Removes the temporary files of killed runs. No failure matters: the run itself needs none of these files.
+fn remove_leftovers(folder: &Path) {
+    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let ours = name.to_str().is_some_and(|name| name.starts_with(PREFIX) && name.ends_with(SUFFIX));
+        // Opening a pipe would block.
+        if ours && entry.file_type().is_ok_and(|kind| kind.is_file()) {
+            let unlocked = OpenOptions::new().write(true).open(entry.path()).is_ok_and(|file| file.try_lock().is_ok());
+            if unlocked {
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
     }
 }
