@@ -706,6 +706,168 @@ fn an_interrupted_run_says_where_it_is_saved() {
     assert_eq!(resumed.iter().map(|e| e["epoch"].as_u64()).collect::<Vec<_>>(), [Some(epochs + 1)]);
 }
 
+/// A trajectory of the folder `tests/golden`, copied.
+fn trajectory_in(folder: &std::path::Path, name: &str) -> String {
+    let copy = folder.join(name);
+    std::fs::copy(trajectories::folder().join("sgd.safetensors"), &copy).expect("copied");
+    copy.to_str().expect("UTF-8").to_owned()
+}
+
+const SHORT: [&str; 6] = ["train", "--backend", "cpu", "--hidden=8", "--epochs", "2"];
+
+#[cfg(unix)]
+#[test]
+fn outputs_replace_only_regular_files() {
+    use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _, symlink};
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name).to_str().expect("UTF-8").to_owned();
+    let file = trajectory_in(folder.path(), "in.safetensors");
+    let replay = ["replay", file.as_str(), "--backend", "cpu"];
+    let commands =
+        [(&SHORT[..], "--save"), (&SHORT, "--log"), (&replay, "--output"), (&["shader", "adamw"], "--output")];
+    std::fs::create_dir(at("folder")).expect("created");
+    std::fs::create_dir(at("folder/in.safetensors")).expect("created");
+    assert!(Command::new("mkfifo").arg(at("pipe")).status().is_ok_and(|status| status.success()));
+    symlink("/dev/null", at("device")).expect("linked");
+    symlink("around", at("around")).expect("linked");
+    for (arguments, option) in commands {
+        for name in ["folder", "pipe", "device", "around", "missing/file"] {
+            let output = run(&[arguments, &[option, &at(name)]].concat());
+            let case = format!("{arguments:?} {option} {name}: {}", errors(&output));
+            assert!(output.status.code() == Some(2) && output.stdout.is_empty(), "{case}: {}", text(&output));
+            assert!(errors(&output).starts_with(&format!("error: {}", at(name))), "{case}");
+        }
+        let (real, link) = (at(&format!("real{option}")), at(&format!("link{option}")));
+        std::fs::write(&real, "old").expect("written");
+        std::fs::set_permissions(&real, std::fs::Permissions::from_mode(0o640)).expect("set");
+        let _ = std::fs::remove_file(&link);
+        symlink(format!("real{option}"), &link).expect("linked");
+        passes(&[arguments, &[option, &link]].concat());
+        assert!(std::fs::symlink_metadata(&link).expect("it is there").is_symlink());
+        let mode = std::fs::metadata(&real).expect("it is there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o640, "{arguments:?} {option}");
+        assert_ne!(std::fs::read(&real).expect("it is there"), b"old");
+    }
+    let kind = |name: &str| std::fs::symlink_metadata(at(name)).expect("it is there").file_type();
+    assert!(kind("pipe").is_fifo() && kind("device").is_symlink() && kind("folder").is_dir());
+    // The report of a race has several files.
+    std::fs::create_dir(at("report")).expect("created");
+    std::fs::create_dir(at("report/runs.csv")).expect("created");
+    let error = fails(&[&RACE[..], &["--report", &at("report")]].concat(), 2);
+    assert!(error.contains("runs.csv: is a folder"), "{error}");
+}
+
+#[test]
+fn an_output_is_neither_an_input_nor_another_output() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name).to_str().expect("UTF-8").to_owned();
+    let file = trajectory_in(folder.path(), "in.safetensors");
+    let (saved, log, rule) = (at("run.safetensors"), at("log"), at("rule.wgsl"));
+    passes(&[&SHORT[..], &["--save", &saved, "--log", &log]].concat());
+    std::fs::create_dir(at("other")).expect("created");
+    std::fs::copy(&file, at("other/in.safetensors")).expect("copied");
+    std::fs::write(&rule, MOMENTUM).expect("written");
+    std::fs::write(at("runs.csv"), include_str!("data/ratings.tsv")).expect("written");
+    std::fs::hard_link(&saved, at("hard")).expect("linked");
+    #[cfg(unix)]
+    std::os::unix::fs::symlink(&file, at("soft")).expect("linked");
+    let other = at("other/in.safetensors");
+    let dotted = at("other/../in.safetensors");
+    let resume = ["train", "--backend", "cpu", "--hidden=8", "--epochs", "4", "--resume", &saved];
+    let twice = at("new");
+    let mut cases = vec![
+        (vec!["replay", &file, "--output", &file], "which FILE reads"),
+        (vec!["replay", &file, "--output", &dotted], "which FILE reads"),
+        (vec!["replay", &file, "--rule", &rule, "--output", &rule], "which --rule reads"),
+        (vec!["replay", &file, &other, "--output", &twice], "both write"),
+        ([&resume[..], &["--log", &saved]].concat(), "which --resume reads"),
+        (vec!["train", "--rule", &rule, "--save", &rule], "which --rule reads"),
+        (vec!["train", "--rule", &rule, "--log", &rule], "which --rule reads"),
+        (vec!["train", "--backend", "cpu", "--save", &twice, "--log", &twice], "both write"),
+    ];
+    let (hard, soft, ratings, here) = (at("hard"), at("soft"), at("runs.csv"), at(""));
+    cases.push((
+        vec!["race", "ratings", "--backend", "cpu", "--file", &ratings, "--report", &here],
+        "which --file reads",
+    ));
+    if cfg!(unix) {
+        cases.push(([&resume[..], &["--log", &hard]].concat(), "which --resume reads"));
+        cases.push((vec!["replay", &soft, "--output", &file], "which FILE reads"));
+    }
+    let contents = || {
+        let entries = std::fs::read_dir(folder.path()).expect("a folder").map(|entry| entry.expect("an entry").path());
+        let mut files: Vec<_> = entries.map(|path| (std::fs::read(&path).ok(), path)).collect();
+        files.sort();
+        files
+    };
+    let before = contents();
+    for (arguments, part) in &cases {
+        let error = fails(arguments, 2);
+        assert!(error.contains(part), "{arguments:?}: {error}");
+        assert!(contents() == before, "{arguments:?} changed a file");
+    }
+    // A run may replace the checkpoint from which it resumes.
+    passes(&[&resume[..], &["--save", &saved, "--log", &log]].concat());
+    passes(&["replay", &file, "--backend", "cpu", "--output", &at("other")]);
+}
+
+/// The epochs of a log.
+fn logged(path: &std::path::Path) -> Vec<u64> {
+    let text = std::fs::read_to_string(path).expect("a log");
+    let epoch = |line: &str| serde_json::from_str::<Value>(line).ok()?["epoch"].as_u64();
+    text.lines().map(|line| epoch(line).unwrap_or_else(|| panic!("{line}"))).collect()
+}
+
+#[test]
+fn a_resumed_log_has_every_epoch_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name).to_str().expect("UTF-8").to_owned();
+    let (saved, log) = (at("run.safetensors"), at("run.jsonl"));
+    for epochs in [0, 1, 3] {
+        passes(&[&SHORT[..], &["--save", &saved, "--log", &log]].concat());
+        // A kill between the log and the checkpoint leaves epochs that no checkpoint has, and perhaps a part of a line.
+        let mut text = std::fs::read_to_string(&log).expect("a log");
+        for epoch in 3..3 + epochs {
+            text.push_str(&format!("{{\"epoch\":{epoch}}}\n"));
+        }
+        std::fs::write(&log, format!("{text}{{\"epoc")).expect("written");
+        let resume = ["train", "--backend=cpu", "--hidden=8", "--epochs=4", "--resume", &saved, "--log", &log];
+        passes(&resume);
+        assert_eq!(logged(log.as_ref()), [1, 2, 3, 4], "{epochs} more epochs");
+    }
+    std::fs::write(&log, "my notes\n").expect("written");
+    let resume = ["train", "--backend=cpu", "--hidden=8", "--epochs=4", "--resume", &saved, "--log", &log];
+    let error = fails(&resume, 2);
+    assert!(error.contains("line 1 is not an epoch of a log"), "{error}");
+    assert_eq!(std::fs::read(&log).expect("a log"), b"my notes\n");
+}
+
+#[test]
+fn a_killed_run_leaves_a_log_that_agrees_with_its_checkpoint() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (saved, log) = (folder.path().join("run.safetensors"), folder.path().join("run.jsonl"));
+    let arguments = ["train", "--backend", "cpu", "--hidden=8", "--epochs=100000", "--save"];
+    let files = [saved.to_str().expect("UTF-8"), "--log", log.to_str().expect("UTF-8")];
+    for round in 0..6_u64 {
+        let resume = if round == 0 { vec![] } else { vec!["--resume", files[0]] };
+        let mut child = command(&[&arguments[..], &files, &resume].concat());
+        let mut child = child.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
+        while !saved.exists() {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        std::thread::sleep(std::time::Duration::from_millis(300 + 37 * round));
+        child.kill().expect("killed");
+        child.wait().expect("ended");
+        let notes = wgpu_optim::checkpoint::Checkpoint::load(&saved).expect("a checkpoint").notes().clone();
+        let text = std::fs::read_to_string(&log).expect("a log");
+        let whole = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()?["epoch"].as_u64());
+        let epochs: Vec<u64> = whole.collect();
+        assert_eq!(epochs, (1..=epochs.len() as u64).collect::<Vec<_>>(), "round {round}");
+        let saved: usize = notes["epochs"].parse().expect("a number");
+        assert!([saved, saved + 1].contains(&epochs.len()), "{saved} epochs saved, {} logged", epochs.len());
+    }
+}
+
 const MOMENTUM: &str = "\
 //! setting lr = 0.1 (0..)
 //! setting momentum = 0.9 (0..1)

@@ -7,6 +7,7 @@ use serde_json::{Value as Json, json};
 
 use wgpu_optim::Error;
 use wgpu_optim::optim::Value;
+use wgpu_optim::tools::files;
 use wgpu_optim::tools::race;
 use wgpu_optim::tools::race::{Budget, Entrant, Event, Ledger, Outcome, Plan, Role, Size, Standing, report};
 use wgpu_optim::tools::report::Run;
@@ -121,6 +122,16 @@ impl Options {
         Ok(plan)
     }
 
+    /// Checks that the report overwrites none of the files that the race reads.
+    fn check_files(&self, plan: &Plan) -> Result<(), Failure> {
+        let Some(directory) = &self.report else { return Ok(()) };
+        let named = [("--file", &self.file), ("--rule", &self.rule)].into_iter();
+        let inputs: Vec<_> = named.filter_map(|(option, path)| Some((option, path.as_deref()?))).collect();
+        let outputs: Vec<PathBuf> = report::names(plan).map(|name| directory.join(name)).collect();
+        let outputs: Vec<_> = outputs.iter().map(|path| ("--report", path.as_path())).collect();
+        Ok(files::check(&inputs, &outputs)?)
+    }
+
     /// The entrants that the options name.
     fn entrants(&self) -> Result<Vec<Entrant>, Failure> {
         if self.rule.is_none() && self.optimizers.names.is_empty() && !self.settings.pairs.is_empty() {
@@ -141,6 +152,7 @@ impl Options {
 
 pub(super) fn run(options: &Options) -> Result<u8, Failure> {
     let plan = options.plan()?;
+    options.check_files(&plan)?;
     let mut ledger = options.report.as_deref().map_or_else(|| Ok(Ledger::default()), Ledger::open)?;
     let out = Output::new(options.json);
     let backend = options.place.open(options.rule.is_some())?.backend;

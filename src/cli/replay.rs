@@ -6,6 +6,7 @@ use clap::Args;
 use serde_json::json;
 
 use wgpu_optim::tools::backend::Backend;
+use wgpu_optim::tools::files;
 use wgpu_optim::tools::replay;
 use wgpu_optim::tools::replay::trajectory::{Comparison, Trajectory, Writer};
 use wgpu_optim::{CustomRule, Error, Rule, Storage, storage};
@@ -70,16 +71,19 @@ from the reference f64.
 }
 
 pub(super) fn run(options: &Options) -> Result<u8, Failure> {
+    let outputs = options.outputs();
+    options.check_files(&outputs)?;
     if let (Some(folder), [_, _, ..]) = (&options.output, &options.files[..]) {
         std::fs::create_dir_all(folder).map_err(|source| io_error(folder, source))?;
     }
+    outputs.iter().try_for_each(|output| files::check_writable(output))?;
     let out = Output::new(options.json);
     let backend = options.place.open(options.rule.is_some())?.backend;
     out.header(backend.gpu().map(|gpu| &gpu.info))?;
     out.text(format_args!("on {}", backend.describe()))?;
     let mut statuses = Vec::new();
-    for file in &options.files {
-        statuses.push(match replay_file(file, options, &backend, &out) {
+    for (at, file) in options.files.iter().enumerate() {
+        statuses.push(match replay_file(file, outputs.get(at), options, &backend, &out) {
             Ok(true) => PASSED,
             Ok(false) => PAST,
             Err(failure) if failure.is_final() => return Err(failure),
@@ -91,13 +95,16 @@ pub(super) fn run(options: &Options) -> Result<u8, Failure> {
     Ok(statuses.into_iter().max().unwrap_or(PASSED))
 }
 
-fn replay_file(file: &Path, options: &Options, backend: &Backend, out: &Output) -> Result<bool, Failure> {
+fn replay_file(
+    file: &Path,
+    output: Option<&PathBuf>,
+    options: &Options,
+    backend: &Backend,
+    out: &Output,
+) -> Result<bool, Failure> {
     let trajectory = Trajectory::load(file)?;
     let rule = options.rule(&trajectory)?;
-    let mut writer = match &options.output {
-        Some(target) => Some(writer(target, file, options.files.len(), rule.as_ref(), backend)?),
-        None => None,
-    };
+    let mut writer = output.map(|path| writer(path, rule.as_ref(), backend)).transpose()?;
     let comparison = replay::run_stored(&trajectory, rule.as_ref(), &options.storage, backend, writer.as_mut())?;
     if let Some(writer) = writer {
         writer.finish()?;
@@ -107,6 +114,23 @@ fn replay_file(file: &Path, options: &Options, backend: &Backend, out: &Output) 
 }
 
 impl Options {
+    /// The output of each file, if there are outputs.
+    fn outputs(&self) -> Vec<PathBuf> {
+        let Some(target) = &self.output else { return Vec::new() };
+        let named = |file: &PathBuf| match file.file_name() {
+            Some(name) if self.files.len() > 1 || target.is_dir() => target.join(name),
+            _ => target.clone(),
+        };
+        self.files.iter().map(named).collect()
+    }
+
+    fn check_files(&self, outputs: &[PathBuf]) -> Result<(), Failure> {
+        let mut inputs: Vec<files::Named<'_>> = self.files.iter().map(|file| ("FILE", file.as_path())).collect();
+        inputs.extend(self.rule.iter().map(|rule| ("--rule", rule.as_path())));
+        let outputs: Vec<_> = outputs.iter().map(|output| ("--output", output.as_path())).collect();
+        Ok(files::check(&inputs, &outputs)?)
+    }
+
     /// The file's optimizer or the user's own rule, with the settings of the file and then those of the command line.
     fn rule(&self, trajectory: &Trajectory) -> Result<Box<dyn Rule>, Failure> {
         let Some(file) = &self.rule else {
@@ -124,11 +148,7 @@ impl Options {
     }
 }
 
-fn writer(target: &Path, file: &Path, files: usize, rule: &dyn Rule, backend: &Backend) -> Result<Writer, Failure> {
-    let path = match file.file_name() {
-        Some(name) if files > 1 || target.is_dir() => target.join(name),
-        _ => target.to_owned(),
-    };
+fn writer(path: &Path, rule: &dyn Rule, backend: &Backend) -> Result<Writer, Failure> {
     let settings = rule.settings().iter().map(|(name, value)| format!("{name} {value}")).collect::<Vec<_>>().join(", ");
     let metadata = [("optimizer", rule.name()), ("settings", &settings), ("backend", backend.kind().name())];
     Ok(Writer::create(path, &metadata)?)

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
+use wgpu_optim::tools::files;
 use wgpu_optim::tools::shader;
 use wgpu_optim::tools::shader::{Checked, Shader, Target, Translation};
 use wgpu_optim::{Error, Storage, storage};
@@ -105,6 +106,9 @@ The kernels of `train` are {}.
 }
 
 pub(super) fn run(options: &Options) -> Result<u8, Failure> {
+    if let Some(path) = &options.output {
+        files::check_writable(path)?;
+    }
     let shaders = chosen(options)?;
     let out = Output::new(options.json);
     out.header(None)?;
@@ -115,7 +119,7 @@ pub(super) fn run(options: &Options) -> Result<u8, Failure> {
     let bytes =
         if options.target == Language::Spirv { words(&shaders, options)? } else { text(&shaders, options)?.into() };
     match &options.output {
-        Some(path) => std::fs::write(path, bytes).map_err(|e| io_error(path, e))?,
+        Some(path) => files::write(path, &bytes)?,
         None => output::raw(&bytes)?,
     }
     Ok(PASSED)
@@ -185,8 +189,4 @@ fn describe(shader: &Shader, language: Language, out: &Output) -> Result<(), Fai
     let merged: serde_json::Map<_, _> =
         parts.into_iter().filter_map(|part| part.as_object().cloned()).flatten().collect();
     out.json(&merged)
-}
-
-fn io_error(path: &Path, source: std::io::Error) -> Error {
-    Error::Io { path: path.display().to_string(), source }
 }

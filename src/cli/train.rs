@@ -1,9 +1,7 @@
 //! `train`.
 
-use std::fs::File;
-use std::io::Write as _;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
@@ -11,9 +9,10 @@ use serde_json::{Value as Json, json};
 
 use wgpu_optim::optim::{self, Rule};
 use wgpu_optim::tools::backend::Backend;
+use wgpu_optim::tools::files;
 use wgpu_optim::tools::objectives::Mlp;
 use wgpu_optim::tools::train;
-use wgpu_optim::tools::train::{Epoch, Plan};
+use wgpu_optim::tools::train::{Epoch, Journal, Plan};
 use wgpu_optim::{Clip, Ema, Error, LossScale, NoDecay, Schedule, Storage, schedule, storage};
 
 use super::failure::Failure;
@@ -81,7 +80,8 @@ pub(super) struct Options {
     /// Convert a --resume file that stores numbers in another form than --storage
     #[arg(long, requires = "resume")]
     convert: bool,
-    /// Write one JSON object per epoch to this file; with --resume, append to it
+    /// Write one JSON object per epoch to this file; with --resume, continue it: lines of epochs that the run repeats are
+    /// dropped
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
     #[command(flatten)]
@@ -161,13 +161,30 @@ impl Options {
         Ok(plan)
     }
 
-    fn log(&self) -> Result<Option<Log>, Failure> {
-        self.log.as_deref().map(|path| Log::open(path, self.resume.is_some())).transpose()
+    /// Checks that no output is an input, but for a checkpoint that the run resumes and replaces, and that all outputs can be written.
+    fn check_files(&self) -> Result<(), Failure> {
+        fn named<'a>(option: &'a str, path: &'a Option<PathBuf>) -> Option<files::Named<'a>> {
+            Some((option, path.as_deref()?))
+        }
+        let (rule, resume) = (named("--rule", &self.rule), named("--resume", &self.resume));
+        let (save, log) = (named("--save", &self.save), named("--log", &self.log));
+        fn list<'a>(files: [Option<files::Named<'a>>; 2]) -> Vec<files::Named<'a>> {
+            files.into_iter().flatten().collect()
+        }
+        files::check(&list([rule, None]), &list([save, log]))?;
+        files::check(&list([resume, None]), &list([log, None]))?;
+        Ok(list([save, log]).iter().try_for_each(|(_, path)| files::check_writable(path))?)
+    }
+
+    fn log(&self) -> Result<Option<Journal>, Failure> {
+        let open = if self.resume.is_some() { Journal::resume } else { Journal::create };
+        Ok(self.log.as_deref().map(open).transpose()?)
     }
 }
 
 pub(super) fn run(options: &Options) -> Result<u8, Failure> {
     let plans = options.plans()?;
+    options.check_files()?;
     let out = Output::new(options.json);
     let backend = options.place.open(options.rule.is_some())?.backend;
     let mut log = options.log()?;
@@ -192,14 +209,19 @@ pub(super) fn run(options: &Options) -> Result<u8, Failure> {
 }
 
 /// Trains one optimizer and returns its last epoch.
-fn train(plan: &Plan, backend: &Backend, out: &Output, mut log: Option<&mut Log>) -> Result<Option<Epoch>, Failure> {
+fn train(
+    plan: &Plan,
+    backend: &Backend,
+    out: &Output,
+    mut log: Option<&mut Journal>,
+) -> Result<Option<Epoch>, Failure> {
     title(plan, backend, out)?;
     let bar = output::bar(plan.epochs.into(), plan.rule.name());
     let mut printed = Ok(());
     let epochs = train::run(plan, backend, |epoch| {
         printed = bar.suspend(|| line(plan, backend, epoch, out));
         if let (Ok(()), Some(log)) = (&printed, &mut log) {
-            printed = log.write(&object(plan, backend, epoch));
+            printed = log.write(epoch.epoch, &object(plan, backend, epoch)).map_err(Failure::from);
         }
         bar.set_position(epoch.epoch.into());
         if INTERRUPT.load(Ordering::SeqCst) { ControlFlow::Break(()) } else { go_on(&printed) }
@@ -231,26 +253,6 @@ fn interrupted(plan: &Plan, last: Option<&Epoch>) {
             ));
         }
         None => Output::note(format_args!("interrupted after epoch {epochs}; nothing is saved without --save FILE")),
-    }
-}
-
-/// The file that `--log` names.
-struct Log {
-    path: String,
-    file: File,
-}
-
-impl Log {
-    fn open(path: &Path, append: bool) -> Result<Self, Failure> {
-        let name = path.display().to_string();
-        let file = if append { File::options().append(true).create(true).open(path) } else { File::create(path) };
-        let file = file.map_err(|source| Error::Io { path: name.clone(), source })?;
-        Ok(Self { path: name, file })
-    }
-
-    fn write(&mut self, object: &Json) -> Result<(), Failure> {
-        let written = self.file.write_all(format!("{object}\n").as_bytes());
-        written.map_err(|source| Error::Io { path: self.path.clone(), source }.into())
     }
 }
 

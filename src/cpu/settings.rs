@@ -1,5 +1,8 @@
 //! Settings of an optimizer on the host.
 
+#[cfg(feature = "checkpoint")]
+use std::collections::BTreeMap;
+
 use crate::Result;
 use crate::cpu::number::Number;
 use crate::cpu::optimizer::Optimizer;
@@ -56,16 +59,11 @@ impl<F: Number> Optimizer<F> {
         Ok(())
     }
 
-    /// As [`set_all`](Self::set_all), for settings with a schedule too.
+    /// Takes checked rules, by the indices of their groups.
     #[cfg(feature = "checkpoint")]
-    pub(crate) fn restore_settings<'a>(
-        &mut self,
-        group: Group,
-        settings: impl IntoIterator<Item = (&'a str, &'a Value)>,
-    ) -> Result<()> {
-        let rule = self.spec.restored_rule(group, settings)?;
-        let index = self.spec.group(group)?;
-        self.spec.groups[index].rule = rule;
-        Ok(())
+    pub(crate) fn put_rules(&mut self, rules: BTreeMap<usize, Box<dyn Rule>>) {
+        for (index, rule) in rules {
+            self.spec.groups[index].rule = rule;
+        }
     }
 }

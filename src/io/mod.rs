@@ -3,6 +3,8 @@
 
 pub(crate) mod atomic;
 pub mod checkpoint;
+#[cfg(feature = "tools")]
+pub(crate) mod lines;
 pub(crate) mod tensor_file;
 pub(crate) mod tensor_writer;
 mod torch;

@@ -6,12 +6,13 @@
 //!   steps.
 //! - [`objectives`] has losses and gradients on the GPU and on the host; [`train`] and [`race`] run optimizers on them.
 //! - [`shader`] gives the texts of the kernels; [`model`] counts memory from tensors' shapes; [`report`] describes where and when a run took
-//!   place.
+//!   place; [`files`] keeps a run's outputs apart from its inputs.
 //! - [`tour`] selects a few cases of verify, train and bench for a first look.
 
 pub mod adapter;
 pub mod backend;
 pub mod bench;
+pub mod files;
 pub mod model;
 pub mod objectives;
 pub mod race;

@@ -160,14 +160,25 @@ impl Optimizer {
 
     fn write_tensor(&self, tensor: usize, slice: wgpu::BufferSlice<'_>, values: &Packed) -> Result<()> {
         self.check_length(tensor, values.len())?;
-        if !slice.buffer().usage().contains(wgpu::BufferUsages::COPY_DST) {
-            return Err(self.spec.tensors[tensor]
-                .error(format!("its buffer has usage {:?}, writing needs COPY_DST", slice.buffer().usage())));
-        }
+        self.check_copies_to(tensor, slice)?;
         if values.len() > 0 {
             self.context.queue.write_buffer(slice.buffer(), slice.offset(), &values.bytes().0);
         }
         Ok(())
+    }
+
+    /// Checks that the buffer of a tensor's parameters can be written.
+    #[cfg(feature = "checkpoint")]
+    pub(crate) fn check_writable(&self, tensor: usize) -> Result<()> {
+        self.check_copies_to(tensor, self.placement.param(tensor))
+    }
+
+    fn check_copies_to(&self, tensor: usize, slice: wgpu::BufferSlice<'_>) -> Result<()> {
+        let usage = slice.buffer().usage();
+        if usage.contains(wgpu::BufferUsages::COPY_DST) {
+            return Ok(());
+        }
+        Err(self.spec.tensors[tensor].error(format!("its buffer has usage {usage:?}, writing needs COPY_DST")))
     }
 
     fn check_length(&self, tensor: usize, values: usize) -> Result<()> {
@@ -292,14 +303,18 @@ impl Optimizer {
     /// # Errors
     /// A recorded step is not yet finished.
     pub fn write_step_count(&mut self, step_count: u32) -> Result<()> {
-        if !self.scalars.idle(&self.context.device) {
-            return Err(Error::Usage(
-                "the count of steps changes only while no recorded step is unfinished".to_owned(),
-            ));
-        }
+        self.check_idle()?;
         self.context.queue.write_buffer(&self.kernels.control, 0, bytemuck::bytes_of(&step_count));
         self.scalars.restart(Some(u64::from(step_count)));
         Ok(())
+    }
+
+    /// Returns an error while a recorded step is unfinished.
+    pub(crate) fn check_idle(&self) -> Result<()> {
+        if self.scalars.idle(&self.context.device) {
+            return Ok(());
+        }
+        Err(Error::Usage("the count of steps changes only while no recorded step is unfinished".to_owned()))
     }
 
     /// The arrays of a tensor, in the order of the arena.

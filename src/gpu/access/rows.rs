@@ -72,13 +72,14 @@ impl Optimizer {
         sets.filter_map(|(i, set)| Some((self.spec.row_set_handle(i), rows_of(set)?))).collect()
     }
 
-    /// The shape that a tensor would have with these counts of rows.
+    /// The shape that a tensor would have with these counts of rows. The sets come in order.
     #[cfg(feature = "checkpoint")]
     pub(crate) fn shape_with(&self, tensor: usize, rows: &[(RowSet, usize)]) -> Vec<usize> {
         let mut shape = self.spec.tensors[tensor].shape.clone();
-        let of_set = rows.iter().find(|(set, _)| self.placement.rows.set_of[tensor] == Some(set.index));
-        if let (Some(first), Some((_, rows))) = (shape.first_mut(), of_set) {
-            *first = *rows;
+        let set = self.placement.rows.set_of[tensor];
+        let of_set = set.and_then(|set| rows.binary_search_by_key(&set, |(of, _)| of.index).ok());
+        if let (Some(first), Some(at)) = (shape.first_mut(), of_set) {
+            *first = rows[at].1;
         }
         shape
     }

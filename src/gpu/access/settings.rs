@@ -1,5 +1,8 @@
 //! Settings of a running optimizer.
 
+#[cfg(feature = "checkpoint")]
+use std::collections::BTreeMap;
+
 use crate::gpu::Optimizer;
 use crate::gpu::build::spec::{Group, GroupInfo};
 use crate::optim::{Rule, Value};
@@ -67,15 +70,14 @@ impl Optimizer {
         self.take_rule(group, rule)
     }
 
-    /// As [`set_all`](Self::set_all), for settings with a schedule too.
+    /// Takes checked rules, by the indices of their groups, while no recorded step is unfinished.
     #[cfg(feature = "checkpoint")]
-    pub(crate) fn restore_settings<'a>(
-        &mut self,
-        group: Group,
-        settings: impl IntoIterator<Item = (&'a str, &'a Value)>,
-    ) -> Result<()> {
-        let rule = self.spec.restored_rule(group, settings)?;
-        self.take_rule(group, rule)
+    pub(crate) fn put_rules(&mut self, rules: BTreeMap<usize, Box<dyn Rule>>) {
+        for (index, rule) in rules {
+            self.spec.groups[index].rule = rule;
+        }
+        self.scalars.restart(None);
+        self.scalars.settings_changed();
     }
 
     /// Takes a checked rule.

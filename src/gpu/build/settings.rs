@@ -1,5 +1,8 @@
 //! Changes of a group's settings, and their checks, for the GPU and the host.
 
+#[cfg(feature = "checkpoint")]
+use std::collections::BTreeMap;
+
 use crate::gpu::build::spec::{Group, Spec};
 use crate::optim::rule::{check_common, goes_on, same_rule};
 use crate::optim::{Rule, Value};
@@ -31,7 +34,34 @@ impl Spec {
         group: Group,
         settings: impl IntoIterator<Item = (&'a str, &'a Value)>,
     ) -> Result<Box<dyn Rule>> {
-        let (index, info) = (self.group(group)?, self.group_info(group)?);
+        let rule = self.rule_with(group, settings)?;
+        let index = self.group(group)?;
+        self.check_common(|i| (i == index).then_some(rule.as_ref()))?;
+        Ok(rule)
+    }
+
+    /// The rules of several groups that change at once, by the groups' indices. What all groups share may change in all of them.
+    #[cfg(feature = "checkpoint")]
+    pub(crate) fn restored_rules<'a>(
+        &self,
+        groups: impl IntoIterator<Item = (Group, &'a [(String, Value)])>,
+    ) -> Result<BTreeMap<usize, Box<dyn Rule>>> {
+        let rule = |(group, settings): (Group, &'a [(String, Value)])| {
+            let settings = settings.iter().map(|(name, value)| (name.as_str(), value));
+            Ok((self.group(group)?, self.rule_with(group, settings)?))
+        };
+        let rules = groups.into_iter().map(rule).collect::<Result<BTreeMap<_, _>>>()?;
+        self.check_common(|i| rules.get(&i).map(AsRef::as_ref))?;
+        Ok(rules)
+    }
+
+    /// A group's rule with other settings, checked by itself.
+    fn rule_with<'a>(
+        &self,
+        group: Group,
+        settings: impl IntoIterator<Item = (&'a str, &'a Value)>,
+    ) -> Result<Box<dyn Rule>> {
+        let info = self.group_info(group)?;
         let mut rule = info.rule.clone();
         for (name, value) in settings {
             rule.set(name, value)?;
@@ -43,9 +73,13 @@ impl Spec {
                 info.name
             )));
         }
-        let rule_of = |i: usize| if i == index { rule.as_ref() } else { self.groups[i].rule.as_ref() };
-        check_common(self.groups.iter().enumerate().map(|(i, group)| (group.name.as_str(), rule_of(i))))?;
         Ok(rule)
+    }
+
+    /// Checks what all groups share, where `changed` gives the new rules.
+    fn check_common<'a>(&'a self, changed: impl Fn(usize) -> Option<&'a dyn Rule>) -> Result<()> {
+        let rule_of = |i: usize| changed(i).unwrap_or(self.groups[i].rule.as_ref());
+        check_common(self.groups.iter().enumerate().map(|(i, group)| (group.name.as_str(), rule_of(i))))
     }
 
     /// The settings of `rule` that have no schedule in the group.

@@ -1,6 +1,5 @@
 //! Checkpoints as files: reading and writing their bytes.
 
-use std::io::Write as _;
 use std::path::Path;
 
 use serde_json::Value as Json;
@@ -8,7 +7,7 @@ use serde_json::Value as Json;
 use super::saved::Checkpoint;
 use super::{about, arrays, fields};
 use crate::gpu::access::snapshot::Contents;
-use crate::io::atomic::Temporary;
+use crate::io::atomic;
 use crate::io::tensor_file::TensorFile;
 use crate::io::tensor_writer::serialize;
 use crate::{Error, Result};
@@ -27,12 +26,15 @@ impl Checkpoint {
     }
 
     /// Writes the file: creates a temporary file beside it, syncs it and renames it, so that a kill at any moment leaves the old or the new
-    /// file whole.
+    /// file whole. A symbolic link is followed, and the mode of the old file kept. Temporary files of killed runs beside it
+    /// are removed.
     ///
     /// # Errors
-    /// As [`to_bytes`](Self::to_bytes), and errors of the file system.
+    /// As [`to_bytes`](Self::to_bytes), and errors of the file system; `path` is a folder, a device, a pipe or a socket.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
-        write_whole(path.as_ref(), &self.to_bytes()?)
+        let path = path.as_ref();
+        let written = atomic::write(path, &self.to_bytes()?);
+        written.map_err(|source| Error::Io { path: path.display().to_string(), source })
     }
 
     /// Reads a file.
@@ -71,13 +73,4 @@ impl Checkpoint {
             notes: about::notes(&file, &about)?,
         })
     }
-}
-
-fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    let write = || -> std::io::Result<()> {
-        let mut temporary = Temporary::beside(path)?;
-        temporary.file.write_all(bytes)?;
-        temporary.publish(path)
-    };
-    write().map_err(|source| Error::Io { path: path.display().to_string(), source })
 }

@@ -1,13 +1,14 @@
 //! Restoring a checkpoint into an optimizer, and the differences that prevent it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::gpu::access::snapshot::Arrays;
+use crate::gpu::build::spec::{GroupInfo, Spec};
 use crate::gpu::layout::arena::PARAM;
 use crate::gpu::layout::units::keeps_precision;
 use crate::io::checkpoint::{Checkpoint, Settings};
 use crate::io::tensor_file::quote;
-use crate::optim::{Procedure, Rule};
+use crate::optim::{Procedure, Rule, Value};
 use crate::options::storage::Layout;
 use crate::{Error, Group, Optimizer, Result, RowSet};
 
@@ -30,8 +31,8 @@ impl Checkpoint {
     /// rounding, which replace the [`seed`](crate::Builder::seed) of the optimizer.
     ///
     /// # Errors
-    /// The optimizer differs from the checkpoint; the error lists every difference. A recorded step is not yet finished. Nothing is changed
-    /// then.
+    /// The optimizer differs from the checkpoint; the error lists every difference. A recorded step is not yet finished. A caller's buffer
+    /// lacks `COPY_DST`. Nothing is changed then.
     pub fn restore(&self, optimizer: &mut Optimizer) -> Result<()> {
         self.restore_fitting(optimizer, Fit::Whole)
     }
@@ -41,26 +42,31 @@ impl Checkpoint {
     /// # Errors
     /// As [`restore`](Self::restore).
     pub fn restore_fitting(&self, optimizer: &mut Optimizer, fit: Fit) -> Result<()> {
-        if fit != Fit::Partial {
+        let saved = self.by_name();
+        let rows = rows(&saved, optimizer);
+        let tensors: Vec<(usize, &Arrays)> = optimizer
+            .tensors()
+            .filter_map(|(tensor, name, _)| Some((tensor.index(), *saved.get(name)?)))
+            .filter(|(tensor, saved)| optimizer.shape_with(*tensor, &rows) == saved.shape)
+            .collect();
+        // All that can be refused comes before the first change.
+        let rules = if fit == Fit::Partial {
+            None
+        } else {
             self.refuse(self.differences_fitting(optimizer, fit))?;
-            // First, because it returns an error while a recorded step is not finished.
+            optimizer.check_idle()?;
+            Some(optimizer.spec.restored_rules(self.shared_groups(&optimizer.spec))?)
+        };
+        tensors.iter().try_for_each(|(tensor, _)| optimizer.check_writable(*tensor))?;
+        if let Some(rules) = rules {
             optimizer.write_control(&self.contents.control)?;
             optimizer.write_decisions(&self.contents.global_state, &self.contents.losses)?;
-            for (group, settings) in self.shared_groups(optimizer) {
-                optimizer.restore_settings(group, settings.iter().map(|(k, v)| (k.as_str(), v)))?;
-            }
+            optimizer.put_rules(rules);
         }
-        for (set, live) in self.rows(optimizer) {
+        for (set, live) in rows {
             optimizer.set_row_count(set, live)?;
         }
-        for saved in &self.contents.tensors {
-            let Ok(tensor) = optimizer.tensor(&saved.name) else { continue };
-            let tensor = tensor.index();
-            if optimizer.spec.tensors[tensor].shape == saved.shape {
-                optimizer.write_arrays(tensor, saved)?;
-            }
-        }
-        Ok(())
+        tensors.into_iter().try_for_each(|(tensor, saved)| optimizer.write_arrays(tensor, saved))
     }
 
     pub(crate) fn refuse(&self, differences: Vec<String>) -> Result<()> {
@@ -70,16 +76,32 @@ impl Checkpoint {
         Err(Error::Mismatch { checkpoint: self.name.clone(), differences })
     }
 
-    /// The row sets that can take the saved count of rows, with the count.
-    fn rows(&self, optimizer: &Optimizer) -> Vec<(RowSet, usize)> {
-        let saved = |name: &str| self.contents.tensors.iter().find(|t| t.name == name).map(|t| t.shape.as_slice());
-        optimizer.rows_as(saved)
+    /// The tensors by their names: a search of all for each would take minutes for a hundred thousand.
+    pub(crate) fn by_name(&self) -> HashMap<&str, &Arrays> {
+        self.contents.tensors.iter().map(|tensor| (tensor.name.as_str(), tensor)).collect()
     }
 
-    /// The groups that both sides have, with the saved settings.
-    fn shared_groups(&self, optimizer: &Optimizer) -> Vec<(Group, &Settings)> {
-        let saved = |name: &str| self.groups.iter().find(|(n, _)| n == name).map(|(_, settings)| settings);
-        optimizer.groups().filter_map(|(group, name)| Some((group, saved(name)?))).collect()
+    /// The groups that are on both sides, with the settings that were saved.
+    pub(crate) fn shared_groups<'a>(&'a self, spec: &Spec) -> Vec<(Group, &'a [(String, Value)])> {
+        let saved: HashMap<&str, &Settings> = self.groups.iter().map(|(name, saved)| (name.as_str(), saved)).collect();
+        let shared = |(group, info): (Group, &GroupInfo)| Some((group, saved.get(info.name.as_str())?.as_slice()));
+        spec.group_handles().filter_map(shared).collect()
+    }
+
+    /// In what the groups and their settings differ.
+    pub(crate) fn group_differences(&self, spec: &Spec) -> Vec<String> {
+        let there: HashSet<&str> = self.groups.iter().map(|(name, _)| name.as_str()).collect();
+        let lacking = spec.groups.iter().filter(|group| !there.contains(group.name.as_str()));
+        let mut differences: Vec<_> = lacking.map(|group| format!("it has no group {}", quote(&group.name))).collect();
+        differences.extend(spec.restored_rules(self.shared_groups(spec)).err().map(|error| error.to_string()));
+        differences
+    }
+
+    /// The tensors that the optimizer does not have.
+    pub(crate) fn lost_tensors(&self, spec: &Spec) -> Vec<String> {
+        let here: HashSet<&str> = spec.tensors.iter().map(|info| info.name.as_str()).collect();
+        let lost = self.contents.tensors.iter().filter(|tensor| !here.contains(tensor.name.as_str()));
+        lost.map(|tensor| format!("its tensor {} is not here", quote(&tensor.name))).collect()
     }
 
     /// All differences between the checkpoint and an optimizer, with arrays in another form.
@@ -94,19 +116,10 @@ impl Checkpoint {
         if rule != self.optimizer {
             differences.push(format!("it is of {}, the optimizer is {rule}", self.optimizer));
         }
-        for (_, name) in optimizer.groups() {
-            if !self.groups.iter().any(|(n, _)| n == name) {
-                differences.push(format!("it has no group {}", quote(name)));
-            }
-        }
-        for (group, settings) in self.shared_groups(optimizer) {
-            if let Err(error) = optimizer.spec.restored_rule(group, settings.iter().map(|(k, v)| (k.as_str(), v))) {
-                differences.push(error.to_string());
-            }
-        }
+        differences.extend(self.group_differences(&optimizer.spec));
         differences.extend(self.count_differences(optimizer.spec.rule()));
-        let saved: HashMap<&str, &Arrays> = self.contents.tensors.iter().map(|t| (t.name.as_str(), t)).collect();
-        let rows = self.rows(optimizer);
+        let saved = self.by_name();
+        let rows = rows(&saved, optimizer);
         for (tensor, name, _) in optimizer.tensors() {
             let shape = optimizer.shape_with(tensor.index(), &rows);
             match saved.get(name) {
@@ -121,11 +134,14 @@ impl Checkpoint {
                 Some(saved) => differences.extend(array_differences(saved, &optimizer.layouts(tensor.index()), fit)),
             }
         }
-        for name in saved.keys().filter(|name| optimizer.tensor(name).is_err()) {
-            differences.push(format!("its tensor {} is not here", quote(name)));
-        }
+        differences.extend(self.lost_tensors(&optimizer.spec));
         differences
     }
+}
+
+/// The row sets that would take the saved count of rows, in order, with it.
+fn rows(saved: &HashMap<&str, &Arrays>, optimizer: &Optimizer) -> Vec<(RowSet, usize)> {
+    optimizer.rows_as(|name| saved.get(name).map(|tensor| tensor.shape.as_slice()))
 }
 
 impl Checkpoint {

@@ -8,10 +8,10 @@ use crate::gpu::layout::arena::PARAM;
 use crate::gpu::layout::units::{MASTER, REMAINDER};
 use crate::io::tensor_file::quote;
 use crate::options::storage::{Layout, Packed, RoundingMode};
-use crate::{Error, Group, Result};
+use crate::{Error, Result};
 
 use super::fit::{Fit, array_differences};
-use super::saved::{Checkpoint, Settings};
+use super::saved::Checkpoint;
 
 impl Checkpoint {
     /// Takes a checkpoint of an optimizer on the host, with its parameters and their shapes, in order. The checkpoint stores arrays in the forms
@@ -62,11 +62,12 @@ impl Checkpoint {
             self.refuse(self.host_differences(optimizer, &lengths, fit))?;
             self.put_counters(optimizer)?;
         }
+        let by_name = self.by_name();
         for (at, param) in params.iter_mut().enumerate().take(optimizer.spec.tensors.len()) {
             let info = &optimizer.spec.tensors[at];
             let elements = info.used() as usize;
             let fits = |saved: &&Arrays| saved.shape.iter().product::<usize>() == elements && param.len() == elements;
-            if let Some(saved) = self.tensor(&info.name).filter(fits) {
+            if let Some(saved) = by_name.get(info.name.as_str()).copied().filter(fits) {
                 put(saved, optimizer, at, param);
             }
         }
@@ -74,9 +75,7 @@ impl Checkpoint {
     }
 
     fn put_counters<F: Number>(&self, optimizer: &mut Optimizer<F>) -> Result<()> {
-        for (group, settings) in self.host_groups(optimizer) {
-            optimizer.restore_settings(group, settings.iter().map(|(name, value)| (name.as_str(), value)))?;
-        }
+        optimizer.put_rules(optimizer.spec.restored_rules(self.shared_groups(&optimizer.spec))?);
         let Control { step_count, skipped, streak, scale, rounding } = self.contents.control;
         let (step_count, skipped) = (step_count.into(), skipped.into());
         optimizer.set_counters(Counters { step_count, skipped, streak, scale });
@@ -92,29 +91,21 @@ impl Checkpoint {
         optimizer.set_losses(&self.contents.losses)
     }
 
-    /// The groups that both sides have, with the saved settings.
-    fn host_groups<F: Number>(&self, optimizer: &Optimizer<F>) -> Vec<(Group, &Settings)> {
-        let saved = |name: &str| self.groups.iter().find(|(n, _)| n == name).map(|(_, settings)| settings);
-        optimizer.groups().filter_map(|(group, name)| Some((group, saved(name)?))).collect()
-    }
-
     fn host_differences<F: Number>(&self, optimizer: &Optimizer<F>, lengths: &[usize], fit: Fit) -> Vec<String> {
         let mut differences = Vec::new();
         let rule = optimizer.spec.rule().name();
         if rule != self.optimizer {
             differences.push(format!("it is of {}, the optimizer is {rule}", self.optimizer));
         }
+        differences.extend(self.group_differences(&optimizer.spec));
         differences.extend(self.count_differences(optimizer.spec.rule()));
-        for (group, settings) in self.host_groups(optimizer) {
-            let settings = settings.iter().map(|(name, value)| (name.as_str(), value));
-            differences.extend(optimizer.spec.restored_rule(group, settings).err().map(|e| e.to_string()));
-        }
+        let by_name = self.by_name();
         let tensors = optimizer.spec.tensors.len();
         if lengths.len() != tensors {
             differences.push(format!("{} parameters were given, the optimizer has {tensors} tensors", lengths.len()));
         }
         for (at, info) in optimizer.spec.tensors.iter().enumerate() {
-            let Some(saved) = self.tensor(&info.name) else {
+            let Some(saved) = by_name.get(info.name.as_str()) else {
                 differences.push(format!("it lacks tensor {}", quote(&info.name)));
                 continue;
             };
@@ -125,9 +116,7 @@ impl Checkpoint {
             }
             differences.extend(array_differences(saved, &layouts(optimizer, at), fit));
         }
-        let known = |name: &str| optimizer.tensor(name).is_ok();
-        let lost = self.contents.tensors.iter().filter(|t| !known(&t.name));
-        differences.extend(lost.map(|t| format!("its tensor {} is not here", quote(&t.name))));
+        differences.extend(self.lost_tensors(&optimizer.spec));
         differences
     }
 }

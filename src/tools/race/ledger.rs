@@ -10,7 +10,7 @@ use super::outcome::{Key, Outcome};
 use crate::{Error, Result};
 
 /// The file's name in the directory.
-const NAME: &str = "runs.jsonl";
+pub(super) const NAME: &str = "runs.jsonl";
 
 /// The runs of this race so far and, if a file keeps them, of earlier races. The default keeps them in memory only.
 #[derive(Debug, Default)]

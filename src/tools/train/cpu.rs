@@ -21,8 +21,10 @@ pub(super) fn run<F: Number>(
         log.begin();
         let train = run.epoch(epoch)?;
         let ended = run.measure(train)?;
+        // The caller's log comes first: it has then every epoch that the checkpoint has.
+        let flow = log.end(plan, epoch, &ended);
         run.save(epoch + 1)?;
-        if log.end(plan, epoch, &ended).is_break() {
+        if flow.is_break() {
             break;
         }
     }

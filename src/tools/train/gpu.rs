@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 
 use crate::Tensor;
+use crate::io::checkpoint::Checkpoint;
 use crate::optim::Procedure;
 use crate::optim::procedure::Scheme;
 use crate::tools::adapter::Gpu;
@@ -31,8 +32,13 @@ pub(super) fn run(
     for epoch in run.resume()?..plan.epochs {
         log.begin();
         run.epoch(epoch)?;
-        let ended = run.measure(epoch + 1)?;
-        if log.end(plan, epoch, &ended).is_break() {
+        let (ended, checkpoint) = run.measure()?;
+        // The caller's log comes first: it has then every epoch that the checkpoint has.
+        let flow = log.end(plan, epoch, &ended);
+        if let Some(checkpoint) = checkpoint {
+            resume::save(plan, epoch + 1, checkpoint)?;
+        }
+        if flow.is_break() {
             break;
         }
     }
@@ -95,8 +101,8 @@ impl Run<'_> {
         }))
     }
 
-    /// Reads the results of the epoch's batches, classifies the held-out rows, and saves a checkpoint if the plan names a file.
-    fn measure(&mut self, epochs: u32) -> Result<Ended> {
+    /// Reads the results of the epoch's batches, classifies the held-out rows, and takes a checkpoint if the plan names a file.
+    fn measure(&mut self) -> Result<(Ended, Option<Checkpoint>)> {
         let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         let train = self.model.record_outcomes(&mut encoder);
         self.halves.record_params(&mut encoder);
@@ -112,18 +118,17 @@ impl Run<'_> {
         self.gpu.queue.submit([encoder.finish()]);
         let (train, held_out, averaged) = (train.read(), held_out.read(), averaged.map(Reading::read));
         self.gpu.wait()?;
-        if let Some(snapshot) = snapshot {
-            resume::save(self.plan, epochs, pollster::block_on(snapshot.checkpoint())?)?;
-        }
+        let checkpoint = snapshot.map(|snapshot| pollster::block_on(snapshot.checkpoint())).transpose()?;
         let total = |outcomes: Vec<Outcome>| Outcome::total(&outcomes);
-        Ok(Ended {
+        let ended = Ended {
             train: pollster::block_on(train)?,
             held_out: pollster::block_on(held_out).map(total)?,
             averaged: averaged.map(|reading| pollster::block_on(reading).map(total)).transpose()?,
             step_count: pollster::block_on(self.optimizer.read_step_count())?,
             skipped: pollster::block_on(self.optimizer.read_skipped())?,
             scale: f64::from(pollster::block_on(self.optimizer.read_loss_scale())?),
-        })
+        };
+        Ok((ended, checkpoint))
     }
 }
 

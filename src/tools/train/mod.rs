@@ -7,32 +7,38 @@
 mod builder;
 mod cpu;
 mod gpu;
+mod journal;
 mod log;
 mod plan;
 mod resume;
 
+pub use journal::Journal;
 pub use log::Epoch;
 pub use plan::Plan;
 
 use std::ops::ControlFlow;
 
 use crate::tools::backend::Backend;
+use crate::tools::files;
 use crate::tools::objectives::digits;
 use crate::{Error, Result};
 use log::Log;
 
 /// Trains, calls `on_epoch` at the end of each epoch, and returns all epochs. `on_epoch` may end the training early. The same plan on the
-/// same backend gives the same bits.
+/// same backend gives the same bits. A checkpoint of an epoch is saved after `on_epoch` has returned.
 ///
 /// Blocks at the end of each epoch until the device is done.
 ///
 /// # Errors
-/// The plan does not fit the data; the backend reports an error.
+/// The plan does not fit the data, or its file cannot be written; the backend reports an error.
 pub fn run(plan: &Plan, backend: &Backend, on_epoch: impl FnMut(&Epoch) -> ControlFlow<()>) -> Result<Vec<Epoch>> {
     plan.check()?;
     if let (Backend::Reference, Some(_)) = (backend, plan.save.as_ref().or(plan.resume.as_ref())) {
         let problem = "a checkpoint holds f32: saving and resuming need the backend gpu or cpu, not the reference";
         return Err(Error::Usage(problem.to_owned()));
+    }
+    if let Some(path) = &plan.save {
+        files::check_writable(path)?;
     }
     let split = plan.split(&digits::load()?)?;
     match backend {

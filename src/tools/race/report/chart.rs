@@ -6,6 +6,7 @@ use plotters::prelude::*;
 
 use super::axis::Axis;
 use super::curve::{FONT, Legend, Style};
+use crate::tools::files;
 use crate::{Error, Result};
 
 const SIZE: (u32, u32) = (960, 540);
@@ -38,12 +39,14 @@ impl Chart<'_> {
         if lines.is_empty() {
             return Ok(false);
         }
-        self.draw(path, &lines).map(|()| true).map_err(|e| failed(path, &*e))
+        let text = self.draw(&lines).map_err(|e| failed(path, &*e))?;
+        files::write(path, text.as_bytes()).map(|()| true)
     }
 
-    fn draw(&self, path: &Path, lines: &[&Line]) -> Result<(), Box<dyn std::error::Error>> {
+    fn draw(&self, lines: &[&Line]) -> Result<String, Box<dyn std::error::Error>> {
+        let mut text = String::new();
         let legend = Legend { labels: lines.iter().map(|line| (line.style, line.label.as_str())).collect() };
-        let root = SVGBackend::new(path, (SIZE.0 + legend.width(), SIZE.1)).into_drawing_area();
+        let root = SVGBackend::with_string(&mut text, (SIZE.0 + legend.width(), SIZE.1)).into_drawing_area();
         root.fill(&WHITE)?;
         let (plot, _) = root.split_horizontally(SIZE.0);
         let points = || lines.iter().flat_map(|line| &line.points);
@@ -81,7 +84,8 @@ impl Chart<'_> {
         }
         legend.draw(&root, (SIZE.0 as i32, 48))?;
         root.present()?;
-        Ok(())
+        drop((chart, plot, root));
+        Ok(text)
     }
 }
 
@@ -92,7 +96,7 @@ fn spans_decades(lines: &[&Line]) -> bool {
     least > 0.0 && most > 20.0 * least
 }
 
-/// The error of a drawing that could not be written.
+/// The error of a drawing that failed.
 pub(super) fn failed(path: &Path, error: &(dyn std::error::Error + 'static)) -> Error {
     Error::Io { path: path.display().to_string(), source: std::io::Error::other(error.to_string()) }
 }

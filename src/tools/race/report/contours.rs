@@ -8,6 +8,7 @@ use super::axis::Axis;
 use super::chart::failed;
 use super::curve::{FONT, Legend, Style};
 use crate::Result;
+use crate::tools::files;
 
 const SIZE: (u32, u32) = (820, 720);
 /// The largest number of ticks per axis.
@@ -35,18 +36,14 @@ pub(super) fn write(
 ) -> Result<()> {
     let window = Window::around(trails);
     let field = Field::sample(&window, loss)?;
-    draw(path, title, trails, &window, &field).map_err(|e| failed(path, &*e))
+    let text = draw(title, trails, &window, &field).map_err(|e| failed(path, &*e))?;
+    files::write(path, text.as_bytes())
 }
 
-fn draw(
-    path: &Path,
-    title: &str,
-    trails: &[Trail],
-    window: &Window,
-    field: &Field,
-) -> Result<(), Box<dyn std::error::Error>> {
+fn draw(title: &str, trails: &[Trail], window: &Window, field: &Field) -> Result<String, Box<dyn std::error::Error>> {
+    let mut text = String::new();
     let legend = Legend { labels: trails.iter().map(|trail| (trail.style, trail.label.as_str())).collect() };
-    let root = SVGBackend::new(path, (SIZE.0 + legend.width(), SIZE.1)).into_drawing_area();
+    let root = SVGBackend::with_string(&mut text, (SIZE.0 + legend.width(), SIZE.1)).into_drawing_area();
     root.fill(&WHITE)?;
     let (plot, _) = root.split_horizontally(SIZE.0);
     let (xs, ys) = (Axis::linear(window.x.0..window.x.1), Axis::linear(window.y.0..window.y.1));
@@ -85,7 +82,8 @@ fn draw(
     }
     legend.draw(&root, (SIZE.0 as i32, 48))?;
     root.present()?;
-    Ok(())
+    drop((chart, plot, root));
+    Ok(text)
 }
 
 /// The shown part of the plane.

@@ -11,8 +11,9 @@ mod plots;
 
 use std::path::Path;
 
-use super::{Heat, Plan, Race, Standing};
-use crate::{Error, Result};
+use super::{Heat, Plan, Race, Standing, ledger};
+use crate::Result;
+use crate::tools::files;
 use markdown::Markup;
 pub use markdown::{About, caution};
 
@@ -44,6 +45,11 @@ pub fn lines(standings: &[&Standing]) -> Vec<String> {
     rows.iter().map(line).collect()
 }
 
+/// The names of the files that a race writes to its directory, including all plots that it may draw.
+pub fn names(plan: &Plan) -> impl Iterator<Item = String> {
+    [ledger::NAME, "report.md", "runs.csv"].map(str::to_owned).into_iter().chain(plots::names(plan))
+}
+
 fn put(path: &Path, text: &str) -> Result<()> {
-    std::fs::write(path, text).map_err(|source| Error::Io { path: path.display().to_string(), source })
+    files::write(path, text.as_bytes())
 }

@@ -58,11 +58,21 @@ fn put(
     title: &'static str,
     write: impl FnOnce(&Path) -> Result<bool>,
 ) -> Result<()> {
-    let file = format!("{}-{name}.svg", stem(&heat.name));
+    let file = file_name(heat, name);
     if write(&directory.join(&file))? {
         plots.push(Plot { heat: heat.name.clone(), title, file });
     }
     Ok(())
+}
+
+/// The name of each plot's file.
+pub(super) fn names(plan: &Plan) -> impl Iterator<Item = String> {
+    let kinds = || KINDS.iter().map(|kind| kind.name).chain(["rates", "paths"]);
+    plan.heats.iter().flat_map(move |heat| kinds().map(|kind| file_name(heat, kind)))
+}
+
+fn file_name(heat: &Heat, name: &str) -> String {
+    format!("{}-{name}.svg", stem(&heat.name))
 }
 
 /// A heat's name as the stem of a file name.

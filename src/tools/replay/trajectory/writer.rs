@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashSet,
-    io::{self, ErrorKind, Seek, SeekFrom, Write},
+    io::{self, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
 };
 
@@ -56,10 +56,7 @@ impl Writer {
     /// [`Error::Io`] if no file can be created there.
     pub fn create(path: impl AsRef<Path>, metadata: &[(&str, &str)]) -> Result<Self> {
         let path = path.as_ref().to_owned();
-        if path.is_dir() || path.file_name().is_none() {
-            return Err(io_error(&path)(ErrorKind::IsADirectory.into()));
-        }
-        let data = Temporary::beside(&path).map_err(io_error(&path))?;
+        let data = Temporary::replacing(&path).map_err(io_error(&path))?;
         let metadata: Value = metadata.iter().map(|(key, value)| (*key, *value)).collect();
         let header = format!("{{\"{METADATA}\":{metadata}");
         Ok(Self { path, data, written: 0, header, keys: HashSet::new() })
@@ -116,7 +113,7 @@ impl Writer {
         self.header.push('}');
         let length = self.header.len().next_multiple_of(PREFIX);
         self.header.extend(std::iter::repeat_n(' ', length - self.header.len()));
-        let mut whole = Temporary::beside(&self.path)?;
+        let mut whole = Temporary::replacing(&self.path)?;
         whole.file.write_all(&(length as u64).to_le_bytes())?;
         whole.file.write_all(self.header.as_bytes())?;
         self.data.file.flush()?;
@@ -125,7 +122,7 @@ impl Writer {
         if copied != self.written as u64 {
             return Err(io::Error::other(format!("{copied} bytes were written, needs {}", self.written)));
         }
-        whole.publish(&self.path)
+        whole.publish()
     }
 }
 
