@@ -15,10 +15,10 @@ mod support {
 }
 
 use wgpu_optim::cpu::{self, Number};
-use wgpu_optim::optim::{ALL, Integrator, Rule};
+use wgpu_optim::optim::{ALL, Integrator, Procedure, Rule};
 use wgpu_optim::{
     Accumulate, AdamW, Builder, Clip, Ema, Error, EvalRequest, FlowAdam, Group, LossScale, NoDecay, Optimizer, RowSet,
-    SAdam, Schedule, Sgd, Storage, Tensor, VRAdam, wgpu,
+    SAdam, Schedule, Sgd, Stats, Storage, Tensor, VRAdam, wgpu,
 };
 
 use support::bits::bits;
@@ -415,6 +415,193 @@ fn the_scale_doubles_and_halves_as_torch_does() {
     }
 }
 
+/// One optimizer on the GPU and on the host, with the same parameters.
+struct Both {
+    gpu: Optimizer,
+    host: cpu::Optimizer<f32>,
+    tensors: Vec<Tensor>,
+    params: Vec<Vec<f32>>,
+}
+
+impl Both {
+    fn new(rule: impl Into<Box<dyn Rule>>, start: &[&[f32]], tell: impl FnOnce(&mut Builder)) -> Self {
+        let mut builder = Optimizer::builder(rule);
+        let add = |(t, values): (usize, &&[f32])| builder.tensor(Group::DEFAULT, format!("t{t}"), &[values.len()]);
+        let tensors: Vec<Tensor> = start.iter().enumerate().map(add).collect();
+        tell(&mut builder);
+        let (gpu, host) = (builder.build(&GPU.device, &GPU.queue).unwrap(), builder.build_cpu().unwrap());
+        let params: Vec<Vec<f32>> = start.iter().map(|values| values.to_vec()).collect();
+        for (tensor, values) in tensors.iter().zip(&params) {
+            gpu.write_param(*tensor, values).unwrap();
+        }
+        Self { gpu, host, tensors, params }
+    }
+
+    /// A step of the given micro-batches. Afterwards parameters, states, counts and the loss scale of both must be the same.
+    #[track_caller]
+    fn step(&mut self, batches: &[&[&[f32]]]) -> &[Vec<f32>] {
+        let batches: Vec<Vec<Vec<f32>>> =
+            batches.iter().map(|batch| batch.iter().map(|g| g.to_vec()).collect()).collect();
+        micro_batches::on_host(&mut self.host, &mut self.params, &batches);
+        micro_batches::on_gpu(&mut self.gpu, &self.tensors, &batches);
+        for (tensor, want) in self.tensors.iter().zip(&self.params) {
+            same("parameters", &pollster::block_on(self.gpu.read_param(*tensor)).unwrap(), want);
+            for name in self.host.state_names(*tensor).unwrap() {
+                let got = pollster::block_on(self.gpu.read_state(*tensor, name)).unwrap();
+                same(name, &got, self.host.state(*tensor, name).unwrap());
+            }
+        }
+        assert_eq!(pollster::block_on(self.gpu.read_step_count()).unwrap(), self.host.step_count(), "step count");
+        assert_eq!(pollster::block_on(self.gpu.read_skipped()).unwrap(), self.host.skipped(), "skipped");
+        if self.gpu.loss_scale().is_some() {
+            let scale = pollster::block_on(self.gpu.read_loss_scale()).unwrap();
+            assert_eq!(f64::from(scale), self.host.loss_scale(), "scale");
+        }
+        &self.params
+    }
+}
+
+/// The same numbers up to rounding, NaNs and infinities included.
+#[track_caller]
+fn same(what: &str, got: &[f32], want: &[f32]) {
+    let near = |(got, want): (&f32, &f32)| {
+        got == want || (got.is_nan() && want.is_nan()) || (got - want).abs() <= 4.0 * f32::EPSILON * want.abs()
+    };
+    assert!(got.len() == want.len() && got.iter().zip(want).all(near), "{what}: {got:?}, host {want:?}");
+}
+
+/// A scale that halves without end becomes 0, and its reciprocal infinite.
+#[test]
+fn a_loss_scale_backs_off_to_a_floor_and_the_next_good_step_is_right() {
+    for (initial, floor) in [(65536.0, 2.0_f32.powi(-14)), (2.0_f64.powi(-40), 2.0_f32.powi(-40))] {
+        let scale = LossScale { initial, ..LossScale::default() };
+        let mut both = Both::new(Sgd { lr: 0.5, ..Sgd::default() }, &[&[1.0, 2.0]], |b| _ = b.loss_scale(scale));
+        for _ in 0..5 {
+            both.step(&[&[&[f32::NAN, 1.0]]]);
+        }
+        for _ in 0..45 {
+            both.step(&[&[&[f32::INFINITY, 1.0]]]);
+        }
+        assert_eq!(both.host.loss_scale(), f64::from(floor));
+        assert_eq!(both.step(&[&[&[floor, -floor]]]), [[0.5, 2.5]]);
+        assert_eq!((both.host.step_count(), both.host.skipped()), (1, 50));
+    }
+}
+
+#[test]
+fn a_loss_scale_grows_to_a_ceiling() {
+    let scale = LossScale { initial: 2.0_f64.powi(95), interval: 1, ..LossScale::default() };
+    let mut both = Both::new(Sgd { lr: 0.5, ..Sgd::default() }, &[&[1.0]], |b| _ = b.loss_scale(scale));
+    for step in 1..=4 {
+        let scale = both.host.loss_scale() as f32;
+        assert_eq!(both.step(&[&[&[-scale]]]), [[1.0 + 0.5 * step as f32]]);
+    }
+    assert_eq!(both.host.loss_scale(), 2.0_f64.powi(96));
+}
+
+/// The scaled gradients are finite, and what the rule would see is not.
+#[test]
+fn the_test_for_finite_numbers_reads_the_gradient_without_its_scale() {
+    type Told = fn(&mut Builder);
+    let told: [Told; 3] = [|_| (), |b| _ = b.clip(Clip::Value(1.0)), |b| _ = b.maximize(Group::DEFAULT)];
+    for tell in told {
+        let mut both = Both::new(Sgd { lr: 0.5, ..Sgd::default() }, &[&[1.0, 2.0]], |b| {
+            b.loss_scale(LossScale::fixed(2.0_f64.powi(-20)));
+            tell(b);
+        });
+        assert_eq!(both.step(&[&[&[1e36, 0.0]]]), [[1.0, 2.0]]);
+        assert_eq!((both.host.step_count(), both.host.skipped()), (0, 1));
+        assert_eq!(both.host.nonfinite().unwrap(), Some("t0"));
+        assert_eq!(pollster::block_on(both.gpu.read_nonfinite()).unwrap(), Some("t0"));
+        both.step(&[&[&[2.0_f32.powi(-20), 0.0]]]);
+        assert_eq!((both.host.step_count(), both.host.skipped()), (1, 1));
+    }
+}
+
+const NAN: f32 = f32::NAN;
+
+/// Gradients without a norm: of a NaN, of an infinity, and of finite numbers with squares past f32's range.
+const WITHOUT_NORM: [[&[f32]; 2]; 3] = [
+    [&[NAN, 1.0, 2.0, 2.0], &[0.0, 0.0, 0.0, 0.5]],
+    [&[f32::INFINITY, 1.0, 2.0, 2.0], &[0.0, 0.0, 0.0, 0.5]],
+    [&[3e19, 4e19, 0.0, 1.0], &[0.0, 0.0, 0.0, 0.5]],
+];
+
+/// torch 2.15's `clip_grad_norm_` with the same gradients.
+#[test]
+fn no_step_is_unclipped_where_the_norm_is_not_finite() {
+    let torch: [[&[f32]; 2]; 3] = [[&[NAN; 4], &[NAN; 4]], [&[NAN, 0.0, 0.0, 0.0], &[0.0; 4]], [&[0.0; 4], &[0.0; 4]]];
+    let own: [&[f32]; 2] = [&[0.0; 4], &[0.0, 0.0, 0.0, -0.5]];
+    let start: [&[f32]; 2] = [&[0.0; 4], &[0.0; 4]];
+    for (gradients, want) in WITHOUT_NORM.iter().zip(torch) {
+        for clip in [Clip::GlobalNorm(1.0), Clip::GroupNorm(1.0), Clip::TensorNorm(1.0)] {
+            let case = format!("{gradients:?} {clip}");
+            let want = [want[0], if matches!(clip, Clip::TensorNorm(_)) { own[1] } else { want[1] }];
+            let sgd = || Sgd { lr: 1.0, ..Sgd::default() };
+            let mut both = Both::new(sgd(), &start, |b| _ = b.clip(clip).telemetry(true));
+            for (got, want) in both.step(&[gradients]).iter().zip(want) {
+                same(&case, got, want);
+            }
+            let (gpu, host) = (both.gpu.try_stats().unwrap(), both.host.stats().unwrap());
+            let numbers = |stats: &Stats| {
+                let all = stats.tensors.iter().map(|t| t.norms).chain([stats.total]);
+                all.flat_map(|n| [n.gradient as f32, n.clip as f32, n.nonfinite as f32]).collect::<Vec<_>>()
+            };
+            same(&case, &numbers(&gpu), &numbers(&host));
+            assert_eq!((gpu.first_nonfinite(), host.first_nonfinite()), (Some("t0"), Some("t0")), "{case}");
+
+            let mut both = Both::new(sgd(), &start, |b| _ = b.clip(clip).skip_nonfinite(true));
+            assert_eq!(both.step(&[gradients]), start, "{case}");
+            assert_eq!((both.host.step_count(), both.host.skipped()), (0, 1), "{case}");
+            assert_eq!(both.host.nonfinite().unwrap(), Some("t0"), "{case}");
+            assert_eq!(pollster::block_on(both.gpu.read_nonfinite()).unwrap(), Some("t0"), "{case}");
+        }
+    }
+}
+
+/// Rules with sums of their own read the clip factor there too. Such a rule's sums carry a NaN to every tensor, and what comes of it is
+/// undefined: they are tried with the finite gradients.
+#[test]
+fn every_rule_clips_a_norm_that_is_not_finite_alike_on_the_gpu_and_the_host() {
+    for entry in ALL.iter().filter(|entry| !matches!(entry.sample().procedure(), Procedure::Probe(_))) {
+        let first = if entry.sample().sums().sums > 0 { 2 } else { 0 };
+        for gradients in &WITHOUT_NORM[first..] {
+            for clip in [Clip::GlobalNorm(1.0), Clip::GroupNorm(1.0), Clip::TensorNorm(1.0)] {
+                println!("{} {clip} {gradients:?}", entry.name);
+                let start: [&[f32]; 2] = [&[1.0, -2.0, 0.5, 3.0], &[0.25; 4]];
+                let mut both = Both::new(entry.sample(), &start, |b| _ = b.clip(clip));
+                both.step(&[&[&[0.5, -0.25, 1.0, 0.125], &[0.5, 0.25, -0.5, 1.0]]]);
+                both.step(&[gradients]);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_clip_by_value_keeps_a_nan() {
+    let mut both = Both::new(Sgd { lr: 1.0, ..Sgd::default() }, &[&[0.0; 3]], |b| _ = b.clip(Clip::Value(0.5)));
+    same("value", &both.step(&[&[&[NAN, f32::INFINITY, -3e38]]])[0], &[NAN, -0.5, 0.5]);
+}
+
+/// The gradients are finite, and their squares would make states infinite.
+#[test]
+fn skip_nonfinite_skips_gradients_with_squares_past_the_range() {
+    for entry in ALL {
+        for gradients in [[&[3e38_f32, 1.0][..], &[1.0]], [&[1.0, 2.0], &[-2e19]]] {
+            println!("{} {gradients:?}", entry.name);
+            let mut both = Both::new(entry.sample(), &[&[1.0, 2.0], &[3.0]], |b| _ = b.skip_nonfinite(true));
+            let before = both.step(&[&[&[0.5, -0.25], &[1.0]]]).to_vec();
+            assert_eq!(both.step(&[&gradients]), before);
+            assert_eq!((both.host.step_count(), both.host.skipped()), (1, 1));
+            let bad = if gradients[0][0] > 1.0 { "t0" } else { "t1" };
+            assert_eq!(both.host.nonfinite().unwrap(), Some(bad));
+            assert_eq!(pollster::block_on(both.gpu.read_nonfinite()).unwrap(), Some(bad));
+            assert!(both.step(&[&[&[0.25, -0.5], &[1.0]]]).iter().flatten().all(|p| p.is_finite()));
+            assert_eq!((both.host.step_count(), both.host.skipped()), (2, 1));
+        }
+    }
+}
+
 #[test]
 fn gradients_are_zeroed_also_by_skipped_steps_and_guards_stay() {
     let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
@@ -502,6 +689,46 @@ fn frozen_tensors_take_no_part() {
         [bits(&pollster::block_on(gpu.read_param(a)).unwrap()), bits(&params[0])]
     };
     assert_eq!(run(true), run(false));
+}
+
+/// Where every tensor is frozen or empty, no step counts. Where a row set may grow, steps count while it is empty.
+#[test]
+fn steps_of_nothing_do_not_count() {
+    type Describe<'a> = &'a dyn Fn(&mut Builder) -> usize;
+    let frozen = |builder: &mut Builder| {
+        let w = builder.tensor(Group::DEFAULT, "w", &[3]);
+        builder.freeze(w);
+        3
+    };
+    let empty = |builder: &mut Builder| {
+        builder.tensor(Group::DEFAULT, "w", &[0, 3]);
+        0
+    };
+    let may_grow = |builder: &mut Builder| {
+        let w = builder.tensor(Group::DEFAULT, "w", &[0, 3]);
+        let set = builder.row_set("rows", &[w]);
+        builder.row_capacity(set, 8);
+        0
+    };
+    let cases: [(&str, Describe<'_>, u64); 3] =
+        [("frozen", &frozen, 0), ("empty", &empty, 0), ("may grow", &may_grow, 2)];
+    for (case, describe, steps) in cases {
+        for rule in [AdamW::default().boxed(), VRAdam::default().boxed()] {
+            let mut builder = Optimizer::builder(rule);
+            let elements = describe(&mut builder);
+            builder.schedule(Group::DEFAULT, "linear:steps=10".parse::<Schedule>().unwrap());
+            let mut gpu = builder.build(&GPU.device, &GPU.queue).unwrap();
+            let mut host = builder.build_cpu::<f32>().unwrap();
+            let mut params = vec![vec![1.0; elements]];
+            for _ in 0..2 {
+                GPU.run(|e| gpu.step(e)).unwrap();
+                step(&mut host, &mut params, &[vec![1.0; elements]]);
+            }
+            let on_gpu = pollster::block_on(gpu.read_step_count()).unwrap();
+            assert_eq!((on_gpu, host.step_count()), (steps, steps), "{case}");
+            assert_eq!(gpu.lr(Group::DEFAULT).unwrap(), host.lr(Group::DEFAULT).unwrap(), "{case}");
+        }
+    }
 }
 
 /// Parameters, states, averages, counts and telemetry, with gradients of the frozen tensor that no step would survive.
@@ -710,6 +937,9 @@ fn what_makes_no_sense_is_refused() {
     assert!(refused(&|b| _ = b.clip(Clip::GlobalNorm(0.0))).contains("clip is 0"));
     assert!(refused(&|b| _ = b.clip(Clip::Value(f64::NAN))).contains("clip is NaN"));
     assert!(refused(&|b| _ = b.loss_scale(LossScale::fixed(-1.0))).contains("loss scale is -1"));
+    for scale in [0.0, 1e-39, 1e-30, 1e29, 3e38, f64::INFINITY, f64::NAN] {
+        assert!(refused(&|b| _ = b.loss_scale(LossScale::fixed(scale))).contains(&format!("loss scale is {scale}")));
+    }
     assert!(refused(&|b| _ = b.loss_scale(LossScale { interval: 0, ..LossScale::default() })).contains("interval"));
     assert!(refused(&|b| _ = b.ema(Ema { decay: 1.0, warmup: false })).contains("average is 1"));
     assert!(refused(&|b| _ = b.accumulate(Accumulate::Mean(0))).contains("micro-batches is 0"));

@@ -183,6 +183,45 @@ fn files_are_checked_before_they_are_used() {
     }
 }
 
+/// What skipped steps leave of the loss scale is a scale that a checkpoint can hold, and steps go on from it.
+#[test]
+fn a_checkpoint_after_two_hundred_skipped_steps_loads_and_goes_on() {
+    let mut builder = Optimizer::builder(Sgd { lr: 0.5, ..Sgd::default() });
+    let tensor = builder.tensor(Group::DEFAULT, "w", &[2]);
+    builder.loss_scale(LossScale::default());
+    let mut optimizer = builder.build(&GPU.device, &GPU.queue).unwrap();
+    optimizer.write_param(tensor, &[1.0, 2.0]).unwrap();
+    optimizer.write_grad(tensor, &[f32::NAN, 0.0]).unwrap();
+    GPU.run(|encoder| (0..200).try_for_each(|_| optimizer.step(encoder))).unwrap();
+    let bytes = snapshot(&optimizer).to_bytes().unwrap();
+    let checkpoint = Checkpoint::from_bytes("memory", bytes.clone()).unwrap();
+
+    let mut resumed = builder.build(&GPU.device, &GPU.queue).unwrap();
+    checkpoint.restore(&mut resumed).unwrap();
+    let scale = pollster::block_on(resumed.read_loss_scale()).unwrap();
+    resumed.write_grad(tensor, &[scale, -scale]).unwrap();
+    GPU.run(|encoder| resumed.step(encoder)).unwrap();
+    assert_eq!(pollster::block_on(resumed.read_param(tensor)).unwrap(), [0.5, 2.5]);
+
+    let mut host = builder.build_cpu::<f32>().unwrap();
+    let mut params = [0.0; 2];
+    checkpoint.restore_host(&mut host, &mut [&mut params]).unwrap();
+    assert_eq!(host.loss_scale(), f64::from(scale));
+    host.step(&mut [&mut params], &[&[scale, -scale]]).unwrap();
+    assert_eq!(params, [0.5, 2.5]);
+
+    // The floor's bits have nine digits.
+    let bits = |scale: f32| format!("loss_scale_bits\\\":{:<9}", scale.to_bits());
+    let at = bytes.windows(bits(scale).len()).position(|w| w == bits(scale).as_bytes()).unwrap();
+    for bad in [0.0, 1e-40, 1e-30] {
+        let mut bytes = bytes.clone();
+        let bad = bits(bad);
+        bytes[at..at + bad.len()].copy_from_slice(bad.as_bytes());
+        let error = Checkpoint::from_bytes("doctored", bytes).unwrap_err().to_string();
+        assert!(error.contains("loss scale is"), "{error}");
+    }
+}
+
 const CHILD: &str = "WGPU_OPTIM_TEST_SAVE_TO";
 
 /// This program again, running one test that is ignored otherwise.

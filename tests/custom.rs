@@ -479,6 +479,16 @@ fn mistakes_in_the_methods_are_reported_by_check() {
     says(rule().setting("lr", f64::NAN, Range::ANY), "lr is NaN");
     says(lr().initial("n", 1.0), "`n` is not a member of State");
     says(lr().initial("m", f64::INFINITY), "needs a finite number");
+    says(lr().initial("m", -1e300), "m is -1e300, needs a finite number that f32 holds");
+    says(rule().setting("lr", 1e300, Range::ANY), "lr is 1e300, needs a finite number that f32 holds");
+    says(
+        rule(),
+        "Hyper.lr is undefined: declare the setting in a line `//! setting lr = NUMBER` at the start of the text",
+    );
+    // The advice is right.
+    let told =
+        CustomRule::from_wgsl("mine", &format!("//! setting lr = 0.1\n{HEAD}{UPDATE}")).expect("the text is a rule");
+    told.check().expect("the setting is declared");
     says(lr().call("n", |_| 1.0), "`n` is not a member of Hyper");
     says(rule().call("lr", |_| f64::NAN), "Hyper.lr is NaN at step 1");
     let mut set = lr();

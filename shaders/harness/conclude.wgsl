@@ -72,7 +72,8 @@ fn wo_conclude_all(lane: u32) {
 fn wo_conclude_step(totals: array<f32, wo_TOTALS>) {
     var skip = false;
 #if GUARD
-    let bad = totals[wo_BAD] != 0.0;
+    // A square that overflows would make the states infinite: the sum of squares finds it at no cost.
+    let bad = wo_bad(0u) != 0.0 || !wo_is_finite(wo_totals[wo_NORM].z);
     wo_control.skipped += select(0u, 1u, bad);
     skip = bad;
 #endif
@@ -92,11 +93,10 @@ fn wo_conclude_step(totals: array<f32, wo_TOTALS>) {
     let scale = wo_control.scale;
     wo_control.unscale = 1.0 / scale;
     if bad {
-        wo_control.scale = scale * wo_BACKOFF;
+        wo_control.scale = max(scale * wo_BACKOFF, wo_LEAST_SCALE);
         wo_control.streak = 0u;
-    } else if wo_control.streak + 1u == wo_INTERVAL {
-        // A scale past f32's range would never come back.
-        wo_control.scale = select(scale, scale * wo_GROWTH, scale < 3e38 / wo_GROWTH);
+    } else if wo_control.streak + 1u >= wo_INTERVAL {
+        wo_control.scale = select(scale, scale * wo_GROWTH, scale <= wo_LAST_SCALE);
         wo_control.streak = 0u;
     } else {
         wo_control.streak += 1u;

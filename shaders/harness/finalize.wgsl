@@ -39,9 +39,17 @@ fn wo_add_lanes(lane: u32) {
     }
 }
 
-// torch's clip_grad_norm_.
+// torch's clip_grad_norm_. A norm that is NaN makes every gradient NaN, and one past f32's range makes the factor 0: no step is unclipped.
+// By bits: min does not see a NaN on every driver.
 fn wo_clip_factor(squared: f32, group: u32) -> f32 {
-    return min(1.0, wo_extra(group, wo_control.step_count).clip / (sqrt(squared) + 1e-6));
+    if wo_is_finite(squared) {
+        return min(1.0, wo_extra(group, wo_control.step_count).clip / (sqrt(squared) + 1e-6));
+    }
+    return select(squared, 0.0, bitcast<u32>(squared) == 0x7f800000u);
+}
+
+fn wo_is_finite(x: f32) -> bool {
+    return (bitcast<u32>(x) & 0x7f800000u) != 0x7f800000u;
 }
 
 fn wo_total(tensor: wo_Tensor, sums: array<f32, wo_SUMS>) -> array<vec3<f32>, wo_TOTALS> {
@@ -109,14 +117,16 @@ fn wo_clip_groups(lane: u32) {
     }
 }
 
-// The totals over all tensors. Where tensors have clip factors of their own, the polynomials become their values.
+// The totals over all tensors. Where tensors have clip factors of their own, the rule's polynomials become their values; the norm stays
+// the one before the clip, which tells whether the step is skipped.
 fn wo_add_all(lane: u32) {
     var all = array<vec3<f32>, wo_TOTALS>();
     for (var t = lane; t < arrayLength(&wo_tensors); t += wo_FINAL_LANES) {
         for (var k = 0u; k < wo_TOTALS; k++) {
             let own = wo_totals[(t + 1u) * wo_TOTALS + k].xyz;
 #if CLIP_PARTS
-            all[k] += vec3(wo_value_at(own, wo_load_clip(t)), 0.0, 0.0);
+            let value = wo_value_at(own, wo_load_clip(t), wo_bad(t + 1u));
+            all[k] += select(vec3(value, 0.0, 0.0), own, k == wo_NORM);
 #else
             all[k] += own;
 #endif
@@ -146,14 +156,21 @@ fn wo_reduce_all(lane: u32) {
     wo_add_all(lane);
 }
 
-fn wo_value_at(polynomial: vec3<f32>, c: f32) -> f32 {
-    return polynomial.x + c * (polynomial.y + c * polynomial.z);
+// The count of gradients that are not finite.
+fn wo_bad(record: u32) -> f32 {
+    return wo_totals[record * wo_TOTALS + wo_BAD].x;
+}
+
+// With a factor of 0, finite gradients become zeros, and the terms in which they overflowed vanish.
+fn wo_value_at(polynomial: vec3<f32>, c: f32, bad: f32) -> f32 {
+    let of_gradients = c * (polynomial.y + c * polynomial.z);
+    return polynomial.x + select(of_gradients, 0.0, c == 0.0 && bad == 0.0);
 }
 
 fn wo_totals_at(record: u32, c: f32) -> array<f32, wo_TOTALS> {
     var totals = array<f32, wo_TOTALS>();
     for (var k = 0u; k < wo_TOTALS; k++) {
-        totals[k] = wo_value_at(wo_totals[record * wo_TOTALS + k].xyz, c);
+        totals[k] = wo_value_at(wo_totals[record * wo_TOTALS + k].xyz, c, wo_bad(record));
     }
     return totals;
 }

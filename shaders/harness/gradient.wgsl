@@ -61,17 +61,32 @@ fn wo_raw_gradient(l: wo_Lane) -> vec4<f32> {
 #endif
 }
 
+#if WEIGHS
+// The gradient without the loss scale, averaged and with its sign. The factors are multiplied first: the product with one factor alone
+// may overflow where the whole product does not.
+fn wo_weighed(raw: vec4<f32>, c: wo_Common) -> vec4<f32> {
+#if UNSCALES
+    var weight = c.unscale;
+#if FACTOR
+    weight *= c.e.factor;
+#endif
+    return raw * weight;
+#else
+    return raw * c.e.factor;
+#endif
+}
+#endif
+
 // The first round of sums and an integrator take the gradient before it is clipped by norm.
 fn wo_prepare(raw: vec4<f32>, c: wo_Common) -> vec4<f32> {
     var g = raw;
-#if UNSCALES
-    g *= c.unscale;
-#endif
-#if FACTOR
-    g *= c.e.factor;
+#if WEIGHS
+    g = wo_weighed(raw, c);
 #endif
 #if CLIP_VALUE
-    g = clamp(g, vec4(-c.e.clip), vec4(c.e.clip));
+    // A NaN stays one; clamp makes it the limit on some drivers.
+    let is_nan = (bitcast<vec4<u32>>(g) & vec4(0x7fffffffu)) > vec4(0x7f800000u);
+    g = select(clamp(g, vec4(-c.e.clip), vec4(c.e.clip)), g, is_nan);
 #endif
 #if CLIPS_BY_NORM
     g *= c.clip;

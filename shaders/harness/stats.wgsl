@@ -34,6 +34,11 @@ fn wo_stats(thread: wo_Thread) {
 #endif
 #if READS_GRADIENT
         let raw = wo_raw_gradient(l);
+        // A clip by value would hide an infinity from the test for finite numbers.
+        var unclipped = raw;
+#if WEIGHS
+        unclipped = wo_weighed(raw, c);
+#endif
         var g = raw;
 #if PREPARES
         g = wo_prepare(raw, c);
@@ -47,9 +52,9 @@ fn wo_stats(thread: wo_Thread) {
 #elif ERROR
         let terms = wo_terms(wo_error_terms(l));
 #elif CONTRIBUTES
-        let terms = wo_terms(contribute(c.h, wo_load_param(l), g, wo_load_state(l)), raw, g);
+        let terms = wo_terms(contribute(c.h, wo_load_param(l), g, wo_load_state(l)), unclipped, g);
 #else
-        let terms = wo_terms(raw, g);
+        let terms = wo_terms(unclipped, g);
 #endif
         for (var k = 0u; k < wo_SUMS; k++) {
             sums[k] += select(vec4(0.0), terms[k], stepped);

@@ -68,7 +68,7 @@ pub(super) struct Options {
     no_decay: Option<NoDecay>,
     /// Scale the loss by a factor that adapts, and skip steps with gradients that are not finite; without INITIAL: 65536
     #[arg(long, value_name = "INITIAL", num_args = 0..=1, default_missing_value = "65536", allow_negative_numbers = true)]
-    loss_scale: Option<f32>,
+    loss_scale: Option<f64>,
     /// How tensors are stored, such as bf16-sr, bf16-split or f32,8bit; see below
     #[arg(long, value_name = "TEXT", default_value = "f32")]
     storage: Storage,
@@ -150,7 +150,7 @@ impl Options {
             schedule: self.schedule.clone(),
             ema: self.ema.map(|decay| Ema { decay, ..Ema::default() }),
             no_decay: self.no_decay.clone(),
-            loss_scale: self.loss_scale.map(|initial| LossScale { initial: initial.into(), ..LossScale::default() }),
+            loss_scale: self.loss_scale.map(|initial| LossScale { initial, ..LossScale::default() }),
             storage: self.storage.clone(),
             save: self.save.clone(),
             resume: self.resume.clone(),

@@ -17,7 +17,7 @@ pub(crate) struct Surroundings<F> {
     pub(crate) accumulated: Vec<Vec<F>>,
     /// The averages of the weights, per tensor; empty without an average.
     pub(crate) ema: Vec<Vec<F>>,
-    pub(crate) scale: f64,
+    pub(crate) scale: f32,
     streak: u32,
     pub(crate) skipped: u64,
     /// The measurements of the last step, per tensor.
@@ -36,7 +36,7 @@ impl<F: Number> Surroundings<F> {
             around,
             accumulated: zeros(around.accumulate.is_some()),
             ema: zeros(around.ema.is_some()),
-            scale: around.loss_scale.map_or(1.0, |s| s.initial),
+            scale: around.loss_scale.map_or(1.0, |s| s.initial as f32),
             streak: 0,
             skipped: 0,
             squares: Vec::new(),
@@ -58,7 +58,8 @@ impl<F: Number> Surroundings<F> {
         }
     }
 
-    /// Prepares the gradients of this step. Returns false where the step is skipped, because a gradient is not finite.
+    /// Prepares the gradients of this step. Returns false where the step is skipped, because a gradient, or the sum of the squared gradients,
+    /// is not finite.
     pub(crate) fn prepare(
         &mut self,
         groups: &[GroupInfo],
@@ -71,7 +72,7 @@ impl<F: Number> Surroundings<F> {
         self.squares = vec![Squares { clip: 1.0, ..Squares::default() }; grads.len()];
         for (t, g) in grads.iter().enumerate() {
             let sign = if groups[group_of[t]].maximize { -share } else { share };
-            let factor = F::from_f64(sign / self.scale);
+            let factor = F::from_f64(sign / f64::from(self.scale));
             let prepared = &mut self.prepared[t];
             prepared.clear();
             prepared.extend_from_slice(g);
@@ -80,13 +81,15 @@ impl<F: Number> Surroundings<F> {
                 sum.fill(F::zero());
             }
             rows.select(t, prepared);
-            self.squares[t].nonfinite = prepared.iter().filter(|g| !g.is_finite()).count() as f64;
             prepared.iter_mut().for_each(|g| *g = *g * factor);
+            self.squares[t].nonfinite = prepared.iter().filter(|g| !g.is_finite()).count() as f64;
         }
-        let skip = self.around.guards() && self.squares.iter().any(|tensor| tensor.nonfinite > 0.0);
-        self.adapt_scale(skip);
         self.measure_gradients();
-        if !skip && self.around.clips_norm() {
+        let finite = |tensor: &Squares| tensor.nonfinite == 0.0;
+        let all = in_f32(self.squares.iter().map(|tensor| tensor.gradient).sum());
+        let skip = self.around.guards() && !(all.is_finite() && self.squares.iter().all(finite));
+        self.adapt_scale(skip);
+        if self.around.clips_norm() {
             self.clip(groups.len(), group_of);
         }
         !skip
@@ -96,26 +99,19 @@ impl<F: Number> Surroundings<F> {
     fn adapt_scale(&mut self, skip: bool) {
         self.skipped += u64::from(skip);
         let Some(scale) = self.around.loss_scale else { return };
-        self.streak = if skip { 0 } else { self.streak + 1 };
-        if skip {
-            self.scale *= scale.backoff;
-        } else if self.streak == scale.interval {
-            self.streak = 0;
-            if self.scale < 3e38 / scale.growth {
-                self.scale *= scale.growth;
-            }
-        }
+        (self.scale, self.streak) = scale.next(self.scale, self.streak, skip);
     }
 
-    /// Clips by value, and computes the norms that a clip by norm and telemetry need.
+    /// Clips by value, and computes the norms that a clip by norm, the test for finite numbers and telemetry need.
     fn measure_gradients(&mut self) {
         if let Some(Clip::Value(most)) = self.around.clip {
             let most = F::from_f64(most);
-            self.prepared.iter_mut().flatten().for_each(|g| *g = g.max(-most).min(most));
+            // A NaN stays one.
+            self.prepared.iter_mut().flatten().for_each(|g| *g = g.clamp(-most, most));
         }
-        if self.around.clips_norm() || self.around.telemetry {
+        if self.around.sums() {
             for (squares, prepared) in self.squares.iter_mut().zip(&self.prepared) {
-                squares.gradient = square(prepared);
+                squares.gradient = in_f32(square(prepared));
             }
         }
     }
@@ -125,14 +121,14 @@ impl<F: Number> Surroundings<F> {
         let squares: Vec<f64> = self.squares.iter().map(|tensor| tensor.gradient).collect();
         let mut of_group = vec![0.0; groups];
         squares.iter().zip(group_of).for_each(|(square, &group)| of_group[group] += square);
-        let all: f64 = squares.iter().sum();
+        let all = squares.iter().sum();
         for (t, prepared) in self.prepared.iter_mut().enumerate() {
             let square = match clip {
                 Clip::GlobalNorm(_) | Clip::Value(_) => all,
                 Clip::GroupNorm(_) => of_group[group_of[t]],
                 Clip::TensorNorm(_) => squares[t],
             };
-            let factor = F::from_f64((clip.most() / (square.sqrt() + 1e-6)).min(1.0));
+            let factor = F::from_f64(clip_factor(clip.most(), in_f32(square)));
             self.squares[t].clip = factor.to_f64();
             prepared.iter_mut().for_each(|g| *g = *g * factor);
         }
@@ -157,6 +153,17 @@ impl<F: Number> Surroundings<F> {
     }
 }
 
+/// torch's `clip_grad_norm_`: a norm that is NaN makes every gradient NaN, and an infinite one makes the factor 0.
+fn clip_factor(most: f64, squared: f64) -> f64 {
+    let factor = most / (squared.sqrt() + 1e-6);
+    if factor > 1.0 { 1.0 } else { factor }
+}
+
+/// A sum as the GPU has it, which adds in f32: infinite past the range of f32.
+const fn in_f32(sum: f64) -> f64 {
+    if sum > f32::MAX as f64 { f64::INFINITY } else { sum }
+}
+
 /// Σx².
 pub(crate) fn square<F: Number>(values: &[F]) -> f64 {
     values.iter().map(|x| x.to_f64() * x.to_f64()).sum()
@@ -169,7 +176,7 @@ pub(crate) struct Counters {
     pub(crate) step_count: u64,
     pub(crate) skipped: u64,
     pub(crate) streak: u32,
-    pub(crate) scale: f64,
+    pub(crate) scale: f32,
 }
 
 #[cfg(feature = "checkpoint")]

@@ -72,7 +72,12 @@ impl<F: Number> Decider<'_, F> {
     }
 }
 
-/// Whether the step leaves the step count as it is.
+/// Whether a step counts: something can be stepped, and the rule does not hold the step count.
+pub(crate) fn counts<F: Number>(groups: &[Scaled<'_, F>], tensors: &[TensorState<F>]) -> bool {
+    tensors.iter().any(|t| t.spec.steps) && !held(groups, tensors)
+}
+
+/// Whether the rule leaves the step count as it is.
 pub(crate) fn held<F: Number>(groups: &[Scaled<'_, F>], tensors: &[TensorState<F>]) -> bool {
     groups[0].sums.may_hold && tensors.first().is_some_and(|t| groups[0].cpu.hold(&t.decision))
 }

@@ -11,12 +11,14 @@ pub(crate) struct Extent {
     pub(crate) group: usize,
     /// 0 for a frozen tensor, which takes no part in steps.
     pub(crate) elements: usize,
+    /// Whether steps can see numbers of it, now or once its row set grows.
+    pub(crate) steps: bool,
 }
 
 impl Extent {
     pub(crate) fn new(info: &TensorInfo) -> Self {
         let elements = if info.frozen { 0 } else { info.used() as usize };
-        Self { name: info.name.clone(), group: info.group, elements }
+        Self { name: info.name.clone(), group: info.group, elements, steps: !info.frozen && info.elements > 0 }
     }
 }
 

@@ -190,7 +190,7 @@ impl<F: Number> Optimizer<F> {
     /// The current loss scale; 1 where there is none.
     #[must_use]
     pub fn loss_scale(&self) -> f64 {
-        self.around.scale
+        self.around.scale.into()
     }
 
     /// The count of steps that were skipped because a gradient was not finite.

@@ -32,6 +32,7 @@ impl<F: Number> Optimizer<F> {
 
     /// One step: it changes parameters and states, and [`step_count`](Self::step_count) counts it. `params` and `grads` come in the order of the
     /// tensors. A step that the rule refuses (Adai's, where every gradient so far was zero) changes nothing and is not counted.
+    /// An optimizer whose tensors are all frozen or empty counts no step.
     ///
     /// # Errors
     /// A count or length that does not fit, a schedule's value out of range, a rule that evaluates gradients inside the step and needs
@@ -122,7 +123,7 @@ pub(crate) fn conclude<F: Number>(
     }
     round_states(tensors, draws);
     around.average(*step_count + 1, params);
-    *step_count += u64::from(!decide::held(groups, tensors));
+    *step_count += u64::from(decide::counts(groups, tensors));
 }
 
 /// Multiplies the gradient of every tensor by its matrix.

@@ -23,7 +23,7 @@ impl<F: Number> Optimizer<F> {
         })
     }
 
-    /// The name of the first tensor with a gradient that was not finite in the last step.
+    /// The name of the first tensor with a gradient, or a sum of squared gradients, that was not finite in the last step.
     ///
     /// # Errors
     /// Steps do not count such numbers: the optimizer has no `skip_nonfinite`, loss scale, clip by norm or telemetry.
@@ -32,7 +32,7 @@ impl<F: Number> Optimizer<F> {
             return Err(telemetry::nothing_counts());
         }
         let mut tensors = self.spec.tensors.iter().zip(&self.around.squares);
-        Ok(tensors.find(|(_, squares)| squares.nonfinite > 0.0).map(|(info, _)| info.name.as_str()))
+        Ok(tensors.find(|(_, squares)| squares.is_bad()).map(|(info, _)| info.name.as_str()))
     }
 
     /// A copy of the parameters before the step, with telemetry.

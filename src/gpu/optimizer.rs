@@ -59,7 +59,7 @@ impl Optimizer {
     }
 
     /// Records one step over every tensor of every group. The step reads gradients and changes parameters when the encoder is submitted, in
-    /// the order of the encoder: two steps in one encoder are two steps.
+    /// the order of the encoder: two steps in one encoder are two steps. An optimizer whose tensors are all frozen or empty counts no step.
     ///
     /// # Errors
     /// Too many recorded steps are not yet finished; a tensor has no bound gradient and needs [`step_with_grads`](Self::step_with_grads); the
@@ -175,7 +175,7 @@ impl Optimizer {
 
     /// The totals of the last step's sums: one record over all tensors, then one record per tensor. A record has one vec4 per total, the
     /// coefficients of 1, c and c² in the clip factor c: the totals of the rule, then, with a clip by norm or a test for finite numbers, the
-    /// squared norm of the gradient and the count of its numbers that are not finite. Between [`record_sums`](Self::record_sums) and
+    /// squared norm of the gradient before the clip and the count of its numbers that are not finite. Between [`record_sums`](Self::record_sums) and
     /// [`record_update`](Self::record_update), the caller may add record 0 of other optimizers or other machines to record 0. `None` where
     /// the step has no sums.
     #[must_use]

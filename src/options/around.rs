@@ -3,10 +3,12 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::optim::rule::settings::within_f32;
 use crate::optim::{Rule, Scalar, Value};
 use crate::{Error, Result};
 
-/// How a step clips gradients. A norm is that of the gradient that the rule would see: unscaled, averaged over micro-batches.
+/// How a step clips gradients. A norm is that of the gradient that the rule would see: unscaled, averaged over micro-batches. Where a
+/// gradient is NaN, every gradient under the same norm becomes NaN. A norm that is infinite or above 1.8e19 makes its finite gradients 0.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Clip {
     /// The norm over every tensor of every group: torch's `clip_grad_norm_`, the factor is `min(1, most / (norm + 1e-6))`.
@@ -31,7 +33,7 @@ impl Clip {
         if most > 0.0 && most <= f64::from(f32::MAX) {
             return Ok(());
         }
-        Err(refused("clip", most, "a finite number above 0"))
+        Err(refused("clip", most, &within_f32(most, "a finite number above 0".into())))
     }
 }
 
@@ -68,10 +70,12 @@ impl FromStr for Clip {
 }
 
 /// A loss scale that lives on the GPU: the caller's loss kernel multiplies by [`Optimizer::loss_scale`](crate::Optimizer::loss_scale),
-/// the step divides its gradients by it, and a step with a gradient that is not finite is skipped. Defaults: torch's `GradScaler`.
+/// the step divides its gradients by it, and a step with a gradient that is not finite after that is skipped. Defaults: torch's
+/// `GradScaler`. Unlike torch's, the scale backs off no further than 2⁻¹⁴ (or `initial`, where that is smaller), and it grows no further
+/// than 2⁹⁶: the scale and its reciprocal stay numbers that every device computes with.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LossScale {
-    /// The first scale. Default 65536.
+    /// The first scale, from 2⁻⁹⁶ to 2⁹⁶. Default 65536.
     pub initial: f64,
     /// The factor after `interval` finite steps in a row. Default 2; 1 keeps the scale.
     pub growth: f64,
@@ -87,6 +91,13 @@ impl Default for LossScale {
     }
 }
 
+/// The smallest and the largest loss scale. Between them the scale, its reciprocal, and the reciprocal's share for a micro-batch are
+/// normal numbers of f32: a device may flush others to zero.
+const SCALES: [f32; 2] = [f32::from_bits((127 - 96) << 23), f32::from_bits((127 + 96) << 23)];
+/// Where backing off ends: f16's smallest normal number. A scale that is too large for gradients of f16 lies above this, and gradients of
+/// f32 that overflow with a scale below 1 overflow without one too.
+const LEAST_BACKOFF: f32 = f32::from_bits((127 - 14) << 23);
+
 impl LossScale {
     /// A scale that never changes; steps with gradients that are not finite are still skipped.
     #[must_use]
@@ -94,13 +105,47 @@ impl LossScale {
         Self { initial: scale, growth: 1.0, backoff: 1.0, interval: u32::MAX }
     }
 
-    pub(crate) fn check(self) -> Result<()> {
-        let finite = |x: f64| x.is_finite() && x <= f64::from(f32::MAX);
-        if !(self.initial > 0.0 && finite(self.initial)) {
-            return Err(refused("loss scale", self.initial, "a finite number above 0"));
+    /// The scale that backing off ends at.
+    pub(crate) fn least(self) -> f32 {
+        LEAST_BACKOFF.min(self.initial as f32)
+    }
+
+    /// The largest scale that still grows.
+    pub(crate) fn last(self) -> f32 {
+        SCALES[1] / self.growth as f32
+    }
+
+    /// The scale after a step, and the count of finite steps in a row. The GPU computes the same numbers in f32.
+    pub(crate) fn next(self, scale: f32, streak: u32, skip: bool) -> (f32, u32) {
+        if skip {
+            return ((scale * self.backoff as f32).max(self.least()), 0);
         }
+        // A checkpoint may bring a longer streak than this interval.
+        let streak = streak.wrapping_add(1);
+        if streak < self.interval {
+            return (scale, streak);
+        }
+        (if scale <= self.last() { scale * self.growth as f32 } else { scale }, 0)
+    }
+
+    /// Checks a scale that steps can go on from.
+    pub(crate) fn check_scale(scale: f64) -> Result<()> {
+        let [least, most] = SCALES;
+        if (least..=most).contains(&(scale as f32)) {
+            return Ok(());
+        }
+        Err(refused("loss scale", scale, "a finite number above 0, from 1.3e-29 to 7.9e28 (2^-96 to 2^96)"))
+    }
+
+    pub(crate) fn check(self) -> Result<()> {
+        Self::check_scale(self.initial)?;
+        let finite = |x: f64| x.is_finite() && x <= f64::from(f32::MAX);
         if !(self.growth >= 1.0 && finite(self.growth)) {
-            return Err(refused("growth of the loss scale", self.growth, "a finite number of at least 1"));
+            return Err(refused(
+                "growth of the loss scale",
+                self.growth,
+                &within_f32(self.growth, "a finite number of at least 1".into()),
+            ));
         }
         if !(self.backoff > 0.0 && self.backoff <= 1.0) {
             return Err(refused("backoff of the loss scale", self.backoff, "a number in (0, 1]"));
@@ -237,5 +282,5 @@ pub(crate) fn evaluation_scalar(rule: &dyn Rule) -> Option<Scalar> {
 }
 
 fn refused(what: &str, value: f64, needs: &str) -> Error {
-    Error::Usage(format!("{what} is {value}, needs {needs}"))
+    Error::Usage(format!("{what} is {}, needs {needs}", Value::Number(value)))
 }

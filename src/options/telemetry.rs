@@ -7,7 +7,7 @@ use crate::Error;
 /// The norms of a tensor, or of all of them, in one step.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Norms {
-    /// ‖g‖ before a clip by norm: unscaled, over all micro-batches, clipped by value.
+    /// ‖g‖ before a clip by norm: unscaled, over all micro-batches, clipped by value. Infinite above 1.8e19, where ‖g‖² leaves f32.
     pub gradient: f64,
     /// The count of the gradient's elements that are not finite.
     pub nonfinite: u64,
@@ -15,7 +15,8 @@ pub struct Norms {
     pub parameter: f64,
     /// ‖Δθ‖; 0 for a skipped step.
     pub update: f64,
-    /// The factor of the clip by norm; 1 without a clip. Over all tensors, the smallest factor.
+    /// The factor of the clip by norm; 1 without a clip. Over all tensors, the smallest factor. 0 where ‖g‖ is infinite, NaN where a gradient
+    /// is NaN.
     pub clip: f64,
 }
 
@@ -52,10 +53,11 @@ pub struct Stats {
 }
 
 impl Stats {
-    /// The name of the first tensor with a gradient that is not finite.
+    /// The name of the first tensor with a gradient, or a norm of it, that is not finite.
     #[must_use]
     pub fn first_nonfinite(&self) -> Option<&str> {
-        self.tensors.iter().find(|t| t.norms.nonfinite > 0).map(|t| &*t.name)
+        let bad = |norms: &Norms| norms.nonfinite > 0 || !norms.gradient.is_finite();
+        self.tensors.iter().find(|t| bad(&t.norms)).map(|t| &*t.name)
     }
 }
 
@@ -81,6 +83,11 @@ pub(crate) struct Squares {
 }
 
 impl Squares {
+    /// Whether a step with these gradients is skipped, where steps are tested.
+    pub(crate) fn is_bad(&self) -> bool {
+        self.nonfinite > 0.0 || !self.gradient.is_finite()
+    }
+
     pub(crate) fn norms(self) -> Norms {
         Norms {
             gradient: self.gradient.sqrt(),
@@ -99,7 +106,7 @@ impl Squares {
             all.nonfinite += tensor.nonfinite;
             all.parameter += tensor.parameter;
             all.update += tensor.update;
-            all.clip = all.clip.min(tensor.clip);
+            all.clip = if all.clip.is_nan() || all.clip < tensor.clip { all.clip } else { tensor.clip };
         }
         Self { clip: if tensors.is_empty() { 1.0 } else { all.clip }, ..all }
     }

@@ -2,7 +2,7 @@
 
 use wgpu_optim::optim::{AdamW, Rule};
 use wgpu_optim::tools::verify::Problem;
-use wgpu_optim::{Error, Group, Optimizer};
+use wgpu_optim::{Builder, Error, Group, Optimizer, Tensor};
 
 use crate::common::{block_on, check, encoder, gpu, groups, read, submit};
 
@@ -105,7 +105,7 @@ fn more_unfinished_steps_than_the_bound_are_refused() {
         let error = optimizer.step(&mut refused).unwrap_err();
         assert!(matches!(error, Error::TooManySteps { unfinished: BOUND, bound: BOUND }), "{error}");
         let text = error.to_string();
-        assert!(text.contains("256 steps are recorded") && text.contains("at most 256"), "{text}");
+        assert!(text.contains("256 recorded steps are unfinished") && text.contains("at most 256"), "{text}");
     }
     submit(refused);
     crate::common::same("refused", &before, &read(&optimizer));
@@ -232,4 +232,27 @@ fn check_set_back(problem: &Problem, mut optimizer: Optimizer) {
         gpu().wait().unwrap();
         check_step(&problem, &mut optimizer, count + 251);
     }
+}
+
+/// Records as many steps as the documentation promises, each with settings and gradients of its own.
+fn check_promise(what: &str, tensors: usize, describe: impl FnOnce(&mut Builder, &[Tensor])) {
+    let mut builder = Optimizer::builder(AdamW::default());
+    let tensors: Vec<Tensor> = (0..tensors).map(|i| builder.tensor(Group::DEFAULT, format!("{i}"), &[1])).collect();
+    describe(&mut builder, &tensors);
+    let mut optimizer = builder.build(&gpu().device, &gpu().queue).unwrap();
+    let mut recorded = encoder();
+    for step in 0..BOUND {
+        optimizer.set_lr(Group::DEFAULT, 1e-3 + 1e-6 * step as f64).unwrap();
+        optimizer.step(&mut recorded).unwrap_or_else(|e| panic!("{what}, step {step}: {e}"));
+    }
+}
+
+#[test]
+fn as_many_steps_as_promised_may_be_unfinished() {
+    check_promise("rebound gradients", 20_000, |builder, _| _ = builder.dynamic_gradients(true));
+    check_promise("row sets", 2000, |builder, tensors| {
+        for (i, tensor) in tensors.iter().enumerate() {
+            builder.row_set(format!("rows {i}"), &[*tensor]);
+        }
+    });
 }

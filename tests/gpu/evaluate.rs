@@ -478,7 +478,16 @@ fn what_cannot_be_is_refused() {
     let dopri5 = FlowAdam { integrator: Integrator::Dopri5, ..FlowAdam::default() };
     let mut pair = Pair::new(dopri5, |_| ());
     let error = gpu().run(|encoder| pair.device.step_with(encoder, |_, _, _| Ok(()))).unwrap_err().to_string();
-    assert!(error.contains("next_submitted"), "{error}");
+    assert!(error.contains("call step_with_submits"), "{error}");
+    let error = gpu().run(|encoder| pair.device.step(encoder)).unwrap_err().to_string();
+    assert!(error.contains("call step_with_submits"), "{error}");
+    let by_hand = gpu().run(|encoder| {
+        let mut step = pair.device.begin_step()?;
+        while step.next(encoder)?.is_some() {}
+        Ok(())
+    });
+    let error = by_hand.unwrap_err().to_string();
+    assert!(error.contains("call next_submitted"), "{error}");
     assert!(pair.device.write_losses(&[0.0]).is_err());
     assert!(pair.device.loss_slot(0).is_err());
 }

@@ -96,8 +96,8 @@ impl Optimizer {
         newest.mailbox.open(|sample| self.stats(telemetry, sample))
     }
 
-    /// The name of the first tensor with a gradient that was not finite in the last finished step. Steps count such numbers with a loss scale,
-    /// `skip_nonfinite`, a clip by norm or telemetry.
+    /// The name of the first tensor with a gradient, or a sum of squared gradients, that was not finite in the last finished step. Steps count
+    /// such numbers with a loss scale, `skip_nonfinite`, a clip by norm or telemetry.
     ///
     /// # Errors
     /// Steps do not count such numbers; the device was lost.
@@ -112,7 +112,11 @@ impl Optimizer {
         )
         .await?;
         let totals: Vec<[f32; 4]> = bytemuck::pod_collect_to_vec(&totals);
-        let bad = (0..self.spec.tensors.len()).find(|t| self.harness_totals(&totals, *t).1 != 0.0);
+        let squares = |t: usize| {
+            let (gradient, nonfinite) = self.harness_totals(&totals, t);
+            Squares { gradient, nonfinite, ..Squares::default() }
+        };
+        let bad = (0..self.spec.tensors.len()).find(|t| squares(*t).is_bad());
         Ok(bad.map(|t| self.spec.tensors[t].name.as_str()))
     }
 

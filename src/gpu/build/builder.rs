@@ -1,6 +1,7 @@
 //! The builder: it collects groups, tensors and options.
 
 use crate::gpu::build::spec::{Group, GroupInfo, Home, Spec, Tensor, TensorInfo, next_id};
+use crate::gpu::layout::rows::count;
 use crate::optim::Rule;
 use crate::options::around::{Accumulate, Clip, Ema, LossScale};
 use crate::options::schedule::{Schedule, Scheduled};
@@ -119,8 +120,9 @@ impl Builder {
         self
     }
 
-    /// Skips a step with a gradient that is not finite: parameters, states, the step count and bias corrections stay as they were.
-    /// [`loss_scale`](Self::loss_scale) implies it. Default: off.
+    /// Skips a step with a gradient that is not finite, or whose squared gradients have a sum past f32's range (a norm above 1.8e19):
+    /// parameters, states, the step count and bias corrections stay as they were. It reads gradients alone: a state or a parameter that
+    /// overflows by itself is not found. [`loss_scale`](Self::loss_scale) implies it. Default: off.
     pub fn skip_nonfinite(&mut self, skip: bool) -> &mut Self {
         self.spec.around.skip_nonfinite = skip;
         self
@@ -320,8 +322,7 @@ impl Builder {
     }
 
     fn add(&mut self, group: Group, name: String, shape: &[usize], home: Home) -> Tensor {
-        // The checks refuse a product past u64 as too long.
-        let elements = shape.iter().try_fold(1_u64, |n, &d| n.checked_mul(d as u64)).unwrap_or(u64::MAX);
+        let elements = count(shape);
         let group = self.known(|spec| spec.group(group)).unwrap_or(0);
         let routes = &self.spec.groups[group].routes;
         let route = routes.iter().find(|(which, _)| which.picks(&name, shape));

@@ -154,8 +154,13 @@ impl TensorInfo {
     }
 
     fn check(&self) -> Result<()> {
-        if self.elements > u64::from(u32::MAX - 3) {
-            return Err(self.error(format!("shape {:?} has more than {} elements", self.shape, u32::MAX - 3)));
+        // The kernels count elements and the elements of a row in u32, and round up to whole vec4s.
+        const MOST: u64 = u32::MAX as u64 - 3;
+        if self.elements > MOST {
+            return Err(self.error(format!("shape {:?} has more than {MOST} elements", self.shape)));
+        }
+        if self.width() as u64 > MOST {
+            return Err(self.error(format!("shape {:?} has rows of more than {MOST} elements", self.shape)));
         }
         if let Home::Bound { param, grad } = &self.home {
             self.check_slice("parameters", param, self.formats.params.format())?;

@@ -44,7 +44,7 @@ impl Planned {
                 Home::Bound { param, grad } => (bound(param), grad.as_ref().map(bound)),
                 Home::Own => {
                     let [param, grad] = formats.map(|format| bytes_of(tensor.elements, format));
-                    (params.place(param)?, Some(grads.place(grad)?))
+                    (params.place(tensor, "parameters", param)?, Some(grads.place(tensor, "gradients", grad)?))
                 }
             };
             let [param_format, grad_format] = formats;
@@ -83,10 +83,10 @@ impl Pages {
     }
 
     /// Places a range of `size` bytes. An empty range gets a vec4 of room, because no binding is empty.
-    fn place(&mut self, size: u64) -> Result<(Source, Range<u64>)> {
+    fn place(&mut self, tensor: &TensorInfo, what: &str, size: u64) -> Result<(Source, Range<u64>)> {
         let bytes = size.next_multiple_of(VEC4).max(VEC4);
         if bytes > self.most {
-            return Err(Error::Limit { limit: "max_buffer_size", actual: self.most, needs: bytes });
+            return Err(too_large(tensor, what, bytes, self.most));
         }
         let behind = self.lengths.last().map(|length| length.next_multiple_of(self.alignment));
         let offset = behind.filter(|offset| offset + bytes <= self.most).unwrap_or_else(|| {
@@ -101,6 +101,21 @@ impl Pages {
     fn plan(self, sizes: &mut Sizes) {
         self.lengths.iter().enumerate().for_each(|(page, bytes)| sizes.add((self.which)(page), *bytes));
     }
+}
+
+/// The error for a tensor that no buffer of the device holds, with the tensors or formats that would fit.
+fn too_large(tensor: &TensorInfo, what: &str, bytes: u64, most: u64) -> Error {
+    let half = bytes_of(tensor.elements, Format::Bf16).next_multiple_of(VEC4);
+    let smaller = if half < bytes && half <= most {
+        format!("store them in half precision (Builder::storage), which takes {half} bytes; ")
+    } else {
+        String::new()
+    };
+    tensor.error(format!(
+        "its {what} have {bytes} bytes, but the device's max_buffer_size is {most}, needs at least {bytes}: {smaller}split the tensor \
+         into {} tensors; or request the adapter's limits for the device",
+        bytes.div_ceil(most / VEC4 * VEC4)
+    ))
 }
 
 /// The classes of the tensors of an optimizer.

@@ -1,6 +1,8 @@
 //! Checks of row sets, before anything is created.
 
 use crate::gpu::build::spec::{Home, Mask, RowSetInfo, Spec, TensorInfo};
+use crate::optim::Value;
+use crate::optim::rule::settings::within_f32;
 use crate::optim::rule::{need_one_rate, need_rows, need_shared};
 use crate::options::storage::RoundingMode;
 use crate::{Error, Result};
@@ -144,8 +146,8 @@ impl TensorInfo {
         match rates.iter().position(|r| !(*r >= 0.0 && *r <= f64::from(f32::MAX))) {
             None => Ok(()),
             Some(at) => {
-                Err(self
-                    .error(format!("the rate of column {at} is {}, needs a finite number of at least 0", rates[at])))
+                let needs = within_f32(rates[at], "a finite number of at least 0".into());
+                Err(self.error(format!("the rate of column {at} is {}, needs {needs}", Value::Number(rates[at]))))
             }
         }
     }

@@ -21,8 +21,12 @@ use crate::{Error, Result};
 
 /// Bytes that the ring of per-count rows may take.
 const COUNT_BYTES: u64 = 1 << 20;
-/// Bytes that the rows of calls and of dynamic gradients may take.
+/// Bytes that the rows of calls and of dynamic gradients may take where they are not long.
 const CALL_BYTES: u64 = 1 << 22;
+/// The fewest slots, however long the rows of a call are, if one binding holds them. The documentation promises as many unfinished steps.
+const LEAST_SLOTS: u64 = 256;
+/// The fewest slots with which an optimizer is built.
+const FEW_SLOTS: u64 = 64;
 /// Rows filled ahead of need.
 const MARGIN: u64 = 256;
 /// A dynamic offset is a multiple of this on every device.
@@ -165,11 +169,15 @@ impl Rings {
         let rows = COUNT_BYTES.checked_div(count_row).unwrap_or(1 << 16).clamp(1 << 9, 1 << 16);
         let rows = 1 << rows.ilog2();
         let call_stride = call_size.next_multiple_of(ALIGNMENT);
-        let slots = (CALL_BYTES / (call_stride + gradients_row + rows_row)).clamp(64, 1024);
+        let in_control = tables.in_control;
+        // The rows of all slots lie in one binding with the rows per step count.
+        let left = limits.max_storage_buffer_binding_size.saturating_sub(in_control.unwrap_or(0) + rows * count_row);
+        let fitting = left.checked_div(gradients_row + rows_row).unwrap_or(u64::MAX);
+        let slots = (CALL_BYTES / (call_stride + gradients_row + rows_row)).clamp(LEAST_SLOTS, 1024);
+        let slots = slots.min(fitting.max(FEW_SLOTS));
         let sums = groups[0].rule.sums();
         let probes = matches!(groups[0].rule.procedure(), Procedure::Probe(_));
         let may_skip = spec.around.guards() || sums.may_refuse || sums.may_hold || probes;
-        let in_control = tables.in_control;
         let rings = Self { rows, count_row, slots, call_size, gradients_row, rows_row, in_control, may_skip };
         let end = rings.gradients_at(slots);
         check(limits.max_storage_buffer_binding_size, "max_storage_buffer_binding_size", end)?;

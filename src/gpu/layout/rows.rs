@@ -203,7 +203,7 @@ impl RowState {
         for (t, info) in tensors.iter().enumerate() {
             let set = self.set_of[t].map(|set| &self.sets[set]);
             let columns = tensors.len() * MEMBER + rates.len();
-            if let Some(RowText { columns: true, .. }) = self.text(t) {
+            if let Some(RowText { columns: true, .. }) = self.text(t).filter(|_| info.elements > 0) {
                 let own = self.columns[t].iter().map(|r| r.to_bits());
                 rates.extend(own.chain(std::iter::repeat_n(1_f32.to_bits(), info.width() - self.columns[t].len())));
             }
@@ -238,7 +238,7 @@ impl SetState {
 impl TensorInfo {
     /// Elements of a row.
     pub(crate) fn width(&self) -> usize {
-        self.shape.iter().skip(1).product()
+        usize::try_from(count(self.shape.get(1..).unwrap_or_default())).unwrap_or(usize::MAX)
     }
 
     /// For errors: the row capacity, where it is larger than the first dimension of the shape.
@@ -249,6 +249,14 @@ impl TensorInfo {
 
     /// Elements in the rows in use; all elements of a tensor without row set.
     pub(crate) fn used(&self) -> u64 {
-        self.shape.iter().map(|d| *d as u64).product()
+        count(&self.shape)
     }
+}
+
+/// The elements of a shape; `u64::MAX` where u64 cannot count them.
+pub(crate) fn count(shape: &[usize]) -> u64 {
+    if shape.contains(&0) {
+        return 0;
+    }
+    shape.iter().fold(1_u64, |n, &d| n.saturating_mul(d as u64))
 }

@@ -157,8 +157,11 @@ impl Optimizer {
                 _ => grad.offset / limits.alignment * limits.alignment,
             };
             if end - start > limits.window {
-                let limit = "max_storage_buffer_binding_size";
-                return Err(Error::Limit { limit, actual: limits.window, needs: end - start });
+                let (bytes, most) = (end - start, limits.window);
+                return Err(self.spec.tensors[tensor].error(format!(
+                    "its gradients have {bytes} bytes in one binding, but the device's max_storage_buffer_binding_size is {most}: bind \
+                     the gradients with Builder::bind, which splits them, or split the tensor"
+                )));
             }
             if open != Some((buffer_of[tensor], start)) {
                 windows.push(Slice { buffer: grad.buffer.clone(), offset: start, size: 0 });

@@ -8,6 +8,7 @@ use crate::gpu::kernel::passes;
 use crate::gpu::layout::units::ROUNDED;
 use crate::gpu::record::dynamic::DynamicGradients;
 use crate::optim::Procedure;
+use crate::optim::procedure::Scheme;
 use crate::{Error, Result};
 
 impl Optimizer {
@@ -153,13 +154,12 @@ impl Optimizer {
     /// Checks that the rule evaluates no gradient inside the step.
     pub(crate) fn check_whole(&self) -> Result<()> {
         let rule = self.spec.groups[0].rule.as_ref();
-        if let Procedure::Integrate(_) = rule.procedure() {
-            let name = rule.name();
-            return Err(Error::Usage(format!(
-                "{name} evaluates gradients inside the step: call begin_step or step_with"
-            )));
-        }
-        Ok(())
+        let call = match rule.procedure() {
+            Procedure::Integrate(Scheme::Dopri5 { .. }) => "step_with_submits",
+            Procedure::Integrate(Scheme::Rk4) => "begin_step or step_with",
+            Procedure::Plain | Procedure::Probe(_) | Procedure::Warp(_) => return Ok(()),
+        };
+        Err(Error::Usage(format!("{} evaluates gradients inside the step: call {call}", rule.name())))
     }
 
     fn check_accumulates(&self) -> Result<()> {
@@ -239,11 +239,14 @@ impl Optimizer {
 
     /// Records the end of a step: the copy of the step count to the control buffer, the telemetry, and the callbacks that free the slot.
     pub(crate) fn finish(&mut self, encoder: &mut wgpu::CommandEncoder, slot: Slot) {
-        if let Some(first) = self.kernels.dispatches.first() {
-            encoder.copy_buffer_to_buffer(&first.arena.buffer, 0, &self.kernels.control, 0, 4);
-            if self.placement.classes[0].stochastic {
-                encoder.copy_buffer_to_buffer(&first.arena.buffer, 4, &self.kernels.control, ROUNDED, 4);
-            }
+        let Some(first) = self.kernels.dispatches.first() else {
+            // No kernel counts where there is nothing to step.
+            self.record_sample(encoder);
+            return self.scalars.release(encoder, slot);
+        };
+        encoder.copy_buffer_to_buffer(&first.arena.buffer, 0, &self.kernels.control, 0, 4);
+        if self.placement.classes[0].stochastic {
+            encoder.copy_buffer_to_buffer(&first.arena.buffer, 4, &self.kernels.control, ROUNDED, 4);
         }
         self.record_sample(encoder);
         self.scalars.end(encoder, slot, &self.kernels.control);

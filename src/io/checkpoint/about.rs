@@ -11,6 +11,7 @@ use crate::Result;
 use crate::gpu::access::snapshot::{Control, Rounding};
 use crate::io::tensor_file::{TensorFile, quote};
 use crate::optim::Value;
+use crate::options::around::LossScale;
 use crate::options::storage::Packed;
 
 /// The newest version that this crate reads and writes. Version 1 has only f32.
@@ -61,9 +62,7 @@ pub(crate) fn check_version(file: &TensorFile, about: &Json) -> Result<()> {
 
 pub(crate) fn control(file: &TensorFile, about: &Json) -> Result<Control> {
     let scale = f32::from_bits(word(file, about, "loss_scale_bits")?);
-    if !(scale.is_finite() && scale > 0.0) {
-        return Err(file.error(format!("its loss scale is {scale}, needs a finite number above 0")));
-    }
+    LossScale::check_scale(scale.into()).map_err(|problem| file.error(format!("its {problem}")))?;
     let rounding = match &about["rounding"] {
         Json::Null => None,
         rounding => Some(Rounding { key: word(file, rounding, "key")?, steps: word(file, rounding, "steps")? }),

@@ -78,7 +78,7 @@ impl Checkpoint {
             optimizer.restore_settings(group, settings.iter().map(|(name, value)| (name.as_str(), value)))?;
         }
         let Control { step_count, skipped, streak, scale, rounding } = self.contents.control;
-        let (step_count, skipped, scale) = (step_count.into(), skipped.into(), scale.into());
+        let (step_count, skipped) = (step_count.into(), skipped.into());
         optimizer.set_counters(Counters { step_count, skipped, streak, scale });
         if let Some(rounding) = rounding {
             optimizer.set_rounding(rounding);
@@ -171,7 +171,7 @@ fn control<F: Number>(optimizer: &Optimizer<F>) -> Result<Control> {
         u32::try_from(count).map_err(|_| Error::Usage(format!("{count} steps are more than a checkpoint counts")))
     };
     let (step_count, skipped) = (word(step_count)?, word(skipped)?);
-    Ok(Control { step_count, skipped, streak, scale: scale as f32, rounding: optimizer.rounding() })
+    Ok(Control { step_count, skipped, streak, scale, rounding: optimizer.rounding() })
 }
 
 fn tensors<F: Number>(optimizer: &Optimizer<F>, params: &[(&[usize], &[F])]) -> Result<Vec<Arrays>> {

@@ -20,7 +20,7 @@ use super::{Rule, Scalar, StateSpec, Sums};
 use crate::gpu::layout::class::Class;
 use crate::optim::rule::host::HostKernel;
 use crate::optim::rule::sealed::Sealed;
-use crate::optim::rule::settings::{Range, Value, refused};
+use crate::optim::rule::settings::{Range, Value, refused, within_f32};
 use crate::{Error, Result};
 use fill::{Declared, Fill};
 use header::Line;
@@ -250,7 +250,10 @@ impl CustomRule {
         let fits = (value as f32).is_finite();
         match self.states.iter_mut().find(|s| s.name == state && s.used) {
             Some(found) if fits => found.initial = value,
-            Some(_) => self.note(format!("the first value of {state} is {value}, needs a finite number")),
+            Some(_) => {
+                let needs = within_f32(value, "a finite number".into());
+                self.note(format!("the first value of {state} is {}, needs {needs}", Value::Number(value)));
+            }
             None => {
                 let state: String = state.chars().take(names::MAX_NAME).flat_map(char::escape_debug).collect();
                 self.note(format!("`{state}` is not a member of State"));
@@ -347,7 +350,10 @@ impl CustomRule {
     fn check_fills(&self) -> Result<()> {
         if let Some(((member, at), _)) = self.hyper.iter().zip(&self.fills).find(|(_, f)| matches!(f, Fill::Missing)) {
             let known = Fill::known(&self.settings).join(", ");
-            let message = format!("Hyper.{member} is undefined; without a closure it must be one of: {known}");
+            let message = format!(
+                "Hyper.{member} is undefined: declare the setting in a line `//! setting {member} = NUMBER` at the start of the text, \
+                 fill the member with a closure, or give it one of the known names: {known}"
+            );
             return Err(located(self.name, &self.text[..self.written], Mistake { at: *at, message }));
         }
         for t in [1, 2, 1000] {

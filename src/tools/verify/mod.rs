@@ -191,11 +191,20 @@ impl Case {
     pub fn find(name: &str) -> Result<Self> {
         let mut parts = name.splitn(4, '/');
         let entry = find(parts.next().unwrap_or_default())?;
-        let variant = parts.next().unwrap_or_default();
         let variants: Vec<_> = entry.variants().into_iter().map(|(name, _)| name).collect();
-        let unknown = || Error::unknown(format!("variant of {}", entry.name), variant, variants.iter().copied());
+        let lacks = |what: &str, before: &str| {
+            let known = variants.join(", ");
+            Error::Usage(format!(
+                "case `{name}` has no {what}: give OPTIMIZER/VARIANT/ELEMENTS, as {before}/1025; the variants of {} are: {known}",
+                entry.name
+            ))
+        };
+        let named = |part: Option<&'_ str>| part.filter(|part| !part.is_empty()).map(str::to_owned);
+        let first = variants.first().copied().unwrap_or_default();
+        let variant = named(parts.next()).ok_or_else(|| lacks("variant", &format!("{}/{first}", entry.name)))?;
+        let unknown = || Error::unknown(format!("variant of {}", entry.name), &variant, variants.iter().copied());
         let variant = variants.iter().copied().find(|v| *v == variant).ok_or_else(unknown)?;
-        let size = parts.next().unwrap_or_default();
+        let size = named(parts.next()).ok_or_else(|| lacks("size", &format!("{}/{variant}", entry.name)))?;
         let no_size = |_| Error::Usage(format!("the size of case `{name}` is `{size}`, needs a number of elements"));
         let size = size.parse().map_err(no_size)?;
         let storage = parts.next().map_or_else(|| Ok(Storage::default()), str::parse)?;

@@ -113,6 +113,7 @@ impl Class {
             ("UNSCALES", scale),
             ("UNSCALES_FIRST", scale && first_sums),
             ("FACTOR", factor),
+            ("WEIGHS", scale || factor),
             ("CLIP_VALUE", clip_value),
             ("CLIPS_BY_NORM", clips_by_norm),
             ("PREPARES", scale || factor || clip_value || clips_by_norm),

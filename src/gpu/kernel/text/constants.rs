@@ -25,8 +25,15 @@ impl Class {
             put(&mut out, format_args!("const wo_{name} = {value}u;"));
         }
         let scale = self.around.loss_scale.unwrap_or_default();
-        put(&mut out, format_args!("const wo_GROWTH = f32({:e});", scale.growth as f32));
-        put(&mut out, format_args!("const wo_BACKOFF = f32({:e});", scale.backoff as f32));
+        let factors = [
+            ("GROWTH", scale.growth as f32),
+            ("BACKOFF", scale.backoff as f32),
+            ("LEAST_SCALE", scale.least()),
+            ("LAST_SCALE", scale.last()),
+        ];
+        for (name, value) in factors {
+            put(&mut out, format_args!("const wo_{name} = f32({value:e});"));
+        }
         for (name, map) in [("SIGNED", Map::Signed), ("POSITIVE", Map::Unsigned)] {
             let edges = map.edges().map(|edge| format!("{edge:e}")).join(", ");
             put(&mut out, format_args!("const wo_{name}_EDGES = array<f32, 8>({edges});"));

@@ -115,11 +115,11 @@ impl Class {
             parameters.push(format!("own: array<vec4<f32>, {}>", rule.sums));
         }
         if !matches!(self.round, Round::Directions | Round::Error) {
-            parameters.extend(["raw: vec4<f32>".to_owned(), "g: vec4<f32>".to_owned()]);
+            parameters.extend(["unclipped: vec4<f32>".to_owned(), "g: vec4<f32>".to_owned()]);
         }
         let mut terms: Vec<String> = (0..rule.sums).map(|k| format!("own[{k}]")).collect();
         if harness {
-            terms.extend(["g * g".to_owned(), "wo_nonfinite(raw)".to_owned()]);
+            terms.extend(["g * g".to_owned(), "wo_nonfinite(unclipped)".to_owned()]);
         }
         if self.counts_elements() {
             terms.push("vec4(1.0)".to_owned());

@@ -24,6 +24,9 @@ pub struct PendingStep<'a> {
     state: State,
 }
 
+/// The reason why no encoder of the caller can hold a step of the integrator dopri5.
+const READS_BACK: &str = "dopri5 decides on the host from numbers that it reads back";
+
 #[derive(Clone, Copy, Debug)]
 enum State {
     /// The gradient at the parameters comes next.
@@ -113,6 +116,9 @@ impl Optimizer {
         encoder: &mut wgpu::CommandEncoder,
         mut evaluate: impl FnMut(EvalRequest, Option<wgpu::BufferSlice<'_>>, &mut wgpu::CommandEncoder) -> Result<()>,
     ) -> Result<()> {
+        if let Procedure::Integrate(Scheme::Dopri5 { .. }) = self.procedure() {
+            return Err(Error::Usage(format!("{READS_BACK}: call step_with_submits")));
+        }
         let mut step = self.begin_step()?;
         while let Some(request) = step.next(encoder)? {
             evaluate(request, step.place(request)?, encoder)?;
@@ -172,8 +178,7 @@ impl PendingStep<'_> {
             (State::Staged(stage), Procedure::Integrate(Scheme::Rk4)) => self.stage(encoder, stage)?,
             (State::Done, _) => None,
             _ => {
-                let problem = "dopri5 decides on the host from numbers that it reads back: call next_submitted";
-                return Err(Error::Usage(problem.to_owned()));
+                return Err(Error::Usage(format!("{READS_BACK}: call next_submitted")));
             }
         };
         if let Some(request) = request {

@@ -5,6 +5,7 @@ mod range;
 mod value;
 
 pub use range::Range;
+pub(crate) use range::within_f32;
 pub use value::Value;
 
 use std::borrow::Cow;
@@ -48,7 +49,7 @@ impl Ranged for f64 {
         range.needs()
     }
     fn check(&self, range: Range) -> Result<(), Cow<'static, str>> {
-        if range.contains(*self) { Ok(()) } else { Err(range.needs()) }
+        range.check(*self)
     }
 }
 

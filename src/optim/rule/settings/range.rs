@@ -7,6 +7,15 @@ use super::value::Value;
 /// The largest whole number up to which f64 holds every whole number.
 pub(super) const MOST_WHOLE: f64 = 9_007_199_254_740_992.0;
 
+/// The text `needs`; for a finite number that f32 does not hold, with the limit of f32.
+pub(crate) fn within_f32(x: f64, needs: Cow<'static, str>) -> Cow<'static, str> {
+    if x.is_finite() && x.abs() > f64::from(f32::MAX) {
+        format!("{needs} that f32 holds: its magnitude is at most {:e}", f32::MAX).into()
+    } else {
+        needs
+    }
+}
+
 /// The numbers a setting accepts.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Range {
@@ -75,9 +84,12 @@ impl Range {
     }
 
     /// Checks a number; the error is the text of the accepted values.
-    #[cfg(feature = "custom")]
     pub(crate) fn check(self, x: f64) -> Result<(), Cow<'static, str>> {
-        if self.contains(x) { Ok(()) } else { Err(self.needs()) }
+        if self.contains(x) {
+            return Ok(());
+        }
+        let needs = self.needs();
+        Err(if self.most == f64::from(f32::MAX) { within_f32(x, needs) } else { needs })
     }
 
     /// The text of the accepted numbers.
