@@ -136,6 +136,111 @@ fn everything_around_a_rule_works_for_a_custom_one() {
     assert_ne!(results[0], run(plain, &["m", "v"], |_| ())[0], "the clip and the scale do something");
 }
 
+// ---- closures that change late
+
+const PULL: &str = "\
+struct Hyper { pull: f32 }
+
+fn update(h: Hyper, d: Decision, p: vec4<f32>, g: vec4<f32>, s: ptr<function, State>) -> vec4<f32> {
+    return -h.pull * g;
+}
+";
+
+/// A rule that moves by `pull(settings, t)` times the gradient, with the setting `late`.
+fn pulled(pull: impl Fn(f64, u64) -> f64 + Send + Sync + 'static) -> CustomRule {
+    CustomRule::from_wgsl("pulled", PULL)
+        .expect("the text is a rule")
+        .setting("late", 1.0, Range::ANY)
+        .count("pull", move |s, t| pull(s.get("late"), t))
+        .cpu(|h, _, g, _| -h[0] * g)
+}
+
+fn late_from_500(late: f64, t: u64) -> f64 {
+    if t < 500 { 1.0 } else { late }
+}
+
+/// An optimizer of one number with the gradient -1, which stands at this count of steps.
+fn at_count(rule: impl Rule + 'static, count: u32) -> (Optimizer, Tensor) {
+    let mut builder = Optimizer::builder(rule);
+    let tensor = builder.tensor(Group::DEFAULT, "w", &[1]);
+    let mut optimizer = builder.build(&GPU.device, &GPU.queue).expect("the optimizer is built");
+    optimizer.write_grad(tensor, &[-1.0]).expect("the length fits");
+    optimizer.write_step_count(count).expect("no step is unfinished");
+    (optimizer, tensor)
+}
+
+fn value(optimizer: &Optimizer, tensor: Tensor) -> f32 {
+    pollster::block_on(optimizer.read_param(tensor)).expect("it is read")[0]
+}
+
+#[test]
+fn a_setting_that_changes_only_late_steps_changes_them() {
+    let (mut optimizer, tensor) = at_count(pulled(late_from_500), 497);
+    let host = host::builder([("default", pulled(late_from_500).boxed())], [("w", 0, 1)]);
+    let mut host = host.build_cpu::<f64>().expect("the optimizer is built");
+    host.set_step_count(497);
+    let mut on_host = [0.0];
+    // Counts 498 and 499 pull by 1, before and after the change; 500 and 501 by 4.
+    for (step, moved) in [1.0, 2.0, 6.0, 10.0].into_iter().enumerate() {
+        if step == 1 {
+            optimizer.set(Group::DEFAULT, "late", &Value::Number(4.0)).expect("no step is unfinished");
+            host.set(Group::DEFAULT, "late", &Value::Number(4.0)).expect("it is a setting");
+        }
+        GPU.run(|encoder| optimizer.step(encoder)).expect("the step runs");
+        host.step(&mut [&mut on_host], &[&[-1.0]]).expect("the step runs");
+        assert_eq!((value(&optimizer, tensor), on_host[0]), (moved, f64::from(moved)), "step {step}");
+    }
+}
+
+#[test]
+fn a_setting_waits_for_unfinished_steps_only_where_it_changes_what_is_written() {
+    for (rule, count, waits) in [
+        (pulled(late_from_500), 400, true),
+        // Rows of the first 500 steps are not kept at a count of 10,000; those of step 1 million are not written at 0.
+        (pulled(|late, t| if t < 500 { late } else { 1.0 }), 10_000, false),
+        (pulled(|late, t| if t < 1_000_000 { 1.0 } else { late }), 0, false),
+    ] {
+        let (mut optimizer, _) = at_count(rule, count);
+        let mut encoder = GPU.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        optimizer.step(&mut encoder).expect("the step is recorded");
+        let set = optimizer.set(Group::DEFAULT, "late", &Value::Number(4.0)).map_err(|e| e.to_string());
+        match set {
+            Err(error) => assert!(waits && error.contains("submit and wait first"), "{count}: {error}"),
+            Ok(()) => assert!(!waits, "{count}"),
+        }
+        GPU.queue.submit([encoder.finish()]);
+    }
+    // β2's correction is 1 in f32 long before step 10 million.
+    let (mut optimizer, _) = at_count(AdamW::default(), 10_000_000);
+    let mut encoder = GPU.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+    optimizer.step(&mut encoder).expect("the step is recorded");
+    optimizer.set(Group::DEFAULT, "beta2", &Value::Number(0.99)).expect("no row changes");
+    let eps = optimizer.set(Group::DEFAULT, "eps", &Value::Number(1e-3)).map_err(|e| e.to_string());
+    assert!(eps.is_err_and(|error| error.contains("submit and wait first")));
+    GPU.queue.submit([encoder.finish()]);
+}
+
+/// A closure's value that f32 does not hold, at step 5000 and not before.
+#[test]
+fn a_value_that_is_not_finite_stops_the_step_whose_turn_it_is() {
+    for (bad, said) in [(f64::NAN, "NaN"), (f64::INFINITY, "inf"), (1e39, "1000000000000000000000000000000000000000")] {
+        let rule = pulled(move |_, t| if t < 5000 { 1.0 } else { bad });
+        let (mut optimizer, tensor) = at_count(rule.clone(), 4998);
+        let host = host::builder([("default", rule.boxed())], [("w", 0, 1)]);
+        let mut host = host.build_cpu::<f32>().expect("the optimizer is built");
+        host.set_step_count(4998);
+        let mut on_host = [0.0];
+        GPU.run(|encoder| optimizer.step(encoder)).expect("the step runs");
+        host.step(&mut [&mut on_host], &[&[-1.0]]).expect("the step runs");
+        let says = format!("group `default`: Hyper.pull of pulled is {said} at step 5000, needs a finite number");
+        let error = GPU.run(|encoder| optimizer.step(encoder)).expect_err("step 5000 has no value").to_string();
+        assert!(error.starts_with(&says), "{error}");
+        let of_host = host.step(&mut [&mut on_host], &[&[-1.0]]).expect_err("step 5000 has no value").to_string();
+        assert_eq!(error, of_host);
+        assert_eq!((value(&optimizer, tensor), on_host[0], host.step_count()), (1.0, 1.0, 4999));
+    }
+}
+
 /// VRAdam in names that the host fills.
 const BRAKED: &str = "\
 //! setting lr = 1e-3 (0..)

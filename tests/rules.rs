@@ -184,3 +184,18 @@ fn settings_accept_the_documented_values() {
         }
     }
 }
+
+/// The GPU trusts this: a rate of a rule of this crate never alters the rows that are written ahead.
+#[test]
+fn no_rule_computes_its_rate_ahead() {
+    for entry in ALL {
+        for (variant, rule) in entry.variants() {
+            let mut other = rule.boxed();
+            other.set("lr", &Value::Number(0.037)).unwrap();
+            for t in 1..=600 {
+                let counts = |rule: &dyn Rule| rule.scalars(t).iter().map(|s| s.count).collect::<Vec<_>>();
+                assert_eq!(counts(rule.as_ref()), counts(other.as_ref()), "{} {variant} t {t}", entry.name);
+            }
+        }
+    }
+}

@@ -78,7 +78,9 @@ fn what_is_over_stays_as_it_is() {
     assert_eq!(at(Polynomial { steps: 100, power: 2.0 }.into()), [0.0; 3]);
     assert_eq!(at(OneCycle::new(100).into()), [1.0 / 25.0 / 1e4; 3]);
     assert_eq!(at(Constant::new().into()), [1.0; 3]);
-    assert_eq!(Schedule::from(Cosine::new(100)).rate(200), 1.0);
+    assert_eq!(at(Cosine::new(100).into()), [0.0; 3]);
+    assert_eq!(at("cosine:steps=100,min=0.1".parse().unwrap()), [0.1; 3]);
+    assert_eq!(Schedule::from(Cosine { hold: false, ..Cosine::new(100) }).rate(200), 1.0);
 }
 
 fn rates(schedule: &Schedule, steps: u64) -> Vec<f64> {
@@ -202,6 +204,24 @@ proptest! {
     }
 }
 
+/// The schedules of the documentation's examples for a training of 460 steps, read from the text.
+#[test]
+fn the_examples_of_the_command_line_reach_their_end() {
+    for text in [include_str!("../docs/cli.md"), include_str!("../src/cli/train.rs")] {
+        let found: Vec<_> = text
+            .match_indices("cosine:")
+            .map(|(at, _)| &text[at..])
+            .map(|rest| &rest[..rest.find([' ', '`', ';']).unwrap()])
+            .collect();
+        assert!(!found.is_empty());
+        for schedule in found {
+            let schedule: Schedule = schedule.parse().unwrap();
+            assert!(schedule.rate(459) > 0.0 && schedule.rate(459) < 1e-4, "{schedule}: {}", schedule.rate(459));
+            assert_eq!([schedule.rate(460), schedule.rate(700)], [0.0; 2], "{schedule}");
+        }
+    }
+}
+
 // ---- text and mistakes
 
 fn refused(text: &str) -> String {
@@ -237,6 +257,11 @@ fn mistakes_in_a_text_are_named() {
             "longer than the 10 steps until the next schedule begins: needs at most 10",
         ),
         ("custom", "unknown schedule `custom`"),
+        ("cosine:steps=3,total=4", "steps and total are both given, needs one of them"),
+        ("cosine:total=20,warmup=20", "total is 20, needs more than the 20 steps before the shape begins"),
+        ("constant/polynomial:from=30,total=20", "total is 20, needs more than the 30 steps"),
+        ("inverse_sqrt:total=20", "total is 20, needs a shape with steps"),
+        ("linear:total=many", "total is `many`, needs a count of steps"),
     ] {
         assert!(refused(text).contains(said), "{text}: {}", refused(text));
     }
@@ -257,6 +282,14 @@ fn texts_mean_what_they_say() {
             .warmup(10)
     );
     assert_eq!(parse("multi_step:milestones=30+80"), MultiStep::new(vec![30, 80]).into());
+    assert_eq!(parse("cosine:warmup=20,total=460"), Schedule::from(Cosine::new(440)).warmup(20));
+    assert_eq!(
+        parse("linear:start=0/one_cycle:from=30,total=100,warmup=10"),
+        Schedule::from(Linear { start: 0.0, ..Linear::new() })
+            .then(30, Schedule::from(OneCycle::new(7)).warmup(10))
+            .total(100)
+            .unwrap()
+    );
     assert_eq!(Schedule::custom(|_| 1.0).to_string(), "custom");
     assert!(wgpu_optim::schedule::HELP.lines().count() < 20);
     for name in names() {
@@ -298,7 +331,7 @@ fn any_number_is_scheduled_and_what_makes_no_sense_is_refused() {
     for (setting, schedule, said) in [
         ("rate", Schedule::from(Constant::new()), "unknown setting of sgd `rate`"),
         ("lr", Cosine::new(0).into(), "steps is 0"),
-        ("lr", Schedule::custom(|_| f64::NAN), "at applied step 1: sgd: lr is NaN"),
+        ("lr", Schedule::custom(|_| f64::NAN), "at step 1: sgd: lr is NaN"),
         ("momentum", Schedule::custom(|_| 0.9), "momentum = 0.9 changes which states are kept"),
         ("nesterov", Constant::new().into(), "nesterov"),
     ] {
@@ -316,7 +349,7 @@ fn any_number_is_scheduled_and_what_makes_no_sense_is_refused() {
     }
     let before = w;
     let error = optimizer.step(&mut [&mut w], &[&[0.0]]).unwrap_err().to_string();
-    assert!(error.contains("at applied step 3: sgd: weight_decay is inf"), "{error}");
+    assert!(error.contains("at step 3: sgd: weight_decay is inf"), "{error}");
     assert_eq!((w, optimizer.step_count()), (before, 2));
 }
 
@@ -458,7 +491,7 @@ fn a_value_out_of_range_stops_the_step_whose_turn_it_is() {
         step(&mut optimizer).unwrap();
     }
     let error = step(&mut optimizer).unwrap_err().to_string();
-    assert!(error.contains("group `default`: its schedule `custom` at applied step 4: sgd: lr is -1"), "{error}");
+    assert!(error.contains("group `default`: its schedule `custom` at step 4: sgd: lr is -1"), "{error}");
     assert_eq!(pollster::block_on(optimizer.read_param(tensor)).unwrap(), [1.5; 4]);
 
     let mut builder = Optimizer::builder(Sgd { lr: 0.5, ..Sgd::default() });

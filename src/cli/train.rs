@@ -57,7 +57,7 @@ pub(super) struct Options {
     /// Clip gradients by their norm over all tensors, or as group:NORM, tensor:NORM or value:MOST say
     #[arg(long, value_name = "NORM", allow_negative_numbers = true)]
     clip: Option<Clip>,
-    /// Schedule the learning rate by the step count, such as cosine:steps=460,warmup=20; see below
+    /// Schedule the learning rate by the step count, such as cosine:total=460,warmup=20; see below
     #[arg(long, value_name = "TEXT")]
     schedule: Option<Schedule>,
     /// Evaluate the model with a moving average of the weights too; without DECAY: 0.999
@@ -99,7 +99,7 @@ Examples:
   wgpu-optim train --optimizer sgd --set lr=0.1 --set momentum=0.9
   wgpu-optim train --optimizer adamw --optimizer vradam --epochs 5
   wgpu-optim train --hidden 256 --batch 32 --backend gpu --json
-  wgpu-optim train --clip 1 --schedule cosine:steps=460,warmup=20 --ema 0.99
+  wgpu-optim train --clip 1 --schedule cosine:total=460,warmup=20 --ema 0.99
   wgpu-optim train --set weight_decay=0.1 --no-decay
   wgpu-optim train --storage bf16-sr,8bit --backend cpu
   wgpu-optim train --epochs 50 --save run.safetensors --log run.jsonl

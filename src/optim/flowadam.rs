@@ -245,6 +245,8 @@ impl ElementwiseRule for FlowAdam {
             Injection::Hard => (1.0, 0.0),
         };
         let horizon = f64::from((self.lr * tau) as f32);
+        // A rate that a schedule lets fade away has a reciprocal past f32's range.
+        let inverse_rate = if (self.lr.recip() as f32).is_finite() { self.lr.recip() } else { 0.0 };
         vec![
             Scalar::both("step_size", self.lr, bc2.sqrt() / bc1),
             Scalar::call("eps", self.eps),
@@ -253,7 +255,7 @@ impl ElementwiseRule for FlowAdam {
             Scalar::call("beta2", self.beta2),
             Scalar::call("one_minus_beta2", 1.0 - self.beta2),
             Scalar::call("horizon", horizon),
-            Scalar::call("inverse_rate", if self.lr > 0.0 { self.lr.recip() } else { 0.0 }),
+            Scalar::call("inverse_rate", inverse_rate),
             Scalar::call("limit", self.gradient_clip),
             Scalar::call("gamma", gamma),
             Scalar::call("one_minus_gamma", 1.0 - gamma),

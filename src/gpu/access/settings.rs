@@ -1,7 +1,7 @@
 //! Settings of a running optimizer.
 
 use crate::gpu::Optimizer;
-use crate::gpu::build::spec::Group;
+use crate::gpu::build::spec::{Group, GroupInfo};
 use crate::optim::{Rule, Value};
 use crate::options::around::Clip;
 use crate::{Error, Result};
@@ -80,22 +80,19 @@ impl Optimizer {
 
     /// Takes a checked rule.
     fn take_rule(&mut self, group: Group, rule: Box<dyn Rule>) -> Result<()> {
-        let info = self.spec.group_info(group)?;
-        let counts_differ = |&t: &u64| {
-            let count = |rule: &dyn Rule| rule.scalars(t).iter().map(|s| s.count).collect::<Vec<_>>();
-            count(rule.as_ref()) != count(info.rule.as_ref())
-        };
-        let counts_change = self.spec.around.scheduled || [1, 2, 3, 10, 100].iter().any(counts_differ);
-        if counts_change && !self.scalars.idle(&self.context.device) {
+        let index = self.spec.group(group)?;
+        let before = &self.spec.groups[index];
+        let after = GroupInfo { rule, ..before.clone() };
+        let rows_change = self.scalars.written_differ(before, &after);
+        if rows_change && !self.scalars.idle(&self.context.device) {
             return Err(Error::Usage(format!(
                 "a setting of group `{}` that is computed ahead (bias corrections; with a schedule, all) may change only while no \
                  recorded step is unfinished: submit and wait first",
-                info.name
+                after.name
             )));
         }
-        let index = self.spec.group(group)?;
-        self.spec.groups[index].rule = rule;
-        if counts_change {
+        self.spec.groups[index] = after;
+        if rows_change {
             self.scalars.restart(None);
         }
         self.scalars.settings_changed();

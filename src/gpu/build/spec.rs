@@ -231,6 +231,14 @@ impl GroupInfo {
         Self { id, name, rule, maximize: false, scheduled: Vec::new(), routes: Vec::new() }
     }
 
+    /// Whether both hold one rule of this crate and differ in its rate alone. No rule of this crate computes the rate ahead, and rates
+    /// change often.
+    pub(crate) fn rate_alone_differs(&self, other: &Self) -> bool {
+        let (ours, theirs) = (self.rule.settings(), other.rule.settings());
+        let same = ours.iter().zip(&theirs).all(|(a, b)| a.0 == "lr" || a == b);
+        self.rule.origin().is_own() && same
+    }
+
     /// The scalars of the group at the `t`-th step, with the scalars of the options around the rule.
     pub(crate) fn scalars(&self, around: Around, t: u64) -> Result<Vec<Scalar>> {
         let rule = scalars_at(self.rule.as_ref(), &self.scheduled, &self.name, t)?;

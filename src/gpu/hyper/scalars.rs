@@ -331,6 +331,15 @@ impl Scalars {
         encoder.on_submitted_work_done(move || drop(slot.token));
     }
 
+    /// Whether the rows that the host wrote ahead, and that a step may still read, differ between two states of a group.
+    pub(crate) fn written_differ(&self, before: &GroupInfo, after: &GroupInfo) -> bool {
+        if !self.around.scheduled && before.rate_alone_differs(after) {
+            return false;
+        }
+        let row = |group: &GroupInfo, t| group.scalars(self.around, t).ok().map(|scalars| scalar_rows(&scalars).1);
+        self.counts.written().any(|t| row(before, t) != row(after, t))
+    }
+
     /// The settings changed: the next step takes a new slot.
     pub(crate) fn settings_changed(&mut self) {
         self.slots.current = None;
@@ -422,6 +431,11 @@ impl Counts {
     /// The most steps that the GPU can have counted once every recorded step is finished.
     fn most(&self) -> u64 {
         self.known + self.recorded - self.progress.dropped.load(Ordering::SeqCst) - self.finished
+    }
+
+    /// The step counts of the rows that are written and that a step may still read.
+    fn written(&self) -> impl Iterator<Item = u64> {
+        self.least() + 1..=self.filled
     }
 
     /// Whether another step might read a row past the end of the ring.

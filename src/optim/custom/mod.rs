@@ -276,8 +276,8 @@ impl CustomRule {
         self.give(member, Fill::Call(Arc::new(value)))
     }
 
-    /// Fills a member of `Hyper` from the settings and the step count t, from 1. The settings that the closure reads may change only
-    /// while no recorded step is unfinished.
+    /// Fills a member of `Hyper` from the settings and the step count t, from 1. A setting that changes the next values may change only
+    /// while no recorded step is unfinished. A value that f32 does not hold as a finite number is an error of the step whose turn it is.
     #[must_use]
     pub fn count(self, member: &str, value: impl Fn(&Settings<'_>, u64) -> f64 + Send + Sync + 'static) -> Self {
         self.give(member, Fill::Count(Arc::new(value)))
@@ -356,7 +356,8 @@ impl CustomRule {
             );
             return Err(located(self.name, &self.text[..self.written], Mistake { at: *at, message }));
         }
-        for t in [1, 2, 1000] {
+        // Later steps check their scalars when their turn comes.
+        for t in [1, 2] {
             let settings = Settings::new(&self.settings);
             let scalars = self.fill(&settings, t);
             if let Some(unknown) = settings.unknown() {

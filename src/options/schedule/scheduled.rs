@@ -10,8 +10,6 @@ use crate::{Error, Result};
 pub(crate) struct Scheduled {
     pub(crate) setting: String,
     pub(crate) schedule: Schedule,
-    /// Whether some values of the setting change the set of kept states.
-    decides_states: bool,
 }
 
 impl Scheduled {
@@ -21,11 +19,7 @@ impl Scheduled {
         if let (None, Some((_, Value::Number(base)))) = (schedule.own_base(), now) {
             schedule = schedule.base(base);
         }
-        let decides_states = [0.0, 0.5, 1.0].into_iter().any(|value| {
-            let mut other = rule.boxed();
-            other.set(setting, &Value::Number(value)).is_ok() && !goes_on(other.as_ref(), rule)
-        });
-        Self { setting: setting.to_owned(), schedule, decides_states }
+        Self { setting: setting.to_owned(), schedule }
     }
 
     /// Checks the schedule and its first value.
@@ -39,7 +33,7 @@ impl Scheduled {
         rule.set(&self.setting, &value)?;
         let problem = match rule.check() {
             Err(error) => error.to_string(),
-            Ok(()) if self.decides_states && !goes_on(rule, built) => {
+            Ok(()) if !goes_on(rule, built) => {
                 format!("{} = {value} changes which states are kept", self.setting)
             }
             Ok(()) => return Ok(()),
@@ -49,15 +43,29 @@ impl Scheduled {
 }
 
 /// The rule's scalars at the `t`-th step, with the scheduled value of the setting.
+///
+/// # Errors
+/// A scheduled value out of its range; a scalar that f32 does not hold, as a caller's closure may return at any step.
 pub(crate) fn scalars_at(rule: &dyn Rule, scheduled: &[Scheduled], group: &str, t: u64) -> Result<Vec<Scalar>> {
-    if scheduled.is_empty() {
-        return Ok(rule.scalars(t));
+    let scalars = if scheduled.is_empty() {
+        rule.scalars(t)
+    } else {
+        let mut now = rule.boxed();
+        for one in scheduled {
+            one.set(now.as_mut(), rule, group, t)?;
+        }
+        now.scalars(t)
+    };
+    let holds = |s: &Scalar| [s.call, s.count, s.value()].into_iter().all(|x| (x as f32).is_finite());
+    match scalars.iter().find(|s| !holds(s)) {
+        None => Ok(scalars),
+        Some(bad) => Err(Error::Usage(format!(
+            "group `{group}`: Hyper.{} of {} is {} at step {t}, needs a finite number that f32 holds",
+            bad.name,
+            rule.name(),
+            bad.value()
+        ))),
     }
-    let mut now = rule.boxed();
-    for one in scheduled {
-        one.set(now.as_mut(), rule, group, t)?;
-    }
-    Ok(now.scalars(t))
 }
 
 /// Refuses a call that sets a setting by hand while a schedule owns it.

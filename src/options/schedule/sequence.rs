@@ -103,7 +103,8 @@ impl Schedule {
 
     /// Puts `steps` steps in front, in which the rate climbs along a line to the first value that follows: the t-th step has the share
     /// (t + 1) / (steps + 1), so that no step has a rate of 0. Replaces an earlier warm-up. `steps` must not exceed the `steps` of the
-    /// shape, nor the number of steps until the next schedule begins.
+    /// shape, nor the number of steps until the next schedule begins. The shape's own steps begin after the warm-up;
+    /// [`total`](Self::total) counts both.
     #[must_use]
     pub fn warmup(self, steps: u64) -> Self {
         self.warm(Warmup { steps, from: None })
@@ -135,6 +136,25 @@ impl Schedule {
         let later = next.parts.into_iter();
         self.parts.extend(later.map(|p| Part { from: p.from.saturating_add(at), base: p.base.or(base), ..p }));
         self
+    }
+
+    /// Sets the `steps` of the last shape so that the shape ends at step `total`, counted from the beginning of the schedule, warm-ups
+    /// included: the length of a training. A warm-up or a schedule that is added later moves the end again.
+    ///
+    /// ```
+    /// use wgpu_optim::schedule::{Cosine, Schedule};
+    ///
+    /// let schedule = Schedule::from(Cosine::new(1)).warmup(20).total(460)?;
+    /// assert_eq!(schedule, Schedule::from(Cosine::new(440)).warmup(20));
+    /// assert_eq!(schedule, "cosine:total=460,warmup=20".parse()?);
+    /// # Ok::<(), wgpu_optim::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// The last shape has no end; no step is left for it.
+    pub fn total(mut self, total: u64) -> Result<Self> {
+        self.parts.last_mut().map_or(Ok(()), |last| last.end_at(total))?;
+        Ok(self)
     }
 
     /// Sets the base of the shapes. Default: the value that the scheduled setting had when the optimizer was built.
@@ -189,6 +209,23 @@ impl Part {
         }
         let from = from.unwrap_or(1.0 / (steps as f64 + 1.0));
         self.shape.rate(base, 0, steps) * (from + (1.0 - from) * t as f64 / steps as f64)
+    }
+
+    /// Sets the steps of the shape so that the shape ends at step `total` of the whole schedule.
+    pub(super) fn end_at(&mut self, total: u64) -> Result<()> {
+        let (name, before) = (self.shape.name(), self.from.saturating_add(self.warmup.map_or(0, |w| w.steps)));
+        let Some(steps) = self.shape.length_mut() else {
+            return Err(Error::Usage(format!(
+                "schedule {name}: total is {total}, needs a shape with steps: linear, cosine, one_cycle or polynomial"
+            )));
+        };
+        if total <= before {
+            return Err(Error::Usage(format!(
+                "schedule {name}: total is {total}, needs more than the {before} steps before the shape begins"
+            )));
+        }
+        *steps = total - before;
+        Ok(())
     }
 
     fn check(&self) -> Result<()> {
@@ -250,6 +287,16 @@ impl Shape {
             | Self::Cosine(Cosine { steps, .. })
             | Self::OneCycle(OneCycle { steps, .. })
             | Self::Polynomial(Polynomial { steps, .. }) => Some(*steps),
+            _ => None,
+        }
+    }
+
+    const fn length_mut(&mut self) -> Option<&mut u64> {
+        match self {
+            Self::Linear(Linear { steps, .. })
+            | Self::Cosine(Cosine { steps, .. })
+            | Self::OneCycle(OneCycle { steps, .. })
+            | Self::Polynomial(Polynomial { steps, .. }) => Some(steps),
             _ => None,
         }
     }

@@ -116,16 +116,16 @@ shapes! {
         steps: u64 = 5, COUNT;
     }
 
-    /// Along half a cosine from the base to `min`, the closed form of torch's `CosineAnnealingLR`.
+    /// Along half a cosine from the base to `min`, the closed form of torch's `CosineAnnealingLR`, and `min` after that.
     Cosine = "cosine" {
         required {
-            /// The step at which `min` is reached.
+            /// The step at which `min` is reached, counted from the end of the warm-up.
             steps: u64, COUNT;
         }
         /// The lowest value, which is not a share of the base. Default 0.
         min: f64 = 0.0, FACTOR;
-        /// Whether the value stays at `min`; otherwise it climbs back to the base within as many steps, and so on, as in torch. Default false.
-        hold: bool = false, CHOICE;
+        /// Whether the value stays at `min`; otherwise it climbs back to the base within as many steps, and so on, as in torch. Default true.
+        hold: bool = true, CHOICE;
     }
 
     /// The base, multiplied by `gamma` at every step: torch's `ExponentialLR`.

@@ -13,7 +13,7 @@ pub const HELP: &str = "\
 A schedule of the learning rate has the form NAME[:KEY=VALUE,…]. Several in a row are NAME…/NAME:from=STEP,… with these names:
   constant
   linear        start=1/3 end=1 (shares of the base)  steps=5
-  cosine        steps  min=0 (a value)  hold=false (true: stays at min)
+  cosine        steps  min=0 (a value)  hold=true (false: climbs again)
   exponential   gamma
   step          step_size  gamma=0.1
   multi_step    milestones=A+B+…  gamma=0.1
@@ -22,12 +22,13 @@ A schedule of the learning rate has the form NAME[:KEY=VALUE,…]. Several in a 
   inverse_sqrt  timescale=0 (0: the warm-up's length, or 10000)
   polynomial    steps=5  power=1
 Each takes warmup=STEPS, warmup_from=SHARE (default 1/(warmup+1)) and base=VALUE (default: the optimizer's setting).
+The steps of a shape begin after its warm-up. total=STEP in place of steps: the shape ends at this step, warm-up included.
 Two schedules, for example:
-  cosine:steps=1000,min=0,warmup=50
+  cosine:total=1000,min=0,warmup=50
   linear:steps=100/exponential:from=100,gamma=0.999";
 
 /// The keys that every part accepts.
-const COMMON: [&str; 4] = ["warmup", "warmup_from", "base", "from"];
+const COMMON: [&str; 5] = ["warmup", "warmup_from", "base", "from", "total"];
 
 type Pairs<'a> = Vec<(&'a str, &'a str)>;
 
@@ -51,7 +52,7 @@ pub fn names() -> Vec<&'static str> {
     READERS.iter().map(|(name, _)| *name).collect()
 }
 
-/// Reads a schedule such as `cosine:steps=1000,min=0,warmup=50`; [`HELP`] lists the forms. [`Display`](fmt::Display) writes a text that
+/// Reads a schedule such as `cosine:total=1000,min=0,warmup=50`; [`HELP`] lists the forms. [`Display`](fmt::Display) writes a text that
 /// reads as the same schedule. An error names an unknown name or key, with the nearest known one, or a key that is missing, given twice or
 /// out of its range.
 impl FromStr for Schedule {
@@ -110,7 +111,10 @@ fn read_part(text: &str) -> Result<Part> {
         }
     };
     let from = common(name, &pairs, "from")?.unwrap_or(0);
-    Ok(Part { from, shape: reader(&pairs)?, warmup, base: common(name, &pairs, "base")? })
+    let mut part = Part { from, shape: reader(&pairs)?, warmup, base: common(name, &pairs, "base")? };
+    let total: Option<u64> = common(name, &pairs, "total")?;
+    total.map_or(Ok(()), |total| part.end_at(total))?;
+    Ok(part)
 }
 
 fn refused(shape: &str, key: &str, value: &str, needs: &str) -> Error {
@@ -133,7 +137,12 @@ fn read<F: Form>(pairs: &Pairs<'_>) -> Result<F> {
             }
         }
     }
-    match F::REQUIRED.iter().find(|needed| !pairs.iter().any(|(key, _)| key == *needed)) {
+    let given = |field: &str| pairs.iter().any(|(key, _)| *key == field);
+    if given("total") && given("steps") {
+        return Err(Error::Usage(format!("schedule {}: steps and total are both given, needs one of them", F::NAME)));
+    }
+    let known = |field: &str| given(field) || field == "steps" && given("total");
+    match F::REQUIRED.iter().find(|needed| !known(needed)) {
         Some(missing) => Err(Error::Usage(format!("schedule {}: {missing} has no default and must be given", F::NAME))),
         None => Ok(form),
     }
