@@ -2,7 +2,8 @@
 //!
 //! The keys are `<torch's name>/<tensor>`: `exp_avg`, `exp_avg_sq`, `max_exp_avg_sq`, `momentum_buffer`, `square_avg`, `grad_avg`,
 //! `sum` with the tensor's shape, and, as one number per tensor, `step` and nadam's `mu_product`, which this crate computes from the step
-//! count and the settings. `param/<tensor>` is optional. A few lines of Python write and read such files (README, "Checkpoints").
+//! count and the settings. `param/<tensor>` is optional. The `safetensors` package of
+//! Python reads and writes such files.
 
 use std::collections::HashMap;
 
