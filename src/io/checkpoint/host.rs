@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::cpu::{Counters, Number, Optimizer};
-use crate::gpu::access::snapshot::{Arrays, Contents, Control};
+use crate::gpu::access::snapshot::{Arrays, Contents, Control, were_probed};
 use crate::gpu::layout::arena::PARAM;
 use crate::gpu::layout::units::{MASTER, REMAINDER};
 use crate::io::tensor_file::quote;
@@ -89,7 +89,9 @@ impl Checkpoint {
         if optimizer.losses().is_empty() {
             return Ok(());
         }
-        optimizer.set_losses(&self.contents.losses)
+        optimizer.set_losses(&self.contents.losses)?;
+        optimizer.probes.probed = were_probed(&self.contents.losses);
+        Ok(())
     }
 
     /// The groups that are on both sides, with the settings that were saved.
