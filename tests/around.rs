@@ -187,6 +187,7 @@ impl Described {
     fn new(rule: &dyn Rule, features: Features) -> Self {
         let [first, second] = two_rates(rule);
         let mut builder = Optimizer::builder(first);
+        builder.undamped_steps(true);
         let second = builder.group("second", second);
         let groups = [Group::DEFAULT, second];
         let tensors: Vec<Tensor> =

@@ -24,6 +24,7 @@ const SHAPES: [(&str, &[usize]); 4] = [("a", &[33, 47]), ("b", &[5]), ("empty", 
 
 fn build(rule: &dyn Rule) -> (Optimizer, Vec<Tensor>) {
     let mut builder = Optimizer::builder(rule.boxed());
+    builder.undamped_steps(true);
     let mut other = rule.boxed();
     other.set("lr", &wgpu_optim::optim::Value::Number(3e-3)).unwrap();
     let second = builder.group("second", other);
@@ -63,7 +64,7 @@ fn snapshot(optimizer: &Optimizer) -> Checkpoint {
 }
 
 fn start(rule: &dyn Rule) -> (Optimizer, Vec<Tensor>) {
-    let (optimizer, tensors) = build(rule);
+    let (mut optimizer, tensors) = build(rule);
     for (k, (tensor, (_, shape))) in tensors.iter().zip(SHAPES).enumerate() {
         optimizer.write_param(*tensor, &numbers(k as u32 + 77, elements(shape))).unwrap();
     }

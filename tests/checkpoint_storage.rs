@@ -51,6 +51,7 @@ fn rules() -> [Box<dyn Rule>; 3] {
 /// One description of the model on the GPU and on the host.
 fn described(rule: &dyn Rule, storage: &str, seed: u64) -> (Builder, Vec<Tensor>) {
     let mut builder = Optimizer::builder(rule.boxed());
+    builder.undamped_steps(true);
     builder.storage(storage.parse().unwrap()).seed(seed);
     builder.loss_scale(LossScale { initial: 64.0, ..LossScale::default() });
     let tensors = LENGTHS.map(|(name, length)| builder.tensor(Group::DEFAULT, name, &[length])).to_vec();

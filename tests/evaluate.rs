@@ -5,10 +5,10 @@ mod support {
     pub(crate) mod host;
 }
 
-use wgpu_optim::EvalRequest;
 use wgpu_optim::cpu::Optimizer;
 use wgpu_optim::optim::{Adam, Directions, FlowAdam, Integrator, Rule, SAdam, WarpAdam, WarpMode};
 use wgpu_optim::random::{draw, fill_normals, normals, unit};
+use wgpu_optim::{EvalRequest, Group};
 
 use support::handle;
 
@@ -211,4 +211,25 @@ fn normal_numbers_are_the_same_one_by_one_and_at_once() {
     for (power, want, allowed) in [(1, 0.0, 0.01), (2, 1.0, 0.015), (3, 0.0, 0.04), (4, 3.0, 0.1)] {
         assert!((mean(power) - want).abs() < allowed, "moment {power} is {}", mean(power));
     }
+}
+
+/// Before the first probes, a plain step would be AdamW's.
+#[test]
+fn a_plain_step_before_the_first_probes_is_refused() {
+    let build = |allow: bool| {
+        let mut builder = wgpu_optim::Optimizer::builder(SAdam::default());
+        builder.undamped_steps(allow).tensor(Group::DEFAULT, "w", &[2]);
+        builder.build_cpu::<f64>().unwrap()
+    };
+    let plain = |optimizer: &mut Optimizer<f64>| optimizer.step(&mut [&mut [1.0, 2.0]], &[&[0.5, -0.5]]);
+    let mut fresh = build(false);
+    let error = plain(&mut fresh).unwrap_err().to_string();
+    assert!(error.contains("sadam has no slopes") && error.contains("undamped_steps(true)"), "{error}");
+    assert_eq!(fresh.step_count(), 0);
+    plain(&mut build(true)).unwrap();
+    fresh.set_losses(&[1.0, 1.5, 2.0]).unwrap();
+    plain(&mut fresh).unwrap();
+    let mut probed = build(false);
+    step(&mut probed, &mut [1.0, 2.0], |_| 0.0).unwrap();
+    plain(&mut probed).unwrap();
 }

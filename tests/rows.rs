@@ -89,6 +89,7 @@ impl Described {
     fn new(rule: &dyn Rule, case: Case) -> Self {
         let [first, second] = two_rates(rule);
         let mut builder = Optimizer::builder(first);
+        builder.undamped_steps(true);
         let second = builder.group("second", second);
         let groups = [Group::DEFAULT, second];
         let add = |t: usize| builder.tensor(groups[GROUPS[t]], format!("t{t}"), SHAPES[t]);

@@ -410,6 +410,7 @@ fn oracle(rule: &dyn Rule, by_call: bool) -> Vec<Vec<(f64, f64)>> {
 
 fn on_gpu(rule: &dyn Rule) -> Vec<Vec<f32>> {
     let mut builder = Optimizer::builder(rule.boxed());
+    builder.undamped_steps(true);
     let fixed = builder.group("fixed", rule.boxed());
     builder.skip_nonfinite(true).schedule(Group::DEFAULT, steep());
     let groups = [Group::DEFAULT, fixed];

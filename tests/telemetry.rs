@@ -28,6 +28,7 @@ fn many(seed: u32) -> Vec<Vec<f32>> {
 /// One description of the optimizers on the GPU and on the host.
 fn described(rule: &dyn Rule, around: impl Fn(&mut Builder)) -> (Builder, Vec<Tensor>) {
     let mut builder = Optimizer::builder(rule.boxed());
+    builder.undamped_steps(true);
     let second = builder.group("second", rule.boxed());
     let tensors: Vec<Tensor> = (0..LENGTHS.len())
         .map(|t| builder.tensor(if t == 0 { second } else { Group::DEFAULT }, format!("t{t}"), &[LENGTHS[t]]))

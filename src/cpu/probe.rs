@@ -21,6 +21,8 @@ pub(crate) struct Probes<F> {
     pub(crate) slopes: Vec<F>,
     /// The losses of the last probes: at the parameters, then at each probe.
     losses: Vec<f64>,
+    /// Whether probes were made or their losses given.
+    pub(crate) probed: bool,
     /// The directions that the caller gave: per probe, per tensor, per element.
     pub(crate) given: Option<Vec<Vec<Vec<F>>>>,
 }
@@ -29,7 +31,7 @@ impl<F: Number> Probes<F> {
     pub(crate) fn new(procedure: Procedure) -> Self {
         let count = if let Procedure::Probe(probe) = procedure { probe.count } else { 0 };
         let losses = vec![0.0; if count > 0 { count + 1 } else { 0 }];
-        Self { slopes: vec![F::zero(); count], losses, given: None }
+        Self { slopes: vec![F::zero(); count], losses, probed: false, given: None }
     }
 }
 
@@ -76,6 +78,7 @@ impl<F: Number> Optimizer<F> {
         for (slope, loss) in self.probes.slopes.iter_mut().zip(&losses[1..]) {
             *slope = F::from_f64((loss - losses[0]) / sigma);
         }
+        self.probes.probed = true;
         Ok(())
     }
 

@@ -36,12 +36,14 @@ impl<F: Number> Optimizer<F> {
     ///
     /// # Errors
     /// A count or length that does not fit, a schedule's value out of range, a rule that evaluates gradients inside the step and needs
-    /// [`step_with`](Self::step_with). Nothing is changed then.
+    /// [`step_with`](Self::step_with), a rule that probes and was not probed yet
+    /// ([`Builder::undamped_steps`](crate::Builder::undamped_steps)). Nothing is changed then.
     pub fn step(&mut self, params: &mut [&mut [F]], grads: &[&[F]]) -> Result<()> {
         if let Procedure::Integrate(_) = self.procedure() {
             let rule = self.spec.rule().name();
             return Err(Error::Usage(format!("{rule} evaluates gradients inside the step: call step_with")));
         }
+        self.spec.check_probed(self.probes.probed)?;
         self.check_lengths(params, grads)?;
         if self.spec.tensors.iter().any(|info| info.frozen) {
             let mut params: Vec<&mut [F]> = params.iter_mut().zip(&self.tensors).map(|(p, t)| t.live_mut(p)).collect();

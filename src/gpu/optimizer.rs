@@ -46,6 +46,8 @@ pub struct Optimizer {
     pub(crate) scalars: Scalars,
     /// The step with recorded sums and no recorded update.
     pub(crate) half: Option<Slot>,
+    /// Whether probes were recorded or their losses given, for rules that probe.
+    pub(crate) probed: bool,
     /// `Some` where steps measure themselves.
     pub(crate) telemetry: Option<Telemetry>,
     pub(crate) evaluations: Evaluations,
@@ -63,7 +65,8 @@ impl Optimizer {
     ///
     /// # Errors
     /// Too many recorded steps are not yet finished; a tensor has no bound gradient and needs [`step_with_grads`](Self::step_with_grads); the
-    /// rule evaluates gradients inside the step.
+    /// rule evaluates gradients inside the step; the rule probes and was not probed yet
+    /// ([`Builder::undamped_steps`](crate::Builder::undamped_steps)).
     pub fn step(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
         self.check_whole()?;
         if self.kernels.runs.is_some() {

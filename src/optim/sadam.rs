@@ -9,7 +9,8 @@ settings! {
     /// the variance of the loss's slopes along `k` random directions over their mean square.
     ///
     /// A step evaluates the loss `k + 1` times beside the gradient: see [`Optimizer::begin_step`](crate::Optimizer::begin_step). The last
-    /// measured slopes damp plain steps; before the first measurement plain steps are not damped. A step with a loss that is not finite is
+    /// measured slopes damp plain steps; before the first measurement plain steps are an error, unless
+    /// [`Builder::undamped_steps`](crate::Builder::undamped_steps) allows them. A step with a loss that is not finite is
     /// skipped. All groups share one LGI.
     ///
     /// The rule keeps `m` (where β1 > 0) and `v`.

@@ -279,6 +279,7 @@ fn default_limits_are_enough() {
         for clip in [Clip::GlobalNorm(1.0), Clip::GroupNorm(1.0), Clip::TensorNorm(1.0)] {
             for moving in [false, true] {
                 let mut builder = Optimizer::builder(entry.sample());
+                builder.undamped_steps(true);
                 builder.clip(clip).loss_scale(LossScale::default()).accumulate(Accumulate::Mean(2)).ema(Ema::default());
                 builder.dynamic_gradients(moving).zero_grad(true).maximize(Group::DEFAULT);
                 let w = builder.tensor(Group::DEFAULT, "w", &[5000]);

@@ -1,7 +1,8 @@
 //! Steps that evaluate the objective or learn while they are under way, beside the same steps on the host.
 
+use wgpu_optim::checkpoint::Checkpoint;
 use wgpu_optim::optim::{Directions, FlowAdam, Injection, Integrator, Rule, WarpMode};
-use wgpu_optim::{Adam, Clip, EvalRequest, Evaluations, Group, Optimizer, SAdam, Tensor, WarpAdam, cpu};
+use wgpu_optim::{Adam, Clip, EvalRequest, Evaluations, Group, Optimizer, SAdam, Tensor, WarpAdam, cpu, wgpu};
 
 use crate::common::{block_on, gpu};
 
@@ -490,4 +491,49 @@ fn what_cannot_be_is_refused() {
     assert!(error.contains("call next_submitted"), "{error}");
     assert!(pair.device.write_losses(&[0.0]).is_err());
     assert!(pair.device.loss_slot(0).is_err());
+}
+
+/// Before the first probes, a plain step would be AdamW's. A snapshot from before them brings none.
+#[test]
+fn a_plain_step_before_the_first_probes_is_refused() {
+    let build = |allow: bool| {
+        let mut builder = Optimizer::builder(SAdam::default());
+        builder.undamped_steps(allow).tensor(Group::DEFAULT, "w", &[4]);
+        builder.build(&gpu().device, &gpu().queue).unwrap()
+    };
+    let refused = |optimizer: &mut Optimizer| {
+        for half in [false, true] {
+            let step = |e: &mut wgpu::CommandEncoder| if half { optimizer.record_sums(e) } else { optimizer.step(e) };
+            let error = gpu().run(step).unwrap_err().to_string();
+            assert!(error.contains("sadam has no slopes") && error.contains("undamped_steps(true)"), "{error}");
+        }
+    };
+    let plain = |optimizer: &mut Optimizer| gpu().run(|encoder| optimizer.step(encoder)).unwrap();
+    let mut fresh = build(false);
+    refused(&mut fresh);
+    let saved = saved(&fresh);
+    plain(&mut build(true));
+    let mut probed = build(false);
+    gpu()
+        .run(|encoder| {
+            let mut step = probed.probe()?;
+            while step.next(encoder)?.is_some() {}
+            Ok(())
+        })
+        .unwrap();
+    plain(&mut probed);
+    fresh.write_losses(&[1.0, 1.5, 2.0]).unwrap();
+    let later = self::saved(&fresh);
+    plain(&mut fresh);
+    saved.restore(&mut fresh).unwrap();
+    refused(&mut fresh);
+    later.restore(&mut fresh).unwrap();
+    plain(&mut fresh);
+}
+
+fn saved(optimizer: &Optimizer) -> Checkpoint {
+    let mut encoder = crate::common::encoder();
+    let snapshot = optimizer.snapshot(&mut encoder).unwrap();
+    crate::common::submit(encoder);
+    block_on(snapshot.checkpoint()).unwrap()
 }

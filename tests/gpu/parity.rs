@@ -119,6 +119,7 @@ impl Pages {
 
 fn builder(problem: &Problem) -> (Builder, Vec<Group>) {
     let mut builder = Optimizer::builder(problem.groups[0].clone());
+    builder.undamped_steps(true);
     let mut handles = vec![Group::DEFAULT];
     for (i, rule) in problem.groups.iter().enumerate().skip(1) {
         handles.push(builder.group(format!("group {i}"), rule.clone()));

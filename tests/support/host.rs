@@ -10,6 +10,7 @@ pub(crate) fn builder(
     let mut groups = groups.into_iter();
     let (_, first) = groups.next().expect("a group");
     let mut builder = wgpu_optim::Optimizer::builder(first);
+    builder.undamped_steps(true);
     let mut handles = vec![Group::DEFAULT];
     handles.extend(groups.map(|(name, rule)| builder.group(name, rule)));
     for (name, group, elements) in tensors {

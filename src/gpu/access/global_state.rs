@@ -28,7 +28,14 @@ impl Optimizer {
     ///
     /// # Errors
     /// The count of losses is not one more than the count of probes.
-    pub fn write_losses(&self, losses: &[f32]) -> Result<()> {
+    pub fn write_losses(&mut self, losses: &[f32]) -> Result<()> {
+        self.put_losses(losses)?;
+        self.probed = true;
+        Ok(())
+    }
+
+    /// As [`write_losses`](Self::write_losses), but steps still count as not probed.
+    pub(crate) fn put_losses(&self, losses: &[f32]) -> Result<()> {
         let probes = self.placement.classes[0].probes();
         if probes == 0 || losses.len() != probes + 1 {
             return Err(Error::Usage(format!(

@@ -264,13 +264,20 @@ impl Optimizer {
     }
 
     /// Writes the global state and the losses of probes.
-    pub(crate) fn write_decisions(&self, global_state: &[f32], losses: &[f64]) -> Result<()> {
+    pub(crate) fn write_decisions(&mut self, global_state: &[f32], losses: &[f64]) -> Result<()> {
         self.write_global_state(global_state)?;
         if self.kernels.losses.is_none() {
             return Ok(());
         }
-        self.write_losses(&losses.iter().map(|x| *x as f32).collect::<Vec<_>>())
+        self.put_losses(&losses.iter().map(|x| *x as f32).collect::<Vec<_>>())?;
+        self.probed = were_probed(losses);
+        Ok(())
     }
+}
+
+/// Whether these losses come from probes: before the first probes, all are zero.
+pub(crate) fn were_probed(losses: &[f64]) -> bool {
+    losses.iter().any(|loss| *loss != 0.0)
 }
 
 impl Snapshot {

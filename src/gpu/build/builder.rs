@@ -140,6 +140,14 @@ impl Builder {
         self
     }
 
+    /// Allows plain steps ([`Optimizer::step`](crate::Optimizer::step)) of a rule that probes before its first probes. Such a step of
+    /// [`SAdam`](crate::SAdam) is a step of AdamW, because the rule has no slopes to damp it with. The steps that evaluate need no
+    /// permission. Default: not allowed, and such a step is an error.
+    pub fn undamped_steps(&mut self, allow: bool) -> &mut Self {
+        self.spec.undamped_steps = allow;
+        self
+    }
+
     /// Sets gradients to zero once the step has read them, in the same dispatch. Skipped steps set them to zero too. Default: off.
     pub fn zero_grad(&mut self, zero: bool) -> &mut Self {
         self.spec.around.zero_grad = zero;

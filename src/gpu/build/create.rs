@@ -100,6 +100,7 @@ impl Optimizer {
             remap: None,
             scalars,
             half: None,
+            probed: false,
             telemetry: None,
             evaluations: Evaluations::default(),
             memory_usage,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::optim::{Rule, Scalar};
+use crate::optim::{Procedure, Rule, Scalar};
 use crate::options::around::{Around, evaluation_scalar};
 use crate::options::schedule::{Scheduled, scalars_at};
 use crate::options::storage::{Formats, Storage};
@@ -66,6 +66,8 @@ pub(crate) struct Spec {
     pub(crate) given_directions: bool,
     /// Each step names its gradients.
     pub(crate) dynamic_gradients: bool,
+    /// Steps before the first probes are allowed, for rules that probe.
+    pub(crate) undamped_steps: bool,
 }
 
 impl Spec {
@@ -79,7 +81,24 @@ impl Spec {
             seed: 0,
             given_directions: false,
             dynamic_gradients: false,
+            undamped_steps: false,
         }
+    }
+
+    /// Checks that a step without evaluations has what the rule decides from. `probed`: slopes were measured or given.
+    ///
+    /// # Errors
+    /// The rule probes, and no probe came before.
+    pub(crate) fn check_probed(&self, probed: bool) -> Result<()> {
+        let Procedure::Probe(_) = self.rule().procedure() else { return Ok(()) };
+        if probed || self.undamped_steps {
+            return Ok(());
+        }
+        Err(Error::Usage(format!(
+            "{} has no slopes before the first probes, and this step would not be damped: call step_with first, or allow such steps \
+             with Builder::undamped_steps(true)",
+            self.rule().name()
+        )))
     }
 
     /// The rule of all groups.

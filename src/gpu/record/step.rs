@@ -151,13 +151,13 @@ impl Optimizer {
         Ok(())
     }
 
-    /// Checks that the rule evaluates no gradient inside the step.
+    /// Checks that the rule evaluates no gradient inside the step, and that its probes came before.
     pub(crate) fn check_whole(&self) -> Result<()> {
         let rule = self.spec.groups[0].rule.as_ref();
         let call = match rule.procedure() {
             Procedure::Integrate(Scheme::Dopri5 { .. }) => "step_with_submits",
             Procedure::Integrate(Scheme::Rk4) => "begin_step or step_with",
-            Procedure::Plain | Procedure::Probe(_) | Procedure::Warp(_) => return Ok(()),
+            Procedure::Plain | Procedure::Probe(_) | Procedure::Warp(_) => return self.spec.check_probed(self.probed),
         };
         Err(Error::Usage(format!("{} evaluates gradients inside the step: call {call}", rule.name())))
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::cpu::{Counters, Number, Optimizer};
-use crate::gpu::access::snapshot::{Arrays, Contents, Control};
+use crate::gpu::access::snapshot::{Arrays, Contents, Control, were_probed};
 use crate::gpu::layout::arena::PARAM;
 use crate::gpu::layout::units::{MASTER, REMAINDER};
 use crate::io::tensor_file::quote;
@@ -88,7 +88,9 @@ impl Checkpoint {
         if optimizer.losses().is_empty() {
             return Ok(());
         }
-        optimizer.set_losses(&self.contents.losses)
+        optimizer.set_losses(&self.contents.losses)?;
+        optimizer.probes.probed = were_probed(&self.contents.losses);
+        Ok(())
     }
 
     fn host_differences<F: Number>(&self, optimizer: &Optimizer<F>, lengths: &[usize], fit: Fit) -> Vec<String> {

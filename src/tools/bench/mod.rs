@@ -200,6 +200,7 @@ struct Measured<'a> {
 impl Measured<'_> {
     fn builder(self) -> Builder {
         let mut builder = Optimizer::builder(self.rule.boxed());
+        builder.undamped_steps(true);
         let shape = [self.size.elements];
         builder.storage(self.storage.clone());
         builder.tensors(Group::DEFAULT, (0..self.size.tensors).map(|i| (format!("tensor {i}"), shape)));

@@ -105,6 +105,7 @@ fn pool(gpu: &Gpu, tensors: u64) -> wgpu::Buffer {
 
 fn with_dynamic_gradients(gpu: &Gpu, rule: &dyn Rule, tensors: usize) -> Result<Optimizer> {
     let mut builder = Optimizer::builder(rule.boxed());
+    builder.undamped_steps(true);
     for i in 0..tensors {
         builder.tensor(Group::DEFAULT, format!("tensor {i}"), &[ELEMENTS]);
     }

@@ -239,6 +239,7 @@ impl Replay<'_> {
 /// A builder of the trajectory's optimizer.
 fn builder(trajectory: &Trajectory, rule: &dyn Rule, storage: &Storage) -> Builder {
     let mut builder = Optimizer::builder(rule.boxed());
+    builder.undamped_steps(true);
     builder.storage(storage.clone()).given_directions(trajectory.direction(1, 1, 0).is_some());
     builder.tensors(Group::DEFAULT, trajectory.tensors().iter().map(|t| (t.name(), t.shape())));
     builder

@@ -287,6 +287,7 @@ fn builder(groups: &[Box<dyn Rule>], tensors: impl Iterator<Item = (usize, usize
     let mut groups = groups.iter();
     let first = groups.next().ok_or_else(|| Error::Usage("a problem needs a group".to_owned()))?;
     let mut builder = Optimizer::builder(first.clone());
+    builder.undamped_steps(true);
     let mut handles = vec![Group::DEFAULT];
     handles.extend(groups.enumerate().map(|(i, rule)| builder.group(format!("group {}", i + 1), rule.clone())));
     for (i, (group, elements)) in tensors.enumerate() {

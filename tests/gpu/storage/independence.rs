@@ -16,6 +16,7 @@ const SIZES: &[usize] = &[4097, 1, 3000, 5, 1024, 1025];
 /// A builder with the problem's tensors in buffers of the crate's.
 fn builder(problem: &Problem) -> (Builder, Vec<Tensor>) {
     let mut builder = Optimizer::builder(problem.groups[0].clone());
+    builder.undamped_steps(true);
     builder.storage(problem.storage.clone());
     let tensors = problem.tensors.iter().enumerate();
     let tensors = tensors.map(|(t, data)| builder.tensor(Group::DEFAULT, format!("tensor {t}"), &[data.param.len()]));

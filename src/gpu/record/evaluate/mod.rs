@@ -296,6 +296,7 @@ impl PendingStep<'_> {
 
     fn end(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<Option<EvalRequest>> {
         if let Some(slot) = self.slot.take() {
+            self.optimizer.probed = true;
             if self.steps {
                 self.optimizer.finish(encoder, slot);
             } else {
