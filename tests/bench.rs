@@ -30,7 +30,7 @@ fn bytes_are_those_that_must_move() {
         (28.0, AdamW::default().into()),
         (36.0, AdamW { amsgrad: true, ..AdamW::default() }.into()),
         (20.0, AdamW { beta1: 0.0, ..AdamW::default() }.into()),
-        (28.0, NAdam::default().into()),
+        (36.0, NAdam::default().into()),
         (28.0, RAdam::default().into()),
         (20.0, RmsProp::default().into()),
         (28.0, RmsProp { momentum: 0.9, ..RmsProp::default() }.into()),

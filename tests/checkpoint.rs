@@ -418,7 +418,7 @@ fn states_return_to_torch_unchanged() {
     }
 }
 
-/// torch keeps the product of momenta in its states; here the product follows from the settings.
+/// torch keeps the product of momenta in its states; here it is 1 less the state `q`.
 #[test]
 fn nadams_product_converts_both_ways() {
     let bytes = torch_nadam_file();
@@ -432,9 +432,49 @@ fn nadams_product_converts_both_ways() {
         let key = format!("exp_avg/{name}");
         assert_eq!(of_file(&exported, &key), of_file(&bytes, &key));
     }
-    let (mut other, _) = torch_nadam(0.2);
-    let error = restore_torch("torch", bytes, &mut other).unwrap_err().to_string();
-    assert!(error.contains("mu_product is"), "{error}");
+    // A product that the settings of today do not make is a fact of the past.
+    let (mut other, [(w, _), _]) = torch_nadam(0.2);
+    restore_torch("torch", bytes.clone(), &mut other).unwrap();
+    let left = pollster::block_on(other.read_state(w, "q")).unwrap();
+    assert!(left.iter().all(|q| *q == 1.0 - of_file(&bytes, "mu_product/w")[0]), "{left:?}");
+    // Nothing but a share is a product.
+    let mut impossible = bytes;
+    let file = safetensors::SafeTensors::deserialize(&impossible).unwrap();
+    let at = file.tensor("mu_product/w").unwrap().data().as_ptr() as usize - impossible.as_ptr() as usize;
+    impossible[at..at + 4].copy_from_slice(&1.5_f32.to_le_bytes());
+    let error = restore_torch("torch", impossible, &mut other).unwrap_err().to_string();
+    assert!(error.contains("mu_product/w` is 1.5, needs a number in [0, 1]"), "{error}");
+}
+
+/// A file that was written before the product was a state has the settings' own product.
+#[test]
+fn a_file_without_nadams_product_resumes() {
+    let (mut optimizer, tensors) = torch_nadam(4e-3);
+    for number in 0..3 {
+        for (tensor, name) in tensors {
+            let ones = vec![0.5 + number as f32; if name == "w" { 35 } else { 5 }];
+            optimizer.write_grad(tensor, &ones).unwrap();
+        }
+        GPU.run(|encoder| optimizer.step(encoder)).unwrap();
+    }
+    let bytes = snapshot(&optimizer).to_bytes().unwrap();
+    let old = without_products(&bytes);
+    assert!(old.len() < bytes.len());
+    let (mut resumed, _) = torch_nadam(4e-3);
+    Checkpoint::from_bytes("old", old).unwrap().restore(&mut resumed).unwrap();
+    for (_, name) in tensors {
+        let read = |from: &Optimizer| pollster::block_on(from.read_state(from.tensor(name).unwrap(), "q")).unwrap();
+        let pairs = read(&resumed).into_iter().zip(read(&optimizer));
+        assert!(pairs.clone().all(|(a, b)| (a - b).abs() <= 2.0 * f32::EPSILON && a > 0.5), "{name}");
+    }
+}
+
+/// The file without every array `q`.
+fn without_products(bytes: &[u8]) -> Vec<u8> {
+    let file = safetensors::SafeTensors::deserialize(bytes).unwrap();
+    let (_, about) = safetensors::SafeTensors::read_metadata(bytes).unwrap();
+    let kept: Vec<_> = file.iter().filter(|(key, _)| !key.starts_with("q/")).collect();
+    safetensors::serialize(kept, about.metadata().clone()).unwrap()
 }
 
 #[test]

@@ -14,7 +14,7 @@ use wgpu_optim::optim::{ALL, Rule, Value};
 use wgpu_optim::schedule::{
     Anneal, Constant, Cosine, Exponential, InverseSqrt, Linear, MultiStep, OneCycle, Polynomial, Schedule, Step, names,
 };
-use wgpu_optim::{AdamW, Builder, Group, Optimizer, Sgd};
+use wgpu_optim::{AdamW, Builder, Group, NAdam, Optimizer, Sgd};
 
 use support::gpu::GPU;
 use support::host;
@@ -529,4 +529,44 @@ fn by_call_a_schedule_sets_the_rate() {
         step(&mut optimizer).unwrap();
     }
     assert_eq!(pollster::block_on(optimizer.read_param(tensor)).unwrap(), [1.75; 4]);
+}
+
+// ---- scalars with a past
+
+/// β1 rises from 0.5 to 0.99 after ten steps, by hand or by schedule. The numbers are torch's, whose NAdam keeps the product of the momenta
+/// that it used.
+#[test]
+fn a_beta1_that_changes_keeps_nadams_product_of_the_past() {
+    let rule = NAdam { lr: 0.01, beta1: 0.5, momentum_decay: 100.0, ..NAdam::default() };
+    let late = || Schedule::custom(|t| if t < 10 { 0.5 } else { 0.99 });
+    for scheduled in [false, true] {
+        let mut builder = Optimizer::builder(rule);
+        let tensor = builder.tensor(Group::DEFAULT, "w", &[1]);
+        if scheduled {
+            builder.schedule_setting(Group::DEFAULT, "beta1", late());
+        }
+        let mut on_host = builder.build_cpu::<f64>().unwrap();
+        let mut on_gpu = builder.build(&GPU.device, &GPU.queue).unwrap();
+        on_gpu.write_param(tensor, &[1.0]).unwrap();
+        let mut w = [1.0_f64];
+        for t in 0..11 {
+            if t == 10 && !scheduled {
+                let beta1 = Value::Number(0.99);
+                on_host.set(Group::DEFAULT, "beta1", &beta1).unwrap();
+                on_gpu.set(Group::DEFAULT, "beta1", &beta1).unwrap();
+            }
+            let gradient = 1.0 + 0.1 * f64::from(t % 3);
+            on_host.step(&mut [&mut w], &[&[gradient]]).unwrap();
+            on_gpu.write_grad(tensor, &[gradient as f32]).unwrap();
+            step(&mut on_gpu).unwrap();
+            let of_gpu = f64::from(pollster::block_on(on_gpu.read_param(tensor)).unwrap()[0]);
+            let of_torch = [None, Some(0.894_115_4), Some(0.884_315_4)][(t.max(8) - 8) as usize];
+            for found in [w[0], of_gpu] {
+                assert!(
+                    of_torch.is_none_or(|w: f64| (found - w).abs() < 2e-7),
+                    "{scheduled} {t}: {found}, {of_torch:?}"
+                );
+            }
+        }
+    }
 }

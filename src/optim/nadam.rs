@@ -1,5 +1,7 @@
 //! NAdam; the rule is `shaders/rules/nadam.wgsl`.
 
+#[cfg(feature = "checkpoint")]
+use super::Rule as _;
 use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, bias_correction, fields, own_square};
 #[cfg(feature = "checkpoint")]
 use crate::Result;
@@ -14,7 +16,8 @@ settings! {
     ///
     /// The moments of Adam, `μ_t = β1 (1 - ½ 0.96^{tψ})`, `θ ← θ - η (μ_{t+1} m/(1-Π_{i≤t+1} μ_i) + (1-μ_t) g/(1-Π_{i≤t} μ_i)) / (√v̂ + ε)`.
     ///
-    /// The rule keeps `m` (where β1 > 0) and `v`.
+    /// The rule keeps `v` and, where β1 > 0, `m` and `q` = 1 - Π μ_i. As in torch, the product is of the μ_i that the settings gave at their
+    /// own steps, so that a β1 that changes later leaves the past as it was.
     ///
     /// ```
     /// use wgpu_optim::{NAdam, Rule};
@@ -22,7 +25,7 @@ settings! {
     /// let rule = NAdam { lr: 1e-3, ..NAdam::default() };
     /// rule.check()?;
     /// let kept: Vec<_> = rule.states().into_iter().filter(|state| state.used).map(|state| state.name).collect();
-    /// assert_eq!(kept, ["m", "v"]);
+    /// assert_eq!(kept, ["m", "v", "q"]);
     /// # Ok::<(), wgpu_optim::Error>(())
     /// ```
     NAdam = "nadam",
@@ -43,10 +46,16 @@ settings! {
 fields! {
     /// The scalars of a step.
     Hyper {
-        /// η √(1-β2^t) μ_{t+1} / (1 - Π_{i≤t+1} μ_i)
-        step_size_m,
-        /// η √(1-β2^t) (1-μ_t) / (1 - Π_{i≤t} μ_i)
-        step_size_g,
+        /// η √(1-β2^t)
+        step_size,
+        /// μ_t
+        mu,
+        /// 1-μ_t
+        one_minus_mu,
+        /// μ_{t+1}
+        next,
+        /// 1-μ_{t+1}
+        one_minus_next,
         /// ε √(1-β2^t)
         eps_hat,
         /// λ
@@ -69,7 +78,19 @@ fields! {
         m,
         /// Second moment.
         v,
+        /// 1 - Π μ_i
+        q,
     }
+}
+
+#[cfg(feature = "checkpoint")]
+impl NAdam {
+    /// The name of the optimizer in files.
+    pub(crate) const NAME: &'static str = <Self as Configured>::NAME;
+    /// The state of the first moment.
+    pub(crate) const FIRST: &'static str = "m";
+    /// The state that holds 1 - Π μ_i.
+    pub(crate) const LEFT: &'static str = "q";
 }
 
 impl NAdam {
@@ -82,18 +103,20 @@ impl NAdam {
         self.beta1 * (1.0 - self.fade(i))
     }
 
-    /// Π_{i≤t} μ_i of these settings after `t` steps: torch's `mu_product`.
+    /// Π_{i≤t} μ_i where these settings held for all `t` steps: torch's `mu_product`.
     #[cfg(feature = "checkpoint")]
     pub(crate) fn mu_product<'a>(settings: impl Iterator<Item = (&'a str, &'a Value)>, t: u64) -> Result<f64> {
         let mut rule = Self::default();
         for (name, value) in settings {
             Configured::set(&mut rule, name, value)?;
         }
+        rule.check()?;
         Ok(rule.product(t))
     }
 
     /// Π_{i≤t} μ_i. The loop takes some thousand turns at most for any t: where ψ is small the product soon vanishes beside 1, and where ψ is
     /// large the other factors are a power of β1.
+    #[cfg(feature = "checkpoint")]
     fn product(&self, t: u64) -> f64 {
         let mut product = 1.0;
         for i in 1..=t {
@@ -120,11 +143,14 @@ impl ElementwiseRule for NAdam {
     const SHARES_ROWS: bool = true;
 
     fn scalars(&self, t: u64) -> Vec<Scalar> {
-        let (mu, next, product) = (self.mu(t), self.mu(t + 1), self.product(t));
+        let (mu, next) = (self.mu(t), self.mu(t + 1));
         let root = bias_correction(self.beta2, t).sqrt();
         vec![
-            Scalar::both("step_size_m", self.lr, root * next / (1.0 - product * next)),
-            Scalar::both("step_size_g", self.lr, root * (1.0 - mu) / (1.0 - product)),
+            Scalar::both("step_size", self.lr, root),
+            Scalar::count("mu", mu),
+            Scalar::count("one_minus_mu", 1.0 - mu),
+            Scalar::count("next", next),
+            Scalar::count("one_minus_next", 1.0 - next),
             Scalar::count("eps_hat", self.eps * root),
             Scalar::call("decay", self.weight_decay),
             Scalar::call("beta1", self.beta1),
@@ -135,7 +161,12 @@ impl ElementwiseRule for NAdam {
     }
 
     fn states(&self) -> Vec<StateSpec> {
-        vec![StateSpec::zero("m", self.beta1 > 0.0), StateSpec::zero("v", true).positive()]
+        let momentum = self.beta1 > 0.0;
+        vec![
+            StateSpec::zero("m", momentum),
+            StateSpec::zero("v", true).positive(),
+            StateSpec::zero("q", momentum).exact(),
+        ]
     }
 
     fn variants() -> Vec<(&'static str, Self)> {
@@ -165,13 +196,16 @@ impl ElementwiseRule for NAdam {
         let g = gradient + h.decay * p;
         let m = h.beta1 * s.m + h.one_minus_beta1 * g;
         let v = h.beta2 * s.v + square(h.one_minus_beta2, g);
+        let q = h.one_minus_mu + h.mu * s.q;
         s.m = m;
         s.v = v;
-        -(h.step_size_m * m + h.step_size_g * g) / (v.sqrt() + h.eps_hat)
+        s.q = q;
+        let ahead = h.next * m / (h.one_minus_next + h.next * q) + h.one_minus_mu * g / q;
+        -h.step_size * ahead / (v.sqrt() + h.eps_hat)
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "checkpoint"))]
 mod tests {
     use super::*;
 
@@ -199,7 +233,7 @@ mod tests {
             for momentum_decay in [0.0, 1e-12, 4e-3, 0.1, 0.35, 1.0, 1e6] {
                 for t in [1_000_000, u64::from(u32::MAX), 1 << 60] {
                     let rule = NAdam { beta1, momentum_decay, ..NAdam::default() };
-                    assert!(ElementwiseRule::scalars(&rule, t).iter().all(|s| s.value().is_finite()), "{rule:?}");
+                    assert!((0.0..1.0).contains(&rule.product(t)), "{rule:?}");
                 }
             }
         }

@@ -66,7 +66,7 @@ pub(crate) const F32_BETA2: Mistake = Scalars(|rule, _, scalar| {
     }
 });
 pub(crate) const UNCORRECTED_M: Mistake = Scalars(|rule, t, scalar| {
-    for name in ["step_size", "step_size_m", "step_size_g", "correction", "rectified", "plain"] {
+    for name in ["step_size", "correction", "rectified", "plain"] {
         change(scalar, name, correction(rule, "beta1", t));
     }
 });
@@ -238,14 +238,16 @@ const NADAM: &[(&str, &str, Mistake)] = &[
     ("default", "1-β2 in f32", F32_BETA2),
     ("default", "no bias correction", UNCORRECTED_M),
     ("default", "count off by one", LATE_COUNT),
-    ("default", "gradient dropped", Text(&[(" + h.step_size_g * g", "")])),
-    ("default", "m dropped", Text(&[("h.step_size_m * m + ", "")])),
+    ("default", "gradient dropped", Text(&[(" + h.one_minus_mu * g / q", "")])),
+    ("default", "m dropped", Text(&[("h.next * m / (h.one_minus_next + h.next * q) + ", "")])),
+    ("default", "product of the past dropped", Text(&[("h.one_minus_mu + h.mu * (*s).q", "vec4(h.one_minus_mu)")])),
+    ("default", "product not ahead", Text(&[("(h.one_minus_next + h.next * q)", "q")])),
     ("default", "ε inside the root", Text(&[("sqrt(v) + h.eps_hat", "sqrt(v + h.eps_hat)")])),
-    ("constant_mu", "no gradient of this step", Text(&[("h.step_size_g * g", "h.step_size_g * m")])),
+    ("constant_mu", "no gradient of this step", Text(&[("h.one_minus_mu * g / q", "h.one_minus_mu * m / q")])),
     (
         "no_momentum",
         "no bias correction of v",
-        Scalars(|rule, t, s| change(s, "step_size_g", correction(rule, "beta2", t).sqrt().recip())),
+        Scalars(|rule, t, s| change(s, "step_size", correction(rule, "beta2", t).sqrt().recip())),
     ),
 ];
 

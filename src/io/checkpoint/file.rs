@@ -6,11 +6,12 @@ use serde_json::Value as Json;
 
 use super::saved::Checkpoint;
 use super::{about, arrays, fields};
-use crate::gpu::access::snapshot::Contents;
+use crate::gpu::access::snapshot::{Arrays, Contents};
 use crate::io::atomic;
 use crate::io::tensor_file::TensorFile;
 use crate::io::tensor_writer::serialize;
-use crate::{Error, Result};
+use crate::options::storage::Packed;
+use crate::{Error, NAdam, Result};
 
 /// The one key of the metadata. safetensors writes several keys in an order that changes from file to file.
 const ABOUT: &str = "wgpu-optim checkpoint";
@@ -58,7 +59,7 @@ impl Checkpoint {
         let about: Json =
             serde_json::from_str(about).map_err(|e| file.error(format!("its metadata `{ABOUT}`: {e}")))?;
         about::check_version(&file, &about)?;
-        Ok(Self {
+        let mut checkpoint = Self {
             name: name.to_owned(),
             optimizer: fields::text(&file, &about, "optimizer")?.to_owned(),
             groups: about::groups(&file, &about)?,
@@ -71,6 +72,26 @@ impl Checkpoint {
                 tensors: arrays::read(&file, &about)?,
             },
             notes: about::notes(&file, &about)?,
-        })
+        };
+        checkpoint.add_products()?;
+        Ok(checkpoint)
+    }
+
+    /// Adds nadam's product of momenta to a file that was written before the product was a state. Such a run took the product from its
+    /// settings.
+    fn add_products(&mut self) -> Result<()> {
+        let steps = self.step_count();
+        let lacking = |tensor: &&mut Arrays| tensor.get(NAdam::FIRST).is_some() && tensor.get(NAdam::LEFT).is_none();
+        for tensor in self.contents.tensors.iter_mut().filter(lacking) {
+            let settings =
+                self.groups.iter().find(|(group, _)| self.optimizer == NAdam::NAME && *group == tensor.group);
+            if let Some((_, settings)) = settings {
+                let settings = settings.iter().map(|(name, value)| (name.as_str(), value));
+                let left = 1.0 - NAdam::mu_product(settings, steps)?;
+                let elements = tensor.shape.iter().product();
+                tensor.arrays.push((NAdam::LEFT.to_owned(), Packed::F32(vec![left as f32; elements])));
+            }
+        }
+        Ok(())
     }
 }
