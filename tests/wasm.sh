@@ -20,7 +20,7 @@ skip() {
 check() { # COMPILER [ARGUMENTS]
     echo "wasm32: cargo check with $1"
     shift
-    cargo check --lib --no-default-features --features wgpu/webgpu --target $wasm --target-dir "$target/wasm" "$@"
+    cargo check -p wgpu-optim --lib --no-default-features --features wgpu/webgpu --target $wasm --target-dir "$target/wasm" "$@"
     echo 'wasm32: passed'
     exit 0
 }
