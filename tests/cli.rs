@@ -161,6 +161,7 @@ fn mistakes_are_named_in_one_line() {
         (&["train", "--clip", "value:much"], &["clip `value:much` needs a number"]),
         (&["train", "--schedule", "cosin:steps=5"], &["did you mean `cosine`?"]),
         (&["train", "--schedule", "constant:base=-1"], &["schedule constant: base is -1"]),
+        (&["train", "--optimizer", "flowadam", "--schedule", "cosine:total=460"], &["would stand still"]),
         (&["train", "--ema", "1"], &["decay of the weights' average is 1, needs a number in [0, 1)"]),
         (&["train", "--no-decay", "rank:one"], &["no-decay `rank:one` needs a whole number"]),
         (&["train", "--optimizer", "prox_sgd", "--no-decay"], &["prox_sgd has no weight_decay"]),

@@ -22,9 +22,18 @@ impl Scheduled {
         Self { setting: setting.to_owned(), schedule }
     }
 
-    /// Checks the schedule and its first value.
+    /// Checks the schedule, its first value, and that the step count on which it goes by advances.
     pub(crate) fn check(&self, rule: &dyn Rule, group: &str) -> Result<()> {
         self.schedule.check()?;
+        if rule.sums().may_hold {
+            return Err(Error::Usage(format!(
+                "group `{group}`: {} does not count its steps along the flow, and its schedule `{}` would stand still: set {} before \
+                 each step from a count of your own",
+                rule.name(),
+                self.schedule,
+                self.setting
+            )));
+        }
         self.set(rule.boxed().as_mut(), rule, group, 1)
     }
 
