@@ -77,7 +77,8 @@ impl Checkpoint {
         for (group, settings) in self.host_groups(optimizer) {
             optimizer.restore_settings(group, settings.iter().map(|(name, value)| (name.as_str(), value)))?;
         }
-        let Control { step_count, skipped, streak, scale, rounding } = self.contents.control;
+        let Control { step_count, skipped, streak, scale, mode, rounding } = self.contents.control;
+        optimizer.mode = mode;
         let (step_count, skipped, scale) = (step_count.into(), skipped.into(), scale.into());
         optimizer.set_counters(Counters { step_count, skipped, streak, scale });
         if let Some(rounding) = rounding {
@@ -107,6 +108,7 @@ impl Checkpoint {
             differences.push(format!("it is of {}, the optimizer is {rule}", self.optimizer));
         }
         differences.extend(self.count_differences(optimizer.spec.rule()));
+        differences.extend(self.mode_difference(optimizer.spec.rule(), false));
         for (group, settings) in self.host_groups(optimizer) {
             let settings = settings.iter().map(|(name, value)| (name.as_str(), value));
             differences.extend(optimizer.spec.restored_rule(group, settings).err().map(|e| e.to_string()));
@@ -174,7 +176,14 @@ fn control<F: Number>(optimizer: &Optimizer<F>) -> Result<Control> {
         u32::try_from(count).map_err(|_| Error::Usage(format!("{count} steps are more than a checkpoint counts")))
     };
     let (step_count, skipped) = (word(step_count)?, word(skipped)?);
-    Ok(Control { step_count, skipped, streak, scale: scale as f32, rounding: optimizer.rounding() })
+    Ok(Control {
+        step_count,
+        skipped,
+        streak,
+        scale: scale as f32,
+        mode: optimizer.mode,
+        rounding: optimizer.rounding(),
+    })
 }
 
 fn tensors<F: Number>(optimizer: &Optimizer<F>, params: &[(&[usize], &[F])]) -> Result<Vec<Arrays>> {
