@@ -1195,3 +1195,54 @@ fn a_pattern_that_fits_no_tensor_is_refused() {
         assert!(text.contains(&format!("`{none}`")) && text.contains("group `default`"), "{text}");
     }
 }
+
+/// Trained with `Sgd` at rate 1 and gradients of 1, so that three steps lead from 0 to -3.
+#[cfg(feature = "checkpoint")]
+#[test]
+fn steps_from_the_average_are_refused_and_a_file_knows_of_it() {
+    use wgpu_optim::checkpoint::Checkpoint;
+    let mut builder = Optimizer::builder(Sgd { lr: 1.0, ..Sgd::default() });
+    let w = builder.tensor(Group::DEFAULT, "w", &[1]);
+    builder.ema(Ema { decay: 0.5, warmup: false }).accumulate(Accumulate::Sum);
+    let build = || builder.build(&GPU.device, &GPU.queue).unwrap();
+    let value = |optimizer: &Optimizer| pollster::block_on(optimizer.read_param(w)).unwrap()[0];
+    let refused = |optimizer: &mut Optimizer| {
+        let calls: [fn(&mut Optimizer, &mut wgpu::CommandEncoder) -> wgpu_optim::Result<()>; 4] = [
+            |o, e| o.step(e),
+            |o, e| o.step_with(e, |_, _, _| Ok(())),
+            |o, e| o.accumulate(e),
+            |o, e| o.record_sums(e),
+        ];
+        for call in calls {
+            let error = GPU.run(|e| call(optimizer, e)).unwrap_err().to_string();
+            assert!(error.contains("the average of the weights is swapped in: call swap_ema first"), "{error}");
+        }
+    };
+    let mut optimizer = build();
+    optimizer.write_grad(w, &[1.0]).unwrap();
+    GPU.run(|e| (0..3).try_for_each(|_| optimizer.step(e))).unwrap();
+    // An encoder that is dropped swaps nothing.
+    optimizer.swap_ema(&mut GPU.device.create_command_encoder(&Default::default())).unwrap();
+    GPU.run(|e| optimizer.swap_ema(e)).unwrap();
+    assert_eq!(value(&optimizer), -2.125);
+    refused(&mut optimizer);
+    let mut encoder = GPU.device.create_command_encoder(&Default::default());
+    let snapshot = optimizer.snapshot(&mut encoder).unwrap();
+    GPU.queue.submit([encoder.finish()]);
+    let bytes = pollster::block_on(snapshot.checkpoint()).unwrap().to_bytes().unwrap();
+    let file = Checkpoint::from_bytes("file", bytes).unwrap();
+    let mut resumed = build();
+    resumed.write_grad(w, &[1.0]).unwrap();
+    file.restore(&mut resumed).unwrap();
+    refused(&mut resumed);
+    for optimizer in [&mut optimizer, &mut resumed] {
+        GPU.run(|e| optimizer.swap_ema(e)).unwrap();
+        assert_eq!(value(optimizer), -3.0);
+        GPU.run(|e| optimizer.step(e)).unwrap();
+        assert_eq!(value(optimizer), -4.0);
+    }
+    // The host has no swap_ema with which it could go on.
+    let mut host = builder.build_cpu::<f32>().unwrap();
+    let error = file.restore_host(&mut host, &mut [&mut [0.0]]).unwrap_err().to_string();
+    assert!(error.contains("no swap_ema"), "{error}");
+}

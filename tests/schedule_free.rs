@@ -7,6 +7,7 @@ mod support {
     pub(crate) mod host;
 }
 
+use wgpu_optim::checkpoint::Checkpoint;
 use wgpu_optim::{AdamW, AdamWScheduleFree, Group, Optimizer, SgdScheduleFree};
 
 use support::gpu::GPU;
@@ -120,4 +121,53 @@ fn each_group_uses_its_own_factor_and_other_settings_are_refused() {
     let mut encoder = GPU.device.create_command_encoder(&Default::default());
     let error = adamw.to_eval_params(&mut encoder).unwrap_err().to_string();
     assert!(error.contains("adamw is evaluated where it is trained"), "{error}");
+}
+
+#[test]
+fn the_point_of_evaluation_is_known_on_both_sides() {
+    let mut builder = Optimizer::builder(SgdScheduleFree { lr: 0.1, ..Default::default() });
+    let w = builder.tensor(Group::DEFAULT, "w", &[2]);
+    let mut optimizer = builder.build(&GPU.device, &GPU.queue).unwrap();
+    let mut host = builder.build_cpu::<f32>().unwrap();
+    let mut params = [1.0, 2.0];
+    optimizer.write_param(w, &params).unwrap();
+    optimizer.write_grad(w, &[0.5, -0.5]).unwrap();
+    let same = |on_gpu: wgpu_optim::Result<()>, on_host: wgpu_optim::Result<()>, what: &str| {
+        let (on_gpu, on_host) = (on_gpu.unwrap_err().to_string(), on_host.unwrap_err().to_string());
+        assert_eq!(on_gpu, on_host);
+        assert!(on_gpu.contains(what), "{on_gpu}");
+    };
+    for _ in 0..3 {
+        GPU.run(|e| optimizer.step(e)).unwrap();
+        host.step(&mut [&mut params], &[&[0.5, -0.5]]).unwrap();
+    }
+    let training = "to_train_params is refused because the parameters are at the point of training";
+    same(GPU.run(|e| optimizer.to_train_params(e)), host.to_train_params(&mut [&mut params]), training);
+    GPU.run(|e| optimizer.to_eval_params(e)).unwrap();
+    host.to_eval_params(&mut [&mut params]).unwrap();
+    let at = params;
+    let twice = "to_eval_params is refused because the parameters are at the point of evaluation";
+    same(GPU.run(|e| optimizer.to_eval_params(e)), host.to_eval_params(&mut [&mut params]), twice);
+    let step = "a step is refused because the parameters are at the point of evaluation: call to_train_params first";
+    same(GPU.run(|e| optimizer.step(e)), host.step(&mut [&mut params], &[&[0.5, -0.5]]), step);
+    assert_eq!(params, at);
+
+    // A file goes on at the same point, on both sides.
+    let mut encoder = GPU.device.create_command_encoder(&Default::default());
+    let snapshot = optimizer.snapshot(&mut encoder).unwrap();
+    GPU.queue.submit([encoder.finish()]);
+    let of_gpu = pollster::block_on(snapshot.checkpoint()).unwrap();
+    let of_host = Checkpoint::of_host(&host, &[(&[2], &params)]).unwrap();
+    for file in [of_gpu, of_host] {
+        let file = Checkpoint::from_bytes("file", file.to_bytes().unwrap()).unwrap();
+        let mut optimizer = builder.build(&GPU.device, &GPU.queue).unwrap();
+        let mut host = builder.build_cpu::<f32>().unwrap();
+        let mut params = [0.0; 2];
+        file.restore(&mut optimizer).unwrap();
+        file.restore_host(&mut host, &mut [&mut params]).unwrap();
+        same(GPU.run(|e| optimizer.step(e)), host.step(&mut [&mut params], &[&[0.5, -0.5]]), step);
+        GPU.run(|e| optimizer.to_train_params(e).and_then(|()| optimizer.step(e))).unwrap();
+        host.to_train_params(&mut [&mut params]).unwrap();
+        host.step(&mut [&mut params], &[&[0.5, -0.5]]).unwrap();
+    }
 }

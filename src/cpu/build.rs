@@ -13,6 +13,7 @@ use crate::gpu::Builder;
 use crate::gpu::build::spec::Spec;
 use crate::optim::procedure::evaluation::Evaluations;
 use crate::optim::rule::need_cpu;
+use crate::options::around::Mode;
 
 impl Builder {
     /// Creates an optimizer on the host with the same groups, tensors and options: in f64 the oracle, in f32 the fast path. The builder
@@ -56,6 +57,7 @@ impl<F: Number> Optimizer<F> {
             rows: RowSets::new(&spec),
             probes: Probes::new(spec.rule().procedure()),
             evaluations: Evaluations::default(),
+            mode: Mode::Training,
             draws: Draws::new(spec.seed),
             spec,
         }

@@ -45,6 +45,7 @@ impl<F: Number> Optimizer<F> {
         grads: &mut [&mut [F]],
         mut evaluate: impl FnMut(EvalRequest, &[&[F]], &mut [&mut [F]]) -> Result<f64>,
     ) -> Result<()> {
+        self.mode.check_trains()?;
         self.check_lengths(params, &shared(grads))?;
         let formats = self.gradient_formats();
         let mut counts = Evaluations::default();

@@ -9,6 +9,7 @@ use crate::cpu::tensor::TensorState;
 use crate::gpu::build::spec::{Group, Spec, Tensor};
 use crate::optim::procedure::evaluation::Evaluations;
 use crate::optim::{Procedure, Rule};
+use crate::options::around::Mode;
 use crate::options::schedule::Schedule;
 use crate::{Error, Result};
 
@@ -26,6 +27,7 @@ pub struct Optimizer<F> {
     pub(crate) probes: Probes<F>,
     pub(crate) evaluations: Evaluations,
     pub(crate) draws: Draws,
+    pub(crate) mode: Mode,
 }
 
 impl<F: Number> Optimizer<F> {

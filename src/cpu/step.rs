@@ -18,6 +18,7 @@ impl<F: Number> Optimizer<F> {
     /// # Errors
     /// A count or length that does not fit; the builder did not set [`accumulate`](crate::Builder::accumulate).
     pub fn accumulate(&mut self, grads: &[&[F]]) -> Result<()> {
+        self.mode.check_trains()?;
         if self.around.around.accumulate.is_none() {
             return Err(Error::Usage("the optimizer was built without accumulate".to_owned()));
         }
@@ -43,6 +44,7 @@ impl<F: Number> Optimizer<F> {
             let rule = self.spec.rule().name();
             return Err(Error::Usage(format!("{rule} evaluates gradients inside the step: call step_with")));
         }
+        self.mode.check_trains()?;
         self.spec.check_probed(self.probes.probed)?;
         self.check_lengths(params, grads)?;
         if self.spec.tensors.iter().any(|info| info.frozen) {

@@ -8,6 +8,7 @@ use crate::gpu::hyper::scalars::{Scalars, Slot};
 use crate::gpu::kernel::kernels::{Context, DispatchSet, Kernels};
 use crate::gpu::layout::memory::MemoryUsage;
 use crate::gpu::layout::placement::Placement;
+use crate::gpu::record::mode::Modes;
 use crate::gpu::record::rows::Remap;
 use crate::optim::procedure::evaluation::Evaluations;
 use crate::optim::{Procedure, Rule};
@@ -48,6 +49,7 @@ pub struct Optimizer {
     pub(crate) half: Option<Slot>,
     /// Whether probes were recorded or their losses given, for rules that probe.
     pub(crate) probed: bool,
+    pub(crate) modes: Modes,
     /// `Some` where steps measure themselves.
     pub(crate) telemetry: Option<Telemetry>,
     pub(crate) evaluations: Evaluations,

@@ -281,6 +281,64 @@ pub(crate) fn evaluation_scalar(rule: &dyn Rule) -> Option<Scalar> {
     rule.evaluation().map(|(_, factor)| Scalar::call("wo_evaluation", factor))
 }
 
+/// What the parameters hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// The point at which the rule trains.
+    #[default]
+    Training,
+    /// The average of the weights, which `swap_ema` exchanged with them.
+    Average,
+    /// The point of evaluation, to which `to_eval_params` moved them.
+    Evaluation,
+}
+
+impl Mode {
+    const ALL: [Self; 3] = [Self::Training, Self::Average, Self::Evaluation];
+
+    pub(crate) const fn bits(self) -> u8 {
+        match self {
+            Self::Training => 0,
+            Self::Average => 1,
+            Self::Evaluation => 2,
+        }
+    }
+
+    pub(crate) fn of_bits(bits: u8) -> Self {
+        Self::ALL.into_iter().find(|mode| mode.bits() == bits).unwrap_or_default()
+    }
+
+    /// The name in a checkpoint.
+    #[cfg(feature = "checkpoint")]
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Training => "training",
+            Self::Average => "average",
+            Self::Evaluation => "evaluation",
+        }
+    }
+
+    /// The mode of this name.
+    #[cfg(feature = "checkpoint")]
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|mode| mode.name() == name)
+    }
+
+    /// Why `call` is refused, and the call that mends it.
+    pub(crate) fn refusal(self, call: &str) -> String {
+        let (what, mend) = match self {
+            Self::Training => ("the parameters are at the point of training", "call to_eval_params first"),
+            Self::Average => ("the average of the weights is swapped in", "call swap_ema first"),
+            Self::Evaluation => ("the parameters are at the point of evaluation", "call to_train_params first"),
+        };
+        format!("{call} is refused because {what}: {mend}")
+    }
+
+    pub(crate) fn check_trains(self) -> Result<()> {
+        if self == Self::Training { Ok(()) } else { Err(Error::Usage(self.refusal("a step"))) }
+    }
+}
+
 fn refused(what: &str, value: f64, needs: &str) -> Error {
     Error::Usage(format!("{what} is {}, needs {needs}", Value::Number(value)))
 }

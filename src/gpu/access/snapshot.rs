@@ -9,6 +9,7 @@ use crate::gpu::build::buffers::buffer;
 use crate::gpu::layout::arena::{Array, PARAM, Stretch};
 use crate::gpu::layout::tables::StateRun;
 use crate::gpu::layout::units::{CONTROL_HEAD, LOSS_BYTES, ROUNDING, VEC4, bytes_of, keeps_precision};
+use crate::options::around::Mode;
 use crate::options::storage::{Format, Layout, Packed};
 
 /// The parameters, states and counters of an [`Optimizer`] at one point of an encoder.
@@ -18,6 +19,7 @@ pub struct Snapshot {
     pages: Vec<Page>,
     control: PageOffset,
     stochastic: bool,
+    mode: Mode,
     global_state: usize,
     losses: Option<(PageOffset, usize)>,
     tensors: Vec<SavedTensor>,
@@ -49,15 +51,17 @@ pub(crate) struct Control {
     pub(crate) skipped: u32,
     pub(crate) streak: u32,
     pub(crate) scale: f32,
+    /// Which numbers the parameters hold.
+    pub(crate) mode: Mode,
     /// `Some` where numbers are rounded stochastically.
     pub(crate) rounding: Option<Rounding>,
 }
 
 impl Control {
     /// From the head of `wo_Control`.
-    fn of([step_count, _, skipped, streak, scale, _, key, steps]: [u32; 8], stochastic: bool) -> Self {
+    fn of([step_count, _, skipped, streak, scale, _, key, steps]: [u32; 8], stochastic: bool, mode: Mode) -> Self {
         let rounding = stochastic.then_some(Rounding { key, steps });
-        Self { step_count, skipped, streak, scale: f32::from_bits(scale), rounding }
+        Self { step_count, skipped, streak, scale: f32::from_bits(scale), mode, rounding }
     }
 }
 
@@ -187,6 +191,7 @@ impl Optimizer {
             pages: self.record_copies(encoder, &plan)?,
             control,
             stochastic: self.placement.classes[0].stochastic,
+            mode: self.modes.get(),
             global_state,
             losses,
             tensors,
@@ -253,8 +258,9 @@ impl Optimizer {
     /// # Errors
     /// A recorded step is not yet finished.
     pub(crate) fn write_control(&mut self, control: &Control) -> Result<()> {
-        let Control { step_count, skipped, streak, scale, rounding } = *control;
+        let Control { step_count, skipped, streak, scale, mode, rounding } = *control;
         self.write_step_count(step_count)?;
+        self.modes.set(mode);
         let words = [step_count, 0, skipped, streak, scale.to_bits(), 0];
         self.context.queue.write_buffer(&self.kernels.control, 0, bytemuck::cast_slice(&words));
         if let Some(Rounding { key, steps }) = rounding {
@@ -295,7 +301,7 @@ impl Snapshot {
             bytemuck::pod_collect_to_vec(&pages[copied.page][start..start + count * 4])
         };
         let head = &pages[self.control.page][self.control.offset as usize..][..CONTROL_HEAD as usize];
-        let control = Control::of(bytemuck::pod_read_unaligned(head), self.stochastic);
+        let control = Control::of(bytemuck::pod_read_unaligned(head), self.stochastic, self.mode);
         let global_state = floats(self.control, CONTROL_HEAD / VEC4, self.global_state);
         let slot = |copied, j: usize| f64::from(floats(copied, j as u64 * LOSS_BYTES / VEC4, 1)[0]);
         let losses = self.losses.map_or_else(Vec::new, |(copied, n)| (0..n).map(|j| slot(copied, j)).collect());

@@ -23,6 +23,7 @@ use crate::gpu::layout::shards::Chunk;
 use crate::gpu::layout::tables::fold;
 use crate::gpu::layout::units::VEC4;
 use crate::gpu::layout::windows::Window;
+use crate::gpu::record::mode::Modes;
 use crate::optim::procedure::evaluation::Evaluations;
 use crate::optim::rule::Rule;
 use crate::options::storage::half::rounding_key;
@@ -101,6 +102,7 @@ impl Optimizer {
             scalars,
             half: None,
             probed: false,
+            modes: Modes::default(),
             telemetry: None,
             evaluations: Evaluations::default(),
             memory_usage,

@@ -2,6 +2,7 @@
 
 use crate::gpu::Optimizer;
 use crate::gpu::kernel::kernels::Kind;
+use crate::options::around::Mode;
 use crate::{Error, Result};
 
 impl Optimizer {
@@ -25,7 +26,8 @@ impl Optimizer {
     /// ```
     ///
     /// # Errors
-    /// The rule is evaluated at the point at which it is trained; the optimizer has dynamic gradients.
+    /// The rule is evaluated at the point at which it is trained; the optimizer has dynamic gradients; the parameters are not at the point of
+    /// training. Steps are refused until [`to_train_params`](Self::to_train_params).
     pub fn to_eval_params(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
         self.move_params(encoder, Kind::ToEvaluation)
     }
@@ -48,6 +50,13 @@ impl Optimizer {
                 "an optimizer with dynamic gradients cannot move its parameters to the point of evaluation".to_owned(),
             ));
         }
-        self.record_aside(encoder, way)
+        let (call, from) = match way {
+            Kind::ToEvaluation => ("to_eval_params", Mode::Training),
+            _ => ("to_train_params", Mode::Evaluation),
+        };
+        self.check_mode(call, &[from])?;
+        self.record_aside(encoder, way)?;
+        self.change_mode(encoder, Mode::Evaluation);
+        Ok(())
     }
 }

@@ -4,5 +4,6 @@
 pub(crate) mod dynamic;
 mod eval_params;
 pub(crate) mod evaluate;
+pub(crate) mod mode;
 pub(crate) mod rows;
 pub(crate) mod step;

@@ -9,6 +9,7 @@ use crate::gpu::layout::units::ROUNDED;
 use crate::gpu::record::dynamic::DynamicGradients;
 use crate::optim::Procedure;
 use crate::optim::procedure::Scheme;
+use crate::options::around::Mode;
 use crate::{Error, Result};
 
 impl Optimizer {
@@ -122,8 +123,8 @@ impl Optimizer {
         Ok(())
     }
 
-    /// Records that the weights and their average swap: call it before an evaluation and again after it. Before the first step it does
-    /// nothing.
+    /// Records that the weights and their average swap: call it before an evaluation and again after it. Before the first step it
+    /// exchanges nothing. In between, steps are refused.
     ///
     /// # Errors
     /// The builder did not set [`Builder::ema`](crate::Builder::ema); the optimizer has dynamic gradients.
@@ -140,7 +141,13 @@ impl Optimizer {
                     .to_owned(),
             ));
         }
-        self.record_aside(encoder, Kind::Swap)
+        self.check_mode("swap_ema", &[Mode::Training, Mode::Average])?;
+        self.record_aside(encoder, Kind::Swap)?;
+        // Before the first step the kernel exchanges nothing.
+        if self.scalars.most_steps() > 0 {
+            self.change_mode(encoder, Mode::Average);
+        }
+        Ok(())
     }
 
     /// Records a pass outside of steps.
@@ -153,6 +160,7 @@ impl Optimizer {
 
     /// Checks that the rule evaluates no gradient inside the step, and that its probes came before.
     pub(crate) fn check_whole(&self) -> Result<()> {
+        self.check_trains()?;
         let rule = self.spec.groups[0].rule.as_ref();
         let call = match rule.procedure() {
             Procedure::Integrate(Scheme::Dopri5 { .. }) => "step_with_submits",
@@ -163,6 +171,7 @@ impl Optimizer {
     }
 
     fn check_accumulates(&self) -> Result<()> {
+        self.check_trains()?;
         self.spec
             .around
             .accumulate

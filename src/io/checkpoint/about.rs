@@ -11,7 +11,7 @@ use crate::Result;
 use crate::gpu::access::snapshot::{Control, Rounding};
 use crate::io::tensor_file::{TensorFile, quote};
 use crate::optim::Value;
-use crate::options::around::LossScale;
+use crate::options::around::{LossScale, Mode};
 use crate::options::storage::Packed;
 
 /// The newest version that this crate reads and writes. Version 1 has only f32.
@@ -22,11 +22,12 @@ impl Checkpoint {
     fn version(&self) -> u64 {
         let mut arrays = self.contents.tensors.iter().flat_map(|tensor| &tensor.arrays);
         let plain = arrays.all(|(_, values)| matches!(values, Packed::F32(_)));
-        if plain && self.contents.control.rounding.is_none() { 1 } else { VERSION }
+        let Control { rounding, mode, .. } = self.contents.control;
+        if plain && rounding.is_none() && mode == Mode::Training { 1 } else { VERSION }
     }
 
     pub(crate) fn about(&self) -> Json {
-        let Control { step_count, skipped, streak, scale, rounding } = self.contents.control;
+        let Control { step_count, skipped, streak, scale, mode, rounding } = self.contents.control;
         let settings = |(name, settings): &(String, Settings)| {
             let settings: Map<String, Json> = settings.iter().map(|(k, v)| (k.clone(), to_json(v))).collect();
             json!({ "name": name, "settings": settings })
@@ -48,6 +49,9 @@ impl Checkpoint {
         if let Some(Rounding { key, steps }) = rounding {
             about["rounding"] = json!({ "key": key, "steps": steps });
         }
+        if mode != Mode::Training {
+            about["mode"] = json!(mode.name());
+        }
         about
     }
 }
@@ -67,11 +71,18 @@ pub(crate) fn control(file: &TensorFile, about: &Json) -> Result<Control> {
         Json::Null => None,
         rounding => Some(Rounding { key: word(file, rounding, "key")?, steps: word(file, rounding, "steps")? }),
     };
+    let mode = match &about["mode"] {
+        Json::Null => Mode::Training,
+        mode => mode.as_str().and_then(Mode::named).ok_or_else(|| {
+            file.error(format!("its mode is {mode}, needs \"training\", \"average\" or \"evaluation\""))
+        })?,
+    };
     Ok(Control {
         step_count: word(file, about, "applied")?,
         skipped: word(file, about, "skipped")?,
         streak: word(file, about, "streak")?,
         scale,
+        mode,
         rounding,
     })
 }

@@ -9,6 +9,7 @@ use crate::gpu::layout::units::keeps_precision;
 use crate::io::checkpoint::{Checkpoint, Settings};
 use crate::io::tensor_file::quote;
 use crate::optim::{Procedure, Rule, Value};
+use crate::options::around::Mode;
 use crate::options::storage::Layout;
 use crate::{Error, Group, Optimizer, Result, RowSet};
 
@@ -118,6 +119,7 @@ impl Checkpoint {
         }
         differences.extend(self.group_differences(&optimizer.spec));
         differences.extend(self.count_differences(optimizer.spec.rule()));
+        differences.extend(self.mode_difference(optimizer.spec.rule(), optimizer.spec.around.ema.is_some()));
         let saved = self.by_name();
         let rows = rows(&saved, optimizer);
         for (tensor, name, _) in optimizer.tensors() {
@@ -145,6 +147,21 @@ fn rows(saved: &HashMap<&str, &Arrays>, optimizer: &Optimizer) -> Vec<(RowSet, u
 }
 
 impl Checkpoint {
+    /// The reason why an optimizer could not leave the mode in which the checkpoint was saved. `swaps`: the optimizer has `swap_ema`.
+    pub(crate) fn mode_difference(&self, rule: &dyn Rule, swaps: bool) -> Option<String> {
+        match self.contents.control.mode {
+            Mode::Average if !swaps => Some(
+                "it was saved while the average of the weights was swapped in, and this optimizer has no swap_ema: save it after a \
+                 second swap_ema"
+                    .to_owned(),
+            ),
+            Mode::Evaluation if rule.evaluation().is_none() => {
+                Some(format!("it was saved at the point of evaluation, which {} does not have", rule.name()))
+            }
+            Mode::Training | Mode::Average | Mode::Evaluation => None,
+        }
+    }
+
     /// The differences between the saved counts of global state and losses and the counts of the rule.
     pub(crate) fn count_differences(&self, rule: &dyn Rule) -> Vec<String> {
         let probes = if let Procedure::Probe(probe) = rule.procedure() { probe.count + 1 } else { 0 };

@@ -76,7 +76,8 @@ impl Checkpoint {
 
     fn put_counters<F: Number>(&self, optimizer: &mut Optimizer<F>) -> Result<()> {
         optimizer.put_rules(optimizer.spec.restored_rules(self.shared_groups(&optimizer.spec))?);
-        let Control { step_count, skipped, streak, scale, rounding } = self.contents.control;
+        let Control { step_count, skipped, streak, scale, mode, rounding } = self.contents.control;
+        optimizer.mode = mode;
         let (step_count, skipped) = (step_count.into(), skipped.into());
         optimizer.set_counters(Counters { step_count, skipped, streak, scale });
         if let Some(rounding) = rounding {
@@ -101,6 +102,7 @@ impl Checkpoint {
         }
         differences.extend(self.group_differences(&optimizer.spec));
         differences.extend(self.count_differences(optimizer.spec.rule()));
+        differences.extend(self.mode_difference(optimizer.spec.rule(), false));
         let by_name = self.by_name();
         let tensors = optimizer.spec.tensors.len();
         if lengths.len() != tensors {
@@ -162,7 +164,7 @@ fn control<F: Number>(optimizer: &Optimizer<F>) -> Result<Control> {
         u32::try_from(count).map_err(|_| Error::Usage(format!("{count} steps are more than a checkpoint counts")))
     };
     let (step_count, skipped) = (word(step_count)?, word(skipped)?);
-    Ok(Control { step_count, skipped, streak, scale, rounding: optimizer.rounding() })
+    Ok(Control { step_count, skipped, streak, scale, mode: optimizer.mode, rounding: optimizer.rounding() })
 }
 
 fn tensors<F: Number>(optimizer: &Optimizer<F>, params: &[(&[usize], &[F])]) -> Result<Vec<Arrays>> {

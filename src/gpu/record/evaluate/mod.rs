@@ -84,6 +84,7 @@ impl Optimizer {
     /// # Errors
     /// As [`step`](Self::step); the optimizer has dynamic gradients.
     pub fn begin_step(&mut self) -> Result<PendingStep<'_>> {
+        self.check_trains()?;
         if self.kernels.runs.is_some() {
             let problem =
                 "the optimizer has dynamic gradients: call probe where the rule probes, and then step_with_grads";
@@ -99,6 +100,7 @@ impl Optimizer {
     /// # Errors
     /// As [`step`](Self::step).
     pub fn probe(&mut self) -> Result<PendingStep<'_>> {
+        self.check_trains()?;
         let probes = matches!(self.procedure(), Procedure::Probe(_));
         let slot = self.scalars.begin(&self.context.device, &self.context.queue, &self.spec.groups, None)?;
         let state = if probes { State::Evaluated } else { State::Done };

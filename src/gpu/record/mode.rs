@@ -1,0 +1,74 @@
+//! What the parameters hold: the point at which the rule trains, the average of the weights, or the point of evaluation.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use crate::gpu::Optimizer;
+use crate::options::around::Mode;
+use crate::{Error, Result};
+
+/// The mode after all recorded work. A dropped encoder takes its changes back.
+#[derive(Debug, Default)]
+pub(crate) struct Modes(Arc<AtomicU8>);
+
+/// A recorded change, which takes itself back where its encoder is dropped. Changes are their own inverses, so that their order does not matter.
+struct Change {
+    modes: Arc<AtomicU8>,
+    bit: u8,
+    submitted: bool,
+}
+
+impl Change {
+    fn keep(mut self) {
+        self.submitted = true;
+    }
+}
+
+impl Drop for Change {
+    fn drop(&mut self) {
+        if !self.submitted {
+            self.modes.fetch_xor(self.bit, Ordering::SeqCst);
+        }
+    }
+}
+
+impl Modes {
+    pub(crate) fn get(&self) -> Mode {
+        Mode::of_bits(self.0.load(Ordering::SeqCst))
+    }
+
+    /// Sets the mode, as when a checkpoint is restored. Only while no recorded work is unfinished.
+    #[cfg(feature = "checkpoint")]
+    pub(crate) fn set(&mut self, mode: Mode) {
+        self.0 = Arc::new(AtomicU8::new(mode.bits()));
+    }
+
+    /// Changes between training and `mode`, in the order of the encoder.
+    fn toggle(&self, encoder: &mut wgpu::CommandEncoder, mode: Mode) {
+        let bit = mode.bits();
+        self.0.fetch_xor(bit, Ordering::SeqCst);
+        let change = Change { modes: self.0.clone(), bit, submitted: false };
+        encoder.on_submitted_work_done(move || change.keep());
+    }
+}
+
+impl Optimizer {
+    /// Checks that the parameters are those at which the rule trains.
+    pub(crate) fn check_trains(&self) -> Result<()> {
+        self.modes.get().check_trains()
+    }
+
+    /// Checks that the parameters may move from the mode `from` to the other of training and `mode`.
+    ///
+    /// # Errors
+    /// The parameters are in another mode.
+    pub(crate) fn check_mode(&self, call: &str, from: &[Mode]) -> Result<()> {
+        let mode = self.modes.get();
+        if from.contains(&mode) { Ok(()) } else { Err(Error::Usage(mode.refusal(call))) }
+    }
+
+    /// Records that the mode changes between training and `mode`.
+    pub(crate) fn change_mode(&self, encoder: &mut wgpu::CommandEncoder, mode: Mode) {
+        self.modes.toggle(encoder, mode);
+    }
+}
