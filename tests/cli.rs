@@ -160,7 +160,7 @@ fn mistakes_are_named_in_one_line() {
         (&["train", "--optimizer", "sadam", "--storage", "bf16-sr"], &["storage `bf16-sr`: sadam probes", "use f32"]),
         (&["train", "--resume", "missing.safetensors"], &["missing.safetensors: "]),
         (&["train", "--resume", "Cargo.toml"], &["Cargo.toml: "]),
-        (&["train", "--backend", "reference", "--save", "x"], &["a checkpoint holds f32", "it is reference"]),
+        (&["train", "--backend", "reference", "--save", "x"], &["a checkpoint holds f32", "not the reference"]),
         (
             &["train", "--save", "x", "--optimizer", "sgd", "--optimizer", "lion"],
             &["take one --optimizer, but 2 are given"],
@@ -891,7 +891,10 @@ fn no_file_is_read_without_end() {
             let error = fails_in_little_memory(&[arguments, &cpu].concat());
             assert!(error.contains(endless) || error.contains("rule"), "{arguments:?}: {error}");
         }
-        fails_in_little_memory(&["info", "--model", endless]);
+        let linked = at(&format!("{}.safetensors", endless.replace('/', "")));
+        std::os::unix::fs::symlink(endless, &linked).expect("linked");
+        let error = fails_in_little_memory(&["info", "--model", &linked]);
+        assert!(error.contains("header"), "{error}");
     }
     // Files that claim or become much more than they are.
     let nested = format!("{{\"a\":[{}]}}\n", vec!["[]"; 1 << 20].join(","));
@@ -919,6 +922,49 @@ fn no_file_is_read_without_end() {
         let error = fails_in_little_memory(&[command, &[&at(name)], &cpu].concat());
         assert!(error.contains("of data, its header accounts for"), "{error}");
     }
+}
+
+/// Neither an error nor a table may carry what a terminal obeys.
+#[test]
+fn texts_of_files_are_escaped() {
+    const HOSTILE: &str = "\u{1b}[31m\u{7}\u{202e}evil";
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name).to_str().expect("UTF-8").to_owned();
+    let (saved, odd) = (at("run.safetensors"), at("odd.safetensors"));
+    passes(&[&SHORT[..], &["--save", &saved]].concat());
+    let mut checkpoint = wgpu_optim::checkpoint::Checkpoint::load(&saved).expect("a checkpoint");
+    checkpoint.notes_mut().insert("seed".to_owned(), HOSTILE.to_owned());
+    checkpoint.save(&saved).expect("saved");
+    let golden = std::fs::read(trajectories::folder().join("sgd.safetensors")).expect("a file");
+    let file = SafeTensors::deserialize(&golden).expect("a file");
+    let (_, metadata) = SafeTensors::read_metadata(&golden).expect("a header");
+    let mut texts = metadata.metadata().clone().expect("texts");
+    let tensors = || file.tensors().into_iter().map(|(name, view)| (name.replace("/w", &format!("/w{HOSTILE}")), view));
+    safetensors::serialize_to_file(tensors(), Some(texts.clone()), odd.as_ref()).expect("written");
+    let named = at("named.safetensors");
+    texts.insert("optimizer".to_owned(), HOSTILE.to_owned());
+    safetensors::serialize_to_file(tensors(), Some(texts), named.as_ref()).expect("written");
+    std::fs::write(at("ratings"), format!("1\t2\t3\n1\t3\t{HOSTILE}\n")).expect("written");
+    std::fs::write(at("baseline"), format!("{HOSTILE}\n")).expect("written");
+    std::fs::write(at("rule.wgsl"), format!("struct {HOSTILE} {{}}")).expect("written");
+    for arguments in [
+        &["train", "--backend", "cpu", "--hidden=8", "--epochs=4", "--resume", &saved][..],
+        &["replay", "--backend", "cpu", &odd],
+        &["replay", "--backend", "cpu", "--set", "lr=0.5", &odd],
+        &["replay", "--backend", "cpu", &named],
+        &["race", "ratings", "--backend", "cpu", "--tune=false", "--file", &at("ratings")],
+        &["bench", "--backend", "cpu", "--baseline", &at("baseline")],
+        &["train", "--rule", &at("rule.wgsl")],
+        &["info", "--model", &odd, "--optimizer", "sgd"],
+    ] {
+        let output = run(arguments);
+        let all = text(&output) + &errors(&output);
+        let obeyed = all.chars().find(|c| (c.is_control() && *c != '\n') || *c == '\u{202e}');
+        assert_eq!(obeyed, None, "{arguments:?}: {all:?}");
+    }
+    std::fs::write(at("model.safetensors.index.json"), "{}").expect("written");
+    let error = fails(&["info", "--model", &at("model.safetensors.index.json")], 2);
+    assert!(error.contains("give one of its shards"), "{error}");
 }
 
 const MOMENTUM: &str = "\
