@@ -869,6 +869,118 @@ fn a_killed_run_leaves_a_log_that_agrees_with_its_checkpoint() {
     }
 }
 
+/// Expects a refusal by a program that may take 2 GB at most.
+#[cfg(target_os = "linux")]
+#[track_caller]
+fn fails_in_little_memory(arguments: &[&str]) -> String {
+    let program = env!("CARGO_BIN_EXE_wgpu-optim");
+    let limited = "ulimit -v 2000000; exec timeout 60 \"$0\" \"$@\"";
+    let output = Command::new("sh").args(["-c", limited, program]).args(arguments).output().expect("it starts");
+    let errors = errors(&output);
+    assert!(
+        output.status.code() == Some(2) && errors.starts_with("error: "),
+        "{arguments:?}: {:?} {errors}",
+        output.status
+    );
+    assert!(!errors.contains("out of memory"), "{arguments:?}: {errors}");
+    errors
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn no_file_is_read_without_end() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name).to_str().expect("UTF-8").to_owned();
+    let cpu = ["--backend", "cpu"];
+    for endless in ["/dev/zero", "/dev/urandom"] {
+        for arguments in [
+            &["replay", endless][..],
+            &["train", "--resume", endless],
+            &["train", "--rule", endless],
+            &["bench", "--rule", endless],
+            &["replay", "tests/golden/sgd.safetensors", "--rule", endless],
+            &["race", "ratings", "--tune=false", "--file", endless],
+            &["bench", "--baseline", endless],
+        ] {
+            let error = fails_in_little_memory(&[arguments, &cpu].concat());
+            assert!(error.contains(endless) || error.contains("rule"), "{arguments:?}: {error}");
+        }
+        let linked = at(&format!("{}.safetensors", endless.replace('/', "")));
+        std::os::unix::fs::symlink(endless, &linked).expect("linked");
+        let error = fails_in_little_memory(&["info", "--model", &linked]);
+        assert!(error.contains("header"), "{error}");
+    }
+    // Files that claim or become much more than they are.
+    let nested = format!("{{\"a\":[{}]}}\n", vec!["[]"; 1 << 20].join(","));
+    std::fs::write(at("baseline"), &nested).expect("written");
+    let error = fails_in_little_memory(&["bench", "--baseline", &at("baseline"), "--backend", "cpu"]);
+    assert!(error.contains("line 1: longer than 16384 bytes"), "{error}");
+    let run = serde_json::json!({ "schema": wgpu_optim::tools::report::SCHEMA });
+    std::fs::write(at("baseline"), format!("{run}\n").repeat(10_001)).expect("written");
+    let error = fails_in_little_memory(&["bench", "--baseline", &at("baseline"), "--backend", "cpu"]);
+    assert!(error.contains("it has more than 10000 lines"), "{error}");
+    std::fs::create_dir(at("report")).expect("created");
+    std::fs::File::create(at("report/runs.jsonl")).and_then(|file| file.set_len(1 << 33)).expect("created");
+    let error = fails_in_little_memory(&[&RACE[..], &["--report", &at("report")]].concat());
+    assert!(error.contains("line 1: longer than"), "{error}");
+    std::fs::File::create(at("log")).and_then(|file| file.set_len(1 << 33)).expect("created");
+    passes(&[&SHORT[..], &["--save", &at("saved")]].concat());
+    let resume = ["train", "--backend=cpu", "--hidden=8", "--epochs=4", "--resume", &at("saved"), "--log", &at("log")];
+    let error = fails_in_little_memory(&resume);
+    assert!(error.contains("line 1: longer than"), "{error}");
+    // A sparse file of 8 GB after the header of a small one.
+    for name in ["saved", "in.safetensors"] {
+        trajectory_in(folder.path(), "in.safetensors");
+        std::fs::File::options().write(true).open(at(name)).and_then(|file| file.set_len(1 << 33)).expect("set");
+        let command = if name == "saved" { &["train", "--hidden=8", "--resume"][..] } else { &["replay"] };
+        let error = fails_in_little_memory(&[command, &[&at(name)], &cpu].concat());
+        assert!(error.contains("of data, its header accounts for"), "{error}");
+    }
+}
+
+/// Neither an error nor a table may carry what a terminal obeys.
+#[test]
+fn texts_of_files_are_escaped() {
+    const HOSTILE: &str = "\u{1b}[31m\u{7}\u{202e}evil";
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name).to_str().expect("UTF-8").to_owned();
+    let (saved, odd) = (at("run.safetensors"), at("odd.safetensors"));
+    passes(&[&SHORT[..], &["--save", &saved]].concat());
+    let mut checkpoint = wgpu_optim::checkpoint::Checkpoint::load(&saved).expect("a checkpoint");
+    checkpoint.notes_mut().insert("seed".to_owned(), HOSTILE.to_owned());
+    checkpoint.save(&saved).expect("saved");
+    let golden = std::fs::read(trajectories::folder().join("sgd.safetensors")).expect("a file");
+    let file = SafeTensors::deserialize(&golden).expect("a file");
+    let (_, metadata) = SafeTensors::read_metadata(&golden).expect("a header");
+    let mut texts = metadata.metadata().clone().expect("texts");
+    let tensors = || file.tensors().into_iter().map(|(name, view)| (name.replace("/w", &format!("/w{HOSTILE}")), view));
+    safetensors::serialize_to_file(tensors(), Some(texts.clone()), odd.as_ref()).expect("written");
+    let named = at("named.safetensors");
+    texts.insert("optimizer".to_owned(), HOSTILE.to_owned());
+    safetensors::serialize_to_file(tensors(), Some(texts), named.as_ref()).expect("written");
+    std::fs::write(at("ratings"), format!("1\t2\t3\n1\t3\t{HOSTILE}\n")).expect("written");
+    std::fs::write(at("baseline"), format!("{HOSTILE}\n")).expect("written");
+    std::fs::write(at("rule.wgsl"), format!("struct {HOSTILE} {{}}")).expect("written");
+    for arguments in [
+        &["train", "--backend", "cpu", "--hidden=8", "--epochs=4", "--resume", &saved][..],
+        &["replay", "--backend", "cpu", &odd],
+        &["replay", "--backend", "cpu", "--set", "lr=0.5", &odd],
+        &["replay", "--backend", "cpu", &named],
+        &["race", "ratings", "--backend", "cpu", "--tune=false", "--file", &at("ratings")],
+        &["bench", "--backend", "cpu", "--baseline", &at("baseline")],
+        &["train", "--rule", &at("rule.wgsl")],
+        &["info", "--model", &odd, "--optimizer", "sgd"],
+    ] {
+        let output = run(arguments);
+        let all = text(&output) + &errors(&output);
+        let obeyed = all.chars().find(|c| (c.is_control() && *c != '\n') || *c == '\u{202e}');
+        assert_eq!(obeyed, None, "{arguments:?}: {all:?}");
+    }
+    std::fs::write(at("model.safetensors.index.json"), "{}").expect("written");
+    let error = fails(&["info", "--model", &at("model.safetensors.index.json")], 2);
+    assert!(error.contains("give one of its shards"), "{error}");
+}
+
 const MOMENTUM: &str = "\
 //! setting lr = 0.1 (0..)
 //! setting momentum = 0.9 (0..1)

@@ -311,7 +311,7 @@ fn an_interrupted_race_resumes() {
     assert_eq!(race(directory.path()).unwrap().1, 0);
     std::fs::write(&file, "{}\n").unwrap();
     let error = race(directory.path()).unwrap_err().to_string();
-    assert!(error.contains("runs.jsonl: line 1 is no run"), "{error}");
+    assert!(error.contains("runs.jsonl: line 1 is not a run of this version"), "{error}");
 }
 
 #[test]

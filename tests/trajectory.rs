@@ -405,10 +405,14 @@ fn steps_without_gradients_are_bounded() {
     assert_eq!(refused(&draft.bytes()), "`steps` is 1000001, needs at most 1000000");
     draft.doubles("expect/2000000/param/w", &[2, 3]);
     draft.doubles(&format!("expect/2000000/param/{ODD}"), &[]);
-    draft.text("steps", "2000000");
-    assert_eq!(Trajectory::from_bytes("x", draft.bytes()).unwrap().steps(), 2_000_000);
-    draft.text("steps", "2000001");
-    assert_eq!(refused(&draft.bytes()), "`steps` is 2000001, needs at most 2000000");
+    for steps in ["1", "2000000", "2000001"] {
+        draft.text("steps", steps);
+        assert_eq!(refused(&draft.bytes()), "a key names step 2000000, needs at most 1000000");
+    }
+    draft.doubles("expect/18446744073709551615/param/w", &[2, 3]);
+    draft.doubles(&format!("expect/18446744073709551615/param/{ODD}"), &[]);
+    draft.text("steps", "18446744073709551615");
+    assert_eq!(refused(&draft.bytes()), "a key names step 18446744073709551615, needs at most 1000000");
 }
 
 #[test]

@@ -68,7 +68,19 @@ pub(super) fn usage(error: &clap::Error) -> u8 {
 
 /// Prints a line on standard error. A closed standard error is not a failure.
 pub(super) fn line(text: std::fmt::Arguments<'_>) {
-    let _ = writeln!(std::io::stderr(), "{text}");
+    let _ = writeln!(std::io::stderr(), "{}", printable(&text.to_string()));
+}
+
+/// The text with every character escaped that a terminal would obey or not show: texts come from files too.
+pub(super) fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' | '"' | '\'' | '\\' => shown.push(c),
+            c => shown.extend(c.escape_debug()),
+        }
+    }
+    shown
 }
 
 #[cfg(test)]

@@ -53,7 +53,9 @@ impl Counted {
         match (&self.model, counts.into_iter().find(|(_, given)| *given)) {
             (None, Some((option, _))) => Err(Error::Usage(format!("{option} needs --model")).into()),
             (None, None) => Ok(None),
-            (Some(file), _) if file.ends_with(".safetensors") => Ok(Some(Shapes::read(Path::new(file))?)),
+            (Some(file), _) if [".safetensors", ".index.json"].iter().any(|end| file.ends_with(end)) => {
+                Ok(Some(Shapes::read(Path::new(file))?))
+            }
             (Some(shapes), _) => Ok(Some(shapes.parse()?)),
         }
     }

@@ -28,7 +28,7 @@ impl Output {
 
     /// Prints a line for people; nothing with --json.
     pub(super) fn text(&self, text: impl std::fmt::Display) -> Result<(), Failure> {
-        if self.json { Ok(()) } else { write(format_args!("{text}\n")) }
+        if self.json { Ok(()) } else { write(format_args!("{}\n", failure::printable(&text.to_string()))) }
     }
 
     /// Prints an object for programs; nothing without --json.

@@ -4,7 +4,6 @@
 //! hostile header, so this file has a parser of its own.
 
 use std::{borrow::Cow, fmt, marker::PhantomData, ops::Range};
-#[cfg(feature = "tools")]
 use std::{fs::File, io::Read as _, path::Path};
 
 use bytemuck::Pod;
@@ -46,6 +45,27 @@ impl TensorFile {
     pub(crate) fn parse(name: &str, bytes: Vec<u8>) -> Result<Self> {
         let Header { metadata, entries } = read(&bytes).map_err(|problem| error(name, &problem))?;
         Ok(Self { name: name.to_owned(), bytes, metadata: metadata.unwrap_or_default(), entries })
+    }
+
+    /// Reads the file at `path`, as far as its header says and one byte further: a device has no end.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let name = path.display().to_string();
+        let io = |source| Error::Io { path: name.clone(), source };
+        let mut file = File::open(path).map_err(io)?;
+        let found = file.metadata().map_err(io)?;
+        let length = if found.is_file() { usize::try_from(found.len()).unwrap_or(usize::MAX) } else { usize::MAX };
+        let mut bytes = Vec::new();
+        file.by_ref().take(PREFIX as u64).read_to_end(&mut bytes).map_err(io)?;
+        let header = header_length(&bytes, length).map_err(|problem| error(&name, &problem))?;
+        file.by_ref().take(header as u64).read_to_end(&mut bytes).map_err(io)?;
+        let header = bytes.get(PREFIX..PREFIX + header).ok_or_else(|| error(&name, "ends within its header"))?;
+        let (mut header, end) = parse(header).map_err(|problem| error(&name, &problem))?;
+        let rest = (end - bytes.len()) as u64;
+        file.take(rest.saturating_add(1)).read_to_end(&mut bytes).map_err(io)?;
+        let available = if found.is_file() { length.max(bytes.len()) } else { bytes.len() };
+        check_end(&header, end, available).map_err(|problem| error(&name, &problem))?;
+        let (metadata, entries) = (header.metadata.take().unwrap_or_default(), header.entries);
+        Ok(Self { name, bytes, metadata, entries })
     }
 
     /// An error that names this file.
@@ -131,23 +151,27 @@ pub(crate) fn entries(path: &Path) -> Result<Vec<Entry>> {
     let header = header_length(&prefix, length).map_err(|problem| error(&name, &problem))?;
     let mut text = vec![0; header];
     file.read_exact(&mut text).map_err(io)?;
-    Ok(parse(&text, length).map_err(|problem| error(&name, &problem))?.entries)
+    let (header, end) = parse(&text).map_err(|problem| error(&name, &problem))?;
+    check_end(&header, end, length).map_err(|problem| error(&name, &problem))?;
+    Ok(header.entries)
 }
 
 fn read(bytes: &[u8]) -> Result<Header, String> {
     let length = header_length(bytes, bytes.len())?;
-    parse(&bytes[PREFIX..PREFIX + length], bytes.len())
+    let (header, end) = parse(&bytes[PREFIX..PREFIX + length])?;
+    check_end(&header, end, bytes.len())?;
+    Ok(header)
 }
 
-/// Parses the header of a file of this many bytes.
-fn parse(text: &[u8], file: usize) -> Result<Header, String> {
+/// Parses a header. Returns it with the end of the file that it describes.
+fn parse(text: &[u8]) -> Result<(Header, usize), String> {
     let start = PREFIX + text.len();
     let mut header: Header = serde_json::from_slice(text).map_err(|e| format!("its header: {e}"))?;
-    place(&mut header.entries, start, file - start)?;
+    let end = place(&mut header.entries, start)?;
     header.entries.sort_unstable_by(|a, b| a.key.cmp(&b.key));
     match header.entries.windows(2).find(|pair| pair[0].key == pair[1].key) {
         Some(pair) => Err(format!("{} stands there twice", quote(&pair[0].key))),
-        None => Ok(header),
+        None => Ok((header, end)),
     }
 }
 
@@ -166,9 +190,9 @@ fn header_length(first: &[u8], file: usize) -> Result<usize, String> {
     }
 }
 
-/// Checks that the entries lie one after the other and fill the `available` bytes of data. Shifts their ranges by `start`, the first byte of
-/// data in the file.
-fn place(entries: &mut [Entry], start: usize, available: usize) -> Result<(), String> {
+/// Checks that the entries lie one after the other. Shifts their ranges by `start`, the first byte of data in the file. Returns the end of
+/// the last entry.
+fn place(entries: &mut [Entry], start: usize) -> Result<usize, String> {
     entries.sort_unstable_by_key(|e| (e.data.start, e.data.end));
     let mut filled = 0;
     for Entry { key, dtype, shape, data } in entries {
@@ -181,16 +205,31 @@ fn place(entries: &mut [Entry], start: usize, available: usize) -> Result<(), St
         if data.start != filled {
             return Err(format!("{}: begins at byte {} of the data, needs {filled}", key(), data.start));
         }
-        if data.end > available {
-            return Err(format!("{}: ends at byte {} of the data, the file ends at {available}", key(), data.end));
-        }
+        let Some(end) = start.checked_add(data.end) else {
+            return Err(format!("{}: ends at byte {} of the data, no file is so long", key(), data.end));
+        };
         filled = data.end;
-        *data = start + data.start..start + data.end;
+        *data = start + data.start..end;
     }
-    if filled == available {
+    Ok(start + filled)
+}
+
+/// Checks that a file of so many bytes ends where its header says.
+fn check_end(header: &Header, end: usize, file: usize) -> Result<(), String> {
+    if end == file {
         return Ok(());
     }
-    Err(format!("holds {available} bytes of data, its header accounts for {filled}"))
+    let start = header.entries.iter().map(|entry| entry.data.start).min().unwrap_or(end);
+    let (available, filled) = (file - start, end - start);
+    let mut beyond: Vec<&Entry> = header.entries.iter().filter(|entry| entry.data.end > file).collect();
+    beyond.sort_unstable_by_key(|entry| (entry.data.start, entry.data.end));
+    match beyond.first() {
+        Some(entry) => {
+            let (key, end) = (quote(&entry.key), entry.data.end - start);
+            Err(format!("{key}: ends at byte {end} of the data, the file ends at {available}"))
+        }
+        None => Err(format!("holds {available} bytes of data, its header accounts for {filled}")),
+    }
 }
 
 fn size(dtype: Dtype, shape: &[usize]) -> Option<usize> {

@@ -43,8 +43,12 @@ impl Shapes {
     /// Reads the shapes from the header of a safetensors file. Tensors of integers or booleans are not parameters and do not count.
     ///
     /// # Errors
-    /// The file cannot be read, is not a safetensors file, or has too many tensors or parameters.
+    /// The file cannot be read, is not a safetensors file (such as the index of several), or has too many tensors or parameters.
     pub fn read(path: &Path) -> Result<Self> {
+        if path.to_str().is_some_and(|path| path.ends_with(".index.json")) {
+            let problem = "is the index of a model in several files: give one of its shards, such as `model-00001-of-00002.safetensors`";
+            return Err(Error::File { file: path.display().to_string(), problem: problem.to_owned() });
+        }
         let mut shapes = Self::new();
         for entry in tensor_file::entries(path)? {
             if is_number(entry.dtype) {

@@ -43,9 +43,8 @@ impl Checkpoint {
     /// # Errors
     /// Errors of the file system, and as [`from_bytes`](Self::from_bytes).
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
-        let name = path.as_ref().display().to_string();
-        let bytes = std::fs::read(&path).map_err(|source| Error::Io { path: name.clone(), source })?;
-        Self::from_bytes(&name, bytes)
+        let path = path.as_ref();
+        Self::from_file(&path.display().to_string(), &TensorFile::open(path)?)
     }
 
     /// Reads a file's bytes; `name` is for errors. The reader checks every number before it uses it.
@@ -53,25 +52,28 @@ impl Checkpoint {
     /// # Errors
     /// The file is no checkpoint, has a newer version, is truncated, or contradicts itself.
     pub fn from_bytes(name: &str, bytes: impl Into<Vec<u8>>) -> Result<Self> {
-        let file = TensorFile::parse(name, bytes.into())?;
+        Self::from_file(name, &TensorFile::parse(name, bytes.into())?)
+    }
+
+    fn from_file(name: &str, file: &TensorFile) -> Result<Self> {
         let about =
             file.text(ABOUT).map_err(|_| file.error(format!("is no checkpoint: its metadata lack `{ABOUT}`")))?;
         let about: Json =
             serde_json::from_str(about).map_err(|e| file.error(format!("its metadata `{ABOUT}`: {e}")))?;
-        about::check_version(&file, &about)?;
+        about::check_version(file, &about)?;
         let mut checkpoint = Self {
             name: name.to_owned(),
-            optimizer: fields::text(&file, &about, "optimizer")?.to_owned(),
-            groups: about::groups(&file, &about)?,
+            optimizer: fields::text(file, &about, "optimizer")?.to_owned(),
+            groups: about::groups(file, &about)?,
             contents: Contents {
-                control: about::control(&file, &about)?,
-                global_state: fields::bits(&file, &about, "memory_bits", |bits| {
+                control: about::control(file, &about)?,
+                global_state: fields::bits(file, &about, "memory_bits", |bits| {
                     Some(f32::from_bits(u32::try_from(bits).ok()?))
                 })?,
-                losses: fields::bits(&file, &about, "probe_loss_bits", |bits| Some(f64::from_bits(bits)))?,
-                tensors: arrays::read(&file, &about)?,
+                losses: fields::bits(file, &about, "probe_loss_bits", |bits| Some(f64::from_bits(bits)))?,
+                tensors: arrays::read(file, &about)?,
             },
-            notes: about::notes(&file, &about)?,
+            notes: about::notes(file, &about)?,
         };
         checkpoint.add_products()?;
         Ok(checkpoint)

@@ -1,10 +1,17 @@
 //! The comparison with an earlier run.
 
+use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 use super::Measurement;
+use crate::io::lines;
 use crate::tools::report;
 use crate::{Error, Result};
+
+/// The longest line in bytes, and the most lines: each is compared with all before it.
+const MAX_LINE: usize = 1 << 14;
+const MAX_LINES: u64 = 10_000;
 
 /// A measurement that is slower than its baseline.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,29 +55,41 @@ fn key(m: &Measurement) -> (&str, &super::With, super::BackendKind, &str, &str, 
 /// The error names the line's number.
 pub fn read_baseline(path: &Path) -> Result<Vec<Measurement>> {
     let file = path.display().to_string();
-    let text = std::fs::read_to_string(path).map_err(|source| Error::Io { path: file.clone(), source })?;
-    parse(&text).map_err(|problem| Error::File { file, problem })
+    let text = File::open(path).map_err(|source| Error::Io { path: file.clone(), source })?;
+    parse(BufReader::new(text), &file)
 }
 
-fn parse(text: &str) -> Result<Vec<Measurement>, String> {
+fn parse(mut text: impl BufRead, file: &str) -> Result<Vec<Measurement>> {
     let mut measurements: Vec<Measurement> = Vec::new();
-    let mut numbers = Vec::new();
-    for (line, number) in text.lines().zip(1..).filter(|(line, _)| !line.trim().is_empty()) {
-        let Some(found) = parse_line(line).map_err(|problem| format!("line {number}: {problem}"))? else { continue };
+    let (mut numbers, mut line) = (Vec::new(), Vec::new());
+    let refuse = |problem: String| Error::File { file: file.to_owned(), problem };
+    for number in 1.. {
+        if !lines::next(&mut text, MAX_LINE, &mut line, number, file)? {
+            break;
+        }
+        if number > MAX_LINES {
+            return Err(refuse(format!("it has more than {MAX_LINES} lines")));
+        }
+        let found = str::from_utf8(&line).map_err(|e| format!("not UTF-8: {e}")).and_then(parse_line);
+        let Some(found) = found.map_err(|problem| refuse(format!("line {number}: {problem}")))? else { continue };
         if let Some(i) = measurements.iter().position(|m| key(m) == key(&found)) {
-            return Err(format!("line {number}: {} appears twice, first in line {}", name(&found), numbers[i]));
+            let first: u64 = numbers[i];
+            return Err(refuse(format!("line {number}: {} appears twice, first in line {first}", name(&found))));
         }
         measurements.push(found);
         numbers.push(number);
     }
     if measurements.is_empty() {
-        return Err("it holds no measurement, needs the lines that `bench --json` writes".to_owned());
+        return Err(refuse("it holds no measurement, needs the lines that `bench --json` writes".to_owned()));
     }
     Ok(measurements)
 }
 
-/// Parses a line: a measurement, or `None` for the line that begins a run.
+/// Parses a line: a measurement, or `None` for the line that begins a run and for an empty one.
 fn parse_line(line: &str) -> Result<Option<Measurement>, String> {
+    if line.trim().is_empty() {
+        return Ok(None);
+    }
     let value: serde_json::Value = serde_json::from_str(line).map_err(|e| format!("not JSON: {e}"))?;
     if let Some(schema) = value.get("schema") {
         return if *schema == report::SCHEMA {

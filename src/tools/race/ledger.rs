@@ -3,14 +3,18 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io::Write as _;
+use std::io::{BufReader, Write as _};
 use std::path::{Path, PathBuf};
 
 use super::outcome::{Key, Outcome};
+use crate::io::lines;
 use crate::{Error, Result};
 
 /// The file's name in the directory.
 pub(super) const NAME: &str = "runs.jsonl";
+
+/// The longest line in bytes: a run has at most some thousand points.
+const MAX_LINE: usize = 1 << 24;
 
 /// The runs of this race so far and, if a file keeps them, of earlier races. The default keeps them in memory only.
 #[derive(Debug, Default)]
@@ -29,11 +33,19 @@ impl Ledger {
         let path = directory.join(NAME);
         let failed = |source| Error::Io { path: path.display().to_string(), source };
         fs::create_dir_all(directory).map_err(failed)?;
-        let text = if path.exists() { fs::read_to_string(&path).map_err(failed)? } else { String::new() };
-        let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
-        let runs = whole.lines().enumerate().map(|(at, line)| parse(&path, at + 1, line)).collect::<Result<_>>()?;
-        let file = File::options().append(true).create(true).open(&path).map_err(failed)?;
-        file.set_len(whole.len() as u64).map_err(failed)?;
+        let file = File::options().read(true).append(true).create(true).open(&path).map_err(failed)?;
+        let (mut text, mut line) = (BufReader::new(&file), Vec::new());
+        let (mut runs, mut end) = (HashMap::new(), 0);
+        for number in 1.. {
+            let more = lines::next(&mut text, MAX_LINE, &mut line, number, &path.display().to_string())?;
+            if !more || !line.ends_with(b"\n") {
+                break;
+            }
+            let (key, outcome) = parse(&path, number, &line)?;
+            runs.insert(key, outcome);
+            end += line.len() as u64;
+        }
+        file.set_len(end).map_err(failed)?;
         Ok(Self { file: Some((path, file)), runs })
     }
 
@@ -70,8 +82,8 @@ impl Ledger {
     }
 }
 
-fn parse(path: &Path, at: usize, line: &str) -> Result<(Key, Outcome)> {
-    let outcome: Outcome = serde_json::from_str(line).map_err(|error| Error::File {
+fn parse(path: &Path, at: u64, line: &[u8]) -> Result<(Key, Outcome)> {
+    let outcome: Outcome = serde_json::from_slice(line).map_err(|error| Error::File {
         file: path.display().to_string(),
         problem: format!("line {at} is not a run of this version ({error}): remove the file to repeat all runs"),
     })?;

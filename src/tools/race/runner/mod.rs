@@ -1,4 +1,5 @@
-//! One run: an entrant on a problem with a seed, on one backend.
+//! One run: an entrant on a problem with a seed, on one backend. `host` and `device` take the steps; the other files are what a run
+//! measures and how the damping of a control comes about.
 
 mod damping;
 mod device;

@@ -7,10 +7,10 @@ use serde_json::{Map, Value};
 
 use super::key::{self, Key, PARAM};
 use super::recorded::{Tensor, Trajectory};
+use crate::Result;
 use crate::io::tensor_file::{Entry, Pairs, TensorFile, quote};
-use crate::{Error, Result};
 
-/// The largest number of steps if no tensor of the file belongs to a single step.
+/// The largest number of steps with a curvature, which has no tensor for each step.
 const MAX_FREE_STEPS: usize = 1_000_000;
 
 impl Trajectory {
@@ -19,12 +19,7 @@ impl Trajectory {
     /// # Errors
     /// [`Error::Io`] if the file cannot be read, [`Error::File`] if it is not a complete trajectory.
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
-        let path = path.as_ref();
-        let name = path.display().to_string();
-        match std::fs::read(path) {
-            Ok(bytes) => Self::from_bytes(&name, bytes),
-            Err(source) => Err(Error::Io { path: name, source }),
-        }
+        build(TensorFile::open(path.as_ref())?)
     }
 
     /// Reads a trajectory from a file's bytes. Errors show `name`.
@@ -88,9 +83,12 @@ impl Trajectory {
 
     /// Checks `steps`. Gradients bound `steps` by themselves, because the first missing gradient is an error.
     fn check_steps(&self, last: usize) -> Result<()> {
-        let most = if self.has("curvature/") { last.max(MAX_FREE_STEPS) } else { usize::MAX };
+        let most = if self.has("curvature/") { MAX_FREE_STEPS } else { usize::MAX };
         if (last..=most).contains(&self.steps) {
             return Ok(());
+        }
+        if last > most {
+            return Err(self.file.error(format!("a key names step {last}, needs at most {most}")));
         }
         let needs = if self.steps < last { format!("{last}, which a key names") } else { format!("at most {most}") };
         Err(self.file.error(format!("`steps` is {}, needs {needs}", self.steps)))

@@ -1,10 +1,11 @@
 //! Reading ratings. A file may be hostile: every line has a bound, and every error names the number of its line.
 
+use crate::io::lines;
 use crate::optim::rule::settings::choice;
 use crate::tools::objectives::low_rank::MOST_ENTRIES;
 use crate::{Error, Result};
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Read as _};
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 choice! {
@@ -73,30 +74,25 @@ impl RatingTable {
     /// Without `skip_bad`, the first bad line or the first rating that came before, by the number of its line. In any case a line longer
     /// than 1 MiB, more than can be held, or no rating at all.
     pub fn read(mut text: impl BufRead, name: &str, layout: Layout, skip_bad: bool) -> Result<Self> {
-        let mut lines =
-            Lines { layout, separator: None, columns: None, names: Default::default(), ratings: Vec::new() };
+        let mut table =
+            Lines { layout, separator: None, columns: None, names: Default::default(), users: 0, ratings: Vec::new() };
         let (mut line, mut number, mut skipped) = (Vec::new(), 0_u32, 0);
         let at = |number: u32, problem: &str| Error::File {
             file: name.to_owned(),
             problem: format!("line {number}: {problem}"),
         };
         loop {
-            line.clear();
-            let taken = text.by_ref().take(LONGEST_LINE as u64 + 1).read_until(b'\n', &mut line);
-            if taken.map_err(|source| Error::Io { path: name.to_owned(), source })? == 0 {
+            if !lines::next(&mut text, LONGEST_LINE, &mut line, u64::from(number) + 1, name)? {
                 break;
             }
             number = number.checked_add(1).ok_or_else(|| at(number, "too many lines"))?;
-            if line.len() > LONGEST_LINE {
-                return Err(at(number, &format!("longer than {LONGEST_LINE} bytes")));
-            }
-            match lines.take(&line, number) {
+            match table.take(&line, number) {
                 Ok(()) => {}
                 Err(Bad::Line(_)) if skip_bad => skipped += 1,
                 Err(Bad::Line(problem) | Bad::File(problem)) => return Err(at(number, &problem)),
             }
         }
-        lines.finish(skip_bad, skipped).map_err(|(number, problem)| match number {
+        table.finish(skip_bad, skipped).map_err(|(number, problem)| match number {
             Some(number) => at(number, &problem),
             None => Error::File { file: name.to_owned(), problem },
         })
@@ -157,7 +153,9 @@ struct Lines {
     /// Of the dense layout's lines.
     columns: Option<usize>,
     /// The numbers of users' and items' names; in the dense layout they have none.
-    names: [HashMap<String, u32>; 2],
+    names: [HashMap<Box<str>, u32>; 2],
+    /// The dense layout's lines so far.
+    users: u32,
     ratings: Vec<Rating>,
 }
 
@@ -205,11 +203,11 @@ impl Lines {
         if fields[0].parse::<f64>() != Ok(count as f64) {
             return bad(format!("has {count} ratings that are not 99, its first field says `{}`", short(fields[0])));
         }
-        let user = self.names[0].len() as u32;
+        let user = self.users;
         if user as usize >= MOST_NAMES {
             return Err(Bad::File(format!("more than {MOST_NAMES} users")));
         }
-        self.names[0].insert(user.to_string(), user);
+        self.users += 1;
         for (item, value) in (0..).zip(values).filter(|(_, value)| *value != MISSING) {
             self.push(Rating { at: [user, item], value, line: number })?;
         }
@@ -229,7 +227,7 @@ impl Lines {
             return Err(Bad::File(format!("more than {MOST_NAMES} {what}s")));
         }
         let number = names.len() as u32;
-        names.insert(name.to_owned(), number);
+        names.insert(name.into(), number);
         Ok(number)
     }
 
@@ -257,7 +255,8 @@ impl Lines {
             return Err((None, format!("no ratings ({skipped} bad lines)")));
         }
         let items = self.columns.map_or(self.names[1].len(), |columns| columns - 1);
-        Ok(RatingTable { users: self.names[0].len(), items, ratings, skipped })
+        let users = self.columns.map_or(self.names[0].len(), |_| self.users as usize);
+        Ok(RatingTable { users, items, ratings, skipped })
     }
 }
 
