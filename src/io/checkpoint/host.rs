@@ -77,9 +77,9 @@ impl Checkpoint {
         for (group, settings) in self.host_groups(optimizer) {
             optimizer.restore_settings(group, settings.iter().map(|(name, value)| (name.as_str(), value)))?;
         }
-        let Control { step_count, skipped, streak, scale, rounding } = self.contents.control;
+        let Control { step_count, skipped, streak, scale, accumulated, rounding } = self.contents.control;
         let (step_count, skipped) = (step_count.into(), skipped.into());
-        optimizer.set_counters(Counters { step_count, skipped, streak, scale });
+        optimizer.set_counters(Counters { step_count, skipped, streak, scale, accumulated });
         if let Some(rounding) = rounding {
             optimizer.set_rounding(rounding);
         }
@@ -167,12 +167,12 @@ fn put<F: Number>(saved: &Arrays, optimizer: &mut Optimizer<F>, tensor: usize, p
 }
 
 fn control<F: Number>(optimizer: &Optimizer<F>) -> Result<Control> {
-    let Counters { step_count, skipped, streak, scale } = optimizer.counters();
+    let Counters { step_count, skipped, streak, scale, accumulated } = optimizer.counters();
     let word = |count: u64| {
         u32::try_from(count).map_err(|_| Error::Usage(format!("{count} steps are more than a checkpoint counts")))
     };
     let (step_count, skipped) = (word(step_count)?, word(skipped)?);
-    Ok(Control { step_count, skipped, streak, scale, rounding: optimizer.rounding() })
+    Ok(Control { step_count, skipped, streak, scale, accumulated, rounding: optimizer.rounding() })
 }
 
 fn tensors<F: Number>(optimizer: &Optimizer<F>, params: &[(&[usize], &[F])]) -> Result<Vec<Arrays>> {
