@@ -605,6 +605,86 @@ fn skip_nonfinite_skips_gradients_with_squares_past_the_range() {
     }
 }
 
+/// Micro-batches with these gradients of two numbers.
+fn micro(gradients: &[[f32; 2]]) -> Vec<Vec<&[f32]>> {
+    gradients.iter().map(|g| vec![&g[..]]).collect()
+}
+
+#[test]
+fn a_window_that_ends_early_is_divided_by_its_own_count() {
+    let windows: [&[[f32; 2]]; 5] = [
+        &[[1.0, 2.0], [3.0, 4.0]],
+        &[[1.0, 0.0], [1.0, 1.0], [1.0, 2.0], [1.0, 1.0]],
+        &[[0.5, -1.0]],
+        &[[1.0, 1.0], [2.0, 2.0], [3.0, 3.0], [4.0, 4.0], [0.0, 5.0]],
+        &[[1.0, 2.0], [2.0, 4.0], [3.0, 0.0]],
+    ];
+    type Case = (&'static str, fn(&mut Builder), f32);
+    let cases: [Case; 4] = [
+        ("mean", |_| (), 1.0),
+        ("scale", |b| _ = b.loss_scale(LossScale::fixed(8.0)), 8.0),
+        ("maximize", |b| _ = b.maximize(Group::DEFAULT), 1.0),
+        ("zero_grad", |b| _ = b.zero_grad(true), 1.0),
+    ];
+    for (case, tell, scale) in cases {
+        let sign = if case == "maximize" { -1.0 } else { 1.0 };
+        let mut both = Both::new(Sgd { lr: 1.0, ..Sgd::default() }, &[&[0.0; 2]], |b| {
+            b.accumulate(Accumulate::Mean(4)).telemetry(true);
+            tell(b);
+        });
+        for window in windows {
+            let scaled: Vec<[f32; 2]> = window.iter().map(|g| g.map(|g| scale * g)).collect();
+            let mean = |i: usize| window.iter().map(|g| g[i]).sum::<f32>() / window.len() as f32;
+            let want: Vec<f32> = both.params[0].iter().enumerate().map(|(i, p)| p - sign * mean(i)).collect();
+            let batches = micro(&scaled);
+            let got = &both.step(&batches.iter().map(Vec::as_slice).collect::<Vec<_>>())[0];
+            same(case, got, &want);
+            let norm = mean(0).hypot(mean(1));
+            for stats in [both.gpu.try_stats().unwrap(), both.host.stats().unwrap()] {
+                same(&format!("{case}: norm"), &[stats.total.gradient as f32], &[norm]);
+            }
+        }
+    }
+}
+
+/// A clip takes the norm of the mean, a skipped step ends its window, and a sum stays a sum.
+#[test]
+fn what_a_short_window_is_divided_by_reaches_the_clip_and_a_skipped_step() {
+    let sgd = || Sgd { lr: 1.0, ..Sgd::default() };
+    let mean = |b: &mut Builder| _ = b.accumulate(Accumulate::Mean(4)).skip_nonfinite(true);
+    let clips: [(Clip, &[f32]); 3] = [
+        (Clip::GlobalNorm(1.0), &[-0.6, -0.8]),
+        (Clip::TensorNorm(10.0), &[-3.0, -4.0]),
+        (Clip::Value(3.5), &[-3.0, -3.5]),
+    ];
+    for (clip, want) in clips {
+        let mut both = Both::new(sgd(), &[&[0.0; 2]], |b| {
+            mean(b);
+            b.clip(clip);
+        });
+        same("clip", &both.step(&[&[&[2.0, 3.0]], &[&[4.0, 5.0]]])[0], want);
+    }
+    let mut both = Both::new(sgd(), &[&[0.0; 2]], mean);
+    assert_eq!(both.step(&[&[&[1.0, 1.0]], &[&[NAN, 1.0]], &[&[1.0, 1.0]]]), [[0.0; 2]]);
+    assert_eq!(both.step(&[&[&[1.0, 2.0]], &[&[3.0, 4.0]]]), [[-2.0, -3.0]]);
+    let mut both = Both::new(sgd(), &[&[0.0; 2]], |b| _ = b.accumulate(Accumulate::Sum));
+    assert_eq!(both.step(&[&[&[1.0, 2.0]], &[&[3.0, 4.0]]]), [[-4.0, -6.0]]);
+}
+
+#[test]
+fn a_micro_batch_in_a_dropped_encoder_does_not_count() {
+    for dynamic in [false, true] {
+        let mut both = Both::new(Sgd { lr: 1.0, ..Sgd::default() }, &[&[0.0; 2]], |b| {
+            b.accumulate(Accumulate::Mean(4)).dynamic_gradients(dynamic);
+        });
+        let mut encoder = GPU.device.create_command_encoder(&Default::default());
+        both.gpu.accumulate(&mut encoder).unwrap();
+        drop(encoder);
+        assert_eq!(both.step(&[&[&[1.0, 2.0]], &[&[3.0, 4.0]]]), [[-2.0, -3.0]]);
+        assert_eq!(both.step(&[&[&[1.0, 2.0]]]), [[-3.0, -5.0]]);
+    }
+}
+
 #[test]
 fn gradients_are_zeroed_also_by_skipped_steps_and_guards_stay() {
     let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;

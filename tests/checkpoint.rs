@@ -225,6 +225,35 @@ fn a_checkpoint_after_two_hundred_skipped_steps_loads_and_goes_on() {
     }
 }
 
+/// The count of micro-batches goes with their gradients, between the GPU and the host too.
+#[test]
+fn a_checkpoint_in_the_middle_of_a_window_goes_on_with_its_count() {
+    let mut builder = Optimizer::builder(Sgd { lr: 1.0, ..Sgd::default() });
+    let tensor = builder.tensor(Group::DEFAULT, "w", &[2]);
+    builder.accumulate(Accumulate::Mean(4));
+    let mut optimizer = builder.build(&GPU.device, &GPU.queue).unwrap();
+    optimizer.write_grad(tensor, &[2.0, 4.0]).unwrap();
+    GPU.run(|encoder| (0..2).try_for_each(|_| optimizer.accumulate(encoder))).unwrap();
+    let bytes = snapshot(&optimizer).to_bytes().unwrap();
+    let checkpoint = Checkpoint::from_bytes("memory", bytes).unwrap();
+
+    let mut host = builder.build_cpu::<f32>().unwrap();
+    let mut params = [0.0; 2];
+    checkpoint.restore_host(&mut host, &mut [&mut params]).unwrap();
+    let of_host = Checkpoint::of_host(&host, &[(&[2], &params)]).unwrap();
+    for checkpoint in [&checkpoint, &of_host] {
+        let mut resumed = builder.build(&GPU.device, &GPU.queue).unwrap();
+        checkpoint.restore(&mut resumed).unwrap();
+        resumed.write_grad(tensor, &[2.0, 1.0]).unwrap();
+        GPU.run(|encoder| resumed.step(encoder)).unwrap();
+        assert_eq!(pollster::block_on(resumed.read_param(tensor)).unwrap(), [-2.0, -3.0]);
+        GPU.run(|encoder| resumed.step(encoder)).unwrap();
+        assert_eq!(pollster::block_on(resumed.read_param(tensor)).unwrap(), [-4.0, -4.0]);
+    }
+    host.step(&mut [&mut params], &[&[2.0, 1.0]]).unwrap();
+    assert_eq!(params, [-2.0, -3.0]);
+}
+
 const CHILD: &str = "WGPU_OPTIM_TEST_SAVE_TO";
 
 /// This program again, running one test that is ignored otherwise.

@@ -1,7 +1,12 @@
 // A micro-batch's gradient joins the accumulator.
 @compute @workgroup_size(wo_CHUNK_LANES)
 fn wo_accumulate(thread: wo_Thread) {
-    let l = wo_lane(wo_chunk(wo_record(thread)), thread.lane, wo_stride());
+    let record = wo_record(thread);
+    let l = wo_lane(wo_chunk(record), thread.lane, wo_stride());
+    // The recorded pass copies this word to wo_control.
+    if record == 0u && thread.lane == 0u {
+        wo_arena[0].z = bitcast<f32>(wo_control.accumulated + 1u);
+    }
     if wo_is_past_end(l) {
         return;
     }

@@ -125,7 +125,7 @@ fn wo_add_all(lane: u32) {
         for (var k = 0u; k < wo_TOTALS; k++) {
             let own = wo_totals[(t + 1u) * wo_TOTALS + k].xyz;
 #if CLIP_PARTS
-            let value = wo_value_at(own, wo_load_clip(t), wo_bad(t + 1u));
+            let value = wo_value_at(t + 1u, own, wo_load_clip(t));
             all[k] += select(vec3(value, 0.0, 0.0), own, k == wo_NORM);
 #else
             all[k] += own;
@@ -161,16 +161,20 @@ fn wo_bad(record: u32) -> f32 {
     return wo_totals[record * wo_TOTALS + wo_BAD].x;
 }
 
-// With a factor of 0, finite gradients become zeros, and the terms in which they overflowed vanish.
-fn wo_value_at(polynomial: vec3<f32>, c: f32, bad: f32) -> f32 {
+// The value of a total of this record. With a factor of 0, finite gradients become zeros, and the terms in which they overflowed vanish.
+fn wo_value_at(record: u32, polynomial: vec3<f32>, c: f32) -> f32 {
     let of_gradients = c * (polynomial.y + c * polynomial.z);
-    return polynomial.x + select(of_gradients, 0.0, c == 0.0 && bad == 0.0);
+#if CLIP_NORM
+    return polynomial.x + select(of_gradients, 0.0, c == 0.0 && wo_bad(record) == 0.0);
+#else
+    return polynomial.x + of_gradients;
+#endif
 }
 
 fn wo_totals_at(record: u32, c: f32) -> array<f32, wo_TOTALS> {
     var totals = array<f32, wo_TOTALS>();
     for (var k = 0u; k < wo_TOTALS; k++) {
-        totals[k] = wo_value_at(wo_totals[record * wo_TOTALS + k].xyz, c, wo_bad(record));
+        totals[k] = wo_value_at(record, wo_totals[record * wo_TOTALS + k].xyz, c);
     }
     return totals;
 }

@@ -65,15 +65,26 @@ fn wo_raw_gradient(l: wo_Lane) -> vec4<f32> {
 // The gradient without the loss scale, averaged and with its sign. The factors are multiplied first: the product with one factor alone
 // may overflow where the whole product does not.
 fn wo_weighed(raw: vec4<f32>, c: wo_Common) -> vec4<f32> {
-#if UNSCALES
-    var weight = c.unscale;
 #if FACTOR
-    weight *= c.e.factor;
+    var weight = c.e.factor;
+#if MEAN
+    weight *= c.window;
+#endif
+#if UNSCALES
+    weight *= c.unscale;
 #endif
     return raw * weight;
 #else
-    return raw * c.e.factor;
+    return raw * c.unscale;
 #endif
+}
+#endif
+
+#if MEAN
+// A window of micro-batches that is longer or shorter than e.factor assumes is divided by its own count. The step adds the last one.
+fn wo_window() -> f32 {
+    let count = wo_control.accumulated + 1u;
+    return select(f32(wo_MICRO_BATCHES) / f32(count), 1.0, count == wo_MICRO_BATCHES);
 }
 #endif
 

@@ -60,6 +60,9 @@ struct wo_Common {
 #if EXTRA
     e: wo_Extra,
 #endif
+#if MEAN
+    window: f32,
+#endif
 #if UNSCALES
     unscale: f32,
 #endif
@@ -79,6 +82,9 @@ fn wo_common(chunk: wo_Chunk) -> wo_Common {
         wo_hyper(chunk.group, step_count),
 #if EXTRA
         wo_extra(chunk.group, step_count),
+#endif
+#if MEAN
+        wo_window(),
 #endif
 #if UNSCALES_FIRST
         // wo_control.unscale is the last step's until these sums are concluded.

@@ -44,13 +44,14 @@ struct wo_Control {
     unscale: f32,      // 1 over the scale of this step's gradients
     rounding: u32,     // the key of stochastic rounding
     rounded: u32,      // steps so far that rounded anything
+    accumulated: u32,  // micro-batches in the accumulator
     decisions: array<vec4<f32>>,   // the rule's global state; then, for each tensor, the rule's decision and the clip factor
 }
 
 // The scalars of one group that belong to the harness; 1 where a feature is off.
 struct wo_Extra {
     clip: f32,         // the largest norm or value
-    factor: f32,       // -1 to maximize, over the number of micro-batches for their mean
+    factor: f32,       // -1 to maximize, over the number of micro-batches of a whole window for their mean
     ema: f32,          // 1 - the decay of the weights' average at this step count
     evaluation: f32,   // how far along a state the rule is evaluated
 }

@@ -43,6 +43,9 @@ fn wo_count_step(c: wo_Common, d: Decision) {
 #if HOLDS
     steps = select(steps, 0u, hold(d));
 #endif
+#if ACCUMULATE
+    wo_arena[0].z = 0.0;
+#endif
     wo_arena[0].x = bitcast<f32>(c.step_count + steps);
 }
 

@@ -15,6 +15,8 @@ pub(crate) struct Surroundings<F> {
     pub(crate) around: Around,
     /// The joined gradients of micro-batches, per tensor; empty without accumulation.
     pub(crate) accumulated: Vec<Vec<F>>,
+    /// The count of these micro-batches.
+    micro_batches: u32,
     /// The averages of the weights, per tensor; empty without an average.
     pub(crate) ema: Vec<Vec<F>>,
     pub(crate) scale: f32,
@@ -35,6 +37,7 @@ impl<F: Number> Surroundings<F> {
         Self {
             around,
             accumulated: zeros(around.accumulate.is_some()),
+            micro_batches: 0,
             ema: zeros(around.ema.is_some()),
             scale: around.loss_scale.map_or(1.0, |s| s.initial as f32),
             streak: 0,
@@ -51,6 +54,7 @@ impl<F: Number> Surroundings<F> {
     }
 
     pub(crate) fn accumulate(&mut self, grads: &[&[F]]) {
+        self.micro_batches = self.micro_batches.saturating_add(1);
         for (sum, g) in self.accumulated.iter_mut().zip(grads) {
             for (sum, g) in sum.iter_mut().zip(*g) {
                 *sum = *sum + *g;
@@ -67,7 +71,8 @@ impl<F: Number> Surroundings<F> {
         rows: &mut RowSets<F>,
         grads: &[&[F]],
     ) -> bool {
-        let share = if let Some(Accumulate::Mean(n)) = self.around.accumulate { 1.0 / f64::from(n) } else { 1.0 };
+        let micro_batches = f64::from(std::mem::take(&mut self.micro_batches)) + 1.0;
+        let share = if let Some(Accumulate::Mean(_)) = self.around.accumulate { 1.0 / micro_batches } else { 1.0 };
         self.prepared.resize(grads.len(), Vec::new());
         self.squares = vec![Squares { clip: 1.0, ..Squares::default() }; grads.len()];
         for (t, g) in grads.iter().enumerate() {
@@ -177,6 +182,7 @@ pub(crate) struct Counters {
     pub(crate) skipped: u64,
     pub(crate) streak: u32,
     pub(crate) scale: f32,
+    pub(crate) accumulated: u32,
 }
 
 #[cfg(feature = "checkpoint")]
@@ -197,10 +203,17 @@ impl<F: Number> Surroundings<F> {
 
     /// The counters without the step count, which the optimizer itself keeps.
     pub(crate) fn counters(&self) -> Counters {
-        Counters { step_count: 0, skipped: self.skipped, streak: self.streak, scale: self.scale }
+        Counters {
+            step_count: 0,
+            skipped: self.skipped,
+            streak: self.streak,
+            scale: self.scale,
+            accumulated: self.micro_batches,
+        }
     }
 
     pub(crate) fn set_counters(&mut self, counters: Counters) {
-        (self.skipped, self.streak, self.scale) = (counters.skipped, counters.streak, counters.scale);
+        let Counters { step_count: _, skipped, streak, scale, accumulated } = counters;
+        (self.skipped, self.streak, self.scale, self.micro_batches) = (skipped, streak, scale, accumulated);
     }
 }

@@ -162,7 +162,8 @@ impl LossScale {
 pub enum Accumulate {
     /// Their sum.
     Sum,
-    /// Their mean over this many micro-batches, with the micro-batch that the step itself reads.
+    /// Their mean. A whole window has this many micro-batches, with the micro-batch that the step itself reads. The divisor is the count of
+    /// those that were accumulated: a window that ends early or late has the mean of its own.
     Mean(u32),
 }
 
@@ -251,6 +252,11 @@ impl Around {
         self.guards() || self.clips_norm() || self.telemetry
     }
 
+    /// The micro-batches that a whole window divides by.
+    pub(crate) const fn micro_batches(self) -> u32 {
+        if let Some(Accumulate::Mean(n)) = self.accumulate { n } else { 1 }
+    }
+
     /// Whether the gradient has a factor per group.
     pub(crate) const fn scales_groups(self) -> bool {
         self.signed || matches!(self.accumulate, Some(Accumulate::Mean(_)))
@@ -266,7 +272,7 @@ impl Around {
             scalars.push(Scalar::call("wo_clip", clip.most()));
         }
         if self.scales_groups() {
-            let share = if let Some(Accumulate::Mean(n)) = self.accumulate { 1.0 / f64::from(n) } else { 1.0 };
+            let share = 1.0 / f64::from(self.micro_batches());
             scalars.push(Scalar::call("wo_factor", if maximize { -share } else { share }));
         }
         if let Some(ema) = self.ema {

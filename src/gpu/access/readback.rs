@@ -11,7 +11,7 @@ use crate::gpu::Optimizer;
 use crate::gpu::build::blame::blame;
 use crate::gpu::build::spec::Tensor;
 use crate::gpu::layout::arena::{Array, is_scratch};
-use crate::gpu::layout::units::{CONTROL_HEAD, bytes_of, keeps_precision};
+use crate::gpu::layout::units::{CONTROL_HEAD, CONTROL_WORDS, bytes_of, keeps_precision};
 #[cfg(feature = "tools")]
 use crate::options::storage::Formats;
 use crate::options::storage::{Format, Packed};
@@ -281,7 +281,7 @@ impl Optimizer {
     /// The key of stochastic rounding, and the count of steps that rounded.
     #[cfg(feature = "tools")]
     pub(crate) async fn read_rounding(&self) -> Result<(u32, u32)> {
-        let [.., rounding, rounded] = self.read_control().await?;
+        let [_, _, _, _, _, _, rounding, rounded, ..] = self.read_control().await?;
         Ok((rounding, rounded))
     }
 
@@ -292,7 +292,7 @@ impl Optimizer {
     }
 
     /// The head of `wo_Control`.
-    async fn read_control(&self) -> Result<[u32; 8]> {
+    async fn read_control(&self) -> Result<[u32; CONTROL_WORDS]> {
         let bytes =
             read_buffer(&self.context.device, &self.context.queue, self.kernels.control.slice(..CONTROL_HEAD)).await?;
         Ok(bytemuck::pod_read_unaligned(&bytes))

@@ -8,7 +8,9 @@ use crate::gpu::access::readback::mapped;
 use crate::gpu::build::buffers::buffer;
 use crate::gpu::layout::arena::{Array, PARAM, Stretch};
 use crate::gpu::layout::tables::StateRun;
-use crate::gpu::layout::units::{CONTROL_HEAD, LOSS_BYTES, ROUNDING, VEC4, bytes_of, keeps_precision};
+use crate::gpu::layout::units::{
+    ACCUMULATED, CONTROL_HEAD, CONTROL_WORDS, LOSS_BYTES, ROUNDING, VEC4, bytes_of, keeps_precision,
+};
 use crate::options::around::Mode;
 use crate::options::storage::{Format, Layout, Packed};
 
@@ -51,6 +53,8 @@ pub(crate) struct Control {
     pub(crate) skipped: u32,
     pub(crate) streak: u32,
     pub(crate) scale: f32,
+    /// Micro-batches in the accumulator.
+    pub(crate) accumulated: u32,
     /// Which numbers the parameters hold.
     pub(crate) mode: Mode,
     /// `Some` where numbers are rounded stochastically.
@@ -59,9 +63,10 @@ pub(crate) struct Control {
 
 impl Control {
     /// From the head of `wo_Control`.
-    fn of([step_count, _, skipped, streak, scale, _, key, steps]: [u32; 8], stochastic: bool, mode: Mode) -> Self {
+    fn of(words: [u32; CONTROL_WORDS], stochastic: bool, mode: Mode) -> Self {
+        let [step_count, _, skipped, streak, scale, _, key, steps, accumulated, ..] = words;
         let rounding = stochastic.then_some(Rounding { key, steps });
-        Self { step_count, skipped, streak, scale: f32::from_bits(scale), mode, rounding }
+        Self { step_count, skipped, streak, scale: f32::from_bits(scale), accumulated, mode, rounding }
     }
 }
 
@@ -258,11 +263,12 @@ impl Optimizer {
     /// # Errors
     /// A recorded step is not yet finished.
     pub(crate) fn write_control(&mut self, control: &Control) -> Result<()> {
-        let Control { step_count, skipped, streak, scale, mode, rounding } = *control;
+        let Control { step_count, skipped, streak, scale, accumulated, mode, rounding } = *control;
         self.write_step_count(step_count)?;
         self.modes.set(mode);
         let words = [step_count, 0, skipped, streak, scale.to_bits(), 0];
         self.context.queue.write_buffer(&self.kernels.control, 0, bytemuck::cast_slice(&words));
+        self.context.queue.write_buffer(&self.kernels.control, ACCUMULATED, bytemuck::bytes_of(&accumulated));
         if let Some(Rounding { key, steps }) = rounding {
             self.context.queue.write_buffer(&self.kernels.control, ROUNDING, bytemuck::cast_slice(&[key, steps]));
         }

@@ -7,7 +7,7 @@ use crate::gpu::build::buffers::{Buffers, Sizes, Which};
 use crate::gpu::hyper::mailbox::Mailbox;
 use crate::gpu::layout::shards::{Chunk, Shard};
 use crate::gpu::layout::tables::Layout;
-use crate::gpu::layout::units::{CONTROL_HEAD, VEC4};
+use crate::gpu::layout::units::{CONTROL_HEAD, CONTROL_WORDS, VEC4};
 use crate::options::telemetry::{Squares, Stats, TensorStats, nothing_counts};
 use crate::{Error, Result};
 
@@ -168,7 +168,7 @@ impl Optimizer {
         let Sample { control, totals, .. } = telemetry.sample;
         let (control, rest) = sample[..telemetry.sample.bytes() as usize].split_at(control as usize);
         let (totals, measured) = rest.split_at(totals as usize);
-        let head: [u32; (CONTROL_HEAD / 4) as usize] = bytemuck::pod_read_unaligned(&control[..CONTROL_HEAD as usize]);
+        let head: [u32; CONTROL_WORDS] = bytemuck::pod_read_unaligned(&control[..CONTROL_HEAD as usize]);
         let totals: Vec<[f32; 4]> = bytemuck::pod_collect_to_vec(totals);
         let words: Vec<f32> = bytemuck::pod_collect_to_vec(control);
         let mut squares: Vec<Squares> = (0..self.spec.tensors.len())
@@ -204,6 +204,6 @@ impl Optimizer {
         if !self.spec.around.clips_norm() {
             return 1.0;
         }
-        f64::from(control[(CONTROL_HEAD / 4) as usize + self.placement.classes[0].clip_word(tensor)])
+        f64::from(control[CONTROL_WORDS + self.placement.classes[0].clip_word(tensor)])
     }
 }

@@ -79,7 +79,10 @@ pub(crate) const ACCUMULATOR: &str = "gradient_accumulator";
 pub(crate) const AVERAGE: &str = "ema";
 
 /// Bytes of `wo_Control` before the decisions.
-pub(crate) const CONTROL_HEAD: u64 = 32;
+pub(crate) const CONTROL_HEAD: u64 = 48;
+
+/// Words of `wo_Control` before the decisions.
+pub(crate) const CONTROL_WORDS: usize = (CONTROL_HEAD / 4) as usize;
 
 /// The byte of `wo_Control` at which the key of stochastic rounding lies.
 #[cfg(feature = "checkpoint")]
@@ -87,6 +90,9 @@ pub(crate) const ROUNDING: u64 = 24;
 
 /// The byte of `wo_Control` at which the count of steps that rounded lies.
 pub(crate) const ROUNDED: u64 = 28;
+
+/// The byte of `wo_Control` at which the count of accumulated micro-batches lies.
+pub(crate) const ACCUMULATED: u64 = 32;
 
 /// Bytes from one loss slot to the next.
 pub(crate) const LOSS_BYTES: u64 = LOSS_STRIDE as u64 * 4;

@@ -5,7 +5,7 @@ use crate::gpu::build::spec::Tensor;
 use crate::gpu::hyper::scalars::Slot;
 use crate::gpu::kernel::kernels::Kind;
 use crate::gpu::kernel::passes;
-use crate::gpu::layout::units::ROUNDED;
+use crate::gpu::layout::units::{ACCUMULATED, ROUNDED};
 use crate::gpu::record::dynamic::DynamicGradients;
 use crate::optim::Procedure;
 use crate::optim::procedure::Scheme;
@@ -85,7 +85,8 @@ impl Optimizer {
     }
 
     /// Records the addition of a micro-batch's gradients to the accumulator. The gradients lie where [`step`](Self::step) reads them. The step
-    /// itself adds the last micro-batch: for a mean over n, call `accumulate` n-1 times and then step.
+    /// itself adds the last micro-batch: for a mean over n, call `accumulate` n-1 times and then step. A window that ends early is divided by
+    /// the count of its own micro-batches.
     ///
     /// # Errors
     /// The builder did not set [`Builder::accumulate`](crate::Builder::accumulate); a tensor has no bound gradient and needs
@@ -97,6 +98,7 @@ impl Optimizer {
         self.check_accumulates()?;
         let slot = self.scalars.begin(&self.context.device, &self.context.queue, &self.spec.groups, None)?;
         self.dispatch(&mut self.begin_pass(encoder), Kind::Accumulate, &slot, None);
+        self.count_micro_batches(encoder);
         self.scalars.release(encoder, slot);
         Ok(())
     }
@@ -119,8 +121,16 @@ impl Optimizer {
             Some(&dynamic.positions),
         )?;
         self.dispatch(&mut self.begin_pass(encoder), Kind::Accumulate, &slot, Some(&dynamic));
+        self.count_micro_batches(encoder);
         self.scalars.release(encoder, slot);
         Ok(())
+    }
+
+    /// Records the copy of the count of micro-batches to the control buffer.
+    fn count_micro_batches(&self, encoder: &mut wgpu::CommandEncoder) {
+        if let (Some(first), Some(_)) = (self.kernels.dispatches.first(), self.spec.around.accumulate) {
+            encoder.copy_buffer_to_buffer(&first.arena.buffer, 8, &self.kernels.control, ACCUMULATED, 4);
+        }
     }
 
     /// Records that the weights and their average swap: call it before an evaluation and again after it. Before the first step it
@@ -257,6 +267,7 @@ impl Optimizer {
         if self.placement.classes[0].stochastic {
             encoder.copy_buffer_to_buffer(&first.arena.buffer, 4, &self.kernels.control, ROUNDED, 4);
         }
+        self.count_micro_batches(encoder);
         self.record_sample(encoder);
         self.scalars.end(encoder, slot, &self.kernels.control);
     }

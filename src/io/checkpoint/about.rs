@@ -27,7 +27,7 @@ impl Checkpoint {
     }
 
     pub(crate) fn about(&self) -> Json {
-        let Control { step_count, skipped, streak, scale, mode, rounding } = self.contents.control;
+        let Control { step_count, skipped, streak, scale, accumulated, mode, rounding } = self.contents.control;
         let settings = |(name, settings): &(String, Settings)| {
             let settings: Map<String, Json> = settings.iter().map(|(k, v)| (k.clone(), to_json(v))).collect();
             json!({ "name": name, "settings": settings })
@@ -46,6 +46,10 @@ impl Checkpoint {
             "probe_loss_bits": self.contents.losses.iter().map(|x| x.to_bits()).collect::<Vec<_>>(),
             "notes": self.notes,
         });
+        // Between two windows there is nothing that older readers do not know.
+        if accumulated > 0 {
+            about["accumulated"] = accumulated.into();
+        }
         if let Some(Rounding { key, steps }) = rounding {
             about["rounding"] = json!({ "key": key, "steps": steps });
         }
@@ -82,6 +86,7 @@ pub(crate) fn control(file: &TensorFile, about: &Json) -> Result<Control> {
         skipped: word(file, about, "skipped")?,
         streak: word(file, about, "streak")?,
         scale,
+        accumulated: if about["accumulated"].is_null() { 0 } else { word(file, about, "accumulated")? },
         mode,
         rounding,
     })

@@ -76,10 +76,10 @@ impl Checkpoint {
 
     fn put_counters<F: Number>(&self, optimizer: &mut Optimizer<F>) -> Result<()> {
         optimizer.put_rules(optimizer.spec.restored_rules(self.shared_groups(&optimizer.spec))?);
-        let Control { step_count, skipped, streak, scale, mode, rounding } = self.contents.control;
+        let Control { step_count, skipped, streak, scale, accumulated, mode, rounding } = self.contents.control;
         optimizer.mode = mode;
         let (step_count, skipped) = (step_count.into(), skipped.into());
-        optimizer.set_counters(Counters { step_count, skipped, streak, scale });
+        optimizer.set_counters(Counters { step_count, skipped, streak, scale, accumulated });
         if let Some(rounding) = rounding {
             optimizer.set_rounding(rounding);
         }
@@ -159,12 +159,20 @@ fn put<F: Number>(saved: &Arrays, optimizer: &mut Optimizer<F>, tensor: usize, p
 }
 
 fn control<F: Number>(optimizer: &Optimizer<F>) -> Result<Control> {
-    let Counters { step_count, skipped, streak, scale } = optimizer.counters();
+    let Counters { step_count, skipped, streak, scale, accumulated } = optimizer.counters();
     let word = |count: u64| {
         u32::try_from(count).map_err(|_| Error::Usage(format!("{count} steps are more than a checkpoint counts")))
     };
     let (step_count, skipped) = (word(step_count)?, word(skipped)?);
-    Ok(Control { step_count, skipped, streak, scale, mode: optimizer.mode, rounding: optimizer.rounding() })
+    Ok(Control {
+        step_count,
+        skipped,
+        streak,
+        scale,
+        accumulated,
+        mode: optimizer.mode,
+        rounding: optimizer.rounding(),
+    })
 }
 
 fn tensors<F: Number>(optimizer: &Optimizer<F>, params: &[(&[usize], &[F])]) -> Result<Vec<Arrays>> {

@@ -5,7 +5,7 @@ use crate::gpu::layout::class::{Class, Round, Stage};
 use crate::gpu::layout::units::Counts;
 use crate::optim::Procedure;
 use crate::optim::procedure::Directions;
-use crate::options::around::Clip;
+use crate::options::around::{Accumulate, Clip};
 use crate::options::storage::{Format, RoundingMode};
 
 /// The names of conditions, and whether each holds.
@@ -113,6 +113,7 @@ impl Class {
             ("UNSCALES", scale),
             ("UNSCALES_FIRST", scale && first_sums),
             ("FACTOR", factor),
+            ("MEAN", matches!(a.accumulate, Some(Accumulate::Mean(_))) && prepares),
             ("WEIGHS", scale || factor),
             ("CLIP_VALUE", clip_value),
             ("CLIPS_BY_NORM", clips_by_norm),
@@ -168,6 +169,7 @@ impl Class {
             ("HARNESS_SUMS", harness),
             ("GUARD", a.guards() && !later),
             ("LOSS_SCALE", a.loss_scale.is_some() && !later),
+            ("CLIP_NORM", clip.is_some() && a.clips_norm()),
             ("CLIP_GLOBAL", clip_global),
             ("CLIP_GROUP", matches!(clip, Some(Clip::GroupNorm(_)))),
             ("CLIP_TENSOR", matches!(clip, Some(Clip::TensorNorm(_)))),

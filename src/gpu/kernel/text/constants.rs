@@ -61,6 +61,7 @@ impl Class {
             ("GLOBAL_VEC4S", size(self.global_state_vec4s())),
             ("DECISION_VEC4S", size(self.decision_vec4s())),
             ("CLIP", size(self.decision.len())),
+            ("MICRO_BATCHES", self.around.micro_batches().into()),
             ("INTERVAL", self.around.loss_scale.unwrap_or_default().interval.into()),
         ]
     }
