@@ -171,6 +171,7 @@ fn files_are_checked_before_they_are_used() {
         Checkpoint::from_bytes("doctored", bytes).unwrap_err().to_string()
     };
     assert!(doctored("\\\"version\\\":1", "\\\"version\\\":9").contains("version 9"));
+    assert!(doctored("\\\"version\\\":1", "\\\"version\\\":0").contains("version 0"));
     assert!(doctored("wgpu-optim checkpoint", "wgpu-optim something!").contains("no checkpoint"));
     assert!(doctored("\\\"applied\\\":0", "\\\"applied\\\":x").contains("checkpoint"));
     assert!(doctored("param/a\"", "param/z\"").contains('z'));
@@ -184,6 +185,34 @@ fn files_are_checked_before_they_are_used() {
             Err(other) => panic!("byte {at}: {other}"),
         }
     }
+}
+
+#[test]
+fn files_that_contradict_themselves_or_the_optimizer_are_refused() {
+    let mut builder = Optimizer::builder(AdamW::default());
+    let [x, y] = ["x", "y"].map(|name| builder.group(name, AdamW { lr: 0.1, ..AdamW::default() }));
+    builder.tensor(x, "a", &[3]);
+    builder.tensor(y, "b", &[3]);
+    let mut optimizer = builder.build(&GPU.device, &GPU.queue).unwrap();
+    let bytes = snapshot(&optimizer).to_bytes().unwrap();
+    let name = |group: &str| format!("\\\"name\\\":\\\"{group}\\\"");
+    let twice = Checkpoint::from_bytes("twice", edited(&bytes, &name("y"), &name("x"))).unwrap_err().to_string();
+    assert!(twice.contains("has group `x` twice"), "{twice}");
+
+    let mut host = builder.build_cpu::<f32>().unwrap();
+    let mut refused = |bytes: Vec<u8>, parts: &[&str]| {
+        let checkpoint = Checkpoint::from_bytes("edited", bytes).unwrap();
+        let (mut a, mut b) = ([0.0; 3], [0.0; 3]);
+        let on_host = checkpoint.restore_host(&mut host, &mut [&mut a, &mut b]).unwrap_err().to_string();
+        for error in [checkpoint.restore(&mut optimizer).unwrap_err().to_string(), on_host] {
+            assert!(parts.iter().all(|part| error.contains(part)), "{parts:?} are not in {error}");
+        }
+    };
+    refused(edited(&bytes, &name("y"), &name("z")), &["it has no group `y`", "its group `z` is not here"]);
+    refused(edited(&bytes, "\\\"beta2\\\"", "\\\"beta3\\\""), &["lacks the setting `beta2`"]);
+    let group = |group: &str| format!("\\\"group\\\":\\\"{group}\\\"");
+    let moved = edited(&bytes, &group("y"), &group("x"));
+    refused(moved, &["tensor `b` is in group `x` there, `y` here"]);
 }
 
 /// What skipped steps leave of the loss scale is a scale that a checkpoint can hold, and steps go on from it.

@@ -1,6 +1,6 @@
 //! The metadata of a checkpoint.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use serde_json::{Map, Value as Json, json};
 
@@ -16,6 +16,9 @@ use crate::options::storage::Packed;
 
 /// The newest version that this crate reads and writes. Version 1 has only f32.
 const VERSION: u64 = 2;
+
+/// f32 holds every count up to this one, and no count wraps.
+const MOST_MICRO_BATCHES: u32 = 1 << 24;
 
 impl Checkpoint {
     /// The lowest version that can hold this checkpoint, so that older readers can read it.
@@ -62,6 +65,9 @@ impl Checkpoint {
 
 pub(crate) fn check_version(file: &TensorFile, about: &Json) -> Result<()> {
     let version = count(file, about, "version")?;
+    if version == 0 {
+        return Err(file.error("has version 0; versions begin at 1"));
+    }
     if version > VERSION {
         return Err(file.error(format!("has version {version}, this crate reads up to {VERSION}")));
     }
@@ -86,10 +92,22 @@ pub(crate) fn control(file: &TensorFile, about: &Json) -> Result<Control> {
         skipped: word(file, about, "skipped")?,
         streak: word(file, about, "streak")?,
         scale,
-        accumulated: if about["accumulated"].is_null() { 0 } else { word(file, about, "accumulated")? },
+        accumulated: micro_batches(file, about)?,
         mode,
         rounding,
     })
+}
+
+/// The count of micro-batches in the accumulator; a file outside of a window has none.
+fn micro_batches(file: &TensorFile, about: &Json) -> Result<u32> {
+    if about["accumulated"].is_null() {
+        return Ok(0);
+    }
+    let batches = word(file, about, "accumulated")?;
+    if batches > MOST_MICRO_BATCHES {
+        return Err(file.error(format!("`accumulated` is {batches}, needs at most {MOST_MICRO_BATCHES}")));
+    }
+    Ok(batches)
 }
 
 fn to_json(value: &Value) -> Json {
@@ -118,7 +136,12 @@ pub(crate) fn groups(file: &TensorFile, about: &Json) -> Result<Vec<(String, Set
         };
         Ok((text(file, group, "name")?.to_owned(), settings.iter().map(setting).collect::<Result<_>>()?))
     };
-    list(file, about, "groups")?.iter().map(group).collect()
+    let groups = list(file, about, "groups")?.iter().map(group).collect::<Result<Vec<_>>>()?;
+    let mut names = HashSet::new();
+    match groups.iter().find(|(name, _)| !names.insert(name)) {
+        Some((name, _)) => Err(file.error(format!("has group {} twice", quote(name)))),
+        None => Ok(groups),
+    }
 }
 
 /// The notes of the caller; a file may have none.

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::gpu::access::snapshot::Arrays;
-use crate::gpu::build::spec::{GroupInfo, Spec};
+use crate::gpu::build::spec::{GroupInfo, Spec, TensorInfo};
 use crate::gpu::layout::arena::PARAM;
 use crate::gpu::layout::units::keeps_precision;
 use crate::io::checkpoint::{Checkpoint, Settings};
@@ -89,13 +89,40 @@ impl Checkpoint {
         spec.group_handles().filter_map(shared).collect()
     }
 
-    /// In what the groups and their settings differ.
+    /// The differences between the groups, their settings and their tensors.
     pub(crate) fn group_differences(&self, spec: &Spec) -> Vec<String> {
-        let there: HashSet<&str> = self.groups.iter().map(|(name, _)| name.as_str()).collect();
-        let lacking = spec.groups.iter().filter(|group| !there.contains(group.name.as_str()));
-        let mut differences: Vec<_> = lacking.map(|group| format!("it has no group {}", quote(&group.name))).collect();
+        let there: HashMap<&str, &Settings> = self.groups.iter().map(|(name, saved)| (name.as_str(), saved)).collect();
+        let here: HashSet<&str> = spec.groups.iter().map(|group| group.name.as_str()).collect();
+        let mut differences = Vec::new();
+        for group in &spec.groups {
+            let name = quote(&group.name);
+            let Some(saved) = there.get(group.name.as_str()) else {
+                differences.push(format!("it has no group {name}"));
+                continue;
+            };
+            if group.rule.name() == self.optimizer {
+                let settings = group.rule.settings().into_iter().map(|(setting, _)| setting);
+                let lacking = settings.filter(|setting| !saved.iter().any(|(saved, _)| saved == setting));
+                differences.extend(lacking.map(|setting| format!("its group {name} lacks the setting `{setting}`")));
+            }
+        }
+        let unknown = self.groups.iter().filter(|(name, _)| !here.contains(name.as_str()));
+        differences.extend(unknown.map(|(name, _)| format!("its group {} is not here", quote(name))));
+        differences.extend(self.moved_tensors(spec));
         differences.extend(spec.restored_rules(self.shared_groups(spec)).err().map(|error| error.to_string()));
         differences
+    }
+
+    /// The tensors that are in another group than in the checkpoint.
+    fn moved_tensors(&self, spec: &Spec) -> Vec<String> {
+        let saved = self.by_name();
+        let pairs =
+            spec.tensors.iter().filter_map(|info| Some((info, &spec.groups[info.group].name, saved.get(&*info.name)?)));
+        let moved = pairs.filter(|(_, group, saved)| saved.group != **group);
+        let difference = |(info, group, saved): (&TensorInfo, &String, &&Arrays)| {
+            format!("tensor {} is in group {} there, {} here", quote(&info.name), quote(&saved.group), quote(group))
+        };
+        moved.map(difference).collect()
     }
 
     /// The tensors that the optimizer does not have.
