@@ -1,24 +1,27 @@
-//! Checkpoints: resuming is bit-exact for every rule, files are checked before they are used, a kill leaves a complete file, and states
-//! convert from and to torch.
+//! Checkpoints: resuming is bit-exact for every rule, files are checked before they are used, and a kill leaves a complete file.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod support {
+    pub(crate) mod array;
     pub(crate) mod device;
     pub(crate) mod gpu;
     pub(crate) mod numbers;
+    pub(crate) mod snapshot;
 }
 
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use wgpu_optim::checkpoint::{Checkpoint, Fit, restore_torch};
+use wgpu_optim::checkpoint::{Checkpoint, Fit};
 use wgpu_optim::optim::{ALL, Procedure, Rule};
 use wgpu_optim::{
-    Accumulate, AdamW, Clip, Ema, Error, Group, LossScale, NAdam, Optimizer, SAdam, Sgd, Tensor, WarpAdam, wgpu,
+    Accumulate, AdamW, Clip, Ema, Error, Group, LossScale, Optimizer, SAdam, Sgd, Tensor, WarpAdam, wgpu,
 };
 
+use support::array::of_file;
 use support::gpu::GPU;
 use support::numbers::numbers;
+use support::snapshot::snapshot;
 
 const SHAPES: [(&str, &[usize]); 4] = [("a", &[33, 47]), ("b", &[5]), ("empty", &[0]), ("layer/with slash", &[1024])];
 
@@ -54,13 +57,6 @@ fn step(optimizer: &mut Optimizer, tensors: &[Tensor], number: u32) {
         optimizer.step(encoder)
     })
     .unwrap();
-}
-
-fn snapshot(optimizer: &Optimizer) -> Checkpoint {
-    let mut encoder = GPU.device.create_command_encoder(&Default::default());
-    let snapshot = optimizer.snapshot(&mut encoder).unwrap();
-    GPU.queue.submit([encoder.finish()]);
-    pollster::block_on(snapshot.checkpoint()).unwrap()
 }
 
 fn start(rule: &dyn Rule) -> (Optimizer, Vec<Tensor>) {
@@ -399,158 +395,6 @@ fn a_run_killed_at_random_points_has_the_bits_of_an_uninterrupted_run() {
     same(&format!("seed {seed}, {kills:?}"), &whole, &Checkpoint::load(&path).unwrap());
 }
 
-fn torch_file() -> Vec<u8> {
-    std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/torch_adamw_amsgrad.safetensors")).unwrap()
-}
-
-fn torch_nadam_file() -> Vec<u8> {
-    std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/torch_nadam.safetensors")).unwrap()
-}
-
-fn torch_optimizer() -> (Optimizer, [(Tensor, &'static str); 2]) {
-    torch_sized(AdamW { lr: 0.01, weight_decay: 0.1, amsgrad: true, ..AdamW::default() }.into())
-}
-
-fn torch_nadam(momentum_decay: f64) -> (Optimizer, [(Tensor, &'static str); 2]) {
-    torch_sized(NAdam { lr: 0.01, weight_decay: 0.1, momentum_decay, ..NAdam::default() }.into())
-}
-
-fn torch_sized(rule: Box<dyn Rule>) -> (Optimizer, [(Tensor, &'static str); 2]) {
-    let mut builder = Optimizer::builder(rule);
-    let tensors =
-        [(builder.tensor(Group::DEFAULT, "w", &[7, 5]), "w"), (builder.tensor(Group::DEFAULT, "b", &[5]), "b")];
-    (builder.build(&GPU.device, &GPU.queue).unwrap(), tensors)
-}
-
-fn of_file(bytes: &[u8], key: &str) -> Vec<f32> {
-    let file = safetensors::SafeTensors::deserialize(bytes).unwrap();
-    file.tensor(key).unwrap().data().chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
-}
-
-#[test]
-fn torch_states_resume_here_as_in_torch() {
-    goes_on(&torch_file(), torch_optimizer());
-    goes_on(&torch_nadam_file(), torch_nadam(0.02));
-}
-
-fn goes_on(bytes: &[u8], (mut optimizer, tensors): (Optimizer, [(Tensor, &'static str); 2])) {
-    restore_torch("torch", bytes, &mut optimizer).unwrap();
-    assert_eq!(pollster::block_on(optimizer.read_step_count()).unwrap(), 3);
-    for (tensor, name) in tensors {
-        optimizer.write_grad(tensor, &of_file(bytes, &format!("next_grad/{name}"))).unwrap();
-    }
-    GPU.run(|encoder| optimizer.step(encoder)).unwrap();
-    for (tensor, name) in tensors {
-        let before = of_file(bytes, &format!("param/{name}"));
-        let want = of_file(bytes, &format!("next_param/{name}"));
-        let got = pollster::block_on(optimizer.read_param(tensor)).unwrap();
-        for ((before, want), got) in before.iter().zip(&want).zip(&got) {
-            // Two f32 implementations differ by a few ulp of the weight and a share of the step.
-            let limit = 2.0 * f32::EPSILON * want.abs() + 1e-5 * (want - before).abs();
-            assert!((got - want).abs() <= limit, "{name}: {got} is not {want}");
-        }
-        let moment = pollster::block_on(optimizer.read_state(tensor, "m")).unwrap();
-        for (got, want) in moment.iter().zip(of_file(bytes, &format!("next_exp_avg/{name}"))) {
-            assert!((got - want).abs() <= 4.0 * f32::EPSILON * want.abs().max(0.1), "{name}: m {got} is not {want}");
-        }
-    }
-}
-
-#[test]
-fn states_return_to_torch_unchanged() {
-    let bytes = torch_file();
-    let (mut optimizer, _) = torch_optimizer();
-    restore_torch("torch", bytes.clone(), &mut optimizer).unwrap();
-    let exported = snapshot(&optimizer).to_torch().unwrap();
-    let file = safetensors::SafeTensors::deserialize(&exported).unwrap();
-    let mut names = file.names();
-    names.sort_unstable();
-    let mut expected: Vec<String> = ["param", "exp_avg", "exp_avg_sq", "max_exp_avg_sq", "step"]
-        .iter()
-        .flat_map(|array| ["w", "b"].map(|tensor| format!("{array}/{tensor}")))
-        .collect();
-    expected.sort_unstable();
-    assert_eq!(names, expected);
-    for key in &expected {
-        assert_eq!(of_file(&exported, key), of_file(&bytes, key), "{key}");
-    }
-}
-
-/// torch keeps the product of momenta in its states; here it is 1 less the state `q`.
-#[test]
-fn nadams_product_converts_both_ways() {
-    let bytes = torch_nadam_file();
-    let (mut optimizer, _) = torch_nadam(0.02);
-    restore_torch("torch", bytes.clone(), &mut optimizer).unwrap();
-    let exported = snapshot(&optimizer).to_torch().unwrap();
-    for name in ["w", "b"] {
-        let key = format!("mu_product/{name}");
-        let (ours, theirs) = (of_file(&exported, &key)[0], of_file(&bytes, &key)[0]);
-        assert!((ours - theirs).abs() <= 3.0 * f32::EPSILON * theirs, "{ours} is not {theirs}");
-        let key = format!("exp_avg/{name}");
-        assert_eq!(of_file(&exported, &key), of_file(&bytes, &key));
-    }
-    // A product that the settings of today do not make is a fact of the past.
-    let (mut other, [(w, _), _]) = torch_nadam(0.2);
-    restore_torch("torch", bytes.clone(), &mut other).unwrap();
-    let left = pollster::block_on(other.read_state(w, "q")).unwrap();
-    assert!(left.iter().all(|q| *q == 1.0 - of_file(&bytes, "mu_product/w")[0]), "{left:?}");
-    // Nothing but a share is a product.
-    let mut impossible = bytes;
-    let file = safetensors::SafeTensors::deserialize(&impossible).unwrap();
-    let at = file.tensor("mu_product/w").unwrap().data().as_ptr() as usize - impossible.as_ptr() as usize;
-    impossible[at..at + 4].copy_from_slice(&1.5_f32.to_le_bytes());
-    let error = restore_torch("torch", impossible, &mut other).unwrap_err().to_string();
-    assert!(error.contains("mu_product/w` is 1.5, needs a number in [0, 1]"), "{error}");
-}
-
-/// A file that was written before the product was a state has the settings' own product.
-#[test]
-fn a_file_without_nadams_product_resumes() {
-    let (mut optimizer, tensors) = torch_nadam(4e-3);
-    for number in 0..3 {
-        for (tensor, name) in tensors {
-            let ones = vec![0.5 + number as f32; if name == "w" { 35 } else { 5 }];
-            optimizer.write_grad(tensor, &ones).unwrap();
-        }
-        GPU.run(|encoder| optimizer.step(encoder)).unwrap();
-    }
-    let bytes = snapshot(&optimizer).to_bytes().unwrap();
-    let old = without_products(&bytes);
-    assert!(old.len() < bytes.len());
-    let (mut resumed, _) = torch_nadam(4e-3);
-    Checkpoint::from_bytes("old", old).unwrap().restore(&mut resumed).unwrap();
-    for (_, name) in tensors {
-        let read = |from: &Optimizer| pollster::block_on(from.read_state(from.tensor(name).unwrap(), "q")).unwrap();
-        let pairs = read(&resumed).into_iter().zip(read(&optimizer));
-        assert!(pairs.clone().all(|(a, b)| (a - b).abs() <= 2.0 * f32::EPSILON && a > 0.5), "{name}");
-    }
-}
-
-/// The file without every array `q`.
-fn without_products(bytes: &[u8]) -> Vec<u8> {
-    let file = safetensors::SafeTensors::deserialize(bytes).unwrap();
-    let (_, about) = safetensors::SafeTensors::read_metadata(bytes).unwrap();
-    let kept: Vec<_> = file.iter().filter(|(key, _)| !key.starts_with("q/")).collect();
-    safetensors::serialize(kept, about.metadata().clone()).unwrap()
-}
-
-#[test]
-fn torch_files_that_do_not_fit_are_refused() {
-    let (mut optimizer, tensors) = torch_optimizer();
-    let bytes = torch_file();
-    let at = bytes.windows(12).position(|w| w == b"exp_avg_sq/w").unwrap();
-    let mut lacking = bytes.clone();
-    lacking[at + 11] = b'z';
-    let error = restore_torch("lacking", lacking, &mut optimizer).unwrap_err().to_string();
-    assert!(error.contains("exp_avg_sq/w"), "{error}");
-    assert!(pollster::block_on(optimizer.read_param(tensors[0].0)).unwrap().iter().all(|x| *x == 0.0));
-    let mut builder = Optimizer::builder(wgpu_optim::Lion::default());
-    builder.tensor(Group::DEFAULT, "w", &[7, 5]);
-    let mut lion = builder.build(&GPU.device, &GPU.queue).unwrap();
-    assert!(restore_torch("torch", bytes, &mut lion).unwrap_err().to_string().contains("lion"));
-}
-
 fn probing(sigma: f64) -> wgpu_optim::Builder {
     let rule = SAdam { sigma, ..SAdam::default() };
     let mut builder = Optimizer::builder(rule);
@@ -636,43 +480,4 @@ fn a_restore_that_cannot_write_a_buffer_writes_nothing() {
         assert!(error.contains("tensor `b`") && error.contains("needs COPY_DST"), "{error}");
         assert!(snapshot(&optimizer).to_bytes().unwrap() == before, "{fit:?}");
     }
-}
-
-/// How long it takes to restore an optimizer of so many tensors on the host.
-fn restore_time(tensors: usize) -> std::time::Duration {
-    let mut builder = Optimizer::builder(Sgd::default());
-    for i in 0..tensors {
-        builder.tensor(Group::DEFAULT, format!("tensor {i}"), &[1]);
-    }
-    let mut optimizer = builder.build_cpu::<f32>().unwrap();
-    let mut params = vec![0.5_f32; tensors];
-    let of: Vec<_> = params.iter().map(|p| (&[1][..], std::slice::from_ref(p))).collect();
-    let saved = Checkpoint::of_host(&optimizer, &of).unwrap();
-    let mut slices: Vec<_> = params.iter_mut().map(std::slice::from_mut).collect();
-    let began = std::time::Instant::now();
-    saved.restore_host(&mut optimizer, &mut slices).unwrap();
-    began.elapsed()
-}
-
-/// With a search of all tensors for each, sixteen times the tensors would be 256 times the work.
-#[test]
-fn the_time_of_a_restore_grows_with_the_tensors_and_not_with_their_square() {
-    let least = |tensors| (0..3).map(|_| restore_time(tensors)).min().unwrap();
-    let (few, many) = (least(2_000), least(32_000));
-    assert!(many < 64 * few, "{few:?} for 2,000 tensors, {many:?} for 32,000");
-}
-
-/// Prints how long a restore takes on the GPU.
-#[test]
-#[ignore = "a measurement"]
-fn measure_a_restore_of_20000_tensors() {
-    let mut builder = Optimizer::builder(AdamW::default());
-    for i in 0..20_000 {
-        builder.tensor(Group::DEFAULT, format!("tensor {i}"), &[1]);
-    }
-    let mut optimizer = builder.build(&GPU.device, &GPU.queue).unwrap();
-    let saved = snapshot(&optimizer);
-    let began = std::time::Instant::now();
-    saved.restore(&mut optimizer).unwrap();
-    println!("gpu {:?}, host {:?}", began.elapsed(), restore_time(20_000));
 }

@@ -6,6 +6,7 @@ mod support {
     pub(crate) mod handle;
     pub(crate) mod host;
     pub(crate) mod numbers;
+    pub(crate) mod snapshot;
 }
 
 use proptest::prelude::*;
@@ -20,6 +21,7 @@ use support::gpu::GPU;
 use support::handle;
 use support::host;
 use support::numbers::numbers;
+use support::snapshot::snapshot;
 
 const ADAMW: &str = "\
 struct Hyper {
@@ -356,13 +358,6 @@ fn closures_give_a_cpu_form() {
 fn step_with(optimizer: &mut Optimizer, tensor: Tensor, seed: u32) {
     optimizer.write_grad(tensor, &numbers(seed, 2000)).expect("the length fits");
     GPU.run(|encoder| optimizer.step(encoder)).expect("the step runs");
-}
-
-fn snapshot(optimizer: &Optimizer) -> Checkpoint {
-    let mut encoder = GPU.device.create_command_encoder(&Default::default());
-    let snapshot = optimizer.snapshot(&mut encoder).expect("it is recorded");
-    GPU.queue.submit([encoder.finish()]);
-    pollster::block_on(snapshot.checkpoint()).expect("it is read")
 }
 
 #[test]

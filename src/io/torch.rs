@@ -4,60 +4,106 @@
 //! `sum` with the tensor's shape, and, as one number per tensor, `step` and nadam's `mu_product`, which is 1 - q of this crate's state.
 //! `param/<tensor>` is optional. The `safetensors` package of Python reads and writes such files.
 
+use safetensors::Dtype;
+
 use crate::gpu::layout::arena::PARAM;
 use crate::gpu::layout::units::{ACCUMULATOR, AVERAGE};
-use crate::gpu::layout::units::{MASTER, REMAINDER, keeps_precision};
+use crate::gpu::layout::units::{MASTER, REMAINDER};
 use crate::io::checkpoint::Checkpoint;
-use crate::io::tensor_file::{TensorFile, quote};
+use crate::io::tensor_file::{Entry, TensorFile, quote};
 use crate::io::tensor_writer::{FileArray, serialize};
-use crate::{Error, Group, NAdam, Optimizer, Result};
+use crate::options::storage::Format;
+use crate::options::storage::half::widen;
+use crate::{Error, NAdam, Optimizer, Result, Rule};
 
 /// torch's product of momenta, one number per tensor.
 const MU_PRODUCT: &str = "mu_product";
+
+/// torch's count of steps, one number per tensor.
+const STEP: &str = "step";
+/// torch's first moment, which its optimizers keep even where β1 = 0.
+const FIRST_MOMENT: &str = "exp_avg";
+/// torch's SGD has this state from its first step on, and no count of steps.
+const MOMENTUM: &str = "momentum_buffer";
 
 /// torch's name of a state of this crate, by optimizer.
 fn torch_name(optimizer: &str, state: &str) -> Option<&'static str> {
     Some(match (optimizer, state) {
         ("rmsprop", "v") => "square_avg",
         ("rmsprop", "g_mean") => "grad_avg",
-        ("sgd" | "rmsprop", "b") => "momentum_buffer",
+        ("sgd" | "rmsprop", "b") => MOMENTUM,
         ("adagrad", "sum") => "sum",
-        ("adam" | "adamw" | "nadam" | "radam", "m") => "exp_avg",
+        ("adam" | "adamw" | "nadam" | "radam", "m") => FIRST_MOMENT,
         ("adam" | "adamw" | "nadam" | "radam", "v") => "exp_avg_sq",
         ("adam" | "adamw", "v_max") => "max_exp_avg_sq",
+        ("nadam", NAdam::LEFT) => MU_PRODUCT,
         _ => return None,
     })
 }
 
+/// The states that torch's optimizer keeps with the settings of `rule`: our name, torch's name, and whether `rule` keeps the state too.
+fn torch_states(rule: &dyn Rule) -> Result<Vec<(&'static str, &'static str, bool)>> {
+    let mut states = Vec::new();
+    for state in rule.states() {
+        let of_torch = torch_name(rule.name(), state.name)
+            .ok_or_else(|| Error::Usage(format!("torch has no state for `{}` of `{}`", state.name, rule.name())))?;
+        if state.used || of_torch == FIRST_MOMENT || of_torch == MU_PRODUCT {
+            states.push((state.name, of_torch, state.used));
+        }
+    }
+    Ok(states)
+}
+
 impl Checkpoint {
-    /// The states under torch's names, with the parameters in their full precision, as a safetensors file of f32.
+    /// The states under torch's names, with the parameters in their full precision, as a safetensors file of f32. The file has all states that
+    /// torch's optimizer needs to step.
     ///
     /// # Errors
     /// torch has no optimizer of this name.
     pub fn to_torch(&self) -> Result<Vec<u8>> {
-        let step = vec![self.step_count() as f32];
         let mut arrays = Vec::new();
         for tensor in &self.contents.tensors {
             let name = &tensor.name;
+            let mut push = |state: &str, shape: &[usize], values| {
+                arrays.push(FileArray::f32(format!("{state}/{name}"), shape, values));
+            };
+            let mut kept = Vec::new();
             for (state, values) in &tensor.arrays {
-                let (of_torch, values) = match state.as_str() {
-                    PARAM => (PARAM, tensor.params().unwrap_or_default()),
-                    ACCUMULATOR | AVERAGE | MASTER | REMAINDER => continue,
-                    NAdam::LEFT if self.optimizer == NAdam::NAME => {
-                        let product = one_product(name, &values.values())?;
-                        arrays.push(FileArray::f32(format!("{MU_PRODUCT}/{name}"), &[], vec![product]));
-                        continue;
-                    }
+                match state.as_str() {
+                    PARAM => push(PARAM, &tensor.shape, tensor.params().unwrap_or_default()),
+                    ACCUMULATOR | AVERAGE | MASTER | REMAINDER => {}
                     state => {
                         let of_torch = torch_name(&self.optimizer, state).ok_or_else(|| self.unknown_to_torch())?;
-                        (of_torch, values.values())
+                        kept.push((of_torch, values.values()));
                     }
-                };
-                arrays.push(FileArray::f32(format!("{of_torch}/{name}"), &tensor.shape, values));
+                }
             }
-            arrays.push(FileArray::f32(format!("step/{name}"), &[], step.clone()));
+            for (of_torch, values) in self.for_torch(kept, tensor.shape.iter().product()) {
+                if of_torch == MU_PRODUCT {
+                    push(MU_PRODUCT, &[], vec![one_product(name, &values)?]);
+                } else {
+                    push(of_torch, &tensor.shape, values);
+                }
+            }
+            push(STEP, &[], vec![self.step_count() as f32]);
         }
         serialize(&self.name, &arrays, ("optimizer", self.optimizer.clone()))
+    }
+
+    /// Adds the states that torch keeps where β1 = 0, and leaves out the momentum of an SGD that has not stepped: torch's first momentum is the
+    /// gradient.
+    fn for_torch(&self, mut kept: Vec<(&'static str, Vec<f32>)>, elements: usize) -> Vec<(&'static str, Vec<f32>)> {
+        let has_stepped = self.step_count() > 0;
+        kept.retain(|(state, _)| *state != MOMENTUM || self.optimizer != "sgd" || has_stepped);
+        let lacks = |state| !kept.iter().any(|(kept, _)| *kept == state);
+        let (moments, first, product) = (!lacks("exp_avg_sq"), lacks(FIRST_MOMENT), lacks(MU_PRODUCT));
+        if moments && first {
+            kept.push((FIRST_MOMENT, vec![0.0; elements]));
+        }
+        if moments && product && self.optimizer == NAdam::NAME {
+            kept.push((MU_PRODUCT, vec![if has_stepped { 1.0 } else { 0.0 }]));
+        }
+        kept
     }
 
     fn unknown_to_torch(&self) -> Error {
@@ -65,69 +111,140 @@ impl Checkpoint {
     }
 }
 
-/// Restores torch's states into an optimizer, and the parameters where the file has them. The optimizer rounds to nearest where its storage
-/// needs it. Every tensor must have the same step count.
+/// Restores torch's states into an optimizer, and the parameters where the file has them. Numbers may be F16, BF16, F32 or F64, a step count
+/// also an integer, with no dimension or one. The optimizer rounds to nearest where its storage needs it. Every tensor must have the same step
+/// count. torch's SGD has none: with a momentum, it has made its first step.
 ///
 /// # Errors
-/// A tensor or state that is missing, of another shape or not f32; step counts that differ; an optimizer that torch does not have; a
-/// `mu_product` outside of 0 to 1. Nothing is changed then.
+/// A tensor, a state or a step count that torch needs is missing; another shape or type; step counts that differ; an optimizer that torch
+/// does not have; a `mu_product` outside of 0 to 1. Nothing is changed then.
 pub fn restore_torch(name: &str, bytes: impl Into<Vec<u8>>, optimizer: &mut Optimizer) -> Result<()> {
     let file = TensorFile::parse(name, bytes.into())?;
-    let rule = optimizer.rule(Group::DEFAULT)?.name();
     let mut writes = Vec::new();
-    let mut steps: Option<f32> = None;
-    for (tensor, tensor_name, shape) in optimizer.tensors() {
-        let read = |key: &str, shape: &[usize]| -> Result<Option<Vec<f32>>> {
-            let key = format!("{key}/{tensor_name}");
-            let Some(entry) = file.entry(&key) else { return Ok(None) };
-            if entry.dtype != safetensors::Dtype::F32 || entry.shape != shape {
-                return Err(file.error(format!(
-                    "{} is {:?} {:?}, needs F32 {shape:?}",
-                    quote(&key),
-                    entry.dtype,
-                    entry.shape
-                )));
-            }
-            Ok(Some(file.at::<f32>(&entry.data).into_owned()))
-        };
-        if let Some(values) = read(PARAM, shape)? {
+    let mut steps: Option<(u32, &str)> = None;
+    for (tensor, name, shape) in optimizer.tensors() {
+        let source = Source { file: &file, tensor: name };
+        if let Some(values) = source.array(PARAM, shape)? {
             writes.push((tensor, PARAM, values));
         }
-        // `write_param` writes the master or remainder too.
-        for state in optimizer.state_names(tensor)?.into_iter().filter(|state| !keeps_precision(state)) {
-            if (rule, state) == (NAdam::NAME, NAdam::LEFT) {
-                let product = read(MU_PRODUCT, &[])?.and_then(|of_tensor| of_tensor.first().copied());
-                let key = quote(&format!("{MU_PRODUCT}/{tensor_name}"));
-                let product = product.ok_or_else(|| file.error(format!("lacks {key}")))?;
-                if !(0.0..=1.0).contains(&product) {
-                    return Err(file.error(format!("{key} is {product}, needs a number in [0, 1]")));
-                }
-                writes.push((tensor, state, vec![1.0 - product; shape.iter().product()]));
-                continue;
-            }
-            let of_torch = torch_name(rule, state)
-                .ok_or_else(|| Error::Usage(format!("torch has no state for `{state}` of `{rule}`")))?;
-            let values = read(of_torch, shape)?
-                .ok_or_else(|| file.error(format!("lacks {}", quote(&format!("{of_torch}/{tensor_name}")))))?;
-            writes.push((tensor, state, values));
+        // `write_param` writes the master or remainder too. A frozen tensor has no state.
+        let states = torch_states(optimizer.rule(optimizer.group_of(tensor)?)?)?;
+        if optimizer.spec.tensors[tensor.index()].frozen {
+            continue;
         }
-        if let Some([step]) = read("step", &[])?.as_deref()
-            && *steps.get_or_insert(*step) != *step
-        {
+        let step = source.steps(optimizer.spec.rule().name(), &states)?;
+        let (first, of) = *steps.get_or_insert((step, name));
+        if step != first {
+            let [here, there] = [name, of].map(|tensor| quote(&format!("step/{tensor}")));
             return Err(
-                file.error(format!("step/{tensor_name} is {step}, other tensors have {steps:?}: one count serves all"))
+                file.error(format!("{here} is {step}, {there} is {first}: the optimizer has one count for all"))
             );
         }
+        for (state, of_torch, kept) in states {
+            let values = source.state(of_torch, shape, step)?;
+            if kept {
+                writes.push((tensor, state, values));
+            }
+        }
     }
-    let steps = steps.unwrap_or(0.0);
-    if !(steps >= 0.0 && steps.fract() == 0.0 && steps < 16_777_216.0) {
-        return Err(file.error(format!("a step count is {steps}, needs a whole number below 2^24")));
-    }
-    optimizer.write_step_count(steps as u32)?;
+    optimizer.write_step_count(steps.map_or(0, |(steps, _)| steps))?;
     writes.into_iter().try_for_each(|(tensor, array, values)| match array {
         PARAM => optimizer.write_param(tensor, &values),
         state => optimizer.write_state(tensor, state, &values),
     })
+}
+
+/// torch's numbers of one tensor.
+struct Source<'a> {
+    file: &'a TensorFile,
+    tensor: &'a str,
+}
+
+impl Source<'_> {
+    fn key(&self, array: &str) -> String {
+        format!("{array}/{}", self.tensor)
+    }
+
+    fn error(&self, array: &str, problem: impl std::fmt::Display) -> Error {
+        self.file.error(format!("{} {problem}", quote(&self.key(array))))
+    }
+
+    /// An array of this shape in f32.
+    fn array(&self, array: &str, shape: &[usize]) -> Result<Option<Vec<f32>>> {
+        let Some(entry) = self.file.entry(&self.key(array)) else { return Ok(None) };
+        match self.floats(entry) {
+            Some(values) if entry.shape == shape => Ok(Some(values.into_iter().map(|x| x as f32).collect())),
+            _ => {
+                let problem = format!("is {:?} {:?}, needs F16, BF16, F32 or F64 {shape:?}", entry.dtype, entry.shape);
+                Err(self.error(array, problem))
+            }
+        }
+    }
+
+    fn floats(&self, entry: &Entry) -> Option<Vec<f64>> {
+        let widened =
+            |format| self.file.at::<u16>(&entry.data).iter().map(|bits| widen(format, *bits).into()).collect();
+        Some(match entry.dtype {
+            Dtype::F16 => widened(Format::F16),
+            Dtype::BF16 => widened(Format::Bf16),
+            Dtype::F32 => self.file.at::<f32>(&entry.data).iter().copied().map(f64::from).collect(),
+            Dtype::F64 => self.file.at::<f64>(&entry.data).into_owned(),
+            _ => return None,
+        })
+    }
+
+    /// A single number, which torch keeps without a dimension; some programs write it with one.
+    fn number(&self, array: &str) -> Result<Option<f64>> {
+        let Some(entry) = self.file.entry(&self.key(array)) else { return Ok(None) };
+        let values = match entry.dtype {
+            Dtype::I64 => Some(self.file.at::<i64>(&entry.data).iter().map(|x| *x as f64).collect()),
+            Dtype::I32 => Some(self.file.at::<i32>(&entry.data).iter().copied().map(f64::from).collect()),
+            _ => self.floats(entry),
+        };
+        match values.as_deref() {
+            Some([value]) if entry.shape.len() <= 1 => Ok(Some(*value)),
+            _ => {
+                let problem = format!("is {:?} {:?}, needs one number", entry.dtype, entry.shape);
+                Err(self.error(array, problem))
+            }
+        }
+    }
+
+    /// The count of steps that the states come from.
+    fn steps(&self, rule: &str, states: &[(&str, &str, bool)]) -> Result<u32> {
+        let Some(steps) = self.number(STEP)? else {
+            if rule == "sgd" {
+                return Ok(u32::from(!states.is_empty()));
+            }
+            return Err(self.missing(STEP));
+        };
+        // An f32 count stands still at 2^24, and torch keeps its counts in f32.
+        if !(steps >= 0.0 && steps.fract() == 0.0 && steps < 16_777_216.0) {
+            return Err(self.error(STEP, format_args!("is {steps}, needs a whole number below 2^24")));
+        }
+        Ok(steps as u32)
+    }
+
+    /// The numbers of a state as this crate keeps it.
+    fn state(&self, of_torch: &str, shape: &[usize], step: u32) -> Result<Vec<f32>> {
+        let elements = shape.iter().product();
+        if of_torch == MU_PRODUCT {
+            let product = self.number(MU_PRODUCT)?.ok_or_else(|| self.missing(MU_PRODUCT))?;
+            if !(0.0..=1.0).contains(&product) {
+                return Err(self.error(MU_PRODUCT, format_args!("is {product}, needs a number in [0, 1]")));
+            }
+            return Ok(vec![(1.0 - product) as f32; elements]);
+        }
+        match self.array(of_torch, shape)? {
+            Some(values) => Ok(values),
+            None if of_torch == MOMENTUM && step == 0 => Ok(vec![0.0; elements]),
+            None => Err(self.missing(of_torch)),
+        }
+    }
+
+    fn missing(&self, array: &str) -> Error {
+        self.error(array, "is missing: torch could not go on without it")
+    }
 }
 
 /// The product of a tensor's momenta, from its state.
