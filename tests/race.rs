@@ -271,6 +271,35 @@ fn diverged_runs_are_counted_and_lose() {
     assert_eq!((standings[1].diverged, standings[1].difference, standings[1].wins), (0, None, 3));
 }
 
+/// Runs that diverge are read back, and their reports are drawn: numbers that are not finite are in neither.
+#[test]
+fn a_race_that_diverges_resumes_and_has_a_report() {
+    let directory = tempfile::tempdir().unwrap();
+    let valley = Track::new("rosenbrock", [("spread", Value::Number(0.1))]).unwrap();
+    let astray = [
+        rival("sgd", wgpu_optim::Sgd { lr: 1e30, ..wgpu_optim::Sgd::default() }),
+        rival("sadam", SAdam { lr: 1e30, ..SAdam::default() }),
+        rival("adam", adam(1e30)),
+    ];
+    let mut plan = plan(30, astray.to_vec());
+    plan.heats.push(Heat::new("valley", "Another.", valley, 30, astray.to_vec()));
+    let race = || {
+        let mut ledger = Ledger::open(directory.path()).unwrap();
+        let mut made = 0;
+        let race = race::run(&plan, &Backend::Cpu, &mut ledger, |event| {
+            made += usize::from(matches!(event, Event::Ended(_)));
+        });
+        (race.unwrap(), made)
+    };
+    let (first, made) = race();
+    assert_eq!(made, 18);
+    assert!(first.outcomes.iter().any(|outcome| outcome.diverged));
+    let (second, made) = race();
+    assert_eq!((made, numbers(&second)), (0, numbers(&first)));
+    let about = report::About { run: &Run::now(None), command: "wgpu-optim race test", backend: "the CPU" };
+    report::write(directory.path(), &plan, &first, &race::standings(&plan, &first), &about).unwrap();
+}
+
 #[test]
 fn budgets_end_runs() {
     let sadam = SAdam { lr: 0.01, ..SAdam::default() };

@@ -182,7 +182,8 @@ pub(super) fn run(options: &Options) -> Result<u8, Failure> {
     let standings = race::standings(&plan, &race);
     table(&plan, &standings, &out)?;
     if let Some(directory) = &options.report {
-        let command = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
+        let arguments = std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned());
+        let command = arguments.collect::<Vec<_>>().join(" ");
         let (command, backend) = (format!("wgpu-optim {command}"), backend.describe());
         report::write(
             directory,

@@ -7,6 +7,9 @@ use plotters::coord::ranged1d::{DefaultFormatting, KeyPointHint, Ranged};
 /// The free space before the least and after the greatest value, as a share of the axis.
 const ROOM: f64 = 0.03;
 
+/// The largest value that an axis shows.
+const LARGEST: f64 = 1e300;
+
 /// An axis, linear or logarithmic.
 #[derive(Clone, Debug)]
 pub(super) struct Axis {
@@ -17,8 +20,13 @@ pub(super) struct Axis {
 }
 
 impl Axis {
-    /// An axis on which all `values` lie; `log` needs values above 0.
+    /// An axis on which all finite `values` lie; `log` needs values above 0.
     pub(super) fn around(values: impl Iterator<Item = f64>, log: bool) -> Self {
+        // The bound keeps the length of the axis finite.
+        let mut values = values.filter(|x| x.is_finite()).map(|x| x.clamp(-LARGEST, LARGEST)).peekable();
+        if values.peek().is_none() {
+            return Self::linear(0.0..1.0);
+        }
         let places = values.map(|x| if log { x.max(f64::MIN_POSITIVE).log10() } else { x });
         let (least, most) = places.fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), x| (a.min(x), b.max(x)));
         let size = least.abs().max(most.abs());
@@ -135,6 +143,19 @@ mod tests {
             let axis = Axis::around([value, value].into_iter(), false);
             assert!(axis.ends.contains(&value) && axis.ticks(8).len() > 1, "{value}: {axis:?}");
             assert_eq!(axis.map(&value, (0, 100)), 50, "{value}: {axis:?}");
+        }
+    }
+
+    /// Runs that diverge have such values.
+    #[test]
+    fn any_values_have_a_few_ticks() {
+        for values in
+            [[f64::NAN; 2], [f64::INFINITY; 2], [f64::NAN, 1.0], [f64::NEG_INFINITY, 3.0], [-f64::MAX, f64::MAX]]
+        {
+            for log in [false, true] {
+                let ticks = Axis::around(values.into_iter(), log).ticks(8);
+                assert!((1..=8).contains(&ticks.len()) && ticks.iter().all(|x| x.is_finite()), "{values:?}: {ticks:?}");
+            }
         }
     }
 

@@ -80,11 +80,13 @@ impl<'a> Meter<'a> {
             validation: error(measure, self.problem.validation(&slices)).and_then(finite),
             test: error(measure, self.problem.test(&slices)).and_then(finite),
             triggered: since.triggers.map(|n| mean(n as f64)),
-            damping: since.damping.map(mean),
+            damping: since.damping.map(mean).and_then(finite),
         });
         if self.traced {
             let mut values = slices.iter().flat_map(|tensor| tensor.iter().copied());
-            self.path.extend(values.next().zip(values.next()).map(|(x, y)| [x, y]));
+            let place = values.next().zip(values.next()).map(|(x, y)| [x, y]);
+            // JSON holds no other number, and a plot has no place for it.
+            self.path.extend(place.filter(|place| place.iter().all(|x| x.is_finite())));
         }
         self.before.add(&since);
         Ok(())
@@ -124,7 +126,7 @@ impl<'a> Meter<'a> {
             test: None,
             early: None,
             triggers: all.triggers,
-            damping: all.damping.map(|sum| sum / all.steps.max(1) as f64),
+            damping: all.damping.map(|sum| sum / all.steps.max(1) as f64).and_then(finite),
             sharpness: None,
             points: self.points,
             path: self.path,
