@@ -289,9 +289,9 @@ fn child(test: &str, variable: &str, path: &Path) -> Command {
 }
 
 #[test]
-#[ignore = "a_kill_leaves_a_whole_file starts and kills it"]
+#[ignore = "a_kill_leaves_a_complete_file starts and kills it"]
 fn child_that_saves_until_it_is_killed() {
-    let path = std::env::var(CHILD).expect("started by a_kill_leaves_a_whole_file");
+    let path = std::env::var(CHILD).expect("started by a_kill_leaves_a_complete_file");
     let (mut optimizer, tensors) = start(&AdamW::default());
     for number in 1.. {
         step(&mut optimizer, &tensors, number);
@@ -340,9 +340,10 @@ const SAVE_EVERY: u32 = 7;
 
 /// Resumes from its own checkpoint, and prints each step that it takes.
 #[test]
-#[ignore = "a_run_killed_at_random_points_is_the_unbroken_one starts it, kills it and starts it again"]
+#[ignore = "a_run_killed_at_random_points_has_the_bits_of_an_uninterrupted_run starts it, kills it and starts it again"]
 fn child_that_trains_until_it_is_killed() {
-    let path = std::env::var(RUN).expect("started by a_run_killed_at_random_points_is_the_unbroken_one");
+    let path =
+        std::env::var(RUN).expect("started by a_run_killed_at_random_points_has_the_bits_of_an_uninterrupted_run");
     let (mut optimizer, tensors) = start(&AdamW::default());
     let mut done = 0;
     if Path::new(&path).exists() {
