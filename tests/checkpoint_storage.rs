@@ -415,9 +415,9 @@ fn version_1() -> File {
     }
     let tensors = LENGTHS.map(|(name, _)| format!(r#"{{"group":"default","name":"{name}"}}"#)).join(",");
     let about = format!(
-        r#"{{"version":1,"optimizer":"adamw","groups":[{{"name":"default","settings":{{"lr":0.01,"weight_decay":0.1}}}}],
-            "tensors":[{tensors}],"applied":5,"skipped":1,"streak":2,"loss_scale_bits":{},"memory_bits":[],
-            "probe_loss_bits":[],"notes":{{"epoch":"3"}}}}"#,
+        r#"{{"version":1,"optimizer":"adamw","groups":[{{"name":"default","settings":{{"lr":0.01,"beta1":0.9,"beta2":0.999,
+            "eps":1e-8,"weight_decay":0.1,"amsgrad":false}}}}],"tensors":[{tensors}],"applied":5,"skipped":1,"streak":2,
+            "loss_scale_bits":{},"memory_bits":[],"probe_loss_bits":[],"notes":{{"epoch":"3"}}}}"#,
         64.0_f32.to_bits()
     );
     File { about, entries }
