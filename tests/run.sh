@@ -205,8 +205,9 @@ logged() { # LOG COMMAND…: shows and keeps the output, without SwiftShader's n
 adapter() { # DRIVER [on_…]: the adapter that the crate chooses, else the first that the Vulkan loader lists
     driver=$1
     shift
-    name=$("$@" "$target/release/wgpu-optim" info --json 2>/dev/null | head -n 1 |
-        sed -n 's/.*"adapter": *"\([^"]*\)".*/\1/p') || :
+    # The first line is about the machine, and names no adapter.
+    name=$("$@" "$target/release/wgpu-optim" info --json 2>/dev/null |
+        sed -n 's/.*"adapter": *"\([^"]*\)".*/\1/p' | head -n 1) || :
     if [ -z "$name" ] && command -v vulkaninfo >/dev/null; then
         name=$("$@" vulkaninfo --summary 2>/dev/null | sed -n 's/.*deviceName *= *//p' | head -n 1) || :
     fi
