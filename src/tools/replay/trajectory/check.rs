@@ -17,7 +17,7 @@ impl Trajectory {
     /// Reads the file at `path`.
     ///
     /// # Errors
-    /// [`Error::Io`] if the file cannot be read, [`Error::File`] if it is not a complete trajectory.
+    /// [`Error::Io`](crate::Error::Io) if the file cannot be read, [`Error::File`](crate::Error::File) if it is not a complete trajectory.
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
         build(TensorFile::open(path.as_ref())?)
     }
@@ -25,7 +25,7 @@ impl Trajectory {
     /// Reads a trajectory from a file's bytes. Errors show `name`.
     ///
     /// # Errors
-    /// [`Error::File`] if the bytes are not a complete trajectory.
+    /// [`Error::File`](crate::Error::File) if the bytes are not a complete trajectory.
     pub fn from_bytes(name: &str, bytes: impl Into<Vec<u8>>) -> Result<Self> {
         build(TensorFile::parse(name, bytes.into())?)
     }
