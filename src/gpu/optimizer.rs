@@ -4,10 +4,11 @@ use crate::Result;
 use crate::gpu::access::telemetry::Telemetry;
 use crate::gpu::build::builder::Builder;
 use crate::gpu::build::spec::{Group, Spec, Tensor};
-use crate::gpu::hyper::scalars::{Scalars, Slot};
+use crate::gpu::hyper::scalars::Scalars;
 use crate::gpu::kernel::kernels::{Context, DispatchSet, Kernels};
 use crate::gpu::layout::memory::MemoryUsage;
 use crate::gpu::layout::placement::Placement;
+use crate::gpu::record::evaluate::Probed;
 use crate::gpu::record::mode::Modes;
 use crate::gpu::record::rows::Remap;
 use crate::optim::procedure::evaluation::Evaluations;
@@ -45,10 +46,8 @@ pub struct Optimizer {
     /// `Some` where there are row sets.
     pub(crate) remap: Option<Remap>,
     pub(crate) scalars: Scalars,
-    /// The step with recorded sums and no recorded update.
-    pub(crate) half: Option<Slot>,
     /// Whether probes were recorded or their losses given, for rules that probe.
-    pub(crate) probed: bool,
+    pub(crate) probed: Probed,
     pub(crate) modes: Modes,
     /// `Some` where steps measure themselves.
     pub(crate) telemetry: Option<Telemetry>,

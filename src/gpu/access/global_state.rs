@@ -4,6 +4,7 @@ use crate::gpu::Optimizer;
 use crate::gpu::access::readback::read_buffer;
 use crate::gpu::build::spec::Tensor;
 use crate::gpu::layout::units::{CONTROL_HEAD, LOSS_BYTES, VEC4};
+use crate::gpu::record::evaluate::Probed;
 use crate::{Error, Result};
 
 impl Optimizer {
@@ -30,7 +31,7 @@ impl Optimizer {
     /// The count of losses is not one more than the count of probes.
     pub fn write_losses(&mut self, losses: &[f32]) -> Result<()> {
         self.put_losses(losses)?;
-        self.probed = true;
+        self.probed = Probed::given(true);
         Ok(())
     }
 

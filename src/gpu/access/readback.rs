@@ -11,7 +11,7 @@ use crate::gpu::Optimizer;
 use crate::gpu::build::blame::blame;
 use crate::gpu::build::spec::Tensor;
 use crate::gpu::layout::arena::{Array, is_scratch};
-use crate::gpu::layout::units::{CONTROL_HEAD, CONTROL_WORDS, bytes_of, keeps_precision};
+use crate::gpu::layout::units::{CONTROL_HEAD, CONTROL_WORDS, RAN, bytes_of, keeps_precision};
 #[cfg(feature = "tools")]
 use crate::options::storage::Formats;
 use crate::options::storage::{Format, Packed};
@@ -298,13 +298,14 @@ impl Optimizer {
         Ok(bytemuck::pod_read_unaligned(&bytes))
     }
 
-    /// Sets the step count, for example when states are loaded.
+    /// Sets the step count, for example when states are loaded. A step with recorded sums and no recorded update ends.
     ///
     /// # Errors
-    /// A recorded step is not yet finished.
+    /// The encoder of a recorded step or of recorded sums is neither finished nor dropped.
     pub fn write_step_count(&mut self, step_count: u32) -> Result<()> {
         self.check_idle()?;
         self.context.queue.write_buffer(&self.kernels.control, 0, bytemuck::bytes_of(&step_count));
+        self.context.queue.write_buffer(&self.kernels.control, RAN, bytemuck::bytes_of(&self.scalars.ran()));
         self.scalars.restart(Some(u64::from(step_count)));
         Ok(())
     }

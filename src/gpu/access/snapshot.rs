@@ -11,6 +11,7 @@ use crate::gpu::layout::tables::StateRun;
 use crate::gpu::layout::units::{
     ACCUMULATED, CONTROL_HEAD, CONTROL_WORDS, LOSS_BYTES, ROUNDING, VEC4, bytes_of, keeps_precision,
 };
+use crate::gpu::record::evaluate::Probed;
 use crate::options::around::Mode;
 use crate::options::storage::{Format, Layout, Packed};
 
@@ -282,7 +283,7 @@ impl Optimizer {
             return Ok(());
         }
         self.put_losses(&losses.iter().map(|x| *x as f32).collect::<Vec<_>>())?;
-        self.probed = were_probed(losses);
+        self.probed = Probed::given(were_probed(losses));
         Ok(())
     }
 }

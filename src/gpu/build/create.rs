@@ -23,6 +23,7 @@ use crate::gpu::layout::shards::Chunk;
 use crate::gpu::layout::tables::fold;
 use crate::gpu::layout::units::VEC4;
 use crate::gpu::layout::windows::Window;
+use crate::gpu::record::evaluate::Probed;
 use crate::gpu::record::mode::Modes;
 use crate::optim::procedure::evaluation::Evaluations;
 use crate::optim::rule::Rule;
@@ -100,8 +101,7 @@ impl Optimizer {
             kernels,
             remap: None,
             scalars,
-            half: None,
-            probed: false,
+            probed: Probed::default(),
             modes: Modes::default(),
             telemetry: None,
             evaluations: Evaluations::default(),

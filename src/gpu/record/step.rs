@@ -5,7 +5,7 @@ use crate::gpu::build::spec::Tensor;
 use crate::gpu::hyper::scalars::Slot;
 use crate::gpu::kernel::kernels::Kind;
 use crate::gpu::kernel::passes;
-use crate::gpu::layout::units::{ACCUMULATED, ROUNDED};
+use crate::gpu::layout::units::{ACCUMULATED, RAN, ROUNDED};
 use crate::gpu::record::dynamic::DynamicGradients;
 use crate::optim::Procedure;
 use crate::optim::procedure::Scheme;
@@ -41,7 +41,9 @@ impl Optimizer {
     }
 
     /// Records the first half of a step: the sums, reduced into [`totals`](Self::totals). Rules without sums record nothing. The second half,
-    /// [`record_update`](Self::record_update), uses the settings at this call.
+    /// [`record_update`](Self::record_update), uses the settings at this call. Submit the sums before the update. The half step ends without
+    /// a step where its encoder is dropped, and at the next recorded call, restore, change of the step count, or change of a setting that is
+    /// computed ahead.
     ///
     /// # Errors
     /// As [`step`](Self::step); the optimizer has dynamic gradients.
@@ -60,17 +62,18 @@ impl Optimizer {
         if self.kernels.main_rounds > 0 {
             self.sum(&mut self.begin_pass(encoder), 0, &slot);
         }
-        self.half = Some(slot);
+        self.scalars.keep_half(encoder, slot);
         Ok(())
     }
 
     /// Records the second half: the decision from the totals, and the update.
     ///
     /// # Errors
-    /// No [`record_sums`](Self::record_sums) came before.
+    /// No [`record_sums`](Self::record_sums) came before, or the half step ended; the average of the weights is swapped in, or the parameters
+    /// are at the point of evaluation.
     pub fn record_update(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
-        let slot =
-            self.half.take().ok_or_else(|| Error::Usage("record_update needs a record_sums before it".to_owned()))?;
+        self.check_trains()?;
+        let slot = self.scalars.take_half()?;
         {
             let mut pass = self.begin_pass(encoder);
             if let Some(round) = self.kernels.rounds[..self.kernels.main_rounds].first()
@@ -175,7 +178,9 @@ impl Optimizer {
         let call = match rule.procedure() {
             Procedure::Integrate(Scheme::Dopri5 { .. }) => "step_with_submits",
             Procedure::Integrate(Scheme::Rk4) => "begin_step or step_with",
-            Procedure::Plain | Procedure::Probe(_) | Procedure::Warp(_) => return self.spec.check_probed(self.probed),
+            Procedure::Plain | Procedure::Probe(_) | Procedure::Warp(_) => {
+                return self.spec.check_probed(self.probed.get());
+            }
         };
         Err(Error::Usage(format!("{} evaluates gradients inside the step: call {call}", rule.name())))
     }
@@ -256,7 +261,7 @@ impl Optimizer {
         }
     }
 
-    /// Records the end of a step: the copy of the step count to the control buffer, the telemetry, and the callbacks that free the slot.
+    /// Records the end of a step: the copies of its counts to the control buffer, the telemetry, and the callbacks that free the slot.
     pub(crate) fn finish(&mut self, encoder: &mut wgpu::CommandEncoder, slot: Slot) {
         let Some(first) = self.kernels.dispatches.first() else {
             // No kernel counts where there is nothing to step.
@@ -266,6 +271,9 @@ impl Optimizer {
         encoder.copy_buffer_to_buffer(&first.arena.buffer, 0, &self.kernels.control, 0, 4);
         if self.placement.classes[0].stochastic {
             encoder.copy_buffer_to_buffer(&first.arena.buffer, 4, &self.kernels.control, ROUNDED, 4);
+        }
+        if self.scalars.may_skip() {
+            encoder.copy_buffer_to_buffer(&first.arena.buffer, 12, &self.kernels.control, RAN, 4);
         }
         self.count_micro_batches(encoder);
         self.record_sample(encoder);

@@ -3,8 +3,12 @@
 
 mod adaptive;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use crate::gpu::Optimizer;
 use crate::gpu::hyper::scalars::Slot;
+use crate::gpu::hyper::watch::watch;
 use crate::gpu::kernel::kernels::Kind;
 use crate::optim::Procedure;
 use crate::optim::procedure::Scheme;
@@ -22,6 +26,34 @@ pub struct PendingStep<'a> {
     /// Whether the update follows the last evaluation.
     steps: bool,
     state: State,
+}
+
+/// Whether a rule that probes has slopes: from losses that were written, or from recorded probes. A dropped encoder takes its probes back.
+#[derive(Debug, Default)]
+pub(crate) struct Probed {
+    given: bool,
+    recorded: Arc<AtomicUsize>,
+}
+
+impl Probed {
+    /// After losses were written, all work of before being finished.
+    pub(crate) fn given(given: bool) -> Self {
+        Self { given, recorded: Arc::default() }
+    }
+
+    pub(crate) fn get(&self) -> bool {
+        self.given || self.recorded.load(Ordering::SeqCst) > 0
+    }
+
+    fn record(&self, encoder: &wgpu::CommandEncoder) {
+        let recorded = self.recorded.clone();
+        recorded.fetch_add(1, Ordering::SeqCst);
+        watch(encoder, move |done| {
+            if !done {
+                recorded.fetch_sub(1, Ordering::SeqCst);
+            }
+        });
+    }
 }
 
 /// The reason why no encoder of the caller can hold a step of the integrator dopri5.
@@ -161,6 +193,10 @@ impl PendingStep<'_> {
     /// # Errors
     /// The integrator reads numbers back and needs [`next_submitted`](Self::next_submitted).
     pub fn next(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<Option<EvalRequest>> {
+        // The passes of a step may lie in several encoders, and each of them reads the slot.
+        if let Some(slot) = &self.slot {
+            self.optimizer.scalars.release(encoder, slot.clone());
+        }
         let request = match (self.state, self.optimizer.procedure()) {
             (State::Begun, _) => {
                 self.state = State::Evaluated;
@@ -298,7 +334,7 @@ impl PendingStep<'_> {
 
     fn end(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<Option<EvalRequest>> {
         if let Some(slot) = self.slot.take() {
-            self.optimizer.probed = true;
+            self.optimizer.probed.record(encoder);
             if self.steps {
                 self.optimizer.finish(encoder, slot);
             } else {
