@@ -7,6 +7,7 @@
 mod adversarial;
 mod common;
 mod counts;
+mod devices;
 mod engine;
 mod errors;
 mod evaluate;

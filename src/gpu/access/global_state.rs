@@ -46,7 +46,7 @@ impl Optimizer {
         }
         for (slot, loss) in losses.iter().enumerate() {
             let slot = self.loss_slot(slot)?;
-            self.context.queue.write_buffer(slot.buffer(), slot.offset(), bytemuck::bytes_of(loss));
+            self.context.write(slot.buffer(), slot.offset(), bytemuck::bytes_of(loss))?;
         }
         Ok(())
     }
@@ -73,7 +73,7 @@ impl Optimizer {
             )));
         }
         if count > 0 {
-            self.context.queue.write_buffer(&self.kernels.control, CONTROL_HEAD, bytemuck::cast_slice(values));
+            self.context.write(&self.kernels.control, CONTROL_HEAD, bytemuck::cast_slice(values))?;
         }
         Ok(())
     }

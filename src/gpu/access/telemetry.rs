@@ -74,10 +74,7 @@ impl Sample {
 
 impl Telemetry {
     pub(crate) fn new(buffers: &Buffers<'_>, sample: Sample, names: impl Iterator<Item = Arc<str>>) -> Result<Self> {
-        let make = |place| {
-            let make = |usage| buffers.create(Which::Telemetry(place), usage);
-            Ok(Place { mailbox: Mailbox::new(make)?, step: 0 })
-        };
+        let make = |place| Ok(Place { mailbox: Mailbox::new(buffers, Which::Telemetry(place))?, step: 0 });
         let ring = (0..RING).map(make).collect::<Result<_>>()?;
         Ok(Self { ring, names: names.collect(), sample, recorded: 0, dropped: 0 })
     }
@@ -85,9 +82,9 @@ impl Telemetry {
 
 impl Optimizer {
     /// The measurements of the newest finished step, once per step; `None` while no step has finished since the last call, or where the builder
-    /// did not set [`Builder::telemetry`](crate::Builder::telemetry). Never waits.
+    /// did not set [`Builder::telemetry`](crate::Builder::telemetry), or the device was lost. Never waits.
     pub fn try_stats(&self) -> Option<Stats> {
-        let _ = self.context.device.poll(wgpu::PollType::Poll);
+        self.context.poll();
         let telemetry = self.telemetry.as_ref()?;
         let mut ready: Vec<&Place> = telemetry.ring.iter().filter(|place| place.mailbox.is_ready()).collect();
         ready.sort_unstable_by_key(|place| place.step);

@@ -15,6 +15,7 @@ use crate::gpu::build::spec::GroupInfo;
 use crate::gpu::build::spec::Spec;
 use crate::gpu::hyper::mailbox::Mailbox;
 use crate::gpu::hyper::watch::watch;
+use crate::gpu::kernel::context::Context;
 use crate::gpu::kernel::text::scalar_rows;
 use crate::gpu::layout::units::{CONTROL_HEAD, RAN};
 use crate::optim::{Procedure, Scalar};
@@ -240,10 +241,7 @@ impl Scalars {
                 ran: 0,
                 recorded: 0,
                 progress: Arc::default(),
-                confirmation: rings
-                    .may_skip
-                    .then(|| Mailbox::new(|usage| buffers.create(Which::Confirmation, usage)))
-                    .transpose()?,
+                confirmation: rings.may_skip.then(|| Mailbox::new(buffers, Which::Confirmation)).transpose()?,
             },
             slots: Slots { tokens: (0..rings.slots).map(|_| Arc::new(())).collect(), current: None },
             half: None,
@@ -264,48 +262,37 @@ impl Scalars {
 
     /// Prepares the rows that the next recorded step may read. `gradients`: the gradient positions of the step, for dynamic gradients. A half
     /// step that has no update yet ends.
-    pub(crate) fn begin(
-        &mut self,
-        device: &wgpu::Device,
-        queue: &wgpu::Queue,
-        groups: &[GroupInfo],
-        gradients: Option<&[u32]>,
-    ) -> Result<Slot> {
-        if self.counts.is_full() && !settle(device, || !self.counts.is_full()) {
+    pub(crate) fn begin(&mut self, context: &Context, groups: &[GroupInfo], gradients: Option<&[u32]>) -> Result<Slot> {
+        if self.counts.is_full() && !settle(context, || !self.counts.is_full()) {
             return Err(self.counts.refusal());
         }
         let slot = match self.slots.current {
             Some(slot) if gradients.is_none() => slot,
-            _ => self.take_slot(device, queue, groups, gradients)?,
+            _ => self.take_slot(context, groups, gradients)?,
         };
-        self.counts.fill(queue, &self.buffer, |t| rows_of(groups, self.around, t, |scalars| scalar_rows(scalars).1))?;
+        self.counts
+            .fill(context, &self.buffer, |t| rows_of(groups, self.around, t, |scalars| scalar_rows(scalars).1))?;
         self.half = None;
         Ok(Slot { offset: self.rings.call_at(slot as u64) as u32, token: self.slots.tokens[slot].clone() })
     }
 
     /// Finds a slot that no recorded step can still read, and writes the current settings into it.
-    fn take_slot(
-        &mut self,
-        device: &wgpu::Device,
-        queue: &wgpu::Queue,
-        groups: &[GroupInfo],
-        gradients: Option<&[u32]>,
-    ) -> Result<usize> {
+    fn take_slot(&mut self, context: &Context, groups: &[GroupInfo], gradients: Option<&[u32]>) -> Result<usize> {
         let start = self.slots.current.map_or(0, |s| s + 1);
         let mut free = self.slots.free(start);
         if free.is_none() {
-            settle(device, || self.slots.free(start).is_some());
+            settle(context, || self.slots.free(start).is_some());
             free = self.slots.free(start);
         }
         let bound = self.slots.tokens.len();
         let slot = free.ok_or(Error::TooManySteps { unfinished: bound, bound })?;
         let rows = rows_of(groups, self.around, 1, |scalars| scalar_rows(scalars).0)?;
-        queue.write_buffer(&self.calls, self.rings.call_at(slot as u64) + CALL_HEAD, bytemuck::cast_slice(&rows));
+        context.write(&self.calls, self.rings.call_at(slot as u64) + CALL_HEAD, bytemuck::cast_slice(&rows))?;
         if let Some(gradients) = gradients {
-            queue.write_buffer(&self.buffer, self.rings.gradients_at(slot as u64), bytemuck::cast_slice(gradients));
+            context.write(&self.buffer, self.rings.gradients_at(slot as u64), bytemuck::cast_slice(gradients))?;
         }
         if !self.rows.is_empty() {
-            queue.write_buffer(&self.buffer, self.rings.rows_at(slot as u64), bytemuck::cast_slice(&self.rows));
+            context.write(&self.buffer, self.rings.rows_at(slot as u64), bytemuck::cast_slice(&self.rows))?;
         }
         self.slots.current = Some(slot);
         Ok(slot)
@@ -381,10 +368,10 @@ impl Scalars {
     }
 
     /// Whether everything that is recorded is finished or dropped. The sums of a half step count; its missing update does not.
-    pub(crate) fn idle(&self, device: &wgpu::Device) -> bool {
+    pub(crate) fn idle(&self, context: &Context) -> bool {
         let kept = |token: &Arc<()>| self.half.as_ref().is_some_and(|half| Arc::ptr_eq(&half.slot.token, token));
         let is_free = |token: &Arc<()>| Arc::strong_count(token) == 1 + usize::from(kept(token));
-        settle(device, || self.counts.pending() == 0 && self.slots.tokens.iter().all(is_free))
+        settle(context, || self.counts.pending() == 0 && self.slots.tokens.iter().all(is_free))
     }
 
     /// Starts over: ends a half step, writes every row anew, and sets the step count where one is given. Only while [`idle`](Self::idle).
@@ -405,10 +392,10 @@ impl Scalars {
 
 /// Polls the device until `settled`, so that the callbacks of finished work run. Does not wait for work that is not finished. One poll is
 /// not enough, because the poll of another thread may have taken the callbacks and not run them yet.
-fn settle(device: &wgpu::Device, mut settled: impl FnMut() -> bool) -> bool {
+fn settle(context: &Context, mut settled: impl FnMut() -> bool) -> bool {
     const LOOKS: usize = 2000;
     (0..LOOKS).any(|_| {
-        let _ = device.poll(wgpu::PollType::Poll);
+        context.poll();
         settled() || {
             std::thread::yield_now();
             false
@@ -512,12 +499,7 @@ impl Counts {
     }
 
     /// Writes the rows that the recorded steps and the next step may read, in any order of submission, and some rows more.
-    fn fill(
-        &mut self,
-        queue: &wgpu::Queue,
-        buffer: &wgpu::Buffer,
-        row: impl Fn(u64) -> Result<Vec<f32>>,
-    ) -> Result<()> {
+    fn fill(&mut self, context: &Context, buffer: &wgpu::Buffer, row: impl Fn(u64) -> Result<Vec<f32>>) -> Result<()> {
         let (most, end) = (self.most(), self.least() + self.rings.rows);
         if self.rings.count_row == 0 || self.filled >= end.min(most + MARGIN) {
             return Ok(());
@@ -539,7 +521,7 @@ impl Counts {
                     }
                 }
             }
-            queue.write_buffer(buffer, self.rings.count_at(index), bytemuck::cast_slice(&rows));
+            context.write(buffer, self.rings.count_at(index), bytemuck::cast_slice(&rows))?;
             t += n;
         }
         self.filled = target;

@@ -1,6 +1,7 @@
 //! Recording a step.
 
 use crate::gpu::Optimizer;
+use crate::gpu::build::blame::{destroyed, is_destroyed};
 use crate::gpu::build::spec::Tensor;
 use crate::gpu::hyper::scalars::Slot;
 use crate::gpu::kernel::kernels::Kind;
@@ -19,7 +20,7 @@ impl Optimizer {
     ///
     /// # Errors
     /// The builder did not set [`Builder::dynamic_gradients`](crate::Builder::dynamic_gradients); a range does not fit; a tensor is named
-    /// twice, or has no gradient.
+    /// twice, or has no gradient; a buffer was destroyed, or belongs to another device; as [`step`](Self::step).
     pub fn step_with_grads<'a>(
         &mut self,
         encoder: &mut wgpu::CommandEncoder,
@@ -29,12 +30,7 @@ impl Optimizer {
         let stats = (0..self.kernels.main_rounds).map(Kind::Stats);
         let warp = self.warps().then_some(Kind::Procedure);
         let dynamic = self.dynamic_gradients(grads, stats.chain(warp).chain([Kind::Update]))?;
-        let slot = self.scalars.begin(
-            &self.context.device,
-            &self.context.queue,
-            &self.spec.groups,
-            Some(&dynamic.positions),
-        )?;
+        let slot = self.begin_call(Some(&dynamic.positions))?;
         self.record(encoder, &slot, Some(&dynamic));
         self.finish(encoder, slot);
         Ok(())
@@ -58,7 +54,7 @@ impl Optimizer {
                 self.spec.groups[0].rule.name()
             )));
         }
-        let slot = self.scalars.begin(&self.context.device, &self.context.queue, &self.spec.groups, None)?;
+        let slot = self.begin_call(None)?;
         if self.kernels.main_rounds > 0 {
             self.sum(&mut self.begin_pass(encoder), 0, &slot);
         }
@@ -73,6 +69,7 @@ impl Optimizer {
     /// are at the point of evaluation.
     pub fn record_update(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
         self.check_trains()?;
+        self.check_buffers()?;
         let slot = self.scalars.take_half()?;
         {
             let mut pass = self.begin_pass(encoder);
@@ -99,7 +96,7 @@ impl Optimizer {
             return self.accumulate_with_grads(encoder, []);
         }
         self.check_accumulates()?;
-        let slot = self.scalars.begin(&self.context.device, &self.context.queue, &self.spec.groups, None)?;
+        let slot = self.begin_call(None)?;
         self.dispatch(&mut self.begin_pass(encoder), Kind::Accumulate, &slot, None);
         self.count_micro_batches(encoder);
         self.scalars.release(encoder, slot);
@@ -117,12 +114,7 @@ impl Optimizer {
     ) -> Result<()> {
         self.check_accumulates()?;
         let dynamic = self.dynamic_gradients(grads, [Kind::Accumulate])?;
-        let slot = self.scalars.begin(
-            &self.context.device,
-            &self.context.queue,
-            &self.spec.groups,
-            Some(&dynamic.positions),
-        )?;
+        let slot = self.begin_call(Some(&dynamic.positions))?;
         self.dispatch(&mut self.begin_pass(encoder), Kind::Accumulate, &slot, Some(&dynamic));
         self.count_micro_batches(encoder);
         self.scalars.release(encoder, slot);
@@ -165,7 +157,7 @@ impl Optimizer {
 
     /// Records a pass outside of steps.
     pub(crate) fn record_aside(&mut self, encoder: &mut wgpu::CommandEncoder, kind: Kind) -> Result<()> {
-        let slot = self.scalars.begin(&self.context.device, &self.context.queue, &self.spec.groups, None)?;
+        let slot = self.begin_call(None)?;
         self.dispatch(&mut self.begin_pass(encoder), kind, &slot, None);
         self.scalars.release(encoder, slot);
         Ok(())
@@ -192,6 +184,27 @@ impl Optimizer {
             .accumulate
             .map(|_| ())
             .ok_or_else(|| Error::Usage("the optimizer was built without accumulate".to_owned()))
+    }
+
+    /// Prepares the scalars of the next recorded call. `gradients`: the gradient positions of the call, for dynamic gradients.
+    pub(crate) fn begin_call(&mut self, gradients: Option<&[u32]>) -> Result<Slot> {
+        self.check_buffers()?;
+        self.scalars.begin(&self.context, &self.spec.groups, gradients)
+    }
+
+    /// Checks that the device works, and that the caller destroyed none of the bound buffers: no encoder with them could be submitted.
+    pub(crate) fn check_buffers(&self) -> Result<()> {
+        self.context.check()?;
+        if let Some(buffer) = self.placement.callers.iter().find(|buffer| is_destroyed(buffer)) {
+            let ranges = self.spec.tensors.iter().enumerate().flat_map(|(index, info)| {
+                let grad = self.placement.grad(index).map(|grad| (info, "gradients", grad));
+                std::iter::once((info, "parameters", self.placement.param(index))).chain(grad)
+            });
+            if let Some((info, what, _)) = ranges.into_iter().find(|(.., slice)| slice.buffer() == buffer) {
+                return Err(destroyed(info, what));
+            }
+        }
+        self.placement.rows.check_masks()
     }
 
     pub(crate) fn begin_pass<'e>(&self, encoder: &'e mut wgpu::CommandEncoder) -> wgpu::ComputePass<'e> {

@@ -93,14 +93,13 @@ impl PendingStep<'_> {
 
     /// Writes the one record of the procedure and runs a pass with it. The write of the next record follows this submission.
     fn run(&mut self, record: PassRecord) -> Result<()> {
-        self.write_record(record);
+        self.write_record(record)?;
         self.submit(|step, encoder| step.pass(encoder, 0))
     }
 
-    fn write_record(&self, record: PassRecord) {
-        if let Some(passes) = &self.optimizer.kernels.passes {
-            self.optimizer.context.queue.write_buffer(passes, 0, bytemuck::bytes_of(&record));
-        }
+    fn write_record(&self, record: PassRecord) -> Result<()> {
+        let passes = self.optimizer.kernels.passes.as_ref();
+        passes.map_or(Ok(()), |passes| self.optimizer.context.write(passes, 0, bytemuck::bytes_of(&record)))
     }
 
     /// Whether the GPU decided to follow the flow.
@@ -113,7 +112,7 @@ impl PendingStep<'_> {
     /// The root mean squares, over all parameters, of the position and of the record's combination of derivatives, in units of the
     /// tolerance.
     async fn norms(&mut self, record: PassRecord) -> Result<(f64, f64)> {
-        self.write_record(record);
+        self.write_record(record)?;
         let round = self.optimizer.kernels.main_rounds + 1;
         self.submit(|step, encoder| {
             let slot = step.slot()?;

@@ -122,7 +122,7 @@ impl Optimizer {
                 "the optimizer has dynamic gradients: call probe where the rule probes, and then step_with_grads";
             return Err(Error::Usage(problem.to_owned()));
         }
-        let slot = self.scalars.begin(&self.context.device, &self.context.queue, &self.spec.groups, None)?;
+        let slot = self.begin_call(None)?;
         Ok(PendingStep { optimizer: self, slot: Some(slot), steps: true, state: State::Begun })
     }
 
@@ -134,7 +134,7 @@ impl Optimizer {
     pub fn probe(&mut self) -> Result<PendingStep<'_>> {
         self.check_trains()?;
         let probes = matches!(self.procedure(), Procedure::Probe(_));
-        let slot = self.scalars.begin(&self.context.device, &self.context.queue, &self.spec.groups, None)?;
+        let slot = self.begin_call(None)?;
         let state = if probes { State::Evaluated } else { State::Done };
         Ok(PendingStep { optimizer: self, slot: Some(slot), steps: false, state })
     }
@@ -193,6 +193,7 @@ impl PendingStep<'_> {
     /// # Errors
     /// The integrator reads numbers back and needs [`next_submitted`](Self::next_submitted).
     pub fn next(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<Option<EvalRequest>> {
+        self.optimizer.check_buffers()?;
         // The passes of a step may lie in several encoders, and each of them reads the slot.
         if let Some(slot) = &self.slot {
             self.optimizer.scalars.release(encoder, slot.clone());
@@ -278,7 +279,7 @@ impl PendingStep<'_> {
         let descriptor = wgpu::CommandEncoderDescriptor { label: Some(&label) };
         let mut encoder = self.optimizer.context.device.create_command_encoder(&descriptor);
         let done = record(self, &mut encoder)?;
-        self.optimizer.context.queue.submit([encoder.finish()]);
+        self.optimizer.context.submit(encoder)?;
         Ok(done)
     }
 
