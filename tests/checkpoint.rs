@@ -146,7 +146,7 @@ fn a_mismatch_is_refused_with_every_difference() {
     let mut builder = Optimizer::builder(Sgd::default());
     let tensor = builder.tensor(Group::DEFAULT, "b", &[5]);
     let mut sgd = builder.build(&GPU.device, &GPU.queue).unwrap();
-    assert!(saved.restore(&mut sgd).unwrap_err().to_string().contains("it is of adamw, the optimizer is sgd"));
+    assert!(saved.restore(&mut sgd).unwrap_err().to_string().contains("it belongs to adamw, the optimizer is sgd"));
     saved.restore_fitting(&mut sgd, Fit::Partial).unwrap();
     assert_eq!(pollster::block_on(sgd.read_param(tensor)).unwrap(), saved.array("b", "param").unwrap());
 }

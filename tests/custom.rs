@@ -382,7 +382,7 @@ fn a_checkpoint_of_a_custom_rule_resumes_bit_for_bit() {
     );
     let (mut own, _) = build(Box::new(AdamW { lr: 0.01, ..AdamW::default() }));
     let error = saved.restore(&mut own).expect_err("it is another rule").to_string();
-    assert!(error.contains("it is of my_adamw, the optimizer is adamw"), "{error}");
+    assert!(error.contains("it belongs to my_adamw, the optimizer is adamw"), "{error}");
 }
 
 #[test]
