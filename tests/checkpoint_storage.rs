@@ -477,7 +477,11 @@ fn packed_arrays_are_believed_only_after_checks() {
     refused("too few blocks", &with("m.largest/x", Dtype::F32, &[16]), &["`m.largest/x` is F32 [16]", "F32 [17]"]);
     refused("too many blocks", &with("m.largest/empty", Dtype::F32, &[1]), &["`m.largest/empty`", "F32 [0]"]);
     refused("blocks in rows", &with("m.largest/x", Dtype::F32, &[17, 1]), &["[17, 1]", "F32 [17]"]);
-    refused("blocks in bf16", &with("m.largest/x", Dtype::BF16, &[17]), &["is BF16 [17]", "one number per block of 256"]);
+    refused(
+        "blocks in bf16",
+        &with("m.largest/x", Dtype::BF16, &[17]),
+        &["is BF16 [17]", "one number per block of 256"],
+    );
     refused("codes in f32", &with("m/x", Dtype::F32, &[4097]), &["`m.largest/x` belongs to codes", "`m/x`", "U8"]);
     refused("blocks of nothing", &with("v.largest/w", Dtype::F32, &[1]), &["`v.largest/w` belongs to codes"]);
     refused("another shape", &with("m/x", Dtype::U8, &[1, 4097]), &["`m/x` has shape [1, 4097]", "[4097]"]);

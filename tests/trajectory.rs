@@ -260,7 +260,7 @@ fn every_corrupt_file_is_refused_by_name() {
     let cases: &[(&str, Spoil)] = &[
         ("lacks `grad/2/w`", |d| d.remove("grad/2/w")),
         ("no `param/<tensor>`, needs at least one", |d| d.entries.retain(|part| !part.key.starts_with("param/"))),
-        ("`direction/1/1/w` is of no `param/<tensor>`", |d| d.remove("param/w")),
+        ("`direction/1/1/w` belongs to no `param/<tensor>`", |d| d.remove("param/w")),
         ("lacks `direction/3/1/w`", |d| d.remove("direction/3/1/w")),
         ("lacks `expect/1/m/w`", |d| d.remove("expect/1/m/w")),
         ("lacks `direction/1/3/w`", |d| {
