@@ -297,7 +297,7 @@ fn every_corrupt_file_is_refused_by_name() {
         ("`expect/+1/m/w` is not a key", |d| d.doubles("expect/+1/m/w", &[2, 3])),
         ("`expect/1//w` is not a key", |d| d.doubles("expect/1//w", &[2, 3])),
         ("`param/` is not a key", |d| d.floats("param/", &[2, 3])),
-        ("`grad/4/\\u{1b}[31m` is of no", |d| d.floats("grad/4/\u{1b}[31m", &[2, 3])),
+        ("`grad/4/\\u{1b}[31m` belongs to no", |d| d.floats("grad/4/\u{1b}[31m", &[2, 3])),
         ("`grad/99999999999999999999/w` is not a key", |d| d.floats("grad/99999999999999999999/w", &[2, 3])),
         ("`grad/1/w` appears twice", |d| d.floats("grad/1/w", &[2, 3])),
         ("lacks `grad/4/layer", |d| d.text("steps", "4")),
