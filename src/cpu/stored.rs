@@ -17,8 +17,8 @@ pub(crate) struct Stored<F> {
     pub(crate) formats: Formats,
     /// The kind of numbers of each state.
     pub(crate) kinds: Vec<Kind>,
-    /// The parameters in full precision, where the storage keeps them beside the parameters that the model sees. At first they are zeros, because only
-    /// zero rounds to zero.
+    /// The parameters in full precision, where the storage keeps them beside the parameters that the model sees. At first they are zeros,
+    /// because only zero rounds to zero.
     pub(crate) full: Option<Vec<F>>,
 }
 

@@ -162,8 +162,8 @@ impl LossScale {
 pub enum Accumulate {
     /// Their sum.
     Sum,
-    /// Their mean. A whole window has this many micro-batches, including the micro-batch that the step itself reads. The divisor is the real count
-    /// of micro-batches: a window that ends early or late gets the mean of its own micro-batches.
+    /// Their mean. A whole window has this many micro-batches, including the micro-batch that the step itself reads. The divisor is the
+    /// real count of micro-batches: a window that ends early or late gets the mean of its own micro-batches.
     Mean(u32),
 }
 

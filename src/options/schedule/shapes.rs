@@ -156,8 +156,8 @@ shapes! {
         gamma: f64 = 0.1, POSITIVE;
     }
 
-    /// A climb to the base, then a fall far below the first value: torch's `OneCycleLR` with the base as `max_lr`. The momentum does not change; to
-    /// cycle the momentum, give it its own schedule. From step `steps` on the last value stays (torch stops there).
+    /// A climb to the base, then a fall far below the first value: torch's `OneCycleLR` with the base as `max_lr`. The momentum does not
+    /// change; to cycle the momentum, give it its own schedule. From step `steps` on the last value stays (torch stops there).
     OneCycle = "one_cycle" {
         required {
             /// The number of all steps, torch's `total_steps`.

@@ -150,8 +150,8 @@ fn encode_by(map: Map, largest: f32, block: &[f32], codes: &mut [u8]) {
 }
 
 /// The codes of a decoded block, and the largest magnitude that gives the same numbers again from these codes. This magnitude is not
-/// the largest of the decoded block where that one is of a number below 0: the signed map has no -1, and a new encoding would shrink the numbers. Other numbers are
-/// [encoded](encode).
+/// the largest of the decoded block where that one is of a number below 0: the signed map has no -1, and a new encoding would shrink the
+/// numbers. Other numbers are [encoded](encode).
 #[cfg(feature = "checkpoint")]
 pub(crate) fn encode_again(map: Map, block: &[f32], codes: &mut [u8]) -> f32 {
     let seen = largest(block);

@@ -276,8 +276,8 @@ impl Plan {
     }
 }
 
-/// Refuses a size that does not fit into the host's free memory, if the system reports its free memory. Drivers promise more memory than there is,
-/// and the system then ends the process.
+/// Refuses a size that does not fit into the host's free memory, if the system reports its free memory. Drivers promise more memory than
+/// there is, and the system then ends the process.
 fn check_memory(size: Size, bytes: u64) -> Result<()> {
     match report::free_memory() {
         Some(free) if bytes > free => Err(Error::Usage(format!(

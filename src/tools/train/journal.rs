@@ -57,7 +57,8 @@ impl Journal {
         Ok(Self { name, file, earlier: Some(earlier) })
     }
 
-    /// Adds an epoch. The first call drops the lines of this epoch and of later ones: an earlier run wrote them, and was killed before it saved them.
+    /// Adds an epoch. The first call drops the lines of this epoch and of later ones: an earlier run wrote them, and was killed before it
+    /// saved them.
     ///
     /// # Errors
     /// The file cannot be written.

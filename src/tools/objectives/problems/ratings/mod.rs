@@ -25,7 +25,8 @@ settings! {
     Ratings = "ratings",
     /// The model's rank. Default 20, that of FlowAdam's runs on Jester and MovieLens (arXiv 2604.06652).
     rank: usize = 20, COUNT;
-    /// Fits a bias per user and a bias per item first, on the training ratings. Default false, the authors' for Jester; for MovieLens they use true.
+    /// Fits a bias per user and a bias per item first, on the training ratings. Default false, the authors' for Jester; for MovieLens they
+    /// use true.
     biases: bool = false;
     /// The number of ratings of 0 that pull each bias towards 0. Default 5, our choice: the authors stop their fit early instead.
     bias_shrink: f64 = 5.0, NOT_NEGATIVE;
