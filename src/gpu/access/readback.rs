@@ -35,7 +35,7 @@ pub async fn read_buffer(device: &wgpu::Device, queue: &wgpu::Queue, slice: wgpu
     encoder.copy_buffer_to_buffer(slice.buffer(), slice.offset(), &staging, 0, size);
     let (sender, receiver) = oneshot::channel();
     encoder.map_buffer_on_submit(&staging, wgpu::MapMode::Read, .., move |result| {
-        // The send fails where the caller dropped the future.
+        // The send fails if the caller dropped the future. Then nobody waits for the result.
         let _ = sender.send(result);
     });
     queue.submit([encoder.finish()]);
@@ -314,7 +314,7 @@ impl Optimizer {
         if self.scalars.idle(&self.context.device) {
             return Ok(());
         }
-        Err(Error::Usage("the count of steps changes only while no recorded step is unfinished".to_owned()))
+        Err(Error::Usage("the step count may change only while every recorded step is finished".to_owned()))
     }
 
     /// The arrays of a tensor, in the order of the arena.
