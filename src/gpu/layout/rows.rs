@@ -12,7 +12,7 @@ use crate::{Error, Result};
 /// Words of `wo_Member` of `shaders/harness/rows.wgsl`, rounded up to vec4s.
 const MEMBER: usize = 8;
 
-/// The work of a call beside the step on a tensor: `wo_Member.task`.
+/// The work of a remap or a reset on a tensor: `wo_Member.task`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub(crate) enum Task {
@@ -96,7 +96,7 @@ impl RowState {
         Ok(state)
     }
 
-    /// Plans the crate's buffer of masks, where a set has such a mask.
+    /// Plans the crate's buffer of masks, if a set has such a mask.
     pub(crate) fn plan(&self, sizes: &mut Sizes) {
         if let Some(bytes) = self.mask_bytes(|source| matches!(source, Source::Crate(_))) {
             sizes.add(Which::Masks, bytes);
@@ -113,7 +113,7 @@ impl RowState {
         Ok(())
     }
 
-    /// Bytes of the masks that lie in buffers that `which` picks. `None`: no mask does.
+    /// Bytes of the masks that lie in buffers that `which` picks. `None`: no mask lies in such a buffer.
     pub(crate) fn mask_bytes(&self, which: impl Fn(&Source) -> bool) -> Option<u64> {
         let masks = self.sets.iter().filter_map(|set| set.mask.as_ref());
         masks.filter(|mask| which(&self.sources[mask.buffer])).map(|mask| mask.size).reduce(|sum, size| sum + size)
@@ -189,7 +189,7 @@ impl RowState {
         self.sources[number].buffer(&self.created)
     }
 
-    /// The table of a call: one `wo_Member` per tensor, then the rates of columns. Empty where no class needs the table.
+    /// The table of a call: one `wo_Member` per tensor, then the rates of columns. Empty if no class needs the table.
     pub(crate) fn table(&self, tensors: &[TensorInfo]) -> Vec<u32> {
         self.table_for(tensors, |_| Task::Nothing)
     }
