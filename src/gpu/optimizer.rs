@@ -42,15 +42,15 @@ pub struct Optimizer {
     pub(crate) spec: Spec,
     pub(crate) placement: Placement,
     pub(crate) kernels: Kernels,
-    /// `Some` where there are row sets.
+    /// `Some` if there are row sets.
     pub(crate) remap: Option<Remap>,
     pub(crate) scalars: Scalars,
-    /// The step with recorded sums and no recorded update.
+    /// The step of which only the sums are recorded.
     pub(crate) half: Option<Slot>,
     /// Whether probes were recorded or their losses given, for rules that probe.
     pub(crate) probed: bool,
     pub(crate) modes: Modes,
-    /// `Some` where steps measure themselves.
+    /// `Some` if the optimizer measures each step.
     pub(crate) telemetry: Option<Telemetry>,
     pub(crate) evaluations: Evaluations,
     pub(crate) memory_usage: MemoryUsage,
