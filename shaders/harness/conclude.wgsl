@@ -72,7 +72,7 @@ fn wo_conclude_all(lane: u32) {
 fn wo_conclude_step(totals: array<f32, wo_TOTALS>) {
     var skip = false;
 #if GUARD
-    // A gradient whose square overflows would make states infinite. Then the sum of squares is infinite too, so the test costs nothing.
+    // If the square of a gradient overflows, states become infinite. The sum of squares is then infinite too, so the test costs nothing.
     let bad = wo_bad(0u) != 0.0 || !wo_is_finite(wo_totals[wo_NORM].z);
     wo_control.skipped += select(0u, 1u, bad);
     skip = bad;

@@ -63,7 +63,7 @@ fn wo_raw_gradient(l: wo_Lane) -> vec4<f32> {
 
 #if WEIGHS
 // The gradient without the loss scale, averaged and with its sign. The factors are multiplied first: the product with one factor alone
-// may overflow where the whole product does not.
+// may overflow although the whole product does not.
 fn wo_weighed(raw: vec4<f32>, c: wo_Common) -> vec4<f32> {
 #if FACTOR
     var weight = c.e.factor;

@@ -30,7 +30,7 @@ fn wo_nearest_bf16(x: vec4<f32>) -> vec4<u32> {
     return select(nearest, high | vec4(0x40u), wo_is_nan(bits));
 }
 
-// Stochastic rounding: a number is rounded up where the sum of the 16 random bits and the truncated bits carries.
+// Stochastic rounding: a number is rounded up if the sum of the 16 random bits and the truncated bits carries.
 fn wo_stochastic_bf16(x: vec4<f32>, random: vec4<u32>) -> vec4<u32> {
     let bits = bitcast<vec4<u32>>(x);
     return select((bits + random) >> vec4(16u), (bits >> vec4(16u)) | vec4(0x40u), wo_is_nan(bits));

@@ -18,7 +18,7 @@ struct wo_Call {
     count_mask: u32,   // one less than the count of rows in the ring of step counts; the count is a power of two
     groups: u32,
     moved: u32,        // first vec4 of the call's gradient positions, where gradients are rebound
-    rows: u32,         // first vec4 of the call's table of rows, where there are row sets
+    rows: u32,         // first vec4 of the call's table of rows, if there are row sets
     settings: array<vec4<f32>, wo_SETTINGS>,   // the call's rows, one per group
 }
 
@@ -28,7 +28,7 @@ struct wo_Pass {
     number: u32,       // the probe, or the place of the derivative
     next: f32,         // 1: the tolerance also grows with the position after the step; 0: it does not
     tolerance: f32,
-    poison: f32,       // 0; NaN where the flow diverged
+    poison: f32,       // 0; NaN if the flow diverged
     seed: u32,         // the key of the probes' directions
     pad0: u32,
     pad1: u32,
@@ -48,7 +48,7 @@ struct wo_Control {
     decisions: array<vec4<f32>>,   // the rule's global state; then, for each tensor, the rule's decision and the clip factor
 }
 
-// The scalars of one group that belong to the harness; 1 where a feature is off.
+// The scalars of one group that belong to the harness; 1 if a feature is off.
 struct wo_Extra {
     clip: f32,         // the largest norm or value
     factor: f32,       // the sign (-1 to maximize); for a mean of micro-batches, divided by their count in a whole window

@@ -26,7 +26,7 @@ settings! {
     /// `P ← P + κ (g_t ⊘ d) g_{t-1}ᵀ`, where `d = √v̂ + ε` of the previous step counts as constant. The paper's figures do not apply to
     /// this choice. With a constant diagonal P the rule is Adam with another ε.
     ///
-    /// Memory: `warp_block` numbers per parameter for P, one for `P g`, and one for the last gradient where the rule learns P. An element of
+    /// Memory: `warp_block` numbers per parameter for P, one for `P g`, and one for the last gradient if the rule learns P. An element of
     /// the gradient that is not finite makes its whole block not finite: the zeros of P do not hide it.
     ///
     /// The rule keeps `m` and `v` of `P g`.

@@ -189,9 +189,9 @@ impl Optimizer {
         Err(info.error(format!("{values} values were given, shape {:?} has {}", info.shape, info.used())))
     }
 
-    /// The names of the states of a tensor: the states of the rule, then `gradient_accumulator` and `ema` where the builder set them, then
+    /// The names of the states of a tensor: the states of the rule, then `gradient_accumulator` and `ema` if the builder set them, then
     /// `master` (f32) or `remainder` (16 bits, as whole numbers) of parameters in half precision, then WarpAdam's `warp_gradient` and the
-    /// columns of its matrix. A frozen tensor has none.
+    /// columns of its matrix. A frozen tensor has no states.
     ///
     /// # Errors
     /// The handle belongs to another optimizer.
@@ -270,7 +270,7 @@ impl Optimizer {
         Ok(u64::from(self.read_control().await?[2]))
     }
 
-    /// The current loss scale; 1 where there is none.
+    /// The current loss scale; 1 if the optimizer has none.
     ///
     /// # Errors
     /// The device was lost.

@@ -10,7 +10,7 @@ impl Optimizer {
     /// The row set of this name.
     ///
     /// # Errors
-    /// The optimizer has none of this name; the error suggests the nearest.
+    /// The optimizer has no row set of this name; the error suggests the nearest.
     pub fn row_set(&self, name: &str) -> Result<RowSet> {
         self.spec.row_set_named(name)
     }

@@ -120,7 +120,7 @@ impl Builder {
         self
     }
 
-    /// Skips a step with a gradient that is not finite, or whose squared gradients have a sum past f32's range (a norm above 1.8e19):
+    /// Skips a step with a gradient that is not finite, or with a sum of squared gradients past f32's range (a norm above 1.8e19):
     /// parameters, states, the step count and bias corrections stay as they were. The test reads gradients alone: it does not find
     /// a state or a parameter that overflows by itself. [`loss_scale`](Self::loss_scale) implies it. Default: off.
     pub fn skip_nonfinite(&mut self, skip: bool) -> &mut Self {
@@ -175,7 +175,7 @@ impl Builder {
 
     /// Lets a schedule set the learning rate of a group by step count: at step count t, the next step uses `schedule.rate(t)`. A skipped step
     /// does not advance the schedule, and [`Optimizer::write_step_count`](crate::Optimizer::write_step_count) sets its position. The learning
-    /// rate of the group is the base of a schedule that has none, and no later call may set it.
+    /// rate of the group is the base of a schedule without a base, and no later call may set it.
     ///
     /// The host computes values hundreds of steps ahead. A value out of range is an error of the first step that may need it. In an optimizer
     /// with a schedule, every setting of every group may change only while every recorded step is finished.

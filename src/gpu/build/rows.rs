@@ -6,7 +6,7 @@ use crate::gpu::build::spec::{Mask, RowSet, RowSetInfo, Tensor, next_id};
 impl Builder {
     /// Adds a row set: tensors that share the rows of their first dimension. A step can then leave out rows ([`mask`](Self::mask)) or elements
     /// ([`skip_zero_gradients`](Self::skip_zero_gradients)), and [`Optimizer::remap`](crate::Optimizer::remap) can move rows together with
-    /// all their states. Rules that mix or move whole tensors inside the step (`warpadam`, and `flowadam` where it integrates) allow no row
+    /// all their states. Rules that mix or move whole tensors inside the step (`warpadam`, and `flowadam` with an integrator) allow no row
     /// sets. The probes of S-Adam leave out masked rows.
     ///
     /// An element that a step leaves out keeps every bit of its parameter and states, and has no part in sums: clips, tests for numbers that are
@@ -85,7 +85,7 @@ impl Builder {
     }
 
     /// Keeps one second moment per row of a tensor: `v ← β2 v + (1-β2) mean(g²)`, the mean over the row's elements, in place of the
-    /// square of each element (of the gradient as the rule squares it, with L2 decay where the rule has it). All columns then have the same
+    /// square of each element (of the gradient as the rule squares it, with L2 decay if the rule has it). All columns then have the same
     /// scale, and a rotation of the coordinates of a row rotates the step. The optimizer stores `v` for each element, with the same value in
     /// all of a row. If the caller writes different values, the differences decay. Only `adam`, `adamw`, `nadam` and `radam` allow this, for rows of at most 256 elements and
     /// not together with [`skip_zero_gradients`](Self::skip_zero_gradients). The tensor need not be in a row set. Such

@@ -100,7 +100,7 @@ impl Spec {
         Ok(rule.settings().into_iter().filter(|(name, _)| !owned(name)).collect())
     }
 
-    /// The learning rate of a group at this step count, with the schedule where the group has one.
+    /// The learning rate of a group at this step count, with the schedule if the group has one.
     ///
     /// # Errors
     /// The handle belongs to another optimizer; the rule has no learning rate.

@@ -56,7 +56,7 @@ pub(crate) struct Scalars {
     counts: Counts,
     slots: Slots,
     around: Around,
-    /// The table that new calls carry, in words; empty where there are no row sets.
+    /// The table that new calls carry, in words; empty if there are no row sets.
     rows: Vec<u32>,
 }
 
@@ -87,7 +87,7 @@ pub(crate) struct Tables {
     pub(crate) gradients: usize,
     /// The table of rows of the first call.
     pub(crate) rows: Vec<u32>,
-    /// Bytes of the control where it shares the buffer.
+    /// Bytes of the control if it shares the buffer.
     pub(crate) in_control: Option<u64>,
 }
 
@@ -367,7 +367,7 @@ impl Scalars {
         settle(device, || self.counts.pending() == 0 && self.slots.tokens.iter().all(|t| Arc::strong_count(t) == 1))
     }
 
-    /// Starts over: writes every row anew, and sets the step count if one is given. Only while [`idle`](Self::idle).
+    /// Starts over: writes every row again, and sets the step count if one is given. Only while [`idle`](Self::idle).
     pub(crate) fn restart(&mut self, count: Option<u64>) {
         if let Some(step_count) = count {
             self.counts.set_known(step_count);

@@ -35,7 +35,7 @@ pub(crate) struct Kernels {
 #[derive(Debug)]
 pub(crate) struct DispatchSet {
     pub(crate) update: Pass,
-    /// One per round, where the round has sums.
+    /// One per round; `None` if the round has no sums.
     pub(crate) stats: Vec<Option<Pass>>,
     pub(crate) procedure: Option<Pass>,
     pub(crate) accumulate: Option<wgpu::ComputePipeline>,

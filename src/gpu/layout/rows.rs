@@ -43,7 +43,7 @@ pub(crate) struct SetState {
 pub(crate) struct RowState {
     pub(crate) sets: Vec<SetState>,
     pub(crate) set_of: Vec<Option<usize>>,
-    /// The column rates of each tensor; empty where the tensor has none.
+    /// The column rates of each tensor; empty if the tensor has none.
     pub(crate) columns: Vec<Vec<f32>>,
     /// The tensors that keep one second moment per row.
     pub(crate) shared: BTreeSet<usize>,
@@ -163,7 +163,7 @@ impl RowState {
         })
     }
 
-    /// Elements of a chunk of a tensor: whole rows, where a row shares one second moment.
+    /// Elements of a chunk of a tensor: whole rows, if a row shares one second moment.
     pub(crate) fn chunk(&self, tensor: usize, info: &TensorInfo) -> u64 {
         let width = info.width() as u64;
         if !self.shared.contains(&tensor) || width == 0 {
@@ -241,7 +241,7 @@ impl TensorInfo {
         usize::try_from(count(self.shape.get(1..).unwrap_or_default())).unwrap_or(usize::MAX)
     }
 
-    /// For errors: the row capacity, where it is larger than the first dimension of the shape.
+    /// For errors: the row capacity, if it is larger than the first dimension of the shape.
     pub(crate) fn room(&self) -> String {
         let rows = self.elements / (self.width() as u64).max(1);
         if self.elements == self.used() { String::new() } else { format!(" for the {rows} rows that are reserved") }

@@ -168,7 +168,7 @@ impl<'a> Nesting<'a> {
             Kind::Close => self.close(token, next)?,
             Kind::Semicolon => self.chain(|level| (level.operators, level.angles) = (0, 0)),
             Kind::Comma => self.chain(|level| level.operators = 0),
-            // A chain of `<` counts across commas: only the parser knows whether a `<` begins a template, whose brackets span commas.
+            // The count of `<` survives a comma, because a `<` may begin a template, and a template has commas inside. Only the parser can tell.
             Kind::Less => self.chain(|level| (level.operators, level.angles) = (level.operators + 1, level.angles + 1)),
             Kind::Greater => self.chain(|level| {
                 (level.operators, level.angles) = (level.operators + 1, level.angles.saturating_sub(1));

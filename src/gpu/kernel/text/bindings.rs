@@ -4,7 +4,7 @@ use crate::gpu::kernel::text::members::put;
 use crate::gpu::layout::class::{Class, Round, Stage};
 use crate::options::storage::Format;
 
-/// How a binding is declared, in WGSL and in its layout.
+/// The declaration of a binding, in WGSL and in its layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Access {
     Read,

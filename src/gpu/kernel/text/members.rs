@@ -208,7 +208,7 @@ impl Class {
         leaves + "}\n" + &stores + "}\n"
     }
 
-    /// `wo_first_state`, `wo_merged` (row sets) and `wo_initial` (remaps), whose argument numbers the arena's arrays from 1.
+    /// `wo_first_state`, `wo_merged` (row sets) and `wo_initial` (remaps), which numbers the arena's arrays from 1.
     fn state_lists(&self) -> String {
         let list = |member: fn(&str, f64) -> String| {
             self.states.iter().map(|s| member(s.name, s.initial)).collect::<Vec<_>>().join(", ")
