@@ -470,7 +470,7 @@ fn a_schedule_owns_its_setting_and_others_wait_for_the_gpu() {
     let mut encoder = GPU.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
     optimizer.step(&mut encoder).unwrap();
     let decay = |optimizer: &mut Optimizer| optimizer.set(Group::DEFAULT, "weight_decay", &Value::Number(0.5));
-    assert!(decay(&mut optimizer).unwrap_err().to_string().contains("no recorded step is unfinished"));
+    assert!(decay(&mut optimizer).unwrap_err().to_string().contains("every recorded step is finished"));
     GPU.queue.submit([encoder.finish()]);
     GPU.device.poll(wgpu::PollType::wait_indefinitely()).unwrap();
     decay(&mut optimizer).unwrap();
