@@ -187,7 +187,7 @@ fn settings_accept_the_documented_values() {
     }
 }
 
-/// The GPU trusts this: a rate of a rule of this crate never alters the rows that are written ahead.
+/// The GPU relies on this: a rate of a rule of this crate never alters the rows that are written ahead.
 #[test]
 fn no_rule_computes_its_rate_ahead() {
     for entry in ALL {

@@ -16,7 +16,7 @@ pub(crate) struct TensorState<F> {
     pub(crate) sums: [f64; MAX_SUMS],
     pub(crate) own: Vec<F>,
     pub(crate) decision: Vec<F>,
-    /// The rate of each element in the current step. Empty: 1.
+    /// The rate of each element in the current step. Empty: every rate is 1.
     pub(crate) rates: Vec<F>,
     /// The elements of a row, where a row shares one second moment.
     pub(crate) shared: Option<usize>,

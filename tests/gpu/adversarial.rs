@@ -54,7 +54,7 @@ fn without(problem: &Problem, outcome: &Outcome) -> (Problem, Outcome) {
 }
 
 #[test]
-fn what_is_no_number_stays_in_its_element() {
+fn a_number_that_is_not_finite_stays_in_its_element() {
     let mut count = 0;
     for entry in ALL {
         let rule = entry.sample();
@@ -116,7 +116,7 @@ fn parameters_of_zero_are_right() {
 }
 
 #[test]
-fn a_step_with_what_is_no_number_is_left_out_whole_where_asked() {
+fn a_step_with_a_number_that_is_not_finite_is_skipped_on_request() {
     for entry in ALL {
         let good = problem(entry.sample().as_ref());
         let mut builder = Optimizer::builder(good.groups[0].clone());

@@ -246,7 +246,7 @@ fn check_moving(gpu: &Gpu, what: &str, problem: &Problem) {
 
 /// A step rebinds some gradients; the others keep their binding.
 #[test]
-fn gradients_of_which_some_move() {
+fn steps_that_rebind_some_gradients() {
     for entry in ALL {
         let problem = problem(entry.sample().as_ref(), SMALL, 2);
         let pages = Pages::new(gpu(), &problem, |_| (0, 1));

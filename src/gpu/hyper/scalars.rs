@@ -24,9 +24,9 @@ use crate::{Error, Result};
 
 /// Bytes that the ring of per-count rows may take.
 const COUNT_BYTES: u64 = 1 << 20;
-/// Bytes that the rows of calls and of dynamic gradients may take where they are not long.
+/// Bytes that the rows of calls and of dynamic gradients may take, unless [`LEAST_SLOTS`] of them take more.
 const CALL_BYTES: u64 = 1 << 22;
-/// The fewest slots, however long the rows of a call are, if one binding holds them. The documentation promises as many unfinished steps.
+/// The fewest slots, however long the rows of a call are, if one binding holds them. The documentation promises this many unfinished steps.
 const LEAST_SLOTS: u64 = 256;
 /// The fewest slots with which an optimizer is built.
 const FEW_SLOTS: u64 = 64;
@@ -51,7 +51,7 @@ const CALL_HEAD: u64 = size_of::<Call>() as u64;
 #[derive(Debug)]
 pub(crate) struct Scalars {
     /// The rows per step count, then the gradient positions and the table of rows of each call, in vec4s. The control lies in front of them
-    /// where it has no binding of its own.
+    /// if it has no binding of its own.
     pub(crate) buffer: wgpu::Buffer,
     /// A [`Call`] with its rows, per slot.
     pub(crate) calls: wgpu::Buffer,
@@ -61,7 +61,7 @@ pub(crate) struct Scalars {
     /// The step with recorded sums and no recorded update.
     half: Option<Half>,
     around: Around,
-    /// The table that new calls carry, in words; empty where there are no row sets.
+    /// The table that new calls carry, in words; empty if there are no row sets.
     rows: Vec<u32>,
 }
 
@@ -92,7 +92,7 @@ pub(crate) struct Tables {
     pub(crate) gradients: usize,
     /// The table of rows of the first call.
     pub(crate) rows: Vec<u32>,
-    /// Bytes of the control where it shares the buffer.
+    /// Bytes of the control if it shares the buffer.
     pub(crate) in_control: Option<u64>,
 }
 
@@ -323,7 +323,7 @@ impl Scalars {
         watch(encoder, move |done| dropped.store(!done, Ordering::SeqCst));
     }
 
-    /// The slot of the step whose sums were recorded. The step stays a half step where this returns an error.
+    /// The slot of the step whose sums were recorded. The half step stays if this returns an error.
     ///
     /// # Errors
     /// No sums were recorded since the last other call; their encoder was dropped.
@@ -374,7 +374,7 @@ impl Scalars {
         settle(context, || self.counts.pending() == 0 && self.slots.tokens.iter().all(is_free))
     }
 
-    /// Starts over: ends a half step, writes every row anew, and sets the step count where one is given. Only while [`idle`](Self::idle).
+    /// Starts over: ends a half step, writes every row anew, and sets the step count if one is given. Only while [`idle`](Self::idle).
     pub(crate) fn restart(&mut self, count: Option<u64>) {
         if let Some(step_count) = count {
             self.counts.set_known(step_count);
@@ -390,7 +390,7 @@ impl Scalars {
     }
 }
 
-/// Polls the device until `settled`, so that the callbacks of finished work run. Does not wait for work that is not finished. One poll is
+/// Polls the device until `settled`, so that the callbacks of finished work run. The function does not wait for unfinished work. One poll is
 /// not enough, because the poll of another thread may have taken the callbacks and not run them yet.
 fn settle(context: &Context, mut settled: impl FnMut() -> bool) -> bool {
     const LOOKS: usize = 2000;
@@ -465,7 +465,7 @@ impl Counts {
         self.pending() >= self.bound() || self.most() - self.least() >= self.rings.rows
     }
 
-    /// The error where [`is_full`](Self::is_full). With skipped steps, a step is unfinished for the host until a copy tells what became of it.
+    /// The error if [`is_full`](Self::is_full). With skipped steps, the host takes a step as unfinished until a copy tells its end.
     fn refusal(&self) -> Error {
         let unfinished = self.pending().max(self.most() - self.least());
         Error::TooManySteps { unfinished: unfinished as usize, bound: self.bound() as usize }

@@ -6,7 +6,7 @@ use crate::optim::Procedure;
 use crate::optim::procedure::Scheme;
 use crate::optim::procedure::integrator::{RK4, Weights};
 
-/// Keeps the parameters.
+/// Keeps a copy of the parameters.
 pub(crate) const START: u32 = 1;
 /// Stores the derivative at the parameters.
 pub(crate) const STORE: u32 = 2;
@@ -69,7 +69,7 @@ pub(crate) const fn offset(pass: usize) -> u32 {
 }
 
 /// The records of a procedure's passes in order, each at its dynamic offset; `seed` is the key of probes' directions. Dormand and Prince's
-/// integrator has one record, which is written before each pass, because the pass depends on numbers that were read back.
+/// integrator has one record. The host writes it before each pass, because the pass depends on numbers that the host read back.
 pub(crate) fn records(procedure: Procedure, seed: u32) -> Vec<u8> {
     let records = match procedure {
         Procedure::Plain | Procedure::Warp(_) => Vec::new(),
@@ -92,7 +92,7 @@ pub(crate) fn records(procedure: Procedure, seed: u32) -> Vec<u8> {
     bytes
 }
 
-/// Plans the buffer of these records, where there are any.
+/// Plans the buffer of these records, if there are any.
 pub(crate) fn plan(records: &[u8], sizes: &mut Sizes) {
     if !records.is_empty() {
         sizes.add(Which::Passes, records.len() as u64);

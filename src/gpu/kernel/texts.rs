@@ -1,4 +1,4 @@
-//! Every text of the registry validates, is written in every language that naga writes, and holds nothing that no pipeline runs.
+//! Tests: every text of the registry validates, translates to every language that naga writes, and holds only code that a pipeline runs.
 
 use std::collections::HashSet;
 
@@ -56,13 +56,13 @@ impl Text {
     }
 }
 
-/// All texts of a rule's class, wherever its tensors lie.
+/// All texts of a rule's class, for every place that its tensors may have.
 fn texts(rule: &dyn Rule, around: Around, groups: usize) -> Vec<Text> {
     let mut texts = Vec::new();
     let integrates = matches!(rule.procedure(), Procedure::Integrate(_));
     for (shared, dynamic_gradients) in [(false, false), (true, false), (false, true)] {
         if dynamic_gradients && integrates {
-            continue; // the builder refuses it
+            continue; // the builder refuses this combination
         }
         let class = Class { shared, dynamic_gradients, ..Class::with(rule, around, groups) };
         let mut add = |round: Round, stage: Stage| {
@@ -213,7 +213,7 @@ fn check(text: &Text) {
     assert!(unused.is_empty(), "{what}: {unused:?}\n{wgsl}");
 }
 
-/// The declarations of a text that no pipeline runs: entry points of no pipeline, functions that none of them calls or that do nothing,
+/// The declarations of a text that no pipeline runs: entry points without a pipeline, functions that no entry point calls or that do nothing,
 /// constants, structs and variables that no other line reads.
 fn unused(text: &Text) -> Vec<String> {
     let module = naga::front::wgsl::parse_str(&text.wgsl).expect("it was checked");
@@ -312,7 +312,7 @@ fn what_is_public_is_among_them() {
     }
 }
 
-/// Words of features' code.
+/// Words that only the code of an option contains.
 const TRACES: [&str; 12] = [
     "wo_ACCUMULATOR",
     "wo_AVERAGE",
@@ -365,7 +365,7 @@ fn what_is_off_leaves_no_trace() {
         let sums = rule.sums().sums > 0;
         for stage in [Stage::Stats, Stage::Finalize, Stage::Update].into_iter().filter(|s| sums || *s == Stage::Update)
         {
-            // How many threads add sums is the device's choice.
+            // The device decides how many threads add sums.
             let bare = Class { sum_lanes: class.sum_lanes, ..bare.clone() };
             let text = class.text(stage);
             assert_eq!(text, bare.text(stage), "{} {stage:?}", entry.name);

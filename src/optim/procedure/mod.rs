@@ -1,5 +1,5 @@
 //! The parts of a step around the update of one element, for rules that need more than elementwise mathematics: probes of the loss, an
-//! integrator that moves the parameters between evaluations, a matrix that multiplies the gradient. The elementwise mathematics is the rule's.
+//! integrator that moves the parameters between evaluations, a matrix that multiplies the gradient. The elementwise mathematics belongs to the rule.
 
 pub(crate) mod evaluation;
 pub(crate) mod integrator;
@@ -15,9 +15,9 @@ pub enum Procedure {
     Plain,
     /// The caller evaluates the loss along random directions; the decision comes from the slopes.
     Probe(Probe),
-    /// Where the decision says so, the parameters follow the flow of the clipped gradient; the update receives the displacement.
+    /// If the decision says so, the parameters follow the flow of the clipped gradient, and the update receives the displacement.
     Integrate(Scheme),
-    /// The update sees `P g`.
+    /// The update receives `P g` in place of the gradient.
     Warp(Warp),
 }
 
@@ -41,21 +41,21 @@ pub struct Probe {
 choice! {
     /// The part of a probe's direction that has length one.
     Directions {
-        /// The part in each tensor: the authors' code.
+        /// The part in each tensor, as in the authors' code.
         Tensor = "tensor",
-        /// The whole: the paper.
+        /// The whole direction, as in the paper.
         Global = "global",
     }
 }
 
-/// How the flow is integrated with evaluations of the gradient between the stages.
+/// A method that integrates the flow, with evaluations of the gradient between its stages.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Scheme {
     /// The classical fourth-order method in one step.
     Rk4,
     /// Dormand–Prince 5(4) with step control.
     Dopri5 {
-        /// Relative and absolute.
+        /// The relative and the absolute tolerance.
         tolerance: f64,
     },
 }

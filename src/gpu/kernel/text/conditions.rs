@@ -15,7 +15,7 @@ pub(super) type Conditions = Vec<(&'static str, bool)>;
 pub(super) fn expand(file: &str, conditions: &Conditions) -> String {
     /// One `#if` around a line.
     struct Level {
-        /// The lines of this branch are kept, as far as the levels around it allow.
+        /// The lines of this branch are kept if all levels around it are kept too.
         kept: bool,
         /// No branch was kept yet.
         open: bool,
@@ -94,14 +94,14 @@ impl Class {
 
     fn gradient_conditions(&self, stage: Stage) -> Conditions {
         let a = &self.around;
-        // WarpAdam's update takes the product with the matrix, which was made of the prepared gradient.
+        // WarpAdam's update reads the product with the matrix, for which an earlier stage prepared the gradient.
         let prepares = !(stage == Stage::Update && matches!(self.procedure, Procedure::Warp(_)));
         let scale = a.loss_scale.is_some() && prepares;
         let first_sums = stage == Stage::Stats && !self.round.is_later();
         let factor = a.scales_groups() && prepares;
         let clip_value = matches!(a.clip, Some(Clip::Value(_))) && prepares;
         let accumulates = a.accumulate.is_some();
-        // The first round's sums and integrators take the gradient before it is clipped by norm.
+        // The sums of the first round, and integrators, read the gradient before the clip by norm.
         let clips_by_norm = a.clips_norm() && prepares && !first_sums && stage != Stage::Flow;
         vec![
             ("DYNAMIC_GRADIENTS", self.binds_run(stage)),
@@ -194,7 +194,7 @@ impl Class {
         self.sums.may_refuse || self.probes() > 0 || self.around.guards()
     }
 
-    /// Whether this round decides, and from probes' slopes.
+    /// Whether this round decides from the slopes of probes.
     pub(super) fn decides_from_slopes(&self) -> bool {
         self.probes() > 0 && !self.round.is_later()
     }

@@ -53,7 +53,7 @@ impl PendingStep<'_> {
         self.move_on(control)
     }
 
-    /// Keeps the derivative of a stage. After the last stage, judges the attempt.
+    /// Stores the derivative of a stage. After the last stage, judges the attempt.
     pub(crate) async fn attempt(
         &mut self,
         mut control: Control,
