@@ -55,7 +55,7 @@ impl<F: Number> Optimizer<F> {
             global_state: vec![F::zero(); spec.rule().global_state().len()],
             around: Surroundings::new(spec.around, &extents),
             rows: RowSets::new(&spec),
-            probes: Probes::new(spec.rule().procedure()),
+            probes: Probes::new(&spec.rule().procedure()),
             evaluations: Evaluations::default(),
             mode: Mode::Training,
             draws: Draws::new(spec.seed),

@@ -19,6 +19,7 @@ mod objective;
 mod optimizer;
 mod pieces;
 mod probe;
+mod procedure;
 mod remap;
 mod rows;
 mod select;

@@ -26,8 +26,7 @@ impl Optimizer {
     /// ```
     ///
     /// # Errors
-    /// The rule is evaluated at the point at which it is trained; the optimizer has dynamic gradients; the parameters are not at the point of
-    /// training. Steps are refused until [`to_train_params`](Self::to_train_params).
+    /// The rule is evaluated at the point at which it is trained; the parameters are not at the point of training. Steps are refused until [`to_train_params`](Self::to_train_params).
     pub fn to_eval_params(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
         self.move_params(encoder, Kind::ToEvaluation)
     }
@@ -44,11 +43,6 @@ impl Optimizer {
         let rule = self.spec.groups[0].rule.as_ref();
         if rule.evaluation().is_none() {
             return Err(Error::Usage(format!("{} is evaluated where it is trained", rule.name())));
-        }
-        if self.kernels.runs.is_some() {
-            return Err(Error::Usage(
-                "an optimizer with dynamic gradients cannot move its parameters to the point of evaluation".to_owned(),
-            ));
         }
         let (call, from) = match way {
             Kind::ToEvaluation => ("to_eval_params", Mode::Training),
