@@ -1,4 +1,5 @@
-// An integrator's passes between evaluations: each stores the derivative at the parameters and moves the parameters on.
+// The passes of an integrator between evaluations. Each pass stores the derivative at the parameters and moves the parameters to the next
+// position.
 
 @compute @workgroup_size(wo_CHUNK_LANES)
 fn wo_flow(thread: wo_Thread) {

@@ -164,8 +164,8 @@ impl<F: Number> Flow<F> {
         }
     }
 
-    /// The root mean square of `what`, in units of the tolerance. The tolerance scales with the position at the start, or at `next` where that
-    /// is larger.
+    /// The root mean square of `what`, in units of the tolerance. The tolerance scales with the position before the integrator's step, or
+    /// with `next` where `next` is larger.
     fn norm(&self, tolerance: f64, next: Option<&[&mut [F]]>, what: impl Fn(&Place<F>, usize) -> F) -> f64 {
         self.norm_of(tolerance, next, |place| (0..place.base.len()).map(|i| what(place, i)).collect())
     }
@@ -186,7 +186,7 @@ impl<F: Number> Flow<F> {
         (sum / count.max(1) as f64).sqrt()
     }
 
-    /// Copies the parameters of the start back.
+    /// Restores the parameters from before the integration.
     pub(crate) fn restore(&self, params: &mut [&mut [F]]) {
         for (place, p) in self.places.iter().zip(params) {
             p.copy_from_slice(&place.base);

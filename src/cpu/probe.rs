@@ -11,17 +11,17 @@ use crate::options::random::{self, Stream};
 use crate::options::schedule::scalars_at;
 use crate::{Error, Result};
 
-/// The number that the authors add to the norm of a direction before they divide by it.
+/// The number that S-Adam's authors add to the norm of a direction before they divide by it.
 const NORM_EPS: f64 = 1e-12;
 
 /// The results of the last probes, and the directions of the next probes.
 #[derive(Debug)]
 pub(crate) struct Probes<F> {
-    /// The slopes of the last probes; zeros before the first, empty for rules that do not probe.
+    /// The slopes of the last probes; zeros before the first probes, empty for rules that do not probe.
     pub(crate) slopes: Vec<F>,
     /// The losses of the last probes: at the parameters, then at each probe.
     losses: Vec<f64>,
-    /// Whether probes were made or their losses given.
+    /// Whether probes were made, or the caller gave their losses.
     pub(crate) probed: bool,
     /// The directions that the caller gave: per probe, per tensor, per element.
     pub(crate) given: Option<Vec<Vec<Vec<F>>>>,
@@ -134,7 +134,7 @@ impl<F: Number> Optimizer<F> {
             }
             None => self.random_direction(j),
         };
-        // Rows that stay as they are are not probed either.
+        // A row that the step leaves as it is takes no part in a probe either.
         direction.iter_mut().enumerate().for_each(|(t, u)| self.rows.clear_unflagged(t, u));
         let squares: Vec<f64> = direction.iter().map(|u| u.iter().map(|u| u.to_f64() * u.to_f64()).sum()).collect();
         let all: f64 = squares.iter().sum();

@@ -47,7 +47,7 @@ impl<F: Number> Optimizer<F> {
         self.tensors[tensor].stored.formats.params
     }
 
-    /// The parameters of a tensor in full precision, from those that the model sees. `None`: the storage keeps none.
+    /// The parameters of a tensor in full precision, from the parameters that the model sees. `None`: the storage keeps no full precision.
     pub(crate) fn full_params(&self, tensor: usize, params: &[F]) -> Option<Vec<F>> {
         self.tensors[tensor].stored.clone().recall(params)
     }
@@ -59,7 +59,7 @@ impl<F: Number> Optimizer<F> {
         }
     }
 
-    /// The key and the count that the draws of the next step follow from. `None`: nothing is rounded stochastically.
+    /// The key and the count from which the draws of the next step follow. `None`: no array is rounded stochastically.
     pub(crate) fn rounding(&self) -> Option<Rounding> {
         let stochastic = self.tensors.iter().any(|tensor| tensor.stored.formats.round_stochastically());
         stochastic.then_some(Rounding { key: self.draws.key, steps: self.draws.steps })

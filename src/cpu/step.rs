@@ -36,7 +36,7 @@ impl<F: Number> Optimizer<F> {
     ///
     /// # Errors
     /// A count or length that does not fit, a schedule's value out of range, a rule that evaluates gradients inside the step and needs
-    /// [`step_with`](Self::step_with), a rule that probes and was not probed yet
+    /// [`step_with`](Self::step_with), a rule that probes, before its first probes
     /// ([`Builder::undamped_steps`](crate::Builder::undamped_steps)). Nothing is changed then.
     pub fn step(&mut self, params: &mut [&mut [F]], grads: &[&[F]]) -> Result<()> {
         if self.spec.rule().procedure().is_some_and(|procedure| procedure.needs_call().is_some()) {
@@ -54,7 +54,7 @@ impl<F: Number> Optimizer<F> {
         self.step_live(params, grads)
     }
 
-    /// A step over the numbers that steps see: none of a frozen tensor.
+    /// A step over the numbers that steps see. Steps see no number of a frozen tensor.
     pub(crate) fn step_live(&mut self, params: &mut [&mut [F]], grads: &[&[F]]) -> Result<()> {
         match self.stored_gradients(grads) {
             None => self.in_full(params, |optimizer, params| optimizer.step_in_full(params, grads)),
@@ -106,7 +106,7 @@ pub(crate) fn slices<F>(arrays: &[Vec<F>]) -> Vec<&[F]> {
     arrays.iter().map(Vec::as_slice).collect()
 }
 
-/// The step after its decision.
+/// The part of a step after the decision.
 pub(crate) fn conclude<F: Number>(
     groups: &[Scaled<'_, F>],
     tensors: &mut [TensorState<F>],

@@ -2,7 +2,7 @@
 
 use crate::cpu::extent::Extent;
 use crate::cpu::number::Number;
-use crate::cpu::procedure::{self, TensorPass};
+use crate::cpu::pass::TensorPass;
 use crate::cpu::stored::Stored;
 use crate::gpu::build::spec::{GroupInfo, Spec};
 use crate::optim::StateSpec;
@@ -16,7 +16,7 @@ pub(crate) struct TensorState<F> {
     pub(crate) sums: [f64; MAX_SUMS],
     pub(crate) own: Vec<F>,
     pub(crate) decision: Vec<F>,
-    /// The rate of each element in the current step. Empty: 1.
+    /// The rate of each element in the current step. Empty: every rate is 1.
     pub(crate) rates: Vec<F>,
     /// The elements of a row, where a row shares one second moment.
     pub(crate) shared: Option<usize>,
@@ -26,15 +26,14 @@ pub(crate) struct TensorState<F> {
 }
 
 impl<F: Number> TensorState<F> {
-    /// A tensor before the first step. Its states are not yet rounded to their storage.
-    pub(crate) fn new(from: &Spec, tensor: usize) -> Self {
+    /// A tensor before the first step, with the pass of the rule's procedure. Its states are not yet rounded to their storage.
+    pub(crate) fn new(from: &Spec, tensor: usize, pass: Option<Box<dyn TensorPass<F>>>) -> Self {
         let info = &from.tensors[tensor];
         let spec = Extent::new(info);
         let rule = from.groups[spec.group].rule.as_ref();
         let fill =
             |state: StateSpec| (state.used && !info.frozen).then(|| vec![F::from_f64(state.initial); spec.elements]);
         let states = kept_states(&from.groups, spec.group).into_iter().map(fill).collect();
-        let pass = procedure::of(&rule.procedure()).tensor_pass(spec.elements).filter(|_| !info.frozen);
         let kinds = rule.states().iter().map(|state| state.kind).collect();
         let mut stored = Stored::new(info.formats.clone(), kinds, spec.elements);
         if info.frozen {

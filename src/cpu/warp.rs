@@ -7,7 +7,7 @@ use crate::cpu::extent::Extent;
 use crate::cpu::hyper::Scaled;
 use crate::cpu::number::Number;
 use crate::cpu::optimizer::Optimizer;
-use crate::cpu::procedure::TensorPass;
+use crate::cpu::pass::TensorPass;
 use crate::gpu::build::spec::Tensor;
 #[cfg(feature = "checkpoint")]
 use crate::optim::procedure::{BEFORE, COLUMNS};

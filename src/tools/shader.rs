@@ -228,7 +228,7 @@ fn writes(variable: &GlobalVariable) -> bool {
 /// The layout of a kernel: what the host must know to dispatch it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Layout {
-    /// The functions to dispatch.
+    /// The functions that the host dispatches.
     pub entry_points: Vec<EntryPoint>,
     /// The resources to bind.
     pub bindings: Vec<Binding>,

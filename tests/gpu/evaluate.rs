@@ -114,7 +114,7 @@ impl Pair {
         }
     }
 
-    /// How far the parameters are apart at most, and how far the oracle's went.
+    /// The largest distance between the parameters of both, and the largest distance that the oracle's parameters travelled.
     fn apart(&self) -> (f64, f64) {
         let (mut apart, mut way) = (0.0_f64, 0.0_f64);
         let device = Self::params(&self.device, &self.tensors);
@@ -159,7 +159,7 @@ fn sadam_probes_the_same_directions_and_damps_alike() {
     }
 }
 
-/// Where states are rounded, one near the edge of two numbers may fall on either side on the way.
+/// If states are rounded, a state near the middle of two stored numbers may round to either.
 #[test]
 fn rules_that_evaluate_step_alike_with_rounded_states() {
     let sadam = SAdam { lr: 0.02, k: 5, sigma: 0.3, weight_decay: 0.1, ..SAdam::default() };
@@ -194,7 +194,7 @@ fn probes_put_every_bit_back() {
     assert_eq!(block_on(pair.device.read_step_count()).unwrap(), 0, "probes are no step");
 }
 
-/// RowSet that stay as they are are not probed, and the others' direction has length one without them.
+/// Excluded rows are not probed, and the direction over the other rows has length one.
 #[test]
 fn sadam_probes_the_rows_that_it_steps() {
     let rule = SAdam { lr: 0.02, k: 4, sigma: 0.3, weight_decay: 0.1, ..SAdam::default() };
@@ -235,7 +235,7 @@ fn sadam_probes_the_rows_that_it_steps() {
 }
 
 #[test]
-fn losses_that_are_not_finite_leave_the_step_out() {
+fn losses_that_are_not_finite_skip_the_step() {
     for (bad, slot) in [(f32::NAN, 1), (f32::INFINITY, 0), (f32::NEG_INFINITY, 2)] {
         let mut pair = Pair::new(SAdam { weight_decay: 0.1, ..SAdam::default() }, |_| ());
         let mut losses = [1.0, 2.0, 3.0];
@@ -254,9 +254,9 @@ fn losses_that_are_not_finite_leave_the_step_out() {
     }
 }
 
-/// Where the flow leads out of the numbers, the step is Adam's from the parameters as they were.
+/// If the flow is not finite, the step is Adam's step from the unchanged parameters.
 #[test]
-fn a_flow_that_leads_nowhere_is_a_step_of_adams() {
+fn a_flow_that_is_not_finite_is_a_step_of_adams() {
     let rule = FlowAdam {
         lr: 0.05,
         integrator: Integrator::Dopri5,
@@ -331,7 +331,7 @@ fn a_flow_by_dormand_and_prince_is_the_oracles_over_several_steps() {
     assert_eq!(pair.device.evaluations(), pair.oracle.evaluations());
 }
 
-/// The form that never reads back, in one encoder, has the same bits as the one that awaits the branch.
+/// The form that never reads back, all in one encoder, gives the same bits as the form that awaits the GPU's choice.
 #[test]
 fn the_resident_form_has_the_same_bits() {
     let rule = FlowAdam {
@@ -345,7 +345,7 @@ fn the_resident_form_has_the_same_bits() {
     let mut awaited = Pair::new(rule, |_| ());
     let mut resident = Pair::new(rule, |_| ());
     for _ in 0..4 {
-        // The same gradient throughout, so that nothing need be evaluated between the passes.
+        // The gradient is constant, so that no evaluation is needed between the passes.
         for pair in [&awaited, &resident] {
             for (tensor, p) in pair.tensors.iter().zip(Bowl::start()) {
                 pair.device.write_grad(*tensor, &p).unwrap();
@@ -426,7 +426,7 @@ fn a_matrix_that_was_given_multiplies_the_gradient() {
     assert!(error.contains("of 3") && error.contains("3 columns"), "{error}");
 }
 
-/// A skipped step leaves the memory and the matrices as they were.
+/// A skipped step leaves the global state and the matrices as they were.
 #[test]
 fn a_skipped_step_leaves_no_trace() {
     let warp = WarpAdam { warp_block: 4, warp_lr: 0.1, ..WarpAdam::default() };
@@ -461,7 +461,7 @@ fn a_skipped_step_leaves_no_trace() {
 }
 
 #[test]
-fn what_cannot_be_is_refused() {
+fn combinations_that_cannot_work_are_refused() {
     let staged = FlowAdam { integrator: Integrator::Rk4, ..FlowAdam::default() };
     let mut pair = Pair::new(staged, |_| ());
     let error = gpu().run(|encoder| pair.device.step(encoder)).unwrap_err().to_string();
@@ -493,7 +493,7 @@ fn what_cannot_be_is_refused() {
     assert!(pair.device.loss_slot(0).is_err());
 }
 
-/// Before the first probes, a plain step would be AdamW's. A snapshot from before them brings none.
+/// Before the first probes, a plain step would be AdamW's. A snapshot from before the probes holds no slopes.
 #[test]
 fn a_plain_step_before_the_first_probes_is_refused() {
     let build = |allow: bool| {

@@ -76,8 +76,8 @@ impl Spec {
         features.into_iter().filter(|(_, on)| *on).try_for_each(|(feature, _)| need(self.rule(), feature))
     }
 
-    /// A pattern of names that fits no tensor is most likely misspelt: then weight decay would act where it should not, and no number
-    /// would tell.
+    /// Checks that every pattern of names fits a tensor. A pattern that fits none is most likely misspelt: weight decay would then act on
+    /// tensors that the caller meant to exclude, and no message would say so.
     fn check_routes(&self) -> Result<()> {
         for (index, group) in self.groups.iter().enumerate() {
             for (which, _) in &group.routes {
@@ -96,7 +96,8 @@ impl Spec {
         Ok(())
     }
 
-    /// Whether tensors that were given to a group may be in another. A group's routes lead to groups that were added after it.
+    /// Whether tensors that the caller gave to the group `from` may be in the group `to`. The search ends, because routes lead only to groups
+    /// that were added later.
     fn routes_to(&self, from: usize, to: usize) -> bool {
         self.groups[from].routes.iter().any(|(_, undecayed)| *undecayed == to || self.routes_to(*undecayed, to))
     }
@@ -106,7 +107,7 @@ impl Spec {
         let mut buffers: Vec<&wgpu::Buffer> = Vec::new();
         let mut ranges: BTreeMap<(usize, u64), (u64, &str, &str)> = BTreeMap::new();
         for tensor in &self.tensors {
-            // An empty tensor has no bytes to overlap with, whatever range it was bound to.
+            // An empty tensor has no bytes, so its range overlaps nothing.
             let Home::Bound { param, grad } = &tensor.home else { continue };
             if tensor.elements == 0 {
                 continue;
@@ -171,7 +172,7 @@ impl TensorInfo {
         Ok(())
     }
 
-    /// Checks the widths of numbers in a buffer that holds parameters and gradients: it is bound once, as one type.
+    /// Checks the widths of numbers in a buffer that holds parameters and gradients: the buffer is bound once, as one type.
     fn check_widths(&self, param: &Slice, grad: &Slice) -> Result<()> {
         let (params, grads) = (self.formats.params.format(), self.formats.grads);
         if param.buffer != grad.buffer || params.bytes() == grads.bytes() {

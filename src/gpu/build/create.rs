@@ -28,7 +28,7 @@ use crate::optim::procedure::evaluation::Evaluations;
 use crate::optim::rule::Rule;
 use crate::options::storage::half::rounding_key;
 
-/// The tools of construction.
+/// The factories of an optimizer's buffers and pipelines.
 struct Maker<'a> {
     buffers: &'a Buffers<'a>,
     compiler: &'a Compiler<'a>,
@@ -139,7 +139,7 @@ impl Optimizer {
         let shard = &self.placement.layout.shards[index];
         let arena =
             Arena { buffer: buffers.create(Which::Arena(index), OWNED)?, whole: shard.whole(), packed: shard.packed() };
-        // The update writes its measurements behind the records of chunks.
+        // The update writes its measurements after the records of chunks.
         let chunks = buffers.create_with(Which::Chunks(index), OWNED, bytemuck::cast_slice(&shard.chunks))?;
         let spans = buffers.create_with(Which::Spans(index), TABLE, bytemuck::cast_slice(&shard.spans))?;
         let pass = |pipeline: &Arc<Pipeline>, records: &[Chunk], table: &wgpu::Buffer, round: usize| {
@@ -242,7 +242,7 @@ impl Optimizer {
         });
         let pipeline = |entry| find(&pipelines, entry).map(|p| p.pipeline.clone());
         let finalize = pipelines[0].pipeline.clone();
-        // The finalize of a round without decisions makes only the totals.
+        // Without decisions, `wo_finalize` computes only the totals, so it serves as `wo_reduce` too.
         let reduce = pipeline("wo_reduce").unwrap_or_else(|| finalize.clone());
         Ok(RoundDispatch { finalize, reduce, conclude: pipeline("wo_conclude"), group, partials, totals })
     }
@@ -291,7 +291,7 @@ struct ClassPipelines {
     accumulate: Option<wgpu::ComputePipeline>,
     swap: Option<wgpu::ComputePipeline>,
     evaluation: Option<[wgpu::ComputePipeline; 2]>,
-    /// One per round; `None` where the round has no sums.
+    /// One per round; `None` if the round has no sums.
     stats: Vec<Option<Arc<Pipeline>>>,
     procedure: Option<Arc<Pipeline>>,
     /// The procedure's entry point that runs once.

@@ -23,7 +23,7 @@ pub(crate) fn bytes_of(records: &[PassRecord]) -> Vec<u8> {
     bytes
 }
 
-/// Plans the buffer of these records, where there are any.
+/// Plans the buffer of these records, if there are any.
 pub(crate) fn plan(records: &[u8], sizes: &mut Sizes) {
     if !records.is_empty() {
         sizes.add(Which::Passes, records.len() as u64);

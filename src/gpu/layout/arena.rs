@@ -1,8 +1,8 @@
 //! The arrays of an arena: their names, the widths of their numbers, and where they begin.
 //!
-//! An arena holds a header, then the arrays of f32, one behind the other. Each array covers all tensors of the shard. The packed arrays
-//! follow where the device allows another binding to begin: first the halves, one word per two numbers; then the bytes, one word per four
-//! numbers, and behind the bytes one word per block with the largest magnitude of the block. All arrays have the same length, counted in
+//! An arena holds a header, then the arrays of f32, one after the other. Each array covers all tensors of the shard. The packed arrays
+//! follow where the device allows another binding to begin: first the 16-bit arrays, one word per two numbers; then the 8-bit arrays, one
+//! word per four numbers, each followed by one word per block with the largest magnitude of the block. All arrays have the same length, counted in
 //! vec4s of numbers: the stride.
 
 use crate::gpu::layout::class::Class;
@@ -115,7 +115,7 @@ impl Class {
         self.formats.params.keep() == Some(RoundingMode::Stochastic) || self.arrays().iter().any(Array::is_stochastic)
     }
 
-    /// The number of an f32 array among the f32 arrays; 0 where the class has no array of this name.
+    /// The number of an f32 array among the f32 arrays; 0 if the class has no array of this name.
     pub(crate) fn whole(&self, name: &str) -> u64 {
         self.arrays().iter().find(|a| a.name == name && a.form == Form::Whole).map_or(0, |a| a.before.whole)
     }

@@ -40,7 +40,7 @@ pub(crate) enum Round {
     Only,
     /// The sums of the harness.
     First,
-    /// The sums of the rule, of the clipped gradient.
+    /// The sums of the rule, computed from the clipped gradient.
     Second,
     /// The procedure's round of this number.
     Procedure(usize),
@@ -67,7 +67,7 @@ pub struct Class {
     pub(crate) procedure: Shared,
     pub(crate) sums: Sums,
     pub(crate) around: Around,
-    /// The state along which the parameters move to the point at which the rule is evaluated.
+    /// The state along which the parameters move to the point at which the model is evaluated.
     pub(crate) evaluated: Option<&'static str>,
     pub(crate) round: Round,
     /// Groups of the optimizer.
@@ -90,7 +90,7 @@ pub struct Class {
     pub(crate) rows: Option<RowText>,
     /// The sums count the stepped elements, because a step may leave out elements and the rule has sums.
     pub(crate) counted: bool,
-    /// The scalars lie in the control buffer, this many vec4s behind its head. With a mask or packed arrays the sums have no binding left
+    /// The scalars lie in the control buffer, this many vec4s after its head. With a mask or packed arrays the sums have no binding left
     /// for the scalars.
     pub(crate) scalars_in_control: Option<usize>,
 }
@@ -255,7 +255,7 @@ impl Class {
 /// The needs of a class of tensors with rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RowText {
-    /// The number of the buffer of masks, where a step takes only flagged rows.
+    /// The number of the buffer of masks, if a step takes only flagged rows.
     pub(crate) mask: Option<usize>,
     /// A step takes only elements with a gradient that is not exactly zero.
     pub(crate) nonzero: bool,

@@ -160,7 +160,7 @@ impl MemoryUsage {
         self.sum(|_| true)
     }
 
-    /// All bytes per parameter; 0 where there is no parameter.
+    /// All bytes per parameter; 0 if there is no parameter.
     #[must_use]
     pub fn per_parameter(&self) -> f64 {
         self.share_of(self.total())

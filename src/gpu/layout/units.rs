@@ -19,8 +19,8 @@ pub(crate) const FINAL_LANES: u32 = 256;
 /// Totals that this workgroup adds at a time: each vec3 takes 16 bytes per thread, and every device has 16 KiB.
 pub(crate) const FINAL_BATCH: usize = 4;
 
-/// Vec4s before the first array of an arena. The first of them carries the step count to the control buffer. The array begins at a cache
-/// line.
+/// Vec4s before the first array of an arena. The first of them carries the step count to the control buffer. There are 16, so that the
+/// first array begins at a cache line.
 pub(crate) const ARENA_HEADER: u64 = 16;
 
 /// Bytes of a vec4 of f32.

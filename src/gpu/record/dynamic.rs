@@ -113,7 +113,7 @@ impl Optimizer {
     ) -> Result<DynamicGradients> {
         if self.kernels.runs.is_none() {
             return Err(Error::Usage(
-                "a step names gradients only where the builder was told: dynamic_gradients(true)".to_owned(),
+                "a step may name gradients only if the builder set dynamic_gradients(true)".to_owned(),
             ));
         }
         let mut given: Vec<Option<Slice>> = vec![None; self.spec.tensors.len()];

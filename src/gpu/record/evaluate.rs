@@ -1,5 +1,5 @@
 //! Steps with evaluations inside: a step requests the gradients and losses that it needs, and the caller evaluates the objective. All
-//! work between stays on the GPU.
+//! work in between stays on the GPU.
 
 use crate::gpu::Optimizer;
 use crate::gpu::access::readback::read_buffer;
@@ -17,7 +17,8 @@ use crate::{Error, Result};
 
 /// A step that is not complete: call [`next`](Self::next), evaluate the request, and repeat until there is no request.
 ///
-/// A step that is dropped before its end did not step. Its recorded passes may leave the parameters moved, so do not submit the encoder.
+/// If you drop a `PendingStep` before its end, no step happens. The recorded passes may leave the parameters displaced: do not submit the
+/// encoder.
 #[derive(Debug)]
 pub struct PendingStep<'a> {
     optimizer: &'a mut Optimizer,
@@ -174,7 +175,7 @@ impl PendingStep<'_> {
     }
 
     /// As [`next`](Self::next), but the step makes its own encoders and submits them. Work that the caller submits before the next call runs in
-    /// between. Where that saves gradients, the future waits, without blocking, for the decision of the GPU.
+    /// between. If that saves gradients, the future waits, without blocking, for the decision of the GPU.
     ///
     /// # Errors
     /// The device was lost; gradients are rebound, and a tensor has none.

@@ -102,7 +102,7 @@ impl Optimizer {
     /// As [`accumulate`](Self::accumulate), with gradients named as in [`step_with_grads`](Self::step_with_grads).
     ///
     /// # Errors
-    /// As both.
+    /// As [`accumulate`](Self::accumulate) and [`step_with_grads`](Self::step_with_grads).
     pub fn accumulate_with_grads<'a>(
         &mut self,
         encoder: &mut wgpu::CommandEncoder,
@@ -129,8 +129,8 @@ impl Optimizer {
         }
     }
 
-    /// Records that the weights and their average swap: call it before an evaluation and again after it. Before the first step it
-    /// exchanges nothing. In between, steps are refused.
+    /// Records that the weights and their average swap: call it before an evaluation and again after it. Before the first step the
+    /// call exchanges nothing. A step between the two calls is an error.
     ///
     /// # Errors
     /// The builder did not set [`Builder::ema`](crate::Builder::ema); a tensor keeps too few bits of its average.
@@ -272,7 +272,7 @@ impl Optimizer {
     /// Records the end of a step: the copy of the step count to the control buffer, the telemetry, and the callbacks that free the slot.
     pub(crate) fn finish(&mut self, encoder: &mut wgpu::CommandEncoder, slot: Slot) {
         let Some(first) = self.kernels.dispatches.first() else {
-            // No kernel counts where there is nothing to step.
+            // Without tensors to step, no kernel counts the step.
             self.record_sample(encoder);
             return self.scalars.release(encoder, slot);
         };

@@ -30,14 +30,14 @@ const SETTLE: usize = 0;
 /// The round of the error, among the rounds of the procedure.
 const ERROR: usize = 1;
 
-/// How the flow is integrated with evaluations of the gradient between the stages.
+/// A method that integrates the flow, with evaluations of the gradient between its stages.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Scheme {
     /// The classical fourth-order method in one step.
     Rk4,
     /// Dormand–Prince 5(4) with step control.
     Dopri5 {
-        /// Relative and absolute.
+        /// The relative and the absolute tolerance.
         tolerance: f64,
     },
 }

@@ -8,9 +8,9 @@ pub(crate) mod evaluation;
 mod integrate;
 pub(crate) mod integrator;
 mod probe;
-pub(crate) mod record;
-pub(crate) mod script;
-pub(crate) mod spec;
+pub mod record;
+pub mod script;
+pub mod spec;
 mod warp;
 
 use std::any::Any;
@@ -119,12 +119,13 @@ pub(crate) fn downcast<P: Procedure>(procedure: &Shared) -> Option<&P> {
 
 /// The count of probes of a procedure.
 #[must_use]
-pub(crate) fn probes(procedure: &Shared) -> usize {
+pub fn probes(procedure: &Shared) -> usize {
     procedure.as_ref().map_or(0, |procedure| procedure.losses().saturating_sub(1))
 }
 
 /// The reason why a step of `rule` with this procedure cannot have this feature.
-pub(crate) fn refusal(procedure: &Shared, rule: &str, feature: Feature) -> Option<String> {
+#[must_use]
+pub fn refusal(procedure: &Shared, rule: &str, feature: Feature) -> Option<String> {
     procedure.as_ref().and_then(|procedure| procedure.refuses(rule, feature))
 }
 

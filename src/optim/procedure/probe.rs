@@ -45,9 +45,9 @@ pub struct Probe {
 choice! {
     /// The part of a probe's direction that has length one.
     Directions {
-        /// The part in each tensor: the authors' code.
+        /// The part in each tensor, as in the authors' code.
         Tensor = "tensor",
-        /// The whole: the paper.
+        /// The whole direction, as in the paper.
         Global = "global",
     }
 }

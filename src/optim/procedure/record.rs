@@ -2,7 +2,7 @@
 
 use super::integrator::Weights;
 
-/// Keeps the parameters.
+/// Keeps a copy of the parameters.
 pub(crate) const START: u32 = 1;
 /// Stores the derivative at the parameters.
 pub(crate) const STORE: u32 = 2;

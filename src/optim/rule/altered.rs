@@ -118,7 +118,7 @@ mod tests {
         for entry in ALL {
             let rule = entry.sample();
             assert!(rule.origin().is_own(), "{}", entry.name);
-            // Even the crate's own text is not trusted where a caller passes it.
+            // Even the crate's own text is not trusted if a caller passes it.
             let same = Altered::with_text(rule.boxed(), rule.text());
             let other = Altered::with_scalars(rule, |_, _, scalar| scalar.call *= 2.0);
             for altered in [same, other] {

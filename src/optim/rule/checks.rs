@@ -43,7 +43,7 @@ pub(crate) fn check_common<'a>(groups: impl Iterator<Item = (&'a str, &'a dyn Ru
     Ok(())
 }
 
-/// Refuses column rates for a rule that keeps an average beside the parameters: the average moves at the rule's own rate.
+/// Refuses column rates for a rule that keeps an average beside the parameters, because the average moves at the rule's own rate.
 pub(crate) fn need_one_rate(rule: &dyn Rule) -> Result<()> {
     if rule.evaluation().is_none() {
         return Ok(());

@@ -46,7 +46,7 @@ pub trait Rule: Debug + Send + Sync + Sealed {
     fn name(&self) -> &'static str;
     /// All settings with their values.
     fn settings(&self) -> Vec<(&'static str, Value)>;
-    /// Sets one by name.
+    /// Sets one setting by its name.
     ///
     /// # Errors
     /// The name is unknown, or the value has the wrong type. [`check`](Self::check) checks the ranges.

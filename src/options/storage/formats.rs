@@ -1,4 +1,4 @@
-//! The formats that a storage gives the arrays of one tensor, or the reason why a rule cannot be stored so.
+//! The formats that a storage gives the arrays of one tensor, or the reason why a rule does not work with the storage.
 
 use super::{Format, Params, RoundingMode, StateFormat, Storage};
 use crate::optim::procedure::refusal;
@@ -21,7 +21,7 @@ impl Formats {
         self.states.get(index).copied().unwrap_or_default()
     }
 
-    /// Whether everything is f32.
+    /// Whether every array is f32.
     #[cfg(feature = "tools")]
     pub(crate) fn is_plain(&self) -> bool {
         self.params == Params::F32 && self.grads == Format::F32 && self.states.iter().all(|f| *f == StateFormat::F32)
@@ -33,8 +33,8 @@ impl Formats {
         self.params.keep() == Some(RoundingMode::Stochastic) || self.states.contains(&StateFormat::Bf16Stochastic)
     }
 
-    /// Refuses states outside f32 for a tensor with rows: its rows move and share numbers one by one, which blocks, and random bits by
-    /// place, do not allow.
+    /// Refuses states outside f32 for a tensor with rows. Its rows move and share numbers one by one. Blocks do not allow this, and neither
+    /// do random bits that depend on the place of a number.
     pub(crate) fn need_rows(&self, tensor: &str) -> Result<()> {
         if self.states.iter().all(|format| *format == StateFormat::F32) {
             return Ok(());
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_is_named() {
+    fn an_error_names_the_storage_that_a_rule_cannot_use() {
         let schedule_free = AdamWScheduleFree::default();
         let staged = FlowAdam { integrator: Integrator::Rk4, ..FlowAdam::default() };
         let cases: [(&str, &dyn Rule, &[&str]); 7] = [

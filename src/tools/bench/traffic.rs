@@ -9,7 +9,7 @@ use crate::options::storage::{Formats, RoundingMode, StateFormat, Storage};
 /// Bytes of an f32.
 pub(super) const F32: f64 = 4.0;
 
-/// The bytes per element that one step of a rule must move if everything is f32. A step reads parameter, gradient and kept states, and
+/// The bytes per element that one step of a rule must move if every array is f32. A step reads parameter, gradient and kept states, and
 /// writes parameter and states. A rule with sums reads once more the arrays that [`Rule::sums_read`] names. WarpAdam's product reads
 /// gradient and matrix and writes `P g`; if WarpAdam learns, the product also reads v and the last gradient, and writes the last gradient
 /// and the matrix. Probes and integrators are not part of a bare step.

@@ -1,4 +1,4 @@
-//! Training on the GPU: data, model and optimizer stay there, and a few numbers are read back once per epoch.
+//! Training on the GPU: data, model and optimizer stay on the GPU, and the host reads a few numbers back once per epoch.
 
 use std::ops::ControlFlow;
 
@@ -31,7 +31,7 @@ pub(super) fn run(
         log.begin();
         run.epoch(epoch)?;
         let (ended, checkpoint) = run.measure()?;
-        // The caller's log comes first: it has then every epoch that the checkpoint has.
+        // The caller's log comes before the checkpoint, so that the log has every epoch that the checkpoint has.
         let flow = log.end(plan, epoch, &ended);
         if let Some(checkpoint) = checkpoint {
             resume::save(plan, epoch + 1, checkpoint)?;

@@ -13,7 +13,7 @@ use crate::{Error, Group, Optimizer, Result, Tensor, cpu};
 const WARM_UP: u64 = 6;
 /// Magnitudes of parameters. Some are small beside the step, so that the rounding of the parameter hides no part of the step.
 const PARAM_RANGE: (f64, f64) = (1e-5, 1.0);
-/// Magnitudes of gradients, from those beside which ε matters to those beside which ε does not.
+/// Magnitudes of gradients: beside the smallest ε matters, and beside the largest ε does not matter.
 const GRAD_RANGE: (f64, f64) = (1e-7, 3.0);
 
 /// One tensor of a [`Problem`].
@@ -104,7 +104,7 @@ impl Problem {
         Ok(Self { tensors, losses: losses(&groups, seed), memory, groups, applied, storage: Storage::default() })
     }
 
-    /// The same problem in this storage. Its numbers are rounded to those that the storage holds; [`build`](Self::build) uses the storage.
+    /// The same problem in this storage. Its numbers are rounded to numbers that the storage can hold; [`build`](Self::build) uses the storage.
     ///
     /// # Errors
     /// The rule refuses the storage.

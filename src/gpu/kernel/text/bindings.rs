@@ -4,7 +4,7 @@ use crate::gpu::kernel::text::members::put;
 use crate::gpu::layout::class::{Class, Stage};
 use crate::options::storage::Format;
 
-/// How a binding is declared, in WGSL and in its layout.
+/// The declaration of a binding, in WGSL and in its layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Access {
     Read,
@@ -165,7 +165,7 @@ impl Class {
         [elements(self.formats.params.format()), elements(self.formats.grads)]
     }
 
-    /// The type of the packed arrays: pairs of words where all are halves.
+    /// The type of the packed arrays: pairs of words if all packed arrays hold 16-bit numbers.
     fn packed_type(&self) -> Option<&'static str> {
         let counts = self.array_counts();
         counts.packs().then_some(if counts.bytes == 0 { "array<vec2<u32>>" } else { "array<u32>" })

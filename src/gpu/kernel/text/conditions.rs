@@ -14,7 +14,7 @@ pub(super) type Conditions = Vec<(&'static str, bool)>;
 pub(super) fn expand(file: &str, conditions: &Conditions) -> String {
     /// One `#if` around a line.
     struct Level {
-        /// The lines of this branch are kept, as far as the levels around it allow.
+        /// The lines of this branch are kept if all levels around it are kept too.
         kept: bool,
         /// No branch was kept yet.
         open: bool,
@@ -88,14 +88,14 @@ impl Class {
 
     fn gradient_conditions(&self, stage: Stage) -> Conditions {
         let a = &self.around;
-        // A pass made the gradient of the update from the prepared gradient.
+        // The update reads the gradient that an earlier pass made of the prepared gradient.
         let prepares = !(stage == Stage::Update && self.gradient_of_pass().is_some());
         let scale = a.loss_scale.is_some() && prepares;
         let first_sums = stage == Stage::Stats && !self.round.is_later();
         let factor = a.scales_groups() && prepares;
         let clip_value = matches!(a.clip, Some(Clip::Value(_))) && prepares;
         let accumulates = a.accumulate.is_some();
-        // The first round's sums and some passes take the gradient before it is clipped by norm.
+        // The sums of the first round, and some passes, read the gradient before the clip by norm.
         let before_clip = stage == Stage::Procedure && self.pass().is_some_and(|pass| !pass.clips_by_norm);
         let clips_by_norm = a.clips_norm() && prepares && !first_sums && !before_clip;
         vec![
@@ -192,7 +192,7 @@ impl Class {
         self.procedure.as_ref().and_then(|procedure| procedure.gradient())
     }
 
-    /// Whether this round decides, and from probes' slopes.
+    /// Whether this round decides from the slopes of probes.
     pub(super) fn decides_from_slopes(&self) -> bool {
         self.probes() > 0 && !self.round.is_later()
     }

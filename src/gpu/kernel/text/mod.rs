@@ -66,7 +66,7 @@ const ELEMENTS: [&str; 13] = [
 ];
 
 impl Class {
-    /// The files that a stage may take from, those of its entry points last.
+    /// The files from which a stage may take declarations. The files with its entry points come last.
     fn files(&self, stage: Stage) -> Vec<&'static str> {
         let own: &[&str] = match stage {
             Stage::Stats => return [&ELEMENTS, self.procedure_files(), &[STATS]].concat(),
@@ -82,7 +82,7 @@ impl Class {
         self.pass().map_or(&[], |pass| pass.files)
     }
 
-    /// The entry points of a stage, one pipeline each; the stage's own first.
+    /// The entry points of a stage, one pipeline for each. The first is the main one.
     pub(crate) fn entries(&self, stage: Stage) -> Vec<&'static str> {
         let fills = self.states.iter().any(|s| s.used && s.initial != 0.0);
         let evaluates = self.evaluated.is_some();

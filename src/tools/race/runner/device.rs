@@ -1,4 +1,4 @@
-//! A run on the GPU. The objective and the optimizer stay there; a few numbers are read back when the run is measured.
+//! A run on the GPU. The objective and the optimizer stay on the GPU; a measurement of the run reads a few numbers back.
 
 use super::super::controls::Treatment;
 use super::super::heat::Track;
@@ -133,8 +133,8 @@ impl<'a> Device<'a> {
 }
 
 impl Course for Device<'_> {
-    /// Takes `most` steps. The loss is that of the last mini-batch after its step, and the damping is that of the last step; both stand for
-    /// all the steps.
+    /// Takes `most` steps. The loss is that of the last mini-batch after its step, and the damping is that of the last step. The report
+    /// counts both for all the steps.
     fn advance(&mut self, most: u64) -> Result<Advance> {
         let before = self.optimizer.evaluations();
         self.steps(most)?;
