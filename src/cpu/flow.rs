@@ -1,4 +1,4 @@
-//! Integration of the flow of the clipped gradient, from evaluation to evaluation: as `shaders/harness/flow.wgsl` on the GPU.
+//! Integration of the flow of the clipped gradient, from evaluation to evaluation: as `shaders/procedures/flow.wgsl` on the GPU.
 
 use crate::Result;
 use crate::cpu::hyper::Scaled;

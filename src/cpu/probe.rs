@@ -1,4 +1,4 @@
-//! Probes: the loss along random directions, as `shaders/harness/probe.wgsl` on the GPU.
+//! Probes: the loss along random directions, as `shaders/procedures/probe.wgsl` on the GPU.
 
 use crate::cpu::number::Number;
 use crate::cpu::objective::Evaluate;

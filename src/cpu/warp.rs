@@ -1,4 +1,4 @@
-//! The matrices of WarpAdam on the host: as `shaders/harness/warp.wgsl` on the GPU.
+//! The matrices of WarpAdam on the host: as `shaders/procedures/warp.wgsl` on the GPU.
 
 use std::any::Any;
 use std::ops::Range;
