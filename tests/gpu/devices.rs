@@ -164,6 +164,11 @@ const CALLS: &[Call] = &[
         while block_on(step.next_submitted())?.is_some() {}
         Ok(())
     }),
+    call("set_grads", Kind::Dynamic, BOTH, |s, e| {
+        let mut step = s.optimizer.begin_step()?;
+        step.next(e)?;
+        step.set_grads([(s.w, s.grads.slice(..))])
+    }),
     call("step_with", Kind::Probing, BOTH, |s, e| s.optimizer.step_with(e, |_, _, _| Ok(()))),
     call("step_with_submits", Kind::Probing, BOTH, |s, _| {
         block_on(s.optimizer.step_with_submits(|request, _| match request {
@@ -265,7 +270,7 @@ const DESCRIBE: &[&str] = &[
     "index",
 ];
 
-/// The names of the public functions of a file outside of `impl` blocks of a builder.
+/// Adds the names of the public functions of a file.
 fn public(file: &Path, names: &mut BTreeSet<String>) {
     let text = std::fs::read_to_string(file).unwrap();
     for line in text.lines() {
@@ -282,14 +287,14 @@ fn public(file: &Path, names: &mut BTreeSet<String>) {
 fn the_table_has_every_public_call() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut names = BTreeSet::new();
-    for folder in ["gpu", "gpu/record", "gpu/record/evaluate", "gpu/access"] {
-        for entry in std::fs::read_dir(source.join(folder)).unwrap() {
+    let mut folders = vec![source.join("gpu/record"), source.join("gpu/access")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
-            if path.extension().is_some_and(|e| e == "rs") {
-                public(&path, &mut names);
-            }
+            if path.is_dir() { folders.push(path) } else { public(&path, &mut names) }
         }
     }
+    public(&source.join("gpu/optimizer.rs"), &mut names);
     assert!(names.len() > 50, "{names:?}");
     let known: BTreeSet<&str> = CALLS.iter().map(|call| call.name).chain(DESCRIBE.iter().copied()).collect();
     let missing: Vec<&String> = names.iter().filter(|name| !known.contains(name.as_str())).collect();
@@ -449,6 +454,7 @@ fn objects_of_another_device_are_named() {
         let steps = [
             dynamic.optimizer.step_with_grads(&mut encoder, [(w, theirs.slice(..))]),
             dynamic.optimizer.accumulate_with_grads(&mut encoder, [(w, theirs.slice(..))]),
+            dynamic.optimizer.begin_step().and_then(|mut step| step.set_grads([(w, theirs.slice(..))])),
         ];
         for refused in steps.map(|step| step.unwrap_err().to_string()) {
             assert!(refused.contains("tensor `w`: the buffer of its gradients belongs to another device"), "{refused}");
