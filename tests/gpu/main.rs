@@ -7,6 +7,7 @@
 mod adversarial;
 mod common;
 mod counts;
+mod devices;
 mod engine;
 mod errors;
 mod evaluate;
@@ -14,6 +15,7 @@ mod evaluating_mutants;
 mod golden;
 mod mutants;
 mod parity;
+mod recording;
 mod schedule_free_mutants;
 mod sensitivity;
 mod storage;
@@ -23,6 +25,7 @@ mod sums;
 mod support {
     pub(crate) mod device;
     pub(crate) mod gpu;
+    pub(crate) mod snapshot;
     pub(crate) mod stand_ins;
     pub(crate) mod trajectories;
 }
