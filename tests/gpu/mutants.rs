@@ -3,8 +3,10 @@
 use wgpu_optim::optim::rule::Altered;
 use wgpu_optim::optim::{Rule, Scalar, Value};
 
+use crate::adam_kin_mutants as adam_kin;
 use crate::evaluating_mutants::{FLOWADAM, SADAM, WARPADAM};
 use crate::schedule_free_mutants as schedule_free;
+use crate::torch_mutants as torch;
 
 /// A mistake.
 #[derive(Clone, Copy)]
@@ -36,7 +38,7 @@ pub(crate) fn mutant(rule: &dyn Rule, mistake: Mistake) -> Box<dyn Rule> {
     }
 }
 
-fn number(rule: &dyn Rule, name: &str) -> f64 {
+pub(crate) fn number(rule: &dyn Rule, name: &str) -> f64 {
     match rule.settings().into_iter().find(|(n, _)| *n == name) {
         Some((_, Value::Number(x))) => x,
         other => panic!("{name} of {}: {other:?}", rule.name()),
@@ -44,11 +46,11 @@ fn number(rule: &dyn Rule, name: &str) -> f64 {
 }
 
 /// 1 - β^t.
-fn correction(rule: &dyn Rule, beta: &str, t: u64) -> f64 {
+pub(crate) fn correction(rule: &dyn Rule, beta: &str, t: u64) -> f64 {
     1.0 - number(rule, beta).powi(t as i32)
 }
 
-fn change(scalar: &mut Scalar, name: &str, factor: f64) {
+pub(crate) fn change(scalar: &mut Scalar, name: &str, factor: f64) {
     if scalar.name == name {
         scalar.count *= factor;
     }
@@ -59,7 +61,7 @@ use Mistake::{Scalars, Text};
 // Mistakes in the moments, which ten rules share.
 pub(crate) const SWAPPED_BETAS_M: Mistake = Text(&[("h.beta1 * ", "h.beta2 * ")]);
 pub(crate) const SWAPPED_BETAS_V: Mistake = Text(&[("h.one_minus_beta2", "h.one_minus_beta1")]);
-const NO_DECAY_L2: Mistake = Text(&[("gradient + h.decay * p", "gradient")]);
+pub(crate) const NO_DECAY_L2: Mistake = Text(&[("gradient + h.decay * p", "gradient")]);
 pub(crate) const F32_BETA2: Mistake = Scalars(|rule, _, scalar| {
     if scalar.name == "one_minus_beta2" {
         scalar.call = f64::from(1.0 - number(rule, "beta2") as f32);
@@ -149,6 +151,13 @@ pub(crate) fn mutants(optimizer: &str) -> Vec<(&'static str, &'static str, Mista
         "adabelief" => ADABELIEF,
         "lion" => LION,
         "lamb" => LAMB,
+        "adamax" => torch::ADAMAX,
+        "adadelta" => torch::ADADELTA,
+        "rprop" => torch::RPROP,
+        "asgd" => torch::ASGD,
+        "ademamix" => adam_kin::ADEMAMIX,
+        "adan" => adam_kin::ADAN,
+        "prodigy" => adam_kin::PRODIGY,
         "vradam" => VRADAM,
         "adamw_schedule_free" => schedule_free::ADAMW,
         "sgd_schedule_free" => schedule_free::SGD,

@@ -55,6 +55,9 @@ pub trait ElementwiseRule: Configured + Clone + Debug + Send + Sync + 'static {
     /// [`update_squaring`](Self::update_squaring) with its argument `square`.
     const SHARES_ROWS: bool = false;
 
+    /// Whether a state follows the moved parameter, so that one rate must move all elements of a tensor.
+    const NEEDS_ONE_RATE: bool = false;
+
     /// The inputs of the sums with these settings, among `p`, `g` and the states: the first half of a step must read these inputs.
     fn sums_read(&self) -> &'static [&'static str] {
         &[]

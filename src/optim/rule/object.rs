@@ -100,6 +100,10 @@ pub trait Rule: Debug + Send + Sync + Sealed {
     fn shares_rows(&self) -> bool {
         false
     }
+    /// Whether one rate must move all elements of a tensor: no column rates.
+    fn needs_one_rate(&self) -> bool {
+        self.evaluation().is_some()
+    }
     /// Whether the rule has a form for the CPU. Without a form [`cpu_f32`](Self::cpu_f32) and [`cpu_f64`](Self::cpu_f64)
     /// return NaN.
     fn has_cpu(&self) -> bool {
@@ -170,6 +174,9 @@ impl<T: ElementwiseRule> Rule for T {
     }
     fn shares_rows(&self) -> bool {
         T::SHARES_ROWS
+    }
+    fn needs_one_rate(&self) -> bool {
+        T::NEEDS_ONE_RATE || ElementwiseRule::evaluation(self).is_some()
     }
     fn cpu_f32(&self) -> &dyn HostKernel<f32> {
         self
