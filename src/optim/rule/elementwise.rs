@@ -38,8 +38,13 @@ pub trait ElementwiseRule: Configured + Clone + Debug + Send + Sync + 'static {
     /// test would let the text loosen its own check.
     const TOLERANCE: f64;
 
-    /// The sums that the rule needs.
+    /// The sums that the rule needs, with the settings that need most.
     const SUMS: Sums = Sums::NONE;
+
+    /// The sums that the rule needs with these settings: those of [`SUMS`](Self::SUMS), or none.
+    fn sums(&self) -> Sums {
+        Self::SUMS
+    }
 
     /// The parts of a step around the update of one element.
     fn procedure(&self) -> Procedure {

@@ -155,13 +155,15 @@ impl<T: ElementwiseRule> Rule for T {
         ElementwiseRule::evaluation(self)
     }
     fn sums(&self) -> Sums {
-        T::SUMS
+        ElementwiseRule::sums(self)
     }
     fn sums_read(&self) -> &[&'static str] {
         ElementwiseRule::sums_read(self)
     }
     fn decision(&self) -> &[&'static str] {
-        <T::Decision<f64> as Fields<f64>>::NAMES
+        // Settings that need no sums decide nothing. Probes decide without sums.
+        let decides = T::SUMS.sums == 0 || ElementwiseRule::sums(self).sums > 0;
+        if decides { <T::Decision<f64> as Fields<f64>>::NAMES } else { &[] }
     }
     fn global_state(&self) -> &[&'static str] {
         <T::GlobalState<f64> as Fields<f64>>::NAMES

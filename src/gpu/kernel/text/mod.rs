@@ -30,6 +30,7 @@ harness! {
     GRADIENT = "gradient.wgsl",
     ROWS = "rows.wgsl",
     SQUARE = "square.wgsl",
+    CAUTION = "caution.wgsl",
     HALF = "half.wgsl",
     BLOCKWISE = "blockwise.wgsl",
     RANDOM = "random.wgsl",
@@ -56,7 +57,7 @@ harness! {
 }
 
 /// The files of every stage over elements.
-const ELEMENTS: [&str; 13] = [
+const ELEMENTS: [&str; 14] = [
     TABLES,
     SCALARS,
     LANE,
@@ -66,6 +67,7 @@ const ELEMENTS: [&str; 13] = [
     GRADIENT,
     ROWS,
     SQUARE,
+    CAUTION,
     HALF,
     BLOCKWISE,
     RANDOM,
@@ -76,7 +78,7 @@ const ELEMENTS: [&str; 13] = [
 fn files(stage: Stage) -> Vec<&'static str> {
     let own: &[&str] = match stage {
         Stage::Stats => &[PROBE, DERIVATIVES, ERROR, STATS],
-        Stage::Finalize => return vec![TABLES, SCALARS, SLOPES, CONCLUDE, FINALIZE],
+        Stage::Finalize => return vec![TABLES, SCALARS, CAUTION, SLOPES, CONCLUDE, FINALIZE],
         Stage::Probe => &[PROBE, PERTURB],
         Stage::Flow => &[DERIVATIVES, FLOW],
         Stage::Warp => &[WARP, IDENTITY],

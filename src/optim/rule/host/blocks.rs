@@ -1,5 +1,6 @@
 //! The blocked loops.
 
+use super::decided;
 use crate::optim::rule::elementwise::ElementwiseRule;
 use crate::optim::rule::fields::Fields;
 use crate::optim::rule::number::Real;
@@ -47,7 +48,7 @@ pub(super) fn update_blocks<F: Real, T: ElementwiseRule>(
     states: &mut [Option<&mut [F]>],
 ) {
     let h = T::Hyper::load(|i| hyper[i]);
-    let d = T::Decision::load(|i| decision[i]);
+    let d = decided::<F, T>(decision);
     let full = p.len() - p.len() % BLOCK;
     let (p, p_tail) = p.split_at_mut(full);
     let (g, g_tail) = g.split_at(full);

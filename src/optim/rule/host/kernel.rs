@@ -20,7 +20,7 @@ impl<F: Real, T: ElementwiseRule> HostKernel<F> for T {
         rows: RowTerms<'_, F>,
     ) {
         let h = T::Hyper::load(|i| hyper[i]);
-        let d = T::Decision::load(|i| decision[i]);
+        let d = decided::<F, T>(decision);
         let mut mean = F::zero();
         for i in 0..p.len() {
             let load = |i: usize| T::State::load(|k| states[k].as_ref().map_or(F::zero(), |state| state[i]));
@@ -109,13 +109,19 @@ impl<F: Real, T: ElementwiseRule> HostKernel<F> for T {
     }
 
     fn settle(&self, hyper: &[F], totals: &[F], own: &[F], decision: &[F]) -> Vec<F> {
-        let d = T::Decision::load(|i| decision[i]);
+        let d = decided::<F, T>(decision);
         listed(&ElementwiseRule::settle(self, &T::Hyper::load(|i| hyper[i]), totals, own, &d))
     }
 
     fn hold(&self, decision: &[F]) -> bool {
-        ElementwiseRule::hold(self, &T::Decision::load(|i| decision[i]))
+        ElementwiseRule::hold(self, &decided::<F, T>(decision))
     }
+}
+
+/// A rule's decision; zeros where the settings decide nothing.
+#[inline(always)]
+pub(super) fn decided<F: Real, T: ElementwiseRule>(decision: &[F]) -> T::Decision<F> {
+    T::Decision::load(|i| decision.get(i).copied().unwrap_or(F::zero()))
 }
 
 fn listed<F: Copy, M: Fields<F>>(members: &M) -> Vec<F> {

@@ -7,6 +7,7 @@ mod kernel;
 mod x86;
 
 use super::spec::MAX_SUMS;
+use kernel::decided;
 
 /// The options of an update of rows.
 #[derive(Clone, Copy, Debug)]
