@@ -140,6 +140,15 @@ fn cautious_vradam_without_beta3_is_cautious_adamw() {
     }
 }
 
+#[test]
+fn cautious_is_one_value_for_all_groups() {
+    let rules = [Adam::default(), Adam { cautious: true, ..Adam::default() }];
+    let [plain, cautious] = rules.map(|rule| rule.boxed());
+    let built = host::builder([("all", plain), ("other", cautious)], [("w", 0, 3)]).build_cpu::<f64>();
+    let error = built.expect_err("two values").to_string();
+    assert!(error.contains("cautious is false in group") && error.contains("one value for all groups"), "{error}");
+}
+
 /// Where no element agrees, the factor ends at 1000, and only the decay moves.
 #[test]
 fn cautious_steps_against_the_momentum_move_by_decay_alone() {
@@ -168,7 +177,7 @@ fn vradam_brakes_by_the_norm_over_everything() {
     }
 }
 
-/// One step each of one tensor and of its two halves, several times over.
+/// Takes the same steps with one tensor and with its two parts, and returns the worst difference.
 fn split_difference(rule: &dyn Rule) -> f64 {
     let groups = || [("all", rule.boxed())];
     let mut whole = host::builder(groups(), [("w", 0, 100)]).build_cpu::<f64>().expect("valid");
@@ -187,11 +196,12 @@ fn split_difference(rule: &dyn Rule) -> f64 {
 }
 
 #[test]
-fn splitting_a_tensor_changes_nothing_but_lambs_ratio() {
+fn splitting_a_tensor_changes_only_what_is_of_one_tensor() {
     for entry in ALL {
         for (variant, rule) in entry.variants() {
             let worst = split_difference(rule.as_ref());
-            if entry.name == "lamb" {
+            // LAMB's ratio, and the share of the elements that a cautious step moves.
+            if entry.name == "lamb" || variant.starts_with("cautious") {
                 assert!(worst > 1e-6, "{variant}: {worst:e}");
             } else {
                 assert!(worst < 1e-13, "{} {variant}: {worst:e}", entry.name);
@@ -252,7 +262,7 @@ fn adai_refuses_a_step_of_zeros() {
     }
 }
 
-/// Near the minimum of a decayed loss g + λθ is tiny beside g, and rounding may leave less than nothing of the sums.
+/// Near the minimum of a decayed loss g + λθ is tiny beside g, and rounding may make a sum negative.
 #[test]
 fn adai_goes_on_where_gradient_and_decay_balance() {
     for seed in 0..20 {
@@ -403,7 +413,7 @@ fn adabelief_decays_decoupled() {
 }
 
 #[test]
-fn lion_stands_still_where_nothing_points_anywhere() {
+fn lion_leaves_parameters_with_zero_gradients() {
     let mut optimizer = single::<f32>(Lion { weight_decay: 0.0, ..Lion::default() }, 3);
     let mut p = vec![vec![1.0_f32, 1.0, 1.0]];
     step(&mut optimizer, &mut p, &[vec![0.0, -0.0, 1.0]]);

@@ -1,11 +1,11 @@
-// Lion (Chen et al. 2023, algorithm 2) as optax.lion has it.
+// Lion (Chen et al. 2023, algorithm 2) as in optax.lion.
 //
 //   c = β1 m + (1-β1) g
 //   Δθ = -ηλθ - η sign(c)                           sign(0) = 0
 //   m ← β2 m + (1-β2) g
 //   cautious (arXiv 2411.16085): sign(c) is 0 where c g ≤ 0, and is divided elsewhere by max(share of c g > 0 in the tensor, 1e-3)
 //
-//   step_size = η, decay = ηλ. With β1 = 0 c is the gradient and m is not kept.
+//   step_size = η, decay = ηλ. With β1 = 0, c is the gradient and m is not kept.
 
 const SUMS = 1u;
 const TOTALS = 1u;

@@ -5,7 +5,7 @@ use futures::FutureExt as _;
 use crate::Error;
 use crate::gpu::build::spec::{Home, Slice, TensorInfo};
 
-/// The error to report where wgpu refused an object with the ranges of these tensors.
+/// The error to report after wgpu refused an object with the ranges of these tensors.
 pub(crate) fn blame<'a>(
     device: &wgpu::Device,
     queue: &wgpu::Queue,
@@ -35,7 +35,7 @@ pub(crate) fn bound(tensors: &[TensorInfo]) -> impl Iterator<Item = (&TensorInfo
     })
 }
 
-/// On a lost device no buffer can be created and written.
+/// Whether the device is lost: a lost device cannot create and write a buffer.
 fn is_lost(device: &wgpu::Device, queue: &wgpu::Queue) -> bool {
     refuses(device, || {
         let usage = wgpu::BufferUsages::COPY_DST;

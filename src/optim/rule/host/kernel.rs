@@ -1,6 +1,6 @@
 //! Every rule of this crate as a [`HostKernel`], with the plain loops.
 
-use super::blocks::{contribute_blocks, update_blocks};
+use super::blocks::{contribute_blocks, decided, update_blocks};
 #[cfg(target_arch = "x86_64")]
 use super::x86;
 use super::{HostKernel, RowTerms};
@@ -116,12 +116,6 @@ impl<F: Real, T: ElementwiseRule> HostKernel<F> for T {
     fn hold(&self, decision: &[F]) -> bool {
         ElementwiseRule::hold(self, &decided::<F, T>(decision))
     }
-}
-
-/// A rule's decision; zeros where the settings decide nothing.
-#[inline(always)]
-pub(super) fn decided<F: Real, T: ElementwiseRule>(decision: &[F]) -> T::Decision<F> {
-    T::Decision::load(|i| decision.get(i).copied().unwrap_or(F::zero()))
 }
 
 fn listed<F: Copy, M: Fields<F>>(members: &M) -> Vec<F> {

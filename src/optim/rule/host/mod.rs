@@ -7,14 +7,13 @@ mod kernel;
 mod x86;
 
 use super::spec::MAX_SUMS;
-use kernel::decided;
 
 /// The options of an update of rows.
 #[derive(Clone, Copy, Debug)]
 pub struct RowTerms<'a, F> {
     /// The factor of each element's change; empty: 1.
     pub rates: &'a [F],
-    /// The number of elements per row, where a row shares one second moment.
+    /// The number of elements per row, if a row shares one second moment.
     pub shared: Option<usize>,
 }
 
