@@ -412,7 +412,7 @@ fn numbers_may_be_set_and_structure_may_not() {
     }
     gpu().run(|encoder| optimizer.step(encoder)).unwrap();
     let mut expected = problem.clone();
-    let set = AdamW { lr: 0.02, weight_decay: 0.3, eps: 1e-3, beta1: 0.5, beta2: 0.8, amsgrad: false };
+    let set = AdamW { lr: 0.02, weight_decay: 0.3, eps: 1e-3, beta1: 0.5, beta2: 0.8, amsgrad: false, cautious: false };
     expected.groups[0] = set.boxed();
     check("set", &expected, &read(&optimizer));
     for (name, value) in [("amsgrad", Value::Flag(true)), ("beta1", Value::Number(0.0)), ("eps", Value::Number(0.0))] {

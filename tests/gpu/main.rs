@@ -4,6 +4,7 @@
 // Tests stop where something is missing, and say in their names what they show.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod adam_kin_mutants;
 mod adversarial;
 mod common;
 mod counts;
@@ -20,6 +21,7 @@ mod schedule_free_mutants;
 mod sensitivity;
 mod storage;
 mod sums;
+mod torch_mutants;
 
 #[path = "../support"]
 mod support {
