@@ -211,6 +211,30 @@ fn files_that_contradict_themselves_or_the_optimizer_are_refused() {
     refused(moved, &["tensor `b` is in group `x` there, `y` here"]);
 }
 
+#[test]
+fn members_of_the_metadata_that_stand_there_twice_are_refused() {
+    let (optimizer, _) = start(&AdamW::default());
+    let mut snapshot = snapshot(&optimizer);
+    snapshot.notes_mut().insert("epoch".to_owned(), "3".to_owned());
+    let bytes = snapshot.to_bytes().unwrap();
+    let refused = |from: &str, to: &str, parts: &[&str]| {
+        let quoted = |text: &str| text.replace('"', "\\\"");
+        let error = Checkpoint::from_bytes("edited", edited(&bytes, &quoted(from), &quoted(to))).unwrap_err();
+        let Error::File { problem, .. } = &error else { panic!("{error}") };
+        assert!(parts.iter().all(|part| problem.contains(part)), "{parts:?} are not in {problem}");
+    };
+    let twice = |member: &str, of: &str, parts: &[&str]| refused(member, &format!("{member},{of}"), parts);
+    twice("\"applied\":0", "\"applied\":7", &["`applied` stands there twice"]);
+    twice("\"epoch\":\"3\"", "\"epoch\":\"4\"", &["`notes`: ", "`epoch` stands there twice"]);
+    twice("\"beta1\":0.9", "\"beta1\":0.5", &["`groups`: ", "`settings`: ", "`beta1` stands there twice"]);
+    twice("\"name\":\"b\"", "\"name\":\"a\"", &["`tensors`: ", "`name` stands there twice"]);
+    twice("\"optimizer\":\"adamw\"", "\"optimizer\":\"sgd\"", &["`optimizer` stands there twice"]);
+    refused("\"name\":\"b\"", "\"name\":\"a\"", &["its metadata name tensor `a` twice"]);
+    refused("\"skipped\":0,", "", &["lacks `skipped`"]);
+    refused("\"applied\":0", "\"applied\":-1", &["`applied`: ", "`-1`, expected u32"]);
+    refused("\"notes\":{", "\"notes\":{\"a\":1,", &["`notes`: `a`: ", "integer `1`"]);
+}
+
 /// What skipped steps leave of the loss scale is a scale that a checkpoint can hold, and steps go on from it.
 #[test]
 fn a_checkpoint_after_two_hundred_skipped_steps_loads_and_goes_on() {
@@ -413,11 +437,11 @@ fn sigmas(bytes: &[u8]) -> (usize, String) {
     (count.parse().unwrap(), sigmas.join(" "))
 }
 
-/// Changes a text of a file, to another of the same length.
+/// Changes a text in the header of a file.
 fn edited(bytes: &[u8], from: &str, to: &str) -> Vec<u8> {
     let at = bytes.windows(from.len()).position(|w| w == from.as_bytes()).unwrap_or_else(|| panic!("{from}"));
-    assert_eq!(from.len(), to.len());
-    [&bytes[..at], to.as_bytes(), &bytes[at + from.len()..]].concat()
+    let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) + to.len() as u64 - from.len() as u64;
+    [&header.to_le_bytes(), &bytes[8..at], to.as_bytes(), &bytes[at + from.len()..]].concat()
 }
 
 #[test]
