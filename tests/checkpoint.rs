@@ -143,6 +143,13 @@ fn a_mismatch_is_refused_with_every_difference() {
     }
     assert_eq!(pollster::block_on(other.read_param(tensor)).unwrap(), [5.0; 21]);
 
+    // A terminal obeys no text of a file.
+    let name = |name: &str| format!("\\\"optimizer\\\":\\\"{name}\\\"");
+    let hostile = edited(&saved.to_bytes().unwrap(), &name("adamw"), &name("ada\\\\u001bw"));
+    let differences = Checkpoint::from_bytes("hostile", hostile).unwrap().differences(&other).join("\n");
+    assert!(differences.contains(r"it is of ada\u{1b}w, the optimizer is adamw"), "{differences}");
+    assert!(!differences.contains('\u{1b}'));
+
     let mut builder = Optimizer::builder(Sgd::default());
     let tensor = builder.tensor(Group::DEFAULT, "b", &[5]);
     let mut sgd = builder.build(&GPU.device, &GPU.queue).unwrap();
@@ -231,6 +238,8 @@ fn members_of_the_metadata_that_stand_there_twice_are_refused() {
     twice("\"optimizer\":\"adamw\"", "\"optimizer\":\"sgd\"", &["`optimizer` stands there twice"]);
     refused("\"name\":\"b\"", "\"name\":\"a\"", &["its metadata name tensor `a` twice"]);
     refused("\"skipped\":0,", "", &["lacks `skipped`"]);
+    let most = "`accumulated` is 16777217, needs at most 16777216";
+    refused("\"applied\":0", "\"applied\":0,\"accumulated\":16777217", &[most]);
     refused("\"applied\":0", "\"applied\":-1", &["`applied`: ", "`-1`, expected u32"]);
     refused("\"notes\":{", "\"notes\":{\"a\":1,", &["`notes`: `a`: ", "integer `1`"]);
 }
