@@ -2,10 +2,9 @@
 
 use std::path::Path;
 
-use serde_json::Value as Json;
-
+use super::metadata::{Metadata, Version};
 use super::saved::Checkpoint;
-use super::{about, arrays, fields};
+use super::{about, arrays};
 use crate::gpu::access::snapshot::{Arrays, Contents};
 use crate::io::atomic;
 use crate::io::tensor_file::TensorFile;
@@ -62,22 +61,20 @@ impl Checkpoint {
     fn from_file(name: &str, file: &TensorFile) -> Result<Self> {
         let about =
             file.text(ABOUT).map_err(|_| file.error(format!("is no checkpoint: its metadata lack `{ABOUT}`")))?;
-        let about: Json =
-            serde_json::from_str(about).map_err(|e| file.error(format!("its metadata `{ABOUT}`: {e}")))?;
-        about::check_version(file, &about)?;
+        let wrong = |e: serde_json::Error| file.error(format!("its metadata `{ABOUT}`: {e}"));
+        about::check_version(file, serde_json::from_str::<Version>(about).map_err(wrong)?.version)?;
+        let metadata: Metadata = serde_json::from_str(about).map_err(wrong)?;
         let mut checkpoint = Self {
             name: name.to_owned(),
-            optimizer: fields::text(file, &about, "optimizer")?.to_owned(),
-            groups: about::groups(file, &about)?,
             contents: Contents {
-                control: about::control(file, &about)?,
-                global_state: fields::bits(file, &about, "memory_bits", |bits| {
-                    Some(f32::from_bits(u32::try_from(bits).ok()?))
-                })?,
-                losses: fields::bits(file, &about, "probe_loss_bits", |bits| Some(f64::from_bits(bits)))?,
-                tensors: arrays::read(file, &about)?,
+                control: about::control(file, &metadata)?,
+                global_state: metadata.global_state.0.iter().copied().map(f32::from_bits).collect(),
+                losses: metadata.losses.0.iter().copied().map(f64::from_bits).collect(),
+                tensors: arrays::read(file, &metadata.tensors.0)?,
             },
-            notes: about::notes(file, &about)?,
+            optimizer: metadata.optimizer,
+            groups: about::groups(file, metadata.groups.0)?,
+            notes: metadata.notes.0,
         };
         checkpoint.add_settings();
         checkpoint.add_products()?;
