@@ -66,6 +66,11 @@ fn wgsl_compiles_and_names_the_same_members() {
         if !rule.global_state().is_empty() {
             assert_eq!(members(&module, "GlobalState"), rule.global_state(), "{what}");
         }
+        if !rule.progress().is_empty() {
+            assert_eq!(members(&module, "Progress"), rule.progress(), "{what}");
+            assert_eq!(rule.progress_after(0), vec![0.0; rule.progress().len()], "{what}");
+        }
+        assert_eq!(functions(&module).contains("proceed"), !rule.progress().is_empty(), "{what}");
     });
 }
 

@@ -1,4 +1,4 @@
-// The decisions from the totals: the clip factors, each tensor's decision, whether the step is skipped, and the loss scale.
+// The decisions from the totals: the clip factors, each tensor's decision, whether the step is skipped, the loss scale, and the progress.
 
 // The rule's totals, which come first.
 fn wo_of_rule(totals: array<f32, wo_TOTALS>) -> array<f32, TOTALS> {
@@ -66,7 +66,24 @@ fn wo_conclude_all(lane: u32) {
 #endif
     }
 #endif
+#if PROCEEDS
+    storageBarrier();
+    if wo_control.skip == 0u {
+        wo_proceed_all(lane);
+    }
+#endif
 }
+
+#if PROCEEDS
+// Counts the step in the progress of every tensor, and decides from it.
+fn wo_proceed_all(lane: u32) {
+    for (var t = lane; t < arrayLength(&wo_tensors); t += wo_FINAL_LANES) {
+        var progress = wo_load_progress(t);
+        wo_store_decision(t, proceed(wo_hyper(wo_tensors[t].group, wo_control.step_count), &progress));
+        wo_store_progress(t, progress);
+    }
+}
+#endif
 
 // Whether the step is skipped, and the next loss scale: torch's GradScaler.
 fn wo_conclude_step(totals: array<f32, wo_TOTALS>) {

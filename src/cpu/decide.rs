@@ -23,6 +23,13 @@ impl<F: Number> Decider<'_, F> {
         grads: &[&[F]],
     ) -> bool {
         let counts = groups[0].sums;
+        if !groups[0].rule.progress().is_empty() {
+            for tensor in tensors {
+                let group = &groups[tensor.spec.group];
+                tensor.decision = group.cpu.proceed(&group.hyper, &mut tensor.progress);
+            }
+            return true;
+        }
         let totals: Vec<F> = if counts.sums > 0 {
             self.sum(groups, tensors, params, grads)
         } else if self.slopes.is_empty() {

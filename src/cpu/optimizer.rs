@@ -125,9 +125,22 @@ impl<F: Number> Optimizer<F> {
         self.step_count
     }
 
-    /// Sets the step count, for example when states are restored.
+    /// Sets the step count, for example when states are restored. The progress of a rule that keeps one
+    /// ([`Rule::progress`](crate::Rule::progress)) becomes that of as many steps with the current settings.
     pub fn set_step_count(&mut self, t: u64) {
         self.step_count = t;
+        for tensor in &mut self.tensors {
+            let progress = self.spec.groups[tensor.spec.group].rule.progress_after(t);
+            tensor.progress = progress.into_iter().map(F::from_f64).collect();
+        }
+    }
+
+    /// The numbers that the rule keeps once per tensor, in the order of [`Rule::progress`](crate::Rule::progress); empty for most rules.
+    ///
+    /// # Errors
+    /// The handle belongs to another optimizer.
+    pub fn progress(&self, tensor: Tensor) -> Result<&[F]> {
+        Ok(&self.tensors[self.spec.tensor(tensor)?].progress)
     }
 
     /// A number of the global state, by name; `None` where the rule keeps none of this name.

@@ -16,6 +16,8 @@ pub(crate) struct TensorState<F> {
     pub(crate) sums: [f64; MAX_SUMS],
     pub(crate) own: Vec<F>,
     pub(crate) decision: Vec<F>,
+    /// The numbers that the rule keeps once per tensor.
+    pub(crate) progress: Vec<F>,
     /// The rate of each element in the current step. Empty: 1.
     pub(crate) rates: Vec<F>,
     /// The elements of a row, where a row shares one second moment.
@@ -48,6 +50,7 @@ impl<F: Number> TensorState<F> {
             sums: [0.0; MAX_SUMS],
             own: Vec::new(),
             decision: Vec::new(),
+            progress: vec![F::zero(); rule.progress().len()],
             rates: Vec::new(),
             shared: from.rows.shared.contains(&tensor).then(|| info.width()),
             stored,

@@ -1,4 +1,4 @@
-//! The losses of probes, the global state and the decisions, read and written outside of steps.
+//! The losses of probes, the global state, the progress and the decisions, read and written outside of steps.
 
 use crate::gpu::Optimizer;
 use crate::gpu::access::readback::read_buffer;
@@ -86,6 +86,36 @@ impl Optimizer {
         let class = &self.placement.classes[0];
         let vec4s = class.global_state_vec4s() + self.spec.tensor(tensor)? * class.decision_vec4s();
         self.read_floats(CONTROL_HEAD + vec4s as u64 * VEC4, class.decision.len()).await
+    }
+
+    /// Reads the numbers that the rule keeps once per tensor, in the order of [`Rule::progress`](crate::Rule::progress); empty for most rules.
+    ///
+    /// # Errors
+    /// The handle belongs to another optimizer; the device was lost.
+    pub async fn read_progress(&self, tensor: Tensor) -> Result<Vec<f32>> {
+        let (at, class) = (self.progress_at(self.spec.tensor(tensor)?), &self.placement.classes[0]);
+        self.read_floats(at, class.progress.len()).await
+    }
+
+    /// Writes the numbers that the rule keeps for a tensor, before the next submitted work.
+    pub(crate) fn write_progress(&self, tensor: usize, values: &[f32]) {
+        if !values.is_empty() {
+            let at = self.progress_at(tensor);
+            self.context.queue.write_buffer(&self.kernels.control, at, bytemuck::cast_slice(values));
+        }
+    }
+
+    /// Writes, for every tensor, the progress after `step_count` steps with the current settings.
+    pub(crate) fn restart_progress(&self, step_count: u64) {
+        for (tensor, info) in self.spec.tensors.iter().enumerate() {
+            let progress = self.spec.groups[info.group].rule.progress_after(step_count);
+            self.write_progress(tensor, &progress.into_iter().map(|x| x as f32).collect::<Vec<_>>());
+        }
+    }
+
+    /// The byte of the control buffer at which the progress of a tensor lies.
+    fn progress_at(&self, tensor: usize) -> u64 {
+        CONTROL_HEAD + self.placement.classes[0].progress_word(tensor) as u64 * 4
     }
 
     async fn read_floats(&self, first: u64, count: usize) -> Result<Vec<f32>> {

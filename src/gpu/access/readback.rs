@@ -298,7 +298,8 @@ impl Optimizer {
         Ok(bytemuck::pod_read_unaligned(&bytes))
     }
 
-    /// Sets the step count, for example when states are loaded.
+    /// Sets the step count, for example when states are loaded. The progress of a rule that keeps one
+    /// ([`Rule::progress`](crate::Rule::progress)) becomes that of as many steps with the current settings.
     ///
     /// # Errors
     /// A recorded step is not yet finished.
@@ -306,6 +307,7 @@ impl Optimizer {
         self.check_idle()?;
         self.context.queue.write_buffer(&self.kernels.control, 0, bytemuck::bytes_of(&step_count));
         self.scalars.restart(Some(u64::from(step_count)));
+        self.restart_progress(u64::from(step_count));
         Ok(())
     }
 

@@ -70,6 +70,8 @@ pub struct Class {
     pub(crate) scalars: Vec<(&'static str, Depends)>,
     pub(crate) decision: Vec<&'static str>,
     pub(crate) global_state: Vec<&'static str>,
+    /// The numbers that the rule keeps once per tensor.
+    pub(crate) progress: Vec<&'static str>,
     pub(crate) procedure: Procedure,
     pub(crate) sums: Sums,
     pub(crate) around: Around,
@@ -134,6 +136,7 @@ impl Class {
             evaluated: rule.evaluation().map(|(state, _)| state),
             decision: rule.decision().to_vec(),
             global_state: rule.global_state().to_vec(),
+            progress: rule.progress().to_vec(),
             procedure: rule.procedure(),
             sums: rule.sums(),
             around,
@@ -176,7 +179,7 @@ impl Class {
     /// The rounds of sums that a step makes.
     pub(crate) fn rounds(&self) -> Vec<Round> {
         match (self.sums.sums > 0, self.around.sums()) {
-            (false, false) if self.probes() > 0 => vec![Round::Only],
+            (false, false) if self.probes() > 0 || self.proceeds() => vec![Round::Only],
             (false, false) => Vec::new(),
             (true, _) if self.sums.after_clip && self.around.clips_norm() => vec![Round::First, Round::Second],
             _ => vec![Round::Only],
@@ -237,9 +240,19 @@ impl Class {
         self.global_state.len().div_ceil(4)
     }
 
-    /// Vec4s of the decision for a tensor: the members of the rule, then the clip factor.
+    /// Vec4s of the decision for a tensor: the members of the rule, then the clip factor, then the progress.
     pub(crate) fn decision_vec4s(&self) -> usize {
-        (self.decision.len() + usize::from(self.around.clips_norm())).div_ceil(4)
+        (self.first_of_progress() + self.progress.len()).div_ceil(4)
+    }
+
+    /// The numbers before the progress in the decision for a tensor.
+    pub(crate) fn first_of_progress(&self) -> usize {
+        self.decision.len() + usize::from(self.around.clips_norm())
+    }
+
+    /// Whether steps change numbers that are kept once per tensor.
+    pub(crate) fn proceeds(&self) -> bool {
+        !self.progress.is_empty()
     }
 
     /// Vec4s of the global state and of the decisions for this many tensors, at least one.

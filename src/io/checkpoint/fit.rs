@@ -160,7 +160,10 @@ impl Checkpoint {
                         saved.shape
                     ));
                 }
-                Some(saved) => differences.extend(array_differences(saved, &optimizer.layouts(tensor.index()), fit)),
+                Some(saved) => {
+                    differences.extend(array_differences(saved, &optimizer.layouts(tensor.index()), fit));
+                    differences.extend(progress_differences(saved, optimizer.spec.rule().progress()));
+                }
             }
         }
         differences.extend(self.lost_tensors(&optimizer.spec));
@@ -225,6 +228,17 @@ pub(crate) fn array_differences(saved: &Arrays, here: &[(&str, Layout)], fit: Fi
     let extra = there.iter().filter(|(name, _)| is_state(name) && !here.iter().any(|(n, _)| n == name));
     differences.extend(extra.map(|(name, _)| format!("state {} of tensor {tensor} is not kept here", quote(name))));
     differences
+}
+
+/// The numbers that are kept once per tensor and that only one side has.
+pub(crate) fn progress_differences(saved: &Arrays, here: &[&str]) -> Vec<String> {
+    let tensor = quote(&saved.name);
+    let lacking = here.iter().filter(|name| saved.number(name).is_none());
+    let lacking = lacking.map(|name| format!("tensor {tensor} lacks the number `{name}`"));
+    let extra = saved.progress.iter().filter(|(name, _)| !here.contains(&name.as_str()));
+    lacking
+        .chain(extra.map(|(name, _)| format!("number {} of tensor {tensor} is not kept here", quote(name))))
+        .collect()
 }
 
 /// The form of the parameters, with the name of the master or remainder.

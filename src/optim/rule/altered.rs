@@ -85,6 +85,12 @@ impl Rule for Altered {
     fn global_state(&self) -> &[&'static str] {
         self.rule.global_state()
     }
+    fn progress(&self) -> &[&'static str] {
+        self.rule.progress()
+    }
+    fn progress_after(&self, t: u64) -> Vec<f64> {
+        self.rule.progress_after(t)
+    }
     fn procedure(&self) -> Procedure {
         self.rule.procedure()
     }

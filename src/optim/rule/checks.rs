@@ -12,6 +12,7 @@ pub(crate) fn same_rule(a: &dyn Rule, b: &dyn Rule) -> bool {
         && a.text() == b.text()
         && a.sums() == b.sums()
         && a.procedure() == b.procedure()
+        && a.progress() == b.progress()
         && scalars(a) == scalars(b)
         && states(a) == states(b)
 }

@@ -46,6 +46,20 @@ pub trait ElementwiseRule: Configured + Clone + Debug + Send + Sync + 'static {
         Procedure::Plain
     }
 
+    /// The progress: the names of numbers that the rule keeps from step to step once per tensor, zeros at first. The rule then decides with
+    /// [`proceed`](Self::proceed), and its text has `struct Progress` and a function of this name. A rule with progress has no sums.
+    const PROGRESS: &'static [&'static str] = &[];
+
+    /// The progress after `t` steps with these settings.
+    fn progress_after(&self, _t: u64) -> Vec<f64> {
+        Vec::new()
+    }
+
+    /// Counts a step in the progress of a tensor, and returns the decision of the step.
+    fn proceed<F: Real>(&self, _h: &Self::Hyper<F>, _progress: &mut [F]) -> Self::Decision<F> {
+        Self::Decision::load(|_| F::zero())
+    }
+
     /// The settings that all groups must share, because one decision from these settings holds for all tensors.
     fn common(&self) -> &'static [&'static str] {
         &[]

@@ -86,6 +86,15 @@ pub trait Rule: Debug + Send + Sync + Sealed {
     fn global_state(&self) -> &[&'static str] {
         &[]
     }
+    /// The names of the members of the progress, which the rule keeps once per tensor.
+    fn progress(&self) -> &[&'static str] {
+        &[]
+    }
+    /// The progress after `t` steps with these settings.
+    #[doc(hidden)]
+    fn progress_after(&self, _t: u64) -> Vec<f64> {
+        Vec::new()
+    }
     /// The parts of a step around the update of one element.
     #[doc(hidden)]
     fn procedure(&self) -> Procedure {
@@ -161,6 +170,12 @@ impl<T: ElementwiseRule> Rule for T {
     }
     fn global_state(&self) -> &[&'static str] {
         <T::GlobalState<f64> as Fields<f64>>::NAMES
+    }
+    fn progress(&self) -> &[&'static str] {
+        T::PROGRESS
+    }
+    fn progress_after(&self, t: u64) -> Vec<f64> {
+        ElementwiseRule::progress_after(self, t)
     }
     fn procedure(&self) -> Procedure {
         ElementwiseRule::procedure(self)

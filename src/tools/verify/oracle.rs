@@ -47,6 +47,8 @@ pub(super) struct Oracle<'a> {
     step_count: u32,
     slopes: Vec<f64>,
     global_state: Vec<f64>,
+    /// The progress of a tensor of each group.
+    progress: Vec<Vec<f64>>,
     /// The relative error that each number may have picked up.
     pub(super) tolerance: f64,
 }
@@ -79,6 +81,8 @@ impl<'a> Oracle<'a> {
             step_count: problem.applied,
             slopes: problem.slopes(),
             global_state: problem.memory.iter().map(|x| f64::from(*x)).collect(),
+            // The GPU has the progress in f32.
+            progress: rules.iter().map(|rule| rounded(rule.progress_after(u64::from(problem.applied)))).collect(),
             hyper,
             tensors: tensors.collect(),
             tolerance: rules.first().map_or(0.0, |r| tolerance(r.as_ref())),
@@ -168,6 +172,9 @@ impl<'a> Oracle<'a> {
 
     /// Each tensor's decision and the global state after the step; `None` for a skipped step.
     fn decide(&self, hyper: &[Vec<f64>], change: Change) -> Option<(Vec<Vec<f64>>, Vec<f64>)> {
+        if self.progress.iter().any(|progress| !progress.is_empty()) {
+            return Some((self.proceed(hyper, change), Vec::new()));
+        }
         if self.sums() == 0 && self.slopes.is_empty() {
             return Some((vec![Vec::new(); self.tensors.len()], Vec::new()));
         }
@@ -191,6 +198,19 @@ impl<'a> Oracle<'a> {
         };
         let decisions = self.tensors.iter().zip(own).map(decide).collect();
         Some((decisions, after))
+    }
+
+    /// Each tensor's decision from its progress.
+    fn proceed(&self, hyper: &[Vec<f64>], change: Change) -> Vec<Vec<f64>> {
+        let decide = |tensor: &Wide| {
+            let mut progress = self.progress[tensor.group].clone();
+            let mut decision = self.rules[tensor.group].cpu_f64().proceed(&hyper[tensor.group], &mut progress);
+            for (k, x) in decision.iter_mut().enumerate() {
+                scale(std::slice::from_mut(x), change, Input::Decision(k));
+            }
+            decision
+        };
+        self.tensors.iter().map(decide).collect()
     }
 
     /// Whether the step leaves the step count as it is.
@@ -264,6 +284,10 @@ impl<'a> Oracle<'a> {
         }
         hyper
     }
+}
+
+fn rounded(values: Vec<f64>) -> Vec<f64> {
+    values.into_iter().map(|x| f64::from(x as f32)).collect()
 }
 
 /// Changes the values if they belong to the changed input.

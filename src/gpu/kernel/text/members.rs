@@ -17,6 +17,7 @@ impl Class {
             self.scalar_loads(),
             self.decision_members(),
             self.global_state_members(),
+            self.progress_members(),
             self.terms(),
             self.load_state(),
             self.store_state(),
@@ -71,6 +72,11 @@ impl Class {
         (self.global_state_vec4s() + tensor * self.decision_vec4s()) * 4 + self.decision.len()
     }
 
+    /// The first number of a tensor's progress, as a word behind the control buffer's head.
+    pub(crate) fn progress_word(&self, tensor: usize) -> usize {
+        (self.global_state_vec4s() + tensor * self.decision_vec4s()) * 4 + self.first_of_progress()
+    }
+
     /// The place of the `i`-th member of a tensor's decision, in WGSL.
     fn decision_at(&self, i: usize) -> String {
         let first = self.global_state_vec4s() + i / 4;
@@ -102,6 +108,22 @@ impl Class {
         format!(
             "fn wo_load_global_state() -> GlobalState {{\n    return GlobalState({});\n}}\n\
              fn wo_store_global_state(state: GlobalState) {{\n{stores}}}\n",
+            loads.join(", ")
+        )
+    }
+
+    /// The progress of a tensor, which lies behind its decision and its clip factor.
+    fn progress_members(&self) -> String {
+        if self.progress.is_empty() {
+            return String::new();
+        }
+        let place = |i: usize| self.decision_at(self.first_of_progress() + i);
+        let loads: Vec<String> = (0..self.progress.len()).map(place).collect();
+        let store = |(i, name): (usize, &&str)| format!("    {} = progress.{name};\n", place(i));
+        let stores: String = self.progress.iter().enumerate().map(store).collect();
+        format!(
+            "fn wo_load_progress(tensor: u32) -> Progress {{\n    return Progress({});\n}}\n\
+             fn wo_store_progress(tensor: u32, progress: Progress) {{\n{stores}}}\n",
             loads.join(", ")
         )
     }
