@@ -1,4 +1,4 @@
-// The decisions from the totals: the clip factors, each tensor's decision, whether the step is skipped, the loss scale, and the progress.
+// The decisions from the totals: the clip factors, each tensor's decision, whether the step is skipped, and the loss scale.
 
 // The rule's totals, which come first.
 fn wo_of_rule(totals: array<f32, wo_TOTALS>) -> array<f32, TOTALS> {
@@ -29,7 +29,11 @@ fn wo_conclude_all(lane: u32) {
         wo_store_clip(t, c);
 #endif
 #if DECIDES
+#if AT_COUNT
+        let h = wo_hyper_of(wo_tensors[t].group, t, wo_control.step_count);
+#else
         let h = wo_hyper(wo_tensors[t].group, wo_control.step_count);
+#endif
 #if DECIDES_FROM_SLOPES
         wo_store_decision(t, decide(h, wo_slopes(h)));
 #else
@@ -68,20 +72,44 @@ fn wo_conclude_all(lane: u32) {
 #endif
 #if PROCEEDS
     storageBarrier();
-    if wo_control.skip == 0u {
-        wo_proceed_all(lane);
+    for (var t = lane; t < arrayLength(&wo_tensors); t += wo_FINAL_LANES) {
+#if PARTIAL
+        let takes = wo_takes(t);
+        wo_put_number(t, wo_TAKES, select(0.0, 1.0, takes));
+        wo_put_number(t, wo_WAITING, 0.0);
+        if takes && wo_control.skip == 0u {
+            wo_proceed(t);
+        }
+#else
+        if wo_control.skip == 0u {
+            wo_proceed(t);
+        }
+#endif
     }
 #endif
 }
 
 #if PROCEEDS
-// Counts the step in the progress of every tensor, and decides from it.
-fn wo_proceed_all(lane: u32) {
-    for (var t = lane; t < arrayLength(&wo_tensors); t += wo_FINAL_LANES) {
-        var progress = wo_load_progress(t);
-        wo_store_decision(t, proceed(wo_hyper(wo_tensors[t].group, wo_control.step_count), &progress));
-        wo_store_progress(t, progress);
+// Counts the step in the numbers that a tensor keeps, and decides from the rule's.
+fn wo_proceed(t: u32) {
+#if PROGRESS
+    var progress = wo_load_progress(t);
+#if AT_COUNT
+    let h = wo_hyper_of(wo_tensors[t].group, t, wo_control.step_count);
+#else
+    let h = wo_hyper(wo_tensors[t].group, wo_control.step_count);
+#endif
+    wo_store_decision(t, proceed(h, &progress));
+    wo_store_progress(t, progress);
+#endif
+#if PARTIAL
+#if HOLDS
+    if hold(wo_load_decision(t)) {
+        return;
     }
+#endif
+    wo_put_number(t, wo_STEPS, wo_number(t, wo_STEPS) + 1.0);
+#endif
 }
 #endif
 

@@ -10,6 +10,9 @@ fn wo_stats(thread: wo_Thread) {
 #if READS_GRADIENT
     let c = wo_common(span);
 #endif
+#if PARTIAL
+    let takes = wo_takes(span.tensor);
+#endif
     var sums = array<vec4<f32>, wo_SUMS>();
     let vectors = (span.length + 3u) / 4u;
     let stride = wo_stride();
@@ -27,7 +30,10 @@ fn wo_stats(thread: wo_Thread) {
 #if MASK
         stepped = wo_flagged(l, stepped);
 #endif
-#if ROWS
+#if PARTIAL
+        stepped &= vec4(takes);
+#endif
+#if LEAVES
         if !any(stepped) {
             continue;
         }

@@ -53,7 +53,7 @@ fn wo_count_step(c: wo_Common, d: Decision) {
 // Whether a step changes none of these elements. The first step starts every average at the weights.
 fn wo_idle(stepped: vec4<bool>, c: wo_Common) -> bool {
     var idle = false;
-#if ROWS
+#if LEAVES
     idle = !any(stepped);
 #endif
 #if EMA
@@ -73,6 +73,9 @@ fn wo_update_lane(l: wo_Lane, c: wo_Common, d: Decision) {
 #endif
 #if MASK
     stepped = wo_flagged(l, stepped);
+#endif
+#if PARTIAL
+    stepped &= vec4(wo_takes(l.chunk.tensor));
 #endif
 #if IDLES
     if wo_idle(stepped, c) {

@@ -33,3 +33,12 @@ fn update(h: Hyper, d: Decision, p: vec4<f32>, g: vec4<f32>, s: ptr<function, St
     (*s).gap = d.keep * gap - d.step_size_gap * u;
     return d.average * gap - d.step_size_y * u;
 }
+
+struct Own { lr: f32, warmup_steps: f32, r: f32, eps: f32, ln_beta2: f32 }
+
+fn at_count(h: Hyper, own: Own, n: f32) -> Hyper {
+    var at = weighed_at(h, own.lr, own.warmup_steps, own.r, n);
+    at.correction = sqrt(wo_bias_correction(own.ln_beta2, n));
+    at.eps_hat = own.eps * at.correction;
+    return at;
+}

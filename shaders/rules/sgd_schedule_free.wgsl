@@ -27,3 +27,9 @@ fn update(h: Hyper, d: Decision, p: vec4<f32>, g: vec4<f32>, s: ptr<function, St
     (*s).gap = d.keep * gap - d.step_size_gap * u;
     return d.average * gap - d.step_size_y * u;
 }
+
+struct Own { lr: f32, warmup_steps: f32, r: f32 }
+
+fn at_count(h: Hyper, own: Own, n: f32) -> Hyper {
+    return weighed_at(h, own.lr, own.warmup_steps, own.r, n);
+}

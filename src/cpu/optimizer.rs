@@ -126,13 +126,11 @@ impl<F: Number> Optimizer<F> {
     }
 
     /// Sets the step count, for example when states are restored. The progress of a rule that keeps one
-    /// ([`Rule::progress`](crate::Rule::progress)) becomes that of as many steps with the current settings.
+    /// ([`Rule::progress`](crate::Rule::progress)) becomes that of as many steps with the current settings, and with
+    /// [`Builder::partial_steps`](crate::Builder::partial_steps) every tensor gets this count.
     pub fn set_step_count(&mut self, t: u64) {
         self.step_count = t;
-        for tensor in &mut self.tensors {
-            let progress = self.spec.groups[tensor.spec.group].rule.progress_after(t);
-            tensor.progress = progress.into_iter().map(F::from_f64).collect();
-        }
+        (0..self.tensors.len()).for_each(|tensor| self.restart_tensor(tensor, t));
     }
 
     /// The numbers that the rule keeps once per tensor, in the order of [`Rule::progress`](crate::Rule::progress); empty for most rules.

@@ -14,14 +14,13 @@ struct Aside<F> {
 impl<F: Number> Optimizer<F> {
     /// The rule's step over the elements that [`RowSets::select`] found; gradients as the rule sees them.
     pub(crate) fn apply_selected(&mut self, params: &mut [&mut [F]], grads: &[&[F]]) -> Result<()> {
-        if self.rows.is_empty() {
+        if !self.leaves() {
             return self.apply(params, grads);
         }
         let asides: Vec<Aside<F>> = (0..params.len()).filter_map(|t| self.put_aside(t)).collect();
         let picked = |values: &[F], t: usize| pick(values, &self.rows.stepped[t]);
-        let some: Vec<Option<(Vec<F>, Vec<F>)>> = (0..params.len())
-            .map(|t| self.rows.set_of[t].map(|_| (picked(params[t], t), picked(grads[t], t))))
-            .collect();
+        let some: Vec<Option<(Vec<F>, Vec<F>)>> =
+            (0..params.len()).map(|t| self.selects(t).then(|| (picked(params[t], t), picked(grads[t], t)))).collect();
         let (mut some_params, some_grads): (Vec<_>, Vec<_>) = some.into_iter().map(Option::unzip).unzip();
         let step_count = self.step_count;
         let result = {
@@ -44,10 +43,16 @@ impl<F: Number> Optimizer<F> {
         result
     }
 
+    /// Whether the step takes some elements of a tensor, or none.
+    fn selects(&self, t: usize) -> bool {
+        self.rows.set_of[t].is_some() || !self.tensors[t].takes
+    }
+
     /// Reduces a tensor to the stepped elements, with the rate of each.
     fn put_aside(&mut self, t: usize) -> Option<Aside<F>> {
+        let selects = self.selects(t);
         let (tensor, columns) = (&mut self.tensors[t], &self.rows.columns[t]);
-        if self.rows.set_of[t].is_none() {
+        if !selects {
             tensor.rates = columns.iter().copied().cycle().take(tensor.spec.elements).collect();
             return None;
         }

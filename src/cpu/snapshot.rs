@@ -75,7 +75,7 @@ impl<F: Number> Optimizer<F> {
     }
 
     pub(crate) fn set_counters(&mut self, counters: Counters) {
-        self.step_count = counters.step_count;
+        self.set_step_count(counters.step_count);
         self.around.set_counters(counters);
     }
 }

@@ -18,6 +18,14 @@ pub(crate) struct TensorState<F> {
     pub(crate) decision: Vec<F>,
     /// The numbers that the rule keeps once per tensor.
     pub(crate) progress: Vec<F>,
+    /// The step count of the tensor, where it may differ from that of the optimizer.
+    pub(crate) steps: u64,
+    /// Whether the current step takes the tensor.
+    pub(crate) takes: bool,
+    /// Whether the accumulator holds gradients that no step has taken yet.
+    pub(crate) waiting: bool,
+    /// The place of its scalars among those of the current step.
+    pub(crate) scaled: usize,
     /// The rate of each element in the current step. Empty: 1.
     pub(crate) rates: Vec<F>,
     /// The elements of a row, where a row shares one second moment.
@@ -51,6 +59,10 @@ impl<F: Number> TensorState<F> {
             own: Vec::new(),
             decision: Vec::new(),
             progress: vec![F::zero(); rule.progress().len()],
+            steps: 0,
+            takes: true,
+            waiting: false,
+            scaled: info.group,
             rates: Vec::new(),
             shared: from.rows.shared.contains(&tensor).then(|| info.width()),
             stored,

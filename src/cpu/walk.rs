@@ -30,7 +30,7 @@ pub(crate) fn contribute<F: Number>(
     for ((tensor, p), g) in tensors.iter_mut().zip(params).zip(grads) {
         let states: [Option<&[F]>; MAX_SUMS] =
             std::array::from_fn(|k| tensor.states.get(k).and_then(|state| state.as_deref()));
-        tensor.sums = contribute_tensor(&groups[tensor.spec.group], p, g, states, tensor.states.len());
+        tensor.sums = contribute_tensor(&groups[tensor.scaled], p, g, states, tensor.states.len());
     }
 }
 
@@ -71,7 +71,7 @@ pub(crate) fn update<F: Number>(
         let count = tensor.states.len();
         let mut states = tensor.states.iter_mut();
         let mut states = std::array::from_fn(|_| states.next().and_then(|state| state.as_deref_mut()));
-        let group = &groups[tensor.spec.group];
+        let group = &groups[tensor.scaled];
         let rows = RowTerms { rates: tensor.rates.as_slice(), shared: tensor.shared };
         if rows.rates.is_empty() && rows.shared.is_none() {
             update_tensor(group, &tensor.decision, p, g, states, count);

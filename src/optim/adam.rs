@@ -1,6 +1,6 @@
 //! Adam, AMSGrad and AdamW; the rule is `shaders/rules/adam.wgsl`.
 
-use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, bias_correction, fields, own_square};
+use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, bias_correction, fields, ln_beta, own_square};
 use crate::optim::rule::settings::settings;
 
 settings! {
@@ -141,6 +141,15 @@ macro_rules! adam {
                     Scalar::call("beta2", self.beta2),
                     Scalar::call("one_minus_beta2", 1.0 - self.beta2),
                 ]
+            }
+
+            fn own_count(&self) -> Option<Vec<Scalar>> {
+                Some(vec![
+                    Scalar::call("own_lr", self.lr),
+                    Scalar::call("own_eps", self.eps),
+                    Scalar::call("own_ln_beta1", ln_beta(self.beta1)),
+                    Scalar::call("own_ln_beta2", ln_beta(self.beta2)),
+                ])
             }
 
             fn states(&self) -> Vec<StateSpec> {

@@ -1,6 +1,6 @@
 //! Schedule-free AdamW; the rule is `shaders/rules/adamw_schedule_free.wgsl`.
 
-use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, bias_correction, fields};
+use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, bias_correction, fields, ln_beta};
 use super::schedule_free::{self, Average, Decision, Weighing};
 use crate::optim::rule::settings::settings;
 
@@ -105,6 +105,16 @@ impl ElementwiseRule for AdamWScheduleFree {
             Scalar::call("one_minus_beta2", 1.0 - self.beta2),
         ]);
         scalars
+    }
+
+    fn own_count(&self) -> Option<Vec<Scalar>> {
+        Some(vec![
+            Scalar::call("own_lr", self.lr),
+            Scalar::call("own_warmup_steps", f64::from(self.warmup_steps)),
+            Scalar::call("own_r", self.r),
+            Scalar::call("own_eps", self.eps),
+            Scalar::call("own_ln_beta2", ln_beta(self.beta2)),
+        ])
     }
 
     fn states(&self) -> Vec<StateSpec> {

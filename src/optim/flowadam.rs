@@ -1,7 +1,7 @@
 //! FlowAdam; the rule is `shaders/rules/flowadam.wgsl`.
 
 use super::procedure::{Procedure, Scheme};
-use super::rule::{ElementwiseRule, MAX_SUMS, Real, Scalar, StateSpec, Sums, bias_correction, fields};
+use super::rule::{ElementwiseRule, MAX_SUMS, Real, Scalar, StateSpec, Sums, bias_correction, fields, ln_beta};
 use crate::optim::rule::settings::{choice, settings};
 
 choice! {
@@ -266,6 +266,14 @@ impl ElementwiseRule for FlowAdam {
             Scalar::call("one_minus_beta_s", 1.0 - self.statistics_beta),
             Scalar::call("warmup", f64::from(self.warmup)),
         ]
+    }
+
+    fn own_count(&self) -> Option<Vec<Scalar>> {
+        Some(vec![
+            Scalar::call("own_lr", self.lr),
+            Scalar::call("own_ln_beta1", ln_beta(self.beta1)),
+            Scalar::call("own_ln_beta2", ln_beta(self.beta2)),
+        ])
     }
 
     fn states(&self) -> Vec<StateSpec> {

@@ -1,7 +1,7 @@
 //! S-Adam; the rule is `shaders/rules/sadam.wgsl`.
 
 use super::procedure::{Directions, Probe, Procedure};
-use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, bias_correction, fields};
+use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, bias_correction, fields, ln_beta};
 use crate::optim::rule::settings::settings;
 
 settings! {
@@ -140,6 +140,14 @@ impl ElementwiseRule for SAdam {
             Scalar::call("zeta", self.stabilize_eps),
             Scalar::call("cap", self.lgi_cap),
         ]
+    }
+
+    fn own_count(&self) -> Option<Vec<Scalar>> {
+        Some(vec![
+            Scalar::call("own_lr", self.lr),
+            Scalar::call("own_ln_beta1", ln_beta(self.beta1)),
+            Scalar::call("own_ln_beta2", ln_beta(self.beta2)),
+        ])
     }
 
     fn states(&self) -> Vec<StateSpec> {

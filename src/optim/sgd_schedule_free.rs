@@ -80,6 +80,14 @@ impl ElementwiseRule for SgdScheduleFree {
         scalars
     }
 
+    fn own_count(&self) -> Option<Vec<Scalar>> {
+        Some(vec![
+            Scalar::call("own_lr", self.lr),
+            Scalar::call("own_warmup_steps", f64::from(self.warmup_steps)),
+            Scalar::call("own_r", self.r),
+        ])
+    }
+
     fn states(&self) -> Vec<StateSpec> {
         vec![StateSpec::zero("gap", true).exact()]
     }

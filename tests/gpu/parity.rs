@@ -165,8 +165,8 @@ pub(crate) fn check_pages(
     outcome
 }
 
-/// One dispatch serves all groups that keep the same states with the same initial values. Sums need one more dispatch. Sums and slopes need
-/// one for the decision. A matrix needs one.
+/// One dispatch serves all groups that keep the same states with the same initial values. Sums need one more dispatch. Sums, slopes and
+/// progress need one for the decision. A matrix needs one.
 fn dispatches(problem: &Problem) -> usize {
     let mut classes = Vec::new();
     for rule in &problem.groups {
@@ -176,6 +176,7 @@ fn dispatches(problem: &Problem) -> usize {
     }
     let extra = match problem.groups[0].procedure() {
         Procedure::Probe(_) => 1,
+        _ if !problem.groups[0].progress().is_empty() => 1,
         Procedure::Warp(_) => classes.len(),
         _ => 0,
     };

@@ -35,3 +35,14 @@ fn proceed(h: Hyper, progress: ptr<function, Progress>) -> Decision {
     let keep = select(1.0, past / (1.0 + past), weighs);
     return Decision(c, keep, h.rate * (h.one_minus_beta + h.beta * c), h.rate * h.beta * keep);
 }
+
+// The members that proceed reads, at the n-th step: the rate of the warm-up, and ((n-1)/n)^r from the series of ln((n-1)/n).
+fn weighed_at(h: Hyper, lr: f32, warmup_steps: f32, r: f32, n: f32) -> Hyper {
+    var at = h;
+    at.rate = select(lr, lr * n / warmup_steps, n < warmup_steps);
+    let s = 1.0 / (2.0 * n - 1.0);
+    let z = s * s;
+    let series = 1.0 + z * (0.33333334 + z * (0.2 + z * (0.14285715 + z * (0.11111111 + z * (0.09090909 + z * 0.07692308)))));
+    at.carry = select(1.0 - wo_one_minus_exp(-2.0 * r * s * series), 0.0, n < 1.5 && r > 0.0);
+    return at;
+}

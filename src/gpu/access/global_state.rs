@@ -97,7 +97,7 @@ impl Optimizer {
         self.read_floats(at, class.progress.len()).await
     }
 
-    /// Writes the numbers that the rule keeps for a tensor, before the next submitted work.
+    /// Writes the numbers that are kept for a tensor, before the next submitted work.
     pub(crate) fn write_progress(&self, tensor: usize, values: &[f32]) {
         if !values.is_empty() {
             let at = self.progress_at(tensor);
@@ -105,12 +105,46 @@ impl Optimizer {
         }
     }
 
-    /// Writes, for every tensor, the progress after `step_count` steps with the current settings.
+    /// Writes, for every tensor, the numbers that are kept after `step_count` steps with the current settings.
     pub(crate) fn restart_progress(&self, step_count: u64) {
-        for (tensor, info) in self.spec.tensors.iter().enumerate() {
-            let progress = self.spec.groups[info.group].rule.progress_after(step_count);
-            self.write_progress(tensor, &progress.into_iter().map(|x| x as f32).collect::<Vec<_>>());
+        (0..self.spec.tensors.len()).for_each(|tensor| self.restart_tensor(tensor, step_count));
+    }
+
+    fn restart_tensor(&self, tensor: usize, step_count: u64) {
+        let rule = self.spec.groups[self.spec.tensors[tensor].group].rule.as_ref();
+        let own = if self.spec.around.partial { vec![step_count as f64, 0.0] } else { Vec::new() };
+        let numbers = rule.progress_after(step_count).into_iter().chain(own).map(|x| x as f32);
+        self.write_progress(tensor, &numbers.collect::<Vec<_>>());
+    }
+
+    /// The step count of a tensor on the GPU: that of the optimizer, without the steps that left out the tensor.
+    ///
+    /// # Errors
+    /// The handle belongs to another optimizer; the device was lost.
+    pub async fn read_tensor_step_count(&self, tensor: Tensor) -> Result<u64> {
+        let tensor = self.spec.tensor(tensor)?;
+        if !self.spec.around.partial {
+            return self.read_step_count().await;
         }
+        let class = &self.placement.classes[0];
+        let numbers = self.read_floats(self.progress_at(tensor), class.kept_numbers().len()).await?;
+        Ok(numbers[class.progress.len()] as u64)
+    }
+
+    /// Sets the step count of a tensor, up to 2²⁴, for example when states are loaded. The progress of a rule that keeps one becomes that of as
+    /// many steps with the current settings.
+    ///
+    /// # Errors
+    /// The builder did not set [`Builder::partial_steps`](crate::Builder::partial_steps); a recorded step is not yet finished.
+    pub fn write_tensor_step_count(&self, tensor: Tensor, step_count: u32) -> Result<()> {
+        let tensor = self.spec.tensor(tensor)?;
+        if !self.spec.around.partial {
+            let problem = "it has the step count of the optimizer: call write_step_count, or tell the builder with partial_steps(true)";
+            return Err(self.spec.tensors[tensor].error(problem.to_owned()));
+        }
+        self.check_idle()?;
+        self.restart_tensor(tensor, u64::from(step_count));
+        Ok(())
     }
 
     /// The byte of the control buffer at which the progress of a tensor lies.

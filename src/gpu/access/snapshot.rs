@@ -171,7 +171,7 @@ impl Optimizer {
         let most = self.context.device.limits().max_buffer_size;
         let mut plan = Plan::default();
         let class = &self.placement.classes[0];
-        let (global_state, progress) = (class.global_state.len(), class.progress.clone());
+        let (global_state, progress) = (class.global_state.len(), class.kept_numbers());
         let kept = if progress.is_empty() { global_state } else { 4 * class.all_decisions(self.spec.tensors.len()) };
         let control = plan.add(&self.kernels.control, 0, CONTROL_HEAD + kept as u64 * 4, most);
         let losses = self
@@ -251,9 +251,11 @@ impl Optimizer {
     /// has stay as they are.
     pub(crate) fn write_arrays(&self, tensor: usize, saved: &Arrays) -> Result<()> {
         self.write_saved_params(tensor, saved)?;
-        let names = self.placement.classes[0].progress.iter();
-        if let Some(progress) = names.map(|name| saved.number(name)).collect::<Option<Vec<f32>>>() {
-            self.write_progress(tensor, &progress);
+        let class = &self.placement.classes[0];
+        let saved_numbers = |names: &[&str]| names.iter().map(|name| saved.number(name)).collect::<Option<Vec<f32>>>();
+        // A file from an optimizer without counts of its own has none; they are then those of the optimizer.
+        if let Some(numbers) = saved_numbers(&class.kept_numbers()).or_else(|| saved_numbers(&class.progress)) {
+            self.write_progress(tensor, &numbers);
         }
         for array in self.kept_arrays(tensor).iter().filter(|array| !keeps_precision(array.name)) {
             let Some(values) = saved.get(array.name) else { continue };

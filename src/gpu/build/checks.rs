@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use crate::gpu::build::spec::{Home, Slice, Spec, TensorInfo, index_of};
 use crate::gpu::layout::units::{VEC4, bytes_of};
 use crate::optim::Procedure;
-use crate::optim::rule::{check_common, same_rule};
+use crate::optim::rule::{check_common, need_own_counts, same_rule};
 use crate::options::storage::Format;
 use crate::options::telemetry::refuse;
 use crate::{Error, NoDecay, Result};
@@ -51,6 +51,9 @@ impl Spec {
         let first = self.groups[0].rule.as_ref();
         if let (true, Procedure::Integrate(_)) = (self.around.telemetry, first.procedure()) {
             return Err(refuse(first.name()));
+        }
+        if self.around.partial {
+            need_own_counts(first, "partial_steps")?;
         }
         check_common(self.groups.iter().map(|g| (g.name.as_str(), g.rule.as_ref())))?;
         if let Procedure::Integrate(_) = self.groups[0].rule.procedure() {

@@ -83,6 +83,7 @@ impl Optimizer {
             control,
             losses: (class.probes() > 0).then(|| buffers.create(Which::Losses, OWNED)).transpose()?,
             passes: passes::create(&passes, &buffers)?,
+            stand_in: (sizes.of(Which::StandIn) > 0).then(|| buffers.create(Which::StandIn, OWNED)).transpose()?,
             runs: runs.map(|runs| runs.create(&buffers)).transpose()?,
         };
         let placement = Placement {
@@ -240,7 +241,8 @@ impl Optimizer {
         let finalize = pipelines[0].pipeline.clone();
         // The finalize of a round without decisions makes only the totals.
         let reduce = pipeline("wo_reduce").unwrap_or_else(|| finalize.clone());
-        Ok(RoundDispatch { finalize, reduce, conclude: pipeline("wo_conclude"), group, partials, totals })
+        let (conclude, wait) = (pipeline("wo_conclude"), pipeline("wo_wait"));
+        Ok(RoundDispatch { finalize, reduce, conclude, wait, group, partials, totals })
     }
 
     /// Writes the first values of states that do not start at zero.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::Result;
-use crate::gpu::layout::units::SUM_LANES;
+use crate::gpu::layout::units::{STEPS, SUM_LANES, WAITING};
 use crate::optim::procedure::Scheme;
 use crate::optim::rule::Origin;
 use crate::optim::{Depends, Procedure, Rule, StateSpec, Sums};
@@ -72,6 +72,8 @@ pub struct Class {
     pub(crate) global_state: Vec<&'static str>,
     /// The numbers that the rule keeps once per tensor.
     pub(crate) progress: Vec<&'static str>,
+    /// The scalars from which the rule computes those of another step count. Empty: none has another.
+    pub(crate) own: Vec<&'static str>,
     pub(crate) procedure: Procedure,
     pub(crate) sums: Sums,
     pub(crate) around: Around,
@@ -125,7 +127,8 @@ impl Class {
     }
 
     pub(crate) fn with(rule: &dyn Rule, around: Around, groups: usize) -> Self {
-        let scalars = around.scalars(rule.scalars(1), false, 1).into_iter();
+        let scalars = around.scalars(around.rule_scalars(rule, 1), false, 1).into_iter();
+        let own = if around.own_counts { rule.own_count() } else { None };
         Self {
             name: rule.name(),
             rule: rule.text().into(),
@@ -137,6 +140,7 @@ impl Class {
             decision: rule.decision().to_vec(),
             global_state: rule.global_state().to_vec(),
             progress: rule.progress().to_vec(),
+            own: own.into_iter().flatten().map(|scalar| scalar.name).collect(),
             procedure: rule.procedure(),
             sums: rule.sums(),
             around,
@@ -240,9 +244,16 @@ impl Class {
         self.global_state.len().div_ceil(4)
     }
 
-    /// Vec4s of the decision for a tensor: the members of the rule, then the clip factor, then the progress.
+    /// Vec4s of the decision for a tensor: the members of the rule, then the clip factor, then the numbers that are kept, then whether the
+    /// step takes the tensor.
     pub(crate) fn decision_vec4s(&self) -> usize {
-        (self.first_of_progress() + self.progress.len()).div_ceil(4)
+        (self.first_of_progress() + self.kept_numbers().len() + usize::from(self.around.partial)).div_ceil(4)
+    }
+
+    /// The names of the numbers that are kept once per tensor.
+    pub(crate) fn kept_numbers(&self) -> Vec<&'static str> {
+        let partial: &[&str] = if self.around.partial { &[STEPS, WAITING] } else { &[] };
+        [&self.progress, partial].concat()
     }
 
     /// The numbers before the progress in the decision for a tensor.
@@ -250,9 +261,14 @@ impl Class {
         self.decision.len() + usize::from(self.around.clips_norm())
     }
 
+    /// Whether a micro-batch may leave out tensors.
+    pub(crate) const fn waits(&self) -> bool {
+        self.around.partial && self.around.accumulate.is_some()
+    }
+
     /// Whether steps change numbers that are kept once per tensor.
     pub(crate) fn proceeds(&self) -> bool {
-        !self.progress.is_empty()
+        !self.progress.is_empty() || self.around.partial
     }
 
     /// Vec4s of the global state and of the decisions for this many tensors, at least one.

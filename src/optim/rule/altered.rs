@@ -67,6 +67,9 @@ impl Rule for Altered {
         }
         scalars
     }
+    fn own_count(&self) -> Option<Vec<Scalar>> {
+        self.rule.own_count()
+    }
     fn states(&self) -> Vec<StateSpec> {
         self.rule.states()
     }

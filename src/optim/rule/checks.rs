@@ -1,7 +1,9 @@
 //! Whether the rules of an optimizer's groups fit together, and whether a rule can do what a feature needs.
 
 use super::object::Rule;
+use super::spec::Depends;
 use crate::optim::ALL;
+use crate::optim::procedure::Procedure;
 use crate::{Error, Result};
 
 /// Whether two groups of one optimizer may hold these rules: the mathematics must be the same, the settings may differ.
@@ -67,6 +69,23 @@ pub(crate) fn need_rows(rule: &dyn Rule) -> Result<()> {
     }
     let problem = "moves or mixes whole tensors inside its step: row sets and column rates are for the other rules";
     Err(Error::Usage(format!("{} {problem}", rule.name())))
+}
+
+/// Refuses step counts of tensors or elements for a rule whose scalars cannot be computed at another count.
+pub(crate) fn need_own_counts(rule: &dyn Rule, what: &str) -> Result<()> {
+    if let Procedure::Integrate(_) = rule.procedure() {
+        let problem = "evaluates gradients of all tensors inside its step";
+        return Err(Error::Usage(format!("{} {problem}: no {what}", rule.name())));
+    }
+    let counts = rule.scalars(1).into_iter().find(|scalar| scalar.depends != Depends::Call);
+    match counts.filter(|_| rule.own_count().is_none()) {
+        None => Ok(()),
+        Some(scalar) => Err(Error::Usage(format!(
+            "Hyper.{} of {} depends on the step count, and its text has no at_count that computes it at another count: no {what}",
+            scalar.name,
+            rule.name()
+        ))),
+    }
 }
 
 /// Refuses the CPU for a rule without a CPU form.

@@ -82,6 +82,13 @@ pub trait ElementwiseRule: Configured + Clone + Debug + Send + Sync + 'static {
     /// The members of `Hyper` at the `t`-th step, `t` counted from 1.
     fn scalars(&self, t: u64) -> Vec<Scalar>;
 
+    /// The scalars from which `at_count` of the rule's text computes the scalars of a tensor or an element with a step count of its own: the
+    /// members of `Own`, each with `own_` before its name, and none depends on the count. `None`: the text has no such function, and where
+    /// scalars depend on the count, no tensor can have a count of its own.
+    fn own_count(&self) -> Option<Vec<Scalar>> {
+        None
+    }
+
     /// The states, in the order of `State`.
     fn states(&self) -> Vec<StateSpec>;
 

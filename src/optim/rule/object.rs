@@ -70,6 +70,11 @@ pub trait Rule: Debug + Send + Sync + Sealed {
     fn flags(&self) -> Vec<(&'static str, bool)>;
     /// The members of `Hyper` at the `t`-th step, `t` counted from 1.
     fn scalars(&self, t: u64) -> Vec<Scalar>;
+    /// The members of `Own` of the rule's text, where it computes scalars at a step count of a tensor's own.
+    #[doc(hidden)]
+    fn own_count(&self) -> Option<Vec<Scalar>> {
+        None
+    }
     /// The states, in the order of `State`.
     fn states(&self) -> Vec<StateSpec>;
     /// The point at which the model is evaluated, if that is not θ: θ plus a multiple of a state.
@@ -152,6 +157,9 @@ impl<T: ElementwiseRule> Rule for T {
     }
     fn scalars(&self, t: u64) -> Vec<Scalar> {
         ElementwiseRule::scalars(self, t)
+    }
+    fn own_count(&self) -> Option<Vec<Scalar>> {
+        ElementwiseRule::own_count(self)
     }
     fn states(&self) -> Vec<StateSpec> {
         ElementwiseRule::states(self)

@@ -73,7 +73,11 @@ impl Class {
         let nonzero = self.rows.is_some_and(|rows| rows.nonzero) && self.round != Round::Directions;
         vec![
             ("SKIPS", skips),
-            ("IDLES", skips || self.rows.is_some()),
+            ("LEAVES", self.rows.is_some() || a.partial),
+            ("IDLES", skips || self.rows.is_some() || a.partial),
+            ("PARTIAL", a.partial),
+            ("AT_COUNT", a.partial && !self.own.is_empty()),
+            ("TAKEN", steps),
             ("HAS_DECISION", !self.decision.is_empty()),
             ("HOLDS", self.sums.may_hold),
             ("EMA", a.ema.is_some()),
@@ -128,13 +132,15 @@ impl Class {
         let of_f32 = whole > 0 || !counts.packs();
         let (format, mode) = (self.formats.params.format(), self.formats.params.keep());
         let stochastic = mode == Some(RoundingMode::Stochastic);
+        // The first step begins the average of a tensor that it leaves out.
+        let begins = self.around.partial && self.around.ema.is_some();
         vec![
             ("STRIDE_OF_F32", of_f32),
             ("STRIDE_OF_PAIRS", !of_f32 && bytes == 0),
             ("BLOCKS", bytes > 0),
             ("STOCHASTIC", self.stochastic),
             ("STATES", self.kept().next().is_some()),
-            ("MERGES", self.rows.is_some() && self.kept().next().is_some()),
+            ("MERGES", (self.rows.is_some() || begins) && self.kept().next().is_some()),
             ("STOCHASTIC_STATES", self.arrays().iter().any(Array::is_stochastic)),
             ("PARAMS_F32", format == Format::F32),
             ("PARAMS_F16", format == Format::F16),
@@ -159,6 +165,7 @@ impl Class {
         let clip_global = matches!(clip, Some(Clip::GlobalNorm(_)));
         let concludes_tensors = clip_global || decides;
         let concludes_step = concludes_skip || self.remembers();
+        let proceeds = self.proceeds() && matches!(self.round, Round::Only | Round::Second);
         vec![
             ("CONTRIBUTES", contributes),
             ("DIRECTIONS", self.round == Round::Directions),
@@ -180,8 +187,9 @@ impl Class {
             ("REMEMBERS", self.remembers()),
             ("REFUSES", rule.may_refuse),
             ("LATER_ROUND", later),
-            ("PROCEEDS", self.proceeds() && !later),
-            ("CONCLUDES", concludes_tensors || concludes_step || self.proceeds()),
+            ("PROCEEDS", proceeds),
+            ("PROGRESS", !self.progress.is_empty()),
+            ("CONCLUDES", concludes_tensors || concludes_step || proceeds),
             ("CONCLUDES_TENSORS", concludes_tensors),
             ("CONCLUDES_STEP", concludes_step),
             ("CONCLUDES_SKIP", concludes_skip),

@@ -5,8 +5,8 @@ use crate::gpu::kernel::text::members::{call_vec4s, put};
 use crate::gpu::layout::arena;
 use crate::gpu::layout::class::Class;
 use crate::gpu::layout::units::{
-    ACCUMULATOR, ARENA_HEADER, AVERAGE, BLOCK_VEC4S, CHUNK, CHUNK_LANES, Counts, FINAL_BATCH, FINAL_LANES, LOSS_STRIDE,
-    MASTER, REMAINDER,
+    ABSENT, ACCUMULATOR, ARENA_HEADER, AVERAGE, BLOCK_VEC4S, CHUNK, CHUNK_LANES, Counts, FINAL_BATCH, FINAL_LANES,
+    LOSS_STRIDE, MASTER, REMAINDER,
 };
 use crate::optim::Procedure;
 use crate::options::storage::blockwise::Map;
@@ -61,6 +61,10 @@ impl Class {
             ("GLOBAL_VEC4S", size(self.global_state_vec4s())),
             ("DECISION_VEC4S", size(self.decision_vec4s())),
             ("CLIP", size(self.decision.len())),
+            ("STEPS", size(self.first_of_progress() + self.progress.len())),
+            ("WAITING", size(self.first_of_progress() + self.progress.len() + 1)),
+            ("TAKES", size(self.first_of_progress() + self.progress.len() + 2)),
+            ("ABSENT", ABSENT.into()),
             ("MICRO_BATCHES", self.around.micro_batches().into()),
             ("INTERVAL", self.around.loss_scale.unwrap_or_default().interval.into()),
         ]

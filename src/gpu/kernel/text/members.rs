@@ -27,7 +27,7 @@ impl Class {
         .concat()
     }
 
-    /// `wo_hyper` and `wo_extra`: each member from the call's row, from the count's row, or their product.
+    /// `wo_hyper`, `wo_extra` and `wo_own`: each member from the call's row, from the count's row, or their product.
     fn scalar_loads(&self) -> String {
         let (calls, counts) = scalar_columns(&self.scalars);
         let member = |name: &str| {
@@ -37,11 +37,13 @@ impl Class {
             let factors: Vec<_> = [column("call", &calls), column("count", &counts)].into_iter().flatten().collect();
             if factors.is_empty() { "1.0".to_owned() } else { factors.join(" * ") }
         };
-        let rule: Vec<String> =
-            self.scalars.iter().filter(|(n, _)| !n.starts_with("wo_")).map(|(n, _)| member(n)).collect();
-        let extra = ["wo_clip", "wo_factor", "wo_ema", "wo_evaluation"].map(member);
-        let rows = |columns: &[&str], of_rule: bool| -> Vec<usize> {
-            let own = columns.iter().enumerate().filter(|(_, name)| name.starts_with("wo_") != of_rule);
+        let of = |function: &'static str| {
+            let names = self.scalars.iter().map(|(name, _)| *name);
+            names.filter(|name| self.loads(name) == function).map(member).collect::<Vec<String>>()
+        };
+        let extra = ["wo_clip", "wo_factor", "wo_ema", "wo_evaluation"].map(member).to_vec();
+        let rows = |columns: &[&str], function: &str| -> Vec<usize> {
+            let own = columns.iter().enumerate().filter(|(_, name)| self.loads(name) == function);
             let mut rows: Vec<usize> = own.map(|(i, _)| i / 4).collect();
             rows.dedup();
             rows
@@ -49,14 +51,16 @@ impl Class {
         // One group needs no index.
         let group = |rows: usize| if self.groups == 1 { String::new() } else { format!("group * {rows}u + ") };
         let mut out = String::new();
-        for (name, of_rule, members) in [("Hyper", true, rule.as_slice()), ("wo_Extra", false, &extra)] {
-            let function = if of_rule { "wo_hyper" } else { "wo_extra" };
+        let structs =
+            [("Hyper", "wo_hyper", of("wo_hyper")), ("wo_Extra", "wo_extra", extra), ("Own", "wo_own", of("wo_own"))];
+        let structs = structs.into_iter().filter(|(_, function, _)| *function != "wo_own" || !self.own.is_empty());
+        for (name, function, members) in structs {
             put(&mut out, format_args!("fn {function}(group: u32, step_count: u32) -> {name} {{"));
-            for i in rows(&calls, of_rule) {
+            for i in rows(&calls, function) {
                 let first = group(calls.len().div_ceil(4));
                 put(&mut out, format_args!("    let call{i} = wo_call.settings[{first}{i}u];"));
             }
-            for i in rows(&counts, of_rule) {
+            for i in rows(&counts, function) {
                 let width = counts.len().div_ceil(4);
                 let first = self.scalars_in_control.map_or_else(String::new, |first| format!("{first}u + "));
                 let row = format!("{first}(step_count & wo_call.count_mask) * {}u", width * self.groups);
@@ -65,6 +69,15 @@ impl Class {
             put(&mut out, format_args!("    return {name}({});\n}}", members.join(", ")));
         }
         out
+    }
+
+    /// The function that loads a scalar: of the rule, of the harness, or of the scalars of another step count.
+    fn loads(&self, scalar: &str) -> &'static str {
+        match scalar {
+            harness if harness.starts_with("wo_") => "wo_extra",
+            own if self.own.contains(&own) => "wo_own",
+            _ => "wo_hyper",
+        }
     }
 
     /// A tensor's clip factor as a word behind the control buffer's head: the factor lies behind the members of the decision.

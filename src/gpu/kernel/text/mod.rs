@@ -23,6 +23,8 @@ macro_rules! harness {
 harness! {
     TABLES = "tables.wgsl",
     SCALARS = "scalars.wgsl",
+    COUNTS = "counts.wgsl",
+    PARTIAL = "partial.wgsl",
     LANE = "lane.wgsl",
     ARENA = "arena.wgsl",
     PARAMS = "params.wgsl",
@@ -56,9 +58,11 @@ harness! {
 }
 
 /// The files of every stage over elements.
-const ELEMENTS: [&str; 13] = [
+const ELEMENTS: [&str; 15] = [
     TABLES,
     SCALARS,
+    COUNTS,
+    PARTIAL,
     LANE,
     ARENA,
     PARAMS,
@@ -76,7 +80,7 @@ const ELEMENTS: [&str; 13] = [
 fn files(stage: Stage) -> Vec<&'static str> {
     let own: &[&str] = match stage {
         Stage::Stats => &[PROBE, DERIVATIVES, ERROR, STATS],
-        Stage::Finalize => return vec![TABLES, SCALARS, SLOPES, CONCLUDE, FINALIZE],
+        Stage::Finalize => return vec![TABLES, SCALARS, COUNTS, PARTIAL, SLOPES, CONCLUDE, FINALIZE],
         Stage::Probe => &[PROBE, PERTURB],
         Stage::Flow => &[DERIVATIVES, FLOW],
         Stage::Warp => &[WARP, IDENTITY],
@@ -96,7 +100,8 @@ impl Class {
             // Only a step with one round of sums has two halves.
             Stage::Finalize => {
                 let halves = self.round == Round::Only;
-                &[("wo_finalize", true), ("wo_reduce", halves), ("wo_conclude", halves)]
+                let waits = self.waits() && !self.round.is_later();
+                &[("wo_finalize", true), ("wo_reduce", halves), ("wo_conclude", halves), ("wo_wait", waits)]
             }
             Stage::Probe => &[("wo_perturb", true)],
             Stage::Flow => &[("wo_flow", true)],
@@ -119,7 +124,8 @@ impl Class {
     pub fn text(&self, stage: Stage) -> String {
         let conditions = self.conditions(stage);
         let written = [self.declarations(stage), self.constants(), self.members()].concat();
-        let harness = files(stage).into_iter().map(|file| expand(file, &conditions));
+        let reads = |file: &&str| self.around.own_counts || ![COUNTS, PARTIAL].contains(file);
+        let harness = files(stage).into_iter().filter(reads).map(|file| expand(file, &conditions));
         let parts: Vec<String> = [self.rule.to_string(), written].into_iter().chain(harness).collect();
         link(&parts.join("\n"), &self.entries(stage))
     }
