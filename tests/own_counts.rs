@@ -17,7 +17,8 @@ use wgpu_optim::checkpoint::{Checkpoint, restore_torch};
 use wgpu_optim::cpu::{self, Number};
 use wgpu_optim::optim::{ALL, CustomRule, Entry, Integrator, Procedure, Range, Rule, Scalar};
 use wgpu_optim::{
-    Accumulate, AdamW, Builder, Clip, Ema, FlowAdam, Group, LossScale, NAdam, Optimizer, Sgd, Tensor, read_buffer, wgpu,
+    Accumulate, AdaiW, Adam, AdamW, Builder, Clip, Ema, FlowAdam, Group, Lion, LossScale, NAdam, Optimizer, RowSet,
+    Sgd, SgdScheduleFree, Tensor, read_buffer, wgpu,
 };
 
 use support::bits::bits;
@@ -651,4 +652,320 @@ fn decay_does_not_reach_a_tensor_that_is_left_out() {
     optimizer.write_grad(b, &[0.0]).unwrap();
     GPU.run(|encoder| optimizer.step(encoder)).unwrap();
     assert!((read(&optimizer, b) - 0.7405).abs() < 1e-4, "{}", read(&optimizer, b));
+}
+
+/// Widths of the rows of a set: a row in one lane, across lanes, and across chunks.
+const WIDTHS: [usize; 3] = [1, 3, 48];
+const ROWS: usize = 70;
+const ROOM: usize = 90;
+
+/// What a row set has beside fresh rows.
+#[derive(Clone, Copy, Debug, Default)]
+struct Set {
+    mask: bool,
+    nonzero: bool,
+    shared: bool,
+    columns: bool,
+    partial: bool,
+    ema: bool,
+    master: bool,
+}
+
+impl Set {
+    fn builder(self, rule: &dyn Rule) -> (Builder, Vec<Tensor>, RowSet) {
+        let mut builder = Optimizer::builder(rule.boxed());
+        let tensors = WIDTHS.map(|width| builder.tensor(Group::DEFAULT, format!("width {width}"), &[ROWS, width]));
+        let other = builder.tensor(Group::DEFAULT, "other", &[9]);
+        let rows = builder.row_set("rows", &tensors);
+        builder.fresh_rows(rows).row_capacity(rows, ROOM).skip_nonfinite(true).undamped_steps(true);
+        builder.partial_steps(self.partial);
+        if self.mask {
+            builder.mask(rows);
+        }
+        if self.nonzero {
+            builder.skip_zero_gradients(rows);
+        }
+        if self.shared {
+            builder.share_second_moment(tensors[1]).share_second_moment(tensors[2]);
+        }
+        if self.columns {
+            builder.column_rates(tensors[1], &[1.0, 0.5, 2.0]);
+        }
+        if self.ema {
+            builder.ema(Ema { decay: 0.9, warmup: false });
+        }
+        if self.master {
+            builder.storage("bf16-master,grads=f32".parse().unwrap());
+        }
+        (builder, [&tensors[..], &[other]].concat(), rows)
+    }
+}
+
+fn words(words: &[u32]) -> wgpu::Buffer {
+    use wgpu::util::DeviceExt as _;
+    let usage = wgpu::BufferUsages::COPY_SRC;
+    GPU.device.create_buffer_init(&wgpu::util::BufferInitDescriptor {
+        label: None,
+        contents: bytemuck::cast_slice(words),
+        usage,
+    })
+}
+
+/// Whether a rule may have fresh rows.
+fn allows_rows(rule: &dyn Rule) -> bool {
+    let (builder, ..) = Set::default().builder(rule);
+    builder.build_cpu::<f32>().is_ok()
+}
+
+/// Steps, masks, zero gradients, remaps and resets, on the GPU, on the fast path and in the oracle.
+fn follow_rows(what: &str, rule: &dyn Rule, set: Set, seed: u32) {
+    let (builder, tensors, rows) = set.builder(rule);
+    let mut optimizer = builder.build(&GPU.device, &GPU.queue).unwrap();
+    let (mut oracle, mut fast) = (builder.build_cpu::<f64>().unwrap(), builder.build_cpu::<f32>().unwrap());
+    let mut count = ROWS;
+    let lengths = |count: usize| WIDTHS.map(|width| width * count).into_iter().chain([9]).collect::<Vec<_>>();
+    let first: Vec<Vec<f32>> = lengths(ROWS).iter().enumerate().map(|(t, n)| numbers(seed + t as u32, *n)).collect();
+    let (mut params, mut fast_params) = (wide::<f64>(&first), first.clone());
+    oracle.store_params(&mut mutable(&mut params)).unwrap();
+    fast.store_params(&mut mutable(&mut fast_params)).unwrap();
+    tensors.iter().zip(&first).for_each(|(t, p)| optimizer.write_param(*t, p).unwrap());
+    let mut path: Vec<Vec<f64>> = params.iter().map(|p| vec![0.0; p.len()]).collect();
+    for step in 0..10_u32 {
+        let mut grads: Vec<Vec<f32>> =
+            lengths(count).iter().enumerate().map(|(t, n)| numbers(seed ^ (31 * step + t as u32), *n)).collect();
+        for (i, g) in grads.iter_mut().flatten().enumerate() {
+            if set.nonzero && hash(seed + step, i as u32) % 3 == 0 {
+                *g = 0.0;
+            }
+        }
+        if step == 4 {
+            grads[3][0] = f32::NAN;
+        }
+        if set.mask {
+            let flags: Vec<u32> = (0..count as u32).map(|row| u32::from(hash(seed + 7 * step, row) % 3 > 0)).collect();
+            optimizer.write_mask(rows, &flags).unwrap();
+            oracle.write_mask(rows, &flags).unwrap();
+            fast.write_mask(rows, &flags).unwrap();
+        }
+        tensors.iter().zip(&grads).for_each(|(t, g)| optimizer.write_grad(*t, g).unwrap());
+        let taken: Vec<bool> = (0..4).map(|t| !set.partial || step == 4 || (step as usize + t) % 3 > 0).collect();
+        let mut record = |encoder: &mut wgpu::CommandEncoder| {
+            let named: Vec<Tensor> = tensors.iter().zip(&taken).filter(|(_, taken)| **taken).map(|(t, _)| *t).collect();
+            if set.partial { optimizer.step_tensors(encoder, named) } else { optimizer.step(encoder) }
+        };
+        let mut dropped = GPU.device.create_command_encoder(&Default::default());
+        record(&mut dropped).unwrap();
+        drop(dropped);
+        GPU.run(&mut record).unwrap();
+        let was = params.clone();
+        let wide = wide::<f64>(&grads);
+        if set.partial {
+            oracle.step_tensors(&mut mutable(&mut params), &some(&wide, &taken)).unwrap();
+            fast.step_tensors(&mut mutable(&mut fast_params), &some(&grads, &taken)).unwrap();
+        } else {
+            oracle.step(&mut mutable(&mut params), &slices(&wide)).unwrap();
+            fast.step(&mut mutable(&mut fast_params), &slices(&grads)).unwrap();
+        }
+        for (path, (p, was)) in path.iter_mut().zip(params.iter().zip(&was)) {
+            path.iter_mut().zip(p.iter().zip(was)).for_each(|(path, (p, was))| *path += (p - was).abs());
+        }
+        if step % 4 == 2 {
+            let flags: Vec<u32> = (0..count as u32).map(|row| u32::from(hash(seed + step, row) % 4 == 0)).collect();
+            let buffer = words(&flags);
+            GPU.run(|encoder| optimizer.reset_rows(encoder, rows, buffer.slice(..))).unwrap();
+            oracle.reset_rows(rows, &flags, &slices(&params)[..3]).unwrap();
+            fast.reset_rows(rows, &flags, &slices(&fast_params)[..3]).unwrap();
+        }
+        if step % 4 == 1 {
+            let new = if step == 1 { ROOM - 3 } else { ROWS - 9 };
+            let pick =
+                |row: u32| if hash(seed + step, row) % 5 == 0 { u32::MAX } else { hash(seed, row) % count as u32 };
+            let indices: Vec<u32> = (0..new as u32).map(pick).collect();
+            let buffer = words(&indices);
+            GPU.run(|encoder| optimizer.remap(encoder, rows, buffer.slice(..), new)).unwrap();
+            oracle.remap(rows, &indices, &mut params[..3].iter_mut().collect::<Vec<_>>()).unwrap();
+            fast.remap(rows, &indices, &mut fast_params[..3].iter_mut().collect::<Vec<_>>()).unwrap();
+            path = params
+                .iter()
+                .zip(&path)
+                .map(|(p, old)| {
+                    let most = old.iter().fold(0.0_f64, |most, x| most.max(*x));
+                    vec![most; p.len()]
+                })
+                .collect();
+            count = new;
+        }
+    }
+    for (t, tensor) in tensors.iter().enumerate() {
+        let what = format!("{what}: tensor {t}");
+        let got = block_on(optimizer.read_param(*tensor)).unwrap();
+        if set.master {
+            let shapes: Vec<Vec<usize>> = WIDTHS.iter().map(|width| vec![count, *width]).chain([vec![9]]).collect();
+            let all: Vec<(&[usize], &[f64])> = shapes.iter().map(Vec::as_slice).zip(slices(&params)).collect();
+            let name = optimizer.tensors().nth(t).unwrap().1.to_owned();
+            let want = Checkpoint::of_host(&oracle, &all).unwrap().params(&name).unwrap();
+            close(&what, 10, &got, &want.iter().copied().map(f64::from).collect::<Vec<_>>(), &path[t]);
+        } else {
+            close(&what, 10, &got, &params[t], &path[t]);
+            close(&format!("{what}, fast"), 10, &fast_params[t], &params[t], &path[t]);
+        }
+        check_states(&what, &optimizer, &oracle, *tensor);
+        if t < 3 && rule.own_count().is_some() {
+            let steps = block_on(optimizer.read_state(*tensor, "steps")).unwrap();
+            let shapes: Vec<Vec<usize>> = WIDTHS.iter().map(|width| vec![count, *width]).chain([vec![9]]).collect();
+            let all: Vec<(&[usize], &[f64])> = shapes.iter().map(Vec::as_slice).zip(slices(&params)).collect();
+            let name = optimizer.tensors().nth(t).unwrap().1.to_owned();
+            let want = Checkpoint::of_host(&oracle, &all).unwrap().array(&name, "steps").unwrap();
+            assert_eq!(steps, want, "{what}");
+            assert!(steps.iter().any(|n| *n != steps[0]), "{what}: {steps:?}");
+        }
+    }
+}
+
+fn slices<F>(values: &[Vec<F>]) -> Vec<&[F]> {
+    values.iter().map(Vec::as_slice).collect()
+}
+
+#[test]
+fn every_rule_has_fresh_rows() {
+    let mut checked = 0;
+    for (seed, (entry, variant, rule)) in (900..).zip(rules()).filter(|(_, (_, _, rule))| allows_rows(rule.as_ref())) {
+        follow_rows(&format!("{} {variant}", entry.name), rule.as_ref(), Set::default(), seed);
+        checked += 1;
+    }
+    assert!(checked > 25, "{checked} variants");
+}
+
+#[test]
+fn fresh_rows_go_with_every_option_of_rows() {
+    let every = [
+        Set { mask: true, columns: true, ..Set::default() },
+        Set { nonzero: true, ema: true, ..Set::default() },
+        Set { mask: true, shared: true, ..Set::default() },
+        Set { partial: true, mask: true, ..Set::default() },
+        Set { master: true, mask: true, ..Set::default() },
+    ];
+    for (seed, entry) in (1200..).zip(ALL) {
+        let rule = entry.sample();
+        if !allows_rows(rule.as_ref()) {
+            continue;
+        }
+        for (i, set) in every.into_iter().enumerate() {
+            let probes = matches!(rule.procedure(), Procedure::Probe(_));
+            if (set.shared && !rule.shares_rows()) || (set.master && probes) {
+                continue;
+            }
+            follow_rows(&format!("{} {set:?}", entry.name), rule.as_ref(), set, seed + 100 * i as u32);
+        }
+    }
+}
+
+/// The lengths of the steps of a row that was reset after a thousand steps with a constant gradient, and of a new optimizer.
+fn lengths_after_reset(rule: &dyn Rule, fresh: bool) -> (Vec<f32>, Vec<f32>) {
+    let mut builder = Optimizer::builder(rule.boxed());
+    let w = builder.tensor(Group::DEFAULT, "w", &[3, 2]);
+    let rows = builder.row_set("rows", &[w]);
+    if fresh {
+        builder.fresh_rows(rows);
+    }
+    let mut optimizer = builder.build(&GPU.device, &GPU.queue).unwrap();
+    let mut new = builder.build(&GPU.device, &GPU.queue).unwrap();
+    let gradient = [0.5; 6];
+    optimizer.write_grad(w, &gradient).unwrap();
+    new.write_grad(w, &gradient).unwrap();
+    for _ in 0..10 {
+        let mut encoder = GPU.device.create_command_encoder(&Default::default());
+        (0..100).for_each(|_| optimizer.step(&mut encoder).unwrap());
+        GPU.queue.submit([encoder.finish()]);
+        GPU.wait().unwrap();
+    }
+    let flags = words(&[0, 1, 0]);
+    GPU.run(|encoder| optimizer.reset_rows(encoder, rows, flags.slice(..))).unwrap();
+    // The change of parameters near 0 has all its digits.
+    let walk = |optimizer: &mut Optimizer| -> Vec<f32> {
+        let step = |_| {
+            optimizer.write_param(w, &[0.0; 6]).unwrap();
+            GPU.run(|encoder| optimizer.step(encoder)).unwrap();
+            block_on(optimizer.read_param(w)).unwrap()[2]
+        };
+        (0..12).map(step).collect()
+    };
+    (walk(&mut optimizer), walk(&mut new))
+}
+
+#[test]
+fn a_row_that_begins_anew_takes_the_steps_of_a_new_optimizer() {
+    for (entry, variant, rule) in rules().filter(|(_, _, rule)| allows_rows(rule.as_ref()) && rule.sums().sums == 0) {
+        if matches!(rule.procedure(), Procedure::Probe(_)) {
+            continue;
+        }
+        let (reset, new) = lengths_after_reset(rule.as_ref(), true);
+        for (i, (reset, new)) in reset.iter().zip(&new).enumerate() {
+            assert!((reset - new).abs() <= 2e-6 * new.abs(), "{} {variant}, step {i}: {reset}, new {new}", entry.name);
+        }
+    }
+    // How long they are without a count of their own.
+    let adam = Adam { lr: 1e-3, ..Adam::default() };
+    let nadam = NAdam { lr: 1e-3, ..NAdam::default() };
+    for (rule, times) in [(adam.boxed(), 2.5), (nadam.boxed(), 25.5)] {
+        let (reset, new) = lengths_after_reset(rule.as_ref(), false);
+        assert!((reset[0] / new[0] - times).abs() < 0.1 * times, "{}: {} times", rule.name(), reset[0] / new[0]);
+    }
+}
+
+#[test]
+fn a_checkpoint_holds_the_step_count_of_every_row() {
+    for rule in [
+        AdamW::default().boxed(),
+        NAdam::default().boxed(),
+        Sgd { momentum: 0.9, dampening: 0.2, ..Sgd::default() }.boxed(),
+    ] {
+        let (builder, tensors, rows) = Set { mask: true, ..Set::default() }.builder(rule.as_ref());
+        let mut optimizer = builder.build(&GPU.device, &GPU.queue).unwrap();
+        let step = |optimizer: &mut Optimizer, number: u32| {
+            for tensor in &tensors {
+                let n = block_on(optimizer.read_param(*tensor)).unwrap().len();
+                optimizer.write_grad(*tensor, &numbers(number, n)).unwrap();
+            }
+            let flags: Vec<u32> = (0..ROWS as u32).map(|row| hash(number, row) % 2).collect();
+            optimizer.write_mask(rows, &flags).unwrap();
+            GPU.run(|encoder| optimizer.step(encoder)).unwrap();
+        };
+        (0..5).for_each(|number| step(&mut optimizer, number));
+        let file = Checkpoint::from_bytes("file", snapshot(&optimizer).to_bytes().unwrap()).unwrap();
+        let mut resumed = builder.build(&GPU.device, &GPU.queue).unwrap();
+        file.restore(&mut resumed).unwrap();
+        (5..8).for_each(|number| [&mut optimizer, &mut resumed].into_iter().for_each(|o| step(o, number)));
+        for tensor in &tensors {
+            for ((name, a), (_, b)) in kept(&optimizer, *tensor).iter().zip(kept(&resumed, *tensor)) {
+                assert_eq!(bits(a), bits(&b), "{}: {name}", rule.name());
+            }
+        }
+        // A file without these counts: every row has made the steps of the optimizer.
+        let mut plain = Optimizer::builder(rule.boxed());
+        let handles = WIDTHS.map(|width| plain.tensor(Group::DEFAULT, format!("width {width}"), &[ROWS, width]));
+        plain.tensor(Group::DEFAULT, "other", &[9]);
+        plain.row_set("rows", &handles);
+        let mut plain = plain.build(&GPU.device, &GPU.queue).unwrap();
+        (0..3).for_each(|_| GPU.run(|encoder| plain.step(encoder)).unwrap());
+        snapshot(&plain).restore(&mut resumed).unwrap();
+        let steps = block_on(resumed.read_state(tensors[1], "steps")).unwrap();
+        assert!(steps.iter().all(|n| *n == 3.0), "{steps:?}");
+    }
+}
+
+#[test]
+fn rules_without_counts_of_rows_say_why() {
+    for (rule, why) in [
+        (AdaiW::new(0.1).boxed(), "takes a mean over elements, which all need one step count: no fresh_rows"),
+        (SgdScheduleFree::default().boxed(), "keeps the weights of its average once per tensor: no fresh_rows"),
+    ] {
+        let (builder, ..) = Set::default().builder(rule.as_ref());
+        let error = builder.build(&GPU.device, &GPU.queue).unwrap_err().to_string();
+        assert!(error.contains(why), "{error}");
+    }
+    // A rule whose scalars do not depend on the count keeps no array.
+    let (builder, tensors, _) = Set::default().builder(&Lion::default());
+    let optimizer = builder.build(&GPU.device, &GPU.queue).unwrap();
+    assert!(!optimizer.state_names(tensors[0]).unwrap().contains(&"steps"));
 }

@@ -58,7 +58,12 @@ fn wo_stats(thread: wo_Thread) {
 #elif ERROR
         let terms = wo_terms(wo_error_terms(l));
 #elif CONTRIBUTES
+#if ROW_STEPS
+        let own = wo_contribute_at(l, c, wo_load_param(l), g, wo_row_steps(l), wo_load_state(l));
+        let terms = wo_terms(own, unclipped, g);
+#else
         let terms = wo_terms(contribute(c.h, wo_load_param(l), g, wo_load_state(l)), unclipped, g);
+#endif
 #else
         let terms = wo_terms(unclipped, g);
 #endif

@@ -111,7 +111,18 @@ fn wo_update_lane(l: wo_Lane, c: wo_Common, d: Decision) {
 #if MERGES
     let kept = s;
 #endif
+#if ROW_STEPS
+    let n = wo_row_steps(l);
+    var change = wo_update_at(l, c, d, p, g, n, &s);
+#if HOLDS
+    let counted = stepped & vec4(!hold(d));
+#else
+    let counted = stepped;
+#endif
+    wo_arena[wo_at(l, wo_ROW_STEPS)] = select(n - vec4(1.0), n, counted);
+#else
     var change = update(c.h, d, p, g, &s);
+#endif
 #if COLUMNS
     change *= wo_rates(l);
 #endif

@@ -21,16 +21,21 @@ pub(crate) fn scale_tensors<'a, F: Number>(
 ) -> Result<Vec<Scaled<'a, F>>> {
     let mut scaled = scale(groups, t)?;
     let mut places = BTreeMap::new();
+    let mut place = |group: usize, n: u64| {
+        if let Some(place) = places.get(&(group, n)) {
+            return Ok(*place);
+        }
+        scaled.push(Scaled::at(&groups[group], t, n)?);
+        places.insert((group, n), scaled.len() - 1);
+        Ok(scaled.len() - 1)
+    };
     for tensor in tensors.iter_mut().filter(|_| own_counts) {
-        let (group, n) = (tensor.spec.group, tensor.steps + 1);
-        tensor.scaled = match places.get(&(group, n)) {
-            Some(place) => *place,
-            None => {
-                scaled.push(Scaled::at(&groups[group], t, n)?);
-                places.insert((group, n), scaled.len() - 1);
-                scaled.len() - 1
-            }
-        };
+        let group = tensor.spec.group;
+        tensor.scaled = place(group, tensor.steps + 1)?;
+        if let Some(steps) = &tensor.row_steps {
+            let of_elements = steps.iter().map(|steps| place(group, steps.to_f64() as u64 + 1));
+            tensor.places = of_elements.collect::<Result<_>>()?;
+        }
     }
     Ok(scaled)
 }
@@ -66,6 +71,7 @@ impl<F: Number> Optimizer<F> {
         let progress = self.spec.groups[kept.spec.group].rule.progress_after(t);
         kept.progress = progress.into_iter().map(F::from_f64).collect();
         (kept.steps, kept.waiting) = (t, false);
+        kept.row_steps.iter_mut().for_each(|steps| steps.fill(F::from_f64(t as f64)));
     }
 
     /// The error where the builder did not allow steps that leave out tensors.

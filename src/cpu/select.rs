@@ -9,6 +9,7 @@ struct Aside<F> {
     tensor: usize,
     states: Vec<Option<Vec<F>>>,
     average: Option<Vec<F>>,
+    row_steps: Option<Vec<F>>,
 }
 
 impl<F: Number> Optimizer<F> {
@@ -67,12 +68,14 @@ impl<F: Number> Optimizer<F> {
             let some = pick(all, stepped);
             std::mem::replace(all, some)
         });
-        Some(Aside { tensor: t, states, average })
+        let some = tensor.row_steps.as_ref().map(|steps| pick(steps, stepped));
+        let row_steps = std::mem::replace(&mut tensor.row_steps, some);
+        Some(Aside { tensor: t, states, average, row_steps })
     }
 
     /// Undoes [`put_aside`](Self::put_aside) and keeps the results of the step. The first step begins every average at the weights.
     fn put_back(&mut self, aside: Aside<F>, params: &[&mut [F]], begins: bool) {
-        let Aside { tensor: t, mut states, average } = aside;
+        let Aside { tensor: t, mut states, average, mut row_steps } = aside;
         let (tensor, stepped) = (&mut self.tensors[t], &self.rows.stepped[t]);
         tensor.spec.elements = params[t].len();
         for (all, some) in states.iter_mut().zip(&tensor.states) {
@@ -81,6 +84,10 @@ impl<F: Number> Optimizer<F> {
             }
         }
         tensor.states = states;
+        if let (Some(all), Some(some)) = (&mut row_steps, &tensor.row_steps) {
+            put(all, some, stepped);
+        }
+        tensor.row_steps = row_steps;
         if let (Some(mut all), Some(some)) = (average, self.around.ema.get_mut(t)) {
             if begins {
                 all.copy_from_slice(params[t]);

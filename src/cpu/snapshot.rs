@@ -5,6 +5,7 @@ use crate::cpu::number::Number;
 use crate::cpu::optimizer::Optimizer;
 use crate::cpu::warp::Warped;
 use crate::gpu::access::snapshot::Rounding;
+use crate::gpu::layout::units::ROW_STEPS;
 use crate::optim::Kind;
 use crate::options::storage::{Form, Params};
 
@@ -18,7 +19,8 @@ impl<F: Number> Optimizer<F> {
         let names = self.spec.groups[kept.spec.group].rule.states().into_iter().map(|s| s.name);
         let states = names.zip(&kept.states).filter_map(|(name, state)| Some((name, state.as_deref()?)));
         let warp = kept.warp.iter().flat_map(Warped::arrays);
-        states.chain(self.around.arrays(tensor)).chain(warp).collect()
+        let steps = kept.row_steps.iter().map(|steps| (ROW_STEPS, steps.as_slice()));
+        states.chain(self.around.arrays(tensor)).chain(steps).chain(warp).collect()
     }
 
     /// As [`arrays`](Self::arrays), for writing.
@@ -30,7 +32,8 @@ impl<F: Number> Optimizer<F> {
         let names = self.spec.groups[kept.spec.group].rule.states().into_iter().map(|s| s.name);
         let states = names.zip(&mut kept.states).filter_map(|(name, state)| Some((name, state.as_deref_mut()?)));
         let warp = kept.warp.iter_mut().flat_map(Warped::arrays_mut);
-        states.chain(self.around.arrays_mut(tensor)).chain(warp).collect()
+        let steps = kept.row_steps.iter_mut().map(|steps| (ROW_STEPS, steps.as_mut_slice()));
+        states.chain(self.around.arrays_mut(tensor)).chain(steps).chain(warp).collect()
     }
 
     /// The form of an array of a tensor, and the kind of its numbers.

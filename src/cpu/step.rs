@@ -214,7 +214,11 @@ pub(crate) fn conclude<F: Number>(
     around.average(*step_count + 1, params);
     let counts = u64::from(decide::counts(groups, tensors));
     *step_count += counts;
-    tensors.iter_mut().filter(|tensor| tensor.takes).for_each(|tensor| tensor.steps += counts);
+    for tensor in tensors.iter_mut().filter(|tensor| tensor.takes) {
+        tensor.steps += counts;
+        let one = F::from_f64(counts as f64);
+        tensor.row_steps.iter_mut().flatten().for_each(|steps| *steps = *steps + one);
+    }
 }
 
 /// Multiplies the gradient of every tensor by its matrix.

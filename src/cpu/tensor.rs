@@ -20,6 +20,10 @@ pub(crate) struct TensorState<F> {
     pub(crate) progress: Vec<F>,
     /// The step count of the tensor, where it may differ from that of the optimizer.
     pub(crate) steps: u64,
+    /// The step counts of its elements, where they have counts of their own.
+    pub(crate) row_steps: Option<Vec<F>>,
+    /// The place of the scalars of each element. Empty: that of the tensor.
+    pub(crate) places: Vec<usize>,
     /// Whether the current step takes the tensor.
     pub(crate) takes: bool,
     /// Whether the accumulator holds gradients that no step has taken yet.
@@ -43,11 +47,14 @@ impl<F: Number> TensorState<F> {
         let fill =
             |state: StateSpec| (state.used && !info.frozen).then(|| vec![F::from_f64(state.initial); spec.elements]);
         let states = kept_states(&from.groups, spec.group).into_iter().map(fill).collect();
+        let fresh = from.rows.sets.iter().any(|set| set.fresh && set.tensors.contains(&tensor));
+        let counts = fresh && rule.own_count().is_some();
         let warp = match rule.procedure() {
             Procedure::Warp(warp) if !info.frozen => Some(Warped::new(warp, spec.elements)),
             _ => None,
         };
         let kinds = rule.states().iter().map(|state| state.kind).collect();
+        let row_steps = (counts && !info.frozen).then(|| vec![F::zero(); spec.elements]);
         let mut stored = Stored::new(info.formats.clone(), kinds, spec.elements);
         if info.frozen {
             stored.full = None;
@@ -60,6 +67,8 @@ impl<F: Number> TensorState<F> {
             decision: Vec::new(),
             progress: vec![F::zero(); rule.progress().len()],
             steps: 0,
+            row_steps,
+            places: Vec::new(),
             takes: true,
             waiting: false,
             scaled: info.group,

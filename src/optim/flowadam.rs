@@ -207,7 +207,7 @@ impl ElementwiseRule for FlowAdam {
     const TEXT: &'static str = include_str!("../../shaders/rules/flowadam.wgsl");
     /// Worst measured error: 1.35.
     const TOLERANCE: f64 = 4.5;
-    const SUMS: Sums = Sums { sums: 4, totals: 4, after_clip: true, may_hold: true, ..Sums::NONE };
+    const SUMS: Sums = Sums { sums: 4, totals: 4, after_clip: true, may_hold: true, any_count: true, ..Sums::NONE };
 
     fn procedure(&self) -> Procedure {
         match self.integrator {

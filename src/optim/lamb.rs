@@ -92,7 +92,7 @@ impl ElementwiseRule for Lamb {
     const TEXT: &'static str = include_str!("../../shaders/rules/lamb.wgsl");
     /// Worst measured error: 0.88.
     const TOLERANCE: f64 = 3.0;
-    const SUMS: Sums = Sums { sums: 2, totals: 2, after_clip: true, ..Sums::NONE };
+    const SUMS: Sums = Sums { sums: 2, totals: 2, after_clip: true, any_count: true, ..Sums::NONE };
 
     fn sums_read(&self) -> &'static [&'static str] {
         &["p", "g", "m", "v"]

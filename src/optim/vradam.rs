@@ -108,7 +108,7 @@ impl ElementwiseRule for VRAdam {
     const TEXT: &'static str = include_str!("../../shaders/rules/vradam.wgsl");
     /// Worst measured error: 0.88.
     const TOLERANCE: f64 = 3.0;
-    const SUMS: Sums = Sums { sums: 3, totals: 1, ..Sums::NONE };
+    const SUMS: Sums = Sums { sums: 3, totals: 1, any_count: true, ..Sums::NONE };
 
     fn sums_read(&self) -> &'static [&'static str] {
         match self.norm_of {

@@ -3,7 +3,7 @@
 use crate::gpu::Optimizer;
 use crate::gpu::access::readback::read_buffer;
 use crate::gpu::build::spec::Tensor;
-use crate::gpu::layout::units::{CONTROL_HEAD, LOSS_BYTES, VEC4};
+use crate::gpu::layout::units::{CONTROL_HEAD, LOSS_BYTES, ROW_STEPS, VEC4};
 use crate::{Error, Result};
 
 impl Optimizer {
@@ -115,6 +115,18 @@ impl Optimizer {
         let own = if self.spec.around.partial { vec![step_count as f64, 0.0] } else { Vec::new() };
         let numbers = rule.progress_after(step_count).into_iter().chain(own).map(|x| x as f32);
         self.write_progress(tensor, &numbers.collect::<Vec<_>>());
+        self.write_row_steps(tensor, step_count);
+    }
+
+    /// Sets the step count of every element of a tensor, where elements have step counts.
+    fn write_row_steps(&self, tensor: usize, step_count: u64) {
+        let array = self.arrays(tensor).into_iter().find(|array| array.name == ROW_STEPS);
+        for run in array.iter().flat_map(|_| self.placement.layout.state_runs(tensor)) {
+            let (arena, counts) =
+                (&self.kernels.dispatches[run.shard].arena.buffer, vec![step_count as f32; run.elements]);
+            let start = array.iter().map(|array| array.stretch(&run).start);
+            start.for_each(|at| self.context.queue.write_buffer(arena, at, bytemuck::cast_slice(&counts)));
+        }
     }
 
     /// The step count of a tensor on the GPU: that of the optimizer, without the steps that left out the tensor.

@@ -300,7 +300,8 @@ impl Optimizer {
 
     /// Sets the step count, for example when states are loaded. The progress of a rule that keeps one
     /// ([`Rule::progress`](crate::Rule::progress)) becomes that of as many steps with the current settings, and with
-    /// [`Builder::partial_steps`](crate::Builder::partial_steps) every tensor gets this count.
+    /// [`Builder::partial_steps`](crate::Builder::partial_steps) or [`Builder::fresh_rows`](crate::Builder::fresh_rows) every tensor and every
+    /// row gets this count.
     ///
     /// # Errors
     /// A recorded step is not yet finished.

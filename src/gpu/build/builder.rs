@@ -348,7 +348,7 @@ impl Builder {
             return Err(Error::Usage(mistake.clone()));
         }
         let mut spec = self.spec.clone();
-        spec.around.own_counts = spec.around.partial;
+        spec.around.own_counts = spec.around.partial || spec.rows.sets.iter().any(|set| set.fresh);
         spec.settle()?;
         Ok(spec)
     }

@@ -292,6 +292,8 @@ pub(crate) struct RowSetInfo {
     pub(crate) reserved: Option<usize>,
     pub(crate) mask: Mask,
     pub(crate) nonzero: bool,
+    /// Each element has a step count of its own, which begins anew with its row.
+    pub(crate) fresh: bool,
 }
 
 /// The owner of the flags of a row set.

@@ -7,7 +7,7 @@
 
 use crate::gpu::layout::class::Class;
 use crate::gpu::layout::memory::Role;
-use crate::gpu::layout::units::{ACCUMULATOR, AVERAGE, BLOCK_VEC4S, Counts, MASTER, REMAINDER, VEC4};
+use crate::gpu::layout::units::{ACCUMULATOR, AVERAGE, BLOCK_VEC4S, Counts, MASTER, REMAINDER, ROW_STEPS, VEC4};
 use crate::optim::{Kind, Procedure, StateSpec};
 use crate::options::storage::blockwise::BLOCK;
 use crate::options::storage::{Form, Packed, RoundingMode};
@@ -74,7 +74,7 @@ impl Array {
 }
 
 impl Class {
-    /// The arrays of the arena, in order: the kept states, the accumulator, the average of the weights, the master or remainder of the
+    /// The arrays of the arena, in order: the kept states, the accumulator, the average of the weights, the step counts, the master or remainder of the
     /// parameters, the arrays of the procedure.
     pub(crate) fn arrays(&self) -> Vec<Array> {
         let exact = |role, name| (role, name, Form::Whole, Kind::Exact);
@@ -96,7 +96,8 @@ impl Class {
             before = before.with(form);
             array
         };
-        states.chain(accumulator).chain(average).chain(precision).chain(procedure).map(place).collect()
+        let steps = self.has_row_steps().then(|| exact(Role::RowSteps, ROW_STEPS));
+        states.chain(accumulator).chain(average).chain(steps).chain(precision).chain(procedure).map(place).collect()
     }
 
     /// The count of arrays of each width.
@@ -188,6 +189,6 @@ pub(crate) fn is_scratch(name: &str) -> bool {
 /// Whether the parameters, or an array beside the states of a rule, have this name.
 #[cfg(feature = "custom")]
 pub(crate) fn is_taken(name: &str) -> bool {
-    let own = [PARAM, ACCUMULATOR, AVERAGE, BEFORE].contains(&name) || COLUMNS.contains(&name);
+    let own = [PARAM, ACCUMULATOR, AVERAGE, ROW_STEPS, BEFORE].contains(&name) || COLUMNS.contains(&name);
     own || crate::gpu::layout::units::keeps_precision(name) || is_scratch(name)
 }

@@ -261,6 +261,11 @@ impl Class {
         self.decision.len() + usize::from(self.around.clips_norm())
     }
 
+    /// Whether the arena holds a step count per element: the scalars of the rule depend on it.
+    pub(crate) fn has_row_steps(&self) -> bool {
+        self.rows.is_some_and(|rows| rows.fresh) && !self.own.is_empty()
+    }
+
     /// Whether a micro-batch may leave out tensors.
     pub(crate) const fn waits(&self) -> bool {
         self.around.partial && self.around.accumulate.is_some()
@@ -288,4 +293,6 @@ pub(crate) struct RowText {
     pub(crate) columns: bool,
     /// The rows of the tensor have one second moment each.
     pub(crate) shared: bool,
+    /// Elements have step counts of their own.
+    pub(crate) fresh: bool,
 }

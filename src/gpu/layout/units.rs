@@ -81,6 +81,9 @@ pub(crate) const AVERAGE: &str = "ema";
 /// The step count of a tensor, where tensors have step counts of their own.
 pub(crate) const STEPS: &str = "step_count";
 
+/// The step counts of the elements of a tensor with fresh rows.
+pub(crate) const ROW_STEPS: &str = "steps";
+
 /// 1 where the accumulator of a tensor holds gradients that a step has not taken yet.
 pub(crate) const WAITING: &str = "waiting";
 

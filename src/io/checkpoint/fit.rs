@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use crate::gpu::access::snapshot::Arrays;
 use crate::gpu::build::spec::{GroupInfo, Spec, TensorInfo};
 use crate::gpu::layout::arena::PARAM;
-use crate::gpu::layout::units::{STEPS, WAITING, keeps_precision};
+use crate::gpu::layout::units::{ROW_STEPS, STEPS, WAITING, keeps_precision};
 use crate::io::checkpoint::{Checkpoint, Settings};
 use crate::io::tensor_file::quote;
 use crate::optim::{Procedure, Rule, Value};
@@ -218,6 +218,8 @@ pub(crate) fn array_differences(saved: &Arrays, here: &[(&str, Layout)], fit: Fi
     }
     for (name, layout) in here.iter().filter(|(name, _)| is_state(name)) {
         match there.iter().find(|(n, _)| n == name) {
+            // Elements without step counts have those of the optimizer.
+            None if *name == ROW_STEPS => {}
             None => differences.push(format!("tensor {tensor} lacks state `{name}`")),
             Some((_, other)) if fit == Fit::Whole && other != layout => {
                 differences

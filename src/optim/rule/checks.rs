@@ -88,6 +88,19 @@ pub(crate) fn need_own_counts(rule: &dyn Rule, what: &str) -> Result<()> {
     }
 }
 
+/// Refuses step counts of elements for a rule that decides from numbers of one count.
+pub(crate) fn need_element_counts(rule: &dyn Rule, what: &str) -> Result<()> {
+    need_own_counts(rule, what)?;
+    let problem = if !rule.progress().is_empty() {
+        "keeps the weights of its average once per tensor"
+    } else if rule.sums().sums > 0 && !rule.sums().any_count && rule.own_count().is_some() {
+        "takes a mean over elements, which all need one step count"
+    } else {
+        return Ok(());
+    };
+    Err(Error::Usage(format!("{} {problem}: no {what}", rule.name())))
+}
+
 /// Refuses the CPU for a rule without a CPU form.
 pub(crate) fn need_cpu(rule: &dyn Rule) -> Result<()> {
     if rule.has_cpu() {

@@ -20,7 +20,8 @@ mod spec;
 #[cfg(feature = "tools")]
 pub use altered::Altered;
 pub(crate) use checks::{
-    check_common, goes_on, need_cpu, need_one_rate, need_own_counts, need_rows, need_shared, same_rule,
+    check_common, goes_on, need_cpu, need_element_counts, need_one_rate, need_own_counts, need_rows, need_shared,
+    same_rule,
 };
 pub use elementwise::ElementwiseRule;
 pub(crate) use fields::fields;

@@ -67,6 +67,8 @@ impl Class {
         let a = &self.around;
         let steps = matches!(stage, Stage::Flow | Stage::Warp | Stage::Update);
         let skips = self.can_skip() && steps;
+        // One text concludes the sums of all classes.
+        let elements = stage != Stage::Finalize;
         let learned = matches!(self.procedure, Procedure::Warp(warp) if warp.learned);
         let global = matches!(self.procedure, Procedure::Probe(probe) if probe.directions == Directions::Global);
         // Directions have no gradient that could be zero.
@@ -76,7 +78,8 @@ impl Class {
             ("LEAVES", self.rows.is_some() || a.partial),
             ("IDLES", skips || self.rows.is_some() || a.partial),
             ("PARTIAL", a.partial),
-            ("AT_COUNT", a.partial && !self.own.is_empty()),
+            ("AT_COUNT", a.partial && !self.own.is_empty() && !(elements && self.has_row_steps())),
+            ("ROW_STEPS", self.has_row_steps()),
             ("TAKEN", steps),
             ("HAS_DECISION", !self.decision.is_empty()),
             ("HOLDS", self.sums.may_hold),

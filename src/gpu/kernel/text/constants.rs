@@ -6,7 +6,7 @@ use crate::gpu::layout::arena;
 use crate::gpu::layout::class::Class;
 use crate::gpu::layout::units::{
     ABSENT, ACCUMULATOR, ARENA_HEADER, AVERAGE, BLOCK_VEC4S, CHUNK, CHUNK_LANES, Counts, FINAL_BATCH, FINAL_LANES,
-    LOSS_STRIDE, MASTER, REMAINDER,
+    LOSS_STRIDE, MASTER, REMAINDER, ROW_STEPS,
 };
 use crate::optim::Procedure;
 use crate::options::storage::blockwise::Map;
@@ -88,6 +88,7 @@ impl Class {
             ("MASTER", slot(MASTER)),
             ("ACCUMULATOR", slot(ACCUMULATOR)),
             ("AVERAGE", slot(AVERAGE)),
+            ("ROW_STEPS", slot(ROW_STEPS)),
             ("EVALUATED", self.evaluated.map_or(0, slot)),
         ]
     }

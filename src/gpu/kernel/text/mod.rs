@@ -49,6 +49,7 @@ harness! {
     IDENTITY = "identity.wgsl",
     UPDATE = "update.wgsl",
     BLOCKS = "blocks.wgsl",
+    FRESH = "fresh.wgsl",
     TELEMETRY = "telemetry.wgsl",
     FILL = "fill.wgsl",
     ACCUMULATE = "accumulate.wgsl",
@@ -79,12 +80,12 @@ const ELEMENTS: [&str; 15] = [
 /// The files that a stage may take from, those of its entry points last.
 fn files(stage: Stage) -> Vec<&'static str> {
     let own: &[&str] = match stage {
-        Stage::Stats => &[PROBE, DERIVATIVES, ERROR, STATS],
+        Stage::Stats => &[PROBE, DERIVATIVES, ERROR, FRESH, STATS],
         Stage::Finalize => return vec![TABLES, SCALARS, COUNTS, PARTIAL, SLOPES, CONCLUDE, FINALIZE],
         Stage::Probe => &[PROBE, PERTURB],
         Stage::Flow => &[DERIVATIVES, FLOW],
         Stage::Warp => &[WARP, IDENTITY],
-        Stage::Update => &[BLOCKS, TELEMETRY, UPDATE, FILL, ACCUMULATE, SWAP, EVAL_PARAMS],
+        Stage::Update => &[BLOCKS, TELEMETRY, FRESH, UPDATE, FILL, ACCUMULATE, SWAP, EVAL_PARAMS],
         Stage::Rows => &[REMAP],
     };
     [&ELEMENTS, own].concat()
@@ -124,7 +125,7 @@ impl Class {
     pub fn text(&self, stage: Stage) -> String {
         let conditions = self.conditions(stage);
         let written = [self.declarations(stage), self.constants(), self.members()].concat();
-        let reads = |file: &&str| self.around.own_counts || ![COUNTS, PARTIAL].contains(file);
+        let reads = |file: &&str| self.around.own_counts || ![COUNTS, PARTIAL, FRESH].contains(file);
         let harness = files(stage).into_iter().filter(reads).map(|file| expand(file, &conditions));
         let parts: Vec<String> = [self.rule.to_string(), written].into_iter().chain(harness).collect();
         link(&parts.join("\n"), &self.entries(stage))
