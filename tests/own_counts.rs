@@ -15,7 +15,8 @@ mod support {
 use pollster::block_on;
 use wgpu_optim::checkpoint::{Checkpoint, restore_torch};
 use wgpu_optim::cpu::{self, Number};
-use wgpu_optim::optim::{ALL, CustomRule, Entry, Integrator, Procedure, Range, Rule, Scalar};
+use wgpu_optim::optim::procedure::probes;
+use wgpu_optim::optim::{ALL, CustomRule, Entry, Integrator, Range, Rule, Scalar};
 use wgpu_optim::{
     Accumulate, AdaiW, Adam, AdamW, Builder, Clip, Ema, FlowAdam, Group, Lion, LossScale, NAdam, Optimizer, RowSet,
     Sgd, SgdScheduleFree, Tensor, read_buffer, wgpu,
@@ -124,7 +125,7 @@ fn a_tensor_without_a_gradient_is_left_as_torch_leaves_it() {
     let mut checked = 0;
     for (entry, variant, rule) in rules() {
         let shares = entry.sample().sums().sums > 0 && entry.name != "lamb";
-        if shares || matches!(rule.procedure(), Procedure::Probe(_)) {
+        if shares || probes(&rule.procedure()) > 0 {
             continue;
         }
         let (builder, tensors) = Options::default().builder(rule.as_ref());
@@ -415,18 +416,18 @@ fn storage_of_a_tensor_that_is_left_out_keeps_its_bits() {
 
 /// The scalars of the text's `at_count`, on the GPU, for these counts.
 fn at_counts(rule: &dyn Rule, counts: &[f32]) -> Vec<f32> {
-    use wgpu::util::DeviceExt as _;
     let list = |scalars: &[Scalar]| {
         scalars.iter().map(|s| format!("f32({:e})", s.value() as f32)).collect::<Vec<_>>().join(", ")
     };
     let mut text = rule.text().to_owned() + include_str!("../shaders/harness/counts.wgsl");
     rule.flags().iter().for_each(|(name, value)| text += &format!("const {name}: bool = {value};\n"));
-    if rule.decision().is_empty() {
+    if rule.decision().is_empty() && !rule.text().contains("struct Decision") {
         text += "struct Decision { none: f32 }\n";
     }
-    if let Procedure::Probe(probe) = rule.procedure() {
-        text += &format!("const PROBES = {}u;\n", probe.count);
+    if probes(&rule.procedure()) > 0 {
+        text += &format!("const PROBES = {}u;\n", probes(&rule.procedure()));
     }
+    text += include_str!("../shaders/harness/caution.wgsl");
     text += "fn wo_square(weight: f32, x: vec4<f32>) -> vec4<f32> { return weight * x * x; }\n";
     let (before, own) = (rule.scalars(7), rule.own_count().unwrap());
     let stores: String = before.iter().enumerate().map(|(k, s)| format!("out[at + {k}u] = h.{};\n", s.name)).collect();
@@ -455,10 +456,8 @@ fn at_counts(rule: &dyn Rule, counts: &[f32]) -> Vec<f32> {
         cache: None,
     });
     let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC;
-    let buffer = |contents: &[u8]| {
-        GPU.device.create_buffer_init(&wgpu::util::BufferInitDescriptor { label: None, contents, usage })
-    };
-    let (given, out) = (buffer(bytemuck::cast_slice(counts)), buffer(&vec![0; counts.len() * before.len() * 4]));
+    let given = buffer(bytemuck::cast_slice(counts), usage);
+    let out = buffer(&vec![0; counts.len() * before.len() * 4], usage);
     let group = GPU.device.create_bind_group(&wgpu::BindGroupDescriptor {
         label: None,
         layout: &pipeline.get_bind_group_layout(0),
@@ -621,10 +620,7 @@ fn wrong_calls_name_the_call_that_mends_them() {
     let staged = FlowAdam { integrator: Integrator::Rk4, ..FlowAdam::default() };
     let (builder, _) = Options::default().builder(&staged);
     for error in [builder.build(&GPU.device, &GPU.queue).unwrap_err(), builder.build_cpu::<f32>().unwrap_err()] {
-        assert!(
-            error.to_string().contains("evaluates gradients of all tensors inside its step: no partial_steps"),
-            "{error}"
-        );
+        assert!(error.to_string().contains("does not work with step counts of single tensors or rows"), "{error}");
     }
     let text = "struct Hyper { lr: f32, step: f32 }
         fn update(h: Hyper, d: Decision, p: vec4<f32>, g: vec4<f32>, s: ptr<function, State>) -> vec4<f32> { return -h.lr / h.step * g; }";
@@ -652,6 +648,44 @@ fn decay_does_not_reach_a_tensor_that_is_left_out() {
     optimizer.write_grad(b, &[0.0]).unwrap();
     GPU.run(|encoder| optimizer.step(encoder)).unwrap();
     assert!((read(&optimizer, b) - 0.7405).abs() < 1e-4, "{}", read(&optimizer, b));
+}
+
+/// The parameters after a step with evaluations whose gradients lie in a buffer of the test. `named`: the tensors of the step. `None`: the
+/// step names none and reads the bound gradients.
+fn evaluated(named: Option<&[usize]>) -> Vec<Vec<f32>> {
+    let mut builder = Optimizer::builder(AdamW { lr: 0.1, weight_decay: 0.5, ..AdamW::default() });
+    let tensors = ["a", "b"].map(|name| builder.tensor(Group::DEFAULT, name, &[64]));
+    let mut optimizer = builder.partial_steps(true).dynamic_gradients(true).build(&GPU.device, &GPU.queue).unwrap();
+    for tensor in tensors {
+        optimizer.write_param(tensor, &[1.0; 64]).unwrap();
+        optimizer.write_grad(tensor, &[1.0; 64]).unwrap();
+    }
+    let gradients = buffer(bytemuck::cast_slice(&[2.0f32; 64]), wgpu::BufferUsages::STORAGE);
+    GPU.run(|encoder| {
+        let mut step = optimizer.begin_step()?;
+        while step.next(encoder)?.is_some() {
+            if let Some(named) = named {
+                step.set_grads(named.iter().map(|t| (tensors[*t], gradients.slice(..))))?;
+            }
+        }
+        Ok(())
+    })
+    .unwrap();
+    tensors.into_iter().map(|tensor| block_on(optimizer.read_param(tensor)).unwrap()).collect()
+}
+
+#[test]
+fn a_step_with_evaluations_takes_the_tensors_that_it_names() {
+    let moved = |param: &[f32]| param.iter().all(|x| (x - 0.85).abs() < 1e-6);
+    let stays = |param: &[f32]| param.iter().all(|x| *x == 1.0);
+    let bound = evaluated(None);
+    assert!(moved(&bound[0]) && moved(&bound[1]), "{bound:?}");
+    let both = evaluated(Some(&[0, 1]));
+    assert!(moved(&both[0]) && moved(&both[1]), "{both:?}");
+    let second = evaluated(Some(&[1]));
+    assert!(stays(&second[0]) && moved(&second[1]), "{second:?}");
+    let none = evaluated(Some(&[]));
+    assert!(stays(&none[0]) && stays(&none[1]), "{none:?}");
 }
 
 /// Widths of the rows of a set: a row in one lane, across lanes, and across chunks.
@@ -702,13 +736,12 @@ impl Set {
 }
 
 fn words(words: &[u32]) -> wgpu::Buffer {
+    buffer(bytemuck::cast_slice(words), wgpu::BufferUsages::COPY_SRC)
+}
+
+fn buffer(contents: &[u8], usage: wgpu::BufferUsages) -> wgpu::Buffer {
     use wgpu::util::DeviceExt as _;
-    let usage = wgpu::BufferUsages::COPY_SRC;
-    GPU.device.create_buffer_init(&wgpu::util::BufferInitDescriptor {
-        label: None,
-        contents: bytemuck::cast_slice(words),
-        usage,
-    })
+    GPU.device.create_buffer_init(&wgpu::util::BufferInitDescriptor { label: None, contents, usage })
 }
 
 /// Whether a rule may have fresh rows.
@@ -851,10 +884,11 @@ fn fresh_rows_go_with_every_option_of_rows() {
             continue;
         }
         for (i, set) in every.into_iter().enumerate() {
-            let probes = matches!(rule.procedure(), Procedure::Probe(_));
+            let probes = probes(&rule.procedure()) > 0;
             if (set.shared && !rule.shares_rows()) || (set.master && probes) {
                 continue;
             }
+            let set = Set { columns: set.columns && !rule.needs_one_rate(), ..set };
             follow_rows(&format!("{} {set:?}", entry.name), rule.as_ref(), set, seed + 100 * i as u32);
         }
     }
@@ -896,7 +930,7 @@ fn lengths_after_reset(rule: &dyn Rule, fresh: bool) -> (Vec<f32>, Vec<f32>) {
 #[test]
 fn a_row_that_begins_anew_takes_the_steps_of_a_new_optimizer() {
     for (entry, variant, rule) in rules().filter(|(_, _, rule)| allows_rows(rule.as_ref()) && rule.sums().sums == 0) {
-        if matches!(rule.procedure(), Procedure::Probe(_)) {
+        if probes(&rule.procedure()) > 0 {
             continue;
         }
         let (reset, new) = lengths_after_reset(rule.as_ref(), true);
@@ -957,7 +991,7 @@ fn a_checkpoint_holds_the_step_count_of_every_row() {
 #[test]
 fn rules_without_counts_of_rows_say_why() {
     for (rule, why) in [
-        (AdaiW::new(0.1).boxed(), "takes a mean over elements, which all need one step count: no fresh_rows"),
+        (AdaiW::new(0.1).boxed(), "sums over elements, which all need one step count: no fresh_rows"),
         (SgdScheduleFree::default().boxed(), "keeps the weights of its average once per tensor: no fresh_rows"),
     ] {
         let (builder, ..) = Set::default().builder(rule.as_ref());

@@ -24,7 +24,7 @@ impl<'a, F: Number> Scaled<'a, F> {
         Ok(Self { cpu: F::of_rule(rule), hyper, rule, sums: rule.sums() })
     }
 
-    /// A member of `Hyper`; 0 where the rule has none of this name.
+    /// A member of `Hyper`; 0 where the rule has no member of this name.
     pub(crate) fn member(&self, name: &str) -> F {
         let at = self.rule.scalars(1).iter().position(|s| s.name == name);
         at.map_or(F::zero(), |at| self.hyper[at])

@@ -3,7 +3,6 @@
 use crate::cpu::around::Counters;
 use crate::cpu::number::Number;
 use crate::cpu::optimizer::Optimizer;
-use crate::cpu::warp::Warped;
 use crate::gpu::access::snapshot::Rounding;
 use crate::gpu::layout::units::ROW_STEPS;
 use crate::optim::Kind;
@@ -18,9 +17,9 @@ impl<F: Number> Optimizer<F> {
         }
         let names = self.spec.groups[kept.spec.group].rule.states().into_iter().map(|s| s.name);
         let states = names.zip(&kept.states).filter_map(|(name, state)| Some((name, state.as_deref()?)));
-        let warp = kept.warp.iter().flat_map(Warped::arrays);
+        let pass = kept.pass.iter().flat_map(|pass| pass.arrays());
         let steps = kept.row_steps.iter().map(|steps| (ROW_STEPS, steps.as_slice()));
-        states.chain(self.around.arrays(tensor)).chain(steps).chain(warp).collect()
+        states.chain(self.around.arrays(tensor)).chain(steps).chain(pass).collect()
     }
 
     /// As [`arrays`](Self::arrays), for writing.
@@ -31,9 +30,9 @@ impl<F: Number> Optimizer<F> {
         let kept = &mut self.tensors[tensor];
         let names = self.spec.groups[kept.spec.group].rule.states().into_iter().map(|s| s.name);
         let states = names.zip(&mut kept.states).filter_map(|(name, state)| Some((name, state.as_deref_mut()?)));
-        let warp = kept.warp.iter_mut().flat_map(Warped::arrays_mut);
+        let pass = kept.pass.iter_mut().flat_map(|pass| pass.arrays_mut());
         let steps = kept.row_steps.iter_mut().map(|steps| (ROW_STEPS, steps.as_mut_slice()));
-        states.chain(self.around.arrays_mut(tensor)).chain(steps).chain(warp).collect()
+        states.chain(self.around.arrays_mut(tensor)).chain(steps).chain(pass).collect()
     }
 
     /// The form of an array of a tensor, and the kind of its numbers.
@@ -51,7 +50,7 @@ impl<F: Number> Optimizer<F> {
         self.tensors[tensor].stored.formats.params
     }
 
-    /// The parameters of a tensor in full precision, from those that the model sees. `None`: the storage keeps none.
+    /// The parameters of a tensor in full precision, from the parameters that the model sees. `None`: the storage keeps no full precision.
     pub(crate) fn full_params(&self, tensor: usize, params: &[F]) -> Option<Vec<F>> {
         self.tensors[tensor].stored.clone().recall(params)
     }
@@ -63,7 +62,7 @@ impl<F: Number> Optimizer<F> {
         }
     }
 
-    /// The key and the count that the draws of the next step follow from. `None`: nothing is rounded stochastically.
+    /// The key and the count from which the draws of the next step follow. `None`: no array is rounded stochastically.
     pub(crate) fn rounding(&self) -> Option<Rounding> {
         let stochastic = self.tensors.iter().any(|tensor| tensor.stored.formats.round_stochastically());
         stochastic.then_some(Rounding { key: self.draws.key, steps: self.draws.steps })

@@ -157,6 +157,8 @@ pub fn restore_torch(name: &str, bytes: impl Into<Vec<u8>>, optimizer: &mut Opti
             }
         }
     }
+    let params = writes.iter().filter(|(_, array, _)| *array == PARAM);
+    params.into_iter().try_for_each(|(tensor, ..)| optimizer.check_writable(tensor.index()))?;
     optimizer.write_step_count(steps.map_or(0, |(steps, _)| steps))?;
     if partial {
         own.into_iter().try_for_each(|(tensor, step)| optimizer.write_tensor_step_count(tensor, step))?;
@@ -223,7 +225,7 @@ impl Source<'_> {
         }
     }
 
-    /// The count of steps that the states come from.
+    /// The count of steps after which torch saved the states.
     fn steps(&self, rule: &str, states: &[(&str, &str, bool)]) -> Result<u32> {
         let Some(steps) = self.number(STEP)? else {
             if rule == "sgd" {

@@ -8,7 +8,7 @@ settings! {
     /// Schedule-free AdamW (Defazio et al. 2024, arXiv 2405.15682, algorithm 1), as `schedulefree.AdamWScheduleFree`: an average of the
     /// iterates replaces a schedule that must know when training ends.
     ///
-    /// `z ← z - γu`, `x ← (1-c)x + cz`, `y = (1-β)z + βx` with `u` AdamW's direction at y. During training the parameters hold y;
+    /// `z ← z - γu`, `x ← (1-c)x + cz`, `y = (1-β)z + βx` where `u` is AdamW's direction at y. During training the parameters hold y;
     /// [`Optimizer::to_eval_params`](crate::Optimizer::to_eval_params) turns them into x and
     /// [`to_train_params`](crate::Optimizer::to_train_params) back into y. As in the package, the t-th step has the weight
     /// `t^r γ_max^weight_lr_power` in the average, with the largest rate so far; steps at a rate of 0 before all others have none. If `r` or

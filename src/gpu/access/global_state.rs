@@ -4,6 +4,7 @@ use crate::gpu::Optimizer;
 use crate::gpu::access::readback::read_buffer;
 use crate::gpu::build::spec::Tensor;
 use crate::gpu::layout::units::{CONTROL_HEAD, LOSS_BYTES, ROW_STEPS, VEC4};
+use crate::gpu::record::evaluate::Probed;
 use crate::{Error, Result};
 
 impl Optimizer {
@@ -23,14 +24,14 @@ impl Optimizer {
         }
     }
 
-    /// Writes the losses of probes, for callers that evaluate them on the host: first the loss at the parameters. Steps use these losses until
+    /// Writes the losses of probes, for callers that evaluate them on the host. The first is the loss at the parameters. Steps use these losses until
     /// new ones are written.
     ///
     /// # Errors
     /// The count of losses is not one more than the count of probes.
     pub fn write_losses(&mut self, losses: &[f32]) -> Result<()> {
         self.put_losses(losses)?;
-        self.probed = true;
+        self.probed = Probed::given(true);
         Ok(())
     }
 
@@ -45,7 +46,7 @@ impl Optimizer {
         }
         for (slot, loss) in losses.iter().enumerate() {
             let slot = self.loss_slot(slot)?;
-            self.context.queue.write_buffer(slot.buffer(), slot.offset(), bytemuck::bytes_of(loss));
+            self.context.write(slot.buffer(), slot.offset(), bytemuck::bytes_of(loss))?;
         }
         Ok(())
     }
@@ -72,7 +73,7 @@ impl Optimizer {
             )));
         }
         if count > 0 {
-            self.context.queue.write_buffer(&self.kernels.control, CONTROL_HEAD, bytemuck::cast_slice(values));
+            self.context.write(&self.kernels.control, CONTROL_HEAD, bytemuck::cast_slice(values))?;
         }
         Ok(())
     }
@@ -98,35 +99,35 @@ impl Optimizer {
     }
 
     /// Writes the numbers that are kept for a tensor, before the next submitted work.
-    pub(crate) fn write_progress(&self, tensor: usize, values: &[f32]) {
-        if !values.is_empty() {
-            let at = self.progress_at(tensor);
-            self.context.queue.write_buffer(&self.kernels.control, at, bytemuck::cast_slice(values));
+    pub(crate) fn write_progress(&self, tensor: usize, values: &[f32]) -> Result<()> {
+        if values.is_empty() {
+            return Ok(());
         }
+        self.context.write(&self.kernels.control, self.progress_at(tensor), bytemuck::cast_slice(values))
     }
 
     /// Writes, for every tensor, the numbers that are kept after `step_count` steps with the current settings.
-    pub(crate) fn restart_progress(&self, step_count: u64) {
-        (0..self.spec.tensors.len()).for_each(|tensor| self.restart_tensor(tensor, step_count));
+    pub(crate) fn restart_progress(&self, step_count: u64) -> Result<()> {
+        (0..self.spec.tensors.len()).try_for_each(|tensor| self.restart_tensor(tensor, step_count))
     }
 
-    fn restart_tensor(&self, tensor: usize, step_count: u64) {
+    fn restart_tensor(&self, tensor: usize, step_count: u64) -> Result<()> {
         let rule = self.spec.groups[self.spec.tensors[tensor].group].rule.as_ref();
         let own = if self.spec.around.partial { vec![step_count as f64, 0.0] } else { Vec::new() };
         let numbers = rule.progress_after(step_count).into_iter().chain(own).map(|x| x as f32);
-        self.write_progress(tensor, &numbers.collect::<Vec<_>>());
-        self.write_row_steps(tensor, step_count);
+        self.write_progress(tensor, &numbers.collect::<Vec<_>>())?;
+        self.write_row_steps(tensor, step_count)
     }
 
     /// Sets the step count of every element of a tensor, where elements have step counts.
-    fn write_row_steps(&self, tensor: usize, step_count: u64) {
-        let array = self.arrays(tensor).into_iter().find(|array| array.name == ROW_STEPS);
-        for run in array.iter().flat_map(|_| self.placement.layout.state_runs(tensor)) {
-            let (arena, counts) =
-                (&self.kernels.dispatches[run.shard].arena.buffer, vec![step_count as f32; run.elements]);
-            let start = array.iter().map(|array| array.stretch(&run).start);
-            start.for_each(|at| self.context.queue.write_buffer(arena, at, bytemuck::cast_slice(&counts)));
+    fn write_row_steps(&self, tensor: usize, step_count: u64) -> Result<()> {
+        let Some(array) = self.arrays(tensor).into_iter().find(|array| array.name == ROW_STEPS) else { return Ok(()) };
+        for run in self.placement.layout.state_runs(tensor) {
+            let arena = &self.kernels.dispatches[run.shard].arena.buffer;
+            let counts = vec![step_count as f32; run.elements];
+            self.context.write(arena, array.stretch(&run).start, bytemuck::cast_slice(&counts))?;
         }
+        Ok(())
     }
 
     /// The step count of a tensor on the GPU: that of the optimizer, without the steps that left out the tensor.
@@ -155,8 +156,7 @@ impl Optimizer {
             return Err(self.spec.tensors[tensor].error(problem.to_owned()));
         }
         self.check_idle()?;
-        self.restart_tensor(tensor, u64::from(step_count));
-        Ok(())
+        self.restart_tensor(tensor, u64::from(step_count))
     }
 
     /// The byte of the control buffer at which the progress of a tensor lies.

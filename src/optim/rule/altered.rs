@@ -8,7 +8,7 @@ use super::sealed::Sealed;
 use super::settings::Value;
 use super::spec::{Scalar, StateSpec, Sums};
 use crate::Result;
-use crate::optim::procedure::Procedure;
+use crate::optim::procedure::Shared;
 
 /// Changes one scalar of the `t`-th step of a rule.
 type ChangeScalar = fn(&dyn Rule, u64, &mut Scalar);
@@ -94,7 +94,7 @@ impl Rule for Altered {
     fn progress_after(&self, t: u64) -> Vec<f64> {
         self.rule.progress_after(t)
     }
-    fn procedure(&self) -> Procedure {
+    fn procedure(&self) -> Shared {
         self.rule.procedure()
     }
     fn common(&self) -> &[&'static str] {
@@ -102,6 +102,9 @@ impl Rule for Altered {
     }
     fn shares_rows(&self) -> bool {
         self.rule.shares_rows()
+    }
+    fn needs_one_rate(&self) -> bool {
+        self.rule.needs_one_rate()
     }
     fn has_cpu(&self) -> bool {
         self.rule.has_cpu()
@@ -127,7 +130,7 @@ mod tests {
         for entry in ALL {
             let rule = entry.sample();
             assert!(rule.origin().is_own(), "{}", entry.name);
-            // Even the crate's own text is not trusted where a caller passes it.
+            // Even the crate's own text is not trusted if a caller passes it.
             let same = Altered::with_text(rule.boxed(), rule.text());
             let other = Altered::with_scalars(rule, |_, _, scalar| scalar.call *= 2.0);
             for altered in [same, other] {

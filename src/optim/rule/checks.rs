@@ -3,7 +3,8 @@
 use super::object::Rule;
 use super::spec::Depends;
 use crate::optim::ALL;
-use crate::optim::procedure::Procedure;
+use crate::optim::procedure::refusal;
+use crate::optim::procedure::spec::Feature;
 use crate::{Error, Result};
 
 /// Whether two groups of one optimizer may hold these rules: the mathematics must be the same, the settings may differ.
@@ -44,9 +45,9 @@ pub(crate) fn check_common<'a>(groups: impl Iterator<Item = (&'a str, &'a dyn Ru
     Ok(())
 }
 
-/// Refuses column rates for a rule that keeps an average beside the parameters: the average moves at the rule's own rate.
+/// Refuses column rates for a rule that keeps an average beside the parameters, because the average moves at the rule's own rate.
 pub(crate) fn need_one_rate(rule: &dyn Rule) -> Result<()> {
-    if rule.evaluation().is_none() {
+    if !rule.needs_one_rate() {
         return Ok(());
     }
     let problem = "keeps an average beside the parameters, which one rate must move: no column rates";
@@ -64,19 +65,17 @@ pub(crate) fn need_shared(rule: &dyn Rule) -> Result<()> {
 
 /// Refuses skipped rows and column rates for a rule with a procedure that needs whole tensors.
 pub(crate) fn need_rows(rule: &dyn Rule) -> Result<()> {
-    if rule.procedure().steps_rows() {
-        return Ok(());
-    }
-    let problem = "moves or mixes whole tensors inside its step: row sets and column rates are for the other rules";
-    Err(Error::Usage(format!("{} {problem}", rule.name())))
+    need(rule, Feature::Rows)
+}
+
+/// Refuses a feature that the rule's procedure cannot go with.
+pub(crate) fn need(rule: &dyn Rule, feature: Feature) -> Result<()> {
+    refusal(&rule.procedure(), rule.name(), feature).map_or(Ok(()), |reason| Err(Error::Usage(reason)))
 }
 
 /// Refuses step counts of tensors or elements for a rule whose scalars cannot be computed at another count.
 pub(crate) fn need_own_counts(rule: &dyn Rule, what: &str) -> Result<()> {
-    if let Procedure::Integrate(_) = rule.procedure() {
-        let problem = "evaluates gradients of all tensors inside its step";
-        return Err(Error::Usage(format!("{} {problem}: no {what}", rule.name())));
-    }
+    need(rule, Feature::OwnCounts)?;
     let counts = rule.scalars(1).into_iter().find(|scalar| scalar.depends != Depends::Call);
     match counts.filter(|_| rule.own_count().is_none()) {
         None => Ok(()),
@@ -94,7 +93,7 @@ pub(crate) fn need_element_counts(rule: &dyn Rule, what: &str) -> Result<()> {
     let problem = if !rule.progress().is_empty() {
         "keeps the weights of its average once per tensor"
     } else if rule.sums().sums > 0 && !rule.sums().any_count && rule.own_count().is_some() {
-        "takes a mean over elements, which all need one step count"
+        "sums over elements, which all need one step count"
     } else {
         return Ok(());
     };

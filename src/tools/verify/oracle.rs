@@ -29,7 +29,7 @@ enum Input {
 /// Each tensor's decision, the global state, and each tensor's progress.
 type Decided = (Vec<Vec<f64>>, Vec<f64>, Vec<Vec<f64>>);
 
-/// A change of an input, as a share of it.
+/// A change of an input, as a share of the input.
 type Change = Option<(Input, f64)>;
 
 /// A tensor in f64, with the rule's sums over it.
@@ -65,7 +65,7 @@ pub(super) struct Oracle<'a> {
 /// count; at the end the global state and the step count.
 pub(super) struct Expected {
     pub(super) values: Vec<f64>,
-    /// The error that each may have, from the rounding of the numbers from which it is computed.
+    /// The error that each value may have, from the rounding of the numbers from which it is computed.
     pub(super) allowances: Vec<f64>,
     pub(super) tolerance: f64,
 }
