@@ -20,6 +20,8 @@ use crate::{Error, Result};
 const LARGEST: &str = ".largest";
 /// The maps of a tensor's arrays in eight bits, in the metadata.
 const MAPS: &str = "maps";
+/// The numbers that are kept once per tensor, by their bits, in the metadata.
+const PROGRESS: &str = "progress_bits";
 
 /// The arrays of a tensor, for the file.
 pub(crate) fn write(tensor: &Arrays) -> impl Iterator<Item = FileArray<'_>> {
@@ -54,6 +56,11 @@ pub(crate) fn about(tensor: &Arrays) -> Json {
     let maps: BTreeMap<&str, &str> = tensor.arrays.iter().filter_map(named_map).collect();
     if !maps.is_empty() {
         about[MAPS] = json!(maps);
+    }
+    if !tensor.progress.is_empty() {
+        let numbers: BTreeMap<&str, u32> =
+            tensor.progress.iter().map(|(name, x)| (name.as_str(), x.to_bits())).collect();
+        about[PROGRESS] = json!(numbers);
     }
     about
 }
@@ -93,7 +100,8 @@ pub(super) fn read(file: &TensorFile, named: &[Tensor]) -> Result<Vec<Arrays>> {
         let name = tensor.name.as_str();
         let begin = arrays.partition_point(|array| array.tensor < name);
         let end = arrays.partition_point(|array| array.tensor <= name);
-        TensorReader { file, name, maps: &tensor.maps.0, arrays: &arrays[begin..end] }.read(&tensor.group)
+        let reader = TensorReader { file, name, maps: &tensor.maps.0, arrays: &arrays[begin..end] };
+        Ok(Arrays { progress: reader.numbers(&tensor.progress.0)?, ..reader.read(&tensor.group)? })
     };
     named.iter().map(read).collect()
 }
@@ -124,9 +132,22 @@ impl TensorReader<'_> {
             arrays.push(((*array).to_owned(), self.packed(array, entry)?));
         }
         self.check_maps()?;
-        let tensor = Arrays { name: self.name.to_owned(), group: group.to_owned(), shape, arrays };
+        let tensor =
+            Arrays { name: self.name.to_owned(), group: group.to_owned(), shape, arrays, progress: Vec::new() };
         self.check_precision(&tensor)?;
         Ok(tensor)
+    }
+
+    /// The numbers that are kept once per tensor.
+    fn numbers(&self, bits: &[(String, u32)]) -> Result<Vec<(String, f32)>> {
+        let number = |(name, bits): &(String, u32)| {
+            Some((name.clone(), f32::from_bits(*bits))).filter(|(_, x)| x.is_finite() && *x >= 0.0)
+        };
+        let numbers = bits.iter().map(number).collect::<Option<_>>();
+        numbers.ok_or_else(|| {
+            let tensor = quote(self.name);
+            self.error(format!("`{PROGRESS}` of tensor {tensor} has a number that is not finite or is below 0"))
+        })
     }
 
     fn entry(&self, array: &str) -> Option<&Entry> {

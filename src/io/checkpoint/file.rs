@@ -78,6 +78,7 @@ impl Checkpoint {
         };
         checkpoint.add_settings();
         checkpoint.add_products()?;
+        checkpoint.add_progress()?;
         Ok(checkpoint)
     }
 
@@ -91,6 +92,22 @@ impl Checkpoint {
                 }
             }
         }
+    }
+
+    /// Adds the progress to a file that was written before its rule kept one. Such a run took its weights from its settings and its step count.
+    fn add_progress(&mut self) -> Result<()> {
+        let Ok(entry) = optim::find(&self.optimizer) else { return Ok(()) };
+        let steps = self.step_count();
+        for tensor in self.contents.tensors.iter_mut().filter(|tensor| tensor.progress.is_empty()) {
+            let Some((_, settings)) = self.groups.iter().find(|(group, _)| *group == tensor.group) else { continue };
+            if entry.sample().progress().is_empty() {
+                break;
+            }
+            let rule = entry.configure(settings.iter().map(|(name, value)| (name.as_str(), value.clone())))?;
+            let numbers = rule.progress_after(steps).into_iter().map(|x| x as f32);
+            tensor.progress = rule.progress().iter().map(|name| (*name).to_owned()).zip(numbers).collect();
+        }
+        Ok(())
     }
 
     /// Adds nadam's product of momenta to a file that was written before the product was a state. Such a run took the product from its

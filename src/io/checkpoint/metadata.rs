@@ -104,11 +104,12 @@ object! {
 }
 
 object! {
-    /// A tensor, with the maps of its arrays in eight bits.
+    /// A tensor, with the maps of its arrays in eight bits, and the bits of the numbers that are kept once per tensor.
     Tensor {
         "name" => name: String,
         "group" => group: String,
         "maps" => maps: Pairs<String> = Pairs(Vec::new()),
+        "progress_bits" => progress: Pairs<u32> = Pairs(Vec::new()),
     }
 }
 

@@ -60,7 +60,7 @@ fn own(module: &Module, function: &Function, info: &FunctionInfo) -> Cost {
 
 /// Calls `each` with the function of every call.
 fn calls(block: &Block, each: &mut impl FnMut(Handle<Function>)) {
-    for statement in block.iter() {
+    for statement in block {
         match statement {
             Statement::Call { function, .. } => each(*function),
             Statement::Block(block) => calls(block, each),
