@@ -24,7 +24,7 @@ fn put<'de, A: MapAccess<'de>, T: Deserialize<'de>>(
 }
 
 fn twice<E: de::Error>(key: &str) -> E {
-    E::custom(format_args!("{} stands there twice", quote(key)))
+    E::custom(format_args!("{} appears twice", quote(key)))
 }
 
 fn lacks<E: de::Error>(key: &str) -> E {

@@ -10,7 +10,7 @@ use serde_json::Value as Json;
 use crate::io::lines;
 use crate::{Error, Result};
 
-/// Far more than any line of a log.
+/// The longest line in bytes, far longer than a line of a log.
 const MAX_LINE: usize = 1 << 16;
 
 /// What a run that resumes needs of a line.
@@ -63,7 +63,8 @@ impl Journal {
         Ok(Self { name, file, earlier: Some(earlier) })
     }
 
-    /// Adds an epoch. The first one drops the lines of all epochs from its own on, which a run wrote that was killed before it saved them.
+    /// Adds an epoch. The first call drops the lines of this epoch and of later ones: an earlier run wrote them, and was killed before it
+    /// saved them.
     ///
     /// # Errors
     /// The file cannot be written.
