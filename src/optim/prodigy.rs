@@ -224,9 +224,11 @@ impl ElementwiseRule for Prodigy {
     }
 
     fn variants() -> Vec<(&'static str, Self)> {
-        let base = Self { weight_decay: 0.1, ..Self::default() };
+        // With the default d0 the first steps are below the rounding of most parameters in f32, and θ0 - θ is mostly rounding.
+        let base = Self { weight_decay: 0.1, d0: 1e-2, ..Self::default() };
         vec![
             ("default", base),
+            ("small_d0", Self { d0: 1e-6, ..base }),
             ("large_d0", Self { d0: 0.3, beta2: 0.9, bias_correction: true, ..base }),
             (
                 "slow_growth",

@@ -9,11 +9,15 @@ use crate::gpu::access::snapshot::{Arrays, Contents};
 use crate::io::atomic;
 use crate::io::tensor_file::TensorFile;
 use crate::io::tensor_writer::serialize;
+use crate::optim::{self, Value};
 use crate::options::storage::Packed;
 use crate::{Error, NAdam, Result};
 
 /// The one key of the metadata. safetensors writes several keys in an order that changes from file to file.
 const ABOUT: &str = "wgpu-optim checkpoint";
+
+/// Settings that rules got after files of these rules had been written, with the value that a rule had before.
+const LATER: [(&str, Value); 1] = [("cautious", Value::Flag(false))];
 
 impl Checkpoint {
     /// The file as bytes.
@@ -72,8 +76,21 @@ impl Checkpoint {
             groups: about::groups(file, metadata.groups.0)?,
             notes: metadata.notes.0,
         };
+        checkpoint.add_settings();
         checkpoint.add_products()?;
         Ok(checkpoint)
+    }
+
+    /// Adds the settings that the rule did not have yet when the file was written.
+    fn add_settings(&mut self) {
+        let Ok(entry) = optim::find(&self.optimizer) else { return };
+        for (name, value) in LATER.iter().filter(|(name, _)| entry.settings.contains(name)) {
+            for (_, settings) in &mut self.groups {
+                if !settings.iter().any(|(setting, _)| setting == name) {
+                    settings.push(((*name).to_owned(), value.clone()));
+                }
+            }
+        }
     }
 
     /// Adds nadam's product of momenta to a file that was written before the product was a state. Such a run took the product from its
