@@ -1082,7 +1082,7 @@ fn verification_has_its_fields() {
         assert_eq!((&found[0]["case"], &found[1]["optimizer"]), (&"vradam/free/1025".into(), &"lion".into()));
     }
     let human = passes(&["verify", "--optimizer", "lion", "--backend", "cpu"]);
-    assert!(human.contains("lion/default/1025 ") && human.contains("12 of 12 cases passed"), "{human}");
+    assert!(human.contains("lion/default/1025 ") && human.contains("18 of 18 cases passed"), "{human}");
 }
 
 /// Without a driver, the tour names what to install, and continues on the CPU.

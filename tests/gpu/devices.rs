@@ -19,6 +19,8 @@ use crate::common::{block_on, open};
 enum Kind {
     /// AdamW with options around it.
     Plain,
+    /// AdamW whose steps may name tensors.
+    Partial,
     Dynamic,
     Probing,
     ScheduleFree,
@@ -52,7 +54,7 @@ fn buffer(gpu: &Gpu) -> wgpu::Buffer {
 /// The builder of an optimizer whose tensor `w` lies in these buffers.
 fn builder(kind: Kind, [params, grads, mask]: [&wgpu::Buffer; 3]) -> (Builder, Tensor, Option<RowSet>) {
     let rule: Box<dyn Rule> = match kind {
-        Kind::Plain | Kind::Dynamic | Kind::Rows => AdamW::default().boxed(),
+        Kind::Plain | Kind::Partial | Kind::Dynamic | Kind::Rows => AdamW::default().boxed(),
         Kind::Probing => SAdam::default().boxed(),
         Kind::ScheduleFree => SgdScheduleFree { lr: 0.1, ..SgdScheduleFree::default() }.boxed(),
         Kind::Warp => WarpAdam::default().boxed(),
@@ -68,6 +70,7 @@ fn builder(kind: Kind, [params, grads, mask]: [&wgpu::Buffer; 3]) -> (Builder, T
             builder.ema(Ema::default()).telemetry(true).loss_scale(LossScale::default()).clip(Clip::TensorNorm(1.0));
             builder.accumulate(Accumulate::Mean(2));
         }
+        Kind::Partial => _ = builder.partial_steps(true).accumulate(Accumulate::Mean(2)),
         Kind::Dynamic => _ = builder.accumulate(Accumulate::Mean(2)),
         Kind::Probing => _ = builder.undamped_steps(true),
         Kind::Rows => _ = builder.column_rates(w, &[1.0, 0.5]),
@@ -147,6 +150,8 @@ const CALLS: &[Call] = &[
     call("record_update", Kind::ScheduleFree, BOTH, |s, e| {
         s.optimizer.record_sums(e).and(s.optimizer.record_update(e))
     }),
+    call("step_tensors", Kind::Partial, BOTH, |s, e| s.optimizer.step_tensors(e, [s.w])),
+    call("accumulate_tensors", Kind::Partial, BOTH, |s, e| s.optimizer.accumulate_tensors(e, [s.w])),
     call("accumulate", Kind::Plain, BOTH, |s, e| s.optimizer.accumulate(e)),
     call("accumulate_with_grads", Kind::Dynamic, BOTH, |s, e| {
         s.optimizer.accumulate_with_grads(e, [(s.w, s.grads.slice(..))])
@@ -208,6 +213,11 @@ const CALLS: &[Call] = &[
     call("write_state", Kind::Plain, OWN, |s, _| s.optimizer.write_state(s.w, "m", &[0.0; 16])),
     call("read_step_count", Kind::Plain, OWN, |s, _| block_on(s.optimizer.read_step_count()).map(ignore)),
     call("write_step_count", Kind::Plain, OWN, |s, _| s.optimizer.write_step_count(3)),
+    call("read_tensor_step_count", Kind::Partial, OWN, |s, _| {
+        block_on(s.optimizer.read_tensor_step_count(s.w)).map(ignore)
+    }),
+    call("write_tensor_step_count", Kind::Partial, OWN, |s, _| s.optimizer.write_tensor_step_count(s.w, 3)),
+    call("read_progress", Kind::ScheduleFree, OWN, |s, _| block_on(s.optimizer.read_progress(s.w)).map(ignore)),
     call("read_skipped", Kind::Plain, OWN, |s, _| block_on(s.optimizer.read_skipped()).map(ignore)),
     call("read_loss_scale", Kind::Plain, OWN, |s, _| block_on(s.optimizer.read_loss_scale()).map(ignore)),
     call("read_nonfinite", Kind::Plain, OWN, |s, _| block_on(s.optimizer.read_nonfinite()).map(ignore)),

@@ -1,6 +1,6 @@
 //! Sums per tensor and over all tensors, against f64: one tensor, a thousand, a hundred thousand, and one of 64 million elements.
 
-use wgpu_optim::optim::{NormOf, VRAdam};
+use wgpu_optim::optim::{NormOf, Rule as _, VRAdam};
 use wgpu_optim::tools::adapter::Gpu;
 use wgpu_optim::tools::objectives::random::unit;
 use wgpu_optim::{Group, Optimizer, read_buffer, wgpu};
@@ -20,8 +20,9 @@ fn squared_norms(gpu: &Gpu, optimizer: &mut Optimizer) -> Vec<f32> {
     gpu.run(|encoder| optimizer.record_sums(encoder)).unwrap();
     let totals = optimizer.totals().unwrap();
     let bytes = block_on(read_buffer(&gpu.device, &gpu.queue, totals.slice(..))).unwrap();
-    let records: Vec<[f32; 4]> = bytemuck::pod_collect_to_vec(&bytes);
-    records.into_iter().map(|polynomial| polynomial[2]).collect()
+    let totals: Vec<[f32; 4]> = bytemuck::pod_collect_to_vec(&bytes);
+    // The squared norm is the first total of a record; the coefficient of c² comes third.
+    totals.chunks(rule().sums().totals).map(|record| record[0][2]).collect()
 }
 
 #[track_caller]

@@ -487,7 +487,7 @@ fn bad_slices_are_named_and_change_nothing() {
     assert!(failure(fresh.bind(&good, &foreign)).contains("needs STORAGE"));
     fresh.bind(&good, &good).expect("bound");
     let mut encoder = gpu.encode();
-    assert!(failure(fresh.record_gradient(&mut encoder, 45)).contains("batch 45 of 45"));
+    assert!(failure(fresh.record_gradient(&mut encoder, 45)).contains("no batch 45, needs less than 45"));
     assert!(failure(fresh.record_loss(&mut encoder, 0, plain.slice(..))).contains("COPY_DST"));
 
     let mut cpu = CpuMlp::<f32>::new(&spec, split(), 32, 0).expect("a perceptron");
@@ -497,5 +497,5 @@ fn bad_slices_are_named_and_change_nothing() {
     let error = failure(cpu.gradient(&slices(&params), 0, &mut [&mut short, &mut bias]));
     assert!(error.contains("`layer1.weight`: gradients have 639 elements, needs 640"), "{error}");
     assert_eq!(bias, [1.0; 10]);
-    assert!(failure(cpu.loss(&slices(&params), 45)).contains("batch 45 of 45"));
+    assert!(failure(cpu.loss(&slices(&params), 45)).contains("no batch 45, needs less than 45"));
 }

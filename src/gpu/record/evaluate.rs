@@ -245,7 +245,8 @@ impl PendingStep<'_> {
     /// step leaves out the tensors that the call does not name.
     ///
     /// ```
-    /// use wgpu_optim::{EvalRequest, FlowAdam, Group, Integrator, Optimizer};
+    /// use wgpu_optim::optim::Integrator;
+    /// use wgpu_optim::{EvalRequest, FlowAdam, Group, Optimizer};
     /// # let gpu = pollster::block_on(wgpu_optim::tools::adapter::Selector::default().open())?;
     /// # let (device, queue) = (gpu.device, gpu.queue);
     /// # let gradients = device.create_buffer(&wgpu_optim::wgpu::BufferDescriptor {
