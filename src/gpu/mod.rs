@@ -12,6 +12,7 @@ pub(crate) mod build;
 pub(crate) mod hyper;
 pub(crate) mod kernel;
 pub(crate) mod layout;
+pub(crate) mod part;
 pub(crate) mod record;
 
 pub use crate::gpu::build::spec::RowSet;
@@ -22,4 +23,5 @@ pub use access::snapshot::Snapshot;
 pub use build::builder::Builder;
 pub use layout::class::{Class, Stage};
 pub use optimizer::Optimizer;
+pub(crate) use part::Part;
 pub use record::evaluate::PendingStep;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::gpu::Optimizer;
+use crate::gpu::Part;
 use crate::gpu::build::buffers::{Buffers, Sizes, Which};
 use crate::gpu::hyper::mailbox::Mailbox;
 use crate::gpu::layout::shards::{Chunk, Shard};
@@ -83,10 +83,9 @@ impl Telemetry {
     }
 }
 
-impl Optimizer {
-    /// The measurements of the newest finished step, once per step. `None` if no step has finished since the last call, or if the builder did
-    /// not set [`Builder::telemetry`](crate::Builder::telemetry). The call never waits.
-    pub fn try_stats(&self) -> Option<Stats> {
+impl Part {
+    /// The measurements of the newest finished step, once per step.
+    pub(crate) fn try_stats(&self) -> Option<Stats> {
         let _ = self.context.device.poll(wgpu::PollType::Poll);
         let telemetry = self.telemetry.as_ref()?;
         let mut ready: Vec<&Place> = telemetry.ring.iter().filter(|place| place.mailbox.is_ready()).collect();
@@ -96,12 +95,8 @@ impl Optimizer {
         newest.mailbox.open(|sample| self.stats(telemetry, sample))
     }
 
-    /// The name of the first tensor with a gradient, or a sum of squared gradients, that was not finite in the last finished step. Steps count
-    /// such numbers with a loss scale, `skip_nonfinite`, a clip by norm or telemetry.
-    ///
-    /// # Errors
-    /// Steps do not count such numbers; the device was lost.
-    pub async fn read_nonfinite(&self) -> Result<Option<&str>> {
+    /// The name of the first tensor with a gradient, or a sum of squared gradients, that was not finite in the last finished step.
+    pub(crate) async fn read_nonfinite(&self) -> Result<Option<&str>> {
         let Some(round) = self.kernels.rounds.first().filter(|_| self.spec.around.sums()) else {
             return Err(nothing_counts());
         };

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use crate::Result;
 use futures::FutureExt as _;
 
-use crate::gpu::Optimizer;
 use crate::gpu::access::telemetry::Telemetry;
 use crate::gpu::build::blame::{blame, bound};
 use crate::gpu::build::buffers::{Buffers, OWNED, TABLE, Which, buffer};
@@ -24,6 +23,7 @@ use crate::gpu::layout::tables::fold;
 use crate::gpu::layout::units::VEC4;
 use crate::gpu::layout::windows::Window;
 use crate::gpu::record::mode::Modes;
+use crate::gpu::{Optimizer, Part};
 use crate::optim::procedure::evaluation::Evaluations;
 use crate::optim::rule::Rule;
 use crate::options::storage::half::rounding_key;
@@ -45,20 +45,23 @@ impl Builder {
     pub fn build(&self, device: &wgpu::Device, queue: &wgpu::Queue) -> Result<Optimizer> {
         let spec = self.settled()?;
         let software = device.adapter_info().device_type == wgpu::DeviceType::Cpu;
-        let plan = Plan::new(&spec, self.sum_lanes, &device.limits(), software)?;
+        let (specs, directory) = spec.divide();
+        let plan = |part: &Spec| Plan::new(part, self.sum_lanes, &device.limits(), software);
+        let plans = specs.iter().map(plan).collect::<Result<Vec<_>>>()?;
         let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
-        let made = Optimizer::create(self, spec, plan, device, queue);
+        let parts = specs.into_iter().zip(plans);
+        let made: Result<Vec<Part>> = parts.map(|(spec, plan)| Part::create(self, spec, plan, device, queue)).collect();
         // Natively wgpu reports an error at once. A browser reports it later, to the error handler of the device.
         let error = scope.pop().now_or_never().flatten();
-        let made = made?;
+        let parts = made?;
         match error {
-            None => Ok(made),
-            Some(error) => Err(blame(device, queue, &error, bound(&made.spec.tensors))),
+            None => Ok(Optimizer { spec, parts, directory, half: None }),
+            Some(error) => Err(blame(device, queue, &error, bound(&spec.tensors))),
         }
     }
 }
 
-impl Optimizer {
+impl Part {
     fn create(builder: &Builder, spec: Spec, plan: Plan, device: &wgpu::Device, queue: &wgpu::Queue) -> Result<Self> {
         let memory_usage = plan.memory_usage(&spec);
         let contents = plan.contents();
@@ -100,7 +103,6 @@ impl Optimizer {
             kernels,
             remap: None,
             scalars,
-            half: None,
             probed: false,
             modes: Modes::default(),
             telemetry: None,

@@ -1,7 +1,6 @@
 //! The bytes of a plan by role.
 
 use crate::Result;
-use crate::gpu::Optimizer;
 use crate::gpu::build::buffers::{Source, Which};
 use crate::gpu::build::builder::Builder;
 use crate::gpu::build::plan::Plan;
@@ -20,16 +19,11 @@ impl Builder {
     /// Those errors of [`build`](Self::build) that need no device.
     pub fn memory_usage(&self, limits: &wgpu::Limits) -> Result<MemoryUsage> {
         let spec = self.settled()?;
-        Ok(Plan::new(&spec, self.sum_lanes, limits, false)?.memory_usage(&spec))
-    }
-}
-
-impl Optimizer {
-    /// The GPU memory that the optimizer takes, by role: every buffer that construction created, and the ranges that the caller bound.
-    /// Snapshots, reads and writes take more memory for their copies, which is not counted here.
-    #[must_use]
-    pub fn memory_usage(&self) -> MemoryUsage {
-        self.memory_usage.clone()
+        let mut all = MemoryUsage::default();
+        for part in spec.divide().0 {
+            all.join(&Plan::new(&part, self.sum_lanes, limits, false)?.memory_usage(&part));
+        }
+        Ok(all)
     }
 }
 

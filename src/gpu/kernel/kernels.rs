@@ -91,7 +91,7 @@ pub(crate) struct RoundDispatch {
 }
 
 /// The kinds of a shard's dispatches.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// The sums of a round.
     Stats(usize),

@@ -2,7 +2,7 @@
 
 use futures::FutureExt as _;
 
-use crate::gpu::Optimizer;
+use crate::gpu::Part;
 use crate::gpu::build::blame::blame;
 use crate::gpu::build::spec::{Slice, Tensor, index_of};
 use crate::gpu::kernel::kernels::{Kind, Pass};
@@ -12,6 +12,7 @@ use crate::gpu::layout::windows::Limits;
 use crate::{Error, Result};
 
 /// The gradients that a step names: windows of buffers, and the position of each tensor's gradient in its window.
+#[derive(Debug)]
 pub(crate) struct DynamicGradients {
     grads: Vec<Slice>,
     windows: Vec<Slice>,
@@ -22,6 +23,7 @@ pub(crate) struct DynamicGradients {
 }
 
 /// One dispatch over a run of parts with gradients in one window.
+#[derive(Debug)]
 struct RunDispatch {
     kind: Kind,
     pipeline: wgpu::ComputePipeline,
@@ -42,7 +44,7 @@ impl DynamicGradients {
     }
 }
 
-impl Optimizer {
+impl Part {
     /// Makes the dispatches that read the named gradients, before the step records anything.
     fn bind_dynamic(&self, dynamic: &mut DynamicGradients, kinds: impl IntoIterator<Item = Kind>) -> Result<()> {
         let scope = self.context.device.push_error_scope(wgpu::ErrorFilter::Validation);

@@ -1,7 +1,6 @@
 //! Recording a step.
 
-use crate::gpu::Optimizer;
-use crate::gpu::build::spec::Tensor;
+use crate::gpu::Part;
 use crate::gpu::hyper::scalars::Slot;
 use crate::gpu::kernel::kernels::Kind;
 use crate::gpu::kernel::passes;
@@ -9,163 +8,45 @@ use crate::gpu::layout::units::{ACCUMULATED, ROUNDED};
 use crate::gpu::record::dynamic::DynamicGradients;
 use crate::optim::Procedure;
 use crate::optim::procedure::Scheme;
-use crate::options::around::Mode;
 use crate::{Error, Result};
 
-impl Optimizer {
-    /// Records one step that rebinds the gradients of some tensors: ranges with the lengths and alignment of
-    /// [`Builder::bind`](crate::Builder::bind), in buffers that hold no parameters. The other tensors use their bound gradients. The step has
-    /// one dispatch per run of tensors with gradients in one buffer.
-    ///
-    /// # Errors
-    /// The builder did not set [`Builder::dynamic_gradients`](crate::Builder::dynamic_gradients); a range does not fit; a tensor is named
-    /// twice, or has no gradient.
-    pub fn step_with_grads<'a>(
-        &mut self,
-        encoder: &mut wgpu::CommandEncoder,
-        grads: impl IntoIterator<Item = (Tensor, wgpu::BufferSlice<'a>)>,
-    ) -> Result<()> {
-        self.check_whole()?;
-        let stats = (0..self.kernels.main_rounds).map(Kind::Stats);
-        let warp = self.warps().then_some(Kind::Procedure);
-        let dynamic = self.dynamic_gradients(grads, stats.chain(warp).chain([Kind::Update]))?;
-        let slot = self.scalars.begin(
-            &self.context.device,
-            &self.context.queue,
-            &self.spec.groups,
-            Some(&dynamic.positions),
-        )?;
-        self.record(encoder, &slot, Some(&dynamic));
-        self.finish(encoder, slot);
-        Ok(())
+impl Part {
+    /// Takes the slot of a call with the current settings. `gradients`: the gradient positions, for dynamic gradients.
+    pub(crate) fn begin(&mut self, gradients: Option<&[u32]>) -> Result<Slot> {
+        self.scalars.begin(&self.context.device, &self.context.queue, &self.spec.groups, gradients)
     }
 
-    /// Records the first half of a step: the sums, reduced into [`totals`](Self::totals). Rules without sums record nothing. The second half,
-    /// [`record_update`](Self::record_update), uses the settings at this call.
-    ///
-    /// # Errors
-    /// As [`step`](Self::step); the optimizer has dynamic gradients.
-    pub fn record_sums(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
-        if self.kernels.runs.is_some() {
-            return Err(Error::Usage("a step with dynamic gradients has no halves: call step_with_grads".to_owned()));
-        }
-        self.check_whole()?;
+    /// The dispatches of a step that read gradients.
+    pub(crate) fn kinds_of_step(&self) -> impl Iterator<Item = Kind> + use<> {
+        let stats = (0..self.kernels.main_rounds).map(Kind::Stats);
+        stats.chain(self.warps().then_some(Kind::Procedure)).chain([Kind::Update])
+    }
+
+    /// Checks that a step can be recorded in two halves.
+    pub(crate) fn check_halves(&self) -> Result<()> {
         if self.kernels.main_rounds > 1 {
             return Err(Error::Usage(format!(
                 "{} with a clip by norm makes two rounds of sums and cannot be halved",
-                self.spec.groups[0].rule.name()
+                self.spec.rule().name()
             )));
         }
-        let slot = self.scalars.begin(&self.context.device, &self.context.queue, &self.spec.groups, None)?;
-        if self.kernels.main_rounds > 0 {
-            self.sum(&mut self.begin_pass(encoder), 0, &slot);
-        }
-        self.half = Some(slot);
         Ok(())
     }
 
-    /// Records the second half: the decision from the totals, and the update.
-    ///
-    /// # Errors
-    /// No [`record_sums`](Self::record_sums) came before.
-    pub fn record_update(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
-        let slot =
-            self.half.take().ok_or_else(|| Error::Usage("record_update needs a record_sums before it".to_owned()))?;
+    /// Records the decisions from the sums of the first round.
+    pub(crate) fn conclude(&self, pass: &mut wgpu::ComputePass<'_>, slot: &Slot) {
+        if let Some(round) = self.kernels.rounds[..self.kernels.main_rounds].first()
+            && let Some(conclude) = &round.conclude
         {
-            let mut pass = self.begin_pass(encoder);
-            if let Some(round) = self.kernels.rounds[..self.kernels.main_rounds].first()
-                && let Some(conclude) = &round.conclude
-            {
-                round.finish(&mut pass, conclude, &slot);
-            }
-            self.update(&mut pass, &slot, None);
+            round.finish(pass, conclude, slot);
         }
-        self.finish(encoder, slot);
-        Ok(())
-    }
-
-    /// Records the addition of a micro-batch's gradients to the accumulator. The gradients lie where [`step`](Self::step) reads them. The step
-    /// itself adds the last micro-batch: for a mean over n, call `accumulate` n-1 times and then step. A window that ends early is divided by
-    /// the count of its own micro-batches.
-    ///
-    /// # Errors
-    /// The builder did not set [`Builder::accumulate`](crate::Builder::accumulate); a tensor has no bound gradient and needs
-    /// [`accumulate_with_grads`](Self::accumulate_with_grads).
-    pub fn accumulate(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
-        if self.kernels.runs.is_some() {
-            return self.accumulate_with_grads(encoder, []);
-        }
-        self.check_accumulates()?;
-        let slot = self.scalars.begin(&self.context.device, &self.context.queue, &self.spec.groups, None)?;
-        self.dispatch(&mut self.begin_pass(encoder), Kind::Accumulate, &slot, None);
-        self.count_micro_batches(encoder);
-        self.scalars.release(encoder, slot);
-        Ok(())
-    }
-
-    /// As [`accumulate`](Self::accumulate), with gradients named as in [`step_with_grads`](Self::step_with_grads).
-    ///
-    /// # Errors
-    /// As [`accumulate`](Self::accumulate) and [`step_with_grads`](Self::step_with_grads).
-    pub fn accumulate_with_grads<'a>(
-        &mut self,
-        encoder: &mut wgpu::CommandEncoder,
-        grads: impl IntoIterator<Item = (Tensor, wgpu::BufferSlice<'a>)>,
-    ) -> Result<()> {
-        self.check_accumulates()?;
-        let dynamic = self.dynamic_gradients(grads, [Kind::Accumulate])?;
-        let slot = self.scalars.begin(
-            &self.context.device,
-            &self.context.queue,
-            &self.spec.groups,
-            Some(&dynamic.positions),
-        )?;
-        self.dispatch(&mut self.begin_pass(encoder), Kind::Accumulate, &slot, Some(&dynamic));
-        self.count_micro_batches(encoder);
-        self.scalars.release(encoder, slot);
-        Ok(())
     }
 
     /// Records the copy of the count of micro-batches to the control buffer.
-    fn count_micro_batches(&self, encoder: &mut wgpu::CommandEncoder) {
+    pub(crate) fn count_micro_batches(&self, encoder: &mut wgpu::CommandEncoder) {
         if let (Some(first), Some(_)) = (self.kernels.dispatches.first(), self.spec.around.accumulate) {
             encoder.copy_buffer_to_buffer(&first.arena.buffer, 8, &self.kernels.control, ACCUMULATED, 4);
         }
-    }
-
-    /// Records that the weights and their average swap: call it before an evaluation and again after it. Before the first step the
-    /// call exchanges nothing. A step between the two calls is an error.
-    ///
-    /// # Errors
-    /// The builder did not set [`Builder::ema`](crate::Builder::ema); the optimizer has dynamic gradients.
-    pub fn swap_ema(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
-        if self.spec.around.ema.is_none() || self.kernels.runs.is_some() {
-            return Err(Error::Usage(
-                "the optimizer was built without an average of the weights, or with dynamic gradients".to_owned(),
-            ));
-        }
-        if let Some(info) = self.spec.tensors.iter().find(|info| !info.frozen && !info.formats.params.is_exact()) {
-            return Err(info.error(
-                "its average would be rounded to half precision where it takes the weights' place: keep them with bf16-split or a \
-                 master, or read the state `ema`"
-                    .to_owned(),
-            ));
-        }
-        self.check_mode("swap_ema", &[Mode::Training, Mode::Average])?;
-        self.record_aside(encoder, Kind::Swap)?;
-        // Before the first step the kernel exchanges nothing.
-        if self.scalars.most_steps() > 0 {
-            self.change_mode(encoder, Mode::Average);
-        }
-        Ok(())
-    }
-
-    /// Records a pass outside of steps.
-    pub(crate) fn record_aside(&mut self, encoder: &mut wgpu::CommandEncoder, kind: Kind) -> Result<()> {
-        let slot = self.scalars.begin(&self.context.device, &self.context.queue, &self.spec.groups, None)?;
-        self.dispatch(&mut self.begin_pass(encoder), kind, &slot, None);
-        self.scalars.release(encoder, slot);
-        Ok(())
     }
 
     /// Checks that the rule evaluates no gradient inside the step, and that its probes came before.
@@ -180,26 +61,11 @@ impl Optimizer {
         Err(Error::Usage(format!("{} evaluates gradients inside the step: call {call}", rule.name())))
     }
 
-    fn check_accumulates(&self) -> Result<()> {
-        self.check_trains()?;
-        self.spec
-            .around
-            .accumulate
-            .map(|_| ())
-            .ok_or_else(|| Error::Usage("the optimizer was built without accumulate".to_owned()))
-    }
-
     pub(crate) fn begin_pass<'e>(&self, encoder: &'e mut wgpu::CommandEncoder) -> wgpu::ComputePass<'e> {
         encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
             label: Some(&self.context.label),
             timestamp_writes: None,
         })
-    }
-
-    pub(crate) fn record(&self, encoder: &mut wgpu::CommandEncoder, slot: &Slot, dynamic: Option<&DynamicGradients>) {
-        let mut pass = self.begin_pass(encoder);
-        self.decide(&mut pass, slot, dynamic);
-        self.update(&mut pass, slot, dynamic);
     }
 
     /// Records the rounds of sums that every step makes, and the decisions from them.
@@ -229,8 +95,14 @@ impl Optimizer {
     }
 
     /// Records the sums of a round without the decision.
-    pub(crate) fn sum(&self, pass: &mut wgpu::ComputePass<'_>, round: usize, slot: &Slot) {
-        self.dispatch(pass, Kind::Stats(round), slot, None);
+    pub(crate) fn sum(
+        &self,
+        pass: &mut wgpu::ComputePass<'_>,
+        round: usize,
+        slot: &Slot,
+        dynamic: Option<&DynamicGradients>,
+    ) {
+        self.dispatch(pass, Kind::Stats(round), slot, dynamic);
         self.kernels.rounds[round].finish(pass, &self.kernels.rounds[round].reduce, slot);
     }
 
@@ -238,7 +110,14 @@ impl Optimizer {
         matches!(self.spec.groups[0].rule.procedure(), Procedure::Warp(_))
     }
 
-    fn dispatch(&self, pass: &mut wgpu::ComputePass<'_>, kind: Kind, slot: &Slot, dynamic: Option<&DynamicGradients>) {
+    /// Records the dispatches of one kind.
+    pub(crate) fn dispatch(
+        &self,
+        pass: &mut wgpu::ComputePass<'_>,
+        kind: Kind,
+        slot: &Slot,
+        dynamic: Option<&DynamicGradients>,
+    ) {
         match dynamic {
             Some(dynamic) => dynamic.dispatch(pass, kind, slot.offset),
             None => self.dispatch_record(pass, kind, slot, 0),

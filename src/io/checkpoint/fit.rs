@@ -58,16 +58,16 @@ impl Checkpoint {
             optimizer.check_idle()?;
             Some(optimizer.spec.restored_rules(self.shared_groups(&optimizer.spec))?)
         };
-        tensors.iter().try_for_each(|(tensor, _)| optimizer.check_writable(*tensor))?;
+        tensors.iter().try_for_each(|(tensor, _)| optimizer.parts[0].check_writable(*tensor))?;
         if let Some(rules) = rules {
-            optimizer.write_control(&self.contents.control)?;
-            optimizer.write_decisions(&self.contents.global_state, &self.contents.losses)?;
+            optimizer.parts[0].write_control(&self.contents.control)?;
+            optimizer.parts[0].write_decisions(&self.contents.global_state, &self.contents.losses)?;
             optimizer.put_rules(rules);
         }
         for (set, live) in rows {
             optimizer.set_row_count(set, live)?;
         }
-        tensors.into_iter().try_for_each(|(tensor, saved)| optimizer.write_arrays(tensor, saved))
+        tensors.into_iter().try_for_each(|(tensor, saved)| optimizer.parts[0].write_arrays(tensor, saved))
     }
 
     pub(crate) fn refuse(&self, differences: Vec<String>) -> Result<()> {
@@ -160,7 +160,9 @@ impl Checkpoint {
                         saved.shape
                     ));
                 }
-                Some(saved) => differences.extend(array_differences(saved, &optimizer.layouts(tensor.index()), fit)),
+                Some(saved) => {
+                    differences.extend(array_differences(saved, &optimizer.parts[0].layouts(tensor.index()), fit))
+                }
             }
         }
         differences.extend(self.lost_tensors(&optimizer.spec));

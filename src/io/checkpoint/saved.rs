@@ -26,7 +26,9 @@ impl Snapshot {
     /// # Errors
     /// The encoder was dropped, or the device was lost.
     pub async fn checkpoint(self) -> Result<Checkpoint> {
-        let about = self.about.clone();
+        let mut parts = self.parts;
+        let part = parts.swap_remove(0);
+        let about = part.about.clone();
         let own = |(name, settings): (String, Vec<(&str, Value)>)| {
             (name, settings.into_iter().map(|(k, v)| (k.to_owned(), v)).collect())
         };
@@ -34,7 +36,7 @@ impl Snapshot {
             name: "snapshot".to_owned(),
             optimizer: about.optimizer.to_owned(),
             groups: about.groups.into_iter().map(own).collect(),
-            contents: self.contents().await?,
+            contents: part.contents().await?,
             notes: BTreeMap::new(),
         })
     }

@@ -15,7 +15,7 @@ impl PendingStep<'_> {
     pub(crate) async fn begin_flow(&mut self, scheme: Scheme) -> Result<Option<EvalRequest>> {
         self.submit(|step, encoder| {
             let slot = step.slot()?;
-            step.optimizer.decide(&mut step.optimizer.begin_pass(encoder), slot, None);
+            step.part().decide(&mut step.part().begin_pass(encoder), slot, None);
             Ok(())
         })?;
         let flows = self.flows().await?;
@@ -76,7 +76,7 @@ impl PendingStep<'_> {
             }
             Verdict::Arrived(weights) => PassRecord::new(ADVANCE | RESTORE, 0).weighing(weights),
             Verdict::Failed => {
-                self.optimizer.evaluations.abandoned += 1;
+                self.part_mut().evaluations.abandoned += 1;
                 PassRecord { poison: f32::NAN, ..PassRecord::new(ADVANCE | RESTORE, 0) }
             }
         };
@@ -98,15 +98,15 @@ impl PendingStep<'_> {
     }
 
     fn write_record(&self, record: PassRecord) {
-        if let Some(passes) = &self.optimizer.kernels.passes {
-            self.optimizer.context.queue.write_buffer(passes, 0, bytemuck::bytes_of(&record));
+        if let Some(passes) = &self.part().kernels.passes {
+            self.part().context.queue.write_buffer(passes, 0, bytemuck::bytes_of(&record));
         }
     }
 
     /// Whether the GPU decided to follow the flow.
     async fn flows(&self) -> Result<bool> {
-        let at = self.optimizer.placement.classes[0].decision.iter().position(|name| *name == "flow");
-        let decision = self.optimizer.read_decision(self.optimizer.spec.tensor_handle(0)).await?;
+        let at = self.part().placement.classes[0].decision.iter().position(|name| *name == "flow");
+        let decision = self.part().read_decision(self.part().spec.tensor_handle(0)).await?;
         Ok(at.and_then(|at| decision.get(at)).is_some_and(|flow| *flow != 0.0))
     }
 
@@ -114,13 +114,13 @@ impl PendingStep<'_> {
     /// tolerance.
     async fn norms(&mut self, record: PassRecord) -> Result<(f64, f64)> {
         self.write_record(record);
-        let round = self.optimizer.kernels.main_rounds + 1;
+        let round = self.part().kernels.main_rounds + 1;
         self.submit(|step, encoder| {
             let slot = step.slot()?;
-            step.optimizer.sum(&mut step.optimizer.begin_pass(encoder), round, slot);
+            step.part().sum(&mut step.part().begin_pass(encoder), round, slot, None);
             Ok(())
         })?;
-        let optimizer = &self.optimizer;
+        let optimizer = self.part();
         let totals = optimizer.kernels.rounds[round].totals.slice(..32);
         let bytes = read_buffer(&optimizer.context.device, &optimizer.context.queue, totals).await?;
         let totals: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes);
@@ -130,8 +130,8 @@ impl PendingStep<'_> {
 
     /// The length of time for which the step follows the flow.
     async fn horizon(&self) -> Result<f64> {
-        let group = &self.optimizer.spec.groups[0];
-        let t = if group.scheduled.is_empty() { 1 } else { self.optimizer.read_step_count().await? + 1 };
+        let group = &self.part().spec.groups[0];
+        let t = if group.scheduled.is_empty() { 1 } else { self.part().read_step_count().await? + 1 };
         let scalars = scalars_at(group.rule.as_ref(), &group.scheduled, &group.name, t)?;
         Ok(scalars.iter().find(|s| s.name == "horizon").map_or(0.0, Scalar::value))
     }

@@ -3,9 +3,9 @@
 
 mod adaptive;
 
-use crate::gpu::Optimizer;
 use crate::gpu::hyper::scalars::Slot;
 use crate::gpu::kernel::kernels::Kind;
+use crate::gpu::{Optimizer, Part};
 use crate::optim::Procedure;
 use crate::optim::procedure::Scheme;
 use crate::optim::procedure::evaluation::{EvalRequest, Evaluations};
@@ -86,12 +86,12 @@ impl Optimizer {
     /// As [`step`](Self::step); the optimizer has dynamic gradients.
     pub fn begin_step(&mut self) -> Result<PendingStep<'_>> {
         self.check_trains()?;
-        if self.kernels.runs.is_some() {
+        if self.spec.dynamic_gradients {
             let problem =
                 "the optimizer has dynamic gradients: call probe where the rule probes, and then step_with_grads";
             return Err(Error::Usage(problem.to_owned()));
         }
-        let slot = self.scalars.begin(&self.context.device, &self.context.queue, &self.spec.groups, None)?;
+        let slot = self.parts[0].begin(None)?;
         Ok(PendingStep { optimizer: self, slot: Some(slot), steps: true, state: State::Begun })
     }
 
@@ -103,7 +103,7 @@ impl Optimizer {
     pub fn probe(&mut self) -> Result<PendingStep<'_>> {
         self.check_trains()?;
         let probes = matches!(self.procedure(), Procedure::Probe(_));
-        let slot = self.scalars.begin(&self.context.device, &self.context.queue, &self.spec.groups, None)?;
+        let slot = self.parts[0].begin(None)?;
         let state = if probes { State::Evaluated } else { State::Done };
         Ok(PendingStep { optimizer: self, slot: Some(slot), steps: false, state })
     }
@@ -147,12 +147,12 @@ impl Optimizer {
 
     /// The counts of gradients and losses that steps requested so far.
     #[must_use]
-    pub const fn evaluations(&self) -> Evaluations {
-        self.evaluations
+    pub fn evaluations(&self) -> Evaluations {
+        self.parts[0].evaluations
     }
 
     fn procedure(&self) -> Procedure {
-        self.spec.groups[0].rule.procedure()
+        self.parts[0].spec.rule().procedure()
     }
 }
 
@@ -175,7 +175,7 @@ impl PendingStep<'_> {
             (State::Evaluated, Procedure::Plain | Procedure::Warp(_)) => self.finish(encoder)?,
             (State::Evaluated, Procedure::Integrate(Scheme::Rk4)) => {
                 let slot = self.slot()?;
-                self.optimizer.decide(&mut self.optimizer.begin_pass(encoder), slot, None);
+                self.part().decide(&mut self.part().begin_pass(encoder), slot, None);
                 self.stage(encoder, 0)?
             }
             (State::Staged(stage), Procedure::Integrate(Scheme::Rk4)) => self.stage(encoder, stage)?,
@@ -185,7 +185,7 @@ impl PendingStep<'_> {
             }
         };
         if let Some(request) = request {
-            self.optimizer.evaluations.count(request);
+            self.part_mut().evaluations.count(request);
         }
         Ok(request)
     }
@@ -207,7 +207,7 @@ impl PendingStep<'_> {
             _ => return self.submit(Self::next),
         };
         if let Some(request) = request {
-            self.optimizer.evaluations.count(request);
+            self.part_mut().evaluations.count(request);
         }
         Ok(request)
     }
@@ -226,6 +226,15 @@ impl PendingStep<'_> {
         self.optimizer.loss_slot(slot)
     }
 
+    /// The part that evaluates.
+    fn part(&self) -> &Part {
+        &self.optimizer.parts[0]
+    }
+
+    fn part_mut(&mut self) -> &mut Part {
+        &mut self.optimizer.parts[0]
+    }
+
     fn place(&self, request: EvalRequest) -> Result<Option<wgpu::BufferSlice<'_>>> {
         match request {
             EvalRequest::Gradient => Ok(None),
@@ -239,26 +248,26 @@ impl PendingStep<'_> {
 
     /// Records with `record` into a new encoder, and submits the encoder.
     fn submit<T>(&mut self, record: impl FnOnce(&mut Self, &mut wgpu::CommandEncoder) -> Result<T>) -> Result<T> {
-        let label = self.optimizer.context.label.clone();
+        let label = self.part().context.label.clone();
         let descriptor = wgpu::CommandEncoderDescriptor { label: Some(&label) };
-        let mut encoder = self.optimizer.context.device.create_command_encoder(&descriptor);
+        let mut encoder = self.part().context.device.create_command_encoder(&descriptor);
         let done = record(self, &mut encoder)?;
-        self.optimizer.context.queue.submit([encoder.finish()]);
+        self.part().context.queue.submit([encoder.finish()]);
         Ok(done)
     }
 
     /// Records pass number `record` of the procedure.
     fn pass(&self, encoder: &mut wgpu::CommandEncoder, record: usize) -> Result<()> {
-        let mut pass = self.optimizer.begin_pass(encoder);
-        self.optimizer.dispatch_record(&mut pass, Kind::Procedure, self.slot()?, record);
+        let mut pass = self.part().begin_pass(encoder);
+        self.part().dispatch_record(&mut pass, Kind::Procedure, self.slot()?, record);
         Ok(())
     }
 
     /// Moves the parameters along the direction that follows the `j`-th; after the last direction, moves them back.
     fn probe(&mut self, encoder: &mut wgpu::CommandEncoder, j: usize, count: usize) -> Result<Option<EvalRequest>> {
         if j == 0 {
-            let round = self.optimizer.kernels.main_rounds;
-            self.optimizer.sum(&mut self.optimizer.begin_pass(encoder), round, self.slot()?);
+            let round = self.part().kernels.main_rounds;
+            self.part().sum(&mut self.part().begin_pass(encoder), round, self.slot()?, None);
         }
         self.pass(encoder, j)?;
         if j < count {
@@ -281,7 +290,10 @@ impl PendingStep<'_> {
     /// Records the end of a step of any rule: sums, decision and update.
     fn finish(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<Option<EvalRequest>> {
         if self.steps {
-            self.optimizer.record(encoder, self.slot()?, None);
+            let slot = self.slot()?;
+            let mut pass = self.part().begin_pass(encoder);
+            self.part().decide(&mut pass, slot, None);
+            self.part().update(&mut pass, slot, None);
         }
         self.end(encoder)
     }
@@ -290,20 +302,20 @@ impl PendingStep<'_> {
     fn settle(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<Option<EvalRequest>> {
         {
             let slot = self.slot()?;
-            let mut pass = self.optimizer.begin_pass(encoder);
-            self.optimizer.round(&mut pass, self.optimizer.kernels.main_rounds, slot, None);
-            self.optimizer.update(&mut pass, slot, None);
+            let mut pass = self.part().begin_pass(encoder);
+            self.part().round(&mut pass, self.part().kernels.main_rounds, slot, None);
+            self.part().update(&mut pass, slot, None);
         }
         self.end(encoder)
     }
 
     fn end(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<Option<EvalRequest>> {
         if let Some(slot) = self.slot.take() {
-            self.optimizer.probed = true;
+            self.part_mut().probed = true;
             if self.steps {
-                self.optimizer.finish(encoder, slot);
+                self.part_mut().finish(encoder, slot);
             } else {
-                self.optimizer.scalars.release(encoder, slot);
+                self.part().scalars.release(encoder, slot);
             }
         }
         self.state = State::Done;

@@ -1,17 +1,24 @@
-//! The optimizer: its parts, its builder, its step, and the accessors of its tensors and groups.
+//! The optimizer that the caller holds. It has one part for each rule, keeps the specification of the whole, and hands each call to its parts.
+//! The parts do the work, in `access` and `record`; the files here hold the public calls with their documentation.
+
+mod decisions;
+mod memory;
+mod numbers;
+mod rows;
+mod settings;
+#[cfg(feature = "checkpoint")]
+mod snapshot;
+mod step;
+mod telemetry;
+mod warp;
 
 use crate::Result;
-use crate::gpu::access::telemetry::Telemetry;
 use crate::gpu::build::builder::Builder;
+use crate::gpu::build::division::{Directory, InPart};
 use crate::gpu::build::spec::{Group, Spec, Tensor};
-use crate::gpu::hyper::scalars::{Scalars, Slot};
-use crate::gpu::kernel::kernels::{Context, DispatchSet, Kernels};
-use crate::gpu::layout::memory::MemoryUsage;
-use crate::gpu::layout::placement::Placement;
-use crate::gpu::record::mode::Modes;
-use crate::gpu::record::rows::Remap;
-use crate::optim::procedure::evaluation::Evaluations;
-use crate::optim::{Procedure, Rule};
+use crate::gpu::part::Part;
+use crate::gpu::record::joint::Call;
+use crate::optim::Rule;
 use crate::options::schedule::Schedule;
 
 /// One optimizer over any number of tensors and groups, on the caller's device.
@@ -38,46 +45,19 @@ use crate::options::schedule::Schedule;
 /// ```
 #[derive(Debug)]
 pub struct Optimizer {
-    pub(crate) context: Context,
+    /// The specification of the whole. Each part has its share of it.
     pub(crate) spec: Spec,
-    pub(crate) placement: Placement,
-    pub(crate) kernels: Kernels,
-    /// `Some` if there are row sets.
-    pub(crate) remap: Option<Remap>,
-    pub(crate) scalars: Scalars,
+    /// One for each rule, in the order of the groups.
+    pub(crate) parts: Vec<Part>,
+    pub(crate) directory: Directory,
     /// The step of which only the sums are recorded.
-    pub(crate) half: Option<Slot>,
-    /// Whether probes were recorded or their losses given, for rules that probe.
-    pub(crate) probed: bool,
-    pub(crate) modes: Modes,
-    /// `Some` if the optimizer measures each step.
-    pub(crate) telemetry: Option<Telemetry>,
-    pub(crate) evaluations: Evaluations,
-    pub(crate) memory_usage: MemoryUsage,
+    pub(crate) half: Option<Call>,
 }
 
 impl Optimizer {
     /// A builder of an optimizer. Its [`Group::DEFAULT`](crate::Group::DEFAULT) holds `rule`.
     pub fn builder(rule: impl Into<Box<dyn Rule>>) -> Builder {
         Builder::new(rule.into())
-    }
-
-    /// Records one step over every tensor of every group. The step reads gradients and changes parameters when the encoder is submitted, in
-    /// the order of the encoder: two steps in one encoder are two steps. If all tensors are frozen or empty, no step is counted.
-    ///
-    /// # Errors
-    /// Too many recorded steps are not yet finished; a tensor has no bound gradient and needs [`step_with_grads`](Self::step_with_grads); the
-    /// rule evaluates gradients inside the step; the rule probes and was not probed yet
-    /// ([`Builder::undamped_steps`](crate::Builder::undamped_steps)).
-    pub fn step(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
-        self.check_whole()?;
-        if self.kernels.runs.is_some() {
-            return self.step_with_grads(encoder, []);
-        }
-        let slot = self.scalars.begin(&self.context.device, &self.context.queue, &self.spec.groups, None)?;
-        self.record(encoder, &slot, None);
-        self.finish(encoder, slot);
-        Ok(())
     }
 
     /// The current settings of a group. A setting with a schedule has the value from the builder.
@@ -145,7 +125,8 @@ impl Optimizer {
     /// # Errors
     /// The handle belongs to another optimizer.
     pub fn param(&self, tensor: Tensor) -> Result<wgpu::BufferSlice<'_>> {
-        Ok(self.placement.param(self.spec.tensor(tensor)?))
+        let (part, tensor) = self.of_tensor(tensor)?;
+        part.param(tensor)
     }
 
     /// The range of a buffer from which a step reads the gradients of a tensor.
@@ -154,9 +135,8 @@ impl Optimizer {
     /// The handle belongs to another optimizer; the tensor was bound without gradients
     /// ([`Builder::bind_param`](crate::Builder::bind_param)).
     pub fn grad(&self, tensor: Tensor) -> Result<wgpu::BufferSlice<'_>> {
-        let index = self.spec.tensor(tensor)?;
-        let missing = || self.spec.tensors[index].error("it was bound without gradients".to_owned());
-        self.placement.grad(index).ok_or_else(missing)
+        let (part, tensor) = self.of_tensor(tensor)?;
+        part.grad(tensor)
     }
 
     /// The count of dispatches of a step: one per class for the update, and with sums one more per class and one for the totals. Dynamic
@@ -164,18 +144,13 @@ impl Optimizer {
     /// of probes and integrators between evaluations.
     #[must_use]
     pub fn dispatches(&self) -> usize {
-        let warps = matches!(self.spec.groups[0].rule.procedure(), Procedure::Warp(_));
-        let of_set = |l: &DispatchSet| {
-            let stats = l.stats.iter().take(self.kernels.main_rounds).flatten().count();
-            1 + stats + usize::from(warps)
-        };
-        self.kernels.dispatches.iter().map(of_set).sum::<usize>() + self.kernels.main_rounds
+        self.parts.iter().map(Part::dispatches).sum()
     }
 
     /// The count of dispatches of a micro-batch ([`accumulate`](Self::accumulate)): one per class.
     #[must_use]
     pub fn accumulate_dispatches(&self) -> usize {
-        self.kernels.dispatches.iter().filter(|l| l.accumulate.is_some()).count()
+        self.parts.iter().map(Part::accumulate_dispatches).sum()
     }
 
     /// The totals of the last step's sums: one record over all tensors, then one record per tensor. A record has one vec4 per total, the
@@ -185,13 +160,33 @@ impl Optimizer {
     /// the step has no sums.
     #[must_use]
     pub fn totals(&self) -> Option<&wgpu::Buffer> {
-        let sums = self.placement.classes[0].sums.sums > 0 || self.spec.around.sums();
-        self.kernels.rounds.first().filter(|_| sums).map(|r| &r.totals)
+        match self.parts.as_slice() {
+            [part] => part.totals(),
+            _ => None,
+        }
     }
 
     /// The loss scale, one f32: bind it in the loss kernel. The buffer belongs to the optimizer; only read it.
     #[must_use]
     pub fn loss_scale(&self) -> Option<wgpu::BufferSlice<'_>> {
-        self.spec.around.loss_scale.map(|_| self.kernels.control.slice(16..20))
+        self.parts.first().and_then(Part::loss_scale)
+    }
+
+    /// The part of a tensor, with the handle of the tensor in it.
+    ///
+    /// # Errors
+    /// The handle belongs to another optimizer.
+    pub(crate) fn of_tensor(&self, tensor: Tensor) -> Result<(&Part, Tensor)> {
+        let InPart { part, index } = self.directory.tensor(&self.spec, tensor)?;
+        let part = &self.parts[part];
+        Ok((part, part.spec.tensor_handle(index)))
+    }
+
+    /// As [`of_tensor`](Self::of_tensor), for writing.
+    pub(crate) fn of_tensor_mut(&mut self, tensor: Tensor) -> Result<(&mut Part, Tensor)> {
+        let InPart { part, index } = self.directory.tensor(&self.spec, tensor)?;
+        let part = &mut self.parts[part];
+        let tensor = part.spec.tensor_handle(index);
+        Ok((part, tensor))
     }
 }

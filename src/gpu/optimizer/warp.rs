@@ -1,8 +1,8 @@
 //! The matrices of WarpAdam, read and written outside of steps.
 
-use crate::gpu::Optimizer;
 use crate::gpu::build::spec::Tensor;
 use crate::gpu::layout::arena::COLUMNS;
+use crate::gpu::optimizer::Optimizer;
 use crate::optim::Procedure;
 use crate::optim::procedure::{Warp, check_matrix};
 use crate::{Error, Result};

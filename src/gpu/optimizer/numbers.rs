@@ -1,0 +1,139 @@
+//! Parameters, gradients, states and counters, read and written outside of steps.
+
+use crate::Result;
+#[cfg(feature = "tools")]
+use crate::gpu::build::division::InPart;
+use crate::gpu::build::spec::Tensor;
+use crate::gpu::optimizer::Optimizer;
+use crate::gpu::part::Part;
+#[cfg(feature = "tools")]
+use crate::options::storage::{Formats, Packed};
+
+impl Optimizer {
+    /// Reads the parameters of a tensor in full precision: the numbers that steps change, with the master or remainder of half precision.
+    ///
+    /// # Errors
+    /// The device was lost; the caller's buffer lacks `COPY_SRC`.
+    pub async fn read_param(&self, tensor: Tensor) -> Result<Vec<f32>> {
+        let (part, tensor) = self.of_tensor(tensor)?;
+        part.read_param(tensor).await
+    }
+
+    /// Reads a tensor's gradients.
+    ///
+    /// # Errors
+    /// As [`read_param`](Self::read_param); the tensor was bound without gradients.
+    pub async fn read_grad(&self, tensor: Tensor) -> Result<Vec<f32>> {
+        let (part, tensor) = self.of_tensor(tensor)?;
+        part.read_grad(tensor).await
+    }
+
+    /// Writes the parameters of a tensor, before the next submitted work. In half precision this rounds to nearest, and writes the master or
+    /// remainder too.
+    ///
+    /// # Errors
+    /// The tensor has another length; the caller's buffer lacks `COPY_DST`.
+    pub fn write_param(&self, tensor: Tensor, values: &[f32]) -> Result<()> {
+        let (part, tensor) = self.of_tensor(tensor)?;
+        part.write_param(tensor, values)
+    }
+
+    /// Writes the gradients of a tensor, before the next submitted work.
+    ///
+    /// # Errors
+    /// As [`write_param`](Self::write_param); the tensor was bound without gradients.
+    pub fn write_grad(&self, tensor: Tensor, values: &[f32]) -> Result<()> {
+        let (part, tensor) = self.of_tensor(tensor)?;
+        part.write_grad(tensor, values)
+    }
+
+    /// The names of the states of a tensor: the states of the rule, then `gradient_accumulator` and `ema` if the builder set them, then
+    /// `master` (f32) or `remainder` (16 bits, as whole numbers) of parameters in half precision, then WarpAdam's `warp_gradient` and the
+    /// columns of its matrix. A frozen tensor has no states.
+    ///
+    /// # Errors
+    /// The handle belongs to another optimizer.
+    pub fn state_names(&self, tensor: Tensor) -> Result<Vec<&'static str>> {
+        let (part, tensor) = self.of_tensor(tensor)?;
+        part.state_names(tensor)
+    }
+
+    /// Reads a state of a tensor, in any storage.
+    ///
+    /// # Errors
+    /// The rule keeps no state of this name; the device was lost.
+    pub async fn read_state(&self, tensor: Tensor, state: &str) -> Result<Vec<f32>> {
+        let (part, tensor) = self.of_tensor(tensor)?;
+        part.read_state(tensor, state).await
+    }
+
+    /// Writes a state of a tensor, in any storage, before the next submitted work. Rounds to nearest.
+    ///
+    /// # Errors
+    /// The rule keeps no state of this name; the tensor has another length.
+    pub fn write_state(&self, tensor: Tensor, state: &str, values: &[f32]) -> Result<()> {
+        let (part, tensor) = self.of_tensor(tensor)?;
+        part.write_state(tensor, state, values)
+    }
+
+    /// The step count on the GPU.
+    ///
+    /// # Errors
+    /// The device was lost.
+    pub async fn read_step_count(&self) -> Result<u64> {
+        let mut most = 0;
+        for part in &self.parts {
+            most = most.max(part.read_step_count().await?);
+        }
+        Ok(most)
+    }
+
+    /// The count of steps that were skipped because a gradient was not finite.
+    ///
+    /// # Errors
+    /// The device was lost.
+    pub async fn read_skipped(&self) -> Result<u64> {
+        match self.parts.first() {
+            Some(part) => part.read_skipped().await,
+            None => Ok(0),
+        }
+    }
+
+    /// The current loss scale; 1 if the optimizer has none.
+    ///
+    /// # Errors
+    /// The device was lost.
+    pub async fn read_loss_scale(&self) -> Result<f32> {
+        match self.parts.first() {
+            Some(part) => part.read_loss_scale().await,
+            None => Ok(1.0),
+        }
+    }
+
+    /// Sets the step count, for example when states are loaded.
+    ///
+    /// # Errors
+    /// A recorded step is not yet finished.
+    pub fn write_step_count(&mut self, step_count: u32) -> Result<()> {
+        self.check_idle()?;
+        self.parts.iter_mut().try_for_each(|part| part.write_step_count(step_count))
+    }
+
+    /// Returns an error while a recorded step is unfinished.
+    pub(crate) fn check_idle(&self) -> Result<()> {
+        self.parts.iter().try_for_each(Part::check_idle)
+    }
+
+    /// The formats of a tensor, by its index.
+    #[cfg(feature = "tools")]
+    pub(crate) fn formats(&self, tensor: usize) -> &Formats {
+        &self.spec.tensors[tensor].formats
+    }
+
+    /// The parameters of a tensor as the model sees them, by its index.
+    #[cfg(feature = "tools")]
+    pub(crate) async fn read_seen(&self, tensor: usize) -> Result<Packed> {
+        let InPart { part, index } = self.directory.tensors()[tensor];
+        self.parts[part].read_seen(index).await
+    }
+}
