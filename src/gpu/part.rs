@@ -2,7 +2,7 @@
 
 use crate::Result;
 use crate::gpu::access::telemetry::Telemetry;
-use crate::gpu::build::spec::{Spec, Tensor};
+use crate::gpu::build::spec::{Slice, Spec, Tensor};
 use crate::gpu::hyper::scalars::Scalars;
 use crate::gpu::kernel::kernels::{Context, DispatchSet, Kernels};
 use crate::gpu::layout::memory::MemoryUsage;
@@ -61,7 +61,7 @@ impl Part {
     }
 
     /// The totals of the last step's sums: one record over all tensors, then one record per tensor.
-    pub(crate) fn totals(&self) -> Option<&wgpu::Buffer> {
+    pub(crate) fn totals(&self) -> Option<&Slice> {
         let sums = self.placement.classes[0].sums.sums > 0 || self.spec.around.sums();
         self.kernels.rounds.first().filter(|_| sums).map(|r| &r.totals)
     }

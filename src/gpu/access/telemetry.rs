@@ -100,12 +100,9 @@ impl Part {
         let Some(round) = self.kernels.rounds.first().filter(|_| self.spec.around.sums()) else {
             return Err(nothing_counts());
         };
-        let totals = crate::gpu::access::readback::read_buffer(
-            &self.context.device,
-            &self.context.queue,
-            round.totals.slice(..),
-        )
-        .await?;
+        let totals =
+            crate::gpu::access::readback::read_buffer(&self.context.device, &self.context.queue, round.totals.slice())
+                .await?;
         let totals: Vec<[f32; 4]> = bytemuck::pod_collect_to_vec(&totals);
         let squares = |t: usize| {
             let (gradient, nonfinite) = self.harness_totals(&totals, t);
@@ -151,7 +148,7 @@ impl Part {
         };
         copy(&self.kernels.control, 0, control);
         if let Some(round) = self.kernels.rounds.first() {
-            copy(&round.totals, 0, round.totals.size());
+            copy(&round.totals.buffer, round.totals.offset, round.totals.size);
         }
         for (gpu, shard) in self.kernels.dispatches.iter().zip(&self.placement.layout.shards) {
             let records = size_of_val(shard.chunks.as_slice()) as u64;

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use crate::gpu::build::spec::{Home, Slice, Spec, TensorInfo, index_of};
+use crate::gpu::build::spec::{GroupInfo, Home, Slice, Spec, TensorInfo, index_of};
 use crate::gpu::layout::units::{VEC4, bytes_of};
-use crate::optim::Procedure;
-use crate::optim::rule::{check_common, same_rule};
+use crate::optim::rule::check_common;
+use crate::optim::{Procedure, Rule};
 use crate::options::storage::Format;
 use crate::options::telemetry::refuse;
 use crate::{Error, NoDecay, Result};
@@ -33,35 +33,15 @@ impl Spec {
             if !names.insert(&group.name) {
                 return Err(Error::Duplicate { kind: "group", name: group.name.clone() });
             }
-            let first = self.groups[0].rule.as_ref();
-            if !same_rule(group.rule.as_ref(), first) {
-                return Err(Error::Usage(format!(
-                    "group `{}` holds {}, group `default` {}{}: all groups of an optimizer hold the same rule, use a second \
-                     optimizer",
-                    group.name,
-                    group.rule.name(),
-                    if group.rule.name() == first.name() { "another " } else { "" },
-                    first.name()
-                )));
-            }
             group.rule.check()?;
             group.scheduled.iter().try_for_each(|s| s.check(group.rule.as_ref(), &group.name))?;
         }
         self.around.check()?;
-        let first = self.groups[0].rule.as_ref();
-        if let (true, Procedure::Integrate(_)) = (self.around.telemetry, first.procedure()) {
-            return Err(refuse(first.name()));
+        for groups in self.groups_by_rule() {
+            check_common(groups.iter().map(|&g| (self.groups[g].name.as_str(), self.groups[g].rule.as_ref())))?;
+            self.check_procedure(self.groups[groups[0]].rule.as_ref())?;
         }
-        check_common(self.groups.iter().map(|g| (g.name.as_str(), g.rule.as_ref())))?;
-        if let Procedure::Integrate(_) = self.groups[0].rule.procedure() {
-            self.around.check_integrates()?;
-            if self.dynamic_gradients {
-                let rule = self.groups[0].rule.name();
-                let problem =
-                    format!("{rule} evaluates gradients inside the step: they must stay where they were bound");
-                return Err(Error::Usage(problem));
-            }
-        }
+        self.check_evaluations()?;
         if self.tensors.is_empty() {
             return Err(Error::Usage("the builder has no tensor: add one with tensor, tensors or bind".to_owned()));
         }
@@ -75,6 +55,41 @@ impl Spec {
         self.check_routes()?;
         self.check_rows()?;
         self.check_overlaps()
+    }
+
+    /// Checks that the options around a rule go with the evaluations inside its step.
+    fn check_procedure(&self, rule: &dyn Rule) -> Result<()> {
+        let Procedure::Integrate(_) = rule.procedure() else { return Ok(()) };
+        if self.around.telemetry {
+            return Err(refuse(rule.name()));
+        }
+        self.around.check_integrates()?;
+        if self.dynamic_gradients {
+            let rule = rule.name();
+            let problem = format!("{rule} evaluates gradients inside the step: they must stay where they were bound");
+            return Err(Error::Usage(problem));
+        }
+        Ok(())
+    }
+
+    /// Checks that at most one rule evaluates the objective inside the step: each would move the parameters between the evaluations of the
+    /// other.
+    fn check_evaluations(&self) -> Result<()> {
+        let evaluates = |groups: &Vec<usize>| {
+            matches!(self.groups[groups[0]].rule.procedure(), Procedure::Probe(_) | Procedure::Integrate(_))
+        };
+        let rules = self.groups_by_rule();
+        let evaluating: Vec<&GroupInfo> = rules.iter().filter(|g| evaluates(g)).map(|g| &self.groups[g[0]]).collect();
+        let [first, second, ..] = evaluating.as_slice() else { return Ok(()) };
+        Err(Error::Usage(format!(
+            "group `{}` holds {}, group `{}` {}{}: both evaluate the objective inside the step, and one would move the parameters between \
+             the evaluations of the other: use a second optimizer for one of them",
+            first.name,
+            first.rule.name(),
+            second.name,
+            if first.rule.name() == second.rule.name() { "another " } else { "" },
+            second.rule.name()
+        )))
     }
 
     /// Checks that every pattern of names fits a tensor. A pattern that fits none is most likely misspelt: weight decay would then act on

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::Result;
-use crate::gpu::build::spec::{Group, GroupInfo, RowSet, RowSetInfo, RowsInfo, Spec, Tensor, TensorInfo};
+use crate::gpu::build::spec::{Group, GroupInfo, Mask, RowSet, RowSetInfo, RowsInfo, Spec, Tensor, TensorInfo};
 use crate::optim::rule::same_rule;
 use crate::options::around::Around;
 
@@ -69,56 +69,70 @@ impl Spec {
     /// Divides a settled specification into parts, each with the groups and tensors of one rule, in the order of the groups.
     pub(crate) fn divide(&self) -> (Vec<Self>, Directory) {
         let rules = self.rules_with_tensors();
-        let (mut parts, mut directory) = (Vec::with_capacity(rules.len()), Directory::default());
-        directory.groups = self.groups.iter().map(|_| None).collect();
-        directory.sets = self.rows.sets.iter().map(|_| Vec::new()).collect();
-        let mut tensors: Vec<Option<InPart>> = vec![None; self.tensors.len()];
-        for (part, &first) in rules.iter().enumerate() {
-            let own = self.part_of(first);
-            for (index, &group) in own.groups.iter().enumerate() {
-                directory.groups[group] = Some(InPart { part, index });
-            }
-            for (index, &tensor) in own.tensors.iter().enumerate() {
-                tensors[tensor] = Some(InPart { part, index });
-            }
-            for (index, &set) in own.sets.iter().enumerate() {
-                directory.sets[set].push(InPart { part, index });
-            }
-            parts.push(if rules.len() == 1 && own.groups.len() == self.groups.len() {
-                self.clone()
-            } else {
-                own.spec(self)
-            });
-        }
-        directory.tensors = tensors.into_iter().flatten().collect();
-        directory.set_of = vec![None; self.tensors.len()];
+        let (joint, is_joint) = (self.joint_masks(&rules), rules.len() > 1);
+        let mut directory = Directory {
+            groups: vec![None; self.groups.len()],
+            tensors: vec![InPart { part: 0, index: 0 }; self.tensors.len()],
+            sets: vec![Vec::new(); self.rows.sets.len()],
+            set_of: vec![None; self.tensors.len()],
+        };
         for (index, set) in self.rows.sets.iter().enumerate() {
             set.tensors.iter().for_each(|&tensor| directory.set_of[tensor] = Some(index));
+        }
+        let mut parts = Vec::with_capacity(rules.len());
+        for (part, groups) in rules.into_iter().enumerate() {
+            let own = self.members(groups);
+            let places =
+                |of: &[usize]| of.iter().copied().zip((0..).map(|index| InPart { part, index })).collect::<Vec<_>>();
+            places(&own.groups).into_iter().for_each(|(group, place)| directory.groups[group] = Some(place));
+            places(&own.tensors).into_iter().for_each(|(tensor, place)| directory.tensors[tensor] = place);
+            places(&own.sets).into_iter().for_each(|(set, place)| directory.sets[set].push(place));
+            let exchanges = is_joint && self.around.exchanges();
+            let is_whole = own.groups.len() == self.groups.len();
+            parts.push(if is_whole { self.clone() } else { Self { exchanges, ..own.spec(self, &joint) } });
         }
         (parts, directory)
     }
 
-    /// The first group of each rule that some tensor has.
-    fn rules_with_tensors(&self) -> Vec<usize> {
-        let mut with_tensors = vec![false; self.groups.len()];
-        self.tensors.iter().for_each(|tensor| with_tensors[tensor.group] = true);
-        let mut firsts: Vec<usize> = Vec::new();
-        for group in (0..self.groups.len()).filter(|&group| with_tensors[group]) {
-            if !firsts.iter().any(|&first| self.same_rule(first, group)) {
-                firsts.push(group);
+    /// The groups of each rule.
+    pub(crate) fn groups_by_rule(&self) -> Vec<Vec<usize>> {
+        let same = |a: usize, b: usize| same_rule(self.groups[a].rule.as_ref(), self.groups[b].rule.as_ref());
+        let mut rules: Vec<Vec<usize>> = Vec::new();
+        for group in 0..self.groups.len() {
+            match rules.iter_mut().find(|groups| same(groups[0], group)) {
+                Some(groups) => groups.push(group),
+                None => rules.push(vec![group]),
             }
         }
-        firsts
+        rules
     }
 
-    /// Whether two groups hold the same rule.
-    fn same_rule(&self, a: usize, b: usize) -> bool {
-        same_rule(self.groups[a].rule.as_ref(), self.groups[b].rule.as_ref())
+    /// The groups of each rule that some tensor has.
+    fn rules_with_tensors(&self) -> Vec<Vec<usize>> {
+        let mut with_tensors = vec![false; self.groups.len()];
+        self.tensors.iter().for_each(|tensor| with_tensors[tensor.group] = true);
+        let mut rules = self.groups_by_rule();
+        rules.retain(|groups| groups.iter().any(|&group| with_tensors[group]));
+        rules
     }
 
-    /// The members of the part with the rule of this group.
-    fn part_of(&self, first: usize) -> Members {
-        let groups: Vec<usize> = (0..self.groups.len()).filter(|&group| self.same_rule(first, group)).collect();
+    /// The row sets with a mask of the crate and tensors of several rules. The parts share one buffer of masks; returned is the byte of it
+    /// where the flags of each set begin.
+    fn joint_masks(&self, rules: &[Vec<usize>]) -> BTreeMap<usize, u64> {
+        let mut end = 0;
+        let mut joint = BTreeMap::new();
+        for (index, set) in self.rows.sets.iter().enumerate().filter(|(_, set)| matches!(set.mask, Mask::Own)) {
+            let has = |groups: &&Vec<usize>| set.tensors.iter().any(|&t| groups.contains(&self.tensors[t].group));
+            if rules.iter().filter(has).count() > 1 {
+                joint.insert(index, end);
+                end += self.capacity(set) as u64 * 4;
+            }
+        }
+        joint
+    }
+
+    /// The members of the part with these groups.
+    fn members(&self, groups: Vec<usize>) -> Members {
         let is_own = |tensor: &usize| groups.contains(&self.tensors[*tensor].group);
         let tensors: Vec<usize> = (0..self.tensors.len()).filter(is_own).collect();
         let has_own = |set: &usize| self.rows.sets[*set].tensors.iter().any(is_own);
@@ -136,28 +150,26 @@ struct Members {
 
 impl Members {
     /// The specification of the part.
-    fn spec(&self, whole: &Spec) -> Spec {
+    fn spec(&self, whole: &Spec, joint: &BTreeMap<usize, u64>) -> Spec {
         let group = |&group: &usize| GroupInfo { routes: Vec::new(), ..whole.groups[group].clone() };
         let groups: Vec<GroupInfo> = self.groups.iter().map(group).collect();
-        let index_of =
-            |of: &[usize]| -> BTreeMap<usize, usize> { of.iter().enumerate().map(|(i, &of)| (of, i)).collect() };
+        let index_of = |of: &[usize]| -> BTreeMap<usize, usize> { of.iter().copied().zip(0..).collect() };
         let (group_of, tensor_of) = (index_of(&self.groups), index_of(&self.tensors));
+        let own = |tensor: &usize| tensor_of.get(tensor).copied();
         let tensor = |&tensor: &usize| {
             let info = &whole.tensors[tensor];
             TensorInfo { group: group_of[&info.group], ..info.clone() }
         };
         let set = |&set: &usize| {
             let info = &whole.rows.sets[set];
-            RowSetInfo {
-                tensors: info.tensors.iter().filter_map(|t| tensor_of.get(t).copied()).collect(),
-                ..info.clone()
-            }
+            let mask = joint.get(&set).map_or_else(|| info.mask.clone(), |&offset| Mask::Joint(offset));
+            RowSetInfo { tensors: info.tensors.iter().filter_map(own).collect(), mask, ..info.clone() }
         };
         let columns = whole.rows.columns.iter();
         let rows = RowsInfo {
             sets: self.sets.iter().map(set).collect(),
-            columns: columns.filter_map(|(t, rates)| Some((*tensor_of.get(t)?, rates.clone()))).collect(),
-            shared: whole.rows.shared.iter().filter_map(|t| tensor_of.get(t).copied()).collect(),
+            columns: columns.filter_map(|(tensor, rates)| Some((own(tensor)?, rates.clone()))).collect(),
+            shared: whole.rows.shared.iter().filter_map(own).collect(),
         };
         let around = Around {
             signed: groups.iter().any(|group| group.maximize),

@@ -3,6 +3,7 @@
 use crate::Result;
 use crate::gpu::build::buffers::{Source, Which};
 use crate::gpu::build::builder::Builder;
+use crate::gpu::build::joint::JointPlan;
 use crate::gpu::build::plan::Plan;
 use crate::gpu::build::spec::{Home, Spec};
 use crate::gpu::layout::arena::Array;
@@ -19,11 +20,11 @@ impl Builder {
     /// Those errors of [`build`](Self::build) that need no device.
     pub fn memory_usage(&self, limits: &wgpu::Limits) -> Result<MemoryUsage> {
         let spec = self.settled()?;
-        let mut all = MemoryUsage::default();
-        for part in spec.divide().0 {
-            all.join(&Plan::new(&part, self.sum_lanes, limits, false)?.memory_usage(&part));
-        }
-        Ok(all)
+        let parts = spec.divide().0;
+        let plan = |part: &Spec| Plan::new(part, self.sum_lanes, limits, false);
+        let plans = parts.iter().map(plan).collect::<Result<Vec<_>>>()?;
+        let of_parts: Vec<_> = parts.iter().zip(&plans).map(|(part, plan)| plan.memory_usage(part)).collect();
+        Ok(JointPlan::new(&parts, &plans, limits)?.memory_usage(of_parts.iter()))
     }
 }
 
@@ -68,12 +69,17 @@ impl Plan {
                 memory.add(Role::Control, Owner::Crate, control);
                 return memory.add(Role::Scalars, Owner::Crate, bytes - control);
             }
-            Which::Spans(_) | Which::Segments(_) | Which::Tensors(_) | Which::Passes | Which::Runs => Role::Tables,
+            Which::Spans(_)
+            | Which::Segments(_)
+            | Which::Tensors(_)
+            | Which::Passes
+            | Which::Runs
+            | Which::Exchange => Role::Tables,
             Which::Partials(_) => Role::PartialSums,
-            Which::Totals(_) => Role::Totals,
+            Which::Totals(_) | Which::JointTotals => Role::Totals,
             Which::Control | Which::Confirmation | Which::Losses => Role::Control,
             Which::Calls => Role::Scalars,
-            Which::Masks => Role::Masks,
+            Which::Masks | Which::JointMasks => Role::Masks,
             Which::Indices | Which::Scratch | Which::Tasks => Role::Rows,
             Which::Telemetry(_) => Role::Telemetry,
         };

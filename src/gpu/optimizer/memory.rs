@@ -8,8 +8,6 @@ impl Optimizer {
     /// Snapshots, reads and writes take more memory for their copies, which is not counted here.
     #[must_use]
     pub fn memory_usage(&self) -> MemoryUsage {
-        let mut all = MemoryUsage::default();
-        self.parts.iter().for_each(|part| all.join(&part.memory_usage));
-        all
+        self.memory_usage.clone()
     }
 }

@@ -16,6 +16,8 @@ use crate::Result;
 use crate::gpu::build::builder::Builder;
 use crate::gpu::build::division::{Directory, InPart};
 use crate::gpu::build::spec::{Group, Spec, Tensor};
+use crate::gpu::kernel::exchange::Exchange;
+use crate::gpu::layout::memory::MemoryUsage;
 use crate::gpu::part::Part;
 use crate::gpu::record::joint::Call;
 use crate::optim::Rule;
@@ -52,6 +54,9 @@ pub struct Optimizer {
     pub(crate) directory: Directory,
     /// The step of which only the sums are recorded.
     pub(crate) half: Option<Call>,
+    /// `Some` if the parts share a clip by global norm or a test for finite numbers.
+    pub(crate) exchange: Option<Exchange>,
+    pub(crate) memory_usage: MemoryUsage,
 }
 
 impl Optimizer {
@@ -144,7 +149,9 @@ impl Optimizer {
     /// of probes and integrators between evaluations.
     #[must_use]
     pub fn dispatches(&self) -> usize {
-        self.parts.iter().map(Part::dispatches).sum()
+        // With an exchange, the decisions of each part are a dispatch of their own.
+        let exchange = self.exchange.as_ref().map_or(0, |_| 1 + self.parts.len());
+        self.parts.iter().map(Part::dispatches).sum::<usize>() + exchange
     }
 
     /// The count of dispatches of a micro-batch ([`accumulate`](Self::accumulate)): one per class.
@@ -161,7 +168,7 @@ impl Optimizer {
     #[must_use]
     pub fn totals(&self) -> Option<&wgpu::Buffer> {
         match self.parts.as_slice() {
-            [part] => part.totals(),
+            [part] => part.totals().map(|totals| &totals.buffer),
             _ => None,
         }
     }

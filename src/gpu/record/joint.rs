@@ -56,10 +56,16 @@ impl Optimizer {
 
     /// Records the sums that every step makes, and the decisions from them.
     fn decide(&self, pass: &mut wgpu::ComputePass<'_>, call: &Call) {
-        for (number, part) in self.parts.iter().enumerate() {
-            let (slot, dynamic) = call.of(number);
-            part.decide(pass, slot, dynamic);
-        }
+        let parts = || self.parts.iter().enumerate().map(|(number, part)| (part, call.of(number)));
+        let Some(exchange) = &self.exchange else {
+            return parts().for_each(|(part, (slot, dynamic))| part.decide(pass, slot, dynamic));
+        };
+        parts().for_each(|(part, (slot, dynamic))| part.sum(pass, 0, slot, dynamic));
+        exchange.record(pass);
+        parts().for_each(|(part, (slot, dynamic))| {
+            part.conclude(pass, slot);
+            part.decide_later(pass, slot, dynamic);
+        });
     }
 
     fn update(&self, pass: &mut wgpu::ComputePass<'_>, call: &Call) {
@@ -77,6 +83,9 @@ impl Optimizer {
         let mut pass = self.begin_pass(encoder);
         for (part, slot) in self.parts.iter().zip(&call.slots).filter(|(part, _)| part.kernels.main_rounds > 0) {
             part.sum(&mut pass, 0, slot, None);
+        }
+        if let Some(exchange) = &self.exchange {
+            exchange.record(&mut pass);
         }
     }
 

@@ -75,6 +75,18 @@ impl Part {
         }
     }
 
+    /// Records the rounds of sums after the first, and the decisions from them.
+    pub(crate) fn decide_later(
+        &self,
+        pass: &mut wgpu::ComputePass<'_>,
+        slot: &Slot,
+        dynamic: Option<&DynamicGradients>,
+    ) {
+        for number in 1..self.kernels.main_rounds {
+            self.round(pass, number, slot, dynamic);
+        }
+    }
+
     /// Records the sums of a round and the decision from them.
     pub(crate) fn round(
         &self,

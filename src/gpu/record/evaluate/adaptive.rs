@@ -121,7 +121,7 @@ impl PendingStep<'_> {
             Ok(())
         })?;
         let optimizer = self.part();
-        let totals = optimizer.kernels.rounds[round].totals.slice(..32);
+        let totals = optimizer.kernels.rounds[round].totals.buffer.slice(..32);
         let bytes = read_buffer(&optimizer.context.device, &optimizer.context.queue, totals).await?;
         let totals: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes);
         let live = optimizer.spec.tensors.iter().filter(|t| !t.frozen).map(|t| t.elements).sum::<u64>().max(1) as f64;
