@@ -12,8 +12,11 @@ mod support {
 }
 
 use pollster::block_on;
-use wgpu_optim::optim::{CustomRule, Range};
-use wgpu_optim::{Accumulate, Adai, AdamW, Builder, Clip, Ema, Group, Lion, Optimizer, Rule, Schedule, Tensor, VRAdam};
+use wgpu_optim::optim::{CustomRule, Integrator, Range};
+use wgpu_optim::{
+    Accumulate, Adai, AdamW, Builder, Clip, Ema, EvalRequest, FlowAdam, Group, Lion, Optimizer, Rule, SAdam, Schedule,
+    Tensor, VRAdam,
+};
 
 use support::bits::bits;
 use support::gpu::GPU;
@@ -161,4 +164,79 @@ fn an_optimizer_with_five_rules_equals_five_optimizers_bit_for_bit() {
             builder.maximize(group);
         }
     });
+}
+
+/// Steps with evaluations. The gradients and losses are given for each request, so that they do not depend on the parameters.
+fn evaluate(optimizer: &mut Optimizer, tensors: &[(usize, Tensor)], step: u32) -> usize {
+    let mut pending = optimizer.begin_step().unwrap();
+    let mut requests = 0;
+    while let Some(request) = block_on(pending.next_submitted()).unwrap() {
+        match request {
+            EvalRequest::Gradient => {
+                for (t, tensor) in tensors {
+                    let gradient = numbers(step * 100 + requests as u32 * 10 + *t as u32, LENGTHS[*t]);
+                    pending.optimizer().write_grad(*tensor, &gradient).unwrap();
+                }
+            }
+            EvalRequest::Loss(slot) => {
+                let to = pending.loss_slot(slot).unwrap();
+                let loss = 1.0 + 0.25 * (slot as f32) / (step as f32);
+                GPU.queue.write_buffer(to.buffer(), to.offset(), &loss.to_le_bytes());
+            }
+        }
+        requests += 1;
+    }
+    requests
+}
+
+const LENGTHS: [usize; 4] = [1025, 30, 7, 500];
+
+/// The tensors 0 and 2 have a rule that evaluates; the tensors 1 and 3 have Lion.
+fn equal_evaluating(case: &str, rule: &dyn Rule, requests: usize) {
+    let lion: Box<dyn Rule> = Lion { weight_decay: 0.1, ..Lion::default() }.into();
+    let build = |groups: &[usize]| {
+        let of = |group: usize| if group == 0 { rule.boxed() } else { lion.clone() };
+        let mut builder = Optimizer::builder(of(groups[0]));
+        let mut handles = vec![(groups[0], Group::DEFAULT)];
+        for &group in &groups[1..] {
+            handles.push((group, builder.group("other", of(group))));
+        }
+        builder.accumulate(Accumulate::Sum);
+        let mut tensors = Vec::new();
+        for (t, n) in LENGTHS.into_iter().enumerate() {
+            if let Some((_, group)) = handles.iter().find(|(group, _)| *group == t % 2) {
+                tensors.push((t, builder.tensor(*group, format!("t{t}"), &[n])));
+            }
+        }
+        let optimizer = builder.build(&GPU.device, &GPU.queue).unwrap();
+        for (t, tensor) in &tensors {
+            optimizer.write_param(*tensor, &numbers(*t as u32, LENGTHS[*t])).unwrap();
+        }
+        (optimizer, tensors)
+    };
+    // The rule that evaluates comes first or last.
+    for order in [[0, 1], [1, 0]] {
+        let (mut whole, tensors) = build(&order);
+        let (mut first, of_first) = build(&[0]);
+        let (mut second, of_second) = build(&[1]);
+        for step in 1..=3 {
+            assert_eq!(evaluate(&mut whole, &tensors, step), requests, "{case}");
+            evaluate(&mut first, &of_first, step);
+            evaluate(&mut second, &of_second, step);
+        }
+        for (t, tensor) in &tensors {
+            let (one, own) = if t % 2 == 0 { (&first, &of_first) } else { (&second, &of_second) };
+            let (_, other) = own.iter().find(|(other, _)| other == t).unwrap();
+            assert!(arrays(&whole, *tensor) == arrays(one, *other), "{case} {order:?}: tensor {t}");
+        }
+        assert_eq!(whole.evaluations(), first.evaluations(), "{case}");
+    }
+}
+
+#[test]
+fn a_rule_that_evaluates_and_another_equal_two_optimizers_bit_for_bit() {
+    equal_evaluating("probes", &SAdam { weight_decay: 0.1, ..SAdam::default() }, 4);
+    // A step that follows the flow requests four gradients; this schedule of thresholds makes every step follow it.
+    let flow = FlowAdam { integrator: Integrator::Rk4, ..FlowAdam::default() };
+    equal_evaluating("rk4", &flow, 4);
 }

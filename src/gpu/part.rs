@@ -9,8 +9,6 @@ use crate::gpu::layout::memory::MemoryUsage;
 use crate::gpu::layout::placement::Placement;
 use crate::gpu::record::mode::Modes;
 use crate::gpu::record::rows::Remap;
-use crate::optim::Procedure;
-use crate::optim::procedure::evaluation::Evaluations;
 
 /// The groups of one rule, with their tensors: the buffers, the pipelines and the scalars of the rule. The optimizer hands its calls to its
 /// parts. A part numbers its groups, tensors and row sets itself, so its handles differ from the optimizer's.
@@ -28,7 +26,6 @@ pub(crate) struct Part {
     pub(crate) modes: Modes,
     /// `Some` if the optimizer measures each step.
     pub(crate) telemetry: Option<Telemetry>,
-    pub(crate) evaluations: Evaluations,
     pub(crate) memory_usage: MemoryUsage,
 }
 
@@ -47,10 +44,10 @@ impl Part {
 
     /// The count of dispatches of a step: one per class for the update, and with sums one more per class and one for the totals.
     pub(crate) fn dispatches(&self) -> usize {
-        let warps = matches!(self.spec.groups[0].rule.procedure(), Procedure::Warp(_));
+        let passes = self.passes_before_update();
         let of_set = |l: &DispatchSet| {
             let stats = l.stats.iter().take(self.kernels.main_rounds).flatten().count();
-            1 + stats + usize::from(warps)
+            1 + stats + usize::from(passes)
         };
         self.kernels.dispatches.iter().map(of_set).sum::<usize>() + self.kernels.main_rounds
     }

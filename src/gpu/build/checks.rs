@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, HashSet};
 
 use crate::gpu::build::spec::{GroupInfo, Home, Slice, Spec, TensorInfo, index_of};
 use crate::gpu::layout::units::{VEC4, bytes_of};
-use crate::optim::rule::check_common;
-use crate::optim::{Procedure, Rule};
+use crate::optim::Rule;
+use crate::optim::procedure::evaluates;
+use crate::optim::procedure::spec::Feature;
+use crate::optim::rule::{check_common, need};
 use crate::options::storage::Format;
-use crate::options::telemetry::refuse;
 use crate::{Error, NoDecay, Result};
 
 impl Spec {
@@ -57,29 +58,23 @@ impl Spec {
         self.check_overlaps()
     }
 
-    /// Checks that the options around a rule go with the evaluations inside its step.
+    /// Checks that a rule's procedure goes with the options around the rule.
     fn check_procedure(&self, rule: &dyn Rule) -> Result<()> {
-        let Procedure::Integrate(_) = rule.procedure() else { return Ok(()) };
-        if self.around.telemetry {
-            return Err(refuse(rule.name()));
-        }
-        self.around.check_integrates()?;
-        if self.dynamic_gradients {
-            let rule = rule.name();
-            let problem = format!("{rule} evaluates gradients inside the step: they must stay where they were bound");
-            return Err(Error::Usage(problem));
-        }
-        Ok(())
+        let around = &self.around;
+        let features = [
+            (Feature::Telemetry, around.telemetry),
+            (Feature::ClipByNorm, around.clips_norm()),
+            (Feature::LossScale, around.loss_scale.is_some()),
+            (Feature::Accumulate, around.accumulate.is_some()),
+        ];
+        features.into_iter().filter(|(_, on)| *on).try_for_each(|(feature, _)| need(rule, feature))
     }
 
     /// Checks that at most one rule evaluates the objective inside the step: each would move the parameters between the evaluations of the
     /// other.
     fn check_evaluations(&self) -> Result<()> {
-        let evaluates = |groups: &Vec<usize>| {
-            matches!(self.groups[groups[0]].rule.procedure(), Procedure::Probe(_) | Procedure::Integrate(_))
-        };
-        let rules = self.groups_by_rule();
-        let evaluating: Vec<&GroupInfo> = rules.iter().filter(|g| evaluates(g)).map(|g| &self.groups[g[0]]).collect();
+        let rules = self.groups_by_rule().into_iter().map(|groups| &self.groups[groups[0]]);
+        let evaluating: Vec<&GroupInfo> = rules.filter(|group| evaluates(&group.rule.procedure())).collect();
         let [first, second, ..] = evaluating.as_slice() else { return Ok(()) };
         Err(Error::Usage(format!(
             "group `{}` holds {}, group `{}` {}{}: both evaluate the objective inside the step, and one would move the parameters between \

@@ -21,6 +21,7 @@ use crate::gpu::layout::memory::MemoryUsage;
 use crate::gpu::part::Part;
 use crate::gpu::record::joint::Call;
 use crate::optim::Rule;
+use crate::optim::procedure::evaluation::Evaluations;
 use crate::options::schedule::Schedule;
 
 /// One optimizer over any number of tensors and groups, on the caller's device.
@@ -54,6 +55,7 @@ pub struct Optimizer {
     pub(crate) directory: Directory,
     /// The step of which only the sums are recorded.
     pub(crate) half: Option<Call>,
+    pub(crate) evaluations: Evaluations,
     /// `Some` if the parts share a clip by global norm or a test for finite numbers.
     pub(crate) exchange: Option<Exchange>,
     pub(crate) memory_usage: MemoryUsage,

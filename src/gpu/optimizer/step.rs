@@ -112,10 +112,8 @@ impl Optimizer {
     /// # Errors
     /// The builder did not set [`Builder::ema`](crate::Builder::ema); the optimizer has dynamic gradients.
     pub fn swap_ema(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
-        if self.spec.around.ema.is_none() || self.spec.dynamic_gradients {
-            return Err(Error::Usage(
-                "the optimizer was built without an average of the weights, or with dynamic gradients".to_owned(),
-            ));
+        if self.spec.around.ema.is_none() {
+            return Err(Error::Usage("the optimizer was built without an average of the weights".to_owned()));
         }
         if let Some(info) = self.spec.tensors.iter().find(|info| !info.frozen && !info.formats.params.is_exact()) {
             return Err(info.error(
@@ -173,11 +171,6 @@ impl Optimizer {
             let rules: Vec<&str> = self.parts.iter().map(|part| part.spec.rule().name()).collect();
             let verb = if rules.len() == 1 { "is evaluated where it is" } else { "are evaluated where they are" };
             return Err(Error::Usage(format!("{} {verb} trained", rules.join(" and "))));
-        }
-        if self.spec.dynamic_gradients {
-            return Err(Error::Usage(
-                "an optimizer with dynamic gradients cannot move its parameters to the point of evaluation".to_owned(),
-            ));
         }
         let (call, from) = match way {
             Kind::ToEvaluation => ("to_eval_params", Mode::Training),

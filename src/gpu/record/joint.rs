@@ -16,8 +16,14 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    fn of(&self, part: usize) -> (&Slot, Option<&DynamicGradients>) {
+    /// The slot of a part, and its gradients if the call names them.
+    pub(crate) fn of(&self, part: usize) -> (&Slot, Option<&DynamicGradients>) {
         (&self.slots[part], self.dynamic.get(part))
+    }
+
+    /// Whether the call names its gradients.
+    pub(crate) fn names_gradients(&self) -> bool {
+        !self.dynamic.is_empty()
     }
 }
 
@@ -51,11 +57,11 @@ impl Optimizer {
     pub(crate) fn record(&self, encoder: &mut wgpu::CommandEncoder, call: &Call) {
         let mut pass = self.begin_pass(encoder);
         self.decide(&mut pass, call);
-        self.update(&mut pass, call);
+        self.update(&mut pass, call, None);
     }
 
     /// Records the sums that every step makes, and the decisions from them.
-    fn decide(&self, pass: &mut wgpu::ComputePass<'_>, call: &Call) {
+    pub(crate) fn decide(&self, pass: &mut wgpu::ComputePass<'_>, call: &Call) {
         let parts = || self.parts.iter().enumerate().map(|(number, part)| (part, call.of(number)));
         let Some(exchange) = &self.exchange else {
             return parts().for_each(|(part, (slot, dynamic))| part.decide(pass, slot, dynamic));
@@ -68,8 +74,9 @@ impl Optimizer {
         });
     }
 
-    fn update(&self, pass: &mut wgpu::ComputePass<'_>, call: &Call) {
-        for (number, part) in self.parts.iter().enumerate() {
+    /// Records the updates of all parts, or of all but one.
+    pub(crate) fn update(&self, pass: &mut wgpu::ComputePass<'_>, call: &Call, but: Option<usize>) {
+        for (number, part) in self.parts.iter().enumerate().filter(|(number, _)| Some(*number) != but) {
             let (slot, dynamic) = call.of(number);
             part.update(pass, slot, dynamic);
         }
@@ -95,7 +102,7 @@ impl Optimizer {
         for (part, slot) in self.parts.iter().zip(&call.slots) {
             part.conclude(&mut pass, slot);
         }
-        self.update(&mut pass, call);
+        self.update(&mut pass, call, None);
     }
 
     /// Records the end of a step.
@@ -134,10 +141,15 @@ impl Optimizer {
                 part.dispatch(&mut pass, kind, slot, None);
             }
         }
+        self.release(encoder, call);
+        Ok(())
+    }
+
+    /// Frees the slots of a call that counts no step.
+    pub(crate) fn release(&self, encoder: &mut wgpu::CommandEncoder, call: Call) {
         for (part, slot) in self.parts.iter().zip(call.slots) {
             part.scalars.release(encoder, slot);
         }
-        Ok(())
     }
 
     fn begin_pass<'e>(&self, encoder: &'e mut wgpu::CommandEncoder) -> wgpu::ComputePass<'e> {

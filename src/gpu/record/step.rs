@@ -3,23 +3,15 @@
 use crate::gpu::Part;
 use crate::gpu::hyper::scalars::Slot;
 use crate::gpu::kernel::kernels::Kind;
-use crate::gpu::kernel::passes;
+use crate::gpu::kernel::kernels::Offsets;
 use crate::gpu::layout::units::{ACCUMULATED, ROUNDED};
 use crate::gpu::record::dynamic::DynamicGradients;
-use crate::optim::Procedure;
-use crate::optim::procedure::Scheme;
 use crate::{Error, Result};
 
 impl Part {
     /// Takes the slot of a call with the current settings. `gradients`: the gradient positions, for dynamic gradients.
     pub(crate) fn begin(&mut self, gradients: Option<&[u32]>) -> Result<Slot> {
         self.scalars.begin(&self.context.device, &self.context.queue, &self.spec.groups, gradients)
-    }
-
-    /// The dispatches of a step that read gradients.
-    pub(crate) fn kinds_of_step(&self) -> impl Iterator<Item = Kind> + use<> {
-        let stats = (0..self.kernels.main_rounds).map(Kind::Stats);
-        stats.chain(self.warps().then_some(Kind::Procedure)).chain([Kind::Update])
     }
 
     /// Checks that a step can be recorded in two halves.
@@ -52,13 +44,13 @@ impl Part {
     /// Checks that the rule evaluates no gradient inside the step, and that its probes came before.
     pub(crate) fn check_whole(&self) -> Result<()> {
         self.check_trains()?;
-        let rule = self.spec.groups[0].rule.as_ref();
-        let call = match rule.procedure() {
-            Procedure::Integrate(Scheme::Dopri5 { .. }) => "step_with_submits",
-            Procedure::Integrate(Scheme::Rk4) => "begin_step or step_with",
-            Procedure::Plain | Procedure::Probe(_) | Procedure::Warp(_) => return self.spec.check_probed(self.probed),
-        };
-        Err(Error::Usage(format!("{} evaluates gradients inside the step: call {call}", rule.name())))
+        match self.spec.rule().procedure().and_then(|procedure| procedure.needs_call()) {
+            None => self.spec.check_probed(self.probed),
+            Some(call) => {
+                let rule = self.spec.rule().name();
+                Err(Error::Usage(format!("{rule} evaluates gradients inside the step: call {call}")))
+            }
+        }
     }
 
     pub(crate) fn begin_pass<'e>(&self, encoder: &'e mut wgpu::CommandEncoder) -> wgpu::ComputePass<'e> {
@@ -100,7 +92,7 @@ impl Part {
     }
 
     pub(crate) fn update(&self, pass: &mut wgpu::ComputePass<'_>, slot: &Slot, dynamic: Option<&DynamicGradients>) {
-        if self.warps() {
+        if self.passes_before_update() {
             self.dispatch(pass, Kind::Procedure, slot, dynamic);
         }
         self.dispatch(pass, Kind::Update, slot, dynamic);
@@ -118,8 +110,14 @@ impl Part {
         self.kernels.rounds[round].finish(pass, &self.kernels.rounds[round].reduce, slot);
     }
 
-    fn warps(&self) -> bool {
-        matches!(self.spec.groups[0].rule.procedure(), Procedure::Warp(_))
+    /// Whether every step runs the pass of the rule's procedure before the update.
+    pub(crate) fn passes_before_update(&self) -> bool {
+        self.placement.classes[0].pass().is_some_and(|pass| pass.before_update)
+    }
+
+    /// The dispatches of a step that may read gradients.
+    pub(crate) fn kinds_of_step(&self) -> impl Iterator<Item = Kind> + use<> {
+        (0..self.kernels.rounds.len()).map(Kind::Stats).chain([Kind::Procedure, Kind::Update])
     }
 
     /// Records the dispatches of one kind.
@@ -130,19 +128,26 @@ impl Part {
         slot: &Slot,
         dynamic: Option<&DynamicGradients>,
     ) {
-        match dynamic {
-            Some(dynamic) => dynamic.dispatch(pass, kind, slot.offset),
-            None => self.dispatch_record(pass, kind, slot, 0),
-        }
+        self.dispatch_record(pass, kind, slot, 0, dynamic);
     }
 
     /// As [`dispatch`](Self::dispatch), with the number of the record that the procedure's pass reads.
-    pub(crate) fn dispatch_record(&self, pass: &mut wgpu::ComputePass<'_>, kind: Kind, slot: &Slot, record: usize) {
+    pub(crate) fn dispatch_record(
+        &self,
+        pass: &mut wgpu::ComputePass<'_>,
+        kind: Kind,
+        slot: &Slot,
+        record: usize,
+        dynamic: Option<&DynamicGradients>,
+    ) {
+        if let Some(dynamic) = dynamic {
+            dynamic.dispatch(pass, kind, slot.offset, record);
+        }
         for (p, pipeline) in self.kernels.dispatches.iter().filter_map(|shard| shard.pass(kind)) {
-            let reads_record = p.pipeline.bindings.iter().any(|binding| binding.name == "wo_pass");
-            let offsets = [slot.offset, passes::offset(record)];
+            // A dispatch that reads rebound gradients has no bindings of its own.
+            let Some(group) = p.group_of(kind) else { continue };
             pass.set_pipeline(pipeline);
-            pass.set_bind_group(0, p.group.as_ref(), &offsets[..if reads_record { 2 } else { 1 }]);
+            pass.set_bind_group(0, group, Offsets { slot: slot.offset, record, run: 0 }.of(&p.pipeline).as_slice());
             pass.dispatch_workgroups(p.grid.0, p.grid.1, 1);
         }
     }
