@@ -17,6 +17,7 @@ mod hyper;
 mod number;
 mod objective;
 mod optimizer;
+mod part;
 mod pass;
 mod pieces;
 mod probe;
@@ -24,7 +25,6 @@ mod procedure;
 mod remap;
 mod rows;
 mod select;
-mod settings;
 #[cfg(feature = "checkpoint")]
 mod snapshot;
 mod step;
@@ -39,3 +39,5 @@ mod warp;
 pub(crate) use crate::cpu::around::Counters;
 pub use crate::cpu::number::{Number, vector_units};
 pub use crate::cpu::optimizer::Optimizer;
+#[cfg(feature = "checkpoint")]
+pub(crate) use crate::cpu::part::Part;

@@ -4,25 +4,17 @@ use crate::cpu::around::Surroundings;
 use crate::cpu::decide::{self, Decider};
 use crate::cpu::hyper::{Scaled, scale};
 use crate::cpu::number::Number;
-use crate::cpu::optimizer::Optimizer;
+use crate::cpu::part::Part;
 use crate::cpu::storage::round_states;
 use crate::cpu::stored::Draws;
 use crate::cpu::tensor::TensorState;
 use crate::cpu::walk;
 use crate::{Error, Result};
 
-impl<F: Number> Optimizer<F> {
-    /// Adds the gradients of a micro-batch to the accumulator. The step itself adds the last micro-batch.
-    ///
-    /// # Errors
-    /// A count or length that does not fit; the builder did not set [`accumulate`](crate::Builder::accumulate).
-    pub fn accumulate(&mut self, grads: &[&[F]]) -> Result<()> {
-        self.mode.check_trains()?;
-        if self.around.around.accumulate.is_none() {
-            return Err(Error::Usage("the optimizer was built without accumulate".to_owned()));
-        }
-        self.check_count("gradients", grads.len())?;
-        grads.iter().enumerate().try_for_each(|(t, g)| self.check_length(t, "gradient", g.len()))?;
+impl<F: Number> Part<F> {
+    /// Adds the gradients of a micro-batch to the accumulator.
+    pub(crate) fn accumulate(&mut self, grads: &[&[F]]) -> Result<()> {
+        self.check_accumulates(grads)?;
         match self.stored_gradients(grads) {
             None => self.around.accumulate(grads),
             Some(rounded) => self.around.accumulate(&slices(&rounded)),
@@ -30,15 +22,29 @@ impl<F: Number> Optimizer<F> {
         Ok(())
     }
 
-    /// One step: it changes parameters and states, and [`step_count`](Self::step_count) counts it. `params` and `grads` come in the order of the
-    /// tensors. A step that the rule refuses (Adai's, where every gradient so far was zero) changes nothing and is not counted.
-    /// An optimizer whose tensors are all frozen or empty counts no step.
-    ///
-    /// # Errors
-    /// A count or length that does not fit, a schedule's value out of range, a rule that evaluates gradients inside the step and needs
-    /// [`step_with`](Self::step_with), a rule that probes, before its first probes
-    /// ([`Builder::undamped_steps`](crate::Builder::undamped_steps)). Nothing is changed then.
-    pub fn step(&mut self, params: &mut [&mut [F]], grads: &[&[F]]) -> Result<()> {
+    /// Checks everything that [`accumulate`](Self::accumulate) may refuse.
+    pub(crate) fn check_accumulates(&self, grads: &[&[F]]) -> Result<()> {
+        self.mode.check_trains()?;
+        if self.around.around.accumulate.is_none() {
+            return Err(Error::Usage("the optimizer was built without accumulate".to_owned()));
+        }
+        self.check_count("gradients", grads.len())?;
+        grads.iter().enumerate().try_for_each(|(t, g)| self.check_length(t, "gradient", g.len()))
+    }
+
+    /// One step: it changes parameters and states, and [`step_count`](Self::step_count) counts it.
+    pub(crate) fn step(&mut self, params: &mut [&mut [F]], grads: &[&[F]]) -> Result<()> {
+        self.check_step(params, grads)?;
+        if self.spec.tensors.iter().any(|info| info.frozen) {
+            let mut params: Vec<&mut [F]> = params.iter_mut().zip(&self.tensors).map(|(p, t)| t.live_mut(p)).collect();
+            let grads: Vec<&[F]> = grads.iter().zip(&self.tensors).map(|(g, t)| t.live(g)).collect();
+            return self.step_live(&mut params, &grads);
+        }
+        self.step_live(params, grads)
+    }
+
+    /// Checks everything that [`step`](Self::step) may refuse.
+    pub(crate) fn check_step(&self, params: &[&mut [F]], grads: &[&[F]]) -> Result<()> {
         if self.spec.rule().procedure().is_some_and(|procedure| procedure.needs_call().is_some()) {
             let rule = self.spec.rule().name();
             return Err(Error::Usage(format!("{rule} evaluates gradients inside the step: call step_with")));
@@ -46,12 +52,16 @@ impl<F: Number> Optimizer<F> {
         self.mode.check_trains()?;
         self.spec.check_probed(self.probes.probed)?;
         self.check_lengths(params, grads)?;
-        if self.spec.tensors.iter().any(|info| info.frozen) {
-            let mut params: Vec<&mut [F]> = params.iter_mut().zip(&self.tensors).map(|(p, t)| t.live_mut(p)).collect();
-            let grads: Vec<&[F]> = grads.iter().zip(&self.tensors).map(|(g, t)| t.live(g)).collect();
-            return self.step_live(&mut params, &grads);
-        }
-        self.step_live(params, grads)
+        scale::<F>(&self.spec.groups, self.step_count + 1).map(|_| ())
+    }
+
+    /// Gathers the gradients of the next step, so that the parts can share their norms.
+    pub(crate) fn gather(&mut self, grads: &[&[F]]) {
+        let live: Vec<&[F]> = grads.iter().zip(&self.tensors).map(|(g, t)| t.live(g)).collect();
+        let rounded = self.stored_gradients(&live);
+        let live = rounded.as_deref().map_or(live, slices);
+        let group_of: Vec<usize> = self.tensors.iter().map(|t| t.spec.group).collect();
+        self.around.gather(&self.spec.groups, &group_of, &mut self.rows, &live);
     }
 
     /// A step over the numbers that steps see. Steps see no number of a frozen tensor.

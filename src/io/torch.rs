@@ -9,7 +9,7 @@ use safetensors::Dtype;
 use crate::gpu::layout::arena::PARAM;
 use crate::gpu::layout::units::{ACCUMULATOR, AVERAGE};
 use crate::gpu::layout::units::{MASTER, REMAINDER};
-use crate::io::checkpoint::Checkpoint;
+use crate::io::checkpoint::{Checkpoint, SavedPart};
 use crate::io::tensor_file::{Entry, TensorFile, quote};
 use crate::io::tensor_writer::{FileArray, serialize};
 use crate::options::storage::Format;
@@ -62,7 +62,7 @@ impl Checkpoint {
     /// torch has no optimizer of this name.
     pub fn to_torch(&self) -> Result<Vec<u8>> {
         let mut arrays = Vec::new();
-        for tensor in &self.contents.tensors {
+        for (part, tensor) in self.parts.iter().flat_map(|part| part.contents.tensors.iter().map(move |t| (part, t))) {
             let name = &tensor.name;
             let mut push = |state: &str, shape: &[usize], values| {
                 arrays.push(FileArray::f32(format!("{state}/{name}"), shape, values));
@@ -73,23 +73,26 @@ impl Checkpoint {
                     PARAM => push(PARAM, &tensor.shape, tensor.params().unwrap_or_default()),
                     ACCUMULATOR | AVERAGE | MASTER | REMAINDER => {}
                     state => {
-                        let of_torch = torch_name(&self.optimizer, state).ok_or_else(|| self.unknown_to_torch())?;
+                        let of_torch = torch_name(&part.optimizer, state).ok_or_else(|| part.unknown_to_torch())?;
                         kept.push((of_torch, values.values()));
                     }
                 }
             }
-            for (of_torch, values) in self.for_torch(kept, tensor.shape.iter().product()) {
+            for (of_torch, values) in part.for_torch(kept, tensor.shape.iter().product()) {
                 if of_torch == MU_PRODUCT {
                     push(MU_PRODUCT, &[], vec![one_product(name, &values)?]);
                 } else {
                     push(of_torch, &tensor.shape, values);
                 }
             }
-            push(STEP, &[], vec![self.step_count() as f32]);
+            push(STEP, &[], vec![part.step_count() as f32]);
         }
-        serialize(&self.name, &arrays, ("optimizer", self.optimizer.clone()))
+        let rules: Vec<&str> = self.parts.iter().map(|part| part.optimizer.as_str()).collect();
+        serialize(&self.name, &arrays, ("optimizer", rules.join(" ")))
     }
+}
 
+impl SavedPart {
     /// Adds the states that torch keeps where β1 = 0, and leaves out the momentum of an SGD that has not stepped: torch's first momentum is the
     /// gradient.
     fn for_torch(&self, mut kept: Vec<(&'static str, Vec<f32>)>, elements: usize) -> Vec<(&'static str, Vec<f32>)> {
@@ -121,7 +124,8 @@ impl Checkpoint {
 pub fn restore_torch(name: &str, bytes: impl Into<Vec<u8>>, optimizer: &mut Optimizer) -> Result<()> {
     let file = TensorFile::parse(name, bytes.into())?;
     let mut writes = Vec::new();
-    let mut steps: Option<(u32, &str)> = None;
+    // The step count of each rule, with a tensor that has it.
+    let mut steps: Vec<Option<(u32, &str)>> = vec![None; optimizer.parts.len()];
     for (tensor, name, shape) in optimizer.tensors() {
         let source = Source { file: &file, tensor: name };
         if let Some(values) = source.array(PARAM, shape)? {
@@ -132,13 +136,14 @@ pub fn restore_torch(name: &str, bytes: impl Into<Vec<u8>>, optimizer: &mut Opti
         if optimizer.spec.tensors[tensor.index()].frozen {
             continue;
         }
-        let step = source.steps(optimizer.spec.rule().name(), &states)?;
-        let (first, of) = *steps.get_or_insert((step, name));
+        let part = optimizer.directory.tensors()[tensor.index()].part;
+        let step = source.steps(optimizer.parts[part].spec.rule().name(), &states)?;
+        let (first, of) = *steps[part].get_or_insert((step, name));
         if step != first {
             let [here, there] = [name, of].map(|tensor| quote(&format!("step/{tensor}")));
-            return Err(
-                file.error(format!("{here} is {step}, {there} is {first}: the optimizer has one count for all"))
-            );
+            return Err(file.error(format!(
+                "{here} is {step}, {there} is {first}: the optimizer has one count for all tensors of a rule"
+            )));
         }
         for (state, of_torch, kept) in states {
             let values = source.state(of_torch, shape, step)?;
@@ -147,7 +152,9 @@ pub fn restore_torch(name: &str, bytes: impl Into<Vec<u8>>, optimizer: &mut Opti
             }
         }
     }
-    optimizer.write_step_count(steps.map_or(0, |(steps, _)| steps))?;
+    let steps: Vec<u32> = steps.into_iter().map(|steps| steps.map_or(0, |(steps, _)| steps)).collect();
+    optimizer.check_idle()?;
+    optimizer.parts.iter_mut().zip(steps).try_for_each(|(part, steps)| part.write_step_count(steps))?;
     writes.into_iter().try_for_each(|(tensor, array, values)| match array {
         PARAM => optimizer.write_param(tensor, &values),
         state => optimizer.write_state(tensor, state, &values),

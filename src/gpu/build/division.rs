@@ -50,6 +50,19 @@ impl Directory {
         &self.tensors
     }
 
+    /// The share of each of `parts` parts, from one item for each tensor of the whole.
+    pub(crate) fn shares<T>(&self, parts: usize, of_tensors: impl IntoIterator<Item = T>) -> Vec<Vec<T>> {
+        let mut shares: Vec<Vec<T>> = (0..parts).map(|_| Vec::new()).collect();
+        of_tensors.into_iter().zip(&self.tensors).for_each(|(item, place)| shares[place.part].push(item));
+        shares
+    }
+
+    /// The items of the whole, from the share of each part.
+    pub(crate) fn joined<T>(&self, shares: Vec<Vec<T>>) -> Vec<T> {
+        let mut shares: Vec<_> = shares.into_iter().map(Vec::into_iter).collect();
+        self.tensors.iter().filter_map(|place| shares[place.part].next()).collect()
+    }
+
     /// The row set of a tensor, both in the whole.
     #[cfg(feature = "checkpoint")]
     pub(crate) fn set_of(&self, tensor: usize) -> Option<usize> {

@@ -6,8 +6,6 @@ use std::collections::BTreeMap;
 use crate::gpu::build::division::InPart;
 use crate::gpu::build::spec::Group;
 use crate::gpu::optimizer::Optimizer;
-#[cfg(feature = "checkpoint")]
-use crate::gpu::part::Part;
 use crate::optim::{Rule, Value};
 use crate::options::around::Clip;
 use crate::{Error, Result};
@@ -79,16 +77,17 @@ impl Optimizer {
         Ok(())
     }
 
-    /// Takes checked rules, by the indices of their groups. Only while every recorded step is finished.
+    /// Takes checked rules of a part, by the indices of their groups in it. Only while every recorded step is finished.
     #[cfg(feature = "checkpoint")]
-    pub(crate) fn put_rules(&mut self, rules: BTreeMap<usize, Box<dyn Rule>>) {
+    pub(crate) fn put_rules(&mut self, part: usize, rules: BTreeMap<usize, Box<dyn Rule>>) {
+        let part = &mut self.parts[part];
         for (index, rule) in rules {
-            if let Ok(Some(place)) = self.directory.group(&self.spec, self.spec.group_handle(index)) {
-                self.parts[place.part].spec.groups[place.index].rule = rule.clone();
-            }
-            self.spec.groups[index].rule = rule;
+            let group = &mut part.spec.groups[index];
+            let whole = self.spec.groups.iter_mut().filter(|other| other.id == group.id);
+            whole.for_each(|whole| whole.rule = rule.clone());
+            group.rule = rule;
         }
-        self.parts.iter_mut().for_each(Part::restart);
+        part.restart();
     }
 
     /// Sets the largest norm or value of the clip for the next recorded steps.

@@ -6,7 +6,7 @@ use serde_json::{Map, Value as Json, json};
 
 use super::arrays;
 use super::fields::{count, list, text, word};
-use super::saved::{Checkpoint, Settings};
+use super::saved::{Checkpoint, SavedPart, Settings};
 use crate::Result;
 use crate::gpu::access::snapshot::{Control, Rounding};
 use crate::io::tensor_file::{TensorFile, quote};
@@ -14,29 +14,46 @@ use crate::optim::Value;
 use crate::options::around::{LossScale, Mode};
 use crate::options::storage::Packed;
 
-/// The newest version that this crate reads and writes. Version 1 has only f32.
-const VERSION: u64 = 2;
+/// The newest version that this crate reads and writes.
+const VERSION: u64 = RULES_VERSION;
+/// Files of several rules have this version and no lower one.
+pub(crate) const RULES_VERSION: u64 = 3;
+/// Files of one rule have at most this version. Version 1 has only f32.
+const RULE_VERSION: u64 = 2;
+/// The rules of a file of several rules, in the metadata.
+pub(crate) const RULES: &str = "rules";
 
 /// f32 holds every count up to this one, and no count wraps.
 const MOST_MICRO_BATCHES: u32 = 1 << 24;
 
 impl Checkpoint {
+    pub(crate) fn about(&self) -> Json {
+        let (version, mut about) = match self.parts.as_slice() {
+            [part] => (part.version(), part.about()),
+            parts => (RULES_VERSION, json!({ RULES: parts.iter().map(SavedPart::about).collect::<Vec<_>>() })),
+        };
+        about["version"] = version.into();
+        about["notes"] = json!(self.notes);
+        about
+    }
+}
+
+impl SavedPart {
     /// The lowest version that can hold this checkpoint, so that older readers can read it.
     fn version(&self) -> u64 {
         let mut arrays = self.contents.tensors.iter().flat_map(|tensor| &tensor.arrays);
         let plain = arrays.all(|(_, values)| matches!(values, Packed::F32(_)));
         let Control { rounding, mode, .. } = self.contents.control;
-        if plain && rounding.is_none() && mode == Mode::Training { 1 } else { VERSION }
+        if plain && rounding.is_none() && mode == Mode::Training { 1 } else { RULE_VERSION }
     }
 
-    pub(crate) fn about(&self) -> Json {
+    fn about(&self) -> Json {
         let Control { step_count, skipped, streak, scale, accumulated, mode, rounding } = self.contents.control;
         let settings = |(name, settings): &(String, Settings)| {
             let settings: Map<String, Json> = settings.iter().map(|(k, v)| (k.clone(), to_json(v))).collect();
             json!({ "name": name, "settings": settings })
         };
         let mut about = json!({
-            "version": self.version(),
             "optimizer": self.optimizer,
             "groups": self.groups.iter().map(settings).collect::<Vec<_>>(),
             "tensors": self.contents.tensors.iter().map(arrays::about).collect::<Vec<_>>(),
@@ -47,7 +64,6 @@ impl Checkpoint {
             "loss_scale_bits": scale.to_bits(),
             "memory_bits": self.contents.global_state.iter().map(|x| x.to_bits()).collect::<Vec<_>>(),
             "probe_loss_bits": self.contents.losses.iter().map(|x| x.to_bits()).collect::<Vec<_>>(),
-            "notes": self.notes,
         });
         // Older readers do not know this key, and a file that was saved between two windows does not need it.
         if accumulated > 0 {
@@ -60,6 +76,25 @@ impl Checkpoint {
             about["mode"] = json!(mode.name());
         }
         about
+    }
+}
+
+/// The metadata of each rule.
+pub(crate) fn rules<'a>(file: &TensorFile, about: &'a Json) -> Result<Vec<&'a Json>> {
+    if count(file, about, "version")? < RULES_VERSION {
+        return Ok(vec![about]);
+    }
+    let rules: Vec<&Json> = list(file, about, RULES)?.iter().collect();
+    if rules.is_empty() { Err(file.error(format!("its metadata `{RULES}` name no rule"))) } else { Ok(rules) }
+}
+
+/// Checks that no group is in two rules.
+pub(crate) fn check_groups(file: &TensorFile, parts: &[SavedPart]) -> Result<()> {
+    let mut names = HashSet::new();
+    let mut groups = parts.iter().flat_map(|part| &part.groups);
+    match groups.find(|(name, _)| !names.insert(name)) {
+        Some((name, _)) => Err(file.error(format!("has group {} twice", quote(name)))),
+        None => Ok(()),
     }
 }
 
@@ -136,12 +171,7 @@ pub(crate) fn groups(file: &TensorFile, about: &Json) -> Result<Vec<(String, Set
         };
         Ok((text(file, group, "name")?.to_owned(), settings.iter().map(setting).collect::<Result<_>>()?))
     };
-    let groups = list(file, about, "groups")?.iter().map(group).collect::<Result<Vec<_>>>()?;
-    let mut names = HashSet::new();
-    match groups.iter().find(|(name, _)| !names.insert(name)) {
-        Some((name, _)) => Err(file.error(format!("has group {} twice", quote(name)))),
-        None => Ok(groups),
-    }
+    list(file, about, "groups")?.iter().map(group).collect()
 }
 
 /// The notes of the caller; a file may have none.

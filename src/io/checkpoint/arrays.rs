@@ -62,9 +62,12 @@ fn named_map((array, values): &(String, Packed)) -> Option<(&str, &str)> {
     if let Packed::Blocks { map, .. } = values { Some((array, map.name())) } else { None }
 }
 
-/// Every tensor that the metadata name, with its arrays in the file.
-pub(crate) fn read(file: &TensorFile, about: &Json) -> Result<Vec<Arrays>> {
-    let mut of_tensor: BTreeMap<&str, BTreeMap<&str, &Entry>> = BTreeMap::new();
+/// The entries of a file, by the names of the tensors and of the arrays.
+pub(crate) type Entries<'a> = BTreeMap<&'a str, BTreeMap<&'a str, &'a Entry>>;
+
+/// The entries of a file. `rules`: the metadata of every rule.
+pub(crate) fn entries<'a>(file: &'a TensorFile, rules: &[&Json]) -> Result<Entries<'a>> {
+    let mut of_tensor = Entries::new();
     for entry in file.entries() {
         let (array, tensor) = entry
             .key
@@ -72,17 +75,26 @@ pub(crate) fn read(file: &TensorFile, about: &Json) -> Result<Vec<Arrays>> {
             .ok_or_else(|| file.error(format!("key {} names no tensor", quote(&entry.key))))?;
         of_tensor.entry(tensor).or_default().insert(array, entry);
     }
-    let named = list(file, about, "tensors")?;
-    let names = named.iter().map(|tensor| text(file, tensor, "name")).collect::<Result<HashSet<_>>>()?;
+    let mut names = HashSet::new();
+    for rule in rules {
+        for tensor in list(file, rule, "tensors")? {
+            names.insert(text(file, tensor, "name")?);
+        }
+    }
     if let Some(name) = of_tensor.keys().find(|name| !names.contains(*name)) {
         return Err(file.error(format!("tensor {} is not among the tensors that the metadata name", quote(name))));
     }
+    Ok(of_tensor)
+}
+
+/// Every tensor that the metadata of a rule name, with its arrays, which are taken from the entries.
+pub(crate) fn read(file: &TensorFile, rule: &Json, of_tensor: &mut Entries<'_>) -> Result<Vec<Arrays>> {
     let read = |tensor: &Json| {
         let (name, group) = (text(file, tensor, "name")?, text(file, tensor, "group")?);
         let entries = of_tensor.remove(name).unwrap_or_default();
         TensorReader { file, name, maps: &tensor[MAPS], entries }.read(group)
     };
-    named.iter().map(read).collect()
+    list(file, rule, "tensors")?.iter().map(read).collect()
 }
 
 /// The entries of one tensor.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value as Json;
 
-use super::saved::Checkpoint;
+use super::saved::{Checkpoint, SavedPart};
 use super::{about, arrays, fields};
 use crate::gpu::access::snapshot::{Arrays, Contents};
 use crate::io::atomic;
@@ -22,7 +22,8 @@ impl Checkpoint {
     /// # Errors
     /// A tensor's name makes two keys equal.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
-        let arrays: Vec<_> = self.contents.tensors.iter().flat_map(arrays::write).collect();
+        let tensors = self.parts.iter().flat_map(|part| &part.contents.tensors);
+        let arrays: Vec<_> = tensors.flat_map(arrays::write).collect();
         serialize(&self.name, &arrays, (ABOUT, self.about().to_string()))
     }
 
@@ -61,22 +62,32 @@ impl Checkpoint {
         let about: Json =
             serde_json::from_str(about).map_err(|e| file.error(format!("its metadata `{ABOUT}`: {e}")))?;
         about::check_version(file, &about)?;
-        let mut checkpoint = Self {
-            name: name.to_owned(),
-            optimizer: fields::text(file, &about, "optimizer")?.to_owned(),
-            groups: about::groups(file, &about)?,
+        let rules = about::rules(file, &about)?;
+        let mut entries = arrays::entries(file, &rules)?;
+        let read = |rule: &&Json| SavedPart::read(file, rule, &mut entries);
+        let parts = rules.iter().map(read).collect::<Result<Vec<_>>>()?;
+        about::check_groups(file, &parts)?;
+        Ok(Self { name: name.to_owned(), parts, notes: about::notes(file, &about)? })
+    }
+}
+
+impl SavedPart {
+    /// Reads a rule, whose metadata these are.
+    fn read(file: &TensorFile, about: &Json, entries: &mut arrays::Entries<'_>) -> Result<Self> {
+        let mut part = Self {
+            optimizer: fields::text(file, about, "optimizer")?.to_owned(),
+            groups: about::groups(file, about)?,
             contents: Contents {
-                control: about::control(file, &about)?,
-                global_state: fields::bits(file, &about, "memory_bits", |bits| {
+                control: about::control(file, about)?,
+                global_state: fields::bits(file, about, "memory_bits", |bits| {
                     Some(f32::from_bits(u32::try_from(bits).ok()?))
                 })?,
-                losses: fields::bits(file, &about, "probe_loss_bits", |bits| Some(f64::from_bits(bits)))?,
-                tensors: arrays::read(file, &about)?,
+                losses: fields::bits(file, about, "probe_loss_bits", |bits| Some(f64::from_bits(bits)))?,
+                tensors: arrays::read(file, about, entries)?,
             },
-            notes: about::notes(file, &about)?,
         };
-        checkpoint.add_products()?;
-        Ok(checkpoint)
+        part.add_products()?;
+        Ok(part)
     }
 
     /// Adds nadam's product of momenta to a file that was written before the product was a state. Such a run took the product from its
