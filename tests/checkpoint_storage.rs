@@ -500,7 +500,7 @@ fn packed_arrays_are_checked_before_use() {
     refused("no maps", &told("\"maps\":", "\"mops\":"), &["map of `m/", "have null"]);
     refused("no key", &told("\"key\":", "\"kay\":"), &["whole number `key`"]);
     refused("too many steps", &told("\"steps\":1", "\"steps\":4294967296"), &["`steps` is 4294967296"]);
-    refused("a newer version", &told("\"version\":2", "\"version\":3"), &["version 3", "up to 2"]);
+    refused("a newer version", &told("\"version\":2", "\"version\":4"), &["version 4", "up to 3"]);
 }
 
 #[test]

@@ -10,7 +10,8 @@ mod support {
 
 use wgpu_optim::cpu::{Number, Optimizer};
 use wgpu_optim::optim::{
-    ALL, AdaBelief, Adai, AdaiW, Adam, AdamW, Lamb, Lion, NormOf, ProxSgd, RmsProp, Rule, Sgd, VRAdam, Value,
+    ALL, AdaBelief, Adai, AdaiW, Adam, AdamW, FlowAdam, Integrator, Lamb, Lion, NormOf, ProxSgd, RmsProp, Rule, SAdam,
+    Sgd, VRAdam, Value,
 };
 use wgpu_optim::{Error, Group};
 
@@ -482,8 +483,9 @@ fn an_optimizer_that_makes_no_sense_is_refused() {
         host::builder(groups, tensors).build_cpu::<f64>().expect_err("refused")
     };
     let adamw = || Box::<AdamW>::default();
-    let mixed = new(vec![group("a", adamw()), group("b", Box::<Lion>::default())], vec![]);
-    assert!(mixed.to_string().contains("group `b` holds lion, group `default` adamw"), "{mixed}");
+    let flow = FlowAdam { integrator: Integrator::Rk4, ..FlowAdam::default() };
+    let both = new(vec![group("a", Box::<SAdam>::default()), group("b", Box::new(flow))], vec![]);
+    assert!(both.to_string().contains("group `default` holds sadam, group `b` flowadam: both evaluate"), "{both}");
     let twice = new(vec![group("default", adamw()), group("a", adamw()), group("a", adamw())], vec![]);
     assert!(matches!(twice, Error::Duplicate { kind: "group", .. }));
     let twice = new(vec![group("a", adamw())], vec![("w", 0, 1), ("w", 0, 1)]);

@@ -14,7 +14,7 @@ impl<F: Number> Optimizer<F> {
         self.parts.iter().find_map(|part| part.global_state(name))
     }
 
-    /// The global state, in the rule's order; empty for most rules.
+    /// The global state, in the rule's order, for one rule after the other; empty for most rules.
     #[must_use]
     pub fn global_state_values(&self) -> Vec<F> {
         self.parts.iter().flat_map(|part| part.global_state_values().iter().copied()).collect()
@@ -49,7 +49,7 @@ impl<F: Number> Optimizer<F> {
         part.decision(tensor, name)
     }
 
-    /// The rule's totals over all tensors in the last step; empty for rules without sums.
+    /// The totals of each rule over all its tensors in the last step, for one rule after the other; empty for rules without sums.
     #[must_use]
     pub fn totals(&self) -> Vec<f64> {
         self.parts.iter().flat_map(|part| part.totals().iter().copied()).collect()

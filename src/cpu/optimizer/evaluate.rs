@@ -30,7 +30,8 @@ impl<F: Number> Optimizer<F> {
     /// ```
     ///
     /// # Errors
-    /// As [`step`](Self::step), and the errors of `evaluate`. Parameters and states are then as before the step.
+    /// As [`step`](Self::step), and the errors of `evaluate`. Parameters and states are then as before the step. With
+    /// several rules and an integrator, the groups of the other rules have stepped.
     pub fn step_with(
         &mut self,
         params: &mut [&mut [F]],

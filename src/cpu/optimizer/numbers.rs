@@ -4,7 +4,7 @@ use crate::Result;
 use crate::cpu::number::Number;
 use crate::cpu::optimizer::Optimizer;
 use crate::cpu::part::Part;
-use crate::gpu::build::spec::Tensor;
+use crate::gpu::build::spec::{Group, Tensor};
 
 impl<F: Number> Optimizer<F> {
     /// The names of the states of a tensor. A frozen tensor has none.
@@ -43,13 +43,23 @@ impl<F: Number> Optimizer<F> {
         part.ema(tensor)
     }
 
-    /// The step count. Skipped steps do not count.
+    /// The step count. Skipped steps do not count. With several rules, the largest: a rule that refuses or holds a step counts fewer, see
+    /// [`step_count_of`](Self::step_count_of).
     #[must_use]
     pub fn step_count(&self) -> u64 {
         self.parts.iter().map(Part::step_count).max().unwrap_or(0)
     }
 
-    /// Sets the step count, for example when states are restored.
+    /// The step count of the rule of a group; 0 if no tensor has this rule.
+    ///
+    /// # Errors
+    /// The handle belongs to another optimizer.
+    pub fn step_count_of(&self, group: Group) -> Result<u64> {
+        let place = self.directory.group(&self.spec, group)?;
+        Ok(place.map_or(0, |place| self.parts[place.part].step_count()))
+    }
+
+    /// Sets the step count of every rule, for example when states are restored.
     pub fn set_step_count(&mut self, t: u64) {
         self.parts.iter_mut().for_each(|part| part.set_step_count(t));
     }

@@ -46,7 +46,7 @@ impl Builder {
     /// # Errors
     /// No tensor; a setting out of range, a name given twice, a handle of another builder; a range that is misaligned, of the wrong
     /// length, outside its buffer or overlapping another; a buffer without `STORAGE` usage or of another device; a limit of the device
-    /// that is too low; groups that hold different rules; row sets with tensors of other rows, or with a mask that does not fit.
+    /// that is too low; two rules that evaluate the objective inside the step; row sets with tensors of other rows, or with a mask that does not fit.
     pub fn build(&self, device: &wgpu::Device, queue: &wgpu::Queue) -> Result<Optimizer> {
         let spec = self.settled()?;
         let software = device.adapter_info().device_type == wgpu::DeviceType::Cpu;

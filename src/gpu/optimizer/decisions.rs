@@ -25,7 +25,8 @@ impl Optimizer {
         self.parts[probing].write_losses(losses)
     }
 
-    /// Reads the global state that decisions keep from step to step, in the order of [`Rule::global_state`](crate::Rule::global_state); empty for most rules.
+    /// Reads the global state that decisions keep from step to step, in the order of [`Rule::global_state`](crate::Rule::global_state), for one
+    /// rule after the other; empty for most rules.
     ///
     /// # Errors
     /// The device was lost.

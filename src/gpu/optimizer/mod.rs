@@ -15,7 +15,7 @@ mod warp;
 use crate::Result;
 use crate::gpu::build::builder::Builder;
 use crate::gpu::build::division::{Directory, InPart};
-use crate::gpu::build::spec::{Group, Spec, Tensor};
+use crate::gpu::build::spec::{Group, Slice, Spec, Tensor};
 use crate::gpu::kernel::exchange::Exchange;
 use crate::gpu::layout::memory::MemoryUsage;
 use crate::gpu::part::Part;
@@ -165,14 +165,25 @@ impl Optimizer {
     /// The totals of the last step's sums: one record over all tensors, then one record per tensor. A record has one vec4 per total, the
     /// coefficients of 1, c and c² in the clip factor c: the totals of the rule, then, with a clip by norm or a test for finite numbers, the
     /// squared norm of the gradient before the clip and the count of its numbers that are not finite. Between [`record_sums`](Self::record_sums) and
-    /// [`record_update`](Self::record_update), the caller may add record 0 of other optimizers or other machines to record 0. `None` where
-    /// the step has no sums.
+    /// [`record_update`](Self::record_update), the caller may add record 0 of other optimizers or other machines to record 0. `None` if the
+    /// step has no sums, or if the groups hold several rules, each of which has totals of its own: see [`totals_of`](Self::totals_of).
     #[must_use]
     pub fn totals(&self) -> Option<&wgpu::Buffer> {
         match self.parts.as_slice() {
             [part] => part.totals().map(|totals| &totals.buffer),
             _ => None,
         }
+    }
+
+    /// The totals of the rule of a group, over the tensors of all groups with this rule: see [`totals`](Self::totals). If the groups of several
+    /// rules share a clip by global norm or a test for finite numbers, the squared norm and the count of record 0 are those of all rules
+    /// after [`record_sums`](Self::record_sums).
+    ///
+    /// # Errors
+    /// The handle belongs to another optimizer.
+    pub fn totals_of(&self, group: Group) -> Result<Option<wgpu::BufferSlice<'_>>> {
+        let place = self.directory.group(&self.spec, group)?;
+        Ok(place.and_then(|place| self.parts[place.part].totals()).map(Slice::slice))
     }
 
     /// The loss scale, one f32: bind it in the loss kernel. The buffer belongs to the optimizer; only read it.

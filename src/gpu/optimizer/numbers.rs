@@ -3,7 +3,7 @@
 use crate::Result;
 #[cfg(feature = "tools")]
 use crate::gpu::build::division::InPart;
-use crate::gpu::build::spec::Tensor;
+use crate::gpu::build::spec::{Group, Tensor};
 use crate::gpu::optimizer::Optimizer;
 use crate::gpu::part::Part;
 #[cfg(feature = "tools")]
@@ -76,7 +76,8 @@ impl Optimizer {
         part.write_state(tensor, state, values)
     }
 
-    /// The step count on the GPU.
+    /// The step count on the GPU. With several rules, the largest: a rule that refuses or holds a step counts fewer, see
+    /// [`read_step_count_of`](Self::read_step_count_of).
     ///
     /// # Errors
     /// The device was lost.
@@ -86,6 +87,17 @@ impl Optimizer {
             most = most.max(part.read_step_count().await?);
         }
         Ok(most)
+    }
+
+    /// The step count of the rule of a group; 0 if no tensor has this rule.
+    ///
+    /// # Errors
+    /// The handle belongs to another optimizer; the device was lost.
+    pub async fn read_step_count_of(&self, group: Group) -> Result<u64> {
+        match self.directory.group(&self.spec, group)? {
+            Some(place) => self.parts[place.part].read_step_count().await,
+            None => Ok(0),
+        }
     }
 
     /// The count of steps that were skipped because a gradient was not finite.

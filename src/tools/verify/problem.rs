@@ -2,6 +2,7 @@
 
 use crate::gpu::build::builder::Builder;
 use crate::optim::procedure::probes;
+use crate::optim::rule::same_rule;
 use crate::optim::{Rule, Scalar};
 use crate::options::random::{draw, unit};
 use crate::options::storage::blockwise::BLOCK;
@@ -172,12 +173,7 @@ impl Problem {
     /// A buffer cannot be written; a recorded step is not yet finished.
     pub fn upload(&self, optimizer: &mut Optimizer) -> Result<()> {
         let tensors: Vec<Tensor> = optimizer.tensors().map(|(tensor, ..)| tensor).collect();
-        for (&tensor, data) in tensors.iter().zip(&self.tensors) {
-            optimizer.write_param(tensor, &data.param)?;
-            if optimizer.grad(tensor).is_ok() {
-                optimizer.write_grad(tensor, &data.grad)?;
-            }
-        }
+        self.upload_arrays(optimizer, &tensors)?;
         if !self.losses.is_empty() {
             optimizer.write_losses(&self.losses)?;
         }
@@ -185,15 +181,24 @@ impl Problem {
             return Ok(());
         }
         optimizer.write_global_state(&self.memory)?;
+        optimizer.write_step_count(self.applied)
+    }
+
+    /// Writes the parameters, gradients and states of the problem into these tensors of an optimizer.
+    pub(super) fn upload_arrays(&self, optimizer: &Optimizer, tensors: &[Tensor]) -> Result<()> {
         let names = state_names(&self.groups);
         for (&tensor, data) in tensors.iter().zip(&self.tensors) {
+            optimizer.write_param(tensor, &data.param)?;
+            if optimizer.grad(tensor).is_ok() {
+                optimizer.write_grad(tensor, &data.grad)?;
+            }
             for (name, state) in names.iter().zip(&data.states) {
-                if let Some(state) = state {
+                if let Some(state) = state.as_ref().filter(|_| self.applied > 0) {
                     optimizer.write_state(tensor, name, state)?;
                 }
             }
         }
-        optimizer.write_step_count(self.applied)
+        Ok(())
     }
 
     /// Takes the step on the CPU's fast path.
@@ -229,21 +234,28 @@ impl Problem {
     }
 }
 
+impl Moved {
+    /// Reads the parameters and the states with these names back.
+    pub(super) async fn of(optimizer: &Optimizer, tensor: Tensor, names: &[&'static str]) -> Result<Self> {
+        let kept = optimizer.state_names(tensor)?;
+        let mut states = Vec::with_capacity(names.len());
+        for name in names {
+            states.push(if kept.contains(name) { Some(optimizer.read_state(tensor, name).await?) } else { None });
+        }
+        Ok(Self { param: optimizer.read_param(tensor).await?, states })
+    }
+}
+
 impl Outcome {
     /// Reads an optimizer's parameters and states back.
     ///
     /// # Errors
     /// A buffer cannot be read; the device was lost.
     pub async fn of(optimizer: &Optimizer) -> Result<Self> {
+        let names: Vec<&'static str> = optimizer.rule(Group::DEFAULT)?.states().iter().map(|s| s.name).collect();
         let mut tensors = Vec::new();
         for (tensor, ..) in optimizer.tensors() {
-            let kept = optimizer.state_names(tensor)?;
-            let mut states = Vec::new();
-            for state in optimizer.rule(Group::DEFAULT)?.states() {
-                let is_kept = kept.contains(&state.name);
-                states.push(if is_kept { Some(optimizer.read_state(tensor, state.name).await?) } else { None });
-            }
-            tensors.push(Moved { param: optimizer.read_param(tensor).await?, states });
+            tensors.push(Moved::of(optimizer, tensor, &names).await?);
         }
         let applied = optimizer.read_step_count().await? as u32;
         let mut stored = Vec::new();
@@ -290,6 +302,12 @@ pub(super) fn state_names(groups: &[Box<dyn Rule>]) -> Vec<&'static str> {
 fn builder(groups: &[Box<dyn Rule>], tensors: impl Iterator<Item = (usize, usize)>) -> Result<Builder> {
     let mut groups = groups.iter();
     let first = groups.next().ok_or_else(|| Error::Usage("a problem needs a group".to_owned()))?;
+    if let Some(other) = groups.clone().find(|other| !same_rule(other.as_ref(), first.as_ref())) {
+        let (first, other) = (first.name(), other.name());
+        return Err(Error::Usage(format!(
+            "the groups of a problem hold {first} and {other}: a problem has one rule, make one problem per rule"
+        )));
+    }
     let mut builder = Optimizer::builder(first.clone());
     builder.undamped_steps(true);
     let mut handles = vec![Group::DEFAULT];
