@@ -16,7 +16,7 @@ use crate::gpu::hyper::scalars::Scalars;
 use crate::gpu::kernel::kernels::{Arena, Context, DispatchSet, Kernels, Pass, RoundDispatch};
 use crate::gpu::kernel::passes;
 use crate::gpu::kernel::passes::PASS_BYTES;
-use crate::gpu::kernel::pipelines::{Compiler, Pipeline};
+use crate::gpu::kernel::pipelines::{Compiler, Pipeline, bind_group};
 use crate::gpu::layout::class::{Class, Stage};
 use crate::gpu::layout::placement::Placement;
 use crate::gpu::layout::shards::Chunk;
@@ -135,7 +135,7 @@ impl Optimizer {
     }
 
     fn create_dispatches(&self, maker: &Maker<'_>, index: usize, class: &ClassPipelines) -> Result<DispatchSet> {
-        let Maker { buffers, compiler } = maker;
+        let buffers = maker.buffers;
         let shard = &self.placement.layout.shards[index];
         let arena =
             Arena { buffer: buffers.create(Which::Arena(index), OWNED)?, whole: shard.whole(), packed: shard.packed() };
@@ -143,14 +143,7 @@ impl Optimizer {
         let chunks = buffers.create_with(Which::Chunks(index), OWNED, bytemuck::cast_slice(&shard.chunks))?;
         let spans = buffers.create_with(Which::Spans(index), TABLE, bytemuck::cast_slice(&shard.spans))?;
         let pass = |pipeline: &Arc<Pipeline>, records: &[Chunk], table: &wgpu::Buffer, round: usize| {
-            let per_run = pipeline.bindings.iter().any(|binding| binding.name == "wo_run");
-            let group = (!per_run).then(|| {
-                compiler.bind_group(pipeline, |name| match name {
-                    "wo_grads" => self.window_binding(shard.grad.as_ref().unwrap_or(&shard.param)),
-                    "wo_mask" => self.mask_binding(index),
-                    _ => self.resource(name, shard.param.clone(), &arena, table, round),
-                })
-            });
+            let group = self.pass_group(pipeline, index, &arena, table, round);
             let grid = fold(records.len(), self.context.device.limits().max_compute_workgroups_per_dimension);
             Pass { pipeline: pipeline.clone(), group, table: table.clone(), grid, round }
         };
@@ -165,6 +158,26 @@ impl Optimizer {
             swap: class.swap.clone(),
             evaluation: class.evaluation.clone(),
             arena,
+        })
+    }
+
+    /// The bindings of a pass of a shard; `None` where each run of gradients has its own.
+    pub(crate) fn pass_group(
+        &self,
+        pipeline: &Pipeline,
+        index: usize,
+        arena: &Arena,
+        table: &wgpu::Buffer,
+        round: usize,
+    ) -> Option<wgpu::BindGroup> {
+        let shard = &self.placement.layout.shards[index];
+        let per_run = pipeline.bindings.iter().any(|binding| binding.name == "wo_run");
+        (!per_run).then(|| {
+            bind_group(&self.context.device, &self.context.label, pipeline, |name| match name {
+                "wo_grads" => self.window_binding(shard.grad.as_ref().unwrap_or(&shard.param)),
+                "wo_mask" => self.mask_binding(index),
+                _ => self.resource(name, shard.param.clone(), arena, table, round),
+            })
         })
     }
 
