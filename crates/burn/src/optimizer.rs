@@ -2,9 +2,9 @@
 
 use std::sync::{Arc, Mutex};
 
-use burn::backend::{DispatchDevice, DispatchTensor};
+use burn::backend::DispatchDevice;
 use burn::module::Module;
-use burn::tensor::{DType, Device, Tensor};
+use burn::tensor::DType;
 use wgpu_optim::optim::Procedure;
 use wgpu_optim::{Group, Optimizer, Rule, wgpu};
 
@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::module::index::{Index, Known};
 use crate::module::scan::{Found, scan};
 use crate::options::Options;
+use crate::params::Params;
 use crate::tensor::arena::{Arena, Home, Range};
 use crate::tensor::exchange::lock;
 use crate::tensor::place::places;
@@ -20,25 +21,11 @@ use crate::tensor::place::places;
 ///
 /// The parameters stay tensors of Burn, and the states lie in the optimizer. A step changes the numbers where they lie, in one dispatch; it reads
 /// nothing back and waits for no work of the GPU.
-#[derive(Debug)]
 pub struct WgpuOptimizer {
     pub(crate) options: Options,
-    pub(crate) device: wgpu::Device,
-    pub(crate) queue: wgpu::Queue,
-    /// Burn's device, without autodiff.
-    burn: Device,
     pub(crate) engine: Optimizer,
-    pub(crate) index: Index,
-    /// The places of the parameters, by number.
-    pub(crate) homes: Arc<[Home]>,
-    pub(crate) arena: Arc<Mutex<Arena>>,
-    /// The buffer of the arena, to which the engine is bound.
-    pub(crate) bound: wgpu::Buffer,
-    /// The engine's handles of the parameters, by number.
-    pub(crate) tensors: Vec<wgpu_optim::Tensor>,
     pub(crate) groups: Vec<Group>,
-    /// The buffer into which gradients are copied, with the places of the parameters.
-    pub(crate) gathered: Option<wgpu::Buffer>,
+    pub(crate) params: Params,
 }
 
 impl WgpuOptimizer {
@@ -65,10 +52,16 @@ impl WgpuOptimizer {
         let arena = Arena::new(cube, bytes);
         let place =
             places(&arena.client, vec![arena.handle().clone()]).map_err(|error| not_wgpu(&found[0], &error))?.remove(0);
+        if !belongs(&device, &place.buffer) {
+            return Err(Error::param(
+                &found[0].path,
+                "it belongs to another device of wgpu than the setup: give with_setup the setup of the module's device",
+            ));
+        }
         if place.offset != 0 {
             return Err(Error::Burn(format!("a buffer of its own begins at byte {}, needs 0", place.offset)));
         }
-        let gathers = options.gathers || !matches!(options.rule().procedure(), Procedure::Plain | Procedure::Warp(_));
+        let gathers = options.gathers || evaluates(options.rule());
         let gathered = gathers.then(|| {
             device.create_buffer(&wgpu::BufferDescriptor {
                 label: Some("gathered gradients"),
@@ -94,20 +87,18 @@ impl WgpuOptimizer {
         options.change(&mut builder)?;
         let engine = builder.build(&device, &queue)?;
         let known = found.into_iter().map(|Found { path, id, shape, .. }| Known { path, id, shape }).collect();
-        Ok(Self {
+        let params = Params {
             device,
             queue,
             burn,
-            engine,
             index: Index::new(known),
             homes: homes.into(),
             arena: Arc::new(Mutex::new(arena)),
             bound: place.buffer.clone(),
             tensors,
-            groups,
             gathered,
-            options,
-        })
+        };
+        Ok(Self { options, engine, groups, params })
     }
 
     /// The engine: settings, telemetry, counters and everything else that does not step. Its tensors have the paths of the module as names.
@@ -124,13 +115,29 @@ impl WgpuOptimizer {
     /// Bytes of Burn's memory in which the parameters lie, with the gaps between them.
     #[must_use]
     pub fn param_bytes(&self) -> u64 {
-        lock(&self.arena).bytes()
+        lock(&self.params.arena).bytes()
     }
+}
 
-    /// A tensor that takes a parameter's place while a step has the parameter.
-    pub(crate) fn stand_in(&self) -> DispatchTensor {
-        Tensor::<1>::empty([1], &self.burn).into_dispatch()
-    }
+/// Whether a step of the rule evaluates the model.
+pub(crate) fn evaluates(rule: &dyn Rule) -> bool {
+    !matches!(rule.procedure(), Procedure::Plain | Procedure::Warp(_))
+}
+
+/// Whether a buffer belongs to this device. A browser does not tell at once.
+fn belongs(device: &wgpu::Device, buffer: &wgpu::Buffer) -> bool {
+    let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
+    let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+    encoder.clear_buffer(buffer, 0, Some(4));
+    drop(encoder.finish());
+    let refusal = scope.pop();
+    #[cfg(target_family = "wasm")]
+    return {
+        drop(refusal);
+        true
+    };
+    #[cfg(not(target_family = "wasm"))]
+    pollster::block_on(refusal).is_none()
 }
 
 /// The parameters that the optimizer holds. An empty one has nothing to step.
@@ -203,4 +210,14 @@ fn bytes(param: &Found) -> Result<u64> {
         }
     };
     Ok((param.shape.num_elements() as u64 * bytes).next_multiple_of(4))
+}
+
+impl std::fmt::Debug for WgpuOptimizer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let paths = self.params.index.params.iter().map(|known| known.path.as_str());
+        f.debug_struct("WgpuOptimizer")
+            .field("options", &self.options)
+            .field("params", &paths.collect::<Vec<_>>())
+            .finish_non_exhaustive()
+    }
 }

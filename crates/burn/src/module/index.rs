@@ -42,9 +42,4 @@ impl Index {
             *known = id;
         }
     }
-
-    /// The number of the parameter with this path.
-    pub(crate) fn at_path(&self, path: &str) -> Option<usize> {
-        self.by_path.get(path).copied()
-    }
 }

@@ -12,7 +12,7 @@ use burn::backend::wgpu::{CubeBackend, CubeTensor};
 
 use crate::tensor::arena::{Arena, Home};
 use crate::tensor::exchange::{Exchanged, Numbered, Settled, lock, settle};
-use crate::tensor::primitive::Primitive;
+use crate::tensor::primitive::{IntPrimitive, Primitive};
 
 type Runtime = <CubeBackend as FusionBackend>::FusionRuntime;
 type Handles = HandleContainer<<Runtime as FusionRuntime>::FusionHandle>;
@@ -56,6 +56,19 @@ pub(crate) fn exchange(
         }
         State::Running => Err("Burn's thread stopped in the middle of a step".to_owned()),
     }
+}
+
+/// The allocation of one tensor.
+///
+/// # Errors
+/// Burn could not compute it.
+pub(crate) fn resolve(tensor: Primitive) -> Result<CubeTensor, String> {
+    Ok(tensor.client.clone().resolve_tensor_float::<CubeBackend>(tensor))
+}
+
+/// The allocation of a tensor of integers.
+pub(crate) fn resolve_int(tensor: IntPrimitive) -> CubeTensor {
+    tensor.client.clone().resolve_tensor_int::<CubeBackend>(tensor)
 }
 
 /// The operation.

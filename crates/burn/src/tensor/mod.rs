@@ -11,6 +11,6 @@ mod plain;
 pub(crate) mod primitive;
 
 #[cfg(feature = "fusion")]
-pub(crate) use fused::exchange;
+pub(crate) use fused::{exchange, resolve, resolve_int};
 #[cfg(not(feature = "fusion"))]
-pub(crate) use plain::exchange;
+pub(crate) use plain::{exchange, resolve, resolve_int};

@@ -2,10 +2,13 @@
 
 use burn::backend::{BackendTypes, Wgpu};
 use burn::module::ParamId;
-use burn::tensor::{GradientCheckpointingStrategy, Tensor};
+use burn::tensor::{GradientCheckpointingStrategy, Int, Tensor};
 
 /// A float tensor as the backend has it.
 pub(crate) type Primitive = <Wgpu as BackendTypes>::FloatTensorPrimitive;
+
+/// A tensor of integers as the backend has it.
+pub(crate) type IntPrimitive = <Wgpu as BackendTypes>::IntTensorPrimitive;
 
 /// What autodiff keeps beside the numbers of a parameter. A step gives the module new tensors; they must take part in the next forward
 /// pass as the ones before.
@@ -44,4 +47,13 @@ impl Tracking {
 /// The tensor is quantized, or on another backend; the text says which.
 pub(crate) fn primitive<const D: usize>(tensor: Tensor<D>) -> Result<Primitive, String> {
     tensor.without_autodiff().try_into_primitive::<Wgpu>().map_err(|error| format!("{error:?}"))
+}
+
+/// As [`primitive`], for integers.
+///
+/// # Errors
+/// The tensor is on another backend.
+pub(crate) fn int_primitive(tensor: Tensor<1, Int>) -> Result<IntPrimitive, String> {
+    let tensor = tensor.without_autodiff().try_into_primitive::<Wgpu>();
+    tensor.map_err(|error| format!("the indices are not on Burn's wgpu backend: {error:?}"))
 }

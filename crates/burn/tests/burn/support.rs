@@ -6,7 +6,7 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::nn::{Linear, LinearConfig};
 use burn::optim::GradientsParams;
 use burn::tensor::wgpu::{MemoryConfiguration, WgpuSetup};
-use burn::tensor::{Device, Distribution, Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData};
 use wgpu_optim_burn::{burn, wgpu_optim};
 
 /// A device of Burn with autodiff, and the handles of wgpu behind it.
@@ -53,9 +53,7 @@ pub struct Mlp {
 
 impl Mlp {
     pub fn new(device: &Device) -> Self {
-        device.seed(7);
-        let [first, second, third] =
-            [[6, 33], [33, 17], [17, 3]].map(|[from, to]| LinearConfig::new(from, to).init(device));
+        let [first, second, third] = [[6, 33], [33, 17], [17, 3]].map(|[from, to]| linear(from, to, device));
         Self { first, second, third }
     }
 
@@ -75,15 +73,35 @@ impl Mlp {
     }
 }
 
+/// Numbers between -1 and 1 that look random. Burn's generator belongs to the device, which the tests share.
+pub fn numbers(count: usize, salt: u64) -> Vec<f32> {
+    let number = |i: u64| {
+        let x = (i + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(salt.wrapping_mul(0xD1B5_4A32_D192_ED03));
+        let x = (x ^ (x >> 29)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        ((x >> 40) as f32) / f32::from(1_u16 << 15) / 256.0 - 1.0
+    };
+    (0..count as u64).map(number).collect()
+}
+
+/// A tensor of such numbers.
+pub fn random<const D: usize>(shape: [usize; D], device: &Device) -> Tensor<D> {
+    let count = shape.iter().product();
+    Tensor::from_data(TensorData::new(numbers(count, count as u64), shape), device)
+}
+
+/// A layer with such numbers.
+pub fn linear(from: usize, to: usize, device: &Device) -> Linear {
+    let scale = 1.0 / (from as f32).sqrt();
+    let mut linear = LinearConfig::new(from, to).init(device);
+    linear.weight = Param::from_tensor(random([from, to], device).inner().mul_scalar(scale).autodiff());
+    linear.bias = Some(Param::from_tensor(random([to], device).inner().mul_scalar(scale).autodiff()));
+    linear
+}
+
 /// Ten rows of inputs and targets.
 pub fn batch(step: u64, device: &Device) -> (Tensor<2>, Tensor<2>) {
-    let numbers = |count: usize, salt: u64| -> Vec<f32> {
-        (0..count as u64)
-            .map(|i| (((i * 2_654_435_761 + step * 40_503 + salt) % 1009) as f32 / 504.5 - 1.0) * 0.8)
-            .collect()
-    };
-    let x = Tensor::from_data(TensorData::new(numbers(60, 1), [10, 6]), device);
-    let y = Tensor::from_data(TensorData::new(numbers(30, 77), [10, 3]), device);
+    let x = Tensor::from_data(TensorData::new(numbers(60, 2 * step), [10, 6]), device);
+    let y = Tensor::from_data(TensorData::new(numbers(30, 2 * step + 1), [10, 3]), device);
     (x, y)
 }
 
@@ -124,9 +142,4 @@ pub fn difference<M: Module>(a: &M, b: &M) -> f32 {
         }
     }
     worst
-}
-
-/// Random numbers for a tensor.
-pub fn random<const D: usize>(shape: [usize; D], device: &Device) -> Tensor<D> {
-    Tensor::random(shape, Distribution::Uniform(-1.0, 1.0), device)
 }

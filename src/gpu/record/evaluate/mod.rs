@@ -211,6 +211,14 @@ impl PendingStep<'_> {
         Ok(request)
     }
 
+    /// As [`Optimizer::rebind_params`], between two evaluations: the passes that follow use `to`.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn rebind_params(&mut self, from: &wgpu::Buffer, to: &wgpu::Buffer) -> Result<()> {
+        self.optimizer.rebind_params(from, to)
+    }
+
     /// The optimizer of this step, for reading.
     #[must_use]
     pub const fn optimizer(&self) -> &Optimizer {
