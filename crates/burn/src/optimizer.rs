@@ -6,6 +6,7 @@ use burn::backend::DispatchDevice;
 use burn::module::Module;
 use burn::tensor::DType;
 use wgpu_optim::optim::Procedure;
+use wgpu_optim::storage::Format;
 use wgpu_optim::{Group, Optimizer, Rule, wgpu};
 
 use crate::error::{Error, Result};
@@ -45,6 +46,7 @@ impl WgpuOptimizer {
         })?;
         let (device, queue) = (setup.device.clone(), setup.queue.clone());
         let found = params(module)?;
+        check_storage(&options, &found)?;
         let burn = found[0].device.clone().without_autodiff();
         let cube = cube(&found)?;
         let client = cube.client();
@@ -201,15 +203,37 @@ fn homes(found: &[Found], alignment: u64) -> Result<(Vec<Home>, u64)> {
 
 /// The bytes of a parameter, in whole words.
 fn bytes(param: &Found) -> Result<u64> {
-    let bytes = match param.dtype {
-        DType::F32 | DType::Flex32 => 4,
-        DType::F16 | DType::BF16 => 2,
-        other => {
-            let problem = format!("its numbers are {other:?}, needs F32, F16 or BF16");
-            return Err(Error::param(&param.path, problem));
+    Ok((param.shape.num_elements() as u64 * format(param)?.bytes()).next_multiple_of(4))
+}
+
+/// The format of a parameter's numbers.
+fn format(param: &Found) -> Result<Format> {
+    match param.dtype {
+        DType::F32 | DType::Flex32 => Ok(Format::F32),
+        DType::F16 => Ok(Format::F16),
+        DType::BF16 => Ok(Format::Bf16),
+        other => Err(Error::param(&param.path, format!("its numbers are {other:?}, needs F32, F16 or BF16"))),
+    }
+}
+
+/// Burn decides in which format parameters and gradients are.
+fn check_storage(options: &Options, found: &[Found]) -> Result<()> {
+    let Some(storage) = options.storage() else { return Ok(()) };
+    for param in found {
+        let format = format(param)?;
+        if storage.params.format() != format || storage.grads != format {
+            return Err(Error::param(
+                &param.path,
+                format!(
+                    "its numbers are {:?}, and the storage is {storage}: name a storage with parameters and gradients in {format}, such as \
+                     `with_storage(\"{}\".parse()?)`",
+                    param.dtype,
+                    if format == Format::F32 { "f32,8bit".to_owned() } else { format!("{format}-master") }
+                ),
+            ));
         }
-    };
-    Ok((param.shape.num_elements() as u64 * bytes).next_multiple_of(4))
+    }
+    Ok(())
 }
 
 impl std::fmt::Debug for WgpuOptimizer {

@@ -18,6 +18,8 @@ type Change = Arc<dyn Fn(&mut Builder) -> wgpu_optim::Result<()> + Send + Sync>;
 pub struct Options {
     rule: Box<dyn Rule>,
     groups: Vec<(ParamGroup, Box<dyn Rule>)>,
+    clip: Option<Clip>,
+    storage: Storage,
     changes: Vec<Change>,
     pub(crate) setup: Option<WgpuSetup>,
     pub(crate) gathers: bool,
@@ -25,7 +27,15 @@ pub struct Options {
 
 impl Options {
     pub(crate) fn new(rule: Box<dyn Rule>) -> Self {
-        Self { rule, groups: Vec::new(), changes: Vec::new(), setup: None, gathers: false }
+        Self {
+            rule,
+            groups: Vec::new(),
+            clip: None,
+            storage: Storage::default(),
+            changes: Vec::new(),
+            setup: None,
+            gathers: false,
+        }
     }
 
     /// The wgpu device and queue of Burn: those of `Device::wgpu_options().init_with_setup()`, or those that were given to
@@ -46,20 +56,16 @@ impl Options {
 
     /// Clips the gradients inside the step.
     #[must_use]
-    pub fn with_clip(self, clip: Clip) -> Self {
-        self.with(move |builder| {
-            builder.clip(clip);
-            Ok(())
-        })
+    pub fn with_clip(mut self, clip: Clip) -> Self {
+        self.clip = Some(clip);
+        self
     }
 
     /// The storage of states, such as `"f32,8bit".parse()?`. The format of the parameters must be the one of the module's tensors.
     #[must_use]
-    pub fn with_storage(self, storage: Storage) -> Self {
-        self.with(move |builder| {
-            builder.storage(storage.clone());
-            Ok(())
-        })
+    pub fn with_storage(mut self, storage: Storage) -> Self {
+        self.storage = storage;
+        self
     }
 
     /// Any other option: the closure gets the engine's [`Builder`], which has all groups and all parameters, by the paths of the module.
@@ -108,9 +114,16 @@ impl Options {
         (builder, handles)
     }
 
-    /// Makes the changes to a builder that has all parameters.
+    /// Sets the options of a builder that has all parameters.
     pub(crate) fn change(&self, builder: &mut Builder) -> Result<()> {
+        builder.storage(self.storage.clone());
+        self.clip.map(|clip| builder.clip(clip));
         self.changes.iter().try_for_each(|change| change(builder)).map_err(Error::from)
+    }
+
+    /// The storage of all parameters, unless [`with`](Self::with) may have changed it for some.
+    pub(crate) fn storage(&self) -> Option<&Storage> {
+        self.changes.is_empty().then_some(&self.storage)
     }
 
     /// The number of a parameter's group.

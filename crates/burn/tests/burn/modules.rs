@@ -5,7 +5,7 @@ use burn::lr_scheduler::module_lr_scheduler::ModuleLrScheduler;
 use burn::module::{Module, Param, ParamGroup};
 use burn::nn::Linear;
 use burn::optim::{AdamWConfig, GradientsParams, SgdConfig};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use wgpu_optim::{AdamW, Clip, Sgd};
 use wgpu_optim_burn::{WgpuOptimizer, burn, wgpu_optim};
 
@@ -341,4 +341,117 @@ fn a_step_without_gradients_is_not_a_step() {
     let model = optim.step(1e-2, model, GradientsParams::new()).unwrap();
     assert_eq!(values(&model), before);
     assert_eq!(pollster::block_on(optim.engine().read_step_count()).unwrap(), 0);
+}
+
+/// Half precision: Burn's format is the engine's, an odd count of numbers included.
+#[test]
+fn parameters_in_half_precision() {
+    #[derive(Module, Debug)]
+    struct Half {
+        w: Param<Tensor<1>>,
+    }
+    let gpu = shared();
+    let plain = gpu.device.clone().without_autodiff();
+    let half = |values: Vec<f32>| Tensor::<1>::from_data(TensorData::from(values.as_slice()), &plain).cast(DType::F16);
+    let begin: Vec<f32> = (0..301).map(|i| i as f32 / 8.0).collect();
+    let mut model = Half { w: Param::from_tensor(half(begin.clone()).autodiff()) };
+    assert_eq!(model.w.dtype(), DType::F16);
+    let options = || WgpuOptimizer::new(Sgd { lr: 1.0, ..Sgd::default() }).with_setup(&gpu.setup);
+    let error = options().init(&model).unwrap_err().to_string();
+    assert!(error.contains("F16") && error.contains("f16-master"), "{error}");
+    let mut optim = options().with_storage("f16-master".parse().unwrap()).init(&model).unwrap();
+    for _ in 0..3 {
+        let mut grads = GradientsParams::new();
+        grads.register(model.w.id, half((0..301).map(|i| if i % 2 == 0 { 0.25 } else { -0.5 }).collect()));
+        model = optim.step(1.0, model, grads).unwrap();
+    }
+    assert_eq!(model.w.dtype(), DType::F16);
+    let expected = begin.iter().enumerate().map(|(i, w)| if i % 2 == 0 { w - 0.75 } else { w + 1.5 });
+    assert_eq!(values(&model)[0].1, expected.collect::<Vec<f32>>());
+    let mut grads = GradientsParams::new();
+    grads.register(model.w.id, half(vec![0.0; 301]).cast(DType::F32));
+    let error = optim.step(1.0, model, grads).unwrap_err().to_string();
+    assert!(error.contains("gradient") && error.contains("F32") && error.contains("F16"), "{error}");
+}
+
+/// Rows of a parameter move with their states.
+#[test]
+fn rows_move_with_their_states() {
+    #[derive(Module, Debug)]
+    struct Splats {
+        centres: Param<Tensor<2>>,
+        colours: Param<Tensor<3>>,
+    }
+    let gpu = shared();
+    let numbers = |count: usize| -> Vec<f32> { (0..count).map(|i| i as f32).collect() };
+    let tensor =
+        |shape: [usize; 2]| Tensor::<2>::from_data(TensorData::new(numbers(shape[0] * shape[1]), shape), &gpu.device);
+    let mut model = Splats {
+        centres: Param::from_tensor(tensor([8, 3])),
+        colours: Param::from_tensor(tensor([8, 6]).inner().reshape([8, 2, 3]).autodiff()),
+    };
+    let options = WgpuOptimizer::new(Sgd { lr: 1.0, momentum: 0.5, ..Sgd::default() }).with(|builder| {
+        let tensors = [builder.find_tensor("centres")?, builder.find_tensor("colours")?];
+        let set = builder.row_set("splats", &tensors);
+        builder.row_capacity(set, 8).mask(set);
+        Ok(())
+    });
+    let mut optim = options.with_setup(&gpu.setup).init(&model).unwrap();
+    let set = optim.engine().row_set("splats").unwrap();
+    optim.engine_mut().set_row_count(set, 6).unwrap();
+    optim.engine().write_mask(set, &[1, 1, 0, 1, 1, 1]).unwrap();
+    let step = |optim: &mut WgpuOptimizer, model: Splats| {
+        let loss = model.centres.val().sum() + model.colours.val().sum() * 2.0;
+        let grads = GradientsParams::from_grads(loss.backward(), &model);
+        optim.step((), model, grads).unwrap()
+    };
+    model = step(&mut optim, model);
+    let row = |values: &[f32], row: usize| values[row * 3..][..3].to_vec();
+    let centres = values(&model)[0].1.clone();
+    assert_eq!(row(&centres, 1), [2.0, 3.0, 4.0]);
+    assert_eq!(row(&centres, 2), [6.0, 7.0, 8.0], "the mask leaves it out");
+    assert_eq!(row(&centres, 7), [21.0, 22.0, 23.0], "it is not in use");
+    let kept = model.clone();
+    // Row 5 comes first, then row 2 twice, then a fresh row.
+    let indices = Tensor::<1, Int>::from_data(TensorData::from([5, 2, 2, -1].as_slice()), &gpu.device);
+    model = optim.remap(model, set, indices).unwrap();
+    assert_eq!(optim.engine().row_count(set).unwrap(), 4);
+    let moved = values(&model)[0].1.clone();
+    assert_eq!(
+        [row(&moved, 0), row(&moved, 1), row(&moved, 2), row(&moved, 3)],
+        [row(&centres, 5), row(&centres, 2), row(&centres, 2), vec![0.0; 3]]
+    );
+    assert_eq!(values(&kept)[0].1, centres, "the kept clone");
+    let momentum =
+        pollster::block_on(optim.engine().read_state(optim.engine().tensor("centres").unwrap(), "b")).unwrap();
+    assert_eq!(momentum[..12], [1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
+}
+
+/// A module that was built on one thread trains on another, and reads of a third keep what they began with.
+#[test]
+fn threads_see_whole_steps() {
+    let gpu = shared();
+    let reference = (0..6).fold((burns().init(), Mlp::new(&gpu.device)), |(mut optim, model), step| {
+        let grads = model.grads(step);
+        let model = optim.step(1e-2, model, grads);
+        (optim, model)
+    });
+    let model = Mlp::new(&gpu.device);
+    let mut optim = WgpuOptimizer::new(adamw()).with_setup(&gpu.setup).init(&model).unwrap();
+    let trainer = std::thread::spawn(move || {
+        let mut model = model;
+        let mut readers = Vec::new();
+        for step in 0..6 {
+            let clone = model.clone();
+            let before = values(&clone);
+            readers.push(std::thread::spawn(move || (0..3).all(|_| values(&clone) == before)));
+            let grads = model.grads(step);
+            model = optim.step(1e-2, model, grads).unwrap();
+        }
+        (model, readers.into_iter().all(|reader| reader.join().unwrap()))
+    });
+    let (model, same) = trainer.join().unwrap();
+    assert!(same, "a reader saw a step");
+    let worst = difference(&model, &reference.1);
+    assert!(worst < 2e-6, "{worst}");
 }
