@@ -14,6 +14,7 @@ mod evaluating_mutants;
 mod golden;
 mod mutants;
 mod parity;
+mod rebind;
 mod schedule_free_mutants;
 mod sensitivity;
 mod storage;
