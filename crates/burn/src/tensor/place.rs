@@ -1,8 +1,10 @@
 //! The ranges of wgpu's buffers in which Burn's allocations lie.
 
+use burn::backend::cubecl::dtype_to_storage_type;
 use burn::backend::wgpu::{AutoCompiler, CubeTensor};
 use burn::cubecl::client::Client;
 use burn::cubecl::server::{BufferBinding, Handle, ServerError};
+use burn::cubecl::std::tensor::into_contiguous;
 use burn::cubecl::wgpu::WgpuServer;
 use wgpu_optim::wgpu;
 
@@ -25,13 +27,19 @@ impl Place {
     }
 }
 
-/// The tensor with its elements in order and without gaps, at a place that a dispatch can bind: a copy on the GPU where it is strided, or a
-/// range that begins in the middle of a vec4.
+/// The tensor with its elements in order and without gaps, at a place that a dispatch can bind: a copy on the GPU if it is strided, or if its
+/// range begins in the middle of a vec4.
 pub(crate) fn straight(tensor: CubeTensor) -> Result<CubeTensor, String> {
     if tensor.meta.is_tiled() {
         return Err("it is stored in the tiles of a matrix product: store it in rows".to_owned());
     }
-    let fits = tensor.handle.offset_start.unwrap_or(0).is_multiple_of(VEC4) && tensor.is_contiguous();
+    if !tensor.is_contiguous() {
+        // `CubeTensor::copy` would keep the order in memory.
+        let (client, device, dtype) = (tensor.client.clone(), tensor.device.clone(), tensor.dtype);
+        let straight = into_contiguous(&client, tensor.binding(), dtype_to_storage_type(dtype));
+        return Ok(CubeTensor::new(client, straight.handle, *straight.metadata, device, dtype));
+    }
+    let fits = tensor.handle.offset_start.unwrap_or(0).is_multiple_of(VEC4);
     Ok(if fits { tensor } else { tensor.copy() })
 }
 
