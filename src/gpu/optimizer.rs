@@ -4,19 +4,25 @@ use crate::Result;
 use crate::gpu::access::telemetry::Telemetry;
 use crate::gpu::build::builder::Builder;
 use crate::gpu::build::spec::{Group, Spec, Tensor};
-use crate::gpu::hyper::scalars::{Scalars, Slot};
-use crate::gpu::kernel::kernels::{Context, DispatchSet, Kernels};
+use crate::gpu::hyper::scalars::Scalars;
+use crate::gpu::kernel::context::Context;
+use crate::gpu::kernel::kernels::{DispatchSet, Kernels};
 use crate::gpu::layout::memory::MemoryUsage;
 use crate::gpu::layout::placement::Placement;
+use crate::gpu::record::evaluate::Probed;
 use crate::gpu::record::mode::Modes;
 use crate::gpu::record::rows::Remap;
+use crate::optim::Rule;
 use crate::optim::procedure::evaluation::Evaluations;
-use crate::optim::{Procedure, Rule};
 use crate::options::schedule::Schedule;
 
 /// One optimizer over any number of tensors and groups, on the caller's device.
 ///
 /// Its [`Builder`] takes shapes, settings and buffers. After [`Builder::build`], the optimizer creates no buffer, bind group or pipeline.
+///
+/// On a lost device, every call that needs the GPU returns [`Error::DeviceLost`](crate::Error::DeviceLost). Calls that record take an encoder
+/// of the optimizer's own device. wgpu does not tell the device of an encoder: with an encoder of another device, wgpu reports the error when
+/// the caller finishes the encoder; with an encoder of another [`wgpu::Instance`], wgpu panics or takes other objects of the same number.
 ///
 /// ```
 /// use wgpu_optim::{AdamW, Optimizer};
@@ -42,15 +48,13 @@ pub struct Optimizer {
     pub(crate) spec: Spec,
     pub(crate) placement: Placement,
     pub(crate) kernels: Kernels,
-    /// `Some` where there are row sets.
+    /// `Some` if there are row sets.
     pub(crate) remap: Option<Remap>,
     pub(crate) scalars: Scalars,
-    /// The step with recorded sums and no recorded update.
-    pub(crate) half: Option<Slot>,
     /// Whether probes were recorded or their losses given, for rules that probe.
-    pub(crate) probed: bool,
+    pub(crate) probed: Probed,
     pub(crate) modes: Modes,
-    /// `Some` where steps measure themselves.
+    /// `Some` if the optimizer measures each step.
     pub(crate) telemetry: Option<Telemetry>,
     pub(crate) evaluations: Evaluations,
     pub(crate) memory_usage: MemoryUsage,
@@ -63,18 +67,18 @@ impl Optimizer {
     }
 
     /// Records one step over every tensor of every group. The step reads gradients and changes parameters when the encoder is submitted, in
-    /// the order of the encoder: two steps in one encoder are two steps. An optimizer whose tensors are all frozen or empty counts no step.
+    /// the order of the encoder: two steps in one encoder are two steps. If all tensors are frozen or empty, no step is counted.
     ///
     /// # Errors
     /// Too many recorded steps are not yet finished; a tensor has no bound gradient and needs [`step_with_grads`](Self::step_with_grads); the
     /// rule evaluates gradients inside the step; the rule probes and was not probed yet
-    /// ([`Builder::undamped_steps`](crate::Builder::undamped_steps)).
+    /// ([`Builder::undamped_steps`](crate::Builder::undamped_steps)); a bound buffer was destroyed; the device was lost.
     pub fn step(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
         self.check_whole()?;
         if self.kernels.runs.is_some() {
             return self.step_with_grads(encoder, []);
         }
-        let slot = self.scalars.begin(&self.context.device, &self.context.queue, &self.spec.groups, None)?;
+        let slot = self.begin_call(None)?;
         self.record(encoder, &slot, None);
         self.finish(encoder, slot);
         Ok(())
@@ -118,7 +122,7 @@ impl Optimizer {
     /// The tensor of this name.
     ///
     /// # Errors
-    /// The optimizer has none of this name; the error suggests the nearest.
+    /// The optimizer has no tensor of this name; the error suggests the nearest.
     pub fn tensor(&self, name: &str) -> Result<Tensor> {
         self.spec.tensor_named(name)
     }
@@ -164,10 +168,10 @@ impl Optimizer {
     /// of probes and integrators between evaluations.
     #[must_use]
     pub fn dispatches(&self) -> usize {
-        let warps = matches!(self.spec.groups[0].rule.procedure(), Procedure::Warp(_));
+        let passes = self.passes_before_update();
         let of_set = |l: &DispatchSet| {
             let stats = l.stats.iter().take(self.kernels.main_rounds).flatten().count();
-            1 + stats + usize::from(warps)
+            1 + stats + usize::from(passes)
         };
         self.kernels.dispatches.iter().map(of_set).sum::<usize>() + self.kernels.main_rounds
     }

@@ -3,16 +3,21 @@
 //! user-defined rule.
 //!
 //! Every configuration is a plain struct with public fields and defaults, and implements [`Rule`]. In the formulas θ is a parameter, g its
-//! gradient (clipped and unscaled, where the builder asks for that) and t the step count, from 1. The formulas hold for each element; the
+//! gradient (clipped and unscaled, if the builder says so) and t the step count, from 1. The formulas hold for each element; the
 //! text of a norm or a mean says over which elements it runs. States have their tensor's shape. Decay rates and shares have no unit. Where
 //! a rule divides by the root of a second moment, its learning rate has θ's unit and its ε that of g; elsewhere the learning rate is in θ's
 //! units per unit of g.
 
 mod adabelief;
+mod adadelta;
 mod adagrad;
 mod adai;
 mod adam;
+mod adamax;
 mod adamw_schedule_free;
+mod adan;
+mod ademamix;
+mod asgd;
 #[cfg(feature = "custom")]
 mod custom;
 mod flowadam;
@@ -21,10 +26,12 @@ mod lion;
 mod nadam;
 #[doc(hidden)]
 pub mod procedure;
+mod prodigy;
 mod prox_sgd;
 mod radam;
 mod registry;
 mod rmsprop;
+mod rprop;
 #[doc(hidden)]
 pub mod rule;
 mod sadam;
@@ -35,10 +42,15 @@ mod vradam;
 mod warpadam;
 
 pub use adabelief::AdaBelief;
+pub use adadelta::Adadelta;
 pub use adagrad::Adagrad;
 pub use adai::{Adai, AdaiW};
 pub use adam::{Adam, AdamW};
+pub use adamax::Adamax;
 pub use adamw_schedule_free::AdamWScheduleFree;
+pub use adan::Adan;
+pub use ademamix::AdEMAMix;
+pub use asgd::Asgd;
 #[cfg(feature = "custom")]
 pub use custom::{CustomCpu, CustomRule, Settings};
 pub use flowadam::{FlowAdam, Injection, Integrator, Mode};
@@ -48,11 +60,13 @@ pub use nadam::NAdam;
 #[doc(inline)]
 pub use procedure::Directions;
 #[doc(hidden)]
-pub use procedure::{Probe, Procedure, Scheme, Warp};
+pub use procedure::{Probe, Procedure, Scheme, Shared, Warp};
+pub use prodigy::{Beta3, Prodigy};
 pub use prox_sgd::ProxSgd;
 pub use radam::RAdam;
 pub use registry::{ALL, Entry, SettingSpec, Variant, find};
 pub use rmsprop::RmsProp;
+pub use rprop::Rprop;
 #[doc(inline)]
 pub use rule::settings::{Range, Value};
 #[doc(inline)]

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use super::rule::{ElementwiseRule, Fields};
 use super::{
-    AdaBelief, Adagrad, Adai, AdaiW, Adam, AdamW, AdamWScheduleFree, FlowAdam, Lamb, Lion, NAdam, ProxSgd, RAdam,
-    RmsProp, SAdam, Sgd, SgdScheduleFree, VRAdam, WarpAdam,
+    AdEMAMix, AdaBelief, Adadelta, Adagrad, Adai, AdaiW, Adam, AdamW, AdamWScheduleFree, Adamax, Adan, Asgd, FlowAdam,
+    Lamb, Lion, NAdam, Prodigy, ProxSgd, RAdam, RmsProp, Rprop, SAdam, Sgd, SgdScheduleFree, VRAdam, WarpAdam,
 };
 use super::{Rule, Value};
 use crate::{Error, Result};
@@ -17,7 +17,7 @@ pub struct Entry {
     pub name: &'static str,
     /// The settings' names, in order.
     pub settings: &'static [&'static str],
-    /// Those without a default.
+    /// The names of the settings without a default.
     pub required: &'static [&'static str],
     /// The stem of its files in `src/optim` and `shaders/rules`.
     pub stem: &'static str,
@@ -35,7 +35,7 @@ pub struct Entry {
 pub struct SettingSpec {
     /// The name.
     pub name: &'static str,
-    /// The default; `None` where the setting must be given.
+    /// The default; `None` if the setting must be given.
     pub default: Option<Value>,
     /// The accepted values, in the words of the error for any other value: "a number in [0, 1)".
     pub accepts: Cow<'static, str>,
@@ -112,9 +112,16 @@ pub static ALL: &[Entry] = &[
     Entry::of::<RAdam>("radam"),
     Entry::of::<RmsProp>("rmsprop"),
     Entry::of::<Adagrad>("adagrad"),
+    Entry::of::<Adadelta>("adadelta"),
+    Entry::of::<Adamax>("adamax"),
+    Entry::of::<Rprop>("rprop"),
+    Entry::of::<Asgd>("asgd"),
     Entry::of::<AdaBelief>("adabelief"),
     Entry::of::<Lion>("lion"),
     Entry::of::<Lamb>("lamb"),
+    Entry::of::<AdEMAMix>("ademamix"),
+    Entry::of::<Adan>("adan"),
+    Entry::of::<Prodigy>("prodigy"),
     Entry::of::<VRAdam>("vradam"),
     Entry::of::<Adai>("adai"),
     Entry::of::<AdaiW>("adai"),

@@ -219,7 +219,7 @@ fn nothing_is_made_after_construction() {
 }
 
 #[test]
-fn moving_gradients_make_bind_groups_only() {
+fn rebound_gradients_make_bind_groups_only() {
     let (instance, gpu) = own_instance(wgpu::InstanceDescriptor::new_without_display_handle_from_env());
     let problem = Problem::random(groups(adamw().as_ref(), 1), &deal(SIZES, 1), 0, 5).unwrap();
     let mut builder = Optimizer::builder(adamw());
@@ -412,7 +412,7 @@ fn numbers_may_be_set_and_structure_may_not() {
     }
     gpu().run(|encoder| optimizer.step(encoder)).unwrap();
     let mut expected = problem.clone();
-    let set = AdamW { lr: 0.02, weight_decay: 0.3, eps: 1e-3, beta1: 0.5, beta2: 0.8, amsgrad: false };
+    let set = AdamW { lr: 0.02, weight_decay: 0.3, eps: 1e-3, beta1: 0.5, beta2: 0.8, amsgrad: false, cautious: false };
     expected.groups[0] = set.boxed();
     check("set", &expected, &read(&optimizer));
     for (name, value) in [("amsgrad", Value::Flag(true)), ("beta1", Value::Number(0.0)), ("eps", Value::Number(0.0))] {
@@ -429,7 +429,10 @@ fn bias_corrections_change_only_while_no_step_is_unfinished() {
     optimizer.step(&mut unfinished).unwrap();
     for (name, x) in [("beta1", 0.5), ("beta2", 0.8), ("eps", 1e-3)] {
         let error = optimizer.set(Group::DEFAULT, name, &Value::Number(x)).unwrap_err();
-        assert!(matches!(&error, Error::Usage(text) if text.contains("unfinished")), "{error}");
+        assert!(
+            matches!(&error, Error::Usage(text) if text.contains("while every recorded step is finished")),
+            "{error}"
+        );
     }
     assert!(matches!(optimizer.write_step_count(9), Err(Error::Usage(_))));
     optimizer.set(Group::DEFAULT, "weight_decay", &Value::Number(0.5)).unwrap();

@@ -3,7 +3,6 @@
 use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::{DType, Tensor};
-use wgpu_optim::optim::{Procedure, Scheme};
 use wgpu_optim::{EvalRequest, PendingStep};
 
 use crate::error::{Error, Result};
@@ -76,7 +75,7 @@ impl WgpuOptimizer {
             return self.step(lr, module, grads);
         }
         self.set_rates(&lr.into())?;
-        let waits = matches!(self.options.rule().procedure(), Procedure::Integrate(Scheme::Dopri5 { .. }));
+        let waits = self.options.rule().procedure().is_some_and(|procedure| procedure.reads_back());
         let mut module = self.with_engine(module, |_, _| Ok(()))?.0;
         let mut step = self.engine.begin_step()?;
         // The loss of the evaluation that gave the gradients is also the loss at the parameters, which probes begin with.

@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex};
 use burn::backend::DispatchDevice;
 use burn::module::Module;
 use burn::tensor::DType;
-use wgpu_optim::optim::Procedure;
 use wgpu_optim::storage::Format;
 use wgpu_optim::{Group, Optimizer, Rule, wgpu};
 
@@ -54,12 +53,6 @@ impl WgpuOptimizer {
         let arena = Arena::new(cube, bytes);
         let place =
             places(&arena.client, vec![arena.handle().clone()]).map_err(|error| not_wgpu(&found[0], &error))?.remove(0);
-        if !belongs(&device, &place.buffer) {
-            return Err(Error::param(
-                &found[0].path,
-                "it belongs to another device of wgpu than the setup: give with_setup the setup of the module's device",
-            ));
-        }
         if place.offset != 0 {
             return Err(Error::Burn(format!("a buffer of its own begins at byte {}, needs 0", place.offset)));
         }
@@ -123,23 +116,7 @@ impl WgpuOptimizer {
 
 /// Whether a step of the rule evaluates the model.
 pub(crate) fn evaluates(rule: &dyn Rule) -> bool {
-    !matches!(rule.procedure(), Procedure::Plain | Procedure::Warp(_))
-}
-
-/// Whether a buffer belongs to this device. A browser does not tell at once.
-fn belongs(device: &wgpu::Device, buffer: &wgpu::Buffer) -> bool {
-    let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
-    let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-    encoder.clear_buffer(buffer, 0, Some(4));
-    drop(encoder.finish());
-    let refusal = scope.pop();
-    #[cfg(target_family = "wasm")]
-    return {
-        drop(refusal);
-        true
-    };
-    #[cfg(not(target_family = "wasm"))]
-    pollster::block_on(refusal).is_none()
+    rule.procedure().is_some_and(|procedure| procedure.losses() > 0 || procedure.needs_call().is_some())
 }
 
 /// The parameters that the optimizer holds. An empty one has nothing to step.

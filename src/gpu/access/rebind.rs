@@ -1,16 +1,13 @@
 //! Parameters that move to another buffer between two steps.
 
-use futures::FutureExt as _;
-
 use crate::gpu::Optimizer;
-use crate::gpu::build::blame::{blame, bound};
 use crate::gpu::build::spec::{Home, Slice};
 use crate::{Error, Result};
 
 impl Optimizer {
     /// Binds the parameters that lie in the buffer `from` of the caller to the buffer `to`, at the same offsets. States, counters and settings
     /// stay. The call copies no parameter: the next recorded step changes what `to` holds then. Steps that were recorded before use `from`.
-    /// The call creates bind groups, and no buffer or pipeline.
+    /// The call creates bind groups, and no pipeline.
     ///
     /// ```
     /// # let gpu = pollster::block_on(wgpu_optim::tools::adapter::Selector::default().open())?;
@@ -34,26 +31,21 @@ impl Optimizer {
     ///
     /// # Errors
     /// No parameters lie in `from`; gradients lie in `from` too; `to` is shorter than the ranges need, holds other parameters or gradients,
-    /// has no `STORAGE` usage, or belongs to another device; [`record_sums`](Self::record_sums) waits for its second half.
+    /// has no `STORAGE` usage, was destroyed, or belongs to another device. A half step ([`record_sums`](Self::record_sums)) ends.
     pub fn rebind_params(&mut self, from: &wgpu::Buffer, to: &wgpu::Buffer) -> Result<()> {
         if from == to {
             return Ok(());
         }
         let index = self.check_rebind(from, to)?;
+        self.scalars.end_half();
         self.put_params(index, to);
-        let device = self.context.device.clone();
-        let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
-        self.bind_again();
-        let Some(refusal) = scope.pop().now_or_never().flatten() else { return Ok(()) };
-        let error = blame(&device, &self.context.queue, &refusal, bound(&self.spec.tensors));
-        self.put_params(index, from);
-        self.bind_again();
-        Err(error)
+        self.bind_again()
     }
 
     /// Replaces the buffer of this number, in the placement and in the specification.
     fn put_params(&mut self, index: usize, to: &wgpu::Buffer) {
         let from = std::mem::replace(&mut self.placement.buffers[index], to.clone());
+        self.placement.callers.iter_mut().filter(|buffer| **buffer == from).for_each(|buffer| *buffer = to.clone());
         for tensor in &mut self.spec.tensors {
             if let Home::Bound { param, .. } = &mut tensor.home
                 && param.buffer == from
@@ -63,23 +55,25 @@ impl Optimizer {
         }
     }
 
-    fn bind_again(&mut self) {
+    fn bind_again(&mut self) -> Result<()> {
         let mut dispatches = std::mem::take(&mut self.kernels.dispatches);
-        for (index, set) in dispatches.iter_mut().enumerate() {
+        let bound = dispatches.iter_mut().enumerate().try_for_each(|(index, set)| {
             let arena = set.arena.clone();
-            for pass in set.passes_mut() {
+            set.passes_mut().try_for_each(|pass| {
                 pass.group = self.pass_group(&pass.pipeline, index, &arena, &pass.table, pass.round);
-            }
-        }
+                if pass.without_grads.is_some() {
+                    pass.without_grads = Some(self.group_without_grads(index, &arena, &pass.table, &pass.pipeline)?);
+                }
+                Ok(())
+            })
+        });
         self.kernels.dispatches = dispatches;
         self.rebind_remap();
+        bound
     }
 
     /// The number of the buffer `from`.
     fn check_rebind(&self, from: &wgpu::Buffer, to: &wgpu::Buffer) -> Result<usize> {
-        if self.half.is_some() {
-            return Err(Error::Usage("rebind_params after record_sums: call record_update first".to_owned()));
-        }
         let mut found = false;
         for info in &self.spec.tensors {
             let Home::Bound { param, grad } = &info.home else { continue };
@@ -97,6 +91,7 @@ impl Optimizer {
                 found = true;
                 let slice = Slice { buffer: to.clone(), ..param.clone() };
                 info.check_slice("parameters", &slice, info.formats.params.format())?;
+                info.check_buffer(&self.context.device, "parameters", to)?;
             }
         }
         let index = self.placement.buffers.iter().position(|buffer| buffer == from).filter(|_| found);

@@ -11,6 +11,7 @@ use crate::gpu::layout::tables::StateRun;
 use crate::gpu::layout::units::{
     ACCUMULATED, CONTROL_HEAD, CONTROL_WORDS, LOSS_BYTES, ROUNDING, VEC4, bytes_of, keeps_precision,
 };
+use crate::gpu::record::evaluate::Probed;
 use crate::options::around::Mode;
 use crate::options::storage::{Format, Layout, Packed};
 
@@ -55,9 +56,9 @@ pub(crate) struct Control {
     pub(crate) scale: f32,
     /// Micro-batches in the accumulator.
     pub(crate) accumulated: u32,
-    /// Which numbers the parameters hold.
+    /// The point that the parameters hold.
     pub(crate) mode: Mode,
-    /// `Some` where numbers are rounded stochastically.
+    /// `Some` if the optimizer rounds stochastically.
     pub(crate) rounding: Option<Rounding>,
 }
 
@@ -155,8 +156,9 @@ impl Optimizer {
     /// the snapshot frees the copy.
     ///
     /// # Errors
-    /// A caller's buffer lacks `COPY_SRC`; no global_state for the copy.
+    /// A caller's buffer lacks `COPY_SRC` or was destroyed; the GPU has no memory for the copy; the device was lost.
     pub fn snapshot(&self, encoder: &mut wgpu::CommandEncoder) -> Result<Snapshot> {
+        self.check_buffers()?;
         let most = self.context.device.limits().max_buffer_size;
         let mut plan = Plan::default();
         let global_state = self.placement.classes[0].global_state.len();
@@ -214,7 +216,7 @@ impl Optimizer {
         let page = |buffer: wgpu::Buffer| {
             let (sender, arrived) = oneshot::channel();
             encoder.map_buffer_on_submit(&buffer, wgpu::MapMode::Read, .., move |result| {
-                // The send fails where the caller dropped the snapshot.
+                // The send fails if the caller dropped the snapshot. Then nobody waits for the result.
                 let _ = sender.send(result);
             });
             Page { buffer, arrived }
@@ -267,10 +269,10 @@ impl Optimizer {
         self.write_step_count(step_count)?;
         self.modes.set(mode);
         let words = [step_count, 0, skipped, streak, scale.to_bits(), 0];
-        self.context.queue.write_buffer(&self.kernels.control, 0, bytemuck::cast_slice(&words));
-        self.context.queue.write_buffer(&self.kernels.control, ACCUMULATED, bytemuck::bytes_of(&accumulated));
+        self.context.write(&self.kernels.control, 0, bytemuck::cast_slice(&words))?;
+        self.context.write(&self.kernels.control, ACCUMULATED, bytemuck::bytes_of(&accumulated))?;
         if let Some(Rounding { key, steps }) = rounding {
-            self.context.queue.write_buffer(&self.kernels.control, ROUNDING, bytemuck::cast_slice(&[key, steps]));
+            self.context.write(&self.kernels.control, ROUNDING, bytemuck::cast_slice(&[key, steps]))?;
         }
         Ok(())
     }
@@ -282,7 +284,7 @@ impl Optimizer {
             return Ok(());
         }
         self.put_losses(&losses.iter().map(|x| *x as f32).collect::<Vec<_>>())?;
-        self.probed = were_probed(losses);
+        self.probed = Probed::given(were_probed(losses));
         Ok(())
     }
 }

@@ -13,7 +13,7 @@ pub(crate) const TABLE: wgpu::BufferUsages = wgpu::BufferUsages::STORAGE.union(w
 pub(crate) const OWNED: wgpu::BufferUsages = TABLE.union(wgpu::BufferUsages::COPY_SRC);
 pub(crate) const UNIFORM: wgpu::BufferUsages = wgpu::BufferUsages::UNIFORM.union(wgpu::BufferUsages::COPY_DST);
 
-/// A buffer of the crate; with a number, where there are several of its kind.
+/// A buffer of the crate. The number tells the buffers of one kind apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Which {
     Parameters(usize),
@@ -86,7 +86,7 @@ impl Sizes {
         self.0.insert(which, bytes.next_multiple_of(VEC4).max(VEC4));
     }
 
-    /// Bytes of a buffer; 0 where the plan has no buffer of this name.
+    /// Bytes of a buffer; 0 if the plan does not have this buffer.
     pub(crate) fn of(&self, which: Which) -> u64 {
         self.0.get(&which).copied().unwrap_or(0)
     }
@@ -110,7 +110,7 @@ pub(crate) struct Buffers<'a> {
 }
 
 impl Buffers<'_> {
-    /// Creates a planned buffer. The error names the buffer that found no memory.
+    /// Creates a planned buffer. If the GPU has no memory for the buffer, the error names the buffer.
     pub(crate) fn create(&self, which: Which, usage: wgpu::BufferUsages) -> Result<wgpu::Buffer> {
         let what = match which {
             Which::Arena(shard) => format!("{which} ({})", self.contents[shard]),
@@ -143,7 +143,7 @@ impl Buffers<'_> {
     }
 }
 
-/// Creates a buffer. The error names the buffer that found no memory.
+/// Creates a buffer. If the GPU has no memory for the buffer, the error names the buffer.
 pub(crate) fn buffer(
     device: &wgpu::Device,
     label: &str,
@@ -173,6 +173,13 @@ pub(crate) enum Source {
 }
 
 impl Source {
+    pub(crate) const fn of_caller(&self) -> Option<&wgpu::Buffer> {
+        match self {
+            Self::Crate(_) => None,
+            Self::Caller(buffer) => Some(buffer),
+        }
+    }
+
     pub(crate) fn buffer<'a>(&'a self, created: &'a Created) -> &'a wgpu::Buffer {
         match self {
             Self::Crate(which) => &created[which],

@@ -2,18 +2,19 @@
 
 use std::sync::Arc;
 
-use crate::Result;
+use crate::{Error, Result};
 use futures::FutureExt as _;
 
 use crate::gpu::Optimizer;
 use crate::gpu::access::telemetry::Telemetry;
-use crate::gpu::build::blame::{blame, bound};
-use crate::gpu::build::buffers::{Buffers, OWNED, TABLE, Which, buffer};
+use crate::gpu::build::blame::{check_bound, check_device};
+use crate::gpu::build::buffers::{Buffers, OWNED, Source, TABLE, Which, buffer};
 use crate::gpu::build::builder::Builder;
 use crate::gpu::build::plan::Plan;
 use crate::gpu::build::spec::Spec;
 use crate::gpu::hyper::scalars::Scalars;
-use crate::gpu::kernel::kernels::{Arena, Context, DispatchSet, Kernels, Pass, RoundDispatch};
+use crate::gpu::kernel::context::Context;
+use crate::gpu::kernel::kernels::{Arena, DispatchSet, Kernels, Offsets, Pass, RoundDispatch};
 use crate::gpu::kernel::passes;
 use crate::gpu::kernel::passes::PASS_BYTES;
 use crate::gpu::kernel::pipelines::{Compiler, Pipeline, bind_group};
@@ -23,12 +24,13 @@ use crate::gpu::layout::shards::Chunk;
 use crate::gpu::layout::tables::fold;
 use crate::gpu::layout::units::VEC4;
 use crate::gpu::layout::windows::Window;
+use crate::gpu::record::evaluate::Probed;
 use crate::gpu::record::mode::Modes;
 use crate::optim::procedure::evaluation::Evaluations;
 use crate::optim::rule::Rule;
 use crate::options::storage::half::rounding_key;
 
-/// The tools of construction.
+/// The factories of an optimizer's buffers and pipelines.
 struct Maker<'a> {
     buffers: &'a Buffers<'a>,
     compiler: &'a Compiler<'a>,
@@ -40,12 +42,14 @@ impl Builder {
     ///
     /// # Errors
     /// No tensor; a setting out of range, a name given twice, a handle of another builder; a range that is misaligned, of the wrong
-    /// length, outside its buffer or overlapping another; a buffer without `STORAGE` usage or of another device; a limit of the device
-    /// that is too low; groups that hold different rules; row sets with tensors of other rows, or with a mask that does not fit.
+    /// length, outside its buffer or overlapping another; a buffer without `STORAGE` usage, that was destroyed, or of another device or wgpu
+    /// instance; a queue of another device; a lost device; a limit of the device that is too low; groups that hold different rules; row sets with tensors of other rows, or with a mask that does not fit.
     pub fn build(&self, device: &wgpu::Device, queue: &wgpu::Queue) -> Result<Optimizer> {
         let spec = self.settled()?;
         let software = device.adapter_info().device_type == wgpu::DeviceType::Cpu;
         let plan = Plan::new(&spec, self.sum_lanes, &device.limits(), software)?;
+        check_device(device, queue)?;
+        check_bound(device, &spec)?;
         let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
         let made = Optimizer::create(self, spec, plan, device, queue);
         // Natively wgpu reports an error at once. A browser reports it later, to the error handler of the device.
@@ -53,7 +57,7 @@ impl Builder {
         let made = made?;
         match error {
             None => Ok(made),
-            Some(error) => Err(blame(device, queue, &error, bound(&made.spec.tensors))),
+            Some(error) => Err(Error::Wgpu(error.to_string())),
         }
     }
 }
@@ -76,6 +80,7 @@ impl Optimizer {
         let scale = spec.around.loss_scale.map_or(1.0, |s| s.initial as f32).to_bits();
         let rounding = rounding_key(spec.seed);
         queue.write_buffer(&control, 0, bytemuck::cast_slice(&[0, 0, 0, 0, scale, 0, rounding, 0]));
+        let own = control.clone();
         let kernels = Kernels {
             dispatches: Vec::new(),
             rounds: Vec::new(),
@@ -88,20 +93,20 @@ impl Optimizer {
         let placement = Placement {
             places: planned.places,
             buffers: planned.sources.iter().map(|source| source.buffer(&created).clone()).collect(),
+            callers: planned.sources.iter().filter_map(Source::of_caller).cloned().collect(),
             class_of: classes.items.iter().map(|item| item.class).collect(),
             classes: classes.distinct,
             layout,
             rows,
         };
         let mut optimizer = Self {
-            context: Context { device: device.clone(), queue: queue.clone(), label: label.to_owned() },
+            context: Context { device: device.clone(), queue: queue.clone(), label: label.to_owned(), own },
             spec,
             placement,
             kernels,
             remap: None,
             scalars,
-            half: None,
-            probed: false,
+            probed: Probed::default(),
             modes: Modes::default(),
             telemetry: None,
             evaluations: Evaluations::default(),
@@ -126,8 +131,8 @@ impl Optimizer {
         for shard in 0..self.placement.layout.shards.len() {
             let class = &pipelines[self.placement.layout.shards[shard].class];
             let made = self.create_dispatches(maker, shard, class)?;
-            for fill in class.fill.iter().chain(&class.identity) {
-                self.fill_states(maker.compiler, shard, &made, fill)?;
+            for fill in class.fill.iter().chain(&class.setup) {
+                self.fill_states(shard, &made, fill)?;
             }
             self.kernels.dispatches.push(made);
         }
@@ -139,17 +144,21 @@ impl Optimizer {
         let shard = &self.placement.layout.shards[index];
         let arena =
             Arena { buffer: buffers.create(Which::Arena(index), OWNED)?, whole: shard.whole(), packed: shard.packed() };
-        // The update writes its measurements behind the records of chunks.
+        // The update writes its measurements after the records of chunks.
         let chunks = buffers.create_with(Which::Chunks(index), OWNED, bytemuck::cast_slice(&shard.chunks))?;
         let spans = buffers.create_with(Which::Spans(index), TABLE, bytemuck::cast_slice(&shard.spans))?;
         let pass = |pipeline: &Arc<Pipeline>, records: &[Chunk], table: &wgpu::Buffer, round: usize| {
             let group = self.pass_group(pipeline, index, &arena, table, round);
             let grid = fold(records.len(), self.context.device.limits().max_compute_workgroups_per_dimension);
-            Pass { pipeline: pipeline.clone(), group, table: table.clone(), grid, round }
+            Pass { pipeline: pipeline.clone(), group, without_grads: None, table: table.clone(), grid, round }
         };
+        let mut update = pass(&class.update, &shard.chunks, &chunks, 0);
+        if update.group.is_none() && (class.swap.is_some() || class.evaluation.is_some()) {
+            update.without_grads = Some(self.group_without_grads(index, &arena, &chunks, &class.update)?);
+        }
         let stats = class.stats.iter().enumerate();
         Ok(DispatchSet {
-            update: pass(&class.update, &shard.chunks, &chunks, 0),
+            update,
             stats: stats
                 .map(|(round, stats)| stats.as_ref().map(|stats| pass(stats, &shard.spans, &spans, round)))
                 .collect(),
@@ -251,22 +260,32 @@ impl Optimizer {
         });
         let pipeline = |entry| find(&pipelines, entry).map(|p| p.pipeline.clone());
         let finalize = pipelines[0].pipeline.clone();
-        // The finalize of a round without decisions makes only the totals.
+        // Without decisions, `wo_finalize` computes only the totals, so it serves as `wo_reduce` too.
         let reduce = pipeline("wo_reduce").unwrap_or_else(|| finalize.clone());
         Ok(RoundDispatch { finalize, reduce, conclude: pipeline("wo_conclude"), group, partials, totals })
     }
 
-    /// Writes the first values of states that do not start at zero.
-    fn fill_states(&self, compiler: &Compiler<'_>, index: usize, shard: &DispatchSet, fill: &Pipeline) -> Result<()> {
+    /// The bindings of an entry point that reads no gradient, before gradients exist. The layout allows writes to gradients, so an unused
+    /// buffer takes their place.
+    pub(crate) fn group_without_grads(
+        &self,
+        index: usize,
+        arena: &Arena,
+        table: &wgpu::Buffer,
+        pipeline: &Pipeline,
+    ) -> Result<wgpu::BindGroup> {
         let window = self.placement.layout.shards[index].param.clone();
-        // The fill reads no gradient, and the gradients may not exist yet. The layout allows writes to gradients, so an unused buffer takes their
-        // place.
         let unused = buffer(&self.context.device, &self.context.label, "stand-in", VEC4, OWNED)?;
-        let group = compiler.bind_group(fill, |name| match name {
+        Ok(bind_group(&self.context.device, &self.context.label, pipeline, |name| match name {
             "wo_grads" => unused.as_entire_binding(),
             "wo_mask" => self.mask_binding(index),
-            _ => self.resource(name, window.clone(), &shard.arena, &shard.update.table, 0),
-        });
+            _ => self.resource(name, window.clone(), arena, table, 0),
+        }))
+    }
+
+    /// Writes the first values of states that do not start at zero.
+    fn fill_states(&self, index: usize, shard: &DispatchSet, fill: &Pipeline) -> Result<()> {
+        let group = self.group_without_grads(index, &shard.arena, &shard.update.table, fill)?;
         let mut encoder = self
             .context
             .device
@@ -274,12 +293,10 @@ impl Optimizer {
         {
             let mut compute = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
             compute.set_pipeline(&fill.pipeline);
-            let per_run = fill.bindings.iter().any(|binding| binding.name == "wo_run");
-            compute.set_bind_group(0, &group, if per_run { &[0, 0] } else { &[0] });
+            compute.set_bind_group(0, &group, Offsets { slot: 0, record: 0, run: 0 }.of(fill).as_slice());
             compute.dispatch_workgroups(shard.update.grid.0, shard.update.grid.1, 1);
         }
-        self.context.queue.submit([encoder.finish()]);
-        Ok(())
+        self.context.submit(encoder)
     }
 }
 
@@ -290,10 +307,11 @@ struct ClassPipelines {
     accumulate: Option<wgpu::ComputePipeline>,
     swap: Option<wgpu::ComputePipeline>,
     evaluation: Option<[wgpu::ComputePipeline; 2]>,
-    /// One per round; `None` where the round has no sums.
+    /// One per round; `None` if the round has no sums.
     stats: Vec<Option<Arc<Pipeline>>>,
     procedure: Option<Arc<Pipeline>>,
-    identity: Option<Pipeline>,
+    /// The procedure's entry point that runs once.
+    setup: Option<Pipeline>,
 }
 
 impl ClassPipelines {
@@ -315,7 +333,7 @@ impl ClassPipelines {
             evaluation: pipeline("wo_to_evaluation").zip(pipeline("wo_to_training")).map(<[_; 2]>::from),
             stats: stats.collect(),
             procedure: procedure.as_ref().map(|made| Arc::new(made[0].clone())),
-            identity: procedure.as_ref().and_then(|made| find(made, "wo_identity")).cloned(),
+            setup: procedure.as_ref().and_then(|made| made.get(1)).cloned(),
         }
     }
 }

@@ -1,9 +1,10 @@
-//! What the parameters hold: the point at which the rule trains, the average of the weights, or the point of evaluation.
+//! The mode of the parameters: they hold the point at which the rule trains, the average of the weights, or the point of evaluation.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use crate::gpu::Optimizer;
+use crate::gpu::hyper::watch::watch;
 use crate::options::around::Mode;
 use crate::{Error, Result};
 
@@ -11,44 +12,27 @@ use crate::{Error, Result};
 #[derive(Debug, Default)]
 pub(crate) struct Modes(Arc<AtomicU8>);
 
-/// A recorded change, which takes itself back where its encoder is dropped. Changes are their own inverses, so that their order does not matter.
-struct Change {
-    modes: Arc<AtomicU8>,
-    bit: u8,
-    submitted: bool,
-}
-
-impl Change {
-    fn keep(mut self) {
-        self.submitted = true;
-    }
-}
-
-impl Drop for Change {
-    fn drop(&mut self) {
-        if !self.submitted {
-            self.modes.fetch_xor(self.bit, Ordering::SeqCst);
-        }
-    }
-}
-
 impl Modes {
     pub(crate) fn get(&self) -> Mode {
         Mode::of_bits(self.0.load(Ordering::SeqCst))
     }
 
-    /// Sets the mode, as when a checkpoint is restored. Only while no recorded work is unfinished.
+    /// Sets the mode, as when a checkpoint is restored. Only while all recorded work is finished.
     #[cfg(feature = "checkpoint")]
     pub(crate) fn set(&mut self, mode: Mode) {
         self.0 = Arc::new(AtomicU8::new(mode.bits()));
     }
 
-    /// Changes between training and `mode`, in the order of the encoder.
-    fn toggle(&self, encoder: &mut wgpu::CommandEncoder, mode: Mode) {
-        let bit = mode.bits();
-        self.0.fetch_xor(bit, Ordering::SeqCst);
-        let change = Change { modes: self.0.clone(), bit, submitted: false };
-        encoder.on_submitted_work_done(move || change.keep());
+    /// Changes between training and `mode`, in the order of the encoder. A dropped encoder changes back: changes are their own inverses, so
+    /// that their order does not matter.
+    fn toggle(&self, encoder: &wgpu::CommandEncoder, mode: Mode) {
+        let (bit, modes) = (mode.bits(), self.0.clone());
+        modes.fetch_xor(bit, Ordering::SeqCst);
+        watch(encoder, move |done| {
+            if !done {
+                modes.fetch_xor(bit, Ordering::SeqCst);
+            }
+        });
     }
 }
 
@@ -58,17 +42,17 @@ impl Optimizer {
         self.modes.get().check_trains()
     }
 
-    /// Checks that the parameters may move from the mode `from` to the other of training and `mode`.
+    /// Checks that the mode of the parameters is one of `from`.
     ///
     /// # Errors
-    /// The parameters are in another mode.
+    /// The parameters are in another mode. The error names `call`, which the caller made.
     pub(crate) fn check_mode(&self, call: &str, from: &[Mode]) -> Result<()> {
         let mode = self.modes.get();
         if from.contains(&mode) { Ok(()) } else { Err(Error::Usage(mode.refusal(call))) }
     }
 
     /// Records that the mode changes between training and `mode`.
-    pub(crate) fn change_mode(&self, encoder: &mut wgpu::CommandEncoder, mode: Mode) {
+    pub(crate) fn change_mode(&self, encoder: &wgpu::CommandEncoder, mode: Mode) {
         self.modes.toggle(encoder, mode);
     }
 }

@@ -1,14 +1,13 @@
 //! Recording a step.
 
 use crate::gpu::Optimizer;
+use crate::gpu::build::blame::{destroyed, is_destroyed};
 use crate::gpu::build::spec::Tensor;
 use crate::gpu::hyper::scalars::Slot;
 use crate::gpu::kernel::kernels::Kind;
-use crate::gpu::kernel::passes;
-use crate::gpu::layout::units::{ACCUMULATED, ROUNDED};
+use crate::gpu::kernel::kernels::Offsets;
+use crate::gpu::layout::units::{ACCUMULATED, RAN, ROUNDED};
 use crate::gpu::record::dynamic::DynamicGradients;
-use crate::optim::Procedure;
-use crate::optim::procedure::Scheme;
 use crate::options::around::Mode;
 use crate::{Error, Result};
 
@@ -19,29 +18,24 @@ impl Optimizer {
     ///
     /// # Errors
     /// The builder did not set [`Builder::dynamic_gradients`](crate::Builder::dynamic_gradients); a range does not fit; a tensor is named
-    /// twice, or has no gradient.
+    /// twice, or has no gradient; a buffer was destroyed, or belongs to another device; as [`step`](Self::step).
     pub fn step_with_grads<'a>(
         &mut self,
         encoder: &mut wgpu::CommandEncoder,
         grads: impl IntoIterator<Item = (Tensor, wgpu::BufferSlice<'a>)>,
     ) -> Result<()> {
         self.check_whole()?;
-        let stats = (0..self.kernels.main_rounds).map(Kind::Stats);
-        let warp = self.warps().then_some(Kind::Procedure);
-        let dynamic = self.dynamic_gradients(grads, stats.chain(warp).chain([Kind::Update]))?;
-        let slot = self.scalars.begin(
-            &self.context.device,
-            &self.context.queue,
-            &self.spec.groups,
-            Some(&dynamic.positions),
-        )?;
+        let dynamic = self.dynamic_gradients(grads, self.kinds_of_step())?;
+        let slot = self.begin_call(Some(&dynamic.positions))?;
         self.record(encoder, &slot, Some(&dynamic));
         self.finish(encoder, slot);
         Ok(())
     }
 
     /// Records the first half of a step: the sums, reduced into [`totals`](Self::totals). Rules without sums record nothing. The second half,
-    /// [`record_update`](Self::record_update), uses the settings at this call.
+    /// [`record_update`](Self::record_update), uses the settings at this call. Submit the sums before the update. The half step ends without
+    /// a step where its encoder is dropped, and at the next recorded call, restore, change of the step count, or change of a setting that is
+    /// computed ahead.
     ///
     /// # Errors
     /// As [`step`](Self::step); the optimizer has dynamic gradients.
@@ -56,21 +50,23 @@ impl Optimizer {
                 self.spec.groups[0].rule.name()
             )));
         }
-        let slot = self.scalars.begin(&self.context.device, &self.context.queue, &self.spec.groups, None)?;
+        let slot = self.begin_call(None)?;
         if self.kernels.main_rounds > 0 {
-            self.sum(&mut self.begin_pass(encoder), 0, &slot);
+            self.sum(&mut self.begin_pass(encoder), 0, &slot, None);
         }
-        self.half = Some(slot);
+        self.scalars.keep_half(encoder, slot);
         Ok(())
     }
 
     /// Records the second half: the decision from the totals, and the update.
     ///
     /// # Errors
-    /// No [`record_sums`](Self::record_sums) came before.
+    /// No [`record_sums`](Self::record_sums) came before, or the half step ended; the average of the weights is swapped in, or the parameters
+    /// are at the point of evaluation.
     pub fn record_update(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
-        let slot =
-            self.half.take().ok_or_else(|| Error::Usage("record_update needs a record_sums before it".to_owned()))?;
+        self.check_trains()?;
+        self.check_buffers()?;
+        let slot = self.scalars.take_half()?;
         {
             let mut pass = self.begin_pass(encoder);
             if let Some(round) = self.kernels.rounds[..self.kernels.main_rounds].first()
@@ -96,7 +92,7 @@ impl Optimizer {
             return self.accumulate_with_grads(encoder, []);
         }
         self.check_accumulates()?;
-        let slot = self.scalars.begin(&self.context.device, &self.context.queue, &self.spec.groups, None)?;
+        let slot = self.begin_call(None)?;
         self.dispatch(&mut self.begin_pass(encoder), Kind::Accumulate, &slot, None);
         self.count_micro_batches(encoder);
         self.scalars.release(encoder, slot);
@@ -106,7 +102,7 @@ impl Optimizer {
     /// As [`accumulate`](Self::accumulate), with gradients named as in [`step_with_grads`](Self::step_with_grads).
     ///
     /// # Errors
-    /// As both.
+    /// As [`accumulate`](Self::accumulate) and [`step_with_grads`](Self::step_with_grads).
     pub fn accumulate_with_grads<'a>(
         &mut self,
         encoder: &mut wgpu::CommandEncoder,
@@ -114,12 +110,7 @@ impl Optimizer {
     ) -> Result<()> {
         self.check_accumulates()?;
         let dynamic = self.dynamic_gradients(grads, [Kind::Accumulate])?;
-        let slot = self.scalars.begin(
-            &self.context.device,
-            &self.context.queue,
-            &self.spec.groups,
-            Some(&dynamic.positions),
-        )?;
+        let slot = self.begin_call(Some(&dynamic.positions))?;
         self.dispatch(&mut self.begin_pass(encoder), Kind::Accumulate, &slot, Some(&dynamic));
         self.count_micro_batches(encoder);
         self.scalars.release(encoder, slot);
@@ -133,16 +124,14 @@ impl Optimizer {
         }
     }
 
-    /// Records that the weights and their average swap: call it before an evaluation and again after it. Before the first step it
-    /// exchanges nothing. In between, steps are refused.
+    /// Records that the weights and their average swap: call it before an evaluation and again after it. Before the first step the
+    /// call exchanges nothing. A step between the two calls is an error.
     ///
     /// # Errors
-    /// The builder did not set [`Builder::ema`](crate::Builder::ema); the optimizer has dynamic gradients.
+    /// The builder did not set [`Builder::ema`](crate::Builder::ema); a tensor keeps too few bits of its average.
     pub fn swap_ema(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
-        if self.spec.around.ema.is_none() || self.kernels.runs.is_some() {
-            return Err(Error::Usage(
-                "the optimizer was built without an average of the weights, or with dynamic gradients".to_owned(),
-            ));
+        if self.spec.around.ema.is_none() {
+            return Err(Error::Usage("the optimizer was built without an average of the weights".to_owned()));
         }
         if let Some(info) = self.spec.tensors.iter().find(|info| !info.frozen && !info.formats.params.is_exact()) {
             return Err(info.error(
@@ -162,7 +151,7 @@ impl Optimizer {
 
     /// Records a pass outside of steps.
     pub(crate) fn record_aside(&mut self, encoder: &mut wgpu::CommandEncoder, kind: Kind) -> Result<()> {
-        let slot = self.scalars.begin(&self.context.device, &self.context.queue, &self.spec.groups, None)?;
+        let slot = self.begin_call(None)?;
         self.dispatch(&mut self.begin_pass(encoder), kind, &slot, None);
         self.scalars.release(encoder, slot);
         Ok(())
@@ -171,13 +160,13 @@ impl Optimizer {
     /// Checks that the rule evaluates no gradient inside the step, and that its probes came before.
     pub(crate) fn check_whole(&self) -> Result<()> {
         self.check_trains()?;
-        let rule = self.spec.groups[0].rule.as_ref();
-        let call = match rule.procedure() {
-            Procedure::Integrate(Scheme::Dopri5 { .. }) => "step_with_submits",
-            Procedure::Integrate(Scheme::Rk4) => "begin_step or step_with",
-            Procedure::Plain | Procedure::Probe(_) | Procedure::Warp(_) => return self.spec.check_probed(self.probed),
-        };
-        Err(Error::Usage(format!("{} evaluates gradients inside the step: call {call}", rule.name())))
+        match self.spec.rule().procedure().and_then(|procedure| procedure.needs_call()) {
+            None => self.spec.check_probed(self.probed.get()),
+            Some(call) => {
+                let rule = self.spec.rule().name();
+                Err(Error::Usage(format!("{rule} evaluates gradients inside the step: call {call}")))
+            }
+        }
     }
 
     fn check_accumulates(&self) -> Result<()> {
@@ -187,6 +176,27 @@ impl Optimizer {
             .accumulate
             .map(|_| ())
             .ok_or_else(|| Error::Usage("the optimizer was built without accumulate".to_owned()))
+    }
+
+    /// Prepares the scalars of the next recorded call. `gradients`: the gradient positions of the call, for dynamic gradients.
+    pub(crate) fn begin_call(&mut self, gradients: Option<&[u32]>) -> Result<Slot> {
+        self.check_buffers()?;
+        self.scalars.begin(&self.context, &self.spec.groups, gradients)
+    }
+
+    /// Checks that the device works, and that the caller destroyed none of the bound buffers: no encoder with them could be submitted.
+    pub(crate) fn check_buffers(&self) -> Result<()> {
+        self.context.check()?;
+        if let Some(buffer) = self.placement.callers.iter().find(|buffer| is_destroyed(buffer)) {
+            let ranges = self.spec.tensors.iter().enumerate().flat_map(|(index, info)| {
+                let grad = self.placement.grad(index).map(|grad| (info, "gradients", grad));
+                std::iter::once((info, "parameters", self.placement.param(index))).chain(grad)
+            });
+            if let Some((info, what, _)) = ranges.into_iter().find(|(.., slice)| slice.buffer() == buffer) {
+                return Err(destroyed(info, what));
+            }
+        }
+        self.placement.rows.check_masks()
     }
 
     pub(crate) fn begin_pass<'e>(&self, encoder: &'e mut wgpu::CommandEncoder) -> wgpu::ComputePass<'e> {
@@ -222,50 +232,72 @@ impl Optimizer {
     }
 
     pub(crate) fn update(&self, pass: &mut wgpu::ComputePass<'_>, slot: &Slot, dynamic: Option<&DynamicGradients>) {
-        if self.warps() {
+        if self.passes_before_update() {
             self.dispatch(pass, Kind::Procedure, slot, dynamic);
         }
         self.dispatch(pass, Kind::Update, slot, dynamic);
     }
 
     /// Records the sums of a round without the decision.
-    pub(crate) fn sum(&self, pass: &mut wgpu::ComputePass<'_>, round: usize, slot: &Slot) {
-        self.dispatch(pass, Kind::Stats(round), slot, None);
+    pub(crate) fn sum(
+        &self,
+        pass: &mut wgpu::ComputePass<'_>,
+        round: usize,
+        slot: &Slot,
+        dynamic: Option<&DynamicGradients>,
+    ) {
+        self.dispatch(pass, Kind::Stats(round), slot, dynamic);
         self.kernels.rounds[round].finish(pass, &self.kernels.rounds[round].reduce, slot);
     }
 
-    fn warps(&self) -> bool {
-        matches!(self.spec.groups[0].rule.procedure(), Procedure::Warp(_))
+    /// Whether every step runs the pass of the rule's procedure before the update.
+    pub(crate) fn passes_before_update(&self) -> bool {
+        self.placement.classes[0].pass().is_some_and(|pass| pass.before_update)
+    }
+
+    /// The dispatches of a step that may read gradients.
+    pub(crate) fn kinds_of_step(&self) -> impl Iterator<Item = Kind> + use<> {
+        (0..self.kernels.rounds.len()).map(Kind::Stats).chain([Kind::Procedure, Kind::Update])
     }
 
     fn dispatch(&self, pass: &mut wgpu::ComputePass<'_>, kind: Kind, slot: &Slot, dynamic: Option<&DynamicGradients>) {
-        match dynamic {
-            Some(dynamic) => dynamic.dispatch(pass, kind, slot.offset),
-            None => self.dispatch_record(pass, kind, slot, 0),
-        }
+        self.dispatch_record(pass, kind, slot, 0, dynamic);
     }
 
     /// As [`dispatch`](Self::dispatch), with the number of the record that the procedure's pass reads.
-    pub(crate) fn dispatch_record(&self, pass: &mut wgpu::ComputePass<'_>, kind: Kind, slot: &Slot, record: usize) {
+    pub(crate) fn dispatch_record(
+        &self,
+        pass: &mut wgpu::ComputePass<'_>,
+        kind: Kind,
+        slot: &Slot,
+        record: usize,
+        dynamic: Option<&DynamicGradients>,
+    ) {
+        if let Some(dynamic) = dynamic {
+            dynamic.dispatch(pass, kind, slot.offset, record);
+        }
         for (p, pipeline) in self.kernels.dispatches.iter().filter_map(|shard| shard.pass(kind)) {
-            let reads_record = p.pipeline.bindings.iter().any(|binding| binding.name == "wo_pass");
-            let offsets = [slot.offset, passes::offset(record)];
+            // A dispatch that reads rebound gradients has no bindings of its own.
+            let Some(group) = p.group_of(kind) else { continue };
             pass.set_pipeline(pipeline);
-            pass.set_bind_group(0, p.group.as_ref(), &offsets[..if reads_record { 2 } else { 1 }]);
+            pass.set_bind_group(0, group, Offsets { slot: slot.offset, record, run: 0 }.of(&p.pipeline).as_slice());
             pass.dispatch_workgroups(p.grid.0, p.grid.1, 1);
         }
     }
 
-    /// Records the end of a step: the copy of the step count to the control buffer, the telemetry, and the callbacks that free the slot.
+    /// Records the end of a step: the copies of its counts to the control buffer, the telemetry, and the callbacks that free the slot.
     pub(crate) fn finish(&mut self, encoder: &mut wgpu::CommandEncoder, slot: Slot) {
         let Some(first) = self.kernels.dispatches.first() else {
-            // No kernel counts where there is nothing to step.
+            // Without tensors to step, no kernel counts the step.
             self.record_sample(encoder);
             return self.scalars.release(encoder, slot);
         };
         encoder.copy_buffer_to_buffer(&first.arena.buffer, 0, &self.kernels.control, 0, 4);
         if self.placement.classes[0].stochastic {
             encoder.copy_buffer_to_buffer(&first.arena.buffer, 4, &self.kernels.control, ROUNDED, 4);
+        }
+        if self.scalars.may_skip() {
+            encoder.copy_buffer_to_buffer(&first.arena.buffer, 12, &self.kernels.control, RAN, 4);
         }
         self.count_micro_batches(encoder);
         self.record_sample(encoder);

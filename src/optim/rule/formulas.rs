@@ -2,10 +2,22 @@
 
 use super::number::Real;
 
-/// The square in the second moment, where the elements of a row share nothing.
+/// The square in the second moment, if the elements of a row share nothing.
 #[inline(always)]
 pub(crate) fn own_square<F: Real>(weight: F, x: F) -> F {
     weight * x * x
+}
+
+/// 1 where a cautious step moves an element, else 0: both numbers have the same sign, and neither is 0.
+#[inline(always)]
+pub(crate) fn agreeing<F: Real>(a: F, b: F) -> F {
+    let zero = F::zero();
+    if (a > zero && b > zero) || (a < zero && b < zero) { F::one() } else { zero }
+}
+
+/// The factor of the elements that a cautious step moves, from their share of the tensor.
+pub(crate) fn caution<F: Real>(share: F) -> F {
+    F::one() / share.max(F::from_f64(1e-3))
 }
 
 /// 1 - β^t without cancellation.

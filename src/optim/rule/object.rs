@@ -9,7 +9,7 @@ use super::sealed::Sealed;
 use super::settings::{Configured, Value};
 use super::spec::{Origin, Scalar, StateSpec, Sums};
 use crate::Result;
-use crate::optim::procedure::Procedure;
+use crate::optim::procedure::Shared;
 
 /// A configured optimizer. Every configuration struct of this crate implements this trait, and so does `CustomRule`.
 ///
@@ -46,7 +46,7 @@ pub trait Rule: Debug + Send + Sync + Sealed {
     fn name(&self) -> &'static str;
     /// All settings with their values.
     fn settings(&self) -> Vec<(&'static str, Value)>;
-    /// Sets one by name.
+    /// Sets one setting by its name.
     ///
     /// # Errors
     /// The name is unknown, or the value has the wrong type. [`check`](Self::check) checks the ranges.
@@ -88,8 +88,8 @@ pub trait Rule: Debug + Send + Sync + Sealed {
     }
     /// The parts of a step around the update of one element.
     #[doc(hidden)]
-    fn procedure(&self) -> Procedure {
-        Procedure::Plain
+    fn procedure(&self) -> Shared {
+        None
     }
     /// The settings that all groups of an optimizer must share.
     fn common(&self) -> &[&'static str] {
@@ -99,6 +99,10 @@ pub trait Rule: Debug + Send + Sync + Sealed {
     /// [`Builder::share_second_moment`](crate::Builder::share_second_moment).
     fn shares_rows(&self) -> bool {
         false
+    }
+    /// Whether one rate must move all elements of a tensor: no column rates.
+    fn needs_one_rate(&self) -> bool {
+        self.evaluation().is_some()
     }
     /// Whether the rule has a form for the CPU. Without a form [`cpu_f32`](Self::cpu_f32) and [`cpu_f64`](Self::cpu_f64)
     /// return NaN.
@@ -151,18 +155,20 @@ impl<T: ElementwiseRule> Rule for T {
         ElementwiseRule::evaluation(self)
     }
     fn sums(&self) -> Sums {
-        T::SUMS
+        ElementwiseRule::sums(self)
     }
     fn sums_read(&self) -> &[&'static str] {
         ElementwiseRule::sums_read(self)
     }
     fn decision(&self) -> &[&'static str] {
-        <T::Decision<f64> as Fields<f64>>::NAMES
+        // Settings that need no sums decide nothing. Probes decide without sums.
+        let decides = T::SUMS.sums == 0 || ElementwiseRule::sums(self).sums > 0;
+        if decides { <T::Decision<f64> as Fields<f64>>::NAMES } else { &[] }
     }
     fn global_state(&self) -> &[&'static str] {
         <T::GlobalState<f64> as Fields<f64>>::NAMES
     }
-    fn procedure(&self) -> Procedure {
+    fn procedure(&self) -> Shared {
         ElementwiseRule::procedure(self)
     }
     fn common(&self) -> &[&'static str] {
@@ -170,6 +176,9 @@ impl<T: ElementwiseRule> Rule for T {
     }
     fn shares_rows(&self) -> bool {
         T::SHARES_ROWS
+    }
+    fn needs_one_rate(&self) -> bool {
+        T::NEEDS_ONE_RATE || ElementwiseRule::evaluation(self).is_some()
     }
     fn cpu_f32(&self) -> &dyn HostKernel<f32> {
         self

@@ -103,7 +103,7 @@ trait Runner {
     type Number: Number + Element;
     /// One step with these gradients.
     fn step(&mut self, grads: &[Vec<Self::Number>]) -> Result<()>;
-    /// One step of a rule that evaluates the file's objective, along the file's directions where it has any.
+    /// One step of a rule that evaluates the file's objective, along the file's directions if the file has directions.
     fn step_on(&mut self, objective: &Quadratic<Self::Number>, directions: Vec<Vec<Vec<Self::Number>>>) -> Result<()>;
     fn param(&self, tensor: usize) -> Result<Cow<'_, [Self::Number]>>;
     fn state(&self, tensor: usize, name: &str) -> Result<Cow<'_, [Self::Number]>>;
