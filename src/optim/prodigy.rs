@@ -2,7 +2,9 @@
 
 use std::borrow::Cow;
 
-use super::rule::{ElementwiseRule, MAX_SUMS, Real, Scalar, StateSpec, Sums, bias_correction, fields};
+use super::rule::{
+    ElementwiseRule, LEAST_LN, MAX_SUMS, Real, Scalar, StateSpec, Sums, bias_correction, fields, ln_beta,
+};
 use crate::optim::Value;
 use crate::optim::rule::settings::{Range, Ranged, Setting, settings};
 
@@ -211,6 +213,18 @@ impl ElementwiseRule for Prodigy {
             Scalar::call("d_coef", self.d_coef),
             Scalar::call("growth_rate", self.growth_rate),
         ]
+    }
+
+    fn own_count(&self) -> Option<Vec<Scalar>> {
+        // Without bias correction every power is 0.
+        let of = |beta| if self.bias_correction { ln_beta(beta) } else { LEAST_LN };
+        let (ln_beta1, ln_beta2) = (of(self.beta1), of(self.beta2));
+        Some(vec![
+            Scalar::call("own_lr", self.lr),
+            Scalar::call("own_safeguard", f64::from(u8::from(self.safeguard_warmup))),
+            Scalar::call("own_ln_beta1", ln_beta1),
+            Scalar::call("own_ln_beta2", ln_beta2),
+        ])
     }
 
     fn states(&self) -> Vec<StateSpec> {

@@ -25,6 +25,7 @@ impl Checkpoint {
     fn version(&self) -> u64 {
         let mut arrays = self.contents.tensors.iter().flat_map(|tensor| &tensor.arrays);
         let plain = arrays.all(|(_, values)| matches!(values, Packed::F32(_)));
+        let plain = plain && self.contents.tensors.iter().all(|tensor| tensor.progress.is_empty());
         let Control { rounding, mode, .. } = self.contents.control;
         if plain && rounding.is_none() && mode == Mode::Training { 1 } else { VERSION }
     }

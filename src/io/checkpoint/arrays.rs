@@ -20,6 +20,8 @@ use crate::{Error, Result};
 const LARGEST: &str = ".largest";
 /// The maps of a tensor's arrays in eight bits, in the metadata.
 const MAPS: &str = "maps";
+/// The numbers that are kept once per tensor, by their bits, in the metadata.
+const PROGRESS: &str = "progress_bits";
 
 /// The arrays of a tensor, for the file.
 pub(crate) fn write(tensor: &Arrays) -> impl Iterator<Item = FileArray<'_>> {
@@ -55,6 +57,11 @@ pub(crate) fn about(tensor: &Arrays) -> Json {
     if !maps.is_empty() {
         about[MAPS] = json!(maps);
     }
+    if !tensor.progress.is_empty() {
+        let numbers: BTreeMap<&str, u32> =
+            tensor.progress.iter().map(|(name, x)| (name.as_str(), x.to_bits())).collect();
+        about[PROGRESS] = json!(numbers);
+    }
     about
 }
 
@@ -80,7 +87,8 @@ pub(crate) fn read(file: &TensorFile, about: &Json) -> Result<Vec<Arrays>> {
     let read = |tensor: &Json| {
         let (name, group) = (text(file, tensor, "name")?, text(file, tensor, "group")?);
         let entries = of_tensor.remove(name).unwrap_or_default();
-        TensorReader { file, name, maps: &tensor[MAPS], entries }.read(group)
+        let reader = TensorReader { file, name, maps: &tensor[MAPS], entries };
+        Ok(Arrays { progress: reader.numbers(&tensor[PROGRESS])?, ..reader.read(group)? })
     };
     named.iter().map(read).collect()
 }
@@ -110,9 +118,28 @@ impl TensorReader<'_> {
             }
             arrays.push(((*array).to_owned(), self.packed(array, entry)?));
         }
-        let tensor = Arrays { name: self.name.to_owned(), group: group.to_owned(), shape, arrays };
+        let tensor =
+            Arrays { name: self.name.to_owned(), group: group.to_owned(), shape, arrays, progress: Vec::new() };
         self.check_precision(&tensor)?;
         Ok(tensor)
+    }
+
+    /// The numbers that are kept once per tensor.
+    fn numbers(&self, about: &Json) -> Result<Vec<(String, f32)>> {
+        if about.is_null() {
+            return Ok(Vec::new());
+        }
+        let number = |(name, bits): (&String, &Json)| {
+            let bits = bits.as_u64().and_then(|bits| u32::try_from(bits).ok())?;
+            Some((name.clone(), f32::from_bits(bits))).filter(|(_, x)| x.is_finite() && *x >= 0.0)
+        };
+        let numbers = about.as_object().and_then(|about| about.iter().map(number).collect());
+        numbers.ok_or_else(|| {
+            let tensor = quote(self.name);
+            self.error(format!(
+                "`{PROGRESS}` of tensor {tensor} is {about}, needs names and the bits of finite numbers of at least 0"
+            ))
+        })
     }
 
     fn entry(&self, array: &str) -> Option<&Entry> {

@@ -10,6 +10,7 @@ use crate::gpu::access::snapshot::{Arrays, Contents};
 use crate::io::atomic;
 use crate::io::tensor_file::TensorFile;
 use crate::io::tensor_writer::serialize;
+use crate::optim::find;
 use crate::options::storage::Packed;
 use crate::{Error, NAdam, Result};
 
@@ -76,7 +77,24 @@ impl Checkpoint {
             notes: about::notes(file, &about)?,
         };
         checkpoint.add_products()?;
+        checkpoint.add_progress()?;
         Ok(checkpoint)
+    }
+
+    /// Adds the progress to a file that was written before its rule kept one. Such a run took its weights from its settings and its step count.
+    fn add_progress(&mut self) -> Result<()> {
+        let Ok(entry) = find(&self.optimizer) else { return Ok(()) };
+        let steps = self.step_count();
+        for tensor in self.contents.tensors.iter_mut().filter(|tensor| tensor.progress.is_empty()) {
+            let Some((_, settings)) = self.groups.iter().find(|(group, _)| *group == tensor.group) else { continue };
+            if entry.sample().progress().is_empty() {
+                break;
+            }
+            let rule = entry.configure(settings.iter().map(|(name, value)| (name.as_str(), value.clone())))?;
+            let numbers = rule.progress_after(steps).into_iter().map(|x| x as f32);
+            tensor.progress = rule.progress().iter().map(|name| (*name).to_owned()).zip(numbers).collect();
+        }
+        Ok(())
     }
 
     /// Adds nadam's product of momenta to a file that was written before the product was a state. Such a run took the product from its
