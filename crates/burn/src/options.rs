@@ -117,6 +117,8 @@ impl Options {
     /// Sets the options of a builder that has all parameters.
     pub(crate) fn change(&self, builder: &mut Builder) -> Result<()> {
         builder.storage(self.storage.clone());
+        // A parameter that the loss does not use has no gradient. Integrators need the gradients of all.
+        builder.partial_steps(self.rule.procedure().is_none_or(|procedure| procedure.needs_call().is_none()));
         self.clip.map(|clip| builder.clip(clip));
         self.changes.iter().try_for_each(|change| change(builder)).map_err(Error::from)
     }

@@ -21,8 +21,8 @@ impl WgpuOptimizer {
     /// paths, and by their ids where the record has no path.
     ///
     /// # Errors
-    /// The optimizer is not Adam or AdamW, or has `amsgrad` where the record has not; a parameter has no states in the record, or states of another
-    /// shape; parameters with different counts of steps. Nothing is changed then.
+    /// The optimizer is not Adam or AdamW, or has `amsgrad` where the record has not; a parameter has some states in the record and not all, or states
+    /// of another shape. Nothing is changed then. A parameter without any states in the record is one that Burn has not stepped: it begins anew.
     pub fn restore_record(&mut self, record: OptimizerRecord) -> Result<()> {
         let name = self.options.rule().name();
         if !["adam", "adamw"].contains(&name) {
@@ -31,30 +31,29 @@ impl WgpuOptimizer {
             )));
         }
         let record = Record::read(record)?;
-        let (mut writes, mut counts) = (Vec::new(), BTreeMap::new());
+        let (mut writes, mut counts) = (Vec::new(), Vec::new());
         for (known, tensor) in self.params.index.params.iter().zip(&self.params.tensors) {
             let prefix = record.prefix(&known.path, known.id.val());
+            let stepped = record.has(&prefix);
             for state in self.engine.state_names(*tensor)? {
                 let Some((theirs, _)) = STATES.iter().find(|(_, ours)| *ours == state) else { continue };
-                let values = record.values(&prefix, theirs).map_err(|problem| Error::param(&known.path, problem))?;
                 let needs = known.shape.num_elements();
+                let values = if stepped { record.values(&prefix, theirs) } else { Ok(vec![0.0; needs]) };
+                let values = values.map_err(|problem| Error::param(&known.path, problem))?;
                 if values.len() != needs {
                     let problem = format!("the record's {theirs} has {} numbers, needs {needs}", values.len());
                     return Err(Error::param(&known.path, problem));
                 }
                 writes.push((*tensor, state, values));
             }
-            counts.insert(record.count(&prefix).map_err(|problem| Error::param(&known.path, problem))?, &known.path);
-        }
-        let mut counts = counts.into_iter();
-        let (Some((count, path)), other) = (counts.next(), counts.next()) else { return Ok(()) };
-        if let Some((other, of)) = other {
-            return Err(Error::Usage(format!(
-                "the record counts {count} steps of `{path}` and {other} of `{of}`; an optimizer has one count for all of its parameters"
-            )));
+            let count = if stepped { record.count(&prefix) } else { Ok(0) };
+            counts.push((*tensor, count.map_err(|problem| Error::param(&known.path, problem))?));
         }
         self.finish_steps()?;
-        self.engine.write_step_count(count)?;
+        self.engine.write_step_count(counts.iter().map(|(_, count)| *count).max().unwrap_or(0))?;
+        for (tensor, count) in counts {
+            self.engine.write_tensor_step_count(tensor, count)?;
+        }
         for (tensor, state, values) in writes {
             self.engine.write_state(tensor, state, &values)?;
         }
@@ -89,6 +88,11 @@ impl Record {
     /// What the names of a parameter's states begin with.
     fn prefix(&self, path: &str, id: u64) -> String {
         self.ids.get(path).cloned().unwrap_or_else(|| id.to_string())
+    }
+
+    /// Whether Burn has stepped a parameter.
+    fn has(&self, prefix: &str) -> bool {
+        self.scalars.contains_key(&format!("{prefix}.{TIME}"))
     }
 
     fn values(&self, prefix: &str, state: &str) -> Result<Vec<f32>, String> {

@@ -38,8 +38,9 @@ impl WgpuOptimizer {
     /// Records the step of the engine.
     fn record<M>(&mut self, encoder: &mut wgpu_optim::wgpu::CommandEncoder, open: &Open<M>) -> Result<()> {
         if self.params.gathered.is_some() {
-            self.params.gather(encoder, open, self.params.index.params.len())?;
-            return Ok(self.engine.step(encoder)?);
+            self.params.gather(encoder, open, 0)?;
+            let tensors = open.grads.iter().map(|grad| self.params.tensors[grad.number]);
+            return Ok(self.engine.step_tensors(encoder, tensors)?);
         }
         let slices = self.params.slices(open);
         let named = slices.into_iter().map(|(number, slice)| (self.params.tensors[number], slice));

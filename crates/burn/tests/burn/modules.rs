@@ -455,3 +455,52 @@ fn threads_see_whole_steps() {
     let worst = difference(&model, &reference.1);
     assert!(worst < 2e-6, "{worst}");
 }
+
+/// A parameter without a gradient keeps its values, its states and its count of steps, as in Burn.
+#[test]
+fn parameters_without_a_gradient_stay() {
+    for (gpu, gathers) in [(shared(), false), (exclusive(), false), (shared(), true)] {
+        let mut ours = Mlp::new(&gpu.device);
+        let mut theirs = ours.clone();
+        let options = WgpuOptimizer::new(adamw()).with_setup(&gpu.setup);
+        let options = if gathers { options.with_gathered_gradients() } else { options };
+        let (mut optim, mut burns) = (options.init(&ours).unwrap(), burns().init());
+        for step in 0..9 {
+            let without = |model: &Mlp, mut grads: GradientsParams| {
+                if step % 3 == 1 {
+                    grads.remove::<2>(model.second.weight.id);
+                }
+                if step < 4 {
+                    grads.remove::<1>(model.third.bias.as_ref().unwrap().id);
+                }
+                grads
+            };
+            let (a, b) = (without(&ours, ours.grads(step)), without(&theirs, theirs.grads(step)));
+            let before = values(&ours);
+            ours = optim.step(1e-2, ours, a).unwrap();
+            theirs = burns.step(1e-2, theirs, b);
+            let after = values(&ours);
+            assert_eq!(before[2] == after[2], step % 3 == 1, "step {step}: second.weight");
+            assert_eq!(before[5] == after[5], step < 4, "step {step}: third.bias");
+        }
+        let worst = difference(&ours, &theirs);
+        assert!(worst < 2e-6, "{worst}");
+        let count = |path: &str| {
+            let engine = optim.engine();
+            pollster::block_on(engine.read_tensor_step_count(engine.tensor(path).unwrap())).unwrap()
+        };
+        assert_eq!([count("first.weight"), count("second.weight"), count("third.bias")], [9, 6, 5]);
+        // Burn counts each parameter's steps too.
+        let options = WgpuOptimizer::new(adamw()).with_setup(&gpu.setup);
+        let mut taken = options.init(&theirs).unwrap();
+        taken.restore_record(burns.to_record()).unwrap();
+        let mut ours = theirs.clone();
+        for step in 9..12 {
+            let (a, b) = (ours.grads(step), theirs.grads(step));
+            ours = taken.step(1e-2, ours, a).unwrap();
+            theirs = burns.step(1e-2, theirs, b);
+        }
+        let worst = difference(&ours, &theirs);
+        assert!(worst < 2e-6, "{worst}");
+    }
+}
