@@ -4,7 +4,7 @@ use crate::Result;
 use crate::gpu::access::telemetry::Telemetry;
 use crate::gpu::build::builder::Builder;
 use crate::gpu::build::spec::{Group, Spec, Tensor};
-use crate::gpu::hyper::scalars::{Scalars, Slot};
+use crate::gpu::hyper::scalars::{Half, Scalars};
 use crate::gpu::kernel::kernels::{Context, DispatchSet, Kernels};
 use crate::gpu::layout::memory::MemoryUsage;
 use crate::gpu::layout::placement::Placement;
@@ -45,8 +45,8 @@ pub struct Optimizer {
     /// `Some` if there are row sets.
     pub(crate) remap: Option<Remap>,
     pub(crate) scalars: Scalars,
-    /// The step of which only the sums are recorded.
-    pub(crate) half: Option<Slot>,
+    /// The step of which only sums are recorded.
+    pub(crate) half: Option<Half>,
     /// Whether probes were recorded or their losses given, for rules that probe.
     pub(crate) probed: bool,
     pub(crate) modes: Modes,
@@ -178,15 +178,23 @@ impl Optimizer {
         self.kernels.dispatches.iter().filter(|l| l.accumulate.is_some()).count()
     }
 
-    /// The totals of the last step's sums: one record over all tensors, then one record per tensor. A record has one vec4 per total, the
+    /// The totals of the last recorded round of sums: one record over all tensors, then one record per tensor. A record has one vec4 per total, the
     /// coefficients of 1, c and c² in the clip factor c: the totals of the rule, then, with a clip by norm or a test for finite numbers, the
     /// squared norm of the gradient before the clip and the count of its numbers that are not finite. Between [`record_sums`](Self::record_sums) and
-    /// [`record_update`](Self::record_update), the caller may add record 0 of other optimizers or other machines to record 0. `None` where
-    /// the step has no sums.
+    /// [`record_update`](Self::record_update), the caller may add record 0 of other optimizers or other machines to record 0, and the record of a
+    /// tensor to the record of a tensor of which other optimizers step the rest. Every optimizer must then hold the same bits. `None` where the
+    /// step has no sums.
     #[must_use]
     pub fn totals(&self) -> Option<&wgpu::Buffer> {
         let sums = self.placement.classes[0].sums.sums > 0 || self.spec.around.sums();
-        self.kernels.rounds.first().filter(|_| sums).map(|r| &r.totals)
+        let round = self.half.as_ref().map_or(0, |half| half.round);
+        self.kernels.rounds.get(round).filter(|_| sums).map(|r| &r.totals)
+    }
+
+    /// The count of rounds of sums that a step makes: 0 for a step without sums, 2 where the rule sums gradients that a clip by norm changed, else 1.
+    #[must_use]
+    pub const fn sum_rounds(&self) -> usize {
+        self.kernels.main_rounds
     }
 
     /// The loss scale, one f32: bind it in the loss kernel. The buffer belongs to the optimizer; only read it.

@@ -155,6 +155,14 @@ pub(crate) struct Slot {
     token: Arc<()>,
 }
 
+/// A recorded step without its update.
+#[derive(Clone, Debug)]
+pub(crate) struct Half {
+    pub(crate) slot: Slot,
+    /// The last recorded round of sums.
+    pub(crate) round: usize,
+}
+
 impl Rings {
     /// # Errors
     /// The rings do not fit the device's bindings.

@@ -2,7 +2,7 @@
 
 use crate::gpu::Optimizer;
 use crate::gpu::build::spec::Tensor;
-use crate::gpu::hyper::scalars::Slot;
+use crate::gpu::hyper::scalars::{Half, Slot};
 use crate::gpu::kernel::kernels::Kind;
 use crate::gpu::kernel::passes;
 use crate::gpu::layout::units::{ACCUMULATED, ROUNDED};
@@ -41,7 +41,8 @@ impl Optimizer {
     }
 
     /// Records the first half of a step: the sums, reduced into [`totals`](Self::totals). Rules without sums record nothing. The second half,
-    /// [`record_update`](Self::record_update), uses the settings at this call.
+    /// [`record_update`](Self::record_update), uses the settings at this call. Where [`sum_rounds`](Self::sum_rounds) is 2,
+    /// [`record_next_sums`](Self::record_next_sums) comes between the two.
     ///
     /// # Errors
     /// As [`step`](Self::step); the optimizer has dynamic gradients.
@@ -50,34 +51,57 @@ impl Optimizer {
             return Err(Error::Usage("a step with dynamic gradients has no halves: call step_with_grads".to_owned()));
         }
         self.check_whole()?;
-        if self.kernels.main_rounds > 1 {
-            return Err(Error::Usage(format!(
-                "{} with a clip by norm makes two rounds of sums and cannot be halved",
-                self.spec.groups[0].rule.name()
-            )));
-        }
         let slot = self.scalars.begin(&self.context.device, &self.context.queue, &self.spec.groups, None)?;
         if self.kernels.main_rounds > 0 {
             self.sum(&mut self.begin_pass(encoder), 0, &slot);
         }
-        self.half = Some(slot);
+        self.half = Some(Half { slot, round: 0 });
         Ok(())
+    }
+
+    /// Records the decisions from the totals of the first round of sums, and the sums of the second round into [`totals`](Self::totals), which is
+    /// then another buffer.
+    ///
+    /// # Errors
+    /// No [`record_sums`](Self::record_sums) came before, or the step has no further round of sums ([`sum_rounds`](Self::sum_rounds)).
+    pub fn record_next_sums(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
+        let refused =
+            || Error::Usage("record_next_sums needs a record_sums before it, and a second round of sums".to_owned());
+        let Half { slot, round } = self.half.clone().ok_or_else(refused)?;
+        if round + 1 >= self.kernels.main_rounds {
+            return Err(refused());
+        }
+        {
+            let mut pass = self.begin_pass(encoder);
+            self.conclude(&mut pass, round, &slot);
+            self.sum(&mut pass, round + 1, &slot);
+        }
+        self.half = Some(Half { slot, round: round + 1 });
+        Ok(())
+    }
+
+    /// Records the decisions from the totals of a round.
+    fn conclude(&self, pass: &mut wgpu::ComputePass<'_>, round: usize, slot: &Slot) {
+        let round = self.kernels.rounds[..self.kernels.main_rounds].get(round);
+        if let Some((round, conclude)) = round.and_then(|round| Some((round, round.conclude.as_ref()?))) {
+            round.finish(pass, conclude, slot);
+        }
     }
 
     /// Records the second half: the decision from the totals, and the update.
     ///
     /// # Errors
-    /// No [`record_sums`](Self::record_sums) came before.
+    /// No [`record_sums`](Self::record_sums) came before, or a second round of sums is not recorded.
     pub fn record_update(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
-        let slot =
-            self.half.take().ok_or_else(|| Error::Usage("record_update needs a record_sums before it".to_owned()))?;
+        let refused = |what: &str| Error::Usage(format!("record_update needs a {what} before it"));
+        let Half { slot, round } = self.half.clone().ok_or_else(|| refused("record_sums"))?;
+        if round + 1 < self.kernels.main_rounds {
+            return Err(refused("record_next_sums"));
+        }
+        self.half = None;
         {
             let mut pass = self.begin_pass(encoder);
-            if let Some(round) = self.kernels.rounds[..self.kernels.main_rounds].first()
-                && let Some(conclude) = &round.conclude
-            {
-                round.finish(&mut pass, conclude, &slot);
-            }
+            self.conclude(&mut pass, round, &slot);
             self.update(&mut pass, &slot, None);
         }
         self.finish(encoder, slot);
