@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::gpu::Optimizer;
 use crate::gpu::build::builder::Builder;
-use crate::gpu::build::spec::{Spec, Tensor, TensorInfo};
+use crate::gpu::build::spec::{Home, Spec, Tensor, TensorInfo};
 use crate::gpu::layout::rows::RowState;
 use crate::gpu::layout::units::bytes_of;
 use crate::gpu::layout::windows::Limits;
@@ -29,6 +29,8 @@ pub struct Cut {
     pub params: Format,
     /// The format of gradients in the buffer that [`Optimizer::grad`](crate::Optimizer::grad) returns.
     pub grads: Format,
+    /// Whether the tensor lies in the caller's buffers. Bytes between two tensors there belong to the caller.
+    pub bound: bool,
     /// Whether the tensor is frozen. No optimizer steps it, and it has no range.
     pub frozen: bool,
 }
@@ -66,6 +68,7 @@ impl Builder {
             unit: unit(&rows, tensor.index, info),
             params: info.formats.params.format(),
             grads: info.formats.grads,
+            bound: matches!(info.home, Home::Bound { .. }),
             frozen: info.frozen,
         };
         Ok(spec.tensor_handles().map(cut).collect())
