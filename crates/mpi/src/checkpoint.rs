@@ -9,6 +9,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value as Json, json};
+use wgpu_optim::RowSet;
 use wgpu_optim::checkpoint::{Checkpoint, Fit, TensorRange};
 
 use crate::sharded::Sharded;
@@ -147,15 +148,33 @@ impl Sharded {
     /// As [`load`](Self::load).
     pub fn load_fitting(&mut self, path: impl AsRef<Path>, fit: Fit) -> Result<()> {
         let checkpoint = self.read_own(path.as_ref());
-        let checkpoint = self.world.agree(checkpoint)?;
-        let restored = self.world.agree(checkpoint.restore_fitting(&mut self.optimizer, fit));
+        let (checkpoint, rows) = self.world.agree(checkpoint)?;
+        let before = self.set_rows(&rows);
+        let restored = before.and_then(|before| {
+            let restored = checkpoint.restore_fitting(&mut self.optimizer, fit);
+            restored.map_err(Error::from).or_else(|error| self.set_rows(&before).and(Err(error)))
+        });
+        let restored = self.world.agree(restored);
         // Another rank may be restored where this one is not.
         self.world.shared(restored)?;
         self.gather_params()
     }
 
-    fn read_own(&self, path: &Path) -> Result<Checkpoint> {
+    /// Sets the counts of rows in use, on ranks without rows of a set too, and returns the counts before.
+    fn set_rows(&mut self, rows: &[(RowSet, usize)]) -> Result<Vec<(RowSet, usize)>> {
+        let before = rows.iter().map(|(set, _)| Ok((*set, self.optimizer.row_count(*set)?))).collect::<Result<_>>()?;
+        rows.iter().try_for_each(|(set, count)| self.optimizer.set_row_count(*set, *count))?;
+        Ok(before)
+    }
+
+    /// The checkpoint of the own shard, and the saved counts of rows in use.
+    fn read_own(&self, path: &Path) -> Result<(Checkpoint, Vec<(RowSet, usize)>)> {
         let saved = Saved::open(path)?;
+        let rows = self.cuts.iter().filter_map(|cut| {
+            let shape = saved.shapes.iter().find(|(name, _)| *name == cut.name).map(|(_, shape)| shape)?;
+            Some((cut.rows?, *shape.first()?))
+        });
+        let rows = rows.collect();
         let shapes = &saved.shapes;
         let shaped = |mut range: TensorRange| {
             // The saved count of rows in use may be another.
@@ -169,7 +188,7 @@ impl Sharded {
             range
         };
         let wanted: Vec<TensorRange> = self.held(self.own_shard(), true).into_iter().map(shaped).collect();
-        saved.read(&wanted)
+        Ok((saved.read(&wanted)?, rows))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use wgpu_optim::{Builder, Cut, Optimizer, Tensor, wgpu};
+use wgpu_optim::{Builder, Cut, Optimizer, RowSet, Tensor, wgpu};
 
 use crate::courier::{Courier, Traffic};
 use crate::mean::Wire;
@@ -311,9 +311,17 @@ impl Sharded {
         self.move_params(Optimizer::to_train_params)
     }
 
+    /// Remaps the rows of a set on every rank; see [`Optimizer::remap`]. The indices are the same on all ranks. Waits for the other ranks.
+    ///
+    /// # Errors
+    /// Those of [`Optimizer::remap`]; those of [`step`](Self::step).
+    pub fn remap(&mut self, set: RowSet, indices: wgpu::BufferSlice<'_>, rows: usize) -> Result<()> {
+        self.move_params(|optimizer, encoder| optimizer.remap(encoder, set, indices, rows))
+    }
+
     fn move_params(
         &mut self,
-        record: fn(&mut Optimizer, &mut wgpu::CommandEncoder) -> wgpu_optim::Result<()>,
+        record: impl FnOnce(&mut Optimizer, &mut wgpu::CommandEncoder) -> wgpu_optim::Result<()>,
     ) -> Result<()> {
         // All ranks refuse a call alike, and no rank has sent anything then.
         self.run(record)?;
@@ -321,7 +329,7 @@ impl Sharded {
         self.world.shared(result)
     }
 
-    /// Hands the parameters of every shard to all ranks, after [`optimizer_mut`](Self::optimizer_mut) moved rows or wrote parameters of a shard.
+    /// Hands the parameters of every shard to all ranks, after [`optimizer_mut`](Self::optimizer_mut) changed parameters of a shard.
     /// With whole states there is nothing to hand out. Waits for the other ranks.
     ///
     /// # Errors

@@ -61,6 +61,10 @@ impl Optimizer {
     #[cfg(feature = "checkpoint")]
     pub(crate) fn rows_as<'a>(&self, shape: impl Fn(&str) -> Option<&'a [usize]>) -> Vec<(RowSet, usize)> {
         let rows_of = |set: &SetState| {
+            // A range says nothing about the count of rows.
+            if set.tensors.iter().any(|tensor| self.spec.tensors[*tensor].own.is_some()) {
+                return None;
+            }
             let rows = *shape(&self.spec.tensors[set.tensors[0]].name)?.first()?;
             let fits = |t: &usize| {
                 let info = &self.spec.tensors[*t];

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::gpu::Optimizer;
 use crate::gpu::build::builder::Builder;
-use crate::gpu::build::spec::{Home, Spec, Tensor, TensorInfo};
+use crate::gpu::build::spec::{Home, RowSet, Spec, Tensor, TensorInfo};
 use crate::gpu::layout::rows::RowState;
 use crate::gpu::layout::units::bytes_of;
 use crate::gpu::layout::windows::Limits;
@@ -29,6 +29,8 @@ pub struct Cut {
     pub params: Format,
     /// The format of gradients in the buffer that [`Optimizer::grad`](crate::Optimizer::grad) returns.
     pub grads: Format,
+    /// The row set of the tensor, if it is in one.
+    pub rows: Option<RowSet>,
     /// Whether the tensor lies in the caller's buffers. Bytes between two tensors there belong to the caller.
     pub bound: bool,
     /// Whether the tensor is frozen. No optimizer steps it, and it has no range.
@@ -68,6 +70,7 @@ impl Builder {
             unit: unit(&rows, tensor.index, info),
             params: info.formats.params.format(),
             grads: info.formats.grads,
+            rows: rows.set_of[tensor.index].map(|set| spec.row_set_handle(set)),
             bound: matches!(info.home, Home::Bound { .. }),
             frozen: info.frozen,
         };

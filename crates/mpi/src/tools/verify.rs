@@ -9,7 +9,9 @@ use std::path::Path;
 use wgpu_optim::optim::Rule;
 use wgpu_optim::storage::{Format, half};
 use wgpu_optim::tools::adapter::Gpu;
-use wgpu_optim::{Adai, AdamW, Builder, Clip, Ema, Group, Lamb, LossScale, Optimizer, Tensor, VRAdam, read_buffer};
+use wgpu_optim::{
+    Adai, AdamW, Builder, Clip, Ema, Group, Lamb, LossScale, Optimizer, Tensor, VRAdam, WarpAdam, read_buffer, wgpu,
+};
 
 use crate::checkpoint::join;
 use crate::tools::noise;
@@ -23,6 +25,10 @@ const FEW: &[usize] = &[10];
 const STEPS: u32 = 6;
 /// The step in which the last rank has a NaN, where a case has one.
 const POISONED: u32 = 3;
+/// The row set of a case, the step after which its rows move, and the count of rows from then on.
+const ROWS: &str = "rows";
+const MOVED: u32 = 2;
+const FEWER: usize = 4500;
 /// The largest difference of a number, as a share of the largest number of its array, where sums over ranks round otherwise than sums in one
 /// process.
 const CLOSE: f32 = 2e-6;
@@ -36,6 +42,8 @@ struct Case {
     options: Options,
     /// Clip by the global norm, loss scale and average, with a NaN in one step of one rank.
     guarded: bool,
+    /// The first tensor is a row set, whose rows move once.
+    rows: bool,
     /// Whether ranks give the same bits as one process.
     exact: bool,
 }
@@ -79,6 +87,7 @@ fn cases() -> Vec<Case> {
         sizes: SIZES,
         options,
         guarded: false,
+        rows: false,
         exact,
     };
     vec![
@@ -99,6 +108,9 @@ fn cases() -> Vec<Case> {
         Case { options: Options::default(), ..case("adamw in one bucket", Box::new(adamw()), "f32", true) },
         Case { sizes: FEW, ..case("adamw with empty ranks", Box::new(adamw()), "f32", true) },
         Case { sizes: FEW, guarded: true, ..case("lamb with empty ranks", Box::new(lamb()), "f32", false) },
+        case("warpadam", Box::new(WarpAdam { weight_decay: 0.1, ..WarpAdam::default() }), "f32", true),
+        Case { rows: true, ..case("adamw with a row set", Box::new(adamw()), "bf16-split,8bit", true) },
+        Case { rows: true, ..case("vradam with a row set", Box::new(vradam()), "f32", false) },
         Case { options: whole, ..case("adamw, whole states", Box::new(adamw()), "bf16-sr,8bit", true) },
         Case { options: whole, guarded: true, ..case("lamb, whole states", Box::new(lamb()), "f32", true) },
     ]
@@ -143,6 +155,12 @@ impl Case {
         }
         let frozen = builder.tensor(other, "frozen", &[9]);
         builder.freeze(frozen).seed(11);
+        if self.rows
+            && let Ok(first) = builder.find_tensor("t0")
+        {
+            let set = builder.row_set(ROWS, &[first]);
+            builder.row_capacity(set, self.sizes[0] + 1000).skip_zero_gradients(set);
+        }
         if let Ok(storage) = self.storage.parse() {
             builder.storage(storage);
         }
@@ -155,13 +173,34 @@ impl Case {
 
     /// The gradient of a rank, as the rank stores it.
     fn gradient(&self, rank: usize, ranks: usize, t: u32, tensor: usize, format: Format) -> Vec<f32> {
-        let elements = self.sizes.get(tensor).copied().unwrap_or(9);
+        let elements = self.elements(t, tensor);
         let seed = 1000 * t + 31 * tensor as u32 + 7919 * rank as u32;
         let mut numbers: Vec<f32> = (0..elements as u32).map(|at| stored(format, noise(seed, at))).collect();
         if self.guarded && t == POISONED && rank + 1 == ranks && tensor == 0 {
             numbers[elements / 2] = f32::NAN;
         }
         numbers
+    }
+
+    /// Elements of a tensor in a step.
+    fn elements(&self, t: u32, tensor: usize) -> usize {
+        if self.rows && tensor == 0 && t > MOVED { FEWER } else { self.sizes.get(tensor).copied().unwrap_or(9) }
+    }
+
+    /// Moves the rows of the row set, on one process and on all ranks.
+    fn move_rows(&self, one: &mut Optimizer, ranks: &mut Sharded, gpu: &Gpu) -> Result<()> {
+        let indices: Vec<u32> = (0..FEWER as u32)
+            .map(|row| if row % 7 == 0 { u32::MAX } else { row * 13 % self.sizes[0] as u32 })
+            .collect();
+        let usage = wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
+        let size = indices.len() as u64 * 4;
+        let descriptor = wgpu::BufferDescriptor { label: Some("indices"), size, usage, mapped_at_creation: false };
+        let buffer = gpu.device.create_buffer(&descriptor);
+        gpu.queue.write_buffer(&buffer, 0, bytemuck::cast_slice(&indices));
+        let set = one.row_set(ROWS)?;
+        gpu.run(|encoder| one.remap(encoder, set, buffer.slice(..), FEWER))?;
+        let set = ranks.optimizer().row_set(ROWS)?;
+        ranks.remap(set, buffer.slice(..), FEWER)
     }
 
     /// The mean of the gradients of all ranks, as a process would compute it.
@@ -173,7 +212,7 @@ impl Case {
                 x
             }
         };
-        let mut sums = vec![0.0_f64; self.sizes.get(tensor).copied().unwrap_or(9)];
+        let mut sums = vec![0.0_f64; self.elements(t, tensor)];
         for rank in 0..ranks {
             let numbers = self.gradient(rank, ranks, t, tensor, format);
             sums.iter_mut().zip(numbers).for_each(|(sum, x)| *sum += f64::from(sent(x)));
@@ -195,6 +234,9 @@ impl Case {
         let mut worst: f32 = 0.0;
         for t in 1..=STEPS {
             self.step(&mut one, &mut ranks, gpu, t, &formats)?;
+            if self.rows && t == MOVED {
+                self.move_rows(&mut one, &mut ranks, gpu)?;
+            }
             worst = worse(worst, difference(gpu, &one, &ranks)?);
         }
         let mut problem = self.counters(&one, &mut ranks)?;
@@ -305,13 +347,14 @@ fn difference(gpu: &Gpu, one: &Optimizer, ranks: &Sharded) -> Result<f32> {
     let mut worst: f32 = 0.0;
     for ((tensor, ..), (own, ..)) in one.tensors().zip(ranks.optimizer().tensors()) {
         let range = ranks.optimizer().own_range(own)?;
-        let range = range.start as usize..range.end as usize;
         let format = formats[tensor.index()];
         worst = worse(worst, far(&seen(gpu, one, tensor, format)?, &seen(gpu, ranks.optimizer(), own, format)?));
         for name in one.state_names(tensor)? {
             let whole = pollster::block_on(one.read_state(tensor, name))?;
             let part = pollster::block_on(ranks.optimizer().read_state(own, name))?;
-            worst = worse(worst, far_of(&whole, range.clone(), &part));
+            // A row set may use fewer rows than it has room for.
+            let range = range.start as usize..whole.len().min(range.end as usize);
+            worst = worse(worst, far_of(&whole, range, &part));
         }
     }
     Ok(worst)
@@ -431,6 +474,7 @@ fn equal_gradients() -> Case {
         sizes: SIZES,
         options,
         guarded: false,
+        rows: false,
         exact: true,
     }
 }
