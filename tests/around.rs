@@ -15,7 +15,9 @@ mod support {
 }
 
 use wgpu_optim::cpu::{self, Number};
-use wgpu_optim::optim::{ALL, Integrator, Procedure, Rule, Value};
+use wgpu_optim::optim::procedure::spec::Feature;
+use wgpu_optim::optim::procedure::{probes, refusal};
+use wgpu_optim::optim::{ALL, Integrator, Rule, Value};
 use wgpu_optim::{
     Accumulate, AdamW, Builder, Clip, Ema, Error, EvalRequest, FlowAdam, Group, LossScale, NoDecay, Optimizer, RowSet,
     SAdam, Schedule, Sgd, Stats, Storage, Tensor, VRAdam, wgpu,
@@ -273,7 +275,7 @@ fn every_rule_with_every_feature_is_the_oracle() {
             if entry.name == "lion" && features.clip.is_some_and(|c| !matches!(c, Clip::Value(_))) {
                 continue;
             }
-            let mask = features.mask && rule.procedure().steps_rows();
+            let mask = features.mask && refusal(&rule.procedure(), rule.name(), Feature::Rows).is_none();
             // A rule with steps that do not count takes no schedule.
             let schedule = features.schedule && !rule.sums().may_hold;
             run(&format!("{}/{name}", entry.name), rule.as_ref(), Features { mask, schedule, ..features });
@@ -292,7 +294,9 @@ fn every_feature_with_full_precision_kept_is_the_oracle() {
     for rule in stored_rules() {
         for storage in ["bf16-split,grads=f32", "f16-master,grads=f32"] {
             for (name, features) in Features::all() {
-                let mask = features.mask && rule.procedure().steps_rows() && !storage.contains("split");
+                let mask = features.mask
+                    && refusal(&rule.procedure(), rule.name(), Feature::Rows).is_none()
+                    && !storage.contains("split");
                 let features = Features { mask, storage: Some(storage), ..features };
                 run(&format!("{} {storage}/{name}", rule.name()), rule.as_ref(), features);
             }
@@ -307,7 +311,9 @@ fn every_feature_with_rounded_numbers_is_the_hosts() {
     for rule in stored_rules() {
         for storage in ["bf16-sr,states=bf16-sr", "f16-sr", "f16-master,8bit,min=0"] {
             for (name, features) in Features::all() {
-                let mask = features.mask && rule.procedure().steps_rows() && storage == "f16-sr";
+                let mask = features.mask
+                    && refusal(&rule.procedure(), rule.name(), Feature::Rows).is_none()
+                    && storage == "f16-sr";
                 let features = Features { mask, storage: Some(storage), ..features };
                 run_rounded(&format!("{} {storage}/{name}", rule.name()), rule.as_ref(), features);
             }
@@ -567,7 +573,7 @@ fn no_step_is_unclipped_where_the_norm_is_not_finite() {
 /// results, so these rules get only the finite gradients.
 #[test]
 fn every_rule_clips_a_norm_that_is_not_finite_alike_on_the_gpu_and_the_host() {
-    for entry in ALL.iter().filter(|entry| !matches!(entry.sample().procedure(), Procedure::Probe(_))) {
+    for entry in ALL.iter().filter(|entry| probes(&entry.sample().procedure()) == 0) {
         let first = if entry.sample().sums().sums > 0 { 2 } else { 0 };
         for gradients in &WITHOUT_NORM[first..] {
             for clip in [Clip::GlobalNorm(1.0), Clip::GroupNorm(1.0), Clip::TensorNorm(1.0)] {

@@ -13,7 +13,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use wgpu_optim::checkpoint::{Checkpoint, Fit};
-use wgpu_optim::optim::{ALL, Procedure, Rule};
+use wgpu_optim::optim::{ALL, Rule};
 use wgpu_optim::{
     Accumulate, AdamW, Clip, Ema, Error, Group, LossScale, Optimizer, SAdam, Sgd, Tensor, WarpAdam, wgpu,
 };
@@ -64,8 +64,8 @@ fn start(rule: &dyn Rule) -> (Optimizer, Vec<Tensor>) {
     for (k, (tensor, (_, shape))) in tensors.iter().zip(SHAPES).enumerate() {
         optimizer.write_param(*tensor, &numbers(k as u32 + 77, elements(shape))).unwrap();
     }
-    if let Procedure::Probe(probe) = rule.procedure() {
-        optimizer.write_losses(&numbers(5, probe.count + 1)).unwrap();
+    if let Some(losses) = rule.procedure().map(|procedure| procedure.losses()).filter(|losses| *losses > 0) {
+        optimizer.write_losses(&numbers(5, losses)).unwrap();
     }
     (optimizer, tensors)
 }

@@ -16,6 +16,8 @@ mod support {
 
 use pollster::block_on;
 use wgpu_optim::cpu::{self, Number};
+use wgpu_optim::optim::procedure;
+use wgpu_optim::optim::procedure::spec::Feature;
 use wgpu_optim::optim::{ALL, Entry, Rule};
 use wgpu_optim::{
     Accumulate, Adagrad, Adai, AdamW, Builder, Clip, Ema, Error, Group, LossScale, Optimizer, RowSet, Tensor, wgpu,
@@ -36,7 +38,7 @@ const STEPS: u32 = 4;
 
 /// The rules that only update each element.
 fn plain() -> impl Iterator<Item = &'static Entry> {
-    ALL.iter().filter(|entry| entry.sample().procedure().steps_rows())
+    ALL.iter().filter(|entry| procedure::refusal(&entry.sample().procedure(), entry.name, Feature::Rows).is_none())
 }
 
 fn length(t: usize) -> usize {
@@ -662,7 +664,9 @@ fn the_builder_refuses_wrong_row_sets() {
     has(refusal(&lion), &["lion cannot share", "adam, adamw, nadam, radam"]);
     has(refused(|b, x, _| _ = b.column_rates(x, &[1.0, 2.0])), &["`a`", "2 column rates", "3 columns"]);
     has(refused(|b, x, _| _ = b.column_rates(x, &[1.0, -1.0, f64::NAN])), &["`a`", "column 1 is -1"]);
-    for entry in ALL.iter().filter(|entry| !entry.sample().procedure().steps_rows()) {
+    for entry in
+        ALL.iter().filter(|entry| procedure::refusal(&entry.sample().procedure(), entry.name, Feature::Rows).is_some())
+    {
         let mut builder = Optimizer::builder(entry.sample());
         let a = builder.tensor(Group::DEFAULT, "a", &[4, 3]);
         builder.row_set("s", &[a]);

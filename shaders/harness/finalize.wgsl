@@ -69,7 +69,7 @@ fn wo_total(tensor: wo_Tensor, sums: array<f32, wo_SUMS>) -> array<vec3<f32>, wo
     for (var k = 0u; k < TOTALS; k++) {
         totals[k] = own[k];
     }
-#elif PLAIN_TOTALS
+#elif OWN_TERMS
     for (var k = 0u; k < wo_TOTALS; k++) {
         totals[k].x = sums[k];
     }

@@ -47,10 +47,8 @@ fn wo_stats(thread: wo_Thread) {
 #if NONZERO
         stepped = wo_moved(raw, stepped);
 #endif
-#if DIRECTIONS
-        let terms = wo_terms(wo_direction_squares(l));
-#elif ERROR
-        let terms = wo_terms(wo_error_terms(l));
+#if OWN_TERMS
+        let terms = wo_terms(wo_procedure_terms(l));
 #elif CONTRIBUTES
         let terms = wo_terms(contribute(c.h, wo_load_param(l), g, wo_load_state(l)), unclipped, g);
 #else

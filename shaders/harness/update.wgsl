@@ -82,8 +82,8 @@ fn wo_update_lane(l: wo_Lane, c: wo_Common, d: Decision) {
         return;
     }
 #endif
-#if WARP
-    let g = wo_arena[wo_at(l, wo_WARPED)];
+#if GRADIENT_OF_PASS
+    let g = wo_arena[wo_at(l, wo_GRADIENT_OF_PASS)];
 #else
     let raw = wo_raw_gradient(l);
     var g = raw;

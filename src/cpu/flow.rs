@@ -1,4 +1,4 @@
-//! Integration of the flow of the clipped gradient, from evaluation to evaluation: as `shaders/harness/flow.wgsl` on the GPU.
+//! Integration of the flow of the clipped gradient, from evaluation to evaluation: as `shaders/procedures/flow.wgsl` on the GPU.
 
 use crate::Result;
 use crate::cpu::hyper::Scaled;
@@ -78,7 +78,7 @@ impl<F: Number> Flow<F> {
         scheme: Scheme,
         params: &mut [&mut [F]],
         grads: &mut [&mut [F]],
-        evaluate: &mut impl Evaluate<F>,
+        evaluate: &mut dyn Evaluate<F>,
     ) -> Result<()> {
         match scheme {
             Scheme::Rk4 => {
@@ -97,7 +97,7 @@ impl<F: Number> Flow<F> {
         tolerance: f64,
         params: &mut [&mut [F]],
         grads: &mut [&mut [F]],
-        evaluate: &mut impl Evaluate<F>,
+        evaluate: &mut dyn Evaluate<F>,
     ) -> Result<()> {
         let only_first = |w: f64| [w, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0];
         let position = self.norm(tolerance, None, |place, i| place.base[i]);
@@ -142,7 +142,7 @@ impl<F: Number> Flow<F> {
         in_horizons: bool,
         params: &mut [&mut [F]],
         grads: &mut [&mut [F]],
-        evaluate: &mut impl Evaluate<F>,
+        evaluate: &mut dyn Evaluate<F>,
     ) -> Result<()> {
         for (place, p) in self.places.iter().zip(params.iter_mut()) {
             let step = place.combined(weights, place.unit(in_horizons));

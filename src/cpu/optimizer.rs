@@ -7,8 +7,8 @@ use crate::cpu::rows::RowSets;
 use crate::cpu::stored::Draws;
 use crate::cpu::tensor::TensorState;
 use crate::gpu::build::spec::{Group, Spec, Tensor};
+use crate::optim::Rule;
 use crate::optim::procedure::evaluation::Evaluations;
-use crate::optim::{Procedure, Rule};
 use crate::options::around::Mode;
 use crate::options::schedule::Schedule;
 use crate::{Error, Result};
@@ -199,10 +199,6 @@ impl<F: Number> Optimizer<F> {
     #[must_use]
     pub fn skipped(&self) -> u64 {
         self.around.skipped
-    }
-
-    pub(crate) fn procedure(&self) -> Procedure {
-        self.spec.rule().procedure()
     }
 
     pub(crate) fn check_lengths(&self, params: &[&mut [F]], grads: &[&[F]]) -> Result<()> {

@@ -1,12 +1,12 @@
-//! Probes: the loss along random directions, as `shaders/harness/probe.wgsl` on the GPU.
+//! Probes: the loss along random directions, as `shaders/procedures/probe.wgsl` on the GPU.
 
 use crate::cpu::number::Number;
 use crate::cpu::objective::Evaluate;
 use crate::cpu::optimizer::Optimizer;
 use crate::cpu::tensor::TensorState;
+use crate::optim::Scalar;
 use crate::optim::procedure::evaluation::EvalRequest;
-use crate::optim::procedure::{Directions, Probe};
-use crate::optim::{Procedure, Scalar};
+use crate::optim::procedure::{Directions, Probe, Shared};
 use crate::options::random::{self, Stream};
 use crate::options::schedule::scalars_at;
 use crate::{Error, Result};
@@ -28,10 +28,10 @@ pub(crate) struct Probes<F> {
 }
 
 impl<F: Number> Probes<F> {
-    pub(crate) fn new(procedure: Procedure) -> Self {
-        let count = if let Procedure::Probe(probe) = procedure { probe.count } else { 0 };
-        let losses = vec![0.0; if count > 0 { count + 1 } else { 0 }];
-        Self { slopes: vec![F::zero(); count], losses, probed: false, given: None }
+    pub(crate) fn new(procedure: &Shared) -> Self {
+        let losses = procedure.as_ref().map_or(0, |procedure| procedure.losses());
+        let count = losses.saturating_sub(1);
+        Self { slopes: vec![F::zero(); count], losses: vec![0.0; losses], probed: false, given: None }
     }
 }
 
@@ -95,7 +95,7 @@ impl<F: Number> Optimizer<F> {
         loss: f64,
         params: &mut [&mut [F]],
         grads: &mut [&mut [F]],
-        evaluate: &mut impl Evaluate<F>,
+        evaluate: &mut dyn Evaluate<F>,
     ) -> Result<()> {
         let sigma = self.sigma()?;
         let mut losses = vec![loss];

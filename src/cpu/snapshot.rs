@@ -3,7 +3,6 @@
 use crate::cpu::around::Counters;
 use crate::cpu::number::Number;
 use crate::cpu::optimizer::Optimizer;
-use crate::cpu::warp::Warped;
 use crate::gpu::access::snapshot::Rounding;
 use crate::optim::Kind;
 use crate::options::storage::{Form, Params};
@@ -17,7 +16,7 @@ impl<F: Number> Optimizer<F> {
         }
         let names = self.spec.groups[kept.spec.group].rule.states().into_iter().map(|s| s.name);
         let states = names.zip(&kept.states).filter_map(|(name, state)| Some((name, state.as_deref()?)));
-        let warp = kept.warp.iter().flat_map(Warped::arrays);
+        let warp = kept.pass.iter().flat_map(|pass| pass.arrays());
         states.chain(self.around.arrays(tensor)).chain(warp).collect()
     }
 
@@ -29,7 +28,7 @@ impl<F: Number> Optimizer<F> {
         let kept = &mut self.tensors[tensor];
         let names = self.spec.groups[kept.spec.group].rule.states().into_iter().map(|s| s.name);
         let states = names.zip(&mut kept.states).filter_map(|(name, state)| Some((name, state.as_deref_mut()?)));
-        let warp = kept.warp.iter_mut().flat_map(Warped::arrays_mut);
+        let warp = kept.pass.iter_mut().flat_map(|pass| pass.arrays_mut());
         states.chain(self.around.arrays_mut(tensor)).chain(warp).collect()
     }
 

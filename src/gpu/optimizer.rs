@@ -10,8 +10,8 @@ use crate::gpu::layout::memory::MemoryUsage;
 use crate::gpu::layout::placement::Placement;
 use crate::gpu::record::mode::Modes;
 use crate::gpu::record::rows::Remap;
+use crate::optim::Rule;
 use crate::optim::procedure::evaluation::Evaluations;
-use crate::optim::{Procedure, Rule};
 use crate::options::schedule::Schedule;
 
 /// One optimizer over any number of tensors and groups, on the caller's device.
@@ -164,10 +164,10 @@ impl Optimizer {
     /// of probes and integrators between evaluations.
     #[must_use]
     pub fn dispatches(&self) -> usize {
-        let warps = matches!(self.spec.groups[0].rule.procedure(), Procedure::Warp(_));
+        let passes = self.passes_before_update();
         let of_set = |l: &DispatchSet| {
             let stats = l.stats.iter().take(self.kernels.main_rounds).flatten().count();
-            1 + stats + usize::from(warps)
+            1 + stats + usize::from(passes)
         };
         self.kernels.dispatches.iter().map(of_set).sum::<usize>() + self.kernels.main_rounds
     }

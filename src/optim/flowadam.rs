@@ -1,6 +1,8 @@
 //! FlowAdam; the rule is `shaders/rules/flowadam.wgsl`.
 
-use super::procedure::{Procedure, Scheme};
+use std::sync::Arc;
+
+use super::procedure::{Scheme, Shared};
 use super::rule::{ElementwiseRule, MAX_SUMS, Real, Scalar, StateSpec, Sums, bias_correction, fields};
 use crate::optim::rule::settings::{choice, settings};
 
@@ -209,11 +211,11 @@ impl ElementwiseRule for FlowAdam {
     const TOLERANCE: f64 = 4.5;
     const SUMS: Sums = Sums { sums: 4, totals: 4, after_clip: true, may_hold: true, ..Sums::NONE };
 
-    fn procedure(&self) -> Procedure {
+    fn procedure(&self) -> Shared {
         match self.integrator {
-            Integrator::Euler => Procedure::Plain,
-            Integrator::Rk4 => Procedure::Integrate(Scheme::Rk4),
-            Integrator::Dopri5 => Procedure::Integrate(Scheme::Dopri5 { tolerance: self.ode_tol }),
+            Integrator::Euler => None,
+            Integrator::Rk4 => Some(Arc::new(Scheme::Rk4)),
+            Integrator::Dopri5 => Some(Arc::new(Scheme::Dopri5 { tolerance: self.ode_tol })),
         }
     }
 

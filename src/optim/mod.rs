@@ -48,7 +48,7 @@ pub use nadam::NAdam;
 #[doc(inline)]
 pub use procedure::Directions;
 #[doc(hidden)]
-pub use procedure::{Probe, Procedure, Scheme, Warp};
+pub use procedure::{Probe, Procedure, Scheme, Shared, Warp};
 pub use prox_sgd::ProxSgd;
 pub use radam::RAdam;
 pub use registry::{ALL, Entry, SettingSpec, Variant, find};

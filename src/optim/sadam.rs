@@ -1,6 +1,8 @@
 //! S-Adam; the rule is `shaders/rules/sadam.wgsl`.
 
-use super::procedure::{Directions, Probe, Procedure};
+use std::sync::Arc;
+
+use super::procedure::{Directions, Probe, Shared};
 use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, bias_correction, fields};
 use crate::optim::rule::settings::settings;
 
@@ -117,8 +119,8 @@ impl ElementwiseRule for SAdam {
     /// Worst measured error: 1.46.
     const TOLERANCE: f64 = 4.5;
 
-    fn procedure(&self) -> Procedure {
-        Procedure::Probe(Probe { count: self.k as usize, directions: self.directions })
+    fn procedure(&self) -> Shared {
+        Some(Arc::new(Probe { count: self.k as usize, directions: self.directions }))
     }
 
     fn common(&self) -> &'static [&'static str] {

@@ -1,6 +1,8 @@
-//! WarpAdam; the rule is `shaders/rules/warpadam.wgsl`, and the product with P is in `shaders/harness/warp.wgsl`.
+//! WarpAdam; the rule is `shaders/rules/warpadam.wgsl`, and the product with P is in `shaders/procedures/warp.wgsl`.
 
-use super::procedure::{Procedure, Warp};
+use std::sync::Arc;
+
+use super::procedure::{Shared, Warp};
 use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, bias_correction, fields};
 use crate::optim::rule::settings::{Configured as _, choice, settings};
 use crate::{Error, Result};
@@ -106,8 +108,8 @@ impl ElementwiseRule for WarpAdam {
     /// Worst measured error: 1.17.
     const TOLERANCE: f64 = 4.0;
 
-    fn procedure(&self) -> Procedure {
-        Procedure::Warp(Warp { block: self.warp_block as usize, learned: self.warp != WarpMode::Frozen })
+    fn procedure(&self) -> Shared {
+        Some(Arc::new(Warp { block: self.warp_block as usize, learned: self.warp != WarpMode::Frozen }))
     }
 
     fn check_together(&self) -> Result<()> {

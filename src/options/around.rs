@@ -226,17 +226,6 @@ impl Around {
         Ok(())
     }
 
-    /// Checks that a step may evaluate gradients itself. Such a gradient belongs to one batch, and nothing scales or sums it.
-    pub(crate) fn check_integrates(self) -> Result<()> {
-        let refused = [
-            ("a clip by norm", self.clips_norm()),
-            ("a loss scale", self.loss_scale.is_some()),
-            ("accumulation", self.accumulate.is_some()),
-        ];
-        let Some((what, _)) = refused.into_iter().find(|(_, on)| *on) else { return Ok(()) };
-        Err(Error::Usage(format!("an integrator that evaluates gradients inside the step does not work with {what}")))
-    }
-
     /// Whether a step with a gradient that is not finite is skipped.
     pub(crate) const fn guards(self) -> bool {
         self.skip_nonfinite || self.loss_scale.is_some()

@@ -62,10 +62,6 @@ impl Stats {
 }
 
 /// The error for a rule that telemetry cannot measure.
-pub(crate) fn refuse(rule: &str) -> Error {
-    Error::Usage(format!("{rule} moves parameters between evaluations too, which telemetry does not measure"))
-}
-
 /// The error where no step counts the gradients that are not finite.
 pub(crate) fn nothing_counts() -> Error {
     let problem = "no step counts gradients that are not finite: build with a test for them, a loss scale, a clip by norm or telemetry";

@@ -2,7 +2,9 @@
 
 use wgpu_optim::checkpoint::Checkpoint;
 use wgpu_optim::optim::{Directions, FlowAdam, Injection, Integrator, Rule, WarpMode};
-use wgpu_optim::{Adam, Clip, EvalRequest, Evaluations, Group, Optimizer, SAdam, Tensor, WarpAdam, cpu, wgpu};
+use wgpu_optim::{
+    Adam, AdamWScheduleFree, Clip, Ema, EvalRequest, Evaluations, Group, Optimizer, SAdam, Tensor, WarpAdam, cpu, wgpu,
+};
 
 use crate::common::{block_on, gpu};
 
@@ -536,4 +538,137 @@ fn saved(optimizer: &Optimizer) -> Checkpoint {
     let snapshot = optimizer.snapshot(&mut encoder).unwrap();
     crate::common::submit(encoder);
     block_on(snapshot.checkpoint()).unwrap()
+}
+
+/// Everything that a step leaves behind, with names: parameters and states of every tensor, the global state and the step count.
+fn traces(optimizer: &Optimizer, tensors: &[Tensor]) -> Vec<(String, Vec<f32>)> {
+    let mut traces = Vec::new();
+    for (tensor, n) in tensors.iter().zip(SIZES) {
+        traces.push((format!("param of {n}"), block_on(optimizer.read_param(*tensor)).unwrap()));
+        for name in optimizer.state_names(*tensor).unwrap() {
+            traces.push((format!("{name} of {n}"), block_on(optimizer.read_state(*tensor, name)).unwrap()));
+        }
+    }
+    traces.push(("global state".to_owned(), block_on(optimizer.read_global_state()).unwrap()));
+    traces.push(("step count".to_owned(), vec![block_on(optimizer.read_step_count()).unwrap() as f32]));
+    traces
+}
+
+/// Compares the traces of two optimizers bit by bit.
+fn same_traces(what: &str, ours: &Pair, theirs: &Pair) {
+    let (ours, theirs) = (traces(&ours.device, &ours.tensors), traces(&theirs.device, &theirs.tensors));
+    for ((name, ours), (_, theirs)) in ours.iter().zip(&theirs) {
+        let differ = ours.iter().zip(theirs).position(|(a, b)| a.to_bits() != b.to_bits());
+        assert!(differ.is_none(), "{what}: {name} differs at {differ:?}");
+    }
+}
+
+/// A buffer with this gradient at `offset`.
+fn gradient_buffer(values: &[f32], offset: u64) -> wgpu::Buffer {
+    let size = offset + (values.len() as u64 * 4).next_multiple_of(16);
+    let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
+    let descriptor = wgpu::BufferDescriptor { label: Some("gradient"), size, usage, mapped_at_creation: false };
+    let buffer = gpu().device.create_buffer(&descriptor);
+    gpu().queue.write_buffer(&buffer, offset, bytemuck::cast_slice(values));
+    buffer
+}
+
+/// One step of `pair`, whose gradients lie in other buffers, at other offsets, at each evaluation.
+fn step_with_new_buffers(pair: &mut Pair) {
+    let mut evaluations = 0;
+    let mut step = pair.device.begin_step().unwrap();
+    while let Some(need) = block_on(step.next_submitted()).unwrap() {
+        let params = Pair::params(step.optimizer(), &pair.tensors);
+        match need {
+            EvalRequest::Gradient => {
+                evaluations += 1;
+                let offset = 256 * (evaluations % 3);
+                let buffers: Vec<wgpu::Buffer> = (0..pair.tensors.len())
+                    .map(|i| gradient_buffer(&narrow(&pair.bowl.gradient(i, &params[i])), offset))
+                    .collect();
+                let slices = buffers.iter().zip(SIZES).map(|(buffer, n)| buffer.slice(offset..offset + 4 * n as u64));
+                step.set_grads(pair.tensors.iter().copied().zip(slices)).unwrap();
+            }
+            EvalRequest::Loss(slot) => {
+                let slot = step.loss_slot(slot).unwrap();
+                let loss = pair.bowl.loss(&params) as f32;
+                gpu().queue.write_buffer(slot.buffer(), slot.offset(), bytemuck::bytes_of(&loss));
+            }
+        }
+    }
+}
+
+/// Frameworks allocate new gradient buffers in each backward pass: also in those inside of a step.
+#[test]
+fn gradients_that_are_named_at_each_evaluation_give_the_same_bits() {
+    let flow = FlowAdam { warmup: 1, switch_sensitivity: Some(1e6), lr: 0.05, ..FlowAdam::default() };
+    let rules: [Box<dyn Rule>; 7] = [
+        Box::new(AdamWScheduleFree { lr: 0.05, ..AdamWScheduleFree::default() }),
+        Box::new(FlowAdam { integrator: Integrator::Rk4, ..flow }),
+        Box::new(FlowAdam { integrator: Integrator::Dopri5, ..flow }),
+        Box::new(flow),
+        Box::new(SAdam { lr: 0.05, weight_decay: 0.1, ..SAdam::default() }),
+        Box::new(WarpAdam { warp_block: 8, warp_lr: 0.05, ..WarpAdam::default() }),
+        Box::new(Adam { lr: 0.05, ..Adam::default() }),
+    ];
+    for rule in rules {
+        let name = format!("{} {:?}", rule.name(), rule.procedure());
+        let build = |dynamic: bool| {
+            let mut builder = Optimizer::builder(rule.clone());
+            let tensors: Vec<Tensor> =
+                SIZES.iter().map(|n| builder.tensor(Group::DEFAULT, format!("of {n}"), &[*n])).collect();
+            builder.seed(7).ema(Ema::default()).dynamic_gradients(dynamic);
+            let device = builder.build(&gpu().device, &gpu().queue).unwrap();
+            let params: Vec<Vec<f64>> = Bowl::start().iter().map(|p| wide(p)).collect();
+            for (tensor, p) in tensors.iter().zip(Bowl::start()) {
+                device.write_param(*tensor, &p).unwrap();
+            }
+            Pair { bowl: Bowl::new(), device, tensors, oracle: builder.build_cpu().unwrap(), params }
+        };
+        let (mut bound, mut named) = (build(false), build(true));
+        for step in 0..4 {
+            bound.step_device();
+            step_with_new_buffers(&mut named);
+            same_traces(&format!("{name}, step {step}"), &named, &bound);
+        }
+        assert_eq!(named.device.evaluations(), bound.device.evaluations(), "{name}");
+        // The average takes the weights' place, and back.
+        for _ in 0..2 {
+            for pair in [&mut bound, &mut named] {
+                gpu().run(|encoder| pair.device.swap_ema(encoder)).unwrap();
+            }
+            assert_eq!(
+                Pair::params(&named.device, &named.tensors),
+                Pair::params(&bound.device, &bound.tensors),
+                "{name}"
+            );
+        }
+    }
+}
+
+/// An evaluation whose gradients were not named reads the bound gradients, and a tensor without any is an error.
+#[test]
+fn an_evaluation_without_gradients_is_refused() {
+    let mut builder = Optimizer::builder(FlowAdam { integrator: Integrator::Rk4, ..FlowAdam::default() });
+    let param = gradient_buffer(&[1.0; 4], 0);
+    let tensor = builder.bind_param(Group::DEFAULT, "w", &[4], param.slice(..));
+    let mut optimizer = builder.build(&gpu().device, &gpu().queue).unwrap();
+    let mut encoder = crate::common::encoder();
+    let mut step = optimizer.begin_step().unwrap();
+    assert_eq!(step.next(&mut encoder).unwrap(), Some(EvalRequest::Gradient));
+    let error = step.next(&mut encoder).unwrap_err().to_string();
+    assert!(error.contains("`w`") && error.contains("no gradient"), "{error}");
+    drop(step);
+    let mut step = optimizer.begin_step().unwrap();
+    let gradient = gradient_buffer(&[1.0; 4], 0);
+    let mut asked = 0;
+    while let Some(EvalRequest::Gradient) = step.next(&mut encoder).unwrap() {
+        asked += 1;
+        step.set_grads([(tensor, gradient.slice(..))]).unwrap();
+    }
+    assert_eq!(asked, 4);
+    let mut pair = Pair::new(Adam::default(), |_| ());
+    let mut step = pair.device.begin_step().unwrap();
+    let error = step.set_grads([]).unwrap_err().to_string();
+    assert!(error.contains("dynamic_gradients"), "{error}");
 }

@@ -10,7 +10,7 @@ use futures::future::poll_fn;
 use crate::gpu::Optimizer;
 use crate::gpu::build::blame::blame;
 use crate::gpu::build::spec::Tensor;
-use crate::gpu::layout::arena::{Array, is_scratch};
+use crate::gpu::layout::arena::Array;
 use crate::gpu::layout::units::{CONTROL_HEAD, CONTROL_WORDS, bytes_of, keeps_precision};
 #[cfg(feature = "tools")]
 use crate::options::storage::Formats;
@@ -238,7 +238,7 @@ impl Optimizer {
 
     /// The arrays that the optimizer keeps between steps.
     pub(crate) fn kept_arrays(&self, tensor: usize) -> Vec<Array> {
-        self.arrays(tensor).into_iter().filter(|array| !is_scratch(array.name)).collect()
+        self.arrays(tensor).into_iter().filter(|array| !array.scratch).collect()
     }
 
     /// Reads a state of a tensor, in any storage.

@@ -4,10 +4,9 @@ use std::collections::{BTreeMap, HashSet};
 
 use crate::gpu::build::spec::{Home, Slice, Spec, TensorInfo, index_of};
 use crate::gpu::layout::units::{VEC4, bytes_of};
-use crate::optim::Procedure;
-use crate::optim::rule::{check_common, same_rule};
+use crate::optim::procedure::spec::Feature;
+use crate::optim::rule::{check_common, need, same_rule};
 use crate::options::storage::Format;
-use crate::options::telemetry::refuse;
 use crate::{Error, NoDecay, Result};
 
 impl Spec {
@@ -49,20 +48,8 @@ impl Spec {
             group.scheduled.iter().try_for_each(|s| s.check(group.rule.as_ref(), &group.name))?;
         }
         self.around.check()?;
-        let first = self.groups[0].rule.as_ref();
-        if let (true, Procedure::Integrate(_)) = (self.around.telemetry, first.procedure()) {
-            return Err(refuse(first.name()));
-        }
         check_common(self.groups.iter().map(|g| (g.name.as_str(), g.rule.as_ref())))?;
-        if let Procedure::Integrate(_) = self.groups[0].rule.procedure() {
-            self.around.check_integrates()?;
-            if self.dynamic_gradients {
-                let rule = self.groups[0].rule.name();
-                let problem =
-                    format!("{rule} evaluates gradients inside the step: they must stay where they were bound");
-                return Err(Error::Usage(problem));
-            }
-        }
+        self.check_procedure()?;
         if self.tensors.is_empty() {
             return Err(Error::Usage("the builder has no tensor: add one with tensor, tensors or bind".to_owned()));
         }
@@ -76,6 +63,18 @@ impl Spec {
         self.check_routes()?;
         self.check_rows()?;
         self.check_overlaps()
+    }
+
+    /// Checks that the rule's procedure goes with the options around the rule.
+    fn check_procedure(&self) -> Result<()> {
+        let around = &self.around;
+        let features = [
+            (Feature::Telemetry, around.telemetry),
+            (Feature::ClipByNorm, around.clips_norm()),
+            (Feature::LossScale, around.loss_scale.is_some()),
+            (Feature::Accumulate, around.accumulate.is_some()),
+        ];
+        features.into_iter().filter(|(_, on)| *on).try_for_each(|(feature, _)| need(self.rule(), feature))
     }
 
     /// Checks that every pattern of names fits a tensor. A pattern that fits none is most likely misspelt: weight decay would then act on

@@ -13,7 +13,7 @@ use crate::gpu::build::builder::Builder;
 use crate::gpu::build::plan::Plan;
 use crate::gpu::build::spec::Spec;
 use crate::gpu::hyper::scalars::Scalars;
-use crate::gpu::kernel::kernels::{Arena, Context, DispatchSet, Kernels, Pass, RoundDispatch};
+use crate::gpu::kernel::kernels::{Arena, Context, DispatchSet, Kernels, Offsets, Pass, RoundDispatch};
 use crate::gpu::kernel::passes;
 use crate::gpu::kernel::passes::PASS_BYTES;
 use crate::gpu::kernel::pipelines::{Compiler, Pipeline};
@@ -126,7 +126,7 @@ impl Optimizer {
         for shard in 0..self.placement.layout.shards.len() {
             let class = &pipelines[self.placement.layout.shards[shard].class];
             let made = self.create_dispatches(maker, shard, class)?;
-            for fill in class.fill.iter().chain(&class.identity) {
+            for fill in class.fill.iter().chain(&class.setup) {
                 self.fill_states(maker.compiler, shard, &made, fill)?;
             }
             self.kernels.dispatches.push(made);
@@ -152,11 +152,15 @@ impl Optimizer {
                 })
             });
             let grid = fold(records.len(), self.context.device.limits().max_compute_workgroups_per_dimension);
-            Pass { pipeline: pipeline.clone(), group, table: table.clone(), grid, round }
+            Pass { pipeline: pipeline.clone(), group, without_grads: None, table: table.clone(), grid, round }
         };
+        let mut update = pass(&class.update, &shard.chunks, &chunks, 0);
+        if update.group.is_none() && (class.swap.is_some() || class.evaluation.is_some()) {
+            update.without_grads = Some(self.group_without_grads(compiler, index, &arena, &chunks, &class.update)?);
+        }
         let stats = class.stats.iter().enumerate();
         Ok(DispatchSet {
-            update: pass(&class.update, &shard.chunks, &chunks, 0),
+            update,
             stats: stats
                 .map(|(round, stats)| stats.as_ref().map(|stats| pass(stats, &shard.spans, &spans, round)))
                 .collect(),
@@ -243,17 +247,28 @@ impl Optimizer {
         Ok(RoundDispatch { finalize, reduce, conclude: pipeline("wo_conclude"), group, partials, totals })
     }
 
-    /// Writes the first values of states that do not start at zero.
-    fn fill_states(&self, compiler: &Compiler<'_>, index: usize, shard: &DispatchSet, fill: &Pipeline) -> Result<()> {
+    /// The bindings of an entry point that reads no gradient, before gradients exist. The layout allows writes to gradients, so an unused
+    /// buffer takes their place.
+    fn group_without_grads(
+        &self,
+        compiler: &Compiler<'_>,
+        index: usize,
+        arena: &Arena,
+        table: &wgpu::Buffer,
+        pipeline: &Pipeline,
+    ) -> Result<wgpu::BindGroup> {
         let window = self.placement.layout.shards[index].param.clone();
-        // The fill reads no gradient, and the gradients may not exist yet. The layout allows writes to gradients, so an unused buffer takes their
-        // place.
         let unused = buffer(&self.context.device, &self.context.label, "stand-in", VEC4, OWNED)?;
-        let group = compiler.bind_group(fill, |name| match name {
+        Ok(compiler.bind_group(pipeline, |name| match name {
             "wo_grads" => unused.as_entire_binding(),
             "wo_mask" => self.mask_binding(index),
-            _ => self.resource(name, window.clone(), &shard.arena, &shard.update.table, 0),
-        });
+            _ => self.resource(name, window.clone(), arena, table, 0),
+        }))
+    }
+
+    /// Writes the first values of states that do not start at zero.
+    fn fill_states(&self, compiler: &Compiler<'_>, index: usize, shard: &DispatchSet, fill: &Pipeline) -> Result<()> {
+        let group = self.group_without_grads(compiler, index, &shard.arena, &shard.update.table, fill)?;
         let mut encoder = self
             .context
             .device
@@ -261,8 +276,7 @@ impl Optimizer {
         {
             let mut compute = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
             compute.set_pipeline(&fill.pipeline);
-            let per_run = fill.bindings.iter().any(|binding| binding.name == "wo_run");
-            compute.set_bind_group(0, &group, if per_run { &[0, 0] } else { &[0] });
+            compute.set_bind_group(0, &group, Offsets { slot: 0, record: 0, run: 0 }.of(fill).as_slice());
             compute.dispatch_workgroups(shard.update.grid.0, shard.update.grid.1, 1);
         }
         self.context.queue.submit([encoder.finish()]);
@@ -280,7 +294,8 @@ struct ClassPipelines {
     /// One per round; `None` if the round has no sums.
     stats: Vec<Option<Arc<Pipeline>>>,
     procedure: Option<Arc<Pipeline>>,
-    identity: Option<Pipeline>,
+    /// The procedure's entry point that runs once.
+    setup: Option<Pipeline>,
 }
 
 impl ClassPipelines {
@@ -302,7 +317,7 @@ impl ClassPipelines {
             evaluation: pipeline("wo_to_evaluation").zip(pipeline("wo_to_training")).map(<[_; 2]>::from),
             stats: stats.collect(),
             procedure: procedure.as_ref().map(|made| Arc::new(made[0].clone())),
-            identity: procedure.as_ref().and_then(|made| find(made, "wo_identity")).cloned(),
+            setup: procedure.as_ref().and_then(|made| made.get(1)).cloned(),
         }
     }
 }

@@ -103,7 +103,9 @@ fn add_tensors(spec: &Spec, memory: &mut MemoryUsage) {
 mod tests {
     use super::*;
     use crate::gpu::build::buffers::{OWNED, created};
-    use crate::optim::{ALL, Entry, Procedure};
+    use crate::optim::procedure::refusal;
+    use crate::optim::procedure::spec::Feature;
+    use crate::optim::{ALL, Entry};
     use crate::tools::adapter::{Gpu, Selector};
     use crate::{Accumulate, AdamW, Clip, Ema, Group, LossScale, Optimizer, Rule};
 
@@ -133,7 +135,7 @@ mod tests {
     fn busy(gpu: &Gpu, rule: &dyn Rule, storage: &str) -> Builder {
         let mut builder = plain(gpu, rule, storage);
         builder.ema(Ema::default()).skip_nonfinite(true).given_directions(true);
-        if !matches!(rule.procedure(), Procedure::Integrate(_)) {
+        if refusal(&rule.procedure(), rule.name(), Feature::Accumulate).is_none() {
             builder.clip(Clip::TensorNorm(1.0)).loss_scale(LossScale::default());
             builder.accumulate(Accumulate::Sum).telemetry(true);
         }

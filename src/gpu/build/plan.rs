@@ -61,7 +61,9 @@ impl Plan {
         };
         let rings = Rings::new(spec, device, &tables)?;
         let runs = dynamic_gradients.then(|| RunTable::new(&layout, limits));
-        let passes = passes::records(class.procedure, random::key(spec.seed, random::Stream::Probe));
+        let seed = random::key(spec.seed, random::Stream::Probe);
+        let passes = class.procedure.as_ref().map_or_else(Vec::new, |procedure| procedure.records(seed));
+        let passes = passes::bytes_of(&passes);
         plan_shards(&layout, spec.around, &mut sizes);
         plan_rounds(class, &layout, tensors, &mut sizes);
         plan_control(class, control, &mut sizes);

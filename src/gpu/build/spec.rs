@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::optim::{Procedure, Rule, Scalar};
+use crate::optim::procedure::probes;
+use crate::optim::{Rule, Scalar};
 use crate::options::around::{Around, evaluation_scalar};
 use crate::options::schedule::{Scheduled, scalars_at};
 use crate::options::storage::{Formats, Storage};
@@ -91,8 +92,7 @@ impl Spec {
     /// # Errors
     /// The rule probes, and no probe came before.
     pub(crate) fn check_probed(&self, probed: bool) -> Result<()> {
-        let Procedure::Probe(_) = self.rule().procedure() else { return Ok(()) };
-        if probed || self.undamped_steps {
+        if probed || self.undamped_steps || probes(&self.rule().procedure()) == 0 {
             return Ok(());
         }
         Err(Error::Usage(format!(

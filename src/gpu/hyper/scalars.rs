@@ -15,7 +15,8 @@ use crate::gpu::build::spec::Spec;
 use crate::gpu::hyper::mailbox::Mailbox;
 use crate::gpu::kernel::text::scalar_rows;
 use crate::gpu::layout::units::{CONTROL_HEAD, VEC4};
-use crate::optim::{Procedure, Scalar};
+use crate::optim::Scalar;
+use crate::optim::procedure::probes;
 use crate::options::around::Around;
 use crate::{Error, Result};
 
@@ -184,7 +185,7 @@ impl Rings {
         let slots = (CALL_BYTES / (call_stride + gradients_row + rows_row)).clamp(LEAST_SLOTS, 1024);
         let slots = slots.min(fitting.max(FEW_SLOTS));
         let sums = groups[0].rule.sums();
-        let probes = matches!(groups[0].rule.procedure(), Procedure::Probe(_));
+        let probes = probes(&groups[0].rule.procedure()) > 0;
         let may_skip = spec.around.guards() || sums.may_refuse || sums.may_hold || probes;
         let rings = Self { rows, count_row, slots, call_size, gradients_row, rows_row, in_control, may_skip };
         let end = rings.gradients_at(slots);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::gpu::hyper::scalars::Slot;
+use crate::gpu::kernel::passes;
 use crate::gpu::kernel::pipelines::Pipeline;
 use crate::gpu::layout::runs::Runs;
 
@@ -71,10 +72,62 @@ pub(crate) struct Pass {
     pub(crate) pipeline: Arc<Pipeline>,
     /// `None` if gradients are rebound: then each run has its own bind group.
     pub(crate) group: Option<wgpu::BindGroup>,
+    /// For entry points that read no gradient, where gradients are rebound: another buffer takes their place.
+    pub(crate) without_grads: Option<wgpu::BindGroup>,
     pub(crate) table: wgpu::Buffer,
     pub(crate) grid: (u32, u32),
     /// The round of sums to which the pass belongs.
     pub(crate) round: usize,
+}
+
+impl Pass {
+    /// The bindings of a dispatch of the whole table. `None`: the dispatch reads rebound gradients.
+    pub(crate) fn group_of(&self, kind: Kind) -> Option<&wgpu::BindGroup> {
+        let reads = !matches!(kind, Kind::Swap | Kind::ToEvaluation | Kind::ToTraining);
+        self.group.as_ref().or(self.without_grads.as_ref().filter(|_| !reads))
+    }
+}
+
+/// The dynamic offsets of a dispatch.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Offsets {
+    /// Of the scalars of the call.
+    pub(crate) slot: u32,
+    /// The number of the record of the procedure's pass.
+    pub(crate) record: usize,
+    /// Of the first record of a run.
+    pub(crate) run: u32,
+}
+
+/// Offsets in the order of the bindings that take them.
+#[derive(Debug, Default)]
+pub(crate) struct OffsetList {
+    offsets: [u32; 3],
+    length: usize,
+}
+
+impl OffsetList {
+    pub(crate) fn as_slice(&self) -> &[u32] {
+        &self.offsets[..self.length]
+    }
+}
+
+impl Offsets {
+    /// The offsets that the bindings of this pipeline take.
+    pub(crate) fn of(self, pipeline: &Pipeline) -> OffsetList {
+        let mut list = OffsetList::default();
+        for binding in &pipeline.bindings {
+            let offset = match binding.name {
+                "wo_call" => self.slot,
+                "wo_pass" => passes::offset(self.record),
+                "wo_run" => self.run,
+                _ => continue,
+            };
+            list.offsets[list.length] = offset;
+            list.length += 1;
+        }
+        list
+    }
 }
 
 /// The second half of a round of sums.
@@ -91,7 +144,7 @@ pub(crate) struct RoundDispatch {
 }
 
 /// The kinds of a shard's dispatches.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// The sums of a round.
     Stats(usize),

@@ -9,7 +9,9 @@ use crate::gpu::build::builder::Builder;
 use crate::gpu::build::spec::Group;
 use crate::gpu::kernel::text::Access;
 use crate::gpu::layout::class::{Class, Round, RowText, Stage};
-use crate::optim::{ALL, Entry, Procedure, Rule, Value};
+use crate::optim::procedure::refusal;
+use crate::optim::procedure::spec::Feature;
+use crate::optim::{ALL, Entry, Rule, Value};
 use crate::options::around::{Accumulate, Around, Clip, Ema, LossScale};
 use crate::tools::shader::{Checked, Target, Translation};
 
@@ -59,11 +61,7 @@ impl Text {
 /// All texts of a rule's class, for every place that its tensors may have.
 fn texts(rule: &dyn Rule, around: Around, groups: usize) -> Vec<Text> {
     let mut texts = Vec::new();
-    let integrates = matches!(rule.procedure(), Procedure::Integrate(_));
     for (shared, dynamic_gradients) in [(false, false), (true, false), (false, true)] {
-        if dynamic_gradients && integrates {
-            continue; // the builder refuses this combination
-        }
         let class = Class { shared, dynamic_gradients, ..Class::with(rule, around, groups) };
         let mut add = |round: Round, stage: Stage| {
             let class = Class { round, ..class.clone() };
@@ -126,7 +124,7 @@ fn row_texts(rule: &dyn Rule, around: Around) -> Vec<Text> {
 fn every_text_with_rows_validates_and_binds_no_more_than_every_device_does() {
     let [alone, .., every] = &arounds()[..] else { panic!("there are several") };
     let mut seen = HashSet::new();
-    for entry in ALL.iter().filter(|entry| entry.sample().procedure().steps_rows()) {
+    for entry in ALL.iter().filter(|entry| refusal(&entry.sample().procedure(), entry.name, Feature::Rows).is_none()) {
         for around in [Around::default(), *alone, *every] {
             for text in row_texts(entry.sample().as_ref(), around) {
                 if seen.insert(text.wgsl.clone()) {
@@ -344,7 +342,7 @@ fn what_is_off_leaves_no_trace() {
     let gpu = pollster::block_on(crate::tools::adapter::Selector::default().open()).expect("an adapter");
     for entry in ALL {
         let rule = entry.sample();
-        if rule.procedure() != Procedure::Plain {
+        if rule.procedure().is_some() {
             continue;
         }
         let bare = Class::of(rule.as_ref(), false, false);

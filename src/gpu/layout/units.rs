@@ -1,5 +1,6 @@
 //! Sizes, names and small types that many files of the optimizer use.
 
+use crate::optim::procedure::LOSS_STRIDE;
 use crate::options::storage::blockwise::BLOCK;
 use crate::options::storage::{Form, Format};
 
@@ -96,9 +97,6 @@ pub(crate) const ACCUMULATED: u64 = 32;
 
 /// Bytes from one loss slot to the next.
 pub(crate) const LOSS_BYTES: u64 = LOSS_STRIDE as u64 * 4;
-
-/// Words from one loss slot to the next: every device can bind a buffer at the start of a slot.
-pub(crate) const LOSS_STRIDE: usize = 64;
 
 /// Bytes of this many numbers, in whole words.
 pub(crate) const fn bytes_of(elements: u64, format: Format) -> u64 {

@@ -26,8 +26,8 @@ impl Optimizer {
     /// ```
     ///
     /// # Errors
-    /// The rule trains and evaluates the model at the same point; the optimizer has dynamic gradients; the parameters are not at the point of
-    /// training. A step before [`to_train_params`](Self::to_train_params) is an error.
+    /// The rule trains and evaluates the model at the same point; the parameters are not at the point of training. A step before
+    /// [`to_train_params`](Self::to_train_params) is an error.
     pub fn to_eval_params(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
         self.move_params(encoder, Kind::ToEvaluation)
     }
@@ -44,11 +44,6 @@ impl Optimizer {
         let rule = self.spec.groups[0].rule.as_ref();
         if rule.evaluation().is_none() {
             return Err(Error::Usage(format!("{} is evaluated where it is trained", rule.name())));
-        }
-        if self.kernels.runs.is_some() {
-            return Err(Error::Usage(
-                "an optimizer with dynamic gradients cannot move its parameters to the point of evaluation".to_owned(),
-            ));
         }
         let (call, from) = match way {
             Kind::ToEvaluation => ("to_eval_params", Mode::Training),

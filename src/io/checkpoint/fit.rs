@@ -8,7 +8,7 @@ use crate::gpu::layout::arena::PARAM;
 use crate::gpu::layout::units::keeps_precision;
 use crate::io::checkpoint::{Checkpoint, Settings};
 use crate::io::tensor_file::quote;
-use crate::optim::{Procedure, Rule, Value};
+use crate::optim::{Rule, Value};
 use crate::options::around::Mode;
 use crate::options::storage::Layout;
 use crate::{Error, Group, Optimizer, Result, RowSet};
@@ -191,10 +191,10 @@ impl Checkpoint {
 
     /// The differences between the saved counts of global state and losses and the counts of the rule.
     pub(crate) fn count_differences(&self, rule: &dyn Rule) -> Vec<String> {
-        let probes = if let Procedure::Probe(probe) = rule.procedure() { probe.count + 1 } else { 0 };
+        let losses = rule.procedure().map_or(0, |procedure| procedure.losses());
         let counts = [
             ("numbers of global state", self.contents.global_state.len(), rule.global_state().len()),
-            ("losses of probes", self.contents.losses.len(), probes),
+            ("losses of probes", self.contents.losses.len(), losses),
         ];
         let differ = counts.into_iter().filter(|(_, there, here)| there != here);
         differ.map(|(what, there, here)| format!("it has {there} {what}, the optimizer {here}")).collect()

@@ -7,7 +7,7 @@ use super::number::Real;
 use super::settings::Configured;
 use super::spec::{MAX_SUMS, Scalar, StateSpec, Sums};
 use crate::Result;
-use crate::optim::procedure::Procedure;
+use crate::optim::procedure::Shared;
 
 /// The mathematics of a rule: the scalars of a step, and the statements of `shaders/rules/*.wgsl` in the same order, for one
 /// element, in f32 and f64.
@@ -42,8 +42,8 @@ pub trait ElementwiseRule: Configured + Clone + Debug + Send + Sync + 'static {
     const SUMS: Sums = Sums::NONE;
 
     /// The parts of a step around the update of one element.
-    fn procedure(&self) -> Procedure {
-        Procedure::Plain
+    fn procedure(&self) -> Shared {
+        None
     }
 
     /// The settings that all groups must share, because one decision from these settings holds for all tensors.

@@ -1,7 +1,9 @@
 //! The formats that a storage gives the arrays of one tensor, or the reason why a rule does not work with the storage.
 
 use super::{Format, Params, RoundingMode, StateFormat, Storage};
-use crate::optim::{Kind, Procedure, Rule, StateSpec};
+use crate::optim::procedure::refusal;
+use crate::optim::procedure::spec::Feature;
+use crate::optim::{Kind, Rule, StateSpec};
 use crate::{Error, Result};
 
 /// The formats of one tensor's arrays. The default is f32 throughout.
@@ -67,20 +69,15 @@ impl Storage {
             Params::Bf16(_) | Params::F16(_) => {}
         }
         let name = rule.name();
-        match rule.procedure() {
-            Procedure::Probe(_) => {
-                refuse(&format!("{name} probes the loss at distances that half precision does not resolve: use f32"))
-            }
-            Procedure::Integrate(_) => refuse(&format!(
-                "{name} moves parameters inside the step by less than half precision resolves: use f32"
-            )),
-            Procedure::Plain | Procedure::Warp(_) if rule.evaluation().is_some() && !self.params.is_exact() => {
-                refuse(&format!(
-                    "{name} moves parameters to where they are evaluated and back, which rounding would lose: use f32, bf16-split or a master"
-                ))
-            }
-            Procedure::Plain | Procedure::Warp(_) => Ok(()),
+        if let Some(reason) = refusal(&rule.procedure(), name, Feature::HalfParams) {
+            return refuse(&reason);
         }
+        if rule.evaluation().is_some() && !self.params.is_exact() {
+            return refuse(&format!(
+                "{name} moves parameters to where they are evaluated and back, which rounding would lose: use f32, bf16-split or a master"
+            ));
+        }
+        Ok(())
     }
 
     fn check_named(&self, rule: &str, states: &[StateSpec]) -> Result<()> {

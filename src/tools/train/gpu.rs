@@ -4,8 +4,6 @@ use std::ops::ControlFlow;
 
 use crate::Tensor;
 use crate::io::checkpoint::Checkpoint;
-use crate::optim::Procedure;
-use crate::optim::procedure::Scheme;
 use crate::tools::adapter::Gpu;
 use crate::tools::objectives::{GpuMlp, GpuObjective as _, Halves, Outcome, Part, Reading, Split};
 use crate::tools::train::builder::builder;
@@ -88,7 +86,7 @@ impl Run<'_> {
 
     /// Whether the rule decides on the host within a step.
     fn reads_back(&self) -> bool {
-        matches!(self.plan.rule.procedure(), Procedure::Integrate(Scheme::Dopri5 { .. }))
+        self.plan.rule.procedure().is_some_and(|procedure| procedure.reads_back())
     }
 
     fn step_submitted(&mut self, batch: usize) -> Result<()> {

@@ -1,7 +1,8 @@
 //! A step to compare, as parameters, gradients and states in f32, and the outcome of the step.
 
 use crate::gpu::build::builder::Builder;
-use crate::optim::{Procedure, Rule, Scalar};
+use crate::optim::procedure::probes;
+use crate::optim::{Rule, Scalar};
 use crate::options::random::{draw, unit};
 use crate::options::storage::blockwise::BLOCK;
 use crate::options::storage::{Form, Packed, Storage};
@@ -265,11 +266,14 @@ fn lead_positive(block: &mut [f32]) {
 
 /// Losses around 1 with slopes around 1, for a rule that probes.
 fn losses(groups: &[Box<dyn Rule>], seed: u32) -> Vec<f32> {
-    let Some(Procedure::Probe(probe)) = groups.first().map(|rule| rule.procedure()) else { return Vec::new() };
+    let probes = groups.first().map_or(0, |rule| probes(&rule.procedure()));
+    if probes == 0 {
+        return Vec::new();
+    }
     let sigma = sigma(groups[0].as_ref());
     let key = draw(seed, u32::MAX);
     let loss = |j: u32| if j == 0 { 1.0 } else { 1.0 + sigma * (3.0 * f64::from(unit(key, j)) - 1.0) };
-    (0..=probe.count as u32).map(|j| loss(j) as f32).collect()
+    (0..=probes as u32).map(|j| loss(j) as f32).collect()
 }
 
 /// σ of a rule that probes.

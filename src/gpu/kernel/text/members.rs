@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::gpu::layout::arena::Array;
-use crate::gpu::layout::class::{Class, Round};
+use crate::gpu::layout::class::Class;
 use crate::optim::{Depends, Kind, Scalar};
 use crate::options::storage::Form;
 use crate::options::storage::blockwise::Map;
@@ -114,7 +114,7 @@ impl Class {
         if rule.sums > 0 {
             parameters.push(format!("own: array<vec4<f32>, {}>", rule.sums));
         }
-        if !matches!(self.round, Round::Directions | Round::Error) {
+        if !self.sums_own_terms() {
             parameters.extend(["unclipped: vec4<f32>".to_owned(), "g: vec4<f32>".to_owned()]);
         }
         let mut terms: Vec<String> = (0..rule.sums).map(|k| format!("own[{k}]")).collect();

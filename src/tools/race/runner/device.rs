@@ -5,7 +5,6 @@ use super::super::heat::Track;
 use super::super::rates::rate;
 use super::damping::random_schedules;
 use super::run::{Advance, Course, Run};
-use crate::optim::Procedure;
 use crate::tools::adapter::Gpu;
 use crate::tools::objectives::{GpuObjective, Halves, Problem};
 use crate::{Error, Group, Optimizer, Result, Tensor, read_buffer};
@@ -67,7 +66,7 @@ impl<'a> Device<'a> {
 
     /// Takes some steps, in one submit if no step needs a readback.
     fn steps(&mut self, count: u64) -> Result<()> {
-        if matches!(self.optimizer.rule(Group::DEFAULT)?.procedure(), Procedure::Integrate(_)) {
+        if self.optimizer.rule(Group::DEFAULT)?.procedure().is_some_and(|procedure| procedure.needs_call().is_some()) {
             return (0..count).try_for_each(|_| self.submitted_step());
         }
         let mut encoder = self.encoder();

@@ -10,7 +10,7 @@ fn wo_direction(j: u32, l: wo_Lane) -> vec4<f32> {
 #endif
 }
 
-fn wo_direction_squares(l: wo_Lane) -> array<vec4<f32>, PROBES> {
+fn wo_procedure_terms(l: wo_Lane) -> array<vec4<f32>, PROBES> {
     var squares = array<vec4<f32>, PROBES>();
     for (var j = 0u; j < PROBES; j++) {
         let u = wo_direction(j, l);

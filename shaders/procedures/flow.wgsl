@@ -3,7 +3,7 @@
 
 @compute @workgroup_size(wo_CHUNK_LANES)
 fn wo_flow(thread: wo_Thread) {
-    let chunk = wo_chunk(wo_workgroup(thread));
+    let chunk = wo_chunk(wo_record(thread));
     let c = wo_common(chunk);
     let l = wo_lane(chunk, thread.lane, wo_stride());
     if wo_is_past_end(l) {
