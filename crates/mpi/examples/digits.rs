@@ -8,17 +8,17 @@ use std::path::PathBuf;
 
 use wgpu_optim::tools::adapter::Selector;
 use wgpu_optim::tools::objectives::digits;
-use wgpu_optim::tools::objectives::{GpuMlp, GpuObjective as _, Mlp, Outcome, Part, Samples, Split};
+use wgpu_optim::tools::objectives::{GpuMlp, GpuObjective as _, Mlp, Outcome, Part, Reading, Samples, Split};
 use wgpu_optim::{AdamW, Clip, Group, Optimizer, Tensor, wgpu};
 use wgpu_optim_mpi::{Options, Result, Sharded, World};
 
 const EPOCHS: u32 = 12;
 /// Rows of a step, over all ranks.
 const BATCH: usize = 64;
-/// Rows that every rank has, so that all ranks have the same count of batches.
+/// The seed of the split, of the first parameters and of the order of rows.
 const SEED: u64 = 7;
 
-/// The training rows of this rank: every n-th.
+/// The training rows of this rank: every n-th. All ranks have equally many, so that they make equally many steps.
 fn own_rows(train: &Samples, rank: usize, ranks: usize) -> Result<Samples> {
     let rows = (0..train.rows() / ranks).map(|row| row * ranks + rank);
     let inputs = rows.clone().flat_map(|row| train.row(row).iter().copied()).collect();
@@ -65,10 +65,8 @@ fn main() -> Result<()> {
             optimizer.step()?;
         }
         let mut held_out = None;
-        gpu.run(|encoder| {
-            model.record_accuracy(encoder, Part::HeldOut).map(|reading| held_out = Some(reading.read()))
-        })?;
-        if let Some(reading) = held_out {
+        gpu.run(|encoder| model.record_accuracy(encoder, Part::HeldOut).map(|reading| held_out = Some(reading)))?;
+        if let Some(reading) = held_out.map(Reading::read) {
             gpu.wait()?;
             accuracy = Outcome::total(&pollster::block_on(reading)?).accuracy();
         }

@@ -8,7 +8,8 @@ use crate::gpu::build::spec::{Home, RowSet, Spec, Tensor, TensorInfo};
 use crate::gpu::layout::rows::RowState;
 use crate::gpu::layout::units::bytes_of;
 use crate::gpu::layout::windows::Limits;
-use crate::optim::Procedure;
+use crate::optim::procedure::refusal;
+use crate::optim::procedure::spec::Feature;
 use crate::options::around::Clip;
 use crate::options::storage::Format;
 use crate::{Error, Result};
@@ -156,14 +157,12 @@ impl Spec {
     /// Checks that the two halves of a step can work with parts of the sums.
     fn check_halves(&self) -> Result<()> {
         let rule = self.rule();
-        let problem = match (rule.procedure(), self.around.clip) {
-            (Procedure::Probe(_) | Procedure::Integrate(_), _) => {
-                format!("{} evaluates gradients of whole tensors inside a step", rule.name())
-            }
-            (_, Some(Clip::GroupNorm(_))) => "a clip by the norm of groups needs whole groups".to_owned(),
-            (_, Some(Clip::TensorNorm(_))) => "a clip by the norm of tensors needs whole tensors".to_owned(),
-            _ => return Ok(()),
+        let clip = match self.around.clip {
+            Some(Clip::GroupNorm(_)) => Some("a clip by the norm of groups needs whole groups".to_owned()),
+            Some(Clip::TensorNorm(_)) => Some("a clip by the norm of tensors needs whole tensors".to_owned()),
+            None | Some(Clip::GlobalNorm(_) | Clip::Value(_)) => None,
         };
+        let Some(problem) = refusal(&rule.procedure(), rule.name(), Feature::Ranges).or(clip) else { return Ok(()) };
         Err(Error::Usage(format!(
             "{problem}, and tensors have ranges (Builder::own_range): give every optimizer all elements"
         )))

@@ -70,7 +70,7 @@ impl Optimizer {
         {
             let mut pass = self.begin_pass(encoder);
             self.conclude(&mut pass, round, &slot);
-            self.sum(&mut pass, round + 1, &slot);
+            self.sum(&mut pass, round + 1, &slot, None);
         }
         self.half = Some(Half { slot, round: round + 1 });
         Ok(())

@@ -70,4 +70,6 @@ pub enum Feature {
     LossScale,
     /// Gradients of micro-batches, joined.
     Accumulate,
+    /// Tensors of which the optimizer steps a range, and other optimizers the rest.
+    Ranges,
 }
