@@ -220,7 +220,7 @@ fn the_page_has_the_tables() {
 fn mistakes_are_errors_on_every_rank() {
     let _turn = turn();
     for (arguments, words) in [
-        (&["bench", "--optimizer", "adamv"][..], "did you mean `adamw`?"),
+        (&["bench", "--optimizer", "adamww"][..], "did you mean `adamw`?"),
         (&["bench", "--bucket", "100"], "bucket is 100 bytes, needs 4096 to 2^30"),
         (&["bench", "--timeout", "0"], "--timeout needs a number of seconds above 0"),
         (&["bench", "--optimizer", "sadam"], "evaluates gradients of whole tensors inside a step"),

@@ -154,7 +154,8 @@ impl Optimizer {
     /// The elements of a tensor for which the optimizer keeps states: the range, or the rows in use.
     fn own_elements(&self, tensor: usize) -> std::ops::Range<usize> {
         let info = &self.spec.tensors[tensor];
-        let first = info.range().start as usize;
+        // An empty range may lie behind the rows in use.
+        let first = info.range().start.min(info.used()) as usize;
         first..first + info.kept() as usize
     }
 
