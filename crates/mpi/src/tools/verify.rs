@@ -353,8 +353,8 @@ fn difference(gpu: &Gpu, one: &Optimizer, ranks: &Sharded) -> Result<f32> {
             let whole = pollster::block_on(one.read_state(tensor, name))?;
             let part = pollster::block_on(ranks.optimizer().read_state(own, name))?;
             // A row set may use fewer rows than it has room for.
-            let range = range.start as usize..whole.len().min(range.end as usize);
-            worst = worse(worst, far_of(&whole, range, &part));
+            let [start, end] = [range.start, range.end].map(|edge| whole.len().min(edge as usize));
+            worst = worse(worst, far_of(&whole, start..end, &part));
         }
     }
     Ok(worst)
