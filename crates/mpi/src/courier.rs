@@ -93,24 +93,19 @@ impl Courier {
     pub(crate) fn reduce(&mut self, route: &Route, everywhere: bool) -> Result<()> {
         let all = |bucket: &Bucket| -> Vec<Run> { bucket.pieces.iter().flat_map(|piece| piece.runs.clone()).collect() };
         let own = self.world.rank();
-        self.pipeline(
-            route,
-            all,
-            |courier, bucket, view| courier.send_pieces(bucket, view),
-            |courier, bucket, flight, arrived| {
-                let starts = ranges(bucket.pieces.iter().map(|piece| courier.wire.bytes_of(piece)));
-                let sent = &arrived.payload.bytes()[starts[own].clone()];
-                let part = |rank: usize| if rank == own { sent } else { &arrived.received[flight[rank].clone()] };
-                let parts: Vec<&[u8]> = (0..bucket.pieces.len()).map(part).collect();
-                let piece = &bucket.pieces[own];
-                let mean = mean(courier.wire, piece, &parts);
-                if everywhere {
-                    courier.hand_out(route, bucket, mean)
-                } else {
-                    courier.staging.write(&mean, &route.buffers, piece.runs.iter())
-                }
-            },
-        )
+        self.pipeline(route, all, Self::send_pieces, |courier, bucket, flight, arrived| {
+            let starts = ranges(bucket.pieces.iter().map(|piece| courier.wire.bytes_of(piece)));
+            let sent = &arrived.payload.bytes()[starts[own].clone()];
+            let part = |rank: usize| if rank == own { sent } else { &arrived.received[flight[rank].clone()] };
+            let parts: Vec<&[u8]> = (0..bucket.pieces.len()).map(part).collect();
+            let piece = &bucket.pieces[own];
+            let mean = mean(courier.wire, piece, &parts);
+            if everywhere {
+                courier.hand_out(route, bucket, mean)
+            } else {
+                courier.staging.write(&mean, &route.buffers, piece.runs.iter())
+            }
+        })
     }
 
     /// Replaces the parameters of the other shards by those of their ranks.

@@ -70,11 +70,13 @@ fn halves(format: Format, bytes: &[u8]) -> impl Iterator<Item = f32> {
 /// Adds numbers to sums.
 fn add(format: Format, bytes: &[u8], sums: &mut [f64]) {
     match format {
-        Format::F32 => sums.iter_mut().zip(floats(bytes)).for_each(|(sum, x)| *sum += f64::from(x)),
-        Format::F16 | Format::Bf16 => {
-            sums.iter_mut().zip(halves(format, bytes)).for_each(|(sum, x)| *sum += f64::from(x))
-        }
+        Format::F32 => add_all(sums, floats(bytes)),
+        Format::F16 | Format::Bf16 => add_all(sums, halves(format, bytes)),
     }
+}
+
+fn add_all(sums: &mut [f64], numbers: impl Iterator<Item = f32>) {
+    sums.iter_mut().zip(numbers).for_each(|(sum, x)| *sum += f64::from(x));
 }
 
 /// Stores numbers in a format, rounded to nearest.

@@ -108,7 +108,7 @@ fn cases() -> Vec<Case> {
         Case { options: Options::default(), ..case("adamw in one bucket", Box::new(adamw()), "f32", true) },
         Case { sizes: FEW, ..case("adamw with empty ranks", Box::new(adamw()), "f32", true) },
         Case { sizes: FEW, guarded: true, ..case("lamb with empty ranks", Box::new(lamb()), "f32", false) },
-        case("warpadam", Box::new(WarpAdam::default()), "f32", true),
+        case("warpadam", Box::<WarpAdam>::default(), "f32", true),
         Case { rows: true, ..case("adamw with a row set", Box::new(adamw()), "bf16-master", true) },
         Case { rows: true, ..case("vradam with a row set", Box::new(vradam()), "f32", false) },
         Case { options: whole, ..case("adamw, whole states", Box::new(adamw()), "bf16-sr,8bit", true) },
