@@ -2,18 +2,19 @@
 
 use std::sync::Arc;
 
-use crate::Result;
+use crate::{Error, Result};
 use futures::FutureExt as _;
 
 use crate::gpu::Optimizer;
 use crate::gpu::access::telemetry::Telemetry;
-use crate::gpu::build::blame::{blame, bound};
-use crate::gpu::build::buffers::{Buffers, OWNED, TABLE, Which, buffer};
+use crate::gpu::build::blame::{check_bound, check_device};
+use crate::gpu::build::buffers::{Buffers, OWNED, Source, TABLE, Which, buffer};
 use crate::gpu::build::builder::Builder;
 use crate::gpu::build::plan::Plan;
 use crate::gpu::build::spec::Spec;
 use crate::gpu::hyper::scalars::Scalars;
-use crate::gpu::kernel::kernels::{Arena, Context, DispatchSet, Kernels, Offsets, Pass, RoundDispatch};
+use crate::gpu::kernel::context::Context;
+use crate::gpu::kernel::kernels::{Arena, DispatchSet, Kernels, Offsets, Pass, RoundDispatch};
 use crate::gpu::kernel::passes;
 use crate::gpu::kernel::passes::PASS_BYTES;
 use crate::gpu::kernel::pipelines::{Compiler, Pipeline};
@@ -23,6 +24,7 @@ use crate::gpu::layout::shards::Chunk;
 use crate::gpu::layout::tables::fold;
 use crate::gpu::layout::units::VEC4;
 use crate::gpu::layout::windows::Window;
+use crate::gpu::record::evaluate::Probed;
 use crate::gpu::record::mode::Modes;
 use crate::optim::procedure::evaluation::Evaluations;
 use crate::optim::rule::Rule;
@@ -40,12 +42,14 @@ impl Builder {
     ///
     /// # Errors
     /// No tensor; a setting out of range, a name given twice, a handle of another builder; a range that is misaligned, of the wrong
-    /// length, outside its buffer or overlapping another; a buffer without `STORAGE` usage or of another device; a limit of the device
-    /// that is too low; groups that hold different rules; row sets with tensors of other rows, or with a mask that does not fit.
+    /// length, outside its buffer or overlapping another; a buffer without `STORAGE` usage, that was destroyed, or of another device or wgpu
+    /// instance; a queue of another device; a lost device; a limit of the device that is too low; groups that hold different rules; row sets with tensors of other rows, or with a mask that does not fit.
     pub fn build(&self, device: &wgpu::Device, queue: &wgpu::Queue) -> Result<Optimizer> {
         let spec = self.settled()?;
         let software = device.adapter_info().device_type == wgpu::DeviceType::Cpu;
         let plan = Plan::new(&spec, self.sum_lanes, &device.limits(), software)?;
+        check_device(device, queue)?;
+        check_bound(device, &spec)?;
         let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
         let made = Optimizer::create(self, spec, plan, device, queue);
         // Natively wgpu reports an error at once. A browser reports it later, to the error handler of the device.
@@ -53,7 +57,7 @@ impl Builder {
         let made = made?;
         match error {
             None => Ok(made),
-            Some(error) => Err(blame(device, queue, &error, bound(&made.spec.tensors))),
+            Some(error) => Err(Error::Wgpu(error.to_string())),
         }
     }
 }
@@ -76,6 +80,7 @@ impl Optimizer {
         let scale = spec.around.loss_scale.map_or(1.0, |s| s.initial as f32).to_bits();
         let rounding = rounding_key(spec.seed);
         queue.write_buffer(&control, 0, bytemuck::cast_slice(&[0, 0, 0, 0, scale, 0, rounding, 0]));
+        let own = control.clone();
         let kernels = Kernels {
             dispatches: Vec::new(),
             rounds: Vec::new(),
@@ -88,20 +93,20 @@ impl Optimizer {
         let placement = Placement {
             places: planned.places,
             buffers: planned.sources.iter().map(|source| source.buffer(&created).clone()).collect(),
+            callers: planned.sources.iter().filter_map(Source::of_caller).cloned().collect(),
             class_of: classes.items.iter().map(|item| item.class).collect(),
             classes: classes.distinct,
             layout,
             rows,
         };
         let mut optimizer = Self {
-            context: Context { device: device.clone(), queue: queue.clone(), label: label.to_owned() },
+            context: Context { device: device.clone(), queue: queue.clone(), label: label.to_owned(), own },
             spec,
             placement,
             kernels,
             remap: None,
             scalars,
-            half: None,
-            probed: false,
+            probed: Probed::default(),
             modes: Modes::default(),
             telemetry: None,
             evaluations: Evaluations::default(),
@@ -279,8 +284,7 @@ impl Optimizer {
             compute.set_bind_group(0, &group, Offsets { slot: 0, record: 0, run: 0 }.of(fill).as_slice());
             compute.dispatch_workgroups(shard.update.grid.0, shard.update.grid.1, 1);
         }
-        self.context.queue.submit([encoder.finish()]);
-        Ok(())
+        self.context.submit(encoder)
     }
 }
 

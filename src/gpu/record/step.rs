@@ -1,11 +1,12 @@
 //! Recording a step.
 
 use crate::gpu::Optimizer;
+use crate::gpu::build::blame::{destroyed, is_destroyed};
 use crate::gpu::build::spec::Tensor;
-use crate::gpu::hyper::scalars::{Half, Slot};
+use crate::gpu::hyper::scalars::Slot;
 use crate::gpu::kernel::kernels::Kind;
 use crate::gpu::kernel::kernels::Offsets;
-use crate::gpu::layout::units::{ACCUMULATED, ROUNDED};
+use crate::gpu::layout::units::{ACCUMULATED, RAN, ROUNDED};
 use crate::gpu::record::dynamic::DynamicGradients;
 use crate::options::around::Mode;
 use crate::{Error, Result};
@@ -17,7 +18,7 @@ impl Optimizer {
     ///
     /// # Errors
     /// The builder did not set [`Builder::dynamic_gradients`](crate::Builder::dynamic_gradients); a range does not fit; a tensor is named
-    /// twice, or has no gradient.
+    /// twice, or has no gradient; a buffer was destroyed, or belongs to another device; as [`step`](Self::step).
     pub fn step_with_grads<'a>(
         &mut self,
         encoder: &mut wgpu::CommandEncoder,
@@ -25,20 +26,17 @@ impl Optimizer {
     ) -> Result<()> {
         self.check_whole()?;
         let dynamic = self.dynamic_gradients(grads, self.kinds_of_step())?;
-        let slot = self.scalars.begin(
-            &self.context.device,
-            &self.context.queue,
-            &self.spec.groups,
-            Some(&dynamic.positions),
-        )?;
+        let slot = self.begin_call(Some(&dynamic.positions))?;
         self.record(encoder, &slot, Some(&dynamic));
         self.finish(encoder, slot);
         Ok(())
     }
 
     /// Records the first half of a step: the sums, reduced into [`totals`](Self::totals). Rules without sums record nothing. The second half,
-    /// [`record_update`](Self::record_update), uses the settings at this call. Where [`sum_rounds`](Self::sum_rounds) is 2,
-    /// [`record_next_sums`](Self::record_next_sums) comes between the two.
+    /// [`record_update`](Self::record_update), uses the settings at this call. Submit the sums before the update. The half step ends without
+    /// a step where its encoder is dropped, and at the next recorded call, restore, change of the step count, or change of a setting that is
+    /// computed ahead.
+    /// Where [`sum_rounds`](Self::sum_rounds) is 2, [`record_next_sums`](Self::record_next_sums) comes between the two.
     ///
     /// # Errors
     /// As [`step`](Self::step); the optimizer has dynamic gradients.
@@ -47,11 +45,11 @@ impl Optimizer {
             return Err(Error::Usage("a step with dynamic gradients has no halves: call step_with_grads".to_owned()));
         }
         self.check_whole()?;
-        let slot = self.scalars.begin(&self.context.device, &self.context.queue, &self.spec.groups, None)?;
+        let slot = self.begin_call(None)?;
         if self.kernels.main_rounds > 0 {
             self.sum(&mut self.begin_pass(encoder), 0, &slot, None);
         }
-        self.half = Some(Half { slot, round: 0 });
+        self.scalars.keep_half(encoder, slot, 0);
         Ok(())
     }
 
@@ -61,18 +59,21 @@ impl Optimizer {
     /// # Errors
     /// No [`record_sums`](Self::record_sums) came before, or the step has no further round of sums ([`sum_rounds`](Self::sum_rounds)).
     pub fn record_next_sums(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
-        let refused =
-            || Error::Usage("record_next_sums needs a record_sums before it, and a second round of sums".to_owned());
-        let Half { slot, round } = self.half.clone().ok_or_else(refused)?;
-        if round + 1 >= self.kernels.main_rounds {
-            return Err(refused());
+        self.check_trains()?;
+        self.check_buffers()?;
+        let round = self.scalars.half_round() + 1;
+        if round >= self.kernels.main_rounds {
+            return Err(Error::Usage(
+                "record_next_sums is for a step with a round of sums that is not recorded yet".to_owned(),
+            ));
         }
+        let slot = self.scalars.take_half()?;
         {
             let mut pass = self.begin_pass(encoder);
-            self.conclude(&mut pass, round, &slot);
-            self.sum(&mut pass, round + 1, &slot, None);
+            self.conclude(&mut pass, round - 1, &slot);
+            self.sum(&mut pass, round, &slot, None);
         }
-        self.half = Some(Half { slot, round: round + 1 });
+        self.scalars.keep_half(encoder, slot, round);
         Ok(())
     }
 
@@ -87,17 +88,21 @@ impl Optimizer {
     /// Records the second half: the decision from the totals, and the update.
     ///
     /// # Errors
-    /// No [`record_sums`](Self::record_sums) came before, or a second round of sums is not recorded.
+    /// No [`record_sums`](Self::record_sums) came before, or the half step ended, or a second round of sums is not recorded; the average of the
+    /// weights is swapped in, or the parameters are at the point of evaluation.
     pub fn record_update(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
-        let refused = |what: &str| Error::Usage(format!("record_update needs a {what} before it"));
-        let Half { slot, round } = self.half.clone().ok_or_else(|| refused("record_sums"))?;
-        if round + 1 < self.kernels.main_rounds {
-            return Err(refused("record_next_sums"));
+        self.check_trains()?;
+        self.check_buffers()?;
+        let last = self.kernels.main_rounds.saturating_sub(1);
+        if last > self.scalars.half_round() {
+            return Err(Error::Usage(
+                "record_update needs a record_next_sums before it: the step has two rounds of sums".to_owned(),
+            ));
         }
-        self.half = None;
+        let slot = self.scalars.take_half()?;
         {
             let mut pass = self.begin_pass(encoder);
-            self.conclude(&mut pass, round, &slot);
+            self.conclude(&mut pass, last, &slot);
             self.update(&mut pass, &slot, None);
         }
         self.finish(encoder, slot);
@@ -116,7 +121,7 @@ impl Optimizer {
             return self.accumulate_with_grads(encoder, []);
         }
         self.check_accumulates()?;
-        let slot = self.scalars.begin(&self.context.device, &self.context.queue, &self.spec.groups, None)?;
+        let slot = self.begin_call(None)?;
         self.dispatch(&mut self.begin_pass(encoder), Kind::Accumulate, &slot, None);
         self.count_micro_batches(encoder);
         self.scalars.release(encoder, slot);
@@ -134,12 +139,7 @@ impl Optimizer {
     ) -> Result<()> {
         self.check_accumulates()?;
         let dynamic = self.dynamic_gradients(grads, [Kind::Accumulate])?;
-        let slot = self.scalars.begin(
-            &self.context.device,
-            &self.context.queue,
-            &self.spec.groups,
-            Some(&dynamic.positions),
-        )?;
+        let slot = self.begin_call(Some(&dynamic.positions))?;
         self.dispatch(&mut self.begin_pass(encoder), Kind::Accumulate, &slot, Some(&dynamic));
         self.count_micro_batches(encoder);
         self.scalars.release(encoder, slot);
@@ -180,7 +180,7 @@ impl Optimizer {
 
     /// Records a pass outside of steps.
     pub(crate) fn record_aside(&mut self, encoder: &mut wgpu::CommandEncoder, kind: Kind) -> Result<()> {
-        let slot = self.scalars.begin(&self.context.device, &self.context.queue, &self.spec.groups, None)?;
+        let slot = self.begin_call(None)?;
         self.dispatch(&mut self.begin_pass(encoder), kind, &slot, None);
         self.scalars.release(encoder, slot);
         Ok(())
@@ -190,7 +190,7 @@ impl Optimizer {
     pub(crate) fn check_whole(&self) -> Result<()> {
         self.check_trains()?;
         match self.spec.rule().procedure().and_then(|procedure| procedure.needs_call()) {
-            None => self.spec.check_probed(self.probed),
+            None => self.spec.check_probed(self.probed.get()),
             Some(call) => {
                 let rule = self.spec.rule().name();
                 Err(Error::Usage(format!("{rule} evaluates gradients inside the step: call {call}")))
@@ -205,6 +205,27 @@ impl Optimizer {
             .accumulate
             .map(|_| ())
             .ok_or_else(|| Error::Usage("the optimizer was built without accumulate".to_owned()))
+    }
+
+    /// Prepares the scalars of the next recorded call. `gradients`: the gradient positions of the call, for dynamic gradients.
+    pub(crate) fn begin_call(&mut self, gradients: Option<&[u32]>) -> Result<Slot> {
+        self.check_buffers()?;
+        self.scalars.begin(&self.context, &self.spec.groups, gradients)
+    }
+
+    /// Checks that the device works, and that the caller destroyed none of the bound buffers: no encoder with them could be submitted.
+    pub(crate) fn check_buffers(&self) -> Result<()> {
+        self.context.check()?;
+        if let Some(buffer) = self.placement.callers.iter().find(|buffer| is_destroyed(buffer)) {
+            let ranges = self.spec.tensors.iter().enumerate().flat_map(|(index, info)| {
+                let grad = self.placement.grad(index).map(|grad| (info, "gradients", grad));
+                std::iter::once((info, "parameters", self.placement.param(index))).chain(grad)
+            });
+            if let Some((info, what, _)) = ranges.into_iter().find(|(.., slice)| slice.buffer() == buffer) {
+                return Err(destroyed(info, what));
+            }
+        }
+        self.placement.rows.check_masks()
     }
 
     pub(crate) fn begin_pass<'e>(&self, encoder: &'e mut wgpu::CommandEncoder) -> wgpu::ComputePass<'e> {
@@ -293,7 +314,7 @@ impl Optimizer {
         }
     }
 
-    /// Records the end of a step: the copy of the step count to the control buffer, the telemetry, and the callbacks that free the slot.
+    /// Records the end of a step: the copies of its counts to the control buffer, the telemetry, and the callbacks that free the slot.
     pub(crate) fn finish(&mut self, encoder: &mut wgpu::CommandEncoder, slot: Slot) {
         let Some(first) = self.kernels.dispatches.first() else {
             // Without tensors to step, no kernel counts the step.
@@ -303,6 +324,9 @@ impl Optimizer {
         encoder.copy_buffer_to_buffer(&first.arena.buffer, 0, &self.kernels.control, 0, 4);
         if self.placement.classes[0].stochastic {
             encoder.copy_buffer_to_buffer(&first.arena.buffer, 4, &self.kernels.control, ROUNDED, 4);
+        }
+        if self.scalars.may_skip() {
+            encoder.copy_buffer_to_buffer(&first.arena.buffer, 12, &self.kernels.control, RAN, 4);
         }
         self.count_micro_batches(encoder);
         self.record_sample(encoder);
