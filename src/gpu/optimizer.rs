@@ -2,6 +2,7 @@
 
 use crate::Result;
 use crate::gpu::access::telemetry::Telemetry;
+use crate::gpu::build::buffers::Owned;
 use crate::gpu::build::builder::Builder;
 use crate::gpu::build::spec::{Group, Spec, Tensor};
 use crate::gpu::hyper::scalars::{Scalars, Slot};
@@ -54,6 +55,7 @@ pub struct Optimizer {
     pub(crate) telemetry: Option<Telemetry>,
     pub(crate) evaluations: Evaluations,
     pub(crate) memory_usage: MemoryUsage,
+    pub(crate) owned: Owned,
 }
 
 impl Optimizer {
@@ -78,6 +80,13 @@ impl Optimizer {
         self.record(encoder, &slot, None);
         self.finish(encoder, slot);
         Ok(())
+    }
+
+    /// Gives the memory of the optimizer's own buffers back, without waiting for the optimizer and the clones of its buffers to be dropped.
+    /// In a browser only this call does: there, dropping a buffer leaves it to the garbage collector, which does not see its size. Work that
+    /// was submitted runs to its end; do not submit recorded steps after this call. The caller's buffers stay as they are.
+    pub fn destroy(self) {
+        self.owned.destroy();
     }
 
     /// The current settings of a group. A setting with a schedule has the value from the builder.

@@ -74,13 +74,14 @@ pub struct Gpu {
     lost: Arc<Mutex<Option<String>>>,
 }
 
-/// Whether the adapter is hardware and not a software rasterizer.
+/// Whether the adapter is hardware and not a software rasterizer. A browser tells only its software rasterizer from the others.
 #[must_use]
-pub const fn is_hardware(info: &wgpu::AdapterInfo) -> bool {
-    matches!(
-        info.device_type,
-        wgpu::DeviceType::DiscreteGpu | wgpu::DeviceType::IntegratedGpu | wgpu::DeviceType::VirtualGpu
-    )
+pub fn is_hardware(info: &wgpu::AdapterInfo) -> bool {
+    match info.device_type {
+        wgpu::DeviceType::DiscreteGpu | wgpu::DeviceType::IntegratedGpu | wgpu::DeviceType::VirtualGpu => true,
+        wgpu::DeviceType::Other => info.backend == wgpu::Backend::BrowserWebGpu,
+        wgpu::DeviceType::Cpu => false,
+    }
 }
 
 /// What a user can install if no adapter was found.

@@ -3,12 +3,12 @@
 
 use std::task::Poll;
 
-use futures::FutureExt as _;
 use futures::channel::oneshot;
 use futures::future::poll_fn;
 
 use crate::gpu::Optimizer;
 use crate::gpu::build::blame::blame;
+use crate::gpu::build::scope::{Patience, Scope};
 use crate::gpu::build::spec::Tensor;
 use crate::gpu::layout::arena::{Array, is_scratch};
 use crate::gpu::layout::units::{CONTROL_HEAD, CONTROL_WORDS, bytes_of, keeps_precision};
@@ -24,7 +24,7 @@ use crate::{Error, Result};
 pub async fn read_buffer(device: &wgpu::Device, queue: &wgpu::Queue, slice: wgpu::BufferSlice<'_>) -> Result<Vec<u8>> {
     let size = slice.size().next_multiple_of(4);
     // A lost device refuses the next calls. The scope keeps these errors from the caller's error handler.
-    let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
+    let scope = Scope::open(device, wgpu::ErrorFilter::Validation, Patience::Later);
     let staging = device.create_buffer(&wgpu::BufferDescriptor {
         label: Some("read-back"),
         size,
@@ -39,11 +39,13 @@ pub async fn read_buffer(device: &wgpu::Device, queue: &wgpu::Queue, slice: wgpu
         let _ = sender.send(result);
     });
     queue.submit([encoder.finish()]);
-    if let Some(refusal) = scope.pop().now_or_never().flatten() {
-        return Err(blame(device, queue, &refusal, []));
+    if let Some(refusal) = scope.close().wait().await {
+        return Err(blame(device, queue, &refusal, []).await);
     }
-    let view = mapped(device, &staging, receiver).await?;
-    Ok(view[..slice.size() as usize].to_vec())
+    let bytes = mapped(device, &staging, receiver).await?[..slice.size() as usize].to_vec();
+    // In a browser, dropping a buffer keeps its memory.
+    staging.destroy();
+    Ok(bytes)
 }
 
 /// Waits until `staging` is mapped, without blocking, and returns its bytes.

@@ -3,24 +3,35 @@
 use futures::FutureExt as _;
 
 use crate::Error;
+use crate::gpu::build::scope::{Patience, Scope};
 use crate::gpu::build::spec::{Home, Slice, TensorInfo};
 
 /// The error to report where wgpu refused an object with the ranges of these tensors.
-pub(crate) fn blame<'a>(
+pub(crate) async fn blame<'a>(
     device: &wgpu::Device,
     queue: &wgpu::Queue,
     refusal: &wgpu::Error,
     ranges: impl IntoIterator<Item = (&'a TensorInfo, &'static str, &'a Slice)>,
 ) -> Error {
-    if is_lost(device, queue) {
+    if is_lost(device, queue).await {
         return Error::DeviceLost("it creates no more objects".to_owned());
     }
     for (tensor, what, slice) in ranges {
-        if tensor.elements > 0 && is_foreign(device, &slice.buffer) {
+        if tensor.elements > 0 && is_foreign(device, &slice.buffer).await {
             return tensor.error(format!("the buffer of its {what} belongs to another device than the optimizer"));
         }
     }
     Error::Wgpu(refusal.to_string())
+}
+
+/// As [`blame`], for a refusal that was known at once: then the answers of `blame` are, too.
+pub(crate) fn blame_now<'a>(
+    device: &wgpu::Device,
+    queue: &wgpu::Queue,
+    refusal: &wgpu::Error,
+    ranges: impl IntoIterator<Item = (&'a TensorInfo, &'static str, &'a Slice)>,
+) -> Error {
+    blame(device, queue, refusal, ranges).now_or_never().unwrap_or_else(|| Error::Wgpu(refusal.to_string()))
 }
 
 /// The ranges that the caller bound.
@@ -35,16 +46,17 @@ pub(crate) fn bound(tensors: &[TensorInfo]) -> impl Iterator<Item = (&TensorInfo
     })
 }
 
-/// On a lost device no buffer can be created and written.
-fn is_lost(device: &wgpu::Device, queue: &wgpu::Queue) -> bool {
+/// On a lost device no buffer can be created and written. In a browser a lost device reports no errors, so that nothing is blamed there.
+async fn is_lost(device: &wgpu::Device, queue: &wgpu::Queue) -> bool {
     refuses(device, || {
         let usage = wgpu::BufferUsages::COPY_DST;
         let descriptor = wgpu::BufferDescriptor { label: None, size: 16, usage, mapped_at_creation: false };
         queue.write_buffer(&device.create_buffer(&descriptor), 0, &[0; 16]);
     })
+    .await
 }
 
-fn is_foreign(device: &wgpu::Device, buffer: &wgpu::Buffer) -> bool {
+async fn is_foreign(device: &wgpu::Device, buffer: &wgpu::Buffer) -> bool {
     refuses(device, || {
         let entry = wgpu::BindGroupLayoutEntry {
             binding: 0,
@@ -64,10 +76,11 @@ fn is_foreign(device: &wgpu::Device, buffer: &wgpu::Buffer) -> bool {
             entries: &[wgpu::BindGroupEntry { binding: 0, resource: wgpu::BindingResource::Buffer(resource) }],
         });
     })
+    .await
 }
 
-fn refuses(device: &wgpu::Device, attempt: impl FnOnce()) -> bool {
-    let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
+async fn refuses(device: &wgpu::Device, attempt: impl FnOnce()) -> bool {
+    let scope = Scope::open(device, wgpu::ErrorFilter::Validation, Patience::Later);
     attempt();
-    scope.pop().now_or_never().flatten().is_some()
+    scope.close().wait().await.is_some()
 }

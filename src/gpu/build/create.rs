@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use crate::Result;
 use futures::FutureExt as _;
 
 use crate::gpu::Optimizer;
 use crate::gpu::access::telemetry::Telemetry;
 use crate::gpu::build::blame::{blame, bound};
-use crate::gpu::build::buffers::{Buffers, OWNED, TABLE, Which, buffer};
+use crate::gpu::build::buffers::{Buffers, Made, OWNED, Owned, TABLE, Which};
 use crate::gpu::build::builder::Builder;
 use crate::gpu::build::plan::Plan;
+use crate::gpu::build::scope::{Patience, Scope};
 use crate::gpu::build::spec::Spec;
 use crate::gpu::hyper::scalars::Scalars;
 use crate::gpu::kernel::kernels::{Arena, Context, DispatchSet, Kernels, Pass, RoundDispatch};
@@ -27,6 +27,7 @@ use crate::gpu::record::mode::Modes;
 use crate::optim::procedure::evaluation::Evaluations;
 use crate::optim::rule::Rule;
 use crate::options::storage::half::rounding_key;
+use crate::{Error, Result};
 
 /// The tools of construction.
 struct Maker<'a> {
@@ -38,33 +39,72 @@ impl Builder {
     /// Creates every buffer, bind group and pipeline of an optimizer on this device. The builder stays as it is: it may build again, and
     /// its handles belong to every optimizer that it builds. `build` may run on any thread and never waits.
     ///
+    /// In a browser, the device answers later: errors that only the device finds reach its `uncapturederror` event. Call
+    /// [`build_async`](Self::build_async) there.
+    ///
     /// # Errors
     /// No tensor; a setting out of range, a name given twice, a handle of another builder; a range that is misaligned, of the wrong
     /// length, outside its buffer or overlapping another; a buffer without `STORAGE` usage or of another device; a limit of the device
     /// that is too low; groups that hold different rules; row sets with tensors of other rows, or with a mask that does not fit.
     pub fn build(&self, device: &wgpu::Device, queue: &wgpu::Queue) -> Result<Optimizer> {
+        // Natively every answer is known at once, and in a browser no question was asked.
+        let built = self.construct(device, queue, Patience::Now).now_or_never();
+        built.unwrap_or_else(|| Err(Error::Wgpu("the device did not answer at once: call build_async".to_owned())))
+    }
+
+    /// As [`build`](Self::build), and waits without blocking until the device has created everything. In a browser this is the call that
+    /// reports every error: a buffer of another device, memory that was not found, a device that was lost.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build); the device was lost.
+    pub async fn build_async(&self, device: &wgpu::Device, queue: &wgpu::Queue) -> Result<Optimizer> {
+        let optimizer = self.construct(device, queue, Patience::Later).await?;
+        // In a browser a lost device reports no errors, but it maps no buffer.
+        match optimizer.read_step_count().await {
+            Ok(_) => Ok(optimizer),
+            Err(error) => {
+                optimizer.destroy();
+                Err(error)
+            }
+        }
+    }
+
+    async fn construct(&self, device: &wgpu::Device, queue: &wgpu::Queue, patience: Patience) -> Result<Optimizer> {
         let spec = self.settled()?;
         let software = device.adapter_info().device_type == wgpu::DeviceType::Cpu;
         let plan = Plan::new(&spec, self.sum_lanes, &device.limits(), software)?;
-        let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
-        let made = Optimizer::create(self, spec, plan, device, queue);
-        // Natively wgpu reports an error at once. A browser reports it later, to the error handler of the device.
-        let error = scope.pop().now_or_never().flatten();
-        let made = made?;
-        match error {
-            None => Ok(made),
-            Some(error) => Err(blame(device, queue, &error, bound(&made.spec.tensors))),
+        let made = Made::new(patience);
+        let scope = Scope::open(device, wgpu::ErrorFilter::Validation, patience);
+        let created = Optimizer::create(self, spec, plan, (device, queue), &made);
+        let answer = scope.close();
+        // A buffer that found no memory makes every use of it an error too: the memory comes first.
+        let owned = made.all().await?;
+        let mut optimizer = created.inspect_err(|_| owned.destroy())?;
+        optimizer.owned = owned;
+        match answer.wait().await {
+            None => Ok(optimizer),
+            Some(error) => {
+                let error = blame(device, queue, &error, bound(&optimizer.spec.tensors)).await;
+                optimizer.destroy();
+                Err(error)
+            }
         }
     }
 }
 
 impl Optimizer {
-    fn create(builder: &Builder, spec: Spec, plan: Plan, device: &wgpu::Device, queue: &wgpu::Queue) -> Result<Self> {
+    fn create(
+        builder: &Builder,
+        spec: Spec,
+        plan: Plan,
+        (device, queue): (&wgpu::Device, &wgpu::Queue),
+        made: &Made,
+    ) -> Result<Self> {
         let memory_usage = plan.memory_usage(&spec);
         let contents = plan.contents();
         let Plan { planned, mut rows, row_table, classes, layout, rings, runs, passes, sample, sizes } = plan;
         let label = builder.label.as_str();
-        let buffers = Buffers { device, queue, label, sizes: &sizes, contents: &contents };
+        let buffers = Buffers { device, queue, label, sizes: &sizes, contents: &contents, made };
         let created = buffers.create_pages(OWNED | builder.param_usages, OWNED | builder.grad_usages)?;
         rows.create(&buffers)?;
         let class = &classes.distinct[0];
@@ -106,6 +146,7 @@ impl Optimizer {
             telemetry: None,
             evaluations: Evaluations::default(),
             memory_usage,
+            owned: Owned::default(),
         };
         let compiler = Compiler { device, label, cache: builder.cache.as_ref() };
         optimizer.create_passes(&Maker { buffers: &buffers, compiler: &compiler })?;
@@ -127,7 +168,7 @@ impl Optimizer {
             let class = &pipelines[self.placement.layout.shards[shard].class];
             let made = self.create_dispatches(maker, shard, class)?;
             for fill in class.fill.iter().chain(&class.identity) {
-                self.fill_states(maker.compiler, shard, &made, fill)?;
+                self.fill_states(maker, shard, &made, fill)?;
             }
             self.kernels.dispatches.push(made);
         }
@@ -244,11 +285,12 @@ impl Optimizer {
     }
 
     /// Writes the first values of states that do not start at zero.
-    fn fill_states(&self, compiler: &Compiler<'_>, index: usize, shard: &DispatchSet, fill: &Pipeline) -> Result<()> {
+    fn fill_states(&self, maker: &Maker<'_>, index: usize, shard: &DispatchSet, fill: &Pipeline) -> Result<()> {
+        let Maker { buffers, compiler } = maker;
         let window = self.placement.layout.shards[index].param.clone();
         // The fill reads no gradient, and the gradients may not exist yet. The layout allows writes to gradients, so an unused buffer takes their
         // place.
-        let unused = buffer(&self.context.device, &self.context.label, "stand-in", VEC4, OWNED)?;
+        let unused = buffers.extra("stand-in", VEC4, OWNED)?;
         let group = compiler.bind_group(fill, |name| match name {
             "wo_grads" => unused.as_entire_binding(),
             "wo_mask" => self.mask_binding(index),
@@ -324,6 +366,12 @@ const _: () = {
     const fn may_cross_threads<T: Send + Sync>() {}
     may_cross_threads::<Optimizer>();
     may_cross_threads::<Builder>();
+    // A future of any thread may build.
+    fn may_move<T: Send>(_: T) {}
+    fn building(builder: &Builder, device: &wgpu::Device, queue: &wgpu::Queue) {
+        may_move(builder.build_async(device, queue));
+    }
+    let _ = building;
 };
 
 #[cfg(all(test, feature = "tools"))]

@@ -11,5 +11,6 @@ pub(crate) mod places;
 pub(crate) mod plan;
 mod row_checks;
 mod rows;
+pub(crate) mod scope;
 mod settings;
 pub(crate) mod spec;

@@ -1,9 +1,8 @@
 //! Dynamic gradients: the ranges that a step names, and one dispatch per run of tensors with gradients in one window.
 
-use futures::FutureExt as _;
-
 use crate::gpu::Optimizer;
-use crate::gpu::build::blame::blame;
+use crate::gpu::build::blame::blame_now;
+use crate::gpu::build::scope::{Patience, Scope};
 use crate::gpu::build::spec::{Slice, Tensor, index_of};
 use crate::gpu::kernel::kernels::{Kind, Pass};
 use crate::gpu::kernel::pipelines::bind_group;
@@ -45,13 +44,13 @@ impl DynamicGradients {
 impl Optimizer {
     /// Makes the dispatches that read the named gradients, before the step records anything.
     fn bind_dynamic(&self, dynamic: &mut DynamicGradients, kinds: impl IntoIterator<Item = Kind>) -> Result<()> {
-        let scope = self.context.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let scope = Scope::open(&self.context.device, wgpu::ErrorFilter::Validation, Patience::Now);
         for kind in kinds {
             self.bind_runs(dynamic, kind);
         }
-        let Some(refusal) = scope.pop().now_or_never().flatten() else { return Ok(()) };
+        let Some(refusal) = scope.close().now() else { return Ok(()) };
         let ranges = self.spec.tensors.iter().zip(&dynamic.grads).map(|(tensor, slice)| (tensor, "gradients", slice));
-        Err(blame(&self.context.device, &self.context.queue, &refusal, ranges))
+        Err(blame_now(&self.context.device, &self.context.queue, &refusal, ranges))
     }
 
     /// One dispatch per run of parts with gradients in one window.
