@@ -1,7 +1,6 @@
 //! The losses of probes, the global state and the decisions, read and written outside of steps.
 
 use crate::gpu::Optimizer;
-use crate::gpu::access::readback::read_buffer;
 use crate::gpu::build::spec::Tensor;
 use crate::gpu::layout::units::{CONTROL_HEAD, LOSS_BYTES, VEC4};
 use crate::{Error, Result};
@@ -54,9 +53,8 @@ impl Optimizer {
     ///
     /// # Errors
     /// The device was lost.
-    pub async fn read_global_state(&self) -> Result<Vec<f32>> {
-        let count = self.placement.classes[0].global_state.len();
-        self.read_floats(CONTROL_HEAD, count).await
+    pub fn read_global_state(&self) -> impl Future<Output = Result<Vec<f32>>> + use<> {
+        self.read_floats(CONTROL_HEAD, self.placement.classes[0].global_state.len())
     }
 
     /// Writes the global state, for example when states are restored, before the next submitted work.
@@ -82,17 +80,23 @@ impl Optimizer {
     ///
     /// # Errors
     /// The handle belongs to another optimizer; the device was lost.
-    pub async fn read_decision(&self, tensor: Tensor) -> Result<Vec<f32>> {
+    pub fn read_decision(&self, tensor: Tensor) -> impl Future<Output = Result<Vec<f32>>> + use<> {
         let class = &self.placement.classes[0];
-        let vec4s = class.global_state_vec4s() + self.spec.tensor(tensor)? * class.decision_vec4s();
-        self.read_floats(CONTROL_HEAD + vec4s as u64 * VEC4, class.decision.len()).await
+        let reading = self.spec.tensor(tensor).map(|tensor| {
+            let vec4s = class.global_state_vec4s() + tensor * class.decision_vec4s();
+            self.read_floats(CONTROL_HEAD + vec4s as u64 * VEC4, class.decision.len())
+        });
+        async move { reading?.await }
     }
 
-    async fn read_floats(&self, first: u64, count: usize) -> Result<Vec<f32>> {
-        if count == 0 {
-            return Ok(Vec::new());
+    fn read_floats(&self, first: u64, count: usize) -> impl Future<Output = Result<Vec<f32>>> + use<> {
+        let end = first + count as u64 * 4;
+        let bytes = (count > 0).then(|| self.read_bytes(self.kernels.control.slice(first..end)));
+        async move {
+            match bytes {
+                None => Ok(Vec::new()),
+                Some(bytes) => Ok(bytemuck::pod_collect_to_vec(&bytes.await?)),
+            }
         }
-        let slice = self.kernels.control.slice(first..first + count as u64 * 4);
-        Ok(bytemuck::pod_collect_to_vec(&read_buffer(&self.context.device, &self.context.queue, slice).await?))
     }
 }

@@ -100,12 +100,21 @@ pub fn cases_stored(storage: &Storage) -> Vec<Case> {
     ALL.iter().flat_map(of_entry).collect()
 }
 
-/// Runs a case on a GPU.
+/// Runs a case on a GPU. Blocks; a page calls [`run_async`].
 ///
 /// # Errors
 /// The optimizer cannot be built on this device; the device was lost.
+#[cfg(not(target_arch = "wasm32"))]
 pub fn run(gpu: &Gpu, case: &Case) -> Result<Report> {
-    let errors = run_stored(gpu, case.rule().as_ref(), case.size, &case.storage)?;
+    pollster::block_on(run_async(gpu, case))
+}
+
+/// As `run`, but in a page the future yields to the event loop.
+///
+/// # Errors
+/// As `run`.
+pub async fn run_async(gpu: &Gpu, case: &Case) -> Result<Report> {
+    let errors = run_stored_async(gpu, case.rule().as_ref(), case.size, &case.storage).await?;
     Ok(case.report("gpu", Some(gpu.info.name.clone()), errors))
 }
 
@@ -113,6 +122,7 @@ pub fn run(gpu: &Gpu, case: &Case) -> Result<Report> {
 ///
 /// # Errors
 /// The rule has no CPU form to compare with; as [`run`].
+#[cfg(not(target_arch = "wasm32"))]
 pub fn run_rule(gpu: &Gpu, rule: &dyn Rule, size: usize) -> Result<Errors> {
     run_stored(gpu, rule, size, &Storage::default())
 }
@@ -121,18 +131,30 @@ pub fn run_rule(gpu: &Gpu, rule: &dyn Rule, size: usize) -> Result<Errors> {
 ///
 /// # Errors
 /// As [`run_rule`]; the rule refuses the storage.
+#[cfg(not(target_arch = "wasm32"))]
 pub fn run_stored(gpu: &Gpu, rule: &dyn Rule, size: usize, storage: &Storage) -> Result<Errors> {
+    pollster::block_on(run_stored_async(gpu, rule, size, storage))
+}
+
+/// As `run_stored`, but in a page the future yields to the event loop.
+///
+/// # Errors
+/// As `run_stored`.
+pub async fn run_stored_async(gpu: &Gpu, rule: &dyn Rule, size: usize, storage: &Storage) -> Result<Errors> {
     let mut errors = Errors::default();
     let mut optimizer = None;
     for &step_count in counts(size) {
         let problem = problem(rule, size, step_count)?.stored(storage)?;
         let optimizer = match &mut optimizer {
             Some(optimizer) => optimizer,
-            empty => empty.insert(problem.build(&gpu.device, &gpu.queue)?),
+            empty => empty.insert(problem.build_async(&gpu.device, &gpu.queue).await?),
         };
         problem.upload(optimizer)?;
-        gpu.run(|encoder| optimizer.step(encoder))?;
-        errors.merge(problem.compare(&pollster::block_on(Outcome::of(optimizer))?));
+        gpu.run_async(|encoder| optimizer.step(encoder)).await?;
+        errors.merge(problem.compare(&Outcome::of(optimizer).await?));
+    }
+    if let Some(optimizer) = optimizer {
+        optimizer.destroy();
     }
     Ok(errors)
 }

@@ -160,9 +160,21 @@ impl Problem {
     /// # Errors
     /// As [`Builder::build`](crate::Builder::build).
     pub fn build(&self, device: &wgpu::Device, queue: &wgpu::Queue) -> Result<Optimizer> {
+        self.builder()?.build(device, queue)
+    }
+
+    /// As [`build`](Self::build), and waits without blocking until the device has created everything.
+    ///
+    /// # Errors
+    /// As [`Builder::build_async`](crate::Builder::build_async).
+    pub async fn build_async(&self, device: &wgpu::Device, queue: &wgpu::Queue) -> Result<Optimizer> {
+        self.builder()?.build_async(device, queue).await
+    }
+
+    fn builder(&self) -> Result<Builder> {
         let mut builder = builder(&self.groups, self.tensors.iter().map(|data| (data.group, data.param.len())))?;
         builder.storage(self.storage.clone());
-        builder.build(device, queue)
+        Ok(builder)
     }
 
     /// Writes the problem into an optimizer with the same tensors in the same order. At step count 0, states keep their initial values.
@@ -234,24 +246,34 @@ impl Outcome {
     /// # Errors
     /// A buffer cannot be read; the device was lost.
     pub async fn of(optimizer: &Optimizer) -> Result<Self> {
-        let mut tensors = Vec::new();
+        // Every read is under way before the first is awaited: a page waits a turn of its event loop for each that is not.
+        let mut reads = Vec::new();
         for (tensor, ..) in optimizer.tensors() {
             let kept = optimizer.state_names(tensor)?;
-            let mut states = Vec::new();
-            for state in optimizer.rule(Group::DEFAULT)?.states() {
-                let is_kept = kept.contains(&state.name);
-                states.push(if is_kept { Some(optimizer.read_state(tensor, state.name).await?) } else { None });
-            }
-            tensors.push(Moved { param: optimizer.read_param(tensor).await?, states });
+            let read = |name| kept.contains(&name).then(|| optimizer.read_state(tensor, name));
+            let states: Vec<_> = optimizer.rule(Group::DEFAULT)?.states().iter().map(|state| read(state.name)).collect();
+            reads.push((optimizer.read_param(tensor), states));
         }
-        let applied = optimizer.read_step_count().await? as u32;
+        let (applied, memory) = (optimizer.read_step_count(), optimizer.read_global_state());
+        let mut tensors = Vec::new();
+        for (param, reads) in reads {
+            let mut states = Vec::new();
+            for read in reads {
+                states.push(match read {
+                    Some(read) => Some(read.await?),
+                    None => None,
+                });
+            }
+            tensors.push(Moved { param: param.await?, states });
+        }
+        let applied = applied.await? as u32;
         let mut stored = Vec::new();
         if optimizer.tensors().any(|(tensor, ..)| !optimizer.formats(tensor.index()).is_plain()) {
             for (tensor, ..) in optimizer.tensors() {
                 stored.push(Stored::of(optimizer, tensor).await?);
             }
         }
-        Ok(Self { tensors, memory: optimizer.read_global_state().await?, applied, stored })
+        Ok(Self { tensors, memory: memory.await?, applied, stored })
     }
 }
 
