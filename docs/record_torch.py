@@ -1,4 +1,4 @@
-"""Records the run of a torch optimizer as a trajectory for `wgpu-optim replay`, and reads what `replay --output` wrote.
+"""Records the run of a torch optimizer as a trajectory for `wgpu-optim replay`, and reads the file that `replay --output` wrote.
 
     python3 docs/record_torch.py && wgpu-optim replay adamw.safetensors --backend gpu --output replayed.safetensors
 
@@ -37,7 +37,7 @@ def record(path, make, optimizer, hyper, shapes, steps=10, states={"exp_avg": "m
 
 
 def replayed(path):
-    """Reads what `replay --output` wrote: {"param/<t>/<tensor>" or "<state>/<t>/<tensor>": array}."""
+    """Reads the file that `replay --output` wrote: {"param/<t>/<tensor>" or "<state>/<t>/<tensor>": array}."""
     return load_file(path)
 
 

@@ -28,7 +28,7 @@ pub enum Error {
         kind: String,
         /// The refused name.
         name: String,
-        /// The closest known name, where one is close.
+        /// The closest known name, if one is close.
         nearest: Option<String>,
         /// All known names, comma-separated.
         known: String,
@@ -44,7 +44,7 @@ pub enum Error {
     /// Two things have the same name.
     #[error("{kind} `{name}` is named twice")]
     Duplicate {
-        /// "tensor" or "group".
+        /// The kind of name: "tensor", "group", "row set", …
         kind: &'static str,
         /// The name.
         name: String,
@@ -67,15 +67,15 @@ pub enum Error {
         limit: &'static str,
         /// The device's value.
         actual: u64,
-        /// What is needed.
+        /// The least value that the optimizer needs.
         needs: u64,
     },
     /// More recorded steps are unfinished than the ring buffers hold.
     #[error("{unfinished} recorded steps are unfinished, at most {bound} may be: submit them and poll the device")]
     TooManySteps {
-        /// How many.
+        /// The count of unfinished steps.
         unfinished: usize,
-        /// The bound.
+        /// The most steps that may be unfinished.
         bound: usize,
     },
     /// wgpu refused to create an object.
@@ -86,7 +86,7 @@ pub enum Error {
     OutOfMemory {
         /// The role of the buffer.
         what: String,
-        /// Its size.
+        /// The size of the buffer.
         bytes: u64,
     },
     /// No adapter was found.

@@ -1,5 +1,5 @@
-//! What stands around every rule: clips, loss scale, accumulation, averages, zeroed gradients, maximizing, frozen tensors. Every rule
-//! with every feature, on the GPU and on the fast path, against the oracle doing the same.
+//! The options around every rule: clips, loss scale, accumulation, averages, zeroed gradients, maximizing, frozen tensors. Every rule
+//! with every feature, on the GPU and on the fast path, against the oracle with the same feature.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod support {
@@ -15,7 +15,9 @@ mod support {
 }
 
 use wgpu_optim::cpu::{self, Number};
-use wgpu_optim::optim::{ALL, Integrator, Procedure, Rule, Value};
+use wgpu_optim::optim::procedure::spec::Feature;
+use wgpu_optim::optim::procedure::{probes, refusal};
+use wgpu_optim::optim::{ALL, Integrator, Rule, Value};
 use wgpu_optim::{
     Accumulate, AdamW, Builder, Clip, Ema, Error, EvalRequest, FlowAdam, Group, LossScale, NoDecay, Optimizer, RowSet,
     SAdam, Schedule, Sgd, Stats, Storage, Tensor, VRAdam, wgpu,
@@ -30,7 +32,7 @@ use support::rates::two_rates;
 use support::step::step;
 use support::wide::wide;
 
-/// Fails where a tensor is further off than a trajectory may be.
+/// Fails if a tensor is further from the expected numbers than a trajectory may be.
 #[track_caller]
 fn all_close(case: &str, got: &[Vec<f32>], want: &[Vec<f64>], path: &[Vec<f64>]) {
     assert_eq!(got.len(), want.len(), "{case}");
@@ -62,7 +64,7 @@ struct Features {
     schedule: bool,
     /// Two of three elements of the first tensor and of the fourth.
     mask: bool,
-    /// How everything is stored; f32 by default.
+    /// The storage of all tensors; f32 by default.
     storage: Option<&'static str>,
 }
 
@@ -108,7 +110,7 @@ impl Features {
         ]
     }
 
-    /// Tells a builder of them, and returns the row sets of the masked tensors.
+    /// Sets the features in a builder, and returns the row sets of the masked tensors.
     fn describe(self, rule: &dyn Rule, builder: &mut Builder, second: Group, tensors: &[Tensor]) -> Vec<RowSet> {
         if let Some(clip) = self.clip {
             builder.clip(clip);
@@ -268,12 +270,12 @@ fn run(case: &str, rule: &dyn Rule, features: Features) {
 fn every_rule_with_every_feature_is_the_oracle() {
     for entry in ALL {
         let rule = entry.sample();
-        // The sign of a momentum near zero is anyone's; a clip by norm moves it by a rounding.
+        // The sign of a momentum near zero is undefined: a clip by norm changes the momentum by a rounding error.
         for (name, features) in Features::all() {
             if entry.name == "lion" && features.clip.is_some_and(|c| !matches!(c, Clip::Value(_))) {
                 continue;
             }
-            let mask = features.mask && rule.procedure().steps_rows();
+            let mask = features.mask && refusal(&rule.procedure(), rule.name(), Feature::Rows).is_none();
             // A rule with steps that do not count takes no schedule.
             let schedule = features.schedule && !rule.sums().may_hold;
             run(&format!("{}/{name}", entry.name), rule.as_ref(), Features { mask, schedule, ..features });
@@ -281,18 +283,20 @@ fn every_rule_with_every_feature_is_the_oracle() {
     }
 }
 
-/// The rules that the storages are tried with: one without sums, one with.
+/// The rules with which the tests try the storages: one rule without sums, and one with sums.
 fn stored_rules() -> [Box<dyn Rule>; 2] {
     ["adamw", "vradam"].map(|name| wgpu_optim::optim::find(name).unwrap().sample())
 }
 
-/// Where full precision is kept beside halves, every feature does what it does in f32, averages included.
+/// If the storage keeps full precision beside 16-bit parameters, every feature gives the results of f32, averages included.
 #[test]
 fn every_feature_with_full_precision_kept_is_the_oracle() {
     for rule in stored_rules() {
         for storage in ["bf16-split,grads=f32", "f16-master,grads=f32"] {
             for (name, features) in Features::all() {
-                let mask = features.mask && rule.procedure().steps_rows() && !storage.contains("split");
+                let mask = features.mask
+                    && refusal(&rule.procedure(), rule.name(), Feature::Rows).is_none()
+                    && !storage.contains("split");
                 let features = Features { mask, storage: Some(storage), ..features };
                 run(&format!("{} {storage}/{name}", rule.name()), rule.as_ref(), features);
             }
@@ -300,14 +304,16 @@ fn every_feature_with_full_precision_kept_is_the_oracle() {
     }
 }
 
-/// Where numbers are rounded, every feature does what the host does that rounds alike. A number near the edge between two that can be
-/// stored may fall on either side: then it is off by a place, and what follows from it.
+/// If the storage rounds, every feature gives the results of the host, which rounds in the same way. A number near the middle of two
+/// stored numbers may round to either. Then this number, and the numbers that follow from it, are off by one place.
 #[test]
 fn every_feature_with_rounded_numbers_is_the_hosts() {
     for rule in stored_rules() {
         for storage in ["bf16-sr,states=bf16-sr", "f16-sr", "f16-master,8bit,min=0"] {
             for (name, features) in Features::all() {
-                let mask = features.mask && rule.procedure().steps_rows() && storage == "f16-sr";
+                let mask = features.mask
+                    && refusal(&rule.procedure(), rule.name(), Feature::Rows).is_none()
+                    && storage == "f16-sr";
                 let features = Features { mask, storage: Some(storage), ..features };
                 run_rounded(&format!("{} {storage}/{name}", rule.name()), rule.as_ref(), features);
             }
@@ -330,7 +336,7 @@ fn run_rounded(case: &str, rule: &dyn Rule, features: Features) {
     for (t, tensor) in tensors.iter().enumerate() {
         let got = pollster::block_on(gpu.read_param(*tensor)).unwrap();
         for (i, ((got, want), start)) in got.iter().zip(&params[t]).zip(&start[t]).enumerate() {
-            // The host's parameters are those that the model sees: those in full lie within half a place.
+            // The host's parameters are those that the model sees. The parameters in full precision lie within half a place of them.
             let place = want.abs() / 128.0;
             let error = (got - want).abs();
             assert!(error <= 2.0 * place + 0.1 * (want - start).abs(), "{case}: t{t} element {i}: {got}, host {want}");
@@ -503,7 +509,7 @@ fn a_loss_scale_grows_to_a_ceiling() {
     assert_eq!(both.host.loss_scale(), 2.0_f64.powi(96));
 }
 
-/// The scaled gradients are finite, and what the rule would see is not.
+/// The scaled gradients are finite, and the gradients that the rule would see are not.
 #[test]
 fn the_test_for_finite_numbers_reads_the_gradient_without_its_scale() {
     type Told = fn(&mut Builder);
@@ -563,11 +569,11 @@ fn no_step_is_unclipped_where_the_norm_is_not_finite() {
     }
 }
 
-/// Rules with sums of their own read the clip factor there too. Such a rule's sums carry a NaN to every tensor, and what comes of it is
-/// undefined: they are tried with the finite gradients.
+/// Rules with sums of their own read the clip factor in the sums too. Such a rule's sums carry a NaN to every tensor, with undefined
+/// results, so these rules get only the finite gradients.
 #[test]
 fn every_rule_clips_a_norm_that_is_not_finite_alike_on_the_gpu_and_the_host() {
-    for entry in ALL.iter().filter(|entry| !matches!(entry.sample().procedure(), Procedure::Probe(_))) {
+    for entry in ALL.iter().filter(|entry| probes(&entry.sample().procedure()) == 0) {
         let first = if entry.sample().sums().sums > 0 { 2 } else { 0 };
         for gradients in &WITHOUT_NORM[first..] {
             for clip in [Clip::GlobalNorm(1.0), Clip::GroupNorm(1.0), Clip::TensorNorm(1.0)] {
@@ -650,7 +656,7 @@ fn a_window_that_ends_early_is_divided_by_its_own_count() {
 
 /// A clip takes the norm of the mean, a skipped step ends its window, and a sum stays a sum.
 #[test]
-fn what_a_short_window_is_divided_by_reaches_the_clip_and_a_skipped_step() {
+fn a_clip_sees_the_mean_of_a_short_window_and_a_skipped_step_ends_it() {
     let sgd = || Sgd { lr: 1.0, ..Sgd::default() };
     let mean = |b: &mut Builder| _ = b.accumulate(Accumulate::Mean(4)).skip_nonfinite(true);
     let clips: [(Clip, &[f32]); 3] = [
@@ -775,7 +781,7 @@ fn frozen_tensors_take_no_part() {
     assert_eq!(run(true), run(false));
 }
 
-/// Where every tensor is frozen or empty, no step counts. Where a row set may grow, steps count while it is empty.
+/// If every tensor is frozen or empty, no step counts. If a row set may grow, steps count even while the set is empty.
 #[test]
 fn steps_of_nothing_do_not_count() {
     type Describe<'a> = &'a dyn Fn(&mut Builder) -> usize;
@@ -815,7 +821,7 @@ fn steps_of_nothing_do_not_count() {
     }
 }
 
-/// Parameters, states, averages, counts and telemetry, with gradients of the frozen tensor that no step would survive.
+/// Parameters, states, averages, counts and telemetry, with NaN as every gradient of the frozen tensor.
 #[test]
 fn the_host_freezes_tensors_as_the_gpu_does() {
     for rule in stored_rules() {
@@ -882,7 +888,7 @@ fn the_host_freezes_tensors_as_the_gpu_does() {
     }
 }
 
-/// The objective sees the frozen tensor whole; the step is that of an optimizer without it.
+/// The objective sees the whole frozen tensor. The step equals the step of an optimizer without this tensor.
 #[test]
 fn steps_that_evaluate_leave_frozen_tensors() {
     const ANCHOR: [f64; 4] = [0.5, -1.0, 2.0, 0.25];
@@ -935,7 +941,7 @@ fn steps_that_evaluate_leave_frozen_tensors() {
     }
 }
 
-/// Between steps a frozen tensor has no state, no average and nothing that keeps its precision, in a checkpoint of either.
+/// A frozen tensor has no state, no average and no array with its full precision, in a checkpoint of the GPU and of the host.
 #[cfg(feature = "checkpoint")]
 #[test]
 fn checkpoints_with_frozen_tensors_go_between_the_gpu_and_the_host() {
@@ -1005,7 +1011,7 @@ fn a_clip_set_between_two_steps_of_one_encoder_holds_for_the_second() {
 }
 
 #[test]
-fn what_makes_no_sense_is_refused() {
+fn options_that_make_no_sense_are_refused() {
     let refused = |change: &dyn Fn(&mut Builder)| {
         let mut builder = Optimizer::builder(AdamW::default());
         builder.tensor(Group::DEFAULT, "w", &[1]);
@@ -1051,7 +1057,8 @@ impl Handles {
         Self { builder, group, tensor, rows }
     }
 
-    /// Handles that this builder did not make: another's at the same places, those of a clone past them, and another's at those.
+    /// Handles that this builder did not make: those of another builder at the same places, those that a clone added, and those of
+    /// another builder at the places of these.
     fn foreign(&self) -> [(Group, Tensor, RowSet); 3] {
         let other = Self::new();
         let mut clone = self.builder.clone();
@@ -1241,7 +1248,7 @@ fn the_handles_of_a_builder_are_those_of_all_that_it_builds() {
         assert!(host.state(own, "m").is_ok());
         foreign("state", "tensor", host.state(added, "m"));
     }
-    // What the clone has in common with the builder has the same handles.
+    // Tensors that the clone shares with the builder have the same handles.
     let both = clone.build_cpu::<f32>().unwrap();
     assert_eq!(both.state(ours.tensor, "m").unwrap().len(), 8);
     assert_eq!(both.state(added, "m").unwrap().len(), 3);
@@ -1273,17 +1280,17 @@ fn a_pattern_that_fits_no_tensor_is_refused() {
     for fits in ["*.bias", "norm*", "*"] {
         assert_eq!(build(fits), Ok(()), "{fits}");
     }
-    // The last is another group's.
+    // The last pattern fits only a tensor of another group.
     for none in ["*.biass", "bias", "norm", "other*"] {
         let text = build(none).unwrap_err();
         assert!(text.contains(&format!("`{none}`")) && text.contains("group `default`"), "{text}");
     }
 }
 
-/// Trained with `Sgd` at rate 1 and gradients of 1, so that three steps lead from 0 to -3.
+/// The test trains with `Sgd` at rate 1 and gradients of 1, so that three steps lead from 0 to -3.
 #[cfg(feature = "checkpoint")]
 #[test]
-fn steps_from_the_average_are_refused_and_a_file_knows_of_it() {
+fn steps_from_the_average_are_refused_and_a_file_records_the_swap() {
     use wgpu_optim::checkpoint::Checkpoint;
     let mut builder = Optimizer::builder(Sgd { lr: 1.0, ..Sgd::default() });
     let w = builder.tensor(Group::DEFAULT, "w", &[1]);
@@ -1325,7 +1332,7 @@ fn steps_from_the_average_are_refused_and_a_file_knows_of_it() {
         GPU.run(|e| optimizer.step(e)).unwrap();
         assert_eq!(value(optimizer), -4.0);
     }
-    // The host has no swap_ema with which it could go on.
+    // The host has no swap_ema with which it could leave the average.
     let mut host = builder.build_cpu::<f32>().unwrap();
     let error = file.restore_host(&mut host, &mut [&mut [0.0]]).unwrap_err().to_string();
     assert!(error.contains("no swap_ema"), "{error}");

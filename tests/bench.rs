@@ -206,7 +206,7 @@ fn plans_that_cannot_be_measured_are_refused_before_any_allocation() {
     assert!(error(&plan).contains("no GPU adapter"), "{}", error(&plan));
     let cpu = Plan { backends: vec![BackendKind::Cpu], ..plan };
     let with = |size| Plan { sizes: vec![size], ..cpu.clone() };
-    // Only if the system tells how much memory is free; otherwise the run would be tried.
+    // Only if the system tells how much memory is free; otherwise the run would begin.
     if wgpu_optim::tools::report::free_memory().is_some() {
         let huge = error(&with(Size { tensors: 1, elements: 1 << 44 }));
         assert!(huge.contains("need 562949953421312 bytes"), "{huge}");

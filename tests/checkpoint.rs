@@ -13,7 +13,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use wgpu_optim::checkpoint::{Checkpoint, Fit};
-use wgpu_optim::optim::{ALL, Procedure, Rule};
+use wgpu_optim::optim::{ALL, Rule};
 use wgpu_optim::{
     Accumulate, AdamW, Clip, Ema, Error, Group, LossScale, Optimizer, SAdam, Sgd, Tensor, WarpAdam, wgpu,
 };
@@ -64,8 +64,8 @@ fn start(rule: &dyn Rule) -> (Optimizer, Vec<Tensor>) {
     for (k, (tensor, (_, shape))) in tensors.iter().zip(SHAPES).enumerate() {
         optimizer.write_param(*tensor, &numbers(k as u32 + 77, elements(shape))).unwrap();
     }
-    if let Procedure::Probe(probe) = rule.procedure() {
-        optimizer.write_losses(&numbers(5, probe.count + 1)).unwrap();
+    if let Some(losses) = rule.procedure().map(|procedure| procedure.losses()).filter(|losses| *losses > 0) {
+        optimizer.write_losses(&numbers(5, losses)).unwrap();
     }
     (optimizer, tensors)
 }
@@ -146,7 +146,7 @@ fn a_mismatch_is_refused_with_every_difference() {
     let mut builder = Optimizer::builder(Sgd::default());
     let tensor = builder.tensor(Group::DEFAULT, "b", &[5]);
     let mut sgd = builder.build(&GPU.device, &GPU.queue).unwrap();
-    assert!(saved.restore(&mut sgd).unwrap_err().to_string().contains("it is of adamw, the optimizer is sgd"));
+    assert!(saved.restore(&mut sgd).unwrap_err().to_string().contains("it belongs to adamw, the optimizer is sgd"));
     saved.restore_fitting(&mut sgd, Fit::Partial).unwrap();
     assert_eq!(pollster::block_on(sgd.read_param(tensor)).unwrap(), saved.array("b", "param").unwrap());
 }
@@ -171,7 +171,7 @@ fn files_are_checked_before_they_are_used() {
     assert!(doctored("wgpu-optim checkpoint", "wgpu-optim something!").contains("no checkpoint"));
     assert!(doctored("\\\"applied\\\":0", "\\\"applied\\\":x").contains("checkpoint"));
     assert!(doctored("param/a\"", "param/z\"").contains('z'));
-    // Any byte of the header may have any value.
+    // No value of any byte of the header may cause a panic.
     let header = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
     for at in 0..header {
         let mut bytes = bytes.clone();
@@ -211,7 +211,7 @@ fn files_that_contradict_themselves_or_the_optimizer_are_refused() {
     refused(moved, &["tensor `b` is in group `x` there, `y` here"]);
 }
 
-/// What skipped steps leave of the loss scale is a scale that a checkpoint can hold, and steps go on from it.
+/// After many skipped steps, a checkpoint can hold the loss scale, and steps continue with this scale.
 #[test]
 fn a_checkpoint_after_two_hundred_skipped_steps_loads_and_goes_on() {
     let mut builder = Optimizer::builder(Sgd { lr: 0.5, ..Sgd::default() });
@@ -250,7 +250,7 @@ fn a_checkpoint_after_two_hundred_skipped_steps_loads_and_goes_on() {
     }
 }
 
-/// The count of micro-batches goes with their gradients, between the GPU and the host too.
+/// A checkpoint holds the count of micro-batches beside their gradients, between the GPU and the host too.
 #[test]
 fn a_checkpoint_in_the_middle_of_a_window_goes_on_with_its_count() {
     let mut builder = Optimizer::builder(Sgd { lr: 1.0, ..Sgd::default() });
@@ -321,7 +321,7 @@ fn a_kill_leaves_a_complete_file() {
         checkpoint.restore(&mut optimizer).unwrap();
     }
     assert!(applied > 0, "some checkpoint was of a run that had stepped");
-    // The next save removes what the kills left, and only that.
+    // The next save removes the files that the kills left, and no other file.
     let (stale, foreign) = (folder.path().join(".wgpu-optim-00ff.tmp"), folder.path().join("notes.tmp"));
     std::fs::write(&stale, "a part").unwrap();
     std::fs::write(&foreign, "a note").unwrap();
@@ -405,7 +405,7 @@ fn probing(sigma: f64) -> wgpu_optim::Builder {
     builder
 }
 
-/// The sigma of both groups and the count of steps, of a file's bytes.
+/// The step count in a file's bytes, and the sigmas of both groups.
 fn sigmas(bytes: &[u8]) -> (usize, String) {
     let text = String::from_utf8_lossy(bytes).into_owned();
     let sigmas: Vec<&str> = text.split("\\\"sigma\\\":").skip(1).map(|rest| &rest[..4]).collect();
@@ -413,7 +413,7 @@ fn sigmas(bytes: &[u8]) -> (usize, String) {
     (count.parse().unwrap(), sigmas.join(" "))
 }
 
-/// Changes a text of a file, to another of the same length.
+/// Replaces a text of a file with another text of the same length.
 fn edited(bytes: &[u8], from: &str, to: &str) -> Vec<u8> {
     let at = bytes.windows(from.len()).position(|w| w == from.as_bytes()).unwrap_or_else(|| panic!("{from}"));
     assert_eq!(from.len(), to.len());
@@ -421,7 +421,7 @@ fn edited(bytes: &[u8], from: &str, to: &str) -> Vec<u8> {
 }
 
 #[test]
-fn what_all_groups_share_is_restored_in_all_of_them_or_in_none() {
+fn a_setting_that_all_groups_share_is_restored_in_all_of_them_or_in_none() {
     let mut saved = probing(0.01).build(&GPU.device, &GPU.queue).unwrap();
     saved.write_step_count(7).unwrap();
     let saved = snapshot(&saved).to_bytes().unwrap();

@@ -1,5 +1,5 @@
-//! Checkpoints of what is stored in half precision and in eight bits: resuming is bit-exact, files hold the packed forms and are
-//! believed only after checks, and other forms are converted where that is asked for.
+//! Checkpoints of optimizers that store half precision and eight bits: resuming is bit-exact, files hold the packed forms and are
+//! checked before use, and other forms are converted on request.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod support {
@@ -81,7 +81,7 @@ impl Model {
         self.tensors.iter().copied().zip(LENGTHS)
     }
 
-    /// Steps with gradients that depend on their numbers only; the third has one that is not finite and is left out.
+    /// Takes steps with gradients that depend only on the step's number. The third step has a gradient that is not finite, and is skipped.
     fn steps(&mut self, numbers_of: std::ops::RangeInclusive<u32>) {
         for number in numbers_of {
             for (k, (tensor, (_, length))) in self.each().enumerate() {
@@ -119,7 +119,7 @@ impl Model {
 fn same_bits(name: &str, a: &[f32], b: &[f32]) {
     assert_eq!(a.len(), b.len(), "{name}");
     let differs = a.iter().zip(b).position(|(x, y)| x.to_bits() != y.to_bits());
-    assert!(differs.is_none(), "{name}: element {differs:?} is another");
+    assert!(differs.is_none(), "{name}: element {differs:?} differs");
 }
 
 /// A checkpoint's file, taken to pieces.
@@ -189,7 +189,7 @@ fn resuming_gives_the_same_bits_however_numbers_are_stored() {
             let mut whole = Model::started(rule.as_ref(), storage, 7);
             whole.steps(1..=4);
             let bytes = whole.bytes();
-            // Another seed: the draws that go on are the file's.
+            // Another seed: the resumed run must draw with the file's key.
             let mut resumed = Model::new(rule.as_ref(), storage, 8);
             let checkpoint = Checkpoint::from_bytes("memory", bytes.clone()).unwrap();
             assert_eq!(checkpoint.to_bytes().unwrap(), bytes, "{name}: a file is written as it was read");
@@ -205,7 +205,7 @@ fn resuming_gives_the_same_bits_however_numbers_are_stored() {
 }
 
 #[test]
-fn draws_follow_from_how_many_steps_rounded_and_not_from_the_count_of_steps() {
+fn draws_follow_from_the_count_of_roundings_and_not_from_the_step_count() {
     let start = || {
         let mut model = Model::started(&adamw(), "bf16-sr", 7);
         model.steps(1..=2);
@@ -214,14 +214,14 @@ fn draws_follow_from_how_many_steps_rounded_and_not_from_the_count_of_steps() {
     };
     let mut whole = start();
     let bytes = whole.bytes();
-    assert!(File::of(&bytes).about.contains("\"steps\":2"), "setting the count of steps leaves that of roundings");
+    assert!(File::of(&bytes).about.contains("\"steps\":2"), "a new step count leaves the count of roundings");
     let mut resumed = Model::new(&adamw(), "bf16-sr", 7);
     Checkpoint::from_bytes("memory", bytes).unwrap().restore(&mut resumed.optimizer).unwrap();
     whole.steps(4..=5);
     resumed.steps(4..=5);
     assert_eq!(resumed.bytes(), whole.bytes());
 
-    // A file without them leaves the optimizer's own.
+    // A file without a key and a count of roundings leaves the optimizer's own.
     let plain = Model::started(&adamw(), "f32", 1);
     let plain = Checkpoint::from_bytes("memory", plain.bytes()).unwrap();
     let go_on = |seed| {
@@ -279,7 +279,7 @@ fn files_hold_the_packed_forms() {
     assert_eq!(stored, numbers(79, 257).into_iter().map(|x| f16::from_f32(x).to_bits()).collect::<Vec<_>>());
 }
 
-/// Whatever codes stand in a file, they come back: nothing decodes them on the way.
+/// Every code of a file comes back unchanged: no code is decoded on the way.
 #[test]
 fn codes_and_copies_are_put_back_as_they_are() {
     let mut model = Model::started(&adamw(), ALL_EIGHT, 0);
@@ -287,7 +287,7 @@ fn codes_and_copies_are_put_back_as_they_are() {
     let mut file = File::of(&model.bytes());
     for (key, _, _, bytes) in &mut file.entries {
         if key.starts_with("m/") || key.starts_with("v/") {
-            // None of them is the largest's.
+            // No code is that of the block's largest magnitude.
             bytes.iter_mut().enumerate().for_each(|(i, code)| *code = 20 + (i % 200) as u8);
         }
     }
@@ -297,7 +297,7 @@ fn codes_and_copies_are_put_back_as_they_are() {
     load(&file).unwrap().restore_fitting(&mut model.optimizer, Fit::Converted).unwrap();
     assert_eq!(model.bytes(), file.bytes(), "nothing is converted where the forms are the same");
 
-    // A parameter that somebody wrote is not its copy's nearest.
+    // A parameter that the caller wrote differs from its rounded copy.
     let model = Model::started(&adamw(), "bf16-master", 0);
     let slice = model.optimizer.param(model.tensors[2]).unwrap();
     GPU.queue.write_buffer(slice.buffer(), slice.offset(), &[0x80, 0x3f, 0x80, 0x3f]);
@@ -381,7 +381,7 @@ fn eight_bits_go_into_f32_and_back_to_the_nearest() {
     }
     assert_eq!(back.snapshot().step_count(), 2);
 
-    // What is not a matter of form is refused all the same.
+    // Differences other than the form are still refused.
     let mut amsgrad = Model::new(&AdamW { amsgrad: true, ..adamw() }, "f32", 0);
     let error = load(&file).unwrap().restore_fitting(&mut amsgrad.optimizer, Fit::Converted).unwrap_err().to_string();
     assert!(error.contains("lacks state `v_max`") && !error.contains("stored as"), "{error}");
@@ -432,7 +432,7 @@ fn files_of_version_1_still_load() {
     same_bits("param", &plain.params(3), &numbers(3, 4097));
     same_bits("m", &plain.state(2, "m"), &numbers(11, 257));
     let written = File::of(&plain.bytes()).about;
-    assert!(written.contains("\"version\":1"), "what older readers know is written for them: {written}");
+    assert!(written.contains("\"version\":1"), "a file that older readers can read has their version: {written}");
     let mut packed = Model::new(&adamw(), "bf16-split,m=8bit,v=bf16,min=0", 0);
     checkpoint.restore_fitting(&mut packed.optimizer, Fit::Converted).unwrap();
     same_bits("param", &packed.params(3), &numbers(3, 4097));
@@ -451,7 +451,7 @@ fn refused(name: &str, file: &File, parts: &[&str]) {
 }
 
 #[test]
-fn packed_arrays_are_believed_only_after_checks() {
+fn packed_arrays_are_checked_before_use() {
     let mut model = Model::started(&adamw(), "bf16-split,m=8bit,v=bf16-sr,min=0", 0);
     model.steps(1..=1);
     let good = File::of(&model.bytes());
@@ -477,9 +477,13 @@ fn packed_arrays_are_believed_only_after_checks() {
     refused("too few blocks", &with("m.largest/x", Dtype::F32, &[16]), &["`m.largest/x` is F32 [16]", "F32 [17]"]);
     refused("too many blocks", &with("m.largest/empty", Dtype::F32, &[1]), &["`m.largest/empty`", "F32 [0]"]);
     refused("blocks in rows", &with("m.largest/x", Dtype::F32, &[17, 1]), &["[17, 1]", "F32 [17]"]);
-    refused("blocks in bf16", &with("m.largest/x", Dtype::BF16, &[17]), &["is BF16 [17]", "one a block of 256"]);
-    refused("codes in f32", &with("m/x", Dtype::F32, &[4097]), &["`m.largest/x` is of blocks", "`m/x`", "U8"]);
-    refused("blocks of nothing", &with("v.largest/w", Dtype::F32, &[1]), &["`v.largest/w` is of blocks"]);
+    refused(
+        "blocks in bf16",
+        &with("m.largest/x", Dtype::BF16, &[17]),
+        &["is BF16 [17]", "one number per block of 256"],
+    );
+    refused("codes in f32", &with("m/x", Dtype::F32, &[4097]), &["`m.largest/x` belongs to codes", "`m/x`", "U8"]);
+    refused("blocks of nothing", &with("v.largest/w", Dtype::F32, &[1]), &["`v.largest/w` belongs to codes"]);
     refused("another shape", &with("m/x", Dtype::U8, &[1, 4097]), &["`m/x` has shape [1, 4097]", "[4097]"]);
     for key in ["m.largest/x", "param/x"] {
         let mut file = good.clone();
@@ -513,7 +517,7 @@ fn packed_files_that_are_cut_or_flipped_are_refused_or_read() {
             let mut bytes = bytes.clone();
             bytes[at] ^= 1 << bit;
             match Checkpoint::from_bytes("flipped", bytes) {
-                // What was read can be put somewhere, or differs by name.
+                // A file that was read fits, or the error names the differences.
                 Ok(checkpoint) if at % 16 == 0 => {
                     match checkpoint.restore_fitting(&mut model.optimizer, Fit::Converted) {
                         Ok(()) | Err(Error::Mismatch { .. }) => {}
@@ -528,7 +532,7 @@ fn packed_files_that_are_cut_or_flipped_are_refused_or_read() {
 }
 
 #[test]
-fn torch_gets_f32_and_gives_what_is_stored() {
+fn torch_files_hold_f32_and_restore_into_the_storage() {
     let storage = "bf16-split,m=8bit,v=bf16-sr,min=0";
     let mut model = Model::started(&adamw(), storage, 0);
     model.steps(1..=2);
@@ -588,7 +592,7 @@ impl Host {
         host
     }
 
-    /// As a model's.
+    /// The same steps as [`Model::steps`].
     fn steps(&mut self, numbers_of: std::ops::RangeInclusive<u32>) {
         for number in numbers_of {
             let gradient = |(k, (_, n))| numbers(number * 10 + k, n).into_iter().map(|g| g * 64.0).collect();
@@ -695,7 +699,7 @@ fn on_the_host_other_forms_are_refused_by_name_and_converted_on_request() {
     back.restore(&file, Fit::Converted).unwrap();
     assert_eq!(back.params, plain.params, "there and back is without loss");
 
-    // Parameters that nobody rounded are not what the storage holds.
+    // The storage cannot hold parameters that were not rounded.
     let mut unrounded = Host::new(&adamw(), "bf16-sr", 0);
     unrounded.params[0][3] = 0.1;
     let shapes = LENGTHS.map(|(_, n)| [n]);

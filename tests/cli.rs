@@ -96,7 +96,7 @@ fn help_is_wrapped_once_and_has_no_example_twice() {
         let (_, rest) = rest.split_once("\n\n").expect("a paragraph");
         let prose = |line: &&str| !line.is_empty() && !line.starts_with(' ');
         for line in about.lines().skip(1).chain(rest.lines()).filter(prose) {
-            assert!(line.ends_with(['.', ':']), "{command_name}: a line ends in the midst of a sentence: {line}");
+            assert!(line.ends_with(['.', ':']), "{command_name}: a line ends in the middle of a sentence: {line}");
         }
         let examples: Vec<&str> = help.lines().filter(|line| line.starts_with("  wgpu-optim")).collect();
         let unique: std::collections::BTreeSet<&str> =
@@ -305,7 +305,7 @@ fn info_finds_an_adapter_that_runs() {
 
 /// The guide shows the output of the command, on a machine without a GPU too.
 #[test]
-fn the_memory_in_the_guide_is_what_the_program_prints() {
+fn the_guide_shows_the_memory_that_the_program_prints() {
     let (_, section) = include_str!("../docs/guide/storage.md").split_once("\n## Memory").expect("the section");
     let command = section.lines().find_map(|line| line.strip_prefix("cargo run --release -- ")).expect("a command");
     let (_, shown) = section.split_once("```text\n").expect("its output");
@@ -598,7 +598,7 @@ fn training_options_show_in_the_epochs() {
     }
     let plain = passes(&["train", "--epochs", "1", "--backend", "cpu", "--hidden", "8"]);
     let (header, _) = plain.split_once("\nepoch ").expect("a header");
-    assert_eq!(header.lines().count(), 3, "what is off is not shown: {header}");
+    assert_eq!(header.lines().count(), 3, "features that are off are not shown: {header}");
 }
 
 /// A loss scale that is a power of two is exact, so that a run has the same bits without it. A scale that overflows skips steps.
@@ -910,7 +910,7 @@ fn no_file_is_read_without_end() {
         let error = fails_in_little_memory(&["info", "--model", &linked]);
         assert!(error.contains("header"), "{error}");
     }
-    // Files that claim or become much more than they are.
+    // Files that claim a large size, or that need much memory when they are read.
     let nested = format!("{{\"a\":[{}]}}\n", vec!["[]"; 1 << 20].join(","));
     std::fs::write(at("baseline"), &nested).expect("written");
     let error = fails_in_little_memory(&["bench", "--baseline", &at("baseline"), "--backend", "cpu"]);
@@ -938,7 +938,7 @@ fn no_file_is_read_without_end() {
     }
 }
 
-/// Neither an error nor a table may carry what a terminal obeys.
+/// No error and no table may hold characters that a terminal obeys.
 #[test]
 fn texts_of_files_are_escaped() {
     const HOSTILE: &str = "\u{1b}[31m\u{7}\u{202e}evil";

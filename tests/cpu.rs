@@ -104,7 +104,7 @@ fn vradam_brakes_by_the_norm_over_everything() {
     }
 }
 
-/// One step each of one tensor and of its two halves, several times over.
+/// Takes the same steps with one tensor and with its two parts, and returns the worst difference.
 fn split_difference(rule: &dyn Rule) -> f64 {
     let groups = || [("all", rule.boxed())];
     let mut whole = host::builder(groups(), [("w", 0, 100)]).build_cpu::<f64>().expect("valid");
@@ -188,7 +188,7 @@ fn adai_refuses_a_step_of_zeros() {
     }
 }
 
-/// Near the minimum of a decayed loss g + λθ is tiny beside g, and rounding may leave less than nothing of the sums.
+/// Near the minimum of a decayed loss g + λθ is tiny beside g, and rounding may make a sum negative.
 #[test]
 fn adai_goes_on_where_gradient_and_decay_balance() {
     for seed in 0..20 {
@@ -339,7 +339,7 @@ fn adabelief_decays_decoupled() {
 }
 
 #[test]
-fn lion_stands_still_where_nothing_points_anywhere() {
+fn lion_leaves_parameters_with_zero_gradients() {
     let mut optimizer = single::<f32>(Lion { weight_decay: 0.0, ..Lion::default() }, 3);
     let mut p = vec![vec![1.0_f32, 1.0, 1.0]];
     step(&mut optimizer, &mut p, &[vec![0.0, -0.0, 1.0]]);

@@ -1,4 +1,4 @@
-//! Rules of the user's own: the same results as the crate's, every mistake with its place, and no text that brings the checks down.
+//! Rules of the user's own: the same results as the crate's, every mistake with its place, and no text that crashes the checks.
 
 mod support {
     pub(crate) mod device;
@@ -69,7 +69,7 @@ fn adamw(lr: f64, weight_decay: f64) -> CustomRule {
 
 const SHAPES: [usize; 4] = [1, 7, 1024, 3001];
 
-/// Runs five steps over tensors of two groups and gives all bits of parameters and states, with a rate set in between.
+/// Runs five steps over tensors of two groups and returns all bits of parameters and states. A learning rate changes before the fourth step.
 fn run(rules: [Box<dyn Rule>; 2], states: &[&str], around: impl Fn(&mut Builder)) -> Vec<Vec<u32>> {
     let [first, second] = rules;
     let mut builder = Optimizer::builder(first);
@@ -161,7 +161,7 @@ fn late_from_500(late: f64, t: u64) -> f64 {
     if t < 500 { 1.0 } else { late }
 }
 
-/// An optimizer of one number with the gradient -1, which stands at this count of steps.
+/// An optimizer of one number with the gradient -1, at this step count.
 fn at_count(rule: impl Rule + 'static, count: u32) -> (Optimizer, Tensor) {
     let mut builder = Optimizer::builder(rule);
     let tensor = builder.tensor(Group::DEFAULT, "w", &[1]);
@@ -195,7 +195,7 @@ fn a_setting_that_changes_only_late_steps_changes_them() {
 }
 
 #[test]
-fn a_setting_waits_for_unfinished_steps_only_where_it_changes_what_is_written() {
+fn a_setting_waits_for_unfinished_steps_only_if_it_changes_written_rows() {
     for (rule, count, waits) in [
         (pulled(late_from_500), 400, true),
         // Rows of the first 500 steps are not kept at a count of 10,000; those of step 1 million are not written at 0.
@@ -224,7 +224,7 @@ fn a_setting_waits_for_unfinished_steps_only_where_it_changes_what_is_written() 
 
 /// A closure's value that f32 does not hold, at step 5000 and not before.
 #[test]
-fn a_value_that_is_not_finite_stops_the_step_whose_turn_it_is() {
+fn a_value_that_is_not_finite_stops_its_own_step() {
     for (bad, said) in [(f64::NAN, "NaN"), (f64::INFINITY, "inf"), (1e39, "1000000000000000000000000000000000000000")] {
         let rule = pulled(move |_, t| if t < 5000 { 1.0 } else { bad });
         let (mut optimizer, tensor) = at_count(rule.clone(), 4998);
@@ -243,7 +243,7 @@ fn a_value_that_is_not_finite_stops_the_step_whose_turn_it_is() {
     }
 }
 
-/// VRAdam in names that the host fills.
+/// VRAdam with members of `Hyper` that the host computes.
 const BRAKED: &str = "\
 //! setting lr = 1e-3 (0..)
 //! setting lr_cutoff = 10 (0..)
@@ -382,7 +382,7 @@ fn a_checkpoint_of_a_custom_rule_resumes_bit_for_bit() {
     );
     let (mut own, _) = build(Box::new(AdamW { lr: 0.01, ..AdamW::default() }));
     let error = saved.restore(&mut own).expect_err("it is another rule").to_string();
-    assert!(error.contains("it is of my_adamw, the optimizer is adamw"), "{error}");
+    assert!(error.contains("it belongs to my_adamw, the optimizer is adamw"), "{error}");
 }
 
 #[test]
@@ -439,7 +439,7 @@ fn refused(text: &str) -> String {
     error.to_string()
 }
 
-/// The text after `HEAD`'s two lines, where the mistake must be found, and what must be said of it.
+/// `rest` follows the two lines of `HEAD`. The error must name `place` and hold `says`.
 #[track_caller]
 fn check_refused(rest: &str, place: &str, says: &str) {
     let error = refused(&format!("{HEAD}{rest}"));
@@ -448,7 +448,7 @@ fn check_refused(rest: &str, place: &str, says: &str) {
 }
 
 #[test]
-fn what_a_text_must_not_hold_is_refused_with_its_place() {
+fn a_forbidden_declaration_is_refused_with_its_place() {
     let with = |more: &str| format!("{more}\n{UPDATE}");
     check_refused(&with("fn max(a: f32, b: f32) -> f32 { return a; }"), "3:4", "`max` is built into WGSL");
     check_refused(&with("const select = 1;"), "3:7", "`select` is built into WGSL");
@@ -471,7 +471,7 @@ fn what_a_text_must_not_hold_is_refused_with_its_place() {
 }
 
 #[test]
-fn what_the_harness_calls_must_be_there_as_it_calls_it() {
+fn functions_that_the_harness_calls_need_their_signatures() {
     for name in ["param", "master", "remainder", "ema", "warp_00"] {
         let error = refused(&format!("struct Hyper {{ lr: f32 }}\nstruct State {{ {name}: vec4<f32> }}\n{UPDATE}"));
         assert!(error.starts_with("shader: mine:2:") && error.contains("give the state another name"), "{error}");
@@ -528,7 +528,7 @@ fn a_syntax_error_names_its_line_and_shows_it() {
 }
 
 #[test]
-fn a_member_that_nobody_fills_is_named_with_the_known_ones() {
+fn an_undefined_member_is_named_with_the_known_ones() {
     let text = format!("{HEAD}{UPDATE}").replace("lr: f32", "lr: f32,\n gamma: f32, lr2: f32");
     let rule = CustomRule::from_wgsl("mine", &text).expect("the text is a rule");
     let rule = rule.setting("lr", 0.1, Range::NOT_NEGATIVE).setting("beta1", 0.9, Range::BELOW_ONE);

@@ -1,4 +1,4 @@
-//! What the papers' rules must do by their mathematics, on the host's f64 path.
+//! Properties that the papers' rules have by their mathematics, on the host's f64 path.
 
 mod support {
     pub(crate) mod handle;
@@ -24,7 +24,7 @@ fn numbers(key: u32, n: usize) -> Vec<f64> {
     (0..n as u32).map(|i| 2.0 * f64::from(unit(key, i)) - 1.0).collect()
 }
 
-/// One step on ½‖θ‖² + gᵀθ with its losses changed by `spoil`, which is told the slot.
+/// One step on ½‖θ‖² + gᵀθ with its losses changed by `spoil`, which gets the slot.
 fn step(optimizer: &mut Optimizer<f64>, w: &mut [f64], spoil: impl Fn(usize) -> f64) -> wgpu_optim::Result<()> {
     let mut g = vec![0.0; w.len()];
     optimizer.step_with(&mut [w], &mut [&mut g], |evaluation, params, grads| {
@@ -102,9 +102,9 @@ fn an_evaluation_that_fails_leaves_everything_as_it_was() {
     assert_eq!((w, optimizer.global_state_values().to_vec()), before);
 }
 
-/// Where the flow leads nowhere, the step is Adam's from the parameters as they were, and is counted.
+/// If the flow is not finite, the step is Adam's step from the unchanged parameters, and it counts.
 #[test]
-fn a_flow_that_leads_nowhere_is_a_step_of_adams() {
+fn a_flow_that_is_not_finite_is_a_step_of_adams() {
     let rule =
         FlowAdam { integrator: Integrator::Dopri5, switch_sensitivity: Some(1e6), warmup: 1, ..FlowAdam::default() };
     let adam = FlowAdam {

@@ -28,7 +28,7 @@ use support::step::step;
 use support::trajectories::files;
 use support::ulp::ulp32;
 
-/// Rules that nobody else implements.
+/// Rules without another implementation.
 const STAND_INS: [StandIn; 2] = [
     StandIn {
         rule: "prox_sgd",
@@ -124,7 +124,7 @@ impl Golden {
         }
     }
 
-    /// What is compared after step t: the key's second half, the tensor's index, the numbers.
+    /// The numbers to compare after step t: the key's second half, the tensor's index, the numbers.
     fn expected(&self, t: usize) -> Vec<(String, usize, Vec<f64>)> {
         let names = self.names();
         let prefix = format!("expect/{t}/");
@@ -189,7 +189,7 @@ impl<F: Number> Run<F> {
     }
 }
 
-/// ½ Σ c θ², and its gradient where that is asked for.
+/// ½ Σ c θ², and its gradient if the request is for the gradient.
 fn quadratic<F: Number>(curvature: &[Vec<F>], evaluation: EvalRequest, params: &[&[F]], grads: &mut [&mut [F]]) -> f64 {
     let mut loss = 0.0;
     for ((c, p), g) in curvature.iter().zip(params).zip(grads) {
@@ -282,7 +282,7 @@ fn every_trajectory_is_met() {
     assert!(replayed >= 21, "{replayed} files replayed");
 }
 
-/// The oracle's LGI and the steps that followed the flow, where the file says what they are.
+/// The oracle's LGI and the steps that followed the flow, if the file holds them.
 #[test]
 fn damping_and_triggers_are_the_authors() {
     let (mut lgis, mut triggers) = (0, 0);
@@ -296,7 +296,7 @@ fn damping_and_triggers_are_the_authors() {
             let decided = |name| oracle.optimizer.decision(first, name).expect("its own handle");
             if golden.has("expect/lgi") {
                 let (ours, theirs) = (decided("lgi").expect("decided"), golden.numbers("expect/lgi"));
-                // They round the slopes to f32, whose difference this is the square of.
+                // The authors round the slopes to f32, and the LGI is the square of a difference of slopes.
                 let allowed = 4e-7 * (theirs[t - 1] + theirs[t - 1].sqrt());
                 assert!((ours - theirs[t - 1]).abs() <= allowed, "{t}: {ours} {}", theirs[t - 1]);
                 lgis += 1;
@@ -315,6 +315,6 @@ fn damping_and_triggers_are_the_authors() {
 }
 
 #[test]
-fn every_rule_has_a_trajectory_or_says_who_stands_in() {
+fn every_rule_has_a_trajectory_or_stand_ins() {
     stand_ins::check(&files().iter().map(|path| optimizer_of(path)).collect(), &STAND_INS);
 }

@@ -216,7 +216,7 @@ fn imports_run_one_way() {
     assert!(imports > files.len(), "{imports} imports found in {} files", files.len());
     let mut all = house.0.values().flat_map(|file| file.uses.iter().map(move |one| (file, one)));
     let hidden = all.find(|(_, one)| one.public && one.name == "*").map(|(file, _)| &file.path);
-    assert_eq!(hidden, None, "a re-export of `*` hides what it names");
+    assert_eq!(hidden, None, "a re-export of `*` hides the names");
     let circles = house.circles();
     let told = circles.iter().map(|circle| {
         let files = circle.iter().map(|(path, lines)| format!("  src/{path}\n    {}\n", lines.join("\n    ")));
@@ -243,7 +243,7 @@ fn every_folder_has_a_description() {
 fn no_file_lies_loose() {
     let files = source();
     let loose: Vec<_> = files.keys().filter(|path| !path.contains('/')).collect();
-    assert_eq!(loose, ["error.rs", "lib.rs", "main.rs"], "a file of src/ belongs into a folder");
+    assert_eq!(loose, ["error.rs", "lib.rs", "main.rs"], "a file of src/ belongs in a folder");
 }
 
 // ---- the resolver on made-up trees

@@ -6,7 +6,7 @@ use wgpu_optim::tools::bench::bytes_per_element;
 
 const README: &str = include_str!("../README.md");
 const RULES: &str = include_str!("../docs/guide/rules.md");
-/// What the README's table of rules begins with, and the guide's.
+/// The first cells of the README's table of rules, and of the guide's table.
 const README_HEAD: &str = "| name | type |";
 const RULES_HEAD: &str = "| name | settings and defaults |";
 

@@ -1,5 +1,5 @@
-//! Row sets: what a step leaves out, rates of columns, rows that change places and begin anew. On the GPU and on the fast path against
-//! the oracle doing the same, states included; rows that are not stepped and rows that were moved to the byte.
+//! Row sets: excluded rows, column rates, remapped rows and reset rows. They run on the GPU and on the fast path against
+//! the oracle with the same row sets, states included. Excluded rows and remapped rows are compared byte by byte.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod support {
@@ -16,6 +16,8 @@ mod support {
 
 use pollster::block_on;
 use wgpu_optim::cpu::{self, Number};
+use wgpu_optim::optim::procedure;
+use wgpu_optim::optim::procedure::spec::Feature;
 use wgpu_optim::optim::{ALL, Entry, Rule};
 use wgpu_optim::{
     Accumulate, Adagrad, Adai, AdamW, Builder, Clip, Ema, Error, Group, LossScale, Optimizer, RowSet, Tensor, wgpu,
@@ -34,16 +36,16 @@ const SHAPES: [&[usize]; 4] = [&[450, 3], &[450, 2, 1], &[17, 5], &[33]];
 const GROUPS: [usize; 4] = [0, 1, 1, 0];
 const STEPS: u32 = 4;
 
-/// The rules that are an update of each element and no more.
+/// The rules that only update each element.
 fn plain() -> impl Iterator<Item = &'static Entry> {
-    ALL.iter().filter(|entry| entry.sample().procedure().steps_rows())
+    ALL.iter().filter(|entry| procedure::refusal(&entry.sample().procedure(), entry.name, Feature::Rows).is_none())
 }
 
 fn length(t: usize) -> usize {
     SHAPES[t].iter().product()
 }
 
-/// A third of the rows, whole stretches of a few chunks among those that are left out.
+/// Flags a third of the rows. The excluded rows include a stretch of several chunks.
 fn flags(step: u32, rows: usize) -> Vec<u32> {
     let flag = |i: u32| if (150..280).contains(&i) { 0 } else { u32::from(hash(step + 77, i).is_multiple_of(3)) * 5 };
     (0..rows as u32).map(flag).collect()
@@ -67,7 +69,7 @@ struct Case {
     nonzero: bool,
     columns: bool,
     around: bool,
-    /// One second moment a row.
+    /// One second moment per row.
     shared: bool,
 }
 
@@ -151,7 +153,7 @@ fn on_gpu(rule: &dyn Rule, case: Case) -> (Optimizer, Vec<Tensor>, RowSet) {
     (described.gpu(), described.tensors, described.set)
 }
 
-/// A step's micro-batches. What is not stepped may be anything: it has no part in anything.
+/// A step's micro-batches. Gradients of excluded elements may be anything, because no result depends on them.
 fn batches(step: u32, case: Case) -> Vec<Vec<Vec<f32>>> {
     let count = if case.around { 2 } else { 1 };
     let scale = if case.around { 64.0 } else { 1.0 };
@@ -221,14 +223,14 @@ fn run(name: &str, rule: &dyn Rule, case: Case) {
         }
     }
     assert_eq!(block_on(gpu.read_step_count()).unwrap(), oracle.step_count(), "{name}: step count");
-    assert_eq!(block_on(gpu.read_skipped()).unwrap(), 0, "{name}: what is not stepped is no reason to skip");
+    assert_eq!(block_on(gpu.read_skipped()).unwrap(), 0, "{name}: excluded elements cause no skipped step");
     let still = path[0].iter().filter(|x| **x == 0.0).count();
     assert!(still < path[0].len(), "{name}: nothing moved");
     assert!(still > 0 || !(case.mask || case.nonzero), "{name}: every element moved");
 }
 
 #[test]
-fn every_rule_with_rows_left_out_is_the_oracle() {
+fn every_rule_with_excluded_rows_is_the_oracle() {
     let none = Case::default();
     for entry in plain() {
         for case in [
@@ -241,7 +243,7 @@ fn every_rule_with_rows_left_out_is_the_oracle() {
             Case { shared: true, ..none },
             Case { shared: true, mask: true, columns: true, around: true, ..none },
         ] {
-            // The sign of a momentum near zero is anyone's; a clip by norm moves it by a rounding.
+            // The sign of a momentum near zero is undefined: a clip by norm changes the momentum by a rounding error.
             let rule = entry.sample();
             let case = Case { columns: case.columns && rule.evaluation().is_none(), ..case };
             if (entry.name != "lion" || !case.around) && (rule.shares_rows() || !case.shared) {
@@ -261,7 +263,7 @@ fn arrays(optimizer: &Optimizer, tensor: Tensor) -> Vec<(String, Vec<f32>)> {
 }
 
 #[test]
-fn what_is_not_stepped_keeps_every_byte() {
+fn excluded_elements_keep_every_byte() {
     // Numbers whose bits arithmetic would change.
     let odd = [-0.0, f32::from_bits(0x7fc1_2345), f32::from_bits(1), f32::NEG_INFINITY];
     for entry in plain() {
@@ -284,7 +286,7 @@ fn what_is_not_stepped_keeps_every_byte() {
                     let (before, after) = (bits(before), bits(&after));
                     let kept = |i: &usize| before[*i] == after[*i];
                     let lost = (0..before.len()).find(|i| out(*i, t) && !kept(i));
-                    assert_eq!(lost, None, "{} {array} of t{t}: an element that is left out changed", entry.name);
+                    assert_eq!(lost, None, "{} {array} of t{t}: an excluded element changed", entry.name);
                     let moved = (0..before.len()).any(|i| !kept(&i)) || array == "gradient_accumulator";
                     assert!(moved, "{} {array} of t{t}: nothing changed", entry.name);
                 }
@@ -309,7 +311,7 @@ fn indices_of(words: &[u32]) -> wgpu::Buffer {
     buffer_of(words, wgpu::BufferUsages::COPY_SRC)
 }
 
-/// Permuted, cloned and pruned, with fresh rows and rows that are not there.
+/// Permuted, cloned and pruned, with fresh rows and indices that name no row.
 fn some_indices(rows: u32, count: u32) -> Vec<u32> {
     let index = |i: u32| match hash(5, i) % 10 {
         0 => u32::MAX,
@@ -433,7 +435,7 @@ fn training_goes_on_after_rows_changed_and_so_does_a_checkpoint() {
         for optimizer in [&mut gpu, &mut resumed] {
             optimizer.write_mask(set, &flags).unwrap();
             for (t, tensor) in tensors.iter().enumerate() {
-                // What lies behind the rows in use has no part in anything.
+                // No result depends on the numbers behind the rows in use.
                 let slice = optimizer.grad(*tensor).unwrap();
                 let poison = vec![f32::NAN; slice.size() as usize / 4];
                 GPU.queue.write_buffer(
@@ -542,9 +544,9 @@ fn a_remap_between_steps_of_one_encoder_and_one_that_is_dropped() {
     assert!(x[0].1[2] < -0.05 && x[0].1[1] < 0.9, "{x:?}");
 }
 
-/// Flags and gradients in the caller's buffers, gradients that move, two sets in one dispatch.
+/// Flags and gradients in the caller's buffers, rebound gradients, and two sets in one dispatch.
 #[test]
-fn masks_in_the_callers_buffer_and_gradients_that_move() {
+fn masks_in_the_callers_buffer_and_rebound_gradients() {
     let storage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC;
     let mask = buffer_of(&[9, 0, 3, 1, 0, 1, 1, 0], storage);
     let describe = |moving: bool| {
@@ -575,7 +577,7 @@ fn masks_in_the_callers_buffer_and_gradients_that_move() {
         read
     };
     assert_eq!(run(false), run(true));
-    // The mean of Adai runs over what is stepped: the host says the same.
+    // Adai's mean runs over the stepped elements, on the host too.
     let (builder, .., first, second) = describe(false);
     let mut host = builder.build_cpu::<f64>().unwrap();
     host.write_mask(first, &[0, 3, 1]).unwrap();
@@ -600,7 +602,7 @@ fn all_rows_take_one_dispatch() {
     assert_eq!(builder.build(&GPU.device, &GPU.queue).unwrap().dispatches(), 1);
 }
 
-/// What both the GPU and the host say to a builder.
+/// The error that a builder gives, the same for the GPU and for the host.
 fn refusal(builder: &Builder) -> String {
     let text = builder.build(&GPU.device, &GPU.queue).unwrap_err().to_string();
     assert_eq!(builder.build_cpu::<f32>().unwrap_err().to_string(), text, "the host");
@@ -616,7 +618,7 @@ fn refused(change: impl FnOnce(&mut Builder, Tensor, Tensor)) -> String {
 }
 
 #[test]
-fn what_the_builder_is_told_wrongly_is_refused() {
+fn the_builder_refuses_wrong_row_sets() {
     let has = |text: String, parts: &[&str]| parts.iter().for_each(|p| assert!(text.contains(p), "{text}"));
     has(refused(|b, x, y| _ = b.row_set("s", &[x, y])), &["`b`", "[5, 3]", "4 rows"]);
     has(refused(|b, x, _| _ = (b.row_set("s", &[x]), b.row_set("r", &[x]))), &["`a`", "row set `s`", "`r`"]);
@@ -662,7 +664,9 @@ fn what_the_builder_is_told_wrongly_is_refused() {
     has(refusal(&lion), &["lion cannot share", "adam, adamw, nadam, radam"]);
     has(refused(|b, x, _| _ = b.column_rates(x, &[1.0, 2.0])), &["`a`", "2 column rates", "3 columns"]);
     has(refused(|b, x, _| _ = b.column_rates(x, &[1.0, -1.0, f64::NAN])), &["`a`", "column 1 is -1"]);
-    for entry in ALL.iter().filter(|entry| !entry.sample().procedure().steps_rows()) {
+    for entry in
+        ALL.iter().filter(|entry| procedure::refusal(&entry.sample().procedure(), entry.name, Feature::Rows).is_some())
+    {
         let mut builder = Optimizer::builder(entry.sample());
         let a = builder.tensor(Group::DEFAULT, "a", &[4, 3]);
         builder.row_set("s", &[a]);
@@ -697,7 +701,7 @@ fn what_the_builder_is_told_wrongly_is_refused() {
 }
 
 #[test]
-fn what_does_not_fit_a_built_set_is_refused_and_changes_nothing() {
+fn a_call_that_does_not_fit_a_built_set_is_refused_and_changes_nothing() {
     let mut builder = Optimizer::builder(AdamW::default());
     let a = builder.tensor(Group::DEFAULT, "a", &[4, 3]);
     let b = builder.tensor(Group::DEFAULT, "b", &[4]);
@@ -736,7 +740,7 @@ fn what_does_not_fit_a_built_set_is_refused_and_changes_nothing() {
     assert_eq!((host.row_count(set).unwrap(), host.row_set("fixed").unwrap()), (4, fixed));
 }
 
-/// RowSet of every kind of width: whole chunks, rows that are no whole vec4s, the longest.
+/// Rows of every kind of width: whole chunks, rows that are no whole vec4s, the longest.
 #[test]
 fn rows_of_any_width_share_their_second_moment() {
     for (rows, width) in [(5, 256), (9, 255), (7, 254), (700, 5), (300, 7), (1100, 1), (3, 4)] {

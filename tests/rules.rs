@@ -4,7 +4,12 @@ use std::collections::BTreeSet;
 
 use naga::valid::{Capabilities, ValidationFlags, Validator};
 use wgpu_optim::Error;
-use wgpu_optim::optim::{ALL, Entry, Procedure, Rule, Value};
+use wgpu_optim::optim::{ALL, Entry, Rule, Value};
+
+/// The count of losses that a step of the rule asks for.
+fn losses(rule: &dyn Rule) -> usize {
+    rule.procedure().map_or(0, |procedure| procedure.losses())
+}
 
 /// The rule's text, with the text that the host adds.
 fn complete(rule: &dyn Rule) -> String {
@@ -18,8 +23,9 @@ fn complete(rule: &dyn Rule) -> String {
     if rule.shares_rows() {
         text += "fn wo_square(weight: f32, x: vec4<f32>) -> vec4<f32> { return weight * x * x; }\n";
     }
-    if let Procedure::Probe(probe) = rule.procedure() {
-        text += &format!("const PROBES = {}u;\n", probe.count);
+    let losses = losses(rule);
+    if losses > 0 {
+        text += &format!("const PROBES = {}u;\n", losses - 1);
     }
     text
 }
@@ -78,7 +84,7 @@ fn wgsl_has_the_functions_that_the_sums_call_for() {
         for name in ["contribute", "total"] {
             assert_eq!(functions.contains(name), sums.sums > 0, "{what}: {name}");
         }
-        let probes = matches!(rule.procedure(), Procedure::Probe(_));
+        let probes = losses(rule) > 0;
         assert_eq!(functions.contains("decide"), sums.sums > 0 || probes, "{what}");
         assert_eq!(functions.contains("hold"), sums.may_hold, "{what}");
         assert_eq!(functions.contains("refuse"), sums.may_refuse, "{what}");
@@ -187,7 +193,7 @@ fn settings_accept_the_documented_values() {
     }
 }
 
-/// The GPU trusts this: a rate of a rule of this crate never alters the rows that are written ahead.
+/// The GPU relies on this: a rate of a rule of this crate never alters the rows that are written ahead.
 #[test]
 fn no_rule_computes_its_rate_ahead() {
     for entry in ALL {

@@ -1,4 +1,4 @@
-//! Schedules against torch's, their limits and text, and what the optimizers make of them.
+//! Schedules against torch's, their limits and text, and their use by the optimizers.
 #![cfg(feature = "tools")]
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -71,7 +71,7 @@ fn the_inverse_square_root_follows_its_warm_up() {
 }
 
 #[test]
-fn what_is_over_stays_as_it_is() {
+fn a_finished_shape_keeps_its_last_value() {
     let at = |schedule: Schedule| [schedule.rate(100), schedule.rate(1_000_000), schedule.rate(u64::MAX)];
     assert_eq!(at(Linear { start: 1.0, end: 0.25, steps: 100 }.into()), [0.25; 3]);
     assert_eq!(at(Cosine { steps: 100, min: 0.1, hold: true }.into()), [0.1; 3]);
@@ -173,7 +173,7 @@ proptest! {
         let first = warm.rate(n);
         prop_assert!(rates(&warm, n + 1).windows(2).all(|w| w[0] < w[1] || first == 0.0));
         prop_assert!(first == 0.0 || warm.rate(0) > 0.0);
-        // The inverse square root looks at its warm-up.
+        // The inverse square root depends on its warm-up.
         if !schedule.to_string().starts_with("inverse_sqrt") {
             let cold = schedule.base(base);
             prop_assert!((0..50).all(|t| warm.rate(n + t) == cold.rate(t)));
@@ -326,7 +326,7 @@ fn the_host_takes_the_rate_of_the_applied_step() {
 }
 
 #[test]
-fn any_number_is_scheduled_and_what_makes_no_sense_is_refused() {
+fn any_number_is_scheduled_and_senseless_schedules_are_refused() {
     let sgd = Sgd { lr: 0.1, weight_decay: 0.1, ..Sgd::default() };
     for (setting, schedule, said) in [
         ("rate", Schedule::from(Constant::new()), "unknown setting of sgd `rate`"),
@@ -434,7 +434,7 @@ fn on_gpu(rule: &dyn Rule) -> Vec<Vec<f32>> {
     tensors.iter().map(|t| pollster::block_on(optimizer.read_param(*t)).unwrap()).collect()
 }
 
-/// The largest error as a share of what is allowed: of the way gone and of rounding in every step.
+/// The largest error as a share of the allowed error, which grows with the path and with the rounding of every step.
 fn error(found: &[f32], expected: &[(f64, f64)]) -> f64 {
     let share = |(found, (expected, path)): (&f32, &(f64, f64))| {
         (f64::from(*found) - expected).abs() / (1e-4 * path + 60.0 * f64::from(f32::EPSILON) * expected.abs() + 1e-30)
@@ -470,7 +470,7 @@ fn a_schedule_owns_its_setting_and_others_wait_for_the_gpu() {
     let mut encoder = GPU.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
     optimizer.step(&mut encoder).unwrap();
     let decay = |optimizer: &mut Optimizer| optimizer.set(Group::DEFAULT, "weight_decay", &Value::Number(0.5));
-    assert!(decay(&mut optimizer).unwrap_err().to_string().contains("no recorded step is unfinished"));
+    assert!(decay(&mut optimizer).unwrap_err().to_string().contains("every recorded step is finished"));
     GPU.queue.submit([encoder.finish()]);
     GPU.device.poll(wgpu::PollType::wait_indefinitely()).unwrap();
     decay(&mut optimizer).unwrap();
@@ -482,7 +482,7 @@ fn a_schedule_owns_its_setting_and_others_wait_for_the_gpu() {
 }
 
 #[test]
-fn a_value_out_of_range_stops_the_step_whose_turn_it_is() {
+fn a_value_out_of_range_stops_its_own_step() {
     let mut builder = Optimizer::builder(Sgd { lr: 0.5, ..Sgd::default() });
     let tensor = builder.tensor(Group::DEFAULT, "w", &[4]);
     builder.schedule(Group::DEFAULT, Schedule::custom(|t| if t < 3 { 0.5 } else { -1.0 }));

@@ -105,12 +105,12 @@ fn nadams_product_converts_both_ways() {
         let key = format!("exp_avg/{name}");
         assert_eq!(of_file(&exported, &key), of_file(&bytes, &key));
     }
-    // A product that the settings of today do not make is a fact of the past.
+    // The file's product differs from the product that the current settings give.
     let (mut other, [(w, _), _]) = torch_nadam(0.2);
     restore_torch("torch", bytes.clone(), &mut other).unwrap();
     let left = pollster::block_on(other.read_state(w, "q")).unwrap();
     assert!(left.iter().all(|q| *q == 1.0 - of_file(&bytes, "mu_product/w")[0]), "{left:?}");
-    // Nothing but a share is a product.
+    // A product lies in [0, 1].
     let mut impossible = bytes;
     let file = safetensors::SafeTensors::deserialize(&impossible).unwrap();
     let at = file.tensor("mu_product/w").unwrap().data().as_ptr() as usize - impossible.as_ptr() as usize;

@@ -260,7 +260,7 @@ fn every_corrupt_file_is_refused_by_name() {
     let cases: &[(&str, Spoil)] = &[
         ("lacks `grad/2/w`", |d| d.remove("grad/2/w")),
         ("no `param/<tensor>`, needs at least one", |d| d.entries.retain(|part| !part.key.starts_with("param/"))),
-        ("`direction/1/1/w` is of no `param/<tensor>`", |d| d.remove("param/w")),
+        ("`direction/1/1/w` belongs to no `param/<tensor>`", |d| d.remove("param/w")),
         ("lacks `direction/3/1/w`", |d| d.remove("direction/3/1/w")),
         ("lacks `expect/1/m/w`", |d| d.remove("expect/1/m/w")),
         ("lacks `direction/1/3/w`", |d| {
@@ -297,9 +297,9 @@ fn every_corrupt_file_is_refused_by_name() {
         ("`expect/+1/m/w` is not a key", |d| d.doubles("expect/+1/m/w", &[2, 3])),
         ("`expect/1//w` is not a key", |d| d.doubles("expect/1//w", &[2, 3])),
         ("`param/` is not a key", |d| d.floats("param/", &[2, 3])),
-        ("`grad/4/\\u{1b}[31m` is of no", |d| d.floats("grad/4/\u{1b}[31m", &[2, 3])),
+        ("`grad/4/\\u{1b}[31m` belongs to no", |d| d.floats("grad/4/\u{1b}[31m", &[2, 3])),
         ("`grad/99999999999999999999/w` is not a key", |d| d.floats("grad/99999999999999999999/w", &[2, 3])),
-        ("`grad/1/w` stands there twice", |d| d.floats("grad/1/w", &[2, 3])),
+        ("`grad/1/w` appears twice", |d| d.floats("grad/1/w", &[2, 3])),
         ("lacks `grad/4/layer", |d| d.text("steps", "4")),
         ("`steps` is 2, needs 3, which a key names", |d| d.text("steps", "2")),
         ("`steps` is `0`, needs a whole number from 1", |d| d.text("steps", "0")),
@@ -314,10 +314,10 @@ fn every_corrupt_file_is_refused_by_name() {
         ("`hyper`: expected value", |d| d.text("hyper", "lr=3")),
         ("`hyper`: `betas`: invalid type: sequence, expected a number", |d| d.text("hyper", r#"{"betas":[0.9]}"#)),
         ("`hyper`: `lr`: invalid type: null", |d| d.text("hyper", r#"{"lr":null}"#)),
-        ("`hyper`: `lr` stands there twice", |d| d.text("hyper", r#"{"lr":1,"lr":2}"#)),
+        ("`hyper`: `lr` appears twice", |d| d.text("hyper", r#"{"lr":1,"lr":2}"#)),
         ("`hyper`: `lr`: number out of range", |d| d.text("hyper", r#"{"lr":1e999}"#)),
         ("`hyper`: invalid type: sequence, expected an object", |d| d.text("hyper", "[]")),
-        ("`steps` stands there twice", |d| d.metadata.push(("steps".to_owned(), "3".into()))),
+        ("`steps` appears twice", |d| d.metadata.push(("steps".to_owned(), "3".into()))),
         ("`steps`: invalid type: integer `3`, expected a string", |d| d.text("steps", 3)),
         ("`grad/1/w`: unknown variant `F33`", |d| d.part("grad/1/w").dtype = "F33".to_owned()),
         ("`grad/1/w`: invalid value: integer `-2`", |d| d.part("grad/1/w").shape = json!([-2, -3])),
@@ -372,7 +372,7 @@ fn a_header_that_lies_is_refused_by_name() {
         ("`param/a`: ends at byte 2305843009213693951 of the data", file(&format!(r#"{{"param/a":{huge}}}"#), &[0; 9])),
         ("`param/a`: invalid type: string", file(r#"{"param/a":"here"}"#, &[])),
         ("`param/a`: missing field `shape`", file(r#"{"param/a":{"dtype":"U8","data_offsets":[0,0]}}"#, &[])),
-        ("`__metadata__` stands there twice", file(twice, &[])),
+        ("`__metadata__` appears twice", file(twice, &[])),
         ("its metadata lacks `optimizer`", file("{}", &[])),
     ];
     for (text, bytes) in cases {

@@ -1,4 +1,4 @@
-// The bandwidth of memory: one array read, one written, one vec4 per thread.
+// Measures the bandwidth of memory: each thread copies one vec4 from one array to the other.
 
 @group(0) @binding(0) var<storage, read> source: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read_write> destination: array<vec4<f32>>;

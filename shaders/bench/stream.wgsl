@@ -1,5 +1,5 @@
-// The upper bound of a step over p, g, m and v: the same four arrays read and the same three written, one vec4 per thread, with almost no
-// arithmetic and no table.
+// The upper bound for the speed of a step over p, g, m and v: the kernel reads the same four arrays and writes the same three, one vec4 per
+// thread, with almost no arithmetic and without tables.
 
 @group(0) @binding(0) var<storage, read_write> p: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read> g: array<vec4<f32>>;

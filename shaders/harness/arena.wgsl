@@ -15,12 +15,12 @@ fn wo_at(l: wo_Lane, array: u32) -> u32 {
     return l.state + array * l.stride;
 }
 
-// The first word of the packed array that follows `halves` arrays of halves and `bytes` arrays of bytes.
+// The first word of the packed array that follows `halves` arrays of 16-bit numbers and `bytes` arrays of 8-bit numbers.
 fn wo_first_word(l: wo_Lane, halves: u32, bytes: u32) -> u32 {
     return (2u * halves + bytes) * l.stride + bytes * (l.stride / wo_BLOCK_LANES);
 }
 
-// The place of a lane's two words in an array of halves.
+// The place of a lane's two words in an array of 16-bit numbers.
 fn wo_pair_at(l: wo_Lane, halves: u32, bytes: u32) -> u32 {
     let number = l.state - wo_ARENA_HEADER;
 #if BLOCKS
@@ -47,12 +47,12 @@ fn wo_store_pair(at: u32, words: vec2<u32>) {
 #endif
 }
 
-// The place of a lane's word in an array of bytes.
+// The place of a lane's word in an array of 8-bit numbers.
 fn wo_word_at(l: wo_Lane, halves: u32, bytes: u32) -> u32 {
     return wo_first_word(l, halves, bytes) + l.state - wo_ARENA_HEADER;
 }
 
-// The place of the largest magnitude of that word's block; the magnitudes follow all words of the array.
+// The place of the largest magnitude of the block with the lane's word. The magnitudes follow all words of the array.
 fn wo_largest_at(l: wo_Lane, halves: u32, bytes: u32) -> u32 {
     return wo_first_word(l, halves, bytes) + l.stride + (l.state - wo_ARENA_HEADER) / wo_BLOCK_LANES;
 }

@@ -1,5 +1,5 @@
-// Eight bits per number: a cell of a map times the largest magnitude of a block. src/options/storage/blockwise.rs says how the maps are
-// made and does the same on the host.
+// Eight bits per number: the middle of a cell of a map, times the largest magnitude of a block. src/options/storage/blockwise.rs describes
+// the maps and does the same on the host.
 
 fn wo_codes(word: u32) -> vec4<u32> {
     return (vec4(word) >> vec4(0u, 8u, 16u, 24u)) & vec4(0xffu);
@@ -9,7 +9,7 @@ fn wo_word(codes: vec4<u32>) -> u32 {
     return codes.x | (codes.y << 8u) | (codes.z << 16u) | (codes.w << 24u);
 }
 
-// The middle of a cell; 0 below the first, 1 above the last.
+// The middle of a cell; 0 below the first cell, 1 above the last cell.
 fn wo_middle(cell: vec4<u32>, first: u32) -> vec4<f32> {
     let bits = bitcast<vec4<u32>>(vec4<f32>(cell) + 0.5);
     let significand = bitcast<vec4<f32>>((bits & vec4(0x7fffffu)) | vec4(0x3f800000u));
@@ -48,12 +48,12 @@ fn wo_cell(y: vec4<f32>, first: u32, edges: array<f32, 8>) -> vec4<u32> {
     cells = select(cells, vec4(first << 6u), y >= vec4(edges[6]));
     inverse = select(inverse, vec4(1.0), y >= vec4(edges[6]));
     let along = (y * inverse - 0.1) * (1.0 / 0.9) * vec4<f32>(cells);
-    // A decade's outermost cells reach to the edges.
+    // The outermost cells of a decade reach to the edges of the decade.
     let cell = cells + vec4<u32>(clamp(along, vec4(0.0), vec4<f32>(cells - vec4(1u))));
     return select(select(cell, vec4(first << 7u), y >= vec4(edges[7])), vec4(first - 1u), y < vec4(edges[0]));
 }
 
-// One division for four numbers; it is exact enough only where its divisor is neither huge nor tiny.
+// One division serves four numbers. WGSL's division is accurate only if the divisor is neither huge nor tiny, so the divisor is scaled.
 fn wo_share_of(x: vec4<f32>, largest: f32) -> vec4<f32> {
     if largest == 0.0 {
         return vec4(0.0);
@@ -63,7 +63,7 @@ fn wo_share_of(x: vec4<f32>, largest: f32) -> vec4<f32> {
     return abs(x) * scale * (1.0 / (largest * scale));
 }
 
-// Only 0 gets the code of 0. By bits: a comparison may take a denormal for 0.
+// Only 0 gets the code of 0. The test reads bits, because a comparison of floats may take a denormal for 0.
 fn wo_positive_word(x: vec4<f32>, largest: f32) -> u32 {
     let cell = wo_cell(wo_share_of(x, largest), 2u, wo_POSITIVE_EDGES);
     let some = (bitcast<vec4<u32>>(x) & vec4(0x7fffffffu)) != vec4(0u);

@@ -1,6 +1,6 @@
-// The decisions from the totals: the clip factors, each tensor's decision, whether the step is skipped, and the loss scale.
+// Computes from the totals: the clip factors, the decision for each tensor, whether the step is skipped, and the loss scale.
 
-// The rule's totals, which come first.
+// The rule's totals. The harness's totals follow them.
 fn wo_of_rule(totals: array<f32, wo_TOTALS>) -> array<f32, TOTALS> {
     var of_rule = array<f32, TOTALS>();
     for (var k = 0u; k < TOTALS; k++) {
@@ -19,7 +19,7 @@ fn wo_conclude_all(lane: u32) {
     let totals = wo_totals_at(0u, c);
 #endif
 #if REMEMBERS
-    // Every tensor starts from the same global state and leaves the same one; the first tensor's is kept.
+    // Every decision starts from the same global state and computes the same new one. The one of the first tensor is stored.
     let before = wo_load_global_state();
     var first = before;
 #endif
@@ -68,11 +68,11 @@ fn wo_conclude_all(lane: u32) {
 #endif
 }
 
-// Whether the step is skipped, and the next loss scale: torch's GradScaler.
+// Decides whether the step is skipped, and computes the next loss scale as torch's GradScaler does.
 fn wo_conclude_step(totals: array<f32, wo_TOTALS>) {
     var skip = false;
 #if GUARD
-    // A square that overflows would make the states infinite: the sum of squares finds it at no cost.
+    // If the square of a gradient overflows, states become infinite. The sum of squares is then infinite too, so the test costs nothing.
     let bad = wo_bad(0u) != 0.0 || !wo_is_finite(wo_totals[wo_NORM].z);
     wo_control.skipped += select(0u, 1u, bad);
     skip = bad;

@@ -1,4 +1,4 @@
-// The parameters move along a state to the point at which the rule is evaluated, and back.
+// Moves the parameters along a state to the point at which the model is evaluated, and back.
 
 fn wo_move(thread: wo_Thread, way: f32) {
     let l = wo_lane(wo_chunk(wo_workgroup(thread)), thread.lane, wo_stride());

@@ -1,4 +1,4 @@
-// Once, at construction, for rules with a state that does not begin at zero.
+// Writes the first values of the states. Runs once, when the optimizer is built, for rules with a state that does not start at 0.
 @compute @workgroup_size(wo_CHUNK_LANES)
 fn wo_fill(thread: wo_Thread) {
     let index = wo_workgroup(thread);

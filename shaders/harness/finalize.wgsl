@@ -1,9 +1,10 @@
-// The sums, second half, and the decisions, in one workgroup: segments of spans, one thread per tensor, then all tensors.
+// The second half of the sums, and the decisions, in one workgroup: adds the spans of each segment, the segments of each tensor (one thread
+// per tensor), then all tensors.
 //
-// wo_totals lies between the two halves of a step: record 0 holds the totals over all tensors, each as a polynomial 1, c, c² in the clip
-// factor c, which the caller may add to the totals of another optimizer or another machine. The tensors' own totals follow.
+// wo_totals lies between the two halves of a step. Record 0 holds the totals over all tensors, each as the coefficients of 1, c and c² in
+// the clip factor c. The caller may add record 0 of another optimizer or another machine to it. The totals of each tensor follow.
 
-// As many totals at a time as fit the workgroup memory that every device has.
+// wo_BATCH totals fit into the workgroup memory that every device has.
 var<workgroup> wo_lanes: array<array<vec3<f32>, wo_FINAL_LANES>, wo_BATCH>;
 
 fn wo_add_rows(first: u32, count: u32) -> array<f32, wo_SUMS> {
@@ -26,7 +27,7 @@ fn wo_add_segments(lane: u32) {
     }
 }
 
-// Adds the rows of all lanes into lane 0's, always in the same order.
+// Adds the rows of all lanes to the row of lane 0, always in the same order, so that the bits are the same on every run.
 fn wo_add_lanes(lane: u32) {
     workgroupBarrier();
     for (var half = wo_FINAL_LANES / 2u; half > 0u; half /= 2u) {
@@ -39,8 +40,8 @@ fn wo_add_lanes(lane: u32) {
     }
 }
 
-// torch's clip_grad_norm_. A norm that is NaN makes every gradient NaN, and one past f32's range makes the factor 0: no step is unclipped.
-// By bits: min does not see a NaN on every driver.
+// The clip factor of torch's clip_grad_norm_. A norm that is NaN makes every gradient NaN, and a norm beyond f32's range makes the factor 0,
+// so that every step is clipped. The test reads bits, because min ignores a NaN on some drivers.
 fn wo_clip_factor(squared: f32, group: u32) -> f32 {
     if wo_is_finite(squared) {
         return min(1.0, wo_extra(group, wo_control.step_count).clip / (sqrt(squared) + 1e-6));
@@ -68,7 +69,7 @@ fn wo_total(tensor: wo_Tensor, sums: array<f32, wo_SUMS>) -> array<vec3<f32>, wo
     for (var k = 0u; k < TOTALS; k++) {
         totals[k] = own[k];
     }
-#elif PLAIN_TOTALS
+#elif OWN_TERMS
     for (var k = 0u; k < wo_TOTALS; k++) {
         totals[k].x = sums[k];
     }
@@ -80,7 +81,7 @@ fn wo_total(tensor: wo_Tensor, sums: array<f32, wo_SUMS>) -> array<vec3<f32>, wo
     return totals;
 }
 
-// A tensor's totals; a lane takes the same tensors in every pass below.
+// Computes the totals of each tensor. A lane takes the same tensors in every loop below, so it reads only totals that it wrote.
 fn wo_add_tensors(lane: u32) {
     for (var t = lane; t < arrayLength(&wo_tensors); t += wo_FINAL_LANES) {
         let tensor = wo_tensors[t];
@@ -94,7 +95,7 @@ fn wo_add_tensors(lane: u32) {
     }
 }
 
-// Each group's norm, and with it the clip factor of the group's tensors.
+// Computes the norm of each group, and from the norm the clip factor of the group's tensors.
 fn wo_clip_groups(lane: u32) {
     for (var group = 0u; group < wo_call.groups; group++) {
         var squared = 0.0;
@@ -117,8 +118,8 @@ fn wo_clip_groups(lane: u32) {
     }
 }
 
-// The totals over all tensors. Where tensors have clip factors of their own, the rule's polynomials become their values; the norm stays
-// the one before the clip, which tells whether the step is skipped.
+// Computes the totals over all tensors. Where tensors have clip factors of their own, the values of the rule's polynomials are added. The
+// norm stays the one before the clip, because it decides whether the step is skipped.
 fn wo_add_all(lane: u32) {
     var all = array<vec3<f32>, wo_TOTALS>();
     for (var t = lane; t < arrayLength(&wo_tensors); t += wo_FINAL_LANES) {
@@ -161,7 +162,8 @@ fn wo_bad(record: u32) -> f32 {
     return wo_totals[record * wo_TOTALS + wo_BAD].x;
 }
 
-// The value of a total of this record. With a factor of 0, finite gradients become zeros, and the terms in which they overflowed vanish.
+// The value of a total of this record. If c is 0 and all gradients are finite, the clipped gradients are 0, and so are their terms, even
+// where the sums of the unclipped terms overflowed.
 fn wo_value_at(record: u32, polynomial: vec3<f32>, c: f32) -> f32 {
     let of_gradients = c * (polynomial.y + c * polynomial.z);
 #if CLIP_NORM
@@ -188,13 +190,13 @@ fn wo_finalize(@builtin(local_invocation_index) lane: u32) {
 #endif
 }
 
-// The first half alone.
+// The totals without the decisions: the first half of a step that the caller records in two halves.
 @compute @workgroup_size(wo_FINAL_LANES)
 fn wo_reduce(@builtin(local_invocation_index) lane: u32) {
     wo_reduce_all(lane);
 }
 
-// The second half alone.
+// The decisions without the totals: the second half of such a step.
 @compute @workgroup_size(wo_FINAL_LANES)
 fn wo_conclude(@builtin(local_invocation_index) lane: u32) {
 #if CONCLUDES

@@ -1,4 +1,4 @@
-// From the caller's gradient to the rule's: accumulated micro-batches, the loss scale, the sign, the clip.
+// Makes the rule's gradient from the caller's: accumulated micro-batches, the loss scale, the sign, the clip.
 
 fn wo_gradient_at(l: wo_Lane) -> u32 {
 #if DYNAMIC_GRADIENTS
@@ -43,7 +43,7 @@ fn wo_zero_gradient(l: wo_Lane) {
 #endif
 }
 
-// After a step: the next step accumulates from zero.
+// Runs after the update, so that the next step accumulates from zero.
 fn wo_clear_gradient(l: wo_Lane) {
 #if ZERO_GRAD
     wo_zero_gradient(l);
@@ -63,7 +63,7 @@ fn wo_raw_gradient(l: wo_Lane) -> vec4<f32> {
 
 #if WEIGHS
 // The gradient without the loss scale, averaged and with its sign. The factors are multiplied first: the product with one factor alone
-// may overflow where the whole product does not.
+// may overflow although the whole product does not.
 fn wo_weighed(raw: vec4<f32>, c: wo_Common) -> vec4<f32> {
 #if FACTOR
     var weight = c.e.factor;
@@ -81,21 +81,21 @@ fn wo_weighed(raw: vec4<f32>, c: wo_Common) -> vec4<f32> {
 #endif
 
 #if MEAN
-// A window of micro-batches that is longer or shorter than e.factor assumes is divided by its own count. The step adds the last one.
+// e.factor assumes wo_MICRO_BATCHES micro-batches; this factor corrects a longer or shorter window. The step adds the last micro-batch.
 fn wo_window() -> f32 {
     let count = wo_control.accumulated + 1u;
     return select(f32(wo_MICRO_BATCHES) / f32(count), 1.0, count == wo_MICRO_BATCHES);
 }
 #endif
 
-// The first round of sums and an integrator take the gradient before it is clipped by norm.
+// The first round of sums and an integrator read the gradient before the clip by norm.
 fn wo_prepare(raw: vec4<f32>, c: wo_Common) -> vec4<f32> {
     var g = raw;
 #if WEIGHS
     g = wo_weighed(raw, c);
 #endif
 #if CLIP_VALUE
-    // A NaN stays one; clamp makes it the limit on some drivers.
+    // A NaN stays a NaN. On some drivers clamp turns it into the limit.
     let is_nan = (bitcast<vec4<u32>>(g) & vec4(0x7fffffffu)) > vec4(0x7f800000u);
     g = select(clamp(g, vec4(-c.e.clip), vec4(c.e.clip)), g, is_nan);
 #endif
@@ -105,7 +105,7 @@ fn wo_prepare(raw: vec4<f32>, c: wo_Common) -> vec4<f32> {
     return g;
 }
 
-// By bits: comparisons, min, max and clamp do not see a NaN on every driver. 1 in each element that is not finite.
+// 1 in each element that is not finite. Reads bits, because comparisons, min, max and clamp ignore a NaN on some drivers.
 fn wo_nonfinite(x: vec4<f32>) -> vec4<f32> {
     let exponent = vec4(0x7f800000u);
     return select(vec4(0.0), vec4(1.0), (bitcast<vec4<u32>>(x) & exponent) == exponent);

@@ -1,4 +1,4 @@
-// Half precision in plain u32 arithmetic: two numbers per word, the first in the low bits. Each element holds one number's 16 bits.
+// Half precision in plain u32 arithmetic: two numbers per word, the first in the low bits. Each element of a vec4 holds the bits of one number.
 // src/options/storage/half.rs does the same on the host.
 
 fn wo_unpack(words: vec2<u32>) -> vec4<u32> {
@@ -9,7 +9,7 @@ fn wo_pack(halves: vec4<u32>) -> vec2<u32> {
     return vec2(halves.x | (halves.y << 16u), halves.z | (halves.w << 16u));
 }
 
-// The chosen elements of `after`, the others of `before`.
+// Takes the chosen elements from `after` and the others from `before`.
 fn wo_mixed(before: vec2<u32>, after: vec2<u32>, chosen: vec4<bool>) -> vec2<u32> {
     return wo_pack(select(wo_unpack(before), wo_unpack(after), chosen));
 }
@@ -22,7 +22,7 @@ fn wo_widen_bf16(halves: vec4<u32>) -> vec4<f32> {
     return bitcast<vec4<f32>>(halves << vec4(16u));
 }
 
-// Round to nearest, ties to even. A NaN becomes a quiet one: its bits, truncated, could be infinity's.
+// Round to nearest, ties to even. A NaN becomes a quiet NaN, because its truncated bits could be those of infinity.
 fn wo_nearest_bf16(x: vec4<f32>) -> vec4<u32> {
     let bits = bitcast<vec4<u32>>(x);
     let high = bits >> vec4(16u);
@@ -30,7 +30,7 @@ fn wo_nearest_bf16(x: vec4<f32>) -> vec4<u32> {
     return select(nearest, high | vec4(0x40u), wo_is_nan(bits));
 }
 
-// Stochastic rounding: up where the 16 random bits and the truncated bits carry.
+// Stochastic rounding: a number is rounded up if the sum of the 16 random bits and the truncated bits carries.
 fn wo_stochastic_bf16(x: vec4<f32>, random: vec4<u32>) -> vec4<u32> {
     let bits = bitcast<vec4<u32>>(x);
     return select((bits + random) >> vec4(16u), (bits >> vec4(16u)) | vec4(0x40u), wo_is_nan(bits));
@@ -47,7 +47,7 @@ fn wo_widen_f16(halves: vec4<u32>) -> vec4<f32> {
     return bitcast<vec4<f32>>(sign | bits);
 }
 
-// The sign and the rounded magnitude; of `normal` and `subnormal` only the one that applies has to be right.
+// Joins the sign and the rounded magnitude. Only one of `normal` and `subnormal` applies, and only that one has to be right.
 fn wo_f16(bits: vec4<u32>, normal: vec4<u32>, subnormal: vec4<u32>) -> vec4<u32> {
     let magnitude = bits & vec4(0x7fffffffu);
     let finite = min(select(normal, subnormal, magnitude < vec4(0x38800000u)), vec4(0x7c00u));
@@ -55,7 +55,7 @@ fn wo_f16(bits: vec4<u32>, normal: vec4<u32>, subnormal: vec4<u32>) -> vec4<u32>
     return ((bits >> vec4(16u)) & vec4(0x8000u)) | select(finite, nan, wo_is_nan(bits));
 }
 
-// The bits that a subnormal number, in units of 2^-24, truncates of the significand.
+// The count of bits of the significand that a subnormal number, in units of 2^-24, truncates.
 fn wo_places(magnitude: vec4<u32>) -> vec4<u32> {
     return min(vec4(126u) - min(magnitude >> vec4(23u), vec4(113u)), vec4(31u));
 }
@@ -81,14 +81,14 @@ fn wo_stochastic_f16(x: vec4<f32>, random: vec4<u32>) -> vec4<u32> {
     let bits = bitcast<vec4<u32>>(x);
     let magnitude = bits & vec4(0x7fffffffu);
     let normal = ((magnitude + (random >> vec4(3u))) >> vec4(13u)) - vec4(112u << 10u);
-    // In units of 2^-40: the smallest number has 2^16 of them, one per value of the random bits. Less than one unit never rounds up.
+    // In units of 2^-40: the smallest number has 2^16 units, one per value of the random bits. A magnitude below one unit never rounds up.
     let shift = min(vec4(112u) - min(magnitude >> vec4(23u), vec4(112u)), vec4(31u));
     let subnormal = (((wo_significand(magnitude) << vec4(2u)) >> shift) + random) >> vec4(16u);
     return wo_f16(bits, normal, subnormal);
 }
 
-// An f32 from the nearest bf16 and the 16 bits below it. A split never leaves a remainder's upper half beside zero, or a lower half beside
-// infinity; beside a parameter that the caller wrote they would make NaNs.
+// Joins the nearest bf16 and the 16 bits below it. A split never leaves a remainder of the upper half beside zero, or of the lower half
+// beside infinity. Such a remainder is stale, because the caller wrote the parameter, and it would make a NaN: it counts as 0.
 fn wo_join(high: vec4<u32>, remainder: vec4<u32>) -> vec4<f32> {
     let magnitude = high & vec4(0x7fffu);
     let upper = remainder >= vec4(0x8000u);
@@ -102,7 +102,7 @@ fn wo_remainder(x: vec4<f32>) -> vec4<u32> {
     return select(bits & vec4(0xffffu), vec4(0u), wo_is_nan(bits));
 }
 
-// Round to nearest, ties away from zero: where the remainder's upper half begins.
+// Round to nearest, ties away from zero, because the upper half of the remainders begins with the tie.
 fn wo_high(x: vec4<f32>) -> vec4<u32> {
     let bits = bitcast<vec4<u32>>(x);
     let high = bits >> vec4(16u);

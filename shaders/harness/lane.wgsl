@@ -6,7 +6,7 @@ struct wo_Thread {
     @builtin(local_invocation_index) lane: u32,
 }
 
-// The number of a workgroup. The grid has two dimensions, because one dimension ends at 65535.
+// The number of a workgroup. The grid has two dimensions, because one dimension ends at 65535 workgroups.
 fn wo_workgroup(thread: wo_Thread) -> u32 {
     return thread.workgroup.y * thread.grid.x + thread.workgroup.x;
 }
@@ -20,7 +20,7 @@ fn wo_record(thread: wo_Thread) -> u32 {
 #endif
 }
 
-// A record is read in two loads of four numbers: eight single loads cost a software GPU half as much again.
+// A record is read in two loads of four numbers: with eight single loads a software GPU took 1.5 times as long.
 fn wo_chunk(record: u32) -> wo_Chunk {
     let place = wo_chunks[2u * record];
     let owner = wo_chunks[2u * record + 1u];
@@ -30,10 +30,10 @@ fn wo_chunk(record: u32) -> wo_Chunk {
 // Four elements of a tensor: one thread's share.
 struct wo_Lane {
     chunk: wo_Chunk,
-    number: u32,        // of the vec4 in its chunk
+    number: u32,        // the number of the vec4 in its chunk
     state: u32,         // the vec4 in the arena's first array
     stride: u32,        // vec4s from one array of the arena to the next
-    live: vec4<bool>,   // the tensor's elements; elements past its end belong to the caller and keep their bits
+    live: vec4<bool>,   // true for the tensor's elements; elements past its end belong to the caller and keep their bits
 }
 
 fn wo_lane(chunk: wo_Chunk, number: u32, stride: u32) -> wo_Lane {
@@ -48,7 +48,7 @@ fn wo_is_past_end(l: wo_Lane) -> bool {
     return 4u * l.number >= l.chunk.length;
 }
 
-// The vec4's number in its tensor.
+// The number of the lane's vec4 in its tensor.
 fn wo_vec4_of_tensor(l: wo_Lane) -> u32 {
     return l.chunk.position / 4u + l.number;
 }
@@ -74,7 +74,7 @@ struct wo_Common {
 #endif
 }
 
-// The members are loaded before any thread leaves: a software GPU loads them cheaper while all threads are there.
+// Loads the members before any thread returns: a software GPU loads them faster while all threads are active.
 fn wo_common(chunk: wo_Chunk) -> wo_Common {
     let step_count = wo_control.step_count;
     return wo_Common(
@@ -87,10 +87,10 @@ fn wo_common(chunk: wo_Chunk) -> wo_Common {
         wo_window(),
 #endif
 #if UNSCALES_FIRST
-        // wo_control.unscale is the last step's until these sums are concluded.
+        // wo_control.unscale belongs to the previous step until wo_conclude_step has run.
         1.0 / wo_control.scale,
 #elif UNSCALES
-        // The conclusion of the sums may already have changed the scale for the next step.
+        // wo_conclude_step may already have changed wo_control.scale for the next step.
         wo_control.unscale,
 #endif
 #if CLIPS_BY_NORM

@@ -1,4 +1,4 @@
-// Parameters in their format, with the array that keeps their precision.
+// Parameters in their format, with the array (master or remainder) that keeps their full precision.
 
 // The parameters as the model sees them.
 fn wo_param(at: u32) -> vec4<f32> {
@@ -38,7 +38,7 @@ fn wo_load_param(l: wo_Lane) -> vec4<f32> {
     let rest = wo_load_pair(wo_pair_at(l, wo_REMAINDER_HALVES, wo_REMAINDER_BYTES));
     return wo_join(wo_unpack(wo_params[at]), wo_unpack(rest));
 #elif PARAMS_MASTER
-    // A parameter that is not the copy's nearest was written by the caller: the copy starts anew from it.
+    // If the parameter is not the master rounded to nearest, the caller wrote the parameter: the master starts again from it.
     let master = wo_arena[wo_at(l, wo_MASTER)];
     let is_nearest = wo_nearest_param(master) == wo_unpack(wo_params[at]);
     return select(wo_param(at), master, is_nearest);

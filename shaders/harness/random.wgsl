@@ -12,7 +12,7 @@ fn wo_draw(key: u32, counter: u32) -> u32 {
 }
 
 // A bijection of the words below a power of two: each of the three operations can be undone there.
-// Fewer than eight rounds leave some orders of few things measurably more likely.
+// With fewer than eight rounds, some orders of a short list are measurably more likely than others.
 fn wo_scramble(word: u32, mask: u32, key: u32) -> u32 {
     let half = max(countOneBits(mask) / 2u, 1u);
     var x = word;
@@ -24,18 +24,18 @@ fn wo_scramble(word: u32, mask: u32, key: u32) -> u32 {
     return x;
 }
 
-// Where `position` of a shuffled list of `count` things is taken from; `position` is below `count`.
+// The place, before the shuffle, of the item at `position` in a shuffled list of `count` items; `position` is below `count`.
 fn wo_place(position: u32, count: u32, key: u32) -> u32 {
     let mask = 0xffffffffu >> countLeadingZeros((count - 1u) | 1u);
     var x = wo_scramble(position, mask, key);
-    while (x >= count) { // walking the bijection's cycle comes back below `count`
+    while (x >= count) { // the cycle of the bijection returns to a place below `count`
         x = wo_scramble(x, mask, key);
     }
     return x;
 }
 
 // Four independent normal numbers of a key: vec4 number `index`, by Box and Muller's transform. Logarithm, sine and cosine are
-// polynomials here, because a driver's own may be wrong by 2^-11: the same numbers to a few ulp everywhere.
+// polynomials, because those of a driver may be wrong by 2^-11. So all devices give the same numbers to a few ulp.
 fn wo_normals(key: u32, index: u32) -> vec4<f32> {
     let first = 4u * index;
     let a = wo_normal_pair(wo_draw(key, first), wo_draw(key, first + 1u));

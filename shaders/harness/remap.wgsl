@@ -1,5 +1,5 @@
-// Rows change places, one array of a dispatch at a time: gathered into the scratch, because several rows may copy one row and another row
-// may take its place, and copied back.
+// Moves rows to new places, one array at a time. A first pass gathers the new rows into the scratch, because several rows may copy one row
+// while another row takes its place. A second pass copies them back.
 
 // The first vec4 of the lane's tensor in an array: the parameters are array 0, the arena's arrays follow.
 fn wo_first_vec4(l: wo_Lane, array: u32) -> u32 {
@@ -21,7 +21,7 @@ fn wo_rests(l: wo_Lane, member: wo_Member) -> bool {
     return wo_is_past_end(l) || member.task == 0u || wo_elements(l).x >= member.live;
 }
 
-// The new number at `element`. An index that names no row in use, u32::MAX among them, makes a fresh row.
+// The new number at `element`. An index that names no row in use, such as u32::MAX, makes a fresh row.
 fn wo_gathered(l: wo_Lane, member: wo_Member, element: u32) -> f32 {
     if element >= member.live {
         return 0.0;
@@ -67,7 +67,7 @@ fn wo_scatter(thread: wo_Thread) {
     }
 }
 
-// States start anew, and averages at the weights.
+// Sets the states to their first values, and the averages to the weights.
 @compute @workgroup_size(wo_CHUNK_LANES)
 fn wo_reset(thread: wo_Thread) {
     let l = wo_lane(wo_chunk(wo_workgroup(thread)), thread.lane, wo_stride());

@@ -7,7 +7,7 @@ fn wo_scalar(at: u32) -> vec4<f32> {
 #endif
 }
 
-// The clip factor lies behind the members of a tensor's decision.
+// The clip factor follows the members of a tensor's decision.
 fn wo_load_clip(tensor: u32) -> f32 {
     return wo_control.decisions[wo_GLOBAL_VEC4S + tensor * wo_DECISION_VEC4S + wo_CLIP / 4u][wo_CLIP % 4u];
 }

@@ -1,4 +1,4 @@
-// The slopes of the probes, from the losses in their slots.
+// Computes the slopes of the probes from the losses in their slots.
 
 fn wo_slopes(h: Hyper) -> array<f32, PROBES> {
     var slopes = array<f32, PROBES>();
@@ -8,7 +8,7 @@ fn wo_slopes(h: Hyper) -> array<f32, PROBES> {
     return slopes;
 }
 
-// Whether a loss is not finite: then the step is skipped.
+// Whether a loss is not finite. If so, the step is skipped.
 fn wo_losses_lost() -> bool {
     var lost = false;
     for (var j = 0u; j <= PROBES; j++) {

@@ -1,5 +1,5 @@
-// How the rule squares its gradient for the second moment. With one second moment per row the rule gets the mean of the row's squares: a
-// first update finds the square of each element, decay included; its other results are dropped. A chunk holds whole rows.
+// The square of the gradient for the rule's second moment. With one second moment per row, the rule gets the mean of the row's squares. A
+// first call of `update` finds the square of each element, decay included; its other results are dropped. A chunk holds whole rows.
 
 #if SHARED_SQUARES
 var<workgroup> wo_shared_squares: array<f32, 4u * wo_CHUNK_LANES>;
@@ -12,7 +12,7 @@ fn wo_square(weight: f32, x: vec4<f32>) -> vec4<f32> {
     return weight * select(wo_square_found, wo_square_shared, vec4(wo_shares));
 }
 
-// The mean over the row of the chunk's element number `element`.
+// The mean of the squares of the row to which the chunk's element number `element` belongs.
 fn wo_row_mean(element: u32, width: u32) -> f32 {
     let first = element / width * width;
     var sum = 0.0;
@@ -22,7 +22,7 @@ fn wo_row_mean(element: u32, width: u32) -> f32 {
     return sum / f32(width);
 }
 
-// Every thread of the workgroup calls this before any leaves.
+// Every thread of the workgroup must call this function before any thread returns, because it has a barrier.
 fn wo_share(l: wo_Lane, c: wo_Common, d: Decision) {
     let raw = wo_raw_gradient(l);
     var g = raw;

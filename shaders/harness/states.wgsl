@@ -1,4 +1,4 @@
-// States in fewer bits than f32. The host's list says how many arrays of halves and of bytes precede each state.
+// States with fewer bits than f32. `halves` and `bytes` count the arrays of 16-bit and of 8-bit numbers that precede a state.
 
 fn wo_load_half(l: wo_Lane, halves: u32, bytes: u32) -> vec4<f32> {
     return wo_widen_bf16(wo_unpack(wo_load_pair(wo_pair_at(l, halves, bytes))));
@@ -8,7 +8,7 @@ fn wo_store_half(l: wo_Lane, halves: u32, bytes: u32, rounded: vec4<u32>) {
     wo_store_pair(wo_pair_at(l, halves, bytes), wo_pack(rounded));
 }
 
-// `array` numbers the states from 1; 0 stands for the parameters.
+// `array` is the number of the state, from 1 on; 0 stands for the parameters.
 fn wo_rounded_half(l: wo_Lane, array: u32, x: vec4<f32>, stochastic: bool) -> vec4<u32> {
     if stochastic {
         return wo_stochastic_bf16(x, wo_random_bits(l.chunk.tensor, array, wo_vec4_of_tensor(l)));
@@ -16,7 +16,7 @@ fn wo_rounded_half(l: wo_Lane, array: u32, x: vec4<f32>, stochastic: bool) -> ve
     return wo_nearest_bf16(x);
 }
 
-// A positive number does not become 0. By bits: a comparison may take a denormal for 0.
+// A positive number does not become 0. The test reads bits, because a comparison may take a denormal for 0.
 fn wo_positive_half(rounded: vec4<u32>, x: vec4<f32>) -> vec4<u32> {
     return max(rounded, select(vec4(0u), vec4(1u), bitcast<vec4<u32>>(x) != vec4(0u)));
 }

@@ -1,5 +1,5 @@
-// The sums, first half: each workgroup walks one span of one tensor and writes one row of partial sums.
-// The order of additions is fixed and there are no float atomics: the same bits on every run.
+// The first half of the sums: each workgroup walks one span of one tensor and writes one row of partial sums.
+// The order of additions is fixed and there are no float atomics, so that the bits are the same on every run.
 
 var<workgroup> wo_columns: array<array<f32, wo_SUM_LANES>, wo_SUMS>;
 
@@ -13,8 +13,8 @@ fn wo_stats(thread: wo_Thread) {
     var sums = array<vec4<f32>, wo_SUMS>();
     let vectors = (span.length + 3u) / 4u;
     let stride = wo_stride();
-    // Eight lanes read a stretch of the span, eight vec4s (a line of memory) at a time. A software GPU runs eight lanes to the end of the
-    // loop before the next eight: with all lanes abreast it read every eighth line and took 1.5 to 2.5 times as long.
+    // Each group of eight lanes reads its own part of the span, eight vec4s (a line of memory) at a time. A software GPU runs eight lanes to
+    // the end of the loop before the next eight. When all lanes read one part, it read every eighth line and took 1.5 to 2.5 times as long.
     let share = (vectors + wo_SUM_LANES - 1u) / wo_SUM_LANES * 8u;
     let begin = lane / 8u * share;
     let end = min(begin + share, vectors);
@@ -34,7 +34,7 @@ fn wo_stats(thread: wo_Thread) {
 #endif
 #if READS_GRADIENT
         let raw = wo_raw_gradient(l);
-        // A clip by value would hide an infinity from the test for finite numbers.
+        // The test for finite numbers reads the unclipped gradient, because a clip by value would hide an infinity.
         var unclipped = raw;
 #if WEIGHS
         unclipped = wo_weighed(raw, c);
@@ -47,10 +47,8 @@ fn wo_stats(thread: wo_Thread) {
 #if NONZERO
         stepped = wo_moved(raw, stepped);
 #endif
-#if DIRECTIONS
-        let terms = wo_terms(wo_direction_squares(l));
-#elif ERROR
-        let terms = wo_terms(wo_error_terms(l));
+#if OWN_TERMS
+        let terms = wo_terms(wo_procedure_terms(l));
 #elif CONTRIBUTES
         let terms = wo_terms(contribute(c.h, wo_load_param(l), g, wo_load_state(l)), unclipped, g);
 #else

@@ -1,4 +1,4 @@
-// The weights and their average change places.
+// Exchanges the weights and their average.
 @compute @workgroup_size(wo_CHUNK_LANES)
 fn wo_swap(thread: wo_Thread) {
     let l = wo_lane(wo_chunk(wo_workgroup(thread)), thread.lane, wo_stride());

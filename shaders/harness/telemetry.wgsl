@@ -1,7 +1,7 @@
-// Telemetry: each chunk's Σθ² and ΣΔθ², stored behind the chunks' records for the host, which adds them in f64. The update has both
-// numbers in registers: it reads nothing more, and it writes 16 bytes per chunk.
+// Telemetry: Σθ² and ΣΔθ² of each chunk, stored after the records of the chunks. The host adds them in f64. The update has θ and Δθ in
+// registers, so telemetry reads nothing more from memory and writes 16 bytes per chunk.
 
-// Sixteen lanes at a time, then the sixteen sums.
+// Sixteen lanes add the squares of all lanes, then one lane adds the sixteen sums.
 const wo_LANES_PER_ROW = 16u;
 var<workgroup> wo_squares: array<vec2<f32>, wo_CHUNK_LANES>;
 var<workgroup> wo_row_squares: array<vec2<f32>, wo_LANES_PER_ROW>;
@@ -18,7 +18,7 @@ fn wo_square_up(l: wo_Lane, p: vec4<f32>, change: vec4<f32>) {
     wo_squares_of_lane = vec2(dot(a, a), dot(b, b));
 }
 
-// Every lane of the chunk calls this; the squares of a lane past the tensor's end are zeros.
+// Every lane of the chunk must call this function, because it has barriers. The squares of a lane past the tensor's end are 0.
 fn wo_measure(index: u32, lane: u32) {
     wo_squares[lane] = wo_squares_of_lane;
     workgroupBarrier();

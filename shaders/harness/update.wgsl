@@ -31,7 +31,7 @@ fn wo_update(thread: wo_Thread) {
 #endif
 }
 
-// The recorded step copies these words to wo_control once every workgroup has read them there.
+// The kernel cannot write wo_control: other workgroups still read it. A copy after the dispatch moves these words there.
 fn wo_count_step(c: wo_Common, d: Decision) {
     var steps = 1u;
 #if SKIPS
@@ -50,7 +50,7 @@ fn wo_count_step(c: wo_Common, d: Decision) {
 }
 
 #if IDLES
-// Whether a step changes none of these elements. The first step starts every average at the weights.
+// Whether a step changes none of these elements. The first step changes all, because it sets every average to the weights.
 fn wo_idle(stepped: vec4<bool>, c: wo_Common) -> bool {
     var idle = false;
 #if ROWS
@@ -82,8 +82,8 @@ fn wo_update_lane(l: wo_Lane, c: wo_Common, d: Decision) {
         return;
     }
 #endif
-#if WARP
-    let g = wo_arena[wo_at(l, wo_WARPED)];
+#if GRADIENT_OF_PASS
+    let g = wo_arena[wo_at(l, wo_GRADIENT_OF_PASS)];
 #else
     let raw = wo_raw_gradient(l);
     var g = raw;

@@ -1,4 +1,4 @@
-// The slope of the loss by a layer's inputs, from the slope by the layer's outputs: a thread computes one input for four rows.
+// The slope of the loss along a layer's inputs, from the slope along the layer's outputs: a thread computes one input for four rows.
 
 @group(0) @binding(2) var<storage, read> weight: array<f32>;
 @group(0) @binding(3) var<storage, read> behind: array<f32>;

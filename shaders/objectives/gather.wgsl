@@ -1,9 +1,9 @@
-// Fetches a batch's rows of the resident data, in the epoch's order.
+// Copies a batch's rows from the data, all of which lie on the GPU, in the epoch's order.
 
 struct Plan {
-    train: u32, // rows that are shuffled
+    train: u32, // the count of rows that are shuffled
     key: u32,
-    epoch_low: u32, // twelve bits
+    epoch_low: u32, // the low twelve bits of the epoch
     epoch_high: u32,
 }
 

@@ -1,4 +1,4 @@
-// Huber's loss with δ = 1. A NaN fails the comparison and stays visible.
+// Huber's loss with δ = 1. A NaN fails the comparison and stays a NaN.
 fn term_of(r: f32) -> f32 {
     return select(0.5 * r * r, abs(r) - 0.5, abs(r) > 1.0);
 }

@@ -1,5 +1,5 @@
-// A planar arm that follows targets: a thread computes one waypoint's distance, its smoothness to the next waypoint, and the slopes by its
-// angles.
+// A planar arm that follows targets: a thread computes one waypoint's distance, its smoothness to the next waypoint, and the slopes along
+// its angles.
 
 struct Arm {
     joints: u32,

@@ -1,5 +1,5 @@
 // The gradient of weighted squares of linear residuals: a thread sums one column over the rows, in blocks, so that a long
-// sum loses no more than a short one.
+// sum loses no more digits than a short one.
 
 const BLOCK = 256u;
 

@@ -1,5 +1,5 @@
 // Weighted squares of linear residuals: a workgroup computes one row's residual in a fixed tree, its term of the loss and
-// the loss's slope by it.
+// the slope of the loss along the residual.
 
 const LANES = 64u;
 

@@ -1,10 +1,10 @@
-// The inputs of the kernels of a low-rank model: the place in the point where each entry's factor rows begin, and the model's value.
+// The inputs of the kernels of a low-rank model: the places in the point at which each entry's factor rows begin, and the model's value.
 
 struct Shape {
     entries: u32,
     rank: u32,
-    factors: u32, // two for a matrix, three for a tensor
-    scale: f32,   // of an entry's term and slope
+    factors: u32, // the count of factors: two for a matrix, three for a tensor
+    scale: f32,   // multiplies an entry's term and slope
 }
 
 @group(0) @binding(0) var<uniform> shape: Shape;

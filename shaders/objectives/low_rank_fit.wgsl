@@ -1,4 +1,4 @@
-// Each entry's term of the loss, and the loss's slope by the entry's model.
+// Each entry's term of the loss, and the slope of the loss along the entry's model value.
 
 @group(0) @binding(3) var<storage, read> values: array<f32>;
 @group(0) @binding(4) var<storage, read_write> slopes: array<f32>;

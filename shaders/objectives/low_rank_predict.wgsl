@@ -1,4 +1,4 @@
-// Each entry's model.
+// The model's value for each entry.
 
 @group(0) @binding(3) var<storage, read_write> models: array<f32>;
 

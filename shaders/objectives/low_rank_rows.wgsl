@@ -1,12 +1,12 @@
-// The factors' gradients, second half: a thread adds one column of one row's segments.
+// The second half of the factors' gradients: a thread adds one column of one row's segments.
 
 struct Shape {
-    rows: u32, // of all factors
+    rows: u32, // the count of rows of all factors
     rank: u32,
 }
 
 @group(0) @binding(0) var<uniform> shape: Shape;
-@group(0) @binding(1) var<storage, read> starts: array<u32>; // each row's first segment, and the end of the last row's
+@group(0) @binding(1) var<storage, read> starts: array<u32>; // each row's first segment, then the end of the last row's segments
 @group(0) @binding(2) var<storage, read> partial: array<f32>;
 @group(0) @binding(3) var<storage, read_write> slope: array<f32>;
 

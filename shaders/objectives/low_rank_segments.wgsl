@@ -1,4 +1,4 @@
-// The factors' gradients, first half: a factor row's entries are cut into segments, so that every thread's loop is short. A
+// The first half of the factors' gradients: a factor row's entries are cut into segments, so that every thread's loop is short. A
 // thread sums one column of one segment.
 
 struct Shape {
@@ -8,7 +8,7 @@ struct Shape {
 }
 
 struct Segment {
-    first: u32, // of the lists
+    first: u32, // first place in `lists`
     end: u32,
     factor: u32,
 }
@@ -17,7 +17,7 @@ struct Segment {
 @group(0) @binding(1) var<storage, read> point: array<f32>;
 @group(0) @binding(2) var<storage, read> places: array<u32>;
 @group(0) @binding(3) var<storage, read> segments: array<Segment>;
-@group(0) @binding(4) var<storage, read> lists: array<u32>; // entries by factor and row
+@group(0) @binding(4) var<storage, read> lists: array<u32>; // the entries of each factor row, sorted by factor and row
 @group(0) @binding(5) var<storage, read> slopes: array<f32>;
 @group(0) @binding(6) var<storage, read_write> partial: array<f32>;
 

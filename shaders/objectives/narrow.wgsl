@@ -1,4 +1,4 @@
-// A model's f32 gradients in half precision, rounded to nearest, two per word.
+// Converts a model's f32 gradients to half precision, rounded to nearest, two per word.
 
 @group(0) @binding(0) var<storage, read> floats: array<f32>;
 @group(0) @binding(1) var<storage, read_write> halves: array<u32>;

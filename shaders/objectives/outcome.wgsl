@@ -1,5 +1,5 @@
-// The mean loss, the count of correct rows and the slope of the mean loss by each of the last layer's sums, times the loss
-// scale; the head defines the contribution of a row. One workgroup walks the batch and adds in a fixed tree.
+// The mean loss, the count of correct rows, and the slope of the mean loss along each of the last layer's sums, times the loss
+// scale. The text of the loss defines the contribution of a row. One workgroup walks the batch and adds in a fixed tree.
 
 struct Outcome {
     loss: f32,

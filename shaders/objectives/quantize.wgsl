@@ -1,5 +1,5 @@
 // Rounds a layer's weights or outputs to a few numbers: one workgroup finds the largest magnitude, which sets the scale, and
-// writes the rounded numbers. A number that is not finite passes unchanged, so that it stays visible.
+// writes the rounded numbers. A number that is not finite passes unchanged, so that the loss shows it.
 
 struct Grid {
     top: f32, // the largest magnitude after scaling
@@ -9,7 +9,7 @@ struct Grid {
 }
 
 const LANES = 256u;
-const FLOOR = 1e-5; // keeps the scale finite where all values are 0
+const FLOOR = 1e-5; // keeps the scale finite if all values are 0
 
 @group(0) @binding(2) var<uniform> grid: Grid;
 @group(0) @binding(3) var<storage, read> values: array<f32>;

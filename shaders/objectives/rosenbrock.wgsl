@@ -1,5 +1,5 @@
-// Rosenbrock's valley: a thread writes the term that begins with its coordinate, and the slope by its coordinate, to which the
-// previous term contributes.
+// Rosenbrock's valley: a thread writes the term that begins with its coordinate, and the slope along its coordinate, to which
+// the previous term contributes too.
 
 struct Pair {
     term: f32,

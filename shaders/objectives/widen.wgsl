@@ -1,4 +1,4 @@
-// Parameters in half precision, two per word, converted to the f32 in which a model's kernels compute.
+// Converts parameters in half precision, two per word, to the f32 in which a model's kernels compute.
 
 @group(0) @binding(0) var<storage, read> halves: array<u32>;
 @group(0) @binding(1) var<storage, read_write> floats: array<f32>;

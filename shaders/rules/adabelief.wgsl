@@ -1,11 +1,11 @@
-// AdaBelief (Zhuang et al. 2020) as optax.adabelief has it, with decoupled decay.
+// AdaBelief (Zhuang et al. 2020) as in optax.adabelief, with decoupled decay.
 //
 //   m ← β1 m + (1-β1) g
-//   s ← β2 s + (1-β2) (g-m)² + ε_root               with the new m; ε_root stays in s and so adds up
+//   s ← β2 s + (1-β2) (g-m)² + ε_root               with the new m; ε_root stays in s and accumulates
 //   Δθ = -ηλθ - η m̂ / (√ŝ + ε)
 //
 //   step_size = η √(1-β2^t) / (1-β1^t) and ε̂ = ε √(1-β2^t) put both bias corrections into scalars; decay = ηλ.
-//   With β1 = 0 m is not kept.
+//   With β1 = 0, m is not kept.
 
 struct Hyper {
     step_size: f32,

@@ -1,4 +1,4 @@
-// Adagrad (Duchi et al. 2011) as torch.optim.Adagrad has it.
+// Adagrad (Duchi et al. 2011) as in torch.optim.Adagrad.
 //
 //   g ← g + λθ                                      L2
 //   sum ← sum + g²                                  sum starts at initial_accumulator_value

@@ -3,13 +3,13 @@
 //
 //   g ← g + λθ                                      Adai only: L2
 //   v ← β2 v + (1-β2) g²        v̂ = v / (1-β2^t)
-//   v̄ = the mean of v̂ over every element of every tensor; where it is 0 the step is skipped
-//   b = 1-β1 = clamp(β0 (v̂/v̄)^{1/(3-2d)}, ε, 1)        d dampening
+//   v̄ = the mean of v̂ over every element of every tensor; if v̄ is 0, the step is skipped
+//   b = 1-β1 = clamp(β0 (v̂/v̄)^{1/(3-2d)}, ε, 1)        d: dampening
 //   m ← (1-b) m + b^d g
 //   q ← b + (1-b) q                                 q = 1 - Πβ1, which starts at 0
 //   Δθ = -ηλθ  [AdaiW only]  - η β0^{1-d} m / q
 //
-//   The authors keep Πβ1 and form 1-Πβ1 and 1-β1 by subtraction; b and q are the same numbers without the cancellation.
+//   The authors keep Πβ1 and compute 1-Πβ1 and 1-β1 by subtraction; b and q are the same numbers without the cancellation.
 //   step_size = η β0^{1-d}, decay = λ for Adai and ηλ for AdaiW, exponent = 1/(3-2d), correction = 1-β2^t, mean = (1-β2^t) v̄, so that
 //   v̂/v̄ = v/mean. The sum of v̂ is quadratic in the clipped gradient c·g: w_v Σv + w_pp Σp² + c w_pg Σpg + c² w_gg Σg², with v the
 //   average before this step. AdaiW has w_pp = w_pg = 0 and so needs no parameter in the sums.
@@ -52,8 +52,8 @@ fn total(h: Hyper, sums: array<f32, SUMS>, elements: f32) -> array<vec3<f32>, TO
     );
 }
 
-// Where decay and gradient nearly balance, the large terms cancel and the sum is mostly rounding error; the part of the previous v is its
-// lower bound.
+// Where decay and gradient nearly balance, the large terms cancel and the sum is mostly rounding error. The part from the previous v is a
+// lower bound of the sum.
 fn sum_of_v(totals: array<f32, TOTALS>) -> f32 {
     return max(totals[0], totals[1]);
 }

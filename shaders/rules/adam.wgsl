@@ -1,13 +1,13 @@
-// Adam (Kingma & Ba 2015, algorithm 1), AMSGrad (Reddi et al. 2018) and AdamW (Loshchilov & Hutter 2019, algorithm 2) in
-// torch.optim's form.
+// Adam (Kingma & Ba 2015, algorithm 1), AMSGrad (Reddi et al. 2018) and AdamW (Loshchilov & Hutter 2019, algorithm 2) as in
+// torch.optim.
 //
 //   g ← g + λθ                                      Adam only: L2
 //   m ← β1 m + (1-β1) g        v ← β2 v + (1-β2) g²        v_max ← max(v_max, v)
 //   Δθ = -ηλθ  [AdamW only]  - step_size · m / (√v_max + ε̂)
 //
 //   step_size = η √(1-β2^t) / (1-β1^t) and ε̂ = ε √(1-β2^t) put both bias corrections into scalars.
-//   decay = λ for Adam, ηλ for AdamW. Without AMSGrad v_max is not kept: it loads as 0, so that max(v_max, v) = v.
-//   With β1 = 0 m is not kept either.
+//   decay = λ for Adam, ηλ for AdamW. Without AMSGrad, v_max is not kept: it loads as 0, so that max(v_max, v) = v.
+//   With β1 = 0, m is not kept either.
 
 struct Hyper {
     step_size: f32,

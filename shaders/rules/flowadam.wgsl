@@ -1,5 +1,5 @@
 // FlowAdam (arXiv 2604.06652; the authors' code is the authority): Adam that follows the flow of the clipped gradient where the
-// gradient's norm falls below its average (plateau) or changes much (stiff). The paper's letters.
+// gradient's norm falls below its average (plateau) or the gradient changes much (stiff). The letters are the paper's.
 //
 //   N = ‖g‖, K = ‖g - g_prev‖ over all tensors; N̄, K̄ their averages
 //   flow if (N < α_s N̄ or K > α_c K̄) and the warm-up is over
@@ -7,7 +7,7 @@
 //   flow:  Δθ = ∫ -clamp(∇f, -1, 1) dt over [0, T], T = ητ     q = -Δθ/η     m ← (1-γ) m + γ r q     v and the step count stay
 //   g_prev ← g in both
 //
-//   step_size = η √(1-β2^s) / (1-β1^s), s counting Adam's steps only. r caps the injection: ‖r q‖ ≤ cap ‖m‖ for each tensor.
+//   step_size = η √(1-β2^s) / (1-β1^s), s counts only Adam's steps. r limits the injection of q: ‖r q‖ ≤ cap ‖m‖ for each tensor.
 //   Euler's integral is -T clamp(g), which needs no evaluation. Other integrators store the integral in `displacement`, and the gradient
 //   at the step's start in g_prev, because evaluations overwrite the caller's gradients.
 
@@ -38,7 +38,7 @@ struct State { m: vec4<f32>, v: vec4<f32>, g_prev: vec4<f32>, displacement: vec4
 struct Decision { flow: f32, r: f32 }
 struct GlobalState { outer: f32, norm: f32, curvature: f32, triggers: f32 }
 
-// A NaN stays a NaN; the result of a driver's clamp is undefined.
+// A NaN stays a NaN: the result of clamp for a NaN depends on the driver.
 fn clamped(h: Hyper, g: vec4<f32>) -> vec4<f32> {
     let lost = (bitcast<vec4<u32>>(g) & vec4(0x7fffffffu)) > vec4(0x7f800000u);
     return select(clamp(g, vec4(-h.limit), vec4(h.limit)), g, lost);

@@ -1,12 +1,12 @@
-// LAMB (You et al. 2020) as optax.lamb has it.
+// LAMB (You et al. 2020) as in optax.lamb.
 //
 //   m ← β1 m + (1-β1) g        v ← β2 v + (1-β2) g²
 //   u = m̂ / (√v̂ + ε) + λθ
-//   ratio = ‖θ‖ / ‖u‖, both norms over one tensor, and 1 where either is 0
+//   ratio = ‖θ‖ / ‖u‖, both norms over one tensor; the ratio is 1 if a norm is 0
 //   Δθ = -η ratio u
 //
 //   correction = √(1-β2^t) / (1-β1^t) and ε̂ = ε √(1-β2^t) put both bias corrections into scalars; step_size = η, lambda = λ.
-//   The sums are of the next moments, so the gradient comes clipped. With β1 = 0 m is not kept.
+//   The sums use the next moments, so they need the clipped gradient. With β1 = 0, m is not kept.
 
 const SUMS = 2u;
 const TOTALS = 2u;
@@ -25,7 +25,7 @@ struct Hyper {
 struct State { m: vec4<f32>, v: vec4<f32> }
 struct Decision { ratio: f32 }
 
-// The next moments, and u from these moments.
+// Stores the next moments, and returns u, which follows from them.
 fn direction(h: Hyper, p: vec4<f32>, g: vec4<f32>, s: ptr<function, State>) -> vec4<f32> {
     let m = h.beta1 * (*s).m + h.one_minus_beta1 * g;
     let v = h.beta2 * (*s).v + h.one_minus_beta2 * g * g;

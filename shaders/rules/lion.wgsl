@@ -1,10 +1,10 @@
-// Lion (Chen et al. 2023, algorithm 2) as optax.lion has it.
+// Lion (Chen et al. 2023, algorithm 2) as in optax.lion.
 //
 //   c = β1 m + (1-β1) g
 //   Δθ = -ηλθ - η sign(c)                           sign(0) = 0
 //   m ← β2 m + (1-β2) g
 //
-//   step_size = η, decay = ηλ. With β1 = 0 c is the gradient and m is not kept.
+//   step_size = η, decay = ηλ. With β1 = 0, c is the gradient and m is not kept.
 
 struct Hyper {
     step_size: f32,

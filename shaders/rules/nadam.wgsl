@@ -1,13 +1,13 @@
-// NAdam (Dozat 2016) as torch.optim.NAdam has it.
+// NAdam (Dozat 2016) as in torch.optim.NAdam.
 //
 //   g ← g + λθ                                      L2
 //   m ← β1 m + (1-β1) g        v ← β2 v + (1-β2) g²
-//   μ_t = β1 (1 - ½ 0.96^{tψ})                       ψ momentum_decay
+//   μ_t = β1 (1 - ½ 0.96^{tψ})                       ψ: momentum_decay
 //   m̂ = μ_{t+1} m / (1 - Π_{i≤t+1} μ_i) + (1-μ_t) g / (1 - Π_{i≤t} μ_i)        v̂ = v / (1-β2^t)
 //   Δθ = -η m̂ / (√v̂ + ε)
 //
-//   The state is q = 1 - Π_{i≤t} μ_i, 0 at first; q ← (1-μ_t) + μ_t q loses no digits where the product is near 1.
-//   step_size = η √(1-β2^t), ε̂ = ε √(1-β2^t), decay = λ. With β1 = 0 every μ is 0, and neither m nor q is kept.
+//   The state is q = 1 - Π_{i≤t} μ_i, 0 at first; q ← (1-μ_t) + μ_t q loses no digits when the product is near 1.
+//   step_size = η √(1-β2^t), ε̂ = ε √(1-β2^t), decay = λ. With β1 = 0, every μ is 0, and neither m nor q is kept.
 
 struct Hyper {
     step_size: f32,

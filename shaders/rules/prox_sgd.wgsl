@@ -1,12 +1,12 @@
 // Proximal SGD: a step of SGD with momentum (torch's buffer, no dampening), then the soft threshold, which is the proximal map of
-// η l1 ‖θ‖₁. It is the Prox-SGD that the experiments of S-Adam (arXiv 2605.29547, the authors' scripts) compare with.
+// η l1 ‖θ‖₁. The experiments of S-Adam (arXiv 2605.29547, the authors' scripts) compare with this Prox-SGD.
 //
 //   b ← μ b + g
 //   z = θ - η b
 //   θ ← sign(z) max(|z| - k, 0)          k = η l1
 //
 //   As a change: Δθ = -θ, exactly, where |z| ≤ k, and -η b - k sign(z) elsewhere. step_size = η, threshold = k.
-//   With μ = 0 b is not kept: it loads as 0, so that b = g.
+//   With μ = 0, b is not kept: it loads as 0, so that b = g.
 
 struct Hyper {
     step_size: f32,

@@ -1,4 +1,4 @@
-// RAdam (Liu et al. 2020) as torch.optim.RAdam has it.
+// RAdam (Liu et al. 2020) as in torch.optim.RAdam.
 //
 //   g ← g + λθ                                      L2
 //   m ← β1 m + (1-β1) g        v ← β2 v + (1-β2) g²
@@ -6,8 +6,8 @@
 //   Δθ = -η r m̂ √(1-β2^t) / (√v + ε)        where ρ > 5, with r = √((ρ-4)(ρ-2)ρ∞ / ((ρ∞-4)(ρ∞-2)ρ))
 //   Δθ = -η m̂                               elsewhere
 //
-//   rectified = η r √(1-β2^t) / (1-β1^t) or 0, plain = 0 or η / (1-β1^t): one of the two is 0, so no step branches. decay = λ.
-//   ε stands beside the uncorrected √v. With β1 = 0 m is not kept.
+//   rectified = η r √(1-β2^t) / (1-β1^t) or 0, plain = 0 or η / (1-β1^t): one of the two is 0, so no branch is needed. decay = λ.
+//   ε is added to √v without bias correction. With β1 = 0, m is not kept.
 
 struct Hyper {
     rectified: f32,

@@ -1,4 +1,4 @@
-// RMSprop (Tieleman & Hinton 2012; centered: Graves 2013) as torch.optim.RMSprop has it.
+// RMSprop (Tieleman & Hinton 2012; centered: Graves 2013) as in torch.optim.RMSprop.
 //
 //   g ← g + λθ                                      L2
 //   v ← α v + (1-α) g²
@@ -6,8 +6,8 @@
 //   b ← μ b + g / (√(v - ḡ²) + ε)
 //   Δθ = -η b
 //
-//   μ momentum, decay = λ. mean_gain = 1-α if centered, else 0: then ḡ is not kept and stays 0.
-//   With μ = 0 b is not kept either: it loads as 0.
+//   μ: momentum; decay = λ. mean_gain = 1-α if centered. Otherwise mean_gain is 0, and ḡ is not kept and stays 0.
+//   With μ = 0, b is not kept either: it loads as 0.
 
 struct Hyper {
     step_size: f32,

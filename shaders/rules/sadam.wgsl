@@ -1,7 +1,7 @@
 // S-Adam (arXiv 2605.29547; the authors' code is the authority): AdamW damped by the variance of directional derivatives.
 //
 //   D_j = (f(θ + σ u_j) - f(θ)) / σ for k random directions u_j
-//   LGI = Var(D) / (mean(D²) + ζ), Var unbiased, 0 with one direction
+//   LGI = Var(D) / (mean(D²) + ζ), Var is unbiased, and 0 with one direction
 //   damp = exp(-λ min(LGI, cap))
 //   m ← β1 m + (1-β1) g        v ← β2 v + (1-β2) g²
 //   Δθ = -η wd θ - step_size · damp · m / (√v + ε)
@@ -39,7 +39,7 @@ fn decide(h: Hyper, slopes: array<f32, PROBES>) -> Decision {
         deviations += (slopes[j] - mean) * (slopes[j] - mean);
     }
     let lgi = deviations / max(k - 1.0, 1.0) / (squares / k + h.zeta);
-    // Slopes with squares outside of f32 damp the step fully; the result of `min` for a NaN depends on the driver.
+    // If a square of a slope is beyond f32's range, LGI counts as the cap. The test reads bits, because the `min` of a NaN depends on the driver.
     let bounded = (bitcast<u32>(lgi) & 0x7f800000u) != 0x7f800000u && lgi < h.cap;
     return Decision(exp(-h.lambda * select(h.cap, lgi, bounded)), lgi);
 }

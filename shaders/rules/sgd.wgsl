@@ -1,11 +1,11 @@
-// SGD with momentum and Nesterov's form (Sutskever et al. 2013) as torch.optim.SGD has them.
+// SGD with momentum and Nesterov's form (Sutskever et al. 2013) as in torch.optim.SGD.
 //
 //   g ← g + λθ                                      L2
 //   b ← μ b + gain · g                              gain = 1-τ, and 1 at the first step: torch starts b with the gradient itself
 //   Δθ = -η b        or, with nesterov,        Δθ = -η (g + μ b)
 //
-//   μ momentum, τ dampening, decay = λ. step_size_b = η and step_size_g = 0, or with nesterov step_size_b = ημ and step_size_g = η.
-//   With μ = 0 gain is 1 and b is not kept: it loads as 0, so that b = g.
+//   μ: momentum; τ: dampening; decay = λ. step_size_b = η and step_size_g = 0, or with nesterov step_size_b = ημ and step_size_g = η.
+//   With μ = 0, gain is 1 and b is not kept: it loads as 0, so that b = g.
 
 struct Hyper {
     step_size_b: f32,

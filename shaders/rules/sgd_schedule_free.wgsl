@@ -1,10 +1,10 @@
-// Schedule-free SGD (Defazio et al. 2024, arXiv 2405.15682), as the authors' schedulefree package has it.
+// Schedule-free SGD (Defazio et al. 2024, arXiv 2405.15682), as in the authors' package schedulefree.
 //
 //   z ← z - γ u            x ← (1-c) x + c z            y = (1-β) z + β x
 //   u = g + λy
 //
 // Gradients are taken at y, which the parameters hold during training; the model is evaluated at x. The state is gap = z - y, 0 at
-// first. With gap the three lines are
+// first. With gap, the three lines are
 //
 //   Δy = c gap - γ (1 - β (1-c)) u        gap ← (1-c) gap - γ β (1-c) u
 //

@@ -1,5 +1,5 @@
-// VRAdam (arXiv 2505.13196, algorithm 1): Adam with a rate that falls with the velocity, measured over all tensors of all groups.
-// The paper's v is the first moment and its m the second; here, as everywhere in this crate, m is the first and v the second.
+// VRAdam (arXiv 2505.13196, algorithm 1): Adam with a learning rate that falls as the velocity grows, measured over all tensors of all groups.
+// The paper calls the first moment v and the second m. Here, as everywhere in this crate, m is the first moment and v the second.
 //
 //   m ← β1 m + (1-β1) g        v ← β2 v + (1-β2) g²
 //   S = Σ_all |m|²  (norm_of velocity)   or   Σ_all |g|²  (norm_of gradient)

@@ -1,12 +1,12 @@
-// WarpAdam (arXiv 2409.04244): Adam on w = P g. The paper defines neither P nor how to learn it; both are our choice: P is
-// block-diagonal over the flattened tensor, the identity at first, and learned by the one-step hypergradient.
+// WarpAdam (arXiv 2409.04244): Adam on w = P g. The paper does not define P or how to learn it. This crate chooses: P is
+// block-diagonal over the flattened tensor, starts as the identity, and is learned by the one-step hypergradient.
 //
 //   P ← P + κ a g_prevᵀ                      learned only, from the second step on; a = g ⊘ d, d = √v̂ + ε of the step before
 //   P ← I + (1 - η_P λ_P)(P - I)             the anchor
 //   w = P g        m ← β1 m + (1-β1) w        v ← β2 v + (1-β2) w²        Δθ = -step_size · m / (√v + ε̂)
 //
-//   step_size = η √(1-β2^t) / (1-β1^t), ε̂ = ε √(1-β2^t). The harness multiplies block by block; here `g` is w already.
-//   raw:         κ = η_P η (1-β1) / (1-β1^(t-1)), the derivative of the loss with d taken as constant
+//   step_size = η √(1-β2^t) / (1-β1^t), ε̂ = ε √(1-β2^t). The harness multiplies block by block; `update` gets w.
+//   raw:         κ = η_P η (1-β1) / (1-β1^(t-1)), the derivative of the loss if d is held constant
 //   normalised:  κ = η_P / (‖a‖ ‖g_prev‖) for each block
 
 struct Hyper {
@@ -25,7 +25,7 @@ struct Hyper {
 
 struct State { m: vec4<f32>, v: vec4<f32> }
 
-// a = g ⊘ d; unbias = 1/(1-β2^(t-1)), v is that of the previous step.
+// a = g ⊘ d; unbias = 1/(1-β2^(t-1)), and s.v belongs to the previous step.
 fn influence(h: Hyper, g: vec4<f32>, s: State) -> vec4<f32> {
     return g / (sqrt(s.v * h.unbias) + h.eps);
 }

@@ -71,7 +71,7 @@ pub(super) fn line(text: std::fmt::Arguments<'_>) {
     let _ = writeln!(std::io::stderr(), "{}", printable(&text.to_string()));
 }
 
-/// The text with every character escaped that a terminal would obey or not show: texts come from files too.
+/// The text, with an escape for every character that a terminal would obey or not show. Texts come from files too.
 pub(super) fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {

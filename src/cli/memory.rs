@@ -162,7 +162,7 @@ fn print_roles(count: &Count, out: &Output) -> Result<(), Failure> {
 fn print_table(counts: &[Vec<Count>], out: &Output) -> Result<(), Failure> {
     let cell = |text: &str| format!("  {text:>18}");
     let row = |name: &str, cells: String| out.text(format!("{name:<20}{cells}").trim_end());
-    out.text("bytes per parameter, and in all: parameters, gradients, states and what steps need beside them\n")?;
+    out.text("bytes per parameter, and in all: parameters, gradients, states and the other buffers of a step\n")?;
     let storages = counts.first().map_or(&[][..], Vec::as_slice).iter();
     row("", storages.map(|count| cell(&count.storage.to_string())).collect())?;
     let mut refusals: Vec<String> = Vec::new();

@@ -111,7 +111,7 @@ impl<F: Number> Surroundings<F> {
     fn measure_gradients(&mut self) {
         if let Some(Clip::Value(most)) = self.around.clip {
             let most = F::from_f64(most);
-            // A NaN stays one.
+            // `clamp` leaves a NaN as it is: the sum below must show it.
             self.prepared.iter_mut().flatten().for_each(|g| *g = g.clamp(-most, most));
         }
         if self.around.sums() {
@@ -164,7 +164,7 @@ fn clip_factor(most: f64, squared: f64) -> f64 {
     if factor > 1.0 { 1.0 } else { factor }
 }
 
-/// A sum as the GPU has it, which adds in f32: infinite past the range of f32.
+/// A sum as the GPU computes it. The GPU adds in f32, so a sum past the range of f32 is infinite.
 const fn in_f32(sum: f64) -> f64 {
     if sum > f32::MAX as f64 { f64::INFINITY } else { sum }
 }

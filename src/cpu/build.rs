@@ -6,6 +6,7 @@ use crate::cpu::extent::Extent;
 use crate::cpu::number::Number;
 use crate::cpu::optimizer::Optimizer;
 use crate::cpu::probe::Probes;
+use crate::cpu::procedure;
 use crate::cpu::rows::RowSets;
 use crate::cpu::stored::Draws;
 use crate::cpu::tensor::TensorState;
@@ -46,7 +47,13 @@ impl<F: Number> Optimizer<F> {
     /// Creates the optimizer from a checked specification.
     fn create(spec: Spec) -> Self {
         let extents: Vec<Extent> = spec.tensors.iter().map(Extent::new).collect();
-        let mut tensors: Vec<_> = (0..extents.len()).map(|tensor| TensorState::new(&spec, tensor)).collect();
+        let tensor = |(tensor, extent): (usize, &Extent)| {
+            let procedure = spec.groups[extent.group].rule.procedure();
+            let steps = !spec.tensors[tensor].frozen;
+            let pass = steps.then(|| procedure::of(&procedure).tensor_pass(extent.elements)).flatten();
+            TensorState::new(&spec, tensor, pass)
+        };
+        let mut tensors: Vec<_> = extents.iter().enumerate().map(tensor).collect();
         tensors.iter_mut().for_each(TensorState::round_first_states);
         Self {
             tensors,
@@ -55,7 +62,7 @@ impl<F: Number> Optimizer<F> {
             global_state: vec![F::zero(); spec.rule().global_state().len()],
             around: Surroundings::new(spec.around, &extents),
             rows: RowSets::new(&spec),
-            probes: Probes::new(spec.rule().procedure()),
+            probes: Probes::new(&spec.rule().procedure()),
             evaluations: Evaluations::default(),
             mode: Mode::Training,
             draws: Draws::new(spec.seed),

@@ -72,7 +72,7 @@ impl<F: Number> Decider<'_, F> {
     }
 }
 
-/// Whether a step counts: something can be stepped, and the rule does not hold the step count.
+/// Whether a step counts: at least one tensor can be stepped, and the rule does not hold the step count.
 pub(crate) fn counts<F: Number>(groups: &[Scaled<'_, F>], tensors: &[TensorState<F>]) -> bool {
     tensors.iter().any(|t| t.spec.steps) && !held(groups, tensors)
 }

@@ -15,7 +15,7 @@ impl<F: Number> Optimizer<F> {
         self.move_params(params, Mode::Training, Mode::Evaluation)
     }
 
-    /// Moves the parameters back to the point at which the rule is trained. The two moves together may change a parameter by a rounding.
+    /// Moves the parameters back to the point at which the rule is trained. The two moves together may change a parameter by a rounding error.
     ///
     /// # Errors
     /// As [`to_eval_params`](Self::to_eval_params).

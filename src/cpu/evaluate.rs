@@ -7,12 +7,13 @@ use crate::cpu::hyper::scale;
 use crate::cpu::number::Number;
 use crate::cpu::objective::Evaluate;
 use crate::cpu::optimizer::Optimizer;
+use crate::cpu::procedure::{self, shared};
 use crate::cpu::step::{conclude, slices};
 use crate::cpu::stored::round_gradients;
 use crate::cpu::tensor::TensorState;
+use crate::optim::Rule;
 use crate::optim::procedure::Scheme;
 use crate::optim::procedure::evaluation::{EvalRequest, Evaluations};
-use crate::optim::{Procedure, Rule};
 
 impl<F: Number> Optimizer<F> {
     /// One step of any rule, with all its evaluations. `evaluate` gets the parameters to read and the gradients to write, and returns the loss:
@@ -65,14 +66,8 @@ impl<F: Number> Optimizer<F> {
             Ok(loss)
         };
         let loss = evaluate(EvalRequest::Gradient, &mut live, &mut live_grads)?;
-        let stepped = match self.procedure() {
-            Procedure::Plain | Procedure::Warp(_) => self.step_live(&mut live, &shared(&live_grads)),
-            Procedure::Probe(probe) => match self.probe(probe, loss, &mut live, &mut live_grads, &mut evaluate) {
-                Ok(()) => self.step_live(&mut live, &shared(&live_grads)),
-                Err(error) => Err(error),
-            },
-            Procedure::Integrate(scheme) => self.step_along(scheme, &mut live, &mut live_grads, &mut evaluate),
-        };
+        let procedure = procedure::of(&self.spec.rule().procedure());
+        let stepped = procedure.step(self, loss, &mut live, &mut live_grads, &mut evaluate);
         self.evaluations.gradients += counts.gradients;
         self.evaluations.losses += counts.losses;
         stepped
@@ -85,17 +80,23 @@ impl<F: Number> Optimizer<F> {
     }
 
     /// A step of a rule that integrates between evaluations.
-    fn step_along(
+    pub(crate) fn step_along(
         &mut self,
         scheme: Scheme,
         params: &mut [&mut [F]],
         grads: &mut [&mut [F]],
-        evaluate: &mut impl Evaluate<F>,
+        evaluate: &mut dyn Evaluate<F>,
     ) -> Result<()> {
-        self.around.around.check_integrates()?;
-        let Some(start) = self.prepare(&shared(grads)) else { return Ok(()) };
-        let stepped = self.apply_along(scheme, params, grads, &start, evaluate);
-        self.around.prepared = start;
+        let before = self.before(params);
+        let stepped = match self.prepare(&shared(grads)) {
+            None => Ok(()),
+            Some(start) => {
+                let stepped = self.apply_along(scheme, params, grads, &start, evaluate);
+                self.around.prepared = start;
+                stepped
+            }
+        };
+        self.measure(before, params);
         stepped
     }
 
@@ -105,7 +106,7 @@ impl<F: Number> Optimizer<F> {
         params: &mut [&mut [F]],
         grads: &mut [&mut [F]],
         start: &[Vec<F>],
-        evaluate: &mut impl Evaluate<F>,
+        evaluate: &mut dyn Evaluate<F>,
     ) -> Result<()> {
         let groups = scale(&self.spec.groups, self.step_count + 1)?;
         let start = slices(start);
@@ -144,10 +145,6 @@ fn put_states<F: Number>(rule: &dyn Rule, tensors: &mut [TensorState<F>], name: 
             *state = values;
         }
     }
-}
-
-fn shared<'a, F>(slices: &'a [&mut [F]]) -> Vec<&'a [F]> {
-    slices.iter().map(|slice| &**slice).collect()
 }
 
 /// The numbers of a tensor that a step sees, and the numbers that it does not see. A step sees no number of a frozen tensor.

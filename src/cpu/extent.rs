@@ -11,7 +11,7 @@ pub(crate) struct Extent {
     pub(crate) group: usize,
     /// 0 for a frozen tensor, which takes no part in steps.
     pub(crate) elements: usize,
-    /// Whether steps can see numbers of it, now or once its row set grows.
+    /// Whether steps can see numbers of the tensor, now or after its row set grows.
     pub(crate) steps: bool,
 }
 

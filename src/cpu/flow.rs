@@ -1,4 +1,4 @@
-//! Integration of the flow of the clipped gradient, from evaluation to evaluation: as `shaders/harness/flow.wgsl` on the GPU.
+//! Integration of the flow of the clipped gradient, from evaluation to evaluation: as `shaders/procedures/flow.wgsl` on the GPU.
 
 use crate::Result;
 use crate::cpu::hyper::Scaled;
@@ -78,7 +78,7 @@ impl<F: Number> Flow<F> {
         scheme: Scheme,
         params: &mut [&mut [F]],
         grads: &mut [&mut [F]],
-        evaluate: &mut impl Evaluate<F>,
+        evaluate: &mut dyn Evaluate<F>,
     ) -> Result<()> {
         match scheme {
             Scheme::Rk4 => {
@@ -97,7 +97,7 @@ impl<F: Number> Flow<F> {
         tolerance: f64,
         params: &mut [&mut [F]],
         grads: &mut [&mut [F]],
-        evaluate: &mut impl Evaluate<F>,
+        evaluate: &mut dyn Evaluate<F>,
     ) -> Result<()> {
         let only_first = |w: f64| [w, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0];
         let position = self.norm(tolerance, None, |place, i| place.base[i]);
@@ -142,7 +142,7 @@ impl<F: Number> Flow<F> {
         in_horizons: bool,
         params: &mut [&mut [F]],
         grads: &mut [&mut [F]],
-        evaluate: &mut impl Evaluate<F>,
+        evaluate: &mut dyn Evaluate<F>,
     ) -> Result<()> {
         for (place, p) in self.places.iter().zip(params.iter_mut()) {
             let step = place.combined(weights, place.unit(in_horizons));
@@ -164,8 +164,8 @@ impl<F: Number> Flow<F> {
         }
     }
 
-    /// The root mean square of `what`, in units of the tolerance. The tolerance scales with the position at the start, or at `next` where that
-    /// is larger.
+    /// The root mean square of `what`, in units of the tolerance. The tolerance scales with the position before the integrator's step, or
+    /// with `next` where `next` is larger.
     fn norm(&self, tolerance: f64, next: Option<&[&mut [F]]>, what: impl Fn(&Place<F>, usize) -> F) -> f64 {
         self.norm_of(tolerance, next, |place| (0..place.base.len()).map(|i| what(place, i)).collect())
     }
@@ -186,7 +186,7 @@ impl<F: Number> Flow<F> {
         (sum / count.max(1) as f64).sqrt()
     }
 
-    /// Copies the parameters of the start back.
+    /// Restores the parameters from before the integration.
     pub(crate) fn restore(&self, params: &mut [&mut [F]]) {
         for (place, p) in self.places.iter().zip(params) {
             p.copy_from_slice(&place.base);

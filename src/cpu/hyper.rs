@@ -16,7 +16,7 @@ pub(crate) struct Scaled<'a, F> {
 }
 
 impl<F: Number> Scaled<'_, F> {
-    /// A member of `Hyper`; 0 where the rule has none of this name.
+    /// A member of `Hyper`; 0 where the rule has no member of this name.
     pub(crate) fn member(&self, name: &str) -> F {
         let at = self.rule.scalars(1).iter().position(|s| s.name == name);
         at.map_or(F::zero(), |at| self.hyper[at])

@@ -1,5 +1,5 @@
-//! The optimizers on the host. In f64: the oracle, which computes one element at a time and with which tests compare every other path. In f32:
-//! the fast path, on all cores and with the widest vector units of the processor.
+//! The optimizers on the host. The f64 form is the oracle: it computes one element at a time, and tests compare every other path with it.
+//! The f32 form is the fast path: it computes on all cores, with the widest vector units of the processor.
 //!
 //! The files have the names of the files in `gpu` with the same work. All files use `number` (the number types), `extent` (the part of a
 //! tensor that a step sees) and `hyper` (the scalars of one step). `tensor` keeps the states of a tensor; `around` and `rows` keep the numbers
@@ -17,8 +17,10 @@ mod hyper;
 mod number;
 mod objective;
 mod optimizer;
+mod pass;
 mod pieces;
 mod probe;
+mod procedure;
 mod remap;
 mod rows;
 mod select;

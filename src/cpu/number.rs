@@ -6,7 +6,7 @@ use crate::optim::rule::host::HostKernel;
 
 /// A number type of the [`Optimizer`](crate::cpu::Optimizer) on the host.
 pub trait Number: Real {
-    /// Whether this is the fast path.
+    /// Whether this type is the fast path.
     const FAST: bool;
     /// The rule's mathematics in this type.
     fn of_rule(rule: &dyn Rule) -> &dyn HostKernel<Self>;

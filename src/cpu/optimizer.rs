@@ -7,8 +7,8 @@ use crate::cpu::rows::RowSets;
 use crate::cpu::stored::Draws;
 use crate::cpu::tensor::TensorState;
 use crate::gpu::build::spec::{Group, Spec, Tensor};
+use crate::optim::Rule;
 use crate::optim::procedure::evaluation::Evaluations;
-use crate::optim::{Procedure, Rule};
 use crate::options::around::Mode;
 use crate::options::schedule::Schedule;
 use crate::{Error, Result};
@@ -44,7 +44,7 @@ impl<F: Number> Optimizer<F> {
     /// The tensor of this name.
     ///
     /// # Errors
-    /// The optimizer has none of this name; the error suggests the nearest.
+    /// The optimizer has no tensor of this name; the error suggests the nearest name.
     pub fn tensor(&self, name: &str) -> Result<Tensor> {
         self.spec.tensor_named(name)
     }
@@ -130,7 +130,7 @@ impl<F: Number> Optimizer<F> {
         self.step_count = t;
     }
 
-    /// A number of the global state, by name; `None` where the rule keeps none of this name.
+    /// A number of the global state, by name; `None` where the rule keeps no number of this name.
     #[must_use]
     pub fn global_state(&self, name: &str) -> Option<F> {
         self.spec.rule().global_state().iter().position(|n| *n == name).map(|i| self.global_state[i])
@@ -189,7 +189,7 @@ impl<F: Number> Optimizer<F> {
             .ok_or_else(|| Error::Usage("the optimizer keeps no average of the weights".to_owned()))
     }
 
-    /// The current loss scale; 1 where there is none.
+    /// The current loss scale; 1 without a loss scale.
     #[must_use]
     pub fn loss_scale(&self) -> f64 {
         self.around.scale.into()
@@ -199,10 +199,6 @@ impl<F: Number> Optimizer<F> {
     #[must_use]
     pub fn skipped(&self) -> u64 {
         self.around.skipped
-    }
-
-    pub(crate) fn procedure(&self) -> Procedure {
-        self.spec.rule().procedure()
     }
 
     pub(crate) fn check_lengths(&self, params: &[&mut [F]], grads: &[&[F]]) -> Result<()> {

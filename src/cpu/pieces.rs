@@ -1,4 +1,5 @@
-//! Pieces of arrays. Arrays are halved down to pieces of a fixed size: any thread may take a half, and the result is the same.
+//! Pieces of arrays. Arrays are halved down to pieces of a fixed size: any thread may take a half, and the result is the same with any
+//! count of threads.
 
 use crate::cpu::number::Number;
 

@@ -1,37 +1,37 @@
-//! Probes: the loss along random directions, as `shaders/harness/probe.wgsl` on the GPU.
+//! Probes: the loss along random directions, as `shaders/procedures/probe.wgsl` on the GPU.
 
 use crate::cpu::number::Number;
 use crate::cpu::objective::Evaluate;
 use crate::cpu::optimizer::Optimizer;
 use crate::cpu::tensor::TensorState;
+use crate::optim::Scalar;
 use crate::optim::procedure::evaluation::EvalRequest;
-use crate::optim::procedure::{Directions, Probe};
-use crate::optim::{Procedure, Scalar};
+use crate::optim::procedure::{Directions, Probe, Shared};
 use crate::options::random::{self, Stream};
 use crate::options::schedule::scalars_at;
 use crate::{Error, Result};
 
-/// The number that the authors add to the norm of a direction before they divide by it.
+/// The number that S-Adam's authors add to the norm of a direction before they divide by it.
 const NORM_EPS: f64 = 1e-12;
 
 /// The results of the last probes, and the directions of the next probes.
 #[derive(Debug)]
 pub(crate) struct Probes<F> {
-    /// The slopes of the last probes; zeros before the first, empty for rules that do not probe.
+    /// The slopes of the last probes; zeros before the first probes, empty for rules that do not probe.
     pub(crate) slopes: Vec<F>,
     /// The losses of the last probes: at the parameters, then at each probe.
     losses: Vec<f64>,
-    /// Whether probes were made or their losses given.
+    /// Whether probes were made, or the caller gave their losses.
     pub(crate) probed: bool,
     /// The directions that the caller gave: per probe, per tensor, per element.
     pub(crate) given: Option<Vec<Vec<Vec<F>>>>,
 }
 
 impl<F: Number> Probes<F> {
-    pub(crate) fn new(procedure: Procedure) -> Self {
-        let count = if let Procedure::Probe(probe) = procedure { probe.count } else { 0 };
-        let losses = vec![0.0; if count > 0 { count + 1 } else { 0 }];
-        Self { slopes: vec![F::zero(); count], losses, probed: false, given: None }
+    pub(crate) fn new(procedure: &Shared) -> Self {
+        let losses = procedure.as_ref().map_or(0, |procedure| procedure.losses());
+        let count = losses.saturating_sub(1);
+        Self { slopes: vec![F::zero(); count], losses: vec![0.0; losses], probed: false, given: None }
     }
 }
 
@@ -95,7 +95,7 @@ impl<F: Number> Optimizer<F> {
         loss: f64,
         params: &mut [&mut [F]],
         grads: &mut [&mut [F]],
-        evaluate: &mut impl Evaluate<F>,
+        evaluate: &mut dyn Evaluate<F>,
     ) -> Result<()> {
         let sigma = self.sigma()?;
         let mut losses = vec![loss];
@@ -134,7 +134,7 @@ impl<F: Number> Optimizer<F> {
             }
             None => self.random_direction(j),
         };
-        // Rows that stay as they are are not probed either.
+        // A row that the step leaves as it is takes no part in a probe either.
         direction.iter_mut().enumerate().for_each(|(t, u)| self.rows.clear_unflagged(t, u));
         let squares: Vec<f64> = direction.iter().map(|u| u.iter().map(|u| u.to_f64() * u.to_f64()).sum()).collect();
         let all: f64 = squares.iter().sum();

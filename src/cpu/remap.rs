@@ -14,7 +14,7 @@ impl<F: Number> Optimizer<F> {
     /// [`write_mask`](Self::write_mask).
     ///
     /// # Errors
-    /// The handle belongs to another optimizer; the set has no row capacity, or too small a one; a count or length that does not
+    /// The handle belongs to another optimizer; the set has no row capacity, or its row capacity is too small; a count or length that does not
     /// fit. Nothing was changed then.
     pub fn remap(&mut self, rows: RowSet, indices: &[u32], params: &mut [&mut Vec<F>]) -> Result<()> {
         let index = self.spec.row_set(rows)?;

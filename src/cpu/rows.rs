@@ -6,12 +6,12 @@ use crate::cpu::number::Number;
 use crate::cpu::optimizer::Optimizer;
 use crate::gpu::build::spec::{RowSet, Spec, Tensor};
 
-/// The row sets of an optimizer and its columns' rates.
+/// The row sets of an optimizer, and the column rates of its tensors.
 #[derive(Clone, Debug)]
 pub(crate) struct RowSets<F> {
     pub(crate) sets: Vec<RowSetState>,
     pub(crate) set_of: Vec<Option<usize>>,
-    /// The column rates of each tensor. Empty: 1.
+    /// The column rates of each tensor. Empty: every rate is 1.
     pub(crate) columns: Vec<Vec<F>>,
     /// The elements that the current step takes, for tensors in sets.
     pub(crate) stepped: Vec<Vec<usize>>,
@@ -88,7 +88,7 @@ impl<F: Number> Optimizer<F> {
     /// The row set of this name.
     ///
     /// # Errors
-    /// The optimizer has none of this name; the error suggests the nearest.
+    /// The optimizer has no row set of this name; the error suggests the nearest name.
     pub fn row_set(&self, name: &str) -> Result<RowSet> {
         self.spec.row_set_named(name)
     }

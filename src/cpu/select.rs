@@ -1,4 +1,4 @@
-//! A step over some elements: the optimizer gathers them, steps them as if there were no others, and puts them back.
+//! A step over some elements: the optimizer gathers them, steps them as if no other elements existed, and puts them back.
 
 use crate::Result;
 use crate::cpu::number::Number;
@@ -12,7 +12,7 @@ struct Aside<F> {
 }
 
 impl<F: Number> Optimizer<F> {
-    /// The rule's step over the elements that [`RowSets::select`] found; gradients as the rule sees them.
+    /// The rule's step over the elements that [`RowSets::select`] found. `grads` are the gradients as the rule sees them.
     pub(crate) fn apply_selected(&mut self, params: &mut [&mut [F]], grads: &[&[F]]) -> Result<()> {
         if self.rows.is_empty() {
             return self.apply(params, grads);

@@ -47,7 +47,7 @@ impl<F: Number> Optimizer<F> {
     /// As [`set`](Self::set) for several settings at once.
     ///
     /// # Errors
-    /// As [`set`](Self::set); none is changed then.
+    /// As [`set`](Self::set). Then no setting is changed.
     pub fn set_all<'a>(
         &mut self,
         group: Group,
@@ -59,7 +59,7 @@ impl<F: Number> Optimizer<F> {
         Ok(())
     }
 
-    /// Takes checked rules, by the indices of their groups.
+    /// Replaces the rules of groups, by the indices of the groups. The caller has checked the new rules.
     #[cfg(feature = "checkpoint")]
     pub(crate) fn put_rules(&mut self, rules: BTreeMap<usize, Box<dyn Rule>>) {
         for (index, rule) in rules {

@@ -3,7 +3,6 @@
 use crate::cpu::around::Counters;
 use crate::cpu::number::Number;
 use crate::cpu::optimizer::Optimizer;
-use crate::cpu::warp::Warped;
 use crate::gpu::access::snapshot::Rounding;
 use crate::optim::Kind;
 use crate::options::storage::{Form, Params};
@@ -17,7 +16,7 @@ impl<F: Number> Optimizer<F> {
         }
         let names = self.spec.groups[kept.spec.group].rule.states().into_iter().map(|s| s.name);
         let states = names.zip(&kept.states).filter_map(|(name, state)| Some((name, state.as_deref()?)));
-        let warp = kept.warp.iter().flat_map(Warped::arrays);
+        let warp = kept.pass.iter().flat_map(|pass| pass.arrays());
         states.chain(self.around.arrays(tensor)).chain(warp).collect()
     }
 
@@ -29,7 +28,7 @@ impl<F: Number> Optimizer<F> {
         let kept = &mut self.tensors[tensor];
         let names = self.spec.groups[kept.spec.group].rule.states().into_iter().map(|s| s.name);
         let states = names.zip(&mut kept.states).filter_map(|(name, state)| Some((name, state.as_deref_mut()?)));
-        let warp = kept.warp.iter_mut().flat_map(Warped::arrays_mut);
+        let warp = kept.pass.iter_mut().flat_map(|pass| pass.arrays_mut());
         states.chain(self.around.arrays_mut(tensor)).chain(warp).collect()
     }
 
@@ -48,7 +47,7 @@ impl<F: Number> Optimizer<F> {
         self.tensors[tensor].stored.formats.params
     }
 
-    /// The parameters of a tensor in full precision, from those that the model sees. `None`: the storage keeps none.
+    /// The parameters of a tensor in full precision, from the parameters that the model sees. `None`: the storage keeps no full precision.
     pub(crate) fn full_params(&self, tensor: usize, params: &[F]) -> Option<Vec<F>> {
         self.tensors[tensor].stored.clone().recall(params)
     }
@@ -60,7 +59,7 @@ impl<F: Number> Optimizer<F> {
         }
     }
 
-    /// The key and the count that the draws of the next step follow from. `None`: nothing is rounded stochastically.
+    /// The key and the count from which the draws of the next step follow. `None`: no array is rounded stochastically.
     pub(crate) fn rounding(&self) -> Option<Rounding> {
         let stochastic = self.tensors.iter().any(|tensor| tensor.stored.formats.round_stochastically());
         stochastic.then_some(Rounding { key: self.draws.key, steps: self.draws.steps })

@@ -9,7 +9,6 @@ use crate::cpu::storage::round_states;
 use crate::cpu::stored::Draws;
 use crate::cpu::tensor::TensorState;
 use crate::cpu::walk;
-use crate::optim::Procedure;
 use crate::{Error, Result};
 
 impl<F: Number> Optimizer<F> {
@@ -37,10 +36,10 @@ impl<F: Number> Optimizer<F> {
     ///
     /// # Errors
     /// A count or length that does not fit, a schedule's value out of range, a rule that evaluates gradients inside the step and needs
-    /// [`step_with`](Self::step_with), a rule that probes and was not probed yet
+    /// [`step_with`](Self::step_with), a rule that probes, before its first probes
     /// ([`Builder::undamped_steps`](crate::Builder::undamped_steps)). Nothing is changed then.
     pub fn step(&mut self, params: &mut [&mut [F]], grads: &[&[F]]) -> Result<()> {
-        if let Procedure::Integrate(_) = self.procedure() {
+        if self.spec.rule().procedure().is_some_and(|procedure| procedure.needs_call().is_some()) {
             let rule = self.spec.rule().name();
             return Err(Error::Usage(format!("{rule} evaluates gradients inside the step: call step_with")));
         }
@@ -55,7 +54,7 @@ impl<F: Number> Optimizer<F> {
         self.step_live(params, grads)
     }
 
-    /// A step over the numbers that steps see: none of a frozen tensor.
+    /// A step over the numbers that steps see. Steps see no number of a frozen tensor.
     pub(crate) fn step_live(&mut self, params: &mut [&mut [F]], grads: &[&[F]]) -> Result<()> {
         match self.stored_gradients(grads) {
             None => self.in_full(params, |optimizer, params| optimizer.step_in_full(params, grads)),
@@ -107,7 +106,7 @@ pub(crate) fn slices<F>(arrays: &[Vec<F>]) -> Vec<&[F]> {
     arrays.iter().map(Vec::as_slice).collect()
 }
 
-/// The step after its decision.
+/// The part of a step after the decision.
 pub(crate) fn conclude<F: Number>(
     groups: &[Scaled<'_, F>],
     tensors: &mut [TensorState<F>],
@@ -119,9 +118,9 @@ pub(crate) fn conclude<F: Number>(
     if *step_count == 0 {
         around.start_average(params);
     }
-    if tensors.iter().any(|t| t.warp.is_some()) {
-        let warped = warped(groups, tensors, grads);
-        walk::update(groups, tensors, params, &slices(&warped));
+    if tensors.iter().any(|t| t.pass.is_some()) {
+        let passed = passed(groups, tensors, grads);
+        walk::update(groups, tensors, params, &slices(&passed));
     } else {
         walk::update(groups, tensors, params, grads);
     }
@@ -130,12 +129,12 @@ pub(crate) fn conclude<F: Number>(
     *step_count += u64::from(decide::counts(groups, tensors));
 }
 
-/// Multiplies the gradient of every tensor by its matrix.
-fn warped<F: Number>(groups: &[Scaled<'_, F>], tensors: &mut [TensorState<F>], grads: &[&[F]]) -> Vec<Vec<F>> {
+/// The gradients for the update, which the procedure's pass makes.
+fn passed<F: Number>(groups: &[Scaled<'_, F>], tensors: &mut [TensorState<F>], grads: &[&[F]]) -> Vec<Vec<F>> {
     let one = |(tensor, g): (&mut TensorState<F>, &&[F])| {
         let group = &groups[tensor.spec.group];
-        let v = tensor.states.get(1).and_then(|v| v.as_deref()).unwrap_or_default();
-        tensor.warp.as_mut().map_or_else(|| g.to_vec(), |warp| warp.pass(group, g, v))
+        let states = &tensor.states;
+        tensor.pass.as_mut().map_or_else(|| g.to_vec(), |pass| pass.pass(group, g, states))
     };
     tensors.iter_mut().zip(grads).map(one).collect()
 }

@@ -1,5 +1,5 @@
-//! Storage on the host: between steps, parameters and states are numbers that the storage can hold, as on the GPU, which rounds where it
-//! stores.
+//! Storage on the host. Between steps, parameters and states are numbers that the storage can hold, as on the GPU, where kernels round what they
+//! store.
 
 use crate::Result;
 use crate::cpu::number::Number;
@@ -45,7 +45,7 @@ pub(crate) fn round_states<F: Number>(tensors: &mut [TensorState<F>], draws: &mu
 
 /// Storage.
 impl<F: Number> Optimizer<F> {
-    /// Rounds parameters to nearest, to those that the model sees: initial values must be such numbers. The storage keeps the difference,
+    /// Rounds parameters to nearest, to the numbers that the model sees. Initial values must be such numbers. The storage keeps the difference,
     /// where it keeps full precision.
     ///
     /// # Errors
@@ -70,7 +70,7 @@ impl<F: Number> Optimizer<F> {
         if self.tensors.iter().all(|tensor| tensor.stored.formats.params == Params::F32) {
             return work(self, params);
         }
-        // The draws of this step: `work` counts the step.
+        // Copied before `work`, because `work` counts the step and so changes the draws.
         let draws = self.draws;
         let recalled = self.tensors.iter_mut().zip(params.iter());
         let mut fulls: Vec<Option<Vec<F>>> = recalled.map(|(tensor, p)| tensor.stored.recall(p)).collect();

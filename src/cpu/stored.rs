@@ -17,8 +17,8 @@ pub(crate) struct Stored<F> {
     pub(crate) formats: Formats,
     /// The kind of numbers of each state.
     pub(crate) kinds: Vec<Kind>,
-    /// The parameters in full precision, where the storage keeps them beside those that the model sees. At first they are zeros, because only
-    /// zero rounds to zero.
+    /// The parameters in full precision, where the storage keeps them beside the parameters that the model sees. At first they are zeros,
+    /// because only zero rounds to zero.
     pub(crate) full: Option<Vec<F>>,
 }
 
@@ -98,7 +98,7 @@ impl<F: Number> Stored<F> {
     }
 
     /// Takes the parameters in full precision. A parameter that the caller wrote over since the last step takes the caller's value. `None`:
-    /// the storage keeps none.
+    /// the storage keeps no full precision.
     pub(crate) fn recall(&mut self, params: &[F]) -> Option<Vec<F>> {
         let rounding = self.rounding(None)?;
         let mut full = self.full.take()?;
@@ -122,7 +122,7 @@ impl<F: Number> Stored<F> {
         p
     }
 
-    /// Keeps the parameters in full precision, and rounds the caller's to those that the model sees.
+    /// Keeps the parameters in full precision, and rounds the caller's parameters to the numbers that the model sees.
     pub(crate) fn release(&mut self, full: Option<Vec<F>>, params: &mut [F], draws: Option<StochasticRounding>) {
         if let Some(full) = &full {
             params.copy_from_slice(full);

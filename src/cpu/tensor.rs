@@ -2,11 +2,11 @@
 
 use crate::cpu::extent::Extent;
 use crate::cpu::number::Number;
+use crate::cpu::pass::TensorPass;
 use crate::cpu::stored::Stored;
-use crate::cpu::warp::Warped;
 use crate::gpu::build::spec::{GroupInfo, Spec};
+use crate::optim::StateSpec;
 use crate::optim::rule::MAX_SUMS;
-use crate::optim::{Procedure, StateSpec};
 
 /// The states of a tensor, and its sums, totals and decision of the last step.
 #[derive(Debug)]
@@ -16,27 +16,24 @@ pub(crate) struct TensorState<F> {
     pub(crate) sums: [f64; MAX_SUMS],
     pub(crate) own: Vec<F>,
     pub(crate) decision: Vec<F>,
-    /// The rate of each element in the current step. Empty: 1.
+    /// The rate of each element in the current step. Empty: every rate is 1.
     pub(crate) rates: Vec<F>,
     /// The elements of a row, where a row shares one second moment.
     pub(crate) shared: Option<usize>,
     pub(crate) stored: Stored<F>,
-    pub(crate) warp: Option<Warped<F>>,
+    /// The pass of the rule's procedure before the update.
+    pub(crate) pass: Option<Box<dyn TensorPass<F>>>,
 }
 
 impl<F: Number> TensorState<F> {
-    /// A tensor before the first step. Its states are not yet rounded to their storage.
-    pub(crate) fn new(from: &Spec, tensor: usize) -> Self {
+    /// A tensor before the first step, with the pass of the rule's procedure. Its states are not yet rounded to their storage.
+    pub(crate) fn new(from: &Spec, tensor: usize, pass: Option<Box<dyn TensorPass<F>>>) -> Self {
         let info = &from.tensors[tensor];
         let spec = Extent::new(info);
         let rule = from.groups[spec.group].rule.as_ref();
         let fill =
             |state: StateSpec| (state.used && !info.frozen).then(|| vec![F::from_f64(state.initial); spec.elements]);
         let states = kept_states(&from.groups, spec.group).into_iter().map(fill).collect();
-        let warp = match rule.procedure() {
-            Procedure::Warp(warp) if !info.frozen => Some(Warped::new(warp, spec.elements)),
-            _ => None,
-        };
         let kinds = rule.states().iter().map(|state| state.kind).collect();
         let mut stored = Stored::new(info.formats.clone(), kinds, spec.elements);
         if info.frozen {
@@ -51,7 +48,7 @@ impl<F: Number> TensorState<F> {
             rates: Vec::new(),
             shared: from.rows.shared.contains(&tensor).then(|| info.width()),
             stored,
-            warp,
+            pass,
         }
     }
 

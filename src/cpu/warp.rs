@@ -1,14 +1,16 @@
-//! The matrices of WarpAdam on the host: as `shaders/harness/warp.wgsl` on the GPU.
+//! The matrices of WarpAdam on the host: as `shaders/procedures/warp.wgsl` on the GPU.
 
+use std::any::Any;
 use std::ops::Range;
 
 use crate::cpu::extent::Extent;
 use crate::cpu::hyper::Scaled;
 use crate::cpu::number::Number;
 use crate::cpu::optimizer::Optimizer;
+use crate::cpu::pass::TensorPass;
 use crate::gpu::build::spec::Tensor;
 #[cfg(feature = "checkpoint")]
-use crate::gpu::layout::arena::{BEFORE, COLUMNS};
+use crate::optim::procedure::{BEFORE, COLUMNS};
 use crate::optim::procedure::{Warp, check_matrix};
 use crate::{Error, Result};
 
@@ -48,7 +50,7 @@ impl<F: Number> Warped<F> {
     }
 
     /// Learns from the previous step, where the matrix is learned, and returns P g.
-    pub(crate) fn pass(&mut self, group: &Scaled<'_, F>, g: &[F], v: &[F]) -> Vec<F> {
+    fn product(&mut self, group: &Scaled<'_, F>, g: &[F], v: &[F]) -> Vec<F> {
         let scalars = self.warp.learned.then(|| Learning::of(group));
         let mut out = vec![F::zero(); g.len()];
         for (at, out) in out.chunks_mut(self.warp.block).enumerate() {
@@ -87,19 +89,24 @@ impl<F: Number> Warped<F> {
         }
         before.copy_from_slice(g);
     }
+}
 
-    /// The arrays that a checkpoint saves, under the names of the optimizer on the GPU.
-    #[cfg(feature = "checkpoint")]
-    pub(crate) fn arrays(&self) -> impl Iterator<Item = (&'static str, &[F])> {
-        let before = self.warp.learned.then_some((BEFORE, self.before.as_slice()));
-        before.into_iter().chain(COLUMNS.into_iter().zip(self.columns.iter().map(Vec::as_slice)))
+impl<F: Number> TensorPass<F> for Warped<F> {
+    fn pass(&mut self, group: &Scaled<'_, F>, g: &[F], states: &[Option<Vec<F>>]) -> Vec<F> {
+        let v = states.get(1).and_then(|v| v.as_deref()).unwrap_or_default();
+        self.product(group, g, v)
     }
 
-    /// As [`arrays`](Self::arrays), for writing.
     #[cfg(feature = "checkpoint")]
-    pub(crate) fn arrays_mut(&mut self) -> impl Iterator<Item = (&'static str, &mut [F])> {
+    fn arrays(&self) -> Vec<(&'static str, &[F])> {
+        let before = self.warp.learned.then_some((BEFORE, self.before.as_slice()));
+        before.into_iter().chain(COLUMNS.into_iter().zip(self.columns.iter().map(Vec::as_slice))).collect()
+    }
+
+    #[cfg(feature = "checkpoint")]
+    fn arrays_mut(&mut self) -> Vec<(&'static str, &mut [F])> {
         let before = self.warp.learned.then_some((BEFORE, self.before.as_mut_slice()));
-        before.into_iter().chain(COLUMNS.into_iter().zip(self.columns.iter_mut().map(Vec::as_mut_slice)))
+        before.into_iter().chain(COLUMNS.into_iter().zip(self.columns.iter_mut().map(Vec::as_mut_slice))).collect()
     }
 }
 
@@ -110,7 +117,7 @@ impl<F: Number> Optimizer<F> {
     /// The handle belongs to another optimizer; the rule has no matrix.
     pub fn warp(&self, tensor: Tensor) -> Result<Vec<F>> {
         let kept = &self.tensors[self.spec.tensor(tensor)?];
-        let warp = kept.warp.as_ref().ok_or_else(|| no_matrix(&kept.spec))?;
+        let warp = kept.pass.as_deref().and_then(of).ok_or_else(|| no_matrix(&kept.spec))?;
         let rows = (0..kept.spec.elements).flat_map(|i| warp.columns.iter().map(move |column| column[i]));
         Ok(rows.collect())
     }
@@ -122,13 +129,25 @@ impl<F: Number> Optimizer<F> {
     pub fn set_warp(&mut self, tensor: Tensor, rows: &[F]) -> Result<()> {
         let index = self.spec.tensor(tensor)?;
         let kept = &mut self.tensors[index];
-        let warp = kept.warp.as_mut().ok_or_else(|| no_matrix(&kept.spec))?;
+        let warp = kept.pass.as_deref_mut().and_then(of_mut).ok_or_else(|| no_matrix(&kept.spec))?;
         check_matrix(&kept.spec.name, warp.warp, kept.spec.elements, rows)?;
         for (i, row) in rows.chunks_exact(warp.warp.block).enumerate() {
             warp.columns.iter_mut().zip(row).for_each(|(column, p)| column[i] = *p);
         }
         Ok(())
     }
+}
+
+/// The matrix of a pass, if the pass multiplies by one.
+fn of<F: Number>(pass: &dyn TensorPass<F>) -> Option<&Warped<F>> {
+    let any: &dyn Any = pass;
+    any.downcast_ref()
+}
+
+/// As [`of`], for writing.
+fn of_mut<F: Number>(pass: &mut dyn TensorPass<F>) -> Option<&mut Warped<F>> {
+    let any: &mut dyn Any = pass;
+    any.downcast_mut()
 }
 
 fn no_matrix(tensor: &Extent) -> Error {

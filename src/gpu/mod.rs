@@ -1,6 +1,6 @@
 //! The optimizer on the GPU. A step is recorded into the caller's encoder: nothing is submitted, and nothing is waited for.
 //!
-//! `build` makes everything once; `layout` computes where tensors and tables lie; `kernel` writes the texts of the pipelines; `hyper`
+//! `build` creates everything once; `layout` computes where tensors and tables lie; `kernel` writes the texts of the pipelines; `hyper`
 //! carries the scalars of a step; `record` records steps; `access` reads and writes outside of steps. The mathematics of the rules lives
 //! in `optim` and `shaders/rules`.
 

@@ -11,8 +11,8 @@ use crate::gpu::layout::memory::MemoryUsage;
 use crate::gpu::layout::placement::Placement;
 use crate::gpu::record::mode::Modes;
 use crate::gpu::record::rows::Remap;
+use crate::optim::Rule;
 use crate::optim::procedure::evaluation::Evaluations;
-use crate::optim::{Procedure, Rule};
 use crate::options::schedule::Schedule;
 
 /// One optimizer over any number of tensors and groups, on the caller's device.
@@ -43,15 +43,15 @@ pub struct Optimizer {
     pub(crate) spec: Spec,
     pub(crate) placement: Placement,
     pub(crate) kernels: Kernels,
-    /// `Some` where there are row sets.
+    /// `Some` if there are row sets.
     pub(crate) remap: Option<Remap>,
     pub(crate) scalars: Scalars,
-    /// The step with recorded sums and no recorded update.
+    /// The step of which only the sums are recorded.
     pub(crate) half: Option<Slot>,
     /// Whether probes were recorded or their losses given, for rules that probe.
     pub(crate) probed: bool,
     pub(crate) modes: Modes,
-    /// `Some` where steps measure themselves.
+    /// `Some` if the optimizer measures each step.
     pub(crate) telemetry: Option<Telemetry>,
     pub(crate) evaluations: Evaluations,
     pub(crate) memory_usage: MemoryUsage,
@@ -65,7 +65,7 @@ impl Optimizer {
     }
 
     /// Records one step over every tensor of every group. The step reads gradients and changes parameters when the encoder is submitted, in
-    /// the order of the encoder: two steps in one encoder are two steps. An optimizer whose tensors are all frozen or empty counts no step.
+    /// the order of the encoder: two steps in one encoder are two steps. If all tensors are frozen or empty, no step is counted.
     ///
     /// # Errors
     /// Too many recorded steps are not yet finished; a tensor has no bound gradient and needs [`step_with_grads`](Self::step_with_grads); the
@@ -127,7 +127,7 @@ impl Optimizer {
     /// The tensor of this name.
     ///
     /// # Errors
-    /// The optimizer has none of this name; the error suggests the nearest.
+    /// The optimizer has no tensor of this name; the error suggests the nearest.
     pub fn tensor(&self, name: &str) -> Result<Tensor> {
         self.spec.tensor_named(name)
     }
@@ -173,10 +173,10 @@ impl Optimizer {
     /// of probes and integrators between evaluations.
     #[must_use]
     pub fn dispatches(&self) -> usize {
-        let warps = matches!(self.spec.groups[0].rule.procedure(), Procedure::Warp(_));
+        let passes = self.passes_before_update();
         let of_set = |l: &DispatchSet| {
             let stats = l.stats.iter().take(self.kernels.main_rounds).flatten().count();
-            1 + stats + usize::from(warps)
+            1 + stats + usize::from(passes)
         };
         self.kernels.dispatches.iter().map(of_set).sum::<usize>() + self.kernels.main_rounds
     }

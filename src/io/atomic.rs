@@ -25,7 +25,7 @@ struct Removed(PathBuf);
 
 impl Drop for Removed {
     fn drop(&mut self) {
-        // A renamed file is not found. `drop` cannot report another failure.
+        // After the rename, the file is not found, which is no failure. `drop` cannot report any other failure.
         let _ = std::fs::remove_file(&self.0);
     }
 }
@@ -46,7 +46,7 @@ impl Temporary {
                 Err(e) => return Err(e),
             };
             let locked = file.try_lock();
-            // Another process can take the file for a leftover before it is locked.
+            // Another process can take the file for a leftover before this process locks it.
             if matches!(locked, Err(TryLockError::WouldBlock)) || !path.exists() {
                 continue;
             }
@@ -64,7 +64,7 @@ impl Temporary {
         self.file.get_ref().sync_all()?;
         // The file stays open and locked until it has its name, so that no other process takes it for a leftover.
         std::fs::rename(&self.path.0, &self.target)?;
-        // The rename itself is durable once the folder is synced, where a folder can be opened.
+        // The rename is durable only after the folder is synced. Some systems cannot open a folder.
         File::open(folder(&self.target)).map_or(Ok(()), |folder| folder.sync_all().or(Ok(())))
     }
 }

@@ -4,7 +4,7 @@ use std::io::{BufRead, Read as _};
 
 use crate::{Error, Result};
 
-/// The next line with its line break into `line`, and whether there was one; `number` is for the error.
+/// Reads the next line, with its line break, into `line`. Returns false at the end of the text. `number` is for the error.
 pub(crate) fn next(text: &mut impl BufRead, most: usize, line: &mut Vec<u8>, number: u64, name: &str) -> Result<bool> {
     line.clear();
     let taken = text.by_ref().take(most as u64 + 1).read_until(b'\n', line);

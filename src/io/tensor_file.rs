@@ -1,6 +1,6 @@
 //! A reader of safetensors files that checks every number before it uses it.
 //!
-//! `SafeTensors::deserialize` keeps the last of two equal keys, names no key where a size is wrong, and takes many times the length of a
+//! `SafeTensors::deserialize` keeps the last of two equal keys, names no key where a size is wrong, and needs many times the memory of a
 //! hostile header, so this file has a parser of its own.
 
 use std::{borrow::Cow, fmt, marker::PhantomData, ops::Range};
@@ -170,7 +170,7 @@ fn parse(text: &[u8]) -> Result<(Header, usize), String> {
     let end = place(&mut header.entries, start)?;
     header.entries.sort_unstable_by(|a, b| a.key.cmp(&b.key));
     match header.entries.windows(2).find(|pair| pair[0].key == pair[1].key) {
-        Some(pair) => Err(format!("{} stands there twice", quote(&pair[0].key))),
+        Some(pair) => Err(format!("{} appears twice", quote(&pair[0].key))),
         None => Ok((header, end)),
     }
 }
@@ -206,7 +206,7 @@ fn place(entries: &mut [Entry], start: usize) -> Result<usize, String> {
             return Err(format!("{}: begins at byte {} of the data, needs {filled}", key(), data.start));
         }
         let Some(end) = start.checked_add(data.end) else {
-            return Err(format!("{}: ends at byte {} of the data, no file is so long", key(), data.end));
+            return Err(format!("{}: ends at byte {} of the data, which no file can reach", key(), data.end));
         };
         filled = data.end;
         *data = start + data.start..end;
@@ -214,7 +214,7 @@ fn place(entries: &mut [Entry], start: usize) -> Result<usize, String> {
     Ok(start + filled)
 }
 
-/// Checks that a file of so many bytes ends where its header says.
+/// Checks that a file of `file` bytes ends where its header says.
 fn check_end(header: &Header, end: usize, file: usize) -> Result<(), String> {
     if end == file {
         return Ok(());
@@ -264,7 +264,7 @@ impl<'de> Visitor<'de> for HeaderVisitor {
         while let Some(key) = map.next_key::<String>()? {
             if key == METADATA {
                 if header.metadata.replace(value::<_, Pairs<_>>(&mut map, &key)?.0).is_some() {
-                    return Err(de::Error::custom(format!("`{METADATA}` stands there twice")));
+                    return Err(de::Error::custom(format!("`{METADATA}` appears twice")));
                 }
             } else {
                 let Info { dtype, shape: Shape(shape), data_offsets: (start, end) } = value(&mut map, &key)?;
@@ -338,7 +338,7 @@ impl<'de, V: Deserialize<'de>> Visitor<'de> for PairsVisitor<V> {
         let mut pairs: Vec<(String, V)> = Vec::new();
         while let Some(key) = map.next_key::<String>()? {
             if pairs.iter().any(|(known, _)| *known == key) {
-                return Err(de::Error::custom(format!("{} stands there twice", quote(&key))));
+                return Err(de::Error::custom(format!("{} appears twice", quote(&key))));
             }
             if pairs.len() == MAX_TEXTS {
                 return Err(de::Error::invalid_length(MAX_TEXTS + 1, &self));

@@ -113,7 +113,7 @@ impl Checkpoint {
 
 /// Restores torch's states into an optimizer, and the parameters where the file has them. Numbers may be F16, BF16, F32 or F64, a step count
 /// also an integer, with no dimension or one. The optimizer rounds to nearest where its storage needs it. Every tensor must have the same step
-/// count. torch's SGD has none: with a momentum, it has made its first step.
+/// count. torch's SGD has no step count: with a momentum, the count becomes 1.
 ///
 /// # Errors
 /// A tensor, a state or a step count that torch needs is missing; another shape or type; step counts that differ; an optimizer that torch
@@ -210,7 +210,7 @@ impl Source<'_> {
         }
     }
 
-    /// The count of steps that the states come from.
+    /// The count of steps after which torch saved the states.
     fn steps(&self, rule: &str, states: &[(&str, &str, bool)]) -> Result<u32> {
         let Some(steps) = self.number(STEP)? else {
             if rule == "sgd" {

@@ -4,7 +4,7 @@ use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, bias_correc
 use crate::optim::rule::settings::settings;
 
 settings! {
-    /// AdaBelief (Zhuang et al. 2020, algorithm 2): Adam that divides by the deviation of the gradient from its average, as `optax.adabelief`.
+    /// AdaBelief (Zhuang et al. 2020, algorithm 2), as `optax.adabelief`: Adam that divides by the deviation of the gradient from its average.
     ///
     /// `m ← β1 m + (1-β1) g`, `s ← β2 s + (1-β2) (g-m)² + ε_root`, `θ ← θ - ηλθ - η m̂/(√ŝ + ε)`.
     ///

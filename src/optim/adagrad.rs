@@ -22,11 +22,11 @@ settings! {
     Adagrad = "adagrad",
     /// Learning rate η. Default 1e-2, torch's.
     lr: f64 = 1e-2, NOT_NEGATIVE;
-    /// How fast the rate falls with the count of steps. Default 0, torch's.
+    /// The speed with which the learning rate falls as the step count grows. Default 0, torch's.
     lr_decay: f64 = 0.0, NOT_NEGATIVE;
     /// ε, outside the root. Default 1e-10, torch's.
     eps: f64 = 1e-10, EPSILON;
-    /// What the sum of squares starts at. Default 0, torch's.
+    /// The value of the sum of squares before the first step. Default 0, torch's.
     initial_accumulator_value: f64 = 0.0, NOT_NEGATIVE;
     /// λ, added to the gradient as λθ. Default 0, torch's.
     weight_decay: f64 = 0.0, NOT_NEGATIVE;

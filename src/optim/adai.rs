@@ -7,7 +7,7 @@ settings! {
     /// Adai (Xie et al., arXiv 2006.15815): momentum with an inertia that adapts to each element, with decay as L2 regularisation.
     ///
     /// `g ← g + λθ`, `v ← β2 v + (1-β2) g²`, `1-β1 = clamp(β0 v̂/v̄, ε, 1)`, `m ← β1 m + (1-β1) g`, `θ ← θ - η m/(1 - Πβ1)`. The mean v̄
-    /// runs over all tensors of all groups; where it is 0 the step is skipped and not counted. The learning rate is that of SGD
+    /// runs over all tensors of all groups; if v̄ is 0, the step is skipped and not counted. The learning rate is that of SGD
     /// without momentum.
     ///
     /// The rule keeps `m`, `v` and `q` = 1 - Πβ1.
@@ -35,7 +35,7 @@ settings! {
     /// λ, added to the gradient as λθ. Default 0, the authors' code.
     weight_decay: f64 = 0.0, NOT_NEGATIVE;
     /// d of AdaiV2, in [0, 1]: `1-β1 = clamp(β0 (v̂/v̄)^{1/(3-2d)}, ε, 1)`, `m ← β1 m + (1-β1)^d g`, `θ ← θ - η β0^{1-d} m/(1 - Πβ1)`.
-    /// Default 1, the authors' code, with which the three formulas are those above.
+    /// Default 1, the authors' code; with 1 the three formulas are those above.
     dampening: f64 = 1.0, SHARE;
 }
 
@@ -155,8 +155,8 @@ fn contribute<F: Real>(decoupled: bool, p: F, g: F, s: &State<F>) -> [F; MAX_SUM
     terms
 }
 
-/// Where decay and gradient nearly balance, the large terms cancel and the sum is mostly rounding error; the part of the previous v is its
-/// lower bound.
+/// Where decay and gradient nearly balance, the large terms cancel and the sum is mostly rounding error. The part from the previous v is a
+/// lower bound of the sum.
 fn sum_of_v<F: Real>(totals: &[F]) -> F {
     totals[0].max(totals[1])
 }

@@ -8,10 +8,10 @@ settings! {
     /// Schedule-free AdamW (Defazio et al. 2024, arXiv 2405.15682, algorithm 1), as `schedulefree.AdamWScheduleFree`: an average of the
     /// iterates replaces a schedule that must know when training ends.
     ///
-    /// `z ← z - γu`, `x ← (1-c)x + cz`, `y = (1-β)z + βx` with `u` AdamW's direction at y. During training the parameters hold y;
+    /// `z ← z - γu`, `x ← (1-c)x + cz`, `y = (1-β)z + βx` where `u` is AdamW's direction at y. During training the parameters hold y;
     /// [`Optimizer::to_eval_params`](crate::Optimizer::to_eval_params) turns them into x and
     /// [`to_train_params`](crate::Optimizer::to_train_params) back into y. The weights of the average follow the warm-up and assume a
-    /// constant rate γ; a rate that is set later scales the steps alone.
+    /// constant learning rate γ; a later change of `lr` scales only the steps.
     ///
     /// The rule keeps `gap` = z - y and `v`.
     ///

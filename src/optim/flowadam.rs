@@ -1,11 +1,13 @@
 //! FlowAdam; the rule is `shaders/rules/flowadam.wgsl`.
 
-use super::procedure::{Procedure, Scheme};
+use std::sync::Arc;
+
+use super::procedure::{Scheme, Shared};
 use super::rule::{ElementwiseRule, MAX_SUMS, Real, Scalar, StateSpec, Sums, bias_correction, fields};
 use crate::optim::rule::settings::{choice, settings};
 
 choice! {
-    /// The source of those of FlowAdam's thresholds that are not set.
+    /// The source of the FlowAdam thresholds that the caller did not set.
     Mode {
         /// The authors' "stochastic neural networks": α_s 0.4, α_c 3, τ 2.
         A = "a",
@@ -25,7 +27,7 @@ impl Mode {
 }
 
 choice! {
-    /// How FlowAdam follows the flow.
+    /// The method with which FlowAdam follows the flow.
     Integrator {
         /// One step of Euler's method with the step's own gradient: no evaluation.
         Euler = "euler",
@@ -74,25 +76,25 @@ settings! {
     beta2: f64 = 0.999, BELOW_ONE;
     /// ε, outside the root and not corrected for bias. Default 1e-8, the authors' code.
     eps: f64 = 1e-8, EPSILON;
-    /// The source of the next three where they are not set. Default b, the authors' code.
+    /// The source of the next three settings if they are not set. Default b, the authors' code.
     mode: Mode = Mode::B;
-    /// α_s: the step follows the flow where ‖g‖ is below α_s times its average. Default: the mode's.
+    /// α_s: the step follows the flow if ‖g‖ is below α_s times its average. Default: the mode's.
     switch_sensitivity: Option<f64> = None, NOT_NEGATIVE;
-    /// α_c: the step follows the flow where ‖g - g_prev‖ exceeds α_c times its average. Default: the mode's.
+    /// α_c: the step follows the flow if ‖g - g_prev‖ exceeds α_c times its average. Default: the mode's.
     curvature_sensitivity: Option<f64> = None, NOT_NEGATIVE;
     /// τ: the step follows the flow for the time ητ, which is rounded to f32 as in the authors' code. Default: the mode's.
     ode_t_scale: Option<f64> = None, NOT_NEGATIVE;
     /// γ, the flow's share in the momentum, in [0, 1]. Default 0.5, the authors' code.
     momentum_blend_gamma: f64 = 0.5, SHARE;
-    /// The method of integration. Default euler, to which every benchmark of the paper amounts; the authors' default is dopri5.
+    /// The method of integration. Default euler, because every benchmark of the paper amounts to Euler's method; the authors' default is dopri5.
     integrator: Integrator = Integrator::Euler;
     /// Relative and absolute tolerance of dopri5. Default 1e-4, the authors' code.
     ode_tol: f64 = 1e-4, EPSILON;
-    /// How the flow enters the momentum. Default soft, the paper's.
+    /// The way in which the flow enters the momentum. Default soft, the paper's.
     injection: Injection = Injection::Soft;
-    /// In each tensor the injection's norm is at most this times the moment's norm. Default 5, the authors' code.
+    /// In each tensor the injection's norm is at most `injection_cap` times the moment's norm. Default 5, the authors' code.
     injection_cap: f64 = 5.0, NOT_NEGATIVE;
-    /// Each element of the flow's gradients is clamped to ± this. Default 1, the authors' code.
+    /// Each element of the flow's gradients is clamped to ± `gradient_clip`. Default 1, the authors' code.
     gradient_clip: f64 = 1.0, NOT_NEGATIVE;
     /// Decay rate of the norms' averages, in [0, 1). Default 0.9, the authors' code.
     statistics_beta: f64 = 0.9, BELOW_ONE;
@@ -173,7 +175,7 @@ fields! {
 fields! {
     /// The decision from the norms.
     Decision {
-        /// 1 where the step follows the flow.
+        /// 1 if the step follows the flow, else 0.
         flow,
         /// The factor of the injection.
         r,
@@ -209,11 +211,11 @@ impl ElementwiseRule for FlowAdam {
     const TOLERANCE: f64 = 4.5;
     const SUMS: Sums = Sums { sums: 4, totals: 4, after_clip: true, may_hold: true, ..Sums::NONE };
 
-    fn procedure(&self) -> Procedure {
+    fn procedure(&self) -> Shared {
         match self.integrator {
-            Integrator::Euler => Procedure::Plain,
-            Integrator::Rk4 => Procedure::Integrate(Scheme::Rk4),
-            Integrator::Dopri5 => Procedure::Integrate(Scheme::Dopri5 { tolerance: self.ode_tol }),
+            Integrator::Euler => None,
+            Integrator::Rk4 => Some(Arc::new(Scheme::Rk4)),
+            Integrator::Dopri5 => Some(Arc::new(Scheme::Dopri5 { tolerance: self.ode_tol })),
         }
     }
 
@@ -225,7 +227,7 @@ impl ElementwiseRule for FlowAdam {
             "statistics_beta",
             "warmup",
             "integrator",
-            // With dopri5 all tensors share the integration's time.
+            // With dopri5, one integration over one time covers all tensors.
             "lr",
             "ode_t_scale",
             "ode_tol",
@@ -245,7 +247,7 @@ impl ElementwiseRule for FlowAdam {
             Injection::Hard => (1.0, 0.0),
         };
         let horizon = f64::from((self.lr * tau) as f32);
-        // A rate that a schedule lets fade away has a reciprocal past f32's range.
+        // If a schedule lowers the learning rate toward 0, the reciprocal of the rate is beyond f32's range.
         let inverse_rate = if (self.lr.recip() as f32).is_finite() { self.lr.recip() } else { 0.0 };
         vec![
             Scalar::both("step_size", self.lr, bc2.sqrt() / bc1),

@@ -6,7 +6,7 @@ use crate::optim::rule::settings::settings;
 settings! {
     /// LAMB (You et al. 2020, algorithm 2): Adam with its step in each tensor scaled to the tensor's norm, as `optax.lamb`.
     ///
-    /// `u = m̂/(√v̂ + ε) + λθ` with the moments of Adam, `θ ← θ - η ‖θ‖/‖u‖ u`; the ratio is 1 where either norm is 0 and is not clipped.
+    /// `u = m̂/(√v̂ + ε) + λθ` with the moments of Adam, `θ ← θ - η ‖θ‖/‖u‖ u`; the ratio is 1 if a norm is 0; it has no bounds.
     ///
     /// The rule keeps `m` (where β1 > 0) and `v`.
     ///
@@ -72,7 +72,7 @@ fields! {
     }
 }
 
-/// The next moments, and u from these moments.
+/// Stores the next moments, and returns u, which follows from them.
 #[inline(always)]
 fn direction<F: Real>(h: &Hyper<F>, p: F, g: F, s: &mut State<F>) -> F {
     let m = h.beta1 * s.m + h.one_minus_beta1 * g;

@@ -3,7 +3,7 @@
 //! user-defined rule.
 //!
 //! Every configuration is a plain struct with public fields and defaults, and implements [`Rule`]. In the formulas θ is a parameter, g its
-//! gradient (clipped and unscaled, where the builder asks for that) and t the step count, from 1. The formulas hold for each element; the
+//! gradient (clipped and unscaled, if the builder says so) and t the step count, from 1. The formulas hold for each element; the
 //! text of a norm or a mean says over which elements it runs. States have their tensor's shape. Decay rates and shares have no unit. Where
 //! a rule divides by the root of a second moment, its learning rate has θ's unit and its ε that of g; elsewhere the learning rate is in θ's
 //! units per unit of g.
@@ -48,7 +48,7 @@ pub use nadam::NAdam;
 #[doc(inline)]
 pub use procedure::Directions;
 #[doc(hidden)]
-pub use procedure::{Probe, Procedure, Scheme, Warp};
+pub use procedure::{Probe, Procedure, Scheme, Shared, Warp};
 pub use prox_sgd::ProxSgd;
 pub use radam::RAdam;
 pub use registry::{ALL, Entry, SettingSpec, Variant, find};

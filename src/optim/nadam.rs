@@ -16,8 +16,8 @@ settings! {
     ///
     /// The moments of Adam, `μ_t = β1 (1 - ½ 0.96^{tψ})`, `θ ← θ - η (μ_{t+1} m/(1-Π_{i≤t+1} μ_i) + (1-μ_t) g/(1-Π_{i≤t} μ_i)) / (√v̂ + ε)`.
     ///
-    /// The rule keeps `v` and, where β1 > 0, `m` and `q` = 1 - Π μ_i. As in torch, the product is of the μ_i that the settings gave at their
-    /// own steps, so that a β1 that changes later leaves the past as it was.
+    /// The rule keeps `v` and, where β1 > 0, `m` and `q` = 1 - Π μ_i. As in torch, each μ_i comes from the settings at step i, so that a
+    /// later change of β1 does not change the earlier factors.
     ///
     /// ```
     /// use wgpu_optim::{NAdam, Rule};
@@ -103,7 +103,7 @@ impl NAdam {
         self.beta1 * (1.0 - self.fade(i))
     }
 
-    /// Π_{i≤t} μ_i where these settings held for all `t` steps: torch's `mu_product`.
+    /// Π_{i≤t} μ_i if these settings held for all `t` steps: torch's `mu_product`.
     #[cfg(feature = "checkpoint")]
     pub(crate) fn mu_product<'a>(settings: impl Iterator<Item = (&'a str, &'a Value)>, t: u64) -> Result<f64> {
         let mut rule = Self::default();
@@ -114,8 +114,8 @@ impl NAdam {
         Ok(rule.product(t))
     }
 
-    /// Π_{i≤t} μ_i. The loop takes some thousand turns at most for any t: where ψ is small the product soon vanishes beside 1, and where ψ is
-    /// large the other factors are a power of β1.
+    /// Π_{i≤t} μ_i. The loop takes a few thousand turns at most for any t. If ψ is small, the product soon vanishes beside 1. If ψ is
+    /// large, the other factors are a power of β1.
     #[cfg(feature = "checkpoint")]
     fn product(&self, t: u64) -> f64 {
         let mut product = 1.0;

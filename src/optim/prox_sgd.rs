@@ -7,7 +7,7 @@ settings! {
     /// SGD with momentum followed by the soft threshold `lr·l1`: the Prox-SGD of the comparison in S-Adam's paper (arXiv 2605.29547).
     ///
     /// `b ← μ b + g` (torch's buffer, without dampening), `z = θ - η b`, `θ ← sign(z) max(|z| - η l1, 0)`. Weights under the threshold
-    /// become exactly 0. The threshold does not grow with the buffer, so that the effective penalty at a minimum is (1-μ) l1 ‖θ‖₁.
+    /// become exactly 0. The threshold does not grow with the buffer, so the effective penalty at a minimum is (1-μ) l1 ‖θ‖₁.
     ///
     /// The rule keeps `b` (where μ > 0).
     ///

@@ -27,7 +27,7 @@ settings! {
     beta1: f64 = 0.9, BELOW_ONE;
     /// Decay rate β2 of the second moment, in [0, 1). Default 0.999, torch's.
     beta2: f64 = 0.999, BELOW_ONE;
-    /// ε, beside the root of the uncorrected second moment. Default 1e-8, torch's.
+    /// ε, added to the root of the uncorrected second moment. Default 1e-8, torch's.
     eps: f64 = 1e-8, EPSILON;
     /// λ, added to the gradient as λθ. Default 0, torch's.
     weight_decay: f64 = 0.0, NOT_NEGATIVE;
@@ -65,7 +65,7 @@ fields! {
     }
 }
 
-/// r at step t, where ρ_t > 5.
+/// r at step t; `None` if ρ_t ≤ 5.
 fn rectifier(beta2: f64, t: u64) -> Option<f64> {
     let t_beta2 = t as f64 * beta2.powf(t as f64);
     let limit = 2.0 / (1.0 - beta2) - 1.0;
@@ -105,7 +105,7 @@ impl ElementwiseRule for RAdam {
 
     fn variants() -> Vec<(&'static str, Self)> {
         let base = Self { weight_decay: 0.1, ..Self::default() };
-        // With β2 = 0.5 ρ never passes 5; with β2 = 0.999 ρ passes 5 at the sixth step.
+        // With β2 = 0.5, ρ never passes 5. With β2 = 0.999, ρ passes 5 at the sixth step.
         vec![
             ("default", base),
             ("never_rectified", Self { beta2: 0.5, ..base }),

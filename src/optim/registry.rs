@@ -17,7 +17,7 @@ pub struct Entry {
     pub name: &'static str,
     /// The settings' names, in order.
     pub settings: &'static [&'static str],
-    /// Those without a default.
+    /// The names of the settings without a default.
     pub required: &'static [&'static str],
     /// The stem of its files in `src/optim` and `shaders/rules`.
     pub stem: &'static str,
@@ -35,7 +35,7 @@ pub struct Entry {
 pub struct SettingSpec {
     /// The name.
     pub name: &'static str,
-    /// The default; `None` where the setting must be given.
+    /// The default; `None` if the setting must be given.
     pub default: Option<Value>,
     /// The accepted values, in the words of the error for any other value: "a number in [0, 1)".
     pub accepts: Cow<'static, str>,

@@ -6,7 +6,7 @@ use crate::optim::rule::settings::settings;
 settings! {
     /// RMSprop (Tieleman & Hinton 2012), plain, centered (Graves 2013, section 4.2) or with momentum, as `torch.optim.RMSprop`.
     ///
-    /// `g ← g + λθ`, `v ← α v + (1-α) g²`, centered also `ḡ ← α ḡ + (1-α) g`, `b ← μ b + g/(√(v - ḡ²) + ε)`, `θ ← θ - η b`.
+    /// `g ← g + λθ`, `v ← α v + (1-α) g²`, if centered also `ḡ ← α ḡ + (1-α) g`, `b ← μ b + g/(√(v - ḡ²) + ε)`, `θ ← θ - η b`.
     ///
     /// The rule keeps `v`, `g_mean` if centered, and `b` (where μ > 0).
     ///
@@ -90,7 +90,7 @@ impl ElementwiseRule for RmsProp {
     fn states(&self) -> Vec<StateSpec> {
         let (v, g_mean) = (StateSpec::zero("v", true), StateSpec::zero("g_mean", self.centered));
         vec![
-            // Both terms of v - ḡ² are rounded, so that the difference may be negative.
+            // The rule needs the difference v - ḡ² exactly: if storage rounded both terms, it could be negative.
             if self.centered { v.exact() } else { v.positive() },
             g_mean.exact(),
             StateSpec::zero("b", self.momentum > 0.0),

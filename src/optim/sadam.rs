@@ -1,12 +1,14 @@
 //! S-Adam; the rule is `shaders/rules/sadam.wgsl`.
 
-use super::procedure::{Directions, Probe, Procedure};
+use std::sync::Arc;
+
+use super::procedure::{Directions, Probe, Shared};
 use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, bias_correction, fields};
 use crate::optim::rule::settings::settings;
 
 settings! {
     /// S-Adam (arXiv 2605.29547, in the form of the authors' release): AdamW with its step multiplied by `exp(-λ LGI)`, where LGI is
-    /// the variance of the loss's slopes along `k` random directions over their mean square.
+    /// the variance of the loss's slopes along `k` random directions, divided by their mean square.
     ///
     /// A step evaluates the loss `k + 1` times beside the gradient: see [`Optimizer::begin_step`](crate::Optimizer::begin_step). The last
     /// measured slopes damp plain steps; before the first measurement plain steps are an error, unless
@@ -33,7 +35,7 @@ settings! {
     beta2: f64 = 0.999, BELOW_ONE;
     /// ε, outside the root and not corrected for bias. Default 1e-8, the authors' release.
     eps: f64 = 1e-8, EPSILON;
-    /// The decoupled weight decay, times the rate and without damping. Default 1e-2, the authors' release.
+    /// The decoupled weight decay, which is multiplied by the learning rate and not damped. Default 1e-2, the authors' release.
     weight_decay: f64 = 1e-2, NOT_NEGATIVE;
     /// Probes per step, 1 to 8. Default 2, the authors' release; their experiments use 8: [`SAdam::paper`].
     k: u32 = 2, PROBES;
@@ -117,8 +119,8 @@ impl ElementwiseRule for SAdam {
     /// Worst measured error: 1.46.
     const TOLERANCE: f64 = 4.5;
 
-    fn procedure(&self) -> Procedure {
-        Procedure::Probe(Probe { count: self.k as usize, directions: self.directions })
+    fn procedure(&self) -> Shared {
+        Some(Arc::new(Probe { count: self.k as usize, directions: self.directions }))
     }
 
     fn common(&self) -> &'static [&'static str] {

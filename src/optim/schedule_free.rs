@@ -13,12 +13,12 @@ pub(super) struct Average {
 }
 
 impl Average {
-    /// γ_t over γ.
+    /// γ_t / γ.
     fn warm(self, t: u64) -> f64 {
         if t < u64::from(self.warmup_steps) { t as f64 / f64::from(self.warmup_steps) } else { 1.0 }
     }
 
-    /// c: the weight of step t over the sum of the weights of steps 1 to t. The weight of a step is t^r times a power of its rate.
+    /// c: the weight of step t, divided by the sum of the weights of steps 1 to t. The weight of a step is t^r times a power of its rate.
     fn share(self, t: u64) -> f64 {
         let warming = t.min(u64::from(self.warmup_steps));
         let mut sum = power_sum(self.r, t) - power_sum(self.r, warming);
@@ -41,13 +41,13 @@ impl Average {
         ]
     }
 
-    /// From y to x.
+    /// The state, and the factor with which it leads from y to x.
     pub(super) fn evaluation(self) -> Option<(&'static str, f64)> {
         Some(("gap", 1.0 - 1.0 / self.beta))
     }
 }
 
-/// Σ_{i≤n} i^a. A loop adds the first terms, some hundred at most; the formula of Euler and Maclaurin gives the other terms, to f64's
+/// Σ_{i≤n} i^a. A loop adds the first terms, a few hundred at most; the formula of Euler and Maclaurin gives the other terms, to f64's
 /// precision for the allowed powers.
 fn power_sum(a: f64, n: u64) -> f64 {
     const PLAIN: u64 = 256;

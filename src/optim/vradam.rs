@@ -4,7 +4,7 @@ use super::rule::{ElementwiseRule, MAX_SUMS, Nothing, Real, Scalar, StateSpec, S
 use crate::optim::rule::settings::{choice, settings};
 
 choice! {
-    /// The vector with the norm that brakes VRAdam.
+    /// The vector with the norm that lowers VRAdam's learning rate.
     NormOf {
         /// The first moment after this step's gradient, as in the authors' release.
         Velocity = "velocity",
@@ -16,7 +16,7 @@ choice! {
 settings! {
     /// VRAdam (arXiv 2505.13196, algorithm 1): AdamW with the rate `η = α0 / (1 + min(β3 ‖m‖², α1))`.
     ///
-    /// The norm is that of the moments without bias correction, over all tensors of all groups; decay uses the braked rate.
+    /// The norm is that of the moments without bias correction, over all tensors of all groups. The decay is multiplied by the lowered rate η.
     ///
     /// The rule keeps `m` (where β1 > 0) and `v`.
     ///
@@ -30,7 +30,7 @@ settings! {
     /// # Ok::<(), wgpu_optim::Error>(())
     /// ```
     VRAdam = "vradam",
-    /// α0, the rate at rest. Default 1e-3, the authors' release.
+    /// α0, the learning rate if the norm is 0. Default 1e-3, the authors' release.
     lr: f64 = 1e-3, NOT_NEGATIVE;
     /// β1 of the velocity, in [0, 1); at 0 the velocity is not kept. Default 0.9, the authors' release.
     beta1: f64 = 0.9, BELOW_ONE;
@@ -42,9 +42,9 @@ settings! {
     lr_cutoff: f64 = 10.0, NOT_NEGATIVE;
     /// ε, outside the root. Default 1e-8, the authors' release.
     eps: f64 = 1e-8, EPSILON;
-    /// λ, decoupled, times the braked rate. Default 1e-5, the authors' release.
+    /// λ, decoupled: each step subtracts ηλθ with the lowered rate η. Default 1e-5, the authors' release.
     weight_decay: f64 = 1e-5, NOT_NEGATIVE;
-    /// The norm that brakes. Default velocity, the authors' release.
+    /// The vector with the norm that lowers the rate. Default velocity, the authors' release.
     norm_of: NormOf = NormOf::Velocity;
 }
 

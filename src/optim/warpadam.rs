@@ -1,6 +1,8 @@
-//! WarpAdam; the rule is `shaders/rules/warpadam.wgsl`, the product with P `shaders/harness/warp.wgsl`.
+//! WarpAdam; the rule is `shaders/rules/warpadam.wgsl`, and the product with P is in `shaders/procedures/warp.wgsl`.
 
-use super::procedure::{Procedure, Warp};
+use std::sync::Arc;
+
+use super::procedure::{Shared, Warp};
 use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, bias_correction, fields};
 use crate::optim::rule::settings::{Configured as _, choice, settings};
 use crate::{Error, Result};
@@ -26,8 +28,8 @@ settings! {
     /// `P ← P + κ (g_t ⊘ d) g_{t-1}ᵀ`, where `d = √v̂ + ε` of the previous step counts as constant. The paper's figures do not apply to
     /// this choice. With a constant diagonal P the rule is Adam with another ε.
     ///
-    /// Memory: `warp_block` numbers per parameter for P, one for `P g`, and one for the last gradient where the rule learns P. An element of
-    /// the gradient that is not finite spoils its whole block: the zeros of P do not hide it.
+    /// Memory: `warp_block` numbers per parameter for P, one for `P g`, and one for the last gradient if the rule learns P. An element of
+    /// the gradient that is not finite makes its whole block not finite: the zeros of P do not hide it.
     ///
     /// The rule keeps `m` and `v` of `P g`.
     ///
@@ -78,7 +80,7 @@ fields! {
         eps,
         /// 1/(1-β2^(t-1)); 0 at the first step.
         unbias,
-        /// κ, without the factors' norms where they are normalised; 0 at the first step.
+        /// κ, without the norms of the factors if `warp` is normalised; 0 at the first step.
         learn,
         /// 1 - η_P λ_P
         keep,
@@ -106,8 +108,8 @@ impl ElementwiseRule for WarpAdam {
     /// Worst measured error: 1.17.
     const TOLERANCE: f64 = 4.0;
 
-    fn procedure(&self) -> Procedure {
-        Procedure::Warp(Warp { block: self.warp_block as usize, learned: self.warp != WarpMode::Frozen })
+    fn procedure(&self) -> Shared {
+        Some(Arc::new(Warp { block: self.warp_block as usize, learned: self.warp != WarpMode::Frozen }))
     }
 
     fn check_together(&self) -> Result<()> {

@@ -7,7 +7,7 @@ use crate::optim::rule::settings::within_f32;
 use crate::optim::{Rule, Scalar, Value};
 use crate::{Error, Result};
 
-/// How a step clips gradients. A norm is that of the gradient that the rule would see: unscaled, averaged over micro-batches. Where a
+/// How a step clips gradients. A norm is the norm of the gradient that the rule would see: unscaled, averaged over micro-batches. Where a
 /// gradient is NaN, every gradient under the same norm becomes NaN. A norm that is infinite or above 1.8e19 makes its finite gradients 0.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Clip {
@@ -70,7 +70,7 @@ impl FromStr for Clip {
 }
 
 /// A loss scale that lives on the GPU: the caller's loss kernel multiplies by [`Optimizer::loss_scale`](crate::Optimizer::loss_scale),
-/// the step divides its gradients by it, and a step with a gradient that is not finite after that is skipped. Defaults: torch's
+/// the step divides the gradients by the scale, and a step is skipped if a gradient is then not finite. Defaults: torch's
 /// `GradScaler`. Unlike torch's, the scale backs off no further than 2⁻¹⁴ (or `initial`, where that is smaller), and it grows no further
 /// than 2⁹⁶: the scale and its reciprocal stay numbers that every device computes with.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -92,10 +92,10 @@ impl Default for LossScale {
 }
 
 /// The smallest and the largest loss scale. Between them the scale, its reciprocal, and the reciprocal's share for a micro-batch are
-/// normal numbers of f32: a device may flush others to zero.
+/// normal numbers of f32: a device may flush smaller numbers to zero.
 const SCALES: [f32; 2] = [f32::from_bits((127 - 96) << 23), f32::from_bits((127 + 96) << 23)];
-/// Where backing off ends: f16's smallest normal number. A scale that is too large for gradients of f16 lies above this, and gradients of
-/// f32 that overflow with a scale below 1 overflow without one too.
+/// The smallest scale that backoff reaches: f16's smallest normal number. A scale that is too large for f16 gradients is larger. If f32 gradients
+/// overflow with a scale below 1, they overflow without a scale too.
 const LEAST_BACKOFF: f32 = f32::from_bits((127 - 14) << 23);
 
 impl LossScale {
@@ -105,7 +105,7 @@ impl LossScale {
         Self { initial: scale, growth: 1.0, backoff: 1.0, interval: u32::MAX }
     }
 
-    /// The scale that backing off ends at.
+    /// The smallest scale that backoff reaches.
     pub(crate) fn least(self) -> f32 {
         LEAST_BACKOFF.min(self.initial as f32)
     }
@@ -120,7 +120,7 @@ impl LossScale {
         if skip {
             return ((scale * self.backoff as f32).max(self.least()), 0);
         }
-        // A checkpoint may bring a longer streak than this interval.
+        // Not `==`: a checkpoint may hold a longer streak than this interval.
         let streak = streak.wrapping_add(1);
         if streak < self.interval {
             return (scale, streak);
@@ -128,7 +128,7 @@ impl LossScale {
         (if scale <= self.last() { scale * self.growth as f32 } else { scale }, 0)
     }
 
-    /// Checks a scale that steps can go on from.
+    /// Checks a scale with which steps continue.
     pub(crate) fn check_scale(scale: f64) -> Result<()> {
         let [least, most] = SCALES;
         if (least..=most).contains(&(scale as f32)) {
@@ -162,8 +162,8 @@ impl LossScale {
 pub enum Accumulate {
     /// Their sum.
     Sum,
-    /// Their mean. A whole window has this many micro-batches, with the micro-batch that the step itself reads. The divisor is the count of
-    /// those that were accumulated: a window that ends early or late has the mean of its own.
+    /// Their mean. A whole window has this many micro-batches, including the micro-batch that the step itself reads. The divisor is the
+    /// real count of micro-batches: a window that ends early or late gets the mean of its own micro-batches.
     Mean(u32),
 }
 
@@ -226,17 +226,6 @@ impl Around {
         Ok(())
     }
 
-    /// Checks that a step may evaluate gradients itself: each is of one batch, and neither scaled nor summed.
-    pub(crate) fn check_integrates(self) -> Result<()> {
-        let refused = [
-            ("a clip by norm", self.clips_norm()),
-            ("a loss scale", self.loss_scale.is_some()),
-            ("accumulation", self.accumulate.is_some()),
-        ];
-        let Some((what, _)) = refused.into_iter().find(|(_, on)| *on) else { return Ok(()) };
-        Err(Error::Usage(format!("an integrator that evaluates gradients inside the step does not work with {what}")))
-    }
-
     /// Whether a step with a gradient that is not finite is skipped.
     pub(crate) const fn guards(self) -> bool {
         self.skip_nonfinite || self.loss_scale.is_some()
@@ -287,15 +276,15 @@ pub(crate) fn evaluation_scalar(rule: &dyn Rule) -> Option<Scalar> {
     rule.evaluation().map(|(_, factor)| Scalar::call("wo_evaluation", factor))
 }
 
-/// What the parameters hold.
+/// The values that the parameters hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Mode {
     /// The point at which the rule trains.
     #[default]
     Training,
-    /// The average of the weights, which `swap_ema` exchanged with them.
+    /// The average of the weights, which `swap_ema` exchanged with the parameters.
     Average,
-    /// The point of evaluation, to which `to_eval_params` moved them.
+    /// The point of evaluation, to which `to_eval_params` moved the parameters.
     Evaluation,
 }
 

@@ -134,13 +134,13 @@ pub const fn place(position: u32, count: u32, key: u32) -> u32 {
     let mask = u32::MAX >> ((count - 1) | 1).leading_zeros();
     let mut x = scatter(position, mask, key);
     while x >= count {
-        x = scatter(x, mask, key); // walking the bijection's cycle comes back below `count`
+        x = scatter(x, mask, key); // the cycle of a bijection returns to a word below `count`
     }
     x
 }
 
-/// A bijection of the words below a power of two: each of the three operations can be undone there. Fewer than eight rounds
-/// leave some orders of few things measurably more likely.
+/// A bijection of the words below a power of two: each of the three operations can be undone among these words. With fewer than eight
+/// rounds, some orders of a short list are measurably more likely than others.
 const fn scatter(word: u32, mask: u32, key: u32) -> u32 {
     let bits = mask.count_ones();
     let half = if bits < 2 { 1 } else { bits / 2 };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::Error;
 
-/// The norms of a tensor, or of all of them, in one step.
+/// The norms of one tensor, or of all tensors together, in one step.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Norms {
     /// ‖g‖ before a clip by norm: unscaled, over all micro-batches, clipped by value. Infinite above 1.8e19, where ‖g‖² leaves f32.
@@ -62,10 +62,6 @@ impl Stats {
 }
 
 /// The error for a rule that telemetry cannot measure.
-pub(crate) fn refuse(rule: &str) -> Error {
-    Error::Usage(format!("{rule} moves parameters between evaluations too, which telemetry does not measure"))
-}
-
 /// The error where no step counts the gradients that are not finite.
 pub(crate) fn nothing_counts() -> Error {
     let problem = "no step counts gradients that are not finite: build with a test for them, a loss scale, a clip by norm or telemetry";
@@ -83,7 +79,7 @@ pub(crate) struct Squares {
 }
 
 impl Squares {
-    /// Whether a step with these gradients is skipped, where steps are tested.
+    /// Whether a step with these gradients is skipped, if the optimizer tests its steps.
     pub(crate) fn is_bad(&self) -> bool {
         self.nonfinite > 0.0 || !self.gradient.is_finite()
     }

@@ -69,7 +69,7 @@ pub struct Gpu {
     pub info: wgpu::AdapterInfo,
     /// The device, with the adapter's limits and without optional features.
     pub device: wgpu::Device,
-    /// Its queue.
+    /// The device's queue.
     pub queue: wgpu::Queue,
     lost: Arc<Mutex<Option<String>>>,
 }
@@ -84,7 +84,7 @@ pub fn is_hardware(info: &wgpu::AdapterInfo) -> bool {
     }
 }
 
-/// What a user can install if no adapter was found.
+/// Advice for a user on whose system no adapter was found.
 #[must_use]
 pub const fn install_hint() -> &'static str {
     if cfg!(target_os = "linux") {
@@ -136,7 +136,7 @@ impl Selector {
     /// The adapter that fits best.
     ///
     /// # Errors
-    /// No adapter fits, and the error lists those that were found; [`check_backends`](Self::check_backends) refuses the APIs.
+    /// No adapter fits, and the error lists the adapters that were found; [`check_backends`](Self::check_backends) refuses the APIs.
     pub async fn find(&self) -> Result<wgpu::Adapter> {
         self.check_backends()?;
         let adapters = adapters(self.backends).await;

@@ -1,4 +1,5 @@
-//! The files that a run reads and writes: a run is refused before it begins where one file would be both, or cannot be written.
+//! Checks of the files that a run reads and writes. They refuse a run before it begins if an output would overwrite an input, or if an output
+//! cannot be written.
 
 use std::path::{Path, PathBuf};
 
@@ -9,10 +10,10 @@ use crate::{Error, Result};
 /// A file of a run: the option that names it, and its path.
 pub type Named<'a> = (&'a str, &'a Path);
 
-/// Checks that no output is an input or another output, through links too, and that a regular file or nothing is in its place.
+/// Checks that no output is an input or another output, through links too, and that each output path holds a regular file or nothing.
 ///
 /// # Errors
-/// [`Error::Usage`] with the options and the path of two files that are one; [`Error::Io`] for a folder, a device, a pipe or a socket.
+/// [`Error::Usage`] if two options name the same file, with the options and the path; [`Error::Io`] for a folder, a device, a pipe or a socket.
 pub fn check(inputs: &[Named<'_>], outputs: &[Named<'_>]) -> Result<()> {
     for (at, (option, path)) in outputs.iter().enumerate() {
         atomic::target(path).map_err(failed(path))?;
@@ -34,12 +35,12 @@ pub fn check(inputs: &[Named<'_>], outputs: &[Named<'_>]) -> Result<()> {
 /// Checks that a file can be written at `path`, by a temporary file beside it.
 ///
 /// # Errors
-/// [`Error::Io`] if not.
+/// [`Error::Io`] if no file can be written there.
 pub fn check_writable(path: &Path) -> Result<()> {
     Temporary::replacing(path).map(drop).map_err(failed(path))
 }
 
-/// Writes a file whole: to a temporary one beside it, which then takes its place. A kill leaves the old or the new one.
+/// Writes a whole file: first a temporary file beside it, which then takes its place. A kill leaves the old or the new file.
 ///
 /// # Errors
 /// [`Error::Io`]; a file that was there is unchanged.
@@ -52,7 +53,7 @@ fn failed(path: &Path) -> impl FnOnce(std::io::Error) -> Error {
     |source| Error::Io { path: path.display().to_string(), source }
 }
 
-/// Whether two paths are of one file, or would be.
+/// Whether two paths name the same file, or would name the same file once it exists.
 fn same(a: &Path, b: &Path) -> bool {
     identity(a) == identity(b) || is_hard_link(a, b)
 }

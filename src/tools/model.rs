@@ -11,7 +11,7 @@ use crate::{Error, Group, Optimizer, Result, Rule, Storage};
 
 /// The largest number of tensors.
 const MOST_TENSORS: usize = 100_000;
-/// The largest number of parameters: the plan has one record per thousand.
+/// The largest number of parameters: the plan has one record per thousand parameters.
 const MOST_PARAMETERS: u64 = 1 << 34;
 
 /// The shapes of a model's tensors, with at most 100,000 tensors and 2³⁴ parameters. The text form separates shapes by commas, and the
@@ -43,7 +43,7 @@ impl Shapes {
     /// Reads the shapes from the header of a safetensors file. Tensors of integers or booleans are not parameters and do not count.
     ///
     /// # Errors
-    /// The file cannot be read, is not a safetensors file (such as the index of several), or has too many tensors or parameters.
+    /// The file cannot be read, is not a safetensors file (such as the index of several files), or has too many tensors or parameters.
     pub fn read(path: &Path) -> Result<Self> {
         if path.to_str().is_some_and(|path| path.ends_with(".index.json")) {
             let problem = "is the index of a model in several files: give one of its shards, such as `model-00001-of-00002.safetensors`";
@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn shapes_are_read() {
-        let shapes: Shapes = "2*768x3, 16M,1.5k,0x4".parse().expect("these are some");
+        let shapes: Shapes = "2*768x3, 16M,1.5k,0x4".parse().expect("valid shapes");
         let found: Vec<&[usize]> = shapes.tensors().map(|(_, shape)| shape).collect();
         assert_eq!(found, [&[768, 3][..], &[768, 3], &[16_000_000], &[1500], &[0, 4]]);
         assert_eq!(shapes.parameters(), 2 * 768 * 3 + 16_000_000 + 1500);
@@ -175,10 +175,12 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_its_header() {
+    fn the_header_of_a_file_gives_the_shapes() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("model.safetensors");
-        let view = |dtype, shape: &[usize], bytes| TensorView::new(dtype, shape.to_vec(), bytes).expect("they agree");
+        let view = |dtype, shape: &[usize], bytes| {
+            TensorView::new(dtype, shape.to_vec(), bytes).expect("a shape that fits the bytes")
+        };
         let tensors = [
             ("w", view(Dtype::BF16, &[2, 3], &[0; 12])),
             ("steps", view(Dtype::I64, &[], &[0; 8])),

@@ -23,15 +23,12 @@ pub struct Shader {
     pub wgsl: String,
 }
 
-/// The name of a stage on the command line.
-#[must_use]
-pub const fn stage_name(stage: Stage) -> &'static str {
+/// The name of a stage on the command line. The pass of a procedure has the name of the procedure.
+fn stage_name(class: &Class, stage: Stage) -> &'static str {
     match stage {
         Stage::Stats => "stats",
         Stage::Finalize => "finalize",
-        Stage::Probe => "probe",
-        Stage::Flow => "flow",
-        Stage::Warp => "warp",
+        Stage::Procedure => class.pass().map_or("procedure", |pass| pass.name),
         Stage::Update => "update",
         Stage::Rows => "rows",
     }
@@ -66,8 +63,11 @@ pub fn find_stored(name: &str, settings: &[(String, Value)], storage: &Storage) 
     let rule = entry.configure(required.chain(settings))?;
     let large = u64::from(u32::MAX);
     let class = Class::of(rule.as_ref(), false, false).stored(rule.as_ref(), storage, large)?;
-    let shader =
-        |stage: Stage| Shader { name: name.to_owned(), stage: Some(stage_name(stage)), wgsl: class.text(stage) };
+    let shader = |stage: Stage| Shader {
+        name: name.to_owned(),
+        stage: Some(stage_name(&class, stage)),
+        wgsl: class.text(stage),
+    };
     Ok(class.stages().map(shader).collect())
 }
 
@@ -228,7 +228,7 @@ fn writes(variable: &GlobalVariable) -> bool {
 /// The layout of a kernel: what the host must know to dispatch it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Layout {
-    /// The functions to dispatch.
+    /// The functions that the host dispatches.
     pub entry_points: Vec<EntryPoint>,
     /// The resources to bind.
     pub bindings: Vec<Binding>,

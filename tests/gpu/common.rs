@@ -83,7 +83,7 @@ pub(crate) fn deal(sizes: &[usize], groups: usize) -> Vec<(usize, usize)> {
 /// A buffer of guard words in which ranges are reserved for tensors.
 pub(crate) struct Page {
     words: Vec<u32>,
-    /// In halves of words.
+    /// The reserved ranges, in halves of words.
     taken: Vec<Range<usize>>,
     pub(crate) buffer: Option<wgpu::Buffer>,
 }
@@ -138,7 +138,7 @@ impl Page {
         buffer.slice(range.start as u64 * 4..range.end as u64 * 4)
     }
 
-    /// Of bytes.
+    /// A slice of these bytes.
     pub(crate) fn slice_bytes(&self, bytes: &Range<u64>) -> wgpu::BufferSlice<'_> {
         self.buffer.as_ref().unwrap().slice(bytes.clone())
     }

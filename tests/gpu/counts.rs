@@ -37,7 +37,7 @@ fn build_skipping(problem: &Problem) -> Optimizer {
     optimizer
 }
 
-/// Takes one step from where the optimizer stands and compares it with the oracle's at that count.
+/// Takes one step from the optimizer's current state and compares it with the oracle's at that count.
 #[track_caller]
 fn check_step(problem: &Problem, optimizer: &mut Optimizer, count: u32) {
     assert_eq!(block_on(optimizer.read_step_count()).unwrap(), u64::from(count));
@@ -168,7 +168,7 @@ fn settings_of_unfinished_steps_have_a_bound() {
 
 /// If steps are skipped, only the GPU knows the step count.
 #[test]
-fn corrections_stay_right_where_steps_are_left_out() {
+fn corrections_stay_right_where_steps_are_skipped() {
     let problem = problem(0);
     let mut optimizer = build_skipping(&problem);
     let first = optimizer.tensor("tensor 0").unwrap();

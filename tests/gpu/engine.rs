@@ -219,7 +219,7 @@ fn nothing_is_made_after_construction() {
 }
 
 #[test]
-fn moving_gradients_make_bind_groups_only() {
+fn rebound_gradients_make_bind_groups_only() {
     let (instance, gpu) = own_instance(wgpu::InstanceDescriptor::new_without_display_handle_from_env());
     let problem = Problem::random(groups(adamw().as_ref(), 1), &deal(SIZES, 1), 0, 5).unwrap();
     let mut builder = Optimizer::builder(adamw());

@@ -220,7 +220,7 @@ fn small() -> (Optimizer, Tensor) {
 }
 
 #[test]
-fn gradients_that_may_not_move_there() {
+fn gradients_that_cannot_be_rebound_there() {
     let (params, grads) = (buffer(64), buffer(256));
     let mut builder = builder();
     let a = builder.bind(Group::DEFAULT, "a", &[4], params.slice(0..16), grads.slice(0..16));
@@ -255,7 +255,7 @@ fn gradients_that_may_not_move_there() {
 
 /// Gradients in the buffer of the parameters share the binding of the parameters; with dynamic gradients they cannot.
 #[test]
-fn moving_gradients_beside_their_parameters() {
+fn rebound_gradients_beside_their_parameters() {
     let page = buffer(64);
     let mut builder = builder();
     builder.dynamic_gradients(true);
@@ -340,7 +340,7 @@ fn shapes_whose_rows_overflow() {
 
 /// A rebound gradient is bound in one piece.
 #[test]
-fn a_moved_gradient_longer_than_a_binding() {
+fn a_rebound_gradient_longer_than_a_binding() {
     let gpu = open(|limits| limits.max_storage_buffer_binding_size = 5 << 18);
     let bytes = 400_000 * 4;
     let (params, grads) = (buffer_on(&gpu, bytes, USAGE), buffer_on(&gpu, bytes, USAGE));
@@ -418,7 +418,7 @@ fn child_that_runs_out_of_memory() {
         refusal
     });
     println!("refusal: {}", refusal.expect("16 GiB of parameters are refused"));
-    build(1).expect("what does not ask for too much is built after it");
+    build(1).expect("a smaller optimizer builds after the refusal");
 }
 
 fn refused_in_a_bounded_process() {

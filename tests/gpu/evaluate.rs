@@ -2,7 +2,9 @@
 
 use wgpu_optim::checkpoint::Checkpoint;
 use wgpu_optim::optim::{Directions, FlowAdam, Injection, Integrator, Rule, WarpMode};
-use wgpu_optim::{Adam, Clip, EvalRequest, Evaluations, Group, Optimizer, SAdam, Tensor, WarpAdam, cpu, wgpu};
+use wgpu_optim::{
+    Adam, AdamWScheduleFree, Clip, Ema, EvalRequest, Evaluations, Group, Optimizer, SAdam, Tensor, WarpAdam, cpu, wgpu,
+};
 
 use crate::common::{block_on, gpu};
 
@@ -114,7 +116,7 @@ impl Pair {
         }
     }
 
-    /// How far the parameters are apart at most, and how far the oracle's went.
+    /// The largest distance between the parameters of both, and the largest distance that the oracle's parameters travelled.
     fn apart(&self) -> (f64, f64) {
         let (mut apart, mut way) = (0.0_f64, 0.0_f64);
         let device = Self::params(&self.device, &self.tensors);
@@ -159,7 +161,7 @@ fn sadam_probes_the_same_directions_and_damps_alike() {
     }
 }
 
-/// Where states are rounded, one near the edge of two numbers may fall on either side on the way.
+/// If states are rounded, a state near the middle of two stored numbers may round to either.
 #[test]
 fn rules_that_evaluate_step_alike_with_rounded_states() {
     let sadam = SAdam { lr: 0.02, k: 5, sigma: 0.3, weight_decay: 0.1, ..SAdam::default() };
@@ -194,7 +196,7 @@ fn probes_put_every_bit_back() {
     assert_eq!(block_on(pair.device.read_step_count()).unwrap(), 0, "probes are no step");
 }
 
-/// RowSet that stay as they are are not probed, and the others' direction has length one without them.
+/// Excluded rows are not probed, and the direction over the other rows has length one.
 #[test]
 fn sadam_probes_the_rows_that_it_steps() {
     let rule = SAdam { lr: 0.02, k: 4, sigma: 0.3, weight_decay: 0.1, ..SAdam::default() };
@@ -235,7 +237,7 @@ fn sadam_probes_the_rows_that_it_steps() {
 }
 
 #[test]
-fn losses_that_are_not_finite_leave_the_step_out() {
+fn losses_that_are_not_finite_skip_the_step() {
     for (bad, slot) in [(f32::NAN, 1), (f32::INFINITY, 0), (f32::NEG_INFINITY, 2)] {
         let mut pair = Pair::new(SAdam { weight_decay: 0.1, ..SAdam::default() }, |_| ());
         let mut losses = [1.0, 2.0, 3.0];
@@ -254,9 +256,9 @@ fn losses_that_are_not_finite_leave_the_step_out() {
     }
 }
 
-/// Where the flow leads out of the numbers, the step is Adam's from the parameters as they were.
+/// If the flow is not finite, the step is Adam's step from the unchanged parameters.
 #[test]
-fn a_flow_that_leads_nowhere_is_a_step_of_adams() {
+fn a_flow_that_is_not_finite_is_a_step_of_adams() {
     let rule = FlowAdam {
         lr: 0.05,
         integrator: Integrator::Dopri5,
@@ -331,7 +333,7 @@ fn a_flow_by_dormand_and_prince_is_the_oracles_over_several_steps() {
     assert_eq!(pair.device.evaluations(), pair.oracle.evaluations());
 }
 
-/// The form that never reads back, in one encoder, has the same bits as the one that awaits the branch.
+/// The form that never reads back, all in one encoder, gives the same bits as the form that awaits the GPU's choice.
 #[test]
 fn the_resident_form_has_the_same_bits() {
     let rule = FlowAdam {
@@ -345,7 +347,7 @@ fn the_resident_form_has_the_same_bits() {
     let mut awaited = Pair::new(rule, |_| ());
     let mut resident = Pair::new(rule, |_| ());
     for _ in 0..4 {
-        // The same gradient throughout, so that nothing need be evaluated between the passes.
+        // The gradient is constant, so that no evaluation is needed between the passes.
         for pair in [&awaited, &resident] {
             for (tensor, p) in pair.tensors.iter().zip(Bowl::start()) {
                 pair.device.write_grad(*tensor, &p).unwrap();
@@ -426,7 +428,7 @@ fn a_matrix_that_was_given_multiplies_the_gradient() {
     assert!(error.contains("of 3") && error.contains("3 columns"), "{error}");
 }
 
-/// A skipped step leaves the memory and the matrices as they were.
+/// A skipped step leaves the global state and the matrices as they were.
 #[test]
 fn a_skipped_step_leaves_no_trace() {
     let warp = WarpAdam { warp_block: 4, warp_lr: 0.1, ..WarpAdam::default() };
@@ -461,7 +463,7 @@ fn a_skipped_step_leaves_no_trace() {
 }
 
 #[test]
-fn what_cannot_be_is_refused() {
+fn combinations_that_cannot_work_are_refused() {
     let staged = FlowAdam { integrator: Integrator::Rk4, ..FlowAdam::default() };
     let mut pair = Pair::new(staged, |_| ());
     let error = gpu().run(|encoder| pair.device.step(encoder)).unwrap_err().to_string();
@@ -493,7 +495,7 @@ fn what_cannot_be_is_refused() {
     assert!(pair.device.loss_slot(0).is_err());
 }
 
-/// Before the first probes, a plain step would be AdamW's. A snapshot from before them brings none.
+/// Before the first probes, a plain step would be AdamW's. A snapshot from before the probes holds no slopes.
 #[test]
 fn a_plain_step_before_the_first_probes_is_refused() {
     let build = |allow: bool| {
@@ -536,4 +538,137 @@ fn saved(optimizer: &Optimizer) -> Checkpoint {
     let snapshot = optimizer.snapshot(&mut encoder).unwrap();
     crate::common::submit(encoder);
     block_on(snapshot.checkpoint()).unwrap()
+}
+
+/// Everything that a step leaves behind, with names: parameters and states of every tensor, the global state and the step count.
+fn traces(optimizer: &Optimizer, tensors: &[Tensor]) -> Vec<(String, Vec<f32>)> {
+    let mut traces = Vec::new();
+    for (tensor, n) in tensors.iter().zip(SIZES) {
+        traces.push((format!("param of {n}"), block_on(optimizer.read_param(*tensor)).unwrap()));
+        for name in optimizer.state_names(*tensor).unwrap() {
+            traces.push((format!("{name} of {n}"), block_on(optimizer.read_state(*tensor, name)).unwrap()));
+        }
+    }
+    traces.push(("global state".to_owned(), block_on(optimizer.read_global_state()).unwrap()));
+    traces.push(("step count".to_owned(), vec![block_on(optimizer.read_step_count()).unwrap() as f32]));
+    traces
+}
+
+/// Compares the traces of two optimizers bit by bit.
+fn same_traces(what: &str, ours: &Pair, theirs: &Pair) {
+    let (ours, theirs) = (traces(&ours.device, &ours.tensors), traces(&theirs.device, &theirs.tensors));
+    for ((name, ours), (_, theirs)) in ours.iter().zip(&theirs) {
+        let differ = ours.iter().zip(theirs).position(|(a, b)| a.to_bits() != b.to_bits());
+        assert!(differ.is_none(), "{what}: {name} differs at {differ:?}");
+    }
+}
+
+/// A buffer with this gradient at `offset`.
+fn gradient_buffer(values: &[f32], offset: u64) -> wgpu::Buffer {
+    let size = offset + (values.len() as u64 * 4).next_multiple_of(16);
+    let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
+    let descriptor = wgpu::BufferDescriptor { label: Some("gradient"), size, usage, mapped_at_creation: false };
+    let buffer = gpu().device.create_buffer(&descriptor);
+    gpu().queue.write_buffer(&buffer, offset, bytemuck::cast_slice(values));
+    buffer
+}
+
+/// One step of `pair`, whose gradients lie in other buffers, at other offsets, at each evaluation.
+fn step_with_new_buffers(pair: &mut Pair) {
+    let mut evaluations = 0;
+    let mut step = pair.device.begin_step().unwrap();
+    while let Some(need) = block_on(step.next_submitted()).unwrap() {
+        let params = Pair::params(step.optimizer(), &pair.tensors);
+        match need {
+            EvalRequest::Gradient => {
+                evaluations += 1;
+                let offset = 256 * (evaluations % 3);
+                let buffers: Vec<wgpu::Buffer> = (0..pair.tensors.len())
+                    .map(|i| gradient_buffer(&narrow(&pair.bowl.gradient(i, &params[i])), offset))
+                    .collect();
+                let slices = buffers.iter().zip(SIZES).map(|(buffer, n)| buffer.slice(offset..offset + 4 * n as u64));
+                step.set_grads(pair.tensors.iter().copied().zip(slices)).unwrap();
+            }
+            EvalRequest::Loss(slot) => {
+                let slot = step.loss_slot(slot).unwrap();
+                let loss = pair.bowl.loss(&params) as f32;
+                gpu().queue.write_buffer(slot.buffer(), slot.offset(), bytemuck::bytes_of(&loss));
+            }
+        }
+    }
+}
+
+/// Frameworks allocate new gradient buffers in each backward pass: also in those inside of a step.
+#[test]
+fn gradients_that_are_named_at_each_evaluation_give_the_same_bits() {
+    let flow = FlowAdam { warmup: 1, switch_sensitivity: Some(1e6), lr: 0.05, ..FlowAdam::default() };
+    let rules: [Box<dyn Rule>; 7] = [
+        Box::new(AdamWScheduleFree { lr: 0.05, ..AdamWScheduleFree::default() }),
+        Box::new(FlowAdam { integrator: Integrator::Rk4, ..flow }),
+        Box::new(FlowAdam { integrator: Integrator::Dopri5, ..flow }),
+        Box::new(flow),
+        Box::new(SAdam { lr: 0.05, weight_decay: 0.1, ..SAdam::default() }),
+        Box::new(WarpAdam { warp_block: 8, warp_lr: 0.05, ..WarpAdam::default() }),
+        Box::new(Adam { lr: 0.05, ..Adam::default() }),
+    ];
+    for rule in rules {
+        let name = format!("{} {:?}", rule.name(), rule.procedure());
+        let build = |dynamic: bool| {
+            let mut builder = Optimizer::builder(rule.clone());
+            let tensors: Vec<Tensor> =
+                SIZES.iter().map(|n| builder.tensor(Group::DEFAULT, format!("of {n}"), &[*n])).collect();
+            builder.seed(7).ema(Ema::default()).dynamic_gradients(dynamic);
+            let device = builder.build(&gpu().device, &gpu().queue).unwrap();
+            let params: Vec<Vec<f64>> = Bowl::start().iter().map(|p| wide(p)).collect();
+            for (tensor, p) in tensors.iter().zip(Bowl::start()) {
+                device.write_param(*tensor, &p).unwrap();
+            }
+            Pair { bowl: Bowl::new(), device, tensors, oracle: builder.build_cpu().unwrap(), params }
+        };
+        let (mut bound, mut named) = (build(false), build(true));
+        for step in 0..4 {
+            bound.step_device();
+            step_with_new_buffers(&mut named);
+            same_traces(&format!("{name}, step {step}"), &named, &bound);
+        }
+        assert_eq!(named.device.evaluations(), bound.device.evaluations(), "{name}");
+        // The average takes the weights' place, and back.
+        for _ in 0..2 {
+            for pair in [&mut bound, &mut named] {
+                gpu().run(|encoder| pair.device.swap_ema(encoder)).unwrap();
+            }
+            assert_eq!(
+                Pair::params(&named.device, &named.tensors),
+                Pair::params(&bound.device, &bound.tensors),
+                "{name}"
+            );
+        }
+    }
+}
+
+/// An evaluation whose gradients were not named reads the bound gradients, and a tensor without any is an error.
+#[test]
+fn an_evaluation_without_gradients_is_refused() {
+    let mut builder = Optimizer::builder(FlowAdam { integrator: Integrator::Rk4, ..FlowAdam::default() });
+    let param = gradient_buffer(&[1.0; 4], 0);
+    let tensor = builder.bind_param(Group::DEFAULT, "w", &[4], param.slice(..));
+    let mut optimizer = builder.build(&gpu().device, &gpu().queue).unwrap();
+    let mut encoder = crate::common::encoder();
+    let mut step = optimizer.begin_step().unwrap();
+    assert_eq!(step.next(&mut encoder).unwrap(), Some(EvalRequest::Gradient));
+    let error = step.next(&mut encoder).unwrap_err().to_string();
+    assert!(error.contains("`w`") && error.contains("no gradient"), "{error}");
+    drop(step);
+    let mut step = optimizer.begin_step().unwrap();
+    let gradient = gradient_buffer(&[1.0; 4], 0);
+    let mut asked = 0;
+    while let Some(EvalRequest::Gradient) = step.next(&mut encoder).unwrap() {
+        asked += 1;
+        step.set_grads([(tensor, gradient.slice(..))]).unwrap();
+    }
+    assert_eq!(asked, 4);
+    let mut pair = Pair::new(Adam::default(), |_| ());
+    let mut step = pair.device.begin_step().unwrap();
+    let error = step.set_grads([]).unwrap_err().to_string();
+    assert!(error.contains("dynamic_gradients"), "{error}");
 }

@@ -3,7 +3,8 @@
 
 use std::ops::Range;
 
-use wgpu_optim::optim::{ALL, Procedure, ProxSgd, Rule};
+use wgpu_optim::optim::procedure::probes;
+use wgpu_optim::optim::{ALL, ProxSgd, Rule};
 use wgpu_optim::tools::adapter::Gpu;
 use wgpu_optim::tools::verify::{Outcome, Problem, varied};
 use wgpu_optim::{Builder, Group, Optimizer, wgpu};
@@ -174,11 +175,9 @@ fn dispatches(problem: &Problem) -> usize {
             classes.push(rule.states());
         }
     }
-    let extra = match problem.groups[0].procedure() {
-        Procedure::Probe(_) => 1,
-        Procedure::Warp(_) => classes.len(),
-        _ => 0,
-    };
+    let procedure = problem.groups[0].procedure();
+    let passes = procedure.as_ref().and_then(|procedure| procedure.pass()).is_some_and(|pass| pass.before_update);
+    let extra = usize::from(probes(&procedure) > 0) + if passes { classes.len() } else { 0 };
     if problem.groups[0].sums().sums > 0 { 3 } else { classes.len() + extra }
 }
 
@@ -246,7 +245,7 @@ fn check_moving(gpu: &Gpu, what: &str, problem: &Problem) {
 
 /// A step rebinds some gradients; the others keep their binding.
 #[test]
-fn gradients_of_which_some_move() {
+fn steps_that_rebind_some_gradients() {
     for entry in ALL {
         let problem = problem(entry.sample().as_ref(), SMALL, 2);
         let pages = Pages::new(gpu(), &problem, |_| (0, 1));

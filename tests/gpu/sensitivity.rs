@@ -67,9 +67,9 @@ fn stored_as_halves_with_their_remainders() {
     assert!(missed.is_empty() && tried.len() > 100, "of {}: {missed:?}", tried.len());
 }
 
-/// Where numbers are rounded, so many are compared that no mistake hides below a place.
+/// If numbers are rounded, the test compares so many that no mistake hides below one place.
 #[test]
-fn stored_in_as_few_bits_as_can_be() {
+fn stored_in_the_fewest_bits() {
     let tried = tried(&TESTED.concat(), &"bf16-sr,8bit,min=0".parse().unwrap());
     let missed: Vec<_> = tried.iter().filter(|(_, caught)| !caught).map(|(mutant, _)| mutant).collect();
     println!("{} of {} are missed: {missed:#?}", missed.len(), tried.len());

@@ -333,7 +333,7 @@ fn bad_settings_are_named() {
     let none = failure(problems::find("ratings").expect("a problem").configure(None, []));
     assert_eq!(none, "ratings: needs a file");
     assert!(refused("ratings", "validation=0").contains("of 84 ratings 0 would validate and 17 test"));
-    assert!(refused("ratings", "validation=0.5 test=0.5").contains("each part needs some"));
+    assert!(refused("ratings", "validation=0.5 test=0.5").contains("each part needs at least one"));
     assert!(refused("ratings", "layout=wide").contains("needs one of auto triples dense"));
 }
 

@@ -68,7 +68,7 @@ fn bad_lines_are_named() {
 }
 
 #[test]
-fn bad_lines_are_left_out_on_request() {
+fn bad_lines_are_skipped_on_request() {
     let table = read(b"1,2,3\n1,2\n2,2,x\n1,2,5\n3,2,4\n", true).expect("read");
     assert_eq!(ratings(&table), [([0, 0], 3.0), ([1, 0], 4.0)]);
     assert_eq!(table.skipped(), 3);
@@ -101,7 +101,7 @@ fn biases_leave_less() {
     assert!(left(JESTER, &[]).1 > 10.0);
 }
 
-/// If every user rates one item and every item is rated once, a rating r = d leaves d·s / (2 + s) of both biases with shrinkage s.
+/// If every user rates one item and every item is rated once, the biases with shrinkage s leave d·s / (2 + s) of a rating r = d.
 #[test]
 fn biases_minimise_the_shrunken_error() {
     let folder = tempfile::tempdir().expect("a folder");

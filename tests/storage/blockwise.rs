@@ -143,7 +143,7 @@ fn the_sign_counts_in_one_map_and_the_size_in_both() {
 }
 
 #[test]
-fn what_is_not_finite_is_not_lost() {
+fn numbers_that_are_not_finite_are_not_lost() {
     for map in MAPS {
         for bad in [f32::NAN, f32::INFINITY] {
             let (mut codes, mut back) = ([0; 3], [0.0; 3]);

@@ -119,7 +119,7 @@ fn all_draws_together_round_up_exactly_as_often_as_they_should() {
 }
 
 #[test]
-fn what_is_too_large_or_not_finite_stays_so() {
+fn numbers_that_are_too_large_or_not_finite_stay_so() {
     for draw in [0, 1, 0x7fff, 0x8000, 0xffff] {
         for x in [65_536.0, 1e6, f32::MAX, f32::INFINITY] {
             assert_eq!(stochastic(Format::F16, x, draw), 0x7c00, "{x:e}");

@@ -1,5 +1,5 @@
-//! The host's optimizers between whose steps nothing is left but what the storage holds: compared with plain ones whose arrays are
-//! rounded from outside.
+//! The host's optimizers, which keep between steps only numbers that the storage holds, compared with plain optimizers whose arrays the
+//! test rounds.
 
 use wgpu_optim::checkpoint::Checkpoint;
 use wgpu_optim::cpu::{Number, Optimizer};
@@ -16,7 +16,7 @@ use crate::support::handle;
 use crate::support::host;
 use crate::support::step::step;
 
-/// One smaller than a block, one of blocks and a part, one that threads share.
+/// A tensor smaller than a block, one of several blocks and a part, and one that several threads share.
 const SIZES: [usize; 3] = [100, 700, 70_000];
 
 fn storage(text: &str) -> Storage {
@@ -68,7 +68,7 @@ fn store<F: Number>(optimizer: &mut Optimizer<F>, params: &mut [Vec<F>]) {
     optimizer.store_params(&mut params.iter_mut().map(Vec::as_mut_slice).collect::<Vec<_>>()).unwrap();
 }
 
-/// An array rounded from outside.
+/// Rounds an array outside of the optimizer.
 fn rounded<F: Number>(values: &mut [F], kind: Kind, one: impl Fn(usize, f32) -> (Format, u16)) {
     for (i, x) in values.iter_mut().enumerate() {
         let narrow = x.to_f64() as f32;
@@ -98,7 +98,7 @@ fn rounded_state<F: Number>(values: &mut [F], kind: Kind, format: StateFormat, d
     }
 }
 
-/// Compares some steps with those of a plain optimizer whose numbers are rounded after each.
+/// Compares some steps with those of a plain optimizer whose numbers the test rounds after each step.
 fn check_rounding<F: Number>(rule: &dyn Rule, text: &str, states: &[(&str, StateFormat)]) {
     const SEED: u64 = 9;
     let wanted = storage(text);
@@ -186,7 +186,7 @@ fn initial_states_are_rounded_too() {
     }
 }
 
-/// The parameters in full.
+/// The parameters in full precision.
 fn master(optimizer: &Optimizer<f32>, params: &[Vec<f32>], tensor: &str) -> Vec<f32> {
     let shapes: Vec<[usize; 1]> = params.iter().map(|p| [p.len()]).collect();
     let params: Vec<_> = shapes.iter().zip(params).map(|(shape, p)| (shape.as_slice(), p.as_slice())).collect();
@@ -225,7 +225,7 @@ fn a_split_or_a_master_trains_as_f32_bit_for_bit() {
 }
 
 #[test]
-fn what_somebody_writes_over_parameters_counts() {
+fn parameters_that_the_caller_overwrites_count() {
     let rule = Sgd { lr: 1.0, ..Sgd::default() };
     let still = |text: &str, written: f32| -> (f32, f32) {
         let mut optimizer = stored::<f32>(&rule, &[1], text, 0);
@@ -245,11 +245,15 @@ fn what_somebody_writes_over_parameters_counts() {
     assert!(joined != 2.0 && (joined - 2.0).abs() < 0.01);
     assert_eq!(still("bf16-split", 2.0), (2.0, joined), "a remainder is worth less than half a place");
     let precise = 2.0_f32.next_up();
-    assert_eq!(still("bf16-split", precise), (2.0, precise), "no bf16 was written: it is all there is");
+    assert_eq!(
+        still("bf16-split", precise),
+        (2.0, precise),
+        "the caller wrote no bf16: the written number is all there is"
+    );
     assert_eq!(still("bf16-master", precise), (2.0, precise));
 }
 
-/// A run of six steps, and one that goes on in another optimizer after three.
+/// A run of six steps, and a run that continues in another optimizer after three steps.
 #[test]
 fn a_resumed_run_draws_the_same() {
     let rule = AdamW { lr: 0.01, weight_decay: 0.1, ..AdamW::default() };
@@ -268,7 +272,7 @@ fn a_resumed_run_draws_the_same() {
         let checkpoint = Checkpoint::of_host(&whole, &kept).unwrap();
         run(&mut whole, &mut params, 3..6);
 
-        // Another seed: the draws that go on are the checkpoint's.
+        // Another seed: the resumed run must draw with the checkpoint's key.
         let (mut resumed, mut again) = (fresh(11), start.clone());
         let mut slices: Vec<&mut [f32]> = again.iter_mut().map(Vec::as_mut_slice).collect();
         checkpoint.restore_host(&mut resumed, &mut slices).unwrap();
@@ -288,7 +292,7 @@ fn a_resumed_run_draws_the_same() {
 }
 
 #[test]
-fn a_step_left_out_changes_nothing() {
+fn a_skipped_step_changes_nothing() {
     let rule = AdamW { lr: 0.01, ..AdamW::default() };
     for text in ["bf16-sr,states=bf16-sr", "bf16-split,8bit,min=0", "f16-master", "bf16-nearest,states=bf16"] {
         let mut builder = packed(&rule, &SIZES, text, 1);
@@ -397,7 +401,7 @@ fn points_of_evaluation_are_reached_in_full() {
 }
 
 #[test]
-fn rows_keep_what_is_theirs() {
+fn rows_keep_their_own_draws() {
     let rule = AdamW { lr: 0.01, ..AdamW::default() };
     for text in ["bf16-sr", "bf16-master", "f16-master"] {
         let mut builder = wgpu_optim::Optimizer::builder(rule);
@@ -411,7 +415,7 @@ fn rows_keep_what_is_theirs() {
         optimizer.write_mask(rows, &flags).unwrap();
         let before = params.clone();
         step(&mut optimizer, &mut params, &numbers(&[40], 2, 1.0));
-        // Draws are by an element's own place, whichever rows are stepped.
+        // The draws of an element depend on its own place, whichever rows are stepped.
         let (mut whole, mut all) = (stored::<f32>(&rule, &[40], text, 2), before.clone());
         store(&mut whole, &mut all);
         if text == "bf16-sr" {
@@ -433,7 +437,7 @@ fn rows_keep_what_is_theirs() {
 }
 
 #[test]
-fn what_cannot_be_stored_is_refused() {
+fn storage_that_does_not_fit_is_refused() {
     let adamw = AdamW::default();
     let refused = |rule: &dyn Rule, change: &dyn Fn(&mut Builder), parts: &[&str]| {
         let mut builder = described(rule, &[]);

@@ -6,7 +6,7 @@ pub(crate) fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
 }
 
-/// All of them, in the order of their names.
+/// All trajectories, in the order of their names.
 pub(crate) fn files() -> Vec<PathBuf> {
     let paths =
         std::fs::read_dir(folder()).expect("tests/golden is there").map(|entry| entry.expect("readable").path());

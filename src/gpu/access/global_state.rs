@@ -22,7 +22,7 @@ impl Optimizer {
         }
     }
 
-    /// Writes the losses of probes, for callers that evaluate them on the host: first the loss at the parameters. Steps use these losses until
+    /// Writes the losses of probes, for callers that evaluate them on the host. The first is the loss at the parameters. Steps use these losses until
     /// new ones are written.
     ///
     /// # Errors

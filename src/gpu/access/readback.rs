@@ -11,7 +11,7 @@ use crate::gpu::Optimizer;
 use crate::gpu::build::blame::blame;
 use crate::gpu::build::scope::{Patience, Scope};
 use crate::gpu::build::spec::Tensor;
-use crate::gpu::layout::arena::{Array, is_scratch};
+use crate::gpu::layout::arena::Array;
 use crate::gpu::layout::tables::StateRun;
 use crate::gpu::layout::units::{CONTROL_HEAD, CONTROL_WORDS, bytes_of, keeps_precision};
 #[cfg(feature = "tools")]
@@ -41,7 +41,7 @@ pub fn read_buffer(
     encoder.copy_buffer_to_buffer(slice.buffer(), slice.offset(), &staging, 0, size);
     let (sender, receiver) = oneshot::channel();
     encoder.map_buffer_on_submit(&staging, wgpu::MapMode::Read, .., move |result| {
-        // The send fails where the caller dropped the future.
+        // The send fails if the caller dropped the future. Then nobody waits for the result.
         let _ = sender.send(result);
     });
     queue.submit([encoder.finish()]);
@@ -223,9 +223,9 @@ impl Optimizer {
         Err(info.error(format!("{values} values were given, shape {:?} has {}", info.shape, info.used())))
     }
 
-    /// The names of the states of a tensor: the states of the rule, then `gradient_accumulator` and `ema` where the builder set them, then
+    /// The names of the states of a tensor: the states of the rule, then `gradient_accumulator` and `ema` if the builder set them, then
     /// `master` (f32) or `remainder` (16 bits, as whole numbers) of parameters in half precision, then WarpAdam's `warp_gradient` and the
-    /// columns of its matrix. A frozen tensor has none.
+    /// columns of its matrix. A frozen tensor has no states.
     ///
     /// # Errors
     /// The handle belongs to another optimizer.
@@ -235,7 +235,7 @@ impl Optimizer {
 
     /// The arrays that the optimizer keeps between steps.
     pub(crate) fn kept_arrays(&self, tensor: usize) -> Vec<Array> {
-        self.arrays(tensor).into_iter().filter(|array| !is_scratch(array.name)).collect()
+        self.arrays(tensor).into_iter().filter(|array| !array.scratch).collect()
     }
 
     /// Reads a state of a tensor, in any storage.
@@ -314,7 +314,7 @@ impl Optimizer {
         async move { Ok(u64::from(control.await?[2])) }
     }
 
-    /// The current loss scale; 1 where there is none.
+    /// The current loss scale; 1 if the optimizer has none.
     ///
     /// # Errors
     /// The device was lost.
@@ -361,7 +361,7 @@ impl Optimizer {
         if self.scalars.idle(&self.context.device) {
             return Ok(());
         }
-        Err(Error::Usage("the count of steps changes only while no recorded step is unfinished".to_owned()))
+        Err(Error::Usage("the step count may change only while every recorded step is finished".to_owned()))
     }
 
     /// The arrays of a tensor, in the order of the arena.

@@ -10,7 +10,7 @@ impl Optimizer {
     /// The row set of this name.
     ///
     /// # Errors
-    /// The optimizer has none of this name; the error suggests the nearest.
+    /// The optimizer has no row set of this name; the error suggests the nearest.
     pub fn row_set(&self, name: &str) -> Result<RowSet> {
         self.spec.row_set_named(name)
     }
@@ -35,7 +35,7 @@ impl Optimizer {
     /// dropping an encoder with a [`remap`](Self::remap).
     ///
     /// # Errors
-    /// The handle belongs to another optimizer, or has less room.
+    /// The handle belongs to another optimizer; the set has a smaller row capacity.
     pub fn set_row_count(&mut self, rows: RowSet, live: usize) -> Result<()> {
         let rows = self.spec.row_set(rows)?;
         self.check_room(rows, live)?;
@@ -57,7 +57,7 @@ impl Optimizer {
         Ok(&self.placement.rows.sets[self.spec.row_set(rows)?])
     }
 
-    /// The sets that can take the rows of the shapes that `shape` returns for their tensors, with the count of rows.
+    /// The row sets whose tensors can take the shapes that `shape` returns for them, each with the count of rows in these shapes.
     #[cfg(feature = "checkpoint")]
     pub(crate) fn rows_as<'a>(&self, shape: impl Fn(&str) -> Option<&'a [usize]>) -> Vec<(RowSet, usize)> {
         let rows_of = |set: &SetState| {

@@ -10,8 +10,8 @@ use crate::options::around::Clip;
 use crate::{Error, Result};
 
 impl Optimizer {
-    /// The learning rate of a group for the next recorded step. With a schedule, this assumes that the GPU counts every recorded step; where it
-    /// skips steps, the step count on the GPU decides.
+    /// The learning rate of a group for the next recorded step. With a schedule, the result assumes that the GPU skips no recorded step. The GPU
+    /// itself uses its own step count.
     ///
     /// # Errors
     /// The handle belongs to another optimizer; the rule has no learning rate.
@@ -51,8 +51,8 @@ impl Optimizer {
     ///
     /// # Errors
     /// The handle belongs to another optimizer; an unknown name; a value out of range; a setting that changes which states are kept, or that has
-    /// a schedule; while recorded steps are not yet finished, a setting that enters bias corrections (β1, β2, ε …), or any setting where
-    /// there is a schedule.
+    /// a schedule; while recorded steps are not yet finished, a setting that enters bias corrections (β1, β2, ε …), or any setting if the
+    /// optimizer has a schedule.
     pub fn set(&mut self, group: Group, name: &str, value: &Value) -> Result<()> {
         self.set_all(group, [(name, value)])
     }
@@ -60,7 +60,7 @@ impl Optimizer {
     /// As [`set`](Self::set) for several settings at once.
     ///
     /// # Errors
-    /// As [`set`](Self::set); no setting is changed then.
+    /// As [`set`](Self::set). The call then changes no setting.
     pub fn set_all<'a>(
         &mut self,
         group: Group,
@@ -70,7 +70,7 @@ impl Optimizer {
         self.take_rule(group, rule)
     }
 
-    /// Takes checked rules, by the indices of their groups, while no recorded step is unfinished.
+    /// Takes checked rules, by the indices of their groups. Only while every recorded step is finished.
     #[cfg(feature = "checkpoint")]
     pub(crate) fn put_rules(&mut self, rules: BTreeMap<usize, Box<dyn Rule>>) {
         for (index, rule) in rules {
@@ -88,8 +88,8 @@ impl Optimizer {
         let rows_change = self.scalars.written_differ(before, &after);
         if rows_change && !self.scalars.idle(&self.context.device) {
             return Err(Error::Usage(format!(
-                "a setting of group `{}` that is computed ahead (bias corrections; with a schedule, all) may change only while no \
-                 recorded step is unfinished: submit and wait first",
+                "a setting of group `{}` that is computed ahead (bias corrections; with a schedule, all) may change only while \
+                 every recorded step is finished: submit and wait first",
                 after.name
             )));
         }

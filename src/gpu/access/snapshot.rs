@@ -55,9 +55,9 @@ pub(crate) struct Control {
     pub(crate) scale: f32,
     /// Micro-batches in the accumulator.
     pub(crate) accumulated: u32,
-    /// Which numbers the parameters hold.
+    /// The point that the parameters hold.
     pub(crate) mode: Mode,
-    /// `Some` where numbers are rounded stochastically.
+    /// `Some` if the optimizer rounds stochastically.
     pub(crate) rounding: Option<Rounding>,
 }
 
@@ -155,7 +155,7 @@ impl Optimizer {
     /// the snapshot frees the copy.
     ///
     /// # Errors
-    /// A caller's buffer lacks `COPY_SRC`; no global_state for the copy.
+    /// A caller's buffer lacks `COPY_SRC`; the GPU has no memory for the copy.
     pub fn snapshot(&self, encoder: &mut wgpu::CommandEncoder) -> Result<Snapshot> {
         let most = self.context.device.limits().max_buffer_size;
         let mut plan = Plan::default();
@@ -214,7 +214,7 @@ impl Optimizer {
         let page = |buffer: wgpu::Buffer| {
             let (sender, arrived) = oneshot::channel();
             encoder.map_buffer_on_submit(&buffer, wgpu::MapMode::Read, .., move |result| {
-                // The send fails where the caller dropped the snapshot.
+                // The send fails if the caller dropped the snapshot. Then nobody waits for the result.
                 let _ = sender.send(result);
             });
             Page { buffer, arrived }

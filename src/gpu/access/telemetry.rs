@@ -31,7 +31,7 @@ pub(crate) struct Sample {
     control: u64,
     /// The totals of the first round of sums.
     totals: u64,
-    /// The measurements that the update wrote behind the records of chunks.
+    /// The measurements that the update wrote after the records of chunks.
     measured: u64,
 }
 
@@ -42,7 +42,7 @@ struct Place {
     step: u64,
 }
 
-/// Bytes of the measurements behind the records of chunks in the table of a shard.
+/// Bytes of the measurements after the records of chunks in the table of a shard.
 pub(crate) fn measured_bytes(shard: &Shard) -> u64 {
     shard.chunks.len() as u64 * VEC4
 }
@@ -84,8 +84,8 @@ impl Telemetry {
 }
 
 impl Optimizer {
-    /// The measurements of the newest finished step, once per step; `None` while no step has finished since the last call, or where the builder
-    /// did not set [`Builder::telemetry`](crate::Builder::telemetry). Never waits.
+    /// The measurements of the newest finished step, once per step. `None` if no step has finished since the last call, or if the builder did
+    /// not set [`Builder::telemetry`](crate::Builder::telemetry). The call never waits.
     pub fn try_stats(&self) -> Option<Stats> {
         let _ = self.context.device.poll(wgpu::PollType::Poll);
         let telemetry = self.telemetry.as_ref()?;
@@ -130,7 +130,7 @@ impl Optimizer {
         }
     }
 
-    /// Records the copies of a step's sample. Drops the sample where every place holds a copy that has not arrived.
+    /// Records the copies of a step's sample. Drops the sample if every place waits for the arrival of a copy.
     pub(crate) fn record_sample(&mut self, encoder: &mut wgpu::CommandEncoder) {
         let Some(mut telemetry) = self.telemetry.take() else { return };
         telemetry.recorded += 1;

@@ -2,9 +2,7 @@
 
 use crate::gpu::Optimizer;
 use crate::gpu::build::spec::Tensor;
-use crate::gpu::layout::arena::COLUMNS;
-use crate::optim::Procedure;
-use crate::optim::procedure::{Warp, check_matrix};
+use crate::optim::procedure::{COLUMNS, Warp, check_matrix, downcast};
 use crate::{Error, Result};
 
 impl Optimizer {
@@ -42,9 +40,8 @@ impl Optimizer {
 
     fn warp_of(&self, tensor: Tensor) -> Result<Warp> {
         let info = self.spec.tensor_info(tensor)?;
-        match self.spec.groups[info.group].rule.procedure() {
-            Procedure::Warp(warp) if !info.frozen => Ok(warp),
-            _ => Err(Error::Tensor { tensor: info.name.clone(), problem: "it has no matrix".to_owned() }),
-        }
+        let procedure = self.spec.groups[info.group].rule.procedure();
+        let warp = downcast::<Warp>(&procedure).filter(|_| !info.frozen).copied();
+        warp.ok_or_else(|| Error::Tensor { tensor: info.name.clone(), problem: "it has no matrix".to_owned() })
     }
 }

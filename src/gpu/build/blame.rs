@@ -6,7 +6,7 @@ use crate::Error;
 use crate::gpu::build::scope::{Patience, Scope};
 use crate::gpu::build::spec::{Home, Slice, TensorInfo};
 
-/// The error to report where wgpu refused an object with the ranges of these tensors.
+/// The error to report after wgpu refused an object with the ranges of these tensors.
 pub(crate) async fn blame<'a>(
     device: &wgpu::Device,
     queue: &wgpu::Queue,
@@ -46,7 +46,8 @@ pub(crate) fn bound(tensors: &[TensorInfo]) -> impl Iterator<Item = (&TensorInfo
     })
 }
 
-/// On a lost device no buffer can be created and written. In a browser a lost device reports no errors, so that nothing is blamed there.
+/// Whether the device is lost: a lost device cannot create and write a buffer. In a browser a lost device reports no errors, so that nothing
+/// is blamed there.
 async fn is_lost(device: &wgpu::Device, queue: &wgpu::Queue) -> bool {
     refuses(device, || {
         let usage = wgpu::BufferUsages::COPY_DST;

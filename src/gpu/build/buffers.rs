@@ -13,7 +13,7 @@ pub(crate) const TABLE: wgpu::BufferUsages = wgpu::BufferUsages::STORAGE.union(w
 pub(crate) const OWNED: wgpu::BufferUsages = TABLE.union(wgpu::BufferUsages::COPY_SRC);
 pub(crate) const UNIFORM: wgpu::BufferUsages = wgpu::BufferUsages::UNIFORM.union(wgpu::BufferUsages::COPY_DST);
 
-/// A buffer of the crate; with a number, where there are several of its kind.
+/// A buffer of the crate. The number tells the buffers of one kind apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Which {
     Parameters(usize),
@@ -86,7 +86,7 @@ impl Sizes {
         self.0.insert(which, bytes.next_multiple_of(VEC4).max(VEC4));
     }
 
-    /// Bytes of a buffer; 0 where the plan has no buffer of this name.
+    /// Bytes of a buffer; 0 if the plan does not have this buffer.
     pub(crate) fn of(&self, which: Which) -> u64 {
         self.0.get(&which).copied().unwrap_or(0)
     }
@@ -157,7 +157,7 @@ impl Made {
 }
 
 impl Buffers<'_> {
-    /// Creates a planned buffer. The error names the buffer that found no memory.
+    /// Creates a planned buffer. If the GPU has no memory for the buffer, the error names the buffer.
     pub(crate) fn create(&self, which: Which, usage: wgpu::BufferUsages) -> Result<wgpu::Buffer> {
         let what = match which {
             Which::Arena(shard) => format!("{which} ({})", self.contents[shard]),
@@ -203,7 +203,7 @@ impl Buffers<'_> {
     }
 }
 
-/// Creates a buffer outside of a construction. The error names the buffer that found no memory.
+/// Creates a buffer outside of a construction. If the GPU has no memory for the buffer, the error names the buffer.
 pub(crate) fn buffer(
     device: &wgpu::Device,
     label: &str,

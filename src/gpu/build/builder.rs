@@ -17,7 +17,7 @@ pub struct Builder {
     pub(crate) param_usages: wgpu::BufferUsages,
     pub(crate) grad_usages: wgpu::BufferUsages,
     pub(crate) cache: Option<wgpu::PipelineCache>,
-    /// `None`: construction chooses for the device.
+    /// `None`: construction chooses the count for the device.
     pub(crate) sum_lanes: Option<u32>,
     /// The first mistake in a call; [`Builder::build`] reports it.
     mistake: Option<String>,
@@ -108,7 +108,7 @@ impl Builder {
         self
     }
 
-    /// Clips gradients inside the step. Default: not.
+    /// Clips gradients inside the step. Default: no clip.
     pub fn clip(&mut self, clip: Clip) -> &mut Self {
         self.spec.around.clip = Some(clip);
         self
@@ -120,21 +120,22 @@ impl Builder {
         self
     }
 
-    /// Skips a step with a gradient that is not finite, or whose squared gradients have a sum past f32's range (a norm above 1.8e19):
-    /// parameters, states, the step count and bias corrections stay as they were. It reads gradients alone: a state or a parameter that
-    /// overflows by itself is not found. [`loss_scale`](Self::loss_scale) implies it. Default: off.
+    /// Skips a step with a gradient that is not finite, or with a sum of squared gradients past f32's range (a norm above 1.8e19):
+    /// parameters, states, the step count and bias corrections stay as they were. The test reads gradients alone: it does not find
+    /// a state or a parameter that overflows by itself. [`loss_scale`](Self::loss_scale) implies it. Default: off.
     pub fn skip_nonfinite(&mut self, skip: bool) -> &mut Self {
         self.spec.around.skip_nonfinite = skip;
         self
     }
 
-    /// Joins the gradients of micro-batches, which [`Optimizer::accumulate`](crate::Optimizer::accumulate) adds. It costs 4 bytes per parameter. Default: off.
+    /// Joins the gradients of micro-batches: [`Optimizer::accumulate`](crate::Optimizer::accumulate) adds each of them. The sum takes 4 bytes
+    /// per parameter. Default: off.
     pub fn accumulate(&mut self, how: Accumulate) -> &mut Self {
         self.spec.around.accumulate = Some(how);
         self
     }
 
-    /// Keeps an average of the weights, in the dispatch of the step. It costs 4 bytes per parameter. Default: off.
+    /// Keeps an average of the weights, in the dispatch of the step. The average takes 4 bytes per parameter. Default: off.
     pub fn ema(&mut self, ema: Ema) -> &mut Self {
         self.spec.around.ema = Some(ema);
         self
@@ -174,10 +175,10 @@ impl Builder {
 
     /// Lets a schedule set the learning rate of a group by step count: at step count t, the next step uses `schedule.rate(t)`. A skipped step
     /// does not advance the schedule, and [`Optimizer::write_step_count`](crate::Optimizer::write_step_count) sets its position. The learning
-    /// rate of the group is the base of a schedule that has none, and no later call may set it.
+    /// rate of the group is the base of a schedule without a base, and no later call may set it.
     ///
     /// The host computes values hundreds of steps ahead. A value out of range is an error of the first step that may need it. In an optimizer
-    /// with a schedule, every setting of every group may change only while no recorded step is unfinished.
+    /// with a schedule, every setting of every group may change only while every recorded step is finished.
     ///
     /// ```
     /// use wgpu_optim::schedule::{Cosine, Schedule};
@@ -240,7 +241,7 @@ impl Builder {
         Ok(Group { index: count, id })
     }
 
-    /// Freezes a tensor: it takes no part in steps and sums and has no states.
+    /// Freezes a tensor: the tensor takes no part in steps and sums and has no states.
     pub fn freeze(&mut self, tensor: Tensor) -> &mut Self {
         if let Some(index) = self.known(|spec| spec.tensor(tensor)) {
             self.spec.tensors[index].frozen = true;

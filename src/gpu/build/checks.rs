@@ -4,10 +4,9 @@ use std::collections::{BTreeMap, HashSet};
 
 use crate::gpu::build::spec::{Home, Slice, Spec, TensorInfo, index_of};
 use crate::gpu::layout::units::{VEC4, bytes_of};
-use crate::optim::Procedure;
-use crate::optim::rule::{check_common, same_rule};
+use crate::optim::procedure::spec::Feature;
+use crate::optim::rule::{check_common, need, same_rule};
 use crate::options::storage::Format;
-use crate::options::telemetry::refuse;
 use crate::{Error, NoDecay, Result};
 
 impl Spec {
@@ -48,20 +47,8 @@ impl Spec {
             group.scheduled.iter().try_for_each(|s| s.check(group.rule.as_ref(), &group.name))?;
         }
         self.around.check()?;
-        let first = self.groups[0].rule.as_ref();
-        if let (true, Procedure::Integrate(_)) = (self.around.telemetry, first.procedure()) {
-            return Err(refuse(first.name()));
-        }
         check_common(self.groups.iter().map(|g| (g.name.as_str(), g.rule.as_ref())))?;
-        if let Procedure::Integrate(_) = self.groups[0].rule.procedure() {
-            self.around.check_integrates()?;
-            if self.dynamic_gradients {
-                let rule = self.groups[0].rule.name();
-                let problem =
-                    format!("{rule} evaluates gradients inside the step: they must stay where they were bound");
-                return Err(Error::Usage(problem));
-            }
-        }
+        self.check_procedure()?;
         if self.tensors.is_empty() {
             return Err(Error::Usage("the builder has no tensor: add one with tensor, tensors or bind".to_owned()));
         }
@@ -77,8 +64,20 @@ impl Spec {
         self.check_overlaps()
     }
 
-    /// A pattern of names that fits no tensor is most likely misspelt: then weight decay would act where it should not, and no number
-    /// would tell.
+    /// Checks that the rule's procedure goes with the options around the rule.
+    fn check_procedure(&self) -> Result<()> {
+        let around = &self.around;
+        let features = [
+            (Feature::Telemetry, around.telemetry),
+            (Feature::ClipByNorm, around.clips_norm()),
+            (Feature::LossScale, around.loss_scale.is_some()),
+            (Feature::Accumulate, around.accumulate.is_some()),
+        ];
+        features.into_iter().filter(|(_, on)| *on).try_for_each(|(feature, _)| need(self.rule(), feature))
+    }
+
+    /// Checks that every pattern of names fits a tensor. A pattern that fits none is most likely misspelt: weight decay would then act on
+    /// tensors that the caller meant to exclude, and no message would say so.
     fn check_routes(&self) -> Result<()> {
         for (index, group) in self.groups.iter().enumerate() {
             for (which, _) in &group.routes {
@@ -97,7 +96,8 @@ impl Spec {
         Ok(())
     }
 
-    /// Whether tensors that were given to a group may be in another. A group's routes lead to groups that were added after it.
+    /// Whether tensors that the caller gave to the group `from` may be in the group `to`. The search ends, because routes lead only to groups
+    /// that were added later.
     fn routes_to(&self, from: usize, to: usize) -> bool {
         self.groups[from].routes.iter().any(|(_, undecayed)| *undecayed == to || self.routes_to(*undecayed, to))
     }
@@ -107,7 +107,7 @@ impl Spec {
         let mut buffers: Vec<&wgpu::Buffer> = Vec::new();
         let mut ranges: BTreeMap<(usize, u64), (u64, &str, &str)> = BTreeMap::new();
         for tensor in &self.tensors {
-            // An empty tensor has no bytes to overlap with, whatever range it was bound to.
+            // An empty tensor has no bytes, so its range overlaps nothing.
             let Home::Bound { param, grad } = &tensor.home else { continue };
             if tensor.elements == 0 {
                 continue;
@@ -172,7 +172,7 @@ impl TensorInfo {
         Ok(())
     }
 
-    /// Checks the widths of numbers in a buffer that holds parameters and gradients: it is bound once, as one type.
+    /// Checks the widths of numbers in a buffer that holds parameters and gradients: the buffer is bound once, as one type.
     fn check_widths(&self, param: &Slice, grad: &Slice) -> Result<()> {
         let (params, grads) = (self.formats.params.format(), self.formats.grads);
         if param.buffer != grad.buffer || params.bytes() == grads.bytes() {

@@ -13,7 +13,7 @@ use crate::gpu::build::plan::Plan;
 use crate::gpu::build::scope::{Patience, Scope};
 use crate::gpu::build::spec::Spec;
 use crate::gpu::hyper::scalars::Scalars;
-use crate::gpu::kernel::kernels::{Arena, Context, DispatchSet, Kernels, Pass, RoundDispatch};
+use crate::gpu::kernel::kernels::{Arena, Context, DispatchSet, Kernels, Offsets, Pass, RoundDispatch};
 use crate::gpu::kernel::passes;
 use crate::gpu::kernel::passes::PASS_BYTES;
 use crate::gpu::kernel::pipelines::{Compiler, Pipeline};
@@ -29,7 +29,7 @@ use crate::optim::rule::Rule;
 use crate::options::storage::half::rounding_key;
 use crate::{Error, Result};
 
-/// The tools of construction.
+/// The factories of an optimizer's buffers and pipelines.
 struct Maker<'a> {
     buffers: &'a Buffers<'a>,
     compiler: &'a Compiler<'a>,
@@ -167,7 +167,7 @@ impl Optimizer {
         for shard in 0..self.placement.layout.shards.len() {
             let class = &pipelines[self.placement.layout.shards[shard].class];
             let made = self.create_dispatches(maker, shard, class)?;
-            for fill in class.fill.iter().chain(&class.identity) {
+            for fill in class.fill.iter().chain(&class.setup) {
                 self.fill_states(maker, shard, &made, fill)?;
             }
             self.kernels.dispatches.push(made);
@@ -180,7 +180,7 @@ impl Optimizer {
         let shard = &self.placement.layout.shards[index];
         let arena =
             Arena { buffer: buffers.create(Which::Arena(index), OWNED)?, whole: shard.whole(), packed: shard.packed() };
-        // The update writes its measurements behind the records of chunks.
+        // The update writes its measurements after the records of chunks.
         let chunks = buffers.create_with(Which::Chunks(index), OWNED, bytemuck::cast_slice(&shard.chunks))?;
         let spans = buffers.create_with(Which::Spans(index), TABLE, bytemuck::cast_slice(&shard.spans))?;
         let pass = |pipeline: &Arc<Pipeline>, records: &[Chunk], table: &wgpu::Buffer, round: usize| {
@@ -193,11 +193,15 @@ impl Optimizer {
                 })
             });
             let grid = fold(records.len(), self.context.device.limits().max_compute_workgroups_per_dimension);
-            Pass { pipeline: pipeline.clone(), group, table: table.clone(), grid, round }
+            Pass { pipeline: pipeline.clone(), group, without_grads: None, table: table.clone(), grid, round }
         };
+        let mut update = pass(&class.update, &shard.chunks, &chunks, 0);
+        if update.group.is_none() && (class.swap.is_some() || class.evaluation.is_some()) {
+            update.without_grads = Some(self.group_without_grads(maker, index, &arena, &chunks, &class.update)?);
+        }
         let stats = class.stats.iter().enumerate();
         Ok(DispatchSet {
-            update: pass(&class.update, &shard.chunks, &chunks, 0),
+            update,
             stats: stats
                 .map(|(round, stats)| stats.as_ref().map(|stats| pass(stats, &shard.spans, &spans, round)))
                 .collect(),
@@ -279,23 +283,33 @@ impl Optimizer {
         });
         let pipeline = |entry| find(&pipelines, entry).map(|p| p.pipeline.clone());
         let finalize = pipelines[0].pipeline.clone();
-        // The finalize of a round without decisions makes only the totals.
+        // Without decisions, `wo_finalize` computes only the totals, so it serves as `wo_reduce` too.
         let reduce = pipeline("wo_reduce").unwrap_or_else(|| finalize.clone());
         Ok(RoundDispatch { finalize, reduce, conclude: pipeline("wo_conclude"), group, partials, totals })
     }
 
-    /// Writes the first values of states that do not start at zero.
-    fn fill_states(&self, maker: &Maker<'_>, index: usize, shard: &DispatchSet, fill: &Pipeline) -> Result<()> {
-        let Maker { buffers, compiler } = maker;
+    /// The bindings of an entry point that reads no gradient, before gradients exist. The layout allows writes to gradients, so an unused
+    /// buffer takes their place.
+    fn group_without_grads(
+        &self,
+        maker: &Maker<'_>,
+        index: usize,
+        arena: &Arena,
+        table: &wgpu::Buffer,
+        pipeline: &Pipeline,
+    ) -> Result<wgpu::BindGroup> {
         let window = self.placement.layout.shards[index].param.clone();
-        // The fill reads no gradient, and the gradients may not exist yet. The layout allows writes to gradients, so an unused buffer takes their
-        // place.
-        let unused = buffers.extra("stand-in", VEC4, OWNED)?;
-        let group = compiler.bind_group(fill, |name| match name {
+        let unused = maker.buffers.extra("stand-in", VEC4, OWNED)?;
+        Ok(maker.compiler.bind_group(pipeline, |name| match name {
             "wo_grads" => unused.as_entire_binding(),
             "wo_mask" => self.mask_binding(index),
-            _ => self.resource(name, window.clone(), &shard.arena, &shard.update.table, 0),
-        });
+            _ => self.resource(name, window.clone(), arena, table, 0),
+        }))
+    }
+
+    /// Writes the first values of states that do not start at zero.
+    fn fill_states(&self, maker: &Maker<'_>, index: usize, shard: &DispatchSet, fill: &Pipeline) -> Result<()> {
+        let group = self.group_without_grads(maker, index, &shard.arena, &shard.update.table, fill)?;
         let mut encoder = self
             .context
             .device
@@ -303,8 +317,7 @@ impl Optimizer {
         {
             let mut compute = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
             compute.set_pipeline(&fill.pipeline);
-            let per_run = fill.bindings.iter().any(|binding| binding.name == "wo_run");
-            compute.set_bind_group(0, &group, if per_run { &[0, 0] } else { &[0] });
+            compute.set_bind_group(0, &group, Offsets { slot: 0, record: 0, run: 0 }.of(fill).as_slice());
             compute.dispatch_workgroups(shard.update.grid.0, shard.update.grid.1, 1);
         }
         self.context.queue.submit([encoder.finish()]);
@@ -319,10 +332,11 @@ struct ClassPipelines {
     accumulate: Option<wgpu::ComputePipeline>,
     swap: Option<wgpu::ComputePipeline>,
     evaluation: Option<[wgpu::ComputePipeline; 2]>,
-    /// One per round; `None` where the round has no sums.
+    /// One per round; `None` if the round has no sums.
     stats: Vec<Option<Arc<Pipeline>>>,
     procedure: Option<Arc<Pipeline>>,
-    identity: Option<Pipeline>,
+    /// The procedure's entry point that runs once.
+    setup: Option<Pipeline>,
 }
 
 impl ClassPipelines {
@@ -344,7 +358,7 @@ impl ClassPipelines {
             evaluation: pipeline("wo_to_evaluation").zip(pipeline("wo_to_training")).map(<[_; 2]>::from),
             stats: stats.collect(),
             procedure: procedure.as_ref().map(|made| Arc::new(made[0].clone())),
-            identity: procedure.as_ref().and_then(|made| find(made, "wo_identity")).cloned(),
+            setup: procedure.as_ref().and_then(|made| made.get(1)).cloned(),
         }
     }
 }

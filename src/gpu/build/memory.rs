@@ -13,11 +13,11 @@ use crate::gpu::layout::units::bytes_of;
 
 impl Builder {
     /// The GPU memory that the optimizer would take on a device with these limits, by role: the buffers that [`build`](Self::build) would
-    /// create, and the ranges that the caller bound. This allocates nothing and needs no device. For tensors that were bound without
+    /// create, and the ranges that the caller bound. The call allocates nothing and needs no device. For tensors that were bound without
     /// gradients ([`bind_param`](Self::bind_param)), the caller owns the gradients of a step.
     ///
     /// # Errors
-    /// As [`build`](Self::build), as far as no device is needed.
+    /// Those errors of [`build`](Self::build) that need no device.
     pub fn memory_usage(&self, limits: &wgpu::Limits) -> Result<MemoryUsage> {
         let spec = self.settled()?;
         Ok(Plan::new(&spec, self.sum_lanes, limits, false)?.memory_usage(&spec))
@@ -26,7 +26,7 @@ impl Builder {
 
 impl Optimizer {
     /// The GPU memory that the optimizer takes, by role: every buffer that construction created, and the ranges that the caller bound.
-    /// Snapshots, reads and writes take memory for their copies beside it.
+    /// Snapshots, reads and writes take more memory for their copies, which is not counted here.
     #[must_use]
     pub fn memory_usage(&self) -> MemoryUsage {
         self.memory_usage.clone()
@@ -103,7 +103,9 @@ fn add_tensors(spec: &Spec, memory: &mut MemoryUsage) {
 mod tests {
     use super::*;
     use crate::gpu::build::buffers::{OWNED, created};
-    use crate::optim::{ALL, Entry, Procedure};
+    use crate::optim::procedure::refusal;
+    use crate::optim::procedure::spec::Feature;
+    use crate::optim::{ALL, Entry};
     use crate::tools::adapter::{Gpu, Selector};
     use crate::{Accumulate, AdamW, Clip, Ema, Group, LossScale, Optimizer, Rule};
 
@@ -118,7 +120,7 @@ mod tests {
         gpu.device.create_buffer(&descriptor)
     }
 
-    /// The crate's buffers, two groups and nothing around.
+    /// The crate's buffers, two groups and no options.
     fn plain(_: &Gpu, rule: &dyn Rule, storage: &str) -> Builder {
         let mut builder = Optimizer::builder(rule.boxed());
         let other = builder.group("other", rule.boxed());
@@ -133,7 +135,7 @@ mod tests {
     fn busy(gpu: &Gpu, rule: &dyn Rule, storage: &str) -> Builder {
         let mut builder = plain(gpu, rule, storage);
         builder.ema(Ema::default()).skip_nonfinite(true).given_directions(true);
-        if !matches!(rule.procedure(), Procedure::Integrate(_)) {
+        if refusal(&rule.procedure(), rule.name(), Feature::Accumulate).is_none() {
             builder.clip(Clip::TensorNorm(1.0)).loss_scale(LossScale::default());
             builder.accumulate(Accumulate::Sum).telemetry(true);
         }
@@ -170,7 +172,7 @@ mod tests {
             }
             (planned, built) => panic!("{what}: {planned:?}, but {:?}", built.map(|_| ())),
         };
-        // A stand-in is freed as soon as it has served.
+        // Construction frees a stand-in before it returns, so the plan does not count it.
         let created: Vec<(String, u64)> =
             created::take().into_iter().filter(|(label, _)| !label.ends_with("stand-in")).collect();
         let bytes: u64 = created.iter().map(|(_, bytes)| bytes).sum();
@@ -186,7 +188,7 @@ mod tests {
         for (name, rule) in ALL.iter().flat_map(Entry::variants) {
             let rule = rule.as_ref();
             for kind in [plain, busy, bound] {
-                // Storages take turns, so that the next variant has another.
+                // The storages take turns, so that each variant has another storage than the variant before.
                 turn += 1;
                 let storage = STORAGES[turn % STORAGES.len()];
                 let what = format!("{} {name} {storage}, number {turn}", rule.name());
@@ -194,7 +196,7 @@ mod tests {
                     refused += 1;
                     continue;
                 };
-                // The rest of a plan counts as alignment: numbers that were forgotten would be there. Blocks need more room.
+                // Bytes that no role counts are in the role of alignment, so that forgotten bytes show there. Blocks need more alignment.
                 assert!(storage != "f32" || memory.of(Role::Alignment) < 8192, "{what}: {memory}");
                 let mut used = rule.states().into_iter().filter(|state| state.used);
                 assert!(used.all(|state| memory.of(Role::State(state.name)) > 0), "{what}: {memory}");
@@ -216,7 +218,7 @@ mod tests {
         builder.memory_usage(&large()).expect("it fits")
     }
 
-    /// Bytes a parameter of 16 M of adamw, to be read in the code: nothing here comes from where they are computed.
+    /// Bytes per parameter of AdamW with 16 M parameters. The expected numbers are written out: none comes from the code under test.
     #[test]
     fn bytes_a_parameter_are_those_of_the_formats() {
         let block = 1.0 + 4.0 / 256.0;

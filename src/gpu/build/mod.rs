@@ -1,5 +1,5 @@
 //! Construction: the builder, the checks of its specification, the plan of every buffer with its bytes, and the creation of buffers,
-//! pipelines and bind groups. Nothing is created after it.
+//! pipelines and bind groups. Nothing is created after construction.
 
 pub(crate) mod blame;
 pub(crate) mod buffers;

@@ -17,7 +17,7 @@ use crate::options::around::Around;
 use crate::options::random;
 use crate::{Error, Result};
 
-/// An optimizer that is planned and not created.
+/// An optimizer that is planned but not created.
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) planned: Planned,
@@ -27,11 +27,11 @@ pub(crate) struct Plan {
     pub(crate) classes: Classes,
     pub(crate) layout: Layout,
     pub(crate) rings: Rings,
-    /// `Some` where each step names its gradients.
+    /// `Some` if each step names its gradients.
     pub(crate) runs: Option<RunTable>,
     /// The records of the passes of the procedure.
     pub(crate) passes: Vec<u8>,
-    /// `Some` where steps measure themselves.
+    /// `Some` if the optimizer measures each step (telemetry).
     pub(crate) sample: Option<Sample>,
     pub(crate) sizes: Sizes,
 }
@@ -61,7 +61,9 @@ impl Plan {
         };
         let rings = Rings::new(spec, device, &tables)?;
         let runs = dynamic_gradients.then(|| RunTable::new(&layout, limits));
-        let passes = passes::records(class.procedure, random::key(spec.seed, random::Stream::Probe));
+        let seed = random::key(spec.seed, random::Stream::Probe);
+        let passes = class.procedure.as_ref().map_or_else(Vec::new, |procedure| procedure.records(seed));
+        let passes = passes::bytes_of(&passes);
         plan_shards(&layout, spec.around, &mut sizes);
         plan_rounds(class, &layout, tensors, &mut sizes);
         plan_control(class, control, &mut sizes);
@@ -76,7 +78,7 @@ impl Plan {
         Ok(Self { planned, rows, row_table, classes, layout, rings, runs, passes, sample, sizes })
     }
 
-    /// Bytes of the measurements of a shard, behind its records of chunks.
+    /// Bytes of the measurements of a shard, after its records of chunks.
     pub(crate) fn measured(&self, shard: usize) -> u64 {
         measured(&self.layout.shards[shard], self.classes.distinct[0].around)
     }
@@ -97,7 +99,7 @@ impl Plan {
     }
 }
 
-/// Bytes behind the records of chunks of a shard, into which the update writes its measurements.
+/// Bytes after the records of chunks of a shard, into which the update writes its measurements.
 fn measured(shard: &Shard, around: Around) -> u64 {
     if around.telemetry { measured_bytes(shard) } else { 0 }
 }

@@ -7,7 +7,8 @@ use crate::optim::rule::{need_one_rate, need_rows, need_shared};
 use crate::options::storage::RoundingMode;
 use crate::{Error, Result};
 
-/// The longest row that may share a second moment. With it, chunks of whole rows, in vec4s, hold at most 1024 elements.
+/// The longest row that may share a second moment. With rows of at most this length, a chunk of whole rows and whole vec4s holds at most
+/// 1024 elements.
 const MOST_SHARED: usize = 256;
 
 impl Spec {
@@ -78,7 +79,7 @@ impl Spec {
         let rows = self.tensors.get(*first).and_then(|info| info.shape.first());
         for &tensor in &set.tensors {
             let Some(info) = self.tensors.get(tensor) else {
-                return refuse(format!("its tensor number {tensor} is not there, there are {}", self.tensors.len()));
+                return refuse(format!("it names tensor number {tensor}, the builder has only {}", self.tensors.len()));
             };
             if let Some(other) = set_of[tensor].replace(&set.name) {
                 return Err(info.error(format!("it is in row set `{other}` and cannot be in `{}` too", set.name)));
@@ -93,7 +94,9 @@ impl Spec {
             }
         }
         match (set.reserved, rows) {
-            (Some(room), Some(rows)) if room < *rows => refuse(format!("it has {rows} rows, reserved are only {room}")),
+            (Some(room), Some(rows)) if room < *rows => {
+                refuse(format!("it has {rows} rows, its row capacity is only {room}"))
+            }
             _ => Ok(()),
         }
     }

@@ -6,7 +6,7 @@ use crate::gpu::build::spec::{Mask, RowSet, RowSetInfo, Tensor, next_id};
 impl Builder {
     /// Adds a row set: tensors that share the rows of their first dimension. A step can then leave out rows ([`mask`](Self::mask)) or elements
     /// ([`skip_zero_gradients`](Self::skip_zero_gradients)), and [`Optimizer::remap`](crate::Optimizer::remap) can move rows together with
-    /// all their states. Rules that mix or move whole tensors inside the step (`warpadam`, and `flowadam` where it integrates) allow no row
+    /// all their states. Rules that mix or move whole tensors inside the step (`warpadam`, and `flowadam` with an integrator) allow no row
     /// sets. The probes of S-Adam leave out masked rows.
     ///
     /// An element that a step leaves out keeps every bit of its parameter and states, and has no part in sums: clips, tests for numbers that are
@@ -49,7 +49,7 @@ impl Builder {
 
     /// Sets the row capacity of a set, so that [`Optimizer::remap`](crate::Optimizer::remap) can change the count of rows in use, which is at
     /// first the first dimension of the shapes. The crate's buffers get the size of the capacity, and the caller's ranges
-    /// ([`bind`](Self::bind)) must have it. It also costs 4 bytes per parameter of the set. Default: rows cannot be remapped.
+    /// ([`bind`](Self::bind)) must have this size too. The capacity also takes 4 bytes per parameter of the set. Default: rows cannot be remapped.
     pub fn row_capacity(&mut self, rows: RowSet, count: usize) -> &mut Self {
         self.change(rows, |set| set.reserved = Some(count))
     }
@@ -61,8 +61,8 @@ impl Builder {
         self.change(rows, |set| set.mask = Mask::Own)
     }
 
-    /// As [`mask`](Self::mask), with the flags in the caller's buffer: 4 bytes for each row of the capacity, from a multiple of
-    /// 4 on, in a buffer with `STORAGE` usage. A renderer's buffer of pixel counts or radii per row can be the mask.
+    /// As [`mask`](Self::mask), with the flags in the caller's buffer: 4 bytes for each row of the capacity, beginning at a multiple
+    /// of 4, in a buffer with `STORAGE` usage. A renderer's buffer of pixel counts or radii per row can be the mask.
     pub fn mask_in(&mut self, rows: RowSet, mask: wgpu::BufferSlice<'_>) -> &mut Self {
         self.change(rows, |set| set.mask = Mask::Bound(mask.into()))
     }
@@ -73,7 +73,7 @@ impl Builder {
         self.change(rows, |set| set.nonzero = true)
     }
 
-    /// Multiplies the change of each column of a tensor by a rate, with decoupled decay. A row holds all dimensions but the first, and a column
+    /// Multiplies the change of each column of a tensor by a rate; decoupled decay is part of the change. A row holds all dimensions but the first, and a column
     /// is an index in the row: give one rate per element of a row, finite and not below 0.
     /// [`Optimizer::set_column_rates`](crate::Optimizer::set_column_rates) changes them. The tensor need not be in a row set.
     /// The schedule-free rules do not allow it. Default: 1.
@@ -85,9 +85,9 @@ impl Builder {
     }
 
     /// Keeps one second moment per row of a tensor: `v ← β2 v + (1-β2) mean(g²)`, the mean over the row's elements, in place of the
-    /// square of each element (of the gradient as the rule squares it, with L2 decay where the rule has it). All columns then have the same
+    /// square of each element (of the gradient as the rule squares it, with L2 decay if the rule has it). All columns then have the same
     /// scale, and a rotation of the coordinates of a row rotates the step. The optimizer stores `v` for each element, with the same value in
-    /// all of a row. Where the caller writes different values, the differences decay. For `adam`, `adamw`, `nadam` and `radam`, rows of at most 256 elements, and
+    /// all of a row. If the caller writes different values, the differences decay. Only `adam`, `adamw`, `nadam` and `radam` allow this, for rows of at most 256 elements and
     /// not together with [`skip_zero_gradients`](Self::skip_zero_gradients). The tensor need not be in a row set. Such
     /// tensors take a dispatch of their own. Default: off.
     pub fn share_second_moment(&mut self, tensor: Tensor) -> &mut Self {

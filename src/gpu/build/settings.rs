@@ -40,7 +40,7 @@ impl Spec {
         Ok(rule)
     }
 
-    /// The rules of several groups that change at once, by the groups' indices. What all groups share may change in all of them.
+    /// The rules of several groups that change at once, by the groups' indices. A setting that all groups share may change if it changes in all groups.
     #[cfg(feature = "checkpoint")]
     pub(crate) fn restored_rules<'a>(
         &self,
@@ -55,7 +55,7 @@ impl Spec {
         Ok(rules)
     }
 
-    /// A group's rule with other settings, checked by itself.
+    /// A group's rule with other settings. Checks this rule alone.
     fn rule_with<'a>(
         &self,
         group: Group,
@@ -76,7 +76,7 @@ impl Spec {
         Ok(rule)
     }
 
-    /// Checks what all groups share, where `changed` gives the new rules.
+    /// Checks the settings that all groups share; `changed` gives the new rules.
     fn check_common<'a>(&'a self, changed: impl Fn(usize) -> Option<&'a dyn Rule>) -> Result<()> {
         let rule_of = |i: usize| changed(i).unwrap_or(self.groups[i].rule.as_ref());
         check_common(self.groups.iter().enumerate().map(|(i, group)| (group.name.as_str(), rule_of(i))))
@@ -100,7 +100,7 @@ impl Spec {
         Ok(rule.settings().into_iter().filter(|(name, _)| !owned(name)).collect())
     }
 
-    /// The learning rate of a group at this step count, with the schedule where the group has one.
+    /// The learning rate of a group at this step count, with the schedule if the group has one.
     ///
     /// # Errors
     /// The handle belongs to another optimizer; the rule has no learning rate.

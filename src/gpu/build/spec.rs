@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::optim::{Procedure, Rule, Scalar};
+use crate::optim::procedure::probes;
+use crate::optim::{Rule, Scalar};
 use crate::options::around::{Around, evaluation_scalar};
 use crate::options::schedule::{Scheduled, scalars_at};
 use crate::options::storage::{Formats, Storage};
@@ -85,13 +86,12 @@ impl Spec {
         }
     }
 
-    /// Checks that a step without evaluations has what the rule decides from. `probed`: slopes were measured or given.
+    /// Checks that a step without evaluations has the slopes from which the rule decides. `probed`: slopes were measured or given.
     ///
     /// # Errors
     /// The rule probes, and no probe came before.
     pub(crate) fn check_probed(&self, probed: bool) -> Result<()> {
-        let Procedure::Probe(_) = self.rule().procedure() else { return Ok(()) };
-        if probed || self.undamped_steps {
+        if probed || self.undamped_steps || probes(&self.rule().procedure()) == 0 {
             return Ok(());
         }
         Err(Error::Usage(format!(
@@ -169,7 +169,7 @@ impl Spec {
     /// The row set of this name.
     ///
     /// # Errors
-    /// No row set or tensor has this name; the error suggests the nearest.
+    /// No row set has this name; the error suggests the nearest.
     pub(crate) fn row_set_named(&self, name: &str) -> Result<RowSet> {
         let sets = &self.rows.sets;
         let found = sets.iter().position(|set| set.name == name).map(|index| self.row_set_handle(index));
@@ -179,7 +179,7 @@ impl Spec {
     /// The tensor of this name.
     ///
     /// # Errors
-    /// No row set or tensor has this name; the error suggests the nearest.
+    /// No tensor has this name; the error suggests the nearest.
     pub(crate) fn tensor_named(&self, name: &str) -> Result<Tensor> {
         let found = self.tensors.iter().position(|info| info.name == name);
         let unknown = || Error::unknown("tensor", name, self.tensors.iter().map(|info| info.name.as_str()));
@@ -250,8 +250,8 @@ impl GroupInfo {
         Self { id, name, rule, maximize: false, scheduled: Vec::new(), routes: Vec::new() }
     }
 
-    /// Whether both hold one rule of this crate and differ in its rate alone. No rule of this crate computes the rate ahead, and rates
-    /// change often.
+    /// Whether both groups hold the same rule of this crate and differ in the learning rate alone. No rule of this crate computes the
+    /// learning rate ahead, so that such a change, which is frequent, changes no row that the host wrote ahead.
     pub(crate) fn rate_alone_differs(&self, other: &Self) -> bool {
         let (ours, theirs) = (self.rule.settings(), other.rule.settings());
         let same = ours.iter().zip(&theirs).all(|(a, b)| a.0 == "lr" || a == b);
@@ -267,7 +267,7 @@ impl GroupInfo {
     }
 }
 
-/// The index of `buffer` in `buffers`; adds the buffer where it is new.
+/// The index of `buffer` in `buffers`; adds the buffer if it is new.
 pub(crate) fn index_of<B: PartialEq>(buffers: &mut Vec<B>, buffer: B) -> usize {
     buffers.iter().position(|known| *known == buffer).unwrap_or_else(|| {
         buffers.push(buffer);

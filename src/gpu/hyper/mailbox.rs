@@ -21,7 +21,7 @@ struct Arrival(Arc<AtomicU8>);
 
 impl Drop for Arrival {
     fn drop(&mut self) {
-        // The exchange fails where the copy arrived, as it should.
+        // The exchange fails if the copy arrived. Then the state must stay.
         let _ = self.0.compare_exchange(UNDER_WAY, IDLE, Ordering::AcqRel, Ordering::Acquire);
     }
 }

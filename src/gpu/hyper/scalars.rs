@@ -15,15 +15,16 @@ use crate::gpu::build::spec::Spec;
 use crate::gpu::hyper::mailbox::Mailbox;
 use crate::gpu::kernel::text::scalar_rows;
 use crate::gpu::layout::units::{CONTROL_HEAD, VEC4};
-use crate::optim::{Procedure, Scalar};
+use crate::optim::Scalar;
+use crate::optim::procedure::probes;
 use crate::options::around::Around;
 use crate::{Error, Result};
 
 /// Bytes that the ring of per-count rows may take.
 const COUNT_BYTES: u64 = 1 << 20;
-/// Bytes that the rows of calls and of dynamic gradients may take where they are not long.
+/// Bytes that the rows of calls and of dynamic gradients may take, unless [`LEAST_SLOTS`] of them take more.
 const CALL_BYTES: u64 = 1 << 22;
-/// The fewest slots, however long the rows of a call are, if one binding holds them. The documentation promises as many unfinished steps.
+/// The fewest slots, however long the rows of a call are, if one binding holds them. The documentation promises this many unfinished steps.
 const LEAST_SLOTS: u64 = 256;
 /// The fewest slots with which an optimizer is built.
 const FEW_SLOTS: u64 = 64;
@@ -48,7 +49,7 @@ const CALL_HEAD: u64 = size_of::<Call>() as u64;
 #[derive(Debug)]
 pub(crate) struct Scalars {
     /// The rows per step count, then the gradient positions and the table of rows of each call, in vec4s. The control lies in front of them
-    /// where it has no binding of its own.
+    /// if it has no binding of its own.
     pub(crate) buffer: wgpu::Buffer,
     /// A [`Call`] with its rows, per slot.
     pub(crate) calls: wgpu::Buffer,
@@ -56,7 +57,7 @@ pub(crate) struct Scalars {
     counts: Counts,
     slots: Slots,
     around: Around,
-    /// The table that new calls carry, in words; empty where there are no row sets.
+    /// The table that new calls carry, in words; empty if there are no row sets.
     rows: Vec<u32>,
 }
 
@@ -87,7 +88,7 @@ pub(crate) struct Tables {
     pub(crate) gradients: usize,
     /// The table of rows of the first call.
     pub(crate) rows: Vec<u32>,
-    /// Bytes of the control where it shares the buffer.
+    /// Bytes of the control if it shares the buffer.
     pub(crate) in_control: Option<u64>,
 }
 
@@ -176,7 +177,7 @@ impl Rings {
         let slots = (CALL_BYTES / (call_stride + gradients_row + rows_row)).clamp(LEAST_SLOTS, 1024);
         let slots = slots.min(fitting.max(FEW_SLOTS));
         let sums = groups[0].rule.sums();
-        let probes = matches!(groups[0].rule.procedure(), Procedure::Probe(_));
+        let probes = probes(&groups[0].rule.procedure()) > 0;
         let may_skip = spec.around.guards() || sums.may_refuse || sums.may_hold || probes;
         let rings = Self { rows, count_row, slots, call_size, gradients_row, rows_row, in_control, may_skip };
         let end = rings.gradients_at(slots);
@@ -367,7 +368,7 @@ impl Scalars {
         settle(device, || self.counts.pending() == 0 && self.slots.tokens.iter().all(|t| Arc::strong_count(t) == 1))
     }
 
-    /// Starts over: writes every row anew, and sets the step count where one is given. Only while [`idle`](Self::idle).
+    /// Starts over: writes every row again, and sets the step count if one is given. Only while [`idle`](Self::idle).
     pub(crate) fn restart(&mut self, count: Option<u64>) {
         if let Some(step_count) = count {
             self.counts.set_known(step_count);
@@ -377,9 +378,9 @@ impl Scalars {
     }
 }
 
-/// Polls the device until `settled`, so that the callbacks of finished work run. Does not wait for work that is not finished. One poll is
-/// not enough, because the poll of another thread may have taken the callbacks and not run them yet. A browser runs callbacks between
-/// tasks, never within a poll.
+/// Polls the device until `settled`, so that the callbacks of finished work run. The function does not wait for unfinished work. One poll is
+/// not enough, because the poll of another thread may have taken the callbacks and not run them yet. A browser
+/// runs callbacks between tasks, never within a poll.
 fn settle(device: &wgpu::Device, mut settled: impl FnMut() -> bool) -> bool {
     const LOOKS: usize = if cfg!(target_arch = "wasm32") { 1 } else { 2000 };
     (0..LOOKS).any(|_| {
@@ -469,7 +470,7 @@ impl Counts {
         (self.known, self.finished) = (step_count, finished);
     }
 
-    /// Writes the rows that the recorded steps and the next step may read, in any order of submission, and some rows more.
+    /// Writes the rows that the recorded steps and the next step may read, in any order of submission, and some more rows.
     fn fill(
         &mut self,
         queue: &wgpu::Queue,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::gpu::hyper::scalars::Slot;
+use crate::gpu::kernel::passes;
 use crate::gpu::kernel::pipelines::Pipeline;
 use crate::gpu::layout::runs::Runs;
 
@@ -20,14 +21,14 @@ pub(crate) struct Kernels {
     /// One per shard of the layout.
     pub(crate) dispatches: Vec<DispatchSet>,
     pub(crate) rounds: Vec<RoundDispatch>,
-    /// How many of the rounds every step makes; the others are the procedure's.
+    /// The count of rounds that every step makes; the other rounds belong to the procedure.
     pub(crate) main_rounds: usize,
     pub(crate) control: wgpu::Buffer,
-    /// A slot for the loss at the parameters and one for each probe, where the rule probes.
+    /// A slot for the loss at the parameters and one for each probe, if the rule probes.
     pub(crate) losses: Option<wgpu::Buffer>,
     /// The records of the procedure's passes.
     pub(crate) passes: Option<wgpu::Buffer>,
-    /// `Some` where gradients are given with each step.
+    /// `Some` if the caller gives gradients with each step.
     pub(crate) runs: Option<Runs>,
 }
 
@@ -35,17 +36,17 @@ pub(crate) struct Kernels {
 #[derive(Debug)]
 pub(crate) struct DispatchSet {
     pub(crate) update: Pass,
-    /// One per round, where the round has sums.
+    /// One per round; `None` if the round has no sums.
     pub(crate) stats: Vec<Option<Pass>>,
     pub(crate) procedure: Option<Pass>,
     pub(crate) accumulate: Option<wgpu::ComputePipeline>,
     pub(crate) swap: Option<wgpu::ComputePipeline>,
-    /// To the point at which the rule is evaluated, and back.
+    /// Moves the parameters to the point at which the model is evaluated, and back.
     pub(crate) evaluation: Option<[wgpu::ComputePipeline; 2]>,
     pub(crate) arena: Arena,
 }
 
-/// The arena of a shard, which is bound as two: f32 and packed numbers.
+/// The arena of a shard. Two bindings show it: one the f32, the other the packed numbers.
 #[derive(Debug)]
 pub(crate) struct Arena {
     pub(crate) buffer: wgpu::Buffer,
@@ -69,12 +70,64 @@ impl Arena {
 #[derive(Debug)]
 pub(crate) struct Pass {
     pub(crate) pipeline: Arc<Pipeline>,
-    /// `None` where gradients are rebound: then each run has its own.
+    /// `None` if gradients are rebound: then each run has its own bind group.
     pub(crate) group: Option<wgpu::BindGroup>,
+    /// For entry points that read no gradient, where gradients are rebound: another buffer takes their place.
+    pub(crate) without_grads: Option<wgpu::BindGroup>,
     pub(crate) table: wgpu::Buffer,
     pub(crate) grid: (u32, u32),
-    /// The round of sums that it belongs to.
+    /// The round of sums to which the pass belongs.
     pub(crate) round: usize,
+}
+
+impl Pass {
+    /// The bindings of a dispatch of the whole table. `None`: the dispatch reads rebound gradients.
+    pub(crate) fn group_of(&self, kind: Kind) -> Option<&wgpu::BindGroup> {
+        let reads = !matches!(kind, Kind::Swap | Kind::ToEvaluation | Kind::ToTraining);
+        self.group.as_ref().or(self.without_grads.as_ref().filter(|_| !reads))
+    }
+}
+
+/// The dynamic offsets of a dispatch.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Offsets {
+    /// Of the scalars of the call.
+    pub(crate) slot: u32,
+    /// The number of the record of the procedure's pass.
+    pub(crate) record: usize,
+    /// Of the first record of a run.
+    pub(crate) run: u32,
+}
+
+/// Offsets in the order of the bindings that take them.
+#[derive(Debug, Default)]
+pub(crate) struct OffsetList {
+    offsets: [u32; 3],
+    length: usize,
+}
+
+impl OffsetList {
+    pub(crate) fn as_slice(&self) -> &[u32] {
+        &self.offsets[..self.length]
+    }
+}
+
+impl Offsets {
+    /// The offsets that the bindings of this pipeline take.
+    pub(crate) fn of(self, pipeline: &Pipeline) -> OffsetList {
+        let mut list = OffsetList::default();
+        for binding in &pipeline.bindings {
+            let offset = match binding.name {
+                "wo_call" => self.slot,
+                "wo_pass" => passes::offset(self.record),
+                "wo_run" => self.run,
+                _ => continue,
+            };
+            list.offsets[list.length] = offset;
+            list.length += 1;
+        }
+        list
+    }
 }
 
 /// The second half of a round of sums.
@@ -83,15 +136,15 @@ pub(crate) struct RoundDispatch {
     pub(crate) finalize: wgpu::ComputePipeline,
     /// The totals without the decisions.
     pub(crate) reduce: wgpu::ComputePipeline,
-    /// The decisions without the totals, where a step may be recorded in two halves.
+    /// The decisions without the totals, if a step may be recorded in two halves.
     pub(crate) conclude: Option<wgpu::ComputePipeline>,
     pub(crate) group: wgpu::BindGroup,
     pub(crate) partials: wgpu::Buffer,
     pub(crate) totals: wgpu::Buffer,
 }
 
-/// Which of a shard's dispatches.
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// The kinds of a shard's dispatches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// The sums of a round.
     Stats(usize),
@@ -105,7 +158,7 @@ pub(crate) enum Kind {
 }
 
 impl DispatchSet {
-    /// A pass with the pipeline that it runs now, where the class has one.
+    /// A pass with the pipeline that it runs now, if the class has such a pass.
     pub(crate) fn pass(&self, kind: Kind) -> Option<(&Pass, &wgpu::ComputePipeline)> {
         match kind {
             Kind::Stats(round) => self.stats.get(round)?.as_ref().map(|p| (p, &p.pipeline.pipeline)),

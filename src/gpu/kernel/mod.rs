@@ -1,4 +1,4 @@
-//! Pipelines: the text of each stage, its bindings, and their compilation. Which tensors a dispatch serves is decided in `layout`.
+//! Pipelines: the text of each stage, its bindings, and their compilation. The folder `layout` decides which tensors a dispatch serves.
 
 pub(crate) mod kernels;
 pub(crate) mod passes;

@@ -41,7 +41,7 @@ impl Compiler<'_> {
                 module: &module,
                 entry_point: Some(entry),
                 compilation_options: wgpu::PipelineCompilationOptions {
-                    // Every lane writes its own word before it reads another's.
+                    // The memory needs no zeros: the kernels write every word before a lane reads it.
                     zero_initialize_workgroup_memory: false,
                     ..Default::default()
                 },
@@ -60,7 +60,7 @@ impl Compiler<'_> {
             return self.device.create_shader_module(descriptor);
         }
         let checks = wgpu::ShaderRuntimeChecks { force_loop_bounding: false, ..wgpu::ShaderRuntimeChecks::checked() };
-        // SAFETY: only the bounding of loops is off, because its counter keeps compilers from unrolling. The text is this crate's own:
+        // SAFETY: only the bounding of loops is off, because its counter keeps compilers from unrolling loops. The text is this crate's own:
         // every loop runs to a constant or to a length in a table that the host wrote and that the GPU only reads.
         unsafe { self.device.create_shader_module_trusted(descriptor, checks) }
     }

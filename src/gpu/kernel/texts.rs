@@ -1,4 +1,4 @@
-//! Every text of the registry validates, is written in every language that naga writes, and holds nothing that no pipeline runs.
+//! Tests: every text of the registry validates, translates to every language that naga writes, and holds only code that a pipeline runs.
 
 use std::collections::HashSet;
 
@@ -9,7 +9,9 @@ use crate::gpu::build::builder::Builder;
 use crate::gpu::build::spec::Group;
 use crate::gpu::kernel::text::Access;
 use crate::gpu::layout::class::{Class, Round, RowText, Stage};
-use crate::optim::{ALL, Entry, Procedure, Rule, Value};
+use crate::optim::procedure::refusal;
+use crate::optim::procedure::spec::Feature;
+use crate::optim::{ALL, Entry, Rule, Value};
 use crate::options::around::{Accumulate, Around, Clip, Ema, LossScale};
 use crate::tools::shader::{Checked, Target, Translation};
 
@@ -56,14 +58,10 @@ impl Text {
     }
 }
 
-/// All texts of a rule's class, wherever its tensors lie.
+/// All texts of a rule's class, for every place that its tensors may have.
 fn texts(rule: &dyn Rule, around: Around, groups: usize) -> Vec<Text> {
     let mut texts = Vec::new();
-    let integrates = matches!(rule.procedure(), Procedure::Integrate(_));
     for (shared, dynamic_gradients) in [(false, false), (true, false), (false, true)] {
-        if dynamic_gradients && integrates {
-            continue; // the builder refuses it
-        }
         let class = Class { shared, dynamic_gradients, ..Class::with(rule, around, groups) };
         let mut add = |round: Round, stage: Stage| {
             let class = Class { round, ..class.clone() };
@@ -126,7 +124,7 @@ fn row_texts(rule: &dyn Rule, around: Around) -> Vec<Text> {
 fn every_text_with_rows_validates_and_binds_no_more_than_every_device_does() {
     let [alone, .., every] = &arounds()[..] else { panic!("there are several") };
     let mut seen = HashSet::new();
-    for entry in ALL.iter().filter(|entry| entry.sample().procedure().steps_rows()) {
+    for entry in ALL.iter().filter(|entry| refusal(&entry.sample().procedure(), entry.name, Feature::Rows).is_none()) {
         for around in [Around::default(), *alone, *every] {
             for text in row_texts(entry.sample().as_ref(), around) {
                 if seen.insert(text.wgsl.clone()) {
@@ -213,7 +211,7 @@ fn check(text: &Text) {
     assert!(unused.is_empty(), "{what}: {unused:?}\n{wgsl}");
 }
 
-/// The declarations of a text that no pipeline runs: entry points of no pipeline, functions that none of them calls or that do nothing,
+/// The declarations of a text that no pipeline runs: entry points without a pipeline, functions that no entry point calls or that do nothing,
 /// constants, structs and variables that no other line reads.
 fn unused(text: &Text) -> Vec<String> {
     let module = naga::front::wgsl::parse_str(&text.wgsl).expect("it was checked");
@@ -312,7 +310,7 @@ fn what_is_public_is_among_them() {
     }
 }
 
-/// Words of features' code.
+/// Words that only the code of an option contains.
 const TRACES: [&str; 12] = [
     "wo_ACCUMULATOR",
     "wo_AVERAGE",
@@ -344,7 +342,7 @@ fn what_is_off_leaves_no_trace() {
     let gpu = pollster::block_on(crate::tools::adapter::Selector::default().open()).expect("an adapter");
     for entry in ALL {
         let rule = entry.sample();
-        if rule.procedure() != Procedure::Plain {
+        if rule.procedure().is_some() {
             continue;
         }
         let bare = Class::of(rule.as_ref(), false, false);
@@ -365,7 +363,7 @@ fn what_is_off_leaves_no_trace() {
         let sums = rule.sums().sums > 0;
         for stage in [Stage::Stats, Stage::Finalize, Stage::Update].into_iter().filter(|s| sums || *s == Stage::Update)
         {
-            // How many threads add sums is the device's choice.
+            // The device decides how many threads add sums.
             let bare = Class { sum_lanes: class.sum_lanes, ..bare.clone() };
             let text = class.text(stage);
             assert_eq!(text, bare.text(stage), "{} {stage:?}", entry.name);

@@ -1,14 +1,15 @@
 //! The arrays of an arena: their names, the widths of their numbers, and where they begin.
 //!
-//! An arena holds a header, then the arrays of f32, one behind the other. Each array covers all tensors of the shard. The packed arrays
-//! follow where the device allows another binding to begin: first the halves, one word per two numbers; then the bytes, one word per four
-//! numbers, and behind the bytes one word per block with the largest magnitude of the block. All arrays have the same length, counted in
+//! An arena holds a header, then the arrays of f32, one after the other. Each array covers all tensors of the shard. The packed arrays
+//! follow where the device allows another binding to begin: first the 16-bit arrays, one word per two numbers; then the 8-bit arrays, one
+//! word per four numbers, each followed by one word per block with the largest magnitude of the block. All arrays have the same length, counted in
 //! vec4s of numbers: the stride.
 
 use crate::gpu::layout::class::Class;
 use crate::gpu::layout::memory::Role;
 use crate::gpu::layout::units::{ACCUMULATOR, AVERAGE, BLOCK_VEC4S, Counts, MASTER, REMAINDER, VEC4};
-use crate::optim::{Kind, Procedure, StateSpec};
+use crate::optim::procedure::spec::ArraySpec;
+use crate::optim::{Kind, StateSpec};
 use crate::options::storage::blockwise::BLOCK;
 use crate::options::storage::{Form, Packed, RoundingMode};
 
@@ -21,6 +22,8 @@ pub(crate) struct Array {
     pub(crate) form: Form,
     /// The kind of numbers, for a state.
     pub(crate) kind: Kind,
+    /// Whether its content is undefined between steps.
+    pub(crate) scratch: bool,
     /// The arrays that lie before this one.
     pub(crate) before: Counts,
 }
@@ -77,22 +80,25 @@ impl Class {
     /// The arrays of the arena, in order: the kept states, the accumulator, the average of the weights, the master or remainder of the
     /// parameters, the arrays of the procedure.
     pub(crate) fn arrays(&self) -> Vec<Array> {
-        let exact = |role, name| (role, name, Form::Whole, Kind::Exact);
+        let exact = |role, name| (role, name, Form::Whole, Kind::Exact, false);
         let accumulator = self.around.accumulate.map(|_| exact(Role::Accumulator, ACCUMULATOR));
         let average = self.around.ema.map(|_| exact(Role::Average, AVERAGE));
         let precision = match self.formats.params.keep() {
             Some(RoundingMode::Master) => Some(exact(Role::Master, MASTER)),
-            Some(RoundingMode::Split) => Some((Role::Remainder, REMAINDER, Form::Remainder, Kind::Exact)),
+            Some(RoundingMode::Split) => Some((Role::Remainder, REMAINDER, Form::Remainder, Kind::Exact, false)),
             None | Some(RoundingMode::Nearest | RoundingMode::Stochastic) => None,
         };
-        let procedure = of(self.procedure, self.given).into_iter().map(|name| exact(role(name), name));
+        let procedure = self.procedure.as_ref().map_or_else(Vec::new, |procedure| procedure.arrays(self.given));
+        let of_procedure =
+            |array: ArraySpec| (Role::Procedure(array.role), array.name, Form::Whole, Kind::Exact, array.scratch);
+        let procedure = procedure.into_iter().map(of_procedure);
         let state = |(k, state): (usize, &StateSpec)| {
-            (Role::State(state.name), state.name, Form::of(state.kind, self.formats.state(k)), state.kind)
+            (Role::State(state.name), state.name, Form::of(state.kind, self.formats.state(k)), state.kind, false)
         };
         let states = self.kept().map(state);
         let mut before = Counts::default();
-        let place = |(role, name, form, kind): (Role, &'static str, Form, Kind)| {
-            let array = Array { name, role, form, kind, before };
+        let place = |(role, name, form, kind, scratch): (Role, &'static str, Form, Kind, bool)| {
+            let array = Array { name, role, form, kind, scratch, before };
             before = before.with(form);
             array
         };
@@ -109,7 +115,7 @@ impl Class {
         self.formats.params.keep() == Some(RoundingMode::Stochastic) || self.arrays().iter().any(Array::is_stochastic)
     }
 
-    /// The number of an f32 array among the f32 arrays; 0 where the class has no array of this name.
+    /// The number of an f32 array among the f32 arrays; 0 if the class has no array of this name.
     pub(crate) fn whole(&self, name: &str) -> u64 {
         self.arrays().iter().find(|a| a.name == name && a.form == Form::Whole).map_or(0, |a| a.before.whole)
     }
@@ -119,75 +125,9 @@ impl Class {
 #[cfg(any(feature = "checkpoint", feature = "custom"))]
 pub(crate) const PARAM: &str = "param";
 
-/// The parameters while a probe moves them.
-pub(crate) const ANCHOR: &str = "probe_anchor";
-
-/// The directions of probes, where the caller gives them.
-pub(crate) const DIRECTIONS: [&str; 8] = [
-    "direction_1",
-    "direction_2",
-    "direction_3",
-    "direction_4",
-    "direction_5",
-    "direction_6",
-    "direction_7",
-    "direction_8",
-];
-
-/// The parameters at the start of an integrator.
-pub(crate) const BASE: &str = "flow_base";
-
-/// An integrator's derivatives.
-pub(crate) const DERIVATIVES: [&str; 7] = ["flow_k1", "flow_k2", "flow_k3", "flow_k4", "flow_k5", "flow_k6", "flow_k7"];
-
-/// P g.
-pub(crate) const WARPED: &str = "warped";
-
-/// The gradient of the step before.
-pub(crate) const BEFORE: &str = "warp_gradient";
-
-/// The columns of P: element i of a column lies in row i of P.
-#[rustfmt::skip]
-pub(crate) const COLUMNS: [&str; 64] = [
-    "warp_00", "warp_01", "warp_02", "warp_03", "warp_04", "warp_05", "warp_06", "warp_07",
-    "warp_08", "warp_09", "warp_10", "warp_11", "warp_12", "warp_13", "warp_14", "warp_15",
-    "warp_16", "warp_17", "warp_18", "warp_19", "warp_20", "warp_21", "warp_22", "warp_23",
-    "warp_24", "warp_25", "warp_26", "warp_27", "warp_28", "warp_29", "warp_30", "warp_31",
-    "warp_32", "warp_33", "warp_34", "warp_35", "warp_36", "warp_37", "warp_38", "warp_39",
-    "warp_40", "warp_41", "warp_42", "warp_43", "warp_44", "warp_45", "warp_46", "warp_47",
-    "warp_48", "warp_49", "warp_50", "warp_51", "warp_52", "warp_53", "warp_54", "warp_55",
-    "warp_56", "warp_57", "warp_58", "warp_59", "warp_60", "warp_61", "warp_62", "warp_63",
-];
-
-/// The arrays of a procedure, in order. `given`: the caller gives the directions of probes.
-pub(crate) fn of(procedure: Procedure, given: bool) -> Vec<&'static str> {
-    match procedure {
-        Procedure::Plain => Vec::new(),
-        Procedure::Probe(probe) => {
-            let directions = if given { probe.count } else { 0 };
-            [&[ANCHOR], &DIRECTIONS[..directions]].concat()
-        }
-        Procedure::Integrate(scheme) => [&[BASE], &DERIVATIVES[..scheme.stages()]].concat(),
-        Procedure::Warp(warp) => {
-            let before = if warp.learned { &[BEFORE][..] } else { &[] };
-            [&[WARPED], before, &COLUMNS[..warp.block]].concat()
-        }
-    }
-}
-
-/// The role under which memory usage counts an array of a procedure.
-pub(crate) fn role(name: &'static str) -> Role {
-    if COLUMNS.contains(&name) { Role::WarpMatrix } else { Role::Procedure(name) }
-}
-
-/// Whether the content of an array is undefined between steps.
-pub(crate) fn is_scratch(name: &str) -> bool {
-    [ANCHOR, BASE, WARPED].contains(&name) || DERIVATIVES.contains(&name) || DIRECTIONS.contains(&name)
-}
-
 /// Whether the parameters, or an array beside the states of a rule, have this name.
 #[cfg(feature = "custom")]
 pub(crate) fn is_taken(name: &str) -> bool {
-    let own = [PARAM, ACCUMULATOR, AVERAGE, BEFORE].contains(&name) || COLUMNS.contains(&name);
-    own || crate::gpu::layout::units::keeps_precision(name) || is_scratch(name)
+    let own = [PARAM, ACCUMULATOR, AVERAGE].contains(&name) || crate::gpu::layout::units::keeps_precision(name);
+    own || crate::optim::procedure::is_taken(name)
 }

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use crate::Result;
 use crate::gpu::layout::units::SUM_LANES;
-use crate::optim::procedure::Scheme;
+use crate::optim::procedure::spec::{PassSpec, RoundSpec};
+use crate::optim::procedure::{Shared, probes};
 use crate::optim::rule::Origin;
-use crate::optim::{Depends, Procedure, Rule, StateSpec, Sums};
+use crate::optim::{Depends, Rule, StateSpec, Sums};
 use crate::options::around::{Around, evaluation_scalar};
 use crate::options::storage::{Formats, Storage};
 
@@ -17,12 +18,9 @@ pub enum Stage {
     Stats,
     /// Adds the sums and decides, in one workgroup.
     Finalize,
-    /// Moves parameters along a probe's direction and back: rules that probe.
-    Probe,
-    /// Moves parameters between evaluations: rules that integrate.
-    Flow,
-    /// Multiplies gradients by a matrix: WarpAdam.
-    Warp,
+    /// The pass of the rule's procedure: it moves parameters along a probe's direction, moves parameters between evaluations, or
+    /// multiplies gradients by a matrix.
+    Procedure,
     /// Changes parameters and states.
     Update,
     /// Remaps and resets rows. No step runs this stage, and only optimizers with row sets have it.
@@ -31,7 +29,7 @@ pub enum Stage {
 
 impl Stage {
     /// The stages of a step, in order.
-    pub const ALL: [Self; 6] = [Self::Stats, Self::Finalize, Self::Probe, Self::Flow, Self::Warp, Self::Update];
+    pub const ALL: [Self; 4] = [Self::Stats, Self::Finalize, Self::Procedure, Self::Update];
 }
 
 /// The sums of one pair of stats and finalize. Usually one round makes all sums. A rule that sums the clipped gradient has a second
@@ -42,14 +40,10 @@ pub(crate) enum Round {
     Only,
     /// The sums of the harness.
     First,
-    /// The sums of the rule, of the clipped gradient.
+    /// The sums of the rule, computed from the clipped gradient.
     Second,
-    /// The squares of the directions of probes.
-    Directions,
-    /// The sums of the rule again, after an integrator followed the flow.
-    Settle,
-    /// The error of an integrator's step.
-    Error,
+    /// The procedure's round of this number.
+    Procedure(usize),
 }
 
 impl Round {
@@ -70,10 +64,10 @@ pub struct Class {
     pub(crate) scalars: Vec<(&'static str, Depends)>,
     pub(crate) decision: Vec<&'static str>,
     pub(crate) global_state: Vec<&'static str>,
-    pub(crate) procedure: Procedure,
+    pub(crate) procedure: Shared,
     pub(crate) sums: Sums,
     pub(crate) around: Around,
-    /// The state along which the parameters move to the point at which the rule is evaluated.
+    /// The state along which the parameters move to the point at which the model is evaluated.
     pub(crate) evaluated: Option<&'static str>,
     pub(crate) round: Round,
     /// Groups of the optimizer.
@@ -96,7 +90,7 @@ pub struct Class {
     pub(crate) rows: Option<RowText>,
     /// The sums count the stepped elements, because a step may leave out elements and the rule has sums.
     pub(crate) counted: bool,
-    /// The scalars lie in the control buffer, this many vec4s behind its head. With a mask or packed arrays the sums have no binding left
+    /// The scalars lie in the control buffer, this many vec4s after its head. With a mask or packed arrays the sums have no binding left
     /// for the scalars.
     pub(crate) scalars_in_control: Option<usize>,
 }
@@ -159,18 +153,30 @@ impl Class {
             Stage::Stats => rounds && self.sum_counts().0 > 0,
             Stage::Finalize => rounds,
             Stage::Update => true,
-            own => self.procedure_stage() == Some(*own),
+            Stage::Procedure => self.procedure_stage().is_some(),
+            Stage::Rows => false,
         })
     }
 
     /// The stage that the rule's procedure adds.
-    pub(crate) const fn procedure_stage(&self) -> Option<Stage> {
-        match self.procedure {
-            Procedure::Plain => None,
-            Procedure::Probe(_) => Some(Stage::Probe),
-            Procedure::Integrate(_) => Some(Stage::Flow),
-            Procedure::Warp(_) => Some(Stage::Warp),
-        }
+    pub(crate) fn procedure_stage(&self) -> Option<Stage> {
+        self.pass().map(|_| Stage::Procedure)
+    }
+
+    /// The pass of the rule's procedure.
+    pub(crate) fn pass(&self) -> Option<PassSpec> {
+        self.procedure.as_ref().and_then(|procedure| procedure.pass())
+    }
+
+    /// The procedure's round that this class describes.
+    pub(crate) fn procedure_round(&self) -> Option<RoundSpec> {
+        let Round::Procedure(number) = self.round else { return None };
+        self.procedure.as_ref().and_then(|procedure| procedure.rounds().get(number).copied())
+    }
+
+    /// Whether the round has sums of the procedure's own terms, which come from a record of the pass and not from the gradient.
+    pub(crate) fn sums_own_terms(&self) -> bool {
+        matches!(self.procedure_round(), Some(RoundSpec::Own(_)))
     }
 
     /// The rounds of sums that a step makes.
@@ -189,25 +195,23 @@ impl Class {
         match self.round {
             Round::Only => (self.sums, self.around.sums()),
             Round::First => (none, true),
-            Round::Second | Round::Settle => (self.sums, false),
-            Round::Directions => (Sums { sums: self.probes(), totals: self.probes(), ..none }, false),
-            Round::Error => (Sums { sums: 2, totals: 2, ..none }, false),
+            Round::Second => (self.sums, false),
+            Round::Procedure(_) => match self.procedure_round() {
+                Some(RoundSpec::Own(count)) => (Sums { sums: count, totals: count, ..none }, false),
+                Some(RoundSpec::Rule) | None => (self.sums, false),
+            },
         }
     }
 
     /// The count of directions that the rule probes.
-    pub(crate) const fn probes(&self) -> usize {
-        if let Procedure::Probe(probe) = self.procedure { probe.count } else { 0 }
+    pub(crate) fn probes(&self) -> usize {
+        probes(&self.procedure)
     }
 
     /// The rounds of sums that the procedure adds to [`rounds`](Self::rounds).
     pub(crate) fn later_rounds(&self) -> Vec<Round> {
-        match self.procedure {
-            Procedure::Plain | Procedure::Warp(_) => Vec::new(),
-            Procedure::Probe(_) => vec![Round::Directions],
-            Procedure::Integrate(Scheme::Rk4) => vec![Round::Settle],
-            Procedure::Integrate(Scheme::Dopri5 { .. }) => vec![Round::Settle, Round::Error],
-        }
+        let rounds = self.procedure.as_ref().map_or(0, |procedure| procedure.rounds().len());
+        (0..rounds).map(Round::Procedure).collect()
     }
 
     /// The rounds of the step, then those of the procedure.
@@ -251,7 +255,7 @@ impl Class {
 /// The needs of a class of tensors with rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RowText {
-    /// The number of the buffer of masks, where a step takes only flagged rows.
+    /// The number of the buffer of masks, if a step takes only flagged rows.
     pub(crate) mask: Option<usize>,
     /// A step takes only elements with a gradient that is not exactly zero.
     pub(crate) nonzero: bool,

@@ -1,4 +1,4 @@
-//! What the layout knows of a tensor.
+//! The facts about a tensor from which the layout is computed.
 
 use crate::gpu::layout::units::Counts;
 use crate::gpu::layout::windows::Place;

@@ -20,9 +20,7 @@ pub enum Role {
     Master,
     /// The low 16 bits of split parameters: [`RoundingMode::Split`](crate::options::storage::RoundingMode::Split).
     Remainder,
-    /// The columns of WarpAdam's matrix.
-    WarpMatrix,
-    /// Another array of a rule that probes, integrates or multiplies by a matrix: its name.
+    /// An array of a rule that probes, integrates or multiplies by a matrix: its name; `warp matrix` for all columns of WarpAdam's matrix.
     Procedure(&'static str),
     /// Flags of rows: [`Builder::mask`](crate::Builder::mask).
     Masks,
@@ -55,7 +53,6 @@ impl fmt::Display for Role {
             Self::Average => f.pad("average of the weights"),
             Self::Master => f.pad("master"),
             Self::Remainder => f.pad("remainder"),
-            Self::WarpMatrix => f.pad("warp matrix"),
             Self::Procedure(name) => f.pad(name),
             Self::Masks => f.pad("masks of rows"),
             Self::Rows => f.pad("rows that move"),
@@ -163,7 +160,7 @@ impl MemoryUsage {
         self.sum(|_| true)
     }
 
-    /// All bytes per parameter; 0 where there is no parameter.
+    /// All bytes per parameter; 0 if there is no parameter.
     #[must_use]
     pub fn per_parameter(&self) -> f64 {
         self.share_of(self.total())

@@ -12,7 +12,7 @@ use crate::{Error, Result};
 /// Words of `wo_Member` of `shaders/harness/rows.wgsl`, rounded up to vec4s.
 const MEMBER: usize = 8;
 
-/// The work of a call beside the step on a tensor: `wo_Member.task`.
+/// The work of a remap or a reset on a tensor: `wo_Member.task`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub(crate) enum Task {
@@ -43,7 +43,7 @@ pub(crate) struct SetState {
 pub(crate) struct RowState {
     pub(crate) sets: Vec<SetState>,
     pub(crate) set_of: Vec<Option<usize>>,
-    /// The column rates of each tensor; empty where the tensor has none.
+    /// The column rates of each tensor; empty if the tensor has none.
     pub(crate) columns: Vec<Vec<f32>>,
     /// The tensors that keep one second moment per row.
     pub(crate) shared: BTreeSet<usize>,
@@ -96,7 +96,7 @@ impl RowState {
         Ok(state)
     }
 
-    /// Plans the crate's buffer of masks, where a set has such a mask.
+    /// Plans the crate's buffer of masks, if a set has such a mask.
     pub(crate) fn plan(&self, sizes: &mut Sizes) {
         if let Some(bytes) = self.mask_bytes(|source| matches!(source, Source::Crate(_))) {
             sizes.add(Which::Masks, bytes);
@@ -113,7 +113,7 @@ impl RowState {
         Ok(())
     }
 
-    /// Bytes of the masks that lie in buffers that `which` picks. `None`: no mask does.
+    /// Bytes of the masks that lie in buffers that `which` picks. `None`: no mask lies in such a buffer.
     pub(crate) fn mask_bytes(&self, which: impl Fn(&Source) -> bool) -> Option<u64> {
         let masks = self.sets.iter().filter_map(|set| set.mask.as_ref());
         masks.filter(|mask| which(&self.sources[mask.buffer])).map(|mask| mask.size).reduce(|sum, size| sum + size)
@@ -163,7 +163,7 @@ impl RowState {
         })
     }
 
-    /// Elements of a chunk of a tensor: whole rows, where a row shares one second moment.
+    /// Elements of a chunk of a tensor: whole rows, if a row shares one second moment.
     pub(crate) fn chunk(&self, tensor: usize, info: &TensorInfo) -> u64 {
         let width = info.width() as u64;
         if !self.shared.contains(&tensor) || width == 0 {
@@ -189,7 +189,7 @@ impl RowState {
         self.sources[number].buffer(&self.created)
     }
 
-    /// The table of a call: one `wo_Member` per tensor, then the rates of columns. Empty where no class needs the table.
+    /// The table of a call: one `wo_Member` per tensor, then the rates of columns. Empty if no class needs the table.
     pub(crate) fn table(&self, tensors: &[TensorInfo]) -> Vec<u32> {
         self.table_for(tensors, |_| Task::Nothing)
     }
@@ -241,7 +241,7 @@ impl TensorInfo {
         usize::try_from(count(self.shape.get(1..).unwrap_or_default())).unwrap_or(usize::MAX)
     }
 
-    /// For errors: the row capacity, where it is larger than the first dimension of the shape.
+    /// For errors: the row capacity, if it is larger than the first dimension of the shape.
     pub(crate) fn room(&self) -> String {
         let rows = self.elements / (self.width() as u64).max(1);
         if self.elements == self.used() { String::new() } else { format!(" for the {rows} rows that are reserved") }

@@ -62,8 +62,8 @@ pub(crate) struct Shard {
     pub(crate) arrays: Counts,
     /// The packed arrays begin at a multiple of this many bytes.
     alignment: u64,
-    /// Vec4s of each array, which holds all tensors one behind the other. Measured on a software GPU: whole arrays in one buffer cost
-    /// nothing beside arrays in buffers of their own; arrays interleaved by chunk cost 25 % in the cache and 4 % beyond it.
+    /// Vec4s of each array, which holds all tensors one after the other. Measured on a software GPU: whole arrays in one buffer cost
+    /// no more than arrays in buffers of their own; arrays interleaved by chunk cost 25 % in the cache and 4 % beyond it.
     array: u64,
     pub(crate) chunks: Vec<Chunk>,
     pub(crate) spans: Vec<Chunk>,

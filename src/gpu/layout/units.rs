@@ -1,5 +1,6 @@
 //! Sizes, names and small types that many files of the optimizer use.
 
+use crate::optim::procedure::LOSS_STRIDE;
 use crate::options::storage::blockwise::BLOCK;
 use crate::options::storage::{Form, Format};
 
@@ -18,8 +19,8 @@ pub(crate) const FINAL_LANES: u32 = 256;
 /// Totals that this workgroup adds at a time: each vec3 takes 16 bytes per thread, and every device has 16 KiB.
 pub(crate) const FINAL_BATCH: usize = 4;
 
-/// Vec4s before the first array of an arena. The first of them carries the step count to the control buffer. The array begins at a cache
-/// line.
+/// Vec4s before the first array of an arena. The first of them carries the step count to the control buffer. There are 16, so that the
+/// first array begins at a cache line.
 pub(crate) const ARENA_HEADER: u64 = 16;
 
 /// Bytes of a vec4 of f32.
@@ -96,9 +97,6 @@ pub(crate) const ACCUMULATED: u64 = 32;
 
 /// Bytes from one loss slot to the next.
 pub(crate) const LOSS_BYTES: u64 = LOSS_STRIDE as u64 * 4;
-
-/// Words from one loss slot to the next: every device can bind a buffer at the start of a slot.
-pub(crate) const LOSS_STRIDE: usize = 64;
 
 /// Bytes of this many numbers, in whole words.
 pub(crate) const fn bytes_of(elements: u64, format: Format) -> u64 {

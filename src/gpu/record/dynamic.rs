@@ -1,16 +1,19 @@
 //! Dynamic gradients: the ranges that a step names, and one dispatch per run of tensors with gradients in one window.
 
+use std::sync::Arc;
+
 use crate::gpu::Optimizer;
 use crate::gpu::build::blame::blame_now;
 use crate::gpu::build::scope::{Patience, Scope};
 use crate::gpu::build::spec::{Slice, Tensor, index_of};
-use crate::gpu::kernel::kernels::{Kind, Pass};
-use crate::gpu::kernel::pipelines::bind_group;
+use crate::gpu::kernel::kernels::{Kind, Offsets, Pass};
+use crate::gpu::kernel::pipelines::{Pipeline, bind_group};
 use crate::gpu::layout::units::VEC4;
 use crate::gpu::layout::windows::Limits;
 use crate::{Error, Result};
 
 /// The gradients that a step names: windows of buffers, and the position of each tensor's gradient in its window.
+#[derive(Debug)]
 pub(crate) struct DynamicGradients {
     grads: Vec<Slice>,
     windows: Vec<Slice>,
@@ -21,9 +24,12 @@ pub(crate) struct DynamicGradients {
 }
 
 /// One dispatch over a run of parts with gradients in one window.
+#[derive(Debug)]
 struct RunDispatch {
     kind: Kind,
     pipeline: wgpu::ComputePipeline,
+    /// The pipeline that has the bindings.
+    bindings: Arc<Pipeline>,
     group: wgpu::BindGroup,
     /// The dynamic offset of the record of the first part.
     offset: u32,
@@ -31,11 +37,13 @@ struct RunDispatch {
 }
 
 impl DynamicGradients {
-    /// Records the dispatches of one kind; `slot` is the dynamic offset of the step's scalars.
-    pub(crate) fn dispatch(&self, pass: &mut wgpu::ComputePass<'_>, kind: Kind, slot: u32) {
+    /// Records the dispatches of one kind; `slot` is the dynamic offset of the step's scalars, `record` the number of the record of the
+    /// procedure's pass.
+    pub(crate) fn dispatch(&self, pass: &mut wgpu::ComputePass<'_>, kind: Kind, slot: u32, record: usize) {
         for dispatch in self.dispatches.iter().filter(|dispatch| dispatch.kind == kind) {
             pass.set_pipeline(&dispatch.pipeline);
-            pass.set_bind_group(0, &dispatch.group, &[slot, dispatch.offset]);
+            let offsets = Offsets { slot, record, run: dispatch.offset }.of(&dispatch.bindings);
+            pass.set_bind_group(0, &dispatch.group, offsets.as_slice());
             pass.dispatch_workgroups(dispatch.count, 1, 1);
         }
     }
@@ -68,10 +76,14 @@ impl Optimizer {
                 count += part.count;
             }
             let Some((p, pipeline)) = self.kernels.dispatches[first.shard].pass(kind) else { return };
+            if p.group.is_some() {
+                return; // it reads no gradients
+            }
             let group = self.run_group(p, first.shard, &dynamic.windows[window]);
             dynamic.dispatches.push(RunDispatch {
                 kind,
                 pipeline: pipeline.clone(),
+                bindings: p.pipeline.clone(),
                 group,
                 offset: first.offset,
                 count,
@@ -100,7 +112,7 @@ impl Optimizer {
     ) -> Result<DynamicGradients> {
         if self.kernels.runs.is_none() {
             return Err(Error::Usage(
-                "a step names gradients only where the builder was told: dynamic_gradients(true)".to_owned(),
+                "a step may name gradients only if the builder set dynamic_gradients(true)".to_owned(),
             ));
         }
         let mut given: Vec<Option<Slice>> = vec![None; self.spec.tensors.len()];

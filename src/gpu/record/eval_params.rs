@@ -1,4 +1,4 @@
-//! Rules with different points for training and evaluation: the parameters move to the one and back.
+//! Rules with different points for training and evaluation: moves the parameters to the point of evaluation and back.
 
 use crate::gpu::Optimizer;
 use crate::gpu::kernel::kernels::Kind;
@@ -6,7 +6,7 @@ use crate::options::around::Mode;
 use crate::{Error, Result};
 
 impl Optimizer {
-    /// Records that the parameters move to the point at which the rule is evaluated: with the schedule-free rules from y to the average x.
+    /// Records that the parameters move to the point at which the model is evaluated: with the schedule-free rules from y to the average x.
     /// Call [`to_train_params`](Self::to_train_params) before the next step. The two moves together may change a parameter by an ulp.
     ///
     /// ```
@@ -26,13 +26,13 @@ impl Optimizer {
     /// ```
     ///
     /// # Errors
-    /// The rule is evaluated at the point at which it is trained; the optimizer has dynamic gradients; the parameters are not at the point of
-    /// training. Steps are refused until [`to_train_params`](Self::to_train_params).
+    /// The rule trains and evaluates the model at the same point; the parameters are not at the point of training. A step before
+    /// [`to_train_params`](Self::to_train_params) is an error.
     pub fn to_eval_params(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
         self.move_params(encoder, Kind::ToEvaluation)
     }
 
-    /// Records that the parameters move back to the point at which the rule is trained.
+    /// Records that the parameters move back to the point at which the model is trained.
     ///
     /// # Errors
     /// As [`to_eval_params`](Self::to_eval_params).
@@ -44,11 +44,6 @@ impl Optimizer {
         let rule = self.spec.groups[0].rule.as_ref();
         if rule.evaluation().is_none() {
             return Err(Error::Usage(format!("{} is evaluated where it is trained", rule.name())));
-        }
-        if self.kernels.runs.is_some() {
-            return Err(Error::Usage(
-                "an optimizer with dynamic gradients cannot move its parameters to the point of evaluation".to_owned(),
-            ));
         }
         let (call, from) = match way {
             Kind::ToEvaluation => ("to_eval_params", Mode::Training),

@@ -1,4 +1,4 @@
-//! What the parameters hold: the point at which the rule trains, the average of the weights, or the point of evaluation.
+//! The mode of the parameters: they hold the point at which the rule trains, the average of the weights, or the point of evaluation.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -11,7 +11,7 @@ use crate::{Error, Result};
 #[derive(Debug, Default)]
 pub(crate) struct Modes(Arc<AtomicU8>);
 
-/// A recorded change, which takes itself back where its encoder is dropped. Changes are their own inverses, so that their order does not matter.
+/// A recorded change, which takes itself back if its encoder is dropped. Changes are their own inverses, so that their order does not matter.
 struct Change {
     modes: Arc<AtomicU8>,
     bit: u8,
@@ -37,7 +37,7 @@ impl Modes {
         Mode::of_bits(self.0.load(Ordering::SeqCst))
     }
 
-    /// Sets the mode, as when a checkpoint is restored. Only while no recorded work is unfinished.
+    /// Sets the mode, as when a checkpoint is restored. Only while all recorded work is finished.
     #[cfg(feature = "checkpoint")]
     pub(crate) fn set(&mut self, mode: Mode) {
         self.0 = Arc::new(AtomicU8::new(mode.bits()));
@@ -58,10 +58,10 @@ impl Optimizer {
         self.modes.get().check_trains()
     }
 
-    /// Checks that the parameters may move from the mode `from` to the other of training and `mode`.
+    /// Checks that the mode of the parameters is one of `from`.
     ///
     /// # Errors
-    /// The parameters are in another mode.
+    /// The parameters are in another mode. The error names `call`, which the caller made.
     pub(crate) fn check_mode(&self, call: &str, from: &[Mode]) -> Result<()> {
         let mode = self.modes.get();
         if from.contains(&mode) { Ok(()) } else { Err(Error::Usage(mode.refusal(call))) }

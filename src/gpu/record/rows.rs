@@ -18,7 +18,7 @@ const TASK_STRIDE: u64 = 256;
 /// The dispatches and the buffer of remapping and resetting.
 #[derive(Debug)]
 pub(crate) struct Remap {
-    /// One per shard; `None` where the shard's class has no rows.
+    /// One per shard; `None` if the shard's class has no rows.
     dispatches: Vec<Option<RemapDispatch>>,
     /// The indices or flags of the current call, one word per row.
     indices: wgpu::Buffer,
@@ -43,7 +43,7 @@ enum Kind {
 }
 
 impl RowState {
-    /// Plans the buffers of remapping and resetting, where there are row sets.
+    /// Plans the buffers of remapping and resetting, if there are row sets.
     pub(crate) fn plan_remap(&self, layout: &Layout, classes: &[Class], sizes: &mut Sizes) {
         let Some(rows) = self.sets.iter().map(|s| s.capacity).max() else { return };
         sizes.add(Which::Indices, rows as u64 * 4);
@@ -56,7 +56,7 @@ impl RowState {
 }
 
 impl Optimizer {
-    /// Creates the dispatches of remapping and resetting, where there are row sets.
+    /// Creates the dispatches of remapping and resetting, if there are row sets.
     pub(crate) fn create_remap(&self, buffers: &Buffers<'_>, compiler: &Compiler<'_>) -> Result<Option<Remap>> {
         if !self.placement.rows.selects() {
             return Ok(None);
@@ -93,11 +93,11 @@ impl Optimizer {
 
     /// Records a remap of the rows of a set: parameters, states, accumulated gradients and averages. New row `i` is old row `indices[i]`, for
     /// `rows` rows, which are the rows in use from then on. So one call clones, splits, prunes and relocates. `indices` holds at least
-    /// `rows` u32 in a buffer of the caller with `COPY_SRC` usage, from a multiple of 4 bytes on. An index that names no row in use
+    /// `rows` u32 in a buffer of the caller with `COPY_SRC` usage, beginning at a multiple of 4 bytes. An index that names no row in use
     /// (`u32::MAX`, for example) makes a fresh row: zero parameters and average, states as before the first step. Bias corrections follow
     /// the step count of the optimizer, for fresh rows too. The call does not move gradients and masks.
     ///
-    /// Lengths and [`row_count`](Self::row_count) change as soon as this is recorded: submit the encoder, or restore the count with
+    /// Lengths and [`row_count`](Self::row_count) change as soon as the call is recorded: submit the encoder, or restore the count with
     /// [`set_row_count`](Self::set_row_count). The call creates nothing.
     ///
     /// # Errors
@@ -159,7 +159,7 @@ impl Optimizer {
         self.record_task(encoder, Some((flags, rows)), Kind::Reset, &self.task_of(set))
     }
 
-    /// The task of each tensor: the indices for the tensors of the set.
+    /// The task of each tensor: the indexed rows for the tensors of the set, nothing for the others.
     fn task_of(&self, set: usize) -> Vec<Task> {
         let task = |of: &Option<usize>| if *of == Some(set) { Task::Indexed } else { Task::Nothing };
         self.placement.rows.set_of.iter().map(task).collect()

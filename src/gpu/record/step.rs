@@ -4,11 +4,9 @@ use crate::gpu::Optimizer;
 use crate::gpu::build::spec::Tensor;
 use crate::gpu::hyper::scalars::Slot;
 use crate::gpu::kernel::kernels::Kind;
-use crate::gpu::kernel::passes;
+use crate::gpu::kernel::kernels::Offsets;
 use crate::gpu::layout::units::{ACCUMULATED, ROUNDED};
 use crate::gpu::record::dynamic::DynamicGradients;
-use crate::optim::Procedure;
-use crate::optim::procedure::Scheme;
 use crate::options::around::Mode;
 use crate::{Error, Result};
 
@@ -26,9 +24,7 @@ impl Optimizer {
         grads: impl IntoIterator<Item = (Tensor, wgpu::BufferSlice<'a>)>,
     ) -> Result<()> {
         self.check_whole()?;
-        let stats = (0..self.kernels.main_rounds).map(Kind::Stats);
-        let warp = self.warps().then_some(Kind::Procedure);
-        let dynamic = self.dynamic_gradients(grads, stats.chain(warp).chain([Kind::Update]))?;
+        let dynamic = self.dynamic_gradients(grads, self.kinds_of_step())?;
         let slot = self.scalars.begin(
             &self.context.device,
             &self.context.queue,
@@ -58,7 +54,7 @@ impl Optimizer {
         }
         let slot = self.scalars.begin(&self.context.device, &self.context.queue, &self.spec.groups, None)?;
         if self.kernels.main_rounds > 0 {
-            self.sum(&mut self.begin_pass(encoder), 0, &slot);
+            self.sum(&mut self.begin_pass(encoder), 0, &slot, None);
         }
         self.half = Some(slot);
         Ok(())
@@ -106,7 +102,7 @@ impl Optimizer {
     /// As [`accumulate`](Self::accumulate), with gradients named as in [`step_with_grads`](Self::step_with_grads).
     ///
     /// # Errors
-    /// As both.
+    /// As [`accumulate`](Self::accumulate) and [`step_with_grads`](Self::step_with_grads).
     pub fn accumulate_with_grads<'a>(
         &mut self,
         encoder: &mut wgpu::CommandEncoder,
@@ -133,16 +129,14 @@ impl Optimizer {
         }
     }
 
-    /// Records that the weights and their average swap: call it before an evaluation and again after it. Before the first step it
-    /// exchanges nothing. In between, steps are refused.
+    /// Records that the weights and their average swap: call it before an evaluation and again after it. Before the first step the
+    /// call exchanges nothing. A step between the two calls is an error.
     ///
     /// # Errors
-    /// The builder did not set [`Builder::ema`](crate::Builder::ema); the optimizer has dynamic gradients.
+    /// The builder did not set [`Builder::ema`](crate::Builder::ema); a tensor keeps too few bits of its average.
     pub fn swap_ema(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
-        if self.spec.around.ema.is_none() || self.kernels.runs.is_some() {
-            return Err(Error::Usage(
-                "the optimizer was built without an average of the weights, or with dynamic gradients".to_owned(),
-            ));
+        if self.spec.around.ema.is_none() {
+            return Err(Error::Usage("the optimizer was built without an average of the weights".to_owned()));
         }
         if let Some(info) = self.spec.tensors.iter().find(|info| !info.frozen && !info.formats.params.is_exact()) {
             return Err(info.error(
@@ -171,13 +165,13 @@ impl Optimizer {
     /// Checks that the rule evaluates no gradient inside the step, and that its probes came before.
     pub(crate) fn check_whole(&self) -> Result<()> {
         self.check_trains()?;
-        let rule = self.spec.groups[0].rule.as_ref();
-        let call = match rule.procedure() {
-            Procedure::Integrate(Scheme::Dopri5 { .. }) => "step_with_submits",
-            Procedure::Integrate(Scheme::Rk4) => "begin_step or step_with",
-            Procedure::Plain | Procedure::Probe(_) | Procedure::Warp(_) => return self.spec.check_probed(self.probed),
-        };
-        Err(Error::Usage(format!("{} evaluates gradients inside the step: call {call}", rule.name())))
+        match self.spec.rule().procedure().and_then(|procedure| procedure.needs_call()) {
+            None => self.spec.check_probed(self.probed),
+            Some(call) => {
+                let rule = self.spec.rule().name();
+                Err(Error::Usage(format!("{rule} evaluates gradients inside the step: call {call}")))
+            }
+        }
     }
 
     fn check_accumulates(&self) -> Result<()> {
@@ -222,36 +216,55 @@ impl Optimizer {
     }
 
     pub(crate) fn update(&self, pass: &mut wgpu::ComputePass<'_>, slot: &Slot, dynamic: Option<&DynamicGradients>) {
-        if self.warps() {
+        if self.passes_before_update() {
             self.dispatch(pass, Kind::Procedure, slot, dynamic);
         }
         self.dispatch(pass, Kind::Update, slot, dynamic);
     }
 
     /// Records the sums of a round without the decision.
-    pub(crate) fn sum(&self, pass: &mut wgpu::ComputePass<'_>, round: usize, slot: &Slot) {
-        self.dispatch(pass, Kind::Stats(round), slot, None);
+    pub(crate) fn sum(
+        &self,
+        pass: &mut wgpu::ComputePass<'_>,
+        round: usize,
+        slot: &Slot,
+        dynamic: Option<&DynamicGradients>,
+    ) {
+        self.dispatch(pass, Kind::Stats(round), slot, dynamic);
         self.kernels.rounds[round].finish(pass, &self.kernels.rounds[round].reduce, slot);
     }
 
-    fn warps(&self) -> bool {
-        matches!(self.spec.groups[0].rule.procedure(), Procedure::Warp(_))
+    /// Whether every step runs the pass of the rule's procedure before the update.
+    pub(crate) fn passes_before_update(&self) -> bool {
+        self.placement.classes[0].pass().is_some_and(|pass| pass.before_update)
+    }
+
+    /// The dispatches of a step that may read gradients.
+    pub(crate) fn kinds_of_step(&self) -> impl Iterator<Item = Kind> + use<> {
+        (0..self.kernels.rounds.len()).map(Kind::Stats).chain([Kind::Procedure, Kind::Update])
     }
 
     fn dispatch(&self, pass: &mut wgpu::ComputePass<'_>, kind: Kind, slot: &Slot, dynamic: Option<&DynamicGradients>) {
-        match dynamic {
-            Some(dynamic) => dynamic.dispatch(pass, kind, slot.offset),
-            None => self.dispatch_record(pass, kind, slot, 0),
-        }
+        self.dispatch_record(pass, kind, slot, 0, dynamic);
     }
 
     /// As [`dispatch`](Self::dispatch), with the number of the record that the procedure's pass reads.
-    pub(crate) fn dispatch_record(&self, pass: &mut wgpu::ComputePass<'_>, kind: Kind, slot: &Slot, record: usize) {
+    pub(crate) fn dispatch_record(
+        &self,
+        pass: &mut wgpu::ComputePass<'_>,
+        kind: Kind,
+        slot: &Slot,
+        record: usize,
+        dynamic: Option<&DynamicGradients>,
+    ) {
+        if let Some(dynamic) = dynamic {
+            dynamic.dispatch(pass, kind, slot.offset, record);
+        }
         for (p, pipeline) in self.kernels.dispatches.iter().filter_map(|shard| shard.pass(kind)) {
-            let reads_record = p.pipeline.bindings.iter().any(|binding| binding.name == "wo_pass");
-            let offsets = [slot.offset, passes::offset(record)];
+            // A dispatch that reads rebound gradients has no bindings of its own.
+            let Some(group) = p.group_of(kind) else { continue };
             pass.set_pipeline(pipeline);
-            pass.set_bind_group(0, p.group.as_ref(), &offsets[..if reads_record { 2 } else { 1 }]);
+            pass.set_bind_group(0, group, Offsets { slot: slot.offset, record, run: 0 }.of(&p.pipeline).as_slice());
             pass.dispatch_workgroups(p.grid.0, p.grid.1, 1);
         }
     }
@@ -259,7 +272,7 @@ impl Optimizer {
     /// Records the end of a step: the copy of the step count to the control buffer, the telemetry, and the callbacks that free the slot.
     pub(crate) fn finish(&mut self, encoder: &mut wgpu::CommandEncoder, slot: Slot) {
         let Some(first) = self.kernels.dispatches.first() else {
-            // No kernel counts where there is nothing to step.
+            // Without tensors to step, no kernel counts the step.
             self.record_sample(encoder);
             return self.scalars.release(encoder, slot);
         };

@@ -43,13 +43,13 @@ impl Checkpoint {
             "applied": step_count,
             "skipped": skipped,
             "streak": streak,
-            // The bits, because a decimal may not restore them.
+            // The bits, because a decimal number may not restore them.
             "loss_scale_bits": scale.to_bits(),
             "memory_bits": self.contents.global_state.iter().map(|x| x.to_bits()).collect::<Vec<_>>(),
             "probe_loss_bits": self.contents.losses.iter().map(|x| x.to_bits()).collect::<Vec<_>>(),
             "notes": self.notes,
         });
-        // Between two windows there is nothing that older readers do not know.
+        // Older readers do not know this key, and a file that was saved between two windows does not need it.
         if accumulated > 0 {
             about["accumulated"] = accumulated.into();
         }
@@ -98,7 +98,7 @@ pub(crate) fn control(file: &TensorFile, about: &Json) -> Result<Control> {
     })
 }
 
-/// The count of micro-batches in the accumulator; a file outside of a window has none.
+/// The count of micro-batches in the accumulator; a file that was saved between two windows has no such count.
 fn micro_batches(file: &TensorFile, about: &Json) -> Result<u32> {
     if about["accumulated"].is_null() {
         return Ok(0);

@@ -50,7 +50,7 @@ const fn dtype(format: Format) -> Dtype {
 /// The metadata of a tensor.
 pub(crate) fn about(tensor: &Arrays) -> Json {
     let mut about = json!({ "name": tensor.name, "group": tensor.group });
-    // By name, because the reader reads the arrays of a file in this order.
+    // Sorted by name, because the reader reads the arrays of a file in this order.
     let maps: BTreeMap<&str, &str> = tensor.arrays.iter().filter_map(named_map).collect();
     if !maps.is_empty() {
         about[MAPS] = json!(maps);
@@ -75,7 +75,7 @@ pub(crate) fn read(file: &TensorFile, about: &Json) -> Result<Vec<Arrays>> {
     let named = list(file, about, "tensors")?;
     let names = named.iter().map(|tensor| text(file, tensor, "name")).collect::<Result<HashSet<_>>>()?;
     if let Some(name) = of_tensor.keys().find(|name| !names.contains(*name)) {
-        return Err(file.error(format!("tensor {} is not among those that the metadata name", quote(name))));
+        return Err(file.error(format!("tensor {} is not among the tensors that the metadata name", quote(name))));
     }
     let read = |tensor: &Json| {
         let (name, group) = (text(file, tensor, "name")?, text(file, tensor, "group")?);
@@ -158,7 +158,7 @@ impl TensorReader<'_> {
         if largest.dtype != Dtype::F32 || largest.shape != [blocks] {
             let (dtype, shape) = (largest.dtype, &largest.shape);
             let problem = format!("{} is {dtype:?} {shape:?}, needs F32 [{blocks}]", quote(&largest.key));
-            return Err(self.error(format!("{problem}: one a block of {BLOCK}")));
+            return Err(self.error(format!("{problem}: one number per block of {BLOCK}")));
         }
         Ok(Packed::Blocks { map, codes, largest: self.file.at::<f32>(&largest.data).into_owned() })
     }
@@ -176,7 +176,7 @@ impl TensorReader<'_> {
         if self.entry(owner).is_some_and(|entry| entry.dtype == Dtype::U8) {
             return Ok(());
         }
-        Err(self.error(format!("{} is of blocks, {} is not there in U8", quote(key), self.quote(owner))))
+        Err(self.error(format!("{} belongs to codes, but {} is missing or is not U8", quote(key), self.quote(owner))))
     }
 
     /// Checks that a master or remainder stands beside parameters in half precision.

@@ -18,7 +18,7 @@ pub(crate) fn bits<T>(file: &TensorFile, about: &Json, key: &str, from: impl Fn(
     }
     let number = |value: &Json| value.as_u64().and_then(&from);
     let numbers = list(file, about, key)?.iter().map(number).collect::<Option<Vec<T>>>();
-    numbers.ok_or_else(|| file.error(format!("its metadata `{key}` holds something that is no number's bits")))
+    numbers.ok_or_else(|| file.error(format!("its metadata `{key}` holds an entry that is not the bits of a number")))
 }
 
 pub(crate) fn word(file: &TensorFile, about: &Json, key: &str) -> Result<u32> {

@@ -27,8 +27,8 @@ impl Checkpoint {
     }
 
     /// Writes the file: creates a temporary file beside it, syncs it and renames it, so that a kill at any moment leaves the old or the new
-    /// file whole. A symbolic link is followed, and the mode of the old file kept. Temporary files of killed runs beside it
-    /// are removed.
+    /// file whole. The function follows a symbolic link and keeps the mode of the old file. It removes temporary files of killed runs
+    /// beside the file.
     ///
     /// # Errors
     /// As [`to_bytes`](Self::to_bytes), and errors of the file system; `path` is a folder, a device, a pipe or a socket.

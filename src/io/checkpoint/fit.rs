@@ -8,7 +8,7 @@ use crate::gpu::layout::arena::PARAM;
 use crate::gpu::layout::units::keeps_precision;
 use crate::io::checkpoint::{Checkpoint, Settings};
 use crate::io::tensor_file::quote;
-use crate::optim::{Procedure, Rule, Value};
+use crate::optim::{Rule, Value};
 use crate::options::around::Mode;
 use crate::options::storage::Layout;
 use crate::{Error, Group, Optimizer, Result, RowSet};
@@ -50,7 +50,7 @@ impl Checkpoint {
             .filter_map(|(tensor, name, _)| Some((tensor.index(), *saved.get(name)?)))
             .filter(|(tensor, saved)| optimizer.shape_with(*tensor, &rows) == saved.shape)
             .collect();
-        // All that can be refused comes before the first change.
+        // Every check comes before the first change.
         let rules = if fit == Fit::Partial {
             None
         } else {
@@ -77,7 +77,7 @@ impl Checkpoint {
         Err(Error::Mismatch { checkpoint: self.name.clone(), differences })
     }
 
-    /// The tensors by their names: a search of all for each would take minutes for a hundred thousand.
+    /// The tensors by their names. A search of the list for each tensor would take minutes with a hundred thousand tensors.
     pub(crate) fn by_name(&self) -> HashMap<&str, &Arrays> {
         self.contents.tensors.iter().map(|tensor| (tensor.name.as_str(), tensor)).collect()
     }
@@ -132,7 +132,7 @@ impl Checkpoint {
         lost.map(|tensor| format!("its tensor {} is not here", quote(&tensor.name))).collect()
     }
 
-    /// All differences between the checkpoint and an optimizer, with arrays in another form.
+    /// All differences between the checkpoint and an optimizer, including arrays in another form.
     #[must_use]
     pub fn differences(&self, optimizer: &Optimizer) -> Vec<String> {
         self.differences_fitting(optimizer, Fit::Whole)
@@ -142,7 +142,7 @@ impl Checkpoint {
         let mut differences = Vec::new();
         let rule = optimizer.spec.rule().name();
         if rule != self.optimizer {
-            differences.push(format!("it is of {}, the optimizer is {rule}", self.optimizer.escape_debug()));
+            differences.push(format!("it belongs to {}, the optimizer is {rule}", self.optimizer.escape_debug()));
         }
         differences.extend(self.group_differences(&optimizer.spec));
         differences.extend(self.count_differences(optimizer.spec.rule()));
@@ -168,7 +168,7 @@ impl Checkpoint {
     }
 }
 
-/// The row sets that would take the saved count of rows, in order, with it.
+/// The row sets that can take the saved count of rows, in order, each with this count.
 fn rows(saved: &HashMap<&str, &Arrays>, optimizer: &Optimizer) -> Vec<(RowSet, usize)> {
     optimizer.rows_as(|name| saved.get(name).map(|tensor| tensor.shape.as_slice()))
 }
@@ -191,10 +191,10 @@ impl Checkpoint {
 
     /// The differences between the saved counts of global state and losses and the counts of the rule.
     pub(crate) fn count_differences(&self, rule: &dyn Rule) -> Vec<String> {
-        let probes = if let Procedure::Probe(probe) = rule.procedure() { probe.count + 1 } else { 0 };
+        let losses = rule.procedure().map_or(0, |procedure| procedure.losses());
         let counts = [
             ("numbers of global state", self.contents.global_state.len(), rule.global_state().len()),
-            ("losses of probes", self.contents.losses.len(), probes),
+            ("losses of probes", self.contents.losses.len(), losses),
         ];
         let differ = counts.into_iter().filter(|(_, there, here)| there != here);
         differ.map(|(what, there, here)| format!("it has {there} {what}, the optimizer {here}")).collect()

@@ -98,7 +98,7 @@ impl Checkpoint {
         let mut differences = Vec::new();
         let rule = optimizer.spec.rule().name();
         if rule != self.optimizer {
-            differences.push(format!("it is of {}, the optimizer is {rule}", self.optimizer.escape_debug()));
+            differences.push(format!("it belongs to {}, the optimizer is {rule}", self.optimizer.escape_debug()));
         }
         differences.extend(self.group_differences(&optimizer.spec));
         differences.extend(self.count_differences(optimizer.spec.rule()));

@@ -14,7 +14,7 @@ use crate::optim::rule::MAX_SUMS;
 /// The most members of `Hyper`, and of `State`.
 const MAX_HYPER: usize = 64;
 const MAX_STATES: usize = MAX_SUMS;
-/// The most bytes of a type: a type is for registers and constants, not for tables of data.
+/// The most bytes of a type. A rule needs types for registers and constants, not for tables of data.
 const MAX_TYPE: u32 = 64 * 1024;
 
 /// The declarations of a text.
@@ -72,7 +72,7 @@ fn parse_mistake(error: &naga::front::wgsl::ParseError) -> Mistake {
     Mistake { at, message }
 }
 
-/// naga's own checks, without any optional capability.
+/// Runs naga's own checks, without any optional capability.
 pub(super) fn validate(module: &Module) -> Result<(), Mistake> {
     let checked = Validator::new(ValidationFlags::all(), Capabilities::empty()).validate(module);
     checked.map(|_| ()).map_err(|error| {
@@ -148,7 +148,7 @@ impl Reader<'_> {
         rest.match_indices(member).map(|(at, _)| at).find(|&at| is_whole(at)).map_or(from, |at| from + at)
     }
 
-    /// Checks the signatures of the functions that the harness calls, and finds the sums that these functions compute.
+    /// Checks the signatures of the functions that the harness calls, and counts the sums that these functions compute.
     fn functions(&self, decides: bool) -> Result<Sums, Mistake> {
         self.signature("update", "fn(Hyper, Decision, vec4<f32>, vec4<f32>, ptr<function, State>) -> vec4<f32>")?;
         let parts = ["contribute", "total", "decide"];

@@ -10,7 +10,7 @@ use super::CustomRule;
 /// `h` and `d` hold the members of `Hyper` and `Decision` in order, `s` those of `State`. A rule without sums needs
 /// [`update`](Self::update) alone, for which a closure is enough: [`CustomRule::cpu`].
 pub trait CustomCpu: Send + Sync {
-    /// The change of one parameter; its states are updated in place.
+    /// Returns the change of one parameter, and updates its states in place.
     fn update(&self, h: &[f64], d: &[f64], p: f64, g: f64, s: &mut [f64]) -> f64;
 
     /// One element's terms of the sums.
@@ -18,7 +18,7 @@ pub trait CustomCpu: Send + Sync {
         [0.0; MAX_SUMS]
     }
 
-    /// A tensor's totals from its sums, each as a polynomial 1, c, c² in the clip factor.
+    /// A tensor's totals from its sums, each as the coefficients of 1, c and c² in the clip factor c.
     fn total(&self, _h: &[f64], _sums: &[f64], _elements: f64) -> [[f64; 3]; MAX_SUMS] {
         [[0.0; 3]; MAX_SUMS]
     }

@@ -58,7 +58,7 @@ fn setting(rest: &str) -> Result<Line<'_>, String> {
     Ok(Line::Setting { name, default: number(value)?, range })
 }
 
-/// As Rust writes ranges: `0..`, `0..1` without 1, `0..=1` with it.
+/// A range in Rust's notation: `0..`, `0..1` without 1, `0..=1` with 1.
 fn range(bounds: &str) -> Result<Range, String> {
     let (least, most) = bounds.split_once("..").ok_or("a range is `0..`, `0..1` or `0..=1`")?;
     let least = number(least.trim())?;

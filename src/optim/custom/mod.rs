@@ -48,7 +48,7 @@ const TOLERANCE: f64 = 4.0;
 /// const TOTALS = 1u;
 /// struct Decision { … }   // f32 members
 /// fn contribute(h: Hyper, p: vec4<f32>, g: vec4<f32>, s: State) -> array<vec4<f32>, SUMS>
-/// fn total(h: Hyper, sums: array<f32, SUMS>, elements: f32) -> array<vec3<f32>, TOTALS>   // as 1, c, c² in the clip factor c
+/// fn total(h: Hyper, sums: array<f32, SUMS>, elements: f32) -> array<vec3<f32>, TOTALS>   // coefficients of 1, c, c²; c: clip factor
 /// fn refuse(totals: array<f32, TOTALS>) -> bool                                           // optional: skips the step
 /// fn decide(h: Hyper, totals: array<f32, TOTALS>, own: array<f32, TOTALS>) -> Decision
 /// ```
@@ -277,7 +277,7 @@ impl CustomRule {
     }
 
     /// Fills a member of `Hyper` from the settings and the step count t, from 1. A setting that changes the next values may change only
-    /// while no recorded step is unfinished. A value that f32 does not hold as a finite number is an error of the step whose turn it is.
+    /// while every recorded step is finished. If f32 does not hold a value as a finite number, the call that records the step is an error.
     #[must_use]
     pub fn count(self, member: &str, value: impl Fn(&Settings<'_>, u64) -> f64 + Send + Sync + 'static) -> Self {
         self.give(member, Fill::Count(Arc::new(value)))
@@ -356,7 +356,7 @@ impl CustomRule {
             );
             return Err(located(self.name, &self.text[..self.written], Mistake { at: *at, message }));
         }
-        // Later steps check their scalars when their turn comes.
+        // Each later step checks its scalars when it is recorded.
         for t in [1, 2] {
             let settings = Settings::new(&self.settings);
             let scalars = self.fill(&settings, t);
@@ -457,7 +457,7 @@ impl Rule for CustomRule {
 
 /// An error that points into the user's text.
 fn located(name: &str, text: &str, mistake: Mistake) -> Error {
-    // A place past the text lies in the declarations that the host adds: the text ended too early.
+    // A place past the user's text lies in the declarations that the host adds. Then the text ended too early.
     let mut at = mistake.at.min(text.trim_end().len());
     while !text.is_char_boundary(at) {
         at -= 1;

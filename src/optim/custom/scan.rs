@@ -5,8 +5,8 @@ use super::builtins::is_builtin;
 
 /// The most bytes of a rule's text.
 pub(super) const MAX_TEXT: usize = 256 * 1024;
-/// The limit of the nesting of blocks, brackets and chains of operators, all together and weighed. Parsers and compilers recurse over them;
-/// a weight is the stack that naga takes without optimization, in units of 8 KiB, so that any accepted text fits a thread's stack of 2 MiB.
+/// The limit of the nesting of blocks, brackets and chains of operators, all together and weighed. Parsers and compilers recurse over them.
+/// A weight is the stack that naga takes in a build without optimization, in units of 8 KiB, so that any accepted text fits a thread's stack of 2 MiB.
 const MAX_DEPTH: usize = 192;
 const BLOCK: usize = 8;
 const BRACKET: usize = 4;
@@ -168,13 +168,13 @@ impl<'a> Nesting<'a> {
             Kind::Close => self.close(token, next)?,
             Kind::Semicolon => self.chain(|level| (level.operators, level.angles) = (0, 0)),
             Kind::Comma => self.chain(|level| level.operators = 0),
-            // The brackets of a template span commas; only the parser knows whether a `<` begins a template.
+            // The count of `<` survives a comma, because a `<` may begin a template, and a template has commas inside. Only the parser can tell.
             Kind::Less => self.chain(|level| (level.operators, level.angles) = (level.operators + 1, level.angles + 1)),
             Kind::Greater => self.chain(|level| {
                 (level.operators, level.angles) = (level.operators + 1, level.angles.saturating_sub(1));
             }),
             Kind::Other => self.chain(|level| level.operators += 1),
-            // A parser nests the text that follows.
+            // A parser nests the statement after `else` one level deeper.
             Kind::Word if token.text == "else" => self.chain(|level| level.operators += BLOCK),
             Kind::Word | Kind::Number => {}
         }

@@ -16,7 +16,7 @@ pub struct Evaluations {
     pub gradients: u64,
     /// Losses without a gradient.
     pub losses: u64,
-    /// Integrations that stopped because they could not meet their tolerance: those steps became Adam steps.
+    /// Integrations that stopped because they could not meet their tolerance. Their steps became Adam steps.
     pub abandoned: u64,
 }
 

@@ -1,96 +1,141 @@
-//! The parts of a step around the update of one element, for rules that need more than elementwise mathematics: probes of the loss, an
-//! integrator that moves the parameters between evaluations, a matrix that multiplies the gradient. The elementwise mathematics is the rule's.
+//! Procedures: the parts of a step beside the sums and the update of one element. Probes evaluate the loss around the parameters; integrators
+//! move the parameters between evaluations; a matrix multiplies the gradient. The elementwise mathematics is the rule's.
+//!
+//! A procedure is one file here and its WGSL in `shaders/procedures`. It implements [`Procedure`], and the engine names none: layout, memory
+//! usage, checkpoints, texts and steps follow from the description. The form for the CPU lies in `cpu/procedure`.
 
 pub(crate) mod evaluation;
+mod integrate;
 pub(crate) mod integrator;
+mod probe;
+pub mod record;
+pub mod script;
+pub mod spec;
+mod warp;
 
-use crate::optim::rule::settings::choice;
-use crate::{Error, Result};
+use std::any::Any;
+use std::fmt::Debug;
+use std::sync::Arc;
+
+pub use integrate::Scheme;
+pub(crate) use probe::LOSS_STRIDE;
+pub use probe::{Directions, Probe};
+#[cfg(feature = "checkpoint")]
+pub(crate) use warp::BEFORE;
+pub use warp::Warp;
+pub(crate) use warp::{COLUMNS, check_matrix};
+
+use record::PassRecord;
+use script::Script;
+use spec::{ArraySpec, Feature, PassSpec, RoundSpec};
 
 /// The parts of a rule's step beside its sums and its update.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub enum Procedure {
-    /// No other part.
-    #[default]
-    Plain,
-    /// The caller evaluates the loss along random directions; the decision comes from the slopes.
-    Probe(Probe),
-    /// Where the decision says so, the parameters follow the flow of the clipped gradient; the update receives the displacement.
-    Integrate(Scheme),
-    /// The update sees `P g`.
-    Warp(Warp),
-}
+///
+/// All methods describe: they depend on the settings of the procedure alone, so that two procedures with equal settings are equal.
+pub trait Procedure: Debug + Send + Sync + Any {
+    /// The arrays beside the states of the rule, in the order of the arena. `given`: the caller gives the directions of probes.
+    fn arrays(&self, _given: bool) -> Vec<ArraySpec> {
+        Vec::new()
+    }
 
-impl Procedure {
-    /// Whether a step may skip some elements of a tensor.
-    #[must_use]
-    pub const fn steps_rows(self) -> bool {
-        matches!(self, Self::Plain | Self::Probe(_))
+    /// The conditions that the WGSL of the procedure uses beside those of every class.
+    fn conditions(&self, _given: bool) -> Vec<(&'static str, bool)> {
+        Vec::new()
+    }
+
+    /// The constants of its WGSL. `place` gives the number of one of its arrays among the f32 arrays of the arena.
+    fn constants(&self, _place: &dyn Fn(&str) -> u64) -> Vec<(&'static str, u64)> {
+        Vec::new()
+    }
+
+    /// Its pass over the elements of every tensor.
+    fn pass(&self) -> Option<PassSpec> {
+        None
+    }
+
+    /// Its rounds of sums, beside those that every step of the rule makes.
+    fn rounds(&self) -> Vec<RoundSpec> {
+        Vec::new()
+    }
+
+    /// The records that its passes read, where the host knows them before the step. `seed` is the key of random directions.
+    fn records(&self, _seed: u32) -> Vec<PassRecord> {
+        Vec::new()
+    }
+
+    /// The array that holds the gradient for the update, if the pass makes that gradient.
+    fn gradient(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// The count of losses that the step asks for: at the parameters and at each probe. 0: it asks for none. With losses, the decision comes
+    /// from their slopes.
+    fn losses(&self) -> usize {
+        0
+    }
+
+    /// The moves of a step. `None`: the step asks for the gradient alone. `submits`: the step submits its own passes, so that the script may
+    /// read numbers back.
+    fn script(&self, _submits: bool) -> Option<Box<dyn Script>> {
+        None
+    }
+
+    /// The call that a step needs, if [`Optimizer::step`](crate::Optimizer::step) cannot make it.
+    fn needs_call(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// Whether the moves of a step depend on numbers that the host reads back.
+    fn reads_back(&self) -> bool {
+        false
+    }
+
+    /// The reason why a step of `rule` cannot have this feature, as the end of an error's sentence.
+    fn refuses(&self, _rule: &str, _feature: Feature) -> Option<String> {
+        None
+    }
+
+    /// The count of f32 arrays that its pass reads and writes in a bare step.
+    fn traffic(&self) -> usize {
+        0
     }
 }
 
-/// Probes of the loss around the parameters.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Probe {
-    /// The number of directions.
-    pub count: usize,
-    /// The part of a direction that has length one.
-    pub directions: Directions,
-}
-
-choice! {
-    /// The part of a probe's direction that has length one.
-    Directions {
-        /// The part in each tensor: the authors' code.
-        Tensor = "tensor",
-        /// The whole: the paper.
-        Global = "global",
+impl PartialEq for dyn Procedure {
+    /// The debug text holds the type's name and all settings.
+    fn eq(&self, other: &Self) -> bool {
+        self.type_id() == other.type_id() && format!("{self:?}") == format!("{other:?}")
     }
 }
 
-/// How the flow is integrated with evaluations of the gradient between the stages.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Scheme {
-    /// The classical fourth-order method in one step.
-    Rk4,
-    /// Dormand–Prince 5(4) with step control.
-    Dopri5 {
-        /// Relative and absolute.
-        tolerance: f64,
-    },
+/// A procedure that rules and classes share. `None`: the step has only sums and the update.
+pub type Shared = Option<Arc<dyn Procedure>>;
+
+/// The procedure of this type, if it has this type.
+pub(crate) fn downcast<P: Procedure>(procedure: &Shared) -> Option<&P> {
+    let any: &dyn Any = procedure.as_deref()?;
+    any.downcast_ref()
 }
 
-impl Scheme {
-    /// The number of derivatives that the scheme keeps.
-    #[must_use]
-    pub const fn stages(self) -> usize {
-        match self {
-            Self::Rk4 => 4,
-            Self::Dopri5 { .. } => 7,
-        }
-    }
+/// The count of probes of a procedure.
+#[must_use]
+pub fn probes(procedure: &Shared) -> usize {
+    procedure.as_ref().map_or(0, |procedure| procedure.losses().saturating_sub(1))
 }
 
-/// One matrix per tensor, block-diagonal over the elements of the tensor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Warp {
-    /// Rows and columns of a block, a power of two; the last block of a tensor may be smaller.
-    pub block: usize,
-    /// Whether the matrices change.
-    pub learned: bool,
+/// The reason why a step of `rule` with this procedure cannot have this feature.
+#[must_use]
+pub fn refusal(procedure: &Shared, rule: &str, feature: Feature) -> Option<String> {
+    procedure.as_ref().and_then(|procedure| procedure.refuses(rule, feature))
 }
 
-/// Checks a tensor's matrix: a row of `block` numbers for each element, zeros past the end of a smaller last block.
-pub(crate) fn check_matrix<F: super::rule::Real>(tensor: &str, warp: Warp, elements: usize, rows: &[F]) -> Result<()> {
-    let bad = |problem| Error::Tensor { tensor: tensor.to_owned(), problem };
-    let b = warp.block;
-    if rows.len() != elements * b {
-        return Err(bad(format!("its matrix has {} numbers, needs {elements} rows of {b}", rows.len())));
-    }
-    let tail = elements % b;
-    let past = rows.chunks_exact(b).skip(elements - tail).any(|row| row[tail..].iter().any(|x| *x != F::zero()));
-    if past {
-        return Err(bad(format!("its matrix has a number past the end of its last block, which has {tail} columns")));
-    }
-    Ok(())
+/// Whether an array of any procedure has this name.
+#[cfg(feature = "custom")]
+pub(crate) fn is_taken(name: &str) -> bool {
+    [probe::NAMES, integrate::NAMES, warp::NAMES].iter().any(|names| names.iter().any(|part| part.contains(&name)))
+}
+
+/// The reason of a procedure that steps whole tensors, for [`Feature::Rows`].
+fn whole_tensors(rule: &str) -> String {
+    format!("{rule} moves or mixes whole tensors inside its step: row sets and column rates are for the other rules")
 }

@@ -8,7 +8,7 @@ use super::sealed::Sealed;
 use super::settings::Value;
 use super::spec::{Scalar, StateSpec, Sums};
 use crate::Result;
-use crate::optim::procedure::Procedure;
+use crate::optim::procedure::Shared;
 
 /// Changes one scalar of the `t`-th step of a rule.
 type ChangeScalar = fn(&dyn Rule, u64, &mut Scalar);
@@ -85,7 +85,7 @@ impl Rule for Altered {
     fn global_state(&self) -> &[&'static str] {
         self.rule.global_state()
     }
-    fn procedure(&self) -> Procedure {
+    fn procedure(&self) -> Shared {
         self.rule.procedure()
     }
     fn common(&self) -> &[&'static str] {
@@ -118,7 +118,7 @@ mod tests {
         for entry in ALL {
             let rule = entry.sample();
             assert!(rule.origin().is_own(), "{}", entry.name);
-            // Even the crate's own text is not trusted where a caller passes it.
+            // Even the crate's own text is not trusted if a caller passes it.
             let same = Altered::with_text(rule.boxed(), rule.text());
             let other = Altered::with_scalars(rule, |_, _, scalar| scalar.call *= 2.0);
             for altered in [same, other] {

@@ -2,6 +2,8 @@
 
 use super::object::Rule;
 use crate::optim::ALL;
+use crate::optim::procedure::refusal;
+use crate::optim::procedure::spec::Feature;
 use crate::{Error, Result};
 
 /// Whether two groups of one optimizer may hold these rules: the mathematics must be the same, the settings may differ.
@@ -41,7 +43,7 @@ pub(crate) fn check_common<'a>(groups: impl Iterator<Item = (&'a str, &'a dyn Ru
     Ok(())
 }
 
-/// Refuses column rates for a rule that keeps an average beside the parameters: the average moves at the rule's own rate.
+/// Refuses column rates for a rule that keeps an average beside the parameters, because the average moves at the rule's own rate.
 pub(crate) fn need_one_rate(rule: &dyn Rule) -> Result<()> {
     if rule.evaluation().is_none() {
         return Ok(());
@@ -61,11 +63,12 @@ pub(crate) fn need_shared(rule: &dyn Rule) -> Result<()> {
 
 /// Refuses skipped rows and column rates for a rule with a procedure that needs whole tensors.
 pub(crate) fn need_rows(rule: &dyn Rule) -> Result<()> {
-    if rule.procedure().steps_rows() {
-        return Ok(());
-    }
-    let problem = "moves or mixes whole tensors inside its step: row sets and column rates are for the other rules";
-    Err(Error::Usage(format!("{} {problem}", rule.name())))
+    need(rule, Feature::Rows)
+}
+
+/// Refuses a feature that the rule's procedure cannot go with.
+pub(crate) fn need(rule: &dyn Rule, feature: Feature) -> Result<()> {
+    refusal(&rule.procedure(), rule.name(), feature).map_or(Ok(()), |reason| Err(Error::Usage(reason)))
 }
 
 /// Refuses the CPU for a rule without a CPU form.

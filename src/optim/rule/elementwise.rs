@@ -7,12 +7,12 @@ use super::number::Real;
 use super::settings::Configured;
 use super::spec::{MAX_SUMS, Scalar, StateSpec, Sums};
 use crate::Result;
-use crate::optim::procedure::Procedure;
+use crate::optim::procedure::Shared;
 
-/// The mathematics of a rule: the scalars of a step, and the twin of `shaders/rules/*.wgsl` with the same statements in the same
-/// order, for one element, in f32 and f64.
+/// The mathematics of a rule: the scalars of a step, and the statements of `shaders/rules/*.wgsl` in the same order, for one
+/// element, in f32 and f64.
 ///
-/// The twin finds slips of transcription; the golden trajectories find a misread paper. The trait is sealed: code outside of this crate
+/// Comparison with the WGSL finds slips of transcription; the golden trajectories find a misread paper. The trait is sealed: code outside of this crate
 /// cannot name `Configured`.
 pub trait ElementwiseRule: Configured + Clone + Debug + Send + Sync + 'static {
     /// One group's scalars of one step.
@@ -27,12 +27,12 @@ pub trait ElementwiseRule: Configured + Clone + Debug + Send + Sync + 'static {
     /// The rule's WGSL.
     const TEXT: &'static str;
 
-    /// The tolerance of `verify`, in units of 2⁻²⁴: by how much each number that a step is computed from may be falsified.
+    /// The tolerance of `verify`, in units of 2⁻²⁴: the relative error that each input number of a step may have.
     ///
     /// The value is three times the worst error that `wgpu-optim verify --json` measured on lavapipe (Mesa 22.3.6), of steps and of states,
     /// over all variants and sizes in f32, rounded up to half a unit. Each rule states its measured error beside the value. Lavapipe rounds
     /// every division and every root correctly. WGSL lets a division be off by 5 units and a root by 9. A step is computed from five numbers
-    /// or more; shared among these numbers, both errors together take the other two thirds.
+    /// or more. The two errors, spread over these numbers, take the other two thirds of the value.
     ///
     /// The value is a measured constant and is not derived from the WGSL text: a tolerance that counted the operations of the text under
     /// test would let the text loosen its own check.
@@ -42,8 +42,8 @@ pub trait ElementwiseRule: Configured + Clone + Debug + Send + Sync + 'static {
     const SUMS: Sums = Sums::NONE;
 
     /// The parts of a step around the update of one element.
-    fn procedure(&self) -> Procedure {
-        Procedure::Plain
+    fn procedure(&self) -> Shared {
+        None
     }
 
     /// The settings that all groups must share, because one decision from these settings holds for all tensors.
@@ -82,11 +82,11 @@ pub trait ElementwiseRule: Configured + Clone + Debug + Send + Sync + 'static {
         None
     }
 
-    /// Configurations that together reach every text and every branch of the rule. Where the rule has weight decay, no
-    /// configuration sets it to zero.
+    /// Configurations that together reach every text and every branch of the rule. If the rule has weight decay, all
+    /// configurations have it above 0.
     fn variants() -> Vec<(&'static str, Self)>;
 
-    /// The change Δθ of one element; its states are updated in place.
+    /// Returns the change Δθ of one element, and updates its states in place.
     fn update<F: Real>(&self, h: &Self::Hyper<F>, d: &Self::Decision<F>, p: F, g: F, s: &mut Self::State<F>) -> F;
 
     /// As [`update`](Self::update), with `square(weight, g)` in place of `weight · g²` in the second moment.
@@ -107,7 +107,7 @@ pub trait ElementwiseRule: Configured + Clone + Debug + Send + Sync + 'static {
         [F::zero(); MAX_SUMS]
     }
 
-    /// A tensor's totals from its sums, each as a polynomial 1, c, c² in the clip factor.
+    /// A tensor's totals from its sums, each as the coefficients of 1, c and c² in the clip factor c.
     fn total<F: Real>(&self, _h: &Self::Hyper<F>, _sums: &[F], _elements: F) -> [[F; 3]; MAX_SUMS] {
         [[F::zero(); 3]; MAX_SUMS]
     }

@@ -2,7 +2,7 @@
 
 use super::number::Real;
 
-/// The square in the second moment, where the elements of a row share nothing.
+/// The square in the second moment, if the elements of a row share nothing.
 #[inline(always)]
 pub(crate) fn own_square<F: Real>(weight: F, x: F) -> F {
     weight * x * x

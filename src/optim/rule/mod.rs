@@ -19,7 +19,7 @@ mod spec;
 
 #[cfg(feature = "tools")]
 pub use altered::Altered;
-pub(crate) use checks::{check_common, goes_on, need_cpu, need_one_rate, need_rows, need_shared, same_rule};
+pub(crate) use checks::{check_common, goes_on, need, need_cpu, need_one_rate, need_rows, need_shared, same_rule};
 pub use elementwise::ElementwiseRule;
 pub(crate) use fields::fields;
 pub use fields::{Fields, Nothing};

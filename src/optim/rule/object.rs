@@ -11,7 +11,7 @@ use super::sealed::Sealed;
 use super::settings::{Configured, Value};
 use super::spec::{Origin, Scalar, StateSpec, Sums};
 use crate::Result;
-use crate::optim::procedure::Procedure;
+use crate::optim::procedure::Shared;
 
 /// A configured optimizer. Every configuration struct of this crate implements this trait, and so does `CustomRule`.
 ///
@@ -48,7 +48,7 @@ pub trait Rule: Debug + Send + Sync + Sealed {
     fn name(&self) -> &'static str;
     /// All settings with their values.
     fn settings(&self) -> Vec<(&'static str, Value)>;
-    /// Sets one by name.
+    /// Sets one setting by its name.
     ///
     /// # Errors
     /// The name is unknown, or the value has the wrong type. [`check`](Self::check) checks the ranges.
@@ -90,8 +90,8 @@ pub trait Rule: Debug + Send + Sync + Sealed {
     }
     /// The parts of a step around the update of one element.
     #[doc(hidden)]
-    fn procedure(&self) -> Procedure {
-        Procedure::Plain
+    fn procedure(&self) -> Shared {
+        None
     }
     /// The settings that all groups of an optimizer must share.
     fn common(&self) -> &[&'static str] {
@@ -164,7 +164,7 @@ impl<T: ElementwiseRule> Rule for T {
     fn global_state(&self) -> &[&'static str] {
         <T::GlobalState<f64> as Fields<f64>>::NAMES
     }
-    fn procedure(&self) -> Procedure {
+    fn procedure(&self) -> Shared {
         ElementwiseRule::procedure(self)
     }
     fn common(&self) -> &[&'static str] {

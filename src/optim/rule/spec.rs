@@ -8,7 +8,7 @@ pub const MAX_SUMS: usize = 8;
 pub enum Depends {
     /// Settings, which may change at every call.
     Call,
-    /// The step count, and settings that may change only while no step is under way.
+    /// The step count, and settings that may change only while every recorded step is finished.
     Count,
     /// A product of both.
     Both,

@@ -22,7 +22,7 @@ impl Scheduled {
         Self { setting: setting.to_owned(), schedule }
     }
 
-    /// Checks the schedule, its first value, and that the step count on which it goes by advances.
+    /// Checks the schedule and its first value, and that every step of the rule advances the step count.
     pub(crate) fn check(&self, rule: &dyn Rule, group: &str) -> Result<()> {
         self.schedule.check()?;
         if rule.sums().may_hold {

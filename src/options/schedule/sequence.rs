@@ -26,11 +26,11 @@ use crate::{Error, Result};
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Schedule {
-    /// At least one; the first begins at step 0.
+    /// At least one part. The first part begins at step 0.
     pub(super) parts: Vec<Part>,
 }
 
-/// A shape from one step on.
+/// A shape, and the step from which the shape applies.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Part {
     pub(super) from: u64,
@@ -90,8 +90,8 @@ impl Schedule {
         Self { parts: vec![Part { from: 0, shape, warmup: None, base: None }] }
     }
 
-    /// A function of the count of steps, which gives values and not shares of a base. In a sequence, or after a warm-up, the count starts
-    /// where the function's turn begins.
+    /// A function of the count of steps, which gives values and not shares of a base. In a sequence, or after a warm-up, the count starts at 0
+    /// where the function begins to apply.
     ///
     /// ```
     /// let schedule = wgpu_optim::schedule::Schedule::custom(|t| 1.0 / (1 + t) as f64);
@@ -151,7 +151,7 @@ impl Schedule {
     /// ```
     ///
     /// # Errors
-    /// The last shape has no end; no step is left for it.
+    /// The last shape has no end; no step is left for the shape.
     pub fn total(mut self, total: u64) -> Result<Self> {
         self.parts.last_mut().map_or(Ok(()), |last| last.end_at(total))?;
         Ok(self)
@@ -192,7 +192,7 @@ impl Schedule {
         match self.parts.windows(2).find(|pair| pair[1].from <= pair[0].from) {
             None => self.parts.windows(2).try_for_each(|pair| pair[0].check_turn(pair[1].from - pair[0].from)),
             Some(pair) => Err(Error::Usage(format!(
-                "schedule {}: it begins at step {}, needs a step past {}, where the one before it begins",
+                "schedule {}: it begins at step {}, needs a step past {}, where the part before it begins",
                 pair[1].shape.name(),
                 pair[1].from,
                 pair[0].from

@@ -105,7 +105,7 @@ shapes! {
     /// The base at every step.
     Constant = "constant" { required {} }
 
-    /// Along a line from one share of the base to another, and constant after that: torch's `LinearLR`.
+    /// A line from one share of the base to another, and constant after that: torch's `LinearLR`.
     Linear = "linear" {
         required {}
         /// The share at step 0. Default 1/3, torch's.
@@ -116,7 +116,7 @@ shapes! {
         steps: u64 = 5, COUNT;
     }
 
-    /// Along half a cosine from the base to `min`, the closed form of torch's `CosineAnnealingLR`, and `min` after that.
+    /// Half a cosine from the base to `min`, the closed form of torch's `CosineAnnealingLR`, and `min` after that.
     Cosine = "cosine" {
         required {
             /// The step at which `min` is reached, counted from the end of the warm-up.
@@ -156,8 +156,8 @@ shapes! {
         gamma: f64 = 0.1, POSITIVE;
     }
 
-    /// Up to the base and down far below the start: torch's `OneCycleLR` with the base as `max_lr`. The momentum does not change; to
-    /// cycle the momentum, give it its own schedule. From step `steps` on the last value stays (torch stops there).
+    /// A climb to the base, then a fall far below the first value: torch's `OneCycleLR` with the base as `max_lr`. The momentum does not
+    /// change; to cycle the momentum, give it its own schedule. From step `steps` on the last value stays (torch stops there).
     OneCycle = "one_cycle" {
         required {
             /// The number of all steps, torch's `total_steps`.
@@ -165,9 +165,9 @@ shapes! {
         }
         /// The share of the steps in which the value climbs. Default 0.3, torch's.
         pct_start: f64 = 0.3, SHARE;
-        /// The first value is the base divided by this. Default 25, torch's.
+        /// The first value is the base divided by this factor. Default 25, torch's.
         div_factor: f64 = 25.0, POSITIVE;
-        /// The last value is the first divided by this. Default 1e4, torch's.
+        /// The last value is the first value divided by this factor. Default 1e4, torch's.
         final_div_factor: f64 = 1e4, POSITIVE;
         /// The form of each phase. Default [`Anneal::Cos`], torch's.
         anneal: Anneal = Anneal::Cos, CHOICE;
@@ -178,7 +178,7 @@ shapes! {
     /// The base times √(n / (n + t)): with a warm-up of n steps in front, the base times √(n / steps since the start).
     InverseSqrt = "inverse_sqrt" {
         required {}
-        /// The n. Default 0: the length of the warm-up, and 10,000 where there is none.
+        /// The number n. Default 0: n is the length of the warm-up, or 10,000 without a warm-up.
         timescale: u64 = 0, ANY_COUNT;
     }
 

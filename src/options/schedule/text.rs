@@ -10,7 +10,7 @@ use crate::{Error, Result};
 
 /// The text forms of a schedule, for the help of `--schedule`.
 pub const HELP: &str = "\
-A schedule of the learning rate has the form NAME[:KEY=VALUE,…]. Several in a row are NAME…/NAME:from=STEP,… with these names:
+A schedule of the learning rate has the form NAME[:KEY=VALUE,…]. Several in a row have the form NAME…/NAME:from=STEP,…. The names:
   constant
   linear        start=1/3 end=1 (shares of the base)  steps=5
   cosine        steps  min=0 (a value)  hold=true (false: climbs again)

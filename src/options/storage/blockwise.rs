@@ -1,8 +1,8 @@
 //! Eight bits per number: a code of a map, times the largest magnitude of a block. `shaders/harness/blockwise.wgsl` does the same on the GPU.
 //!
 //! The maps are the dynamic ones of Dettmers et al. 2022 (8-bit Optimizers via Block-wise Quantization, §2.2) as bitsandbytes and torchao
-//! build them: 0, the middles of cells, and 1. Seven decades, from [1e-7, 1e-6] to [0.1, 1], are cut into cells of one size, each into
-//! twice as many as the one below. Numbered through, cell J of a decade with C cells, C ≤ J < 2C, has its middle at
+//! build them: 0, the middles of cells, and 1. There are seven decades, from [1e-7, 1e-6] to [0.1, 1]. Each decade is cut into cells of one
+//! size, twice as many as the decade below has. One numbering covers all cells: cell J of a decade with C cells, C ≤ J < 2C, has its middle at
 //! 10^d · (0.1 + 0.9 ((J + ½)/C - 1)): C is the power of two of J + ½ as a float, and (J + ½)/C its significand.
 
 use crate::optim::Kind;
@@ -13,7 +13,7 @@ pub const BLOCK: usize = 256;
 /// The numbers of [-1, 1] or [0, 1] that the codes stand for, in ascending order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Map {
-    /// 127 numbers below 0, 0 is code 127, 128 above, the last of them 1.
+    /// 127 numbers below 0, then 0 (code 127), then 128 numbers above 0. The last number is 1.
     Signed,
     /// 0, 254 numbers, 1.
     Unsigned,
@@ -79,7 +79,7 @@ impl Map {
         }
     }
 
-    /// The middle of a cell; 0 below the first, 1 above the last.
+    /// The middle of a cell; 0 below the first cell, 1 above the last cell.
     fn magnitude(self, cell: u32) -> f32 {
         let first = self.first_cells();
         if cell < first {
@@ -149,9 +149,9 @@ fn encode_by(map: Map, largest: f32, block: &[f32], codes: &mut [u8]) {
     }
 }
 
-/// The codes of a decoded block, and the largest magnitude that gives the same numbers again from these codes. It is not the block's own
-/// where a number below 0 had it: the signed map has no -1, and a new encoding would shrink the numbers. Other numbers are
-/// [encoded](encode).
+/// The codes of a decoded block, and the largest magnitude that gives the same numbers again from these codes. This magnitude is not
+/// the largest of the decoded block where that one is of a number below 0: the signed map has no -1, and a new encoding would shrink the
+/// numbers. Other numbers are [encoded](encode).
 #[cfg(feature = "checkpoint")]
 pub(crate) fn encode_again(map: Map, block: &[f32], codes: &mut [u8]) -> f32 {
     let seen = largest(block);
@@ -168,7 +168,7 @@ pub(crate) fn encode_again(map: Map, block: &[f32], codes: &mut [u8]) -> f32 {
     encode(map, block, codes)
 }
 
-/// Scales the operands of a division to the range for which WGSL says how exact a division is.
+/// Scales the operands of a division to the range for which WGSL bounds the error of a division.
 fn scaled(largest: f32) -> (f32, f32) {
     const MIDDLE: f32 = 1.152_921_5e18; // 2^60
     let up = if largest < 1.0 / MIDDLE {

@@ -1,7 +1,9 @@
-//! The formats that a storage gives the arrays of one tensor, or the reason why a rule cannot be stored so.
+//! The formats that a storage gives the arrays of one tensor, or the reason why a rule does not work with the storage.
 
 use super::{Format, Params, RoundingMode, StateFormat, Storage};
-use crate::optim::{Kind, Procedure, Rule, StateSpec};
+use crate::optim::procedure::refusal;
+use crate::optim::procedure::spec::Feature;
+use crate::optim::{Kind, Rule, StateSpec};
 use crate::{Error, Result};
 
 /// The formats of one tensor's arrays. The default is f32 throughout.
@@ -19,7 +21,7 @@ impl Formats {
         self.states.get(index).copied().unwrap_or_default()
     }
 
-    /// Whether everything is f32.
+    /// Whether every array is f32.
     #[cfg(feature = "tools")]
     pub(crate) fn is_plain(&self) -> bool {
         self.params == Params::F32 && self.grads == Format::F32 && self.states.iter().all(|f| *f == StateFormat::F32)
@@ -31,8 +33,8 @@ impl Formats {
         self.params.keep() == Some(RoundingMode::Stochastic) || self.states.contains(&StateFormat::Bf16Stochastic)
     }
 
-    /// Refuses states outside f32 for a tensor with rows: its rows move and share numbers one by one, which blocks, and random bits by
-    /// place, do not allow.
+    /// Refuses states outside f32 for a tensor with rows. Its rows move and share numbers one by one. Blocks do not allow this, and neither
+    /// do random bits that depend on the place of a number.
     pub(crate) fn need_rows(&self, tensor: &str) -> Result<()> {
         if self.states.iter().all(|format| *format == StateFormat::F32) {
             return Ok(());
@@ -67,20 +69,15 @@ impl Storage {
             Params::Bf16(_) | Params::F16(_) => {}
         }
         let name = rule.name();
-        match rule.procedure() {
-            Procedure::Probe(_) => {
-                refuse(&format!("{name} probes the loss at distances that half precision does not resolve: use f32"))
-            }
-            Procedure::Integrate(_) => refuse(&format!(
-                "{name} moves parameters inside the step by less than half precision resolves: use f32"
-            )),
-            Procedure::Plain | Procedure::Warp(_) if rule.evaluation().is_some() && !self.params.is_exact() => {
-                refuse(&format!(
-                    "{name} moves parameters to where they are evaluated and back, which rounding would lose: use f32, bf16-split or a master"
-                ))
-            }
-            Procedure::Plain | Procedure::Warp(_) => Ok(()),
+        if let Some(reason) = refusal(&rule.procedure(), name, Feature::HalfParams) {
+            return refuse(&reason);
         }
+        if rule.evaluation().is_some() && !self.params.is_exact() {
+            return refuse(&format!(
+                "{name} moves parameters to where they are evaluated and back, which rounding would lose: use f32, bf16-split or a master"
+            ));
+        }
+        Ok(())
     }
 
     fn check_named(&self, rule: &str, states: &[StateSpec]) -> Result<()> {
@@ -139,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_is_named() {
+    fn an_error_names_the_storage_that_a_rule_cannot_use() {
         let schedule_free = AdamWScheduleFree::default();
         let staged = FlowAdam { integrator: Integrator::Rk4, ..FlowAdam::default() };
         let cases: [(&str, &dyn Rule, &[&str]); 7] = [

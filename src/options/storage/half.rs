@@ -18,7 +18,7 @@ pub fn nearest(format: Format, x: f32) -> u16 {
 }
 
 /// The bits of a number, with stochastic rounding: the number moves away from zero where `random`, uniform over all 16 bits, plus the
-/// truncated part makes a whole step. A number that is not finite stays so, and the step beyond the largest number is infinity.
+/// truncated part makes a whole step. NaN stays NaN, an infinity stays an infinity, and the step beyond the largest number is infinity.
 ///
 /// # Panics
 /// The format is f32.
@@ -91,7 +91,7 @@ pub const fn split(x: f32) -> (u16, u16) {
 /// The f32 that was [`split`]. Beside a bf16 that the caller wrote, the 16 bits are worth less than the bf16's last place.
 #[must_use]
 pub const fn join(high: u16, low: u16) -> f32 {
-    // A split never leaves an upper half of a remainder beside zero, or a lower half beside infinity: such bits would make NaNs.
+    // `split` gives zero no remainder of at least half a step, and infinity no smaller one. Such a remainder is stale, and would make a NaN.
     let stale = match high & 0x7fff {
         0 => low >= 0x8000,
         0x7f80 => low < 0x8000,

@@ -61,7 +61,7 @@ pub enum RoundingMode {
     /// An f32 copy beside the parameter. The steps change the copy, and the parameter is the copy, rounded to nearest. Where the caller
     /// wrote another parameter, the copy starts anew from that parameter. 4 more bytes per parameter.
     Master,
-    /// bf16 only: the 16 bits beside the parameter that bf16 lacks of f32. Both together are an f32, bit for bit, and the parameter is the
+    /// bf16 only: the low 16 bits of an f32 lie beside the parameter. Both together are this f32, bit for bit, and the parameter is the
     /// nearest bf16 of that f32, ties away from zero. 2 more bytes per parameter.
     Split,
 }

@@ -61,7 +61,7 @@ impl Packed {
             (Self::Half(_, high), Self::Remainder(low)) => {
                 high.iter().zip(low).map(|(high, low)| half::join(*high, *low)).collect()
             }
-            // The caller wrote each parameter that is not the copy's nearest.
+            // Where a parameter differs from the rounded copy, the caller wrote the parameter.
             (Self::Half(format, seen), Self::F32(master)) => {
                 let precise = |(seen, master): (&u16, &f32)| {
                     if half::nearest(*format, *master) == *seen { *master } else { half::widen(*format, *seen) }
@@ -159,7 +159,7 @@ impl Packed {
         (bytes, largest)
     }
 
-    /// `elements` numbers of a format. The bytes may be padded to a whole word.
+    /// Reads `elements` numbers of a format. The bytes may be padded to a whole word.
     pub(crate) fn from_bytes(format: Format, elements: usize, bytes: &[u8]) -> Self {
         let bytes = &bytes[..elements * format.bytes() as usize];
         match format {
@@ -212,7 +212,7 @@ impl Form {
         }
     }
 
-    /// `elements` numbers. The bytes may be padded to a whole word.
+    /// Reads `elements` numbers. The bytes may be padded to a whole word.
     pub(crate) fn unpack(self, elements: usize, bytes: &[u8], largest: &[u8]) -> Packed {
         match self {
             Self::Whole => Packed::from_bytes(Format::F32, elements, bytes),

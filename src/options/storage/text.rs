@@ -11,7 +11,7 @@ pub const HELP: &str = "\
 The form of storage is a list of parts, separated by commas. Without a part, numbers are f32.
   f32, bf16-nearest, bf16-sr, bf16-master, bf16-split, f16-nearest, f16-sr, f16-master
       The parameters, and the gradients in the same format. Parameters use round to nearest (nearest), stochastic rounding (sr), an \
-f32 copy beside them (master), or the 16 bits beside them that bf16 lacks of f32 (split).
+f32 copy beside them (master), or the low 16 bits of an f32 beside them (split).
   8bit
       The states in eight bits per number, in blocks of 256; the same as states=8bit.
   params=FORM, grads=f32|f16|bf16, states=f32|bf16|bf16-sr|8bit, NAME=FORM

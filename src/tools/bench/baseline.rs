@@ -9,7 +9,7 @@ use crate::io::lines;
 use crate::tools::report;
 use crate::{Error, Result};
 
-/// The longest line in bytes, and the most lines: each is compared with all before it.
+/// The longest line in bytes, and the most lines: the reader compares each line with all lines before it.
 const MAX_LINE: usize = 1 << 14;
 const MAX_LINES: u64 = 10_000;
 
@@ -85,7 +85,7 @@ fn parse(mut text: impl BufRead, file: &str) -> Result<Vec<Measurement>> {
     Ok(measurements)
 }
 
-/// Parses a line: a measurement, or `None` for the line that begins a run and for an empty one.
+/// Parses a line: a measurement, or `None` for the line that begins a run and for an empty line.
 fn parse_line(line: &str) -> Result<Option<Measurement>, String> {
     if line.trim().is_empty() {
         return Ok(None);

@@ -1,5 +1,5 @@
 //! The time of a step, and the bytes that the step must move, beside those of a copy and of a stream kernel over arrays of the same
-//! sizes. The three are measured in turn, so that a noisy machine slows all of them alike. [`verify`](crate::tools::verify) checks
+//! sizes. The module measures the three in turn, so that a noisy machine slows all of them alike. [`verify`](crate::tools::verify) checks
 //! whether a step is right; this module does not.
 
 mod baseline;
@@ -292,8 +292,8 @@ impl Plan {
     }
 }
 
-/// Refuses a size that does not fit into the host's free memory, where the system tells that. Drivers promise more memory than there is,
-/// and the system then ends the process.
+/// Refuses a size that does not fit into the host's free memory, if the system reports its free memory. Drivers promise more memory than
+/// there is, and the system then ends the process.
 fn check_memory(size: Size, bytes: u64) -> Result<()> {
     match report::free_memory() {
         Some(free) if bytes > free => Err(Error::Usage(format!(

@@ -13,9 +13,9 @@ use crate::{Group, Optimizer, Result, Tensor};
 
 /// Steps that are measured.
 const STEPS: usize = 200;
-/// Steps before them that are not measured.
+/// Steps before the measured steps.
 const WARM_UP: usize = 20;
-/// Elements of each tensor. The time to record does not depend on them.
+/// Elements of each tensor. The time to record does not depend on this number.
 const ELEMENTS: usize = 16;
 /// Bytes from one gradient to the next in the pool, as an allocator would place them.
 const STRIDE: u64 = 256;
@@ -77,7 +77,7 @@ pub async fn recording_async(gpu: &Gpu, rule: &dyn Rule, tensors: usize, rebinds
     })
 }
 
-/// Records, finishes and runs one step; returns the seconds of the first two.
+/// Records, finishes and runs one step; returns the seconds that recording and finishing took.
 async fn one(
     gpu: &Gpu,
     optimizer: &mut Optimizer,

@@ -2,14 +2,14 @@
 
 use super::{Feature, With};
 use crate::Result;
-use crate::optim::{Procedure, Rule, StateSpec};
+use crate::optim::{Rule, StateSpec};
 use crate::options::storage::blockwise::BLOCK;
 use crate::options::storage::{Formats, RoundingMode, StateFormat, Storage};
 
 /// Bytes of an f32.
 pub(super) const F32: f64 = 4.0;
 
-/// The bytes per element that one step of a rule must move if everything is f32. A step reads parameter, gradient and kept states, and
+/// The bytes per element that one step of a rule must move if every array is f32. A step reads parameter, gradient and kept states, and
 /// writes parameter and states. A rule with sums reads once more the arrays that [`Rule::sums_read`] names. WarpAdam's product reads
 /// gradient and matrix and writes `P g`; if WarpAdam learns, the product also reads v and the last gradient, and writes the last gradient
 /// and the matrix. Probes and integrators are not part of a bare step.
@@ -41,7 +41,7 @@ impl<'a> Traffic<'a> {
     /// The bytes per element of a bare step.
     fn step(&self) -> f64 {
         let update = 2.0 * self.param() + self.grad() + 2.0 * self.states().map(|(_, bytes)| bytes).sum::<f64>();
-        update + self.sums() + procedure_arrays(self.rule.procedure()) as f64 * F32
+        update + self.sums() + self.rule.procedure().map_or(0, |procedure| procedure.traffic()) as f64 * F32
     }
 
     /// The bytes per element of a step with these features. A clip by norm and a loss scale read the gradient once more, unless the rule's
@@ -100,14 +100,5 @@ impl<'a> Traffic<'a> {
             state => self.states().find(|(spec, _)| spec.name == state).map_or(0.0, |(_, bytes)| bytes),
         };
         self.rule.sums_read().iter().map(read).sum()
-    }
-}
-
-/// The number of arrays that a procedure's own dispatch reads and writes in a bare step.
-const fn procedure_arrays(procedure: Procedure) -> usize {
-    match procedure {
-        Procedure::Warp(warp) if warp.learned => 5 + 2 * warp.block,
-        Procedure::Warp(warp) => 2 + warp.block,
-        Procedure::Plain | Procedure::Probe(_) | Procedure::Integrate(_) => 0,
     }
 }

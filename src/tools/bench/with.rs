@@ -42,7 +42,7 @@ impl Feature {
     }
 }
 
-/// A combination of features; without any it is the bare rule. The text form is `clip,ema`, or `none`.
+/// A combination of features; without a feature, the step is that of the bare rule. The text form is `clip,ema`, or `none`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct With(Vec<Feature>);

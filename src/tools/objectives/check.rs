@@ -19,7 +19,11 @@ pub(super) fn lengths(tensors: &[TensorSpec], lengths: impl ExactSizeIterator<It
 
 /// Checks that a batch exists.
 pub(super) fn batch(batch: usize, count: usize) -> Result<()> {
-    if batch < count { Ok(()) } else { Err(Error::Usage(format!("batch {batch} of {count}"))) }
+    if batch < count {
+        Ok(())
+    } else {
+        Err(Error::Usage(format!("there is no batch {batch}, needs less than {count}")))
+    }
 }
 
 /// The largest number of iterations in a kernel's thread: Mesa's software driver silently stops loops at 65,535.

@@ -27,7 +27,7 @@ pub(super) trait FullBatch: Send + Sync {
     /// The weight of ‖θ‖² in the loss.
     fn l2(&self) -> f64;
 
-    /// The mathematics in one float, with its data.
+    /// The mathematics in one float type, with the data.
     fn terms<F: Real>(&self) -> impl Terms<F> + Send + 'static;
 
     /// The number of terms that the kernels write.

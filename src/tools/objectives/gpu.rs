@@ -203,7 +203,7 @@ impl Reading {
         Self { buffer, rows }
     }
 
-    /// Reads the outcomes back. Call it after the encoder was submitted; the future resolves while the device is polled.
+    /// Reads the outcomes back. Submit the encoder before this call. The future resolves while the device is polled.
     pub fn read(self) -> impl Future<Output = Result<Vec<Outcome>>> {
         let (send, receive) = oneshot::channel();
         self.buffer.map_async(wgpu::MapMode::Read, .., move |mapped| {

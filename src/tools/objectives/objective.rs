@@ -5,9 +5,9 @@ use crate::Result;
 /// A trainable tensor's name and shape.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorSpec {
-    /// Its name, `layer1.weight` for example.
+    /// The tensor's name, `layer1.weight` for example.
     pub name: String,
-    /// Its shape, outermost dimension first.
+    /// The tensor's shape, outermost dimension first.
     pub shape: Vec<usize>,
 }
 
@@ -52,7 +52,7 @@ pub trait GpuObjective {
     fn tensors(&self) -> &[TensorSpec];
 
     /// Binds each tensor's parameters and gradients. Slices start at the device's storage offset alignment and hold the
-    /// tensor's elements at least; bytes behind the elements are not touched.
+    /// tensor's elements at least; the objective does not touch bytes behind the elements.
     ///
     /// # Errors
     /// A slice does not fit; the error names the tensor. The earlier binding stays.

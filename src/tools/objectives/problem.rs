@@ -40,7 +40,7 @@ impl Measure {
 /// # Ok::<(), wgpu_optim::Error>(())
 /// ```
 pub trait Problem: Send + Sync {
-    /// Its name in [`ALL`](super::problems::ALL).
+    /// The problem's name in [`ALL`](super::problems::ALL).
     fn name(&self) -> &'static str;
 
     /// The tensors, in the order of every form's slices.
@@ -61,7 +61,7 @@ pub trait Problem: Send + Sync {
     /// A size is larger than the form can hold.
     fn cpu_f64(&self) -> Result<Box<dyn CpuObjective<f64> + Send>>;
 
-    /// The form on a GPU, with its data there.
+    /// The form on a GPU, with the data in the GPU's memory.
     ///
     /// # Errors
     /// The data is larger than the device can bind.
@@ -80,7 +80,7 @@ pub trait Problem: Send + Sync {
 
 /// The settings from which a problem is made.
 pub trait Recipe: Configured + Sized {
-    /// Whether its data come from a file.
+    /// Whether the data come from a file.
     const FROM_FILE: bool = false;
 
     /// Makes the data. [`problem`](Self::problem) calls it after its checks.

@@ -73,7 +73,7 @@ pub(super) struct Frame<'a> {
     tensors: Vec<TensorSpec>,
     /// All parameters, tensor after tensor.
     pub(super) point: wgpu::Buffer,
-    /// The gradient without that of the L2 term, in the same places.
+    /// The gradient without the part of the L2 term, in the same places.
     pub(super) slope: wgpu::Buffer,
     /// The terms of the loss, already divided by the number of terms of the mean.
     pub(super) terms: wgpu::Buffer,

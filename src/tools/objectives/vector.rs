@@ -72,7 +72,7 @@ pub(super) fn tanh<F: Real>(values: &mut [F]) {
     if size_of::<F>() > size_of::<f32>() {
         return values.iter_mut().for_each(|x| *x = x.tanh());
     }
-    let (most, one, two) = (of(10.0), F::one(), of(2.0)); // beyond, f32 holds exactly ±1
+    let (most, one, two) = (of(10.0), F::one(), of(2.0)); // beyond ±10, the tanh in f32 is exactly ±1
     for x in values {
         let inside = if *x > most { most } else { *x };
         let a = (if inside < -most { -most } else { inside }) * of(0.125);

@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn rates_are_what_their_text_says() {
+    fn rates_equal_their_decimal_text() {
         let rates: Vec<f64> = (FIRST..=MOST).map(|k| GridPoint(k).rate()).collect();
         let expected = [1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0];
         assert_eq!(rates, expected);
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn of_equals_the_smallest_rate_is_best() {
+    fn the_smallest_rate_of_equal_scores_is_best() {
         let (flat, _) = search(|rate| if rate < 2e-4 { 1.0 } else { 0.5 });
         assert_eq!(flat.best().map(GridPoint::rate), Some(3e-4));
     }

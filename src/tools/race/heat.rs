@@ -248,7 +248,11 @@ impl Heat {
         let problem = |text: String| Err(Error::Usage(format!("heat `{}`: {text}", self.name)));
         let mut opened: Vec<&[(String, Value)]> = Vec::new();
         if self.entrants.is_empty() || self.steps == 0 {
-            return problem(format!("{} entrants and {} steps, needs some of both", self.entrants.len(), self.steps));
+            return problem(format!(
+                "{} entrants and {} steps, needs at least one of each",
+                self.entrants.len(),
+                self.steps
+            ));
         }
         for (at, entrant) in self.entrants.iter().enumerate() {
             entrant.rule.check()?;
@@ -259,7 +263,7 @@ impl Heat {
             if self.entrants[..at].iter().any(|e| e.label == entrant.label) {
                 return Err(Error::Duplicate { kind: "entrant", name: entrant.label.clone() });
             }
-            // An entrant may only follow one that follows no other: entrants run in two waves.
+            // An entrant may only follow an entrant that follows no other: entrants run in two waves.
             let rate = entrant.leader().map(|of| (of, self.entrant(of).map(|e| e.leader().is_some())));
             let outcomes = entrant.needs().map(|of| (of, self.entrant(of).map(|e| e.needs().next().is_some())));
             for (followed, follows) in rate.into_iter().chain(outcomes) {

@@ -1,4 +1,4 @@
-//! The runs that a report directory holds: one JSON object per line. Each is written when its run ends, so that an interrupted race can
+//! The runs that a report directory holds: one JSON object per line. A line is written when its run ends, so that an interrupted race can
 //! resume.
 
 use std::collections::HashMap;

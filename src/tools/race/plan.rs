@@ -45,7 +45,9 @@ impl Plan {
     pub fn check(&self) -> Result<()> {
         if self.heats.is_empty() || self.seeds == Some(0) {
             let (heats, seeds) = (self.heats.len(), self.seeds.unwrap_or(1));
-            return Err(Error::Usage(format!("the race has {heats} heats and {seeds} seeds, needs some of both")));
+            return Err(Error::Usage(format!(
+                "the race has {heats} heats and {seeds} seeds, needs at least one of each"
+            )));
         }
         for (at, heat) in self.heats.iter().enumerate() {
             heat.check()?;

@@ -20,7 +20,7 @@ pub struct Standing {
     pub role: &'static str,
     /// The optimizer's name.
     pub optimizer: String,
-    /// How its numbers are stored: `f32`, `bf16-sr`, ….
+    /// How the entrant's numbers are stored: `f32`, `bf16-sr`, ….
     pub storage: String,
     /// The learning rate; the mean over the seeds if the entrant follows another entrant's damping.
     pub lr: Option<f64>,

@@ -18,9 +18,9 @@ const KEY: u32 = 0x0b00_757a;
 pub struct Spread {
     /// The number of runs.
     pub count: usize,
-    /// Their mean.
+    /// The mean of the runs.
     pub mean: f64,
-    /// Their population standard deviation, as the papers give it.
+    /// The population standard deviation of the runs, as the papers give it.
     pub std: f64,
 }
 

@@ -119,7 +119,7 @@ trait Runner {
     type Number: Number + Element;
     /// One step with these gradients.
     async fn step(&mut self, grads: &[Vec<Self::Number>]) -> Result<()>;
-    /// One step of a rule that evaluates the file's objective, along the file's directions where it has any.
+    /// One step of a rule that evaluates the file's objective, along the file's directions if the file has directions.
     async fn step_on(&mut self, objective: &Quadratic<Self::Number>, directions: Vec<Vec<Vec<Self::Number>>>) -> Result<()>;
     async fn param(&self, tensor: usize) -> Result<Cow<'_, [Self::Number]>>;
     async fn state(&self, tensor: usize, name: &str) -> Result<Cow<'_, [Self::Number]>>;

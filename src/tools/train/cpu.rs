@@ -21,7 +21,7 @@ pub(super) fn run<F: Number>(
         log.begin();
         let train = run.epoch(epoch)?;
         let ended = run.measure(train)?;
-        // The caller's log comes first: it has then every epoch that the checkpoint has.
+        // The caller's log comes before the checkpoint, so that the log has every epoch that the checkpoint has.
         let flow = log.end(plan, epoch, &ended);
         run.save(epoch + 1)?;
         if flow.is_break() {

@@ -1,11 +1,9 @@
-//! Training on the GPU: data, model and optimizer stay there, and a few numbers are read back once per epoch.
+//! Training on the GPU: data, model and optimizer stay on the GPU, and the host reads a few numbers back once per epoch.
 
 use std::ops::ControlFlow;
 
 use crate::Tensor;
 use crate::io::checkpoint::Checkpoint;
-use crate::optim::Procedure;
-use crate::optim::procedure::Scheme;
 use crate::tools::adapter::Gpu;
 use crate::tools::objectives::{GpuMlp, GpuObjective as _, Halves, Outcome, Part, Reading, Split};
 use crate::tools::train::builder::builder;
@@ -33,7 +31,7 @@ pub(super) async fn run(
         log.begin();
         run.epoch(epoch).await?;
         let (ended, checkpoint) = run.measure().await?;
-        // The caller's log comes first: it has then every epoch that the checkpoint has.
+        // The caller's log comes before the checkpoint, so that the log has every epoch that the checkpoint has.
         let flow = log.end(plan, epoch, &ended);
         if let Some(checkpoint) = checkpoint {
             resume::save(plan, epoch + 1, checkpoint)?;
@@ -90,7 +88,7 @@ impl Run<'_> {
 
     /// Whether the rule decides on the host within a step.
     fn reads_back(&self) -> bool {
-        matches!(self.plan.rule.procedure(), Procedure::Integrate(Scheme::Dopri5 { .. }))
+        self.plan.rule.procedure().is_some_and(|procedure| procedure.reads_back())
     }
 
     async fn step_submitted(&mut self, batch: usize) -> Result<()> {

@@ -9,7 +9,7 @@ use serde_json::Value as Json;
 use crate::io::lines;
 use crate::{Error, Result};
 
-/// Far more than any line of a log.
+/// The longest line in bytes, far longer than a line of a log.
 const MAX_LINE: usize = 1 << 16;
 
 /// A log file. Each line is on the disk before [`write`](Self::write) returns, so that a log has every epoch that a checkpoint has.
@@ -57,7 +57,8 @@ impl Journal {
         Ok(Self { name, file, earlier: Some(earlier) })
     }
 
-    /// Adds an epoch. The first one drops the lines of all epochs from its own on, which a run wrote that was killed before it saved them.
+    /// Adds an epoch. The first call drops the lines of this epoch and of later ones: an earlier run wrote them, and was killed before it
+    /// saved them.
     ///
     /// # Errors
     /// The file cannot be written.

@@ -31,7 +31,7 @@ pub struct Plan {
     pub ema: Option<Ema>,
     /// The tensors without weight decay. Default: none.
     pub no_decay: Option<NoDecay>,
-    /// The loss scale, by which gradients are multiplied and the step divides them again. Default: none.
+    /// The loss scale. The model multiplies the gradients by the scale, and the step divides them by the scale. Default: none.
     pub loss_scale: Option<LossScale>,
     /// How parameters, gradients and states are stored. The model is evaluated with the stored parameters. Default: f32.
     pub storage: Storage,

@@ -37,7 +37,7 @@ pub(super) fn load(plan: &Plan) -> Result<Option<(Checkpoint, u32)>> {
         return Err(Error::Mismatch { checkpoint: file, differences });
     }
     if epochs >= plan.epochs {
-        let problem = format!("has {epochs} completed epochs, the plan needs more than that: it has {}", plan.epochs);
+        let problem = format!("has {epochs} completed epochs, the plan has {}: give the plan more epochs", plan.epochs);
         return Err(Error::File { file, problem });
     }
     Ok(Some((checkpoint, epochs)))

@@ -58,7 +58,7 @@ impl Errors {
         self.step <= self.tolerance && self.state <= self.tolerance
     }
 
-    /// Adds the errors of another comparison: the larger of each two.
+    /// Adds the errors of another comparison: of each kind, the larger error stays.
     pub fn merge(&mut self, other: Self) {
         self.param_ulp = self.param_ulp.max(other.param_ulp);
         self.step = self.step.max(other.step);

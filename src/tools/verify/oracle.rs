@@ -25,7 +25,7 @@ enum Input {
     State(usize),
 }
 
-/// A change of an input, as a share of it.
+/// A change of an input, as a share of the input.
 type Change = Option<(Input, f64)>;
 
 /// A tensor in f64, with the rule's sums over it.
@@ -55,7 +55,7 @@ pub(super) struct Oracle<'a> {
 /// end the global state and the step count.
 pub(super) struct Expected {
     pub(super) values: Vec<f64>,
-    /// The error that each may have, from the rounding of the numbers from which it is computed.
+    /// The error that each value may have, from the rounding of the numbers from which it is computed.
     pub(super) allowances: Vec<f64>,
     pub(super) tolerance: f64,
 }

@@ -1,7 +1,8 @@
 //! A step to compare, as parameters, gradients and states in f32, and the outcome of the step.
 
 use crate::gpu::build::builder::Builder;
-use crate::optim::{Procedure, Rule, Scalar};
+use crate::optim::procedure::probes;
+use crate::optim::{Rule, Scalar};
 use crate::options::random::{draw, unit};
 use crate::options::storage::blockwise::BLOCK;
 use crate::options::storage::{Form, Packed, Storage};
@@ -12,7 +13,7 @@ use crate::{Error, Group, Optimizer, Result, Tensor, cpu};
 const WARM_UP: u64 = 6;
 /// Magnitudes of parameters. Some are small beside the step, so that the rounding of the parameter hides no part of the step.
 const PARAM_RANGE: (f64, f64) = (1e-5, 1.0);
-/// Magnitudes of gradients, from those beside which ε matters to those beside which ε does not.
+/// Magnitudes of gradients: beside the smallest ε matters, and beside the largest ε does not matter.
 const GRAD_RANGE: (f64, f64) = (1e-7, 3.0);
 
 /// One tensor of a [`Problem`].
@@ -103,7 +104,7 @@ impl Problem {
         Ok(Self { tensors, losses: losses(&groups, seed), memory, groups, applied, storage: Storage::default() })
     }
 
-    /// The same problem in this storage. Its numbers are rounded to those that the storage holds; [`build`](Self::build) uses the storage.
+    /// The same problem in this storage. Its numbers are rounded to numbers that the storage can hold; [`build`](Self::build) uses the storage.
     ///
     /// # Errors
     /// The rule refuses the storage.
@@ -287,11 +288,14 @@ fn lead_positive(block: &mut [f32]) {
 
 /// Losses around 1 with slopes around 1, for a rule that probes.
 fn losses(groups: &[Box<dyn Rule>], seed: u32) -> Vec<f32> {
-    let Some(Procedure::Probe(probe)) = groups.first().map(|rule| rule.procedure()) else { return Vec::new() };
+    let probes = groups.first().map_or(0, |rule| probes(&rule.procedure()));
+    if probes == 0 {
+        return Vec::new();
+    }
     let sigma = sigma(groups[0].as_ref());
     let key = draw(seed, u32::MAX);
     let loss = |j: u32| if j == 0 { 1.0 } else { 1.0 + sigma * (3.0 * f64::from(unit(key, j)) - 1.0) };
-    (0..=probe.count as u32).map(|j| loss(j) as f32).collect()
+    (0..=probes as u32).map(|j| loss(j) as f32).collect()
 }
 
 /// σ of a rule that probes.

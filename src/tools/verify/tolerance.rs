@@ -1,4 +1,4 @@
-//! How far one rounding may be off. Each rule declares its own tolerance, which takes nothing from the rule's WGSL.
+//! The error that one rounding may have. Each rule declares its own tolerance, which takes nothing from the rule's WGSL.
 
 use crate::optim::Rule;
 
@@ -12,7 +12,7 @@ pub(super) const SUM_ERROR: f64 = 100.0 * UNIT;
 /// Subnormal numbers may be flushed to zero.
 pub(super) const FLUSHED: f64 = 1.0 / 85_070_591_730_234_615_865_843_651_857_942_052_864.0;
 
-/// The tolerance of a rule: the relative error that each number which a step is computed from may have picked up.
+/// The tolerance of a rule: the relative error that a number may have when a step is computed from the number.
 pub(super) fn tolerance(rule: &dyn Rule) -> f64 {
     rule.tolerance() * UNIT
 }
@@ -37,7 +37,7 @@ mod tests {
         assert_eq!(FLUSHED, f64::from(f32::MIN_POSITIVE));
     }
 
-    /// What WGSL's accuracy table allows a chain of + - × with one division and one root; + - × alone are allowed 4 units.
+    /// WGSL's accuracy table allows 11 units for a chain of + - × with one division and one root, and 4 units for + - × alone.
     #[test]
     fn no_tolerance_is_beyond_what_wgsl_allows() {
         for entry in ALL {

@@ -1,5 +1,5 @@
-//! Half precision in the caller's own buffers: exactly as long as they must be, with guards before, behind and in the last word of an odd
-//! count. What comes of steps is what comes of them in buffers of the crate's.
+//! Half precision in the caller's own buffers of exactly the needed length, with guards before, behind and in the last word of an odd
+//! count. Steps give the same bits as in the optimizer's own buffers.
 
 use std::ops::Range;
 
@@ -33,7 +33,7 @@ struct Pages {
 }
 
 impl Pages {
-    /// `place` says in which pages a tensor's parameters and gradients lie, `stored` how.
+    /// `place` says in which pages a tensor's parameters and gradients lie, and `stored` in which storage.
     fn new(problem: &Problem, stored: impl Fn(usize) -> Storage, place: impl Fn(usize) -> (usize, usize)) -> Self {
         let mut all = Self { pages: Vec::new(), params: Vec::new(), grads: Vec::new() };
         for (t, data) in problem.tensors.iter().enumerate() {
@@ -136,7 +136,7 @@ fn gradients_are_read_and_never_written_but_where_they_are_zeroed() {
 }
 
 #[test]
-fn gradients_that_move() {
+fn rebound_gradients() {
     for form in FORMS {
         let problem = problem(&amsgrad(), form, SIZES);
         let stored = |_| storage(form);
@@ -174,7 +174,7 @@ fn gradients_that_move() {
     }
 }
 
-/// One buffer may hold numbers of any width, as long as no tensor's own parameters and gradients differ in it.
+/// One buffer may hold numbers of any width, as long as the parameters and gradients of each single tensor in it have one width.
 #[test]
 fn formats_side_by_side_in_one_buffer() {
     let forms = ["bf16-split", "f32", "f16-sr,8bit,min=0", "f32,grads=bf16", "bf16-master,grads=f32"];
@@ -187,9 +187,9 @@ fn formats_side_by_side_in_one_buffer() {
     same_bits("side by side", &expected, &pages.steps("side by side", optimizer, &problem));
 }
 
-/// What a caller sees in the buffers is what is read back.
+/// The caller's buffers hold the numbers that the optimizer reads back.
 #[test]
-fn halves_lie_two_a_word_the_first_in_the_low_bits() {
+fn halves_lie_two_per_word_the_first_in_the_low_bits() {
     for (form, one) in [("bf16-nearest", 0x3f80_u32), ("f16-nearest", 0x3c00)] {
         let mut problem = problem(&amsgrad(), form, &[3]);
         problem.tensors[0].param = vec![1.0, -1.0, 1.0];

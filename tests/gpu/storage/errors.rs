@@ -15,7 +15,7 @@ fn builder(form: &str) -> Builder {
     builder
 }
 
-/// A tensor of so many elements in these ranges of two fresh buffers of 64 bytes.
+/// A tensor of `elements` elements in these ranges of two fresh buffers of 64 bytes.
 fn bound(form: &str, elements: usize, param: Range<u64>, grad: Range<u64>) -> Builder {
     let (params, grads) = (buffer(64), buffer(64));
     let mut builder = builder(form);
@@ -61,7 +61,7 @@ fn one_buffer_of_two_widths() {
         builder.bind(Group::DEFAULT, "w", &[10], page.slice(param), page.slice(grad));
         refuses(builder, &["tensor `w`", "different widths", "two buffers"]);
     }
-    // Of one width they may be.
+    // One buffer may hold both if they have one width.
     let page = buffer(96);
     let mut builder = builder("bf16-sr,grads=f16");
     builder.bind(Group::DEFAULT, "w", &[10], page.slice(0..20), page.slice(32..52));
@@ -77,7 +77,7 @@ fn halves_that_overlap() {
 }
 
 #[test]
-fn gradients_that_move_have_their_format() {
+fn rebound_gradients_have_their_format() {
     let (params, grads) = (buffer(64), buffer(96));
     let mut builder = builder("bf16-split");
     let w = builder.bind_param(Group::DEFAULT, "w", &[10], params.slice(0..20));
@@ -107,7 +107,7 @@ fn an_average_that_would_be_rounded() {
     }
 }
 
-/// What a rule cannot be stored as is found when the optimizer is built, for one tensor too.
+/// The build refuses a storage that the rule refuses, also if the storage is for one tensor.
 #[test]
 fn rules_that_need_more() {
     let mut builder = Optimizer::builder(SAdam::default());

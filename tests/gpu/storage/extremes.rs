@@ -1,5 +1,5 @@
-//! Numbers that no training should see, where numbers are rounded or share a block: what is not a number reaches no further than it must,
-//! and what was not zero does not become it where a step divides by it.
+//! Numbers that no training should see, where numbers are rounded or share a block: a number that is not finite reaches only its element or
+//! its block, and a divisor that was not zero does not become zero.
 
 use wgpu_optim::optim::{ALL, Adagrad, AdamW, RmsProp, Sgd};
 use wgpu_optim::storage::blockwise::BLOCK;
@@ -15,7 +15,7 @@ const PLACES: &[(usize, usize)] = &[(0, 0), (0, 6), (1, 255), (1, 1024), (3, 299
 const BAD: &[f32] = &[f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, -1e30, f32::from_bits(0x7f80_0001)];
 const EXTREME: &[f32] = &[0.0, -0.0, 1e-45, -1e-40, 1e-38, -1e-30, 1e-20, 1e15, -1e15];
 
-/// Forms in which every number is on its own, and those with blocks.
+/// Forms without blocks, and forms with blocks.
 const FORMS: [&str; 6] = [
     "bf16-sr,states=bf16-sr",
     "bf16-nearest,states=bf16",
@@ -35,7 +35,7 @@ fn reached(array: &str, form: &str, tensor: usize, element: usize) -> bool {
 }
 
 #[test]
-fn what_is_no_number_stays_in_its_element_or_its_block() {
+fn a_number_that_is_not_finite_stays_in_its_element_or_its_block() {
     let rules: [Box<dyn Rule>; 3] = [
         amsgrad().boxed(),
         Adagrad { weight_decay: 0.1, ..Adagrad::default() }.boxed(),
@@ -69,9 +69,9 @@ fn what_is_no_number_stays_in_its_element_or_its_block() {
     }
 }
 
-/// Where the gradient is not a number, nor are parameter and states, and of a block none is.
+/// If a gradient is not finite, its parameter and its states are not finite, and neither is any number of its block.
 #[test]
-fn what_is_no_number_shows() {
+fn a_number_that_is_not_finite_shows() {
     for form in FORMS {
         for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             let mut problem = problem(&AdamW::default(), form, &[600]);
@@ -116,7 +116,7 @@ fn finite_extremes_are_right() {
     }
 }
 
-/// Blocks of nothing stay nothing, and so does the largest magnitude that all share.
+/// Blocks of zeros stay zeros, and so does their largest magnitude.
 #[test]
 fn zeros_stay_zeros() {
     for form in FORMS {
@@ -141,9 +141,9 @@ fn one(rule: &dyn Rule, form: &str, elements: usize) -> (Builder, Tensor) {
     (builder, w)
 }
 
-/// A second moment fades with gradients of zero; in f32 it reaches zero in its time, stored in fewer bits it does not before.
+/// With zero gradients, a second moment shrinks. In f32 it reaches zero in the end; in fewer bits it must not reach zero earlier.
 #[test]
-fn what_is_divided_by_never_becomes_zero() {
+fn a_divisor_never_becomes_zero() {
     const ELEMENTS: usize = 520;
     let rules: [(Box<dyn Rule>, &str); 2] = [
         (AdamW { beta2: 0.6, ..AdamW::default() }.boxed(), "v"),
@@ -179,7 +179,7 @@ fn what_is_divided_by_never_becomes_zero() {
     }
 }
 
-/// The map has 1 and not -1: a block whose largest number is negative, on both sides the same.
+/// The map has 1 and not -1. A block with a negative largest number must be the same on the GPU and on the host.
 #[test]
 fn the_largest_may_be_negative() {
     let rule = AdamW { weight_decay: 0.1, ..AdamW::default() };
@@ -194,7 +194,7 @@ fn the_largest_may_be_negative() {
         host.step(&mut [&mut params], &[&grad]).unwrap();
         let m = block_on(optimizer.read_state(w, "m")).unwrap();
         let other = m.iter().zip(host.state(w, "m").unwrap()).filter(|(a, b)| (*a - *b).abs() > 1e-5 * b.abs()).count();
-        assert!(other <= 7, "step {step}: {other} of 700 codes are others");
+        assert!(other <= 7, "step {step}: {other} of 700 codes differ");
         let largest = [17, 273, 529].map(|i| m[i]);
         // Each step loses less than a hundredth of it.
         let wanted = -8.0 * (1.0 - 0.9_f32.powi(step + 1));

@@ -1,5 +1,5 @@
-//! The functions of `half.wgsl`, `stochastic_rounding.wgsl` and `blockwise.wgsl` by themselves, in a pipeline of the test's own: bit for bit what the
-//! host does, and for rounding to the nearest what the `half` crate does.
+//! The functions of `half.wgsl`, `stochastic_rounding.wgsl` and `blockwise.wgsl` by themselves, in a pipeline of the test's own: bit for
+//! bit the results of the host, and for round to nearest the results of the `half` crate.
 
 use half::{bf16, f16};
 use wgpu::util::DeviceExt as _;
@@ -17,7 +17,7 @@ const RANDOM: &str = include_str!("../../../shaders/harness/random.wgsl");
 const STOCHASTIC_ROUNDING: &str = include_str!("../../../shaders/harness/stochastic_rounding.wgsl");
 const BLOCKWISE: &str = include_str!("../../../shaders/harness/blockwise.wgsl");
 
-/// What an expression of `x` and `y`, four words each, and of their number `i` comes to, over all words of two arrays.
+/// The values of an expression of `x` and `y`, four words each, and of their index `i`, over all words of two arrays.
 fn each(parts: &[&str], expression: &str, x: &[u32], y: &[u32]) -> Vec<u32> {
     let gpu = gpu();
     let device = &gpu.device;
@@ -91,7 +91,7 @@ fn equal(what: &str, x: &[u32], got: &[u32], want: impl Fn(usize, u32) -> u32) {
 
 const HALVES: [(Format, &str); 2] = [(Format::F16, "f16"), (Format::Bf16, "bf16")];
 
-/// What the `half` crate makes of a word.
+/// The result of the `half` crate for a word.
 fn crates(format: Format, word: u32) -> u32 {
     let x = f32::from_bits(word);
     u32::from(if format == Format::F16 { f16::from_f32(x).to_bits() } else { bf16::from_f32(x).to_bits() })
@@ -214,7 +214,7 @@ fn a_split_number_is_joined_again() {
         &joined,
         |_, word| if is_nan(word) { word & 0x8000_0000 | 0x7fc0_0000 } else { word },
     );
-    // Whatever lies beside whatever.
+    // Any half beside any remainder.
     let any = each(&[HALF], whole, &words, &[]);
     equal("joined", &words, &any, |_, word| join(word as u16, (word >> 16) as u16).to_bits());
     for (word, joined) in words.iter().zip(any) {
@@ -222,7 +222,7 @@ fn a_split_number_is_joined_again() {
     }
 }
 
-/// Blocks of many sizes and their largest magnitudes, one a number.
+/// Blocks of many sizes and their largest magnitudes, one per number.
 fn blocks(map: Map) -> (Vec<f32>, Vec<f32>) {
     let words = key(9, Stream::Data);
     let (mut numbers, mut largest) = (Vec::new(), Vec::new());
@@ -249,14 +249,14 @@ fn edges() -> String {
     let variant = Class::of(&rule, false, false).stored(&rule, &"8bit,min=0".parse().unwrap(), 4096).unwrap();
     let text = variant.text(Stage::Update);
     let edges: Vec<&str> = text.lines().filter(|line| line.contains("_EDGES = ")).collect();
-    assert_eq!(edges.len(), 2, "one list a map");
+    assert_eq!(edges.len(), 2, "one list per map");
     edges.join("\n")
 }
 
 const MAPS: [(Map, &str); 2] = [(Map::Signed, "signed"), (Map::Unsigned, "positive")];
 
 #[test]
-fn codes_are_those_of_the_host_but_for_the_nearness_of_edges() {
+fn codes_are_those_of_the_host_except_near_edges() {
     let edges = edges();
     for (map, name) in MAPS {
         let (numbers, largest) = blocks(map);
@@ -269,7 +269,7 @@ fn codes_are_those_of_the_host_but_for_the_nearness_of_edges() {
             let most = encode(map, numbers, &mut codes);
             assert_eq!(most.to_bits(), largest[block * BLOCK].to_bits());
             for ((x, code), got) in numbers.iter().zip(codes).zip(got) {
-                // A GPU may take a denormal for zero: then it has the code nearest to zero's that it may have.
+                // A GPU may flush a subnormal number to zero. The number then has the allowed code that is nearest to the code of zero.
                 let flushed = if map == Map::Signed { 127 } else { 1 };
                 if u32::from(code) == *got || x.is_subnormal() && *got == flushed {
                     continue;
@@ -282,7 +282,7 @@ fn codes_are_those_of_the_host_but_for_the_nearness_of_edges() {
                 assert!((share - edge).abs() <= 2e-6 * edge.abs(), "{name} {x:e} of {most:e}: {got}, not {code}");
             }
         }
-        assert!(other * 1000 < numbers.len(), "{name}: {other} of {} codes are others", numbers.len());
+        assert!(other * 1000 < numbers.len(), "{name}: {other} of {} codes differ", numbers.len());
     }
 }
 
@@ -300,7 +300,7 @@ fn codes_stand_for_the_numbers_of_the_map() {
                 assert!(off <= 1e-6 * f64::from(want.abs()), "{name} {code} of {largest:e}: {got:e}, not {want:e}");
             }
         }
-        // What is not finite makes its whole block so, but for the code of 0, which an infinite one makes a NaN.
+        // A largest magnitude that is not finite makes its whole block not finite. With an infinite one, the code of 0 gives a NaN.
         let number = format!("bitcast<vec4<u32>>(wo_{name}(wo_word(x), bitcast<f32>(y.x)))");
         for largest in [f32::INFINITY, f32::NAN] {
             let got = each(&[BLOCKWISE, &edges], &number, &codes, &[largest.to_bits(); 256]);

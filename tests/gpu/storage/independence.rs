@@ -1,5 +1,5 @@
-//! What is rounded stochastically, and what shares a block, is the same whatever way the numbers are walked: any window, grid, dispatch, buffer,
-//! company. Draws are of the seed, the step, the tensor and the element, and of nothing else.
+//! Stochastic rounding and blocks give the same bits for any window, grid, dispatch and buffer, and beside any other
+//! tensors. Draws depend on the seed, the step, the tensor and the element, and on nothing else.
 
 use wgpu_optim::optim::{AdamW, Sgd};
 use wgpu_optim::tools::adapter::Gpu;
@@ -13,7 +13,7 @@ const FORMS: [&str; 5] =
     ["bf16-sr,states=bf16-sr", "f16-sr,8bit,min=0", "bf16-split,8bit,min=0", "f16-master,states=bf16-sr", "8bit,min=0"];
 const SIZES: &[usize] = &[4097, 1, 3000, 5, 1024, 1025];
 
-/// A builder with the problem's tensors in buffers of the crate's.
+/// A builder with the problem's tensors in the optimizer's own buffers.
 fn builder(problem: &Problem) -> (Builder, Vec<Tensor>) {
     let mut builder = Optimizer::builder(problem.groups[0].clone());
     builder.undamped_steps(true);
@@ -63,7 +63,7 @@ fn of_grids() {
     }
 }
 
-/// The first tensors of an optimizer are what they are without the others, and dispatches of other classes come before and between.
+/// The first tensors of an optimizer have the same bits with and without other tensors, whose dispatches come before and between.
 #[test]
 fn of_company() {
     for form in FORMS {
@@ -77,7 +77,7 @@ fn of_company() {
             builder.tensor(Group::DEFAULT, "like them", &[2000]);
         });
         same_bits(form, &alone, &more.0[..alone.len()].to_vec());
-        // A tensor stored in another way parts the dispatches.
+        // A tensor in another storage splits the dispatches.
         let parted = run(gpu(), &problem, |builder, tensors| {
             builder.tensor_storage(tensors[2], storage("f32"));
         });
@@ -88,7 +88,7 @@ fn of_company() {
     }
 }
 
-/// RowSet are walked in chunks of other lengths.
+/// Tensors in row sets have chunks of other lengths.
 #[test]
 fn of_chunks() {
     let rule = AdamW { lr: 0.01, weight_decay: 0.1, ..AdamW::default() };
@@ -123,7 +123,7 @@ fn of_chunks() {
 }
 
 #[test]
-fn of_the_callers_buffers_and_of_moving_gradients() {
+fn of_the_callers_buffers_and_of_rebound_gradients() {
     for form in FORMS {
         let problem = problem(&amsgrad(), form, SIZES);
         let expected = plain(&problem);
@@ -180,7 +180,7 @@ fn of_everything_but_the_seed() {
     }
 }
 
-/// A group's settings are not a draw's.
+/// Draws do not depend on a group's settings.
 #[test]
 fn of_groups() {
     let problem = problem(&amsgrad(), "bf16-sr,states=bf16-sr", SIZES);
@@ -217,7 +217,7 @@ fn two_steps_in_one_encoder_draw_anew() {
     }
 }
 
-/// Each of two tensors and two arrays is rounded half of the time, and whether one is says nothing of another.
+/// Each of two tensors and two arrays is rounded up half of the time, independently of the others.
 #[test]
 fn arrays_and_tensors_have_draws_of_their_own() {
     let rule = Sgd { lr: 1.0, momentum: 0.9, ..Sgd::default() };
@@ -238,9 +238,9 @@ fn arrays_and_tensors_have_draws_of_their_own() {
     }
 }
 
-/// A step that is left out changes no byte, and the next draws as if it had not been.
+/// A skipped step changes no byte, and the next step draws as if there had been no skipped step.
 #[test]
-fn a_step_left_out_leaves_no_trace() {
+fn a_skipped_step_leaves_no_trace() {
     for form in FORMS {
         let problem = problem(&amsgrad(), form, SIZES);
         let skipping = |builder: &mut Builder, _: &[Tensor]| _ = builder.skip_nonfinite(true);

@@ -29,7 +29,7 @@ const FORMS: [&str; 11] = [
     "bf16-sr,8bit,min=0",
     "bf16-split,states=bf16-sr",
 ];
-/// Of one block, of several with a last that is not whole, of several chunks; odd lengths end within a word.
+/// Tensors of one block, of several blocks with an incomplete last one, and of several chunks; odd lengths end within a word.
 const SIZES: [(usize, usize); 4] = [(0, 2900), (1, 1025), (0, 300), (1, 7)];
 
 /// The bits of all that an optimizer keeps: parameters, and every array with its tensor's name.
@@ -47,7 +47,7 @@ fn everything(optimizer: &Optimizer) -> Bits {
     all
 }
 
-/// Fails where two runs differ in a bit.
+/// Fails if two runs differ in a bit.
 #[track_caller]
 fn same_bits(what: &str, a: &Bits, b: &Bits) {
     assert_eq!(a.len(), b.len(), "{what}: arrays");
@@ -62,7 +62,7 @@ fn storage(text: &str) -> Storage {
     text.parse().unwrap()
 }
 
-/// Two signed states and two that are divided by.
+/// A rule with signed states and with states by which the step divides.
 fn amsgrad() -> Adam {
     Adam { lr: 0.01, weight_decay: 0.1, amsgrad: true, ..Adam::default() }
 }
@@ -73,14 +73,14 @@ fn problem(rule: &dyn Rule, form: &str, sizes: &[usize]) -> Problem {
     Problem::random(vec![rule.boxed()], &tensors, 0, 5).unwrap().stored(&storage(form)).unwrap()
 }
 
-/// Writes the problem and takes so many steps, each submitted by itself.
+/// Writes the problem and takes `count` steps, each in its own submit.
 fn steps(gpu: &Gpu, mut optimizer: Optimizer, problem: &Problem, count: usize) -> Bits {
     problem.upload(&mut optimizer).unwrap();
     (0..count).for_each(|_| gpu.run(|encoder| optimizer.step(encoder)).unwrap());
     everything(&optimizer)
 }
 
-/// Three steps of a problem that is stored so, each compared; `None` where the rule cannot be.
+/// Three steps of a problem in this storage, each compared; `None` if the rule refuses the storage.
 fn errors(rule: &dyn Rule, storage: &Storage) -> Option<Errors> {
     let gpu = gpu();
     let mut errors = Errors::default();
@@ -96,7 +96,7 @@ fn errors(rule: &dyn Rule, storage: &Storage) -> Option<Errors> {
     Some(errors)
 }
 
-/// Every rule that can be stored so, in every variant.
+/// Every rule that accepts the storage, in every variant.
 fn every_rule(forms: &[&str]) {
     for form in forms {
         let (storage, mut compared) = (storage(form), 0);

@@ -1,4 +1,4 @@
-//! What keeps the precision of parameters in half precision: steps are those of f32, and what somebody else writes counts.
+//! Storage that keeps the full precision of 16-bit parameters: steps give the results of f32, and parameters that the caller writes count.
 
 use half::{bf16, f16};
 use wgpu_optim::optim::{ALL, AdamW, Sgd, VRAdam};
@@ -11,7 +11,7 @@ use wgpu_optim::{AdamWScheduleFree, Ema, Group, Optimizer, Rule, Tensor, read_bu
 use super::{everything, problem, storage};
 use crate::common::{block_on, check, gpu, groups, read};
 
-/// Those that keep it.
+/// The forms that keep full precision.
 const EXACT: [&str; 3] = ["bf16-split,grads=f32", "bf16-master,grads=f32", "f16-master,grads=f32"];
 
 fn gradient(step: u64, elements: usize) -> Vec<f32> {
@@ -25,8 +25,8 @@ fn seen(optimizer: &Optimizer, tensor: Tensor, elements: usize) -> Vec<u16> {
     bytemuck::pod_collect_to_vec(&bytes[..2 * elements])
 }
 
-/// Steps of f32, and of what keeps f32: the numbers that the steps change are the same to the tolerance, and where the shader's compiler
-/// treats both texts alike to the bit.
+/// Steps in f32, and in forms that keep full precision: the numbers agree within the tolerance, and bit for bit if the shader compiler
+/// treats both texts in the same way.
 #[test]
 fn twenty_steps_are_those_of_f32() {
     const ELEMENTS: usize = 3001;
@@ -77,7 +77,7 @@ fn twenty_steps_are_those_of_f32() {
     }
 }
 
-/// What is written is read back to the bit, and the model sees its half.
+/// Written parameters are read back bit for bit, and the model sees their halves.
 #[test]
 fn parameters_are_written_and_read_in_full() {
     let values: Vec<f32> =
@@ -103,7 +103,7 @@ fn parameters_are_written_and_read_in_full() {
     }
 }
 
-/// Halves that somebody else may write: zeros, the smallest, the largest, and numbers as they are.
+/// Halves that the caller may write: zeros, the smallest, the largest, and numbers as they are.
 fn written(format: Format) -> Vec<u16> {
     let largest = if format == Format::F16 { f16::MAX.to_bits() } else { bf16::MAX.to_bits() };
     let one = nearest(format, 1.0);
@@ -130,7 +130,7 @@ fn overwritten(form: &str, halves: &[u16]) -> (Optimizer, Tensor) {
 }
 
 #[test]
-fn a_master_begins_anew_from_what_somebody_else_writes() {
+fn a_master_restarts_from_parameters_that_the_caller_writes() {
     for form in ["bf16-master", "f16-master"] {
         let format = storage(form).params.format();
         let halves: Vec<u16> = written(format).repeat(5);
@@ -150,7 +150,7 @@ fn a_master_begins_anew_from_what_somebody_else_writes() {
     }
 }
 
-/// What nobody writes goes on from the copy, although its half is the same.
+/// A parameter that the caller does not write continues from the copy, although its half is the same.
 #[test]
 fn a_master_stays_where_its_half_was_not_written() {
     for form in ["bf16-master", "f16-master", "bf16-split"] {
@@ -165,7 +165,7 @@ fn a_master_stays_where_its_half_was_not_written() {
 }
 
 #[test]
-fn a_split_stays_within_a_place_of_what_somebody_else_writes_and_makes_no_nan() {
+fn a_split_stays_within_a_place_of_the_callers_number_and_makes_no_nan() {
     const INFINITY: u16 = 0x7f80;
     let halves: Vec<u16> = [written(Format::Bf16), vec![INFINITY, INFINITY | 0x8000]].concat().repeat(16);
     let (mut optimizer, w) = overwritten("bf16-split", &halves);
@@ -220,7 +220,7 @@ fn read_both(optimizer: &Optimizer, tensors: &[Tensor]) -> [Vec<Vec<f32>>; 2] {
     [params.collect(), averages.collect()]
 }
 
-/// Schedule-free training in halves with their remainders: to where the loss is evaluated and back is where f32 goes.
+/// Schedule-free training in halves with their remainders: the moves to the point of evaluation and back end where those of f32 end.
 #[test]
 fn points_of_evaluation_are_those_of_f32() {
     let rule = AdamWScheduleFree { lr: 0.01, warmup_steps: 0, ..AdamWScheduleFree::default() };

@@ -1,5 +1,5 @@
-//! Row sets whose parameters are in half precision: what a step leaves out keeps every byte, what it takes is what a step of all rows makes
-//! of it, and rows change places in full.
+//! Row sets with parameters in half precision: excluded rows keep every byte, stepped rows get the results of a step over all
+//! rows, and remapped rows keep their full precision.
 
 use wgpu_optim::optim::AdamW;
 use wgpu_optim::tools::verify::Problem;
@@ -10,7 +10,7 @@ use crate::common::{block_on, gpu};
 use crate::errors::says;
 
 const FORMS: [&str; 5] = ["bf16-sr", "bf16-master", "f16-master,grads=f32", "f16-sr,grads=bf16", "bf16-nearest"];
-/// RowSet that cross words, vec4s and chunks; a tensor of one column.
+/// Rows that cross words, vec4s and chunks; a tensor of one column.
 const SHAPES: [[usize; 2]; 2] = [[450, 5], [450, 1]];
 
 fn rule() -> AdamW {
@@ -51,7 +51,7 @@ fn mixed(before: &Bits, after: &Bits, chosen: impl Fn(&str, usize) -> bool) -> B
 }
 
 #[test]
-fn rows_that_are_left_out_keep_every_byte_and_the_others_are_a_whole_steps() {
+fn excluded_rows_keep_every_byte_and_the_others_take_a_whole_step() {
     let flags: Vec<u32> = (0..450).map(|i| u32::from(i % 7 < 3 && !(150..280).contains(&i)) * 5).collect();
     for form in FORMS {
         let problem = start(form);
@@ -128,7 +128,7 @@ fn rows_change_places_bit_for_bit() {
     }
 }
 
-/// A copy in full begins anew as well: from what the model sees.
+/// A reset also restarts the copy in full precision, from the parameters that the model sees.
 #[test]
 fn rows_begin_anew() {
     let flags: Vec<u32> = (0..512).map(|i| i % 3 % 2).collect();
@@ -161,7 +161,7 @@ fn rows_begin_anew() {
 }
 
 #[test]
-fn what_rows_cannot_be_stored_as_is_refused() {
+fn storage_that_rows_do_not_allow_is_refused() {
     for (form, part) in
         [("bf16-split", "bf16-master"), ("states=bf16-sr", "f32"), ("8bit,min=0", "f32"), ("bf16-sr,v=bf16", "f32")]
     {

@@ -1,10 +1,10 @@
 //! The bindings of each stage, in WGSL and for bind group layouts.
 
 use crate::gpu::kernel::text::members::put;
-use crate::gpu::layout::class::{Class, Round, Stage};
+use crate::gpu::layout::class::{Class, Stage};
 use crate::options::storage::Format;
 
-/// How a binding is declared, in WGSL and in its layout.
+/// The declaration of a binding, in WGSL and in its layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Access {
     Read,
@@ -77,7 +77,7 @@ impl Class {
             Some(b("wo_arena", elements, "array<vec4<f32>>")),
             packed,
             (stage == Stage::Stats).then(|| b("wo_partials", Access::ReadWrite, "array<f32>")),
-            (stage == Stage::Probe).then(|| b("wo_totals", Access::Read, "array<vec4<f32>>")),
+            self.binds_totals(stage).then(|| b("wo_totals", Access::Read, "array<vec4<f32>>")),
             self.masked().then(|| b("wo_mask", Access::Read, "array<u32>")),
             self.binds_pass(stage).then(|| b("wo_pass", Access::Uniform, "wo_Pass")),
             self.binds_run(stage).then(|| b("wo_run", Access::Uniform, "vec4<u32>")),
@@ -121,18 +121,31 @@ impl Class {
 
     /// Whether a stage over elements binds gradients.
     fn binds_gradients(&self, stage: Stage) -> bool {
-        stage != Stage::Probe && !(stage == Stage::Stats && self.round == Round::Directions)
+        match stage {
+            Stage::Procedure => self.pass().is_some_and(|pass| pass.reads_gradient),
+            Stage::Stats => !self.sums_own_terms(),
+            _ => true,
+        }
     }
 
     /// Whether a stage over elements reads the record of a procedure's pass.
     fn binds_pass(&self, stage: Stage) -> bool {
-        matches!(stage, Stage::Probe | Stage::Flow) || matches!(self.round, Round::Directions | Round::Error)
+        match stage {
+            Stage::Procedure => self.pass().is_some_and(|pass| pass.reads_record),
+            Stage::Stats => self.sums_own_terms(),
+            _ => false,
+        }
+    }
+
+    /// Whether a stage over elements reads the totals of the last round of sums.
+    fn binds_totals(&self, stage: Stage) -> bool {
+        stage == Stage::Procedure && self.pass().is_some_and(|pass| pass.reads_totals)
     }
 
     /// Whether a dispatch of the stage covers one run of its records, because gradients are rebound.
     pub(super) fn binds_run(&self, stage: Stage) -> bool {
         let elements = !matches!(stage, Stage::Finalize | Stage::Rows);
-        self.dynamic_gradients && elements && self.binds_gradients(stage) && !self.binds_pass(stage)
+        self.dynamic_gradients && elements && self.binds_gradients(stage)
     }
 
     /// The scalars' own binding, or the control buffer that holds them.
@@ -152,7 +165,7 @@ impl Class {
         [elements(self.formats.params.format()), elements(self.formats.grads)]
     }
 
-    /// The type of the packed arrays: pairs of words where all are halves.
+    /// The type of the packed arrays: pairs of words if all packed arrays hold 16-bit numbers.
     fn packed_type(&self) -> Option<&'static str> {
         let counts = self.array_counts();
         counts.packs().then_some(if counts.bytes == 0 { "array<vec2<u32>>" } else { "array<u32>" })

@@ -3,8 +3,7 @@
 use crate::gpu::layout::arena::Array;
 use crate::gpu::layout::class::{Class, Round, Stage};
 use crate::gpu::layout::units::Counts;
-use crate::optim::Procedure;
-use crate::optim::procedure::Directions;
+use crate::optim::procedure::spec::RoundSpec;
 use crate::options::around::{Accumulate, Clip};
 use crate::options::storage::{Format, RoundingMode};
 
@@ -15,7 +14,7 @@ pub(super) type Conditions = Vec<(&'static str, bool)>;
 pub(super) fn expand(file: &str, conditions: &Conditions) -> String {
     /// One `#if` around a line.
     struct Level {
-        /// The lines of this branch are kept, as far as the levels around it allow.
+        /// The lines of this branch are kept if all levels around it are kept too.
         kept: bool,
         /// No branch was kept yet.
         open: bool,
@@ -59,18 +58,17 @@ impl Class {
             self.gradient_conditions(stage),
             self.storage_conditions(),
             self.sum_conditions(),
+            self.procedure.as_ref().map_or_else(Vec::new, |procedure| procedure.conditions(self.given)),
         ]
         .concat()
     }
 
     fn class_conditions(&self, stage: Stage) -> Conditions {
         let a = &self.around;
-        let steps = matches!(stage, Stage::Flow | Stage::Warp | Stage::Update);
+        let steps = stage == Stage::Update || (stage == Stage::Procedure && self.pass().is_some_and(|pass| pass.skips));
         let skips = self.can_skip() && steps;
-        let learned = matches!(self.procedure, Procedure::Warp(warp) if warp.learned);
-        let global = matches!(self.procedure, Procedure::Probe(probe) if probe.directions == Directions::Global);
-        // Directions have no gradient that could be zero.
-        let nonzero = self.rows.is_some_and(|rows| rows.nonzero) && self.round != Round::Directions;
+        // Terms of the procedure's own have no gradient that could be zero.
+        let nonzero = self.rows.is_some_and(|rows| rows.nonzero) && !self.sums_own_terms();
         vec![
             ("SKIPS", skips),
             ("IDLES", skips || self.rows.is_some()),
@@ -84,24 +82,22 @@ impl Class {
             ("COLUMNS", self.rows.is_some_and(|rows| rows.columns)),
             ("SHARED_SQUARES", stage == Stage::Update && self.rows.is_some_and(|rows| rows.shared)),
             ("SCALARS_IN_CONTROL", self.scalars_in_control.is_some()),
-            ("WARP", matches!(self.procedure, Procedure::Warp(_))),
-            ("LEARNED", learned),
-            ("DIRECTIONS_GIVEN", self.given),
-            ("DIRECTIONS_GLOBAL", global),
+            ("GRADIENT_OF_PASS", self.gradient_of_pass().is_some()),
         ]
     }
 
     fn gradient_conditions(&self, stage: Stage) -> Conditions {
         let a = &self.around;
-        // WarpAdam's update takes the product with the matrix, which was made of the prepared gradient.
-        let prepares = !(stage == Stage::Update && matches!(self.procedure, Procedure::Warp(_)));
+        // The update reads the gradient that an earlier pass made of the prepared gradient.
+        let prepares = !(stage == Stage::Update && self.gradient_of_pass().is_some());
         let scale = a.loss_scale.is_some() && prepares;
         let first_sums = stage == Stage::Stats && !self.round.is_later();
         let factor = a.scales_groups() && prepares;
         let clip_value = matches!(a.clip, Some(Clip::Value(_))) && prepares;
         let accumulates = a.accumulate.is_some();
-        // The first round's sums and integrators take the gradient before it is clipped by norm.
-        let clips_by_norm = a.clips_norm() && prepares && !first_sums && stage != Stage::Flow;
+        // The sums of the first round, and some passes, read the gradient before the clip by norm.
+        let before_clip = stage == Stage::Procedure && self.pass().is_some_and(|pass| !pass.clips_by_norm);
+        let clips_by_norm = a.clips_norm() && prepares && !first_sums && !before_clip;
         vec![
             ("DYNAMIC_GRADIENTS", self.binds_run(stage)),
             ("GRADS_IN_PARAMS", self.shared),
@@ -149,7 +145,7 @@ impl Class {
         let a = &self.around;
         let later = self.round.is_later();
         let (rule, harness) = self.counts();
-        let plain = matches!(self.round, Round::Directions | Round::Error);
+        let plain = self.sums_own_terms();
         let contributes = rule.sums > 0 && !plain;
         let from_slopes = self.decides_from_slopes();
         let decides = from_slopes || contributes;
@@ -161,9 +157,7 @@ impl Class {
         let concludes_step = concludes_skip || self.remembers();
         vec![
             ("CONTRIBUTES", contributes),
-            ("DIRECTIONS", self.round == Round::Directions),
-            ("ERROR", self.round == Round::Error),
-            ("PLAIN_TOTALS", plain),
+            ("OWN_TERMS", plain),
             ("READS_GRADIENT", !plain),
             ("COUNTS_ELEMENTS", self.counts_elements()),
             ("HARNESS_SUMS", harness),
@@ -176,7 +170,7 @@ impl Class {
             ("CLIP_PARTS", matches!(clip, Some(Clip::GroupNorm(_) | Clip::TensorNorm(_)))),
             ("DECIDES", decides),
             ("DECIDES_FROM_SLOPES", from_slopes),
-            ("SETTLES", self.round == Round::Settle),
+            ("SETTLES", self.procedure_round() == Some(RoundSpec::Rule)),
             ("REMEMBERS", self.remembers()),
             ("REFUSES", rule.may_refuse),
             ("LATER_ROUND", later),
@@ -193,7 +187,12 @@ impl Class {
         self.sums.may_refuse || self.probes() > 0 || self.around.guards()
     }
 
-    /// Whether this round decides, and from probes' slopes.
+    /// The array that holds the gradient for the update, if a pass made it.
+    pub(super) fn gradient_of_pass(&self) -> Option<&'static str> {
+        self.procedure.as_ref().and_then(|procedure| procedure.gradient())
+    }
+
+    /// Whether this round decides from the slopes of probes.
     pub(super) fn decides_from_slopes(&self) -> bool {
         self.probes() > 0 && !self.round.is_later()
     }

@@ -1,14 +1,12 @@
 //! The numbers of a class as constants in WGSL. A text keeps the constants that it reads.
 
-use crate::gpu::kernel::passes::FLAGS;
 use crate::gpu::kernel::text::members::{call_vec4s, put};
-use crate::gpu::layout::arena;
 use crate::gpu::layout::class::Class;
 use crate::gpu::layout::units::{
-    ACCUMULATOR, ARENA_HEADER, AVERAGE, BLOCK_VEC4S, CHUNK, CHUNK_LANES, Counts, FINAL_BATCH, FINAL_LANES, LOSS_STRIDE,
-    MASTER, REMAINDER,
+    ACCUMULATOR, ARENA_HEADER, AVERAGE, BLOCK_VEC4S, CHUNK, CHUNK_LANES, Counts, FINAL_BATCH, FINAL_LANES, MASTER,
+    REMAINDER,
 };
-use crate::optim::Procedure;
+use crate::optim::procedure::record::FLAGS;
 use crate::options::storage::blockwise::Map;
 
 impl Class {
@@ -90,29 +88,10 @@ impl Class {
 
     /// The numbers of the rule's procedure, and the places of its arrays.
     fn procedure_numbers(&self) -> Vec<(&'static str, u64)> {
-        let slot = |name: &str| self.whole(name);
+        let place = |name: &str| self.whole(name);
         let flags = FLAGS.map(|(name, flag)| (name, u64::from(flag)));
-        let own = match self.procedure {
-            Procedure::Plain => Vec::new(),
-            Procedure::Probe(_) => vec![
-                ("LOSS_STRIDE", LOSS_STRIDE as u64),
-                ("ANCHOR", slot(arena::ANCHOR)),
-                ("DIRECTIONS", slot(arena::DIRECTIONS[0])),
-            ],
-            Procedure::Integrate(scheme) => vec![
-                ("STAGES", scheme.stages() as u64),
-                ("GRADIENT", slot("g_prev")),
-                ("DISPLACEMENT", slot("displacement")),
-                ("BASE", slot(arena::BASE)),
-                ("DERIVATIVES", slot(arena::DERIVATIVES[0])),
-            ],
-            Procedure::Warp(warp) => vec![
-                ("BLOCK", warp.block as u64),
-                ("WARPED", slot(arena::WARPED)),
-                ("BEFORE", slot(arena::BEFORE)),
-                ("MATRIX", slot(arena::COLUMNS[0])),
-            ],
-        };
-        flags.into_iter().chain(own).collect()
+        let gradient = ("GRADIENT_OF_PASS", self.gradient_of_pass().map_or(0, place));
+        let own = self.procedure.as_ref().map_or_else(Vec::new, |procedure| procedure.constants(&place));
+        flags.into_iter().chain([gradient]).chain(own).collect()
     }
 }

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 struct Declaration<'a> {
     /// The text, with the comments before it.
     text: &'a str,
-    /// `None`: a directive or an assertion, which stands for itself.
+    /// `None`: a directive or an assertion. No text can name it, so it is always kept.
     name: Option<&'a str>,
     /// Whether the declaration is a binding. The layout has every binding, even where the text does not read it.
     bound: bool,
@@ -65,7 +65,7 @@ fn declaration<'a>(text: &'a str, tokens: &[&'a str]) -> Declaration<'a> {
     let keyword = (0..tokens.len()).find(|i| is_keyword(*i));
     let name = keyword.and_then(|keyword| {
         let rest = &tokens[keyword + 1..];
-        // `var<storage, read>` has the name behind its template.
+        // In `var<storage, read> name` the name follows the template.
         let template =
             if rest.first() == Some(&"<") { rest.iter().position(|t| *t == ">").map_or(0, |i| i + 1) } else { 0 };
         rest.get(template).copied()

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::gpu::layout::arena::Array;
-use crate::gpu::layout::class::{Class, Round};
+use crate::gpu::layout::class::Class;
 use crate::optim::{Depends, Kind, Scalar};
 use crate::options::storage::Form;
 use crate::options::storage::blockwise::Map;
@@ -26,7 +26,7 @@ impl Class {
         .concat()
     }
 
-    /// `wo_hyper` and `wo_extra`: each member from the call's row, from the count's row, or their product.
+    /// `wo_hyper` and `wo_extra`: each member comes from the call's row or from the count's row, or is the product of both.
     fn scalar_loads(&self) -> String {
         let (calls, counts) = scalar_columns(&self.scalars);
         let member = |name: &str| {
@@ -66,7 +66,7 @@ impl Class {
         out
     }
 
-    /// A tensor's clip factor as a word behind the control buffer's head: the factor lies behind the members of the decision.
+    /// The place of a tensor's clip factor, in words after the control buffer's head: the factor follows the members of the decision.
     pub(crate) fn clip_word(&self, tensor: usize) -> usize {
         (self.global_state_vec4s() + tensor * self.decision_vec4s()) * 4 + self.decision.len()
     }
@@ -106,15 +106,15 @@ impl Class {
         )
     }
 
-    /// `wo_terms`: an element's terms of the round's sums, which are the rule's or the procedure's, then g² and whether it is not finite,
-    /// then 1.
+    /// `wo_terms`: an element's terms of the round's sums. They are the terms of the rule or of the procedure; then g², and 1 if the gradient
+    /// is not finite; then 1, which counts the element.
     fn terms(&self) -> String {
         let (rule, harness) = self.counts();
         let mut parameters = Vec::new();
         if rule.sums > 0 {
             parameters.push(format!("own: array<vec4<f32>, {}>", rule.sums));
         }
-        if !matches!(self.round, Round::Directions | Round::Error) {
+        if !self.sums_own_terms() {
             parameters.extend(["unclipped: vec4<f32>".to_owned(), "g: vec4<f32>".to_owned()]);
         }
         let mut terms: Vec<String> = (0..rule.sums).map(|k| format!("own[{k}]")).collect();
@@ -153,7 +153,7 @@ impl Class {
         self.arrays().into_iter().zip(self.kept()).map(|(array, _)| array).collect()
     }
 
-    /// `wo_store_state`; states of eight bits wait for the largest magnitude of their block.
+    /// `wo_store_state`. It keeps 8-bit states in registers until the largest magnitude of their block is known.
     fn store_state(&self) -> String {
         let states = self.state_arrays();
         let stochastic = if states.iter().any(Array::is_stochastic) { ", stochastic: bool" } else { "" };
@@ -185,7 +185,7 @@ impl Class {
         out + "}\n"
     }
 
-    /// `wo_leave_largest` and `wo_store_words` of blocks.wgsl.
+    /// `wo_leave_largest` and `wo_store_words`, which blocks.wgsl calls.
     fn block_stores(&self) -> String {
         let mut leaves = String::from("fn wo_leave_largest(lane: u32) {\n");
         let mut stores = String::from("fn wo_store_words(l: wo_Lane) {\n");
@@ -208,7 +208,7 @@ impl Class {
         leaves + "}\n" + &stores + "}\n"
     }
 
-    /// `wo_first_state`, `wo_merged` of rows, and `wo_initial` of remaps, which numbers the arena's arrays from 1.
+    /// `wo_first_state`, `wo_merged` (row sets) and `wo_initial` (remaps), which numbers the arena's arrays from 1.
     fn state_lists(&self) -> String {
         let list = |member: fn(&str, f64) -> String| {
             self.states.iter().map(|s| member(s.name, s.initial)).collect::<Vec<_>>().join(", ")

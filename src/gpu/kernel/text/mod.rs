@@ -35,16 +35,9 @@ harness! {
     RANDOM = "random.wgsl",
     STOCHASTIC_ROUNDING = "stochastic_rounding.wgsl",
     STATS = "stats.wgsl",
-    PROBE = "probe.wgsl",
-    DERIVATIVES = "derivatives.wgsl",
-    ERROR = "error.wgsl",
     FINALIZE = "finalize.wgsl",
     CONCLUDE = "conclude.wgsl",
     SLOPES = "slopes.wgsl",
-    PERTURB = "perturb.wgsl",
-    FLOW = "flow.wgsl",
-    WARP = "warp.wgsl",
-    IDENTITY = "identity.wgsl",
     UPDATE = "update.wgsl",
     BLOCKS = "blocks.wgsl",
     TELEMETRY = "telemetry.wgsl",
@@ -72,22 +65,24 @@ const ELEMENTS: [&str; 13] = [
     STOCHASTIC_ROUNDING,
 ];
 
-/// The files that a stage may take from, those of its entry points last.
-fn files(stage: Stage) -> Vec<&'static str> {
-    let own: &[&str] = match stage {
-        Stage::Stats => &[PROBE, DERIVATIVES, ERROR, STATS],
-        Stage::Finalize => return vec![TABLES, SCALARS, SLOPES, CONCLUDE, FINALIZE],
-        Stage::Probe => &[PROBE, PERTURB],
-        Stage::Flow => &[DERIVATIVES, FLOW],
-        Stage::Warp => &[WARP, IDENTITY],
-        Stage::Update => &[BLOCKS, TELEMETRY, UPDATE, FILL, ACCUMULATE, SWAP, EVAL_PARAMS],
-        Stage::Rows => &[REMAP],
-    };
-    [&ELEMENTS, own].concat()
-}
-
 impl Class {
-    /// The entry points of a stage, one pipeline each; the stage's own first.
+    /// The files from which a stage may take declarations. The files with its entry points come last.
+    fn files(&self, stage: Stage) -> Vec<&'static str> {
+        let own: &[&str] = match stage {
+            Stage::Stats => return [&ELEMENTS, self.procedure_files(), &[STATS]].concat(),
+            Stage::Finalize => return vec![TABLES, SCALARS, SLOPES, CONCLUDE, FINALIZE],
+            Stage::Procedure => self.procedure_files(),
+            Stage::Update => &[BLOCKS, TELEMETRY, UPDATE, FILL, ACCUMULATE, SWAP, EVAL_PARAMS],
+            Stage::Rows => &[REMAP],
+        };
+        [&ELEMENTS, own].concat()
+    }
+
+    fn procedure_files(&self) -> &'static [&'static str] {
+        self.pass().map_or(&[], |pass| pass.files)
+    }
+
+    /// The entry points of a stage, one pipeline for each. The first is the main one.
     pub(crate) fn entries(&self, stage: Stage) -> Vec<&'static str> {
         let fills = self.states.iter().any(|s| s.used && s.initial != 0.0);
         let evaluates = self.evaluated.is_some();
@@ -98,9 +93,9 @@ impl Class {
                 let halves = self.round == Round::Only;
                 &[("wo_finalize", true), ("wo_reduce", halves), ("wo_conclude", halves)]
             }
-            Stage::Probe => &[("wo_perturb", true)],
-            Stage::Flow => &[("wo_flow", true)],
-            Stage::Warp => &[("wo_warp", true), ("wo_identity", true)],
+            Stage::Procedure => {
+                return self.pass().into_iter().flat_map(|pass| [pass.entry].into_iter().chain(pass.setup)).collect();
+            }
             Stage::Update => &[
                 ("wo_update", true),
                 ("wo_fill", fills),
@@ -119,7 +114,7 @@ impl Class {
     pub fn text(&self, stage: Stage) -> String {
         let conditions = self.conditions(stage);
         let written = [self.declarations(stage), self.constants(), self.members()].concat();
-        let harness = files(stage).into_iter().map(|file| expand(file, &conditions));
+        let harness = self.files(stage).into_iter().map(|file| expand(file, &conditions));
         let parts: Vec<String> = [self.rule.to_string(), written].into_iter().chain(harness).collect();
         link(&parts.join("\n"), &self.entries(stage))
     }

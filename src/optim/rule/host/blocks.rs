@@ -5,7 +5,7 @@ use crate::optim::rule::fields::Fields;
 use crate::optim::rule::number::Real;
 use crate::optim::rule::spec::MAX_SUMS;
 
-/// How many elements the blocked loop holds in local arrays. Locals cannot alias, so the inner loop vectorises.
+/// The count of elements that the blocked loop holds in local arrays. Locals cannot alias, so the inner loop vectorises.
 const BLOCK: usize = 32;
 
 /// The number of members of `State`.

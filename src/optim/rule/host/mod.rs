@@ -17,7 +17,7 @@ use super::spec::MAX_SUMS;
 pub struct RowTerms<'a, F> {
     /// The factor of each element's change; empty: 1.
     pub rates: &'a [F],
-    /// The number of elements per row, where a row shares one second moment.
+    /// The number of elements per row, if a row shares one second moment.
     pub shared: Option<usize>,
 }
 

@@ -1,4 +1,4 @@
-//! The blocked loops with x86's vector units: [`update_blocks`] and [`contribute_blocks`] are inlined here and compiled for them.
+//! The blocked loops with x86's vector units: [`update_blocks`] and [`contribute_blocks`] are inlined here and compiled for these units.
 
 use super::blocks::{contribute_blocks, update_blocks};
 use crate::optim::rule::elementwise::ElementwiseRule;

@@ -22,7 +22,7 @@ pub struct Range {
     least: f64,
     most: f64,
     most_included: bool,
-    /// The description of the range; empty where the bounds are enough.
+    /// The description of the range; empty if the bounds describe it.
     text: &'static str,
 }
 

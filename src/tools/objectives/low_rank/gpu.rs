@@ -45,7 +45,7 @@ pub(in crate::tools::objectives) fn shaders() -> Vec<(&'static str, String)> {
 pub(in crate::tools::objectives) struct Model<'a, const D: usize> {
     entries: &'a Entries<D>,
     places: wgpu::Buffer,
-    /// The derivative of the loss by each entry's model.
+    /// The derivative of the loss by the model's value of each entry.
     pub(in crate::tools::objectives) slopes: wgpu::Buffer,
 }
 
@@ -63,7 +63,7 @@ impl<'a, const D: usize> Model<'a, D> {
         [self.entries.len() as u32, self.entries.rank as u32, D as u32, scale.to_bits()]
     }
 
-    /// Writes each entry's model.
+    /// Writes the model's value of each entry.
     pub(in crate::tools::objectives) fn predict(&self, frame: &mut Frame<'_>, models: &wgpu::Buffer) -> Result<()> {
         let point = frame.point.clone();
         let uses = [Use::Read(&point), Use::Read(&self.places), Use::Write(models)];
@@ -99,7 +99,7 @@ impl<'a, const D: usize> Model<'a, D> {
         frame.stage(When::Gradient, ("low-rank rows", &join(&[ROWS])), &words, &uses, rows * rank)
     }
 
-    /// The segments of all factors' lists, and each row's first one.
+    /// The segments of all factors' lists, and the first segment of each row.
     fn segments(&self) -> (Vec<[u32; 3]>, Vec<u32>) {
         let (mut segments, mut starts) = (Vec::new(), vec![0]);
         for (factor, lists) in (0..).zip(&self.entries.lists) {

@@ -28,7 +28,7 @@ impl<F: Real, const D: usize> Factors<F, D> {
         Self { width, values: zeros(), slopes: zeros(), entries }
     }
 
-    /// Takes a point.
+    /// Copies the factors of a point.
     pub(in crate::tools::objectives) fn load(&mut self, params: &[&[F]]) {
         for (values, param) in self.values.iter_mut().zip(params) {
             for (to, from) in values.chunks_exact_mut(self.width).zip(param.chunks_exact(self.entries.rank)) {
@@ -37,7 +37,7 @@ impl<F: Real, const D: usize> Factors<F, D> {
         }
     }
 
-    /// Each entry's model.
+    /// Writes the model's value of each entry.
     pub(in crate::tools::objectives) fn predict(&self, into: &mut [F]) {
         let piece = (PIECE / self.width).max(1);
         let pieces = into.chunks_mut(piece).zip(self.entries.at.chunks(piece));

@@ -211,7 +211,7 @@ fn evaluate<F: Real>(
     Outcome { rows: rows as u32, loss: loss / rows as f64, correct: used.iter().map(|chunk| chunk.correct).sum() }
 }
 
-/// With the scale of all rows together.
+/// Rounds the outputs of a layer, with one scale for all rows together.
 fn round_outputs<F: Real>(chunks: &mut [Chunk<F>], bits: Bits, at: usize) {
     let largest = chunks.iter().map(|chunk| vector::largest(&chunk.activations[at])).fold(F::zero(), F::max);
     chunks.par_iter_mut().for_each(|chunk| {
@@ -219,7 +219,7 @@ fn round_outputs<F: Real>(chunks: &mut [Chunk<F>], bits: Bits, at: usize) {
     });
 }
 
-/// The weights rounded, the biases as they are.
+/// The tensors with rounded weights. Biases stay as they are.
 fn rounded_weights<F: Real>(bits: Bits, params: &[&[F]]) -> Vec<Vec<F>> {
     let mut tensors: Vec<Vec<F>> = params.iter().map(|p| p.to_vec()).collect();
     for (to, weights) in tensors.iter_mut().zip(params).step_by(2) {
@@ -375,7 +375,7 @@ impl Activation {
         }
     }
 
-    /// By the unit's output.
+    /// The slope, from the unit's output.
     #[inline(always)]
     fn slope<F: Real>(self, y: F) -> F {
         match self {

@@ -1,4 +1,4 @@
-//! The perceptron on the GPU. The data stays there; a gradient of three layers takes ten dispatches, and none of them waits.
+//! The perceptron on the GPU. The data stays on the GPU. A gradient of three layers takes ten dispatches, and the host waits for none of them.
 
 use super::batches::Batches;
 use super::memory::{BATCH_BYTES, Memory, Rounded, Slots, held_out_rows};
@@ -282,7 +282,7 @@ impl GpuObjective for GpuMlp {
     fn record_gradient(&self, encoder: &mut wgpu::CommandEncoder, batch: usize) -> Result<()> {
         check::batch(batch, self.batches())?;
         if let Some((scale, offset)) = &self.loss_scale {
-            // Copied, because its offset is not aligned for a binding.
+            // Copied, because the offset may not be aligned for a binding.
             encoder.copy_buffer_to_buffer(scale, *offset, &self.memory.loss_scale, 0, 4);
         }
         self.evaluate(encoder, batch, true)

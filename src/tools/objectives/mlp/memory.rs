@@ -28,11 +28,11 @@ pub(super) struct Slot {
     shuffled: bool,
 }
 
-/// All slots: the batches for gradients, again for losses, the held-out data in pieces, the training data in pieces.
+/// All slots: the batches for gradients, the same batches for losses, the held-out data in pieces, the training data in pieces.
 /// Each slot has its own outcome.
 pub(super) struct Slots {
     pub(super) list: Vec<Slot>,
-    /// The distance of two slots in their buffer.
+    /// The distance between two slots in their buffer, in bytes.
     pub(super) stride: u64,
     batches: usize,
     held_out: Range<usize>,
@@ -77,7 +77,7 @@ impl Slots {
         self.list.iter().map(|s| s.rows as usize).max().unwrap_or(0)
     }
 
-    /// As the kernels read them.
+    /// The slots as the kernels read them.
     fn bytes(&self) -> Vec<u8> {
         let mut bytes = vec![0; self.list.len() * self.stride as usize];
         for ((slot, outcome), to) in self.list.iter().zip(0..).zip(bytes.chunks_exact_mut(self.stride as usize)) {
@@ -91,7 +91,7 @@ impl Slots {
 /// Rounded values.
 pub(super) struct Rounded {
     pub(super) weights: Vec<wgpu::Buffer>,
-    /// One per layer; the first, that of the inputs, is not used.
+    /// One buffer per layer. The first buffer, for the inputs, is not used.
     pub(super) activations: Vec<wgpu::Buffer>,
     /// `Grid` of `quantize.wgsl`, for weights and for activations.
     pub(super) grids: [wgpu::Buffer; 2],
@@ -113,7 +113,7 @@ impl Rounded {
     }
 }
 
-/// The buffers.
+/// All buffers of the perceptron.
 pub(super) struct Memory {
     pub(super) slots: wgpu::Buffer,
     pub(super) layers: Vec<wgpu::Buffer>,

@@ -6,9 +6,9 @@ use crate::optim::rule::Real;
 /// The numbers to which values are rounded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bits {
-    /// Four: -2, -1, 0, 1, of which the largest magnitude is scaled to 1.5.
+    /// Four numbers: -2, -1, 0 and 1. The largest magnitude of the values is scaled to 1.5.
     Two,
-    /// Sixteen: -8 to 7, of which the largest magnitude is scaled to 7.
+    /// Sixteen numbers: -8 to 7. The largest magnitude of the values is scaled to 7.
     Four,
 }
 

@@ -17,7 +17,7 @@ pub enum Activation {
 }
 
 impl Activation {
-    /// Its name, which [`std::str::FromStr`] accepts.
+    /// The activation's name, which [`std::str::FromStr`] accepts.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -57,7 +57,7 @@ impl Default for Mlp {
 }
 
 impl Mlp {
-    /// Its tensors: `layer1.weight` of outputs × inputs, `layer1.bias` of outputs, `layer2.weight`, …
+    /// The perceptron's tensors: `layer1.weight` of outputs × inputs, `layer1.bias` of outputs, `layer2.weight`, …
     #[must_use]
     pub fn tensors(&self) -> Vec<TensorSpec> {
         let layers = self.widths.windows(2).enumerate();

@@ -49,7 +49,7 @@ pub(super) fn cells(problem: &str, sizes: &[usize]) -> Result<usize> {
     })
 }
 
-/// Sorts the cells of a grid, as they come, into observed ones with noise, and held-out ones without.
+/// Sorts the cells of a grid, in the order of the calls, into observed cells with noise and held-out cells without noise.
 pub(super) struct Grid<const D: usize> {
     mask: u32,
     noise_key: u32,

@@ -17,9 +17,9 @@ settings! {
     Digits = "digits",
     /// Units of the first hidden layer; the second has half of them. Default 128.
     hidden: usize = 128, COUNT;
-    /// Rows per mini-batch. Default 64; S-Adam's papers have from 2 to 128.
+    /// Rows per mini-batch. Default 64; S-Adam's papers use 2 to 128.
     batch: usize = 64, COUNT;
-    /// 2 or 4: the bits of weights and hidden outputs; 0: all of f32. Default 0.
+    /// 2 or 4: the bits of weights and hidden outputs; 0: no rounding. Default 0.
     bits: usize = 0, COUNT_OR_NONE;
     /// The share of rows that validate. Default 0.15.
     validation: f64 = 0.15, SHARE;

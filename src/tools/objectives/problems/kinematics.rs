@@ -14,7 +14,7 @@ use std::path::Path;
 settings! {
     /// A planar arm that follows a half circle (FlowAdam, arXiv 2604.06652, table V).
     ///
-    /// Every joint turns against the one before it, every link has length 1. At waypoint k the arm's tip shall be at the k-th of
+    /// Every joint turns relative to the joint before it, and every link has length 1. At waypoint k the arm's tip shall be at the k-th of
     /// evenly spaced targets on a half circle of radius `reach`·`joints`. The loss is Σ_k ‖tip(θ_k) - target_k‖² +
     /// `smoothness`·Σ_k ‖θ_k+1 - θ_k‖²; test is the root of the mean squared distance to the targets.
     Kinematics = "kinematics",
@@ -114,7 +114,7 @@ impl FullBatch for Arm {
     }
 }
 
-/// Where the arm ends.
+/// The end of the arm.
 fn tip<F: Real>(angles: &[F]) -> [F; 2] {
     let mut turned = F::zero();
     angles.iter().fold([F::zero(); 2], |tip, angle| {
@@ -131,7 +131,7 @@ struct Follow<F> {
 }
 
 impl<F: Real> Follow<F> {
-    /// The slope of a waypoint's distance: each joint moves the links from it on, walked from the tip.
+    /// The slope of a waypoint's distance: each joint moves all links behind it, so the loop walks from the tip.
     fn turn(&self, angles: &[F], off: [F; 2], grad: &mut [F]) {
         let mut turned = angles.iter().fold(F::zero(), |sum, angle| sum + *angle);
         let mut arm = [F::zero(); 2];

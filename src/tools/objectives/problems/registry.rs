@@ -18,7 +18,7 @@ pub struct Entry {
     pub about: &'static str,
     /// The settings' names, in order.
     pub settings: &'static [&'static str],
-    /// Whether its data come from a file.
+    /// Whether the problem's data come from a file.
     pub from_file: bool,
     defaults: fn() -> Vec<(&'static str, Value)>,
     make: Make,
@@ -83,7 +83,7 @@ pub static ALL: &[Entry] = &[
 /// The problem of this name.
 ///
 /// # Errors
-/// The name is unknown; the error suggests the nearest.
+/// The name is unknown; the error suggests the nearest name.
 pub fn find(name: &str) -> Result<&'static Entry> {
     ALL.iter().find(|e| e.name == name).ok_or_else(|| Error::unknown("problem", name, ALL.iter().map(|e| e.name)))
 }

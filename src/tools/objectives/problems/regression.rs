@@ -16,7 +16,7 @@ settings! {
     /// Regression with an L1 penalty on sparse coefficients: mean (x·w - y)² + `l1`·‖w‖₁ (S-Adam, arXiv 2605.29547).
     ///
     /// x of N(0, 1); a share `density` of the true coefficients is of N(0, 1), the others are 0; y = x·w* + noise. Validation and
-    /// test are as many rows again each, without noise. At a coefficient of 0 the penalty's slope is taken as 0.
+    /// test have as many rows each, without noise. At a coefficient of 0 the penalty's slope is taken as 0.
     L1Regression = "l1",
     /// The number of coefficients. Default 1000, the authors'.
     features: usize = 1000, COUNT;

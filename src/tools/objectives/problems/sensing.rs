@@ -24,7 +24,7 @@ settings! {
     size: usize = 40, COUNT;
     /// The matrix's rank. Default 3, the author's.
     rank: usize = 3, COUNT;
-    /// The model's rank. Default 40, the author's: as large as can be.
+    /// The model's rank. Default 40, the author's: the full rank.
     width: usize = 40, COUNT;
     /// The number of projections. Default 462, the author's: twice the degrees of freedom.
     measurements: usize = 462, COUNT;

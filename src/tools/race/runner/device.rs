@@ -1,4 +1,4 @@
-//! A run on the GPU. The objective and the optimizer stay there; a few numbers are read back when the run is measured.
+//! A run on the GPU. The objective and the optimizer stay on the GPU; a measurement of the run reads a few numbers back.
 
 use futures::future::try_join_all;
 
@@ -7,7 +7,6 @@ use super::super::heat::Track;
 use super::super::rates::rate;
 use super::damping::random_schedules;
 use super::run::{Advance, Course, Run};
-use crate::optim::Procedure;
 use crate::tools::adapter::Gpu;
 use crate::tools::objectives::{GpuObjective, Halves, Problem};
 use crate::options::storage::Packed;
@@ -76,7 +75,7 @@ impl<'a> Device<'a> {
 
     /// Takes some steps, in one submit if no step needs a readback.
     async fn steps(&mut self, count: u64) -> Result<()> {
-        if matches!(self.optimizer.rule(Group::DEFAULT)?.procedure(), Procedure::Integrate(_)) {
+        if self.optimizer.rule(Group::DEFAULT)?.procedure().is_some_and(|procedure| procedure.needs_call().is_some()) {
             for _ in 0..count {
                 self.submitted_step().await?;
             }
@@ -146,8 +145,8 @@ impl<'a> Device<'a> {
 }
 
 impl Course for Device<'_> {
-    /// Takes `most` steps. The loss is that of the last mini-batch after its step, and the damping is that of the last step; both stand for
-    /// all the steps.
+    /// Takes `most` steps. The loss is that of the last mini-batch after its step, and the damping is that of the last step. The report
+    /// counts both for all the steps.
     async fn advance(&mut self, most: u64) -> Result<Advance> {
         let before = self.optimizer.evaluations();
         self.steps(most).await?;

@@ -12,7 +12,7 @@ use crate::tools::race::runner::damping::random_schedules;
 use crate::tools::race::runner::run::{Advance, Course, Run};
 use crate::{EvalRequest, Evaluations, Result, Tensor};
 
-/// The first seed of those that no race uses.
+/// The first of the seeds that no race uses.
 const UNSEEN: u64 = 1_000_000_000;
 
 pub(super) struct Host<'a, F> {

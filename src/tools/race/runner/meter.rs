@@ -85,7 +85,7 @@ impl<'a> Meter<'a> {
         if self.traced {
             let mut values = slices.iter().flat_map(|tensor| tensor.iter().copied());
             let place = values.next().zip(values.next()).map(|(x, y)| [x, y]);
-            // JSON holds no other number, and a plot has no place for it.
+            // JSON holds only finite numbers, and a plot has no place for others.
             self.path.extend(place.filter(|place| place.iter().all(|x| x.is_finite())));
         }
         self.before.add(&since);
@@ -150,7 +150,7 @@ impl Advance {
     }
 }
 
-/// A measure turned into an error, of which less is better.
+/// The measure as an error: a smaller error is better.
 fn error(measure: Option<Measure>, value: Option<f64>) -> Option<f64> {
     let turn = |x| if measure.is_some_and(|m| m.more_is_better) { 1.0 - x } else { x };
     value.map(turn)

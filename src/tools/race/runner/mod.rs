@@ -1,5 +1,5 @@
-//! One run: an entrant on a problem with a seed, on one backend. `host` and `device` take the steps; the other files are what a run
-//! measures and how the damping of a control comes about.
+//! One run: an entrant on a problem with a seed, on one backend. `host` and `device` take the steps; the other files hold the measurements
+//! of a run, and the damping of a control.
 
 mod damping;
 mod device;

@@ -1,6 +1,6 @@
 //! FlowAdam (arXiv 2604.06652): its tables I, II, III and V, its ablation and toys, and the author's follow-up (arXiv 2608.05136).
 //!
-//! Missing are link prediction (table IV, another model of data) and CIFAR-10. Jester and MovieLens need a file from the user.
+//! Link prediction (table IV, another model of data) and CIFAR-10 are missing. Jester and MovieLens need a file from the user.
 
 use std::path::Path;
 
@@ -206,6 +206,6 @@ fn ratings(size: Size, file: &Path) -> Result<[Heat; 2]> {
     };
     Ok([
         heat("ratings", false, "Whether held-out ratings are predicted better: the paper says by 6 % on Jester.")?,
-        heat("ratings without biases", true, "Whether little is left of that once biases are fitted first.")?,
+        heat("ratings without biases", true, "Whether little of that gain remains if biases are fitted first.")?,
     ])
 }

@@ -1,6 +1,6 @@
 //! WarpAdam (arXiv 2409.04244), with this crate's choice of P: whether a P that was learned on some tasks helps on other tasks.
 //!
-//! The paper published neither P nor figures to compare with.
+//! The paper published no P, and no numbers for a comparison.
 
 use std::path::Path;
 

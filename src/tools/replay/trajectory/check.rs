@@ -105,7 +105,7 @@ impl Trajectory {
         let Some(tensor) = key.tensor() else { return Ok(key) };
         match self.tensor(tensor) {
             Some(tensor) => self.check_shape(entry, &tensor.shape).map(|()| key),
-            None => Err(self.file.error(format!("{} is of no `param/<tensor>`", name()))),
+            None => Err(self.file.error(format!("{} belongs to no `param/<tensor>`", name()))),
         }
     }
 

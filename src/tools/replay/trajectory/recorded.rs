@@ -38,17 +38,17 @@ pub struct Tensor {
 }
 
 impl Tensor {
-    /// Its name, which may hold slashes.
+    /// The tensor's name, which may hold slashes.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its shape; empty for a scalar.
+    /// The tensor's shape; empty for a scalar.
     pub fn shape(&self) -> &[usize] {
         &self.shape
     }
 
-    /// The number of its elements; 0 is valid.
+    /// The number of elements; 0 is valid.
     pub fn elements(&self) -> usize {
         self.data.len() / size_of::<f32>()
     }

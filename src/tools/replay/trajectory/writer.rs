@@ -86,7 +86,7 @@ impl Writer {
         let entry = format!(",{}:{info}", Value::from(key.as_str()));
         if self.header.len() + entry.len() + PREFIX > MAX_HEADER {
             return Err(Error::Usage(format!(
-                "{} would take the header past {MAX_HEADER} bytes: fewer steps",
+                "{} would take the header past {MAX_HEADER} bytes: write fewer steps",
                 quote(&key)
             )));
         }

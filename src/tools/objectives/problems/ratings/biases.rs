@@ -19,8 +19,8 @@ impl Base {
     }
 }
 
-/// The mean of the ratings; and, where a shrinkage is given, the biases that minimise the squared error with that many
-/// ratings of bias 0 added to each, by turns.
+/// The mean of the ratings and, with a shrinkage, the biases. The biases of users and of items are fitted by turns. They minimise the squared
+/// error over the ratings and over `shrink` added ratings of 0 for each bias.
 pub(super) fn fit(train: &HeldOut<2>, sizes: [usize; 2], shrink: Option<f64>) -> Base {
     let count = train.values.len() as f64;
     let mean = train.values.iter().map(|x| f64::from(*x)).sum::<f64>() / count;

@@ -33,11 +33,11 @@ const LARGEST: f32 = 1e6;
 /// The number for no rating in the dense layout.
 const MISSING: f32 = 99.0;
 
-/// Ratings as a file gave them, sorted by user and item, which are numbered in the order in which they first came.
+/// The ratings of a file, sorted by user and item. Users and items are numbered in the order in which they first appear.
 ///
-/// A file has a rating a line, `user item rating` separated by tabs, by commas or by `::`, with a timestamp as fourth field or without
-/// (MovieLens 100K, 1M and later), and may begin with a line of names; or a user a line with as many ratings as there are items
-/// (Jester). Empty lines are passed over. At most 2^24 ratings, 2^20 users and 2^20 items; a rating is a number of magnitude 1e6
+/// A file has one rating per line, `user item rating` separated by tabs, by commas or by `::`, with or without a timestamp as fourth field
+/// (MovieLens 100K, 1M and later); the first line may name the columns. Or a file has one user per line, with one rating per item
+/// (Jester). The reader skips empty lines. The limits are 2^24 ratings, 2^20 users and 2^20 items; a rating is a number of magnitude 1e6
 /// at most.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RatingTable {
@@ -58,7 +58,7 @@ impl RatingTable {
     /// Reads a file.
     ///
     /// # Errors
-    /// The file cannot be read; and what [`RatingTable::read`] refuses.
+    /// The file cannot be read; the errors of [`RatingTable::read`].
     pub fn open(path: &Path, layout: Layout, skip_bad: bool) -> Result<Self> {
         let name = path.display().to_string();
         match std::fs::File::open(path) {
@@ -71,8 +71,8 @@ impl RatingTable {
     /// has rated before.
     ///
     /// # Errors
-    /// Without `skip_bad`, the first bad line or the first rating that came before, by the number of its line. In any case a line longer
-    /// than 1 MiB, more than can be held, or no rating at all.
+    /// Without `skip_bad`: a bad line, or a second rating of an item by one user; the error names the line. In any case: a line longer
+    /// than 1 MiB, a number above the limits, or no rating at all.
     pub fn read(mut text: impl BufRead, name: &str, layout: Layout, skip_bad: bool) -> Result<Self> {
         let mut table =
             Lines { layout, separator: None, columns: None, names: Default::default(), users: 0, ratings: Vec::new() };
@@ -148,11 +148,11 @@ fn bad<T>(problem: String) -> Result<T, Bad> {
 /// The contents of the lines so far.
 struct Lines {
     layout: Layout,
-    /// Of the triples' fields.
+    /// The separator of the fields of triples.
     separator: Option<&'static str>,
-    /// Of the dense layout's lines.
+    /// The number of fields per line of the dense layout.
     columns: Option<usize>,
-    /// The numbers of users' and items' names; in the dense layout they have none.
+    /// The numbers of users' and items' names; the dense layout has no names.
     names: [HashMap<Box<str>, u32>; 2],
     /// The dense layout's lines so far.
     users: u32,
@@ -185,7 +185,7 @@ impl Lines {
         };
         let is_number = |field: &str| field.parse::<f64>().is_ok();
         if first && !is_number(rating) && !is_number(user) {
-            return Ok(()); // the columns' names
+            return Ok(()); // the names of the columns
         }
         let value = value(rating)?;
         let at = [self.name(0, "user", user)?, self.name(1, "item", item)?];

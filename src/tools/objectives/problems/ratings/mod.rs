@@ -17,15 +17,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 settings! {
-    /// Ratings of items by users from a file, after their mean, or their users' and items' biases, were taken off.
+    /// Ratings of items by users from a file, minus the mean of the ratings, or minus the biases of users and items.
     ///
     /// The file is MovieLens' (`user item rating`, separated by tabs, commas or `::`, with or without header and timestamp) or Jester's
-    /// dense one; [`RatingTable`] says how it is read. Seven tenths are trained on, a tenth validates, two tenths test. The loss is the
-    /// mean squared error of what a model of rank `rank` leaves.
+    /// dense one; [`RatingTable`] describes its reader. Seven tenths of the ratings train, a tenth validates, two tenths test. The loss is the
+    /// mean squared error of a model of rank `rank`.
     Ratings = "ratings",
     /// The model's rank. Default 20, that of FlowAdam's runs on Jester and MovieLens (arXiv 2604.06652).
     rank: usize = 20, COUNT;
-    /// Fits a bias per user and a bias per item first, on the training ratings. Default false, as on Jester; true is as on MovieLens.
+    /// Fits a bias per user and a bias per item first, on the training ratings. Default false, the authors' for Jester; for MovieLens they
+    /// use true.
     biases: bool = false;
     /// The number of ratings of 0 that pull each bias towards 0. Default 5, our choice: the authors stop their fit early instead.
     bias_shrink: f64 = 5.0, NOT_NEGATIVE;
@@ -81,7 +82,7 @@ impl Ratings {
         let (validation, test) = (part(self.validation), part(self.test));
         if validation == 0 || test == 0 || validation + test >= count {
             return Err(Error::Usage(format!(
-                "ratings: of {count} ratings {validation} would validate and {test} test, each part needs some"
+                "ratings: of {count} ratings {validation} would validate and {test} test, each part needs at least one"
             )));
         }
         let key = random::key(self.seed, Stream::Split);

@@ -1,12 +1,12 @@
-// P g, block by block. Column j of P over all elements is an array of the arena: its element i is P_ij of i's block. A thread reads four
-// rows of a column together; the gradient's other elements come from workgroup memory. A chunk holds whole blocks.
+// Computes P g, block by block. Column j of all blocks of P is one array of the arena: its element i is P_ij of the block with element i. A
+// thread reads four rows of a column together. The other elements of the gradient come from workgroup memory. A chunk holds whole blocks.
 
 var<workgroup> wo_block_g: array<f32, wo_CHUNK>;
 #if LEARNED
 var<workgroup> wo_block_before: array<f32, wo_CHUNK>;
 var<workgroup> wo_block_a: array<f32, wo_CHUNK>;
 
-// A block's sum of squares; reads past the tensor's end are zeros that the chunk's lanes wrote.
+// The sum of squares of a block. Past the tensor's end the lanes of the chunk wrote zeros.
 fn wo_square(first: u32, of_a: bool) -> f32 {
     var sum = 0.0;
     for (var j = 0u; j < wo_BLOCK; j++) {
@@ -16,7 +16,7 @@ fn wo_square(first: u32, of_a: bool) -> f32 {
     return sum;
 }
 
-// The factor of learning where each block's factors have length one.
+// The learning factor of a block for NORMALISED: `a` and the previous gradient are scaled to length 1 in each block.
 fn wo_rate_of(h: Hyper, block: u32) -> f32 {
     let norms = sqrt(wo_square(block, true)) * sqrt(wo_square(block, false));
     return select(0.0, h.learn / norms, norms > 0.0);
@@ -62,7 +62,7 @@ fn wo_warp(thread: wo_Thread) {
     if !works {
         return;
     }
-    // A block may be smaller than the four rows of a thread: then each row has its own block.
+    // A block may be smaller than the four rows of a thread. Then the rows belong to different blocks.
     let blocks = wo_four(first) / wo_BLOCK * wo_BLOCK;
 #if LEARNED
     var rate = vec4(c.h.learn);

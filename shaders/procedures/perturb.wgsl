@@ -1,3 +1,4 @@
+// Moves the parameters from their anchor along one direction, or back to the anchor.
 @compute @workgroup_size(wo_CHUNK_LANES)
 fn wo_perturb(thread: wo_Thread) {
     let l = wo_lane(wo_chunk(wo_workgroup(thread)), thread.lane, wo_stride());

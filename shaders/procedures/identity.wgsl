@@ -1,4 +1,4 @@
-// Once, at construction: P is the identity.
+// Sets P to the identity. Runs once, when the optimizer is built.
 @compute @workgroup_size(wo_CHUNK_LANES)
 fn wo_identity(thread: wo_Thread) {
     let l = wo_lane(wo_chunk(wo_workgroup(thread)), thread.lane, wo_stride());

@@ -1,6 +1,6 @@
 // Probes: the parameters move along a direction, the caller evaluates the loss there, and a copy puts the parameters back.
 
-// The j-th direction before it has length one.
+// The j-th direction, before it is scaled to length 1.
 fn wo_direction(j: u32, l: wo_Lane) -> vec4<f32> {
 #if DIRECTIONS_GIVEN
     return wo_arena[wo_at(l, wo_DIRECTIONS + j)];
@@ -10,7 +10,7 @@ fn wo_direction(j: u32, l: wo_Lane) -> vec4<f32> {
 #endif
 }
 
-fn wo_direction_squares(l: wo_Lane) -> array<vec4<f32>, PROBES> {
+fn wo_procedure_terms(l: wo_Lane) -> array<vec4<f32>, PROBES> {
     var squares = array<vec4<f32>, PROBES>();
     for (var j = 0u; j < PROBES; j++) {
         let u = wo_direction(j, l);

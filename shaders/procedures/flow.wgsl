@@ -1,8 +1,9 @@
-// An integrator's passes between evaluations: each stores the derivative at the parameters and moves the parameters on.
+// The passes of an integrator between evaluations. Each pass stores the derivative at the parameters and moves the parameters to the next
+// position.
 
 @compute @workgroup_size(wo_CHUNK_LANES)
 fn wo_flow(thread: wo_Thread) {
-    let chunk = wo_chunk(wo_workgroup(thread));
+    let chunk = wo_chunk(wo_record(thread));
     let c = wo_common(chunk);
     let l = wo_lane(chunk, thread.lane, wo_stride());
     if wo_is_past_end(l) {

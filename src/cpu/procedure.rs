@@ -1,0 +1,86 @@
+//! Procedures on the host: the form of each procedure of `optim/procedure` for the CPU. [`of`] is the one place that names them.
+
+use crate::Result;
+use crate::cpu::number::Number;
+use crate::cpu::objective::Evaluate;
+use crate::cpu::optimizer::Optimizer;
+use crate::cpu::pass::TensorPass;
+use crate::cpu::warp::Warped;
+use crate::optim::procedure::{Probe, Scheme, Shared, Warp, downcast};
+
+/// A procedure on the host.
+pub(crate) trait HostProcedure<F: Number> {
+    /// Its pass over a tensor of this many elements, if it has one.
+    fn tensor_pass(&self, _elements: usize) -> Option<Box<dyn TensorPass<F>>> {
+        None
+    }
+
+    /// A step with its evaluations, after the evaluation of the gradient, which returned `loss`.
+    fn step(
+        &self,
+        optimizer: &mut Optimizer<F>,
+        _loss: f64,
+        params: &mut [&mut [F]],
+        grads: &mut [&mut [F]],
+        _evaluate: &mut dyn Evaluate<F>,
+    ) -> Result<()> {
+        optimizer.step_live(params, &shared(grads))
+    }
+}
+
+/// A step without a procedure.
+struct Plain;
+
+impl<F: Number> HostProcedure<F> for Plain {}
+
+impl<F: Number> HostProcedure<F> for Warp {
+    fn tensor_pass(&self, elements: usize) -> Option<Box<dyn TensorPass<F>>> {
+        Some(Box::new(Warped::new(*self, elements)))
+    }
+}
+
+impl<F: Number> HostProcedure<F> for Probe {
+    fn step(
+        &self,
+        optimizer: &mut Optimizer<F>,
+        loss: f64,
+        params: &mut [&mut [F]],
+        grads: &mut [&mut [F]],
+        evaluate: &mut dyn Evaluate<F>,
+    ) -> Result<()> {
+        optimizer.probe(*self, loss, params, grads, evaluate)?;
+        optimizer.step_live(params, &shared(grads))
+    }
+}
+
+impl<F: Number> HostProcedure<F> for Scheme {
+    fn step(
+        &self,
+        optimizer: &mut Optimizer<F>,
+        _: f64,
+        params: &mut [&mut [F]],
+        grads: &mut [&mut [F]],
+        evaluate: &mut dyn Evaluate<F>,
+    ) -> Result<()> {
+        optimizer.step_along(*self, params, grads, evaluate)
+    }
+}
+
+/// The form of a procedure for the host.
+pub(crate) fn of<F: Number>(procedure: &Shared) -> Box<dyn HostProcedure<F>> {
+    if let Some(warp) = downcast::<Warp>(procedure) {
+        return Box::new(*warp);
+    }
+    if let Some(probe) = downcast::<Probe>(procedure) {
+        return Box::new(*probe);
+    }
+    if let Some(scheme) = downcast::<Scheme>(procedure) {
+        return Box::new(*scheme);
+    }
+    Box::new(Plain)
+}
+
+/// The same slices, for reading.
+pub(crate) fn shared<'a, F>(slices: &'a [&mut [F]]) -> Vec<&'a [F]> {
+    slices.iter().map(|slice| &**slice).collect()
+}
