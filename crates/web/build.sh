@@ -4,7 +4,8 @@
 #   sh crates/web/build.sh
 #
 # Needs cargo, node and npm. The script fetches what else it needs: a compiler for wasm32 (see tests/wasm_toolchain.sh), wasm-bindgen's
-# command line in the version of Cargo.lock (under target/), TypeScript and wasm-opt (npm, under crates/web/node_modules).
+# command line in the version of Cargo.lock (under target/), and TypeScript (npm, under crates/web/node_modules). wasm-opt does not help:
+# its modules are a tenth smaller, but larger once they are compressed.
 set -eu
 CDPATH='' cd -- "$(dirname -- "$0")/../.."
 mkdir -p "${CARGO_TARGET_DIR:-target}"
@@ -39,7 +40,7 @@ if [ "$("$bindgen" --version 2>/dev/null)" != "wasm-bindgen $version" ]; then
     # The tool runs here, whatever compiles the modules.
     (unset RUSTC RUSTC_BOOTSTRAP LD_LIBRARY_PATH && cargo install wasm-bindgen-cli --version "$version" --root "$target/web-tools" --force)
 fi
-[ -d $web/node_modules/binaryen ] || npm --prefix $web ci --ignore-scripts --no-audit --no-fund
+[ -d $web/node_modules/typescript ] || npm --prefix $web ci --ignore-scripts --no-audit --no-fund
 
 module() { # NAME FEATURES…
     name=$1
@@ -48,10 +49,6 @@ module() { # NAME FEATURES…
     cargo build -p wgpu-optim-web --profile web --target $wasm --target-dir "$target/wasm-web" $flags "$@"
     "$bindgen" --target web --remove-name-section --out-dir "$dist/$name" "$target/wasm-web/$wasm/web/wgpu_optim_web.wasm"
     bytes=$dist/$name/wgpu_optim_web_bg.wasm
-    # The features that every browser with WebGPU has. `--all-features` would turn on some that no browser has yet.
-    node $web/node_modules/binaryen/bin/wasm-opt -Oz --enable-bulk-memory --enable-reference-types --enable-multivalue \
-        --enable-nontrapping-float-to-int --enable-sign-ext --enable-mutable-globals "$bytes" -o "$bytes.small"
-    mv "$bytes.small" "$bytes"
     echo "build: $name $(wc -c <"$bytes") bytes, $(gzip -9c "$bytes" | wc -c) gzipped"
 }
 
@@ -60,5 +57,6 @@ mkdir -p "$dist"
 module core
 module full --features full
 node $web/node_modules/typescript/bin/tsc -p $web/js/tsconfig.json
+node $web/node_modules/typescript/bin/tsc -p $web/examples/tsconfig.json
 cp $web/js/package.json $web/README.md LICENSE-APACHE LICENSE-MIT "$dist"
 echo "build: the package is in $dist"

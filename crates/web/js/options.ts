@@ -60,7 +60,7 @@ export interface CustomRule {
     settings?: Record<string, number>;
 }
 
-/** A schedule by its text, such as `"cosine(950):warmup(50)"`, for `lr` or for other settings by name. */
+/** A schedule by its text, such as `"cosine:total=1000,warmup=50"`, for `lr` or for other settings by name. */
 export type Schedules = string | Record<string, string>;
 
 export interface GroupOptions extends Settings {

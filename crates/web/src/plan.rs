@@ -4,7 +4,8 @@ use js_sys::{Object, Promise};
 use wasm_bindgen::prelude::*;
 use wgpu_optim::wgpu::BufferUsages;
 use wgpu_optim::{
-    Accumulate, Builder, Clip, Ema, Error, Group, LossScale, NoDecay, Optimizer, RowSet, Rule, Schedule, Storage, Tensor,
+    Accumulate, Builder, Clip, Ema, Error, Group, LossScale, NoDecay, Optimizer, RowSet, Rule, Schedule, Storage,
+    Tensor,
 };
 
 use crate::device::{Buffer, Device};
@@ -92,7 +93,15 @@ impl Plan {
 
     /// As [`bind`](Self::bind), for a tensor whose gradient every step names.
     #[wasm_bindgen(js_name = bindParam)]
-    pub fn bind_param(&mut self, group: usize, name: &str, shape: &[u32], param: &Buffer, offset: f64, size: f64) -> usize {
+    pub fn bind_param(
+        &mut self,
+        group: usize,
+        name: &str,
+        shape: &[u32],
+        param: &Buffer,
+        offset: f64,
+        size: f64,
+    ) -> usize {
         let tensor = self.builder.bind_param(self.groups[group], name, &sizes(shape), param.slice(offset, size));
         self.add_tensor(tensor)
     }
@@ -125,16 +134,24 @@ impl Plan {
             "groupNorm" => Clip::GroupNorm(most),
             "tensorNorm" => Clip::TensorNorm(most),
             "value" => Clip::Value(most),
-            other => return Err(crate::fault::usage(&format!(
-                "unknown clip `{other}`; known: globalNorm, groupNorm, tensorNorm, value"
-            ))),
+            other => {
+                return Err(crate::fault::usage(&format!(
+                    "unknown clip `{other}`; known: globalNorm, groupNorm, tensorNorm, value"
+                )));
+            }
         };
         self.builder.clip(clip);
         Ok(())
     }
 
     #[wasm_bindgen(js_name = lossScale)]
-    pub fn loss_scale(&mut self, initial: Option<f64>, growth: Option<f64>, backoff: Option<f64>, interval: Option<u32>) {
+    pub fn loss_scale(
+        &mut self,
+        initial: Option<f64>,
+        growth: Option<f64>,
+        backoff: Option<f64>,
+        interval: Option<u32>,
+    ) {
         let LossScale { initial: i, growth: g, backoff: b, interval: n } = LossScale::default();
         self.builder.loss_scale(LossScale {
             initial: initial.unwrap_or(i),

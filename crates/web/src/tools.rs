@@ -1,6 +1,5 @@
 //! The tools on the page: verification, benchmarks, races. What goes in and out is JSON, as on the command line.
 
-
 use js_sys::{Function, Promise};
 use serde_json::{Value as Json, json};
 use wasm_bindgen::prelude::*;
@@ -169,8 +168,12 @@ fn bench_plan(text: &str, on_gpu: bool) -> wgpu_optim::Result<bench::Plan> {
 fn race_plan(text: &str) -> wgpu_optim::Result<Race> {
     let given = parsed(text)?;
     let problem = given["problem"].as_str().unwrap_or_default();
-    let settings: Vec<(&str, Value)> =
-        given["settings"].as_object().into_iter().flatten().map(|(name, value)| (name.as_str(), setting(value))).collect();
+    let settings: Vec<(&str, Value)> = given["settings"]
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(name, value)| (name.as_str(), setting(value)))
+        .collect();
     let entrant = |entrant: &Json| {
         let word = |member: &str| entrant[member].as_str().unwrap_or_default();
         let rule = rule(word("rule"), &entrant["settings"])?;

@@ -53,7 +53,8 @@ for (const storage of option("--verify")) {
 }
 
 for (const file of option("--texts")) {
-    const texts = JSON.parse(await readFile(file, "utf8"));
+    const lines = (await readFile(file, "utf8")).trim().split("\n").map((line) => JSON.parse(line));
+    const texts = [...new Map(lines.map((line) => [line.wgsl, line])).values()];
     const began = performance.now();
     const target = await device();
     let bad = texts.length < 1000 ? 1 : 0;

@@ -43,20 +43,30 @@ fi
 [ "${WEB_BUILD:-1}" = 0 ] || sh $web/build.sh
 [ -f $web/dist/full/wgpu_optim_web_bg.wasm ] || die "there is no package in $web/dist: run  sh $web/build.sh"
 
+# The modules must not grow unnoticed: gzipped bytes at most, a little above what was measured.
+for limit in core=380000 full=940000; do
+    bytes=$(gzip -9c "$web/dist/${limit%=*}/wgpu_optim_web_bg.wasm" | wc -c)
+    [ "$bytes" -le "${limit#*=}" ] || die "the module ${limit%=*} has $bytes bytes gzipped, at most ${limit#*=}"
+done
+
 # One driver for all: native, Dawn in node, Chromium.
 export VK_DRIVER_FILES="$swiftshader" VK_ICD_FILENAMES="$swiftshader" XDG_RUNTIME_DIR="${XDG_RUNTIME_DIR:-$files}"
 
 echo '##### web: the same on a native device'
-cargo run --release -p wgpu-optim-web --example parity -- "$files"
+# The same packages as the tests of the crate, so that nothing is built twice.
+cargo build --release -p wgpu-optim -p wgpu-optim-checkout -p wgpu-optim-web --example parity
+parity=$target/release/examples/parity
+"$parity" "$files"
 echo '##### web: every text'
-WGPU_OPTIM_TEXTS=$files/texts.json cargo test --release -p wgpu-optim --features tools --lib texts::every_text -- --exact gpu::kernel::texts::every_text
+rm -f "$files/texts.jsonl"
+WGPU_OPTIM_TEXTS=$files/texts.jsonl cargo test --release --lib kernel::texts
 echo '##### web: Dawn in node'
-node $web/tests/node.mjs "$files" --texts "$files/texts.json" --verify f32
-cargo run --release -p wgpu-optim-web --example parity -- "$files" --resume
+node $web/tests/node.mjs "$files" --texts "$files/texts.jsonl" --verify f32
+"$parity" "$files" --resume
 
 if [ "$stages" = all ]; then
     echo '##### web: Chromium'
     # shellcheck disable=SC2086 # a list
     node $web/tests/chromium.mjs "$files" --verify ${WEB_VERIFY:-f32 bf16-split bf16-sr,8bit}
-    cargo run --release -p wgpu-optim-web --example parity -- "$files" --resume
+    "$parity" "$files" --resume
 fi

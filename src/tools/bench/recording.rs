@@ -56,7 +56,8 @@ pub async fn recording_async(gpu: &Gpu, rule: &dyn Rule, tensors: usize, rebinds
     let mut optimizer = if rebinds {
         with_dynamic_gradients(gpu, rule, tensors).await?
     } else {
-        super::gpu::optimizer(gpu, Measured { rule, with: &With::default(), storage: &Storage::default(), size }).await?
+        super::gpu::optimizer(gpu, Measured { rule, with: &With::default(), storage: &Storage::default(), size })
+            .await?
     };
     let handles: Vec<Tensor> = optimizer.tensors().map(|(tensor, ..)| tensor).collect();
     let (mut record, mut finish) = (Vec::new(), Vec::new());

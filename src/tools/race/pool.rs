@@ -88,19 +88,33 @@ mod tests {
             note(*job);
             Ok(2 * job)
         };
-        all(&jobs, 3, doubled, |at, note| notes[at] += note, |at, outcome| {
-            results[at] += outcome;
-            Ok(())
-        })
+        all(
+            &jobs,
+            3,
+            doubled,
+            |at, note| notes[at] += note,
+            |at, outcome| {
+                results[at] += outcome;
+                Ok(())
+            },
+        )
         .expect("no job fails");
         assert!(results.iter().enumerate().all(|(at, result)| *result == 2 * at));
         assert!(notes.iter().enumerate().all(|(at, note)| *note == at));
-        let failing = |job: &usize, _: &mut dyn FnMut(())| if *job == 7 { Err(Error::Usage("seven".to_owned())) } else { Ok(*job) };
+        let failing = |job: &usize, _: &mut dyn FnMut(())| {
+            if *job == 7 { Err(Error::Usage("seven".to_owned())) } else { Ok(*job) }
+        };
         let mut most = 0;
-        let error = all(&jobs, 1, failing, |_, ()| {}, |at, _| {
-            most = most.max(at);
-            Ok(())
-        });
+        let error = all(
+            &jobs,
+            1,
+            failing,
+            |_, ()| {},
+            |at, _| {
+                most = most.max(at);
+                Ok(())
+            },
+        );
         assert_eq!((error.expect_err("a job fails").to_string(), most), ("seven".to_owned(), 6));
         assert_eq!(all(&[] as &[usize], 2, doubled, |_, _| {}, |_, _| Ok(())).ok(), Some(()));
     }

@@ -8,11 +8,11 @@ use super::heat::{Entrant, Heat};
 use super::ledger::Ledger;
 use super::outcome::{Key, Outcome, Point};
 use super::plan::Plan;
+#[cfg(not(target_arch = "wasm32"))]
+use super::pool;
 use super::rates::{rate, rounded, setting, with, with_rate};
 use super::runner::Run;
 use super::{Budget, runner};
-#[cfg(not(target_arch = "wasm32"))]
-use super::pool;
 use crate::optim::Rule;
 use crate::tools::backend::Backend;
 #[cfg(not(target_arch = "wasm32"))]

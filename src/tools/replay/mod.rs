@@ -120,7 +120,11 @@ trait Runner {
     /// One step with these gradients.
     async fn step(&mut self, grads: &[Vec<Self::Number>]) -> Result<()>;
     /// One step of a rule that evaluates the file's objective, along the file's directions if the file has directions.
-    async fn step_on(&mut self, objective: &Quadratic<Self::Number>, directions: Vec<Vec<Vec<Self::Number>>>) -> Result<()>;
+    async fn step_on(
+        &mut self,
+        objective: &Quadratic<Self::Number>,
+        directions: Vec<Vec<Vec<Self::Number>>>,
+    ) -> Result<()>;
     async fn param(&self, tensor: usize) -> Result<Cow<'_, [Self::Number]>>;
     async fn state(&self, tensor: usize, name: &str) -> Result<Cow<'_, [Self::Number]>>;
     /// A decision of the last step for the first tensor; NaN if the rule has no decision of this name.
@@ -232,9 +236,23 @@ impl Replay<'_> {
         self.comparison.param(t, self.trajectory.tensors()[i].name(), &runner.param(i).await?, &want, path)
     }
 
-    async fn compare_state<R: Runner>(&mut self, t: usize, state: &str, i: usize, runner: &R, peak: &[f64]) -> Result<()> {
+    async fn compare_state<R: Runner>(
+        &mut self,
+        t: usize,
+        state: &str,
+        i: usize,
+        runner: &R,
+        peak: &[f64],
+    ) -> Result<()> {
         let Some(want) = self.trajectory.expected_state(t, state, i) else { return Ok(()) };
-        self.comparison.state(t, state, self.trajectory.tensors()[i].name(), &runner.state(i, state).await?, &want, peak)
+        self.comparison.state(
+            t,
+            state,
+            self.trajectory.tensors()[i].name(),
+            &runner.state(i, state).await?,
+            &want,
+            peak,
+        )
     }
 
     async fn compare_decisions<R: Runner>(&mut self, t: usize, runner: &R) -> Result<()> {

@@ -252,7 +252,8 @@ impl Outcome {
         for (tensor, ..) in optimizer.tensors() {
             let kept = optimizer.state_names(tensor)?;
             let read = |name| kept.contains(&name).then(|| optimizer.read_state(tensor, name));
-            let states: Vec<_> = optimizer.rule(Group::DEFAULT)?.states().iter().map(|state| read(state.name)).collect();
+            let states: Vec<_> =
+                optimizer.rule(Group::DEFAULT)?.states().iter().map(|state| read(state.name)).collect();
             reads.push((optimizer.read_param(tensor), states));
         }
         let (applied, memory) = (optimizer.read_step_count(), optimizer.read_global_state());

@@ -8,15 +8,7 @@ use crate::optim::rule::spec::MAX_SUMS;
 pub(crate) struct Formless;
 
 impl<F: Real> HostKernel<F> for Formless {
-    fn update_rows(
-        &self,
-        _: &[F],
-        _: &[F],
-        p: &mut [F],
-        _: &[F],
-        _: &mut [Option<&mut [F]>],
-        _: RowTerms<'_, F>,
-    ) {
+    fn update_rows(&self, _: &[F], _: &[F], p: &mut [F], _: &[F], _: &mut [Option<&mut [F]>], _: RowTerms<'_, F>) {
         p.fill(F::from_f64(f64::NAN));
     }
 

@@ -7,9 +7,9 @@ use super::super::heat::Track;
 use super::super::rates::rate;
 use super::damping::random_schedules;
 use super::run::{Advance, Course, Run};
+use crate::options::storage::Packed;
 use crate::tools::adapter::Gpu;
 use crate::tools::objectives::{GpuObjective, Halves, Problem};
-use crate::options::storage::Packed;
 use crate::{Error, Group, Optimizer, Result, Tensor, read_buffer};
 
 pub(super) struct Device<'a> {
