@@ -21,6 +21,7 @@ class Worker_ {
                 else resolve(data.done);
             };
             worker.onerror = (event) => reject(new Error(event.message || "the worker did not start"));
+            worker.postMessage({ task, options });
         });
     }
 
