@@ -5,10 +5,12 @@ use crate::gpu::access::telemetry::Telemetry;
 use crate::gpu::build::buffers::Owned;
 use crate::gpu::build::builder::Builder;
 use crate::gpu::build::spec::{Group, Spec, Tensor};
-use crate::gpu::hyper::scalars::{Scalars, Slot};
-use crate::gpu::kernel::kernels::{Context, DispatchSet, Kernels};
+use crate::gpu::hyper::scalars::Scalars;
+use crate::gpu::kernel::context::Context;
+use crate::gpu::kernel::kernels::{DispatchSet, Kernels};
 use crate::gpu::layout::memory::MemoryUsage;
 use crate::gpu::layout::placement::Placement;
+use crate::gpu::record::evaluate::Probed;
 use crate::gpu::record::mode::Modes;
 use crate::gpu::record::rows::Remap;
 use crate::optim::Rule;
@@ -18,6 +20,10 @@ use crate::options::schedule::Schedule;
 /// One optimizer over any number of tensors and groups, on the caller's device.
 ///
 /// Its [`Builder`] takes shapes, settings and buffers. After [`Builder::build`], the optimizer creates no buffer, bind group or pipeline.
+///
+/// On a lost device, every call that needs the GPU returns [`Error::DeviceLost`](crate::Error::DeviceLost). Calls that record take an encoder
+/// of the optimizer's own device. wgpu does not tell the device of an encoder: with an encoder of another device, wgpu reports the error when
+/// the caller finishes the encoder; with an encoder of another [`wgpu::Instance`], wgpu panics or takes other objects of the same number.
 ///
 /// ```
 /// use wgpu_optim::{AdamW, Optimizer};
@@ -46,10 +52,8 @@ pub struct Optimizer {
     /// `Some` if there are row sets.
     pub(crate) remap: Option<Remap>,
     pub(crate) scalars: Scalars,
-    /// The step of which only the sums are recorded.
-    pub(crate) half: Option<Slot>,
     /// Whether probes were recorded or their losses given, for rules that probe.
-    pub(crate) probed: bool,
+    pub(crate) probed: Probed,
     pub(crate) modes: Modes,
     /// `Some` if the optimizer measures each step.
     pub(crate) telemetry: Option<Telemetry>,
@@ -70,13 +74,13 @@ impl Optimizer {
     /// # Errors
     /// Too many recorded steps are not yet finished; a tensor has no bound gradient and needs [`step_with_grads`](Self::step_with_grads); the
     /// rule evaluates gradients inside the step; the rule probes and was not probed yet
-    /// ([`Builder::undamped_steps`](crate::Builder::undamped_steps)).
+    /// ([`Builder::undamped_steps`](crate::Builder::undamped_steps)); a bound buffer was destroyed; the device was lost.
     pub fn step(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
         self.check_whole()?;
         if self.kernels.runs.is_some() {
             return self.step_with_grads(encoder, []);
         }
-        let slot = self.scalars.begin(&self.context.device, &self.context.queue, &self.spec.groups, None)?;
+        let slot = self.begin_call(None)?;
         self.record(encoder, &slot, None);
         self.finish(encoder, slot);
         Ok(())

@@ -147,6 +147,8 @@ pub fn restore_torch(name: &str, bytes: impl Into<Vec<u8>>, optimizer: &mut Opti
             }
         }
     }
+    let params = writes.iter().filter(|(_, array, _)| *array == PARAM);
+    params.into_iter().try_for_each(|(tensor, ..)| optimizer.check_writable(tensor.index()))?;
     optimizer.write_step_count(steps.map_or(0, |(steps, _)| steps))?;
     writes.into_iter().try_for_each(|(tensor, array, values)| match array {
         PARAM => optimizer.write_param(tensor, &values),

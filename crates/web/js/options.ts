@@ -51,6 +51,19 @@ export interface Settings {
     warpLr?: number;
     warpDecay?: number;
     warpBlock?: number;
+    cautious?: boolean;
+    biasCorrection?: boolean;
+    etaMinus?: number;
+    etaPlus?: number;
+    stepMin?: number;
+    stepMax?: number;
+    lambd?: number;
+    t0?: number;
+    rho?: number;
+    d0?: number;
+    dCoef?: number;
+    growthRate?: number;
+    safeguardWarmup?: boolean;
 }
 
 /** A rule of your own: its name, and its text in WGSL. Settings that the text declares go beside it, under their own names. */

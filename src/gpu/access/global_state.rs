@@ -3,6 +3,7 @@
 use crate::gpu::Optimizer;
 use crate::gpu::build::spec::Tensor;
 use crate::gpu::layout::units::{CONTROL_HEAD, LOSS_BYTES, VEC4};
+use crate::gpu::record::evaluate::Probed;
 use crate::{Error, Result};
 
 impl Optimizer {
@@ -29,7 +30,7 @@ impl Optimizer {
     /// The count of losses is not one more than the count of probes.
     pub fn write_losses(&mut self, losses: &[f32]) -> Result<()> {
         self.put_losses(losses)?;
-        self.probed = true;
+        self.probed = Probed::given(true);
         Ok(())
     }
 
@@ -44,7 +45,7 @@ impl Optimizer {
         }
         for (slot, loss) in losses.iter().enumerate() {
             let slot = self.loss_slot(slot)?;
-            self.context.queue.write_buffer(slot.buffer(), slot.offset(), bytemuck::bytes_of(loss));
+            self.context.write(slot.buffer(), slot.offset(), bytemuck::bytes_of(loss))?;
         }
         Ok(())
     }
@@ -70,7 +71,7 @@ impl Optimizer {
             )));
         }
         if count > 0 {
-            self.context.queue.write_buffer(&self.kernels.control, CONTROL_HEAD, bytemuck::cast_slice(values));
+            self.context.write(&self.kernels.control, CONTROL_HEAD, bytemuck::cast_slice(values))?;
         }
         Ok(())
     }

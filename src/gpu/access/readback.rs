@@ -8,12 +8,12 @@ use futures::channel::oneshot;
 use futures::future::poll_fn;
 
 use crate::gpu::Optimizer;
-use crate::gpu::build::blame::blame;
-use crate::gpu::build::scope::{Patience, Scope};
+use crate::gpu::build::blame::{check_device, destroyed, fault, is_destroyed};
+use crate::gpu::build::scope::{Answer, Patience, Scope};
 use crate::gpu::build::spec::Tensor;
 use crate::gpu::layout::arena::Array;
 use crate::gpu::layout::tables::StateRun;
-use crate::gpu::layout::units::{CONTROL_HEAD, CONTROL_WORDS, bytes_of, keeps_precision};
+use crate::gpu::layout::units::{CONTROL_HEAD, CONTROL_WORDS, RAN, bytes_of, keeps_precision};
 #[cfg(feature = "tools")]
 use crate::options::storage::Formats;
 use crate::options::storage::{Format, Packed};
@@ -22,14 +22,41 @@ use crate::{Error, Result};
 /// Reads a range of a buffer with `COPY_SRC` usage. The call submits the copy to `queue` at once; the future returns the bytes.
 ///
 /// # Errors
-/// The device was lost; the buffer lacks `COPY_SRC` or belongs to another device.
+/// The device was lost; the queue or the buffer belongs to another device or another wgpu instance; the buffer was destroyed or lacks
+/// `COPY_SRC`.
 pub fn read_buffer(
     device: &wgpu::Device,
     queue: &wgpu::Queue,
     slice: wgpu::BufferSlice<'_>,
 ) -> impl Future<Output = Result<Vec<u8>>> + use<> {
+    let (device, begun) = (device.clone(), begin_read(device, queue, slice));
+    async move {
+        let Reading { staging, receiver, length, answer } = begun?;
+        if let Some(refusal) = answer.wait().await {
+            return Err(Error::Wgpu(refusal.to_string()));
+        }
+        let bytes = mapped(&device, &staging, receiver).await?[..length].to_vec();
+        // In a browser, dropping a buffer keeps its memory.
+        staging.destroy();
+        Ok(bytes)
+    }
+}
+
+/// A copy on its way to the host.
+struct Reading {
+    staging: wgpu::Buffer,
+    receiver: oneshot::Receiver<Result<(), wgpu::BufferAsyncError>>,
+    length: usize,
+    answer: Answer,
+}
+
+fn begin_read(device: &wgpu::Device, queue: &wgpu::Queue, slice: wgpu::BufferSlice<'_>) -> Result<Reading> {
     let (length, size) = (slice.size() as usize, slice.size().next_multiple_of(4));
-    // A lost device refuses the next calls. The scope keeps these errors from the caller's error handler.
+    check_device(device, queue)?;
+    if let Some(fault) = fault(device, slice.buffer()) {
+        return Err(Error::Usage(format!("the buffer to read {fault}")));
+    }
+    // The scope keeps wgpu's errors from the caller's error handler.
     let scope = Scope::open(device, wgpu::ErrorFilter::Validation, Patience::Later);
     let staging = device.create_buffer(&wgpu::BufferDescriptor {
         label: Some("read-back"),
@@ -45,17 +72,7 @@ pub fn read_buffer(
         let _ = sender.send(result);
     });
     queue.submit([encoder.finish()]);
-    let answer = scope.close();
-    let (device, queue) = (device.clone(), queue.clone());
-    async move {
-        if let Some(refusal) = answer.wait().await {
-            return Err(blame(&device, &queue, &refusal, []).await);
-        }
-        let bytes = mapped(&device, &staging, receiver).await?[..length].to_vec();
-        // In a browser, dropping a buffer keeps its memory.
-        staging.destroy();
-        Ok(bytes)
-    }
+    Ok(Reading { staging, receiver, length, answer: scope.close() })
 }
 
 /// Waits until `staging` is mapped, without blocking, and returns its bytes.
@@ -134,7 +151,7 @@ impl Optimizer {
         let bytes = if elements == 0 {
             Ok(None)
         } else if usage.contains(wgpu::BufferUsages::COPY_SRC) {
-            Ok(Some(self.read_bytes(slice.buffer().slice(used))))
+            self.check_range(tensor, slice).map(|()| Some(self.read_bytes(slice.buffer().slice(used))))
         } else {
             Err(info.error(format!("its buffer has usage {usage:?}, reading needs COPY_SRC")))
         };
@@ -195,10 +212,10 @@ impl Optimizer {
     fn write_tensor(&self, tensor: usize, slice: wgpu::BufferSlice<'_>, values: &Packed) -> Result<()> {
         self.check_length(tensor, values.len())?;
         self.check_copies_to(tensor, slice)?;
-        if values.len() > 0 {
-            self.context.queue.write_buffer(slice.buffer(), slice.offset(), &values.bytes().0);
+        if values.len() == 0 {
+            return Ok(());
         }
-        Ok(())
+        self.context.write(slice.buffer(), slice.offset(), &values.bytes().0)
     }
 
     /// Checks that the buffer of a tensor's parameters can be written.
@@ -209,10 +226,22 @@ impl Optimizer {
 
     fn check_copies_to(&self, tensor: usize, slice: wgpu::BufferSlice<'_>) -> Result<()> {
         let usage = slice.buffer().usage();
-        if usage.contains(wgpu::BufferUsages::COPY_DST) {
+        let info = &self.spec.tensors[tensor];
+        if !usage.contains(wgpu::BufferUsages::COPY_DST) {
+            return Err(info.error(format!("its buffer has usage {usage:?}, writing needs COPY_DST")));
+        }
+        self.check_range(tensor, slice)
+    }
+
+    /// Checks that the device works, and that the buffer of this range of a tensor was not destroyed. A lost device destroys its buffers too.
+    fn check_range(&self, tensor: usize, slice: wgpu::BufferSlice<'_>) -> Result<()> {
+        self.context.check()?;
+        if !is_destroyed(slice.buffer()) {
             return Ok(());
         }
-        Err(self.spec.tensors[tensor].error(format!("its buffer has usage {usage:?}, writing needs COPY_DST")))
+        let param = self.placement.param(tensor);
+        let is_param = (param.buffer(), param.offset()) == (slice.buffer(), slice.offset());
+        Err(destroyed(&self.spec.tensors[tensor], if is_param { "parameters" } else { "gradients" }))
     }
 
     fn check_length(&self, tensor: usize, values: usize) -> Result<()> {
@@ -288,9 +317,9 @@ impl Optimizer {
         for run in self.state_runs(tensor) {
             let arena = &self.kernels.dispatches[run.shard].arena.buffer;
             let (bytes, largest) = values.part(run.position..run.position + run.elements).bytes();
-            self.context.queue.write_buffer(arena, array.stretch(&run).start, &bytes);
+            self.context.write(arena, array.stretch(&run).start, &bytes)?;
             if let Some(stretch) = array.largest(&run) {
-                self.context.queue.write_buffer(arena, stretch.start, &largest);
+                self.context.write(arena, stretch.start, &largest)?;
             }
         }
         Ok(())
@@ -345,20 +374,22 @@ impl Optimizer {
         async move { Ok(bytemuck::pod_read_unaligned(&bytes.await?)) }
     }
 
-    /// Sets the step count, for example when states are loaded.
+    /// Sets the step count, for example when states are loaded. A step with recorded sums and no recorded update ends.
     ///
     /// # Errors
-    /// A recorded step is not yet finished.
+    /// The encoder of a recorded step or of recorded sums is neither finished nor dropped.
     pub fn write_step_count(&mut self, step_count: u32) -> Result<()> {
         self.check_idle()?;
-        self.context.queue.write_buffer(&self.kernels.control, 0, bytemuck::bytes_of(&step_count));
+        self.context.write(&self.kernels.control, 0, bytemuck::bytes_of(&step_count))?;
+        self.context.write(&self.kernels.control, RAN, bytemuck::bytes_of(&self.scalars.ran()))?;
         self.scalars.restart(Some(u64::from(step_count)));
         Ok(())
     }
 
     /// Returns an error while a recorded step is unfinished.
     pub(crate) fn check_idle(&self) -> Result<()> {
-        if self.scalars.idle(&self.context.device) {
+        self.context.check()?;
+        if self.scalars.idle(&self.context) {
             return Ok(());
         }
         Err(Error::Usage("the step count may change only while every recorded step is finished".to_owned()))

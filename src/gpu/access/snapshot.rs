@@ -11,6 +11,7 @@ use crate::gpu::layout::tables::StateRun;
 use crate::gpu::layout::units::{
     ACCUMULATED, CONTROL_HEAD, CONTROL_WORDS, LOSS_BYTES, ROUNDING, VEC4, bytes_of, keeps_precision,
 };
+use crate::gpu::record::evaluate::Probed;
 use crate::options::around::Mode;
 use crate::options::storage::{Format, Layout, Packed};
 
@@ -155,8 +156,9 @@ impl Optimizer {
     /// the snapshot frees the copy.
     ///
     /// # Errors
-    /// A caller's buffer lacks `COPY_SRC`; the GPU has no memory for the copy.
+    /// A caller's buffer lacks `COPY_SRC` or was destroyed; the GPU has no memory for the copy; the device was lost.
     pub fn snapshot(&self, encoder: &mut wgpu::CommandEncoder) -> Result<Snapshot> {
+        self.check_buffers()?;
         let most = self.context.device.limits().max_buffer_size;
         let mut plan = Plan::default();
         let global_state = self.placement.classes[0].global_state.len();
@@ -267,10 +269,10 @@ impl Optimizer {
         self.write_step_count(step_count)?;
         self.modes.set(mode);
         let words = [step_count, 0, skipped, streak, scale.to_bits(), 0];
-        self.context.queue.write_buffer(&self.kernels.control, 0, bytemuck::cast_slice(&words));
-        self.context.queue.write_buffer(&self.kernels.control, ACCUMULATED, bytemuck::bytes_of(&accumulated));
+        self.context.write(&self.kernels.control, 0, bytemuck::cast_slice(&words))?;
+        self.context.write(&self.kernels.control, ACCUMULATED, bytemuck::bytes_of(&accumulated))?;
         if let Some(Rounding { key, steps }) = rounding {
-            self.context.queue.write_buffer(&self.kernels.control, ROUNDING, bytemuck::cast_slice(&[key, steps]));
+            self.context.write(&self.kernels.control, ROUNDING, bytemuck::cast_slice(&[key, steps]))?;
         }
         Ok(())
     }
@@ -282,7 +284,7 @@ impl Optimizer {
             return Ok(());
         }
         self.put_losses(&losses.iter().map(|x| *x as f32).collect::<Vec<_>>())?;
-        self.probed = were_probed(losses);
+        self.probed = Probed::given(were_probed(losses));
         Ok(())
     }
 }

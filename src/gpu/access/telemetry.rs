@@ -74,20 +74,17 @@ impl Sample {
 
 impl Telemetry {
     pub(crate) fn new(buffers: &Buffers<'_>, sample: Sample, names: impl Iterator<Item = Arc<str>>) -> Result<Self> {
-        let make = |place| {
-            let make = |usage| buffers.create(Which::Telemetry(place), usage);
-            Ok(Place { mailbox: Mailbox::new(make)?, step: 0 })
-        };
+        let make = |place| Ok(Place { mailbox: Mailbox::new(buffers, Which::Telemetry(place))?, step: 0 });
         let ring = (0..RING).map(make).collect::<Result<_>>()?;
         Ok(Self { ring, names: names.collect(), sample, recorded: 0, dropped: 0 })
     }
 }
 
 impl Optimizer {
-    /// The measurements of the newest finished step, once per step. `None` if no step has finished since the last call, or if the builder did
-    /// not set [`Builder::telemetry`](crate::Builder::telemetry). The call never waits.
+    /// The measurements of the newest finished step, once per step. `None` if no step has finished since the last call, if the builder did
+    /// not set [`Builder::telemetry`](crate::Builder::telemetry), or if the device was lost. The call never waits.
     pub fn try_stats(&self) -> Option<Stats> {
-        let _ = self.context.device.poll(wgpu::PollType::Poll);
+        self.context.poll();
         let telemetry = self.telemetry.as_ref()?;
         let mut ready: Vec<&Place> = telemetry.ring.iter().filter(|place| place.mailbox.is_ready()).collect();
         ready.sort_unstable_by_key(|place| place.step);

@@ -34,6 +34,8 @@ impl Spec {
             }
             let first = self.groups[0].rule.as_ref();
             if !same_rule(group.rule.as_ref(), first) {
+                // A setting that all groups must share may be the difference, and then the error names it.
+                check_common([&self.groups[0], group].into_iter().map(|g| (g.name.as_str(), g.rule.as_ref())))?;
                 return Err(Error::Usage(format!(
                     "group `{}` holds {}, group `default` {}{}: all groups of an optimizer hold the same rule, use a second \
                      optimizer",

@@ -6,14 +6,15 @@ use futures::FutureExt as _;
 
 use crate::gpu::Optimizer;
 use crate::gpu::access::telemetry::Telemetry;
-use crate::gpu::build::blame::{blame, bound};
-use crate::gpu::build::buffers::{Buffers, Made, OWNED, Owned, TABLE, Which};
+use crate::gpu::build::blame::{blame, check_bound, check_device};
+use crate::gpu::build::buffers::{Buffers, Made, OWNED, Owned, Source, TABLE, Which};
 use crate::gpu::build::builder::Builder;
 use crate::gpu::build::plan::Plan;
 use crate::gpu::build::scope::{Patience, Scope};
 use crate::gpu::build::spec::Spec;
 use crate::gpu::hyper::scalars::Scalars;
-use crate::gpu::kernel::kernels::{Arena, Context, DispatchSet, Kernels, Offsets, Pass, RoundDispatch};
+use crate::gpu::kernel::context::Context;
+use crate::gpu::kernel::kernels::{Arena, DispatchSet, Kernels, Offsets, Pass, RoundDispatch};
 use crate::gpu::kernel::passes;
 use crate::gpu::kernel::passes::PASS_BYTES;
 use crate::gpu::kernel::pipelines::{Compiler, Pipeline};
@@ -23,6 +24,7 @@ use crate::gpu::layout::shards::Chunk;
 use crate::gpu::layout::tables::fold;
 use crate::gpu::layout::units::VEC4;
 use crate::gpu::layout::windows::Window;
+use crate::gpu::record::evaluate::Probed;
 use crate::gpu::record::mode::Modes;
 use crate::optim::procedure::evaluation::Evaluations;
 use crate::optim::rule::Rule;
@@ -44,8 +46,8 @@ impl Builder {
     ///
     /// # Errors
     /// No tensor; a setting out of range, a name given twice, a handle of another builder; a range that is misaligned, of the wrong
-    /// length, outside its buffer or overlapping another; a buffer without `STORAGE` usage or of another device; a limit of the device
-    /// that is too low; groups that hold different rules; row sets with tensors of other rows, or with a mask that does not fit.
+    /// length, outside its buffer or overlapping another; a buffer without `STORAGE` usage, that was destroyed, or of another device or wgpu
+    /// instance; a queue of another device; a lost device; a limit of the device that is too low; groups that hold different rules; row sets with tensors of other rows, or with a mask that does not fit.
     pub fn build(&self, device: &wgpu::Device, queue: &wgpu::Queue) -> Result<Optimizer> {
         // Natively every answer is known at once, and in a browser no question was asked.
         let built = self.construct(device, queue, Patience::Now).now_or_never();
@@ -73,6 +75,8 @@ impl Builder {
         let spec = self.settled()?;
         let software = device.adapter_info().device_type == wgpu::DeviceType::Cpu;
         let plan = Plan::new(&spec, self.sum_lanes, &device.limits(), software)?;
+        check_device(device, queue)?;
+        check_bound(device, &spec)?;
         let made = Made::new(patience);
         let scope = Scope::open(device, wgpu::ErrorFilter::Validation, patience);
         let created = Optimizer::create(self, spec, plan, (device, queue), &made);
@@ -84,7 +88,7 @@ impl Builder {
         match answer.wait().await {
             None => Ok(optimizer),
             Some(error) => {
-                let error = blame(device, queue, &error, bound(&optimizer.spec.tensors)).await;
+                let error = blame(device, &error, &optimizer.spec).await;
                 optimizer.destroy();
                 Err(error)
             }
@@ -116,6 +120,7 @@ impl Optimizer {
         let scale = spec.around.loss_scale.map_or(1.0, |s| s.initial as f32).to_bits();
         let rounding = rounding_key(spec.seed);
         queue.write_buffer(&control, 0, bytemuck::cast_slice(&[0, 0, 0, 0, scale, 0, rounding, 0]));
+        let own = control.clone();
         let kernels = Kernels {
             dispatches: Vec::new(),
             rounds: Vec::new(),
@@ -128,20 +133,20 @@ impl Optimizer {
         let placement = Placement {
             places: planned.places,
             buffers: planned.sources.iter().map(|source| source.buffer(&created).clone()).collect(),
+            callers: planned.sources.iter().filter_map(Source::of_caller).cloned().collect(),
             class_of: classes.items.iter().map(|item| item.class).collect(),
             classes: classes.distinct,
             layout,
             rows,
         };
         let mut optimizer = Self {
-            context: Context { device: device.clone(), queue: queue.clone(), label: label.to_owned() },
+            context: Context { device: device.clone(), queue: queue.clone(), label: label.to_owned(), own },
             spec,
             placement,
             kernels,
             remap: None,
             scalars,
-            half: None,
-            probed: false,
+            probed: Probed::default(),
             modes: Modes::default(),
             telemetry: None,
             evaluations: Evaluations::default(),
@@ -320,8 +325,7 @@ impl Optimizer {
             compute.set_bind_group(0, &group, Offsets { slot: 0, record: 0, run: 0 }.of(fill).as_slice());
             compute.dispatch_workgroups(shard.update.grid.0, shard.update.grid.1, 1);
         }
-        self.context.queue.submit([encoder.finish()]);
-        Ok(())
+        self.context.submit(encoder)
     }
 }
 

@@ -1,9 +1,9 @@
 //! Dynamic gradients: the ranges that a step names, and one dispatch per run of tensors with gradients in one window.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::gpu::Optimizer;
-use crate::gpu::build::blame::blame_now;
 use crate::gpu::build::scope::{Patience, Scope};
 use crate::gpu::build::spec::{Slice, Tensor, index_of};
 use crate::gpu::kernel::kernels::{Kind, Offsets, Pass};
@@ -15,7 +15,6 @@ use crate::{Error, Result};
 /// The gradients that a step names: windows of buffers, and the position of each tensor's gradient in its window.
 #[derive(Debug)]
 pub(crate) struct DynamicGradients {
-    grads: Vec<Slice>,
     windows: Vec<Slice>,
     window_of: Vec<usize>,
     /// First vec4 of each tensor's gradient in its window.
@@ -56,9 +55,7 @@ impl Optimizer {
         for kind in kinds {
             self.bind_runs(dynamic, kind);
         }
-        let Some(refusal) = scope.close().now() else { return Ok(()) };
-        let ranges = self.spec.tensors.iter().zip(&dynamic.grads).map(|(tensor, slice)| (tensor, "gradients", slice));
-        Err(blame_now(&self.context.device, &self.context.queue, &refusal, ranges))
+        scope.close().now().map_or(Ok(()), |refusal| Err(Error::Wgpu(refusal.to_string())))
     }
 
     /// One dispatch per run of parts with gradients in one window.
@@ -144,6 +141,13 @@ impl Optimizer {
             }
             all.push(slice);
         }
+        self.context.check()?;
+        let mut checked = HashSet::new();
+        for (info, grad) in self.spec.tensors.iter().zip(&all) {
+            if info.elements > 0 && checked.insert(&grad.buffer) {
+                info.check_buffer(&self.context.device, "gradients", &grad.buffer)?;
+            }
+        }
         let mut dynamic = self.windows(all)?;
         self.bind_dynamic(&mut dynamic, kinds)?;
         Ok(dynamic)
@@ -185,6 +189,6 @@ impl Optimizer {
                 window.size = window.size.max(end - start);
             }
         }
-        Ok(DynamicGradients { grads, windows, window_of, positions, dispatches: Vec::new() })
+        Ok(DynamicGradients { windows, window_of, positions, dispatches: Vec::new() })
     }
 }

@@ -1,10 +1,14 @@
 //! Steps with evaluations inside: a step requests the gradients and losses that it needs, and the caller evaluates the objective. All
 //! work in between stays on the GPU.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use crate::gpu::Optimizer;
 use crate::gpu::access::readback::read_buffer;
 use crate::gpu::build::spec::Tensor;
 use crate::gpu::hyper::scalars::Slot;
+use crate::gpu::hyper::watch::watch;
 use crate::gpu::kernel::kernels::Kind;
 use crate::gpu::record::dynamic::DynamicGradients;
 use crate::optim::Scalar;
@@ -31,8 +35,34 @@ pub struct PendingStep<'a> {
     read: Vec<f64>,
     /// The gradients of the last evaluation, where they are rebound.
     dynamic: Option<DynamicGradients>,
-    /// Slots of earlier gradients, which the recorded passes still read.
-    spent: Vec<Slot>,
+}
+
+/// Whether a rule that probes has slopes: from losses that were written, or from recorded probes. A dropped encoder takes its probes back.
+#[derive(Debug, Default)]
+pub(crate) struct Probed {
+    given: bool,
+    recorded: Arc<AtomicUsize>,
+}
+
+impl Probed {
+    /// After losses were written. Probes that were recorded before no longer matter.
+    pub(crate) fn given(given: bool) -> Self {
+        Self { given, recorded: Arc::default() }
+    }
+
+    pub(crate) fn get(&self) -> bool {
+        self.given || self.recorded.load(Ordering::SeqCst) > 0
+    }
+
+    fn record(&self, encoder: &wgpu::CommandEncoder) {
+        let recorded = self.recorded.clone();
+        recorded.fetch_add(1, Ordering::SeqCst);
+        watch(encoder, move |done| {
+            if !done {
+                recorded.fetch_sub(1, Ordering::SeqCst);
+            }
+        });
+    }
 }
 
 /// The reason why no encoder of the caller can hold the step.
@@ -90,9 +120,8 @@ impl Optimizer {
 
     fn pending_step(&mut self, steps: bool) -> Result<PendingStep<'_>> {
         self.check_trains()?;
-        let slot = self.scalars.begin(&self.context.device, &self.context.queue, &self.spec.groups, None)?;
-        let (read, spent) = (Vec::new(), Vec::new());
-        Ok(PendingStep { optimizer: self, slot: Some(slot), steps, script: None, read, dynamic: None, spent })
+        let slot = self.begin_call(None)?;
+        Ok(PendingStep { optimizer: self, slot: Some(slot), steps, script: None, read: Vec::new(), dynamic: None })
     }
 
     /// Records a step of any rule. `evaluate` records each request: a gradient, which it writes to where the optimizer reads it, or a loss, one
@@ -153,6 +182,7 @@ impl PendingStep<'_> {
     /// The integrator reads numbers back and needs [`next_submitted`](Self::next_submitted); gradients are rebound, and a tensor has none.
     pub fn next(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<Option<EvalRequest>> {
         self.optimizer.check_recordable("next_submitted")?;
+        self.optimizer.check_buffers()?;
         let mut moves = Vec::new();
         loop {
             match self.next_move(false) {
@@ -190,7 +220,7 @@ impl PendingStep<'_> {
                 }
                 Some(Move::Write(record)) => {
                     self.submit(&mut moves)?;
-                    self.write_record(record);
+                    self.write_record(record)?;
                 }
                 Some(Move::Read(reading)) => {
                     self.submit(&mut moves)?;
@@ -202,7 +232,7 @@ impl PendingStep<'_> {
                     let mut encoder = self.encoder();
                     self.record(&mut encoder, &moves)?;
                     self.end(&mut encoder);
-                    self.optimizer.context.queue.submit([encoder.finish()]);
+                    self.optimizer.context.submit(encoder)?;
                     return Ok(None);
                 }
             }
@@ -237,13 +267,7 @@ impl PendingStep<'_> {
     pub fn set_grads<'g>(&mut self, grads: impl IntoIterator<Item = (Tensor, wgpu::BufferSlice<'g>)>) -> Result<()> {
         let optimizer = &mut *self.optimizer;
         let dynamic = optimizer.dynamic_gradients(grads, optimizer.kinds_of_step())?;
-        let slot = optimizer.scalars.begin(
-            &optimizer.context.device,
-            &optimizer.context.queue,
-            &optimizer.spec.groups,
-            Some(&dynamic.positions),
-        )?;
-        self.spent.extend(self.slot.replace(slot));
+        self.slot = Some(optimizer.begin_call(Some(&dynamic.positions))?);
         self.dynamic = Some(dynamic);
         Ok(())
     }
@@ -300,7 +324,7 @@ impl PendingStep<'_> {
         if !moves.is_empty() {
             let mut encoder = self.encoder();
             self.record(&mut encoder, moves)?;
-            self.optimizer.context.queue.submit([encoder.finish()]);
+            self.optimizer.context.submit(encoder)?;
             moves.clear();
         }
         Ok(())
@@ -315,6 +339,8 @@ impl PendingStep<'_> {
             self.set_grads([])?;
         }
         let (optimizer, slot, dynamic) = (&*self.optimizer, self.slot()?, self.dynamic.as_ref());
+        // The passes of a step may lie in several encoders and read several slots.
+        optimizer.scalars.release(encoder, slot.clone());
         let main = optimizer.kernels.main_rounds;
         let mut pass = optimizer.begin_pass(encoder);
         for next in moves {
@@ -330,10 +356,9 @@ impl PendingStep<'_> {
         Ok(())
     }
 
-    fn write_record(&self, record: PassRecord) {
-        if let Some(passes) = &self.optimizer.kernels.passes {
-            self.optimizer.context.queue.write_buffer(passes, 0, bytemuck::bytes_of(&record));
-        }
+    fn write_record(&self, record: PassRecord) -> Result<()> {
+        let passes = self.optimizer.kernels.passes.as_ref();
+        passes.map_or(Ok(()), |passes| self.optimizer.context.write(passes, 0, bytemuck::bytes_of(&record)))
     }
 
     /// The numbers that the script asked for.
@@ -365,11 +390,8 @@ impl PendingStep<'_> {
     }
 
     fn end(&mut self, encoder: &mut wgpu::CommandEncoder) {
-        for spent in self.spent.drain(..) {
-            self.optimizer.scalars.release(encoder, spent);
-        }
         if let Some(slot) = self.slot.take() {
-            self.optimizer.probed = true;
+            self.optimizer.probed.record(encoder);
             if self.steps {
                 self.optimizer.finish(encoder, slot);
             } else {

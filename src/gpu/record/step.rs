@@ -1,11 +1,12 @@
 //! Recording a step.
 
 use crate::gpu::Optimizer;
+use crate::gpu::build::blame::{destroyed, is_destroyed};
 use crate::gpu::build::spec::Tensor;
 use crate::gpu::hyper::scalars::Slot;
 use crate::gpu::kernel::kernels::Kind;
 use crate::gpu::kernel::kernels::Offsets;
-use crate::gpu::layout::units::{ACCUMULATED, ROUNDED};
+use crate::gpu::layout::units::{ACCUMULATED, RAN, ROUNDED};
 use crate::gpu::record::dynamic::DynamicGradients;
 use crate::options::around::Mode;
 use crate::{Error, Result};
@@ -17,7 +18,7 @@ impl Optimizer {
     ///
     /// # Errors
     /// The builder did not set [`Builder::dynamic_gradients`](crate::Builder::dynamic_gradients); a range does not fit; a tensor is named
-    /// twice, or has no gradient.
+    /// twice, or has no gradient; a buffer was destroyed, or belongs to another device; as [`step`](Self::step).
     pub fn step_with_grads<'a>(
         &mut self,
         encoder: &mut wgpu::CommandEncoder,
@@ -25,19 +26,16 @@ impl Optimizer {
     ) -> Result<()> {
         self.check_whole()?;
         let dynamic = self.dynamic_gradients(grads, self.kinds_of_step())?;
-        let slot = self.scalars.begin(
-            &self.context.device,
-            &self.context.queue,
-            &self.spec.groups,
-            Some(&dynamic.positions),
-        )?;
+        let slot = self.begin_call(Some(&dynamic.positions))?;
         self.record(encoder, &slot, Some(&dynamic));
         self.finish(encoder, slot);
         Ok(())
     }
 
     /// Records the first half of a step: the sums, reduced into [`totals`](Self::totals). Rules without sums record nothing. The second half,
-    /// [`record_update`](Self::record_update), uses the settings at this call.
+    /// [`record_update`](Self::record_update), uses the settings at this call. Submit the sums before the update. The half step ends without
+    /// a step where its encoder is dropped, and at the next recorded call, restore, change of the step count, or change of a setting that is
+    /// computed ahead.
     ///
     /// # Errors
     /// As [`step`](Self::step); the optimizer has dynamic gradients.
@@ -52,21 +50,23 @@ impl Optimizer {
                 self.spec.groups[0].rule.name()
             )));
         }
-        let slot = self.scalars.begin(&self.context.device, &self.context.queue, &self.spec.groups, None)?;
+        let slot = self.begin_call(None)?;
         if self.kernels.main_rounds > 0 {
             self.sum(&mut self.begin_pass(encoder), 0, &slot, None);
         }
-        self.half = Some(slot);
+        self.scalars.keep_half(encoder, slot);
         Ok(())
     }
 
     /// Records the second half: the decision from the totals, and the update.
     ///
     /// # Errors
-    /// No [`record_sums`](Self::record_sums) came before.
+    /// No [`record_sums`](Self::record_sums) came before, or the half step ended; the average of the weights is swapped in, or the parameters
+    /// are at the point of evaluation.
     pub fn record_update(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
-        let slot =
-            self.half.take().ok_or_else(|| Error::Usage("record_update needs a record_sums before it".to_owned()))?;
+        self.check_trains()?;
+        self.check_buffers()?;
+        let slot = self.scalars.take_half()?;
         {
             let mut pass = self.begin_pass(encoder);
             if let Some(round) = self.kernels.rounds[..self.kernels.main_rounds].first()
@@ -92,7 +92,7 @@ impl Optimizer {
             return self.accumulate_with_grads(encoder, []);
         }
         self.check_accumulates()?;
-        let slot = self.scalars.begin(&self.context.device, &self.context.queue, &self.spec.groups, None)?;
+        let slot = self.begin_call(None)?;
         self.dispatch(&mut self.begin_pass(encoder), Kind::Accumulate, &slot, None);
         self.count_micro_batches(encoder);
         self.scalars.release(encoder, slot);
@@ -110,12 +110,7 @@ impl Optimizer {
     ) -> Result<()> {
         self.check_accumulates()?;
         let dynamic = self.dynamic_gradients(grads, [Kind::Accumulate])?;
-        let slot = self.scalars.begin(
-            &self.context.device,
-            &self.context.queue,
-            &self.spec.groups,
-            Some(&dynamic.positions),
-        )?;
+        let slot = self.begin_call(Some(&dynamic.positions))?;
         self.dispatch(&mut self.begin_pass(encoder), Kind::Accumulate, &slot, Some(&dynamic));
         self.count_micro_batches(encoder);
         self.scalars.release(encoder, slot);
@@ -156,7 +151,7 @@ impl Optimizer {
 
     /// Records a pass outside of steps.
     pub(crate) fn record_aside(&mut self, encoder: &mut wgpu::CommandEncoder, kind: Kind) -> Result<()> {
-        let slot = self.scalars.begin(&self.context.device, &self.context.queue, &self.spec.groups, None)?;
+        let slot = self.begin_call(None)?;
         self.dispatch(&mut self.begin_pass(encoder), kind, &slot, None);
         self.scalars.release(encoder, slot);
         Ok(())
@@ -166,7 +161,7 @@ impl Optimizer {
     pub(crate) fn check_whole(&self) -> Result<()> {
         self.check_trains()?;
         match self.spec.rule().procedure().and_then(|procedure| procedure.needs_call()) {
-            None => self.spec.check_probed(self.probed),
+            None => self.spec.check_probed(self.probed.get()),
             Some(call) => {
                 let rule = self.spec.rule().name();
                 Err(Error::Usage(format!("{rule} evaluates gradients inside the step: call {call}")))
@@ -181,6 +176,27 @@ impl Optimizer {
             .accumulate
             .map(|_| ())
             .ok_or_else(|| Error::Usage("the optimizer was built without accumulate".to_owned()))
+    }
+
+    /// Prepares the scalars of the next recorded call. `gradients`: the gradient positions of the call, for dynamic gradients.
+    pub(crate) fn begin_call(&mut self, gradients: Option<&[u32]>) -> Result<Slot> {
+        self.check_buffers()?;
+        self.scalars.begin(&self.context, &self.spec.groups, gradients)
+    }
+
+    /// Checks that the device works, and that the caller destroyed none of the bound buffers: no encoder with them could be submitted.
+    pub(crate) fn check_buffers(&self) -> Result<()> {
+        self.context.check()?;
+        if let Some(buffer) = self.placement.callers.iter().find(|buffer| is_destroyed(buffer)) {
+            let ranges = self.spec.tensors.iter().enumerate().flat_map(|(index, info)| {
+                let grad = self.placement.grad(index).map(|grad| (info, "gradients", grad));
+                std::iter::once((info, "parameters", self.placement.param(index))).chain(grad)
+            });
+            if let Some((info, what, _)) = ranges.into_iter().find(|(.., slice)| slice.buffer() == buffer) {
+                return Err(destroyed(info, what));
+            }
+        }
+        self.placement.rows.check_masks()
     }
 
     pub(crate) fn begin_pass<'e>(&self, encoder: &'e mut wgpu::CommandEncoder) -> wgpu::ComputePass<'e> {
@@ -269,7 +285,7 @@ impl Optimizer {
         }
     }
 
-    /// Records the end of a step: the copy of the step count to the control buffer, the telemetry, and the callbacks that free the slot.
+    /// Records the end of a step: the copies of its counts to the control buffer, the telemetry, and the callbacks that free the slot.
     pub(crate) fn finish(&mut self, encoder: &mut wgpu::CommandEncoder, slot: Slot) {
         let Some(first) = self.kernels.dispatches.first() else {
             // Without tensors to step, no kernel counts the step.
@@ -279,6 +295,9 @@ impl Optimizer {
         encoder.copy_buffer_to_buffer(&first.arena.buffer, 0, &self.kernels.control, 0, 4);
         if self.placement.classes[0].stochastic {
             encoder.copy_buffer_to_buffer(&first.arena.buffer, 4, &self.kernels.control, ROUNDED, 4);
+        }
+        if self.scalars.may_skip() {
+            encoder.copy_buffer_to_buffer(&first.arena.buffer, 12, &self.kernels.control, RAN, 4);
         }
         self.count_micro_batches(encoder);
         self.record_sample(encoder);
