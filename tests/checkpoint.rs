@@ -143,6 +143,13 @@ fn a_mismatch_is_refused_with_every_difference() {
     }
     assert_eq!(pollster::block_on(other.read_param(tensor)).unwrap(), [5.0; 21]);
 
+    // A terminal obeys no text of a file.
+    let name = |name: &str| format!("\\\"optimizer\\\":\\\"{name}\\\"");
+    let hostile = edited(&saved.to_bytes().unwrap(), &name("adamw"), &name("ada\\\\u001bw"));
+    let differences = Checkpoint::from_bytes("hostile", hostile).unwrap().differences(&other).join("\n");
+    assert!(differences.contains(r"it belongs to ada\u{1b}w, the optimizer is adamw"), "{differences}");
+    assert!(!differences.contains('\u{1b}'));
+
     let mut builder = Optimizer::builder(Sgd::default());
     let tensor = builder.tensor(Group::DEFAULT, "b", &[5]);
     let mut sgd = builder.build(&GPU.device, &GPU.queue).unwrap();
@@ -209,6 +216,32 @@ fn files_that_contradict_themselves_or_the_optimizer_are_refused() {
     let group = |group: &str| format!("\\\"group\\\":\\\"{group}\\\"");
     let moved = edited(&bytes, &group("y"), &group("x"));
     refused(moved, &["tensor `b` is in group `x` there, `y` here"]);
+}
+
+#[test]
+fn members_of_the_metadata_that_appear_twice_are_refused() {
+    let (optimizer, _) = start(&AdamW::default());
+    let mut snapshot = snapshot(&optimizer);
+    snapshot.notes_mut().insert("epoch".to_owned(), "3".to_owned());
+    let bytes = snapshot.to_bytes().unwrap();
+    let refused = |from: &str, to: &str, parts: &[&str]| {
+        let quoted = |text: &str| text.replace('"', "\\\"");
+        let error = Checkpoint::from_bytes("edited", edited(&bytes, &quoted(from), &quoted(to))).unwrap_err();
+        let Error::File { problem, .. } = &error else { panic!("{error}") };
+        assert!(parts.iter().all(|part| problem.contains(part)), "{parts:?} are not in {problem}");
+    };
+    let twice = |member: &str, of: &str, parts: &[&str]| refused(member, &format!("{member},{of}"), parts);
+    twice("\"applied\":0", "\"applied\":7", &["`applied` appears twice"]);
+    twice("\"epoch\":\"3\"", "\"epoch\":\"4\"", &["`notes`: ", "`epoch` appears twice"]);
+    twice("\"beta1\":0.9", "\"beta1\":0.5", &["`groups`: ", "`settings`: ", "`beta1` appears twice"]);
+    twice("\"name\":\"b\"", "\"name\":\"a\"", &["`tensors`: ", "`name` appears twice"]);
+    twice("\"optimizer\":\"adamw\"", "\"optimizer\":\"sgd\"", &["`optimizer` appears twice"]);
+    refused("\"name\":\"b\"", "\"name\":\"a\"", &["its metadata name tensor `a` twice"]);
+    refused("\"skipped\":0,", "", &["lacks `skipped`"]);
+    let most = "`accumulated` is 16777217, needs at most 16777216";
+    refused("\"applied\":0", "\"applied\":0,\"accumulated\":16777217", &[most]);
+    refused("\"applied\":0", "\"applied\":-1", &["`applied`: ", "`-1`, expected u32"]);
+    refused("\"notes\":{", "\"notes\":{\"a\":1,", &["`notes`: `a`: ", "integer `1`"]);
 }
 
 /// After many skipped steps, a checkpoint can hold the loss scale, and steps continue with this scale.
@@ -413,11 +446,11 @@ fn sigmas(bytes: &[u8]) -> (usize, String) {
     (count.parse().unwrap(), sigmas.join(" "))
 }
 
-/// Replaces a text of a file with another text of the same length.
+/// Replaces a text in the header of a file with another text.
 fn edited(bytes: &[u8], from: &str, to: &str) -> Vec<u8> {
     let at = bytes.windows(from.len()).position(|w| w == from.as_bytes()).unwrap_or_else(|| panic!("{from}"));
-    assert_eq!(from.len(), to.len());
-    [&bytes[..at], to.as_bytes(), &bytes[at + from.len()..]].concat()
+    let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) + to.len() as u64 - from.len() as u64;
+    [&header.to_le_bytes(), &bytes[8..at], to.as_bytes(), &bytes[at + from.len()..]].concat()
 }
 
 #[test]

@@ -287,8 +287,14 @@ fn codes_and_copies_are_put_back_as_they_are() {
     let mut file = File::of(&model.bytes());
     for (key, _, _, bytes) in &mut file.entries {
         if key.starts_with("m/") || key.starts_with("v/") {
-            // No code is that of the block's largest magnitude.
             bytes.iter_mut().enumerate().for_each(|(i, code)| *code = 20 + (i % 200) as u8);
+        }
+        // A new encoding would shrink a block whose largest number is below 0, and a block that is not finite would have one code.
+        if key.starts_with("m/") {
+            bytes.iter_mut().step_by(256).for_each(|code| *code = 0);
+        }
+        if key.starts_with("v.largest/") {
+            bytes.chunks_mut(4).for_each(|largest| largest.copy_from_slice(&f32::NAN.to_le_bytes()));
         }
     }
     let mut other = Model::new(&adamw(), ALL_EIGHT, 0);
@@ -395,6 +401,10 @@ fn a_map_that_the_optimizer_does_not_have_is_a_difference() {
     model.steps(1..=1);
     let mut file = File::of(&model.bytes());
     file.about = file.about.replace("\"m\":\"signed\"", "\"m\":\"unsigned\"");
+    // A block that is not finite may have the codes of either map.
+    for (_, _, _, bytes) in file.entries.iter_mut().filter(|(key, ..)| key.starts_with("m.largest/")) {
+        bytes.chunks_mut(4).for_each(|largest| largest.copy_from_slice(&f32::NAN.to_le_bytes()));
+    }
     let problem = refusal(&load(&file).unwrap(), &mut model);
     let named = "state `m` of tensor `x` is stored as unsigned 8bit there, signed 8bit here";
     assert!(problem.contains(named), "{problem}");
@@ -495,12 +505,56 @@ fn packed_arrays_are_checked_before_use() {
         assert_ne!(about, good.about, "{from}");
         File { about, ..good.clone() }
     };
-    refused("an unknown map", &told("\"signed\"", "\"slanted\""), &["map of `m/", "\"slanted\"", "`unsigned`"]);
-    refused("a map that is no text", &told("\"signed\"", "7"), &["map of `m/", "have 7"]);
-    refused("no maps", &told("\"maps\":", "\"mops\":"), &["map of `m/", "have null"]);
-    refused("no key", &told("\"key\":", "\"kay\":"), &["whole number `key`"]);
-    refused("too many steps", &told("\"steps\":1", "\"steps\":4294967296"), &["`steps` is 4294967296"]);
+    refused("an unknown map", &told("\"signed\"", "\"slanted\""), &["map of `m/", "have `slanted`", "`unsigned`"]);
+    refused("a map that is no text", &told("\"signed\"", "7"), &["`maps`: `m`: ", "integer `7`"]);
+    refused("no maps", &told("\"maps\":", "\"mops\":"), &["map of `m/", "have none"]);
+    refused("no key", &told("\"key\":", "\"kay\":"), &["`rounding`: lacks `key`"]);
+    refused(
+        "too many steps",
+        &told("\"steps\":1", "\"steps\":4294967296"),
+        &["`rounding`: `steps`: ", "`4294967296`, expected u32"],
+    );
+    let maps = |from: &str, to: &str| told(&format!("\"maps\":{{\"m\":\"{from}\""), &format!("\"maps\":{{{to}"));
+    let more = maps("signed", "\"m\":\"signed\",\"v\":\"unsigned\"");
+    refused("a map of an array in f32", &more, &["a map of `v/", "which is not there in U8"]);
+    let more = maps("signed", "\"m\":\"signed\",\"n\":\"signed\"");
+    refused("a map of nothing", &more, &["a map of `n/", "which is not there in U8"]);
+    let more = maps("signed", "\"m\":\"unsigned\",\"m\":\"signed\"");
+    refused("a map twice", &more, &["`tensors`: `maps`: ", "`m` appears twice"]);
     refused("a newer version", &told("\"version\":2", "\"version\":3"), &["version 3", "up to 2"]);
+}
+
+/// What the encoder of blocks cannot have written, and what it can.
+#[test]
+fn blocks_that_no_encoder_writes_are_refused() {
+    let mut model = Model::started(&adamw(), "m=8bit,v=8bit,min=0", 0);
+    model.steps(1..=1);
+    let good = File::of(&model.bytes());
+    let with = |key: &str, at: usize, bytes: &[u8]| {
+        let mut file = good.clone();
+        let place = file.at(key);
+        file.entries[place].3[at..at + bytes.len()].copy_from_slice(bytes);
+        file
+    };
+    let largest = |number: f32| with("m.largest/x", 3 * 4, &number.to_le_bytes());
+    for (number, shown) in [(-0.5_f32, "-0.5"), (-0.0, "-0"), (f32::NEG_INFINITY, "-inf"), (-f32::NAN, "NaN")] {
+        let parts = ["block 3 of `m.largest/x`: ", &format!("magnitude is {shown}, needs a number without a sign")];
+        refused("a sign", &largest(number.copysign(-1.0)), &parts);
+    }
+    refused("a block of 0", &largest(0.0), &["block 3 of `m.largest/x`", "is 0, so that every code needs to be 127"]);
+    let zero = with("v.largest/x", 3 * 4, &[0; 4]);
+    refused("a block of 0 without a sign", &zero, &["block 3 of `v.largest/x`", "every code needs to be 0"]);
+    for (key, codes) in [("v/x", [254; 256]), ("m/x", [254; 256]), ("m/x", [1; 256]), ("v/x", [0; 256])] {
+        refused("no largest", &with(key, 256, &codes), &["block 1 of `", "no code stands for it, as 255 does"]);
+    }
+    // Blocks that are not finite come from states that are not finite; the last block is short, and -1 is as large as 1.
+    for number in [f32::NAN, f32::INFINITY, f32::MAX, f32::from_bits(1)] {
+        load(&largest(number)).unwrap();
+    }
+    load(&with("m/x", 256, &[0; 256])).unwrap();
+    load(&with("m/x", 4096, &[255])).unwrap();
+    load(&with("v/x", 4096, &[255])).unwrap();
+    refused("the short block", &with("v/x", 4096, &[254]), &["block 16 of `v.largest/x`"]);
 }
 
 #[test]

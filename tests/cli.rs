@@ -754,8 +754,10 @@ fn outputs_replace_only_regular_files() {
     // The report of a race has several files.
     std::fs::create_dir(at("report")).expect("created");
     std::fs::create_dir(at("report/runs.csv")).expect("created");
-    let error = fails(&[&RACE[..], &["--report", &at("report")]].concat(), 2);
-    assert!(error.contains("runs.csv: is a folder"), "{error}");
+    let refused = run(&[&RACE[..], &["--report", &at("report")]].concat());
+    assert!(refused.status.code() == Some(2) && refused.stdout.is_empty(), "{}", text(&refused));
+    assert!(errors(&refused).contains("runs.csv: is a folder"), "{}", errors(&refused));
+    assert_eq!(std::fs::read_dir(at("report")).expect("a folder").count(), 1, "the race began");
 }
 
 #[test]
@@ -961,6 +963,8 @@ fn texts_of_files_are_escaped() {
     std::fs::write(at("ratings"), format!("1\t2\t3\n1\t3\t{HOSTILE}\n")).expect("written");
     std::fs::write(at("baseline"), format!("{HOSTILE}\n")).expect("written");
     std::fs::write(at("rule.wgsl"), format!("struct {HOSTILE} {{}}")).expect("written");
+    // The name of a file is such a text too.
+    let hostile = trajectory_in(folder.path(), &format!("{HOSTILE}.safetensors"));
     for arguments in [
         &["train", "--backend", "cpu", "--hidden=8", "--epochs=4", "--resume", &saved][..],
         &["replay", "--backend", "cpu", &odd],
@@ -970,6 +974,8 @@ fn texts_of_files_are_escaped() {
         &["bench", "--backend", "cpu", "--baseline", &at("baseline")],
         &["train", "--rule", &at("rule.wgsl")],
         &["info", "--model", &odd, "--optimizer", "sgd"],
+        &["replay", "--backend", "cpu", &hostile],
+        &["train", "--backend", "cpu", "--hidden=8", "--epochs=1", "--save", &at(&format!("{HOSTILE}.saved"))],
     ] {
         let output = run(arguments);
         let all = text(&output) + &errors(&output);
@@ -1288,6 +1294,20 @@ fn races_print_tables_json_and_reports() {
     // Runs that the report holds are not repeated.
     let again = run(&[&RACE[..], &field, &["--report", path]].concat());
     assert!(errors(&again).contains("the report holds 4 runs"), "{}", errors(&again));
+}
+
+/// The report shows the command of the race, whatever bytes its arguments hold.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_report_goes_to_a_folder_of_any_name() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let folder = tempfile::tempdir().expect("a folder");
+    let report = folder.path().join(std::ffi::OsStr::from_bytes(b"no\xffUTF-8"));
+    let field = ["--optimizer", "adam", "--tune=false", "--report"];
+    let output = command(&[&RACE[..], &field].concat()).arg(&report).output().expect("it runs");
+    assert!(output.status.success(), "{}", errors(&output));
+    let markdown = std::fs::read_to_string(report.join("report.md")).expect("a report");
+    assert!(markdown.contains("no\u{fffd}UTF-8"), "{markdown}");
 }
 
 #[test]

@@ -720,6 +720,136 @@ fn hostile_texts_neither_overflow_the_stack_nor_take_long() {
     assert!(begin.elapsed().as_secs() < 60, "{:?}", begin.elapsed());
 }
 
+/// A declaration of level 0, then `levels` more, each with its own number and the one below.
+fn levels(count: usize, first: &str, next: impl Fn(usize, usize) -> String) -> String {
+    (1..=count).fold(first.to_owned(), |text, level| text + &next(level, level - 1))
+}
+
+#[test]
+fn texts_that_double_at_each_level_are_refused_by_name() {
+    let calls = levels(60, "fn do0(x: f32) -> f32 { return x; }", |i, below| {
+        format!("fn do{i}(x: f32) -> f32 {{ return do{below}(x) + do{below}(x); }}")
+    });
+    let silent =
+        levels(60, "fn do0() {}", |i, below| format!("fn do{i}() {{ do{below}(); if true {{ do{below}(); }} }}"));
+    let constants =
+        levels(60, "const c0 = array(1, 2);", |i, below| format!("const c{i} = array(c{below}, c{below});"));
+    let sums = levels(60, "const c0 = vec4(1.0);", |i, below| format!("const c{i} = c{below} + c{below} * 0.5;"));
+    let structs = levels(60, "struct S0 { a: f32 }", |i, below| format!("struct S{i} {{ a: S{below}, b: S{below} }}"));
+    let zeros = levels(14, "struct S0 { a: mat4x4<f32> }", |i, below| {
+        let members: String = (0..4).map(|m| format!("m{m}: S{below}, ")).collect();
+        format!("struct S{i} {{ {members} }}")
+    }) + "const z = S14().m0;";
+    let mixed = levels(60, "const c0 = 1.0;", |i, below| {
+        format!("fn do{i}() -> f32 {{ return c{below} + c{below}; }} const c{i} = c{below} * c{below};")
+    });
+    let deep_constants = levels(60, "const c0 = array(1);", |i, below| format!("const c{i} = array(c{below});"));
+    let deep_structs = levels(60, "struct S0 { a: f32 }", |i, below| format!("struct S{i} {{ a: S{below} }}"));
+    let grows = "the text grows to more than 131072 words, the limit, at `";
+    for (text, says) in [
+        (&calls, [grows, "`do1"]),
+        (&silent, [grows, "`do1"]),
+        (&constants, [grows, "`c1"]),
+        (&sums, [grows, "`c1"]),
+        (&structs, [grows, "`S1"]),
+        (&zeros, [grows, "`S"]),
+        (&mixed, [grows, "`"]),
+        (&deep_constants, ["`c15` holds structs and arrays more than 15 deep", "WGSL"]),
+        (&deep_structs, ["`S15` holds structs and arrays more than 15 deep", "WGSL"]),
+    ] {
+        for text in [format!("{HEAD}{text}\n{UPDATE}"), format!("{HEAD}{UPDATE}{text}")] {
+            let error = refused(&text);
+            assert!(says.iter().all(|part| error.contains(part)), "{says:?}: {error}");
+        }
+    }
+    // One level less than too many is a rule, and so is a value that is used twice at each level.
+    let few = levels(10, "fn do0(x: f32) -> f32 { return x; }", |i, below| {
+        format!("fn do{i}(x: f32) -> f32 {{ return do{below}(x) + do{below}(x); }}")
+    });
+    let squares = levels(60, "let x0 = 1.5 + y;", |i, below| format!("let x{i} = x{below} * x{below};"));
+    let shadows =
+        "const m = 1.0; fn m1(m: f32) -> f32 { let m1 = m; return m1; } fn v() -> f32 { let v = m; return v; }";
+    for text in [few, format!("fn a(y: f32) -> f32 {{ {squares} return x60; }}"), shadows.to_owned()] {
+        CustomRule::from_wgsl("mine", &format!("{HEAD}{UPDATE}{text}")).expect("the text is small");
+    }
+}
+
+#[test]
+fn functions_whose_values_double_or_are_huge_are_refused_by_name() {
+    let inside = |body: String| format!("{HEAD}{UPDATE}fn a(x: f32) -> f32 {{ {body} return x; }}");
+    let abstracts =
+        levels(60, "const b0 = array(1, 2);", |i, below| format!("const b{i} = array(b{below}, b{below});"));
+    let constants = levels(60, "const b0 = vec4(1.0);", |i, below| format!("const b{i} = b{below} + b{below};"));
+    let values = levels(60, "let b0 = array(x, x);", |i, below| format!("let b{i} = array(b{below}, b{below});"));
+    let variables = levels(9000, "var b0 = array(x);", |i, below| format!("var b{i} = array(b{below});"));
+    let copied = format!("const t = array({});", "1.0,".repeat(3000));
+    let reads = format!("{copied} fn t1(i: u32) {{ var y = 0.0; {} }}", "y = t[i];".repeat(150));
+    let reads = format!("{HEAD}{UPDATE}{reads}");
+    let one = "var b: array<vec4<f32>, 513>;".to_owned();
+    let many =
+        (0..600).map(|i| format!("var b{i} = x;")).collect::<String>() + &"var c: array<vec4<f32>, 400>;".repeat(1);
+    let repeated = format!(
+        "{HEAD}{UPDATE}fn b() -> f32 {{ var b: array<vec4<f32>, 512>; return b[1].x; }}\n\
+         fn a() -> f32 {{ return {} 0.0; }}",
+        "b() +".repeat(9)
+    );
+    let loads =
+        "var b: array<vec4<f32>, 512>;".to_owned() + &(0..520).map(|i| format!("let c{i} = b;")).collect::<String>();
+    let called = format!(
+        "{HEAD}{UPDATE}fn b() {{ var b: array<vec4<f32>, 512>; {} }}\nfn a() {{ {} }}",
+        (0..80).map(|i| format!("let c{i} = b;")).collect::<String>(),
+        "b();".repeat(8)
+    );
+    for (text, says) in [
+        (inside(abstracts), "`b15` holds structs and arrays more than 15 deep"),
+        (inside(constants), "the text grows to more than 131072 words, the limit, at `a`"),
+        (inside(values), "`b15` holds structs and arrays more than 15 deep"),
+        (inside(variables), "`b15` holds structs and arrays more than 15 deep"),
+        (reads, "the text grows to more than 131072 words, the limit, at `t1`"),
+        (inside(one), "`a` has 8208 bytes of local variables, WGSL promises 8192"),
+        (inside(many), "`a` has 8800 bytes of local variables, WGSL promises 8192"),
+        (repeated, "`a` has 73728 bytes of local variables with those of all its calls, at most 65536 are allowed"),
+        (called, "`a` computes values of 5"),
+        (inside(loads), "`a` computes values of"),
+    ] {
+        let error = refused(&text);
+        assert!(error.contains(says), "{says}: {}", error.lines().next().unwrap_or_default());
+    }
+}
+
+#[test]
+fn arrays_have_a_size_that_is_known_before_a_compiler_meets_it() {
+    let with = |more: &str| format!("{UPDATE}{more}");
+    let is_long = |elements: &str| format!("this array has {elements} elements, at most 65536 are allowed");
+    for (size, elements) in [("4294967295", "4294967295"), ("0xffffffffu", "4294967295"), ("65537", "65537")] {
+        check_refused(&with(&format!("const c = array<f32, {size}>()[3];")), "4:22", &is_long(elements));
+        check_refused(&with(&format!("const c = array<array<f32, {size}>, 1>()[0];")), "4:28", &is_long(elements));
+        let named = format!("const N = {size}; fn a() {{ var b: array<f32, N,>; }}");
+        let place = named.find("N,>").expect("it is there") + 1;
+        check_refused(&with(&named), &format!("4:{place}"), &is_long(elements));
+    }
+    for size in ["4096 * 4096", "-1", "1 << 30", "M", "u32(9)", "1.5", "(4)"] {
+        let text = format!("const M = 2 * 4; fn a() {{ var b: array<f32, {size}>; }}");
+        check_refused(&with(&text), "4:45", "must be a whole number, or a constant that is one: `const N = 4u;`");
+    }
+    let text =
+        "const N: u32 = 4u; fn a() { const M = 0x3; var b: array<array<f32, N>, M,>; var c = array<f32, 2i>(); }";
+    CustomRule::from_wgsl("mine", &format!("{HEAD}{UPDATE}{text}")).expect("the sizes are numbers");
+    // Many arrays, each of which is allowed.
+    let many = "b[1] + array<f32, 60000>()[2] +".repeat(5);
+    check_refused(&with(&format!("fn a(b: vec4<f32>) -> f32 {{ return {many} b.x; }}")), "4:4", "`a`");
+}
+
+#[test]
+fn names_and_types_have_a_limit() {
+    let name = "n".repeat(65);
+    check_refused(&format!("{UPDATE}fn {name}() {{}}"), "4:4", "this name has 65 bytes, at most 64 are allowed");
+    check_refused(&format!("{UPDATE}fn a() {{ let {name} = 1; }}"), "4:14", "this name has 65 bytes");
+    let nested = (0..16).fold("f32".to_owned(), |inner, _| format!("array<{inner}, 1>"));
+    let error = refused(&format!("{HEAD}{UPDATE}fn a() {{ var b: {nested}; }}"));
+    assert!(error.contains("structs and arrays nest 16 deep in this type, WGSL promises 15"), "{error}");
+}
+
 #[test]
 fn limits_of_a_text() {
     let long = format!("{HEAD}{UPDATE}//{}", " ".repeat(256 * 1024));

@@ -7,7 +7,7 @@ mod support {
     pub(crate) mod gpu;
 }
 
-use wgpu_optim::optim::{Adam, AdamW, CustomRule, FlowAdam, Range, Rule, SAdam, Value};
+use wgpu_optim::optim::{Adam, AdamW, CustomRule, FlowAdam, Range, Rule, SAdam, VRAdam, Value};
 use wgpu_optim::tools::backend::Backend;
 use wgpu_optim::tools::race;
 use wgpu_optim::tools::race::{
@@ -281,8 +281,12 @@ fn a_race_that_diverges_resumes_and_has_a_report() {
         rival("sadam", SAdam { lr: 1e30, ..SAdam::default() }),
         rival("adam", adam(1e30)),
     ];
-    let mut plan = plan(30, astray.to_vec());
-    plan.heats.push(Heat::new("valley", "Another.", valley, 30, astray.to_vec()));
+    // The rate that VRAdam decides on is 0/0 of this rate.
+    let still = rival("still", VRAdam { lr: 0.0, ..VRAdam::default() });
+    let mut plan = plan(30, [&astray[..], &[still]].concat());
+    // The first step leaves f32.
+    let far = rival("far", wgpu_optim::Sgd { lr: 3e38, ..wgpu_optim::Sgd::default() });
+    plan.heats.push(Heat::new("valley", "Another.", valley, 30, [&astray[..], &[far]].concat()));
     let race = || {
         let mut ledger = Ledger::open(directory.path()).unwrap();
         let mut made = 0;
@@ -292,8 +296,14 @@ fn a_race_that_diverges_resumes_and_has_a_report() {
         (race.unwrap(), made)
     };
     let (first, made) = race();
-    assert_eq!(made, 18);
+    assert_eq!(made, 24);
     assert!(first.outcomes.iter().any(|outcome| outcome.diverged));
+    let places = || first.outcomes.iter().flat_map(|outcome| outcome.path.iter().flatten());
+    assert!(places().count() > 0 && places().all(|x| x.is_finite()));
+    for outcome in &first.outcomes {
+        let dampings = outcome.points.iter().map(|point| point.damping).chain([outcome.damping]);
+        assert!(dampings.flatten().all(f64::is_finite), "{:?}", outcome.key);
+    }
     let (second, made) = race();
     assert_eq!((made, numbers(&second)), (0, numbers(&first)));
     let about = report::About { run: &Run::now(None), command: "wgpu-optim race test", backend: "the CPU" };

@@ -23,6 +23,12 @@ fn complete(rule: &dyn Rule) -> String {
     if rule.shares_rows() {
         text += "fn wo_square(weight: f32, x: vec4<f32>) -> vec4<f32> { return weight * x * x; }\n";
     }
+    if rule.own_count().is_some() {
+        for (name, value) in [("wo_bias_correction", "1.0 - exp(x * n)"), ("wo_one_minus_exp", "1.0 - exp(x)")] {
+            let parameters = if name == "wo_bias_correction" { "x: f32, n: f32" } else { "x: f32" };
+            text += &format!("fn {name}({parameters}) -> f32 {{ return {value}; }}\n");
+        }
+    }
     if rule.text().contains("wo_agreeing") {
         text += include_str!("../shaders/harness/caution.wgsl");
     }
@@ -75,6 +81,19 @@ fn wgsl_compiles_and_names_the_same_members() {
         if !rule.global_state().is_empty() {
             assert_eq!(members(&module, "GlobalState"), rule.global_state(), "{what}");
         }
+        if !rule.progress().is_empty() {
+            assert_eq!(members(&module, "Progress"), rule.progress(), "{what}");
+            assert_eq!(rule.progress_after(0), vec![0.0; rule.progress().len()], "{what}");
+        }
+        let own: Option<Vec<String>> = rule.own_count().map(|own| {
+            let name = |s: &wgpu_optim::optim::Scalar| s.name.strip_prefix("own_").expect("their prefix").to_owned();
+            own.iter().map(name).collect()
+        });
+        assert_eq!(own, own.is_some().then(|| members(&module, "Own")), "{what}");
+        assert_eq!(functions(&module).contains("at_count"), own.is_some(), "{what}");
+        let counts = rule.scalars(1).iter().any(|scalar| scalar.depends != wgpu_optim::optim::Depends::Call);
+        assert_eq!(own.is_some(), counts, "{what}: scalars that depend on the count need at_count, and only they");
+        assert_eq!(functions(&module).contains("proceed"), !rule.progress().is_empty(), "{what}");
     });
 }
 

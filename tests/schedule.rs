@@ -608,7 +608,8 @@ fn a_beta1_that_changes_keeps_nadams_product_of_the_past() {
 fn a_rate_that_changes_leaves_the_past_of_asgd_and_rprop() {
     let asgd = Asgd { lr: 0.1, lambd: 0.5, t0: 2.0, weight_decay: 0.1, ..Asgd::default() };
     let rprop = Rprop { lr: 0.1, ..Rprop::default() };
-    let cases: [(Box<dyn Rule>, [[f64; 2]; 3], [(&str, [f64; 2]); 2]); 2] = [
+    type Case = (Box<dyn Rule>, [[f64; 2]; 3], [(&'static str, [f64; 2]); 2]);
+    let cases: [Case; 2] = [
         (
             asgd.into(),
             [[0.416_383_6, -0.258_108_4], [0.068_939_6, -0.243_986_2], [-0.226_308_1, -0.280_520_6]],

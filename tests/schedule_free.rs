@@ -8,7 +8,8 @@ mod support {
 }
 
 use wgpu_optim::checkpoint::Checkpoint;
-use wgpu_optim::{AdamW, AdamWScheduleFree, Group, Optimizer, SgdScheduleFree};
+use wgpu_optim::optim::{Rule, Value};
+use wgpu_optim::{AdamW, AdamWScheduleFree, Builder, Group, Optimizer, SgdScheduleFree, Tensor};
 
 use support::gpu::GPU;
 use support::host;
@@ -170,4 +171,198 @@ fn the_point_of_evaluation_is_known_on_both_sides() {
         host.to_train_params(&mut [&mut params]).unwrap();
         host.step(&mut [&mut params], &[&[0.5, -0.5]]).unwrap();
     }
+}
+
+/// A step of the authors' package on one tensor, with the numbers that it keeps per group.
+struct Package {
+    y: Vec<f64>,
+    z: Vec<f64>,
+    v: Vec<f64>,
+    k: i32,
+    weight_sum: f64,
+    lr_max: f64,
+}
+
+/// The settings of a step of the package.
+#[derive(Clone, Copy)]
+struct Settings {
+    lr: f64,
+    r: f64,
+    power: f64,
+    decay: f64,
+    /// β2 and ε of AdamW; `None` for SGD.
+    adamw: Option<(f64, f64)>,
+}
+
+const BETA: f64 = 0.9;
+
+impl Package {
+    fn new(start: &[f64]) -> Self {
+        let (y, z, v) = (start.to_vec(), start.to_vec(), vec![0.0; start.len()]);
+        Self { y, z, v, k: 0, weight_sum: 0.0, lr_max: -1.0 }
+    }
+
+    fn step(&mut self, s: Settings, gradient: &[f64]) {
+        self.k += 1;
+        self.lr_max = self.lr_max.max(s.lr);
+        let weight = f64::from(self.k).powf(s.r) * self.lr_max.powf(s.power);
+        self.weight_sum += weight;
+        let c = if self.weight_sum == 0.0 { 0.0 } else { weight / self.weight_sum };
+        for (i, g) in gradient.iter().enumerate() {
+            let mut u = *g;
+            if let Some((beta2, eps)) = s.adamw {
+                self.v[i] = beta2 * self.v[i] + (1.0 - beta2) * g * g;
+                u = g / ((self.v[i] / (1.0 - beta2.powi(self.k))).sqrt() + eps);
+            }
+            u += s.decay * self.y[i];
+            let (y, z) = (self.y[i], self.z[i]);
+            self.y[i] = y + c * (z - y) + s.lr * (BETA * (1.0 - c) - 1.0) * u;
+            self.z[i] = z - s.lr * u;
+        }
+    }
+
+    fn x(&self) -> Vec<f64> {
+        self.y.iter().zip(&self.z).map(|(y, z)| y + (1.0 - 1.0 / BETA) * (z - y)).collect()
+    }
+}
+
+/// Each schedule-free rule with these settings.
+fn rules(s: Settings) -> [(Box<dyn Rule>, Settings); 2] {
+    let Settings { lr, r, power: weight_lr_power, decay: weight_decay, .. } = s;
+    let adamw = AdamWScheduleFree { lr, r, weight_lr_power, weight_decay, ..Default::default() };
+    let sgd = SgdScheduleFree { lr, r, weight_lr_power, weight_decay, ..Default::default() };
+    [(adamw.into(), Settings { adamw: Some((0.999, 1e-8)), ..s }), (sgd.into(), Settings { adamw: None, ..s })]
+}
+
+fn slope(t: u64) -> Vec<f64> {
+    (0..4).map(|i| (f64::from(i + 1) / 4.0 - 0.3) * (1.0 + 0.1 * t as f64)).collect()
+}
+
+fn built(rule: &dyn Rule, change: impl Fn(&mut Builder)) -> (Builder, Tensor) {
+    let mut builder = Optimizer::builder(rule.boxed());
+    let w = builder.tensor(Group::DEFAULT, "w", &[4]);
+    change(&mut builder);
+    (builder, w)
+}
+
+const START: [f64; 4] = [1.0, 2.0, 3.0, 4.0];
+
+/// The package's own numbers: three steps at a rate of 0, then three at 0.1.
+#[test]
+fn steps_at_a_rate_of_zero_have_no_weight() {
+    let plain = Settings { lr: 0.0, r: 0.0, power: 2.0, decay: 0.0, adamw: None };
+    for ((rule, settings), (y0, x0)) in rules(plain).into_iter().zip([(1.24114, 1.229_354), (1.0144, 1.013_667)]) {
+        let mut package = Package::new(&START);
+        let (builder, w) = built(rule.as_ref(), |_| ());
+        let mut host = builder.build_cpu::<f64>().unwrap();
+        let mut y = START;
+        let mut optimizer = builder.build(&GPU.device, &GPU.queue).unwrap();
+        optimizer.write_param(w, &START.map(|x| x as f32)).unwrap();
+        for t in 0..6 {
+            let lr = if t < 3 { 0.0 } else { 0.1 };
+            package.step(Settings { lr, ..settings }, &slope(t));
+            host.set_lr(Group::DEFAULT, lr).unwrap();
+            host.step(&mut [&mut y], &[&slope(t)]).unwrap();
+            optimizer.set_lr(Group::DEFAULT, lr).unwrap();
+            optimizer.write_grad(w, &slope(t).iter().map(|g| *g as f32).collect::<Vec<_>>()).unwrap();
+            GPU.run(|e| optimizer.step(e)).unwrap();
+        }
+        close("the package's y", &package.y[..1], &[y0], 1e-5);
+        close("the package's x", &package.x()[..1], &[x0], 1e-5);
+        close("host y", &y, &package.y, 1e-13);
+        close("gpu y", &wide(pollster::block_on(optimizer.read_param(w)).unwrap()), &package.y, 1e-6);
+        host.to_eval_params(&mut [&mut y]).unwrap();
+        close("host x", &y, &package.x(), 1e-13);
+        GPU.run(|e| optimizer.to_eval_params(e)).unwrap();
+        close("gpu x", &wide(pollster::block_on(optimizer.read_param(w)).unwrap()), &package.x(), 1e-6);
+    }
+}
+
+/// The rate rises, falls and is 0 in between; some steps are skipped, some encoders dropped, and a file is in the middle.
+#[test]
+fn the_largest_rate_and_the_weights_are_kept() {
+    const RATES: [f64; 14] = [0.02, 0.05, 0.03, 0.0, 0.0, 0.04, 0.2, 0.1, 0.1, 0.3, 0.01, 0.01, 0.25, 0.3];
+    for (r, power) in [(0.0, 2.0), (1.0, 1.5), (2.5, 0.0), (0.0, 10.0), (10.0, 3.25)] {
+        let settings = Settings { lr: 0.02, r, power, decay: 0.1, adamw: None };
+        for (rule, settings) in rules(settings) {
+            let what = format!("{} r {r} power {power}", rule.name());
+            let mut package = Package::new(&START);
+            let (builder, w) = built(rule.as_ref(), |builder| _ = builder.skip_nonfinite(true));
+            let mut host = builder.build_cpu::<f64>().unwrap();
+            let mut y = START;
+            let mut optimizer = builder.build(&GPU.device, &GPU.queue).unwrap();
+            optimizer.write_param(w, &START.map(|x| x as f32)).unwrap();
+            for (t, lr) in (0..).zip(RATES) {
+                package.step(Settings { lr, ..settings }, &slope(t));
+                // A skipped step at a larger rate, and a dropped encoder with one, leave no trace.
+                for (lr, gradient) in [(9.0, vec![f64::NAN; 4]), (lr, slope(t))] {
+                    host.set(Group::DEFAULT, "lr", &Value::Number(lr)).unwrap();
+                    host.step(&mut [&mut y], &[&gradient]).unwrap();
+                    optimizer.set_lr(Group::DEFAULT, lr).unwrap();
+                    optimizer.write_grad(w, &gradient.iter().map(|g| *g as f32).collect::<Vec<_>>()).unwrap();
+                    let mut dropped = GPU.device.create_command_encoder(&Default::default());
+                    optimizer.step(&mut dropped).unwrap();
+                    drop(dropped);
+                    GPU.run(|e| optimizer.step(e)).unwrap();
+                }
+                if t == 6 {
+                    let mut encoder = GPU.device.create_command_encoder(&Default::default());
+                    let snapshot = optimizer.snapshot(&mut encoder).unwrap();
+                    GPU.queue.submit([encoder.finish()]);
+                    let file = pollster::block_on(snapshot.checkpoint()).unwrap().to_bytes().unwrap();
+                    optimizer = builder.build(&GPU.device, &GPU.queue).unwrap();
+                    Checkpoint::from_bytes("file", file).unwrap().restore(&mut optimizer).unwrap();
+                }
+                close(&format!("{what}: host, step {t}"), &y, &package.y, 1e-12);
+                let got = wide(pollster::block_on(optimizer.read_param(w)).unwrap());
+                close(&format!("{what}: gpu, step {t}"), &got, &package.y, 3e-6);
+            }
+            let kept = pollster::block_on(optimizer.read_progress(w)).unwrap();
+            close(&what, &wide(kept), host.progress(w).unwrap(), 1e-5);
+            assert_eq!(host.progress(w).unwrap()[1], 0.3, "{what}");
+        }
+    }
+}
+
+/// A file from before the weights were kept, and a step count that is set, have the weights of as many steps at the settings.
+#[test]
+fn a_count_that_is_set_brings_its_weights() {
+    let settings = Settings { lr: 0.05, r: 1.5, power: 2.0, decay: 0.1, adamw: None };
+    for (rule, settings) in rules(settings) {
+        let (builder, w) = built(rule.as_ref(), |_| ());
+        let mut host = builder.build_cpu::<f64>().unwrap();
+        let mut y = START;
+        let mut package = Package::new(&START);
+        for t in 0..7 {
+            host.step(&mut [&mut y], &[&slope(t)]).unwrap();
+            package.step(settings, &slope(t));
+        }
+        let file = Checkpoint::of_host(&host, &[(&[4], &y)]).unwrap().to_bytes().unwrap();
+        let text = String::from_utf8_lossy(&file);
+        assert!(text.contains("progress_bits"), "{text}");
+        // The same length, so that the header stays as long as it says.
+        let old: Vec<u8> = replaced(&file, b"progress_bits", b"progress_were");
+        let mut other = builder.build_cpu::<f64>().unwrap();
+        let mut at = START;
+        Checkpoint::from_bytes("old", old).unwrap().restore_host(&mut other, &mut [&mut at]).unwrap();
+        close("an old file", other.progress(w).unwrap(), host.progress(w).unwrap(), 1e-6);
+        let mut optimizer = builder.build(&GPU.device, &GPU.queue).unwrap();
+        optimizer.write_step_count(7).unwrap();
+        let kept = pollster::block_on(optimizer.read_progress(w)).unwrap();
+        close("a count", &wide(kept), host.progress(w).unwrap(), 1e-6);
+        assert!(
+            (host.progress(w).unwrap()[0] - package.weight_sum / (7_f64.powf(1.5) * 0.05_f64.powi(2))).abs() < 1e-9
+        );
+    }
+}
+
+fn replaced(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
+    assert_eq!(from.len(), to.len());
+    let mut out = bytes.to_vec();
+    for at in 0..=bytes.len() - from.len() {
+        if &bytes[at..at + from.len()] == from {
+            out[at..at + from.len()].copy_from_slice(to);
+        }
+    }
+    out
 }

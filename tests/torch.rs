@@ -259,13 +259,16 @@ fn torch_files_may_have_other_types() {
     }
     for (step, problem) in [
         ((Dtype::F32, &[2][..], singles(&[7.0, 7.0])), "needs one number"),
+        ((Dtype::F32, &[1, 1][..], singles(&[7.0])), "`step/w` is F32 [1, 1], needs one number"),
         ((Dtype::BOOL, &[][..], vec![1]), "needs one number"),
+        ((Dtype::F32, &[][..], singles(&[16_777_216.0])), "is 16777216, needs a whole number below 2^24"),
         ((Dtype::F32, &[][..], singles(&[0.5])), "`step/w` is 0.5, needs a whole number below 2^24"),
         ((Dtype::I64, &[][..], (-1_i64).to_le_bytes().to_vec()), "`step/w` is -1, needs a whole number"),
     ] {
         let error = adam(step, half()).unwrap_err().to_string();
         assert!(error.contains(problem), "{error}");
     }
+    assert_eq!(adam((Dtype::F32, &[], singles(&[16_777_215.0])), half()).unwrap().0, 16_777_215);
     let error = adam((Dtype::F32, &[], singles(&[7.0])), (Dtype::I32, vec![0; 4])).unwrap_err().to_string();
     assert!(error.contains("exp_avg/w` is I32 [1], needs F16, BF16, F32 or F64 [1]"), "{error}");
 }
@@ -282,6 +285,12 @@ fn torch_files_from_which_torch_could_not_go_on_are_refused() {
     let lacking = file_of(&[second, ("step/w", Dtype::F32, &[], singles(&[1.0]))]);
     let error = restore_torch("torch", lacking, &mut without).unwrap_err().to_string();
     assert!(error.contains("`exp_avg/w` is missing"), "{error}");
+
+    let [first, mut second] = moments();
+    second.2 = &[1, 1];
+    let shaped = file_of(&[first, second, ("step/w", Dtype::F32, &[], singles(&[1.0]))]);
+    let error = restore_torch("torch", shaped, &mut optimizer).unwrap_err().to_string();
+    assert!(error.contains("`exp_avg_sq/w` is F32 [1, 1], needs F16, BF16, F32 or F64 [1]"), "{error}");
 
     let mut builder = Optimizer::builder(AdamW::default());
     builder.tensor(Group::DEFAULT, "w", &[1]);

@@ -3,14 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod support {
+    pub(crate) mod counting;
     pub(crate) mod trajectories;
 }
 
-use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    cell::Cell,
-    collections::BTreeSet,
-};
+use std::collections::BTreeSet;
 
 use proptest::{prelude::*, sample::Index, test_runner::Config};
 use safetensors::{Dtype, SafeTensors};
@@ -21,6 +18,7 @@ use wgpu_optim::tools::replay::trajectory::{
     Comparison, Element, Precision, Tensor, Trajectory, Writer, add_travel, raise_peak,
 };
 
+use support::counting::counted;
 use support::trajectories;
 
 // ---- files
@@ -424,45 +422,12 @@ fn a_missing_file_is_named() {
 
 // ---- memory
 
-struct Counting;
-
-thread_local! {
-    static LIVE: Cell<isize> = const { Cell::new(0) };
-    static PEAK: Cell<isize> = const { Cell::new(0) };
-}
-
-fn count(bytes: isize) {
-    LIVE.set(LIVE.get() + bytes);
-    PEAK.set(PEAK.get().max(LIVE.get()));
-}
-
-// SAFETY: every call goes to the system's allocator unchanged; counting touches two cells that allocate nothing.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size() as isize);
-        // SAFETY: the caller upholds the contract of the system's allocator.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        count(-(layout.size() as isize));
-        // SAFETY: the caller upholds the contract of the system's allocator.
-        unsafe { System.dealloc(memory, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
 /// Loads `bytes`; fails if the loader held more memory at once than a few times the file.
 #[track_caller]
 fn load_in_bounds(bytes: &[u8]) -> Result<Trajectory, Error> {
-    let before = LIVE.get();
-    PEAK.set(before);
-    let loaded = Trajectory::from_bytes("some.file", bytes);
-    let held = (PEAK.get() - before) as usize;
+    let (loaded, used) = counted(|| Trajectory::from_bytes("some.file", bytes));
     let bound = 6 * bytes.len() + 128 * 1024;
-    assert!(held <= bound, "held {held} bytes for a file of {}", bytes.len());
+    assert!(used.peak <= bound, "held {} bytes for a file of {}", used.peak, bytes.len());
     loaded
 }
 
@@ -504,13 +469,10 @@ fn no_header_makes_the_loader_allocate_much_more_than_the_file() {
 fn golden_files_are_held_once() {
     for path in trajectories::files() {
         let bytes = std::fs::read(&path).unwrap();
-        let before = LIVE.get();
-        let trajectory = Trajectory::from_bytes("x", bytes.as_slice()).unwrap();
-        assert!(LIVE.get() - before < 2 * bytes.len() as isize, "{}", path.display());
-        PEAK.set(LIVE.get());
-        let before = LIVE.get();
-        touch(&trajectory);
-        assert!(PEAK.get() - before < 100_000, "{}", path.display());
+        let (trajectory, loading) = counted(|| Trajectory::from_bytes("x", bytes.as_slice()).unwrap());
+        assert!(loading.held < 2 * bytes.len() as isize, "{}", path.display());
+        let (_, reading) = counted(|| touch(&trajectory));
+        assert!(reading.peak < 100_000, "{}", path.display());
     }
 }
 

@@ -10,6 +10,11 @@ fn wo_accumulate(thread: wo_Thread) {
     if wo_is_past_end(l) {
         return;
     }
+#if PARTIAL
+    if !wo_is_named(l.chunk.tensor) {
+        return;
+    }
+#endif
     wo_arena[wo_at(l, wo_ACCUMULATOR)] += wo_gradient(l);
 #if ZERO_GRAD
     wo_zero_gradient(l);

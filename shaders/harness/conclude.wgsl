@@ -29,7 +29,11 @@ fn wo_conclude_all(lane: u32) {
         wo_store_clip(t, c);
 #endif
 #if DECIDES
+#if AT_COUNT
+        let h = wo_hyper_of(wo_tensors[t].group, t, wo_control.step_count);
+#else
         let h = wo_hyper(wo_tensors[t].group, wo_control.step_count);
+#endif
 #if DECIDES_FROM_SLOPES
         wo_store_decision(t, decide(h, wo_slopes(h)));
 #else
@@ -66,7 +70,48 @@ fn wo_conclude_all(lane: u32) {
 #endif
     }
 #endif
+#if PROCEEDS
+    storageBarrier();
+    for (var t = lane; t < arrayLength(&wo_tensors); t += wo_FINAL_LANES) {
+#if PARTIAL
+        let takes = wo_takes(t);
+        wo_put_number(t, wo_TAKES, select(0.0, 1.0, takes));
+        wo_put_number(t, wo_WAITING, 0.0);
+        if takes && wo_control.skip == 0u {
+            wo_proceed(t);
+        }
+#else
+        if wo_control.skip == 0u {
+            wo_proceed(t);
+        }
+#endif
+    }
+#endif
 }
+
+#if PROCEEDS
+// Counts the step in the numbers that a tensor keeps, and decides from the rule's.
+fn wo_proceed(t: u32) {
+#if PROGRESS
+    var progress = wo_load_progress(t);
+#if AT_COUNT
+    let h = wo_hyper_of(wo_tensors[t].group, t, wo_control.step_count);
+#else
+    let h = wo_hyper(wo_tensors[t].group, wo_control.step_count);
+#endif
+    wo_store_decision(t, proceed(h, &progress));
+    wo_store_progress(t, progress);
+#endif
+#if PARTIAL
+#if HOLDS
+    if hold(wo_load_decision(t)) {
+        return;
+    }
+#endif
+    wo_put_number(t, wo_STEPS, wo_number(t, wo_STEPS) + 1.0);
+#endif
+}
+#endif
 
 // Decides whether the step is skipped, and computes the next loss scale as torch's GradScaler does.
 fn wo_conclude_step(totals: array<f32, wo_TOTALS>) {

@@ -53,7 +53,11 @@ fn wo_is_finite(x: f32) -> bool {
     return (bitcast<u32>(x) & 0x7f800000u) != 0x7f800000u;
 }
 
+#if AT_COUNT
+fn wo_total(t: u32, tensor: wo_Tensor, sums: array<f32, wo_SUMS>) -> array<vec3<f32>, wo_TOTALS> {
+#else
 fn wo_total(tensor: wo_Tensor, sums: array<f32, wo_SUMS>) -> array<vec3<f32>, wo_TOTALS> {
+#endif
     var totals = array<vec3<f32>, wo_TOTALS>();
 #if CONTRIBUTES
     var of_rule = array<f32, SUMS>();
@@ -65,7 +69,11 @@ fn wo_total(tensor: wo_Tensor, sums: array<f32, wo_SUMS>) -> array<vec3<f32>, wo
 #else
     let elements = tensor.elements;
 #endif
+#if AT_COUNT
+    let own = total(wo_hyper_of(tensor.group, t, wo_control.step_count), of_rule, elements);
+#else
     let own = total(wo_hyper(tensor.group, wo_control.step_count), of_rule, elements);
+#endif
     for (var k = 0u; k < TOTALS; k++) {
         totals[k] = own[k];
     }
@@ -85,7 +93,11 @@ fn wo_total(tensor: wo_Tensor, sums: array<f32, wo_SUMS>) -> array<vec3<f32>, wo
 fn wo_add_tensors(lane: u32) {
     for (var t = lane; t < arrayLength(&wo_tensors); t += wo_FINAL_LANES) {
         let tensor = wo_tensors[t];
+#if AT_COUNT
+        let own = wo_total(t, tensor, wo_add_rows(tensor.first, tensor.count));
+#else
         let own = wo_total(tensor, wo_add_rows(tensor.first, tensor.count));
+#endif
         for (var k = 0u; k < wo_TOTALS; k++) {
             wo_totals[(t + 1u) * wo_TOTALS + k] = vec4(own[k], 0.0);
         }
@@ -195,6 +207,18 @@ fn wo_finalize(@builtin(local_invocation_index) lane: u32) {
 fn wo_reduce(@builtin(local_invocation_index) lane: u32) {
     wo_reduce_all(lane);
 }
+
+#if PARTIAL
+// After a micro-batch: the accumulators of the named tensors hold gradients.
+@compute @workgroup_size(wo_FINAL_LANES)
+fn wo_wait(@builtin(local_invocation_index) lane: u32) {
+    for (var t = lane; t < arrayLength(&wo_tensors); t += wo_FINAL_LANES) {
+        if wo_is_named(t) {
+            wo_put_number(t, wo_WAITING, 1.0);
+        }
+    }
+}
+#endif
 
 // The decisions without the totals: the second half of such a step.
 @compute @workgroup_size(wo_FINAL_LANES)

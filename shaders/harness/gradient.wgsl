@@ -10,6 +10,11 @@ fn wo_gradient_at(l: wo_Lane) -> u32 {
 }
 
 fn wo_gradient(l: wo_Lane) -> vec4<f32> {
+#if PARTIAL
+    if !wo_is_named(l.chunk.tensor) {
+        return vec4(0.0);
+    }
+#endif
 #if GRADS_IN_PARAMS
     let numbers = wo_params[wo_gradient_at(l)];
 #else
@@ -46,7 +51,13 @@ fn wo_zero_gradient(l: wo_Lane) {
 // Runs after the update, so that the next step accumulates from zero.
 fn wo_clear_gradient(l: wo_Lane) {
 #if ZERO_GRAD
+#if PARTIAL
+    if wo_is_named(l.chunk.tensor) {
+        wo_zero_gradient(l);
+    }
+#else
     wo_zero_gradient(l);
+#endif
 #endif
 #if ACCUMULATE
     wo_arena[wo_at(l, wo_ACCUMULATOR)] = vec4(0.0);

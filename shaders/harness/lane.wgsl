@@ -79,7 +79,11 @@ fn wo_common(chunk: wo_Chunk) -> wo_Common {
     let step_count = wo_control.step_count;
     return wo_Common(
         step_count,
+#if AT_COUNT
+        wo_hyper_of(chunk.group, chunk.tensor, step_count),
+#else
         wo_hyper(chunk.group, step_count),
+#endif
 #if EXTRA
         wo_extra(chunk.group, step_count),
 #endif

@@ -10,6 +10,9 @@ fn wo_stats(thread: wo_Thread) {
 #if READS_GRADIENT
     let c = wo_common(span);
 #endif
+#if PARTIAL
+    let takes = wo_takes(span.tensor);
+#endif
     var sums = array<vec4<f32>, wo_SUMS>();
     let vectors = (span.length + 3u) / 4u;
     let stride = wo_stride();
@@ -27,7 +30,10 @@ fn wo_stats(thread: wo_Thread) {
 #if MASK
         stepped = wo_flagged(l, stepped);
 #endif
-#if ROWS
+#if PARTIAL
+        stepped &= vec4(takes);
+#endif
+#if LEAVES
         if !any(stepped) {
             continue;
         }
@@ -50,7 +56,12 @@ fn wo_stats(thread: wo_Thread) {
 #if OWN_TERMS
         let terms = wo_terms(wo_procedure_terms(l));
 #elif CONTRIBUTES
+#if ROW_STEPS
+        let own = wo_contribute_at(l, c, wo_load_param(l), g, wo_row_steps(l), wo_load_state(l));
+        let terms = wo_terms(own, unclipped, g);
+#else
         let terms = wo_terms(contribute(c.h, wo_load_param(l), g, wo_load_state(l)), unclipped, g);
+#endif
 #else
         let terms = wo_terms(unclipped, g);
 #endif

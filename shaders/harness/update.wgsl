@@ -56,7 +56,7 @@ fn wo_count_step(c: wo_Common, d: Decision) {
 // Whether a step changes none of these elements. The first step changes all, because it sets every average to the weights.
 fn wo_idle(stepped: vec4<bool>, c: wo_Common) -> bool {
     var idle = false;
-#if ROWS
+#if LEAVES
     idle = !any(stepped);
 #endif
 #if EMA
@@ -76,6 +76,9 @@ fn wo_update_lane(l: wo_Lane, c: wo_Common, d: Decision) {
 #endif
 #if MASK
     stepped = wo_flagged(l, stepped);
+#endif
+#if PARTIAL
+    stepped &= vec4(wo_takes(l.chunk.tensor));
 #endif
 #if IDLES
     if wo_idle(stepped, c) {
@@ -111,7 +114,18 @@ fn wo_update_lane(l: wo_Lane, c: wo_Common, d: Decision) {
 #if MERGES
     let kept = s;
 #endif
+#if ROW_STEPS
+    let n = wo_row_steps(l);
+    var change = wo_update_at(l, c, d, p, g, n, &s);
+#if HOLDS
+    let counted = stepped & vec4(!hold(d));
+#else
+    let counted = stepped;
+#endif
+    wo_arena[wo_at(l, wo_ROW_STEPS)] = select(n - vec4(1.0), n, counted);
+#else
     var change = update(c.h, d, p, g, &s);
+#endif
 #if COLUMNS
     change *= wo_rates(l);
 #endif

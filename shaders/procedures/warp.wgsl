@@ -29,7 +29,9 @@ fn wo_warp(thread: wo_Thread) {
     let c = wo_common(chunk);
     let l = wo_lane(chunk, thread.lane, wo_stride());
     let first = 4u * l.number;
-#if SKIPS
+#if PARTIAL
+    let works = !wo_is_past_end(l) && wo_control.skip == 0u && wo_takes(chunk.tensor);
+#elif SKIPS
     let works = !wo_is_past_end(l) && !c.skip;
 #else
     let works = !wo_is_past_end(l);

@@ -20,3 +20,11 @@ fn update(h: Hyper, d: Decision, p: vec4<f32>, gradient: vec4<f32>, s: ptr<funct
     (*s).sum = sum;
     return -h.step_size * g / (sqrt(sum) + h.eps);
 }
+
+struct Own { lr: f32, lr_decay: f32 }
+
+fn at_count(h: Hyper, own: Own, n: f32) -> Hyper {
+    var at = h;
+    at.step_size = own.lr / (1.0 + (n - 1.0) * own.lr_decay);
+    return at;
+}

@@ -86,3 +86,16 @@ fn update(h: Hyper, d: Decision, p: vec4<f32>, gradient: vec4<f32>, s: ptr<funct
     let shrink = select(vec4(0.0), h.decay * p, DECOUPLED);
     return -shrink - h.step_size * m / q;
 }
+
+struct Own { ln_beta2: f32, w_v: f32, w_pp: f32, w_pg: f32, w_gg: f32 }
+
+fn at_count(h: Hyper, own: Own, n: f32) -> Hyper {
+    var at = h;
+    let bc2 = wo_bias_correction(own.ln_beta2, n);
+    at.correction = bc2;
+    at.w_v = own.w_v / bc2;
+    at.w_pp = own.w_pp / bc2;
+    at.w_pg = own.w_pg / bc2;
+    at.w_gg = own.w_gg / bc2;
+    return at;
+}

@@ -62,3 +62,13 @@ fn update(h: Hyper, d: Decision, p: vec4<f32>, gradient: vec4<f32>, s: ptr<funct
     }
     return -shrink - step;
 }
+
+struct Own { lr: f32, eps: f32, ln_beta1: f32, ln_beta2: f32 }
+
+fn at_count(h: Hyper, own: Own, n: f32) -> Hyper {
+    var at = h;
+    let root = sqrt(wo_bias_correction(own.ln_beta2, n));
+    at.step_size = own.lr * root / wo_bias_correction(own.ln_beta1, n);
+    at.eps_hat = own.eps * root;
+    return at;
+}

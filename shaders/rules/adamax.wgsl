@@ -25,3 +25,11 @@ fn update(h: Hyper, d: Decision, p: vec4<f32>, gradient: vec4<f32>, s: ptr<funct
     (*s).u = u;
     return -h.step_size * m / u;
 }
+
+struct Own { lr: f32, ln_beta1: f32 }
+
+fn at_count(h: Hyper, own: Own, n: f32) -> Hyper {
+    var at = h;
+    at.step_size = own.lr / wo_bias_correction(own.ln_beta1, n);
+    return at;
+}

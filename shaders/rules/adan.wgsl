@@ -35,3 +35,14 @@ fn update(h: Hyper, d: Decision, p: vec4<f32>, g: vec4<f32>, s: ptr<function, St
     let step = (h.step_m * m + h.step_v * v) / (sqrt(n) + h.eps_hat);
     return -(step + h.decay * p) / (1.0 + h.decay);
 }
+
+struct Own { lr: f32, eps: f32, ln_beta1: f32, ln_beta2: f32, ln_beta3: f32 }
+
+fn at_count(h: Hyper, own: Own, n: f32) -> Hyper {
+    var at = h;
+    let root = sqrt(wo_bias_correction(own.ln_beta3, n));
+    at.step_m = own.lr * root / wo_bias_correction(own.ln_beta1, n);
+    at.step_v = own.lr * h.beta2 * root / wo_bias_correction(own.ln_beta2, n);
+    at.eps_hat = own.eps * root;
+    return at;
+}

@@ -31,3 +31,20 @@ fn update(h: Hyper, d: Decision, p: vec4<f32>, g: vec4<f32>, s: ptr<function, St
     (*s).n = n;
     return -h.decay * p - h.step_size * (m + h.slow * n) / (sqrt(v) + h.eps_hat);
 }
+
+struct Own { lr: f32, eps: f32, alpha: f32, ln_beta1: f32, ln_beta2: f32, inverse_ln_beta1: f32, inverse_ln_beta3: f32, warmup: f32 }
+
+fn at_count(h: Hyper, own: Own, n: f32) -> Hyper {
+    var at = h;
+    let correction = wo_bias_correction(own.ln_beta1, n);
+    let root = sqrt(wo_bias_correction(own.ln_beta2, n));
+    let warmed = min(n / max(own.warmup, 1.0), 1.0);
+    at.step_size = own.lr * root / correction;
+    at.slow = own.alpha * warmed * correction;
+    at.eps_hat = own.eps * root;
+    // 1 / ln β3_t, which is at least 1 / ln β3. The bound is for decay rates of 0.
+    let inverse = max((1.0 - warmed) * own.inverse_ln_beta1 + warmed * own.inverse_ln_beta3, own.inverse_ln_beta3);
+    at.one_minus_beta3 = wo_one_minus_exp(1.0 / min(inverse, -1e-4));
+    at.beta3 = 1.0 - at.one_minus_beta3;
+    return at;
+}

@@ -27,3 +27,13 @@ fn update(h: Hyper, d: Decision, p: vec4<f32>, gradient: vec4<f32>, s: ptr<funct
     (*s).eta = vec4(h.lr / pow(1.0 + h.lambd * h.lr * h.steps, h.alpha));
     return change;
 }
+
+struct Own { t0: f32, t0_rest: f32 }
+
+fn at_count(h: Hyper, own: Own, n: f32) -> Hyper {
+    var at = h;
+    at.steps = n;
+    let averaged = (n - 1.0 - own.t0) - own.t0_rest;
+    at.mu = select(1.0, 1.0 / averaged, averaged > 1.0);
+    return at;
+}

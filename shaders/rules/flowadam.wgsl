@@ -105,3 +105,11 @@ fn update(h: Hyper, d: Decision, p: vec4<f32>, gradient: vec4<f32>, s: ptr<funct
     (*s).v = v;
     return -h.step_size * m / (sqrt(v) + h.eps);
 }
+
+struct Own { lr: f32, ln_beta1: f32, ln_beta2: f32 }
+
+fn at_count(h: Hyper, own: Own, n: f32) -> Hyper {
+    var at = h;
+    at.step_size = own.lr * sqrt(wo_bias_correction(own.ln_beta2, n)) / wo_bias_correction(own.ln_beta1, n);
+    return at;
+}

@@ -54,3 +54,13 @@ fn decide(h: Hyper, totals: array<f32, TOTALS>, own: array<f32, TOTALS>) -> Deci
 fn update(h: Hyper, d: Decision, p: vec4<f32>, g: vec4<f32>, s: ptr<function, State>) -> vec4<f32> {
     return -h.step_size * d.ratio * direction(h, p, g, s);
 }
+
+struct Own { eps: f32, ln_beta1: f32, ln_beta2: f32 }
+
+fn at_count(h: Hyper, own: Own, n: f32) -> Hyper {
+    var at = h;
+    let root = sqrt(wo_bias_correction(own.ln_beta2, n));
+    at.correction = root / wo_bias_correction(own.ln_beta1, n);
+    at.eps_hat = own.eps * root;
+    return at;
+}

@@ -36,3 +36,21 @@ fn update(h: Hyper, d: Decision, p: vec4<f32>, gradient: vec4<f32>, s: ptr<funct
     let ahead = h.next * m / (h.one_minus_next + h.next * q) + h.one_minus_mu * g / q;
     return -h.step_size * ahead / (sqrt(v) + h.eps_hat);
 }
+
+struct Own { lr: f32, eps: f32, ln_beta2: f32, fade: f32 }
+
+fn at_count(h: Hyper, own: Own, n: f32) -> Hyper {
+    var at = h;
+    let root = sqrt(wo_bias_correction(own.ln_beta2, n));
+    at.step_size = own.lr * root;
+    at.eps_hat = own.eps * root;
+    // fade = ψ ln 0.96; 1-μ comes from 1-β1, which has no cancellation.
+    let halved = 0.5 - 0.5 * vec2(wo_one_minus_exp(n * own.fade), wo_one_minus_exp((n + 1.0) * own.fade));
+    let mu = at.beta1 * (1.0 - halved);
+    let one_minus_mu = at.one_minus_beta1 + at.beta1 * halved;
+    at.mu = mu.x;
+    at.one_minus_mu = one_minus_mu.x;
+    at.next = mu.y;
+    at.one_minus_next = one_minus_mu.y;
+    return at;
+}

@@ -83,3 +83,12 @@ fn update(h: Hyper, d: Decision, p: vec4<f32>, g: vec4<f32>, s: ptr<function, St
     (*s).p0 = p0;
     return -(h.rate * d.d) * (h.lambda * p + m / (sqrt(v) + d.next * h.eps));
 }
+
+struct Own { lr: f32, safeguard: f32, ln_beta1: f32, ln_beta2: f32 }
+
+fn at_count(h: Hyper, own: Own, n: f32) -> Hyper {
+    var at = h;
+    at.rate = own.lr * sqrt(wo_bias_correction(own.ln_beta2, n)) / wo_bias_correction(own.ln_beta1, n);
+    at.gain = select(at.rate, h.gain, own.safeguard == 1.0);
+    return at;
+}

@@ -51,3 +51,11 @@ fn update(h: Hyper, d: Decision, p: vec4<f32>, g: vec4<f32>, s: ptr<function, St
     (*s).v = v;
     return -h.decay * p - h.step_size * d.damp * m / (sqrt(v) + h.eps);
 }
+
+struct Own { lr: f32, ln_beta1: f32, ln_beta2: f32 }
+
+fn at_count(h: Hyper, own: Own, n: f32) -> Hyper {
+    var at = h;
+    at.step_size = own.lr * sqrt(wo_bias_correction(own.ln_beta2, n)) / wo_bias_correction(own.ln_beta1, n);
+    return at;
+}

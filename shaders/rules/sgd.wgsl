@@ -23,3 +23,11 @@ fn update(h: Hyper, d: Decision, p: vec4<f32>, gradient: vec4<f32>, s: ptr<funct
     (*s).b = b;
     return -(h.step_size_b * b + h.step_size_g * g);
 }
+
+struct Own { gain: f32 }
+
+fn at_count(h: Hyper, own: Own, n: f32) -> Hyper {
+    var at = h;
+    at.gain = select(own.gain, 1.0, n < 1.5);
+    return at;
+}

@@ -8,13 +8,14 @@
 //
 //   Δy = c gap - γ (1 - β (1-c)) u        gap ← (1-c) gap - γ β (1-c) u
 //
-// and x = y - gap (1-β)/β.
+// and x = y - gap (1-β)/β. c, 1-c and both step sizes are decided from the progress, in parts/schedule_free.wgsl.
 
 struct Hyper {
-    average: f32,
-    keep: f32,
-    step_size_y: f32,
-    step_size_gap: f32,
+    rate: f32,
+    carry: f32,
+    power: f32,
+    beta: f32,
+    one_minus_beta: f32,
     decay: f32,
 }
 
@@ -23,6 +24,12 @@ struct State { gap: vec4<f32> }
 fn update(h: Hyper, d: Decision, p: vec4<f32>, g: vec4<f32>, s: ptr<function, State>) -> vec4<f32> {
     let u = g + h.decay * p;
     let gap = (*s).gap;
-    (*s).gap = h.keep * gap - h.step_size_gap * u;
-    return h.average * gap - h.step_size_y * u;
+    (*s).gap = d.keep * gap - d.step_size_gap * u;
+    return d.average * gap - d.step_size_y * u;
+}
+
+struct Own { lr: f32, warmup_steps: f32, r: f32 }
+
+fn at_count(h: Hyper, own: Own, n: f32) -> Hyper {
+    return weighed_at(h, own.lr, own.warmup_steps, own.r, n);
 }

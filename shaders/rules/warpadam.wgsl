@@ -37,3 +37,20 @@ fn update(h: Hyper, d: Decision, p: vec4<f32>, w: vec4<f32>, s: ptr<function, St
     (*s).v = v;
     return -h.step_size * m / (sqrt(v) + h.eps_hat);
 }
+
+struct Own { lr: f32, eps: f32, learn: f32, ln_beta1: f32, ln_beta2: f32 }
+
+fn at_count(h: Hyper, own: Own, n: f32) -> Hyper {
+    var at = h;
+    let root = sqrt(wo_bias_correction(own.ln_beta2, n));
+    at.step_size = own.lr * root / wo_bias_correction(own.ln_beta1, n);
+    at.eps_hat = own.eps * root;
+    // The first step has no previous step to learn from.
+    at.unbias = 0.0;
+    at.learn = 0.0;
+    if n > 1.5 {
+        at.unbias = 1.0 / wo_bias_correction(own.ln_beta2, n - 1.0);
+        at.learn = own.learn / select(wo_bias_correction(own.ln_beta1, n - 1.0), 1.0, NORMALISED);
+    }
+    return at;
+}

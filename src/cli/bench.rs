@@ -44,7 +44,7 @@ pub(super) struct Options {
     /// The least number of steps timed
     #[arg(long, value_name = "N", default_value_t = 5)]
     samples: usize,
-    /// Measure the step with clip, scale, ema or accumulate, several of them separated by commas, or none; repeat the option for several
+    /// Measure the step with clip, scale, ema, accumulate, partial, rows or fresh, several of them separated by commas, or none; repeat the option for several
     /// combinations
     #[arg(long, value_name = "FEATURES")]
     with: Vec<With>,

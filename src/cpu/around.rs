@@ -49,7 +49,8 @@ impl<F: Number> Surroundings<F> {
 
     /// Whether the rule sees gradients as the caller gives them.
     pub(crate) fn passes_gradients(&self) -> bool {
-        let bare = Around { ema: self.around.ema, ..Around::default() };
+        let Around { ema, partial, own_counts, .. } = self.around;
+        let bare = Around { ema, partial, own_counts, ..Around::default() };
         self.around == bare
     }
 
@@ -69,7 +70,7 @@ impl<F: Number> Surroundings<F> {
         groups: &[GroupInfo],
         group_of: &[usize],
         rows: &mut RowSets<F>,
-        grads: &[&[F]],
+        (takes, grads): (&[bool], &[&[F]]),
     ) -> bool {
         let micro_batches = f64::from(std::mem::take(&mut self.micro_batches)) + 1.0;
         let share = if let Some(Accumulate::Mean(_)) = self.around.accumulate { 1.0 / micro_batches } else { 1.0 };
@@ -80,6 +81,10 @@ impl<F: Number> Surroundings<F> {
             let factor = F::from_f64(sign / f64::from(self.scale));
             let prepared = &mut self.prepared[t];
             prepared.clear();
+            if !takes[t] {
+                rows.stepped[t].clear();
+                continue;
+            }
             prepared.extend_from_slice(g);
             if let Some(sum) = self.accumulated.get_mut(t) {
                 prepared.iter_mut().zip(sum.iter()).for_each(|(g, sum)| *g = *g + *sum);

@@ -23,6 +23,17 @@ impl<F: Number> Decider<'_, F> {
         grads: &[&[F]],
     ) -> bool {
         let counts = groups[0].sums;
+        if !groups[0].rule.progress().is_empty() {
+            for tensor in tensors {
+                let group = &groups[tensor.scaled];
+                let mut progress = tensor.progress.clone();
+                tensor.decision = group.cpu.proceed(&group.hyper, &mut progress);
+                if tensor.takes {
+                    tensor.progress = progress;
+                }
+            }
+            return true;
+        }
         let totals: Vec<F> = if counts.sums > 0 {
             self.sum(groups, tensors, params, grads)
         } else if self.slopes.is_empty() {
@@ -37,7 +48,7 @@ impl<F: Number> Decider<'_, F> {
         }
         let before = self.global_state.to_vec();
         for tensor in tensors {
-            let group = &groups[tensor.spec.group];
+            let group = &groups[tensor.scaled];
             self.global_state.copy_from_slice(&before);
             tensor.decision = group.cpu.decide(&group.hyper, &totals, &tensor.own, self.global_state);
         }
@@ -54,7 +65,7 @@ impl<F: Number> Decider<'_, F> {
     ) {
         let totals = self.sum(groups, tensors, params, grads);
         for tensor in tensors {
-            let group = &groups[tensor.spec.group];
+            let group = &groups[tensor.scaled];
             tensor.decision = group.cpu.settle(&group.hyper, &totals, &tensor.own, &tensor.decision);
         }
     }
@@ -89,7 +100,7 @@ fn total<F: Number>(groups: &[Scaled<'_, F>], tensors: &mut [TensorState<F>], co
     let mut all = vec![[0.0; 3]; count];
     let at_c = |p: &[f64; 3]| p[0] + p[1] * c + p[2] * c * c;
     for tensor in tensors {
-        let group = &groups[tensor.spec.group];
+        let group = &groups[tensor.scaled];
         let sums = tensor.sums.map(F::from_f64);
         let own = group.cpu.total(&group.hyper, &sums, F::from_f64(tensor.spec.elements as f64));
         let own: Vec<[f64; 3]> = own[..count].iter().map(|p| p.map(Real::to_f64)).collect();

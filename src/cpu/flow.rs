@@ -56,7 +56,7 @@ impl<F: Number> Flow<F> {
     ) -> Self {
         let mut places = Vec::with_capacity(tensors.len());
         for (t, (tensor, sign)) in tensors.iter().zip(signs).enumerate() {
-            let group = &groups[tensor.spec.group];
+            let group = &groups[tensor.scaled];
             let mut place = Place {
                 base: params[t].to_vec(),
                 displacement: vec![F::zero(); params[t].len()],

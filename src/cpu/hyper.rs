@@ -5,7 +5,7 @@ use crate::cpu::number::Number;
 use crate::gpu::build::spec::GroupInfo;
 use crate::optim::rule::host::HostKernel;
 use crate::optim::{Rule, Sums};
-use crate::options::schedule::scalars_at;
+use crate::options::schedule::scalars_of;
 
 /// The rule of a group with the scalars of one step.
 pub(crate) struct Scaled<'a, F> {
@@ -15,7 +15,15 @@ pub(crate) struct Scaled<'a, F> {
     pub(crate) sums: Sums,
 }
 
-impl<F: Number> Scaled<'_, F> {
+impl<'a, F: Number> Scaled<'a, F> {
+    /// The scalars of step number `n`, with the settings of the `t`-th step.
+    pub(crate) fn at(group: &'a GroupInfo, t: u64, n: u64) -> Result<Self> {
+        let rule = group.rule.as_ref();
+        let scalars = scalars_of(rule, &group.scheduled, &group.name, t, |now| now.scalars(n))?;
+        let hyper = scalars.iter().map(|s| F::from_f64(s.value())).collect();
+        Ok(Self { cpu: F::of_rule(rule), hyper, rule, sums: rule.sums() })
+    }
+
     /// A member of `Hyper`; 0 where the rule has no member of this name.
     pub(crate) fn member(&self, name: &str) -> F {
         let at = self.rule.scalars(1).iter().position(|s| s.name == name);
@@ -32,10 +40,7 @@ impl<F: Number> Scaled<'_, F> {
 pub(crate) fn scale<F: Number>(groups: &[GroupInfo], t: u64) -> Result<Vec<Scaled<'_, F>>> {
     let mut scaled = Vec::with_capacity(groups.len());
     for group in groups {
-        let rule = group.rule.as_ref();
-        let scalars = scalars_at(rule, &group.scheduled, &group.name, t)?;
-        let hyper = scalars.iter().map(|s| F::from_f64(s.value())).collect();
-        scaled.push(Scaled { cpu: F::of_rule(rule), hyper, rule, sums: rule.sums() });
+        scaled.push(Scaled::at(group, t, t)?);
     }
     Ok(scaled)
 }

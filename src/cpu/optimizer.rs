@@ -125,9 +125,20 @@ impl<F: Number> Optimizer<F> {
         self.step_count
     }
 
-    /// Sets the step count, for example when states are restored.
+    /// Sets the step count, for example when states are restored. The progress of a rule that keeps one
+    /// ([`Rule::progress`](crate::Rule::progress)) becomes that of as many steps with the current settings, and with
+    /// [`Builder::partial_steps`](crate::Builder::partial_steps) every tensor gets this count.
     pub fn set_step_count(&mut self, t: u64) {
         self.step_count = t;
+        (0..self.tensors.len()).for_each(|tensor| self.restart_tensor(tensor, t));
+    }
+
+    /// The numbers that the rule keeps once per tensor, in the order of [`Rule::progress`](crate::Rule::progress); empty for most rules.
+    ///
+    /// # Errors
+    /// The handle belongs to another optimizer.
+    pub fn progress(&self, tensor: Tensor) -> Result<&[F]> {
+        Ok(&self.tensors[self.spec.tensor(tensor)?].progress)
     }
 
     /// A number of the global state, by name; `None` where the rule keeps no number of this name.

@@ -46,9 +46,8 @@ impl<F: Number> Optimizer<F> {
                     gather(state, first);
                 }
             }
-            if let Some(full) = &mut tensor.stored.full {
-                gather(full, F::zero());
-            }
+            let beside = [&mut tensor.stored.full, &mut tensor.row_steps];
+            beside.into_iter().flatten().for_each(|values| gather(values, F::zero()));
             let around = [self.around.accumulated.get_mut(t), self.around.ema.get_mut(t)];
             around.into_iter().flatten().for_each(|values| gather(values, F::zero()));
             tensor.spec.elements = p.len();
@@ -93,6 +92,9 @@ impl<F: Number> Optimizer<F> {
             if let Some(state) = state {
                 set(state, &|_| first);
             }
+        }
+        if let Some(steps) = &mut self.tensors[t].row_steps {
+            set(steps, &|_| F::zero());
         }
         if let Some(full) = &mut self.tensors[t].stored.full {
             set(full, &|i| param[i]);

@@ -9,19 +9,19 @@ struct Aside<F> {
     tensor: usize,
     states: Vec<Option<Vec<F>>>,
     average: Option<Vec<F>>,
+    row_steps: Option<Vec<F>>,
 }
 
 impl<F: Number> Optimizer<F> {
     /// The rule's step over the elements that [`RowSets::select`] found. `grads` are the gradients as the rule sees them.
     pub(crate) fn apply_selected(&mut self, params: &mut [&mut [F]], grads: &[&[F]]) -> Result<()> {
-        if self.rows.is_empty() {
+        if !self.leaves() {
             return self.apply(params, grads);
         }
         let asides: Vec<Aside<F>> = (0..params.len()).filter_map(|t| self.put_aside(t)).collect();
         let picked = |values: &[F], t: usize| pick(values, &self.rows.stepped[t]);
-        let some: Vec<Option<(Vec<F>, Vec<F>)>> = (0..params.len())
-            .map(|t| self.rows.set_of[t].map(|_| (picked(params[t], t), picked(grads[t], t))))
-            .collect();
+        let some: Vec<Option<(Vec<F>, Vec<F>)>> =
+            (0..params.len()).map(|t| self.selects(t).then(|| (picked(params[t], t), picked(grads[t], t)))).collect();
         let (mut some_params, some_grads): (Vec<_>, Vec<_>) = some.into_iter().map(Option::unzip).unzip();
         let step_count = self.step_count;
         let result = {
@@ -44,10 +44,16 @@ impl<F: Number> Optimizer<F> {
         result
     }
 
+    /// Whether the step takes some elements of a tensor, or none.
+    fn selects(&self, t: usize) -> bool {
+        self.rows.set_of[t].is_some() || !self.tensors[t].takes
+    }
+
     /// Reduces a tensor to the stepped elements, with the rate of each.
     fn put_aside(&mut self, t: usize) -> Option<Aside<F>> {
+        let selects = self.selects(t);
         let (tensor, columns) = (&mut self.tensors[t], &self.rows.columns[t]);
-        if self.rows.set_of[t].is_none() {
+        if !selects {
             tensor.rates = columns.iter().copied().cycle().take(tensor.spec.elements).collect();
             return None;
         }
@@ -62,12 +68,14 @@ impl<F: Number> Optimizer<F> {
             let some = pick(all, stepped);
             std::mem::replace(all, some)
         });
-        Some(Aside { tensor: t, states, average })
+        let some = tensor.row_steps.as_ref().map(|steps| pick(steps, stepped));
+        let row_steps = std::mem::replace(&mut tensor.row_steps, some);
+        Some(Aside { tensor: t, states, average, row_steps })
     }
 
     /// Undoes [`put_aside`](Self::put_aside) and keeps the results of the step. The first step begins every average at the weights.
     fn put_back(&mut self, aside: Aside<F>, params: &[&mut [F]], begins: bool) {
-        let Aside { tensor: t, mut states, average } = aside;
+        let Aside { tensor: t, mut states, average, mut row_steps } = aside;
         let (tensor, stepped) = (&mut self.tensors[t], &self.rows.stepped[t]);
         tensor.spec.elements = params[t].len();
         for (all, some) in states.iter_mut().zip(&tensor.states) {
@@ -76,6 +84,10 @@ impl<F: Number> Optimizer<F> {
             }
         }
         tensor.states = states;
+        if let (Some(all), Some(some)) = (&mut row_steps, &tensor.row_steps) {
+            put(all, some, stepped);
+        }
+        tensor.row_steps = row_steps;
         if let (Some(mut all), Some(some)) = (average, self.around.ema.get_mut(t)) {
             if begins {
                 all.copy_from_slice(params[t]);

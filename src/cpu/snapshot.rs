@@ -4,6 +4,7 @@ use crate::cpu::around::Counters;
 use crate::cpu::number::Number;
 use crate::cpu::optimizer::Optimizer;
 use crate::gpu::access::snapshot::Rounding;
+use crate::gpu::layout::units::ROW_STEPS;
 use crate::optim::Kind;
 use crate::options::storage::{Form, Params};
 
@@ -16,8 +17,9 @@ impl<F: Number> Optimizer<F> {
         }
         let names = self.spec.groups[kept.spec.group].rule.states().into_iter().map(|s| s.name);
         let states = names.zip(&kept.states).filter_map(|(name, state)| Some((name, state.as_deref()?)));
-        let warp = kept.pass.iter().flat_map(|pass| pass.arrays());
-        states.chain(self.around.arrays(tensor)).chain(warp).collect()
+        let pass = kept.pass.iter().flat_map(|pass| pass.arrays());
+        let steps = kept.row_steps.iter().map(|steps| (ROW_STEPS, steps.as_slice()));
+        states.chain(self.around.arrays(tensor)).chain(steps).chain(pass).collect()
     }
 
     /// As [`arrays`](Self::arrays), for writing.
@@ -28,8 +30,9 @@ impl<F: Number> Optimizer<F> {
         let kept = &mut self.tensors[tensor];
         let names = self.spec.groups[kept.spec.group].rule.states().into_iter().map(|s| s.name);
         let states = names.zip(&mut kept.states).filter_map(|(name, state)| Some((name, state.as_deref_mut()?)));
-        let warp = kept.pass.iter_mut().flat_map(|pass| pass.arrays_mut());
-        states.chain(self.around.arrays_mut(tensor)).chain(warp).collect()
+        let pass = kept.pass.iter_mut().flat_map(|pass| pass.arrays_mut());
+        let steps = kept.row_steps.iter_mut().map(|steps| (ROW_STEPS, steps.as_mut_slice()));
+        states.chain(self.around.arrays_mut(tensor)).chain(steps).chain(pass).collect()
     }
 
     /// The form of an array of a tensor, and the kind of its numbers.
@@ -74,7 +77,7 @@ impl<F: Number> Optimizer<F> {
     }
 
     pub(crate) fn set_counters(&mut self, counters: Counters) {
-        self.step_count = counters.step_count;
+        self.set_step_count(counters.step_count);
         self.around.set_counters(counters);
     }
 }

@@ -37,7 +37,7 @@ impl<F: Number> TensorState<F> {
 
 /// Rounds the states after a step, and counts the step.
 pub(crate) fn round_states<F: Number>(tensors: &mut [TensorState<F>], draws: &mut Draws) {
-    for (t, tensor) in tensors.iter_mut().enumerate() {
+    for (t, tensor) in tensors.iter_mut().enumerate().filter(|(_, tensor)| tensor.takes) {
         tensor.round_states(Some(&|array| draws.of(t, array)));
     }
     draws.steps = draws.steps.wrapping_add(1);

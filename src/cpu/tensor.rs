@@ -16,6 +16,20 @@ pub(crate) struct TensorState<F> {
     pub(crate) sums: [f64; MAX_SUMS],
     pub(crate) own: Vec<F>,
     pub(crate) decision: Vec<F>,
+    /// The numbers that the rule keeps once per tensor.
+    pub(crate) progress: Vec<F>,
+    /// The step count of the tensor, where it may differ from that of the optimizer.
+    pub(crate) steps: u64,
+    /// The step counts of its elements, where they have counts of their own.
+    pub(crate) row_steps: Option<Vec<F>>,
+    /// The place of the scalars of each element. Empty: that of the tensor.
+    pub(crate) places: Vec<usize>,
+    /// Whether the current step takes the tensor.
+    pub(crate) takes: bool,
+    /// Whether the accumulator holds gradients that no step has taken yet.
+    pub(crate) waiting: bool,
+    /// The place of its scalars among those of the current step.
+    pub(crate) scaled: usize,
     /// The rate of each element in the current step. Empty: every rate is 1.
     pub(crate) rates: Vec<F>,
     /// The elements of a row, where a row shares one second moment.
@@ -34,7 +48,10 @@ impl<F: Number> TensorState<F> {
         let fill =
             |state: StateSpec| (state.used && !info.frozen).then(|| vec![F::from_f64(state.initial); spec.elements]);
         let states = kept_states(&from.groups, spec.group).into_iter().map(fill).collect();
+        let fresh = from.rows.sets.iter().any(|set| set.fresh && set.tensors.contains(&tensor));
+        let counts = fresh && rule.own_count().is_some();
         let kinds = rule.states().iter().map(|state| state.kind).collect();
+        let row_steps = (counts && !info.frozen).then(|| vec![F::zero(); spec.elements]);
         let mut stored = Stored::new(info.formats.clone(), kinds, spec.elements);
         if info.frozen {
             stored.full = None;
@@ -45,6 +62,13 @@ impl<F: Number> TensorState<F> {
             sums: [0.0; MAX_SUMS],
             own: Vec::new(),
             decision: Vec::new(),
+            progress: vec![F::zero(); rule.progress().len()],
+            steps: 0,
+            row_steps,
+            places: Vec::new(),
+            takes: true,
+            waiting: false,
+            scaled: info.group,
             rates: Vec::new(),
             shared: from.rows.shared.contains(&tensor).then(|| info.width()),
             stored,

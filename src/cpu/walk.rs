@@ -1,6 +1,8 @@
 //! The walk of a step over the tensors: by halves, down to pieces of a fixed size. Any thread may take a half, and the order of every sum is
 //! the same. Small tensors share a piece.
 
+use std::ops::Range;
+
 use crate::cpu::hyper::Scaled;
 use crate::cpu::number::Number;
 use crate::cpu::pieces::{PIECE, half, join};
@@ -30,7 +32,18 @@ pub(crate) fn contribute<F: Number>(
     for ((tensor, p), g) in tensors.iter_mut().zip(params).zip(grads) {
         let states: [Option<&[F]>; MAX_SUMS] =
             std::array::from_fn(|k| tensor.states.get(k).and_then(|state| state.as_deref()));
-        tensor.sums = contribute_tensor(&groups[tensor.spec.group], p, g, states, tensor.states.len());
+        let count = tensor.states.len();
+        if tensor.places.is_empty() {
+            tensor.sums = contribute_tensor(&groups[tensor.scaled], p, g, states, count);
+            continue;
+        }
+        tensor.sums = [0.0; MAX_SUMS];
+        for run in runs(&tensor.places) {
+            let states = states.map(|state| state.map(|state| &state[run.clone()]));
+            let group = &groups[tensor.places[run.start]];
+            let sums = group.cpu.contribute(&group.hyper, &p[run.clone()], &g[run], &states[..count]);
+            tensor.sums.iter_mut().zip(sums).for_each(|(sum, x)| *sum += x);
+        }
     }
 }
 
@@ -71,7 +84,20 @@ pub(crate) fn update<F: Number>(
         let count = tensor.states.len();
         let mut states = tensor.states.iter_mut();
         let mut states = std::array::from_fn(|_| states.next().and_then(|state| state.as_deref_mut()));
-        let group = &groups[tensor.spec.group];
+        if !tensor.places.is_empty() {
+            for run in runs(&tensor.places) {
+                let mut states = states
+                    .each_mut()
+                    .map(|state: &mut Option<&mut [F]>| state.as_deref_mut().map(|s| &mut s[run.clone()]));
+                let rates = if tensor.rates.is_empty() { &[] } else { &tensor.rates[run.clone()] };
+                let rows = RowTerms { rates, shared: tensor.shared };
+                let group = &groups[tensor.places[run.start]];
+                let (p, g) = (&mut p[run.clone()], &g[run]);
+                group.cpu.update_rows(&group.hyper, &tensor.decision, p, g, &mut states[..count], rows);
+            }
+            continue;
+        }
+        let group = &groups[tensor.scaled];
         let rows = RowTerms { rates: tensor.rates.as_slice(), shared: tensor.shared };
         if rows.rates.is_empty() && rows.shared.is_none() {
             update_tensor(group, &tensor.decision, p, g, states, count);
@@ -107,6 +133,16 @@ fn update_tensor<F: Number>(
         || update_tensor(group, decision, p, g, first, count),
         || update_tensor(group, decision, more_p, more_g, rest, count),
     );
+}
+
+/// The runs of elements that have one step count: equal places follow each other.
+fn runs(places: &[usize]) -> impl Iterator<Item = Range<usize>> {
+    let mut start = 0;
+    places.chunk_by(|a, b| a == b).map(move |run| {
+        let run = start..start + run.len();
+        start = run.end;
+        run
+    })
 }
 
 /// The index at which to split these tensors into two runs. `None`: they are one piece or one tensor.

@@ -78,6 +78,10 @@ impl Optimizer {
     pub fn step(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
         self.check_whole()?;
         if self.kernels.runs.is_some() {
+            if self.spec.around.partial {
+                let all: Vec<Tensor> = self.spec.tensor_handles().map(|(tensor, _)| tensor).collect();
+                return self.step_tensors(encoder, all);
+            }
             return self.step_with_grads(encoder, []);
         }
         let slot = self.begin_call(None)?;
@@ -172,8 +176,8 @@ impl Optimizer {
         self.placement.grad(index).ok_or_else(missing)
     }
 
-    /// The count of dispatches of a step: one per class for the update, and with sums one more per class and one for the totals. Dynamic
-    /// gradients need more, one per run of gradients in one buffer. WarpAdam's product needs one per class. The count leaves out the passes
+    /// The count of dispatches of a step: one per class for the update, and with sums one more per class and one for the totals. Rules that
+    /// decide from probes or keep progress, and steps that may leave out tensors, have the one for the totals too. Dynamic gradients need more, one per run of gradients in one buffer. WarpAdam's product needs one per class. The count leaves out the passes
     /// of probes and integrators between evaluations.
     #[must_use]
     pub fn dispatches(&self) -> usize {

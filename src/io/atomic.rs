@@ -121,3 +121,19 @@ fn remove_leftovers(folder: &Path) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn temporary_names_do_not_repeat() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("file");
+        // One after the other: each name is free again before the next.
+        let names: std::collections::HashSet<PathBuf> =
+            (0..20).map(|_| Temporary::replacing(&path).expect("it is created").path.0.clone()).collect();
+        assert_eq!(names.len(), 20);
+        assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 0);
+    }
+}

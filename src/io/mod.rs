@@ -3,6 +3,7 @@
 
 pub(crate) mod atomic;
 pub mod checkpoint;
+pub(crate) mod lean;
 #[cfg(feature = "tools")]
 pub(crate) mod lines;
 pub(crate) mod tensor_file;

@@ -276,7 +276,7 @@ impl<'de> Visitor<'de> for HeaderVisitor {
 }
 
 /// The value of `key`; an error names the key.
-fn value<'de, A: MapAccess<'de>, V: Deserialize<'de>>(map: &mut A, key: &str) -> Result<V, A::Error> {
+pub(crate) fn value<'de, A: MapAccess<'de>, V: Deserialize<'de>>(map: &mut A, key: &str) -> Result<V, A::Error> {
     map.next_value().map_err(|e| de::Error::custom(format!("{}: {e}", quote(key))))
 }
 
@@ -317,6 +317,7 @@ impl<'de> Visitor<'de> for ShapeVisitor {
 }
 
 /// The members of an object, in order. Refuses a name that comes twice, and more members than a valid file has.
+#[derive(Debug)]
 pub(crate) struct Pairs<V>(pub(crate) Vec<(String, V)>);
 
 impl<'de, V: Deserialize<'de>> Deserialize<'de> for Pairs<V> {
@@ -346,6 +347,7 @@ impl<'de, V: Deserialize<'de>> Visitor<'de> for PairsVisitor<V> {
             let value = value(&mut map, &key)?;
             pairs.push((key, value));
         }
+        pairs.shrink_to_fit();
         Ok(Pairs(pairs))
     }
 }

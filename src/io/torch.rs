@@ -8,7 +8,7 @@ use safetensors::Dtype;
 
 use crate::gpu::layout::arena::PARAM;
 use crate::gpu::layout::units::{ACCUMULATOR, AVERAGE};
-use crate::gpu::layout::units::{MASTER, REMAINDER};
+use crate::gpu::layout::units::{MASTER, REMAINDER, STEPS};
 use crate::io::checkpoint::Checkpoint;
 use crate::io::tensor_file::{Entry, TensorFile, quote};
 use crate::io::tensor_writer::{FileArray, serialize};
@@ -78,22 +78,27 @@ impl Checkpoint {
                     }
                 }
             }
-            for (of_torch, values) in self.for_torch(kept, tensor.shape.iter().product()) {
+            let steps = tensor.number(STEPS).unwrap_or(self.step_count() as f32);
+            for (of_torch, values) in self.for_torch(kept, tensor.shape.iter().product(), steps > 0.0) {
                 if of_torch == MU_PRODUCT {
                     push(MU_PRODUCT, &[], vec![one_product(name, &values)?]);
                 } else {
                     push(of_torch, &tensor.shape, values);
                 }
             }
-            push(STEP, &[], vec![self.step_count() as f32]);
+            push(STEP, &[], vec![steps]);
         }
         serialize(&self.name, &arrays, ("optimizer", self.optimizer.clone()))
     }
 
     /// Adds the states that torch keeps where β1 = 0, and leaves out the momentum of an SGD that has not stepped: torch's first momentum is the
     /// gradient.
-    fn for_torch(&self, mut kept: Vec<(&'static str, Vec<f32>)>, elements: usize) -> Vec<(&'static str, Vec<f32>)> {
-        let has_stepped = self.step_count() > 0;
+    fn for_torch(
+        &self,
+        mut kept: Vec<(&'static str, Vec<f32>)>,
+        elements: usize,
+        has_stepped: bool,
+    ) -> Vec<(&'static str, Vec<f32>)> {
         kept.retain(|(state, _)| *state != MOMENTUM || self.optimizer != "sgd" || has_stepped);
         let lacks = |state| !kept.iter().any(|(kept, _)| *kept == state);
         let (moments, first, product) = (!lacks("exp_avg_sq"), lacks(FIRST_MOMENT), lacks(MU_PRODUCT));
@@ -112,16 +117,19 @@ impl Checkpoint {
 }
 
 /// Restores torch's states into an optimizer, and the parameters where the file has them. Numbers may be F16, BF16, F32 or F64, a step count
-/// also an integer, with no dimension or one. The optimizer rounds to nearest where its storage needs it. Every tensor must have the same step
-/// count. torch's SGD has no step count: with a momentum, the count becomes 1.
+/// also an integer, with no dimension or one. The optimizer rounds to nearest where its storage needs it. The step counts of tensors may differ
+/// with [`Builder::partial_steps`](crate::Builder::partial_steps); that of the optimizer becomes the largest. torch's SGD has no step count: with
+/// a momentum, it has made its first step.
 ///
 /// # Errors
-/// A tensor, a state or a step count that torch needs is missing; another shape or type; step counts that differ; an optimizer that torch
+/// A tensor, a state or a step count that torch needs is missing; another shape or type; step counts that differ without `partial_steps`; an optimizer that torch
 /// does not have; a `mu_product` outside of 0 to 1. Nothing is changed then.
 pub fn restore_torch(name: &str, bytes: impl Into<Vec<u8>>, optimizer: &mut Optimizer) -> Result<()> {
     let file = TensorFile::parse(name, bytes.into())?;
     let mut writes = Vec::new();
+    let partial = optimizer.spec.around.partial;
     let mut steps: Option<(u32, &str)> = None;
+    let mut own = Vec::new();
     for (tensor, name, shape) in optimizer.tensors() {
         let source = Source { file: &file, tensor: name };
         if let Some(values) = source.array(PARAM, shape)? {
@@ -134,12 +142,14 @@ pub fn restore_torch(name: &str, bytes: impl Into<Vec<u8>>, optimizer: &mut Opti
         }
         let step = source.steps(optimizer.spec.rule().name(), &states)?;
         let (first, of) = *steps.get_or_insert((step, name));
-        if step != first {
+        if step != first && !partial {
             let [here, there] = [name, of].map(|tensor| quote(&format!("step/{tensor}")));
-            return Err(
-                file.error(format!("{here} is {step}, {there} is {first}: the optimizer has one count for all"))
-            );
+            return Err(file.error(format!(
+                "{here} is {step}, {there} is {first}: the optimizer has one count for all, tell its builder partial_steps(true)"
+            )));
         }
+        own.push((tensor, step));
+        steps = steps.max(Some((step, of)));
         for (state, of_torch, kept) in states {
             let values = source.state(of_torch, shape, step)?;
             if kept {
@@ -150,6 +160,9 @@ pub fn restore_torch(name: &str, bytes: impl Into<Vec<u8>>, optimizer: &mut Opti
     let params = writes.iter().filter(|(_, array, _)| *array == PARAM);
     params.into_iter().try_for_each(|(tensor, ..)| optimizer.check_writable(tensor.index()))?;
     optimizer.write_step_count(steps.map_or(0, |(steps, _)| steps))?;
+    if partial {
+        own.into_iter().try_for_each(|(tensor, step)| optimizer.write_tensor_step_count(tensor, step))?;
+    }
     writes.into_iter().try_for_each(|(tensor, array, values)| match array {
         PARAM => optimizer.write_param(tensor, &values),
         state => optimizer.write_state(tensor, state, &values),

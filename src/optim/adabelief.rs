@@ -1,6 +1,6 @@
 //! AdaBelief; the rule is `shaders/rules/adabelief.wgsl`.
 
-use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, bias_correction, fields};
+use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, bias_correction, fields, ln_beta};
 use crate::optim::rule::settings::settings;
 
 settings! {
@@ -87,6 +87,15 @@ impl ElementwiseRule for AdaBelief {
             Scalar::call("beta2", self.beta2),
             Scalar::call("one_minus_beta2", 1.0 - self.beta2),
         ]
+    }
+
+    fn own_count(&self) -> Option<Vec<Scalar>> {
+        Some(vec![
+            Scalar::call("own_lr", self.lr),
+            Scalar::call("own_eps", self.eps),
+            Scalar::call("own_ln_beta1", ln_beta(self.beta1)),
+            Scalar::call("own_ln_beta2", ln_beta(self.beta2)),
+        ])
     }
 
     fn states(&self) -> Vec<StateSpec> {

@@ -70,6 +70,10 @@ impl ElementwiseRule for Adagrad {
         ]
     }
 
+    fn own_count(&self) -> Option<Vec<Scalar>> {
+        Some(vec![Scalar::call("own_lr", self.lr), Scalar::call("own_lr_decay", self.lr_decay)])
+    }
+
     fn states(&self) -> Vec<StateSpec> {
         vec![StateSpec { initial: self.initial_accumulator_value, ..StateSpec::zero("sum", true).positive() }]
     }

@@ -1,6 +1,8 @@
 //! Adai and AdaiW; the rule is `shaders/rules/adai.wgsl`.
 
-use super::rule::{ElementwiseRule, MAX_SUMS, Nothing, Real, Scalar, StateSpec, Sums, bias_correction, fields};
+use super::rule::{
+    ElementwiseRule, MAX_SUMS, Nothing, Real, Scalar, StateSpec, Sums, bias_correction, fields, ln_beta,
+};
 use crate::optim::rule::settings::settings;
 
 settings! {
@@ -196,6 +198,18 @@ macro_rules! adai {
                     Scalar::both("w_pg", 2.0 * a * l2, 1.0 / bc2),
                     Scalar::both("w_gg", a, 1.0 / bc2),
                 ]
+            }
+
+            fn own_count(&self) -> Option<Vec<Scalar>> {
+                let a = 1.0 - self.beta2;
+                let l2 = if $decoupled { 0.0 } else { self.weight_decay };
+                Some(vec![
+                    Scalar::call("own_ln_beta2", ln_beta(self.beta2)),
+                    Scalar::call("own_w_v", self.beta2),
+                    Scalar::call("own_w_pp", a * l2 * l2),
+                    Scalar::call("own_w_pg", 2.0 * a * l2),
+                    Scalar::call("own_w_gg", a),
+                ])
             }
 
             fn states(&self) -> Vec<StateSpec> {

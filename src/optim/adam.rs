@@ -2,7 +2,7 @@
 
 use super::rule::{
     ElementwiseRule, MAX_SUMS, Nothing, Real, Scalar, StateSpec, Sums, agreeing, bias_correction, caution, fields,
-    own_square,
+    ln_beta, own_square,
 };
 use crate::optim::rule::settings::settings;
 
@@ -162,7 +162,7 @@ macro_rules! adam {
             const TEXT: &'static str = include_str!("../../shaders/rules/adam.wgsl");
             const TOLERANCE: f64 = $tolerance;
             const SHARES_ROWS: bool = true;
-            const SUMS: Sums = Sums { sums: 1, totals: 1, after_clip: true, ..Sums::NONE };
+            const SUMS: Sums = Sums { sums: 1, totals: 1, after_clip: true, any_count: true, ..Sums::NONE };
 
             fn sums(&self) -> Sums {
                 if self.cautious { Self::SUMS } else { Sums::NONE }
@@ -193,6 +193,15 @@ macro_rules! adam {
                     Scalar::call("beta2", self.beta2),
                     Scalar::call("one_minus_beta2", 1.0 - self.beta2),
                 ]
+            }
+
+            fn own_count(&self) -> Option<Vec<Scalar>> {
+                Some(vec![
+                    Scalar::call("own_lr", self.lr),
+                    Scalar::call("own_eps", self.eps),
+                    Scalar::call("own_ln_beta1", ln_beta(self.beta1)),
+                    Scalar::call("own_ln_beta2", ln_beta(self.beta2)),
+                ])
             }
 
             fn states(&self) -> Vec<StateSpec> {

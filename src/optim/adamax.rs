@@ -1,6 +1,6 @@
 //! Adamax; the rule is `shaders/rules/adamax.wgsl`.
 
-use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, bias_correction, fields};
+use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, bias_correction, fields, ln_beta};
 use crate::optim::rule::settings::settings;
 
 settings! {
@@ -79,6 +79,10 @@ impl ElementwiseRule for Adamax {
             Scalar::call("one_minus_beta1", 1.0 - self.beta1),
             Scalar::call("beta2", self.beta2),
         ]
+    }
+
+    fn own_count(&self) -> Option<Vec<Scalar>> {
+        Some(vec![Scalar::call("own_lr", self.lr), Scalar::call("own_ln_beta1", ln_beta(self.beta1))])
     }
 
     fn states(&self) -> Vec<StateSpec> {

@@ -1,7 +1,7 @@
 //! Schedule-free AdamW; the rule is `shaders/rules/adamw_schedule_free.wgsl`.
 
-use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, bias_correction, fields};
-use super::schedule_free::Average;
+use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, bias_correction, fields, ln_beta};
+use super::schedule_free::{self, Average, Decision, Weighing};
 use crate::optim::rule::settings::settings;
 
 settings! {
@@ -10,8 +10,9 @@ settings! {
     ///
     /// `z ← z - γu`, `x ← (1-c)x + cz`, `y = (1-β)z + βx` where `u` is AdamW's direction at y. During training the parameters hold y;
     /// [`Optimizer::to_eval_params`](crate::Optimizer::to_eval_params) turns them into x and
-    /// [`to_train_params`](crate::Optimizer::to_train_params) back into y. The weights of the average follow the warm-up and assume a
-    /// constant learning rate γ; a later change of `lr` scales only the steps.
+    /// [`to_train_params`](crate::Optimizer::to_train_params) back into y. As in the package, the t-th step has the weight
+    /// `t^r γ_max^weight_lr_power` in the average, with the largest rate so far; steps at a rate of 0 before all others have none. If `r` or
+    /// `weight_lr_power` change later, the sum of the weights stays as it was in units of the last step's weight.
     ///
     /// The rule keeps `gap` = z - y and `v`.
     ///
@@ -46,14 +47,16 @@ settings! {
 fields! {
     /// The scalars of a step.
     Hyper {
-        /// c, the step's share of the average.
-        average,
-        /// 1-c
-        keep,
-        /// γ_t (1 - β(1-c))
-        step_size_y,
-        /// γ_t β(1-c)
-        step_size_gap,
+        /// γ_t
+        rate,
+        /// ((t-1)/t)^r
+        carry,
+        /// weight_lr_power
+        power,
+        /// β
+        beta,
+        /// 1-β
+        one_minus_beta,
         /// √(1-β2^t)
         correction,
         /// ε √(1-β2^t)
@@ -80,11 +83,16 @@ fields! {
 impl ElementwiseRule for AdamWScheduleFree {
     type Hyper<F: Real> = Hyper<F>;
     type State<F: Real> = State<F>;
-    type Decision<F: Real> = Nothing;
+    type Decision<F: Real> = Decision<F>;
     type GlobalState<F: Real> = Nothing;
-    const TEXT: &'static str = include_str!("../../shaders/rules/adamw_schedule_free.wgsl");
+    const TEXT: &'static str = concat!(
+        include_str!("../../shaders/rules/adamw_schedule_free.wgsl"),
+        include_str!("../../shaders/rules/parts/schedule_free.wgsl")
+    );
     /// Worst measured error: 1.70.
     const TOLERANCE: f64 = 5.5;
+
+    const PROGRESS: &'static [&'static str] = schedule_free::PROGRESS;
 
     fn scalars(&self, t: u64) -> Vec<Scalar> {
         let root = bias_correction(self.beta2, t).sqrt();
@@ -99,8 +107,27 @@ impl ElementwiseRule for AdamWScheduleFree {
         scalars
     }
 
+    fn own_count(&self) -> Option<Vec<Scalar>> {
+        Some(vec![
+            Scalar::call("own_lr", self.lr),
+            Scalar::call("own_warmup_steps", f64::from(self.warmup_steps)),
+            Scalar::call("own_r", self.r),
+            Scalar::call("own_eps", self.eps),
+            Scalar::call("own_ln_beta2", ln_beta(self.beta2)),
+        ])
+    }
+
     fn states(&self) -> Vec<StateSpec> {
         vec![StateSpec::zero("gap", true).exact(), StateSpec::zero("v", true).positive()]
+    }
+
+    fn progress_after(&self, t: u64) -> Vec<f64> {
+        self.average().progress(t, self.lr)
+    }
+
+    fn proceed<F: Real>(&self, h: &Hyper<F>, progress: &mut [F]) -> Decision<F> {
+        let Hyper { rate, carry, power, beta, one_minus_beta, .. } = *h;
+        schedule_free::proceed(&Weighing { rate, carry, power, beta, one_minus_beta }, progress)
     }
 
     fn evaluation(&self) -> Option<(&'static str, f64)> {
@@ -113,13 +140,13 @@ impl ElementwiseRule for AdamWScheduleFree {
     }
 
     #[inline(always)]
-    fn update<F: Real>(&self, h: &Hyper<F>, _: &Nothing, p: F, g: F, s: &mut State<F>) -> F {
+    fn update<F: Real>(&self, h: &Hyper<F>, d: &Decision<F>, p: F, g: F, s: &mut State<F>) -> F {
         let v = h.beta2 * s.v + h.one_minus_beta2 * g * g;
         s.v = v;
         let u = h.correction * g / (v.sqrt() + h.eps_hat) + h.decay * p;
         let gap = s.gap;
-        s.gap = h.keep * gap - h.step_size_gap * u;
-        h.average * gap - h.step_size_y * u
+        s.gap = d.keep * gap - d.step_size_gap * u;
+        d.average * gap - d.step_size_y * u
     }
 }
 

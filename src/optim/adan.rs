@@ -1,6 +1,6 @@
 //! Adan; the rule is `shaders/rules/adan.wgsl`.
 
-use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, bias_correction, fields, own_square};
+use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, bias_correction, fields, ln_beta, own_square};
 use crate::optim::rule::settings::settings;
 
 settings! {
@@ -104,6 +104,16 @@ impl ElementwiseRule for Adan {
             Scalar::call("beta3", self.beta3),
             Scalar::call("one_minus_beta3", 1.0 - self.beta3),
         ]
+    }
+
+    fn own_count(&self) -> Option<Vec<Scalar>> {
+        Some(vec![
+            Scalar::call("own_lr", self.lr),
+            Scalar::call("own_eps", self.eps),
+            Scalar::call("own_ln_beta1", ln_beta(self.beta1)),
+            Scalar::call("own_ln_beta2", ln_beta(self.beta2)),
+            Scalar::call("own_ln_beta3", ln_beta(self.beta3)),
+        ])
     }
 
     fn states(&self) -> Vec<StateSpec> {

@@ -1,6 +1,6 @@
 //! AdEMAMix; the rule is `shaders/rules/ademamix.wgsl`.
 
-use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, bias_correction, fields, own_square};
+use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, bias_correction, fields, ln_beta, own_square};
 use crate::optim::rule::settings::settings;
 
 settings! {
@@ -117,6 +117,19 @@ impl ElementwiseRule for AdEMAMix {
             Scalar::count("beta3", log_beta3.exp()),
             Scalar::count("one_minus_beta3", -log_beta3.exp_m1()),
         ]
+    }
+
+    fn own_count(&self) -> Option<Vec<Scalar>> {
+        Some(vec![
+            Scalar::call("own_lr", self.lr),
+            Scalar::call("own_eps", self.eps),
+            Scalar::call("own_alpha", self.alpha),
+            Scalar::call("own_ln_beta1", ln_beta(self.beta1)),
+            Scalar::call("own_ln_beta2", ln_beta(self.beta2)),
+            Scalar::call("own_inverse_ln_beta1", 1.0 / self.beta1.ln()),
+            Scalar::call("own_inverse_ln_beta3", 1.0 / self.beta3.ln()),
+            Scalar::call("own_warmup", self.warmup),
+        ])
     }
 
     fn states(&self) -> Vec<StateSpec> {

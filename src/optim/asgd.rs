@@ -85,6 +85,11 @@ impl ElementwiseRule for Asgd {
         ]
     }
 
+    fn own_count(&self) -> Option<Vec<Scalar>> {
+        let t0 = f64::from(self.t0 as f32);
+        Some(vec![Scalar::call("own_t0", t0), Scalar::call("own_t0_rest", self.t0 - t0)])
+    }
+
     fn states(&self) -> Vec<StateSpec> {
         let none = StateSpec { initial: -1.0, ..StateSpec::zero("eta", true) };
         vec![StateSpec::zero("ax", true).exact(), none.exact()]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::procedure::{Scheme, Shared};
-use super::rule::{ElementwiseRule, MAX_SUMS, Real, Scalar, StateSpec, Sums, bias_correction, fields};
+use super::rule::{ElementwiseRule, MAX_SUMS, Real, Scalar, StateSpec, Sums, bias_correction, fields, ln_beta};
 use crate::optim::rule::settings::{choice, settings};
 
 choice! {
@@ -209,7 +209,7 @@ impl ElementwiseRule for FlowAdam {
     const TEXT: &'static str = include_str!("../../shaders/rules/flowadam.wgsl");
     /// Worst measured error: 1.35.
     const TOLERANCE: f64 = 4.5;
-    const SUMS: Sums = Sums { sums: 4, totals: 4, after_clip: true, may_hold: true, ..Sums::NONE };
+    const SUMS: Sums = Sums { sums: 4, totals: 4, after_clip: true, may_hold: true, any_count: true, ..Sums::NONE };
 
     fn procedure(&self) -> Shared {
         match self.integrator {
@@ -268,6 +268,14 @@ impl ElementwiseRule for FlowAdam {
             Scalar::call("one_minus_beta_s", 1.0 - self.statistics_beta),
             Scalar::call("warmup", f64::from(self.warmup)),
         ]
+    }
+
+    fn own_count(&self) -> Option<Vec<Scalar>> {
+        Some(vec![
+            Scalar::call("own_lr", self.lr),
+            Scalar::call("own_ln_beta1", ln_beta(self.beta1)),
+            Scalar::call("own_ln_beta2", ln_beta(self.beta2)),
+        ])
     }
 
     fn states(&self) -> Vec<StateSpec> {

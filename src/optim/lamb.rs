@@ -1,6 +1,8 @@
 //! LAMB; the rule is `shaders/rules/lamb.wgsl`.
 
-use super::rule::{ElementwiseRule, MAX_SUMS, Nothing, Real, Scalar, StateSpec, Sums, bias_correction, fields};
+use super::rule::{
+    ElementwiseRule, MAX_SUMS, Nothing, Real, Scalar, StateSpec, Sums, bias_correction, fields, ln_beta,
+};
 use crate::optim::rule::settings::settings;
 
 settings! {
@@ -90,7 +92,7 @@ impl ElementwiseRule for Lamb {
     const TEXT: &'static str = include_str!("../../shaders/rules/lamb.wgsl");
     /// Worst measured error: 0.88.
     const TOLERANCE: f64 = 3.0;
-    const SUMS: Sums = Sums { sums: 2, totals: 2, after_clip: true, ..Sums::NONE };
+    const SUMS: Sums = Sums { sums: 2, totals: 2, after_clip: true, any_count: true, ..Sums::NONE };
 
     fn sums_read(&self) -> &'static [&'static str] {
         &["p", "g", "m", "v"]
@@ -108,6 +110,14 @@ impl ElementwiseRule for Lamb {
             Scalar::call("beta2", self.beta2),
             Scalar::call("one_minus_beta2", 1.0 - self.beta2),
         ]
+    }
+
+    fn own_count(&self) -> Option<Vec<Scalar>> {
+        Some(vec![
+            Scalar::call("own_eps", self.eps),
+            Scalar::call("own_ln_beta1", ln_beta(self.beta1)),
+            Scalar::call("own_ln_beta2", ln_beta(self.beta2)),
+        ])
     }
 
     fn states(&self) -> Vec<StateSpec> {

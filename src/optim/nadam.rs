@@ -2,7 +2,9 @@
 
 #[cfg(feature = "checkpoint")]
 use super::Rule as _;
-use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, bias_correction, fields, own_square};
+use super::rule::{
+    ElementwiseRule, LEAST_LN, Nothing, Real, Scalar, StateSpec, bias_correction, fields, ln_beta, own_square,
+};
 #[cfg(feature = "checkpoint")]
 use crate::Result;
 #[cfg(feature = "checkpoint")]
@@ -158,6 +160,15 @@ impl ElementwiseRule for NAdam {
             Scalar::call("beta2", self.beta2),
             Scalar::call("one_minus_beta2", 1.0 - self.beta2),
         ]
+    }
+
+    fn own_count(&self) -> Option<Vec<Scalar>> {
+        Some(vec![
+            Scalar::call("own_lr", self.lr),
+            Scalar::call("own_eps", self.eps),
+            Scalar::call("own_ln_beta2", ln_beta(self.beta2)),
+            Scalar::call("own_fade", (self.momentum_decay * 0.96_f64.ln()).max(LEAST_LN)),
+        ])
     }
 
     fn states(&self) -> Vec<StateSpec> {

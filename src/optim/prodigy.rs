@@ -2,7 +2,9 @@
 
 use std::borrow::Cow;
 
-use super::rule::{ElementwiseRule, MAX_SUMS, Real, Scalar, StateSpec, Sums, bias_correction, fields};
+use super::rule::{
+    ElementwiseRule, LEAST_LN, MAX_SUMS, Real, Scalar, StateSpec, Sums, bias_correction, fields, ln_beta,
+};
 use crate::optim::Value;
 use crate::optim::rule::settings::{Range, Ranged, Setting, settings};
 
@@ -213,6 +215,18 @@ impl ElementwiseRule for Prodigy {
         ]
     }
 
+    fn own_count(&self) -> Option<Vec<Scalar>> {
+        // Without bias correction every power is 0.
+        let of = |beta| if self.bias_correction { ln_beta(beta) } else { LEAST_LN };
+        let (ln_beta1, ln_beta2) = (of(self.beta1), of(self.beta2));
+        Some(vec![
+            Scalar::call("own_lr", self.lr),
+            Scalar::call("own_safeguard", f64::from(u8::from(self.safeguard_warmup))),
+            Scalar::call("own_ln_beta1", ln_beta1),
+            Scalar::call("own_ln_beta2", ln_beta2),
+        ])
+    }
+
     fn states(&self) -> Vec<StateSpec> {
         let none = StateSpec { initial: NOT_BEGUN, ..StateSpec::zero("p0", true) };
         vec![
@@ -224,9 +238,11 @@ impl ElementwiseRule for Prodigy {
     }
 
     fn variants() -> Vec<(&'static str, Self)> {
-        let base = Self { weight_decay: 0.1, ..Self::default() };
+        // With the default d0 the first steps are below the rounding of most parameters in f32, and θ0 - θ is mostly rounding.
+        let base = Self { weight_decay: 0.1, d0: 1e-2, ..Self::default() };
         vec![
             ("default", base),
+            ("small_d0", Self { d0: 1e-6, ..base }),
             ("large_d0", Self { d0: 0.3, beta2: 0.9, bias_correction: true, ..base }),
             (
                 "slow_growth",

@@ -1,6 +1,6 @@
 //! RAdam; the rule is `shaders/rules/radam.wgsl`.
 
-use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, bias_correction, fields, own_square};
+use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, bias_correction, fields, ln_beta, own_square};
 use crate::optim::rule::settings::settings;
 
 settings! {
@@ -97,6 +97,17 @@ impl ElementwiseRule for RAdam {
             Scalar::call("beta2", self.beta2),
             Scalar::call("one_minus_beta2", 1.0 - self.beta2),
         ]
+    }
+
+    fn own_count(&self) -> Option<Vec<Scalar>> {
+        let limit = 2.0 / (1.0 - self.beta2) - 1.0;
+        Some(vec![
+            Scalar::call("own_lr", self.lr),
+            Scalar::call("own_ln_beta1", ln_beta(self.beta1)),
+            Scalar::call("own_ln_beta2", ln_beta(self.beta2)),
+            Scalar::call("own_limit", limit),
+            Scalar::call("own_rest", limit + 2.0 / ln_beta(self.beta2)),
+        ])
     }
 
     fn states(&self) -> Vec<StateSpec> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::procedure::{Directions, Probe, Shared};
-use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, bias_correction, fields};
+use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, bias_correction, fields, ln_beta};
 use crate::optim::rule::settings::settings;
 
 settings! {
@@ -142,6 +142,14 @@ impl ElementwiseRule for SAdam {
             Scalar::call("zeta", self.stabilize_eps),
             Scalar::call("cap", self.lgi_cap),
         ]
+    }
+
+    fn own_count(&self) -> Option<Vec<Scalar>> {
+        Some(vec![
+            Scalar::call("own_lr", self.lr),
+            Scalar::call("own_ln_beta1", ln_beta(self.beta1)),
+            Scalar::call("own_ln_beta2", ln_beta(self.beta2)),
+        ])
     }
 
     fn states(&self) -> Vec<StateSpec> {

@@ -1,6 +1,62 @@
 //! The average that the two schedule-free rules share, and the weight of each step in this average.
 
 use super::Scalar;
+use super::rule::{Real, fields};
+
+/// The members of the progress: the sum of the weights in units of the last step's weight, and the largest rate so far.
+pub(super) const PROGRESS: &[&str] = &["weights", "largest"];
+
+fields! {
+    /// The decision from the progress.
+    Decision {
+        /// c, the step's share of the average.
+        average,
+        /// 1-c
+        keep,
+        /// γ_t (1 - β(1-c))
+        step_size_y,
+        /// γ_t β(1-c)
+        step_size_gap,
+    }
+}
+
+/// The members of `Hyper` that [`proceed`] reads.
+pub(super) struct Weighing<F> {
+    pub(super) rate: F,
+    pub(super) carry: F,
+    pub(super) power: F,
+    pub(super) beta: F,
+    pub(super) one_minus_beta: F,
+}
+
+/// Counts a step in the progress, and returns its share of the average with the step sizes.
+pub(super) fn proceed<F: Real>(h: &Weighing<F>, progress: &mut [F]) -> Decision<F> {
+    let [weights, largest_before] = progress else { return Decision::nan() };
+    let before = *largest_before;
+    let largest = before.max(h.rate);
+    let mut past = h.carry * *weights;
+    if largest > before {
+        past = past * (before / largest).powf(h.power);
+    }
+    // A rate that is 0 so far gives its step no weight.
+    let weighs = largest > F::zero() || h.power == F::zero();
+    let all = F::one() + past;
+    let (sum, c, keep) = if weighs { (all, F::one() / all, past / all) } else { (F::zero(), F::zero(), F::one()) };
+    (*weights, *largest_before) = (sum, largest);
+    Decision {
+        average: c,
+        keep,
+        step_size_y: h.rate * (h.one_minus_beta + h.beta * c),
+        step_size_gap: h.rate * h.beta * keep,
+    }
+}
+
+impl<F: Real> Decision<F> {
+    /// The decision of a progress with another count of numbers, which no caller has.
+    fn nan() -> Self {
+        Self { average: F::nan(), keep: F::nan(), step_size_y: F::nan(), step_size_gap: F::nan() }
+    }
+}
 
 /// The settings that decide the weights of the average.
 #[derive(Clone, Copy)]
@@ -18,7 +74,8 @@ impl Average {
         if t < u64::from(self.warmup_steps) { t as f64 / f64::from(self.warmup_steps) } else { 1.0 }
     }
 
-    /// c: the weight of step t, divided by the sum of the weights of steps 1 to t. The weight of a step is t^r times a power of its rate.
+    /// c at a constant rate: the weight of step t, divided by the sum of the weights of steps 1 to t. The weight of a step is t^r times a
+    /// power of its rate.
     fn share(self, t: u64) -> f64 {
         let warming = t.min(u64::from(self.warmup_steps));
         let mut sum = power_sum(self.r, t) - power_sum(self.r, warming);
@@ -29,15 +86,23 @@ impl Average {
         (t as f64).powf(self.r) * self.warm(t).powf(self.weight_lr_power) / sum
     }
 
+    /// The progress after `t` steps at the rate `lr`.
+    pub(super) fn progress(self, t: u64, lr: f64) -> Vec<f64> {
+        if t == 0 {
+            return vec![0.0; PROGRESS.len()];
+        }
+        let weighs = lr > 0.0 || self.weight_lr_power == 0.0;
+        vec![if weighs { self.share(t).recip() } else { 0.0 }, lr * self.warm(t)]
+    }
+
     /// The members of `Hyper` that both rules begin with.
     pub(super) fn scalars(self, t: u64, lr: f64) -> Vec<Scalar> {
-        let (c, warm) = (self.share(t), self.warm(t));
-        let toward = self.beta * (1.0 - c);
         vec![
-            Scalar::count("average", c),
-            Scalar::count("keep", 1.0 - c),
-            Scalar::both("step_size_y", lr, warm * (1.0 - toward)),
-            Scalar::both("step_size_gap", lr, warm * toward),
+            Scalar::both("rate", lr, self.warm(t)),
+            Scalar::count("carry", ((t - 1) as f64 / t as f64).powf(self.r)),
+            Scalar::call("power", self.weight_lr_power),
+            Scalar::call("beta", self.beta),
+            Scalar::call("one_minus_beta", 1.0 - self.beta),
         ]
     }
 

@@ -92,6 +92,10 @@ impl ElementwiseRule for Sgd {
         ]
     }
 
+    fn own_count(&self) -> Option<Vec<Scalar>> {
+        Some(vec![Scalar::call("own_gain", if self.momentum > 0.0 { 1.0 - self.dampening } else { 1.0 })])
+    }
+
     fn states(&self) -> Vec<StateSpec> {
         vec![StateSpec::zero("b", self.momentum > 0.0)]
     }

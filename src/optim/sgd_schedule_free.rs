@@ -1,7 +1,7 @@
 //! Schedule-free SGD; the rule is `shaders/rules/sgd_schedule_free.wgsl`.
 
 use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, fields};
-use super::schedule_free::Average;
+use super::schedule_free::{self, Average, Decision, Weighing};
 use crate::optim::rule::settings::settings;
 
 settings! {
@@ -37,14 +37,16 @@ settings! {
 fields! {
     /// The scalars of a step.
     Hyper {
-        /// c, the step's share of the average.
-        average,
-        /// 1-c
-        keep,
-        /// γ_t (1 - β(1-c))
-        step_size_y,
-        /// γ_t β(1-c)
-        step_size_gap,
+        /// γ_t
+        rate,
+        /// ((t-1)/t)^r
+        carry,
+        /// weight_lr_power
+        power,
+        /// β
+        beta,
+        /// 1-β
+        one_minus_beta,
         /// λ
         decay,
     }
@@ -61,11 +63,16 @@ fields! {
 impl ElementwiseRule for SgdScheduleFree {
     type Hyper<F: Real> = Hyper<F>;
     type State<F: Real> = State<F>;
-    type Decision<F: Real> = Nothing;
+    type Decision<F: Real> = Decision<F>;
     type GlobalState<F: Real> = Nothing;
-    const TEXT: &'static str = include_str!("../../shaders/rules/sgd_schedule_free.wgsl");
+    const TEXT: &'static str = concat!(
+        include_str!("../../shaders/rules/sgd_schedule_free.wgsl"),
+        include_str!("../../shaders/rules/parts/schedule_free.wgsl")
+    );
     /// Worst measured error: 1.28.
     const TOLERANCE: f64 = 4.0;
+
+    const PROGRESS: &'static [&'static str] = schedule_free::PROGRESS;
 
     fn scalars(&self, t: u64) -> Vec<Scalar> {
         let mut scalars = self.average().scalars(t, self.lr);
@@ -73,8 +80,25 @@ impl ElementwiseRule for SgdScheduleFree {
         scalars
     }
 
+    fn own_count(&self) -> Option<Vec<Scalar>> {
+        Some(vec![
+            Scalar::call("own_lr", self.lr),
+            Scalar::call("own_warmup_steps", f64::from(self.warmup_steps)),
+            Scalar::call("own_r", self.r),
+        ])
+    }
+
     fn states(&self) -> Vec<StateSpec> {
         vec![StateSpec::zero("gap", true).exact()]
+    }
+
+    fn progress_after(&self, t: u64) -> Vec<f64> {
+        self.average().progress(t, self.lr)
+    }
+
+    fn proceed<F: Real>(&self, h: &Hyper<F>, progress: &mut [F]) -> Decision<F> {
+        let Hyper { rate, carry, power, beta, one_minus_beta, .. } = *h;
+        schedule_free::proceed(&Weighing { rate, carry, power, beta, one_minus_beta }, progress)
     }
 
     fn evaluation(&self) -> Option<(&'static str, f64)> {
@@ -87,11 +111,11 @@ impl ElementwiseRule for SgdScheduleFree {
     }
 
     #[inline(always)]
-    fn update<F: Real>(&self, h: &Hyper<F>, _: &Nothing, p: F, g: F, s: &mut State<F>) -> F {
+    fn update<F: Real>(&self, h: &Hyper<F>, d: &Decision<F>, p: F, g: F, s: &mut State<F>) -> F {
         let u = g + h.decay * p;
         let gap = s.gap;
-        s.gap = h.keep * gap - h.step_size_gap * u;
-        h.average * gap - h.step_size_y * u
+        s.gap = d.keep * gap - d.step_size_gap * u;
+        d.average * gap - d.step_size_y * u
     }
 }
 

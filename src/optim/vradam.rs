@@ -2,6 +2,7 @@
 
 use super::rule::{
     ElementwiseRule, MAX_SUMS, Nothing, Real, Scalar, StateSpec, Sums, agreeing, bias_correction, caution, fields,
+    ln_beta,
 };
 use crate::optim::rule::settings::{choice, settings};
 
@@ -118,7 +119,7 @@ impl ElementwiseRule for VRAdam {
     const TEXT: &'static str = include_str!("../../shaders/rules/vradam.wgsl");
     /// Worst measured error: 0.88.
     const TOLERANCE: f64 = 3.0;
-    const SUMS: Sums = Sums { sums: 3, totals: 2, ..Sums::NONE };
+    const SUMS: Sums = Sums { sums: 3, totals: 2, any_count: true, ..Sums::NONE };
 
     fn sums(&self) -> Sums {
         Sums { after_clip: self.cautious, ..Self::SUMS }
@@ -157,6 +158,14 @@ impl ElementwiseRule for VRAdam {
             Scalar::call("w_mg", w_mg),
             Scalar::call("w_gg", w_gg),
         ]
+    }
+
+    fn own_count(&self) -> Option<Vec<Scalar>> {
+        Some(vec![
+            Scalar::call("own_eps", self.eps),
+            Scalar::call("own_ln_beta1", ln_beta(self.beta1)),
+            Scalar::call("own_ln_beta2", ln_beta(self.beta2)),
+        ])
     }
 
     fn states(&self) -> Vec<StateSpec> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::procedure::{Shared, Warp};
-use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, bias_correction, fields};
+use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, bias_correction, fields, ln_beta};
 use crate::optim::rule::settings::{Configured as _, choice, settings};
 use crate::{Error, Result};
 
@@ -99,6 +99,17 @@ fields! {
     }
 }
 
+impl WarpAdam {
+    /// κ without bias correction.
+    fn learning(&self) -> f64 {
+        match self.warp {
+            WarpMode::Frozen => 0.0,
+            WarpMode::Raw => self.warp_lr * self.lr * (1.0 - self.beta1),
+            WarpMode::Normalised => self.warp_lr,
+        }
+    }
+}
+
 impl ElementwiseRule for WarpAdam {
     type Hyper<F: Real> = Hyper<F>;
     type State<F: Real> = State<F>;
@@ -130,9 +141,9 @@ impl ElementwiseRule for WarpAdam {
         let before = |beta: f64| if t > 1 { bias_correction(beta, t - 1).recip() } else { 0.0 };
         let seen = if t > 1 { 1.0 } else { 0.0 };
         let learn = match self.warp {
-            WarpMode::Frozen => Scalar::both("learn", 0.0, seen),
-            WarpMode::Raw => Scalar::both("learn", self.warp_lr * self.lr * (1.0 - self.beta1), before(self.beta1)),
-            WarpMode::Normalised => Scalar::both("learn", self.warp_lr, seen),
+            WarpMode::Frozen => Scalar::both("learn", self.learning(), seen),
+            WarpMode::Raw => Scalar::both("learn", self.learning(), before(self.beta1)),
+            WarpMode::Normalised => Scalar::both("learn", self.learning(), seen),
         };
         let anchor = (self.warp_lr * self.warp_decay).min(1.0);
         vec![
@@ -148,6 +159,16 @@ impl ElementwiseRule for WarpAdam {
             Scalar::call("keep", 1.0 - anchor),
             Scalar::call("anchor", anchor),
         ]
+    }
+
+    fn own_count(&self) -> Option<Vec<Scalar>> {
+        Some(vec![
+            Scalar::call("own_lr", self.lr),
+            Scalar::call("own_eps", self.eps),
+            Scalar::call("own_learn", self.learning()),
+            Scalar::call("own_ln_beta1", ln_beta(self.beta1)),
+            Scalar::call("own_ln_beta2", ln_beta(self.beta2)),
+        ])
     }
 
     fn states(&self) -> Vec<StateSpec> {

@@ -213,6 +213,10 @@ pub(crate) struct Around {
     pub(crate) scheduled: bool,
     /// Telemetry measures every step.
     pub(crate) telemetry: bool,
+    /// A step may leave out tensors, and each tensor has a step count of its own.
+    pub(crate) partial: bool,
+    /// Some tensors or elements have step counts of their own, so that scalars may be computed on the GPU.
+    pub(crate) own_counts: bool,
 }
 
 impl Around {
@@ -249,6 +253,12 @@ impl Around {
     /// Whether the gradient has a factor per group.
     pub(crate) const fn scales_groups(self) -> bool {
         self.signed || matches!(self.accumulate, Some(Accumulate::Mean(_)))
+    }
+
+    /// The rule's scalars at the `t`-th step, with those from which the GPU computes the scalars of another count.
+    pub(crate) fn rule_scalars(self, rule: &dyn Rule, t: u64) -> Vec<Scalar> {
+        let own = if self.own_counts { rule.own_count() } else { None };
+        rule.scalars(t).into_iter().chain(own.into_iter().flatten()).collect()
     }
 
     /// A group's scalars at the `t`-th step: the rule's scalars, followed by the members of `wo_Extra` that are in use.

@@ -97,6 +97,8 @@ pub(crate) const PRODIGY: &[(&str, &str, Mistake)] = &[
     ("default", "s not scaled to the next d", Text(&[("let z = d.shrink * direction", "let z = direction")])),
     ("default", "N not scaled to the next d", Text(&[("share * share * n)", "n)")])),
     ("default", "s forgets nothing", Text(&[("h.beta3 * s.z", "s.z")])),
+    ("small_d0", "decay dropped", Text(&[("h.lambda * p + m", "m")])),
+    ("small_d0", "step with the next d", Text(&[("(h.rate * d.d)", "(h.rate * d.next)")])),
     ("large_d0", "ε without d", Text(&[("d.next * h.eps", "h.eps")])),
     (
         "large_d0",

@@ -46,8 +46,13 @@ fn without(problem: &Problem, outcome: &Outcome) -> (Problem, Outcome) {
         param: keep(t, &data.param),
         grad: keep(t, &data.grad),
         states: states(t, &data.states),
+        ..data.clone()
     });
-    let moved = |(t, moved): (usize, &Moved)| Moved { param: keep(t, &moved.param), states: states(t, &moved.states) };
+    let moved = |(t, moved): (usize, &Moved)| Moved {
+        param: keep(t, &moved.param),
+        states: states(t, &moved.states),
+        ..moved.clone()
+    };
     let tensors = outcome.tensors.iter().enumerate().map(moved).collect();
     let outcome = Outcome { tensors, ..outcome.clone() };
     (Problem { tensors: data.collect(), ..problem.clone() }, outcome)

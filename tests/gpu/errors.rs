@@ -317,7 +317,7 @@ fn tensors_too_large_to_count() {
 #[test]
 fn shapes_whose_rows_overflow() {
     let rows = "has rows of more than 4294967292 elements";
-    for shape in [&[0, usize::MAX][..], &[0, usize::MAX, 2], &[0, 1 << 20, 1 << 20]] {
+    for shape in [&[0, usize::MAX][..], &[0, usize::MAX, 2], &[0, 1 << 20, 1 << 20], &[0, 1 << 33, 1 << 31]] {
         let mut builder = builder();
         let narrow = builder.tensor(Group::DEFAULT, "narrow", &[0, 2]);
         let wide = builder.tensor(Group::DEFAULT, "wide", shape);
@@ -326,7 +326,8 @@ fn shapes_whose_rows_overflow() {
         says(builder.build_cpu::<f32>(), &["tensor `wide`", rows]);
         refuses(builder, &["tensor `wide`", rows]);
     }
-    for shape in [&[usize::MAX][..], &[usize::MAX, 3]] {
+    // The product of the last one is 2^64, of which u64 would keep 0.
+    for shape in [&[usize::MAX][..], &[usize::MAX, 3], &[1 << 33, 1 << 31]] {
         let mut builder = builder();
         builder.tensor(Group::DEFAULT, "w", shape);
         says(builder.build_cpu::<f64>(), &["tensor `w`", "more than 4294967292 elements"]);

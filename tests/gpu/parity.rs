@@ -166,8 +166,8 @@ pub(crate) fn check_pages(
     outcome
 }
 
-/// One dispatch serves all groups that keep the same states with the same initial values. Sums need one more dispatch. Sums and slopes need
-/// one for the decision. A matrix needs one.
+/// One dispatch serves all groups that keep the same states with the same initial values. Sums need one more dispatch. Sums, slopes and
+/// progress need one for the decision. A matrix needs one.
 fn dispatches(problem: &Problem) -> usize {
     let mut classes = Vec::new();
     for rule in &problem.groups {
@@ -176,8 +176,10 @@ fn dispatches(problem: &Problem) -> usize {
         }
     }
     let procedure = problem.groups[0].procedure();
+    let probes = probes(&procedure) > 0;
     let passes = procedure.as_ref().and_then(|procedure| procedure.pass()).is_some_and(|pass| pass.before_update);
-    let extra = usize::from(probes(&procedure) > 0) + if passes { classes.len() } else { 0 };
+    let decides = probes || !problem.groups[0].progress().is_empty();
+    let extra = usize::from(decides) + if passes { classes.len() } else { 0 };
     if problem.groups[0].sums().sums > 0 { 3 } else { classes.len() + extra }
 }
 

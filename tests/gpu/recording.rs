@@ -136,6 +136,14 @@ impl Trainee {
         }
     }
 
+    /// Records the part alone, and waits for it.
+    fn run(&mut self, part: &Part) {
+        let mut encoder = encoder();
+        self.record(&mut encoder, part);
+        submit(encoder);
+        gpu().wait().unwrap();
+    }
+
     fn copy_gradient(&self, encoder: &mut wgpu::CommandEncoder, part: &Part) {
         for (&tensor, n) in self.tensors.iter().zip(SIZES) {
             let to = self.optimizer.grad(tensor).unwrap();
@@ -196,7 +204,7 @@ impl Pair {
 
     fn model(&mut self, parts: &[Part]) {
         for part in parts {
-            gpu().run(|encoder| Ok(self.model.record(encoder, part))).unwrap();
+            self.model.run(part);
         }
     }
 
@@ -221,7 +229,7 @@ impl Pair {
             End::Stepped => {
                 submit(sums);
                 submit(update);
-                self.model(&[part.clone()]);
+                self.model(std::slice::from_ref(part));
             }
             End::UpdateDropped => {
                 submit(sums);
@@ -248,10 +256,10 @@ impl Pair {
             let settings = trainee.optimizer.rule(Group::DEFAULT).unwrap().settings();
             let ahead = ["beta1", "beta2"].into_iter().find(|ahead| settings.iter().any(|(name, _)| name == ahead));
             trainee.optimizer.set(Group::DEFAULT, ahead.expect("a setting"), &Value::Number(0.25)).unwrap();
-            gpu().run(|encoder| Ok(trainee.record(encoder, &step))).unwrap();
+            trainee.run(&step);
             let count = block_on(trainee.optimizer.read_step_count()).unwrap() as u32;
             trainee.optimizer.write_step_count(count + 5).unwrap();
-            gpu().run(|encoder| Ok(trainee.record(encoder, &Part { kind: Kind::Evaluating, ..step.clone() }))).unwrap();
+            trainee.run(&Part { kind: Kind::Evaluating, ..step.clone() });
         }
         prop_assert_eq!(self.tested.bytes(), self.model.bytes());
         for trainee in [&mut self.tested, &mut self.model] {
@@ -356,7 +364,8 @@ fn an_encoder_of_skipped_steps_that_is_submitted_very_late_locks_nothing() {
 fn a_half_step_ends_where_its_sums_cannot_be_trusted() {
     let mut trainee = Trainee::new(VRAdam::default().boxed());
     let first = crate::support::snapshot::snapshot(&trainee.optimizer);
-    let ends: [(&str, fn(&mut Optimizer, &Checkpoint)); 5] = [
+    type Ending = fn(&mut Optimizer, &Checkpoint);
+    let ends: [(&str, Ending); 5] = [
         ("restore", |o, first| first.restore(o).unwrap()),
         ("write_step_count", |o, _| o.write_step_count(3).unwrap()),
         ("a setting that is computed ahead", |o, _| o.set(Group::DEFAULT, "beta1", &Value::Number(0.5)).unwrap()),

@@ -39,6 +39,18 @@ fn every_layout_is_read() {
 }
 
 #[test]
+fn names_have_numbers_in_the_order_in_which_they_came() {
+    let name = |i: usize| format!("{:x}", i * 2_654_435_761 % 65_537);
+    let lines = (0..6000).map(|i| format!("u{},{},{}\n", name(i % 3000), name(i), i % 7));
+    let table = read(lines.collect::<String>().as_bytes(), false).expect("read");
+    assert_eq!((table.users(), table.items(), table.len()), (3000, 6000, 6000));
+    for user in 0..3000 {
+        let expected = [user, user + 3000].map(|i| ([user as u32, i as u32], (i % 7) as f32));
+        assert_eq!([2 * user, 2 * user + 1].map(|which| table.rating(which)), expected);
+    }
+}
+
+#[test]
 fn bad_lines_are_named() {
     let says = |text: &[u8], what: &str| {
         let error = failure(read(text, false));

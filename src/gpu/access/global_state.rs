@@ -1,8 +1,8 @@
-//! The losses of probes, the global state and the decisions, read and written outside of steps.
+//! The losses of probes, the global state, the progress and the decisions, read and written outside of steps.
 
 use crate::gpu::Optimizer;
 use crate::gpu::build::spec::Tensor;
-use crate::gpu::layout::units::{CONTROL_HEAD, LOSS_BYTES, VEC4};
+use crate::gpu::layout::units::{CONTROL_HEAD, LOSS_BYTES, ROW_STEPS, VEC4};
 use crate::gpu::record::evaluate::Probed;
 use crate::{Error, Result};
 
@@ -88,6 +88,87 @@ impl Optimizer {
             self.read_floats(CONTROL_HEAD + vec4s as u64 * VEC4, class.decision.len())
         });
         async move { reading?.await }
+    }
+
+    /// Reads the numbers that the rule keeps once per tensor, in the order of [`Rule::progress`](crate::Rule::progress); empty for most rules.
+    ///
+    /// # Errors
+    /// The handle belongs to another optimizer; the device was lost.
+    pub fn read_progress(&self, tensor: Tensor) -> impl Future<Output = Result<Vec<f32>>> + use<> {
+        let count = self.placement.classes[0].progress.len();
+        let reading = self.spec.tensor(tensor).map(|tensor| self.read_floats(self.progress_at(tensor), count));
+        async move { reading?.await }
+    }
+
+    /// Writes the numbers that are kept for a tensor, before the next submitted work.
+    pub(crate) fn write_progress(&self, tensor: usize, values: &[f32]) -> Result<()> {
+        if values.is_empty() {
+            return Ok(());
+        }
+        self.context.write(&self.kernels.control, self.progress_at(tensor), bytemuck::cast_slice(values))
+    }
+
+    /// Writes, for every tensor, the numbers that are kept after `step_count` steps with the current settings.
+    pub(crate) fn restart_progress(&self, step_count: u64) -> Result<()> {
+        (0..self.spec.tensors.len()).try_for_each(|tensor| self.restart_tensor(tensor, step_count))
+    }
+
+    fn restart_tensor(&self, tensor: usize, step_count: u64) -> Result<()> {
+        let rule = self.spec.groups[self.spec.tensors[tensor].group].rule.as_ref();
+        let own = if self.spec.around.partial { vec![step_count as f64, 0.0] } else { Vec::new() };
+        let numbers = rule.progress_after(step_count).into_iter().chain(own).map(|x| x as f32);
+        self.write_progress(tensor, &numbers.collect::<Vec<_>>())?;
+        self.write_row_steps(tensor, step_count)
+    }
+
+    /// Sets the step count of every element of a tensor, where elements have step counts.
+    fn write_row_steps(&self, tensor: usize, step_count: u64) -> Result<()> {
+        let Some(array) = self.arrays(tensor).into_iter().find(|array| array.name == ROW_STEPS) else { return Ok(()) };
+        for run in self.placement.layout.state_runs(tensor) {
+            let arena = &self.kernels.dispatches[run.shard].arena.buffer;
+            let counts = vec![step_count as f32; run.elements];
+            self.context.write(arena, array.stretch(&run).start, bytemuck::cast_slice(&counts))?;
+        }
+        Ok(())
+    }
+
+    /// The step count of a tensor on the GPU: that of the optimizer, without the steps that left out the tensor.
+    ///
+    /// # Errors
+    /// The handle belongs to another optimizer; the device was lost.
+    pub fn read_tensor_step_count(&self, tensor: Tensor) -> impl Future<Output = Result<u64>> + use<> {
+        let class = &self.placement.classes[0];
+        let (own, kept) = (class.progress.len(), class.kept_numbers().len());
+        let reading = self.spec.tensor(tensor).map(|tensor| {
+            let numbers = || self.read_floats(self.progress_at(tensor), kept);
+            if self.spec.around.partial { Ok(numbers()) } else { Err(self.read_step_count()) }
+        });
+        async move {
+            match reading? {
+                Ok(numbers) => Ok(numbers.await?[own] as u64),
+                Err(count) => count.await,
+            }
+        }
+    }
+
+    /// Sets the step count of a tensor, up to 2²⁴, for example when states are loaded. The progress of a rule that keeps one becomes that of as
+    /// many steps with the current settings.
+    ///
+    /// # Errors
+    /// The builder did not set [`Builder::partial_steps`](crate::Builder::partial_steps); a recorded step is not yet finished.
+    pub fn write_tensor_step_count(&self, tensor: Tensor, step_count: u32) -> Result<()> {
+        let tensor = self.spec.tensor(tensor)?;
+        if !self.spec.around.partial {
+            let problem = "it has the step count of the optimizer: call write_step_count, or tell the builder with partial_steps(true)";
+            return Err(self.spec.tensors[tensor].error(problem.to_owned()));
+        }
+        self.check_idle()?;
+        self.restart_tensor(tensor, u64::from(step_count))
+    }
+
+    /// The byte of the control buffer at which the progress of a tensor lies.
+    fn progress_at(&self, tensor: usize) -> u64 {
+        CONTROL_HEAD + self.placement.classes[0].progress_word(tensor) as u64 * 4
     }
 
     fn read_floats(&self, first: u64, count: usize) -> impl Future<Output = Result<Vec<f32>>> + use<> {

@@ -374,7 +374,10 @@ impl Optimizer {
         async move { Ok(bytemuck::pod_read_unaligned(&bytes.await?)) }
     }
 
-    /// Sets the step count, for example when states are loaded. A step with recorded sums and no recorded update ends.
+    /// Sets the step count, for example when states are loaded. The progress of a rule that keeps one
+    /// ([`Rule::progress`](crate::Rule::progress)) becomes that of as many steps with the current settings, and with
+    /// [`Builder::partial_steps`](crate::Builder::partial_steps) or [`Builder::fresh_rows`](crate::Builder::fresh_rows) every tensor and every
+    /// row gets this count. A step with recorded sums and no recorded update ends.
     ///
     /// # Errors
     /// The encoder of a recorded step or of recorded sums is neither finished nor dropped.
@@ -383,7 +386,7 @@ impl Optimizer {
         self.context.write(&self.kernels.control, 0, bytemuck::bytes_of(&step_count))?;
         self.context.write(&self.kernels.control, RAN, bytemuck::bytes_of(&self.scalars.ran()))?;
         self.scalars.restart(Some(u64::from(step_count)));
-        Ok(())
+        self.restart_progress(u64::from(step_count))
     }
 
     /// Returns an error while a recorded step is unfinished.

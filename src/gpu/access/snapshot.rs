@@ -24,6 +24,8 @@ pub struct Snapshot {
     stochastic: bool,
     mode: Mode,
     global_state: usize,
+    /// The names of the numbers that are kept once per tensor.
+    progress: Vec<&'static str>,
     losses: Option<(PageOffset, usize)>,
     tensors: Vec<SavedTensor>,
     pub(crate) about: About,
@@ -86,9 +88,16 @@ pub(crate) struct Arrays {
     pub(crate) group: String,
     pub(crate) shape: Vec<usize>,
     pub(crate) arrays: Vec<(String, Packed)>,
+    /// The numbers that are kept once per tensor, with their names.
+    pub(crate) progress: Vec<(String, f32)>,
 }
 
 impl Arrays {
+    /// A number that is kept once per tensor.
+    pub(crate) fn number(&self, name: &str) -> Option<f32> {
+        self.progress.iter().find(|(n, _)| n == name).map(|(_, value)| *value)
+    }
+
     pub(crate) fn get(&self, name: &str) -> Option<&Packed> {
         self.arrays.iter().find(|(n, _)| n == name).map(|(_, values)| values)
     }
@@ -112,6 +121,8 @@ struct SavedTensor {
     shape: Vec<usize>,
     elements: usize,
     arrays: Vec<Array>,
+    /// The word of the control's copy at which the progress begins.
+    progress: usize,
     format: Format,
     param: Option<PageOffset>,
     runs: Vec<(PageOffset, StateRun)>,
@@ -161,8 +172,10 @@ impl Optimizer {
         self.check_buffers()?;
         let most = self.context.device.limits().max_buffer_size;
         let mut plan = Plan::default();
-        let global_state = self.placement.classes[0].global_state.len();
-        let control = plan.add(&self.kernels.control, 0, CONTROL_HEAD + global_state as u64 * 4, most);
+        let class = &self.placement.classes[0];
+        let (global_state, progress) = (class.global_state.len(), class.kept_numbers());
+        let kept = if progress.is_empty() { global_state } else { 4 * class.all_decisions(self.spec.tensors.len()) };
+        let control = plan.add(&self.kernels.control, 0, CONTROL_HEAD + kept as u64 * 4, most);
         let losses = self
             .kernels
             .losses
@@ -187,6 +200,7 @@ impl Optimizer {
                 shape: info.shape.clone(),
                 elements: info.used() as usize,
                 arrays: self.kept_arrays(index),
+                progress: class.progress_word(index),
                 format,
                 param: copied,
                 runs: self.state_runs(index).map(|run| (arenas[run.shard], run)).collect(),
@@ -200,6 +214,7 @@ impl Optimizer {
             stochastic: self.placement.classes[0].stochastic,
             mode: self.modes.get(),
             global_state,
+            progress,
             losses,
             tensors,
             about: About { optimizer: self.spec.groups[0].rule.name(), groups },
@@ -238,6 +253,12 @@ impl Optimizer {
     /// has stay as they are.
     pub(crate) fn write_arrays(&self, tensor: usize, saved: &Arrays) -> Result<()> {
         self.write_saved_params(tensor, saved)?;
+        let class = &self.placement.classes[0];
+        let saved_numbers = |names: &[&str]| names.iter().map(|name| saved.number(name)).collect::<Option<Vec<f32>>>();
+        // A file from an optimizer without counts of its own has none; they are then those of the optimizer.
+        if let Some(numbers) = saved_numbers(&class.kept_numbers()).or_else(|| saved_numbers(&class.progress)) {
+            self.write_progress(tensor, &numbers)?;
+        }
         for array in self.kept_arrays(tensor).iter().filter(|array| !keeps_precision(array.name)) {
             let Some(values) = saved.get(array.name) else { continue };
             if values.layout() == array.form.into() {
@@ -314,7 +335,11 @@ impl Snapshot {
         let global_state = floats(self.control, CONTROL_HEAD / VEC4, self.global_state);
         let slot = |copied, j: usize| f64::from(floats(copied, j as u64 * LOSS_BYTES / VEC4, 1)[0]);
         let losses = self.losses.map_or_else(Vec::new, |(copied, n)| (0..n).map(|j| slot(copied, j)).collect());
+        let words: Vec<f32> = bytemuck::pod_collect_to_vec(&pages[self.control.page][self.control.offset as usize..]);
+        let decisions = &words[CONTROL_WORDS..];
         let tensors = self.tensors.into_iter().map(|tensor| {
+            let numbers = decisions.get(tensor.progress..).unwrap_or_default();
+            let progress = self.progress.iter().zip(numbers).map(|(name, x)| ((*name).to_owned(), *x)).collect();
             let param = tensor.param.map_or_else(
                 || Packed::nearest(tensor.format, &[]),
                 |copied| {
@@ -332,7 +357,7 @@ impl Snapshot {
                 }
                 arrays.push((array.name.to_owned(), values));
             }
-            Arrays { name: tensor.name, group: tensor.group, shape: tensor.shape, arrays }
+            Arrays { name: tensor.name, group: tensor.group, shape: tensor.shape, arrays, progress }
         });
         let contents = Contents { control, global_state, losses, tensors: tensors.collect() };
         // In a browser, dropping a buffer keeps its memory.

@@ -44,6 +44,7 @@ pub(crate) enum Which {
     Scratch,
     Tasks,
     Telemetry(usize),
+    StandIn,
 }
 
 impl fmt::Display for Which {
@@ -70,6 +71,7 @@ impl fmt::Display for Which {
             Self::Scratch => ("scratch of rows", None),
             Self::Tasks => ("table of row tasks", None),
             Self::Telemetry(n) => ("telemetry", Some(n)),
+            Self::StandIn => ("gradients of a step without tensors", None),
         };
         f.write_str(what)?;
         number.map_or(Ok(()), |number| write!(f, " {number}"))

@@ -141,6 +141,35 @@ impl Builder {
         self
     }
 
+    /// Allows steps that leave out tensors: [`Optimizer::step_tensors`](crate::Optimizer::step_tensors), and
+    /// [`Optimizer::step_with_grads`](crate::Optimizer::step_with_grads) with the gradients of some tensors. A tensor that a step leaves out
+    /// keeps its parameters, its states, its average and its own step count, and has no part in sums, as torch does for a parameter whose
+    /// gradient is `None`. Bias corrections follow the step count of each tensor; schedules, and settings that change, follow that of the
+    /// optimizer. It costs 12 bytes per tensor, and one more dispatch per step where the step has no sums. Rules that integrate inside the
+    /// step, and custom rules whose scalars depend on the step count, do not allow it. Default: off.
+    ///
+    /// ```
+    /// use wgpu_optim::{AdamW, Group, Optimizer};
+    /// # let gpu = pollster::block_on(wgpu_optim::tools::adapter::Selector::default().open())?;
+    /// # let (device, queue) = (gpu.device, gpu.queue);
+    /// let mut builder = Optimizer::builder(AdamW { lr: 0.1, weight_decay: 0.5, ..AdamW::default() });
+    /// let used = builder.tensor(Group::DEFAULT, "expert 1", &[2]);
+    /// let unused = builder.tensor(Group::DEFAULT, "expert 2", &[2]);
+    /// let mut optimizer = builder.partial_steps(true).build(&device, &queue)?;
+    /// optimizer.write_param(unused, &[0.85, 1.0])?;
+    ///
+    /// let mut encoder = device.create_command_encoder(&Default::default());
+    /// optimizer.step_tensors(&mut encoder, [used])?;
+    /// queue.submit([encoder.finish()]);
+    /// assert_eq!(pollster::block_on(optimizer.read_param(unused))?, [0.85, 1.0]);
+    /// assert_eq!(pollster::block_on(optimizer.read_tensor_step_count(unused))?, 0);
+    /// # Ok::<(), wgpu_optim::Error>(())
+    /// ```
+    pub fn partial_steps(&mut self, allow: bool) -> &mut Self {
+        self.spec.around.partial = allow;
+        self
+    }
+
     /// Allows plain steps ([`Optimizer::step`](crate::Optimizer::step)) of a rule that probes before its first probes. Such a step of
     /// [`SAdam`](crate::SAdam) is a step of AdamW, because the rule has no slopes to damp it with. The steps that evaluate need no
     /// permission. Default: not allowed, and such a step is an error.
@@ -321,6 +350,7 @@ impl Builder {
             return Err(Error::Usage(mistake.clone()));
         }
         let mut spec = self.spec.clone();
+        spec.around.own_counts = spec.around.partial || spec.rows.sets.iter().any(|set| set.fresh);
         spec.settle()?;
         Ok(spec)
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use crate::gpu::build::spec::{Home, Slice, Spec, TensorInfo, index_of};
 use crate::gpu::layout::units::{VEC4, bytes_of};
 use crate::optim::procedure::spec::Feature;
-use crate::optim::rule::{check_common, need, same_rule};
+use crate::optim::rule::{check_common, need, need_own_counts, same_rule};
 use crate::options::storage::Format;
 use crate::{Error, NoDecay, Result};
 
@@ -49,6 +49,9 @@ impl Spec {
             group.scheduled.iter().try_for_each(|s| s.check(group.rule.as_ref(), &group.name))?;
         }
         self.around.check()?;
+        if self.around.partial {
+            need_own_counts(self.rule(), "partial_steps")?;
+        }
         check_common(self.groups.iter().map(|g| (g.name.as_str(), g.rule.as_ref())))?;
         self.check_procedure()?;
         if self.tensors.is_empty() {

@@ -128,6 +128,7 @@ impl Optimizer {
             control,
             losses: (class.probes() > 0).then(|| buffers.create(Which::Losses, OWNED)).transpose()?,
             passes: passes::create(&passes, &buffers)?,
+            stand_in: (sizes.of(Which::StandIn) > 0).then(|| buffers.create(Which::StandIn, OWNED)).transpose()?,
             runs: runs.map(|runs| runs.create(&buffers)).transpose()?,
         };
         let placement = Placement {
@@ -290,7 +291,8 @@ impl Optimizer {
         let finalize = pipelines[0].pipeline.clone();
         // Without decisions, `wo_finalize` computes only the totals, so it serves as `wo_reduce` too.
         let reduce = pipeline("wo_reduce").unwrap_or_else(|| finalize.clone());
-        Ok(RoundDispatch { finalize, reduce, conclude: pipeline("wo_conclude"), group, partials, totals })
+        let (conclude, wait) = (pipeline("wo_conclude"), pipeline("wo_wait"));
+        Ok(RoundDispatch { finalize, reduce, conclude, wait, group, partials, totals })
     }
 
     /// The bindings of an entry point that reads no gradient, before gradients exist. The layout allows writes to gradients, so an unused

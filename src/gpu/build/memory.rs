@@ -74,7 +74,9 @@ impl Plan {
                 memory.add(Role::Control, Owner::Crate, control);
                 return memory.add(Role::Scalars, Owner::Crate, bytes - control);
             }
-            Which::Spans(_) | Which::Segments(_) | Which::Tensors(_) | Which::Passes | Which::Runs => Role::Tables,
+            Which::Spans(_) | Which::Segments(_) | Which::Tensors(_) | Which::Passes | Which::Runs | Which::StandIn => {
+                Role::Tables
+            }
             Which::Partials(_) => Role::PartialSums,
             Which::Totals(_) => Role::Totals,
             Which::Control | Which::Confirmation | Which::Losses => Role::Control,

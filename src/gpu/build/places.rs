@@ -173,7 +173,8 @@ fn united(spec: &Spec, state: &RowState) -> Vec<Class> {
             }
         }
     }
-    let (counted, tensors) = (state.selects() && groups[0].rule.sums().sums > 0, spec.tensors.len());
+    let leaves = state.selects() || spec.around.partial;
+    let (counted, tensors) = (leaves && groups[0].rule.sums().sums > 0, spec.tensors.len());
     let stored = |tensor: &TensorInfo| Class { formats: tensor.formats.clone(), ..classes[tensor.group].clone() };
     let packs = spec.tensors.iter().any(|tensor| stored(tensor).array_counts().packs());
     let stochastic = spec.tensors.iter().any(|tensor| stored(tensor).rounds_stochastically());

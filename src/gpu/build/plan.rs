@@ -55,7 +55,7 @@ impl Plan {
         let control = CONTROL_HEAD + class.all_decisions(tensors) as u64 * VEC4;
         let dynamic_gradients = spec.dynamic_gradients;
         let tables = Tables {
-            gradients: if dynamic_gradients { tensors } else { 0 },
+            gradients: if dynamic_gradients || spec.around.partial { tensors } else { 0 },
             rows: rows.table(&spec.tensors),
             in_control: class.scalars_in_control.map(|_| control),
         };
@@ -70,6 +70,9 @@ impl Plan {
         rings.plan(&mut sizes);
         passes::plan(&passes, &mut sizes);
         runs.iter().for_each(|runs| runs.plan(&mut sizes));
+        if dynamic_gradients && spec.around.partial {
+            sizes.add(Which::StandIn, VEC4);
+        }
         rows.plan(&mut sizes);
         rows.plan_remap(&layout, &classes.distinct, &mut sizes);
         let sample = spec.around.telemetry.then(|| Sample::new(control, &layout, &sizes));

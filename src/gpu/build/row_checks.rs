@@ -3,7 +3,7 @@
 use crate::gpu::build::spec::{Home, Mask, RowSetInfo, Spec, TensorInfo};
 use crate::optim::Value;
 use crate::optim::rule::settings::within_f32;
-use crate::optim::rule::{need_one_rate, need_rows, need_shared};
+use crate::optim::rule::{need_element_counts, need_one_rate, need_rows, need_shared};
 use crate::options::storage::RoundingMode;
 use crate::{Error, Result};
 
@@ -39,6 +39,9 @@ impl Spec {
         for set in &self.rows.sets {
             if !names.insert(&set.name) {
                 return Err(Error::Duplicate { kind: "row set", name: set.name.clone() });
+            }
+            if set.fresh {
+                need_element_counts(self.groups[0].rule.as_ref(), "fresh_rows")?;
             }
             self.check_set(set, &mut set_of)?;
             self.check_mask(set)?;

@@ -43,6 +43,7 @@ impl Builder {
             reserved: None,
             mask: Mask::None,
             nonzero: false,
+            fresh: false,
         });
         RowSet { index: self.spec.rows.sets.len() - 1, id }
     }
@@ -71,6 +72,37 @@ impl Builder {
     /// the gradient. A mask may be set too. Default: off.
     pub fn skip_zero_gradients(&mut self, rows: RowSet) -> &mut Self {
         self.change(rows, |set| set.nonzero = true)
+    }
+
+    /// Gives the rows of a set step counts of their own: a row that begins anew, by [`Optimizer::remap`](crate::Optimizer::remap),
+    /// [`reset_rows`](crate::Optimizer::reset_rows) or [`reset_states`](crate::Optimizer::reset_states), takes the first steps of a new
+    /// optimizer, and a step that leaves out a row or an element does not count for it. Without this, bias corrections follow the step count of
+    /// the optimizer, so that the first step of a fresh row may be far longer. Schedules, and settings that change, follow the optimizer's.
+    ///
+    /// The count is an f32 per element, the state `steps`, because a step may leave out single elements and a row may lie in several
+    /// workgroups: 4 bytes per parameter of the set, read and written by each step. Rules whose scalars do not depend on the step count keep
+    /// none. Adai, AdaiW and Prodigy, whose sums need one count, and the schedule-free rules do not allow it. Default: off.
+    ///
+    /// ```
+    /// use wgpu_optim::{AdamW, Group, Optimizer};
+    ///
+    /// let mut builder = Optimizer::builder(AdamW { lr: 0.1, ..AdamW::default() });
+    /// let splats = builder.tensor(Group::DEFAULT, "splats", &[2]);
+    /// let rows = builder.row_set("rows", &[splats]);
+    /// let mut optimizer = builder.fresh_rows(rows).build_cpu::<f32>()?;
+    /// let mut values = [1.0, 1.0];
+    /// for _ in 0..100 {
+    ///     optimizer.step(&mut [&mut values], &[&[1.0, 1.0]])?;
+    /// }
+    /// optimizer.reset_rows(rows, &[1, 0], &[&values])?;
+    /// let before = values;
+    /// optimizer.step(&mut [&mut values], &[&[1.0, 1.0]])?;
+    /// assert!((before[0] - values[0] - 0.1 - 0.001 * before[0]).abs() < 1e-4); // Adam's first step
+    /// assert_eq!(optimizer.state(splats, "v")?.len(), 2);
+    /// # Ok::<(), wgpu_optim::Error>(())
+    /// ```
+    pub fn fresh_rows(&mut self, rows: RowSet) -> &mut Self {
+        self.change(rows, |set| set.fresh = true)
     }
 
     /// Multiplies the change of each column of a tensor by a rate; decoupled decay is part of the change. A row holds all dimensions but the first, and a column

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::optim::procedure::probes;
 use crate::optim::{Rule, Scalar};
 use crate::options::around::{Around, evaluation_scalar};
-use crate::options::schedule::{Scheduled, scalars_at};
+use crate::options::schedule::{Scheduled, scalars_of};
 use crate::options::storage::{Formats, Storage};
 use crate::{Error, NoDecay, Result};
 
@@ -260,7 +260,8 @@ impl GroupInfo {
 
     /// The scalars of the group at the `t`-th step, with the scalars of the options around the rule.
     pub(crate) fn scalars(&self, around: Around, t: u64) -> Result<Vec<Scalar>> {
-        let rule = scalars_at(self.rule.as_ref(), &self.scheduled, &self.name, t)?;
+        let pick = |now: &dyn Rule| around.rule_scalars(now, t);
+        let rule = scalars_of(self.rule.as_ref(), &self.scheduled, &self.name, t, pick)?;
         let mut scalars = around.scalars(rule, self.maximize, t);
         scalars.extend(evaluation_scalar(self.rule.as_ref()));
         Ok(scalars)
@@ -291,6 +292,8 @@ pub(crate) struct RowSetInfo {
     pub(crate) reserved: Option<usize>,
     pub(crate) mask: Mask,
     pub(crate) nonzero: bool,
+    /// Each element has a step count of its own, which begins anew with its row.
+    pub(crate) fresh: bool,
 }
 
 /// The owner of the flags of a row set.

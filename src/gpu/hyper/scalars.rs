@@ -76,6 +76,8 @@ pub(crate) struct Rings {
     slots: u64,
     /// Bytes of a [`Call`] with its rows.
     call_size: u64,
+    /// The tensors with a position per call, else 0.
+    positions: usize,
     /// Bytes of the gradient positions of a call.
     gradients_row: u64,
     /// Bytes of the table of rows of a call.
@@ -89,7 +91,7 @@ pub(crate) struct Rings {
 /// The sizes of the tables beside the rows per step count.
 #[derive(Debug, Default)]
 pub(crate) struct Tables {
-    /// The count of tensors where each step names its gradients, else 0.
+    /// The count of tensors where each step names its gradients, or its tensors, else 0.
     pub(crate) gradients: usize,
     /// The table of rows of the first call.
     pub(crate) rows: Vec<u32>,
@@ -124,6 +126,8 @@ struct Slots {
     /// One token per slot. Encoders hold clones of the token while they may still read the slot.
     tokens: Vec<Arc<()>>,
     current: Option<usize>,
+    /// Whether the current slot names all tensors.
+    names_all: bool,
 }
 
 /// The slot of a recorded step.
@@ -164,7 +168,9 @@ impl Rings {
         let sums = groups[0].rule.sums();
         let probes = probes(&groups[0].rule.procedure()) > 0;
         let may_skip = spec.around.guards() || sums.may_refuse || sums.may_hold || probes;
-        let rings = Self { rows, count_row, slots, call_size, gradients_row, rows_row, in_control, may_skip };
+        let positions = tables.gradients;
+        let rings =
+            Self { rows, count_row, slots, call_size, positions, gradients_row, rows_row, in_control, may_skip };
         let end = rings.gradients_at(slots);
         check(limits.max_storage_buffer_binding_size, "max_storage_buffer_binding_size", end)?;
         Ok(rings)
@@ -244,7 +250,7 @@ impl Scalars {
                 progress: Arc::default(),
                 confirmation: rings.may_skip.then(|| Mailbox::new(buffers, Which::Confirmation)).transpose()?,
             },
-            slots: Slots { tokens: (0..rings.slots).map(|_| Arc::new(())).collect(), current: None },
+            slots: Slots { tokens: (0..rings.slots).map(|_| Arc::new(())).collect(), current: None, names_all: true },
             half: None,
             around,
             rows,
@@ -261,14 +267,15 @@ impl Scalars {
         self.rings.may_skip
     }
 
-    /// Prepares the rows that the next recorded step may read. `gradients`: the gradient positions of the step, for dynamic gradients. A half
-    /// step that has no update yet ends.
+    /// Prepares the rows that the next recorded step may read. `gradients`: the gradient positions of the step, for dynamic gradients and for
+    /// steps that leave out tensors. `None`: all tensors, with the gradients that they were bound with. A half step that has no update yet
+    /// ends.
     pub(crate) fn begin(&mut self, context: &Context, groups: &[GroupInfo], gradients: Option<&[u32]>) -> Result<Slot> {
         if self.counts.is_full() && !settle(context, || !self.counts.is_full()) {
             return Err(self.counts.refusal());
         }
         let slot = match self.slots.current {
-            Some(slot) if gradients.is_none() => slot,
+            Some(slot) if gradients.is_none() && self.slots.names_all => slot,
             _ => self.take_slot(context, groups, gradients)?,
         };
         self.counts
@@ -289,13 +296,15 @@ impl Scalars {
         let slot = free.ok_or(Error::TooManySteps { unfinished: bound, bound })?;
         let rows = rows_of(groups, self.around, 1, |scalars| scalar_rows(scalars).0)?;
         context.write(&self.calls, self.rings.call_at(slot as u64) + CALL_HEAD, bytemuck::cast_slice(&rows))?;
-        if let Some(gradients) = gradients {
-            context.write(&self.buffer, self.rings.gradients_at(slot as u64), bytemuck::cast_slice(gradients))?;
+        if self.rings.positions > 0 {
+            let all = vec![0; if gradients.is_none() { self.rings.positions } else { 0 }];
+            let positions = bytemuck::cast_slice(gradients.unwrap_or(&all));
+            context.write(&self.buffer, self.rings.gradients_at(slot as u64), positions)?;
         }
         if !self.rows.is_empty() {
             context.write(&self.buffer, self.rings.rows_at(slot as u64), bytemuck::cast_slice(&self.rows))?;
         }
-        self.slots.current = Some(slot);
+        (self.slots.current, self.slots.names_all) = (Some(slot), gradients.is_none());
         Ok(slot)
     }
 

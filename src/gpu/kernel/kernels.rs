@@ -22,6 +22,8 @@ pub(crate) struct Kernels {
     pub(crate) passes: Option<wgpu::Buffer>,
     /// `Some` if the caller gives gradients with each step.
     pub(crate) runs: Option<Runs>,
+    /// The gradients of a step that names none; no kernel reads them.
+    pub(crate) stand_in: Option<wgpu::Buffer>,
 }
 
 /// The dispatches of a shard, with their bindings.
@@ -130,6 +132,8 @@ pub(crate) struct RoundDispatch {
     pub(crate) reduce: wgpu::ComputePipeline,
     /// The decisions without the totals, if a step may be recorded in two halves.
     pub(crate) conclude: Option<wgpu::ComputePipeline>,
+    /// After a micro-batch, where it may leave out tensors.
+    pub(crate) wait: Option<wgpu::ComputePipeline>,
     pub(crate) group: wgpu::BindGroup,
     pub(crate) partials: wgpu::Buffer,
     pub(crate) totals: wgpu::Buffer,

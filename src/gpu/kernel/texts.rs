@@ -14,6 +14,7 @@ use crate::gpu::kernel::text::Access;
 use crate::gpu::layout::class::{Class, Round, RowText, Stage};
 use crate::optim::procedure::refusal;
 use crate::optim::procedure::spec::Feature;
+use crate::optim::rule::need_element_counts;
 use crate::optim::{ALL, Entry, Rule, Value};
 use crate::options::around::{Accumulate, Around, Clip, Ema, LossScale};
 use crate::tools::shader::{Checked, Target, Translation};
@@ -41,6 +42,9 @@ fn arounds() -> Vec<Around> {
         Around { zero_grad: true, ..none },
         Around { signed: true, ..none },
         Around { telemetry: true, ..none },
+        Around { own_counts: true, ..none },
+        Around { partial: true, own_counts: true, ..none },
+        Around { partial: true, own_counts: true, ..every },
     ];
     for clip in clips {
         arounds.extend([Around { clip, ..none }, Around { clip, ..every }]);
@@ -94,7 +98,13 @@ fn evaluating(entry: &Entry) -> Vec<Box<dyn Rule>> {
 
 /// The texts of a class with rows, each feature alone and all at once.
 fn row_texts(rule: &dyn Rule, around: Around) -> Vec<Text> {
-    let rows = |mask, nonzero, columns| RowText { mask, nonzero, columns, shared: rule.shares_rows() && !nonzero };
+    let rows = |mask, nonzero, columns| RowText {
+        mask,
+        nonzero,
+        columns,
+        shared: rule.shares_rows() && !nonzero,
+        fresh: around.own_counts,
+    };
     let all =
         [rows(None, false, false), rows(Some(0), false, false), rows(None, true, false), rows(Some(1), true, true)];
     let mut texts = Vec::new();
@@ -128,7 +138,12 @@ fn every_text_with_rows_validates_and_binds_no_more_than_every_device_does() {
     let [alone, .., every] = &arounds()[..] else { panic!("there are several") };
     let mut seen = HashSet::new();
     for entry in ALL.iter().filter(|entry| refusal(&entry.sample().procedure(), entry.name, Feature::Rows).is_none()) {
-        for around in [Around::default(), *alone, *every] {
+        let fresh = Around { own_counts: true, ..*every };
+        let partial = Around { partial: true, ..fresh };
+        let element = need_element_counts(entry.sample().as_ref(), "").is_ok();
+        let own = [fresh, partial, Around { own_counts: true, ..Around::default() }];
+        let own = own.into_iter().filter(|_| element);
+        for around in [Around::default(), *alone, *every].into_iter().chain(own) {
             for text in row_texts(entry.sample().as_ref(), around) {
                 if seen.insert(text.wgsl.clone()) {
                     check(&text);

@@ -7,7 +7,7 @@
 
 use crate::gpu::layout::class::Class;
 use crate::gpu::layout::memory::Role;
-use crate::gpu::layout::units::{ACCUMULATOR, AVERAGE, BLOCK_VEC4S, Counts, MASTER, REMAINDER, VEC4};
+use crate::gpu::layout::units::{ACCUMULATOR, AVERAGE, BLOCK_VEC4S, Counts, MASTER, REMAINDER, ROW_STEPS, VEC4};
 use crate::optim::procedure::spec::ArraySpec;
 use crate::optim::{Kind, StateSpec};
 use crate::options::storage::blockwise::BLOCK;
@@ -77,7 +77,7 @@ impl Array {
 }
 
 impl Class {
-    /// The arrays of the arena, in order: the kept states, the accumulator, the average of the weights, the master or remainder of the
+    /// The arrays of the arena, in order: the kept states, the accumulator, the average of the weights, the step counts, the master or remainder of the
     /// parameters, the arrays of the procedure.
     pub(crate) fn arrays(&self) -> Vec<Array> {
         let exact = |role, name| (role, name, Form::Whole, Kind::Exact, false);
@@ -102,7 +102,8 @@ impl Class {
             before = before.with(form);
             array
         };
-        states.chain(accumulator).chain(average).chain(precision).chain(procedure).map(place).collect()
+        let steps = self.has_row_steps().then(|| exact(Role::RowSteps, ROW_STEPS));
+        states.chain(accumulator).chain(average).chain(steps).chain(precision).chain(procedure).map(place).collect()
     }
 
     /// The count of arrays of each width.
@@ -128,6 +129,7 @@ pub(crate) const PARAM: &str = "param";
 /// Whether the parameters, or an array beside the states of a rule, have this name.
 #[cfg(feature = "custom")]
 pub(crate) fn is_taken(name: &str) -> bool {
-    let own = [PARAM, ACCUMULATOR, AVERAGE].contains(&name) || crate::gpu::layout::units::keeps_precision(name);
+    let own =
+        [PARAM, ACCUMULATOR, AVERAGE, ROW_STEPS].contains(&name) || crate::gpu::layout::units::keeps_precision(name);
     own || crate::optim::procedure::is_taken(name)
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::Result;
-use crate::gpu::layout::units::SUM_LANES;
+use crate::gpu::layout::units::{STEPS, SUM_LANES, WAITING};
 use crate::optim::procedure::spec::{PassSpec, RoundSpec};
 use crate::optim::procedure::{Shared, probes};
 use crate::optim::rule::Origin;
@@ -64,6 +64,10 @@ pub struct Class {
     pub(crate) scalars: Vec<(&'static str, Depends)>,
     pub(crate) decision: Vec<&'static str>,
     pub(crate) global_state: Vec<&'static str>,
+    /// The numbers that the rule keeps once per tensor.
+    pub(crate) progress: Vec<&'static str>,
+    /// The scalars from which the rule computes those of another step count. Empty: none has another.
+    pub(crate) own: Vec<&'static str>,
     pub(crate) procedure: Shared,
     pub(crate) sums: Sums,
     pub(crate) around: Around,
@@ -117,7 +121,8 @@ impl Class {
     }
 
     pub(crate) fn with(rule: &dyn Rule, around: Around, groups: usize) -> Self {
-        let scalars = around.scalars(rule.scalars(1), false, 1).into_iter();
+        let scalars = around.scalars(around.rule_scalars(rule, 1), false, 1).into_iter();
+        let own = if around.own_counts { rule.own_count() } else { None };
         Self {
             name: rule.name(),
             rule: rule.text().into(),
@@ -128,6 +133,8 @@ impl Class {
             evaluated: rule.evaluation().map(|(state, _)| state),
             decision: rule.decision().to_vec(),
             global_state: rule.global_state().to_vec(),
+            progress: rule.progress().to_vec(),
+            own: own.into_iter().flatten().map(|scalar| scalar.name).collect(),
             procedure: rule.procedure(),
             sums: rule.sums(),
             around,
@@ -182,7 +189,7 @@ impl Class {
     /// The rounds of sums that a step makes.
     pub(crate) fn rounds(&self) -> Vec<Round> {
         match (self.sums.sums > 0, self.around.sums()) {
-            (false, false) if self.probes() > 0 => vec![Round::Only],
+            (false, false) if self.probes() > 0 || self.proceeds() => vec![Round::Only],
             (false, false) => Vec::new(),
             (true, _) if self.sums.after_clip && self.around.clips_norm() => vec![Round::First, Round::Second],
             _ => vec![Round::Only],
@@ -241,9 +248,36 @@ impl Class {
         self.global_state.len().div_ceil(4)
     }
 
-    /// Vec4s of the decision for a tensor: the members of the rule, then the clip factor.
+    /// Vec4s of the decision for a tensor: the members of the rule, then the clip factor, then the numbers that are kept, then whether the
+    /// step takes the tensor.
     pub(crate) fn decision_vec4s(&self) -> usize {
-        (self.decision.len() + usize::from(self.around.clips_norm())).div_ceil(4)
+        (self.first_of_progress() + self.kept_numbers().len() + usize::from(self.around.partial)).div_ceil(4)
+    }
+
+    /// The names of the numbers that are kept once per tensor.
+    pub(crate) fn kept_numbers(&self) -> Vec<&'static str> {
+        let partial: &[&str] = if self.around.partial { &[STEPS, WAITING] } else { &[] };
+        [&self.progress, partial].concat()
+    }
+
+    /// The numbers before the progress in the decision for a tensor.
+    pub(crate) fn first_of_progress(&self) -> usize {
+        self.decision.len() + usize::from(self.around.clips_norm())
+    }
+
+    /// Whether the arena holds a step count per element: the scalars of the rule depend on it.
+    pub(crate) fn has_row_steps(&self) -> bool {
+        self.rows.is_some_and(|rows| rows.fresh) && !self.own.is_empty()
+    }
+
+    /// Whether a micro-batch may leave out tensors.
+    pub(crate) const fn waits(&self) -> bool {
+        self.around.partial && self.around.accumulate.is_some()
+    }
+
+    /// Whether steps change numbers that are kept once per tensor.
+    pub(crate) fn proceeds(&self) -> bool {
+        !self.progress.is_empty() || self.around.partial
     }
 
     /// Vec4s of the global state and of the decisions for this many tensors, at least one.
@@ -263,4 +297,6 @@ pub(crate) struct RowText {
     pub(crate) columns: bool,
     /// The rows of the tensor have one second moment each.
     pub(crate) shared: bool,
+    /// Elements have step counts of their own.
+    pub(crate) fresh: bool,
 }

@@ -16,6 +16,8 @@ pub enum Role {
     Accumulator,
     /// The average of the weights: [`Builder::ema`](crate::Builder::ema).
     Average,
+    /// Step counts of elements: [`Builder::fresh_rows`](crate::Builder::fresh_rows).
+    RowSteps,
     /// The f32 copy of parameters in half precision: [`RoundingMode::Master`](crate::options::storage::RoundingMode::Master).
     Master,
     /// The low 16 bits of split parameters: [`RoundingMode::Split`](crate::options::storage::RoundingMode::Split).
@@ -51,6 +53,7 @@ impl fmt::Display for Role {
             Self::State(name) => f.pad(&format!("state {name}")),
             Self::Accumulator => f.pad("gradient accumulator"),
             Self::Average => f.pad("average of the weights"),
+            Self::RowSteps => f.pad("step counts of rows"),
             Self::Master => f.pad("master"),
             Self::Remainder => f.pad("remainder"),
             Self::Procedure(name) => f.pad(name),

@@ -37,6 +37,7 @@ pub(crate) struct SetState {
     pub(crate) source: usize,
     pub(crate) mask: Option<Place>,
     pub(crate) nonzero: bool,
+    pub(crate) fresh: bool,
 }
 
 /// The row sets of an optimizer and its columns' rates.
@@ -87,8 +88,8 @@ impl RowState {
             });
             set.tensors.iter().for_each(|&t| state.set_of[t] = Some(index));
             let (name, tensors) = (set.name.clone(), set.tensors.clone());
-            let (reserved, nonzero) = (set.reserved.is_some(), set.nonzero);
-            state.sets.push(SetState { name, tensors, capacity, reserved, live, source: live, mask, nonzero });
+            let (reserved, nonzero, fresh) = (set.reserved.is_some(), set.nonzero, set.fresh);
+            state.sets.push(SetState { name, tensors, capacity, reserved, live, source: live, mask, nonzero, fresh });
         }
         for (&tensor, rates) in &info.columns {
             state.columns[tensor] = rates.iter().map(|r| *r as f32).collect();
@@ -161,6 +162,7 @@ impl RowState {
             nonzero: set.is_some_and(|set| set.nonzero),
             columns: self.columns.iter().any(|rates| !rates.is_empty()),
             shared,
+            fresh: set.is_some_and(|set| set.fresh),
         })
     }
 

@@ -79,6 +79,18 @@ pub(crate) const ACCUMULATOR: &str = "gradient_accumulator";
 /// The average of the weights.
 pub(crate) const AVERAGE: &str = "ema";
 
+/// The step count of a tensor, where tensors have step counts of their own.
+pub(crate) const STEPS: &str = "step_count";
+
+/// The step counts of the elements of a tensor with fresh rows.
+pub(crate) const ROW_STEPS: &str = "steps";
+
+/// 1 where the accumulator of a tensor holds gradients that a step has not taken yet.
+pub(crate) const WAITING: &str = "waiting";
+
+/// The place of the gradient of a tensor that a step leaves out. As a float it is 2, which every device keeps bit for bit; no window is as long.
+pub(crate) const ABSENT: u32 = 1 << 30;
+
 /// Bytes of `wo_Control` before the decisions.
 pub(crate) const CONTROL_HEAD: u64 = 48;
 

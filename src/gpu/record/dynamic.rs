@@ -8,7 +8,7 @@ use crate::gpu::build::scope::{Patience, Scope};
 use crate::gpu::build::spec::{Slice, Tensor, index_of};
 use crate::gpu::kernel::kernels::{Kind, Offsets, Pass};
 use crate::gpu::kernel::pipelines::{Pipeline, bind_group};
-use crate::gpu::layout::units::VEC4;
+use crate::gpu::layout::units::{ABSENT, VEC4};
 use crate::gpu::layout::windows::Limits;
 use crate::{Error, Result};
 
@@ -17,7 +17,7 @@ use crate::{Error, Result};
 pub(crate) struct DynamicGradients {
     windows: Vec<Slice>,
     window_of: Vec<usize>,
-    /// First vec4 of each tensor's gradient in its window.
+    /// First vec4 of each tensor's gradient in its window; [`ABSENT`] where the step leaves out the tensor.
     pub(crate) positions: Vec<u32>,
     dispatches: Vec<RunDispatch>,
 }
@@ -129,9 +129,17 @@ impl Optimizer {
         }
         let mut all = Vec::with_capacity(given.len());
         for (index, (given, info)) in given.into_iter().zip(&self.spec.tensors).enumerate() {
+            if self.spec.around.partial && given.is_none() {
+                all.push(None);
+                continue;
+            }
             let bound = || self.placement.grad(index).map(Slice::from);
             let slice = given.or_else(bound).ok_or_else(|| {
-                info.error("it has no gradient: it was bound without one and none was given".to_owned())
+                info.error(
+                    "it has no gradient: it was bound without one and none was given; Builder::partial_steps(true) allows steps that leave \
+                     it out"
+                        .to_owned(),
+                )
             })?;
             // One dispatch cannot write a buffer and read it through another binding.
             if self.placement.layout.shards.iter().any(|l| self.placement.buffers[l.param.buffer] == slice.buffer) {
@@ -139,12 +147,15 @@ impl Optimizer {
                     "its gradients lie in a buffer of parameters; dynamic gradients need another buffer".to_owned(),
                 ));
             }
-            all.push(slice);
+            all.push(Some(slice));
         }
         self.context.check()?;
         let mut checked = HashSet::new();
         for (info, grad) in self.spec.tensors.iter().zip(&all) {
-            if info.elements > 0 && checked.insert(&grad.buffer) {
+            if let Some(grad) = grad
+                && info.elements > 0
+                && checked.insert(&grad.buffer)
+            {
                 info.check_buffer(&self.context.device, "gradients", &grad.buffer)?;
             }
         }
@@ -154,20 +165,20 @@ impl Optimizer {
     }
 
     /// Cuts the gradients' buffers into windows that the device can bind. Usually a window is the whole buffer.
-    fn windows(&self, grads: Vec<Slice>) -> Result<DynamicGradients> {
+    fn windows(&self, grads: Vec<Option<Slice>>) -> Result<DynamicGradients> {
         let limits = Limits::of(&self.context.device.limits());
         let mut buffers = Vec::new();
-        let buffer_of: Vec<usize> = grads.iter().map(|g| index_of(&mut buffers, &g.buffer)).collect();
-        let mut order: Vec<usize> = (0..grads.len()).collect();
-        order.sort_unstable_by_key(|&t| (buffer_of[t], grads[t].offset));
+        let given = grads.iter().enumerate().filter_map(|(tensor, grad)| Some((tensor, grad.as_ref()?)));
+        let mut order: Vec<(usize, usize, &Slice)> =
+            given.map(|(tensor, grad)| (index_of(&mut buffers, &grad.buffer), tensor, grad)).collect();
+        order.sort_unstable_by_key(|(buffer, _, grad)| (*buffer, grad.offset));
         let (mut windows, mut window_of, mut positions) =
-            (Vec::<Slice>::new(), vec![0; grads.len()], vec![0; grads.len()]);
+            (Vec::<Slice>::new(), vec![None; grads.len()], vec![ABSENT; grads.len()]);
         let mut open = None;
-        for tensor in order {
-            let grad = &grads[tensor];
+        for (buffer_of, tensor, grad) in order {
             let end = (grad.offset + grad.size).next_multiple_of(VEC4).min(grad.buffer.size());
             let start = match open {
-                Some((buffer, start)) if buffer == buffer_of[tensor] && end - start <= limits.window => start,
+                Some((buffer, start)) if buffer == buffer_of && end - start <= limits.window => start,
                 _ if end <= limits.window => 0,
                 _ => grad.offset / limits.alignment * limits.alignment,
             };
@@ -178,17 +189,28 @@ impl Optimizer {
                      the gradients with Builder::bind, which splits them, or split the tensor"
                 )));
             }
-            if open != Some((buffer_of[tensor], start)) {
+            if open != Some((buffer_of, start)) {
                 windows.push(Slice { buffer: grad.buffer.clone(), offset: start, size: 0 });
-                open = Some((buffer_of[tensor], start));
+                open = Some((buffer_of, start));
             }
-            window_of[tensor] = windows.len() - 1;
+            window_of[tensor] = Some(windows.len() - 1);
             let unit = 4 * self.spec.tensors[tensor].formats.grads.bytes();
             positions[tensor] = ((grad.offset - start) / unit) as u32;
             if let Some(window) = windows.last_mut() {
                 window.size = window.size.max(end - start);
             }
         }
+        if windows.is_empty() {
+            let unread = self.kernels.stand_in.iter().map(|buffer| Slice::from(buffer.slice(..)));
+            windows.extend(unread);
+        }
+        // A tensor that is left out reads no window: it joins the dispatch of the tensor before it.
+        let mut last = 0;
+        let window_of = window_of.into_iter().map(|window| {
+            last = window.unwrap_or(last);
+            last
+        });
+        let window_of = window_of.collect();
         Ok(DynamicGradients { windows, window_of, positions, dispatches: Vec::new() })
     }
 }

@@ -241,7 +241,8 @@ impl PendingStep<'_> {
 
     /// Names the gradients of the last request [`EvalRequest::Gradient`], where each step names its gradients
     /// ([`Builder::dynamic_gradients`](crate::Builder::dynamic_gradients)): ranges as in [`Optimizer::step_with_grads`]. Call it before the
-    /// next [`next`](Self::next). Without it, the passes read the bound gradients.
+    /// next [`next`](Self::next). Without it, the passes read the bound gradients. With [`Builder::partial_steps`](crate::Builder::partial_steps) the
+    /// step leaves out the tensors that the call does not name.
     ///
     /// ```
     /// use wgpu_optim::{EvalRequest, FlowAdam, Group, Integrator, Optimizer};
@@ -270,6 +271,16 @@ impl PendingStep<'_> {
         self.slot = Some(optimizer.begin_call(Some(&dynamic.positions))?);
         self.dynamic = Some(dynamic);
         Ok(())
+    }
+
+    /// Names the bound gradients of all tensors.
+    fn set_bound_grads(&mut self) -> Result<()> {
+        if !self.optimizer.spec.around.partial {
+            return self.set_grads([]);
+        }
+        let every = vec![0; self.optimizer.spec.tensors.len()];
+        let grads = self.optimizer.bound_grads(&every)?;
+        self.set_grads(grads.iter().map(|(tensor, buffer, range)| (*tensor, buffer.slice(range.clone()))))
     }
 
     /// The optimizer of this step, for reading.
@@ -336,7 +347,7 @@ impl PendingStep<'_> {
             return Ok(());
         }
         if self.optimizer.kernels.runs.is_some() && self.dynamic.is_none() && self.steps {
-            self.set_grads([])?;
+            self.set_bound_grads()?;
         }
         let (optimizer, slot, dynamic) = (&*self.optimizer, self.slot()?, self.dynamic.as_ref());
         // The passes of a step may lie in several encoders and read several slots.

@@ -6,15 +6,16 @@ use crate::gpu::build::spec::Tensor;
 use crate::gpu::hyper::scalars::Slot;
 use crate::gpu::kernel::kernels::Kind;
 use crate::gpu::kernel::kernels::Offsets;
-use crate::gpu::layout::units::{ACCUMULATED, RAN, ROUNDED};
+use crate::gpu::layout::units::{ABSENT, ACCUMULATED, RAN, ROUNDED};
 use crate::gpu::record::dynamic::DynamicGradients;
 use crate::options::around::Mode;
 use crate::{Error, Result};
 
 impl Optimizer {
     /// Records one step that rebinds the gradients of some tensors: ranges with the lengths and alignment of
-    /// [`Builder::bind`](crate::Builder::bind), in buffers that hold no parameters. The other tensors use their bound gradients. The step has
-    /// one dispatch per run of tensors with gradients in one buffer.
+    /// [`Builder::bind`](crate::Builder::bind), in buffers that hold no parameters. The other tensors use their bound gradients; with
+    /// [`Builder::partial_steps`](crate::Builder::partial_steps) the step leaves them out. The step has one dispatch per run of tensors with
+    /// gradients in one buffer.
     ///
     /// # Errors
     /// The builder did not set [`Builder::dynamic_gradients`](crate::Builder::dynamic_gradients); a range does not fit; a tensor is named
@@ -30,6 +31,57 @@ impl Optimizer {
         self.record(encoder, &slot, Some(&dynamic));
         self.finish(encoder, slot);
         Ok(())
+    }
+
+    /// Records one step over these tensors, with the gradients that they were bound with. It leaves out the other tensors: parameters, states,
+    /// averages, accumulators, gradients and their step counts stay as they are, and they have no part in sums. With accumulation, the step
+    /// also takes the tensors with gradients in their accumulators. A step without any tensor counts too.
+    ///
+    /// # Errors
+    /// The builder did not set [`Builder::partial_steps`](crate::Builder::partial_steps); otherwise as [`step`](Self::step), except that a tensor
+    /// that the step leaves out needs no gradient.
+    pub fn step_tensors(
+        &mut self,
+        encoder: &mut wgpu::CommandEncoder,
+        tensors: impl IntoIterator<Item = Tensor>,
+    ) -> Result<()> {
+        self.check_whole()?;
+        let named = self.named(tensors)?;
+        if self.kernels.runs.is_some() {
+            let grads = self.bound_grads(&named)?;
+            return self.step_with_grads(
+                encoder,
+                grads.iter().map(|(tensor, buffer, range)| (*tensor, buffer.slice(range.clone()))),
+            );
+        }
+        let slot = self.begin_call(Some(&named))?;
+        self.record(encoder, &slot, None);
+        self.finish(encoder, slot);
+        Ok(())
+    }
+
+    /// The position of each tensor's gradient for a call that names these tensors: 0, or [`ABSENT`].
+    fn named(&self, tensors: impl IntoIterator<Item = Tensor>) -> Result<Vec<u32>> {
+        if !self.spec.around.partial {
+            let problem =
+                "a call that names its tensors leaves out the others: tell the builder with partial_steps(true)";
+            return Err(Error::Usage(problem.to_owned()));
+        }
+        let mut named = vec![ABSENT; self.spec.tensors.len()];
+        for tensor in tensors {
+            named[self.spec.tensor(tensor)?] = 0;
+        }
+        Ok(named)
+    }
+
+    /// The bound gradients of the named tensors.
+    pub(crate) fn bound_grads(&self, named: &[u32]) -> Result<Vec<(Tensor, wgpu::Buffer, std::ops::Range<u64>)>> {
+        let tensors = self.spec.tensor_handles().zip(named).filter(|(_, position)| **position != ABSENT);
+        let bound = |((tensor, _), _)| {
+            let slice = self.grad(tensor)?;
+            Ok((tensor, slice.buffer().clone(), slice.offset()..slice.offset() + slice.size()))
+        };
+        tensors.map(bound).collect()
     }
 
     /// Records the first half of a step: the sums, reduced into [`totals`](Self::totals). Rules without sums record nothing. The second half,
@@ -89,13 +141,37 @@ impl Optimizer {
     /// [`accumulate_with_grads`](Self::accumulate_with_grads).
     pub fn accumulate(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
         if self.kernels.runs.is_some() {
+            if self.spec.around.partial {
+                let all: Vec<Tensor> = self.spec.tensor_handles().map(|(tensor, _)| tensor).collect();
+                return self.accumulate_tensors(encoder, all);
+            }
             return self.accumulate_with_grads(encoder, []);
         }
         self.check_accumulates()?;
         let slot = self.begin_call(None)?;
-        self.dispatch(&mut self.begin_pass(encoder), Kind::Accumulate, &slot, None);
-        self.count_micro_batches(encoder);
-        self.scalars.release(encoder, slot);
+        self.record_micro_batch(encoder, slot, None);
+        Ok(())
+    }
+
+    /// As [`accumulate`](Self::accumulate), for a micro-batch with gradients of these tensors alone. The step of the window takes every tensor
+    /// that a micro-batch of the window named.
+    ///
+    /// # Errors
+    /// As [`accumulate`](Self::accumulate) and [`step_tensors`](Self::step_tensors).
+    pub fn accumulate_tensors(
+        &mut self,
+        encoder: &mut wgpu::CommandEncoder,
+        tensors: impl IntoIterator<Item = Tensor>,
+    ) -> Result<()> {
+        self.check_accumulates()?;
+        let named = self.named(tensors)?;
+        if self.kernels.runs.is_some() {
+            let grads = self.bound_grads(&named)?;
+            let grads = grads.iter().map(|(tensor, buffer, range)| (*tensor, buffer.slice(range.clone())));
+            return self.accumulate_with_grads(encoder, grads);
+        }
+        let slot = self.begin_call(Some(&named))?;
+        self.record_micro_batch(encoder, slot, None);
         Ok(())
     }
 
@@ -111,10 +187,22 @@ impl Optimizer {
         self.check_accumulates()?;
         let dynamic = self.dynamic_gradients(grads, [Kind::Accumulate])?;
         let slot = self.begin_call(Some(&dynamic.positions))?;
-        self.dispatch(&mut self.begin_pass(encoder), Kind::Accumulate, &slot, Some(&dynamic));
+        self.record_micro_batch(encoder, slot, Some(&dynamic));
+        Ok(())
+    }
+
+    fn record_micro_batch(&self, encoder: &mut wgpu::CommandEncoder, slot: Slot, dynamic: Option<&DynamicGradients>) {
+        {
+            let mut pass = self.begin_pass(encoder);
+            self.dispatch(&mut pass, Kind::Accumulate, &slot, dynamic);
+            if let Some(round) = self.kernels.rounds.first()
+                && let Some(wait) = &round.wait
+            {
+                round.finish(&mut pass, wait, &slot);
+            }
+        }
         self.count_micro_batches(encoder);
         self.scalars.release(encoder, slot);
-        Ok(())
     }
 
     /// Records the copy of the count of micro-batches to the control buffer.

@@ -1,11 +1,11 @@
 //! The metadata of a checkpoint.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 
 use serde_json::{Map, Value as Json, json};
 
 use super::arrays;
-use super::fields::{count, list, text, word};
+use super::metadata::{self, Metadata, Setting};
 use super::saved::{Checkpoint, Settings};
 use crate::Result;
 use crate::gpu::access::snapshot::{Control, Rounding};
@@ -25,6 +25,7 @@ impl Checkpoint {
     fn version(&self) -> u64 {
         let mut arrays = self.contents.tensors.iter().flat_map(|tensor| &tensor.arrays);
         let plain = arrays.all(|(_, values)| matches!(values, Packed::F32(_)));
+        let plain = plain && self.contents.tensors.iter().all(|tensor| tensor.progress.is_empty());
         let Control { rounding, mode, .. } = self.contents.control;
         if plain && rounding.is_none() && mode == Mode::Training { 1 } else { VERSION }
     }
@@ -63,8 +64,7 @@ impl Checkpoint {
     }
 }
 
-pub(crate) fn check_version(file: &TensorFile, about: &Json) -> Result<()> {
-    let version = count(file, about, "version")?;
+pub(super) fn check_version(file: &TensorFile, version: u64) -> Result<()> {
     if version == 0 {
         return Err(file.error("has version 0; versions begin at 1"));
     }
@@ -74,40 +74,33 @@ pub(crate) fn check_version(file: &TensorFile, about: &Json) -> Result<()> {
     Ok(())
 }
 
-pub(crate) fn control(file: &TensorFile, about: &Json) -> Result<Control> {
-    let scale = f32::from_bits(word(file, about, "loss_scale_bits")?);
+pub(super) fn control(file: &TensorFile, metadata: &Metadata) -> Result<Control> {
+    let scale = f32::from_bits(metadata.loss_scale);
     LossScale::check_scale(scale.into()).map_err(|problem| file.error(format!("its {problem}")))?;
-    let rounding = match &about["rounding"] {
-        Json::Null => None,
-        rounding => Some(Rounding { key: word(file, rounding, "key")?, steps: word(file, rounding, "steps")? }),
-    };
-    let mode = match &about["mode"] {
-        Json::Null => Mode::Training,
-        mode => mode.as_str().and_then(Mode::named).ok_or_else(|| {
+    let mode = match metadata.mode.as_deref() {
+        None => Mode::Training,
+        Some(mode) => Mode::named(mode).ok_or_else(|| {
+            let mode = quote(mode);
             file.error(format!("its mode is {mode}, needs \"training\", \"average\" or \"evaluation\""))
         })?,
     };
-    Ok(Control {
-        step_count: word(file, about, "applied")?,
-        skipped: word(file, about, "skipped")?,
-        streak: word(file, about, "streak")?,
-        scale,
-        accumulated: micro_batches(file, about)?,
-        mode,
-        rounding,
-    })
-}
-
-/// The count of micro-batches in the accumulator; a file that was saved between two windows has no such count.
-fn micro_batches(file: &TensorFile, about: &Json) -> Result<u32> {
-    if about["accumulated"].is_null() {
-        return Ok(0);
-    }
-    let batches = word(file, about, "accumulated")?;
-    if batches > MOST_MICRO_BATCHES {
+    if metadata.accumulated > MOST_MICRO_BATCHES {
+        let batches = metadata.accumulated;
         return Err(file.error(format!("`accumulated` is {batches}, needs at most {MOST_MICRO_BATCHES}")));
     }
-    Ok(batches)
+    let Metadata { step_count, skipped, streak, accumulated, .. } = *metadata;
+    let rounding = metadata.rounding.as_ref().map(|rounding| Rounding { key: rounding.key, steps: rounding.steps });
+    Ok(Control { step_count, skipped, streak, scale, accumulated, mode, rounding })
+}
+
+/// The groups with their settings.
+pub(super) fn groups(file: &TensorFile, groups: Vec<metadata::Group>) -> Result<Vec<(String, Settings)>> {
+    let mut names = HashSet::new();
+    if let Some(group) = groups.iter().find(|group| !names.insert(&group.name)) {
+        return Err(file.error(format!("has group {} twice", quote(&group.name))));
+    }
+    let own = |(name, setting): (String, Setting)| (name, setting.0);
+    Ok(groups.into_iter().map(|group| (group.name, group.settings.0.into_iter().map(own).collect())).collect())
 }
 
 fn to_json(value: &Value) -> Json {
@@ -116,45 +109,4 @@ fn to_json(value: &Value) -> Json {
         Value::Flag(x) => json!(x),
         Value::Word(x) => json!(x),
     }
-}
-
-fn from_json(value: &Json) -> Option<Value> {
-    match value {
-        Json::Number(x) => x.as_f64().map(Value::Number),
-        Json::Bool(x) => Some(Value::Flag(*x)),
-        Json::String(x) => Some(Value::Word(x.clone())),
-        _ => None,
-    }
-}
-
-pub(crate) fn groups(file: &TensorFile, about: &Json) -> Result<Vec<(String, Settings)>> {
-    let group = |group: &Json| -> Result<(String, Settings)> {
-        let settings = group["settings"].as_object().ok_or_else(|| file.error("a group lacks its settings"))?;
-        let setting = |(name, value): (&String, &Json)| {
-            let value = from_json(value).ok_or_else(|| file.error(format!("setting {} is {value}", quote(name))))?;
-            Ok((name.clone(), value))
-        };
-        Ok((text(file, group, "name")?.to_owned(), settings.iter().map(setting).collect::<Result<_>>()?))
-    };
-    let groups = list(file, about, "groups")?.iter().map(group).collect::<Result<Vec<_>>>()?;
-    let mut names = HashSet::new();
-    match groups.iter().find(|(name, _)| !names.insert(name)) {
-        Some((name, _)) => Err(file.error(format!("has group {} twice", quote(name)))),
-        None => Ok(groups),
-    }
-}
-
-/// The notes of the caller; a file may have none.
-pub(crate) fn notes(file: &TensorFile, about: &Json) -> Result<BTreeMap<String, String>> {
-    let notes = match &about["notes"] {
-        Json::Null => return Ok(BTreeMap::new()),
-        Json::Object(notes) => notes,
-        other => return Err(file.error(format!("`notes` is {other}, needs names and texts"))),
-    };
-    let note = |(name, value): (&String, &Json)| {
-        let value =
-            value.as_str().ok_or_else(|| file.error(format!("note {} is {value}, needs a text", quote(name))))?;
-        Ok((name.clone(), value.to_owned()))
-    };
-    notes.iter().map(note).collect()
 }

@@ -1,17 +1,17 @@
 //! Arrays in the file of a checkpoint, as the optimizer stores them. The documentation of the module lists the keys.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
 use safetensors::Dtype;
 use serde_json::{Value as Json, json};
 
-use super::fields::{list, text};
+use super::metadata::Tensor;
 use crate::gpu::access::snapshot::Arrays;
 use crate::gpu::layout::arena::PARAM;
 use crate::gpu::layout::units::{MASTER, REMAINDER, keeps_precision};
 use crate::io::tensor_file::{Entry, TensorFile, little_endian, quote};
 use crate::io::tensor_writer::FileArray;
-use crate::options::storage::blockwise::{BLOCK, Map};
+use crate::options::storage::blockwise::{BLOCK, Map, check_encoded};
 use crate::options::storage::{Format, Packed};
 use crate::{Error, Result};
 
@@ -20,6 +20,8 @@ use crate::{Error, Result};
 const LARGEST: &str = ".largest";
 /// The maps of a tensor's arrays in eight bits, in the metadata.
 const MAPS: &str = "maps";
+/// The numbers that are kept once per tensor, by their bits, in the metadata.
+const PROGRESS: &str = "progress_bits";
 
 /// The arrays of a tensor, for the file.
 pub(crate) fn write(tensor: &Arrays) -> impl Iterator<Item = FileArray<'_>> {
@@ -55,6 +57,11 @@ pub(crate) fn about(tensor: &Arrays) -> Json {
     if !maps.is_empty() {
         about[MAPS] = json!(maps);
     }
+    if !tensor.progress.is_empty() {
+        let numbers: BTreeMap<&str, u32> =
+            tensor.progress.iter().map(|(name, x)| (name.as_str(), x.to_bits())).collect();
+        about[PROGRESS] = json!(numbers);
+    }
     about
 }
 
@@ -62,36 +69,50 @@ fn named_map((array, values): &(String, Packed)) -> Option<(&str, &str)> {
     if let Packed::Blocks { map, .. } = values { Some((array, map.name())) } else { None }
 }
 
+/// An array of a tensor in the file.
+#[derive(Clone, Copy)]
+struct Array<'a> {
+    tensor: &'a str,
+    name: &'a str,
+    entry: &'a Entry,
+}
+
 /// Every tensor that the metadata name, with its arrays in the file.
-pub(crate) fn read(file: &TensorFile, about: &Json) -> Result<Vec<Arrays>> {
-    let mut of_tensor: BTreeMap<&str, BTreeMap<&str, &Entry>> = BTreeMap::new();
+pub(super) fn read(file: &TensorFile, named: &[Tensor]) -> Result<Vec<Arrays>> {
+    let mut arrays = Vec::with_capacity(file.entries().len());
     for entry in file.entries() {
-        let (array, tensor) = entry
-            .key
-            .split_once('/')
-            .ok_or_else(|| file.error(format!("key {} names no tensor", quote(&entry.key))))?;
-        of_tensor.entry(tensor).or_default().insert(array, entry);
+        let Some((name, tensor)) = entry.key.split_once('/') else {
+            return Err(file.error(format!("key {} names no tensor", quote(&entry.key))));
+        };
+        arrays.push(Array { tensor, name, entry });
     }
-    let named = list(file, about, "tensors")?;
-    let names = named.iter().map(|tensor| text(file, tensor, "name")).collect::<Result<HashSet<_>>>()?;
-    if let Some(name) = of_tensor.keys().find(|name| !names.contains(*name)) {
-        return Err(file.error(format!("tensor {} is not among the tensors that the metadata name", quote(name))));
+    arrays.sort_unstable_by_key(|array| (array.tensor, array.name));
+    let mut names: Vec<&str> = named.iter().map(|tensor| tensor.name.as_str()).collect();
+    names.sort_unstable();
+    if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+        return Err(file.error(format!("its metadata name tensor {} twice", quote(pair[0]))));
     }
-    let read = |tensor: &Json| {
-        let (name, group) = (text(file, tensor, "name")?, text(file, tensor, "group")?);
-        let entries = of_tensor.remove(name).unwrap_or_default();
-        TensorReader { file, name, maps: &tensor[MAPS], entries }.read(group)
+    if let Some(array) = arrays.iter().find(|array| names.binary_search(&array.tensor).is_err()) {
+        let name = quote(array.tensor);
+        return Err(file.error(format!("tensor {name} is not among the tensors that the metadata name")));
+    }
+    let read = |tensor: &Tensor| {
+        let name = tensor.name.as_str();
+        let begin = arrays.partition_point(|array| array.tensor < name);
+        let end = arrays.partition_point(|array| array.tensor <= name);
+        let reader = TensorReader { file, name, maps: &tensor.maps.0, arrays: &arrays[begin..end] };
+        Ok(Arrays { progress: reader.numbers(&tensor.progress.0)?, ..reader.read(&tensor.group)? })
     };
     named.iter().map(read).collect()
 }
 
-/// The entries of one tensor.
+/// The arrays of one tensor.
 struct TensorReader<'a> {
     file: &'a TensorFile,
     name: &'a str,
-    maps: &'a Json,
-    /// By the names of the arrays.
-    entries: BTreeMap<&'a str, &'a Entry>,
+    maps: &'a [(String, String)],
+    /// By name.
+    arrays: &'a [Array<'a>],
 }
 
 impl TensorReader<'_> {
@@ -99,7 +120,7 @@ impl TensorReader<'_> {
         let param = self.entry(PARAM).ok_or_else(|| self.error(format!("lacks {}", self.quote(PARAM))))?;
         let shape = param.shape.clone();
         let mut arrays = Vec::new();
-        for (array, entry) in &self.entries {
+        for Array { name: array, entry, .. } in self.arrays {
             if let Some(owner) = array.strip_suffix(LARGEST) {
                 self.check_owner(owner, &entry.key)?;
                 continue;
@@ -110,13 +131,28 @@ impl TensorReader<'_> {
             }
             arrays.push(((*array).to_owned(), self.packed(array, entry)?));
         }
-        let tensor = Arrays { name: self.name.to_owned(), group: group.to_owned(), shape, arrays };
+        self.check_maps()?;
+        let tensor =
+            Arrays { name: self.name.to_owned(), group: group.to_owned(), shape, arrays, progress: Vec::new() };
         self.check_precision(&tensor)?;
         Ok(tensor)
     }
 
+    /// The numbers that are kept once per tensor.
+    fn numbers(&self, bits: &[(String, u32)]) -> Result<Vec<(String, f32)>> {
+        let number = |(name, bits): &(String, u32)| {
+            Some((name.clone(), f32::from_bits(*bits))).filter(|(_, x)| x.is_finite() && *x >= 0.0)
+        };
+        let numbers = bits.iter().map(number).collect::<Option<_>>();
+        numbers.ok_or_else(|| {
+            let tensor = quote(self.name);
+            self.error(format!("`{PROGRESS}` of tensor {tensor} has a number that is not finite or is below 0"))
+        })
+    }
+
     fn entry(&self, array: &str) -> Option<&Entry> {
-        self.entries.get(array).copied()
+        let at = self.arrays.binary_search_by_key(&array, |array| array.name).ok()?;
+        Some(self.arrays[at].entry)
     }
 
     fn quote(&self, array: &str) -> String {
@@ -160,16 +196,32 @@ impl TensorReader<'_> {
             let problem = format!("{} is {dtype:?} {shape:?}, needs F32 [{blocks}]", quote(&largest.key));
             return Err(self.error(format!("{problem}: one number per block of {BLOCK}")));
         }
-        Ok(Packed::Blocks { map, codes, largest: self.file.at::<f32>(&largest.data).into_owned() })
+        let numbers = self.file.at::<f32>(&largest.data).into_owned();
+        for (i, (codes, number)) in codes.chunks(BLOCK).zip(&numbers).enumerate() {
+            check_encoded(map, *number, codes)
+                .map_err(|problem| self.error(format!("block {i} of {}: {problem}", quote(&largest.key))))?;
+        }
+        Ok(Packed::Blocks { map, codes, largest: numbers })
     }
 
     fn map(&self, array: &str) -> Result<Map> {
-        let named = &self.maps[array];
-        let map = [Map::Signed, Map::Unsigned].into_iter().find(|map| named.as_str() == Some(map.name()));
+        let named = self.maps.iter().find(|(name, _)| name == array).map(|(_, map)| map.as_str());
+        let map = [Map::Signed, Map::Unsigned].into_iter().find(|map| named == Some(map.name()));
         map.ok_or_else(|| {
-            let key = self.quote(array);
+            let (key, named) = (self.quote(array), named.map_or("none".to_owned(), quote));
             self.error(format!("its metadata need the map of {key}, `signed` or `unsigned`, have {named}"))
         })
+    }
+
+    /// Checks that every map is of an array.
+    fn check_maps(&self) -> Result<()> {
+        let is_coded = |array: &str| self.entry(array).is_some_and(|entry| entry.dtype == Dtype::U8);
+        match self.maps.iter().find(|(array, _)| !is_coded(array)) {
+            None => Ok(()),
+            Some((array, _)) => {
+                Err(self.error(format!("its metadata have a map of {}, which is not there in U8", self.quote(array))))
+            }
+        }
     }
 
     fn check_owner(&self, owner: &str, key: &str) -> Result<()> {

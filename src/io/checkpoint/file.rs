@@ -2,19 +2,22 @@
 
 use std::path::Path;
 
-use serde_json::Value as Json;
-
+use super::metadata::{Metadata, Version};
 use super::saved::Checkpoint;
-use super::{about, arrays, fields};
+use super::{about, arrays};
 use crate::gpu::access::snapshot::{Arrays, Contents};
 use crate::io::atomic;
 use crate::io::tensor_file::TensorFile;
 use crate::io::tensor_writer::serialize;
+use crate::optim::{self, Value};
 use crate::options::storage::Packed;
 use crate::{Error, NAdam, Result};
 
 /// The one key of the metadata. safetensors writes several keys in an order that changes from file to file.
 const ABOUT: &str = "wgpu-optim checkpoint";
+
+/// Settings that rules got after files of these rules had been written, with the value that a rule had before.
+const LATER: [(&str, Value); 1] = [("cautious", Value::Flag(false))];
 
 impl Checkpoint {
     /// The file as bytes.
@@ -58,25 +61,53 @@ impl Checkpoint {
     fn from_file(name: &str, file: &TensorFile) -> Result<Self> {
         let about =
             file.text(ABOUT).map_err(|_| file.error(format!("is no checkpoint: its metadata lack `{ABOUT}`")))?;
-        let about: Json =
-            serde_json::from_str(about).map_err(|e| file.error(format!("its metadata `{ABOUT}`: {e}")))?;
-        about::check_version(file, &about)?;
+        let wrong = |e: serde_json::Error| file.error(format!("its metadata `{ABOUT}`: {e}"));
+        about::check_version(file, serde_json::from_str::<Version>(about).map_err(wrong)?.version)?;
+        let metadata: Metadata = serde_json::from_str(about).map_err(wrong)?;
         let mut checkpoint = Self {
             name: name.to_owned(),
-            optimizer: fields::text(file, &about, "optimizer")?.to_owned(),
-            groups: about::groups(file, &about)?,
             contents: Contents {
-                control: about::control(file, &about)?,
-                global_state: fields::bits(file, &about, "memory_bits", |bits| {
-                    Some(f32::from_bits(u32::try_from(bits).ok()?))
-                })?,
-                losses: fields::bits(file, &about, "probe_loss_bits", |bits| Some(f64::from_bits(bits)))?,
-                tensors: arrays::read(file, &about)?,
+                control: about::control(file, &metadata)?,
+                global_state: metadata.global_state.0.iter().copied().map(f32::from_bits).collect(),
+                losses: metadata.losses.0.iter().copied().map(f64::from_bits).collect(),
+                tensors: arrays::read(file, &metadata.tensors.0)?,
             },
-            notes: about::notes(file, &about)?,
+            optimizer: metadata.optimizer,
+            groups: about::groups(file, metadata.groups.0)?,
+            notes: metadata.notes.0,
         };
+        checkpoint.add_settings();
         checkpoint.add_products()?;
+        checkpoint.add_progress()?;
         Ok(checkpoint)
+    }
+
+    /// Adds the settings that the rule did not have yet when the file was written.
+    fn add_settings(&mut self) {
+        let Ok(entry) = optim::find(&self.optimizer) else { return };
+        for (name, value) in LATER.iter().filter(|(name, _)| entry.settings.contains(name)) {
+            for (_, settings) in &mut self.groups {
+                if !settings.iter().any(|(setting, _)| setting == name) {
+                    settings.push(((*name).to_owned(), value.clone()));
+                }
+            }
+        }
+    }
+
+    /// Adds the progress to a file that was written before its rule kept one. Such a run took its weights from its settings and its step count.
+    fn add_progress(&mut self) -> Result<()> {
+        let Ok(entry) = optim::find(&self.optimizer) else { return Ok(()) };
+        let steps = self.step_count();
+        for tensor in self.contents.tensors.iter_mut().filter(|tensor| tensor.progress.is_empty()) {
+            let Some((_, settings)) = self.groups.iter().find(|(group, _)| *group == tensor.group) else { continue };
+            if entry.sample().progress().is_empty() {
+                break;
+            }
+            let rule = entry.configure(settings.iter().map(|(name, value)| (name.as_str(), value.clone())))?;
+            let numbers = rule.progress_after(steps).into_iter().map(|x| x as f32);
+            tensor.progress = rule.progress().iter().map(|name| (*name).to_owned()).zip(numbers).collect();
+        }
+        Ok(())
     }
 
     /// Adds nadam's product of momenta to a file that was written before the product was a state. Such a run took the product from its

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use crate::gpu::access::snapshot::Arrays;
 use crate::gpu::build::spec::{GroupInfo, Spec, TensorInfo};
 use crate::gpu::layout::arena::PARAM;
-use crate::gpu::layout::units::keeps_precision;
+use crate::gpu::layout::units::{ROW_STEPS, STEPS, WAITING, keeps_precision};
 use crate::io::checkpoint::{Checkpoint, Settings};
 use crate::io::tensor_file::quote;
 use crate::optim::{Rule, Value};
@@ -160,7 +160,11 @@ impl Checkpoint {
                         saved.shape
                     ));
                 }
-                Some(saved) => differences.extend(array_differences(saved, &optimizer.layouts(tensor.index()), fit)),
+                Some(saved) => {
+                    differences.extend(array_differences(saved, &optimizer.layouts(tensor.index()), fit));
+                    let numbers = optimizer.placement.classes[0].kept_numbers();
+                    differences.extend(number_differences(saved, &numbers, self.contents.control.step_count));
+                }
             }
         }
         differences.extend(self.lost_tensors(&optimizer.spec));
@@ -214,6 +218,8 @@ pub(crate) fn array_differences(saved: &Arrays, here: &[(&str, Layout)], fit: Fi
     }
     for (name, layout) in here.iter().filter(|(name, _)| is_state(name)) {
         match there.iter().find(|(n, _)| n == name) {
+            // Elements without step counts have those of the optimizer.
+            None if *name == ROW_STEPS => {}
             None => differences.push(format!("tensor {tensor} lacks state `{name}`")),
             Some((_, other)) if fit == Fit::Whole && other != layout => {
                 differences
@@ -225,6 +231,25 @@ pub(crate) fn array_differences(saved: &Arrays, here: &[(&str, Layout)], fit: Fi
     let extra = there.iter().filter(|(name, _)| is_state(name) && !here.iter().any(|(n, _)| n == name));
     differences.extend(extra.map(|(name, _)| format!("state {} of tensor {tensor} is not kept here", quote(name))));
     differences
+}
+
+/// The numbers that are kept once per tensor and that only one side has. Step counts of tensors that are all the optimizer's need no place, and
+/// where a file has none, they are the optimizer's.
+pub(crate) fn number_differences(saved: &Arrays, here: &[&str], step_count: u32) -> Vec<String> {
+    let tensor = quote(&saved.name);
+    let lacking = here.iter().filter(|name| saved.number(name).is_none() && ![STEPS, WAITING].contains(name));
+    let lacking = lacking.map(|name| format!("tensor {tensor} lacks the number `{name}`"));
+    let unkept = saved.progress.iter().filter(|(name, x)| {
+        let plain = (name == STEPS && *x == step_count as f32) || (name == WAITING && *x == 0.0);
+        !here.contains(&name.as_str()) && !plain
+    });
+    let unkept = unkept.map(|(name, x)| match name.as_str() {
+        STEPS => format!(
+            "tensor {tensor} has made {x} steps of {step_count}: tell the builder of counts of its own with partial_steps(true)"
+        ),
+        name => format!("number {} of tensor {tensor} is not kept here", quote(name)),
+    });
+    lacking.chain(unkept).collect()
 }
 
 /// The form of the parameters, with the name of the master or remainder.

@@ -10,7 +10,7 @@ use crate::io::tensor_file::quote;
 use crate::options::storage::{Layout, Packed, RoundingMode};
 use crate::{Error, Result};
 
-use super::fit::{Fit, array_differences};
+use super::fit::{Fit, array_differences, number_differences};
 use super::saved::Checkpoint;
 
 impl Checkpoint {
@@ -119,6 +119,8 @@ impl Checkpoint {
                 differences.push(format!("tensor {name} has {there} elements there, {here} here"));
             }
             differences.extend(array_differences(saved, &layouts(optimizer, at), fit));
+            let numbers: Vec<&str> = optimizer.numbers(at).into_iter().map(|(name, _)| name).collect();
+            differences.extend(number_differences(saved, &numbers, self.contents.control.step_count));
         }
         differences.extend(self.lost_tensors(&optimizer.spec));
         differences
@@ -147,6 +149,7 @@ fn put<F: Number>(saved: &Arrays, optimizer: &mut Optimizer<F>, tensor: usize, p
         copy(param, &Packed::params(optimizer.param_storage(tensor), &values).0.values());
         optimizer.put_full_params(tensor, &values);
     }
+    optimizer.put_numbers(tensor, |name| saved.number(name));
     let states = optimizer.arrays(tensor).into_iter();
     let forms: Vec<_> = states.map(|(name, _)| optimizer.form(tensor, name)).collect();
     for ((name, to), (form, kind)) in optimizer.arrays_mut(tensor).into_iter().zip(forms) {
@@ -208,5 +211,6 @@ fn tensor<F: Number>(optimizer: &Optimizer<F>, at: usize, (shape, param): (&[usi
         let (form, kind) = optimizer.form(at, name);
         arrays.push((name.to_owned(), form.pack_again(kind, &narrow(values))));
     }
-    Ok(Arrays { name: info.name.clone(), group: group.clone(), shape: shape.to_vec(), arrays })
+    let progress = optimizer.numbers(at).into_iter().map(|(name, x)| (name.to_owned(), x as f32)).collect();
+    Ok(Arrays { name: info.name.clone(), group: group.clone(), shape: shape.to_vec(), arrays, progress })
 }

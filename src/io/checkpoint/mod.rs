@@ -36,10 +36,10 @@
 
 mod about;
 mod arrays;
-mod fields;
 mod file;
 mod fit;
 mod host;
+mod metadata;
 mod saved;
 
 pub use super::torch::restore_torch;

@@ -1,12 +1,17 @@
 //! The second check of a user's text: naga's validation, and whether the harness can call the declared functions.
 
-use naga::valid::{Capabilities, ValidationFlags, Validator};
+use std::collections::HashMap;
+
+use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{
     ArraySize, Expression, Function, Handle, Literal, Module, Scalar, ScalarKind, Span, Type, TypeInner, VectorSize,
 };
 
 use super::names::intern;
-use super::scan::{Declaration, Mistake, scan};
+use super::scan::{Declaration, scan};
+use super::spread::MAX_LEVELS;
+use super::tokens::Mistake;
+use super::values;
 use crate::gpu::layout::arena::is_taken;
 use crate::optim::Sums;
 use crate::optim::rule::MAX_SUMS;
@@ -43,8 +48,9 @@ pub(super) fn check(text: &str) -> Result<Declared, Mistake> {
     }
     let module = naga::front::wgsl::parse_str(&joined).map_err(|e| parse_mistake(&e))?;
     let reader = Reader { text, module: &module, declarations: &declarations };
-    reader.check_sizes()?;
-    validate(&module)?;
+    reader.check_types()?;
+    let info = validate(&module)?;
+    values::check(&module, &info).map_err(|(function, message)| reader.mistake(reader.place(&function), message))?;
     let hyper = reader.members("Hyper", MAX_HYPER, F32)?;
     let states = if has("State") { reader.members("State", MAX_STATES, VEC4)? } else { Vec::new() };
     if let Some((name, at)) = states.iter().find(|(name, _)| is_taken(name)) {
@@ -73,9 +79,9 @@ fn parse_mistake(error: &naga::front::wgsl::ParseError) -> Mistake {
 }
 
 /// Runs naga's own checks, without any optional capability.
-pub(super) fn validate(module: &Module) -> Result<(), Mistake> {
+pub(super) fn validate(module: &Module) -> Result<ModuleInfo, Mistake> {
     let checked = Validator::new(ValidationFlags::all(), Capabilities::empty()).validate(module);
-    checked.map(|_| ()).map_err(|error| {
+    checked.map_err(|error| {
         // The last span is the innermost.
         let at = error.spans().filter_map(|(span, _)| span.to_range()).last().map_or(usize::MAX, |range| range.start);
         let mut message = error.as_inner().to_string();
@@ -107,13 +113,28 @@ impl Reader<'_> {
         self.declarations.iter().find(|d| d.name == name).map_or(self.text.len(), |d| d.at)
     }
 
-    fn check_sizes(&self) -> Result<(), Mistake> {
-        let large =
-            self.module.types.iter().find(|(_, t)| t.inner.try_size(self.module.to_ctx()).is_none_or(|n| n > MAX_TYPE));
-        large.map_or(Ok(()), |(handle, _)| {
-            let at = start(self.module.types.get_span(handle));
-            Err(self.mistake(at, format!("this type has more than {MAX_TYPE} bytes")))
-        })
+    fn check_types(&self) -> Result<(), Mistake> {
+        // A type comes after the types that it holds.
+        let mut levels: HashMap<Handle<Type>, usize> = HashMap::new();
+        for (handle, ty) in self.module.types.iter() {
+            let level = |inner| levels.get(&inner).copied().unwrap_or_default() + 1;
+            let depth = match &ty.inner {
+                TypeInner::Array { base, .. } => level(*base),
+                TypeInner::Struct { members, .. } => members.iter().map(|member| level(member.ty)).max().unwrap_or(1),
+                _ => 0,
+            };
+            levels.insert(handle, depth);
+            let refuse = |problem| Err(self.mistake(start(self.module.types.get_span(handle)), problem));
+            if depth > MAX_LEVELS {
+                return refuse(format!(
+                    "structs and arrays nest {depth} deep in this type, WGSL promises {MAX_LEVELS}"
+                ));
+            }
+            if ty.inner.try_size(self.module.to_ctx()).is_none_or(|bytes| bytes > MAX_TYPE) {
+                return refuse(format!("this type has more than {MAX_TYPE} bytes"));
+            }
+        }
+        Ok(())
     }
 
     /// The members of a struct, all of one type.

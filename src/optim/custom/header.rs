@@ -1,6 +1,6 @@
 //! The declarations in a text's leading lines that begin with `//!`.
 
-use super::scan::Mistake;
+use super::tokens::Mistake;
 use crate::optim::Range;
 
 /// The meaning of one line.

@@ -7,6 +7,9 @@ mod fill;
 mod header;
 mod names;
 mod scan;
+mod spread;
+mod tokens;
+mod values;
 
 pub use cpu::CustomCpu;
 pub use fill::Settings;
@@ -24,7 +27,7 @@ use crate::optim::rule::settings::{Range, Value, refused, within_f32};
 use crate::{Error, Result};
 use fill::{Declared, Fill};
 use header::Line;
-use scan::Mistake;
+use tokens::Mistake;
 
 /// The tolerance of `verify` for a custom rule, in units of 2⁻²⁴: the bound of a rule that only adds and multiplies.
 ///
@@ -140,8 +143,11 @@ impl CustomRule {
     ///
     /// # Errors
     /// The text is longer than 256 KiB, nests too deep, does not compile, holds anything but structs, functions and constants, uses a
-    /// name that begins with `wo_`, redefines a builtin, or declares a function with another signature than the harness calls. The message
-    /// begins with `NAME:LINE:COLUMN:` and shows the line.
+    /// name that begins with `wo_`, redefines a builtin, or declares a function with another signature than the harness calls. Or the text
+    /// is too large for a compiler: with a copy of everything that each declaration names it has more than 131,072 words; a function has more
+    /// than 8192 bytes of local variables, 65,536 with those of its calls, or computes more than 512 KiB of values; a type has more than
+    /// 65,536 bytes or nests more than 15 deep; a name has more than 64 bytes; the size of an array is not a whole number or a constant that
+    /// is one. The message begins with `NAME:LINE:COLUMN:` and shows the line.
     pub fn from_wgsl(name: &str, text: &str) -> Result<Self> {
         let name = names::intern(name).map_err(Error::Usage)?;
         if super::find(name).is_ok() {
@@ -224,7 +230,8 @@ impl CustomRule {
         let class = Class::of(self, false, false);
         for stage in class.stages() {
             let module = naga::front::wgsl::parse_str(&class.text(stage)).map_err(|e| e.message().to_owned());
-            let checked = module.and_then(|module| check::validate(&module).map_err(|mistake| mistake.message));
+            let checked =
+                module.and_then(|module| check::validate(&module).map(drop).map_err(|mistake| mistake.message));
             checked.map_err(|e| Error::Shader(format!("{}: does not fit the harness: {e}", self.name)))?;
         }
         Ok(())

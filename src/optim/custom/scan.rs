@@ -2,6 +2,9 @@
 //! recursive parsers.
 
 use super::builtins::is_builtin;
+use super::names::MAX_NAME;
+use super::spread::{self, Part};
+use super::tokens::{Kind, Mistake, Token, mistake, tokens};
 
 /// The most bytes of a rule's text.
 pub(super) const MAX_TEXT: usize = 256 * 1024;
@@ -13,43 +16,12 @@ const BRACKET: usize = 4;
 /// The most structs, functions and constants of a text. naga follows their references recursively.
 pub(super) const MAX_DECLARATIONS: usize = 256;
 
-/// A mistake with its place in the text.
-#[derive(Debug)]
-pub(super) struct Mistake {
-    pub(super) at: usize,
-    pub(super) message: String,
-}
-
-fn mistake(at: usize, message: impl Into<String>) -> Mistake {
-    Mistake { at, message: message.into() }
-}
-
 /// A declaration at the top level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Declaration<'a> {
     pub(super) keyword: &'a str,
     pub(super) name: &'a str,
     pub(super) at: usize,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Word,
-    Number,
-    Open,
-    Close,
-    Comma,
-    Semicolon,
-    Less,
-    Greater,
-    Other,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Token<'a> {
-    kind: Kind,
-    text: &'a str,
-    at: usize,
 }
 
 /// Checks the text and lists its declarations.
@@ -60,11 +32,13 @@ pub(super) fn scan(text: &str) -> Result<Vec<Declaration<'_>>, Mistake> {
     let tokens = tokens(text)?;
     let mut nesting = Nesting::new();
     let mut declarations = Vec::new();
+    let mut starts = Vec::new();
     let mut begins = true;
     for (i, token) in tokens.iter().enumerate() {
         check_word(token)?;
         if begins && nesting.is_outside() && token.kind != Kind::Semicolon {
             declarations.push(declaration(token, tokens.get(i + 1))?);
+            starts.push(i);
         }
         nesting.take(token, tokens.get(i + 1))?;
         begins = nesting.is_outside() && matches!(token.text, ";" | "}");
@@ -75,6 +49,11 @@ pub(super) fn scan(text: &str) -> Result<Vec<Declaration<'_>>, Mistake> {
     if let Some(open) = nesting.open() {
         return Err(mistake(open.at, "this bracket is never closed"));
     }
+    let ends = starts.iter().skip(1).copied().chain([tokens.len()]);
+    let bodies = starts.iter().zip(ends).map(|(start, end)| &tokens[*start..end]);
+    let part = |(Declaration { keyword, name, at }, tokens)| Part { keyword, name, at, tokens };
+    let parts: Vec<_> = declarations.iter().copied().zip(bodies).map(part).collect();
+    spread::check(&parts)?;
     Ok(declarations)
 }
 
@@ -83,6 +62,11 @@ fn check_word(token: &Token<'_>) -> Result<(), Mistake> {
     let word = token.text;
     if token.kind != Kind::Word {
         return Ok(());
+    }
+    if word.len() > MAX_NAME {
+        // Compilers write a name again at every use, also at those that the text does not show.
+        let problem = format!("this name has {} bytes, at most {MAX_NAME} are allowed", word.len());
+        return Err(mistake(token.at, problem));
     }
     if word.starts_with("wo_") {
         return Err(mistake(token.at, format!("`{word}`: names that start with `wo_` belong to the harness")));
@@ -212,70 +196,4 @@ impl<'a> Nesting<'a> {
 
 fn weight(bracket: &str) -> usize {
     if bracket == "{" { BLOCK } else { BRACKET }
-}
-
-fn tokens(text: &str) -> Result<Vec<Token<'_>>, Mistake> {
-    let mut tokens = Vec::new();
-    let mut at = 0;
-    while let Some(first) = text[at..].chars().next() {
-        if let Some(length) = blank(text, at)? {
-            at += length;
-            continue;
-        }
-        let rest = &text[at..];
-        let (kind, length) = match first {
-            '(' | '[' | '{' => (Kind::Open, 1),
-            ')' | ']' | '}' => (Kind::Close, 1),
-            ',' => (Kind::Comma, 1),
-            ';' => (Kind::Semicolon, 1),
-            '-' if rest.starts_with("->") => (Kind::Other, 2),
-            '<' => (Kind::Less, 1),
-            '>' => (Kind::Greater, 1),
-            '0'..='9' => (Kind::Number, run(rest, |c| c.is_ascii_alphanumeric() || c == '.')),
-            c if is_word(c) => (Kind::Word, run(rest, is_word)),
-            c => (Kind::Other, c.len_utf8()),
-        };
-        tokens.push(Token { kind, text: &rest[..length], at });
-        at += length;
-    }
-    Ok(tokens)
-}
-
-/// A name in WGSL may have letters of any script; the parser refuses characters that are not letters.
-fn is_word(c: char) -> bool {
-    c == '_' || c.is_ascii_alphanumeric() || (!c.is_ascii() && !c.is_whitespace())
-}
-
-fn run(text: &str, belongs: impl Fn(char) -> bool) -> usize {
-    text.find(|c| !belongs(c)).unwrap_or(text.len())
-}
-
-/// The length of the comment or white space at this place, if there is one.
-fn blank(text: &str, at: usize) -> Result<Option<usize>, Mistake> {
-    let rest = &text[at..];
-    if rest.starts_with("//") {
-        let ends = |c| matches!(c, '\n'..='\r' | '\u{85}' | '\u{2028}' | '\u{2029}');
-        return Ok(Some(rest.find(ends).unwrap_or(rest.len())));
-    }
-    if !rest.starts_with("/*") {
-        let spaces = run(rest, |c| c.is_whitespace() || matches!(c, '\u{200e}' | '\u{200f}'));
-        return Ok(Some(spaces).filter(|n| *n > 0));
-    }
-    let (mut length, mut depth) = (2, 1);
-    while depth > 0 {
-        let rest = &rest[length..];
-        let Some(next) = rest.chars().next() else { return Err(mistake(at, "this comment is never closed")) };
-        length += match rest.get(..2) {
-            Some("*/") => {
-                depth -= 1;
-                2
-            }
-            Some("/*") => {
-                depth += 1;
-                2
-            }
-            _ => next.len_utf8(),
-        };
-    }
-    Ok(Some(length))
 }

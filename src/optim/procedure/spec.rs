@@ -70,4 +70,6 @@ pub enum Feature {
     LossScale,
     /// Gradients of micro-batches, joined.
     Accumulate,
+    /// Step counts of single tensors or rows.
+    OwnCounts,
 }

@@ -67,6 +67,9 @@ impl Rule for Altered {
         }
         scalars
     }
+    fn own_count(&self) -> Option<Vec<Scalar>> {
+        self.rule.own_count()
+    }
     fn states(&self) -> Vec<StateSpec> {
         self.rule.states()
     }
@@ -84,6 +87,12 @@ impl Rule for Altered {
     }
     fn global_state(&self) -> &[&'static str] {
         self.rule.global_state()
+    }
+    fn progress(&self) -> &[&'static str] {
+        self.rule.progress()
+    }
+    fn progress_after(&self, t: u64) -> Vec<f64> {
+        self.rule.progress_after(t)
     }
     fn procedure(&self) -> Shared {
         self.rule.procedure()

@@ -1,6 +1,7 @@
 //! Whether the rules of an optimizer's groups fit together, and whether a rule can do what a feature needs.
 
 use super::object::Rule;
+use super::spec::Depends;
 use crate::optim::ALL;
 use crate::optim::procedure::refusal;
 use crate::optim::procedure::spec::Feature;
@@ -14,6 +15,7 @@ pub(crate) fn same_rule(a: &dyn Rule, b: &dyn Rule) -> bool {
         && a.text() == b.text()
         && a.sums() == b.sums()
         && a.procedure() == b.procedure()
+        && a.progress() == b.progress()
         && scalars(a) == scalars(b)
         && states(a) == states(b)
 }
@@ -69,6 +71,33 @@ pub(crate) fn need_rows(rule: &dyn Rule) -> Result<()> {
 /// Refuses a feature that the rule's procedure cannot go with.
 pub(crate) fn need(rule: &dyn Rule, feature: Feature) -> Result<()> {
     refusal(&rule.procedure(), rule.name(), feature).map_or(Ok(()), |reason| Err(Error::Usage(reason)))
+}
+
+/// Refuses step counts of tensors or elements for a rule whose scalars cannot be computed at another count.
+pub(crate) fn need_own_counts(rule: &dyn Rule, what: &str) -> Result<()> {
+    need(rule, Feature::OwnCounts)?;
+    let counts = rule.scalars(1).into_iter().find(|scalar| scalar.depends != Depends::Call);
+    match counts.filter(|_| rule.own_count().is_none()) {
+        None => Ok(()),
+        Some(scalar) => Err(Error::Usage(format!(
+            "Hyper.{} of {} depends on the step count, and its text has no at_count that computes it at another count: no {what}",
+            scalar.name,
+            rule.name()
+        ))),
+    }
+}
+
+/// Refuses step counts of elements for a rule that decides from numbers of one count.
+pub(crate) fn need_element_counts(rule: &dyn Rule, what: &str) -> Result<()> {
+    need_own_counts(rule, what)?;
+    let problem = if !rule.progress().is_empty() {
+        "keeps the weights of its average once per tensor"
+    } else if rule.sums().sums > 0 && !rule.sums().any_count && rule.own_count().is_some() {
+        "sums over elements, which all need one step count"
+    } else {
+        return Ok(());
+    };
+    Err(Error::Usage(format!("{} {problem}: no {what}", rule.name())))
 }
 
 /// Refuses the CPU for a rule without a CPU form.

@@ -51,6 +51,20 @@ pub trait ElementwiseRule: Configured + Clone + Debug + Send + Sync + 'static {
         None
     }
 
+    /// The progress: the names of numbers that the rule keeps from step to step once per tensor, zeros at first. The rule then decides with
+    /// [`proceed`](Self::proceed), and its text has `struct Progress` and a function of this name. A rule with progress has no sums.
+    const PROGRESS: &'static [&'static str] = &[];
+
+    /// The progress after `t` steps with these settings.
+    fn progress_after(&self, _t: u64) -> Vec<f64> {
+        Vec::new()
+    }
+
+    /// Counts a step in the progress of a tensor, and returns the decision of the step.
+    fn proceed<F: Real>(&self, _h: &Self::Hyper<F>, _progress: &mut [F]) -> Self::Decision<F> {
+        Self::Decision::load(|_| F::zero())
+    }
+
     /// The settings that all groups must share, because one decision from these settings holds for all tensors.
     fn common(&self) -> &'static [&'static str] {
         &[]
@@ -75,6 +89,13 @@ pub trait ElementwiseRule: Configured + Clone + Debug + Send + Sync + 'static {
 
     /// The members of `Hyper` at the `t`-th step, `t` counted from 1.
     fn scalars(&self, t: u64) -> Vec<Scalar>;
+
+    /// The scalars from which `at_count` of the rule's text computes the scalars of a tensor or an element with a step count of its own: the
+    /// members of `Own`, each with `own_` before its name, and none depends on the count. `None`: the text has no such function, and where
+    /// scalars depend on the count, no tensor can have a count of its own.
+    fn own_count(&self) -> Option<Vec<Scalar>> {
+        None
+    }
 
     /// The states, in the order of `State`.
     fn states(&self) -> Vec<StateSpec>;

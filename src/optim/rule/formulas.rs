@@ -24,3 +24,11 @@ pub(crate) fn caution<F: Real>(share: F) -> F {
 pub(crate) fn bias_correction(beta: f64, t: u64) -> f64 {
     if beta == 0.0 { 1.0 } else { -(t as f64 * beta.ln()).exp_m1() }
 }
+
+/// The least logarithm of a rate of decay: e to this power is 0 in f32 too.
+pub(crate) const LEAST_LN: f64 = -1e4;
+
+/// ln β, bounded for β = 0.
+pub(crate) fn ln_beta(beta: f64) -> f64 {
+    beta.ln().max(LEAST_LN)
+}

@@ -19,11 +19,14 @@ mod spec;
 
 #[cfg(feature = "tools")]
 pub use altered::Altered;
-pub(crate) use checks::{check_common, goes_on, need, need_cpu, need_one_rate, need_rows, need_shared, same_rule};
+pub(crate) use checks::{
+    check_common, goes_on, need, need_cpu, need_element_counts, need_one_rate, need_own_counts, need_rows, need_shared,
+    same_rule,
+};
 pub use elementwise::ElementwiseRule;
 pub(crate) use fields::fields;
 pub use fields::{Fields, Nothing};
-pub(crate) use formulas::{agreeing, bias_correction, caution, own_square};
+pub(crate) use formulas::{LEAST_LN, agreeing, bias_correction, caution, ln_beta, own_square};
 pub use number::Real;
 pub use object::Rule;
 pub use spec::{Depends, Kind, MAX_SUMS, Origin, Scalar, StateSpec, Sums};

@@ -72,6 +72,11 @@ pub trait Rule: Debug + Send + Sync + Sealed {
     fn flags(&self) -> Vec<(&'static str, bool)>;
     /// The members of `Hyper` at the `t`-th step, `t` counted from 1.
     fn scalars(&self, t: u64) -> Vec<Scalar>;
+    /// The members of `Own` of the rule's text, where it computes scalars at a step count of a tensor's own.
+    #[doc(hidden)]
+    fn own_count(&self) -> Option<Vec<Scalar>> {
+        None
+    }
     /// The states, in the order of `State`.
     fn states(&self) -> Vec<StateSpec>;
     /// The point at which the model is evaluated, if that is not θ: θ plus a multiple of a state.
@@ -87,6 +92,15 @@ pub trait Rule: Debug + Send + Sync + Sealed {
     /// The names of the members of the global state.
     fn global_state(&self) -> &[&'static str] {
         &[]
+    }
+    /// The names of the members of the progress, which the rule keeps once per tensor.
+    fn progress(&self) -> &[&'static str] {
+        &[]
+    }
+    /// The progress after `t` steps with these settings.
+    #[doc(hidden)]
+    fn progress_after(&self, _t: u64) -> Vec<f64> {
+        Vec::new()
     }
     /// The parts of a step around the update of one element.
     #[doc(hidden)]
@@ -150,6 +164,9 @@ impl<T: ElementwiseRule> Rule for T {
     fn scalars(&self, t: u64) -> Vec<Scalar> {
         ElementwiseRule::scalars(self, t)
     }
+    fn own_count(&self) -> Option<Vec<Scalar>> {
+        ElementwiseRule::own_count(self)
+    }
     fn states(&self) -> Vec<StateSpec> {
         ElementwiseRule::states(self)
     }
@@ -169,6 +186,12 @@ impl<T: ElementwiseRule> Rule for T {
     }
     fn global_state(&self) -> &[&'static str] {
         <T::GlobalState<f64> as Fields<f64>>::NAMES
+    }
+    fn progress(&self) -> &[&'static str] {
+        T::PROGRESS
+    }
+    fn progress_after(&self, t: u64) -> Vec<f64> {
+        ElementwiseRule::progress_after(self, t)
     }
     fn procedure(&self) -> Shared {
         ElementwiseRule::procedure(self)

@@ -96,10 +96,13 @@ pub struct Sums {
     pub may_refuse: bool,
     /// A step may leave the step count, and with it the bias corrections, unchanged.
     pub may_hold: bool,
+    /// Neither totals nor decisions depend on the step count, so that they may run over elements with different step counts.
+    pub any_count: bool,
 }
 
 impl Sums {
-    pub(crate) const NONE: Self = Self { sums: 0, totals: 0, after_clip: false, may_refuse: false, may_hold: false };
+    pub(crate) const NONE: Self =
+        Self { sums: 0, totals: 0, after_clip: false, may_refuse: false, may_hold: false, any_count: false };
 }
 
 /// Whether a rule's WGSL belongs to this crate. The loops of the crate's WGSL are known to end; other WGSL runs with all checks of wgpu on.

@@ -24,7 +24,7 @@ mod sequence;
 mod shapes;
 mod text;
 
-pub(crate) use scheduled::{Scheduled, refuse_owned, scalars_at};
+pub(crate) use scheduled::{Scheduled, refuse_owned, scalars_at, scalars_of};
 pub use sequence::Schedule;
 pub use shapes::{Anneal, Constant, Cosine, Exponential, InverseSqrt, Linear, MultiStep, OneCycle, Polynomial, Step};
 pub use text::{HELP, names};

@@ -56,14 +56,25 @@ impl Scheduled {
 /// # Errors
 /// A scheduled value out of its range; a scalar that f32 does not hold, as a caller's closure may return at any step.
 pub(crate) fn scalars_at(rule: &dyn Rule, scheduled: &[Scheduled], group: &str, t: u64) -> Result<Vec<Scalar>> {
+    scalars_of(rule, scheduled, group, t, |now| now.scalars(t))
+}
+
+/// As [`scalars_at`], with the scalars that `pick` takes from the rule with the scheduled values of the `t`-th step.
+pub(crate) fn scalars_of(
+    rule: &dyn Rule,
+    scheduled: &[Scheduled],
+    group: &str,
+    t: u64,
+    pick: impl Fn(&dyn Rule) -> Vec<Scalar>,
+) -> Result<Vec<Scalar>> {
     let scalars = if scheduled.is_empty() {
-        rule.scalars(t)
+        pick(rule)
     } else {
         let mut now = rule.boxed();
         for one in scheduled {
             one.set(now.as_mut(), rule, group, t)?;
         }
-        now.scalars(t)
+        pick(now.as_ref())
     };
     let holds = |s: &Scalar| [s.call, s.count, s.value()].into_iter().all(|x| (x as f32).is_finite());
     match scalars.iter().find(|s| !holds(s)) {

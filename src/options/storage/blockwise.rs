@@ -168,6 +168,23 @@ pub(crate) fn encode_again(map: Map, block: &[f32], codes: &mut [u8]) -> f32 {
     encode(map, block, codes)
 }
 
+/// Checks that [`encode`] can have written these codes and this largest magnitude.
+#[cfg(feature = "checkpoint")]
+pub(crate) fn check_encoded(map: Map, largest: f32, codes: &[u8]) -> Result<(), String> {
+    let [zero, one, minus_one] = [0.0, 1.0, -1.0].map(|x| map.nearest(x));
+    let has_one = || codes.iter().any(|code| *code == one || map == Map::Signed && *code == minus_one);
+    if largest.is_sign_negative() {
+        Err(format!("the largest magnitude is {largest}, needs a number without a sign"))
+    } else if largest == 0.0 && codes.iter().any(|code| *code != zero) {
+        Err(format!("the largest magnitude is 0, so that every code needs to be {zero}"))
+    } else if largest.is_normal() && !has_one() {
+        // A device may flush subnormal numbers, and a block that is not finite may have any codes.
+        Err(format!("the largest magnitude is {largest}, and no code stands for it, as {one} does"))
+    } else {
+        Ok(())
+    }
+}
+
 /// Scales the operands of a division to the range for which WGSL bounds the error of a division.
 fn scaled(largest: f32) -> (f32, f32) {
     const MIDDLE: f32 = 1.152_921_5e18; // 2^60

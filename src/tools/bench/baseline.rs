@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 
+use serde::Deserialize;
+
 use super::Measurement;
 use crate::io::lines;
 use crate::tools::report;
@@ -85,20 +87,29 @@ fn parse(mut text: impl BufRead, file: &str) -> Result<Vec<Measurement>> {
     Ok(measurements)
 }
 
+/// The member that only the line at the beginning of a run has.
+#[derive(Deserialize)]
+struct Begin {
+    schema: Option<serde_json::Value>,
+}
+
 /// Parses a line: a measurement, or `None` for the line that begins a run and for an empty line.
 fn parse_line(line: &str) -> Result<Option<Measurement>, String> {
     if line.trim().is_empty() {
         return Ok(None);
     }
-    let value: serde_json::Value = serde_json::from_str(line).map_err(|e| format!("not JSON: {e}"))?;
-    if let Some(schema) = value.get("schema") {
-        return if *schema == report::SCHEMA {
+    let refuse = |e: serde_json::Error| {
+        if e.is_data() { format!("not a measurement: {e}") } else { format!("not JSON: {e}") }
+    };
+    // Not into a tree of values, which keeps the last of two equal names.
+    if let Some(schema) = serde_json::from_str::<Begin>(line).map_err(refuse)?.schema {
+        return if schema == report::SCHEMA {
             Ok(None)
         } else {
             Err(format!("schema is {schema}, needs {}", report::SCHEMA))
         };
     }
-    let found: Measurement = serde_json::from_value(value).map_err(|e| format!("not a measurement: {e}"))?;
+    let found: Measurement = serde_json::from_str(line).map_err(refuse)?;
     for (field, value) in [("gb_per_s", found.gb_per_s), ("stream_gb_per_s", found.stream_gb_per_s)] {
         if !(value.is_finite() && value > 0.0) {
             return Err(format!("{field} is {value}, needs a finite number above 0"));

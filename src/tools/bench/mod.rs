@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Optimizer;
 use crate::gpu::build::builder::Builder;
-use crate::gpu::build::spec::Group;
+use crate::gpu::build::spec::{Group, Tensor};
 use crate::optim::{ALL, Entry, Rule};
 use crate::options::storage::Storage;
 use crate::tools::adapter::Gpu;
@@ -205,8 +205,9 @@ impl Measured<'_> {
         builder.undamped_steps(true);
         let shape = [self.size.elements];
         builder.storage(self.storage.clone());
-        builder.tensors(Group::DEFAULT, (0..self.size.tensors).map(|i| (format!("tensor {i}"), shape)));
-        self.with.build(&mut builder);
+        let tensor = |i| builder.tensor(Group::DEFAULT, format!("tensor {i}"), &shape);
+        let tensors: Vec<Tensor> = (0..self.size.tensors).map(tensor).collect();
+        self.with.build(&mut builder, &tensors);
         builder
     }
 

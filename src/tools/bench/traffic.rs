@@ -45,7 +45,8 @@ impl<'a> Traffic<'a> {
     }
 
     /// The bytes per element of a step with these features. A clip by norm and a loss scale read the gradient once more, unless the rule's
-    /// sums read it anyway; a rule that needs the clipped gradient takes its sums after those of the clip. The average is read and written.
+    /// sums read it anyway; a rule that needs the clipped gradient takes its sums after those of the clip. The average is read and written, and so are
+    /// step counts of rows.
     /// The accumulator is read wherever the gradient is read. The update clears it, and its own dispatch reads and writes it beside the
     /// gradient.
     pub(super) fn step_with(&self, with: &With) -> f64 {
@@ -60,6 +61,7 @@ impl<'a> Traffic<'a> {
         self.step()
             + share(reads_again, self.grad())
             + share(with.has(Feature::Ema), 2.0 * F32)
+            + share(with.has(Feature::Fresh) && self.rule.own_count().is_some(), 2.0 * F32)
             + share(with.has(Feature::Accumulate), accumulator)
     }
 

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Accumulate, Builder, Clip, Ema, Error, LossScale, Result};
+use crate::{Accumulate, Builder, Clip, Ema, Error, LossScale, Result, Tensor};
 
 /// The clip. The bench's gradients exceed this norm.
 const CLIP: Clip = Clip::GlobalNorm(1.0);
@@ -24,11 +24,18 @@ pub enum Feature {
     Ema,
     /// Two micro-batches: each measured step is one [`Optimizer::accumulate`](crate::Optimizer::accumulate) and the step.
     Accumulate,
+    /// Steps that may leave out tensors; the measured steps take all.
+    Partial,
+    /// A row set without fresh rows: one row per element.
+    Rows,
+    /// A row set with fresh rows: one row per element.
+    Fresh,
 }
 
 impl Feature {
     /// All features.
-    pub const ALL: [Self; 4] = [Self::Clip, Self::Scale, Self::Ema, Self::Accumulate];
+    pub const ALL: [Self; 7] =
+        [Self::Clip, Self::Scale, Self::Ema, Self::Accumulate, Self::Partial, Self::Rows, Self::Fresh];
 
     /// The feature's name.
     #[must_use]
@@ -38,6 +45,9 @@ impl Feature {
             Self::Scale => "scale",
             Self::Ema => "ema",
             Self::Accumulate => "accumulate",
+            Self::Partial => "partial",
+            Self::Rows => "rows",
+            Self::Fresh => "fresh",
         }
     }
 }
@@ -90,17 +100,26 @@ impl With {
 
     /// The number of arrays that the features keep beside the rule's states.
     pub(super) fn arrays(&self) -> u64 {
-        self.0.iter().filter(|f| matches!(f, Feature::Ema | Feature::Accumulate)).count() as u64
+        self.0.iter().filter(|f| matches!(f, Feature::Ema | Feature::Accumulate | Feature::Fresh)).count() as u64
     }
 
-    /// Turns the features on in a builder.
-    pub(super) fn build(&self, builder: &mut Builder) {
+    /// Turns the features on in a builder of these tensors.
+    pub(super) fn build(&self, builder: &mut Builder, tensors: &[Tensor]) {
         for feature in &self.0 {
             match feature {
                 Feature::Clip => builder.clip(CLIP),
                 Feature::Scale => builder.loss_scale(LossScale::default()),
                 Feature::Ema => builder.ema(Ema::default()),
                 Feature::Accumulate => builder.accumulate(MICRO_BATCHES),
+                Feature::Partial => builder.partial_steps(true),
+                Feature::Rows => {
+                    builder.row_set("rows", tensors);
+                    &mut *builder
+                }
+                Feature::Fresh => {
+                    let rows = builder.row_set("fresh rows", tensors);
+                    builder.fresh_rows(rows)
+                }
             };
         }
     }

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{BufReader, Seek as _, SeekFrom, Write as _};
 use std::path::Path;
 
+use serde::Deserialize;
 use serde_json::Value as Json;
 
 use crate::io::lines;
@@ -11,6 +12,12 @@ use crate::{Error, Result};
 
 /// The longest line in bytes, far longer than a line of a log.
 const MAX_LINE: usize = 1 << 16;
+
+/// What a run that resumes needs of a line.
+#[derive(Deserialize)]
+struct Line {
+    epoch: u64,
+}
 
 /// A log file. Each line is on the disk before [`write`](Self::write) returns, so that a log has every epoch that a checkpoint has.
 #[derive(Debug)]
@@ -46,11 +53,10 @@ impl Journal {
             if !lines::next(&mut text, MAX_LINE, &mut line, number, &name)? || !line.ends_with(b"\n") {
                 break;
             }
-            let epoch = serde_json::from_slice::<Json>(&line).ok().and_then(|object| object.get("epoch")?.as_u64());
-            let Some(epoch) = epoch else {
-                let problem = format!("line {number} is not an epoch of a log: give --log another file");
-                return Err(Error::File { file: name, problem });
-            };
+            let Line { epoch } = serde_json::from_slice(&line).map_err(|error| {
+                let problem = format!("line {number} is not an epoch of a log ({error}): give --log another file");
+                Error::File { file: name.clone(), problem }
+            })?;
             end += line.len() as u64;
             earlier.push((epoch, end));
         }

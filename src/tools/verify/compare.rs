@@ -99,7 +99,9 @@ impl Problem {
         let mut at = 0;
         assert_eq!(self.tensors.len(), outcome.tensors.len(), "tensors");
         let plain = Stored::default();
-        for (tensor, (data, Moved { param, states })) in self.tensors.iter().zip(&outcome.tensors).enumerate() {
+        for (tensor, (data, Moved { param, states, progress, steps })) in
+            self.tensors.iter().zip(&outcome.tensors).enumerate()
+        {
             assert_eq!(data.param.len(), param.len(), "elements of tensor {tensor}");
             let stored = outcome.stored.get(tensor).unwrap_or(&plain);
             compare_params(&mut errors, &expected, at, tensor, (&data.param, param), stored.param.as_ref());
@@ -110,6 +112,12 @@ impl Problem {
                 let spans = stored.states.get(k).and_then(Option::as_ref);
                 compare_states(&mut errors, &expected, at, (tensor, name), state, spans);
                 at += state.len();
+            }
+            assert_eq!((data.progress.len(), data.steps.is_some()), (progress.len(), steps.is_some()), "numbers kept");
+            let steps = steps.map(|steps| steps as f32);
+            for number in progress.iter().chain(&steps) {
+                compare_states(&mut errors, &expected, at, (tensor, "progress"), &[*number], None);
+                at += 1;
             }
         }
         assert_eq!(self.memory.len(), outcome.memory.len(), "global state");
@@ -218,7 +226,9 @@ mod tests {
             let n = data.param.len();
             let param = data.param.iter().zip(take(n)).map(|(p, change)| p + change).collect();
             let states = data.states.iter().map(|s| s.as_ref().map(|_| take(n))).collect();
-            tensors.push(Moved { param, states });
+            let progress = take(data.progress.len());
+            let steps = data.steps.map(|_| take(1)[0] as u32);
+            tensors.push(Moved { param, states, progress, steps });
         }
         let memory = take(problem.memory.len());
         Outcome { tensors, memory, applied: take(1)[0] as u32, stored: Vec::new() }
@@ -239,7 +249,8 @@ mod tests {
             let errors = problem.compare(&outcome);
             assert!(errors.passed() && errors.param_ulp <= 2.0, "{what}: {errors:?}");
             let kept = problem.tensors[0].states.iter().flatten().count();
-            assert_eq!(errors.compared, 377 * (1 + kept) + problem.memory.len() + 1, "{what}");
+            let progress: usize = problem.tensors.iter().map(|data| data.progress.len()).sum();
+            assert_eq!(errors.compared, 377 * (1 + kept) + progress + problem.memory.len() + 1, "{what}");
         });
     }
 

@@ -2,7 +2,8 @@
 //!
 //! A [`Case`] is an optimizer, one of its [variants](crate::optim::Entry::variants) and a size. [`run`] builds it with several tensors in
 //! two groups of different settings, takes single steps from random f32 parameters, gradients and states, and compares parameters and
-//! states with the same step in f64 from the same numbers. With the parts, [`Problem`] and [`Errors`], you can check your own rule, your
+//! states with the same step in f64 from the same numbers. Cases of 1025 elements and more also take a step that leaves out a tensor, where
+//! each tensor has a step count of its own. With the parts, [`Problem`] and [`Errors`], you can check your own rule, your
 //! own buffers and your own sizes.
 //!
 //! Errors are not relative to the weights: a step is a thousandth of a weight, and an optimizer that forgot its decay would pass. Errors
@@ -25,6 +26,7 @@ pub use compare::{Errors, Place};
 pub use problem::{Data, Moved, Outcome, Problem};
 pub use spans::Stored;
 
+use crate::optim::rule::need_own_counts;
 use crate::optim::{ALL, Entry, Rule, Value, find};
 use crate::options::storage::Storage;
 use crate::tools::adapter::Gpu;
@@ -39,6 +41,10 @@ const STEP_COUNTS: [u32; 3] = [0, 2, 6];
 
 /// From this size on, a case tests where tensors lie, and one step count is enough.
 const LARGE: usize = 10_000;
+
+/// Cases from this size on also take a step that leaves out a tensor, with tensors that have step counts of their own: these.
+const PARTIAL: usize = 1025;
+const OWN_COUNTS: [u32; 3] = [3, 0, 6];
 
 /// An optimizer, a variant of its settings, the size of its tensors, and their storage.
 #[derive(Clone)]
@@ -156,6 +162,14 @@ pub async fn run_stored_async(gpu: &Gpu, rule: &dyn Rule, size: usize, storage: 
     if let Some(optimizer) = optimizer {
         optimizer.destroy();
     }
+    if let Some(problem) = partial_problem(rule, size)? {
+        let problem = problem.stored(storage)?;
+        let mut optimizer = problem.build_async(&gpu.device, &gpu.queue).await?;
+        problem.upload(&mut optimizer)?;
+        gpu.run_async(|encoder| problem.step(&mut optimizer, encoder)).await?;
+        errors.merge(problem.compare(&Outcome::of(&optimizer).await?));
+        optimizer.destroy();
+    }
     Ok(errors)
 }
 
@@ -173,6 +187,9 @@ pub fn run_cpu(case: &Case) -> Result<Report> {
     let mut errors = Errors::default();
     for &step_count in counts(case.size) {
         let problem = problem(case.rule().as_ref(), case.size, step_count)?;
+        errors.merge(problem.compare(&problem.step_cpu()?));
+    }
+    if let Some(problem) = partial_problem(case.rule().as_ref(), case.size)? {
         errors.merge(problem.compare(&problem.step_cpu()?));
     }
     Ok(case.report("cpu", None, errors))
@@ -202,6 +219,15 @@ pub fn varied(rule: &dyn Rule) -> Box<dyn Rule> {
 
 fn counts(size: usize) -> &'static [u32] {
     if size < LARGE { &STEP_COUNTS } else { &STEP_COUNTS[1..2] }
+}
+
+/// A step that leaves out a tensor, where the rule allows one.
+fn partial_problem(rule: &dyn Rule, size: usize) -> Result<Option<Problem>> {
+    if !(PARTIAL..LARGE).contains(&size) || need_own_counts(rule, "").is_err() {
+        return Ok(None);
+    }
+    let (tensors, groups) = ([(0, size), (1, size / 2), (1, 7)], vec![rule.boxed(), varied(rule)]);
+    Problem::random_partial(groups, &tensors, OWN_COUNTS[2], &OWN_COUNTS, size as u32).map(Some)
 }
 
 fn problem(rule: &dyn Rule, size: usize, step_count: u32) -> Result<Problem> {

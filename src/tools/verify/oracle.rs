@@ -4,7 +4,7 @@
 //! on the sign of a number near zero, a correct f32 kernel may have an error that is large beside the result. So the oracle repeats the
 //! step once for each number that enters it, with that number changed a little. The sum of the changes is the result's allowance.
 
-use super::problem::Problem;
+use super::problem::{Data, Problem};
 use super::tolerance::{SUM_ERROR, tolerance};
 use crate::optim::rule::MAX_SUMS;
 use crate::optim::{Rule, Scalar};
@@ -19,21 +19,30 @@ enum Input {
     Sum(usize),
     Slope(usize),
     GlobalState(usize),
+    Progress(usize),
     Decision(usize),
     Param,
     Grad,
     State(usize),
 }
 
+/// Each tensor's decision, the global state, and each tensor's progress.
+type Decided = (Vec<Vec<f64>>, Vec<f64>, Vec<Vec<f64>>);
+
 /// A change of an input, as a share of the input.
 type Change = Option<(Input, f64)>;
 
 /// A tensor in f64, with the rule's sums over it.
 struct Wide {
+    /// Its place among the tensors.
+    index: usize,
     group: usize,
     param: Vec<f64>,
     grad: Vec<f64>,
     states: Vec<Option<Vec<f64>>>,
+    progress: Vec<f64>,
+    steps: Option<u32>,
+    takes: bool,
     sums: [f64; MAX_SUMS],
     /// For each sum, the sum of its terms' magnitudes: the measure of the sum's rounding.
     magnitudes: [f64; MAX_SUMS],
@@ -42,6 +51,7 @@ struct Wide {
 /// Takes one step of a problem any number of times, each time with another input changed.
 pub(super) struct Oracle<'a> {
     rules: &'a [Box<dyn Rule>],
+    /// The scalars of each tensor.
     hyper: Vec<Vec<f64>>,
     tensors: Vec<Wide>,
     step_count: u32,
@@ -51,8 +61,8 @@ pub(super) struct Oracle<'a> {
     pub(super) tolerance: f64,
 }
 
-/// The expected result of one step. All numbers lie in one row: for each tensor the changes of its parameters, then each kept state; at the
-/// end the global state and the step count.
+/// The expected result of one step. All numbers lie in one row: for each tensor the changes of its parameters, then each kept state; its progress and its own step
+/// count; at the end the global state and the step count.
 pub(super) struct Expected {
     pub(super) values: Vec<f64>,
     /// The error that each value may have, from the rounding of the numbers from which it is computed.
@@ -64,9 +74,15 @@ impl<'a> Oracle<'a> {
     pub(super) fn new(problem: &'a Problem) -> Self {
         let rules = &problem.groups;
         let t = u64::from(problem.applied) + 1;
-        let hyper = rules.iter().map(|rule| rule.scalars(t).iter().map(Scalar::value).collect()).collect();
+        let count = |data: &Data| data.steps.map_or(t, |steps| u64::from(steps) + 1);
+        let scalars = |data: &Data| rules[data.group].scalars(count(data)).iter().map(Scalar::value).collect();
+        let hyper = problem.tensors.iter().map(scalars).collect();
         let wide = |x: &Vec<f32>| x.iter().map(|x| f64::from(*x)).collect::<Vec<f64>>();
-        let tensors = problem.tensors.iter().map(|data| Wide {
+        let tensors = problem.tensors.iter().enumerate().map(|(index, data)| Wide {
+            index,
+            progress: wide(&data.progress),
+            steps: data.steps,
+            takes: data.takes,
             group: data.group,
             param: wide(&data.param),
             grad: wide(&data.grad),
@@ -120,6 +136,8 @@ impl<'a> Oracle<'a> {
         inputs.extend((0..self.sums()).map(Input::Sum));
         inputs.extend((0..self.slopes.len()).map(Input::Slope));
         inputs.extend((0..self.global_state.len()).map(Input::GlobalState));
+        let progress = self.tensors.iter().map(|t| t.progress.len()).max().unwrap_or_default();
+        inputs.extend((0..progress).map(Input::Progress));
         inputs.extend((0..decision).map(Input::Decision));
         inputs.extend((0..states).map(Input::State));
         inputs
@@ -147,10 +165,10 @@ impl<'a> Oracle<'a> {
             scale(&mut before, change, Input::Param);
             scale(&mut grad, change, Input::Grad);
             let mut after = before.clone();
-            if let Some((decisions, _)) = &decided {
+            if let Some((decisions, _, _)) = decided.as_ref().filter(|_| tensor.takes) {
                 let mut slices: Vec<_> = states.iter_mut().map(|s| s.as_deref_mut()).collect();
                 let cpu = self.rules[tensor.group].cpu_f64();
-                let (hyper, decision) = (&hyper[tensor.group], &decisions[i]);
+                let (hyper, decision) = (&hyper[tensor.index], &decisions[i]);
                 match change {
                     None => cpu.update(hyper, decision, &mut after, &grad, &mut slices),
                     // The effect of a change is needed to a few digits only.
@@ -159,17 +177,26 @@ impl<'a> Oracle<'a> {
             }
             row.extend(after.iter().zip(&before).map(|(after, before)| after - before));
             row.extend(states.into_iter().flatten().flatten());
+            let proceeds = decided.as_ref().filter(|_| tensor.takes);
+            row.extend(proceeds.map_or(&tensor.progress, |(_, _, progress)| &progress[i]));
+            let counts = proceeds.is_some_and(|(decisions, _, _)| !self.held(decisions));
+            row.extend(tensor.steps.map(|steps| f64::from(steps + u32::from(counts))));
         }
-        let held = decided.as_ref().is_none_or(|(decisions, _)| self.held(decisions));
-        row.extend(decided.map_or_else(|| self.global_state.clone(), |(_, after)| after));
+        let held = decided.as_ref().is_none_or(|(decisions, _, _)| self.held(decisions));
+        row.extend(decided.map_or_else(|| self.global_state.clone(), |(_, after, _)| after));
         row.push(f64::from(self.step_count) + if held { 0.0 } else { 1.0 });
         row
     }
 
-    /// Each tensor's decision and the global state after the step; `None` for a skipped step.
-    fn decide(&self, hyper: &[Vec<f64>], change: Change) -> Option<(Vec<Vec<f64>>, Vec<f64>)> {
+    /// Each tensor's decision, the global state after the step, and each tensor's progress; `None` for a skipped step.
+    fn decide(&self, hyper: &[Vec<f64>], change: Change) -> Option<Decided> {
+        if self.tensors.iter().any(|tensor| !tensor.progress.is_empty()) {
+            let (decisions, progress) = self.proceed(hyper, change);
+            return Some((decisions, Vec::new(), progress));
+        }
+        let none = vec![Vec::new(); self.tensors.len()];
         if self.sums() == 0 && self.slopes.is_empty() {
-            return Some((vec![Vec::new(); self.tensors.len()], Vec::new()));
+            return Some((none.clone(), Vec::new(), none));
         }
         let (all, own) = if self.sums() > 0 { self.all_totals(hyper, change) } else { self.changed_slopes(change) };
         if self.rules[0].cpu_f64().refuse(&all) {
@@ -183,14 +210,30 @@ impl<'a> Oracle<'a> {
         let decide = |(tensor, own): (&Wide, Vec<f64>)| {
             let cpu = self.rules[tensor.group].cpu_f64();
             after.copy_from_slice(&before);
-            let mut decision = cpu.decide(&hyper[tensor.group], &all, &own, &mut after);
+            let mut decision = cpu.decide(&hyper[tensor.index], &all, &own, &mut after);
             for (k, x) in decision.iter_mut().enumerate() {
                 scale(std::slice::from_mut(x), change, Input::Decision(k));
             }
             decision
         };
         let decisions = self.tensors.iter().zip(own).map(decide).collect();
-        Some((decisions, after))
+        Some((decisions, after, none))
+    }
+
+    /// Each tensor's decision from its progress, and its progress after the step.
+    fn proceed(&self, hyper: &[Vec<f64>], change: Change) -> (Vec<Vec<f64>>, Vec<Vec<f64>>) {
+        let decide = |tensor: &Wide| {
+            let mut progress = tensor.progress.clone();
+            for (k, x) in progress.iter_mut().enumerate() {
+                scale(std::slice::from_mut(x), change, Input::Progress(k));
+            }
+            let mut decision = self.rules[tensor.group].cpu_f64().proceed(&hyper[tensor.index], &mut progress);
+            for (k, x) in decision.iter_mut().enumerate() {
+                scale(std::slice::from_mut(x), change, Input::Decision(k));
+            }
+            (decision, progress)
+        };
+        self.tensors.iter().map(decide).unzip()
     }
 
     /// Whether the step leaves the step count as it is.
@@ -225,24 +268,27 @@ impl<'a> Oracle<'a> {
 
     fn totals(&self, tensor: &Wide, hyper: &[Vec<f64>], change: Change, count: usize) -> Vec<f64> {
         let cpu = self.rules[tensor.group].cpu_f64();
-        let hyper = &hyper[tensor.group];
+        let hyper = &hyper[tensor.index];
         let mut sums = tensor.sums;
         match change {
             Some((Input::Sum(k), x)) => sums[k] += x * tensor.magnitudes[k],
-            Some((Input::Hyper(_), _)) => {
+            Some((Input::Hyper(_), _)) if tensor.takes => {
                 let states: Vec<_> = tensor.states.iter().map(Option::as_deref).collect();
                 sums = cpu.contribute_fast(hyper, &tensor.param, &tensor.grad, &states);
             }
             _ => (),
         }
-        let totals = cpu.total(hyper, &sums, tensor.param.len() as f64);
+        let totals = cpu.total(hyper, &sums, if tensor.takes { tensor.param.len() as f64 } else { 0.0 });
         totals[..count].iter().map(|polynomial| polynomial.iter().sum()).collect()
     }
 
     /// A tensor's sums, and the sums of their terms' magnitudes.
     fn sum(&self, tensor: &Wide) -> ([f64; MAX_SUMS], [f64; MAX_SUMS]) {
-        let (cpu, hyper) = (self.rules[tensor.group].cpu_f64(), &self.hyper[tensor.group]);
+        let (cpu, hyper) = (self.rules[tensor.group].cpu_f64(), &self.hyper[tensor.index]);
         let (mut sums, mut magnitudes) = ([0.0; MAX_SUMS], [0.0; MAX_SUMS]);
+        if !tensor.takes {
+            return (sums, magnitudes);
+        }
         for i in 0..tensor.param.len() {
             let one = i..i + 1;
             let states: Vec<_> = tensor.states.iter().map(|s| s.as_ref().map(|s| &s[one.clone()])).collect();

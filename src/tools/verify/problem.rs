@@ -7,7 +7,7 @@ use crate::options::random::{draw, unit};
 use crate::options::storage::blockwise::BLOCK;
 use crate::options::storage::{Form, Packed, Storage};
 use crate::tools::verify::spans::Stored;
-use crate::{Error, Group, Optimizer, Result, Tensor, cpu};
+use crate::{Error, Group, Optimizer, Result, Tensor, cpu, wgpu};
 
 /// Steps that the oracle takes to reach the states from which a random problem starts.
 const WARM_UP: u64 = 6;
@@ -27,6 +27,12 @@ pub struct Data {
     pub grad: Vec<f32>,
     /// Its states in the rule's order; `None` for a state that the settings do not keep.
     pub states: Vec<Option<Vec<f32>>>,
+    /// The numbers that the rule keeps once per tensor.
+    pub progress: Vec<f32>,
+    /// Its step count before this step, where tensors have step counts of their own.
+    pub steps: Option<u32>,
+    /// Whether the step takes the tensor.
+    pub takes: bool,
 }
 
 /// A step to compare: the settings of the groups, the tensors, and the step count.
@@ -53,6 +59,10 @@ pub struct Moved {
     pub param: Vec<f32>,
     /// Its states in the rule's order; `None` for a state that the settings do not keep.
     pub states: Vec<Option<Vec<f32>>>,
+    /// The numbers that the rule keeps once per tensor.
+    pub progress: Vec<f32>,
+    /// Its step count, where tensors have step counts of their own.
+    pub steps: Option<u32>,
 }
 
 /// The outcome of a step.
@@ -75,7 +85,33 @@ impl Problem {
     /// # Errors
     /// The groups have different optimizers; a setting is out of range; a tensor's group does not exist.
     pub fn random(groups: Vec<Box<dyn Rule>>, tensors: &[(usize, usize)], applied: u32, seed: u32) -> Result<Self> {
-        let mut oracle = builder(&groups, tensors.iter().copied())?.build_cpu::<f64>()?;
+        Self::random_at(groups, tensors, applied, seed, None)
+    }
+
+    /// As [`random`](Self::random), with tensors that have step counts of their own: `counts`, each at most `applied`. The step leaves out every
+    /// third tensor.
+    ///
+    /// # Errors
+    /// As [`random`](Self::random); the rule allows no steps that leave out tensors.
+    pub fn random_partial(
+        groups: Vec<Box<dyn Rule>>,
+        tensors: &[(usize, usize)],
+        applied: u32,
+        counts: &[u32],
+        seed: u32,
+    ) -> Result<Self> {
+        Self::random_at(groups, tensors, applied, seed, Some(counts))
+    }
+
+    fn random_at(
+        groups: Vec<Box<dyn Rule>>,
+        tensors: &[(usize, usize)],
+        applied: u32,
+        seed: u32,
+        counts: Option<&[u32]>,
+    ) -> Result<Self> {
+        let mut builder = builder(&groups, tensors.iter().copied())?;
+        let mut oracle = builder.partial_steps(counts.is_some()).build_cpu::<f64>()?;
         let random = |range, t: u64| -> Vec<Vec<f64>> {
             let one = |(i, &(_, n)): (usize, &(usize, usize))| {
                 spread(draw(draw(seed, t as u32), i as u32), n, range).collect()
@@ -85,9 +121,20 @@ impl Problem {
         let mut warm = random(PARAM_RANGE, 0);
         let steps = WARM_UP.min(u64::from(applied));
         oracle.set_step_count(u64::from(applied) - steps);
+        // A tensor with a count of its own takes part in the last of these steps.
+        let late = |i: usize| counts.map_or(0, |counts| steps.saturating_sub(u64::from(counts[i])));
+        for (i, count) in counts.into_iter().flatten().enumerate() {
+            oracle.restart_tensor(i, u64::from(*count) - (steps - late(i)));
+        }
         for t in 1..=steps {
             let grads = random(GRAD_RANGE, t);
-            oracle.step(&mut slices_mut(&mut warm), &slices(&grads))?;
+            if counts.is_none() {
+                oracle.step(&mut slices_mut(&mut warm), &slices(&grads))?;
+                continue;
+            }
+            let some: Vec<Option<&[f64]>> =
+                grads.iter().enumerate().map(|(i, g)| (t > late(i)).then_some(g.as_slice())).collect();
+            oracle.step_tensors(&mut slices_mut(&mut warm), &some)?;
         }
         let narrow = |values: Vec<f64>| values.into_iter().map(|x| x as f32).collect::<Vec<f32>>();
         let names = state_names(&groups);
@@ -98,6 +145,9 @@ impl Problem {
             param: narrow(param),
             grad: narrow(grad),
             states: names.iter().map(|name| kept(&oracle, i, name).map(|s| narrow(s.to_vec()))).collect(),
+            progress: narrow(oracle.tensors[i].progress.clone()),
+            steps: counts.map(|counts| counts[i]),
+            takes: counts.is_none() || i % 3 != 2,
         });
         let tensors = data.collect();
         let memory = oracle.global_state_values().iter().map(|x| *x as f32).collect();
@@ -138,6 +188,9 @@ impl Problem {
             param: moved.param,
             grad: data.grad.clone(),
             states: moved.states,
+            progress: moved.progress,
+            steps: moved.steps,
+            takes: data.takes,
         };
         Self {
             groups: self.groups.clone(),
@@ -174,8 +227,27 @@ impl Problem {
 
     fn builder(&self) -> Result<Builder> {
         let mut builder = builder(&self.groups, self.tensors.iter().map(|data| (data.group, data.param.len())))?;
-        builder.storage(self.storage.clone());
+        builder.storage(self.storage.clone()).partial_steps(self.is_partial());
         Ok(builder)
+    }
+
+    /// Whether tensors have step counts of their own.
+    #[must_use]
+    pub fn is_partial(&self) -> bool {
+        self.tensors.iter().any(|data| data.steps.is_some())
+    }
+
+    /// Records the step of the problem.
+    ///
+    /// # Errors
+    /// As [`Optimizer::step`].
+    pub fn step(&self, optimizer: &mut Optimizer, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
+        if !self.is_partial() {
+            return optimizer.step(encoder);
+        }
+        let tensors = optimizer.tensors().zip(&self.tensors).filter(|(_, data)| data.takes);
+        let tensors: Vec<Tensor> = tensors.map(|((tensor, ..), _)| tensor).collect();
+        optimizer.step_tensors(encoder, tensors)
     }
 
     /// Writes the problem into an optimizer with the same tensors in the same order. At step count 0, states keep their initial values.
@@ -205,7 +277,14 @@ impl Problem {
                 }
             }
         }
-        optimizer.write_step_count(self.applied)
+        optimizer.write_step_count(self.applied)?;
+        for (i, (&tensor, data)) in tensors.iter().zip(&self.tensors).enumerate() {
+            if let Some(steps) = data.steps {
+                optimizer.write_tensor_step_count(tensor, steps)?;
+            }
+            optimizer.write_progress(i, &data.progress)?;
+        }
+        Ok(())
     }
 
     /// Takes the step on the CPU's fast path.
@@ -214,8 +293,13 @@ impl Problem {
     /// The groups have different optimizers.
     pub fn step_cpu(&self) -> Result<Outcome> {
         let sizes = self.tensors.iter().map(|t| (t.group, t.param.len()));
-        let mut optimizer = builder(&self.groups, sizes)?.build_cpu::<f32>()?;
+        let partial = self.is_partial();
+        let mut optimizer = builder(&self.groups, sizes)?.partial_steps(partial).build_cpu::<f32>()?;
         optimizer.set_step_count(u64::from(self.applied));
+        for (i, data) in self.tensors.iter().enumerate() {
+            data.steps.into_iter().for_each(|steps| optimizer.restart_tensor(i, u64::from(steps)));
+            optimizer.tensors[i].progress.clone_from(&data.progress);
+        }
         optimizer.set_global_state(&self.memory)?;
         if !self.losses.is_empty() {
             optimizer.set_losses(&self.losses.iter().map(|x| f64::from(*x)).collect::<Vec<_>>())?;
@@ -231,9 +315,19 @@ impl Problem {
         }
         let mut params: Vec<Vec<f32>> = self.tensors.iter().map(|t| t.param.clone()).collect();
         let grads: Vec<&[f32]> = self.tensors.iter().map(|t| t.grad.as_slice()).collect();
-        optimizer.step(&mut slices_mut(&mut params), &grads)?;
+        if partial {
+            let some: Vec<Option<&[f32]>> = self.tensors.iter().map(|t| t.takes.then_some(t.grad.as_slice())).collect();
+            optimizer.step_tensors(&mut slices_mut(&mut params), &some)?;
+        } else {
+            optimizer.step(&mut slices_mut(&mut params), &grads)?;
+        }
         let states = |i| names.iter().map(|name| kept(&optimizer, i, name).map(<[f32]>::to_vec)).collect();
-        let moved = |(i, param)| Moved { param, states: states(i) };
+        let moved = |(i, param)| Moved {
+            param,
+            states: states(i),
+            progress: optimizer.tensors[i].progress.clone(),
+            steps: partial.then_some(optimizer.tensors[i].steps as u32),
+        };
         let memory = optimizer.global_state_values().to_vec();
         let applied = optimizer.step_count() as u32;
         let tensors = params.into_iter().enumerate().map(moved).collect();
@@ -254,11 +348,12 @@ impl Outcome {
             let read = |name| kept.contains(&name).then(|| optimizer.read_state(tensor, name));
             let states: Vec<_> =
                 optimizer.rule(Group::DEFAULT)?.states().iter().map(|state| read(state.name)).collect();
-            reads.push((optimizer.read_param(tensor), states));
+            let steps = optimizer.spec.around.partial.then(|| optimizer.read_tensor_step_count(tensor));
+            reads.push((optimizer.read_param(tensor), states, optimizer.read_progress(tensor), steps));
         }
         let (applied, memory) = (optimizer.read_step_count(), optimizer.read_global_state());
         let mut tensors = Vec::new();
-        for (param, reads) in reads {
+        for (param, reads, progress, steps) in reads {
             let mut states = Vec::new();
             for read in reads {
                 states.push(match read {
@@ -266,7 +361,11 @@ impl Outcome {
                     None => None,
                 });
             }
-            tensors.push(Moved { param: param.await?, states });
+            let steps = match steps {
+                Some(steps) => Some(steps.await? as u32),
+                None => None,
+            };
+            tensors.push(Moved { param: param.await?, states, progress: progress.await?, steps });
         }
         let applied = applied.await? as u32;
         let mut stored = Vec::new();

@@ -67,11 +67,18 @@ impl Class {
         let a = &self.around;
         let steps = stage == Stage::Update || (stage == Stage::Procedure && self.pass().is_some_and(|pass| pass.skips));
         let skips = self.can_skip() && steps;
+        // One text concludes the sums of all classes.
+        let elements = stage != Stage::Finalize;
         // Terms of the procedure's own have no gradient that could be zero.
         let nonzero = self.rows.is_some_and(|rows| rows.nonzero) && !self.sums_own_terms();
         vec![
             ("SKIPS", skips),
-            ("IDLES", skips || self.rows.is_some()),
+            ("LEAVES", self.rows.is_some() || a.partial),
+            ("IDLES", skips || self.rows.is_some() || a.partial),
+            ("PARTIAL", a.partial),
+            ("AT_COUNT", a.partial && !self.own.is_empty() && !(elements && self.has_row_steps())),
+            ("ROW_STEPS", self.has_row_steps()),
+            ("TAKEN", steps),
             ("HAS_DECISION", !self.decision.is_empty()),
             ("HOLDS", self.sums.may_hold),
             ("MAY_SKIP", self.can_skip() || self.sums.may_hold),
@@ -125,13 +132,15 @@ impl Class {
         let of_f32 = whole > 0 || !counts.packs();
         let (format, mode) = (self.formats.params.format(), self.formats.params.keep());
         let stochastic = mode == Some(RoundingMode::Stochastic);
+        // The first step begins the average of a tensor that it leaves out.
+        let begins = self.around.partial && self.around.ema.is_some();
         vec![
             ("STRIDE_OF_F32", of_f32),
             ("STRIDE_OF_PAIRS", !of_f32 && bytes == 0),
             ("BLOCKS", bytes > 0),
             ("STOCHASTIC", self.stochastic),
             ("STATES", self.kept().next().is_some()),
-            ("MERGES", self.rows.is_some() && self.kept().next().is_some()),
+            ("MERGES", (self.rows.is_some() || begins) && self.kept().next().is_some()),
             ("STOCHASTIC_STATES", self.arrays().iter().any(Array::is_stochastic)),
             ("PARAMS_F32", format == Format::F32),
             ("PARAMS_F16", format == Format::F16),
@@ -156,6 +165,7 @@ impl Class {
         let clip_global = matches!(clip, Some(Clip::GlobalNorm(_)));
         let concludes_tensors = clip_global || decides;
         let concludes_step = concludes_skip || self.remembers();
+        let proceeds = self.proceeds() && matches!(self.round, Round::Only | Round::Second);
         vec![
             ("CONTRIBUTES", contributes),
             ("OWN_TERMS", plain),
@@ -175,7 +185,9 @@ impl Class {
             ("REMEMBERS", self.remembers()),
             ("REFUSES", rule.may_refuse),
             ("LATER_ROUND", later),
-            ("CONCLUDES", concludes_tensors || concludes_step),
+            ("PROCEEDS", proceeds),
+            ("PROGRESS", !self.progress.is_empty()),
+            ("CONCLUDES", concludes_tensors || concludes_step || proceeds),
             ("CONCLUDES_TENSORS", concludes_tensors),
             ("CONCLUDES_STEP", concludes_step),
             ("CONCLUDES_SKIP", concludes_skip),

@@ -3,8 +3,8 @@
 use crate::gpu::kernel::text::members::{call_vec4s, put};
 use crate::gpu::layout::class::Class;
 use crate::gpu::layout::units::{
-    ACCUMULATOR, ARENA_HEADER, AVERAGE, BLOCK_VEC4S, CHUNK, CHUNK_LANES, Counts, FINAL_BATCH, FINAL_LANES, MASTER,
-    REMAINDER,
+    ABSENT, ACCUMULATOR, ARENA_HEADER, AVERAGE, BLOCK_VEC4S, CHUNK, CHUNK_LANES, Counts, FINAL_BATCH, FINAL_LANES,
+    MASTER, REMAINDER, ROW_STEPS,
 };
 use crate::optim::procedure::record::FLAGS;
 use crate::options::storage::blockwise::Map;
@@ -59,6 +59,10 @@ impl Class {
             ("GLOBAL_VEC4S", size(self.global_state_vec4s())),
             ("DECISION_VEC4S", size(self.decision_vec4s())),
             ("CLIP", size(self.decision.len())),
+            ("STEPS", size(self.first_of_progress() + self.progress.len())),
+            ("WAITING", size(self.first_of_progress() + self.progress.len() + 1)),
+            ("TAKES", size(self.first_of_progress() + self.progress.len() + 2)),
+            ("ABSENT", ABSENT.into()),
             ("MICRO_BATCHES", self.around.micro_batches().into()),
             ("INTERVAL", self.around.loss_scale.unwrap_or_default().interval.into()),
         ]
@@ -82,6 +86,7 @@ impl Class {
             ("MASTER", slot(MASTER)),
             ("ACCUMULATOR", slot(ACCUMULATOR)),
             ("AVERAGE", slot(AVERAGE)),
+            ("ROW_STEPS", slot(ROW_STEPS)),
             ("EVALUATED", self.evaluated.map_or(0, slot)),
         ]
     }

@@ -19,6 +19,7 @@ impl Class {
             self.scalar_loads(),
             self.decision_members(),
             self.global_state_members(),
+            self.progress_members(),
             self.terms(),
             self.load_state(),
             self.store_state(),
@@ -28,7 +29,7 @@ impl Class {
         .concat()
     }
 
-    /// `wo_hyper` and `wo_extra`: each member comes from the call's row or from the count's row, or is the product of both.
+    /// `wo_hyper`, `wo_extra` and `wo_own`: each member comes from the call's row or from the count's row, or is the product of both.
     fn scalar_loads(&self) -> String {
         let (calls, counts) = scalar_columns(&self.scalars);
         let member = |name: &str| {
@@ -38,11 +39,13 @@ impl Class {
             let factors: Vec<_> = [column("call", &calls), column("count", &counts)].into_iter().flatten().collect();
             if factors.is_empty() { "1.0".to_owned() } else { factors.join(" * ") }
         };
-        let rule: Vec<String> =
-            self.scalars.iter().filter(|(n, _)| !n.starts_with("wo_")).map(|(n, _)| member(n)).collect();
-        let extra = ["wo_clip", "wo_factor", "wo_ema", "wo_evaluation"].map(member);
-        let rows = |columns: &[&str], of_rule: bool| -> Vec<usize> {
-            let own = columns.iter().enumerate().filter(|(_, name)| name.starts_with("wo_") != of_rule);
+        let of = |function: &'static str| {
+            let names = self.scalars.iter().map(|(name, _)| *name);
+            names.filter(|name| self.loads(name) == function).map(member).collect::<Vec<String>>()
+        };
+        let extra = ["wo_clip", "wo_factor", "wo_ema", "wo_evaluation"].map(member).to_vec();
+        let rows = |columns: &[&str], function: &str| -> Vec<usize> {
+            let own = columns.iter().enumerate().filter(|(_, name)| self.loads(name) == function);
             let mut rows: Vec<usize> = own.map(|(i, _)| i / 4).collect();
             rows.dedup();
             rows
@@ -50,14 +53,16 @@ impl Class {
         // One group needs no index.
         let group = |rows: usize| if self.groups == 1 { String::new() } else { format!("group * {rows}u + ") };
         let mut out = String::new();
-        for (name, of_rule, members) in [("Hyper", true, rule.as_slice()), ("wo_Extra", false, &extra)] {
-            let function = if of_rule { "wo_hyper" } else { "wo_extra" };
+        let structs =
+            [("Hyper", "wo_hyper", of("wo_hyper")), ("wo_Extra", "wo_extra", extra), ("Own", "wo_own", of("wo_own"))];
+        let structs = structs.into_iter().filter(|(_, function, _)| *function != "wo_own" || !self.own.is_empty());
+        for (name, function, members) in structs {
             put(&mut out, format_args!("fn {function}(group: u32, step_count: u32) -> {name} {{"));
-            for i in rows(&calls, of_rule) {
+            for i in rows(&calls, function) {
                 let first = group(calls.len().div_ceil(4));
                 put(&mut out, format_args!("    let call{i} = wo_call.settings[{first}{i}u];"));
             }
-            for i in rows(&counts, of_rule) {
+            for i in rows(&counts, function) {
                 let width = counts.len().div_ceil(4);
                 let first = self.scalars_in_control.map_or_else(String::new, |first| format!("{first}u + "));
                 let row = format!("{first}(step_count & wo_call.count_mask) * {}u", width * self.groups);
@@ -68,9 +73,23 @@ impl Class {
         out
     }
 
+    /// The function that loads a scalar: of the rule, of the harness, or of the scalars of another step count.
+    fn loads(&self, scalar: &str) -> &'static str {
+        match scalar {
+            harness if harness.starts_with("wo_") => "wo_extra",
+            own if self.own.contains(&own) => "wo_own",
+            _ => "wo_hyper",
+        }
+    }
+
     /// The place of a tensor's clip factor, in words after the control buffer's head: the factor follows the members of the decision.
     pub(crate) fn clip_word(&self, tensor: usize) -> usize {
         (self.global_state_vec4s() + tensor * self.decision_vec4s()) * 4 + self.decision.len()
+    }
+
+    /// The first number of a tensor's progress, as a word behind the control buffer's head.
+    pub(crate) fn progress_word(&self, tensor: usize) -> usize {
+        (self.global_state_vec4s() + tensor * self.decision_vec4s()) * 4 + self.first_of_progress()
     }
 
     /// The place of the `i`-th member of a tensor's decision, in WGSL.
@@ -104,6 +123,22 @@ impl Class {
         format!(
             "fn wo_load_global_state() -> GlobalState {{\n    return GlobalState({});\n}}\n\
              fn wo_store_global_state(state: GlobalState) {{\n{stores}}}\n",
+            loads.join(", ")
+        )
+    }
+
+    /// The progress of a tensor, which lies behind its decision and its clip factor.
+    fn progress_members(&self) -> String {
+        if self.progress.is_empty() {
+            return String::new();
+        }
+        let place = |i: usize| self.decision_at(self.first_of_progress() + i);
+        let loads: Vec<String> = (0..self.progress.len()).map(place).collect();
+        let store = |(i, name): (usize, &&str)| format!("    {} = progress.{name};\n", place(i));
+        let stores: String = self.progress.iter().enumerate().map(store).collect();
+        format!(
+            "fn wo_load_progress(tensor: u32) -> Progress {{\n    return Progress({});\n}}\n\
+             fn wo_store_progress(tensor: u32, progress: Progress) {{\n{stores}}}\n",
             loads.join(", ")
         )
     }

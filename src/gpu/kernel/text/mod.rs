@@ -23,6 +23,8 @@ macro_rules! harness {
 harness! {
     TABLES = "tables.wgsl",
     SCALARS = "scalars.wgsl",
+    COUNTS = "counts.wgsl",
+    PARTIAL = "partial.wgsl",
     LANE = "lane.wgsl",
     ARENA = "arena.wgsl",
     PARAMS = "params.wgsl",
@@ -41,6 +43,7 @@ harness! {
     SLOPES = "slopes.wgsl",
     UPDATE = "update.wgsl",
     BLOCKS = "blocks.wgsl",
+    FRESH = "fresh.wgsl",
     TELEMETRY = "telemetry.wgsl",
     FILL = "fill.wgsl",
     ACCUMULATE = "accumulate.wgsl",
@@ -50,9 +53,11 @@ harness! {
 }
 
 /// The files of every stage over elements.
-const ELEMENTS: [&str; 14] = [
+const ELEMENTS: [&str; 16] = [
     TABLES,
     SCALARS,
+    COUNTS,
+    PARTIAL,
     LANE,
     ARENA,
     PARAMS,
@@ -71,10 +76,10 @@ impl Class {
     /// The files from which a stage may take declarations. The files with its entry points come last.
     fn files(&self, stage: Stage) -> Vec<&'static str> {
         let own: &[&str] = match stage {
-            Stage::Stats => return [&ELEMENTS, self.procedure_files(), &[STATS]].concat(),
-            Stage::Finalize => return vec![TABLES, SCALARS, CAUTION, SLOPES, CONCLUDE, FINALIZE],
+            Stage::Stats => return [&ELEMENTS, self.procedure_files(), &[FRESH, STATS]].concat(),
+            Stage::Finalize => return vec![TABLES, SCALARS, COUNTS, PARTIAL, CAUTION, SLOPES, CONCLUDE, FINALIZE],
             Stage::Procedure => self.procedure_files(),
-            Stage::Update => &[BLOCKS, TELEMETRY, UPDATE, FILL, ACCUMULATE, SWAP, EVAL_PARAMS],
+            Stage::Update => &[BLOCKS, TELEMETRY, FRESH, UPDATE, FILL, ACCUMULATE, SWAP, EVAL_PARAMS],
             Stage::Rows => &[REMAP],
         };
         [&ELEMENTS, own].concat()
@@ -93,7 +98,8 @@ impl Class {
             // Only a step with one round of sums has two halves.
             Stage::Finalize => {
                 let halves = self.round == Round::Only;
-                &[("wo_finalize", true), ("wo_reduce", halves), ("wo_conclude", halves)]
+                let waits = self.waits() && !self.round.is_later();
+                &[("wo_finalize", true), ("wo_reduce", halves), ("wo_conclude", halves), ("wo_wait", waits)]
             }
             Stage::Procedure => {
                 return self.pass().into_iter().flat_map(|pass| [pass.entry].into_iter().chain(pass.setup)).collect();
@@ -116,7 +122,8 @@ impl Class {
     pub fn text(&self, stage: Stage) -> String {
         let conditions = self.conditions(stage);
         let written = [self.declarations(stage), self.constants(), self.members()].concat();
-        let harness = self.files(stage).into_iter().map(|file| expand(file, &conditions));
+        let reads = |file: &&str| self.around.own_counts || ![COUNTS, PARTIAL, FRESH].contains(file);
+        let harness = self.files(stage).into_iter().filter(reads).map(|file| expand(file, &conditions));
         let parts: Vec<String> = [self.rule.to_string(), written].into_iter().chain(harness).collect();
         link(&parts.join("\n"), &self.entries(stage))
     }

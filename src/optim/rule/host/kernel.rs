@@ -108,6 +108,10 @@ impl<F: Real, T: ElementwiseRule> HostKernel<F> for T {
         listed(&d)
     }
 
+    fn proceed(&self, hyper: &[F], progress: &mut [F]) -> Vec<F> {
+        listed(&ElementwiseRule::proceed(self, &T::Hyper::load(|i| hyper[i]), progress))
+    }
+
     fn settle(&self, hyper: &[F], totals: &[F], own: &[F], decision: &[F]) -> Vec<F> {
         let d = decided::<F, T>(decision);
         listed(&ElementwiseRule::settle(self, &T::Hyper::load(|i| hyper[i]), totals, own, &d))

@@ -50,6 +50,10 @@ pub trait HostKernel<F>: Send + Sync {
     fn refuse(&self, totals: &[F]) -> bool;
     /// A tensor's decision, member by member. The call changes `global` as if this tensor were the only one.
     fn decide(&self, hyper: &[F], totals: &[F], own: &[F], global: &mut [F]) -> Vec<F>;
+    /// Counts a step in the progress of a tensor, and returns the decision, member by member.
+    fn proceed(&self, _hyper: &[F], _progress: &mut [F]) -> Vec<F> {
+        Vec::new()
+    }
     /// The decision, completed by the totals after the integration.
     fn settle(&self, hyper: &[F], totals: &[F], own: &[F], decision: &[F]) -> Vec<F>;
     /// Whether the step leaves the step count unchanged.

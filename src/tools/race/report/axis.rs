@@ -153,7 +153,10 @@ mod tests {
             [[f64::NAN; 2], [f64::INFINITY; 2], [f64::NAN, 1.0], [f64::NEG_INFINITY, 3.0], [-f64::MAX, f64::MAX]]
         {
             for log in [false, true] {
-                let ticks = Axis::around(values.into_iter(), log).ticks(8);
+                let axis = Axis::around(values.into_iter(), log);
+                let Range { start, end } = axis.places;
+                assert!(start < end && start.is_finite() && end.is_finite(), "{values:?}: {axis:?}");
+                let ticks = axis.ticks(8);
                 assert!((1..=8).contains(&ticks.len()) && ticks.iter().all(|x| x.is_finite()), "{values:?}: {ticks:?}");
             }
         }

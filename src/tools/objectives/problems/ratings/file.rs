@@ -1,10 +1,10 @@
 //! Reading ratings. A file may be hostile: every line has a bound, and every error names the number of its line.
 
-use crate::io::lines;
+use super::names::Names;
+use crate::io::{lean, lines};
 use crate::optim::rule::settings::choice;
 use crate::tools::objectives::low_rank::MOST_ENTRIES;
 use crate::{Error, Result};
-use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 
@@ -41,12 +41,15 @@ const MISSING: f32 = 99.0;
 /// at most.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RatingTable {
-    users: usize,
     items: usize,
-    ratings: Vec<Rating>,
+    /// The number of the first rating of each user, and the number of all ratings.
+    starts: Vec<u32>,
+    /// The item and the value of each rating.
+    ratings: Vec<(u32, f32)>,
     skipped: usize,
 }
 
+/// A rating that came with the names of its user and its item.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Rating {
     at: [u32; 2],
@@ -74,8 +77,15 @@ impl RatingTable {
     /// Without `skip_bad`: a bad line, or a second rating of an item by one user; the error names the line. In any case: a line longer
     /// than 1 MiB, a number above the limits, or no rating at all.
     pub fn read(mut text: impl BufRead, name: &str, layout: Layout, skip_bad: bool) -> Result<Self> {
-        let mut table =
-            Lines { layout, separator: None, columns: None, names: Default::default(), users: 0, ratings: Vec::new() };
+        let mut table = Lines {
+            layout,
+            separator: None,
+            columns: None,
+            names: Default::default(),
+            named: Vec::new(),
+            starts: vec![0],
+            ratings: Vec::new(),
+        };
         let (mut line, mut number, mut skipped) = (Vec::new(), 0_u32, 0);
         let at = |number: u32, problem: &str| Error::File {
             file: name.to_owned(),
@@ -101,7 +111,7 @@ impl RatingTable {
     /// The number of users.
     #[must_use]
     pub fn users(&self) -> usize {
-        self.users
+        self.starts.len() - 1
     }
 
     /// The number of items.
@@ -131,7 +141,9 @@ impl RatingTable {
     /// The user and the item of a rating below [`len`](Self::len), and its value.
     #[must_use]
     pub fn rating(&self, which: usize) -> ([u32; 2], f32) {
-        (self.ratings[which].at, self.ratings[which].value)
+        let (item, value) = self.ratings[which];
+        let user = self.starts.partition_point(|start| *start as usize <= which) - 1;
+        ([user as u32, item], value)
     }
 }
 
@@ -153,10 +165,12 @@ struct Lines {
     /// The number of fields per line of the dense layout.
     columns: Option<usize>,
     /// The numbers of users' and items' names; the dense layout has no names.
-    names: [HashMap<Box<str>, u32>; 2],
-    /// The dense layout's lines so far.
-    users: u32,
-    ratings: Vec<Rating>,
+    names: [Names; 2],
+    /// The triples so far.
+    named: Vec<Rating>,
+    /// The dense layout's users and ratings so far, as a table has them.
+    starts: Vec<u32>,
+    ratings: Vec<(u32, f32)>,
 }
 
 impl Lines {
@@ -169,7 +183,7 @@ impl Lines {
         if self.layout == Layout::Auto {
             self.layout = if text.split(',').count() > 4 { Layout::Dense } else { Layout::Triples };
         }
-        if self.layout == Layout::Dense { self.dense(text, number) } else { self.triple(text, number) }
+        if self.layout == Layout::Dense { self.dense(text) } else { self.triple(text, number) }
     }
 
     fn triple(&mut self, text: &str, number: u32) -> Result<(), Bad> {
@@ -179,9 +193,10 @@ impl Lines {
             return bad("has no tab, comma or `::`, expected `user item rating` separated by one of them".to_owned());
         };
         self.separator = Some(separator);
-        let fields: Vec<&str> = text.split(separator).map(str::trim).collect();
+        let fields: Vec<&str> = text.split(separator).map(str::trim).take(5).collect();
         let ([user, item, rating] | [user, item, rating, _]) = fields[..] else {
-            return bad(format!("has {} fields, expected user, item, rating and perhaps a timestamp", fields.len()));
+            let fields = text.split(separator).count();
+            return bad(format!("has {fields} fields, expected user, item, rating and perhaps a timestamp"));
         };
         let is_number = |field: &str| field.parse::<f64>().is_ok();
         if first && !is_number(rating) && !is_number(user) {
@@ -189,28 +204,46 @@ impl Lines {
         }
         let value = value(rating)?;
         let at = [self.name(0, "user", user)?, self.name(1, "item", item)?];
-        self.push(Rating { at, value, line: number })
+        check_count(self.named.len() + 1)?;
+        lean::push(&mut self.named, Rating { at, value, line: number });
+        Ok(())
     }
 
-    fn dense(&mut self, text: &str, number: u32) -> Result<(), Bad> {
-        let fields: Vec<&str> = text.split(',').map(str::trim).collect();
-        let columns = *self.columns.get_or_insert(fields.len());
-        if fields.len() != columns || columns < 2 {
-            return bad(format!("has {} fields, expected a count and {} ratings", fields.len(), columns.max(2) - 1));
+    fn dense(&mut self, text: &str) -> Result<(), Bad> {
+        let fields = text.bytes().filter(|byte| *byte == b',').count() + 1;
+        let columns = *self.columns.get_or_insert(fields);
+        if fields != columns || columns < 2 {
+            return bad(format!("has {fields} fields, expected a count and {} ratings", columns.max(2) - 1));
         }
-        let values = fields[1..].iter().map(|field| value(field)).collect::<Result<Vec<f32>, Bad>>()?;
-        let count = values.iter().filter(|value| **value != MISSING).count();
-        if fields[0].parse::<f64>() != Ok(count as f64) {
-            return bad(format!("has {count} ratings that are not 99, its first field says `{}`", short(fields[0])));
+        let before = self.ratings.len();
+        let taken = self.row(text, columns - 1);
+        if taken.is_err() {
+            self.ratings.truncate(before);
         }
-        let user = self.users;
-        if user as usize >= MOST_NAMES {
+        taken
+    }
+
+    /// A user's line of so many ratings.
+    fn row(&mut self, text: &str, ratings: usize) -> Result<(), Bad> {
+        lean::reserve(&mut self.ratings, ratings);
+        let before = self.ratings.len();
+        let mut fields = text.split(',').map(str::trim);
+        let stated = fields.next().unwrap_or_default();
+        for (item, field) in (0..).zip(fields) {
+            let value = value(field)?;
+            if value != MISSING {
+                self.ratings.push((item, value));
+            }
+        }
+        let count = self.ratings.len() - before;
+        if stated.parse::<f64>() != Ok(count as f64) {
+            return bad(format!("has {count} ratings that are not 99, its first field says `{}`", short(stated)));
+        }
+        if self.starts.len() > MOST_NAMES {
             return Err(Bad::File(format!("more than {MOST_NAMES} users")));
         }
-        self.users += 1;
-        for (item, value) in (0..).zip(values).filter(|(_, value)| *value != MISSING) {
-            self.push(Rating { at: [user, item], value, line: number })?;
-        }
+        check_count(self.ratings.len())?;
+        lean::push(&mut self.starts, self.ratings.len() as u32);
         Ok(())
     }
 
@@ -220,44 +253,55 @@ impl Lines {
             return bad(format!("the {what} has {} bytes, expected 1 to {LONGEST_NAME}", name.len()));
         }
         let names = &mut self.names[side];
-        if let Some(number) = names.get(name) {
-            return Ok(*number);
+        if let Some(number) = names.find(name) {
+            return Ok(number);
         }
         if names.len() >= MOST_NAMES {
             return Err(Bad::File(format!("more than {MOST_NAMES} {what}s")));
         }
-        let number = names.len() as u32;
-        names.insert(name.into(), number);
-        Ok(number)
+        Ok(names.add(name))
     }
 
-    fn push(&mut self, rating: Rating) -> Result<(), Bad> {
-        if self.ratings.len() >= MOST_ENTRIES {
-            return Err(Bad::File(format!("more than {MOST_ENTRIES} ratings")));
+    /// The table, in which the triples are sorted and none is there twice.
+    fn finish(mut self, skip_bad: bool, mut skipped: usize) -> Result<RatingTable, (Option<u32>, String)> {
+        if self.layout != Layout::Dense {
+            skipped += self.sort(skip_bad)?;
         }
-        self.ratings.push(rating);
-        Ok(())
+        if self.ratings.is_empty() {
+            return Err((None, format!("no ratings ({skipped} bad lines)")));
+        }
+        let items = self.columns.map_or(self.names[1].len(), |columns| columns - 1);
+        Ok(RatingTable { items, starts: self.starts, ratings: self.ratings, skipped })
     }
 
-    /// Sorts the ratings, and finds ratings that are given twice.
-    fn finish(self, skip_bad: bool, mut skipped: usize) -> Result<RatingTable, (Option<u32>, String)> {
-        let mut ratings = self.ratings;
-        ratings.sort_unstable_by_key(|rating| (rating.at, rating.line));
-        let again = ratings.windows(2).filter(|pair| pair[0].at == pair[1].at).min_by_key(|pair| pair[1].line);
+    /// Sorts the triples into the table. Returns the count of those that came before.
+    fn sort(&mut self, skip_bad: bool) -> Result<usize, (Option<u32>, String)> {
+        let mut named = std::mem::take(&mut self.named);
+        named.sort_unstable_by_key(|rating| (rating.at, rating.line));
+        let again = named.windows(2).filter(|pair| pair[0].at == pair[1].at).min_by_key(|pair| pair[1].line);
         if let (Some([before, again]), false) = (again, skip_bad) {
             let problem = format!("its user has rated this item before, on line {}", before.line);
             return Err((Some(again.line), problem));
         }
-        let all = ratings.len();
-        ratings.dedup_by_key(|rating| rating.at);
-        skipped += all - ratings.len();
-        if ratings.is_empty() {
-            return Err((None, format!("no ratings ({skipped} bad lines)")));
+        let all = named.len();
+        named.dedup_by_key(|rating| rating.at);
+        self.starts = vec![0; self.names[0].len() + 1];
+        for rating in &named {
+            self.starts[rating.at[0] as usize + 1] += 1;
         }
-        let items = self.columns.map_or(self.names[1].len(), |columns| columns - 1);
-        let users = self.columns.map_or(self.names[0].len(), |_| self.users as usize);
-        Ok(RatingTable { users, items, ratings, skipped })
+        for user in 1..self.starts.len() {
+            self.starts[user] += self.starts[user - 1];
+        }
+        self.ratings = named.iter().map(|rating| (rating.at[1], rating.value)).collect();
+        Ok(all - named.len())
     }
+}
+
+fn check_count(ratings: usize) -> Result<(), Bad> {
+    if ratings > MOST_ENTRIES {
+        return Err(Bad::File(format!("more than {MOST_ENTRIES} ratings")));
+    }
+    Ok(())
 }
 
 fn value(field: &str) -> Result<f32, Bad> {

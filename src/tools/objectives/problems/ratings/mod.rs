@@ -1,8 +1,9 @@
-//! Ratings from a file: the settings, the reader of the file, and the biases that are subtracted. The fitted model lies in
+//! Ratings from a file: the settings, the reader of the file and of the names in it, and the biases that are subtracted. The fitted model lies in
 //! `low_rank`.
 
 mod biases;
 mod file;
+mod names;
 
 pub use file::{Layout, RatingTable};
 
