@@ -548,8 +548,13 @@ fn blocks_that_no_encoder_writes_are_refused() {
         refused("no largest", &with(key, 256, &codes), &["block 1 of `", "no code stands for it, as 255 does"]);
     }
     // Blocks that are not finite come from states that are not finite; the last block is short, and -1 is as large as 1.
-    for number in [f32::NAN, f32::INFINITY, f32::MAX, f32::from_bits(1)] {
-        load(&largest(number)).unwrap();
+    load(&largest(f32::MAX)).unwrap();
+    // A device may flush subnormal numbers to 0.
+    for number in [f32::NAN, f32::INFINITY, f32::from_bits(1)] {
+        let mut file = with("m/x", 256, &[200; 256]);
+        let place = file.at("m.largest/x");
+        file.entries[place].3[4..8].copy_from_slice(&number.to_le_bytes());
+        load(&file).unwrap();
     }
     load(&with("m/x", 256, &[0; 256])).unwrap();
     load(&with("m/x", 4096, &[255])).unwrap();

@@ -30,7 +30,7 @@ use support::mutations::{self, Random};
 use support::trajectories;
 
 /// Mutations of each loader.
-const CASES: usize = 600;
+const CASES: usize = 400;
 /// The most bytes in memory for each byte of a file.
 const TIMES: usize = 10;
 /// The most bytes in memory for a file of any length, such as the buffer of a reader and the text of an error.
@@ -40,6 +40,20 @@ const WRITES: usize = 1 << 20;
 
 /// A change of a file.
 type Mutation = fn(&mut Random, &[u8]) -> Vec<u8>;
+
+/// Loads a file, and checks its memory and the count of its allocations. Returns how many times the file it held, without the constant part.
+#[track_caller]
+fn bounded(constant: usize, bytes: &[u8], load: &mut impl FnMut(&[u8]) -> Result<()>) -> (Result<()>, f64) {
+    let (loaded, used) = counted(|| load(bytes));
+    let (most, calls) = (TIMES * bytes.len() + constant, 2 * bytes.len() + 2000);
+    assert!(used.peak <= most, "{} bytes in memory for {}", used.peak, shown(bytes));
+    assert!(used.calls <= calls, "{} allocations for {}", used.calls, shown(bytes));
+    (loaded, (used.peak as f64 - constant as f64) / bytes.len().max(1) as f64)
+}
+
+fn shown(bytes: &[u8]) -> String {
+    format!("a file of {} bytes: {}", bytes.len(), bytes[..bytes.len().min(300)].escape_ascii())
+}
 
 /// Loads good files and mutations of them. Every good file must load.
 #[track_caller]
@@ -60,20 +74,15 @@ fn fuzz_with(constant: usize, good: &[Vec<u8>], mutate: Mutation, mut load: impl
                 if random.below(3) == 0 { mutations::bytes(&mut random, file, good) } else { mutate(&mut random, file) }
             }
         };
-        let (loaded, used) = counted(|| load(&bytes));
-        let shown = || format!("{} bytes, {}", bytes.len(), bytes[..bytes.len().min(300)].escape_ascii());
-        let most = TIMES * bytes.len() + constant;
-        let calls = 2 * bytes.len() + 2000;
-        assert!(used.peak <= most, "case {seed}: {} bytes in memory for {}", used.peak, shown());
-        assert!(used.calls <= calls, "case {seed}: {} allocations for {}", used.calls, shown());
-        worst = worst.max((used.peak as f64 - constant as f64) / bytes.len().max(1) as f64);
+        let (loaded, times) = bounded(constant, &bytes, &mut load);
+        worst = worst.max(times);
         match loaded {
             Ok(()) => taken += 1,
             Err(Error::File { problem, .. }) if seed >= good.len() => {
                 assert!(!problem.is_empty());
                 refused += 1;
             }
-            Err(error) => panic!("case {seed}: {error} for {}", shown()),
+            Err(error) => panic!("case {seed}: {error} for {}", shown(&bytes)),
         }
     }
     // Mutations that all loaded, or none of which did, would prove little.
@@ -235,6 +244,12 @@ fn tables_of_ratings() {
         let at = random.below(file.len());
         [&file[..at], &more, &file[at..]].concat()
     };
+    // Two bytes a rating, at any length: growth may hold the old and the new ratings at once.
+    for users in (400..900).step_by(29) {
+        let mut read = |bytes: &[u8]| RatingTable::read(bytes, "file", Layout::Auto, false).map(drop);
+        let file = format!("80{}\n", ",1".repeat(80)).repeat(users);
+        bounded(CONSTANT, file.as_bytes(), &mut read).0.unwrap();
+    }
     for skip_bad in [false, true] {
         fuzz(&[triples(50), dense(30), named(2000), triples(1)], swell, |bytes| {
             RatingTable::read(bytes, "file", Layout::Auto, skip_bad).map(drop)
