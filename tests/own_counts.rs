@@ -767,7 +767,7 @@ fn follow_rows(what: &str, rule: &dyn Rule, set: Set, seed: u32) {
         let mut grads: Vec<Vec<f32>> =
             lengths(count).iter().enumerate().map(|(t, n)| numbers(seed ^ (31 * step + t as u32), *n)).collect();
         for (i, g) in grads.iter_mut().flatten().enumerate() {
-            if set.nonzero && hash(seed + step, i as u32) % 3 == 0 {
+            if set.nonzero && hash(seed + step, i as u32).is_multiple_of(3) {
                 *g = 0.0;
             }
         }
@@ -775,13 +775,15 @@ fn follow_rows(what: &str, rule: &dyn Rule, set: Set, seed: u32) {
             grads[3][0] = f32::NAN;
         }
         if set.mask {
-            let flags: Vec<u32> = (0..count as u32).map(|row| u32::from(hash(seed + 7 * step, row) % 3 > 0)).collect();
+            let flags: Vec<u32> =
+                (0..count as u32).map(|row| u32::from(!hash(seed + 7 * step, row).is_multiple_of(3))).collect();
             optimizer.write_mask(rows, &flags).unwrap();
             oracle.write_mask(rows, &flags).unwrap();
             fast.write_mask(rows, &flags).unwrap();
         }
         tensors.iter().zip(&grads).for_each(|(t, g)| optimizer.write_grad(*t, g).unwrap());
-        let taken: Vec<bool> = (0..4).map(|t| !set.partial || step == 4 || (step as usize + t) % 3 > 0).collect();
+        let taken: Vec<bool> =
+            (0..4).map(|t| !set.partial || step == 4 || !(step as usize + t).is_multiple_of(3)).collect();
         let mut record = |encoder: &mut wgpu::CommandEncoder| {
             let named: Vec<Tensor> = tensors.iter().zip(&taken).filter(|(_, taken)| **taken).map(|(t, _)| *t).collect();
             if set.partial { optimizer.step_tensors(encoder, named) } else { optimizer.step(encoder) }
@@ -803,7 +805,8 @@ fn follow_rows(what: &str, rule: &dyn Rule, set: Set, seed: u32) {
             path.iter_mut().zip(p.iter().zip(was)).for_each(|(path, (p, was))| *path += (p - was).abs());
         }
         if step % 4 == 2 {
-            let flags: Vec<u32> = (0..count as u32).map(|row| u32::from(hash(seed + step, row) % 4 == 0)).collect();
+            let flags: Vec<u32> =
+                (0..count as u32).map(|row| u32::from(hash(seed + step, row).is_multiple_of(4))).collect();
             let buffer = words(&flags);
             GPU.run(|encoder| optimizer.reset_rows(encoder, rows, buffer.slice(..))).unwrap();
             oracle.reset_rows(rows, &flags, &slices(&params)[..3]).unwrap();
@@ -811,8 +814,9 @@ fn follow_rows(what: &str, rule: &dyn Rule, set: Set, seed: u32) {
         }
         if step % 4 == 1 {
             let new = if step == 1 { ROOM - 3 } else { ROWS - 9 };
-            let pick =
-                |row: u32| if hash(seed + step, row) % 5 == 0 { u32::MAX } else { hash(seed, row) % count as u32 };
+            let pick = |row: u32| {
+                if hash(seed + step, row).is_multiple_of(5) { u32::MAX } else { hash(seed, row) % count as u32 }
+            };
             let indices: Vec<u32> = (0..new as u32).map(pick).collect();
             let buffer = words(&indices);
             GPU.run(|encoder| optimizer.remap(encoder, rows, buffer.slice(..), new)).unwrap();
