@@ -71,7 +71,9 @@ pub enum Error {
         needs: u64,
     },
     /// More recorded steps are unfinished than the ring buffers hold.
-    #[error("{unfinished} recorded steps are unfinished, at most {bound} may be: submit them and poll the device")]
+    #[error(
+        "{unfinished} recorded steps are unfinished, at most {bound} may be: submit or drop the encoders with steps, and poll the device"
+    )]
     TooManySteps {
         /// The count of unfinished steps.
         unfinished: usize,

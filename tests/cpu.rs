@@ -91,6 +91,90 @@ fn vradam_without_beta3_is_adamw() {
     assert_close(&capped, &ours, 1e-14);
 }
 
+/// Adam with L2 decay, written out for a whole tensor: the gradient that the step must agree with has the decay.
+#[test]
+fn cautious_adam_moves_what_agrees_with_the_decayed_gradient() {
+    const N: usize = 50;
+    let rule = Adam { lr: 0.01, weight_decay: 0.5, cautious: true, ..Adam::default() };
+    let mut random = Random(7);
+    let mut p = random.tensor::<f64>(N);
+    let (mut m, mut v, mut still) = ([0.0; N], [0.0; N], 0);
+    let expected: Vec<Vec<f64>> = (1..=20)
+        .map(|t| {
+            let gradient = random.tensor::<f64>(N);
+            let g: Vec<f64> = (0..N).map(|i| gradient[i] + 0.5 * p[i]).collect();
+            (0..N).for_each(|i| m[i] = 0.9 * m[i] + 0.1 * g[i]);
+            (0..N).for_each(|i| v[i] = 0.999 * v[i] + 0.001 * g[i] * g[i]);
+            let agree: Vec<bool> = (0..N).map(|i| m[i] * g[i] > 0.0).collect();
+            let moving = agree.iter().filter(|agree| **agree).count();
+            still += N - moving;
+            for i in (0..N).filter(|i| agree[*i]) {
+                let (first, second) = (m[i] / (1.0 - 0.9_f64.powi(t)), v[i] / (1.0 - 0.999_f64.powi(t)));
+                p[i] -= 0.01 * N as f64 / moving as f64 * first / (second.sqrt() + 1e-8);
+            }
+            p.clone()
+        })
+        .collect();
+    assert!(still > 0, "every element moved in every step");
+    assert_close(&trajectory(rule, N, 20), &expected, 1e-12);
+}
+
+#[test]
+fn cautious_vradam_without_beta3_is_cautious_adamw() {
+    let rule = VRAdam { beta3: 0.0, weight_decay: 0.1, cautious: true, ..VRAdam::default() };
+    let adamw = trajectory(AdamW { weight_decay: 0.1, cautious: true, ..AdamW::default() }, 50, 20);
+    assert_close(&trajectory(rule, 50, 20), &adamw, 1e-14);
+    // The norm is that of the moments, whatever moves.
+    let norm_of = |cautious| {
+        let rule = VRAdam { beta3: 0.01, weight_decay: 0.0, lr: 1e-6, cautious, ..VRAdam::default() };
+        let mut optimizer = single::<f64>(rule, 50);
+        let (mut random, mut etas) = (Random(7), Vec::new());
+        let mut p = vec![random.tensor(50)];
+        for _ in 0..5 {
+            step(&mut optimizer, &mut p, &[random.tensor(50)]);
+            etas.push(optimizer.decision(handle::tensor(&optimizer, 0), "eta").expect("its handle").expect("decided"));
+        }
+        etas
+    };
+    for (plain, cautious) in norm_of(false).into_iter().zip(norm_of(true)) {
+        assert!((plain - cautious).abs() <= 1e-14 * plain, "{plain} {cautious}");
+    }
+}
+
+#[test]
+fn groups_with_and_without_caution_are_two_rules() {
+    let rules = || [Adam::default(), Adam { cautious: true, ..Adam::default() }].map(|rule| rule.boxed());
+    let [plain, cautious] = rules();
+    let builder = host::builder([("all", plain), ("other", cautious)], [("w", 0, 3), ("u", 1, 3)]);
+    let mut both = builder.build_cpu::<f64>().expect("it is built");
+    let mut moved = [vec![0.0; 3], vec![0.0; 3]];
+    let mut alone = [vec![vec![0.0; 3]], vec![vec![0.0; 3]]];
+    let mut separate =
+        rules().map(|rule| host::builder([("all", rule)], [("w", 0, 3)]).build_cpu::<f64>().expect("it is built"));
+    for grads in [[1.0, -2.0, 0.5], [-0.5, -1.0, 0.25]] {
+        step(&mut both, &mut moved, &[grads.to_vec(), grads.to_vec()]);
+        for (optimizer, params) in separate.iter_mut().zip(&mut alone) {
+            step(optimizer, params, &[grads.to_vec()]);
+        }
+    }
+    assert_eq!(moved.to_vec(), alone.concat());
+    assert_ne!(moved[0], moved[1], "the first element disagrees in the second step");
+}
+
+/// Where no element agrees, the factor ends at 1000, and only the decay moves.
+#[test]
+fn cautious_steps_against_the_momentum_move_by_decay_alone() {
+    let mut optimizer = single::<f64>(Lion { lr: 0.1, weight_decay: 0.5, cautious: true, ..Lion::default() }, 2);
+    let mut p = vec![vec![1.0, -2.0]];
+    step(&mut optimizer, &mut p, &[vec![1.0, -1.0]]);
+    assert_close(&p, &[vec![0.95 - 0.1, -1.9 + 0.1]], 1e-15);
+    // The momentum is 0.01 of the first gradient: 0.9 · 0.01 outweighs 0.1 · 0.05.
+    step(&mut optimizer, &mut p, &[vec![-0.05, 0.05]]);
+    assert_close(&p, &[vec![0.85 * 0.95, -1.8 * 0.95]], 1e-15);
+    let scale = optimizer.decision(handle::tensor(&optimizer, 0), "scale").expect("its handle");
+    assert_eq!(scale, Some(1.0 / 1e-3));
+}
+
 #[test]
 fn vradam_brakes_by_the_norm_over_everything() {
     let rule = VRAdam { lr: 0.01, weight_decay: 0.1, beta3: 0.01, ..VRAdam::default() };
@@ -124,11 +208,12 @@ fn split_difference(rule: &dyn Rule) -> f64 {
 }
 
 #[test]
-fn splitting_a_tensor_changes_nothing_but_lambs_ratio() {
+fn splitting_a_tensor_changes_only_what_is_of_one_tensor() {
     for entry in ALL {
         for (variant, rule) in entry.variants() {
             let worst = split_difference(rule.as_ref());
-            if entry.name == "lamb" {
+            // LAMB's ratio, and the share of the elements that a cautious step moves.
+            if entry.name == "lamb" || variant.starts_with("cautious") {
                 assert!(worst > 1e-6, "{variant}: {worst:e}");
             } else {
                 assert!(worst < 1e-13, "{} {variant}: {worst:e}", entry.name);

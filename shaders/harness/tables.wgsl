@@ -45,6 +45,7 @@ struct wo_Control {
     rounding: u32,     // the key of stochastic rounding
     rounded: u32,      // steps so far that rounded stochastically
     accumulated: u32,  // micro-batches in the accumulator
+    ran: u32,          // steps so far, with skipped ones; where steps may be skipped
     decisions: array<vec4<f32>>,   // the rule's global state; then, for each tensor, the rule's decision and the clip factor
 }
 

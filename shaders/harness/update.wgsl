@@ -43,6 +43,9 @@ fn wo_count_step(c: wo_Common, d: Decision) {
 #if HOLDS
     steps = select(steps, 0u, hold(d));
 #endif
+#if MAY_SKIP
+    wo_arena[0].w = bitcast<f32>(wo_control.ran + 1u);
+#endif
 #if ACCUMULATE
     wo_arena[0].z = 0.0;
 #endif

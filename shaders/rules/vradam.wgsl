@@ -5,12 +5,14 @@
 //   S = Σ_all |m|²  (norm_of velocity)   or   Σ_all |g|²  (norm_of gradient)
 //   η = α0 / (1 + min(β3 S, α1))
 //   Δθ = -ηλθ - η · correction · m / (√v + ε̂)
+//   cautious (arXiv 2411.16085): the second term is 0 where m g ≤ 0, and is divided elsewhere by max(share of m g > 0 in the tensor, 1e-3)
 //
 //   correction = √(1-β2^t) / (1-β1^t), ε̂ = ε √(1-β2^t). S is quadratic in the clipped gradient c·g:
-//   S = w_mm Σm² + w_mg c Σmg + w_gg c² Σg², with m the moment before this step.
+//   S = w_mm Σm² + w_mg c Σmg + w_gg c² Σg², with m the moment before this step. Cautious steps count elements by the clipped gradient, so
+//   that the sums come after the clip: then c = 1, and one sum holds S.
 
 const SUMS = 3u;
-const TOTALS = 1u;
+const TOTALS = 2u;
 
 struct Hyper {
     alpha0: f32,
@@ -29,26 +31,41 @@ struct Hyper {
 }
 
 struct State { m: vec4<f32>, v: vec4<f32> }
-struct Decision { eta: f32 }
+struct Decision { eta: f32, scale: f32 }
+
+fn first_moment(h: Hyper, m: vec4<f32>, g: vec4<f32>) -> vec4<f32> {
+    return h.beta1 * m + h.one_minus_beta1 * g;
+}
 
 fn contribute(h: Hyper, p: vec4<f32>, g: vec4<f32>, s: State) -> array<vec4<f32>, SUMS> {
+    if CAUTIOUS {
+        let squares = h.w_mm * s.m * s.m + h.w_mg * s.m * g + h.w_gg * g * g;
+        return array<vec4<f32>, SUMS>(squares, wo_agreeing(first_moment(h, s.m, g), g), vec4(0.0));
+    }
     return array<vec4<f32>, SUMS>(s.m * s.m, s.m * g, g * g);
 }
 
 fn total(h: Hyper, sums: array<f32, SUMS>, elements: f32) -> array<vec3<f32>, TOTALS> {
-    return array<vec3<f32>, TOTALS>(vec3(h.w_mm * sums[0], h.w_mg * sums[1], h.w_gg * sums[2]));
+    if CAUTIOUS {
+        return array<vec3<f32>, TOTALS>(vec3(sums[0], 0.0, 0.0), vec3(sums[1] / max(elements, 1.0), 0.0, 0.0));
+    }
+    return array<vec3<f32>, TOTALS>(vec3(h.w_mm * sums[0], h.w_mg * sums[1], h.w_gg * sums[2]), vec3(0.0));
 }
 
 fn decide(h: Hyper, totals: array<f32, TOTALS>, own: array<f32, TOTALS>) -> Decision {
     // The three terms may cancel to an S that is below zero by a rounding error.
     let S = max(totals[0], 0.0);
-    return Decision(h.alpha0 / (1.0 + min(h.beta3 * S, h.alpha1)));
+    return Decision(h.alpha0 / (1.0 + min(h.beta3 * S, h.alpha1)), wo_caution(own[1]));
 }
 
 fn update(h: Hyper, d: Decision, p: vec4<f32>, g: vec4<f32>, s: ptr<function, State>) -> vec4<f32> {
-    let m = h.beta1 * (*s).m + h.one_minus_beta1 * g;
+    let m = first_moment(h, (*s).m, g);
     let v = h.beta2 * (*s).v + h.one_minus_beta2 * g * g;
     (*s).m = m;
     (*s).v = v;
-    return -d.eta * (h.lambda * p + h.correction * m / (sqrt(v) + h.eps_hat));
+    var step = h.correction * m / (sqrt(v) + h.eps_hat);
+    if CAUTIOUS {
+        step *= d.scale * wo_agreeing(m, g);
+    }
+    return -d.eta * (h.lambda * p + step);
 }

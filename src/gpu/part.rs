@@ -4,10 +4,12 @@ use crate::Result;
 use crate::gpu::access::telemetry::Telemetry;
 use crate::gpu::build::spec::{Slice, Spec, Tensor};
 use crate::gpu::hyper::scalars::Scalars;
-use crate::gpu::kernel::kernels::{Context, DispatchSet, Kernels};
+use crate::gpu::kernel::context::Context;
+use crate::gpu::kernel::kernels::{DispatchSet, Kernels};
 use crate::gpu::layout::memory::MemoryUsage;
 use crate::gpu::layout::placement::Placement;
 use crate::gpu::record::mode::Modes;
+use crate::gpu::record::probed::Probed;
 use crate::gpu::record::rows::Remap;
 
 /// The groups of one rule, with their tensors: the buffers, the pipelines and the scalars of the rule. The optimizer hands its calls to its
@@ -22,7 +24,7 @@ pub(crate) struct Part {
     pub(crate) remap: Option<Remap>,
     pub(crate) scalars: Scalars,
     /// Whether probes were recorded or their losses given, for rules that probe.
-    pub(crate) probed: bool,
+    pub(crate) probed: Probed,
     pub(crate) modes: Modes,
     /// `Some` if the optimizer measures each step.
     pub(crate) telemetry: Option<Telemetry>,

@@ -152,6 +152,11 @@ pub fn restore_torch(name: &str, bytes: impl Into<Vec<u8>>, optimizer: &mut Opti
             }
         }
     }
+    let params = writes.iter().filter(|(_, array, _)| *array == PARAM);
+    for (tensor, ..) in params {
+        let place = optimizer.directory.tensors()[tensor.index()];
+        optimizer.parts[place.part].check_writable(place.index)?;
+    }
     let steps: Vec<u32> = steps.into_iter().map(|steps| steps.map_or(0, |(steps, _)| steps)).collect();
     optimizer.check_idle()?;
     optimizer.parts.iter_mut().zip(steps).try_for_each(|(part, steps)| part.write_step_count(steps))?;

@@ -1,6 +1,9 @@
 //! Adam, AMSGrad and AdamW; the rule is `shaders/rules/adam.wgsl`.
 
-use super::rule::{ElementwiseRule, Nothing, Real, Scalar, StateSpec, bias_correction, fields, own_square};
+use super::rule::{
+    ElementwiseRule, MAX_SUMS, Nothing, Real, Scalar, StateSpec, Sums, agreeing, bias_correction, caution, fields,
+    own_square,
+};
 use crate::optim::rule::settings::settings;
 
 settings! {
@@ -32,6 +35,10 @@ settings! {
     weight_decay: f64 = 0.0, NOT_NEGATIVE;
     /// Keeps the running maximum of the uncorrected second moment (Reddi et al. 2018, algorithm 2, in torch's form). Default false, torch's.
     amsgrad: bool = false;
+    /// Leaves elements whose step and gradient disagree in sign where they are, and multiplies the other steps by the tensor's number of elements
+    /// over the number of those (by 1000 at most), as the authors' C-AdamW (arXiv 2411.16085); the decay stays as it is. Default
+    /// false.
+    cautious: bool = false;
 }
 
 settings! {
@@ -63,6 +70,10 @@ settings! {
     weight_decay: f64 = 1e-2, NOT_NEGATIVE;
     /// Keeps the running maximum of the uncorrected second moment (Reddi et al. 2018, algorithm 2, in torch's form). Default false, torch's.
     amsgrad: bool = false;
+    /// Leaves elements whose step and gradient disagree in sign where they are, and multiplies the other steps by the tensor's number of elements
+    /// over the number of those (by 1000 at most), as the authors' C-AdamW (arXiv 2411.16085); the decay stays as it is. Default
+    /// false.
+    cautious: bool = false;
 }
 
 fields! {
@@ -97,24 +108,47 @@ fields! {
     }
 }
 
+fields! {
+    /// The decision of cautious steps.
+    Decision {
+        /// The factor of the elements that move.
+        scale,
+    }
+}
+
+#[inline(always)]
+fn decayed<F: Real>(decoupled: bool, h: &Hyper<F>, p: F, gradient: F) -> F {
+    if decoupled { gradient } else { gradient + h.decay * p }
+}
+
+#[inline(always)]
+fn first_moment<F: Real>(h: &Hyper<F>, m: F, g: F) -> F {
+    h.beta1 * m + h.one_minus_beta1 * g
+}
+
 #[inline(always)]
 fn update<F: Real>(
-    decoupled: bool,
+    [decoupled, cautious]: [bool; 2],
     h: &Hyper<F>,
+    d: &Decision<F>,
     p: F,
     gradient: F,
     s: &mut State<F>,
     mut square: impl FnMut(F, F) -> F,
 ) -> F {
-    let g = if decoupled { gradient } else { gradient + h.decay * p };
-    let m = h.beta1 * s.m + h.one_minus_beta1 * g;
+    let g = decayed(decoupled, h, p, gradient);
+    let m = first_moment(h, s.m, g);
     let v = h.beta2 * s.v + square(h.one_minus_beta2, g);
     let v_max = s.v_max.max(v);
     s.m = m;
     s.v = v;
     s.v_max = v_max;
     let shrink = if decoupled { h.decay * p } else { F::zero() };
-    -shrink - h.step_size * m / (v_max.sqrt() + h.eps_hat)
+    let mut step = h.step_size * m / (v_max.sqrt() + h.eps_hat);
+    if cautious {
+        step = step * (d.scale * agreeing(m, g));
+    }
+    -shrink - step
 }
 
 /// Adam and AdamW differ in one constant and in the meaning of `decay`.
@@ -123,11 +157,25 @@ macro_rules! adam {
         impl ElementwiseRule for $name {
             type Hyper<F: Real> = Hyper<F>;
             type State<F: Real> = State<F>;
-            type Decision<F: Real> = Nothing;
+            type Decision<F: Real> = Decision<F>;
             type GlobalState<F: Real> = Nothing;
             const TEXT: &'static str = include_str!("../../shaders/rules/adam.wgsl");
             const TOLERANCE: f64 = $tolerance;
             const SHARES_ROWS: bool = true;
+            const SUMS: Sums = Sums { sums: 1, totals: 1, after_clip: true, ..Sums::NONE };
+
+            fn sums(&self) -> Sums {
+                if self.cautious { Self::SUMS } else { Sums::NONE }
+            }
+
+            fn sums_read(&self) -> &'static [&'static str] {
+                let decays = !$decoupled && self.weight_decay != 0.0;
+                match (self.cautious, decays) {
+                    (false, _) => &[],
+                    (true, false) => &["g", "m"],
+                    (true, true) => &["p", "g", "m"],
+                }
+            }
 
             fn scalars(&self, t: u64) -> Vec<Scalar> {
                 let (bc1, bc2) = (bias_correction(self.beta1, t), bias_correction(self.beta2, t));
@@ -152,7 +200,7 @@ macro_rules! adam {
             }
 
             fn flags(&self) -> Vec<(&'static str, bool)> {
-                vec![("DECOUPLED", $decoupled)]
+                vec![("DECOUPLED", $decoupled), ("CAUTIOUS", self.cautious)]
             }
 
             fn variants() -> Vec<(&'static str, Self)> {
@@ -161,25 +209,44 @@ macro_rules! adam {
                     ("default", base),
                     ("amsgrad", Self { amsgrad: true, beta2: 0.9, ..base }),
                     ("no_momentum", Self { beta1: 0.0, ..base }),
+                    ("cautious", Self { cautious: true, ..base }),
                 ]
             }
 
             #[inline(always)]
-            fn update<F: Real>(&self, h: &Hyper<F>, _: &Nothing, p: F, g: F, s: &mut State<F>) -> F {
-                update($decoupled, h, p, g, s, own_square)
+            fn contribute<F: Real>(&self, h: &Hyper<F>, p: F, gradient: F, s: &State<F>) -> [F; MAX_SUMS] {
+                let g = decayed($decoupled, h, p, gradient);
+                let mut terms = [F::zero(); MAX_SUMS];
+                terms[0] = agreeing(first_moment(h, s.m, g), g);
+                terms
+            }
+
+            fn total<F: Real>(&self, _: &Hyper<F>, sums: &[F], elements: F) -> [[F; 3]; MAX_SUMS] {
+                let mut totals = [[F::zero(); 3]; MAX_SUMS];
+                totals[0][0] = sums[0] / elements.max(F::one());
+                totals
+            }
+
+            fn decide<F: Real>(&self, _: &Hyper<F>, _: &[F], own: &[F], _: &mut Nothing) -> Decision<F> {
+                Decision { scale: caution(own[0]) }
+            }
+
+            #[inline(always)]
+            fn update<F: Real>(&self, h: &Hyper<F>, d: &Decision<F>, p: F, g: F, s: &mut State<F>) -> F {
+                update([$decoupled, self.cautious], h, d, p, g, s, own_square)
             }
 
             #[inline(always)]
             fn update_squaring<F: Real>(
                 &self,
                 h: &Hyper<F>,
-                _: &Nothing,
+                d: &Decision<F>,
                 p: F,
                 g: F,
                 s: &mut State<F>,
                 square: impl FnMut(F, F) -> F,
             ) -> F {
-                update($decoupled, h, p, g, s, square)
+                update([$decoupled, self.cautious], h, d, p, g, s, square)
             }
         }
     };

@@ -9,10 +9,15 @@
 //! units per unit of g.
 
 mod adabelief;
+mod adadelta;
 mod adagrad;
 mod adai;
 mod adam;
+mod adamax;
 mod adamw_schedule_free;
+mod adan;
+mod ademamix;
+mod asgd;
 #[cfg(feature = "custom")]
 mod custom;
 mod flowadam;
@@ -21,10 +26,12 @@ mod lion;
 mod nadam;
 #[doc(hidden)]
 pub mod procedure;
+mod prodigy;
 mod prox_sgd;
 mod radam;
 mod registry;
 mod rmsprop;
+mod rprop;
 #[doc(hidden)]
 pub mod rule;
 mod sadam;
@@ -35,10 +42,15 @@ mod vradam;
 mod warpadam;
 
 pub use adabelief::AdaBelief;
+pub use adadelta::Adadelta;
 pub use adagrad::Adagrad;
 pub use adai::{Adai, AdaiW};
 pub use adam::{Adam, AdamW};
+pub use adamax::Adamax;
 pub use adamw_schedule_free::AdamWScheduleFree;
+pub use adan::Adan;
+pub use ademamix::AdEMAMix;
+pub use asgd::Asgd;
 #[cfg(feature = "custom")]
 pub use custom::{CustomCpu, CustomRule, Settings};
 pub use flowadam::{FlowAdam, Injection, Integrator, Mode};
@@ -49,10 +61,12 @@ pub use nadam::NAdam;
 pub use procedure::Directions;
 #[doc(hidden)]
 pub use procedure::{Probe, Procedure, Scheme, Shared, Warp};
+pub use prodigy::{Beta3, Prodigy};
 pub use prox_sgd::ProxSgd;
 pub use radam::RAdam;
 pub use registry::{ALL, Entry, SettingSpec, Variant, find};
 pub use rmsprop::RmsProp;
+pub use rprop::Rprop;
 #[doc(inline)]
 pub use rule::settings::{Range, Value};
 #[doc(inline)]

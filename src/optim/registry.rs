@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use super::rule::{ElementwiseRule, Fields};
 use super::{
-    AdaBelief, Adagrad, Adai, AdaiW, Adam, AdamW, AdamWScheduleFree, FlowAdam, Lamb, Lion, NAdam, ProxSgd, RAdam,
-    RmsProp, SAdam, Sgd, SgdScheduleFree, VRAdam, WarpAdam,
+    AdEMAMix, AdaBelief, Adadelta, Adagrad, Adai, AdaiW, Adam, AdamW, AdamWScheduleFree, Adamax, Adan, Asgd, FlowAdam,
+    Lamb, Lion, NAdam, Prodigy, ProxSgd, RAdam, RmsProp, Rprop, SAdam, Sgd, SgdScheduleFree, VRAdam, WarpAdam,
 };
 use super::{Rule, Value};
 use crate::{Error, Result};
@@ -112,9 +112,16 @@ pub static ALL: &[Entry] = &[
     Entry::of::<RAdam>("radam"),
     Entry::of::<RmsProp>("rmsprop"),
     Entry::of::<Adagrad>("adagrad"),
+    Entry::of::<Adadelta>("adadelta"),
+    Entry::of::<Adamax>("adamax"),
+    Entry::of::<Rprop>("rprop"),
+    Entry::of::<Asgd>("asgd"),
     Entry::of::<AdaBelief>("adabelief"),
     Entry::of::<Lion>("lion"),
     Entry::of::<Lamb>("lamb"),
+    Entry::of::<AdEMAMix>("ademamix"),
+    Entry::of::<Adan>("adan"),
+    Entry::of::<Prodigy>("prodigy"),
     Entry::of::<VRAdam>("vradam"),
     Entry::of::<Adai>("adai"),
     Entry::of::<AdaiW>("adai"),

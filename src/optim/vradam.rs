@@ -1,6 +1,8 @@
 //! VRAdam; the rule is `shaders/rules/vradam.wgsl`.
 
-use super::rule::{ElementwiseRule, MAX_SUMS, Nothing, Real, Scalar, StateSpec, Sums, bias_correction, fields};
+use super::rule::{
+    ElementwiseRule, MAX_SUMS, Nothing, Real, Scalar, StateSpec, Sums, agreeing, bias_correction, caution, fields,
+};
 use crate::optim::rule::settings::{choice, settings};
 
 choice! {
@@ -46,6 +48,9 @@ settings! {
     weight_decay: f64 = 1e-5, NOT_NEGATIVE;
     /// The vector with the norm that lowers the rate. Default velocity, the authors' release.
     norm_of: NormOf = NormOf::Velocity;
+    /// Leaves elements whose step and gradient disagree in sign where they are, and multiplies the other steps by the tensor's number of elements
+    /// over the number of those (by 1000 at most; arXiv 2411.16085); the norm and the decay stay as they are. Default false.
+    cautious: bool = false;
 }
 
 fields! {
@@ -95,7 +100,14 @@ fields! {
     Decision {
         /// η
         eta,
+        /// The factor of the elements that a cautious step moves.
+        scale,
     }
+}
+
+#[inline(always)]
+fn first_moment<F: Real>(h: &Hyper<F>, m: F, g: F) -> F {
+    h.beta1 * m + h.one_minus_beta1 * g
 }
 
 impl ElementwiseRule for VRAdam {
@@ -106,12 +118,16 @@ impl ElementwiseRule for VRAdam {
     const TEXT: &'static str = include_str!("../../shaders/rules/vradam.wgsl");
     /// Worst measured error: 0.88.
     const TOLERANCE: f64 = 3.0;
-    const SUMS: Sums = Sums { sums: 3, totals: 1, ..Sums::NONE };
+    const SUMS: Sums = Sums { sums: 3, totals: 2, ..Sums::NONE };
+
+    fn sums(&self) -> Sums {
+        Sums { after_clip: self.cautious, ..Self::SUMS }
+    }
 
     fn sums_read(&self) -> &'static [&'static str] {
         match self.norm_of {
-            NormOf::Velocity => &["g", "m"],
-            NormOf::Gradient => &["g"],
+            NormOf::Gradient if !self.cautious => &["g"],
+            NormOf::Velocity | NormOf::Gradient => &["g", "m"],
         }
     }
 
@@ -143,40 +159,60 @@ impl ElementwiseRule for VRAdam {
         vec![StateSpec::zero("m", self.beta1 > 0.0), StateSpec::zero("v", true).positive()]
     }
 
+    fn flags(&self) -> Vec<(&'static str, bool)> {
+        vec![("CAUTIOUS", self.cautious)]
+    }
+
     fn variants() -> Vec<(&'static str, Self)> {
         let base = Self { weight_decay: 0.1, ..Self::default() };
         vec![
             ("default", base),
             ("gradient_norm", Self { norm_of: NormOf::Gradient, ..base }),
             ("free", Self { lr_cutoff: 1e6, beta3: 0.1, ..base }),
+            ("cautious", Self { lr_cutoff: 1e6, beta3: 0.1, cautious: true, ..base }),
+            ("cautious_gradient_norm", Self { norm_of: NormOf::Gradient, cautious: true, ..base }),
         ]
     }
 
     #[inline(always)]
-    fn contribute<F: Real>(&self, _: &Hyper<F>, _: F, g: F, s: &State<F>) -> [F; MAX_SUMS] {
+    fn contribute<F: Real>(&self, h: &Hyper<F>, _: F, g: F, s: &State<F>) -> [F; MAX_SUMS] {
         let mut terms = [F::zero(); MAX_SUMS];
+        if self.cautious {
+            let squares = h.w_mm * s.m * s.m + h.w_mg * s.m * g + h.w_gg * g * g;
+            terms[..2].copy_from_slice(&[squares, agreeing(first_moment(h, s.m, g), g)]);
+            return terms;
+        }
         terms[..3].copy_from_slice(&[s.m * s.m, s.m * g, g * g]);
         terms
     }
 
-    fn total<F: Real>(&self, h: &Hyper<F>, sums: &[F], _: F) -> [[F; 3]; MAX_SUMS] {
+    fn total<F: Real>(&self, h: &Hyper<F>, sums: &[F], elements: F) -> [[F; 3]; MAX_SUMS] {
         let mut totals = [[F::zero(); 3]; MAX_SUMS];
+        if self.cautious {
+            totals[0][0] = sums[0];
+            totals[1][0] = sums[1] / elements.max(F::one());
+            return totals;
+        }
         totals[0] = [h.w_mm * sums[0], h.w_mg * sums[1], h.w_gg * sums[2]];
         totals
     }
 
     #[allow(non_snake_case, reason = "the paper's letter")]
-    fn decide<F: Real>(&self, h: &Hyper<F>, totals: &[F], _: &[F], _: &mut Nothing) -> Decision<F> {
+    fn decide<F: Real>(&self, h: &Hyper<F>, totals: &[F], own: &[F], _: &mut Nothing) -> Decision<F> {
         let S = totals[0].max(F::zero());
-        Decision { eta: h.alpha0 / (F::one() + (h.beta3 * S).min(h.alpha1)) }
+        Decision { eta: h.alpha0 / (F::one() + (h.beta3 * S).min(h.alpha1)), scale: caution(own[1]) }
     }
 
     #[inline(always)]
     fn update<F: Real>(&self, h: &Hyper<F>, d: &Decision<F>, p: F, g: F, s: &mut State<F>) -> F {
-        let m = h.beta1 * s.m + h.one_minus_beta1 * g;
+        let m = first_moment(h, s.m, g);
         let v = h.beta2 * s.v + h.one_minus_beta2 * g * g;
         s.m = m;
         s.v = v;
-        -d.eta * (h.lambda * p + h.correction * m / (v.sqrt() + h.eps_hat))
+        let mut step = h.correction * m / (v.sqrt() + h.eps_hat);
+        if self.cautious {
+            step = step * (d.scale * agreeing(m, g));
+        }
+        -d.eta * (h.lambda * p + step)
     }
 }

@@ -412,7 +412,7 @@ fn numbers_may_be_set_and_structure_may_not() {
     }
     gpu().run(|encoder| optimizer.step(encoder)).unwrap();
     let mut expected = problem.clone();
-    let set = AdamW { lr: 0.02, weight_decay: 0.3, eps: 1e-3, beta1: 0.5, beta2: 0.8, amsgrad: false };
+    let set = AdamW { lr: 0.02, weight_decay: 0.3, eps: 1e-3, beta1: 0.5, beta2: 0.8, amsgrad: false, cautious: false };
     expected.groups[0] = set.boxed();
     check("set", &expected, &read(&optimizer));
     for (name, value) in [("amsgrad", Value::Flag(true)), ("beta1", Value::Number(0.0)), ("eps", Value::Number(0.0))] {
@@ -429,7 +429,10 @@ fn bias_corrections_change_only_while_no_step_is_unfinished() {
     optimizer.step(&mut unfinished).unwrap();
     for (name, x) in [("beta1", 0.5), ("beta2", 0.8), ("eps", 1e-3)] {
         let error = optimizer.set(Group::DEFAULT, name, &Value::Number(x)).unwrap_err();
-        assert!(matches!(&error, Error::Usage(text) if text.contains("unfinished")), "{error}");
+        assert!(
+            matches!(&error, Error::Usage(text) if text.contains("while every recorded step is finished")),
+            "{error}"
+        );
     }
     assert!(matches!(optimizer.write_step_count(9), Err(Error::Usage(_))));
     optimizer.set(Group::DEFAULT, "weight_decay", &Value::Number(0.5)).unwrap();

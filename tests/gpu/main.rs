@@ -4,9 +4,11 @@
 // Tests stop where something is missing, and say in their names what they show.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod adam_kin_mutants;
 mod adversarial;
 mod common;
 mod counts;
+mod devices;
 mod engine;
 mod errors;
 mod evaluate;
@@ -14,15 +16,18 @@ mod evaluating_mutants;
 mod golden;
 mod mutants;
 mod parity;
+mod recording;
 mod schedule_free_mutants;
 mod sensitivity;
 mod storage;
 mod sums;
+mod torch_mutants;
 
 #[path = "../support"]
 mod support {
     pub(crate) mod device;
     pub(crate) mod gpu;
+    pub(crate) mod snapshot;
     pub(crate) mod stand_ins;
     pub(crate) mod trajectories;
 }

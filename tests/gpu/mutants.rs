@@ -3,8 +3,10 @@
 use wgpu_optim::optim::rule::Altered;
 use wgpu_optim::optim::{Rule, Scalar, Value};
 
+use crate::adam_kin_mutants as adam_kin;
 use crate::evaluating_mutants::{FLOWADAM, SADAM, WARPADAM};
 use crate::schedule_free_mutants as schedule_free;
+use crate::torch_mutants as torch;
 
 /// A mistake.
 #[derive(Clone, Copy)]
@@ -36,7 +38,7 @@ pub(crate) fn mutant(rule: &dyn Rule, mistake: Mistake) -> Box<dyn Rule> {
     }
 }
 
-fn number(rule: &dyn Rule, name: &str) -> f64 {
+pub(crate) fn number(rule: &dyn Rule, name: &str) -> f64 {
     match rule.settings().into_iter().find(|(n, _)| *n == name) {
         Some((_, Value::Number(x))) => x,
         other => panic!("{name} of {}: {other:?}", rule.name()),
@@ -44,11 +46,11 @@ fn number(rule: &dyn Rule, name: &str) -> f64 {
 }
 
 /// 1 - β^t.
-fn correction(rule: &dyn Rule, beta: &str, t: u64) -> f64 {
+pub(crate) fn correction(rule: &dyn Rule, beta: &str, t: u64) -> f64 {
     1.0 - number(rule, beta).powi(t as i32)
 }
 
-fn change(scalar: &mut Scalar, name: &str, factor: f64) {
+pub(crate) fn change(scalar: &mut Scalar, name: &str, factor: f64) {
     if scalar.name == name {
         scalar.count *= factor;
     }
@@ -59,7 +61,7 @@ use Mistake::{Scalars, Text};
 // Mistakes in the moments, which ten rules share.
 pub(crate) const SWAPPED_BETAS_M: Mistake = Text(&[("h.beta1 * ", "h.beta2 * ")]);
 pub(crate) const SWAPPED_BETAS_V: Mistake = Text(&[("h.one_minus_beta2", "h.one_minus_beta1")]);
-const NO_DECAY_L2: Mistake = Text(&[("gradient + h.decay * p", "gradient")]);
+pub(crate) const NO_DECAY_L2: Mistake = Text(&[("gradient + h.decay * p", "gradient")]);
 pub(crate) const F32_BETA2: Mistake = Scalars(|rule, _, scalar| {
     if scalar.name == "one_minus_beta2" {
         scalar.call = f64::from(1.0 - number(rule, "beta2") as f32);
@@ -107,6 +109,29 @@ const ADAM: &[(&str, &str, Mistake)] = &[
     ("amsgrad", "maximum dropped", Text(&[("max((*s).v_max, v)", "v")])),
     ("amsgrad", "maximum not used", Text(&[("sqrt(v_max)", "sqrt(v)")])),
     ("no_momentum", "β1 used where there is none", Text(&[("h.one_minus_beta1 * g", "0.1 * g")])),
+    ("cautious", "every element moves", Text(&[("step *= d.scale * wo_agreeing(m, g)", "step *= d.scale")])),
+    ("cautious", "not scaled", Text(&[("step *= d.scale * wo_agreeing(m, g)", "step *= wo_agreeing(m, g)")])),
+    (
+        "cautious",
+        "scaled the other way",
+        Text(&[("step *= d.scale * wo_agreeing(m, g)", "step *= wo_agreeing(m, g) / d.scale")]),
+    ),
+    ("cautious", "share of all tensors", Text(&[("wo_caution(own[0])", "wo_caution(totals[0])")])),
+    (
+        "cautious",
+        "the paper's share of one element more",
+        Text(&[("sums[0] / max(elements, 1.0)", "(sums[0] + 1.0) / elements")]),
+    ),
+    (
+        "cautious",
+        "share of the old moment",
+        Text(&[("wo_agreeing(first_moment(h, s.m, g), g)", "wo_agreeing(s.m, g)")]),
+    ),
+    (
+        "cautious",
+        "mask of the old moment",
+        Text(&[("    (*s).m = m;", "    let old = (*s).m; (*s).m = m;"), ("wo_agreeing(m, g)", "wo_agreeing(old, g)")]),
+    ),
 ];
 
 /// For each optimizer: a variant, a description of the mistake, and the mistake.
@@ -130,6 +155,8 @@ pub(crate) fn mutants(optimizer: &str) -> Vec<(&'static str, &'static str, Mista
             ),
         ],
         "adamw" => &[
+            ("cautious", "decay masked", Text(&[("-shrink - step", "-shrink * wo_agreeing(m, g) - step")])),
+            ("cautious", "decay scaled", Text(&[("-shrink - step", "-shrink * d.scale - step")])),
             ("default", "decay dropped", Text(&[("h.decay * p, DECOUPLED", "vec4(0.0), DECOUPLED")])),
             (
                 "default",
@@ -139,7 +166,7 @@ pub(crate) fn mutants(optimizer: &str) -> Vec<(&'static str, &'static str, Mista
             (
                 "default",
                 "decay of the moved parameter",
-                Text(&[("-shrink - h.step_size", "-shrink * (1.0 - h.decay) - h.step_size")]),
+                Text(&[("-shrink - step", "-shrink * (1.0 - h.decay) - step")]),
             ),
         ],
         "nadam" => NADAM,
@@ -149,6 +176,13 @@ pub(crate) fn mutants(optimizer: &str) -> Vec<(&'static str, &'static str, Mista
         "adabelief" => ADABELIEF,
         "lion" => LION,
         "lamb" => LAMB,
+        "adamax" => torch::ADAMAX,
+        "adadelta" => torch::ADADELTA,
+        "rprop" => torch::RPROP,
+        "asgd" => torch::ASGD,
+        "ademamix" => adam_kin::ADEMAMIX,
+        "adan" => adam_kin::ADAN,
+        "prodigy" => adam_kin::PRODIGY,
         "vradam" => VRADAM,
         "adamw_schedule_free" => schedule_free::ADAMW,
         "sgd_schedule_free" => schedule_free::SGD,
@@ -331,21 +365,30 @@ const ADABELIEF: &[(&str, &str, Mistake)] = &[
 ];
 
 const LION: &[(&str, &str, Mistake)] = &[
-    ("default", "decay dropped", Text(&[("-h.decay * p - h.step_size", "-h.step_size")])),
+    ("default", "decay dropped", Text(&[("-h.decay * p - step", "-step")])),
     (
         "default",
         "decay in the gradient",
-        Text(&[("-h.decay * p - h.step_size * sign(c)", "-h.step_size * sign(c + h.decay * p)")]),
+        Text(&[("h.step_size * sign(c)", "h.step_size * sign(c + h.decay * p)"), ("-h.decay * p - step", "-step")]),
     ),
     ("default", "sign of the moment", Text(&[("h.step_size * sign(c)", "h.step_size * sign((*s).m)")])),
     ("default", "sign of the gradient", Text(&[("h.step_size * sign(c)", "h.step_size * sign(g)")])),
     (
         "default",
         "swapped betas",
-        Text(&[("h.beta1 * (*s).m + h.one_minus_beta1 * g", "h.beta2 * (*s).m + h.one_minus_beta2 * g")]),
+        Text(&[("h.beta1 * m + h.one_minus_beta1 * g", "h.beta2 * m + h.one_minus_beta2 * g")]),
     ),
     ("default", "β1 in the moment", Text(&[("h.beta2 * (*s).m", "h.beta1 * (*s).m")])),
-    ("no_momentum", "decay dropped", Text(&[("-h.decay * p - h.step_size", "-h.step_size")])),
+    ("no_momentum", "decay dropped", Text(&[("-h.decay * p - step", "-step")])),
+    ("cautious", "every element moves", Text(&[("step *= d.scale * wo_agreeing(c, g)", "step *= d.scale")])),
+    ("cautious", "not scaled", Text(&[("step *= d.scale * wo_agreeing(c, g)", "step *= wo_agreeing(c, g)")])),
+    ("cautious", "share of all tensors", Text(&[("wo_caution(own[0])", "wo_caution(totals[0])")])),
+    (
+        "cautious",
+        "share of the old moment",
+        Text(&[("wo_agreeing(interpolated(h, s.m, g), g)", "wo_agreeing(s.m, g)")]),
+    ),
+    ("cautious", "decay dropped", Text(&[("-h.decay * p - step", "-step")])),
     (
         "no_momentum",
         "decay without the rate",
@@ -376,11 +419,11 @@ const LAMB: &[(&str, &str, Mistake)] = &[
 ];
 
 const VRADAM: &[(&str, &str, Mistake)] = &[
-    ("default", "decay dropped", Text(&[("h.lambda * p + h.correction", "h.correction")])),
+    ("default", "decay dropped", Text(&[("(h.lambda * p + step)", "step")])),
     (
         "default",
         "decay by the free rate",
-        Text(&[("-d.eta * (h.lambda * p + ", "-h.alpha0 * h.lambda * p - d.eta * (")]),
+        Text(&[("-d.eta * (h.lambda * p + step)", "-h.alpha0 * h.lambda * p - d.eta * step")]),
     ),
     ("default", "no brake", Text(&[("h.alpha0 / (1.0 + min(h.beta3 * S, h.alpha1))", "h.alpha0")])),
     ("default", "cutoff dropped", Text(&[("min(h.beta3 * S, h.alpha1)", "h.beta3 * S")])),
@@ -394,6 +437,22 @@ const VRADAM: &[(&str, &str, Mistake)] = &[
     ("free", "norm of the old moment", Text(&[("h.w_mg * sums[1], h.w_gg * sums[2]", "0.0, 0.0")])),
     ("free", "cross term dropped", Text(&[("h.w_mg * sums[1]", "0.0")])),
     ("free", "norm of one tensor", Text(&[("max(totals[0], 0.0)", "max(own[0], 0.0)")])),
+    ("cautious", "every element moves", Text(&[("step *= d.scale * wo_agreeing(m, g)", "step *= d.scale")])),
+    ("cautious", "not scaled", Text(&[("step *= d.scale * wo_agreeing(m, g)", "step *= wo_agreeing(m, g)")])),
+    ("cautious", "share of all tensors", Text(&[("wo_caution(own[1])", "wo_caution(totals[1])")])),
+    (
+        "cautious",
+        "share of the old moment",
+        Text(&[("wo_agreeing(first_moment(h, s.m, g), g)", "wo_agreeing(s.m, g)")]),
+    ),
+    ("cautious", "norm of one tensor", Text(&[("max(totals[0], 0.0)", "max(own[0], 0.0)")])),
+    ("cautious", "cross term dropped", Text(&[("h.w_mg * s.m * g + ", "")])),
+    (
+        "cautious",
+        "decay scaled",
+        Text(&[("-d.eta * (h.lambda * p + step)", "-d.eta * (d.scale * h.lambda * p + step)")]),
+    ),
+    ("cautious_gradient_norm", "gradient dropped from the norm", Text(&[(" + h.w_gg * g * g", "")])),
     (
         "gradient_norm",
         "norm of the moment",

@@ -86,6 +86,9 @@ const TESTED: &[&[&str]] = &[
     &["flowadam"],
     &["sadam", "warpadam"],
     &["adamw_schedule_free", "sgd_schedule_free"],
+    &["adamax", "adadelta", "rprop", "asgd"],
+    &["ademamix", "adan"],
+    &["prodigy"],
 ];
 
 #[test]
@@ -126,6 +129,21 @@ fn sadam_and_warpadam() {
 #[test]
 fn schedule_free() {
     check(TESTED[7]);
+}
+
+#[test]
+fn adamax_adadelta_rprop_asgd() {
+    check(TESTED[8]);
+}
+
+#[test]
+fn ademamix_and_adan() {
+    check(TESTED[9]);
+}
+
+#[test]
+fn prodigy() {
+    check(TESTED[10]);
 }
 
 #[test]

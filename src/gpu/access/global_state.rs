@@ -4,6 +4,7 @@ use crate::gpu::Part;
 use crate::gpu::access::readback::read_buffer;
 use crate::gpu::build::spec::Tensor;
 use crate::gpu::layout::units::{CONTROL_HEAD, LOSS_BYTES, VEC4};
+use crate::gpu::record::probed::Probed;
 use crate::{Error, Result};
 
 impl Part {
@@ -22,7 +23,7 @@ impl Part {
     /// Writes the losses of probes, for callers that evaluate them on the host.
     pub(crate) fn write_losses(&mut self, losses: &[f32]) -> Result<()> {
         self.put_losses(losses)?;
-        self.probed = true;
+        self.probed = Probed::given(true);
         Ok(())
     }
 
@@ -37,7 +38,7 @@ impl Part {
         }
         for (slot, loss) in losses.iter().enumerate() {
             let slot = self.loss_slot(slot)?;
-            self.context.queue.write_buffer(slot.buffer(), slot.offset(), bytemuck::bytes_of(loss));
+            self.context.write(slot.buffer(), slot.offset(), bytemuck::bytes_of(loss))?;
         }
         Ok(())
     }
@@ -64,7 +65,7 @@ impl Part {
             )));
         }
         if count > 0 {
-            self.context.queue.write_buffer(&self.kernels.control, CONTROL_HEAD, bytemuck::cast_slice(values));
+            self.context.write(&self.kernels.control, CONTROL_HEAD, bytemuck::cast_slice(values))?;
         }
         Ok(())
     }

@@ -8,10 +8,10 @@ use futures::channel::oneshot;
 use futures::future::poll_fn;
 
 use crate::gpu::Part;
-use crate::gpu::build::blame::blame;
+use crate::gpu::build::blame::{check_device, destroyed, fault, is_destroyed};
 use crate::gpu::build::spec::Tensor;
 use crate::gpu::layout::arena::Array;
-use crate::gpu::layout::units::{CONTROL_HEAD, CONTROL_WORDS, bytes_of, keeps_precision};
+use crate::gpu::layout::units::{CONTROL_HEAD, CONTROL_WORDS, RAN, bytes_of, keeps_precision};
 #[cfg(feature = "tools")]
 use crate::options::storage::Formats;
 use crate::options::storage::{Format, Packed};
@@ -20,10 +20,15 @@ use crate::{Error, Result};
 /// Reads a range of a buffer with `COPY_SRC` usage. The call submits the copy to `queue` at once; the future returns the bytes.
 ///
 /// # Errors
-/// The device was lost; the buffer lacks `COPY_SRC` or belongs to another device.
+/// The device was lost; the queue or the buffer belongs to another device or another wgpu instance; the buffer was destroyed or lacks
+/// `COPY_SRC`.
 pub async fn read_buffer(device: &wgpu::Device, queue: &wgpu::Queue, slice: wgpu::BufferSlice<'_>) -> Result<Vec<u8>> {
     let size = slice.size().next_multiple_of(4);
-    // A lost device refuses the next calls. The scope keeps these errors from the caller's error handler.
+    check_device(device, queue)?;
+    if let Some(fault) = fault(device, slice.buffer()) {
+        return Err(Error::Usage(format!("the buffer to read {fault}")));
+    }
+    // The scope keeps wgpu's errors from the caller's error handler.
     let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
     let staging = device.create_buffer(&wgpu::BufferDescriptor {
         label: Some("read-back"),
@@ -40,7 +45,7 @@ pub async fn read_buffer(device: &wgpu::Device, queue: &wgpu::Queue, slice: wgpu
     });
     queue.submit([encoder.finish()]);
     if let Some(refusal) = scope.pop().now_or_never().flatten() {
-        return Err(blame(device, queue, &refusal, []));
+        return Err(Error::Wgpu(refusal.to_string()));
     }
     let view = mapped(device, &staging, receiver).await?;
     Ok(view[..slice.size() as usize].to_vec())
@@ -106,6 +111,7 @@ impl Part {
                 info.error(format!("its buffer has usage {:?}, reading needs COPY_SRC", slice.buffer().usage()))
             );
         }
+        self.check_range(tensor, slice)?;
         let used = slice.offset()..slice.offset() + bytes_of(info.used(), format);
         let bytes = read_buffer(&self.context.device, &self.context.queue, slice.buffer().slice(used)).await?;
         Ok(Packed::from_bytes(format, info.used() as usize, &bytes))
@@ -148,10 +154,10 @@ impl Part {
     fn write_tensor(&self, tensor: usize, slice: wgpu::BufferSlice<'_>, values: &Packed) -> Result<()> {
         self.check_length(tensor, values.len())?;
         self.check_copies_to(tensor, slice)?;
-        if values.len() > 0 {
-            self.context.queue.write_buffer(slice.buffer(), slice.offset(), &values.bytes().0);
+        if values.len() == 0 {
+            return Ok(());
         }
-        Ok(())
+        self.context.write(slice.buffer(), slice.offset(), &values.bytes().0)
     }
 
     /// Checks that the buffer of a tensor's parameters can be written.
@@ -162,10 +168,22 @@ impl Part {
 
     fn check_copies_to(&self, tensor: usize, slice: wgpu::BufferSlice<'_>) -> Result<()> {
         let usage = slice.buffer().usage();
-        if usage.contains(wgpu::BufferUsages::COPY_DST) {
+        let info = &self.spec.tensors[tensor];
+        if !usage.contains(wgpu::BufferUsages::COPY_DST) {
+            return Err(info.error(format!("its buffer has usage {usage:?}, writing needs COPY_DST")));
+        }
+        self.check_range(tensor, slice)
+    }
+
+    /// Checks that the device works, and that the buffer of this range of a tensor was not destroyed. A lost device destroys its buffers too.
+    fn check_range(&self, tensor: usize, slice: wgpu::BufferSlice<'_>) -> Result<()> {
+        self.context.check()?;
+        if !is_destroyed(slice.buffer()) {
             return Ok(());
         }
-        Err(self.spec.tensors[tensor].error(format!("its buffer has usage {usage:?}, writing needs COPY_DST")))
+        let param = self.placement.param(tensor);
+        let is_param = (param.buffer(), param.offset()) == (slice.buffer(), slice.offset());
+        Err(destroyed(&self.spec.tensors[tensor], if is_param { "parameters" } else { "gradients" }))
     }
 
     fn check_length(&self, tensor: usize, values: usize) -> Result<()> {
@@ -224,9 +242,9 @@ impl Part {
         for run in self.state_runs(tensor) {
             let arena = &self.kernels.dispatches[run.shard].arena.buffer;
             let (bytes, largest) = values.part(run.position..run.position + run.elements).bytes();
-            self.context.queue.write_buffer(arena, array.stretch(&run).start, &bytes);
+            self.context.write(arena, array.stretch(&run).start, &bytes)?;
             if let Some(stretch) = array.largest(&run) {
-                self.context.queue.write_buffer(arena, stretch.start, &largest);
+                self.context.write(arena, stretch.start, &largest)?;
             }
         }
         Ok(())
@@ -270,14 +288,16 @@ impl Part {
     /// Sets the step count, for example when states are loaded.
     pub(crate) fn write_step_count(&mut self, step_count: u32) -> Result<()> {
         self.check_idle()?;
-        self.context.queue.write_buffer(&self.kernels.control, 0, bytemuck::bytes_of(&step_count));
+        self.context.write(&self.kernels.control, 0, bytemuck::bytes_of(&step_count))?;
+        self.context.write(&self.kernels.control, RAN, bytemuck::bytes_of(&self.scalars.ran()))?;
         self.scalars.restart(Some(u64::from(step_count)));
         Ok(())
     }
 
     /// Returns an error while a recorded step is unfinished.
     pub(crate) fn check_idle(&self) -> Result<()> {
-        if self.scalars.idle(&self.context.device) {
+        self.context.check()?;
+        if self.scalars.idle(&self.context) {
             return Ok(());
         }
         Err(Error::Usage("the step count may change only while every recorded step is finished".to_owned()))

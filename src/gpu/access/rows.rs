@@ -78,8 +78,9 @@ impl Part {
         if !buffer.usage().contains(wgpu::BufferUsages::COPY_DST) {
             return Err(set.error(&format!("its mask has usage {:?}, writing needs COPY_DST", buffer.usage())));
         }
-        self.context.queue.write_buffer(buffer, mask.offset, bytemuck::cast_slice(flags));
-        Ok(())
+        self.context.check()?;
+        self.placement.rows.check_masks()?;
+        self.context.write(buffer, mask.offset, bytemuck::cast_slice(flags))
     }
 
     /// Sets the column rates of a tensor for the next recorded steps; see [`Builder::column_rates`](crate::Builder::column_rates).

@@ -12,7 +12,7 @@ impl Part {
         let before = &self.spec.groups[index];
         let after = GroupInfo { rule, ..before.clone() };
         let rows_change = self.scalars.written_differ(before, &after);
-        if rows_change && !self.scalars.idle(&self.context.device) {
+        if rows_change && !self.scalars.idle(&self.context) {
             return Err(Error::Usage(format!(
                 "a setting of group `{}` that is computed ahead (bias corrections; with a schedule, all) may change only while \
                  every recorded step is finished: submit and wait first",

@@ -11,6 +11,7 @@ use crate::gpu::layout::tables::StateRun;
 use crate::gpu::layout::units::{
     ACCUMULATED, CONTROL_HEAD, CONTROL_WORDS, LOSS_BYTES, ROUNDING, VEC4, bytes_of, keeps_precision,
 };
+use crate::gpu::record::probed::Probed;
 use crate::options::around::Mode;
 use crate::options::storage::{Format, Layout, Packed};
 
@@ -159,6 +160,7 @@ impl<'a> Plan<'a> {
 impl Part {
     /// Records a copy of parameters, states and counters at this point of the encoder.
     pub(crate) fn snapshot(&self, encoder: &mut wgpu::CommandEncoder) -> Result<PartSnapshot> {
+        self.check_buffers()?;
         let most = self.context.device.limits().max_buffer_size;
         let mut plan = Plan::default();
         let global_state = self.placement.classes[0].global_state.len();
@@ -269,10 +271,10 @@ impl Part {
         self.write_step_count(step_count)?;
         self.modes.set(mode);
         let words = [step_count, 0, skipped, streak, scale.to_bits(), 0];
-        self.context.queue.write_buffer(&self.kernels.control, 0, bytemuck::cast_slice(&words));
-        self.context.queue.write_buffer(&self.kernels.control, ACCUMULATED, bytemuck::bytes_of(&accumulated));
+        self.context.write(&self.kernels.control, 0, bytemuck::cast_slice(&words))?;
+        self.context.write(&self.kernels.control, ACCUMULATED, bytemuck::bytes_of(&accumulated))?;
         if let Some(Rounding { key, steps }) = rounding {
-            self.context.queue.write_buffer(&self.kernels.control, ROUNDING, bytemuck::cast_slice(&[key, steps]));
+            self.context.write(&self.kernels.control, ROUNDING, bytemuck::cast_slice(&[key, steps]))?;
         }
         Ok(())
     }
@@ -284,7 +286,7 @@ impl Part {
             return Ok(());
         }
         self.put_losses(&losses.iter().map(|x| *x as f32).collect::<Vec<_>>())?;
-        self.probed = were_probed(losses);
+        self.probed = Probed::given(were_probed(losses));
         Ok(())
     }
 }

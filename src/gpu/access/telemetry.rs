@@ -84,10 +84,7 @@ impl Sample {
 
 impl Telemetry {
     pub(crate) fn new(buffers: &Buffers<'_>, sample: Sample, names: impl Iterator<Item = Arc<str>>) -> Result<Self> {
-        let make = |place| {
-            let make = |usage| buffers.create(Which::Telemetry(place), usage);
-            Ok(Place { mailbox: Mailbox::new(make)?, step: 0 })
-        };
+        let make = |place| Ok(Place { mailbox: Mailbox::new(buffers, Which::Telemetry(place))?, step: 0 });
         let ring = (0..RING).map(make).collect::<Result<_>>()?;
         Ok(Self { ring, names: names.collect(), sample, recorded: 0, dropped: 0 })
     }

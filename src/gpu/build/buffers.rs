@@ -181,6 +181,13 @@ pub(crate) enum Source {
 }
 
 impl Source {
+    pub(crate) const fn of_caller(&self) -> Option<&wgpu::Buffer> {
+        match self {
+            Self::Crate(_) => None,
+            Self::Caller(buffer) => Some(buffer),
+        }
+    }
+
     pub(crate) fn buffer<'a>(&'a self, created: &'a Created) -> &'a wgpu::Buffer {
         match self {
             Self::Crate(which) => &created[which],

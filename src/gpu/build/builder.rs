@@ -315,7 +315,8 @@ impl Builder {
         self
     }
 
-    /// Compiles pipelines with the caller's pipeline cache.
+    /// Compiles pipelines with a pipeline cache of the device. wgpu does not tell the device of a cache: with a cache of another
+    /// [`wgpu::Instance`], it panics.
     pub fn pipeline_cache(&mut self, cache: &wgpu::PipelineCache) -> &mut Self {
         self.cache = Some(cache.clone());
         self

@@ -2,19 +2,20 @@
 
 use std::sync::Arc;
 
-use crate::Result;
+use crate::{Error, Result};
 use futures::FutureExt as _;
 
 use crate::gpu::access::telemetry::Telemetry;
-use crate::gpu::build::blame::{blame, bound};
-use crate::gpu::build::buffers::{Buffers, OWNED, TABLE, Which, buffer};
+use crate::gpu::build::blame::{check_bound, check_device};
+use crate::gpu::build::buffers::{Buffers, OWNED, Source, TABLE, Which, buffer};
 use crate::gpu::build::builder::Builder;
 use crate::gpu::build::joint::{Joint, JointPlan};
 use crate::gpu::build::plan::Plan;
 use crate::gpu::build::spec::{Slice, Spec};
 use crate::gpu::hyper::scalars::Scalars;
+use crate::gpu::kernel::context::Context;
 use crate::gpu::kernel::exchange::Exchange;
-use crate::gpu::kernel::kernels::{Arena, Context, DispatchSet, Kernels, Offsets, Pass, RoundDispatch};
+use crate::gpu::kernel::kernels::{Arena, DispatchSet, Kernels, Offsets, Pass, RoundDispatch};
 use crate::gpu::kernel::passes;
 use crate::gpu::kernel::passes::PASS_BYTES;
 use crate::gpu::kernel::pipelines::{Compiler, Pipeline};
@@ -25,6 +26,7 @@ use crate::gpu::layout::tables::fold;
 use crate::gpu::layout::units::VEC4;
 use crate::gpu::layout::windows::Window;
 use crate::gpu::record::mode::Modes;
+use crate::gpu::record::probed::Probed;
 use crate::gpu::{Optimizer, Part};
 use crate::optim::procedure::evaluation::Evaluations;
 use crate::optim::rule::Rule;
@@ -45,8 +47,9 @@ impl Builder {
     ///
     /// # Errors
     /// No tensor; a setting out of range, a name given twice, a handle of another builder; a range that is misaligned, of the wrong
-    /// length, outside its buffer or overlapping another; a buffer without `STORAGE` usage or of another device; a limit of the device
-    /// that is too low; two rules that evaluate the objective inside the step; row sets with tensors of other rows, or with a mask that does not fit.
+    /// length, outside its buffer or overlapping another; a buffer without `STORAGE` usage, that was destroyed, or of another device or wgpu
+    /// instance; a queue of another device; a lost device; a limit of the device that is too low; two rules that evaluate the objective
+    /// inside the step; row sets with tensors of other rows, or with a mask that does not fit.
     pub fn build(&self, device: &wgpu::Device, queue: &wgpu::Queue) -> Result<Optimizer> {
         let spec = self.settled()?;
         let software = device.adapter_info().device_type == wgpu::DeviceType::Cpu;
@@ -54,6 +57,8 @@ impl Builder {
         let plan = |part: &Spec| Plan::new(part, self.sum_lanes, &device.limits(), software);
         let plans = specs.iter().map(plan).collect::<Result<Vec<_>>>()?;
         let joint = JointPlan::new(&specs, &plans, &device.limits())?;
+        check_device(device, queue)?;
+        check_bound(device, &spec)?;
         let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
         let made = self.create(specs, plans, &joint, device, queue);
         // Natively wgpu reports an error at once. A browser reports it later, to the error handler of the device.
@@ -63,9 +68,9 @@ impl Builder {
             None => {
                 let memory_usage = joint.memory_usage(parts.iter().map(|part| &part.memory_usage));
                 let evaluations = Evaluations::default();
-                Ok(Optimizer { spec, parts, directory, exchange, half: None, evaluations, memory_usage })
+                Ok(Optimizer { spec, parts, directory, exchange, evaluations, memory_usage })
             }
-            Some(error) => Err(blame(device, queue, &error, bound(&spec.tensors))),
+            Some(error) => Err(Error::Wgpu(error.to_string())),
         }
     }
 }
@@ -120,6 +125,7 @@ impl Part {
         let scale = spec.around.loss_scale.map_or(1.0, |s| s.initial as f32).to_bits();
         let rounding = rounding_key(spec.seed);
         queue.write_buffer(&control, 0, bytemuck::cast_slice(&[0, 0, 0, 0, scale, 0, rounding, 0]));
+        let own = control.clone();
         let kernels = Kernels {
             dispatches: Vec::new(),
             rounds: Vec::new(),
@@ -132,19 +138,20 @@ impl Part {
         let placement = Placement {
             places: planned.places,
             buffers: planned.sources.iter().map(|source| source.buffer(&created).clone()).collect(),
+            callers: planned.sources.iter().filter_map(Source::of_caller).cloned().collect(),
             class_of: classes.items.iter().map(|item| item.class).collect(),
             classes: classes.distinct,
             layout,
             rows,
         };
         let mut part = Self {
-            context: Context { device: device.clone(), queue: queue.clone(), label: label.to_owned() },
+            context: Context { device: device.clone(), queue: queue.clone(), label: label.to_owned(), own },
             spec,
             placement,
             kernels,
             remap: None,
             scalars,
-            probed: false,
+            probed: Probed::default(),
             modes: Modes::default(),
             telemetry: None,
             memory_usage,
@@ -326,8 +333,7 @@ impl Part {
             compute.set_bind_group(0, &group, Offsets { slot: 0, record: 0, run: 0 }.of(fill).as_slice());
             compute.dispatch_workgroups(shard.update.grid.0, shard.update.grid.1, 1);
         }
-        self.context.queue.submit([encoder.finish()]);
-        Ok(())
+        self.context.submit(encoder)
     }
 }
 

@@ -76,7 +76,7 @@ impl Builder {
     /// Multiplies the change of each column of a tensor by a rate; decoupled decay is part of the change. A row holds all dimensions but the first, and a column
     /// is an index in the row: give one rate per element of a row, finite and not below 0.
     /// [`Optimizer::set_column_rates`](crate::Optimizer::set_column_rates) changes them. The tensor need not be in a row set.
-    /// The schedule-free rules do not allow it. Default: 1.
+    /// The schedule-free rules and `asgd` do not allow it. Default: 1.
     pub fn column_rates(&mut self, tensor: Tensor, rates: &[f64]) -> &mut Self {
         if let Some(index) = self.known(|spec| spec.tensor(tensor)) {
             self.spec.rows.columns.insert(index, rates.to_vec());
@@ -87,9 +87,9 @@ impl Builder {
     /// Keeps one second moment per row of a tensor: `v ← β2 v + (1-β2) mean(g²)`, the mean over the row's elements, in place of the
     /// square of each element (of the gradient as the rule squares it, with L2 decay if the rule has it). All columns then have the same
     /// scale, and a rotation of the coordinates of a row rotates the step. The optimizer stores `v` for each element, with the same value in
-    /// all of a row. If the caller writes different values, the differences decay. Only `adam`, `adamw`, `nadam` and `radam` allow this, for rows of at most 256 elements and
-    /// not together with [`skip_zero_gradients`](Self::skip_zero_gradients). The tensor need not be in a row set. Such
-    /// tensors take a dispatch of their own. Default: off.
+    /// all of a row. If the caller writes different values, the differences decay. Only `adam`, `adamw`, `nadam`, `radam`, `ademamix` and
+    /// `adan` allow this, for rows of at most 256 elements and not together with [`skip_zero_gradients`](Self::skip_zero_gradients). The
+    /// tensor need not be in a row set. Such tensors take a dispatch of their own. Default: off.
     pub fn share_second_moment(&mut self, tensor: Tensor) -> &mut Self {
         if let Some(index) = self.known(|spec| spec.tensor(tensor)) {
             self.spec.rows.shared.insert(index);

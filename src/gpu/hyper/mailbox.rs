@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use crate::Result;
+use crate::gpu::build::buffers::{Buffers, Which};
 
 const IDLE: u8 = 0;
 const UNDER_WAY: u8 = 1;
@@ -12,6 +13,7 @@ const READY: u8 = 2;
 /// A buffer with the state of the copy in it.
 #[derive(Debug)]
 pub(crate) struct Mailbox {
+    device: wgpu::Device,
     buffer: wgpu::Buffer,
     state: Arc<AtomicU8>,
 }
@@ -27,10 +29,10 @@ impl Drop for Arrival {
 }
 
 impl Mailbox {
-    /// `make` creates a buffer with these usages.
-    pub(crate) fn new(make: impl FnOnce(wgpu::BufferUsages) -> Result<wgpu::Buffer>) -> Result<Self> {
-        let buffer = make(wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST)?;
-        Ok(Self { buffer, state: Arc::new(AtomicU8::new(IDLE)) })
+    /// A mailbox with a planned buffer.
+    pub(crate) fn new(buffers: &Buffers<'_>, which: Which) -> Result<Self> {
+        let buffer = buffers.create(which, wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST)?;
+        Ok(Self { device: buffers.device.clone(), buffer, state: Arc::new(AtomicU8::new(IDLE)) })
     }
 
     /// Records copies into the buffer, unless the buffer is in use. Returns whether it recorded them.
@@ -63,7 +65,10 @@ impl Mailbox {
             return None;
         }
         let seen = self.buffer.slice(..).get_mapped_range().ok().map(|view| read(&view));
+        // The buffers of a lost device are destroyed, and wgpu reports the end of their mapping as an error.
+        let scope = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
         self.buffer.unmap();
+        drop(scope);
         self.state.store(IDLE, Ordering::Release);
         seen
     }

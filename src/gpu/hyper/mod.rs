@@ -2,3 +2,4 @@
 
 pub(crate) mod mailbox;
 pub(crate) mod scalars;
+pub(crate) mod watch;

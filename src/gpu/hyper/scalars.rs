@@ -3,18 +3,21 @@
 //! Scalars that depend on the step count lie in a ring of rows. The host fills the ring ahead, and the GPU indexes it by the step count,
 //! which only the GPU knows. Scalars that depend on the call lie in a record that a dynamic offset picks, so that they take effect in the
 //! order of the encoder. The host writes over a row only when no recorded step can still read it. Encoders hold tokens that report when
-//! their work is done or dropped. Where steps may be skipped, the GPU sends a copy of the step count back from time to time, and the host
-//! never waits for the copy.
+//! their work is done or dropped. Where steps may be skipped, the GPU sends a copy of its counts back from time to time, and the host
+//! never waits for the copy. The copy holds the step count and the count of steps that ran, so that it is exact however late its encoder is
+//! submitted.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::gpu::build::buffers::{Buffers, OWNED, Sizes, UNIFORM, Which};
 use crate::gpu::build::spec::GroupInfo;
 use crate::gpu::build::spec::Spec;
 use crate::gpu::hyper::mailbox::Mailbox;
+use crate::gpu::hyper::watch::watch;
+use crate::gpu::kernel::context::Context;
 use crate::gpu::kernel::text::scalar_rows;
-use crate::gpu::layout::units::{CONTROL_HEAD, VEC4};
+use crate::gpu::layout::units::{CONTROL_HEAD, RAN};
 use crate::optim::Scalar;
 use crate::optim::procedure::probes;
 use crate::options::around::Around;
@@ -56,6 +59,8 @@ pub(crate) struct Scalars {
     rings: Rings,
     counts: Counts,
     slots: Slots,
+    /// The step with recorded sums and no recorded update.
+    half: Option<Half>,
     around: Around,
     /// The table that new calls carry, in words; empty if there are no row sets.
     rows: Vec<u32>,
@@ -99,12 +104,12 @@ struct Counts {
     filled: u64,
     /// The GPU had counted this many steps …
     known: u64,
-    /// … when at least this many recorded steps were finished.
-    finished: u64,
+    /// … when this many of the recorded steps had run, skipped steps included.
+    ran: u64,
     recorded: u64,
     progress: Arc<Progress>,
-    /// Where steps may be skipped, the host knows the step count only from copies.
-    confirmation: Option<Confirmation>,
+    /// Where steps may be skipped, the host knows the step count only from copies of the head of `wo_Control`.
+    confirmation: Option<Mailbox>,
 }
 
 /// The counts of recorded steps that were finished and dropped.
@@ -112,33 +117,6 @@ struct Counts {
 struct Progress {
     finished: AtomicU64,
     dropped: AtomicU64,
-}
-
-/// A recorded step, which counts itself as finished or dropped.
-struct Fate {
-    progress: Arc<Progress>,
-    finished: bool,
-}
-
-impl Fate {
-    fn finish(mut self) {
-        self.finished = true;
-    }
-}
-
-impl Drop for Fate {
-    fn drop(&mut self) {
-        let count = if self.finished { &self.progress.finished } else { &self.progress.dropped };
-        count.fetch_add(1, Ordering::SeqCst);
-    }
-}
-
-/// A copy of the step count on its way to the host.
-#[derive(Debug)]
-struct Confirmation {
-    mailbox: Mailbox,
-    /// Steps that were finished when the copy was recorded. `None`: the caller set the step count since then.
-    finished: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -154,6 +132,13 @@ pub(crate) struct Slot {
     /// The dynamic offset of the [`Call`].
     pub(crate) offset: u32,
     token: Arc<()>,
+}
+
+/// The first half of a step. It keeps its slot for the second half.
+#[derive(Debug)]
+struct Half {
+    slot: Slot,
+    dropped: Arc<AtomicBool>,
 }
 
 impl Rings {
@@ -190,7 +175,7 @@ impl Rings {
         sizes.add(Which::Scalars, self.gradients_at(self.slots));
         sizes.add(Which::Calls, self.call_at(self.slots));
         if self.may_skip {
-            sizes.add(Which::Confirmation, VEC4);
+            sizes.add(Which::Confirmation, CONTROL_HEAD);
         }
     }
 
@@ -254,12 +239,13 @@ impl Scalars {
                 rings,
                 filled: 0,
                 known: 0,
-                finished: 0,
+                ran: 0,
                 recorded: 0,
                 progress: Arc::default(),
-                confirmation: rings.may_skip.then(|| Confirmation::new(buffers)).transpose()?,
+                confirmation: rings.may_skip.then(|| Mailbox::new(buffers, Which::Confirmation)).transpose()?,
             },
             slots: Slots { tokens: (0..rings.slots).map(|_| Arc::new(())).collect(), current: None },
+            half: None,
             around,
             rows,
         })
@@ -270,49 +256,44 @@ impl Scalars {
         self.rings.call_size
     }
 
-    /// Prepares the rows that the next recorded step may read. `gradients`: the gradient positions of the step, for dynamic gradients.
-    pub(crate) fn begin(
-        &mut self,
-        device: &wgpu::Device,
-        queue: &wgpu::Queue,
-        groups: &[GroupInfo],
-        gradients: Option<&[u32]>,
-    ) -> Result<Slot> {
-        if self.counts.is_full() && !settle(device, || !self.counts.is_full()) {
-            let (unfinished, bound) = (self.counts.pending() as usize, self.counts.bound() as usize);
-            return Err(Error::TooManySteps { unfinished, bound });
+    /// Whether steps may be skipped.
+    pub(crate) const fn may_skip(&self) -> bool {
+        self.rings.may_skip
+    }
+
+    /// Prepares the rows that the next recorded step may read. `gradients`: the gradient positions of the step, for dynamic gradients. A half
+    /// step that has no update yet ends.
+    pub(crate) fn begin(&mut self, context: &Context, groups: &[GroupInfo], gradients: Option<&[u32]>) -> Result<Slot> {
+        if self.counts.is_full() && !settle(context, || !self.counts.is_full()) {
+            return Err(self.counts.refusal());
         }
         let slot = match self.slots.current {
             Some(slot) if gradients.is_none() => slot,
-            _ => self.take_slot(device, queue, groups, gradients)?,
+            _ => self.take_slot(context, groups, gradients)?,
         };
-        self.counts.fill(queue, &self.buffer, |t| rows_of(groups, self.around, t, |scalars| scalar_rows(scalars).1))?;
+        self.counts
+            .fill(context, &self.buffer, |t| rows_of(groups, self.around, t, |scalars| scalar_rows(scalars).1))?;
+        self.half = None;
         Ok(Slot { offset: self.rings.call_at(slot as u64) as u32, token: self.slots.tokens[slot].clone() })
     }
 
     /// Finds a slot that no recorded step can still read, and writes the current settings into it.
-    fn take_slot(
-        &mut self,
-        device: &wgpu::Device,
-        queue: &wgpu::Queue,
-        groups: &[GroupInfo],
-        gradients: Option<&[u32]>,
-    ) -> Result<usize> {
+    fn take_slot(&mut self, context: &Context, groups: &[GroupInfo], gradients: Option<&[u32]>) -> Result<usize> {
         let start = self.slots.current.map_or(0, |s| s + 1);
         let mut free = self.slots.free(start);
         if free.is_none() {
-            settle(device, || self.slots.free(start).is_some());
+            settle(context, || self.slots.free(start).is_some());
             free = self.slots.free(start);
         }
         let bound = self.slots.tokens.len();
         let slot = free.ok_or(Error::TooManySteps { unfinished: bound, bound })?;
         let rows = rows_of(groups, self.around, 1, |scalars| scalar_rows(scalars).0)?;
-        queue.write_buffer(&self.calls, self.rings.call_at(slot as u64) + CALL_HEAD, bytemuck::cast_slice(&rows));
+        context.write(&self.calls, self.rings.call_at(slot as u64) + CALL_HEAD, bytemuck::cast_slice(&rows))?;
         if let Some(gradients) = gradients {
-            queue.write_buffer(&self.buffer, self.rings.gradients_at(slot as u64), bytemuck::cast_slice(gradients));
+            context.write(&self.buffer, self.rings.gradients_at(slot as u64), bytemuck::cast_slice(gradients))?;
         }
         if !self.rows.is_empty() {
-            queue.write_buffer(&self.buffer, self.rings.rows_at(slot as u64), bytemuck::cast_slice(&self.rows));
+            context.write(&self.buffer, self.rings.rows_at(slot as u64), bytemuck::cast_slice(&self.rows))?;
         }
         self.slots.current = Some(slot);
         Ok(slot)
@@ -322,14 +303,38 @@ impl Scalars {
     pub(crate) fn end(&mut self, encoder: &mut wgpu::CommandEncoder, slot: Slot, count: &wgpu::Buffer) {
         self.release(encoder, slot);
         self.counts.recorded += 1;
-        let fate = Fate { progress: self.counts.progress.clone(), finished: false };
-        encoder.on_submitted_work_done(move || fate.finish());
+        let progress = self.counts.progress.clone();
+        watch(encoder, move |done| {
+            let count = if done { &progress.finished } else { &progress.dropped };
+            count.fetch_add(1, Ordering::SeqCst);
+        });
         self.counts.confirm(encoder, count);
     }
 
     /// Frees the slot once the work of the encoder is done or dropped.
-    pub(crate) fn release(&self, encoder: &mut wgpu::CommandEncoder, slot: Slot) {
+    pub(crate) fn release(&self, encoder: &wgpu::CommandEncoder, slot: Slot) {
         encoder.on_submitted_work_done(move || drop(slot.token));
+    }
+
+    /// Keeps the slot of a step whose sums are in the encoder, until its update is recorded or another call begins.
+    pub(crate) fn keep_half(&mut self, encoder: &wgpu::CommandEncoder, slot: Slot) {
+        self.release(encoder, slot.clone());
+        let dropped = Arc::<AtomicBool>::default();
+        self.half = Some(Half { slot, dropped: dropped.clone() });
+        watch(encoder, move |done| dropped.store(!done, Ordering::SeqCst));
+    }
+
+    /// The slot of the step whose sums were recorded. The half step stays if this returns an error.
+    ///
+    /// # Errors
+    /// No sums were recorded since the last other call; their encoder was dropped.
+    pub(crate) fn take_half(&mut self) -> Result<Slot> {
+        let half = self.half.take_if(|half| !half.dropped.load(Ordering::SeqCst));
+        half.map(|half| half.slot).ok_or_else(|| {
+            let problem = "record_update needs a record_sums before it, in an encoder that was not dropped, with no other recorded call, \
+                           restore or change of the step count between the two: call record_sums again";
+            Error::Usage(problem.to_owned())
+        })
     }
 
     /// Whether the rows that the host wrote ahead, and that a step may still read, differ between two states of a group.
@@ -363,27 +368,35 @@ impl Scalars {
         self.counts.most()
     }
 
-    /// Whether every recorded step is finished or dropped.
-    pub(crate) fn idle(&self, device: &wgpu::Device) -> bool {
-        settle(device, || self.counts.pending() == 0 && self.slots.tokens.iter().all(|t| Arc::strong_count(t) == 1))
+    /// Whether everything that is recorded is finished or dropped. The sums of a half step count; its missing update does not.
+    pub(crate) fn idle(&self, context: &Context) -> bool {
+        let kept = |token: &Arc<()>| self.half.as_ref().is_some_and(|half| Arc::ptr_eq(&half.slot.token, token));
+        let is_free = |token: &Arc<()>| Arc::strong_count(token) == 1 + usize::from(kept(token));
+        settle(context, || self.counts.pending() == 0 && self.slots.tokens.iter().all(is_free))
     }
 
-    /// Starts over: writes every row again, and sets the step count if one is given. Only while [`idle`](Self::idle).
+    /// Starts over: ends a half step, writes every row anew, and sets the step count if one is given. Only while [`idle`](Self::idle).
     pub(crate) fn restart(&mut self, count: Option<u64>) {
         if let Some(step_count) = count {
             self.counts.set_known(step_count);
         }
         self.counts.filled = self.counts.least();
         self.slots.current = None;
+        self.half = None;
+    }
+
+    /// The word at [`RAN`] of an optimizer without unfinished steps.
+    pub(crate) fn ran(&self) -> u32 {
+        self.counts.kept() as u32
     }
 }
 
 /// Polls the device until `settled`, so that the callbacks of finished work run. The function does not wait for unfinished work. One poll is
 /// not enough, because the poll of another thread may have taken the callbacks and not run them yet.
-fn settle(device: &wgpu::Device, mut settled: impl FnMut() -> bool) -> bool {
+fn settle(context: &Context, mut settled: impl FnMut() -> bool) -> bool {
     const LOOKS: usize = 2000;
     (0..LOOKS).any(|_| {
-        let _ = device.poll(wgpu::PollType::Poll);
+        context.poll();
         settled() || {
             std::thread::yield_now();
             false
@@ -417,21 +430,29 @@ impl Counts {
         self.rings.rows / 2
     }
 
+    /// Steps that are recorded and not dropped.
+    fn kept(&self) -> u64 {
+        self.recorded - self.progress.dropped.load(Ordering::SeqCst)
+    }
+
+    fn finished(&self) -> u64 {
+        self.progress.finished.load(Ordering::SeqCst)
+    }
+
     /// Steps that are recorded, and neither finished nor dropped.
     fn pending(&self) -> u64 {
-        let finished = self.progress.finished.load(Ordering::SeqCst);
-        self.recorded - finished - self.progress.dropped.load(Ordering::SeqCst)
+        let finished = self.finished();
+        self.kept() - finished
     }
 
     /// The fewest steps that the GPU can have counted by now.
     fn least(&self) -> u64 {
-        let finished = self.progress.finished.load(Ordering::SeqCst);
-        if self.confirmation.is_some() { self.known } else { self.known + finished - self.finished }
+        if self.confirmation.is_some() { self.known } else { self.known + self.finished() - self.ran }
     }
 
     /// The most steps that the GPU can have counted once every recorded step is finished.
     fn most(&self) -> u64 {
-        self.known + self.recorded - self.progress.dropped.load(Ordering::SeqCst) - self.finished
+        self.known + self.kept() - self.ran
     }
 
     /// The step counts of the rows that are written and that a step may still read.
@@ -445,12 +466,18 @@ impl Counts {
         self.pending() >= self.bound() || self.most() - self.least() >= self.rings.rows
     }
 
-    /// The caller set the step count of the GPU to this while no step was pending.
+    /// The error if [`is_full`](Self::is_full). With skipped steps, the host takes a step as unfinished until a copy tells its end.
+    fn refusal(&self) -> Error {
+        let unfinished = self.pending().max(self.most() - self.least());
+        Error::TooManySteps { unfinished: unfinished as usize, bound: self.bound() as usize }
+    }
+
+    /// The caller sets the step count and the count of steps that ran on the GPU while no step is pending.
     fn set_known(&mut self, step_count: u64) {
-        self.known = step_count;
-        self.finished = self.recorded - self.progress.dropped.load(Ordering::SeqCst);
-        if let Some(confirmation) = &mut self.confirmation {
-            confirmation.finished = None;
+        (self.known, self.ran) = (step_count, self.kept());
+        if let Some(confirmation) = &self.confirmation {
+            // A copy from before.
+            confirmation.open(|_| ());
         }
     }
 
@@ -458,24 +485,22 @@ impl Counts {
         if (self.most() - self.least()) * 8 < self.rings.rows {
             return;
         }
-        let finished = self.progress.finished.load(Ordering::SeqCst);
-        if let Some(confirmation) = &mut self.confirmation {
-            confirmation.record(encoder, count, finished);
+        if let Some(confirmation) = &self.confirmation {
+            confirmation.send(encoder, |encoder, to| encoder.copy_buffer_to_buffer(count, 0, to, 0, CONTROL_HEAD));
         }
     }
 
     fn take_confirmation(&mut self) {
-        let Some((step_count, finished)) = self.confirmation.as_mut().and_then(Confirmation::take) else { return };
-        (self.known, self.finished) = (step_count, finished);
+        let word = |bytes: &[u8], at: u64| bytemuck::pod_read_unaligned::<u32>(&bytes[at as usize..][..4]);
+        let counts = |bytes: &[u8]| (u64::from(word(bytes, 0)), word(bytes, RAN));
+        let Some((step_count, ran)) = self.confirmation.as_ref().and_then(|copy| copy.open(counts)) else { return };
+        self.known = step_count;
+        // The GPU's word wraps.
+        self.ran += u64::from(ran.wrapping_sub(self.ran as u32));
     }
 
-    /// Writes the rows that the recorded steps and the next step may read, in any order of submission, and some more rows.
-    fn fill(
-        &mut self,
-        queue: &wgpu::Queue,
-        buffer: &wgpu::Buffer,
-        row: impl Fn(u64) -> Result<Vec<f32>>,
-    ) -> Result<()> {
+    /// Writes the rows that the recorded steps and the next step may read, in any order of submission, and some rows more.
+    fn fill(&mut self, context: &Context, buffer: &wgpu::Buffer, row: impl Fn(u64) -> Result<Vec<f32>>) -> Result<()> {
         let (most, end) = (self.most(), self.least() + self.rings.rows);
         if self.rings.count_row == 0 || self.filled >= end.min(most + MARGIN) {
             return Ok(());
@@ -497,28 +522,10 @@ impl Counts {
                     }
                 }
             }
-            queue.write_buffer(buffer, self.rings.count_at(index), bytemuck::cast_slice(&rows));
+            context.write(buffer, self.rings.count_at(index), bytemuck::cast_slice(&rows))?;
             t += n;
         }
         self.filled = target;
         Ok(())
-    }
-}
-
-impl Confirmation {
-    fn new(buffers: &Buffers<'_>) -> Result<Self> {
-        Ok(Self { mailbox: Mailbox::new(|usage| buffers.create(Which::Confirmation, usage))?, finished: None })
-    }
-
-    fn record(&mut self, encoder: &mut wgpu::CommandEncoder, count: &wgpu::Buffer, finished: u64) {
-        if self.mailbox.send(encoder, |encoder, to| encoder.copy_buffer_to_buffer(count, 0, to, 0, 16)) {
-            self.finished = Some(finished);
-        }
-    }
-
-    /// The step count that came back, and the steps that were finished when the copy was recorded.
-    fn take(&mut self) -> Option<(u64, u64)> {
-        let step_count = self.mailbox.open(|bytes| u64::from(bytemuck::pod_read_unaligned::<u32>(&bytes[..4])))?;
-        Some(step_count).zip(self.finished.take())
     }
 }

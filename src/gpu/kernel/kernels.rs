@@ -8,14 +8,6 @@ use crate::gpu::kernel::passes;
 use crate::gpu::kernel::pipelines::Pipeline;
 use crate::gpu::layout::runs::Runs;
 
-/// The caller's device with the label of everything that is made on it.
-#[derive(Debug)]
-pub(crate) struct Context {
-    pub(crate) device: wgpu::Device,
-    pub(crate) queue: wgpu::Queue,
-    pub(crate) label: String,
-}
-
 /// Everything that a step dispatches, and the buffers that its pipelines share.
 #[derive(Debug)]
 pub(crate) struct Kernels {

@@ -12,6 +12,8 @@ pub(crate) struct Placement {
     pub(crate) places: Vec<Places>,
     /// The distinct buffers of all places.
     pub(crate) buffers: Vec<wgpu::Buffer>,
+    /// Those of them that the caller created.
+    pub(crate) callers: Vec<wgpu::Buffer>,
     pub(crate) classes: Vec<Class>,
     /// The class of each tensor.
     pub(crate) class_of: Vec<usize>,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::gpu::build::blame::is_destroyed;
 use crate::gpu::build::buffers::{Buffers, Created, OWNED, Sizes, Source, Which};
 use crate::gpu::build::spec::{Mask, Spec, TensorInfo, index_of};
 use crate::gpu::layout::class::RowText;
@@ -185,6 +186,15 @@ impl RowState {
             offset: window.range.start,
             size: wgpu::BufferSize::new(window.range.end - window.range.start),
         })
+    }
+
+    /// Checks that no buffer of masks of the caller was destroyed.
+    pub(crate) fn check_masks(&self) -> Result<()> {
+        let of_caller = |set: &SetState| self.sources[set.mask.as_ref()?.buffer].of_caller();
+        let destroyed = |set: &&SetState| of_caller(set).is_some_and(is_destroyed);
+        let problem =
+            "the buffer of its mask was destroyed: build the optimizer again with a buffer that lives as long";
+        self.sets.iter().find(destroyed).map_or(Ok(()), |set| Err(set.error(problem)))
     }
 
     /// The buffer of masks of this number.

@@ -95,6 +95,9 @@ pub(crate) const ROUNDED: u64 = 28;
 /// The byte of `wo_Control` at which the count of accumulated micro-batches lies.
 pub(crate) const ACCUMULATED: u64 = 32;
 
+/// The byte of `wo_Control` at which the count of steps that ran lies, skipped steps included.
+pub(crate) const RAN: u64 = 36;
+
 /// Bytes from one loss slot to the next.
 pub(crate) const LOSS_BYTES: u64 = LOSS_STRIDE as u64 * 4;
 

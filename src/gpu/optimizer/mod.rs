@@ -19,7 +19,6 @@ use crate::gpu::build::spec::{Group, Slice, Spec, Tensor};
 use crate::gpu::kernel::exchange::Exchange;
 use crate::gpu::layout::memory::MemoryUsage;
 use crate::gpu::part::Part;
-use crate::gpu::record::joint::Call;
 use crate::optim::Rule;
 use crate::optim::procedure::evaluation::Evaluations;
 use crate::options::schedule::Schedule;
@@ -27,6 +26,10 @@ use crate::options::schedule::Schedule;
 /// One optimizer over any number of tensors and groups, on the caller's device.
 ///
 /// Its [`Builder`] takes shapes, settings and buffers. After [`Builder::build`], the optimizer creates no buffer, bind group or pipeline.
+///
+/// On a lost device, every call that needs the GPU returns [`Error::DeviceLost`](crate::Error::DeviceLost). Calls that record take an encoder
+/// of the optimizer's own device. wgpu does not tell the device of an encoder: with an encoder of another device, wgpu reports the error when
+/// the caller finishes the encoder; with an encoder of another [`wgpu::Instance`], wgpu panics or takes other objects of the same number.
 ///
 /// ```
 /// use wgpu_optim::{AdamW, Optimizer};
@@ -53,8 +56,6 @@ pub struct Optimizer {
     /// One for each rule, in the order of the groups.
     pub(crate) parts: Vec<Part>,
     pub(crate) directory: Directory,
-    /// The step of which only the sums are recorded.
-    pub(crate) half: Option<Call>,
     pub(crate) evaluations: Evaluations,
     /// `Some` if the parts share a clip by global norm or a test for finite numbers.
     pub(crate) exchange: Option<Exchange>,

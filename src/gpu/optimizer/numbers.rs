@@ -122,10 +122,10 @@ impl Optimizer {
         }
     }
 
-    /// Sets the step count, for example when states are loaded.
+    /// Sets the step count of every rule, for example when states are loaded. A step with recorded sums and no recorded update ends.
     ///
     /// # Errors
-    /// A recorded step is not yet finished.
+    /// The encoder of a recorded step or of recorded sums is neither finished nor dropped.
     pub fn write_step_count(&mut self, step_count: u32) -> Result<()> {
         self.check_idle()?;
         self.parts.iter_mut().try_for_each(|part| part.write_step_count(step_count))

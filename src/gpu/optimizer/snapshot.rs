@@ -9,7 +9,7 @@ impl Optimizer {
     /// the snapshot frees the copy.
     ///
     /// # Errors
-    /// A caller's buffer lacks `COPY_SRC`; the GPU has no memory for the copy.
+    /// A caller's buffer lacks `COPY_SRC` or was destroyed; the GPU has no memory for the copy; the device was lost.
     pub fn snapshot(&self, encoder: &mut wgpu::CommandEncoder) -> Result<Snapshot> {
         let parts = self.parts.iter().map(|part| part.snapshot(encoder)).collect::<Result<_>>()?;
         Ok(Snapshot { parts })

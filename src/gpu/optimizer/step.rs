@@ -14,7 +14,7 @@ impl Optimizer {
     /// # Errors
     /// Too many recorded steps are not yet finished; a tensor has no bound gradient and needs [`step_with_grads`](Self::step_with_grads); the
     /// rule evaluates gradients inside the step; the rule probes and was not probed yet
-    /// ([`Builder::undamped_steps`](crate::Builder::undamped_steps)).
+    /// ([`Builder::undamped_steps`](crate::Builder::undamped_steps)); a bound buffer was destroyed; the device was lost.
     pub fn step(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
         self.check_whole()?;
         if self.spec.dynamic_gradients {
@@ -32,7 +32,7 @@ impl Optimizer {
     ///
     /// # Errors
     /// The builder did not set [`Builder::dynamic_gradients`](crate::Builder::dynamic_gradients); a range does not fit; a tensor is named
-    /// twice, or has no gradient.
+    /// twice, or has no gradient; a buffer was destroyed, or belongs to another device; as [`step`](Self::step).
     pub fn step_with_grads<'a>(
         &mut self,
         encoder: &mut wgpu::CommandEncoder,
@@ -46,7 +46,9 @@ impl Optimizer {
     }
 
     /// Records the first half of a step: the sums, reduced into [`totals`](Self::totals). Rules without sums record nothing. The second half,
-    /// [`record_update`](Self::record_update), uses the settings at this call.
+    /// [`record_update`](Self::record_update), uses the settings at this call. Submit the sums before the update. The half step ends without
+    /// a step where its encoder is dropped, and at the next recorded call, restore, change of the step count, or change of a setting that is
+    /// computed ahead.
     ///
     /// # Errors
     /// As [`step`](Self::step); the optimizer has dynamic gradients.
@@ -58,17 +60,19 @@ impl Optimizer {
         self.parts.iter().try_for_each(Part::check_halves)?;
         let call = self.begin()?;
         self.record_first_half(encoder, &call);
-        self.half = Some(call);
+        self.keep_half(encoder, call);
         Ok(())
     }
 
     /// Records the second half: the decision from the totals, and the update.
     ///
     /// # Errors
-    /// No [`record_sums`](Self::record_sums) came before.
+    /// No [`record_sums`](Self::record_sums) came before, or the half step ended; the average of the weights is swapped in, or the parameters
+    /// are at the point of evaluation.
     pub fn record_update(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
-        let problem = || Error::Usage("record_update needs a record_sums before it".to_owned());
-        let call = self.half.take().ok_or_else(problem)?;
+        self.check_trains()?;
+        self.check_buffers()?;
+        let call = self.take_half()?;
         self.record_second_half(encoder, &call);
         self.finish(encoder, call);
         Ok(())
@@ -191,6 +195,11 @@ impl Optimizer {
     /// Checks that the parameters are those at which the rules train.
     pub(crate) fn check_trains(&self) -> Result<()> {
         self.parts.iter().try_for_each(Part::check_trains)
+    }
+
+    /// Checks that the device works, and that the caller destroyed none of the bound buffers.
+    pub(crate) fn check_buffers(&self) -> Result<()> {
+        self.parts.iter().try_for_each(Part::check_buffers)
     }
 
     fn check_accumulates(&self) -> Result<()> {

@@ -6,11 +6,11 @@ use crate::gpu::optimizer::Optimizer;
 use crate::options::telemetry::{Squares, Stats, TensorStats};
 
 impl Optimizer {
-    /// The measurements of the newest finished step, once per step. `None` if no step has finished since the last call, or if the builder did
-    /// not set [`Builder::telemetry`](crate::Builder::telemetry). The call never waits.
+    /// The measurements of the newest finished step, once per step. `None` if no step has finished since the last call, if the builder did
+    /// not set [`Builder::telemetry`](crate::Builder::telemetry), or if the device was lost. The call never waits.
     pub fn try_stats(&self) -> Option<Stats> {
         let first = self.parts.first()?;
-        let _ = first.context.device.poll(wgpu::PollType::Poll);
+        first.context.poll();
         let arrived = |step: &u64| self.parts.iter().all(|part| part.samples().any(|other| other == *step));
         let newest = first.samples().filter(arrived).max()?;
         let parts: Vec<Measured> = self.parts.iter().map(|part| part.open_sample(newest)).collect::<Option<_>>()?;

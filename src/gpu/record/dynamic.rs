@@ -1,11 +1,11 @@
 //! Dynamic gradients: the ranges that a step names, and one dispatch per run of tensors with gradients in one window.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use futures::FutureExt as _;
 
 use crate::gpu::Part;
-use crate::gpu::build::blame::blame;
 use crate::gpu::build::spec::{Slice, Tensor, index_of};
 use crate::gpu::kernel::kernels::{Kind, Offsets, Pass};
 use crate::gpu::kernel::pipelines::{Pipeline, bind_group};
@@ -16,7 +16,6 @@ use crate::{Error, Result};
 /// The gradients that a step names: windows of buffers, and the position of each tensor's gradient in its window.
 #[derive(Debug)]
 pub(crate) struct DynamicGradients {
-    grads: Vec<Slice>,
     windows: Vec<Slice>,
     window_of: Vec<usize>,
     /// First vec4 of each tensor's gradient in its window.
@@ -57,9 +56,7 @@ impl Part {
         for kind in kinds {
             self.bind_runs(dynamic, kind);
         }
-        let Some(refusal) = scope.pop().now_or_never().flatten() else { return Ok(()) };
-        let ranges = self.spec.tensors.iter().zip(&dynamic.grads).map(|(tensor, slice)| (tensor, "gradients", slice));
-        Err(blame(&self.context.device, &self.context.queue, &refusal, ranges))
+        scope.pop().now_or_never().flatten().map_or(Ok(()), |refusal| Err(Error::Wgpu(refusal.to_string())))
     }
 
     /// One dispatch per run of parts with gradients in one window.
@@ -145,6 +142,13 @@ impl Part {
             }
             all.push(slice);
         }
+        self.context.check()?;
+        let mut checked = HashSet::new();
+        for (info, grad) in self.spec.tensors.iter().zip(&all) {
+            if info.elements > 0 && checked.insert(&grad.buffer) {
+                info.check_buffer(&self.context.device, "gradients", &grad.buffer)?;
+            }
+        }
         let mut dynamic = self.windows(all)?;
         self.bind_dynamic(&mut dynamic, kinds)?;
         Ok(dynamic)
@@ -186,6 +190,6 @@ impl Part {
                 window.size = window.size.max(end - start);
             }
         }
-        Ok(DynamicGradients { grads, windows, window_of, positions, dispatches: Vec::new() })
+        Ok(DynamicGradients { windows, window_of, positions, dispatches: Vec::new() })
     }
 }

@@ -30,8 +30,6 @@ pub struct PendingStep<'a> {
     script: Option<Box<dyn Script>>,
     /// The numbers of the script's last reading.
     read: Vec<f64>,
-    /// Calls with earlier gradients, which the recorded passes still read.
-    spent: Vec<Call>,
 }
 
 /// The reason why no encoder of the caller can hold the step.
@@ -92,7 +90,7 @@ impl Optimizer {
         let evaluates = |part: &Part| evaluates(&part.spec.rule().procedure());
         let at = self.parts.iter().position(evaluates).unwrap_or(0);
         let call = Some(self.begin()?);
-        Ok(PendingStep { optimizer: self, at, call, steps, script: None, read: Vec::new(), spent: Vec::new() })
+        Ok(PendingStep { optimizer: self, at, call, steps, script: None, read: Vec::new() })
     }
 
     /// Records a step of any rule. `evaluate` records each request: a gradient, which it writes to where the optimizer reads it, or a loss, one
@@ -154,6 +152,7 @@ impl PendingStep<'_> {
     /// The integrator reads numbers back and needs [`next_submitted`](Self::next_submitted); gradients are rebound, and a tensor has none.
     pub fn next(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<Option<EvalRequest>> {
         self.optimizer.check_recordable("next_submitted")?;
+        self.optimizer.check_buffers()?;
         let mut moves = Vec::new();
         loop {
             match self.next_move(false) {
@@ -191,7 +190,7 @@ impl PendingStep<'_> {
                 }
                 Some(Move::Write(record)) => {
                     self.submit(&mut moves)?;
-                    self.write_record(record);
+                    self.write_record(record)?;
                 }
                 Some(Move::Read(reading)) => {
                     self.submit(&mut moves)?;
@@ -203,7 +202,7 @@ impl PendingStep<'_> {
                     let mut encoder = self.encoder();
                     self.record(&mut encoder, &moves)?;
                     self.end(&mut encoder);
-                    self.part().context.queue.submit([encoder.finish()]);
+                    self.part().context.submit(encoder)?;
                     return Ok(None);
                 }
             }
@@ -236,8 +235,7 @@ impl PendingStep<'_> {
     /// # Errors
     /// As [`Optimizer::step_with_grads`].
     pub fn set_grads<'g>(&mut self, grads: impl IntoIterator<Item = (Tensor, wgpu::BufferSlice<'g>)>) -> Result<()> {
-        let call = self.optimizer.begin_with(grads, |part| part.kinds_of_step().collect())?;
-        self.spent.extend(self.call.replace(call));
+        self.call = Some(self.optimizer.begin_with(grads, |part| part.kinds_of_step().collect())?);
         Ok(())
     }
 
@@ -298,7 +296,7 @@ impl PendingStep<'_> {
         if !moves.is_empty() {
             let mut encoder = self.encoder();
             self.record(&mut encoder, moves)?;
-            self.part().context.queue.submit([encoder.finish()]);
+            self.part().context.submit(encoder)?;
             moves.clear();
         }
         Ok(())
@@ -313,6 +311,8 @@ impl PendingStep<'_> {
             self.set_grads([])?;
         }
         let (part, call) = (self.part(), self.call()?);
+        // The passes of a step may lie in several encoders and read several slots.
+        self.optimizer.keep(encoder, call);
         let (slot, dynamic) = call.of(self.at);
         let main = part.kernels.main_rounds;
         let mut pass = part.begin_pass(encoder);
@@ -333,10 +333,10 @@ impl PendingStep<'_> {
         Ok(())
     }
 
-    fn write_record(&self, record: PassRecord) {
-        if let Some(passes) = &self.part().kernels.passes {
-            self.part().context.queue.write_buffer(passes, 0, bytemuck::bytes_of(&record));
-        }
+    fn write_record(&self, record: PassRecord) -> Result<()> {
+        let part = self.part();
+        let passes = part.kernels.passes.as_ref();
+        passes.map_or(Ok(()), |passes| part.context.write(passes, 0, bytemuck::bytes_of(&record)))
     }
 
     /// The numbers that the script asked for.
@@ -368,11 +368,8 @@ impl PendingStep<'_> {
     }
 
     fn end(&mut self, encoder: &mut wgpu::CommandEncoder) {
-        for spent in self.spent.drain(..) {
-            self.optimizer.release(encoder, spent);
-        }
         if let Some(call) = self.call.take() {
-            self.optimizer.parts[self.at].probed = true;
+            self.part().probed.record(encoder);
             if self.steps {
                 self.optimizer.finish(encoder, call);
             } else {

@@ -30,7 +30,7 @@ impl Call {
 impl Optimizer {
     /// Takes the slots of a call with the current settings and the bound gradients.
     pub(crate) fn begin(&mut self) -> Result<Call> {
-        let slots = self.parts.iter_mut().map(|part| part.begin(None)).collect::<Result<_>>()?;
+        let slots = self.parts.iter_mut().map(|part| part.begin_call(None)).collect::<Result<_>>()?;
         Ok(Call { slots, dynamic: Vec::new() })
     }
 
@@ -49,7 +49,7 @@ impl Optimizer {
         let dynamic: Vec<_> =
             named.map(|(part, grads)| part.dynamic_gradients(grads, kinds(part))).collect::<Result<_>>()?;
         let begun = self.parts.iter_mut().zip(&dynamic);
-        let slots = begun.map(|(part, dynamic)| part.begin(Some(&dynamic.positions))).collect::<Result<_>>()?;
+        let slots = begun.map(|(part, dynamic)| part.begin_call(Some(&dynamic.positions))).collect::<Result<_>>()?;
         Ok(Call { slots, dynamic })
     }
 
@@ -143,6 +143,29 @@ impl Optimizer {
         }
         self.release(encoder, call);
         Ok(())
+    }
+
+    /// Keeps the slots of a call until the work of the encoder is done or dropped.
+    pub(crate) fn keep(&self, encoder: &wgpu::CommandEncoder, call: &Call) {
+        for (part, slot) in self.parts.iter().zip(&call.slots) {
+            part.scalars.release(encoder, slot.clone());
+        }
+    }
+
+    /// Keeps the slots of a step whose sums are in the encoder.
+    pub(crate) fn keep_half(&mut self, encoder: &wgpu::CommandEncoder, call: Call) {
+        for (part, slot) in self.parts.iter_mut().zip(call.slots) {
+            part.scalars.keep_half(encoder, slot);
+        }
+    }
+
+    /// The call of the step whose sums were recorded.
+    ///
+    /// # Errors
+    /// No sums were recorded since the last other call of any part; their encoder was dropped. The half step ends in all parts.
+    pub(crate) fn take_half(&mut self) -> Result<Call> {
+        let slots = self.parts.iter_mut().map(|part| part.scalars.take_half()).collect::<Result<_>>()?;
+        Ok(Call { slots, dynamic: Vec::new() })
     }
 
     /// Frees the slots of a call that counts no step.

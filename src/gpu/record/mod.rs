@@ -5,5 +5,6 @@ pub(crate) mod dynamic;
 pub(crate) mod evaluate;
 pub(crate) mod joint;
 pub(crate) mod mode;
+pub(crate) mod probed;
 pub(crate) mod rows;
 pub(crate) mod step;

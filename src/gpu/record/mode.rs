@@ -4,33 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use crate::gpu::Part;
+use crate::gpu::hyper::watch::watch;
 use crate::options::around::Mode;
 use crate::{Error, Result};
 
 /// The mode after all recorded work. A dropped encoder takes its changes back.
 #[derive(Debug, Default)]
 pub(crate) struct Modes(Arc<AtomicU8>);
-
-/// A recorded change, which takes itself back if its encoder is dropped. Changes are their own inverses, so that their order does not matter.
-struct Change {
-    modes: Arc<AtomicU8>,
-    bit: u8,
-    submitted: bool,
-}
-
-impl Change {
-    fn keep(mut self) {
-        self.submitted = true;
-    }
-}
-
-impl Drop for Change {
-    fn drop(&mut self) {
-        if !self.submitted {
-            self.modes.fetch_xor(self.bit, Ordering::SeqCst);
-        }
-    }
-}
 
 impl Modes {
     pub(crate) fn get(&self) -> Mode {
@@ -43,12 +23,16 @@ impl Modes {
         self.0 = Arc::new(AtomicU8::new(mode.bits()));
     }
 
-    /// Changes between training and `mode`, in the order of the encoder.
-    fn toggle(&self, encoder: &mut wgpu::CommandEncoder, mode: Mode) {
-        let bit = mode.bits();
-        self.0.fetch_xor(bit, Ordering::SeqCst);
-        let change = Change { modes: self.0.clone(), bit, submitted: false };
-        encoder.on_submitted_work_done(move || change.keep());
+    /// Changes between training and `mode`, in the order of the encoder. A dropped encoder changes back: changes are their own inverses, so
+    /// that their order does not matter.
+    fn toggle(&self, encoder: &wgpu::CommandEncoder, mode: Mode) {
+        let (bit, modes) = (mode.bits(), self.0.clone());
+        modes.fetch_xor(bit, Ordering::SeqCst);
+        watch(encoder, move |done| {
+            if !done {
+                modes.fetch_xor(bit, Ordering::SeqCst);
+            }
+        });
     }
 }
 
@@ -68,7 +52,7 @@ impl Part {
     }
 
     /// Records that the mode changes between training and `mode`.
-    pub(crate) fn change_mode(&self, encoder: &mut wgpu::CommandEncoder, mode: Mode) {
+    pub(crate) fn change_mode(&self, encoder: &wgpu::CommandEncoder, mode: Mode) {
         self.modes.toggle(encoder, mode);
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::Result;
 use crate::gpu::Part;
+use crate::gpu::build::blame::fault;
 use crate::gpu::build::buffers::{Buffers, OWNED, Sizes, UNIFORM, Which};
 use crate::gpu::hyper::scalars::Slot;
 use crate::gpu::kernel::kernels::DispatchSet;
@@ -65,7 +66,7 @@ impl Part {
         let scratch = buffers.create(Which::Scratch, OWNED)?;
         let tasks = buffers.create(Which::Tasks, UNIFORM)?;
         for array in 0..(tasks.size() / TASK_STRIDE) as u32 {
-            self.context.queue.write_buffer(&tasks, u64::from(array) * TASK_STRIDE, bytemuck::bytes_of(&array));
+            self.context.write(&tasks, u64::from(array) * TASK_STRIDE, bytemuck::bytes_of(&array))?;
         }
         let compile = |class: &Class| class.rows.map(|_| compiler.compile(class, Stage::Rows));
         let classes: Vec<Option<Vec<Pipeline>>> = self.placement.classes.iter().map(compile).collect();
@@ -162,17 +163,19 @@ impl Part {
         if !words.offset().is_multiple_of(4) {
             return Err(set.error(&format!("its {what} begin at byte {}, needs a multiple of 4", words.offset())));
         }
-        if usage.contains(wgpu::BufferUsages::COPY_SRC) {
-            return Ok(());
+        if !usage.contains(wgpu::BufferUsages::COPY_SRC) {
+            return Err(set.error(&format!("the buffer of its {what} has usage {usage:?}, needs COPY_SRC")));
         }
-        Err(set.error(&format!("the buffer of its {what} has usage {usage:?}, needs COPY_SRC")))
+        self.context.check()?;
+        let fault = fault(&self.context.device, words.buffer());
+        fault.map_or(Ok(()), |fault| Err(set.error(&format!("the buffer of its {what} {fault}"))))
     }
 
     /// Takes the slot of a call with these tasks.
     fn begin_task(&mut self, tasks: &[Task]) -> Result<Slot> {
         self.scalars.set_rows(self.placement.rows.table_for(&self.spec.tensors, |t| tasks[t]));
         let positions = self.kernels.runs.as_ref().map(|_| vec![0; self.spec.tensors.len()]);
-        let slot = self.begin(positions.as_deref());
+        let slot = self.begin_call(positions.as_deref());
         // The next recorded call has no tasks.
         self.scalars.set_rows(self.placement.rows.table(&self.spec.tensors));
         slot

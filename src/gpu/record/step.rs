@@ -1,19 +1,15 @@
 //! Recording a step.
 
 use crate::gpu::Part;
+use crate::gpu::build::blame::{destroyed, is_destroyed};
 use crate::gpu::hyper::scalars::Slot;
 use crate::gpu::kernel::kernels::Kind;
 use crate::gpu::kernel::kernels::Offsets;
-use crate::gpu::layout::units::{ACCUMULATED, ROUNDED};
+use crate::gpu::layout::units::{ACCUMULATED, RAN, ROUNDED};
 use crate::gpu::record::dynamic::DynamicGradients;
 use crate::{Error, Result};
 
 impl Part {
-    /// Takes the slot of a call with the current settings. `gradients`: the gradient positions, for dynamic gradients.
-    pub(crate) fn begin(&mut self, gradients: Option<&[u32]>) -> Result<Slot> {
-        self.scalars.begin(&self.context.device, &self.context.queue, &self.spec.groups, gradients)
-    }
-
     /// Checks that a step can be recorded in two halves.
     pub(crate) fn check_halves(&self) -> Result<()> {
         if self.kernels.main_rounds > 1 {
@@ -45,12 +41,33 @@ impl Part {
     pub(crate) fn check_whole(&self) -> Result<()> {
         self.check_trains()?;
         match self.spec.rule().procedure().and_then(|procedure| procedure.needs_call()) {
-            None => self.spec.check_probed(self.probed),
+            None => self.spec.check_probed(self.probed.get()),
             Some(call) => {
                 let rule = self.spec.rule().name();
                 Err(Error::Usage(format!("{rule} evaluates gradients inside the step: call {call}")))
             }
         }
+    }
+
+    /// Prepares the scalars of the next recorded call. `gradients`: the gradient positions of the call, for dynamic gradients.
+    pub(crate) fn begin_call(&mut self, gradients: Option<&[u32]>) -> Result<Slot> {
+        self.check_buffers()?;
+        self.scalars.begin(&self.context, &self.spec.groups, gradients)
+    }
+
+    /// Checks that the device works, and that the caller destroyed none of the bound buffers: no encoder with them could be submitted.
+    pub(crate) fn check_buffers(&self) -> Result<()> {
+        self.context.check()?;
+        if let Some(buffer) = self.placement.callers.iter().find(|buffer| is_destroyed(buffer)) {
+            let ranges = self.spec.tensors.iter().enumerate().flat_map(|(index, info)| {
+                let grad = self.placement.grad(index).map(|grad| (info, "gradients", grad));
+                std::iter::once((info, "parameters", self.placement.param(index))).chain(grad)
+            });
+            if let Some((info, what, _)) = ranges.into_iter().find(|(.., slice)| slice.buffer() == buffer) {
+                return Err(destroyed(info, what));
+            }
+        }
+        self.placement.rows.check_masks()
     }
 
     pub(crate) fn begin_pass<'e>(&self, encoder: &'e mut wgpu::CommandEncoder) -> wgpu::ComputePass<'e> {
@@ -152,7 +169,7 @@ impl Part {
         }
     }
 
-    /// Records the end of a step: the copy of the step count to the control buffer, the telemetry, and the callbacks that free the slot.
+    /// Records the end of a step: the copies of its counts to the control buffer, the telemetry, and the callbacks that free the slot.
     pub(crate) fn finish(&mut self, encoder: &mut wgpu::CommandEncoder, slot: Slot) {
         let Some(first) = self.kernels.dispatches.first() else {
             // Without tensors to step, no kernel counts the step.
@@ -162,6 +179,9 @@ impl Part {
         encoder.copy_buffer_to_buffer(&first.arena.buffer, 0, &self.kernels.control, 0, 4);
         if self.placement.classes[0].stochastic {
             encoder.copy_buffer_to_buffer(&first.arena.buffer, 4, &self.kernels.control, ROUNDED, 4);
+        }
+        if self.scalars.may_skip() {
+            encoder.copy_buffer_to_buffer(&first.arena.buffer, 12, &self.kernels.control, RAN, 4);
         }
         self.count_micro_batches(encoder);
         self.record_sample(encoder);

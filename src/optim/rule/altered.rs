@@ -94,6 +94,9 @@ impl Rule for Altered {
     fn shares_rows(&self) -> bool {
         self.rule.shares_rows()
     }
+    fn needs_one_rate(&self) -> bool {
+        self.rule.needs_one_rate()
+    }
     fn has_cpu(&self) -> bool {
         self.rule.has_cpu()
     }

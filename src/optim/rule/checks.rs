@@ -45,7 +45,7 @@ pub(crate) fn check_common<'a>(groups: impl Iterator<Item = (&'a str, &'a dyn Ru
 
 /// Refuses column rates for a rule that keeps an average beside the parameters, because the average moves at the rule's own rate.
 pub(crate) fn need_one_rate(rule: &dyn Rule) -> Result<()> {
-    if rule.evaluation().is_none() {
+    if !rule.needs_one_rate() {
         return Ok(());
     }
     let problem = "keeps an average beside the parameters, which one rate must move: no column rates";

@@ -38,8 +38,13 @@ pub trait ElementwiseRule: Configured + Clone + Debug + Send + Sync + 'static {
     /// test would let the text loosen its own check.
     const TOLERANCE: f64;
 
-    /// The sums that the rule needs.
+    /// The sums that the rule needs, with the settings that need most.
     const SUMS: Sums = Sums::NONE;
+
+    /// The sums that the rule needs with these settings: those of [`SUMS`](Self::SUMS), or none.
+    fn sums(&self) -> Sums {
+        Self::SUMS
+    }
 
     /// The parts of a step around the update of one element.
     fn procedure(&self) -> Shared {
@@ -54,6 +59,9 @@ pub trait ElementwiseRule: Configured + Clone + Debug + Send + Sync + 'static {
     /// Whether the elements of a row may share one second moment. The text then squares the gradient with `wo_square`, and
     /// [`update_squaring`](Self::update_squaring) with its argument `square`.
     const SHARES_ROWS: bool = false;
+
+    /// Whether a state follows the moved parameter, so that one rate must move all elements of a tensor.
+    const NEEDS_ONE_RATE: bool = false;
 
     /// The inputs of the sums with these settings, among `p`, `g` and the states: the first half of a step must read these inputs.
     fn sums_read(&self) -> &'static [&'static str] {

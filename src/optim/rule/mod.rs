@@ -23,7 +23,7 @@ pub(crate) use checks::{check_common, goes_on, need, need_cpu, need_one_rate, ne
 pub use elementwise::ElementwiseRule;
 pub(crate) use fields::fields;
 pub use fields::{Fields, Nothing};
-pub(crate) use formulas::{bias_correction, own_square};
+pub(crate) use formulas::{agreeing, bias_correction, caution, own_square};
 pub use number::Real;
 pub use object::Rule;
 pub use spec::{Depends, Kind, MAX_SUMS, Origin, Scalar, StateSpec, Sums};

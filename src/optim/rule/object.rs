@@ -100,6 +100,10 @@ pub trait Rule: Debug + Send + Sync + Sealed {
     fn shares_rows(&self) -> bool {
         false
     }
+    /// Whether one rate must move all elements of a tensor: no column rates.
+    fn needs_one_rate(&self) -> bool {
+        self.evaluation().is_some()
+    }
     /// Whether the rule has a form for the CPU. Without a form [`cpu_f32`](Self::cpu_f32) and [`cpu_f64`](Self::cpu_f64)
     /// return NaN.
     fn has_cpu(&self) -> bool {
@@ -151,13 +155,15 @@ impl<T: ElementwiseRule> Rule for T {
         ElementwiseRule::evaluation(self)
     }
     fn sums(&self) -> Sums {
-        T::SUMS
+        ElementwiseRule::sums(self)
     }
     fn sums_read(&self) -> &[&'static str] {
         ElementwiseRule::sums_read(self)
     }
     fn decision(&self) -> &[&'static str] {
-        <T::Decision<f64> as Fields<f64>>::NAMES
+        // Settings that need no sums decide nothing. Probes decide without sums.
+        let decides = T::SUMS.sums == 0 || ElementwiseRule::sums(self).sums > 0;
+        if decides { <T::Decision<f64> as Fields<f64>>::NAMES } else { &[] }
     }
     fn global_state(&self) -> &[&'static str] {
         <T::GlobalState<f64> as Fields<f64>>::NAMES
@@ -170,6 +176,9 @@ impl<T: ElementwiseRule> Rule for T {
     }
     fn shares_rows(&self) -> bool {
         T::SHARES_ROWS
+    }
+    fn needs_one_rate(&self) -> bool {
+        T::NEEDS_ONE_RATE || ElementwiseRule::evaluation(self).is_some()
     }
     fn cpu_f32(&self) -> &dyn HostKernel<f32> {
         self

@@ -162,7 +162,7 @@ pub fn run_cpu(case: &Case) -> Result<Report> {
 }
 
 /// The rule with other settings, for a second group. Learning rates below 1 become thirty times as large, so that the steps stand out from
-/// the rounding of parameters. Every other number becomes a tenth smaller, which no range refuses. Settings that all groups must share
+/// the rounding of parameters. Every other number becomes a tenth smaller, if its range allows that. Settings that all groups must share
 /// stay the same.
 #[must_use]
 pub fn varied(rule: &dyn Rule) -> Box<dyn Rule> {
@@ -174,6 +174,10 @@ pub fn varied(rule: &dyn Rule) -> Box<dyn Rule> {
             let factor = if name == "lr" && x < 1.0 { 30.0 } else { 0.9 };
             // The setting holds a number, so that setting a number cannot fail.
             let _ = varied.set(name, &Value::Number(factor * x));
+            // A setting near the end of its range stays.
+            if varied.check().is_err() {
+                let _ = varied.set(name, &value);
+            }
         }
     }
     varied

@@ -74,6 +74,7 @@ impl Class {
             ("IDLES", skips || self.rows.is_some()),
             ("HAS_DECISION", !self.decision.is_empty()),
             ("HOLDS", self.sums.may_hold),
+            ("MAY_SKIP", self.can_skip() || self.sums.may_hold),
             ("EMA", a.ema.is_some()),
             ("TELEMETRY", a.telemetry),
             ("ROWS", self.rows.is_some()),

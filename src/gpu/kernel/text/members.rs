@@ -11,7 +11,9 @@ use crate::options::storage::blockwise::Map;
 impl Class {
     /// All functions of this file. A text keeps the functions that it calls.
     pub(super) fn members(&self) -> String {
-        let decision = if self.decision.is_empty() { "struct Decision { none: f32 }\n" } else { "" };
+        // A rule that decides with other settings only declares the struct all the same.
+        let declared = !self.decision.is_empty() || self.rule.contains("struct Decision");
+        let decision = if declared { "" } else { "struct Decision { none: f32 }\n" };
         [
             decision.to_owned(),
             self.scalar_loads(),

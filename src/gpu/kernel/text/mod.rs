@@ -30,6 +30,7 @@ harness! {
     GRADIENT = "gradient.wgsl",
     ROWS = "rows.wgsl",
     SQUARE = "square.wgsl",
+    CAUTION = "caution.wgsl",
     HALF = "half.wgsl",
     BLOCKWISE = "blockwise.wgsl",
     RANDOM = "random.wgsl",
@@ -49,7 +50,7 @@ harness! {
 }
 
 /// The files of every stage over elements.
-const ELEMENTS: [&str; 13] = [
+const ELEMENTS: [&str; 14] = [
     TABLES,
     SCALARS,
     LANE,
@@ -59,6 +60,7 @@ const ELEMENTS: [&str; 13] = [
     GRADIENT,
     ROWS,
     SQUARE,
+    CAUTION,
     HALF,
     BLOCKWISE,
     RANDOM,
@@ -70,7 +72,7 @@ impl Class {
     fn files(&self, stage: Stage) -> Vec<&'static str> {
         let own: &[&str] = match stage {
             Stage::Stats => return [&ELEMENTS, self.procedure_files(), &[STATS]].concat(),
-            Stage::Finalize => return vec![TABLES, SCALARS, SLOPES, CONCLUDE, FINALIZE],
+            Stage::Finalize => return vec![TABLES, SCALARS, CAUTION, SLOPES, CONCLUDE, FINALIZE],
             Stage::Procedure => self.procedure_files(),
             Stage::Update => &[BLOCKS, TELEMETRY, UPDATE, FILL, ACCUMULATE, SWAP, EVAL_PARAMS],
             Stage::Rows => &[REMAP],

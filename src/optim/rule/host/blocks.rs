@@ -13,6 +13,12 @@ const fn states_of<F: Real, T: ElementwiseRule>() -> usize {
     <T::State<F> as Fields<F>>::NAMES.len()
 }
 
+/// A rule's decision; zeros where the settings decide nothing.
+#[inline(always)]
+pub(super) fn decided<F: Real, T: ElementwiseRule>(decision: &[F]) -> T::Decision<F> {
+    T::Decision::load(|i| decision.get(i).copied().unwrap_or(F::zero()))
+}
+
 /// The tail of a slice, filled up with zeros to a block.
 #[inline(always)]
 fn padded<F: Real>(tail: &[F]) -> [F; BLOCK] {
@@ -47,7 +53,7 @@ pub(super) fn update_blocks<F: Real, T: ElementwiseRule>(
     states: &mut [Option<&mut [F]>],
 ) {
     let h = T::Hyper::load(|i| hyper[i]);
-    let d = T::Decision::load(|i| decision[i]);
+    let d = decided::<F, T>(decision);
     let full = p.len() - p.len() % BLOCK;
     let (p, p_tail) = p.split_at_mut(full);
     let (g, g_tail) = g.split_at(full);

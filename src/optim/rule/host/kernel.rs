@@ -1,6 +1,6 @@
 //! Every rule of this crate as a [`HostKernel`], with the plain loops.
 
-use super::blocks::{contribute_blocks, update_blocks};
+use super::blocks::{contribute_blocks, decided, update_blocks};
 #[cfg(target_arch = "x86_64")]
 use super::x86;
 use super::{HostKernel, RowTerms};
@@ -20,7 +20,7 @@ impl<F: Real, T: ElementwiseRule> HostKernel<F> for T {
         rows: RowTerms<'_, F>,
     ) {
         let h = T::Hyper::load(|i| hyper[i]);
-        let d = T::Decision::load(|i| decision[i]);
+        let d = decided::<F, T>(decision);
         let mut mean = F::zero();
         for i in 0..p.len() {
             let load = |i: usize| T::State::load(|k| states[k].as_ref().map_or(F::zero(), |state| state[i]));
@@ -109,12 +109,12 @@ impl<F: Real, T: ElementwiseRule> HostKernel<F> for T {
     }
 
     fn settle(&self, hyper: &[F], totals: &[F], own: &[F], decision: &[F]) -> Vec<F> {
-        let d = T::Decision::load(|i| decision[i]);
+        let d = decided::<F, T>(decision);
         listed(&ElementwiseRule::settle(self, &T::Hyper::load(|i| hyper[i]), totals, own, &d))
     }
 
     fn hold(&self, decision: &[F]) -> bool {
-        ElementwiseRule::hold(self, &T::Decision::load(|i| decision[i]))
+        ElementwiseRule::hold(self, &decided::<F, T>(decision))
     }
 }
 

@@ -36,6 +36,10 @@ impl Range {
     pub const BETWEEN: Self = Self { least: 1e-3, most: 1.0, most_included: false, text: "a number in [1e-3, 1)" };
     /// Powers.
     pub const POWER: Self = Self { least: 0.0, most: 10.0, most_included: true, text: "a number in [0, 10]" };
+    /// Factors that do not shrink.
+    pub const AT_LEAST_ONE: Self = Self::from(1.0);
+    /// Factors of at least 1, the largest of which limits nothing and still multiplies within f32.
+    pub const GROWTH: Self = Self::between(1.0, 1e30);
     /// Shares.
     pub const SHARE: Self = Self { least: 0.0, most: 1.0, most_included: true, text: "a number in [0, 1]" };
     /// Shares that a division needs above 0.
