@@ -672,3 +672,28 @@ fn an_evaluation_without_gradients_is_refused() {
     let error = step.set_grads([]).unwrap_err().to_string();
     assert!(error.contains("dynamic_gradients"), "{error}");
 }
+
+/// An integrator's update moves the parameters from the start by the whole displacement: telemetry measures this change.
+#[test]
+fn a_step_along_the_flow_is_measured_as_the_oracle_is() {
+    let flow = FlowAdam { warmup: 1, switch_sensitivity: Some(1e6), lr: 0.05, ..FlowAdam::default() };
+    for integrator in [Integrator::Rk4, Integrator::Dopri5] {
+        let mut pair = Pair::new(FlowAdam { integrator, ..flow }, |builder| _ = builder.telemetry(true));
+        for step in 0..3 {
+            pair.step_device();
+            pair.step_oracle();
+            gpu().wait().unwrap();
+            let (got, want) = (pair.device.try_stats().unwrap().total, pair.oracle.stats().unwrap().total);
+            for (what, got, want) in [
+                ("gradient", got.gradient, want.gradient),
+                ("parameter", got.parameter, want.parameter),
+                ("update", got.update, want.update),
+            ] {
+                assert!(
+                    want > 0.0 && (got - want).abs() <= 1e-4 * want,
+                    "{integrator:?}, step {step}: {what} {got} {want}"
+                );
+            }
+        }
+    }
+}
