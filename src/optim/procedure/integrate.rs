@@ -246,6 +246,11 @@ fn pass(record: PassRecord) -> [Move; 2] {
     [Move::Write(record), Move::Pass(0)]
 }
 
+/// The moves after the integration.
+fn end() -> Vec<Move> {
+    vec![Move::Complete(SETTLE), Move::Update]
+}
+
 /// A weight on one derivative.
 fn only(number: usize, weight: f64) -> Weights {
     std::array::from_fn(|j| if j == number { weight } else { 0.0 })
@@ -263,7 +268,7 @@ impl Adaptive {
                 if follows(read) {
                     ([start, self.norms(0.0, only(0, 1.0)).to_vec()].concat(), State::Begun)
                 } else {
-                    ([start, self.end()].concat(), State::Done)
+                    ([start, end()].concat(), State::Done)
                 }
             }
             State::Begun => {
@@ -300,11 +305,11 @@ impl Adaptive {
                 }
                 Verdict::Arrived(weights) => {
                     let arrive = pass(PassRecord::new(ADVANCE | RESTORE, 0).weighing(weights));
-                    ([arrive.to_vec(), self.end()].concat(), State::Done)
+                    ([arrive.to_vec(), end()].concat(), State::Done)
                 }
                 Verdict::Failed => {
                     let poison = PassRecord { poison: f32::NAN, ..PassRecord::new(ADVANCE | RESTORE, 0) };
-                    ([vec![Move::Abandon], pass(poison).to_vec(), self.end()].concat(), State::Done)
+                    ([vec![Move::Abandon], pass(poison).to_vec(), end()].concat(), State::Done)
                 }
             },
             State::Done => return None,
@@ -322,9 +327,5 @@ impl Adaptive {
     fn norms(&self, next: f32, weights: Weights) -> [Move; 3] {
         let record = PassRecord { tolerance: self.tolerance as f32, next, ..PassRecord::default() };
         [Move::Write(record.weighing(weights)), Move::Sum(ERROR), Move::Read(Reading::Means(ERROR))]
-    }
-
-    fn end(&self) -> Vec<Move> {
-        vec![Move::Complete(SETTLE), Move::Update]
     }
 }
