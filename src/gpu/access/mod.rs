@@ -8,4 +8,3 @@ mod settings;
 #[cfg(feature = "checkpoint")]
 pub(crate) mod snapshot;
 pub(crate) mod telemetry;
-mod warp;

@@ -5,15 +5,16 @@ use std::sync::Arc;
 use crate::{Error, Result};
 use futures::FutureExt as _;
 
-use crate::gpu::Optimizer;
 use crate::gpu::access::telemetry::Telemetry;
 use crate::gpu::build::blame::{check_bound, check_device};
 use crate::gpu::build::buffers::{Buffers, OWNED, Source, TABLE, Which, buffer};
 use crate::gpu::build::builder::Builder;
+use crate::gpu::build::joint::{Joint, JointPlan};
 use crate::gpu::build::plan::Plan;
-use crate::gpu::build::spec::Spec;
+use crate::gpu::build::spec::{Slice, Spec};
 use crate::gpu::hyper::scalars::Scalars;
 use crate::gpu::kernel::context::Context;
+use crate::gpu::kernel::exchange::Exchange;
 use crate::gpu::kernel::kernels::{Arena, DispatchSet, Kernels, Offsets, Pass, RoundDispatch};
 use crate::gpu::kernel::passes;
 use crate::gpu::kernel::passes::PASS_BYTES;
@@ -24,8 +25,9 @@ use crate::gpu::layout::shards::Chunk;
 use crate::gpu::layout::tables::fold;
 use crate::gpu::layout::units::VEC4;
 use crate::gpu::layout::windows::Window;
-use crate::gpu::record::evaluate::Probed;
 use crate::gpu::record::mode::Modes;
+use crate::gpu::record::probed::Probed;
+use crate::gpu::{Optimizer, Part};
 use crate::optim::procedure::evaluation::Evaluations;
 use crate::optim::rule::Rule;
 use crate::options::storage::half::rounding_key;
@@ -34,6 +36,9 @@ use crate::options::storage::half::rounding_key;
 struct Maker<'a> {
     buffers: &'a Buffers<'a>,
     compiler: &'a Compiler<'a>,
+    joint: &'a Joint,
+    /// The number of the part.
+    number: usize,
 }
 
 impl Builder {
@@ -43,36 +48,77 @@ impl Builder {
     /// # Errors
     /// No tensor; a setting out of range, a name given twice, a handle of another builder; a range that is misaligned, of the wrong
     /// length, outside its buffer or overlapping another; a buffer without `STORAGE` usage, that was destroyed, or of another device or wgpu
-    /// instance; a queue of another device; a lost device; a limit of the device that is too low; groups that hold different rules; row sets with tensors of other rows, or with a mask that does not fit.
+    /// instance; a queue of another device; a lost device; a limit of the device that is too low; two rules that evaluate the objective
+    /// inside the step; row sets with tensors of other rows, or with a mask that does not fit.
     pub fn build(&self, device: &wgpu::Device, queue: &wgpu::Queue) -> Result<Optimizer> {
         let spec = self.settled()?;
         let software = device.adapter_info().device_type == wgpu::DeviceType::Cpu;
-        let plan = Plan::new(&spec, self.sum_lanes, &device.limits(), software)?;
+        let (specs, directory) = spec.divide();
+        let plan = |part: &Spec| Plan::new(part, self.sum_lanes, &device.limits(), software);
+        let plans = specs.iter().map(plan).collect::<Result<Vec<_>>>()?;
+        let joint = JointPlan::new(&specs, &plans, &device.limits())?;
         check_device(device, queue)?;
         check_bound(device, &spec)?;
         let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
-        let made = Optimizer::create(self, spec, plan, device, queue);
+        let made = self.create(specs, plans, &joint, device, queue);
         // Natively wgpu reports an error at once. A browser reports it later, to the error handler of the device.
         let error = scope.pop().now_or_never().flatten();
-        let made = made?;
+        let (parts, exchange) = made?;
         match error {
-            None => Ok(made),
+            None => {
+                let memory_usage = joint.memory_usage(parts.iter().map(|part| &part.memory_usage));
+                let evaluations = Evaluations::default();
+                Ok(Optimizer { spec, parts, directory, exchange, evaluations, memory_usage })
+            }
             Some(error) => Err(Error::Wgpu(error.to_string())),
         }
     }
 }
 
-impl Optimizer {
-    fn create(builder: &Builder, spec: Spec, plan: Plan, device: &wgpu::Device, queue: &wgpu::Queue) -> Result<Self> {
+impl Builder {
+    /// Creates the parts, and the exchange between them if they have one.
+    fn create(
+        &self,
+        specs: Vec<Spec>,
+        plans: Vec<Plan>,
+        plan: &JointPlan,
+        device: &wgpu::Device,
+        queue: &wgpu::Queue,
+    ) -> Result<(Vec<Part>, Option<Exchange>)> {
+        let compiler = Compiler { device, label: &self.label, cache: self.cache.as_ref() };
+        let buffers = Buffers { device, queue, label: &self.label, sizes: &plan.sizes, contents: &[] };
+        let joint = plan.create(&buffers)?;
+        let is_joint = specs.len() > 1;
+        let mut parts = Vec::with_capacity(specs.len());
+        for (number, (spec, plan)) in specs.into_iter().zip(plans).enumerate() {
+            // The names of buffers and pipelines tell the rules apart.
+            let rule = spec.rule().name();
+            let label = if is_joint { format!("{} {rule}", self.label) } else { self.label.clone() };
+            let buffers =
+                Buffers { device, queue, label: &label, sizes: &plan.sizes.clone(), contents: &plan.contents() };
+            let compiler = Compiler { label: &label, ..compiler };
+            let maker = Maker { buffers: &buffers, compiler: &compiler, joint: &joint, number };
+            parts.push(Part::create(self, spec, plan, &maker)?);
+        }
+        let exchange = match joint.totals.first() {
+            Some(totals) => Some(Exchange::new(&buffers, &compiler, &totals.buffer, &plan.norms)?),
+            None => None,
+        };
+        Ok((parts, exchange))
+    }
+}
+
+impl Part {
+    fn create(builder: &Builder, spec: Spec, plan: Plan, maker: &Maker<'_>) -> Result<Self> {
+        let &Maker { buffers, compiler, .. } = maker;
+        let &Buffers { device, queue, label, .. } = buffers;
         let memory_usage = plan.memory_usage(&spec);
-        let contents = plan.contents();
-        let Plan { planned, mut rows, row_table, classes, layout, rings, runs, passes, sample, sizes } = plan;
-        let label = builder.label.as_str();
-        let buffers = Buffers { device, queue, label, sizes: &sizes, contents: &contents };
+        let needs_stand_in = plan.sizes.of(Which::StandIn) > 0;
+        let Plan { planned, mut rows, row_table, classes, layout, rings, runs, passes, sample, .. } = plan;
         let created = buffers.create_pages(OWNED | builder.param_usages, OWNED | builder.grad_usages)?;
-        rows.create(&buffers)?;
+        rows.create(buffers, maker.joint.masks.as_ref())?;
         let class = &classes.distinct[0];
-        let scalars = Scalars::new(&buffers, rings, spec.groups.len(), spec.around, row_table)?;
+        let scalars = Scalars::new(buffers, rings, spec.groups.len(), spec.around, row_table)?;
         let control = match class.scalars_in_control {
             Some(_) => scalars.buffer.clone(),
             None => buffers.create(Which::Control, OWNED)?,
@@ -87,9 +133,9 @@ impl Optimizer {
             main_rounds: 0,
             control,
             losses: (class.probes() > 0).then(|| buffers.create(Which::Losses, OWNED)).transpose()?,
-            passes: passes::create(&passes, &buffers)?,
-            stand_in: (sizes.of(Which::StandIn) > 0).then(|| buffers.create(Which::StandIn, OWNED)).transpose()?,
-            runs: runs.map(|runs| runs.create(&buffers)).transpose()?,
+            passes: passes::create(&passes, buffers)?,
+            stand_in: needs_stand_in.then(|| buffers.create(Which::StandIn, OWNED)).transpose()?,
+            runs: runs.map(|runs| runs.create(buffers)).transpose()?,
         };
         let placement = Placement {
             places: planned.places,
@@ -100,7 +146,7 @@ impl Optimizer {
             layout,
             rows,
         };
-        let mut optimizer = Self {
+        let mut part = Self {
             context: Context { device: device.clone(), queue: queue.clone(), label: label.to_owned(), own },
             spec,
             placement,
@@ -110,15 +156,13 @@ impl Optimizer {
             probed: Probed::default(),
             modes: Modes::default(),
             telemetry: None,
-            evaluations: Evaluations::default(),
             memory_usage,
         };
-        let compiler = Compiler { device, label, cache: builder.cache.as_ref() };
-        optimizer.create_passes(&Maker { buffers: &buffers, compiler: &compiler })?;
-        optimizer.remap = optimizer.create_remap(&buffers, &compiler)?;
-        let names = optimizer.spec.tensors.iter().map(|tensor| tensor.name.as_str().into());
-        optimizer.telemetry = sample.map(|sample| Telemetry::new(&buffers, sample, names)).transpose()?;
-        Ok(optimizer)
+        part.create_passes(maker)?;
+        part.remap = part.create_remap(buffers, compiler)?;
+        let names = part.spec.tensors.iter().map(|tensor| tensor.name.as_str().into());
+        part.telemetry = sample.map(|sample| Telemetry::new(buffers, sample, names)).transpose()?;
+        Ok(part)
     }
 
     fn create_passes(&mut self, maker: &Maker<'_>) -> Result<()> {
@@ -141,7 +185,7 @@ impl Optimizer {
     }
 
     fn create_dispatches(&self, maker: &Maker<'_>, index: usize, class: &ClassPipelines) -> Result<DispatchSet> {
-        let Maker { buffers, compiler } = maker;
+        let Maker { buffers, compiler, .. } = maker;
         let shard = &self.placement.layout.shards[index];
         let arena =
             Arena { buffer: buffers.create(Which::Arena(index), OWNED)?, whole: shard.whole(), packed: shard.packed() };
@@ -209,7 +253,10 @@ impl Optimizer {
             "wo_losses" => self.kernels.losses.as_ref().unwrap_or(&self.kernels.control).as_entire_binding(),
             "wo_pass" => uniform(self.kernels.passes.as_ref().unwrap_or(&self.kernels.control), PASS_BYTES),
             // The sums of the last round normalize the directions of a probe.
-            "wo_totals" => self.kernels.rounds.last().map_or(&self.kernels.control, |r| &r.totals).as_entire_binding(),
+            "wo_totals" => match self.kernels.rounds.last() {
+                Some(round) => round.totals.binding(),
+                None => self.kernels.control.as_entire_binding(),
+            },
             "wo_partials" => {
                 self.kernels.rounds.get(round).map_or(&self.kernels.control, |r| &r.partials).as_entire_binding()
             }
@@ -231,9 +278,12 @@ impl Optimizer {
     }
 
     fn create_round(&self, maker: &Maker<'_>, index: usize, class: &Class) -> Result<RoundDispatch> {
-        let Maker { buffers, compiler } = maker;
+        let Maker { buffers, compiler, .. } = maker;
         let partials = buffers.create(Which::Partials(index), OWNED)?;
-        let totals = buffers.create(Which::Totals(index), OWNED)?;
+        let totals = match maker.joint.totals.get(maker.number).filter(|_| index == 0) {
+            Some(range) => range.clone(),
+            None => Slice::whole(buffers.create(Which::Totals(index), OWNED)?),
+        };
         let segments = bytemuck::cast_slice(&self.placement.layout.segments);
         let segments = buffers.create_with(Which::Segments(index), TABLE, segments)?;
         let tensors =
@@ -243,7 +293,7 @@ impl Optimizer {
             "wo_partials" => partials.as_entire_binding(),
             "wo_segments" => segments.as_entire_binding(),
             "wo_tensors" => tensors.as_entire_binding(),
-            "wo_totals" => totals.as_entire_binding(),
+            "wo_totals" => totals.binding(),
             _ => self.shared_resource(name, 0),
         });
         let pipeline = |entry| find(&pipelines, entry).map(|p| p.pipeline.clone());

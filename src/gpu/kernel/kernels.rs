@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::gpu::build::spec::Slice;
 use crate::gpu::hyper::scalars::Slot;
 use crate::gpu::kernel::passes;
 use crate::gpu::kernel::pipelines::Pipeline;
@@ -136,7 +137,8 @@ pub(crate) struct RoundDispatch {
     pub(crate) wait: Option<wgpu::ComputePipeline>,
     pub(crate) group: wgpu::BindGroup,
     pub(crate) partials: wgpu::Buffer,
-    pub(crate) totals: wgpu::Buffer,
+    /// A range of the buffer of all parts, if the parts exchange their norms.
+    pub(crate) totals: Slice,
 }
 
 /// The kinds of a shard's dispatches.

@@ -7,7 +7,7 @@ mod constants;
 mod link;
 mod members;
 
-pub(crate) use bindings::{Access, Binding};
+pub(crate) use bindings::{Access, Binding, declared};
 pub(crate) use members::scalar_rows;
 
 use crate::gpu::kernel::text::conditions::expand;
@@ -95,9 +95,10 @@ impl Class {
         let evaluates = self.evaluated.is_some();
         let wanted: &[(&str, bool)] = match stage {
             Stage::Stats => &[("wo_stats", true)],
-            // Only a step with one round of sums has two halves.
+            // A step with one round of sums has two halves, for callers that add to the totals. The exchange between parts comes between the
+            // halves too.
             Stage::Finalize => {
-                let halves = self.round == Round::Only;
+                let halves = self.round == Round::Only || self.round == Round::First && self.exchanges;
                 let waits = self.waits() && !self.round.is_later();
                 &[("wo_finalize", true), ("wo_reduce", halves), ("wo_conclude", halves), ("wo_wait", waits)]
             }
