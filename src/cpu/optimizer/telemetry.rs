@@ -3,6 +3,7 @@
 use crate::Result;
 use crate::cpu::number::Number;
 use crate::cpu::optimizer::Optimizer;
+use crate::cpu::part::Part;
 use crate::gpu::build::division::InPart;
 use crate::options::telemetry::{Squares, Stats, TensorStats};
 
@@ -31,7 +32,7 @@ impl<F: Number> Optimizer<F> {
     /// # Errors
     /// Steps do not count such numbers: the optimizer has no `skip_nonfinite`, loss scale, clip by norm or telemetry.
     pub fn nonfinite(&self) -> Result<Option<&str>> {
-        let bad = self.parts.iter().map(|part| part.bad_tensors()).collect::<Result<Vec<_>>>()?;
+        let bad = self.parts.iter().map(Part::bad_tensors).collect::<Result<Vec<_>>>()?;
         let mut tensors = self.spec.tensors.iter().zip(self.directory.tensors());
         Ok(tensors.find(|(_, place)| bad[place.part][place.index]).map(|(info, _)| info.name.as_str()))
     }

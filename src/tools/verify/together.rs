@@ -4,7 +4,7 @@ use super::compare::Errors;
 use super::problem::{Moved, Outcome, Problem, state_names};
 use super::{counts, problem};
 use crate::optim::procedure::evaluates;
-use crate::optim::{ALL, Rule};
+use crate::optim::{ALL, Entry, Rule};
 use crate::tools::adapter::Gpu;
 use crate::{Error, Group, Optimizer, Result, Tensor};
 
@@ -12,12 +12,15 @@ use crate::{Error, Group, Optimizer, Result, Tensor};
 #[must_use]
 pub fn rules_together() -> Vec<Box<dyn Rule>> {
     let mut evaluating = 0;
-    let samples = ALL.iter().map(|entry| entry.sample());
-    let goes = |rule: &Box<dyn Rule>| {
-        evaluating += usize::from(evaluates(&rule.procedure()));
-        !evaluates(&rule.procedure()) || evaluating == 1
-    };
-    samples.filter(goes).collect()
+    let mut rules = Vec::new();
+    for rule in ALL.iter().map(Entry::sample) {
+        let evaluates = evaluates(&rule.procedure());
+        evaluating += usize::from(evaluates);
+        if !evaluates || evaluating == 1 {
+            rules.push(rule);
+        }
+    }
+    rules
 }
 
 /// Runs rules on a GPU in groups of one optimizer, two groups per rule as in [`run_rule`](super::run_rule). Returns the errors of each rule.
