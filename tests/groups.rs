@@ -780,3 +780,36 @@ fn all_rules_in_one_optimizer_are_their_oracles() {
     }
     assert!(report_together(&GPU, 5).unwrap().passed);
 }
+
+#[test]
+fn parameters_of_several_rules_move_to_another_buffer() {
+    let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
+    let buffer = || {
+        let descriptor = wgpu::BufferDescriptor { label: None, size: 1024, usage, mapped_at_creation: false };
+        GPU.device.create_buffer(&descriptor)
+    };
+    let run = |moves: bool| {
+        let (params, moved, grads) = (buffer(), buffer(), buffer());
+        GPU.queue.write_buffer(&params, 0, bytemuck::cast_slice(&numbers(1, 256)));
+        GPU.queue.write_buffer(&grads, 0, bytemuck::cast_slice(&numbers(2, 256)));
+        let mut builder = Optimizer::builder(AdamW::default());
+        let rest = builder.group("rest", VRAdam::default());
+        let w = builder.bind(Group::DEFAULT, "w", &[64], params.slice(..256), grads.slice(..256));
+        let b = builder.bind(rest, "b", &[64], params.slice(512..768), grads.slice(512..768));
+        let mut optimizer = builder.build(&GPU.device, &GPU.queue).unwrap();
+        GPU.run(|encoder| optimizer.step(encoder)).unwrap();
+        if moves {
+            GPU.run(|encoder| {
+                encoder.copy_buffer_to_buffer(&params, 0, &moved, 0, 1024);
+                optimizer.rebind_params(&params, &moved)
+            })
+            .unwrap();
+        }
+        let kept = block_on(wgpu_optim::read_buffer(&GPU.device, &GPU.queue, params.slice(..))).unwrap();
+        GPU.run(|encoder| optimizer.step(encoder)).unwrap();
+        let after = block_on(wgpu_optim::read_buffer(&GPU.device, &GPU.queue, params.slice(..))).unwrap();
+        assert_eq!(kept == after, moves, "a step changes the buffer to which the parameters are bound");
+        [arrays(&optimizer, w), arrays(&optimizer, b)]
+    };
+    assert!(run(true) == run(false));
+}

@@ -174,6 +174,12 @@ const CALLS: &[Call] = &[
         step.next(e)?;
         step.set_grads([(s.w, s.grads.slice(..))])
     }),
+    call("rebind_params", Kind::Dynamic, OWN, |s, _| s.optimizer.rebind_params(&s.params, &buffer(&s.gpu))),
+    call("rebind_params", Kind::Dynamic, BOTH, |s, _| {
+        let (from, to) = (s.params.clone(), buffer(&s.gpu));
+        let mut step = s.optimizer.begin_step()?;
+        step.rebind_params(&from, &to)
+    }),
     call("step_with", Kind::Probing, BOTH, |s, e| s.optimizer.step_with(e, |_, _, _| Ok(()))),
     call("step_with_submits", Kind::Probing, BOTH, |s, _| {
         block_on(s.optimizer.step_with_submits(|request, _| match request {

@@ -2,6 +2,7 @@
 
 mod global_state;
 pub(crate) mod readback;
+mod rebind;
 mod rows;
 mod schedule;
 mod settings;

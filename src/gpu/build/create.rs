@@ -18,7 +18,7 @@ use crate::gpu::kernel::exchange::Exchange;
 use crate::gpu::kernel::kernels::{Arena, DispatchSet, Kernels, Offsets, Pass, RoundDispatch};
 use crate::gpu::kernel::passes;
 use crate::gpu::kernel::passes::PASS_BYTES;
-use crate::gpu::kernel::pipelines::{Compiler, Pipeline};
+use crate::gpu::kernel::pipelines::{Compiler, Pipeline, bind_group};
 use crate::gpu::layout::class::{Class, Stage};
 use crate::gpu::layout::placement::Placement;
 use crate::gpu::layout::shards::Chunk;
@@ -177,7 +177,7 @@ impl Part {
             let class = &pipelines[self.placement.layout.shards[shard].class];
             let made = self.create_dispatches(maker, shard, class)?;
             for fill in class.fill.iter().chain(&class.setup) {
-                self.fill_states(maker.compiler, shard, &made, fill)?;
+                self.fill_states(shard, &made, fill)?;
             }
             self.kernels.dispatches.push(made);
         }
@@ -185,7 +185,7 @@ impl Part {
     }
 
     fn create_dispatches(&self, maker: &Maker<'_>, index: usize, class: &ClassPipelines) -> Result<DispatchSet> {
-        let Maker { buffers, compiler, .. } = maker;
+        let buffers = maker.buffers;
         let shard = &self.placement.layout.shards[index];
         let arena =
             Arena { buffer: buffers.create(Which::Arena(index), OWNED)?, whole: shard.whole(), packed: shard.packed() };
@@ -193,20 +193,13 @@ impl Part {
         let chunks = buffers.create_with(Which::Chunks(index), OWNED, bytemuck::cast_slice(&shard.chunks))?;
         let spans = buffers.create_with(Which::Spans(index), TABLE, bytemuck::cast_slice(&shard.spans))?;
         let pass = |pipeline: &Arc<Pipeline>, records: &[Chunk], table: &wgpu::Buffer, round: usize| {
-            let per_run = pipeline.bindings.iter().any(|binding| binding.name == "wo_run");
-            let group = (!per_run).then(|| {
-                compiler.bind_group(pipeline, |name| match name {
-                    "wo_grads" => self.window_binding(shard.grad.as_ref().unwrap_or(&shard.param)),
-                    "wo_mask" => self.mask_binding(index),
-                    _ => self.resource(name, shard.param.clone(), &arena, table, round),
-                })
-            });
+            let group = self.pass_group(pipeline, index, &arena, table, round);
             let grid = fold(records.len(), self.context.device.limits().max_compute_workgroups_per_dimension);
             Pass { pipeline: pipeline.clone(), group, without_grads: None, table: table.clone(), grid, round }
         };
         let mut update = pass(&class.update, &shard.chunks, &chunks, 0);
         if update.group.is_none() && (class.swap.is_some() || class.evaluation.is_some()) {
-            update.without_grads = Some(self.group_without_grads(compiler, index, &arena, &chunks, &class.update)?);
+            update.without_grads = Some(self.group_without_grads(index, &arena, &chunks, &class.update)?);
         }
         let stats = class.stats.iter().enumerate();
         Ok(DispatchSet {
@@ -219,6 +212,26 @@ impl Part {
             swap: class.swap.clone(),
             evaluation: class.evaluation.clone(),
             arena,
+        })
+    }
+
+    /// The bindings of a pass of a shard; `None` where each run of gradients has its own.
+    pub(crate) fn pass_group(
+        &self,
+        pipeline: &Pipeline,
+        index: usize,
+        arena: &Arena,
+        table: &wgpu::Buffer,
+        round: usize,
+    ) -> Option<wgpu::BindGroup> {
+        let shard = &self.placement.layout.shards[index];
+        let per_run = pipeline.bindings.iter().any(|binding| binding.name == "wo_run");
+        (!per_run).then(|| {
+            bind_group(&self.context.device, &self.context.label, pipeline, |name| match name {
+                "wo_grads" => self.window_binding(shard.grad.as_ref().unwrap_or(&shard.param)),
+                "wo_mask" => self.mask_binding(index),
+                _ => self.resource(name, shard.param.clone(), arena, table, round),
+            })
         })
     }
 
@@ -306,9 +319,8 @@ impl Part {
 
     /// The bindings of an entry point that reads no gradient, before gradients exist. The layout allows writes to gradients, so an unused
     /// buffer takes their place.
-    fn group_without_grads(
+    pub(crate) fn group_without_grads(
         &self,
-        compiler: &Compiler<'_>,
         index: usize,
         arena: &Arena,
         table: &wgpu::Buffer,
@@ -316,7 +328,7 @@ impl Part {
     ) -> Result<wgpu::BindGroup> {
         let window = self.placement.layout.shards[index].param.clone();
         let unused = buffer(&self.context.device, &self.context.label, "stand-in", VEC4, OWNED)?;
-        Ok(compiler.bind_group(pipeline, |name| match name {
+        Ok(bind_group(&self.context.device, &self.context.label, pipeline, |name| match name {
             "wo_grads" => unused.as_entire_binding(),
             "wo_mask" => self.mask_binding(index),
             _ => self.resource(name, window.clone(), arena, table, 0),
@@ -324,8 +336,8 @@ impl Part {
     }
 
     /// Writes the first values of states that do not start at zero.
-    fn fill_states(&self, compiler: &Compiler<'_>, index: usize, shard: &DispatchSet, fill: &Pipeline) -> Result<()> {
-        let group = self.group_without_grads(compiler, index, &shard.arena, &shard.update.table, fill)?;
+    fn fill_states(&self, index: usize, shard: &DispatchSet, fill: &Pipeline) -> Result<()> {
+        let group = self.group_without_grads(index, &shard.arena, &shard.update.table, fill)?;
         let mut encoder = self
             .context
             .device

@@ -104,6 +104,17 @@ impl Spec {
         )))
     }
 
+    /// Replaces a buffer of parameters.
+    pub(crate) fn put_params(&mut self, from: &wgpu::Buffer, to: &wgpu::Buffer) {
+        for tensor in &mut self.tensors {
+            if let Home::Bound { param, .. } = &mut tensor.home
+                && param.buffer == *from
+            {
+                param.buffer = to.clone();
+            }
+        }
+    }
+
     /// Checks that calls may name tensors.
     ///
     /// # Errors

@@ -333,6 +333,11 @@ impl Scalars {
         watch(encoder, move |done| dropped.store(!done, Ordering::SeqCst));
     }
 
+    /// Ends a half step, if there is one.
+    pub(crate) fn end_half(&mut self) {
+        self.half = None;
+    }
+
     /// The slot of the step whose sums were recorded. The half step stays if this returns an error.
     ///
     /// # Errors

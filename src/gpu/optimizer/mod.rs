@@ -5,6 +5,7 @@ mod decisions;
 mod memory;
 mod numbers;
 pub(crate) mod partial;
+mod rebind;
 mod rows;
 mod settings;
 #[cfg(feature = "checkpoint")]

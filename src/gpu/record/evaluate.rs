@@ -242,6 +242,19 @@ impl PendingStep<'_> {
         Ok(())
     }
 
+    /// As [`Optimizer::rebind_params`], between two evaluations: the passes that follow use `to`. The step forgets the gradients that
+    /// [`set_grads`](Self::set_grads) named, because their bind groups hold `from` too: name them again.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn rebind_params(&mut self, from: &wgpu::Buffer, to: &wgpu::Buffer) -> Result<()> {
+        self.optimizer.rebind_params(from, to)?;
+        if let Some(call) = self.call.as_mut().filter(|_| from != to) {
+            call.forget_gradients();
+        }
+        Ok(())
+    }
+
     /// The optimizer of this step, for reading.
     #[must_use]
     pub const fn optimizer(&self) -> &Optimizer {

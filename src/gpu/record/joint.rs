@@ -21,6 +21,11 @@ impl Call {
         (&self.slots[part], self.dynamic.get(part))
     }
 
+    /// Forgets the gradients that the call named.
+    pub(crate) fn forget_gradients(&mut self) {
+        self.dynamic.clear();
+    }
+
     /// Whether the call names its gradients.
     pub(crate) fn names_gradients(&self) -> bool {
         !self.dynamic.is_empty()

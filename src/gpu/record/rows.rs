@@ -6,7 +6,7 @@ use crate::gpu::build::blame::fault;
 use crate::gpu::build::buffers::{Buffers, OWNED, Sizes, UNIFORM, Which};
 use crate::gpu::hyper::scalars::Slot;
 use crate::gpu::kernel::kernels::DispatchSet;
-use crate::gpu::kernel::pipelines::{Compiler, Pipeline};
+use crate::gpu::kernel::pipelines::{Compiler, Pipeline, bind_group};
 use crate::gpu::layout::class::{Class, Stage};
 use crate::gpu::layout::rows::{RowState, Task};
 use crate::gpu::layout::shards::Shard;
@@ -23,6 +23,10 @@ pub(crate) struct Remap {
     dispatches: Vec<Option<RemapDispatch>>,
     /// The indices or flags of the current call, one word per row.
     indices: wgpu::Buffer,
+    /// An array of a shard while its rows move.
+    scratch: wgpu::Buffer,
+    /// The number of the array, one record per array.
+    tasks: wgpu::Buffer,
 }
 
 #[derive(Debug)]
@@ -30,6 +34,8 @@ struct RemapDispatch {
     gather: wgpu::ComputePipeline,
     scatter: wgpu::ComputePipeline,
     reset: wgpu::ComputePipeline,
+    /// The pipeline whose layout `group` has.
+    bound: Pipeline,
     group: wgpu::BindGroup,
     grid: (u32, u32),
     /// Parameters, and each array of the arena.
@@ -73,23 +79,47 @@ impl Part {
         let shard = |(index, shard): (usize, &DispatchSet)| {
             let class = self.placement.layout.shards[index].class;
             let [gather, scatter, reset] = classes[class].as_deref()? else { return None };
-            let window = self.placement.layout.shards[index].param.clone();
-            let group = compiler.bind_group(gather, |name| match name {
-                "wo_task" => wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-                    buffer: &tasks,
-                    offset: 0,
-                    size: wgpu::BufferSize::new(VEC4),
-                }),
-                "wo_indices" => indices.as_entire_binding(),
-                "wo_scratch" => scratch.as_entire_binding(),
-                _ => self.resource(name, window.clone(), &shard.arena, &shard.update.table, 0),
-            });
+            let group = self.remap_group(gather, index, shard, [&tasks, &indices, &scratch]);
+            let bound = gather.clone();
             let [gather, scatter, reset] = [gather, scatter, reset].map(|p| p.pipeline.clone());
             let arrays = self.placement.classes[class].arrays().len() as u32 + 1;
-            Some(RemapDispatch { gather, scatter, reset, group, grid: shard.update.grid, arrays })
+            Some(RemapDispatch { gather, scatter, reset, bound, group, grid: shard.update.grid, arrays })
         };
         let dispatches = self.kernels.dispatches.iter().enumerate().map(shard).collect();
-        Ok(Some(Remap { dispatches, indices }))
+        Ok(Some(Remap { dispatches, indices, scratch, tasks }))
+    }
+
+    /// The bindings of a shard's remapping and resetting.
+    fn remap_group(
+        &self,
+        pipeline: &Pipeline,
+        index: usize,
+        shard: &DispatchSet,
+        [tasks, indices, scratch]: [&wgpu::Buffer; 3],
+    ) -> wgpu::BindGroup {
+        let window = self.placement.layout.shards[index].param.clone();
+        bind_group(&self.context.device, &self.context.label, pipeline, |name| match name {
+            "wo_task" => wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                buffer: tasks,
+                offset: 0,
+                size: wgpu::BufferSize::new(VEC4),
+            }),
+            "wo_indices" => indices.as_entire_binding(),
+            "wo_scratch" => scratch.as_entire_binding(),
+            _ => self.resource(name, window.clone(), &shard.arena, &shard.update.table, 0),
+        })
+    }
+
+    /// Binds remapping and resetting again, once the placement of the parameters has changed.
+    pub(crate) fn rebind_remap(&mut self) {
+        let Some(mut remap) = self.remap.take() else { return };
+        let shared = [&remap.tasks, &remap.indices, &remap.scratch];
+        for (index, dispatch) in remap.dispatches.iter_mut().enumerate() {
+            if let Some(dispatch) = dispatch {
+                dispatch.group = self.remap_group(&dispatch.bound, index, &self.kernels.dispatches[index], shared);
+            }
+        }
+        self.remap = Some(remap);
     }
 
     /// Checks a remap of a set to this many rows.
