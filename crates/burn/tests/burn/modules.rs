@@ -278,16 +278,6 @@ fn groups_and_rates_are_burns() {
     assert!(error.contains("with_group"), "{error}");
 }
 
-#[test]
-fn another_rule_for_a_group_is_an_error_of_the_engine() {
-    let gpu = shared();
-    let model = Mlp::new(&gpu.device);
-    let options =
-        WgpuOptimizer::new(adamw()).with_group(ParamGroup::from_predicate("bias"), Sgd { lr: 0.1, ..Sgd::default() });
-    let error = options.with_setup(&gpu.setup).init(&model).unwrap_err().to_string();
-    assert!(error.contains("sgd") && error.contains("adamw"), "{error}");
-}
-
 /// The clip is by the norm of all gradients, not of each tensor as Burn's.
 #[test]
 fn the_clip_is_by_the_norm_of_all_gradients() {
