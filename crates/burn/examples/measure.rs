@@ -4,13 +4,21 @@
 //!
 //! The arguments are shapes, `TENSORSxELEMENTS`; without any, the shapes of the README.
 
-use std::time::{Duration, Instant};
+#[path = "common/run.rs"]
+mod run;
 
-use burn::module::{Module, Param, ParamId};
-use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer};
+use std::time::Duration;
+
+use burn::module::{Module, Param};
+use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
-use wgpu_optim::AdamW;
-use wgpu_optim_burn::{WgpuOptimizer, burn, wgpu_optim};
+use run::{Run, adamw, median};
+use wgpu_optim_burn::burn;
+
+type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
+
+/// Steps before those that count.
+const WARM_UP: usize = 4;
 
 #[derive(Module, Debug)]
 struct Model {
@@ -28,99 +36,67 @@ impl Model {
     fn grads(&self, step: usize) -> GradientsParams {
         let mut grads = GradientsParams::new();
         for (i, param) in self.params.iter().enumerate() {
-            let device = param.device().without_autodiff();
-            let id: ParamId = param.id;
-            let shape = param.shape();
-            grads.register(id, Tensor::<1>::full(shape, 1e-3 * (i % 7 + step % 5) as f32, &device));
+            let grad =
+                Tensor::<1>::full(param.shape(), 1e-3 * (i % 7 + step % 5) as f32, &param.device().without_autodiff());
+            grads.register(param.id, grad);
         }
         grads
     }
 }
 
-/// One optimizer with its module.
-enum Run {
-    Burn(ModuleOptimizer, Model),
-    Ours(Box<WgpuOptimizer>, Model),
+/// Bytes that Burn holds of the GPU, once its work is done.
+fn held(device: &Device) -> Result<u64> {
+    device.sync()?;
+    Ok(device.memory_pool_usage().ok_or("Burn does not tell its memory")?.bytes_in_use)
 }
 
-impl Run {
-    /// A step: until it returns, and until the GPU has finished.
-    fn step(self, step: usize, device: &Device) -> Result<(Self, [Duration; 2]), Box<dyn std::error::Error>> {
-        let grads = match &self {
-            Self::Burn(_, model) | Self::Ours(_, model) => model.grads(step),
-        };
-        device.sync()?;
-        let begin = Instant::now();
-        let run = match self {
-            Self::Burn(mut optim, model) => {
-                let model = optim.step(1e-3, model, grads);
-                Self::Burn(optim, model)
-            }
-            Self::Ours(mut optim, model) => {
-                let model = optim.step(1e-3, model, grads)?;
-                Self::Ours(optim, model)
-            }
-        };
-        let host = begin.elapsed();
-        device.sync()?;
-        Ok((run, [host, begin.elapsed()]))
+/// The first steps. Returns the bytes that Burn holds afterwards.
+fn warm_up(run: &mut Run<Model>, device: &Device) -> Result<u64> {
+    for step in 0..WARM_UP {
+        run.step(device, |model| model.grads(step))?;
     }
+    held(device)
 }
 
-fn median(times: &mut [Duration]) -> f64 {
-    times.sort_unstable();
-    times[times.len() / 2].as_secs_f64() * 1e3
-}
-
-/// Bytes that Burn holds of the GPU.
-fn held(device: &Device) -> u64 {
-    device.memory_pool_usage().map_or(0, |usage| usage.bytes_in_use)
-}
-
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> Result<()> {
     let (device, setup) = Device::wgpu_options().init_with_setup()?;
     let device = device.autodiff();
     println!("{}, {}", setup.adapter.get_info().name, setup.adapter.get_info().driver_info);
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let shapes = if arguments.is_empty() {
-        ["1x8388608", "300x10000", "1000x1000"].map(str::to_owned).to_vec()
-    } else {
-        arguments
-    };
+    let mut shapes: Vec<String> = std::env::args().skip(1).collect();
+    if shapes.is_empty() {
+        shapes = ["1x8388608", "300x10000", "1000x1000"].map(str::to_owned).to_vec();
+    }
     println!(
-        "{:>12} {:>10} {:>10} {:>8} {:>12} {:>12}",
-        "tensors", "Burn, ms", "here, ms", "times", "Burn host", "here host"
+        "{:>12} {:>9} {:>9} {:>6} {:>9} {:>9} {:>13} {:>13}",
+        "", "Burn, ms", "here, ms", "ratio", "host: ms", "host: ms", "Burn, B/param", "here, B/param"
     );
     for shape in shapes {
         let (tensors, elements) = shape.split_once('x').ok_or("a shape is TENSORSxELEMENTS")?;
         let (tensors, elements) = (tensors.parse()?, elements.parse()?);
-        let samples = if tensors * elements > 5_000_000 { 21 } else { 41 };
+        let nothing = held(&device)?;
+        let mut burns = Run::burn(Model::new(tensors, elements, &device));
+        let with_burns = warm_up(&mut burns, &device)?;
         let model = Model::new(tensors, elements, &device);
-        let ours = WgpuOptimizer::new(AdamW::default()).with_setup(&setup).init(&model)?;
-        let burns = AdamWConfig::new().with_epsilon(1e-8).with_weight_decay(0.01).init();
-        let before = held(&device);
-        let mut runs =
-            [Some(Run::Burn(burns, model)), Some(Run::Ours(Box::new(ours), Model::new(tensors, elements, &device)))];
+        let optim = adamw(&model, &setup)?;
+        let owned = optim.engine().memory_usage().owned();
+        let mut ours = Run::here(model, optim);
+        let with_both = warm_up(&mut ours, &device)?;
+        let mut runs = [burns, ours];
         let mut times: [[Vec<Duration>; 2]; 2] = Default::default();
-        for step in 0..samples + 4 {
+        for step in 0..if tensors * elements > 5_000_000 { 21 } else { 41 } {
             for (run, times) in runs.iter_mut().zip(&mut times) {
-                let Some(at) = run.take() else { continue };
-                let (next, took) = at.step(step, &device)?;
-                *run = Some(next);
-                if step >= 4 {
-                    times.iter_mut().zip(took).for_each(|(times, took)| times.push(took));
-                }
+                let took = run.step(&device, |model| model.grads(step))?;
+                times.iter_mut().zip(took).for_each(|(times, took)| times.push(took));
             }
         }
-        let [[burn_host, burn], [our_host, ours]] = &mut times;
-        let (burn, ours) = (median(burn), median(ours));
+        let [[burns_host, burns], [our_host, ours]] = times.map(|times| times.map(|mut times| median(&mut times)));
+        let per_param = |bytes: u64| bytes as f64 / (tensors * elements) as f64;
         println!(
-            "{shape:>12} {burn:>10.2} {ours:>10.2} {:>8.1} {:>12.2} {:>12.2}",
-            burn / ours,
-            median(burn_host),
-            median(our_host)
+            "{shape:>12} {burns:>9.2} {ours:>9.2} {:>6.1} {burns_host:>9.2} {our_host:>9.2} {:>13.2} {:>13.2}",
+            burns / ours,
+            per_param(with_burns - nothing),
+            per_param(with_both - with_burns + owned)
         );
-        let _ = before;
     }
     Ok(())
 }

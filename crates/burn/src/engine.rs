@@ -7,9 +7,7 @@ use wgpu_optim::checkpoint::{Checkpoint, Fit, restore_torch};
 use wgpu_optim::{Optimizer, RowSet, wgpu};
 
 use crate::error::{Error, Result};
-use crate::module::give::give;
 use crate::optimizer::WgpuOptimizer;
-use crate::params::Open;
 use crate::tensor::primitive::int_primitive;
 
 impl WgpuOptimizer {
@@ -43,8 +41,7 @@ impl WgpuOptimizer {
         let mut encoder = self.params.encoder();
         let done = work(&mut self.engine, &mut encoder)?;
         self.params.queue.submit([encoder.finish()]);
-        let Open { module, visits, tensors, .. } = open;
-        Ok((give(module, visits, tensors), done))
+        Ok((open.close().0, done))
     }
 
     /// As [`Optimizer::remap`]: row `i` of every parameter of the set, with its states, becomes what row `indices[i]` was. A negative index makes a

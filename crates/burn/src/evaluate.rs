@@ -6,9 +6,8 @@ use burn::tensor::{DType, Tensor};
 use wgpu_optim::{EvalRequest, PendingStep};
 
 use crate::error::{Error, Result};
-use crate::module::give::give;
 use crate::optimizer::{WgpuOptimizer, evaluates};
-use crate::params::{Open, Params};
+use crate::params::{Gradients, Params};
 use crate::rates::LearningRates;
 use crate::tensor::primitive::primitive;
 
@@ -49,7 +48,7 @@ impl WgpuOptimizer {
     /// FlowAdam with dopri5 waits for numbers that it reads back. All other rules wait for nothing.
     ///
     /// # Errors
-    /// As [`step`](Self::step); a loss that is not one number; with an evaluating rule, a parameter without a gradient.
+    /// As [`step`](Self::step); a loss that is not one number; with FlowAdam's integrators, a parameter without a gradient.
     #[cfg(not(target_family = "wasm"))]
     pub fn step_with<M: Module, E: Into<Evaluation>>(
         &mut self,
@@ -80,6 +79,7 @@ impl WgpuOptimizer {
         let mut step = self.engine.begin_step()?;
         // The loss of the evaluation that gave the gradients is also the loss at the parameters, which probes begin with.
         let mut at_params = None;
+        let mut grads = Gradients::default();
         loop {
             let request = if waits { step.next_submitted().await? } else { next(&mut step, &self.params)? };
             let Some(request) = request else { return Ok(module) };
@@ -87,12 +87,12 @@ impl WgpuOptimizer {
                 (EvalRequest::Loss(0), Some(loss)) => (loss, None),
                 (EvalRequest::Loss(_), _) => (evaluate(&module).into().loss.without_autodiff(), None),
                 (EvalRequest::Gradient, _) => {
-                    let (loss, grads) = evaluate(&module).into().split(&module);
+                    let (loss, fresh) = evaluate(&module).into().split(&module);
                     at_params = Some(loss.clone());
-                    (loss, Some(grads))
+                    (loss, Some(fresh))
                 }
             };
-            module = self.params.take_in(&mut step, request, evaluated, module)?;
+            module = self.params.take_in(&mut step, request, evaluated, module, &mut grads)?;
         }
     }
 }
@@ -107,13 +107,14 @@ fn next(step: &mut PendingStep<'_>, params: &Params) -> Result<Option<EvalReques
 
 impl Params {
     /// Gives the result of an evaluation to the step, and takes care that the next passes write no memory that somebody else sees: the closure may
-    /// have kept a clone.
+    /// have kept a clone. `held` are the gradients of the last evaluation that had some: later passes of the step read them.
     fn take_in<M: Module>(
         &mut self,
         step: &mut PendingStep<'_>,
         request: EvalRequest,
         (loss, grads): (Tensor<1>, Option<GradientsParams>),
         module: M,
+        held: &mut Gradients,
     ) -> Result<M> {
         let mut encoder = self.encoder();
         // The buffers of the loss and of the gradients must stay until they are submitted.
@@ -130,13 +131,17 @@ impl Params {
         let [from, to] = self.rebound(&open);
         step.rebind_params(&from, &to)?;
         self.settle(&mut encoder, &open);
-        if request == EvalRequest::Gradient {
-            self.gather(&mut encoder, &open, self.index.params.len())?;
-        }
         self.queue.submit([encoder.finish()]);
         drop(loss);
-        let Open { module, visits, tensors, .. } = open;
-        Ok(give(module, visits, tensors))
+        let (module, grads) = open.close();
+        if request == EvalRequest::Gradient {
+            *held = grads;
+        }
+        // A step whose parameters moved has forgotten its gradients.
+        if request == EvalRequest::Gradient || from != to {
+            step.set_grads(self.slices(held))?;
+        }
+        Ok(module)
     }
 }
 

@@ -59,7 +59,7 @@
 //! | `optim.step(lr, model, grads)` | [`WgpuOptimizer::step`], which returns a `Result`; `lr` is a number or what a scheduler returns |
 //! | `GradientClippingConfig::Norm` | [`Options::with_clip`]: `Clip::TensorNorm` as Burn's, `Clip::GlobalNorm` over all parameters |
 //! | `optim.to_record()`, `load_record` | [`WgpuOptimizer::checkpoint`], [`restore`](WgpuOptimizer::restore); [`restore_record`](WgpuOptimizer::restore_record) takes a record of Burn's Adam or AdamW |
-//! | `GradientsAccumulator` | works as it is; or [`Builder::accumulate`](wgpu_optim::Builder::accumulate) |
+//! | `GradientsAccumulator` | works as it is; or [`WgpuOptimizer::accumulate`] |
 //!
 //! Burn's defaults differ: eps is 1e-5 in Adam, AdamW, RMSprop and Adagrad, the weight decay of AdamW is 1e-4, RMSprop has a momentum of 0.9, and
 //! SGD's momentum has a dampening of 0.1.
@@ -74,6 +74,9 @@
 //!   allocation, and those who hold the old one keep its values. One kept tensor keeps the whole allocation.
 //! - A parameter that occurs twice in a module, with one id, is one parameter. After a step both places have one tensor.
 //! - Nothing is read back, and nothing waits for the GPU. Burn's work is submitted before the step's, to the same queue, and its later work after it.
+//! - Gradients are read where Burn left them. Gradients in one page share a dispatch; where Burn gives every tensor a buffer of its own
+//!   (`MemoryConfiguration::ExclusivePages`, and the browser), each gradient takes one.
+//! - A parameter without a gradient keeps its values, its states and its own step count. Only FlowAdam's integrators need every gradient.
 //! - Gradients must come from wgpu tensors of the module's device and have the number type of their parameters.
 //!
 //! The features: `fusion`, on by default as in Burn, must agree with Burn's own.

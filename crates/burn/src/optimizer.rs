@@ -6,7 +6,7 @@ use burn::backend::DispatchDevice;
 use burn::module::Module;
 use burn::tensor::DType;
 use wgpu_optim::storage::Format;
-use wgpu_optim::{Group, Optimizer, Rule, wgpu};
+use wgpu_optim::{Group, Optimizer, Rule};
 
 use crate::error::{Error, Result};
 use crate::module::index::{Index, Known};
@@ -56,28 +56,13 @@ impl WgpuOptimizer {
         if place.offset != 0 {
             return Err(Error::Burn(format!("a buffer of its own begins at byte {}, needs 0", place.offset)));
         }
-        let gathers = options.gathers || evaluates(options.rule());
-        let gathered = gathers.then(|| {
-            device.create_buffer(&wgpu::BufferDescriptor {
-                label: Some("gathered gradients"),
-                size: bytes,
-                usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC,
-                mapped_at_creation: false,
-            })
-        });
         let (mut builder, groups) = options.builder();
         let mut tensors = Vec::with_capacity(found.len());
         for (param, home) in found.iter().zip(&homes) {
             let group = groups[options.group_of(param.id, &param.path)];
             let Range { offset, bytes } = home.range;
-            let (range, shape) = (offset..offset + bytes, param.shape.as_slice());
-            tensors.push(match &gathered {
-                None => builder.bind_param(group, &param.path, shape, place.buffer.slice(range)),
-                Some(gathered) => {
-                    let (param_slice, grad) = (place.buffer.slice(range.clone()), gathered.slice(range));
-                    builder.bind(group, &param.path, shape, param_slice, grad)
-                }
-            });
+            let slice = place.buffer.slice(offset..offset + bytes);
+            tensors.push(builder.bind_param(group, &param.path, param.shape.as_slice(), slice));
         }
         options.change(&mut builder)?;
         let engine = builder.build(&device, &queue)?;
@@ -91,7 +76,6 @@ impl WgpuOptimizer {
             arena: Arc::new(Mutex::new(arena)),
             bound: place.buffer.clone(),
             tensors,
-            gathered,
         };
         Ok(Self { options, engine, groups, params })
     }

@@ -22,20 +22,11 @@ pub struct Options {
     storage: Storage,
     changes: Vec<Change>,
     pub(crate) setup: Option<WgpuSetup>,
-    pub(crate) gathers: bool,
 }
 
 impl Options {
     pub(crate) fn new(rule: Box<dyn Rule>) -> Self {
-        Self {
-            rule,
-            groups: Vec::new(),
-            clip: None,
-            storage: Storage::default(),
-            changes: Vec::new(),
-            setup: None,
-            gathers: false,
-        }
+        Self { rule, groups: Vec::new(), clip: None, storage: Storage::default(), changes: Vec::new(), setup: None }
     }
 
     /// The wgpu device and queue of Burn: those of `Device::wgpu_options().init_with_setup()`, or those that were given to
@@ -82,14 +73,6 @@ impl Options {
     #[must_use]
     pub fn with(mut self, change: impl Fn(&mut Builder) -> wgpu_optim::Result<()> + Send + Sync + 'static) -> Self {
         self.changes.push(Arc::new(change));
-        self
-    }
-
-    /// Copies the gradients of every step into a buffer of the optimizer, which costs 4 bytes per parameter and their traffic. Some options of
-    /// the engine need it: averages that are [swapped](Optimizer::swap_ema), steps in halves. Rules that evaluate the model do so by themselves.
-    #[must_use]
-    pub fn with_gathered_gradients(mut self) -> Self {
-        self.gathers = true;
         self
     }
 

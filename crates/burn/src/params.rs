@@ -9,6 +9,7 @@ use burn::tensor::{Device, Tensor};
 use wgpu_optim::wgpu;
 
 use crate::error::{Error, Result};
+use crate::module::give::give;
 use crate::module::index::Index;
 use crate::module::take::{Taken, Visit, take};
 use crate::tensor::arena::{Arena, Home};
@@ -32,29 +33,45 @@ pub(crate) struct Params {
     pub(crate) bound: wgpu::Buffer,
     /// The engine's handles of the parameters, by number.
     pub(crate) tensors: Vec<wgpu_optim::Tensor>,
-    /// The buffer into which gradients are copied, with the places of the parameters.
-    pub(crate) gathered: Option<wgpu::Buffer>,
 }
 
 /// A module whose parameters are taken, and everything that brings them to their places.
 #[derive(Debug)]
 pub(crate) struct Open<M> {
-    pub(crate) module: M,
-    pub(crate) visits: Vec<Visit>,
+    module: M,
+    visits: Vec<Visit>,
     /// The tensors to put back.
-    pub(crate) tensors: Vec<Primitive>,
-    pub(crate) grads: Vec<Numbered<CubeTensor>>,
-    moved: Vec<Numbered<CubeTensor>>,
+    tensors: Vec<Primitive>,
+    pub(crate) grads: Gradients,
     places: Places,
 }
 
-/// The buffers of what a step uses. They hold Burn's memory: drop them after the commands were submitted.
+/// A place with the number of its parameter.
+type NumberedPlace = (usize, Place);
+
+/// The buffers of what a step uses beside gradients. They hold Burn's memory: drop them after the commands were submitted.
 #[derive(Debug)]
 struct Places {
     arena: Place,
     left: Option<Place>,
-    moved: Vec<Place>,
-    grads: Vec<Place>,
+    moved: Vec<NumberedPlace>,
+}
+
+/// The gradients of a step, in Burn's memory.
+#[derive(Debug, Default)]
+pub(crate) struct Gradients(Vec<NumberedPlace>);
+
+impl Gradients {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl<M: Module> Open<M> {
+    /// Puts the parameters back, once the commands were submitted. Whoever still needs the gradients keeps them.
+    pub(crate) fn close(self) -> (M, Gradients) {
+        (give(self.module, self.visits, self.tensors), self.grads)
+    }
 }
 
 impl Params {
@@ -72,8 +89,8 @@ impl Params {
         let Exchanged { params: tensors, moved, grads, left } = exchanged;
         let moved = self.straighten(moved, "tensor")?;
         let grads = self.straighten(grads, "gradient")?;
-        let places = self.find(&moved, &grads, left.as_ref())?;
-        Ok(Open { module, visits, tensors, grads, moved, places })
+        let (places, grads) = self.find(moved, grads, left.as_ref())?;
+        Ok(Open { module, visits, tensors, grads, places })
     }
 
     /// Makes tensors contiguous, and checks that they have the numbers of their parameters and are on the optimizer's device.
@@ -104,19 +121,21 @@ impl Params {
     /// Finds the buffers of everything that a step uses.
     fn find(
         &self,
-        moved: &[Numbered<CubeTensor>],
-        grads: &[Numbered<CubeTensor>],
+        moved: Vec<Numbered<CubeTensor>>,
+        grads: Vec<Numbered<CubeTensor>>,
         left: Option<&Arena>,
-    ) -> Result<Places> {
+    ) -> Result<(Places, Gradients)> {
         let arena = lock(&self.arena);
         let mut handles = vec![arena.handle().clone()];
         handles.extend(left.map(|left| left.handle().clone()));
-        handles.extend(moved.iter().chain(grads).map(|tensor| tensor.tensor.handle.clone()));
+        let numbers = |tensors: &[Numbered<CubeTensor>]| -> Vec<usize> { tensors.iter().map(|t| t.number).collect() };
+        let [moves, steps] = [numbers(&moved), numbers(&grads)];
+        handles.extend(moved.into_iter().chain(grads).map(|tensor| tensor.tensor.handle));
         let mut found = places(&arena.client, handles).map_err(Error::Burn)?.into_iter();
         let arena = found.next().ok_or_else(|| Error::Burn("it found no memory".to_owned()))?;
         let left = left.and_then(|_| found.next());
-        let moved = found.by_ref().take(moved.len()).collect();
-        Ok(Places { arena, left, moved, grads: found.collect() })
+        let moved = moves.into_iter().zip(found.by_ref()).collect();
+        Ok((Places { arena, left, moved }, Gradients(steps.into_iter().zip(found).collect())))
     }
 
     /// The buffers between which the engine's parameters move before a step: from the first to the second.
@@ -131,26 +150,10 @@ impl Params {
         if let Some(left) = &open.places.left {
             encoder.copy_buffer_to_buffer(&left.buffer, left.offset, to, 0, lock(&self.arena).bytes());
         }
-        for (param, place) in open.moved.iter().zip(&open.places.moved) {
-            let range = self.homes[param.number].range;
+        for (number, place) in &open.places.moved {
+            let range = self.homes[*number].range;
             encoder.copy_buffer_to_buffer(&place.buffer, place.offset, to, range.offset, range.bytes);
         }
-    }
-
-    /// Records the copies of the gradients to where the engine reads them; there must be `needed`.
-    pub(crate) fn gather<M>(&self, encoder: &mut wgpu::CommandEncoder, open: &Open<M>, needed: usize) -> Result<()> {
-        let Some(to) = &self.gathered else { return Ok(()) };
-        if open.grads.len() < needed {
-            let lacks = |number: &usize| !open.grads.iter().any(|grad| grad.number == *number);
-            let path = (0..self.index.params.len()).find(lacks).map_or("", |number| &self.index.params[number].path);
-            let problem = "it has no gradient in this step, and a step that gathers gradients needs one of every parameter: freeze it before init";
-            return Err(Error::param(path, problem));
-        }
-        for (number, slice) in self.slices(open) {
-            let range = self.homes[number].range;
-            encoder.copy_buffer_to_buffer(slice.buffer(), slice.offset(), to, range.offset, range.bytes);
-        }
-        Ok(())
     }
 
     /// The buffer of one tensor. Burn's work on it is submitted.
@@ -177,12 +180,12 @@ impl Params {
         found.pop().ok_or_else(|| Error::Burn("it found no memory".to_owned()))
     }
 
-    /// The gradients' ranges, with the numbers of their parameters.
-    pub(crate) fn slices<'a, M>(&'a self, open: &'a Open<M>) -> Vec<(usize, wgpu::BufferSlice<'a>)> {
-        let slice = |(grad, place): (&Numbered<CubeTensor>, &'a Place)| {
-            (grad.number, place.slice(self.homes[grad.number].range.bytes))
-        };
-        open.grads.iter().zip(&open.places.grads).map(slice).collect()
+    /// The gradients as the engine takes them.
+    pub(crate) fn slices<'a>(
+        &'a self,
+        grads: &'a Gradients,
+    ) -> impl Iterator<Item = (wgpu_optim::Tensor, wgpu::BufferSlice<'a>)> {
+        grads.0.iter().map(|(number, place)| (self.tensors[*number], place.slice(self.homes[*number].range.bytes)))
     }
 
     pub(crate) fn encoder(&self) -> wgpu::CommandEncoder {

@@ -2,11 +2,10 @@
 
 use burn::module::Module;
 use burn::optim::GradientsParams;
+use wgpu_optim::{Optimizer, Tensor, wgpu};
 
 use crate::error::{Error, Result};
-use crate::module::give::give;
 use crate::optimizer::WgpuOptimizer;
-use crate::params::Open;
 use crate::rates::LearningRates;
 
 impl WgpuOptimizer {
@@ -21,30 +20,40 @@ impl WgpuOptimizer {
     /// neither; the module itself is gone.
     pub fn step<M: Module>(&mut self, lr: impl Into<LearningRates>, module: M, grads: GradientsParams) -> Result<M> {
         self.set_rates(&lr.into())?;
+        self.record(module, grads, |engine, encoder, grads| engine.step_with_grads(encoder, grads))
+    }
+
+    /// Adds the gradients of a micro-batch, for [`Builder::accumulate`](wgpu_optim::Builder::accumulate) in
+    /// [`Options::with`](crate::Options::with): the [`step`](Self::step) with the gradients of the last micro-batch takes them all. The module
+    /// stays as it is.
+    ///
+    /// # Errors
+    /// As [`step`](Self::step); the optimizer was built without `accumulate`.
+    pub fn accumulate<M: Module>(&mut self, module: M, grads: GradientsParams) -> Result<M> {
+        self.record(module, grads, |engine, encoder, grads| engine.accumulate_with_grads(encoder, grads))
+    }
+
+    /// Brings the parameters to their places, and lets `work` use the gradients, if there are any.
+    fn record<M: Module>(
+        &mut self,
+        module: M,
+        grads: GradientsParams,
+        work: impl FnOnce(
+            &mut Optimizer,
+            &mut wgpu::CommandEncoder,
+            Vec<(Tensor, wgpu::BufferSlice<'_>)>,
+        ) -> wgpu_optim::Result<()>,
+    ) -> Result<M> {
         let open = self.params.open(module, grads)?;
-        let steps = !open.grads.is_empty();
         let [from, to] = self.params.rebound(&open);
         self.engine.rebind_params(&from, &to)?;
         let mut encoder = self.params.encoder();
         self.params.settle(&mut encoder, &open);
-        if steps {
-            self.record(&mut encoder, &open)?;
+        if !open.grads.is_empty() {
+            work(&mut self.engine, &mut encoder, self.params.slices(&open.grads).collect())?;
         }
         self.params.queue.submit([encoder.finish()]);
-        let Open { module, visits, tensors, .. } = open;
-        Ok(give(module, visits, tensors))
-    }
-
-    /// Records the step of the engine.
-    fn record<M>(&mut self, encoder: &mut wgpu_optim::wgpu::CommandEncoder, open: &Open<M>) -> Result<()> {
-        if self.params.gathered.is_some() {
-            self.params.gather(encoder, open, 0)?;
-            let tensors = open.grads.iter().map(|grad| self.params.tensors[grad.number]);
-            return Ok(self.engine.step_tensors(encoder, tensors)?);
-        }
-        let slices = self.params.slices(open);
-        let named = slices.into_iter().map(|(number, slice)| (self.params.tensors[number], slice));
-        Ok(self.engine.step_with_grads(encoder, named)?)
+        Ok(open.close().0)
     }
 
     /// Sets the engine's rates.

@@ -1,11 +1,16 @@
-//! What the examples share: arguments, and training with several optimizers, with files to resume from.
+//! What the examples share: arguments, training with several optimizers, with files to resume from, and the time of a training step.
+
+mod run;
 
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use burn::lr_scheduler::cosine::CosineAnnealingLrSchedulerConfig;
 use burn::module::Module;
 use burn::optim::GradientsParams;
+use burn::tensor::wgpu::WgpuSetup;
 use burn::tensor::{Device, Tensor};
+use run::{Run, adamw, median};
 use wgpu_optim::checkpoint::{Checkpoint, Fit};
 use wgpu_optim::optim::Rule;
 use wgpu_optim::storage::Storage;
@@ -14,7 +19,7 @@ use wgpu_optim_burn::{WgpuOptimizer, burn, wgpu_optim};
 
 pub(crate) type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
-/// The arguments of an example: `--epochs N --storage FORM --folder FOLDER --resume`.
+/// The arguments of an example: `--epochs N --storage FORM --folder FOLDER --resume`, or `--measure`.
 pub(crate) struct Arguments {
     epochs: usize,
     /// The storage of the states, as `wgpu-optim info --help` explains it.
@@ -22,11 +27,13 @@ pub(crate) struct Arguments {
     /// Checkpoints go there after every epoch.
     folder: Option<PathBuf>,
     resume: bool,
+    /// The time of a step in place of training.
+    measure: bool,
 }
 
 impl Arguments {
     pub(crate) fn read(epochs: usize) -> Result<Self> {
-        let mut read = Self { epochs, storage: Storage::default(), folder: None, resume: false };
+        let mut read = Self { epochs, storage: Storage::default(), folder: None, resume: false, measure: false };
         let mut arguments = std::env::args().skip(1);
         while let Some(name) = arguments.next() {
             let mut value = || arguments.next().ok_or_else(|| format!("{name} needs a value"));
@@ -35,7 +42,11 @@ impl Arguments {
                 "--storage" => read.storage = value()?.parse()?,
                 "--folder" => read.folder = Some(value()?.into()),
                 "--resume" => read.resume = true,
-                _ => return Err(format!("unknown argument {name}: --epochs, --storage, --folder or --resume").into()),
+                "--measure" => read.measure = true,
+                _ => {
+                    let known = "--epochs, --storage, --folder, --resume or --measure";
+                    return Err(format!("unknown argument {name}: {known}").into());
+                }
             }
         }
         Ok(read)
@@ -55,10 +66,14 @@ pub(crate) trait Task {
     fn validate(&self, model: &Self::Model) -> Result<(&'static str, f32)>;
 }
 
-/// Trains with AdamW and with VRAdam and prints the curves. Returns the last number of each.
+/// Trains with AdamW and with VRAdam and prints the curves. Returns the last number of each; none after a measurement.
 pub(crate) fn train(task: &impl Task, arguments: &Arguments) -> Result<Vec<f32>> {
     let (device, setup) = Device::wgpu_options().init_with_setup()?;
     let device = device.autodiff();
+    if arguments.measure {
+        measure(task, &device, &setup)?;
+        return Ok(Vec::new());
+    }
     let rules: [(&str, f64, Box<dyn Rule>); 2] = [
         ("adamw", 4e-3, Box::new(AdamW { weight_decay: 0.01, ..AdamW::default() })),
         ("vradam", 4e-3, Box::new(VRAdam { weight_decay: 0.01, ..VRAdam::default() })),
@@ -83,8 +98,7 @@ pub(crate) fn train(task: &impl Task, arguments: &Arguments) -> Result<Vec<f32>>
         let mut number = task.validate(&model)?.1;
         for epoch in begin..arguments.epochs {
             for batch in 0..task.batches() {
-                let loss = task.loss(&model, epoch, batch);
-                let grads = GradientsParams::from_grads(loss.backward(), &model);
+                let grads = grads(task, &model, epoch, batch);
                 model = optim.step(rates.step(), model, grads)?;
             }
             let (what, value) = task.validate(&model)?;
@@ -100,6 +114,32 @@ pub(crate) fn train(task: &impl Task, arguments: &Arguments) -> Result<Vec<f32>>
         last.push(number);
     }
     Ok(last)
+}
+
+/// Times training steps with Burn's AdamW and with this crate's, in turn.
+fn measure(task: &impl Task, device: &Device, setup: &WgpuSetup) -> Result<()> {
+    let model = task.model(device);
+    let optim = adamw(&model, setup)?;
+    let mut runs = [("Burn", Run::burn(task.model(device))), ("here", Run::here(model, optim))];
+    let mut times: [[Vec<Duration>; 2]; 2] = Default::default();
+    for step in 0..34 {
+        for ((_, run), [whole, optimizer]) in runs.iter_mut().zip(&mut times) {
+            let begin = Instant::now();
+            let [_, took] = run.step(device, |model| grads(task, model, 0, step % task.batches()))?;
+            if step >= 4 {
+                whole.push(begin.elapsed());
+                optimizer.push(took);
+            }
+        }
+    }
+    for ((name, _), [whole, optimizer]) in runs.iter().zip(&mut times) {
+        println!("{name}: a training step {:.2} ms, of them the optimizer {:.2} ms", median(whole), median(optimizer));
+    }
+    Ok(())
+}
+
+fn grads<T: Task>(task: &T, model: &T::Model, epoch: usize, batch: usize) -> GradientsParams {
+    GradientsParams::from_grads(task.loss(model, epoch, batch).backward(), model)
 }
 
 /// The numbers below `count` in an order that depends on the epoch.

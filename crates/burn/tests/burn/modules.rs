@@ -6,7 +6,7 @@ use burn::module::{Module, Param, ParamGroup};
 use burn::nn::Linear;
 use burn::optim::{AdamWConfig, GradientsParams, SgdConfig};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
-use wgpu_optim::{AdamW, Clip, Sgd};
+use wgpu_optim::{Accumulate, AdamW, Clip, SAdam, Sgd};
 use wgpu_optim_burn::{WgpuOptimizer, burn, wgpu_optim};
 
 use crate::support::{Mlp, difference, exclusive, linear, random, shared, values};
@@ -204,8 +204,7 @@ fn a_loaded_record_continues_by_path() {
             for (to, from) in
                 [(&mut fresh.first, &ours.first), (&mut fresh.second, &ours.second), (&mut fresh.third, &ours.third)]
             {
-                let take = |param: &Param<Tensor<2>>| Param::from_tensor(param.val().inner().autodiff());
-                to.weight = take(&from.weight);
+                to.weight = Param::from_tensor(from.weight.val().inner().autodiff());
                 let bias = from.bias.as_ref().unwrap().val().inner().autodiff();
                 to.bias = Some(Param::from_tensor(bias));
             }
@@ -390,12 +389,9 @@ fn rows_move_with_their_states() {
     let set = optim.engine().row_set("splats").unwrap();
     optim.engine_mut().set_row_count(set, 6).unwrap();
     optim.engine().write_mask(set, &[1, 1, 0, 1, 1, 1]).unwrap();
-    let step = |optim: &mut WgpuOptimizer, model: Splats| {
-        let loss = model.centres.val().sum() + model.colours.val().sum() * 2.0;
-        let grads = GradientsParams::from_grads(loss.backward(), &model);
-        optim.step((), model, grads).unwrap()
-    };
-    model = step(&mut optim, model);
+    let loss = model.centres.val().sum() + model.colours.val().sum() * 2.0;
+    let grads = GradientsParams::from_grads(loss.backward(), &model);
+    model = optim.step((), model, grads).unwrap();
     let row = |values: &[f32], row: usize| values[row * 3..][..3].to_vec();
     let centres = values(&model)[0].1.clone();
     assert_eq!(row(&centres, 1), [2.0, 3.0, 4.0]);
@@ -449,11 +445,10 @@ fn threads_see_whole_steps() {
 /// A parameter without a gradient keeps its values, its states and its count of steps, as in Burn.
 #[test]
 fn parameters_without_a_gradient_stay() {
-    for (gpu, gathers) in [(shared(), false), (exclusive(), false), (shared(), true)] {
+    for gpu in [shared(), exclusive()] {
         let mut ours = Mlp::new(&gpu.device);
         let mut theirs = ours.clone();
         let options = WgpuOptimizer::new(adamw()).with_setup(&gpu.setup);
-        let options = if gathers { options.with_gathered_gradients() } else { options };
         let (mut optim, mut burns) = (options.init(&ours).unwrap(), burns().init());
         for step in 0..9 {
             let without = |model: &Mlp, mut grads: GradientsParams| {
@@ -493,4 +488,57 @@ fn parameters_without_a_gradient_stay() {
         let worst = difference(&ours, &theirs);
         assert!(worst < 2e-6, "{worst}");
     }
+}
+
+/// Probes need losses, and no gradient of every parameter.
+#[test]
+fn a_rule_that_probes_leaves_parameters_without_a_gradient() {
+    let gpu = shared();
+    let model = Mlp::new(&gpu.device);
+    let rule = SAdam { lr: 0.01, ..SAdam::default() };
+    let mut optim = WgpuOptimizer::new(rule).with_setup(&gpu.setup).init(&model).unwrap();
+    let before = values(&model);
+    let model = optim
+        .step_with((), model, |model| {
+            let mut grads = model.grads(0);
+            grads.remove::<2>(model.second.weight.id);
+            (model.loss(0), grads)
+        })
+        .unwrap();
+    let after = values(&model);
+    for (before, after) in before.iter().zip(&after) {
+        assert_eq!(before == after, before.0 == "second.weight", "{}", before.0);
+    }
+}
+
+/// Micro-batches with a kept clone between them: their mean is the gradient of the step.
+#[test]
+fn micro_batches_add_up() {
+    let gpu = shared();
+    let mut ours = Mlp::new(&gpu.device);
+    let mut theirs = ours.clone();
+    let options = WgpuOptimizer::new(adamw()).with(|builder| {
+        builder.accumulate(Accumulate::Mean(3));
+        Ok(())
+    });
+    let (mut optim, mut burns) = (options.with_setup(&gpu.setup).init(&ours).unwrap(), burns().init());
+    for window in 0..4 {
+        let before = ours.clone();
+        for batch in 0..2 {
+            let grads = ours.grads(3 * window + batch);
+            ours = optim.accumulate(ours, grads).unwrap();
+        }
+        assert_eq!(values(&ours), values(&before));
+        let grads = ours.grads(3 * window + 2);
+        ours = optim.step(1e-2, ours, grads).unwrap();
+        let loss = theirs.loss(3 * window) + theirs.loss(3 * window + 1) + theirs.loss(3 * window + 2);
+        let grads = GradientsParams::from_grads(loss.div_scalar(3.0).backward(), &theirs);
+        theirs = burns.step(1e-2, theirs, grads);
+    }
+    let worst = difference(&ours, &theirs);
+    assert!(worst < 2e-6, "{worst}");
+    let mut plain = WgpuOptimizer::new(adamw()).with_setup(&gpu.setup).init(&ours).unwrap();
+    let grads = ours.grads(0);
+    let error = plain.accumulate(ours, grads).unwrap_err().to_string();
+    assert!(error.contains("built without accumulate"), "{error}");
 }

@@ -2,7 +2,7 @@
 
 use burn::optim::{AdamConfig, AdamWConfig};
 use wgpu_optim::checkpoint::{Checkpoint, Fit};
-use wgpu_optim::{Adam, AdamW, Ema, Lion, Sgd};
+use wgpu_optim::{Adam, AdamW, Ema, Lion, Optimizer, Sgd};
 use wgpu_optim_burn::{WgpuOptimizer, burn, wgpu_optim};
 
 use crate::support::{Mlp, difference, shared, values};
@@ -129,14 +129,14 @@ fn averages_change_places_with_the_weights() {
         builder.ema(Ema { decay: 0.5, warmup: false });
         Ok(())
     });
-    let mut optim = options.with_gathered_gradients().with_setup(&gpu.setup).init(&model).unwrap();
+    let mut optim = options.with_setup(&gpu.setup).init(&model).unwrap();
     let model = train(&mut optim, model, 0..4);
     let weights = values(&model);
     let kept = model.clone();
-    let (model, ()) = optim.with_engine(model, |engine, encoder| engine.swap_ema(encoder)).unwrap();
+    let (model, ()) = optim.with_engine(model, Optimizer::swap_ema).unwrap();
     let average = values(&model);
     assert_ne!(average, weights);
-    let (model, ()) = optim.with_engine(model, |engine, encoder| engine.swap_ema(encoder)).unwrap();
+    let (model, ()) = optim.with_engine(model, Optimizer::swap_ema).unwrap();
     assert_eq!(values(&model), weights);
     assert_eq!(values(&kept), weights, "the kept clone of before the swap");
 }
