@@ -3,7 +3,7 @@
 use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::{DType, Tensor};
-use wgpu_optim::{EvalRequest, PendingStep};
+use wgpu_optim::{EvalRequest, PendingStep, Rule};
 
 use crate::error::{Error, Result};
 use crate::optimizer::{WgpuOptimizer, evaluates};
@@ -69,12 +69,13 @@ impl WgpuOptimizer {
         module: M,
         mut evaluate: impl FnMut(&M) -> E,
     ) -> Result<M> {
-        if !evaluates(self.options.rule()) {
+        if !self.options.rules().any(evaluates) {
             let (_, grads) = evaluate(&module).into().split(&module);
             return self.step(lr, module, grads);
         }
         self.set_rates(&lr.into())?;
-        let waits = self.options.rule().procedure().is_some_and(|procedure| procedure.reads_back());
+        let reads_back = |rule: &dyn Rule| rule.procedure().is_some_and(|procedure| procedure.reads_back());
+        let waits = self.options.rules().any(reads_back);
         let mut module = self.with_engine(module, |_, _| Ok(()))?.0;
         let mut step = self.engine.begin_step()?;
         // The loss of the evaluation that gave the gradients is also the loss at the parameters, which probes begin with.

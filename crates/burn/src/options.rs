@@ -37,8 +37,8 @@ impl Options {
         self
     }
 
-    /// Settings of their own for the parameters that `group` matches, by id or by path, as Burn's `ModuleOptimizer::with_group`. Of several
-    /// groups that match, the last one counts.
+    /// Settings of their own, or another rule, for the parameters that `group` matches, by id or by path, as Burn's
+    /// `ModuleOptimizer::with_group`. Of several groups that match, the last one counts. Clip, storage and checkpoint are those of all groups.
     #[must_use]
     pub fn with_group(mut self, group: ParamGroup, rule: impl Into<Box<dyn Rule>>) -> Self {
         self.groups.push((group, rule.into()));
@@ -101,7 +101,8 @@ impl Options {
     pub(crate) fn change(&self, builder: &mut Builder) -> Result<()> {
         builder.storage(self.storage.clone());
         // A parameter that the loss does not use has no gradient. Integrators need the gradients of all.
-        builder.partial_steps(self.rule.procedure().is_none_or(|procedure| procedure.needs_call().is_none()));
+        let allows = |rule: &dyn Rule| rule.procedure().is_none_or(|procedure| procedure.needs_call().is_none());
+        builder.partial_steps(self.rules().all(allows));
         self.clip.map(|clip| builder.clip(clip));
         self.changes.iter().try_for_each(|change| change(builder)).map_err(Error::from)
     }
@@ -116,8 +117,9 @@ impl Options {
         self.groups.iter().rposition(|(group, _)| group.matches(&id, Some(path))).map_or(0, |number| number + 1)
     }
 
-    pub(crate) fn rule(&self) -> &dyn Rule {
-        self.rule.as_ref()
+    /// The rules of all groups.
+    pub(crate) fn rules(&self) -> impl Iterator<Item = &dyn Rule> {
+        std::iter::once(&self.rule).chain(self.groups.iter().map(|(_, rule)| rule)).map(|rule| &**rule)
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use burn::optim::OptimizerRecord;
 use burn::tensor::TensorData;
 use burn_pack::{Reader, Scalar};
+use wgpu_optim::Rule;
 
 use crate::error::{Error, Result};
 use crate::optimizer::WgpuOptimizer;
@@ -21,11 +22,11 @@ impl WgpuOptimizer {
     /// paths, and by their ids where the record has no path.
     ///
     /// # Errors
-    /// The optimizer is not Adam or AdamW, or has `amsgrad` where the record has not; a parameter has some states in the record and not all, or states
+    /// A group has another rule than Adam or AdamW, or has `amsgrad` where the record has not; a parameter has some states in the record and not all, or states
     /// of another shape. Nothing is changed then. A parameter without any states in the record is one that Burn has not stepped: it begins anew.
     pub fn restore_record(&mut self, record: OptimizerRecord) -> Result<()> {
-        let name = self.options.rule().name();
-        if !["adam", "adamw"].contains(&name) {
+        let mut names = self.options.rules().map(Rule::name);
+        if let Some(name) = names.find(|name| !["adam", "adamw"].contains(name)) {
             return Err(Error::Usage(format!(
                 "a record of Burn's Adam or AdamW does not fit {name}: use the rule Adam or AdamW"
             )));

@@ -277,6 +277,32 @@ fn groups_and_rates_are_burns() {
     assert!(error.contains("with_group"), "{error}");
 }
 
+#[test]
+fn a_group_has_another_rule() {
+    let gpu = shared();
+    let mut ours = Mlp::new(&gpu.device);
+    let mut theirs = ours.clone();
+    let biases = ParamGroup::from_predicate("bias");
+    let mut optim = WgpuOptimizer::new(adamw())
+        .with_group(biases.clone(), Sgd { lr: 0.1, ..Sgd::default() })
+        .with_setup(&gpu.setup)
+        .init(&ours)
+        .unwrap();
+    let mut burns = burns().init().with_group(biases.clone(), SgdConfig::new().build(), None);
+    let mut rates = ModuleLrScheduler::new(ConstantLr::new(1e-2)).with_group(biases, ConstantLr::new(0.1));
+    for step in 0..6 {
+        let (a, b) = (ours.grads(step), theirs.grads(step));
+        let kept = (step == 3).then(|| (ours.clone(), values(&ours)));
+        ours = optim.step(rates.step(), ours, a).unwrap();
+        theirs = burns.step(rates.step(), theirs, b);
+        if let Some((kept, before)) = kept {
+            assert_eq!(values(&kept), before);
+        }
+    }
+    let worst = difference(&ours, &theirs);
+    assert!(worst < 2e-6, "{worst}");
+}
+
 /// The clip is by the norm of all gradients, not of each tensor as Burn's.
 #[test]
 fn the_clip_is_by_the_norm_of_all_gradients() {
