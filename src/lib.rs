@@ -57,7 +57,7 @@ pub use error::{Error, Result};
 #[cfg(feature = "checkpoint")]
 pub use gpu::Snapshot;
 pub use gpu::layout::memory;
-pub use gpu::{Builder, Group, Optimizer, PendingStep, RowSet, Tensor, read_buffer};
+pub use gpu::{Builder, Cut, Group, Optimizer, PendingStep, RowSet, Tensor, read_buffer};
 #[doc(hidden)]
 pub use gpu::{Class, Stage};
 #[cfg(feature = "checkpoint")]

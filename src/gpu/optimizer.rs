@@ -186,15 +186,22 @@ impl Optimizer {
         self.kernels.dispatches.iter().filter(|l| l.accumulate.is_some()).count()
     }
 
-    /// The totals of the last step's sums: one record over all tensors, then one record per tensor. A record has one vec4 per total, the
+    /// The totals of the last recorded round of sums: one record over all tensors, then one record per tensor. A record has one vec4 per total, the
     /// coefficients of 1, c and c² in the clip factor c: the totals of the rule, then, with a clip by norm or a test for finite numbers, the
     /// squared norm of the gradient before the clip and the count of its numbers that are not finite. Between [`record_sums`](Self::record_sums) and
-    /// [`record_update`](Self::record_update), the caller may add record 0 of other optimizers or other machines to record 0. `None` where
-    /// the step has no sums.
+    /// [`record_update`](Self::record_update), the caller may add record 0 of other optimizers or other machines to record 0, and the record of a
+    /// tensor to the record of a tensor of which other optimizers step the rest. Every optimizer must then hold the same bits. `None` where the
+    /// step has no sums.
     #[must_use]
     pub fn totals(&self) -> Option<&wgpu::Buffer> {
         let sums = self.placement.classes[0].sums.sums > 0 || self.spec.around.sums();
-        self.kernels.rounds.first().filter(|_| sums).map(|r| &r.totals)
+        self.kernels.rounds.get(self.scalars.half_round()).filter(|_| sums).map(|r| &r.totals)
+    }
+
+    /// The count of rounds of sums that a step makes: 2 where the rule sums gradients that a clip by norm changed, 0 or 1 elsewhere.
+    #[must_use]
+    pub const fn sum_rounds(&self) -> usize {
+        self.kernels.main_rounds
     }
 
     /// The loss scale, one f32: bind it in the loss kernel. The buffer belongs to the optimizer; only read it.

@@ -376,6 +376,7 @@ impl Builder {
             group,
             home,
             frozen: false,
+            own: None,
             storage: None,
             formats: Formats::default(),
         });

@@ -9,6 +9,7 @@ mod create;
 pub(crate) mod memory;
 pub(crate) mod places;
 pub(crate) mod plan;
+pub(crate) mod ranges;
 mod row_checks;
 mod rows;
 mod settings;

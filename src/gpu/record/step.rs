@@ -88,6 +88,7 @@ impl Optimizer {
     /// [`record_update`](Self::record_update), uses the settings at this call. Submit the sums before the update. The half step ends without
     /// a step where its encoder is dropped, and at the next recorded call, restore, change of the step count, or change of a setting that is
     /// computed ahead.
+    /// Where [`sum_rounds`](Self::sum_rounds) is 2, [`record_next_sums`](Self::record_next_sums) comes between the two.
     ///
     /// # Errors
     /// As [`step`](Self::step); the optimizer has dynamic gradients.
@@ -96,36 +97,64 @@ impl Optimizer {
             return Err(Error::Usage("a step with dynamic gradients has no halves: call step_with_grads".to_owned()));
         }
         self.check_whole()?;
-        if self.kernels.main_rounds > 1 {
-            return Err(Error::Usage(format!(
-                "{} with a clip by norm makes two rounds of sums and cannot be halved",
-                self.spec.groups[0].rule.name()
-            )));
-        }
         let slot = self.begin_call(None)?;
         if self.kernels.main_rounds > 0 {
             self.sum(&mut self.begin_pass(encoder), 0, &slot, None);
         }
-        self.scalars.keep_half(encoder, slot);
+        self.scalars.keep_half(encoder, slot, 0);
         Ok(())
+    }
+
+    /// Records the decisions from the totals of the first round of sums, and the sums of the second round into [`totals`](Self::totals), which is
+    /// then another buffer.
+    ///
+    /// # Errors
+    /// No [`record_sums`](Self::record_sums) came before, or the step has no further round of sums ([`sum_rounds`](Self::sum_rounds)).
+    pub fn record_next_sums(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
+        self.check_trains()?;
+        self.check_buffers()?;
+        let round = self.scalars.half_round() + 1;
+        if round >= self.kernels.main_rounds {
+            return Err(Error::Usage(
+                "record_next_sums is for a step with a round of sums that is not recorded yet".to_owned(),
+            ));
+        }
+        let slot = self.scalars.take_half()?;
+        {
+            let mut pass = self.begin_pass(encoder);
+            self.conclude(&mut pass, round - 1, &slot);
+            self.sum(&mut pass, round, &slot, None);
+        }
+        self.scalars.keep_half(encoder, slot, round);
+        Ok(())
+    }
+
+    /// Records the decisions from the totals of a round.
+    fn conclude(&self, pass: &mut wgpu::ComputePass<'_>, round: usize, slot: &Slot) {
+        let round = self.kernels.rounds[..self.kernels.main_rounds].get(round);
+        if let Some((round, conclude)) = round.and_then(|round| Some((round, round.conclude.as_ref()?))) {
+            round.finish(pass, conclude, slot);
+        }
     }
 
     /// Records the second half: the decision from the totals, and the update.
     ///
     /// # Errors
-    /// No [`record_sums`](Self::record_sums) came before, or the half step ended; the average of the weights is swapped in, or the parameters
-    /// are at the point of evaluation.
+    /// No [`record_sums`](Self::record_sums) came before, or the half step ended, or a second round of sums is not recorded; the average of the
+    /// weights is swapped in, or the parameters are at the point of evaluation.
     pub fn record_update(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
         self.check_trains()?;
         self.check_buffers()?;
+        let last = self.kernels.main_rounds.saturating_sub(1);
+        if last > self.scalars.half_round() {
+            return Err(Error::Usage(
+                "record_update needs a record_next_sums before it: the step has two rounds of sums".to_owned(),
+            ));
+        }
         let slot = self.scalars.take_half()?;
         {
             let mut pass = self.begin_pass(encoder);
-            if let Some(round) = self.kernels.rounds[..self.kernels.main_rounds].first()
-                && let Some(conclude) = &round.conclude
-            {
-                round.finish(&mut pass, conclude, &slot);
-            }
+            self.conclude(&mut pass, last, &slot);
             self.update(&mut pass, &slot, None);
         }
         self.finish(encoder, slot);

@@ -76,6 +76,11 @@ impl Checkpoint {
         self.tensor(tensor)?.params()
     }
 
+    /// The tensors with their names and shapes, in order.
+    pub fn shapes(&self) -> impl Iterator<Item = (&str, &[usize])> {
+        self.contents.tensors.iter().map(|tensor| (tensor.name.as_str(), tensor.shape.as_slice()))
+    }
+
     pub(super) fn tensor(&self, name: &str) -> Option<&Arrays> {
         self.contents.tensors.iter().find(|tensor| tensor.name == name)
     }

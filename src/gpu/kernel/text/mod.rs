@@ -95,9 +95,9 @@ impl Class {
         let evaluates = self.evaluated.is_some();
         let wanted: &[(&str, bool)] = match stage {
             Stage::Stats => &[("wo_stats", true)],
-            // Only a step with one round of sums has two halves.
+            // The rounds of a procedure belong to steps that cannot be halved.
             Stage::Finalize => {
-                let halves = self.round == Round::Only;
+                let halves = matches!(self.round, Round::Only | Round::First | Round::Second);
                 let waits = self.waits() && !self.round.is_later();
                 &[("wo_finalize", true), ("wo_reduce", halves), ("wo_conclude", halves), ("wo_wait", waits)]
             }
