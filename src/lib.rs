@@ -102,6 +102,8 @@ pub mod guide {
     pub mod row_sets {}
     #[doc = include_str!("../docs/guide/rules.md")]
     pub mod rules {}
+    #[doc = include_str!("../docs/guide/scale.md")]
+    pub mod scale {}
     #[doc = include_str!("../docs/guide/storage.md")]
     pub mod storage {}
 }
