@@ -94,6 +94,8 @@ pub mod guide {
     pub mod evaluating {}
     #[doc = include_str!("../docs/guide/glossary.md")]
     pub mod glossary {}
+    #[doc = include_str!("../docs/guide/groups.md")]
+    pub mod groups {}
     #[doc = include_str!("../docs/guide/numerics.md")]
     pub mod numerics {}
     #[doc = include_str!("../docs/guide/problems.md")]

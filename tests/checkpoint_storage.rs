@@ -521,7 +521,7 @@ fn packed_arrays_are_checked_before_use() {
     refused("a map of nothing", &more, &["a map of `n/", "which is not there in U8"]);
     let more = maps("signed", "\"m\":\"unsigned\",\"m\":\"signed\"");
     refused("a map twice", &more, &["`tensors`: `maps`: ", "`m` appears twice"]);
-    refused("a newer version", &told("\"version\":2", "\"version\":3"), &["version 3", "up to 2"]);
+    refused("a newer version", &told("\"version\":2", "\"version\":4"), &["version 4", "up to 3"]);
 }
 
 /// What the encoder of blocks cannot have written, and what it can.

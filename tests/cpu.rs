@@ -10,7 +10,8 @@ mod support {
 
 use wgpu_optim::cpu::{Number, Optimizer};
 use wgpu_optim::optim::{
-    ALL, AdaBelief, Adai, AdaiW, Adam, AdamW, Lamb, Lion, NormOf, ProxSgd, RmsProp, Rule, Sgd, VRAdam, Value,
+    ALL, AdaBelief, Adai, AdaiW, Adam, AdamW, FlowAdam, Integrator, Lamb, Lion, NormOf, ProxSgd, RmsProp, Rule, SAdam,
+    Sgd, VRAdam, Value,
 };
 use wgpu_optim::{Error, Group};
 
@@ -141,12 +142,23 @@ fn cautious_vradam_without_beta3_is_cautious_adamw() {
 }
 
 #[test]
-fn cautious_is_one_value_for_all_groups() {
-    let rules = [Adam::default(), Adam { cautious: true, ..Adam::default() }];
-    let [plain, cautious] = rules.map(|rule| rule.boxed());
-    let built = host::builder([("all", plain), ("other", cautious)], [("w", 0, 3)]).build_cpu::<f64>();
-    let error = built.expect_err("two values").to_string();
-    assert!(error.contains("cautious is false in group") && error.contains("one value for all groups"), "{error}");
+fn groups_with_and_without_caution_are_two_rules() {
+    let rules = || [Adam::default(), Adam { cautious: true, ..Adam::default() }].map(|rule| rule.boxed());
+    let [plain, cautious] = rules();
+    let builder = host::builder([("all", plain), ("other", cautious)], [("w", 0, 3), ("u", 1, 3)]);
+    let mut both = builder.build_cpu::<f64>().expect("it is built");
+    let mut moved = [vec![0.0; 3], vec![0.0; 3]];
+    let mut alone = [vec![vec![0.0; 3]], vec![vec![0.0; 3]]];
+    let mut separate =
+        rules().map(|rule| host::builder([("all", rule)], [("w", 0, 3)]).build_cpu::<f64>().expect("it is built"));
+    for grads in [[1.0, -2.0, 0.5], [-0.5, -1.0, 0.25]] {
+        step(&mut both, &mut moved, &[grads.to_vec(), grads.to_vec()]);
+        for (optimizer, params) in separate.iter_mut().zip(&mut alone) {
+            step(optimizer, params, &[grads.to_vec()]);
+        }
+    }
+    assert_eq!(moved.to_vec(), alone.concat());
+    assert_ne!(moved[0], moved[1], "the first element disagrees in the second step");
 }
 
 /// Where no element agrees, the factor ends at 1000, and only the decay moves.
@@ -556,8 +568,9 @@ fn an_optimizer_that_makes_no_sense_is_refused() {
         host::builder(groups, tensors).build_cpu::<f64>().expect_err("refused")
     };
     let adamw = || Box::<AdamW>::default();
-    let mixed = new(vec![group("a", adamw()), group("b", Box::<Lion>::default())], vec![]);
-    assert!(mixed.to_string().contains("group `b` holds lion, group `default` adamw"), "{mixed}");
+    let flow = FlowAdam { integrator: Integrator::Rk4, ..FlowAdam::default() };
+    let both = new(vec![group("a", Box::<SAdam>::default()), group("b", Box::new(flow))], vec![]);
+    assert!(both.to_string().contains("group `default` holds sadam, group `b` flowadam: both evaluate"), "{both}");
     let twice = new(vec![group("default", adamw()), group("a", adamw()), group("a", adamw())], vec![]);
     assert!(matches!(twice, Error::Duplicate { kind: "group", .. }));
     let twice = new(vec![group("a", adamw())], vec![("w", 0, 1), ("w", 0, 1)]);

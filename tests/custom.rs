@@ -50,7 +50,11 @@ fn bc(beta: f64, t: u64) -> f64 {
 }
 
 fn adamw(lr: f64, weight_decay: f64) -> CustomRule {
-    CustomRule::from_wgsl("my_adamw", ADAMW)
+    adamw_of(ADAMW, lr, weight_decay)
+}
+
+fn adamw_of(text: &str, lr: f64, weight_decay: f64) -> CustomRule {
+    CustomRule::from_wgsl("my_adamw", text)
         .expect("the text is a rule")
         .setting("lr", lr, Range::NOT_NEGATIVE)
         .setting("beta1", 0.9, Range::BELOW_ONE)
@@ -602,17 +606,27 @@ fn mistakes_in_the_methods_are_reported_by_check() {
 }
 
 #[test]
-fn groups_of_one_optimizer_hold_one_text() {
-    let other = ADAMW.replace("sqrt(v)", "v");
-    let build = |rule: CustomRule| {
+fn two_texts_are_two_rules_even_with_one_name() {
+    let step = |other: CustomRule| {
         let mut builder = Optimizer::builder(adamw(0.1, 0.0));
-        builder.group("other", rule);
-        builder.tensor(Group::DEFAULT, "w", &[1]);
-        builder.build(&GPU.device, &GPU.queue).map(|_| ())
+        let group = builder.group("other", other);
+        let tensors = [builder.tensor(Group::DEFAULT, "w", &[3]), builder.tensor(group, "u", &[3])];
+        let mut optimizer = builder.build(&GPU.device, &GPU.queue).expect("it is built");
+        for tensor in tensors {
+            optimizer.write_grad(tensor, &[1.0, -2.0, 0.5]).expect("the length fits");
+        }
+        GPU.run(|encoder| optimizer.step(encoder)).expect("a step");
+        let read = |tensor| pollster::block_on(optimizer.read_param(tensor)).expect("it is read");
+        (optimizer.dispatches(), tensors.map(read))
     };
-    build(adamw(0.2, 0.1)).expect("settings may differ");
-    let rule = CustomRule::from_wgsl("my_adamw", &other).expect("the text is a rule");
-    assert!(build(rule).is_err_and(|e| e.to_string().contains("another my_adamw")));
+    let (dispatches, [same, half]) = step(adamw(0.05, 0.0));
+    assert_eq!(dispatches, 1, "one rule with other settings shares the dispatch");
+    assert!(same.iter().zip(&half).all(|(same, half)| (half / same - 0.5).abs() < 1e-5), "{same:?} {half:?}");
+    let text = ADAMW.replace("return ", "return 3.0 * (").replace("eps_hat);", "eps_hat));");
+    let (dispatches, [plain, triple]) = step(adamw_of(&text, 0.1, 0.0));
+    assert_eq!(dispatches, 2);
+    assert_eq!(plain, same);
+    assert!(plain.iter().zip(&triple).all(|(plain, triple)| (triple / plain - 3.0).abs() < 1e-5), "{triple:?}");
 }
 
 #[test]

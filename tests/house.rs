@@ -1,7 +1,7 @@
 //! The structure of `src/`, read as text: imports run one way, every folder has a description, and every file lies in a folder.
 //!
 //! The test sees `use` lines only, and neither paths inside expressions nor modules under `#[cfg(test)]`. Two imports are
-//! allowed: that of `Optimizer` in a file with `impl Optimizer` blocks, and the re-export of a folder's own files by its `mod.rs`.
+//! allowed: that of `Optimizer` or `Part` in a file with `impl` blocks of this type, and the re-export of a folder's own files by its `mod.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -22,7 +22,8 @@ struct Use {
 struct File {
     path: String,
     uses: Vec<Use>,
-    extends_optimizer: bool,
+    /// The types among `Optimizer` and `Part` that have `impl` blocks in the file.
+    extends: Vec<&'static str>,
 }
 
 /// The files of a crate by their modules.
@@ -36,9 +37,14 @@ impl House {
             if matches!(module.last().map(String::as_str), Some("mod" | "lib")) {
                 module.pop();
             }
-            let mut blocks = text.lines().filter(|line| line.starts_with("impl") && !line.contains(" for "));
-            let extends_optimizer = blocks.any(|line| line.contains(" Optimizer {") || line.contains(" Optimizer<"));
-            (module, File { path: path.to_owned(), uses: uses(text), extends_optimizer })
+            let blocks: Vec<&str> =
+                text.lines().filter(|line| line.starts_with("impl") && !line.contains(" for ")).collect();
+            let has_block = |of: &str| {
+                let [plain, generic] = [format!(" {of} {{"), format!(" {of}<")];
+                blocks.iter().any(|line| line.contains(&plain) || line.contains(&generic))
+            };
+            let extends = ["Optimizer", "Part"].into_iter().filter(|of| has_block(of)).collect();
+            (module, File { path: path.to_owned(), uses: uses(text), extends })
         };
         Self(files.into_iter().map(file).collect())
     }
@@ -86,8 +92,8 @@ impl House {
                 let Some(target) = target.filter(|target| target != module) else { continue };
                 let is_folder = file.path.ends_with("mod.rs") || file.path == "lib.rs";
                 let own = one.public && is_folder && target.starts_with(module);
-                let optimizer = file.extends_optimizer && path.last().is_some_and(|name| name == "Optimizer");
-                if !own && !optimizer {
+                let extended = path.last().is_some_and(|name| file.extends.contains(&name.as_str()));
+                if !own && !extended {
                     let line = format!("src/{}:{}: use {}", file.path, one.line, one.path.join("::"));
                     of_file.entry(target).or_default().insert(line);
                 }

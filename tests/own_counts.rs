@@ -597,7 +597,7 @@ fn torch_has_a_step_count_for_every_tensor() {
     let mut plain = builder.clone();
     let mut plain = plain.partial_steps(false).build(&GPU.device, &GPU.queue).unwrap();
     let error = restore_torch("torch", bytes, &mut plain).unwrap_err().to_string();
-    assert!(error.contains("the optimizer has one count for all, tell its builder partial_steps(true)"), "{error}");
+    assert!(error.contains("all tensors of a rule have one count, tell the builder partial_steps(true)"), "{error}");
 }
 
 #[test]

@@ -128,13 +128,13 @@ impl Parts {
     }
 
     fn step(&mut self) {
-        self.each(|optimizer, encoder| optimizer.record_sums(encoder));
+        self.each(Optimizer::record_sums);
         self.exchange();
         for _ in 1..self.optimizers[0].sum_rounds() {
-            self.each(|optimizer, encoder| optimizer.record_next_sums(encoder));
+            self.each(Optimizer::record_next_sums);
             self.exchange();
         }
-        self.each(|optimizer, encoder| optimizer.record_update(encoder));
+        self.each(Optimizer::record_update);
         self.gather();
     }
 

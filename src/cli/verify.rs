@@ -13,6 +13,9 @@ use super::place::Place;
 use super::rules::{Named, Optimizers, Storages};
 use super::{PASSED, PAST, help};
 
+/// Elements of the largest tensors of the case with all rules in one optimizer.
+const TOGETHER_SIZE: usize = 1025;
+
 /// Check every optimizer's step against the f64 reference, on this adapter
 ///
 /// Each case takes single steps from random f32 numbers in several tensors and groups, and compares every parameter and state. The
@@ -71,7 +74,13 @@ pub(super) fn run(options: &Options) -> Result<u8, Failure> {
     out.header(backend.gpu().map(|gpu| &gpu.info))?;
     out.text(format_args!("on {}", backend.describe()))?;
     let named = !options.cases.is_empty() || !options.optimizers.names.is_empty();
-    let reports = check(&options.cases(), &backend, named, &out)?;
+    let mut reports = check(&options.cases(), &backend, named, &out)?;
+    if let Some(gpu) = backend.gpu().filter(|_| !named && options.storages.given.is_empty()) {
+        let together = verify::report_together(gpu, TOGETHER_SIZE)?;
+        out.json(&together)?;
+        out.text(Report { case: "all rules in one optimizer".to_owned(), ..together.clone() })?;
+        reports.push(together);
+    }
     let passed = reports.iter().filter(|report| report.passed).count();
     out.text(format_args!("{passed} of {} cases passed", reports.len()))?;
     Ok(if passed == reports.len() { PASSED } else { PAST })

@@ -26,6 +26,28 @@ pub(crate) struct Surroundings<F> {
     pub(crate) squares: Vec<Squares>,
     /// The gradients of this step as the rule sees them.
     pub(crate) prepared: Vec<Vec<F>>,
+    /// The measures of all parts, where the parts share a norm or a test: then the gradients of this step are already gathered.
+    pub(crate) joint: Option<Measures>,
+}
+
+/// What the test for finite numbers and the clip by global norm read.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Measures {
+    /// The sum of the squared gradients.
+    squares: f64,
+    /// The count of gradients that are not finite.
+    nonfinite: f64,
+}
+
+impl Measures {
+    /// The measures of both.
+    pub(crate) fn join(self, other: Self) -> Self {
+        Self { squares: self.squares + other.squares, nonfinite: self.nonfinite + other.nonfinite }
+    }
+
+    fn are_finite(self) -> bool {
+        self.nonfinite == 0.0 && in_f32(self.squares).is_finite()
+    }
 }
 
 impl<F: Number> Surroundings<F> {
@@ -44,6 +66,7 @@ impl<F: Number> Surroundings<F> {
             skipped: 0,
             squares: Vec::new(),
             prepared: Vec::new(),
+            joint: None,
         }
     }
 
@@ -72,7 +95,30 @@ impl<F: Number> Surroundings<F> {
         rows: &mut RowSets<F>,
         (takes, grads): (&[bool], &[&[F]]),
     ) -> bool {
-        let micro_batches = f64::from(std::mem::take(&mut self.micro_batches)) + 1.0;
+        let joint = self.joint.take();
+        if joint.is_none() {
+            self.gather(groups, group_of, rows, (takes, grads));
+        }
+        self.micro_batches = 0;
+        self.accumulated.iter_mut().for_each(|sum| sum.fill(F::zero()));
+        let measures = joint.unwrap_or_else(|| self.own_measures());
+        let skip = self.around.guards() && !measures.are_finite();
+        self.adapt_scale(skip);
+        if self.around.clips_norm() {
+            self.clip(groups.len(), group_of, measures.squares);
+        }
+        !skip
+    }
+
+    /// Gathers the gradients of this step, and measures them. The accumulator stays as it is.
+    pub(crate) fn gather(
+        &mut self,
+        groups: &[GroupInfo],
+        group_of: &[usize],
+        rows: &mut RowSets<F>,
+        (takes, grads): (&[bool], &[&[F]]),
+    ) {
+        let micro_batches = f64::from(self.micro_batches) + 1.0;
         let share = if let Some(Accumulate::Mean(_)) = self.around.accumulate { 1.0 / micro_batches } else { 1.0 };
         self.prepared.resize(grads.len(), Vec::new());
         self.squares = vec![Squares { clip: 1.0, ..Squares::default() }; grads.len()];
@@ -86,23 +132,22 @@ impl<F: Number> Surroundings<F> {
                 continue;
             }
             prepared.extend_from_slice(g);
-            if let Some(sum) = self.accumulated.get_mut(t) {
+            if let Some(sum) = self.accumulated.get(t) {
                 prepared.iter_mut().zip(sum.iter()).for_each(|(g, sum)| *g = *g + *sum);
-                sum.fill(F::zero());
             }
             rows.select(t, prepared);
             prepared.iter_mut().for_each(|g| *g = *g * factor);
             self.squares[t].nonfinite = prepared.iter().filter(|g| !g.is_finite()).count() as f64;
         }
         self.measure_gradients();
-        let finite = |tensor: &Squares| tensor.nonfinite == 0.0;
-        let all = in_f32(self.squares.iter().map(|tensor| tensor.gradient).sum());
-        let skip = self.around.guards() && !(all.is_finite() && self.squares.iter().all(finite));
-        self.adapt_scale(skip);
-        if self.around.clips_norm() {
-            self.clip(groups.len(), group_of);
+    }
+
+    /// The measures of the gathered gradients.
+    pub(crate) fn own_measures(&self) -> Measures {
+        Measures {
+            squares: self.squares.iter().map(|tensor| tensor.gradient).sum(),
+            nonfinite: self.squares.iter().map(|tensor| tensor.nonfinite).sum(),
         }
-        !skip
     }
 
     /// Adapts the loss scale as torch's `GradScaler`.
@@ -126,12 +171,12 @@ impl<F: Number> Surroundings<F> {
         }
     }
 
-    fn clip(&mut self, groups: usize, group_of: &[usize]) {
+    /// `all`: the squared norm over all tensors.
+    fn clip(&mut self, groups: usize, group_of: &[usize], all: f64) {
         let Some(clip) = self.around.clip else { return };
         let squares: Vec<f64> = self.squares.iter().map(|tensor| tensor.gradient).collect();
         let mut of_group = vec![0.0; groups];
         squares.iter().zip(group_of).for_each(|(square, &group)| of_group[group] += square);
-        let all = squares.iter().sum();
         for (t, prepared) in self.prepared.iter_mut().enumerate() {
             let square = match clip {
                 Clip::GlobalNorm(_) | Clip::Value(_) => all,

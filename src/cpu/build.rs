@@ -4,6 +4,7 @@ use crate::cpu::around::Surroundings;
 use crate::cpu::extent::Extent;
 use crate::cpu::number::Number;
 use crate::cpu::optimizer::Optimizer;
+use crate::cpu::part::Part;
 use crate::cpu::probe::Probes;
 use crate::cpu::procedure;
 use crate::cpu::rows::RowSets;
@@ -43,12 +44,13 @@ impl Builder {
             return Err(Error::Usage(problem.to_owned()));
         }
         spec.groups.iter().try_for_each(|group| need_cpu(group.rule.as_ref()))?;
-        Ok(Optimizer::create(spec))
+        let (parts, directory) = spec.divide();
+        Ok(Optimizer { parts: parts.into_iter().map(Part::create).collect(), spec, directory })
     }
 }
 
-impl<F: Number> Optimizer<F> {
-    /// Creates the optimizer from a checked specification.
+impl<F: Number> Part<F> {
+    /// Creates the part from its share of a checked specification.
     fn create(spec: Spec) -> Self {
         let extents: Vec<Extent> = spec.tensors.iter().map(Extent::new).collect();
         let tensor = |(tensor, extent): (usize, &Extent)| {

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use crate::Result;
 use crate::cpu::hyper::{Scaled, scale};
 use crate::cpu::number::Number;
-use crate::cpu::optimizer::Optimizer;
+use crate::cpu::part::Part;
 use crate::cpu::tensor::TensorState;
 use crate::gpu::build::spec::{GroupInfo, Tensor};
 #[cfg(feature = "checkpoint")]
 use crate::gpu::layout::units::{STEPS, WAITING};
-use crate::{Error, Result};
 
 /// The rule of every group with its scalars at the `t`-th step. Where tensors have step counts of their own, the scalars at those counts follow,
 /// with the settings of the `t`-th step, and every tensor gets the place of its own.
@@ -40,22 +40,15 @@ pub(crate) fn scale_tensors<'a, F: Number>(
     Ok(scaled)
 }
 
-impl<F: Number> Optimizer<F> {
-    /// The step count of a tensor: that of the optimizer, without the steps that left out the tensor.
-    ///
-    /// # Errors
-    /// The handle belongs to another optimizer.
-    pub fn tensor_step_count(&self, tensor: Tensor) -> Result<u64> {
+impl<F: Number> Part<F> {
+    /// The step count of a tensor.
+    pub(crate) fn tensor_step_count(&self, tensor: Tensor) -> Result<u64> {
         let tensor = self.spec.tensor(tensor)?;
         Ok(if self.spec.around.partial { self.tensors[tensor].steps } else { self.step_count })
     }
 
-    /// Sets the step count of a tensor, for example when states are restored. The progress of a rule that keeps one becomes that of as many
-    /// steps with the current settings.
-    ///
-    /// # Errors
-    /// The handle belongs to another optimizer; the builder did not set [`Builder::partial_steps`](crate::Builder::partial_steps).
-    pub fn set_tensor_step_count(&mut self, tensor: Tensor, t: u64) -> Result<()> {
+    /// Sets the step count of a tensor.
+    pub(crate) fn set_tensor_step_count(&mut self, tensor: Tensor, t: u64) -> Result<()> {
         let tensor = self.spec.tensor(tensor)?;
         if !self.spec.around.partial {
             let problem = "it has the step count of the optimizer: call set_step_count, or tell the builder with partial_steps(true)";
@@ -72,15 +65,6 @@ impl<F: Number> Optimizer<F> {
         kept.progress = progress.into_iter().map(F::from_f64).collect();
         (kept.steps, kept.waiting) = (t, false);
         kept.row_steps.iter_mut().for_each(|steps| steps.fill(F::from_f64(t as f64)));
-    }
-
-    /// The error where the builder did not allow steps that leave out tensors.
-    pub(crate) fn check_partial(&self) -> Result<()> {
-        if self.spec.around.partial {
-            return Ok(());
-        }
-        let problem = "a call that names its tensors leaves out the others: tell the builder with partial_steps(true)";
-        Err(Error::Usage(problem.to_owned()))
     }
 
     /// The numbers that are kept for a tensor, under the names of the optimizer on the GPU.

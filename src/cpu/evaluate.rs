@@ -6,7 +6,7 @@ use crate::cpu::flow::Flow;
 use crate::cpu::hyper::scale;
 use crate::cpu::number::Number;
 use crate::cpu::objective::Evaluate;
-use crate::cpu::optimizer::Optimizer;
+use crate::cpu::part::Part;
 use crate::cpu::procedure::{self, shared};
 use crate::cpu::step::{conclude, slices};
 use crate::cpu::stored::round_gradients;
@@ -15,41 +15,45 @@ use crate::optim::Rule;
 use crate::optim::procedure::Scheme;
 use crate::optim::procedure::evaluation::{EvalRequest, Evaluations};
 
-impl<F: Number> Optimizer<F> {
-    /// One step of any rule, with all its evaluations. `evaluate` gets the parameters to read and the gradients to write, and returns the loss:
-    /// first for [`EvalRequest::Gradient`] at the parameters, then for the other requests of the rule. `evaluate` must use the same
-    /// mini-batch throughout the step.
-    ///
-    /// ```
-    /// use wgpu_optim::{EvalRequest, Group, Optimizer, SAdam};
-    ///
-    /// let mut builder = Optimizer::builder(SAdam::default());
-    /// builder.tensor(Group::DEFAULT, "w", &[2]);
-    /// let mut optimizer = builder.build_cpu::<f32>()?;
-    /// let (mut w, mut g) = ([1.0, -2.0], [0.0; 2]);
-    /// optimizer.step_with(&mut [&mut w], &mut [&mut g], |evaluation, params, grads| {
-    ///     if evaluation == EvalRequest::Gradient {
-    ///         grads[0].copy_from_slice(params[0]);
-    ///     }
-    ///     Ok(params[0].iter().map(|x| f64::from(x * x) / 2.0).sum())
-    /// })?;
-    /// assert_eq!(optimizer.evaluations().losses, 2);
-    /// assert!(w[0] < 1.0 && w[1] > -2.0);
-    /// # Ok::<(), wgpu_optim::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// As [`step`](Self::step), and the errors of `evaluate`. Parameters and states are then as before the step.
-    pub fn step_with(
+impl<F: Number> Part<F> {
+    /// One step of any rule, with all its evaluations.
+    pub(crate) fn step_with(
         &mut self,
         params: &mut [&mut [F]],
         grads: &mut [&mut [F]],
         mut evaluate: impl FnMut(EvalRequest, &[&[F]], &mut [&mut [F]]) -> Result<f64>,
     ) -> Result<()> {
+        {
+            let params: Vec<&[F]> = shared(params);
+            self.check_evaluation(&params, &shared(grads))?;
+        }
+        let loss = evaluate(EvalRequest::Gradient, &shared(params), grads)?;
+        self.step_after(loss, params, grads, evaluate)
+    }
+
+    /// Checks everything that [`step_with`](Self::step_with) may refuse before the first evaluation.
+    pub(crate) fn check_evaluation(&self, params: &[&[F]], grads: &[&[F]]) -> Result<()> {
         self.mode.check_trains()?;
-        self.check_lengths(params, &shared(grads))?;
+        self.check_count("parameters", params.len())?;
+        self.check_count("gradients", grads.len())?;
+        for (t, (p, g)) in params.iter().zip(grads).enumerate() {
+            self.check_length(t, "parameter", p.len())?;
+            self.check_length(t, "gradient", g.len())?;
+        }
+        Ok(())
+    }
+
+    /// The step after the evaluation of the gradient at the parameters, which returned `loss`.
+    pub(crate) fn step_after(
+        &mut self,
+        loss: f64,
+        params: &mut [&mut [F]],
+        grads: &mut [&mut [F]],
+        mut evaluate: impl FnMut(EvalRequest, &[&[F]], &mut [&mut [F]]) -> Result<f64>,
+    ) -> Result<()> {
         let formats = self.gradient_formats();
         let mut counts = Evaluations::default();
+        counts.count(EvalRequest::Gradient);
         // The caller evaluates all tensors; the step sees the tensors that are not frozen.
         let (mut live, frozen): (Vec<&mut [F]>, Vec<&mut [F]>) =
             params.iter_mut().zip(&self.tensors).map(|(p, t)| split_at_live(p, t)).unzip();
@@ -65,18 +69,14 @@ impl<F: Number> Optimizer<F> {
             }
             Ok(loss)
         };
-        let loss = evaluate(EvalRequest::Gradient, &mut live, &mut live_grads)?;
+        if let Some(formats) = &formats {
+            round_gradients(formats, live_grads.iter_mut().map(|g| &mut **g));
+        }
         let procedure = procedure::of(&self.spec.rule().procedure());
         let stepped = procedure.step(self, loss, &mut live, &mut live_grads, &mut evaluate);
         self.evaluations.gradients += counts.gradients;
         self.evaluations.losses += counts.losses;
         stepped
-    }
-
-    /// The counts of gradients and losses that [`step_with`](Self::step_with) evaluated so far.
-    #[must_use]
-    pub const fn evaluations(&self) -> Evaluations {
-        self.evaluations
     }
 
     /// A step of a rule that integrates between evaluations.

@@ -18,6 +18,8 @@ mod hyper;
 mod number;
 mod objective;
 mod optimizer;
+mod part;
+mod partial;
 mod pass;
 mod pieces;
 mod probe;
@@ -25,7 +27,6 @@ mod procedure;
 mod remap;
 mod rows;
 mod select;
-mod settings;
 #[cfg(feature = "checkpoint")]
 mod snapshot;
 mod step;
@@ -40,3 +41,5 @@ mod warp;
 pub(crate) use crate::cpu::around::Counters;
 pub use crate::cpu::number::{Number, vector_units};
 pub use crate::cpu::optimizer::Optimizer;
+#[cfg(feature = "checkpoint")]
+pub(crate) use crate::cpu::part::Part;

@@ -2,7 +2,7 @@
 
 use crate::cpu::number::Number;
 use crate::cpu::objective::Evaluate;
-use crate::cpu::optimizer::Optimizer;
+use crate::cpu::part::Part;
 use crate::cpu::tensor::TensorState;
 use crate::optim::Scalar;
 use crate::optim::procedure::evaluation::EvalRequest;
@@ -35,13 +35,9 @@ impl<F: Number> Probes<F> {
     }
 }
 
-impl<F: Number> Optimizer<F> {
-    /// Sets the directions of the next steps' probes: for each probe, one number per element of each tensor. The optimizer normalizes them, as it
-    /// does random directions. `None`: random directions again.
-    ///
-    /// # Errors
-    /// The rule does not probe; a count or length that does not fit.
-    pub fn set_directions(&mut self, directions: Option<Vec<Vec<Vec<F>>>>) -> Result<()> {
+impl<F: Number> Part<F> {
+    /// Sets the directions of the next steps' probes: for each probe, one number per element of each tensor.
+    pub(crate) fn set_directions(&mut self, directions: Option<Vec<Vec<Vec<F>>>>) -> Result<()> {
         let Some(directions) = directions else {
             self.probes.given = None;
             return Ok(());
@@ -60,12 +56,8 @@ impl<F: Number> Optimizer<F> {
         Ok(())
     }
 
-    /// Sets the losses of probes, for callers that evaluate them on their own: first the loss at the parameters. Steps use these losses until
-    /// new ones are set.
-    ///
-    /// # Errors
-    /// The count of losses is not one more than the count of probes.
-    pub fn set_losses(&mut self, losses: &[f64]) -> Result<()> {
+    /// Sets the losses of probes, for callers that evaluate them on their own: first the loss at the parameters.
+    pub(crate) fn set_losses(&mut self, losses: &[f64]) -> Result<()> {
         let probes = self.probes.slopes.len();
         if probes == 0 || losses.len() != probes + 1 {
             return Err(Error::Usage(format!(
@@ -82,9 +74,8 @@ impl<F: Number> Optimizer<F> {
         Ok(())
     }
 
-    /// The losses of the last probes, first the loss at the parameters. Zeros before the first probes; empty for rules that do not probe.
-    #[must_use]
-    pub fn losses(&self) -> &[f64] {
+    /// The losses of the last probes, first the loss at the parameters.
+    pub(crate) fn losses(&self) -> &[f64] {
         &self.probes.losses
     }
 

@@ -3,7 +3,7 @@
 use crate::Result;
 use crate::cpu::number::Number;
 use crate::cpu::objective::Evaluate;
-use crate::cpu::optimizer::Optimizer;
+use crate::cpu::part::Part;
 use crate::cpu::pass::TensorPass;
 use crate::cpu::warp::Warped;
 use crate::optim::procedure::{Probe, Scheme, Shared, Warp, downcast};
@@ -18,13 +18,13 @@ pub(crate) trait HostProcedure<F: Number> {
     /// A step with its evaluations, after the evaluation of the gradient, which returned `loss`.
     fn step(
         &self,
-        optimizer: &mut Optimizer<F>,
+        part: &mut Part<F>,
         _loss: f64,
         params: &mut [&mut [F]],
         grads: &mut [&mut [F]],
         _evaluate: &mut dyn Evaluate<F>,
     ) -> Result<()> {
-        optimizer.step_live(params, &shared(grads))
+        part.step_live(params, &shared(grads))
     }
 }
 
@@ -42,27 +42,27 @@ impl<F: Number> HostProcedure<F> for Warp {
 impl<F: Number> HostProcedure<F> for Probe {
     fn step(
         &self,
-        optimizer: &mut Optimizer<F>,
+        part: &mut Part<F>,
         loss: f64,
         params: &mut [&mut [F]],
         grads: &mut [&mut [F]],
         evaluate: &mut dyn Evaluate<F>,
     ) -> Result<()> {
-        optimizer.probe(*self, loss, params, grads, evaluate)?;
-        optimizer.step_live(params, &shared(grads))
+        part.probe(*self, loss, params, grads, evaluate)?;
+        part.step_live(params, &shared(grads))
     }
 }
 
 impl<F: Number> HostProcedure<F> for Scheme {
     fn step(
         &self,
-        optimizer: &mut Optimizer<F>,
+        part: &mut Part<F>,
         _: f64,
         params: &mut [&mut [F]],
         grads: &mut [&mut [F]],
         evaluate: &mut dyn Evaluate<F>,
     ) -> Result<()> {
-        optimizer.step_along(*self, params, grads, evaluate)
+        part.step_along(*self, params, grads, evaluate)
     }
 }
 

@@ -3,36 +3,30 @@
 use crate::Result;
 use crate::cpu::extent::RowSetState;
 use crate::cpu::number::Number;
-use crate::cpu::optimizer::Optimizer;
-use crate::gpu::build::spec::{RowSet, Tensor};
+use crate::cpu::part::Part;
+use crate::gpu::build::spec::Tensor;
 
 /// Changes of rows.
-impl<F: Number> Optimizer<F> {
-    /// Remaps the rows of a set, with all their states: new row `i` is old row `indices[i]`, and the set then has as many rows as indices. An
-    /// index that names no row (`u32::MAX`, for example) makes a fresh row: zero parameters and average, states as before the first step.
-    /// `params` are the parameters of the set's tensors, in the order of the set. Every row is flagged until the next
-    /// [`write_mask`](Self::write_mask).
-    ///
-    /// # Errors
-    /// The handle belongs to another optimizer; the set has no row capacity, or its row capacity is too small; a count or length that does not
-    /// fit. Nothing was changed then.
-    pub fn remap(&mut self, rows: RowSet, indices: &[u32], params: &mut [&mut Vec<F>]) -> Result<()> {
-        let index = self.spec.row_set(rows)?;
-        let set = &self.rows.sets[index];
+impl<F: Number> Part<F> {
+    /// Checks a remap of a set to this many rows.
+    pub(crate) fn check_remap(&self, set: usize, rows: usize, params: &[&mut Vec<F>]) -> Result<()> {
+        let set = &self.rows.sets[set];
         let Some(capacity) = set.capacity else {
             return Err(set
                 .error("its rows cannot be remapped without a row capacity: call Builder::row_capacity before build"));
         };
-        if indices.len() > capacity {
+        if rows > capacity {
             return Err(set.error(&format!(
-                "{} rows are wanted, there is room for {capacity}: ask the builder for more with row_capacity",
-                indices.len()
+                "{rows} rows are wanted, there is room for {capacity}: ask the builder for more with row_capacity"
             )));
         }
         set.check_count("parameters", params.len(), set.tensors.len())?;
-        for (&t, p) in set.tensors.iter().zip(params.iter()) {
-            self.check_length(t, "parameter", p.len())?;
-        }
+        set.tensors.iter().zip(params).try_for_each(|(&t, p)| self.check_length(t, "parameter", p.len()))
+    }
+
+    /// Remaps the rows of a set, with all their states, after [`check_remap`](Self::check_remap).
+    pub(crate) fn remap(&mut self, index: usize, indices: &[u32], params: &mut [&mut Vec<F>]) {
+        let set = &self.rows.sets[index];
         let RowSetState { tensors, widths, .. } = set.clone();
         for ((t, width), p) in tensors.into_iter().zip(widths).zip(params) {
             let firsts = self.firsts(t);
@@ -55,35 +49,33 @@ impl<F: Number> Optimizer<F> {
         }
         self.rows.sets[index].rows = indices.len();
         self.rows.sets[index].flags.clear();
-        Ok(())
     }
 
     /// Resets the states of a tensor: states as before the first step, the accumulator at zero, the average at the parameters.
-    ///
-    /// # Errors
-    /// The handle belongs to another optimizer; a length that does not fit.
-    pub fn reset_states(&mut self, tensor: Tensor, param: &[F]) -> Result<()> {
-        self.reset(self.spec.tensor(tensor)?, param, |_| true)
-    }
-
-    /// As [`reset_states`](Self::reset_states), for the flagged rows of a set. `params` are the parameters of the set's
-    /// tensors, in the order of the set.
-    ///
-    /// # Errors
-    /// The handle belongs to another optimizer; a count or length that does not fit.
-    pub fn reset_rows(&mut self, rows: RowSet, flags: &[u32], params: &[&[F]]) -> Result<()> {
-        let set = &self.rows.sets[self.spec.row_set(rows)?];
-        set.check_count("flags", flags.len(), set.rows)?;
-        set.check_count("parameters", params.len(), set.tensors.len())?;
-        for (t, p) in set.tensors.clone().into_iter().zip(params) {
-            let width = (p.len() / flags.len().max(1)).max(1);
-            self.reset(t, p, |i| flags.get(i / width).is_some_and(|flag| *flag != 0))?;
-        }
+    pub(crate) fn reset_states(&mut self, tensor: Tensor, param: &[F]) -> Result<()> {
+        let index = self.spec.tensor(tensor)?;
+        self.check_length(index, "parameter", param.len())?;
+        self.reset(index, param, |_| true);
         Ok(())
     }
 
-    fn reset(&mut self, t: usize, param: &[F], chosen: impl Fn(usize) -> bool) -> Result<()> {
-        self.check_length(t, "parameter", param.len())?;
+    /// Checks a reset of the flagged rows of a set.
+    pub(crate) fn check_reset_rows(&self, set: usize, flags: &[u32], params: &[&[F]]) -> Result<()> {
+        let set = &self.rows.sets[set];
+        set.check_count("flags", flags.len(), set.rows)?;
+        set.check_count("parameters", params.len(), set.tensors.len())?;
+        set.tensors.iter().zip(params).try_for_each(|(&t, p)| self.check_length(t, "parameter", p.len()))
+    }
+
+    /// Resets the states of the flagged rows of a set, after [`check_reset_rows`](Self::check_reset_rows).
+    pub(crate) fn reset_rows(&mut self, set: usize, flags: &[u32], params: &[&[F]]) {
+        for (t, p) in self.rows.sets[set].tensors.clone().into_iter().zip(params) {
+            let width = (p.len() / flags.len().max(1)).max(1);
+            self.reset(t, p, |i| flags.get(i / width).is_some_and(|flag| *flag != 0));
+        }
+    }
+
+    fn reset(&mut self, t: usize, param: &[F], chosen: impl Fn(usize) -> bool) {
         let firsts = self.firsts(t);
         let set = |values: &mut [F], first: &dyn Fn(usize) -> F| {
             values.iter_mut().enumerate().filter(|(i, _)| chosen(*i)).for_each(|(i, x)| *x = first(i));
@@ -105,7 +97,6 @@ impl<F: Number> Optimizer<F> {
         if let Some(values) = self.around.ema.get_mut(t) {
             set(values, &|i| param[i]);
         }
-        Ok(())
     }
 
     /// The values of a tensor's states before the first step.

@@ -3,8 +3,8 @@
 use crate::Result;
 use crate::cpu::extent::RowSetState;
 use crate::cpu::number::Number;
-use crate::cpu::optimizer::Optimizer;
-use crate::gpu::build::spec::{RowSet, Spec, Tensor};
+use crate::cpu::part::Part;
+use crate::gpu::build::spec::{Spec, Tensor};
 
 /// The row sets of an optimizer, and the column rates of its tensors.
 #[derive(Clone, Debug)]
@@ -59,14 +59,10 @@ impl<F: Number> RowSets<F> {
     }
 }
 
-impl<F: Number> Optimizer<F> {
-    /// Sets the mask of a set for the next steps: 0 for a row that a step leaves as it is. At first every row is flagged.
-    ///
-    /// # Errors
-    /// The handle belongs to another optimizer; the set has no mask; the count of flags is not the count of rows.
-    pub fn write_mask(&mut self, rows: RowSet, flags: &[u32]) -> Result<()> {
-        let index = self.spec.row_set(rows)?;
-        let set = &mut self.rows.sets[index];
+impl<F: Number> Part<F> {
+    /// Sets the mask of a set for the next steps: 0 for a row that a step leaves as it is.
+    pub(crate) fn write_mask(&mut self, rows: usize, flags: &[u32]) -> Result<()> {
+        let set = &mut self.rows.sets[rows];
         if !set.masked {
             return Err(set.error("it has no mask: ask the builder for one"));
         }
@@ -78,27 +74,12 @@ impl<F: Number> Optimizer<F> {
     }
 
     /// The count of rows of a set.
-    ///
-    /// # Errors
-    /// The handle belongs to another optimizer.
-    pub fn row_count(&self, rows: RowSet) -> Result<usize> {
-        Ok(self.rows.sets[self.spec.row_set(rows)?].rows)
-    }
-
-    /// The row set of this name.
-    ///
-    /// # Errors
-    /// The optimizer has no row set of this name; the error suggests the nearest name.
-    pub fn row_set(&self, name: &str) -> Result<RowSet> {
-        self.spec.row_set_named(name)
+    pub(crate) fn row_count(&self, rows: usize) -> usize {
+        self.rows.sets[rows].rows
     }
 
     /// Sets the column rates of a tensor for the next steps: see [`Builder::column_rates`](crate::Builder::column_rates).
-    ///
-    /// # Errors
-    /// The handle belongs to another optimizer; the tensor was built without column rates; the count of rates is not the count of columns; a rate that is not
-    /// finite or below 0.
-    pub fn set_column_rates(&mut self, tensor: Tensor, rates: &[f64]) -> Result<()> {
+    pub(crate) fn set_column_rates(&mut self, tensor: Tensor, rates: &[f64]) -> Result<()> {
         let index = self.spec.tensor(tensor)?;
         let info = &self.spec.tensors[index];
         if self.rows.columns[index].is_empty() {

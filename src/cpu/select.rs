@@ -2,7 +2,7 @@
 
 use crate::Result;
 use crate::cpu::number::Number;
-use crate::cpu::optimizer::Optimizer;
+use crate::cpu::part::Part;
 
 /// The states of all elements of a tensor, while a step sees only some elements.
 struct Aside<F> {
@@ -12,7 +12,7 @@ struct Aside<F> {
     row_steps: Option<Vec<F>>,
 }
 
-impl<F: Number> Optimizer<F> {
+impl<F: Number> Part<F> {
     /// The rule's step over the elements that [`RowSets::select`] found. `grads` are the gradients as the rule sees them.
     pub(crate) fn apply_selected(&mut self, params: &mut [&mut [F]], grads: &[&[F]]) -> Result<()> {
         if !self.leaves() {

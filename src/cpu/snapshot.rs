@@ -2,13 +2,13 @@
 
 use crate::cpu::around::Counters;
 use crate::cpu::number::Number;
-use crate::cpu::optimizer::Optimizer;
+use crate::cpu::part::Part;
 use crate::gpu::access::snapshot::Rounding;
 use crate::gpu::layout::units::ROW_STEPS;
 use crate::optim::Kind;
 use crate::options::storage::{Form, Params};
 
-impl<F: Number> Optimizer<F> {
+impl<F: Number> Part<F> {
     /// The arrays of a tensor beside its parameters, under the names of the optimizer on the GPU.
     pub(crate) fn arrays(&self, tensor: usize) -> Vec<(&'static str, &[F])> {
         let kept = &self.tensors[tensor];

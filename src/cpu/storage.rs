@@ -3,7 +3,7 @@
 
 use crate::Result;
 use crate::cpu::number::Number;
-use crate::cpu::optimizer::Optimizer;
+use crate::cpu::part::Part;
 use crate::cpu::stored::{Draws, HalfRounding, round_blocks, round_gradients};
 use crate::cpu::tensor::TensorState;
 use crate::options::storage::blockwise::Map;
@@ -44,15 +44,10 @@ pub(crate) fn round_states<F: Number>(tensors: &mut [TensorState<F>], draws: &mu
 }
 
 /// Storage.
-impl<F: Number> Optimizer<F> {
-    /// Rounds parameters to nearest, to the numbers that the model sees. Initial values must be such numbers. The storage keeps the difference,
-    /// where it keeps full precision.
-    ///
-    /// # Errors
-    /// A count or length that does not fit.
-    pub fn store_params(&mut self, params: &mut [&mut [F]]) -> Result<()> {
-        self.check_count("parameters", params.len())?;
-        params.iter().enumerate().try_for_each(|(t, p)| self.check_length(t, "parameter", p.len()))?;
+impl<F: Number> Part<F> {
+    /// Rounds parameters to nearest, to the numbers that the model sees.
+    pub(crate) fn store_params(&mut self, params: &mut [&mut [F]]) -> Result<()> {
+        self.check_params(params)?;
         for ((tensor, info), p) in self.tensors.iter_mut().zip(&self.spec.tensors).zip(params) {
             // The storage keeps no full precision for a frozen tensor.
             let full = if info.frozen { None } else { tensor.stored.recall(p) };

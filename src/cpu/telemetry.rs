@@ -3,13 +3,12 @@
 use crate::Result;
 use crate::cpu::around::square;
 use crate::cpu::number::Number;
-use crate::cpu::optimizer::Optimizer;
+use crate::cpu::part::Part;
 use crate::options::telemetry::{self, Squares, Stats, TensorStats};
 
-impl<F: Number> Optimizer<F> {
+impl<F: Number> Part<F> {
     /// The measurements of the last step; `None` before the first step, or without [`Builder::telemetry`](crate::Builder::telemetry).
-    #[must_use]
-    pub fn stats(&self) -> Option<Stats> {
+    pub(crate) fn stats(&self) -> Option<Stats> {
         if !self.around.around.telemetry || self.around.squares.is_empty() {
             return None;
         }
@@ -23,16 +22,14 @@ impl<F: Number> Optimizer<F> {
         })
     }
 
-    /// The name of the first tensor with a gradient, or a sum of squared gradients, that was not finite in the last step.
-    ///
-    /// # Errors
-    /// Steps do not count such numbers: the optimizer has no `skip_nonfinite`, loss scale, clip by norm or telemetry.
-    pub fn nonfinite(&self) -> Result<Option<&str>> {
+    /// Whether a gradient of each tensor, or its sum of squares, was not finite in the last step.
+    pub(crate) fn bad_tensors(&self) -> Result<Vec<bool>> {
         if !self.around.around.sums() {
             return Err(telemetry::nothing_counts());
         }
-        let mut tensors = self.spec.tensors.iter().zip(&self.around.squares);
-        Ok(tensors.find(|(_, squares)| squares.is_bad()).map(|(info, _)| info.name.as_str()))
+        let mut bad: Vec<bool> = self.around.squares.iter().map(Squares::is_bad).collect();
+        bad.resize(self.tensors.len(), false);
+        Ok(bad)
     }
 
     /// A copy of the parameters before the step, with telemetry.

@@ -6,7 +6,7 @@ use std::ops::Range;
 use crate::cpu::extent::Extent;
 use crate::cpu::hyper::Scaled;
 use crate::cpu::number::Number;
-use crate::cpu::optimizer::Optimizer;
+use crate::cpu::part::Part;
 use crate::cpu::pass::TensorPass;
 use crate::gpu::build::spec::Tensor;
 #[cfg(feature = "checkpoint")]
@@ -110,23 +110,17 @@ impl<F: Number> TensorPass<F> for Warped<F> {
     }
 }
 
-impl<F: Number> Optimizer<F> {
+impl<F: Number> Part<F> {
     /// WarpAdam's matrix of a tensor: for each element, the `warp_block` numbers of its row in its block.
-    ///
-    /// # Errors
-    /// The handle belongs to another optimizer; the rule has no matrix.
-    pub fn warp(&self, tensor: Tensor) -> Result<Vec<F>> {
+    pub(crate) fn warp(&self, tensor: Tensor) -> Result<Vec<F>> {
         let kept = &self.tensors[self.spec.tensor(tensor)?];
         let warp = kept.pass.as_deref().and_then(of).ok_or_else(|| no_matrix(&kept.spec))?;
         let rows = (0..kept.spec.elements).flat_map(|i| warp.columns.iter().map(move |column| column[i]));
         Ok(rows.collect())
     }
 
-    /// Sets WarpAdam's matrix of a tensor, in the layout of [`warp`](Self::warp). Numbers past the end of a smaller last block must be 0.
-    ///
-    /// # Errors
-    /// The handle belongs to another optimizer; the rule has no matrix; the length is wrong; a number past the end of a block is not 0.
-    pub fn set_warp(&mut self, tensor: Tensor, rows: &[F]) -> Result<()> {
+    /// Sets WarpAdam's matrix of a tensor, in the layout of [`warp`](Self::warp).
+    pub(crate) fn set_warp(&mut self, tensor: Tensor, rows: &[F]) -> Result<()> {
         let index = self.spec.tensor(tensor)?;
         let kept = &mut self.tensors[index];
         let warp = kept.pass.as_deref_mut().and_then(of_mut).ok_or_else(|| no_matrix(&kept.spec))?;

@@ -9,7 +9,7 @@ use safetensors::Dtype;
 use crate::gpu::layout::arena::PARAM;
 use crate::gpu::layout::units::{ACCUMULATOR, AVERAGE};
 use crate::gpu::layout::units::{MASTER, REMAINDER, STEPS};
-use crate::io::checkpoint::Checkpoint;
+use crate::io::checkpoint::{Checkpoint, SavedPart};
 use crate::io::tensor_file::{Entry, TensorFile, quote};
 use crate::io::tensor_writer::{FileArray, serialize};
 use crate::options::storage::Format;
@@ -62,7 +62,7 @@ impl Checkpoint {
     /// torch has no optimizer of this name.
     pub fn to_torch(&self) -> Result<Vec<u8>> {
         let mut arrays = Vec::new();
-        for tensor in &self.contents.tensors {
+        for (part, tensor) in self.parts.iter().flat_map(|part| part.contents.tensors.iter().map(move |t| (part, t))) {
             let name = &tensor.name;
             let mut push = |state: &str, shape: &[usize], values| {
                 arrays.push(FileArray::f32(format!("{state}/{name}"), shape, values));
@@ -73,13 +73,13 @@ impl Checkpoint {
                     PARAM => push(PARAM, &tensor.shape, tensor.params().unwrap_or_default()),
                     ACCUMULATOR | AVERAGE | MASTER | REMAINDER => {}
                     state => {
-                        let of_torch = torch_name(&self.optimizer, state).ok_or_else(|| self.unknown_to_torch())?;
+                        let of_torch = torch_name(&part.optimizer, state).ok_or_else(|| part.unknown_to_torch())?;
                         kept.push((of_torch, values.values()));
                     }
                 }
             }
-            let steps = tensor.number(STEPS).unwrap_or(self.step_count() as f32);
-            for (of_torch, values) in self.for_torch(kept, tensor.shape.iter().product(), steps > 0.0) {
+            let steps = tensor.number(STEPS).unwrap_or(part.step_count() as f32);
+            for (of_torch, values) in part.for_torch(kept, tensor.shape.iter().product(), steps > 0.0) {
                 if of_torch == MU_PRODUCT {
                     push(MU_PRODUCT, &[], vec![one_product(name, &values)?]);
                 } else {
@@ -88,9 +88,12 @@ impl Checkpoint {
             }
             push(STEP, &[], vec![steps]);
         }
-        serialize(&self.name, &arrays, ("optimizer", self.optimizer.clone()))
+        let rules: Vec<&str> = self.parts.iter().map(|part| part.optimizer.as_str()).collect();
+        serialize(&self.name, &arrays, ("optimizer", rules.join(" ")))
     }
+}
 
+impl SavedPart {
     /// Adds the states that torch keeps where β1 = 0, and leaves out the momentum of an SGD that has not stepped: torch's first momentum is the
     /// gradient.
     fn for_torch(
@@ -118,7 +121,7 @@ impl Checkpoint {
 
 /// Restores torch's states into an optimizer, and the parameters where the file has them. Numbers may be F16, BF16, F32 or F64, a step count
 /// also an integer, with no dimension or one. The optimizer rounds to nearest where its storage needs it. The step counts of tensors may differ
-/// with [`Builder::partial_steps`](crate::Builder::partial_steps); that of the optimizer becomes the largest. torch's SGD has no step count: with
+/// with [`Builder::partial_steps`](crate::Builder::partial_steps); that of a rule becomes its largest. torch's SGD has no step count: with
 /// a momentum, it has made its first step.
 ///
 /// # Errors
@@ -128,7 +131,8 @@ pub fn restore_torch(name: &str, bytes: impl Into<Vec<u8>>, optimizer: &mut Opti
     let file = TensorFile::parse(name, bytes.into())?;
     let mut writes = Vec::new();
     let partial = optimizer.spec.around.partial;
-    let mut steps: Option<(u32, &str)> = None;
+    // The largest step count of each rule, with a tensor that has it.
+    let mut steps: Vec<Option<(u32, &str)>> = vec![None; optimizer.parts.len()];
     let mut own = Vec::new();
     for (tensor, name, shape) in optimizer.tensors() {
         let source = Source { file: &file, tensor: name };
@@ -140,16 +144,17 @@ pub fn restore_torch(name: &str, bytes: impl Into<Vec<u8>>, optimizer: &mut Opti
         if optimizer.spec.tensors[tensor.index()].frozen {
             continue;
         }
-        let step = source.steps(optimizer.spec.rule().name(), &states)?;
-        let (first, of) = *steps.get_or_insert((step, name));
+        let part = optimizer.directory.tensors()[tensor.index()].part;
+        let step = source.steps(optimizer.parts[part].spec.rule().name(), &states)?;
+        let (first, of) = *steps[part].get_or_insert((step, name));
         if step != first && !partial {
             let [here, there] = [name, of].map(|tensor| quote(&format!("step/{tensor}")));
             return Err(file.error(format!(
-                "{here} is {step}, {there} is {first}: the optimizer has one count for all, tell its builder partial_steps(true)"
+                "{here} is {step}, {there} is {first}: all tensors of a rule have one count, tell the builder partial_steps(true)"
             )));
         }
         own.push((tensor, step));
-        steps = steps.max(Some((step, of)));
+        steps[part] = steps[part].max(Some((step, of)));
         for (state, of_torch, kept) in states {
             let values = source.state(of_torch, shape, step)?;
             if kept {
@@ -158,8 +163,13 @@ pub fn restore_torch(name: &str, bytes: impl Into<Vec<u8>>, optimizer: &mut Opti
         }
     }
     let params = writes.iter().filter(|(_, array, _)| *array == PARAM);
-    params.into_iter().try_for_each(|(tensor, ..)| optimizer.check_writable(tensor.index()))?;
-    optimizer.write_step_count(steps.map_or(0, |(steps, _)| steps))?;
+    for (tensor, ..) in params {
+        let place = optimizer.directory.tensors()[tensor.index()];
+        optimizer.parts[place.part].check_writable(place.index)?;
+    }
+    let steps: Vec<u32> = steps.into_iter().map(|steps| steps.map_or(0, |(steps, _)| steps)).collect();
+    optimizer.check_idle()?;
+    optimizer.parts.iter_mut().zip(steps).try_for_each(|(part, steps)| part.write_step_count(steps))?;
     if partial {
         own.into_iter().try_for_each(|(tensor, step)| optimizer.write_tensor_step_count(tensor, step))?;
     }

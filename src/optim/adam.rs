@@ -36,7 +36,7 @@ settings! {
     /// Keeps the running maximum of the uncorrected second moment (Reddi et al. 2018, algorithm 2, in torch's form). Default false, torch's.
     amsgrad: bool = false;
     /// Leaves elements whose step and gradient disagree in sign where they are, and multiplies the other steps by the tensor's number of elements
-    /// over the number of those (by 1000 at most), as the authors' C-AdamW (arXiv 2411.16085); the decay stays as it is; one value for all groups. Default
+    /// over the number of those (by 1000 at most), as the authors' C-AdamW (arXiv 2411.16085); the decay stays as it is. Default
     /// false.
     cautious: bool = false;
 }
@@ -71,7 +71,7 @@ settings! {
     /// Keeps the running maximum of the uncorrected second moment (Reddi et al. 2018, algorithm 2, in torch's form). Default false, torch's.
     amsgrad: bool = false;
     /// Leaves elements whose step and gradient disagree in sign where they are, and multiplies the other steps by the tensor's number of elements
-    /// over the number of those (by 1000 at most), as the authors' C-AdamW (arXiv 2411.16085); the decay stays as it is; one value for all groups. Default
+    /// over the number of those (by 1000 at most), as the authors' C-AdamW (arXiv 2411.16085); the decay stays as it is. Default
     /// false.
     cautious: bool = false;
 }
@@ -166,10 +166,6 @@ macro_rules! adam {
 
             fn sums(&self) -> Sums {
                 if self.cautious { Self::SUMS } else { Sums::NONE }
-            }
-
-            fn common(&self) -> &'static [&'static str] {
-                &["cautious"]
             }
 
             fn sums_read(&self) -> &'static [&'static str] {

@@ -29,7 +29,7 @@ settings! {
     /// λ, decoupled: each step subtracts ηλθ. Default 1e-3, optax's.
     weight_decay: f64 = 1e-3, NOT_NEGATIVE;
     /// Leaves elements whose step and gradient disagree in sign where they are, and multiplies the other steps by the tensor's number of elements
-    /// over the number of those (by 1000 at most; arXiv 2411.16085); the decay stays as it is; one value for all groups. Default
+    /// over the number of those (by 1000 at most; arXiv 2411.16085); the decay stays as it is. Default
     /// false.
     cautious: bool = false;
 }
@@ -97,10 +97,6 @@ impl ElementwiseRule for Lion {
 
     fn sums(&self) -> Sums {
         if self.cautious { Self::SUMS } else { Sums::NONE }
-    }
-
-    fn common(&self) -> &'static [&'static str] {
-        &["cautious"]
     }
 
     fn sums_read(&self) -> &'static [&'static str] {

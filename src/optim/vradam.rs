@@ -50,7 +50,7 @@ settings! {
     /// The vector with the norm that lowers the rate. Default velocity, the authors' release.
     norm_of: NormOf = NormOf::Velocity;
     /// Leaves elements whose step and gradient disagree in sign where they are, and multiplies the other steps by the tensor's number of elements
-    /// over the number of those (by 1000 at most; arXiv 2411.16085); the norm and the decay stay as they are; one value for all groups. Default false.
+    /// over the number of those (by 1000 at most; arXiv 2411.16085); the norm and the decay stay as they are. Default false.
     cautious: bool = false;
 }
 
@@ -123,10 +123,6 @@ impl ElementwiseRule for VRAdam {
 
     fn sums(&self) -> Sums {
         Sums { after_clip: self.cautious, ..Self::SUMS }
-    }
-
-    fn common(&self) -> &'static [&'static str] {
-        &["cautious"]
     }
 
     fn sums_read(&self) -> &'static [&'static str] {

@@ -235,6 +235,11 @@ impl Around {
         self.skip_nonfinite || self.loss_scale.is_some()
     }
 
+    /// Whether groups of several rules share a norm or a test for finite numbers.
+    pub(crate) const fn exchanges(self) -> bool {
+        self.guards() || matches!(self.clip, Some(Clip::GlobalNorm(_)))
+    }
+
     /// Whether the clip needs the gradient's norm.
     pub(crate) const fn clips_norm(self) -> bool {
         matches!(self.clip, Some(Clip::GlobalNorm(_) | Clip::GroupNorm(_) | Clip::TensorNorm(_)))

@@ -181,6 +181,12 @@ const CALLS: &[Call] = &[
         step.next(e)?;
         step.set_grads([(s.w, s.grads.slice(..))])
     }),
+    call("rebind_params", Kind::Dynamic, OWN, |s, _| s.optimizer.rebind_params(&s.params, &buffer(&s.gpu))),
+    call("rebind_params", Kind::Dynamic, BOTH, |s, _| {
+        let (from, to) = (s.params.clone(), buffer(&s.gpu));
+        let mut step = s.optimizer.begin_step()?;
+        step.rebind_params(&from, &to)
+    }),
     call("step_with", Kind::Probing, BOTH, |s, e| s.optimizer.step_with(e, |_, _, _| Ok(()))),
     call("step_with_submits", Kind::Probing, BOTH, |s, _| {
         block_on(s.optimizer.step_with_submits(|request, _| match request {
@@ -219,6 +225,9 @@ const CALLS: &[Call] = &[
     call("read_state", Kind::Plain, OWN, |s, _| block_on(s.optimizer.read_state(s.w, "m")).map(ignore)),
     call("write_state", Kind::Plain, OWN, |s, _| s.optimizer.write_state(s.w, "m", &[0.0; 16])),
     call("read_step_count", Kind::Plain, OWN, |s, _| block_on(s.optimizer.read_step_count()).map(ignore)),
+    call("read_step_count_of", Kind::Plain, OWN, |s, _| {
+        block_on(s.optimizer.read_step_count_of(Group::DEFAULT)).map(ignore)
+    }),
     call("write_step_count", Kind::Plain, OWN, |s, _| s.optimizer.write_step_count(3)),
     call("read_tensor_step_count", Kind::Partial, OWN, |s, _| {
         block_on(s.optimizer.read_tensor_step_count(s.w)).map(ignore)
@@ -281,6 +290,7 @@ const DESCRIBE: &[&str] = &[
     "accumulate_dispatches",
     "totals",
     "sum_rounds",
+    "totals_of",
     "loss_scale",
     "loss_slot",
     "state_names",
@@ -311,14 +321,13 @@ fn public(file: &Path, names: &mut BTreeSet<String>) {
 fn the_table_has_every_public_call() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut names = BTreeSet::new();
-    let mut folders = vec![source.join("gpu/record"), source.join("gpu/access")];
+    let mut folders = ["record", "access", "optimizer"].map(|folder| source.join("gpu").join(folder)).to_vec();
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() { folders.push(path) } else { public(&path, &mut names) }
         }
     }
-    public(&source.join("gpu/optimizer.rs"), &mut names);
     assert!(names.len() > 50, "{names:?}");
     let known: BTreeSet<&str> = CALLS.iter().map(|call| call.name).chain(DESCRIBE.iter().copied()).collect();
     let missing: Vec<&String> = names.iter().filter(|name| !known.contains(name.as_str())).collect();

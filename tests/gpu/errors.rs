@@ -1,6 +1,6 @@
 //! Bad input gives an error that names the thing, its value and the expected value, and changes nothing.
 
-use wgpu_optim::optim::{AdamW, Lion, Sgd, Value, find};
+use wgpu_optim::optim::{AdamW, FlowAdam, Integrator, SAdam, Sgd, Value, find};
 use wgpu_optim::tools::adapter::{Gpu, Selector};
 use wgpu_optim::{Builder, Error, Group, Optimizer, Result, Tensor, wgpu};
 
@@ -166,9 +166,9 @@ fn names_given_twice() {
 
 #[test]
 fn groups_of_different_rules() {
-    let mut builder = builder();
-    builder.group("other", Lion::default());
-    refuses(builder, &["group `other`", "lion", "adamw"]);
+    let mut builder = Optimizer::builder(SAdam::default());
+    builder.group("other", FlowAdam { integrator: Integrator::Rk4, ..FlowAdam::default() });
+    refuses(builder, &["group `other`", "flowadam", "sadam", "both evaluate the objective"]);
     let mut big = self::builder();
     let foreign = (0..3).map(|i| big.group(i.to_string(), AdamW::default())).last().unwrap();
     let mut builder = self::builder();

@@ -16,6 +16,7 @@ mod evaluating_mutants;
 mod golden;
 mod mutants;
 mod parity;
+mod rebind;
 mod recording;
 mod schedule_free_mutants;
 mod sensitivity;

@@ -139,6 +139,9 @@ impl Sharded {
             ranges.for_each(|(cut, range)| _ = own.own_range(cut.tensor, range.clone()));
         }
         let optimizer = own.build(device, queue)?;
+        if options.states == States::Sharded {
+            check_rules(&optimizer)?;
+        }
         let params = route(&cuts, &pieces, options.bucket, |tensor| optimizer.param(tensor), |cut| cut.params)?;
         let grads = route(&cuts, &pieces, options.bucket, |tensor| optimizer.grad(tensor), |cut| cut.grads)?;
         let owned = if options.states == States::Sharded { pieces } else { vec![whole(&cuts)] };
@@ -480,4 +483,19 @@ fn route<'o>(
 /// A hash that is the same in every process (FNV-1a).
 fn fingerprint(text: &str) -> u64 {
     text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+/// Refuses several rules with sums: the ranks add the totals of one rule.
+fn check_rules(optimizer: &Optimizer) -> Result<()> {
+    if optimizer.totals().is_some() {
+        return Ok(());
+    }
+    for (group, name) in optimizer.groups() {
+        if optimizer.totals_of(group)?.is_some() {
+            return Err(Error::Usage(format!(
+                "the groups hold several rules, and the step of group `{name}` has sums: build one optimizer per rule, or replicate the states"
+            )));
+        }
+    }
+    Ok(())
 }

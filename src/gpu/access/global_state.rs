@@ -1,19 +1,15 @@
 //! The losses of probes, the global state, the progress and the decisions, read and written outside of steps.
 
-use crate::gpu::Optimizer;
+use crate::gpu::Part;
 use crate::gpu::access::readback::read_buffer;
 use crate::gpu::build::spec::Tensor;
 use crate::gpu::layout::units::{CONTROL_HEAD, LOSS_BYTES, ROW_STEPS, VEC4};
-use crate::gpu::record::evaluate::Probed;
+use crate::gpu::record::probed::Probed;
 use crate::{Error, Result};
 
-impl Optimizer {
-    /// The range for the loss of an evaluation, one f32: slot 0 for the loss at the parameters, slot `j` for the loss at the j-th probe. Copy
-    /// the loss into it, or bind it in a kernel.
-    ///
-    /// # Errors
-    /// The rule has no such probe.
-    pub fn loss_slot(&self, slot: usize) -> Result<wgpu::BufferSlice<'_>> {
+impl Part {
+    /// The range for the loss of an evaluation, one f32: slot 0 for the loss at the parameters, slot `j` for the loss at the j-th probe.
+    pub(crate) fn loss_slot(&self, slot: usize) -> Result<wgpu::BufferSlice<'_>> {
         let probes = self.placement.classes[0].probes();
         match &self.kernels.losses {
             Some(losses) if slot <= probes => {
@@ -24,12 +20,8 @@ impl Optimizer {
         }
     }
 
-    /// Writes the losses of probes, for callers that evaluate them on the host. The first is the loss at the parameters. Steps use these losses until
-    /// new ones are written.
-    ///
-    /// # Errors
-    /// The count of losses is not one more than the count of probes.
-    pub fn write_losses(&mut self, losses: &[f32]) -> Result<()> {
+    /// Writes the losses of probes, for callers that evaluate them on the host.
+    pub(crate) fn write_losses(&mut self, losses: &[f32]) -> Result<()> {
         self.put_losses(losses)?;
         self.probed = Probed::given(true);
         Ok(())
@@ -51,20 +43,20 @@ impl Optimizer {
         Ok(())
     }
 
-    /// Reads the global state that decisions keep from step to step, in the order of [`Rule::global_state`](crate::Rule::global_state); empty for most rules.
-    ///
-    /// # Errors
-    /// The device was lost.
-    pub async fn read_global_state(&self) -> Result<Vec<f32>> {
+    /// The count of numbers of the global state.
+    pub(crate) fn global_state_count(&self) -> usize {
+        self.placement.classes[0].global_state.len()
+    }
+
+    /// Reads the global state that decisions keep from step to step, in the order of [`Rule::global_state`](crate::Rule::global_state); empty
+    /// for most rules.
+    pub(crate) async fn read_global_state(&self) -> Result<Vec<f32>> {
         let count = self.placement.classes[0].global_state.len();
         self.read_floats(CONTROL_HEAD, count).await
     }
 
     /// Writes the global state, for example when states are restored, before the next submitted work.
-    ///
-    /// # Errors
-    /// The rule's global state has another count of numbers.
-    pub fn write_global_state(&self, values: &[f32]) -> Result<()> {
+    pub(crate) fn write_global_state(&self, values: &[f32]) -> Result<()> {
         let count = self.placement.classes[0].global_state.len();
         if values.len() != count {
             return Err(Error::Usage(format!(
@@ -78,22 +70,16 @@ impl Optimizer {
         Ok(())
     }
 
-    /// Reads the last step's decision for a tensor, in the order of [`Rule::decision`](crate::Rule::decision): S-Adam's `damp` and
-    /// `lgi`, FlowAdam's `flow`. Zeros before the first step.
-    ///
-    /// # Errors
-    /// The handle belongs to another optimizer; the device was lost.
-    pub async fn read_decision(&self, tensor: Tensor) -> Result<Vec<f32>> {
+    /// Reads the last step's decision for a tensor, in the order of [`Rule::decision`](crate::Rule::decision): S-Adam's `damp` and `lgi`,
+    /// FlowAdam's `flow`.
+    pub(crate) async fn read_decision(&self, tensor: Tensor) -> Result<Vec<f32>> {
         let class = &self.placement.classes[0];
         let vec4s = class.global_state_vec4s() + self.spec.tensor(tensor)? * class.decision_vec4s();
         self.read_floats(CONTROL_HEAD + vec4s as u64 * VEC4, class.decision.len()).await
     }
 
-    /// Reads the numbers that the rule keeps once per tensor, in the order of [`Rule::progress`](crate::Rule::progress); empty for most rules.
-    ///
-    /// # Errors
-    /// The handle belongs to another optimizer; the device was lost.
-    pub async fn read_progress(&self, tensor: Tensor) -> Result<Vec<f32>> {
+    /// Reads the numbers that the rule keeps once per tensor.
+    pub(crate) async fn read_progress(&self, tensor: Tensor) -> Result<Vec<f32>> {
         let (at, class) = (self.progress_at(self.spec.tensor(tensor)?), &self.placement.classes[0]);
         self.read_floats(at, class.progress.len()).await
     }
@@ -130,11 +116,8 @@ impl Optimizer {
         Ok(())
     }
 
-    /// The step count of a tensor on the GPU: that of the optimizer, without the steps that left out the tensor.
-    ///
-    /// # Errors
-    /// The handle belongs to another optimizer; the device was lost.
-    pub async fn read_tensor_step_count(&self, tensor: Tensor) -> Result<u64> {
+    /// The step count of a tensor on the GPU.
+    pub(crate) async fn read_tensor_step_count(&self, tensor: Tensor) -> Result<u64> {
         let tensor = self.spec.tensor(tensor)?;
         if !self.spec.around.partial {
             return self.read_step_count().await;
@@ -144,12 +127,8 @@ impl Optimizer {
         Ok(numbers[class.progress.len()] as u64)
     }
 
-    /// Sets the step count of a tensor, up to 2²⁴, for example when states are loaded. The progress of a rule that keeps one becomes that of as
-    /// many steps with the current settings.
-    ///
-    /// # Errors
-    /// The builder did not set [`Builder::partial_steps`](crate::Builder::partial_steps); a recorded step is not yet finished.
-    pub fn write_tensor_step_count(&self, tensor: Tensor, step_count: u32) -> Result<()> {
+    /// Sets the step count of a tensor.
+    pub(crate) fn write_tensor_step_count(&self, tensor: Tensor, step_count: u32) -> Result<()> {
         let tensor = self.spec.tensor(tensor)?;
         if !self.spec.around.partial {
             let problem = "it has the step count of the optimizer: call write_step_count, or tell the builder with partial_steps(true)";

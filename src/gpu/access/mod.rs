@@ -2,10 +2,10 @@
 
 mod global_state;
 pub(crate) mod readback;
+mod rebind;
 mod rows;
 mod schedule;
 mod settings;
 #[cfg(feature = "checkpoint")]
 pub(crate) mod snapshot;
 pub(crate) mod telemetry;
-mod warp;

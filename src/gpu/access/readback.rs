@@ -7,7 +7,7 @@ use futures::FutureExt as _;
 use futures::channel::oneshot;
 use futures::future::poll_fn;
 
-use crate::gpu::Optimizer;
+use crate::gpu::Part;
 use crate::gpu::build::blame::{check_device, destroyed, fault, is_destroyed};
 use crate::gpu::build::spec::Tensor;
 use crate::gpu::layout::arena::Array;
@@ -76,14 +76,9 @@ pub(crate) async fn mapped(
     staging.slice(..).get_mapped_range().map_err(|e| lost(&e))
 }
 
-impl Optimizer {
-    /// Reads the parameters of a tensor in full precision: the numbers that steps change, with the master or remainder of half precision. An
-    /// optimizer with an [own range](crate::Builder::own_range) has the master or remainder of this range alone, and the other elements are
-    /// those of the buffer.
-    ///
-    /// # Errors
-    /// The device was lost; the caller's buffer lacks `COPY_SRC`.
-    pub async fn read_param(&self, tensor: Tensor) -> Result<Vec<f32>> {
+impl Part {
+    /// Reads the parameters of a tensor in full precision: the numbers that steps change, with the master or remainder of half precision.
+    pub(crate) async fn read_param(&self, tensor: Tensor) -> Result<Vec<f32>> {
         let tensor = self.spec.tensor(tensor)?;
         let seen = self.read_seen(tensor).await?;
         match self.precision(tensor) {
@@ -104,10 +99,7 @@ impl Optimizer {
     }
 
     /// Reads a tensor's gradients.
-    ///
-    /// # Errors
-    /// As [`read_param`](Self::read_param); the tensor was bound without gradients.
-    pub async fn read_grad(&self, tensor: Tensor) -> Result<Vec<f32>> {
+    pub(crate) async fn read_grad(&self, tensor: Tensor) -> Result<Vec<f32>> {
         let slice = self.grad(tensor)?;
         let tensor = self.spec.tensor(tensor)?;
         let grads = self.read_tensor(tensor, slice, self.spec.tensors[tensor].formats.grads).await?;
@@ -130,12 +122,8 @@ impl Optimizer {
         Ok(Packed::from_bytes(format, info.used() as usize, &bytes))
     }
 
-    /// Writes the parameters of a tensor, before the next submitted work. In half precision this rounds to nearest, and writes the master or
-    /// remainder too.
-    ///
-    /// # Errors
-    /// The tensor has another length; the caller's buffer lacks `COPY_DST`.
-    pub fn write_param(&self, tensor: Tensor, values: &[f32]) -> Result<()> {
+    /// Writes the parameters of a tensor, before the next submitted work.
+    pub(crate) fn write_param(&self, tensor: Tensor, values: &[f32]) -> Result<()> {
         let tensor = self.spec.tensor(tensor)?;
         self.check_length(tensor, values.len())?;
         let (seen, rest) = Packed::params(self.spec.tensors[tensor].formats.params, values);
@@ -178,10 +166,7 @@ impl Optimizer {
     }
 
     /// Writes the gradients of a tensor, before the next submitted work.
-    ///
-    /// # Errors
-    /// As [`write_param`](Self::write_param); the tensor was bound without gradients.
-    pub fn write_grad(&self, tensor: Tensor, values: &[f32]) -> Result<()> {
+    pub(crate) fn write_grad(&self, tensor: Tensor, values: &[f32]) -> Result<()> {
         let slice = self.grad(tensor)?;
         let tensor = self.spec.tensor(tensor)?;
         let grads = Packed::nearest(self.spec.tensors[tensor].formats.grads, values);
@@ -247,11 +232,8 @@ impl Optimizer {
 
     /// The names of the states of a tensor: the states of the rule, then `gradient_accumulator` and `ema` if the builder set them, then
     /// `master` (f32) or `remainder` (16 bits, as whole numbers) of parameters in half precision, then WarpAdam's `warp_gradient` and the
-    /// columns of its matrix. A frozen tensor has no states.
-    ///
-    /// # Errors
-    /// The handle belongs to another optimizer.
-    pub fn state_names(&self, tensor: Tensor) -> Result<Vec<&'static str>> {
+    /// columns of its matrix.
+    pub(crate) fn state_names(&self, tensor: Tensor) -> Result<Vec<&'static str>> {
         Ok(self.kept_arrays(self.spec.tensor(tensor)?).into_iter().map(|array| array.name).collect())
     }
 
@@ -261,10 +243,7 @@ impl Optimizer {
     }
 
     /// Reads a state of a tensor, in any storage.
-    ///
-    /// # Errors
-    /// The rule keeps no state of this name; the device was lost.
-    pub async fn read_state(&self, tensor: Tensor, state: &str) -> Result<Vec<f32>> {
+    pub(crate) async fn read_state(&self, tensor: Tensor, state: &str) -> Result<Vec<f32>> {
         let tensor = self.spec.tensor(tensor)?;
         Ok(self.read_packed(tensor, &self.array(tensor, state)?).await?.values())
     }
@@ -286,11 +265,8 @@ impl Optimizer {
         Ok(values)
     }
 
-    /// Writes a state of a tensor, in any storage, before the next submitted work. Rounds to nearest.
-    ///
-    /// # Errors
-    /// The rule keeps no state of this name; the tensor has another length.
-    pub fn write_state(&self, tensor: Tensor, state: &str, values: &[f32]) -> Result<()> {
+    /// Writes a state of a tensor, in any storage, before the next submitted work.
+    pub(crate) fn write_state(&self, tensor: Tensor, state: &str, values: &[f32]) -> Result<()> {
         let tensor = self.spec.tensor(tensor)?;
         let array = self.array(tensor, state)?;
         self.write_packed(tensor, &array, &array.pack(values))
@@ -311,26 +287,17 @@ impl Optimizer {
     }
 
     /// The step count on the GPU.
-    ///
-    /// # Errors
-    /// The device was lost.
-    pub async fn read_step_count(&self) -> Result<u64> {
+    pub(crate) async fn read_step_count(&self) -> Result<u64> {
         Ok(u64::from(self.read_control().await?[0]))
     }
 
     /// The count of steps that were skipped because a gradient was not finite.
-    ///
-    /// # Errors
-    /// The device was lost.
-    pub async fn read_skipped(&self) -> Result<u64> {
+    pub(crate) async fn read_skipped(&self) -> Result<u64> {
         Ok(u64::from(self.read_control().await?[2]))
     }
 
     /// The current loss scale; 1 if the optimizer has none.
-    ///
-    /// # Errors
-    /// The device was lost.
-    pub async fn read_loss_scale(&self) -> Result<f32> {
+    pub(crate) async fn read_loss_scale(&self) -> Result<f32> {
         Ok(f32::from_bits(self.read_control().await?[4]))
     }
 
@@ -354,14 +321,8 @@ impl Optimizer {
         Ok(bytemuck::pod_read_unaligned(&bytes))
     }
 
-    /// Sets the step count, for example when states are loaded. The progress of a rule that keeps one
-    /// ([`Rule::progress`](crate::Rule::progress)) becomes that of as many steps with the current settings, and with
-    /// [`Builder::partial_steps`](crate::Builder::partial_steps) or [`Builder::fresh_rows`](crate::Builder::fresh_rows) every tensor and every
-    /// row gets this count. A step with recorded sums and no recorded update ends.
-    ///
-    /// # Errors
-    /// The encoder of a recorded step or of recorded sums is neither finished nor dropped.
-    pub fn write_step_count(&mut self, step_count: u32) -> Result<()> {
+    /// Sets the step count, for example when states are loaded.
+    pub(crate) fn write_step_count(&mut self, step_count: u32) -> Result<()> {
         self.check_idle()?;
         self.context.write(&self.kernels.control, 0, bytemuck::bytes_of(&step_count))?;
         self.context.write(&self.kernels.control, RAN, bytemuck::bytes_of(&self.scalars.ran()))?;

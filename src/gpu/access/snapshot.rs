@@ -3,7 +3,7 @@
 use futures::channel::oneshot;
 
 use crate::Result;
-use crate::gpu::Optimizer;
+use crate::gpu::Part;
 use crate::gpu::access::readback::mapped;
 use crate::gpu::build::buffers::buffer;
 use crate::gpu::layout::arena::{Array, PARAM, Stretch};
@@ -11,13 +11,19 @@ use crate::gpu::layout::tables::StateRun;
 use crate::gpu::layout::units::{
     ACCUMULATED, CONTROL_HEAD, CONTROL_WORDS, LOSS_BYTES, ROUNDING, VEC4, bytes_of, keeps_precision,
 };
-use crate::gpu::record::evaluate::Probed;
+use crate::gpu::record::probed::Probed;
 use crate::options::around::Mode;
 use crate::options::storage::{Format, Layout, Packed};
 
-/// The parameters, states and counters of an [`Optimizer`] at one point of an encoder.
+/// The parameters, states and counters of an [`Optimizer`](crate::Optimizer) at one point of an encoder.
 #[derive(Debug)]
 pub struct Snapshot {
+    pub(crate) parts: Vec<PartSnapshot>,
+}
+
+/// The snapshot of a part.
+#[derive(Debug)]
+pub(crate) struct PartSnapshot {
     device: wgpu::Device,
     pages: Vec<Page>,
     control: PageOffset,
@@ -162,13 +168,9 @@ impl<'a> Plan<'a> {
     }
 }
 
-impl Optimizer {
-    /// Records a copy of parameters, states and counters at this point of the encoder. Training may continue at once. Dropping
-    /// the snapshot frees the copy.
-    ///
-    /// # Errors
-    /// A caller's buffer lacks `COPY_SRC` or was destroyed; the GPU has no memory for the copy; the device was lost.
-    pub fn snapshot(&self, encoder: &mut wgpu::CommandEncoder) -> Result<Snapshot> {
+impl Part {
+    /// Records a copy of parameters, states and counters at this point of the encoder.
+    pub(crate) fn snapshot(&self, encoder: &mut wgpu::CommandEncoder) -> Result<PartSnapshot> {
         self.check_buffers()?;
         let most = self.context.device.limits().max_buffer_size;
         let mut plan = Plan::default();
@@ -207,7 +209,7 @@ impl Optimizer {
             });
         }
         let groups = self.spec.groups.iter().map(|g| (g.name.clone(), g.rule.settings())).collect();
-        Ok(Snapshot {
+        Ok(PartSnapshot {
             device: self.context.device.clone(),
             pages: self.record_copies(encoder, &plan)?,
             control,
@@ -315,7 +317,7 @@ pub(crate) fn were_probed(losses: &[f64]) -> bool {
     losses.iter().any(|loss| *loss != 0.0)
 }
 
-impl Snapshot {
+impl PartSnapshot {
     /// Waits for the copies, without blocking, and reads them.
     pub(crate) async fn contents(self) -> Result<Contents> {
         let mut pages = Vec::with_capacity(self.pages.len());

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use crate::gpu::Optimizer;
+use crate::gpu::Part;
+use crate::gpu::access::readback::read_buffer;
 use crate::gpu::build::buffers::{Buffers, Sizes, Which};
 use crate::gpu::hyper::mailbox::Mailbox;
 use crate::gpu::layout::shards::{Chunk, Shard};
 use crate::gpu::layout::tables::Layout;
 use crate::gpu::layout::units::{CONTROL_HEAD, CONTROL_WORDS, VEC4};
-use crate::options::telemetry::{Squares, Stats, TensorStats, nothing_counts};
+use crate::options::telemetry::{Squares, nothing_counts};
 use crate::{Error, Result};
 
 /// The count of places of the ring.
@@ -40,6 +41,15 @@ pub(crate) struct Sample {
 struct Place {
     mailbox: Mailbox,
     step: u64,
+}
+
+/// The measurements of a part in one step.
+pub(crate) struct Measured {
+    pub(crate) step_count: u64,
+    pub(crate) skipped: u64,
+    pub(crate) dropped: u64,
+    /// The name and the measurements of each tensor.
+    pub(crate) tensors: Vec<(Arc<str>, Squares)>,
 }
 
 /// Bytes of the measurements after the records of chunks in the table of a shard.
@@ -80,41 +90,35 @@ impl Telemetry {
     }
 }
 
-impl Optimizer {
-    /// The measurements of the newest finished step, once per step. `None` if no step has finished since the last call, if the builder did
-    /// not set [`Builder::telemetry`](crate::Builder::telemetry), or if the device was lost. The call never waits.
-    pub fn try_stats(&self) -> Option<Stats> {
-        self.context.poll();
-        let telemetry = self.telemetry.as_ref()?;
-        let mut ready: Vec<&Place> = telemetry.ring.iter().filter(|place| place.mailbox.is_ready()).collect();
-        ready.sort_unstable_by_key(|place| place.step);
-        let newest = ready.pop()?;
-        ready.into_iter().for_each(|place| _ = place.mailbox.open(|_| ()));
-        newest.mailbox.open(|sample| self.stats(telemetry, sample))
+impl Part {
+    /// The steps with a sample that arrived and was not opened.
+    pub(crate) fn samples(&self) -> impl Iterator<Item = u64> {
+        let ring = self.telemetry.iter().flat_map(|telemetry| &telemetry.ring);
+        ring.filter(|place| place.mailbox.is_ready()).map(|place| place.step)
     }
 
-    /// The name of the first tensor with a gradient, or a sum of squared gradients, that was not finite in the last finished step. Steps count
-    /// such numbers with a loss scale, `skip_nonfinite`, a clip by norm or telemetry.
-    ///
-    /// # Errors
-    /// Steps do not count such numbers; the device was lost.
-    pub async fn read_nonfinite(&self) -> Result<Option<&str>> {
+    /// Opens the sample of a step. Frees the places of older samples.
+    pub(crate) fn open_sample(&self, step: u64) -> Option<Measured> {
+        let telemetry = self.telemetry.as_ref()?;
+        let ready = |place: &&Place| place.mailbox.is_ready();
+        let older = telemetry.ring.iter().filter(ready).filter(|place| place.step < step);
+        older.for_each(|place| _ = place.mailbox.open(|_| ()));
+        let place = telemetry.ring.iter().filter(ready).find(|place| place.step == step)?;
+        place.mailbox.open(|sample| self.measured(telemetry, sample))
+    }
+
+    /// Whether each tensor had a gradient, or a sum of squared gradients, that was not finite in the last finished step.
+    pub(crate) async fn read_bad_tensors(&self) -> Result<Vec<bool>> {
         let Some(round) = self.kernels.rounds.first().filter(|_| self.spec.around.sums()) else {
             return Err(nothing_counts());
         };
-        let totals = crate::gpu::access::readback::read_buffer(
-            &self.context.device,
-            &self.context.queue,
-            round.totals.slice(..),
-        )
-        .await?;
+        let totals = read_buffer(&self.context.device, &self.context.queue, round.totals.slice()).await?;
         let totals: Vec<[f32; 4]> = bytemuck::pod_collect_to_vec(&totals);
-        let squares = |t: usize| {
+        let is_bad = |t: usize| {
             let (gradient, nonfinite) = self.harness_totals(&totals, t);
-            Squares { gradient, nonfinite, ..Squares::default() }
+            Squares { gradient, nonfinite, ..Squares::default() }.is_bad()
         };
-        let bad = (0..self.spec.tensors.len()).find(|t| squares(*t).is_bad());
-        Ok(bad.map(|t| self.spec.tensors[t].name.as_str()))
+        Ok((0..self.spec.tensors.len()).map(is_bad).collect())
     }
 
     /// A tensor's squared norm and count of numbers that are not finite, from the records of the first round.
@@ -153,7 +157,7 @@ impl Optimizer {
         };
         copy(&self.kernels.control, 0, control);
         if let Some(round) = self.kernels.rounds.first() {
-            copy(&round.totals, 0, round.totals.size());
+            copy(&round.totals.buffer, round.totals.offset, round.totals.size);
         }
         for (gpu, shard) in self.kernels.dispatches.iter().zip(&self.placement.layout.shards) {
             let records = size_of_val(shard.chunks.as_slice()) as u64;
@@ -161,7 +165,7 @@ impl Optimizer {
         }
     }
 
-    fn stats(&self, telemetry: &Telemetry, sample: &[u8]) -> Stats {
+    fn measured(&self, telemetry: &Telemetry, sample: &[u8]) -> Measured {
         let Sample { control, totals, .. } = telemetry.sample;
         let (control, rest) = sample[..telemetry.sample.bytes() as usize].split_at(control as usize);
         let (totals, measured) = rest.split_at(totals as usize);
@@ -175,13 +179,11 @@ impl Optimizer {
             })
             .collect();
         self.add_measured(measured, &mut squares);
-        let named = telemetry.names.iter().zip(&squares);
-        Stats {
+        Measured {
             step_count: u64::from(head[0]),
             skipped: u64::from(head[2]),
-            total: Squares::total(&squares).norms(),
-            tensors: named.map(|(name, s)| TensorStats { name: name.clone(), norms: s.norms() }).collect(),
             dropped: telemetry.dropped,
+            tensors: telemetry.names.iter().cloned().zip(squares).collect(),
         }
     }
 

@@ -45,6 +45,11 @@ pub(crate) enum Which {
     Tasks,
     Telemetry(usize),
     StandIn,
+    /// The masks of row sets with tensors in several parts.
+    JointMasks,
+    /// The totals of the first rounds of all parts.
+    JointTotals,
+    Exchange,
 }
 
 impl fmt::Display for Which {
@@ -72,6 +77,9 @@ impl fmt::Display for Which {
             Self::Tasks => ("table of row tasks", None),
             Self::Telemetry(n) => ("telemetry", Some(n)),
             Self::StandIn => ("gradients of a step without tensors", None),
+            Self::JointMasks => ("masks of rows of several rules", None),
+            Self::JointTotals => ("totals of several rules", None),
+            Self::Exchange => ("table of norms of several rules", None),
         };
         f.write_str(what)?;
         number.map_or(Ok(()), |number| write!(f, " {number}"))

@@ -36,7 +36,22 @@ impl Builder {
         }
     }
 
-    /// Adds a parameter group. All groups of an optimizer hold the same rule, each with its own settings.
+    /// Adds a parameter group with a rule of its own. Groups with the same rule share its sums and its dispatches; a clip by global norm, the
+    /// loss scale and a skipped step run over the groups of all rules.
+    ///
+    /// ```
+    /// use wgpu_optim::{AdamW, Group, Lion, Optimizer};
+    /// # let gpu = pollster::block_on(wgpu_optim::tools::adapter::Selector::default().open())?;
+    /// # let (device, queue) = (gpu.device, gpu.queue);
+    /// let mut builder = Optimizer::builder(AdamW::default());
+    /// let matrices = builder.group("matrices", Lion { lr: 1e-4, ..Lion::default() });
+    /// let bias = builder.tensor(Group::DEFAULT, "bias", &[128]);
+    /// let weight = builder.tensor(matrices, "weight", &[128, 64]);
+    /// let optimizer = builder.build(&device, &queue)?;
+    /// assert_eq!(optimizer.state_names(weight)?, ["m"]);
+    /// assert_eq!(optimizer.state_names(bias)?, ["m", "v"]);
+    /// # Ok::<(), wgpu_optim::Error>(())
+    /// ```
     pub fn group(&mut self, name: impl Into<String>, rule: impl Into<Box<dyn Rule>>) -> Group {
         let id = next_id();
         self.spec.groups.push(GroupInfo::new(name.into(), rule.into(), id));

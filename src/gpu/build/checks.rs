@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use crate::gpu::build::spec::{Home, Slice, Spec, TensorInfo, index_of};
+use crate::gpu::build::spec::{GroupInfo, Home, Slice, Spec, TensorInfo, index_of};
 use crate::gpu::layout::units::{VEC4, bytes_of};
+use crate::optim::Rule;
+use crate::optim::procedure::evaluates;
 use crate::optim::procedure::spec::Feature;
-use crate::optim::rule::{check_common, need, need_own_counts, same_rule};
+use crate::optim::rule::{check_common, need, need_own_counts};
 use crate::options::storage::Format;
 use crate::{Error, NoDecay, Result};
 
@@ -33,28 +35,18 @@ impl Spec {
             if !names.insert(&group.name) {
                 return Err(Error::Duplicate { kind: "group", name: group.name.clone() });
             }
-            let first = self.groups[0].rule.as_ref();
-            if !same_rule(group.rule.as_ref(), first) {
-                // A setting that all groups must share may be the difference, and then the error names it.
-                check_common([&self.groups[0], group].into_iter().map(|g| (g.name.as_str(), g.rule.as_ref())))?;
-                return Err(Error::Usage(format!(
-                    "group `{}` holds {}, group `default` {}{}: all groups of an optimizer hold the same rule, use a second \
-                     optimizer",
-                    group.name,
-                    group.rule.name(),
-                    if group.rule.name() == first.name() { "another " } else { "" },
-                    first.name()
-                )));
-            }
             group.rule.check()?;
             group.scheduled.iter().try_for_each(|s| s.check(group.rule.as_ref(), &group.name))?;
         }
         self.around.check()?;
-        if self.around.partial {
-            need_own_counts(self.rule(), "partial_steps")?;
+        for groups in self.groups_by_rule() {
+            if self.around.partial {
+                need_own_counts(self.groups[groups[0]].rule.as_ref(), "partial_steps")?;
+            }
+            check_common(groups.iter().map(|&g| (self.groups[g].name.as_str(), self.groups[g].rule.as_ref())))?;
+            self.check_procedure(self.groups[groups[0]].rule.as_ref())?;
         }
-        check_common(self.groups.iter().map(|g| (g.name.as_str(), g.rule.as_ref())))?;
-        self.check_procedure()?;
+        self.check_evaluations()?;
         if self.tensors.is_empty() {
             return Err(Error::Usage("the builder has no tensor: add one with tensor, tensors or bind".to_owned()));
         }
@@ -70,8 +62,8 @@ impl Spec {
         self.check_overlaps()
     }
 
-    /// Checks that the rule's procedure goes with the options around the rule.
-    fn check_procedure(&self) -> Result<()> {
+    /// Checks that a rule's procedure goes with the options around the rule.
+    fn check_procedure(&self, rule: &dyn Rule) -> Result<()> {
         let around = &self.around;
         let features = [
             (Feature::Telemetry, around.telemetry),
@@ -79,7 +71,24 @@ impl Spec {
             (Feature::LossScale, around.loss_scale.is_some()),
             (Feature::Accumulate, around.accumulate.is_some()),
         ];
-        features.into_iter().filter(|(_, on)| *on).try_for_each(|(feature, _)| need(self.rule(), feature))
+        features.into_iter().filter(|(_, on)| *on).try_for_each(|(feature, _)| need(rule, feature))
+    }
+
+    /// Checks that at most one rule evaluates the objective inside the step: each would move the parameters between the evaluations of the
+    /// other.
+    fn check_evaluations(&self) -> Result<()> {
+        let rules = self.groups_by_rule().into_iter().map(|groups| &self.groups[groups[0]]);
+        let evaluating: Vec<&GroupInfo> = rules.filter(|group| evaluates(&group.rule.procedure())).collect();
+        let [first, second, ..] = evaluating.as_slice() else { return Ok(()) };
+        Err(Error::Usage(format!(
+            "group `{}` holds {}, group `{}` {}{}: both evaluate the objective inside the step, and one would move the parameters between \
+             the evaluations of the other: use a second optimizer for one of them",
+            first.name,
+            first.rule.name(),
+            second.name,
+            if first.rule.name() == second.rule.name() { "another " } else { "" },
+            second.rule.name()
+        )))
     }
 
     /// Checks that every pattern of names fits a tensor. A pattern that fits none is most likely misspelt: weight decay would then act on

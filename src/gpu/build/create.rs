@@ -5,27 +5,29 @@ use std::sync::Arc;
 use crate::{Error, Result};
 use futures::FutureExt as _;
 
-use crate::gpu::Optimizer;
 use crate::gpu::access::telemetry::Telemetry;
 use crate::gpu::build::blame::{check_bound, check_device};
 use crate::gpu::build::buffers::{Buffers, OWNED, Source, TABLE, Which, buffer};
 use crate::gpu::build::builder::Builder;
+use crate::gpu::build::joint::{Joint, JointPlan};
 use crate::gpu::build::plan::Plan;
-use crate::gpu::build::spec::Spec;
+use crate::gpu::build::spec::{Slice, Spec};
 use crate::gpu::hyper::scalars::Scalars;
 use crate::gpu::kernel::context::Context;
+use crate::gpu::kernel::exchange::Exchange;
 use crate::gpu::kernel::kernels::{Arena, DispatchSet, Kernels, Offsets, Pass, RoundDispatch};
 use crate::gpu::kernel::passes;
 use crate::gpu::kernel::passes::PASS_BYTES;
-use crate::gpu::kernel::pipelines::{Compiler, Pipeline};
+use crate::gpu::kernel::pipelines::{Compiler, Pipeline, bind_group};
 use crate::gpu::layout::class::{Class, Stage};
 use crate::gpu::layout::placement::Placement;
 use crate::gpu::layout::shards::Chunk;
 use crate::gpu::layout::tables::fold;
 use crate::gpu::layout::units::VEC4;
 use crate::gpu::layout::windows::Window;
-use crate::gpu::record::evaluate::Probed;
 use crate::gpu::record::mode::Modes;
+use crate::gpu::record::probed::Probed;
+use crate::gpu::{Optimizer, Part};
 use crate::optim::procedure::evaluation::Evaluations;
 use crate::optim::rule::Rule;
 use crate::options::storage::half::rounding_key;
@@ -34,6 +36,9 @@ use crate::options::storage::half::rounding_key;
 struct Maker<'a> {
     buffers: &'a Buffers<'a>,
     compiler: &'a Compiler<'a>,
+    joint: &'a Joint,
+    /// The number of the part.
+    number: usize,
 }
 
 impl Builder {
@@ -43,36 +48,77 @@ impl Builder {
     /// # Errors
     /// No tensor; a setting out of range, a name given twice, a handle of another builder; a range that is misaligned, of the wrong
     /// length, outside its buffer or overlapping another; a buffer without `STORAGE` usage, that was destroyed, or of another device or wgpu
-    /// instance; a queue of another device; a lost device; a limit of the device that is too low; groups that hold different rules; row sets with tensors of other rows, or with a mask that does not fit.
+    /// instance; a queue of another device; a lost device; a limit of the device that is too low; two rules that evaluate the objective
+    /// inside the step; row sets with tensors of other rows, or with a mask that does not fit.
     pub fn build(&self, device: &wgpu::Device, queue: &wgpu::Queue) -> Result<Optimizer> {
         let spec = self.settled()?;
         let software = device.adapter_info().device_type == wgpu::DeviceType::Cpu;
-        let plan = Plan::new(&spec, self.sum_lanes, &device.limits(), software)?;
+        let (specs, directory) = spec.divide();
+        let plan = |part: &Spec| Plan::new(part, self.sum_lanes, &device.limits(), software);
+        let plans = specs.iter().map(plan).collect::<Result<Vec<_>>>()?;
+        let joint = JointPlan::new(&specs, &plans, &device.limits())?;
         check_device(device, queue)?;
         check_bound(device, &spec)?;
         let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
-        let made = Optimizer::create(self, spec, plan, device, queue);
+        let made = self.create(specs, plans, &joint, device, queue);
         // Natively wgpu reports an error at once. A browser reports it later, to the error handler of the device.
         let error = scope.pop().now_or_never().flatten();
-        let made = made?;
+        let (parts, exchange) = made?;
         match error {
-            None => Ok(made),
+            None => {
+                let memory_usage = joint.memory_usage(parts.iter().map(|part| &part.memory_usage));
+                let evaluations = Evaluations::default();
+                Ok(Optimizer { spec, parts, directory, exchange, evaluations, memory_usage })
+            }
             Some(error) => Err(Error::Wgpu(error.to_string())),
         }
     }
 }
 
-impl Optimizer {
-    fn create(builder: &Builder, spec: Spec, plan: Plan, device: &wgpu::Device, queue: &wgpu::Queue) -> Result<Self> {
+impl Builder {
+    /// Creates the parts, and the exchange between them if they have one.
+    fn create(
+        &self,
+        specs: Vec<Spec>,
+        plans: Vec<Plan>,
+        plan: &JointPlan,
+        device: &wgpu::Device,
+        queue: &wgpu::Queue,
+    ) -> Result<(Vec<Part>, Option<Exchange>)> {
+        let compiler = Compiler { device, label: &self.label, cache: self.cache.as_ref() };
+        let buffers = Buffers { device, queue, label: &self.label, sizes: &plan.sizes, contents: &[] };
+        let joint = plan.create(&buffers)?;
+        let is_joint = specs.len() > 1;
+        let mut parts = Vec::with_capacity(specs.len());
+        for (number, (spec, plan)) in specs.into_iter().zip(plans).enumerate() {
+            // The names of buffers and pipelines tell the rules apart.
+            let rule = spec.rule().name();
+            let label = if is_joint { format!("{} {rule}", self.label) } else { self.label.clone() };
+            let buffers =
+                Buffers { device, queue, label: &label, sizes: &plan.sizes.clone(), contents: &plan.contents() };
+            let compiler = Compiler { label: &label, ..compiler };
+            let maker = Maker { buffers: &buffers, compiler: &compiler, joint: &joint, number };
+            parts.push(Part::create(self, spec, plan, &maker)?);
+        }
+        let exchange = match joint.totals.first() {
+            Some(totals) => Some(Exchange::new(&buffers, &compiler, &totals.buffer, &plan.norms)?),
+            None => None,
+        };
+        Ok((parts, exchange))
+    }
+}
+
+impl Part {
+    fn create(builder: &Builder, spec: Spec, plan: Plan, maker: &Maker<'_>) -> Result<Self> {
+        let &Maker { buffers, compiler, .. } = maker;
+        let &Buffers { device, queue, label, .. } = buffers;
         let memory_usage = plan.memory_usage(&spec);
-        let contents = plan.contents();
-        let Plan { planned, mut rows, row_table, classes, layout, rings, runs, passes, sample, sizes } = plan;
-        let label = builder.label.as_str();
-        let buffers = Buffers { device, queue, label, sizes: &sizes, contents: &contents };
+        let needs_stand_in = plan.sizes.of(Which::StandIn) > 0;
+        let Plan { planned, mut rows, row_table, classes, layout, rings, runs, passes, sample, .. } = plan;
         let created = buffers.create_pages(OWNED | builder.param_usages, OWNED | builder.grad_usages)?;
-        rows.create(&buffers)?;
+        rows.create(buffers, maker.joint.masks.as_ref())?;
         let class = &classes.distinct[0];
-        let scalars = Scalars::new(&buffers, rings, spec.groups.len(), spec.around, row_table)?;
+        let scalars = Scalars::new(buffers, rings, spec.groups.len(), spec.around, row_table)?;
         let control = match class.scalars_in_control {
             Some(_) => scalars.buffer.clone(),
             None => buffers.create(Which::Control, OWNED)?,
@@ -87,9 +133,9 @@ impl Optimizer {
             main_rounds: 0,
             control,
             losses: (class.probes() > 0).then(|| buffers.create(Which::Losses, OWNED)).transpose()?,
-            passes: passes::create(&passes, &buffers)?,
-            stand_in: (sizes.of(Which::StandIn) > 0).then(|| buffers.create(Which::StandIn, OWNED)).transpose()?,
-            runs: runs.map(|runs| runs.create(&buffers)).transpose()?,
+            passes: passes::create(&passes, buffers)?,
+            stand_in: needs_stand_in.then(|| buffers.create(Which::StandIn, OWNED)).transpose()?,
+            runs: runs.map(|runs| runs.create(buffers)).transpose()?,
         };
         let placement = Placement {
             places: planned.places,
@@ -100,7 +146,7 @@ impl Optimizer {
             layout,
             rows,
         };
-        let mut optimizer = Self {
+        let mut part = Self {
             context: Context { device: device.clone(), queue: queue.clone(), label: label.to_owned(), own },
             spec,
             placement,
@@ -110,15 +156,13 @@ impl Optimizer {
             probed: Probed::default(),
             modes: Modes::default(),
             telemetry: None,
-            evaluations: Evaluations::default(),
             memory_usage,
         };
-        let compiler = Compiler { device, label, cache: builder.cache.as_ref() };
-        optimizer.create_passes(&Maker { buffers: &buffers, compiler: &compiler })?;
-        optimizer.remap = optimizer.create_remap(&buffers, &compiler)?;
-        let names = optimizer.spec.tensors.iter().map(|tensor| tensor.name.as_str().into());
-        optimizer.telemetry = sample.map(|sample| Telemetry::new(&buffers, sample, names)).transpose()?;
-        Ok(optimizer)
+        part.create_passes(maker)?;
+        part.remap = part.create_remap(buffers, compiler)?;
+        let names = part.spec.tensors.iter().map(|tensor| tensor.name.as_str().into());
+        part.telemetry = sample.map(|sample| Telemetry::new(buffers, sample, names)).transpose()?;
+        Ok(part)
     }
 
     fn create_passes(&mut self, maker: &Maker<'_>) -> Result<()> {
@@ -133,7 +177,7 @@ impl Optimizer {
             let class = &pipelines[self.placement.layout.shards[shard].class];
             let made = self.create_dispatches(maker, shard, class)?;
             for fill in class.fill.iter().chain(&class.setup) {
-                self.fill_states(maker.compiler, shard, &made, fill)?;
+                self.fill_states(shard, &made, fill)?;
             }
             self.kernels.dispatches.push(made);
         }
@@ -141,7 +185,7 @@ impl Optimizer {
     }
 
     fn create_dispatches(&self, maker: &Maker<'_>, index: usize, class: &ClassPipelines) -> Result<DispatchSet> {
-        let Maker { buffers, compiler } = maker;
+        let buffers = maker.buffers;
         let shard = &self.placement.layout.shards[index];
         let arena =
             Arena { buffer: buffers.create(Which::Arena(index), OWNED)?, whole: shard.whole(), packed: shard.packed() };
@@ -149,20 +193,13 @@ impl Optimizer {
         let chunks = buffers.create_with(Which::Chunks(index), OWNED, bytemuck::cast_slice(&shard.chunks))?;
         let spans = buffers.create_with(Which::Spans(index), TABLE, bytemuck::cast_slice(&shard.spans))?;
         let pass = |pipeline: &Arc<Pipeline>, records: &[Chunk], table: &wgpu::Buffer, round: usize| {
-            let per_run = pipeline.bindings.iter().any(|binding| binding.name == "wo_run");
-            let group = (!per_run).then(|| {
-                compiler.bind_group(pipeline, |name| match name {
-                    "wo_grads" => self.window_binding(shard.grad.as_ref().unwrap_or(&shard.param)),
-                    "wo_mask" => self.mask_binding(index),
-                    _ => self.resource(name, shard.param.clone(), &arena, table, round),
-                })
-            });
+            let group = self.pass_group(pipeline, index, &arena, table, round);
             let grid = fold(records.len(), self.context.device.limits().max_compute_workgroups_per_dimension);
             Pass { pipeline: pipeline.clone(), group, without_grads: None, table: table.clone(), grid, round }
         };
         let mut update = pass(&class.update, &shard.chunks, &chunks, 0);
         if update.group.is_none() && (class.swap.is_some() || class.evaluation.is_some()) {
-            update.without_grads = Some(self.group_without_grads(compiler, index, &arena, &chunks, &class.update)?);
+            update.without_grads = Some(self.group_without_grads(index, &arena, &chunks, &class.update)?);
         }
         let stats = class.stats.iter().enumerate();
         Ok(DispatchSet {
@@ -175,6 +212,26 @@ impl Optimizer {
             swap: class.swap.clone(),
             evaluation: class.evaluation.clone(),
             arena,
+        })
+    }
+
+    /// The bindings of a pass of a shard; `None` where each run of gradients has its own.
+    pub(crate) fn pass_group(
+        &self,
+        pipeline: &Pipeline,
+        index: usize,
+        arena: &Arena,
+        table: &wgpu::Buffer,
+        round: usize,
+    ) -> Option<wgpu::BindGroup> {
+        let shard = &self.placement.layout.shards[index];
+        let per_run = pipeline.bindings.iter().any(|binding| binding.name == "wo_run");
+        (!per_run).then(|| {
+            bind_group(&self.context.device, &self.context.label, pipeline, |name| match name {
+                "wo_grads" => self.window_binding(shard.grad.as_ref().unwrap_or(&shard.param)),
+                "wo_mask" => self.mask_binding(index),
+                _ => self.resource(name, shard.param.clone(), arena, table, round),
+            })
         })
     }
 
@@ -209,7 +266,10 @@ impl Optimizer {
             "wo_losses" => self.kernels.losses.as_ref().unwrap_or(&self.kernels.control).as_entire_binding(),
             "wo_pass" => uniform(self.kernels.passes.as_ref().unwrap_or(&self.kernels.control), PASS_BYTES),
             // The sums of the last round normalize the directions of a probe.
-            "wo_totals" => self.kernels.rounds.last().map_or(&self.kernels.control, |r| &r.totals).as_entire_binding(),
+            "wo_totals" => match self.kernels.rounds.last() {
+                Some(round) => round.totals.binding(),
+                None => self.kernels.control.as_entire_binding(),
+            },
             "wo_partials" => {
                 self.kernels.rounds.get(round).map_or(&self.kernels.control, |r| &r.partials).as_entire_binding()
             }
@@ -231,9 +291,12 @@ impl Optimizer {
     }
 
     fn create_round(&self, maker: &Maker<'_>, index: usize, class: &Class) -> Result<RoundDispatch> {
-        let Maker { buffers, compiler } = maker;
+        let Maker { buffers, compiler, .. } = maker;
         let partials = buffers.create(Which::Partials(index), OWNED)?;
-        let totals = buffers.create(Which::Totals(index), OWNED)?;
+        let totals = match maker.joint.totals.get(maker.number).filter(|_| index == 0) {
+            Some(range) => range.clone(),
+            None => Slice::whole(buffers.create(Which::Totals(index), OWNED)?),
+        };
         let segments = bytemuck::cast_slice(&self.placement.layout.segments);
         let segments = buffers.create_with(Which::Segments(index), TABLE, segments)?;
         let tensors =
@@ -243,7 +306,7 @@ impl Optimizer {
             "wo_partials" => partials.as_entire_binding(),
             "wo_segments" => segments.as_entire_binding(),
             "wo_tensors" => tensors.as_entire_binding(),
-            "wo_totals" => totals.as_entire_binding(),
+            "wo_totals" => totals.binding(),
             _ => self.shared_resource(name, 0),
         });
         let pipeline = |entry| find(&pipelines, entry).map(|p| p.pipeline.clone());
@@ -256,9 +319,8 @@ impl Optimizer {
 
     /// The bindings of an entry point that reads no gradient, before gradients exist. The layout allows writes to gradients, so an unused
     /// buffer takes their place.
-    fn group_without_grads(
+    pub(crate) fn group_without_grads(
         &self,
-        compiler: &Compiler<'_>,
         index: usize,
         arena: &Arena,
         table: &wgpu::Buffer,
@@ -266,7 +328,7 @@ impl Optimizer {
     ) -> Result<wgpu::BindGroup> {
         let window = self.placement.layout.shards[index].param.clone();
         let unused = buffer(&self.context.device, &self.context.label, "stand-in", VEC4, OWNED)?;
-        Ok(compiler.bind_group(pipeline, |name| match name {
+        Ok(bind_group(&self.context.device, &self.context.label, pipeline, |name| match name {
             "wo_grads" => unused.as_entire_binding(),
             "wo_mask" => self.mask_binding(index),
             _ => self.resource(name, window.clone(), arena, table, 0),
@@ -274,8 +336,8 @@ impl Optimizer {
     }
 
     /// Writes the first values of states that do not start at zero.
-    fn fill_states(&self, compiler: &Compiler<'_>, index: usize, shard: &DispatchSet, fill: &Pipeline) -> Result<()> {
-        let group = self.group_without_grads(compiler, index, &shard.arena, &shard.update.table, fill)?;
+    fn fill_states(&self, index: usize, shard: &DispatchSet, fill: &Pipeline) -> Result<()> {
+        let group = self.group_without_grads(index, &shard.arena, &shard.update.table, fill)?;
         let mut encoder = self
             .context
             .device

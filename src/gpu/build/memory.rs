@@ -1,9 +1,9 @@
 //! The bytes of a plan by role.
 
 use crate::Result;
-use crate::gpu::Optimizer;
 use crate::gpu::build::buffers::{Source, Which};
 use crate::gpu::build::builder::Builder;
+use crate::gpu::build::joint::JointPlan;
 use crate::gpu::build::plan::Plan;
 use crate::gpu::build::spec::{Home, Spec};
 use crate::gpu::layout::arena::Array;
@@ -20,16 +20,11 @@ impl Builder {
     /// Those errors of [`build`](Self::build) that need no device.
     pub fn memory_usage(&self, limits: &wgpu::Limits) -> Result<MemoryUsage> {
         let spec = self.settled()?;
-        Ok(Plan::new(&spec, self.sum_lanes, limits, false)?.memory_usage(&spec))
-    }
-}
-
-impl Optimizer {
-    /// The GPU memory that the optimizer takes, by role: every buffer that construction created, and the ranges that the caller bound.
-    /// Snapshots, reads and writes take more memory for their copies, which is not counted here.
-    #[must_use]
-    pub fn memory_usage(&self) -> MemoryUsage {
-        self.memory_usage.clone()
+        let parts = spec.divide().0;
+        let plan = |part: &Spec| Plan::new(part, self.sum_lanes, limits, false);
+        let plans = parts.iter().map(plan).collect::<Result<Vec<_>>>()?;
+        let of_parts: Vec<_> = parts.iter().zip(&plans).map(|(part, plan)| plan.memory_usage(part)).collect();
+        Ok(JointPlan::new(&parts, &plans, limits)?.memory_usage(of_parts.iter()))
     }
 }
 
@@ -74,14 +69,18 @@ impl Plan {
                 memory.add(Role::Control, Owner::Crate, control);
                 return memory.add(Role::Scalars, Owner::Crate, bytes - control);
             }
-            Which::Spans(_) | Which::Segments(_) | Which::Tensors(_) | Which::Passes | Which::Runs | Which::StandIn => {
-                Role::Tables
-            }
+            Which::Spans(_)
+            | Which::Segments(_)
+            | Which::Tensors(_)
+            | Which::Passes
+            | Which::Runs
+            | Which::StandIn
+            | Which::Exchange => Role::Tables,
             Which::Partials(_) => Role::PartialSums,
-            Which::Totals(_) => Role::Totals,
+            Which::Totals(_) | Which::JointTotals => Role::Totals,
             Which::Control | Which::Confirmation | Which::Losses => Role::Control,
             Which::Calls => Role::Scalars,
-            Which::Masks => Role::Masks,
+            Which::Masks | Which::JointMasks => Role::Masks,
             Which::Indices | Which::Scratch | Which::Tasks => Role::Rows,
             Which::Telemetry(_) => Role::Telemetry,
         };

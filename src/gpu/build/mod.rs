@@ -6,6 +6,8 @@ pub(crate) mod buffers;
 pub(crate) mod builder;
 mod checks;
 mod create;
+pub(crate) mod division;
+mod joint;
 pub(crate) mod memory;
 pub(crate) mod places;
 pub(crate) mod plan;

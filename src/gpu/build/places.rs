@@ -162,8 +162,11 @@ impl Classes {
 /// needs is kept for all groups, which changes no result.
 fn united(spec: &Spec, state: &RowState) -> Vec<Class> {
     let groups = &spec.groups;
-    let class =
-        |rule: &dyn Rule| Class { given: spec.given_directions, ..Class::with(rule, spec.around, groups.len()) };
+    let class = |rule: &dyn Rule| Class {
+        given: spec.given_directions,
+        exchanges: spec.exchanges,
+        ..Class::with(rule, spec.around, groups.len())
+    };
     let mut classes: Vec<Class> = groups.iter().map(|g| class(g.rule.as_ref())).collect();
     if groups[0].rule.sums().sums > 0 {
         let used = |k: usize| classes.iter().any(|v| v.states[k].used);

@@ -86,6 +86,13 @@ impl Plan {
         measured(&self.layout.shards[shard], self.classes.distinct[0].around)
     }
 
+    /// The count of totals of a record of the first round.
+    pub(crate) fn totals_per_record(&self) -> usize {
+        let class = &self.classes.distinct[0];
+        let first = class.all_rounds().next();
+        first.map_or(0, |round| Class { round, ..class.clone() }.sum_counts().1)
+    }
+
     /// The contents of each shard's arena, in words.
     pub(crate) fn contents(&self) -> Vec<String> {
         let words = |class: usize| {

@@ -2,12 +2,12 @@
 
 use std::ops::Range;
 
-use crate::gpu::Optimizer;
 use crate::gpu::build::builder::Builder;
 use crate::gpu::build::spec::{Home, RowSet, Spec, Tensor, TensorInfo};
 use crate::gpu::layout::rows::RowState;
 use crate::gpu::layout::units::bytes_of;
 use crate::gpu::layout::windows::Limits;
+use crate::gpu::{Optimizer, Part};
 use crate::optim::procedure::refusal;
 use crate::optim::procedure::spec::Feature;
 use crate::options::around::Clip;
@@ -92,7 +92,9 @@ impl Optimizer {
     pub fn own_range(&self, tensor: Tensor) -> Result<Range<u64>> {
         Ok(self.spec.tensor_info(tensor)?.range())
     }
+}
 
+impl Part {
     /// The bytes of a tensor's own range, rounded up to whole words, in the buffer of its parameters.
     pub(crate) fn own_param(&self, tensor: usize) -> wgpu::BufferSlice<'_> {
         let whole = self.placement.param(tensor);
@@ -156,13 +158,14 @@ impl Spec {
 
     /// Checks that the two halves of a step can work with parts of the sums.
     fn check_halves(&self) -> Result<()> {
-        let rule = self.rule();
         let clip = match self.around.clip {
             Some(Clip::GroupNorm(_)) => Some("a clip by the norm of groups needs whole groups".to_owned()),
             Some(Clip::TensorNorm(_)) => Some("a clip by the norm of tensors needs whole tensors".to_owned()),
             None | Some(Clip::GlobalNorm(_) | Clip::Value(_)) => None,
         };
-        let Some(problem) = refusal(&rule.procedure(), rule.name(), Feature::Ranges).or(clip) else { return Ok(()) };
+        let rules = self.groups.iter().map(|group| group.rule.as_ref());
+        let of_rule = rules.filter_map(|rule| refusal(&rule.procedure(), rule.name(), Feature::Ranges)).next();
+        let Some(problem) = of_rule.or(clip) else { return Ok(()) };
         Err(Error::Usage(format!(
             "{problem}, and tensors have ranges (Builder::own_range): give every optimizer all elements"
         )))

@@ -33,22 +33,23 @@ impl Spec {
         if self.rows.sets.is_empty() && self.rows.columns.is_empty() && self.rows.shared.is_empty() {
             return Ok(());
         }
-        self.groups.iter().try_for_each(|group| need_rows(group.rule.as_ref()))?;
         let mut names = std::collections::HashSet::new();
         let mut set_of: Vec<Option<&str>> = vec![None; self.tensors.len()];
         for set in &self.rows.sets {
             if !names.insert(&set.name) {
                 return Err(Error::Duplicate { kind: "row set", name: set.name.clone() });
             }
-            if set.fresh {
-                need_element_counts(self.groups[0].rule.as_ref(), "fresh_rows")?;
-            }
             self.check_set(set, &mut set_of)?;
+            if set.fresh {
+                let rules = set.tensors.iter().map(|&tensor| self.rule_of(&self.tensors[tensor]));
+                rules.into_iter().try_for_each(|rule| need_element_counts(rule, "fresh_rows"))?;
+            }
             self.check_mask(set)?;
         }
         for (&tensor, rates) in &self.rows.columns {
             let info = &self.tensors[tensor];
-            need_one_rate(self.groups[0].rule.as_ref())?;
+            need_rows(self.rule_of(info))?;
+            need_one_rate(self.rule_of(info))?;
             info.check_columns(rates)?;
             info.check_rows_storage()?;
         }
@@ -58,7 +59,8 @@ impl Spec {
     fn check_shared(&self) -> Result<()> {
         for &tensor in &self.rows.shared {
             let info = &self.tensors[tensor];
-            need_shared(self.groups[0].rule.as_ref())?;
+            need_rows(self.rule_of(info))?;
+            need_shared(self.rule_of(info))?;
             info.check_rows_storage()?;
             if info.shape.is_empty() || info.width() > MOST_SHARED {
                 let what = "one second moment per row needs rows of at most";
@@ -84,6 +86,7 @@ impl Spec {
             let Some(info) = self.tensors.get(tensor) else {
                 return refuse(format!("it names tensor number {tensor}, the builder has only {}", self.tensors.len()));
             };
+            need_rows(self.rule_of(info))?;
             if let Some(other) = set_of[tensor].replace(&set.name) {
                 return Err(info.error(format!("it is in row set `{other}` and cannot be in `{}` too", set.name)));
             }

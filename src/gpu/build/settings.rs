@@ -76,10 +76,11 @@ impl Spec {
         Ok(rule)
     }
 
-    /// Checks the settings that all groups share; `changed` gives the new rules.
+    /// Checks the settings that all groups of a rule share; `changed` gives the new rules.
     fn check_common<'a>(&'a self, changed: impl Fn(usize) -> Option<&'a dyn Rule>) -> Result<()> {
         let rule_of = |i: usize| changed(i).unwrap_or(self.groups[i].rule.as_ref());
-        check_common(self.groups.iter().enumerate().map(|(i, group)| (group.name.as_str(), rule_of(i))))
+        let named = |i: usize| (self.groups[i].name.as_str(), rule_of(i));
+        self.groups_by_rule().into_iter().try_for_each(|groups| check_common(groups.into_iter().map(named)))
     }
 
     /// The settings of `rule` that have no schedule in the group.

@@ -70,6 +70,8 @@ pub(crate) struct Spec {
     pub(crate) dynamic_gradients: bool,
     /// Steps before the first probes are allowed, for rules that probe.
     pub(crate) undamped_steps: bool,
+    /// This is a part, and its steps share norms and tests for finite numbers with the steps of other parts.
+    pub(crate) exchanges: bool,
 }
 
 impl Spec {
@@ -84,6 +86,7 @@ impl Spec {
             given_directions: false,
             dynamic_gradients: false,
             undamped_steps: false,
+            exchanges: false,
         }
     }
 
@@ -102,9 +105,37 @@ impl Spec {
         )))
     }
 
-    /// The rule of all groups.
+    /// Replaces a buffer of parameters.
+    pub(crate) fn put_params(&mut self, from: &wgpu::Buffer, to: &wgpu::Buffer) {
+        for tensor in &mut self.tensors {
+            if let Home::Bound { param, .. } = &mut tensor.home
+                && param.buffer == *from
+            {
+                param.buffer = to.clone();
+            }
+        }
+    }
+
+    /// Checks that calls may name tensors.
+    ///
+    /// # Errors
+    /// The builder did not allow steps that leave out tensors.
+    pub(crate) fn check_partial(&self) -> Result<()> {
+        if self.around.partial {
+            return Ok(());
+        }
+        let problem = "a call that names its tensors leaves out the others: tell the builder with partial_steps(true)";
+        Err(Error::Usage(problem.to_owned()))
+    }
+
+    /// The rule of a part: of all its groups.
     pub(crate) fn rule(&self) -> &dyn Rule {
         self.groups[0].rule.as_ref()
+    }
+
+    /// The rule of a tensor.
+    pub(crate) fn rule_of(&self, tensor: &TensorInfo) -> &dyn Rule {
+        self.groups[tensor.group].rule.as_ref()
     }
 
     /// The index of a group.
@@ -200,6 +231,27 @@ pub(crate) struct Slice {
     pub(crate) buffer: wgpu::Buffer,
     pub(crate) offset: u64,
     pub(crate) size: u64,
+}
+
+impl Slice {
+    /// The whole of a buffer.
+    pub(crate) fn whole(buffer: wgpu::Buffer) -> Self {
+        Self { offset: 0, size: buffer.size(), buffer }
+    }
+
+    /// The range, to read or write.
+    pub(crate) fn slice(&self) -> wgpu::BufferSlice<'_> {
+        self.buffer.slice(self.offset..self.offset + self.size)
+    }
+
+    /// The range as a binding.
+    pub(crate) fn binding(&self) -> wgpu::BindingResource<'_> {
+        wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+            buffer: &self.buffer,
+            offset: self.offset,
+            size: wgpu::BufferSize::new(self.size),
+        })
+    }
 }
 
 impl From<wgpu::BufferSlice<'_>> for Slice {
@@ -307,4 +359,6 @@ pub(crate) enum Mask {
     Own,
     /// The caller.
     Bound(Slice),
+    /// The crate, for several parts. The flags begin at this byte of their buffer.
+    Joint(u64),
 }

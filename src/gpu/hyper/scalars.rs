@@ -340,6 +340,11 @@ impl Scalars {
         self.half.as_ref().map_or(0, |half| half.round)
     }
 
+    /// Ends a half step, if there is one.
+    pub(crate) fn end_half(&mut self) {
+        self.half = None;
+    }
+
     /// The slot of the step whose sums were recorded. The half step stays if this returns an error.
     ///
     /// # Errors

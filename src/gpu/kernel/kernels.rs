@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::gpu::build::spec::Slice;
 use crate::gpu::hyper::scalars::Slot;
 use crate::gpu::kernel::passes;
 use crate::gpu::kernel::pipelines::Pipeline;
@@ -41,7 +42,7 @@ pub(crate) struct DispatchSet {
 }
 
 /// The arena of a shard. Two bindings show it: one the f32, the other the packed numbers.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Arena {
     pub(crate) buffer: wgpu::Buffer,
     /// Bytes of the f32.
@@ -136,7 +137,8 @@ pub(crate) struct RoundDispatch {
     pub(crate) wait: Option<wgpu::ComputePipeline>,
     pub(crate) group: wgpu::BindGroup,
     pub(crate) partials: wgpu::Buffer,
-    pub(crate) totals: wgpu::Buffer,
+    /// A range of the buffer of all parts, if the parts exchange their norms.
+    pub(crate) totals: Slice,
 }
 
 /// The kinds of a shard's dispatches.
@@ -154,6 +156,12 @@ pub(crate) enum Kind {
 }
 
 impl DispatchSet {
+    /// The passes with bindings of their own.
+    pub(crate) fn passes_mut(&mut self) -> impl Iterator<Item = &mut Pass> {
+        let others = self.stats.iter_mut().flatten().chain(&mut self.procedure);
+        std::iter::once(&mut self.update).chain(others)
+    }
+
     /// A pass with the pipeline that it runs now, if the class has such a pass.
     pub(crate) fn pass(&self, kind: Kind) -> Option<(&Pass, &wgpu::ComputePipeline)> {
         match kind {

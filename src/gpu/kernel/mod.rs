@@ -1,6 +1,7 @@
 //! Pipelines: the text of each stage, its bindings, and their compilation. The folder `layout` decides which tensors a dispatch serves.
 
 pub(crate) mod context;
+pub(crate) mod exchange;
 pub(crate) mod kernels;
 pub(crate) mod passes;
 pub(crate) mod pipelines;

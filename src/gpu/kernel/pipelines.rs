@@ -24,19 +24,29 @@ impl Compiler<'_> {
     /// The pipelines of a stage, one per entry point; they share one layout.
     pub(crate) fn compile(&self, class: &Class, stage: Stage) -> Vec<Pipeline> {
         let label = format!("{} {} {stage:?}", self.label, class.name);
-        let text = class.text(stage);
-        let module = self.module(&label, text, class.origin);
-        let bindings = class.bindings(stage);
-        let layout = self.layout(&label, &bindings);
+        self.compile_text(&label, class.text(stage), class.origin, &class.bindings(stage), class.entries(stage))
+    }
+
+    /// The pipelines of a text, one per entry point; they share one layout.
+    pub(crate) fn compile_text(
+        &self,
+        label: &str,
+        text: String,
+        origin: Origin,
+        bindings: &[Binding],
+        entries: Vec<&'static str>,
+    ) -> Vec<Pipeline> {
+        let module = self.module(label, text, origin);
+        let layout = self.layout(label, bindings);
         let pipeline_layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-            label: Some(&label),
+            label: Some(label),
             bind_group_layouts: &[Some(&layout)],
             immediate_size: 0,
         });
         let make = |entry: &'static str| Pipeline {
             entry,
             pipeline: self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-                label: Some(&label),
+                label: Some(label),
                 layout: Some(&pipeline_layout),
                 module: &module,
                 entry_point: Some(entry),
@@ -48,9 +58,9 @@ impl Compiler<'_> {
                 cache: self.cache,
             }),
             layout: layout.clone(),
-            bindings: bindings.clone(),
+            bindings: bindings.to_vec(),
         };
-        class.entries(stage).into_iter().map(make).collect()
+        entries.into_iter().map(make).collect()
     }
 
     fn module(&self, label: &str, text: String, origin: Origin) -> wgpu::ShaderModule {

@@ -372,7 +372,7 @@ fn what_is_off_leaves_no_trace() {
             b.telemetry(true).telemetry(false).dynamic_gradients(true).dynamic_gradients(false);
         });
         assert_eq!(off.dispatches(), build(|_| ()).dispatches(), "{}", entry.name);
-        let class = &off.placement.classes[0];
+        let class = &off.parts[0].placement.classes[0];
         assert_eq!(class.arrays(), bare.arrays());
         assert_eq!(class.scalars, bare.scalars);
         let sums = rule.sums().sums > 0;

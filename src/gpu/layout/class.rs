@@ -74,8 +74,10 @@ pub struct Class {
     /// The state along which the parameters move to the point at which the model is evaluated.
     pub(crate) evaluated: Option<&'static str>,
     pub(crate) round: Round,
-    /// Groups of the optimizer.
+    /// Groups of the part.
     pub(crate) groups: usize,
+    /// The decisions wait for the norms and tests of other parts.
+    pub(crate) exchanges: bool,
     /// Threads of a workgroup of [`Stage::Stats`].
     pub(crate) sum_lanes: u32,
     /// The formats of parameters, gradients and states.
@@ -140,6 +142,7 @@ impl Class {
             around,
             round: Round::Only,
             groups,
+            exchanges: false,
             sum_lanes: SUM_LANES,
             formats: Formats::default(),
             stochastic: false,

@@ -127,6 +127,12 @@ impl MemoryUsage {
         }
     }
 
+    /// Adds the bytes and the parameters of another part.
+    pub(crate) fn join(&mut self, other: &Self) {
+        self.parameters += other.parameters;
+        other.shares.iter().for_each(|share| self.add(share.role, share.owner, share.bytes));
+    }
+
     /// The count of parameters, with frozen ones, and with the full capacity of row sets.
     #[must_use]
     pub const fn parameters(&self) -> u64 {

@@ -80,6 +80,7 @@ impl RowState {
                     own += size;
                     Some((Source::Crate(Which::Masks), offset, size))
                 }
+                Mask::Joint(offset) => Some((Source::Crate(Which::JointMasks), *offset, capacity as u64 * 4)),
                 Mask::None => None,
             };
             let mask = mask.map(|(source, offset, size)| {
@@ -100,13 +101,15 @@ impl RowState {
 
     /// Plans the crate's buffer of masks, if a set has such a mask.
     pub(crate) fn plan(&self, sizes: &mut Sizes) {
-        if let Some(bytes) = self.mask_bytes(|source| matches!(source, Source::Crate(_))) {
+        if let Some(bytes) = self.mask_bytes(|source| *source == Source::Crate(Which::Masks)) {
             sizes.add(Which::Masks, bytes);
         }
     }
 
-    /// Creates the buffer with every row flagged, so that a step takes every row until the caller writes the mask.
-    pub(crate) fn create(&mut self, buffers: &Buffers<'_>) -> Result<()> {
+    /// Creates the buffer with every row flagged, so that a step takes every row until the caller writes the mask. `joint` holds the masks of
+    /// sets with tensors in several parts.
+    pub(crate) fn create(&mut self, buffers: &Buffers<'_>, joint: Option<&wgpu::Buffer>) -> Result<()> {
+        self.created.extend(joint.map(|joint| (Which::JointMasks, joint.clone())));
         let rows = buffers.sizes.of(Which::Masks) as usize / 4;
         if rows > 0 {
             let flags = vec![1_u32; rows];

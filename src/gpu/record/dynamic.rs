@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures::FutureExt as _;
 
-use crate::gpu::Optimizer;
+use crate::gpu::Part;
 use crate::gpu::build::spec::{Slice, Tensor, index_of};
 use crate::gpu::kernel::kernels::{Kind, Offsets, Pass};
 use crate::gpu::kernel::pipelines::{Pipeline, bind_group};
@@ -49,7 +49,7 @@ impl DynamicGradients {
     }
 }
 
-impl Optimizer {
+impl Part {
     /// Makes the dispatches that read the named gradients, before the step records anything.
     fn bind_dynamic(&self, dynamic: &mut DynamicGradients, kinds: impl IntoIterator<Item = Kind>) -> Result<()> {
         let scope = self.context.device.push_error_scope(wgpu::ErrorFilter::Validation);

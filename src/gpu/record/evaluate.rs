@@ -1,21 +1,17 @@
 //! Steps with evaluations inside: a step requests the gradients and losses that it needs, and the caller evaluates the objective. All
 //! work in between stays on the GPU.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
-use crate::gpu::Optimizer;
 use crate::gpu::access::readback::read_buffer;
 use crate::gpu::build::spec::Tensor;
-use crate::gpu::hyper::scalars::Slot;
-use crate::gpu::hyper::watch::watch;
 use crate::gpu::kernel::kernels::Kind;
-use crate::gpu::record::dynamic::DynamicGradients;
+use crate::gpu::optimizer::partial::slices;
+use crate::gpu::record::joint::Call;
+use crate::gpu::{Optimizer, Part};
 use crate::optim::Scalar;
 use crate::optim::procedure::evaluation::{EvalRequest, Evaluations};
-use crate::optim::procedure::probes;
 use crate::optim::procedure::record::PassRecord;
 use crate::optim::procedure::script::{Fixed, Move, Reading, Script};
+use crate::optim::procedure::{evaluates, probes};
 use crate::options::schedule::scalars_at;
 use crate::{Error, Result};
 
@@ -26,43 +22,15 @@ use crate::{Error, Result};
 #[derive(Debug)]
 pub struct PendingStep<'a> {
     optimizer: &'a mut Optimizer,
-    slot: Option<Slot>,
+    /// The number of the part that evaluates. The other parts step from the first gradient.
+    at: usize,
+    call: Option<Call>,
     /// Whether the update follows the last evaluation.
     steps: bool,
     /// `None` before the first call, which chooses the script.
     script: Option<Box<dyn Script>>,
     /// The numbers of the script's last reading.
     read: Vec<f64>,
-    /// The gradients of the last evaluation, where they are rebound.
-    dynamic: Option<DynamicGradients>,
-}
-
-/// Whether a rule that probes has slopes: from losses that were written, or from recorded probes. A dropped encoder takes its probes back.
-#[derive(Debug, Default)]
-pub(crate) struct Probed {
-    given: bool,
-    recorded: Arc<AtomicUsize>,
-}
-
-impl Probed {
-    /// After losses were written. Probes that were recorded before no longer matter.
-    pub(crate) fn given(given: bool) -> Self {
-        Self { given, recorded: Arc::default() }
-    }
-
-    pub(crate) fn get(&self) -> bool {
-        self.given || self.recorded.load(Ordering::SeqCst) > 0
-    }
-
-    fn record(&self, encoder: &wgpu::CommandEncoder) {
-        let recorded = self.recorded.clone();
-        recorded.fetch_add(1, Ordering::SeqCst);
-        watch(encoder, move |done| {
-            if !done {
-                recorded.fetch_sub(1, Ordering::SeqCst);
-            }
-        });
-    }
 }
 
 /// The reason why no encoder of the caller can hold the step.
@@ -112,7 +80,7 @@ impl Optimizer {
     /// As [`step`](Self::step).
     pub fn probe(&mut self) -> Result<PendingStep<'_>> {
         let mut probes_alone = self.pending_step(false)?;
-        if probes(&probes_alone.optimizer.spec.rule().procedure()) == 0 {
+        if probes(&probes_alone.part().spec.rule().procedure()) == 0 {
             probes_alone.script = Some(Box::new(Fixed::new([])));
         }
         Ok(probes_alone)
@@ -120,8 +88,10 @@ impl Optimizer {
 
     fn pending_step(&mut self, steps: bool) -> Result<PendingStep<'_>> {
         self.check_trains()?;
-        let slot = self.begin_call(None)?;
-        Ok(PendingStep { optimizer: self, slot: Some(slot), steps, script: None, read: Vec::new(), dynamic: None })
+        let evaluates = |part: &Part| evaluates(&part.spec.rule().procedure());
+        let at = self.parts.iter().position(evaluates).unwrap_or(0);
+        let call = Some(self.begin()?);
+        Ok(PendingStep { optimizer: self, at, call, steps, script: None, read: Vec::new() })
     }
 
     /// Records a step of any rule. `evaluate` records each request: a gradient, which it writes to where the optimizer reads it, or a loss, one
@@ -167,9 +137,10 @@ impl Optimizer {
 
     /// Checks that an encoder of the caller can hold the step; `call` is the call that makes other steps.
     fn check_recordable(&self, call: &str) -> Result<()> {
-        let rule = self.spec.rule();
-        if rule.procedure().is_some_and(|procedure| procedure.reads_back()) {
-            return Err(Error::Usage(format!("{} {READS_BACK}: call {call}", rule.name())));
+        for rule in self.parts.iter().map(|part| part.spec.rule()) {
+            if rule.procedure().is_some_and(|procedure| procedure.reads_back()) {
+                return Err(Error::Usage(format!("{} {READS_BACK}: call {call}", rule.name())));
+            }
         }
         Ok(())
     }
@@ -232,7 +203,7 @@ impl PendingStep<'_> {
                     let mut encoder = self.encoder();
                     self.record(&mut encoder, &moves)?;
                     self.end(&mut encoder);
-                    self.optimizer.context.submit(encoder)?;
+                    self.part().context.submit(encoder)?;
                     return Ok(None);
                 }
             }
@@ -267,21 +238,21 @@ impl PendingStep<'_> {
     /// # Errors
     /// As [`Optimizer::step_with_grads`].
     pub fn set_grads<'g>(&mut self, grads: impl IntoIterator<Item = (Tensor, wgpu::BufferSlice<'g>)>) -> Result<()> {
-        let optimizer = &mut *self.optimizer;
-        let dynamic = optimizer.dynamic_gradients(grads, optimizer.kinds_of_step())?;
-        self.slot = Some(optimizer.begin_call(Some(&dynamic.positions))?);
-        self.dynamic = Some(dynamic);
+        self.call = Some(self.optimizer.begin_with(grads, |part| part.kinds_of_step().collect())?);
         Ok(())
     }
 
-    /// Names the bound gradients of all tensors.
-    fn set_bound_grads(&mut self) -> Result<()> {
-        if !self.optimizer.spec.around.partial {
-            return self.set_grads([]);
+    /// As [`Optimizer::rebind_params`], between two evaluations: the passes that follow use `to`. The step forgets the gradients that
+    /// [`set_grads`](Self::set_grads) named, because their bind groups hold `from` too: name them again.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn rebind_params(&mut self, from: &wgpu::Buffer, to: &wgpu::Buffer) -> Result<()> {
+        self.optimizer.rebind_params(from, to)?;
+        if let Some(call) = self.call.as_mut().filter(|_| from != to) {
+            call.forget_gradients();
         }
-        let every = vec![0; self.optimizer.spec.tensors.len()];
-        let grads = self.optimizer.bound_grads(&every)?;
-        self.set_grads(grads.iter().map(|(tensor, buffer, range)| (*tensor, buffer.slice(range.clone()))))
+        Ok(())
     }
 
     /// The optimizer of this step, for reading.
@@ -298,6 +269,11 @@ impl PendingStep<'_> {
         self.optimizer.loss_slot(slot)
     }
 
+    /// The part that evaluates.
+    fn part(&self) -> &Part {
+        &self.optimizer.parts[self.at]
+    }
+
     fn place(&self, request: EvalRequest) -> Result<Option<wgpu::BufferSlice<'_>>> {
         match request {
             EvalRequest::Gradient => Ok(None),
@@ -307,7 +283,7 @@ impl PendingStep<'_> {
 
     /// The next move that this step makes. Probes without a step ask for losses alone, and neither decide nor update.
     fn next_move(&mut self, submits: bool) -> Option<Move> {
-        let procedure = self.optimizer.spec.rule().procedure();
+        let procedure = self.part().spec.rule().procedure();
         let script = self.script.get_or_insert_with(|| {
             let of_procedure = procedure.and_then(|procedure| procedure.script(submits));
             of_procedure.unwrap_or_else(|| Box::new(Fixed::plain()))
@@ -322,13 +298,13 @@ impl PendingStep<'_> {
         }
     }
 
-    fn slot(&self) -> Result<&Slot> {
-        self.slot.as_ref().ok_or_else(|| Error::Usage("the step is complete: begin another with begin_step".to_owned()))
+    fn call(&self) -> Result<&Call> {
+        self.call.as_ref().ok_or_else(|| Error::Usage("the step is complete: begin another with begin_step".to_owned()))
     }
 
     fn encoder(&self) -> wgpu::CommandEncoder {
-        let label = self.optimizer.context.label.as_str();
-        self.optimizer.context.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some(label) })
+        let label = self.part().context.label.as_str();
+        self.part().context.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some(label) })
     }
 
     /// Records moves and submits them.
@@ -336,7 +312,7 @@ impl PendingStep<'_> {
         if !moves.is_empty() {
             let mut encoder = self.encoder();
             self.record(&mut encoder, moves)?;
-            self.optimizer.context.submit(encoder)?;
+            self.part().context.submit(encoder)?;
             moves.clear();
         }
         Ok(())
@@ -347,21 +323,27 @@ impl PendingStep<'_> {
         if moves.is_empty() {
             return Ok(());
         }
-        if self.optimizer.kernels.runs.is_some() && self.dynamic.is_none() && self.steps {
-            self.set_bound_grads()?;
+        if self.optimizer.spec.dynamic_gradients && !self.call()?.names_gradients() && self.steps {
+            let grads = self.optimizer.grads_without_names()?;
+            self.set_grads(slices(&grads))?;
         }
-        let (optimizer, slot, dynamic) = (&*self.optimizer, self.slot()?, self.dynamic.as_ref());
+        let (part, call) = (self.part(), self.call()?);
         // The passes of a step may lie in several encoders and read several slots.
-        optimizer.scalars.release(encoder, slot.clone());
-        let main = optimizer.kernels.main_rounds;
-        let mut pass = optimizer.begin_pass(encoder);
+        self.optimizer.keep(encoder, call);
+        let (slot, dynamic) = call.of(self.at);
+        let main = part.kernels.main_rounds;
+        let mut pass = part.begin_pass(encoder);
         for next in moves {
             match *next {
-                Move::Decide => optimizer.decide(&mut pass, slot, dynamic),
-                Move::Sum(round) => optimizer.sum(&mut pass, main + round, slot, dynamic),
-                Move::Complete(round) => optimizer.round(&mut pass, main + round, slot, dynamic),
-                Move::Pass(record) => optimizer.dispatch_record(&mut pass, Kind::Procedure, slot, record, dynamic),
-                Move::Update => optimizer.update(&mut pass, slot, dynamic),
+                Move::Decide => {
+                    self.optimizer.decide(&mut pass, call);
+                    // Later evaluations overwrite the gradients of the other parts.
+                    self.optimizer.update(&mut pass, call, Some(self.at));
+                }
+                Move::Sum(round) => part.sum(&mut pass, main + round, slot, dynamic),
+                Move::Complete(round) => part.round(&mut pass, main + round, slot, dynamic),
+                Move::Pass(record) => part.dispatch_record(&mut pass, Kind::Procedure, slot, record, dynamic),
+                Move::Update => part.update(&mut pass, slot, dynamic),
                 Move::Ask(_) | Move::Write(_) | Move::Read(_) | Move::Abandon => {}
             }
         }
@@ -369,32 +351,33 @@ impl PendingStep<'_> {
     }
 
     fn write_record(&self, record: PassRecord) -> Result<()> {
-        let passes = self.optimizer.kernels.passes.as_ref();
-        passes.map_or(Ok(()), |passes| self.optimizer.context.write(passes, 0, bytemuck::bytes_of(&record)))
+        let part = self.part();
+        let passes = part.kernels.passes.as_ref();
+        passes.map_or(Ok(()), |passes| part.context.write(passes, 0, bytemuck::bytes_of(&record)))
     }
 
     /// The numbers that the script asked for.
     async fn reading(&self, reading: Reading) -> Result<Vec<f64>> {
-        let optimizer = &*self.optimizer;
+        let part = self.part();
         match reading {
             Reading::Decision(name) => {
-                let at = optimizer.placement.classes[0].decision.iter().position(|member| *member == name);
-                let decision = optimizer.read_decision(optimizer.spec.tensor_handle(0)).await?;
+                let at = part.placement.classes[0].decision.iter().position(|member| *member == name);
+                let decision = part.read_decision(part.spec.tensor_handle(0)).await?;
                 Ok(at.and_then(|at| decision.get(at)).map(|x| f64::from(*x)).into_iter().collect())
             }
             Reading::Means(round) => {
-                let round = &optimizer.kernels.rounds[optimizer.kernels.main_rounds + round];
+                let round = &part.kernels.rounds[part.kernels.main_rounds + round];
                 // Record 0 holds the totals over all tensors, one vec4 each.
-                let records = optimizer.spec.tensors.len() as u64 + 1;
-                let all = round.totals.slice(..round.totals.size() / records);
-                let bytes = read_buffer(&optimizer.context.device, &optimizer.context.queue, all).await?;
+                let records = part.spec.tensors.len() as u64 + 1;
+                let all = round.totals.buffer.slice(..round.totals.size / records);
+                let bytes = read_buffer(&part.context.device, &part.context.queue, all).await?;
                 let totals: Vec<[f32; 4]> = bytemuck::pod_collect_to_vec(&bytes);
-                let live = optimizer.spec.tensors.iter().filter(|t| !t.frozen).map(|t| t.elements).sum::<u64>().max(1);
+                let live = part.spec.tensors.iter().filter(|t| !t.frozen).map(|t| t.elements).sum::<u64>().max(1);
                 Ok(totals.iter().map(|total| f64::from(total[0]) / live as f64).collect())
             }
             Reading::Scalar(name) => {
-                let group = &optimizer.spec.groups[0];
-                let t = if group.scheduled.is_empty() { 1 } else { optimizer.read_step_count().await? + 1 };
+                let group = &part.spec.groups[0];
+                let t = if group.scheduled.is_empty() { 1 } else { part.read_step_count().await? + 1 };
                 let scalars = scalars_at(group.rule.as_ref(), &group.scheduled, &group.name, t)?;
                 Ok(scalars.iter().filter(|s| s.name == name).map(Scalar::value).collect())
             }
@@ -402,12 +385,12 @@ impl PendingStep<'_> {
     }
 
     fn end(&mut self, encoder: &mut wgpu::CommandEncoder) {
-        if let Some(slot) = self.slot.take() {
-            self.optimizer.probed.record(encoder);
+        if let Some(call) = self.call.take() {
+            self.part().probed.record(encoder);
             if self.steps {
-                self.optimizer.finish(encoder, slot);
+                self.optimizer.finish(encoder, call);
             } else {
-                self.optimizer.scalars.release(encoder, slot);
+                self.optimizer.release(encoder, call);
             }
         }
     }

@@ -2,8 +2,9 @@
 //! creates nothing, and only the calls that say so submit.
 
 pub(crate) mod dynamic;
-mod eval_params;
 pub(crate) mod evaluate;
+pub(crate) mod joint;
 pub(crate) mod mode;
+pub(crate) mod probed;
 pub(crate) mod rows;
 pub(crate) mod step;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use crate::gpu::Optimizer;
+use crate::gpu::Part;
 use crate::gpu::hyper::watch::watch;
 use crate::options::around::Mode;
 use crate::{Error, Result};
@@ -36,7 +36,7 @@ impl Modes {
     }
 }
 
-impl Optimizer {
+impl Part {
     /// Checks that the parameters are those at which the rule trains.
     pub(crate) fn check_trains(&self) -> Result<()> {
         self.modes.get().check_trains()

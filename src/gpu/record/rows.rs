@@ -1,12 +1,12 @@
 //! Remapping and resetting rows on the GPU.
 
 use crate::Result;
-use crate::gpu::Optimizer;
+use crate::gpu::Part;
 use crate::gpu::build::blame::fault;
 use crate::gpu::build::buffers::{Buffers, OWNED, Sizes, UNIFORM, Which};
-use crate::gpu::build::spec::{RowSet, Tensor};
+use crate::gpu::hyper::scalars::Slot;
 use crate::gpu::kernel::kernels::DispatchSet;
-use crate::gpu::kernel::pipelines::{Compiler, Pipeline};
+use crate::gpu::kernel::pipelines::{Compiler, Pipeline, bind_group};
 use crate::gpu::layout::class::{Class, Stage};
 use crate::gpu::layout::rows::{RowState, Task};
 use crate::gpu::layout::shards::Shard;
@@ -23,6 +23,10 @@ pub(crate) struct Remap {
     dispatches: Vec<Option<RemapDispatch>>,
     /// The indices or flags of the current call, one word per row.
     indices: wgpu::Buffer,
+    /// An array of a shard while its rows move.
+    scratch: wgpu::Buffer,
+    /// The number of the array, one record per array.
+    tasks: wgpu::Buffer,
 }
 
 #[derive(Debug)]
@@ -30,6 +34,8 @@ struct RemapDispatch {
     gather: wgpu::ComputePipeline,
     scatter: wgpu::ComputePipeline,
     reset: wgpu::ComputePipeline,
+    /// The pipeline whose layout `group` has.
+    bound: Pipeline,
     group: wgpu::BindGroup,
     grid: (u32, u32),
     /// Parameters, and each array of the arena.
@@ -38,7 +44,7 @@ struct RemapDispatch {
 
 /// The work of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+pub(crate) enum RowTask {
     Remap,
     Reset,
 }
@@ -56,7 +62,7 @@ impl RowState {
     }
 }
 
-impl Optimizer {
+impl Part {
     /// Creates the dispatches of remapping and resetting, if there are row sets.
     pub(crate) fn create_remap(&self, buffers: &Buffers<'_>, compiler: &Compiler<'_>) -> Result<Option<Remap>> {
         if !self.placement.rows.selects() {
@@ -73,91 +79,86 @@ impl Optimizer {
         let shard = |(index, shard): (usize, &DispatchSet)| {
             let class = self.placement.layout.shards[index].class;
             let [gather, scatter, reset] = classes[class].as_deref()? else { return None };
-            let window = self.placement.layout.shards[index].param.clone();
-            let group = compiler.bind_group(gather, |name| match name {
-                "wo_task" => wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-                    buffer: &tasks,
-                    offset: 0,
-                    size: wgpu::BufferSize::new(VEC4),
-                }),
-                "wo_indices" => indices.as_entire_binding(),
-                "wo_scratch" => scratch.as_entire_binding(),
-                _ => self.resource(name, window.clone(), &shard.arena, &shard.update.table, 0),
-            });
+            let group = self.remap_group(gather, index, shard, [&tasks, &indices, &scratch]);
+            let bound = gather.clone();
             let [gather, scatter, reset] = [gather, scatter, reset].map(|p| p.pipeline.clone());
             let arrays = self.placement.classes[class].arrays().len() as u32 + 1;
-            Some(RemapDispatch { gather, scatter, reset, group, grid: shard.update.grid, arrays })
+            Some(RemapDispatch { gather, scatter, reset, bound, group, grid: shard.update.grid, arrays })
         };
         let dispatches = self.kernels.dispatches.iter().enumerate().map(shard).collect();
-        Ok(Some(Remap { dispatches, indices }))
+        Ok(Some(Remap { dispatches, indices, scratch, tasks }))
     }
 
-    /// Records a remap of the rows of a set: parameters, states, accumulated gradients and averages. New row `i` is old row `indices[i]`, for
-    /// `rows` rows, which are the rows in use from then on. So one call clones, splits, prunes and relocates. `indices` holds at least
-    /// `rows` u32 in a buffer of the caller with `COPY_SRC` usage, beginning at a multiple of 4 bytes. An index that names no row in use
-    /// (`u32::MAX`, for example) makes a fresh row: zero parameters and average, states as before the first step. Bias corrections follow
-    /// the step count of the optimizer, unless the set has [`Builder::fresh_rows`](crate::Builder::fresh_rows). The call does not move gradients and masks.
-    ///
-    /// Lengths and [`row_count`](Self::row_count) change as soon as the call is recorded: submit the encoder, or restore the count with
-    /// [`set_row_count`](Self::set_row_count). The call creates nothing.
-    ///
-    /// # Errors
-    /// The set has no row capacity or too small a one; too few indices, or a buffer without `COPY_SRC`; a tensor of the set is too long for one
-    /// binding; too many recorded steps are not yet finished.
-    pub fn remap(
-        &mut self,
-        encoder: &mut wgpu::CommandEncoder,
-        set: RowSet,
-        indices: wgpu::BufferSlice<'_>,
-        rows: usize,
-    ) -> Result<()> {
-        let set = self.spec.row_set(set)?;
-        self.check_room(set, rows)?;
-        self.check_remap(set)?;
-        self.check_words(set, "indices", indices, rows)?;
-        let (live, source) = (self.placement.rows.sets[set].live, self.placement.rows.sets[set].source);
-        self.put_live(set, rows);
-        let recorded = self.record_task(encoder, Some((indices, rows)), Kind::Remap, &self.task_of(set));
-        if recorded.is_err() {
-            self.put_live(set, live);
-            self.placement.rows.sets[set].source = source;
-        }
-        recorded
+    /// The bindings of a shard's remapping and resetting.
+    fn remap_group(
+        &self,
+        pipeline: &Pipeline,
+        index: usize,
+        shard: &DispatchSet,
+        [tasks, indices, scratch]: [&wgpu::Buffer; 3],
+    ) -> wgpu::BindGroup {
+        let window = self.placement.layout.shards[index].param.clone();
+        bind_group(&self.context.device, &self.context.label, pipeline, |name| match name {
+            "wo_task" => wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                buffer: tasks,
+                offset: 0,
+                size: wgpu::BufferSize::new(VEC4),
+            }),
+            "wo_indices" => indices.as_entire_binding(),
+            "wo_scratch" => scratch.as_entire_binding(),
+            _ => self.resource(name, window.clone(), &shard.arena, &shard.update.table, 0),
+        })
     }
 
-    /// Records a reset of the states of some tensors: states as before the first step, accumulators at zero, averages at the current weights.
-    /// Bias corrections continue, unless the set has [`Builder::fresh_rows`](crate::Builder::fresh_rows). The tensors must be in row sets; a row set may have one tensor.
-    ///
-    /// # Errors
-    /// A tensor is in no row set; too many recorded steps are not yet finished.
-    pub fn reset_states(&mut self, encoder: &mut wgpu::CommandEncoder, tensors: &[Tensor]) -> Result<()> {
-        let mut tasks = vec![Task::Nothing; self.spec.tensors.len()];
-        for tensor in tensors {
-            let index = self.spec.tensor(*tensor)?;
-            tasks[index] = Task::Whole;
-            if self.placement.rows.set_of[index].is_none() {
-                return Err(self.spec.tensors[index]
-                    .error("it is in no row set: name one with Builder::row_set to reset its states".to_owned()));
+    /// Binds remapping and resetting again, once the placement of the parameters has changed.
+    pub(crate) fn rebind_remap(&mut self) {
+        let Some(mut remap) = self.remap.take() else { return };
+        let shared = [&remap.tasks, &remap.indices, &remap.scratch];
+        for (index, dispatch) in remap.dispatches.iter_mut().enumerate() {
+            if let Some(dispatch) = dispatch {
+                dispatch.group = self.remap_group(&dispatch.bound, index, &self.kernels.dispatches[index], shared);
             }
         }
-        self.record_task(encoder, None, Kind::Reset, &tasks)
+        self.remap = Some(remap);
     }
 
-    /// As [`reset_states`](Self::reset_states), for the flagged rows of a set: one u32 per row in use, 0 for a row that keeps its states,
-    /// in a buffer of the caller with `COPY_SRC` usage. The average of a reset row begins at its current parameters.
-    ///
-    /// # Errors
-    /// Too few flags, or a buffer without `COPY_SRC`; too many recorded steps are not yet finished.
-    pub fn reset_rows(
-        &mut self,
-        encoder: &mut wgpu::CommandEncoder,
-        set: RowSet,
-        flags: wgpu::BufferSlice<'_>,
-    ) -> Result<()> {
-        let rows = self.row_count(set)?;
-        let set = self.spec.row_set(set)?;
-        self.check_words(set, "flags", flags, rows)?;
-        self.record_task(encoder, Some((flags, rows)), Kind::Reset, &self.task_of(set))
+    /// Checks a remap of a set to this many rows.
+    pub(crate) fn check_remap(&self, set: usize, indices: wgpu::BufferSlice<'_>, rows: usize) -> Result<()> {
+        self.check_room(set, rows)?;
+        self.check_remappable(set)?;
+        self.check_words(set, "indices", indices, rows)
+    }
+
+    /// Takes the slot of a checked remap, and sets the count of rows in use.
+    pub(crate) fn begin_remap(&mut self, set: usize, rows: usize) -> Result<Slot> {
+        let before = self.live(set);
+        self.put_live(set, rows);
+        let slot = self.begin_task(&self.task_of(set));
+        if slot.is_err() {
+            self.restore_live(set, before);
+        }
+        slot
+    }
+
+    /// Takes the slot of a reset of the flagged rows of a set.
+    pub(crate) fn begin_row_reset(&mut self, set: usize) -> Result<Slot> {
+        self.begin_task(&self.task_of(set))
+    }
+
+    /// Takes the slot of a reset of whole tensors.
+    pub(crate) fn begin_reset(&mut self, tensors: &[usize]) -> Result<Slot> {
+        let mut tasks = vec![Task::Nothing; self.spec.tensors.len()];
+        tensors.iter().for_each(|&tensor| tasks[tensor] = Task::Whole);
+        self.begin_task(&tasks)
+    }
+
+    /// Checks that the states of a tensor can be reset.
+    pub(crate) fn check_reset(&self, tensor: usize) -> Result<()> {
+        if self.placement.rows.set_of[tensor].is_some() {
+            return Ok(());
+        }
+        Err(self.spec.tensors[tensor]
+            .error("it is in no row set: name one with Builder::row_set to reset its states".to_owned()))
     }
 
     /// The task of each tensor: the indexed rows for the tensors of the set, nothing for the others.
@@ -166,7 +167,7 @@ impl Optimizer {
         self.placement.rows.set_of.iter().map(task).collect()
     }
 
-    fn check_remap(&self, set: usize) -> Result<()> {
+    fn check_remappable(&self, set: usize) -> Result<()> {
         let set = &self.placement.rows.sets[set];
         if !set.reserved {
             return Err(set
@@ -183,7 +184,7 @@ impl Optimizer {
     }
 
     /// Checks a buffer of the caller with one word per row.
-    fn check_words(&self, set: usize, what: &str, words: wgpu::BufferSlice<'_>, rows: usize) -> Result<()> {
+    pub(crate) fn check_words(&self, set: usize, what: &str, words: wgpu::BufferSlice<'_>, rows: usize) -> Result<()> {
         let set = &self.placement.rows.sets[set];
         let usage = words.buffer().usage();
         if words.size() / 4 < rows as u64 {
@@ -200,20 +201,25 @@ impl Optimizer {
         fault.map_or(Ok(()), |fault| Err(set.error(&format!("the buffer of its {what} {fault}"))))
     }
 
-    fn record_task(
-        &mut self,
-        encoder: &mut wgpu::CommandEncoder,
-        words: Option<(wgpu::BufferSlice<'_>, usize)>,
-        kind: Kind,
-        tasks: &[Task],
-    ) -> Result<()> {
+    /// Takes the slot of a call with these tasks.
+    fn begin_task(&mut self, tasks: &[Task]) -> Result<Slot> {
         self.scalars.set_rows(self.placement.rows.table_for(&self.spec.tensors, |t| tasks[t]));
         let positions = self.kernels.runs.as_ref().map(|_| vec![0; self.spec.tensors.len()]);
         let slot = self.begin_call(positions.as_deref());
         // The next recorded call has no tasks.
         self.scalars.set_rows(self.placement.rows.table(&self.spec.tensors));
-        let slot = slot?;
-        let Some(remap) = &self.remap else { return Ok(()) };
+        slot
+    }
+
+    /// Records the remap or reset of a slot. `words`: one word per row, for so many rows.
+    pub(crate) fn record_task(
+        &self,
+        encoder: &mut wgpu::CommandEncoder,
+        words: Option<(wgpu::BufferSlice<'_>, usize)>,
+        kind: RowTask,
+        slot: Slot,
+    ) {
+        let Some(remap) = &self.remap else { return };
         if let Some((words, rows)) = words.filter(|(_, rows)| *rows > 0) {
             let bytes = rows as u64 * 4;
             encoder.copy_buffer_to_buffer(words.buffer(), words.offset(), &remap.indices, 0, bytes);
@@ -225,18 +231,17 @@ impl Optimizer {
             }
         }
         self.scalars.release(encoder, slot);
-        Ok(())
     }
 }
 
 impl RemapDispatch {
-    fn record(&self, pass: &mut wgpu::ComputePass<'_>, kind: Kind, slot: u32) {
+    fn record(&self, pass: &mut wgpu::ComputePass<'_>, kind: RowTask, slot: u32) {
         let mut run = |pipeline: &wgpu::ComputePipeline, array: u32| {
             pass.set_pipeline(pipeline);
             pass.set_bind_group(0, &self.group, &[slot, array * TASK_STRIDE as u32]);
             pass.dispatch_workgroups(self.grid.0, self.grid.1, 1);
         };
-        if kind == Kind::Reset {
+        if kind == RowTask::Reset {
             return run(&self.reset, 0);
         }
         for array in 0..self.arrays {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use safetensors::Dtype;
 use serde_json::{Value as Json, json};
 
-use super::metadata::Tensor;
+use super::metadata::{Rule, Tensor};
 use crate::gpu::access::snapshot::Arrays;
 use crate::gpu::layout::arena::PARAM;
 use crate::gpu::layout::units::{MASTER, REMAINDER, keeps_precision};
@@ -77,33 +77,48 @@ struct Array<'a> {
     entry: &'a Entry,
 }
 
-/// Every tensor that the metadata name, with its arrays in the file.
-pub(super) fn read(file: &TensorFile, named: &[Tensor]) -> Result<Vec<Arrays>> {
-    let mut arrays = Vec::with_capacity(file.entries().len());
-    for entry in file.entries() {
-        let Some((name, tensor)) = entry.key.split_once('/') else {
-            return Err(file.error(format!("key {} names no tensor", quote(&entry.key))));
+/// The arrays of a file, by the names of their tensors and their own.
+pub(super) struct Entries<'a> {
+    file: &'a TensorFile,
+    arrays: Vec<Array<'a>>,
+}
+
+impl<'a> Entries<'a> {
+    /// The arrays of the tensors that the metadata of the rules name.
+    pub(super) fn new(file: &'a TensorFile, rules: &[Rule]) -> Result<Self> {
+        let mut arrays = Vec::with_capacity(file.entries().len());
+        for entry in file.entries() {
+            let Some((name, tensor)) = entry.key.split_once('/') else {
+                return Err(file.error(format!("key {} names no tensor", quote(&entry.key))));
+            };
+            arrays.push(Array { tensor, name, entry });
+        }
+        arrays.sort_unstable_by_key(|array| (array.tensor, array.name));
+        let named = rules.iter().flat_map(|rule| &rule.tensors.0);
+        let mut names: Vec<&str> = named.map(|tensor| tensor.name.as_str()).collect();
+        names.sort_unstable();
+        if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(file.error(format!("its metadata name tensor {} twice", quote(pair[0]))));
+        }
+        if let Some(array) = arrays.iter().find(|array| names.binary_search(&array.tensor).is_err()) {
+            let name = quote(array.tensor);
+            return Err(file.error(format!("tensor {name} is not among the tensors that the metadata name")));
+        }
+        Ok(Self { file, arrays })
+    }
+
+    /// The named tensors with their arrays.
+    pub(super) fn read(&self, named: &[Tensor]) -> Result<Vec<Arrays>> {
+        let read = |tensor: &Tensor| {
+            let name = tensor.name.as_str();
+            let begin = self.arrays.partition_point(|array| array.tensor < name);
+            let end = self.arrays.partition_point(|array| array.tensor <= name);
+            let arrays = &self.arrays[begin..end];
+            let reader = TensorReader { file: self.file, name, maps: &tensor.maps.0, arrays };
+            Ok(Arrays { progress: reader.numbers(&tensor.progress.0)?, ..reader.read(&tensor.group)? })
         };
-        arrays.push(Array { tensor, name, entry });
+        named.iter().map(read).collect()
     }
-    arrays.sort_unstable_by_key(|array| (array.tensor, array.name));
-    let mut names: Vec<&str> = named.iter().map(|tensor| tensor.name.as_str()).collect();
-    names.sort_unstable();
-    if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
-        return Err(file.error(format!("its metadata name tensor {} twice", quote(pair[0]))));
-    }
-    if let Some(array) = arrays.iter().find(|array| names.binary_search(&array.tensor).is_err()) {
-        let name = quote(array.tensor);
-        return Err(file.error(format!("tensor {name} is not among the tensors that the metadata name")));
-    }
-    let read = |tensor: &Tensor| {
-        let name = tensor.name.as_str();
-        let begin = arrays.partition_point(|array| array.tensor < name);
-        let end = arrays.partition_point(|array| array.tensor <= name);
-        let reader = TensorReader { file, name, maps: &tensor.maps.0, arrays: &arrays[begin..end] };
-        Ok(Arrays { progress: reader.numbers(&tensor.progress.0)?, ..reader.read(&tensor.group)? })
-    };
-    named.iter().map(read).collect()
 }
 
 /// The arrays of one tensor.

@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use super::metadata::{Metadata, Version};
-use super::saved::Checkpoint;
+use super::arrays::Entries;
+use super::metadata::Rule;
+use super::saved::{Checkpoint, SavedPart};
 use super::{about, arrays};
 use crate::gpu::access::snapshot::{Arrays, Contents};
 use crate::io::atomic;
@@ -25,7 +26,8 @@ impl Checkpoint {
     /// # Errors
     /// A tensor's name makes two keys equal.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
-        let arrays: Vec<_> = self.contents.tensors.iter().flat_map(arrays::write).collect();
+        let tensors = self.parts.iter().flat_map(|part| &part.contents.tensors);
+        let arrays: Vec<_> = tensors.flat_map(arrays::write).collect();
         serialize(&self.name, &arrays, (ABOUT, self.about().to_string()))
     }
 
@@ -61,25 +63,31 @@ impl Checkpoint {
     fn from_file(name: &str, file: &TensorFile) -> Result<Self> {
         let about =
             file.text(ABOUT).map_err(|_| file.error(format!("is no checkpoint: its metadata lack `{ABOUT}`")))?;
-        let wrong = |e: serde_json::Error| file.error(format!("its metadata `{ABOUT}`: {e}"));
-        about::check_version(file, serde_json::from_str::<Version>(about).map_err(wrong)?.version)?;
-        let metadata: Metadata = serde_json::from_str(about).map_err(wrong)?;
-        let mut checkpoint = Self {
-            name: name.to_owned(),
+        let (rules, notes) = about::read(file, about, ABOUT)?;
+        let entries = Entries::new(file, &rules)?;
+        let read = |rule: Rule| SavedPart::read(file, rule, &entries);
+        let parts = rules.into_iter().map(read).collect::<Result<_>>()?;
+        Ok(Self { name: name.to_owned(), parts, notes })
+    }
+}
+
+impl SavedPart {
+    /// Reads a rule.
+    fn read(file: &TensorFile, rule: Rule, entries: &Entries<'_>) -> Result<Self> {
+        let mut part = Self {
             contents: Contents {
-                control: about::control(file, &metadata)?,
-                global_state: metadata.global_state.0.iter().copied().map(f32::from_bits).collect(),
-                losses: metadata.losses.0.iter().copied().map(f64::from_bits).collect(),
-                tensors: arrays::read(file, &metadata.tensors.0)?,
+                control: about::control(file, &rule)?,
+                global_state: rule.global_state.0.iter().copied().map(f32::from_bits).collect(),
+                losses: rule.losses.0.iter().copied().map(f64::from_bits).collect(),
+                tensors: entries.read(&rule.tensors.0)?,
             },
-            optimizer: metadata.optimizer,
-            groups: about::groups(file, metadata.groups.0)?,
-            notes: metadata.notes.0,
+            optimizer: rule.optimizer,
+            groups: about::groups(rule.groups.0),
         };
-        checkpoint.add_settings();
-        checkpoint.add_products()?;
-        checkpoint.add_progress()?;
-        Ok(checkpoint)
+        part.add_settings();
+        part.add_products()?;
+        part.add_progress()?;
+        Ok(part)
     }
 
     /// Adds the settings that the rule did not have yet when the file was written.

@@ -3,10 +3,11 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::gpu::access::snapshot::Arrays;
+use crate::gpu::build::division::InPart;
 use crate::gpu::build::spec::{GroupInfo, Spec, TensorInfo};
 use crate::gpu::layout::arena::PARAM;
 use crate::gpu::layout::units::{ROW_STEPS, STEPS, WAITING, keeps_precision};
-use crate::io::checkpoint::{Checkpoint, Settings};
+use crate::io::checkpoint::{Checkpoint, SavedPart, Settings};
 use crate::io::tensor_file::quote;
 use crate::optim::{Rule, Value};
 use crate::options::around::Mode;
@@ -45,29 +46,35 @@ impl Checkpoint {
     pub fn restore_fitting(&self, optimizer: &mut Optimizer, fit: Fit) -> Result<()> {
         let saved = self.by_name();
         let rows = rows(&saved, optimizer);
-        let tensors: Vec<(usize, &Arrays)> = optimizer
+        let tensors: Vec<(InPart, &Arrays)> = optimizer
             .tensors()
             .filter_map(|(tensor, name, _)| Some((tensor.index(), *saved.get(name)?)))
             .filter(|(tensor, saved)| optimizer.shape_with(*tensor, &rows) == saved.shape)
+            .map(|(tensor, saved)| (optimizer.directory.tensors()[tensor], saved))
             .collect();
-        // Every check comes before the first change.
-        let rules = if fit == Fit::Partial {
-            None
-        } else {
+        // All that can be refused comes before the first change.
+        let mut restored = Vec::new();
+        if fit != Fit::Partial {
             self.refuse(self.differences_fitting(optimizer, fit))?;
             optimizer.check_idle()?;
-            Some(optimizer.spec.restored_rules(self.shared_groups(&optimizer.spec))?)
-        };
-        tensors.iter().try_for_each(|(tensor, _)| optimizer.check_writable(*tensor))?;
-        if let Some(rules) = rules {
-            optimizer.write_control(&self.contents.control)?;
-            optimizer.write_decisions(&self.contents.global_state, &self.contents.losses)?;
-            optimizer.put_rules(rules);
+            for (part, saved) in
+                optimizer.parts.iter().zip(self.in_order(optimizer.parts.iter().map(|part| &part.spec)))
+            {
+                let Ok(saved) = saved else { continue };
+                restored.push((saved, part.spec.restored_rules(saved.shared_groups(&part.spec))?));
+            }
+        }
+        tensors.iter().try_for_each(|(place, _)| optimizer.parts[place.part].check_writable(place.index))?;
+        for (number, (saved, rules)) in restored.into_iter().enumerate() {
+            let part = &mut optimizer.parts[number];
+            part.write_control(&saved.contents.control)?;
+            part.write_decisions(&saved.contents.global_state, &saved.contents.losses)?;
+            optimizer.put_rules(number, rules);
         }
         for (set, live) in rows {
             optimizer.set_row_count(set, live)?;
         }
-        tensors.into_iter().try_for_each(|(tensor, saved)| optimizer.write_arrays(tensor, saved))
+        tensors.into_iter().try_for_each(|(place, saved)| optimizer.parts[place.part].write_arrays(place.index, saved))
     }
 
     pub(crate) fn refuse(&self, differences: Vec<String>) -> Result<()> {
@@ -79,9 +86,115 @@ impl Checkpoint {
 
     /// The tensors by their names. A search of the list for each tensor would take minutes with a hundred thousand tensors.
     pub(crate) fn by_name(&self) -> HashMap<&str, &Arrays> {
-        self.contents.tensors.iter().map(|tensor| (tensor.name.as_str(), tensor)).collect()
+        let tensors = self.parts.iter().flat_map(|part| &part.contents.tensors);
+        tensors.map(|tensor| (tensor.name.as_str(), tensor)).collect()
     }
 
+    /// For each part of an optimizer, the saved part with its groups, or the differences between their rules.
+    pub(crate) fn in_order<'a>(
+        &self,
+        parts: impl ExactSizeIterator<Item = &'a Spec>,
+    ) -> Vec<std::result::Result<&SavedPart, Vec<String>>> {
+        if let ([saved], 1) = (self.parts.as_slice(), parts.len()) {
+            return vec![Ok(saved)];
+        }
+        parts.map(|spec| self.with_groups_of(spec)).collect()
+    }
+
+    /// The saved part with the groups of a part, or the differences between their rules.
+    fn with_groups_of(&self, spec: &Spec) -> std::result::Result<&SavedPart, Vec<String>> {
+        let here = spec.rule().name();
+        let saved = |group: &GroupInfo| {
+            self.parts.iter().position(|part| part.groups.iter().any(|(name, _)| *name == group.name))
+        };
+        let mut differences = Vec::new();
+        let mut of_groups = Vec::new();
+        for group in &spec.groups {
+            let name = quote(&group.name);
+            match saved(group) {
+                None => differences.push(format!("it has no group {name}")),
+                Some(at) if self.parts[at].optimizer != here => {
+                    let there = self.parts[at].optimizer.escape_debug();
+                    differences.push(format!("its group {name} holds {there}, the group here holds {here}"));
+                }
+                Some(at) => of_groups.push(at),
+            }
+        }
+        of_groups.dedup();
+        match of_groups.as_slice() {
+            [at] if differences.is_empty() => Ok(&self.parts[*at]),
+            [_, _, ..] => {
+                differences.push(format!("its groups of {here} hold several rules, the groups here hold one"));
+                Err(differences)
+            }
+            _ => Err(differences),
+        }
+    }
+
+    /// The groups and tensors that the optimizer does not have.
+    pub(crate) fn lost<'a>(&self, parts: impl Iterator<Item = &'a Spec> + Clone) -> Vec<String> {
+        let groups: HashSet<&str> =
+            parts.clone().flat_map(|spec| &spec.groups).map(|group| group.name.as_str()).collect();
+        let tensors: HashSet<&str> = parts.flat_map(|spec| &spec.tensors).map(|info| info.name.as_str()).collect();
+        let there = self.parts.iter().flat_map(|part| &part.groups).map(|(name, _)| name.as_str());
+        let lost = there.filter(|name| !groups.contains(name));
+        let mut differences: Vec<String> = lost.map(|name| format!("its group {} is not here", quote(name))).collect();
+        let there = self.parts.iter().flat_map(|part| &part.contents.tensors).map(|tensor| tensor.name.as_str());
+        let lost = there.filter(|name| !tensors.contains(name));
+        differences.extend(lost.map(|name| format!("its tensor {} is not here", quote(name))));
+        differences
+    }
+
+    /// All differences between the checkpoint and an optimizer, with arrays in another form.
+    #[must_use]
+    pub fn differences(&self, optimizer: &Optimizer) -> Vec<String> {
+        self.differences_fitting(optimizer, Fit::Whole)
+    }
+
+    fn differences_fitting(&self, optimizer: &Optimizer, fit: Fit) -> Vec<String> {
+        let mut differences = Vec::new();
+        let specs = optimizer.parts.iter().map(|part| &part.spec);
+        let of_parts = self.in_order(specs.clone());
+        for (part, saved) in optimizer.parts.iter().zip(&of_parts) {
+            match saved {
+                Ok(saved) => differences.extend(saved.rule_differences(&part.spec, part.spec.around.ema.is_some())),
+                Err(of_rules) => differences.extend(of_rules.iter().cloned()),
+            }
+        }
+        let saved = self.by_name();
+        let rows = rows(&saved, optimizer);
+        for (tensor, name, _) in optimizer.tensors() {
+            let (shape, InPart { part, index }) =
+                (optimizer.shape_with(tensor.index(), &rows), optimizer.directory.tensors()[tensor.index()]);
+            match saved.get(name) {
+                None => differences.push(format!("it lacks tensor {}", quote(name))),
+                Some(saved) if saved.shape != shape => {
+                    differences.push(format!(
+                        "tensor {} has shape {:?} there, {shape:?} here",
+                        quote(name),
+                        saved.shape
+                    ));
+                }
+                Some(saved) => {
+                    differences.extend(array_differences(saved, &optimizer.parts[part].layouts(index), fit));
+                    if let Ok(of_part) = &of_parts[part] {
+                        let numbers = optimizer.parts[part].placement.classes[0].kept_numbers();
+                        differences.extend(number_differences(saved, &numbers, of_part.contents.control.step_count));
+                    }
+                }
+            }
+        }
+        differences.extend(self.lost(specs));
+        differences
+    }
+}
+
+/// The row sets that would take the saved count of rows, in order, with it.
+fn rows(saved: &HashMap<&str, &Arrays>, optimizer: &Optimizer) -> Vec<(RowSet, usize)> {
+    optimizer.rows_as(|name| saved.get(name).map(|tensor| tensor.shape.as_slice()))
+}
+
+impl SavedPart {
     /// The groups that are on both sides, with the settings that were saved.
     pub(crate) fn shared_groups<'a>(&'a self, spec: &Spec) -> Vec<(Group, &'a [(String, Value)])> {
         let saved: HashMap<&str, &Settings> = self.groups.iter().map(|(name, saved)| (name.as_str(), saved)).collect();
@@ -92,7 +205,6 @@ impl Checkpoint {
     /// The differences between the groups, their settings and their tensors.
     pub(crate) fn group_differences(&self, spec: &Spec) -> Vec<String> {
         let there: HashMap<&str, &Settings> = self.groups.iter().map(|(name, saved)| (name.as_str(), saved)).collect();
-        let here: HashSet<&str> = spec.groups.iter().map(|group| group.name.as_str()).collect();
         let mut differences = Vec::new();
         for group in &spec.groups {
             let name = quote(&group.name);
@@ -106,8 +218,6 @@ impl Checkpoint {
                 differences.extend(lacking.map(|setting| format!("its group {name} lacks the setting `{setting}`")));
             }
         }
-        let unknown = self.groups.iter().filter(|(name, _)| !here.contains(name.as_str()));
-        differences.extend(unknown.map(|(name, _)| format!("its group {} is not here", quote(name))));
         differences.extend(self.moved_tensors(spec));
         differences.extend(spec.restored_rules(self.shared_groups(spec)).err().map(|error| error.to_string()));
         differences
@@ -115,7 +225,8 @@ impl Checkpoint {
 
     /// The tensors that are in another group than in the checkpoint.
     fn moved_tensors(&self, spec: &Spec) -> Vec<String> {
-        let saved = self.by_name();
+        let saved: HashMap<&str, &Arrays> =
+            self.contents.tensors.iter().map(|tensor| (tensor.name.as_str(), tensor)).collect();
         let pairs =
             spec.tensors.iter().filter_map(|info| Some((info, &spec.groups[info.group].name, saved.get(&*info.name)?)));
         let moved = pairs.filter(|(_, group, saved)| saved.group != **group);
@@ -125,59 +236,23 @@ impl Checkpoint {
         moved.map(difference).collect()
     }
 
-    /// The tensors that the optimizer does not have.
-    pub(crate) fn lost_tensors(&self, spec: &Spec) -> Vec<String> {
-        let here: HashSet<&str> = spec.tensors.iter().map(|info| info.name.as_str()).collect();
-        let lost = self.contents.tensors.iter().filter(|tensor| !here.contains(tensor.name.as_str()));
-        lost.map(|tensor| format!("its tensor {} is not here", quote(&tensor.name))).collect()
-    }
-
-    /// All differences between the checkpoint and an optimizer, including arrays in another form.
-    #[must_use]
-    pub fn differences(&self, optimizer: &Optimizer) -> Vec<String> {
-        self.differences_fitting(optimizer, Fit::Whole)
-    }
-
-    fn differences_fitting(&self, optimizer: &Optimizer, fit: Fit) -> Vec<String> {
+    /// The differences between the saved part and a part beside those of arrays. `swaps`: the optimizer has `swap_ema`.
+    pub(crate) fn rule_differences(&self, spec: &Spec, swaps: bool) -> Vec<String> {
+        let rule = spec.rule();
         let mut differences = Vec::new();
-        let rule = optimizer.spec.rule().name();
-        if rule != self.optimizer {
-            differences.push(format!("it belongs to {}, the optimizer is {rule}", self.optimizer.escape_debug()));
+        if rule.name() != self.optimizer {
+            differences.push(format!(
+                "it belongs to {}, the optimizer is {}",
+                self.optimizer.escape_debug(),
+                rule.name()
+            ));
         }
-        differences.extend(self.group_differences(&optimizer.spec));
-        differences.extend(self.count_differences(optimizer.spec.rule()));
-        differences.extend(self.mode_difference(optimizer.spec.rule(), optimizer.spec.around.ema.is_some()));
-        let saved = self.by_name();
-        let rows = rows(&saved, optimizer);
-        for (tensor, name, _) in optimizer.tensors() {
-            let shape = optimizer.shape_with(tensor.index(), &rows);
-            match saved.get(name) {
-                None => differences.push(format!("it lacks tensor {}", quote(name))),
-                Some(saved) if saved.shape != shape => {
-                    differences.push(format!(
-                        "tensor {} has shape {:?} there, {shape:?} here",
-                        quote(name),
-                        saved.shape
-                    ));
-                }
-                Some(saved) => {
-                    differences.extend(array_differences(saved, &optimizer.layouts(tensor.index()), fit));
-                    let numbers = optimizer.placement.classes[0].kept_numbers();
-                    differences.extend(number_differences(saved, &numbers, self.contents.control.step_count));
-                }
-            }
-        }
-        differences.extend(self.lost_tensors(&optimizer.spec));
+        differences.extend(self.group_differences(spec));
+        differences.extend(self.count_differences(rule));
+        differences.extend(self.mode_difference(rule, swaps));
         differences
     }
-}
 
-/// The row sets that can take the saved count of rows, in order, each with this count.
-fn rows(saved: &HashMap<&str, &Arrays>, optimizer: &Optimizer) -> Vec<(RowSet, usize)> {
-    optimizer.rows_as(|name| saved.get(name).map(|tensor| tensor.shape.as_slice()))
-}
-
-impl Checkpoint {
     /// The reason why an optimizer could not leave the mode in which the checkpoint was saved. `swaps`: the optimizer has `swap_ema`.
     pub(crate) fn mode_difference(&self, rule: &dyn Rule, swaps: bool) -> Option<String> {
         match self.contents.control.mode {

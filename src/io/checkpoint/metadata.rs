@@ -77,8 +77,22 @@ object! {
 }
 
 object! {
-    /// All metadata of a checkpoint.
-    Metadata {
+    /// The metadata beside those of the rules.
+    Common {
+        "notes" => notes: Notes = Notes(BTreeMap::new()),
+    }
+}
+
+object! {
+    /// The metadata of a file of several rules.
+    Rules {
+        "rules" => rules: List<Rule>,
+    }
+}
+
+object! {
+    /// The metadata of a rule. In a file of one rule they are members beside the common metadata.
+    Rule {
         "optimizer" => optimizer: String,
         "groups" => groups: List<Group>,
         "tensors" => tensors: List<Tensor>,
@@ -91,7 +105,6 @@ object! {
         "mode" => mode: Option<String> = None,
         "memory_bits" => global_state: List<u32> = List(Vec::new()),
         "probe_loss_bits" => losses: List<u64> = List(Vec::new()),
-        "notes" => notes: Notes = Notes(BTreeMap::new()),
     }
 }
 

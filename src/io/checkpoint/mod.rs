@@ -12,7 +12,8 @@
 //! | `<state>/<tensor>` | F32, BF16, or U8, the tensor's shape; the U8 are codes of the [map](crate::options::storage::blockwise::Map) that the metadata name |
 //! | `<state>.largest/<tensor>` | F32, one per block of 256 codes: the largest magnitude of the block |
 //!
-//! A file with only F32 has version 1, which every release of this crate reads. Other files have version 2.
+//! A file with only F32 has version 1, which every release of this crate reads. Other files of one rule have version 2. A file of several
+//! rules has version 3: its metadata list the rules, each with its groups and counters.
 //!
 //! ```
 //! use wgpu_optim::{AdamW, Group, Optimizer, checkpoint::Checkpoint};
@@ -47,4 +48,4 @@ pub use super::torch::restore_torch;
 pub use fit::Fit;
 pub use ranges::TensorRange;
 pub use saved::Checkpoint;
-pub(crate) use saved::Settings;
+pub(crate) use saved::{SavedPart, Settings};

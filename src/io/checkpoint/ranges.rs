@@ -34,7 +34,7 @@ impl TensorRange {
 }
 
 /// A checkpoint with the ranges that its tensors hold, by the names of the tensors.
-struct Part<'a> {
+struct Share<'a> {
     checkpoint: &'a Checkpoint,
     ranges: HashMap<&'a str, &'a TensorRange>,
     tensors: HashMap<&'a str, &'a Arrays>,
@@ -57,7 +57,7 @@ impl Checkpoint {
     /// # Errors
     /// No part; the parts belong to different rules, settings or steps, or lack elements; a range begins inside a block of 8-bit states.
     pub fn from_ranges(name: &str, parts: &[(Self, Vec<TensorRange>)], wanted: &[TensorRange]) -> Result<Self> {
-        let parts: Vec<Part<'_>> = parts.iter().map(|(checkpoint, ranges)| Part::new(checkpoint, ranges)).collect();
+        let parts: Vec<Share<'_>> = parts.iter().map(|(checkpoint, ranges)| Share::new(checkpoint, ranges)).collect();
         let Some(first) = parts.first().map(|part| part.checkpoint) else {
             return Err(error(name, "no part was given".to_owned()));
         };
@@ -65,12 +65,20 @@ impl Checkpoint {
             part.check_beside(first)?;
         }
         let mut whole = Self { name: name.to_owned(), ..first.clone() };
-        whole.contents.tensors = wanted.iter().map(|wanted| tensor(name, &parts, wanted)).collect::<Result<_>>()?;
+        let mut rule_of = HashMap::new();
+        for (number, part) in parts.iter().flat_map(|share| share.checkpoint.parts.iter().enumerate()) {
+            rule_of.extend(part.contents.tensors.iter().map(|tensor| (tensor.name.as_str(), number)));
+        }
+        for (number, part) in whole.parts.iter_mut().enumerate() {
+            // A tensor that no part has is missed in the first rule.
+            let wanted = wanted.iter().filter(|wanted| rule_of.get(wanted.name.as_str()).map_or(0, |n| *n) == number);
+            part.contents.tensors = wanted.map(|wanted| tensor(name, &parts, wanted)).collect::<Result<_>>()?;
+        }
         Ok(whole)
     }
 }
 
-impl<'a> Part<'a> {
+impl<'a> Share<'a> {
     fn new(checkpoint: &'a Checkpoint, ranges: &'a [TensorRange]) -> Self {
         let ranges = ranges.iter().map(|range| (range.name.as_str(), range)).collect();
         Self { checkpoint, ranges, tensors: checkpoint.by_name() }
@@ -78,19 +86,24 @@ impl<'a> Part<'a> {
 
     /// Checks that two parts were saved together. A part without elements has counted no step.
     fn check_beside(&self, first: &Checkpoint) -> Result<()> {
-        let own = self.checkpoint;
-        let differ = |what: &str, here: &dyn std::fmt::Display, there: &dyn std::fmt::Display| {
-            error(&own.name, format!("{what} is {here}, and {there} in {}", first.name))
+        let (own, there) = (self.checkpoint, &first.name);
+        let differ = |what: &str, here: &dyn std::fmt::Display, other: &dyn std::fmt::Display| {
+            error(&own.name, format!("{what} is {here}, and {other} in {there}"))
         };
-        if own.optimizer != first.optimizer {
-            return Err(differ("its rule", &own.optimizer, &first.optimizer));
-        }
-        if own.groups != first.groups {
-            return Err(error(&own.name, format!("its groups have other settings than those of {}", first.name)));
+        if own.parts.len() != first.parts.len() {
+            return Err(differ("its count of rules", &own.parts.len(), &first.parts.len()));
         }
         let is_empty = self.ranges.values().all(|range| range.range.is_empty());
-        if own.step_count() != first.step_count() && !is_empty {
-            return Err(differ("its step count", &own.step_count(), &first.step_count()));
+        for (own_part, first) in own.parts.iter().zip(&first.parts) {
+            if own_part.optimizer != first.optimizer {
+                return Err(differ("its rule", &own_part.optimizer, &first.optimizer));
+            }
+            if own_part.groups != first.groups {
+                return Err(error(&own.name, format!("its groups have other settings than those of {there}")));
+            }
+            if own_part.step_count() != first.step_count() && !is_empty {
+                return Err(differ("its step count", &own_part.step_count(), &first.step_count()));
+            }
         }
         Ok(())
     }
@@ -121,7 +134,7 @@ impl<'a> Part<'a> {
 }
 
 /// The arrays of one tensor, joined.
-fn tensor(name: &str, parts: &[Part<'_>], wanted: &TensorRange) -> Result<Arrays> {
+fn tensor(name: &str, parts: &[Share<'_>], wanted: &TensorRange) -> Result<Arrays> {
     let mut pieces = Vec::new();
     for part in parts {
         pieces.extend(part.piece(wanted)?);

@@ -14,10 +14,17 @@ pub(crate) type Settings = Vec<(String, Value)>;
 #[derive(Clone, Debug)]
 pub struct Checkpoint {
     pub(crate) name: String,
+    /// One for each rule, in the order of the groups.
+    pub(crate) parts: Vec<SavedPart>,
+    pub(crate) notes: BTreeMap<String, String>,
+}
+
+/// The saved state of the groups of one rule.
+#[derive(Clone, Debug)]
+pub(crate) struct SavedPart {
     pub(crate) optimizer: String,
     pub(crate) groups: Vec<(String, Settings)>,
     pub(crate) contents: Contents,
-    pub(crate) notes: BTreeMap<String, String>,
 }
 
 impl Snapshot {
@@ -26,31 +33,40 @@ impl Snapshot {
     /// # Errors
     /// The encoder was dropped, or the device was lost.
     pub async fn checkpoint(self) -> Result<Checkpoint> {
-        let about = self.about.clone();
         let own = |(name, settings): (String, Vec<(&str, Value)>)| {
             (name, settings.into_iter().map(|(k, v)| (k.to_owned(), v)).collect())
         };
-        Ok(Checkpoint {
-            name: "snapshot".to_owned(),
-            optimizer: about.optimizer.to_owned(),
-            groups: about.groups.into_iter().map(own).collect(),
-            contents: self.contents().await?,
-            notes: BTreeMap::new(),
-        })
+        let mut parts = Vec::with_capacity(self.parts.len());
+        for part in self.parts {
+            let about = part.about.clone();
+            parts.push(SavedPart {
+                optimizer: about.optimizer.to_owned(),
+                groups: about.groups.into_iter().map(own).collect(),
+                contents: part.contents().await?,
+            });
+        }
+        Ok(Checkpoint { name: "snapshot".to_owned(), parts, notes: BTreeMap::new() })
     }
 }
 
 impl Checkpoint {
-    /// The optimizer's name.
+    /// The optimizer's name; of several rules, the name of the first: see [`rule_of`](Self::rule_of).
     #[must_use]
     pub fn optimizer(&self) -> &str {
-        &self.optimizer
+        self.parts.first().map_or("", |part| &part.optimizer)
     }
 
-    /// The step count.
+    /// The name of the rule that a group holds.
+    #[must_use]
+    pub fn rule_of(&self, group: &str) -> Option<&str> {
+        let has = |part: &&SavedPart| part.groups.iter().any(|(name, _)| name == group);
+        self.parts.iter().find(has).map(|part| part.optimizer.as_str())
+    }
+
+    /// The step count; of several rules, the largest.
     #[must_use]
     pub fn step_count(&self) -> u64 {
-        u64::from(self.contents.control.step_count)
+        self.parts.iter().map(SavedPart::step_count).max().unwrap_or(0)
     }
 
     /// The notes of the caller, such as the epoch, a seed or the data set.
@@ -78,10 +94,18 @@ impl Checkpoint {
 
     /// The tensors with their names and shapes, in order.
     pub fn shapes(&self) -> impl Iterator<Item = (&str, &[usize])> {
-        self.contents.tensors.iter().map(|tensor| (tensor.name.as_str(), tensor.shape.as_slice()))
+        let tensors = self.parts.iter().flat_map(|part| &part.contents.tensors);
+        tensors.map(|tensor| (tensor.name.as_str(), tensor.shape.as_slice()))
     }
 
     pub(super) fn tensor(&self, name: &str) -> Option<&Arrays> {
-        self.contents.tensors.iter().find(|tensor| tensor.name == name)
+        self.parts.iter().flat_map(|part| &part.contents.tensors).find(|tensor| tensor.name == name)
+    }
+}
+
+impl SavedPart {
+    /// The step count.
+    pub(crate) fn step_count(&self) -> u64 {
+        u64::from(self.contents.control.step_count)
     }
 }

@@ -117,6 +117,12 @@ pub(crate) fn downcast<P: Procedure>(procedure: &Shared) -> Option<&P> {
     any.downcast_ref()
 }
 
+/// Whether a step with this procedure evaluates the objective more than once.
+#[must_use]
+pub(crate) fn evaluates(procedure: &Shared) -> bool {
+    procedure.as_ref().is_some_and(|procedure| procedure.losses() > 0 || procedure.needs_call().is_some())
+}
+
 /// The count of probes of a procedure.
 #[must_use]
 pub fn probes(procedure: &Shared) -> usize {

@@ -16,6 +16,7 @@ mod compare;
 mod oracle;
 mod problem;
 mod spans;
+mod together;
 mod tolerance;
 
 use std::fmt;
@@ -25,6 +26,7 @@ use serde::Serialize;
 pub use compare::{Errors, Place};
 pub use problem::{Data, Moved, Outcome, Problem};
 pub use spans::Stored;
+pub use together::{rules_together, run_together};
 
 use crate::optim::rule::need_own_counts;
 use crate::optim::{ALL, Entry, Rule, Value, find};
@@ -45,6 +47,8 @@ const LARGE: usize = 10_000;
 /// Cases from this size on also take a step that leaves out a tensor, with tensors that have step counts of their own: these.
 const PARTIAL: usize = 1025;
 const OWN_COUNTS: [u32; 3] = [3, 0, 6];
+/// The name of the case with all rules in one optimizer.
+pub const TOGETHER: &str = "together";
 
 /// An optimizer, a variant of its settings, the size of its tensors, and their storage.
 #[derive(Clone)]
@@ -192,6 +196,29 @@ pub fn varied(rule: &dyn Rule) -> Box<dyn Rule> {
         }
     }
     varied
+}
+
+/// All [`rules_together`] in groups of one optimizer, on a GPU: the worst errors of every rule in one report.
+///
+/// # Errors
+/// As [`run_together`].
+pub fn report_together(gpu: &Gpu, size: usize) -> Result<Report> {
+    let errors = run_together(gpu, &rules_together(), size)?;
+    let worst = |number: fn(&Errors) -> f64| errors.iter().map(number).fold(0.0, f64::max);
+    let failed = errors.iter().find(|errors| !errors.passed());
+    Ok(Report {
+        optimizer: TOGETHER,
+        backend: "gpu",
+        adapter: Some(gpu.info.name.clone()),
+        storage: Storage::default().to_string(),
+        case: format!("{TOGETHER}/{size}"),
+        worst_param_ulp: worst(|errors| errors.param_ulp),
+        worst_step_error: worst(|errors| errors.step),
+        worst_state_error: worst(|errors| errors.state),
+        tolerance: worst(|errors| errors.tolerance),
+        passed: failed.is_none(),
+        worst: failed.and_then(|errors| errors.worst.clone()),
+    })
 }
 
 fn counts(size: usize) -> &'static [u32] {

@@ -2,6 +2,7 @@
 
 use crate::gpu::build::builder::Builder;
 use crate::optim::procedure::probes;
+use crate::optim::rule::same_rule;
 use crate::optim::{Rule, Scalar};
 use crate::options::random::{draw, unit};
 use crate::options::storage::blockwise::BLOCK;
@@ -124,7 +125,7 @@ impl Problem {
         // A tensor with a count of its own takes part in the last of these steps.
         let late = |i: usize| counts.map_or(0, |counts| steps.saturating_sub(u64::from(counts[i])));
         for (i, count) in counts.into_iter().flatten().enumerate() {
-            oracle.restart_tensor(i, u64::from(*count) - (steps - late(i)));
+            oracle.parts[0].restart_tensor(i, u64::from(*count) - (steps - late(i)));
         }
         for t in 1..=steps {
             let grads = random(GRAD_RANGE, t);
@@ -145,7 +146,7 @@ impl Problem {
             param: narrow(param),
             grad: narrow(grad),
             states: names.iter().map(|name| kept(&oracle, i, name).map(|s| narrow(s.to_vec()))).collect(),
-            progress: narrow(oracle.tensors[i].progress.clone()),
+            progress: narrow(oracle.parts[0].tensors[i].progress.clone()),
             steps: counts.map(|counts| counts[i]),
             takes: counts.is_none() || i % 3 != 2,
         });
@@ -244,12 +245,7 @@ impl Problem {
     /// A buffer cannot be written; a recorded step is not yet finished.
     pub fn upload(&self, optimizer: &mut Optimizer) -> Result<()> {
         let tensors: Vec<Tensor> = optimizer.tensors().map(|(tensor, ..)| tensor).collect();
-        for (&tensor, data) in tensors.iter().zip(&self.tensors) {
-            optimizer.write_param(tensor, &data.param)?;
-            if optimizer.grad(tensor).is_ok() {
-                optimizer.write_grad(tensor, &data.grad)?;
-            }
-        }
+        self.upload_arrays(optimizer, &tensors)?;
         if !self.losses.is_empty() {
             optimizer.write_losses(&self.losses)?;
         }
@@ -257,20 +253,34 @@ impl Problem {
             return Ok(());
         }
         optimizer.write_global_state(&self.memory)?;
-        let names = state_names(&self.groups);
-        for (&tensor, data) in tensors.iter().zip(&self.tensors) {
-            for (name, state) in names.iter().zip(&data.states) {
-                if let Some(state) = state {
-                    optimizer.write_state(tensor, name, state)?;
-                }
-            }
-        }
         optimizer.write_step_count(self.applied)?;
-        for (i, (&tensor, data)) in tensors.iter().zip(&self.tensors).enumerate() {
+        self.upload_counts(optimizer, &tensors)
+    }
+
+    /// Writes the step counts and the progress of these tensors of an optimizer, after the step count of the rule.
+    pub(super) fn upload_counts(&self, optimizer: &Optimizer, tensors: &[Tensor]) -> Result<()> {
+        for (&tensor, data) in tensors.iter().zip(&self.tensors) {
             if let Some(steps) = data.steps {
                 optimizer.write_tensor_step_count(tensor, steps)?;
             }
-            optimizer.write_progress(i, &data.progress)?;
+            optimizer.write_progress(tensor.index(), &data.progress)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the parameters, gradients and states of the problem into these tensors of an optimizer.
+    pub(super) fn upload_arrays(&self, optimizer: &Optimizer, tensors: &[Tensor]) -> Result<()> {
+        let names = state_names(&self.groups);
+        for (&tensor, data) in tensors.iter().zip(&self.tensors) {
+            optimizer.write_param(tensor, &data.param)?;
+            if optimizer.grad(tensor).is_ok() {
+                optimizer.write_grad(tensor, &data.grad)?;
+            }
+            for (name, state) in names.iter().zip(&data.states) {
+                if let Some(state) = state.as_ref().filter(|_| self.applied > 0) {
+                    optimizer.write_state(tensor, name, state)?;
+                }
+            }
         }
         Ok(())
     }
@@ -285,8 +295,9 @@ impl Problem {
         let mut optimizer = builder(&self.groups, sizes)?.partial_steps(partial).build_cpu::<f32>()?;
         optimizer.set_step_count(u64::from(self.applied));
         for (i, data) in self.tensors.iter().enumerate() {
-            data.steps.into_iter().for_each(|steps| optimizer.restart_tensor(i, u64::from(steps)));
-            optimizer.tensors[i].progress.clone_from(&data.progress);
+            let part = &mut optimizer.parts[0];
+            data.steps.into_iter().for_each(|steps| part.restart_tensor(i, u64::from(steps)));
+            part.tensors[i].progress.clone_from(&data.progress);
         }
         optimizer.set_global_state(&self.memory)?;
         if !self.losses.is_empty() {
@@ -313,13 +324,30 @@ impl Problem {
         let moved = |(i, param)| Moved {
             param,
             states: states(i),
-            progress: optimizer.tensors[i].progress.clone(),
-            steps: partial.then_some(optimizer.tensors[i].steps as u32),
+            progress: optimizer.parts[0].tensors[i].progress.clone(),
+            steps: partial.then_some(optimizer.parts[0].tensors[i].steps as u32),
         };
         let memory = optimizer.global_state_values().to_vec();
         let applied = optimizer.step_count() as u32;
         let tensors = params.into_iter().enumerate().map(moved).collect();
         Ok(Outcome { tensors, memory, applied, stored: Vec::new() })
+    }
+}
+
+impl Moved {
+    /// Reads the parameters, the states with these names, the progress and the step count back.
+    pub(super) async fn of(optimizer: &Optimizer, tensor: Tensor, names: &[&'static str]) -> Result<Self> {
+        let kept = optimizer.state_names(tensor)?;
+        let mut states = Vec::with_capacity(names.len());
+        for name in names {
+            states.push(if kept.contains(name) { Some(optimizer.read_state(tensor, name).await?) } else { None });
+        }
+        let steps = match optimizer.spec.around.partial {
+            true => Some(optimizer.read_tensor_step_count(tensor).await? as u32),
+            false => None,
+        };
+        let progress = optimizer.read_progress(tensor).await?;
+        Ok(Self { param: optimizer.read_param(tensor).await?, states, progress, steps })
     }
 }
 
@@ -329,20 +357,10 @@ impl Outcome {
     /// # Errors
     /// A buffer cannot be read; the device was lost.
     pub async fn of(optimizer: &Optimizer) -> Result<Self> {
+        let names: Vec<&'static str> = optimizer.rule(Group::DEFAULT)?.states().iter().map(|s| s.name).collect();
         let mut tensors = Vec::new();
         for (tensor, ..) in optimizer.tensors() {
-            let kept = optimizer.state_names(tensor)?;
-            let mut states = Vec::new();
-            for state in optimizer.rule(Group::DEFAULT)?.states() {
-                let is_kept = kept.contains(&state.name);
-                states.push(if is_kept { Some(optimizer.read_state(tensor, state.name).await?) } else { None });
-            }
-            let steps = match optimizer.spec.around.partial {
-                true => Some(optimizer.read_tensor_step_count(tensor).await? as u32),
-                false => None,
-            };
-            let progress = optimizer.read_progress(tensor).await?;
-            tensors.push(Moved { param: optimizer.read_param(tensor).await?, states, progress, steps });
+            tensors.push(Moved::of(optimizer, tensor, &names).await?);
         }
         let applied = optimizer.read_step_count().await? as u32;
         let mut stored = Vec::new();
@@ -389,6 +407,12 @@ pub(super) fn state_names(groups: &[Box<dyn Rule>]) -> Vec<&'static str> {
 fn builder(groups: &[Box<dyn Rule>], tensors: impl Iterator<Item = (usize, usize)>) -> Result<Builder> {
     let mut groups = groups.iter();
     let first = groups.next().ok_or_else(|| Error::Usage("a problem needs a group".to_owned()))?;
+    if let Some(other) = groups.clone().find(|other| !same_rule(other.as_ref(), first.as_ref())) {
+        let (first, other) = (first.name(), other.name());
+        return Err(Error::Usage(format!(
+            "the groups of a problem hold {first} and {other}: a problem has one rule, make one problem per rule"
+        )));
+    }
     let mut builder = Optimizer::builder(first.clone());
     builder.undamped_steps(true);
     let mut handles = vec![Group::DEFAULT];

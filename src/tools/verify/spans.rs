@@ -36,25 +36,27 @@ pub struct Stored {
 impl Stored {
     /// Reads the arrays of a tensor after a step.
     pub(super) async fn of(optimizer: &Optimizer, tensor: Tensor) -> Result<Self> {
-        let (seed, steps) = optimizer.read_rounding().await?;
-        let rounding = |array: u32| StochasticRounding::new(seed, steps.wrapping_sub(1), tensor.index() as u32, array);
-        let (rule, tensor) = (optimizer.rule(optimizer.group_of(tensor)?)?, tensor.index());
-        let formats = optimizer.formats(tensor);
+        let rule = optimizer.rule(optimizer.group_of(tensor)?)?;
+        let (part, tensor) = optimizer.of_tensor(tensor)?;
+        let tensor = tensor.index();
+        let (seed, steps) = part.read_rounding().await?;
+        let rounding = |array: u32| StochasticRounding::new(seed, steps.wrapping_sub(1), tensor as u32, array);
+        let formats = part.formats(tensor);
         let mut stored = Self::default();
         if formats.params.keep().is_some() && !formats.params.is_exact() {
             let is_stochastic = formats.params.keep() == Some(crate::options::storage::RoundingMode::Stochastic);
-            let seen = optimizer.read_seen(tensor).await?;
+            let seen = part.read_seen(tensor).await?;
             stored.param = Some(Spans::of(&seen, is_stochastic.then(|| rounding(0))));
         }
         let mut number = 0;
         for state in rule.states() {
-            let Ok(array) = optimizer.array(tensor, state.name) else {
+            let Ok(array) = part.array(tensor, state.name) else {
                 stored.states.push(None);
                 continue;
             };
             number += 1;
             let rounding = array.is_stochastic().then(|| rounding(number));
-            let packed = optimizer.read_packed(tensor, &array).await?;
+            let packed = part.read_packed(tensor, &array).await?;
             let is_whole = matches!(packed, Packed::F32(_));
             stored.states.push((!is_whole).then(|| Spans::of(&packed, rounding)));
         }

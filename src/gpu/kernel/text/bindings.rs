@@ -21,7 +21,7 @@ pub(crate) struct Binding {
 }
 
 impl Binding {
-    const fn new(name: &'static str, access: Access, ty: &'static str) -> Self {
+    pub(crate) const fn new(name: &'static str, access: Access, ty: &'static str) -> Self {
         Self { name, access, ty }
     }
 }
@@ -32,6 +32,20 @@ const fn elements(format: Format) -> &'static str {
         Format::F32 => "array<vec4<f32>>",
         Format::F16 | Format::Bf16 => "array<vec2<u32>>",
     }
+}
+
+/// The bindings of a pipeline as WGSL declares them.
+pub(crate) fn declared(pipeline: &str, bindings: &[Binding]) -> String {
+    let mut out = format!("// ---- {pipeline}: written by the host\n");
+    for (number, binding) in bindings.iter().enumerate() {
+        let space = match binding.access {
+            Access::Read => "storage, read",
+            Access::ReadWrite => "storage, read_write",
+            Access::Uniform => "uniform",
+        };
+        put(&mut out, format_args!("@group(0) @binding({number}) var<{space}> {}: {};", binding.name, binding.ty));
+    }
+    out
 }
 
 impl Class {
@@ -46,16 +60,7 @@ impl Class {
 
     /// The bindings as WGSL declares them.
     pub(super) fn declarations(&self, stage: Stage) -> String {
-        let mut out = format!("// ---- {} {stage:?}: written by the host\n", self.name);
-        for (number, binding) in self.bindings(stage).iter().enumerate() {
-            let space = match binding.access {
-                Access::Read => "storage, read",
-                Access::ReadWrite => "storage, read_write",
-                Access::Uniform => "uniform",
-            };
-            put(&mut out, format_args!("@group(0) @binding({number}) var<{space}> {}: {};", binding.name, binding.ty));
-        }
-        out
+        declared(&format!("{} {stage:?}", self.name), &self.bindings(stage))
     }
 
     fn element_bindings(&self, stage: Stage) -> Vec<Binding> {

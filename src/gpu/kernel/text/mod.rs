@@ -7,7 +7,7 @@ mod constants;
 mod link;
 mod members;
 
-pub(crate) use bindings::{Access, Binding};
+pub(crate) use bindings::{Access, Binding, declared};
 pub(crate) use members::scalar_rows;
 
 use crate::gpu::kernel::text::conditions::expand;
@@ -95,7 +95,8 @@ impl Class {
         let evaluates = self.evaluated.is_some();
         let wanted: &[(&str, bool)] = match stage {
             Stage::Stats => &[("wo_stats", true)],
-            // The rounds of a procedure belong to steps that cannot be halved.
+            // A step has halves, for callers that add to the totals and for the exchange between parts. The rounds of a procedure belong to
+            // steps that cannot be halved.
             Stage::Finalize => {
                 let halves = matches!(self.round, Round::Only | Round::First | Round::Second);
                 let waits = self.waits() && !self.round.is_later();

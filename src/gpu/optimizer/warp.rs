@@ -1,7 +1,7 @@
 //! The matrices of WarpAdam, read and written outside of steps.
 
-use crate::gpu::Optimizer;
 use crate::gpu::build::spec::Tensor;
+use crate::gpu::optimizer::Optimizer;
 use crate::optim::procedure::{COLUMNS, Warp, check_matrix, downcast};
 use crate::{Error, Result};
 

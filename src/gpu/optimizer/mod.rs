@@ -1,17 +1,26 @@
-//! The optimizer: its parts, its builder, its step, and the accessors of its tensors and groups.
+//! The optimizer that the caller holds. It has one part for each rule, keeps the specification of the whole, and hands each call to its parts.
+//! The parts do the work, in `access` and `record`; the files here hold the public calls with their documentation.
+
+mod decisions;
+mod memory;
+mod numbers;
+pub(crate) mod partial;
+mod rebind;
+mod rows;
+mod settings;
+#[cfg(feature = "checkpoint")]
+mod snapshot;
+mod step;
+mod telemetry;
+mod warp;
 
 use crate::Result;
-use crate::gpu::access::telemetry::Telemetry;
 use crate::gpu::build::builder::Builder;
-use crate::gpu::build::spec::{Group, Spec, Tensor};
-use crate::gpu::hyper::scalars::Scalars;
-use crate::gpu::kernel::context::Context;
-use crate::gpu::kernel::kernels::{DispatchSet, Kernels};
+use crate::gpu::build::division::{Directory, InPart};
+use crate::gpu::build::spec::{Group, Slice, Spec, Tensor};
+use crate::gpu::kernel::exchange::Exchange;
 use crate::gpu::layout::memory::MemoryUsage;
-use crate::gpu::layout::placement::Placement;
-use crate::gpu::record::evaluate::Probed;
-use crate::gpu::record::mode::Modes;
-use crate::gpu::record::rows::Remap;
+use crate::gpu::part::Part;
 use crate::optim::Rule;
 use crate::optim::procedure::evaluation::Evaluations;
 use crate::options::schedule::Schedule;
@@ -44,19 +53,14 @@ use crate::options::schedule::Schedule;
 /// ```
 #[derive(Debug)]
 pub struct Optimizer {
-    pub(crate) context: Context,
+    /// The specification of the whole. Each part has its share of it.
     pub(crate) spec: Spec,
-    pub(crate) placement: Placement,
-    pub(crate) kernels: Kernels,
-    /// `Some` if there are row sets.
-    pub(crate) remap: Option<Remap>,
-    pub(crate) scalars: Scalars,
-    /// Whether probes were recorded or their losses given, for rules that probe.
-    pub(crate) probed: Probed,
-    pub(crate) modes: Modes,
-    /// `Some` if the optimizer measures each step.
-    pub(crate) telemetry: Option<Telemetry>,
+    /// One for each rule, in the order of the groups.
+    pub(crate) parts: Vec<Part>,
+    pub(crate) directory: Directory,
     pub(crate) evaluations: Evaluations,
+    /// `Some` if the parts share a clip by global norm or a test for finite numbers.
+    pub(crate) exchange: Option<Exchange>,
     pub(crate) memory_usage: MemoryUsage,
 }
 
@@ -64,28 +68,6 @@ impl Optimizer {
     /// A builder of an optimizer. Its [`Group::DEFAULT`](crate::Group::DEFAULT) holds `rule`.
     pub fn builder(rule: impl Into<Box<dyn Rule>>) -> Builder {
         Builder::new(rule.into())
-    }
-
-    /// Records one step over every tensor of every group. The step reads gradients and changes parameters when the encoder is submitted, in
-    /// the order of the encoder: two steps in one encoder are two steps. If all tensors are frozen or empty, no step is counted.
-    ///
-    /// # Errors
-    /// Too many recorded steps are not yet finished; a tensor has no bound gradient and needs [`step_with_grads`](Self::step_with_grads); the
-    /// rule evaluates gradients inside the step; the rule probes and was not probed yet
-    /// ([`Builder::undamped_steps`](crate::Builder::undamped_steps)); a bound buffer was destroyed; the device was lost.
-    pub fn step(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
-        self.check_whole()?;
-        if self.kernels.runs.is_some() {
-            if self.spec.around.partial {
-                let all: Vec<Tensor> = self.spec.tensor_handles().map(|(tensor, _)| tensor).collect();
-                return self.step_tensors(encoder, all);
-            }
-            return self.step_with_grads(encoder, []);
-        }
-        let slot = self.begin_call(None)?;
-        self.record(encoder, &slot, None);
-        self.finish(encoder, slot);
-        Ok(())
     }
 
     /// The current settings of a group. A setting with a schedule has the value from the builder.
@@ -153,7 +135,8 @@ impl Optimizer {
     /// # Errors
     /// The handle belongs to another optimizer.
     pub fn param(&self, tensor: Tensor) -> Result<wgpu::BufferSlice<'_>> {
-        Ok(self.placement.param(self.spec.tensor(tensor)?))
+        let (part, tensor) = self.of_tensor(tensor)?;
+        part.param(tensor)
     }
 
     /// The range of a buffer from which a step reads the gradients of a tensor.
@@ -162,9 +145,8 @@ impl Optimizer {
     /// The handle belongs to another optimizer; the tensor was bound without gradients
     /// ([`Builder::bind_param`](crate::Builder::bind_param)).
     pub fn grad(&self, tensor: Tensor) -> Result<wgpu::BufferSlice<'_>> {
-        let index = self.spec.tensor(tensor)?;
-        let missing = || self.spec.tensors[index].error("it was bound without gradients".to_owned());
-        self.placement.grad(index).ok_or_else(missing)
+        let (part, tensor) = self.of_tensor(tensor)?;
+        part.grad(tensor)
     }
 
     /// The count of dispatches of a step: one per class for the update, and with sums one more per class and one for the totals. Rules that
@@ -172,41 +154,69 @@ impl Optimizer {
     /// of probes and integrators between evaluations.
     #[must_use]
     pub fn dispatches(&self) -> usize {
-        let passes = self.passes_before_update();
-        let of_set = |l: &DispatchSet| {
-            let stats = l.stats.iter().take(self.kernels.main_rounds).flatten().count();
-            1 + stats + usize::from(passes)
-        };
-        self.kernels.dispatches.iter().map(of_set).sum::<usize>() + self.kernels.main_rounds
+        // With an exchange, the decisions of each part are a dispatch of their own.
+        let exchange = self.exchange.as_ref().map_or(0, |_| 1 + self.parts.len());
+        self.parts.iter().map(Part::dispatches).sum::<usize>() + exchange
     }
 
     /// The count of dispatches of a micro-batch ([`accumulate`](Self::accumulate)): one per class.
     #[must_use]
     pub fn accumulate_dispatches(&self) -> usize {
-        self.kernels.dispatches.iter().filter(|l| l.accumulate.is_some()).count()
+        self.parts.iter().map(Part::accumulate_dispatches).sum()
     }
 
     /// The totals of the last recorded round of sums: one record over all tensors, then one record per tensor. A record has one vec4 per total, the
     /// coefficients of 1, c and c² in the clip factor c: the totals of the rule, then, with a clip by norm or a test for finite numbers, the
     /// squared norm of the gradient before the clip and the count of its numbers that are not finite. Between [`record_sums`](Self::record_sums) and
     /// [`record_update`](Self::record_update), the caller may add record 0 of other optimizers or other machines to record 0, and the record of a
-    /// tensor to the record of a tensor of which other optimizers step the rest. Every optimizer must then hold the same bits. `None` where the
-    /// step has no sums.
+    /// tensor to the record of a tensor of which other optimizers step the rest. Every optimizer must then hold the same bits. `None` if the
+    /// step has no sums, or if the groups hold several rules, each of which has totals of its own: see [`totals_of`](Self::totals_of).
     #[must_use]
     pub fn totals(&self) -> Option<&wgpu::Buffer> {
-        let sums = self.placement.classes[0].sums.sums > 0 || self.spec.around.sums();
-        self.kernels.rounds.get(self.scalars.half_round()).filter(|_| sums).map(|r| &r.totals)
+        match self.parts.as_slice() {
+            [part] => part.totals().map(|totals| &totals.buffer),
+            _ => None,
+        }
     }
 
-    /// The count of rounds of sums that a step makes: 2 where the rule sums gradients that a clip by norm changed, 0 or 1 elsewhere.
+    /// The totals of the rule of a group, over the tensors of all groups with this rule: see [`totals`](Self::totals). If the groups of several
+    /// rules share a clip by global norm or a test for finite numbers, the squared norm and the count of record 0 are those of all rules
+    /// after [`record_sums`](Self::record_sums). `None` if the rule has no sums in the last recorded round.
+    ///
+    /// # Errors
+    /// The handle belongs to another optimizer.
+    pub fn totals_of(&self, group: Group) -> Result<Option<wgpu::BufferSlice<'_>>> {
+        let place = self.directory.group(&self.spec, group)?;
+        Ok(place.and_then(|place| self.parts[place.part].totals()).map(Slice::slice))
+    }
+
+    /// The count of rounds of sums that a step makes: 2 where a rule sums gradients that a clip by norm changed, 0 or 1 elsewhere.
     #[must_use]
-    pub const fn sum_rounds(&self) -> usize {
-        self.kernels.main_rounds
+    pub fn sum_rounds(&self) -> usize {
+        self.parts.iter().map(|part| part.kernels.main_rounds).max().unwrap_or(0)
     }
 
     /// The loss scale, one f32: bind it in the loss kernel. The buffer belongs to the optimizer; only read it.
     #[must_use]
     pub fn loss_scale(&self) -> Option<wgpu::BufferSlice<'_>> {
-        self.spec.around.loss_scale.map(|_| self.kernels.control.slice(16..20))
+        self.parts.first().and_then(Part::loss_scale)
+    }
+
+    /// The part of a tensor, with the handle of the tensor in it.
+    ///
+    /// # Errors
+    /// The handle belongs to another optimizer.
+    pub(crate) fn of_tensor(&self, tensor: Tensor) -> Result<(&Part, Tensor)> {
+        let InPart { part, index } = self.directory.tensor(&self.spec, tensor)?;
+        let part = &self.parts[part];
+        Ok((part, part.spec.tensor_handle(index)))
+    }
+
+    /// As [`of_tensor`](Self::of_tensor), for writing.
+    pub(crate) fn of_tensor_mut(&mut self, tensor: Tensor) -> Result<(&mut Part, Tensor)> {
+        let InPart { part, index } = self.directory.tensor(&self.spec, tensor)?;
+        let part = &mut self.parts[part];
+        let tensor = part.spec.tensor_handle(index);
+        Ok((part, tensor))
     }
 }

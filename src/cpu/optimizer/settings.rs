@@ -15,7 +15,8 @@ impl<F: Number> Optimizer<F> {
     /// # Errors
     /// The handle belongs to another optimizer; the rule has no learning rate.
     pub fn lr(&self, group: Group) -> Result<f64> {
-        self.spec.lr(group, self.step_count)
+        let place = self.directory.group(&self.spec, group)?;
+        self.spec.lr(group, self.parts[place.map_or(0, |place| place.part)].step_count)
     }
 
     /// Sets a group's learning rate from the next step on.
@@ -54,16 +55,25 @@ impl<F: Number> Optimizer<F> {
         settings: impl IntoIterator<Item = (&'a str, &'a Value)>,
     ) -> Result<()> {
         let rule = self.spec.changed_rule(group, settings)?;
-        let index = self.spec.group(group)?;
-        self.spec.groups[index].rule = rule;
+        self.put_rule(group, rule);
         Ok(())
     }
 
-    /// Replaces the rules of groups, by the indices of the groups. The caller has checked the new rules.
+    /// Takes checked rules of a part, by the indices of their groups in it.
     #[cfg(feature = "checkpoint")]
-    pub(crate) fn put_rules(&mut self, rules: BTreeMap<usize, Box<dyn Rule>>) {
+    pub(crate) fn put_rules(&mut self, part: usize, rules: BTreeMap<usize, Box<dyn Rule>>) {
         for (index, rule) in rules {
-            self.spec.groups[index].rule = rule;
+            let group = &mut self.parts[part].spec.groups[index];
+            let whole = self.spec.groups.iter_mut().filter(|other| other.id == group.id);
+            whole.for_each(|whole| whole.rule = rule.clone());
+            group.rule = rule;
         }
+    }
+
+    fn put_rule(&mut self, group: Group, rule: Box<dyn Rule>) {
+        if let Ok(Some(place)) = self.directory.group(&self.spec, group) {
+            self.parts[place.part].spec.groups[place.index].rule = rule.clone();
+        }
+        self.spec.groups[group.index].rule = rule;
     }
 }
