@@ -572,7 +572,7 @@ fn every_rule_enters_the_daily_race() {
     for standing in &standings {
         let search = race.search("matrix", &standing.entrant);
         assert_eq!(search.is_none(), standing.entrant == "prodigy", "{}", standing.entrant);
-        assert_eq!(standing.lr, search.map_or(Some(1.0), |search| search.best().map(|best| best.rate())));
+        assert_eq!(standing.lr, search.map_or(Some(1.0), |search| search.best().map(race::GridPoint::rate)));
         assert_eq!((standing.runs, standing.error.is_some()), (2, true), "{}", standing.entrant);
         assert_eq!(standing.difference.is_none(), standing.entrant == "adamw");
     }
