@@ -493,7 +493,7 @@ fn check_rules(optimizer: &Optimizer) -> Result<()> {
     for (group, name) in optimizer.groups() {
         if optimizer.totals_of(group)?.is_some() {
             return Err(Error::Usage(format!(
-                "the groups hold several rules, and the step of group `{name}` has sums: build one optimizer per rule, or replicate the states"
+                "the groups hold several rules, and the step of group `{name}` has sums: build one optimizer per rule, or keep all states on each rank (States::Whole)"
             )));
         }
     }

@@ -169,6 +169,14 @@ impl<'a> Plan<'a> {
 }
 
 impl Part {
+    /// The bytes of a tensor's own range, rounded up to whole words, in the buffer of its parameters.
+    pub(crate) fn own_param(&self, tensor: usize) -> wgpu::BufferSlice<'_> {
+        let whole = self.placement.param(tensor);
+        let (info, format) = (&self.spec.tensors[tensor], self.spec.tensors[tensor].formats.params.format());
+        let start = whole.offset() + info.range().start * format.bytes();
+        whole.buffer().slice(start..start + bytes_of(info.kept(), format))
+    }
+
     /// Records a copy of parameters, states and counters at this point of the encoder.
     pub(crate) fn snapshot(&self, encoder: &mut wgpu::CommandEncoder) -> Result<PartSnapshot> {
         self.check_buffers()?;

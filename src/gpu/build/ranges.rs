@@ -2,12 +2,11 @@
 
 use std::ops::Range;
 
+use crate::gpu::Optimizer;
 use crate::gpu::build::builder::Builder;
 use crate::gpu::build::spec::{Home, RowSet, Spec, Tensor, TensorInfo};
 use crate::gpu::layout::rows::RowState;
-use crate::gpu::layout::units::bytes_of;
 use crate::gpu::layout::windows::Limits;
-use crate::gpu::{Optimizer, Part};
 use crate::optim::procedure::refusal;
 use crate::optim::procedure::spec::Feature;
 use crate::options::around::Clip;
@@ -91,16 +90,6 @@ impl Optimizer {
     /// The handle belongs to another optimizer.
     pub fn own_range(&self, tensor: Tensor) -> Result<Range<u64>> {
         Ok(self.spec.tensor_info(tensor)?.range())
-    }
-}
-
-impl Part {
-    /// The bytes of a tensor's own range, rounded up to whole words, in the buffer of its parameters.
-    pub(crate) fn own_param(&self, tensor: usize) -> wgpu::BufferSlice<'_> {
-        let whole = self.placement.param(tensor);
-        let (info, format) = (&self.spec.tensors[tensor], self.spec.tensors[tensor].formats.params.format());
-        let start = whole.offset() + info.range().start * format.bytes();
-        whole.buffer().slice(start..start + bytes_of(info.kept(), format))
     }
 }
 
