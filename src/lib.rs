@@ -57,7 +57,7 @@ pub use error::{Error, Result};
 #[cfg(feature = "checkpoint")]
 pub use gpu::Snapshot;
 pub use gpu::layout::memory;
-pub use gpu::{Builder, Group, Optimizer, PendingStep, RowSet, Tensor, read_buffer};
+pub use gpu::{Builder, Cut, Group, Optimizer, PendingStep, RowSet, Tensor, read_buffer};
 #[doc(hidden)]
 pub use gpu::{Class, Stage};
 #[cfg(feature = "checkpoint")]
@@ -104,6 +104,8 @@ pub mod guide {
     pub mod row_sets {}
     #[doc = include_str!("../docs/guide/rules.md")]
     pub mod rules {}
+    #[doc = include_str!("../docs/guide/scale.md")]
+    pub mod scale {}
     #[doc = include_str!("../docs/guide/storage.md")]
     pub mod storage {}
 }

@@ -272,6 +272,7 @@ fn ledgers_of_races() {
         triggers: Some(3),
         damping: None,
         sharpness: None,
+        state_bytes: 8.0,
         points: vec![Point::default(); points],
         path: vec![[1.0, 2.0]; points],
     };

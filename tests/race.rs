@@ -7,6 +7,7 @@ mod support {
     pub(crate) mod gpu;
 }
 
+use wgpu_optim::optim;
 use wgpu_optim::optim::{Adam, AdamW, CustomRule, FlowAdam, Range, Rule, SAdam, VRAdam, Value};
 use wgpu_optim::tools::backend::Backend;
 use wgpu_optim::tools::race;
@@ -116,6 +117,57 @@ fn a_fixed_rate_is_not_tuned() {
     plan.tune = true;
     let race = run(&plan);
     assert!(race.tuned.is_empty() && race.of("small", "adam").all(|o| o.lr == Some(0.5)));
+}
+
+#[test]
+fn a_rule_that_finds_its_rate_is_not_tuned() {
+    let mut plan = plan(20, vec![rival("prodigy", wgpu_optim::Prodigy::default()), rival("adam", adam(0.5))]);
+    plan.tune = true;
+    let race = run(&plan);
+    assert!(race.search("small", "prodigy").is_none() && race.search("small", "adam").is_some());
+    assert!(race.of("small", "prodigy").all(|o| o.lr == Some(1.0)));
+}
+
+#[test]
+fn rates_are_judged_by_the_seeds_of_the_heat() {
+    let mut plan = plan(5, vec![rival("adam", adam(0.5))]);
+    plan.tune = true;
+    let seeds = |plan: &Plan| {
+        let mut seeds = std::collections::BTreeMap::<bool, Vec<u64>>::new();
+        race::run(plan, &Backend::Cpu, &mut Ledger::default(), |event| {
+            if let Event::Ended(outcome) = event {
+                seeds.entry(plan.heats[0].tuning.contains(&outcome.key.seed)).or_default().push(outcome.key.seed);
+            }
+        })
+        .unwrap();
+        seeds.values_mut().for_each(|seeds| seeds.sort_unstable()); // two threads end in any order
+        seeds
+    };
+    plan.heats[0].tuning = vec![1, 2, 1001, 1002];
+    let seen = seeds(&plan);
+    assert!(seen[&true].iter().all(|seed| [1, 2, 1001].contains(seed)) && seen[&true].len() >= 3 * 7);
+    assert_eq!(seen[&false], [42, 123, 456]);
+    plan.seeds = Some(1);
+    assert!(seeds(&plan)[&true].iter().all(|seed| *seed == 1), "no more than the race has");
+    assert_eq!(plan.heats[0].seeds(Some(7)), [42, 123, 456, 789, 999, 3, 4], "further seeds judged no rate");
+}
+
+#[test]
+fn a_run_with_patience_ends_after_its_best_point() {
+    let mut plan = plan(2000, vec![rival("adam", adam(0.1))]);
+    plan.heats[0].patience = Some(30);
+    for outcome in &run(&plan).outcomes {
+        let error = |of: &race::Point| of.validation.unwrap();
+        let best = outcome.points.iter().min_by(|a, b| error(a).total_cmp(&error(b))).unwrap();
+        assert_eq!((outcome.validation, outcome.test, outcome.early), (best.validation, best.test, best.test));
+        let last = outcome.points.last().unwrap();
+        assert!(last.test != best.test && (30..=33).contains(&(last.step - best.step)), "{} {}", last.step, best.step);
+        assert_eq!((outcome.cost.steps, outcome.key.budget.as_str()), (last.step, "steps:2000, patience 30"));
+        let gaps = outcome.points.windows(2).map(|pair| pair[1].step - pair[0].step);
+        assert!(gaps.clone().all(|gap| gap <= 3), "{:?}", gaps.collect::<Vec<_>>());
+    }
+    plan.heats[0].patience = Some(2000);
+    assert!(run(&plan).outcomes.iter().all(|outcome| outcome.cost.steps == 2000));
 }
 
 #[test]
@@ -488,6 +540,98 @@ fn a_race_on_the_gpu_ends_where_the_hosts_does() {
     plan.heats[0].entrants[2].treatment = Treatment::Stay;
     let error = race::run(&plan, &backend, &mut Ledger::default(), |_| {}).unwrap_err().to_string();
     assert!(error.contains("needs --backend cpu or reference"), "{error}");
+}
+
+/// The daily race with the steps and the problem of a test.
+fn daily() -> Plan {
+    let mut plan = race::suite("daily").unwrap().plan(Size::Full, None).unwrap();
+    for heat in &mut plan.heats {
+        assert_eq!(heat.seeds(plan.seeds).len(), 10);
+        assert!(plan.tune && heat.tuning_seeds(plan.seeds).len() == 3);
+        assert!(heat.tuning.iter().all(|seed| !heat.seeds.contains(seed)), "rates are judged by other seeds");
+        (heat.track, heat.steps) = (small(), 4);
+    }
+    plan.seeds = Some(2);
+    plan
+}
+
+#[test]
+fn every_rule_enters_the_daily_race() {
+    let mut plan = daily();
+    assert_eq!(plan.heats.iter().map(|heat| heat.name.as_str()).collect::<Vec<_>>(), ["digits", "matrix"]);
+    for heat in &plan.heats {
+        let labels = heat.entrants.iter().map(|entrant| entrant.label.as_str());
+        let rules = optim::ALL.iter().map(|entry| entry.name).chain(["sgd, momentum"]);
+        assert_eq!(labels.collect::<Vec<_>>(), rules.collect::<Vec<_>>());
+        assert_eq!(heat.subject().unwrap().label, "adamw");
+    }
+    plan.keep(&["matrix".to_owned()]).unwrap();
+    let race = run(&plan);
+    let standings = race::standings(&plan, &race);
+    let of = |label: &str| standings.iter().find(|standing| standing.entrant == label).unwrap();
+    for standing in &standings {
+        let search = race.search("matrix", &standing.entrant);
+        assert_eq!(search.is_none(), standing.entrant == "prodigy", "{}", standing.entrant);
+        assert_eq!(standing.lr, search.map_or(Some(1.0), |search| search.best().map(race::GridPoint::rate)));
+        assert_eq!((standing.runs, standing.error.is_some()), (2, true), "{}", standing.entrant);
+        assert_eq!(standing.difference.is_none(), standing.entrant == "adamw");
+    }
+    let bytes = ["sgd", "sgd, momentum", "adamw", "prodigy", "warpadam"].map(|label| of(label).state_bytes.unwrap());
+    assert_eq!(bytes[..4], [0.0, 4.0, 8.0, 16.0]);
+    assert!(bytes[4] > 8.0 + 4.0, "the matrices count: {}", bytes[4]);
+    // The gradients of four steps, and S-Adam's two losses beside each.
+    assert_eq!((of("adamw").evaluations, of("sadam").evaluations), (4.0, 4.0 + 8.0 / 3.0));
+}
+
+#[test]
+fn the_report_of_the_daily_race_says_what_each_rule_costs() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut plan = daily();
+    plan.keep(&["matrix".to_owned()]).unwrap();
+    plan.heats[0].entrants.retain(|entrant| ["adamw", "prodigy", "sadam"].contains(&entrant.label.as_str()));
+    let race = run(&plan);
+    let about = report::About { run: &Run::now(None), command: "wgpu-optim race daily", backend: "the CPU" };
+    report::write(directory.path(), &plan, &race, &race::standings(&plan, &race), &about).unwrap();
+    let markdown = std::fs::read_to_string(directory.path().join("report.md")).unwrap();
+    for part in [
+        "Rates were judged by the seeds 1001, 1002.",
+        "No rate was searched for `prodigy`",
+        "| state bytes per parameter | evaluations |",
+        "| 8 | 4 |",
+        "| 16 | 4 |",
+        // Two states, and a place for the probed parameters.
+        "| 12 | 7 |",
+        "](matrix-rates.svg)",
+    ] {
+        assert!(markdown.contains(part), "{part} is not in {markdown}");
+    }
+    let csv = std::fs::read_to_string(directory.path().join("runs.csv")).unwrap();
+    let column = csv.lines().next().unwrap().split(',').position(|head| head == "state_bytes_per_parameter").unwrap();
+    assert!(column > 0 && csv.contains(",16,false,"), "{csv}");
+    plan.tune = false;
+    report::write(directory.path(), &plan, &race, &race::standings(&plan, &race), &about).unwrap();
+    let markdown = std::fs::read_to_string(directory.path().join("report.md")).unwrap();
+    assert!(!markdown.contains("Rates were judged") && !markdown.contains("No rate was searched"), "{markdown}");
+}
+
+#[test]
+fn ratings_race_by_the_papers_protocol_with_and_without_biases() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/ratings.tsv");
+    let mut plan = race::suite("paper-flowadam").unwrap().plan(Size::Full, Some(file.as_ref())).unwrap();
+    plan.keep(&["ratings".to_owned()]).unwrap();
+    plan.seeds = Some(1);
+    assert_eq!(plan.heats.len(), 2);
+    for heat in &mut plan.heats {
+        assert_eq!((heat.steps, heat.patience, heat.seeds.len()), (2000, Some(100), 5));
+        heat.patience = Some(10);
+    }
+    let race = run(&plan);
+    let error = |heat: &str, entrant| race.of(heat, entrant).next().unwrap().error();
+    let [with, without] = [&plan.heats[0], &plan.heats[1]];
+    for entrant in &with.entrants {
+        assert!(error(&with.name, &entrant.label).is_finite());
+        assert!(error(&with.name, &entrant.label) != error(&without.name, &entrant.label), "{}", entrant.label);
+    }
 }
 
 #[test]

@@ -215,6 +215,7 @@ fn record(outcome: &Outcome) -> Json {
         "gradients": outcome.cost.gradients,
         "losses": outcome.cost.losses,
         "seconds": outcome.cost.seconds,
+        "state_bytes": outcome.state_bytes,
         "diverged": outcome.diverged,
         "loss": outcome.loss,
         "measure": outcome.measure,

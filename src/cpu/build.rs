@@ -1,6 +1,5 @@
 //! Construction of an optimizer on the host.
 
-use crate::Result;
 use crate::cpu::around::Surroundings;
 use crate::cpu::extent::Extent;
 use crate::cpu::number::Number;
@@ -16,6 +15,7 @@ use crate::gpu::build::spec::Spec;
 use crate::optim::procedure::evaluation::Evaluations;
 use crate::optim::rule::need_cpu;
 use crate::options::around::Mode;
+use crate::{Error, Result};
 
 impl Builder {
     /// Creates an optimizer on the host with the same groups, tensors and options: in f64 the oracle, in f32 the fast path. The builder
@@ -36,9 +36,13 @@ impl Builder {
     /// ```
     ///
     /// # Errors
-    /// As [`build`](Self::build), as far as no device is needed; a rule without a CPU form.
+    /// As [`build`](Self::build), as far as no device is needed; a rule without a CPU form; an [own range](Self::own_range).
     pub fn build_cpu<F: Number>(&self) -> Result<Optimizer<F>> {
         let spec = self.settled()?;
+        if spec.has_ranges() {
+            let problem = "tensors have ranges (Builder::own_range), and an optimizer on the host steps whole tensors";
+            return Err(Error::Usage(problem.to_owned()));
+        }
         spec.groups.iter().try_for_each(|group| need_cpu(group.rule.as_ref()))?;
         let (parts, directory) = spec.divide();
         Ok(Optimizer { parts: parts.into_iter().map(Part::create).collect(), spec, directory })

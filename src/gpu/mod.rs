@@ -22,6 +22,7 @@ pub use access::readback::read_buffer;
 #[cfg(feature = "checkpoint")]
 pub use access::snapshot::Snapshot;
 pub use build::builder::Builder;
+pub use build::ranges::Cut;
 pub use layout::class::{Class, Stage};
 pub use optimizer::Optimizer;
 pub(crate) use part::Part;

@@ -59,10 +59,11 @@ impl Part {
         self.kernels.dispatches.iter().filter(|l| l.accumulate.is_some()).count()
     }
 
-    /// The totals of the last step's sums: one record over all tensors, then one record per tensor.
+    /// The totals of the last recorded round of sums: one record over all tensors, then one record per tensor.
     pub(crate) fn totals(&self) -> Option<&Slice> {
         let sums = self.placement.classes[0].sums.sums > 0 || self.spec.around.sums();
-        self.kernels.rounds.first().filter(|_| sums).map(|r| &r.totals)
+        let rounds = &self.kernels.rounds[..self.kernels.main_rounds];
+        rounds.get(self.scalars.half_round()).filter(|_| sums).map(|r| &r.totals)
     }
 
     /// The loss scale, one f32: bind it in the loss kernel.

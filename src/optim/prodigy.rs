@@ -185,6 +185,7 @@ impl ElementwiseRule for Prodigy {
     /// Worst measured error: 0.85.
     const TOLERANCE: f64 = 3.0;
     const SUMS: Sums = Sums { sums: 2, totals: 2, after_clip: true, may_refuse: true, ..Sums::NONE };
+    const FINDS_RATE: bool = true;
 
     fn sums_read(&self) -> &'static [&'static str] {
         &["p", "g", "z", "p0"]

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use wgpu_optim::checkpoint::Checkpoint;
-use wgpu_optim::optim::{AdamW, FlowAdam, Rule, SAdam, SgdScheduleFree, Value, WarpAdam};
+use wgpu_optim::optim::{AdamW, FlowAdam, Lamb, Rule, SAdam, SgdScheduleFree, Value, WarpAdam};
 use wgpu_optim::tools::adapter::Gpu;
 use wgpu_optim::{
     Accumulate, Builder, Clip, Ema, Error, EvalRequest, Group, LossScale, Optimizer, PendingStep, Result, RowSet,
@@ -22,6 +22,8 @@ enum Kind {
     /// AdamW whose steps may name tensors.
     Partial,
     Dynamic,
+    /// LAMB with a clip by norm, which makes two rounds of sums.
+    TwoRounds,
     Probing,
     ScheduleFree,
     Rows,
@@ -55,6 +57,7 @@ fn buffer(gpu: &Gpu) -> wgpu::Buffer {
 fn builder(kind: Kind, [params, grads, mask]: [&wgpu::Buffer; 3]) -> (Builder, Tensor, Option<RowSet>) {
     let rule: Box<dyn Rule> = match kind {
         Kind::Plain | Kind::Partial | Kind::Dynamic | Kind::Rows => AdamW::default().boxed(),
+        Kind::TwoRounds => Lamb::default().boxed(),
         Kind::Probing => SAdam::default().boxed(),
         Kind::ScheduleFree => SgdScheduleFree { lr: 0.1, ..SgdScheduleFree::default() }.boxed(),
         Kind::Warp => WarpAdam::default().boxed(),
@@ -72,6 +75,7 @@ fn builder(kind: Kind, [params, grads, mask]: [&wgpu::Buffer; 3]) -> (Builder, T
         }
         Kind::Partial => _ = builder.partial_steps(true).accumulate(Accumulate::Mean(2)),
         Kind::Dynamic => _ = builder.accumulate(Accumulate::Mean(2)),
+        Kind::TwoRounds => _ = builder.clip(Clip::GlobalNorm(1.0)),
         Kind::Probing => _ = builder.undamped_steps(true),
         Kind::Rows => _ = builder.column_rates(w, &[1.0, 0.5]),
         _ => {}
@@ -147,6 +151,9 @@ const CALLS: &[Call] = &[
     call("step", Kind::Plain, BOTH, |s, e| s.optimizer.step(e)),
     call("step_with_grads", Kind::Dynamic, BOTH, |s, e| s.optimizer.step_with_grads(e, [(s.w, s.grads.slice(..))])),
     call("record_sums", Kind::ScheduleFree, BOTH, |s, e| s.optimizer.record_sums(e)),
+    call("record_next_sums", Kind::TwoRounds, BOTH, |s, e| {
+        s.optimizer.record_sums(e).and(s.optimizer.record_next_sums(e))
+    }),
     call("record_update", Kind::ScheduleFree, BOTH, |s, e| {
         s.optimizer.record_sums(e).and(s.optimizer.record_update(e))
     }),
@@ -282,6 +289,7 @@ const DESCRIBE: &[&str] = &[
     "dispatches",
     "accumulate_dispatches",
     "totals",
+    "sum_rounds",
     "totals_of",
     "loss_scale",
     "loss_slot",

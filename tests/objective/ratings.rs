@@ -25,6 +25,7 @@ fn every_layout_is_read() {
         "userId,movieId,rating,timestamp\r\n7,30,4.0,1\r\n9,30,1.0,2\r\n7,4,3.5,3\r\n",
         "\u{feff}user,item,rating\n\nann, x ,4\nbob,x,1e0\n\nann,y,3.5\n\n",
         "7,30,4\n9,30,1\n7,4,3.5\n",
+        "user_id:token\titem_id:token\trating:float\ttimestamp:float\n7\t30\t4\t1\n9\t30\t1\t2\n7\t4\t3.5\t3\n",
     ] {
         let table = read(text.as_bytes(), false).expect("read");
         assert_eq!((table.users(), table.items(), table.skipped()), (2, 2, 0), "{text}");

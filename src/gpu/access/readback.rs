@@ -83,7 +83,12 @@ impl Part {
         let seen = self.read_seen(tensor).await?;
         match self.precision(tensor) {
             None => Ok(seen.values()),
-            Some(array) => Ok(seen.precise(&self.read_packed(tensor, &array).await?)),
+            Some(array) => {
+                let mut values = seen.values();
+                let own = self.own_elements(tensor);
+                values[own.clone()].copy_from_slice(&seen.part(own).precise(&self.read_packed(tensor, &array).await?));
+                Ok(values)
+            }
         }
     }
 
@@ -119,23 +124,40 @@ impl Part {
 
     /// Writes the parameters of a tensor, before the next submitted work.
     pub(crate) fn write_param(&self, tensor: Tensor, values: &[f32]) -> Result<()> {
-        self.write_params(self.spec.tensor(tensor)?, values)
-    }
-
-    /// As [`write_param`](Self::write_param), by the tensor's index.
-    pub(crate) fn write_params(&self, tensor: usize, values: &[f32]) -> Result<()> {
+        let tensor = self.spec.tensor(tensor)?;
         self.check_length(tensor, values.len())?;
         let (seen, rest) = Packed::params(self.spec.tensors[tensor].formats.params, values);
-        self.write_seen(tensor, &seen)?;
-        match self.precision(tensor).zip(rest) {
-            None => Ok(()),
-            Some((array, rest)) => self.write_packed(tensor, &array, &rest),
-        }
+        self.write_tensor(tensor, self.placement.param(tensor), &seen)?;
+        self.put_rest(tensor, rest.map(|rest| rest.part(self.own_elements(tensor))).as_ref())
     }
 
-    /// Writes the parameters as the model sees them.
-    pub(crate) fn write_seen(&self, tensor: usize, seen: &Packed) -> Result<()> {
-        self.write_tensor(tensor, self.placement.param(tensor), seen)
+    /// Writes the master or remainder of the parameters, for the own range of a tensor.
+    fn put_rest(&self, tensor: usize, rest: Option<&Packed>) -> Result<()> {
+        self.precision(tensor).zip(rest).map_or(Ok(()), |(array, rest)| self.write_packed(tensor, &array, rest))
+    }
+
+    /// Writes the parameters of the own range of a tensor, from full precision.
+    #[cfg(feature = "checkpoint")]
+    pub(crate) fn write_own_params(&self, tensor: usize, values: &[f32]) -> Result<()> {
+        self.check_kept(tensor, values.len())?;
+        let (seen, rest) = Packed::params(self.spec.tensors[tensor].formats.params, values);
+        self.write_own_seen(tensor, &seen)?;
+        self.put_rest(tensor, rest.as_ref())
+    }
+
+    /// The elements of a tensor for which the optimizer keeps states: the range, or the rows in use.
+    fn own_elements(&self, tensor: usize) -> std::ops::Range<usize> {
+        let info = &self.spec.tensors[tensor];
+        // An empty range may lie behind the rows in use.
+        let first = info.range().start.min(info.used()) as usize;
+        first..first + info.kept() as usize
+    }
+
+    /// Writes the parameters of the own range of a tensor, as the model sees them.
+    #[cfg(feature = "checkpoint")]
+    pub(crate) fn write_own_seen(&self, tensor: usize, seen: &Packed) -> Result<()> {
+        self.check_kept(tensor, seen.len())?;
+        self.put_numbers(tensor, self.own_param(tensor), seen)
     }
 
     /// The array with the master or remainder of the parameters.
@@ -153,6 +175,10 @@ impl Part {
 
     fn write_tensor(&self, tensor: usize, slice: wgpu::BufferSlice<'_>, values: &Packed) -> Result<()> {
         self.check_length(tensor, values.len())?;
+        self.put_numbers(tensor, slice, values)
+    }
+
+    fn put_numbers(&self, tensor: usize, slice: wgpu::BufferSlice<'_>, values: &Packed) -> Result<()> {
         self.check_copies_to(tensor, slice)?;
         if values.len() == 0 {
             return Ok(());
@@ -184,6 +210,16 @@ impl Part {
         let param = self.placement.param(tensor);
         let is_param = (param.buffer(), param.offset()) == (slice.buffer(), slice.offset());
         Err(destroyed(&self.spec.tensors[tensor], if is_param { "parameters" } else { "gradients" }))
+    }
+
+    /// Checks the length of a state.
+    fn check_kept(&self, tensor: usize, values: usize) -> Result<()> {
+        let info = &self.spec.tensors[tensor];
+        let Some(range) = &info.own else { return self.check_length(tensor, values) };
+        if values as u64 == info.kept() {
+            return Ok(());
+        }
+        Err(info.error(format!("{values} values were given, its range {range:?} has {}", info.kept())))
     }
 
     fn check_length(&self, tensor: usize, values: usize) -> Result<()> {
@@ -238,7 +274,7 @@ impl Part {
 
     /// Writes an array as it is stored.
     pub(crate) fn write_packed(&self, tensor: usize, array: &Array, values: &Packed) -> Result<()> {
-        self.check_length(tensor, values.len())?;
+        self.check_kept(tensor, values.len())?;
         for run in self.state_runs(tensor) {
             let arena = &self.kernels.dispatches[run.shard].arena.buffer;
             let (bytes, largest) = values.part(run.position..run.position + run.elements).bytes();

@@ -15,7 +15,7 @@ impl Part {
 
     /// The runs of a tensor's states, for the rows in use.
     pub(crate) fn state_runs(&self, tensor: usize) -> impl Iterator<Item = StateRun> + '_ {
-        let used = self.spec.tensors[tensor].used() as usize;
+        let used = self.spec.tensors[tensor].kept() as usize;
         self.placement.layout.state_runs(tensor).filter_map(move |run| {
             let elements = run.elements.min(used.saturating_sub(run.position));
             (elements > 0).then_some(StateRun { elements, ..run })

@@ -169,6 +169,14 @@ impl<'a> Plan<'a> {
 }
 
 impl Part {
+    /// The bytes of a tensor's own range, rounded up to whole words, in the buffer of its parameters.
+    pub(crate) fn own_param(&self, tensor: usize) -> wgpu::BufferSlice<'_> {
+        let whole = self.placement.param(tensor);
+        let (info, format) = (&self.spec.tensors[tensor], self.spec.tensors[tensor].formats.params.format());
+        let start = whole.offset() + info.range().start * format.bytes();
+        whole.buffer().slice(start..start + bytes_of(info.kept(), format))
+    }
+
     /// Records a copy of parameters, states and counters at this point of the encoder.
     pub(crate) fn snapshot(&self, encoder: &mut wgpu::CommandEncoder) -> Result<PartSnapshot> {
         self.check_buffers()?;
@@ -187,20 +195,20 @@ impl Part {
             self.kernels.dispatches.iter().map(|l| plan.add(&l.arena.buffer, 0, l.arena.buffer.size(), most)).collect();
         let mut tensors = Vec::with_capacity(self.spec.tensors.len());
         for (index, info) in self.spec.tensors.iter().enumerate() {
-            let param = self.placement.param(index);
+            let param = self.own_param(index);
             if !param.buffer().usage().contains(wgpu::BufferUsages::COPY_SRC) {
                 return Err(
                     info.error(format!("its buffer has usage {:?}, a snapshot needs COPY_SRC", param.buffer().usage()))
                 );
             }
             let format = info.formats.params.format();
-            let bytes = bytes_of(info.used(), format);
-            let copied = (info.used() > 0).then(|| plan.add(param.buffer(), param.offset(), bytes, most));
+            let bytes = bytes_of(info.kept(), format);
+            let copied = (info.kept() > 0).then(|| plan.add(param.buffer(), param.offset(), bytes, most));
             tensors.push(SavedTensor {
                 name: info.name.clone(),
                 group: self.spec.groups[info.group].name.clone(),
-                shape: info.shape.clone(),
-                elements: info.used() as usize,
+                shape: info.kept_shape(),
+                elements: info.kept() as usize,
                 arrays: self.kept_arrays(index),
                 progress: class.progress_word(index),
                 format,
@@ -277,9 +285,9 @@ impl Part {
         let (own, rest) = (self.precision(tensor), saved.precision());
         let same_rest = own.map(|array| array.form.into()) == rest.map(Packed::layout);
         if seen.layout() != self.param_layout(tensor) || !same_rest {
-            return saved.params().map_or(Ok(()), |params| self.write_params(tensor, &params));
+            return saved.params().map_or(Ok(()), |params| self.write_own_params(tensor, &params));
         }
-        self.write_seen(tensor, seen)?;
+        self.write_own_seen(tensor, seen)?;
         own.zip(rest).map_or(Ok(()), |(array, rest)| self.write_packed(tensor, &array, rest))
     }
 

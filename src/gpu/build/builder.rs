@@ -391,6 +391,7 @@ impl Builder {
             group,
             home,
             frozen: false,
+            own: None,
             storage: None,
             formats: Formats::default(),
         });

@@ -12,11 +12,12 @@ use crate::options::storage::Format;
 use crate::{Error, NoDecay, Result};
 
 impl Spec {
-    /// Applies row capacities, finds the formats of every tensor, and checks everything.
+    /// Applies row capacities, finds the formats of every tensor, and checks everything. The ranges come last: their check needs valid row sets.
     pub(crate) fn settle(&mut self) -> Result<()> {
         self.make_room();
         self.find_formats()?;
-        self.check()
+        self.check()?;
+        self.check_ranges()
     }
 
     /// Finds the formats of every tensor.

@@ -11,6 +11,7 @@ mod joint;
 pub(crate) mod memory;
 pub(crate) mod places;
 pub(crate) mod plan;
+pub(crate) mod ranges;
 mod row_checks;
 mod rows;
 mod settings;

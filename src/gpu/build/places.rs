@@ -145,10 +145,11 @@ impl Classes {
                 classes.len() - 1
             });
             let arrays = classes[class].array_counts();
-            let elements = if tensor.frozen { 0 } else { tensor.elements };
-            let grad = grad.filter(|_| !dynamic_gradients);
+            let range = if tensor.frozen { 0..0 } else { tensor.range() };
+            let (first, elements) = (range.start, range.end - range.start);
+            let (param, grad) = (param.at(first), grad.filter(|_| !dynamic_gradients).map(|grad| grad.at(first)));
             let (group, chunk) = (tensor.group as u32, state.chunk(t, tensor));
-            items.push(Item { elements, group, class, chunk, arrays, param, grad });
+            items.push(Item { first, elements, group, class, chunk, arrays, param, grad });
         }
         if classes.is_empty() {
             classes.push(Class { sum_lanes, ..rules[0].clone() });

@@ -1,6 +1,7 @@
 //! The specification of an optimizer, which the builder collects: groups, tensors, row sets, and the handles that name them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::optim::procedure::probes;
@@ -279,6 +280,8 @@ pub(crate) struct TensorInfo {
     pub(crate) group: usize,
     pub(crate) home: Home,
     pub(crate) frozen: bool,
+    /// The elements that the optimizer steps. `None`: all.
+    pub(crate) own: Option<Range<u64>>,
     /// `None`: the storage of the specification.
     pub(crate) storage: Option<Storage>,
     /// The formats that follow from the storage, found when the optimizer is built.

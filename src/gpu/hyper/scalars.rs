@@ -142,6 +142,8 @@ pub(crate) struct Slot {
 #[derive(Debug)]
 struct Half {
     slot: Slot,
+    /// The last recorded round of sums.
+    round: usize,
     dropped: Arc<AtomicBool>,
 }
 
@@ -326,11 +328,16 @@ impl Scalars {
     }
 
     /// Keeps the slot of a step whose sums are in the encoder, until its update is recorded or another call begins.
-    pub(crate) fn keep_half(&mut self, encoder: &wgpu::CommandEncoder, slot: Slot) {
+    pub(crate) fn keep_half(&mut self, encoder: &wgpu::CommandEncoder, slot: Slot, round: usize) {
         self.release(encoder, slot.clone());
         let dropped = Arc::<AtomicBool>::default();
-        self.half = Some(Half { slot, dropped: dropped.clone() });
+        self.half = Some(Half { slot, round, dropped: dropped.clone() });
         watch(encoder, move |done| dropped.store(!done, Ordering::SeqCst));
+    }
+
+    /// The last round of sums that a half step recorded; 0 if there is no half step.
+    pub(crate) fn half_round(&self) -> usize {
+        self.half.as_ref().map_or(0, |half| half.round)
     }
 
     /// Ends a half step, if there is one.

@@ -3,9 +3,11 @@
 use crate::gpu::layout::units::Counts;
 use crate::gpu::layout::windows::Place;
 
-/// A tensor that the layout places.
+/// A tensor that the layout places, or the range of a tensor that the optimizer steps.
 #[derive(Clone, Debug)]
 pub(crate) struct Item {
+    /// The element of the tensor with which the item begins.
+    pub(crate) first: u64,
     pub(crate) elements: u64,
     pub(crate) group: u32,
     /// Tensors of one class may share a shard.

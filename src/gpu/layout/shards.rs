@@ -174,13 +174,11 @@ fn cut(piece: &Piece, item: &Item, param: &Window, grad: Option<&Window>, length
     (0..piece.elements)
         .step_by(length as usize)
         .map(|start| {
-            let position = piece.position + start;
+            let at = piece.position + start;
+            let position = item.first + at;
             Chunk {
-                param: param.vec4_of(&item.param.at(position)),
-                grad: item
-                    .grad
-                    .as_ref()
-                    .map_or((position / 4) as u32, |g| grad.unwrap_or(param).vec4_of(&g.at(position))),
+                param: param.vec4_of(&item.param.at(at)),
+                grad: item.grad.as_ref().map_or((position / 4) as u32, |g| grad.unwrap_or(param).vec4_of(&g.at(at))),
                 state: (piece.state + start / 4) as u32,
                 length: length.min(piece.elements - start) as u32,
                 tensor: piece.tensor as u32,

@@ -19,7 +19,7 @@ pub(crate) struct StateRun {
     pub(crate) stride: u64,
     /// The arena's first byte of packed arrays.
     pub(crate) packed: u64,
-    /// First element in the tensor.
+    /// First element in the tensor, or in the range of it that the optimizer steps.
     pub(crate) position: usize,
     pub(crate) elements: usize,
 }
@@ -42,6 +42,8 @@ pub(crate) struct Layout {
     pub(crate) rows: u32,
     /// Each tensor's records, in order.
     pub(crate) parts: Vec<Vec<Part>>,
+    /// The element with which the range of each tensor begins.
+    first: Vec<u64>,
 }
 
 /// The grid (x, y) that has at least `n` workgroups and few more.
@@ -61,6 +63,7 @@ impl Layout {
         let mut layout = Self {
             tensors: vec![TensorRow::default(); items.len()],
             parts: vec![Vec::new(); items.len()],
+            first: items.iter().map(|item| item.first).collect(),
             ..Self::default()
         };
         for index in order {
@@ -154,7 +157,7 @@ impl Layout {
 
     /// Where a tensor's states lie.
     pub(crate) fn state_runs(&self, tensor: usize) -> impl Iterator<Item = StateRun> + '_ {
-        self.parts[tensor].iter().filter_map(|part| {
+        self.parts[tensor].iter().filter_map(move |part| {
             let shard = &self.shards[part.shard];
             let chunks = &shard.chunks[part.chunks.clone()];
             let (first, last) = (chunks.first()?, chunks.last()?);
@@ -163,7 +166,7 @@ impl Layout {
                 vec4: u64::from(first.state) - ARENA_HEADER,
                 stride: shard.array(),
                 packed: shard.packed(),
-                position: first.position as usize,
+                position: first.position as usize - self.first[tensor] as usize,
                 elements: (last.position + last.length - first.position) as usize,
             })
         })
@@ -191,6 +194,7 @@ mod tests {
                 let grad = Place { buffer: other, offset: at[other], size: elements * 4, unit: VEC4 };
                 at[other] += bytes;
                 Item {
+                    first: 0,
                     elements,
                     group: 0,
                     class,

@@ -165,10 +165,11 @@ impl Optimizer {
         self.parts.iter().map(Part::accumulate_dispatches).sum()
     }
 
-    /// The totals of the last step's sums: one record over all tensors, then one record per tensor. A record has one vec4 per total, the
+    /// The totals of the last recorded round of sums: one record over all tensors, then one record per tensor. A record has one vec4 per total, the
     /// coefficients of 1, c and c² in the clip factor c: the totals of the rule, then, with a clip by norm or a test for finite numbers, the
     /// squared norm of the gradient before the clip and the count of its numbers that are not finite. Between [`record_sums`](Self::record_sums) and
-    /// [`record_update`](Self::record_update), the caller may add record 0 of other optimizers or other machines to record 0. `None` if the
+    /// [`record_update`](Self::record_update), the caller may add record 0 of other optimizers or other machines to record 0, and the record of a
+    /// tensor to the record of a tensor of which other optimizers step the rest. Every optimizer must then hold the same bits. `None` if the
     /// step has no sums, or if the groups hold several rules, each of which has totals of its own: see [`totals_of`](Self::totals_of).
     #[must_use]
     pub fn totals(&self) -> Option<&wgpu::Buffer> {
@@ -180,13 +181,19 @@ impl Optimizer {
 
     /// The totals of the rule of a group, over the tensors of all groups with this rule: see [`totals`](Self::totals). If the groups of several
     /// rules share a clip by global norm or a test for finite numbers, the squared norm and the count of record 0 are those of all rules
-    /// after [`record_sums`](Self::record_sums).
+    /// after [`record_sums`](Self::record_sums). `None` if the rule has no sums in the last recorded round.
     ///
     /// # Errors
     /// The handle belongs to another optimizer.
     pub fn totals_of(&self, group: Group) -> Result<Option<wgpu::BufferSlice<'_>>> {
         let place = self.directory.group(&self.spec, group)?;
         Ok(place.and_then(|place| self.parts[place.part].totals()).map(Slice::slice))
+    }
+
+    /// The count of rounds of sums that a step makes: 2 where a rule sums gradients that a clip by norm changed, 0 or 1 elsewhere.
+    #[must_use]
+    pub fn sum_rounds(&self) -> usize {
+        self.parts.iter().map(|part| part.kernels.main_rounds).max().unwrap_or(0)
     }
 
     /// The loss scale, one f32: bind it in the loss kernel. The buffer belongs to the optimizer; only read it.

@@ -10,7 +10,9 @@ use crate::gpu::part::Part;
 use crate::options::storage::{Formats, Packed};
 
 impl Optimizer {
-    /// Reads the parameters of a tensor in full precision: the numbers that steps change, with the master or remainder of half precision.
+    /// Reads the parameters of a tensor in full precision: the numbers that steps change, with the master or remainder of half precision. An
+    /// optimizer with an [own range](crate::Builder::own_range) has the master or remainder of this range alone, and the other elements are
+    /// those of the buffer.
     ///
     /// # Errors
     /// The device was lost; the caller's buffer lacks `COPY_SRC`.

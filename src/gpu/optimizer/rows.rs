@@ -184,6 +184,10 @@ impl Optimizer {
     #[cfg(feature = "checkpoint")]
     pub(crate) fn rows_as<'a>(&self, shape: impl Fn(&str) -> Option<&'a [usize]>) -> Vec<(RowSet, usize)> {
         let rows_of = |set: &RowSetInfo| {
+            // A range says nothing about the count of rows.
+            if set.tensors.iter().any(|tensor| self.spec.tensors[*tensor].own.is_some()) {
+                return None;
+            }
             let rows = *shape(&self.spec.tensors[set.tensors[0]].name)?.first()?;
             let fits = |t: &usize| {
                 let info = &self.spec.tensors[*t];
@@ -198,7 +202,11 @@ impl Optimizer {
     /// The shape that a tensor would have with these counts of rows. The sets come in order.
     #[cfg(feature = "checkpoint")]
     pub(crate) fn shape_with(&self, tensor: usize, rows: &[(RowSet, usize)]) -> Vec<usize> {
-        let mut shape = self.spec.tensors[tensor].shape.clone();
+        let info = &self.spec.tensors[tensor];
+        let mut shape = info.kept_shape();
+        if info.own.is_some() {
+            return shape;
+        }
         let set = self.directory.set_of(tensor);
         let of_set = set.and_then(|set| rows.binary_search_by_key(&set, |(of, _)| of.index).ok());
         if let (Some(first), Some(at)) = (shape.first_mut(), of_set) {

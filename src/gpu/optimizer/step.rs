@@ -51,7 +51,7 @@ impl Optimizer {
     /// Records the first half of a step: the sums, reduced into [`totals`](Self::totals). Rules without sums record nothing. The second half,
     /// [`record_update`](Self::record_update), uses the settings at this call. Submit the sums before the update. The half step ends without
     /// a step where its encoder is dropped, and at the next recorded call, restore, change of the step count, or change of a setting that is
-    /// computed ahead.
+    /// computed ahead. Where [`sum_rounds`](Self::sum_rounds) is 2, [`record_next_sums`](Self::record_next_sums) comes between the two.
     ///
     /// # Errors
     /// As [`step`](Self::step); the optimizer has dynamic gradients.
@@ -60,23 +60,48 @@ impl Optimizer {
             return Err(Error::Usage("a step with dynamic gradients has no halves: call step_with_grads".to_owned()));
         }
         self.check_whole()?;
-        self.parts.iter().try_for_each(Part::check_halves)?;
         let call = self.begin()?;
         self.record_first_half(encoder, &call);
-        self.keep_half(encoder, call);
+        self.keep_half(encoder, call, 0);
+        Ok(())
+    }
+
+    /// Records the decisions from the totals of the first round of sums, and the sums of the second round into [`totals`](Self::totals), which is
+    /// then another buffer.
+    ///
+    /// # Errors
+    /// No [`record_sums`](Self::record_sums) came before, or the step has no further round of sums ([`sum_rounds`](Self::sum_rounds)).
+    pub fn record_next_sums(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
+        self.check_trains()?;
+        self.check_buffers()?;
+        let round = self.half_round() + 1;
+        if round >= self.sum_rounds() {
+            return Err(Error::Usage(
+                "record_next_sums is for a step with a round of sums that is not recorded yet".to_owned(),
+            ));
+        }
+        let call = self.take_half()?;
+        self.record_next_round(encoder, &call, round);
+        self.keep_half(encoder, call, round);
         Ok(())
     }
 
     /// Records the second half: the decision from the totals, and the update.
     ///
     /// # Errors
-    /// No [`record_sums`](Self::record_sums) came before, or the half step ended; the average of the weights is swapped in, or the parameters
-    /// are at the point of evaluation.
+    /// No [`record_sums`](Self::record_sums) came before, or the half step ended, or a second round of sums is not recorded; the average of the
+    /// weights is swapped in, or the parameters are at the point of evaluation.
     pub fn record_update(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
         self.check_trains()?;
         self.check_buffers()?;
+        let last = self.sum_rounds().saturating_sub(1);
+        if last > self.half_round() {
+            return Err(Error::Usage(
+                "record_update needs a record_next_sums before it: the step has two rounds of sums".to_owned(),
+            ));
+        }
         let call = self.take_half()?;
-        self.record_second_half(encoder, &call);
+        self.record_second_half(encoder, &call, last);
         self.finish(encoder, call);
         Ok(())
     }

@@ -12,7 +12,7 @@ impl Optimizer {
     /// The rule has no matrix; the device was lost.
     pub async fn read_warp(&self, tensor: Tensor) -> Result<Vec<f32>> {
         let warp = self.warp_of(tensor)?;
-        let elements = self.spec.tensor_info(tensor)?.elements as usize;
+        let elements = self.spec.tensor_info(tensor)?.kept() as usize;
         let mut rows = vec![0.0; elements * warp.block];
         for (j, column) in COLUMNS[..warp.block].iter().enumerate() {
             for (row, p) in rows.chunks_exact_mut(warp.block).zip(self.read_state(tensor, column).await?) {
@@ -30,7 +30,7 @@ impl Optimizer {
     pub fn write_warp(&self, tensor: Tensor, rows: &[f32]) -> Result<()> {
         let warp = self.warp_of(tensor)?;
         let info = self.spec.tensor_info(tensor)?;
-        check_matrix(&info.name, warp, info.elements as usize, rows)?;
+        check_matrix(&info.name, warp, info.kept() as usize, rows)?;
         for (j, column) in COLUMNS[..warp.block].iter().enumerate() {
             let values: Vec<f32> = rows.chunks_exact(warp.block).map(|row| row[j]).collect();
             self.write_state(tensor, column, &values)?;

@@ -83,7 +83,7 @@ impl Optimizer {
         parts().for_each(|(part, (slot, dynamic))| part.sum(pass, 0, slot, dynamic));
         exchange.record(pass);
         parts().for_each(|(part, (slot, dynamic))| {
-            part.conclude(pass, slot);
+            part.conclude(pass, 0, slot);
             part.decide_later(pass, slot, dynamic);
         });
     }
@@ -110,13 +110,24 @@ impl Optimizer {
         }
     }
 
-    /// Records the second half of a step.
-    pub(crate) fn record_second_half(&self, encoder: &mut wgpu::CommandEncoder, call: &Call) {
+    /// Records the end of a step whose last recorded round of sums is `round`: the decisions from it, and the updates.
+    pub(crate) fn record_second_half(&self, encoder: &mut wgpu::CommandEncoder, call: &Call, round: usize) {
         let mut pass = self.begin_pass(encoder);
         for (part, slot) in self.parts.iter().zip(&call.slots) {
-            part.conclude(&mut pass, slot);
+            part.conclude(&mut pass, round, slot);
         }
         self.update(&mut pass, call, None);
+    }
+
+    /// Records the decisions from the round of sums before `round`, and the sums of this round.
+    pub(crate) fn record_next_round(&self, encoder: &mut wgpu::CommandEncoder, call: &Call, round: usize) {
+        let mut pass = self.begin_pass(encoder);
+        for (part, slot) in self.parts.iter().zip(&call.slots) {
+            part.conclude(&mut pass, round - 1, slot);
+            if round < part.kernels.main_rounds {
+                part.sum(&mut pass, round, slot, None);
+            }
+        }
     }
 
     /// Records the end of a step.
@@ -166,11 +177,16 @@ impl Optimizer {
         }
     }
 
-    /// Keeps the slots of a step whose sums are in the encoder.
-    pub(crate) fn keep_half(&mut self, encoder: &wgpu::CommandEncoder, call: Call) {
+    /// Keeps the slots of a step whose sums, up to this round, are in the encoder.
+    pub(crate) fn keep_half(&mut self, encoder: &wgpu::CommandEncoder, call: Call, round: usize) {
         for (part, slot) in self.parts.iter_mut().zip(call.slots) {
-            part.scalars.keep_half(encoder, slot);
+            part.scalars.keep_half(encoder, slot, round);
         }
+    }
+
+    /// The last round of sums that a half step recorded; 0 if there is no half step.
+    pub(crate) fn half_round(&self) -> usize {
+        self.parts.iter().map(|part| part.scalars.half_round()).max().unwrap_or(0)
     }
 
     /// The call of the step whose sums were recorded.

@@ -10,22 +10,10 @@ use crate::gpu::record::dynamic::DynamicGradients;
 use crate::{Error, Result};
 
 impl Part {
-    /// Checks that a step can be recorded in two halves.
-    pub(crate) fn check_halves(&self) -> Result<()> {
-        if self.kernels.main_rounds > 1 {
-            return Err(Error::Usage(format!(
-                "{} with a clip by norm makes two rounds of sums and cannot be halved",
-                self.spec.rule().name()
-            )));
-        }
-        Ok(())
-    }
-
-    /// Records the decisions from the sums of the first round.
-    pub(crate) fn conclude(&self, pass: &mut wgpu::ComputePass<'_>, slot: &Slot) {
-        if let Some(round) = self.kernels.rounds[..self.kernels.main_rounds].first()
-            && let Some(conclude) = &round.conclude
-        {
+    /// Records the decisions from the totals of a round, if the step of the rule has this round.
+    pub(crate) fn conclude(&self, pass: &mut wgpu::ComputePass<'_>, round: usize, slot: &Slot) {
+        let round = self.kernels.rounds[..self.kernels.main_rounds].get(round);
+        if let Some((round, conclude)) = round.and_then(|round| Some((round, round.conclude.as_ref()?))) {
             round.finish(pass, conclude, slot);
         }
     }

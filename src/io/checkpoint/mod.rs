@@ -41,9 +41,11 @@ mod file;
 mod fit;
 mod host;
 mod metadata;
+mod ranges;
 mod saved;
 
 pub use super::torch::restore_torch;
 pub use fit::Fit;
+pub use ranges::TensorRange;
 pub use saved::Checkpoint;
 pub(crate) use saved::{SavedPart, Settings};

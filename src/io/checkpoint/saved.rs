@@ -92,6 +92,12 @@ impl Checkpoint {
         self.tensor(tensor)?.params()
     }
 
+    /// The tensors with their names and shapes, in order.
+    pub fn shapes(&self) -> impl Iterator<Item = (&str, &[usize])> {
+        let tensors = self.parts.iter().flat_map(|part| &part.contents.tensors);
+        tensors.map(|tensor| (tensor.name.as_str(), tensor.shape.as_slice()))
+    }
+
     pub(super) fn tensor(&self, name: &str) -> Option<&Arrays> {
         self.parts.iter().flat_map(|part| &part.contents.tensors).find(|tensor| tensor.name == name)
     }

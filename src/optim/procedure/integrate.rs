@@ -140,6 +140,7 @@ impl Procedure for Scheme {
             Feature::LossScale => inside("a loss scale, which may change between the stages"),
             Feature::Accumulate => inside("accumulation: the gradient of a stage belongs to one batch"),
             Feature::OwnCounts => inside("step counts of single tensors or rows: an evaluation needs all of them"),
+            Feature::Ranges => Some(super::evaluates_whole(rule)),
         }
     }
 }

@@ -141,6 +141,11 @@ pub(crate) fn is_taken(name: &str) -> bool {
     [probe::NAMES, integrate::NAMES, warp::NAMES].iter().any(|names| names.iter().any(|part| part.contains(&name)))
 }
 
+/// The reason of a procedure that evaluates gradients, for [`Feature::Ranges`].
+fn evaluates_whole(rule: &str) -> String {
+    format!("{rule} evaluates gradients of whole tensors inside a step")
+}
+
 /// The reason of a procedure that steps whole tensors, for [`Feature::Rows`].
 fn whole_tensors(rule: &str) -> String {
     format!("{rule} moves or mixes whole tensors inside its step: row sets and column rates are for the other rules")

@@ -104,6 +104,10 @@ impl Procedure for Probe {
 
     fn refuses(&self, rule: &str, feature: Feature) -> Option<String> {
         let half = || format!("{rule} probes the loss at distances that half precision does not resolve: use f32");
-        (feature == Feature::HalfParams).then(half)
+        match feature {
+            Feature::HalfParams => Some(half()),
+            Feature::Ranges => Some(super::evaluates_whole(rule)),
+            _ => None,
+        }
     }
 }

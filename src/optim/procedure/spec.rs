@@ -72,4 +72,6 @@ pub enum Feature {
     Accumulate,
     /// Step counts of single tensors or rows.
     OwnCounts,
+    /// Tensors of which the optimizer steps a range, and other optimizers the rest.
+    Ranges,
 }

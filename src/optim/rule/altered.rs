@@ -106,6 +106,9 @@ impl Rule for Altered {
     fn needs_one_rate(&self) -> bool {
         self.rule.needs_one_rate()
     }
+    fn finds_rate(&self) -> bool {
+        self.rule.finds_rate()
+    }
     fn has_cpu(&self) -> bool {
         self.rule.has_cpu()
     }

@@ -77,6 +77,9 @@ pub trait ElementwiseRule: Configured + Clone + Debug + Send + Sync + 'static {
     /// Whether a state follows the moved parameter, so that one rate must move all elements of a tensor.
     const NEEDS_ONE_RATE: bool = false;
 
+    /// Whether the rule finds its own rate, so that its `lr` is a factor that needs no search.
+    const FINDS_RATE: bool = false;
+
     /// The inputs of the sums with these settings, among `p`, `g` and the states: the first half of a step must read these inputs.
     fn sums_read(&self) -> &'static [&'static str] {
         &[]

@@ -118,6 +118,10 @@ pub trait Rule: Debug + Send + Sync + Sealed {
     fn needs_one_rate(&self) -> bool {
         self.evaluation().is_some()
     }
+    /// Whether the rule finds its own rate, so that its `lr` is a factor that needs no search.
+    fn finds_rate(&self) -> bool {
+        false
+    }
     /// Whether the rule has a form for the CPU. Without a form [`cpu_f32`](Self::cpu_f32) and [`cpu_f64`](Self::cpu_f64)
     /// return NaN.
     fn has_cpu(&self) -> bool {
@@ -202,6 +206,9 @@ impl<T: ElementwiseRule> Rule for T {
     }
     fn needs_one_rate(&self) -> bool {
         T::NEEDS_ONE_RATE || ElementwiseRule::evaluation(self).is_some()
+    }
+    fn finds_rate(&self) -> bool {
+        T::FINDS_RATE
     }
     fn cpu_f32(&self) -> &dyn HostKernel<f32> {
         self

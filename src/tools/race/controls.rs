@@ -7,7 +7,7 @@ use crate::options::random;
 /// The source of an entrant's learning rate.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Rate {
-    /// The rate of the entrant's rule; with tuning, the best rate of the grid.
+    /// The rate of the entrant's rule; with tuning, the best rate of the grid. A rule that finds its own rate keeps its factor.
     Own,
     /// The rate of the entrant's rule, with tuning too.
     Fixed,

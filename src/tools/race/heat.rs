@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::controls::{Length, Rate, Treatment};
+use super::rates::rate;
 use crate::optim::{Rule, Value};
 use crate::tools::objectives::{Problem, problems};
 use crate::{Error, Result, Storage};
@@ -12,6 +13,9 @@ const INITIAL: u64 = 1000;
 
 /// The seeds of FlowAdam's experiments.
 const SEEDS: [u64; 5] = [42, 123, 456, 789, 999];
+
+/// The most seeds by which a rate is judged.
+const TUNING_SEEDS: usize = 3;
 
 /// The problem of a heat, for any seed.
 #[derive(Clone)]
@@ -163,6 +167,11 @@ impl Entrant {
         Self { published: Some((mean, std)), ..self }
     }
 
+    /// Whether its rate is the best of the grid in a race that tunes.
+    pub(super) fn is_tuned(&self) -> bool {
+        self.rate == Rate::Own && rate(self.rule.as_ref()).is_some() && !self.rule.finds_rate()
+    }
+
     /// The labels of the entrants that must have run before.
     pub(super) fn needs(&self) -> impl Iterator<Item = &str> {
         let rate = match &self.rate {
@@ -198,8 +207,13 @@ pub struct Heat {
     pub steps: u64,
     /// The loss below which a run ends early. Default: none.
     pub until: Option<f64>,
+    /// The number of steps after the best validation error at which a run ends. The errors of the run are then those at its best point.
+    /// Default: none.
+    pub patience: Option<u64>,
     /// The seeds. Default: the five of FlowAdam's experiments. Further seeds are 1, 2, 3, …
     pub seeds: Vec<u64>,
+    /// The seeds by which rates are judged. Default: the first of `seeds`.
+    pub tuning: Vec<u64>,
     /// The entrants.
     pub entrants: Vec<Entrant>,
     /// Whether the largest eigenvalue of the loss's Hessian is measured at the end of a run.
@@ -216,15 +230,34 @@ impl Heat {
         steps: u64,
         entrants: Vec<Entrant>,
     ) -> Self {
-        let seeds = SEEDS.to_vec();
-        Self { name: name.into(), about: about.into(), track, steps, until: None, seeds, entrants, sharpness: false }
+        Self {
+            name: name.into(),
+            about: about.into(),
+            track,
+            steps,
+            until: None,
+            patience: None,
+            seeds: SEEDS.to_vec(),
+            tuning: Vec::new(),
+            entrants,
+            sharpness: false,
+        }
     }
 
     /// The first `count` seeds, or the seeds of the heat.
     #[must_use]
     pub fn seeds(&self, count: Option<usize>) -> Vec<u64> {
-        let more = (1..).filter(|seed| !self.seeds.contains(seed));
+        let more = (1..).filter(|seed| !self.seeds.contains(seed) && !self.tuning.contains(seed));
         self.seeds.iter().copied().chain(more).take(count.unwrap_or(self.seeds.len())).collect()
+    }
+
+    /// The seeds by which rates are judged in a race of `count` seeds: three at most, and no more than the race has.
+    #[must_use]
+    pub fn tuning_seeds(&self, count: Option<usize>) -> Vec<u64> {
+        let raced = self.seeds(count);
+        let most = raced.len().min(TUNING_SEEDS);
+        let seeds = if self.tuning.is_empty() { raced } else { self.tuning.clone() };
+        seeds.into_iter().take(most).collect()
     }
 
     /// The entrant of this label.

@@ -84,13 +84,16 @@ pub struct Outcome {
     pub lr: Option<f64>,
     /// The cost of the run.
     pub cost: Cost,
+    /// The bytes per parameter of the rule's states, and of the arrays with which a rule probes, integrates or multiplies.
+    pub state_bytes: f64,
     /// Whether the loss or a parameter became infinite or NaN; the run ended there.
     pub diverged: bool,
     /// The training objective at the end.
     pub loss: Option<f64>,
-    /// The error on validation data at the end, or the loss if the problem has no validation data. Rates are chosen by this error.
+    /// The error on validation data at the end, or at the best point of a run with patience; or the loss if the problem has no validation
+    /// data. Rates are chosen by this error.
     pub validation: Option<f64>,
-    /// The error on held-out data at the end, or the loss if the problem has no held-out data.
+    /// The error on held-out data at the same point, or the loss if the problem has no held-out data.
     pub test: Option<f64>,
     /// The error on held-out data at the point of the best validation error, as with early stopping.
     pub early: Option<f64>,

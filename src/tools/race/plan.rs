@@ -13,7 +13,8 @@ pub struct Plan {
     pub heats: Vec<Heat>,
     /// The number of seeds per entrant. Default: each heat's own number, mostly five.
     pub seeds: Option<usize>,
-    /// Whether learning rates are chosen from the grid, by the validation error of the first three seeds. Default: the papers' rates.
+    /// Whether learning rates are chosen from the grid, by the mean validation error over each heat's tuning seeds. Default: the papers'
+    /// rates.
     pub tune: bool,
     /// The end of runs. Default: after each heat's number of steps.
     pub budget: Option<Budget>,

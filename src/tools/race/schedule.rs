@@ -16,9 +16,6 @@ use crate::tools::backend::Backend;
 use crate::tools::report;
 use crate::{Error, Result};
 
-/// The number of seeds by which a rate is judged.
-const TUNING_SEEDS: usize = 3;
-
 /// A report during a race.
 #[derive(Clone, Copy, Debug)]
 pub enum Event<'a> {
@@ -95,9 +92,8 @@ struct Field<'a, O> {
 
 impl<O: FnMut(Event<'_>)> Field<'_, O> {
     fn tune(&mut self) -> Result<Vec<Tuned>> {
-        let searched =
-            |(_, entrant): &(&Heat, &Entrant)| entrant.rate == Rate::Own && rate(entrant.rule.as_ref()).is_some();
-        let searched: Vec<(&Heat, &Entrant)> = all_entrants(self.plan).filter(searched).collect();
+        let searched: Vec<(&Heat, &Entrant)> =
+            all_entrants(self.plan).filter(|(_, entrant)| entrant.is_tuned()).collect();
         let mut searches = vec![Search::default(); searched.len()];
         loop {
             let pending: Vec<(usize, GridPoint)> = searches
@@ -127,7 +123,7 @@ impl<O: FnMut(Event<'_>)> Field<'_, O> {
         for ((heat, entrant), point) in tries {
             let rule = with_rate(entrant.rule.as_ref(), point.rate())?;
             let run = |seed| Run { heat, entrant, rule: rule.clone(), budget: self.plan.budget(heat), seed };
-            runs.push(heat.seeds(self.plan.seeds).into_iter().take(TUNING_SEEDS).map(run).collect::<Vec<_>>());
+            runs.push(heat.tuning_seeds(self.plan.seeds).into_iter().map(run).collect::<Vec<_>>());
         }
         let seeds: Vec<usize> = runs.iter().map(Vec::len).collect();
         let mut outcomes = self.make(&runs.into_iter().flatten().collect::<Vec<_>>())?.into_iter();

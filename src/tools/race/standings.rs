@@ -52,6 +52,10 @@ pub struct Standing {
     pub early: Option<Spread>,
     /// The training objective at the end.
     pub loss: Option<Spread>,
+    /// The bytes per parameter of the rule's states, and of the arrays with which a rule probes, integrates or multiplies.
+    pub state_bytes: Option<f64>,
+    /// The mean number of evaluations per run, counted in gradients.
+    pub evaluations: f64,
     /// The mean number of gradients per run.
     pub gradients: f64,
     /// The mean number of losses without a gradient per run.
@@ -132,6 +136,8 @@ fn one(heat: &Heat, entrant: &Entrant, runs: &[&Outcome], pairs: &[(f64, f64)], 
         error,
         early: spread(|o| o.early),
         loss: spread(|o| o.loss),
+        state_bytes: mean(|o| Some(o.state_bytes)),
+        evaluations: mean(|o| Some(o.cost.evaluations())).unwrap_or(0.0),
         gradients: mean(|o| Some(o.cost.gradients as f64)).unwrap_or(0.0),
         losses: mean(|o| Some(o.cost.losses as f64)).unwrap_or(0.0),
         seconds: mean(|o| Some(o.cost.seconds)).unwrap_or(0.0),

@@ -95,10 +95,10 @@ impl Class {
         let evaluates = self.evaluated.is_some();
         let wanted: &[(&str, bool)] = match stage {
             Stage::Stats => &[("wo_stats", true)],
-            // A step with one round of sums has two halves, for callers that add to the totals. The exchange between parts comes between the
-            // halves too.
+            // A step has halves, for callers that add to the totals and for the exchange between parts. The rounds of a procedure belong to
+            // steps that cannot be halved.
             Stage::Finalize => {
-                let halves = self.round == Round::Only || self.round == Round::First && self.exchanges;
+                let halves = matches!(self.round, Round::Only | Round::First | Round::Second);
                 let waits = self.waits() && !self.round.is_later();
                 &[("wo_finalize", true), ("wo_reduce", halves), ("wo_conclude", halves), ("wo_wait", waits)]
             }

@@ -3,7 +3,7 @@
 use super::super::{Outcome, Race};
 
 const HEAD: &str = "suite,heat,problem,entrant,optimizer,settings,treatment,storage,budget,seed,backend,lr,steps,gradients,losses,seconds,\
-diverged,loss,validation,error,early_stopped_error,triggers,damping,sharpness\n";
+state_bytes_per_parameter,diverged,loss,validation,error,early_stopped_error,triggers,damping,sharpness\n";
 
 pub(super) fn text(suite: &str, race: &Race) -> String {
     let lines = race.outcomes.iter().map(|outcome| line(suite, outcome));
@@ -30,6 +30,7 @@ fn line(suite: &str, o: &Outcome) -> String {
         cost.gradients.to_string(),
         cost.losses.to_string(),
         cost.seconds.to_string(),
+        o.state_bytes.to_string(),
         o.diverged.to_string(),
         number(o.loss),
         number(o.validation),

@@ -26,7 +26,7 @@ pub(super) fn text(plan: &Plan, standings: &[Standing], plots: &[Plot], about: &
     head(&mut text, plan, about);
     for heat in &plan.heats {
         let standings: Vec<&Standing> = standings.iter().filter(|s| s.heat == heat.name).collect();
-        section(&mut text, heat, &standings);
+        section(&mut text, plan, heat, &standings);
         for plot in plots.iter().filter(|plot| plot.heat == heat.name) {
             put(&mut text, format_args!("![{}]({})\n", plot.title, plot.file));
         }
@@ -41,8 +41,8 @@ fn put(text: &mut String, line: Arguments<'_>) {
 
 fn head(text: &mut String, plan: &Plan, about: &About<'_>) {
     let tuned = if plan.tune {
-        "Learning rates are the best of the grid 1e-4, 3e-4, … 1e-1 by the mean validation error of the first three seeds; the grid is \
-         widened where the best rate lies on its edge."
+        "Learning rates are the best of the grid 1e-4, 3e-4, … 1e-1 by the mean validation error of three seeds; the grid is widened where \
+         the best rate lies on its edge."
     } else {
         "Learning rates are the papers' or the defaults."
     };
@@ -53,14 +53,18 @@ fn head(text: &mut String, plan: &Plan, about: &About<'_>) {
         format_args!(
             "{tuned} Errors are means ± population standard deviations over the seeds. A difference is the subject's error minus the \
              other's, paired by seed, as a share of the other's mean error, with its 95 % bootstrap interval: below 0 the subject is \
-             better. A loss without its gradient counts as a third of an evaluation. The file `runs.csv` has every run.\n"
+             better. State bytes include the arrays with which a rule probes, integrates or multiplies. A loss without its gradient \
+             counts as a third of an evaluation. The file `runs.csv` has every run.\n"
         ),
     );
 }
 
-fn section(text: &mut String, heat: &Heat, standings: &[&Standing]) {
+fn section(text: &mut String, plan: &Plan, heat: &Heat, standings: &[&Standing]) {
     put(text, format_args!("## {}\n", heat.name));
     put(text, format_args!("{} Problem: `{}`, {} steps.\n", heat.about, heat.track.describe(&[]), heat.steps));
+    for note in notes(plan, heat) {
+        put(text, format_args!("{note}\n"));
+    }
     if let Some(caution) = caution(standings) {
         put(text, format_args!("{caution}\n"));
     }
@@ -72,6 +76,29 @@ fn section(text: &mut String, heat: &Heat, standings: &[&Standing]) {
         }
     }
     put(text, format_args!(""));
+}
+
+/// What a reader must know of a heat's runs beside the table.
+fn notes(plan: &Plan, heat: &Heat) -> Vec<String> {
+    let mut notes = Vec::new();
+    if let Some(steps) = heat.patience {
+        notes.push(format!(
+            "A run ends {steps} steps after its best validation error, and its errors are those at that point."
+        ));
+    }
+    if plan.tune {
+        let seeds: Vec<String> = heat.tuning_seeds(plan.seeds).iter().map(u64::to_string).collect();
+        notes.push(format!("Rates were judged by the seeds {}.", seeds.join(", ")));
+        let finders = heat.entrants.iter().filter(|entrant| entrant.rule.finds_rate());
+        let finders: Vec<String> = finders.map(|entrant| format!("`{}`", entrant.label)).collect();
+        if !finders.is_empty() {
+            notes.push(format!(
+                "No rate was searched for {}: the rule finds its rate, and lr is a factor.",
+                finders.join(", ")
+            ));
+        }
+    }
+    notes
 }
 
 /// A warning where a heat has too few seeds for its intervals to mean much.
@@ -102,6 +129,7 @@ pub(super) fn columns(standings: &[&Standing], markup: Markup) -> Vec<Column> {
         Column(std::iter::once(head.to_owned()).chain(cells).collect())
     };
     let measure = standings.first().map_or("error", |s| &s.measure);
+    let probed = standings.iter().any(|s| s.losses > 0.0);
     let all = [
         column("entrant", &|s| Some(name(s, markup))),
         column("lr", &|s| s.lr.map(|lr| rate(lr) + if s.lr_at_limit { " (at the limit)" } else { "" })),
@@ -114,6 +142,8 @@ pub(super) fn columns(standings: &[&Standing], markup: Markup) -> Vec<Column> {
         column("stopped early", &|s| s.early.map(spread)),
         column("training loss", &|s| s.loss.filter(|_| s.measure != LOSS).map(spread)),
         column("loss within the subject's spread", &|s| s.loss_deviations.filter(|_| s.measure != LOSS).map(within)),
+        column("state bytes per parameter", &|s| s.state_bytes.map(bytes)),
+        column("evaluations", &|s| probed.then(|| format!("{:.0}", s.evaluations))),
         column("gradients", &|s| Some(format!("{:.0}", s.gradients))),
         column("losses", &|s| (s.losses > 0.0).then(|| format!("{:.0}", s.losses))),
         column("seconds", &|s| Some(format!("{:.2}", s.seconds))),
@@ -172,6 +202,11 @@ fn spread(s: Spread) -> String {
 
 fn published(mean: f64, std: Option<f64>) -> String {
     std.map_or_else(|| number(mean), |std| format!("{} ± {}", number(mean), number(std)))
+}
+
+/// Bytes per parameter, with at most two decimals.
+fn bytes(x: f64) -> String {
+    format!("{x:.2}").trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 /// A number, with three significant digits.

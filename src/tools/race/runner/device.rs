@@ -25,10 +25,7 @@ pub(super) struct Device<'a> {
 impl<'a> Device<'a> {
     pub(super) fn new(run: &Run<'_>, problem: &dyn Problem, gpu: &'a Gpu) -> Result<Self> {
         let mut objective = problem.gpu(&gpu.device)?;
-        let mut builder = Optimizer::builder(run.rule.clone());
-        builder.storage(run.entrant.storage.clone());
-        let tensors: Vec<Tensor> =
-            problem.tensors().iter().map(|t| builder.tensor(Group::DEFAULT, &t.name, &t.shape)).collect();
+        let mut builder = run.builder(problem, run.rule.clone());
         match run.entrant.treatment {
             Treatment::None => {}
             Treatment::RandomDamping { probes, lambda } => {
@@ -41,6 +38,7 @@ impl<'a> Device<'a> {
             }
         }
         let optimizer = builder.build(&gpu.device, &gpu.queue)?;
+        let tensors: Vec<Tensor> = optimizer.tensors().map(|(tensor, ..)| tensor).collect();
         let halves = Halves::bind(&gpu.device, objective.as_mut(), &optimizer, &tensors)?;
         for (tensor, values) in tensors.iter().zip(Track::initial(problem, run.seed)) {
             optimizer.write_param(*tensor, &values)?;

@@ -31,7 +31,7 @@ impl<'a, F: Objective> Host<'a, F> {
         match run.entrant.treatment {
             Treatment::None | Treatment::Stay => Self::untreated(run, problem, run.rule.clone(), run.seed),
             Treatment::RandomDamping { probes, lambda } => {
-                let mut builder = builder(run, problem, run.rule.clone());
+                let mut builder = run.builder(problem, run.rule.clone());
                 for (setting, schedule) in random_schedules(run.rule.as_ref(), probes, lambda, run.seed)? {
                     builder.schedule_setting(Group::DEFAULT, setting, schedule);
                 }
@@ -49,7 +49,7 @@ impl<'a, F: Objective> Host<'a, F> {
     }
 
     fn untreated(run: &'a Run<'a>, problem: &dyn Problem, rule: Box<dyn Rule>, seed: u64) -> Result<Self> {
-        Self::started(run, problem, &builder(run, problem, rule), seed)
+        Self::started(run, problem, &run.builder(problem, rule), seed)
     }
 
     fn started(run: &'a Run<'a>, problem: &dyn Problem, builder: &Builder, seed: u64) -> Result<Self> {
@@ -175,14 +175,6 @@ impl Seen {
         let factor = || Some(decision("eta")? / rate(optimizer.spec.rule())?);
         Self { triggered: decision("flow").map(|flow| flow != 0.0), damping: decision("damp").or_else(factor) }
     }
-}
-
-/// A builder of the run's optimizer, with this rule.
-fn builder(run: &Run<'_>, problem: &dyn Problem, rule: Box<dyn Rule>) -> Builder {
-    let mut builder = crate::Optimizer::builder(rule);
-    builder.storage(run.entrant.storage.clone());
-    builder.tensors(Group::DEFAULT, problem.tensors().iter().map(|tensor| (&tensor.name, &tensor.shape)));
-    builder
 }
 
 /// WarpAdam's matrices after learning on other seeds of the run's problem. They are the same for every run of the entrant.

@@ -5,11 +5,14 @@ use std::time::Instant;
 use super::run::{Advance, Course, Run};
 use crate::Result;
 use crate::tools::objectives::{Measure, Problem, TensorSpec};
-use crate::tools::race::outcome::{Cost, Key, LOSS, Outcome, Point, finite};
+use crate::tools::race::outcome::{Cost, Key, LOSS, Outcome, Point, finite, or_infinite};
 use crate::tools::race::rates::rate;
 
 /// The number of measurements per run.
 const POINTS: f64 = 64.0;
+
+/// The number of measurements per patience.
+const POINTS_PER_PATIENCE: u64 = 10;
 
 pub(super) struct Meter<'a> {
     run: &'a Run<'a>,
@@ -44,13 +47,32 @@ impl<'a> Meter<'a> {
     }
 
     pub(super) fn is_over(&self) -> bool {
-        self.run.budget.used(&self.cost) >= 1.0 || self.run.heat.until.is_some_and(|least| self.last < least)
+        self.run.budget.used(&self.cost) >= 1.0
+            || self.run.heat.until.is_some_and(|least| self.last < least)
+            || self.run.heat.patience.is_some_and(|steps| self.steps_since(self.best()) >= steps)
+    }
+
+    /// The point of the best validation error, the first of equal ones.
+    fn best(&self) -> Option<&Point> {
+        let held_out = self.points.iter().filter(|p| p.validation.is_some() && p.test.is_some());
+        held_out.min_by(|a, b| or_infinite(a.validation).total_cmp(&or_infinite(b.validation)))
+    }
+
+    /// The steps since a point; 0 without a point.
+    fn steps_since(&self, point: Option<&Point>) -> u64 {
+        point.map_or(0, |point| self.cost.steps - point.step)
+    }
+
+    /// The most steps between two measurements, if the budget counts steps.
+    fn interval(&self) -> u64 {
+        let patience = self.run.heat.patience.map_or(u64::MAX, |steps| steps.div_ceil(POINTS_PER_PATIENCE));
+        self.run.heat.steps.div_ceil(POINTS as u64).min(patience).max(1)
     }
 
     /// Lets the entrant take steps, and counts their cost. If the budget counts steps, the entrant may take several steps at once.
     pub(super) fn time(&mut self, advance: impl FnOnce(u64) -> Result<Advance>) -> Result<Advance> {
         let left = self.run.budget.steps_left(&self.cost).filter(|_| !self.traced).unwrap_or(1);
-        let most = left.min(self.run.heat.steps.div_ceil(POINTS as u64)).max(1);
+        let most = left.min(self.interval()).max(1);
         let began = Instant::now();
         let advance = advance(most)?;
         self.cost.seconds += began.elapsed().as_secs_f64();
@@ -63,7 +85,8 @@ impl<'a> Meter<'a> {
     }
 
     pub(super) fn wants_point(&self) -> bool {
-        self.traced || self.run.budget.used(&self.cost) * POINTS >= self.points.len() as f64
+        let impatient = self.run.heat.patience.is_some() && self.steps_since(self.points.last()) >= self.interval();
+        self.traced || impatient || self.run.budget.used(&self.cost) * POINTS >= self.points.len() as f64
     }
 
     pub(super) fn measure(&mut self, course: &mut dyn Course) -> Result<()> {
@@ -95,19 +118,17 @@ impl<'a> Meter<'a> {
     /// The outcome of a run that reached its end. For a problem without held-out data, the error is the loss.
     pub(super) fn ended(self, course: &mut dyn Course) -> Result<Outcome> {
         let loss = finite(course.loss()?);
-        let last = self.points.last().copied().unwrap_or_default();
+        let best = self.best().copied();
+        let end = best.filter(|_| self.run.heat.patience.is_some()).or(self.points.last().copied()).unwrap_or_default();
         let mut outcome = self.diverged();
         if loss.is_none() {
             return Ok(outcome);
         }
-        let held_out = outcome.points.iter().filter(|p| p.validation.is_some() && p.test.is_some());
-        outcome.early = held_out
-            .min_by(|a, b| a.validation.partial_cmp(&b.validation).unwrap_or(std::cmp::Ordering::Equal))
-            .and_then(|p| p.test);
+        outcome.early = best.and_then(|p| p.test);
         outcome.diverged = false;
         outcome.loss = loss;
-        outcome.validation = last.validation.or(loss);
-        outcome.test = last.test.or(loss);
+        outcome.validation = end.validation.or(loss);
+        outcome.test = end.test.or(loss);
         Ok(outcome)
     }
 
@@ -120,6 +141,7 @@ impl<'a> Meter<'a> {
             measure: measured(self.problem).to_owned(),
             lr: rate(self.run.rule.as_ref()),
             cost: self.cost,
+            state_bytes: 0.0,
             diverged: true,
             loss: None,
             validation: None,

@@ -27,7 +27,7 @@ pub(super) fn run(run: &Run<'_>, backend: &Backend) -> Result<Outcome> {
         Backend::Reference => drive(run, problem.as_ref(), &mut Host::<f64>::new(run, problem.as_ref())?),
         Backend::Gpu(gpu) => drive(run, problem.as_ref(), &mut Device::new(run, problem.as_ref(), gpu)?),
     }?;
-    Ok(Outcome { key: run.key(backend), ..outcome })
+    Ok(Outcome { key: run.key(backend), state_bytes: run.state_bytes(problem.as_ref())?, ..outcome })
 }
 
 fn drive(run: &Run<'_>, problem: &dyn Problem, course: &mut dyn Course) -> Result<Outcome> {

@@ -1,6 +1,9 @@
 //! A run to make, and the interface of an entrant on any backend.
 
 use crate::Result;
+use crate::gpu::build::builder::Builder;
+use crate::gpu::build::spec::Group;
+use crate::memory::Role;
 use crate::optim::Rule;
 use crate::tools::backend::Backend;
 use crate::tools::objectives::Problem;
@@ -31,10 +34,31 @@ impl Run<'_> {
             settings: settings.collect::<Vec<_>>().join(" "),
             treatment: self.entrant.treatment.to_string(),
             storage: self.entrant.storage.to_string(),
-            budget: self.budget.to_string(),
+            budget: self.end(),
             seed: self.seed,
             backend: backend.kind().name().to_owned(),
         }
+    }
+
+    /// The end of the run in words.
+    fn end(&self) -> String {
+        let patience = self.heat.patience.map(|steps| format!(", patience {steps}"));
+        format!("{}{}", self.budget, patience.unwrap_or_default())
+    }
+
+    /// A builder of the optimizer with this rule, the run's own or one with other settings.
+    pub(super) fn builder(&self, problem: &dyn Problem, rule: Box<dyn Rule>) -> Builder {
+        let mut builder = crate::Optimizer::builder(rule);
+        builder.storage(self.entrant.storage.clone());
+        builder.tensors(Group::DEFAULT, problem.tensors().iter().map(|tensor| (&tensor.name, &tensor.shape)));
+        builder
+    }
+
+    /// The bytes per parameter of the rule's states and of its procedure's arrays.
+    pub(super) fn state_bytes(&self, problem: &dyn Problem) -> Result<f64> {
+        let memory = self.builder(problem, self.rule.clone()).memory_usage(&wgpu::Limits::default())?;
+        let kept = memory.shares().iter().filter(|share| matches!(share.role, Role::State(_) | Role::Procedure(_)));
+        Ok(kept.map(|share| share.bytes as f64).sum::<f64>() / memory.parameters() as f64)
     }
 
     pub(super) fn problem(&self, seed: u64) -> Result<Box<dyn Problem>> {

@@ -1,6 +1,7 @@
-//! The races with a name: one per problem, and one per paper. A suite only makes a plan; [`run`](super::run) runs it.
+//! The races with a name: one per problem, one per paper, and this crate's own. A suite only makes a plan; [`run`](super::run) runs it.
 
 mod adai;
+mod daily;
 mod flowadam;
 mod problems;
 mod sadam;
@@ -58,6 +59,8 @@ pub struct Suite {
 enum Heats {
     /// The claims of a paper or of this crate, at the published rates unless the plan tunes them.
     Claims(fn(Size, Option<&Path>) -> Result<Vec<Heat>>),
+    /// Many optimizers on several problems, with tuned rates.
+    Tuned(fn(Size) -> Result<Vec<Heat>>),
     /// All optimizers on one problem, with tuned rates.
     Problem(&'static Entry),
 }
@@ -70,6 +73,7 @@ impl Suite {
     pub fn plan(&self, size: Size, file: Option<&Path>) -> Result<Plan> {
         let (heats, tune) = match self.heats {
             Heats::Claims(heats) => (heats(size, file)?, false),
+            Heats::Tuned(heats) => (heats(size)?, true),
             Heats::Problem(entry) => (vec![problems::heat(entry, size, file)?], true),
         };
         let wants = heats.iter().any(|heat| heat.track.problem.from_file);
@@ -85,7 +89,7 @@ impl Suite {
     }
 }
 
-const CLAIMS: &[Suite] = &[
+const NAMED: &[Suite] = &[
     Suite {
         name: "paper-flowadam",
         about: "10 to 22 % lower held-out error on matrix and tensor recovery; equal to Adam on well-conditioned problems; soft against hard injection",
@@ -116,13 +120,18 @@ const CLAIMS: &[Suite] = &[
         about: "half precision and 8-bit states reach the result of f32, within the spread of f32 over the seeds",
         heats: Heats::Claims(storage::heats),
     },
+    Suite {
+        name: "daily",
+        about: "every optimizer on digits and on matrix completion, at its best rate of one grid, with its cost in bytes and evaluations",
+        heats: Heats::Tuned(daily::heats),
+    },
 ];
 
 /// Every suite: the papers', this crate's, then one for each problem.
 pub fn suites() -> impl Iterator<Item = Suite> {
     let of_problem =
         |entry: &'static Entry| Suite { name: entry.name, about: entry.about, heats: Heats::Problem(entry) };
-    CLAIMS.iter().copied().chain(ALL.iter().map(of_problem))
+    NAMED.iter().copied().chain(ALL.iter().map(of_problem))
 }
 
 /// The suite of this name.

@@ -36,9 +36,9 @@ const MISSING: f32 = 99.0;
 /// The ratings of a file, sorted by user and item. Users and items are numbered in the order in which they first appear.
 ///
 /// A file has one rating per line, `user item rating` separated by tabs, by commas or by `::`, with or without a timestamp as fourth field
-/// (MovieLens 100K, 1M and later); the first line may name the columns. Or a file has one user per line, with one rating per item
-/// (Jester). The reader skips empty lines. The limits are 2^24 ratings, 2^20 users and 2^20 items; a rating is a number of magnitude 1e6
-/// at most.
+/// (MovieLens 100K, 1M and later, and RecBole's `.inter` files); the first line may name the columns. Or a file has one user per line, with
+/// one rating per item (Jester). The reader skips empty lines. The limits are 2^24 ratings, 2^20 users and 2^20 items; a rating is a number
+/// of magnitude 1e6 at most.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RatingTable {
     items: usize,

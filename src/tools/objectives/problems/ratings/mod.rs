@@ -20,9 +20,9 @@ use std::sync::Arc;
 settings! {
     /// Ratings of items by users from a file, minus the mean of the ratings, or minus the biases of users and items.
     ///
-    /// The file is MovieLens' (`user item rating`, separated by tabs, commas or `::`, with or without header and timestamp) or Jester's
-    /// dense one; [`RatingTable`] describes its reader. Seven tenths of the ratings train, a tenth validates, two tenths test. The loss is the
-    /// mean squared error of a model of rank `rank`.
+    /// The file is MovieLens' (`user item rating`, separated by tabs, commas or `::`, with or without header and timestamp; RecBole's
+    /// `ml-100k.inter` is read as it is) or Jester's dense one; [`RatingTable`] describes its reader. Seven tenths of the ratings train, a
+    /// tenth validates, two tenths test. The loss is the mean squared error of a model of rank `rank`.
     Ratings = "ratings",
     /// The model's rank. Default 20, that of FlowAdam's runs on Jester and MovieLens (arXiv 2604.06652).
     rank: usize = 20, COUNT;
