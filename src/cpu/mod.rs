@@ -2,9 +2,9 @@
 //! The f32 form is the fast path: it computes on all cores, with the widest vector units of the processor.
 //!
 //! The files have the names of the files in `gpu` with the same work. All files use `number` (the number types), `extent` (the part of a
-//! tensor that a step sees) and `hyper` (the scalars of one step); `counts` keeps the step counts of tensors. `tensor` keeps the states of a tensor; `around` and `rows` keep the numbers
-//! of the options. `step` calls `decide` and `walk`; `build` creates the optimizer from the builder that the GPU uses too. The mathematics of
-//! the rules lives in `optim`.
+//! tensor that a step sees) and `hyper` (the scalars of one step); `counts` keeps the step counts of tensors. `tensor` keeps the states of
+//! a tensor; `around` and `rows` keep the numbers of the options. `step` calls `decide` and `walk`; `build` creates the optimizer from the
+//! builder that the GPU uses too. The mathematics of the rules lives in `optim`.
 
 mod around;
 mod build;

@@ -58,8 +58,9 @@ impl Builder {
         Group { index: self.spec.groups.len() - 1, id }
     }
 
-    /// Adds a tensor in the crate's buffers, at the device's offset alignment. Its parameters and gradients are zero at first:
-    /// see [`Optimizer::param`](crate::Optimizer::param), [`Optimizer::grad`](crate::Optimizer::grad) and [`Optimizer::write_param`](crate::Optimizer::write_param).
+    /// Adds a tensor in the crate's buffers, at the device's offset alignment. Its parameters and gradients are zero at first: see
+    /// [`Optimizer::param`](crate::Optimizer::param), [`Optimizer::grad`](crate::Optimizer::grad) and
+    /// [`Optimizer::write_param`](crate::Optimizer::write_param).
     pub fn tensor(&mut self, group: Group, name: impl Into<String>, shape: &[usize]) -> Tensor {
         self.add(group, name.into(), shape, Home::Own)
     }
@@ -105,7 +106,8 @@ impl Builder {
     }
 
     /// As [`bind`](Self::bind), for a tensor without a fixed gradient range: each step is
-    /// [`Optimizer::step_with_grads`](crate::Optimizer::step_with_grads) and names the gradient. Implies [`dynamic_gradients`](Self::dynamic_gradients).
+    /// [`Optimizer::step_with_grads`](crate::Optimizer::step_with_grads) and names the gradient. Implies
+    /// [`dynamic_gradients`](Self::dynamic_gradients).
     pub fn bind_param(
         &mut self,
         group: Group,
@@ -199,10 +201,10 @@ impl Builder {
         self
     }
 
-    /// Measures every step: [`Optimizer::try_stats`](crate::Optimizer::try_stats) returns norms of gradients, parameters and updates, clip factors and
-    /// counts, per tensor and in total. Telemetry uses the sums of a clip by norm and adds no other dispatch: the update, which holds
-    /// parameters and changes in registers, writes two sums per chunk. The measurements come back through a ring of four mappable buffers of
-    /// 16 bytes per chunk of 1024 elements, and the host adds them in f64. Default: off.
+    /// Measures every step: [`Optimizer::try_stats`](crate::Optimizer::try_stats) returns norms of gradients, parameters and updates, clip
+    /// factors and counts, per tensor and in total. Telemetry uses the sums of a clip by norm and adds no other dispatch: the update, which
+    /// holds parameters and changes in registers, writes two sums per chunk. The measurements come back through a ring of four mappable
+    /// buffers of 16 bytes per chunk of 1024 elements, and the host adds them in f64. Default: off.
     pub fn telemetry(&mut self, measure: bool) -> &mut Self {
         self.spec.around.telemetry = measure;
         self
@@ -324,8 +326,9 @@ impl Builder {
         self
     }
 
-    /// Takes the directions of a rule that probes from the states `direction_1` … (see [`Optimizer::write_state`](crate::Optimizer::write_state)), each of which
-    /// costs 4 bytes per parameter, and normalizes them. Default false: random directions, which take no memory.
+    /// Takes the directions of a rule that probes from the states `direction_1` … (see
+    /// [`Optimizer::write_state`](crate::Optimizer::write_state)), each of which costs 4 bytes per parameter, and normalizes them. Default
+    /// false: random directions, which take no memory.
     pub fn given_directions(&mut self, given: bool) -> &mut Self {
         self.spec.given_directions = given;
         self

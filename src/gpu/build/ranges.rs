@@ -43,9 +43,10 @@ impl Builder {
     /// [snapshots](crate::Optimizer::snapshot) hold the range. Default: the whole tensor. Where stochastic rounding draws, and where 8-bit blocks
     /// begin, does not depend on the ranges.
     ///
-    /// The sums of such an optimizer are parts. [`Optimizer::record_sums`](crate::Optimizer::record_sums) records them, the caller adds those of all
-    /// optimizers ([`Optimizer::totals`](crate::Optimizer::totals)), and [`Optimizer::record_update`](crate::Optimizer::record_update) decides from them. The `total` of a
-    /// custom rule must then be linear in the sums and in the count of elements, as it is in every rule of this crate.
+    /// The sums of such an optimizer are parts. [`Optimizer::record_sums`](crate::Optimizer::record_sums) records them, the caller adds
+    /// those of all optimizers ([`Optimizer::totals`](crate::Optimizer::totals)), and
+    /// [`Optimizer::record_update`](crate::Optimizer::record_update) decides from them. The `total` of a custom rule must then be linear in
+    /// the sums and in the count of elements, as it is in every rule of this crate.
     ///
     /// [`build`](Self::build) refuses a range that does not fit the tensor's [cut](Self::cuts), a rule that evaluates gradients inside a step, and a
     /// clip by the norm of groups or tensors, whose factors the first half of a step computes. [`build_cpu`](Self::build_cpu) refuses any range.

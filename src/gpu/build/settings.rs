@@ -40,7 +40,8 @@ impl Spec {
         Ok(rule)
     }
 
-    /// The rules of several groups that change at once, by the groups' indices. A setting that all groups share may change if it changes in all groups.
+    /// The rules of several groups that change at once, by the groups' indices. A setting that all groups share may change if it changes in
+    /// all groups.
     #[cfg(feature = "checkpoint")]
     pub(crate) fn restored_rules<'a>(
         &self,

@@ -78,11 +78,12 @@ impl Optimizer {
         part.set_column_rates(tensor, rates)
     }
 
-    /// Records a remap of the rows of a set: parameters, states, accumulated gradients and averages. New row `i` is old row `indices[i]`, for
-    /// `rows` rows, which are the rows in use from then on. So one call clones, splits, prunes and relocates. `indices` holds at least
+    /// Records a remap of the rows of a set: parameters, states, accumulated gradients and averages. New row `i` is old row `indices[i]`,
+    /// for `rows` rows, which are the rows in use from then on. So one call clones, splits, prunes and relocates. `indices` holds at least
     /// `rows` u32 in a buffer of the caller with `COPY_SRC` usage, beginning at a multiple of 4 bytes. An index that names no row in use
     /// (`u32::MAX`, for example) makes a fresh row: zero parameters and average, states as before the first step. Bias corrections follow
-    /// the step count of the optimizer, unless the set has [`Builder::fresh_rows`](crate::Builder::fresh_rows). The call does not move gradients and masks.
+    /// the step count of the optimizer, unless the set has [`Builder::fresh_rows`](crate::Builder::fresh_rows). The call does not move
+    /// gradients and masks.
     ///
     /// Lengths and [`row_count`](Self::row_count) change as soon as the call is recorded: submit the encoder, or restore the count with
     /// [`set_row_count`](Self::set_row_count). The call creates nothing.
@@ -120,8 +121,9 @@ impl Optimizer {
         Ok(())
     }
 
-    /// Records a reset of the states of some tensors: states as before the first step, accumulators at zero, averages at the current weights.
-    /// Bias corrections continue, unless the set has [`Builder::fresh_rows`](crate::Builder::fresh_rows). The tensors must be in row sets; a row set may have one tensor.
+    /// Records a reset of the states of some tensors: states as before the first step, accumulators at zero, averages at the current
+    /// weights. Bias corrections continue, unless the set has [`Builder::fresh_rows`](crate::Builder::fresh_rows). The tensors must be in
+    /// row sets; a row set may have one tensor.
     ///
     /// # Errors
     /// A tensor is in no row set; too many recorded steps are not yet finished.
