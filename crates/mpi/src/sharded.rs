@@ -107,8 +107,9 @@ impl Sharded {
     /// With [`States::Sharded`], [`Builder::zero_grad`] clears the own shard alone: call [`clear_grads`](Self::clear_grads) instead.
     ///
     /// # Errors
-    /// Those of [`Builder::build`]; with shards those of [`Builder::own_range`]; a bucket out of range; a caller's buffer without `COPY_SRC` and
-    /// `COPY_DST`; a rank that built another optimizer, or failed, or does not answer.
+    /// Those of [`Builder::build`]; with shards those of [`Builder::own_range`], and groups with different rules where a step has sums; a
+    /// bucket out of range; a caller's buffer without `COPY_SRC` and `COPY_DST`; a rank that built another optimizer, or failed, or does not
+    /// answer.
     pub fn build(
         builder: &Builder,
         world: &World,
@@ -498,4 +499,25 @@ fn check_rules(optimizer: &Optimizer) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wgpu_optim::{AdamW, Group, Lion};
+
+    #[test]
+    fn several_rules_with_sums_are_refused() {
+        let gpu = pollster::block_on(wgpu_optim::tools::adapter::Selector::default().open()).expect("an adapter");
+        let build = |skips: bool| {
+            let mut builder = Optimizer::builder(AdamW::default());
+            let group = builder.group("rest", Lion::default());
+            builder.tensor(Group::DEFAULT, "w", &[8]);
+            builder.tensor(group, "b", &[8]);
+            builder.skip_nonfinite(skips).build(&gpu.device, &gpu.queue).expect("it builds")
+        };
+        assert!(check_rules(&build(false)).is_ok(), "no step has sums");
+        let refusal = check_rules(&build(true)).expect_err("each rule has sums of its own").to_string();
+        assert!(refusal.contains("`default`") && refusal.contains("States::Whole"), "{refusal}");
+    }
 }
