@@ -501,7 +501,7 @@ fn check_rules(optimizer: &Optimizer) -> Result<()> {
     Ok(())
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "cli"))]
 mod tests {
     use super::*;
     use wgpu_optim::{AdamW, Group, Lion};
