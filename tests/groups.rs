@@ -299,12 +299,8 @@ fn is_the_oracle(
     options: &dyn Fn(&mut Builder, &[Group]),
 ) -> (Optimizer, cpu::Optimizer<f64>, Vec<Tensor>) {
     let Shared { builder, tensors, .. } = shared_builder(options);
-    let mut gpu = builder.build(&GPU.device, &GPU.queue).unwrap();
-    let (mut fast, mut oracle) = (builder.build_cpu::<f32>().unwrap(), builder.build_cpu::<f64>().unwrap());
-    let mut p32: Vec<Vec<f32>> = SUMMING.iter().enumerate().map(|(t, (_, n))| numbers(t as u32 + 70, *n)).collect();
-    let mut p64 = wide(&p32);
-    write(&gpu, &tensors, &p32);
-    let mut path: Vec<Vec<f64>> = p64.iter().map(|p| vec![0.0; p.len()]).collect();
+    let Trained { mut gpu, mut fast, mut oracle, tensors, mut p32, mut p64, mut path } =
+        Trained::start(&builder, tensors);
     for step in 1..=STEPS {
         let of = |batch: u32, t: usize, n: usize| -> Vec<f32> {
             numbers(step * 100 + batch * 10 + t as u32, n).into_iter().map(|g| g * scale).collect()
@@ -342,6 +338,17 @@ struct Trained {
 }
 
 impl Trained {
+    /// The optimizers of a builder before their first step.
+    fn start(builder: &Builder, tensors: Vec<Tensor>) -> Self {
+        let gpu = builder.build(&GPU.device, &GPU.queue).unwrap();
+        let (fast, oracle) = (builder.build_cpu::<f32>().unwrap(), builder.build_cpu::<f64>().unwrap());
+        let p32: Vec<Vec<f32>> = SUMMING.iter().enumerate().map(|(t, (_, n))| numbers(t as u32 + 70, *n)).collect();
+        write(&gpu, &tensors, &p32);
+        let p64 = wide(&p32);
+        let path = p64.iter().map(|p| vec![0.0; p.len()]).collect();
+        Self { gpu, fast, oracle, tensors, p32, p64, path }
+    }
+
     fn compare(&self, case: &str) {
         let Self { gpu, fast, oracle, tensors, p32, p64, path } = self;
         for (t, tensor) in tensors.iter().enumerate() {
@@ -403,12 +410,8 @@ fn one_number_that_is_not_finite_skips_the_step_of_all_groups() {
 fn a_step_may_leave_out_tensors_of_some_rules() {
     let shared = shared_builder(&|builder, _| _ = builder.partial_steps(true).clip(Clip::GlobalNorm(2.0)));
     let Shared { builder, tensors, .. } = shared;
-    let mut gpu = builder.build(&GPU.device, &GPU.queue).unwrap();
-    let (mut fast, mut oracle) = (builder.build_cpu::<f32>().unwrap(), builder.build_cpu::<f64>().unwrap());
-    let mut p32: Vec<Vec<f32>> = SUMMING.iter().enumerate().map(|(t, (_, n))| numbers(t as u32 + 70, *n)).collect();
-    let mut p64 = wide(&p32);
-    write(&gpu, &tensors, &p32);
-    let mut path: Vec<Vec<f64>> = p64.iter().map(|p| vec![0.0; p.len()]).collect();
+    let Trained { mut gpu, mut fast, mut oracle, tensors, mut p32, mut p64, mut path } =
+        Trained::start(&builder, tensors);
     // Step 2 leaves out all tensors of Adai, step 3 those of all rules but SGD, step 4 one of AdamW's tensors and LAMB's.
     let left_out: [&[usize]; 4] = [&[], &[3, 4], &[0, 1, 2, 3, 4, 6], &[0, 1]];
     for (step, left_out) in left_out.into_iter().enumerate() {

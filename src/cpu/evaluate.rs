@@ -34,13 +34,7 @@ impl<F: Number> Part<F> {
     /// Checks everything that [`step_with`](Self::step_with) may refuse before the first evaluation.
     pub(crate) fn check_evaluation(&self, params: &[&[F]], grads: &[&[F]]) -> Result<()> {
         self.mode.check_trains()?;
-        self.check_count("parameters", params.len())?;
-        self.check_count("gradients", grads.len())?;
-        for (t, (p, g)) in params.iter().zip(grads).enumerate() {
-            self.check_length(t, "parameter", p.len())?;
-            self.check_length(t, "gradient", g.len())?;
-        }
-        Ok(())
+        self.check_lengths(params, grads)
     }
 
     /// The step after the evaluation of the gradient at the parameters, which returned `loss`.

@@ -1,5 +1,7 @@
 //! A part of an optimizer on the host: the groups of one rule.
 
+use std::ops::Deref;
+
 use crate::cpu::around::Surroundings;
 use crate::cpu::number::Number;
 use crate::cpu::probe::Probes;
@@ -136,7 +138,8 @@ impl<F: Number> Part<F> {
         self.around.skipped
     }
 
-    pub(crate) fn check_lengths(&self, params: &[&mut [F]], grads: &[&[F]]) -> Result<()> {
+    /// Checks the counts and the lengths of the parameters and gradients of a call.
+    pub(crate) fn check_lengths(&self, params: &[impl Deref<Target = [F]>], grads: &[&[F]]) -> Result<()> {
         self.check_count("parameters", params.len())?;
         self.check_count("gradients", grads.len())?;
         for (t, (p, g)) in params.iter().zip(grads).enumerate() {

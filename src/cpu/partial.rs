@@ -1,9 +1,9 @@
 //! Steps and micro-batches over some of the tensors, on the host.
 
+use crate::Result;
 use crate::cpu::number::Number;
 use crate::cpu::part::Part;
 use crate::cpu::tensor::TensorState;
-use crate::{Error, Result};
 
 impl<F: Number> Part<F> {
     /// Adds the gradients of a micro-batch to the accumulators of the tensors with a gradient.
@@ -17,10 +17,7 @@ impl<F: Number> Part<F> {
 
     /// Checks everything that [`accumulate_tensors`](Self::accumulate_tensors) may refuse.
     pub(crate) fn check_accumulates_tensors(&self, grads: &[Option<&[F]>]) -> Result<()> {
-        self.mode.check_trains()?;
-        if self.around.around.accumulate.is_none() {
-            return Err(Error::Usage("the optimizer was built without accumulate".to_owned()));
-        }
+        self.check_accumulation()?;
         self.check_some(grads)
     }
 

@@ -31,12 +31,16 @@ impl<F: Number> Part<F> {
 
     /// Checks everything that [`accumulate`](Self::accumulate) may refuse.
     pub(crate) fn check_accumulates(&self, grads: &[&[F]]) -> Result<()> {
-        self.mode.check_trains()?;
-        if self.around.around.accumulate.is_none() {
-            return Err(Error::Usage("the optimizer was built without accumulate".to_owned()));
-        }
+        self.check_accumulation()?;
         self.check_count("gradients", grads.len())?;
         grads.iter().enumerate().try_for_each(|(t, g)| self.check_length(t, "gradient", g.len()))
+    }
+
+    /// Checks that the part accumulates, and that its parameters are those at which the rule trains.
+    pub(crate) fn check_accumulation(&self) -> Result<()> {
+        self.mode.check_trains()?;
+        let accumulates = self.around.around.accumulate.map(|_| ());
+        accumulates.ok_or_else(|| Error::Usage("the optimizer was built without accumulate".to_owned()))
     }
 
     /// One step: it changes parameters and states, and [`step_count`](Self::step_count) counts it.

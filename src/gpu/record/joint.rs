@@ -110,7 +110,7 @@ impl Optimizer {
         }
     }
 
-    /// Records the end of a step whose last recorded round of sums is `round`: the decisions from it, and the updates.
+    /// Records the decisions from the last round of sums, whose number is `round`, and the updates.
     pub(crate) fn record_second_half(&self, encoder: &mut wgpu::CommandEncoder, call: &Call, round: usize) {
         let mut pass = self.begin_pass(encoder);
         for (part, slot) in self.parts.iter().zip(&call.slots) {
