@@ -55,8 +55,8 @@ impl<F: Number> Part<F> {
         let extents: Vec<Extent> = spec.tensors.iter().map(Extent::new).collect();
         let tensor = |(tensor, extent): (usize, &Extent)| {
             let procedure = spec.groups[extent.group].rule.procedure();
-            let steps = !spec.tensors[tensor].frozen;
-            let pass = steps.then(|| procedure::of(&procedure).tensor_pass(extent.elements)).flatten();
+            let info = &spec.tensors[tensor];
+            let pass = (!info.frozen).then(|| procedure::of(&procedure).tensor_pass(&info.shape)).flatten();
             TensorState::new(&spec, tensor, pass)
         };
         let mut tensors: Vec<_> = extents.iter().enumerate().map(tensor).collect();

@@ -18,6 +18,7 @@ mod hyper;
 mod number;
 mod objective;
 mod optimizer;
+mod orthogonal;
 mod part;
 mod partial;
 mod pass;

@@ -3,15 +3,16 @@
 use crate::Result;
 use crate::cpu::number::Number;
 use crate::cpu::objective::Evaluate;
+use crate::cpu::orthogonal::Orthogonal;
 use crate::cpu::part::Part;
 use crate::cpu::pass::TensorPass;
 use crate::cpu::warp::Warped;
-use crate::optim::procedure::{Probe, Scheme, Shared, Warp, downcast};
+use crate::optim::procedure::{Orthogonalize, Probe, Scheme, Shared, Warp, downcast};
 
 /// A procedure on the host.
 pub(crate) trait HostProcedure<F: Number> {
-    /// Its pass over a tensor of this many elements, if it has one.
-    fn tensor_pass(&self, _elements: usize) -> Option<Box<dyn TensorPass<F>>> {
+    /// Its pass over a tensor of this shape, if it has one.
+    fn tensor_pass(&self, _shape: &[usize]) -> Option<Box<dyn TensorPass<F>>> {
         None
     }
 
@@ -34,8 +35,14 @@ struct Plain;
 impl<F: Number> HostProcedure<F> for Plain {}
 
 impl<F: Number> HostProcedure<F> for Warp {
-    fn tensor_pass(&self, elements: usize) -> Option<Box<dyn TensorPass<F>>> {
-        Some(Box::new(Warped::new(*self, elements)))
+    fn tensor_pass(&self, shape: &[usize]) -> Option<Box<dyn TensorPass<F>>> {
+        Some(Box::new(Warped::new(*self, shape.iter().product())))
+    }
+}
+
+impl<F: Number> HostProcedure<F> for Orthogonalize {
+    fn tensor_pass(&self, shape: &[usize]) -> Option<Box<dyn TensorPass<F>>> {
+        Some(Box::new(Orthogonal::new(*self, shape)))
     }
 }
 
@@ -70,6 +77,9 @@ impl<F: Number> HostProcedure<F> for Scheme {
 pub(crate) fn of<F: Number>(procedure: &Shared) -> Box<dyn HostProcedure<F>> {
     if let Some(warp) = downcast::<Warp>(procedure) {
         return Box::new(*warp);
+    }
+    if let Some(iteration) = downcast::<Orthogonalize>(procedure) {
+        return Box::new(*iteration);
     }
     if let Some(probe) = downcast::<Probe>(procedure) {
         return Box::new(*probe);

@@ -15,8 +15,9 @@ impl<F: Number> Part<F> {
         if self.spec.tensors[tensor].frozen {
             return Vec::new();
         }
-        let names = self.spec.groups[kept.spec.group].rule.states().into_iter().map(|s| s.name);
-        let states = names.zip(&kept.states).filter_map(|(name, state)| Some((name, state.as_deref()?)));
+        let states = self.spec.groups[kept.spec.group].rule.states().into_iter().zip(&kept.states);
+        let states =
+            states.filter(|(spec, _)| !spec.scratch).filter_map(|(spec, state)| Some((spec.name, state.as_deref()?)));
         let pass = kept.pass.iter().flat_map(|pass| pass.arrays());
         let steps = kept.row_steps.iter().map(|steps| (ROW_STEPS, steps.as_slice()));
         states.chain(self.around.arrays(tensor)).chain(steps).chain(pass).collect()
@@ -28,8 +29,10 @@ impl<F: Number> Part<F> {
             return Vec::new();
         }
         let kept = &mut self.tensors[tensor];
-        let names = self.spec.groups[kept.spec.group].rule.states().into_iter().map(|s| s.name);
-        let states = names.zip(&mut kept.states).filter_map(|(name, state)| Some((name, state.as_deref_mut()?)));
+        let states = self.spec.groups[kept.spec.group].rule.states().into_iter().zip(&mut kept.states);
+        let states = states
+            .filter(|(spec, _)| !spec.scratch)
+            .filter_map(|(spec, state)| Some((spec.name, state.as_deref_mut()?)));
         let pass = kept.pass.iter_mut().flat_map(|pass| pass.arrays_mut());
         let steps = kept.row_steps.iter_mut().map(|steps| (ROW_STEPS, steps.as_mut_slice()));
         states.chain(self.around.arrays_mut(tensor)).chain(steps).chain(pass).collect()

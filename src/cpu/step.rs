@@ -164,7 +164,8 @@ pub(crate) fn conclude<F: Number>(
     }
     if tensors.iter().any(|t| t.pass.is_some()) {
         let passed = passed(groups, tensors, grads);
-        walk::update(groups, tensors, params, &slices(&passed));
+        let passed = passed.iter().zip(grads).map(|(made, g)| made.as_deref().unwrap_or(g));
+        walk::update(groups, tensors, params, &passed.collect::<Vec<_>>());
     } else {
         walk::update(groups, tensors, params, grads);
     }
@@ -179,12 +180,12 @@ pub(crate) fn conclude<F: Number>(
     }
 }
 
-/// The gradients for the update, which the procedure's pass makes.
-fn passed<F: Number>(groups: &[Scaled<'_, F>], tensors: &mut [TensorState<F>], grads: &[&[F]]) -> Vec<Vec<F>> {
+/// The gradients for the update that the procedure's pass makes; `None` where it makes none.
+fn passed<F: Number>(groups: &[Scaled<'_, F>], tensors: &mut [TensorState<F>], grads: &[&[F]]) -> Vec<Option<Vec<F>>> {
     let one = |(tensor, g): (&mut TensorState<F>, &&[F])| {
         let group = &groups[tensor.scaled];
-        let states = &tensor.states;
-        tensor.pass.as_mut().map_or_else(|| g.to_vec(), |pass| pass.pass(group, g, states))
+        let states = &mut tensor.states;
+        tensor.pass.as_mut().and_then(|pass| pass.pass(group, g, states))
     };
     tensors.iter_mut().zip(grads).map(one).collect()
 }

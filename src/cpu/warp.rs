@@ -92,9 +92,9 @@ impl<F: Number> Warped<F> {
 }
 
 impl<F: Number> TensorPass<F> for Warped<F> {
-    fn pass(&mut self, group: &Scaled<'_, F>, g: &[F], states: &[Option<Vec<F>>]) -> Vec<F> {
+    fn pass(&mut self, group: &Scaled<'_, F>, g: &[F], states: &mut [Option<Vec<F>>]) -> Option<Vec<F>> {
         let v = states.get(1).and_then(|v| v.as_deref()).unwrap_or_default();
-        self.product(group, g, v)
+        Some(self.product(group, g, v))
     }
 
     #[cfg(feature = "checkpoint")]

@@ -6,6 +6,7 @@ use crate::gpu::build::spec::{Slice, Spec, Tensor};
 use crate::gpu::hyper::scalars::Scalars;
 use crate::gpu::kernel::context::Context;
 use crate::gpu::kernel::kernels::{DispatchSet, Kernels};
+use crate::gpu::kernel::matrices::Matrices;
 use crate::gpu::layout::memory::MemoryUsage;
 use crate::gpu::layout::placement::Placement;
 use crate::gpu::record::mode::Modes;
@@ -44,14 +45,16 @@ impl Part {
         self.placement.grad(index).ok_or_else(missing)
     }
 
-    /// The count of dispatches of a step: one per class for the update, and with sums one more per class and one for the totals.
+    /// The count of dispatches of a step: one per class for the update, and with sums one more per class and one for the totals. A pass
+    /// before the update has one per class, and an iteration over matrices has its own.
     pub(crate) fn dispatches(&self) -> usize {
         let passes = self.passes_before_update();
         let of_set = |l: &DispatchSet| {
             let stats = l.stats.iter().take(self.kernels.main_rounds).flatten().count();
             1 + stats + usize::from(passes)
         };
-        self.kernels.dispatches.iter().map(of_set).sum::<usize>() + self.kernels.main_rounds
+        let of_matrices = self.kernels.matrices.as_ref().map_or(0, Matrices::count);
+        self.kernels.dispatches.iter().map(of_set).sum::<usize>() + self.kernels.main_rounds + of_matrices
     }
 
     /// The count of dispatches of a micro-batch ([`accumulate`](Self::accumulate)): one per class.

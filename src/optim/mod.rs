@@ -23,6 +23,7 @@ mod custom;
 mod flowadam;
 mod lamb;
 mod lion;
+mod muon;
 mod nadam;
 #[doc(hidden)]
 pub mod procedure;
@@ -56,11 +57,12 @@ pub use custom::{CustomCpu, CustomRule, Settings};
 pub use flowadam::{FlowAdam, Injection, Integrator, Mode};
 pub use lamb::Lamb;
 pub use lion::Lion;
+pub use muon::Muon;
 pub use nadam::NAdam;
 #[doc(inline)]
-pub use procedure::Directions;
+pub use procedure::{AdjustLr, Directions};
 #[doc(hidden)]
-pub use procedure::{Probe, Procedure, Scheme, Shared, Warp};
+pub use procedure::{Orthogonalize, Probe, Procedure, Scheme, Shared, Warp};
 pub use prodigy::{Beta3, Prodigy};
 pub use prox_sgd::ProxSgd;
 pub use radam::RAdam;

@@ -56,10 +56,19 @@ impl Spec {
                 return Err(Error::Duplicate { kind: "tensor", name: tensor.name.clone() });
             }
             tensor.check()?;
+            self.check_shape(tensor)?;
         }
         self.check_routes()?;
         self.check_rows()?;
         self.check_overlaps()
+    }
+
+    /// Checks that the rule of a tensor can step its shape.
+    fn check_shape(&self, tensor: &TensorInfo) -> Result<()> {
+        let rule = self.groups[tensor.group].rule.as_ref();
+        let procedure = rule.procedure().filter(|_| !tensor.frozen);
+        let refused = procedure.and_then(|procedure| procedure.refuses_shape(rule.name(), &tensor.shape));
+        refused.map_or(Ok(()), |problem| Err(tensor.error(problem)))
     }
 
     /// Checks that a rule's procedure goes with the options around the rule.

@@ -16,6 +16,7 @@ use crate::gpu::hyper::scalars::Scalars;
 use crate::gpu::kernel::context::Context;
 use crate::gpu::kernel::exchange::Exchange;
 use crate::gpu::kernel::kernels::{Arena, DispatchSet, Kernels, Offsets, Pass, RoundDispatch};
+use crate::gpu::kernel::matrices::Matrices;
 use crate::gpu::kernel::passes;
 use crate::gpu::kernel::passes::PASS_BYTES;
 use crate::gpu::kernel::pipelines::{Compiler, Pipeline, bind_group};
@@ -114,7 +115,7 @@ impl Part {
         let &Buffers { device, queue, label, .. } = buffers;
         let memory_usage = plan.memory_usage(&spec);
         let needs_stand_in = plan.sizes.of(Which::StandIn) > 0;
-        let Plan { planned, mut rows, row_table, classes, layout, rings, runs, passes, sample, .. } = plan;
+        let Plan { planned, mut rows, row_table, classes, layout, rings, runs, passes, matrices, sample, .. } = plan;
         let created = buffers.create_pages(OWNED | builder.param_usages, OWNED | builder.grad_usages)?;
         rows.create(buffers, maker.joint.masks.as_ref())?;
         let class = &classes.distinct[0];
@@ -134,6 +135,7 @@ impl Part {
             control,
             losses: (class.probes() > 0).then(|| buffers.create(Which::Losses, OWNED)).transpose()?,
             passes: passes::create(&passes, buffers)?,
+            matrices: None,
             stand_in: needs_stand_in.then(|| buffers.create(Which::StandIn, OWNED)).transpose()?,
             runs: runs.map(|runs| runs.create(buffers)).transpose()?,
         };
@@ -159,6 +161,10 @@ impl Part {
             memory_usage,
         };
         part.create_passes(maker)?;
+        if let Some(plan) = matrices {
+            let arenas: Vec<&Arena> = part.kernels.dispatches.iter().map(|shard| &shard.arena).collect();
+            part.kernels.matrices = Some(Matrices::new(&plan, buffers, compiler, &arenas)?);
+        }
         part.remap = part.create_remap(buffers, compiler)?;
         let names = part.spec.tensors.iter().map(|tensor| tensor.name.as_str().into());
         part.telemetry = sample.map(|sample| Telemetry::new(buffers, sample, names)).transpose()?;

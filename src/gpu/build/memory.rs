@@ -76,6 +76,8 @@ impl Plan {
             | Which::Runs
             | Which::StandIn
             | Which::Exchange => Role::Tables,
+            Which::MatrixTable(_) | Which::MatrixWorks => Role::Tables,
+            Which::MatrixPage(_) | Which::MatrixGram(_) | Which::MatrixNorms => Role::Procedure("matrix products"),
             Which::Partials(_) => Role::PartialSums,
             Which::Totals(_) | Which::JointTotals => Role::Totals,
             Which::Control | Which::Confirmation | Which::Losses => Role::Control,

@@ -5,8 +5,9 @@ use crate::gpu::build::buffers::{Sizes, Which};
 use crate::gpu::build::places::{Classes, Planned};
 use crate::gpu::build::spec::Spec;
 use crate::gpu::hyper::scalars::{Rings, Tables};
-use crate::gpu::kernel::passes;
+use crate::gpu::kernel::{matrices, passes};
 use crate::gpu::layout::class::Class;
+use crate::gpu::layout::matrices::{MatrixPlan, MatrixTensor};
 use crate::gpu::layout::rows::RowState;
 use crate::gpu::layout::runs::RunTable;
 use crate::gpu::layout::shards::{Shard, sum_lanes};
@@ -31,6 +32,8 @@ pub(crate) struct Plan {
     pub(crate) runs: Option<RunTable>,
     /// The records of the passes of the procedure.
     pub(crate) passes: Vec<u8>,
+    /// `Some` if the rule iterates over matrices.
+    pub(crate) matrices: Option<MatrixPlan>,
     /// `Some` if the optimizer measures each step (telemetry).
     pub(crate) sample: Option<Sample>,
     pub(crate) sizes: Sizes,
@@ -52,6 +55,7 @@ impl Plan {
         let classes = Classes::new(spec, &planned.places, &rows, lanes);
         let layout = Layout::new(&classes.items, limits)?;
         let class = &classes.distinct[0];
+        let matrices = plan_matrices(spec, &classes, &layout, limits)?;
         let control = CONTROL_HEAD + class.all_decisions(tensors) as u64 * VEC4;
         let dynamic_gradients = spec.dynamic_gradients;
         let tables = Tables {
@@ -70,6 +74,7 @@ impl Plan {
         rings.plan(&mut sizes);
         passes::plan(&passes, &mut sizes);
         runs.iter().for_each(|runs| runs.plan(&mut sizes));
+        matrices.iter().for_each(|plan| matrices::plan(plan, &mut sizes));
         if dynamic_gradients && spec.around.partial {
             sizes.add(Which::StandIn, VEC4);
         }
@@ -78,7 +83,7 @@ impl Plan {
         let sample = spec.around.telemetry.then(|| Sample::new(control, &layout, &sizes));
         sample.map_or(Ok(()), |sample| sample.plan(device, &mut sizes))?;
         let row_table = tables.rows;
-        Ok(Self { planned, rows, row_table, classes, layout, rings, runs, passes, sample, sizes })
+        Ok(Self { planned, rows, row_table, classes, layout, rings, runs, passes, matrices, sample, sizes })
     }
 
     /// Bytes of the measurements of a shard, after its records of chunks.
@@ -112,6 +117,29 @@ impl Plan {
 /// Bytes after the records of chunks of a shard, into which the update writes its measurements.
 fn measured(shard: &Shard, around: Around) -> u64 {
     if around.telemetry { measured_bytes(shard) } else { 0 }
+}
+
+/// Plans the iteration over matrices, if the rule has one and there are matrices.
+fn plan_matrices(spec: &Spec, classes: &Classes, layout: &Layout, limits: Limits) -> Result<Option<MatrixPlan>> {
+    let procedure = &classes.distinct[0].procedure;
+    let Some(iteration) = procedure.as_ref().and_then(|procedure| procedure.iteration()) else { return Ok(None) };
+    let mut tensors: Vec<(usize, usize)> = Vec::new();
+    for (index, info) in spec.tensors.iter().enumerate().filter(|(_, info)| !info.frozen) {
+        if let Some(first) = layout.parts[index].first() {
+            tensors.push((first.shard, index));
+        }
+    }
+    // In the order of the shards, so that a wave works on few of them.
+    tensors.sort_unstable();
+    let matrix = |(_, tensor): (usize, usize)| {
+        let array = classes.distinct[classes.items[tensor].class].whole(iteration.array);
+        MatrixTensor::new(tensor, &spec.tensors[tensor].shape, array)
+    };
+    let tensors: Vec<MatrixTensor> = tensors.into_iter().filter_map(matrix).collect();
+    if tensors.is_empty() {
+        return Ok(None);
+    }
+    MatrixPlan::new(&tensors, &iteration, layout, limits).map(Some)
 }
 
 fn plan_shards(layout: &Layout, around: Around, sizes: &mut Sizes) {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::gpu::build::spec::Slice;
 use crate::gpu::hyper::scalars::Slot;
+use crate::gpu::kernel::matrices::Matrices;
 use crate::gpu::kernel::passes;
 use crate::gpu::kernel::pipelines::Pipeline;
 use crate::gpu::layout::runs::Runs;
@@ -21,6 +22,8 @@ pub(crate) struct Kernels {
     pub(crate) losses: Option<wgpu::Buffer>,
     /// The records of the procedure's passes.
     pub(crate) passes: Option<wgpu::Buffer>,
+    /// `Some` if the rule iterates over matrices.
+    pub(crate) matrices: Option<Matrices>,
     /// `Some` if the caller gives gradients with each step.
     pub(crate) runs: Option<Runs>,
     /// The gradients of a step that names none; no kernel reads them.

@@ -3,6 +3,7 @@
 pub(crate) mod context;
 pub(crate) mod exchange;
 pub(crate) mod kernels;
+pub(crate) mod matrices;
 pub(crate) mod passes;
 pub(crate) mod pipelines;
 pub(crate) mod text;

@@ -15,10 +15,10 @@ pub(crate) const fn offset(pass: usize) -> u32 {
 }
 
 /// The bytes of records, each at its dynamic offset.
-pub(crate) fn bytes_of(records: &[PassRecord]) -> Vec<u8> {
+pub(crate) fn bytes_of<R: bytemuck::Pod>(records: &[R]) -> Vec<u8> {
     let mut bytes = vec![0; records.len() * STRIDE];
     for (record, place) in records.iter().zip(bytes.chunks_exact_mut(STRIDE)) {
-        place[..PASS_BYTES as usize].copy_from_slice(bytemuck::bytes_of(record));
+        place[..size_of::<R>()].copy_from_slice(bytemuck::bytes_of(record));
     }
     bytes
 }

@@ -93,7 +93,8 @@ impl Class {
             |array: ArraySpec| (Role::Procedure(array.role), array.name, Form::Whole, Kind::Exact, array.scratch);
         let procedure = procedure.into_iter().map(of_procedure);
         let state = |(k, state): (usize, &StateSpec)| {
-            (Role::State(state.name), state.name, Form::of(state.kind, self.formats.state(k)), state.kind, false)
+            let role = if state.scratch { Role::Procedure(state.name) } else { Role::State(state.name) };
+            (role, state.name, Form::of(state.kind, self.formats.state(k)), state.kind, state.scratch)
         };
         let states = self.kept().map(state);
         let mut before = Counts::default();

@@ -4,6 +4,7 @@
 pub(crate) mod arena;
 pub(crate) mod class;
 pub(crate) mod item;
+pub(crate) mod matrices;
 pub mod memory;
 pub(crate) mod placement;
 pub(crate) mod rows;

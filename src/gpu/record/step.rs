@@ -109,6 +109,7 @@ impl Part {
     pub(crate) fn update(&self, pass: &mut wgpu::ComputePass<'_>, slot: &Slot, dynamic: Option<&DynamicGradients>) {
         if self.passes_before_update() {
             self.dispatch(pass, Kind::Procedure, slot, dynamic);
+            self.kernels.matrices.iter().for_each(|matrices| matrices.record(pass));
         }
         self.dispatch(pass, Kind::Update, slot, dynamic);
     }

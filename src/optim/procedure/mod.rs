@@ -1,5 +1,5 @@
 //! Procedures: the parts of a step beside the sums and the update of one element. Probes evaluate the loss around the parameters; integrators
-//! move the parameters between evaluations; a matrix multiplies the gradient. The elementwise mathematics is the rule's.
+//! move the parameters between evaluations; a matrix multiplies the gradient; an iteration makes matrices orthogonal. The elementwise mathematics is the rule's.
 //!
 //! A procedure is one file here and its WGSL in `shaders/procedures`. It implements [`Procedure`], and the engine names none: layout, memory
 //! usage, checkpoints, texts and steps follow from the description. The form for the CPU lies in `cpu/procedure`.
@@ -7,6 +7,7 @@
 pub(crate) mod evaluation;
 mod integrate;
 pub(crate) mod integrator;
+mod orthogonalize;
 mod probe;
 pub mod record;
 pub mod script;
@@ -18,6 +19,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 pub use integrate::Scheme;
+pub use orthogonalize::{AdjustLr, Orthogonalize};
 pub(crate) use probe::LOSS_STRIDE;
 pub use probe::{Directions, Probe};
 #[cfg(feature = "checkpoint")]
@@ -27,7 +29,7 @@ pub(crate) use warp::{COLUMNS, check_matrix};
 
 use record::PassRecord;
 use script::Script;
-use spec::{ArraySpec, Feature, PassSpec, RoundSpec};
+use spec::{ArraySpec, Feature, IterationSpec, PassSpec, RoundSpec};
 
 /// The parts of a rule's step beside its sums and its update.
 ///
@@ -50,6 +52,11 @@ pub trait Procedure: Debug + Send + Sync + Any {
 
     /// Its pass over the elements of every tensor.
     fn pass(&self) -> Option<PassSpec> {
+        None
+    }
+
+    /// Its iteration over the matrices of a state, after the pass and before the update.
+    fn iteration(&self) -> Option<IterationSpec> {
         None
     }
 
@@ -92,6 +99,11 @@ pub trait Procedure: Debug + Send + Sync + Any {
 
     /// The reason why a step of `rule` cannot have this feature, as the end of an error's sentence.
     fn refuses(&self, _rule: &str, _feature: Feature) -> Option<String> {
+        None
+    }
+
+    /// The reason why `rule` cannot step a tensor of this shape.
+    fn refuses_shape(&self, _rule: &str, _shape: &[usize]) -> Option<String> {
         None
     }
 

@@ -1,5 +1,7 @@
 //! The description of a procedure: its arrays, its pass, its rounds of sums, and the features that it may refuse. Plain data.
 
+use super::AdjustLr;
+
 /// An array of one f32 per element, beside the states of the rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ArraySpec {
@@ -44,6 +46,22 @@ pub struct PassSpec {
     pub skips: bool,
     /// Whether every step runs it before the update. Otherwise the script of the step runs it.
     pub before_update: bool,
+}
+
+/// An iteration over the matrices of a state, between the pass and the update. X is the matrix, transposed where it has more rows than
+/// columns. `X ← X/max(‖X‖, ε)`, then `steps` times `X ← aX + (bA + cA²)X` with `A = XXᵀ`, then `X ← kX`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct IterationSpec {
+    /// The state of the rule that holds the matrices before and after.
+    pub array: &'static str,
+    /// The number of iterations, at least 1.
+    pub steps: u32,
+    /// a, b and c.
+    pub coefficients: [f64; 3],
+    /// ε.
+    pub eps: f64,
+    /// How k follows from the shape.
+    pub adjust: AdjustLr,
 }
 
 /// A round of sums that a procedure adds.

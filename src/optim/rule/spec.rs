@@ -55,6 +55,9 @@ pub struct StateSpec {
     pub used: bool,
     /// The kind of the state's numbers, which decides how they may be stored.
     pub kind: Kind,
+    /// Whether its content is undefined between steps: the procedure of the rule makes it before each update. Such a state is in no
+    /// checkpoint.
+    pub scratch: bool,
 }
 
 /// The kinds of numbers in a state.
@@ -71,7 +74,7 @@ pub enum Kind {
 
 impl StateSpec {
     pub(crate) const fn zero(name: &'static str, used: bool) -> Self {
-        Self { name, initial: 0.0, used, kind: Kind::Signed }
+        Self { name, initial: 0.0, used, kind: Kind::Signed, scratch: false }
     }
 
     pub(crate) const fn positive(self) -> Self {
@@ -80,6 +83,10 @@ impl StateSpec {
 
     pub(crate) const fn exact(self) -> Self {
         Self { kind: Kind::Exact, ..self }
+    }
+
+    pub(crate) const fn scratch(self) -> Self {
+        Self { scratch: true, ..self }
     }
 }
 

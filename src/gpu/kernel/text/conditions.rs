@@ -8,7 +8,7 @@ use crate::options::around::{Accumulate, Clip};
 use crate::options::storage::{Format, RoundingMode};
 
 /// The names of conditions, and whether each holds.
-pub(super) type Conditions = Vec<(&'static str, bool)>;
+pub(crate) type Conditions = Vec<(&'static str, bool)>;
 
 /// The lines of a file that have conditions that hold.
 pub(super) fn expand(file: &str, conditions: &Conditions) -> String {

@@ -195,7 +195,7 @@ impl Class {
         let states = self.state_arrays();
         let stochastic = if states.iter().any(Array::is_stochastic) { ", stochastic: bool" } else { "" };
         let mut out = format!("fn wo_store_state(l: wo_Lane, s: State{stochastic}) {{\n");
-        for (number, array) in states.iter().enumerate() {
+        for (number, array) in states.iter().enumerate().filter(|(_, array)| !array.scratch) {
             let Array { name, before, .. } = array;
             match array.form {
                 Form::Whole => put(&mut out, format_args!("    wo_arena[wo_at(l, {}u)] = s.{name};", before.whole)),

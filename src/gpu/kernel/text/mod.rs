@@ -10,7 +10,7 @@ mod members;
 pub(crate) use bindings::{Access, Binding, declared};
 pub(crate) use members::scalar_rows;
 
-use crate::gpu::kernel::text::conditions::expand;
+use crate::gpu::kernel::text::conditions::{Conditions, expand};
 use crate::gpu::kernel::text::link::link;
 use crate::gpu::layout::class::{Class, Round, Stage};
 
@@ -124,8 +124,14 @@ impl Class {
         let conditions = self.conditions(stage);
         let written = [self.declarations(stage), self.constants(), self.members()].concat();
         let reads = |file: &&str| self.around.own_counts || ![COUNTS, PARTIAL, FRESH].contains(file);
-        let harness = self.files(stage).into_iter().filter(reads).map(|file| expand(file, &conditions));
-        let parts: Vec<String> = [self.rule.to_string(), written].into_iter().chain(harness).collect();
-        link(&parts.join("\n"), &self.entries(stage))
+        let files: Vec<&str> = self.files(stage).into_iter().filter(reads).collect();
+        assemble(self.rule.to_string() + "\n" + &written, &files, &conditions, &self.entries(stage))
     }
+}
+
+/// The text of files with these conditions, after lines that the host wrote. It keeps the declarations that the entry points reach.
+pub(crate) fn assemble(written: String, files: &[&str], conditions: &Conditions, entries: &[&str]) -> String {
+    let files = files.iter().map(|file| expand(file, conditions));
+    let parts: Vec<String> = std::iter::once(written).chain(files).collect();
+    link(&parts.join("\n"), entries)
 }

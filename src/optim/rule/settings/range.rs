@@ -66,6 +66,8 @@ impl Range {
     pub const STEPS: Self = Self::between(0.0, 16_777_216.0);
     /// The probes of a step of S-Adam.
     pub const PROBES: Self = Self::between(1.0, 8.0);
+    /// The iterations of a step of Muon.
+    pub const ITERATIONS: Self = Self::between(1.0, 99.0);
     /// The rows of a block of WarpAdam's matrix.
     pub const BLOCK: Self = Self::between(1.0, 64.0);
 
