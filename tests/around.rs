@@ -436,7 +436,9 @@ impl Both {
     fn new(rule: impl Into<Box<dyn Rule>>, start: &[&[f32]], tell: impl FnOnce(&mut Builder)) -> Self {
         let mut builder = Optimizer::builder(rule);
         builder.undamped_steps(true);
-        let add = |(t, values): (usize, &&[f32])| builder.tensor(Group::DEFAULT, format!("t{t}"), &[values.len()]);
+        let add = |(t, values): (usize, &&[f32])| {
+            builder.tensor(Group::DEFAULT, format!("t{t}"), &builder.sample_shape(Group::DEFAULT, values.len()))
+        };
         let tensors: Vec<Tensor> = start.iter().enumerate().map(add).collect();
         tell(&mut builder);
         let (gpu, host) = (builder.build(&GPU.device, &GPU.queue).unwrap(), builder.build_cpu().unwrap());

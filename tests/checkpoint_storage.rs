@@ -54,7 +54,9 @@ fn described(rule: &dyn Rule, storage: &str, seed: u64) -> (Builder, Vec<Tensor>
     builder.undamped_steps(true);
     builder.storage(storage.parse().unwrap()).seed(seed);
     builder.loss_scale(LossScale { initial: 64.0, ..LossScale::default() });
-    let tensors = LENGTHS.map(|(name, length)| builder.tensor(Group::DEFAULT, name, &[length])).to_vec();
+    let tensors = LENGTHS
+        .map(|(name, length)| builder.tensor(Group::DEFAULT, name, &builder.sample_shape(Group::DEFAULT, length)))
+        .to_vec();
     (builder, tensors)
 }
 

@@ -81,7 +81,7 @@ fn builder(groups: &[usize], options: fn(&mut Builder, &[Option<Group>])) -> (Bu
     let mut tensors = Vec::new();
     for (t, (group, elements)) in TENSORS.into_iter().enumerate() {
         if let Some(group) = handles[group] {
-            tensors.push(builder.tensor(group, format!("t{t}"), &[elements]));
+            tensors.push(builder.tensor(group, format!("t{t}"), &builder.sample_shape(group, elements)));
         }
     }
     options(&mut builder, &handles);
@@ -214,7 +214,7 @@ fn equal_evaluating(case: &str, rule: &dyn Rule, requests: usize) {
         let mut tensors = Vec::new();
         for (t, n) in LENGTHS.into_iter().enumerate() {
             if let Some((_, group)) = handles.iter().find(|(group, _)| *group == t % 2) {
-                tensors.push((t, builder.tensor(*group, format!("t{t}"), &[n])));
+                tensors.push((t, builder.tensor(*group, format!("t{t}"), &builder.sample_shape(*group, n))));
             }
         }
         let optimizer = builder.build(&GPU.device, &GPU.queue).unwrap();

@@ -76,7 +76,9 @@ impl Options {
             builder.ema(Ema { decay: 0.9, warmup: false });
         }
         let tensors = LENGTHS.iter().zip(GROUPS).enumerate();
-        let tensors = tensors.map(|(i, (&n, group))| builder.tensor(groups[group], format!("tensor {i}"), &[n]));
+        let tensors = tensors.map(|(i, (&n, group))| {
+            builder.tensor(groups[group], format!("tensor {i}"), &builder.sample_shape(groups[group], n))
+        });
         let tensors = tensors.collect();
         (builder, tensors)
     }

@@ -28,7 +28,11 @@ fn builder(rule: &dyn Rule, storage: &str) -> Builder {
     let mut builder = Optimizer::builder(rule.boxed());
     let other = builder.group("other", rule.boxed());
     for (i, n) in SIZES.into_iter().enumerate() {
-        builder.tensor(if i % 2 == 0 { Group::DEFAULT } else { other }, format!("t{i}"), &[n]);
+        builder.tensor(
+            if i % 2 == 0 { Group::DEFAULT } else { other },
+            format!("t{i}"),
+            &builder.sample_shape(if i % 2 == 0 { Group::DEFAULT } else { other }, n),
+        );
     }
     builder.storage(storage.parse().unwrap()).seed(11);
     builder

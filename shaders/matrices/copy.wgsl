@@ -14,11 +14,11 @@ fn wo_place(slot: wo_Slot, element: u32) -> u32 {
     let within = element % size;
     let at = vec2(within / slot.columns, within % slot.columns);
     let tall = select(at.yx, at, slot.rows > slot.columns);
-    if tall.x < wo_work.from || tall.x >= wo_work.to {
+    if tall.x < wo_work.begin || tall.x >= wo_work.end {
         return wo_NOWHERE;
     }
     let width = min(slot.rows, slot.columns);
-    return slot.first + (element - within) + (tall.x - wo_work.from) * width + tall.y;
+    return slot.first + (element - within) + (tall.x - wo_work.begin) * width + tall.y;
 }
 
 @compute @workgroup_size(wo_COPY_LANES)

@@ -10,8 +10,8 @@ fn wo_norm(thread: wo_Thread) {
     }
     let m = wo_matrices[wo_work.matrices + number];
     var sum = 0.0;
-    for (var i = wo_work.from + thread.lane; i < min(m.columns, wo_work.to); i += 256u) {
-        sum += wo_left[m.gram + (i - wo_work.from) * m.columns + i];
+    for (var i = wo_work.begin + thread.lane; i < min(m.columns, wo_work.end); i += 256u) {
+        sum += wo_left[m.gram + (i - wo_work.begin) * m.columns + i];
     }
     wo_shares[thread.lane] = sum;
     for (var half = 128u; half > 0u; half /= 2u) {

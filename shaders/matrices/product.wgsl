@@ -6,17 +6,6 @@
 // A workgroup computes a tile of 64 rows and 64 columns, a thread 4 rows and 4 columns of it. Tiles of both factors go through workgroup
 // memory, 16 terms of the sums at a time.
 
-struct wo_Matrix {
-    first: u32,     // first element in the page
-    rows: u32,
-    columns: u32,
-    gram: u32,      // first element of A, and of B
-    factor: f32,    // k
-    pad0: u32,
-    pad1: u32,
-    pad2: u32,
-}
-
 const wo_DEPTH = 16u;
 
 // Element [k * 16 + i / 4][i % 4] is term k of row i of the left tile, or of column i of the right tile.
@@ -80,13 +69,13 @@ fn wo_multiply(thread: wo_Thread) {
 #if GRAM
     let depth = m.rows;
     let base = m.first;
-    let rows = min(width, wo_work.to);
+    let rows = min(width, wo_work.end);
 #elif BLEND
-    let depth = min(width, wo_work.depth_to) - wo_work.depth_from;
+    let depth = min(width, wo_work.depth_end) - wo_work.depth_begin;
     let base = m.gram;
-    let rows = min(width, wo_work.to);
+    let rows = min(width, wo_work.end);
 #else
-    let depth = min(width, wo_work.depth_to) - wo_work.depth_from;
+    let depth = min(width, wo_work.depth_end) - wo_work.depth_begin;
     let rows = m.rows;
 #endif
 #if NORMED
@@ -105,7 +94,7 @@ fn wo_multiply(thread: wo_Thread) {
         var right = vec4(0.0);
         if k < depth {
 #if PRODUCT
-            left = wo_left_column(m.first + wo_work.depth_from + k, tile.y + four, rows, width);
+            left = wo_left_column(m.first + wo_work.depth_begin + k, tile.y + four, rows, width);
             right = wo_right_row(m.gram + k * width, tile.z + four, width);
 #else
             left = wo_left_row(base + k * width, tile.y + four, rows);
@@ -140,7 +129,7 @@ fn wo_multiply(thread: wo_Thread) {
             let at = m.first + row * width + column;
             var x = s * select(1.0, m.factor, wo_has(wo_ADJUSTS)) * sums[i][j];
 #else
-            let at = m.gram + (row - wo_work.from) * width + column;
+            let at = m.gram + (row - wo_work.begin) * width + column;
             var x = sums[i][j];
 #endif
 #if BLEND

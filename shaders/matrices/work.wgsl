@@ -5,12 +5,24 @@ struct wo_Work {
     count: u32,
     matrices: u32,     // first record in the table of matrices, or of slots
     flags: u32,        // wo_ADDS and the flags after it
-    from: u32,         // rows of the output that the page shows
-    to: u32,
-    depth_from: u32,   // the sums run over these rows of A or B
-    depth_to: u32,
+    begin: u32,         // rows of the output that the page shows
+    end: u32,
+    depth_begin: u32,   // the sums run over these rows of A or B
+    depth_end: u32,
     numbers: vec4<f32>,   // a, b, c and ε
     array: u32,        // first element of the array in the arena
+    pad0: u32,
+    pad1: u32,
+    pad2: u32,
+}
+
+// A matrix with at least as many rows as columns.
+struct wo_Matrix {
+    first: u32,     // first element in the page
+    rows: u32,
+    columns: u32,
+    gram: u32,      // first element of A, and of B
+    factor: f32,    // k
     pad0: u32,
     pad1: u32,
     pad2: u32,

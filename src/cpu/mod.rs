@@ -44,3 +44,5 @@ pub use crate::cpu::number::{Number, vector_units};
 pub use crate::cpu::optimizer::Optimizer;
 #[cfg(feature = "checkpoint")]
 pub(crate) use crate::cpu::part::Part;
+#[cfg(feature = "tools")]
+pub(crate) use crate::cpu::procedure::make_states;

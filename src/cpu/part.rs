@@ -30,14 +30,14 @@ pub(crate) struct Part<F> {
 }
 
 impl<F: Number> Part<F> {
-    /// The names of the states of a tensor.
+    /// The names of the states of a tensor that the optimizer keeps between steps.
     pub(crate) fn state_names(&self, tensor: Tensor) -> Result<Vec<&'static str>> {
         let kept = &self.tensors[self.spec.tensor(tensor)?];
         let states = self.spec.groups[kept.spec.group].rule.states();
         Ok(states
             .iter()
             .zip(&kept.states)
-            .filter(|(_, values)| values.is_some())
+            .filter(|(state, values)| values.is_some() && !state.scratch)
             .map(|(state, _)| state.name)
             .collect())
     }

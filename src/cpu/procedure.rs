@@ -1,12 +1,16 @@
 //! Procedures on the host: the form of each procedure of `optim/procedure` for the CPU. [`of`] is the one place that names them.
 
 use crate::Result;
+#[cfg(feature = "tools")]
+use crate::cpu::hyper::Scaled;
 use crate::cpu::number::Number;
 use crate::cpu::objective::Evaluate;
 use crate::cpu::orthogonal::Orthogonal;
 use crate::cpu::part::Part;
 use crate::cpu::pass::TensorPass;
 use crate::cpu::warp::Warped;
+#[cfg(feature = "tools")]
+use crate::optim::Rule;
 use crate::optim::procedure::{Orthogonalize, Probe, Scheme, Shared, Warp, downcast};
 
 /// A procedure on the host.
@@ -93,4 +97,19 @@ pub(crate) fn of<F: Number>(procedure: &Shared) -> Box<dyn HostProcedure<F>> {
 /// The same slices, for reading.
 pub(crate) fn shared<'a, F>(slices: &'a [&mut [F]]) -> Vec<&'a [F]> {
     slices.iter().map(|slice| &**slice).collect()
+}
+
+/// Makes the states of a tensor that the procedure of `rule` makes before each update.
+#[cfg(feature = "tools")]
+pub(crate) fn make_states<F: Number>(
+    rule: &dyn Rule,
+    hyper: &[F],
+    shape: &[usize],
+    g: &[F],
+    states: &mut [Option<Vec<F>>],
+) {
+    let group = Scaled { cpu: F::of_rule(rule), hyper: hyper.to_vec(), rule, sums: rule.sums() };
+    if let Some(mut pass) = of::<F>(&rule.procedure()).tensor_pass(shape) {
+        pass.pass(&group, g, states);
+    }
 }

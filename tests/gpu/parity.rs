@@ -133,7 +133,13 @@ fn bound(gpu: &Gpu, problem: &Problem, place: impl Fn(usize) -> (usize, usize)) 
     let (mut builder, groups) = builder(problem);
     for (i, (bound, data)) in pages.tensors.iter().zip(&problem.tensors).enumerate() {
         let (param, grad) = (pages.slice(&bound.param), pages.slice(&bound.grad));
-        builder.bind(groups[data.group], format!("tensor {i}"), &[data.param.len()], param, grad);
+        builder.bind(
+            groups[data.group],
+            format!("tensor {i}"),
+            &builder.sample_shape(groups[data.group], data.param.len()),
+            param,
+            grad,
+        );
     }
     (builder.build(&gpu.device, &gpu.queue).unwrap(), pages)
 }
@@ -224,7 +230,12 @@ fn check_moving(gpu: &Gpu, what: &str, problem: &Problem) {
     let (mut builder, groups) = builder(problem);
     for (i, (bound, data)) in pages.tensors.iter().zip(&problem.tensors).enumerate() {
         let param = pages.slice(&bound.param);
-        builder.bind_param(groups[data.group], format!("tensor {i}"), &[data.param.len()], param);
+        builder.bind_param(
+            groups[data.group],
+            format!("tensor {i}"),
+            &builder.sample_shape(groups[data.group], data.param.len()),
+            param,
+        );
     }
     let mut optimizer = builder.build(&gpu.device, &gpu.queue).unwrap();
     problem.upload(&mut optimizer).unwrap();
@@ -255,7 +266,13 @@ fn steps_that_rebind_some_gradients() {
         builder.dynamic_gradients(true);
         for (i, (bound, data)) in pages.tensors.iter().zip(&problem.tensors).enumerate() {
             let (param, grad) = (pages.slice(&bound.param), pages.slice(&bound.grad));
-            builder.bind(groups[data.group], format!("tensor {i}"), &[data.param.len()], param, grad);
+            builder.bind(
+                groups[data.group],
+                format!("tensor {i}"),
+                &builder.sample_shape(groups[data.group], data.param.len()),
+                param,
+                grad,
+            );
         }
         let mut optimizer = builder.build(&gpu().device, &gpu().queue).unwrap();
         problem.upload(&mut optimizer).unwrap();

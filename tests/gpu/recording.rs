@@ -105,8 +105,10 @@ impl Trainee {
     fn new(rule: Box<dyn Rule>) -> Self {
         let mut builder = Optimizer::builder(rule);
         builder.skip_nonfinite(true).accumulate(Accumulate::Mean(2)).undamped_steps(true);
-        let tensors: Vec<Tensor> =
-            SIZES.iter().map(|&n| builder.tensor(Group::DEFAULT, format!("of {n}"), &[n])).collect();
+        let tensors: Vec<Tensor> = SIZES
+            .iter()
+            .map(|&n| builder.tensor(Group::DEFAULT, format!("of {n}"), &builder.sample_shape(Group::DEFAULT, n)))
+            .collect();
         let optimizer = builder.build(&gpu().device, &gpu().queue).unwrap();
         for (&tensor, n) in tensors.iter().zip(SIZES) {
             let values: Vec<f32> = (0..n).map(|i| (i * 37 % 101) as f32 / 101.0 - 0.5).collect();

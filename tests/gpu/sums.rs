@@ -45,7 +45,13 @@ fn check(sizes: &[usize]) {
     grads.create(gpu());
     let mut builder = Optimizer::builder(rule());
     for (i, (param, grad)) in places.iter().enumerate() {
-        builder.bind(Group::DEFAULT, i.to_string(), &[param.len()], params.slice(param), grads.slice(grad));
+        builder.bind(
+            Group::DEFAULT,
+            i.to_string(),
+            &builder.sample_shape(Group::DEFAULT, param.len()),
+            params.slice(param),
+            grads.slice(grad),
+        );
     }
     let mut optimizer = builder.build(&gpu().device, &gpu().queue).unwrap();
     let first = squared_norms(gpu(), &mut optimizer);

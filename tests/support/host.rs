@@ -14,7 +14,7 @@ pub(crate) fn builder(
     let mut handles = vec![Group::DEFAULT];
     handles.extend(groups.map(|(name, rule)| builder.group(name, rule)));
     for (name, group, elements) in tensors {
-        builder.tensor(handles[group], name, &[elements]);
+        builder.tensor(handles[group], name, &builder.sample_shape(handles[group], elements));
     }
     builder
 }

@@ -3,6 +3,7 @@
 use crate::gpu::build::spec::{Group, GroupInfo, Home, Spec, Tensor, TensorInfo, next_id};
 use crate::gpu::layout::rows::count;
 use crate::optim::Rule;
+use crate::optim::procedure::sample_shape;
 use crate::options::around::{Accumulate, Clip, Ema, LossScale};
 use crate::options::schedule::{Schedule, Scheduled};
 use crate::options::storage::{Formats, Storage};
@@ -88,6 +89,15 @@ impl Builder {
             self.tensor(group, name, shape.as_ref());
         }
         self
+    }
+
+    /// A shape with this many elements that the rule of a group can step, for tests and tools that need any: one dimension, or for rules that
+    /// step matrices the matrix that is nearest to a square.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn sample_shape(&self, group: Group, elements: usize) -> Vec<usize> {
+        let rule = self.spec.groups.get(group.index).unwrap_or(&self.spec.groups[0]).rule.as_ref();
+        sample_shape(rule, elements)
     }
 
     /// Adds a tensor in the caller's buffers, in f32 or in the format that [`tensor_storage`](Self::tensor_storage) sets. `param` and `grad`

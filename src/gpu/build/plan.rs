@@ -124,10 +124,9 @@ fn plan_matrices(spec: &Spec, classes: &Classes, layout: &Layout, limits: Limits
     let procedure = &classes.distinct[0].procedure;
     let Some(iteration) = procedure.as_ref().and_then(|procedure| procedure.iteration()) else { return Ok(None) };
     let mut tensors: Vec<(usize, usize)> = Vec::new();
-    for (index, info) in spec.tensors.iter().enumerate().filter(|(_, info)| !info.frozen) {
-        if let Some(first) = layout.parts[index].first() {
-            tensors.push((first.shard, index));
-        }
+    // A frozen tensor has no part in a shard.
+    for (index, parts) in layout.parts.iter().enumerate() {
+        tensors.extend(parts.first().map(|first| (first.shard, index)));
     }
     // In the order of the shards, so that a wave works on few of them.
     tensors.sort_unstable();

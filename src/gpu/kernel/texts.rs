@@ -7,6 +7,7 @@ use naga::{Block, Expression, Function, Handle, Statement};
 use crate::gpu::Optimizer;
 use crate::gpu::build::builder::Builder;
 use crate::gpu::build::spec::Group;
+use crate::gpu::kernel::matrices::Kernel;
 use crate::gpu::kernel::text::Access;
 use crate::gpu::layout::class::{Class, Round, RowText, Stage};
 use crate::optim::procedure::refusal;
@@ -308,6 +309,15 @@ fn every_text_validates_and_is_written_in_every_language() {
         }
     }
     assert!(seen.len() > 600, "{} texts", seen.len());
+}
+
+#[test]
+fn every_text_over_matrices_validates() {
+    for kernel in Kernel::ALL {
+        let storage = kernel.bindings().iter().filter(|b| b.access != Access::Uniform).count();
+        assert!(storage <= 7, "{kernel:?} has {storage} storage bindings");
+        check(&Text { what: format!("{kernel:?}"), wgsl: kernel.text(), entries: vec![kernel.entry()] });
+    }
 }
 
 #[test]

@@ -76,11 +76,11 @@ pub(crate) struct WorkRecord {
     matrices: u32,
     flags: u32,
     /// Rows of the output: of A or B for `gram` and `blend`, of the matrices for copies.
-    from: u32,
-    to: u32,
+    begin: u32,
+    end: u32,
     /// The sums run over these rows of A or B.
-    depth_from: u32,
-    depth_to: u32,
+    depth_begin: u32,
+    depth_end: u32,
     /// a, b, c and ε.
     numbers: [f32; 4],
     /// First element of the matrices in the arena.
@@ -452,13 +452,13 @@ impl Planner<'_> {
 
 /// A record for these rows of the output.
 fn over(rows: &Range<u64>) -> WorkRecord {
-    WorkRecord { from: rows.start as u32, to: rows.end as u32, ..WorkRecord::default() }
+    WorkRecord { begin: rows.start as u32, end: rows.end as u32, ..WorkRecord::default() }
 }
 
 impl WorkRecord {
     /// The record with sums over these rows of A or B.
     const fn along(self, depth: &Range<u64>) -> Self {
-        Self { depth_from: depth.start as u32, depth_to: depth.end as u32, ..self }
+        Self { depth_begin: depth.start as u32, depth_end: depth.end as u32, ..self }
     }
 }
 

@@ -201,7 +201,7 @@ impl Measured<'_> {
     fn builder(self) -> Builder {
         let mut builder = Optimizer::builder(self.rule.boxed());
         builder.undamped_steps(true);
-        let shape = [self.size.elements];
+        let shape = builder.sample_shape(Group::DEFAULT, self.size.elements);
         builder.storage(self.storage.clone());
         let tensor = |i| builder.tensor(Group::DEFAULT, format!("tensor {i}"), &shape);
         let tensors: Vec<Tensor> = (0..self.size.tensors).map(tensor).collect();

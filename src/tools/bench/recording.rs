@@ -106,8 +106,9 @@ fn pool(gpu: &Gpu, tensors: u64) -> wgpu::Buffer {
 fn with_dynamic_gradients(gpu: &Gpu, rule: &dyn Rule, tensors: usize) -> Result<Optimizer> {
     let mut builder = Optimizer::builder(rule.boxed());
     builder.undamped_steps(true);
+    let shape = builder.sample_shape(Group::DEFAULT, ELEMENTS);
     for i in 0..tensors {
-        builder.tensor(Group::DEFAULT, format!("tensor {i}"), &[ELEMENTS]);
+        builder.tensor(Group::DEFAULT, format!("tensor {i}"), &shape);
     }
     builder.dynamic_gradients(true);
     builder.build(&gpu.device, &gpu.queue)

@@ -28,7 +28,7 @@ pub use problem::{Data, Moved, Outcome, Problem};
 pub use spans::Stored;
 pub use together::{rules_together, run_together};
 
-use crate::optim::rule::need_own_counts;
+use crate::optim::rule::{need_own_counts, same_rule};
 use crate::optim::{ALL, Entry, Rule, Value, find};
 use crate::options::storage::Storage;
 use crate::tools::adapter::Gpu;
@@ -189,8 +189,8 @@ pub fn varied(rule: &dyn Rule) -> Box<dyn Rule> {
             let factor = if name == "lr" && x < 1.0 { 30.0 } else { 0.9 };
             // The setting holds a number, so that setting a number cannot fail.
             let _ = varied.set(name, &Value::Number(factor * x));
-            // A setting near the end of its range stays.
-            if varied.check().is_err() {
+            // A setting near the end of its range stays, and so does one of the procedure: with another procedure the rule would be another.
+            if varied.check().is_err() || !same_rule(varied.as_ref(), rule) {
                 let _ = varied.set(name, &value);
             }
         }

@@ -5,7 +5,9 @@
 //! step once for each number that enters it, with that number changed a little. The sum of the changes is the result's allowance.
 
 use super::problem::{Data, Problem};
-use super::tolerance::{SUM_ERROR, tolerance};
+use super::tolerance::{MATRIX_ERROR, SUM_ERROR, tolerance};
+use crate::cpu;
+use crate::optim::procedure::sample_shape;
 use crate::optim::rule::MAX_SUMS;
 use crate::optim::{Rule, Scalar};
 
@@ -24,6 +26,8 @@ enum Input {
     Param,
     Grad,
     State(usize),
+    /// A state that the procedure makes before the update.
+    Made(usize),
 }
 
 /// Each tensor's decision, the global state, and each tensor's progress.
@@ -99,6 +103,7 @@ impl<'a> Oracle<'a> {
             tensors: tensors.collect(),
             tolerance: rules.first().map_or(0.0, |r| tolerance(r.as_ref())),
         };
+        oracle.make_states();
         if oracle.sums() > 0 {
             let sums: Vec<_> = oracle.tensors.iter().map(|tensor| oracle.sum(tensor)).collect();
             for (tensor, sums) in oracle.tensors.iter_mut().zip(sums) {
@@ -113,7 +118,11 @@ impl<'a> Oracle<'a> {
         // The result itself is rounded too.
         let mut allowances: Vec<f64> = values.iter().map(|x| self.tolerance * x.abs()).collect();
         for input in self.inputs() {
-            let size = if matches!(input, Input::Sum(_)) { SUM_ERROR } else { self.tolerance };
+            let size = match input {
+                Input::Sum(_) => SUM_ERROR,
+                Input::Made(_) => MATRIX_ERROR,
+                _ => self.tolerance,
+            };
             let near = self.effect(&values, input, size);
             let far = self.effect(&values, input, WIDE * size);
             for ((allowance, near), far) in allowances.iter_mut().zip(near).zip(far) {
@@ -140,7 +149,26 @@ impl<'a> Oracle<'a> {
         inputs.extend((0..progress).map(Input::Progress));
         inputs.extend((0..decision).map(Input::Decision));
         inputs.extend((0..states).map(Input::State));
+        inputs.extend(self.made().map(Input::Made));
         inputs
+    }
+
+    /// The states that the procedure makes.
+    fn made(&self) -> impl Iterator<Item = usize> + use<> {
+        let states = self.rules.first().map_or_else(Vec::new, |rule| rule.states());
+        states.into_iter().enumerate().filter(|(_, state)| state.scratch).map(|(k, _)| k)
+    }
+
+    /// Makes these states, from the gradients and the states before the step.
+    fn make_states(&mut self) {
+        if self.made().next().is_none() {
+            return;
+        }
+        for tensor in self.tensors.iter_mut().filter(|tensor| tensor.takes) {
+            let rule = self.rules[tensor.group].as_ref();
+            let hyper = &self.hyper[tensor.index];
+            cpu::make_states(rule, hyper, &sample_shape(rule, tensor.param.len()), &tensor.grad, &mut tensor.states);
+        }
     }
 
     /// How much each result changes if `input` changes by the share `size`, up or down.
@@ -159,7 +187,9 @@ impl<'a> Oracle<'a> {
         for (i, tensor) in self.tensors.iter().enumerate() {
             let mut states = tensor.states.clone();
             for (k, state) in states.iter_mut().enumerate() {
-                scale(state.as_deref_mut().unwrap_or_default(), change, Input::State(k));
+                let state = state.as_deref_mut().unwrap_or_default();
+                scale(state, change, Input::State(k));
+                shift(state, change, Input::Made(k));
             }
             let (mut before, mut grad) = (tensor.param.clone(), tensor.grad.clone());
             scale(&mut before, change, Input::Param);
@@ -309,6 +339,17 @@ impl<'a> Oracle<'a> {
             }
         }
         hyper
+    }
+}
+
+/// Shifts the values by a share of the largest of them, if they belong to the changed input. A product of matrices adds numbers of all
+/// magnitudes, so that an element has the error of its matrix.
+fn shift(values: &mut [f64], change: Change, input: Input) {
+    if let Some((changed, x)) = change
+        && changed == input
+    {
+        let largest = values.iter().fold(0.0, |largest: f64, value| largest.max(value.abs()));
+        values.iter_mut().for_each(|value| *value += x * largest);
     }
 }
 

@@ -337,10 +337,12 @@ impl Problem {
 impl Moved {
     /// Reads the parameters, the states with these names, the progress and the step count back.
     pub(super) async fn of(optimizer: &Optimizer, tensor: Tensor, names: &[&'static str]) -> Result<Self> {
-        let kept = optimizer.state_names(tensor)?;
+        let group = optimizer.spec.tensor_info(tensor)?.group;
+        let made = optimizer.spec.groups[group].rule.states().into_iter().filter(|state| state.scratch);
+        let read: Vec<_> = optimizer.state_names(tensor)?.into_iter().chain(made.map(|state| state.name)).collect();
         let mut states = Vec::with_capacity(names.len());
         for name in names {
-            states.push(if kept.contains(name) { Some(optimizer.read_state(tensor, name).await?) } else { None });
+            states.push(if read.contains(name) { Some(optimizer.read_state(tensor, name).await?) } else { None });
         }
         let steps = match optimizer.spec.around.partial {
             true => Some(optimizer.read_tensor_step_count(tensor).await? as u32),
@@ -418,7 +420,7 @@ fn builder(groups: &[Box<dyn Rule>], tensors: impl Iterator<Item = (usize, usize
     let mut handles = vec![Group::DEFAULT];
     handles.extend(groups.enumerate().map(|(i, rule)| builder.group(format!("group {}", i + 1), rule.clone())));
     for (i, (group, elements)) in tensors.enumerate() {
-        builder.tensor(handles[group], format!("tensor {i}"), &[elements]);
+        builder.tensor(handles[group], format!("tensor {i}"), &builder.sample_shape(handles[group], elements));
     }
     Ok(builder)
 }

@@ -9,6 +9,9 @@ const UNIT: f64 = 1.0 / 16_777_216.0;
 /// seven times the square root of their number, and terms that are themselves rounded.
 pub(super) const SUM_ERROR: f64 = 100.0 * UNIT;
 
+/// The error of an element of a matrix that a procedure makes, as a share of the largest element.
+pub(super) const MATRIX_ERROR: f64 = 100.0 * UNIT;
+
 /// Subnormal numbers may be flushed to zero.
 pub(super) const FLUSHED: f64 = 1.0 / 85_070_591_730_234_615_865_843_651_857_942_052_864.0;
 

@@ -136,7 +136,7 @@ fn zeros_stay_zeros() {
 
 fn one(rule: &dyn Rule, form: &str, elements: usize) -> (Builder, Tensor) {
     let mut builder = Optimizer::builder(rule.boxed());
-    let w = builder.tensor(Group::DEFAULT, "w", &[elements]);
+    let w = builder.tensor(Group::DEFAULT, "w", &builder.sample_shape(Group::DEFAULT, elements));
     builder.storage(storage(form));
     (builder, w)
 }

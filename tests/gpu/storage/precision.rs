@@ -199,7 +199,8 @@ fn an_average_takes_the_weights_place_exactly() {
         let problem = problem(&rule, form, &[1031, 3]);
         let mut builder = Optimizer::builder(rule);
         builder.storage(storage(form)).ema(Ema { decay: 0.9, warmup: false });
-        let tensors = [1031, 3].map(|n| builder.tensor(Group::DEFAULT, format!("tensor {n}"), &[n]));
+        let tensors = [1031, 3]
+            .map(|n| builder.tensor(Group::DEFAULT, format!("tensor {n}"), &builder.sample_shape(Group::DEFAULT, n)));
         let mut optimizer = builder.build(&gpu().device, &gpu().queue).unwrap();
         problem.upload(&mut optimizer).unwrap();
         (0..3).for_each(|_| gpu().run(|encoder| optimizer.step(encoder)).unwrap());
