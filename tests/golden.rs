@@ -16,9 +16,9 @@ use std::path::Path;
 
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value as Json;
-use wgpu_optim::EvalRequest;
 use wgpu_optim::cpu::{Number, Optimizer};
 use wgpu_optim::optim::{Rule, Value, find};
+use wgpu_optim::{EvalRequest, Group};
 
 use support::handle;
 
@@ -104,6 +104,10 @@ impl Golden {
         names
     }
 
+    fn shape(&self, name: &str) -> Vec<usize> {
+        self.tensors().tensor(&format!("param/{name}")).expect("a tensor").shape().to_vec()
+    }
+
     fn has(&self, key: &str) -> bool {
         self.tensors().names().contains(&key)
     }
@@ -150,8 +154,9 @@ impl<F: Number> Run<F> {
     fn new(golden: &Golden) -> Self {
         let names = golden.names();
         let params: Vec<Vec<F>> = names.iter().map(|n| narrow(&golden.numbers(&format!("param/{n}")))).collect();
-        let tensors = names.into_iter().zip(&params).map(|(name, p)| (name, 0, p.len()));
-        let optimizer = host::builder([("all", golden.rule.clone())], tensors).build_cpu().expect("valid");
+        let mut builder = host::builder([("all", golden.rule.clone())], [("", 0, 0); 0]);
+        builder.tensors(Group::DEFAULT, names.iter().map(|name| (name, golden.shape(name))));
+        let optimizer = builder.build_cpu().expect("valid");
         Self { optimizer, params }
     }
 

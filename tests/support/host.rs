@@ -2,7 +2,7 @@
 
 use wgpu_optim::{Builder, Group, Rule};
 
-/// A builder of groups (name, rule) and tensors (name, index of the group, elements), which have one dimension.
+/// A builder of groups (name, rule) and tensors (name, index of the group, elements), each in the simplest shape that its rule can step.
 pub(crate) fn builder(
     groups: impl IntoIterator<Item = (&'static str, Box<dyn Rule>)>,
     tensors: impl IntoIterator<Item = (impl Into<String>, usize, usize)>,
