@@ -11,17 +11,17 @@ struct Hyper {
 
 struct State { m: vec4<f32>, o: vec4<f32> }
 
-fn momentum(h: Hyper, g: vec4<f32>, m: vec4<f32>) -> vec4<f32> {
+fn new_momentum(h: Hyper, g: vec4<f32>, m: vec4<f32>) -> vec4<f32> {
     return h.momentum * m + h.one_minus_momentum * g;
 }
 
 // u, from the momentum before the step.
 fn direction(h: Hyper, g: vec4<f32>, s: State) -> vec4<f32> {
-    let m = momentum(h, g, s.m);
+    let m = new_momentum(h, g, s.m);
     return select(m, h.one_minus_momentum * g + h.momentum * m, NESTEROV);
 }
 
 fn update(h: Hyper, d: Decision, p: vec4<f32>, g: vec4<f32>, s: ptr<function, State>) -> vec4<f32> {
-    (*s).m = momentum(h, g, (*s).m);
+    (*s).m = new_momentum(h, g, (*s).m);
     return -h.decay * p - h.lr * (*s).o;
 }

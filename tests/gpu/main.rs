@@ -14,6 +14,7 @@ mod errors;
 mod evaluate;
 mod evaluating_mutants;
 mod golden;
+mod muon;
 mod mutants;
 mod parity;
 mod rebind;

@@ -176,6 +176,7 @@ pub(crate) fn mutants(optimizer: &str) -> Vec<(&'static str, &'static str, Mista
         "adabelief" => ADABELIEF,
         "lion" => LION,
         "lamb" => LAMB,
+        "muon" => torch::MUON,
         "adamax" => torch::ADAMAX,
         "adadelta" => torch::ADADELTA,
         "rprop" => torch::RPROP,

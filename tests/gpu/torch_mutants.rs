@@ -20,6 +20,17 @@ pub(crate) const ADAMAX: &[(&str, &str, Mistake)] = &[
     ("no_momentum", "decay dropped", NO_DECAY_L2),
 ];
 
+pub(crate) const MUON: &[(&str, &str, Mistake)] = &[
+    ("default", "decay dropped", Text(&[("-h.decay * p - h.lr", "-h.lr")])),
+    ("default", "no look ahead", Text(&[("select(m, h.one_minus_momentum * g + h.momentum * m, NESTEROV)", "m")])),
+    ("default", "momentum not kept", Text(&[("    (*s).m = new_momentum(h, g, (*s).m);\n", "")])),
+    ("default", "gradient in full", Text(&[("h.momentum * m + h.one_minus_momentum * g", "h.momentum * m + g")])),
+    ("default", "the gradient is the step", Text(&[("h.lr * (*s).o", "h.lr * g")])),
+    ("default", "the matrix is the momentum", Text(&[("(*s).m = new_momentum(h, g, (*s).m);", "(*s).m = (*s).o;")])),
+    ("heavy_ball", "looks ahead all the same", Text(&[(", NESTEROV)", ", true)")])),
+    ("like_adamw", "decay without the rate", Text(&[("h.decay * p", "h.decay / h.lr * p")])),
+];
+
 pub(crate) const ADADELTA: &[(&str, &str, Mistake)] = &[
     ("default", "decay dropped", NO_DECAY_L2),
     ("default", "mean of the steps not used", Text(&[("sqrt((*s).a + h.eps) / ", "sqrt(vec4(h.eps)) / ")])),

@@ -496,3 +496,81 @@ fn add_copies(copies: &mut Vec<Four>, slot: u32, elements: &Range<u64>, run: &St
         [(arena + at - held.start) as u32, (at - elements.start) as u32, count as u32, slot]
     }));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn tensor(tensor: usize, batch: u64, rows: u64, columns: u64) -> MatrixTensor {
+        MatrixTensor { tensor, batch, rows, columns, array: 0 }
+    }
+
+    /// Checks that the waves take every matrix once, and that no page is longer than `page`.
+    fn check(tensors: &[MatrixTensor], page: u64) {
+        let waves = waves(tensors, page).unwrap();
+        let mut taken: Vec<u64> = tensors.iter().map(|_| 0).collect();
+        for wave in &waves {
+            let (mut elements, mut grams) = (0, 0);
+            for slot in &wave.slots {
+                assert_eq!((slot.first, slot.gram), (elements, grams), "matrices follow each other");
+                assert_eq!(slot.matrices.start, taken[slot.of.tensor], "in order, each once");
+                taken[slot.of.tensor] = slot.matrices.end;
+                let count = slot.matrices.end - slot.matrices.start;
+                elements += count * slot.of.elements();
+                grams += count * slot.of.short() * slot.of.short();
+            }
+            assert_eq!((wave.elements, wave.of_grams), (elements, grams));
+            if wave.panels == all_rows() && wave.grams == all_rows() {
+                assert!(elements <= page && grams <= page);
+                continue;
+            }
+            let [slot] = wave.slots.as_slice() else { panic!("a large matrix is alone: {wave:?}") };
+            for (panels, rows) in [(&wave.panels, slot.of.long()), (&wave.grams, slot.of.short())] {
+                let end = panels.iter().fold(0, |end, panel| {
+                    assert_eq!(panel.start, end, "every row is in one panel");
+                    assert!((panel.end - panel.start) * slot.of.short() <= page);
+                    panel.end
+                });
+                assert_eq!(end, rows);
+            }
+        }
+        assert!(taken.iter().zip(tensors).all(|(taken, tensor)| *taken == tensor.batch));
+        let total: u64 = tensors.iter().map(|t| t.batch * t.elements()).sum();
+        let large = tensors.iter().filter(|t| t.elements().max(t.short().pow(2)) > page).map(|t| t.batch).sum::<u64>();
+        let by_room = 2 * total.div_ceil(total.div_ceil(WAVES).max(LEAST_WAVE).min(page)) + 1;
+        assert!(waves.len() as u64 <= by_room + 2 * large, "{} waves", waves.len());
+    }
+
+    proptest! {
+        #[test]
+        fn every_matrix_is_in_one_wave(
+            shapes in prop::collection::vec((1_u64..6, 1_u64..400, 1_u64..400), 1..30),
+            page in 400_u64..100_000,
+        ) {
+            let tensors: Vec<_> =
+                shapes.iter().enumerate().map(|(i, &(batch, rows, columns))| tensor(i, batch, rows, columns)).collect();
+            check(&tensors, page);
+        }
+    }
+
+    #[test]
+    fn a_long_matrix_is_cut_before_a_loop_is_too_long() {
+        let long = [tensor(0, 1, 3 * PANEL_ROWS + 1, 2)];
+        check(&long, 1 << 30);
+        assert_eq!(waves(&long, 1 << 30).unwrap()[0].panels.len(), 4);
+    }
+
+    #[test]
+    fn a_row_longer_than_a_page_is_refused() {
+        let error = waves(&[tensor(0, 1, 101, 102)], 100).unwrap_err().to_string();
+        assert!(error.contains("max_storage_buffer_binding_size is 400") && error.contains("404"), "{error}");
+    }
+
+    #[test]
+    fn many_large_matrices_share_a_scratch_of_an_eighth() {
+        let all = [tensor(0, 64, 1024, 1024)];
+        let all = waves(&all, 1 << 30).unwrap();
+        assert_eq!((all.len(), all[0].elements), (8, 8 << 20));
+    }
+}
