@@ -19,6 +19,7 @@ pub mod race;
 pub mod replay;
 pub mod report;
 pub mod shader;
+mod tensors;
 pub mod tour;
 pub mod train;
 pub mod verify;

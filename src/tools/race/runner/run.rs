@@ -2,7 +2,6 @@
 
 use crate::Result;
 use crate::gpu::build::builder::Builder;
-use crate::gpu::build::spec::Group;
 use crate::memory::Role;
 use crate::optim::Rule;
 use crate::tools::backend::Backend;
@@ -10,6 +9,7 @@ use crate::tools::objectives::Problem;
 use crate::tools::race::budget::Budget;
 use crate::tools::race::heat::{Entrant, Heat};
 use crate::tools::race::outcome::Key;
+use crate::tools::tensors;
 
 /// A run to make.
 pub(in crate::tools::race) struct Run<'a> {
@@ -48,9 +48,8 @@ impl Run<'_> {
 
     /// A builder of the optimizer with this rule, the run's own or one with other settings.
     pub(super) fn builder(&self, problem: &dyn Problem, rule: Box<dyn Rule>) -> Builder {
-        let mut builder = crate::Optimizer::builder(rule);
+        let (mut builder, _) = tensors::builder(rule, problem.tensors());
         builder.storage(self.entrant.storage.clone());
-        builder.tensors(Group::DEFAULT, problem.tensors().iter().map(|tensor| (&tensor.name, &tensor.shape)));
         builder
     }
 

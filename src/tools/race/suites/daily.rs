@@ -28,7 +28,11 @@ pub(super) fn heats(size: Size) -> Result<Vec<Heat>> {
 fn field() -> Result<Vec<Entrant>> {
     let with_defaults = |entry: &optim::Entry| {
         // A rate without a default is found by the search.
-        let rule = entry.configure(entry.required.iter().map(|name| (*name, Value::Number(0.1))))?;
+        let required = entry.required.iter().map(|name| (*name, Value::Number(0.1)));
+        // Muon shares its rate with AdamW, which steps the vectors of the model.
+        let shared =
+            entry.settings.contains(&"adjust_lr").then(|| ("adjust_lr", Value::Word("match_rms_adamw".into())));
+        let rule = entry.configure(required.chain(shared))?;
         let role = if entry.name == SUBJECT { Role::Subject } else { Role::Rival };
         Ok(Entrant::new(entry.name, role, rule))
     };
