@@ -192,8 +192,11 @@ impl Described {
         builder.undamped_steps(true);
         let second = builder.group("second", second);
         let groups = [Group::DEFAULT, second];
-        let tensors: Vec<Tensor> =
-            (0..5).map(|t| builder.tensor(groups[GROUPS[t]], format!("t{t}"), &[LENGTHS[t]])).collect();
+        let tensor = |t: usize| {
+            let shape = builder.sample_shape(groups[GROUPS[t]], LENGTHS[t]);
+            builder.tensor(groups[GROUPS[t]], format!("t{t}"), &shape)
+        };
+        let tensors: Vec<Tensor> = (0..5).map(tensor).collect();
         let masked = features.describe(rule, &mut builder, second, &tensors);
         Self { builder, tensors, masked }
     }

@@ -32,7 +32,13 @@ fn build(rule: &dyn Rule) -> (Optimizer, Vec<Tensor>) {
     other.set("lr", &wgpu_optim::optim::Value::Number(3e-3)).unwrap();
     let second = builder.group("second", other);
     let groups = [Group::DEFAULT, second, second, Group::DEFAULT];
-    let tensors = SHAPES.iter().zip(groups).map(|((name, shape), g)| builder.tensor(g, *name, shape)).collect();
+    let tensor = |((name, shape), group): (&(&str, &[usize]), Group)| {
+        // Some rules step matrices only.
+        let vector = || builder.sample_shape(group, elements(shape));
+        let shape = if shape.len() > 1 { shape.to_vec() } else { vector() };
+        builder.tensor(group, *name, &shape)
+    };
+    let tensors = SHAPES.iter().zip(groups).map(tensor).collect();
     builder.ema(Ema::default()).accumulate(Accumulate::Mean(2)).clip(Clip::GlobalNorm(1.0));
     builder.loss_scale(LossScale { initial: 1024.0, interval: 3, ..LossScale::default() });
     (builder.build(&GPU.device, &GPU.queue).unwrap(), tensors)

@@ -414,7 +414,8 @@ fn on_gpu(rule: &dyn Rule) -> Vec<Vec<f32>> {
     let fixed = builder.group("fixed", rule.boxed());
     builder.skip_nonfinite(true).schedule(Group::DEFAULT, steep());
     let groups = [Group::DEFAULT, fixed];
-    let tensors: Vec<_> = (0..2).map(|i| builder.tensor(groups[i], format!("t{i}"), &[LENGTHS[i]])).collect();
+    let tensor = |i: usize| builder.tensor(groups[i], format!("t{i}"), &builder.sample_shape(groups[i], LENGTHS[i]));
+    let tensors: Vec<_> = (0..2).map(tensor).collect();
     let mut optimizer = build(builder);
     for (i, tensor) in tensors.iter().enumerate() {
         optimizer.write_param(*tensor, &numbers(1000 + i as u64, LENGTHS[i])).unwrap();

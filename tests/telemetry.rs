@@ -31,9 +31,11 @@ fn described(rule: &dyn Rule, around: impl Fn(&mut Builder)) -> (Builder, Vec<Te
     let mut builder = Optimizer::builder(rule.boxed());
     builder.undamped_steps(true);
     let second = builder.group("second", rule.boxed());
-    let tensors: Vec<Tensor> = (0..LENGTHS.len())
-        .map(|t| builder.tensor(if t == 0 { second } else { Group::DEFAULT }, format!("t{t}"), &[LENGTHS[t]]))
-        .collect();
+    let tensor = |t: usize| {
+        let group = if t == 0 { second } else { Group::DEFAULT };
+        builder.tensor(group, format!("t{t}"), &builder.sample_shape(group, LENGTHS[t]))
+    };
+    let tensors: Vec<Tensor> = (0..LENGTHS.len()).map(tensor).collect();
     builder.telemetry(true);
     around(&mut builder);
     (builder, tensors)

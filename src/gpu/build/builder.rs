@@ -3,7 +3,7 @@
 use crate::gpu::build::spec::{Group, GroupInfo, Home, Spec, Tensor, TensorInfo, next_id};
 use crate::gpu::layout::rows::count;
 use crate::optim::Rule;
-use crate::optim::procedure::sample_shape;
+use crate::optim::rule::sample_shape;
 use crate::options::around::{Accumulate, Clip, Ema, LossScale};
 use crate::options::schedule::{Schedule, Scheduled};
 use crate::options::storage::{Formats, Storage};

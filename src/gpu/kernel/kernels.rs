@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::gpu::build::spec::Slice;
 use crate::gpu::hyper::scalars::Slot;
+use crate::gpu::kernel::arena::Arena;
 use crate::gpu::kernel::matrices::Matrices;
 use crate::gpu::kernel::passes;
 use crate::gpu::kernel::pipelines::Pipeline;
@@ -42,26 +43,6 @@ pub(crate) struct DispatchSet {
     /// Moves the parameters to the point at which the model is evaluated, and back.
     pub(crate) evaluation: Option<[wgpu::ComputePipeline; 2]>,
     pub(crate) arena: Arena,
-}
-
-/// The arena of a shard. Two bindings show it: one the f32, the other the packed numbers.
-#[derive(Clone, Debug)]
-pub(crate) struct Arena {
-    pub(crate) buffer: wgpu::Buffer,
-    /// Bytes of the f32.
-    pub(crate) whole: u64,
-    /// Where the packed numbers begin.
-    pub(crate) packed: u64,
-}
-
-impl Arena {
-    pub(crate) fn binding(&self, range: std::ops::Range<u64>) -> wgpu::BindingResource<'_> {
-        wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-            buffer: &self.buffer,
-            offset: range.start,
-            size: wgpu::BufferSize::new(range.end - range.start),
-        })
-    }
 }
 
 /// A dispatch of a whole table of records.

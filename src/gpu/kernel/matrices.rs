@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::Result;
 use crate::gpu::build::buffers::{Buffers, OWNED, Sizes, TABLE, UNIFORM, Which};
-use crate::gpu::kernel::kernels::Arena;
+use crate::gpu::kernel::arena::Arena;
 use crate::gpu::kernel::passes;
 use crate::gpu::kernel::pipelines::{Compiler, Pipeline};
 use crate::gpu::kernel::text::{Access, Binding, assemble, declared};

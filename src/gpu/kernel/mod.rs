@@ -1,5 +1,6 @@
 //! Pipelines: the text of each stage, its bindings, and their compilation. The folder `layout` decides which tensors a dispatch serves.
 
+pub(crate) mod arena;
 pub(crate) mod context;
 pub(crate) mod exchange;
 pub(crate) mod kernels;

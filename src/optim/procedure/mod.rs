@@ -4,6 +4,7 @@
 //! A procedure is one file here and its WGSL in `shaders/procedures`. It implements [`Procedure`], and the engine names none: layout, memory
 //! usage, checkpoints, texts and steps follow from the description. The form for the CPU lies in `cpu/procedure`.
 
+mod adjust;
 pub(crate) mod evaluation;
 mod integrate;
 pub(crate) mod integrator;
@@ -18,8 +19,9 @@ use std::any::Any;
 use std::fmt::Debug;
 use std::sync::Arc;
 
+pub use adjust::AdjustLr;
 pub use integrate::Scheme;
-pub use orthogonalize::{AdjustLr, Orthogonalize};
+pub use orthogonalize::Orthogonalize;
 pub(crate) use probe::LOSS_STRIDE;
 pub use probe::{Directions, Probe};
 #[cfg(feature = "checkpoint")]
@@ -27,7 +29,6 @@ pub(crate) use warp::BEFORE;
 pub use warp::Warp;
 pub(crate) use warp::{COLUMNS, check_matrix};
 
-use crate::optim::rule::Rule;
 use record::PassRecord;
 use script::Script;
 use spec::{ArraySpec, Feature, IterationSpec, PassSpec, RoundSpec};
@@ -128,18 +129,6 @@ pub type Shared = Option<Arc<dyn Procedure>>;
 pub(crate) fn downcast<P: Procedure>(procedure: &Shared) -> Option<&P> {
     let any: &dyn Any = procedure.as_deref()?;
     any.downcast_ref()
-}
-
-/// A shape with this many elements that `rule` can step: one dimension, or for a rule that steps matrices the matrix that is nearest to a
-/// square.
-#[must_use]
-pub(crate) fn sample_shape(rule: &dyn Rule, elements: usize) -> Vec<usize> {
-    let flat = vec![elements];
-    if rule.procedure().and_then(|procedure| procedure.refuses_shape(rule.name(), &flat)).is_none() {
-        return flat;
-    }
-    let rows = (1..=elements.isqrt()).rev().find(|rows| elements.is_multiple_of(*rows)).unwrap_or(1);
-    vec![rows, elements / rows]
 }
 
 /// Whether a step with this procedure evaluates the objective more than once.

@@ -2,34 +2,13 @@
 //! values near 1; the update reads the result. The WGSL is `shaders/procedures/direction.wgsl`, and `shaders/matrices/` holds the products.
 
 use super::Procedure;
+use super::adjust::AdjustLr;
 use super::spec::{Feature, IterationSpec, PassSpec};
-use crate::optim::rule::settings::choice;
 
 /// The state of the rule that holds the matrices.
 const MATRICES: &str = "o";
 
 const FILES: &[&str] = &[include_str!("../../../shaders/procedures/direction.wgsl")];
-
-choice! {
-    /// How the step of Muon follows from the shape of a matrix.
-    AdjustLr {
-        /// k = √max(1, rows/columns), as in the authors' code.
-        Original = "original",
-        /// k = 0.2 √max(rows, columns), with which the step has about the size of a step of AdamW.
-        MatchRmsAdamW = "match_rms_adamw",
-    }
-}
-
-impl AdjustLr {
-    /// k.
-    #[must_use]
-    pub fn factor(self, rows: usize, columns: usize) -> f64 {
-        match self {
-            Self::Original => (rows as f64 / columns.max(1) as f64).max(1.0).sqrt(),
-            Self::MatchRmsAdamW => 0.2 * (rows.max(columns) as f64).sqrt(),
-        }
-    }
-}
 
 /// An iteration that makes every matrix orthogonal.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -1,6 +1,6 @@
 //! The description of a procedure: its arrays, its pass, its rounds of sums, and the features that it may refuse. Plain data.
 
-use super::AdjustLr;
+use super::adjust::AdjustLr;
 
 /// An array of one f32 per element, beside the states of the rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

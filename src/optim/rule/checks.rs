@@ -45,6 +45,18 @@ pub(crate) fn check_common<'a>(groups: impl Iterator<Item = (&'a str, &'a dyn Ru
     Ok(())
 }
 
+/// A shape with this many elements that `rule` can step: one dimension, or for a rule that steps matrices the matrix that is nearest to a
+/// square.
+#[must_use]
+pub(crate) fn sample_shape(rule: &dyn Rule, elements: usize) -> Vec<usize> {
+    let flat = vec![elements];
+    if rule.procedure().and_then(|procedure| procedure.refuses_shape(rule.name(), &flat)).is_none() {
+        return flat;
+    }
+    let rows = (1..=elements.isqrt()).rev().find(|rows| elements.is_multiple_of(*rows)).unwrap_or(1);
+    vec![rows, elements / rows]
+}
+
 /// Refuses column rates for a rule that keeps an average beside the parameters, because the average moves at the rule's own rate.
 pub(crate) fn need_one_rate(rule: &dyn Rule) -> Result<()> {
     if !rule.needs_one_rate() {

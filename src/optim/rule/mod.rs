@@ -21,7 +21,7 @@ mod spec;
 pub use altered::Altered;
 pub(crate) use checks::{
     check_common, goes_on, need, need_cpu, need_element_counts, need_one_rate, need_own_counts, need_rows, need_shared,
-    same_rule,
+    same_rule, sample_shape,
 };
 pub use elementwise::ElementwiseRule;
 pub(crate) use fields::fields;

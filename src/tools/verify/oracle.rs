@@ -7,8 +7,8 @@
 use super::problem::{Data, Problem};
 use super::tolerance::{MATRIX_ERROR, SUM_ERROR, tolerance};
 use crate::cpu;
-use crate::optim::procedure::sample_shape;
 use crate::optim::rule::MAX_SUMS;
+use crate::optim::rule::sample_shape;
 use crate::optim::{Rule, Scalar};
 
 /// The search for jumps looks this many times further: past the sum of the errors that one number can pick up.
