@@ -19,6 +19,7 @@ pub mod race;
 pub mod replay;
 pub mod report;
 pub mod shader;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod tour;
 pub mod train;
 pub mod verify;
