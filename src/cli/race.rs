@@ -168,6 +168,7 @@ pub(super) fn run(options: &Options) -> Result<u8, Failure> {
     let mut printed = Ok(());
     let race = race::run(&plan, &backend, &mut ledger, |event| match event {
         Event::Planned { runs, .. } => bar.inc_length(runs as u64),
+        Event::Measured(..) => {}
         Event::Ended(outcome) => {
             bar.set_message(outcome.key.entrant.clone());
             bar.inc(1);

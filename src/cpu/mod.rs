@@ -18,6 +18,7 @@ mod hyper;
 mod number;
 mod objective;
 mod optimizer;
+#[cfg(feature = "cpu")]
 mod orthogonal;
 mod part;
 mod partial;

@@ -5,13 +5,16 @@ use crate::Result;
 use crate::cpu::hyper::Scaled;
 use crate::cpu::number::Number;
 use crate::cpu::objective::Evaluate;
+#[cfg(feature = "cpu")]
 use crate::cpu::orthogonal::Orthogonal;
 use crate::cpu::part::Part;
 use crate::cpu::pass::TensorPass;
 use crate::cpu::warp::Warped;
 #[cfg(feature = "tools")]
 use crate::optim::Rule;
-use crate::optim::procedure::{Orthogonalize, Probe, Scheme, Shared, Warp, downcast};
+#[cfg(feature = "cpu")]
+use crate::optim::procedure::Orthogonalize;
+use crate::optim::procedure::{Probe, Scheme, Shared, Warp, downcast};
 
 /// A procedure on the host.
 pub(crate) trait HostProcedure<F: Number> {
@@ -44,6 +47,7 @@ impl<F: Number> HostProcedure<F> for Warp {
     }
 }
 
+#[cfg(feature = "cpu")]
 impl<F: Number> HostProcedure<F> for Orthogonalize {
     fn tensor_pass(&self, shape: &[usize]) -> Option<Box<dyn TensorPass<F>>> {
         Some(Box::new(Orthogonal::new(*self, shape)))
@@ -82,6 +86,7 @@ pub(crate) fn of<F: Number>(procedure: &Shared) -> Box<dyn HostProcedure<F>> {
     if let Some(warp) = downcast::<Warp>(procedure) {
         return Box::new(*warp);
     }
+    #[cfg(feature = "cpu")]
     if let Some(iteration) = downcast::<Orthogonalize>(procedure) {
         return Box::new(*iteration);
     }

@@ -74,13 +74,14 @@ pub struct Gpu {
     lost: Arc<Mutex<Option<String>>>,
 }
 
-/// Whether the adapter is hardware and not a software rasterizer.
+/// Whether the adapter is hardware and not a software rasterizer. A browser tells only its software rasterizer from the others.
 #[must_use]
-pub const fn is_hardware(info: &wgpu::AdapterInfo) -> bool {
-    matches!(
-        info.device_type,
-        wgpu::DeviceType::DiscreteGpu | wgpu::DeviceType::IntegratedGpu | wgpu::DeviceType::VirtualGpu
-    )
+pub fn is_hardware(info: &wgpu::AdapterInfo) -> bool {
+    match info.device_type {
+        wgpu::DeviceType::DiscreteGpu | wgpu::DeviceType::IntegratedGpu | wgpu::DeviceType::VirtualGpu => true,
+        wgpu::DeviceType::Other => info.backend == wgpu::Backend::BrowserWebGpu,
+        wgpu::DeviceType::Cpu => false,
+    }
 }
 
 /// Advice for a user on whose system no adapter was found.
@@ -172,6 +173,19 @@ impl Selector {
 }
 
 impl Gpu {
+    /// Takes an open device. If it is lost, [`Gpu::lost`] tells why.
+    #[must_use]
+    pub fn of(info: wgpu::AdapterInfo, device: wgpu::Device, queue: wgpu::Queue) -> Self {
+        let lost = Arc::new(Mutex::new(None));
+        let note = lost.clone();
+        device.set_device_lost_callback(move |reason, message| {
+            if let Ok(mut note) = note.lock() {
+                *note = Some(format!("{reason:?}: {message}"));
+            }
+        });
+        Self { info, device, queue, lost }
+    }
+
     /// Opens an adapter with these limits. If the device is lost, [`Gpu::lost`] tells why.
     ///
     /// # Errors
@@ -181,14 +195,7 @@ impl Gpu {
         let info = adapter.get_info();
         let opened = adapter.request_device(&descriptor).await;
         let (device, queue) = opened.map_err(|e| Error::Wgpu(format!("{}: {e}", info.name)))?;
-        let lost = Arc::new(Mutex::new(None));
-        let note = lost.clone();
-        device.set_device_lost_callback(move |reason, message| {
-            if let Ok(mut note) = note.lock() {
-                *note = Some(format!("{reason:?}: {message}"));
-            }
-        });
-        Ok(Self { info, device, queue, lost })
+        Ok(Self::of(info, device, queue))
     }
 
     /// The reason why the device was lost; `None` while it works.
@@ -197,21 +204,58 @@ impl Gpu {
         self.lost.lock().ok()?.clone()
     }
 
-    /// Submits the commands that `record` records, and waits until they are done.
+    /// Submits the commands that `record` records, and waits until they are done. Blocks; a page calls [`run_async`](Self::run_async).
     ///
     /// # Errors
     /// `record` returns an error; the device was lost.
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn run(&self, record: impl FnOnce(&mut wgpu::CommandEncoder) -> Result<()>) -> Result<()> {
-        let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        record(&mut encoder)?;
-        self.queue.submit([encoder.finish()]);
+        self.submit(record)?;
         self.wait()
     }
 
-    /// Waits until all submitted commands are done.
+    /// As `run`, but in a page the future yields to the event loop.
+    ///
+    /// # Errors
+    /// `record` returns an error; the device was lost.
+    pub async fn run_async(&self, record: impl FnOnce(&mut wgpu::CommandEncoder) -> Result<()>) -> Result<()> {
+        self.submit(record)?;
+        self.done().await
+    }
+
+    fn submit(&self, record: impl FnOnce(&mut wgpu::CommandEncoder) -> Result<()>) -> Result<()> {
+        let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        record(&mut encoder)?;
+        self.queue.submit([encoder.finish()]);
+        Ok(())
+    }
+
+    /// Waits until all submitted commands are done. Natively the future blocks, as `wait` does: the caller has nothing else to do. In a page
+    /// it yields to the event loop.
     ///
     /// # Errors
     /// The device was lost.
+    #[cfg_attr(not(target_arch = "wasm32"), allow(clippy::unused_async, reason = "a page awaits"))]
+    pub async fn done(&self) -> Result<()> {
+        #[cfg(not(target_arch = "wasm32"))]
+        return self.wait();
+        #[cfg(target_arch = "wasm32")]
+        {
+            let (sender, receiver) = futures::channel::oneshot::channel();
+            self.queue.on_submitted_work_done(move || _ = sender.send(()));
+            let called = receiver.await;
+            match (called, self.lost()) {
+                (Ok(()), None) => Ok(()),
+                (_, why) => Err(Error::DeviceLost(why.unwrap_or_else(|| "its work was not done".to_owned()))),
+            }
+        }
+    }
+
+    /// Waits until all submitted commands are done. Blocks; a page calls [`done`](Self::done).
+    ///
+    /// # Errors
+    /// The device was lost.
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn wait(&self) -> Result<()> {
         let done = self.device.poll(wgpu::PollType::wait_indefinitely());
         done.map_err(|e| Error::DeviceLost(self.lost().unwrap_or_else(|| e.to_string())))?;

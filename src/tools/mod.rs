@@ -20,6 +20,7 @@ pub mod replay;
 pub mod report;
 pub mod shader;
 mod tensors;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod tour;
 pub mod train;
 pub mod verify;

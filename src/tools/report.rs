@@ -1,6 +1,6 @@
 //! The description of a run, which is the first line of the tools' JSON output.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use web_time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 

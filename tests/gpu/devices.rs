@@ -222,6 +222,10 @@ const CALLS: &[Call] = &[
     call("build", Kind::Plain, BOTH, |s, _| {
         builder(Kind::Rows, [&s.params, &s.grads, &s.mask]).0.build(&s.gpu.device, &s.gpu.queue).map(ignore)
     }),
+    call("build_async", Kind::Plain, BOTH, |s, _| {
+        let builder = builder(Kind::Rows, [&s.params, &s.grads, &s.mask]).0;
+        block_on(builder.build_async(&s.gpu.device, &s.gpu.queue)).map(ignore)
+    }),
     call("read_state", Kind::Plain, OWN, |s, _| block_on(s.optimizer.read_state(s.w, "m")).map(ignore)),
     call("write_state", Kind::Plain, OWN, |s, _| s.optimizer.write_state(s.w, "m", &[0.0; 16])),
     call("read_step_count", Kind::Plain, OWN, |s, _| block_on(s.optimizer.read_step_count()).map(ignore)),
@@ -251,6 +255,10 @@ const CALLS: &[Call] = &[
     }),
     call("try_stats", Kind::Plain, HOST, |s, _| {
         let _ = s.optimizer.try_stats();
+        Ok(())
+    }),
+    call("destroy", Kind::Plain, HOST, |s, _| {
+        std::mem::replace(&mut s.optimizer, subject(Kind::Plain).optimizer).destroy();
         Ok(())
     }),
     call("lr", Kind::Plain, HOST, |s, _| s.optimizer.lr(Group::DEFAULT).map(ignore)),

@@ -35,6 +35,8 @@ pub(crate) fn says<T>(result: Result<T>, parts: &[&str]) {
 #[track_caller]
 pub(crate) fn refuses(builder: Builder, parts: &[&str]) {
     says(builder.build(&gpu().device, &gpu().queue), parts);
+    // The build that waits for the device says the same.
+    says(block_on(builder.build_async(&gpu().device, &gpu().queue)), parts);
 }
 
 /// A builder with one tensor of 10 elements, bound to these ranges of two new buffers.
@@ -440,4 +442,37 @@ fn refused_in_a_bounded_process() {
 fn no_such_adapter() {
     let selector = Selector { adapter: Some("no such adapter".to_owned()), ..Selector::default() };
     says(block_on(selector.find()).map(|_| ()), &["no GPU adapter", "`no such adapter`", &adapter().get_info().name]);
+}
+
+#[test]
+fn a_destroyed_optimizer_gives_its_memory_back_and_not_the_callers() {
+    let (param, grad) = (buffer(64), buffer(64));
+    let mut builder = builder();
+    builder.bind(Group::DEFAULT, "theirs", &[16], param.slice(..), grad.slice(..));
+    let own = builder.tensor(Group::DEFAULT, "own", &[16]);
+    let optimizer = block_on(builder.build_async(&gpu().device, &gpu().queue)).unwrap();
+    let kept = optimizer.param(own).unwrap().buffer().clone();
+    let read = |buffer: &wgpu::Buffer| block_on(wgpu_optim::read_buffer(&gpu().device, &gpu().queue, buffer.slice(..)));
+    assert_eq!(read(&kept).unwrap(), vec![0; 64]);
+    optimizer.destroy();
+    assert!(read(&kept).is_err(), "a clone keeps a destroyed buffer alive");
+    assert_eq!(read(&param).unwrap(), vec![0; 64]);
+}
+
+#[test]
+fn steps_follow_a_read_that_is_not_awaited_yet() {
+    let mut builder = Optimizer::builder(Sgd { lr: 1.0, ..Sgd::default() });
+    let w = builder.tensor(Group::DEFAULT, "w", &[5]);
+    let mut optimizer = builder.build(&gpu().device, &gpu().queue).unwrap();
+    optimizer.write_grad(w, &[1.0; 5]).unwrap();
+    let mut reads = Vec::new();
+    for _ in 0..3 {
+        gpu().run(|encoder| optimizer.step(encoder)).unwrap();
+        reads.push((optimizer.read_param(w), optimizer.read_step_count()));
+    }
+    drop(optimizer);
+    for (at, (param, count)) in (1..).zip(reads) {
+        assert_eq!(block_on(param).unwrap(), [-(at as f32); 5]);
+        assert_eq!(block_on(count).unwrap(), at);
+    }
 }

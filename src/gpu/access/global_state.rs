@@ -1,7 +1,6 @@
 //! The losses of probes, the global state, the progress and the decisions, read and written outside of steps.
 
 use crate::gpu::Part;
-use crate::gpu::access::readback::read_buffer;
 use crate::gpu::build::spec::Tensor;
 use crate::gpu::layout::units::{CONTROL_HEAD, LOSS_BYTES, ROW_STEPS, VEC4};
 use crate::gpu::record::probed::Probed;
@@ -50,9 +49,8 @@ impl Part {
 
     /// Reads the global state that decisions keep from step to step, in the order of [`Rule::global_state`](crate::Rule::global_state); empty
     /// for most rules.
-    pub(crate) async fn read_global_state(&self) -> Result<Vec<f32>> {
-        let count = self.placement.classes[0].global_state.len();
-        self.read_floats(CONTROL_HEAD, count).await
+    pub(crate) fn read_global_state(&self) -> impl Future<Output = Result<Vec<f32>>> + use<> {
+        self.read_floats(CONTROL_HEAD, self.global_state_count())
     }
 
     /// Writes the global state, for example when states are restored, before the next submitted work.
@@ -72,16 +70,20 @@ impl Part {
 
     /// Reads the last step's decision for a tensor, in the order of [`Rule::decision`](crate::Rule::decision): S-Adam's `damp` and `lgi`,
     /// FlowAdam's `flow`.
-    pub(crate) async fn read_decision(&self, tensor: Tensor) -> Result<Vec<f32>> {
+    pub(crate) fn read_decision(&self, tensor: Tensor) -> impl Future<Output = Result<Vec<f32>>> + use<> {
         let class = &self.placement.classes[0];
-        let vec4s = class.global_state_vec4s() + self.spec.tensor(tensor)? * class.decision_vec4s();
-        self.read_floats(CONTROL_HEAD + vec4s as u64 * VEC4, class.decision.len()).await
+        let reading = self.spec.tensor(tensor).map(|tensor| {
+            let vec4s = class.global_state_vec4s() + tensor * class.decision_vec4s();
+            self.read_floats(CONTROL_HEAD + vec4s as u64 * VEC4, class.decision.len())
+        });
+        async move { reading?.await }
     }
 
     /// Reads the numbers that the rule keeps once per tensor.
-    pub(crate) async fn read_progress(&self, tensor: Tensor) -> Result<Vec<f32>> {
-        let (at, class) = (self.progress_at(self.spec.tensor(tensor)?), &self.placement.classes[0]);
-        self.read_floats(at, class.progress.len()).await
+    pub(crate) fn read_progress(&self, tensor: Tensor) -> impl Future<Output = Result<Vec<f32>>> + use<> {
+        let count = self.placement.classes[0].progress.len();
+        let reading = self.spec.tensor(tensor).map(|tensor| self.read_floats(self.progress_at(tensor), count));
+        async move { reading?.await }
     }
 
     /// Writes the numbers that are kept for a tensor, before the next submitted work.
@@ -117,14 +119,19 @@ impl Part {
     }
 
     /// The step count of a tensor on the GPU.
-    pub(crate) async fn read_tensor_step_count(&self, tensor: Tensor) -> Result<u64> {
-        let tensor = self.spec.tensor(tensor)?;
-        if !self.spec.around.partial {
-            return self.read_step_count().await;
-        }
+    pub(crate) fn read_tensor_step_count(&self, tensor: Tensor) -> impl Future<Output = Result<u64>> + use<> {
         let class = &self.placement.classes[0];
-        let numbers = self.read_floats(self.progress_at(tensor), class.kept_numbers().len()).await?;
-        Ok(numbers[class.progress.len()] as u64)
+        let (own, kept) = (class.progress.len(), class.kept_numbers().len());
+        let reading = self.spec.tensor(tensor).map(|tensor| {
+            let numbers = || self.read_floats(self.progress_at(tensor), kept);
+            if self.spec.around.partial { Ok(numbers()) } else { Err(self.read_step_count()) }
+        });
+        async move {
+            match reading? {
+                Ok(numbers) => Ok(numbers.await?[own] as u64),
+                Err(count) => count.await,
+            }
+        }
     }
 
     /// Sets the step count of a tensor.
@@ -143,11 +150,14 @@ impl Part {
         CONTROL_HEAD + self.placement.classes[0].progress_word(tensor) as u64 * 4
     }
 
-    async fn read_floats(&self, first: u64, count: usize) -> Result<Vec<f32>> {
-        if count == 0 {
-            return Ok(Vec::new());
+    fn read_floats(&self, first: u64, count: usize) -> impl Future<Output = Result<Vec<f32>>> + use<> {
+        let end = first + count as u64 * 4;
+        let bytes = (count > 0).then(|| self.read_bytes(self.kernels.control.slice(first..end)));
+        async move {
+            match bytes {
+                None => Ok(Vec::new()),
+                Some(bytes) => Ok(bytemuck::pod_collect_to_vec(&bytes.await?)),
+            }
         }
-        let slice = self.kernels.control.slice(first..first + count as u64 * 4);
-        Ok(bytemuck::pod_collect_to_vec(&read_buffer(&self.context.device, &self.context.queue, slice).await?))
     }
 }

@@ -1,16 +1,18 @@
-//! Reads and writes of numbers between host and GPU outside of steps. Reading is `async` and never blocks: natively the future polls the
-//! device whenever the executor polls the future.
+//! Reads and writes of numbers between host and GPU outside of steps. A read submits its copies at once and returns a future that
+//! borrows nothing: steps may follow while it waits, and several reads may be under way. The future never blocks: natively it polls the
+//! device whenever the executor polls it.
 
 use std::task::Poll;
 
-use futures::FutureExt as _;
 use futures::channel::oneshot;
 use futures::future::poll_fn;
 
 use crate::gpu::Part;
 use crate::gpu::build::blame::{check_device, destroyed, fault, is_destroyed};
+use crate::gpu::build::scope::{Answer, Boxed, Patience, Scope};
 use crate::gpu::build::spec::Tensor;
 use crate::gpu::layout::arena::Array;
+use crate::gpu::layout::tables::StateRun;
 use crate::gpu::layout::units::{CONTROL_HEAD, CONTROL_WORDS, RAN, bytes_of, keeps_precision};
 #[cfg(feature = "tools")]
 use crate::options::storage::Formats;
@@ -22,14 +24,40 @@ use crate::{Error, Result};
 /// # Errors
 /// The device was lost; the queue or the buffer belongs to another device or another wgpu instance; the buffer was destroyed or lacks
 /// `COPY_SRC`.
-pub async fn read_buffer(device: &wgpu::Device, queue: &wgpu::Queue, slice: wgpu::BufferSlice<'_>) -> Result<Vec<u8>> {
-    let size = slice.size().next_multiple_of(4);
+pub fn read_buffer(
+    device: &wgpu::Device,
+    queue: &wgpu::Queue,
+    slice: wgpu::BufferSlice<'_>,
+) -> impl Future<Output = Result<Vec<u8>>> + use<> {
+    let (device, begun) = (device.clone(), begin_read(device, queue, slice));
+    async move {
+        let Reading { staging, receiver, length, answer } = begun?;
+        if let Some(refusal) = answer.wait().await {
+            return Err(Error::Wgpu(refusal.to_string()));
+        }
+        let bytes = mapped(&device, &staging, receiver).await?[..length].to_vec();
+        // In a browser, dropping a buffer keeps its memory.
+        staging.destroy();
+        Ok(bytes)
+    }
+}
+
+/// A copy on its way to the host.
+struct Reading {
+    staging: wgpu::Buffer,
+    receiver: oneshot::Receiver<Result<(), wgpu::BufferAsyncError>>,
+    length: usize,
+    answer: Answer,
+}
+
+fn begin_read(device: &wgpu::Device, queue: &wgpu::Queue, slice: wgpu::BufferSlice<'_>) -> Result<Reading> {
+    let (length, size) = (slice.size() as usize, slice.size().next_multiple_of(4));
     check_device(device, queue)?;
     if let Some(fault) = fault(device, slice.buffer()) {
         return Err(Error::Usage(format!("the buffer to read {fault}")));
     }
     // The scope keeps wgpu's errors from the caller's error handler.
-    let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
+    let scope = Scope::open(device, wgpu::ErrorFilter::Validation, Patience::Later);
     let staging = device.create_buffer(&wgpu::BufferDescriptor {
         label: Some("read-back"),
         size,
@@ -44,11 +72,7 @@ pub async fn read_buffer(device: &wgpu::Device, queue: &wgpu::Queue, slice: wgpu
         let _ = sender.send(result);
     });
     queue.submit([encoder.finish()]);
-    if let Some(refusal) = scope.pop().now_or_never().flatten() {
-        return Err(Error::Wgpu(refusal.to_string()));
-    }
-    let view = mapped(device, &staging, receiver).await?;
-    Ok(view[..slice.size() as usize].to_vec())
+    Ok(Reading { staging, receiver, length, answer: scope.close() })
 }
 
 /// Waits until `staging` is mapped, without blocking, and returns its bytes.
@@ -78,48 +102,69 @@ pub(crate) async fn mapped(
 
 impl Part {
     /// Reads the parameters of a tensor in full precision: the numbers that steps change, with the master or remainder of half precision.
-    pub(crate) async fn read_param(&self, tensor: Tensor) -> Result<Vec<f32>> {
-        let tensor = self.spec.tensor(tensor)?;
-        let seen = self.read_seen(tensor).await?;
-        match self.precision(tensor) {
-            None => Ok(seen.values()),
-            Some(array) => {
-                let mut values = seen.values();
-                let own = self.own_elements(tensor);
-                values[own.clone()].copy_from_slice(&seen.part(own).precise(&self.read_packed(tensor, &array).await?));
-                Ok(values)
+    pub(crate) fn read_param(&self, tensor: Tensor) -> impl Future<Output = Result<Vec<f32>>> + use<> {
+        let read = |tensor| {
+            let rest =
+                self.precision(tensor).map(|array| (self.own_elements(tensor), self.read_packed(tensor, &array)));
+            (self.read_seen(tensor), rest)
+        };
+        let reading = self.spec.tensor(tensor).map(read);
+        async move {
+            let (seen, rest) = reading?;
+            let seen = seen.await?;
+            match rest {
+                None => Ok(seen.values()),
+                Some((own, rest)) => {
+                    let mut values = seen.values();
+                    values[own.clone()].copy_from_slice(&seen.part(own).precise(&rest.await?));
+                    Ok(values)
+                }
             }
         }
     }
 
     /// The parameters as the model sees them.
-    pub(crate) async fn read_seen(&self, tensor: usize) -> Result<Packed> {
+    pub(crate) fn read_seen(&self, tensor: usize) -> impl Future<Output = Result<Packed>> + use<> {
         let slice = self.placement.param(tensor);
-        self.read_tensor(tensor, slice, self.spec.tensors[tensor].formats.params.format()).await
+        self.read_tensor(tensor, slice, self.spec.tensors[tensor].formats.params.format())
     }
 
     /// Reads a tensor's gradients.
-    pub(crate) async fn read_grad(&self, tensor: Tensor) -> Result<Vec<f32>> {
-        let slice = self.grad(tensor)?;
-        let tensor = self.spec.tensor(tensor)?;
-        let grads = self.read_tensor(tensor, slice, self.spec.tensors[tensor].formats.grads).await?;
-        Ok(grads.values())
+    pub(crate) fn read_grad(&self, tensor: Tensor) -> impl Future<Output = Result<Vec<f32>>> + use<> {
+        let reading = self.grad(tensor).and_then(|slice| {
+            let tensor = self.spec.tensor(tensor)?;
+            Ok(self.read_tensor(tensor, slice, self.spec.tensors[tensor].formats.grads))
+        });
+        async move { Ok(reading?.await?.values()) }
     }
 
-    async fn read_tensor(&self, tensor: usize, slice: wgpu::BufferSlice<'_>, format: Format) -> Result<Packed> {
+    fn read_tensor(
+        &self,
+        tensor: usize,
+        slice: wgpu::BufferSlice<'_>,
+        format: Format,
+    ) -> impl Future<Output = Result<Packed>> + use<> {
         let info = &self.spec.tensors[tensor];
-        if info.used() == 0 {
-            return Ok(Packed::nearest(format, &[]));
-        }
-        if !slice.buffer().usage().contains(wgpu::BufferUsages::COPY_SRC) {
-            return Err(
-                info.error(format!("its buffer has usage {:?}, reading needs COPY_SRC", slice.buffer().usage()))
-            );
-        }
-        self.check_range(tensor, slice)?;
+        let (elements, usage) = (info.used() as usize, slice.buffer().usage());
         let used = slice.offset()..slice.offset() + bytes_of(info.used(), format);
-        let bytes = read_buffer(&self.context.device, &self.context.queue, slice.buffer().slice(used)).await?;
-        Ok(Packed::from_bytes(format, info.used() as usize, &bytes))
+        let bytes = if elements == 0 {
+            Ok(None)
+        } else if usage.contains(wgpu::BufferUsages::COPY_SRC) {
+            self.check_range(tensor, slice).map(|()| Some(self.read_bytes(slice.buffer().slice(used))))
+        } else {
+            Err(info.error(format!("its buffer has usage {usage:?}, reading needs COPY_SRC")))
+        };
+        async move {
+            match bytes? {
+                None => Ok(Packed::nearest(format, &[])),
+                Some(bytes) => Ok(Packed::from_bytes(format, elements, &bytes.await?)),
+            }
+        }
+    }
+
+    /// Reads a range of a buffer on the optimizer's device. The future is boxed, because each future around it holds it twice.
+    pub(crate) fn read_bytes(&self, slice: wgpu::BufferSlice<'_>) -> Boxed<Result<Vec<u8>>> {
+        Box::pin(read_buffer(&self.context.device, &self.context.queue, slice))
     }
 
     /// Writes the parameters of a tensor, before the next submitted work.
@@ -243,26 +288,34 @@ impl Part {
     }
 
     /// Reads a state of a tensor, in any storage.
-    pub(crate) async fn read_state(&self, tensor: Tensor, state: &str) -> Result<Vec<f32>> {
-        let tensor = self.spec.tensor(tensor)?;
-        Ok(self.read_packed(tensor, &self.array(tensor, state)?).await?.values())
+    pub(crate) fn read_state(&self, tensor: Tensor, state: &str) -> impl Future<Output = Result<Vec<f32>>> + use<> {
+        let reading = self.spec.tensor(tensor).and_then(|tensor| {
+            let array = self.array(tensor, state)?;
+            Ok(self.read_packed(tensor, &array))
+        });
+        async move { Ok(reading?.await?.values()) }
     }
 
     /// An array as it is stored.
-    pub(crate) async fn read_packed(&self, tensor: usize, array: &Array) -> Result<Packed> {
-        let mut values = array.pack(&[]);
-        for run in self.state_runs(tensor) {
+    pub(crate) fn read_packed(&self, tensor: usize, array: &Array) -> impl Future<Output = Result<Packed>> + use<> {
+        let read = |run: StateRun| {
             let arena = &self.kernels.dispatches[run.shard].arena.buffer;
-            let read =
-                async |stretch| read_buffer(&self.context.device, &self.context.queue, arena.slice(stretch)).await;
-            let bytes = read(array.stretch(&run)).await?;
-            let largest = match array.largest(&run) {
-                None => Vec::new(),
-                Some(stretch) => read(stretch).await?,
-            };
-            values.append(array.form.unpack(run.elements, &bytes, &largest));
+            let largest = array.largest(&run).map(|stretch| self.read_bytes(arena.slice(stretch)));
+            (run.elements, self.read_bytes(arena.slice(array.stretch(&run))), largest)
+        };
+        let runs: Vec<_> = self.state_runs(tensor).map(read).collect();
+        let (mut values, form) = (array.pack(&[]), array.form);
+        async move {
+            for (elements, bytes, largest) in runs {
+                let bytes = bytes.await?;
+                let largest = match largest {
+                    None => Vec::new(),
+                    Some(largest) => largest.await?,
+                };
+                values.append(form.unpack(elements, &bytes, &largest));
+            }
+            Ok(values)
         }
-        Ok(values)
     }
 
     /// Writes a state of a tensor, in any storage, before the next submitted work.
@@ -287,25 +340,31 @@ impl Part {
     }
 
     /// The step count on the GPU.
-    pub(crate) async fn read_step_count(&self) -> Result<u64> {
-        Ok(u64::from(self.read_control().await?[0]))
+    pub(crate) fn read_step_count(&self) -> impl Future<Output = Result<u64>> + use<> {
+        let control = self.read_control();
+        async move { Ok(u64::from(control.await?[0])) }
     }
 
     /// The count of steps that were skipped because a gradient was not finite.
-    pub(crate) async fn read_skipped(&self) -> Result<u64> {
-        Ok(u64::from(self.read_control().await?[2]))
+    pub(crate) fn read_skipped(&self) -> impl Future<Output = Result<u64>> + use<> {
+        let control = self.read_control();
+        async move { Ok(u64::from(control.await?[2])) }
     }
 
     /// The current loss scale; 1 if the optimizer has none.
-    pub(crate) async fn read_loss_scale(&self) -> Result<f32> {
-        Ok(f32::from_bits(self.read_control().await?[4]))
+    pub(crate) fn read_loss_scale(&self) -> impl Future<Output = Result<f32>> + use<> {
+        let control = self.read_control();
+        async move { Ok(f32::from_bits(control.await?[4])) }
     }
 
     /// The key of stochastic rounding, and the count of steps that rounded.
     #[cfg(feature = "tools")]
-    pub(crate) async fn read_rounding(&self) -> Result<(u32, u32)> {
-        let [_, _, _, _, _, _, rounding, rounded, ..] = self.read_control().await?;
-        Ok((rounding, rounded))
+    pub(crate) fn read_rounding(&self) -> impl Future<Output = Result<(u32, u32)>> + use<> {
+        let control = self.read_control();
+        async move {
+            let [_, _, _, _, _, _, rounding, rounded, ..] = control.await?;
+            Ok((rounding, rounded))
+        }
     }
 
     /// The formats of a tensor.
@@ -315,10 +374,9 @@ impl Part {
     }
 
     /// The head of `wo_Control`.
-    async fn read_control(&self) -> Result<[u32; CONTROL_WORDS]> {
-        let bytes =
-            read_buffer(&self.context.device, &self.context.queue, self.kernels.control.slice(..CONTROL_HEAD)).await?;
-        Ok(bytemuck::pod_read_unaligned(&bytes))
+    fn read_control(&self) -> impl Future<Output = Result<[u32; CONTROL_WORDS]>> + use<> {
+        let bytes = self.read_bytes(self.kernels.control.slice(..CONTROL_HEAD));
+        async move { Ok(bytemuck::pod_read_unaligned(&bytes.await?)) }
     }
 
     /// Sets the step count, for example when states are loaded.

@@ -2,6 +2,8 @@
 
 use crate::Result;
 use crate::gpu::Part;
+use crate::gpu::build::buffers::{OWNED, buffer};
+use crate::gpu::layout::units::VEC4;
 
 impl Part {
     /// Replaces a buffer of parameters, in the placement and in the specification.
@@ -20,7 +22,9 @@ impl Part {
             set.passes_mut().try_for_each(|pass| {
                 pass.group = self.pass_group(&pass.pipeline, index, &arena, &pass.table, pass.round);
                 if pass.without_grads.is_some() {
-                    pass.without_grads = Some(self.group_without_grads(index, &arena, &pass.table, &pass.pipeline)?);
+                    let unused = buffer(&self.context.device, &self.context.label, "stand-in", VEC4, OWNED)?;
+                    let group = self.group_without_grads(&unused, index, &arena, &pass.table, &pass.pipeline);
+                    pass.without_grads = Some(group);
                 }
                 Ok(())
             })

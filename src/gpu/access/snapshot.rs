@@ -328,9 +328,10 @@ pub(crate) fn were_probed(losses: &[f64]) -> bool {
 impl PartSnapshot {
     /// Waits for the copies, without blocking, and reads them.
     pub(crate) async fn contents(self) -> Result<Contents> {
-        let mut pages = Vec::with_capacity(self.pages.len());
+        let (mut pages, mut buffers) = (Vec::new(), Vec::new());
         for page in self.pages {
             pages.push(mapped(&self.device, &page.buffer, page.arrived).await?);
+            buffers.push(page.buffer);
         }
         let stretch = |copied: PageOffset, part: Stretch| -> &[u8] {
             &pages[copied.page][(copied.offset + part.start) as usize..(copied.offset + part.end) as usize]
@@ -368,6 +369,9 @@ impl PartSnapshot {
             }
             Arrays { name: tensor.name, group: tensor.group, shape: tensor.shape, arrays, progress }
         });
-        Ok(Contents { control, global_state, losses, tensors: tensors.collect() })
+        let contents = Contents { control, global_state, losses, tensors: tensors.collect() };
+        // In a browser, dropping a buffer keeps its memory.
+        buffers.iter().for_each(wgpu::Buffer::destroy);
+        Ok(contents)
     }
 }

@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use futures::FutureExt as _;
 
+use crate::gpu::build::scope::{Patience, Scope};
 use crate::gpu::build::spec::{Home, Mask, Slice, Spec, TensorInfo};
 use crate::{Error, Result};
 
@@ -96,6 +97,9 @@ pub(crate) fn lost() -> Error {
 /// # Errors
 /// The device was lost; the queue belongs to another device.
 pub(crate) fn check_device(device: &wgpu::Device, queue: &wgpu::Queue) -> Result<()> {
+    if cfg!(target_arch = "wasm32") {
+        return Ok(());
+    }
     let usage = wgpu::BufferUsages::COPY_DST;
     let own = device.create_buffer(&wgpu::BufferDescriptor { label: None, size: 16, usage, mapped_at_creation: false });
     if State::of(&own) == State::Invalid {
@@ -140,6 +144,39 @@ fn bound(tensors: &[TensorInfo]) -> impl Iterator<Item = (&TensorInfo, &'static 
         let ranges = param.map(|p| ("parameters", p)).into_iter().chain(grad.map(|g| ("gradients", g)));
         ranges.map(move |(what, slice)| (tensor, what, slice))
     })
+}
+
+/// The error to report after a device refused an optimizer with the buffers of this specification. Natively [`check_bound`] came before, so
+/// that the refusal has another reason. A browser tells of a buffer of another device only here.
+pub(crate) async fn blame(device: &wgpu::Device, refusal: &wgpu::Error, spec: &Spec) -> Error {
+    for (tensor, what, slice) in bound(&spec.tensors) {
+        if tensor.elements > 0 && is_foreign(device, &slice.buffer).await {
+            return tensor.error(format!("the buffer of its {what} belongs to another device than the optimizer"));
+        }
+    }
+    Error::Wgpu(refusal.to_string())
+}
+
+async fn is_foreign(device: &wgpu::Device, buffer: &wgpu::Buffer) -> bool {
+    let scope = Scope::open(device, wgpu::ErrorFilter::Validation, Patience::Later);
+    let entry = wgpu::BindGroupLayoutEntry {
+        binding: 0,
+        visibility: wgpu::ShaderStages::COMPUTE,
+        ty: wgpu::BindingType::Buffer {
+            ty: wgpu::BufferBindingType::Storage { read_only: true },
+            has_dynamic_offset: false,
+            min_binding_size: None,
+        },
+        count: None,
+    };
+    let layout = wgpu::BindGroupLayoutDescriptor { label: None, entries: &[entry] };
+    let resource = wgpu::BufferBinding { buffer, offset: 0, size: wgpu::BufferSize::new(16) };
+    let _ = device.create_bind_group(&wgpu::BindGroupDescriptor {
+        label: None,
+        layout: &device.create_bind_group_layout(&layout),
+        entries: &[wgpu::BindGroupEntry { binding: 0, resource: wgpu::BindingResource::Buffer(resource) }],
+    });
+    scope.close().wait().await.is_some()
 }
 
 impl TensorInfo {

@@ -1,11 +1,11 @@
 //! The crate's buffers: their names, their sizes, and their creation. A plan lists all buffers with their sizes before a device exists;
 //! construction creates only buffers of the plan.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use futures::FutureExt as _;
-
+use crate::gpu::build::scope::{Answer, Patience, Scope};
 use crate::gpu::layout::units::VEC4;
 use crate::{Error, Result};
 
@@ -129,6 +129,53 @@ pub(crate) struct Buffers<'a> {
     pub(crate) sizes: &'a Sizes,
     /// The contents of the arenas, for errors.
     pub(crate) contents: &'a [String],
+    pub(crate) made: &'a Made,
+}
+
+/// The buffers that a construction made so far, and the answers about their memory that are still to come.
+pub(crate) struct Made {
+    patience: Patience,
+    buffers: RefCell<Vec<wgpu::Buffer>>,
+    answers: RefCell<Vec<Request>>,
+}
+
+/// A request for memory, and its answer.
+struct Request {
+    what: String,
+    bytes: u64,
+    answer: Answer,
+}
+
+/// Every buffer of an optimizer that the crate created.
+#[derive(Debug, Default)]
+pub(crate) struct Owned(Vec<wgpu::Buffer>);
+
+impl Owned {
+    /// Gives the memory back. wgpu does so by itself where a buffer is dropped, but not in a browser.
+    pub(crate) fn destroy(&self) {
+        self.0.iter().for_each(wgpu::Buffer::destroy);
+    }
+}
+
+impl Made {
+    pub(crate) fn new(patience: Patience) -> Self {
+        Self { patience, buffers: RefCell::default(), answers: RefCell::default() }
+    }
+
+    /// The buffers, once every answer has come.
+    ///
+    /// # Errors
+    /// A buffer found no memory; the others gave theirs back.
+    pub(crate) async fn all(self) -> Result<Owned> {
+        let owned = Owned(self.buffers.into_inner());
+        for request in self.answers.into_inner() {
+            if request.answer.wait().await.is_some() {
+                owned.destroy();
+                return Err(Error::OutOfMemory { what: request.what, bytes: request.bytes });
+            }
+        }
+        Ok(owned)
+    }
 }
 
 impl Buffers<'_> {
@@ -140,7 +187,20 @@ impl Buffers<'_> {
         };
         let size = self.sizes.of(which);
         debug_assert!(size > 0, "{what} is not planned");
-        buffer(self.device, self.label, &what, size, usage)
+        self.extra(&what, size, usage)
+    }
+
+    /// Creates a buffer that no plan lists, because it lives only while an optimizer is built.
+    pub(crate) fn extra(&self, what: &str, size: u64, usage: wgpu::BufferUsages) -> Result<wgpu::Buffer> {
+        let what = format!("{} {what}", self.label);
+        let (buffer, answer) = request(self.device, &what, size, usage, self.made.patience);
+        self.made.buffers.borrow_mut().push(buffer.clone());
+        match answer {
+            Answer::Known(None) => {}
+            Answer::Known(Some(_)) => return Err(Error::OutOfMemory { what, bytes: size }),
+            answer @ Answer::Later(_) => self.made.answers.borrow_mut().push(Request { what, bytes: size, answer }),
+        }
+        Ok(buffer)
     }
 
     /// Creates the buffers that hold tensors.
@@ -165,7 +225,7 @@ impl Buffers<'_> {
     }
 }
 
-/// Creates a buffer. If the GPU has no memory for the buffer, the error names the buffer.
+/// Creates a buffer outside of a construction. If the GPU has no memory for the buffer, the error names the buffer.
 pub(crate) fn buffer(
     device: &wgpu::Device,
     label: &str,
@@ -173,16 +233,28 @@ pub(crate) fn buffer(
     size: u64,
     usage: wgpu::BufferUsages,
 ) -> Result<wgpu::Buffer> {
-    let scope = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
-    let label = format!("{label} {what}");
-    let buffer =
-        device.create_buffer(&wgpu::BufferDescriptor { label: Some(&label), size, usage, mapped_at_creation: false });
-    #[cfg(test)]
-    created::note(&label, size);
-    match scope.pop().now_or_never().flatten() {
-        Some(_) => Err(Error::OutOfMemory { what: label, bytes: size }),
+    let what = format!("{label} {what}");
+    let (buffer, answer) = request(device, &what, size, usage, Patience::Now);
+    match answer.now() {
+        Some(_) => Err(Error::OutOfMemory { what, bytes: size }),
         None => Ok(buffer),
     }
+}
+
+/// Creates a buffer, and asks whether it found memory.
+fn request(
+    device: &wgpu::Device,
+    label: &str,
+    size: u64,
+    usage: wgpu::BufferUsages,
+    patience: Patience,
+) -> (wgpu::Buffer, Answer) {
+    let scope = Scope::open(device, wgpu::ErrorFilter::OutOfMemory, patience);
+    let buffer =
+        device.create_buffer(&wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false });
+    #[cfg(test)]
+    created::note(label, size);
+    (buffer, scope.close())
 }
 
 /// A buffer that may not exist yet.

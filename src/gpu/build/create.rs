@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use crate::{Error, Result};
 use futures::FutureExt as _;
 
 use crate::gpu::access::telemetry::Telemetry;
-use crate::gpu::build::blame::{check_bound, check_device};
-use crate::gpu::build::buffers::{Buffers, OWNED, Source, TABLE, Which, buffer};
+use crate::gpu::build::blame::{blame, check_bound, check_device};
+use crate::gpu::build::buffers::{Buffers, Made, OWNED, Source, TABLE, Which};
 use crate::gpu::build::builder::Builder;
 use crate::gpu::build::joint::{Joint, JointPlan};
 use crate::gpu::build::plan::Plan;
+use crate::gpu::build::scope::{Patience, Scope};
 use crate::gpu::build::spec::{Slice, Spec};
 use crate::gpu::hyper::scalars::Scalars;
 use crate::gpu::kernel::arena::Arena;
@@ -33,6 +33,7 @@ use crate::gpu::{Optimizer, Part};
 use crate::optim::procedure::evaluation::Evaluations;
 use crate::optim::rule::Rule;
 use crate::options::storage::half::rounding_key;
+use crate::{Error, Result};
 
 /// The factories of an optimizer's buffers and pipelines.
 struct Maker<'a> {
@@ -43,9 +44,19 @@ struct Maker<'a> {
     number: usize,
 }
 
+impl Maker<'_> {
+    /// A buffer for a binding that an entry point does not use.
+    fn stand_in(&self) -> Result<wgpu::Buffer> {
+        self.buffers.extra("stand-in", VEC4, OWNED)
+    }
+}
+
 impl Builder {
     /// Creates every buffer, bind group and pipeline of an optimizer on this device. The builder stays as it is: it may build again, and
     /// its handles belong to every optimizer that it builds. `build` may run on any thread and never waits.
+    ///
+    /// In a browser, the device answers later: errors that only the device finds reach its `uncapturederror` event. Call
+    /// [`build_async`](Self::build_async) there.
     ///
     /// # Errors
     /// No tensor; a setting out of range, a name given twice, a handle of another builder; a range that is misaligned, of the wrong
@@ -53,6 +64,29 @@ impl Builder {
     /// instance; a queue of another device; a lost device; a limit of the device that is too low; two rules that evaluate the objective
     /// inside the step; row sets with tensors of other rows, or with a mask that does not fit.
     pub fn build(&self, device: &wgpu::Device, queue: &wgpu::Queue) -> Result<Optimizer> {
+        // Natively every answer is known at once, and in a browser no question was asked.
+        let built = self.construct(device, queue, Patience::Now).now_or_never();
+        built.unwrap_or_else(|| Err(Error::Wgpu("the device did not answer at once: call build_async".to_owned())))
+    }
+
+    /// As [`build`](Self::build), and waits without blocking until the device has created everything. In a browser this is the call that
+    /// reports every error: a buffer of another device, memory that was not found, a device that was lost.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build); the device was lost.
+    pub async fn build_async(&self, device: &wgpu::Device, queue: &wgpu::Queue) -> Result<Optimizer> {
+        let optimizer = self.construct(device, queue, Patience::Later).await?;
+        // In a browser a lost device reports no errors, but it maps no buffer.
+        match optimizer.read_step_count().await {
+            Ok(_) => Ok(optimizer),
+            Err(error) => {
+                optimizer.destroy();
+                Err(error)
+            }
+        }
+    }
+
+    async fn construct(&self, device: &wgpu::Device, queue: &wgpu::Queue, patience: Patience) -> Result<Optimizer> {
         let spec = self.settled()?;
         let software = device.adapter_info().device_type == wgpu::DeviceType::Cpu;
         let (specs, directory) = spec.divide();
@@ -61,18 +95,24 @@ impl Builder {
         let joint = JointPlan::new(&specs, &plans, &device.limits())?;
         check_device(device, queue)?;
         check_bound(device, &spec)?;
-        let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
-        let made = self.create(specs, plans, &joint, device, queue);
-        // Natively wgpu reports an error at once. A browser reports it later, to the error handler of the device.
-        let error = scope.pop().now_or_never().flatten();
-        let (parts, exchange) = made?;
-        match error {
+        let made = Made::new(patience);
+        let scope = Scope::open(device, wgpu::ErrorFilter::Validation, patience);
+        let created = self.create(specs, plans, &joint, (device, queue), &made);
+        let answer = scope.close();
+        // A buffer that found no memory makes every use of it an error too: the memory comes first.
+        let owned = made.all().await?;
+        let (parts, exchange) = created.inspect_err(|_| owned.destroy())?;
+        match answer.wait().await {
             None => {
                 let memory_usage = joint.memory_usage(parts.iter().map(|part| &part.memory_usage));
                 let evaluations = Evaluations::default();
-                Ok(Optimizer { spec, parts, directory, exchange, evaluations, memory_usage })
+                Ok(Optimizer { spec, parts, directory, exchange, evaluations, memory_usage, owned })
             }
-            Some(error) => Err(Error::Wgpu(error.to_string())),
+            Some(error) => {
+                let error = blame(device, &error, &spec).await;
+                owned.destroy();
+                Err(error)
+            }
         }
     }
 }
@@ -84,11 +124,11 @@ impl Builder {
         specs: Vec<Spec>,
         plans: Vec<Plan>,
         plan: &JointPlan,
-        device: &wgpu::Device,
-        queue: &wgpu::Queue,
+        (device, queue): (&wgpu::Device, &wgpu::Queue),
+        made: &Made,
     ) -> Result<(Vec<Part>, Option<Exchange>)> {
         let compiler = Compiler { device, label: &self.label, cache: self.cache.as_ref() };
-        let buffers = Buffers { device, queue, label: &self.label, sizes: &plan.sizes, contents: &[] };
+        let buffers = Buffers { device, queue, label: &self.label, sizes: &plan.sizes, contents: &[], made };
         let joint = plan.create(&buffers)?;
         let is_joint = specs.len() > 1;
         let mut parts = Vec::with_capacity(specs.len());
@@ -97,7 +137,7 @@ impl Builder {
             let rule = spec.rule().name();
             let label = if is_joint { format!("{} {rule}", self.label) } else { self.label.clone() };
             let buffers =
-                Buffers { device, queue, label: &label, sizes: &plan.sizes.clone(), contents: &plan.contents() };
+                Buffers { device, queue, label: &label, sizes: &plan.sizes.clone(), contents: &plan.contents(), made };
             let compiler = Compiler { label: &label, ..compiler };
             let maker = Maker { buffers: &buffers, compiler: &compiler, joint: &joint, number };
             parts.push(Part::create(self, spec, plan, &maker)?);
@@ -184,7 +224,7 @@ impl Part {
             let class = &pipelines[self.placement.layout.shards[shard].class];
             let made = self.create_dispatches(maker, shard, class)?;
             for fill in class.fill.iter().chain(&class.setup) {
-                self.fill_states(shard, &made, fill)?;
+                self.fill_states(maker, shard, &made, fill)?;
             }
             self.kernels.dispatches.push(made);
         }
@@ -206,7 +246,8 @@ impl Part {
         };
         let mut update = pass(&class.update, &shard.chunks, &chunks, 0);
         if update.group.is_none() && (class.swap.is_some() || class.evaluation.is_some()) {
-            update.without_grads = Some(self.group_without_grads(index, &arena, &chunks, &class.update)?);
+            let unused = maker.stand_in()?;
+            update.without_grads = Some(self.group_without_grads(&unused, index, &arena, &chunks, &class.update));
         }
         let stats = class.stats.iter().enumerate();
         Ok(DispatchSet {
@@ -328,23 +369,23 @@ impl Part {
     /// buffer takes their place.
     pub(crate) fn group_without_grads(
         &self,
+        unused: &wgpu::Buffer,
         index: usize,
         arena: &Arena,
         table: &wgpu::Buffer,
         pipeline: &Pipeline,
-    ) -> Result<wgpu::BindGroup> {
+    ) -> wgpu::BindGroup {
         let window = self.placement.layout.shards[index].param.clone();
-        let unused = buffer(&self.context.device, &self.context.label, "stand-in", VEC4, OWNED)?;
-        Ok(bind_group(&self.context.device, &self.context.label, pipeline, |name| match name {
+        bind_group(&self.context.device, &self.context.label, pipeline, |name| match name {
             "wo_grads" => unused.as_entire_binding(),
             "wo_mask" => self.mask_binding(index),
             _ => self.resource(name, window.clone(), arena, table, 0),
-        }))
+        })
     }
 
     /// Writes the first values of states that do not start at zero.
-    fn fill_states(&self, index: usize, shard: &DispatchSet, fill: &Pipeline) -> Result<()> {
-        let group = self.group_without_grads(index, &shard.arena, &shard.update.table, fill)?;
+    fn fill_states(&self, maker: &Maker<'_>, index: usize, shard: &DispatchSet, fill: &Pipeline) -> Result<()> {
+        let group = self.group_without_grads(&maker.stand_in()?, index, &shard.arena, &shard.update.table, fill);
         let mut encoder = self
             .context
             .device
@@ -414,6 +455,12 @@ const _: () = {
     const fn may_cross_threads<T: Send + Sync>() {}
     may_cross_threads::<Optimizer>();
     may_cross_threads::<Builder>();
+    // A future of any thread may build.
+    fn may_move<T: Send>(_: T) {}
+    fn building(builder: &Builder, device: &wgpu::Device, queue: &wgpu::Queue) {
+        may_move(builder.build_async(device, queue));
+    }
+    let _ = building;
 };
 
 #[cfg(all(test, feature = "tools"))]

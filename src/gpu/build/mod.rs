@@ -14,5 +14,6 @@ pub(crate) mod plan;
 pub(crate) mod ranges;
 mod row_checks;
 mod rows;
+pub(crate) mod scope;
 mod settings;
 pub(crate) mod spec;

@@ -413,9 +413,10 @@ impl Scalars {
 }
 
 /// Polls the device until `settled`, so that the callbacks of finished work run. The function does not wait for unfinished work. One poll is
-/// not enough, because the poll of another thread may have taken the callbacks and not run them yet.
+/// not enough, because the poll of another thread may have taken the callbacks and not run them yet. A browser runs
+/// callbacks between tasks, never within a poll.
 fn settle(context: &Context, mut settled: impl FnMut() -> bool) -> bool {
-    const LOOKS: usize = 2000;
+    const LOOKS: usize = if cfg!(target_arch = "wasm32") { 1 } else { 2000 };
     (0..LOOKS).any(|_| {
         context.poll();
         settled() || {

@@ -1,8 +1,7 @@
 //! The caller's device and queue, and the only ways in which an optimizer writes to them and submits: each reports what wgpu refuses.
 
-use futures::FutureExt as _;
-
 use crate::gpu::build::blame::{lost, works};
+use crate::gpu::build::scope::{Patience, Scope};
 use crate::{Error, Result};
 
 /// The caller's device with the label of everything that is made on it.
@@ -47,10 +46,10 @@ impl Context {
         self.scoped(|| _ = self.queue.submit([encoder.finish()]))
     }
 
-    /// Keeps wgpu's errors from the error handler of the program. In a browser they arrive later.
+    /// Keeps wgpu's errors from the error handler of the program. In a browser they arrive later, and go there.
     fn scoped(&self, call: impl FnOnce()) -> Result<()> {
-        let scope = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let scope = Scope::open(&self.device, wgpu::ErrorFilter::Validation, Patience::Now);
         call();
-        scope.pop().now_or_never().flatten().map_or(Ok(()), |refusal| Err(Error::Wgpu(refusal.to_string())))
+        scope.close().now().map_or(Ok(()), |refusal| Err(Error::Wgpu(refusal.to_string())))
     }
 }

@@ -1,6 +1,9 @@
 //! Tests: every text of the registry validates, translates to every language that naga writes, and holds only code that a pipeline runs.
 
 use std::collections::HashSet;
+use std::fs::File;
+use std::io::Write as _;
+use std::sync::Mutex;
 
 use naga::{Block, Expression, Function, Handle, Statement};
 
@@ -212,8 +215,20 @@ fn storage_texts(class: &Class) -> Vec<Text> {
     stages.map(text).collect()
 }
 
+/// Writes a text to the file that `WGPU_OPTIM_TEXTS` names, one JSON object per line: `crates/web/tests` give the texts to a browser's
+/// compiler.
+fn export(what: &str, wgsl: &str) {
+    static FILE: Mutex<()> = Mutex::new(());
+    let Some(path) = std::env::var_os("WGPU_OPTIM_TEXTS") else { return };
+    let line = serde_json::json!({ "name": what, "wgsl": wgsl });
+    let _one = FILE.lock().expect("no writer panics");
+    let mut file = File::options().create(true).append(true).open(path).expect("it opens");
+    writeln!(file, "{line}").expect("it is written");
+}
+
 fn check(text: &Text) {
     let Text { what, wgsl, .. } = text;
+    export(what, wgsl);
     let checked = Checked::new(wgsl).unwrap_or_else(|e| panic!("{what}: {e}"));
     for target in Target::ALL {
         let written = match checked.translate(target) {

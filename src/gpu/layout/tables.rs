@@ -53,6 +53,22 @@ pub(crate) fn fold(n: usize, limit: u32) -> (u32, u32) {
     (n.div_ceil(y) as u32, y as u32)
 }
 
+/// Checks that the records of all chunks fit into the host's address space, with room for the copies that are made of them. Only a page
+/// can have too little: there, memory that is not found ends the program.
+fn check_room(items: &[Item], address_space: u64) -> Result<()> {
+    const COPIES: u64 = 3;
+    let chunks: u64 = items.iter().map(|item| item.elements.div_ceil(item.chunk)).sum();
+    let needs = chunks.saturating_mul(COPIES * size_of::<Chunk>() as u64);
+    if needs <= address_space {
+        return Ok(());
+    }
+    let elements: u64 = items.iter().map(|item| item.elements).sum();
+    Err(Error::Usage(format!(
+        "the tables of {elements} elements need {needs} bytes on the host, which can address {address_space}: put the tensors into several \
+         optimizers"
+    )))
+}
+
 impl Layout {
     pub(crate) fn new(items: &[Item], limits: Limits) -> Result<Self> {
         let mut order: Vec<usize> = (0..items.len()).collect();
@@ -60,6 +76,7 @@ impl Layout {
             let item = &items[i];
             (item.class, item.param.buffer, item.grad.as_ref().map(|g| g.buffer), item.param.offset, i)
         });
+        check_room(items, isize::MAX as u64)?;
         let mut layout = Self {
             tensors: vec![TensorRow::default(); items.len()],
             parts: vec![Vec::new(); items.len()],
@@ -317,6 +334,15 @@ mod tests {
         items[0].grad = Some(Place { buffer: 0, offset: 1 << 20, size: 4000, unit: VEC4 });
         let error = Layout::new(&items, LIMITS).unwrap_err().to_string();
         assert!(error.contains("65536"), "{error}");
+    }
+
+    #[test]
+    fn tables_that_no_address_space_holds_are_refused() {
+        // 400 tensors of 1 GiB in a page, which addresses 2 GiB.
+        let items = items(&[(1 << 28, 0); 400], false);
+        let error = check_room(&items, i32::MAX as u64).expect_err("10 GB of tables").to_string();
+        assert!(error.contains("107374182400 elements") && error.contains("2147483647"), "{error}");
+        assert!(check_room(&items, i64::MAX as u64).is_ok());
     }
 
     #[test]

@@ -30,12 +30,15 @@ impl Optimizer {
     ///
     /// # Errors
     /// The device was lost.
-    pub async fn read_global_state(&self) -> Result<Vec<f32>> {
-        let mut values = Vec::new();
-        for part in &self.parts {
-            values.extend(part.read_global_state().await?);
+    pub fn read_global_state(&self) -> impl Future<Output = Result<Vec<f32>>> + use<> {
+        let states: Vec<_> = self.parts.iter().map(Part::read_global_state).collect();
+        async move {
+            let mut values = Vec::new();
+            for state in states {
+                values.extend(state.await?);
+            }
+            Ok(values)
         }
-        Ok(values)
     }
 
     /// Writes the global state, for example when states are restored, before the next submitted work.
@@ -64,9 +67,9 @@ impl Optimizer {
     ///
     /// # Errors
     /// The handle belongs to another optimizer; the device was lost.
-    pub async fn read_decision(&self, tensor: Tensor) -> Result<Vec<f32>> {
-        let (part, tensor) = self.of_tensor(tensor)?;
-        part.read_decision(tensor).await
+    pub fn read_decision(&self, tensor: Tensor) -> impl Future<Output = Result<Vec<f32>>> + use<> {
+        let reading = self.of_tensor(tensor).map(|(part, tensor)| part.read_decision(tensor));
+        async move { reading?.await }
     }
 
     /// The part with the rule that probes, or else the first part.

@@ -15,6 +15,7 @@ mod telemetry;
 mod warp;
 
 use crate::Result;
+use crate::gpu::build::buffers::Owned;
 use crate::gpu::build::builder::Builder;
 use crate::gpu::build::division::{Directory, InPart};
 use crate::gpu::build::spec::{Group, Slice, Spec, Tensor};
@@ -62,12 +63,21 @@ pub struct Optimizer {
     /// `Some` if the parts share a clip by global norm or a test for finite numbers.
     pub(crate) exchange: Option<Exchange>,
     pub(crate) memory_usage: MemoryUsage,
+    /// The buffers of every part.
+    pub(crate) owned: Owned,
 }
 
 impl Optimizer {
     /// A builder of an optimizer. Its [`Group::DEFAULT`](crate::Group::DEFAULT) holds `rule`.
     pub fn builder(rule: impl Into<Box<dyn Rule>>) -> Builder {
         Builder::new(rule.into())
+    }
+
+    /// Gives the memory of the optimizer's own buffers back, without waiting for the optimizer and the clones of its buffers to be dropped.
+    /// In a browser only this call does: there, dropping a buffer leaves it to the garbage collector, which does not see its size. Work that
+    /// was submitted runs to its end; do not submit recorded steps after this call. The caller's buffers stay as they are.
+    pub fn destroy(self) {
+        self.owned.destroy();
     }
 
     /// The current settings of a group. A setting with a schedule has the value from the builder.

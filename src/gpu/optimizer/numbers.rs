@@ -16,18 +16,18 @@ impl Optimizer {
     ///
     /// # Errors
     /// The device was lost; the caller's buffer lacks `COPY_SRC`.
-    pub async fn read_param(&self, tensor: Tensor) -> Result<Vec<f32>> {
-        let (part, tensor) = self.of_tensor(tensor)?;
-        part.read_param(tensor).await
+    pub fn read_param(&self, tensor: Tensor) -> impl Future<Output = Result<Vec<f32>>> + use<> {
+        let reading = self.of_tensor(tensor).map(|(part, tensor)| part.read_param(tensor));
+        async move { reading?.await }
     }
 
     /// Reads a tensor's gradients.
     ///
     /// # Errors
     /// As [`read_param`](Self::read_param); the tensor was bound without gradients.
-    pub async fn read_grad(&self, tensor: Tensor) -> Result<Vec<f32>> {
-        let (part, tensor) = self.of_tensor(tensor)?;
-        part.read_grad(tensor).await
+    pub fn read_grad(&self, tensor: Tensor) -> impl Future<Output = Result<Vec<f32>>> + use<> {
+        let reading = self.of_tensor(tensor).map(|(part, tensor)| part.read_grad(tensor));
+        async move { reading?.await }
     }
 
     /// Writes the parameters of a tensor, before the next submitted work. In half precision this rounds to nearest, and writes the master or
@@ -64,9 +64,9 @@ impl Optimizer {
     ///
     /// # Errors
     /// The rule keeps no state of this name; the device was lost.
-    pub async fn read_state(&self, tensor: Tensor, state: &str) -> Result<Vec<f32>> {
-        let (part, tensor) = self.of_tensor(tensor)?;
-        part.read_state(tensor, state).await
+    pub fn read_state(&self, tensor: Tensor, state: &str) -> impl Future<Output = Result<Vec<f32>>> + use<> {
+        let reading = self.of_tensor(tensor).map(|(part, tensor)| part.read_state(tensor, state));
+        async move { reading?.await }
     }
 
     /// Writes a state of a tensor, in any storage, before the next submitted work. Rounds to nearest.
@@ -83,22 +83,29 @@ impl Optimizer {
     ///
     /// # Errors
     /// The device was lost.
-    pub async fn read_step_count(&self) -> Result<u64> {
-        let mut most = 0;
-        for part in &self.parts {
-            most = most.max(part.read_step_count().await?);
+    pub fn read_step_count(&self) -> impl Future<Output = Result<u64>> + use<> {
+        let counts: Vec<_> = self.parts.iter().map(Part::read_step_count).collect();
+        async move {
+            let mut most = 0;
+            for count in counts {
+                most = most.max(count.await?);
+            }
+            Ok(most)
         }
-        Ok(most)
     }
 
     /// The step count of the rule of a group; 0 if no tensor has this rule.
     ///
     /// # Errors
     /// The handle belongs to another optimizer; the device was lost.
-    pub async fn read_step_count_of(&self, group: Group) -> Result<u64> {
-        match self.directory.group(&self.spec, group)? {
-            Some(place) => self.parts[place.part].read_step_count().await,
-            None => Ok(0),
+    pub fn read_step_count_of(&self, group: Group) -> impl Future<Output = Result<u64>> + use<> {
+        let place = self.directory.group(&self.spec, group);
+        let reading = place.map(|place| place.map(|place| self.parts[place.part].read_step_count()));
+        async move {
+            match reading? {
+                Some(reading) => reading.await,
+                None => Ok(0),
+            }
         }
     }
 
@@ -106,10 +113,13 @@ impl Optimizer {
     ///
     /// # Errors
     /// The device was lost.
-    pub async fn read_skipped(&self) -> Result<u64> {
-        match self.parts.first() {
-            Some(part) => part.read_skipped().await,
-            None => Ok(0),
+    pub fn read_skipped(&self) -> impl Future<Output = Result<u64>> + use<> {
+        let reading = self.parts.first().map(Part::read_skipped);
+        async move {
+            match reading {
+                Some(reading) => reading.await,
+                None => Ok(0),
+            }
         }
     }
 
@@ -117,10 +127,13 @@ impl Optimizer {
     ///
     /// # Errors
     /// The device was lost.
-    pub async fn read_loss_scale(&self) -> Result<f32> {
-        match self.parts.first() {
-            Some(part) => part.read_loss_scale().await,
-            None => Ok(1.0),
+    pub fn read_loss_scale(&self) -> impl Future<Output = Result<f32>> + use<> {
+        let reading = self.parts.first().map(Part::read_loss_scale);
+        async move {
+            match reading {
+                Some(reading) => reading.await,
+                None => Ok(1.0),
+            }
         }
     }
 
@@ -128,18 +141,18 @@ impl Optimizer {
     ///
     /// # Errors
     /// The handle belongs to another optimizer; the device was lost.
-    pub async fn read_progress(&self, tensor: Tensor) -> Result<Vec<f32>> {
-        let (part, tensor) = self.of_tensor(tensor)?;
-        part.read_progress(tensor).await
+    pub fn read_progress(&self, tensor: Tensor) -> impl Future<Output = Result<Vec<f32>>> + use<> {
+        let reading = self.of_tensor(tensor).map(|(part, tensor)| part.read_progress(tensor));
+        async move { reading?.await }
     }
 
     /// The step count of a tensor on the GPU: that of its rule, without the steps that left out the tensor.
     ///
     /// # Errors
     /// The handle belongs to another optimizer; the device was lost.
-    pub async fn read_tensor_step_count(&self, tensor: Tensor) -> Result<u64> {
-        let (part, tensor) = self.of_tensor(tensor)?;
-        part.read_tensor_step_count(tensor).await
+    pub fn read_tensor_step_count(&self, tensor: Tensor) -> impl Future<Output = Result<u64>> + use<> {
+        let reading = self.of_tensor(tensor).map(|(part, tensor)| part.read_tensor_step_count(tensor));
+        async move { reading?.await }
     }
 
     /// Sets the step count of a tensor, up to 2²⁴, for example when states are loaded. The progress of a rule that keeps one becomes that of as
@@ -184,8 +197,8 @@ impl Optimizer {
 
     /// The parameters of a tensor as the model sees them, by its index.
     #[cfg(feature = "tools")]
-    pub(crate) async fn read_seen(&self, tensor: usize) -> Result<Packed> {
+    pub(crate) fn read_seen(&self, tensor: usize) -> impl Future<Output = Result<Packed>> + use<> {
         let InPart { part, index } = self.directory.tensors()[tensor];
-        self.parts[part].read_seen(index).await
+        self.parts[part].read_seen(index)
     }
 }

@@ -3,9 +3,8 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use futures::FutureExt as _;
-
 use crate::gpu::Part;
+use crate::gpu::build::scope::{Patience, Scope};
 use crate::gpu::build::spec::{Slice, Tensor, index_of};
 use crate::gpu::kernel::kernels::{Kind, Offsets, Pass};
 use crate::gpu::kernel::pipelines::{Pipeline, bind_group};
@@ -52,11 +51,11 @@ impl DynamicGradients {
 impl Part {
     /// Makes the dispatches that read the named gradients, before the step records anything.
     fn bind_dynamic(&self, dynamic: &mut DynamicGradients, kinds: impl IntoIterator<Item = Kind>) -> Result<()> {
-        let scope = self.context.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let scope = Scope::open(&self.context.device, wgpu::ErrorFilter::Validation, Patience::Now);
         for kind in kinds {
             self.bind_runs(dynamic, kind);
         }
-        scope.pop().now_or_never().flatten().map_or(Ok(()), |refusal| Err(Error::Wgpu(refusal.to_string())))
+        scope.close().now().map_or(Ok(()), |refusal| Err(Error::Wgpu(refusal.to_string())))
     }
 
     /// One dispatch per run of parts with gradients in one window.

@@ -117,5 +117,6 @@ pub(crate) fn need_cpu(rule: &dyn Rule) -> Result<()> {
     if rule.has_cpu() {
         return Ok(());
     }
-    Err(Error::Usage(format!("{} has no CPU form: it runs on the GPU only", rule.name())))
+    let why = if cfg!(feature = "cpu") { "it runs on the GPU only" } else { "turn on the feature `cpu` of wgpu-optim" };
+    Err(Error::Usage(format!("{} has no CPU form: {why}", rule.name())))
 }

@@ -5,6 +5,8 @@ use std::fmt::Debug;
 use super::elementwise::ElementwiseRule;
 use super::fields::Fields;
 use super::host::HostKernel;
+#[cfg(not(feature = "cpu"))]
+use super::host::formless::Formless;
 use super::sealed::Sealed;
 use super::settings::{Configured, Value};
 use super::spec::{Origin, Scalar, StateSpec, Sums};
@@ -210,11 +212,24 @@ impl<T: ElementwiseRule> Rule for T {
     fn finds_rate(&self) -> bool {
         T::FINDS_RATE
     }
+    fn has_cpu(&self) -> bool {
+        cfg!(feature = "cpu")
+    }
+    #[cfg(feature = "cpu")]
     fn cpu_f32(&self) -> &dyn HostKernel<f32> {
         self
     }
+    #[cfg(feature = "cpu")]
     fn cpu_f64(&self) -> &dyn HostKernel<f64> {
         self
+    }
+    #[cfg(not(feature = "cpu"))]
+    fn cpu_f32(&self) -> &dyn HostKernel<f32> {
+        &Formless
+    }
+    #[cfg(not(feature = "cpu"))]
+    fn cpu_f64(&self) -> &dyn HostKernel<f64> {
+        &Formless
     }
     fn boxed(&self) -> Box<dyn Rule> {
         Box::new(self.clone())

@@ -1,10 +1,11 @@
 //! The measurement on the host: the fast path's step, beside a copy and a stream over slices of the same sizes.
 
 use rayon::prelude::*;
+use web_time::Instant;
 
 use crate::Result;
 use crate::cpu::Optimizer;
-use crate::tools::bench::sampling::{Subject, interleave, timed};
+use crate::tools::bench::sampling::{Subject, Turn, interleave};
 use crate::tools::bench::{BackendKind, Feature, GRAD, Measured, Measurement, PARAM, Place, Plan, check_memory};
 use crate::tools::report;
 
@@ -12,10 +13,10 @@ use crate::tools::report;
 const PIECE: usize = 64 * 1024;
 
 /// Measures a rule on the host.
-pub(super) fn measure(plan: &Plan, of: Measured<'_>) -> Result<Measurement> {
+pub(super) async fn measure(plan: &Plan, of: Measured<'_>) -> Result<Measurement> {
     let total = of.size.total()?;
     check_memory(of.size, of.bytes_needed(total)?)?;
-    let sampled = interleave(&mut Steps::new(of)?, plan.seconds, plan.samples)?;
+    let sampled = interleave(&mut Steps::new(of)?, plan.seconds, plan.samples).await?;
     let place = Place { backend: BackendKind::Cpu, adapter: report::cpu_name(), dispatches: None, record_s: None };
     Measurement::new(of, &sampled, place)
 }
@@ -45,34 +46,42 @@ impl Steps {
 }
 
 impl Subject for Steps {
-    fn copy(&mut self) -> Result<f64> {
+    async fn sample(&mut self, turn: Turn) -> Result<f64> {
+        match turn {
+            Turn::Copy => Ok(self.copy()),
+            Turn::Stream => Ok(self.stream()),
+            Turn::Step => self.step(),
+        }
+    }
+}
+
+impl Steps {
+    fn copy(&mut self) -> f64 {
         let [p, g, ..] = &mut self.arrays;
         let share = p.len().div_ceil(rayon::current_num_threads());
-        timed(|| {
-            g.par_chunks_mut(share).zip(p.par_chunks(share)).for_each(|(to, from)| to.copy_from_slice(from));
-            Ok(())
-        })
+        let start = Instant::now();
+        g.par_chunks_mut(share).zip(p.par_chunks(share)).for_each(|(to, from)| to.copy_from_slice(from));
+        start.elapsed().as_secs_f64()
     }
 
-    fn stream(&mut self) -> Result<f64> {
+    fn stream(&mut self) -> f64 {
         let [p, g, m, v] = &mut self.arrays;
-        timed(|| {
-            let pieces = p.par_chunks_mut(PIECE).zip(g.par_chunks(PIECE));
-            let pieces = pieces.zip(m.par_chunks_mut(PIECE)).zip(v.par_chunks_mut(PIECE));
-            pieces.for_each(|(((p, g), m), v)| stream(p, g, m, v));
-            Ok(())
-        })
+        let start = Instant::now();
+        let pieces = p.par_chunks_mut(PIECE).zip(g.par_chunks(PIECE));
+        let pieces = pieces.zip(m.par_chunks_mut(PIECE)).zip(v.par_chunks_mut(PIECE));
+        pieces.for_each(|(((p, g), m), v)| stream(p, g, m, v));
+        start.elapsed().as_secs_f64()
     }
 
     fn step(&mut self) -> Result<f64> {
         let mut params: Vec<&mut [f32]> = self.params.iter_mut().map(Vec::as_mut_slice).collect();
         let grads: Vec<&[f32]> = self.grads.iter().map(Vec::as_slice).collect();
-        timed(|| {
-            if self.accumulates {
-                self.optimizer.accumulate(&grads)?;
-            }
-            self.optimizer.step(&mut params, &grads)
-        })
+        let start = Instant::now();
+        if self.accumulates {
+            self.optimizer.accumulate(&grads)?;
+        }
+        self.optimizer.step(&mut params, &grads)?;
+        Ok(start.elapsed().as_secs_f64())
     }
 }
 

@@ -1,9 +1,9 @@
 //! The measurement on the GPU: the engine's step, beside a copy and a stream kernel over arrays of the same sizes.
 
-use std::time::Instant;
+use web_time::Instant;
 
 use crate::tools::adapter::{Gpu, is_hardware};
-use crate::tools::bench::sampling::{Subject, interleave, timed};
+use crate::tools::bench::sampling::{Subject, Turn, interleave};
 use crate::tools::bench::{
     BackendKind, Feature, GRAD, Measured, Measurement, PARAM, Place, Plan, STREAM_ARRAYS, check_memory,
 };
@@ -17,36 +17,37 @@ const VEC4: u64 = 16;
 const WORKGROUP: u64 = 256;
 
 /// Measures a rule on an adapter.
-pub(super) fn measure(plan: &Plan, gpu: &Gpu, of: Measured<'_>) -> Result<Measurement> {
+pub(super) async fn measure(plan: &Plan, gpu: &Gpu, of: Measured<'_>) -> Result<Measurement> {
     let total = of.size.total()?;
     if !is_hardware(&gpu.info) {
         check_memory(of.size, of.bytes_needed(total)?)?;
     }
-    let kernels = Kernels::new(gpu, total as u64 * 4)?;
-    let optimizer = optimizer(gpu, of)?;
+    let kernels = Kernels::new(gpu, total as u64 * 4).await?;
+    let optimizer = optimizer(gpu, of).await?;
     let accumulates = of.with.has(Feature::Accumulate);
     let mut subject = Steps { gpu, optimizer, accumulates, kernels, record_s: f64::INFINITY };
-    let sampled = interleave(&mut subject, plan.seconds, plan.samples)?;
+    let sampled = interleave(&mut subject, plan.seconds, plan.samples).await?;
     let place = Place {
         backend: BackendKind::Gpu,
         adapter: gpu.info.name.clone(),
         dispatches: Some(subject.dispatches()),
         record_s: Some(subject.record_s),
     };
+    subject.destroy();
     Measurement::new(of, &sampled, place)
 }
 
 /// An optimizer with tensors of this size, with values in parameters and gradients.
-pub(super) fn optimizer(gpu: &Gpu, of: Measured<'_>) -> Result<Optimizer> {
+pub(super) async fn optimizer(gpu: &Gpu, of: Measured<'_>) -> Result<Optimizer> {
     let size = of.size;
-    let optimizer = of.builder().build(&gpu.device, &gpu.queue)?;
+    let optimizer = of.builder().build_async(&gpu.device, &gpu.queue).await?;
     let tensors: Vec<_> = optimizer.tensors().map(|(tensor, ..)| tensor).collect();
     let (params, grads) = (vec![PARAM; size.elements], vec![GRAD; size.elements]);
     for tensor in tensors {
         optimizer.write_param(tensor, &params)?;
         optimizer.write_grad(tensor, &grads)?;
     }
-    gpu.run(|_| Ok(()))?;
+    gpu.run_async(|_| Ok(())).await?;
     Ok(optimizer)
 }
 
@@ -68,15 +69,15 @@ impl Steps<'_> {
         self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("bench") })
     }
 
-    fn submit(&self, encoder: wgpu::CommandEncoder) -> Result<f64> {
+    async fn submit(&self, encoder: wgpu::CommandEncoder) -> Result<f64> {
         let commands = encoder.finish();
-        timed(|| {
-            self.gpu.queue.submit([commands]);
-            self.gpu.wait()
-        })
+        let start = Instant::now();
+        self.gpu.queue.submit([commands]);
+        self.gpu.done().await?;
+        Ok(start.elapsed().as_secs_f64())
     }
 
-    fn dispatch(&self, pipeline: &wgpu::ComputePipeline, group: fn(&Piece) -> &wgpu::BindGroup) -> Result<f64> {
+    async fn dispatch(&self, pipeline: &wgpu::ComputePipeline, group: fn(&Piece) -> &wgpu::BindGroup) -> Result<f64> {
         let mut encoder = self.encoder();
         {
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
@@ -86,20 +87,10 @@ impl Steps<'_> {
                 pass.dispatch_workgroups(piece.grid.0, piece.grid.1, 1);
             }
         }
-        self.submit(encoder)
-    }
-}
-
-impl Subject for Steps<'_> {
-    fn copy(&mut self) -> Result<f64> {
-        self.dispatch(&self.kernels.copy, |piece| &piece.copy)
+        self.submit(encoder).await
     }
 
-    fn stream(&mut self) -> Result<f64> {
-        self.dispatch(&self.kernels.stream, |piece| &piece.stream)
-    }
-
-    fn step(&mut self) -> Result<f64> {
+    async fn step(&mut self) -> Result<f64> {
         let mut encoder = self.encoder();
         let start = Instant::now();
         if self.accumulates {
@@ -107,7 +98,23 @@ impl Subject for Steps<'_> {
         }
         self.optimizer.step(&mut encoder)?;
         self.record_s = self.record_s.min(start.elapsed().as_secs_f64());
-        self.submit(encoder)
+        self.submit(encoder).await
+    }
+
+    /// Gives the memory back, for a page with many measurements.
+    fn destroy(self) {
+        self.optimizer.destroy();
+        self.kernels.pieces.iter().flat_map(|piece| &piece.arrays).for_each(wgpu::Buffer::destroy);
+    }
+}
+
+impl Subject for Steps<'_> {
+    async fn sample(&mut self, turn: Turn) -> Result<f64> {
+        match turn {
+            Turn::Copy => self.dispatch(&self.kernels.copy, |piece| &piece.copy).await,
+            Turn::Stream => self.dispatch(&self.kernels.stream, |piece| &piece.stream).await,
+            Turn::Step => self.step().await,
+        }
     }
 }
 
@@ -122,10 +129,12 @@ struct Piece {
     copy: wgpu::BindGroup,
     stream: wgpu::BindGroup,
     grid: (u32, u32),
+    /// p, g, m and v.
+    arrays: [wgpu::Buffer; 4],
 }
 
 impl Kernels {
-    fn new(gpu: &Gpu, bytes: u64) -> Result<Self> {
+    async fn new(gpu: &Gpu, bytes: u64) -> Result<Self> {
         let (copy, stream) = (kernel(gpu, "copy", COPY), kernel(gpu, "stream", STREAM));
         let limits = gpu.device.limits();
         let most = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size) / VEC4 * VEC4;
@@ -133,7 +142,7 @@ impl Kernels {
         let pieces = (0..bytes.div_ceil(most))
             .map(|i| Piece::new(gpu, &copy, &stream, most.min(bytes - i * most).next_multiple_of(VEC4)))
             .collect();
-        match pollster::block_on(memory.pop()) {
+        match memory.pop().await {
             Some(_) => {
                 Err(Error::OutOfMemory { what: "the stream kernel's arrays".to_owned(), bytes: STREAM_ARRAYS * bytes })
             }
@@ -159,6 +168,7 @@ impl Piece {
             copy: group(gpu, copy, &[&p, &g]),
             stream: group(gpu, stream, &[&p, &g, &m, &v]),
             grid: (workgroups.div_ceil(rows) as u32, rows as u32),
+            arrays: [p, g, m, v],
         }
     }
 }

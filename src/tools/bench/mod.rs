@@ -11,7 +11,9 @@ mod traffic;
 mod with;
 
 pub use baseline::{Regression, compare, read_baseline};
-pub use recording::{Recording, recording};
+#[cfg(not(target_arch = "wasm32"))]
+pub use recording::recording;
+pub use recording::{Recording, recording_async};
 pub use traffic::{bytes_per_element, bytes_per_element_stored};
 pub use with::{Feature, With};
 
@@ -229,7 +231,21 @@ struct Place {
 ///
 /// # Errors
 /// The plan names the GPU and `gpu` is `None`; a setting is out of range; a size needs more memory than is free; the device was lost.
-pub fn run(plan: &Plan, gpu: Option<&Gpu>, mut on_result: impl FnMut(&Measurement)) -> Result<Vec<Measurement>> {
+#[cfg(not(target_arch = "wasm32"))]
+pub fn run(plan: &Plan, gpu: Option<&Gpu>, on_result: impl FnMut(&Measurement)) -> Result<Vec<Measurement>> {
+    pollster::block_on(run_async(plan, gpu, on_result))
+}
+
+/// As `run`, but in a page the future yields to the event loop while it waits for the GPU. What a page measures has the delay of its event
+/// loop in it, the copy and the stream kernel as much as the step.
+///
+/// # Errors
+/// As `run`.
+pub async fn run_async(
+    plan: &Plan,
+    gpu: Option<&Gpu>,
+    mut on_result: impl FnMut(&Measurement),
+) -> Result<Vec<Measurement>> {
     plan.check()?;
     let mut results = Vec::new();
     for &backend in &plan.backends {
@@ -237,8 +253,8 @@ pub fn run(plan: &Plan, gpu: Option<&Gpu>, mut on_result: impl FnMut(&Measuremen
             for (rule, with, storage) in plan.combinations(backend) {
                 let measured = Measured { rule, with, storage, size };
                 let result = match (backend, gpu) {
-                    (BackendKind::Cpu, _) => cpu::measure(plan, measured)?,
-                    (BackendKind::Gpu, Some(gpu)) => gpu::measure(plan, gpu, measured)?,
+                    (BackendKind::Cpu, _) => cpu::measure(plan, measured).await?,
+                    (BackendKind::Gpu, Some(gpu)) => gpu::measure(plan, gpu, measured).await?,
                     (BackendKind::Gpu, None) => {
                         return Err(Error::NoAdapter(": measuring the GPU needs one".to_owned()));
                     }

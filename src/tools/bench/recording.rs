@@ -1,6 +1,6 @@
 //! The time that recording a step takes on the caller's thread.
 
-use std::time::Instant;
+use web_time::Instant;
 
 use serde::Serialize;
 
@@ -40,20 +40,30 @@ pub struct Recording {
 ///
 /// # Errors
 /// A setting is out of range; a limit of the device is too low; the device was lost.
+#[cfg(not(target_arch = "wasm32"))]
 pub fn recording(gpu: &Gpu, rule: &dyn Rule, tensors: usize, rebinds: bool) -> Result<Recording> {
+    pollster::block_on(recording_async(gpu, rule, tensors, rebinds))
+}
+
+/// As `recording`, but in a page the future yields to the event loop while it waits for the GPU.
+///
+/// # Errors
+/// As `recording`.
+pub async fn recording_async(gpu: &Gpu, rule: &dyn Rule, tensors: usize, rebinds: bool) -> Result<Recording> {
     let size = Size { tensors, elements: ELEMENTS };
     size.total()?;
     let pool = rebinds.then(|| pool(gpu, tensors as u64));
     let mut optimizer = if rebinds {
-        with_dynamic_gradients(gpu, rule, tensors)?
+        with_dynamic_gradients(gpu, rule, tensors).await?
     } else {
-        super::gpu::optimizer(gpu, Measured { rule, with: &With::default(), storage: &Storage::default(), size })?
+        super::gpu::optimizer(gpu, Measured { rule, with: &With::default(), storage: &Storage::default(), size })
+            .await?
     };
     let handles: Vec<Tensor> = optimizer.tensors().map(|(tensor, ..)| tensor).collect();
     let (mut record, mut finish) = (Vec::new(), Vec::new());
     for step in 0..WARM_UP + STEPS {
         let (recorded, finished) =
-            one(gpu, &mut optimizer, pool.as_ref().map(|pool| (pool, step as u64 % 2)), &handles)?;
+            one(gpu, &mut optimizer, pool.as_ref().map(|pool| (pool, step as u64 % 2)), &handles).await?;
         if step >= WARM_UP {
             record.push(recorded);
             finish.push(finished);
@@ -69,7 +79,7 @@ pub fn recording(gpu: &Gpu, rule: &dyn Rule, tensors: usize, rebinds: bool) -> R
 }
 
 /// Records, finishes and runs one step; returns the seconds that recording and finishing took.
-fn one(
+async fn one(
     gpu: &Gpu,
     optimizer: &mut Optimizer,
     pool: Option<(&wgpu::Buffer, u64)>,
@@ -89,7 +99,7 @@ fn one(
     let commands = encoder.finish();
     let finished = start.elapsed().as_secs_f64() - recorded;
     gpu.queue.submit([commands]);
-    gpu.wait()?;
+    gpu.done().await?;
     Ok((recorded, finished))
 }
 
@@ -103,7 +113,7 @@ fn pool(gpu: &Gpu, tensors: u64) -> wgpu::Buffer {
     })
 }
 
-fn with_dynamic_gradients(gpu: &Gpu, rule: &dyn Rule, tensors: usize) -> Result<Optimizer> {
+async fn with_dynamic_gradients(gpu: &Gpu, rule: &dyn Rule, tensors: usize) -> Result<Optimizer> {
     let mut builder = Optimizer::builder(rule.boxed());
     builder.undamped_steps(true);
     let shape = builder.sample_shape(Group::DEFAULT, ELEMENTS);
@@ -111,5 +121,5 @@ fn with_dynamic_gradients(gpu: &Gpu, rule: &dyn Rule, tensors: usize) -> Result<
         builder.tensor(Group::DEFAULT, format!("tensor {i}"), &shape);
     }
     builder.dynamic_gradients(true);
-    builder.build(&gpu.device, &gpu.queue)
+    builder.build_async(&gpu.device, &gpu.queue).await
 }

@@ -1,6 +1,6 @@
 //! Samples of several subjects, taken in turn.
 
-use std::time::Instant;
+use web_time::Instant;
 
 use crate::Result;
 
@@ -38,38 +38,36 @@ pub(super) struct Sampled {
     pub(super) step: Times,
 }
 
-/// A measurement: each method runs its work once and returns the seconds that the work took.
+/// The three that are measured in turn.
+#[derive(Clone, Copy)]
+pub(super) enum Turn {
+    Copy,
+    Stream,
+    Step,
+}
+
+/// A measurement: runs the work of a turn once and returns the seconds that the work took.
 pub(super) trait Subject {
-    fn copy(&mut self) -> Result<f64>;
-    fn stream(&mut self) -> Result<f64>;
-    fn step(&mut self) -> Result<f64>;
+    async fn sample(&mut self, turn: Turn) -> Result<f64>;
 }
 
 /// Samples copy, stream, step, copy, stream, step … until `seconds` have passed and each has `least` samples.
-pub(super) fn interleave(subject: &mut impl Subject, seconds: f64, least: usize) -> Result<Sampled> {
-    type Turn<S> = fn(&mut S) -> Result<f64>;
-    let turns: [Turn<_>; 3] = [Subject::copy, Subject::stream, Subject::step];
+pub(super) async fn interleave(subject: &mut impl Subject, seconds: f64, least: usize) -> Result<Sampled> {
+    let turns = [Turn::Copy, Turn::Stream, Turn::Step];
     for turn in turns {
         // The first run compiles, touches fresh memory and wakes the device.
-        turn(subject)?;
+        subject.sample(turn).await?;
     }
     let start = Instant::now();
     let mut times = [const { Vec::new() }; 3];
     while times[2].len() < least.max(1) || start.elapsed().as_secs_f64() < seconds {
         for (turn, times) in turns.iter().zip(&mut times) {
-            turn(subject)?;
+            subject.sample(*turn).await?;
             for _ in 0..BURST {
-                times.push(turn(subject)?);
+                times.push(subject.sample(*turn).await?);
             }
         }
     }
     let [copy, stream, step] = times.map(Times::new);
     Ok(Sampled { copy, stream, step })
-}
-
-/// The seconds that `work` takes.
-pub(super) fn timed(work: impl FnOnce() -> Result<()>) -> Result<f64> {
-    let start = Instant::now();
-    work()?;
-    Ok(start.elapsed().as_secs_f64())
 }

@@ -39,6 +39,7 @@ mod heat;
 mod ledger;
 mod outcome;
 mod plan;
+#[cfg(not(target_arch = "wasm32"))]
 mod pool;
 mod rates;
 pub mod report;
@@ -55,7 +56,9 @@ pub use heat::{Entrant, Heat, Published, Role, Track};
 pub use ledger::Ledger;
 pub use outcome::{Cost, Key, Outcome, Point};
 pub use plan::Plan;
-pub use schedule::{Event, Race, Tuned, run};
+#[cfg(not(target_arch = "wasm32"))]
+pub use schedule::run;
+pub use schedule::{Event, Race, Tuned, run_async};
 pub use standings::{Standing, standings};
 pub use stats::{Difference, Spread, wins};
 pub use suites::{Size, Suite, suite, suites};

@@ -6,12 +6,19 @@ use std::thread;
 
 use crate::{Error, Result};
 
-/// Runs every job on `threads` threads, and calls `ended` on this thread with each result when it arrives. After the first error no job
-/// begins; the function returns when the running jobs have ended.
-pub(super) fn all<J: Sync, O: Send>(
+/// What a job sends: notes while it runs, then its result.
+enum Message<N, O> {
+    Note(N),
+    Ended(Result<O>),
+}
+
+/// Runs every job on `threads` threads. Calls `noted` with what a job notes, and `ended` with its result, both on this thread and when
+/// they arrive. After the first error no job begins; the function returns when the running jobs have ended.
+pub(super) fn all<J: Sync, N: Send, O: Send>(
     jobs: &[J],
     threads: usize,
-    run: impl Fn(&J) -> Result<O> + Sync,
+    run: impl Fn(&J, &mut dyn FnMut(N)) -> Result<O> + Sync,
+    mut noted: impl FnMut(usize, N),
     mut ended: impl FnMut(usize, O) -> Result<()>,
 ) -> Result<()> {
     let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
@@ -23,8 +30,14 @@ pub(super) fn all<J: Sync, O: Send>(
             scope.spawn(move || work(jobs, run, next, stop, &send));
         }
         drop(send);
-        for (at, outcome) in receive {
-            let taken = outcome.and_then(|outcome| ended(at, outcome));
+        for (at, message) in receive {
+            let taken = match message {
+                Message::Note(note) => {
+                    noted(at, note);
+                    continue;
+                }
+                Message::Ended(outcome) => outcome.and_then(|outcome| ended(at, outcome)),
+            };
             if result.is_ok() && taken.is_err() {
                 stop.store(true, Ordering::Relaxed);
                 result = taken;
@@ -34,12 +47,12 @@ pub(super) fn all<J: Sync, O: Send>(
     result
 }
 
-fn work<J: Sync, O: Send>(
+fn work<J: Sync, N: Send, O: Send>(
     jobs: &[J],
-    run: &(impl Fn(&J) -> Result<O> + Sync),
+    run: &(impl Fn(&J, &mut dyn FnMut(N)) -> Result<O> + Sync),
     next: &AtomicUsize,
     stop: &AtomicBool,
-    send: &Sender<(usize, Result<O>)>,
+    send: &Sender<(usize, Message<N, O>)>,
 ) {
     // A run would otherwise use all cores through rayon.
     let alone = rayon::ThreadPoolBuilder::new().num_threads(1).build();
@@ -48,14 +61,15 @@ fn work<J: Sync, O: Send>(
         let at = next.fetch_add(1, Ordering::Relaxed);
         let Some(job) = jobs.get(at) else { return };
         let outcome = match &alone {
-            Ok(pool) => pool.install(|| run(job)),
+            // The send fails where the receiver is gone, and then nobody reads notes.
+            Ok(pool) => pool.install(|| run(job, &mut |note| _ = send.send((at, Message::Note(note))))),
             Err(problem) => Err(Error::Usage(format!("no thread for a run: {problem}"))),
         };
         if outcome.is_err() {
             // Set here, because another job could begin before the receiver sees the error.
             stop.store(true, Ordering::Relaxed);
         }
-        if send.send((at, outcome)).is_err() {
+        if send.send((at, Message::Ended(outcome))).is_err() {
             return;
         }
     }
@@ -69,21 +83,40 @@ mod tests {
     fn every_job_runs_once_and_the_first_error_ends_it() {
         let jobs: Vec<usize> = (0..50).collect();
         let mut results = vec![0; 50];
-        let doubled = |job: &usize| Ok(2 * job);
-        all(&jobs, 3, doubled, |at, outcome| {
-            results[at] += outcome;
-            Ok(())
-        })
+        let mut notes = vec![0; 50];
+        let doubled = |job: &usize, note: &mut dyn FnMut(usize)| {
+            note(*job);
+            Ok(2 * job)
+        };
+        all(
+            &jobs,
+            3,
+            doubled,
+            |at, note| notes[at] += note,
+            |at, outcome| {
+                results[at] += outcome;
+                Ok(())
+            },
+        )
         .expect("no job fails");
         assert!(results.iter().enumerate().all(|(at, result)| *result == 2 * at));
-        let failing = |job: &usize| if *job == 7 { Err(Error::Usage("seven".to_owned())) } else { Ok(*job) };
+        assert!(notes.iter().enumerate().all(|(at, note)| *note == at));
+        let failing = |job: &usize, _: &mut dyn FnMut(())| {
+            if *job == 7 { Err(Error::Usage("seven".to_owned())) } else { Ok(*job) }
+        };
         let mut most = 0;
-        let error = all(&jobs, 1, failing, |at, _| {
-            most = most.max(at);
-            Ok(())
-        });
+        let error = all(
+            &jobs,
+            1,
+            failing,
+            |_, ()| {},
+            |at, _| {
+                most = most.max(at);
+                Ok(())
+            },
+        );
         assert_eq!((error.expect_err("a job fails").to_string(), most), ("seven".to_owned(), 6));
-        assert_eq!(all(&[] as &[usize], 2, doubled, |_, _| Ok(())).ok(), Some(()));
+        assert_eq!(all(&[] as &[usize], 2, doubled, |_, _| {}, |_, _| Ok(())).ok(), Some(()));
     }
 
     #[test]
@@ -91,7 +124,8 @@ mod tests {
         all(
             &[(); 4],
             2,
-            |()| Ok(rayon::current_num_threads()),
+            |(), _: &mut dyn FnMut(())| Ok(rayon::current_num_threads()),
+            |_, ()| {},
             |_, threads| {
                 assert_eq!(threads, 1);
                 Ok(())

@@ -6,13 +6,16 @@ use super::controls::{Length, Rate};
 use super::grid::{GridPoint, Search};
 use super::heat::{Entrant, Heat};
 use super::ledger::Ledger;
-use super::outcome::{Key, Outcome};
+use super::outcome::{Key, Outcome, Point};
 use super::plan::Plan;
+#[cfg(not(target_arch = "wasm32"))]
+use super::pool;
 use super::rates::{rate, rounded, setting, with, with_rate};
 use super::runner::Run;
-use super::{Budget, pool, runner};
+use super::{Budget, runner};
 use crate::optim::Rule;
 use crate::tools::backend::Backend;
+#[cfg(not(target_arch = "wasm32"))]
 use crate::tools::report;
 use crate::{Error, Result};
 
@@ -26,6 +29,8 @@ pub enum Event<'a> {
         /// The number of runs that the ledger already holds.
         known: usize,
     },
+    /// A run took a measurement.
+    Measured(&'a Key, &'a Point),
     /// A run ended.
     Ended(&'a Outcome),
 }
@@ -72,15 +77,24 @@ impl Race {
 /// Makes every run of the plan that the ledger does not hold, and stores it there. The same plan on the same backend gives the same numbers,
 /// except for seconds, unless the budget is in seconds.
 ///
-/// The host makes one run per thread at a time, and a GPU makes one run at a time. The function blocks.
+/// The host makes one run per thread at a time, and a GPU makes one run at a time. The function blocks; a page calls [`run_async`].
 ///
 /// # Errors
 /// The plan is invalid; the backend or a problem reports an error.
+#[cfg(not(target_arch = "wasm32"))]
 pub fn run(plan: &Plan, backend: &Backend, ledger: &mut Ledger, on: impl FnMut(Event<'_>)) -> Result<Race> {
+    pollster::block_on(run_async(plan, backend, ledger, on))
+}
+
+/// As `run`. In a page one run follows the other, and the future yields to the event loop where a run waits for the GPU.
+///
+/// # Errors
+/// As `run`.
+pub async fn run_async(plan: &Plan, backend: &Backend, ledger: &mut Ledger, on: impl FnMut(Event<'_>)) -> Result<Race> {
     plan.check()?;
     let mut field = Field { plan, backend, ledger, on };
-    let tuned = if plan.tune { field.tune()? } else { Vec::new() };
-    field.race(tuned)
+    let tuned = if plan.tune { field.tune().await? } else { Vec::new() };
+    field.race(tuned).await
 }
 
 struct Field<'a, O> {
@@ -91,7 +105,7 @@ struct Field<'a, O> {
 }
 
 impl<O: FnMut(Event<'_>)> Field<'_, O> {
-    fn tune(&mut self) -> Result<Vec<Tuned>> {
+    async fn tune(&mut self) -> Result<Vec<Tuned>> {
         let searched: Vec<(&Heat, &Entrant)> =
             all_entrants(self.plan).filter(|(_, entrant)| entrant.is_tuned()).collect();
         let mut searches = vec![Search::default(); searched.len()];
@@ -105,7 +119,7 @@ impl<O: FnMut(Event<'_>)> Field<'_, O> {
                 break;
             }
             let tries: Vec<_> = pending.iter().map(|(at, point)| (searched[*at], *point)).collect();
-            for ((at, point), score) in pending.iter().zip(self.scores(&tries)?) {
+            for ((at, point), score) in pending.iter().zip(self.scores(&tries).await?) {
                 searches[*at].put(*point, score);
             }
         }
@@ -118,7 +132,7 @@ impl<O: FnMut(Event<'_>)> Field<'_, O> {
     }
 
     /// The mean validation error of each entrant with each rate.
-    fn scores(&mut self, tries: &[((&Heat, &Entrant), GridPoint)]) -> Result<Vec<f64>> {
+    async fn scores(&mut self, tries: &[((&Heat, &Entrant), GridPoint)]) -> Result<Vec<f64>> {
         let mut runs = Vec::new();
         for ((heat, entrant), point) in tries {
             let rule = with_rate(entrant.rule.as_ref(), point.rate())?;
@@ -126,12 +140,12 @@ impl<O: FnMut(Event<'_>)> Field<'_, O> {
             runs.push(heat.tuning_seeds(self.plan.seeds).into_iter().map(run).collect::<Vec<_>>());
         }
         let seeds: Vec<usize> = runs.iter().map(Vec::len).collect();
-        let mut outcomes = self.make(&runs.into_iter().flatten().collect::<Vec<_>>())?.into_iter();
+        let mut outcomes = self.make(&runs.into_iter().flatten().collect::<Vec<_>>()).await?.into_iter();
         let mean = |seeds: usize| outcomes.by_ref().take(seeds).map(|o| o.score()).sum::<f64>() / seeds as f64;
         Ok(seeds.into_iter().map(mean).collect())
     }
 
-    fn race(&mut self, tuned: Vec<Tuned>) -> Result<Race> {
+    async fn race(&mut self, tuned: Vec<Tuned>) -> Result<Race> {
         let plan = self.plan;
         let mut race = Race { outcomes: Vec::new(), tuned };
         let (followers, leaders): (Vec<_>, Vec<_>) =
@@ -143,32 +157,63 @@ impl<O: FnMut(Event<'_>)> Field<'_, O> {
                     runs.push(prepare(plan, &race, heat, entrant, seed)?);
                 }
             }
-            let outcomes = self.make(&runs)?;
+            let outcomes = self.make(&runs).await?;
             race.outcomes.extend(outcomes);
         }
         Ok(race)
     }
 
     /// The outcomes of these runs, in order. Runs that the ledger does not hold are made.
-    fn make(&mut self, runs: &[Run<'_>]) -> Result<Vec<Outcome>> {
+    async fn make(&mut self, runs: &[Run<'_>]) -> Result<Vec<Outcome>> {
         let Self { backend, ledger, on, .. } = self;
         let keys: Vec<Key> = runs.iter().map(|run| run.key(backend)).collect();
         let mut unknown: HashSet<&Key> = keys.iter().filter(|key| ledger.find(key).is_none()).collect();
         let missing: Vec<&Run<'_>> =
             keys.iter().zip(runs).filter(|(key, _)| unknown.remove(key)).map(|(_, run)| run).collect();
         on(Event::Planned { runs: missing.len(), known: runs.len() - missing.len() });
-        let threads = if backend.gpu().is_some() { 1 } else { report::threads() };
-        pool::all(
-            &missing,
-            threads,
-            |run| runner::run(run, backend),
-            |_, outcome: Outcome| {
-                on(Event::Ended(&outcome));
-                ledger.put(outcome)
-            },
-        )?;
+        each(&missing, backend, on, |outcome| ledger.put(outcome)).await?;
         Ok(keys.iter().filter_map(|key| ledger.find(key).cloned()).collect())
     }
+}
+
+/// Makes these runs, on as many threads as the backend allows.
+#[cfg(not(target_arch = "wasm32"))]
+async fn each(
+    runs: &[&Run<'_>],
+    backend: &Backend,
+    on: &mut impl FnMut(Event<'_>),
+    mut put: impl FnMut(Outcome) -> Result<()>,
+) -> Result<()> {
+    let threads = if backend.gpu().is_some() { 1 } else { report::threads() };
+    let keys: Vec<Key> = runs.iter().map(|run| run.key(backend)).collect();
+    let on = std::cell::RefCell::new(on);
+    pool::all(
+        runs,
+        threads,
+        |run, note| pollster::block_on(runner::run(run, backend, &mut |point| note(*point))),
+        |at, point| (on.borrow_mut())(Event::Measured(&keys[at], &point)),
+        |_, outcome: Outcome| {
+            (on.borrow_mut())(Event::Ended(&outcome));
+            put(outcome)
+        },
+    )
+}
+
+/// Makes these runs, one after the other.
+#[cfg(target_arch = "wasm32")]
+async fn each(
+    runs: &[&Run<'_>],
+    backend: &Backend,
+    on: &mut impl FnMut(Event<'_>),
+    mut put: impl FnMut(Outcome) -> Result<()>,
+) -> Result<()> {
+    for run in runs {
+        let key = run.key(backend);
+        let outcome = runner::run(run, backend, &mut |point| on(Event::Measured(&key, point))).await?;
+        on(Event::Ended(&outcome));
+        put(outcome)?;
+    }
+    Ok(())
 }
 
 fn all_entrants(plan: &Plan) -> impl Iterator<Item = (&Heat, &Entrant)> {

@@ -45,11 +45,12 @@ fn file_error(trajectory: &Trajectory, problem: String) -> Error {
 /// Replays a trajectory with `rule`, usually the one that [`rule`] returns, and compares parameters and states wherever the file has
 /// expected values. `output` receives every parameter and state after every step, in the backend's own precision.
 ///
-/// Blocks until the device is done.
+/// Blocks until the device is done; a page calls [`run_stored_async`].
 ///
 /// # Errors
 /// The rule needs evaluations that the file does not hold, or does not keep a state that the file expects; the backend or the writer
 /// reports an error.
+#[cfg(not(target_arch = "wasm32"))]
 pub fn run(
     trajectory: &Trajectory,
     rule: &dyn Rule,
@@ -64,7 +65,22 @@ pub fn run(
 ///
 /// # Errors
 /// As [`run`]; the rule refuses the storage.
+#[cfg(not(target_arch = "wasm32"))]
 pub fn run_stored(
+    trajectory: &Trajectory,
+    rule: &dyn Rule,
+    storage: &Storage,
+    backend: &Backend,
+    output: Option<&mut Writer>,
+) -> Result<Comparison> {
+    pollster::block_on(run_stored_async(trajectory, rule, storage, backend, output))
+}
+
+/// As `run_stored`, but in a page the future yields to the event loop while it waits for the GPU.
+///
+/// # Errors
+/// As `run_stored`.
+pub async fn run_stored_async(
     trajectory: &Trajectory,
     rule: &dyn Rule,
     storage: &Storage,
@@ -77,9 +93,9 @@ pub fn run_stored(
     let comparison = trajectory.comparison(backend.kind().precision());
     let replay = Replay { trajectory, states: kept(rule), oracle, comparison, output };
     match backend {
-        Backend::Gpu(gpu) => replay.follow(Device::new(trajectory, rule, storage, gpu)?),
-        Backend::Cpu => replay.follow(Host::<f32>::new(trajectory, rule, storage)?),
-        Backend::Reference => replay.follow(Host::<f64>::new(trajectory, rule, &exact)?),
+        Backend::Gpu(gpu) => replay.follow(Device::new(trajectory, rule, storage, gpu).await?).await,
+        Backend::Cpu => replay.follow(Host::<f32>::new(trajectory, rule, storage)?).await,
+        Backend::Reference => replay.follow(Host::<f64>::new(trajectory, rule, &exact)?).await,
     }
 }
 
@@ -102,24 +118,28 @@ fn check_states(trajectory: &Trajectory, rule: &dyn Rule) -> Result<()> {
 trait Runner {
     type Number: Number + Element;
     /// One step with these gradients.
-    fn step(&mut self, grads: &[Vec<Self::Number>]) -> Result<()>;
+    async fn step(&mut self, grads: &[Vec<Self::Number>]) -> Result<()>;
     /// One step of a rule that evaluates the file's objective, along the file's directions if the file has directions.
-    fn step_on(&mut self, objective: &Quadratic<Self::Number>, directions: Vec<Vec<Vec<Self::Number>>>) -> Result<()>;
-    fn param(&self, tensor: usize) -> Result<Cow<'_, [Self::Number]>>;
-    fn state(&self, tensor: usize, name: &str) -> Result<Cow<'_, [Self::Number]>>;
+    async fn step_on(
+        &mut self,
+        objective: &Quadratic<Self::Number>,
+        directions: Vec<Vec<Vec<Self::Number>>>,
+    ) -> Result<()>;
+    async fn param(&self, tensor: usize) -> Result<Cow<'_, [Self::Number]>>;
+    async fn state(&self, tensor: usize, name: &str) -> Result<Cow<'_, [Self::Number]>>;
     /// A decision of the last step for the first tensor; NaN if the rule has no decision of this name.
-    fn decision(&self, name: &str) -> Result<f64>;
+    async fn decision(&self, name: &str) -> Result<f64>;
 
     /// Takes one step of the file.
-    fn take(&mut self, trajectory: &Trajectory, t: usize) -> Result<()> {
+    async fn take(&mut self, trajectory: &Trajectory, t: usize) -> Result<()> {
         let tensors = 0..trajectory.tensors().len();
         if let Some(objective) = Quadratic::of(trajectory) {
             let direction = |j| tensors.clone().map(|i| Some(exact(&trajectory.direction(t, j, i)?))).collect();
-            return self.step_on(&objective, (1..).map_while(direction).collect());
+            return self.step_on(&objective, (1..).map_while(direction).collect()).await;
         }
         let missing = || file_error(trajectory, format!("has no gradient of step {t}"));
         let grads = tensors.map(|i| trajectory.gradient(t, i).map(|g| exact(&g)).ok_or_else(missing));
-        self.step(&grads.collect::<Result<Vec<_>>>()?)
+        self.step(&grads.collect::<Result<Vec<_>>>()?).await
     }
 }
 
@@ -164,72 +184,92 @@ struct Replay<'a> {
 }
 
 impl Replay<'_> {
-    fn follow<R: Runner>(mut self, mut runner: R) -> Result<Comparison> {
+    async fn follow<R: Runner>(mut self, mut runner: R) -> Result<Comparison> {
         let trajectory = self.trajectory;
         let zeros = || trajectory.tensors().iter().map(|t| vec![0.0; t.elements()]).collect::<Vec<_>>();
         let mut paths = zeros();
         let mut peaks: Vec<Vec<Vec<f64>>> = trajectory.states().iter().map(|_| zeros()).collect();
-        let mut before = self.exact_params(&runner)?;
+        let mut before = self.exact_params(&runner).await?;
         for t in 1..=trajectory.steps() {
             if let Some(oracle) = &mut self.oracle {
-                oracle.take(trajectory, t)?;
+                oracle.take(trajectory, t).await?;
             }
-            runner.take(trajectory, t)?;
-            let now = self.exact_params(&runner)?;
+            runner.take(trajectory, t).await?;
+            let now = self.exact_params(&runner).await?;
             for i in 0..trajectory.tensors().len() {
                 add_travel(&mut paths[i], &before[i], &now[i]);
-                self.compare_param(t, i, &runner, &paths[i])?;
+                self.compare_param(t, i, &runner, &paths[i]).await?;
                 for (state, peaks) in trajectory.states().iter().zip(&mut peaks) {
-                    raise_peak(&mut peaks[i], &self.exact_state(i, state, &runner)?);
-                    self.compare_state(t, state, i, &runner, &peaks[i])?;
+                    raise_peak(&mut peaks[i], &self.exact_state(i, state, &runner).await?);
+                    self.compare_state(t, state, i, &runner, &peaks[i]).await?;
                 }
             }
-            self.compare_decisions(t, &runner)?;
-            self.write(t, &runner)?;
+            self.compare_decisions(t, &runner).await?;
+            self.write(t, &runner).await?;
             before = now;
         }
         Ok(self.comparison)
     }
 
-    fn exact_params<R: Runner>(&self, runner: &R) -> Result<Vec<Vec<f64>>> {
+    async fn exact_params<R: Runner>(&self, runner: &R) -> Result<Vec<Vec<f64>>> {
         match &self.oracle {
             Some(oracle) => Ok(oracle.params.clone()),
-            None => (0..self.trajectory.tensors().len()).map(|i| Ok(wide(&runner.param(i)?))).collect(),
+            None => {
+                let mut params = Vec::new();
+                for i in 0..self.trajectory.tensors().len() {
+                    params.push(wide(&runner.param(i).await?));
+                }
+                Ok(params)
+            }
         }
     }
 
-    fn exact_state<R: Runner>(&self, i: usize, state: &str, runner: &R) -> Result<Vec<f64>> {
+    async fn exact_state<R: Runner>(&self, i: usize, state: &str, runner: &R) -> Result<Vec<f64>> {
         match &self.oracle {
-            Some(oracle) => Ok(oracle.state(i, state)?.into_owned()),
-            None => Ok(wide(&runner.state(i, state)?)),
+            Some(oracle) => Ok(oracle.state(i, state).await?.into_owned()),
+            None => Ok(wide(&runner.state(i, state).await?)),
         }
     }
 
-    fn compare_param<R: Runner>(&mut self, t: usize, i: usize, runner: &R, path: &[f64]) -> Result<()> {
+    async fn compare_param<R: Runner>(&mut self, t: usize, i: usize, runner: &R, path: &[f64]) -> Result<()> {
         let Some(want) = self.trajectory.expected_param(t, i) else { return Ok(()) };
-        self.comparison.param(t, self.trajectory.tensors()[i].name(), &runner.param(i)?, &want, path)
+        self.comparison.param(t, self.trajectory.tensors()[i].name(), &runner.param(i).await?, &want, path)
     }
 
-    fn compare_state<R: Runner>(&mut self, t: usize, state: &str, i: usize, runner: &R, peak: &[f64]) -> Result<()> {
+    async fn compare_state<R: Runner>(
+        &mut self,
+        t: usize,
+        state: &str,
+        i: usize,
+        runner: &R,
+        peak: &[f64],
+    ) -> Result<()> {
         let Some(want) = self.trajectory.expected_state(t, state, i) else { return Ok(()) };
-        self.comparison.state(t, state, self.trajectory.tensors()[i].name(), &runner.state(i, state)?, &want, peak)
+        self.comparison.state(
+            t,
+            state,
+            self.trajectory.tensors()[i].name(),
+            &runner.state(i, state).await?,
+            &want,
+            peak,
+        )
     }
 
-    fn compare_decisions<R: Runner>(&mut self, t: usize, runner: &R) -> Result<()> {
+    async fn compare_decisions<R: Runner>(&mut self, t: usize, runner: &R) -> Result<()> {
         if let Some(lgi) = self.trajectory.lgi().and_then(|lgi| lgi.get(t - 1).copied()) {
-            self.comparison.lgi(t, runner.decision("lgi")?, lgi)?;
+            self.comparison.lgi(t, runner.decision("lgi").await?, lgi)?;
         }
         let Some(triggers) = self.trajectory.triggers() else { return Ok(()) };
         let flows = triggers.contains(&(t as i64));
-        self.comparison.flow(t, runner.decision("flow")?, f64::from(u8::from(flows)))
+        self.comparison.flow(t, runner.decision("flow").await?, f64::from(u8::from(flows)))
     }
 
-    fn write<R: Runner>(&mut self, t: usize, runner: &R) -> Result<()> {
+    async fn write<R: Runner>(&mut self, t: usize, runner: &R) -> Result<()> {
         let Some(writer) = self.output.as_mut() else { return Ok(()) };
         for (i, tensor) in self.trajectory.tensors().iter().enumerate() {
-            writer.add("param", t, tensor.name(), tensor.shape(), &runner.param(i)?)?;
+            writer.add("param", t, tensor.name(), tensor.shape(), &runner.param(i).await?)?;
             for state in &self.states {
-                writer.add(state, t, tensor.name(), tensor.shape(), &runner.state(i, state)?)?;
+                writer.add(state, t, tensor.name(), tensor.shape(), &runner.state(i, state).await?)?;
             }
         }
         Ok(())
@@ -262,13 +302,13 @@ impl<F: Number + Element> Host<F> {
 impl<F: Number + Element> Runner for Host<F> {
     type Number = F;
 
-    fn step(&mut self, grads: &[Vec<F>]) -> Result<()> {
+    async fn step(&mut self, grads: &[Vec<F>]) -> Result<()> {
         let mut params: Vec<&mut [F]> = self.params.iter_mut().map(Vec::as_mut_slice).collect();
         let grads: Vec<&[F]> = grads.iter().map(Vec::as_slice).collect();
         self.optimizer.step(&mut params, &grads)
     }
 
-    fn step_on(&mut self, objective: &Quadratic<F>, directions: Vec<Vec<Vec<F>>>) -> Result<()> {
+    async fn step_on(&mut self, objective: &Quadratic<F>, directions: Vec<Vec<Vec<F>>>) -> Result<()> {
         if !directions.is_empty() {
             self.optimizer.set_directions(Some(directions))?;
         }
@@ -284,15 +324,15 @@ impl<F: Number + Element> Runner for Host<F> {
         })
     }
 
-    fn param(&self, tensor: usize) -> Result<Cow<'_, [F]>> {
+    async fn param(&self, tensor: usize) -> Result<Cow<'_, [F]>> {
         Ok(Cow::Borrowed(&self.params[tensor]))
     }
 
-    fn state(&self, tensor: usize, name: &str) -> Result<Cow<'_, [F]>> {
+    async fn state(&self, tensor: usize, name: &str) -> Result<Cow<'_, [F]>> {
         self.optimizer.state(self.optimizer.spec.tensor_handle(tensor), name).map(Cow::Borrowed)
     }
 
-    fn decision(&self, name: &str) -> Result<f64> {
+    async fn decision(&self, name: &str) -> Result<f64> {
         Ok(self.optimizer.decision(self.optimizer.spec.tensor_handle(0), name)?.map_or(f64::NAN, Real::to_f64))
     }
 }
@@ -305,8 +345,8 @@ struct Device<'a> {
 }
 
 impl<'a> Device<'a> {
-    fn new(trajectory: &Trajectory, rule: &dyn Rule, storage: &Storage, gpu: &'a Gpu) -> Result<Self> {
-        let optimizer = builder(trajectory, rule, storage).build(&gpu.device, &gpu.queue)?;
+    async fn new(trajectory: &Trajectory, rule: &dyn Rule, storage: &Storage, gpu: &'a Gpu) -> Result<Self> {
+        let optimizer = builder(trajectory, rule, storage).build_async(&gpu.device, &gpu.queue).await?;
         let tensors: Vec<Tensor> = optimizer.tensors().map(|(tensor, ..)| tensor).collect();
         for (i, tensor) in tensors.iter().enumerate() {
             optimizer.write_param(*tensor, &trajectory.initial(i))?;
@@ -319,15 +359,15 @@ impl Runner for Device<'_> {
     type Number = f32;
 
     /// Waits for each step, because the next step's gradients overwrite this step's.
-    fn step(&mut self, grads: &[Vec<f32>]) -> Result<()> {
+    async fn step(&mut self, grads: &[Vec<f32>]) -> Result<()> {
         for (tensor, grad) in self.tensors.iter().zip(grads) {
             self.optimizer.write_grad(*tensor, grad)?;
         }
-        self.gpu.run(|encoder| self.optimizer.step(encoder))
+        self.gpu.run_async(|encoder| self.optimizer.step(encoder)).await
     }
 
     /// Evaluates the objective on the host, with the parameters that the GPU holds at that point.
-    fn step_on(&mut self, objective: &Quadratic<f32>, directions: Vec<Vec<Vec<f32>>>) -> Result<()> {
+    async fn step_on(&mut self, objective: &Quadratic<f32>, directions: Vec<Vec<Vec<f32>>>) -> Result<()> {
         for (j, direction) in directions.iter().enumerate() {
             for (tensor, part) in self.tensors.iter().zip(direction) {
                 self.optimizer.write_state(*tensor, &format!("direction_{}", j + 1), part)?;
@@ -335,10 +375,10 @@ impl Runner for Device<'_> {
         }
         let (gpu, tensors) = (self.gpu, &self.tensors);
         let mut step = self.optimizer.begin_step()?;
-        while let Some(request) = pollster::block_on(step.next_submitted())? {
+        while let Some(request) = step.next_submitted().await? {
             let mut loss = 0.0;
             for (i, tensor) in tensors.iter().enumerate() {
-                let p = pollster::block_on(step.optimizer().read_param(*tensor))?;
+                let p = step.optimizer().read_param(*tensor).await?;
                 loss += objective.loss(i, &p);
                 if request == EvalRequest::Gradient {
                     step.optimizer().write_grad(*tensor, &objective.gradient(i, &p))?;
@@ -352,17 +392,17 @@ impl Runner for Device<'_> {
         Ok(())
     }
 
-    fn param(&self, tensor: usize) -> Result<Cow<'_, [f32]>> {
-        pollster::block_on(self.optimizer.read_param(self.tensors[tensor])).map(Cow::Owned)
+    async fn param(&self, tensor: usize) -> Result<Cow<'_, [f32]>> {
+        self.optimizer.read_param(self.tensors[tensor]).await.map(Cow::Owned)
     }
 
-    fn state(&self, tensor: usize, name: &str) -> Result<Cow<'_, [f32]>> {
-        pollster::block_on(self.optimizer.read_state(self.tensors[tensor], name)).map(Cow::Owned)
+    async fn state(&self, tensor: usize, name: &str) -> Result<Cow<'_, [f32]>> {
+        self.optimizer.read_state(self.tensors[tensor], name).await.map(Cow::Owned)
     }
 
-    fn decision(&self, name: &str) -> Result<f64> {
+    async fn decision(&self, name: &str) -> Result<f64> {
         let at = self.optimizer.rule(Group::DEFAULT)?.decision().iter().position(|n| *n == name);
         let (Some(at), Some(tensor)) = (at, self.tensors.first()) else { return Ok(f64::NAN) };
-        Ok(f64::from(pollster::block_on(self.optimizer.read_decision(*tensor))?[at]))
+        Ok(f64::from(self.optimizer.read_decision(*tensor).await?[at]))
     }
 }

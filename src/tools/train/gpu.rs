@@ -18,19 +18,19 @@ const BATCHES: usize = 8;
 /// Submits after which the loop waits, so that the number of steps in flight stays below the optimizer's bound.
 const SUBMITS: usize = 16;
 
-pub(super) fn run(
+pub(super) async fn run(
     plan: &Plan,
     split: &Split,
     gpu: &Gpu,
     mut log: Log<impl FnMut(&Epoch) -> ControlFlow<()>>,
 ) -> Result<Vec<Epoch>> {
     let mut model = GpuMlp::new(&gpu.device, &plan.mlp, split, plan.batch, plan.seed)?;
-    let (optimizer, halves) = optimizer(plan, &mut model, gpu)?;
+    let (optimizer, halves) = optimizer(plan, &mut model, gpu).await?;
     let mut run = Run { plan, gpu, model, optimizer, halves };
     for epoch in run.resume()?..plan.epochs {
         log.begin();
-        run.epoch(epoch)?;
-        let (ended, checkpoint) = run.measure()?;
+        run.epoch(epoch).await?;
+        let (ended, checkpoint) = run.measure().await?;
         // The caller's log comes before the checkpoint, so that the log has every epoch that the checkpoint has.
         let flow = log.end(plan, epoch, &ended);
         if let Some(checkpoint) = checkpoint {
@@ -59,14 +59,16 @@ impl Run<'_> {
         Ok(epochs)
     }
 
-    fn epoch(&mut self, epoch: u32) -> Result<()> {
+    async fn epoch(&mut self, epoch: u32) -> Result<()> {
         let batches: Vec<usize> = (0..self.model.batches()).collect();
         for (at, batches) in batches.chunks(BATCHES).enumerate() {
             let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
             self.model.record_epoch(&mut encoder, epoch);
             if self.reads_back() {
                 self.gpu.queue.submit([encoder.finish()]);
-                batches.iter().try_for_each(|batch| self.step_submitted(*batch))?;
+                for batch in batches {
+                    self.step_submitted(*batch).await?;
+                }
                 continue;
             }
             for batch in batches {
@@ -78,7 +80,7 @@ impl Run<'_> {
             }
             self.gpu.queue.submit([encoder.finish()]);
             if (at + 1) % SUBMITS == 0 {
-                self.gpu.wait()?;
+                self.gpu.done().await?;
             }
         }
         Ok(())
@@ -89,18 +91,19 @@ impl Run<'_> {
         self.plan.rule.procedure().is_some_and(|procedure| procedure.reads_back())
     }
 
-    fn step_submitted(&mut self, batch: usize) -> Result<()> {
+    async fn step_submitted(&mut self, batch: usize) -> Result<()> {
         let (model, halves, gpu) = (&self.model, &self.halves, self.gpu);
-        pollster::block_on(self.optimizer.step_with_submits(|_, slot| {
+        let evaluate = |_, slot: Option<wgpu::BufferSlice<'_>>| {
             let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
             halves.record(model, batch, slot, &mut encoder)?;
             gpu.queue.submit([encoder.finish()]);
             Ok(())
-        }))
+        };
+        self.optimizer.step_with_submits(evaluate).await
     }
 
     /// Reads the results of the epoch's batches, classifies the held-out rows, and takes a checkpoint if the plan names a file.
-    fn measure(&mut self) -> Result<(Ended, Option<Checkpoint>)> {
+    async fn measure(&mut self) -> Result<(Ended, Option<Checkpoint>)> {
         let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         let train = self.model.record_outcomes(&mut encoder);
         self.halves.record_params(&mut encoder);
@@ -115,24 +118,31 @@ impl Run<'_> {
         }
         self.gpu.queue.submit([encoder.finish()]);
         let (train, held_out, averaged) = (train.read(), held_out.read(), averaged.map(Reading::read));
-        self.gpu.wait()?;
-        let checkpoint = snapshot.map(|snapshot| pollster::block_on(snapshot.checkpoint())).transpose()?;
+        self.gpu.done().await?;
+        let checkpoint = match snapshot {
+            None => None,
+            Some(snapshot) => Some(snapshot.checkpoint().await?),
+        };
+        let averaged = match averaged {
+            None => None,
+            Some(reading) => Some(reading.await?),
+        };
         let total = |outcomes: Vec<Outcome>| Outcome::total(&outcomes);
         let ended = Ended {
-            train: pollster::block_on(train)?,
-            held_out: pollster::block_on(held_out).map(total)?,
-            averaged: averaged.map(|reading| pollster::block_on(reading).map(total)).transpose()?,
-            step_count: pollster::block_on(self.optimizer.read_step_count())?,
-            skipped: pollster::block_on(self.optimizer.read_skipped())?,
-            scale: f64::from(pollster::block_on(self.optimizer.read_loss_scale())?),
+            train: train.await?,
+            held_out: held_out.await.map(total)?,
+            averaged: averaged.map(total),
+            step_count: self.optimizer.read_step_count().await?,
+            skipped: self.optimizer.read_skipped().await?,
+            scale: f64::from(self.optimizer.read_loss_scale().await?),
         };
         Ok((ended, checkpoint))
     }
 }
 
 /// Builds the optimizer with the model's tensors in the optimizer's own buffers. The model binds these buffers if they are f32.
-fn optimizer(plan: &Plan, model: &mut GpuMlp, gpu: &Gpu) -> Result<(Optimizer, Halves)> {
-    let optimizer = builder(plan, model.tensors())?.build(&gpu.device, &gpu.queue)?;
+async fn optimizer(plan: &Plan, model: &mut GpuMlp, gpu: &Gpu) -> Result<(Optimizer, Halves)> {
+    let optimizer = builder(plan, model.tensors())?.build_async(&gpu.device, &gpu.queue).await?;
     let tensors: Vec<Tensor> = optimizer.tensors().map(|(tensor, ..)| tensor).collect();
     let halves = Halves::bind(&gpu.device, model, &optimizer, &tensors)?;
     if let Some(scale) = optimizer.loss_scale() {

@@ -1,7 +1,7 @@
 //! The epochs of a training and their results.
 
 use std::ops::ControlFlow;
-use std::time::Instant;
+use web_time::Instant;
 
 use super::plan::Plan;
 use crate::tools::objectives::Outcome;

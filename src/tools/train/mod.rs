@@ -27,11 +27,24 @@ use log::Log;
 /// Trains, calls `on_epoch` at the end of each epoch, and returns all epochs. `on_epoch` may end the training early. The same plan on the
 /// same backend gives the same bits. A checkpoint of an epoch is saved after `on_epoch` has returned.
 ///
-/// Blocks at the end of each epoch until the device is done.
+/// Blocks at the end of each epoch until the device is done; a page calls [`run_async`].
 ///
 /// # Errors
 /// The plan does not fit the data, or its file cannot be written; the backend reports an error.
+#[cfg(not(target_arch = "wasm32"))]
 pub fn run(plan: &Plan, backend: &Backend, on_epoch: impl FnMut(&Epoch) -> ControlFlow<()>) -> Result<Vec<Epoch>> {
+    pollster::block_on(run_async(plan, backend, on_epoch))
+}
+
+/// As `run`, but in a page the future yields to the event loop while it waits for the GPU.
+///
+/// # Errors
+/// As `run`.
+pub async fn run_async(
+    plan: &Plan,
+    backend: &Backend,
+    on_epoch: impl FnMut(&Epoch) -> ControlFlow<()>,
+) -> Result<Vec<Epoch>> {
     plan.check()?;
     if let (Backend::Reference, Some(_)) = (backend, plan.save.as_ref().or(plan.resume.as_ref())) {
         let problem = "a checkpoint holds f32: saving and resuming need the backend gpu or cpu, not the reference";
@@ -42,7 +55,7 @@ pub fn run(plan: &Plan, backend: &Backend, on_epoch: impl FnMut(&Epoch) -> Contr
     }
     let split = plan.split(&digits::load()?)?;
     match backend {
-        Backend::Gpu(gpu) => gpu::run(plan, &split, gpu, Log::new(on_epoch)),
+        Backend::Gpu(gpu) => gpu::run(plan, &split, gpu, Log::new(on_epoch)).await,
         Backend::Cpu => cpu::run::<f32>(plan, &split, Log::new(on_epoch)),
         Backend::Reference => cpu::run::<f64>(plan, &split, Log::new(on_epoch)),
     }

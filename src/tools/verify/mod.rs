@@ -26,7 +26,9 @@ use serde::Serialize;
 pub use compare::{Errors, Place};
 pub use problem::{Data, Moved, Outcome, Problem};
 pub use spans::Stored;
-pub use together::{rules_together, run_together};
+#[cfg(not(target_arch = "wasm32"))]
+pub use together::run_together;
+pub use together::{rules_together, run_together_async};
 
 use crate::optim::rule::{need_own_counts, same_rule};
 use crate::optim::{ALL, Entry, Rule, Value, find};
@@ -110,12 +112,21 @@ pub fn cases_stored(storage: &Storage) -> Vec<Case> {
     ALL.iter().flat_map(of_entry).collect()
 }
 
-/// Runs a case on a GPU.
+/// Runs a case on a GPU. Blocks; a page calls [`run_async`].
 ///
 /// # Errors
 /// The optimizer cannot be built on this device; the device was lost.
+#[cfg(not(target_arch = "wasm32"))]
 pub fn run(gpu: &Gpu, case: &Case) -> Result<Report> {
-    let errors = run_stored(gpu, case.rule().as_ref(), case.size, &case.storage)?;
+    pollster::block_on(run_async(gpu, case))
+}
+
+/// As `run`, but in a page the future yields to the event loop.
+///
+/// # Errors
+/// As `run`.
+pub async fn run_async(gpu: &Gpu, case: &Case) -> Result<Report> {
+    let errors = run_stored_async(gpu, case.rule().as_ref(), case.size, &case.storage).await?;
     Ok(case.report("gpu", Some(gpu.info.name.clone()), errors))
 }
 
@@ -123,6 +134,7 @@ pub fn run(gpu: &Gpu, case: &Case) -> Result<Report> {
 ///
 /// # Errors
 /// The rule has no CPU form to compare with; as [`run`].
+#[cfg(not(target_arch = "wasm32"))]
 pub fn run_rule(gpu: &Gpu, rule: &dyn Rule, size: usize) -> Result<Errors> {
     run_stored(gpu, rule, size, &Storage::default())
 }
@@ -131,25 +143,38 @@ pub fn run_rule(gpu: &Gpu, rule: &dyn Rule, size: usize) -> Result<Errors> {
 ///
 /// # Errors
 /// As [`run_rule`]; the rule refuses the storage.
+#[cfg(not(target_arch = "wasm32"))]
 pub fn run_stored(gpu: &Gpu, rule: &dyn Rule, size: usize, storage: &Storage) -> Result<Errors> {
+    pollster::block_on(run_stored_async(gpu, rule, size, storage))
+}
+
+/// As `run_stored`, but in a page the future yields to the event loop.
+///
+/// # Errors
+/// As `run_stored`.
+pub async fn run_stored_async(gpu: &Gpu, rule: &dyn Rule, size: usize, storage: &Storage) -> Result<Errors> {
     let mut errors = Errors::default();
     let mut optimizer = None;
     for &step_count in counts(size) {
         let problem = problem(rule, size, step_count)?.stored(storage)?;
         let optimizer = match &mut optimizer {
             Some(optimizer) => optimizer,
-            empty => empty.insert(problem.build(&gpu.device, &gpu.queue)?),
+            empty => empty.insert(problem.build_async(&gpu.device, &gpu.queue).await?),
         };
         problem.upload(optimizer)?;
-        gpu.run(|encoder| optimizer.step(encoder))?;
-        errors.merge(problem.compare(&pollster::block_on(Outcome::of(optimizer))?));
+        gpu.run_async(|encoder| optimizer.step(encoder)).await?;
+        errors.merge(problem.compare(&Outcome::of(optimizer).await?));
+    }
+    if let Some(optimizer) = optimizer {
+        optimizer.destroy();
     }
     if let Some(problem) = partial_problem(rule, size)? {
         let problem = problem.stored(storage)?;
-        let mut optimizer = problem.build(&gpu.device, &gpu.queue)?;
+        let mut optimizer = problem.build_async(&gpu.device, &gpu.queue).await?;
         problem.upload(&mut optimizer)?;
-        gpu.run(|encoder| problem.step(&mut optimizer, encoder))?;
-        errors.merge(problem.compare(&pollster::block_on(Outcome::of(&optimizer))?));
+        gpu.run_async(|encoder| problem.step(&mut optimizer, encoder)).await?;
+        errors.merge(problem.compare(&Outcome::of(&optimizer).await?));
+        optimizer.destroy();
     }
     Ok(errors)
 }
@@ -202,8 +227,17 @@ pub fn varied(rule: &dyn Rule) -> Box<dyn Rule> {
 ///
 /// # Errors
 /// As [`run_together`].
+#[cfg(not(target_arch = "wasm32"))]
 pub fn report_together(gpu: &Gpu, size: usize) -> Result<Report> {
-    let errors = run_together(gpu, &rules_together(), size)?;
+    pollster::block_on(report_together_async(gpu, size))
+}
+
+/// As `report_together`, but in a page the future yields to the event loop.
+///
+/// # Errors
+/// As [`run_together_async`].
+pub async fn report_together_async(gpu: &Gpu, size: usize) -> Result<Report> {
+    let errors = run_together_async(gpu, &rules_together(), size).await?;
     let worst = |number: fn(&Errors) -> f64| errors.iter().map(number).fold(0.0, f64::max);
     let failed = errors.iter().find(|errors| !errors.passed());
     Ok(Report {

@@ -215,9 +215,21 @@ impl Problem {
     /// # Errors
     /// As [`Builder::build`](crate::Builder::build).
     pub fn build(&self, device: &wgpu::Device, queue: &wgpu::Queue) -> Result<Optimizer> {
+        self.builder()?.build(device, queue)
+    }
+
+    /// As [`build`](Self::build), and waits without blocking until the device has created everything.
+    ///
+    /// # Errors
+    /// As [`Builder::build_async`](crate::Builder::build_async).
+    pub async fn build_async(&self, device: &wgpu::Device, queue: &wgpu::Queue) -> Result<Optimizer> {
+        self.builder()?.build_async(device, queue).await
+    }
+
+    fn builder(&self) -> Result<Builder> {
         let mut builder = builder(&self.groups, self.tensors.iter().map(|data| (data.group, data.param.len())))?;
         builder.storage(self.storage.clone()).partial_steps(self.is_partial());
-        builder.build(device, queue)
+        Ok(builder)
     }
 
     /// Whether tensors have step counts of their own.
@@ -335,21 +347,34 @@ impl Problem {
 }
 
 impl Moved {
-    /// Reads the parameters, the states with these names, the progress and the step count back.
-    pub(super) async fn of(optimizer: &Optimizer, tensor: Tensor, names: &[&'static str]) -> Result<Self> {
+    /// Reads the parameters, the states with these names, the progress and the step count back. Every read is under way when the call returns:
+    /// a page waits a turn of its event loop for each that is not.
+    pub(super) fn of(
+        optimizer: &Optimizer,
+        tensor: Tensor,
+        names: &[&'static str],
+    ) -> Result<impl Future<Output = Result<Self>> + use<>> {
         let group = optimizer.spec.tensor_info(tensor)?.group;
         let made = optimizer.spec.groups[group].rule.states().into_iter().filter(|state| state.scratch);
-        let read: Vec<_> = optimizer.state_names(tensor)?.into_iter().chain(made.map(|state| state.name)).collect();
-        let mut states = Vec::with_capacity(names.len());
-        for name in names {
-            states.push(if read.contains(name) { Some(optimizer.read_state(tensor, name).await?) } else { None });
-        }
-        let steps = match optimizer.spec.around.partial {
-            true => Some(optimizer.read_tensor_step_count(tensor).await? as u32),
-            false => None,
-        };
-        let progress = optimizer.read_progress(tensor).await?;
-        Ok(Self { param: optimizer.read_param(tensor).await?, states, progress, steps })
+        let there: Vec<_> = optimizer.state_names(tensor)?.into_iter().chain(made.map(|state| state.name)).collect();
+        let read = |name: &&'static str| there.contains(name).then(|| optimizer.read_state(tensor, name));
+        let reads: Vec<_> = names.iter().map(read).collect();
+        let steps = optimizer.spec.around.partial.then(|| optimizer.read_tensor_step_count(tensor));
+        let (param, progress) = (optimizer.read_param(tensor), optimizer.read_progress(tensor));
+        Ok(async move {
+            let mut states = Vec::with_capacity(reads.len());
+            for read in reads {
+                states.push(match read {
+                    Some(read) => Some(read.await?),
+                    None => None,
+                });
+            }
+            let steps = match steps {
+                Some(steps) => Some(steps.await? as u32),
+                None => None,
+            };
+            Ok(Self { param: param.await?, states, progress: progress.await?, steps })
+        })
     }
 }
 
@@ -360,18 +385,21 @@ impl Outcome {
     /// A buffer cannot be read; the device was lost.
     pub async fn of(optimizer: &Optimizer) -> Result<Self> {
         let names: Vec<&'static str> = optimizer.rule(Group::DEFAULT)?.states().iter().map(|s| s.name).collect();
-        let mut tensors = Vec::new();
-        for (tensor, ..) in optimizer.tensors() {
-            tensors.push(Moved::of(optimizer, tensor, &names).await?);
+        let reads = optimizer.tensors().map(|(tensor, ..)| Moved::of(optimizer, tensor, &names));
+        let reads: Vec<_> = reads.collect::<Result<_>>()?;
+        let (applied, memory) = (optimizer.read_step_count(), optimizer.read_global_state());
+        let mut tensors = Vec::with_capacity(reads.len());
+        for read in reads {
+            tensors.push(read.await?);
         }
-        let applied = optimizer.read_step_count().await? as u32;
+        let applied = applied.await? as u32;
         let mut stored = Vec::new();
         if optimizer.tensors().any(|(tensor, ..)| !optimizer.formats(tensor.index()).is_plain()) {
             for (tensor, ..) in optimizer.tensors() {
                 stored.push(Stored::of(optimizer, tensor).await?);
             }
         }
-        Ok(Self { tensors, memory: optimizer.read_global_state().await?, applied, stored })
+        Ok(Self { tensors, memory: memory.await?, applied, stored })
     }
 }
 

@@ -27,15 +27,25 @@ pub fn rules_together() -> Vec<Box<dyn Rule>> {
 ///
 /// # Errors
 /// No rule; two rules that evaluate the objective inside the step; a rule without a CPU form; as [`run`](super::run).
+#[cfg(not(target_arch = "wasm32"))]
 pub fn run_together(gpu: &Gpu, rules: &[Box<dyn Rule>], size: usize) -> Result<Vec<Errors>> {
+    pollster::block_on(run_together_async(gpu, rules, size))
+}
+
+/// As `run_together`, but in a page the future yields to the event loop.
+///
+/// # Errors
+/// As `run_together`.
+pub async fn run_together_async(gpu: &Gpu, rules: &[Box<dyn Rule>], size: usize) -> Result<Vec<Errors>> {
     let mut errors = vec![Errors::default(); rules.len()];
     for &step_count in counts(size) {
         let problems: Vec<Problem> =
             rules.iter().map(|rule| problem(rule.as_ref(), size, step_count)).collect::<Result<_>>()?;
-        let mut together = Together::build(gpu, &problems)?;
+        let mut together = Together::build(gpu, &problems).await?;
         together.upload(&problems, step_count)?;
-        gpu.run(|encoder| together.optimizer.step(encoder))?;
-        let outcomes = pollster::block_on(together.outcomes(&problems))?;
+        gpu.run_async(|encoder| together.optimizer.step(encoder)).await?;
+        let outcomes = together.outcomes(&problems).await?;
+        together.optimizer.destroy();
         for ((errors, problem), outcome) in errors.iter_mut().zip(&problems).zip(&outcomes) {
             errors.merge(problem.compare(outcome));
         }
@@ -51,7 +61,7 @@ struct Together {
 }
 
 impl Together {
-    fn build(gpu: &Gpu, problems: &[Problem]) -> Result<Self> {
+    async fn build(gpu: &Gpu, problems: &[Problem]) -> Result<Self> {
         let first = problems.first().ok_or_else(|| Error::Usage("no rule was given".to_owned()))?;
         let mut builder = Optimizer::builder(first.groups[0].clone());
         builder.undamped_steps(true);
@@ -70,7 +80,7 @@ impl Together {
             });
             of_problems.push((groups[0], tensors.collect()));
         }
-        Ok(Self { optimizer: builder.build(&gpu.device, &gpu.queue)?, of_problems })
+        Ok(Self { optimizer: builder.build_async(&gpu.device, &gpu.queue).await?, of_problems })
     }
 
     fn upload(&mut self, problems: &[Problem], step_count: u32) -> Result<()> {
@@ -101,7 +111,7 @@ impl Together {
             rest = others;
             let mut moved = Vec::with_capacity(tensors.len());
             for tensor in tensors {
-                moved.push(Moved::of(&self.optimizer, *tensor, &state_names(&problem.groups)).await?);
+                moved.push(Moved::of(&self.optimizer, *tensor, &state_names(&problem.groups))?.await?);
             }
             let applied = self.optimizer.read_step_count_of(*group).await? as u32;
             outcomes.push(Outcome { tensors: moved, memory: own.to_vec(), applied, stored: Vec::new() });

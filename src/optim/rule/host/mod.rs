@@ -1,9 +1,13 @@
 //! A rule on the CPU, over slices, with its types erased. `kernel.rs` holds the plain loop that the oracle runs; `blocks.rs` holds the
-//! blocked loop that the compiler turns into vector instructions.
+//! blocked loop that the compiler turns into vector instructions. Without the feature `cpu` a rule is `formless.rs` here.
 
+#[cfg(feature = "cpu")]
 mod blocks;
+#[cfg(not(feature = "cpu"))]
+pub(crate) mod formless;
+#[cfg(feature = "cpu")]
 mod kernel;
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(feature = "cpu", target_arch = "x86_64"))]
 mod x86;
 
 use super::spec::MAX_SUMS;

@@ -123,11 +123,11 @@ impl<'a, F: Objective> Host<'a, F> {
 }
 
 impl<F: Objective> Course for Host<'_, F> {
-    fn advance(&mut self, _: u64) -> Result<Advance> {
+    async fn advance(&mut self, _: u64) -> Result<Advance> {
         self.step()
     }
 
-    fn loss(&mut self) -> Result<f64> {
+    async fn loss(&mut self) -> Result<f64> {
         let params = slices(&self.params);
         let (mut sum, mut rows) = (0.0, 0.0);
         for batch in 0..self.objective.batches() {
@@ -139,7 +139,7 @@ impl<F: Objective> Course for Host<'_, F> {
         Ok(sum / rows)
     }
 
-    fn params(&mut self) -> Result<Vec<Vec<f32>>> {
+    async fn params(&mut self) -> Result<Vec<Vec<f32>>> {
         Ok(self.params.iter().map(|p| p.iter().map(|x| x.to_f64() as f32).collect()).collect())
     }
 }

@@ -1,6 +1,6 @@
 //! The measurements of a run.
 
-use std::time::Instant;
+use web_time::Instant;
 
 use super::run::{Advance, Course, Run};
 use crate::Result;
@@ -70,11 +70,11 @@ impl<'a> Meter<'a> {
     }
 
     /// Lets the entrant take steps, and counts their cost. If the budget counts steps, the entrant may take several steps at once.
-    pub(super) fn time(&mut self, advance: impl FnOnce(u64) -> Result<Advance>) -> Result<Advance> {
+    pub(super) async fn time(&mut self, advance: impl AsyncFnOnce(u64) -> Result<Advance>) -> Result<Advance> {
         let left = self.run.budget.steps_left(&self.cost).filter(|_| !self.traced).unwrap_or(1);
         let most = left.min(self.interval()).max(1);
         let began = Instant::now();
-        let advance = advance(most)?;
+        let advance = advance(most).await?;
         self.cost.seconds += began.elapsed().as_secs_f64();
         self.cost.steps += advance.steps;
         self.cost.gradients += advance.gradients;
@@ -89,13 +89,13 @@ impl<'a> Meter<'a> {
         self.traced || impatient || self.run.budget.used(&self.cost) * POINTS >= self.points.len() as f64
     }
 
-    pub(super) fn measure(&mut self, course: &mut dyn Course) -> Result<()> {
-        let params = course.params()?;
+    pub(super) async fn measure(&mut self, course: &mut impl Course) -> Result<&Point> {
+        let params = course.params().await?;
         let slices: Vec<&[f32]> = params.iter().map(Vec::as_slice).collect();
         let measure = self.problem.measure();
         let since = std::mem::take(&mut self.since);
         let mean = |sum: f64| sum / since.steps.max(1) as f64;
-        let loss = if since.steps == 0 { course.loss()? } else { mean(since.loss) };
+        let loss = if since.steps == 0 { course.loss().await? } else { mean(since.loss) };
         self.points.push(Point {
             step: self.cost.steps,
             evaluations: self.cost.evaluations(),
@@ -112,12 +112,13 @@ impl<'a> Meter<'a> {
             self.path.extend(place.filter(|place| place.iter().all(|x| x.is_finite())));
         }
         self.before.add(&since);
-        Ok(())
+        let last = self.points.len() - 1;
+        Ok(&self.points[last])
     }
 
     /// The outcome of a run that reached its end. For a problem without held-out data, the error is the loss.
-    pub(super) fn ended(self, course: &mut dyn Course) -> Result<Outcome> {
-        let loss = finite(course.loss()?);
+    pub(super) async fn ended(self, course: &mut impl Course) -> Result<Outcome> {
+        let loss = finite(course.loss().await?);
         let best = self.best().copied();
         let end = best.filter(|_| self.run.heat.patience.is_some()).or(self.points.last().copied()).unwrap_or_default();
         let mut outcome = self.diverged();

@@ -79,14 +79,14 @@ pub(super) struct Advance {
     pub(super) damping: Option<f64>,
 }
 
-/// An entrant on a problem, on any backend.
+/// An entrant on a problem, on any backend. On the host nothing waits.
 pub(super) trait Course {
     /// Takes at least one step and at most `most`.
-    fn advance(&mut self, most: u64) -> Result<Advance>;
+    async fn advance(&mut self, most: u64) -> Result<Advance>;
 
     /// The training objective at the current parameters, over all data.
-    fn loss(&mut self) -> Result<f64>;
+    async fn loss(&mut self) -> Result<f64>;
 
     /// The current parameters.
-    fn params(&mut self) -> Result<Vec<Vec<f32>>>;
+    async fn params(&mut self) -> Result<Vec<Vec<f32>>>;
 }
