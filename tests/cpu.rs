@@ -492,7 +492,7 @@ fn shares(rule: &dyn Rule, sizes: &[usize]) -> (f64, f64) {
             let allowed = ulp32(*e) + 4e-6 * delta.abs().max(typical);
             params = params.max((f64::from(*x) - e).abs() / allowed);
         }
-        for state in rule.states().iter().filter(|s| s.used) {
+        for state in rule.states().iter().filter(|s| s.used && !s.scratch) {
             let (here, there) = (handle::tensor(&fast, tensor), handle::tensor(&oracle, tensor));
             let (x, e) = (fast.state(here, state.name), oracle.state(there, state.name));
             let (x, e) = (x.expect("kept"), e.expect("kept"));
