@@ -137,7 +137,7 @@ fn a_tensor_without_a_gradient_is_left_as_torch_leaves_it() {
         let alone = |t: usize| {
             // An optimizer with nothing to step counts no step.
             let mut builder = Optimizer::builder(rates[GROUPS[t]].boxed());
-            let handle = builder.tensor(Group::DEFAULT, "alone", &[LENGTHS[t]]);
+            let handle = builder.tensor(Group::DEFAULT, "alone", &builder.sample_shape(Group::DEFAULT, LENGTHS[t]));
             (builder.build_cpu::<f64>().unwrap(), handle)
         };
         let mut each: Vec<_> = (0..LENGTHS.len()).map(alone).collect();
@@ -544,7 +544,8 @@ fn a_checkpoint_holds_the_step_count_of_every_tensor() {
         file.restore_host(&mut host, &mut mutable(&mut params)).unwrap();
         let on_host: Vec<u64> = tensors.iter().map(|t| host.tensor_step_count(*t).unwrap()).collect();
         assert_eq!(on_host, counts(&optimizer, &tensors));
-        let again = Checkpoint::of_host(&host, &shapes(&params)).unwrap();
+        let shaped = optimizer.tensors().zip(&params).map(|((.., shape), p)| (shape, p.as_slice()));
+        let again = Checkpoint::of_host(&host, &shaped.collect::<Vec<_>>()).unwrap();
         assert_eq!(again.to_bytes().unwrap(), file.to_bytes().unwrap(), "{} {variant}", entry.name);
         // The first step takes the waiting tensor.
         for o in [&mut optimizer, &mut resumed] {
@@ -557,10 +558,6 @@ fn a_checkpoint_holds_the_step_count_of_every_tensor() {
             }
         }
     }
-}
-
-fn shapes(params: &[Vec<f32>]) -> Vec<(&'static [usize], &[f32])> {
-    SHAPES.iter().zip(params).map(|(shape, p)| (shape.as_slice(), p.as_slice())).collect()
 }
 
 #[test]

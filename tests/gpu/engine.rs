@@ -282,7 +282,7 @@ fn default_limits_are_enough() {
                 builder.undamped_steps(true);
                 builder.clip(clip).loss_scale(LossScale::default()).accumulate(Accumulate::Mean(2)).ema(Ema::default());
                 builder.dynamic_gradients(moving).zero_grad(true).maximize(Group::DEFAULT);
-                let w = builder.tensor(Group::DEFAULT, "w", &[5000]);
+                let w = builder.tensor(Group::DEFAULT, "w", &builder.sample_shape(Group::DEFAULT, 5000));
                 let mut optimizer =
                     builder.build(&gpu.device, &gpu.queue).unwrap_or_else(|e| panic!("{}: {e}", entry.name));
                 optimizer.write_param(w, &[1.0; 5000]).unwrap();

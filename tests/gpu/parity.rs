@@ -185,7 +185,10 @@ fn dispatches(problem: &Problem) -> usize {
     let probes = probes(&procedure) > 0;
     let passes = procedure.as_ref().and_then(|procedure| procedure.pass()).is_some_and(|pass| pass.before_update);
     let decides = probes || !problem.groups[0].progress().is_empty();
-    let extra = usize::from(decides) + if passes { classes.len() } else { 0 };
+    let iteration = procedure.as_ref().and_then(|procedure| procedure.iteration());
+    // The matrices go in and out of the scratch of each class; three products an iteration, and the norms.
+    let products = iteration.map_or(0, |iteration| 2 * classes.len() + 3 * iteration.steps as usize + 1);
+    let extra = usize::from(decides) + if passes { classes.len() } else { 0 } + products;
     if problem.groups[0].sums().sums > 0 { 3 } else { classes.len() + extra }
 }
 
@@ -319,7 +322,8 @@ fn own_and_callers_buffers_together() {
         let pages = Pages::new(gpu(), &problem, |i| if i % 3 == 0 { (0, 0) } else { (0, 1) });
         let (mut builder, groups) = builder(&problem);
         for (i, (bound, data)) in pages.tensors.iter().zip(&problem.tensors).enumerate() {
-            let (group, name, shape) = (groups[data.group], format!("tensor {i}"), [data.param.len()]);
+            let (group, name) = (groups[data.group], format!("tensor {i}"));
+            let shape = builder.sample_shape(group, data.param.len());
             if i % 2 == 0 {
                 builder.tensor(group, name, &shape);
             } else {

@@ -44,7 +44,8 @@ fn step(optimizer: &mut Optimizer) {
 fn two(rule: Box<dyn Rule>, params: &wgpu::Buffer, grads: &wgpu::Buffer, around: bool) -> Result<Optimizer, Error> {
     let clips = rule.name() != "flowadam";
     let mut builder = Optimizer::builder(rule);
-    builder.bind(Group::DEFAULT, "a", &[900], params.slice(..3600), grads.slice(..3600));
+    let shape = builder.sample_shape(Group::DEFAULT, 900);
+    builder.bind(Group::DEFAULT, "a", &shape, params.slice(..3600), grads.slice(..3600));
     let b = builder.bind(Group::DEFAULT, "b", &[20, 30], params.slice(3600..6000), grads.slice(3600..6000));
     if clips {
         builder.clip(Clip::GlobalNorm(0.1));

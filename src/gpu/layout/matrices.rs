@@ -189,7 +189,7 @@ struct Wave<'a> {
 
 /// All rows of all matrices.
 fn all_rows() -> Vec<Range<u64>> {
-    vec![0..u64::from(u32::MAX)]
+    std::iter::once(0..u64::from(u32::MAX)).collect()
 }
 
 impl<'a> Wave<'a> {
