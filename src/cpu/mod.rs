@@ -13,6 +13,7 @@ mod decide;
 mod eval_params;
 mod evaluate;
 mod extent;
+mod factors;
 mod flow;
 mod hyper;
 mod number;

@@ -10,6 +10,7 @@
 
 mod adabelief;
 mod adadelta;
+mod adafactor;
 mod adagrad;
 mod adai;
 mod adam;
@@ -43,6 +44,7 @@ mod warpadam;
 
 pub use adabelief::AdaBelief;
 pub use adadelta::Adadelta;
+pub use adafactor::Adafactor;
 pub use adagrad::Adagrad;
 pub use adai::{Adai, AdaiW};
 pub use adam::{Adam, AdamW};
@@ -60,7 +62,7 @@ pub use nadam::NAdam;
 #[doc(inline)]
 pub use procedure::Directions;
 #[doc(hidden)]
-pub use procedure::{Probe, Procedure, Scheme, Shared, Warp};
+pub use procedure::{Factors, Probe, Procedure, Scheme, Shared, Warp};
 pub use prodigy::{Beta3, Prodigy};
 pub use prox_sgd::ProxSgd;
 pub use radam::RAdam;
