@@ -2,6 +2,7 @@
 
 pub(crate) mod context;
 pub(crate) mod exchange;
+pub(crate) mod factors;
 pub(crate) mod kernels;
 pub(crate) mod passes;
 pub(crate) mod pipelines;

@@ -3,6 +3,7 @@
 
 pub(crate) mod arena;
 pub(crate) mod class;
+pub(crate) mod factors;
 pub(crate) mod item;
 pub mod memory;
 pub(crate) mod placement;

@@ -1,6 +1,5 @@
 //! A second moment that a matrix keeps as two factors, a number per row and a number per column: Adafactor. Passes of their own sum the
-//! squares of the gradient before the sums of the rule. The WGSL is `shaders/procedures/tiles.wgsl` and `fold.wgsl`; the engine's part of it is in
-//! `gpu/layout/factors.rs`.
+//! squares of the gradient before the sums of the rule: `shaders/harness/tiles.wgsl`, `fold.wgsl` and `factors.wgsl`.
 
 use super::Procedure;
 use super::spec::{FactorSpec, Feature};
