@@ -113,11 +113,11 @@ fn wo_divide(thread: wo_Thread) {
     let least = wo_factor_least(wo_hyper_of_tensor(record.z, record.x));
     var divisors = vec4(1.0);
     for (var k = 0u; k < min(4u, matrices - 4u * thread.lane); k++) {
-        var total = 0.0;
+        var whole = 0.0;
         for (var i = 0u; i < width; i++) {
-            total += wo_lane_sums[(4u * thread.lane + k) * width + i];
+            whole += wo_lane_sums[(4u * thread.lane + k) * width + i];
         }
-        divisors[k] = max(total / f32(f.rows), least);
+        divisors[k] = max(whole / f32(f.rows), least);
     }
     wo_control.decisions[first + f.lines + record.y / 4u + thread.lane] = divisors;
 }

@@ -131,7 +131,7 @@ impl ElementwiseRule for Adafactor {
 
     fn variants() -> Vec<(&'static str, Self)> {
         let base = Self { weight_decay: 0.1, ..Self::default() };
-        vec![("default", base), ("loose", Self { lr: 0.3, beta2_decay: -0.5, eps1: 1e-3, eps2: 0.5, d: 2.0, ..base })]
+        vec![("default", base), ("loose", Self { lr: 0.3, beta2_decay: -2.0, eps1: 1e-3, eps2: 0.5, d: 2.0, ..base })]
     }
 
     #[inline(always)]

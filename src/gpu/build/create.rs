@@ -371,7 +371,7 @@ impl Part {
         pipeline: &Arc<Pipeline>,
         pass: &impl Fn(&Arc<Pipeline>, usize, &wgpu::Buffer, usize) -> Pass,
     ) -> Result<Pass> {
-        let tiles = &self.placement.layout.shards[index].tiles;
+        let tiles = &self.placement.layout.tiles[index];
         let table = maker.buffers.create_with(Which::Tiles(index), TABLE, bytemuck::cast_slice(tiles))?;
         Ok(pass(pipeline, tiles.len(), &table, 0))
     }

@@ -164,8 +164,8 @@ fn plan_factors(
     let sums = layout.tile_words * 4;
     sizes.add(Which::TileSums, sums);
     sizes.add(Which::FactorTable, size_of_val(records.table.as_slice()) as u64);
-    for (index, shard) in layout.shards.iter().enumerate().filter(|(_, shard)| !shard.tiles.is_empty()) {
-        sizes.add(Which::Tiles(index), size_of_val(shard.tiles.as_slice()) as u64);
+    for (index, tiles) in layout.tiles.iter().enumerate().filter(|(_, tiles)| !tiles.is_empty()) {
+        sizes.add(Which::Tiles(index), size_of_val(tiles.as_slice()) as u64);
     }
     let (limit, actual) = ("max_storage_buffer_binding_size", device.max_storage_buffer_binding_size);
     match [sums, control, sizes.of(Which::FactorTable)].into_iter().find(|needs| *needs > actual) {

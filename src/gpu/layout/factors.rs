@@ -1,23 +1,17 @@
-//! Factors of matrices: where they lie in the control buffer, and the tiles and lines over which their passes run.
+//! Factors of matrices: where they lie in the control buffer, and the records of the passes over them.
 //!
 //! A state that is kept as factors lies behind the decisions: a table with one record per tensor; then for each tensor the means of its rows and of its
 //! columns, once as they are between steps and once as the step under way makes them, and a divisor for each matrix. A step that is skipped, or whose
 //! second half never runs, thus leaves the first copy as it was.
 
 use crate::gpu::build::spec::Spec;
-use crate::gpu::layout::shards::Chunk;
 use crate::gpu::layout::tables::Layout;
+use crate::gpu::layout::tiles::blocks;
 use crate::gpu::layout::units::{CONTROL_HEAD, VEC4};
 use crate::optim::procedure::factors;
 use crate::optim::procedure::factors::Matrices;
 use crate::optim::procedure::spec::FactorSpec;
 
-/// The most rows and the most columns of a tile, whose squares one workgroup sums.
-pub(crate) const TILE: usize = 256;
-/// Threads of a workgroup of the tiles: each takes four columns.
-pub(crate) const TILE_LANES: u32 = (TILE / 4) as u32;
-/// The rows that a workgroup sums between two barriers. Their sums take half of the 16 KiB that every device has.
-pub(crate) const TILE_ROWS: u32 = 32;
 /// Threads of a workgroup that moves means: each takes four of them.
 pub(crate) const FOLD_LANES: u32 = 64;
 /// Threads of a workgroup that makes divisors.
@@ -26,42 +20,6 @@ pub(crate) const DIVIDE_LANES: u32 = 256;
 pub(crate) const FEW_ROWS: usize = 64;
 /// The threads that share a matrix with more rows.
 pub(crate) const ROW_LANES: u32 = 64;
-
-/// `wo_Tile` of `shaders/harness/tiles.wgsl`: a tile, with the run of the tensor's elements in a shard.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
-pub(crate) struct Tile {
-    pub(crate) run: Chunk,
-    /// The block of rows, counted over all matrices.
-    pub(crate) rows: u32,
-    /// The block of columns.
-    pub(crate) columns: u32,
-    /// The first word of its sums.
-    pub(crate) slot: u32,
-    pad: u32,
-}
-
-/// The tiles of a run, in the order in which [`Layout`] numbers their sums.
-pub(crate) fn tiles(run: Chunk, matrices: Matrices) -> impl Iterator<Item = Tile> {
-    let (first, last) = blocks(&run, matrices);
-    let columns = matrices.columns.div_ceil(TILE) as u32;
-    (first..=last).flat_map(move |rows| (0..columns).map(move |columns| Tile { run, rows, columns, ..Tile::default() }))
-}
-
-/// The first and the last block of rows that a run touches.
-fn blocks(run: &Chunk, matrices: Matrices) -> (u32, u32) {
-    let in_matrix = matrices.rows.div_ceil(TILE);
-    let block = |element: u32| {
-        let row = element as usize / matrices.columns;
-        (row / matrices.rows * in_matrix + row % matrices.rows / TILE) as u32
-    };
-    (block(run.position), block(run.position + run.length - 1))
-}
-
-/// Words of the sums of a tile of these matrices.
-pub(crate) fn tile_words(matrices: Matrices) -> u32 {
-    (matrices.rows.min(TILE) + matrices.columns.min(TILE)) as u32
-}
 
 /// Where the factors of a tensor lie, in vec4s behind the head of the control buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,7 +126,7 @@ impl FactorPlan {
             divides.extend((0..count as u32).step_by(together as usize).map(|first| [number, first, group, 0]));
             let first_part = parts.len() as u32;
             parts.extend(layout.parts[tensor].iter().filter_map(|part| {
-                let tile = layout.shards[part.shard].tiles[part.tiles.clone()].first()?;
+                let tile = layout.tiles[part.shard][part.tiles.clone()].first()?;
                 let (first, last) = blocks(&tile.run, place.matrices);
                 Some([tile.slot, first, last, 0])
             }));

@@ -12,5 +12,6 @@ pub(crate) mod runs;
 pub(crate) mod segments;
 pub(crate) mod shards;
 pub(crate) mod tables;
+pub(crate) mod tiles;
 pub(crate) mod units;
 pub(crate) mod windows;

@@ -2,7 +2,6 @@
 
 use std::ops::Range;
 
-use crate::gpu::layout::factors::{Tile, tiles};
 use crate::gpu::layout::item::Item;
 use crate::gpu::layout::units::{ARENA_HEADER, CHUNK, Counts, SUM_LANES, VEC4};
 use crate::gpu::layout::windows::{Limits, Window};
@@ -50,7 +49,6 @@ pub(crate) struct Records {
     pub(crate) tensor: usize,
     pub(crate) chunks: Range<usize>,
     pub(crate) spans: Range<usize>,
-    pub(crate) tiles: Range<usize>,
 }
 
 /// The windows that a dispatch binds, and the chunks that it walks.
@@ -69,8 +67,6 @@ pub(crate) struct Shard {
     array: u64,
     pub(crate) chunks: Vec<Chunk>,
     pub(crate) spans: Vec<Chunk>,
-    /// The tiles of tensors that keep factors.
-    pub(crate) tiles: Vec<Tile>,
     pieces: Vec<Piece>,
 }
 
@@ -87,7 +83,6 @@ impl Shard {
             array: 0,
             chunks: Vec::new(),
             spans: Vec::new(),
-            tiles: Vec::new(),
             pieces: Vec::new(),
         }
     }
@@ -124,23 +119,19 @@ impl Shard {
         self.array += elements.div_ceil(4);
     }
 
-    /// Cuts the pieces into chunks, spans and tiles, once the windows are final.
+    /// Cuts the pieces into chunks and spans, once the windows are final.
     pub(crate) fn cut(&mut self, items: &[Item]) -> Vec<Records> {
         let mut records = Vec::new();
         for piece in std::mem::take(&mut self.pieces) {
             let item = &items[piece.tensor];
-            let (chunk, span, tile) = (self.chunks.len(), self.spans.len(), self.tiles.len());
+            let (chunk, span) = (self.chunks.len(), self.spans.len());
             let span_length = item.elements.div_ceil(item.chunk).div_ceil(TENSOR_SPANS).max(SPAN_CHUNKS) * item.chunk;
             let chunks = cut(&piece, item, &self.param, self.grad.as_ref(), item.chunk);
             let spans = cut(&piece, item, &self.param, self.grad.as_ref(), span_length);
             self.chunks.extend(chunks);
             self.spans.extend(spans);
-            if let Some(matrices) = item.matrices {
-                let whole = cut(&piece, item, &self.param, self.grad.as_ref(), piece.elements);
-                self.tiles.extend(whole.into_iter().flat_map(|run| tiles(run, matrices)));
-            }
             let (chunks, spans) = (chunk..self.chunks.len(), span..self.spans.len());
-            records.push(Records { tensor: piece.tensor, chunks, spans, tiles: tile..self.tiles.len() });
+            records.push(Records { tensor: piece.tensor, chunks, spans });
         }
         records
     }

@@ -2,10 +2,10 @@
 
 use std::ops::Range;
 
-use crate::gpu::layout::factors::tile_words;
 use crate::gpu::layout::item::Item;
 use crate::gpu::layout::segments::{SEGMENT, Segment, TensorRow};
-use crate::gpu::layout::shards::{Records, Shard};
+use crate::gpu::layout::shards::{Chunk, Records, Shard};
+use crate::gpu::layout::tiles::{Tile, tile_words, tiles};
 use crate::gpu::layout::units::ARENA_HEADER;
 use crate::gpu::layout::windows::{Limits, too_far_apart};
 use crate::{Error, Result};
@@ -42,6 +42,8 @@ pub(crate) struct Layout {
     pub(crate) tensors: Vec<TensorRow>,
     /// Rows of partial sums: one per span, then one per segment.
     pub(crate) rows: u32,
+    /// The tiles of each shard: of tensors that keep factors.
+    pub(crate) tiles: Vec<Vec<Tile>>,
     /// Words of the sums of all tiles.
     pub(crate) tile_words: u64,
     /// Each tensor's records, in order.
@@ -114,7 +116,7 @@ impl Layout {
         }
         layout.cut_shards(items);
         layout.number_segments(items);
-        layout.number_tiles(items);
+        layout.cut_tiles(items);
         layout.fold_grids(limits)?;
         Ok(layout)
     }
@@ -146,8 +148,8 @@ impl Layout {
     /// Cuts every shard into chunks and spans, now that the windows are final.
     fn cut_shards(&mut self, items: &[Item]) {
         for (shard, records) in self.shards.iter_mut().map(|shard| shard.cut(items)).enumerate() {
-            for Records { tensor, chunks, spans, tiles } in records {
-                self.parts[tensor].push(Part { shard, chunks, spans, tiles });
+            for Records { tensor, chunks, spans } in records {
+                self.parts[tensor].push(Part { shard, chunks, spans, tiles: 0..0 });
             }
         }
     }
@@ -181,15 +183,21 @@ impl Layout {
         }
     }
 
-    /// Numbers the words of the sums of tiles, tensor by tensor.
-    fn number_tiles(&mut self, items: &[Item]) {
-        for (item, parts) in items.iter().zip(&self.parts) {
+    /// Cuts the tensors that keep factors into tiles, and numbers the words of their sums, tensor by tensor.
+    fn cut_tiles(&mut self, items: &[Item]) {
+        self.tiles = vec![Vec::new(); self.shards.len()];
+        for (item, parts) in items.iter().zip(&mut self.parts) {
             let Some(matrices) = item.matrices else { continue };
             for part in parts {
-                for tile in &mut self.shards[part.shard].tiles[part.tiles.clone()] {
-                    tile.slot = self.tile_words as u32;
+                let chunks = &self.shards[part.shard].chunks[part.chunks.clone()];
+                let (Some(first), of_shard) = (chunks.first(), &mut self.tiles[part.shard]) else { continue };
+                let run = Chunk { length: chunks.iter().map(|chunk| chunk.length).sum(), ..*first };
+                let begin = of_shard.len();
+                for tile in tiles(run, matrices) {
+                    of_shard.push(Tile { slot: self.tile_words as u32, ..tile });
                     self.tile_words += u64::from(tile_words(matrices));
                 }
+                part.tiles = begin..of_shard.len();
             }
         }
     }
@@ -199,9 +207,8 @@ impl Layout {
         for shard in &mut self.shards {
             fill_grid(&mut shard.chunks, limits)?;
             fill_grid(&mut shard.spans, limits)?;
-            fill_grid(&mut shard.tiles, limits)?;
         }
-        Ok(())
+        self.tiles.iter_mut().try_for_each(|tiles| fill_grid(tiles, limits))
     }
 
     /// Where a tensor's states lie.

@@ -2,7 +2,8 @@
 
 use crate::gpu::kernel::text::members::{call_vec4s, put};
 use crate::gpu::layout::class::Class;
-use crate::gpu::layout::factors::{DIVIDE_LANES, FEW_ROWS, FOLD_LANES, ROW_LANES, TILE, TILE_LANES, TILE_ROWS};
+use crate::gpu::layout::factors::{DIVIDE_LANES, FEW_ROWS, FOLD_LANES, ROW_LANES};
+use crate::gpu::layout::tiles::{TILE, TILE_LANES, TILE_ROWS};
 use crate::gpu::layout::units::{
     ABSENT, ACCUMULATOR, ARENA_HEADER, AVERAGE, BLOCK_VEC4S, CHUNK, CHUNK_LANES, Counts, FINAL_BATCH, FINAL_LANES,
     MASTER, REMAINDER, ROW_STEPS,
