@@ -57,11 +57,31 @@ fn update(h: Hyper, d: Decision, p: vec4<f32>, g: vec4<f32>, s: ptr<function, St
     return -(h.decay * p + d.step * direction(h, g, v));
 }
 
-struct Own { beta2_decay: f32 }
+// beta2_decay ln 2 in two parts: the first has so few bits that its product with an exponent is exact.
+struct Own { beta2_decay: f32, high: f32, low: f32 }
+
+// n^beta2_decay to a few units in the last place. A driver's pow may be off by as many units as the exponent of its result.
+fn power(own: Own, n: f32) -> f32 {
+    // n = 2^k m, m near 1
+    let exponent = firstLeadingBit(u32(n));
+    let rest = n / f32(1u << exponent);
+    let is_large = rest > 1.4142135;
+    let k = f32(exponent) + select(0.0, 1.0, is_large);
+    let m = select(rest, 0.5 * rest, is_large);
+    let s = (m - 1.0) / (m + 1.0);
+    let q = s * s;
+    let ln_m = 2.0 * s * (1.0 + q * (0.33333333 + q * (0.2 + q * (0.14285715 + q * 0.11111111))));
+    let x = own.beta2_decay * ln_m + k * own.low;
+    let whole = k * own.high;
+    let j = max(round((whole + x) * 1.442695), -126.0);
+    let r = ((whole - j * 0.693145751953125) - j * 1.4286068e-6) + x;
+    let series = 1.0 + r * (1.0 + r * (0.5 + r * (0.16666667 + r * (0.041666668 + r * (0.0083333338 + r * 0.0013888889)))));
+    return bitcast<f32>(u32(i32(j) + 127) << 23u) * max(series, 0.0);
+}
 
 fn at_count(h: Hyper, own: Own, n: f32) -> Hyper {
     var at = h;
     at.root = 1.0 / sqrt(n);
-    at.share = pow(n, own.beta2_decay);
+    at.share = power(own, n);
     return at;
 }

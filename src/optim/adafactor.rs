@@ -122,11 +122,22 @@ impl ElementwiseRule for Adafactor {
     }
 
     fn own_count(&self) -> Option<Vec<Scalar>> {
-        Some(vec![Scalar::call("own_beta2_decay", self.beta2_decay)])
+        let product = self.beta2_decay * std::f64::consts::LN_2;
+        // Without its last bits, so that the product with a whole number below 32 is exact in f32.
+        let high = f32::from_bits((product as f32).to_bits() & !0x1f);
+        Some(vec![
+            Scalar::call("own_beta2_decay", self.beta2_decay),
+            Scalar::call("own_high", high.into()),
+            Scalar::call("own_low", product - f64::from(high)),
+        ])
     }
 
     fn states(&self) -> Vec<StateSpec> {
         vec![StateSpec::zero("v", true).positive()]
+    }
+
+    fn flags(&self) -> Vec<(&'static str, bool)> {
+        vec![(Factors::FLAG, false)]
     }
 
     fn variants() -> Vec<(&'static str, Self)> {

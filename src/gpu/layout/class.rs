@@ -130,7 +130,8 @@ impl Class {
         let table = self.factors.map_or_else(|| self.all_decisions(1), |factors| factors.table);
         let of_factors = |state: &StateSpec| StateSpec { used: state.used && state.name != spec.state, ..*state };
         let states = self.states.iter().map(of_factors).collect();
-        Self { factors: Some(FactorText { spec, table, matrix: true }), states, ..self }
+        let flags = self.flags.iter().map(|&(name, on)| (name, on || name == spec.flag)).collect();
+        Self { factors: Some(FactorText { spec, table, matrix: true }), states, flags, ..self }
     }
 
     /// The state that the tensors of the class keep as factors.

@@ -8,9 +8,14 @@ use super::spec::{FactorSpec, Feature};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Factors;
 
+impl Factors {
+    /// The flag of a rule's text that holds for matrices.
+    pub(crate) const FLAG: &str = "FACTORED";
+}
+
 impl Procedure for Factors {
     fn factors(&self) -> Option<FactorSpec> {
-        Some(FactorSpec { state: "v", rows: ROWS, columns: COLUMNS, share: "share", least: "least" })
+        Some(FactorSpec { state: "v", flag: Self::FLAG, rows: ROWS, columns: COLUMNS, share: "share", least: "least" })
     }
 
     fn refuses(&self, rule: &str, feature: Feature) -> Option<String> {

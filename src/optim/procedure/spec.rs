@@ -52,6 +52,8 @@ pub struct PassSpec {
 pub struct FactorSpec {
     /// The state.
     pub state: &'static str,
+    /// The flag of the rule that holds where the state that a text sees comes from factors.
+    pub flag: &'static str,
     /// The name of the rows' means in checkpoints and reports.
     pub rows: &'static str,
     /// The name of the columns' means.

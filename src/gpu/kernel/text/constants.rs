@@ -8,7 +8,6 @@ use crate::gpu::layout::units::{
     ABSENT, ACCUMULATOR, ARENA_HEADER, AVERAGE, BLOCK_VEC4S, CHUNK, CHUNK_LANES, Counts, FINAL_BATCH, FINAL_LANES,
     MASTER, REMAINDER, ROW_STEPS,
 };
-use crate::optim::procedure::factors;
 use crate::optim::procedure::record::FLAGS;
 use crate::options::storage::blockwise::Map;
 
@@ -17,9 +16,6 @@ impl Class {
         let mut out = String::new();
         for (name, on) in &self.flags {
             put(&mut out, format_args!("const {name}: bool = {on};"));
-        }
-        if factors(&self.procedure).is_some() {
-            put(&mut out, format_args!("const FACTORED: bool = {};", self.factored().is_some()));
         }
         if self.probes() > 0 {
             put(&mut out, format_args!("const PROBES = {}u;", self.probes()));
