@@ -1,10 +1,8 @@
-//! A state of a matrix that the optimizer keeps as two factors. Before the sums of a step the factors move to the step's gradient; the walk over
-//! the tensors computes the state from them, a piece at a time.
+//! A state of a matrix that the optimizer keeps as two factors. Before the sums of a step, `fold` moves the factors to the step's gradient; the
+//! walk over the tensors computes the state from them, a piece at a time.
 
-use crate::cpu::hyper::Scaled;
 use crate::cpu::number::Number;
 use crate::cpu::pieces::{PIECE, join};
-use crate::cpu::tensor::TensorState;
 use crate::gpu::build::spec::TensorInfo;
 use crate::optim::Rule;
 use crate::optim::procedure::factors;
@@ -62,7 +60,7 @@ impl<F: Number> Factors<F> {
     }
 
     /// Moves the factors towards the means of the squares of `g`.
-    fn fold(&mut self, g: &[F], share: F, least: F) {
+    pub(crate) fn fold(&mut self, g: &[F], share: F, least: F) {
         let Matrices { rows: height, columns: width, .. } = self.matrices;
         let parts =
             self.rows.chunks_exact_mut(height).zip(self.columns.chunks_exact_mut(width)).zip(&mut self.divisors);
@@ -116,25 +114,5 @@ fn sum_squares<F: Number>(g: &[F], rows: &mut [f64], columns: &mut [f64]) {
             *sum += square;
             *column += square;
         }
-    }
-}
-
-/// Moves the factors of every tensor that the step takes to its gradient. The rule then sees the next state: it is 0 that weighs the square of the
-/// gradient in its scalars.
-pub(crate) fn fold<F: Number>(groups: &mut Vec<Scaled<'_, F>>, tensors: &mut [TensorState<F>], grads: &[&[F]]) {
-    let count = groups.len();
-    for (tensor, g) in tensors.iter_mut().zip(grads) {
-        let Some(factors) = &mut tensor.factors else { continue };
-        if groups.len() == count {
-            groups.extend_from_within(..);
-            for group in &mut groups[count..] {
-                group.member_mut(factors.spec.share).into_iter().for_each(|share| *share = F::zero());
-            }
-        }
-        if tensor.takes {
-            let group = &groups[tensor.scaled];
-            factors.fold(g, group.member(factors.spec.share), group.member(factors.spec.least));
-        }
-        tensor.scaled += count;
     }
 }

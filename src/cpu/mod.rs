@@ -15,6 +15,7 @@ mod evaluate;
 mod extent;
 mod factors;
 mod flow;
+mod fold;
 mod hyper;
 mod number;
 mod objective;
