@@ -66,9 +66,9 @@ pub use io::checkpoint;
 pub use optim::CustomRule;
 pub use optim::procedure::evaluation::{EvalRequest, Evaluations};
 pub use optim::{
-    AdEMAMix, AdaBelief, Adadelta, Adagrad, Adai, AdaiW, Adam, AdamW, AdamWScheduleFree, Adamax, Adan, AdjustLr, Asgd,
-    Beta3, FlowAdam, Lamb, Lion, Muon, NAdam, NormOf, Prodigy, ProxSgd, RAdam, RmsProp, Rprop, Rule, SAdam, Sgd,
-    SgdScheduleFree, VRAdam, WarpAdam,
+    AdEMAMix, AdaBelief, Adadelta, Adafactor, Adagrad, Adai, AdaiW, Adam, AdamW, AdamWScheduleFree, Adamax, Adan,
+    AdjustLr, Asgd, Beta3, FlowAdam, Lamb, Lion, Muon, NAdam, NormOf, Prodigy, ProxSgd, RAdam, RmsProp, Rprop, Rule,
+    SAdam, Sgd, SgdScheduleFree, VRAdam, WarpAdam,
 };
 pub use options::around::{Accumulate, Clip, Ema, LossScale};
 pub use options::no_decay::NoDecay;

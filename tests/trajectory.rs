@@ -186,7 +186,7 @@ fn every_golden_file_matches_its_readme() {
             }
         }
     }
-    let known = "adabelief adadelta adagrad adai adaiw adam adamax adamw adamw_schedule_free adan ademamix asgd flowadam lamb lion muon nadam prodigy radam rmsprop rprop sadam sgd sgd_schedule_free vradam";
+    let known = "adabelief adadelta adafactor adagrad adai adaiw adam adamax adamw adamw_schedule_free adan ademamix asgd flowadam lamb lion muon nadam prodigy radam rmsprop rprop sadam sgd sgd_schedule_free vradam";
     assert_eq!(optimizers, known.split(' ').map(str::to_owned).collect());
 }
 

@@ -20,6 +20,7 @@ pub(crate) fn scale_tensors<'a, F: Number>(
     own_counts: bool,
 ) -> Result<Vec<Scaled<'a, F>>> {
     let mut scaled = scale(groups, t)?;
+    tensors.iter_mut().for_each(|tensor| tensor.scaled = tensor.spec.group);
     let mut places = BTreeMap::new();
     let mut place = |group: usize, n: u64| {
         if let Some(place) = places.get(&(group, n)) {

@@ -8,6 +8,7 @@ use crate::optim::{Rule, Sums};
 use crate::options::schedule::scalars_of;
 
 /// The rule of a group with the scalars of one step.
+#[derive(Clone)]
 pub(crate) struct Scaled<'a, F> {
     pub(crate) cpu: &'a dyn HostKernel<F>,
     pub(crate) hyper: Vec<F>,
@@ -28,6 +29,12 @@ impl<'a, F: Number> Scaled<'a, F> {
     pub(crate) fn member(&self, name: &str) -> F {
         let at = self.rule.scalars(1).iter().position(|s| s.name == name);
         at.map_or(F::zero(), |at| self.hyper[at])
+    }
+
+    /// As [`member`](Self::member), for writing.
+    pub(crate) fn member_mut(&mut self, name: &str) -> Option<&mut F> {
+        let at = self.rule.scalars(1).iter().position(|s| s.name == name)?;
+        self.hyper.get_mut(at)
     }
 
     /// One of the rule's flags.

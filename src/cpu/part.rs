@@ -9,6 +9,7 @@ use crate::cpu::rows::RowSets;
 use crate::cpu::stored::Draws;
 use crate::cpu::tensor::TensorState;
 use crate::gpu::build::spec::{Spec, Tensor};
+use crate::optim::StateSpec;
 use crate::optim::procedure::evaluation::Evaluations;
 use crate::options::around::Mode;
 use crate::{Error, Result};
@@ -34,27 +35,29 @@ impl<F: Number> Part<F> {
     pub(crate) fn state_names(&self, tensor: Tensor) -> Result<Vec<&'static str>> {
         let kept = &self.tensors[self.spec.tensor(tensor)?];
         let states = self.spec.groups[kept.spec.group].rule.states();
-        Ok(states
-            .iter()
-            .zip(&kept.states)
-            .filter(|(state, values)| values.is_some() && !state.scratch)
-            .map(|(state, _)| state.name)
-            .collect())
+        let is_kept = |(state, values): &(&StateSpec, &Option<Vec<F>>)| values.is_some() && !state.scratch;
+        let states = states.iter().zip(&kept.states).filter(is_kept).map(|(state, _)| state.name);
+        Ok(states.chain(kept.factors.iter().flat_map(|factors| factors.arrays().map(|(name, _)| name))).collect())
     }
 
     /// A state of a tensor.
     pub(crate) fn state(&self, tensor: Tensor, name: &str) -> Result<&[F]> {
         let (tensor, at) = self.state_place(tensor, name)?;
-        Ok(self.tensors[tensor].states[at].as_deref().unwrap_or_default())
+        let kept = &self.tensors[tensor];
+        let factor = kept.factors.as_ref().and_then(|factors| factors.array(name));
+        Ok(factor.or(at.and_then(|at| kept.states[at].as_deref())).unwrap_or_default())
     }
 
     /// A state of a tensor, for writing.
     pub(crate) fn state_mut(&mut self, tensor: Tensor, name: &str) -> Result<&mut [F]> {
         let (tensor, at) = self.state_place(tensor, name)?;
-        Ok(self.tensors[tensor].states[at].as_deref_mut().unwrap_or_default())
+        let kept = &mut self.tensors[tensor];
+        let factor = kept.factors.as_mut().and_then(|factors| factors.array_mut(name));
+        Ok(factor.or(at.and_then(|at| kept.states[at].as_deref_mut())).unwrap_or_default())
     }
 
-    fn state_place(&self, tensor: Tensor, name: &str) -> Result<(usize, usize)> {
+    /// The index of a tensor, and that of a state among the states of its rule; `None` for a factor.
+    fn state_place(&self, tensor: Tensor, name: &str) -> Result<(usize, Option<usize>)> {
         let index = self.spec.tensor(tensor)?;
         let kept = &self.tensors[index];
         let states = self.spec.groups[kept.spec.group].rule.states();
@@ -63,7 +66,8 @@ impl<F: Number> Part<F> {
             let known = self.state_names(tensor).unwrap_or_default();
             Error::unknown(format!("state of tensor `{}`", kept.spec.name), name, known)
         };
-        at.map(|at| (index, at)).ok_or_else(unknown)
+        let is_factor = kept.factors.as_ref().is_some_and(|factors| factors.array(name).is_some());
+        (at.is_some() || is_factor).then_some((index, at)).ok_or_else(unknown)
     }
 
     /// The step count.

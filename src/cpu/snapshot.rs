@@ -1,6 +1,7 @@
 //! The arrays and counters of an optimizer that a checkpoint saves and restores.
 
 use crate::cpu::around::Counters;
+use crate::cpu::factors::Factors;
 use crate::cpu::number::Number;
 use crate::cpu::part::Part;
 use crate::gpu::access::snapshot::Rounding;
@@ -19,8 +20,9 @@ impl<F: Number> Part<F> {
         let states =
             states.filter(|(spec, _)| !spec.scratch).filter_map(|(spec, state)| Some((spec.name, state.as_deref()?)));
         let pass = kept.pass.iter().flat_map(|pass| pass.arrays());
+        let factors = kept.factors.iter().flat_map(Factors::arrays);
         let steps = kept.row_steps.iter().map(|steps| (ROW_STEPS, steps.as_slice()));
-        states.chain(self.around.arrays(tensor)).chain(steps).chain(pass).collect()
+        states.chain(self.around.arrays(tensor)).chain(steps).chain(pass).chain(factors).collect()
     }
 
     /// As [`arrays`](Self::arrays), for writing.
@@ -34,8 +36,9 @@ impl<F: Number> Part<F> {
             .filter(|(spec, _)| !spec.scratch)
             .filter_map(|(spec, state)| Some((spec.name, state.as_deref_mut()?)));
         let pass = kept.pass.iter_mut().flat_map(|pass| pass.arrays_mut());
+        let factors = kept.factors.iter_mut().flat_map(Factors::arrays_mut);
         let steps = kept.row_steps.iter_mut().map(|steps| (ROW_STEPS, steps.as_mut_slice()));
-        states.chain(self.around.arrays_mut(tensor)).chain(steps).chain(pass).collect()
+        states.chain(self.around.arrays_mut(tensor)).chain(steps).chain(pass).chain(factors).collect()
     }
 
     /// The form of an array of a tensor, and the kind of its numbers.

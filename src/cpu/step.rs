@@ -3,6 +3,7 @@
 use crate::cpu::around::Surroundings;
 use crate::cpu::counts::scale_tensors;
 use crate::cpu::decide::{self, Decider};
+use crate::cpu::fold;
 use crate::cpu::hyper::{Scaled, scale};
 use crate::cpu::number::Number;
 use crate::cpu::part::Part;
@@ -134,8 +135,9 @@ impl<F: Number> Part<F> {
 
     /// The step of the rule, with gradients as the rule sees them.
     pub(crate) fn apply(&mut self, params: &mut [&mut [F]], grads: &[&[F]]) -> Result<()> {
-        let groups =
+        let mut groups =
             scale_tensors(&self.spec.groups, &mut self.tensors, self.step_count + 1, self.around.around.own_counts)?;
+        fold::fold(&mut groups, &mut self.tensors, grads);
         let mut decider =
             Decider { totals: &mut self.totals, global_state: &mut self.global_state, slopes: &self.probes.slopes };
         if !decider.decide(&groups, &mut self.tensors, params, grads) {

@@ -1,6 +1,7 @@
 //! The states of a tensor.
 
 use crate::cpu::extent::Extent;
+use crate::cpu::factors::Factors;
 use crate::cpu::number::Number;
 use crate::cpu::pass::TensorPass;
 use crate::cpu::stored::Stored;
@@ -35,6 +36,8 @@ pub(crate) struct TensorState<F> {
     /// The elements of a row, where a row shares one second moment.
     pub(crate) shared: Option<usize>,
     pub(crate) stored: Stored<F>,
+    /// The factors that stand for a state of a matrix.
+    pub(crate) factors: Option<Factors<F>>,
     /// The pass of the rule's procedure before the update.
     pub(crate) pass: Option<Box<dyn TensorPass<F>>>,
 }
@@ -45,8 +48,11 @@ impl<F: Number> TensorState<F> {
         let info = &from.tensors[tensor];
         let spec = Extent::new(info);
         let rule = from.groups[spec.group].rule.as_ref();
-        let fill =
-            |state: StateSpec| (state.used && !info.frozen).then(|| vec![F::from_f64(state.initial); spec.elements]);
+        let factors = Factors::new(rule, info);
+        let is_kept = |state: &StateSpec| {
+            state.used && !info.frozen && factors.as_ref().is_none_or(|factors| factors.spec.state != state.name)
+        };
+        let fill = |state: StateSpec| is_kept(&state).then(|| vec![F::from_f64(state.initial); spec.elements]);
         let states = kept_states(&from.groups, spec.group).into_iter().map(fill).collect();
         let fresh = from.rows.sets.iter().any(|set| set.fresh && set.tensors.contains(&tensor));
         let counts = fresh && rule.own_count().is_some();
@@ -72,6 +78,7 @@ impl<F: Number> TensorState<F> {
             rates: Vec::new(),
             shared: from.rows.shared.contains(&tensor).then(|| info.width()),
             stored,
+            factors,
             pass,
         }
     }

@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 
+use crate::cpu::factors::Factors;
 use crate::cpu::hyper::Scaled;
 use crate::cpu::number::Number;
 use crate::cpu::pieces::{PIECE, half, join};
@@ -11,6 +12,33 @@ use crate::optim::rule::MAX_SUMS;
 use crate::optim::rule::host::RowTerms;
 
 type Sum = [f64; MAX_SUMS];
+
+/// A state that a piece of a tensor takes from factors, if the tensor has factors: the factors, and the first element of the piece.
+struct FromFactors<'a, F>(Option<(&'a Factors<F>, usize)>);
+
+impl<F> Clone for FromFactors<'_, F> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<F> Copy for FromFactors<'_, F> {}
+
+impl<'a, F: Number> FromFactors<'a, F> {
+    fn of(factors: Option<&'a Factors<F>>) -> Self {
+        Self(factors.map(|factors| (factors, 0)))
+    }
+
+    /// For the piece that begins `elements` later.
+    fn after(self, elements: usize) -> Self {
+        Self(self.0.map(|(factors, first)| (factors, first + elements)))
+    }
+
+    /// The state, with its place among the states of the rule.
+    fn state(self, elements: usize) -> Option<(usize, Vec<F>)> {
+        self.0.map(|(factors, first)| (factors.state, factors.state_from(first, elements)))
+    }
+}
 
 /// Sums the terms of every tensor into its `sums`.
 pub(crate) fn contribute<F: Number>(
@@ -34,7 +62,8 @@ pub(crate) fn contribute<F: Number>(
             std::array::from_fn(|k| tensor.states.get(k).and_then(|state| state.as_deref()));
         let count = tensor.states.len();
         if tensor.places.is_empty() {
-            tensor.sums = contribute_tensor(&groups[tensor.scaled], p, g, states, count);
+            let from = FromFactors::of(tensor.factors.as_ref());
+            tensor.sums = contribute_tensor(&groups[tensor.scaled], p, g, states, count, from);
             continue;
         }
         tensor.sums = [0.0; MAX_SUMS];
@@ -53,16 +82,24 @@ fn contribute_tensor<F: Number>(
     g: &[F],
     states: [Option<&[F]>; MAX_SUMS],
     count: usize,
+    from: FromFactors<'_, F>,
 ) -> Sum {
-    if !F::FAST {
+    let Some(at) = half(p.len()).filter(|_| F::FAST) else {
+        let made = from.state(p.len());
+        let mut states = states;
+        made.iter().for_each(|(at, state)| states[*at] = Some(state));
+        if F::FAST {
+            return group.cpu.contribute_fast(&group.hyper, p, g, &states[..count]);
+        }
         return group.cpu.contribute(&group.hyper, p, g, &states[..count]);
-    }
-    let Some(at) = half(p.len()) else { return group.cpu.contribute_fast(&group.hyper, p, g, &states[..count]) };
+    };
     let (p, more_p) = p.split_at(at);
     let (g, more_g) = g.split_at(at);
     let (first, rest) = (states.map(|s| s.map(|s| &s[..at])), states.map(|s| s.map(|s| &s[at..])));
-    let (a, b) =
-        join(|| contribute_tensor(group, p, g, first, count), || contribute_tensor(group, more_p, more_g, rest, count));
+    let (a, b) = join(
+        || contribute_tensor(group, p, g, first, count, from),
+        || contribute_tensor(group, more_p, more_g, rest, count, from.after(at)),
+    );
     std::array::from_fn(|k| a[k] + b[k])
 }
 
@@ -100,7 +137,8 @@ pub(crate) fn update<F: Number>(
         let group = &groups[tensor.scaled];
         let rows = RowTerms { rates: tensor.rates.as_slice(), shared: tensor.shared };
         if rows.rates.is_empty() && rows.shared.is_none() {
-            update_tensor(group, &tensor.decision, p, g, states, count);
+            let from = FromFactors::of(tensor.factors.as_ref());
+            update_tensor(group, &tensor.decision, (p, g), states, count, from);
         } else {
             group.cpu.update_rows(&group.hyper, &tensor.decision, p, g, &mut states[..count], rows);
         }
@@ -110,16 +148,19 @@ pub(crate) fn update<F: Number>(
 fn update_tensor<F: Number>(
     group: &Scaled<'_, F>,
     decision: &[F],
-    p: &mut [F],
-    g: &[F],
+    (p, g): (&mut [F], &[F]),
     mut states: [Option<&mut [F]>; MAX_SUMS],
     count: usize,
+    from: FromFactors<'_, F>,
 ) {
-    if !F::FAST {
+    let Some(at) = half(p.len()).filter(|_| F::FAST) else {
+        let mut made = from.state(p.len());
+        let mut states = states.each_mut().map(|state| state.as_deref_mut());
+        made.iter_mut().for_each(|(at, state)| states[*at] = Some(state));
+        if F::FAST {
+            return group.cpu.update_fast(&group.hyper, decision, p, g, &mut states[..count]);
+        }
         return group.cpu.update(&group.hyper, decision, p, g, &mut states[..count]);
-    }
-    let Some(at) = half(p.len()) else {
-        return group.cpu.update_fast(&group.hyper, decision, p, g, &mut states[..count]);
     };
     let (p, more_p) = p.split_at_mut(at);
     let (g, more_g) = g.split_at(at);
@@ -130,8 +171,8 @@ fn update_tensor<F: Number>(
         Some(state)
     });
     join(
-        || update_tensor(group, decision, p, g, first, count),
-        || update_tensor(group, decision, more_p, more_g, rest, count),
+        || update_tensor(group, decision, (p, g), first, count, from),
+        || update_tensor(group, decision, (more_p, more_g), rest, count, from.after(at)),
     );
 }
 

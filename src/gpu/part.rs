@@ -5,6 +5,7 @@ use crate::gpu::access::telemetry::Telemetry;
 use crate::gpu::build::spec::{Slice, Spec, Tensor};
 use crate::gpu::hyper::scalars::Scalars;
 use crate::gpu::kernel::context::Context;
+use crate::gpu::kernel::factors::FactorPasses;
 use crate::gpu::kernel::kernels::{DispatchSet, Kernels};
 use crate::gpu::kernel::matrices::Matrices;
 use crate::gpu::layout::memory::MemoryUsage;
@@ -46,15 +47,16 @@ impl Part {
     }
 
     /// The count of dispatches of a step: one per class for the update, and with sums one more per class and one for the totals. A pass
-    /// before the update has one per class, and an iteration over matrices has its own.
+    /// before the update has one per class, and an iteration over matrices has its own. Factors of matrices need one more per class, and three.
     pub(crate) fn dispatches(&self) -> usize {
         let passes = self.passes_before_update();
         let of_set = |l: &DispatchSet| {
             let stats = l.stats.iter().take(self.kernels.main_rounds).flatten().count();
-            1 + stats + usize::from(passes)
+            1 + stats + usize::from(passes) + usize::from(l.tiles.is_some())
         };
         let of_matrices = self.kernels.matrices.as_ref().map_or(0, Matrices::count);
-        self.kernels.dispatches.iter().map(of_set).sum::<usize>() + self.kernels.main_rounds + of_matrices
+        let factors = self.kernels.factors.as_ref().map_or(0, |_| FactorPasses::DISPATCHES);
+        self.kernels.dispatches.iter().map(of_set).sum::<usize>() + self.kernels.main_rounds + of_matrices + factors
     }
 
     /// The count of dispatches of a micro-batch ([`accumulate`](Self::accumulate)): one per class.

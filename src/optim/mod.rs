@@ -10,6 +10,7 @@
 
 mod adabelief;
 mod adadelta;
+mod adafactor;
 mod adagrad;
 mod adai;
 mod adam;
@@ -44,6 +45,7 @@ mod warpadam;
 
 pub use adabelief::AdaBelief;
 pub use adadelta::Adadelta;
+pub use adafactor::Adafactor;
 pub use adagrad::Adagrad;
 pub use adai::{Adai, AdaiW};
 pub use adam::{Adam, AdamW};
@@ -62,7 +64,7 @@ pub use nadam::NAdam;
 #[doc(inline)]
 pub use procedure::{AdjustLr, Directions};
 #[doc(hidden)]
-pub use procedure::{Orthogonalize, Probe, Procedure, Scheme, Shared, Warp};
+pub use procedure::{Factors, Orthogonalize, Probe, Procedure, Scheme, Shared, Warp};
 pub use prodigy::{Beta3, Prodigy};
 pub use prox_sgd::ProxSgd;
 pub use radam::RAdam;

@@ -4,8 +4,9 @@ use std::borrow::Cow;
 
 use super::rule::{ElementwiseRule, Fields};
 use super::{
-    AdEMAMix, AdaBelief, Adadelta, Adagrad, Adai, AdaiW, Adam, AdamW, AdamWScheduleFree, Adamax, Adan, Asgd, FlowAdam,
-    Lamb, Lion, Muon, NAdam, Prodigy, ProxSgd, RAdam, RmsProp, Rprop, SAdam, Sgd, SgdScheduleFree, VRAdam, WarpAdam,
+    AdEMAMix, AdaBelief, Adadelta, Adafactor, Adagrad, Adai, AdaiW, Adam, AdamW, AdamWScheduleFree, Adamax, Adan, Asgd,
+    FlowAdam, Lamb, Lion, Muon, NAdam, Prodigy, ProxSgd, RAdam, RmsProp, Rprop, SAdam, Sgd, SgdScheduleFree, VRAdam,
+    WarpAdam,
 };
 use super::{Rule, Value};
 use crate::{Error, Result};
@@ -120,6 +121,7 @@ pub static ALL: &[Entry] = &[
     Entry::of::<Lion>("lion"),
     Entry::of::<Lamb>("lamb"),
     Entry::of::<Muon>("muon"),
+    Entry::of::<Adafactor>("adafactor"),
     Entry::of::<AdEMAMix>("ademamix"),
     Entry::of::<Adan>("adan"),
     Entry::of::<Prodigy>("prodigy"),

@@ -26,6 +26,8 @@ pub struct Shader {
 /// The name of a stage on the command line. The pass of a procedure has the name of the procedure.
 fn stage_name(class: &Class, stage: Stage) -> &'static str {
     match stage {
+        Stage::Tiles => "tiles",
+        Stage::Fold => "fold",
         Stage::Stats => "stats",
         Stage::Finalize => "finalize",
         Stage::Procedure => class.pass().map_or("procedure", |pass| pass.name),

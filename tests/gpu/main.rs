@@ -13,6 +13,7 @@ mod engine;
 mod errors;
 mod evaluate;
 mod evaluating_mutants;
+mod factors;
 mod golden;
 mod muon;
 mod mutants;

@@ -179,6 +179,7 @@ pub(crate) fn mutants(optimizer: &str) -> Vec<(&'static str, &'static str, Mista
         "muon" => torch::MUON,
         "adamax" => torch::ADAMAX,
         "adadelta" => torch::ADADELTA,
+        "adafactor" => torch::ADAFACTOR,
         "rprop" => torch::RPROP,
         "asgd" => torch::ASGD,
         "ademamix" => adam_kin::ADEMAMIX,

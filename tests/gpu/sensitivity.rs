@@ -89,6 +89,7 @@ const TESTED: &[&[&str]] = &[
     &["adamax", "adadelta", "rprop", "asgd"],
     &["ademamix", "adan"],
     &["prodigy"],
+    &["adafactor"],
 ];
 
 #[test]
@@ -144,6 +145,11 @@ fn ademamix_and_adan() {
 #[test]
 fn prodigy() {
     check(TESTED[10]);
+}
+
+#[test]
+fn adafactor() {
+    check(TESTED[11]);
 }
 
 #[test]

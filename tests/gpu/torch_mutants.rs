@@ -31,6 +31,55 @@ pub(crate) const MUON: &[(&str, &str, Mistake)] = &[
     ("like_adamw", "decay without the rate", Text(&[("h.decay * p", "h.decay / h.lr * p")])),
 ];
 
+pub(crate) const ADAFACTOR: &[(&str, &str, Mistake)] = &[
+    ("default", "decay dropped", Text(&[("h.decay * p + d.step", "d.step")])),
+    (
+        "default",
+        "decay of the moved parameter",
+        Text(&[("h.decay * p + d.step", "h.decay * p * (1.0 - h.decay) + d.step")]),
+    ),
+    (
+        "default",
+        "old v",
+        Text(&[
+            ("    (*s).v = v;\n", "    let old = (*s).v; (*s).v = v;\n"),
+            ("direction(h, g, v));", "direction(h, g, old));"),
+        ]),
+    ),
+    ("default", "sums of the old v", Text(&[("direction(h, g, second_moment(h, g, s.v))", "direction(h, g, s.v)")])),
+    (
+        "default",
+        "a step as large as the parameters of all",
+        Text(&[("max(h.eps2, sqrt(own[0]))", "max(h.eps2, sqrt(totals[0]))")]),
+    ),
+    ("default", "the direction of all tensors", Text(&[("sqrt(own[1]) / h.d", "sqrt(totals[1]) / h.d")])),
+    ("loose", "no bound for the direction", Text(&[("max(1.0, sqrt(own[1]) / h.d)", "1.0")])),
+    ("default", "sums in place of means", Text(&[("let count = max(elements, 1.0);", "let count = 1.0;")])),
+    ("loose", "no bound for the rate", Text(&[("min(h.lr, h.root)", "h.lr")])),
+    ("default", "no least direction", Text(&[("max(v, vec4(h.floor))", "v")])),
+    ("loose", "ε not squared", Text(&[("vec4(h.floor)", "vec4(h.least)")])),
+    ("loose", "bound of the direction is 1", Text(&[("sqrt(own[1]) / h.d", "sqrt(own[1])")])),
+    ("loose", "no least size", Text(&[("max(h.eps2, sqrt(own[0]))", "sqrt(own[0])")])),
+    (
+        "loose",
+        "rate of the step before",
+        Scalars(|_, t, s| {
+            if s.name == "root" && t > 1 {
+                s.count = 1.0 / ((t - 1) as f64).sqrt();
+            }
+        }),
+    ),
+    (
+        "loose",
+        "share of the step before",
+        Scalars(|rule, t, s| {
+            if s.name == "share" && t > 1 {
+                s.count = ((t - 1) as f64).powf(number(rule, "beta2_decay"));
+            }
+        }),
+    ),
+];
+
 pub(crate) const ADADELTA: &[(&str, &str, Mistake)] = &[
     ("default", "decay dropped", NO_DECAY_L2),
     ("default", "mean of the steps not used", Text(&[("sqrt((*s).a + h.eps) / ", "sqrt(vec4(h.eps)) / ")])),

@@ -150,7 +150,7 @@ impl Part {
         CONTROL_HEAD + self.placement.classes[0].progress_word(tensor) as u64 * 4
     }
 
-    fn read_floats(&self, first: u64, count: usize) -> impl Future<Output = Result<Vec<f32>>> + use<> {
+    pub(crate) fn read_floats(&self, first: u64, count: usize) -> impl Future<Output = Result<Vec<f32>>> + use<> {
         let end = first + count as u64 * 4;
         let bytes = (count > 0).then(|| self.read_bytes(self.kernels.control.slice(first..end)));
         async move {

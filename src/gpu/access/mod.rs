@@ -1,5 +1,6 @@
 //! Reading and writing outside of steps: parameters, states, counters, snapshots and telemetry. Nothing here records a step.
 
+mod factors;
 mod global_state;
 pub(crate) mod readback;
 mod rebind;

@@ -5,7 +5,7 @@
 use std::task::Poll;
 
 use futures::channel::oneshot;
-use futures::future::poll_fn;
+use futures::future::{Either, poll_fn};
 
 use crate::gpu::Part;
 use crate::gpu::build::blame::{check_device, destroyed, fault, is_destroyed};
@@ -277,9 +277,11 @@ impl Part {
 
     /// The names of the states of a tensor: the states of the rule, then `gradient_accumulator` and `ema` if the builder set them, then
     /// `master` (f32) or `remainder` (16 bits, as whole numbers) of parameters in half precision, then WarpAdam's `warp_gradient` and the
-    /// columns of its matrix.
+    /// columns of its matrix, then Adafactor's `r` and `c`.
     pub(crate) fn state_names(&self, tensor: Tensor) -> Result<Vec<&'static str>> {
-        Ok(self.kept_arrays(self.spec.tensor(tensor)?).into_iter().map(|array| array.name).collect())
+        let tensor = self.spec.tensor(tensor)?;
+        let arrays = self.kept_arrays(tensor).into_iter().map(|array| array.name);
+        Ok(arrays.chain(self.factors(tensor).into_iter().map(|(name, _)| name)).collect())
     }
 
     /// The arrays that the optimizer keeps between steps.
@@ -290,10 +292,13 @@ impl Part {
     /// Reads a state of a tensor, in any storage.
     pub(crate) fn read_state(&self, tensor: Tensor, state: &str) -> impl Future<Output = Result<Vec<f32>>> + use<> {
         let reading = self.spec.tensor(tensor).and_then(|tensor| {
-            let array = self.array(tensor, state)?;
-            Ok(self.read_packed(tensor, &array))
+            if let Some(factor) = self.factor(tensor, state) {
+                return Ok(Either::Left(self.read_factor(factor)));
+            }
+            let packed = self.read_packed(tensor, &self.array(tensor, state)?);
+            Ok(Either::Right(async move { Ok(packed.await?.values()) }))
         });
-        async move { Ok(reading?.await?.values()) }
+        async move { reading?.await }
     }
 
     /// An array as it is stored.
@@ -321,6 +326,9 @@ impl Part {
     /// Writes a state of a tensor, in any storage, before the next submitted work.
     pub(crate) fn write_state(&self, tensor: Tensor, state: &str, values: &[f32]) -> Result<()> {
         let tensor = self.spec.tensor(tensor)?;
+        if self.factor(tensor, state).is_some() {
+            return self.write_factor(tensor, state, values);
+        }
         let array = self.array(tensor, state)?;
         self.write_packed(tensor, &array, &array.pack(values))
     }
@@ -409,7 +417,8 @@ impl Part {
     pub(crate) fn array(&self, tensor: usize, state: &str) -> Result<Array> {
         let arrays = self.arrays(tensor);
         let unknown = || {
-            let known = arrays.iter().map(|array| array.name);
+            let factors = self.factors(tensor).into_iter().map(|(name, _)| name);
+            let known = arrays.iter().map(|array| array.name).chain(factors);
             Error::unknown(format!("state of tensor `{}`", self.spec.tensors[tensor].name), state, known)
         };
         arrays.iter().find(|array| array.name == state).copied().ok_or_else(unknown)

@@ -104,6 +104,11 @@ impl Arrays {
         self.progress.iter().find(|(n, _)| n == name).map(|(_, value)| *value)
     }
 
+    /// The count of elements.
+    pub(crate) fn elements(&self) -> usize {
+        self.shape.iter().product()
+    }
+
     pub(crate) fn get(&self, name: &str) -> Option<&Packed> {
         self.arrays.iter().find(|(n, _)| n == name).map(|(_, values)| values)
     }
@@ -132,6 +137,8 @@ struct SavedTensor {
     format: Format,
     param: Option<PageOffset>,
     runs: Vec<(PageOffset, StateRun)>,
+    /// The factors of matrices, with their names and counts.
+    factors: Vec<(&'static str, PageOffset, usize)>,
 }
 
 /// Where a copy begins in the pages, in bytes.
@@ -214,6 +221,13 @@ impl Part {
                 format,
                 param: copied,
                 runs: self.state_runs(index).map(|run| (arenas[run.shard], run)).collect(),
+                factors: self
+                    .factors(index)
+                    .into_iter()
+                    .map(|(name, (at, count))| {
+                        (name, plan.add(&self.kernels.control, at, 4 * count as u64, most), count)
+                    })
+                    .collect(),
             });
         }
         let groups = self.spec.groups.iter().map(|g| (g.name.clone(), g.rule.settings())).collect();
@@ -252,7 +266,8 @@ impl Part {
     /// The arrays of a tensor with their layouts, the parameters first.
     pub(crate) fn layouts(&self, tensor: usize) -> Vec<(&'static str, Layout)> {
         let states = self.kept_arrays(tensor).into_iter().map(|array| (array.name, array.form.into()));
-        std::iter::once((PARAM, self.param_layout(tensor))).chain(states).collect()
+        let factors = self.factors(tensor).into_iter().map(|(name, _)| (name, Layout::F32));
+        std::iter::once((PARAM, self.param_layout(tensor))).chain(states).chain(factors).collect()
     }
 
     fn param_layout(&self, tensor: usize) -> Layout {
@@ -268,6 +283,9 @@ impl Part {
         // A file from an optimizer without counts of its own has none; they are then those of the optimizer.
         if let Some(numbers) = saved_numbers(&class.kept_numbers()).or_else(|| saved_numbers(&class.progress)) {
             self.write_progress(tensor, &numbers)?;
+        }
+        for (name, _) in self.factors(tensor) {
+            saved.get(name).map_or(Ok(()), |values| self.write_factor(tensor, name, &values.values()))?;
         }
         for array in self.kept_arrays(tensor).iter().filter(|array| !keeps_precision(array.name)) {
             let Some(values) = saved.get(array.name) else { continue };
@@ -367,6 +385,10 @@ impl PartSnapshot {
                 }
                 arrays.push((array.name.to_owned(), values));
             }
+            let factors = tensor.factors.iter();
+            arrays.extend(
+                factors.map(|(name, copied, count)| ((*name).to_owned(), Packed::F32(floats(*copied, 0, *count)))),
+            );
             Arrays { name: tensor.name, group: tensor.group, shape: tensor.shape, arrays, progress }
         });
         let contents = Contents { control, global_state, losses, tensors: tensors.collect() };

@@ -24,6 +24,10 @@ pub(crate) enum Which {
     Chunks(usize),
     /// One per shard.
     Spans(usize),
+    /// One per shard with matrices that keep factors.
+    Tiles(usize),
+    TileSums,
+    FactorTable,
     /// One per round.
     Partials(usize),
     /// One per round.
@@ -67,6 +71,9 @@ impl fmt::Display for Which {
             Self::Arena(n) => ("state arena", Some(n)),
             Self::Chunks(n) => ("table of chunks", Some(n)),
             Self::Spans(n) => ("table of spans", Some(n)),
+            Self::Tiles(n) => ("table of tiles", Some(n)),
+            Self::TileSums => ("sums of tiles", None),
+            Self::FactorTable => ("table of factors", None),
             Self::Partials(n) => ("partial sums", Some(n)),
             Self::Totals(n) => ("totals of sums", Some(n)),
             Self::Segments(n) => ("table of segments", Some(n)),

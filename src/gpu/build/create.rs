@@ -16,16 +16,17 @@ use crate::gpu::hyper::scalars::Scalars;
 use crate::gpu::kernel::arena::Arena;
 use crate::gpu::kernel::context::Context;
 use crate::gpu::kernel::exchange::Exchange;
+use crate::gpu::kernel::factors::FactorPasses;
 use crate::gpu::kernel::kernels::{DispatchSet, Kernels, Offsets, Pass, RoundDispatch};
 use crate::gpu::kernel::matrices::Matrices;
 use crate::gpu::kernel::passes;
 use crate::gpu::kernel::passes::PASS_BYTES;
 use crate::gpu::kernel::pipelines::{Compiler, Pipeline, bind_group};
 use crate::gpu::layout::class::{Class, Stage};
+use crate::gpu::layout::factors::FactorRecords;
 use crate::gpu::layout::placement::Placement;
-use crate::gpu::layout::shards::Chunk;
 use crate::gpu::layout::tables::fold;
-use crate::gpu::layout::units::VEC4;
+use crate::gpu::layout::units::{CONTROL_HEAD, VEC4};
 use crate::gpu::layout::windows::Window;
 use crate::gpu::record::mode::Modes;
 use crate::gpu::record::probed::Probed;
@@ -156,7 +157,20 @@ impl Part {
         let &Buffers { device, queue, label, .. } = buffers;
         let memory_usage = plan.memory_usage(&spec);
         let needs_stand_in = plan.sizes.of(Which::StandIn) > 0;
-        let Plan { planned, mut rows, row_table, classes, layout, rings, runs, passes, matrices, sample, .. } = plan;
+        let Plan {
+            planned,
+            mut rows,
+            row_table,
+            classes,
+            layout,
+            rings,
+            runs,
+            factor_records,
+            passes,
+            matrices,
+            sample,
+            ..
+        } = plan;
         let created = buffers.create_pages(OWNED | builder.param_usages, OWNED | builder.grad_usages)?;
         rows.create(buffers, maker.joint.masks.as_ref())?;
         let class = &classes.distinct[0];
@@ -168,12 +182,17 @@ impl Part {
         let scale = spec.around.loss_scale.map_or(1.0, |s| s.initial as f32).to_bits();
         let rounding = rounding_key(spec.seed);
         queue.write_buffer(&control, 0, bytemuck::cast_slice(&[0, 0, 0, 0, scale, 0, rounding, 0]));
+        if let (Some(records), Some(factors)) = (&factor_records, &classes.factors) {
+            let table = CONTROL_HEAD + factors.table as u64 * VEC4;
+            queue.write_buffer(&control, table, bytemuck::cast_slice(&records.tensors));
+        }
         let own = control.clone();
         let kernels = Kernels {
             dispatches: Vec::new(),
             rounds: Vec::new(),
             main_rounds: 0,
             control,
+            factors: None,
             losses: (class.probes() > 0).then(|| buffers.create(Which::Losses, OWNED)).transpose()?,
             passes: passes::create(&passes, buffers)?,
             matrices: None,
@@ -187,6 +206,7 @@ impl Part {
             class_of: classes.items.iter().map(|item| item.class).collect(),
             classes: classes.distinct,
             layout,
+            factors: classes.factors,
             rows,
         };
         let mut part = Self {
@@ -201,6 +221,9 @@ impl Part {
             telemetry: None,
             memory_usage,
         };
+        if let Some(records) = factor_records {
+            part.create_factors(maker, &records)?;
+        }
         part.create_passes(maker)?;
         if let Some(plan) = matrices {
             let arenas: Vec<&Arena> = part.kernels.dispatches.iter().map(|shard| &shard.arena).collect();
@@ -239,12 +262,12 @@ impl Part {
         // The update writes its measurements after the records of chunks.
         let chunks = buffers.create_with(Which::Chunks(index), OWNED, bytemuck::cast_slice(&shard.chunks))?;
         let spans = buffers.create_with(Which::Spans(index), TABLE, bytemuck::cast_slice(&shard.spans))?;
-        let pass = |pipeline: &Arc<Pipeline>, records: &[Chunk], table: &wgpu::Buffer, round: usize| {
+        let pass = |pipeline: &Arc<Pipeline>, records: usize, table: &wgpu::Buffer, round: usize| {
             let group = self.pass_group(pipeline, index, &arena, table, round);
-            let grid = fold(records.len(), self.context.device.limits().max_compute_workgroups_per_dimension);
+            let grid = fold(records, self.context.device.limits().max_compute_workgroups_per_dimension);
             Pass { pipeline: pipeline.clone(), group, without_grads: None, table: table.clone(), grid, round }
         };
-        let mut update = pass(&class.update, &shard.chunks, &chunks, 0);
+        let mut update = pass(&class.update, shard.chunks.len(), &chunks, 0);
         if update.group.is_none() && (class.swap.is_some() || class.evaluation.is_some()) {
             let unused = maker.stand_in()?;
             update.without_grads = Some(self.group_without_grads(&unused, index, &arena, &chunks, &class.update));
@@ -253,9 +276,10 @@ impl Part {
         Ok(DispatchSet {
             update,
             stats: stats
-                .map(|(round, stats)| stats.as_ref().map(|stats| pass(stats, &shard.spans, &spans, round)))
+                .map(|(round, stats)| stats.as_ref().map(|stats| pass(stats, shard.spans.len(), &spans, round)))
                 .collect(),
-            procedure: class.procedure.as_ref().map(|procedure| pass(procedure, &shard.chunks, &chunks, 0)),
+            procedure: class.procedure.as_ref().map(|procedure| pass(procedure, shard.chunks.len(), &chunks, 0)),
+            tiles: class.tiles.as_ref().map(|tiles| self.create_tiles(maker, index, tiles, &pass)).transpose()?,
             accumulate: class.accumulate.clone(),
             swap: class.swap.clone(),
             evaluation: class.evaluation.clone(),
@@ -318,6 +342,10 @@ impl Part {
                 Some(round) => round.totals.binding(),
                 None => self.kernels.control.as_entire_binding(),
             },
+            "wo_tile_sums" => match &self.kernels.factors {
+                Some(factors) => factors.sums.as_entire_binding(),
+                None => self.kernels.control.as_entire_binding(),
+            },
             "wo_partials" => {
                 self.kernels.rounds.get(round).map_or(&self.kernels.control, |r| &r.partials).as_entire_binding()
             }
@@ -336,6 +364,35 @@ impl Part {
             offset: window.range.start,
             size: wgpu::BufferSize::new(window.range.end - window.range.start),
         })
+    }
+
+    /// Creates the passes over the factors of matrices.
+    fn create_factors(&mut self, maker: &Maker<'_>, records: &FactorRecords) -> Result<()> {
+        let &Maker { buffers, compiler, .. } = maker;
+        let sums = buffers.create(Which::TileSums, OWNED)?;
+        let table = buffers.create_with(Which::FactorTable, TABLE, bytemuck::cast_slice(&records.table))?;
+        let pipelines = compiler.compile(&self.placement.classes[0], Stage::Fold);
+        let group = compiler.bind_group(&pipelines[0], |name| match name {
+            "wo_tile_sums" => sums.as_entire_binding(),
+            "wo_factor_table" => table.as_entire_binding(),
+            _ => self.shared_resource(name, 0),
+        });
+        let limit = self.context.device.limits().max_compute_workgroups_per_dimension;
+        self.kernels.factors = FactorPasses::new(&pipelines, group, sums, [records.folds, records.divides], limit);
+        Ok(())
+    }
+
+    /// Creates the pass over the tiles of a shard.
+    fn create_tiles(
+        &self,
+        maker: &Maker<'_>,
+        index: usize,
+        pipeline: &Arc<Pipeline>,
+        pass: &impl Fn(&Arc<Pipeline>, usize, &wgpu::Buffer, usize) -> Pass,
+    ) -> Result<Pass> {
+        let tiles = &self.placement.layout.tiles[index];
+        let table = maker.buffers.create_with(Which::Tiles(index), TABLE, bytemuck::cast_slice(tiles))?;
+        Ok(pass(pipeline, tiles.len(), &table, 0))
     }
 
     fn create_round(&self, maker: &Maker<'_>, index: usize, class: &Class) -> Result<RoundDispatch> {
@@ -410,6 +467,7 @@ struct ClassPipelines {
     /// One per round; `None` if the round has no sums.
     stats: Vec<Option<Arc<Pipeline>>>,
     procedure: Option<Arc<Pipeline>>,
+    tiles: Option<Arc<Pipeline>>,
     /// The procedure's entry point that runs once.
     setup: Option<Pipeline>,
 }
@@ -425,6 +483,10 @@ impl ClassPipelines {
             sums.then(|| Arc::new(compiler.compile(&class, Stage::Stats).swap_remove(0)))
         });
         let procedure = class.procedure_stage().map(|stage| compiler.compile(class, stage));
+        let tiles = class.factored().map(|_| {
+            let class = Class { round: class.rule_round(), ..class.clone() };
+            Arc::new(compiler.compile(&class, Stage::Tiles).swap_remove(0))
+        });
         Self {
             update: Arc::new(update[0].clone()),
             fill: find(&update, "wo_fill").cloned(),
@@ -432,6 +494,7 @@ impl ClassPipelines {
             swap: pipeline("wo_swap"),
             evaluation: pipeline("wo_to_evaluation").zip(pipeline("wo_to_training")).map(<[_; 2]>::from),
             stats: stats.collect(),
+            tiles,
             procedure: procedure.as_ref().map(|made| Arc::new(made[0].clone())),
             setup: procedure.as_ref().and_then(|made| made.get(1)).cloned(),
         }

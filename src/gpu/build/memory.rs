@@ -52,7 +52,18 @@ impl Plan {
                     memory.add(array.role, Owner::Crate, array.bytes(&run));
                 }
             }
+            for (name, bytes) in self.classes.factors.iter().flat_map(|factors| factors.bytes(tensor)) {
+                memory.add(Role::State(name), Owner::Crate, bytes);
+            }
         }
+    }
+
+    /// The bytes of all factors.
+    fn factor_bytes(&self) -> u64 {
+        self.classes.factors.as_ref().map_or(0, |factors| {
+            let tensors = 0..self.classes.items.len();
+            tensors.flat_map(|tensor| factors.bytes(tensor)).map(|(_, bytes)| bytes).sum()
+        })
     }
 
     /// Adds a buffer that holds no tensor.
@@ -66,10 +77,14 @@ impl Plan {
             }
             Which::Scalars => {
                 let control = self.rings.control();
-                memory.add(Role::Control, Owner::Crate, control);
+                memory.add(Role::Control, Owner::Crate, control.saturating_sub(self.factor_bytes()));
                 return memory.add(Role::Scalars, Owner::Crate, bytes - control);
             }
+            // The factors in the control buffer are counted among the states.
+            Which::Control => return memory.add(Role::Control, Owner::Crate, bytes - self.factor_bytes()),
             Which::Spans(_)
+            | Which::Tiles(_)
+            | Which::FactorTable
             | Which::Segments(_)
             | Which::Tensors(_)
             | Which::Passes
@@ -78,9 +93,9 @@ impl Plan {
             | Which::Exchange => Role::Tables,
             Which::MatrixTable(_) | Which::MatrixWorks => Role::Tables,
             Which::MatrixPage(_) | Which::MatrixGram(_) | Which::MatrixNorms => Role::Procedure("matrix products"),
-            Which::Partials(_) => Role::PartialSums,
+            Which::Partials(_) | Which::TileSums => Role::PartialSums,
             Which::Totals(_) | Which::JointTotals => Role::Totals,
-            Which::Control | Which::Confirmation | Which::Losses => Role::Control,
+            Which::Confirmation | Which::Losses => Role::Control,
             Which::Calls => Role::Scalars,
             Which::Masks | Which::JointMasks => Role::Masks,
             Which::Indices | Which::Scratch | Which::Tasks => Role::Rows,

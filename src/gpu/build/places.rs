@@ -5,7 +5,8 @@ use std::ops::Range;
 use crate::gpu::build::buffers::{Sizes, Source, Which};
 use crate::gpu::build::spec::Spec;
 use crate::gpu::build::spec::{Home, Slice, TensorInfo, index_of};
-use crate::gpu::layout::class::Class;
+use crate::gpu::layout::class::{Class, FactorText};
+use crate::gpu::layout::factors::FactorPlan;
 use crate::gpu::layout::item::Item;
 use crate::gpu::layout::rows::RowState;
 use crate::gpu::layout::units::{VEC4, bytes_of};
@@ -124,11 +125,13 @@ pub(crate) struct Classes {
     /// The classes, each once.
     pub(crate) distinct: Vec<Class>,
     pub(crate) items: Vec<Item>,
+    /// `None`: no tensor keeps factors.
+    pub(crate) factors: Option<FactorPlan>,
 }
 
 impl Classes {
     pub(crate) fn new(spec: &Spec, places: &[Places], state: &RowState, sum_lanes: u32) -> Self {
-        let rules = united(spec, state);
+        let (rules, factors) = united(spec, state);
         // One thread per sum adds the sums of the other threads.
         let sum_lanes = sum_lanes.max((rules[0].sum_counts().0 as u32).next_multiple_of(8));
         let mut classes: Vec<Class> = Vec::new();
@@ -140,6 +143,8 @@ impl Classes {
             let rows = state.text(t);
             let formats = tensor.formats.clone();
             let class = Class { shared, dynamic_gradients, sum_lanes, rows, formats, ..rules[tensor.group].clone() };
+            let matrices = factors.as_ref().and_then(|factors| factors.matrices(t));
+            let class = if matrices.is_some() { class.as_matrix(spec.rule_of(tensor)) } else { class };
             let class = classes.iter().position(|v| *v == class).unwrap_or_else(|| {
                 classes.push(class);
                 classes.len() - 1
@@ -149,18 +154,18 @@ impl Classes {
             let (first, elements) = (range.start, range.end - range.start);
             let (param, grad) = (param.at(first), grad.filter(|_| !dynamic_gradients).map(|grad| grad.at(first)));
             let (group, chunk) = (tensor.group as u32, state.chunk(t, tensor));
-            items.push(Item { first, elements, group, class, chunk, arrays, param, grad });
+            items.push(Item { first, elements, group, class, chunk, arrays, matrices, param, grad });
         }
         if classes.is_empty() {
             classes.push(Class { sum_lanes, ..rules[0].clone() });
         }
-        Self { distinct: classes, items }
+        Self { distinct: classes, items, factors }
     }
 }
 
 /// The class of each group. A rule with sums has one text for all groups, because one pass decides from the sums: a state that one group
 /// needs is kept for all groups, which changes no result.
-fn united(spec: &Spec, state: &RowState) -> Vec<Class> {
+fn united(spec: &Spec, state: &RowState) -> (Vec<Class>, Option<FactorPlan>) {
     let groups = &spec.groups;
     let class = |rule: &dyn Rule| Class {
         given: spec.given_directions,
@@ -183,10 +188,15 @@ fn united(spec: &Spec, state: &RowState) -> Vec<Class> {
     let packs = spec.tensors.iter().any(|tensor| stored(tensor).array_counts().packs());
     let stochastic = spec.tensors.iter().any(|tensor| stored(tensor).rounds_stochastically());
     let in_control = (state.masks() || packs) && !classes[0].rounds().is_empty();
+    let decisions = classes[0].all_decisions(tensors);
+    let factors = FactorPlan::new(spec, decisions);
+    let text = factors.as_ref().map(|plan| FactorText { spec: plan.spec, table: plan.table, matrix: false });
+    let end = factors.as_ref().map_or(decisions, |plan| plan.end);
     for class in &mut classes {
+        class.factors = text;
         class.counted = counted;
         class.stochastic = stochastic;
-        class.scalars_in_control = in_control.then(|| class.all_decisions(tensors));
+        class.scalars_in_control = in_control.then_some(end);
     }
-    classes
+    (classes, factors)
 }

@@ -7,11 +7,12 @@ use crate::gpu::build::spec::Spec;
 use crate::gpu::hyper::scalars::{Rings, Tables};
 use crate::gpu::kernel::{matrices, passes};
 use crate::gpu::layout::class::Class;
+use crate::gpu::layout::factors::FactorRecords;
 use crate::gpu::layout::matrices::{MatrixPlan, MatrixTensor};
 use crate::gpu::layout::rows::RowState;
 use crate::gpu::layout::runs::RunTable;
 use crate::gpu::layout::shards::{Shard, sum_lanes};
-use crate::gpu::layout::tables::Layout;
+use crate::gpu::layout::tables::{Layout, check_grid};
 use crate::gpu::layout::units::{CONTROL_HEAD, LOSS_BYTES, VEC4};
 use crate::gpu::layout::windows::Limits;
 use crate::options::around::Around;
@@ -30,6 +31,8 @@ pub(crate) struct Plan {
     pub(crate) rings: Rings,
     /// `Some` if each step names its gradients.
     pub(crate) runs: Option<RunTable>,
+    /// The records of the passes over factors.
+    pub(crate) factor_records: Option<FactorRecords>,
     /// The records of the passes of the procedure.
     pub(crate) passes: Vec<u8>,
     /// `Some` if the rule iterates over matrices.
@@ -56,7 +59,8 @@ impl Plan {
         let layout = Layout::new(&classes.items, limits)?;
         let class = &classes.distinct[0];
         let matrices = plan_matrices(spec, &classes, &layout, limits)?;
-        let control = CONTROL_HEAD + class.all_decisions(tensors) as u64 * VEC4;
+        let end = classes.factors.as_ref().map_or_else(|| class.all_decisions(tensors), |factors| factors.end);
+        let control = CONTROL_HEAD + end as u64 * VEC4;
         let dynamic_gradients = spec.dynamic_gradients;
         let tables = Tables {
             gradients: if dynamic_gradients || spec.around.partial { tensors } else { 0 },
@@ -71,6 +75,10 @@ impl Plan {
         plan_shards(&layout, spec.around, &mut sizes);
         plan_rounds(class, &layout, tensors, &mut sizes);
         plan_control(class, control, &mut sizes);
+        let factor_records = classes.factors.as_ref().map(|factors| factors.records(&layout));
+        if let Some(records) = &factor_records {
+            plan_factors(records, &layout, control, device, &mut sizes)?;
+        }
         rings.plan(&mut sizes);
         passes::plan(&passes, &mut sizes);
         runs.iter().for_each(|runs| runs.plan(&mut sizes));
@@ -83,7 +91,20 @@ impl Plan {
         let sample = spec.around.telemetry.then(|| Sample::new(control, &layout, &sizes));
         sample.map_or(Ok(()), |sample| sample.plan(device, &mut sizes))?;
         let row_table = tables.rows;
-        Ok(Self { planned, rows, row_table, classes, layout, rings, runs, passes, matrices, sample, sizes })
+        Ok(Self {
+            planned,
+            rows,
+            row_table,
+            classes,
+            layout,
+            rings,
+            runs,
+            factor_records,
+            passes,
+            matrices,
+            sample,
+            sizes,
+        })
     }
 
     /// Bytes of the measurements of a shard, after its records of chunks.
@@ -166,6 +187,30 @@ fn plan_control(class: &Class, control: u64, sizes: &mut Sizes) {
     }
     if class.probes() > 0 {
         sizes.add(Which::Losses, (class.probes() as u64 + 1) * LOSS_BYTES);
+    }
+}
+
+/// Plans the buffers of the passes over factors, and checks that the device can bind them.
+fn plan_factors(
+    records: &FactorRecords,
+    layout: &Layout,
+    control: u64,
+    device: &wgpu::Limits,
+    sizes: &mut Sizes,
+) -> Result<()> {
+    for workgroups in [records.folds, records.divides] {
+        check_grid(workgroups, device.max_compute_workgroups_per_dimension)?;
+    }
+    let sums = layout.tile_words * 4;
+    sizes.add(Which::TileSums, sums);
+    sizes.add(Which::FactorTable, size_of_val(records.table.as_slice()) as u64);
+    for (index, tiles) in layout.tiles.iter().enumerate().filter(|(_, tiles)| !tiles.is_empty()) {
+        sizes.add(Which::Tiles(index), size_of_val(tiles.as_slice()) as u64);
+    }
+    let (limit, actual) = ("max_storage_buffer_binding_size", device.max_storage_buffer_binding_size);
+    match [sums, control, sizes.of(Which::FactorTable)].into_iter().find(|needs| *needs > actual) {
+        Some(needs) => Err(Error::Limit { limit, actual, needs }),
+        None => Ok(()),
     }
 }
 

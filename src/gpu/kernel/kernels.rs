@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::gpu::build::spec::Slice;
 use crate::gpu::hyper::scalars::Slot;
 use crate::gpu::kernel::arena::Arena;
+use crate::gpu::kernel::factors::FactorPasses;
 use crate::gpu::kernel::matrices::Matrices;
 use crate::gpu::kernel::passes;
 use crate::gpu::kernel::pipelines::Pipeline;
@@ -19,6 +20,8 @@ pub(crate) struct Kernels {
     /// The count of rounds that every step makes; the other rounds belong to the procedure.
     pub(crate) main_rounds: usize,
     pub(crate) control: wgpu::Buffer,
+    /// `Some` if some tensor keeps factors.
+    pub(crate) factors: Option<FactorPasses>,
     /// A slot for the loss at the parameters and one for each probe, if the rule probes.
     pub(crate) losses: Option<wgpu::Buffer>,
     /// The records of the procedure's passes.
@@ -38,6 +41,8 @@ pub(crate) struct DispatchSet {
     /// One per round; `None` if the round has no sums.
     pub(crate) stats: Vec<Option<Pass>>,
     pub(crate) procedure: Option<Pass>,
+    /// `Some` if the shard has matrices that keep factors.
+    pub(crate) tiles: Option<Pass>,
     pub(crate) accumulate: Option<wgpu::ComputePipeline>,
     pub(crate) swap: Option<wgpu::ComputePipeline>,
     /// Moves the parameters to the point at which the model is evaluated, and back.
@@ -128,6 +133,8 @@ pub(crate) struct RoundDispatch {
 /// The kinds of a shard's dispatches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
+    /// The sums over the tiles of matrices.
+    Tiles,
     /// The sums of a round.
     Stats(usize),
     /// The pass that the rule's procedure adds.
@@ -142,13 +149,14 @@ pub(crate) enum Kind {
 impl DispatchSet {
     /// The passes with bindings of their own.
     pub(crate) fn passes_mut(&mut self) -> impl Iterator<Item = &mut Pass> {
-        let others = self.stats.iter_mut().flatten().chain(&mut self.procedure);
+        let others = self.stats.iter_mut().flatten().chain(&mut self.procedure).chain(&mut self.tiles);
         std::iter::once(&mut self.update).chain(others)
     }
 
     /// A pass with the pipeline that it runs now, if the class has such a pass.
     pub(crate) fn pass(&self, kind: Kind) -> Option<(&Pass, &wgpu::ComputePipeline)> {
         match kind {
+            Kind::Tiles => self.tiles.as_ref().map(|p| (p, &p.pipeline.pipeline)),
             Kind::Stats(round) => self.stats.get(round)?.as_ref().map(|p| (p, &p.pipeline.pipeline)),
             Kind::Procedure => self.procedure.as_ref().map(|p| (p, &p.pipeline.pipeline)),
             Kind::Update => Some((&self.update, &self.update.pipeline.pipeline)),

@@ -3,6 +3,7 @@
 pub(crate) mod arena;
 pub(crate) mod context;
 pub(crate) mod exchange;
+pub(crate) mod factors;
 pub(crate) mod kernels;
 pub(crate) mod matrices;
 pub(crate) mod passes;

@@ -66,19 +66,37 @@ impl Text {
     }
 }
 
+/// The classes of a rule, for every place that its tensors may have: of tensors and, if the rule keeps factors of them, of matrices.
+fn classes(rule: &dyn Rule, around: Around, groups: usize) -> Vec<(Class, bool, bool)> {
+    let mut classes = Vec::new();
+    for (shared, dynamic_gradients) in [(false, false), (true, false), (false, true)] {
+        let class = Class { shared, dynamic_gradients, ..Class::with(rule, around, groups) };
+        let matrix = class.clone().as_matrix(rule);
+        classes.push((class, shared, dynamic_gradients));
+        if matrix.factored().is_some() {
+            classes.push((matrix, shared, dynamic_gradients));
+        }
+    }
+    classes
+}
+
 /// All texts of a rule's class, for every place that its tensors may have.
 fn texts(rule: &dyn Rule, around: Around, groups: usize) -> Vec<Text> {
     let mut texts = Vec::new();
-    for (shared, dynamic_gradients) in [(false, false), (true, false), (false, true)] {
-        let class = Class { shared, dynamic_gradients, ..Class::with(rule, around, groups) };
+    for (class, shared, dynamic_gradients) in classes(rule, around, groups) {
         let mut add = |round: Round, stage: Stage| {
             let class = Class { round, ..class.clone() };
-            let what = format!("{} {around:?} {shared} {dynamic_gradients} {round:?} {stage:?}", rule.name());
+            let matrix = class.factored().is_some();
+            let what = format!("{} {around:?} {shared} {dynamic_gradients} {matrix} {round:?} {stage:?}", rule.name());
             texts.push(Text::of(what, &class, stage));
         };
         add(Round::Only, Stage::Update);
         if let Some(stage) = class.procedure_stage() {
             add(Round::Only, stage);
+        }
+        if class.factored().is_some() {
+            add(class.rule_round(), Stage::Tiles);
+            add(Round::Only, Stage::Fold);
         }
         for round in class.rounds().into_iter().chain(class.later_rounds()) {
             if (Class { round, ..class.clone() }).sum_counts().0 > 0 {
@@ -187,7 +205,8 @@ fn every_storage_has_texts_that_validate_and_bind_no_more_than_every_device_does
                 let Ok(class) = Class::with(rule.as_ref(), around, 2).stored(rule.as_ref(), &storage, 5000) else {
                     continue;
                 };
-                for text in storage_texts(&class) {
+                let matrix = Some(class.clone().as_matrix(rule.as_ref())).filter(|class| class.factored().is_some());
+                for text in [Some(class), matrix].iter().flatten().flat_map(storage_texts) {
                     if seen.insert(text.wgsl.clone()) {
                         check(&Text { what: format!("{} {storage} {around:?} {}", entry.name, text.what), ..text });
                     }
@@ -206,7 +225,10 @@ fn storage_texts(class: &Class) -> Vec<Text> {
         stats.into_iter().chain([(class, Stage::Finalize)])
     };
     let update = [Some(Stage::Update), class.procedure_stage()].into_iter().flatten();
-    let stages = rounds.flat_map(of_round).chain(update.map(|stage| (class.clone(), stage)));
+    let of_rule = Class { round: class.rule_round(), ..class.clone() };
+    let factors = [(of_rule, Stage::Tiles), (class.clone(), Stage::Fold)];
+    let factors = factors.into_iter().filter(|_| class.factored().is_some());
+    let stages = rounds.flat_map(of_round).chain(update.map(|stage| (class.clone(), stage))).chain(factors);
     let text = |(class, stage): (Class, Stage)| {
         let storage = class.bindings(stage).iter().filter(|b| b.access != Access::Uniform).count();
         assert!(storage <= 7, "{} {:?} {stage:?} has {storage} storage bindings", class.name, class.formats);

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crate::Result;
 use crate::gpu::layout::units::{STEPS, SUM_LANES, WAITING};
-use crate::optim::procedure::spec::{PassSpec, RoundSpec};
-use crate::optim::procedure::{Shared, probes};
+use crate::optim::procedure::spec::{FactorSpec, PassSpec, RoundSpec};
+use crate::optim::procedure::{Shared, factors, probes};
 use crate::optim::rule::Origin;
 use crate::optim::{Depends, Rule, StateSpec, Sums};
 use crate::options::around::{Around, evaluation_scalar};
@@ -14,6 +14,10 @@ use crate::options::storage::{Formats, Storage};
 /// The work of a pipeline in a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Stage {
+    /// Each workgroup sums the squares of one tile of a matrix, where a state is kept as factors.
+    Tiles,
+    /// Moves the factors to the step's squares.
+    Fold,
     /// Each workgroup sums one span; writes no tensor.
     Stats,
     /// Adds the sums and decides, in one workgroup.
@@ -29,7 +33,7 @@ pub enum Stage {
 
 impl Stage {
     /// The stages of a step, in order.
-    pub const ALL: [Self; 4] = [Self::Stats, Self::Finalize, Self::Procedure, Self::Update];
+    pub const ALL: [Self; 6] = [Self::Tiles, Self::Fold, Self::Stats, Self::Finalize, Self::Procedure, Self::Update];
 }
 
 /// The sums of one pair of stats and finalize. Usually one round makes all sums. A rule that sums the clipped gradient has a second
@@ -51,6 +55,16 @@ impl Round {
     pub(crate) const fn is_later(self) -> bool {
         !matches!(self, Self::Only | Self::First)
     }
+}
+
+/// A state that matrices of the part keep as factors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FactorText {
+    pub(crate) spec: FactorSpec,
+    /// The first vec4 of the table of factors, behind the head of the control buffer.
+    pub(crate) table: usize,
+    /// Whether the class is that of matrices. The other tensors keep the state itself.
+    pub(crate) matrix: bool,
 }
 
 /// A class of tensors: everything that changes the text of a pipeline.
@@ -94,6 +108,8 @@ pub struct Class {
     pub(crate) shares_rows: bool,
     /// The needs of rows. `None`: the class has no rows.
     pub(crate) rows: Option<RowText>,
+    /// `None`: no tensor of the part keeps factors.
+    pub(crate) factors: Option<FactorText>,
     /// The sums count the stepped elements, because a step may leave out elements and the rule has sums.
     pub(crate) counted: bool,
     /// The scalars lie in the control buffer, this many vec4s after its head. With a mask or packed arrays the sums have no binding left
@@ -105,7 +121,22 @@ impl Class {
     /// The class of a rule with these settings and no options around it.
     #[must_use]
     pub fn of(rule: &dyn Rule, shared: bool, dynamic_gradients: bool) -> Self {
-        Self { shared, dynamic_gradients, ..Self::with(rule, Around::default(), 1) }
+        Self { shared, dynamic_gradients, ..Self::with(rule, Around::default(), 1) }.as_matrix(rule)
+    }
+
+    /// The class for matrices, if the rule keeps factors of them.
+    pub(crate) fn as_matrix(self, rule: &dyn Rule) -> Self {
+        let Some(spec) = factors(&rule.procedure()) else { return self };
+        let table = self.factors.map_or_else(|| self.all_decisions(1), |factors| factors.table);
+        let of_factors = |state: &StateSpec| StateSpec { used: state.used && state.name != spec.state, ..*state };
+        let states = self.states.iter().map(of_factors).collect();
+        let flags = self.flags.iter().map(|&(name, on)| (name, on || name == spec.flag)).collect();
+        Self { factors: Some(FactorText { spec, table, matrix: true }), states, flags, ..self }
+    }
+
+    /// The state that the tensors of the class keep as factors.
+    pub(crate) fn factored(&self) -> Option<FactorSpec> {
+        self.factors.filter(|factors| factors.matrix).map(|factors| factors.spec)
     }
 
     /// The class for a tensor of this many elements with this storage.
@@ -151,6 +182,7 @@ impl Class {
             given: false,
             shares_rows: rule.shares_rows(),
             rows: None,
+            factors: None,
             counted: false,
             scalars_in_control: None,
         }
@@ -164,6 +196,7 @@ impl Class {
             Stage::Finalize => rounds,
             Stage::Update => true,
             Stage::Procedure => self.procedure_stage().is_some(),
+            Stage::Tiles | Stage::Fold => self.factored().is_some(),
             Stage::Rows => false,
         })
     }
@@ -197,6 +230,11 @@ impl Class {
             (true, _) if self.sums.after_clip && self.around.clips_norm() => vec![Round::First, Round::Second],
             _ => vec![Round::Only],
         }
+    }
+
+    /// The round in which a step makes the sums of the rule.
+    pub(crate) fn rule_round(&self) -> Round {
+        self.rounds().last().copied().unwrap_or(Round::Only)
     }
 
     /// The sums of the rule in this round, and whether the harness has sums in it.

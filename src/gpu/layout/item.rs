@@ -2,6 +2,7 @@
 
 use crate::gpu::layout::units::Counts;
 use crate::gpu::layout::windows::Place;
+use crate::optim::procedure::factors::Matrices;
 
 /// A tensor that the layout places, or the range of a tensor that the optimizer steps.
 #[derive(Clone, Debug)]
@@ -16,6 +17,8 @@ pub(crate) struct Item {
     pub(crate) chunk: u64,
     /// Arrays of the arena.
     pub(crate) arrays: Counts,
+    /// The matrices of a tensor that keeps factors.
+    pub(crate) matrices: Option<Matrices>,
     pub(crate) param: Place,
     /// `None`: each step names the gradient.
     pub(crate) grad: Option<Place>,

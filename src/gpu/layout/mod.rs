@@ -3,6 +3,7 @@
 
 pub(crate) mod arena;
 pub(crate) mod class;
+pub(crate) mod factors;
 pub(crate) mod item;
 pub(crate) mod matrices;
 pub mod memory;
@@ -12,5 +13,6 @@ pub(crate) mod runs;
 pub(crate) mod segments;
 pub(crate) mod shards;
 pub(crate) mod tables;
+pub(crate) mod tiles;
 pub(crate) mod units;
 pub(crate) mod windows;

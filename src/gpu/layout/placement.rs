@@ -2,6 +2,7 @@
 
 use crate::gpu::build::places::Places;
 use crate::gpu::layout::class::Class;
+use crate::gpu::layout::factors::FactorPlan;
 use crate::gpu::layout::rows::RowState;
 use crate::gpu::layout::tables::Layout;
 use crate::gpu::layout::windows::Place;
@@ -18,6 +19,8 @@ pub(crate) struct Placement {
     /// The class of each tensor.
     pub(crate) class_of: Vec<usize>,
     pub(crate) layout: Layout,
+    /// `None`: no tensor keeps factors.
+    pub(crate) factors: Option<FactorPlan>,
     pub(crate) rows: RowState,
 }
 

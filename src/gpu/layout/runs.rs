@@ -11,10 +11,11 @@ const RUN_STRIDE: u64 = 256;
 /// Where runs of tensors begin in the shards' tables.
 #[derive(Debug)]
 pub(crate) struct Runs {
-    /// One record per part: the number of its first chunk or span.
+    /// One record per part: the number of its first chunk, span or tile.
     pub(crate) buffer: wgpu::Buffer,
     pub(crate) chunks: Vec<RunPart>,
     pub(crate) spans: Vec<RunPart>,
+    pub(crate) tiles: Vec<RunPart>,
 }
 
 /// The runs before the buffer exists.
@@ -23,6 +24,7 @@ pub(crate) struct RunTable {
     records: Vec<u32>,
     chunks: Vec<RunPart>,
     spans: Vec<RunPart>,
+    tiles: Vec<RunPart>,
 }
 
 /// Some records of a tensor in a shard, few enough for one row of a grid.
@@ -41,7 +43,8 @@ impl RunTable {
         let mut records = Vec::new();
         let chunks = run_parts(layout, limits, &mut records, |part| part.chunks.clone());
         let spans = run_parts(layout, limits, &mut records, |part| part.spans.clone());
-        Self { records, chunks, spans }
+        let tiles = run_parts(layout, limits, &mut records, |part| part.tiles.clone());
+        Self { records, chunks, spans, tiles }
     }
 
     /// Plans the buffer.
@@ -51,11 +54,11 @@ impl RunTable {
 
     pub(crate) fn create(self, buffers: &Buffers<'_>) -> Result<Runs> {
         let buffer = buffers.create_with(Which::Runs, UNIFORM, bytemuck::cast_slice(&self.records))?;
-        Ok(Runs { buffer, chunks: self.chunks, spans: self.spans })
+        Ok(Runs { buffer, chunks: self.chunks, spans: self.spans, tiles: self.tiles })
     }
 }
 
-/// The chunks or spans of every tensor in the order of the shards' tables. Each part adds its record to `records`.
+/// The chunks, spans or tiles of every tensor in the order of the shards' tables. Each part adds its record to `records`.
 fn run_parts(
     layout: &Layout,
     limits: Limits,

@@ -5,6 +5,7 @@ use std::ops::Range;
 use crate::gpu::layout::item::Item;
 use crate::gpu::layout::segments::{SEGMENT, Segment, TensorRow};
 use crate::gpu::layout::shards::{Chunk, Records, Shard};
+use crate::gpu::layout::tiles::{Tile, tile_words, tiles};
 use crate::gpu::layout::units::ARENA_HEADER;
 use crate::gpu::layout::windows::{Limits, too_far_apart};
 use crate::{Error, Result};
@@ -30,6 +31,7 @@ pub(crate) struct Part {
     pub(crate) shard: usize,
     pub(crate) chunks: Range<usize>,
     pub(crate) spans: Range<usize>,
+    pub(crate) tiles: Range<usize>,
 }
 
 /// The whole layout of an optimizer.
@@ -40,6 +42,10 @@ pub(crate) struct Layout {
     pub(crate) tensors: Vec<TensorRow>,
     /// Rows of partial sums: one per span, then one per segment.
     pub(crate) rows: u32,
+    /// The tiles of each shard: of tensors that keep factors.
+    pub(crate) tiles: Vec<Vec<Tile>>,
+    /// Words of the sums of all tiles.
+    pub(crate) tile_words: u64,
     /// Each tensor's records, in order.
     pub(crate) parts: Vec<Vec<Part>>,
     /// The element with which the range of each tensor begins.
@@ -69,6 +75,28 @@ fn check_room(items: &[Item], address_space: u64) -> Result<()> {
     )))
 }
 
+/// Checks that a grid of this many workgroups fits the device.
+pub(crate) fn check_grid(n: usize, limit: u32) -> Result<()> {
+    if fold(n, limit).1 <= limit {
+        return Ok(());
+    }
+    Err(Error::Limit {
+        limit: "max_compute_workgroups_per_dimension",
+        actual: u64::from(limit),
+        needs: (n as u64).isqrt() + 1,
+    })
+}
+
+/// Fills the grid of a table with empty records. A table without records stays empty.
+fn fill_grid<R: Default + Clone>(table: &mut Vec<R>, limits: Limits) -> Result<()> {
+    check_grid(table.len(), limits.grid)?;
+    let (x, y) = fold(table.len(), limits.grid);
+    if !table.is_empty() {
+        table.resize(x as usize * y as usize, R::default());
+    }
+    Ok(())
+}
+
 impl Layout {
     pub(crate) fn new(items: &[Item], limits: Limits) -> Result<Self> {
         let mut order: Vec<usize> = (0..items.len()).collect();
@@ -88,6 +116,7 @@ impl Layout {
         }
         layout.cut_shards(items);
         layout.number_segments(items);
+        layout.cut_tiles(items);
         layout.fold_grids(limits)?;
         Ok(layout)
     }
@@ -120,7 +149,7 @@ impl Layout {
     fn cut_shards(&mut self, items: &[Item]) {
         for (shard, records) in self.shards.iter_mut().map(|shard| shard.cut(items)).enumerate() {
             for Records { tensor, chunks, spans } in records {
-                self.parts[tensor].push(Part { shard, chunks, spans });
+                self.parts[tensor].push(Part { shard, chunks, spans, tiles: 0..0 });
             }
         }
     }
@@ -154,22 +183,32 @@ impl Layout {
         }
     }
 
+    /// Cuts the tensors that keep factors into tiles, and numbers the words of their sums, tensor by tensor.
+    fn cut_tiles(&mut self, items: &[Item]) {
+        self.tiles = vec![Vec::new(); self.shards.len()];
+        for (item, parts) in items.iter().zip(&mut self.parts) {
+            let Some(matrices) = item.matrices else { continue };
+            for part in parts {
+                let chunks = &self.shards[part.shard].chunks[part.chunks.clone()];
+                let (Some(first), of_shard) = (chunks.first(), &mut self.tiles[part.shard]) else { continue };
+                let run = Chunk { length: chunks.iter().map(|chunk| chunk.length).sum(), ..*first };
+                let begin = of_shard.len();
+                for tile in tiles(run, matrices) {
+                    of_shard.push(Tile { slot: self.tile_words as u32, ..tile });
+                    self.tile_words += u64::from(tile_words(matrices));
+                }
+                part.tiles = begin..of_shard.len();
+            }
+        }
+    }
+
     /// Pads the tables with empty records, so that the kernels need no bounds check in a folded grid.
     fn fold_grids(&mut self, limits: Limits) -> Result<()> {
         for shard in &mut self.shards {
-            for table in [&mut shard.chunks, &mut shard.spans] {
-                let (x, y) = fold(table.len(), limits.grid);
-                if y > limits.grid {
-                    return Err(Error::Limit {
-                        limit: "max_compute_workgroups_per_dimension",
-                        actual: u64::from(limits.grid),
-                        needs: (table.len() as u64).isqrt() + 1,
-                    });
-                }
-                table.resize(x as usize * y as usize, Chunk::default());
-            }
+            fill_grid(&mut shard.chunks, limits)?;
+            fill_grid(&mut shard.spans, limits)?;
         }
-        Ok(())
+        self.tiles.iter_mut().try_for_each(|tiles| fill_grid(tiles, limits))
     }
 
     /// Where a tensor's states lie.
@@ -221,6 +260,7 @@ mod tests {
                         Counts { whole: 1, halves: 1, ..Counts::default() },
                         Counts { whole: 1, halves: 1, bytes: 2 },
                     ][class],
+                    matrices: None,
                     param,
                     grad: Some(grad),
                 }

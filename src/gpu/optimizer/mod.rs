@@ -161,8 +161,8 @@ impl Optimizer {
 
     /// The count of dispatches of a step: one per class for the update, and with sums one more per class and one for the totals. Rules that
     /// decide from probes or keep progress, and steps that may leave out tensors, have the one for the totals too. Dynamic gradients need
-    /// more, one per run of gradients in one buffer. WarpAdam's product needs one per class. The count leaves out the passes of probes and
-    /// integrators between evaluations.
+    /// more, one per run of gradients in one buffer. WarpAdam's product needs one per class, Adafactor's matrices need one per
+    /// class and three. The count leaves out the passes of probes and integrators between evaluations.
     #[must_use]
     pub fn dispatches(&self) -> usize {
         // With an exchange, the decisions of each part are a dispatch of their own.

@@ -62,7 +62,11 @@ impl Part {
     fn bind_runs(&self, dynamic: &mut DynamicGradients, kind: Kind) {
         let Some(runs) = &self.kernels.runs else { return };
         let limit = self.context.device.limits().max_compute_workgroups_per_dimension;
-        let parts = if matches!(kind, Kind::Stats(_)) { &runs.spans } else { &runs.chunks };
+        let parts = match kind {
+            Kind::Stats(_) => &runs.spans,
+            Kind::Tiles => &runs.tiles,
+            _ => &runs.chunks,
+        };
         let mut parts = parts.iter().peekable();
         while let Some(first) = parts.next() {
             let window = dynamic.window_of[first.tensor];

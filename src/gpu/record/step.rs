@@ -102,7 +102,7 @@ impl Part {
         slot: &Slot,
         dynamic: Option<&DynamicGradients>,
     ) {
-        self.dispatch(pass, Kind::Stats(number), slot, dynamic);
+        self.contribute(pass, number, slot, dynamic);
         self.kernels.rounds[number].finish(pass, &self.kernels.rounds[number].finalize, slot);
     }
 
@@ -112,6 +112,7 @@ impl Part {
             self.kernels.matrices.iter().for_each(|matrices| matrices.record(pass));
         }
         self.dispatch(pass, Kind::Update, slot, dynamic);
+        self.kernels.factors.iter().for_each(|factors| factors.keep(pass, slot));
     }
 
     /// Records the sums of a round without the decision.
@@ -122,8 +123,23 @@ impl Part {
         slot: &Slot,
         dynamic: Option<&DynamicGradients>,
     ) {
-        self.dispatch(pass, Kind::Stats(round), slot, dynamic);
+        self.contribute(pass, round, slot, dynamic);
         self.kernels.rounds[round].finish(pass, &self.kernels.rounds[round].reduce, slot);
+    }
+
+    /// Records the sums of spans of a round. The factors of matrices move before the sums of the rule, which need them.
+    fn contribute(
+        &self,
+        pass: &mut wgpu::ComputePass<'_>,
+        round: usize,
+        slot: &Slot,
+        dynamic: Option<&DynamicGradients>,
+    ) {
+        if let Some(factors) = self.kernels.factors.as_ref().filter(|_| round + 1 == self.kernels.main_rounds) {
+            self.dispatch(pass, Kind::Tiles, slot, dynamic);
+            factors.fold(pass, slot);
+        }
+        self.dispatch(pass, Kind::Stats(round), slot, dynamic);
     }
 
     /// Whether every step runs the pass of the rule's procedure before the update.
@@ -133,7 +149,9 @@ impl Part {
 
     /// The dispatches of a step that may read gradients.
     pub(crate) fn kinds_of_step(&self) -> impl Iterator<Item = Kind> + use<> {
-        (0..self.kernels.rounds.len()).map(Kind::Stats).chain([Kind::Procedure, Kind::Update])
+        let tiles = self.kernels.factors.as_ref().map(|_| Kind::Tiles);
+        let stats = (0..self.kernels.rounds.len()).map(Kind::Stats);
+        tiles.into_iter().chain(stats).chain([Kind::Procedure, Kind::Update])
     }
 
     /// Records the dispatches of one kind.

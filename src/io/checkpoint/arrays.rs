@@ -11,6 +11,7 @@ use crate::gpu::layout::arena::PARAM;
 use crate::gpu::layout::units::{MASTER, REMAINDER, keeps_precision};
 use crate::io::tensor_file::{Entry, TensorFile, little_endian, quote};
 use crate::io::tensor_writer::FileArray;
+use crate::optim::procedure::factors;
 use crate::options::storage::blockwise::{BLOCK, Map, check_encoded};
 use crate::options::storage::{Format, Packed};
 use crate::{Error, Result};
@@ -33,7 +34,9 @@ pub(crate) fn write(tensor: &Arrays) -> impl Iterator<Item = FileArray<'_>> {
             Packed::Remainder(bits) => (Dtype::U16, little_endian(bits), None),
             Packed::Blocks { codes, largest, .. } => (Dtype::U8, little_endian(codes), Some(largest)),
         };
-        let numbers = FileArray::new(key(array), dtype, &tensor.shape, bytes);
+        let shape =
+            factors::shape_of(array, &tensor.shape).filter(|shape| shape.iter().product::<usize>() == values.len());
+        let numbers = FileArray::new(key(array), dtype, shape.as_deref().unwrap_or(&tensor.shape), bytes);
         let largest = largest.map(|largest| {
             FileArray::new(key(&format!("{array}{LARGEST}")), Dtype::F32, &[largest.len()], little_endian(largest))
         });
@@ -140,7 +143,8 @@ impl TensorReader<'_> {
                 self.check_owner(owner, &entry.key)?;
                 continue;
             }
-            if entry.shape != shape {
+            let is_factor = factors::shape_of(array, &shape).is_some_and(|shape| shape == entry.shape);
+            if entry.shape != shape && !is_factor {
                 let problem = format!("{} has shape {:?}, the tensor {shape:?}", quote(&entry.key), entry.shape);
                 return Err(self.error(problem));
             }

@@ -9,9 +9,10 @@ use crate::gpu::layout::arena::PARAM;
 use crate::gpu::layout::units::{ROW_STEPS, STEPS, WAITING, keeps_precision};
 use crate::io::checkpoint::{Checkpoint, SavedPart, Settings};
 use crate::io::tensor_file::quote;
+use crate::optim::procedure::factors;
 use crate::optim::{Rule, Value};
 use crate::options::around::Mode;
-use crate::options::storage::Layout;
+use crate::options::storage::{Layout, Packed};
 use crate::{Error, Group, Optimizer, Result, RowSet};
 
 /// How strictly a checkpoint must fit.
@@ -176,7 +177,7 @@ impl Checkpoint {
                     ));
                 }
                 Some(saved) => {
-                    differences.extend(array_differences(saved, &optimizer.parts[part].layouts(index), fit));
+                    differences.extend(array_differences(saved, &optimizer.parts[part].layouts(index), &shape, fit));
                     if let Ok(of_part) = &of_parts[part] {
                         let numbers = optimizer.parts[part].placement.classes[0].kept_numbers();
                         differences.extend(number_differences(saved, &numbers, of_part.contents.control.step_count));
@@ -280,8 +281,15 @@ impl SavedPart {
     }
 }
 
-/// The arrays of a tensor that only one side has, and, for a whole fit, the arrays in another form. `here` begins with the parameters.
-pub(crate) fn array_differences(saved: &Arrays, here: &[(&str, Layout)], fit: Fit) -> Vec<String> {
+/// Whether a saved factor of matrices, if the array is one, has the length that a tensor of this shape needs.
+fn fits(saved: &Arrays, name: &str, shape: &[usize]) -> bool {
+    let needs = factors::shape_of(name, shape).map(|shape| shape.iter().product::<usize>());
+    needs.zip(saved.get(name)).is_none_or(|(needs, values)| values.len() == needs)
+}
+
+/// The arrays of a tensor that only one side has or that have another length, and, for a whole fit, the arrays in another form. `here` begins with
+/// the parameters, and `shape` is the shape here.
+pub(crate) fn array_differences(saved: &Arrays, here: &[(&str, Layout)], shape: &[usize], fit: Fit) -> Vec<String> {
     let tensor = quote(&saved.name);
     let there: Vec<(&str, Layout)> =
         saved.arrays.iter().map(|(name, values)| (name.as_str(), values.layout())).collect();
@@ -296,6 +304,12 @@ pub(crate) fn array_differences(saved: &Arrays, here: &[(&str, Layout)], fit: Fi
             // Elements without step counts have those of the optimizer.
             None if *name == ROW_STEPS => {}
             None => differences.push(format!("tensor {tensor} lacks state `{name}`")),
+            Some(_) if !fits(saved, name, shape) => {
+                let numbers = saved.get(name).map_or(0, Packed::len);
+                differences.push(format!(
+                    "state `{name}` of tensor {tensor} has {numbers} numbers, which is not its shape here"
+                ));
+            }
             Some((_, other)) if fit == Fit::Whole && other != layout => {
                 differences
                     .push(format!("state `{name}` of tensor {tensor} is stored as {other} there, {layout} here"));

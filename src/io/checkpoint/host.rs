@@ -102,7 +102,7 @@ impl Checkpoint {
             }
             let InPart { part, index } = optimizer.directory.tensors()[at];
             let (part, of_part) = (&optimizer.parts[part], &of_parts[part]);
-            differences.extend(array_differences(saved, &layouts(part, index), fit));
+            differences.extend(array_differences(saved, &layouts(part, index), &info.shape, fit));
             if let Ok(of_part) = of_part {
                 let numbers: Vec<&str> = part.numbers(index).into_iter().map(|(name, _)| name).collect();
                 differences.extend(number_differences(saved, &numbers, of_part.contents.control.step_count));
@@ -204,6 +204,12 @@ fn tensor<F: Number>(part: &Part<F>, at: usize, (shape, param): (&[usize], &[F])
     let error = |problem| Err(info.error(problem));
     if param.len() != elements || shape.iter().product::<usize>() != elements {
         return error(format!("its parameter has {} elements, shape {shape:?}, needs {elements}", param.len()));
+    }
+    if part.tensors[at].factors.is_some() && shape != info.shape {
+        return error(format!(
+            "its shape is given as {shape:?}, needs {:?}: its states are of rows and columns",
+            info.shape
+        ));
     }
     let narrow = |values: &[F]| -> Vec<f32> { values.iter().map(|x| x.to_f64() as f32).collect() };
     let full = part.full_params(at, param);

@@ -121,6 +121,13 @@ impl<'a> Share<'a> {
             let problem = format!("its range {:?} of tensor {tensor} has shape {:?}", own.range, arrays.shape);
             return Err(error(&self.checkpoint.name, problem));
         }
+        let is_whole = |range: &TensorRange| range.range == (0..range.shape.iter().map(|n| *n as u64).product());
+        if arrays.arrays.iter().any(|(_, values)| values.len() != arrays.elements())
+            && !(is_whole(own) && is_whole(wanted))
+        {
+            let problem = format!("tensor {tensor} has states of whole rows and columns, which have no ranges");
+            return Err(error(&self.checkpoint.name, problem));
+        }
         let start = wanted.range.start.clamp(own.range.start, own.range.end);
         let needed = start..wanted.range.end.clamp(start, own.range.end);
         let held = (needed.start - own.range.start) as usize..(needed.end - own.range.start) as usize;
@@ -143,7 +150,9 @@ fn tensor(name: &str, parts: &[Share<'_>], wanted: &TensorRange) -> Result<Array
     pieces.sort_by_key(|piece| (piece.held.is_empty(), piece.needed.start));
     let lacks = |at| error(name, format!("lacks element {at} of tensor {}", quote(&wanted.name)));
     let Some(first) = pieces.first() else { return Err(lacks(wanted.range.start)) };
-    let start = |values: &Packed| values.part(first.held.clone());
+    // The states of whole rows and columns come from whole tensors.
+    let is_whole = first.held.len() == first.arrays.elements();
+    let start = |values: &Packed| if is_whole { values.clone() } else { values.part(first.held.clone()) };
     let mut arrays: Vec<(String, Packed)> =
         first.arrays.arrays.iter().map(|(array, values)| (array.clone(), start(values))).collect();
     let mut at = wanted.range.start;

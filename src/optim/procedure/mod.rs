@@ -1,11 +1,13 @@
 //! Procedures: the parts of a step beside the sums and the update of one element. Probes evaluate the loss around the parameters; integrators
-//! move the parameters between evaluations; a matrix multiplies the gradient; an iteration makes matrices orthogonal. The elementwise mathematics is the rule's.
+//! move the parameters between evaluations; a matrix multiplies the gradient; an iteration makes matrices orthogonal; factors stand for a
+//! state of matrices. The elementwise mathematics is the rule's.
 //!
 //! A procedure is one file here and its WGSL in `shaders/procedures`. It implements [`Procedure`], and the engine names none: layout, memory
 //! usage, checkpoints, texts and steps follow from the description. The form for the CPU lies in `cpu/procedure`.
 
 mod adjust;
 pub(crate) mod evaluation;
+pub(crate) mod factors;
 mod integrate;
 pub(crate) mod integrator;
 mod orthogonalize;
@@ -20,6 +22,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 pub use adjust::AdjustLr;
+pub use factors::Factors;
 pub use integrate::Scheme;
 pub use orthogonalize::Orthogonalize;
 pub(crate) use probe::LOSS_STRIDE;
@@ -31,7 +34,7 @@ pub(crate) use warp::{COLUMNS, check_matrix};
 
 use record::PassRecord;
 use script::Script;
-use spec::{ArraySpec, Feature, IterationSpec, PassSpec, RoundSpec};
+use spec::{ArraySpec, FactorSpec, Feature, IterationSpec, PassSpec, RoundSpec};
 
 /// The parts of a rule's step beside its sums and its update.
 ///
@@ -74,6 +77,11 @@ pub trait Procedure: Debug + Send + Sync + Any {
 
     /// The array that holds the gradient for the update, if the pass makes that gradient.
     fn gradient(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// The state that matrices keep as factors.
+    fn factors(&self) -> Option<FactorSpec> {
         None
     }
 
@@ -153,6 +161,12 @@ pub fn refusal(procedure: &Shared, rule: &str, feature: Feature) -> Option<Strin
 #[cfg(feature = "custom")]
 pub(crate) fn is_taken(name: &str) -> bool {
     [probe::NAMES, integrate::NAMES, warp::NAMES].iter().any(|names| names.iter().any(|part| part.contains(&name)))
+}
+
+/// The state that the matrices of a rule with this procedure keep as factors.
+#[must_use]
+pub fn factors(procedure: &Shared) -> Option<FactorSpec> {
+    procedure.as_ref().and_then(|procedure| procedure.factors())
 }
 
 /// The reason of a procedure that evaluates gradients, for [`Feature::Ranges`].

@@ -64,6 +64,24 @@ pub struct IterationSpec {
     pub adjust: AdjustLr,
 }
 
+/// A state that a matrix keeps as two factors: the weighted means of the squared gradient over each row and over each column. The state is their
+/// product, divided by the mean of the first. Tensors of fewer than two dimensions keep the state itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FactorSpec {
+    /// The state.
+    pub state: &'static str,
+    /// The flag of the rule that holds where the state that a text sees comes from factors.
+    pub flag: &'static str,
+    /// The name of the rows' means in checkpoints and reports.
+    pub rows: &'static str,
+    /// The name of the columns' means.
+    pub columns: &'static str,
+    /// The member of `Hyper` that weighs the new means.
+    pub share: &'static str,
+    /// The member of `Hyper` below which no divisor falls.
+    pub least: &'static str,
+}
+
 /// A round of sums that a procedure adds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RoundSpec {

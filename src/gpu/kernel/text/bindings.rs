@@ -53,6 +53,7 @@ impl Class {
     pub(crate) fn bindings(&self, stage: Stage) -> Vec<Binding> {
         match stage {
             Stage::Finalize => self.finalize_bindings(),
+            Stage::Fold => self.fold_bindings(),
             Stage::Rows => self.remap_bindings(),
             _ => self.element_bindings(stage),
         }
@@ -65,7 +66,7 @@ impl Class {
 
     fn element_bindings(&self, stage: Stage) -> Vec<Binding> {
         let b = Binding::new;
-        let elements = if stage == Stage::Stats { Access::Read } else { Access::ReadWrite };
+        let elements = if matches!(stage, Stage::Stats | Stage::Tiles) { Access::Read } else { Access::ReadWrite };
         let grads = if self.around.zero_grad { elements } else { Access::Read };
         let measures = self.around.telemetry && stage == Stage::Update;
         let chunks = if measures { Access::ReadWrite } else { Access::Read };
@@ -82,6 +83,7 @@ impl Class {
             Some(b("wo_arena", elements, "array<vec4<f32>>")),
             packed,
             (stage == Stage::Stats).then(|| b("wo_partials", Access::ReadWrite, "array<f32>")),
+            (stage == Stage::Tiles).then(|| b("wo_tile_sums", Access::ReadWrite, "array<f32>")),
             self.binds_totals(stage).then(|| b("wo_totals", Access::Read, "array<vec4<f32>>")),
             self.masked().then(|| b("wo_mask", Access::Read, "array<u32>")),
             self.binds_pass(stage).then(|| b("wo_pass", Access::Uniform, "wo_Pass")),
@@ -103,6 +105,20 @@ impl Class {
             Some(b("wo_tensors", Access::Read, "array<wo_Tensor>")),
             Some(b("wo_totals", Access::ReadWrite, "array<vec4<f32>>")),
             self.decides_from_slopes().then(|| b("wo_losses", Access::Read, "array<f32>")),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+
+    fn fold_bindings(&self) -> Vec<Binding> {
+        let b = Binding::new;
+        [
+            Some(b("wo_call", Access::Uniform, "wo_Call")),
+            self.scalars_in_control.is_none().then(|| self.scalars_binding()),
+            Some(b("wo_control", Access::ReadWrite, "wo_Control")),
+            Some(b("wo_tile_sums", Access::Read, "array<f32>")),
+            Some(b("wo_factor_table", Access::Read, "array<vec4<u32>>")),
         ]
         .into_iter()
         .flatten()
@@ -149,7 +165,7 @@ impl Class {
 
     /// Whether a dispatch of the stage covers one run of its records, because gradients are rebound.
     pub(super) fn binds_run(&self, stage: Stage) -> bool {
-        let elements = !matches!(stage, Stage::Finalize | Stage::Rows);
+        let elements = !matches!(stage, Stage::Finalize | Stage::Fold | Stage::Rows);
         self.dynamic_gradients && elements && self.binds_gradients(stage)
     }
 

@@ -68,7 +68,7 @@ impl Class {
         let steps = stage == Stage::Update || (stage == Stage::Procedure && self.pass().is_some_and(|pass| pass.skips));
         let skips = self.can_skip() && steps;
         // One text concludes the sums of all classes.
-        let elements = stage != Stage::Finalize;
+        let elements = !matches!(stage, Stage::Finalize | Stage::Fold);
         // Terms of the procedure's own have no gradient that could be zero.
         let nonzero = self.rows.is_some_and(|rows| rows.nonzero) && !self.sums_own_terms();
         vec![
@@ -82,6 +82,7 @@ impl Class {
             ("HAS_DECISION", !self.decision.is_empty()),
             ("HOLDS", self.sums.may_hold),
             ("MAY_SKIP", self.can_skip() || self.sums.may_hold),
+            ("CAN_SKIP", self.can_skip()),
             ("EMA", a.ema.is_some()),
             ("TELEMETRY", a.telemetry),
             ("ROWS", self.rows.is_some()),
@@ -99,7 +100,7 @@ impl Class {
         // The update reads the gradient that an earlier pass made of the prepared gradient.
         let prepares = !(stage == Stage::Update && self.gradient_of_pass().is_some());
         let scale = a.loss_scale.is_some() && prepares;
-        let first_sums = stage == Stage::Stats && !self.round.is_later();
+        let first_sums = matches!(stage, Stage::Stats | Stage::Tiles) && !self.round.is_later();
         let factor = a.scales_groups() && prepares;
         let clip_value = matches!(a.clip, Some(Clip::Value(_))) && prepares;
         let accumulates = a.accumulate.is_some();

@@ -2,6 +2,8 @@
 
 use crate::gpu::kernel::text::members::{call_vec4s, put};
 use crate::gpu::layout::class::Class;
+use crate::gpu::layout::factors::{DIVIDE_LANES, FEW_ROWS, FOLD_LANES, ROW_LANES};
+use crate::gpu::layout::tiles::{TILE, TILE_LANES, TILE_ROWS};
 use crate::gpu::layout::units::{
     ABSENT, ACCUMULATOR, ARENA_HEADER, AVERAGE, BLOCK_VEC4S, CHUNK, CHUNK_LANES, Counts, FINAL_BATCH, FINAL_LANES,
     MASTER, REMAINDER, ROW_STEPS,
@@ -18,7 +20,7 @@ impl Class {
         if self.probes() > 0 {
             put(&mut out, format_args!("const PROBES = {}u;", self.probes()));
         }
-        let all = [self.sizes(), self.places(), self.procedure_numbers()].concat();
+        let all = [self.sizes(), self.places(), self.factor_numbers(), self.procedure_numbers()].concat();
         for (name, value) in all {
             put(&mut out, format_args!("const wo_{name} = {value}u;"));
         }
@@ -88,6 +90,20 @@ impl Class {
             ("AVERAGE", slot(AVERAGE)),
             ("ROW_STEPS", slot(ROW_STEPS)),
             ("EVALUATED", self.evaluated.map_or(0, slot)),
+        ]
+    }
+
+    /// The sizes of the passes over factors, and the place of their table.
+    fn factor_numbers(&self) -> Vec<(&'static str, u64)> {
+        vec![
+            ("TILE", TILE as u64),
+            ("TILE_LANES", TILE_LANES.into()),
+            ("TILE_ROWS", TILE_ROWS.into()),
+            ("FOLD_LANES", FOLD_LANES.into()),
+            ("DIVIDE_LANES", DIVIDE_LANES.into()),
+            ("ROW_LANES", ROW_LANES.into()),
+            ("FEW_ROWS", FEW_ROWS as u64),
+            ("FACTORS", self.factors.map_or(0, |factors| factors.table as u64)),
         ]
     }
 

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use crate::gpu::layout::arena::Array;
-use crate::gpu::layout::class::Class;
-use crate::optim::{Depends, Kind, Scalar};
+use crate::gpu::layout::class::{Class, FactorText};
+use crate::optim::{Depends, Kind, Scalar, StateSpec};
 use crate::options::storage::Form;
 use crate::options::storage::blockwise::Map;
 
@@ -17,6 +17,7 @@ impl Class {
         [
             decision.to_owned(),
             self.scalar_loads(),
+            self.factor_scalars(),
             self.decision_members(),
             self.global_state_members(),
             self.progress_members(),
@@ -71,6 +72,13 @@ impl Class {
             put(&mut out, format_args!("    return {name}({});\n}}", members.join(", ")));
         }
         out
+    }
+
+    /// The scalars of the passes over factors.
+    fn factor_scalars(&self) -> String {
+        let Some(FactorText { spec, .. }) = self.factors else { return String::new() };
+        let of = |(function, name)| format!("fn wo_factor_{function}(h: Hyper) -> f32 {{\n    return h.{name};\n}}\n");
+        [("share", spec.share), ("least", spec.least)].map(of).concat()
     }
 
     /// The function that loads a scalar: of the rule, of the harness, or of the scalars of another step count.
@@ -177,11 +185,12 @@ impl Class {
             Form::Blocks(Map::Unsigned) => format!("wo_load_positive({})", place(array)),
         };
         let mut kept = arrays.iter();
-        let mut member = |used: bool| match used.then(|| kept.next()).flatten() {
+        let mut member = |state: &StateSpec| match state.used.then(|| kept.next()).flatten() {
             Some(array) => load(array),
+            None if self.factored().is_some_and(|factors| factors.state == state.name) => "wo_factored(l)".to_owned(),
             None => "vec4(0.0)".to_owned(),
         };
-        let members: Vec<String> = self.states.iter().map(|state| member(state.used)).collect();
+        let members: Vec<String> = self.states.iter().map(&mut member).collect();
         format!("fn wo_load_state(l: wo_Lane) -> State {{\n    return State({});\n}}\n", members.join(", "))
     }
 

@@ -29,6 +29,9 @@ harness! {
     ARENA = "arena.wgsl",
     PARAMS = "params.wgsl",
     STATES = "states.wgsl",
+    FACTORS = "factors.wgsl",
+    TILES = "tiles.wgsl",
+    FOLD = "fold.wgsl",
     GRADIENT = "gradient.wgsl",
     ROWS = "rows.wgsl",
     SQUARE = "square.wgsl",
@@ -53,7 +56,7 @@ harness! {
 }
 
 /// The files of every stage over elements.
-const ELEMENTS: [&str; 16] = [
+const ELEMENTS: [&str; 17] = [
     TABLES,
     SCALARS,
     COUNTS,
@@ -62,6 +65,7 @@ const ELEMENTS: [&str; 16] = [
     ARENA,
     PARAMS,
     STATES,
+    FACTORS,
     GRADIENT,
     ROWS,
     SQUARE,
@@ -77,6 +81,8 @@ impl Class {
     fn files(&self, stage: Stage) -> Vec<&'static str> {
         let own: &[&str] = match stage {
             Stage::Stats => return [&ELEMENTS, self.procedure_files(), &[FRESH, STATS]].concat(),
+            Stage::Fold => return vec![TABLES, SCALARS, COUNTS, PARTIAL, LANE, FACTORS, FOLD],
+            Stage::Tiles => &[TILES],
             Stage::Finalize => return vec![TABLES, SCALARS, COUNTS, PARTIAL, CAUTION, SLOPES, CONCLUDE, FINALIZE],
             Stage::Procedure => self.procedure_files(),
             Stage::Update => &[BLOCKS, TELEMETRY, FRESH, UPDATE, FILL, ACCUMULATE, SWAP, EVAL_PARAMS],
@@ -94,6 +100,8 @@ impl Class {
         let fills = self.states.iter().any(|s| s.used && s.initial != 0.0);
         let evaluates = self.evaluated.is_some();
         let wanted: &[(&str, bool)] = match stage {
+            Stage::Tiles => &[("wo_sum_tile", true)],
+            Stage::Fold => &[("wo_fold", true), ("wo_divide", true), ("wo_keep", true)],
             Stage::Stats => &[("wo_stats", true)],
             // A step has halves, for callers that add to the totals and for the exchange between parts. The rounds of a procedure belong to
             // steps that cannot be halved.

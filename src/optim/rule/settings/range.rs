@@ -49,6 +49,13 @@ impl Range {
     pub const EPSILON: Self =
         Self { least: 1e-30, most: f32::MAX as f64, most_included: true, text: "a finite number of at least 1e-30" };
 
+    /// Terms whose square keeps a denominator from 0.
+    pub const ROOT_EPSILON: Self =
+        Self { least: 1e-15, most: f32::MAX as f64, most_included: true, text: "a finite number of at least 1e-15" };
+    /// Powers of numbers that must not grow.
+    pub const NEGATIVE_POWER: Self =
+        Self { least: -10.0, most: 0.0, most_included: true, text: "a number in [-10, 0]" };
+
     /// Sizes and counts.
     pub const COUNT: Self = Self { least: 1.0, most: 1e5, most_included: true, text: "a whole number in [1, 100000]" };
     /// Sizes and counts that may be 0.
