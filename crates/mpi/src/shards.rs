@@ -38,6 +38,18 @@ pub(crate) fn split(shards: &[Vec<Range<u64>>]) -> Vec<usize> {
     tensors.filter(|tensor| shards.iter().filter(|shard| !shard[*tensor].is_empty()).count() > 1).collect()
 }
 
+/// For each tensor, the first rank that steps elements of its rule: it has counted the rule's steps.
+pub(crate) fn keepers(cuts: &[Cut], shards: &[Vec<Range<u64>>]) -> Vec<usize> {
+    let rules = cuts.iter().map(|cut| cut.rule + 1).max().unwrap_or(0);
+    let mut first = vec![None; rules];
+    for (rank, shard) in shards.iter().enumerate() {
+        for (cut, _) in cuts.iter().zip(shard).filter(|(_, range)| !range.is_empty()) {
+            first[cut.rule].get_or_insert(rank);
+        }
+    }
+    cuts.iter().map(|cut| first[cut.rule].unwrap_or(0)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
