@@ -9,8 +9,8 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value as Json, json};
+use wgpu_optim::RowSet;
 use wgpu_optim::checkpoint::{Checkpoint, Fit, TensorRange};
-use wgpu_optim::{Cut, RowSet, Tensor};
 
 use crate::sharded::Sharded;
 use crate::shards::{shards, whole};
@@ -64,15 +64,16 @@ impl Sharded {
 
     /// The ranges of a shard, with all elements of frozen tensors.
     fn held(&self, shard: &[Range<u64>]) -> Vec<TensorRange> {
-        let tensors = self.optimizer.tensors().zip(&self.cuts).zip(shard);
-        let held = |(((_, name, shape), cut), range): (((Tensor, &str, &[usize]), &Cut), &Range<u64>)| {
+        let mut held = Vec::with_capacity(self.cuts.len());
+        for (((_, name, shape), cut), range) in self.optimizer.tensors().zip(&self.cuts).zip(shard) {
             let range = if cut.frozen { 0..cut.elements } else { range.clone() };
             let whole = cut.elements == range.end - range.start;
             // A row set may use fewer rows than it has room for.
             let used = shape.iter().map(|n| *n as u64).product();
-            TensorRange { name: name.to_owned(), shape: shape.to_vec(), range: if whole { 0..used } else { range } }
-        };
-        tensors.map(held).collect()
+            let range = if whole { 0..used } else { range };
+            held.push(TensorRange { name: name.to_owned(), shape: shape.to_vec(), range });
+        }
+        held
     }
 
     /// The ranges in the file of a rank, with the numbers of their tensors. A frozen tensor is in one file. The file of rank 0 names every tensor.
