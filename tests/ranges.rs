@@ -10,8 +10,8 @@ use support::gpu::GPU;
 use wgpu_optim::checkpoint::{Checkpoint, TensorRange};
 use wgpu_optim::optim::{ALL, Rule};
 use wgpu_optim::{
-    Accumulate, Adai, AdamW, Builder, Clip, Cut, Ema, Group, Lamb, LossScale, NoDecay, Optimizer, SAdam, VRAdam,
-    read_buffer, wgpu,
+    Accumulate, Adai, AdamW, Builder, Clip, Cut, Ema, Group, Lamb, Lion, LossScale, NoDecay, Optimizer, SAdam,
+    SgdScheduleFree, VRAdam, read_buffer, wgpu,
 };
 
 #[path = "support"]
@@ -402,4 +402,71 @@ fn ranges_that_cannot_be_are_refused() {
     undecayed.accumulate(Accumulate::Mean(2));
     undecayed.own_range(undecayed.find_tensor("t0").unwrap(), 0..1024);
     assert!(undecayed.build(&GPU.device, &GPU.queue).is_ok());
+}
+
+/// Parts of a tensor that were not saved together make no tensor.
+#[test]
+fn parts_that_differ_are_refused() {
+    let rule = SgdScheduleFree { lr: 0.1, ..SgdScheduleFree::default() };
+    let stored = |rule: &dyn Rule, storage: &str, steps: &[f64]| {
+        let mut parts = Parts::new(&builder(rule, storage), 2);
+        parts.optimizers.iter().for_each(|optimizer| write(optimizer, 0, true));
+        for (t, lr) in steps.iter().enumerate() {
+            parts.optimizers.iter().for_each(|optimizer| write(optimizer, t, false));
+            let set = |optimizer: &mut Optimizer, lr: f64| {
+                let groups: Vec<Group> = optimizer.groups().map(|(group, _)| group).collect();
+                groups.into_iter().for_each(|group| optimizer.set_lr(group, lr).unwrap());
+            };
+            parts.optimizers.iter_mut().for_each(|optimizer| set(optimizer, *lr));
+            parts.step();
+            parts.optimizers.iter_mut().for_each(|optimizer| set(optimizer, 0.1));
+        }
+        let [first, last] = [0, 1].map(|part| (snapshot(&parts.optimizers[part]), named(&parts.ranges[part])));
+        [first, last]
+    };
+    let join = |parts: [(Checkpoint, Vec<TensorRange>); 2]| {
+        Checkpoint::from_ranges("joined", &parts, &named(&SIZES.map(|n| 0..n as u64))).map_err(|e| e.to_string())
+    };
+    let [first, last] = stored(&rule, "f32", &[0.1, 0.1]);
+    assert!(join([first.clone(), last]).is_ok());
+    let refused = |other: (Checkpoint, Vec<TensorRange>), words: &str| {
+        let error = join([first.clone(), other]).unwrap_err();
+        assert!(error.contains(words), "{error}");
+    };
+    let [_, later] = stored(&rule, "f32", &[0.1, 0.1, 0.1]);
+    refused(later, "its step count is 3, and 2 in snapshot");
+    // The rule keeps the sum of its weights once per tensor.
+    let [_, faster] = stored(&rule, "f32", &[0.2, 0.1]);
+    refused(faster, "a part of tensor `t4` has the numbers");
+    let [_, packed] = stored(&rule, "bf16-split", &[0.1, 0.1]);
+    refused(packed, "a part of tensor `t4` has `param`");
+    let [_, decayed] = stored(&SgdScheduleFree { weight_decay: 0.5, ..rule }, "f32", &[0.1, 0.1]);
+    refused(decayed, "its groups have other settings than those of snapshot");
+}
+
+/// The second tensor and its rule lie in the last part alone: the counters of the rule are in that part.
+#[test]
+fn rules_of_some_parts_keep_their_counters() {
+    let mut builder = Optimizer::builder(AdamW::default());
+    let other = builder.group("other", Lion::default());
+    builder.tensor(Group::DEFAULT, "t0", &[SIZES[0]]);
+    builder.tensor(other, "t1", &[SIZES[1]]);
+    assert_eq!(builder.cuts().unwrap().iter().map(|cut| cut.rule).collect::<Vec<_>>(), [0, 1]);
+    let mut parts = Parts::new(&builder, 2);
+    assert_eq!([&parts.ranges[0][1], &parts.ranges[1][1]], [&(0..0), &(0..7)]);
+    let mut one = builder.build(&GPU.device, &GPU.queue).unwrap();
+    for t in 0..4 {
+        for optimizer in std::iter::once(&one).chain(&parts.optimizers) {
+            write(optimizer, t, t == 0);
+        }
+        if t > 0 {
+            GPU.run(|encoder| one.step(encoder)).unwrap();
+            parts.step();
+        }
+    }
+    let saved: Vec<_> =
+        parts.optimizers.iter().zip(&parts.ranges).map(|(o, ranges)| (snapshot(o), named(ranges))).collect();
+    let whole = named(&[0..SIZES[0] as u64, 0..SIZES[1] as u64]);
+    let joined = Checkpoint::from_ranges("joined", &saved, &whole).unwrap();
+    same("joined", &snapshot(&one), &joined);
 }

@@ -47,17 +47,14 @@ impl Sharded {
         self.world.agree(published)
     }
 
-    /// The checkpoint of the own ranges. Frozen tensors are on rank 0.
+    /// The checkpoint of the own ranges.
     fn own_checkpoint(&mut self) -> Result<Checkpoint> {
         let mut taken = None;
         self.run(|optimizer, encoder| optimizer.snapshot(encoder).map(|snapshot| taken = Some(snapshot)))?;
         let snapshot = taken.ok_or_else(|| Error::Usage("no snapshot was taken".to_owned()))?;
         let checkpoint = pollster::block_on(snapshot.checkpoint())?;
-        let held = self.held(self.own_shard(), true);
-        // The file of rank 0 names every tensor.
-        let first = self.world.rank() == 0;
-        let kept: Vec<_> =
-            self.held(self.own_shard(), first).into_iter().filter(|own| first || !own.range.is_empty()).collect();
+        let held = self.held(self.own_shard());
+        let kept: Vec<_> = self.kept(self.world.rank(), self.own_shard()).map(|(_, range)| range).collect();
         Ok(Checkpoint::from_ranges("the own shard", &[(checkpoint, held)], &kept)?)
     }
 
@@ -65,18 +62,30 @@ impl Sharded {
         self.owned.get(self.world.rank()).unwrap_or(&self.owned[0])
     }
 
-    /// The ranges of a shard, with all elements of frozen tensors where `frozen`.
-    fn held(&self, shard: &[Range<u64>], frozen: bool) -> Vec<TensorRange> {
-        let tensors = self.optimizer.tensors().zip(&self.cuts).zip(shard);
-        let held = tensors.filter(|((_, cut), _)| frozen || !cut.frozen);
-        held.map(|(((_, name, shape), cut), range)| {
+    /// The ranges of a shard, with all elements of frozen tensors.
+    fn held(&self, shard: &[Range<u64>]) -> Vec<TensorRange> {
+        let mut held = Vec::with_capacity(self.cuts.len());
+        for (((_, name, shape), cut), range) in self.optimizer.tensors().zip(&self.cuts).zip(shard) {
             let range = if cut.frozen { 0..cut.elements } else { range.clone() };
             let whole = cut.elements == range.end - range.start;
             // A row set may use fewer rows than it has room for.
             let used = shape.iter().map(|n| *n as u64).product();
-            TensorRange { name: name.to_owned(), shape: shape.to_vec(), range: if whole { 0..used } else { range } }
-        })
-        .collect()
+            let range = if whole { 0..used } else { range };
+            held.push(TensorRange { name: name.to_owned(), shape: shape.to_vec(), range });
+        }
+        held
+    }
+
+    /// The ranges in the file of a rank, with the numbers of their tensors. A frozen tensor is in one file. The file of rank 0 names every tensor.
+    fn kept<'s>(&'s self, rank: usize, shard: &[Range<u64>]) -> impl Iterator<Item = (usize, TensorRange)> + use<'s> {
+        let own = move |(index, mut held): (usize, TensorRange)| {
+            if self.cuts[index].frozen && self.keepers[index] != rank {
+                held.range = 0..0;
+            }
+            (index, held)
+        };
+        let held = self.held(shard).into_iter().enumerate().map(own);
+        held.filter(move |(_, held)| rank == 0 || !held.range.is_empty())
     }
 
     /// The names of the files of all ranks; that of rank 0 is not used. They are new names, which rank 0 chooses.
@@ -115,20 +124,15 @@ impl Sharded {
     }
 
     fn shapes(&self) -> Vec<Json> {
-        let tensors = self.held(&whole(&self.cuts), true).into_iter();
+        let tensors = self.held(&whole(&self.cuts)).into_iter();
         tensors.map(|tensor| json!({ "name": tensor.name, "shape": tensor.shape })).collect()
     }
 
     /// For each file, the tensors that it holds, by their numbers, each with the first element and the element behind the last.
     fn ranges(&self) -> Vec<Vec<(usize, u64, u64)>> {
-        let of_rank =
-            |(rank, shard): (usize, &Vec<Range<u64>>)| {
-                let held = self.held(shard, true).into_iter().enumerate();
-                let kept = held.filter(|(tensor, range)| {
-                    if self.cuts[*tensor].frozen { rank == 0 } else { rank == 0 || !range.range.is_empty() }
-                });
-                kept.map(|(tensor, range)| (tensor, range.range.start, range.range.end)).collect()
-            };
+        let of_rank = |(rank, shard): (usize, &Vec<Range<u64>>)| {
+            self.kept(rank, shard).map(|(tensor, held)| (tensor, held.range.start, held.range.end)).collect()
+        };
         self.owned.iter().enumerate().map(of_rank).collect()
     }
 
@@ -187,7 +191,7 @@ impl Sharded {
             }
             range
         };
-        let wanted: Vec<TensorRange> = self.held(self.own_shard(), true).into_iter().map(shaped).collect();
+        let wanted: Vec<TensorRange> = self.held(self.own_shard()).into_iter().map(shaped).collect();
         Ok((saved.read(&wanted)?, rows))
     }
 }

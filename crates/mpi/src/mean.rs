@@ -160,9 +160,11 @@ mod tests {
     #[test]
     fn bf16_between_ranks_rounds_each_gradient() {
         let piece = piece(Format::F32, 5);
-        let ranks = [vec![1.001_f32; 8], vec![2.003; 8]];
+        // Both are rounded up.
+        let ranks = [vec![1.007_f32; 8], vec![2.015; 8]];
         let rounded = |x: f32| f64::from(half::widen(Format::Bf16, half::nearest(Format::Bf16, x)));
-        let expected = ((rounded(1.001) + rounded(2.003)) / 2.0) as f32;
+        assert!(rounded(1.007) > 1.007 && rounded(2.015) > 2.015);
+        let expected = ((rounded(1.007) + rounded(2.015)) / 2.0) as f32;
         assert_eq!(Wire::Bf16.bytes_of(&piece), 12 + 8);
         assert!(mean_of(Wire::Bf16, &piece, &ranks).iter().all(|x| *x == expected));
     }

@@ -8,7 +8,7 @@ use wgpu_optim::{Builder, Cut, Optimizer, RowSet, Tensor, wgpu};
 use crate::courier::{Courier, Traffic};
 use crate::mean::Wire;
 use crate::pieces::{Place, Route};
-use crate::shards::{shards, split, whole};
+use crate::shards::{keepers, shards, split, whole};
 use crate::totals::Totals;
 use crate::world::World;
 use crate::{Error, Result};
@@ -90,6 +90,8 @@ pub struct Sharded {
     pub(crate) cuts: Vec<Cut>,
     /// The range of each tensor on each rank; the whole tensors, once, if every rank steps everything.
     pub(crate) owned: Vec<Vec<Range<u64>>>,
+    /// The rank whose file of a checkpoint holds a frozen tensor.
+    pub(crate) keepers: Vec<usize>,
     device: wgpu::Device,
     queue: wgpu::Queue,
     states: States,
@@ -107,9 +109,8 @@ impl Sharded {
     /// With [`States::Sharded`], [`Builder::zero_grad`] clears the own shard alone: call [`clear_grads`](Self::clear_grads) instead.
     ///
     /// # Errors
-    /// Those of [`Builder::build`]; with shards those of [`Builder::own_range`], and groups with different rules where a step has sums; a
-    /// bucket out of range; a caller's buffer without `COPY_SRC` and `COPY_DST`; a rank that built another optimizer, or failed, or does not
-    /// answer.
+    /// Those of [`Builder::build`]; with shards those of [`Builder::own_range`]; a bucket out of range; a caller's buffer without `COPY_SRC`
+    /// and `COPY_DST`; a rank that built another optimizer, or failed, or does not answer.
     pub fn build(
         builder: &Builder,
         world: &World,
@@ -140,16 +141,14 @@ impl Sharded {
             ranges.for_each(|(cut, range)| _ = own.own_range(cut.tensor, range.clone()));
         }
         let optimizer = own.build(device, queue)?;
-        if options.states == States::Sharded {
-            check_rules(&optimizer)?;
-        }
         let params = route(&cuts, &pieces, options.bucket, |tensor| optimizer.param(tensor), |cut| cut.params)?;
         let grads = route(&cuts, &pieces, options.bucket, |tensor| optimizer.grad(tensor), |cut| cut.grads)?;
         let owned = if options.states == States::Sharded { pieces } else { vec![whole(&cuts)] };
         Ok(Self {
             courier: Courier::new(world, device, queue, options.wire, &[&params, &grads]),
-            totals: Totals::new(device, cuts.len(), &split(&owned)),
+            totals: Totals::new(device, &optimizer, &cuts, &split(&owned))?,
             world: world.clone(),
+            keepers: keepers(&cuts, &owned),
             optimizer,
             cuts,
             owned,
@@ -169,7 +168,9 @@ impl Sharded {
             format!("{name} {rule:?}")
         });
         let shape = |(_, name, shape): (Tensor, &str, &[usize])| format!("{name} {shape:?}");
-        let cut = |cut: &Cut| format!("{} {} {:?} {:?} {}", cut.elements, cut.unit, cut.params, cut.grads, cut.frozen);
+        let cut = |cut: &Cut| {
+            format!("{} {} {:?} {:?} {} {}", cut.elements, cut.unit, cut.params, cut.grads, cut.rule, cut.frozen)
+        };
         let states = self
             .optimizer
             .tensors()
@@ -389,7 +390,7 @@ impl Sharded {
         Ok(())
     }
 
-    /// The step count of all ranks. A rank without elements counts no steps itself. Waits for rank 0.
+    /// The step count of all ranks; of several rules, the largest. A rank without elements counts no steps itself. Waits for the other ranks.
     ///
     /// # Errors
     /// Those of [`step`](Self::step).
@@ -397,7 +398,7 @@ impl Sharded {
         let own = pollster::block_on(self.optimizer.read_step_count())?;
         let all = self.world.all_gather_equal("compare step counts", &own.to_le_bytes());
         let all = self.world.shared(all)?;
-        Ok(bytemuck::pod_collect_to_vec::<u8, u64>(&all[0]).first().copied().unwrap_or(own))
+        Ok(all.iter().flat_map(|count| bytemuck::pod_collect_to_vec::<u8, u64>(count)).max().unwrap_or(own))
     }
 
     /// The times and bytes of the last step on this rank.
@@ -484,40 +485,4 @@ fn route<'o>(
 /// A hash that is the same in every process (FNV-1a).
 fn fingerprint(text: &str) -> u64 {
     text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
-}
-
-/// Refuses several rules with sums: the ranks add the totals of one rule.
-fn check_rules(optimizer: &Optimizer) -> Result<()> {
-    if optimizer.totals().is_some() {
-        return Ok(());
-    }
-    for (group, name) in optimizer.groups() {
-        if optimizer.totals_of(group)?.is_some() {
-            return Err(Error::Usage(format!(
-                "the groups hold several rules, and the step of group `{name}` has sums: build one optimizer per rule, or keep all states on each rank (States::Whole)"
-            )));
-        }
-    }
-    Ok(())
-}
-
-#[cfg(all(test, feature = "cli"))]
-mod tests {
-    use super::*;
-    use wgpu_optim::{AdamW, Group, Lion};
-
-    #[test]
-    fn several_rules_with_sums_are_refused() {
-        let gpu = pollster::block_on(wgpu_optim::tools::adapter::Selector::default().open()).expect("an adapter");
-        let build = |skips: bool| {
-            let mut builder = Optimizer::builder(AdamW::default());
-            let group = builder.group("rest", Lion::default());
-            builder.tensor(Group::DEFAULT, "w", &[8]);
-            builder.tensor(group, "b", &[8]);
-            builder.skip_nonfinite(skips).build(&gpu.device, &gpu.queue).expect("it builds")
-        };
-        assert!(check_rules(&build(false)).is_ok(), "no step has sums");
-        let refusal = check_rules(&build(true)).expect_err("each rule has sums of its own").to_string();
-        assert!(refusal.contains("`default`") && refusal.contains("States::Whole"), "{refusal}");
-    }
 }

@@ -38,10 +38,22 @@ pub(crate) fn split(shards: &[Vec<Range<u64>>]) -> Vec<usize> {
     tensors.filter(|tensor| shards.iter().filter(|shard| !shard[*tensor].is_empty()).count() > 1).collect()
 }
 
+/// For each tensor, the first rank that steps elements of its rule: it has counted the rule's steps.
+pub(crate) fn keepers(cuts: &[Cut], shards: &[Vec<Range<u64>>]) -> Vec<usize> {
+    let rules = cuts.iter().map(|cut| cut.rule + 1).max().unwrap_or(0);
+    let mut first = vec![None; rules];
+    for (rank, shard) in shards.iter().enumerate() {
+        for (cut, _) in cuts.iter().zip(shard).filter(|(_, range)| !range.is_empty()) {
+            first[cut.rule].get_or_insert(rank);
+        }
+    }
+    cuts.iter().map(|cut| first[cut.rule].unwrap_or(0)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use wgpu_optim::{AdamW, Group, Optimizer};
+    use wgpu_optim::{AdamW, Group, Lion, Optimizer, Sgd};
 
     fn cuts(sizes: &[usize], storage: &str) -> Vec<Cut> {
         let mut builder = Optimizer::builder(AdamW::default());
@@ -108,5 +120,20 @@ mod tests {
         assert_eq!(split(&shards), [1]);
         assert!(shards.iter().all(|shard| shard[2] == (0..0)));
         assert_eq!(whole(&cuts), [0..9000, 0..9000, 0..0]);
+    }
+    #[test]
+    fn a_frozen_tensor_is_with_the_first_rank_that_steps_its_rule() {
+        let mut builder = Optimizer::builder(AdamW::default());
+        let other = builder.group("other", Lion::default());
+        let unused = builder.group("unused", Sgd { lr: 0.1, ..Sgd::default() });
+        builder.tensor(Group::DEFAULT, "w", &[9000]);
+        builder.tensor(other, "b", &[300]);
+        for (group, name) in [(Group::DEFAULT, "of w"), (other, "of b"), (unused, "of none")] {
+            let frozen = builder.tensor(group, name, &[9]);
+            builder.freeze(frozen);
+        }
+        let cuts = builder.cuts().expect("cuts");
+        assert_eq!(keepers(&cuts, &shards(&cuts, 3)), [0, 2, 0, 2, 0]);
+        assert_eq!(keepers(&cuts, &[whole(&cuts)]), [0; 5]);
     }
 }

@@ -33,9 +33,9 @@ impl Sharded {
             let part: Vec<f64> = bytemuck::pod_collect_to_vec(part);
             sums.iter_mut().zip(part.get(1..).unwrap_or_default()).for_each(|(sum, x)| *sum += x);
         }
-        // A rank without elements has counted no step: the first rank has elements if any has.
-        stats.step_count =
-            bytemuck::pod_collect_to_vec::<u8, f64>(&parts[0][..8]).first().map_or(0, |count| *count as u64);
+        // A rank without elements has counted no step.
+        let counts = parts.iter().filter_map(|part| bytemuck::pod_collect_to_vec::<u8, f64>(part).first().copied());
+        stats.step_count = counts.fold(0.0, f64::max) as u64;
         let mut total = [0.0; NUMBERS];
         for (tensor, sums) in stats.tensors.iter_mut().zip(sums.chunks_exact(NUMBERS)) {
             total.iter_mut().zip(sums).for_each(|(total, x)| *total += x);

@@ -1,6 +1,6 @@
-//! The sums of a step over all ranks: record 0 of the totals, and the records of tensors that lie on several ranks.
+//! The sums of a step over all ranks: of each rule record 0 of its totals, and the records of tensors that lie on several ranks.
 
-use wgpu_optim::{Optimizer, wgpu};
+use wgpu_optim::{Cut, Group, Optimizer, wgpu};
 
 use crate::world::World;
 use crate::{Error, Result};
@@ -8,28 +8,51 @@ use crate::{Error, Result};
 /// Bytes of a total: the coefficients of 1, c and c² in the clip factor c, and one number that is not used.
 const TOTAL: u64 = 16;
 
+/// The totals of one rule.
+#[derive(Debug)]
+struct RuleTotals {
+    /// A group with the rule.
+    group: Group,
+    tensors: u64,
+    /// The records that ranks exchange.
+    records: Vec<u64>,
+}
+
 /// The records that ranks exchange, and the buffer in which they come to the host.
 #[derive(Debug)]
 pub(crate) struct Totals {
-    records: Vec<u64>,
-    tensors: u64,
+    rules: Vec<RuleTotals>,
+    /// The tensors whose records ranks exchange.
+    shared: Vec<usize>,
     buffer: wgpu::Buffer,
 }
 
 impl Totals {
-    /// `split` are the tensors that lie on several ranks. The first tensor is always exchanged, because its decision makes the global state.
-    pub(crate) fn new(device: &wgpu::Device, tensors: usize, split: &[usize]) -> Self {
-        let first = if tensors > 0 && !split.contains(&0) { Some(1) } else { None };
-        let records: Vec<u64> =
-            [0].into_iter().chain(first).chain(split.iter().map(|tensor| *tensor as u64 + 1)).collect();
+    /// `split` are the tensors that lie on several ranks. The first tensor of a rule is always exchanged, because its decision makes the global
+    /// state.
+    pub(crate) fn new(device: &wgpu::Device, optimizer: &Optimizer, cuts: &[Cut], split: &[usize]) -> Result<Self> {
+        let (mut rules, mut shared) = (Vec::new(), Vec::new());
+        for (index, cut) in cuts.iter().enumerate() {
+            while rules.len() <= cut.rule {
+                rules.push(RuleTotals { group: Group::DEFAULT, tensors: 0, records: vec![0] });
+            }
+            let rule = &mut rules[cut.rule];
+            rule.group = optimizer.group_of(cut.tensor)?;
+            rule.tensors += 1;
+            if rule.tensors == 1 || split.contains(&index) {
+                rule.records.push(rule.tensors);
+                shared.push(index);
+            }
+        }
+        let records: usize = rules.iter().map(|rule| rule.records.len()).sum();
         let buffer = device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("wgpu-optim-mpi totals"),
             // No rule and no option has more totals than this.
-            size: records.len() as u64 * TOTAL * 64,
+            size: records.max(1) as u64 * TOTAL * 64,
             usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
             mapped_at_creation: false,
         });
-        Self { records, tensors: tensors as u64, buffer }
+        Ok(Self { rules, shared, buffer })
     }
 
     /// Submits the sums that `encoder` records, adds their records over the ranks in order, in f64, and writes the sums back. Every rank then has
@@ -42,14 +65,16 @@ impl Totals {
         optimizer: &Optimizer,
         mut encoder: wgpu::CommandEncoder,
     ) -> Result<()> {
-        let Some(totals) = optimizer.totals() else {
+        let records = self.records(optimizer)?;
+        let bytes: u64 = records.iter().map(wgpu::BufferSlice::size).sum();
+        if bytes == 0 {
             queue.submit([encoder.finish()]);
             return Ok(());
-        };
-        let record = totals.size() / (self.tensors + 1);
-        let bytes = record * self.records.len() as u64;
-        for (to, from) in self.records.iter().enumerate() {
-            encoder.copy_buffer_to_buffer(totals, from * record, &self.buffer, to as u64 * record, record);
+        }
+        let mut at = 0;
+        for record in &records {
+            encoder.copy_buffer_to_buffer(record.buffer(), record.offset(), &self.buffer, at, record.size());
+            at += record.size();
         }
         encoder.map_buffer_on_submit(&self.buffer, wgpu::MapMode::Read, ..bytes, |_| ());
         let submission = queue.submit([encoder.finish()]);
@@ -68,14 +93,29 @@ impl Totals {
         }
         let sums: Vec<f32> = sums.into_iter().map(|sum| sum as f32).collect();
         let sums: &[u8] = bytemuck::cast_slice(&sums);
-        for (from, to) in self.records.iter().enumerate() {
-            queue.write_buffer(totals, to * record, &sums[from * record as usize..][..record as usize]);
+        let mut rest = sums;
+        for record in &records {
+            let (own, others) = rest.split_at(record.size() as usize);
+            queue.write_buffer(record.buffer(), record.offset(), own);
+            rest = others;
         }
         Ok(())
     }
 
+    /// The places of the records that ranks exchange, in the totals of the last round of sums. A rule without sums in this round has none.
+    fn records<'o>(&self, optimizer: &'o Optimizer) -> Result<Vec<wgpu::BufferSlice<'o>>> {
+        let mut records = Vec::new();
+        for rule in &self.rules {
+            let Some(totals) = optimizer.totals_of(rule.group)? else { continue };
+            let size = totals.size() / (rule.tensors + 1);
+            let record = |number: &u64| totals.slice(number * size..(number + 1) * size);
+            records.extend(rule.records.iter().map(record));
+        }
+        Ok(records)
+    }
+
     /// Whether all ranks hold the record of the whole tensor.
     pub(crate) fn shares(&self, tensor: usize) -> bool {
-        self.records.contains(&(tensor as u64 + 1))
+        self.shared.contains(&tensor)
     }
 }

@@ -210,8 +210,10 @@ fn the_formulas_of_the_page_are_what_ranks_measure() {
         ("f32", "stored", "whole"),
     ] {
         for ranks in [1, 2, 4] {
-            let objects =
-                bench(ranks, &["--elements", "4000000", "--storage", storage, "--wire", wire, "--states", states]);
+            // Buckets that are smaller than the model.
+            let sizes = ["--elements", "4000000", "--bucket", "1000000"];
+            let kinds = ["--storage", storage, "--wire", wire, "--states", states];
+            let objects = bench(ranks, &[&sizes[..], &kinds[..]].concat());
             assert_eq!(objects.len(), ranks);
             let wire = if wire == "bf16" { Wire::Bf16 } else { Wire::Stored };
             let states = if states == "whole" { States::Whole } else { States::Sharded };
@@ -230,6 +232,9 @@ fn the_formulas_of_the_page_are_what_ranks_measure() {
                 close("received_bytes", scale.sent_bytes());
                 close("parameter_bytes", elements * bytes.parameters);
                 close("gradient_bytes", elements * bytes.gradients);
+                // Five buffers, whatever the size of the model.
+                let staging = object["staging_bytes"].as_u64().unwrap();
+                assert!(staging <= 5 * object["bucket"].as_u64().unwrap(), "{object}");
             }
         }
     }

@@ -120,6 +120,15 @@ impl Spec {
         rules
     }
 
+    /// The number of each tensor's rule, in the order of the parts.
+    pub(crate) fn rule_numbers(&self) -> Vec<usize> {
+        let mut of_group = vec![0; self.groups.len()];
+        for (number, groups) in self.rules_with_tensors().iter().enumerate() {
+            groups.iter().for_each(|&group| of_group[group] = number);
+        }
+        self.tensors.iter().map(|tensor| of_group[tensor.group]).collect()
+    }
+
     /// The groups of each rule that some tensor has.
     fn rules_with_tensors(&self) -> Vec<Vec<usize>> {
         let mut with_tensors = vec![false; self.groups.len()];

@@ -29,6 +29,8 @@ pub struct Cut {
     pub params: Format,
     /// The format of gradients in the buffer that [`Optimizer::grad`](crate::Optimizer::grad) returns.
     pub grads: Format,
+    /// The number of the tensor's rule. Tensors with the same number, in order, share [totals](Optimizer::totals_of).
+    pub rule: usize,
     /// The row set of the tensor, if it is in one.
     pub rows: Option<RowSet>,
     /// Whether the tensor lies in the caller's buffers. Bytes between two tensors there belong to the caller.
@@ -44,7 +46,8 @@ impl Builder {
     /// begin, does not depend on the ranges.
     ///
     /// The sums of such an optimizer are parts. [`Optimizer::record_sums`](crate::Optimizer::record_sums) records them, the caller adds
-    /// those of all optimizers ([`Optimizer::totals`](crate::Optimizer::totals)), and
+    /// those of all optimizers ([`Optimizer::totals`](crate::Optimizer::totals), or of each rule
+    /// [`Optimizer::totals_of`](crate::Optimizer::totals_of)), and
     /// [`Optimizer::record_update`](crate::Optimizer::record_update) decides from them. The `total` of a custom rule must then be linear in
     /// the sums and in the count of elements, as it is in every rule of this crate.
     ///
@@ -64,6 +67,7 @@ impl Builder {
     pub fn cuts(&self) -> Result<Vec<Cut>> {
         let spec = self.settled()?;
         let rows = RowState::new(&spec, Limits::of(&wgpu::Limits::default()))?;
+        let rules = spec.rule_numbers();
         let cut = |(tensor, info): (Tensor, &TensorInfo)| Cut {
             tensor,
             name: info.name.clone(),
@@ -71,6 +75,7 @@ impl Builder {
             unit: unit(&rows, tensor.index, info),
             params: info.formats.params.format(),
             grads: info.formats.grads,
+            rule: rules[tensor.index],
             rows: rows.set_of[tensor.index].map(|set| spec.row_set_handle(set)),
             bound: matches!(info.home, Home::Bound { .. }),
             frozen: info.frozen,

@@ -51,8 +51,9 @@ struct Piece<'a> {
 
 impl Checkpoint {
     /// The checkpoint of the elements `wanted`, from checkpoints of optimizers that each stepped the [range](crate::Builder::own_range) of a tensor
-    /// that stands beside it. Settings and counters are those of the first part; `name` is for errors. A tensor that is wanted whole gets its shape
-    /// back, so that the result for all tensors is the checkpoint of one optimizer.
+    /// that stands beside it. Settings are those of the first part, and the counters of a rule those of the first part with elements of the rule;
+    /// `name` is for errors. A tensor that is wanted whole gets its shape back, so that the result for all tensors is the checkpoint of one
+    /// optimizer.
     ///
     /// # Errors
     /// No part; the parts belong to different rules, settings or steps, or lack elements; a range begins inside a block of 8-bit states.
@@ -70,6 +71,12 @@ impl Checkpoint {
             rule_of.extend(part.contents.tensors.iter().map(|tensor| (tensor.name.as_str(), number)));
         }
         for (number, part) in whole.parts.iter_mut().enumerate() {
+            if let Some(holder) = holder(&parts, number)? {
+                let kept = &holder.checkpoint.parts[number].contents;
+                part.contents.control = kept.control;
+                part.contents.global_state.clone_from(&kept.global_state);
+                part.contents.losses.clone_from(&kept.losses);
+            }
             // A tensor that no part has is missed in the first rule.
             let wanted = wanted.iter().filter(|wanted| rule_of.get(wanted.name.as_str()).map_or(0, |n| *n) == number);
             part.contents.tensors = wanted.map(|wanted| tensor(name, &parts, wanted)).collect::<Result<_>>()?;
@@ -84,25 +91,24 @@ impl<'a> Share<'a> {
         Self { checkpoint, ranges, tensors: checkpoint.by_name() }
     }
 
-    /// Checks that two parts were saved together. A part without elements has counted no step.
+    /// Whether the part has elements of the tensors of a rule.
+    fn holds(&self, rule: usize) -> bool {
+        let mut names = self.checkpoint.parts[rule].contents.tensors.iter().map(|tensor| tensor.name.as_str());
+        names.any(|name| self.ranges.get(name).is_some_and(|own| !own.range.is_empty()))
+    }
+
+    /// Checks that two parts belong to the same rules with the same settings.
     fn check_beside(&self, first: &Checkpoint) -> Result<()> {
-        let (own, there) = (self.checkpoint, &first.name);
-        let differ = |what: &str, here: &dyn std::fmt::Display, other: &dyn std::fmt::Display| {
-            error(&own.name, format!("{what} is {here}, and {other} in {there}"))
-        };
+        let own = self.checkpoint;
         if own.parts.len() != first.parts.len() {
-            return Err(differ("its count of rules", &own.parts.len(), &first.parts.len()));
+            return Err(differ(own, first, "its count of rules", [&own.parts.len(), &first.parts.len()]));
         }
-        let is_empty = self.ranges.values().all(|range| range.range.is_empty());
-        for (own_part, first) in own.parts.iter().zip(&first.parts) {
-            if own_part.optimizer != first.optimizer {
-                return Err(differ("its rule", &own_part.optimizer, &first.optimizer));
+        for (own_part, first_part) in own.parts.iter().zip(&first.parts) {
+            if own_part.optimizer != first_part.optimizer {
+                return Err(differ(own, first, "its rule", [&own_part.optimizer, &first_part.optimizer]));
             }
-            if own_part.groups != first.groups {
-                return Err(error(&own.name, format!("its groups have other settings than those of {there}")));
-            }
-            if own_part.step_count() != first.step_count() && !is_empty {
-                return Err(differ("its step count", &own_part.step_count(), &first.step_count()));
+            if own_part.groups != first_part.groups {
+                return Err(error(&own.name, format!("its groups have other settings than those of {}", first.name)));
             }
         }
         Ok(())
@@ -137,6 +143,22 @@ impl<'a> Share<'a> {
             return Err(error(&self.checkpoint.name, problem));
         }
         Ok(Some(Piece { arrays, needed, held }))
+    }
+}
+
+/// The first part with elements of a rule, whose counters are those of all: a part without elements counts no step.
+///
+/// # Errors
+/// Another part with elements of the rule counts other steps.
+fn holder<'p, 'a>(parts: &'p [Share<'a>], rule: usize) -> Result<Option<&'p Share<'a>>> {
+    let mut holders = parts.iter().filter(|part| part.holds(rule));
+    let Some(first) = holders.next() else { return Ok(None) };
+    let count = |share: &Share<'_>| share.checkpoint.parts[rule].step_count();
+    match holders.find(|other| count(other) != count(first)) {
+        Some(other) => {
+            Err(differ(other.checkpoint, first.checkpoint, "its step count", [&count(other), &count(first)]))
+        }
+        None => Ok(Some(first)),
     }
 }
 
@@ -211,6 +233,11 @@ fn append(name: &str, arrays: &mut [(String, Packed)], piece: &Piece<'_>) -> Res
         to.append(from.part(piece.held.clone()));
     }
     Ok(())
+}
+
+/// The error of a part in which `what` is the first value, beside one in which it is the second.
+fn differ(own: &Checkpoint, other: &Checkpoint, what: &str, values: [&dyn std::fmt::Display; 2]) -> Error {
+    error(&own.name, format!("{what} is {}, and {} in {}", values[0], values[1], other.name))
 }
 
 fn error(file: &str, problem: String) -> Error {

@@ -10,7 +10,8 @@ use wgpu_optim::optim::Rule;
 use wgpu_optim::storage::{Format, half};
 use wgpu_optim::tools::adapter::Gpu;
 use wgpu_optim::{
-    Adai, AdamW, Builder, Clip, Ema, Group, Lamb, LossScale, Optimizer, Tensor, VRAdam, WarpAdam, read_buffer, wgpu,
+    Adai, AdamW, Builder, Clip, Ema, Group, Lamb, Lion, LossScale, Optimizer, Tensor, VRAdam, WarpAdam, read_buffer,
+    wgpu,
 };
 
 use crate::checkpoint::join;
@@ -21,6 +22,8 @@ use crate::{Error, Options, Result, Sharded, States, Wire, World};
 const SIZES: &[usize] = &[5000, 7, 0, 1024, 9001, 300];
 /// Fewer elements than ranks have chunks: all ranks but the first are empty.
 const FEW: &[usize] = &[10];
+/// The second tensor lies on the last rank alone.
+const LAST: &[usize] = &[9000, 300];
 /// Steps of a trajectory.
 const STEPS: u32 = 6;
 /// The step in which the last rank has a NaN, where a case has one.
@@ -37,6 +40,8 @@ const CLOSE: f32 = 2e-6;
 struct Case {
     name: &'static str,
     rule: Box<dyn Rule>,
+    /// The rule of every second tensor, where it is another.
+    second: Option<Box<dyn Rule>>,
     storage: &'static str,
     sizes: &'static [usize],
     options: Options,
@@ -83,6 +88,7 @@ fn cases() -> Vec<Case> {
     let case = |name, rule: Box<dyn Rule>, storage, exact| Case {
         name,
         rule,
+        second: None,
         storage,
         sizes: SIZES,
         options,
@@ -111,6 +117,29 @@ fn cases() -> Vec<Case> {
         case("warpadam", Box::<WarpAdam>::default(), "f32", true),
         Case { rows: true, ..case("adamw with a row set", Box::new(adamw()), "bf16-master", true) },
         Case { rows: true, ..case("vradam with a row set", Box::new(vradam()), "f32", false) },
+        Case { second: Some(Box::new(lamb())), ..case("adamw and lamb", Box::new(adamw()), "f32", false) },
+        Case {
+            second: Some(Box::new(vradam())),
+            guarded: true,
+            ..case("adai and vradam guarded", Box::new(adai()), "f32", false)
+        },
+        Case {
+            second: Some(Box::<Lion>::default()),
+            sizes: LAST,
+            ..case("adamw, and lion on the last rank", Box::new(adamw()), "f32", true)
+        },
+        Case {
+            second: Some(Box::new(vradam())),
+            sizes: LAST,
+            guarded: true,
+            ..case("lamb, and vradam on the last rank, guarded", Box::new(lamb()), "f32", false)
+        },
+        Case {
+            second: Some(Box::new(vradam())),
+            sizes: FEW,
+            guarded: true,
+            ..case("adamw, and vradam without elements, guarded", Box::new(adamw()), "f32", false)
+        },
         Case { options: whole, ..case("adamw, whole states", Box::new(adamw()), "bf16-sr,8bit", true) },
         Case { options: whole, guarded: true, ..case("lamb, whole states", Box::new(lamb()), "f32", true) },
     ]
@@ -149,7 +178,7 @@ pub fn run(
 impl Case {
     fn builder(&self) -> Builder {
         let mut builder = Optimizer::builder(self.rule.boxed());
-        let other = builder.group("other", self.rule.boxed());
+        let other = builder.group("other", self.second.as_ref().unwrap_or(&self.rule).boxed());
         for (i, n) in self.sizes.iter().enumerate() {
             builder.tensor(if i % 2 == 0 { Group::DEFAULT } else { other }, format!("t{i}"), &[*n]);
         }
@@ -470,6 +499,7 @@ fn equal_gradients() -> Case {
     Case {
         name: "",
         rule: Box::new(adamw()),
+        second: None,
         storage: "bf16-sr,8bit",
         sizes: SIZES,
         options,
