@@ -217,8 +217,10 @@ adapter() { # DRIVER [on_…]: the adapter that the crate chooses, else the firs
 closing_lines() { # LOG: the closing line of every test binary with the binary's name, and the sums
     awk '/^ *Running / { name = $2 == "unittests" ? $3 : $2 }
          /^ *Doc-tests / { name = "doc tests" }
+         /^not run: / { print $0 " [" name "]"; not_run++ }
          /^test result: / { print $0 " [" name "]"; passed += $4; failed += $6; ignored += $8 }
-         END { printf "%d passed, %d failed, %d ignored\n", passed, failed, ignored }' "$logs/$1.log"
+         END { printf "%d passed, %d failed, %d ignored", passed - not_run, failed, ignored
+               print not_run ? ", " not_run " not run" : "" }' "$logs/$1.log"
 }
 
 ran() { # LOG [PATH]: the number of tests that ran, or of those of the test target at PATH
@@ -226,6 +228,7 @@ ran() { # LOG [PATH]: the number of tests that ran, or of those of the test targ
     awk -v path="${2:-}" '
         /^ *Running / { name = $2 == "unittests" ? $3 : $2 }
         /^ *Doc-tests / { name = "doc tests" }
+        /^not run: / && (path == "" || name == path) { ran-- }
         /^test result: / && (path == "" || name == path) { ran += $4 + $6 }
         END { print ran + 0 }' "$logs/$1.log"
 }

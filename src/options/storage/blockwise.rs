@@ -24,6 +24,13 @@ const DECADES: usize = 7;
 /// The inverse of each decade's upper end.
 const INVERSE: [f32; DECADES] = [1e6, 1e5, 1e4, 1e3, 1e2, 1e1, 1.0];
 
+/// A line through a point.
+struct Line {
+    slope: f64,
+    at: f64,
+    value: f64,
+}
+
 impl Map {
     /// The map for a state with this kind of numbers.
     #[must_use]
@@ -65,6 +72,44 @@ impl Map {
         }
         edges[DECADES] = (0.5 * (below + 1.0)) as f32;
         edges
+    }
+
+    /// The lines that give the middles of the cells, one per decade: slope, and value at code 0, or at the
+    /// code of 0 where codes have signs. The middle of a cell is the largest of
+    /// them, because from decade to decade the slope grows by five.
+    pub(crate) fn middle_lines(self) -> [[f32; 2]; DECADES] {
+        let first = f64::from(self.first_cells());
+        self.lines(|decade, cells| Line {
+            slope: 0.9 * decade / cells,
+            at: cells + 1.0 - first,
+            value: decade * (0.1 + 0.45 / cells),
+        })
+    }
+
+    /// The lines that give the place of a magnitude among the cells, one per decade: slope, and value at 0. The place is the smallest of
+    /// them.
+    pub(crate) fn cell_lines(self) -> [[f32; 2]; DECADES] {
+        let [edge, ..] = self.edges().map(f64::from);
+        self.lines(|decade, cells| {
+            if decade < 2e-6 {
+                // The kernel takes places below 0.2 of the first cell for 0. Here the line has this value at the edge to 0.
+                let (at, value) = if cells > 1.0 { (0.55 * decade, 1.0) } else { (decade, 1.0) };
+                let slope = (value - 0.2) / (at - edge);
+                return Line { slope, at: edge, value: cells + 0.2 };
+            }
+            Line { slope: cells / (0.9 * decade), at: 0.1 * decade, value: cells }
+        })
+    }
+
+    /// Rounds the line of each decade, given by the decade's upper end and its count of cells.
+    fn lines(self, of_decade: impl Fn(f64, f64) -> Line) -> [[f32; 2]; DECADES] {
+        std::array::from_fn(|d| {
+            let cells = f64::from(self.first_cells() << d);
+            let Line { slope, at, value } = of_decade(10f64.powi(d as i32 - 6), cells);
+            // The rounded slope passes through the same point.
+            let slope = slope as f32;
+            [slope, (value - f64::from(slope) * at) as f32]
+        })
     }
 
     /// The number that a code stands for.

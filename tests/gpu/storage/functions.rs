@@ -19,8 +19,6 @@ const BLOCKWISE: &str = include_str!("../../../shaders/harness/blockwise.wgsl");
 
 /// The values of an expression of `x` and `y`, four words each, and of their index `i`, over all words of two arrays.
 fn each(parts: &[&str], expression: &str, x: &[u32], y: &[u32]) -> Vec<u32> {
-    let gpu = gpu();
-    let device = &gpu.device;
     let entry = format!(
         "@group(0) @binding(0) var<storage, read> operands: array<array<vec4<u32>, 2>>;
          @group(0) @binding(1) var<storage, read_write> results: array<vec4<u32>>;
@@ -33,7 +31,19 @@ fn each(parts: &[&str], expression: &str, x: &[u32], y: &[u32]) -> Vec<u32> {
              }}
          }}"
     );
-    let text = [parts, &[&entry]].concat().join("\n");
+    let word = |words: &[u32], at: usize| words.get(at).copied().unwrap_or(0);
+    let lanes = |at: usize, words: &[u32]| (0..4).map(|lane| word(words, 4 * at + lane)).collect::<Vec<u32>>();
+    let vec4s = x.len().div_ceil(4);
+    let operands: Vec<u32> = (0..vec4s).flat_map(|at| [lanes(at, x), lanes(at, y)].concat()).collect();
+    let mut words = compute(&[parts, &[&entry]].concat().join("\n"), &operands, vec4s);
+    words.truncate(x.len());
+    words
+}
+
+/// Runs `main` of a text, one thread for each vec4 of the results, and returns the results.
+fn compute(text: &str, operands: &[u32], results: usize) -> Vec<u32> {
+    let gpu = gpu();
+    let device = &gpu.device;
     let source = wgpu::ShaderSource::Wgsl(text.into());
     let module = device.create_shader_module(wgpu::ShaderModuleDescriptor { label: None, source });
     let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
@@ -44,16 +54,13 @@ fn each(parts: &[&str], expression: &str, x: &[u32], y: &[u32]) -> Vec<u32> {
         compilation_options: wgpu::PipelineCompilationOptions::default(),
         cache: None,
     });
-    let word = |words: &[u32], at: usize| words.get(at).copied().unwrap_or(0);
-    let lanes = |at: usize, words: &[u32]| (0..4).map(|lane| word(words, 4 * at + lane)).collect::<Vec<u32>>();
-    let vec4s = x.len().div_ceil(4);
-    let operands: Vec<u32> = (0..vec4s).flat_map(|at| [lanes(at, x), lanes(at, y)].concat()).collect();
     let usage = wgpu::BufferUsages::STORAGE;
-    let contents = bytemuck::cast_slice(&operands);
+    let contents = bytemuck::cast_slice(operands);
     let operands = device.create_buffer_init(&wgpu::util::BufferInitDescriptor { label: None, contents, usage });
-    let results = device.create_buffer(&wgpu::BufferDescriptor {
+    let size = 16 * results as u64;
+    let buffer = device.create_buffer(&wgpu::BufferDescriptor {
         label: None,
-        size: 16 * vec4s as u64,
+        size,
         usage: usage | wgpu::BufferUsages::COPY_SRC,
         mapped_at_creation: false,
     });
@@ -62,21 +69,19 @@ fn each(parts: &[&str], expression: &str, x: &[u32], y: &[u32]) -> Vec<u32> {
         layout: &pipeline.get_bind_group_layout(0),
         entries: &[
             wgpu::BindGroupEntry { binding: 0, resource: operands.as_entire_binding() },
-            wgpu::BindGroupEntry { binding: 1, resource: results.as_entire_binding() },
+            wgpu::BindGroupEntry { binding: 1, resource: buffer.as_entire_binding() },
         ],
     });
     let record = |encoder: &mut wgpu::CommandEncoder| {
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
         pass.set_pipeline(&pipeline);
         pass.set_bind_group(0, &bindings, &[]);
-        pass.dispatch_workgroups(vec4s.div_ceil(64) as u32, 1, 1);
+        pass.dispatch_workgroups(results.div_ceil(64) as u32, 1, 1);
         Ok(())
     };
     gpu.run(record).unwrap();
-    let bytes = block_on(read_buffer(device, &gpu.queue, results.slice(..))).unwrap();
-    let mut words = bytemuck::pod_collect_to_vec(&bytes);
-    words.truncate(x.len());
-    words
+    let bytes = block_on(read_buffer(device, &gpu.queue, buffer.slice(..))).unwrap();
+    bytemuck::pod_collect_to_vec(&bytes)
 }
 
 /// Fails at the first word that is not the wanted one.
@@ -244,25 +249,26 @@ fn blocks(map: Map) -> (Vec<f32>, Vec<f32>) {
 }
 
 /// The constants that the host writes for the maps.
-fn edges() -> String {
+fn constants() -> String {
     let rule = AdamW::default();
     let variant = Class::of(&rule, false, false).stored(&rule, &"8bit,min=0".parse().unwrap(), 4096).unwrap();
     let text = variant.text(Stage::Update);
-    let edges: Vec<&str> = text.lines().filter(|line| line.contains("_EDGES = ")).collect();
-    assert_eq!(edges.len(), 2, "one list per map");
-    edges.join("\n")
+    let of_map = |line: &&str| line.starts_with("const wo_SIGNED_") || line.starts_with("const wo_POSITIVE_");
+    let constants: Vec<&str> = text.lines().filter(of_map).collect();
+    assert_eq!(constants.len(), 6, "two lists of lines and an edge per map");
+    constants.join("\n")
 }
 
 const MAPS: [(Map, &str); 2] = [(Map::Signed, "signed"), (Map::Unsigned, "positive")];
 
 #[test]
 fn codes_are_those_of_the_host_except_near_edges() {
-    let edges = edges();
+    let constants = constants();
     for (map, name) in MAPS {
         let (numbers, largest) = blocks(map);
         let bits = |values: &[f32]| values.iter().map(|x| x.to_bits()).collect::<Vec<u32>>();
         let word = format!("wo_codes(wo_{name}_word(bitcast<vec4<f32>>(x), bitcast<f32>(y.x)))");
-        let got = each(&[BLOCKWISE, &edges], &word, &bits(&numbers), &bits(&largest));
+        let got = each(&[BLOCKWISE, &constants], &word, &bits(&numbers), &bits(&largest));
         let mut other = 0;
         for (block, (numbers, got)) in numbers.chunks(BLOCK).zip(got.chunks(BLOCK)).enumerate() {
             let mut codes = [0; BLOCK];
@@ -286,14 +292,84 @@ fn codes_are_those_of_the_host_except_near_edges() {
     }
 }
 
+/// Numbers that one thread of the exhaustive test walks through, in steps of one unit in the last place.
+const RUN: u32 = 1024;
+
+/// A thread walks through the run from `operands[0] + RUN * id` and finds how many numbers have another code than the host's, and how far
+/// the edge is of the farthest of them, in units of the last place. The host's codes change at the edges in `operands`.
+fn walk(name: &str) -> String {
+    format!(
+        "@group(0) @binding(0) var<storage, read> operands: array<u32>;
+         @group(0) @binding(1) var<storage, read_write> results: array<vec4<u32>>;
+         fn code_of(bits: vec4<u32>) -> vec4<u32> {{ return wo_codes(wo_{name}_word(bitcast<vec4<f32>>(bits), 1.0)); }}
+         @compute @workgroup_size(64) fn main(@builtin(global_invocation_id) id: vec3<u32>) {{
+             let begin = operands[0] + {RUN}u * id.x;
+             var host = 0u;
+             while operands[host + 2u] <= begin {{ host++; }}
+             var next = operands[host + 2u];
+             var found = vec4(0u);
+             for (var i = 0u; i < {RUN}u; i += 4u) {{
+                 let bits = vec4(begin + i) + vec4(0u, 1u, 2u, 3u);
+                 let codes = code_of(bits);
+                 for (var k = 0u; k < 4u; k++) {{
+                     while bits[k] >= next {{ host++; next = operands[host + 2u]; }}
+                     let code = codes[k] - operands[1];
+                     if code != host {{
+                         let off = select(next - bits[k], bits[k] - operands[host + 1u] + 1u, code < host);
+                         found = vec4(found.x + 1u, max(found.y, select(off, 0xffffffffu, max(code, host) - min(code, host) != 1u)), 0u, 0u);
+                     }}
+                 }}
+             }}
+             results[id.x] = found;
+         }}"
+    )
+}
+
+/// The bits of the numbers at which the host's codes change.
+fn edges(map: Map) -> Vec<u32> {
+    let one = 1_f32.to_bits();
+    let zero = map.nearest(0.0);
+    let first_of = |code: u8| {
+        let (mut below, mut at) = (0, one);
+        while at - below > 1 {
+            let middle = below + (at - below) / 2;
+            if map.nearest(f32::from_bits(middle)) < code { below = middle } else { at = middle }
+        }
+        at
+    };
+    (zero + 1..=255).map(first_of).collect()
+}
+
+#[test]
+fn every_share_has_the_code_of_the_host_or_is_next_to_an_edge() {
+    let constants = constants();
+    for (map, name) in MAPS {
+        let edges = edges(map);
+        assert!(edges.is_sorted());
+        // Below its first edge, a map without a sign keeps numbers apart from 0.
+        let first = if map == Map::Signed { 2f32.powi(-24).to_bits() } else { edges[0] };
+        let last = 1_f32.to_bits();
+        let operands = [&[first, u32::from(map.nearest(0.0))], &edges[..], &[u32::MAX]].concat();
+        let found =
+            compute(&[BLOCKWISE, &constants, &walk(name)].join("\n"), &operands, ((last - first) / RUN) as usize);
+        let other: u32 = found.chunks(4).map(|found| found[0]).sum();
+        let farthest = found.chunks(4).map(|found| found[1]).max().unwrap();
+        println!(
+            "{name}: {other} of {} codes differ from the host's, at most {farthest} ulp from an edge",
+            last - first
+        );
+        assert!(farthest <= 16, "{name}: {farthest} ulp");
+    }
+}
+
 #[test]
 fn codes_stand_for_the_numbers_of_the_map() {
     let codes: Vec<u32> = (0..256).collect();
-    let edges = edges();
+    let constants = constants();
     for (map, name) in MAPS {
         for largest in [1.0_f32, 3.7e-20, 2.5e30, 0.0] {
-            let number = format!("bitcast<vec4<u32>>(wo_{name}(wo_word(x), bitcast<f32>(y.x)))");
-            let got = each(&[BLOCKWISE, &edges], &number, &codes, &[largest.to_bits(); 256]);
+            let number = format!("bitcast<vec4<u32>>(wo_{name}(wo_word(vec4<f32>(x), 0.0), bitcast<f32>(y.x)))");
+            let got = each(&[BLOCKWISE, &constants], &number, &codes, &[largest.to_bits(); 256]);
             for (code, got) in (0..=255).zip(got) {
                 let (want, got) = (map.value(code) * largest, f32::from_bits(got));
                 let off = (f64::from(got) - f64::from(want)).abs();
@@ -301,9 +377,9 @@ fn codes_stand_for_the_numbers_of_the_map() {
             }
         }
         // A largest magnitude that is not finite makes its whole block not finite. With an infinite one, the code of 0 gives a NaN.
-        let number = format!("bitcast<vec4<u32>>(wo_{name}(wo_word(x), bitcast<f32>(y.x)))");
+        let number = format!("bitcast<vec4<u32>>(wo_{name}(wo_word(vec4<f32>(x), 0.0), bitcast<f32>(y.x)))");
         for largest in [f32::INFINITY, f32::NAN] {
-            let got = each(&[BLOCKWISE, &edges], &number, &codes, &[largest.to_bits(); 256]);
+            let got = each(&[BLOCKWISE, &constants], &number, &codes, &[largest.to_bits(); 256]);
             assert!(got.into_iter().all(|x| !f32::from_bits(x).is_finite()), "{name} of {largest}");
         }
     }

@@ -35,8 +35,12 @@ impl Class {
             put(&mut out, format_args!("const wo_{name} = f32({value:e});"));
         }
         for (name, map) in [("SIGNED", Map::Signed), ("POSITIVE", Map::Unsigned)] {
-            let edges = map.edges().map(|edge| format!("{edge:e}")).join(", ");
-            put(&mut out, format_args!("const wo_{name}_EDGES = array<f32, 8>({edges});"));
+            for (what, lines) in [("MIDDLES", map.middle_lines()), ("CELLS", map.cell_lines())] {
+                let lines = lines.map(|[slope, value]| format!("vec2({slope:e}, {value:e})")).join(", ");
+                put(&mut out, format_args!("const wo_{name}_{what} = array<vec2<f32>, 7>({lines});"));
+            }
+            let [.., edge] = map.edges();
+            put(&mut out, format_args!("const wo_{name}_EDGE_OF_ONE = f32({edge:e});"));
         }
         out
     }
@@ -81,7 +85,7 @@ impl Class {
             ("STATES", counts.whole),
             ("F32_ARRAYS", counts.whole.max(1)),
             ("PACKED_WORDS", if counts.bytes == 0 { counts.halves } else { counts.words(BLOCK_VEC4S) }),
-            ("BYTE_ARRAYS", counts.bytes),
+            ("LARGEST_VECTORS", counts.bytes.div_ceil(4)),
             ("BLOCK_LANES", BLOCK_VEC4S),
             ("REMAINDER_HALVES", halves),
             ("REMAINDER_BYTES", bytes),

@@ -231,27 +231,41 @@ impl Class {
         out + "}\n"
     }
 
-    /// `wo_leave_largest` and `wo_store_words`, which blocks.wgsl calls.
+    /// `wo_Largest`, `wo_leave_largest` and `wo_store_words`, which blocks.wgsl uses.
     fn block_stores(&self) -> String {
-        let mut leaves = String::from("fn wo_leave_largest(lane: u32) {\n");
+        let states = self.state_arrays();
+        let blocks: Vec<&Array> = states.iter().filter(|array| is_blocks(array)).collect();
+        let width = if blocks.len() > 2 { 4 } else { 2 };
+        let mut leaves = String::from("fn wo_leave_largest(part: u32, lane: u32) {\n");
         let mut stores = String::from("fn wo_store_words(l: wo_Lane) {\n");
-        for (k, array) in self.state_arrays().iter().filter(|array| is_blocks(array)).enumerate() {
-            let Array { name, form, .. } = array;
-            let word = if *form == Form::Blocks(Map::Signed) { "wo_signed_word" } else { "wo_positive_word" };
+        for (vector, states) in blocks.chunks(width).enumerate() {
+            let mut largest: Vec<String> =
+                states.iter().map(|state| format!("wo_largest(wo_waiting.{})", state.name)).collect();
+            largest.resize(width, "0u".to_owned());
             put(
                 &mut leaves,
-                format_args!("    wo_largest_of_lane[{k}u * wo_CHUNK_LANES + lane] = wo_largest(wo_waiting.{name});"),
+                format_args!("    wo_largest_of_lane[{vector}][part][lane] = wo_Largest({});", largest.join(", ")),
             );
             put(
                 &mut stores,
                 format_args!(
-                    "    let largest{k} = wo_largest_of_block({k}u, l.number);\n    \
-                     wo_store_word({}, {word}(wo_waiting.{name}, largest{k}), largest{k});",
-                    place(array)
+                    "    let largest{vector} = bitcast<vec{width}<f32>>(wo_largest_of_block({vector}u, l.number));"
                 ),
             );
+            for (k, array) in states.iter().enumerate() {
+                let word = if array.form == Form::Blocks(Map::Signed) { "wo_signed_word" } else { "wo_positive_word" };
+                let largest = format!("largest{vector}.{}", axis(k));
+                put(
+                    &mut stores,
+                    format_args!(
+                        "    wo_store_word({}, {word}(wo_waiting.{}, {largest}), {largest});",
+                        place(array),
+                        array.name
+                    ),
+                );
+            }
         }
-        leaves + "}\n" + &stores + "}\n"
+        format!("alias wo_Largest = vec{width}<u32>;\n{leaves}}}\n{stores}}}\n")
     }
 
     /// `wo_first_state`, `wo_merged` (row sets) and `wo_initial` (remaps), which numbers the arena's arrays from 1.
