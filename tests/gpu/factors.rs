@@ -79,8 +79,8 @@ impl Pair {
             oracle,
             params: Vec::new(),
         };
-        for i in 0..shapes.len() {
-            let values = numbers(1000 + i as u32, shapes[i], 0.3);
+        for (i, shape) in shapes.iter().enumerate() {
+            let values = numbers(1000 + i as u32, shape, 0.3);
             pair.optimizer.write_param(pair.tensors[i], &values).unwrap();
             pair.params.push(pair.read_param(i));
         }
@@ -122,7 +122,7 @@ impl Pair {
         let mut compared = 0;
         for (i, tensor) in self.tensors.iter().enumerate() {
             let names = self.optimizer.state_names(*tensor).unwrap();
-            let matrix = self.shapes[i].len() > 1 && self.params[i].len() > 0;
+            let matrix = self.shapes[i].len() > 1 && !self.params[i].is_empty();
             let kept: Vec<_> = names.iter().copied().filter(|name| ["r", "c", "v"].contains(name)).collect();
             assert_eq!(kept, if matrix { &["r", "c"][..] } else { &["v"] }, "{what}: tensor {i}");
             for name in kept {
@@ -169,10 +169,13 @@ fn matrices_of_every_shape_follow_the_oracle() {
     }
 }
 
+/// Turns an option on.
+type TurnOn = fn(&mut Builder);
+
 /// Every option changes the gradient, or the steps that count, in a way of its own.
 #[test]
 fn matrices_follow_the_oracle_with_every_option() {
-    let options: [(&str, f32, fn(&mut Builder)); 12] = [
+    let options: [(&str, f32, TurnOn); 12] = [
         ("clip by global norm", 1.0, |b| _ = b.clip(Clip::GlobalNorm(1.0))),
         ("clip by group norm", 1.0, |b| _ = b.clip(Clip::GroupNorm(0.5))),
         ("clip by tensor norm", 1.0, |b| _ = b.clip(Clip::TensorNorm(0.5))),
@@ -265,13 +268,13 @@ fn matrices_that_are_larger_than_a_window() {
 
 #[test]
 fn a_step_that_leaves_out_matrices_leaves_their_factors() {
-    let options: [fn(&mut Builder); 3] =
+    let options: [TurnOn; 3] =
         [|_| (), |b| _ = b.clip(Clip::GlobalNorm(1.0)), |b| _ = b.dynamic_gradients(true).skip_nonfinite(true)];
     for option in options {
         let mut pair = Pair::new(gpu(), SHAPES, |b| option(b.partial_steps(true)));
         for t in 1..=5_u32 {
             let grads = pair.write_grads(t, 0.1);
-            let takes = |i: &usize| (t as usize + i) % 3 != 0;
+            let takes = |i: &usize| !(t as usize + i).is_multiple_of(3);
             let named: Vec<Tensor> = (0..SHAPES.len()).filter(takes).map(|i| pair.tensors[i]).collect();
             let optimizer = &mut pair.optimizer;
             pair.gpu.run(|encoder| optimizer.step_tensors(encoder, named)).unwrap();
@@ -286,7 +289,7 @@ fn a_step_that_leaves_out_matrices_leaves_their_factors() {
 
 #[test]
 fn a_skipped_step_leaves_the_factors() {
-    let options: [fn(&mut Builder); 3] = [
+    let options: [TurnOn; 3] = [
         |b| _ = b.skip_nonfinite(true),
         |b| _ = b.loss_scale(LossScale { initial: 1.0, ..LossScale::default() }),
         |b| _ = b.skip_nonfinite(true).clip(Clip::GlobalNorm(1.0)),

@@ -116,8 +116,8 @@ fn singular_values_come_near_one() {
         let factor = (rows as f64 / columns as f64).max(1.0).sqrt();
         let values = singular_values(&step, rows, columns);
         assert_eq!(values.len(), rows.min(columns));
-        // A single singular value is 0.6964 after five iterations with torch's coefficients, whatever the matrix is.
-        let near = |value: &f64| (0.69..=1.2).contains(&(value / factor));
+        // With torch's coefficients five iterations bring singular values into [0.68, 1.14]: a single one becomes 0.6964 in any matrix.
+        let near = |value: &f64| (0.68..=1.2).contains(&(value / factor));
         assert!(values.iter().all(near), "{rows} x {columns}: {values:?}");
     }
 }

@@ -90,6 +90,7 @@ const TESTED: &[&[&str]] = &[
     &["ademamix", "adan"],
     &["prodigy"],
     &["adafactor"],
+    &["muon"],
 ];
 
 #[test]
@@ -150,6 +151,11 @@ fn prodigy() {
 #[test]
 fn adafactor() {
     check(TESTED[11]);
+}
+
+#[test]
+fn muon() {
+    check(TESTED[12]);
 }
 
 #[test]

@@ -144,7 +144,7 @@ impl Classes {
             let formats = tensor.formats.clone();
             let class = Class { shared, dynamic_gradients, sum_lanes, rows, formats, ..rules[tensor.group].clone() };
             let matrices = factors.as_ref().and_then(|factors| factors.matrices(t));
-            let class = if matrices.is_some() { class.as_matrix(spec.rule_of(tensor)) } else { class };
+            let class = if matrices.is_some() { class.of_matrices(spec.rule_of(tensor)) } else { class };
             let class = classes.iter().position(|v| *v == class).unwrap_or_else(|| {
                 classes.push(class);
                 classes.len() - 1

@@ -71,7 +71,7 @@ fn classes(rule: &dyn Rule, around: Around, groups: usize) -> Vec<(Class, bool, 
     let mut classes = Vec::new();
     for (shared, dynamic_gradients) in [(false, false), (true, false), (false, true)] {
         let class = Class { shared, dynamic_gradients, ..Class::with(rule, around, groups) };
-        let matrix = class.clone().as_matrix(rule);
+        let matrix = class.clone().of_matrices(rule);
         classes.push((class, shared, dynamic_gradients));
         if matrix.factored().is_some() {
             classes.push((matrix, shared, dynamic_gradients));
@@ -205,7 +205,7 @@ fn every_storage_has_texts_that_validate_and_bind_no_more_than_every_device_does
                 let Ok(class) = Class::with(rule.as_ref(), around, 2).stored(rule.as_ref(), &storage, 5000) else {
                     continue;
                 };
-                let matrix = Some(class.clone().as_matrix(rule.as_ref())).filter(|class| class.factored().is_some());
+                let matrix = Some(class.clone().of_matrices(rule.as_ref())).filter(|class| class.factored().is_some());
                 for text in [Some(class), matrix].iter().flatten().flat_map(storage_texts) {
                     if seen.insert(text.wgsl.clone()) {
                         check(&Text { what: format!("{} {storage} {around:?} {}", entry.name, text.what), ..text });

@@ -121,11 +121,11 @@ impl Class {
     /// The class of a rule with these settings and no options around it.
     #[must_use]
     pub fn of(rule: &dyn Rule, shared: bool, dynamic_gradients: bool) -> Self {
-        Self { shared, dynamic_gradients, ..Self::with(rule, Around::default(), 1) }.as_matrix(rule)
+        Self { shared, dynamic_gradients, ..Self::with(rule, Around::default(), 1) }.of_matrices(rule)
     }
 
     /// The class for matrices, if the rule keeps factors of them.
-    pub(crate) fn as_matrix(self, rule: &dyn Rule) -> Self {
+    pub(crate) fn of_matrices(self, rule: &dyn Rule) -> Self {
         let Some(spec) = factors(&rule.procedure()) else { return self };
         let table = self.factors.map_or_else(|| self.all_decisions(1), |factors| factors.table);
         let of_factors = |state: &StateSpec| StateSpec { used: state.used && state.name != spec.state, ..*state };
