@@ -20,7 +20,9 @@ impl Procedure for Factors {
 
     fn refuses(&self, rule: &str, feature: Feature) -> Option<String> {
         match feature {
-            Feature::Rows => Some(format!("{rule} takes means over the rows and columns of whole matrices")),
+            Feature::Rows => Some(format!(
+                "{rule} takes means over the rows and columns of whole matrices: row sets and column rates are for the other rules"
+            )),
             Feature::Ranges => Some(format!("{rule} takes means over whole matrices inside a step")),
             Feature::HalfParams
             | Feature::Telemetry
