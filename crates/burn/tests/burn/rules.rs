@@ -1,6 +1,6 @@
 //! Every rule through the adapter: against the engine's f64 reference, and against Burn's own optimizers.
 
-use burn::module::{Module, Param, ParamId};
+use burn::module::{Module, Param, ParamGroup, ParamId};
 use burn::optim::decay::WeightDecayConfig;
 use burn::optim::momentum::MomentumConfig;
 use burn::optim::{
@@ -94,8 +94,22 @@ fn worst(model: &Four, optim: &WgpuOptimizer, host: &wgpu_optim::cpu::Optimizer<
 
 fn steps_like_the_reference(gpu: &Gpu, name: &str, rule: Box<dyn Rule>) {
     let mut model = Four::new(&gpu.device);
-    let mut optim = WgpuOptimizer::new(rule.clone()).with_setup(&gpu.setup).init(&model).unwrap();
-    let mut host = Optimizer::builder(rule).tensors(Group::DEFAULT, SHAPES).build_cpu::<f64>().unwrap();
+    // Muon steps matrices only.
+    let refuses = |shape: &[usize]| {
+        rule.procedure().is_some_and(|procedure| procedure.refuses_shape(rule.name(), shape).is_some())
+    };
+    let mut options = WgpuOptimizer::new(rule.clone()).with_setup(&gpu.setup);
+    let mut builder = Optimizer::builder(rule.clone());
+    for (path, shape) in SHAPES {
+        let mut group = Group::DEFAULT;
+        if refuses(shape) {
+            options = options.with_group(ParamGroup::from_path(path), Adam::default());
+            group = builder.group(path, Adam::default());
+        }
+        builder.tensor(group, path, shape);
+    }
+    let mut optim = options.init(&model).unwrap();
+    let mut host = builder.build_cpu::<f64>().unwrap();
     let mut params = first_values();
     for step in 0..4 {
         let grads = model.grads(step);
