@@ -38,8 +38,8 @@ use crate::optim::procedure::Shared;
 ///     fn sums(&self) -> Sums { Sums::default() }
 ///     fn sums_read(&self) -> &[&'static str] { &[] }
 ///     fn decision(&self) -> &[&'static str] { &[] }
-///     fn cpu_f32(&self) -> &dyn HostKernel<f32> { unimplemented!() }
-///     fn cpu_f64(&self) -> &dyn HostKernel<f64> { unimplemented!() }
+///     fn cpu_f32(&self) -> &dyn HostKernel<f32> { self.cpu_f32() }
+///     fn cpu_f64(&self) -> &dyn HostKernel<f64> { self.cpu_f64() }
 ///     fn boxed(&self) -> Box<dyn Rule> { Box::new(Mine) }
 /// }
 /// ```
