@@ -13,7 +13,8 @@ const SIZES: [Size; 2] = [Size { tensors: 1, elements: 1_000_000 }, Size { tenso
 fn builder(rule: &dyn Rule, size: Size) -> Builder {
     let mut builder = Optimizer::builder(rule.boxed());
     builder.undamped_steps(true);
-    builder.tensors(Group::DEFAULT, (0..size.tensors).map(|i| (format!("tensor {i}"), [size.elements])));
+    let shape = builder.sample_shape(Group::DEFAULT, size.elements);
+    builder.tensors(Group::DEFAULT, (0..size.tensors).map(|i| (format!("tensor {i}"), shape.clone())));
     builder
 }
 
