@@ -8,7 +8,7 @@ use wgpu_optim::tools::adapter::{Gpu, Selector};
 use wgpu_optim::tools::bench::{Size, bytes_per_element};
 use wgpu_optim::{Builder, Group, Optimizer};
 
-const SIZES: [Size; 2] = [Size { tensors: 1, elements: 1_000_000 }, Size { tensors: 1000, elements: 1000 }];
+const SIZES: [Size; 2] = [Size::new(1, 1_000_000), Size::new(1000, 1000)];
 
 fn builder(rule: &dyn Rule, size: Size) -> Builder {
     let mut builder = Optimizer::builder(rule.boxed());

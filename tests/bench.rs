@@ -83,7 +83,7 @@ fn stored_rules_are_measured_on_the_gpu() {
     let plan = Plan {
         rules: vec![AdamW::default().into()],
         storages: storages.to_vec(),
-        sizes: vec![Size { tensors: 3, elements: 1030 }],
+        sizes: vec![Size::new(3, 1030)],
         backends: vec![BackendKind::Gpu, BackendKind::Cpu],
         seconds: 0.0,
         samples: 1,
@@ -125,7 +125,7 @@ fn totals(rule: &dyn Rule, changed: Option<(&str, f64)>) -> Vec<[f64; 3]> {
 #[test]
 fn both_backends_are_measured() {
     let gpu = GPU.clone();
-    let size = Size { tensors: 3, elements: 5000 };
+    let size = Size::new(3, 5000);
     let plan = Plan {
         rules: vec![AdamW::default().into(), VRAdam::default().into()],
         sizes: vec![size],
@@ -173,7 +173,7 @@ fn features_are_measured_with_the_bytes_that_they_move() {
         let plan = Plan {
             rules: rules.to_vec(),
             with: vec![with.parse().expect("it is known")],
-            sizes: vec![Size { tensors: 7, elements: 1030 }],
+            sizes: vec![Size::new(7, 1030)],
             backends: vec![BackendKind::Gpu, BackendKind::Cpu],
             seconds: 0.0,
             samples: 1,
@@ -210,11 +210,11 @@ fn plans_that_cannot_be_measured_are_refused_before_any_allocation() {
     let with = |size| Plan { sizes: vec![size], ..cpu.clone() };
     // Only if the system tells how much memory is free; otherwise the run would begin.
     if wgpu_optim::tools::report::free_memory().is_some() {
-        let huge = error(&with(Size { tensors: 1, elements: 1 << 44 }));
+        let huge = error(&with(Size::new(1, 1 << 44)));
         assert!(huge.contains("need 562949953421312 bytes"), "{huge}");
     }
-    assert!(error(&with(Size { tensors: 0, elements: 5 })).contains("0 tensors"));
-    assert!(error(&with(Size { tensors: usize::MAX, elements: 2 })).contains("cannot be measured"));
+    assert!(error(&with(Size::new(0, 5))).contains("0 tensors"));
+    assert!(error(&with(Size::new(usize::MAX, 2))).contains("cannot be measured"));
     assert!(error(&Plan { seconds: f64::NAN, ..cpu.clone() }).contains("seconds is NaN"));
     assert!(error(&Plan { rules: vec![Adai::new(f64::NAN).into()], ..cpu }).contains("lr"));
 }
@@ -228,6 +228,7 @@ fn measurement() -> Measurement {
         storage: "f32".to_owned(),
         tensors: 1,
         elements: 1000,
+        columns: None,
         samples: 9,
         median_s: 0.2,
         min_s: 0.1,

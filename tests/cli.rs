@@ -202,11 +202,13 @@ fn mistakes_are_named_in_one_line() {
         (&["replay", "Cargo.toml"], &["Cargo.toml: "]),
         (&["bench", "--backend", "reference"], &["--backend gpu or cpu"]),
         (&["bench", "--tensors", "1,2,3", "--elements", "4,5"], &["--tensors has 3 numbers and --elements 2"]),
+        (&["bench", "--elements", "768x"], &["`` is no number of elements: give 1000000, or 768x3072"]),
+        (&["bench", "--elements", "4294967296x4294967296"], &["a matrix of 4294967296x4294967296 has more than"]),
         (&["bench", "--with", "clip,emma"], &["unknown feature `emma`, did you mean `ema`?"]),
         (&["bench", "--baseline", "missing.jsonl"], &["missing.jsonl: "]),
         (&["shader", "adamv"], &["unknown optimizer or kernel `adamv`, did you mean `adam`?"]),
         (&["shader", "softmax", "--set", "lr=1"], &["`softmax` is an objective's kernel and has no setting `lr`"]),
-        (&["shader", "adamw", "--stage", "stats"], &["adamw has no stage stats; it has update"]),
+        (&["shader", "adamw", "--stage", "stats"], &["adamw has no stage `stats`; it has update"]),
         (&["shader", "vradam", "--target", "spirv"], &["choose --stage stats or --stage finalize or --stage update"]),
     ] {
         let error = fails(arguments, 2);
@@ -1148,6 +1150,19 @@ fn measurements_have_their_fields_and_regressions_their_status() {
 }
 
 #[test]
+fn matrices_are_benched_with_their_rows_and_columns() {
+    let sizes = ["--tensors", "3,2", "--elements", "30x20,35"];
+    let bench = ["bench", "--optimizer", "muon", "--optimizer", "adamw", "--seconds", "0", "--samples", "1"];
+    let found = objects(&passes(&[&bench[..], &sizes, &["--backend", "gpu", "--json"]].concat()));
+    let size = |m: &serde_json::Value| (m["tensors"].clone(), m["elements"].clone(), m["columns"].clone());
+    let sizes: Vec<_> = found.iter().map(size).collect();
+    let (matrices, others) = ((3.into(), 600.into(), 20.into()), (2.into(), 35.into(), serde_json::Value::Null));
+    assert_eq!(sizes, [matrices.clone(), matrices, others.clone(), others]);
+    let table = passes(&[&bench[..], &["--elements", "30x20", "--backend", "gpu"]].concat());
+    assert!(table.contains("1 × 30x20"), "{table}");
+}
+
+#[test]
 fn features_are_benched_each_combination() {
     let bench = ["bench", "--optimizer", "adamw", "--elements", "1000", "--seconds", "0", "--samples", "1", "--json"];
     let with = ["--with", "none", "--with", "accumulate", "--with", "ema,clip", "--backend", "gpu"];
@@ -1203,6 +1218,12 @@ fn shaders_depend_on_settings_and_stages() {
         let one = passes(&["shader", "vradam", "--stage", stage]);
         assert!(stages.contains(&one) && !one.contains("// ========"));
     }
+    let matrices = passes(&["shader", "muon"]);
+    let kernels = ["direction", "gather", "gram", "norm", "blend", "product", "scatter", "update"];
+    let places = kernels.map(|kernel| matrices.find(&format!("// ======== muon, {kernel}\n")).expect(kernel));
+    assert!(places.is_sorted(), "the order of a step: {places:?}");
+    assert!(passes(&["shader", "muon", "--stage", "product"]).contains("fn wo_multiply("));
+    assert!(passes(&["shader", "adafactor"]).contains("// ======== adafactor, tiles\n"));
     assert_ne!(passes(&["shader", "sgd"]), passes(&["shader", "sgd", "--set", "momentum=0.9"]));
     let file = tempfile::NamedTempFile::new().expect("a file");
     let path = file.path().to_str().expect("UTF-8");

@@ -395,7 +395,7 @@ fn a_custom_rule_is_measured() {
     assert_eq!(bytes_per_element(rules[0].as_ref()), bytes_per_element(rules[1].as_ref()));
     let braked = CustomRule::from_wgsl("braked", BRAKED).expect("the text is a rule");
     assert_eq!(braked.sums_read(), ["p", "g", "m", "v"]);
-    let size = Size { tensors: 2, elements: 5000 };
+    let size = Size::new(2, 5000);
     let plan = Plan { rules, sizes: vec![size], seconds: 0.0, samples: 1, ..Plan::default() };
     let results = wgpu_optim::tools::bench::run(&plan, Some(&GPU), |_| ()).expect("it is measured");
     assert_eq!(results[0].optimizer, "my_adamw");

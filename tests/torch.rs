@@ -13,7 +13,7 @@ use safetensors::tensor::TensorView;
 
 use wgpu_optim::checkpoint::{Checkpoint, restore_torch};
 use wgpu_optim::optim::Rule;
-use wgpu_optim::{AdamW, Error, Group, NAdam, Optimizer, RAdam, Sgd, Tensor};
+use wgpu_optim::{Adadelta, Adafactor, AdamW, Adamax, Error, Group, Muon, NAdam, Optimizer, RAdam, Rprop, Sgd, Tensor};
 
 use support::array::of_file;
 use support::gpu::GPU;
@@ -307,4 +307,150 @@ fn torch_files_from_which_torch_could_not_go_on_are_refused() {
     ]);
     let error = restore_torch("torch", bytes, &mut two).unwrap_err().to_string();
     assert!(error.contains("`step/b` is 4, `step/w` is 3"), "{error}");
+}
+
+/// The numbers of an array in f64.
+fn doubles(bytes: &[u8], key: &str) -> Vec<f64> {
+    let file = safetensors::SafeTensors::deserialize(bytes).unwrap();
+    let array = file.tensor(key).unwrap();
+    match array.dtype() {
+        Dtype::F64 => array.data().chunks_exact(8).map(bytemuck::pod_read_unaligned).collect(),
+        _ => of_file(bytes, key).into_iter().map(f64::from).collect(),
+    }
+}
+
+/// The states of a torch optimizer of one tensor, by torch's names, after the gradients of two steps. `p` are the parameters before each.
+type TorchStates = Vec<(&'static str, Vec<usize>, Vec<f64>)>;
+
+fn each(n: usize, f: impl Fn(usize) -> f64) -> Vec<f64> {
+    (0..n).map(f).collect()
+}
+
+/// torch's definition of Adamax, with lr 0.01 and weight decay 0.05.
+fn adamax_states(shape: &[usize], g: &[Vec<f64>; 2], p: &[Vec<f64>; 2]) -> TorchStates {
+    let at = |t: usize, i: usize| g[t][i] + 0.05 * p[t][i];
+    let n = g[0].len();
+    let mean = each(n, |i| 0.1 * 0.9 * at(0, i) + 0.1 * at(1, i));
+    let most = each(n, |i| (0.999 * (at(0, i).abs() + 1e-8)).max(at(1, i).abs() + 1e-8));
+    vec![("exp_avg", shape.to_vec(), mean), ("exp_inf", shape.to_vec(), most)]
+}
+
+/// torch's definition of Adadelta, with weight decay 0.01.
+fn adadelta_states(shape: &[usize], g: &[Vec<f64>; 2], p: &[Vec<f64>; 2]) -> TorchStates {
+    let n = g[0].len();
+    let (mut squares, mut moves) = (vec![0.0; n], vec![0.0; n]);
+    for t in 0..2 {
+        for i in 0..n {
+            let g: f64 = g[t][i] + 0.01 * p[t][i];
+            squares[i] = 0.9 * squares[i] + 0.1 * g * g;
+            let delta: f64 = ((moves[i] + 1e-6) / (squares[i] + 1e-6)).sqrt() * g;
+            moves[i] = 0.9 * moves[i] + 0.1 * delta * delta;
+        }
+    }
+    vec![("square_avg", shape.to_vec(), squares), ("acc_delta", shape.to_vec(), moves)]
+}
+
+/// torch's definition of Rprop, with lr 0.01.
+fn rprop_states(shape: &[usize], g: &[Vec<f64>; 2], _: &[Vec<f64>; 2]) -> TorchStates {
+    let agrees = |i: usize| g[0][i] * g[1][i];
+    let n = g[0].len();
+    let sizes = each(n, |i| {
+        0.01 * if agrees(i) > 0.0 {
+            1.2
+        } else if agrees(i) < 0.0 {
+            0.5
+        } else {
+            1.0
+        }
+    });
+    let previous = each(n, |i| if agrees(i) < 0.0 { 0.0 } else { g[1][i] });
+    vec![("prev", shape.to_vec(), previous), ("step_size", shape.to_vec(), sizes)]
+}
+
+/// torch's definition of Muon.
+fn muon_states(shape: &[usize], g: &[Vec<f64>; 2], _: &[Vec<f64>; 2]) -> TorchStates {
+    let momentum = each(g[0].len(), |i| 0.05 * 0.95 * g[0][i] + 0.05 * g[1][i]);
+    vec![("momentum_buffer", shape.to_vec(), momentum)]
+}
+
+/// torch's definition of Adafactor: the first step's weight is 1, the second's 2^-0.8.
+fn adafactor_states(shape: &[usize], g: &[Vec<f64>; 2], _: &[Vec<f64>; 2]) -> TorchStates {
+    let weight = 2.0_f64.powf(-0.8);
+    let blend = |mean: &dyn Fn(&[f64]) -> f64| mean(&g[0]) + weight * (mean(&g[1]) - mean(&g[0]));
+    let [rows, columns] = *shape else {
+        let squares = each(g[0].len(), |i| blend(&|g: &[f64]| g[i] * g[i]));
+        return vec![("variance", shape.to_vec(), squares)];
+    };
+    let row =
+        |r: usize| blend(&|g: &[f64]| (0..columns).map(|c| g[r * columns + c].powi(2)).sum::<f64>() / columns as f64);
+    let column =
+        |c: usize| blend(&|g: &[f64]| (0..rows).map(|r| g[r * columns + c].powi(2)).sum::<f64>() / rows as f64);
+    vec![("row_var", vec![rows, 1], each(rows, row)), ("col_var", vec![1, columns], each(columns, column))]
+}
+
+/// Two steps in torch, the third here: the file has the states that torch's definition gives after the recorded run's first two gradients.
+#[test]
+fn torchs_other_optimizers_go_on_here() {
+    type States = fn(&[usize], &[Vec<f64>; 2], &[Vec<f64>; 2]) -> TorchStates;
+    let table: [(&str, Box<dyn Rule>, States); 5] = [
+        ("adamax", Adamax { lr: 0.01, weight_decay: 0.05, ..Adamax::default() }.into(), adamax_states),
+        ("adadelta", Adadelta { lr: 1.0, weight_decay: 0.01, ..Adadelta::default() }.into(), adadelta_states),
+        ("rprop", Rprop { lr: 0.01, ..Rprop::default() }.into(), rprop_states),
+        ("muon", Muon { lr: 0.02, weight_decay: 0.1, ..Muon::default() }.into(), muon_states),
+        ("adafactor", Adafactor { lr: 0.02, weight_decay: 0.01, ..Adafactor::default() }.into(), adafactor_states),
+    ];
+    for (name, rule, states) in table {
+        let path = format!("{}/tests/golden/{name}.safetensors", env!("CARGO_MANIFEST_DIR"));
+        let golden = std::fs::read(path).unwrap();
+        let file = safetensors::SafeTensors::deserialize(&golden).unwrap();
+        let tensors: Vec<(String, Vec<usize>)> = file
+            .iter()
+            .filter_map(|(key, array)| Some((key.strip_prefix("param/")?.to_owned(), array.shape().to_vec())))
+            .collect();
+        assert!(tensors.len() >= 4, "{name}");
+        let mut arrays: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
+        let mut builder = Optimizer::builder(rule);
+        for (tensor, shape) in &tensors {
+            builder.tensor(Group::DEFAULT, tensor, shape);
+            let numbers = |key: &str| doubles(&golden, &format!("{key}/{tensor}"));
+            let grads = [numbers("grad/1"), numbers("grad/2")];
+            let mut of_torch = states(shape, &grads, &[numbers("param"), numbers("expect/1/param")]);
+            of_torch.push(("param", shape.clone(), numbers("expect/2/param")));
+            if name != "muon" {
+                of_torch.push(("step", Vec::new(), vec![2.0]));
+            }
+            let narrow = |values: Vec<f64>| singles(&values.into_iter().map(|x| x as f32).collect::<Vec<_>>());
+            arrays.extend(of_torch.into_iter().map(|(key, shape, x)| (format!("{key}/{tensor}"), shape, narrow(x))));
+        }
+        let listed: Vec<(&str, Dtype, &[usize], Vec<u8>)> =
+            arrays.iter().map(|(key, shape, bytes)| (key.as_str(), Dtype::F32, &shape[..], bytes.clone())).collect();
+        let bytes = file_of(&listed);
+        let mut optimizer = builder.build(&GPU.device, &GPU.queue).unwrap();
+        restore_torch("torch", bytes.clone(), &mut optimizer).unwrap();
+
+        let exported = snapshot(&optimizer).to_torch().unwrap();
+        let exported = safetensors::SafeTensors::deserialize(&exported).unwrap();
+        for (key, shape, numbers) in &arrays {
+            let array = exported.tensor(key).unwrap();
+            assert_eq!((array.shape(), array.data()), (&shape[..], &numbers[..]), "{name} {key}");
+        }
+
+        for (tensor, _) in &tensors {
+            let grad = of_file(&golden, &format!("grad/3/{tensor}"));
+            optimizer.write_grad(optimizer.tensor(tensor).unwrap(), &grad).unwrap();
+        }
+        GPU.run(|encoder| optimizer.step(encoder)).unwrap();
+        // The golden file's own tolerance, of the step and not of the weight.
+        let share = if name == "muon" { 1e-3 } else { 5e-5 };
+        for (tensor, _) in &tensors {
+            let [before, want] = [2, 3].map(|t| doubles(&golden, &format!("expect/{t}/param/{tensor}")));
+            let got = pollster::block_on(optimizer.read_param(optimizer.tensor(tensor).unwrap())).unwrap();
+            let largest = before.iter().zip(&want).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+            for ((want, got), i) in want.iter().zip(got).zip(0..) {
+                let off = (f64::from(got) - want).abs();
+                let limit = 3.0 * f64::from(f32::EPSILON) * want.abs() + share * largest;
+                assert!(off <= limit, "{name} {tensor} {i}: {got} is not {want}, the largest step is {largest}");
+            }
+        }
+    }
 }

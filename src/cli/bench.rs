@@ -1,6 +1,7 @@
 //! `bench`.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::Args;
 
@@ -35,9 +36,9 @@ pub(super) struct Options {
     /// Numbers of tensors, separated by commas; without --elements: 1 tensor of a million elements and 1000 tensors of a thousand
     #[arg(long, value_name = "K", value_delimiter = ',', requires = "elements")]
     tensors: Vec<usize>,
-    /// Elements of each tensor: one number for each number of --tensors, or one for all
+    /// Elements of each tensor, or its rows and columns as 768x3072: one for each number of --tensors, or one for all
     #[arg(long, value_name = "N", value_delimiter = ',')]
-    elements: Vec<usize>,
+    elements: Vec<Elements>,
     /// How long one measurement lasts
     #[arg(long, value_name = "SECONDS", default_value_t = 1.0)]
     seconds: f64,
@@ -67,6 +68,32 @@ pub(super) struct Options {
     json: bool,
 }
 
+/// The size of a tensor: the number of its elements, or its rows and columns.
+#[derive(Clone, Copy, Debug)]
+struct Elements {
+    count: usize,
+    columns: Option<usize>,
+}
+
+impl FromStr for Elements {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let number = |text: &str| {
+            let refuse = || Error::Usage(format!("`{text}` is no number of elements: give 1000000, or 768x3072"));
+            text.trim().parse::<usize>().map_err(|_| refuse())
+        };
+        let Some((rows, columns)) = text.split_once('x') else {
+            return Ok(Self { count: number(text)?, columns: None });
+        };
+        let (rows, columns) = (number(rows)?, number(columns)?);
+        let count = rows.checked_mul(columns);
+        let count =
+            count.ok_or_else(|| Error::Usage(format!("a matrix of {text} has more than {} elements", usize::MAX)))?;
+        Ok(Self { count, columns: Some(columns) })
+    }
+}
+
 fn after_help() -> String {
     format!(
         "\
@@ -81,6 +108,7 @@ wherever the gradient is read for sums.
 Examples:
   wgpu-optim bench --optimizer adamw
   wgpu-optim bench --optimizer vradam --tensors 1,300,1000 --elements 10000 --backend gpu
+  wgpu-optim bench --optimizer muon --tensors 12 --elements 768x3072 --backend gpu
   wgpu-optim bench --optimizer adamw --with none --with clip --with clip,scale,ema --backend gpu
   wgpu-optim bench --optimizer adamw --storage f32 --storage bf16-sr --storage 8bit
   wgpu-optim bench --rule my_rule.wgsl --set lr=0.1
@@ -158,17 +186,25 @@ impl Options {
     fn sizes(&self) -> Result<Vec<Size>, Failure> {
         let tensors = if self.tensors.is_empty() { &[1][..] } else { &self.tensors };
         let count = tensors.len().max(self.elements.len());
-        let one_for_all = |list: &[usize]| match list {
-            [one] => Ok(vec![*one; count]),
-            list if list.len() == count => Ok(list.to_vec()),
-            _ => Err(Error::Usage(format!(
+        let (tensors, elements) = (one_for_all(tensors, count), one_for_all(&self.elements, count));
+        let (Some(tensors), Some(elements)) = (tensors, elements) else {
+            return Err(Error::Usage(format!(
                 "--tensors has {} numbers and --elements {}: give equally many, or one for all",
-                tensors.len(),
+                self.tensors.len(),
                 self.elements.len()
-            ))),
+            ))
+            .into());
         };
-        let (tensors, elements) = (one_for_all(tensors)?, one_for_all(&self.elements)?);
-        Ok(tensors.into_iter().zip(elements).map(|(tensors, elements)| Size { tensors, elements }).collect())
+        let size = |(tensors, of): (_, Elements)| Size { tensors, elements: of.count, columns: of.columns };
+        Ok(tensors.into_iter().zip(elements).map(size).collect())
+    }
+}
+
+/// As many as `count`: those of the list, or the one that it holds for each.
+fn one_for_all<T: Copy>(list: &[T], count: usize) -> Option<Vec<T>> {
+    match list {
+        [one] => Some(vec![*one; count]),
+        list => (list.len() == count).then(|| list.to_vec()),
     }
 }
 
@@ -245,7 +281,7 @@ pub(super) fn head(out: &Output) -> Result<(), Failure> {
 /// Prints a measurement.
 pub(super) fn line(m: &Measurement, out: &Output) -> Result<(), Failure> {
     out.json(m)?;
-    let size = format!("{} × {}", m.tensors, m.elements);
+    let size = m.size();
     out.text(format_args!(
         "{:<10} {:<15} {:<18} {:<7} {size:>20}  {:>10.3} {:>10.3}  {:>7.2} {:>7.1} {:>8.2} {:>9.2}  {}",
         m.optimizer,

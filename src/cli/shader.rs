@@ -42,28 +42,19 @@ impl Language {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Stage {
-    /// Sums over each span of a tensor
-    Stats,
-    /// Totals of these sums, and the rule's decision
-    Finalize,
-    /// The new parameters and states
-    Update,
-}
-
 /// Print a kernel in WGSL or translated, or its bindings and layouts
 ///
-/// NAME is an optimizer or one of the kernels that `train` runs. The step of an optimizer has the stage update and, where the rule needs
-/// sums, the stages stats and finalize before it.
+/// NAME is an optimizer or one of the kernels that `train` runs. The step of an optimizer has the stage update, which computes the new
+/// parameters and states. Before it, where the rule needs sums, are the stages stats, which sums each span of a tensor, and finalize, which
+/// totals these sums and decides. Some rules have more stages: muon's kernels multiply matrices, and adafactor's sum rows and columns.
 #[derive(Args, Debug)]
 #[command(after_long_help = after_help())]
 pub(super) struct Options {
     /// An optimizer or a kernel of `train`
     name: String,
     /// Print only this stage of a step; without the option, all stages, each under a heading
-    #[arg(long, value_enum)]
-    stage: Option<Stage>,
+    #[arg(long, value_name = "STAGE")]
+    stage: Option<String>,
     /// The language; spirv is binary and takes one stage at a time
     #[arg(long, value_enum, value_name = "LANGUAGE", default_value_t = Language::Wgsl)]
     target: Language,
@@ -127,12 +118,12 @@ pub(super) fn run(options: &Options) -> Result<u8, Failure> {
 
 fn chosen(options: &Options) -> Result<Vec<Shader>, Failure> {
     let mut shaders = shader::find_stored(&options.name, &options.settings.pairs, &options.storage)?;
-    let Some(stage) = options.stage.and_then(|stage| stage.to_possible_value()) else { return Ok(shaders) };
+    let Some(stage) = options.stage.as_deref() else { return Ok(shaders) };
     let stages: Vec<_> = shaders.iter().filter_map(|shader| shader.stage).collect();
-    shaders.retain(|shader| shader.stage == Some(stage.get_name()));
+    shaders.retain(|shader| shader.stage == Some(stage));
     if shaders.is_empty() {
         let known = if stages.is_empty() { "no stages".to_owned() } else { stages.join(", ") };
-        return Err(Error::Usage(format!("{} has no stage {}; it has {known}", options.name, stage.get_name())).into());
+        return Err(Error::Usage(format!("{} has no stage `{stage}`; it has {known}", options.name)).into());
     }
     Ok(shaders)
 }

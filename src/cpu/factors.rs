@@ -25,8 +25,13 @@ pub(crate) struct Factors<F> {
 impl<F: Number> Factors<F> {
     /// The factors before the first step. `None`: the tensor keeps no factors.
     pub(crate) fn new(rule: &dyn Rule, info: &TensorInfo) -> Option<Self> {
+        Self::of_shape(rule, &info.shape).filter(|_| !info.frozen)
+    }
+
+    /// As [`new`](Self::new), for a tensor of this shape that is not frozen.
+    pub(crate) fn of_shape(rule: &dyn Rule, shape: &[usize]) -> Option<Self> {
         let spec = factors(&rule.procedure())?;
-        let matrices = Matrices::of(&info.shape).filter(|_| !info.frozen)?;
+        let matrices = Matrices::of(shape)?;
         let state = rule.states().iter().position(|state| state.name == spec.state)?;
         let zeros = |length| vec![F::zero(); length];
         Some(Self {
@@ -72,6 +77,12 @@ impl<F: Number> Factors<F> {
             let sum: f64 = rows.iter().map(|x| x.to_f64()).sum();
             *divisor = F::from_f64(sum / height as f64).max(least);
         }
+    }
+
+    /// Puts the state of a tensor with as many elements among the states of its rule.
+    #[cfg(feature = "tools")]
+    pub(crate) fn show(&self, states: &mut [Option<Vec<F>>], elements: usize) {
+        states[self.state] = Some(self.state_from(0, elements));
     }
 
     /// The state of the elements from `first` on.

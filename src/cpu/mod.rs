@@ -43,6 +43,8 @@ mod warp;
 
 #[cfg(feature = "checkpoint")]
 pub(crate) use crate::cpu::around::Counters;
+#[cfg(feature = "tools")]
+pub(crate) use crate::cpu::factors::Factors;
 pub use crate::cpu::number::{Number, vector_units};
 pub use crate::cpu::optimizer::Optimizer;
 #[cfg(feature = "checkpoint")]

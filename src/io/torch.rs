@@ -1,7 +1,8 @@
 //! Export and import of torch's optimizer states, through safetensors.
 //!
-//! The keys are `<torch's name>/<tensor>`: `exp_avg`, `exp_avg_sq`, `max_exp_avg_sq`, `momentum_buffer`, `square_avg`, `grad_avg`,
-//! `sum` with the tensor's shape, and, as one number per tensor, `step` and nadam's `mu_product`, which is 1 - q of this crate's state.
+//! The keys are `<torch's name>/<tensor>`: `exp_avg`, `exp_avg_sq`, `max_exp_avg_sq`, `exp_inf`, `momentum_buffer`, `square_avg`, `grad_avg`,
+//! `acc_delta`, `prev`, `step_size`, `sum` and `variance` with the tensor's shape, `row_var` and `col_var` with 1 in place of the columns or the
+//! rows, and, as one number per tensor, `step` and nadam's `mu_product`, which is 1 - q of this crate's state.
 //! `param/<tensor>` is optional. The `safetensors` package of Python reads and writes such files.
 
 use safetensors::Dtype;
@@ -12,6 +13,8 @@ use crate::gpu::layout::units::{MASTER, REMAINDER, STEPS};
 use crate::io::checkpoint::{Checkpoint, SavedPart};
 use crate::io::tensor_file::{Entry, TensorFile, quote};
 use crate::io::tensor_writer::{FileArray, serialize};
+use crate::optim::StateSpec;
+use crate::optim::procedure::{self, factors, factors::Matrices};
 use crate::options::storage::Format;
 use crate::options::storage::half::widen;
 use crate::{Error, NAdam, Optimizer, Result, Rule};
@@ -21,9 +24,14 @@ const MU_PRODUCT: &str = "mu_product";
 
 /// torch's count of steps, one number per tensor.
 const STEP: &str = "step";
+/// torch's decaying maximum of adamax.
+const LARGEST: &str = "exp_inf";
+/// torch's means of the squares over the rows and over the columns.
+const ROW_VAR: &str = "row_var";
+const COL_VAR: &str = "col_var";
 /// torch's first moment, which its optimizers keep even where β1 = 0.
 const FIRST_MOMENT: &str = "exp_avg";
-/// torch's SGD has this state from its first step on, and no count of steps.
+/// torch's SGD and Muon have this state from their first step on, and no count of steps.
 const MOMENTUM: &str = "momentum_buffer";
 
 /// torch's name of a state of this crate, by optimizer.
@@ -31,9 +39,17 @@ fn torch_name(optimizer: &str, state: &str) -> Option<&'static str> {
     Some(match (optimizer, state) {
         ("rmsprop", "v") => "square_avg",
         ("rmsprop", "g_mean") => "grad_avg",
-        ("sgd" | "rmsprop", "b") => MOMENTUM,
+        ("sgd" | "rmsprop", "b") | ("muon", "m") => MOMENTUM,
         ("adagrad", "sum") => "sum",
-        ("adam" | "adamw" | "nadam" | "radam", "m") => FIRST_MOMENT,
+        ("adadelta", "v") => "square_avg",
+        ("adadelta", "a") => "acc_delta",
+        ("rprop", "q") => "prev",
+        ("rprop", "s") => "step_size",
+        ("adafactor", "v") => "variance",
+        ("adafactor", factors::ROWS) => ROW_VAR,
+        ("adafactor", factors::COLUMNS) => COL_VAR,
+        ("adamax", "u") => LARGEST,
+        ("adam" | "adamw" | "adamax" | "nadam" | "radam", "m") => FIRST_MOMENT,
         ("adam" | "adamw" | "nadam" | "radam", "v") => "exp_avg_sq",
         ("adam" | "adamw", "v_max") => "max_exp_avg_sq",
         ("nadam", NAdam::LEFT) => MU_PRODUCT,
@@ -41,14 +57,42 @@ fn torch_name(optimizer: &str, state: &str) -> Option<&'static str> {
     })
 }
 
-/// The states that torch's optimizer keeps with the settings of `rule`: our name, torch's name, and whether `rule` keeps the state too.
-fn torch_states(rule: &dyn Rule) -> Result<Vec<(&'static str, &'static str, bool)>> {
+/// The shape that torch gives a state of a tensor of this shape.
+fn torch_shape(of_torch: &str, shape: &[usize]) -> Vec<usize> {
+    let mut shape = shape.to_vec();
+    let from_the_end = match of_torch {
+        ROW_VAR => 1,
+        COL_VAR => 2,
+        _ => return shape,
+    };
+    if let Some(at) = shape.len().checked_sub(from_the_end) {
+        shape[at] = 1;
+    }
+    shape
+}
+
+/// A state that torch's optimizer keeps.
+struct TorchState {
+    /// This crate's name.
+    name: &'static str,
+    of_torch: &'static str,
+    /// Whether this crate's rule keeps the state too, with its settings.
+    kept: bool,
+}
+
+/// The states that torch's optimizer keeps with the settings of `rule` for a tensor of this shape.
+fn torch_states(rule: &dyn Rule, shape: &[usize]) -> Result<Vec<TorchState>> {
+    let factored = procedure::factors(&rule.procedure()).filter(|_| Matrices::of(shape).is_some());
+    let of_rule = |state: StateSpec| match factored.filter(|spec| spec.state == state.name) {
+        Some(spec) => vec![(spec.rows, state.used), (spec.columns, state.used)],
+        None => vec![(state.name, state.used)],
+    };
     let mut states = Vec::new();
-    for state in rule.states() {
-        let of_torch = torch_name(rule.name(), state.name)
-            .ok_or_else(|| Error::Usage(format!("torch has no state for `{}` of `{}`", state.name, rule.name())))?;
-        if state.used || of_torch == FIRST_MOMENT || of_torch == MU_PRODUCT {
-            states.push((state.name, of_torch, state.used));
+    for (name, kept) in rule.states().into_iter().filter(|state| !state.scratch).flat_map(of_rule) {
+        let of_torch = torch_name(rule.name(), name)
+            .ok_or_else(|| Error::Usage(format!("torch has no state for `{name}` of `{}`", rule.name())))?;
+        if kept || of_torch == FIRST_MOMENT || of_torch == MU_PRODUCT {
+            states.push(TorchState { name, of_torch, kept });
         }
     }
     Ok(states)
@@ -83,7 +127,7 @@ impl Checkpoint {
                 if of_torch == MU_PRODUCT {
                     push(MU_PRODUCT, &[], vec![one_product(name, &values)?]);
                 } else {
-                    push(of_torch, &tensor.shape, values);
+                    push(of_torch, &torch_shape(of_torch, &tensor.shape), values);
                 }
             }
             push(STEP, &[], vec![steps]);
@@ -104,7 +148,8 @@ impl SavedPart {
     ) -> Vec<(&'static str, Vec<f32>)> {
         kept.retain(|(state, _)| *state != MOMENTUM || self.optimizer != "sgd" || has_stepped);
         let lacks = |state| !kept.iter().any(|(kept, _)| *kept == state);
-        let (moments, first, product) = (!lacks("exp_avg_sq"), lacks(FIRST_MOMENT), lacks(MU_PRODUCT));
+        let moments = !lacks("exp_avg_sq") || !lacks(LARGEST);
+        let (first, product) = (lacks(FIRST_MOMENT), lacks(MU_PRODUCT));
         if moments && first {
             kept.push((FIRST_MOMENT, vec![0.0; elements]));
         }
@@ -121,8 +166,8 @@ impl SavedPart {
 
 /// Restores torch's states into an optimizer, and the parameters where the file has them. Numbers may be F16, BF16, F32 or F64, a step count
 /// also an integer, with no dimension or one. The optimizer rounds to nearest where its storage needs it. The step counts of tensors may differ
-/// with [`Builder::partial_steps`](crate::Builder::partial_steps); that of a rule becomes its largest. torch's SGD has no step count: with
-/// a momentum, it has made its first step.
+/// with [`Builder::partial_steps`](crate::Builder::partial_steps); that of a rule becomes its largest. torch's SGD and Muon have no step count: with
+/// a momentum, they have made their first step.
 ///
 /// # Errors
 /// A tensor, a state or a step count that torch needs is missing; another shape or type; step counts that differ without `partial_steps`; an optimizer that torch
@@ -140,7 +185,7 @@ pub fn restore_torch(name: &str, bytes: impl Into<Vec<u8>>, optimizer: &mut Opti
             writes.push((tensor, PARAM, values));
         }
         // `write_param` writes the master or remainder too. A frozen tensor has no state.
-        let states = torch_states(optimizer.rule(optimizer.group_of(tensor)?)?)?;
+        let states = torch_states(optimizer.rule(optimizer.group_of(tensor)?)?, shape)?;
         if optimizer.spec.tensors[tensor.index()].frozen {
             continue;
         }
@@ -155,10 +200,10 @@ pub fn restore_torch(name: &str, bytes: impl Into<Vec<u8>>, optimizer: &mut Opti
         }
         own.push((tensor, step));
         steps[part] = steps[part].max(Some((step, of)));
-        for (state, of_torch, kept) in states {
-            let values = source.state(of_torch, shape, step)?;
-            if kept {
-                writes.push((tensor, state, values));
+        for state in states {
+            let values = source.state(state.of_torch, &torch_shape(state.of_torch, shape), step)?;
+            if state.kept {
+                writes.push((tensor, state.name, values));
             }
         }
     }
@@ -236,9 +281,9 @@ impl Source<'_> {
     }
 
     /// The count of steps after which torch saved the states.
-    fn steps(&self, rule: &str, states: &[(&str, &str, bool)]) -> Result<u32> {
+    fn steps(&self, rule: &str, states: &[TorchState]) -> Result<u32> {
         let Some(steps) = self.number(STEP)? else {
-            if rule == "sgd" {
+            if ["sgd", "muon"].contains(&rule) {
                 return Ok(u32::from(!states.is_empty()));
             }
             return Err(self.missing(STEP));

@@ -7,6 +7,7 @@ use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{AddressSpace, GlobalVariable, Handle, Module, ShaderStage, StorageAccess, Type, TypeInner};
 use serde::Serialize;
 
+use crate::gpu::kernel::matrices::Kernel;
 use crate::optim::Value;
 use crate::tools::objectives;
 use crate::{Class, Error, Result, Stage, Storage, optim};
@@ -65,12 +66,14 @@ pub fn find_stored(name: &str, settings: &[(String, Value)], storage: &Storage) 
     let rule = entry.configure(required.chain(settings))?;
     let large = u64::from(u32::MAX);
     let class = Class::of(rule.as_ref(), false, false).stored(rule.as_ref(), storage, large)?;
-    let shader = |stage: Stage| Shader {
-        name: name.to_owned(),
-        stage: Some(stage_name(&class, stage)),
-        wgsl: class.text(stage),
-    };
-    Ok(class.stages().map(shader).collect())
+    let shader = |(stage, wgsl)| Shader { name: name.to_owned(), stage: Some(stage), wgsl };
+    let mut texts: Vec<_> = class.stages().map(|stage| (stage_name(&class, stage), class.text(stage))).collect();
+    if rule.procedure().is_some_and(|procedure| procedure.iteration().is_some()) {
+        // The iteration follows the pass, and the update takes its result.
+        let update = texts.len() - 1;
+        texts.splice(update..update, Kernel::ALL.map(|kernel| (kernel.name(), kernel.text())));
+    }
+    Ok(texts.into_iter().map(shader).collect())
 }
 
 /// A target language of a translation.

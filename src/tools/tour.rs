@@ -89,7 +89,7 @@ impl Tour {
             |backend: &Backend| if backend.gpu().is_some() { bench::BackendKind::Gpu } else { bench::BackendKind::Cpu };
         bench::Plan {
             rules: vec![rule],
-            sizes: vec![Size { tensors: 1, elements: 1_000_000 }, Size { tensors: 1000, elements: 1000 }],
+            sizes: vec![Size::new(1, 1_000_000), Size::new(1000, 1000)],
             backends: self.backends().iter().map(kind).collect(),
             ..bench::Plan::default()
         }

@@ -138,11 +138,7 @@ fn a_step_with_a_number_that_is_not_finite_is_skipped_on_request() {
         builder.skip_nonfinite(true);
         let handles = [Group::DEFAULT, builder.group("second", good.groups[1].clone())];
         for (i, data) in good.tensors.iter().enumerate() {
-            builder.tensor(
-                handles[data.group],
-                format!("tensor {i}"),
-                &builder.sample_shape(handles[data.group], data.param.len()),
-            );
+            builder.tensor(handles[data.group], format!("tensor {i}"), &data.shape);
         }
         let mut optimizer = builder.build(&gpu().device, &gpu().queue).unwrap();
         for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::from_bits(0x7f80_0001)] {

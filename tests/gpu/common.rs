@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use wgpu_optim::tools::adapter::Gpu;
-use wgpu_optim::tools::verify::{Errors, Moved, Outcome, Problem};
+use wgpu_optim::tools::verify::{Data, Errors, Moved, Outcome, Problem};
 use wgpu_optim::{Optimizer, optim::Rule, read_buffer, wgpu};
 
 pub(crate) use crate::support::device::{adapter, open};
@@ -60,13 +60,7 @@ pub(crate) fn check(what: &str, problem: &Problem, outcome: &Outcome) {
 
 #[track_caller]
 pub(crate) fn passed(what: &str, errors: &Errors, problem: &Problem) {
-    let numbers: usize = problem
-        .tensors
-        .iter()
-        .map(|t| {
-            t.param.len() * (1 + t.states.iter().flatten().count()) + t.progress.len() + usize::from(t.steps.is_some())
-        })
-        .sum();
+    let numbers: usize = problem.tensors.iter().map(Data::numbers).sum();
     assert_eq!(errors.compared, numbers + problem.memory.len() + 1, "{what}: not everything was compared");
     let worst = errors.worst.as_ref().map(ToString::to_string).unwrap_or_default();
     assert!(errors.passed(), "{what}: {worst}");

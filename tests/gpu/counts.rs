@@ -30,11 +30,7 @@ fn build_skipping(problem: &Problem) -> Optimizer {
     let mut handles = vec![Group::DEFAULT];
     handles.extend((1..GROUPS).map(|i| builder.group(format!("{i}"), problem.groups[i].clone())));
     for (i, data) in problem.tensors.iter().enumerate() {
-        builder.tensor(
-            handles[data.group],
-            format!("tensor {i}"),
-            &builder.sample_shape(handles[data.group], data.param.len()),
-        );
+        builder.tensor(handles[data.group], format!("tensor {i}"), &data.shape);
     }
     let mut optimizer = builder.build(&gpu().device, &gpu().queue).unwrap();
     problem.upload(&mut optimizer).unwrap();

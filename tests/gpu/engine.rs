@@ -225,7 +225,7 @@ fn rebound_gradients_make_bind_groups_only() {
     let mut builder = Optimizer::builder(adamw());
     builder.dynamic_gradients(true);
     for (i, data) in problem.tensors.iter().enumerate() {
-        builder.tensor(Group::DEFAULT, format!("{i}"), &builder.sample_shape(Group::DEFAULT, data.param.len()));
+        builder.tensor(Group::DEFAULT, format!("{i}"), &data.shape);
     }
     let mut optimizer = builder.build(&gpu.device, &gpu.queue).unwrap();
     let before = made(&instance);

@@ -133,13 +133,7 @@ fn bound(gpu: &Gpu, problem: &Problem, place: impl Fn(usize) -> (usize, usize)) 
     let (mut builder, groups) = builder(problem);
     for (i, (bound, data)) in pages.tensors.iter().zip(&problem.tensors).enumerate() {
         let (param, grad) = (pages.slice(&bound.param), pages.slice(&bound.grad));
-        builder.bind(
-            groups[data.group],
-            format!("tensor {i}"),
-            &builder.sample_shape(groups[data.group], data.param.len()),
-            param,
-            grad,
-        );
+        builder.bind(groups[data.group], format!("tensor {i}"), &data.shape, param, grad);
     }
     (builder.build(&gpu.device, &gpu.queue).unwrap(), pages)
 }
@@ -189,7 +183,9 @@ fn dispatches(problem: &Problem) -> usize {
     // The matrices go in and out of the scratch of each class; three products an iteration, and the norms.
     let products = iteration.map_or(0, |iteration| 2 * classes.len() + 3 * iteration.steps as usize + 1);
     let extra = usize::from(decides) + if passes { classes.len() } else { 0 } + products;
-    if problem.groups[0].sums().sums > 0 { 3 } else { classes.len() + extra }
+    // Tensors with factors are another class, with another dispatch for the sums and for the update; the factors take four more.
+    let factors = if problem.tensors.iter().any(|data| !data.factors.is_empty()) { 2 + 4 } else { 0 };
+    if problem.groups[0].sums().sums > 0 { 3 + factors } else { classes.len() + extra }
 }
 
 #[test]
@@ -233,12 +229,7 @@ fn check_moving(gpu: &Gpu, what: &str, problem: &Problem) {
     let (mut builder, groups) = builder(problem);
     for (i, (bound, data)) in pages.tensors.iter().zip(&problem.tensors).enumerate() {
         let param = pages.slice(&bound.param);
-        builder.bind_param(
-            groups[data.group],
-            format!("tensor {i}"),
-            &builder.sample_shape(groups[data.group], data.param.len()),
-            param,
-        );
+        builder.bind_param(groups[data.group], format!("tensor {i}"), &data.shape, param);
     }
     let mut optimizer = builder.build(&gpu.device, &gpu.queue).unwrap();
     problem.upload(&mut optimizer).unwrap();
@@ -269,13 +260,7 @@ fn steps_that_rebind_some_gradients() {
         builder.dynamic_gradients(true);
         for (i, (bound, data)) in pages.tensors.iter().zip(&problem.tensors).enumerate() {
             let (param, grad) = (pages.slice(&bound.param), pages.slice(&bound.grad));
-            builder.bind(
-                groups[data.group],
-                format!("tensor {i}"),
-                &builder.sample_shape(groups[data.group], data.param.len()),
-                param,
-                grad,
-            );
+            builder.bind(groups[data.group], format!("tensor {i}"), &data.shape, param, grad);
         }
         let mut optimizer = builder.build(&gpu().device, &gpu().queue).unwrap();
         problem.upload(&mut optimizer).unwrap();
@@ -323,7 +308,7 @@ fn own_and_callers_buffers_together() {
         let (mut builder, groups) = builder(&problem);
         for (i, (bound, data)) in pages.tensors.iter().zip(&problem.tensors).enumerate() {
             let (group, name) = (groups[data.group], format!("tensor {i}"));
-            let shape = builder.sample_shape(group, data.param.len());
+            let shape = data.shape.clone();
             if i % 2 == 0 {
                 builder.tensor(group, name, &shape);
             } else {

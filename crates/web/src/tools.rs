@@ -149,10 +149,8 @@ fn setting(value: &Json) -> Value {
 
 fn bench_plan(text: &str, on_gpu: bool) -> wgpu_optim::Result<bench::Plan> {
     let given = parsed(text)?;
-    let size = |size: &Json| bench::Size {
-        tensors: size[0].as_u64().unwrap_or(0) as usize,
-        elements: size[1].as_u64().unwrap_or(0) as usize,
-    };
+    let number = |number: &Json| number.as_u64().unwrap_or(0) as usize;
+    let size = |size: &Json| bench::Size::new(number(&size[0]), number(&size[1]));
     let default = bench::Plan::default();
     Ok(bench::Plan {
         rules: words(&given, "rules").iter().map(|name| rule(name, &Json::Null)).collect::<wgpu_optim::Result<_>>()?,

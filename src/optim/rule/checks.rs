@@ -53,8 +53,13 @@ pub(crate) fn sample_shape(rule: &dyn Rule, elements: usize) -> Vec<usize> {
     if rule.procedure().and_then(|procedure| procedure.refuses_shape(rule.name(), &flat)).is_none() {
         return flat;
     }
+    matrix_shape(elements).to_vec()
+}
+
+/// The shape of the matrix with this many elements that is nearest to a square.
+pub(crate) fn matrix_shape(elements: usize) -> [usize; 2] {
     let rows = (1..=elements.isqrt()).rev().find(|rows| elements.is_multiple_of(*rows)).unwrap_or(1);
-    vec![rows, elements / rows]
+    [rows, elements / rows]
 }
 
 /// Refuses column rates for a rule that keeps an average beside the parameters, because the average moves at the rule's own rate.

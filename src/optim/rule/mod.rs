@@ -19,6 +19,8 @@ mod spec;
 
 #[cfg(feature = "tools")]
 pub use altered::Altered;
+#[cfg(feature = "tools")]
+pub(crate) use checks::matrix_shape;
 pub(crate) use checks::{
     check_common, goes_on, need, need_cpu, need_element_counts, need_one_rate, need_own_counts, need_rows, need_shared,
     same_rule, sample_shape,

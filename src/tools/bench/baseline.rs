@@ -41,13 +41,13 @@ impl std::fmt::Display for Regression {
 
 fn name(m: &Measurement) -> String {
     let with = if m.with == super::With::default() { String::new() } else { format!(" with {}", m.with) };
-    let Measurement { optimizer, tensors, elements, adapter, backend, storage, .. } = m;
-    format!("{optimizer}{with} {tensors} × {elements} on {adapter} ({backend}, {storage})")
+    let Measurement { optimizer, adapter, backend, storage, .. } = m;
+    format!("{optimizer}{with} {} on {adapter} ({backend}, {storage})", m.size())
 }
 
 /// The fields that identify a measurement: two lines with equal keys measure the same.
-fn key(m: &Measurement) -> (&str, &super::With, super::BackendKind, &str, &str, usize, usize) {
-    (&m.optimizer, &m.with, m.backend, &m.adapter, &m.storage, m.tensors, m.elements)
+fn key(m: &Measurement) -> (&str, &super::With, super::BackendKind, &str, &str, usize, usize, Option<usize>) {
+    (&m.optimizer, &m.with, m.backend, &m.adapter, &m.storage, m.tensors, m.elements, m.columns)
 }
 
 /// Reads the lines that `bench --json` wrote.

@@ -36,7 +36,7 @@ impl Steps {
         let Measured { with, size, .. } = of;
         let total = size.total()?;
         Ok(Self {
-            optimizer: of.builder().build_cpu()?,
+            optimizer: of.builder()?.build_cpu()?,
             accumulates: with.has(Feature::Accumulate),
             params: vec![vec![PARAM; size.elements]; size.tensors],
             grads: vec![vec![GRAD; size.elements]; size.tensors],

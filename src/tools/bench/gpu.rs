@@ -40,7 +40,7 @@ pub(super) async fn measure(plan: &Plan, gpu: &Gpu, of: Measured<'_>) -> Result<
 /// An optimizer with tensors of this size, with values in parameters and gradients.
 pub(super) async fn optimizer(gpu: &Gpu, of: Measured<'_>) -> Result<Optimizer> {
     let size = of.size;
-    let optimizer = of.builder().build_async(&gpu.device, &gpu.queue).await?;
+    let optimizer = of.builder()?.build_async(&gpu.device, &gpu.queue).await?;
     let tensors: Vec<_> = optimizer.tensors().map(|(tensor, ..)| tensor).collect();
     let (params, grads) = (vec![PARAM; size.elements], vec![GRAD; size.elements]);
     for tensor in tensors {

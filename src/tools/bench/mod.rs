@@ -66,9 +66,26 @@ pub struct Size {
     pub tensors: usize,
     /// The number of elements of each tensor.
     pub elements: usize,
+    /// The columns of each tensor, if it has rows and columns. `None`: one dimension, or for a rule that steps matrices a matrix that is as near
+    /// to a square as the number of elements allows.
+    pub columns: Option<usize>,
 }
 
 impl Size {
+    /// A number of tensors with as many elements each.
+    #[must_use]
+    pub const fn new(tensors: usize, elements: usize) -> Self {
+        Self { tensors, elements, columns: None }
+    }
+
+    /// The size of each tensor: its elements, or its rows and columns.
+    fn of_tensor(self) -> String {
+        match self.columns {
+            None => self.elements.to_string(),
+            Some(columns) => format!("{}x{columns}", self.elements / columns.max(1)),
+        }
+    }
+
     /// The number of elements of all tensors.
     ///
     /// # Errors
@@ -82,6 +99,19 @@ impl Size {
                 self.elements,
                 usize::MAX
             ))),
+        }
+    }
+
+    /// The shape of each tensor.
+    fn shape(self, builder: &Builder) -> Result<Vec<usize>> {
+        match self.columns {
+            None => Ok(builder.sample_shape(Group::DEFAULT, self.elements)),
+            Some(columns) if columns > 0 && self.elements.is_multiple_of(columns) => {
+                Ok(vec![self.elements / columns, columns])
+            }
+            Some(columns) => {
+                Err(Error::Usage(format!("{} elements cannot be a matrix of {columns} columns", self.elements)))
+            }
         }
     }
 }
@@ -111,7 +141,7 @@ impl Default for Plan {
             rules: ALL.iter().map(Entry::sample).collect(),
             with: vec![With::default()],
             storages: vec![Storage::default()],
-            sizes: vec![Size { tensors: 1, elements: 1_000_000 }, Size { tensors: 1000, elements: 1000 }],
+            sizes: vec![Size::new(1, 1_000_000), Size::new(1000, 1000)],
             backends: vec![BackendKind::Gpu],
             seconds: 1.0,
             samples: 5,
@@ -134,6 +164,9 @@ pub struct Measurement {
     pub tensors: usize,
     /// The number of elements of each tensor.
     pub elements: usize,
+    /// The columns of each tensor, where the measurement chose them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub columns: Option<usize>,
     /// The number of steps that were timed.
     pub samples: usize,
     /// The median time of a step, in seconds, from submit to completion, one step per submit.
@@ -170,6 +203,7 @@ impl Measurement {
             storage: storage.to_string(),
             tensors: size.tensors,
             elements: size.elements,
+            columns: size.columns,
             samples: sampled.step.count(),
             median_s: sampled.step.median(),
             min_s: sampled.step.min(),
@@ -181,6 +215,13 @@ impl Measurement {
             record_s: place.record_s,
             with: with.clone(),
         })
+    }
+
+    /// What was measured: the number of tensors and their size.
+    #[must_use]
+    pub fn size(&self) -> String {
+        let size = Size { tensors: self.tensors, elements: self.elements, columns: self.columns };
+        format!("{} × {}", size.tensors, size.of_tensor())
     }
 
     /// The step's rate as a share of the stream kernel's rate. Noise that slows both does not change the share.
@@ -200,15 +241,15 @@ struct Measured<'a> {
 }
 
 impl Measured<'_> {
-    fn builder(self) -> Builder {
+    fn builder(self) -> Result<Builder> {
         let mut builder = Optimizer::builder(self.rule.boxed());
         builder.undamped_steps(true);
-        let shape = builder.sample_shape(Group::DEFAULT, self.size.elements);
+        let shape = self.size.shape(&builder)?;
         builder.storage(self.storage.clone());
         let tensor = |i| builder.tensor(Group::DEFAULT, format!("tensor {i}"), &shape);
         let tensors: Vec<Tensor> = (0..self.size.tensors).map(tensor).collect();
         self.with.build(&mut builder, &tensors);
-        builder
+        Ok(builder)
     }
 
     /// The memory that the measurement needs: the optimizer's arrays, and those of the copy and the stream kernel.
@@ -316,7 +357,7 @@ mod tests {
     fn rates_are_those_of_the_medians() {
         let times = |middle: f64| Times::new(vec![middle, 1e-6, 9.0]);
         let sampled = Sampled { copy: times(0.1), stream: times(0.2), step: times(0.4) };
-        let (rule, size) = (AdamW::default(), Size { tensors: 2, elements: 500_000 });
+        let (rule, size) = (AdamW::default(), Size::new(2, 500_000));
         let measured = Measured { rule: &rule, with: &With::default(), storage: &Storage::default(), size };
         let place = Place { backend: BackendKind::Cpu, adapter: String::new(), dispatches: None, record_s: None };
         let m = Measurement::new(measured, &sampled, place).expect("a measurement");

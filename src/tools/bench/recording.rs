@@ -50,7 +50,7 @@ pub fn recording(gpu: &Gpu, rule: &dyn Rule, tensors: usize, rebinds: bool) -> R
 /// # Errors
 /// As `recording`.
 pub async fn recording_async(gpu: &Gpu, rule: &dyn Rule, tensors: usize, rebinds: bool) -> Result<Recording> {
-    let size = Size { tensors, elements: ELEMENTS };
+    let size = Size::new(tensors, ELEMENTS);
     size.total()?;
     let pool = rebinds.then(|| pool(gpu, tensors as u64));
     let mut optimizer = if rebinds {

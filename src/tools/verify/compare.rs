@@ -99,7 +99,7 @@ impl Problem {
         let mut at = 0;
         assert_eq!(self.tensors.len(), outcome.tensors.len(), "tensors");
         let plain = Stored::default();
-        for (tensor, (data, Moved { param, states, progress, steps })) in
+        for (tensor, (data, Moved { param, states, factors, progress, steps })) in
             self.tensors.iter().zip(&outcome.tensors).enumerate()
         {
             assert_eq!(data.param.len(), param.len(), "elements of tensor {tensor}");
@@ -112,6 +112,12 @@ impl Problem {
                 let spans = stored.states.get(k).and_then(Option::as_ref);
                 compare_states(&mut errors, &expected, at, (tensor, name), state, spans);
                 at += state.len();
+            }
+            assert_eq!(data.factors.len(), factors.len(), "factors of tensor {tensor}");
+            for ((name, before), (_, factor)) in data.factors.iter().zip(factors) {
+                assert_eq!(before.len(), factor.len(), "{name} of tensor {tensor}");
+                compare_states(&mut errors, &expected, at, (tensor, name), factor, None);
+                at += factor.len();
             }
             assert_eq!((data.progress.len(), data.steps.is_some()), (progress.len(), steps.is_some()), "numbers kept");
             let steps = steps.map(|steps| steps as f32);
@@ -210,7 +216,7 @@ impl Expected {
 mod tests {
     use super::*;
     use crate::optim::{ALL, Lion, Rule};
-    use crate::tools::verify::varied;
+    use crate::tools::verify::{Data, varied};
 
     fn problem(rule: &dyn Rule) -> Problem {
         Problem::random(vec![rule.boxed(), varied(rule)], &[(0, 300), (1, 0), (1, 77)], 2, 1).unwrap()
@@ -226,9 +232,10 @@ mod tests {
             let n = data.param.len();
             let param = data.param.iter().zip(take(n)).map(|(p, change)| p + change).collect();
             let states = data.states.iter().map(|s| s.as_ref().map(|_| take(n))).collect();
+            let factors = data.factors.iter().map(|(name, values)| (*name, take(values.len()))).collect();
             let progress = take(data.progress.len());
             let steps = data.steps.map(|_| take(1)[0] as u32);
-            tensors.push(Moved { param, states, progress, steps });
+            tensors.push(Moved { param, states, factors, progress, steps });
         }
         let memory = take(problem.memory.len());
         Outcome { tensors, memory, applied: take(1)[0] as u32, stored: Vec::new() }
@@ -248,9 +255,8 @@ mod tests {
         for_all(|what, problem, outcome| {
             let errors = problem.compare(&outcome);
             assert!(errors.passed() && errors.param_ulp <= 2.0, "{what}: {errors:?}");
-            let kept = problem.tensors[0].states.iter().flatten().count();
-            let progress: usize = problem.tensors.iter().map(|data| data.progress.len()).sum();
-            assert_eq!(errors.compared, 377 * (1 + kept) + progress + problem.memory.len() + 1, "{what}");
+            let numbers: usize = problem.tensors.iter().map(Data::numbers).sum();
+            assert_eq!(errors.compared, numbers + problem.memory.len() + 1, "{what}");
         });
     }
 

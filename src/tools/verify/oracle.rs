@@ -8,7 +8,6 @@ use super::problem::{Data, Problem};
 use super::tolerance::{MATRIX_ERROR, SUM_ERROR, tolerance};
 use crate::cpu;
 use crate::optim::rule::MAX_SUMS;
-use crate::optim::rule::sample_shape;
 use crate::optim::{Rule, Scalar};
 
 /// The search for jumps looks this many times further: past the sum of the errors that one number can pick up.
@@ -28,10 +27,15 @@ enum Input {
     State(usize),
     /// A state that the procedure makes before the update.
     Made(usize),
+    /// The factors of matrices after they moved to the gradient.
+    Folded,
 }
 
 /// Each tensor's decision, the global state, and each tensor's progress.
 type Decided = (Vec<Vec<f64>>, Vec<f64>, Vec<Vec<f64>>);
+
+/// Each tensor's factors after they moved to the gradient; `None` for a tensor without.
+type Folded = Vec<Option<cpu::Factors<f64>>>;
 
 /// A change of an input, as a share of the input.
 type Change = Option<(Input, f64)>;
@@ -41,9 +45,11 @@ struct Wide {
     /// Its place among the tensors.
     index: usize,
     group: usize,
+    shape: Vec<usize>,
     param: Vec<f64>,
     grad: Vec<f64>,
     states: Vec<Option<Vec<f64>>>,
+    factors: Option<cpu::Factors<f64>>,
     progress: Vec<f64>,
     steps: Option<u32>,
     takes: bool,
@@ -65,7 +71,7 @@ pub(super) struct Oracle<'a> {
     pub(super) tolerance: f64,
 }
 
-/// The expected result of one step. All numbers lie in one row: for each tensor the changes of its parameters, then each kept state; its progress and its own step
+/// The expected result of one step. All numbers lie in one row: for each tensor the changes of its parameters, then each kept state and factor; its progress and its own step
 /// count; at the end the global state and the step count.
 pub(super) struct Expected {
     pub(super) values: Vec<f64>,
@@ -88,9 +94,11 @@ impl<'a> Oracle<'a> {
             steps: data.steps,
             takes: data.takes,
             group: data.group,
+            shape: data.shape.clone(),
             param: wide(&data.param),
             grad: wide(&data.grad),
             states: data.states.iter().map(|s| s.as_ref().map(wide)).collect(),
+            factors: factors(rules[data.group].as_ref(), data),
             sums: [0.0; MAX_SUMS],
             magnitudes: [0.0; MAX_SUMS],
         });
@@ -105,7 +113,12 @@ impl<'a> Oracle<'a> {
         };
         oracle.make_states();
         if oracle.sums() > 0 {
-            let sums: Vec<_> = oracle.tensors.iter().map(|tensor| oracle.sum(tensor)).collect();
+            let mut hyper = oracle.hyper.clone();
+            let folded = oracle.fold(&mut hyper, None);
+            for (tensor, folded) in oracle.tensors.iter_mut().zip(&folded) {
+                folded.iter().for_each(|factors| factors.show(&mut tensor.states, tensor.param.len()));
+            }
+            let sums: Vec<_> = oracle.tensors.iter().map(|tensor| oracle.sum(tensor, &hyper[tensor.index])).collect();
             for (tensor, sums) in oracle.tensors.iter_mut().zip(sums) {
                 (tensor.sums, tensor.magnitudes) = sums;
             }
@@ -119,7 +132,7 @@ impl<'a> Oracle<'a> {
         let mut allowances: Vec<f64> = values.iter().map(|x| self.tolerance * x.abs()).collect();
         for input in self.inputs() {
             let size = match input {
-                Input::Sum(_) => SUM_ERROR,
+                Input::Sum(_) | Input::Folded => SUM_ERROR,
                 Input::Made(_) => MATRIX_ERROR,
                 _ => self.tolerance,
             };
@@ -150,6 +163,7 @@ impl<'a> Oracle<'a> {
         inputs.extend((0..decision).map(Input::Decision));
         inputs.extend((0..states).map(Input::State));
         inputs.extend(self.made().map(Input::Made));
+        inputs.extend(self.tensors.iter().any(|tensor| tensor.factors.is_some()).then_some(Input::Folded));
         inputs
     }
 
@@ -167,8 +181,30 @@ impl<'a> Oracle<'a> {
         for tensor in self.tensors.iter_mut().filter(|tensor| tensor.takes) {
             let rule = self.rules[tensor.group].as_ref();
             let hyper = &self.hyper[tensor.index];
-            cpu::make_states(rule, hyper, &sample_shape(rule, tensor.param.len()), &tensor.grad, &mut tensor.states);
+            cpu::make_states(rule, hyper, &tensor.shape, &tensor.grad, &mut tensor.states);
         }
+    }
+
+    /// Moves the factors of all matrices to the gradient, where the step takes them. A rule sees the state after that, so `hyper` weighs the
+    /// square of the gradient with 0 then.
+    fn fold(&self, hyper: &mut [Vec<f64>], change: Change) -> Folded {
+        let fold = |(tensor, hyper): (&Wide, &mut Vec<f64>)| {
+            let mut factors = tensor.factors.clone()?;
+            let scalars = self.rules[tensor.group].scalars(1);
+            let at = |name| scalars.iter().position(|scalar| scalar.name == name);
+            let (share, least) = (at(factors.spec.share)?, at(factors.spec.least)?);
+            let is_state = Input::State(factors.state);
+            factors.arrays_mut().into_iter().for_each(|(_, values)| scale(values, change, is_state));
+            if tensor.takes {
+                let mut grad = tensor.grad.clone();
+                scale(&mut grad, change, Input::Grad);
+                factors.fold(&grad, hyper[share], hyper[least]);
+                factors.arrays_mut().into_iter().for_each(|(_, values)| scale(values, change, Input::Folded));
+            }
+            hyper[share] = 0.0;
+            Some(factors)
+        };
+        self.tensors.iter().zip(hyper).map(fold).collect()
     }
 
     /// How much each result changes if `input` changes by the share `size`, up or down.
@@ -180,12 +216,14 @@ impl<'a> Oracle<'a> {
 
     /// The step's row of numbers.
     fn step(&self, change: Change) -> Vec<f64> {
-        let hyper = self.changed_hyper(change);
+        let mut hyper = self.changed_hyper(change);
+        let folded = self.fold(&mut hyper, change);
         let decided = self.decide(&hyper, change);
         let numbers = |t: &Wide| t.param.len() * (1 + t.states.iter().flatten().count());
         let mut row = Vec::with_capacity(self.tensors.iter().map(numbers).sum());
-        for (i, tensor) in self.tensors.iter().enumerate() {
+        for (i, (tensor, folded)) in self.tensors.iter().zip(&folded).enumerate() {
             let mut states = tensor.states.clone();
+            folded.iter().for_each(|factors| factors.show(&mut states, tensor.param.len()));
             for (k, state) in states.iter_mut().enumerate() {
                 let state = state.as_deref_mut().unwrap_or_default();
                 scale(state, change, Input::State(k));
@@ -206,8 +244,13 @@ impl<'a> Oracle<'a> {
                 }
             }
             row.extend(after.iter().zip(&before).map(|(after, before)| after - before));
-            row.extend(states.into_iter().flatten().flatten());
             let proceeds = decided.as_ref().filter(|_| tensor.takes);
+            if let Some(factors) = folded {
+                states[factors.state] = None;
+            }
+            row.extend(states.into_iter().flatten().flatten());
+            let factors = if proceeds.is_some() { folded } else { &tensor.factors };
+            row.extend(factors.iter().flat_map(cpu::Factors::arrays).flat_map(|(_, values)| values));
             row.extend(proceeds.map_or(&tensor.progress, |(_, _, progress)| &progress[i]));
             let counts = proceeds.is_some_and(|(decisions, _, _)| !self.held(decisions));
             row.extend(tensor.steps.map(|steps| f64::from(steps + u32::from(counts))));
@@ -313,8 +356,8 @@ impl<'a> Oracle<'a> {
     }
 
     /// A tensor's sums, and the sums of their terms' magnitudes.
-    fn sum(&self, tensor: &Wide) -> ([f64; MAX_SUMS], [f64; MAX_SUMS]) {
-        let (cpu, hyper) = (self.rules[tensor.group].cpu_f64(), &self.hyper[tensor.index]);
+    fn sum(&self, tensor: &Wide, hyper: &[f64]) -> ([f64; MAX_SUMS], [f64; MAX_SUMS]) {
+        let cpu = self.rules[tensor.group].cpu_f64();
         let (mut sums, mut magnitudes) = ([0.0; MAX_SUMS], [0.0; MAX_SUMS]);
         if !tensor.takes {
             return (sums, magnitudes);
@@ -340,6 +383,15 @@ impl<'a> Oracle<'a> {
         }
         hyper
     }
+}
+
+/// The factors of a tensor before the step.
+fn factors(rule: &dyn Rule, data: &Data) -> Option<cpu::Factors<f64>> {
+    let mut factors = cpu::Factors::of_shape(rule, &data.shape)?;
+    for ((_, to), (_, from)) in factors.arrays_mut().into_iter().zip(&data.factors) {
+        to.iter_mut().zip(from).for_each(|(to, from)| *to = f64::from(*from));
+    }
+    Some(factors)
 }
 
 /// Shifts the values by a share of the largest of them, if they belong to the changed input. A product of matrices adds numbers of all

@@ -1,8 +1,8 @@
 //! A step to compare, as parameters, gradients and states in f32, and the outcome of the step.
 
 use crate::gpu::build::builder::Builder;
-use crate::optim::procedure::probes;
-use crate::optim::rule::same_rule;
+use crate::optim::procedure::{self, probes};
+use crate::optim::rule::{matrix_shape, same_rule, sample_shape};
 use crate::optim::{Rule, Scalar};
 use crate::options::random::{draw, unit};
 use crate::options::storage::blockwise::BLOCK;
@@ -22,12 +22,16 @@ const GRAD_RANGE: (f64, f64) = (1e-7, 3.0);
 pub struct Data {
     /// The index of its group.
     pub group: usize,
+    /// Its shape.
+    pub shape: Vec<usize>,
     /// Its parameters.
     pub param: Vec<f32>,
     /// Its gradients.
     pub grad: Vec<f32>,
-    /// Its states in the rule's order; `None` for a state that the settings do not keep.
+    /// Its states in the rule's order; `None` for a state that the settings do not keep, or that the tensor keeps as factors.
     pub states: Vec<Option<Vec<f32>>>,
+    /// The factors of its matrices, by name; empty where the tensor keeps none.
+    pub factors: Vec<(&'static str, Vec<f32>)>,
     /// The numbers that the rule keeps once per tensor.
     pub progress: Vec<f32>,
     /// Its step count before this step, where tensors have step counts of their own.
@@ -53,13 +57,25 @@ pub struct Problem {
     pub storage: Storage,
 }
 
+impl Data {
+    /// The count of numbers that a comparison of the tensor takes: its elements, its states and factors, its progress and its step count.
+    #[must_use]
+    pub fn numbers(&self) -> usize {
+        let states = self.states.iter().flatten().chain(self.factors.iter().map(|(_, factor)| factor));
+        let arrays = self.param.len() + states.map(Vec::len).sum::<usize>();
+        arrays + self.progress.len() + usize::from(self.steps.is_some())
+    }
+}
+
 /// A tensor after a step.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Moved {
     /// Its parameters.
     pub param: Vec<f32>,
-    /// Its states in the rule's order; `None` for a state that the settings do not keep.
+    /// Its states in the rule's order; `None` for a state that the settings do not keep, or that the tensor keeps as factors.
     pub states: Vec<Option<Vec<f32>>>,
+    /// The factors of its matrices, by name; empty where the tensor keeps none.
+    pub factors: Vec<(&'static str, Vec<f32>)>,
     /// The numbers that the rule keeps once per tensor.
     pub progress: Vec<f32>,
     /// Its step count, where tensors have step counts of their own.
@@ -111,7 +127,13 @@ impl Problem {
         seed: u32,
         counts: Option<&[u32]>,
     ) -> Result<Self> {
-        let mut builder = builder(&groups, tensors.iter().copied())?;
+        let shape = |(i, &(group, n)): (usize, &(usize, usize))| {
+            let rule = groups.get(group).ok_or_else(|| Error::Usage(format!("tensor {i} has no group {group}")))?;
+            Ok(shape(rule.as_ref(), i, n))
+        };
+        let shapes = tensors.iter().enumerate().map(shape).collect::<Result<Vec<_>>>()?;
+        let groups_of = tensors.iter().map(|(group, _)| *group);
+        let mut builder = builder(&groups, groups_of.zip(shapes.iter().map(Vec::as_slice)))?;
         let mut oracle = builder.partial_steps(counts.is_some()).build_cpu::<f64>()?;
         let random = |range, t: u64| -> Vec<Vec<f64>> {
             let one = |(i, &(_, n)): (usize, &(usize, usize))| {
@@ -141,11 +163,14 @@ impl Problem {
         let names = state_names(&groups);
         let params = random(PARAM_RANGE, WARM_UP + 1).into_iter();
         let grads = random(GRAD_RANGE, WARM_UP + 2).into_iter();
-        let data = params.zip(grads).zip(tensors).enumerate().map(|(i, ((param, grad), &(group, _)))| Data {
+        let inputs = params.zip(grads).zip(tensors).zip(shapes);
+        let data = inputs.enumerate().map(|(i, (((param, grad), &(group, _)), shape))| Data {
             group,
+            shape,
             param: narrow(param),
             grad: narrow(grad),
             states: names.iter().map(|name| kept(&oracle, i, name).map(|s| narrow(s.to_vec()))).collect(),
+            factors: factors(&oracle, i).map(|(name, values)| (name, narrow(values.to_vec()))).collect(),
             progress: narrow(oracle.parts[0].tensors[i].progress.clone()),
             steps: counts.map(|counts| counts[i]),
             takes: counts.is_none() || i % 3 != 2,
@@ -186,9 +211,11 @@ impl Problem {
     pub fn next(&self, outcome: Outcome) -> Self {
         let follow = |(data, moved): (&Data, Moved)| Data {
             group: data.group,
+            shape: data.shape.clone(),
             param: moved.param,
             grad: data.grad.clone(),
             states: moved.states,
+            factors: moved.factors,
             progress: moved.progress,
             steps: moved.steps,
             takes: data.takes,
@@ -227,7 +254,7 @@ impl Problem {
     }
 
     fn builder(&self) -> Result<Builder> {
-        let mut builder = builder(&self.groups, self.tensors.iter().map(|data| (data.group, data.param.len())))?;
+        let mut builder = builder(&self.groups, self.tensors.iter().map(|data| (data.group, data.shape.as_slice())))?;
         builder.storage(self.storage.clone()).partial_steps(self.is_partial());
         Ok(builder)
     }
@@ -293,6 +320,9 @@ impl Problem {
                     optimizer.write_state(tensor, name, state)?;
                 }
             }
+            for (name, factor) in data.factors.iter().filter(|_| self.applied > 0) {
+                optimizer.write_state(tensor, name, factor)?;
+            }
         }
         Ok(())
     }
@@ -302,9 +332,8 @@ impl Problem {
     /// # Errors
     /// The groups have different optimizers.
     pub fn step_cpu(&self) -> Result<Outcome> {
-        let sizes = self.tensors.iter().map(|t| (t.group, t.param.len()));
         let partial = self.is_partial();
-        let mut optimizer = builder(&self.groups, sizes)?.partial_steps(partial).build_cpu::<f32>()?;
+        let mut optimizer = self.builder()?.storage(Storage::default()).build_cpu::<f32>()?;
         optimizer.set_step_count(u64::from(self.applied));
         for (i, data) in self.tensors.iter().enumerate() {
             let part = &mut optimizer.parts[0];
@@ -323,6 +352,9 @@ impl Problem {
                     to.copy_from_slice(from);
                 }
             }
+            for (name, factor) in &data.factors {
+                optimizer.state_mut(optimizer.spec.tensor_handle(i), name)?.copy_from_slice(factor);
+            }
         }
         let mut params: Vec<Vec<f32>> = self.tensors.iter().map(|t| t.param.clone()).collect();
         let grads: Vec<&[f32]> = self.tensors.iter().map(|t| t.grad.as_slice()).collect();
@@ -336,6 +368,7 @@ impl Problem {
         let moved = |(i, param)| Moved {
             param,
             states: states(i),
+            factors: factors(&optimizer, i).map(|(name, values)| (name, values.to_vec())).collect(),
             progress: optimizer.parts[0].tensors[i].progress.clone(),
             steps: partial.then_some(optimizer.parts[0].tensors[i].steps as u32),
         };
@@ -347,7 +380,7 @@ impl Problem {
 }
 
 impl Moved {
-    /// Reads the parameters, the states with these names, the progress and the step count back. Every read is under way when the call returns:
+    /// Reads the parameters, the states with these names, the factors, the progress and the step count back. Every read is under way when the call returns:
     /// a page waits a turn of its event loop for each that is not.
     pub(super) fn of(
         optimizer: &Optimizer,
@@ -355,10 +388,13 @@ impl Moved {
         names: &[&'static str],
     ) -> Result<impl Future<Output = Result<Self>> + use<>> {
         let group = optimizer.spec.tensor_info(tensor)?.group;
-        let made = optimizer.spec.groups[group].rule.states().into_iter().filter(|state| state.scratch);
+        let rule = &optimizer.spec.groups[group].rule;
+        let made = rule.states().into_iter().filter(|state| state.scratch);
         let there: Vec<_> = optimizer.state_names(tensor)?.into_iter().chain(made.map(|state| state.name)).collect();
         let read = |name: &&'static str| there.contains(name).then(|| optimizer.read_state(tensor, name));
         let reads: Vec<_> = names.iter().map(read).collect();
+        let of_factors = factor_names(rule.as_ref()).filter(|name| there.contains(name));
+        let factor_reads: Vec<_> = of_factors.map(|name| (name, optimizer.read_state(tensor, name))).collect();
         let steps = optimizer.spec.around.partial.then(|| optimizer.read_tensor_step_count(tensor));
         let (param, progress) = (optimizer.read_param(tensor), optimizer.read_progress(tensor));
         Ok(async move {
@@ -369,11 +405,15 @@ impl Moved {
                     None => None,
                 });
             }
+            let mut factors = Vec::with_capacity(factor_reads.len());
+            for (name, read) in factor_reads {
+                factors.push((name, read.await?));
+            }
             let steps = match steps {
                 Some(steps) => Some(steps.await? as u32),
                 None => None,
             };
-            Ok(Self { param: param.await?, states, progress: progress.await?, steps })
+            Ok(Self { param: param.await?, states, factors, progress: progress.await?, steps })
         })
     }
 }
@@ -433,8 +473,14 @@ pub(super) fn state_names(groups: &[Box<dyn Rule>]) -> Vec<&'static str> {
     groups.first().map_or_else(Vec::new, |rule| rule.states().iter().map(|s| s.name).collect())
 }
 
-/// A builder with these groups, and with tensors as (group, elements).
-fn builder(groups: &[Box<dyn Rule>], tensors: impl Iterator<Item = (usize, usize)>) -> Result<Builder> {
+/// The shape of the tensor with this index and as many elements. A rule that keeps the factors of matrices has matrices and vectors.
+fn shape(rule: &dyn Rule, index: usize, elements: usize) -> Vec<usize> {
+    let is_matrix = index % 3 < 2 && factor_names(rule).next().is_some();
+    if is_matrix { matrix_shape(elements).to_vec() } else { sample_shape(rule, elements) }
+}
+
+/// A builder with these groups, and with tensors as (group, shape).
+fn builder<'a>(groups: &[Box<dyn Rule>], tensors: impl Iterator<Item = (usize, &'a [usize])>) -> Result<Builder> {
     let mut groups = groups.iter();
     let first = groups.next().ok_or_else(|| Error::Usage("a problem needs a group".to_owned()))?;
     if let Some(other) = groups.clone().find(|other| !same_rule(other.as_ref(), first.as_ref())) {
@@ -447,8 +493,8 @@ fn builder(groups: &[Box<dyn Rule>], tensors: impl Iterator<Item = (usize, usize
     builder.undamped_steps(true);
     let mut handles = vec![Group::DEFAULT];
     handles.extend(groups.enumerate().map(|(i, rule)| builder.group(format!("group {}", i + 1), rule.clone())));
-    for (i, (group, elements)) in tensors.enumerate() {
-        builder.tensor(handles[group], format!("tensor {i}"), &builder.sample_shape(handles[group], elements));
+    for (i, (group, shape)) in tensors.enumerate() {
+        builder.tensor(handles[group], format!("tensor {i}"), shape);
     }
     Ok(builder)
 }
@@ -456,6 +502,17 @@ fn builder(groups: &[Box<dyn Rule>], tensors: impl Iterator<Item = (usize, usize
 /// A state, if the settings keep it.
 fn kept<'a, F: cpu::Number>(optimizer: &'a cpu::Optimizer<F>, tensor: usize, name: &str) -> Option<&'a [F]> {
     optimizer.state(optimizer.spec.tensor_handle(tensor), name).ok()
+}
+
+/// The names of the factors that the matrices of a rule keep.
+fn factor_names(rule: &dyn Rule) -> impl Iterator<Item = &'static str> + use<> {
+    let spec = procedure::factors(&rule.procedure());
+    spec.into_iter().flat_map(|spec| [spec.rows, spec.columns])
+}
+
+/// The factors of a tensor's matrices.
+fn factors<F: cpu::Number>(optimizer: &cpu::Optimizer<F>, tensor: usize) -> impl Iterator<Item = (&'static str, &[F])> {
+    optimizer.parts[0].tensors[tensor].factors.iter().flat_map(cpu::Factors::arrays)
 }
 
 /// Numbers of both signs whose logarithm is uniform in the range.

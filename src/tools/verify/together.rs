@@ -72,11 +72,7 @@ impl Together {
                 groups.map(|(i, rule)| builder.group(format!("group {i} of rule {number}"), rule.clone())).collect();
             let tensors = problem.tensors.iter().enumerate();
             let tensors = tensors.map(|(i, data)| {
-                builder.tensor(
-                    groups[data.group],
-                    format!("tensor {i} of rule {number}"),
-                    &builder.sample_shape(groups[data.group], data.param.len()),
-                )
+                builder.tensor(groups[data.group], format!("tensor {i} of rule {number}"), &data.shape)
             });
             of_problems.push((groups[0], tensors.collect()));
         }

@@ -72,13 +72,7 @@ fn build(
     let mut builder = Optimizer::builder(problem.groups[0].clone());
     for (t, data) in problem.tensors.iter().enumerate() {
         let (param, grad) = (pages.slice(&pages.params[t]), pages.slice(&pages.grads[t]));
-        let tensor = builder.bind(
-            Group::DEFAULT,
-            format!("tensor {t}"),
-            &builder.sample_shape(Group::DEFAULT, data.param.len()),
-            param,
-            grad,
-        );
+        let tensor = builder.bind(Group::DEFAULT, format!("tensor {t}"), &data.shape, param, grad);
         builder.tensor_storage(tensor, stored(t));
     }
     change(&mut builder);
@@ -88,11 +82,7 @@ fn build(
 fn owned(problem: &Problem, stored: impl Fn(usize) -> Storage) -> Bits {
     let mut builder = Optimizer::builder(problem.groups[0].clone());
     for (t, data) in problem.tensors.iter().enumerate() {
-        let tensor = builder.tensor(
-            Group::DEFAULT,
-            format!("tensor {t}"),
-            &builder.sample_shape(Group::DEFAULT, data.param.len()),
-        );
+        let tensor = builder.tensor(Group::DEFAULT, format!("tensor {t}"), &data.shape);
         builder.tensor_storage(tensor, stored(t));
     }
     steps(gpu(), builder.build(&gpu().device, &gpu().queue).unwrap(), problem, 2)

@@ -19,9 +19,7 @@ fn builder(problem: &Problem) -> (Builder, Vec<Tensor>) {
     builder.undamped_steps(true);
     builder.storage(problem.storage.clone());
     let tensors = problem.tensors.iter().enumerate();
-    let tensors = tensors.map(|(t, data)| {
-        builder.tensor(Group::DEFAULT, format!("tensor {t}"), &builder.sample_shape(Group::DEFAULT, data.param.len()))
-    });
+    let tensors = tensors.map(|(t, data)| builder.tensor(Group::DEFAULT, format!("tensor {t}"), &data.shape));
     let tensors = tensors.collect();
     (builder, tensors)
 }
@@ -153,13 +151,7 @@ fn of_the_callers_buffers_and_of_rebound_gradients() {
             let mut builder = Optimizer::builder(problem.groups[0].clone());
             builder.storage(storage.clone()).dynamic_gradients(moving);
             for (t, (data, (param, grad))) in problem.tensors.iter().zip(&slices).enumerate() {
-                builder.bind(
-                    Group::DEFAULT,
-                    format!("tensor {t}"),
-                    &builder.sample_shape(Group::DEFAULT, data.param.len()),
-                    *param,
-                    *grad,
-                );
+                builder.bind(Group::DEFAULT, format!("tensor {t}"), &data.shape, *param, *grad);
             }
             let optimizer = builder.build(&gpu().device, &gpu().queue).unwrap();
             same_bits(&format!("{form}, moving: {moving}"), &expected, &steps(gpu(), optimizer, &problem, 2));
