@@ -42,7 +42,8 @@ pub(crate) fn same(what: &str, a: &Outcome, b: &Outcome) {
     for (tensor, (a, b)) in a.tensors.iter().zip(&b.tensors).enumerate() {
         let arrays = |t: &Moved| -> Vec<Vec<u32>> {
             let bits = |x: &Vec<f32>| x.iter().map(|x| x.to_bits()).collect();
-            std::iter::once(&t.param).chain(t.states.iter().flatten()).map(bits).collect()
+            let factors = t.factors.iter().map(|(_, factor)| factor);
+            std::iter::once(&t.param).chain(t.states.iter().flatten()).chain(factors).map(bits).collect()
         };
         for (array, (a, b)) in arrays(a).into_iter().zip(arrays(b)).enumerate() {
             assert_eq!(a.len(), b.len(), "{what}");

@@ -150,6 +150,7 @@ fn ignore<T>(_: T) {}
 const CALLS: &[Call] = &[
     call("step", Kind::Plain, BOTH, |s, e| s.optimizer.step(e)),
     call("step_with_grads", Kind::Dynamic, BOTH, |s, e| s.optimizer.step_with_grads(e, [(s.w, s.grads.slice(..))])),
+    call("step_with_timestamps", Kind::Plain, BOTH, |s, e| s.optimizer.step_with_timestamps(e, [None, None, None])),
     call("record_sums", Kind::ScheduleFree, BOTH, |s, e| s.optimizer.record_sums(e)),
     call("record_next_sums", Kind::TwoRounds, BOTH, |s, e| {
         s.optimizer.record_sums(e).and(s.optimizer.record_next_sums(e))
@@ -295,6 +296,7 @@ const DESCRIBE: &[&str] = &[
     "param",
     "grad",
     "dispatches",
+    "step_stages",
     "accumulate_dispatches",
     "totals",
     "sum_rounds",

@@ -22,6 +22,7 @@ mod rebind;
 mod recording;
 mod schedule_free_mutants;
 mod sensitivity;
+mod stages;
 mod storage;
 mod sums;
 mod torch_mutants;

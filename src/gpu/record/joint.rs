@@ -67,25 +67,33 @@ impl Optimizer {
         Ok(Call { slots, dynamic: Vec::new() })
     }
 
-    /// Records a step, in one pass.
-    pub(crate) fn record(&self, encoder: &mut wgpu::CommandEncoder, call: &Call) {
-        let mut pass = self.begin_pass(encoder);
-        self.decide(&mut pass, call);
-        self.update(&mut pass, call, None);
+    /// Records the sums of a round of every step. After those of the first round, parts exchange norms and counts.
+    pub(crate) fn sum_round(&self, pass: &mut wgpu::ComputePass<'_>, call: &Call, round: usize) {
+        let exchange = self.exchange.as_ref().filter(|_| round == 0);
+        for (number, part) in self.parts_with(round) {
+            let (slot, dynamic) = call.of(number);
+            match exchange {
+                Some(_) => part.sum(pass, round, slot, dynamic),
+                None => part.contribute(pass, round, slot, dynamic),
+            }
+        }
+        exchange.iter().for_each(|exchange| exchange.record(pass));
     }
 
-    /// Records the sums that every step makes, and the decisions from them.
-    pub(crate) fn decide(&self, pass: &mut wgpu::ComputePass<'_>, call: &Call) {
-        let parts = || self.parts.iter().enumerate().map(|(number, part)| (part, call.of(number)));
-        let Some(exchange) = &self.exchange else {
-            return parts().for_each(|(part, (slot, dynamic))| part.decide(pass, slot, dynamic));
-        };
-        parts().for_each(|(part, (slot, dynamic))| part.sum(pass, 0, slot, dynamic));
-        exchange.record(pass);
-        parts().for_each(|(part, (slot, dynamic))| {
-            part.conclude(pass, 0, slot);
-            part.decide_later(pass, slot, dynamic);
-        });
+    /// Records the decisions from the sums of a round.
+    pub(crate) fn decide_round(&self, pass: &mut wgpu::ComputePass<'_>, call: &Call, round: usize) {
+        for (number, part) in self.parts_with(round) {
+            let (slot, _) = call.of(number);
+            match &self.exchange {
+                Some(_) if round == 0 => part.conclude(pass, round, slot),
+                _ => part.finalize(pass, round, slot),
+            }
+        }
+    }
+
+    /// The parts whose steps have a round of this number.
+    fn parts_with(&self, round: usize) -> impl Iterator<Item = (usize, &Part)> {
+        self.parts.iter().enumerate().filter(move |(_, part)| part.kernels.main_rounds > round)
     }
 
     /// Records the updates of all parts, or of all but one.
@@ -205,7 +213,16 @@ impl Optimizer {
         }
     }
 
-    fn begin_pass<'e>(&self, encoder: &'e mut wgpu::CommandEncoder) -> wgpu::ComputePass<'e> {
+    pub(crate) fn begin_pass<'e>(&self, encoder: &'e mut wgpu::CommandEncoder) -> wgpu::ComputePass<'e> {
         self.parts[0].begin_pass(encoder)
+    }
+
+    /// Begins a pass that writes these timestamps.
+    pub(crate) fn begin_timed_pass<'e>(
+        &self,
+        encoder: &'e mut wgpu::CommandEncoder,
+        timestamps: Option<wgpu::ComputePassTimestampWrites<'_>>,
+    ) -> wgpu::ComputePass<'e> {
+        self.parts[0].begin_timed_pass(encoder, timestamps)
     }
 }

@@ -7,4 +7,5 @@ pub(crate) mod joint;
 pub(crate) mod mode;
 pub(crate) mod probed;
 pub(crate) mod rows;
+pub(crate) mod stages;
 pub(crate) mod step;

@@ -69,29 +69,17 @@ impl Part {
     }
 
     pub(crate) fn begin_pass<'e>(&self, encoder: &'e mut wgpu::CommandEncoder) -> wgpu::ComputePass<'e> {
-        encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
-            label: Some(&self.context.label),
-            timestamp_writes: None,
-        })
+        self.begin_timed_pass(encoder, None)
     }
 
-    /// Records the rounds of sums that every step makes, and the decisions from them.
-    pub(crate) fn decide(&self, pass: &mut wgpu::ComputePass<'_>, slot: &Slot, dynamic: Option<&DynamicGradients>) {
-        for number in 0..self.kernels.main_rounds {
-            self.round(pass, number, slot, dynamic);
-        }
-    }
-
-    /// Records the rounds of sums after the first, and the decisions from them.
-    pub(crate) fn decide_later(
+    /// Begins a pass that writes these timestamps.
+    pub(crate) fn begin_timed_pass<'e>(
         &self,
-        pass: &mut wgpu::ComputePass<'_>,
-        slot: &Slot,
-        dynamic: Option<&DynamicGradients>,
-    ) {
-        for number in 1..self.kernels.main_rounds {
-            self.round(pass, number, slot, dynamic);
-        }
+        encoder: &'e mut wgpu::CommandEncoder,
+        timestamp_writes: Option<wgpu::ComputePassTimestampWrites<'_>>,
+    ) -> wgpu::ComputePass<'e> {
+        let label = Some(self.context.label.as_str());
+        encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label, timestamp_writes })
     }
 
     /// Records the sums of a round and the decision from them.
@@ -103,7 +91,12 @@ impl Part {
         dynamic: Option<&DynamicGradients>,
     ) {
         self.contribute(pass, number, slot, dynamic);
-        self.kernels.rounds[number].finish(pass, &self.kernels.rounds[number].finalize, slot);
+        self.finalize(pass, number, slot);
+    }
+
+    /// Records the decision from the sums of a round.
+    pub(crate) fn finalize(&self, pass: &mut wgpu::ComputePass<'_>, round: usize, slot: &Slot) {
+        self.kernels.rounds[round].finish(pass, &self.kernels.rounds[round].finalize, slot);
     }
 
     pub(crate) fn update(&self, pass: &mut wgpu::ComputePass<'_>, slot: &Slot, dynamic: Option<&DynamicGradients>) {
@@ -128,7 +121,7 @@ impl Part {
     }
 
     /// Records the sums of spans of a round. The factors of matrices move before the sums of the rule, which need them.
-    fn contribute(
+    pub(crate) fn contribute(
         &self,
         pass: &mut wgpu::ComputePass<'_>,
         round: usize,
