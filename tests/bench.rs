@@ -142,11 +142,22 @@ fn both_backends_are_measured() {
     for m in &results {
         assert!(m.samples >= 5 && m.min_s > 0.0 && m.min_s <= m.median_s, "{m:?}");
         assert!(m.copy_gb_per_s > 0.0 && m.stream_gb_per_s > 0.0 && m.share_of_stream().is_finite(), "{m:?}");
+        assert!(m.spread.is_some_and(|spread| spread >= 0.0), "{m:?}");
+        let has_clock =
+            m.backend == BackendKind::Gpu && gpu.device.features().contains(wgpu::Features::TIMESTAMP_QUERY);
+        assert_eq!(m.gpu.is_some(), has_clock, "{m:?}");
+        if let Some(gpu) = &m.gpu {
+            let stages: Vec<_> = gpu.gpu_stages.iter().map(|stage| stage.stage.as_str()).collect();
+            let expected = if m.optimizer == "adamw" { &["update"][..] } else { &["statistics", "finalize", "update"] };
+            assert_eq!(stages, expected);
+            assert!(gpu.gpu_min_s > 0.0 && gpu.gpu_min_s <= gpu.gpu_median_s && gpu.gpu_spread >= 0.0, "{gpu:?}");
+            assert!(gpu.gpu_stages.iter().all(|stage| stage.median_s > 0.0 && stage.median_s.is_finite()), "{gpu:?}");
+        }
         let bytes = m.bytes_per_element * 15_000.0;
         assert!((m.gb_per_s - bytes / m.median_s / 1e9).abs() < 1e-9 * m.gb_per_s, "{m:?}");
     }
     let fields = "optimizer backend adapter storage tensors elements samples median_s min_s bytes_per_element gb_per_s \
-                  copy_gb_per_s stream_gb_per_s dispatches record_s with";
+                  copy_gb_per_s stream_gb_per_s dispatches record_s with spread";
     let json = serde_json::to_value(&results[3]).expect("plain data");
     let names: Vec<_> = json.as_object().expect("an object").keys().map(String::as_str).collect();
     assert_eq!(names, fields.split_whitespace().collect::<Vec<_>>());
@@ -238,6 +249,8 @@ fn measurement() -> Measurement {
         stream_gb_per_s: 10.0,
         dispatches: Some(1),
         record_s: Some(1e-6),
+        spread: None,
+        gpu: None,
     }
 }
 

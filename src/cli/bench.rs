@@ -22,7 +22,11 @@ use super::{PASSED, PAST, help};
 ///
 /// Each GB/s is the bytes that the rule must move divided by the median time. The copy reads one array and writes one; the stream kernel
 /// reads four arrays and writes three, as AdamW does. `of copy` and `of stream` are the step's GB/s divided by those of the copy and of
-/// the stream kernel. The three are measured in turn, so that a noisy machine slows them alike.
+/// the stream kernel. The three are measured in turn, so that a noisy machine slows them alike. `spread` is the range of the middle four
+/// fifths of the times, as a share of the median.
+///
+/// The first times are from submit to completion. `gpu ms`, with its own `of copy`, is the median by the GPU's own clock, where the device
+/// writes timestamps: from the begin of the step's first pass to the end of its last. --json also has the time of each stage.
 #[derive(Args, Debug)]
 #[command(after_long_help = after_help())]
 pub(super) struct Options {
@@ -263,7 +267,7 @@ fn title(plan: &Plan, gpu: Option<&Gpu>, out: &Output) -> Result<(), Failure> {
 /// Prints the heads of the columns that [`line`] prints.
 pub(super) fn head(out: &Output) -> Result<(), Failure> {
     out.text(format_args!(
-        "{:<10} {:<15} {:<18} {:<7} {:>20}  {:>10} {:>10}  {:>7} {:>7} {:>8} {:>9}  dispatches",
+        "{:<10} {:<15} {:<18} {:<7} {:>20}  {:>10} {:>10} {:>7}  {:>7} {:>7} {:>8} {:>9}  {:>10} {:>8}  dispatches",
         "optimizer",
         "with",
         "storage",
@@ -271,10 +275,13 @@ pub(super) fn head(out: &Output) -> Result<(), Failure> {
         "tensors × elements",
         "median ms",
         "least ms",
+        "spread",
         "bytes",
         "GB/s",
         "of copy",
-        "of stream"
+        "of stream",
+        "gpu ms",
+        "of copy"
     ))
 }
 
@@ -282,14 +289,19 @@ pub(super) fn head(out: &Output) -> Result<(), Failure> {
 pub(super) fn line(m: &Measurement, out: &Output) -> Result<(), Failure> {
     out.json(m)?;
     let size = m.size();
+    let by_gpu = m.gpu.as_ref().map_or_else(
+        || format!("{:>10} {:>8}", "-", "-"),
+        |gpu| format!("{:>10.3} {:>8.2}", 1e3 * gpu.gpu_median_s, gpu.gpu_of_copy),
+    );
     out.text(format_args!(
-        "{:<10} {:<15} {:<18} {:<7} {size:>20}  {:>10.3} {:>10.3}  {:>7.2} {:>7.1} {:>8.2} {:>9.2}  {}",
+        "{:<10} {:<15} {:<18} {:<7} {size:>20}  {:>10.3} {:>10.3} {:>7.2}  {:>7.2} {:>7.1} {:>8.2} {:>9.2}  {by_gpu}  {}",
         m.optimizer,
         m.with.to_string(),
         m.storage,
         m.backend.to_string(),
         1e3 * m.median_s,
         1e3 * m.min_s,
+        m.spread.unwrap_or(f64::NAN),
         m.bytes_per_element,
         m.gb_per_s,
         m.gb_per_s / m.copy_gb_per_s,

@@ -67,7 +67,7 @@ fn check_built(wanted: wgpu::Backends, built: wgpu::Backends) -> Result<()> {
 pub struct Gpu {
     /// The adapter.
     pub info: wgpu::AdapterInfo,
-    /// The device, with the adapter's limits and without optional features.
+    /// The device, with the adapter's limits and of the optional features only timestamps, if the adapter has them.
     pub device: wgpu::Device,
     /// The device's queue.
     pub queue: wgpu::Queue,
@@ -191,7 +191,12 @@ impl Gpu {
     /// # Errors
     /// The adapter gives no device with these limits.
     pub async fn with_limits(adapter: &wgpu::Adapter, required_limits: wgpu::Limits) -> Result<Self> {
-        let descriptor = wgpu::DeviceDescriptor { label: Some("wgpu-optim"), required_limits, ..Default::default() };
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("wgpu-optim"),
+            required_features: adapter.features() & wgpu::Features::TIMESTAMP_QUERY,
+            required_limits,
+            ..Default::default()
+        };
         let info = adapter.get_info();
         let opened = adapter.request_device(&descriptor).await;
         let (device, queue) = opened.map_err(|e| Error::Wgpu(format!("{}: {e}", info.name)))?;

@@ -5,7 +5,7 @@ use web_time::Instant;
 
 use crate::Result;
 use crate::cpu::Optimizer;
-use crate::tools::bench::sampling::{Subject, Turn, interleave};
+use crate::tools::bench::sampling::{Sample, Subject, Turn, interleave};
 use crate::tools::bench::{BackendKind, Feature, GRAD, Measured, Measurement, PARAM, Place, Plan, check_memory};
 use crate::tools::report;
 
@@ -17,7 +17,13 @@ pub(super) async fn measure(plan: &Plan, of: Measured<'_>) -> Result<Measurement
     let total = of.size.total()?;
     check_memory(of.size, of.bytes_needed(total)?)?;
     let sampled = interleave(&mut Steps::new(of)?, plan.seconds, plan.samples).await?;
-    let place = Place { backend: BackendKind::Cpu, adapter: report::cpu_name(), dispatches: None, record_s: None };
+    let place = Place {
+        backend: BackendKind::Cpu,
+        adapter: report::cpu_name(),
+        dispatches: None,
+        record_s: None,
+        stages: Vec::new(),
+    };
     Measurement::new(of, &sampled, place)
 }
 
@@ -46,12 +52,13 @@ impl Steps {
 }
 
 impl Subject for Steps {
-    async fn sample(&mut self, turn: Turn) -> Result<f64> {
-        match turn {
-            Turn::Copy => Ok(self.copy()),
-            Turn::Stream => Ok(self.stream()),
-            Turn::Step => self.step(),
-        }
+    async fn sample(&mut self, turn: Turn) -> Result<Sample> {
+        let wall = match turn {
+            Turn::Copy => self.copy(),
+            Turn::Stream => self.stream(),
+            Turn::Step => self.step()?,
+        };
+        Ok(Sample { wall, gpu: None })
     }
 }
 

@@ -3,9 +3,10 @@
 use web_time::Instant;
 
 use crate::tools::adapter::{Gpu, is_hardware};
-use crate::tools::bench::sampling::{Subject, Turn, interleave};
+use crate::tools::bench::clock::Clock;
+use crate::tools::bench::sampling::{Sample, Subject, Times, Turn, interleave};
 use crate::tools::bench::{
-    BackendKind, Feature, GRAD, Measured, Measurement, PARAM, Place, Plan, STREAM_ARRAYS, check_memory,
+    BackendKind, Feature, GRAD, Measured, Measurement, PARAM, Place, Plan, STREAM_ARRAYS, StageTime, check_memory,
 };
 use crate::{Error, Optimizer, Result};
 
@@ -25,13 +26,18 @@ pub(super) async fn measure(plan: &Plan, gpu: &Gpu, of: Measured<'_>) -> Result<
     let kernels = Kernels::new(gpu, total as u64 * 4).await?;
     let optimizer = optimizer(gpu, of).await?;
     let accumulates = of.with.has(Feature::Accumulate);
-    let mut subject = Steps { gpu, optimizer, accumulates, kernels, record_s: f64::INFINITY };
+    let stages = optimizer.step_stages();
+    // A micro-batch writes no timestamps.
+    let clock = Clock::new(gpu, stages.len()).filter(|_| !accumulates);
+    let stages = stages.into_iter().map(|stage| (stage, Vec::new())).collect();
+    let mut subject = Steps { gpu, optimizer, accumulates, kernels, clock, stages, record_s: f64::INFINITY };
     let sampled = interleave(&mut subject, plan.seconds, plan.samples).await?;
     let place = Place {
         backend: BackendKind::Gpu,
         adapter: gpu.info.name.clone(),
         dispatches: Some(subject.dispatches()),
         record_s: Some(subject.record_s),
+        stages: subject.stage_times(),
     };
     subject.destroy();
     Measurement::new(of, &sampled, place)
@@ -56,10 +62,24 @@ struct Steps<'a> {
     optimizer: Optimizer,
     accumulates: bool,
     kernels: Kernels,
+    /// `None`: the device writes no timestamps.
+    clock: Option<Clock>,
+    /// The seconds of each stage of the timed steps.
+    stages: Vec<(&'static str, Vec<f64>)>,
     record_s: f64,
 }
 
 impl Steps<'_> {
+    /// The median seconds of each stage.
+    fn stage_times(&self) -> Vec<StageTime> {
+        let timed = self.stages.iter().filter(|(_, seconds)| !seconds.is_empty());
+        let time = |(stage, seconds): &(&'static str, Vec<f64>)| StageTime {
+            stage: (*stage).to_owned(),
+            median_s: Times::new(seconds.clone()).median(),
+        };
+        timed.map(time).collect()
+    }
+
     fn dispatches(&self) -> usize {
         let micro_batch = if self.accumulates { self.optimizer.accumulate_dispatches() } else { 0 };
         self.optimizer.dispatches() + micro_batch
@@ -77,20 +97,43 @@ impl Steps<'_> {
         Ok(start.elapsed().as_secs_f64())
     }
 
-    async fn dispatch(&self, pipeline: &wgpu::ComputePipeline, group: fn(&Piece) -> &wgpu::BindGroup) -> Result<f64> {
+    async fn dispatch(
+        &self,
+        pipeline: &wgpu::ComputePipeline,
+        group: fn(&Piece) -> &wgpu::BindGroup,
+    ) -> Result<Sample> {
         let mut encoder = self.encoder();
         {
-            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+            let timestamp_writes = self.clock.as_ref().map(|clock| clock.writes(0));
+            let label = Some("bench");
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label, timestamp_writes });
             pass.set_pipeline(pipeline);
             for piece in &self.kernels.pieces {
                 pass.set_bind_group(0, group(piece), &[]);
                 pass.dispatch_workgroups(piece.grid.0, piece.grid.1, 1);
             }
         }
-        self.submit(encoder).await
+        let wall = self.submit(encoder).await?;
+        let Some(clock) = &self.clock else { return Ok(Sample { wall, gpu: None }) };
+        Ok(Sample { wall, gpu: Some(clock.read(self.gpu, 1).await?.whole) })
     }
 
-    async fn step(&mut self) -> Result<f64> {
+    /// A step as a caller records it, and one more with timestamps, which need a pass for each stage.
+    async fn step(&mut self) -> Result<Sample> {
+        let wall = self.plain_step().await?;
+        let Some(clock) = &self.clock else { return Ok(Sample { wall, gpu: None }) };
+        let mut encoder =
+            self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("bench") });
+        self.optimizer.step_with_timestamps(&mut encoder, clock.all_writes())?;
+        self.submit(encoder).await?;
+        let elapsed = clock.read(self.gpu, self.stages.len() as u32).await?;
+        for ((_, seconds), of_stage) in self.stages.iter_mut().zip(elapsed.passes) {
+            seconds.push(of_stage);
+        }
+        Ok(Sample { wall, gpu: Some(elapsed.whole) })
+    }
+
+    async fn plain_step(&mut self) -> Result<f64> {
         let mut encoder = self.encoder();
         let start = Instant::now();
         if self.accumulates {
@@ -109,7 +152,7 @@ impl Steps<'_> {
 }
 
 impl Subject for Steps<'_> {
-    async fn sample(&mut self, turn: Turn) -> Result<f64> {
+    async fn sample(&mut self, turn: Turn) -> Result<Sample> {
         match turn {
             Turn::Copy => self.dispatch(&self.kernels.copy, |piece| &piece.copy).await,
             Turn::Stream => self.dispatch(&self.kernels.stream, |piece| &piece.stream).await,

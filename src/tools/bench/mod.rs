@@ -3,6 +3,7 @@
 //! whether a step is right; this module does not.
 
 mod baseline;
+mod clock;
 mod cpu;
 mod gpu;
 mod recording;
@@ -27,7 +28,7 @@ use crate::options::storage::Storage;
 use crate::tools::adapter::Gpu;
 use crate::tools::report;
 use crate::{Error, Result};
-use sampling::Sampled;
+use sampling::Samples;
 use traffic::{F32, Traffic};
 
 /// Bytes per element that a copy moves: the copy reads one array and writes one.
@@ -188,14 +189,56 @@ pub struct Measurement {
     /// The features that the step had.
     #[serde(default)]
     pub with: With,
+    /// The range of the middle four fifths of the step's times, as a share of the median.
+    #[serde(default)]
+    pub spread: Option<f64>,
+    /// The step by the GPU's own clock; `None` on the CPU, for steps of several micro-batches, and where the device writes no timestamps.
+    #[serde(flatten)]
+    pub gpu: Option<GpuTimes>,
+}
+
+/// The time of a step by the GPU's own clock, from the begin of the first pass to the end of the last. It contains neither the submission
+/// nor the wait for its end. Each stage of the step has a pass of its own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GpuTimes {
+    /// The median time of a step, in seconds.
+    pub gpu_median_s: f64,
+    /// The shortest time of a step, in seconds.
+    pub gpu_min_s: f64,
+    /// The range of the middle four fifths, as a share of the median.
+    pub gpu_spread: f64,
+    /// The step's rate as a share of the copy's, both by this clock.
+    pub gpu_of_copy: f64,
+    /// The step's rate as a share of the stream kernel's, both by this clock.
+    pub gpu_of_stream: f64,
+    /// The stages of a step in their order.
+    pub gpu_stages: Vec<StageTime>,
+}
+
+/// The time of a stage of a step by the GPU's own clock.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StageTime {
+    /// The stage: see [`Optimizer::step_stages`].
+    pub stage: String,
+    /// Its median time, in seconds.
+    pub median_s: f64,
 }
 
 impl Measurement {
-    fn new(measured: Measured<'_>, sampled: &Sampled, place: Place) -> Result<Self> {
+    fn new(measured: Measured<'_>, samples: &Samples, place: Place) -> Result<Self> {
         let Measured { rule, with, storage, size } = measured;
         let elements = size.total()? as f64;
         let rate = |bytes: f64, seconds: f64| bytes * elements / seconds / 1e9;
         let bytes = Traffic::new(rule, storage, size.elements)?.step_with(with);
+        let sampled = &samples.wall;
+        let gpu = samples.gpu.as_ref().map(|gpu| GpuTimes {
+            gpu_median_s: gpu.step.median(),
+            gpu_min_s: gpu.step.min(),
+            gpu_spread: gpu.step.spread(),
+            gpu_of_copy: rate(bytes, gpu.step.median()) / rate(COPY_BYTES, gpu.copy.median()),
+            gpu_of_stream: rate(bytes, gpu.step.median()) / rate(STREAM_BYTES, gpu.stream.median()),
+            gpu_stages: place.stages,
+        });
         Ok(Self {
             optimizer: rule.name().to_owned(),
             backend: place.backend,
@@ -214,6 +257,8 @@ impl Measurement {
             dispatches: place.dispatches,
             record_s: place.record_s,
             with: with.clone(),
+            spread: Some(sampled.step.spread()),
+            gpu,
         })
     }
 
@@ -266,6 +311,8 @@ struct Place {
     adapter: String,
     dispatches: Option<usize>,
     record_s: Option<f64>,
+    /// By the GPU's clock, if it has one.
+    stages: Vec<StageTime>,
 }
 
 /// Takes the measurements of `plan`, and calls `on_result` with each result at once.
@@ -348,7 +395,7 @@ fn check_memory(size: Size, bytes: u64) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::sampling::Times;
+    use super::sampling::{Sampled, Times};
     use super::*;
     use crate::optim::AdamW;
 
@@ -356,14 +403,27 @@ mod tests {
     #[test]
     fn rates_are_those_of_the_medians() {
         let times = |middle: f64| Times::new(vec![middle, 1e-6, 9.0]);
-        let sampled = Sampled { copy: times(0.1), stream: times(0.2), step: times(0.4) };
+        let sampled = || Sampled { copy: times(0.1), stream: times(0.2), step: times(0.4) };
+        let samples = Samples { wall: sampled(), gpu: Some(sampled()) };
         let (rule, size) = (AdamW::default(), Size::new(2, 500_000));
         let measured = Measured { rule: &rule, with: &With::default(), storage: &Storage::default(), size };
-        let place = Place { backend: BackendKind::Cpu, adapter: String::new(), dispatches: None, record_s: None };
-        let m = Measurement::new(measured, &sampled, place).expect("a measurement");
+        let place = Place {
+            backend: BackendKind::Gpu,
+            adapter: String::new(),
+            dispatches: None,
+            record_s: None,
+            stages: Vec::new(),
+        };
+        let m = Measurement::new(measured, &samples, place).expect("a measurement");
         assert_eq!((m.median_s, m.min_s, m.bytes_per_element), (0.4, 1e-6, 28.0));
         for (rate, expected) in [(m.gb_per_s, 0.07), (m.copy_gb_per_s, 0.08), (m.stream_gb_per_s, 0.14)] {
             assert!((rate - expected).abs() < 1e-12, "{m:?}");
         }
+        let gpu = m.gpu.as_ref().expect("a clock");
+        assert_eq!((gpu.gpu_median_s, gpu.gpu_min_s), (0.4, 1e-6));
+        let shares = [(gpu.gpu_of_copy, 0.07 / 0.08), (gpu.gpu_of_stream, 0.5), (m.share_of_stream(), 0.5)];
+        assert!(shares.iter().all(|(share, expected)| (share - expected).abs() < 1e-12), "{gpu:?}");
+        let tenths = Times::new((0..11).map(|x| 1.0 + f64::from(x) / 10.0).collect());
+        assert!((tenths.spread() - 0.8 / 1.5).abs() < 1e-12, "{}", tenths.spread());
     }
 }

@@ -29,13 +29,36 @@ impl Times {
         let n = self.0.len();
         if n == 0 { f64::NAN } else { f64::midpoint(self.0[(n - 1) / 2], self.0[n / 2]) }
     }
+
+    /// The range of the middle four fifths, as a share of the median.
+    pub(super) fn spread(&self) -> f64 {
+        let n = self.0.len();
+        if n == 0 { f64::NAN } else { (self.0[(n - 1) * 9 / 10] - self.0[n / 10]) / self.median() }
+    }
 }
 
-/// The samples of a measurement.
+/// The samples of a measurement by one clock.
 pub(super) struct Sampled {
     pub(super) copy: Times,
     pub(super) stream: Times,
     pub(super) step: Times,
+}
+
+/// The samples of a measurement.
+pub(super) struct Samples {
+    /// From submit to completion.
+    pub(super) wall: Sampled,
+    /// By the GPU's clock, where there is one.
+    pub(super) gpu: Option<Sampled>,
+}
+
+/// One sample.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sample {
+    /// Seconds from submit to completion.
+    pub(super) wall: f64,
+    /// Seconds by the GPU's clock, where there is one.
+    pub(super) gpu: Option<f64>,
 }
 
 /// The three that are measured in turn.
@@ -46,28 +69,33 @@ pub(super) enum Turn {
     Step,
 }
 
-/// A measurement: runs the work of a turn once and returns the seconds that the work took.
+/// A measurement: runs the work of a turn and returns the seconds that the work took.
 pub(super) trait Subject {
-    async fn sample(&mut self, turn: Turn) -> Result<f64>;
+    async fn sample(&mut self, turn: Turn) -> Result<Sample>;
 }
 
 /// Samples copy, stream, step, copy, stream, step … until `seconds` have passed and each has `least` samples.
-pub(super) async fn interleave(subject: &mut impl Subject, seconds: f64, least: usize) -> Result<Sampled> {
+pub(super) async fn interleave(subject: &mut impl Subject, seconds: f64, least: usize) -> Result<Samples> {
     let turns = [Turn::Copy, Turn::Stream, Turn::Step];
     for turn in turns {
         // The first run compiles, touches fresh memory and wakes the device.
         subject.sample(turn).await?;
     }
     let start = Instant::now();
-    let mut times = [const { Vec::new() }; 3];
-    while times[2].len() < least.max(1) || start.elapsed().as_secs_f64() < seconds {
-        for (turn, times) in turns.iter().zip(&mut times) {
+    let mut samples = [const { Vec::new() }; 3];
+    while samples[2].len() < least.max(1) || start.elapsed().as_secs_f64() < seconds {
+        for (turn, samples) in turns.iter().zip(&mut samples) {
             subject.sample(*turn).await?;
             for _ in 0..BURST {
-                times.push(subject.sample(*turn).await?);
+                samples.push(subject.sample(*turn).await?);
             }
         }
     }
-    let [copy, stream, step] = times.map(Times::new);
-    Ok(Sampled { copy, stream, step })
+    let by = |seconds: fn(&Sample) -> f64| {
+        let [copy, stream, step] = samples.each_ref().map(|samples| Times::new(samples.iter().map(seconds).collect()));
+        Sampled { copy, stream, step }
+    };
+    let has_clock = samples.iter().flatten().all(|sample| sample.gpu.is_some());
+    let gpu = has_clock.then(|| by(|sample| sample.gpu.unwrap_or(f64::NAN)));
+    Ok(Samples { wall: by(|sample| sample.wall), gpu })
 }
