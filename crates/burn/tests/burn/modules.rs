@@ -130,6 +130,24 @@ fn frozen_parameters_stay() {
     let after = values(&ours);
     assert_eq!(before[2..4], after[2..4], "the second layer is frozen");
     assert!(difference(&ours, &theirs) < 2e-6);
+    // Frozen later, another layer keeps its values, its states and its step counts, and stays frozen.
+    let group = ParamGroup::from_predicate("third");
+    let (mut paused, mut burns_paused) = (ours.clone().freeze_group(group.clone()), theirs.freeze_group(group.clone()));
+    for step in 5..8 {
+        let (a, b) = (paused.grads(step), burns_paused.grads(step));
+        paused = optim.step(1e-2, paused, a).unwrap();
+        burns_paused = burns.step(1e-2, burns_paused, b);
+    }
+    assert_eq!(values(&paused)[4..], after[4..]);
+    assert!(!paused.third.weight.is_require_grad() && paused.first.weight.is_require_grad());
+    let (mut ours, mut theirs) = (paused.unfreeze_group(group.clone()), burns_paused.unfreeze_group(group));
+    for step in 8..11 {
+        let (a, b) = (ours.grads(step), theirs.grads(step));
+        ours = optim.step(1e-2, ours, a).unwrap();
+        theirs = burns.step(1e-2, theirs, b);
+    }
+    assert!(difference(&ours, &theirs) < 2e-6);
+    assert_ne!(values(&ours)[4..], after[4..]);
     // Thawed, it has gradients of which the optimizer knows nothing: it says what to do.
     let thawed = ours.clone().unfreeze();
     let grads = thawed.grads(5);
@@ -239,6 +257,7 @@ fn another_device_and_another_shape_are_named() {
     other.third = linear(17, 4, &here.device);
     let error = optim.step(1e-2, other, GradientsParams::new()).unwrap_err().to_string();
     assert!(error.contains("third.weight") && error.contains("[17, 4]") && error.contains("[17, 3]"), "{error}");
+    assert!(error.contains("init_again"), "{error}");
     // The optimizer goes on after errors.
     let grads = model.grads(0);
     optim.step(1e-2, model, grads).unwrap();
