@@ -1,8 +1,8 @@
-//! The time of a step of Burn's AdamW and of this crate's, alternating in one run, and the memory of both.
+//! The time of a step of Burn's optimizer and of this crate's, alternating in one run, and the memory of both.
 //!
 //!     cargo run --release -p wgpu-optim-burn --example measure
 //!
-//! The arguments are shapes, `TENSORSxELEMENTS`; without any, the shapes of the README.
+//! The arguments are shapes: `TENSORSxELEMENTS` for AdamW, `TENSORSxROWSxCOLUMNS` for Muon; without any, those of AdamW in the README.
 
 #[path = "common/run.rs"]
 mod run;
@@ -10,36 +10,85 @@ mod run;
 use std::time::Duration;
 
 use burn::module::{Module, Param};
-use burn::optim::GradientsParams;
+use burn::optim::decay::WeightDecayConfig;
+use burn::optim::{GradientsParams, MuonConfig};
+use burn::tensor::wgpu::WgpuSetup;
 use burn::tensor::{Device, Tensor};
-use run::{Run, adamw, median};
-use wgpu_optim_burn::burn;
+use run::{Run, adamw, burns_adamw, median};
+use wgpu_optim::Muon;
+use wgpu_optim_burn::{WgpuOptimizer, burn, wgpu_optim};
 
 type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
-/// Steps before those that count.
-const WARM_UP: usize = 4;
+/// What is measured.
+struct Shape {
+    tensors: usize,
+    /// Rows of each matrix; `None`: the tensors are vectors.
+    rows: Option<usize>,
+    /// Elements of a vector, or of a row.
+    width: usize,
+}
+
+impl std::str::FromStr for Shape {
+    type Err = Box<dyn std::error::Error>;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let numbers = text.split('x').map(str::parse).collect::<Result<Vec<usize>, _>>()?;
+        match numbers[..] {
+            [tensors, width] => Ok(Self { tensors, rows: None, width }),
+            [tensors, rows, width] => Ok(Self { tensors, rows: Some(rows), width }),
+            _ => Err(format!("{text}: a shape is TENSORSxELEMENTS or TENSORSxROWSxCOLUMNS").into()),
+        }
+    }
+}
+
+impl Shape {
+    fn elements(&self) -> usize {
+        self.tensors * self.rows.unwrap_or(1) * self.width
+    }
+
+    /// Steps before those that count, and steps that count.
+    fn steps(&self) -> [usize; 2] {
+        match self.elements() {
+            _ if self.rows.is_some() => [1, 3],
+            5_000_000.. => [4, 21],
+            _ => [4, 41],
+        }
+    }
+}
 
 #[derive(Module, Debug)]
 struct Model {
-    params: Vec<Param<Tensor<1>>>,
+    vectors: Vec<Param<Tensor<1>>>,
+    matrices: Vec<Param<Tensor<2>>>,
 }
 
 impl Model {
-    fn new(tensors: usize, elements: usize, device: &Device) -> Self {
-        let param =
-            |i: usize| Param::from_tensor(Tensor::full([elements], 0.1 + i as f32 * 1e-4, device).require_grad());
-        Self { params: (0..tensors).map(param).collect() }
+    fn new(shape: &Shape, device: &Device) -> Self {
+        let value = |i: usize| 0.1 + i as f32 * 1e-4;
+        let vector = |i| Param::from_tensor(Tensor::full([shape.width], value(i), device).require_grad());
+        let mut model = Self { vectors: Vec::new(), matrices: Vec::new() };
+        match shape.rows {
+            None => model.vectors = (0..shape.tensors).map(vector).collect(),
+            Some(rows) => {
+                let matrix = |i| Param::from_tensor(Tensor::full([rows, shape.width], value(i), device).require_grad());
+                model.matrices = (0..shape.tensors).map(matrix).collect();
+            }
+        }
+        model
     }
 
     /// Fresh gradients, as a backward pass leaves them.
     fn grads(&self, step: usize) -> GradientsParams {
-        let mut grads = GradientsParams::new();
-        for (i, param) in self.params.iter().enumerate() {
-            let grad =
-                Tensor::<1>::full(param.shape(), 1e-3 * (i % 7 + step % 5) as f32, &param.device().without_autodiff());
-            grads.register(param.id, grad);
+        fn register<const D: usize>(grads: &mut GradientsParams, params: &[Param<Tensor<D>>], step: usize) {
+            for (i, param) in params.iter().enumerate() {
+                let value = 1e-3 * (1 + i % 7 + step % 5) as f32;
+                grads.register(param.id, Tensor::<D>::full(param.shape(), value, &param.device().without_autodiff()));
+            }
         }
+        let mut grads = GradientsParams::new();
+        register(&mut grads, &self.vectors, step);
+        register(&mut grads, &self.matrices, step);
         grads
     }
 }
@@ -51,11 +100,55 @@ fn held(device: &Device) -> Result<u64> {
 }
 
 /// The first steps. Returns the bytes that Burn holds afterwards.
-fn warm_up(run: &mut Run<Model>, device: &Device) -> Result<u64> {
-    for step in 0..WARM_UP {
+fn warm_up(run: &mut Run<Model>, steps: usize, device: &Device) -> Result<u64> {
+    for step in 0..steps {
         run.step(device, |model| model.grads(step))?;
     }
     held(device)
+}
+
+/// Burn's optimizer for a shape, and this crate's for the model.
+fn optimizers(
+    shape: &Shape,
+    model: &Model,
+    setup: &WgpuSetup,
+) -> Result<(burn::optim::ModuleOptimizer, WgpuOptimizer)> {
+    if shape.rows.is_none() {
+        return Ok((burns_adamw(), adamw(model, setup)?));
+    }
+    let burns = MuonConfig::new().with_weight_decay(Some(WeightDecayConfig::new(0.1))).init();
+    Ok((burns, WgpuOptimizer::new(Muon::default()).with_setup(setup).init(model)?))
+}
+
+fn measure(text: &str, device: &Device, setup: &WgpuSetup) -> Result<()> {
+    let shape: Shape = text.parse()?;
+    let [before, counted] = shape.steps();
+    let model = Model::new(&shape, device);
+    let (burns, optim) = optimizers(&shape, &model, setup)?;
+    drop(model);
+    let owned = optim.engine().memory_usage().owned();
+    let nothing = held(device)?;
+    let mut burns = Run::burn(Model::new(&shape, device), burns);
+    let with_burns = warm_up(&mut burns, before, device)?;
+    let mut ours = Run::here(Model::new(&shape, device), optim);
+    let with_both = warm_up(&mut ours, before, device)?;
+    let mut runs = [burns, ours];
+    let mut times: [[Vec<Duration>; 2]; 2] = Default::default();
+    for step in 0..counted {
+        for (run, times) in runs.iter_mut().zip(&mut times) {
+            let took = run.step(device, |model| model.grads(step))?;
+            times.iter_mut().zip(took).for_each(|(times, took)| times.push(took));
+        }
+    }
+    let [[burns_host, burns], [our_host, ours]] = times.map(|times| times.map(|mut times| median(&mut times)));
+    let per_param = |bytes: u64| bytes as f64 / shape.elements() as f64;
+    println!(
+        "{text:>12} {burns:>9.2} {ours:>9.2} {:>6.1} {burns_host:>9.2} {our_host:>9.2} {:>13.2} {:>13.2}",
+        burns / ours,
+        per_param(with_burns - nothing),
+        per_param(with_both - with_burns + owned)
+    );
+    Ok(())
 }
 
 fn main() -> Result<()> {
@@ -70,33 +163,5 @@ fn main() -> Result<()> {
         "{:>12} {:>9} {:>9} {:>6} {:>9} {:>9} {:>13} {:>13}",
         "", "Burn, ms", "here, ms", "ratio", "host: ms", "host: ms", "Burn, B/param", "here, B/param"
     );
-    for shape in shapes {
-        let (tensors, elements) = shape.split_once('x').ok_or("a shape is TENSORSxELEMENTS")?;
-        let (tensors, elements) = (tensors.parse()?, elements.parse()?);
-        let nothing = held(&device)?;
-        let mut burns = Run::burn(Model::new(tensors, elements, &device));
-        let with_burns = warm_up(&mut burns, &device)?;
-        let model = Model::new(tensors, elements, &device);
-        let optim = adamw(&model, &setup)?;
-        let owned = optim.engine().memory_usage().owned();
-        let mut ours = Run::here(model, optim);
-        let with_both = warm_up(&mut ours, &device)?;
-        let mut runs = [burns, ours];
-        let mut times: [[Vec<Duration>; 2]; 2] = Default::default();
-        for step in 0..if tensors * elements > 5_000_000 { 21 } else { 41 } {
-            for (run, times) in runs.iter_mut().zip(&mut times) {
-                let took = run.step(&device, |model| model.grads(step))?;
-                times.iter_mut().zip(took).for_each(|(times, took)| times.push(took));
-            }
-        }
-        let [[burns_host, burns], [our_host, ours]] = times.map(|times| times.map(|mut times| median(&mut times)));
-        let per_param = |bytes: u64| bytes as f64 / (tensors * elements) as f64;
-        println!(
-            "{shape:>12} {burns:>9.2} {ours:>9.2} {:>6.1} {burns_host:>9.2} {our_host:>9.2} {:>13.2} {:>13.2}",
-            burns / ours,
-            per_param(with_burns - nothing),
-            per_param(with_both - with_burns + owned)
-        );
-    }
-    Ok(())
+    shapes.iter().try_for_each(|shape| measure(shape, &device, &setup))
 }

@@ -73,10 +73,10 @@ impl WgpuOptimizer {
             let (_, grads) = evaluate(&module).into().split(&module);
             return self.step(lr, module, grads);
         }
-        self.set_rates(&lr.into())?;
         let reads_back = |rule: &dyn Rule| rule.procedure().is_some_and(|procedure| procedure.reads_back());
         let waits = self.options.rules().any(reads_back);
         let mut module = self.with_engine(module, |_, _| Ok(()))?.0;
+        self.set_rates(&lr.into())?;
         let mut step = self.engine.begin_step()?;
         // The loss of the evaluation that gave the gradients is also the loss at the parameters, which probes begin with.
         let mut at_params = None;

@@ -61,8 +61,9 @@
 //! | `optim.to_record()`, `load_record` | [`WgpuOptimizer::checkpoint`], [`restore`](WgpuOptimizer::restore); [`restore_record`](WgpuOptimizer::restore_record) takes a record of Burn's Adam or AdamW |
 //! | `GradientsAccumulator` | works as it is; or [`WgpuOptimizer::accumulate`] |
 //!
-//! Burn's defaults differ: eps is 1e-5 in Adam, AdamW, RMSprop and Adagrad, the weight decay of AdamW is 1e-4, RMSprop has a momentum of 0.9, and
-//! SGD's momentum has a dampening of 0.1.
+//! Burn's defaults differ: eps is 1e-5 in Adam, AdamW, RMSprop and Adagrad, the weight decay of AdamW is 1e-4, RMSprop has a momentum of 0.9,
+//! SGD's momentum has a dampening of 0.1, and Muon has no weight decay. With equal settings, the steps of SGD, Adam, AdamW, Adan, RMSprop, Adagrad,
+//! Lion, LAMB and Muon equal Burn's. Adafactor is torch's, which is not Burn's.
 //!
 //! # What a step does
 //!

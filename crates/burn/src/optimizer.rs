@@ -25,6 +25,8 @@ pub struct WgpuOptimizer {
     pub(crate) options: Options,
     pub(crate) engine: Optimizer,
     pub(crate) groups: Vec<Group>,
+    /// The number of each parameter's group. A parameter stays in it, also if it gets another id.
+    pub(crate) group_of: Vec<usize>,
     pub(crate) params: Params,
 }
 
@@ -58,8 +60,9 @@ impl WgpuOptimizer {
         }
         let (mut builder, groups) = options.builder();
         let mut tensors = Vec::with_capacity(found.len());
-        for (param, home) in found.iter().zip(&homes) {
-            let group = groups[options.group_of(param.id, &param.path)];
+        let group_of: Vec<usize> = found.iter().map(|param| options.group_of(param.id, &param.path)).collect();
+        for ((param, home), group) in found.iter().zip(&homes).zip(&group_of) {
+            let group = groups[*group];
             let Range { offset, bytes } = home.range;
             let slice = place.buffer.slice(offset..offset + bytes);
             tensors.push(builder.bind_param(group, &param.path, param.shape.as_slice(), slice));
@@ -77,7 +80,7 @@ impl WgpuOptimizer {
             bound: place.buffer.clone(),
             tensors,
         };
-        Ok(Self { options, engine, groups, params })
+        Ok(Self { options, engine, groups, group_of, params })
     }
 
     /// The engine: settings, telemetry, counters and everything else that does not step. Its tensors have the paths of the module as names.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use burn::backend::wgpu::CubeTensor;
 use burn::module::Module;
 use burn::optim::GradientsParams;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Device;
 use wgpu_optim::wgpu;
 
 use crate::error::{Error, Result};
@@ -80,8 +80,7 @@ impl Params {
     /// # Errors
     /// As [`take`]; a tensor does not fit its parameter; Burn failed.
     pub(crate) fn open<M: Module>(&mut self, module: M, grads: GradientsParams) -> Result<Open<M>> {
-        let stand_in = Tensor::<1>::empty([1], &self.burn).into_dispatch();
-        let (module, Taken { visits, params, grads, renamed }) = take(module, &self.index, stand_in, grads)?;
+        let (module, Taken { visits, params, grads, renamed }) = take(module, &self.index, &self.burn, grads)?;
         for (number, id) in renamed {
             self.index.put_id(number, id);
         }
@@ -93,17 +92,11 @@ impl Params {
         Ok(Open { module, visits, tensors, grads, places })
     }
 
-    /// Makes tensors contiguous, and checks that they have the numbers of their parameters and are on the optimizer's device.
+    /// Makes tensors contiguous, and checks that they have the shapes and the number types of their parameters.
     fn straighten(&self, tensors: Vec<Numbered<CubeTensor>>, what: &str) -> Result<Vec<Numbered<CubeTensor>>> {
-        let service = lock(&self.arena).client.service_id();
         let straighten = |Numbered { number, tensor }: Numbered<CubeTensor>| {
             let home = &self.homes[number];
-            let problem = if tensor.handle.service != service {
-                let of_tensor = tensor.handle.service;
-                format!(
-                    "its {what} is on {of_tensor}, and the optimizer on {service}: make an optimizer for the module where it is now"
-                )
-            } else if tensor.dtype != home.dtype {
+            let problem = if tensor.dtype != home.dtype {
                 format!("its {what} has numbers in {:?}, needs {:?}", tensor.dtype, home.dtype)
             } else if *tensor.meta.shape() != home.shape {
                 format!("its {what} has shape {:?}, needs {:?}", tensor.meta.shape().as_slice(), home.shape.as_slice())

@@ -19,8 +19,8 @@ impl WgpuOptimizer {
     /// rates that differ within a group; Burn failed to compute a gradient; an error of the engine. No number has changed then, in a kept clone
     /// neither; the module itself is gone.
     pub fn step<M: Module>(&mut self, lr: impl Into<LearningRates>, module: M, grads: GradientsParams) -> Result<M> {
-        self.set_rates(&lr.into())?;
-        self.record(module, grads, |engine, encoder, grads| engine.step_with_grads(encoder, grads))
+        let rates = Some(lr.into());
+        self.record(module, grads, rates, |engine, encoder, grads| engine.step_with_grads(encoder, grads))
     }
 
     /// Adds the gradients of a micro-batch, for [`Builder::accumulate`](wgpu_optim::Builder::accumulate) in
@@ -30,7 +30,7 @@ impl WgpuOptimizer {
     /// # Errors
     /// As [`step`](Self::step); the optimizer was built without `accumulate`.
     pub fn accumulate<M: Module>(&mut self, module: M, grads: GradientsParams) -> Result<M> {
-        self.record(module, grads, |engine, encoder, grads| engine.accumulate_with_grads(encoder, grads))
+        self.record(module, grads, None, |engine, encoder, grads| engine.accumulate_with_grads(encoder, grads))
     }
 
     /// Brings the parameters to their places, and lets `work` use the gradients, if there are any.
@@ -38,6 +38,7 @@ impl WgpuOptimizer {
         &mut self,
         module: M,
         grads: GradientsParams,
+        rates: Option<LearningRates>,
         work: impl FnOnce(
             &mut Optimizer,
             &mut wgpu::CommandEncoder,
@@ -45,6 +46,8 @@ impl WgpuOptimizer {
         ) -> wgpu_optim::Result<()>,
     ) -> Result<M> {
         let open = self.params.open(module, grads)?;
+        // Now the parameters have the ids of this module, by which a scheduler may know them.
+        rates.map_or(Ok(()), |rates| self.set_rates(&rates))?;
         let [from, to] = self.params.rebound(&open);
         self.engine.rebind_params(&from, &to)?;
         let mut encoder = self.params.encoder();
@@ -63,10 +66,9 @@ impl WgpuOptimizer {
             LearningRates::All(rate) => vec![Some(*rate); self.groups.len()],
             LearningRates::ByParam(rates) => {
                 let mut of_group: Vec<Option<(f64, usize)>> = vec![None; self.groups.len()];
-                for (number, known) in self.params.index.params.iter().enumerate() {
+                for (number, (known, group)) in self.params.index.params.iter().zip(&self.group_of).enumerate() {
                     let rate = rates.lr_from_param(known.id, Some(&known.path));
-                    let group = self.options.group_of(known.id, &known.path);
-                    let (of_first, first) = *of_group[group].get_or_insert((rate, number));
+                    let (of_first, first) = *of_group[*group].get_or_insert((rate, number));
                     if of_first != rate {
                         let first = &self.params.index.params[first].path;
                         return Err(Error::param(

@@ -10,7 +10,7 @@ use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::wgpu::WgpuSetup;
 use burn::tensor::{Device, Tensor};
-use run::{Run, adamw, median};
+use run::{Run, adamw, burns_adamw, median};
 use wgpu_optim::checkpoint::{Checkpoint, Fit};
 use wgpu_optim::optim::Rule;
 use wgpu_optim::storage::Storage;
@@ -120,7 +120,7 @@ pub(crate) fn train(task: &impl Task, arguments: &Arguments) -> Result<Vec<f32>>
 fn measure(task: &impl Task, device: &Device, setup: &WgpuSetup) -> Result<()> {
     let model = task.model(device);
     let optim = adamw(&model, setup)?;
-    let mut runs = [("Burn", Run::burn(task.model(device))), ("here", Run::here(model, optim))];
+    let mut runs = [("Burn", Run::burn(task.model(device), burns_adamw())), ("here", Run::here(model, optim))];
     let mut times: [[Vec<Duration>; 2]; 2] = Default::default();
     for step in 0..34 {
         for ((_, run), [whole, optimizer]) in runs.iter_mut().zip(&mut times) {

@@ -1,4 +1,4 @@
-//! Burn's AdamW and this crate's, with the same settings, to compare their times.
+//! Burn's optimizer and this crate's, with the same settings, to compare their times.
 
 use std::time::{Duration, Instant};
 
@@ -24,12 +24,10 @@ enum Optim {
 }
 
 impl<M: Module> Run<M> {
-    pub(crate) fn burn(model: M) -> Self {
-        let burn = AdamWConfig::new().with_epsilon(1e-8).with_weight_decay(0.01).init();
-        Self { optim: Optim::Burn(burn), model: Some(model) }
+    pub(crate) fn burn(model: M, optim: ModuleOptimizer) -> Self {
+        Self { optim: Optim::Burn(optim), model: Some(model) }
     }
 
-    /// `optim` comes from [`adamw`].
     pub(crate) fn here(model: M, optim: WgpuOptimizer) -> Self {
         Self { optim: Optim::Here(Box::new(optim)), model: Some(model) }
     }
@@ -48,6 +46,11 @@ impl<M: Module> Run<M> {
         device.sync()?;
         Ok([host, begin.elapsed()])
     }
+}
+
+/// Burn's AdamW with the settings of [`adamw`].
+pub(crate) fn burns_adamw() -> ModuleOptimizer {
+    AdamWConfig::new().with_epsilon(1e-8).with_weight_decay(0.01).init()
 }
 
 pub(crate) fn adamw<M: Module>(model: &M, setup: &WgpuSetup) -> Result<WgpuOptimizer> {

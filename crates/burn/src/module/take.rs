@@ -3,7 +3,7 @@
 use burn::backend::DispatchTensor;
 use burn::module::{Module, ModuleMapper, Param, ParamId};
 use burn::optim::GradientsParams;
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 
 use crate::error::{Error, Result};
 use crate::module::index::Index;
@@ -33,20 +33,16 @@ pub(crate) struct Taken {
     pub(crate) renamed: Vec<(usize, ParamId)>,
 }
 
-/// Takes the parameters that `index` knows, and their gradients. The module comes back with stand-ins in their places.
+/// Takes the parameters that `index` knows, and their gradients, all on `device`. The module comes back with stand-ins in their places.
 ///
 /// # Errors
-/// A parameter that `index` knows is missing or has another shape; a gradient belongs to a parameter that `index` does not know; a tensor is not
-/// one of wgpu.
-pub(crate) fn take<M: Module>(
-    module: M,
-    index: &Index,
-    stand_in: DispatchTensor,
-    grads: GradientsParams,
-) -> Result<(M, Taken)> {
+/// A parameter that `index` knows is missing or has another shape; a gradient belongs to a parameter that `index` does not know; a tensor is on
+/// another device.
+pub(crate) fn take<M: Module>(module: M, index: &Index, device: &Device, grads: GradientsParams) -> Result<(M, Taken)> {
+    let stand_in = Tensor::<1>::empty([1], device).into_dispatch();
     let seen = vec![false; index.params.len()];
     let mut taker =
-        Taker { path: Path::default(), index, stand_in, grads, seen, taken: Taken::default(), problem: None };
+        Taker { path: Path::default(), index, device, stand_in, grads, seen, taken: Taken::default(), problem: None };
     let module = module.map(&mut taker);
     if let Some(problem) = taker.problem {
         return Err(problem);
@@ -63,6 +59,8 @@ pub(crate) fn take<M: Module>(
 struct Taker<'a> {
     path: Path,
     index: &'a Index,
+    /// Without autodiff.
+    device: &'a Device,
     stand_in: DispatchTensor,
     grads: GradientsParams,
     seen: Vec<bool>,
@@ -83,6 +81,16 @@ impl Taker<'_> {
         what: &str,
         tensor: Tensor<D>,
     ) -> Option<Numbered<Primitive>> {
+        let tensor = tensor.without_autodiff();
+        let device = tensor.device();
+        // Burn's thread of a device knows no tensors of others.
+        if device != *self.device {
+            self.complain(format!(
+                "its {what} is on {device:?}, and the optimizer on {:?}: make an optimizer for the module where it is now",
+                self.device
+            ));
+            return None;
+        }
         match primitive(tensor) {
             Ok(tensor) => Some(Numbered { number, tensor }),
             Err(error) => {

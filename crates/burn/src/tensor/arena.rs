@@ -77,13 +77,11 @@ impl Arena {
         CubeTensor::new_contiguous(self.client.clone(), self.device.clone(), home.shape.clone(), handle, home.dtype)
     }
 
-    /// Whether the tensor is the one that [`view`](Self::view) gives for this place.
+    /// Whether the tensor is the one that [`view`](Self::view) gives for this place. It has the shape of the place.
     pub(crate) fn holds(&self, tensor: &CubeTensor, home: &Home) -> bool {
-        let Range { offset, bytes } = home.range;
         let handle = &tensor.handle;
-        handle.offset_start.unwrap_or(0) == offset
-            && handle.offset_end.unwrap_or(0) == self.bytes - offset - bytes
-            && handle.size() == self.bytes
+        handle.offset_start.unwrap_or(0) == home.range.offset
+            && tensor.dtype == home.dtype
             && tensor.is_contiguous()
             && handle.clone().binding().memory.id() == self.handle.clone().binding().memory.id()
     }

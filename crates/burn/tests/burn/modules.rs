@@ -130,6 +130,24 @@ fn frozen_parameters_stay() {
     let after = values(&ours);
     assert_eq!(before[2..4], after[2..4], "the second layer is frozen");
     assert!(difference(&ours, &theirs) < 2e-6);
+    // Frozen later, another layer keeps its values, its states and its step counts, and stays frozen.
+    let group = ParamGroup::from_predicate("third");
+    let (mut paused, mut burns_paused) = (ours.clone().freeze_group(group.clone()), theirs.freeze_group(group.clone()));
+    for step in 5..8 {
+        let (a, b) = (paused.grads(step), burns_paused.grads(step));
+        paused = optim.step(1e-2, paused, a).unwrap();
+        burns_paused = burns.step(1e-2, burns_paused, b);
+    }
+    assert_eq!(values(&paused)[4..], after[4..]);
+    assert!(!paused.third.weight.is_require_grad() && paused.first.weight.is_require_grad());
+    let (mut ours, mut theirs) = (paused.unfreeze_group(group.clone()), burns_paused.unfreeze_group(group));
+    for step in 8..11 {
+        let (a, b) = (ours.grads(step), theirs.grads(step));
+        ours = optim.step(1e-2, ours, a).unwrap();
+        theirs = burns.step(1e-2, theirs, b);
+    }
+    assert!(difference(&ours, &theirs) < 2e-6);
+    assert_ne!(values(&ours)[4..], after[4..]);
     // Thawed, it has gradients of which the optimizer knows nothing: it says what to do.
     let thawed = ours.clone().unfreeze();
     let grads = thawed.grads(5);
@@ -186,6 +204,43 @@ fn added_and_removed_parameters_are_named_and_states_follow_by_path() {
     assert!(error.contains("fourth.weight") && error.contains("does not have it any more"), "{error}");
 }
 
+/// The same numbers in parameters with other ids.
+fn with_new_ids(model: &Mlp, device: &Device) -> Mlp {
+    let mut fresh = Mlp::new(device);
+    for (to, from) in
+        [(&mut fresh.first, &model.first), (&mut fresh.second, &model.second), (&mut fresh.third, &model.third)]
+    {
+        to.weight = Param::from_tensor(from.weight.val().inner().autodiff());
+        let bias = from.bias.as_ref().unwrap().val().inner().autodiff();
+        to.bias = Some(Param::from_tensor(bias));
+    }
+    fresh
+}
+
+/// A group by id keeps its parameter when that gets another id, and rates by the new id reach it.
+#[test]
+fn groups_and_rates_follow_a_new_id() {
+    let gpu = shared();
+    let mut ours = Mlp::new(&gpu.device);
+    let mut theirs = ours.clone();
+    let options = WgpuOptimizer::new(adamw()).with_group(ParamGroup::from_ids(vec![ours.first.weight.id]), adamw());
+    let (mut optim, mut burns) = (options.with_setup(&gpu.setup).init(&ours).unwrap(), burns().init());
+    for step in 0..6 {
+        if step == 2 {
+            ours = with_new_ids(&ours, &gpu.device);
+        }
+        let rates = |model: &Mlp| {
+            let group = ParamGroup::from_ids(vec![model.first.weight.id]);
+            ModuleLrScheduler::new(ConstantLr::new(1e-3)).with_group(group, ConstantLr::new(1e-2)).step()
+        };
+        let (a, b) = (ours.grads(step), theirs.grads(step));
+        ours = optim.step(rates(&ours), ours, a).unwrap();
+        theirs = burns.step(rates(&theirs), theirs, b);
+    }
+    let worst = difference(&ours, &theirs);
+    assert!(worst < 2e-6, "{worst}");
+}
+
 /// A loaded record gives every parameter the id of the saved module.
 #[test]
 fn a_loaded_record_continues_by_path() {
@@ -200,16 +255,8 @@ fn a_loaded_record_continues_by_path() {
         theirs = burns.step(1e-2, theirs, b);
         if step == 2 {
             let old = ours.first.weight.id;
-            let mut fresh = Mlp::new(&gpu.device);
-            for (to, from) in
-                [(&mut fresh.first, &ours.first), (&mut fresh.second, &ours.second), (&mut fresh.third, &ours.third)]
-            {
-                to.weight = Param::from_tensor(from.weight.val().inner().autodiff());
-                let bias = from.bias.as_ref().unwrap().val().inner().autodiff();
-                to.bias = Some(Param::from_tensor(bias));
-            }
-            assert_ne!(fresh.first.weight.id, old);
-            ours = fresh;
+            ours = with_new_ids(&ours, &gpu.device);
+            assert_ne!(ours.first.weight.id, old);
         }
     }
     let worst = difference(&ours, &theirs);
@@ -239,6 +286,18 @@ fn another_device_and_another_shape_are_named() {
     other.third = linear(17, 4, &here.device);
     let error = optim.step(1e-2, other, GradientsParams::new()).unwrap_err().to_string();
     assert!(error.contains("third.weight") && error.contains("[17, 4]") && error.contains("[17, 3]"), "{error}");
+    assert!(error.contains("init_again"), "{error}");
+    // Gradients of another shape, and of another device.
+    let with = |id, grad: Tensor<2>| {
+        let mut grads = GradientsParams::new();
+        grads.register(id, grad.inner());
+        grads
+    };
+    let id = model.third.weight.id;
+    let error = optim.step(1e-2, model.clone(), with(id, random([3, 17], &here.device))).unwrap_err().to_string();
+    assert!(error.contains("gradient") && error.contains("[3, 17]") && error.contains("[17, 3]"), "{error}");
+    let error = optim.step(1e-2, model.clone(), with(id, random([17, 3], &there.device))).unwrap_err().to_string();
+    assert!(error.contains("third.weight") && error.contains("its gradient is on"), "{error}");
     // The optimizer goes on after errors.
     let grads = model.grads(0);
     optim.step(1e-2, model, grads).unwrap();

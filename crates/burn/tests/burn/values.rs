@@ -101,6 +101,25 @@ fn a_graph_that_waits_for_its_backward_pass_keeps_its_values() {
     assert_eq!(read(&late), read(&reference));
 }
 
+/// What another thread computes from a parameter may wait in that thread's stream, and holds the memory but no tensor.
+#[test]
+fn a_kernel_of_another_thread_that_waits_reads_what_it_began_with() {
+    for gpu in [shared(), exclusive()] {
+        let model = Mlp::new(&gpu.device);
+        let mut optim = optimizer(gpu, &model);
+        let mut model = train(&mut optim, model, 0..1);
+        for step in 1..4 {
+            let weight = model.second.weight.val().inner();
+            let sums = read(&weight.clone().sum_dim(0));
+            let waiting = std::thread::spawn(move || weight.sum_dim(0)).join().unwrap();
+            model = train(&mut optim, model, step..step + 1);
+            let late = read(&waiting);
+            let worst = late[0].1.iter().zip(&sums[0].1).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(worst < 1e-5, "step {step}: {worst}");
+        }
+    }
+}
+
 #[test]
 fn without_a_clone_every_step_stays_in_one_buffer() {
     for gpu in [shared(), exclusive()] {
@@ -220,6 +239,28 @@ fn parameters_that_change_places_follow() {
     let values = values(&model);
     all(&values[0].1, 2.0 - 0.5 - 0.25);
     all(&values[1].1, 1.0 - 0.25 - 0.5);
+}
+
+#[test]
+fn a_parameter_that_was_transposed_where_it_lies_is_copied() {
+    let gpu = shared();
+    #[derive(Module, Debug)]
+    struct Square {
+        w: Param<Tensor<2>>,
+    }
+    let rule = wgpu_optim::Sgd { lr: 0.5, ..Default::default() };
+    let mut model = Square { w: Param::from_tensor(random([40, 40], &gpu.device).require_grad()) };
+    let mut optim = WgpuOptimizer::new(rule).with_setup(&gpu.setup).init(&model).unwrap();
+    let mut expected = model.w.val().inner();
+    for step in 0..4 {
+        let mut grads = GradientsParams::new();
+        let grad = random([40, 40], &gpu.device).inner().mul_scalar(step as f32);
+        grads.register(model.w.id, grad.clone());
+        model = optim.step(0.5, model, grads).unwrap();
+        expected = (expected - grad.mul_scalar(0.5)).transpose();
+        model = Square { w: model.w.map(|w| Tensor::from_inner(w.inner().transpose()).require_grad()) };
+    }
+    assert_eq!(read(&model.w.val()), read(&expected));
 }
 
 #[test]
