@@ -597,6 +597,7 @@ fn the_report_of_the_daily_race_says_what_each_rule_costs() {
         "Rates were judged by the seeds 1001, 1002.",
         "No rate was searched for `prodigy`",
         "| state bytes per parameter | evaluations |",
+        "| 0 | 4 |",
         "| 8 | 4 |",
         "| 16 | 4 |",
         // Two states, and a place for the probed parameters.

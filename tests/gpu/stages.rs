@@ -19,6 +19,9 @@ fn timed() -> Option<Gpu> {
     })
 }
 
+/// The stages of an optimizer, its rules, and whether they share a clip by norm and a loss scale.
+type Case<'a> = (&'a [&'static str], &'a [Box<dyn Rule>], bool);
+
 /// An optimizer of several rules with norms that they exchange, and one of a single rule.
 fn optimizers(gpu: &Gpu) -> Vec<(Vec<&'static str>, Optimizer, Vec<Tensor>)> {
     let build = |rules: &[Box<dyn Rule>], clip: bool| {
@@ -48,7 +51,7 @@ fn optimizers(gpu: &Gpu) -> Vec<(Vec<&'static str>, Optimizer, Vec<Tensor>)> {
         Muon::default().into(),
         Adafactor::default().into(),
     ];
-    let cases: [(&[&str], &[Box<dyn Rule>], bool); 3] = [
+    let cases: [Case<'_>; 3] = [
         (&["update"], &several[..1], false),
         (&["statistics", "finalize", "update"], &several[1..2], true),
         (&["statistics", "finalize", "statistics", "finalize", "update"], &several, true),

@@ -57,7 +57,8 @@ impl Run<'_> {
     pub(super) fn state_bytes(&self, problem: &dyn Problem) -> Result<f64> {
         let memory = self.builder(problem, self.rule.clone()).memory_usage(&wgpu::Limits::default())?;
         let kept = memory.shares().iter().filter(|share| matches!(share.role, Role::State(_) | Role::Procedure(_)));
-        Ok(kept.map(|share| share.bytes as f64).sum::<f64>() / memory.parameters() as f64)
+        // Whole numbers: an empty sum of f64 is -0.
+        Ok(kept.map(|share| share.bytes).sum::<u64>() as f64 / memory.parameters() as f64)
     }
 
     pub(super) fn problem(&self, seed: u64) -> Result<Box<dyn Problem>> {
