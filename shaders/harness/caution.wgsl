@@ -19,7 +19,7 @@ fn wo_agreeing(a: vec4<f32>, b: vec4<f32>) -> vec4<f32> {
     return select(vec4(0.0), vec4(1.0), wo_agrees(a, b));
 }
 
-// The factor of the elements that agree, from their share of the tensor.
-fn wo_caution(share: f32) -> f32 {
-    return 1.0 / max(share, 1e-3);
+// The factor of the elements that agree, from their count and that of all elements of the tensor.
+fn wo_caution(agreeing: f32, elements: f32) -> f32 {
+    return 1.0 / max(agreeing / max(elements, 1.0), 1e-3);
 }

@@ -8,7 +8,7 @@
 //   step_size = η, decay = ηλ. With β1 = 0, c is the gradient and m is not kept.
 
 const SUMS = 1u;
-const TOTALS = 1u;
+const TOTALS = 2u;
 
 struct Hyper {
     step_size: f32,
@@ -31,11 +31,11 @@ fn contribute(h: Hyper, p: vec4<f32>, g: vec4<f32>, s: State) -> array<vec4<f32>
 }
 
 fn total(h: Hyper, sums: array<f32, SUMS>, elements: f32) -> array<vec3<f32>, TOTALS> {
-    return array<vec3<f32>, TOTALS>(vec3(sums[0] / max(elements, 1.0), 0.0, 0.0));
+    return array<vec3<f32>, TOTALS>(vec3(sums[0], 0.0, 0.0), vec3(elements, 0.0, 0.0));
 }
 
 fn decide(h: Hyper, totals: array<f32, TOTALS>, own: array<f32, TOTALS>) -> Decision {
-    return Decision(wo_caution(own[0]));
+    return Decision(wo_caution(own[0], own[1]));
 }
 
 fn update(h: Hyper, d: Decision, p: vec4<f32>, g: vec4<f32>, s: ptr<function, State>) -> vec4<f32> {

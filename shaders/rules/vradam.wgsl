@@ -12,7 +12,7 @@
 //   that the sums come after the clip: then c = 1, and one sum holds S.
 
 const SUMS = 3u;
-const TOTALS = 2u;
+const TOTALS = 3u;
 
 struct Hyper {
     alpha0: f32,
@@ -47,15 +47,15 @@ fn contribute(h: Hyper, p: vec4<f32>, g: vec4<f32>, s: State) -> array<vec4<f32>
 
 fn total(h: Hyper, sums: array<f32, SUMS>, elements: f32) -> array<vec3<f32>, TOTALS> {
     if CAUTIOUS {
-        return array<vec3<f32>, TOTALS>(vec3(sums[0], 0.0, 0.0), vec3(sums[1] / max(elements, 1.0), 0.0, 0.0));
+        return array<vec3<f32>, TOTALS>(vec3(sums[0], 0.0, 0.0), vec3(sums[1], 0.0, 0.0), vec3(elements, 0.0, 0.0));
     }
-    return array<vec3<f32>, TOTALS>(vec3(h.w_mm * sums[0], h.w_mg * sums[1], h.w_gg * sums[2]), vec3(0.0));
+    return array<vec3<f32>, TOTALS>(vec3(h.w_mm * sums[0], h.w_mg * sums[1], h.w_gg * sums[2]), vec3(0.0), vec3(0.0));
 }
 
 fn decide(h: Hyper, totals: array<f32, TOTALS>, own: array<f32, TOTALS>) -> Decision {
     // The three terms may cancel to an S that is below zero by a rounding error.
     let S = max(totals[0], 0.0);
-    return Decision(h.alpha0 / (1.0 + min(h.beta3 * S, h.alpha1)), wo_caution(own[1]));
+    return Decision(h.alpha0 / (1.0 + min(h.beta3 * S, h.alpha1)), wo_caution(own[1], own[2]));
 }
 
 fn update(h: Hyper, d: Decision, p: vec4<f32>, g: vec4<f32>, s: ptr<function, State>) -> vec4<f32> {

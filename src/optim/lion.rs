@@ -93,7 +93,7 @@ impl ElementwiseRule for Lion {
     const TEXT: &'static str = include_str!("../../shaders/rules/lion.wgsl");
     /// Worst measured error: 0.79.
     const TOLERANCE: f64 = 2.5;
-    const SUMS: Sums = Sums { sums: 1, totals: 1, after_clip: true, ..Sums::NONE };
+    const SUMS: Sums = Sums { sums: 1, totals: 2, after_clip: true, ..Sums::NONE };
 
     fn sums(&self) -> Sums {
         if self.cautious { Self::SUMS } else { Sums::NONE }
@@ -140,12 +140,13 @@ impl ElementwiseRule for Lion {
 
     fn total<F: Real>(&self, _: &Hyper<F>, sums: &[F], elements: F) -> [[F; 3]; MAX_SUMS] {
         let mut totals = [[F::zero(); 3]; MAX_SUMS];
-        totals[0][0] = sums[0] / elements.max(F::one());
+        totals[0][0] = sums[0];
+        totals[1][0] = elements;
         totals
     }
 
     fn decide<F: Real>(&self, _: &Hyper<F>, _: &[F], own: &[F], _: &mut Nothing) -> Decision<F> {
-        Decision { scale: caution(own[0]) }
+        Decision { scale: caution(own[0], own[1]) }
     }
 
     #[inline(always)]

@@ -119,7 +119,7 @@ impl ElementwiseRule for VRAdam {
     const TEXT: &'static str = include_str!("../../shaders/rules/vradam.wgsl");
     /// Worst measured error: 0.88.
     const TOLERANCE: f64 = 3.0;
-    const SUMS: Sums = Sums { sums: 3, totals: 2, any_count: true, ..Sums::NONE };
+    const SUMS: Sums = Sums { sums: 3, totals: 3, any_count: true, ..Sums::NONE };
 
     fn sums(&self) -> Sums {
         Sums { after_clip: self.cautious, ..Self::SUMS }
@@ -199,7 +199,8 @@ impl ElementwiseRule for VRAdam {
         let mut totals = [[F::zero(); 3]; MAX_SUMS];
         if self.cautious {
             totals[0][0] = sums[0];
-            totals[1][0] = sums[1] / elements.max(F::one());
+            totals[1][0] = sums[1];
+            totals[2][0] = elements;
             return totals;
         }
         totals[0] = [h.w_mm * sums[0], h.w_mg * sums[1], h.w_gg * sums[2]];
@@ -209,7 +210,7 @@ impl ElementwiseRule for VRAdam {
     #[allow(non_snake_case, reason = "the paper's letter")]
     fn decide<F: Real>(&self, h: &Hyper<F>, totals: &[F], own: &[F], _: &mut Nothing) -> Decision<F> {
         let S = totals[0].max(F::zero());
-        Decision { eta: h.alpha0 / (F::one() + (h.beta3 * S).min(h.alpha1)), scale: caution(own[1]) }
+        Decision { eta: h.alpha0 / (F::one() + (h.beta3 * S).min(h.alpha1)), scale: caution(own[1], own[2]) }
     }
 
     #[inline(always)]

@@ -116,11 +116,11 @@ const ADAM: &[(&str, &str, Mistake)] = &[
         "scaled the other way",
         Text(&[("step *= d.scale * wo_agreeing(m, g)", "step *= wo_agreeing(m, g) / d.scale")]),
     ),
-    ("cautious", "share of all tensors", Text(&[("wo_caution(own[0])", "wo_caution(totals[0])")])),
+    ("cautious", "share of all tensors", Text(&[("own[0], own[1]", "totals[0], totals[1]")])),
     (
         "cautious",
         "the paper's share of one element more",
-        Text(&[("sums[0] / max(elements, 1.0)", "(sums[0] + 1.0) / elements")]),
+        Text(&[("vec3(sums[0], 0.0, 0.0)", "vec3(sums[0] + 1.0, 0.0, 0.0)")]),
     ),
     (
         "cautious",
@@ -384,7 +384,7 @@ const LION: &[(&str, &str, Mistake)] = &[
     ("no_momentum", "decay dropped", Text(&[("-h.decay * p - step", "-step")])),
     ("cautious", "every element moves", Text(&[("step *= d.scale * wo_agreeing(c, g)", "step *= d.scale")])),
     ("cautious", "not scaled", Text(&[("step *= d.scale * wo_agreeing(c, g)", "step *= wo_agreeing(c, g)")])),
-    ("cautious", "share of all tensors", Text(&[("wo_caution(own[0])", "wo_caution(totals[0])")])),
+    ("cautious", "share of all tensors", Text(&[("own[0], own[1]", "totals[0], totals[1]")])),
     (
         "cautious",
         "share of the old moment",
@@ -441,7 +441,7 @@ const VRADAM: &[(&str, &str, Mistake)] = &[
     ("free", "norm of one tensor", Text(&[("max(totals[0], 0.0)", "max(own[0], 0.0)")])),
     ("cautious", "every element moves", Text(&[("step *= d.scale * wo_agreeing(m, g)", "step *= d.scale")])),
     ("cautious", "not scaled", Text(&[("step *= d.scale * wo_agreeing(m, g)", "step *= wo_agreeing(m, g)")])),
-    ("cautious", "share of all tensors", Text(&[("wo_caution(own[1])", "wo_caution(totals[1])")])),
+    ("cautious", "share of all tensors", Text(&[("own[1], own[2]", "totals[1], totals[2]")])),
     (
         "cautious",
         "share of the old moment",

@@ -253,6 +253,9 @@ impl Saved {
             plain.map(str::to_owned).ok_or_else(|| problem(&format!("has {part} where the name of a file belongs")))
         };
         let parts = list("parts")?.iter().map(name).collect::<Result<Vec<_>>>()?;
+        if number(&index["ranks"])? != parts.len() as u64 + 1 {
+            return Err(problem(&format!("has {} files of {} ranks", parts.len() + 1, index["ranks"])));
+        }
         if ranges.len() != parts.len() + 1 {
             return Err(problem(&format!("has {} files and the ranges of {}", parts.len() + 1, ranges.len())));
         }

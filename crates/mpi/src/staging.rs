@@ -27,19 +27,22 @@ pub(crate) struct Staging {
 struct Slot {
     buffer: wgpu::Buffer,
     mapped: Arc<AtomicBool>,
+    /// A map ended with an error, after which the buffer is never mapped.
+    failed: Arc<AtomicBool>,
     submission: Option<wgpu::SubmissionIndex>,
 }
 
 impl Slot {
     fn new(device: &wgpu::Device, label: &str, size: u64, usage: wgpu::BufferUsages, mapped: bool) -> Self {
         let descriptor = wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: mapped };
-        Self { buffer: device.create_buffer(&descriptor), mapped: Arc::new(AtomicBool::new(mapped)), submission: None }
+        let flag = |set| Arc::new(AtomicBool::new(set));
+        Self { buffer: device.create_buffer(&descriptor), mapped: flag(mapped), failed: flag(false), submission: None }
     }
 
     /// The callback of a map.
     fn arrival(&self) -> impl FnOnce(Result<(), wgpu::BufferAsyncError>) + Send + 'static {
-        let mapped = self.mapped.clone();
-        move |result| mapped.store(result.is_ok(), Ordering::Release)
+        let (mapped, failed) = (self.mapped.clone(), self.failed.clone());
+        move |result| if result.is_ok() { &mapped } else { &failed }.store(true, Ordering::Release)
     }
 
     /// Waits until the buffer is mapped.
@@ -48,6 +51,9 @@ impl Slot {
         device.poll(poll).map_err(lost)?;
         // The poll of another thread may have taken the callback and not run it yet.
         while !self.mapped.load(Ordering::Acquire) {
+            if self.failed.load(Ordering::Acquire) {
+                return Err(lost("a buffer could not be mapped"));
+            }
             device.poll(wgpu::PollType::wait_indefinitely()).map_err(lost)?;
             std::thread::yield_now();
         }

@@ -10,6 +10,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use wgpu_optim::checkpoint::Checkpoint;
 use wgpu_optim_mpi::checkpoint::join;
 use wgpu_optim_mpi::tools::scale::{self, PerParameter, Scale};
 use wgpu_optim_mpi::{States, Wire};
@@ -79,6 +80,7 @@ fn a_checkpoint_of_four_ranks_loads_on_three_and_on_one() {
     assert_eq!(files(folder.path()), 4);
     run(3, &["verify", "--load", path]);
     run(1, &["verify", "--load", path]);
+    wrong_indices_are_refused(path);
     let of_four = join(path).unwrap().to_bytes().unwrap();
     // A second save replaces the first and its parts.
     run(3, &["verify", "--save", path]);
@@ -96,6 +98,39 @@ fn a_checkpoint_of_four_ranks_loads_on_three_and_on_one() {
     let refused = mpirun(3, &["verify", "--load", path]).output().unwrap();
     assert!(!refused.status.success());
     assert!(String::from_utf8_lossy(&refused.stderr).contains(".2-of-3"), "{refused:?}");
+}
+
+/// The index of the checkpoint's files is in a note of the first. Each change of it is an error that says what is wrong.
+#[track_caller]
+fn wrong_indices_are_refused(path: &str) {
+    const NOTE: &str = "wgpu-optim-mpi ranks";
+    let note = Checkpoint::load(path).unwrap().notes_mut()[NOTE].clone();
+    let index: serde_json::Value = serde_json::from_str(&note).unwrap();
+    let of_rank_1 = index["ranges"][1].as_array().unwrap();
+    let cut = of_rank_1.iter().position(|range| range[1] != 0).expect("rank 1 has the second part of a tensor");
+    let [start, end] = [1, 2].map(|at| of_rank_1[cut][at].as_u64().unwrap());
+    type Change<'a> = &'a dyn Fn(&mut serde_json::Value);
+    let changes: [(&str, Change<'_>); 5] = [
+        ("4 files of 3 ranks", &|index| index["ranks"] = 3.into()),
+        ("has null where a count belongs", &|index| index["ranks"] = serde_json::Value::Null),
+        ("has shape", &|index| index["ranges"][1][cut][2] = (end + 1024).into()),
+        ("lacks element", &|index| {
+            index["ranges"][1][cut][1] = (start + 1024).into();
+            index["ranges"][1][cut][2] = (end + 1024).into();
+        }),
+        ("tensor", &|index| index["parts"].as_array_mut().unwrap().swap(0, 1)),
+    ];
+    for (words, change) in changes {
+        let mut wrong = index.clone();
+        change(&mut wrong);
+        let copy = format!("{path}-wrong");
+        let mut first = Checkpoint::load(path).unwrap();
+        first.notes_mut().insert(NOTE.to_owned(), wrong.to_string());
+        first.save(&copy).unwrap();
+        let error = join(&copy).unwrap_err().to_string();
+        assert!(error.contains(words), "{words}: {error}");
+        std::fs::remove_file(copy).unwrap();
+    }
 }
 
 /// The run of three ranks that saves a checkpoint, in which rank 1 may write no file longer than 4 KiB and begins with `prologue`.
@@ -240,6 +275,17 @@ fn the_formulas_of_the_page_are_what_ranks_measure() {
     }
 }
 
+/// Every tensor of a rule of whole matrices is on one rank.
+#[test]
+fn whole_tensors_are_shared_out() {
+    let _turn = turn();
+    // Four tensors of 2²⁰ elements, of one dimension: each has a state of f32.
+    let objects = bench(3, &["--optimizer", "adafactor", "--elements", "4194304"]);
+    let states: Vec<u64> = objects.iter().map(|object| object["state_bytes"].as_u64().unwrap()).collect();
+    let tensor = 4 << 20;
+    assert_eq!(states, [2 * tensor, tensor, tensor]);
+}
+
 #[test]
 fn the_page_has_the_tables() {
     let page =
@@ -261,5 +307,28 @@ fn mistakes_are_errors_on_every_rank() {
         let output = mpirun(2, arguments).output().expect("mpirun: install Open MPI");
         let messages = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success() && messages.contains(words), "{arguments:?}: {messages}");
+    }
+}
+
+/// Two ranks with other arguments each build no optimizer, and the error says what differs.
+#[test]
+fn ranks_that_build_other_optimizers_are_refused() {
+    let _turn = turn();
+    for (arguments, what) in [
+        (["--optimizer", "lion"], "groups or settings"),
+        (["--elements", "9000"], "tensors"),
+        (["--storage", "bf16-sr"], "tensors"),
+        (["--bucket", "8192"], "options"),
+    ] {
+        let bench = ["bench", "--elements", "8000", "--timeout", "20"];
+        let mut command = mpirun(1, &bench);
+        command.args([":", "-n", "1", COMMAND, "bench", "--timeout", "20"]).args(arguments);
+        if arguments[0] != "--elements" {
+            command.args(["--elements", "8000"]);
+        }
+        let output = command.output().expect("mpirun: install Open MPI");
+        let messages = String::from_utf8_lossy(&output.stderr);
+        let expected = format!("rank 1: its {what} differ from those of rank 0");
+        assert!(!output.status.success() && messages.contains(&expected), "{arguments:?}: {messages}");
     }
 }

@@ -75,7 +75,9 @@ impl Plan {
         plan_shards(&layout, spec.around, &mut sizes);
         plan_rounds(class, &layout, tensors, &mut sizes);
         plan_control(class, control, &mut sizes);
-        let factor_records = classes.factors.as_ref().map(|factors| factors.records(&layout));
+        // Other optimizers may step all matrices.
+        let factor_records =
+            classes.factors.as_ref().map(|factors| factors.records(&layout)).filter(|records| records.folds > 0);
         if let Some(records) = &factor_records {
             plan_factors(records, &layout, control, device, &mut sizes)?;
         }

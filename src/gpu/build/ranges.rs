@@ -25,6 +25,9 @@ pub struct Cut {
     /// A range begins at a multiple of this many elements, and ends at a multiple or at the end of the tensor. A tensor that must stay whole
     /// has the count of its elements, at least 1.
     pub unit: u64,
+    /// Whether the tensor must stay whole: one optimizer steps all of it, and the others have an empty range. So it is for tensors of row sets,
+    /// and of rules that work on whole matrices, Muon and Adafactor.
+    pub whole: bool,
     /// The format of parameters in the buffer that [`Optimizer::param`](crate::Optimizer::param) returns.
     pub params: Format,
     /// The format of gradients in the buffer that [`Optimizer::grad`](crate::Optimizer::grad) returns.
@@ -51,8 +54,8 @@ impl Builder {
     /// [`Optimizer::record_update`](crate::Optimizer::record_update) decides from them. The `total` of a custom rule must then be linear in
     /// the sums and in the count of elements, as it is in every rule of this crate.
     ///
-    /// [`build`](Self::build) refuses a range that does not fit the tensor's [cut](Self::cuts), a rule that evaluates gradients inside a step, and a
-    /// clip by the norm of groups or tensors, whose factors the first half of a step computes. [`build_cpu`](Self::build_cpu) refuses any range.
+    /// [`build`](Self::build) refuses a range that does not fit the tensor's [cut](Self::cuts), so that tensors of Muon and of Adafactor have a
+    /// whole or an empty range. It refuses a rule that evaluates gradients inside a step, and a clip by the norm of groups or tensors, whose factors the first half of a step computes. [`build_cpu`](Self::build_cpu) refuses any range.
     pub fn own_range(&mut self, tensor: Tensor, range: Range<u64>) -> &mut Self {
         if let Some(index) = self.known(|spec| spec.tensor(tensor)) {
             self.spec.tensors[index].own = Some(range);
@@ -60,7 +63,7 @@ impl Builder {
         self
     }
 
-    /// How each tensor may be cut into ranges ([`own_range`](Self::own_range)), in order. Tensors of a row set stay whole.
+    /// How each tensor may be cut into ranges ([`own_range`](Self::own_range)), in order.
     ///
     /// # Errors
     /// Those errors of [`build`](Self::build) that need no device.
@@ -72,7 +75,8 @@ impl Builder {
             tensor,
             name: info.name.clone(),
             elements: info.elements,
-            unit: unit(&rows, tensor.index, info),
+            unit: spec.unit(&rows, tensor.index),
+            whole: spec.stays_whole(&rows, tensor.index),
             params: info.formats.params.format(),
             grads: info.formats.grads,
             rule: rules[tensor.index],
@@ -82,11 +86,6 @@ impl Builder {
         };
         Ok(spec.tensor_handles().map(cut).collect())
     }
-}
-
-/// The unit of a tensor's cuts: a chunk, so that chunks, blocks and rows that share numbers stay whole.
-fn unit(rows: &RowState, tensor: usize, info: &TensorInfo) -> u64 {
-    if rows.set_of[tensor].is_some() { info.elements.max(1) } else { rows.chunk(tensor, info) }
 }
 
 impl Optimizer {
@@ -140,15 +139,34 @@ impl Spec {
             if tensor.frozen {
                 return Err(tensor.error("it is frozen and was given a range: a frozen tensor has none".to_owned()));
             }
-            let (unit, elements) = (unit(&rows, index, tensor), tensor.elements);
+            let (unit, elements) = (self.unit(&rows, index), tensor.elements);
             let fits = |edge: u64| edge.is_multiple_of(unit) || edge == elements;
             if range.start > range.end || range.end > elements || !fits(range.start) || !fits(range.end) {
+                let reason =
+                    self.refusal_of_ranges(index).map(|reason| format!(", because {reason}")).unwrap_or_default();
                 return Err(tensor.error(format!(
-                    "its range is {range:?}, needs a range of 0..{elements} whose ends are multiples of {unit} or {elements}: see Builder::cuts"
+                    "its range is {range:?}, needs a range of 0..{elements} whose ends are multiples of {unit} or {elements}{reason}: see \
+                     Builder::cuts"
                 )));
             }
         }
         Ok(())
+    }
+
+    /// The reason why the rule of a tensor steps no part of it.
+    fn refusal_of_ranges(&self, tensor: usize) -> Option<String> {
+        let rule = self.groups[self.tensors[tensor].group].rule.as_ref();
+        refusal(&rule.procedure(), rule.name(), Feature::Ranges)
+    }
+
+    fn stays_whole(&self, rows: &RowState, tensor: usize) -> bool {
+        rows.set_of[tensor].is_some() || self.refusal_of_ranges(tensor).is_some()
+    }
+
+    /// The unit of a tensor's cuts: a chunk, so that chunks, blocks and rows that share numbers stay whole, or the whole tensor.
+    fn unit(&self, rows: &RowState, tensor: usize) -> u64 {
+        let info = &self.tensors[tensor];
+        if self.stays_whole(rows, tensor) { info.elements.max(1) } else { rows.chunk(tensor, info) }
     }
 
     /// Checks that the two halves of a step can work with parts of the sums.
@@ -159,7 +177,7 @@ impl Spec {
             None | Some(Clip::GlobalNorm(_) | Clip::Value(_)) => None,
         };
         let rules = self.groups.iter().map(|group| group.rule.as_ref());
-        let of_rule = rules.filter_map(|rule| refusal(&rule.procedure(), rule.name(), Feature::Ranges)).next();
+        let of_rule = rules.filter_map(|rule| refusal(&rule.procedure(), rule.name(), Feature::Shards)).next();
         let Some(problem) = of_rule.or(clip) else { return Ok(()) };
         Err(Error::Usage(format!(
             "{problem}, and tensors have ranges (Builder::own_range): give every optimizer all elements"

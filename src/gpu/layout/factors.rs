@@ -82,7 +82,11 @@ impl FactorPlan {
         let of_rule = factors(&spec.rule().procedure())?;
         let mut end = decisions + 2 * spec.tensors.len();
         let place = |tensor: &crate::gpu::build::spec::TensorInfo| {
-            let matrices = Matrices::of(&tensor.shape).filter(|_| !tensor.frozen)?;
+            let mut matrices = Matrices::of(&tensor.shape).filter(|_| !tensor.frozen)?;
+            // Another optimizer steps the tensor, and keeps its factors.
+            if tensor.kept() == 0 {
+                matrices.count = 0;
+            }
             let place = FactorPlace { matrices, first: end };
             end = place.end();
             Some(place)

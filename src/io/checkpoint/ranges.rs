@@ -127,16 +127,19 @@ impl<'a> Share<'a> {
             let problem = format!("its range {:?} of tensor {tensor} has shape {:?}", own.range, arrays.shape);
             return Err(error(&self.checkpoint.name, problem));
         }
+        let start = wanted.range.start.clamp(own.range.start, own.range.end);
+        let needed = start..wanted.range.end.clamp(start, own.range.end);
         let is_whole = |range: &TensorRange| range.range == (0..range.shape.iter().map(|n| *n as u64).product());
-        if arrays.arrays.iter().any(|(_, values)| values.len() != arrays.elements())
+        if !needed.is_empty()
+            && arrays.arrays.iter().any(|(_, values)| values.len() != arrays.elements())
             && !(is_whole(own) && is_whole(wanted))
         {
             let problem = format!("tensor {tensor} has states of whole rows and columns, which have no ranges");
             return Err(error(&self.checkpoint.name, problem));
         }
-        let start = wanted.range.start.clamp(own.range.start, own.range.end);
-        let needed = start..wanted.range.end.clamp(start, own.range.end);
-        let held = (needed.start - own.range.start) as usize..(needed.end - own.range.start) as usize;
+        let at = |element: u64| (element - own.range.start) as usize;
+        // The arrays of whole rows and columns may be shorter than the place of an empty range.
+        let held = if needed.is_empty() { 0..0 } else { at(needed.start)..at(needed.end) };
         let cuts_block = |(_, values): &(String, Packed)| matches!(values, Packed::Blocks { .. });
         if !held.is_empty() && !held.start.is_multiple_of(BLOCK) && arrays.arrays.iter().any(cuts_block) {
             let problem = format!("element {} of tensor {tensor} lies inside a block of {BLOCK}", needed.start);

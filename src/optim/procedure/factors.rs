@@ -29,7 +29,8 @@ impl Procedure for Factors {
             | Feature::ClipByNorm
             | Feature::LossScale
             | Feature::Accumulate
-            | Feature::OwnCounts => None,
+            | Feature::OwnCounts
+            | Feature::Shards => None,
         }
     }
 }

@@ -133,14 +133,14 @@ impl Procedure for Scheme {
                 Some(format!("{rule} moves parameters inside the step by less than half precision resolves: use f32"))
             }
             // The update makes the whole displacement from the parameters at the start, so that it measures the step.
-            Feature::Telemetry => None,
+            Feature::Telemetry | Feature::Ranges => None,
             Feature::ClipByNorm => {
                 inside("a clip by norm: the norm of each stage's gradient would be another one, use gradient_clip")
             }
             Feature::LossScale => inside("a loss scale, which may change between the stages"),
             Feature::Accumulate => inside("accumulation: the gradient of a stage belongs to one batch"),
             Feature::OwnCounts => inside("step counts of single tensors or rows: an evaluation needs all of them"),
-            Feature::Ranges => Some(super::evaluates_whole(rule)),
+            Feature::Shards => Some(super::evaluates_whole(rule)),
         }
     }
 }

@@ -169,7 +169,7 @@ pub fn factors(procedure: &Shared) -> Option<FactorSpec> {
     procedure.as_ref().and_then(|procedure| procedure.factors())
 }
 
-/// The reason of a procedure that evaluates gradients, for [`Feature::Ranges`].
+/// The reason of a procedure that evaluates gradients, for [`Feature::Shards`].
 fn evaluates_whole(rule: &str) -> String {
     format!("{rule} evaluates gradients of whole tensors inside a step")
 }

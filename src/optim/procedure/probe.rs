@@ -106,7 +106,7 @@ impl Procedure for Probe {
         let half = || format!("{rule} probes the loss at distances that half precision does not resolve: use f32");
         match feature {
             Feature::HalfParams => Some(half()),
-            Feature::Ranges => Some(super::evaluates_whole(rule)),
+            Feature::Shards => Some(super::evaluates_whole(rule)),
             _ => None,
         }
     }

@@ -108,6 +108,8 @@ pub enum Feature {
     Accumulate,
     /// Step counts of single tensors or rows.
     OwnCounts,
-    /// Tensors of which the optimizer steps a range, and other optimizers the rest.
+    /// Tensors, or ranges of tensors, that other optimizers step.
+    Shards,
+    /// A range of a tensor of which other optimizers step the rest. A rule that refuses this feature alone steps a tensor whole or not at all.
     Ranges,
 }

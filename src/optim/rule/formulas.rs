@@ -15,9 +15,10 @@ pub(crate) fn agreeing<F: Real>(a: F, b: F) -> F {
     if (a > zero && b > zero) || (a < zero && b < zero) { F::one() } else { zero }
 }
 
-/// The factor of the elements that a cautious step moves, from their share of the tensor.
-pub(crate) fn caution<F: Real>(share: F) -> F {
-    F::one() / share.max(F::from_f64(1e-3))
+/// The factor of the elements that a cautious step moves, from their count and that of all elements of the tensor. A total holds each count, and
+/// no quotient, so that the totals of parts of a tensor add up.
+pub(crate) fn caution<F: Real>(agreeing: F, elements: F) -> F {
+    F::one() / (agreeing / elements.max(F::one())).max(F::from_f64(1e-3))
 }
 
 /// 1 - β^t without cancellation.

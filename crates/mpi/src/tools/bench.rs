@@ -33,12 +33,13 @@ pub struct Bench {
 }
 
 impl Bench {
-    /// A model of this many elements: tensors of 2²⁰ elements, and one with the rest.
+    /// A model of this many elements: tensors of 2²⁰ elements, in a shape that the rule can step, and one with the rest.
     #[must_use]
     pub fn builder(&self) -> Builder {
         let mut builder = Optimizer::builder(self.rule.boxed());
         for (i, first) in (0..self.elements).step_by(TENSOR as usize).enumerate() {
-            builder.tensor(Group::DEFAULT, format!("t{i}"), &[TENSOR.min(self.elements - first) as usize]);
+            let shape = builder.sample_shape(Group::DEFAULT, TENSOR.min(self.elements - first) as usize);
+            builder.tensor(Group::DEFAULT, format!("t{i}"), &shape);
         }
         builder.storage(self.storage.clone());
         builder

@@ -10,20 +10,31 @@ use wgpu_optim::optim::Rule;
 use wgpu_optim::storage::{Format, half};
 use wgpu_optim::tools::adapter::Gpu;
 use wgpu_optim::{
-    Adai, AdamW, Builder, Clip, Ema, Group, Lamb, Lion, LossScale, Optimizer, Tensor, VRAdam, WarpAdam, read_buffer,
-    wgpu,
+    Adafactor, Adai, AdamW, Builder, Clip, Ema, Group, Lamb, Lion, LossScale, Muon, Optimizer, Prodigy, Tensor, VRAdam,
+    WarpAdam, read_buffer, wgpu,
 };
 
 use crate::checkpoint::join;
 use crate::tools::noise;
 use crate::{Error, Options, Result, Sharded, States, Wire, World};
 
+/// The shapes of tensors.
+type Shapes = &'static [&'static [usize]];
+
 /// Tensors longer and shorter than a chunk, an empty one, and lengths that are no whole vec4s.
-const SIZES: &[usize] = &[5000, 7, 0, 1024, 9001, 300];
+const VECTORS: Shapes = &[&[5000], &[7], &[0], &[1024], &[9001], &[300]];
 /// Fewer elements than ranks have chunks: all ranks but the first are empty.
-const FEW: &[usize] = &[10];
+const FEW: Shapes = &[&[10]];
 /// The second tensor lies on the last rank alone.
-const LAST: &[usize] = &[9000, 300];
+const LAST: Shapes = &[&[9000], &[300]];
+/// Matrices of all proportions, batches of them, and an empty one.
+const MATRICES: Shapes = &[&[64, 80], &[7, 3], &[3, 20, 33], &[0, 4], &[130, 70], &[2, 300]];
+/// Matrices between vectors.
+const MIXED: Shapes = &[&[64, 80], &[9001], &[3, 20, 33], &[300], &[70, 10], &[7], &[31, 2]];
+/// Matrices, vectors, and tensors of both kinds in turn.
+const THREE: Shapes = &[&[64, 80], &[9001], &[3, 20, 33], &[70, 10], &[300], &[5000], &[31, 2], &[7], &[40, 90]];
+/// One matrix, and ranks without any.
+const FEW_MATRICES: Shapes = &[&[24, 60]];
 /// Steps of a trajectory.
 const STEPS: u32 = 6;
 /// The step in which the last rank has a NaN, where a case has one.
@@ -40,10 +51,10 @@ const CLOSE: f32 = 2e-6;
 struct Case {
     name: &'static str,
     rule: Box<dyn Rule>,
-    /// The rule of every second tensor, where it is another.
-    second: Option<Box<dyn Rule>>,
+    /// Further rules, each with a group of its own: the tensors belong to the groups in turn.
+    others: Vec<Box<dyn Rule>>,
     storage: &'static str,
-    sizes: &'static [usize],
+    shapes: Shapes,
     options: Options,
     /// Clip by the global norm, loss scale and average, with a NaN in one step of one rank.
     guarded: bool,
@@ -81,6 +92,7 @@ fn adamw() -> AdamW {
 fn cases() -> Vec<Case> {
     let vradam = || VRAdam { weight_decay: 0.1, beta3: 0.01, ..VRAdam::default() };
     let lamb = || Lamb { weight_decay: 0.1, ..Lamb::default() };
+    let adafactor = || Adafactor { weight_decay: 0.1, ..Adafactor::default() };
     let adai = || Adai { weight_decay: 0.1, ..Adai::new(0.01) };
     // Small buckets, so that every case has several.
     let options = Options { bucket: 16_384, ..Options::default() };
@@ -88,9 +100,9 @@ fn cases() -> Vec<Case> {
     let case = |name, rule: Box<dyn Rule>, storage, exact| Case {
         name,
         rule,
-        second: None,
+        others: Vec::new(),
         storage,
-        sizes: SIZES,
+        shapes: VECTORS,
         options,
         guarded: false,
         rows: false,
@@ -112,31 +124,56 @@ fn cases() -> Vec<Case> {
             ..case("adamw, gradients in bf16 between ranks", Box::new(adamw()), "f32", true)
         },
         Case { options: Options::default(), ..case("adamw in one bucket", Box::new(adamw()), "f32", true) },
-        Case { sizes: FEW, ..case("adamw with empty ranks", Box::new(adamw()), "f32", true) },
-        Case { sizes: FEW, guarded: true, ..case("lamb with empty ranks", Box::new(lamb()), "f32", false) },
+        Case { shapes: FEW, ..case("adamw with empty ranks", Box::new(adamw()), "f32", true) },
+        Case { shapes: FEW, guarded: true, ..case("lamb with empty ranks", Box::new(lamb()), "f32", false) },
         case("warpadam", Box::<WarpAdam>::default(), "f32", true),
         Case { rows: true, ..case("adamw with a row set", Box::new(adamw()), "bf16-master", true) },
         Case { rows: true, ..case("vradam with a row set", Box::new(vradam()), "f32", false) },
-        Case { second: Some(Box::new(lamb())), ..case("adamw and lamb", Box::new(adamw()), "f32", false) },
+        case("prodigy", Box::<Prodigy>::default(), "f32", false),
+        case("adamw cautious", Box::new(AdamW { cautious: true, ..adamw() }), "f32", false),
+        case("vradam cautious", Box::new(VRAdam { cautious: true, ..vradam() }), "f32", false),
+        Case { shapes: MATRICES, ..case("muon", Box::<Muon>::default(), "f32", true) },
+        Case { shapes: MATRICES, ..case("adafactor", Box::new(adafactor()), "bf16-sr", true) },
+        Case { shapes: FEW_MATRICES, ..case("muon with empty ranks", Box::<Muon>::default(), "f32", true) },
+        Case { shapes: FEW_MATRICES, ..case("adafactor with empty ranks", Box::new(adafactor()), "f32", true) },
         Case {
-            second: Some(Box::new(vradam())),
+            others: vec![Box::new(adamw())],
+            shapes: MIXED,
+            ..case("muon beside adamw", Box::<Muon>::default(), "bf16-sr,8bit", true)
+        },
+        Case {
+            others: vec![Box::new(adamw())],
+            shapes: MIXED,
+            guarded: true,
+            ..case("muon beside adamw guarded", Box::<Muon>::default(), "f32", false)
+        },
+        Case {
+            others: vec![Box::new(adamw())],
+            shapes: MIXED,
+            guarded: true,
+            ..case("adafactor beside adamw guarded", Box::new(adafactor()), "f32", false)
+        },
+        Case { options: whole, shapes: MATRICES, ..case("muon, whole states", Box::<Muon>::default(), "f32", true) },
+        Case { others: vec![Box::new(lamb())], ..case("adamw and lamb", Box::new(adamw()), "f32", false) },
+        Case {
+            others: vec![Box::new(vradam())],
             guarded: true,
             ..case("adai and vradam guarded", Box::new(adai()), "f32", false)
         },
         Case {
-            second: Some(Box::<Lion>::default()),
-            sizes: LAST,
+            others: vec![Box::<Lion>::default()],
+            shapes: LAST,
             ..case("adamw, and lion on the last rank", Box::new(adamw()), "f32", true)
         },
         Case {
-            second: Some(Box::new(vradam())),
-            sizes: LAST,
+            others: vec![Box::new(vradam())],
+            shapes: LAST,
             guarded: true,
             ..case("lamb, and vradam on the last rank, guarded", Box::new(lamb()), "f32", false)
         },
         Case {
-            second: Some(Box::new(vradam())),
-            sizes: FEW,
+            others: vec![Box::new(vradam())],
+            shapes: FEW,
             guarded: true,
             ..case("adamw, and vradam without elements, guarded", Box::new(adamw()), "f32", false)
         },
@@ -165,7 +202,8 @@ pub fn run(
 ) -> Result<Vec<Outcome>> {
     let mut outcomes = Vec::new();
     for case in cases().into_iter().filter(|case| case.name.contains(filter)) {
-        let outcome = case.run(world, gpu, folder)?;
+        // An error of this rank alone ends the others too: they wait for its next message.
+        let outcome = world.shared(case.run(world, gpu, folder))?;
         report(&outcome);
         outcomes.push(outcome);
     }
@@ -178,17 +216,20 @@ pub fn run(
 impl Case {
     fn builder(&self) -> Builder {
         let mut builder = Optimizer::builder(self.rule.boxed());
-        let other = builder.group("other", self.second.as_ref().unwrap_or(&self.rule).boxed());
-        for (i, n) in self.sizes.iter().enumerate() {
-            builder.tensor(if i % 2 == 0 { Group::DEFAULT } else { other }, format!("t{i}"), &[*n]);
+        let mut groups = vec![Group::DEFAULT];
+        // Without another rule, the groups have the same.
+        let others = if self.others.is_empty() { std::slice::from_ref(&self.rule) } else { &self.others };
+        groups.extend(others.iter().enumerate().map(|(i, rule)| builder.group(format!("other {i}"), rule.boxed())));
+        for (i, shape) in self.shapes.iter().enumerate() {
+            builder.tensor(groups[i % groups.len()], format!("t{i}"), shape);
         }
-        let frozen = builder.tensor(other, "frozen", &[9]);
+        let frozen = builder.tensor(groups[1], "frozen", &[3, 3]);
         builder.freeze(frozen).seed(11);
         if self.rows
             && let Ok(first) = builder.find_tensor("t0")
         {
             let set = builder.row_set(ROWS, &[first]);
-            builder.row_capacity(set, self.sizes[0] + 1000).skip_zero_gradients(set);
+            builder.row_capacity(set, self.size(0) + 1000).skip_zero_gradients(set);
         }
         if let Ok(storage) = self.storage.parse() {
             builder.storage(storage);
@@ -213,14 +254,18 @@ impl Case {
 
     /// Elements of a tensor in a step.
     fn elements(&self, t: u32, tensor: usize) -> usize {
-        if self.rows && tensor == 0 && t > MOVED { FEWER } else { self.sizes.get(tensor).copied().unwrap_or(9) }
+        if self.rows && tensor == 0 && t > MOVED { FEWER } else { self.size(tensor) }
+    }
+
+    /// Elements of a tensor at first; the last is frozen.
+    fn size(&self, tensor: usize) -> usize {
+        self.shapes.get(tensor).map_or(9, |shape| shape.iter().product())
     }
 
     /// Moves the rows of the row set, on one process and on all ranks.
     fn move_rows(&self, one: &mut Optimizer, ranks: &mut Sharded, gpu: &Gpu) -> Result<()> {
-        let indices: Vec<u32> = (0..FEWER as u32)
-            .map(|row| if row % 7 == 0 { u32::MAX } else { row * 13 % self.sizes[0] as u32 })
-            .collect();
+        let indices: Vec<u32> =
+            (0..FEWER as u32).map(|row| if row % 7 == 0 { u32::MAX } else { row * 13 % self.size(0) as u32 }).collect();
         let usage = wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
         let size = indices.len() as u64 * 4;
         let descriptor = wgpu::BufferDescriptor { label: Some("indices"), size, usage, mapped_at_creation: false };
@@ -460,6 +505,10 @@ const SAVED: u32 = 4;
 /// # Errors
 /// Those of [`Sharded::step`] and [`Sharded::save`].
 pub fn save(world: &World, gpu: &Gpu, path: &Path) -> Result<()> {
+    world.shared(save_equal(world, gpu, path))
+}
+
+fn save_equal(world: &World, gpu: &Gpu, path: &Path) -> Result<()> {
     let case = equal_gradients();
     let mut ranks = Sharded::build(&case.builder(), world, case.options, &gpu.device, &gpu.queue)?;
     start(ranks.optimizer())?;
@@ -476,6 +525,10 @@ pub fn save(world: &World, gpu: &Gpu, path: &Path) -> Result<()> {
 /// # Errors
 /// Those of [`Sharded::load`] and [`Sharded::step`].
 pub fn load(world: &World, gpu: &Gpu, path: &Path) -> Result<Outcome> {
+    world.shared(load_equal(world, gpu, path))
+}
+
+fn load_equal(world: &World, gpu: &Gpu, path: &Path) -> Result<Outcome> {
     let case = equal_gradients();
     let mut ranks = Sharded::build(&case.builder(), world, case.options, &gpu.device, &gpu.queue)?;
     ranks.load(path)?;
@@ -498,10 +551,10 @@ fn equal_gradients() -> Case {
     let options = Options { bucket: 16_384, ..Options::default() };
     Case {
         name: "",
-        rule: Box::new(adamw()),
-        second: None,
+        rule: Box::<Muon>::default(),
+        others: vec![Box::new(adamw()), Box::<Adafactor>::default()],
         storage: "bf16-sr,8bit",
-        sizes: SIZES,
+        shapes: THREE,
         options,
         guarded: false,
         rows: false,
