@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use burn::module::{Module, Param};
 use burn::optim::decay::WeightDecayConfig;
-use burn::optim::{GradientsParams, MuonConfig};
+use burn::optim::{GradientsParams, ModuleOptimizer, MuonConfig};
 use burn::tensor::wgpu::WgpuSetup;
 use burn::tensor::{Device, Tensor};
 use run::{Run, adamw, burns_adamw, median};
@@ -107,30 +107,33 @@ fn warm_up(run: &mut Run<Model>, steps: usize, device: &Device) -> Result<u64> {
     held(device)
 }
 
-/// Burn's optimizer for a shape, and this crate's for the model.
-fn optimizers(
-    shape: &Shape,
-    model: &Model,
-    setup: &WgpuSetup,
-) -> Result<(burn::optim::ModuleOptimizer, WgpuOptimizer)> {
-    if shape.rows.is_none() {
-        return Ok((burns_adamw(), adamw(model, setup)?));
+/// Burn's optimizer for a shape.
+fn burns_optimizer(shape: &Shape) -> ModuleOptimizer {
+    match shape.rows {
+        None => burns_adamw(),
+        Some(_) => MuonConfig::new().with_weight_decay(Some(WeightDecayConfig::new(0.1))).init(),
     }
-    let burns = MuonConfig::new().with_weight_decay(Some(WeightDecayConfig::new(0.1))).init();
-    Ok((burns, WgpuOptimizer::new(Muon::default()).with_setup(setup).init(model)?))
+}
+
+/// This crate's optimizer for a model of a shape.
+fn our_optimizer(shape: &Shape, model: &Model, setup: &WgpuSetup) -> Result<WgpuOptimizer> {
+    match shape.rows {
+        None => adamw(model, setup),
+        Some(_) => Ok(WgpuOptimizer::new(Muon::default()).with_setup(setup).init(model)?),
+    }
 }
 
 fn measure(text: &str, device: &Device, setup: &WgpuSetup) -> Result<()> {
     let shape: Shape = text.parse()?;
     let [before, counted] = shape.steps();
-    let model = Model::new(&shape, device);
-    let (burns, optim) = optimizers(&shape, &model, setup)?;
-    drop(model);
-    let owned = optim.engine().memory_usage().owned();
     let nothing = held(device)?;
-    let mut burns = Run::burn(Model::new(&shape, device), burns);
+    let mut burns = Run::burn(Model::new(&shape, device), burns_optimizer(&shape));
     let with_burns = warm_up(&mut burns, before, device)?;
-    let mut ours = Run::here(Model::new(&shape, device), optim);
+    // From here on, because the optimizer holds the memory of the parameters.
+    let model = Model::new(&shape, device);
+    let optim = our_optimizer(&shape, &model, setup)?;
+    let owned = optim.engine().memory_usage().owned();
+    let mut ours = Run::here(model, optim);
     let with_both = warm_up(&mut ours, before, device)?;
     let mut runs = [burns, ours];
     let mut times: [[Vec<Duration>; 2]; 2] = Default::default();
