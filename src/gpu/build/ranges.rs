@@ -55,7 +55,8 @@ impl Builder {
     /// the sums and in the count of elements, as it is in every rule of this crate.
     ///
     /// [`build`](Self::build) refuses a range that does not fit the tensor's [cut](Self::cuts), so that tensors of Muon and of Adafactor have a
-    /// whole or an empty range. It refuses a rule that evaluates gradients inside a step, and a clip by the norm of groups or tensors, whose factors the first half of a step computes. [`build_cpu`](Self::build_cpu) refuses any range.
+    /// whole or an empty range. It refuses a rule that evaluates gradients inside a step, and a clip by the norm of groups or tensors, whose
+    /// factors the first half of a step computes. [`build_cpu`](Self::build_cpu) refuses any range.
     pub fn own_range(&mut self, tensor: Tensor, range: Range<u64>) -> &mut Self {
         if let Some(index) = self.known(|spec| spec.tensor(tensor)) {
             self.spec.tensors[index].own = Some(range);
