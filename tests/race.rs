@@ -588,7 +588,7 @@ fn the_report_of_the_daily_race_says_what_each_rule_costs() {
     let directory = tempfile::tempdir().unwrap();
     let mut plan = daily();
     plan.keep(&["matrix".to_owned()]).unwrap();
-    plan.heats[0].entrants.retain(|entrant| ["adamw", "prodigy", "sadam"].contains(&entrant.label.as_str()));
+    plan.heats[0].entrants.retain(|entrant| ["sgd", "adamw", "prodigy", "sadam"].contains(&entrant.label.as_str()));
     let race = run(&plan);
     let about = report::About { run: &Run::now(None), command: "wgpu-optim race daily", backend: "the CPU" };
     report::write(directory.path(), &plan, &race, &race::standings(&plan, &race), &about).unwrap();
