@@ -476,7 +476,7 @@ pub(super) fn state_names(groups: &[Box<dyn Rule>]) -> Vec<&'static str> {
 /// The shape of the tensor with this index and as many elements. A rule that keeps the factors of matrices has matrices too. The first tensor is
 /// a vector: only there is the direction smaller than its bound, because factors fit random squares badly.
 fn shape(rule: &dyn Rule, index: usize, elements: usize) -> Vec<usize> {
-    let is_matrix = index % 3 > 0 && factor_names(rule).next().is_some();
+    let is_matrix = !index.is_multiple_of(3) && factor_names(rule).next().is_some();
     if is_matrix { matrix_shape(elements).to_vec() } else { sample_shape(rule, elements) }
 }
 
