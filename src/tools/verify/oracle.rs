@@ -71,8 +71,8 @@ pub(super) struct Oracle<'a> {
     pub(super) tolerance: f64,
 }
 
-/// The expected result of one step. All numbers lie in one row: for each tensor the changes of its parameters, then each kept state and factor; its progress and its own step
-/// count; at the end the global state and the step count.
+/// The expected result of one step. All numbers lie in one row: for each tensor the changes of its parameters, then each kept state and
+/// factor, its progress and its own step count; at the end the global state and the step count.
 pub(super) struct Expected {
     pub(super) values: Vec<f64>,
     /// The error that each value may have, from the rounding of the numbers from which it is computed.
